@@ -1,0 +1,2 @@
+//! Argument parsing only.
+fn main() {}

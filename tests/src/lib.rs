@@ -1,0 +1,1 @@
+//! What the tests share: the Entra ID and Microsoft Graph emulator.
