@@ -1,0 +1,330 @@
+//! The seam between the component's logic and the world.
+//!
+//! Time, randomness, configuration, HTTP, secrets and people are reached through these traits and in no other
+//! way, so that expiry, clock skew, key rotation and faults are tested without sleeping and without a network.
+//! `bindings.rs` implements the traits on the WIT imports; [`fake`] implements them for unit tests.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::secret::Secret;
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+/// Everything a call may use of the world. Cheap to pass by reference.
+pub struct Environment {
+    /// What is configured.
+    pub settings: Settings,
+    /// Outbound HTTP, to the allow-listed hosts only.
+    pub http: Box<dyn HttpClient>,
+    /// Records that outlive the instance.
+    pub store: Box<dyn SecretStore>,
+    /// Wall clock, monotonic clock, timers.
+    pub clock: Box<dyn Clock>,
+    /// Cryptographically secure randomness.
+    pub random: Box<dyn Random>,
+    /// The person at this machine, if there is one.
+    pub user_agent: Box<dyn UserAgent>,
+    /// The connection of the message that is being handled.
+    pub channel: Box<dyn ClientChannel>,
+    /// The application's credential for the token endpoint.
+    pub credential: Box<dyn ClientCredential>,
+    /// Security events.
+    pub audit: Box<dyn Audit>,
+}
+
+/// Public or confidential client (RFC 6749 section 2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientType {
+    /// A local server; holds no credential.
+    Public,
+    /// A remote server; authenticates with [`ClientCredential`].
+    Confidential,
+}
+
+/// How a person signs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignInMethod {
+    /// Browser, else device code.
+    Automatic,
+    /// Browser only.
+    Browser,
+    /// Device code only.
+    DeviceCode,
+}
+
+/// The configuration; see `wit/environment.wit` for the meaning and unit of each field.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Public or confidential.
+    pub client_type: ClientType,
+    /// Tenant GUID, domain, `common`, `organizations` or `consumers`.
+    pub tenant: String,
+    /// Application id.
+    pub client_id: String,
+    /// Scheme and host of the authority; no path, no trailing slash.
+    pub authority: String,
+    /// Base URL of Graph; no version, no trailing slash.
+    pub graph: String,
+    /// The resource that Graph scopes are qualified with.
+    pub graph_resource: String,
+    /// Sign-in of people.
+    pub sign_in: SignInSettings,
+    /// Access tokens that are accepted.
+    pub token: TokenSettings,
+    /// Life of a cached profile.
+    pub profile_cache: Duration,
+}
+
+/// How people sign in to a public client.
+#[derive(Debug, Clone)]
+pub struct SignInSettings {
+    /// Browser or device code.
+    pub method: SignInMethod,
+    /// How long a sign-in waits for the person.
+    pub timeout: Duration,
+    /// The account to use when there are several.
+    pub account: Option<String>,
+}
+
+/// Which access tokens the validator accepts.
+#[derive(Debug, Clone)]
+pub struct TokenSettings {
+    /// Accepted `aud` values. Empty accepts none.
+    pub audiences: Vec<String>,
+    /// Accepted tenants (GUIDs). Empty: the configured tenant only.
+    pub allowed_tenants: Vec<String>,
+    /// Tolerated clock difference; at most 300 s.
+    pub clock_tolerance: Duration,
+}
+
+/// Why an HTTP exchange produced no response. A response of any status is not an error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    /// The host refused the request: its target is not allowed.
+    #[error("the target is not on the allow-list")]
+    Denied,
+    /// No connection could be made (name, route, TLS). Nothing was sent.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// No complete answer in time.
+    #[error("timed out")]
+    TimedOut,
+    /// The response is over the limit.
+    #[error("the response is too large")]
+    TooLarge,
+    /// The exchange broke after it had started: the request may have been processed.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+}
+
+/// Outbound HTTP. Redirects are not followed.
+#[async_trait(?Send)]
+pub trait HttpClient {
+    /// Sends a request and reads the whole response.
+    async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>;
+}
+
+/// Why the secret store failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Key or value over its limit.
+    #[error("the record is too large")]
+    TooLarge,
+    /// Altered, or sealed with another key.
+    #[error("the record cannot be opened")]
+    Unreadable,
+    /// Cannot be reached or written now.
+    #[error("the secret store is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// Records that outlive an instance, shared with other instances and processes.
+pub trait SecretStore {
+    /// Reads a record.
+    fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError>;
+    /// Writes a record; `None` keeps it until deleted.
+    fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError>;
+    /// Reads and deletes in one step.
+    fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError>;
+    /// Writes only if the record is still `expected`.
+    fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<&[u8]>,
+        value: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<bool, StoreError>;
+    /// Deletes a record.
+    fn delete(&self, key: &str) -> Result<(), StoreError>;
+}
+
+/// Time.
+#[async_trait(?Send)]
+pub trait Clock {
+    /// Unix time in seconds.
+    fn now(&self) -> u64;
+    /// Time since some fixed moment; never goes back.
+    fn monotonic(&self) -> Duration;
+    /// Returns after `duration`.
+    async fn sleep(&self, duration: Duration);
+}
+
+/// Cryptographically secure randomness.
+pub trait Random {
+    /// Fills `bytes`.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// Why the person could not be reached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UserAgentError {
+    /// There is no person at this machine.
+    #[error("this environment has no user agent")]
+    Unsupported,
+    /// No browser or no port.
+    #[error("{0}")]
+    Unavailable(String),
+    /// No such listener is running.
+    #[error("the redirect listener is no longer running")]
+    NoSuchListener,
+    /// Too many run already.
+    #[error("too many sign-ins are waiting for a redirect")]
+    TooManyListeners,
+}
+
+/// What the browser tab shows after the redirect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Whether the sign-in succeeded.
+    pub success: bool,
+    /// Plain text heading.
+    pub title: String,
+    /// Plain text.
+    pub message: String,
+}
+
+/// Browser, loopback listener, prompt.
+pub trait UserAgent {
+    /// Opens the browser.
+    fn open_browser(&self, url: &str) -> Result<(), UserAgentError>;
+    /// Shows a message outside of the MCP conversation.
+    fn prompt(&self, message: &str);
+    /// Starts a listener.
+    fn listen(&self) -> Result<Box<dyn LoopbackListener>, UserAgentError>;
+    /// Continues with a detached listener.
+    fn attach(&self, id: &str) -> Result<Box<dyn LoopbackListener>, UserAgentError>;
+}
+
+/// Receives one redirect.
+pub trait LoopbackListener {
+    /// `http://localhost:{port}`.
+    fn redirect_uri(&self) -> String;
+    /// Blocks until the redirect arrives; its query, or `None` after `timeout`.
+    fn wait(&self, timeout: Duration) -> Option<String>;
+    /// Answers the browser.
+    fn respond(&self, page: Page);
+    /// Leaves the listener running after this handle is dropped; the id to attach with.
+    fn detach(&self, lifetime: Duration) -> String;
+}
+
+/// Why the client did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// The transport cannot carry requests to the client.
+    #[error("the transport cannot carry server-to-client requests")]
+    Unsupported,
+    /// The connection is closed.
+    #[error("the connection is closed")]
+    Closed,
+    /// No answer in time.
+    #[error("the client did not answer in time")]
+    TimedOut,
+    /// The client answered with an error object (JSON).
+    #[error("the client answered with an error")]
+    Refused(String),
+}
+
+/// The connection of the message that is being handled.
+pub trait ClientChannel {
+    /// Sends a notification; best effort.
+    fn notify(&self, method: &str, params: &serde_json::Value);
+    /// Sends a request and waits for the result.
+    fn request(
+        &self,
+        method: &str,
+        params: &serde_json::Value,
+        timeout: Duration,
+    ) -> Result<serde_json::Value, ChannelError>;
+    /// What was last remembered for the connection.
+    fn state(&self) -> Option<String>;
+    /// Remembers a value for as long as the connection lasts.
+    fn set_state(&self, value: &str);
+}
+
+/// What proves to Entra ID which application this is.
+pub enum Credential {
+    /// A public client.
+    None,
+    /// `client_secret`.
+    Secret(Secret<String>),
+    /// `client_assertion`.
+    Assertion(Secret<String>),
+}
+
+/// Why there is no credential.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// The text names the setting.
+    #[error("{0}")]
+    NotConfigured(String),
+    /// The source did not answer.
+    #[error("the client credential is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// The application's credential.
+pub trait ClientCredential {
+    /// Obtains a credential for one request to the token endpoint `audience`.
+    fn obtain(&self, audience: &str) -> Result<Credential, CredentialError>;
+}
+
+/// How an audited event ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Success,
+    /// Refused or failed.
+    Failure,
+    /// Begun; the end is another event.
+    Started,
+}
+
+/// One security event. Holds no token, secret, name or e-mail address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// Dotted, stable name.
+    pub name: &'static str,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Stable reason code of a failure.
+    pub reason: Option<String>,
+    /// Tenant id.
+    pub tenant_id: Option<String>,
+    /// Object id.
+    pub object_id: Option<String>,
+    /// Client id.
+    pub client_id: Option<String>,
+    /// MCP tool.
+    pub tool: Option<String>,
+    /// Correlation id of the call.
+    pub correlation_id: String,
+}
+
+/// Where security events go.
+pub trait Audit {
+    /// Records an event; an error means that it could not be written.
+    fn record(&self, event: &AuditEvent) -> Result<(), String>;
+}

@@ -1,0 +1,279 @@
+//! A world for unit tests: scripted HTTP, a manual clock, seeded randomness, a store in memory.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::*;
+
+/// 2026-01-01T00:00:00Z.
+pub(crate) const START: u64 = 1_767_225_600;
+/// The tenant of the default settings.
+pub(crate) const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
+/// The application of the default settings.
+pub(crate) const CLIENT: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
+
+/// Runs a future that never really waits: every fake is ready at once.
+pub(crate) fn run<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("a fake environment never waits"),
+    }
+}
+
+/// What a scripted server answers.
+pub(crate) type Responder = Box<dyn FnMut(&http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>>;
+
+/// Handles that a test keeps on the fakes inside an [`Environment`].
+#[derive(Clone, Default)]
+pub(crate) struct World(Rc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// Seconds and nanoseconds since [`START`].
+    elapsed: Cell<Duration>,
+    responders: RefCell<VecDeque<Responder>>,
+    fallback: RefCell<Option<Responder>>,
+    sent: RefCell<Vec<http::Request<Vec<u8>>>>,
+    records: RefCell<HashMap<String, (Vec<u8>, Option<u64>)>>,
+    random: Cell<u64>,
+    audited: RefCell<Vec<AuditEvent>>,
+    notified: RefCell<Vec<(String, serde_json::Value)>>,
+    state: RefCell<Option<String>>,
+}
+
+impl World {
+    /// An environment on this world, with default settings.
+    pub(crate) fn environment(&self) -> Environment {
+        Environment {
+            settings: settings(),
+            http: Box::new(self.clone()),
+            store: Box::new(self.clone()),
+            clock: Box::new(self.clone()),
+            random: Box::new(self.clone()),
+            user_agent: Box::new(self.clone()),
+            channel: Box::new(self.clone()),
+            credential: Box::new(self.clone()),
+            audit: Box::new(self.clone()),
+        }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn advance(&self, duration: Duration) {
+        self.0.elapsed.set(self.0.elapsed.get() + duration);
+    }
+
+    /// Answers the next request that no earlier `once` answers.
+    pub(crate) fn once(
+        &self,
+        responder: impl FnMut(&http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> + 'static,
+    ) {
+        self.0.responders.borrow_mut().push_back(Box::new(responder));
+    }
+
+    /// Answers every request that no `once` answers.
+    pub(crate) fn always(
+        &self,
+        responder: impl FnMut(&http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> + 'static,
+    ) {
+        *self.0.fallback.borrow_mut() = Some(Box::new(responder));
+    }
+
+    /// The requests sent so far, as `METHOD url`.
+    pub(crate) fn sent(&self) -> Vec<String> {
+        self.0.sent.borrow().iter().map(|r| format!("{} {}", r.method(), r.uri())).collect()
+    }
+
+    /// The bodies of the requests sent so far.
+    pub(crate) fn sent_bodies(&self) -> Vec<String> {
+        self.0.sent.borrow().iter().map(|r| String::from_utf8_lossy(r.body()).into_owned()).collect()
+    }
+
+    /// The events recorded so far.
+    pub(crate) fn audited(&self) -> Vec<AuditEvent> {
+        self.0.audited.borrow().clone()
+    }
+
+    /// The notifications sent so far.
+    pub(crate) fn notified(&self) -> Vec<(String, serde_json::Value)> {
+        self.0.notified.borrow().clone()
+    }
+
+    fn now(&self) -> u64 {
+        START + self.0.elapsed.get().as_secs()
+    }
+}
+
+/// A public client of one tenant.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        client_type: ClientType::Public,
+        tenant: TENANT.to_owned(),
+        client_id: CLIENT.to_owned(),
+        authority: "https://login.microsoftonline.com".to_owned(),
+        graph: "https://graph.microsoft.com".to_owned(),
+        graph_resource: "https://graph.microsoft.com".to_owned(),
+        sign_in: SignInSettings { method: SignInMethod::Automatic, timeout: Duration::from_secs(300), account: None },
+        token: TokenSettings {
+            audiences: vec![CLIENT.to_owned()],
+            allowed_tenants: Vec::new(),
+            clock_tolerance: Duration::from_secs(60),
+        },
+        profile_cache: Duration::from_secs(60),
+    }
+}
+
+/// A JSON response.
+pub(crate) fn json(status: u16, body: &serde_json::Value) -> http::Response<Vec<u8>> {
+    http::Response::builder()
+        .status(status)
+        .header("content-type", "application/json")
+        .body(body.to_string().into_bytes())
+        .unwrap()
+}
+
+#[async_trait(?Send)]
+impl HttpClient for World {
+    async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> {
+        self.0.sent.borrow_mut().push(request.clone());
+        let next = self.0.responders.borrow_mut().pop_front();
+        match next {
+            Some(mut responder) => responder(&request),
+            None => match self.0.fallback.borrow_mut().as_mut() {
+                Some(responder) => responder(&request),
+                None => panic!("unexpected request: {} {}", request.method(), request.uri()),
+            },
+        }
+    }
+}
+
+impl SecretStore for World {
+    fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+        let records = self.0.records.borrow();
+        Ok(records
+            .get(key)
+            .filter(|(_, expires)| expires.is_none_or(|at| at > self.now()))
+            .map(|(value, _)| Secret::new(value.clone())))
+    }
+
+    fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
+        let expires = ttl.map(|ttl| self.now() + ttl.as_secs());
+        self.0.records.borrow_mut().insert(key.to_owned(), (value.to_vec(), expires));
+        Ok(())
+    }
+
+    fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+        let found = self.get(key)?;
+        self.0.records.borrow_mut().remove(key);
+        Ok(found)
+    }
+
+    fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<&[u8]>,
+        value: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<bool, StoreError> {
+        let current = self.get(key)?;
+        if current.as_ref().map(|secret| secret.reveal().as_slice()) != expected {
+            return Ok(false);
+        }
+        self.put(key, value, ttl)?;
+        Ok(true)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.0.records.borrow_mut().remove(key);
+        Ok(())
+    }
+}
+
+#[async_trait(?Send)]
+impl Clock for World {
+    fn now(&self) -> u64 {
+        World::now(self)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed.get()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.advance(duration);
+    }
+}
+
+impl Random for World {
+    /// SplitMix64: different on every call, the same in every run.
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let state = self.0.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+            self.0.random.set(state);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            z ^= z >> 31;
+            chunk.copy_from_slice(&z.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+impl UserAgent for World {
+    fn open_browser(&self, _url: &str) -> Result<(), UserAgentError> {
+        Err(UserAgentError::Unsupported)
+    }
+
+    fn prompt(&self, _message: &str) {}
+
+    fn listen(&self) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
+        Err(UserAgentError::Unsupported)
+    }
+
+    fn attach(&self, _id: &str) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
+        Err(UserAgentError::NoSuchListener)
+    }
+}
+
+impl ClientChannel for World {
+    fn notify(&self, method: &str, params: &serde_json::Value) {
+        self.0.notified.borrow_mut().push((method.to_owned(), params.clone()));
+    }
+
+    fn request(
+        &self,
+        _method: &str,
+        _params: &serde_json::Value,
+        _timeout: Duration,
+    ) -> Result<serde_json::Value, ChannelError> {
+        Err(ChannelError::Unsupported)
+    }
+
+    fn state(&self) -> Option<String> {
+        self.0.state.borrow().clone()
+    }
+
+    fn set_state(&self, value: &str) {
+        *self.0.state.borrow_mut() = Some(value.to_owned());
+    }
+}
+
+impl ClientCredential for World {
+    fn obtain(&self, _audience: &str) -> Result<Credential, CredentialError> {
+        Ok(Credential::None)
+    }
+}
+
+impl Audit for World {
+    fn record(&self, event: &AuditEvent) -> Result<(), String> {
+        self.0.audited.borrow_mut().push(event.clone());
+        Ok(())
+    }
+}
