@@ -4,3 +4,5 @@
 
 pub mod environment;
 pub mod secret;
+#[cfg(target_family = "wasm")]
+mod bindings;
