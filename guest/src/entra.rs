@@ -1,0 +1,3 @@
+//! What is specific to Microsoft Entra ID.
+
+pub mod error_codes;
