@@ -2,5 +2,6 @@
 //!
 //! This file holds the exports only: it converts WIT types and delegates.
 
+pub mod entra;
 pub mod environment;
 pub mod secret;
