@@ -5,3 +5,4 @@
 pub mod entra;
 pub mod environment;
 pub mod secret;
+pub mod token;
