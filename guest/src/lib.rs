@@ -24,6 +24,19 @@ mod exports {
             Some(message)
         }
     }
+    impl wit::token_validator::Guest for Component {
+        fn validate(
+            token: String,
+            needs: wit::token_validator::Requirements,
+        ) -> Result<wit::token_validator::Principal, wit::token_validator::TokenError> {
+            let env = crate::bindings::environment();
+            let needs = needs.into();
+            match wstd::runtime::block_on(crate::token::validate_access_token(&env, &token, &needs)) {
+                Ok(validated) => Ok(validated.into_principal().into()),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
     impl wit::sign_in::Guest for Component {
         fn accounts() -> Result<Vec<wit::sign_in::Account>, wit::sign_in::SignInError> { Ok(vec![]) }
         fn acquire_token_silent(_: Vec<String>, _: Option<String>) -> Result<wit::sign_in::AccessToken, wit::sign_in::SignInError> { Err(wit::sign_in::SignInError::TimedOut) }

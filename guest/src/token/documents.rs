@@ -41,7 +41,7 @@ const ATTEMPT_SECONDS_WITHOUT_DOCUMENT: u64 = 5;
 
 /// How long a lease is honoured, in seconds. Longer than the host lets a request last; an instance that was
 /// dropped in the middle holds others up no longer than this.
-const LEASE_SECONDS: u64 = 30;
+const LEASE_SECONDS: u64 = 60;
 
 /// How long to wait for another instance's fetch when there is no document at all.
 const WAIT_WITHOUT_DOCUMENT: Duration = Duration::from_secs(10);

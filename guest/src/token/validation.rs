@@ -41,6 +41,11 @@ impl ValidatedToken {
         &self.principal
     }
 
+    /// Who the token stands for, without the proof.
+    pub fn into_principal(self) -> Principal {
+        self.principal
+    }
+
     /// Bytes this takes in memory, about.
     pub(super) fn bytes(&self) -> usize {
         let Principal {
