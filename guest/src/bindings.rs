@@ -30,6 +30,7 @@ mod generated {
 }
 
 mod imports;
+mod token_validator;
 
 pub(crate) use generated::{export, exports};
 pub(crate) use imports::environment;

@@ -48,6 +48,20 @@ mod exports {
         }
     }
 
+    impl wit::token_validator::Guest for Component {
+        fn validate(
+            token: String,
+            needs: wit::token_validator::Requirements,
+        ) -> Result<wit::token_validator::Principal, wit::token_validator::TokenError> {
+            let env = environment();
+            let needs = needs.into();
+            match block_on(crate::token::validate_access_token(&env, &token, &needs)) {
+                Ok(validated) => Ok(validated.into_principal().into()),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+
     impl wit::sign_in::Guest for Component {
         fn accounts() -> Result<Vec<wit::sign_in::Account>, WitSignInError> {
             let accounts = accounts::list(&environment()).map_err(|error| to_wit(error.into()))?;

@@ -1,3 +1,0 @@
-//! What is specific to Microsoft Entra ID.
-
-pub mod error_codes;
