@@ -9,6 +9,9 @@ mod person;
 mod request_state;
 mod version;
 
+#[cfg(test)]
+mod tests;
+
 pub use dispatch::handle;
 
 /// Where a message comes from.
