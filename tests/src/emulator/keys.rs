@@ -4,7 +4,7 @@
 //! the `issuer` it may sign for; a validator of multi-tenant tokens has to check it.
 //!
 //! The key pairs are files made once with
-//! `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -outform DER`, so that the emulator starts in
+//! `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`, written as PKCS#8 DER, so that the emulator starts in
 //! milliseconds. They are public and protect nothing. After [`MATERIAL`] runs out, a rotation re-uses key material under
 //! a new key id; validators select by key id, so they see a new key all the same.
 
