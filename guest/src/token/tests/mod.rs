@@ -2,3 +2,4 @@
 
 mod controls;
 mod id_tokens;
+mod rejections;
