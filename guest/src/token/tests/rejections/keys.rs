@@ -128,7 +128,9 @@ pub(super) fn cases() -> Vec<Case> {
         forged("last byte of the signature changed", "RS256", "rsa", |bytes| {
             *bytes.last_mut().unwrap() ^= 1
         }),
-        forged("signature shortened", "RS256", "rsa", |bytes| bytes.truncate(bytes.len() - 1)),
+        forged("signature shortened", "RS256", "rsa", |bytes| {
+            bytes.truncate(bytes.len() - 1)
+        }),
         forged("signature lengthened", "RS256", "rsa", |bytes| bytes.push(0)),
         forged("signature with a leading zero", "RS256", "rsa", |bytes| {
             bytes.insert(0, 0)
@@ -145,7 +147,9 @@ pub(super) fn cases() -> Vec<Case> {
             let signature = p256::ecdsa::Signature::from_slice(bytes).unwrap();
             *bytes = signature.to_der().as_bytes().to_vec();
         }),
-        forged("EC signature shortened", "ES256", "p256", |bytes| bytes.truncate(bytes.len() - 1)),
+        forged("EC signature shortened", "ES256", "p256", |bytes| {
+            bytes.truncate(bytes.len() - 1)
+        }),
         forged("EC signature lengthened", "ES256", "p256", |bytes| bytes.push(0)),
         forged("EC signature of r above the order", "ES256", "p256", |bytes| {
             bytes[..32].fill(0xFF)
