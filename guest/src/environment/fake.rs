@@ -111,6 +111,13 @@ impl World {
         self.0.audited.borrow().clone()
     }
 
+    /// The names of the stored records, in order.
+    pub(crate) fn record_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.0.records.borrow().keys().cloned().collect();
+        names.sort();
+        names
+    }
+
     /// The notifications sent so far.
     pub(crate) fn notified(&self) -> Vec<(String, serde_json::Value)> {
         self.0.notified.borrow().clone()

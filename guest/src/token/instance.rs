@@ -73,6 +73,12 @@ impl Instance {
         })
     }
 
+    /// Continues as another instance.
+    #[cfg(test)]
+    pub(super) fn replace(settings: &Settings, instance: Rc<Self>) {
+        CURRENT.with_borrow_mut(|current| *current = Some((Policy::from(settings), instance)));
+    }
+
     /// Forgets everything, as a new instance would.
     #[cfg(test)]
     pub(crate) fn restart() {

@@ -1,6 +1,7 @@
 //! For unit tests: keys, tokens signed with them, and an authority that publishes them.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use base64::Engine as _;
@@ -41,7 +42,7 @@ macro_rules! pem {
 }
 
 impl TestKey {
-    pub(crate) fn rsa(pem: &str) -> Self {
+    fn rsa(pem: &str) -> Self {
         Self::Rsa(Box::new(rsa::pkcs8::DecodePrivateKey::from_pkcs8_pem(pem).unwrap()))
     }
 
@@ -49,7 +50,15 @@ impl TestKey {
         Self::P256(p256::ecdsa::SigningKey::from_pkcs8_pem(pem).unwrap())
     }
 
-    pub(crate) fn named(name: &str) -> Self {
+    /// Reading a private key takes as long as using it, so that is done once.
+    pub(crate) fn named(name: &'static str) -> Self {
+        thread_local! {
+            static KEYS: RefCell<HashMap<&'static str, TestKey>> = RefCell::default();
+        }
+        KEYS.with_borrow_mut(|keys| keys.entry(name).or_insert_with(|| Self::read(name)).clone())
+    }
+
+    fn read(name: &str) -> Self {
         match name {
             "rsa" => Self::rsa(pem!("rsa-2048")),
             "rsa-other" => Self::rsa(pem!("rsa-2048-other")),
@@ -106,6 +115,11 @@ impl TestKey {
 /// base64url without padding.
 pub(crate) fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The inverse.
+pub(crate) fn decode(text: &str) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(text).unwrap()
 }
 
 /// A signed token of these very texts, so that it can be malformed in any way.

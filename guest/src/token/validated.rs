@@ -117,6 +117,11 @@ impl ValidatedTokens {
     pub(super) fn size(&self) -> usize {
         self.bytes
     }
+
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.order.len()
+    }
 }
 
 /// Tokens whose signature did not verify with a certain key.
@@ -141,5 +146,10 @@ impl RefusedSignatures {
             self.entries.clear();
         }
         self.entries.insert(hash, (key, now + REFUSED_SECONDS));
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 }
