@@ -111,7 +111,8 @@ impl ManualClock {
         let due = {
             let mut state = self.lock();
             state.elapsed = state.elapsed.saturating_add(by);
-            let later = state.waiters.split_off(&(state.elapsed.saturating_add(Duration::from_nanos(1)), 0));
+            let first_later = state.elapsed.saturating_add(Duration::from_nanos(1));
+            let later = state.waiters.split_off(&(first_later, 0));
             std::mem::replace(&mut state.waiters, later)
         };
         for waiter in due.into_values() {

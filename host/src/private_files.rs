@@ -46,3 +46,22 @@ pub(crate) fn check_private(file: &File) -> Result<(), &'static str> {
     }
     Ok(())
 }
+
+/// Says which rule a folder breaks: it must be a folder of this user's that nobody else can write to.
+pub(crate) fn check_private_folder(path: &Path) -> Result<(), String> {
+    let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_dir() {
+        return Err("it is not a folder".into());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err("it belongs to another user".into());
+        }
+        if metadata.mode() & 0o022 != 0 {
+            return Err("it can be written by others than its owner".into());
+        }
+    }
+    Ok(())
+}
