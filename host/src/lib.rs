@@ -20,6 +20,7 @@ mod plugin;
 mod private_files;
 pub mod random;
 pub mod secret_store;
+pub mod transport;
 pub mod user_agent;
 
 pub use plugin::{Caller, Plugin, PluginBuilder};
