@@ -9,12 +9,15 @@ pub mod client_channel;
 pub mod client_credential;
 pub mod clock;
 pub mod code_cache;
+pub mod commands;
+pub mod config;
 mod console;
 pub mod environment;
 pub mod error;
 mod guest_output;
 mod instance;
 mod instance_pool;
+pub mod logging;
 pub mod outbound_http;
 mod plugin;
 mod private_files;
@@ -23,4 +26,10 @@ pub mod secret_store;
 pub mod transport;
 pub mod user_agent;
 
-pub use plugin::{Caller, Plugin, PluginBuilder};
+pub use instance::grant;
+pub use plugin::{BUNDLED_COMPONENT, Caller, Plugin, PluginBuilder};
+
+/// Tells the person why the program ends.
+pub fn report_error(error: &dyn std::error::Error) {
+    console::notice(&format!("entra-mcp: {error}"));
+}
