@@ -90,7 +90,7 @@ pub struct SignInSettings {
 }
 
 /// Which access tokens the validator accepts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenSettings {
     /// Accepted `aud` values. Empty accepts none.
     pub audiences: Vec<String>,
