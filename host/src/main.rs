@@ -32,15 +32,19 @@ enum Command {
         settings: Layer,
     },
     /// Sign a person in, so that the server starts silently
-    #[command(after_help = "Examples:\n  entra-mcp login\n  entra-mcp login --sign-in device-code\n  entra-mcp login \
-        --account meganb@contoso.com")]
+    #[command(
+        after_help = "Examples:\n  entra-mcp login\n  entra-mcp login --sign-in device-code\n  entra-mcp login \
+        --account meganb@contoso.com"
+    )]
     Login {
         #[command(flatten)]
         settings: Layer,
     },
     /// Sign out: forget an account and everything that was stored for it
-    #[command(after_help = "Examples:\n  entra-mcp logout\n  entra-mcp logout --account meganb@contoso.com\n  \
-        entra-mcp logout --all")]
+    #[command(
+        after_help = "Examples:\n  entra-mcp logout\n  entra-mcp logout --account meganb@contoso.com\n  \
+        entra-mcp logout --all"
+    )]
     Logout {
         /// Sign out all accounts
         #[arg(long, conflicts_with = "account")]

@@ -3,4 +3,6 @@
 #[cfg(test)]
 mod emulator;
 #[cfg(test)]
+mod sign_in;
+#[cfg(test)]
 mod support;
