@@ -65,8 +65,29 @@ pub struct CompactToken {
     pub(super) claims: Map<String, Value>,
 }
 
+/// The parts of a compact token whose form and header are acceptable.
+pub(super) struct Signed {
+    pub(super) algorithm: Algorithm,
+    pub(super) key_id: String,
+    pub(super) payload: Vec<u8>,
+}
+
 /// Reads a compact token.
 pub fn parse(token: &str) -> Result<CompactToken, TokenError> {
+    let Signed {
+        algorithm,
+        key_id,
+        payload,
+    } = parse_signed(token)?;
+    Ok(CompactToken {
+        algorithm,
+        key_id,
+        claims: object(&payload, Part::Claims)?,
+    })
+}
+
+/// Reads all but the content of the payload.
+pub(super) fn parse_signed(token: &str) -> Result<Signed, TokenError> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenError::TooLarge {
             length: token.len() as u64,
@@ -81,15 +102,15 @@ pub fn parse(token: &str) -> Result<CompactToken, TokenError> {
         });
     };
 
-    let header = object(header, Part::Header)?;
+    let header = object(&decode(header, Part::Header)?, Part::Header)?;
     let algorithm = check_header(&header)?;
     let key_id = key_id(&header)?;
-    let claims = object(claims, Part::Claims)?;
+    let payload = decode(claims, Part::Claims)?;
     decode(signature, Part::Signature)?;
-    Ok(CompactToken {
+    Ok(Signed {
         algorithm,
         key_id,
-        claims,
+        payload,
     })
 }
 
@@ -130,8 +151,8 @@ fn key_id(header: &Map<String, Value>) -> Result<String, TokenError> {
     }
 }
 
-fn object(part: &str, which: Part) -> Result<Map<String, Value>, TokenError> {
-    strict_json::parse_object(&decode(part, which)?).map_err(|error| match error {
+fn object(bytes: &[u8], which: Part) -> Result<Map<String, Value>, TokenError> {
+    strict_json::parse_object(bytes).map_err(|error| match error {
         StrictJsonError::Malformed => TokenError::JsonInvalid { part: which },
         StrictJsonError::Duplicate(name) => TokenError::NameDuplicate { part: which, name },
     })

@@ -101,7 +101,7 @@ impl VerifyingKey {
 
 /// Every judgement of jwt-simple about claims always passes: at time 0 without tolerance no token has expired,
 /// and tokens from the future are left to us.
-fn options() -> VerificationOptions {
+pub(super) fn options() -> VerificationOptions {
     VerificationOptions {
         accept_future: true,
         artificial_time: Some(UnixTimeStamp::from_secs(0)),
