@@ -113,6 +113,14 @@ impl KeySet {
         self.keys.iter().filter(move |key| key.key_id == key_id)
     }
 
+    /// Constructs every key for an algorithm and drops the result: for fuzzing, which has to reach that code.
+    #[doc(hidden)]
+    pub fn construct_all(&self, algorithm: Algorithm) {
+        for key in &self.keys {
+            let _ = key.for_algorithm(algorithm);
+        }
+    }
+
     /// Whether this very key is in the set.
     pub(super) fn contains(&self, fingerprint: &Fingerprint) -> bool {
         self.keys.iter().any(|key| key.fingerprint == *fingerprint)
