@@ -135,7 +135,9 @@ fn store_error(error: wit::secret_store::StoreError) -> StoreError {
 
 impl SecretStore for Imports {
     fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
-        wit::secret_store::get(key).map(|found| found.map(Secret::new)).map_err(store_error)
+        wit::secret_store::get(key)
+            .map(|found| found.map(Secret::new))
+            .map_err(store_error)
     }
 
     fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
@@ -143,7 +145,9 @@ impl SecretStore for Imports {
     }
 
     fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
-        wit::secret_store::take(key).map(|found| found.map(Secret::new)).map_err(store_error)
+        wit::secret_store::take(key)
+            .map(|found| found.map(Secret::new))
+            .map_err(store_error)
     }
 
     fn compare_and_swap(
@@ -225,7 +229,11 @@ impl LoopbackListener for wit::user_agent::LoopbackListener {
     }
 
     fn respond(&self, page: Page) {
-        self.respond(&wit::user_agent::Page { success: page.success, title: page.title, message: page.message });
+        self.respond(&wit::user_agent::Page {
+            success: page.success,
+            title: page.title,
+            message: page.message,
+        });
     }
 
     fn detach(&self, lifetime: Duration) -> String {
@@ -245,14 +253,15 @@ impl ClientChannel for Imports {
         timeout: Duration,
     ) -> Result<serde_json::Value, ChannelError> {
         use wit::client_channel::ChannelError as Wit;
-        let result = wit::client_channel::request(method, &params.to_string(), milliseconds(timeout)).map_err(
-            |error| match error {
-                Wit::Unsupported => ChannelError::Unsupported,
-                Wit::Closed => ChannelError::Closed,
-                Wit::TimedOut => ChannelError::TimedOut,
-                Wit::Refused(error) => ChannelError::Refused(error),
-            },
-        )?;
+        let result =
+            wit::client_channel::request(method, &params.to_string(), milliseconds(timeout)).map_err(|error| {
+                match error {
+                    Wit::Unsupported => ChannelError::Unsupported,
+                    Wit::Closed => ChannelError::Closed,
+                    Wit::TimedOut => ChannelError::TimedOut,
+                    Wit::Refused(error) => ChannelError::Refused(error),
+                }
+            })?;
         serde_json::from_str(&result).map_err(|error| ChannelError::Refused(error.to_string()))
     }
 

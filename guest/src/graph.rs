@@ -1,0 +1,8 @@
+//! Microsoft Graph: requests with a token of our own, the retry rules, typed errors.
+
+pub mod client;
+pub mod error;
+pub mod profile;
+
+pub use client::{TokenSource, get};
+pub use error::GraphError;

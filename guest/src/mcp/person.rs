@@ -1,0 +1,93 @@
+//! How the person behind an MCP client learns that they have to act: elicitation in URL mode, progress.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::version::Era;
+use crate::encoding::random_uuid;
+use crate::environment::Environment;
+use crate::sign_in::Instruction;
+use crate::sign_in::interactive::{Presented, Presenter};
+
+/// Pause between two progress notifications.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(2);
+
+/// The client of one call.
+pub(super) struct Client<'a> {
+    pub(super) env: &'a Environment,
+    pub(super) era: &'a Era,
+    /// The token of the call's progress notifications, if the client wants any.
+    pub(super) progress_token: Option<Value>,
+    pub(super) state: ClientState,
+}
+
+/// What is remembered while a call runs.
+#[derive(Default)]
+pub(super) struct ClientState {
+    /// The elicitation that was accepted and has not been completed.
+    elicitation: RefCell<Option<String>>,
+    /// Progress last reported: it has to grow with every notification.
+    progress: Cell<Option<Duration>>,
+}
+
+/// The parameters of an elicitation in URL mode.
+pub(super) fn elicitation(instruction: &Instruction) -> Value {
+    let message = match &instruction.user_code {
+        Some(code) => format!("Sign in to Microsoft Entra ID: open the page and enter the code {code}."),
+        None => "Sign in to Microsoft Entra ID to let this server read your profile.".to_owned(),
+    };
+    json!({ "mode": "url", "message": message, "url": instruction.url })
+}
+
+impl Presenter for Client<'_> {
+    fn present(&self, instruction: &Instruction, timeout: Duration) -> Presented {
+        if !self.era.can_show_url() {
+            return Presented::Unsupported;
+        }
+        if self.era.is_modern() {
+            return Presented::Deferred;
+        }
+        let id = random_uuid(self.env.random.as_ref());
+        let mut params = elicitation(instruction);
+        params["elicitationId"] = json!(id);
+        match self.env.channel.request("elicitation/create", &params, timeout) {
+            Ok(result) if result.get("action").and_then(Value::as_str) == Some("accept") => {
+                *self.state.elicitation.borrow_mut() = Some(id);
+                Presented::ByClient
+            }
+            Ok(_) => Presented::Declined,
+            // The client has promised more than it does: the user agent is still there.
+            Err(_) => Presented::Unsupported,
+        }
+    }
+
+    fn waiting(&self, instruction: &Instruction, waited: Duration) {
+        let Some(token) = &self.progress_token else { return };
+        if self
+            .state
+            .progress
+            .get()
+            .is_some_and(|last| waited < last + PROGRESS_PAUSE)
+        {
+            return;
+        }
+        self.state.progress.set(Some(waited));
+        let params = json!({
+            "progressToken": token,
+            "progress": waited.as_secs_f64(),
+            "total": self.env.settings.sign_in.timeout.as_secs_f64(),
+            "message": instruction.sentence(),
+        });
+        self.env.channel.notify("notifications/progress", &params);
+    }
+
+    fn ended(&self) {
+        if let Some(id) = self.state.elicitation.borrow_mut().take() {
+            self.env
+                .channel
+                .notify("notifications/elicitation/complete", &json!({ "elicitationId": id }));
+        }
+    }
+}

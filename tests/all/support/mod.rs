@@ -1,0 +1,23 @@
+//! What several test modules need.
+
+pub(crate) mod lab;
+pub(crate) mod tools;
+
+use std::path::PathBuf;
+
+/// The workspace's `tests` folder, whichever package this test target belongs to.
+pub(crate) fn tests_dir() -> PathBuf {
+    let package = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/"));
+    let here = [package.clone(), package.join("../tests")];
+    let found = here.into_iter().find(|folder| folder.join("all/main.rs").exists());
+    found
+        .expect("the tests folder is beside this package or is it")
+        .canonicalize()
+        .expect("the tests folder can be resolved")
+}
+
+/// A file of `tests/fixtures`.
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
+    let path = tests_dir().join("fixtures").join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
