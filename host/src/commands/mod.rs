@@ -1,0 +1,106 @@
+//! What the `entra-mcp` program does, a module per subcommand. `main.rs` parses the arguments.
+
+use crate::bindings::export::sign_in::{Account, SignInError};
+use crate::config::ConfigError;
+use crate::error::{BuildError, CallError};
+use crate::plugin::Plugin;
+use crate::transport::stdio::StdioError;
+
+pub mod accounts;
+pub mod inspect;
+pub mod login;
+pub mod logout;
+pub mod stdio;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The configuration has to be corrected.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The component cannot be made ready.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A call into the component failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The component says why there is no sign-in.
+    #[error("{0}")]
+    SignIn(String),
+    /// The arguments do not fit together, or not to what is there.
+    #[error("{0}")]
+    Usage(String),
+    /// A file cannot be read.
+    #[error("{path} cannot be read: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The transport cannot start.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
+    /// The process cannot receive signals or start threads.
+    #[error("the process cannot be set up: {0}")]
+    Process(#[from] std::io::Error),
+}
+
+impl CommandError {
+    /// The exit code: 2 if the command line or the configuration has to be changed, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Usage(_) => 2,
+            Self::Build(error) => match error {
+                BuildError::Endpoint(_) | BuildError::CertificateFile { .. } => 2,
+                _ => 1,
+            },
+            _ => 1,
+        }
+    }
+}
+
+impl From<SignInError> for CommandError {
+    fn from(error: SignInError) -> Self {
+        Self::SignIn(match error {
+            SignInError::InteractionRequired(text)
+            | SignInError::Declined(text)
+            | SignInError::Unavailable(text)
+            | SignInError::UntrustedResponse(text)
+            | SignInError::AccountSelection(text)
+            | SignInError::Store(text) => text,
+            SignInError::TimedOut => "nobody finished the sign-in in time".into(),
+            SignInError::Refused(refusal) => refusal.message,
+        })
+    }
+}
+
+/// Runs a command to its end. What still waits in the background then, such as a read of standard input, does not
+/// hold up the end of the process.
+pub fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
+}
+
+/// Lists the accounts, with one kind of error.
+async fn accounts(plugin: &Plugin) -> Result<Vec<Account>, CommandError> {
+    Ok(plugin.accounts().await??)
+}
+
+/// Returns when the process is asked to end.
+pub(crate) async fn end_requested() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}

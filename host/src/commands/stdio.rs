@@ -1,0 +1,28 @@
+//! `entra-mcp stdio`: the MCP server for one client.
+
+use std::sync::Arc;
+
+use tokio::io::{BufReader, stdin, stdout};
+
+use super::{CommandError, end_requested};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::environment::public_client;
+use crate::random::SystemRandomness;
+use crate::transport::stdio::serve;
+
+/// Serves until the client closes the connection or the process is asked to end.
+pub async fn run(config: &Config) -> Result<(), CommandError> {
+    let plugin = Arc::new(public_client::builder(config)?.build()?);
+    let stop = async {
+        if let Err(error) = end_requested().await {
+            tracing::warn!(%error, "signals cannot be received");
+            std::future::pending::<()>().await;
+        }
+    };
+    let (clock, random) = (Arc::new(SystemClock::new()), SystemRandomness::default());
+    let input = BufReader::new(stdin());
+    let end = serve(plugin, clock, &random, input, stdout(), config.max_message_bytes, stop).await?;
+    tracing::debug!(?end, "the connection ended");
+    Ok(())
+}
