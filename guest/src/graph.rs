@@ -4,5 +4,8 @@ pub mod client;
 pub mod error;
 pub mod profile;
 
+#[cfg(test)]
+mod tests;
+
 pub use client::{TokenSource, get};
 pub use error::GraphError;

@@ -12,6 +12,9 @@ use crate::oauth::authorization_code::RedeemError;
 use crate::oauth::error::Refusal;
 use crate::token::TokenError;
 
+#[cfg(test)]
+mod tests;
+
 pub use accounts::Account;
 pub use attempt::Instruction;
 pub use silent::AccessToken;

@@ -44,7 +44,7 @@ pub fn advice(error: &str, code: u32) -> String {
         }
         28000 => "A token can be for one API only: request the scopes of one API at a time.",
         70016 => "The sign-in is still pending.",
-        70018 | 70019 | 70020 => "The device code has expired or is not valid: start the sign-in again.",
+        70018..=70020 => "The device code has expired or is not valid: start the sign-in again.",
         70002 | 7_000_218 => {
             "The application has to be a public client: switch on 'Allow public client flows' under Authentication \
              in the app registration."

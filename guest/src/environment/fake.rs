@@ -28,6 +28,9 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
     }
 }
 
+/// A value, and the Unix time at which it expires.
+type Record = (Vec<u8>, Option<u64>);
+
 /// What a scripted server answers.
 pub(crate) type Responder = Box<dyn FnMut(&http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>>;
 
@@ -42,7 +45,7 @@ struct Inner {
     responders: RefCell<VecDeque<Responder>>,
     fallback: RefCell<Option<Responder>>,
     sent: RefCell<Vec<http::Request<Vec<u8>>>>,
-    records: RefCell<HashMap<String, (Vec<u8>, Option<u64>)>>,
+    records: RefCell<HashMap<String, Record>>,
     random: Cell<u64>,
     audited: RefCell<Vec<AuditEvent>>,
     notified: RefCell<Vec<(String, serde_json::Value)>>,
@@ -68,6 +71,11 @@ impl World {
     /// Lets time pass.
     pub(crate) fn advance(&self, duration: Duration) {
         self.0.elapsed.set(self.0.elapsed.get() + duration);
+    }
+
+    /// The time that has passed.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.0.elapsed.get()
     }
 
     /// Answers the next request that no earlier `once` answers.
@@ -116,11 +124,6 @@ impl World {
         let mut names: Vec<String> = self.0.records.borrow().keys().cloned().collect();
         names.sort();
         names
-    }
-
-    /// The notifications sent so far.
-    pub(crate) fn notified(&self) -> Vec<(String, serde_json::Value)> {
-        self.0.notified.borrow().clone()
     }
 
     fn now(&self) -> u64 {

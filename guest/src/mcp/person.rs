@@ -51,7 +51,9 @@ impl Presenter for Client<'_> {
         }
         let id = random_uuid(self.env.random.as_ref());
         let mut params = elicitation(instruction);
-        params["elicitationId"] = json!(id);
+        if let Some(params) = params.as_object_mut() {
+            params.insert("elicitationId".to_owned(), json!(id));
+        }
         match self.env.channel.request("elicitation/create", &params, timeout) {
             Ok(result) if result.get("action").and_then(Value::as_str) == Some("accept") => {
                 *self.state.elicitation.borrow_mut() = Some(id);
