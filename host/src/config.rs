@@ -28,8 +28,11 @@ const DEFAULT_PROFILE_CACHE_SECONDS: u32 = 60;
 /// Longest life of a cached profile: a day.
 const MAX_PROFILE_CACHE_SECONDS: u32 = 86_400;
 
-/// Tolerated difference between our clock and Entra's.
-const CLOCK_TOLERANCE_SECONDS: u32 = 300;
+/// Tolerated difference between our clock and Entra's. Both are synchronised; more would only keep expired tokens alive.
+const CLOCK_TOLERANCE_SECONDS: u32 = 60;
+
+/// Stands for the client id where there is none: no application has it.
+const NO_CLIENT: &str = "00000000-0000-0000-0000-000000000000";
 
 /// Bounds of the message limit: below, not even `initialize` fits; above, JSON does not fit into an instance.
 const MESSAGE_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=16 * 1024 * 1024;
@@ -423,7 +426,10 @@ impl Sources {
 
     /// Checks the settings of a public client.
     pub fn public_client(&self) -> Result<Config, ConfigError> {
-        let layer = &self.merged;
+        self.checked(&self.merged)
+    }
+
+    fn checked(&self, layer: &Layer) -> Result<Config, ConfigError> {
         let Endpoints { authority, tenant_of_authority, graph, graph_resource } = Endpoints::new(layer)?;
         let tenant = one_tenant(layer.tenant_id.clone(), tenant_of_authority)?;
         let (Some(tenant), Some(client_id)) = (tenant.clone(), layer.client_id.clone()) else {
@@ -468,7 +474,7 @@ impl Sources {
                 },
                 profile_cache_seconds,
             },
-            store: self.store()?,
+            store: self.store(layer)?,
             ca_file: layer.ca_file.clone(),
             max_message_bytes: within(
                 "max-message-bytes",
@@ -482,8 +488,22 @@ impl Sources {
         })
     }
 
-    fn store(&self) -> Result<StoreLocation, ConfigError> {
-        match self.merged.store.as_deref() {
+    /// Checks the settings of a token validator: a tenant, and which tokens it accepts. It signs nobody in, so it
+    /// needs no client id, and it keeps nothing.
+    pub fn validator(&self, token: TokenSettings) -> Result<Config, ConfigError> {
+        let mut layer = self.merged.clone();
+        layer.client_id = Some(NO_CLIENT.to_owned());
+        layer.store = Some("memory".to_owned());
+        for tenant in &token.allowed_tenants {
+            check_guid("allow-tenant", tenant)?;
+        }
+        let mut config = self.checked(&layer)?;
+        config.settings.token = token;
+        Ok(config)
+    }
+
+    fn store(&self, layer: &Layer) -> Result<StoreLocation, ConfigError> {
+        match layer.store.as_deref() {
             Some("memory") => Ok(StoreLocation::Memory),
             Some("") => Err(ConfigError::Invalid {
                 name: "store",

@@ -6,6 +6,7 @@
 //! origin that was itself configured as loopback (an emulator) may be on loopback, and only there is plain `http`
 //! accepted. Redirects are not followed: the component sees them as answers. Proxies are not used.
 
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
@@ -320,6 +321,8 @@ pub struct OutboundHttp {
     resolve: Resolve,
     extra_roots: Vec<CertificateDer<'static>>,
     limits: Limits,
+    /// Answers everything, if set: nothing is sent.
+    documents: Option<HashMap<String, Bytes>>,
     /// Made at the first request: reading the system's certificates takes longer than the rest of the start.
     client: OnceLock<Result<HttpClient, String>>,
 }
@@ -333,8 +336,21 @@ impl OutboundHttp {
             resolve: system_resolver(),
             extra_roots,
             limits: LIMITS,
+            documents: None,
             client: OnceLock::new(),
         })
+    }
+
+    /// Sends nothing: answers requests for these URLs with these documents, and denies all others.
+    pub fn offline(documents: HashMap<String, Vec<u8>>) -> Self {
+        Self {
+            policy: Arc::new(OutboundPolicy { origins: Vec::new() }),
+            resolve: system_resolver(),
+            extra_roots: Vec::new(),
+            limits: LIMITS,
+            documents: Some(documents.into_iter().map(|(url, body)| (url, body.into())).collect()),
+            client: OnceLock::new(),
+        }
     }
 
     /// What is allowed.
@@ -373,6 +389,11 @@ impl OutboundHttp {
         mut request: Request<RequestBody>,
         options: Option<RequestOptions>,
     ) -> Result<Response<ResponseBody>, Error> {
+        if let Some(documents) = &self.documents {
+            let document = documents.get(&request.uri().to_string()).ok_or(Error::HttpRequestDenied)?;
+            let body = http_body_util::Full::new(document.clone()).map_err(|never| match never {});
+            return Ok(Response::new(body.boxed_unsync()));
+        }
         let deadline = Instant::now() + self.limits.total;
         if !self.policy.admits(request.uri()) {
             let uri = request.uri();

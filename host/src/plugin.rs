@@ -10,6 +10,7 @@ use wasmtime::{Config, Engine};
 use crate::audit::{AuditSink, LogAudit};
 use crate::bindings::export::mcp_server;
 use crate::bindings::export::sign_in::{Account, SignInError};
+use crate::bindings::export::token_validator::{Principal, Requirements, TokenError};
 use crate::client_channel::{ClientChannel, NoChannel};
 use crate::client_credential::{ClientCredential, NoCredential};
 use crate::clock::{Clock, SystemClock};
@@ -110,6 +111,18 @@ impl Plugin {
     pub async fn sign_out(&self, home_account_id: &str) -> Result<Result<(), SignInError>, CallError> {
         self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
             exports.entra_mcp_plugin_sign_in().call_sign_out(store, home_account_id).await
+        })
+        .await
+    }
+
+    /// Judges an access token by the settings and by what `needs` requires.
+    pub async fn validate_token(
+        &self,
+        token: &str,
+        needs: &Requirements,
+    ) -> Result<Result<Principal, TokenError>, CallError> {
+        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_token_validator().call_validate(store, token, needs).await
         })
         .await
     }
