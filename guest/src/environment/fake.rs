@@ -48,7 +48,6 @@ struct Inner {
     records: RefCell<HashMap<String, Record>>,
     random: Cell<u64>,
     audited: RefCell<Vec<AuditEvent>>,
-    notified: RefCell<Vec<(String, serde_json::Value)>>,
     state: RefCell<Option<String>>,
 }
 
@@ -270,9 +269,7 @@ impl UserAgent for World {
 }
 
 impl ClientChannel for World {
-    fn notify(&self, method: &str, params: &serde_json::Value) {
-        self.0.notified.borrow_mut().push((method.to_owned(), params.clone()));
-    }
+    fn notify(&self, _method: &str, _params: &serde_json::Value) {}
 
     fn request(
         &self,
