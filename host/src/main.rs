@@ -32,19 +32,15 @@ enum Command {
         settings: Layer,
     },
     /// Sign a person in, so that the server starts silently
-    #[command(
-        after_help = "Examples:\n  entra-mcp login\n  entra-mcp login --sign-in device-code\n  entra-mcp login \
-        --account meganb@contoso.com"
-    )]
+    #[command(after_help = "Examples:\n  entra-mcp login\n  entra-mcp login --sign-in device-code\n  entra-mcp login \
+        --account meganb@contoso.com")]
     Login {
         #[command(flatten)]
         settings: Layer,
     },
     /// Sign out: forget an account and everything that was stored for it
-    #[command(
-        after_help = "Examples:\n  entra-mcp logout\n  entra-mcp logout --account meganb@contoso.com\n  \
-        entra-mcp logout --all"
-    )]
+    #[command(after_help = "Examples:\n  entra-mcp logout\n  entra-mcp logout --account meganb@contoso.com\n  \
+        entra-mcp logout --all")]
     Logout {
         /// Sign out all accounts
         #[arg(long, conflicts_with = "account")]
@@ -60,6 +56,15 @@ enum Command {
         json: bool,
         #[command(flatten)]
         settings: Layer,
+    },
+    /// Judge access tokens as the server would, and say why one is refused
+    #[command(after_help = "Prints a line per token, in order. Exit codes: 0 all are valid, 1 some are refused, 2 it \
+        could not be decided\n\nExamples:\n  entra-mcp validate --tenant-id contoso.com --audience \
+        00001111-aaaa-2222-bbbb-3333cccc4444 < tokens.txt\n  entra-mcp validate --tenant-id … --audience … \
+        --require-scope User.Read --json --token-file tokens.txt")]
+    Validate {
+        #[command(flatten)]
+        arguments: commands::validate::Arguments,
     },
     /// Show a component's imports, exports, size and hash, and what the host grants it
     #[command(after_help = "Examples:\n  entra-mcp inspect\n  entra-mcp inspect --json \
@@ -97,6 +102,11 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Logout { all, settings } => commands::block_on(commands::logout::run(&public_client(settings)?, all)),
         Command::Accounts { json, settings } => {
             commands::block_on(commands::accounts::run(&public_client(settings)?, json))
+        }
+        Command::Validate { arguments } => {
+            let config = sources(arguments.layer())?.validator(arguments.token_settings())?;
+            logging::start(&config.host);
+            commands::block_on(commands::validate::run(&config, &arguments))
         }
         Command::Inspect { json, path } => {
             let host = sources(Layer::default())?.host();

@@ -14,15 +14,9 @@ use crate::support::lab::PASSWORD;
 async fn a_person_who_signs_in_gets_the_profile_as_text_and_as_structure() {
     let mut server = Server::new().await;
     let result = server.signed_in_call().await;
-    assert_eq!(
-        result["structuredContent"]["userPrincipalName"],
-        "alice@contoso.example"
-    );
+    assert_eq!(result["structuredContent"]["userPrincipalName"], "alice@contoso.example");
     let text = result["content"][0]["text"].as_str().unwrap();
-    assert_eq!(
-        serde_json::from_str::<serde_json::Value>(text).unwrap(),
-        result["structuredContent"]
-    );
+    assert_eq!(serde_json::from_str::<serde_json::Value>(text).unwrap(), result["structuredContent"]);
     assert_eq!(result["isError"], false);
     assert_eq!(result["resultType"], "complete");
 }
@@ -34,11 +28,7 @@ async fn the_request_to_entra_has_pkce_state_nonce_and_asks_for_a_refresh_token(
     let requests = server.control().requests(Endpoint::Authorize);
     let parameter = |name: &str| {
         let query = &requests[0].query;
-        query
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.clone())
-            .unwrap_or_default()
+        query.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default()
     };
     assert_eq!(parameter("response_type"), "code");
     assert_eq!(parameter("code_challenge_method"), "S256");
@@ -46,10 +36,7 @@ async fn the_request_to_entra_has_pkce_state_nonce_and_asks_for_a_refresh_token(
     assert_eq!(parameter("state").len(), 43);
     assert_eq!(parameter("nonce").len(), 43);
     assert!(parameter("redirect_uri").starts_with("http://localhost:"));
-    assert_eq!(
-        parameter("scope"),
-        "https://graph.microsoft.com/User.Read openid profile offline_access"
-    );
+    assert_eq!(parameter("scope"), "https://graph.microsoft.com/User.Read openid profile offline_access");
 }
 
 #[tokio::test]
@@ -58,10 +45,7 @@ async fn the_second_call_is_silent() {
     server.signed_in_call().await;
     server.control().clear_requests();
     let answer = server.ask(call_tool(json!({}))).await;
-    assert_eq!(
-        answer["result"]["structuredContent"]["userPrincipalName"],
-        "alice@contoso.example"
-    );
+    assert_eq!(answer["result"]["structuredContent"]["userPrincipalName"], "alice@contoso.example");
     assert_eq!(server.control().request_count(Endpoint::Token), 0);
     assert_eq!(server.control().request_count(Endpoint::GraphMe), 1);
     assert!(!server.opened_more());
@@ -93,10 +77,7 @@ async fn two_calls_that_need_a_sign_in_at_once_share_one() {
     first.await.unwrap();
     server.advance(1);
     let answer = second.await.unwrap().unwrap();
-    assert_eq!(
-        answer["result"]["structuredContent"]["userPrincipalName"],
-        "alice@contoso.example"
-    );
+    assert_eq!(answer["result"]["structuredContent"]["userPrincipalName"], "alice@contoso.example");
     assert!(!server.opened_more(), "one browser page is opened");
     assert_eq!(server.control().request_count(Endpoint::Authorize), 1);
 }
@@ -129,17 +110,10 @@ async fn a_sign_in_that_takes_too_long_names_the_page_and_goes_on_with_the_next_
     assert!(tool_error(&result).contains("call this tool again"), "{result}");
 
     let again = server.send(&Arc::default(), call_tool(json!({})));
-    assert_eq!(
-        server.opened().await,
-        url,
-        "the page that the person may still have open is the one that counts"
-    );
+    assert_eq!(server.opened().await, url, "the page that the person may still have open is the one that counts");
     server.sign_in_at(&url, "alice@contoso.example").await.unwrap();
     let answer = again.await.unwrap().unwrap();
-    assert_eq!(
-        answer["result"]["structuredContent"]["userPrincipalName"],
-        "alice@contoso.example"
-    );
+    assert_eq!(answer["result"]["structuredContent"]["userPrincipalName"], "alice@contoso.example");
     assert_eq!(server.control().request_count(Endpoint::Authorize), 1);
 }
 

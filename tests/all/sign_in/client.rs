@@ -35,10 +35,7 @@ async fn a_client_of_2025_11_25_opens_the_page_and_is_told_when_it_is_over() {
     let url = shown.recv().await.unwrap();
     server.sign_in_at(&url, "alice@contoso.example").await.unwrap();
     let result = call.await.unwrap().unwrap()["result"].clone();
-    assert_eq!(
-        result["structuredContent"]["userPrincipalName"],
-        "alice@contoso.example"
-    );
+    assert_eq!(result["structuredContent"]["userPrincipalName"], "alice@contoso.example");
     assert!(result.get("resultType").is_none());
     assert!(!server.opened_more(), "the page was the client's to open");
     let asked = connection.requests.lock().unwrap().clone();
@@ -88,18 +85,12 @@ async fn first_round(server: &Server) -> (String, Value) {
     let request = &result["inputRequests"]["sign-in"];
     assert_eq!(request["method"], "elicitation/create");
     assert_eq!(request["params"]["mode"], "url");
-    (
-        request["params"]["url"].as_str().unwrap().to_owned(),
-        result["requestState"].clone(),
-    )
+    (request["params"]["url"].as_str().unwrap().to_owned(), result["requestState"].clone())
 }
 
 fn second_round(state: &Value, action: &str) -> Value {
     let responses = json!({ "sign-in": { "action": action } });
-    call_tool_as(
-        json!({ "requestState": state, "inputResponses": responses }),
-        url_mode(),
-    )
+    call_tool_as(json!({ "requestState": state, "inputResponses": responses }), url_mode())
 }
 
 #[tokio::test]
@@ -110,10 +101,7 @@ async fn a_client_of_2026_07_28_gets_an_input_request_and_comes_back() {
     server.sign_in_at(&url, "alice@contoso.example").await.unwrap();
     let result = call.await.unwrap().unwrap()["result"].clone();
     assert_eq!(result["resultType"], "complete");
-    assert_eq!(
-        result["structuredContent"]["userPrincipalName"],
-        "alice@contoso.example"
-    );
+    assert_eq!(result["structuredContent"]["userPrincipalName"], "alice@contoso.example");
     assert!(!server.opened_more());
 }
 
@@ -123,19 +111,13 @@ async fn a_person_who_was_faster_than_the_client_is_signed_in_when_it_comes_back
     let (url, state) = first_round(&server).await;
     let browser = tokio::spawn(async move {
         let mut browser = entra_mcp_tests::user_agent::HeadlessBrowser::new();
-        browser
-            .sign_in(&url, "alice@contoso.example", crate::support::lab::PASSWORD)
-            .await
-            .unwrap()
+        browser.sign_in(&url, "alice@contoso.example", crate::support::lab::PASSWORD).await.unwrap()
     });
     while server.control().request_count(Endpoint::SignIn) < 2 {
         tokio::task::yield_now().await;
     }
     let result = server.ask(second_round(&state, "accept")).await["result"].clone();
-    assert_eq!(
-        result["structuredContent"]["userPrincipalName"],
-        "alice@contoso.example"
-    );
+    assert_eq!(result["structuredContent"]["userPrincipalName"], "alice@contoso.example");
     assert!(browser.await.unwrap().body.contains("You are signed in"));
     assert!(!server.opened_more());
 }
@@ -152,9 +134,7 @@ async fn two_calls_of_2026_07_28_are_given_the_same_page() {
 async fn a_client_that_comes_back_without_an_answer_is_asked_again() {
     let server = Server::new().await;
     let (url, state) = first_round(&server).await;
-    let answer = server
-        .ask(call_tool_as(json!({ "requestState": state }), url_mode()))
-        .await;
+    let answer = server.ask(call_tool_as(json!({ "requestState": state }), url_mode())).await;
     assert_eq!(answer["result"]["inputRequests"]["sign-in"]["params"]["url"], url);
 }
 
@@ -179,8 +159,5 @@ async fn a_state_serves_no_other_call_and_no_changed_one() {
     let mut text = state.as_str().unwrap().to_owned();
     let last = if text.pop() == Some('A') { 'B' } else { 'A' };
     text.push(last);
-    assert_eq!(
-        server.ask(second_round(&json!(text), "accept")).await["error"]["code"],
-        -32602
-    );
+    assert_eq!(server.ask(second_round(&json!(text), "accept")).await["error"]["code"], -32602);
 }

@@ -19,11 +19,7 @@ fn script(script: DeviceScript, server: &Server) {
 /// Calls the tool and lets time fly until it answers.
 async fn result(server: &Server) -> Value {
     let flying = server.let_time_fly();
-    let answer = server
-        .send(&Arc::default(), call_tool(json!({})))
-        .await
-        .unwrap()
-        .unwrap();
+    let answer = server.send(&Arc::default(), call_tool(json!({}))).await.unwrap().unwrap();
     flying.abort();
     answer["result"].clone()
 }
@@ -35,45 +31,24 @@ fn approved() -> Option<DeviceOutcome> {
 #[tokio::test]
 async fn a_code_that_is_approved_signs_in() {
     let server = by_code().await;
-    script(
-        DeviceScript {
-            outcome: approved(),
-            ..DeviceScript::default()
-        },
-        &server,
-    );
+    script(DeviceScript { outcome: approved(), ..DeviceScript::default() }, &server);
     let result = result(&server).await;
-    assert_eq!(
-        result["structuredContent"]["userPrincipalName"],
-        "alice@contoso.example"
-    );
-    assert!(
-        server.desk.prompts()[0].contains("enter the code"),
-        "{:?}",
-        server.desk.prompts()
-    );
+    assert_eq!(result["structuredContent"]["userPrincipalName"], "alice@contoso.example");
+    assert!(server.desk.prompts()[0].contains("enter the code"), "{:?}", server.desk.prompts());
     assert_eq!(server.accounts().await, 1);
 }
 
 #[tokio::test]
 async fn without_a_browser_a_code_is_used() {
     let server = Server::new().await.without_browser();
-    script(
-        DeviceScript {
-            outcome: approved(),
-            ..DeviceScript::default()
-        },
-        &server,
-    );
+    script(DeviceScript { outcome: approved(), ..DeviceScript::default() }, &server);
     assert_eq!(result(&server).await["isError"], false);
     assert_eq!(server.control().request_count(Endpoint::DeviceCode), 1);
 }
 
 #[tokio::test]
 async fn without_a_browser_no_code_is_used_where_the_browser_is_demanded() {
-    let server = Server::with(|settings| settings.sign_in.method = SignInMethod::Browser)
-        .await
-        .without_browser();
+    let server = Server::with(|settings| settings.sign_in.method = SignInMethod::Browser).await.without_browser();
     let result = result(&server).await;
     assert!(tool_error(&result).contains("no browser"), "{result}");
     assert_eq!(server.control().request_count(Endpoint::DeviceCode), 0);
@@ -82,12 +57,7 @@ async fn without_a_browser_no_code_is_used_where_the_browser_is_demanded() {
 #[tokio::test]
 async fn polling_is_slowed_down_as_entra_asks() {
     let server = by_code().await;
-    let polls = DeviceScript {
-        interval: Some(5),
-        slow_down: 2,
-        outcome: approved(),
-        ..DeviceScript::default()
-    };
+    let polls = DeviceScript { interval: Some(5), slow_down: 2, outcome: approved(), ..DeviceScript::default() };
     script(polls, &server);
     let began = server.now();
     assert_eq!(result(&server).await["isError"], false);
@@ -106,39 +76,20 @@ async fn a_code_that_nobody_enters_is_named_when_the_wait_ends_and_still_works_f
     let pending = result(&server).await;
     let prompt = server.desk.prompts()[0].clone();
     assert!(tool_error(&pending).contains(&prompt), "{pending} names {prompt}");
-    assert!(
-        server.control().request_count(Endpoint::Token) >= 3,
-        "authorization_pending was answered meanwhile"
-    );
+    assert!(server.control().request_count(Endpoint::Token) >= 3, "authorization_pending was answered meanwhile");
 
     let code = prompt.rsplit_once("code ").unwrap().1.trim_end_matches('.');
     let page = format!("{}/devicelogin", server.emulator.endpoints().authority);
     let mut browser = entra_mcp_tests::user_agent::HeadlessBrowser::new();
-    browser
-        .approve_device_code(&page, code, "alice@contoso.example", crate::support::lab::PASSWORD)
-        .await
-        .unwrap();
-    assert_eq!(
-        result(&server).await["structuredContent"]["userPrincipalName"],
-        "alice@contoso.example"
-    );
-    assert_eq!(
-        server.control().request_count(Endpoint::DeviceCode),
-        1,
-        "no second code was asked for"
-    );
+    browser.approve_device_code(&page, code, "alice@contoso.example", crate::support::lab::PASSWORD).await.unwrap();
+    assert_eq!(result(&server).await["structuredContent"]["userPrincipalName"], "alice@contoso.example");
+    assert_eq!(server.control().request_count(Endpoint::DeviceCode), 1, "no second code was asked for");
 }
 
 #[tokio::test]
 async fn a_code_that_expires_is_over() {
     let server = by_code().await;
-    script(
-        DeviceScript {
-            outcome: Some(DeviceOutcome::Expired),
-            ..DeviceScript::default()
-        },
-        &server,
-    );
+    script(DeviceScript { outcome: Some(DeviceOutcome::Expired), ..DeviceScript::default() }, &server);
     let result = result(&server).await;
     assert!(tool_error(&result).contains("not finished in time"), "{result}");
     assert_eq!(server.accounts().await, 0);
@@ -147,13 +98,7 @@ async fn a_code_that_expires_is_over() {
 #[tokio::test]
 async fn a_person_who_declines_on_the_other_device_is_not_asked_again() {
     let server = by_code().await;
-    script(
-        DeviceScript {
-            outcome: Some(DeviceOutcome::Declined),
-            ..DeviceScript::default()
-        },
-        &server,
-    );
+    script(DeviceScript { outcome: Some(DeviceOutcome::Declined), ..DeviceScript::default() }, &server);
     let result = result(&server).await;
     assert!(tool_error(&result).contains("declined"), "{result}");
     assert_eq!(server.control().request_count(Endpoint::DeviceCode), 1);

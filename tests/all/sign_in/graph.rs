@@ -70,10 +70,7 @@ async fn a_missing_permission_is_reported_with_graphs_code_and_request_id() {
     });
     server.control().inject(me().status(403).body(body.to_string()));
     let result = call(&server).await;
-    assert!(
-        tool_error(&result).contains("code Authorization_RequestDenied, request id r-42"),
-        "{result}"
-    );
+    assert!(tool_error(&result).contains("code Authorization_RequestDenied, request id r-42"), "{result}");
 }
 
 #[tokio::test]

@@ -23,11 +23,7 @@ async fn refused_id_token(fault: TokenFault, reason: &str) {
     server.control().spoil_id_tokens(fault, 1);
     let result = spoiled(&mut server).await;
     assert!(tool_error(&result).contains("the ID token is not valid"), "{result}");
-    let ended = server
-        .audited()
-        .into_iter()
-        .find(|(name, _)| name == "sign-in.ended")
-        .unwrap();
+    let ended = server.audited().into_iter().find(|(name, _)| name == "sign-in.ended").unwrap();
     assert_eq!(ended.1.as_deref(), Some(reason));
 }
 
@@ -85,12 +81,9 @@ async fn a_redirect_with_another_state_is_refused_and_its_code_is_not_redeemed()
 #[tokio::test]
 async fn a_token_response_that_is_not_json_is_refused() {
     let mut server = Server::new().await;
-    server.control().inject(
-        Fault::on(Endpoint::Token)
-            .status(200)
-            .body("<html>proxy</html>")
-            .content_type("text/html"),
-    );
+    server
+        .control()
+        .inject(Fault::on(Endpoint::Token).status(200).body("<html>proxy</html>").content_type("text/html"));
     let result = spoiled(&mut server).await;
     assert!(tool_error(&result).contains("something unexpected"), "{result}");
 }
@@ -99,9 +92,7 @@ async fn a_token_response_that_is_not_json_is_refused() {
 async fn a_token_response_without_an_id_token_is_refused() {
     let mut server = Server::new().await;
     let body = json!({ "token_type": "Bearer", "access_token": "x", "refresh_token": "y", "expires_in": 3600 });
-    server
-        .control()
-        .inject(Fault::on(Endpoint::Token).status(200).body(body.to_string()));
+    server.control().inject(Fault::on(Endpoint::Token).status(200).body(body.to_string()));
     let result = spoiled(&mut server).await;
     assert!(tool_error(&result).contains("there is no ID token"), "{result}");
 }
@@ -114,9 +105,7 @@ async fn a_refusal_of_entra_says_what_to_do_and_names_the_code() {
         "error_description": "AADSTS7000218: The request body must contain the following parameter: 'client_assertion'.",
         "error_codes": [7_000_218],
     });
-    server
-        .control()
-        .inject(Fault::on(Endpoint::Token).status(401).body(body.to_string()));
+    server.control().inject(Fault::on(Endpoint::Token).status(401).body(body.to_string()));
     let result = spoiled(&mut server).await;
     assert!(tool_error(&result).contains("Allow public client flows"), "{result}");
     assert!(tool_error(&result).contains("AADSTS7000218"), "{result}");

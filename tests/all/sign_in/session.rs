@@ -18,11 +18,7 @@ async fn call(server: &Server) -> Value {
 fn sent_refresh_token(server: &Server) -> String {
     let requests = server.control().requests(Endpoint::Token);
     let form = &requests.last().expect("a token request").form;
-    form.iter()
-        .find(|(name, _)| name == "refresh_token")
-        .expect("a refresh")
-        .1
-        .clone()
+    form.iter().find(|(name, _)| name == "refresh_token").expect("a refresh").1.clone()
 }
 
 #[tokio::test]
@@ -64,10 +60,7 @@ async fn a_revoked_session_leads_to_a_new_sign_in() {
     server.advance(AFTER_EXPIRY);
     server.control().revoke_sessions("alice@contoso.example").unwrap();
     let result = server.signed_in_call().await;
-    assert_eq!(
-        result["structuredContent"]["userPrincipalName"],
-        "alice@contoso.example"
-    );
+    assert_eq!(result["structuredContent"]["userPrincipalName"], "alice@contoso.example");
     assert_eq!(server.accounts().await, 1);
 }
 
@@ -76,12 +69,7 @@ async fn signing_out_asks_the_person_again() {
     let mut server = Server::new().await;
     server.signed_in_call().await;
     let accounts = server.plugin.accounts().await.unwrap().unwrap();
-    server
-        .plugin
-        .sign_out(&accounts[0].home_account_id)
-        .await
-        .unwrap()
-        .unwrap();
+    server.plugin.sign_out(&accounts[0].home_account_id).await.unwrap().unwrap();
     assert_eq!(server.accounts().await, 0);
     assert_eq!(server.signed_in_call().await["isError"], false);
 }

@@ -85,11 +85,7 @@ impl Connection {
 
     pub(crate) fn notified(&self, method: &str) -> Vec<Value> {
         let notifications = lock(&self.notifications);
-        notifications
-            .iter()
-            .filter(|(name, _)| name == method)
-            .map(|(_, params)| params.clone())
-            .collect()
+        notifications.iter().filter(|(name, _)| name == method).map(|(_, params)| params.clone()).collect()
     }
 }
 
@@ -105,9 +101,7 @@ impl ClientChannel for Connection {
         let url = params["url"].as_str().unwrap_or_default().to_owned();
         lock(&self.requests).push((method.to_owned(), params));
         let Some(action) = *lock(&self.elicitation) else {
-            return Err(ChannelError::Refused(
-                r#"{"code":-32601,"message":"Method not found"}"#.to_owned(),
-            ));
+            return Err(ChannelError::Refused(r#"{"code":-32601,"message":"Method not found"}"#.to_owned()));
         };
         if action == "accept"
             && let Some(shown) = lock(&self.shown).as_ref()
@@ -144,12 +138,7 @@ impl Server {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        let emulator = Builder::new()
-            .seed(42)
-            .clock(Clock::manual(START))
-            .start()
-            .await
-            .expect("the emulator starts");
+        let emulator = Builder::new().seed(42).clock(Clock::manual(START)).start().await.expect("the emulator starts");
         let endpoints = emulator.endpoints();
         let mut settings = Settings {
             client_type: ClientType::PublicClient,
@@ -158,11 +147,7 @@ impl Server {
             authority: endpoints.authority.clone(),
             graph: endpoints.graph.clone(),
             graph_resource: "https://graph.microsoft.com".to_owned(),
-            sign_in: SignInSettings {
-                method: SignInMethod::Automatic,
-                timeout_seconds: 300,
-                account: None,
-            },
+            sign_in: SignInSettings { method: SignInMethod::Automatic, timeout_seconds: 300, account: None },
             token: TokenSettings {
                 audiences: vec![endpoints.public_client_id.clone()],
                 allowed_tenants: Vec::new(),
@@ -178,16 +163,7 @@ impl Server {
         *lock(&desk.0.opened) = Some(sender);
         let audit = MemoryAudit::default();
         let plugin = plugin(settings, &clock, &store, &desk, &audit);
-        Self {
-            plugin,
-            emulator,
-            clock,
-            audit,
-            desk,
-            store,
-            opened,
-            browser: HeadlessBrowser::new(),
-        }
+        Self { plugin, emulator, clock, audit, desk, store, opened, browser: HeadlessBrowser::new() }
     }
 
     pub(crate) fn control(&self) -> Control {
@@ -209,19 +185,14 @@ impl Server {
     pub(crate) fn send(&self, connection: &Arc<Connection>, message: Value) -> tokio::task::JoinHandle<Option<Value>> {
         let (plugin, channel) = (Arc::clone(&self.plugin), Arc::clone(connection));
         tokio::spawn(async move {
-            let answer = plugin
-                .handle(&message.to_string(), &Caller::new("stdio"), channel)
-                .await;
+            let answer = plugin.handle(&message.to_string(), &Caller::new("stdio"), channel).await;
             answer.map(|answer| serde_json::from_str(&answer).expect("an answer is JSON"))
         })
     }
 
     /// Sends a message without a connection and waits for the answer.
     pub(crate) async fn ask(&self, message: Value) -> Value {
-        let answer = self
-            .plugin
-            .handle(&message.to_string(), &Caller::new("stdio"), Arc::new(NoChannel))
-            .await;
+        let answer = self.plugin.handle(&message.to_string(), &Caller::new("stdio"), Arc::new(NoChannel)).await;
         serde_json::from_str(&answer.expect("a request is answered")).expect("an answer is JSON")
     }
 
@@ -249,9 +220,7 @@ impl Server {
         let connection = Arc::default();
         let call = self.send(&connection, call_tool(json!({})));
         let url = self.opened().await;
-        self.sign_in_at(&url, "alice@contoso.example")
-            .await
-            .expect("the sign-in page is passed");
+        self.sign_in_at(&url, "alice@contoso.example").await.expect("the sign-in page is passed");
         call.await.expect("the call ends").expect("the call is answered")["result"].clone()
     }
 
@@ -270,20 +239,11 @@ impl Server {
 
     /// The names of the audited events, with their reasons.
     pub(crate) fn audited(&self) -> Vec<(String, Option<String>)> {
-        self.audit
-            .events()
-            .into_iter()
-            .map(|(_, event)| (event.name, event.reason))
-            .collect()
+        self.audit.events().into_iter().map(|(_, event)| (event.name, event.reason)).collect()
     }
 
     pub(crate) async fn accounts(&self) -> usize {
-        self.plugin
-            .accounts()
-            .await
-            .expect("the component answers")
-            .expect("the store answers")
-            .len()
+        self.plugin.accounts().await.expect("the component answers").expect("the store answers").len()
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -315,11 +275,7 @@ pub(crate) fn plugin(
 /// A request of 2026-07-28.
 pub(crate) fn modern(method: &str, params: Value, capabilities: Value) -> Value {
     let mut params = params;
-    let meta = params
-        .as_object_mut()
-        .expect("an object")
-        .entry("_meta")
-        .or_insert_with(|| json!({}));
+    let meta = params.as_object_mut().expect("an object").entry("_meta").or_insert_with(|| json!({}));
     meta["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
     meta["io.modelcontextprotocol/clientCapabilities"] = capabilities;
     json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params })
