@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use entra_mcp_tests::emulator::{Builder, DeviceOutcome, DeviceScript, Emulator, Endpoint};
+use entra_mcp_tests::emulator::{Builder, DeviceScript, Emulator, Endpoint};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -118,11 +118,10 @@ impl Machine {
         self.folder.path()
     }
 
-    /// Alice is quick to enter the codes that she is shown.
-    pub(crate) fn approve_device_codes(&self) {
+    /// Makes the server ask every second whether a code has been entered; Entra wants five seconds.
+    pub(crate) fn poll_every_second(&self) {
         self.emulator.control().script_device_codes(DeviceScript {
             interval: Some(1),
-            outcome: Some(DeviceOutcome::ApprovedBy("alice@contoso.example".to_owned())),
             ..DeviceScript::default()
         });
     }

@@ -1,4 +1,4 @@
-//! The person at the machine: looks at every page that somebody opens, and signs in there, or does not.
+//! The person at the machine: looks at everything that is shown to them, and signs in there, or does not.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -12,8 +12,14 @@ use entra_mcp_tests::user_agent::{HeadlessBrowser, Landing};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+/// User name and password.
+const ALICE: [&str; 2] = ["alice@contoso.example", "emulator"];
+
 /// What the openers never write.
 const LEAVE: &str = "leave";
+
+/// What stands between the address and the code in an instruction to enter one.
+const CODE: &str = " and enter the code ";
 
 /// What the person does with a page.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +30,7 @@ pub(crate) enum Habit {
     LooksAway,
 }
 
-/// Who opened a page.
+/// Who opened a page, or showed an instruction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Opener {
     /// The server, by `BROWSER`.
@@ -33,7 +39,7 @@ pub(crate) enum Opener {
     Client,
 }
 
-/// A page that was opened.
+/// A page that was opened, by itself or on an instruction.
 #[derive(Debug)]
 pub(crate) struct Visit {
     pub(crate) opener: Opener,
@@ -105,11 +111,23 @@ fn opener(folder: &Path, name: &str, pipe: &Path) -> PathBuf {
 async fn look_at(mut opened: mpsc::UnboundedReceiver<String>, mut habits: VecDeque<Habit>) -> Vec<Visit> {
     let mut visits = Vec::new();
     while let Some(line) = opened.recv().await {
-        let (opener, url) = line.split_once(' ').unwrap();
+        let (opener, text) = line.split_once(' ').unwrap();
+        let (before, code) = text
+            .split_once(CODE)
+            .map_or((text, None), |(before, code)| (before, Some(code)));
+        let url = before.rsplit(' ').next().unwrap();
         let landing = match habits.pop_front().unwrap_or(Habit::SignsIn) {
             Habit::SignsIn => {
-                let mut browser = HeadlessBrowser::new();
-                Some(browser.sign_in(url, "alice@contoso.example", "emulator").await.unwrap())
+                let (mut browser, [name, password]) = (HeadlessBrowser::new(), ALICE);
+                let landing = match code {
+                    Some(code) => {
+                        browser
+                            .approve_device_code(url, code.trim_end_matches('.'), name, password)
+                            .await
+                    }
+                    None => browser.sign_in(url, name, password).await,
+                };
+                Some(landing.unwrap())
             }
             Habit::LooksAway => None,
         };

@@ -72,11 +72,15 @@ async def recorded(server):
 elicited = None
 
 
+async def show(text):
+    await anyio.run_process([os.environ["OPENER"], text], stdout=subprocess.DEVNULL)
+
+
 async def accept(_context, params):
     seen["elicitations"].append(as_json(params))
     if elicited:
         await elicited()
-    await anyio.run_process([os.environ["OPENER"], params.url], stdout=subprocess.DEVNULL)
+    await show(params.url)
     return ElicitResult(action="accept")
 
 
@@ -99,6 +103,17 @@ async def one_call(client):
 
 async def call_with_progress(client):
     return [await call(client, progress_callback=note_progress)]
+
+
+async def code(client):
+    """Shows the person what the server says while it waits."""
+
+    async def show_progress(progress, total, message):
+        await note_progress(progress, total, message)
+        if len(seen["progress"]) == 1:
+            await show(message)
+
+    return [await call(client, progress_callback=show_progress)]
 
 
 async def cancel(client):
@@ -150,6 +165,7 @@ SCENARIOS = {
     "progress": call_with_progress,
     "accept": one_call,
     "decline": one_call,
+    "code": code,
     "cancel": cancel,
     "abandon": abandon,
     "together": together,

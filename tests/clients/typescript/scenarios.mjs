@@ -1,7 +1,7 @@
 // What a TypeScript client does with the server, for both generations of the SDK.
 //
 // A client folder supplies an SDK (see `play`). The scenario is the first argument; `SERVER` is the JSON of
-// {command, args, env}; `OPENER` is a program that shows an address to the person. The last thing printed is one line
+// {command, args, env}; `OPENER` is a program that shows its argument to the person. The last thing printed is one line
 // of JSON: what the person and the model would see, the whole wire, and how the server process ended.
 
 import { execFile } from 'node:child_process';
@@ -17,6 +17,14 @@ const scenarios = {
 
     async progress(session) {
         return [await session.call({ onprogress: session.onprogress })];
+    },
+
+    /** What the server says while it waits is shown to the person. */
+    async code(session) {
+        const onprogress = progress => {
+            if (session.onprogress(progress) === 1) return show(progress.message);
+        };
+        return [await session.call({ onprogress })];
     },
 
     async accept(session) {
@@ -65,8 +73,10 @@ const outcome = call =>
         error => ({ rejected: String(error) })
     );
 
+const show = text => promisify(execFile)(process.env.OPENER, [text]);
+
 async function accept({ url }) {
-    await promisify(execFile)(process.env.OPENER, [url]);
+    await show(url);
     return { action: 'accept' };
 }
 
