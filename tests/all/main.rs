@@ -1,5 +1,7 @@
 //! All behaviour tests, in one binary so that they link once.
 
+#[cfg(all(test, unix))]
+mod clients;
 #[cfg(test)]
 mod emulator;
 #[cfg(test)]
