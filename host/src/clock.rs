@@ -103,7 +103,10 @@ impl ManualClock {
             waiters: BTreeMap::new(),
             next: 0,
         };
-        Self { state: Arc::new(Mutex::new(state)), arrivals: Arc::default() }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            arrivals: Arc::default(),
+        }
     }
 
     /// Moves both clocks forward and wakes whoever has waited long enough.

@@ -88,7 +88,10 @@ impl InstancePool {
     ) -> Result<Self, BuildError> {
         let mut linker = Linker::new(engine);
         link(&mut linker).map_err(BuildError::Engine)?;
-        let pre = linker.instantiate_pre(component).and_then(PluginPre::new).map_err(BuildError::Component)?;
+        let pre = linker
+            .instantiate_pre(component)
+            .and_then(PluginPre::new)
+            .map_err(BuildError::Component)?;
         Ok(Self {
             pre,
             world,
@@ -110,7 +113,11 @@ impl InstancePool {
         };
         instance.store.data_mut().begin(channel);
         instance.runaway.reset();
-        Ok(Lease { pool: self, instance, _permit: permit })
+        Ok(Lease {
+            pool: self,
+            instance,
+            _permit: permit,
+        })
     }
 
     async fn instantiate(&self) -> wasmtime::Result<Instance> {
@@ -123,11 +130,18 @@ impl InstancePool {
             if watched.computing() < limit {
                 Ok(UpdateDeadline::Yield(1))
             } else {
-                Err(wasmtime::Error::msg("the component computed for too long without a pause"))
+                Err(wasmtime::Error::msg(
+                    "the component computed for too long without a pause",
+                ))
             }
         });
         let exports = Watched::new(self.pre.instantiate_async(&mut store), Arc::clone(&runaway)).await?;
-        Ok(Instance { store, exports, runaway, calls: 0 })
+        Ok(Instance {
+            store,
+            exports,
+            runaway,
+            calls: 0,
+        })
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Instance>> {
@@ -155,7 +169,11 @@ impl Lease<'_> {
         self,
         call: impl AsyncFnOnce(&Exports, &mut Store<InstanceState>) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<T> {
-        let Self { pool, mut instance, _permit } = self;
+        let Self {
+            pool,
+            mut instance,
+            _permit,
+        } = self;
         let runaway = Arc::clone(&instance.runaway);
         let result = Watched::new(call(&instance.exports, &mut instance.store), runaway).await?;
         instance.calls = instance.calls.saturating_add(1);
@@ -215,6 +233,9 @@ impl Ticker {
             }
             end.store(true, Ordering::Release);
         })?;
-        Ok(Self { _stop: stop, _ended: ended })
+        Ok(Self {
+            _stop: stop,
+            _ended: ended,
+        })
     }
 }
