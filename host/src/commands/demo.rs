@@ -198,6 +198,10 @@ struct Server {
 }
 
 impl Server {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the demonstration starts this program as its server"
+    )]
     fn start(emulator: &Emulator, folder: &Path, environment: &Environment) -> Result<Self, String> {
         let program = std::env::current_exe().map_err(text)?;
         let endpoints = emulator.endpoints();

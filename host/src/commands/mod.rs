@@ -63,10 +63,7 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Usage(_) => 2,
-            Self::Build(error) => match error {
-                BuildError::Endpoint(_) | BuildError::CertificateFile { .. } => 2,
-                _ => 1,
-            },
+            Self::Build(BuildError::Endpoint(_) | BuildError::CertificateFile { .. }) => 2,
             _ => 1,
         }
     }
