@@ -62,10 +62,7 @@ impl MemoryAudit {
 #[async_trait]
 impl AuditSink for MemoryAudit {
     async fn record(&self, unix_seconds: u64, event: Event) -> Result<(), String> {
-        self.events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((unix_seconds, event));
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push((unix_seconds, event));
         Ok(())
     }
 }

@@ -88,11 +88,7 @@ impl wit::Host for ClientChannelCtx {
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<String, wit::ChannelError>> {
         let timeout = Duration::from_millis(timeout_ms.into());
-        Ok(self
-            .channel
-            .request(&method, &params, timeout)
-            .await
-            .map_err(Into::into))
+        Ok(self.channel.request(&method, &params, timeout).await.map_err(Into::into))
     }
 
     fn state(&mut self) -> wasmtime::Result<Option<String>> {

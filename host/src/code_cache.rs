@@ -46,10 +46,7 @@ fn open(folder: &Path) -> Result<Cache, String> {
     private_files::check_private_folder(folder)?;
     let folder = folder.canonicalize().map_err(|error| error.to_string())?;
     let mut config = CacheConfig::new();
-    config
-        .with_directory(folder)
-        .with_file_count_soft_limit(MAX_ENTRIES)
-        .with_files_total_size_soft_limit(MAX_BYTES);
+    config.with_directory(folder).with_file_count_soft_limit(MAX_ENTRIES).with_files_total_size_soft_limit(MAX_BYTES);
     Cache::new(config).map_err(|error| format!("{error:#}"))
 }
 
@@ -72,10 +69,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for mode in [0o770, 0o707, 0o777] {
             std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(
-                open(folder.path()).unwrap_err(),
-                "it can be written by others than its owner"
-            );
+            assert_eq!(open(folder.path()).unwrap_err(), "it can be written by others than its owner");
         }
     }
 }

@@ -28,8 +28,11 @@ const DEFAULT_PROFILE_CACHE_SECONDS: u32 = 60;
 /// Longest life of a cached profile: a day.
 const MAX_PROFILE_CACHE_SECONDS: u32 = 86_400;
 
-/// Tolerated difference between our clock and Entra's.
-const CLOCK_TOLERANCE_SECONDS: u32 = 300;
+/// Tolerated difference between our clock and Entra's. Both are synchronised; more would only keep expired tokens alive.
+const CLOCK_TOLERANCE_SECONDS: u32 = 60;
+
+/// Stands for the client id where there is none: no application has it.
+const NO_CLIENT: &str = "00000000-0000-0000-0000-000000000000";
 
 /// Bounds of the message limit: below, not even `initialize` fits; above, JSON does not fit into an instance.
 const MESSAGE_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=16 * 1024 * 1024;
@@ -92,11 +95,7 @@ pub enum ConfigError {
 }
 
 fn join(names: &[&str]) -> String {
-    format!(
-        "{} {}",
-        names.join(" and "),
-        if names.len() == 1 { "is" } else { "are" }
-    )
+    format!("{} {}", names.join(" and "), if names.len() == 1 { "is" } else { "are" })
 }
 
 /// A Microsoft cloud.
@@ -265,10 +264,7 @@ impl Layer {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(Self::default()),
             Err(error) => {
-                return Err(ConfigError::Unreadable {
-                    path: path.to_owned(),
-                    reason: error.to_string(),
-                });
+                return Err(ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() });
             }
         };
         toml::from_str(&text).map_err(|error| ConfigError::File {
@@ -285,26 +281,15 @@ type Lookup = dyn Fn(&str) -> Option<String>;
 
 impl Environment {
     /// The variables of this process.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one place that reads environment variables"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads environment variables")]
     pub fn of_process() -> Self {
         Self(Box::new(|name| env::var(name).ok()))
     }
 
     /// The given variables.
     pub fn of(variables: &[(&str, &str)]) -> Self {
-        let variables: Vec<_> = variables
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_string()))
-            .collect();
-        Self(Box::new(move |name| {
-            variables
-                .iter()
-                .find(|(other, _)| other == name)
-                .map(|(_, value)| value.clone())
-        }))
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        Self(Box::new(move |name| variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())))
     }
 
     /// The value of a variable that is set and not empty.
@@ -314,11 +299,7 @@ impl Environment {
 
     fn parse<T: FromStr>(&self, name: &'static str, expected: &str) -> Result<Option<T>, ConfigError> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        value.parse().map(Some).map_err(|_| ConfigError::Invalid {
-            name,
-            value,
-            expected: expected.to_owned(),
-        })
+        value.parse().map(Some).map_err(|_| ConfigError::Invalid { name, value, expected: expected.to_owned() })
     }
 
     fn choice<T: ValueEnum>(&self, name: &'static str) -> Result<Option<T>, ConfigError> {
@@ -326,11 +307,7 @@ impl Environment {
         T::from_str(&value, false).map(Some).map_err(|_| {
             let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
             let names: Vec<_> = values.map(|value| value.get_name().to_owned()).collect();
-            ConfigError::Invalid {
-                name,
-                value,
-                expected: format!("one of {} is expected", names.join(", ")),
-            }
+            ConfigError::Invalid { name, value, expected: format!("one of {} is expected", names.join(", ")) }
         })
     }
 }
@@ -351,12 +328,7 @@ struct Folders {
 
 impl Folders {
     fn new(environment: &Environment) -> Self {
-        let folder = |name: &str| {
-            environment
-                .get(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute())
-        };
+        let folder = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = |below: &str| folder("HOME").map(|home| home.join(below));
         let [config, data, cache] = if cfg!(windows) {
             let local = folder("LOCALAPPDATA");
@@ -372,11 +344,7 @@ impl Folders {
             ]
         };
         let ours = |folder: Option<PathBuf>| folder.map(|folder| folder.join("entra-mcp"));
-        Self {
-            config: ours(config),
-            data: ours(data),
-            cache: ours(cache),
-        }
+        Self { config: ours(config), data: ours(data), cache: ours(cache) }
     }
 }
 
@@ -444,12 +412,7 @@ impl Sources {
             None => Layer::default(),
         };
         let merged = flags.over(Layer::from_environment(&environment)?).over(from_file);
-        Ok(Self {
-            merged,
-            folders,
-            file,
-            environment,
-        })
+        Ok(Self { merged, folders, file, environment })
     }
 
     /// How the program runs: what every command needs.
@@ -467,27 +430,16 @@ impl Sources {
 
     /// Checks the settings of a public client.
     pub fn public_client(&self) -> Result<Config, ConfigError> {
-        let layer = &self.merged;
-        let Endpoints {
-            authority,
-            tenant_of_authority,
-            graph,
-            graph_resource,
-        } = Endpoints::new(layer)?;
+        self.checked(&self.merged)
+    }
+
+    fn checked(&self, layer: &Layer) -> Result<Config, ConfigError> {
+        let Endpoints { authority, tenant_of_authority, graph, graph_resource } = Endpoints::new(layer)?;
         let tenant = one_tenant(layer.tenant_id.clone(), tenant_of_authority)?;
         let (Some(tenant), Some(client_id)) = (tenant.clone(), layer.client_id.clone()) else {
-            let unset = [
-                ("the tenant id", tenant.is_none()),
-                ("the client id", layer.client_id.is_none()),
-            ];
-            let names = unset
-                .into_iter()
-                .filter_map(|(name, missing)| missing.then_some(name))
-                .collect();
-            let file = self
-                .file
-                .as_ref()
-                .map_or("the configuration file".into(), |file| file.display().to_string());
+            let unset = [("the tenant id", tenant.is_none()), ("the client id", layer.client_id.is_none())];
+            let names = unset.into_iter().filter_map(|(name, missing)| missing.then_some(name)).collect();
+            let file = self.file.as_ref().map_or("the configuration file".into(), |file| file.display().to_string());
             return Err(ConfigError::Missing { names, file });
         };
         check_tenant(&tenant)?;
@@ -526,28 +478,36 @@ impl Sources {
                 },
                 profile_cache_seconds,
             },
-            store: self.store()?,
+            store: self.store(layer)?,
             ca_file: layer.ca_file.clone(),
             max_message_bytes: within(
                 "max-message-bytes",
                 layer.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES),
                 MESSAGE_BYTES,
             )?,
-            max_instances: within(
-                "max-instances",
-                layer.max_instances.unwrap_or(DEFAULT_MAX_INSTANCES),
-                INSTANCES,
-            )?,
+            max_instances: within("max-instances", layer.max_instances.unwrap_or(DEFAULT_MAX_INSTANCES), INSTANCES)?,
             browser: self.environment.get("BROWSER"),
-            display: ["DISPLAY", "WAYLAND_DISPLAY"]
-                .iter()
-                .any(|name| self.environment.get(name).is_some()),
+            display: ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| self.environment.get(name).is_some()),
             host: self.host(),
         })
     }
 
-    fn store(&self) -> Result<StoreLocation, ConfigError> {
-        match self.merged.store.as_deref() {
+    /// Checks the settings of a token validator: a tenant, and which tokens it accepts. It signs nobody in, so it
+    /// needs no client id, and it keeps nothing.
+    pub fn validator(&self, token: TokenSettings) -> Result<Config, ConfigError> {
+        let mut layer = self.merged.clone();
+        layer.client_id = Some(NO_CLIENT.to_owned());
+        layer.store = Some("memory".to_owned());
+        for tenant in &token.allowed_tenants {
+            check_guid("allow-tenant", tenant)?;
+        }
+        let mut config = self.checked(&layer)?;
+        config.settings.token = token;
+        Ok(config)
+    }
+
+    fn store(&self, layer: &Layer) -> Result<StoreLocation, ConfigError> {
+        match layer.store.as_deref() {
             Some("memory") => Ok(StoreLocation::Memory),
             Some("") => Err(ConfigError::Invalid {
                 name: "store",
@@ -557,10 +517,7 @@ impl Sources {
             Some(path) => Ok(StoreLocation::File(path.into())),
             None => match &self.folders.data {
                 Some(folder) => Ok(StoreLocation::File(folder.join("secrets.db"))),
-                None => Err(ConfigError::NoHome(
-                    "sign-ins",
-                    "pass --store with a file name or `memory`",
-                )),
+                None => Err(ConfigError::NoHome("sign-ins", "pass --store with a file name or `memory`")),
             },
         }
     }
@@ -576,36 +533,20 @@ struct Endpoints {
 
 impl Endpoints {
     fn new(layer: &Layer) -> Result<Self, ConfigError> {
-        let given = layer
-            .authority
-            .as_deref()
-            .map(|text| endpoint("authority", text))
-            .transpose()?;
+        let given = layer.authority.as_deref().map(|text| endpoint("authority", text)).transpose()?;
         let (authority, tenant_of_authority) = match &given {
             None => (None, None),
             Some(url) => (Some(url.origin().ascii_serialization()), tenant_in_path(url)?),
         };
         // An authority that is a cloud's own tells which cloud it is.
-        let implied = Cloud::ALL
-            .into_iter()
-            .find(|cloud| Some(cloud.authority()) == authority.as_deref());
+        let implied = Cloud::ALL.into_iter().find(|cloud| Some(cloud.authority()) == authority.as_deref());
         let cloud = layer.cloud.or(implied).unwrap_or(Cloud::Public);
         if let (Some(implied), true) = (implied, implied.is_some_and(|implied| implied != cloud)) {
             let authority = implied.authority();
-            return Err(ConfigError::Conflict(format!(
-                "the authority {authority} is not of the cloud that is set"
-            )));
+            return Err(ConfigError::Conflict(format!("the authority {authority} is not of the cloud that is set")));
         }
-        let graph = layer
-            .graph_url
-            .as_deref()
-            .map(|text| endpoint("graph-url", text))
-            .transpose()?;
-        let resource = layer
-            .graph_resource
-            .as_deref()
-            .map(|text| endpoint("graph-resource", text))
-            .transpose()?;
+        let graph = layer.graph_url.as_deref().map(|text| endpoint("graph-url", text)).transpose()?;
+        let resource = layer.graph_resource.as_deref().map(|text| endpoint("graph-resource", text)).transpose()?;
         let graph_resource = match (&resource, &graph) {
             (Some(resource), _) => base(resource),
             // An emulated Graph takes the tokens of the real one.
@@ -623,20 +564,12 @@ impl Endpoints {
 
 /// A URL of an endpoint: https, or http on loopback.
 fn endpoint(name: &'static str, text: &str) -> Result<Url, ConfigError> {
-    let invalid = |expected: &str| ConfigError::Invalid {
-        name,
-        value: text.to_owned(),
-        expected: expected.to_owned(),
-    };
+    let invalid = |expected: &str| ConfigError::Invalid { name, value: text.to_owned(), expected: expected.to_owned() };
     let url = Url::parse(text).map_err(|_| invalid("an https URL is expected"))?;
     if !url.username().is_empty() || url.password().is_some() {
         // The value is not repeated: it may hold a password.
         let expected = "a URL without user name and password is expected".to_owned();
-        return Err(ConfigError::Invalid {
-            name,
-            value: "…".into(),
-            expected,
-        });
+        return Err(ConfigError::Invalid { name, value: "…".into(), expected });
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(invalid("a URL without query and fragment is expected"));
@@ -661,10 +594,7 @@ fn is_loopback(url: &Url) -> bool {
 /// The URL without a version and a slash at its end.
 fn base(url: &Url) -> String {
     let text = url.as_str().trim_end_matches('/');
-    let text = text
-        .strip_suffix("/v1.0")
-        .or_else(|| text.strip_suffix("/beta"))
-        .unwrap_or(text);
+    let text = text.strip_suffix("/v1.0").or_else(|| text.strip_suffix("/beta")).unwrap_or(text);
     text.trim_end_matches('/').to_owned()
 }
 
@@ -694,18 +624,12 @@ fn one_tenant(set: Option<String>, of_authority: Option<String>) -> Result<Optio
 fn is_guid(text: &str) -> bool {
     let groups: Vec<_> = text.split('-').collect();
     let lengths: Vec<_> = groups.iter().map(|group| group.len()).collect();
-    lengths == [8, 4, 4, 4, 12]
-        && groups
-            .iter()
-            .all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    lengths == [8, 4, 4, 4, 12] && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn check_guid(name: &'static str, value: &str) -> Result<(), ConfigError> {
-    let invalid = |expected: &str| ConfigError::Invalid {
-        name,
-        value: value.to_owned(),
-        expected: expected.to_owned(),
-    };
+    let invalid =
+        |expected: &str| ConfigError::Invalid { name, value: value.to_owned(), expected: expected.to_owned() };
     if !is_guid(value) {
         let expected = format!("a GUID such as 00001111-aaaa-2222-bbbb-3333cccc4444 is expected. {WHERE_TO_FIND}");
         return Err(invalid(&expected));
@@ -724,9 +648,7 @@ fn check_tenant(value: &str) -> Result<(), ConfigError> {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
     let domain = value.len() <= 253 && value.contains('.') && value.split('.').all(label);
     if domain || matches!(value, "common" | "organizations" | "consumers") {
@@ -750,11 +672,7 @@ fn within<T: PartialOrd + fmt::Display>(
         return Ok(value);
     }
     let expected = format!("{} to {} is expected", range.start(), range.end());
-    Err(ConfigError::Invalid {
-        name,
-        value: value.to_string(),
-        expected,
-    })
+    Err(ConfigError::Invalid { name, value: value.to_string(), expected })
 }
 
 #[cfg(test)]
@@ -765,11 +683,7 @@ mod tests {
     const CLIENT: &str = "22222222-2222-2222-2222-22222222aaaa";
 
     fn flags() -> Layer {
-        Layer {
-            tenant_id: Some(TENANT.into()),
-            client_id: Some(CLIENT.into()),
-            ..Layer::default()
-        }
+        Layer { tenant_id: Some(TENANT.into()), client_id: Some(CLIENT.into()), ..Layer::default() }
     }
 
     fn load(flags: Layer, variables: &[(&str, &str)], file: Option<&str>) -> Result<Config, ConfigError> {
@@ -794,17 +708,11 @@ mod tests {
     fn flags_win_over_the_environment_and_that_over_the_file() {
         let file = format!("tenant-id = '{TENANT}'\nclient-id = '{CLIENT}'\naccount = 'file'\nsign-in-timeout = 1");
         let environment = [("ENTRA_MCP_ACCOUNT", "environment"), ("ENTRA_MCP_SIGN_IN_TIMEOUT", "2")];
-        let flags = Layer {
-            account: Some("flag".into()),
-            ..Layer::default()
-        };
+        let flags = Layer { account: Some("flag".into()), ..Layer::default() };
 
         let all = load(flags, &environment, Some(&file)).unwrap().settings.sign_in;
         assert_eq!((all.account.as_deref(), all.timeout_seconds), (Some("flag"), 2));
-        let two = load(Layer::default(), &environment, Some(&file))
-            .unwrap()
-            .settings
-            .sign_in;
+        let two = load(Layer::default(), &environment, Some(&file)).unwrap().settings.sign_in;
         assert_eq!((two.account.as_deref(), two.timeout_seconds), (Some("environment"), 2));
         let one = load(Layer::default(), &[], Some(&file)).unwrap().settings.sign_in;
         assert_eq!((one.account.as_deref(), one.timeout_seconds), (Some("file"), 1));
@@ -813,10 +721,7 @@ mod tests {
     #[test]
     fn our_variables_win_over_the_common_ones() {
         let common = [("AZURE_TENANT_ID", "common.example"), ("AZURE_CLIENT_ID", CLIENT)];
-        assert_eq!(
-            load(Layer::default(), &common, None).unwrap().settings.tenant,
-            "common.example"
-        );
+        assert_eq!(load(Layer::default(), &common, None).unwrap().settings.tenant, "common.example");
         let both = [&common[..], &[("ENTRA_MCP_TENANT_ID", TENANT)]].concat();
         assert_eq!(load(Layer::default(), &both, None).unwrap().settings.tenant, TENANT);
     }
@@ -847,11 +752,7 @@ mod tests {
         assert_eq!(config.store, StoreLocation::Memory);
         assert_eq!(config.ca_file, Some("/ca.pem".into()));
         assert_eq!((config.max_message_bytes, config.max_instances), (65_536, 2));
-        let host = HostConfig {
-            log_format: LogFormat::Json,
-            log_filter: None,
-            code_cache: CodeCache::Off,
-        };
+        let host = HostConfig { log_format: LogFormat::Json, log_filter: None, code_cache: CodeCache::Off };
         assert_eq!(config.host, host);
     }
 
@@ -865,14 +766,8 @@ mod tests {
         assert_eq!(config.settings.token.audiences, [CLIENT]);
         assert!(!config.display);
         if cfg!(target_os = "linux") {
-            assert_eq!(
-                config.store,
-                StoreLocation::File("/home/u/.local/share/entra-mcp/secrets.db".into())
-            );
-            assert_eq!(
-                config.host.code_cache,
-                CodeCache::Folder("/home/u/.cache/entra-mcp/code".into())
-            );
+            assert_eq!(config.store, StoreLocation::File("/home/u/.local/share/entra-mcp/secrets.db".into()));
+            assert_eq!(config.host.code_cache, CodeCache::Folder("/home/u/.cache/entra-mcp/code".into()));
         }
     }
 
@@ -882,28 +777,17 @@ mod tests {
         assert!(matches!(&error, ConfigError::Missing { names, .. } if names == &["the tenant id", "the client id"]));
         let text = error.to_string();
         assert!(text.contains("App registrations > your app > Overview"), "{text}");
-        assert!(
-            text.starts_with("the tenant id and the client id are not set."),
-            "{text}"
-        );
+        assert!(text.starts_with("the tenant id and the client id are not set."), "{text}");
 
-        let only = Layer {
-            client_id: None,
-            ..flags()
-        };
+        let only = Layer { client_id: None, ..flags() };
         let text = load(only, &[], Some("")).unwrap_err().to_string();
         assert!(text.starts_with("the client id is not set."), "{text}");
     }
 
     #[test]
     fn an_unknown_key_in_the_file_is_refused_with_the_known_ones() {
-        let ConfigError::File { reason, .. } = load(flags(), &[], Some("tenant = 'x'")).unwrap_err() else {
-            panic!()
-        };
-        assert!(
-            reason.contains("unknown field `tenant`") && reason.contains("`tenant-id`"),
-            "{reason}"
-        );
+        let ConfigError::File { reason, .. } = load(flags(), &[], Some("tenant = 'x'")).unwrap_err() else { panic!() };
+        assert!(reason.contains("unknown field `tenant`") && reason.contains("`tenant-id`"), "{reason}");
     }
 
     #[test]
@@ -915,86 +799,26 @@ mod tests {
 
     #[test]
     fn ids_of_a_wrong_form_are_refused() {
-        for client in [
-            "",
-            "x",
-            "22222222222222222222222222222222",
-            "{22222222-2222-2222-2222-222222222222}",
-        ] {
-            let error = load(
-                Layer {
-                    client_id: Some(client.into()),
-                    ..flags()
-                },
-                &[],
-                None,
-            )
-            .unwrap_err();
+        for client in ["", "x", "22222222222222222222222222222222", "{22222222-2222-2222-2222-222222222222}"] {
+            let error = load(Layer { client_id: Some(client.into()), ..flags() }, &[], None).unwrap_err();
             assert_eq!(invalid(error), ("client-id", client.to_owned()));
         }
         let upper = CLIENT.to_uppercase();
-        let error = load(
-            Layer {
-                client_id: Some(upper.clone()),
-                ..flags()
-            },
-            &[],
-            None,
-        )
-        .unwrap_err();
+        let error = load(Layer { client_id: Some(upper.clone()), ..flags() }, &[], None).unwrap_err();
         assert_eq!(invalid(error), ("client-id", upper));
-        for tenant in [
-            "",
-            "x",
-            "Contoso.com",
-            "a..b",
-            "contoso.com/",
-            "../x",
-            "a b.c",
-            "common/v2.0",
-        ] {
-            let error = load(
-                Layer {
-                    tenant_id: Some(tenant.into()),
-                    ..flags()
-                },
-                &[],
-                None,
-            )
-            .unwrap_err();
+        for tenant in ["", "x", "Contoso.com", "a..b", "contoso.com/", "../x", "a b.c", "common/v2.0"] {
+            let error = load(Layer { tenant_id: Some(tenant.into()), ..flags() }, &[], None).unwrap_err();
             assert_eq!(invalid(error), ("tenant-id", tenant.to_owned()));
         }
-        for tenant in [
-            "contoso.com",
-            "contoso.onmicrosoft.com",
-            "common",
-            "organizations",
-            "consumers",
-        ] {
-            let config = load(
-                Layer {
-                    tenant_id: Some(tenant.into()),
-                    ..flags()
-                },
-                &[],
-                None,
-            )
-            .unwrap();
+        for tenant in ["contoso.com", "contoso.onmicrosoft.com", "common", "organizations", "consumers"] {
+            let config = load(Layer { tenant_id: Some(tenant.into()), ..flags() }, &[], None).unwrap();
             assert_eq!(config.settings.tenant, tenant);
         }
     }
 
     fn authority(text: &str, tenant: Option<&str>) -> Result<(String, String), ConfigError> {
         let tenant_id = tenant.map(Into::into);
-        let config = load(
-            Layer {
-                authority: Some(text.into()),
-                tenant_id,
-                ..flags()
-            },
-            &[],
-            None,
-        )?;
+        let config = load(Layer { authority: Some(text.into()), tenant_id, ..flags() }, &[], None)?;
         Ok((config.settings.authority, config.settings.tenant))
     }
 
@@ -1025,11 +849,7 @@ mod tests {
             "https://login.example/?a=b",
             "https://login.example/#a",
         ] {
-            assert_eq!(
-                invalid(authority(text, Some(TENANT)).unwrap_err()).0,
-                "authority",
-                "{text}"
-            );
+            assert_eq!(invalid(authority(text, Some(TENANT)).unwrap_err()).0, "authority", "{text}");
         }
         let error = authority("https://user:password@login.example", Some(TENANT)).unwrap_err();
         assert!(!error.to_string().contains("password@"), "{error}");
@@ -1040,43 +860,20 @@ mod tests {
 
     #[test]
     fn the_authority_of_a_cloud_brings_its_graph() {
-        let us = Layer {
-            authority: Some("https://login.microsoftonline.us".into()),
-            ..flags()
-        };
-        assert_eq!(
-            load(us.clone(), &[], None).unwrap().settings.graph,
-            "https://graph.microsoft.us"
-        );
-        let contradiction = Layer {
-            cloud: Some(Cloud::China),
-            ..us
-        };
-        assert!(matches!(
-            load(contradiction, &[], None).unwrap_err(),
-            ConfigError::Conflict(_)
-        ));
+        let us = Layer { authority: Some("https://login.microsoftonline.us".into()), ..flags() };
+        assert_eq!(load(us.clone(), &[], None).unwrap().settings.graph, "https://graph.microsoft.us");
+        let contradiction = Layer { cloud: Some(Cloud::China), ..us };
+        assert!(matches!(load(contradiction, &[], None).unwrap_err(), ConfigError::Conflict(_)));
     }
 
     #[test]
     fn an_emulated_graph_keeps_the_resource_of_the_real_one() {
         let graph = |url: &str| {
-            let config = load(
-                Layer {
-                    graph_url: Some(url.into()),
-                    ..flags()
-                },
-                &[],
-                None,
-            )
-            .unwrap();
+            let config = load(Layer { graph_url: Some(url.into()), ..flags() }, &[], None).unwrap();
             (config.settings.graph, config.settings.graph_resource)
         };
         let real = "https://graph.microsoft.com".to_owned();
-        assert_eq!(
-            graph("http://127.0.0.1:1/graph/v1.0/"),
-            ("http://127.0.0.1:1/graph".to_owned(), real)
-        );
+        assert_eq!(graph("http://127.0.0.1:1/graph/v1.0/"), ("http://127.0.0.1:1/graph".to_owned(), real));
         let other = "https://graph.example".to_owned();
         assert_eq!(graph("https://graph.example/"), (other.clone(), other));
     }
@@ -1084,41 +881,11 @@ mod tests {
     #[test]
     fn numbers_out_of_range_are_refused() {
         for (layer, name) in [
-            (
-                Layer {
-                    sign_in_timeout: Some(0),
-                    ..flags()
-                },
-                "sign-in-timeout",
-            ),
-            (
-                Layer {
-                    sign_in_timeout: Some(86_401),
-                    ..flags()
-                },
-                "sign-in-timeout",
-            ),
-            (
-                Layer {
-                    profile_cache_seconds: Some(86_401),
-                    ..flags()
-                },
-                "profile-cache-seconds",
-            ),
-            (
-                Layer {
-                    max_message_bytes: Some(1),
-                    ..flags()
-                },
-                "max-message-bytes",
-            ),
-            (
-                Layer {
-                    max_instances: Some(0),
-                    ..flags()
-                },
-                "max-instances",
-            ),
+            (Layer { sign_in_timeout: Some(0), ..flags() }, "sign-in-timeout"),
+            (Layer { sign_in_timeout: Some(86_401), ..flags() }, "sign-in-timeout"),
+            (Layer { profile_cache_seconds: Some(86_401), ..flags() }, "profile-cache-seconds"),
+            (Layer { max_message_bytes: Some(1), ..flags() }, "max-message-bytes"),
+            (Layer { max_instances: Some(0), ..flags() }, "max-instances"),
         ] {
             assert_eq!(invalid(load(layer, &[], None).unwrap_err()).0, name);
         }
@@ -1134,10 +901,7 @@ mod tests {
     #[test]
     fn without_a_home_the_store_has_to_be_named() {
         let sources = Sources::read(flags(), None, Environment::of(&[])).unwrap();
-        assert!(matches!(
-            sources.public_client().unwrap_err(),
-            ConfigError::NoHome("sign-ins", _)
-        ));
+        assert!(matches!(sources.public_client().unwrap_err(), ConfigError::NoHome("sign-ins", _)));
         assert_eq!(sources.host().code_cache, CodeCache::Off);
     }
 }

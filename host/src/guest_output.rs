@@ -51,12 +51,7 @@ impl Lines {
         let line = std::mem::take(&mut self.partial);
         self.written = self.written.saturating_add(1);
         match self.written {
-            ..=MAX_LINES => Some(
-                String::from_utf8_lossy(&line)
-                    .chars()
-                    .filter(|c| !c.is_control())
-                    .collect(),
-            ),
+            ..=MAX_LINES => Some(String::from_utf8_lossy(&line).chars().filter(|c| !c.is_control()).collect()),
             number if number == MAX_LINES + 1 => Some("(further lines of this instance are left out)".into()),
             _ => None,
         }

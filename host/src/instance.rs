@@ -93,9 +93,7 @@ impl InstanceState {
             audit: AuditCtx::new(Arc::clone(&world.audit), Arc::clone(&world.clock)),
             clock: Arc::clone(&world.clock),
             random: RandomCtx::new(Arc::clone(&world.random)),
-            channel: ClientChannelCtx {
-                channel: Arc::new(NoChannel),
-            },
+            channel: ClientChannelCtx { channel: Arc::new(NoChannel) },
             limits: InstanceLimits::new(world.max_memory_bytes),
         }
     }
@@ -113,20 +111,13 @@ impl InstanceState {
 
 impl WasiView for InstanceState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl WasiHttpView for InstanceState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView {
-            hooks: &mut self.outbound,
-            table: &mut self.table,
-            ctx: &mut self.http,
-        }
+        WasiHttpCtxView { hooks: &mut self.outbound, table: &mut self.table, ctx: &mut self.http }
     }
 }
 
@@ -215,10 +206,7 @@ struct ClockView<'a> {
 
 impl InstanceState {
     fn clock_view(&mut self) -> ClockView<'_> {
-        ClockView {
-            clock: &self.clock,
-            table: &mut self.table,
-        }
+        ClockView { clock: &self.clock, table: &mut self.table }
     }
 }
 
@@ -231,17 +219,11 @@ impl HasData for HasClock {
 impl wall_clock::Host for ClockView<'_> {
     fn now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
         let now = self.clock.now();
-        Ok(wall_clock::Datetime {
-            seconds: now.as_secs(),
-            nanoseconds: now.subsec_nanos(),
-        })
+        Ok(wall_clock::Datetime { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() })
     }
 
     fn resolution(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
-        Ok(wall_clock::Datetime {
-            seconds: 0,
-            nanoseconds: 1,
-        })
+        Ok(wall_clock::Datetime { seconds: 0, nanoseconds: 1 })
     }
 }
 
@@ -255,11 +237,7 @@ impl monotonic_clock::Host for ClockView<'_> {
     }
 
     fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        let timer = Timer {
-            clock: Arc::clone(self.clock),
-            deadline: Duration::from_nanos(when),
-            yielded: false,
-        };
+        let timer = Timer { clock: Arc::clone(self.clock), deadline: Duration::from_nanos(when), yielded: false };
         let timer = self.table.push(timer)?;
         subscribe(self.table, timer)
     }
@@ -306,10 +284,7 @@ impl InstanceLimits {
             .tables(MAX_TABLES)
             .memories(MAX_MEMORIES)
             .build();
-        Self {
-            limits,
-            memory_bytes: 0,
-        }
+        Self { limits, memory_bytes: 0 }
     }
 }
 

@@ -87,10 +87,7 @@ impl InstancePool {
     ) -> Result<Self, BuildError> {
         let mut linker = Linker::new(engine);
         link(&mut linker).map_err(BuildError::Engine)?;
-        let pre = linker
-            .instantiate_pre(component)
-            .and_then(PluginPre::new)
-            .map_err(BuildError::Component)?;
+        let pre = linker.instantiate_pre(component).and_then(PluginPre::new).map_err(BuildError::Component)?;
         Ok(Self {
             pre,
             world,
@@ -113,11 +110,7 @@ impl InstancePool {
         instance.store.data_mut().begin(channel);
         instance.store.set_epoch_deadline(1);
         instance.runaway.reset();
-        Ok(Lease {
-            pool: self,
-            instance,
-            _permit: permit,
-        })
+        Ok(Lease { pool: self, instance, _permit: permit })
     }
 
     async fn instantiate(&self) -> wasmtime::Result<Instance> {
@@ -130,18 +123,11 @@ impl InstancePool {
             if watched.computing() < limit {
                 Ok(UpdateDeadline::Yield(1))
             } else {
-                Err(wasmtime::Error::msg(
-                    "the component computed for too long without a pause",
-                ))
+                Err(wasmtime::Error::msg("the component computed for too long without a pause"))
             }
         });
         let exports = Watched::run(self.pre.instantiate_async(&mut store), Arc::clone(&runaway)).await?;
-        Ok(Instance {
-            store,
-            exports,
-            runaway,
-            calls: 0,
-        })
+        Ok(Instance { store, exports, runaway, calls: 0 })
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Instance>> {
@@ -163,11 +149,7 @@ impl Lease<'_> {
         self,
         call: impl AsyncFnOnce(&Exports, &mut Store<InstanceState>) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<T> {
-        let Self {
-            pool,
-            mut instance,
-            _permit,
-        } = self;
+        let Self { pool, mut instance, _permit } = self;
         let runaway = Arc::clone(&instance.runaway);
         let result = Watched::run(call(&instance.exports, &mut instance.store), runaway).await?;
         instance.calls = instance.calls.saturating_add(1);

@@ -15,9 +15,7 @@ pub fn start(config: &HostConfig) {
         Some(filter) => EnvFilter::builder().parse_lossy(filter),
         None => EnvFilter::new(DEFAULT_FILTER),
     };
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match config.log_format {
         LogFormat::Text => log.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),

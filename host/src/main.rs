@@ -41,19 +41,15 @@ enum Command {
         settings: Settings,
     },
     /// Sign a person in, so that the server starts silently
-    #[command(
-        after_help = "Examples:\n  entra-mcp login\n  entra-mcp login --sign-in device-code\n  entra-mcp login \
-        --account meganb@contoso.com"
-    )]
+    #[command(after_help = "Examples:\n  entra-mcp login\n  entra-mcp login --sign-in device-code\n  entra-mcp login \
+        --account meganb@contoso.com")]
     Login {
         #[command(flatten)]
         settings: Settings,
     },
     /// Sign out: forget an account and everything that was stored for it
-    #[command(
-        after_help = "Examples:\n  entra-mcp logout\n  entra-mcp logout --account meganb@contoso.com\n  \
-        entra-mcp logout --all"
-    )]
+    #[command(after_help = "Examples:\n  entra-mcp logout\n  entra-mcp logout --account meganb@contoso.com\n  \
+        entra-mcp logout --all")]
     Logout {
         /// Sign out all accounts
         #[arg(long, conflicts_with = "account")]
@@ -70,6 +66,18 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Judge access tokens as the server would, and say why one is refused
+    #[command(after_help = "Prints a line per token, in order. Exit codes: 0 all are valid, 1 some are refused, 2 it \
+        could not be decided\n\nExamples:\n  entra-mcp validate --tenant-id contoso.com --audience \
+        00001111-aaaa-2222-bbbb-3333cccc4444 < tokens.txt\n  entra-mcp validate --tenant-id … --audience … \
+        --require-scope User.Read --json --token-file tokens.txt")]
+    Validate {
+        /// Configuration file [default: config.toml in the user's configuration folder]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        arguments: commands::validate::Arguments,
+    },
     /// Show a component's imports, exports, size and hash, and what the host grants it
     #[command(after_help = "Examples:\n  entra-mcp inspect\n  entra-mcp inspect --json \
         target/component/entra_mcp.wasm")]
@@ -81,11 +89,9 @@ enum Command {
         path: Option<PathBuf>,
     },
     /// Run Entra ID and Microsoft Graph on this machine, for development without a tenant
-    #[command(
-        after_help = "Prints one JSON line with its addresses and ids, and runs until it is interrupted.\n\n\
+    #[command(after_help = "Prints one JSON line with its addresses and ids, and runs until it is interrupted.\n\n\
         Examples:\n  entra-mcp emulator\n  entra-mcp emulator --listen 127.0.0.1:8400 --tls\n  \
-        entra-mcp emulator --config directories.toml"
-    )]
+        entra-mcp emulator --config directories.toml")]
     Emulator {
         #[command(flatten)]
         arguments: EmulatorArgs,
@@ -123,6 +129,12 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Logout { all, settings } => commands::block_on(commands::logout::run(&public_client(settings)?, all)),
         Command::Accounts { json, settings } => {
             commands::block_on(commands::accounts::run(&public_client(settings)?, json))
+        }
+        Command::Validate { config, arguments } => {
+            let sources = Sources::read(arguments.layer(), config, Environment::of_process())?;
+            let config = sources.validator(arguments.token_settings())?;
+            logging::start(&config.host);
+            commands::block_on(commands::validate::run(&config, &arguments))
         }
         Command::Inspect { json, path } => {
             let host = Sources::read(Layer::default(), None, Environment::of_process())?.host();

@@ -6,6 +6,7 @@
 //! origin that was itself configured as loopback (an emulator) may be on loopback, and only there is plain `http`
 //! accepted. Redirects are not followed: the component sees them as answers. Proxies are not used.
 
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
@@ -146,11 +147,7 @@ impl OutboundPolicy {
         let loopback = self.origins.iter().any(|origin| {
             origin.is_loopback() && matches!(&origin.host, Host::Domain(name) if name.eq_ignore_ascii_case(host))
         });
-        if loopback {
-            address.is_loopback()
-        } else {
-            is_public(address)
-        }
+        if loopback { address.is_loopback() } else { is_public(address) }
     }
 }
 
@@ -270,19 +267,12 @@ impl Service<Name> for GuardedResolver {
                 Ok(found) => found,
                 Err(error) => return Err(ConnectError::Dns(name, error)),
             };
-            let allowed: Vec<_> = found
-                .iter()
-                .copied()
-                .filter(|address| policy.admits_address(&name, address.ip()))
-                .collect();
+            let allowed: Vec<_> =
+                found.iter().copied().filter(|address| policy.admits_address(&name, address.ip())).collect();
             if allowed.len() < found.len() {
                 tracing::warn!(%name, ?found, "addresses that are not allowed were left out");
             }
-            if allowed.is_empty() {
-                Err(ConnectError::Prohibited(name))
-            } else {
-                Ok(allowed.into_iter())
-            }
+            if allowed.is_empty() { Err(ConnectError::Prohibited(name)) } else { Ok(allowed.into_iter()) }
         })
     }
 }
@@ -323,11 +313,7 @@ struct Limits {
     body: u64,
 }
 
-const LIMITS: Limits = Limits {
-    connect: CONNECT_TIMEOUT,
-    total: TOTAL_TIMEOUT,
-    body: MAX_RESPONSE_BYTES,
-};
+const LIMITS: Limits = Limits { connect: CONNECT_TIMEOUT, total: TOTAL_TIMEOUT, body: MAX_RESPONSE_BYTES };
 
 /// Sends the requests of all instances over shared connections.
 pub struct OutboundHttp {
@@ -335,6 +321,8 @@ pub struct OutboundHttp {
     resolve: Resolve,
     extra_roots: Vec<CertificateDer<'static>>,
     limits: Limits,
+    /// Answers everything, if set: nothing is sent.
+    documents: Option<HashMap<String, Bytes>>,
     /// Made at the first request: reading the system's certificates takes longer than the rest of the start.
     client: OnceLock<Result<HttpClient, String>>,
 }
@@ -348,8 +336,21 @@ impl OutboundHttp {
             resolve: system_resolver(),
             extra_roots,
             limits: LIMITS,
+            documents: None,
             client: OnceLock::new(),
         })
+    }
+
+    /// Sends nothing: answers requests for these URLs with these documents, and denies all others.
+    pub fn offline(documents: HashMap<String, Vec<u8>>) -> Self {
+        Self {
+            policy: Arc::new(OutboundPolicy { origins: Vec::new() }),
+            resolve: system_resolver(),
+            extra_roots: Vec::new(),
+            limits: LIMITS,
+            documents: Some(documents.into_iter().map(|(url, body)| (url, body.into())).collect()),
+            client: OnceLock::new(),
+        }
     }
 
     /// What is allowed.
@@ -358,20 +359,14 @@ impl OutboundHttp {
     }
 
     fn client(&self) -> Result<HttpClient, Error> {
-        self.client
-            .get_or_init(|| self.make_client())
-            .clone()
-            .map_err(|reason| {
-                tracing::error!(%reason, "TLS cannot be set up");
-                Error::ConfigurationError
-            })
+        self.client.get_or_init(|| self.make_client()).clone().map_err(|reason| {
+            tracing::error!(%reason, "TLS cannot be set up");
+            Error::ConfigurationError
+        })
     }
 
     fn make_client(&self) -> Result<HttpClient, String> {
-        let resolver = GuardedResolver {
-            policy: Arc::clone(&self.policy),
-            resolve: Arc::clone(&self.resolve),
-        };
+        let resolver = GuardedResolver { policy: Arc::clone(&self.policy), resolve: Arc::clone(&self.resolve) };
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -386,10 +381,7 @@ impl OutboundHttp {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
-            .build(TimedConnector {
-                inner: https,
-                timeout: self.limits.connect,
-            }))
+            .build(TimedConnector { inner: https, timeout: self.limits.connect }))
     }
 
     async fn send(
@@ -397,6 +389,11 @@ impl OutboundHttp {
         mut request: Request<RequestBody>,
         options: Option<RequestOptions>,
     ) -> Result<Response<ResponseBody>, Error> {
+        if let Some(documents) = &self.documents {
+            let document = documents.get(&request.uri().to_string()).ok_or(Error::HttpRequestDenied)?;
+            let body = http_body_util::Full::new(document.clone()).map_err(|never| match never {});
+            return Ok(Response::new(body.boxed_unsync()));
+        }
         let deadline = Instant::now() + self.limits.total;
         if !self.policy.admits(request.uri()) {
             let uri = request.uri();
@@ -411,9 +408,7 @@ impl OutboundHttp {
         }
         // What the client derives from the URI is right for both versions of HTTP.
         request.headers_mut().remove(http::header::HOST);
-        let first_byte = options
-            .and_then(|options| options.first_byte_timeout)
-            .unwrap_or(self.limits.total);
+        let first_byte = options.and_then(|options| options.first_byte_timeout).unwrap_or(self.limits.total);
         let answered = tokio::time::timeout_at(
             deadline.min(Instant::now() + first_byte.min(self.limits.total)),
             self.client()?.request(request),
@@ -428,23 +423,12 @@ impl OutboundHttp {
             return Err(Error::HttpResponseBodySize(Some(declared)));
         }
         let (limit, sleep) = (self.limits.body, Box::pin(tokio::time::sleep_until(deadline)));
-        Ok(response.map(|inner| {
-            BoundedBody {
-                inner,
-                limit,
-                received: 0,
-                deadline: sleep,
-            }
-            .boxed_unsync()
-        }))
+        Ok(response.map(|inner| BoundedBody { inner, limit, received: 0, deadline: sleep }.boxed_unsync()))
     }
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
-    let unusable = |reason: String| BuildError::CertificateFile {
-        path: path.to_owned(),
-        reason,
-    };
+    let unusable = |reason: String| BuildError::CertificateFile { path: path.to_owned(), reason };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| unusable(error.to_string()))?;
@@ -453,9 +437,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildE
     }
     let mut probe = rustls::RootCertStore::empty();
     for certificate in &certificates {
-        probe
-            .add(certificate.clone())
-            .map_err(|error| unusable(error.to_string()))?;
+        probe.add(certificate.clone()).map_err(|error| unusable(error.to_string()))?;
     }
     Ok(certificates)
 }
@@ -491,20 +473,13 @@ fn exchange_error(error: &hyper_util::client::legacy::Error) -> Error {
         }
         next = error.source();
     }
-    if error.is_connect() {
-        Error::DestinationUnavailable
-    } else {
-        Error::ConnectionTerminated
-    }
+    if error.is_connect() { Error::DestinationUnavailable } else { Error::ConnectionTerminated }
 }
 
 fn known_error(error: &(dyn StdError + 'static)) -> Option<Error> {
     if let Some(error) = error.downcast_ref::<ConnectError>() {
         return Some(match error {
-            ConnectError::Dns(..) => Error::DnsError {
-                rcode: None,
-                info_code: None,
-            },
+            ConnectError::Dns(..) => Error::DnsError { rcode: None, info_code: None },
             ConnectError::Prohibited(_) => Error::DestinationIpProhibited,
             ConnectError::TimedOut => Error::ConnectionTimeout,
         });
@@ -528,10 +503,9 @@ fn known_error(error: &(dyn StdError + 'static)) -> Option<Error> {
 fn tls_error(error: &rustls::Error) -> Error {
     match error {
         rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => Error::TlsCertificateError,
-        rustls::Error::AlertReceived(alert) => Error::TlsAlertReceived {
-            alert_id: Some((*alert).into()),
-            alert_message: Some(format!("{alert:?}")),
-        },
+        rustls::Error::AlertReceived(alert) => {
+            Error::TlsAlertReceived { alert_id: Some((*alert).into()), alert_message: Some(format!("{alert:?}")) }
+        }
         _ => Error::TlsProtocolError,
     }
 }
@@ -614,15 +588,8 @@ impl WasiHttpHooks for OutboundHooks {
         options: Option<RequestOptions>,
         _transmitted: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<
-        dyn Future<
-                Output = Result<
-                    (
-                        Response<ResponseBody>,
-                        Box<dyn Future<Output = Result<(), Error>> + Send>,
-                    ),
-                    Error,
-                >,
-            > + Send,
+        dyn Future<Output = Result<(Response<ResponseBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>>
+            + Send,
     > {
         let sending = Arc::clone(&self.http).send(request, options);
         Box::new(async move {
@@ -693,12 +660,9 @@ mod tests {
     fn a_loopback_origin_is_allowed_with_its_port_only() {
         let emulator = policy(&["http://127.0.0.1:8080"]);
         assert!(emulator.admits(&uri("http://127.0.0.1:8080/x")));
-        for denied in [
-            "http://127.0.0.1:8081/",
-            "https://127.0.0.1:8080/",
-            "http://127.0.0.2:8080/",
-            "http://localhost:8080/",
-        ] {
+        for denied in
+            ["http://127.0.0.1:8081/", "https://127.0.0.1:8080/", "http://127.0.0.2:8080/", "http://localhost:8080/"]
+        {
             assert!(!emulator.admits(&uri(denied)), "{denied}");
         }
     }
@@ -706,17 +670,9 @@ mod tests {
     #[test]
     fn endpoints_that_cannot_be_safe_are_refused_at_once() {
         let refusal = |endpoint: &str| OutboundPolicy::new([endpoint]).unwrap_err();
-        assert_eq!(
-            refusal("http://example.com"),
-            PolicyError::Insecure("http://example.com".into())
-        );
+        assert_eq!(refusal("http://example.com"), PolicyError::Insecure("http://example.com".into()));
         assert_eq!(refusal("https://user:password@example.com"), PolicyError::Credentials);
-        for endpoint in [
-            "https://10.0.0.1",
-            "https://192.168.1.1",
-            "https://169.254.169.254",
-            "https://[fd00::1]",
-        ] {
+        for endpoint in ["https://10.0.0.1", "https://192.168.1.1", "https://169.254.169.254", "https://[fd00::1]"] {
             assert_eq!(refusal(endpoint), PolicyError::ProhibitedAddress(endpoint.into()));
         }
         for endpoint in ["", "example.com", "ftp://example.com", "https://"] {
@@ -761,18 +717,9 @@ mod tests {
             "100::1",
         ] {
             assert!(!is_public(denied.parse().unwrap()), "{denied}");
-            assert!(
-                !entra().admits_address("graph.microsoft.com", denied.parse().unwrap()),
-                "{denied}"
-            );
+            assert!(!entra().admits_address("graph.microsoft.com", denied.parse().unwrap()), "{denied}");
         }
-        for allowed in [
-            "20.190.128.1",
-            "100.63.255.255",
-            "172.32.0.1",
-            "2603:1006:2000::1",
-            "64:ff9b::20.190.128.1",
-        ] {
+        for allowed in ["20.190.128.1", "100.63.255.255", "172.32.0.1", "2603:1006:2000::1", "64:ff9b::20.190.128.1"] {
             assert!(is_public(allowed.parse().unwrap()), "{allowed}");
         }
     }
@@ -800,9 +747,7 @@ mod tests {
     }
 
     fn request(target: &str) -> Request<RequestBody> {
-        Request::get(target)
-            .body(Empty::new().map_err(|never| match never {}).boxed_unsync())
-            .unwrap()
+        Request::get(target).body(Empty::new().map_err(|never| match never {}).boxed_unsync()).unwrap()
     }
 
     async fn fetch(http: &Arc<OutboundHttp>, target: &str) -> Result<Bytes, Error> {
@@ -830,10 +775,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_outside_of_the_list_is_denied_before_anything_is_resolved() {
         let http = client(entra(), None, LIMITS);
-        assert!(matches!(
-            fetch(&http, "https://example.com/").await,
-            Err(Error::HttpRequestDenied)
-        ));
+        assert!(matches!(fetch(&http, "https://example.com/").await, Err(Error::HttpRequestDenied)));
     }
 
     #[tokio::test]
@@ -841,10 +783,7 @@ mod tests {
         for address in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1"] {
             let http = client(entra(), Some(address.parse().unwrap()), LIMITS);
             let result = fetch(&http, "https://graph.microsoft.com/").await;
-            assert!(
-                matches!(result, Err(Error::DestinationIpProhibited)),
-                "{address}: {result:?}"
-            );
+            assert!(matches!(result, Err(Error::DestinationIpProhibited)), "{address}: {result:?}");
         }
     }
 
@@ -858,13 +797,7 @@ mod tests {
     #[tokio::test]
     async fn a_closed_port_is_a_refused_connection() {
         let (origin, _) = peer(Vec::new()).await;
-        let free = {
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-                .await
-                .unwrap()
-                .local_addr()
-                .unwrap()
-        };
+        let free = { TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap() };
         let closed = format!("http://{free}");
         let http = client(policy(&[&origin, &closed]), None, LIMITS);
         let result = fetch(&http, &closed).await;
@@ -898,10 +831,7 @@ mod tests {
         let (origin, _task) = peer(b"HTTP/1.1 200 OK\r\ncontent-length: 1048577\r\n\r\n".into()).await;
         let http = client(policy(&[&origin]), None, LIMITS);
         let result = fetch(&http, &origin).await;
-        assert!(
-            matches!(result, Err(Error::HttpResponseBodySize(Some(1_048_577)))),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(Error::HttpResponseBodySize(Some(1_048_577)))), "{result:?}");
     }
 
     #[tokio::test]
@@ -910,10 +840,7 @@ mod tests {
         let (origin, _task) = peer(answer).await;
         let http = client(policy(&[&origin]), None, Limits { body: 8, ..LIMITS });
         let result = fetch(&http, &origin).await;
-        assert!(
-            matches!(result, Err(Error::HttpResponseBodySize(Some(_)))),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(Error::HttpResponseBodySize(Some(_)))), "{result:?}");
     }
 
     #[tokio::test]
@@ -923,10 +850,7 @@ mod tests {
         tokio::spawn(async move {
             let (mut stream, _) = socket.accept().await.unwrap();
             let _ = stream.read(&mut [0; 4096]).await;
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123")
-                .await
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123").await.unwrap();
         });
         let http = client(policy(&[&origin]), None, LIMITS);
         let result = fetch(&http, &origin).await;
@@ -975,10 +899,7 @@ mod tests {
         assert!(matches!(refused(&path), BuildError::CertificateFile { .. }));
         for content in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             std::fs::write(&path, content).unwrap();
-            assert!(
-                matches!(refused(&path), BuildError::CertificateFile { .. }),
-                "{content}"
-            );
+            assert!(matches!(refused(&path), BuildError::CertificateFile { .. }), "{content}");
         }
     }
 }

@@ -10,6 +10,7 @@ use wasmtime::{Config, Engine};
 use crate::audit::{AuditSink, LogAudit};
 use crate::bindings::export::mcp_server;
 use crate::bindings::export::sign_in::{Account, SignInError};
+use crate::bindings::export::token_validator::{Principal, Requirements, TokenError};
 use crate::client_channel::{ClientChannel, NoChannel};
 use crate::client_credential::{ClientCredential, NoCredential};
 use crate::clock::{Clock, SystemClock};
@@ -44,10 +45,7 @@ pub struct Caller {
 impl Caller {
     /// A caller on `transport`, with a correlation id of its own for every call.
     pub fn new(transport: &str) -> Self {
-        Self {
-            transport: transport.to_owned(),
-            correlation_id: None,
-        }
+        Self { transport: transport.to_owned(), correlation_id: None }
     }
 }
 
@@ -80,16 +78,10 @@ impl Plugin {
     /// answer is a JSON-RPC error with the correlation id of the log.
     pub async fn handle(&self, message: &str, caller: &Caller, channel: Arc<dyn ClientChannel>) -> Option<String> {
         let correlation_id = caller.correlation_id.clone().unwrap_or_else(|| self.correlation_id());
-        let from = mcp_server::Caller {
-            transport: caller.transport.clone(),
-            correlation_id: correlation_id.clone(),
-        };
+        let from = mcp_server::Caller { transport: caller.transport.clone(), correlation_id: correlation_id.clone() };
         let answer = self
             .call(correlation_id, channel, async |exports, store| {
-                exports
-                    .entra_mcp_plugin_mcp_server()
-                    .call_handle(store, message, &from)
-                    .await
+                exports.entra_mcp_plugin_mcp_server().call_handle(store, message, &from).await
             })
             .await;
         answer.unwrap_or_else(|error| internal_error(message, &error))
@@ -109,10 +101,7 @@ impl Plugin {
         login_hint: Option<&str>,
     ) -> Result<Result<Account, SignInError>, CallError> {
         self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
-            exports
-                .entra_mcp_plugin_sign_in()
-                .call_interactive(store, login_hint)
-                .await
+            exports.entra_mcp_plugin_sign_in().call_interactive(store, login_hint).await
         })
         .await
     }
@@ -120,10 +109,19 @@ impl Plugin {
     /// Forgets an account and everything that was stored for it.
     pub async fn sign_out(&self, home_account_id: &str) -> Result<Result<(), SignInError>, CallError> {
         self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
-            exports
-                .entra_mcp_plugin_sign_in()
-                .call_sign_out(store, home_account_id)
-                .await
+            exports.entra_mcp_plugin_sign_in().call_sign_out(store, home_account_id).await
+        })
+        .await
+    }
+
+    /// Judges an access token by the settings and by what `needs` requires.
+    pub async fn validate_token(
+        &self,
+        token: &str,
+        needs: &Requirements,
+    ) -> Result<Result<Principal, TokenError>, CallError> {
+        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_token_validator().call_validate(store, token, needs).await
         })
         .await
     }
@@ -176,10 +174,7 @@ fn internal_error(message: &str, error: &CallError) -> Option<String> {
 
 /// A JSON-RPC error. `id` is JSON.
 pub(crate) fn error_answer(id: &str, code: i32, message: &str) -> String {
-    format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{}}}}}"#,
-        serde_json::json!(message)
-    )
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{}}}}}"#, serde_json::json!(message))
 }
 
 /// Says what the component is given of the world.
@@ -303,9 +298,7 @@ impl PluginBuilder {
         let component = Component::new(&engine, &self.component).map_err(BuildError::Component)?;
         let world = World {
             settings: Arc::new(self.settings),
-            store: self
-                .store
-                .unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock)))),
+            store: self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock)))),
             user_agent: self.user_agent,
             listeners: LoopbackListeners::new(Arc::clone(&self.clock), Arc::clone(&self.random)),
             credential: self.credential,
@@ -316,10 +309,7 @@ impl PluginBuilder {
             max_memory_bytes: self.max_memory_bytes,
         };
         let pool = InstancePool::new(&engine, &component, world, self.limits)?;
-        Ok(Plugin {
-            pool,
-            random: self.random,
-        })
+        Ok(Plugin { pool, random: self.random })
     }
 }
 
@@ -343,9 +333,7 @@ mod tests {
     use super::*;
 
     fn trapped() -> CallError {
-        CallError::Trapped {
-            correlation_id: "c0ffee".into(),
-        }
+        CallError::Trapped { correlation_id: "c0ffee".into() }
     }
 
     #[test]

@@ -96,10 +96,7 @@ impl insecure::Host for RandomCtx {
 
 impl insecure_seed::Host for RandomCtx {
     fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
-        Ok((
-            self.array().map(u64::from_le_bytes)?,
-            self.array().map(u64::from_le_bytes)?,
-        ))
+        Ok((self.array().map(u64::from_le_bytes)?, self.array().map(u64::from_le_bytes)?))
     }
 }
 

@@ -31,10 +31,7 @@ pub async fn run(config: &Config, as_json: bool) -> Result<(), CommandError> {
         console::result("Nobody is signed in.");
     }
     for account in accounts {
-        console::result(&format!(
-            "{}  {}  {}",
-            account.username, account.name, account.home_account_id
-        ));
+        console::result(&format!("{}  {}  {}", account.username, account.name, account.home_account_id));
     }
     Ok(())
 }

@@ -32,17 +32,8 @@ const PROTOCOL: &str = "2026-07-28";
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Variables that the server inherits; the settings in the others are not meant for the demonstration.
-const INHERITED: [&str; 9] = [
-    "PATH",
-    "HOME",
-    "XDG_CACHE_HOME",
-    "LOCALAPPDATA",
-    "APPDATA",
-    "SYSTEMROOT",
-    "TMPDIR",
-    "TEMP",
-    "RUST_LOG",
-];
+const INHERITED: [&str; 9] =
+    ["PATH", "HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "APPDATA", "SYSTEMROOT", "TMPDIR", "TEMP", "RUST_LOG"];
 
 /// What one step of the demonstration was about, and why it failed.
 #[derive(Debug, thiserror::Error)]
@@ -55,23 +46,12 @@ pub struct DemoError {
 /// Runs the demonstration.
 pub async fn run(environment: &Environment) -> Result<(), CommandError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let mut demo = Demo {
-        clock,
-        number: 0,
-        step: "start",
-        since: Duration::ZERO,
-    };
+    let mut demo = Demo { clock, number: 0, step: "start", since: Duration::ZERO };
     demo.since = demo.clock.monotonic();
     let begun = demo.since;
-    demo.play(environment).await.map_err(|reason| DemoError {
-        step: demo.step,
-        reason,
-    })?;
+    demo.play(environment).await.map_err(|reason| DemoError { step: demo.step, reason })?;
     let total = demo.clock.monotonic().saturating_sub(begun);
-    console::result(&format!(
-        "\nDone in {} ms, without leaving this machine.",
-        total.as_millis()
-    ));
+    console::result(&format!("\nDone in {} ms, without leaving this machine.", total.as_millis()));
     Ok(())
 }
 
@@ -98,21 +78,13 @@ impl Demo {
     async fn play(&mut self, environment: &Environment) -> Result<(), String> {
         self.begin("start the emulator");
         let emulator = Builder::new().start().await.map_err(text)?;
-        self.done(&format!(
-            "Started an emulated Entra ID and Microsoft Graph at {}",
-            emulator.endpoints().authority
-        ));
+        self.done(&format!("Started an emulated Entra ID and Microsoft Graph at {}", emulator.endpoints().authority));
 
         self.begin("start the MCP server");
-        let folder = tempfile::Builder::new()
-            .prefix("entra-mcp-demo-")
-            .tempdir()
-            .map_err(text)?;
+        let folder = tempfile::Builder::new().prefix("entra-mcp-demo-").tempdir().map_err(text)?;
         let mut server = Server::start(&emulator, folder.path(), environment)?;
         let discovered = server.request("server/discover", json!({})).await?;
-        let name = discovered
-            .pointer("/_meta/io.modelcontextprotocol~1serverInfo/name")
-            .and_then(Value::as_str);
+        let name = discovered.pointer("/_meta/io.modelcontextprotocol~1serverInfo/name").and_then(Value::as_str);
         self.done(&format!(
             "Started `entra-mcp stdio`; its sandboxed component {} answers and speaks {}",
             name.unwrap_or("(without a name)"),
@@ -162,15 +134,8 @@ fn text(error: impl std::fmt::Display) -> String {
 
 /// The strings in a list, or at `below` in the elements of a list.
 fn listed(value: &Value, list: &str, below: &str) -> String {
-    let elements = value
-        .pointer(list)
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let names: Vec<_> = elements
-        .iter()
-        .filter_map(|element| element.pointer(below)?.as_str())
-        .collect();
+    let elements = value.pointer(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let names: Vec<_> = elements.iter().filter_map(|element| element.pointer(below)?.as_str()).collect();
     names.join(", ")
 }
 
@@ -198,10 +163,7 @@ struct Server {
 }
 
 impl Server {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the demonstration starts this program as its server"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "the demonstration starts this program as its server")]
     fn start(emulator: &Emulator, folder: &Path, environment: &Environment) -> Result<Self, String> {
         let program = std::env::current_exe().map_err(text)?;
         let endpoints = emulator.endpoints();
@@ -233,12 +195,7 @@ impl Server {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("the server has no standard streams".into());
         };
-        Ok(Self {
-            child,
-            input,
-            output: BufReader::new(output).lines(),
-            next: 1,
-        })
+        Ok(Self { child, input, output: BufReader::new(output).lines(), next: 1 })
     }
 
     /// Sends a request and returns its result. Notifications in between are passed over.
@@ -254,15 +211,10 @@ impl Server {
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         let message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        self.input
-            .write_all(format!("{message}\n").as_bytes())
-            .await
-            .map_err(text)?;
+        self.input.write_all(format!("{message}\n").as_bytes()).await.map_err(text)?;
         self.input.flush().await.map_err(text)?;
         let answer = tokio::time::timeout(STEP_TIMEOUT, self.answer(id));
-        answer
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer to {method} within {} s", STEP_TIMEOUT.as_secs())))
+        answer.await.unwrap_or_else(|_| Err(format!("no answer to {method} within {} s", STEP_TIMEOUT.as_secs())))
     }
 
     async fn answer(&mut self, id: u32) -> Result<Value, String> {
@@ -280,9 +232,7 @@ impl Server {
 
     /// Calls the tool and returns the profile.
     async fn profile(&mut self) -> Result<Value, String> {
-        let result = self
-            .request("tools/call", json!({ "name": TOOL, "arguments": {} }))
-            .await?;
+        let result = self.request("tools/call", json!({ "name": TOOL, "arguments": {} })).await?;
         match result.get("structuredContent") {
             Some(profile) if result.get("isError") != Some(&true.into()) => Ok(profile.clone()),
             _ => Err(format!("the tool answers {result}")),

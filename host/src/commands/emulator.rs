@@ -28,15 +28,9 @@ pub struct EmulatorArgs {
 
 /// Prints one JSON line with the addresses and ids, and runs until the process is asked to end.
 pub async fn run(arguments: &EmulatorArgs) -> Result<(), CommandError> {
-    let mut builder = Builder::new()
-        .listen(arguments.listen)
-        .tls(arguments.tls)
-        .seed(arguments.seed);
+    let mut builder = Builder::new().listen(arguments.listen).tls(arguments.tls).seed(arguments.seed);
     if let Some(path) = &arguments.config {
-        let file = |reason: String| CommandError::File {
-            path: path.display().to_string(),
-            reason,
-        };
+        let file = |reason: String| CommandError::File { path: path.display().to_string(), reason };
         let text = std::fs::read_to_string(path).map_err(|error| file(error.to_string()))?;
         builder = builder.config(Config::from_toml(&text).map_err(|error| file(error.to_string()))?);
     }

@@ -22,8 +22,6 @@ pub struct HeadlessBrowserArgs {
 
 /// Opens the page and signs in on the way.
 pub async fn run(arguments: &HeadlessBrowserArgs) -> Result<(), CommandError> {
-    HeadlessBrowser::new()
-        .sign_in(&arguments.url, &arguments.username, &arguments.password)
-        .await?;
+    HeadlessBrowser::new().sign_in(&arguments.url, &arguments.username, &arguments.password).await?;
     Ok(())
 }

@@ -45,10 +45,8 @@ pub fn run(path: Option<&Path>, as_json: bool, code_cache: &CodeCache) -> Result
         None => report("the bundled component".into(), BUNDLED_COMPONENT, code_cache)?,
         Some(path) => {
             let source = path.display().to_string();
-            let bytes = std::fs::read(path).map_err(|error| CommandError::File {
-                path: source.clone(),
-                reason: error.to_string(),
-            })?;
+            let bytes = std::fs::read(path)
+                .map_err(|error| CommandError::File { path: source.clone(), reason: error.to_string() })?;
             report(source, &bytes, code_cache)?
         }
     };
@@ -77,10 +75,8 @@ fn report(source: String, bytes: &[u8], code_cache: &CodeCache) -> Result<Report
         functions: functions(&item.ty),
         granted: grant(name),
     });
-    let exports = ty.exports(&engine).map(|(name, item)| Export {
-        name: name.to_owned(),
-        functions: functions(&item.ty),
-    });
+    let exports =
+        ty.exports(&engine).map(|(name, item)| Export { name: name.to_owned(), functions: functions(&item.ty) });
     let hash = digest::digest(&digest::SHA256, bytes);
     Ok(Report {
         source,
@@ -96,12 +92,7 @@ fn print(report: &Report) {
     console::result(&format!("Size       {} bytes", report.bytes));
     console::result(&format!("SHA-256    {}", report.sha256));
     console::result("\nImports, and what the host grants for them:");
-    let width = report
-        .imports
-        .iter()
-        .map(|import| import.name.len())
-        .max()
-        .unwrap_or_default();
+    let width = report.imports.iter().map(|import| import.name.len()).max().unwrap_or_default();
     for import in &report.imports {
         let granted = import.granted.unwrap_or("NOT GRANTED: the component does not load");
         console::result(&format!("  {:width$}  {granted}", import.name));

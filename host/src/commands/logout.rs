@@ -29,10 +29,7 @@ pub async fn run(config: &Config, all: bool) -> Result<(), CommandError> {
     }
     for account in leaving {
         plugin.sign_out(&account.home_account_id).await??;
-        console::result(&format!(
-            "Signed out {} ({}).",
-            account.username, account.home_account_id
-        ));
+        console::result(&format!("Signed out {} ({}).", account.username, account.home_account_id));
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ pub mod inspect;
 pub mod login;
 pub mod logout;
 pub mod stdio;
+pub mod validate;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,22 @@ pub enum CommandError {
         /// Why.
         reason: String,
     },
+    /// Tokens were refused.
+    #[error("{refused} of {total} tokens refused")]
+    TokensRefused {
+        /// How many.
+        refused: u64,
+        /// Of how many.
+        total: u64,
+    },
+    /// It could not be decided about tokens.
+    #[error("{undecided} of {total} tokens could not be judged")]
+    TokensUndecided {
+        /// How many.
+        undecided: u64,
+        /// Of how many.
+        total: u64,
+    },
     /// The transport cannot start.
     #[error(transparent)]
     Stdio(#[from] StdioError),
@@ -62,7 +79,7 @@ impl CommandError {
     /// The exit code: 2 if the command line or the configuration has to be changed, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Usage(_) => 2,
+            Self::Config(_) | Self::Usage(_) | Self::TokensUndecided { .. } => 2,
             Self::Build(BuildError::Endpoint(_) | BuildError::CertificateFile { .. }) => 2,
             _ => 1,
         }

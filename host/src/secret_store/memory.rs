@@ -26,10 +26,7 @@ struct Record {
 impl MemoryStore {
     /// An empty store.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            clock,
-            records: Mutex::default(),
-        }
+        Self { clock, records: Mutex::default() }
     }
 
     /// The records that have not expired; the others are dropped first.
@@ -137,19 +134,9 @@ mod tests {
         store.put("k", bytes("v"), None).await.unwrap();
 
         assert!(!store.compare_and_swap("k", None, bytes("w"), None).await.unwrap());
-        assert!(
-            !store
-                .compare_and_swap("k", Some(bytes("x")), bytes("w"), None)
-                .await
-                .unwrap()
-        );
+        assert!(!store.compare_and_swap("k", Some(bytes("x")), bytes("w"), None).await.unwrap());
         assert_eq!(text(&store, "k").await.as_deref(), Some("v"));
-        assert!(
-            store
-                .compare_and_swap("k", Some(bytes("v")), bytes("w"), None)
-                .await
-                .unwrap()
-        );
+        assert!(store.compare_and_swap("k", Some(bytes("v")), bytes("w"), None).await.unwrap());
         assert_eq!(text(&store, "k").await.as_deref(), Some("w"));
     }
 }

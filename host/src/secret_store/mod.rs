@@ -99,19 +99,11 @@ impl SecretStoreCtx {
 }
 
 fn check_key(key: &str) -> Result<(), wit::StoreError> {
-    if key.len() > MAX_KEY_BYTES {
-        Err(wit::StoreError::TooLarge)
-    } else {
-        Ok(())
-    }
+    if key.len() > MAX_KEY_BYTES { Err(wit::StoreError::TooLarge) } else { Ok(()) }
 }
 
 fn check_value(value: &[u8]) -> Result<(), wit::StoreError> {
-    if value.len() > MAX_VALUE_BYTES {
-        Err(wit::StoreError::TooLarge)
-    } else {
-        Ok(())
-    }
+    if value.len() > MAX_VALUE_BYTES { Err(wit::StoreError::TooLarge) } else { Ok(()) }
 }
 
 fn lifetime(ttl_seconds: Option<u32>) -> Option<Duration> {
@@ -136,12 +128,7 @@ impl wit::Host for SecretStoreCtx {
         if let Err(error) = check_key(&key) {
             return Ok(Err(error));
         }
-        Ok(self
-            .store
-            .get(&key)
-            .await
-            .map(|value| value.map(|value| value.reveal().to_vec()))
-            .map_err(Into::into))
+        Ok(self.store.get(&key).await.map(|value| value.map(|value| value.reveal().to_vec())).map_err(Into::into))
     }
 
     async fn put(
@@ -154,23 +141,14 @@ impl wit::Host for SecretStoreCtx {
         if let Err(error) = check_key(&key).and_then(|()| check_value(value.reveal())) {
             return Ok(Err(error));
         }
-        Ok(self
-            .store
-            .put(&key, value, lifetime(ttl_seconds))
-            .await
-            .map_err(Into::into))
+        Ok(self.store.put(&key, value, lifetime(ttl_seconds)).await.map_err(Into::into))
     }
 
     async fn take(&mut self, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, wit::StoreError>> {
         if let Err(error) = check_key(&key) {
             return Ok(Err(error));
         }
-        Ok(self
-            .store
-            .take(&key)
-            .await
-            .map(|value| value.map(|value| value.reveal().to_vec()))
-            .map_err(Into::into))
+        Ok(self.store.take(&key).await.map(|value| value.map(|value| value.reveal().to_vec())).map_err(Into::into))
     }
 
     async fn compare_and_swap(
@@ -184,10 +162,7 @@ impl wit::Host for SecretStoreCtx {
         if let Err(error) = check_key(&key).and_then(|()| check_value(value.reveal())) {
             return Ok(Err(error));
         }
-        let swapped = self
-            .store
-            .compare_and_swap(&key, expected, value, lifetime(ttl_seconds))
-            .await;
+        let swapped = self.store.compare_and_swap(&key, expected, value, lifetime(ttl_seconds)).await;
         Ok(swapped.map_err(Into::into))
     }
 
@@ -213,18 +188,9 @@ mod tests {
         use wit::Host as _;
         let (mut ctx, key) = (ctx(), "k".repeat(MAX_KEY_BYTES + 1));
 
-        assert!(matches!(
-            ctx.get(key.clone()).await.unwrap(),
-            Err(wit::StoreError::TooLarge)
-        ));
-        assert!(matches!(
-            ctx.put(key.clone(), vec![1], None).await.unwrap(),
-            Err(wit::StoreError::TooLarge)
-        ));
-        assert!(matches!(
-            ctx.take(key.clone()).await.unwrap(),
-            Err(wit::StoreError::TooLarge)
-        ));
+        assert!(matches!(ctx.get(key.clone()).await.unwrap(), Err(wit::StoreError::TooLarge)));
+        assert!(matches!(ctx.put(key.clone(), vec![1], None).await.unwrap(), Err(wit::StoreError::TooLarge)));
+        assert!(matches!(ctx.take(key.clone()).await.unwrap(), Err(wit::StoreError::TooLarge)));
         let swapped = ctx.compare_and_swap(key.clone(), None, vec![1], None).await.unwrap();
         assert!(matches!(swapped, Err(wit::StoreError::TooLarge)));
         assert!(matches!(ctx.delete(key).await.unwrap(), Err(wit::StoreError::TooLarge)));
@@ -235,17 +201,11 @@ mod tests {
         use wit::Host as _;
         let mut ctx = ctx();
 
-        ctx.put("k".into(), vec![7; MAX_VALUE_BYTES], None)
-            .await
-            .unwrap()
-            .unwrap();
+        ctx.put("k".into(), vec![7; MAX_VALUE_BYTES], None).await.unwrap().unwrap();
         let refused = ctx.put("k".into(), vec![8; MAX_VALUE_BYTES + 1], None).await.unwrap();
 
         assert!(matches!(refused, Err(wit::StoreError::TooLarge)));
-        assert_eq!(
-            ctx.get("k".into()).await.unwrap().unwrap(),
-            Some(vec![7; MAX_VALUE_BYTES])
-        );
+        assert_eq!(ctx.get("k".into()).await.unwrap().unwrap(), Some(vec![7; MAX_VALUE_BYTES]));
     }
 
     #[test]

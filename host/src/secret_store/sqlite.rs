@@ -98,10 +98,7 @@ impl SqliteStore {
     /// Opens the database at `path`, creating it, its folder and its key file (`path` with the extension `key`)
     /// if they do not exist.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let database_error = |reason: String| OpenError::Database {
-            path: path.to_owned(),
-            reason,
-        };
+        let database_error = |reason: String| OpenError::Database { path: path.to_owned(), reason };
         if let Some(folder) = path.parent() {
             private_files::create_folder(folder).map_err(|error| database_error(error.to_string()))?;
         }
@@ -111,18 +108,9 @@ impl SqliteStore {
         let connection = connect(path).map_err(|error| database_error(error.to_string()))?;
         let found = migrate(&connection).map_err(|error| database_error(error.to_string()))?;
         if found != SCHEMA_VERSION {
-            return Err(OpenError::Version {
-                path: path.to_owned(),
-                found,
-            });
+            return Err(OpenError::Version { path: path.to_owned(), found });
         }
-        Ok(Self {
-            clock,
-            inner: Arc::new(Inner {
-                connection: Mutex::new(connection),
-                cipher,
-            }),
-        })
+        Ok(Self { clock, inner: Arc::new(Inner { connection: Mutex::new(connection), cipher }) })
     }
 
     /// Runs `work` in one IMMEDIATE transaction on a thread that may block.
@@ -134,17 +122,11 @@ impl SqliteStore {
         let run = move || {
             let mut connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let result = work(&Records {
-                connection: &transaction,
-                cipher: &inner.cipher,
-                now,
-            })?;
+            let result = work(&Records { connection: &transaction, cipher: &inner.cipher, now })?;
             transaction.commit()?;
             Ok(result)
         };
-        tokio::task::spawn_blocking(run)
-            .await
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?
+        tokio::task::spawn_blocking(run).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 }
 
@@ -224,9 +206,7 @@ impl Records<'_> {
 
     /// Removes what has expired, so that the file does not grow with every sign-in.
     fn purge(&self) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached("DELETE FROM record WHERE expires_at <= ?1")?
-            .execute([self.now_as_column()])?;
+        self.connection.prepare_cached("DELETE FROM record WHERE expires_at <= ?1")?.execute([self.now_as_column()])?;
         Ok(())
     }
 
@@ -243,16 +223,9 @@ impl SecretStore for SqliteStore {
         let (inner, now) = (Arc::clone(&self.inner), self.clock.now_seconds());
         let run = move || {
             let connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            Records {
-                connection: &connection,
-                cipher: &inner.cipher,
-                now,
-            }
-            .get(&key)
+            Records { connection: &connection, cipher: &inner.cipher, now }.get(&key)
         };
-        tokio::task::spawn_blocking(run)
-            .await
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?
+        tokio::task::spawn_blocking(run).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 
     async fn put(&self, key: &str, value: SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
@@ -308,21 +281,15 @@ struct Cipher {
 impl Cipher {
     fn from_key_file(path: &Path) -> Result<Self, OpenError> {
         let key = read_or_create_key(path)?;
-        Self::derive(&key).ok_or_else(|| OpenError::Key {
-            path: path.to_owned(),
-            reason: "the keys cannot be derived".into(),
-        })
+        Self::derive(&key)
+            .ok_or_else(|| OpenError::Key { path: path.to_owned(), reason: "the keys cannot be derived".into() })
     }
 
     fn derive(key: &[u8]) -> Option<Self> {
         let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, b"entra-mcp secret store 1").extract(key);
         let sealing: UnboundKey = derived.expand(&[b"seal values"], &AES_256_GCM).ok()?.into();
         let naming: hmac::Key = derived.expand(&[b"hide names"], hmac::HMAC_SHA256).ok()?.into();
-        Some(Self {
-            sealing: LessSafeKey::new(sealing),
-            naming,
-            random: SystemRandom::new(),
-        })
+        Some(Self { sealing: LessSafeKey::new(sealing), naming, random: SystemRandom::new() })
     }
 
     fn hidden_name(&self, key: &str) -> Vec<u8> {
@@ -350,11 +317,7 @@ impl Cipher {
         let mut buffer = ciphertext.to_vec();
         let plain = self
             .sealing
-            .open_in_place(
-                Nonce::assume_unique_for_key(*nonce),
-                associated_data(key, expires_at),
-                &mut buffer,
-            )
+            .open_in_place(Nonce::assume_unique_for_key(*nonce), associated_data(key, expires_at), &mut buffer)
             .map_err(|_| StoreError::Unreadable)?
             .len();
         buffer.truncate(plain);
@@ -370,10 +333,7 @@ fn associated_data(key: &str, expires_at: Option<i64>) -> Aad<Vec<u8>> {
 }
 
 fn read_or_create_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    let key_error = |error: io::Error| OpenError::Key {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
+    let key_error = |error: io::Error| OpenError::Key { path: path.to_owned(), reason: error.to_string() };
     match read_key(path) {
         Err(OpenError::Key { .. }) if !path.exists() => {
             create_key(path).map_err(key_error)?;
@@ -389,10 +349,7 @@ fn create_key(path: &Path) -> io::Result<()> {
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     let mut suffix = [0; 8];
     let random = SystemRandom::new();
-    random
-        .fill(&mut *key)
-        .and_then(|()| random.fill(&mut suffix))
-        .map_err(|_| io::Error::other("no randomness"))?;
+    random.fill(&mut *key).and_then(|()| random.fill(&mut suffix)).map_err(|_| io::Error::other("no randomness"))?;
     let temporary = path.with_extension(format!("key-{:016x}", u64::from_be_bytes(suffix)));
     let written = private_files::create_new(&temporary).and_then(|mut file| {
         file.write_all(&*key)?;
@@ -407,25 +364,13 @@ fn create_key(path: &Path) -> io::Result<()> {
 }
 
 fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    let key_error = |error: io::Error| OpenError::Key {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
+    let key_error = |error: io::Error| OpenError::Key { path: path.to_owned(), reason: error.to_string() };
     let mut file: File = OpenOptions::new().read(true).open(path).map_err(key_error)?;
-    private_files::check_private(&file).map_err(|reason| OpenError::KeyExposed {
-        path: path.to_owned(),
-        reason,
-    })?;
+    private_files::check_private(&file).map_err(|reason| OpenError::KeyExposed { path: path.to_owned(), reason })?;
     let mut key = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 1));
-    (&mut file)
-        .take(KEY_BYTES as u64 + 1)
-        .read_to_end(&mut key)
-        .map_err(key_error)?;
+    (&mut file).take(KEY_BYTES as u64 + 1).read_to_end(&mut key).map_err(key_error)?;
     if key.len() != KEY_BYTES {
-        return Err(OpenError::KeySize {
-            path: path.to_owned(),
-            found: key.len(),
-        });
+        return Err(OpenError::KeySize { path: path.to_owned(), found: key.len() });
     }
     Ok(key)
 }
@@ -442,10 +387,7 @@ mod tests {
 
     impl Fixture {
         fn new() -> Self {
-            Self {
-                folder: tempfile::tempdir().unwrap(),
-                clock: ManualClock::new(1_000),
-            }
+            Self { folder: tempfile::tempdir().unwrap(), clock: ManualClock::new(1_000) }
         }
 
         fn path(&self) -> PathBuf {
@@ -481,25 +423,15 @@ mod tests {
     #[tokio::test]
     async fn a_record_written_by_one_connection_is_read_by_another() {
         let fixture = Fixture::new();
-        fixture
-            .open()
-            .put("account", bytes("refresh token"), None)
-            .await
-            .unwrap();
-        assert_eq!(
-            text(fixture.open().get("account").await.unwrap()).as_deref(),
-            Some("refresh token")
-        );
+        fixture.open().put("account", bytes("refresh token"), None).await.unwrap();
+        assert_eq!(text(fixture.open().get("account").await.unwrap()).as_deref(), Some("refresh token"));
     }
 
     #[tokio::test]
     async fn neither_names_nor_values_can_be_read_in_the_files() {
         let fixture = Fixture::new();
         let store = fixture.open();
-        store
-            .put("recognisable-name", bytes("recognisable-value"), None)
-            .await
-            .unwrap();
+        store.put("recognisable-name", bytes("recognisable-value"), None).await.unwrap();
         for entry in fs::read_dir(fixture.path().parent().unwrap()).unwrap() {
             let content = fs::read(entry.unwrap().path()).unwrap();
             assert!(!content.windows(12).any(|window| window == b"recognisable"));
@@ -546,10 +478,7 @@ mod tests {
         for writer in writers {
             writer.await.unwrap();
         }
-        assert_eq!(
-            text(fixture.open().get("counter").await.unwrap()).as_deref(),
-            Some("20")
-        );
+        assert_eq!(text(fixture.open().get("counter").await.unwrap()).as_deref(), Some("20"));
     }
 
     #[tokio::test]
@@ -565,15 +494,9 @@ mod tests {
         let fixture = Fixture::new();
         let store = fixture.open();
         store.put("account", bytes("value"), None).await.unwrap();
-        let mut sealed: Vec<u8> = fixture
-            .raw()
-            .query_row("SELECT sealed FROM record", [], |row| row.get(0))
-            .unwrap();
+        let mut sealed: Vec<u8> = fixture.raw().query_row("SELECT sealed FROM record", [], |row| row.get(0)).unwrap();
         *sealed.last_mut().unwrap() ^= 1;
-        fixture
-            .raw()
-            .execute("UPDATE record SET sealed = ?1", [sealed])
-            .unwrap();
+        fixture.raw().execute("UPDATE record SET sealed = ?1", [sealed]).unwrap();
 
         assert_eq!(store.get("account").await.unwrap_err(), StoreError::Unreadable);
         assert_eq!(store.take("account").await.unwrap_err(), StoreError::Unreadable);
@@ -593,17 +516,11 @@ mod tests {
         let fixture = Fixture::new();
         let store = fixture.open();
         store.put("alice", bytes("token of alice"), None).await.unwrap();
-        let hers: Vec<u8> = fixture
-            .raw()
-            .query_row("SELECT sealed FROM record", [], |row| row.get(0))
-            .unwrap();
+        let hers: Vec<u8> = fixture.raw().query_row("SELECT sealed FROM record", [], |row| row.get(0)).unwrap();
         store.put("bob", bytes("token of bob"), None).await.unwrap();
         fixture.raw().execute("UPDATE record SET sealed = ?1", [hers]).unwrap();
 
-        assert_eq!(
-            text(store.get("alice").await.unwrap()).as_deref(),
-            Some("token of alice")
-        );
+        assert_eq!(text(store.get("alice").await.unwrap()).as_deref(), Some("token of alice"));
         assert_eq!(store.get("bob").await.unwrap_err(), StoreError::Unreadable);
     }
 
@@ -611,14 +528,8 @@ mod tests {
     async fn a_record_whose_life_was_prolonged_is_unreadable() {
         let fixture = Fixture::new();
         let store = fixture.open();
-        store
-            .put("code", bytes("value"), Some(Duration::from_secs(10)))
-            .await
-            .unwrap();
-        fixture
-            .raw()
-            .execute("UPDATE record SET expires_at = expires_at + 1000", [])
-            .unwrap();
+        store.put("code", bytes("value"), Some(Duration::from_secs(10))).await.unwrap();
+        fixture.raw().execute("UPDATE record SET expires_at = expires_at + 1000", []).unwrap();
         assert_eq!(store.get("code").await.unwrap_err(), StoreError::Unreadable);
     }
 
@@ -651,17 +562,8 @@ mod tests {
         let fixture = Fixture::new();
         let store = fixture.open();
         let name = store.inner.cipher.hidden_name("account");
-        let foreign = Cipher::derive(&[9; KEY_BYTES])
-            .unwrap()
-            .seal("account", None, b"value")
-            .unwrap();
-        fixture
-            .raw()
-            .execute(
-                "INSERT INTO record (name, sealed) VALUES (?1, ?2)",
-                params![name, foreign],
-            )
-            .unwrap();
+        let foreign = Cipher::derive(&[9; KEY_BYTES]).unwrap().seal("account", None, b"value").unwrap();
+        fixture.raw().execute("INSERT INTO record (name, sealed) VALUES (?1, ?2)", params![name, foreign]).unwrap();
         assert_eq!(store.get("account").await.unwrap_err(), StoreError::Unreadable);
     }
 
@@ -669,10 +571,7 @@ mod tests {
     async fn an_expired_record_is_gone_and_leaves_the_file() {
         let fixture = Fixture::new();
         let store = fixture.open();
-        store
-            .put("code", bytes("value"), Some(Duration::from_secs(10)))
-            .await
-            .unwrap();
+        store.put("code", bytes("value"), Some(Duration::from_secs(10))).await.unwrap();
         fixture.clock.advance(Duration::from_secs(9));
         assert!(store.get("code").await.unwrap().is_some());
         fixture.clock.advance(Duration::from_secs(1));
@@ -680,10 +579,7 @@ mod tests {
         assert!(store.get("code").await.unwrap().is_none());
         assert!(store.take("code").await.unwrap().is_none());
         store.put("other", bytes("value"), None).await.unwrap();
-        let rows: i64 = fixture
-            .raw()
-            .query_row("SELECT count(*) FROM record", [], |row| row.get(0))
-            .unwrap();
+        let rows: i64 = fixture.raw().query_row("SELECT count(*) FROM record", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 1);
     }
 
@@ -701,10 +597,7 @@ mod tests {
         let fixture = Fixture::new();
         drop(fixture.open());
         fixture.raw().pragma_update(None, "user_version", 2).unwrap();
-        assert!(matches!(
-            fixture.try_open().err().unwrap(),
-            OpenError::Version { found: 2, .. }
-        ));
+        assert!(matches!(fixture.try_open().err().unwrap(), OpenError::Version { found: 2, .. }));
     }
 
     #[test]
@@ -725,10 +618,7 @@ mod tests {
         drop(fixture.open());
         for mode in [0o640, 0o604, 0o660] {
             fs::set_permissions(fixture.key_path(), fs::Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(
-                fixture.try_open().err().unwrap(),
-                OpenError::KeyExposed { .. }
-            ));
+            assert!(matches!(fixture.try_open().err().unwrap(), OpenError::KeyExposed { .. }));
         }
     }
 
@@ -743,12 +633,7 @@ mod tests {
         assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
         for entry in fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();
-            assert_eq!(
-                entry.metadata().unwrap().permissions().mode() & 0o777,
-                0o600,
-                "{:?}",
-                entry.path()
-            );
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
         }
     }
 
@@ -769,10 +654,6 @@ mod tests {
         });
         assert!(names.iter().all(|name| name == &names[0]));
         let files = fs::read_dir(fixture.path().parent().unwrap()).unwrap();
-        assert!(
-            files
-                .map(|entry| entry.unwrap().file_name())
-                .all(|name| !name.to_string_lossy().contains("key-"))
-        );
+        assert!(files.map(|entry| entry.unwrap().file_name()).all(|name| !name.to_string_lossy().contains("key-")));
     }
 }

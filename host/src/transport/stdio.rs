@@ -157,32 +157,17 @@ enum Route {
 
 fn route(message: &str) -> Route {
     let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(message) else {
-        return Route::Component {
-            id: None,
-            initialize: false,
-        };
+        return Route::Component { id: None, initialize: false };
     };
     let id = envelope.id.and_then(canonical);
     match (envelope.method.as_deref(), id, envelope.result, envelope.error) {
         (Some("notifications/cancelled"), None, ..) => match envelope.params.and_then(cancelled_id) {
             Some(id) => Route::Cancel { id },
-            None => Route::Component {
-                id: None,
-                initialize: false,
-            },
+            None => Route::Component { id: None, initialize: false },
         },
-        (Some(method), id, ..) => Route::Component {
-            initialize: method == "initialize" && id.is_some(),
-            id,
-        },
-        (None, Some(id), Some(result), None) => Route::Answer {
-            id,
-            answer: Ok(result.get().to_owned()),
-        },
-        (None, Some(id), None, Some(error)) => Route::Answer {
-            id,
-            answer: Err(error.get().to_owned()),
-        },
+        (Some(method), id, ..) => Route::Component { initialize: method == "initialize" && id.is_some(), id },
+        (None, Some(id), Some(result), None) => Route::Answer { id, answer: Ok(result.get().to_owned()) },
+        (None, Some(id), None, Some(error)) => Route::Answer { id, answer: Err(error.get().to_owned()) },
         (None, id, ..) => Route::Component { id, initialize: false },
     }
 }
@@ -238,10 +223,7 @@ impl Session {
             match line {
                 Ok(Some(Line::Message(bytes))) => match String::from_utf8(bytes) {
                     Ok(message) => self.message(message).await,
-                    Err(_) => {
-                        self.answer(error_answer("null", PARSE_ERROR, "the message is not UTF-8"))
-                            .await
-                    }
+                    Err(_) => self.answer(error_answer("null", PARSE_ERROR, "the message is not UTF-8")).await,
                 },
                 Ok(Some(Line::TooLong)) => {
                     let text = format!("the message is longer than {} bytes", input.max_bytes);
@@ -266,19 +248,11 @@ impl Session {
 
     async fn call(&mut self, message: String, id: Option<String>, initialize: bool) {
         let bytes = message.len();
-        let total = self
-            .calls
-            .values()
-            .fold(bytes, |total, call| total.saturating_add(call.bytes));
+        let total = self.calls.values().fold(bytes, |total, call| total.saturating_add(call.bytes));
         if self.calls.len() >= MAX_CALLS || (total > MAX_CALL_BYTES && !self.calls.is_empty()) {
             tracing::warn!(calls = self.calls.len(), "too many calls at the same time");
             if let Some(id) = id {
-                self.answer(error_answer(
-                    &id,
-                    INTERNAL_ERROR,
-                    "busy: too many requests at the same time",
-                ))
-                .await;
+                self.answer(error_answer(&id, INTERNAL_ERROR, "busy: too many requests at the same time")).await;
             }
             return;
         }
@@ -306,15 +280,7 @@ impl Session {
         if let Some(id) = &id {
             self.ids.insert(id.clone(), task);
         }
-        self.calls.insert(
-            task,
-            Call {
-                id,
-                bytes,
-                initialize,
-                abort,
-            },
-        );
+        self.calls.insert(task, Call { id, bytes, initialize, abort });
     }
 
     /// Ends the call with the id `id`, which then is not answered.
@@ -395,12 +361,7 @@ struct LineReader<R> {
 
 impl<R: AsyncBufRead + Unpin> LineReader<R> {
     fn new(input: R, max_bytes: usize) -> Self {
-        Self {
-            input,
-            max_bytes,
-            partial: Vec::new(),
-            skipping: false,
-        }
+        Self { input, max_bytes, partial: Vec::new(), skipping: false }
     }
 
     /// The next line that is not blank; `None` at the end. Dropping the future loses nothing.
@@ -439,11 +400,7 @@ impl<R: AsyncBufRead + Unpin> LineReader<R> {
             return Some(Line::TooLong);
         }
         let line = std::mem::take(&mut self.partial);
-        if line.iter().all(u8::is_ascii_whitespace) {
-            None
-        } else {
-            Some(Line::Message(line))
-        }
+        if line.iter().all(u8::is_ascii_whitespace) { None } else { Some(Line::Message(line)) }
     }
 }
 
@@ -594,10 +551,7 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_split_and_blank_ones_left_out() {
-        assert_eq!(
-            lines_of(b"ab\n\n  \r\ncdefgh\n", 9).await,
-            [message("ab"), message("cdefgh")]
-        );
+        assert_eq!(lines_of(b"ab\n\n  \r\ncdefgh\n", 9).await, [message("ab"), message("cdefgh")]);
     }
 
     #[tokio::test]
@@ -607,10 +561,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_at_the_limit_is_read_and_a_longer_one_skipped() {
-        assert_eq!(
-            lines_of(b"1234\n12345\n1\n", 4).await,
-            [message("1234"), Line::TooLong, message("1")]
-        );
+        assert_eq!(lines_of(b"1234\n12345\n1\n", 4).await, [message("1234"), Line::TooLong, message("1")]);
         assert_eq!(lines_of(b"12345", 4).await, [Line::TooLong]);
     }
 
@@ -645,10 +596,7 @@ mod tests {
                     self.wait().await;
                     json!("waited")
                 }
-                "ask" => match channel
-                    .request("elicitation/create", r#"{"a":1}"#, Duration::from_secs(9))
-                    .await
-                {
+                "ask" => match channel.request("elicitation/create", r#"{"a":1}"#, Duration::from_secs(9)).await {
                     Ok(result) => serde_json::from_str(&result).unwrap(),
                     Err(error) => json!(format!("{error:?}")),
                 },
@@ -679,13 +627,8 @@ mod tests {
 
     impl Client {
         fn connect() -> Self {
-            let (fake, clock) = (
-                Arc::new(Fake {
-                    calls: AtomicUsize::new(0),
-                    gate: Semaphore::new(0),
-                }),
-                ManualClock::new(0),
-            );
+            let (fake, clock) =
+                (Arc::new(Fake { calls: AtomicUsize::new(0), gate: Semaphore::new(0) }), ManualClock::new(0));
             let (input, server_input) = tokio::io::duplex(1 << 16);
             let (output, server_output) = tokio::io::duplex(1 << 16);
             let (stop, stopped) = oneshot::channel::<()>();
@@ -693,26 +636,9 @@ mod tests {
             let server = tokio::spawn(async move {
                 let stopped = async { drop(stopped.await) };
                 let (random, input) = (SystemRandomness::default(), BufReader::new(server_input));
-                serve(
-                    handler,
-                    Arc::new(server_clock),
-                    &random,
-                    input,
-                    server_output,
-                    1_000,
-                    stopped,
-                )
-                .await
-                .unwrap()
+                serve(handler, Arc::new(server_clock), &random, input, server_output, 1_000, stopped).await.unwrap()
             });
-            Self {
-                fake,
-                clock,
-                input,
-                output: BufReader::new(output).lines(),
-                server,
-                stop: Some(stop),
-            }
+            Self { fake, clock, input, output: BufReader::new(output).lines(), server, stop: Some(stop) }
         }
 
         async fn write(&mut self, bytes: &[u8]) {
@@ -724,8 +650,7 @@ mod tests {
         }
 
         async fn request(&mut self, id: u32, method: &str) {
-            self.send(json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": {} }))
-                .await;
+            self.send(json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": {} })).await;
         }
 
         async fn receive(&mut self) -> Value {
@@ -782,9 +707,7 @@ mod tests {
         let mut client = Client::connect();
         client.request(1, "wait").await;
         client.called(1).await;
-        client
-            .send(json!({ "method": "notifications/cancelled", "params": { "requestId": 1 } }))
-            .await;
+        client.send(json!({ "method": "notifications/cancelled", "params": { "requestId": 1 } })).await;
         client.request(2, "echo").await;
         assert_eq!(client.receive().await["id"], 2);
         client.fake.open();
@@ -796,9 +719,7 @@ mod tests {
         let mut client = Client::connect();
         client.request(1, "wait").await;
         client.called(1).await;
-        client
-            .send(json!({ "method": "notifications/cancelled", "params": { "requestId": "1" } }))
-            .await;
+        client.send(json!({ "method": "notifications/cancelled", "params": { "requestId": "1" } })).await;
         client.request(2, "echo").await;
         client.receive().await;
         client.fake.open();
@@ -809,9 +730,7 @@ mod tests {
     async fn initialize_cannot_be_cancelled() {
         let mut client = Client::connect();
         client.request(1, "initialize").await;
-        client
-            .send(json!({ "method": "notifications/cancelled", "params": { "requestId": 1 } }))
-            .await;
+        client.send(json!({ "method": "notifications/cancelled", "params": { "requestId": 1 } })).await;
         client.fake.open();
         assert_eq!(client.receive().await["id"], 1);
     }
@@ -820,10 +739,7 @@ mod tests {
     async fn bytes_that_are_no_text_are_answered_and_the_connection_goes_on() {
         let mut client = Client::connect();
         client.write(b"\"\xff\xfe\"\n").await;
-        assert_eq!(
-            client.receive().await,
-            error(Value::Null, -32700, "the message is not UTF-8")
-        );
+        assert_eq!(client.receive().await, error(Value::Null, -32700, "the message is not UTF-8"));
         client.request(1, "echo").await;
         assert_eq!(client.receive().await["id"], 1);
     }
@@ -832,10 +748,7 @@ mod tests {
     async fn an_overlong_line_is_answered_and_the_connection_goes_on() {
         let mut client = Client::connect();
         client.write(format!("{}\n", "x".repeat(5_000)).as_bytes()).await;
-        assert_eq!(
-            client.receive().await,
-            error(Value::Null, -32600, "the message is longer than 1000 bytes")
-        );
+        assert_eq!(client.receive().await, error(Value::Null, -32600, "the message is longer than 1000 bytes"));
         client.request(1, "echo").await;
         assert_eq!(client.receive().await["id"], 1);
         assert_eq!(client.fake.calls.load(Ordering::SeqCst), 1);
@@ -867,13 +780,8 @@ mod tests {
         let asked = client.receive().await;
         assert_eq!(asked["method"], "elicitation/create");
         assert_eq!(asked["params"], json!({ "a": 1 }));
-        client
-            .send(json!({ "jsonrpc": "2.0", "id": asked["id"], "result": { "action": "accept" } }))
-            .await;
-        assert_eq!(
-            client.receive().await,
-            json!({ "id": 1, "result": { "action": "accept" } })
-        );
+        client.send(json!({ "jsonrpc": "2.0", "id": asked["id"], "result": { "action": "accept" } })).await;
+        assert_eq!(client.receive().await, json!({ "id": 1, "result": { "action": "accept" } }));
     }
 
     #[tokio::test]
@@ -881,9 +789,7 @@ mod tests {
         let mut client = Client::connect();
         client.request(1, "ask").await;
         let asked = client.receive().await;
-        client
-            .send(json!({ "jsonrpc": "2.0", "id": asked["id"], "error": { "code": 1, "message": "no" } }))
-            .await;
+        client.send(json!({ "jsonrpc": "2.0", "id": asked["id"], "error": { "code": 1, "message": "no" } })).await;
         let refused = json!(r#"Refused("{\"code\":1,\"message\":\"no\"}")"#);
         assert_eq!(client.receive().await["result"], refused);
     }
@@ -894,12 +800,8 @@ mod tests {
         client.request(1, "ask").await;
         let asked = client.receive().await;
         assert_eq!(asked["id"].as_str().unwrap().len(), 34);
-        client
-            .send(json!({ "jsonrpc": "2.0", "id": "0", "result": { "action": "accept" } }))
-            .await;
-        client
-            .send(json!({ "jsonrpc": "2.0", "id": 0, "result": { "action": "accept" } }))
-            .await;
+        client.send(json!({ "jsonrpc": "2.0", "id": "0", "result": { "action": "accept" } })).await;
+        client.send(json!({ "jsonrpc": "2.0", "id": 0, "result": { "action": "accept" } })).await;
         client.request(2, "echo").await;
         assert_eq!(client.receive().await["id"], 2);
     }
@@ -922,9 +824,7 @@ mod tests {
         let mut client = Client::connect();
         client.request(1, "ask").await;
         let asked = client.receive().await;
-        client
-            .send(json!({ "method": "notifications/cancelled", "params": { "requestId": 1 } }))
-            .await;
+        client.send(json!({ "method": "notifications/cancelled", "params": { "requestId": 1 } })).await;
         assert_eq!(client.receive().await["params"]["requestId"], asked["id"]);
     }
 
@@ -1003,11 +903,7 @@ mod tests {
     async fn a_client_that_closes_our_output_ends_the_server() {
         let mut client = Client::connect();
         drop(client.output);
-        client
-            .input
-            .write_all(b"{\"id\":1,\"method\":\"echo\"}\n")
-            .await
-            .unwrap();
+        client.input.write_all(b"{\"id\":1,\"method\":\"echo\"}\n").await.unwrap();
         assert_eq!(client.server.await.unwrap(), End::Output);
     }
 }

@@ -35,10 +35,7 @@ impl SystemBrowser {
             Some(list) if !list.trim().is_empty() => split_list(list).map(command_line).collect(),
             _ => platform_opener(display).into_iter().collect(),
         };
-        Self {
-            commands,
-            prompts: true,
-        }
+        Self { commands, prompts: true }
     }
 
     /// Prompts are not shown.
@@ -63,11 +60,7 @@ fn split_list(list: &str) -> impl Iterator<Item = &str> {
 /// Splits an entry into program and arguments, unless all of it names an existing file.
 fn command_line(entry: &str) -> Vec<OsString> {
     let entry = entry.trim();
-    let mut words: Vec<String> = if Path::new(entry).is_file() {
-        vec![entry.to_owned()]
-    } else {
-        split_words(entry)
-    };
+    let mut words: Vec<String> = if Path::new(entry).is_file() { vec![entry.to_owned()] } else { split_words(entry) };
     if !words.iter().any(|word| word.contains("%s")) {
         words.push("%s".to_owned());
     }
@@ -117,11 +110,7 @@ async fn start(words: &[OsString], url: &str) -> Result<(), String> {
         None => word.clone(),
     });
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let name = program.to_string_lossy();
     let mut child = command.spawn().map_err(|error| format!("{name}: {error}"))?;
     match tokio::time::timeout(EARLY_FAILURE, child.wait()).await {
@@ -166,10 +155,7 @@ mod tests {
     fn words(list: &str) -> Vec<Vec<String>> {
         let commands = SystemBrowser::new(Some(list), false).commands;
         let text = |word: OsString| word.into_string().unwrap();
-        commands
-            .into_iter()
-            .map(|words| words.into_iter().map(text).collect())
-            .collect()
+        commands.into_iter().map(|words| words.into_iter().map(text).collect()).collect()
     }
 
     #[cfg(unix)]
@@ -177,11 +163,7 @@ mod tests {
     fn browser_is_a_list_of_commands_with_a_place_for_the_url() {
         assert_eq!(
             words("firefox:chromium --app=%s --new-window: :w3m"),
-            [
-                vec!["firefox", "%s"],
-                vec!["chromium", "--app=%s", "--new-window"],
-                vec!["w3m", "%s"]
-            ]
+            [vec!["firefox", "%s"], vec!["chromium", "--app=%s", "--new-window"], vec!["w3m", "%s"]]
         );
     }
 
@@ -203,10 +185,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn without_desktop_and_browser_there_is_none() {
-        let error = SystemBrowser::new(None, false)
-            .open_browser("https://host/")
-            .await
-            .unwrap_err();
+        let error = SystemBrowser::new(None, false).open_browser("https://host/").await.unwrap_err();
         let expected = "there is no graphical desktop and BROWSER is not set";
         assert_eq!(error, UserAgentError::Unavailable(expected.into()));
     }
@@ -227,15 +206,8 @@ mod tests {
     #[cfg(unix)]
     #[tokio::test]
     async fn commands_that_fail_are_named() {
-        let error = SystemBrowser::new(Some("false:/does/not/exist"), false)
-            .open_browser("https://host/")
-            .await;
-        let UserAgentError::Unavailable(reason) = error.unwrap_err() else {
-            panic!()
-        };
-        assert!(
-            reason.contains("false: exit status: 1") && reason.contains("/does/not/exist"),
-            "{reason}"
-        );
+        let error = SystemBrowser::new(Some("false:/does/not/exist"), false).open_browser("https://host/").await;
+        let UserAgentError::Unavailable(reason) = error.unwrap_err() else { panic!() };
+        assert!(reason.contains("false: exit status: 1") && reason.contains("/does/not/exist"), "{reason}");
     }
 }

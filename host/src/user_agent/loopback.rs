@@ -104,22 +104,13 @@ impl LoopbackListeners {
     /// No listeners yet. `clock` bounds how long they wait.
     pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         let slots = Arc::new(Semaphore::new(MAX_LISTENERS));
-        Self {
-            registry: Arc::new(Registry {
-                clock,
-                random,
-                slots,
-                detached: Mutex::default(),
-            }),
-        }
+        Self { registry: Arc::new(Registry { clock, random, slots, detached: Mutex::default() }) }
     }
 
     /// Starts listening on a free port.
     pub async fn open(&self) -> Result<LoopbackListener, UserAgentError> {
         let registry = Arc::clone(&self.registry);
-        let slot = Arc::clone(&registry.slots)
-            .try_acquire_owned()
-            .map_err(|_| UserAgentError::TooManyListeners)?;
+        let slot = Arc::clone(&registry.slots).try_acquire_owned().map_err(|_| UserAgentError::TooManyListeners)?;
         let sockets = bind().await.map_err(|error| {
             tracing::warn!(%error, "no loopback port");
             UserAgentError::Unavailable(format!("no port could be opened on the loopback interface: {error}"))
@@ -131,31 +122,14 @@ impl LoopbackListeners {
             .into_listeners()
             .map(|socket| tokio::spawn(accept(socket, port, sender.clone(), Arc::clone(&connections))).abort_handle())
             .collect();
-        let listener = Listener {
-            port,
-            redirects: AsyncMutex::new(receiver),
-            accepting,
-            _slot: slot,
-        };
-        Ok(LoopbackListener {
-            listener: Arc::new(listener),
-            registry,
-            answer: None,
-        })
+        let listener = Listener { port, redirects: AsyncMutex::new(receiver), accepting, _slot: slot };
+        Ok(LoopbackListener { listener: Arc::new(listener), registry, answer: None })
     }
 
     /// Continues with a detached listener, which is then no longer detached.
     pub fn attach(&self, id: &str) -> Result<LoopbackListener, UserAgentError> {
-        let listener = self
-            .registry
-            .detached()
-            .remove(id)
-            .ok_or(UserAgentError::NoSuchListener)?;
-        Ok(LoopbackListener {
-            listener,
-            registry: Arc::clone(&self.registry),
-            answer: None,
-        })
+        let listener = self.registry.detached().remove(id).ok_or(UserAgentError::NoSuchListener)?;
+        Ok(LoopbackListener { listener, registry: Arc::clone(&self.registry), answer: None })
     }
 }
 
@@ -304,13 +278,7 @@ async fn answer<B>(request: &Request<B>, port: u16, redirects: mpsc::Sender<Redi
         return plain(StatusCode::NOT_FOUND);
     };
     let (page, decided) = oneshot::channel();
-    if redirects
-        .try_send(Redirect {
-            query: query.to_owned(),
-            page,
-        })
-        .is_err()
-    {
+    if redirects.try_send(Redirect { query: query.to_owned(), page }).is_err() {
         return plain(StatusCode::SERVICE_UNAVAILABLE);
     }
     drop(redirects);
@@ -333,9 +301,7 @@ fn has_loopback_host<B>(request: &Request<B>, port: u16) -> bool {
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return false;
     };
-    ["localhost", "127.0.0.1", "[::1]"]
-        .iter()
-        .any(|name| host.as_bytes() == format!("{name}:{port}").as_bytes())
+    ["localhost", "127.0.0.1", "[::1]"].iter().any(|name| host.as_bytes() == format!("{name}:{port}").as_bytes())
 }
 
 fn plain(status: StatusCode) -> Response<Full<Bytes>> {
@@ -371,11 +337,7 @@ fn harden(response: &mut Response<Full<Bytes>>) {
 
 fn html(page: &Page) -> String {
     let (title, message) = (escape(&page.title), escape(&page.message));
-    let (colour, sign) = if page.success {
-        ("#0b6a0b", "&#10003;")
-    } else {
-        ("#a4262c", "&#33;")
-    };
+    let (colour, sign) = if page.success { ("#0b6a0b", "&#10003;") } else { ("#a4262c", "&#33;") };
     format!(
         r#"<!DOCTYPE html>
 <html lang="en">
@@ -431,18 +393,11 @@ mod tests {
 
     fn listeners() -> (LoopbackListeners, ManualClock) {
         let clock = ManualClock::new(0);
-        (
-            LoopbackListeners::new(Arc::new(clock.clone()), Arc::new(SystemRandomness::default())),
-            clock,
-        )
+        (LoopbackListeners::new(Arc::new(clock.clone()), Arc::new(SystemRandomness::default())), clock)
     }
 
     fn page(title: &str) -> Page {
-        Page {
-            success: true,
-            title: title.into(),
-            message: "You can close this tab.".into(),
-        }
+        Page { success: true, title: title.into(), message: "You can close this tab.".into() }
     }
 
     /// Sends `head` as it is and reads to the end of the connection.
@@ -497,22 +452,10 @@ mod tests {
             ("POST", get(port, "/?code=c").replace("GET", "POST"), "405"),
             ("another host", other_host("evil.example"), "421"),
             ("another port", other_host("localhost:1"), "421"),
-            (
-                "a host that begins alike",
-                other_host(&format!("localhost:{port}.evil.example")),
-                "421",
-            ),
+            ("a host that begins alike", other_host(&format!("localhost:{port}.evil.example")), "421"),
             ("no host", "GET /?code=c HTTP/1.1\r\n\r\n".to_owned(), "421"),
-            (
-                "two hosts",
-                get(port, "/?c=d").replace("\r\n\r\n", "\r\nHost: evil\r\n\r\n"),
-                "421",
-            ),
-            (
-                "a head over the limit",
-                get(port, &format!("/?code={}", "x".repeat(MAX_HEAD_BYTES))),
-                "431",
-            ),
+            ("two hosts", get(port, "/?c=d").replace("\r\n\r\n", "\r\nHost: evil\r\n\r\n"), "421"),
+            ("a head over the limit", get(port, &format!("/?code={}", "x".repeat(MAX_HEAD_BYTES))), "431"),
             ("garbage", "\u{1}\u{2}\r\n\r\n".to_owned(), "400"),
         ] {
             assert_eq!(status(&exchange(port, head).await), expected, "{case}");
@@ -540,10 +483,7 @@ mod tests {
         let Ok(mut stream) = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await else {
             return; // A machine without IPv6.
         };
-        stream
-            .write_all(format!("GET /?v=6 HTTP/1.1\r\nHost: [::1]:{port}\r\n\r\n").as_bytes())
-            .await
-            .unwrap();
+        stream.write_all(format!("GET /?v=6 HTTP/1.1\r\nHost: [::1]:{port}\r\n\r\n").as_bytes()).await.unwrap();
         assert_eq!(listener.wait(LONG).await.as_deref(), Some("v=6"));
     }
 

@@ -107,19 +107,13 @@ fn check_url(url: &str) -> Result<(), UserAgentError> {
     }
     match url::Url::parse(url) {
         Ok(parsed) if matches!(parsed.scheme(), "https" | "http") && !url.contains(char::is_whitespace) => Ok(()),
-        _ => Err(UserAgentError::Unavailable(
-            "only http and https URLs are opened".into(),
-        )),
+        _ => Err(UserAgentError::Unavailable("only http and https URLs are opened".into())),
     }
 }
 
 /// The longest prefix of `text` that is no longer than `bytes` and ends between two characters.
 fn clipped(text: &str, bytes: usize) -> &str {
-    let end = text
-        .char_indices()
-        .map(|(at, c)| at + c.len_utf8())
-        .take_while(|end| *end <= bytes)
-        .last();
+    let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= bytes).last();
     text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
@@ -180,10 +174,7 @@ impl wit::HostLoopbackListener for UserAgentCtxView<'_> {
     }
 
     fn detach(&mut self, listener: Resource<LoopbackListener>, lifetime_seconds: u32) -> wasmtime::Result<String> {
-        Ok(self
-            .table
-            .get_mut(&listener)?
-            .detach(Duration::from_secs(lifetime_seconds.into())))
+        Ok(self.table.get_mut(&listener)?.detach(Duration::from_secs(lifetime_seconds.into())))
     }
 
     fn drop(&mut self, listener: Resource<LoopbackListener>) -> wasmtime::Result<()> {
@@ -198,19 +189,8 @@ mod tests {
 
     #[test]
     fn only_web_pages_are_opened() {
-        for refused in [
-            "file:///etc/passwd",
-            "javascript:alert(1)",
-            "vscode://x",
-            "https://a b",
-            "",
-            "/etc",
-            "-url",
-        ] {
-            assert!(
-                matches!(check_url(refused), Err(UserAgentError::Unavailable(_))),
-                "{refused}"
-            );
+        for refused in ["file:///etc/passwd", "javascript:alert(1)", "vscode://x", "https://a b", "", "/etc", "-url"] {
+            assert!(matches!(check_url(refused), Err(UserAgentError::Unavailable(_))), "{refused}");
         }
         assert_eq!(check_url("https://login.microsoftonline.com/x?y=z"), Ok(()));
         assert_eq!(check_url("http://127.0.0.1:1/x"), Ok(()));

@@ -5,4 +5,6 @@ mod groups;
 mod id_tokens;
 mod key_life;
 mod memory;
+mod properties;
 mod rejections;
+mod vectors;
