@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use entra_mcp_tests::emulator::{Builder, Emulator, Endpoint};
+use entra_mcp_tests::emulator::{Builder, DeviceOutcome, DeviceScript, Emulator, Endpoint};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -25,12 +25,18 @@ pub(crate) struct Home {
 impl Home {
     /// In this home nobody looks at the page that the browser opens.
     pub(crate) async fn new() -> Self {
-        let home = Self { folder: tempfile::tempdir().unwrap(), emulator: Builder::new().start().await.unwrap() };
+        Self::of(Builder::new()).await
+    }
+
+    async fn of(emulator: Builder) -> Self {
+        let home = Self { folder: tempfile::tempdir().unwrap(), emulator: emulator.start().await.unwrap() };
         let at = home.emulator.endpoints();
-        let settings = format!(
-            "tenant-id = {:?}\nclient-id = {:?}\nauthority = {:?}\ngraph-url = {:?}\nmax-message-bytes = 65536\n",
-            at.tenant_id, at.public_client_id, at.authority, at.graph
-        );
+        let ca = at.ca.iter().map(|path| format!("ca-file = {path:?}\n")).collect::<String>();
+        let settings = ca
+            + &format!(
+                "tenant-id = {:?}\nclient-id = {:?}\nauthority = {:?}\ngraph-url = {:?}\nmax-message-bytes = 65536\n",
+                at.tenant_id, at.public_client_id, at.authority, at.graph
+            );
         let config = home.path().join(".config").join("entra-mcp");
         std::fs::create_dir_all(&config).unwrap();
         std::fs::write(config.join("config.toml"), settings).unwrap();
@@ -70,7 +76,9 @@ impl Home {
 
     /// The same, with a person at the browser.
     async fn run_with_person(&self, arguments: &[&str]) -> Output {
-        let browser = format!("\"{}\" headless-browser --username {ALICE} %s", env!("CARGO_BIN_EXE_entra-mcp"));
+        let at = self.emulator.endpoints();
+        let ca = at.ca.iter().map(|path| format!("--ca-file {path:?}")).collect::<String>();
+        let browser = format!("\"{}\" headless-browser --username {ALICE} {ca} %s", env!("CARGO_BIN_EXE_entra-mcp"));
         self.program(arguments).env("BROWSER", browser).stdin(Stdio::null()).output().await.unwrap()
     }
 }
@@ -99,6 +107,33 @@ async fn login_accounts_and_logout_share_one_store() {
     let logout = home.run(&["logout", "--account", ALICE]).await;
     assert_eq!(stdout(&logout), format!("Signed out {ALICE} ({id}).\n"));
     assert_eq!(stdout(&home.run(&["accounts", "--json"]).await), "[]\n");
+}
+
+#[tokio::test]
+async fn over_tls_a_configured_authority_is_trusted_and_another_is_not() {
+    let home = Home::of(Builder::new().tls(true)).await;
+    let login = home.run_with_person(&["login"]).await;
+    assert_eq!(login.status.code(), Some(0), "{}", stderr(&login));
+
+    let config = home.path().join(".config/entra-mcp/config.toml");
+    let settings = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, settings.split_once('\n').unwrap().1).unwrap();
+    let refused = home.run_with_person(&["login"]).await;
+    assert_eq!((refused.status.code(), stdout(&refused).as_str()), (Some(1), ""));
+    assert!(stderr(&refused).contains("UnknownIssuer"), "{}", stderr(&refused));
+}
+
+#[tokio::test]
+async fn with_a_json_log_every_line_on_standard_error_is_json() {
+    let home = Home::new().await;
+    let declined = DeviceScript { interval: Some(0), outcome: Some(DeviceOutcome::Declined), ..Default::default() };
+    home.emulator.control().script_device_codes(declined);
+    let arguments = ["login", "--log-format", "json", "--sign-in", "device-code"];
+    let log = stderr(&home.run(&arguments).await);
+    let (lines, last) = log.trim_end().rsplit_once('\n').unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["target"] == "prompt"), "{log}");
+    assert!(last.starts_with("entra-mcp: "), "{log}");
 }
 
 #[tokio::test]
