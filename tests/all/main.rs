@@ -1,12 +1,15 @@
 //! All behaviour tests, in one binary so that they link once.
 
 #![allow(clippy::disallowed_methods, reason = "tests start programs and ask which tools there are")]
+#![allow(clippy::type_complexity, reason = "tables of cases have a type of their own")]
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod clients;
 #[cfg(test)]
 mod emulator;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod host;
 #[cfg(test)]
 mod sign_in;
