@@ -4,3 +4,5 @@
 mod emulator;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod token;
