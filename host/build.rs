@@ -12,10 +12,7 @@
 //! `target/component/entra_mcp.wasm`, the one to hand out, is built without.
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a build script reads the environment and runs cargo"
-)]
+#![allow(clippy::disallowed_methods, reason = "a build script reads the environment and runs cargo")]
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -34,14 +31,8 @@ struct Flavour {
     rustflags: &'static str,
 }
 
-const PORTABLE: Flavour = Flavour {
-    folder: "component-build",
-    rustflags: "",
-};
-const BUNDLED: Flavour = Flavour {
-    folder: "component-build-wide",
-    rustflags: "-Ctarget-feature=+wide-arithmetic",
-};
+const PORTABLE: Flavour = Flavour { folder: "component-build", rustflags: "" };
+const BUNDLED: Flavour = Flavour { folder: "component-build-wide", rustflags: "-Ctarget-feature=+wide-arithmetic" };
 
 fn main() {
     if let Err(error) = run() {
@@ -52,14 +43,7 @@ fn main() {
 fn run() -> Result<()> {
     let workspace = variable("CARGO_MANIFEST_DIR").map(PathBuf::from)?;
     let workspace = workspace.parent().ok_or("the host has no workspace around it")?;
-    for source in [
-        "guest/src",
-        "guest/Cargo.toml",
-        "wit",
-        "Cargo.toml",
-        "Cargo.lock",
-        "rust-toolchain.toml",
-    ] {
+    for source in ["guest/src", "guest/Cargo.toml", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
     println!("cargo::rerun-if-changed=build.rs");
@@ -98,10 +82,7 @@ fn target_directory() -> Result<PathBuf> {
         .ancestors()
         .find(|folder| folder.file_name().is_some_and(|name| name == "build"))
         .ok_or("OUT_DIR is not inside of a target directory")?;
-    let above = build
-        .ancestors()
-        .nth(2)
-        .ok_or("OUT_DIR is not inside of a target directory")?;
+    let above = build.ancestors().nth(2).ok_or("OUT_DIR is not inside of a target directory")?;
     let triple = variable("TARGET")?;
     if above.file_name() == Some(triple.as_os_str()) {
         return Ok(above.parent().unwrap_or(above).to_owned());
@@ -128,9 +109,7 @@ fn ensure_target() -> Result<()> {
 /// Whether rustc has a standard library for the target.
 fn target_is_installed() -> bool {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc)
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .output();
+    let output = Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).output();
     output.is_ok_and(|output| {
         output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
     })

@@ -38,8 +38,5 @@ pub fn account_event(name: &'static str, outcome: Outcome, account: &Account, co
 
 /// Adds the reason of a failure.
 pub fn because(event: AuditEvent, reason: String) -> AuditEvent {
-    AuditEvent {
-        reason: Some(reason),
-        ..event
-    }
+    AuditEvent { reason: Some(reason), ..event }
 }

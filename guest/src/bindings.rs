@@ -2,13 +2,7 @@
 //!
 //! Generated types stay in this module and in `lib.rs`; everything else speaks the traits of `environment.rs`.
 
-#[allow(
-    missing_docs,
-    unsafe_code,
-    clippy::all,
-    clippy::restriction,
-    reason = "generated code"
-)]
+#[allow(missing_docs, unsafe_code, clippy::all, clippy::restriction, reason = "generated code")]
 mod generated {
     wit_bindgen::generate!({
         path: "../wit",

@@ -26,14 +26,7 @@ pub fn random_uuid(random: &dyn Random) -> String {
     value = (value & !(0b11 << 62)) | (0b10 << 62);
     let hex = format!("{value:032x}");
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    format!(
-        "{}-{}-{}-{}-{}",
-        part(0, 8),
-        part(8, 12),
-        part(12, 16),
-        part(16, 20),
-        part(20, 32)
-    )
+    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
 }
 
 /// Base64url without padding (RFC 4648 section 5).

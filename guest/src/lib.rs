@@ -18,11 +18,7 @@ pub mod tools;
 mod bindings;
 
 #[cfg(target_family = "wasm")]
-#[allow(
-    unsafe_code,
-    unreachable_pub,
-    reason = "the export macro defines the component's entry points"
-)]
+#[allow(unsafe_code, unreachable_pub, reason = "the export macro defines the component's entry points")]
 mod exports {
     use wstd::runtime::block_on;
 
@@ -40,10 +36,7 @@ mod exports {
 
     impl wit::mcp_server::Guest for Component {
         fn handle(message: String, caller: wit::mcp_server::Caller) -> Option<String> {
-            let caller = Caller {
-                transport: caller.transport,
-                correlation_id: caller.correlation_id,
-            };
+            let caller = Caller { transport: caller.transport, correlation_id: caller.correlation_id };
             block_on(mcp::handle(&environment(), &caller, &message))
         }
     }
@@ -86,10 +79,7 @@ mod exports {
             let env = environment();
             let scopes = vec![profile_scope(&env)];
             interactive::start(&env, redirect_uri, scopes, login_hint.as_deref(), &correlation_id(&env))
-                .map(|attempt| wit::sign_in::Pending {
-                    id: attempt.id,
-                    authorization_url: attempt.instruction.url,
-                })
+                .map(|attempt| wit::sign_in::Pending { id: attempt.id, authorization_url: attempt.instruction.url })
                 .map_err(to_wit)
         }
 
@@ -108,9 +98,7 @@ mod exports {
                 correlation_id: &correlation_id(&env),
                 ..Request::default()
             };
-            block_on(interactive::sign_in(&env, &request, &NoClient))
-                .map(account_to_wit)
-                .map_err(to_wit)
+            block_on(interactive::sign_in(&env, &request, &NoClient)).map(account_to_wit).map_err(to_wit)
         }
 
         fn sign_out(home_account_id: String) -> Result<(), WitSignInError> {

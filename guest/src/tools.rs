@@ -82,9 +82,7 @@ impl Call<'_> {
 
     /// The account that a token would be for, if that is clear without asking.
     pub fn account(&self) -> Option<String> {
-        accounts::choose(self.env, None)
-            .ok()
-            .map(|account| account.home_account_id)
+        accounts::choose(self.env, None).ok().map(|account| account.home_account_id)
     }
 }
 
@@ -97,12 +95,7 @@ pub struct CallTokens<'a> {
 #[async_trait(?Send)]
 impl TokenSource for CallTokens<'_> {
     async fn token(&self, challenge: Option<&Challenge>) -> Result<AccessToken, SignInError> {
-        let Call {
-            env,
-            presenter,
-            resumes,
-            correlation_id,
-        } = *self.call;
+        let Call { env, presenter, resumes, correlation_id } = *self.call;
         let silent = match accounts::choose(env, None) {
             Ok(account) => silent::acquire(env, &account, &self.scopes, challenge, correlation_id).await,
             Err(error) => Err(error),
@@ -144,11 +137,7 @@ pub async fn call(tool: &dyn Tool, call: &Call<'_>, arguments: &JsonObject) -> R
         Err(error) => (Outcome::Failure, Some(error.reason())),
     };
     let event = audit::event(call.env, "tool.called", outcome, call.correlation_id);
-    let event = crate::environment::AuditEvent {
-        tool: Some(tool.name().to_owned()),
-        reason,
-        ..event
-    };
+    let event = crate::environment::AuditEvent { tool: Some(tool.name().to_owned()), reason, ..event };
     audit::record(call.env, event).map_err(GraphError::SignIn)?;
     result
 }

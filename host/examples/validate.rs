@@ -36,13 +36,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     .build()?;
 
     // Every scope here would have to be in the token; so would one of the roles.
-    let needs = Requirements {
-        all_scopes: vec![],
-        any_role: vec![],
-        any_group: vec![],
-        kind: None,
-        any_client: vec![],
-    };
+    let needs =
+        Requirements { all_scopes: vec![], any_role: vec![], any_group: vec![], kind: None, any_client: vec![] };
     // The outer error is the component failing, the inner one its judgement.
     let verdict = match plugin.validate_token(token.trim_end(), &needs).await? {
         Ok(principal) => format!("{} of tenant {}", principal.object_id, principal.tenant_id),

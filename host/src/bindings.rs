@@ -2,13 +2,7 @@
 //!
 //! Interfaces of WASI come from wasmtime's own crates; ours are implemented by the modules of the same name.
 
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "generated code"
-)]
+#![allow(missing_docs, unreachable_pub, clippy::indexing_slicing, clippy::unwrap_used, reason = "generated code")]
 
 wasmtime::component::bindgen!({
     path: "../wit",

@@ -40,10 +40,7 @@ pub struct SystemClock {
 
 impl SystemClock {
     /// The monotonic clock starts now.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "this module is where the machine's clock is read"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "this module is where the machine's clock is read")]
     pub fn new() -> Self {
         Self { origin: Instant::now() }
     }
@@ -57,10 +54,7 @@ impl Default for SystemClock {
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "this module is where the machine's clock is read"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "this module is where the machine's clock is read")]
     fn now(&self) -> Duration {
         // A clock set before 1970 is treated as 1970: every token is then in the future and refused.
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()

@@ -267,8 +267,10 @@ impl Layer {
                 return Err(ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() });
             }
         };
-        toml::from_str(&text)
-            .map_err(|error| ConfigError::File { path: path.to_owned(), reason: error.to_string().trim_end().to_owned() })
+        toml::from_str(&text).map_err(|error| ConfigError::File {
+            path: path.to_owned(),
+            reason: error.to_string().trim_end().to_owned(),
+        })
     }
 }
 
@@ -624,7 +626,8 @@ fn is_guid(text: &str) -> bool {
 }
 
 fn check_guid(name: &'static str, value: &str) -> Result<(), ConfigError> {
-    let invalid = |expected: &str| ConfigError::Invalid { name, value: value.to_owned(), expected: expected.to_owned() };
+    let invalid =
+        |expected: &str| ConfigError::Invalid { name, value: value.to_owned(), expected: expected.to_owned() };
     if !is_guid(value) {
         let expected = format!("a GUID such as 00001111-aaaa-2222-bbbb-3333cccc4444 is expected. {WHERE_TO_FIND}");
         return Err(invalid(&expected));
@@ -887,7 +890,10 @@ mod tests {
         let error = load(flags(), &[("ENTRA_MCP_SIGN_IN_TIMEOUT", "5m")], None).unwrap_err();
         assert_eq!(invalid(error), ("ENTRA_MCP_SIGN_IN_TIMEOUT", "5m".into()));
         let error = load(flags(), &[("ENTRA_MCP_CLOUD", "mars")], None).unwrap_err();
-        assert_eq!(error.to_string(), r#"ENTRA_MCP_CLOUD is "mars", but one of public, us-government, china is expected"#);
+        assert_eq!(
+            error.to_string(),
+            r#"ENTRA_MCP_CLOUD is "mars", but one of public, us-government, china is expected"#
+        );
     }
 
     #[test]

@@ -588,12 +588,8 @@ impl WasiHttpHooks for OutboundHooks {
         options: Option<RequestOptions>,
         _transmitted: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<
-        dyn Future<
-                Output = Result<
-                    (Response<ResponseBody>, Box<dyn Future<Output = Result<(), Error>> + Send>),
-                    Error,
-                >,
-            > + Send,
+        dyn Future<Output = Result<(Response<ResponseBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>>
+            + Send,
     > {
         let sending = Arc::clone(&self.http).send(request, options);
         Box::new(async move {
@@ -723,9 +719,7 @@ mod tests {
             assert!(!is_public(denied.parse().unwrap()), "{denied}");
             assert!(!entra().admits_address("graph.microsoft.com", denied.parse().unwrap()), "{denied}");
         }
-        for allowed in
-            ["20.190.128.1", "100.63.255.255", "172.32.0.1", "2603:1006:2000::1", "64:ff9b::20.190.128.1"]
-        {
+        for allowed in ["20.190.128.1", "100.63.255.255", "172.32.0.1", "2603:1006:2000::1", "64:ff9b::20.190.128.1"] {
             assert!(is_public(allowed.parse().unwrap()), "{allowed}");
         }
     }

@@ -78,8 +78,7 @@ impl Plugin {
     /// answer is a JSON-RPC error with the correlation id of the log.
     pub async fn handle(&self, message: &str, caller: &Caller, channel: Arc<dyn ClientChannel>) -> Option<String> {
         let correlation_id = caller.correlation_id.clone().unwrap_or_else(|| self.correlation_id());
-        let from =
-            mcp_server::Caller { transport: caller.transport.clone(), correlation_id: correlation_id.clone() };
+        let from = mcp_server::Caller { transport: caller.transport.clone(), correlation_id: correlation_id.clone() };
         let answer = self
             .call(correlation_id, channel, async |exports, store| {
                 exports.entra_mcp_plugin_mcp_server().call_handle(store, message, &from).await

@@ -1,7 +1,11 @@
 //! All behaviour tests, in one binary so that they link once.
 
+#[cfg(all(test, unix))]
+mod clients;
 #[cfg(test)]
 mod emulator;
+#[cfg(test)]
+mod sign_in;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -135,9 +135,7 @@ fn store_error(error: wit::secret_store::StoreError) -> StoreError {
 
 impl SecretStore for Imports {
     fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
-        wit::secret_store::get(key)
-            .map(|found| found.map(Secret::new))
-            .map_err(store_error)
+        wit::secret_store::get(key).map(|found| found.map(Secret::new)).map_err(store_error)
     }
 
     fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
@@ -145,9 +143,7 @@ impl SecretStore for Imports {
     }
 
     fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
-        wit::secret_store::take(key)
-            .map(|found| found.map(Secret::new))
-            .map_err(store_error)
+        wit::secret_store::take(key).map(|found| found.map(Secret::new)).map_err(store_error)
     }
 
     fn compare_and_swap(
@@ -229,11 +225,7 @@ impl LoopbackListener for wit::user_agent::LoopbackListener {
     }
 
     fn respond(&self, page: Page) {
-        self.respond(&wit::user_agent::Page {
-            success: page.success,
-            title: page.title,
-            message: page.message,
-        });
+        self.respond(&wit::user_agent::Page { success: page.success, title: page.title, message: page.message });
     }
 
     fn detach(&self, lifetime: Duration) -> String {

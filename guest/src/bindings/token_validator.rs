@@ -6,24 +6,12 @@ use crate::token::{Groups, KeyFault, Part, Principal, PrincipalKind, Requirement
 
 impl From<wit::Requirements> for Requirements {
     fn from(needs: wit::Requirements) -> Self {
-        let wit::Requirements {
-            all_scopes,
-            any_role,
-            any_group,
-            kind,
-            any_client,
-        } = needs;
+        let wit::Requirements { all_scopes, any_role, any_group, kind, any_client } = needs;
         let kind = kind.map(|kind| match kind {
             types::PrincipalKind::User => PrincipalKind::User,
             types::PrincipalKind::App => PrincipalKind::App,
         });
-        Self {
-            all_scopes,
-            any_role,
-            any_group,
-            kind,
-            any_client,
-        }
+        Self { all_scopes, any_role, any_group, kind, any_client }
     }
 }
 
@@ -93,10 +81,7 @@ impl From<TokenError> for wit::TokenError {
             From::NotCompact { parts } => Self::NotCompact(parts),
             From::EncodingInvalid { part } => Self::EncodingInvalid(part.into()),
             From::JsonInvalid { part } => Self::JsonInvalid(part.into()),
-            From::NameDuplicate { part, name } => Self::NameDuplicate(wit::NameEvidence {
-                part: part.into(),
-                name,
-            }),
+            From::NameDuplicate { part, name } => Self::NameDuplicate(wit::NameEvidence { part: part.into(), name }),
             From::AlgorithmNotAllowed { algorithm } => Self::AlgorithmNotAllowed(algorithm),
             From::HeaderNotAllowed { name } => Self::HeaderNotAllowed(name),
             From::HeaderMissing { name } => Self::HeaderMissing(name),
@@ -109,10 +94,9 @@ impl From<TokenError> for wit::TokenError {
             From::IssuerMismatch { expected, actual } => Self::IssuerMismatch(wit::Mismatch { expected, actual }),
             From::TenantNotAllowed { tenant_id } => Self::TenantNotAllowed(tenant_id),
             From::KeyUnknown { key_id } => Self::KeyUnknown(key_id),
-            From::KeyNotAllowed { key_id, fault } => Self::KeyNotAllowed(wit::KeyEvidence {
-                key_id,
-                fault: fault.into(),
-            }),
+            From::KeyNotAllowed { key_id, fault } => {
+                Self::KeyNotAllowed(wit::KeyEvidence { key_id, fault: fault.into() })
+            }
             From::SignatureInvalid { key_id } => Self::SignatureInvalid(key_id),
             From::AudienceMismatch { expected, actual } => {
                 Self::AudienceMismatch(wit::ChoiceMismatch { expected, actual })
@@ -122,10 +106,9 @@ impl From<TokenError> for wit::TokenError {
             From::IssuedInFuture { seconds_ahead } => Self::IssuedInFuture(seconds_ahead),
             From::NoPermissions => Self::NoPermissions,
             From::NonceMismatch => Self::NonceMismatch,
-            From::PrincipalKindMismatch { required, actual } => Self::PrincipalKindMismatch(wit::KindMismatch {
-                required: required.into(),
-                actual: actual.into(),
-            }),
+            From::PrincipalKindMismatch { required, actual } => {
+                Self::PrincipalKindMismatch(wit::KindMismatch { required: required.into(), actual: actual.into() })
+            }
             From::ClientNotAllowed { expected, actual } => {
                 Self::ClientNotAllowed(wit::ChoiceMismatch { expected, actual })
             }

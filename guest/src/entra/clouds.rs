@@ -16,15 +16,9 @@ struct Cloud {
 }
 
 const CLOUDS: [Cloud; 3] = [
-    Cloud {
-        authority: "https://login.microsoftonline.com",
-        version_1_issuer_base: "https://sts.windows.net/",
-    },
+    Cloud { authority: "https://login.microsoftonline.com", version_1_issuer_base: "https://sts.windows.net/" },
     // Azure Government shares the issuer of the public cloud.
-    Cloud {
-        authority: "https://login.microsoftonline.us",
-        version_1_issuer_base: "https://sts.windows.net/",
-    },
+    Cloud { authority: "https://login.microsoftonline.us", version_1_issuer_base: "https://sts.windows.net/" },
     Cloud {
         authority: "https://login.partner.microsoftonline.cn",
         version_1_issuer_base: "https://sts.chinacloudapi.cn/",
@@ -33,18 +27,13 @@ const CLOUDS: [Cloud; 3] = [
 
 /// What precedes the tenant id in version 1 issuers of this authority; `None` for an authority not in the table.
 pub fn version_1_issuer_base(authority: &str) -> Option<&'static str> {
-    CLOUDS
-        .iter()
-        .find(|cloud| cloud.authority == authority)
-        .map(|cloud| cloud.version_1_issuer_base)
+    CLOUDS.iter().find(|cloud| cloud.authority == authority).map(|cloud| cloud.version_1_issuer_base)
 }
 
 /// Whether `idp` names the tenant itself in the version 1 form of any known cloud.
 pub fn is_version_1_issuer_of(idp: &str, tenant_id: &str) -> bool {
     CLOUDS.iter().any(|cloud| {
-        idp.strip_prefix(cloud.version_1_issuer_base)
-            .and_then(|rest| rest.strip_suffix('/'))
-            == Some(tenant_id)
+        idp.strip_prefix(cloud.version_1_issuer_base).and_then(|rest| rest.strip_suffix('/')) == Some(tenant_id)
     })
 }
 
@@ -54,10 +43,7 @@ mod tests {
 
     #[test]
     fn a_known_authority_has_its_version_1_issuer() {
-        assert_eq!(
-            version_1_issuer_base("https://login.microsoftonline.com"),
-            Some("https://sts.windows.net/")
-        );
+        assert_eq!(version_1_issuer_base("https://login.microsoftonline.com"), Some("https://sts.windows.net/"));
         assert_eq!(
             version_1_issuer_base("https://login.partner.microsoftonline.cn"),
             Some("https://sts.chinacloudapi.cn/")

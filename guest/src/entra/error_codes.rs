@@ -109,18 +109,12 @@ mod tests {
 
     #[test]
     fn an_unknown_code_falls_back_to_the_oauth_error_and_keeps_the_number() {
-        assert_eq!(
-            advice("invalid_grant", 12345),
-            "The session has ended: sign in again. (AADSTS12345)"
-        );
+        assert_eq!(advice("invalid_grant", 12345), "The session has ended: sign in again. (AADSTS12345)");
     }
 
     #[test]
     fn an_error_that_is_not_a_plain_code_is_not_repeated() {
         assert_eq!(advice("<script>", 0), "Microsoft Entra ID refused the sign-in.");
-        assert_eq!(
-            advice("odd_error", 0),
-            "Microsoft Entra ID refused the sign-in (odd_error)."
-        );
+        assert_eq!(advice("odd_error", 0), "Microsoft Entra ID refused the sign-in (odd_error).");
     }
 }

@@ -71,10 +71,7 @@ pub fn tenant_of_metadata(authority: &str, tenant: &Tenant, issuer: &str) -> Res
 }
 
 fn tenant_between<'a>(issuer: &'a str, before: &str, after: &str) -> Option<&'a str> {
-    issuer
-        .strip_prefix(before)?
-        .strip_suffix(after)
-        .filter(|id| is_guid(id))
+    issuer.strip_prefix(before)?.strip_suffix(after).filter(|id| is_guid(id))
 }
 
 /// The issuer of a tenant's version 1 tokens, from the issuer in the authority's version 1 metadata: either a
@@ -84,9 +81,7 @@ pub fn version_1_from_metadata(
     authority_tenant: Option<&str>,
     tenant_id: &str,
 ) -> Option<String> {
-    let placeholder = authority_tenant
-        .filter(|id| metadata_issuer.contains(id))
-        .unwrap_or(TENANT_PLACEHOLDER);
+    let placeholder = authority_tenant.filter(|id| metadata_issuer.contains(id)).unwrap_or(TENANT_PLACEHOLDER);
     let (before, after) = metadata_issuer.split_once(placeholder)?;
     Some(format!("{before}{tenant_id}{after}"))
 }
@@ -131,31 +126,16 @@ mod tests {
     fn metadata_must_name_the_configured_tenant() {
         let tenant = Tenant::of(TENANT);
         let own = version_2(AUTHORITY, TENANT);
-        assert_eq!(
-            tenant_of_metadata(AUTHORITY, &tenant, &own),
-            Ok(Some(TENANT.to_owned()))
-        );
-        assert_eq!(
-            tenant_of_metadata(AUTHORITY, &tenant, &version_2(AUTHORITY, OTHER)),
-            Err(own.clone())
-        );
-        assert_eq!(
-            tenant_of_metadata(AUTHORITY, &tenant, &version_2("https://example.org", TENANT)),
-            Err(own.clone())
-        );
-        assert_eq!(
-            tenant_of_metadata(AUTHORITY, &tenant, &version_2(AUTHORITY, TENANT_PLACEHOLDER)),
-            Err(own)
-        );
+        assert_eq!(tenant_of_metadata(AUTHORITY, &tenant, &own), Ok(Some(TENANT.to_owned())));
+        assert_eq!(tenant_of_metadata(AUTHORITY, &tenant, &version_2(AUTHORITY, OTHER)), Err(own.clone()));
+        assert_eq!(tenant_of_metadata(AUTHORITY, &tenant, &version_2("https://example.org", TENANT)), Err(own.clone()));
+        assert_eq!(tenant_of_metadata(AUTHORITY, &tenant, &version_2(AUTHORITY, TENANT_PLACEHOLDER)), Err(own));
     }
 
     #[test]
     fn metadata_of_a_domain_tells_the_tenant() {
         let tenant = Tenant::of("contoso.com");
-        assert_eq!(
-            tenant_of_metadata(AUTHORITY, &tenant, &version_2(AUTHORITY, TENANT)),
-            Ok(Some(TENANT.to_owned()))
-        );
+        assert_eq!(tenant_of_metadata(AUTHORITY, &tenant, &version_2(AUTHORITY, TENANT)), Ok(Some(TENANT.to_owned())));
         assert!(tenant_of_metadata(AUTHORITY, &tenant, &version_2(AUTHORITY, "contoso.com")).is_err());
         assert!(tenant_of_metadata(AUTHORITY, &tenant, &version_2(AUTHORITY, TENANT_PLACEHOLDER)).is_err());
     }
@@ -164,10 +144,7 @@ mod tests {
     fn metadata_of_several_tenants_is_a_template() {
         let template = version_2(AUTHORITY, TENANT_PLACEHOLDER);
         assert_eq!(tenant_of_metadata(AUTHORITY, &Tenant::Common, &template), Ok(None));
-        assert_eq!(
-            tenant_of_metadata(AUTHORITY, &Tenant::Organizations, &template),
-            Ok(None)
-        );
+        assert_eq!(tenant_of_metadata(AUTHORITY, &Tenant::Organizations, &template), Ok(None));
         assert!(tenant_of_metadata(AUTHORITY, &Tenant::Consumers, &template).is_err());
         assert_eq!(
             tenant_of_metadata(AUTHORITY, &Tenant::Consumers, &version_2(AUTHORITY, CONSUMER_TENANT)),
@@ -178,16 +155,10 @@ mod tests {
     #[test]
     fn a_version_1_issuer_comes_from_a_template_or_from_the_own_issuer() {
         let expected = Some(format!("https://sts.example/{OTHER}/"));
-        assert_eq!(
-            version_1_from_metadata("https://sts.example/{tenantid}/", None, OTHER),
-            expected
-        );
+        assert_eq!(version_1_from_metadata("https://sts.example/{tenantid}/", None, OTHER), expected);
         let own = format!("https://sts.example/{TENANT}/");
         assert_eq!(version_1_from_metadata(&own, Some(TENANT), OTHER), expected);
-        assert_eq!(
-            version_1_from_metadata("https://sts.example/", Some(TENANT), OTHER),
-            None
-        );
+        assert_eq!(version_1_from_metadata("https://sts.example/", Some(TENANT), OTHER), None);
     }
 
     #[test]
@@ -195,24 +166,9 @@ mod tests {
         let iss = version_2(AUTHORITY, TENANT);
         let v1 = version_1(AUTHORITY, TENANT).unwrap();
         for token_issuer in [&iss, &v1] {
-            assert!(key_may_sign_for(
-                &version_2(AUTHORITY, TENANT_PLACEHOLDER),
-                AUTHORITY,
-                TENANT,
-                token_issuer
-            ));
-            assert!(key_may_sign_for(
-                &version_2(AUTHORITY, TENANT),
-                AUTHORITY,
-                TENANT,
-                token_issuer
-            ));
-            assert!(!key_may_sign_for(
-                &version_2(AUTHORITY, OTHER),
-                AUTHORITY,
-                TENANT,
-                token_issuer
-            ));
+            assert!(key_may_sign_for(&version_2(AUTHORITY, TENANT_PLACEHOLDER), AUTHORITY, TENANT, token_issuer));
+            assert!(key_may_sign_for(&version_2(AUTHORITY, TENANT), AUTHORITY, TENANT, token_issuer));
+            assert!(!key_may_sign_for(&version_2(AUTHORITY, OTHER), AUTHORITY, TENANT, token_issuer));
             assert!(!key_may_sign_for("", AUTHORITY, TENANT, token_issuer));
         }
     }

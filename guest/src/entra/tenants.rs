@@ -131,15 +131,9 @@ mod tests {
             let mut settings = settings();
             settings.tenant = tenant.to_owned();
             assert!(!accepts(&settings, None, TENANT, TokenUse::Access));
-            assert!(
-                accepts(&settings, None, TENANT, TokenUse::Id),
-                "the person at this machine may sign in"
-            );
+            assert!(accepts(&settings, None, TENANT, TokenUse::Id), "the person at this machine may sign in");
             settings.client_type = ClientType::Confidential;
-            assert!(
-                !accepts(&settings, None, TENANT, TokenUse::Id),
-                "a server lets nobody in by default"
-            );
+            assert!(!accepts(&settings, None, TENANT, TokenUse::Id), "a server lets nobody in by default");
         }
     }
 

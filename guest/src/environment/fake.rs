@@ -95,22 +95,12 @@ impl World {
 
     /// The requests sent so far, as `METHOD url`.
     pub(crate) fn sent(&self) -> Vec<String> {
-        self.0
-            .sent
-            .borrow()
-            .iter()
-            .map(|r| format!("{} {}", r.method(), r.uri()))
-            .collect()
+        self.0.sent.borrow().iter().map(|r| format!("{} {}", r.method(), r.uri())).collect()
     }
 
     /// The bodies of the requests sent so far.
     pub(crate) fn sent_bodies(&self) -> Vec<String> {
-        self.0
-            .sent
-            .borrow()
-            .iter()
-            .map(|r| String::from_utf8_lossy(r.body()).into_owned())
-            .collect()
+        self.0.sent.borrow().iter().map(|r| String::from_utf8_lossy(r.body()).into_owned()).collect()
     }
 
     /// The events recorded so far.
@@ -139,11 +129,7 @@ pub(crate) fn settings() -> Settings {
         authority: "https://login.microsoftonline.com".to_owned(),
         graph: "https://graph.microsoft.com".to_owned(),
         graph_resource: "https://graph.microsoft.com".to_owned(),
-        sign_in: SignInSettings {
-            method: SignInMethod::Automatic,
-            timeout: Duration::from_secs(300),
-            account: None,
-        },
+        sign_in: SignInSettings { method: SignInMethod::Automatic, timeout: Duration::from_secs(300), account: None },
         token: TokenSettings {
             audiences: vec![CLIENT.to_owned()],
             allowed_tenants: Vec::new(),
@@ -188,10 +174,7 @@ impl SecretStore for World {
 
     fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
         let expires = ttl.map(|ttl| self.now() + ttl.as_secs());
-        self.0
-            .records
-            .borrow_mut()
-            .insert(key.to_owned(), (value.to_vec(), expires));
+        self.0.records.borrow_mut().insert(key.to_owned(), (value.to_vec(), expires));
         Ok(())
     }
 

@@ -42,10 +42,7 @@ pub async fn get(
         return read(&response).map(|value| (value, token));
     }
     // Continuous access evaluation: the token was good by its date, but something has changed. One more try.
-    let challenge = Challenge {
-        refused: token.token,
-        claims: claims_challenge(&response),
-    };
+    let challenge = Challenge { refused: token.token, claims: claims_challenge(&response) };
     let token = tokens.token(Some(&challenge)).await?;
     let response = exchange(env, &token, path).await?;
     read(&response).map(|value| (value, token))

@@ -102,11 +102,7 @@ impl Evidence {
             #[serde(rename = "request-id")]
             request_id: Option<String>,
         }
-        let header = response
-            .headers()
-            .get("request-id")
-            .and_then(|id| id.to_str().ok())
-            .map(str::to_owned);
+        let header = response.headers().get("request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         let body: Option<Body> = serde_json::from_slice(response.body()).ok();
         let (code, inner) = body.map_or((None, None), |body| (body.error.code, body.error.inner));
         Self {

@@ -49,10 +49,7 @@ pub async fn me(env: &Environment, tokens: &dyn TokenSource, account: Option<&st
     let path = format!("/me?$select={}", PROFILE_PROPERTIES.join(","));
     let (profile, token) = client::get(env, tokens, &path).await?;
     if !lifetime.is_zero() {
-        let entry = Cached {
-            read_at: env.clock.now(),
-            profile: profile.clone(),
-        };
+        let entry = Cached { read_at: env.clock.now(), profile: profile.clone() };
         if let Ok(bytes) = serde_json::to_vec(&entry) {
             // A cache that cannot be written costs a request, not the answer.
             let record = accounts::profile_record(env, &token.account.home_account_id);

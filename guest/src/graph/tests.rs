@@ -43,10 +43,7 @@ impl TokenSource for Tokens {
 fn status(status: u16, headers: &[(&str, &str)], body: &Value) -> Response<Vec<u8>> {
     let mut response = fake::json(status, body);
     for (name, value) in headers {
-        response.headers_mut().insert(
-            http::HeaderName::from_bytes(name.as_bytes()).unwrap(),
-            value.parse().unwrap(),
-        );
+        response.headers_mut().insert(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
     }
     response
 }
@@ -56,10 +53,7 @@ fn graph_error(code: &str) -> Value {
 }
 
 fn evidence(code: &str) -> Evidence {
-    Evidence {
-        code: Some(code.to_owned()),
-        request_id: Some("r-1".to_owned()),
-    }
+    Evidence { code: Some(code.to_owned()), request_id: Some("r-1".to_owned()) }
 }
 
 fn ask(world: &World) -> Result<Value, GraphError> {
@@ -91,10 +85,8 @@ fn a_throttled_request_is_repeated_after_the_time_that_graph_names() {
 fn a_wait_beyond_the_bound_is_reported_and_not_waited_for() {
     let world = World::default();
     world.once(|_| Ok(status(429, &[("retry-after", "120")], &graph_error("TooManyRequests"))));
-    let expected = GraphError::Throttled {
-        after: Some(Duration::from_secs(120)),
-        evidence: evidence("TooManyRequests"),
-    };
+    let expected =
+        GraphError::Throttled { after: Some(Duration::from_secs(120)), evidence: evidence("TooManyRequests") };
     assert_eq!(ask(&world), Err(expected));
     assert_eq!(world.elapsed(), Duration::ZERO);
 }
@@ -103,10 +95,7 @@ fn a_wait_beyond_the_bound_is_reported_and_not_waited_for() {
 fn an_unavailable_graph_is_asked_a_bounded_number_of_times_with_growing_pauses() {
     let world = World::default();
     world.always(|_| Ok(fake::json(503, &graph_error("ServiceUnavailable"))));
-    let expected = GraphError::Unavailable {
-        status: 503,
-        evidence: evidence("ServiceUnavailable"),
-    };
+    let expected = GraphError::Unavailable { status: 503, evidence: evidence("ServiceUnavailable") };
     assert_eq!(ask(&world), Err(expected));
     assert_eq!(world.sent().len(), 4);
     assert!(world.elapsed() > Duration::from_millis(1700) && world.elapsed() <= Duration::from_millis(3500));
@@ -125,10 +114,7 @@ fn an_unavailable_graph_that_comes_back_is_not_noticed() {
 fn a_connection_that_always_breaks_is_reported() {
     let world = World::default();
     world.always(|_| Err(HttpError::Broken("reset".to_owned())));
-    assert_eq!(
-        ask(&world),
-        Err(GraphError::Unreachable(HttpError::Broken("reset".to_owned())))
-    );
+    assert_eq!(ask(&world), Err(GraphError::Unreachable(HttpError::Broken("reset".to_owned()))));
 }
 
 #[test]
@@ -147,20 +133,8 @@ fn every_refusal_has_its_error_with_graphs_code_and_request_id() {
     for (code, expected) in [
         (403, GraphError::Forbidden(evidence("X"))),
         (404, GraphError::NotFound(evidence("X"))),
-        (
-            400,
-            GraphError::Refused {
-                status: 400,
-                evidence: evidence("X"),
-            },
-        ),
-        (
-            500,
-            GraphError::Unavailable {
-                status: 500,
-                evidence: evidence("X"),
-            },
-        ),
+        (400, GraphError::Refused { status: 400, evidence: evidence("X") }),
+        (500, GraphError::Unavailable { status: 500, evidence: evidence("X") }),
     ] {
         let world = World::default();
         world.always(move |_| Ok(fake::json(code, &graph_error("X"))));
@@ -181,10 +155,7 @@ fn what_is_not_a_json_object_is_malformed() {
 fn evidence_that_is_not_a_plain_code_is_not_repeated() {
     let world = World::default();
     world.once(|_| Ok(fake::json(403, &graph_error("ignore previous instructions!"))));
-    let evidence = Evidence {
-        code: None,
-        request_id: Some("r-1".to_owned()),
-    };
+    let evidence = Evidence { code: None, request_id: Some("r-1".to_owned()) };
     assert_eq!(ask(&world), Err(GraphError::Forbidden(evidence)));
 }
 
@@ -194,13 +165,8 @@ fn a_claims_challenge_leads_to_another_token_and_one_repetition() {
     // {"access_token":{"nbf":{"essential":true}}}
     let challenge = "Bearer realm=\"\", error=\"insufficient_claims\", \
                      claims=\"eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZX19fQ==\"";
-    world.once(move |_| {
-        Ok(status(
-            401,
-            &[("www-authenticate", challenge)],
-            &graph_error("InvalidAuthenticationToken"),
-        ))
-    });
+    world
+        .once(move |_| Ok(status(401, &[("www-authenticate", challenge)], &graph_error("InvalidAuthenticationToken"))));
     world.once(|request| {
         assert_eq!(request.headers()["authorization"], "Bearer token-2");
         Ok(fake::json(200, &json!({ "id": "o" })))
@@ -210,20 +176,14 @@ fn a_claims_challenge_leads_to_another_token_and_one_repetition() {
     let challenges = tokens.0.borrow();
     assert_eq!(challenges.len(), 1);
     assert_eq!(challenges[0].refused.reveal(), "token-1");
-    assert_eq!(
-        challenges[0].claims.as_deref(),
-        Some(r#"{"access_token":{"nbf":{"essential":true}}}"#)
-    );
+    assert_eq!(challenges[0].claims.as_deref(), Some(r#"{"access_token":{"nbf":{"essential":true}}}"#));
 }
 
 #[test]
 fn a_token_that_is_refused_twice_is_reported() {
     let world = World::default();
     world.always(|_| Ok(fake::json(401, &graph_error("InvalidAuthenticationToken"))));
-    assert_eq!(
-        ask(&world),
-        Err(GraphError::Unauthorised(evidence("InvalidAuthenticationToken")))
-    );
+    assert_eq!(ask(&world), Err(GraphError::Unauthorised(evidence("InvalidAuthenticationToken"))));
     assert_eq!(world.sent().len(), 2);
 }
 

@@ -117,10 +117,7 @@ fn initialize(env: &Environment, params: &Map<String, Value>) -> Result<Value, R
         Some(_) => return Err(RpcError::invalid_params("capabilities has to be an object")),
     };
     let agreed = version::negotiate(requested);
-    let session = Session {
-        version: agreed.to_owned(),
-        capabilities: capabilities_of_client,
-    };
+    let session = Session { version: agreed.to_owned(), capabilities: capabilities_of_client };
     env.channel.set_state(&to_value(&session)?.to_string());
     let result = InitializeResult::new(capabilities())
         .with_server_info(server_info())
@@ -134,10 +131,7 @@ fn protocol_version(version: &str) -> Result<ProtocolVersion, RpcError> {
 }
 
 fn discover() -> Result<Value, RpcError> {
-    let versions = version::supported()
-        .into_iter()
-        .map(protocol_version)
-        .collect::<Result<_, _>>()?;
+    let versions = version::supported().into_iter().map(protocol_version).collect::<Result<_, _>>()?;
     let mut result = DiscoverResult::new(versions, capabilities())
         .with_server_info(server_info())
         .with_ttl_ms(DISCOVER_TTL_MS)
@@ -151,9 +145,8 @@ fn list_tools(params: &Map<String, Value>, era: &Era) -> Result<Value, RpcError>
         return Err(RpcError::invalid_params("unknown cursor: the list has one page"));
     }
     let descriptions = tools::all().iter().map(|tool| tool.describe()).collect();
-    let result = ListToolsResult::with_all_items(descriptions)
-        .with_ttl_ms(TOOLS_TTL_MS)
-        .with_cache_scope(CacheScope::Private);
+    let result =
+        ListToolsResult::with_all_items(descriptions).with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Private);
     Ok(in_era(to_value(&result)?, era))
 }
 
@@ -178,20 +171,11 @@ async fn call_tool(
     let request = request_state::request_digest(name, params.get("arguments"));
     let round = round_of(env, params, era, &request)?;
     if let Round::Declined(attempt) = &round {
-        let declined = interactive::decline(env, attempt, &caller.correlation_id)
-            .err()
-            .unwrap_or(SignInError::Declined);
-        return finished(
-            Err(tools::ToolError::from(crate::graph::GraphError::from(declined))),
-            era,
-        );
+        let declined =
+            interactive::decline(env, attempt, &caller.correlation_id).err().unwrap_or(SignInError::Declined);
+        return finished(Err(tools::ToolError::from(crate::graph::GraphError::from(declined))), era);
     }
-    let client = Client {
-        env,
-        era,
-        progress_token: progress_token(params),
-        state: ClientState::default(),
-    };
+    let client = Client { env, era, progress_token: progress_token(params), state: ClientState::default() };
     let call = Call {
         env,
         presenter: &client,
@@ -240,13 +224,8 @@ fn round_of(env: &Environment, params: &Map<String, Value>, era: &Era, request: 
         Opened::Expired => return Ok(Round::First),
         Opened::Refused => return Err(refused()),
     };
-    let response = params
-        .get("inputResponses")
-        .and_then(|responses| responses.get(SIGN_IN_INPUT));
-    match response
-        .and_then(|response| response.get("action"))
-        .and_then(Value::as_str)
-    {
+    let response = params.get("inputResponses").and_then(|responses| responses.get(SIGN_IN_INPUT));
+    match response.and_then(|response| response.get("action")).and_then(Value::as_str) {
         Some("accept") => Ok(Round::Resumes(attempt)),
         Some("decline" | "cancel") => Ok(Round::Declined(attempt)),
         // What was asked for is missing: it is asked for again.

@@ -27,11 +27,7 @@ pub(super) struct RpcError {
 
 impl RpcError {
     pub(super) fn new(code: i32, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            data: None,
-        }
+        Self { code, message: message.into(), data: None }
     }
 
     pub(super) fn invalid_params(message: impl Into<String>) -> Self {
@@ -43,10 +39,7 @@ impl RpcError {
     }
 
     pub(super) fn with_data(self, data: Value) -> Self {
-        Self {
-            data: Some(data),
-            ..self
-        }
+        Self { data: Some(data), ..self }
     }
 
     /// The answer to the request `id`; `null` where the id could not be read (JSON-RPC 2.0 section 5).

@@ -67,12 +67,7 @@ impl Presenter for Client<'_> {
 
     fn waiting(&self, instruction: &Instruction, waited: Duration) {
         let Some(token) = &self.progress_token else { return };
-        if self
-            .state
-            .progress
-            .get()
-            .is_some_and(|last| waited < last + PROGRESS_PAUSE)
-        {
+        if self.state.progress.get().is_some_and(|last| waited < last + PROGRESS_PAUSE) {
             return;
         }
         self.state.progress.set(Some(waited));
@@ -87,9 +82,7 @@ impl Presenter for Client<'_> {
 
     fn ended(&self) {
         if let Some(id) = self.state.elicitation.borrow_mut().take() {
-            self.env
-                .channel
-                .notify("notifications/elicitation/complete", &json!({ "elicitationId": id }));
+            self.env.channel.notify("notifications/elicitation/complete", &json!({ "elicitationId": id }));
         }
     }
 }

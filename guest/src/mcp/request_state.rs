@@ -50,23 +50,12 @@ pub(super) fn request_digest(tool: &str, arguments: Option<&Value>) -> String {
 
 /// Seals the way back to an attempt.
 pub(super) fn seal(env: &Environment, attempt: &str, expires_at: u64, request: String) -> Result<String, StoreError> {
-    let state = State {
-        attempt: attempt.to_owned(),
-        expires_at,
-        principal: LOCAL_PRINCIPAL.to_owned(),
-        request,
-    };
+    let state = State { attempt: attempt.to_owned(), expires_at, principal: LOCAL_PRINCIPAL.to_owned(), request };
     let plain = serde_json::to_vec(&state).map_err(|_| StoreError::TooLarge)?;
     let mut nonce = [0; NONCE_BYTES];
     env.random.fill(&mut nonce);
     let sealed = cipher(&key(env)?)?
-        .encrypt(
-            &Nonce::from(nonce),
-            Payload {
-                msg: &plain,
-                aad: PURPOSE,
-            },
-        )
+        .encrypt(&Nonce::from(nonce), Payload { msg: &plain, aad: PURPOSE })
         .map_err(|_| StoreError::TooLarge)?;
     Ok(base64url(&[nonce.as_slice(), &sealed].concat()))
 }
@@ -74,23 +63,11 @@ pub(super) fn seal(env: &Environment, attempt: &str, expires_at: u64, request: S
 /// Opens a state that a client presents with a request.
 pub(super) fn open(env: &Environment, state: &str, request: &str) -> Result<Opened, StoreError> {
     let opened = (state.len() <= MAX_LENGTH).then(|| from_base64url(state)).flatten();
-    let Some((nonce, sealed)) = opened
-        .as_deref()
-        .and_then(|bytes| bytes.split_first_chunk::<NONCE_BYTES>())
-    else {
+    let Some((nonce, sealed)) = opened.as_deref().and_then(|bytes| bytes.split_first_chunk::<NONCE_BYTES>()) else {
         return Ok(Opened::Refused);
     };
-    let plain = cipher(&key(env)?)?.decrypt(
-        &Nonce::from(*nonce),
-        Payload {
-            msg: sealed,
-            aad: PURPOSE,
-        },
-    );
-    let Some(state) = plain
-        .ok()
-        .and_then(|plain| serde_json::from_slice::<State>(&plain).ok())
-    else {
+    let plain = cipher(&key(env)?)?.decrypt(&Nonce::from(*nonce), Payload { msg: sealed, aad: PURPOSE });
+    let Some(state) = plain.ok().and_then(|plain| serde_json::from_slice::<State>(&plain).ok()) else {
         return Ok(Opened::Refused);
     };
     if state.principal != LOCAL_PRINCIPAL || state.request != request {
@@ -136,25 +113,16 @@ mod tests {
     fn a_state_leads_back_to_its_attempt() {
         let env = World::default().environment();
         let state = sealed(&env);
-        assert_eq!(
-            open(&env, &state, &request_digest("tool", None)).unwrap(),
-            Opened::Attempt("attempt-1".to_owned())
-        );
+        assert_eq!(open(&env, &state, &request_digest("tool", None)).unwrap(), Opened::Attempt("attempt-1".to_owned()));
     }
 
     #[test]
     fn a_state_for_another_request_is_refused() {
         let env = World::default().environment();
         let state = sealed(&env);
-        assert_eq!(
-            open(&env, &state, &request_digest("other", None)).unwrap(),
-            Opened::Refused
-        );
+        assert_eq!(open(&env, &state, &request_digest("other", None)).unwrap(), Opened::Refused);
         let arguments = serde_json::json!({"a": 1});
-        assert_eq!(
-            open(&env, &state, &request_digest("tool", Some(&arguments))).unwrap(),
-            Opened::Refused
-        );
+        assert_eq!(open(&env, &state, &request_digest("tool", Some(&arguments))).unwrap(), Opened::Refused);
     }
 
     #[test]
@@ -163,10 +131,7 @@ mod tests {
         let env = world.environment();
         let state = sealed(&env);
         world.advance(Duration::from_secs(600));
-        assert_eq!(
-            open(&env, &state, &request_digest("tool", None)).unwrap(),
-            Opened::Expired
-        );
+        assert_eq!(open(&env, &state, &request_digest("tool", None)).unwrap(), Opened::Expired);
     }
 
     #[test]
@@ -176,10 +141,7 @@ mod tests {
         for index in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[index] ^= 1;
-            assert_eq!(
-                open(&env, &base64url(&changed), &request_digest("tool", None)).unwrap(),
-                Opened::Refused
-            );
+            assert_eq!(open(&env, &base64url(&changed), &request_digest("tool", None)).unwrap(), Opened::Refused);
         }
     }
 
@@ -189,10 +151,7 @@ mod tests {
         let other = World::default();
         let mut skip = [0; 8];
         crate::environment::Random::fill(&other, &mut skip);
-        assert_eq!(
-            open(&other.environment(), &state, &request_digest("tool", None)).unwrap(),
-            Opened::Refused
-        );
+        assert_eq!(open(&other.environment(), &state, &request_digest("tool", None)).unwrap(), Opened::Refused);
     }
 
     #[test]

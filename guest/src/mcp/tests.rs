@@ -7,10 +7,7 @@ use crate::environment::Environment;
 use crate::environment::fake::{World, run};
 
 fn send(env: &Environment, message: &str) -> Option<Value> {
-    let caller = Caller {
-        transport: "stdio".to_owned(),
-        correlation_id: "c-1".to_owned(),
-    };
+    let caller = Caller { transport: "stdio".to_owned(), correlation_id: "c-1".to_owned() };
     run(handle(env, &caller, message)).map(|answer| {
         assert!(!answer.contains('\n'), "an answer is one line");
         serde_json::from_str(&answer).unwrap()
@@ -39,10 +36,7 @@ fn initialized(version: &str) -> Environment {
     let env = World::default().environment();
     let params =
         json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
-    assert_eq!(
-        ask(&env, legacy("initialize", params))["result"]["protocolVersion"],
-        version
-    );
+    assert_eq!(ask(&env, legacy("initialize", params))["result"]["protocolVersion"], version);
     env
 }
 
@@ -61,10 +55,7 @@ fn discover_names_versions_capabilities_and_the_server() {
         json!(["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"])
     );
     assert!(result["capabilities"]["tools"].is_object());
-    assert_eq!(
-        result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"],
-        "entra-mcp"
-    );
+    assert_eq!(result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "entra-mcp");
     assert!(result["ttlMs"].is_u64());
     assert_eq!(result["cacheScope"], "public");
 }
@@ -80,10 +71,7 @@ fn every_earlier_version_is_agreed_on_as_requested() {
 fn initialize_with_a_version_that_has_no_initialize_agrees_on_the_newest_that_has() {
     for version in ["2026-07-28", "1999-01-01", ""] {
         let env = World::default().environment();
-        let answer = ask(
-            &env,
-            legacy("initialize", json!({ "protocolVersion": version, "capabilities": {} })),
-        );
+        let answer = ask(&env, legacy("initialize", json!({ "protocolVersion": version, "capabilities": {} })));
         assert_eq!(answer["result"]["protocolVersion"], "2025-11-25");
     }
 }
@@ -119,19 +107,13 @@ fn a_request_without_initialize_and_without_context_is_refused() {
 fn a_request_of_the_new_era_without_capabilities_is_refused() {
     let env = World::default().environment();
     let mut request = modern("tools/list", json!({}));
-    request["params"]["_meta"]
-        .as_object_mut()
-        .unwrap()
-        .remove("io.modelcontextprotocol/clientCapabilities");
+    request["params"]["_meta"].as_object_mut().unwrap().remove("io.modelcontextprotocol/clientCapabilities");
     assert_eq!(code(&ask(&env, request)), -32602);
 }
 
 #[test]
 fn ping_is_answered_in_the_old_era_only() {
-    assert_eq!(
-        ask(&initialized("2025-06-18"), legacy("ping", json!({})))["result"],
-        json!({})
-    );
+    assert_eq!(ask(&initialized("2025-06-18"), legacy("ping", json!({})))["result"], json!({}));
     let env = World::default().environment();
     assert_eq!(code(&ask(&env, modern("ping", json!({})))), -32601);
 }
@@ -139,20 +121,10 @@ fn ping_is_answered_in_the_old_era_only() {
 #[test]
 fn a_method_of_the_other_era_is_unknown() {
     let env = World::default().environment();
-    assert_eq!(
-        code(&ask(
-            &env,
-            modern("initialize", json!({ "protocolVersion": "2026-07-28" }))
-        )),
-        -32601
-    );
+    assert_eq!(code(&ask(&env, modern("initialize", json!({ "protocolVersion": "2026-07-28" })))), -32601);
     for method in ["resources/list", "prompts/list", "logging/setLevel", "no/such", ""] {
         assert_eq!(code(&ask(&env, modern(method, json!({})))), -32601, "{method}");
-        assert_eq!(
-            code(&ask(&initialized("2025-11-25"), legacy(method, json!({})))),
-            -32601,
-            "{method}"
-        );
+        assert_eq!(code(&ask(&initialized("2025-11-25"), legacy(method, json!({})))), -32601, "{method}");
     }
 }
 
@@ -186,13 +158,7 @@ fn an_unknown_cursor_is_refused() {
 #[test]
 fn a_call_of_an_unknown_tool_or_with_malformed_arguments_is_refused() {
     let env = World::default().environment();
-    assert_eq!(
-        code(&ask(
-            &env,
-            modern("tools/call", json!({ "name": "getuserdetailsfromgraph" }))
-        )),
-        -32602
-    );
+    assert_eq!(code(&ask(&env, modern("tools/call", json!({ "name": "getuserdetailsfromgraph" })))), -32602);
     assert_eq!(code(&ask(&env, modern("tools/call", json!({})))), -32602);
     let arguments = json!({ "name": "GetUserDetailsFromGraph", "arguments": [1] });
     assert_eq!(code(&ask(&env, modern("tools/call", arguments))), -32602);
@@ -226,13 +192,7 @@ fn what_is_not_a_message_is_an_invalid_request() {
     ] {
         assert_eq!(code(&ask(&env, message.clone())), -32600, "{message}");
     }
-    assert_eq!(
-        code(&ask(
-            &env,
-            json!({ "jsonrpc": "2.0", "id": 1, "method": "ping", "params": [1] })
-        )),
-        -32602
-    );
+    assert_eq!(code(&ask(&env, json!({ "jsonrpc": "2.0", "id": 1, "method": "ping", "params": [1] }))), -32602);
 }
 
 #[test]
@@ -248,16 +208,8 @@ fn an_answer_repeats_the_id_as_it_was_given() {
 #[test]
 fn notifications_are_never_answered() {
     let env = World::default().environment();
-    for method in [
-        "notifications/initialized",
-        "notifications/cancelled",
-        "notifications/unknown",
-        "tools/list",
-    ] {
-        assert_eq!(
-            send(&env, &json!({ "jsonrpc": "2.0", "method": method }).to_string()),
-            None
-        );
+    for method in ["notifications/initialized", "notifications/cancelled", "notifications/unknown", "tools/list"] {
+        assert_eq!(send(&env, &json!({ "jsonrpc": "2.0", "method": method }).to_string()), None);
     }
 }
 
@@ -265,10 +217,7 @@ fn notifications_are_never_answered() {
 fn answers_to_requests_of_ours_are_not_answered() {
     let env = World::default().environment();
     assert_eq!(send(&env, r#"{"jsonrpc":"2.0","id":"x","result":{}}"#), None);
-    assert_eq!(
-        send(&env, r#"{"jsonrpc":"2.0","id":"x","error":{"code":1,"message":"m"}}"#),
-        None
-    );
+    assert_eq!(send(&env, r#"{"jsonrpc":"2.0","id":"x","error":{"code":1,"message":"m"}}"#), None);
 }
 
 #[test]
@@ -313,10 +262,7 @@ fn an_empty_batch_and_a_huge_batch_are_refused() {
 #[test]
 fn a_batch_of_notifications_has_no_answer() {
     let env = initialized("2025-03-26");
-    assert_eq!(
-        send(&env, r#"[{"jsonrpc":"2.0","method":"notifications/initialized"}]"#),
-        None
-    );
+    assert_eq!(send(&env, r#"[{"jsonrpc":"2.0","method":"notifications/initialized"}]"#), None);
 }
 
 #[test]

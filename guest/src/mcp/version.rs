@@ -49,10 +49,7 @@ impl Era {
             Self::Legacy(session) if session.version == "2025-11-25" => &session.capabilities,
             _ => return false,
         };
-        capabilities
-            .get("elicitation")
-            .and_then(|elicitation| elicitation.get("url"))
-            .is_some_and(Value::is_object)
+        capabilities.get("elicitation").and_then(|elicitation| elicitation.get("url")).is_some_and(Value::is_object)
     }
 }
 
@@ -63,10 +60,7 @@ pub(super) fn supported() -> Vec<&'static str> {
 
 /// Answers `initialize`: the requested version if it is one with `initialize`, else our newest such.
 pub(super) fn negotiate(requested: &str) -> &'static str {
-    LEGACY
-        .into_iter()
-        .find(|version| *version == requested)
-        .unwrap_or(LEGACY[0])
+    LEGACY.into_iter().find(|version| *version == requested).unwrap_or(LEGACY[0])
 }
 
 /// Finds out which era a request is in.
@@ -79,20 +73,14 @@ pub(super) fn era_of(params: &Map<String, Value>, session: Option<Session>) -> R
         return Ok(session.map_or(Era::Unknown, Era::Legacy));
     };
     let Some(version) = version.as_str() else {
-        return Err(RpcError::invalid_params(format!(
-            "_meta[\"{VERSION_KEY}\"] has to be a string"
-        )));
+        return Err(RpcError::invalid_params(format!("_meta[\"{VERSION_KEY}\"] has to be a string")));
     };
     if version != MODERN {
         return Err(RpcError::new(-32022, "Unsupported protocol version")
             .with_data(json!({ "supported": supported(), "requested": version })));
     }
     match meta.and_then(|meta| meta.get(CAPABILITIES_KEY)) {
-        Some(capabilities @ Value::Object(_)) => Ok(Era::Modern {
-            capabilities: capabilities.clone(),
-        }),
-        _ => Err(RpcError::invalid_params(format!(
-            "_meta[\"{CAPABILITIES_KEY}\"] is missing or not an object"
-        ))),
+        Some(capabilities @ Value::Object(_)) => Ok(Era::Modern { capabilities: capabilities.clone() }),
+        _ => Err(RpcError::invalid_params(format!("_meta[\"{CAPABILITIES_KEY}\"] is missing or not an object"))),
     }
 }

@@ -114,8 +114,7 @@ impl AuthorizationRequest {
         if let Some(error) = error {
             return Err(OAuthError::Refused(Refusal::new(&error, &[], description.as_deref())).into());
         }
-        code.map(Secret::new)
-            .ok_or(RedeemError::Untrusted("it has neither a code nor an error"))
+        code.map(Secret::new).ok_or(RedeemError::Untrusted("it has neither a code nor an error"))
     }
 
     fn redirect(&self) -> Result<RedirectUrl, OAuthError> {

@@ -137,37 +137,28 @@ pub(super) fn token_set(
     env: &Environment,
     answer: Result<EntraTokenResponse, RequestTokenError<OAuthError, EntraErrorResponse>>,
 ) -> Result<TokenSet, OAuthError> {
-    answer
-        .map(|response| into_token_set(env, &response))
-        .map_err(|error| match error {
-            RequestTokenError::ServerResponse(response) => OAuthError::Refused(response.into()),
-            RequestTokenError::Request(error) => error,
-            // The parse error is not kept: it holds the response, and with it perhaps a token.
-            RequestTokenError::Parse(..) => OAuthError::Malformed("the token response"),
-            RequestTokenError::Other(_) => OAuthError::Malformed("an empty token response"),
-        })
+    answer.map(|response| into_token_set(env, &response)).map_err(|error| match error {
+        RequestTokenError::ServerResponse(response) => OAuthError::Refused(response.into()),
+        RequestTokenError::Request(error) => error,
+        // The parse error is not kept: it holds the response, and with it perhaps a token.
+        RequestTokenError::Parse(..) => OAuthError::Malformed("the token response"),
+        RequestTokenError::Other(_) => OAuthError::Malformed("an empty token response"),
+    })
 }
 
 pub(super) fn into_token_set(env: &Environment, response: &EntraTokenResponse) -> TokenSet {
-    let lifetime = response
-        .expires_in()
-        .map_or(DEFAULT_LIFETIME_SECONDS, |life| life.as_secs());
+    let lifetime = response.expires_in().map_or(DEFAULT_LIFETIME_SECONDS, |life| life.as_secs());
     TokenSet {
         access_token: Secret::from(response.access_token().secret().as_str()),
         expires_at: env.clock.now().saturating_add(lifetime),
-        refresh_token: response
-            .refresh_token()
-            .map(|token| Secret::from(token.secret().as_str())),
+        refresh_token: response.refresh_token().map(|token| Secret::from(token.secret().as_str())),
         id_token: response.extra_fields().id_token.as_deref().map(Secret::from),
     }
 }
 
 /// The wall clock as `oauth2` wants it.
 pub(super) fn date(seconds: u64) -> DateTime<Utc> {
-    i64::try_from(seconds)
-        .ok()
-        .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
-        .unwrap_or(DateTime::UNIX_EPOCH)
+    i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0)).unwrap_or(DateTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]
@@ -181,10 +172,8 @@ mod tests {
 
     #[test]
     fn a_claims_challenge_is_merged_with_the_capabilities() {
-        let merged: serde_json::Value = serde_json::from_str(&claims(Some(
-            r#"{"access_token":{"nbf":{"essential":true,"value":"1"}}}"#,
-        )))
-        .unwrap();
+        let merged: serde_json::Value =
+            serde_json::from_str(&claims(Some(r#"{"access_token":{"nbf":{"essential":true,"value":"1"}}}"#))).unwrap();
         assert_eq!(merged["access_token"]["nbf"]["value"], "1");
         assert_eq!(merged["access_token"]["xms_cc"]["values"][0], "cp1");
     }

@@ -27,10 +27,7 @@ impl DeviceCode {
     /// Asks Entra for a code.
     pub async fn request(env: &Environment, scopes: &[String]) -> Result<Self, OAuthError> {
         let prepared = client::prepare(env)?;
-        let mut request = prepared
-            .client
-            .exchange_device_code()
-            .add_scopes(scopes.iter().cloned().map(Scope::new));
+        let mut request = prepared.client.exchange_device_code().add_scopes(scopes.iter().cloned().map(Scope::new));
         for (name, value) in prepared.extra {
             request = request.add_extra_param(name, value);
         }
@@ -105,11 +102,7 @@ impl DeviceCode {
                 }
                 let error = serde_json::to_value(response.error()).ok();
                 let error = error.as_ref().and_then(|error| error.as_str()).unwrap_or("unknown");
-                Err(OAuthError::Refused(Refusal::new(
-                    error,
-                    &[],
-                    response.error_description().map(String::as_str),
-                )))
+                Err(OAuthError::Refused(Refusal::new(error, &[], response.error_description().map(String::as_str))))
             }
             Err(RequestTokenError::Request(error)) => Err(error),
             Err(RequestTokenError::Parse(..)) => Err(OAuthError::Malformed("the token response")),

@@ -65,10 +65,7 @@ impl Refusal {
 
     /// Whether a new interactive sign-in is the way out.
     pub fn needs_interaction(&self) -> bool {
-        matches!(
-            self.error.as_str(),
-            "invalid_grant" | "interaction_required" | "consent_required" | "login_required"
-        )
+        matches!(self.error.as_str(), "invalid_grant" | "interaction_required" | "consent_required" | "login_required")
     }
 
     /// One sentence that says what to do.

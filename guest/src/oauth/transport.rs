@@ -22,18 +22,13 @@ const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 pub(super) async fn send(env: &Environment, mut request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, OAuthError> {
     let throttle = format!("throttled/{}/{}", env.settings.authority, env.settings.client_id);
     if let Some(until) = env.store.get(&throttle)? {
-        let until = std::str::from_utf8(until.reveal())
-            .ok()
-            .and_then(|text| text.parse::<u64>().ok())
-            .unwrap_or(0);
+        let until = std::str::from_utf8(until.reveal()).ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         let left = until.saturating_sub(env.clock.now());
         if left > 0 {
             return Err(OAuthError::Throttled(Duration::from_secs(left)));
         }
     }
-    request
-        .headers_mut()
-        .insert(http::header::ACCEPT, HeaderValue::from_static("application/json"));
+    request.headers_mut().insert(http::header::ACCEPT, HeaderValue::from_static("application/json"));
     let mut retried = false;
     loop {
         let answer = env.http.send(request.clone()).await;

@@ -39,9 +39,7 @@ pub struct Account {
 /// Names and addresses of people do not belong into logs.
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account")
-            .field("home_account_id", &self.home_account_id)
-            .finish_non_exhaustive()
+        f.debug_struct("Account").field("home_account_id", &self.home_account_id).finish_non_exhaustive()
     }
 }
 
@@ -98,10 +96,7 @@ pub fn scope_key(scopes: &[String]) -> String {
 
 /// Prefix of every record of the configured application. Two applications, tenants or clouds never share any.
 pub fn record(env: &Environment, name: &str) -> String {
-    format!(
-        "account/{}/{}/{}/{name}",
-        env.settings.authority, env.settings.tenant, env.settings.client_id
-    )
+    format!("account/{}/{}/{}/{name}", env.settings.authority, env.settings.tenant, env.settings.client_id)
 }
 
 /// The signed-in accounts, in the order they signed in.
@@ -114,9 +109,7 @@ pub fn choose(env: &Environment, wanted: Option<&str>) -> Result<Account, SignIn
     let accounts = list(env)?;
     let wanted = wanted.or(env.settings.sign_in.account.as_deref());
     if let Some(wanted) = wanted {
-        let found = accounts
-            .iter()
-            .find(|account| account.home_account_id == wanted || account.username == wanted);
+        let found = accounts.iter().find(|account| account.home_account_id == wanted || account.username == wanted);
         return found.cloned().ok_or_else(|| SignInError::InteractionRequired {
             reason: "The chosen account is not signed in: sign in with it.".to_owned(),
             claims: None,
@@ -138,12 +131,11 @@ pub fn choose(env: &Environment, wanted: Option<&str>) -> Result<Account, SignIn
 /// Stores an account that has just signed in, with its tokens. Other accounts stay.
 pub fn save(env: &Environment, account: &Account, scopes: &[String], tokens: TokenSet) -> Result<(), StoreError> {
     put_tokens(env, &account.home_account_id, scopes, tokens)?;
-    update(env, &record(env, "list"), |accounts: &mut Vec<Account>| match accounts
-        .iter_mut()
-        .find(|known| known.home_account_id == account.home_account_id)
-    {
-        Some(known) => *known = account.clone(),
-        None => accounts.push(account.clone()),
+    update(env, &record(env, "list"), |accounts: &mut Vec<Account>| {
+        match accounts.iter_mut().find(|known| known.home_account_id == account.home_account_id) {
+            Some(known) => *known = account.clone(),
+            None => accounts.push(account.clone()),
+        }
     })
 }
 
@@ -168,10 +160,7 @@ pub fn put_tokens(
         while tokens.access.len() >= MAX_ACCESS_TOKENS {
             tokens.access.pop_first();
         }
-        let token = CachedAccessToken {
-            token: set.access_token.clone(),
-            expires_at: set.expires_at,
-        };
+        let token = CachedAccessToken { token: set.access_token.clone(), expires_at: set.expires_at };
         tokens.access.insert(scope_key(scopes), token);
     })
 }
@@ -183,11 +172,7 @@ pub fn forget_refresh_token(
     refused: &Secret<String>,
 ) -> Result<(), StoreError> {
     update(env, &tokens_record(env, home_account_id), |tokens: &mut Tokens| {
-        if tokens
-            .refresh_token
-            .as_ref()
-            .is_some_and(|token| token.reveal() == refused.reveal())
-        {
+        if tokens.refresh_token.as_ref().is_some_and(|token| token.reveal() == refused.reveal()) {
             tokens.refresh_token = None;
         }
     })
@@ -237,22 +222,15 @@ where
             return Ok(());
         }
     }
-    Err(StoreError::Unavailable(
-        "the record is changed all the time by others".to_owned(),
-    ))
+    Err(StoreError::Unavailable("the record is changed all the time by others".to_owned()))
 }
 
 /// Signs an account out: forgets it, and says so in the audit record first.
 pub fn sign_out(env: &Environment, home_account_id: &str, correlation_id: &str) -> Result<(), SignInError> {
-    let account = list(env)?
-        .into_iter()
-        .find(|account| account.home_account_id == home_account_id)
-        .ok_or_else(|| {
+    let account =
+        list(env)?.into_iter().find(|account| account.home_account_id == home_account_id).ok_or_else(|| {
             SignInError::AccountSelection("No such account is signed in: see the list of accounts.".to_owned())
         })?;
-    audit::record(
-        env,
-        audit::account_event("sign-out", Outcome::Success, &account, correlation_id),
-    )?;
+    audit::record(env, audit::account_event("sign-out", Outcome::Success, &account, correlation_id))?;
     Ok(remove(env, home_account_id)?)
 }

@@ -99,9 +99,7 @@ impl Attempt {
         let Some(raw) = env.store.take(&attempt_record(env, id))? else {
             return Ok(None);
         };
-        serde_json::from_slice(raw.reveal())
-            .map(Some)
-            .map_err(|_| StoreError::Unreadable)
+        serde_json::from_slice(raw.reveal()).map(Some).map_err(|_| StoreError::Unreadable)
     }
 }
 
@@ -113,18 +111,12 @@ pub async fn admit(
     nonce: Option<&str>,
     correlation_id: &str,
 ) -> Result<Account, SignInError> {
-    let id_token = tokens
-        .id_token
-        .as_ref()
-        .ok_or(SignInError::Untrusted(Untrusted::NoIdToken))?;
+    let id_token = tokens.id_token.as_ref().ok_or(SignInError::Untrusted(Untrusted::NoIdToken))?;
     let validated = token::validate_id_token(env, id_token.reveal(), &IdTokenExpectations { nonce })
         .await
         .map_err(|error| SignInError::Untrusted(Untrusted::IdToken(error)))?;
     let account = Account::from(&validated);
-    audit::record(
-        env,
-        audit::account_event("sign-in.completed", Outcome::Success, &account, correlation_id),
-    )?;
+    audit::record(env, audit::account_event("sign-in.completed", Outcome::Success, &account, correlation_id))?;
     accounts::save(env, &account, scopes, tokens)?;
     Ok(account)
 }
@@ -225,21 +217,14 @@ pub fn current(env: &Environment) -> Result<Option<Current>, StoreError> {
 /// Changes the record if `me` still leads; whether it did.
 pub fn as_leader(env: &Environment, me: &str, change: impl FnOnce(&mut Current)) -> Result<bool, StoreError> {
     let raw = env.store.get(&current_record(env))?;
-    let Some(mut current) = raw
-        .as_ref()
-        .and_then(|raw| serde_json::from_slice::<Current>(raw.reveal()).ok())
-    else {
+    let Some(mut current) = raw.as_ref().and_then(|raw| serde_json::from_slice::<Current>(raw.reveal()).ok()) else {
         return Ok(false);
     };
     if current.leader.as_deref() != Some(me) {
         return Ok(false);
     }
     change(&mut current);
-    let ttl = if current.outcome.is_some() {
-        OUTCOME_LIFETIME
-    } else {
-        BROWSER_LIFETIME * 2
-    };
+    let ttl = if current.outcome.is_some() { OUTCOME_LIFETIME } else { BROWSER_LIFETIME * 2 };
     swap(env, raw.as_ref().map(|raw| raw.reveal().as_slice()), &current, ttl)
 }
 
@@ -258,15 +243,12 @@ fn attempt_record(env: &Environment, id: &str) -> String {
 
 fn swap(env: &Environment, expected: Option<&[u8]>, next: &Current, ttl: Duration) -> Result<bool, StoreError> {
     let bytes = serde_json::to_vec(next).map_err(|_| StoreError::TooLarge)?;
-    env.store
-        .compare_and_swap(&current_record(env), expected, &bytes, Some(ttl))
+    env.store.compare_and_swap(&current_record(env), expected, &bytes, Some(ttl))
 }
 
 fn get<T: DeserializeOwned>(env: &Environment, key: &str) -> Result<Option<T>, StoreError> {
     match env.store.get(key)? {
-        Some(raw) => serde_json::from_slice(raw.reveal())
-            .map(Some)
-            .map_err(|_| StoreError::Unreadable),
+        Some(raw) => serde_json::from_slice(raw.reveal()).map(Some).map_err(|_| StoreError::Unreadable),
         None => Ok(None),
     }
 }

@@ -89,38 +89,12 @@ pub async fn sign_in(
                     finish(env, &me, Ended::SignedIn(account.home_account_id.clone()))?;
                     return Ok(account);
                 }
-                Leader {
-                    env,
-                    request,
-                    presenter,
-                    me: &me,
-                    deadline,
-                }
-                .begin()
-                .await
+                Leader { env, request, presenter, me: &me, deadline }.begin().await
             }
-            Turn::Lead => {
-                Leader {
-                    env,
-                    request,
-                    presenter,
-                    me: &me,
-                    deadline,
-                }
-                .begin()
-                .await
-            }
+            Turn::Lead => Leader { env, request, presenter, me: &me, deadline }.begin().await,
             Turn::Resume(attempt) => {
                 let resumed_by_client = request.resumes == Some(attempt.id.as_str());
-                Leader {
-                    env,
-                    request,
-                    presenter,
-                    me: &me,
-                    deadline,
-                }
-                .resume(*attempt, resumed_by_client)
-                .await
+                Leader { env, request, presenter, me: &me, deadline }.resume(*attempt, resumed_by_client).await
             }
         };
         presenter.ended();
@@ -131,11 +105,8 @@ pub async fn sign_in(
             Err(error) => finish(env, &me, Ended::Failed(error.to_string()))?,
         }
         if let Err(error) = &result {
-            let outcome = if matches!(error, SignInError::Deferred { .. }) {
-                Outcome::Started
-            } else {
-                Outcome::Failure
-            };
+            let outcome =
+                if matches!(error, SignInError::Deferred { .. }) { Outcome::Started } else { Outcome::Failure };
             let event = audit::event(env, "sign-in.ended", outcome, request.correlation_id);
             audit::record(env, audit::because(event, error.reason()))?;
         }
@@ -196,12 +167,7 @@ struct Leader<'a> {
 
 impl Leader<'_> {
     async fn begin(&self) -> Result<Account, SignInError> {
-        let event = audit::event(
-            self.env,
-            "sign-in.started",
-            Outcome::Started,
-            self.request.correlation_id,
-        );
+        let event = audit::event(self.env, "sign-in.started", Outcome::Started, self.request.correlation_id);
         audit::record(self.env, event)?;
         match self.env.settings.sign_in.method {
             SignInMethod::DeviceCode => self.by_device_code().await,
@@ -242,10 +208,7 @@ impl Leader<'_> {
         let attempt = Attempt {
             id: attempt::fresh_id(env),
             instruction: Instruction { url, user_code: None },
-            grant: Grant::AuthorizationCode {
-                request,
-                listener: None,
-            },
+            grant: Grant::AuthorizationCode { request, listener: None },
             scopes: self.request.scopes.clone(),
             expires_at: env.clock.now() + attempt::BROWSER_LIFETIME.as_secs(),
         };
@@ -325,10 +288,9 @@ impl Leader<'_> {
         match presented {
             Presented::ByClient => Ok(()),
             Presented::Declined => Err(SignInError::Declined),
-            Presented::Deferred => Err(SignInError::Deferred {
-                attempt: attempt.id.clone(),
-                instruction: instruction.clone(),
-            }),
+            Presented::Deferred => {
+                Err(SignInError::Deferred { attempt: attempt.id.clone(), instruction: instruction.clone() })
+            }
             Presented::Unsupported => {
                 if instruction.user_code.is_some() {
                     self.env.user_agent.prompt(&instruction.sentence());
@@ -433,9 +395,7 @@ impl Leader<'_> {
         if leading {
             Ok(())
         } else {
-            Err(SignInError::JoinedFailed(
-                "another call has taken the sign-in over".to_owned(),
-            ))
+            Err(SignInError::JoinedFailed("another call has taken the sign-in over".to_owned()))
         }
     }
 }
@@ -470,25 +430,13 @@ pub fn start(
     login_hint: Option<&str>,
     correlation_id: &str,
 ) -> Result<Attempt, SignInError> {
-    audit::record(
-        env,
-        audit::event(env, "sign-in.started", Outcome::Started, correlation_id),
-    )?;
+    audit::record(env, audit::event(env, "sign-in.started", Outcome::Started, correlation_id))?;
     let request = AuthorizationRequest::new(env, redirect_uri, attempt::with_openid(&scopes), None);
-    let url = request.url(
-        env,
-        Prompt {
-            login_hint,
-            select_account: false,
-        },
-    )?;
+    let url = request.url(env, Prompt { login_hint, select_account: false })?;
     let attempt = Attempt {
         id: attempt::fresh_id(env),
         instruction: Instruction { url, user_code: None },
-        grant: Grant::AuthorizationCode {
-            request,
-            listener: None,
-        },
+        grant: Grant::AuthorizationCode { request, listener: None },
         scopes,
         expires_at: env.clock.now() + attempt::BROWSER_LIFETIME.as_secs(),
     };

@@ -95,10 +95,7 @@ pub async fn acquire(
                     expires_at: set.expires_at,
                     account: account.clone(),
                 };
-                audit::record(
-                    env,
-                    audit::account_event("token.refreshed", Outcome::Success, account, correlation_id),
-                )?;
+                audit::record(env, audit::account_event("token.refreshed", Outcome::Success, account, correlation_id))?;
                 accounts::put_tokens(env, id, scopes, set)?;
                 Ok(token)
             }

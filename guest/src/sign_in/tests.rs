@@ -87,10 +87,7 @@ fn a_token_within_five_minutes_of_its_end_is_refreshed_and_the_refresh_token_rot
     let body = &world.sent_bodies()[0];
     assert!(body.contains("grant_type=refresh_token"));
     assert!(body.contains("refresh_token=refresh-1"));
-    assert!(
-        body.contains("scope=https%3A%2F%2Fgraph.microsoft.com%2FUser.Read"),
-        "scopes are always sent"
-    );
+    assert!(body.contains("scope=https%3A%2F%2Fgraph.microsoft.com%2FUser.Read"), "scopes are always sent");
     assert!(body.contains("cp1"), "claims challenges are declared to be understood");
     let stored = accounts::tokens(&env, "o.t").unwrap();
     assert_eq!(stored.refresh_token.unwrap().reveal(), "refresh-2");
@@ -100,9 +97,7 @@ fn a_token_within_five_minutes_of_its_end_is_refreshed_and_the_refresh_token_rot
 fn a_refused_refresh_token_is_forgotten_and_the_person_is_needed() {
     let (world, env) = signed_in(0);
     world.once(|_| Ok(fake::json(400, &refusal("invalid_grant", 700_082))));
-    let Err(SignInError::InteractionRequired { reason, claims: None }) = acquire(&env) else {
-        panic!()
-    };
+    let Err(SignInError::InteractionRequired { reason, claims: None }) = acquire(&env) else { panic!() };
     assert_eq!(reason, "The session has ended: sign in again. (AADSTS700082)");
     assert!(accounts::tokens(&env, "o.t").unwrap().refresh_token.is_none());
     assert!(matches!(acquire(&env), Err(SignInError::InteractionRequired { .. })));
@@ -116,13 +111,8 @@ fn a_refused_refresh_token_is_forgotten_and_the_person_is_needed() {
 fn a_refusal_for_another_reason_keeps_the_refresh_token() {
     let (world, env) = signed_in(0);
     world.once(|_| Ok(fake::json(401, &refusal("invalid_client", 7_000_215))));
-    let Err(SignInError::Refused(refusal)) = acquire(&env) else {
-        panic!()
-    };
-    assert_eq!(
-        (refusal.code, refusal.suberror.as_deref()),
-        (7_000_215, Some("bad_token"))
-    );
+    let Err(SignInError::Refused(refusal)) = acquire(&env) else { panic!() };
+    assert_eq!((refusal.code, refusal.suberror.as_deref()), (7_000_215, Some("bad_token")));
     assert!(accounts::tokens(&env, "o.t").unwrap().refresh_token.is_some());
 }
 
@@ -132,9 +122,7 @@ fn a_token_that_is_still_good_is_used_while_entra_is_out_of_reach() {
     world.always(|_| Ok(fake::json(503, &json!({}))));
     assert_eq!(token(&env), "access-1");
     world.advance(Duration::from_secs(100));
-    let Err(SignInError::Unavailable(error)) = acquire(&env) else {
-        panic!()
-    };
+    let Err(SignInError::Unavailable(error)) = acquire(&env) else { panic!() };
     assert_eq!(error, OAuthError::ServerError(503));
 }
 
@@ -156,9 +144,7 @@ fn nothing_is_sent_before_the_time_that_entra_asks_to_wait_has_passed() {
         Ok(response)
     });
     for left in [30, 30] {
-        let Err(SignInError::Unavailable(error)) = acquire(&env) else {
-            panic!()
-        };
+        let Err(SignInError::Unavailable(error)) = acquire(&env) else { panic!() };
         assert_eq!(error, OAuthError::Throttled(Duration::from_secs(left)));
     }
     assert_eq!(world.sent().len(), 1);
@@ -172,14 +158,10 @@ fn an_absurd_wait_is_cut_to_an_hour() {
     let (world, env) = signed_in(0);
     world.once(|_| {
         let mut response = fake::json(503, &json!({}));
-        response
-            .headers_mut()
-            .insert("retry-after", "999999999".parse().unwrap());
+        response.headers_mut().insert("retry-after", "999999999".parse().unwrap());
         Ok(response)
     });
-    let Err(SignInError::Unavailable(error)) = acquire(&env) else {
-        panic!()
-    };
+    let Err(SignInError::Unavailable(error)) = acquire(&env) else { panic!() };
     assert_eq!(error, OAuthError::Throttled(Duration::from_secs(3600)));
 }
 
@@ -187,11 +169,7 @@ fn an_absurd_wait_is_cut_to_an_hour() {
 fn a_call_waits_for_the_refresh_of_another_one() {
     let (world, env) = signed_in(0);
     let lease = accounts::record(&env, "refreshing/o.t");
-    assert!(
-        world
-            .compare_and_swap(&lease, None, b"another", Some(Duration::from_secs(3)))
-            .unwrap()
-    );
+    assert!(world.compare_and_swap(&lease, None, b"another", Some(Duration::from_secs(3))).unwrap());
     world.once(|_| Ok(fake::json(200, &fresh_tokens(2))));
     assert_eq!(token(&env), "access-2");
     assert_eq!(world.elapsed().as_secs(), 3, "the other one's lease ran out first");
@@ -228,9 +206,7 @@ fn what_is_not_a_token_response_is_malformed() {
     for body in ["", "[]", "<html></html>", r#"{"access_token":5}"#] {
         let (world, env) = signed_in(0);
         world.once(move |_| Ok(http::Response::new(body.as_bytes().to_vec())));
-        let Err(SignInError::Unavailable(OAuthError::Malformed(_))) = acquire(&env) else {
-            panic!("{body}")
-        };
+        let Err(SignInError::Unavailable(OAuthError::Malformed(_))) = acquire(&env) else { panic!("{body}") };
     }
 }
 
@@ -246,19 +222,12 @@ fn the_order_of_scopes_does_not_matter_for_the_cache() {
 fn the_account_is_the_wanted_else_the_configured_else_the_only_one() {
     let (_world, mut env) = signed_in(3600);
     assert_eq!(accounts::choose(&env, None).unwrap(), account());
-    assert_eq!(
-        accounts::choose(&env, Some("alice@contoso.example")).unwrap(),
-        account()
-    );
+    assert_eq!(accounts::choose(&env, Some("alice@contoso.example")).unwrap(), account());
     assert!(matches!(
         accounts::choose(&env, Some("ALICE@contoso.example")),
         Err(SignInError::InteractionRequired { .. })
     ));
-    let bob = Account {
-        home_account_id: "b.t".to_owned(),
-        username: "bob@contoso.example".to_owned(),
-        ..account()
-    };
+    let bob = Account { home_account_id: "b.t".to_owned(), username: "bob@contoso.example".to_owned(), ..account() };
     let tokens = TokenSet {
         access_token: Secret::from("access-b"),
         expires_at: env.clock.now() + 3600,
@@ -266,10 +235,7 @@ fn the_account_is_the_wanted_else_the_configured_else_the_only_one() {
         id_token: None,
     };
     accounts::save(&env, &bob, &scopes(), tokens).unwrap();
-    assert!(matches!(
-        accounts::choose(&env, None),
-        Err(SignInError::AccountSelection(_))
-    ));
+    assert!(matches!(accounts::choose(&env, None), Err(SignInError::AccountSelection(_))));
     env.settings.sign_in.account = Some("b.t".to_owned());
     assert_eq!(accounts::choose(&env, None).unwrap(), bob);
 }
@@ -281,10 +247,7 @@ fn signing_out_forgets_the_account_its_tokens_and_nobody_else() {
     assert!(accounts::list(&env).unwrap().is_empty());
     assert!(accounts::tokens(&env, "o.t").unwrap().refresh_token.is_none());
     assert_eq!(world.audited().pop().unwrap().name, "sign-out");
-    assert!(matches!(
-        accounts::sign_out(&env, "o.t", "c-1"),
-        Err(SignInError::AccountSelection(_))
-    ));
+    assert!(matches!(accounts::sign_out(&env, "o.t", "c-1"), Err(SignInError::AccountSelection(_))));
 }
 
 #[test]

@@ -44,11 +44,7 @@ impl Authority {
         check_configuration(settings)?;
         let url = issuers::metadata_url(&settings.authority, &settings.tenant);
         let authority = authority_id(settings);
-        let name = Name {
-            kind: Kind::Metadata,
-            authority: &authority,
-            url: &url,
-        };
+        let name = Name { kind: Kind::Metadata, authority: &authority, url: &url };
         self.metadata
             .get(env, name, &|body| Metadata::parse(settings, body), Demand::Current)
             .await
@@ -62,18 +58,9 @@ impl Authority {
         demand: Demand,
     ) -> Result<Rc<Fetched<KeySet>>, TokenError> {
         let authority = authority_id(&env.settings);
-        let name = Name {
-            kind: Kind::Jwks,
-            authority: &authority,
-            url: &metadata.jwks_uri,
-        };
+        let name = Name { kind: Kind::Jwks, authority: &authority, url: &metadata.jwks_uri };
         self.keys
-            .get(
-                env,
-                name,
-                &|body| KeySet::parse(body).map_err(|error| error.to_string()),
-                demand,
-            )
+            .get(env, name, &|body| KeySet::parse(body).map_err(|error| error.to_string()), demand)
             .await
             .map_err(unavailable)
     }
@@ -96,11 +83,7 @@ impl Authority {
         let authority_tenant = metadata.tenant_id.as_deref();
         let url = issuers::version_1_metadata_url(&settings.authority, &settings.tenant);
         let authority = authority_id(settings);
-        let name = Name {
-            kind: Kind::Version1Metadata,
-            authority: &authority,
-            url: &url,
-        };
+        let name = Name { kind: Kind::Version1Metadata, authority: &authority, url: &url };
         let parse = |body: &[u8]| {
             let issuer = text(&object(body)?, "issuer")?;
             // Whether it can be used is decided now, so that a useless one does not replace a good one.
@@ -108,11 +91,7 @@ impl Authority {
                 .map(|_| issuer.clone())
                 .ok_or(format!("the issuer {issuer:?} names no tenant"))
         };
-        let issuer = self
-            .version_1_issuer
-            .get(env, name, &parse, Demand::Current)
-            .await
-            .map_err(unavailable)?;
+        let issuer = self.version_1_issuer.get(env, name, &parse, Demand::Current).await.map_err(unavailable)?;
         issuers::version_1_from_metadata(&issuer.value, authority_tenant, tenant_id)
             .ok_or_else(|| unavailable(Unavailable("the version 1 issuer names no tenant".to_owned())))
     }
@@ -126,10 +105,7 @@ impl Metadata {
             .map_err(|expected| format!("the metadata names the issuer {issuer:?}, expected is {expected:?}"))?;
         let jwks_uri = text(&metadata, "jwks_uri")?;
         if !is_on_origin(&jwks_uri, &settings.authority) {
-            return Err(format!(
-                "jwks_uri {jwks_uri:?} is not on the authority {:?}",
-                settings.authority
-            ));
+            return Err(format!("jwks_uri {jwks_uri:?} is not on the authority {:?}", settings.authority));
         }
         Ok(Self { tenant_id, jwks_uri })
     }
@@ -155,11 +131,7 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
 }
 
 fn text(metadata: &Map<String, Value>, name: &str) -> Result<String, String> {
-    metadata
-        .get(name)
-        .and_then(Value::as_str)
-        .map(str::to_owned)
-        .ok_or(format!("the metadata has no {name}"))
+    metadata.get(name).and_then(Value::as_str).map(str::to_owned).ok_or(format!("the metadata has no {name}"))
 }
 
 /// The authority as configured: the issuer by which records are told apart.
@@ -169,16 +141,9 @@ fn authority_id(settings: &Settings) -> String {
 
 /// The tenant becomes a path segment of the authority's URLs, so it must be one.
 fn check_configuration(settings: &Settings) -> Result<(), TokenError> {
-    let wrong = |setting: &str| {
-        Err(TokenError::ConfigurationInvalid {
-            setting: setting.to_owned(),
-        })
-    };
+    let wrong = |setting: &str| Err(TokenError::ConfigurationInvalid { setting: setting.to_owned() });
     let is_segment = |text: &str| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
     };
     if !is_segment(&settings.tenant) || settings.tenant.starts_with('.') {
         return wrong("tenant");
@@ -190,8 +155,5 @@ fn check_configuration(settings: &Settings) -> Result<(), TokenError> {
 }
 
 fn unavailable(Unavailable(reason): Unavailable) -> TokenError {
-    TokenError::KeysUnavailable {
-        reason,
-        retry_after: RETRY_AFTER_SECONDS,
-    }
+    TokenError::KeysUnavailable { reason, retry_after: RETRY_AFTER_SECONDS }
 }

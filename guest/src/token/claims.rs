@@ -99,11 +99,7 @@ fn optional_text(claims: &Map<String, Value>, name: &str) -> Result<Option<Strin
 /// An empty text says as little as none, and an empty identifier must never be compared with an empty setting.
 fn required_text(claims: &Map<String, Value>, name: &str) -> Result<String, TokenError> {
     let text = optional_text(claims, name)?.ok_or_else(|| missing(name))?;
-    if text.is_empty() {
-        Err(malformed(name))
-    } else {
-        Ok(text)
-    }
+    if text.is_empty() { Err(malformed(name)) } else { Ok(text) }
 }
 
 fn optional_guid(claims: &Map<String, Value>, name: &str) -> Result<Option<String>, TokenError> {
@@ -119,21 +115,14 @@ fn required_guid(claims: &Map<String, Value>, name: &str) -> Result<String, Toke
 
 fn subject(claims: &Map<String, Value>) -> Result<String, TokenError> {
     let subject = required_text(claims, "sub")?;
-    if subject.len() > MAX_SUBJECT_BYTES {
-        Err(malformed("sub"))
-    } else {
-        Ok(subject)
-    }
+    if subject.len() > MAX_SUBJECT_BYTES { Err(malformed("sub")) } else { Ok(subject) }
 }
 
 /// A NumericDate (RFC 7519 section 2). The RFC allows fractions; Entra ID writes integers, and so must others.
 fn date(claims: &Map<String, Value>, name: &str) -> Result<u64, TokenError> {
     match claims.get(name) {
         None => Err(missing(name)),
-        Some(value) => value
-            .as_u64()
-            .filter(|date| *date <= MAX_DATE)
-            .ok_or_else(|| malformed(name)),
+        Some(value) => value.as_u64().filter(|date| *date <= MAX_DATE).ok_or_else(|| malformed(name)),
     }
 }
 
@@ -158,11 +147,7 @@ fn scopes(claims: &Map<String, Value>) -> Result<Option<Vec<String>>, TokenError
         return Ok(None);
     };
     let scopes: Vec<String> = text.split(' ').map(str::to_owned).collect();
-    if scopes.iter().any(String::is_empty) {
-        Err(malformed("scp"))
-    } else {
-        Ok(Some(scopes))
-    }
+    if scopes.iter().any(String::is_empty) { Err(malformed("scp")) } else { Ok(Some(scopes)) }
 }
 
 /// Overage is announced by a pointer to the groups (`_claim_names`), or by `hasgroups` where the token travelled

@@ -22,9 +22,8 @@ const MAX_KEY_ID_BYTES: usize = 256;
 /// `jku`, `jwk`, `x5u`, `x5c` bring or point to a key of the sender's choice; `crit` and `b64` change how the
 /// token is read; `zip` and `enc` and the key-agreement parameters belong to encrypted tokens; `cty` announces a
 /// nested token.
-const FORBIDDEN: [&str; 14] = [
-    "jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc", "cty", "epk", "apu", "apv", "p2s", "p2c",
-];
+const FORBIDDEN: [&str; 14] =
+    ["jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc", "cty", "epk", "apu", "apv", "p2s", "p2c"];
 
 /// The algorithms that Entra ID signs with, or may (RFC 8725 section 3.1: an allow-list, no negotiation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,32 +73,19 @@ pub(super) struct Signed {
 
 /// Reads a compact token.
 pub fn parse(token: &str) -> Result<CompactToken, TokenError> {
-    let Signed {
-        algorithm,
-        key_id,
-        payload,
-    } = parse_signed(token)?;
-    Ok(CompactToken {
-        algorithm,
-        key_id,
-        claims: object(&payload, Part::Claims)?,
-    })
+    let Signed { algorithm, key_id, payload } = parse_signed(token)?;
+    Ok(CompactToken { algorithm, key_id, claims: object(&payload, Part::Claims)? })
 }
 
 /// Reads all but the content of the payload.
 pub(super) fn parse_signed(token: &str) -> Result<Signed, TokenError> {
     if token.len() > MAX_TOKEN_BYTES {
-        return Err(TokenError::TooLarge {
-            length: token.len() as u64,
-            limit: MAX_TOKEN_BYTES as u64,
-        });
+        return Err(TokenError::TooLarge { length: token.len() as u64, limit: MAX_TOKEN_BYTES as u64 });
     }
     let mut parts = token.split('.');
     let (Some(header), Some(claims), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
-        return Err(TokenError::NotCompact {
-            parts: token.split('.').count() as u64,
-        });
+        return Err(TokenError::NotCompact { parts: token.split('.').count() as u64 });
     };
 
     let header = object(&decode(header, Part::Header)?, Part::Header)?;
@@ -107,24 +93,18 @@ pub(super) fn parse_signed(token: &str) -> Result<Signed, TokenError> {
     let key_id = key_id(&header)?;
     let payload = decode(claims, Part::Claims)?;
     decode(signature, Part::Signature)?;
-    Ok(Signed {
-        algorithm,
-        key_id,
-        payload,
-    })
+    Ok(Signed { algorithm, key_id, payload })
 }
 
 fn check_header(header: &Map<String, Value>) -> Result<Algorithm, TokenError> {
     if let Some(name) = FORBIDDEN.iter().find(|name| header.contains_key(**name)) {
-        return Err(TokenError::HeaderNotAllowed {
-            name: (*name).to_owned(),
-        });
+        return Err(TokenError::HeaderNotAllowed { name: (*name).to_owned() });
     }
     let algorithm = match header.get("alg") {
         None => return Err(missing("alg")),
-        Some(Value::String(name)) => Algorithm::of(name).ok_or_else(|| TokenError::AlgorithmNotAllowed {
-            algorithm: name.clone(),
-        })?,
+        Some(Value::String(name)) => {
+            Algorithm::of(name).ok_or_else(|| TokenError::AlgorithmNotAllowed { algorithm: name.clone() })?
+        }
         Some(_) => return Err(malformed("alg")),
     };
     match header.get("typ") {

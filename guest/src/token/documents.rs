@@ -219,11 +219,7 @@ impl<T> Slot<T> {
             name.url.clone_into(&mut self.url.borrow_mut());
         }
         let now = env.clock.now();
-        if self
-            .checked_at
-            .get()
-            .is_none_or(|at| now.abs_diff(at) >= STORE_CHECK_SECONDS)
-        {
+        if self.checked_at.get().is_none_or(|at| now.abs_diff(at) >= STORE_CHECK_SECONDS) {
             self.look_into_store(env, name, parse);
         }
         if let Some(current) = self.satisfying(demand, now) {
@@ -252,19 +248,11 @@ impl<T> Slot<T> {
     }
 
     fn satisfying(&self, demand: Demand, now: u64) -> Option<Rc<Fetched<T>>> {
-        self.current
-            .borrow()
-            .as_ref()
-            .filter(|current| current.satisfies(demand, now))
-            .cloned()
+        self.current.borrow().as_ref().filter(|current| current.satisfies(demand, now)).cloned()
     }
 
     fn usable(&self, now: u64) -> Option<Rc<Fetched<T>>> {
-        self.current
-            .borrow()
-            .as_ref()
-            .filter(|current| current.is_usable(now))
-            .cloned()
+        self.current.borrow().as_ref().filter(|current| current.is_usable(now)).cloned()
     }
 
     /// Takes a newer document from the store. A store that fails, or holds something else, is no store.
@@ -288,16 +276,8 @@ impl<T> Slot<T> {
             return;
         }
         if let Ok(value) = parse(body.get(1..).unwrap_or_default()) {
-            let Envelope {
-                fetched_at,
-                fresh_until,
-                ..
-            } = envelope;
-            *self.current.borrow_mut() = Some(Rc::new(Fetched {
-                value,
-                fetched_at,
-                fresh_until,
-            }));
+            let Envelope { fetched_at, fresh_until, .. } = envelope;
+            *self.current.borrow_mut() = Some(Rc::new(Fetched { value, fetched_at, fresh_until }));
         }
     }
 
@@ -315,9 +295,8 @@ impl<T> Slot<T> {
         let Ok(found) = env.store.get(&record) else {
             return Turn::Ours;
         };
-        let attempt = found
-            .as_ref()
-            .and_then(|found| serde_json::from_slice::<Attempt>(found.reveal().as_slice()).ok());
+        let attempt =
+            found.as_ref().and_then(|found| serde_json::from_slice::<Attempt>(found.reveal().as_slice()).ok());
         if let Some(Attempt { at, state }) = attempt {
             let age = now.saturating_sub(at);
             match state {
@@ -328,10 +307,7 @@ impl<T> Slot<T> {
         }
         let lease = encode_attempt(now, AttemptState::Running);
         let expected = found.as_ref().map(|found| found.reveal().as_slice());
-        match env
-            .store
-            .compare_and_swap(&record, expected, &lease, Some(Duration::from_secs(LEASE_SECONDS)))
-        {
+        match env.store.compare_and_swap(&record, expected, &lease, Some(Duration::from_secs(LEASE_SECONDS))) {
             Ok(true) | Err(_) => Turn::Ours,
             Ok(false) => Turn::Others,
         }
@@ -370,34 +346,20 @@ impl<T> Slot<T> {
     async fn fetch(&self, env: &Environment, name: Name<'_>, parse: Parse<'_, T>) -> Result<Rc<Fetched<T>>, String> {
         self.attempted_at.set(Some(env.clock.now()));
         let result = download(env, name.url).await.and_then(|(body, fresh_seconds)| {
-            parse(&body)
-                .map(|value| (body, fresh_seconds, value))
-                .map_err(|reason| ("document-invalid", reason))
+            parse(&body).map(|value| (body, fresh_seconds, value)).map_err(|reason| ("document-invalid", reason))
         });
         let now = env.clock.now();
         // The pause counts from the end, or a slow endpoint would be asked again at once.
         self.attempted_at.set(Some(now));
-        let state = if result.is_ok() {
-            AttemptState::Succeeded
-        } else {
-            AttemptState::Failed
-        };
+        let state = if result.is_ok() { AttemptState::Succeeded } else { AttemptState::Failed };
         let finished = encode_attempt(now, state);
         // A store that fails here costs a request more, nothing else.
-        let _ = env.store.put(
-            &name.attempt_record(),
-            &finished,
-            Some(Duration::from_secs(ATTEMPT_SECONDS)),
-        );
+        let _ = env.store.put(&name.attempt_record(), &finished, Some(Duration::from_secs(ATTEMPT_SECONDS)));
         match result {
             Ok((body, fresh_seconds, value)) => {
                 let fresh_until = now + fresh_seconds;
                 store(env, name, now, fresh_until, &body);
-                let fetched = Rc::new(Fetched {
-                    value,
-                    fetched_at: now,
-                    fresh_until,
-                });
+                let fetched = Rc::new(Fetched { value, fetched_at: now, fresh_until });
                 *self.current.borrow_mut() = Some(Rc::clone(&fetched));
                 self.checked_at.set(Some(now));
                 Ok(fetched)
@@ -415,19 +377,12 @@ fn encode_attempt(at: u64, state: AttemptState) -> Vec<u8> {
 }
 
 fn store(env: &Environment, name: Name<'_>, fetched_at: u64, fresh_until: u64, body: &[u8]) {
-    let envelope = Envelope {
-        authority: name.authority.to_owned(),
-        url: name.url.to_owned(),
-        fetched_at,
-        fresh_until,
-    };
+    let envelope = Envelope { authority: name.authority.to_owned(), url: name.url.to_owned(), fetched_at, fresh_until };
     if let Ok(mut record) = serde_json::to_vec(&envelope) {
         record.push(b'\n');
         record.extend_from_slice(body);
         // As above: other instances fetch for themselves if this fails.
-        let _ = env
-            .store
-            .put(&name.record(), &record, Some(Duration::from_secs(STALE_SECONDS)));
+        let _ = env.store.put(&name.record(), &record, Some(Duration::from_secs(STALE_SECONDS)));
     }
 }
 
@@ -457,11 +412,7 @@ async fn download(env: &Environment, url: &str) -> Result<(Vec<u8>, u64), (&'sta
 /// `Cache-Control` can only shorten the time (RFC 9111 section 5.2.2); `Age` is how much of it has passed.
 fn fresh_seconds(headers: &http::HeaderMap) -> u64 {
     let mut fresh = FRESH_SECONDS;
-    for value in headers
-        .get_all(http::header::CACHE_CONTROL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-    {
+    for value in headers.get_all(http::header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()) {
         for directive in value.split(',').map(|directive| directive.trim().to_ascii_lowercase()) {
             if directive == "no-store" || directive == "no-cache" {
                 fresh = 0;
@@ -470,10 +421,7 @@ fn fresh_seconds(headers: &http::HeaderMap) -> u64 {
             }
         }
     }
-    let age = headers
-        .get(http::header::AGE)
-        .and_then(|age| age.to_str().ok()?.parse().ok())
-        .unwrap_or(0);
+    let age = headers.get(http::header::AGE).and_then(|age| age.to_str().ok()?.parse().ok()).unwrap_or(0);
     fresh.saturating_sub(age)
 }
 

@@ -365,11 +365,7 @@ impl TokenError {
             Self::ScopesMissing { required, .. } => required.clone(),
             _ => Vec::new(),
         };
-        Some(Challenge {
-            error,
-            error_description: self.public_text(),
-            scopes,
-        })
+        Some(Challenge { error, error_description: self.public_text(), scopes })
     }
 
     /// What the client may know. All that a forger could learn from is one and the same text.
@@ -425,10 +421,8 @@ mod tests {
 
     #[test]
     fn missing_scopes_are_answered_with_403_and_all_that_are_needed() {
-        let error = TokenError::ScopesMissing {
-            required: vec!["A".to_owned(), "B".to_owned()],
-            missing: vec!["B".to_owned()],
-        };
+        let error =
+            TokenError::ScopesMissing { required: vec!["A".to_owned(), "B".to_owned()], missing: vec!["B".to_owned()] };
         assert_eq!(error.status(), 403);
         let challenge = error.challenge().unwrap();
         assert_eq!(challenge.error, Some("insufficient_scope"));
@@ -437,22 +431,14 @@ mod tests {
 
     #[test]
     fn a_missing_role_does_not_ask_the_client_to_step_up() {
-        let error = TokenError::RolesMissing {
-            any_of: vec!["Admin".to_owned()],
-        };
+        let error = TokenError::RolesMissing { any_of: vec!["Admin".to_owned()] };
         assert_eq!((error.status(), error.challenge().unwrap().error), (403, None));
     }
 
     #[test]
     fn an_outage_is_not_the_clients_fault() {
-        let error = TokenError::KeysUnavailable {
-            reason: "timed out".to_owned(),
-            retry_after: 5,
-        };
-        assert_eq!(
-            (error.status(), error.challenge(), error.is_refusal()),
-            (503, None, false)
-        );
+        let error = TokenError::KeysUnavailable { reason: "timed out".to_owned(), retry_after: 5 };
+        assert_eq!((error.status(), error.challenge(), error.is_refusal()), (503, None, false));
     }
 
     #[test]
@@ -460,19 +446,9 @@ mod tests {
         let texts = [
             TokenError::KeyUnknown { key_id: String::new() }.public_text(),
             TokenError::SignatureInvalid { key_id: String::new() }.public_text(),
-            TokenError::IssuerMismatch {
-                expected: String::new(),
-                actual: String::new(),
-            }
-            .public_text(),
-            TokenError::TenantNotAllowed {
-                tenant_id: String::new(),
-            }
-            .public_text(),
-            TokenError::AlgorithmNotAllowed {
-                algorithm: String::new(),
-            }
-            .public_text(),
+            TokenError::IssuerMismatch { expected: String::new(), actual: String::new() }.public_text(),
+            TokenError::TenantNotAllowed { tenant_id: String::new() }.public_text(),
+            TokenError::AlgorithmNotAllowed { algorithm: String::new() }.public_text(),
         ];
         assert!(texts.windows(2).all(|pair| pair[0] == pair[1]), "{texts:?}");
     }

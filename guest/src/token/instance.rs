@@ -27,14 +27,7 @@ struct Policy {
 
 impl Policy {
     fn is_of(&self, settings: &Settings) -> bool {
-        let Settings {
-            client_type,
-            tenant,
-            client_id,
-            authority,
-            token,
-            ..
-        } = settings;
+        let Settings { client_type, tenant, client_id, authority, token, .. } = settings;
         self.client_type == *client_type
             && self.tenant == *tenant
             && self.client_id == *client_id

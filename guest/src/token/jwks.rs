@@ -101,11 +101,7 @@ impl KeySet {
             // A key without an id cannot be named by any token.
             .filter_map(|key| key.map(Key::read).transpose())
             .collect::<Result<Vec<_>, _>>()?;
-        if keys.iter().any(|key| key.material.is_ok()) {
-            Ok(Self { keys })
-        } else {
-            Err(JwksError::NoUsableKey)
-        }
+        if keys.iter().any(|key| key.material.is_ok()) { Ok(Self { keys }) } else { Err(JwksError::NoUsableKey) }
     }
 
     /// The keys with this id; usually one.
@@ -148,14 +144,7 @@ impl Key {
             Some(fault) => Err(fault),
             None => check_use(key).and_then(|()| material(key)),
         };
-        Some(Self {
-            key_id,
-            algorithm,
-            issuer,
-            fingerprint,
-            material,
-            verifying: OnceCell::new(),
-        })
+        Some(Self { key_id, algorithm, issuer, fingerprint, material, verifying: OnceCell::new() })
     }
 
     /// The key ready for `algorithm`. RS256 is what an RSA key is for by default; PS256 has to be named by the
@@ -175,10 +164,7 @@ impl Key {
             _ => return Err(KeyFault::Algorithm),
         }
         // The algorithm is the key's own, or the only one of its type: one constructed key is enough.
-        self.verifying
-            .get_or_init(|| VerifyingKey::new(algorithm, material))
-            .as_ref()
-            .map_err(|fault| *fault)
+        self.verifying.get_or_init(|| VerifyingKey::new(algorithm, material)).as_ref().map_err(|fault| *fault)
     }
 }
 
@@ -198,24 +184,16 @@ fn check_use(key: &Map<String, Value>) -> Result<(), KeyFault> {
 
 fn material(key: &Map<String, Value>) -> Result<Material, KeyFault> {
     // Whoever can read the set could sign with such a key.
-    if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"]
-        .iter()
-        .any(|name| key.contains_key(*name))
-    {
+    if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| key.contains_key(*name)) {
         return Err(KeyFault::Private);
     }
     match key.get("kty").and_then(Value::as_str) {
         Some("RSA") => rsa(key),
         Some("EC") if key.get("crv").and_then(Value::as_str) == Some("P-256") => {
             let coordinate = |name| {
-                decode(key, name)
-                    .filter(|bytes| bytes.len() == P256_COORDINATE_BYTES)
-                    .ok_or(KeyFault::Malformed)
+                decode(key, name).filter(|bytes| bytes.len() == P256_COORDINATE_BYTES).ok_or(KeyFault::Malformed)
             };
-            Ok(Material::P256 {
-                x: coordinate("x")?,
-                y: coordinate("y")?,
-            })
+            Ok(Material::P256 { x: coordinate("x")?, y: coordinate("y")? })
         }
         _ => Err(KeyFault::Type),
     }
@@ -251,7 +229,5 @@ fn decode(key: &Map<String, Value>, name: &str) -> Option<Vec<u8>> {
 }
 
 fn bits(number: &[u8]) -> usize {
-    number
-        .first()
-        .map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
+    number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
 }

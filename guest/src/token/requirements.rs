@@ -38,10 +38,7 @@ impl Requirements {
         resolver: Option<&dyn GroupResolver>,
     ) -> Result<(), TokenError> {
         if let Some(required) = self.kind.filter(|required| *required != principal.kind) {
-            return Err(TokenError::PrincipalKindMismatch {
-                required,
-                actual: principal.kind,
-            });
+            return Err(TokenError::PrincipalKindMismatch { required, actual: principal.kind });
         }
         if !self.any_client.is_empty() && !self.any_client.contains(&principal.client_id) {
             return Err(TokenError::ClientNotAllowed {
@@ -49,22 +46,13 @@ impl Requirements {
                 actual: principal.client_id.clone(),
             });
         }
-        let missing: Vec<String> = self
-            .all_scopes
-            .iter()
-            .filter(|scope| !principal.scopes.contains(scope))
-            .cloned()
-            .collect();
+        let missing: Vec<String> =
+            self.all_scopes.iter().filter(|scope| !principal.scopes.contains(scope)).cloned().collect();
         if !missing.is_empty() {
-            return Err(TokenError::ScopesMissing {
-                required: self.all_scopes.clone(),
-                missing,
-            });
+            return Err(TokenError::ScopesMissing { required: self.all_scopes.clone(), missing });
         }
         if !self.any_role.is_empty() && !self.any_role.iter().any(|role| principal.roles.contains(role)) {
-            return Err(TokenError::RolesMissing {
-                any_of: self.any_role.clone(),
-            });
+            return Err(TokenError::RolesMissing { any_of: self.any_role.clone() });
         }
         if self.any_group.is_empty() {
             return Ok(());
@@ -78,19 +66,15 @@ impl Requirements {
                     let reason = "the token's groups are in overage and nothing resolves them".to_owned();
                     return Err(TokenError::GroupsUnavailable { reason });
                 };
-                resolved = resolver
-                    .groups(env, principal)
-                    .await
-                    .map_err(|reason| TokenError::GroupsUnavailable { reason })?;
+                resolved =
+                    resolver.groups(env, principal).await.map_err(|reason| TokenError::GroupsUnavailable { reason })?;
                 &resolved
             }
         };
         if self.any_group.iter().any(|group| groups.contains(group)) {
             Ok(())
         } else {
-            Err(TokenError::GroupsMissing {
-                any_of: self.any_group.clone(),
-            })
+            Err(TokenError::GroupsMissing { any_of: self.any_group.clone() })
         }
     }
 }

@@ -50,9 +50,7 @@ impl VerifyingKey {
         match (algorithm, material) {
             (Algorithm::Es256, Material::P256 { x, y }) => {
                 let uncompressed: Vec<u8> = [&[4], x.as_slice(), y.as_slice()].concat();
-                ES256PublicKey::from_bytes(&uncompressed)
-                    .map(Self::Es256)
-                    .map_err(|_| KeyFault::Malformed)
+                ES256PublicKey::from_bytes(&uncompressed).map(Self::Es256).map_err(|_| KeyFault::Malformed)
             }
             (Algorithm::Rs256 | Algorithm::Ps256, Material::Rsa { modulus, exponent }) => {
                 if modulus.len() > JWT_SIMPLE_MAX_RSA_BYTES || *exponent != JWT_SIMPLE_RSA_EXPONENT {
@@ -115,8 +113,5 @@ pub(super) fn options() -> VerificationOptions {
 /// The signing input and the signature (RFC 7515 section 5.2).
 fn split(token: &str) -> Result<(&[u8], Vec<u8>), BadSignature> {
     let (signed, signature) = token.rsplit_once('.').ok_or(BadSignature)?;
-    Ok((
-        signed.as_bytes(),
-        URL_SAFE_NO_PAD.decode(signature).map_err(|_| BadSignature)?,
-    ))
+    Ok((signed.as_bytes(), URL_SAFE_NO_PAD.decode(signature).map_err(|_| BadSignature)?))
 }

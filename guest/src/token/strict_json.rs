@@ -27,12 +27,9 @@ pub(super) enum StrictJsonError {
 pub(super) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, StrictJsonError> {
     let duplicate = RefCell::new(None);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = Strict {
-        duplicate: &duplicate,
-        depth: 0,
-    }
-    .deserialize(&mut deserializer)
-    .and_then(|value| deserializer.end().map(|()| value));
+    let parsed = Strict { duplicate: &duplicate, depth: 0 }
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value));
     match (parsed, duplicate.into_inner()) {
         (_, Some(name)) => Err(StrictJsonError::Duplicate(name)),
         (Ok(Value::Object(object)), None) => Ok(object),
@@ -51,10 +48,7 @@ impl Strict<'_> {
         if self.depth >= MAX_DEPTH {
             return Err(E::custom("too deep"));
         }
-        Ok(Self {
-            depth: self.depth + 1,
-            ..self
-        })
+        Ok(Self { depth: self.depth + 1, ..self })
     }
 }
 
@@ -151,18 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_not_one_object_is_refused() {
-        for text in [
-            "",
-            "[]",
-            "1",
-            "null",
-            "{}x",
-            "{} {}",
-            "{\"a\":1,}",
-            "{'a':1}",
-            "{\"a\":NaN}",
-            "\u{feff}{}",
-        ] {
+        for text in ["", "[]", "1", "null", "{}x", "{} {}", "{\"a\":1,}", "{'a':1}", "{\"a\":NaN}", "\u{feff}{}"] {
             assert_eq!(parse(text), Err(StrictJsonError::Malformed), "{text}");
         }
         assert_eq!(parse_object(b"{\"a\":\"\xff\"}"), Err(StrictJsonError::Malformed));

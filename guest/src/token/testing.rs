@@ -101,9 +101,7 @@ impl TestKey {
             (Self::Rsa(key), "PS256") => rsa::pss::SigningKey::<Sha256>::new((**key).clone())
                 .sign_with_rng(&mut rsa::rand_core::OsRng, input)
                 .to_vec(),
-            (Self::Rsa(key), _) => rsa::pkcs1v15::SigningKey::<Sha256>::new((**key).clone())
-                .sign(input)
-                .to_vec(),
+            (Self::Rsa(key), _) => rsa::pkcs1v15::SigningKey::<Sha256>::new((**key).clone()).sign(input).to_vec(),
             (Self::P256(key), _) => {
                 let signature: p256::ecdsa::Signature = key.sign(input);
                 signature.to_bytes().to_vec()
@@ -175,10 +173,7 @@ pub(crate) fn app_claims() -> Value {
 
 /// An ID token for the configured client.
 pub(crate) fn id_claims(nonce: &str) -> Value {
-    with(
-        user_claims(),
-        json!({"azp": null, "azpacr": null, "scp": null, "nonce": nonce}),
-    )
+    with(user_claims(), json!({"azp": null, "azpacr": null, "scp": null, "nonce": nonce}))
 }
 
 /// `claims` with some replaced; null removes one.
@@ -225,12 +220,7 @@ impl FakeAuthority {
         let world = World::default();
         let mut env = world.environment();
         env.settings.token.audiences = vec![CLIENT.to_owned(), format!("api://{CLIENT}")];
-        let authority = Self {
-            world: world.clone(),
-            env,
-            documents: Rc::default(),
-            outage: Rc::default(),
-        };
+        let authority = Self { world: world.clone(), env, documents: Rc::default(), outage: Rc::default() };
         let (documents, outage) = (Rc::clone(&authority.documents), Rc::clone(&authority.outage));
         world.always(move |request| {
             if let Some(error) = outage.borrow().as_ref() {
@@ -238,10 +228,7 @@ impl FakeAuthority {
             }
             let url = request.uri().to_string();
             let documents = documents.borrow();
-            let found = documents
-                .iter()
-                .find(|(end, _)| url.ends_with(end))
-                .map(|(_, response)| response.clone());
+            let found = documents.iter().find(|(end, _)| url.ends_with(end)).map(|(_, response)| response.clone());
             Ok(found.unwrap_or_else(|| response(404, &json!({}))))
         });
         authority.publish_metadata(TENANT, TENANT);

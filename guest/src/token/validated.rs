@@ -72,19 +72,14 @@ impl ValidatedTokens {
                 break;
             };
             // A removed and newly inserted token has a younger place in the order.
-            if self
-                .entries
-                .get(&oldest)
-                .is_some_and(|entry| entry.sequence == sequence)
-            {
+            if self.entries.get(&oldest).is_some_and(|entry| entry.sequence == sequence) {
                 self.remove(&oldest);
             }
         }
         // Removed tokens leave their place behind; they must not pile up.
         if self.order.len() > 2 * MAX_ENTRIES {
             let entries = &self.entries;
-            self.order
-                .retain(|(sequence, hash)| entries.get(hash).is_some_and(|entry| entry.sequence == *sequence));
+            self.order.retain(|(sequence, hash)| entries.get(hash).is_some_and(|entry| entry.sequence == *sequence));
         }
     }
 
@@ -132,9 +127,7 @@ pub(super) struct RefusedSignatures {
 
 impl RefusedSignatures {
     pub(super) fn contains(&self, hash: &TokenHash, key: &Fingerprint, now: u64) -> bool {
-        self.entries
-            .get(hash)
-            .is_some_and(|(refused_by, until)| refused_by == key && now < *until)
+        self.entries.get(hash).is_some_and(|(refused_by, until)| refused_by == key && now < *until)
     }
 
     pub(super) fn insert(&mut self, hash: TokenHash, key: Fingerprint, now: u64) {

@@ -48,27 +48,11 @@ impl ValidatedToken {
 
     /// Bytes this takes in memory, about.
     pub(super) fn bytes(&self) -> usize {
-        let Principal {
-            tenant_id,
-            object_id,
-            subject,
-            client_id,
-            scopes,
-            roles,
-            groups,
-            ..
-        } = &self.principal;
+        let Principal { tenant_id, object_id, subject, client_id, scopes, roles, groups, .. } = &self.principal;
         let list = |list: &[String]| list.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
-        let groups = if let Groups::Listed(groups) = groups {
-            list(groups)
-        } else {
-            0
-        };
+        let groups = if let Groups::Listed(groups) = groups { list(groups) } else { 0 };
         size_of::<Self>()
-            + [tenant_id, object_id, subject, client_id]
-                .map(String::len)
-                .iter()
-                .sum::<usize>()
+            + [tenant_id, object_id, subject, client_id].map(String::len).iter().sum::<usize>()
             + list(scopes)
             + list(roles)
             + groups
@@ -77,9 +61,7 @@ impl ValidatedToken {
 
 impl fmt::Debug for ValidatedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ValidatedToken")
-            .field("principal", &self.principal)
-            .finish_non_exhaustive()
+        f.debug_struct("ValidatedToken").field("principal", &self.principal).finish_non_exhaustive()
     }
 }
 
@@ -172,9 +154,7 @@ pub async fn validate_id_token(
 ) -> Result<ValidatedIdToken, TokenError> {
     let settings = &env.settings;
     if !is_guid(&settings.client_id) {
-        return Err(TokenError::ConfigurationInvalid {
-            setting: "client_id".to_owned(),
-        });
+        return Err(TokenError::ConfigurationInvalid { setting: "client_id".to_owned() });
     }
     let instance = Instance::current(settings);
     let (claims, _) = genuine(env, &instance, token, TokenUse::Id).await?;
@@ -182,51 +162,25 @@ pub async fn validate_id_token(
     check_times(env, claims.not_before, claims.issued_at, claims.expires_at)?;
     // OpenID Connect Core section 3.1.3.7, steps 4 and 5: the authorized party, if named, is this client.
     if let Some(party) = claims.client_id.as_ref().filter(|party| **party != settings.client_id) {
-        return Err(TokenError::ClientNotAllowed {
-            expected: vec![settings.client_id.clone()],
-            actual: party.clone(),
-        });
+        return Err(TokenError::ClientNotAllowed { expected: vec![settings.client_id.clone()], actual: party.clone() });
     }
     // Step 11: the nonce ties the token to the request that this process made.
     if claims.nonce.as_deref() != expected.nonce {
         return Err(TokenError::NonceMismatch);
     }
-    let Claims {
-        tenant_id,
-        object_id,
-        subject,
-        issuer,
-        expires_at,
-        preferred_username,
-        name,
-        ..
-    } = claims;
-    Ok(ValidatedIdToken {
-        tenant_id,
-        object_id,
-        subject,
-        issuer,
-        expires_at,
-        preferred_username,
-        name,
-    })
+    let Claims { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, .. } = claims;
+    Ok(ValidatedIdToken { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name })
 }
 
 /// Forgets that this token was accepted: it is validated anew when it comes again. For sign-out and revocation.
 pub fn forget(settings: &Settings, token: &str) {
-    Instance::current(settings)
-        .validated
-        .borrow_mut()
-        .remove(&validated::hash(token));
+    Instance::current(settings).validated.borrow_mut().remove(&validated::hash(token));
 }
 
 /// Forgets all accepted tokens of a principal. For a claims challenge: a downstream API has said that what Entra
 /// ID knows about the principal has changed.
 pub fn forget_principal(settings: &Settings, tenant_id: &str, object_id: &str) {
-    Instance::current(settings)
-        .validated
-        .borrow_mut()
-        .remove_principal(tenant_id, object_id);
+    Instance::current(settings).validated.borrow_mut().remove_principal(tenant_id, object_id);
 }
 
 /// The steps for an access token, or the memory of them.
@@ -238,9 +192,7 @@ async fn access_token(env: &Environment, instance: &Instance, token: &str) -> Re
         let metadata = instance.authority.metadata(env).await?;
         let keys = instance.authority.keys(env, &metadata.value, Demand::Current).await?;
         if keys.value.contains(&remembered.key) {
-            let Principal {
-                issued_at, expires_at, ..
-            } = remembered.principal;
+            let Principal { issued_at, expires_at, .. } = remembered.principal;
             check_times(env, remembered.not_before, issued_at, expires_at)?;
             return Ok(remembered);
         }
@@ -269,11 +221,7 @@ async fn access_token(env: &Environment, instance: &Instance, token: &str) -> Re
     let not_before = claims.not_before;
     let principal = principal(&env.settings, claims)?;
 
-    let validated = Rc::new(ValidatedToken {
-        principal,
-        not_before,
-        key,
-    });
+    let validated = Rc::new(ValidatedToken { principal, not_before, key });
     instance.validated.borrow_mut().insert(hash, Rc::clone(&validated));
     Ok(validated)
 }
@@ -300,40 +248,26 @@ async fn genuine(
     let metadata = instance.authority.metadata(env).await?;
 
     // 5. The issuer is the one of the token's tenant, in the form of the token's version (RFC 8725 section 3.8).
-    let expected = instance
-        .authority
-        .issuer(env, &metadata.value, claims.version, &claims.tenant_id)
-        .await?;
+    let expected = instance.authority.issuer(env, &metadata.value, claims.version, &claims.tenant_id).await?;
     if claims.issuer != expected {
-        return Err(TokenError::IssuerMismatch {
-            expected,
-            actual: claims.issuer,
-        });
+        return Err(TokenError::IssuerMismatch { expected, actual: claims.issuer });
     }
 
     // 6. The tenant is accepted. A genuine token of a stranger's tenant is still a stranger's.
     let authority_tenant = metadata.value.tenant_id.as_deref();
     if !tenants::accepts(&env.settings, authority_tenant, &claims.tenant_id, token_use) {
-        return Err(TokenError::TenantNotAllowed {
-            tenant_id: claims.tenant_id,
-        });
+        return Err(TokenError::TenantNotAllowed { tenant_id: claims.tenant_id });
     }
 
     // 7. The key that the header names. A key id that is not in the set may be newer than the set.
     let mut keys = instance.authority.keys(env, &metadata.value, Demand::Current).await?;
     if keys.value.with_id(&compact.key_id).next().is_none() {
-        keys = instance
-            .authority
-            .keys(env, &metadata.value, Demand::NewerThan(keys.fetched_at))
-            .await?;
+        keys = instance.authority.keys(env, &metadata.value, Demand::NewerThan(keys.fetched_at)).await?;
     }
     let key = select_key(&env.settings, &keys.value, &compact.key_id, authority_tenant, &claims)?;
     let verifying = key
         .for_algorithm(compact.algorithm)
-        .map_err(|fault| TokenError::KeyNotAllowed {
-            key_id: compact.key_id.clone(),
-            fault,
-        })?;
+        .map_err(|fault| TokenError::KeyNotAllowed { key_id: compact.key_id.clone(), fault })?;
 
     // 8. The signature (RFC 7515 section 5.2 step 8).
     let hash: TokenHash = validated::hash(token);
@@ -351,22 +285,19 @@ async fn genuine(
 /// Entra ID's ID tokens have no `scp`, its access tokens no `nonce` claim but always the client's id.
 fn check_use(claims: &Claims, token_use: TokenUse) -> Result<(), TokenError> {
     let wrong = |expected: &str, claim: &str| {
-        Err(TokenError::WrongTokenUse {
-            expected: expected.to_owned(),
-            claim: claim.to_owned(),
-        })
+        Err(TokenError::WrongTokenUse { expected: expected.to_owned(), claim: claim.to_owned() })
     };
     match token_use {
         TokenUse::Access if claims.nonce.is_some() => wrong("access token", "nonce"),
-        TokenUse::Access if claims.client_id.is_none() => Err(TokenError::ClaimMissing {
-            name: client_claim(claims.version).to_owned(),
-        }),
+        TokenUse::Access if claims.client_id.is_none() => {
+            Err(TokenError::ClaimMissing { name: client_claim(claims.version).to_owned() })
+        }
         TokenUse::Id if claims.scopes.is_some() => wrong("ID token", "scp"),
         TokenUse::Id if claims.id_type.as_deref() == Some("app") => wrong("ID token", "idtyp"),
         // Sign-in uses the version 2 endpoints, whose ID tokens are of version 2.
-        TokenUse::Id if claims.version != TokenVersion::V2 => Err(TokenError::VersionNotSupported {
-            actual: "1.0".to_owned(),
-        }),
+        TokenUse::Id if claims.version != TokenVersion::V2 => {
+            Err(TokenError::VersionNotSupported { actual: "1.0".to_owned() })
+        }
         _ => Ok(()),
     }
 }
@@ -380,10 +311,7 @@ fn select_key<'a>(
     authority_tenant: Option<&str>,
     claims: &Claims,
 ) -> Result<&'a Key, TokenError> {
-    let not_allowed = |fault| TokenError::KeyNotAllowed {
-        key_id: key_id.to_owned(),
-        fault,
-    };
+    let not_allowed = |fault| TokenError::KeyNotAllowed { key_id: key_id.to_owned(), fault };
     let mut found = None;
     let mut fault = None;
     for key in keys.with_id(key_id) {
@@ -400,9 +328,7 @@ fn select_key<'a>(
     match (found, fault) {
         (Some(key), _) => Ok(key),
         (None, Some(fault)) => Err(not_allowed(fault)),
-        (None, None) => Err(TokenError::KeyUnknown {
-            key_id: key_id.to_owned(),
-        }),
+        (None, None) => Err(TokenError::KeyUnknown { key_id: key_id.to_owned() }),
     }
 }
 
@@ -410,10 +336,7 @@ fn check_audience(claims: &Claims, accepted: &[String]) -> Result<(), TokenError
     if accepted.contains(&claims.audience) {
         return Ok(());
     }
-    Err(TokenError::AudienceMismatch {
-        expected: accepted.to_vec(),
-        actual: claims.audience.clone(),
-    })
+    Err(TokenError::AudienceMismatch { expected: accepted.to_vec(), actual: claims.audience.clone() })
 }
 
 /// All dates are at most the year 9999, so none of these sums overflows.
@@ -421,19 +344,13 @@ fn check_times(env: &Environment, not_before: u64, issued_at: u64, expires_at: u
     let now = env.clock.now();
     let tolerance = env.settings.token.clock_tolerance.min(MAX_CLOCK_TOLERANCE).as_secs();
     if now >= expires_at + tolerance {
-        return Err(TokenError::Expired {
-            seconds_ago: now - expires_at,
-        });
+        return Err(TokenError::Expired { seconds_ago: now - expires_at });
     }
     if not_before > now + tolerance {
-        return Err(TokenError::NotYetValid {
-            seconds_ahead: not_before - now,
-        });
+        return Err(TokenError::NotYetValid { seconds_ahead: not_before - now });
     }
     if issued_at > now + tolerance {
-        return Err(TokenError::IssuedInFuture {
-            seconds_ahead: issued_at - now,
-        });
+        return Err(TokenError::IssuedInFuture { seconds_ahead: issued_at - now });
     }
     Ok(())
 }

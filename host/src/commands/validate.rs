@@ -282,9 +282,7 @@ fn evidence(error: &TokenError) -> (&'static str, Map<String, Value>) {
         }
         E::TenantNotAllowed(tenant) => ("tenant-not-allowed", json!({ "tenantId": tenant })),
         E::KeyUnknown(key_id) => ("key-unknown", json!({ "keyId": key_id })),
-        E::KeyNotAllowed(key) => {
-            ("key-not-allowed", json!({ "keyId": key.key_id, "fault": fault_name(key.fault) }))
-        }
+        E::KeyNotAllowed(key) => ("key-not-allowed", json!({ "keyId": key.key_id, "fault": fault_name(key.fault) })),
         E::SignatureInvalid(key_id) => ("signature-invalid", json!({ "keyId": key_id })),
         E::AudienceMismatch(audience) => {
             ("audience-mismatch", json!({ "expected": audience.expected, "actual": audience.actual }))
@@ -294,10 +292,9 @@ fn evidence(error: &TokenError) -> (&'static str, Map<String, Value>) {
         E::IssuedInFuture(seconds) => ("issued-in-future", json!({ "secondsAhead": seconds })),
         E::NoPermissions => ("no-permissions", json!({})),
         E::NonceMismatch => ("nonce-mismatch", json!({})),
-        E::PrincipalKindMismatch(mismatch) => (
-            "principal-kind-mismatch",
-            json!({ "required": kind(mismatch.required), "actual": kind(mismatch.actual) }),
-        ),
+        E::PrincipalKindMismatch(mismatch) => {
+            ("principal-kind-mismatch", json!({ "required": kind(mismatch.required), "actual": kind(mismatch.actual) }))
+        }
         E::ClientNotAllowed(client) => {
             ("client-not-allowed", json!({ "expected": client.expected, "actual": client.actual }))
         }

@@ -72,7 +72,9 @@ pub enum OpenError {
         reason: &'static str,
     },
     /// The key file has another size than a key.
-    #[error("the key of the secret store, {path}, has {found} bytes instead of {KEY_BYTES}; remove it and sign in again")]
+    #[error(
+        "the key of the secret store, {path}, has {found} bytes instead of {KEY_BYTES}; remove it and sign in again"
+    )]
     KeySize {
         /// The key file.
         path: PathBuf,
@@ -204,9 +206,7 @@ impl Records<'_> {
 
     /// Removes what has expired, so that the file does not grow with every sign-in.
     fn purge(&self) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached("DELETE FROM record WHERE expires_at <= ?1")?
-            .execute([self.now_as_column()])?;
+        self.connection.prepare_cached("DELETE FROM record WHERE expires_at <= ?1")?.execute([self.now_as_column()])?;
         Ok(())
     }
 
@@ -563,10 +563,7 @@ mod tests {
         let store = fixture.open();
         let name = store.inner.cipher.hidden_name("account");
         let foreign = Cipher::derive(&[9; KEY_BYTES]).unwrap().seal("account", None, b"value").unwrap();
-        fixture
-            .raw()
-            .execute("INSERT INTO record (name, sealed) VALUES (?1, ?2)", params![name, foreign])
-            .unwrap();
+        fixture.raw().execute("INSERT INTO record (name, sealed) VALUES (?1, ?2)", params![name, foreign]).unwrap();
         assert_eq!(store.get("account").await.unwrap_err(), StoreError::Unreadable);
     }
 

@@ -88,8 +88,15 @@ pub async fn serve(
         lines: lines.clone(),
         shared: Mutex::default(),
     });
-    let mut session =
-        Session { handler, channel, lines, calls: HashMap::new(), ids: HashMap::new(), tasks: JoinSet::new(), barrier: None };
+    let mut session = Session {
+        handler,
+        channel,
+        lines,
+        calls: HashMap::new(),
+        ids: HashMap::new(),
+        tasks: JoinSet::new(),
+        barrier: None,
+    };
     let mut input = LineReader::new(input, max_message_bytes);
     let end = tokio::select! {
         end = session.read(&mut input) => end,
@@ -620,7 +627,8 @@ mod tests {
 
     impl Client {
         fn connect() -> Self {
-            let (fake, clock) = (Arc::new(Fake { calls: AtomicUsize::new(0), gate: Semaphore::new(0) }), ManualClock::new(0));
+            let (fake, clock) =
+                (Arc::new(Fake { calls: AtomicUsize::new(0), gate: Semaphore::new(0) }), ManualClock::new(0));
             let (input, server_input) = tokio::io::duplex(1 << 16);
             let (output, server_output) = tokio::io::duplex(1 << 16);
             let (stop, stopped) = oneshot::channel::<()>();

@@ -60,8 +60,7 @@ fn split_list(list: &str) -> impl Iterator<Item = &str> {
 /// Splits an entry into program and arguments, unless all of it names an existing file.
 fn command_line(entry: &str) -> Vec<OsString> {
     let entry = entry.trim();
-    let mut words: Vec<String> =
-        if Path::new(entry).is_file() { vec![entry.to_owned()] } else { split_words(entry) };
+    let mut words: Vec<String> = if Path::new(entry).is_file() { vec![entry.to_owned()] } else { split_words(entry) };
     if !words.iter().any(|word| word.contains("%s")) {
         words.push("%s".to_owned());
     }

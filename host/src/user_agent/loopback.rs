@@ -110,8 +110,7 @@ impl LoopbackListeners {
     /// Starts listening on a free port.
     pub async fn open(&self) -> Result<LoopbackListener, UserAgentError> {
         let registry = Arc::clone(&self.registry);
-        let slot =
-            Arc::clone(&registry.slots).try_acquire_owned().map_err(|_| UserAgentError::TooManyListeners)?;
+        let slot = Arc::clone(&registry.slots).try_acquire_owned().map_err(|_| UserAgentError::TooManyListeners)?;
         let sockets = bind().await.map_err(|error| {
             tracing::warn!(%error, "no loopback port");
             UserAgentError::Unavailable(format!("no port could be opened on the loopback interface: {error}"))
@@ -225,7 +224,9 @@ async fn bind() -> std::io::Result<Sockets> {
 async fn accept(socket: TcpListener, port: u16, redirects: mpsc::Sender<Redirect>, connections: Arc<Semaphore>) {
     loop {
         // Wait for room first: what is over the limit waits in the system's queue.
-        let Ok(room) = Arc::clone(&connections).acquire_owned().await else { return };
+        let Ok(room) = Arc::clone(&connections).acquire_owned().await else {
+            return;
+        };
         match socket.accept().await {
             Ok((stream, peer)) => {
                 let redirects = redirects.clone();

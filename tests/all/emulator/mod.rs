@@ -1,3 +1,15 @@
 //! The emulator behaves as Entra ID and Microsoft Graph do, where a client notices.
 
 mod code_flow;
+mod confidential;
+mod control;
+mod device_code;
+mod faults;
+mod graph;
+mod managed_identity;
+mod metadata;
+mod on_behalf_of;
+mod refresh;
+mod sign_in_pages;
+mod tenants;
+mod tokens;

@@ -1,7 +1,6 @@
 //! `entra-mcp validate`: a line per token, in order, and an exit code.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use entra_mcp_tests::emulator::{Clock, Fault};
@@ -17,31 +16,12 @@ struct Outcome {
 
 impl Outcome {
     fn json(&self) -> Vec<Value> {
-        self.lines
-            .iter()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        self.lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
-/// The program, which cargo builds beside this test.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let program = test
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .join(format!("entra-mcp{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        program.exists(),
-        "{} is missing: run `cargo build` first",
-        program.display()
-    );
-    program
-}
-
 fn run(arguments: &[&str], input: &str) -> Outcome {
-    let mut child = Command::new(program())
+    let mut child = Command::new(env!("CARGO_BIN_EXE_entra-mcp"))
         .arg("validate")
         .args(arguments)
         .env_remove("ENTRA_MCP_TENANT_ID")
@@ -55,11 +35,7 @@ fn run(arguments: &[&str], input: &str) -> Outcome {
     let output = child.wait_with_output().unwrap();
     Outcome {
         code: output.status.code().unwrap(),
-        lines: String::from_utf8(output.stdout)
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect(),
+        lines: String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect(),
         errors: String::from_utf8(output.stderr).unwrap(),
     }
 }
@@ -81,16 +57,8 @@ fn token(lab: &Lab, audience: &str) -> String {
 /// Runs without blocking the emulator, which lives in the same process.
 async fn validate(lab: &Lab, more: &[&str], input: String) -> Outcome {
     let authority = lab.endpoints().authority.clone();
-    let mut arguments: Vec<String> = [
-        "--authority",
-        &authority,
-        "--tenant-id",
-        CONTOSO,
-        "--audience",
-        &app(REMOTE),
-    ]
-    .map(str::to_owned)
-    .into();
+    let mut arguments: Vec<String> =
+        ["--authority", &authority, "--tenant-id", CONTOSO, "--audience", &app(REMOTE)].map(str::to_owned).into();
     arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
     tokio::task::spawn_blocking(move || {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -104,18 +72,10 @@ async fn validate(lab: &Lab, more: &[&str], input: String) -> Outcome {
 async fn valid_tokens_print_their_principals() {
     let lab = lab().await;
     let token = token(&lab, &app(REMOTE));
-    let outcome = validate(
-        &lab,
-        &["--json", "--require-scope", "Mcp.Access"],
-        format!("{token}\n\n{token}\r\n"),
-    )
-    .await;
+    let outcome = validate(&lab, &["--json", "--require-scope", "Mcp.Access"], format!("{token}\n\n{token}\r\n")).await;
     assert_eq!(outcome.code, 0, "{}", outcome.errors);
     for line in outcome.json() {
-        assert_eq!(
-            (&line["valid"], &line["principal"]["tenantId"]),
-            (&json!(true), &json!(CONTOSO))
-        );
+        assert_eq!((&line["valid"], &line["principal"]["tenantId"]), (&json!(true), &json!(CONTOSO)));
         assert_eq!(line["principal"]["scopes"], json!(["Mcp.Access"]));
     }
     assert_eq!(outcome.lines.len(), 2);
@@ -135,10 +95,7 @@ async fn refused_tokens_print_the_reason_in_order() {
     assert_eq!(lines[0], expected);
     assert_eq!(lines[1]["valid"], true);
     assert_eq!(lines[2], json!({ "valid": false, "error": "not-compact", "parts": 1 }));
-    assert_eq!(
-        lines[3],
-        json!({ "valid": false, "error": "claim-missing", "name": "iss" })
-    );
+    assert_eq!(lines[3], json!({ "valid": false, "error": "claim-missing", "name": "iss" }));
     assert!(outcome.errors.contains("3 of 4 tokens refused"), "{}", outcome.errors);
 }
 
@@ -152,10 +109,7 @@ async fn requirements_are_flags() {
         (["--require-group", CONTOSO], "groups-missing"),
         (["--require-kind", "app"], "principal-kind-mismatch"),
         (["--require-client", CONTOSO], "client-not-allowed"),
-        (
-            ["--allow-tenant", "fab12ca0-0000-4000-a000-000000000002"],
-            "tenant-not-allowed",
-        ),
+        (["--allow-tenant", "fab12ca0-0000-4000-a000-000000000002"], "tenant-not-allowed"),
     ] {
         let outcome = validate(&lab, &[&["--json"], flags.as_slice()].concat(), token.clone()).await;
         assert_eq!(outcome.json()[0]["error"], error);
@@ -172,10 +126,7 @@ async fn without_keys_it_cannot_be_decided() {
     let token = token(&lab, &app(REMOTE));
     lab.control().inject(Fault::anywhere().always().status(503));
     let outcome = validate(&lab, &["--json"], token).await;
-    assert_eq!(
-        (outcome.code, &outcome.json()[0]["error"]),
-        (2, &json!("keys-unavailable"))
-    );
+    assert_eq!((outcome.code, &outcome.json()[0]["error"]), (2, &json!("keys-unavailable")));
     let outcome = validate(&lab, &[], String::new()).await;
     assert_eq!(outcome.code, 2, "no token is no success");
 }

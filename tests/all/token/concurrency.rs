@@ -22,10 +22,7 @@ impl Crowd {
     async fn new() -> Self {
         let lab = Lab::with(|builder| builder.clock(Clock::real())).await;
         let plugin = build(Plugin::builder(settings(&lab)).max_instances(CALLS));
-        Self {
-            lab,
-            plugin: Arc::new(plugin),
-        }
+        Self { lab, plugin: Arc::new(plugin) }
     }
 
     fn token(&self, number: usize) -> String {
@@ -57,37 +54,20 @@ impl Crowd {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_slow_key_endpoint_is_asked_once_by_everybody_together() {
     let crowd = Crowd::new().await;
-    crowd.lab.control().inject(Fault {
-        delay_ms: 1_000,
-        ..Fault::anywhere().always()
-    });
+    crowd.lab.control().inject(Fault { delay_ms: 1_000, ..Fault::anywhere().always() });
     let errors = crowd.validate().await;
     assert!(errors.is_empty(), "{errors:?}");
     let control = crowd.lab.control();
-    assert_eq!(
-        (
-            control.request_count(Endpoint::OpenidConfiguration),
-            control.request_count(Endpoint::Keys)
-        ),
-        (1, 1)
-    );
+    assert_eq!((control.request_count(Endpoint::OpenidConfiguration), control.request_count(Endpoint::Keys)), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_failing_key_endpoint_is_asked_once_by_everybody_together() {
     let crowd = Crowd::new().await;
-    crowd.lab.control().inject(Fault {
-        delay_ms: 200,
-        ..Fault::on(Endpoint::Keys).always().status(500)
-    });
+    crowd.lab.control().inject(Fault { delay_ms: 200, ..Fault::on(Endpoint::Keys).always().status(500) });
     let errors = crowd.validate().await;
     assert_eq!(errors.len(), CALLS);
-    assert!(
-        errors
-            .iter()
-            .all(|error| matches!(error, TokenError::KeysUnavailable(_))),
-        "{errors:?}"
-    );
+    assert!(errors.iter().all(|error| matches!(error, TokenError::KeysUnavailable(_))), "{errors:?}");
     assert_eq!(crowd.lab.control().request_count(Endpoint::Keys), 1);
     crowd.lab.control().clear_faults();
     tokio::time::sleep(Duration::from_millis(5_100)).await;

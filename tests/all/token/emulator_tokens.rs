@@ -7,10 +7,7 @@ use super::{Validator, nothing};
 use crate::support::lab::{Authorize, CONTOSO, LEGACY, LOCAL, REMOTE, TASKS, app};
 
 async fn user_token(validator: &mut Validator, scope: &str, username: &str) -> String {
-    let answer = validator
-        .lab
-        .tokens(&Authorize::new(LOCAL).scope(scope), username)
-        .await;
+    let answer = validator.lab.tokens(&Authorize::new(LOCAL).scope(scope), username).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.text("access_token").to_owned()
 }
@@ -37,32 +34,17 @@ async fn a_users_token_is_accepted() {
 async fn groups_in_overage_are_seen_and_do_not_satisfy_anybody() {
     let mut validator = Validator::new().await;
     let token = user_token(&mut validator, &remote_scope(), "olga@contoso.example").await;
-    assert!(matches!(
-        validator.validate(&token).await.unwrap().groups,
-        Groups::Overage
-    ));
-    let needs = Requirements {
-        any_group: vec![CONTOSO.into()],
-        ..nothing()
-    };
+    assert!(matches!(validator.validate(&token).await.unwrap().groups, Groups::Overage));
+    let needs = Requirements { any_group: vec![CONTOSO.into()], ..nothing() };
     let result = validator.plugin.validate_token(&token, &needs).await.unwrap();
-    assert!(
-        matches!(
-            result,
-            Err(TokenError::GroupsUnavailable(_) | TokenError::GroupsMissing(_))
-        ),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(TokenError::GroupsUnavailable(_) | TokenError::GroupsMissing(_))), "{result:?}");
 }
 
 #[tokio::test]
 async fn an_applications_token_is_accepted() {
     let validator = Validator::new().await;
     let scope = format!("api://{}/.default", app(REMOTE));
-    let answer = validator
-        .lab
-        .confidential(&[("grant_type", "client_credentials"), ("scope", &scope)])
-        .await;
+    let answer = validator.lab.confidential(&[("grant_type", "client_credentials"), ("scope", &scope)]).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let result = validator.validate(answer.text("access_token")).await;
     match result {
@@ -91,10 +73,7 @@ async fn a_token_for_another_api_is_refused() {
     let scope = format!("openid profile api://{}/Tasks.Read", app(TASKS));
     let token = user_token(&mut validator, &scope, "alice@contoso.example").await;
     let result = validator.validate(&token).await;
-    assert!(
-        matches!(result, Err(TokenError::AudienceMismatch(ref it)) if it.actual == app(TASKS)),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(TokenError::AudienceMismatch(ref it)) if it.actual == app(TASKS)), "{result:?}");
 }
 
 #[tokio::test]
@@ -104,10 +83,7 @@ async fn an_id_token_and_a_token_for_graph_are_no_access_tokens() {
     let id_token = validator.validate(answer.text("id_token")).await;
     assert!(matches!(id_token, Err(TokenError::WrongTokenUse(_))), "{id_token:?}");
     let graph = validator.validate(answer.text("access_token")).await;
-    assert!(
-        matches!(graph, Err(TokenError::EncodingInvalid(_) | TokenError::JsonInvalid(_))),
-        "{graph:?}"
-    );
+    assert!(matches!(graph, Err(TokenError::EncodingInvalid(_) | TokenError::JsonInvalid(_))), "{graph:?}");
 }
 
 #[tokio::test]

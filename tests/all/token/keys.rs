@@ -64,10 +64,7 @@ async fn an_outage_is_survived_for_48_hours_and_reported() {
     validator.validate(&token).await.unwrap();
     assert_eq!(validator.failures(), ["openid-metadata-status", "jwks-status"]);
     validator.advance(2 * HOUR);
-    assert!(matches!(
-        validator.validate(&token).await,
-        Err(TokenError::KeysUnavailable(_))
-    ));
+    assert!(matches!(validator.validate(&token).await, Err(TokenError::KeysUnavailable(_))));
     validator.lab.control().clear_faults();
     validator.advance(31);
     validator.validate(&token).await.unwrap();
@@ -77,10 +74,7 @@ async fn an_outage_is_survived_for_48_hours_and_reported() {
 async fn an_outage_at_the_start_is_no_refusal() {
     let validator = Validator::new().await;
     let token = validator.token("token");
-    validator
-        .lab
-        .control()
-        .inject(Fault::on(Endpoint::OpenidConfiguration).status(500));
+    validator.lab.control().inject(Fault::on(Endpoint::OpenidConfiguration).status(500));
     let Err(TokenError::KeysUnavailable(outage)) = validator.validate(&token).await else {
         panic!("undecided was expected");
     };
@@ -94,25 +88,11 @@ async fn a_poisoned_key_set_never_replaces_a_good_one() {
         Fault::on(Endpoint::Keys).body("<html>sign in to the hotel network</html>"),
         Fault::on(Endpoint::Keys).body(r#"{"keys":[]}"#),
         Fault::on(Endpoint::Keys).body(r#"{"keys":[{"kty":"RSA","kid":"evil","use":"sig","n":"AQAB","e":"AQAB"}]}"#),
-        Fault::on(Endpoint::Keys)
-            .status(302)
-            .header("location", "https://evil.example/keys"),
-        Fault {
-            pad_body: Some(200 * 1024),
-            ..Fault::on(Endpoint::Keys)
-        },
-        Fault {
-            pad_body: Some(3 * 1024 * 1024),
-            ..Fault::on(Endpoint::Keys)
-        },
-        Fault {
-            truncate_body: Some(100),
-            ..Fault::on(Endpoint::Keys)
-        },
-        Fault {
-            drop_connection: true,
-            ..Fault::on(Endpoint::Keys)
-        },
+        Fault::on(Endpoint::Keys).status(302).header("location", "https://evil.example/keys"),
+        Fault { pad_body: Some(200 * 1024), ..Fault::on(Endpoint::Keys) },
+        Fault { pad_body: Some(3 * 1024 * 1024), ..Fault::on(Endpoint::Keys) },
+        Fault { truncate_body: Some(100), ..Fault::on(Endpoint::Keys) },
+        Fault { drop_connection: true, ..Fault::on(Endpoint::Keys) },
     ];
     for fault in faults {
         let validator = Validator::with(|builder| builder.max_calls_per_instance(1)).await;
@@ -121,10 +101,7 @@ async fn a_poisoned_key_set_never_replaces_a_good_one() {
         validator.advance(25 * HOUR);
         validator.validate(&validator.token("during")).await.unwrap();
         let failures = validator.failures();
-        assert!(
-            matches!(failures.as_slice(), [reason] if reason.starts_with("jwks-")),
-            "{fault:?}: {failures:?}"
-        );
+        assert!(matches!(failures.as_slice(), [reason] if reason.starts_with("jwks-")), "{fault:?}: {failures:?}");
         validator.lab.control().clear_faults();
         validator.advance(31);
         validator.validate(&validator.token("after")).await.unwrap();
@@ -140,17 +117,11 @@ async fn a_flood_of_unknown_keys_costs_one_request_in_30_seconds_whatever_instan
         validator.advance(30);
         for number in 0..100 {
             let token = validator.token_of_unknown_key(&format!("unknown-{number}"));
-            assert!(matches!(
-                validator.validate(&token).await,
-                Err(TokenError::KeyUnknown(_))
-            ));
+            assert!(matches!(validator.validate(&token).await, Err(TokenError::KeyUnknown(_))));
         }
         assert_eq!(validator.key_requests(), 2);
         validator.advance(30);
-        validator
-            .validate(&validator.token_of_unknown_key("another"))
-            .await
-            .unwrap_err();
+        validator.validate(&validator.token_of_unknown_key("another")).await.unwrap_err();
         assert_eq!(validator.key_requests(), 3);
         validator.validate(&validator.token("still good")).await.unwrap();
     }

@@ -8,7 +8,6 @@ mod concurrency;
 mod emulator_tokens;
 mod keys;
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,12 +16,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entra_mcp_host::audit::MemoryAudit;
 use entra_mcp_host::bindings::export::token_validator::{Principal, Requirements, TokenError};
 use entra_mcp_host::clock::{Clock, ManualClock};
-use entra_mcp_host::code_cache::CodeCache;
 use entra_mcp_host::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
 use entra_mcp_host::{Plugin, PluginBuilder};
 use entra_mcp_tests::emulator::Endpoint;
 use serde_json::{Value, json};
 
+use crate::support::component::code_cache;
 use crate::support::lab::{CONTOSO, Lab, REMOTE, START, app};
 
 /// A component that accepts Contoso's tokens for the remote application, beside the emulator that issues them.
@@ -41,11 +40,7 @@ fn settings(lab: &Lab) -> Settings {
         authority: lab.endpoints().authority.clone(),
         graph: lab.endpoints().graph.clone(),
         graph_resource: "https://graph.microsoft.com".into(),
-        sign_in: SignInSettings {
-            method: SignInMethod::Automatic,
-            timeout_seconds: 60,
-            account: None,
-        },
+        sign_in: SignInSettings { method: SignInMethod::Automatic, timeout_seconds: 60, account: None },
         token: TokenSettings {
             audiences: vec![app(REMOTE), "api://legacy.contoso.example".into()],
             allowed_tenants: Vec::new(),
@@ -69,8 +64,7 @@ fn nothing() -> Requirements {
 fn build(builder: PluginBuilder) -> Plugin {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _first_compiles = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("code");
-    builder.code_cache(CodeCache::Folder(folder)).build().unwrap()
+    builder.code_cache(code_cache()).build().unwrap()
 }
 
 impl Validator {
@@ -94,12 +88,7 @@ impl Validator {
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let builder = Plugin::builder(settings).clock(shared).audit(Arc::new(audit.clone()));
         let plugin = build(change(builder));
-        Self {
-            lab,
-            plugin,
-            clock,
-            audit,
-        }
+        Self { lab, plugin, clock, audit }
     }
 
     async fn validate(&self, token: &str) -> Result<Principal, TokenError> {
@@ -130,11 +119,7 @@ impl Validator {
     fn token_of_unknown_key(&self, key_id: &str) -> String {
         let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let header = encode(json!({ "typ": "JWT", "alg": "RS256", "kid": key_id }));
-        format!(
-            "{header}.{}.{}",
-            encode(self.claims("forged")),
-            URL_SAFE_NO_PAD.encode([1; 256])
-        )
+        format!("{header}.{}.{}", encode(self.claims("forged")), URL_SAFE_NO_PAD.encode([1; 256]))
     }
 
     fn key_requests(&self) -> u64 {
@@ -146,10 +131,6 @@ impl Validator {
     }
 
     fn failures(&self) -> Vec<String> {
-        self.audit
-            .events()
-            .into_iter()
-            .filter_map(|(_, event)| event.reason)
-            .collect()
+        self.audit.events().into_iter().filter_map(|(_, event)| event.reason).collect()
     }
 }

@@ -20,10 +20,7 @@ pub(crate) struct Bounded<V> {
 
 impl<V> Default for Bounded<V> {
     fn default() -> Self {
-        Self {
-            entries: HashMap::new(),
-            order: VecDeque::new(),
-        }
+        Self { entries: HashMap::new(), order: VecDeque::new() }
     }
 }
 
@@ -61,10 +58,7 @@ impl<V> Bounded<V> {
     where
         V: Clone,
     {
-        self.entries
-            .iter()
-            .find(|(_, value)| fits(value))
-            .map(|(key, value)| (key.clone(), value.clone()))
+        self.entries.iter().find(|(_, value)| fits(value)).map(|(key, value)| (key.clone(), value.clone()))
     }
 }
 

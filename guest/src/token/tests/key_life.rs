@@ -37,12 +37,7 @@ fn advance(authority: &FakeAuthority, seconds: u64) {
 }
 
 fn reasons(authority: &FakeAuthority) -> Vec<String> {
-    authority
-        .world
-        .audited()
-        .into_iter()
-        .filter_map(|event| event.reason)
-        .collect()
+    authority.world.audited().into_iter().filter_map(|event| event.reason).collect()
 }
 
 #[test]
@@ -86,15 +81,12 @@ fn keys_are_refreshed_ahead_of_time_and_the_old_ones_serve_if_that_fails() {
 
 #[test]
 fn a_shorter_cache_control_is_honoured_and_a_longer_one_is_not() {
-    for (cache_control, fresh_hours) in [
-        ("max-age=36000", 8),
-        ("private, max-age=36000, must-revalidate", 8),
-        ("max-age=999999999", 19),
-    ] {
+    for (cache_control, fresh_hours) in
+        [("max-age=36000", 8), ("private, max-age=36000, must-revalidate", 8), ("max-age=999999999", 19)]
+    {
         let authority = FakeAuthority::new();
         let mut keys = response(200, &json!({ "keys": [jwk("rsa", "rsa")] }));
-        keys.headers_mut()
-            .insert("cache-control", cache_control.parse().unwrap());
+        keys.headers_mut().insert("cache-control", cache_control.parse().unwrap());
         authority.publish("/discovery/v2.0/keys", keys);
         validate(&authority, &token("rsa", "rsa")).unwrap();
         advance(&authority, fresh_hours * HOUR - 1);
@@ -126,10 +118,7 @@ fn a_key_that_is_new_in_the_set_is_found_at_once() {
     authority.publish_keys(json!([jwk("old", "rsa"), jwk("new", "rsa-other")]));
     advance(&authority, 30);
     validate(&authority, &token("new", "rsa-other")).unwrap();
-    assert_eq!(
-        (authority.key_requests(), authority.requests("openid-configuration")),
-        (2, 1)
-    );
+    assert_eq!((authority.key_requests(), authority.requests("openid-configuration")), (2, 1));
     // And it is there for every other instance.
     Instance::restart();
     validate(&authority, &token("new", "rsa-other")).unwrap();
@@ -191,11 +180,7 @@ fn an_outage_is_survived_for_48_hours_and_reported() {
     Instance::restart();
     validate(&authority, &token("rsa", "rsa")).unwrap();
     let events = authority.world.audited();
-    assert!(
-        events
-            .iter()
-            .all(|event| event.name == "signing-keys.refresh" && event.outcome == Outcome::Failure)
-    );
+    assert!(events.iter().all(|event| event.name == "signing-keys.refresh" && event.outcome == Outcome::Failure));
     assert_eq!(reasons(&authority), ["openid-metadata-timed-out", "jwks-timed-out"]);
     advance(&authority, 31);
     let error = validate(&authority, &token("rsa", "rsa")).unwrap_err();
@@ -212,10 +197,7 @@ fn an_outage_before_the_first_keys_is_no_refusal_and_ends_soon() {
     for _ in 0..10 {
         Instance::restart();
         let error = validate(&authority, &token("rsa", "rsa")).unwrap_err();
-        assert_eq!(
-            (error.reason(), error.status(), error.is_refusal()),
-            ("keys-unavailable", 503, false)
-        );
+        assert_eq!((error.reason(), error.status(), error.is_refusal()), ("keys-unavailable", 503, false));
     }
     assert_eq!(authority.world.sent().len(), 1, "the next attempt is not due");
     *authority.outage.borrow_mut() = None;
@@ -226,9 +208,7 @@ fn an_outage_before_the_first_keys_is_no_refusal_and_ends_soon() {
 #[test]
 fn a_bad_key_set_never_replaces_a_good_one() {
     let huge = vec![jwk("x", "rsa"); 500];
-    let too_many: Vec<Value> = (0..101)
-        .map(|at| json!({ "kty": "RSA", "kid": at.to_string() }))
-        .collect();
+    let too_many: Vec<Value> = (0..101).map(|at| json!({ "kty": "RSA", "kid": at.to_string() })).collect();
     for (name, status, body) in [
         ("an error", 500, json!({ "keys": [] })),
         ("a redirect", 302, json!({ "keys": [jwk("evil", "rsa-other")] })),
@@ -285,16 +265,10 @@ fn keys_come_from_the_configured_authority_only() {
 fn metadata_of_another_tenant_is_refused() {
     let authority = FakeAuthority::new();
     authority.publish_metadata(TENANT, OTHER_TENANT);
-    assert_eq!(
-        validate(&authority, &token("rsa", "rsa")).unwrap_err().reason(),
-        "keys-unavailable"
-    );
+    assert_eq!(validate(&authority, &token("rsa", "rsa")).unwrap_err().reason(), "keys-unavailable");
     authority.publish_metadata(TENANT, "{tenantid}");
     advance(&authority, 5);
-    assert_eq!(
-        validate(&authority, &token("rsa", "rsa")).unwrap_err().reason(),
-        "keys-unavailable"
-    );
+    assert_eq!(validate(&authority, &token("rsa", "rsa")).unwrap_err().reason(), "keys-unavailable");
 }
 
 #[test]
@@ -304,9 +278,7 @@ fn a_tenant_that_is_no_path_segment_is_refused_before_anything_is_sent() {
         tenant.clone_into(&mut authority.env.settings.tenant);
         assert_eq!(
             validate(&authority, &token("rsa", "rsa")),
-            Err(TokenError::ConfigurationInvalid {
-                setting: "tenant".to_owned()
-            }),
+            Err(TokenError::ConfigurationInvalid { setting: "tenant".to_owned() }),
             "{tenant}"
         );
         assert_eq!(authority.world.sent(), [""; 0]);
@@ -321,12 +293,7 @@ fn a_withdrawn_key_ends_the_tokens_that_it_signed() {
     validate(&authority, &new).unwrap();
     authority.publish_keys(json!([jwk("new", "rsa-other")]));
     advance(&authority, 20 * HOUR);
-    assert_eq!(
-        validate(&authority, &old),
-        Err(TokenError::KeyUnknown {
-            key_id: "old".to_owned()
-        })
-    );
+    assert_eq!(validate(&authority, &old), Err(TokenError::KeyUnknown { key_id: "old".to_owned() }));
     validate(&authority, &new).unwrap();
 }
 
@@ -343,12 +310,7 @@ fn a_key_that_another_instance_saw_withdrawn_ends_within_a_minute() {
     validate(&authority, &token("unknown", "rsa")).unwrap_err();
     Instance::replace(&authority.env.settings, kept);
     advance(&authority, 60);
-    assert_eq!(
-        validate(&authority, &old),
-        Err(TokenError::KeyUnknown {
-            key_id: "old".to_owned()
-        })
-    );
+    assert_eq!(validate(&authority, &old), Err(TokenError::KeyUnknown { key_id: "old".to_owned() }));
 }
 
 #[test]
@@ -358,10 +320,7 @@ fn a_key_id_that_changes_hands_does_not_carry_accepted_tokens_over() {
     validate(&authority, &token).unwrap();
     authority.publish_keys(json!([jwk("k", "rsa-other")]));
     advance(&authority, 20 * HOUR);
-    assert_eq!(
-        validate(&authority, &token),
-        Err(TokenError::SignatureInvalid { key_id: "k".to_owned() })
-    );
+    assert_eq!(validate(&authority, &token), Err(TokenError::SignatureInvalid { key_id: "k".to_owned() }));
 }
 
 #[test]
@@ -403,13 +362,7 @@ fn what_is_in_the_store_is_read_as_strictly_as_what_was_fetched() {
     let authority = FakeAuthority::new();
     validate(&authority, &token("rsa", "rsa")).unwrap();
     for name in authority.world.record_names() {
-        for value in [
-            b"".as_slice(),
-            b"{}",
-            b"{}\n{}",
-            b"\xff",
-            b"{\"authority\":\"x\"}\n{\"keys\":[]}",
-        ] {
+        for value in [b"".as_slice(), b"{}", b"{}\n{}", b"\xff", b"{\"authority\":\"x\"}\n{\"keys\":[]}"] {
             authority.env.store.put(&name, value, None).unwrap();
             Instance::restart();
             // Whatever is made of it, it is no panic and no acceptance of another key.

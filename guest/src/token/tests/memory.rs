@@ -19,11 +19,7 @@ fn remembered(authority: &FakeAuthority) -> usize {
 }
 
 fn token(claims: serde_json::Value) -> String {
-    sign(
-        &header("RS256", "rsa"),
-        &with(user_claims(), claims),
-        &TestKey::named("rsa"),
-    )
+    sign(&header("RS256", "rsa"), &with(user_claims(), claims), &TestKey::named("rsa"))
 }
 
 #[test]
@@ -38,10 +34,7 @@ fn an_accepted_token_is_remembered_until_it_expires() {
     // Within the tolerance it is still accepted, but no longer from memory alone.
     validate(&authority, &token).unwrap();
     authority.world.advance(Duration::from_secs(60));
-    assert_eq!(
-        validate(&authority, &token),
-        Err(TokenError::Expired { seconds_ago: 60 })
-    );
+    assert_eq!(validate(&authority, &token), Err(TokenError::Expired { seconds_ago: 60 }));
     assert_eq!(remembered(&authority), 0);
 }
 
@@ -50,10 +43,7 @@ fn requirements_are_checked_anew_for_a_remembered_token() {
     let authority = FakeAuthority::new();
     let token = token(json!({}));
     validate(&authority, &token).unwrap();
-    let needs = Requirements {
-        all_scopes: vec!["Files.Read".to_owned()],
-        ..Requirements::default()
-    };
+    let needs = Requirements { all_scopes: vec!["Files.Read".to_owned()], ..Requirements::default() };
     let error = run(validate_access_token(&authority.env, &token, &needs)).unwrap_err();
     assert_eq!(error.reason(), "scopes-missing");
 }
@@ -154,11 +144,7 @@ fn the_memory_of_accepted_tokens_is_bounded_in_number_and_bytes() {
         memory.insert(hash(&format!("large {number}")), std::rc::Rc::clone(&large));
         assert!(memory.len() <= 10_000 && memory.size() <= 8 * 1024 * 1024);
     }
-    assert!(
-        memory.len() < 2_000,
-        "large tokens meet the limit of bytes: {}",
-        memory.len()
-    );
+    assert!(memory.len() < 2_000, "large tokens meet the limit of bytes: {}", memory.len());
 }
 
 #[test]
@@ -172,9 +158,5 @@ fn a_token_that_is_inserted_and_removed_for_ever_leaves_nothing_behind() {
         memory.remove(&hash("x"));
     }
     assert!(memory.places() <= 20_001);
-    assert_eq!(
-        (memory.len(), memory.size() > 0),
-        (1, true),
-        "the control's own token is still there"
-    );
+    assert_eq!((memory.len(), memory.size() > 0), (1, true), "the control's own token is still there");
 }

@@ -13,12 +13,8 @@ use crate::token::testing::*;
 use crate::token::*;
 
 fn valid_tokens() -> [String; 3] {
-    [
-        ("RS256", "rsa", "rsa"),
-        ("PS256", "rsa-ps", "rsa"),
-        ("ES256", "p256", "p256"),
-    ]
-    .map(|(algorithm, key_id, key)| sign(&header(algorithm, key_id), &user_claims(), &TestKey::named(key)))
+    [("RS256", "rsa", "rsa"), ("PS256", "rsa-ps", "rsa"), ("ES256", "p256", "p256")]
+        .map(|(algorithm, key_id, key)| sign(&header(algorithm, key_id), &user_claims(), &TestKey::named(key)))
 }
 
 fn is_accepted(authority: &FakeAuthority, token: &str) -> bool {
@@ -27,11 +23,7 @@ fn is_accepted(authority: &FakeAuthority, token: &str) -> bool {
 
 /// Few cases where a case is a verification, many where it is not. No files: the seed is in the message.
 fn check<S: Strategy>(cases: u32, strategy: &S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
-    let config = Config {
-        cases,
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(config).run(strategy, property).unwrap();
 }
 
@@ -143,11 +135,7 @@ fn json() -> impl Strategy<Value = Value> {
 #[test]
 fn no_json_makes_the_readers_panic() {
     check(5_000, &(json(), json()), |(header, claims)| {
-        let _ = compact::parse(&format!(
-            "{}.{}.AAAA",
-            encode(header.to_string()),
-            encode(claims.to_string())
-        ));
+        let _ = compact::parse(&format!("{}.{}.AAAA", encode(header.to_string()), encode(claims.to_string())));
         if let Value::Object(claims) = &claims {
             let _ = Claims::read(claims);
         }
@@ -182,11 +170,7 @@ fn any_claim_replaced_by_anything_is_refused_or_changes_nothing_that_counts() {
         let token = sign(&header("ES256", "p256"), &claims, &key);
         if is_accepted(&authority, &token) {
             let unchanged = claims[&name] == original[&name];
-            prop_assert!(
-                unchanged || !identity.contains(&name.as_str()),
-                "{name}: {}",
-                claims[&name]
-            );
+            prop_assert!(unchanged || !identity.contains(&name.as_str()), "{name}: {}", claims[&name]);
         }
         Ok(())
     });

@@ -52,8 +52,7 @@ fn is_accepted(keys: &Value, token: &str) -> bool {
     };
     let found: Vec<_> = keys.with_id(&key_id).collect();
     let [key] = found.as_slice() else { return false };
-    key.for_algorithm(algorithm)
-        .is_ok_and(|key| has_good_signature(key, token))
+    key.for_algorithm(algorithm).is_ok_and(|key| has_good_signature(key, token))
 }
 
 /// jwt-simple verifies the signature first and reads the claims afterwards. Here the claims are mostly no JSON,
@@ -88,26 +87,15 @@ fn run(document: &str) -> (usize, usize) {
     let (mut accepted, mut refused) = (0, 0);
     for group in document["testGroups"].as_array().unwrap() {
         let key = group.get("public").unwrap_or(&group["private"]);
-        let keys = if key.get("keys").is_some() {
-            key.clone()
-        } else {
-            json!({ "keys": [key] })
-        };
+        let keys = if key.get("keys").is_some() { key.clone() } else { json!({ "keys": [key] }) };
         for test in group["tests"].as_array().unwrap() {
             let (id, comment) = (&test["tcId"], test["comment"].as_str().unwrap());
-            let token = test["jws"]
-                .as_str()
-                .map_or_else(|| test["jws"].to_string(), str::to_owned);
+            let token = test["jws"].as_str().map_or_else(|| test["jws"].to_string(), str::to_owned);
             let expected = match test["result"].as_str() {
                 Some("valid") => !is_refused_by_policy(comment, &token),
                 _ => ACCEPTED.iter().any(|(listed, _)| *listed == comment),
             };
-            assert_eq!(
-                is_accepted(&keys, &token),
-                expected,
-                "{id} {comment} {}",
-                group["comment"]
-            );
+            assert_eq!(is_accepted(&keys, &token), expected, "{id} {comment} {}", group["comment"]);
             if expected { accepted += 1 } else { refused += 1 }
         }
     }
@@ -160,10 +148,7 @@ fn rfc_7515_appendix_a() {
         let token = format!("{header}.{payload}.{signature}");
         let key = keys.with_id(key_id).next().unwrap().for_algorithm(algorithm).unwrap();
         assert_eq!(key.verify(&token), Ok(()), "{key_id}");
-        let forged = format!(
-            "{header}.{payload}.{}",
-            signature.replacen('c', "d", 1).replacen("Dt", "Du", 1)
-        );
+        let forged = format!("{header}.{payload}.{}", signature.replacen('c', "d", 1).replacen("Dt", "Du", 1));
         assert!(key.verify(&forged).is_err(), "{key_id}");
         // As tokens they are refused for what they lack.
         let missing = crate::token::TokenError::HeaderMissing { name: "kid".to_owned() };

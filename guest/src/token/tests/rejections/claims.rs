@@ -26,11 +26,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::claims("nbf missing", json!({ "nbf": null }), missing("nbf")),
         Case::claims("exp missing", json!({ "exp": null }), missing("exp")),
         Case::claims("azp missing", json!({ "azp": null }), missing("azp")),
-        Case::claims(
-            "azp missing, appid in its place",
-            json!({ "azp": null, "appid": AZP }),
-            missing("azp"),
-        ),
+        Case::claims("azp missing, appid in its place", json!({ "azp": null, "appid": AZP }), missing("azp")),
         Case::new(
             "appid missing in version 1",
             rs256(&with(version_1_user_claims(), json!({ "appid": null }))),
@@ -39,60 +35,24 @@ pub(super) fn cases() -> Vec<Case> {
         Case::claims("tid is a domain", json!({ "tid": "contoso.com" }), malformed("tid")),
         Case::claims("tid in upper case", json!({ "tid": upper }), malformed("tid")),
         Case::claims("tid is common", json!({ "tid": "common" }), malformed("tid")),
-        Case::claims(
-            "tid is the placeholder",
-            json!({ "tid": "{tenantid}" }),
-            malformed("tid"),
-        ),
-        Case::claims(
-            "tid in braces",
-            json!({ "tid": format!("{{{TENANT}}}") }),
-            malformed("tid"),
-        ),
-        Case::claims(
-            "tid leads elsewhere",
-            json!({ "tid": format!("../{TENANT}") }),
-            malformed("tid"),
-        ),
+        Case::claims("tid is the placeholder", json!({ "tid": "{tenantid}" }), malformed("tid")),
+        Case::claims("tid in braces", json!({ "tid": format!("{{{TENANT}}}") }), malformed("tid")),
+        Case::claims("tid leads elsewhere", json!({ "tid": format!("../{TENANT}") }), malformed("tid")),
         Case::claims("oid is a name", json!({ "oid": "user@contoso.com" }), malformed("oid")),
-        Case::claims(
-            "azp is a URL",
-            json!({ "azp": "https://client.example" }),
-            malformed("azp"),
-        ),
+        Case::claims("azp is a URL", json!({ "azp": "https://client.example" }), malformed("azp")),
         Case::claims("sub too long", json!({ "sub": "s".repeat(256) }), malformed("sub")),
-        Case::claims(
-            "aud is a list with ours",
-            json!({ "aud": [crate::environment::fake::CLIENT] }),
-            malformed("aud"),
-        ),
+        Case::claims("aud is a list with ours", json!({ "aud": [crate::environment::fake::CLIENT] }), malformed("aud")),
         Case::claims("scp is a list", json!({ "scp": ["User.Read"] }), malformed("scp")),
         Case::claims("scp empty", json!({ "scp": "" }), malformed("scp")),
         Case::claims("scp with two spaces", json!({ "scp": "A  B" }), malformed("scp")),
         Case::claims("scp with a trailing space", json!({ "scp": "A " }), malformed("scp")),
         Case::claims("roles is text", json!({ "roles": "Admin" }), malformed("roles")),
-        Case::claims(
-            "roles holds a number",
-            json!({ "roles": ["Admin", 1] }),
-            malformed("roles"),
-        ),
-        Case::claims(
-            "roles holds an empty name",
-            json!({ "roles": [""] }),
-            malformed("roles"),
-        ),
+        Case::claims("roles holds a number", json!({ "roles": ["Admin", 1] }), malformed("roles")),
+        Case::claims("roles holds an empty name", json!({ "roles": [""] }), malformed("roles")),
         Case::claims("groups is text", json!({ "groups": GROUP }), malformed("groups")),
         Case::claims("groups holds null", json!({ "groups": [null] }), malformed("groups")),
-        Case::claims(
-            "hasgroups is a number",
-            json!({ "hasgroups": 1 }),
-            malformed("hasgroups"),
-        ),
-        Case::claims(
-            "_claim_names is text",
-            json!({ "_claim_names": "groups" }),
-            malformed("_claim_names"),
-        ),
+        Case::claims("hasgroups is a number", json!({ "hasgroups": 1 }), malformed("hasgroups")),
+        Case::claims("_claim_names is text", json!({ "_claim_names": "groups" }), malformed("_claim_names")),
         Case::claims("acct is text", json!({ "acct": "1" }), malformed("acct")),
         Case::claims("idp is a list", json!({ "idp": [] }), malformed("idp")),
         Case::claims("idtyp of nobody", json!({ "idtyp": "device" }), malformed("idtyp")),
@@ -104,11 +64,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         Case::claims("jti is a number", json!({ "jti": 1 }), malformed("jti")),
         Case::claims("name is an object", json!({ "name": {} }), malformed("name")),
-        Case::claims(
-            "neither scope nor role",
-            json!({ "scp": null }),
-            TokenError::NoPermissions,
-        ),
+        Case::claims("neither scope nor role", json!({ "scp": null }), TokenError::NoPermissions),
         Case::claims(
             "no scope and no roles in the list",
             json!({ "scp": null, "roles": [] }),
@@ -127,10 +83,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::claims(
             "an ID token, by its nonce",
             json!({ "nonce": "n" }),
-            TokenError::WrongTokenUse {
-                expected: "access token".to_owned(),
-                claim: "nonce".to_owned(),
-            },
+            TokenError::WrongTokenUse { expected: "access token".to_owned(), claim: "nonce".to_owned() },
         ),
         Case::new(
             "an ID token without a nonce",
@@ -142,16 +95,8 @@ pub(super) fn cases() -> Vec<Case> {
             json!({ "exp": START - 60 }),
             TokenError::Expired { seconds_ago: 60 },
         ),
-        Case::claims(
-            "expired long ago",
-            json!({ "exp": START - 86_400 }),
-            TokenError::Expired { seconds_ago: 86_400 },
-        ),
-        Case::claims(
-            "expired at time 0",
-            json!({ "exp": 0 }),
-            TokenError::Expired { seconds_ago: START },
-        ),
+        Case::claims("expired long ago", json!({ "exp": START - 86_400 }), TokenError::Expired { seconds_ago: 86_400 }),
+        Case::claims("expired at time 0", json!({ "exp": 0 }), TokenError::Expired { seconds_ago: START }),
         Case::claims(
             "not yet valid by a second more than tolerated",
             json!({ "nbf": START + 61 }),
@@ -160,9 +105,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::claims(
             "not yet valid for a year",
             json!({ "nbf": START + 31_536_000 }),
-            TokenError::NotYetValid {
-                seconds_ahead: 31_536_000,
-            },
+            TokenError::NotYetValid { seconds_ahead: 31_536_000 },
         ),
         Case::claims(
             "issued in the future",
@@ -170,13 +113,9 @@ pub(super) fn cases() -> Vec<Case> {
             TokenError::IssuedInFuture { seconds_ahead: 61 },
         ),
     ];
-    for (name, ver) in [
-        ("ver 1", "1"),
-        ("ver 2", "2"),
-        ("ver 2.1", "2.1"),
-        ("ver 3.0", "3.0"),
-        ("ver with a space", "2.0 "),
-    ] {
+    for (name, ver) in
+        [("ver 1", "1"), ("ver 2", "2"), ("ver 2.1", "2.1"), ("ver 3.0", "3.0"), ("ver with a space", "2.0 ")]
+    {
         let expected = TokenError::VersionNotSupported { actual: ver.to_owned() };
         cases.push(Case::claims(name, json!({ "ver": ver }), expected));
     }

@@ -5,9 +5,7 @@ use serde_json::json;
 use super::*;
 
 fn algorithm(name: &str) -> TokenError {
-    TokenError::AlgorithmNotAllowed {
-        algorithm: name.to_owned(),
-    }
+    TokenError::AlgorithmNotAllowed { algorithm: name.to_owned() }
 }
 
 fn not_allowed(name: &str) -> TokenError {
@@ -37,43 +35,23 @@ pub(super) fn cases() -> Vec<Case> {
         Case::header("x5t is a number", json!({ "x5t": 1 }), malformed("x5t")),
         Case::header("embedded key", json!({ "jwk": jwk }), not_allowed("jwk")),
         Case::header("embedded key, empty", json!({ "jwk": {} }), not_allowed("jwk")),
-        Case::header(
-            "key set URL",
-            json!({ "jku": "https://evil.example/keys" }),
-            not_allowed("jku"),
-        ),
+        Case::header("key set URL", json!({ "jku": "https://evil.example/keys" }), not_allowed("jku")),
         Case::header(
             "key set URL of the authority itself",
             json!({ "jku": format!("{AUTHORITY}/common/discovery/v2.0/keys") }),
             not_allowed("jku"),
         ),
-        Case::header(
-            "certificate URL",
-            json!({ "x5u": "https://evil.example/cert" }),
-            not_allowed("x5u"),
-        ),
+        Case::header("certificate URL", json!({ "x5u": "https://evil.example/cert" }), not_allowed("x5u")),
         Case::header("certificate chain", json!({ "x5c": ["MIIB"] }), not_allowed("x5c")),
-        Case::header(
-            "critical extension",
-            json!({ "crit": ["exp"], "exp": 1 }),
-            not_allowed("crit"),
-        ),
+        Case::header("critical extension", json!({ "crit": ["exp"], "exp": 1 }), not_allowed("crit")),
         Case::header("critical list, empty", json!({ "crit": [] }), not_allowed("crit")),
-        Case::header(
-            "critical list of no list",
-            json!({ "crit": "b64" }),
-            not_allowed("crit"),
-        ),
+        Case::header("critical list of no list", json!({ "crit": "b64" }), not_allowed("crit")),
         Case::header("unencoded payload", json!({ "b64": false }), not_allowed("b64")),
         Case::header("compressed", json!({ "zip": "DEF" }), not_allowed("zip")),
         Case::header("content encryption", json!({ "enc": "A256GCM" }), not_allowed("enc")),
         Case::header("nested token", json!({ "cty": "JWT" }), not_allowed("cty")),
         Case::header("ephemeral key", json!({ "epk": {} }), not_allowed("epk")),
-        Case::header(
-            "password iterations",
-            json!({ "p2c": 1_000_000_000 }),
-            not_allowed("p2c"),
-        ),
+        Case::header("password iterations", json!({ "p2c": 1_000_000_000 }), not_allowed("p2c")),
         Case::header("password salt", json!({ "p2s": "AAAA" }), not_allowed("p2s")),
         Case::new(
             "no algorithm and no signature",
@@ -119,11 +97,7 @@ pub(super) fn cases() -> Vec<Case> {
         ("typ of an encrypted token", "JWE"),
         ("typ empty", ""),
     ] {
-        cases.push(Case::header(
-            name,
-            json!({ "typ": typ }),
-            TokenError::TypeNotAllowed { actual: typ.to_owned() },
-        ));
+        cases.push(Case::header(name, json!({ "typ": typ }), TokenError::TypeNotAllowed { actual: typ.to_owned() }));
     }
     cases
 }

@@ -6,22 +6,15 @@ use super::*;
 use crate::environment::fake::TENANT;
 
 fn unknown(key_id: &str) -> TokenError {
-    TokenError::KeyUnknown {
-        key_id: key_id.to_owned(),
-    }
+    TokenError::KeyUnknown { key_id: key_id.to_owned() }
 }
 
 fn not_allowed(fault: KeyFault) -> TokenError {
-    TokenError::KeyNotAllowed {
-        key_id: "k".to_owned(),
-        fault,
-    }
+    TokenError::KeyNotAllowed { key_id: "k".to_owned(), fault }
 }
 
 fn bad_signature(key_id: &str) -> TokenError {
-    TokenError::SignatureInvalid {
-        key_id: key_id.to_owned(),
-    }
+    TokenError::SignatureInvalid { key_id: key_id.to_owned() }
 }
 
 /// A token by `signer` that names the key `k`, and a key set of exactly this `k` beside a good key.
@@ -80,11 +73,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         Case::new(
             "a key id that looks like a path",
-            sign(
-                &header("RS256", "../../dev/null"),
-                &user_claims(),
-                &TestKey::named("rsa"),
-            ),
+            sign(&header("RS256", "../../dev/null"), &user_claims(), &TestKey::named("rsa")),
             unknown("../../dev/null"),
         ),
         Case::new(
@@ -104,12 +93,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         Case::new(
             "PSS signature under RS256",
-            sign_text(
-                &header("RS256", "rsa").to_string(),
-                &user_claims().to_string(),
-                "PS256",
-                &TestKey::named("rsa"),
-            ),
+            sign_text(&header("RS256", "rsa").to_string(), &user_claims().to_string(), "PS256", &TestKey::named("rsa")),
             bad_signature("rsa"),
         ),
         Case::new(
@@ -122,19 +106,11 @@ pub(super) fn cases() -> Vec<Case> {
             ),
             bad_signature("rsa-ps"),
         ),
-        forged("first byte of the signature changed", "RS256", "rsa", |bytes| {
-            bytes[0] ^= 1
-        }),
-        forged("last byte of the signature changed", "RS256", "rsa", |bytes| {
-            *bytes.last_mut().unwrap() ^= 1
-        }),
-        forged("signature shortened", "RS256", "rsa", |bytes| {
-            bytes.truncate(bytes.len() - 1)
-        }),
+        forged("first byte of the signature changed", "RS256", "rsa", |bytes| bytes[0] ^= 1),
+        forged("last byte of the signature changed", "RS256", "rsa", |bytes| *bytes.last_mut().unwrap() ^= 1),
+        forged("signature shortened", "RS256", "rsa", |bytes| bytes.truncate(bytes.len() - 1)),
         forged("signature lengthened", "RS256", "rsa", |bytes| bytes.push(0)),
-        forged("signature with a leading zero", "RS256", "rsa", |bytes| {
-            bytes.insert(0, 0)
-        }),
+        forged("signature with a leading zero", "RS256", "rsa", |bytes| bytes.insert(0, 0)),
         forged("signature of zeros", "RS256", "rsa", |bytes| bytes.fill(0)),
         forged("signature of ones", "RS256", "rsa", |bytes| bytes.fill(0xFF)),
         forged("signature of one byte", "RS256", "rsa", |bytes| bytes.truncate(1)),
@@ -147,64 +123,26 @@ pub(super) fn cases() -> Vec<Case> {
             let signature = p256::ecdsa::Signature::from_slice(bytes).unwrap();
             *bytes = signature.to_der().as_bytes().to_vec();
         }),
-        forged("EC signature shortened", "ES256", "p256", |bytes| {
-            bytes.truncate(bytes.len() - 1)
-        }),
+        forged("EC signature shortened", "ES256", "p256", |bytes| bytes.truncate(bytes.len() - 1)),
         forged("EC signature lengthened", "ES256", "p256", |bytes| bytes.push(0)),
-        forged("EC signature of r above the order", "ES256", "p256", |bytes| {
-            bytes[..32].fill(0xFF)
-        }),
+        forged("EC signature of r above the order", "ES256", "p256", |bytes| bytes[..32].fill(0xFF)),
         exchanged(
             "claims exchanged after signing",
             1,
             &with(user_claims(), json!({ "scp": "Everything" })).to_string(),
         ),
-        exchanged(
-            "claims with a space added after signing",
-            1,
-            &format!("{} ", user_claims()),
-        ),
+        exchanged("claims with a space added after signing", 1, &format!("{} ", user_claims())),
         exchanged(
             "header exchanged after signing",
             0,
             &with(header("RS256", "rsa"), json!({ "typ": "at+jwt" })).to_string(),
         ),
         exchanged("signature of another token", 1, &app_claims().to_string()),
-        key_case(
-            "RSA key of 1024 bits",
-            "RS256",
-            "rsa-1024",
-            published("rsa-1024", json!({})),
-            KeyFault::Size,
-        ),
-        key_case(
-            "RSA key of 2040 bits",
-            "RS256",
-            "rsa-2040",
-            published("rsa-2040", json!({})),
-            KeyFault::Size,
-        ),
-        key_case(
-            "RSA key of 8200 bits",
-            "RS256",
-            "rsa-8200",
-            published("rsa-8200", json!({})),
-            KeyFault::Size,
-        ),
-        key_case(
-            "RSA key with exponent 3",
-            "RS256",
-            "rsa-e3",
-            published("rsa-e3", json!({})),
-            KeyFault::Exponent,
-        ),
-        key_case(
-            "RSA key with exponent 1",
-            "RS256",
-            "rsa",
-            published("rsa", json!({ "e": "AQ" })),
-            KeyFault::Exponent,
-        ),
+        key_case("RSA key of 1024 bits", "RS256", "rsa-1024", published("rsa-1024", json!({})), KeyFault::Size),
+        key_case("RSA key of 2040 bits", "RS256", "rsa-2040", published("rsa-2040", json!({})), KeyFault::Size),
+        key_case("RSA key of 8200 bits", "RS256", "rsa-8200", published("rsa-8200", json!({})), KeyFault::Size),
+        key_case("RSA key with exponent 3", "RS256", "rsa-e3", published("rsa-e3", json!({})), KeyFault::Exponent),
+        key_case("RSA key with exponent 1", "RS256", "rsa", published("rsa", json!({ "e": "AQ" })), KeyFault::Exponent),
         key_case(
             "RSA key with an even exponent",
             "RS256",
@@ -268,27 +206,9 @@ pub(super) fn cases() -> Vec<Case> {
             published("rsa", json!({ "n": 1 })),
             KeyFault::Malformed,
         ),
-        key_case(
-            "RSA key that is published with its private part",
-            "RS256",
-            "rsa",
-            private,
-            KeyFault::Private,
-        ),
-        key_case(
-            "a key for encryption",
-            "RS256",
-            "rsa",
-            published("rsa", json!({ "use": "enc" })),
-            KeyFault::Use,
-        ),
-        key_case(
-            "a key of an unknown use",
-            "RS256",
-            "rsa",
-            published("rsa", json!({ "use": "SIG" })),
-            KeyFault::Use,
-        ),
+        key_case("RSA key that is published with its private part", "RS256", "rsa", private, KeyFault::Private),
+        key_case("a key for encryption", "RS256", "rsa", published("rsa", json!({ "use": "enc" })), KeyFault::Use),
+        key_case("a key of an unknown use", "RS256", "rsa", published("rsa", json!({ "use": "SIG" })), KeyFault::Use),
         key_case(
             "a key whose use is a list",
             "RS256",
@@ -352,27 +272,9 @@ pub(super) fn cases() -> Vec<Case> {
             published("rsa", json!({ "alg": 1 })),
             KeyFault::Malformed,
         ),
-        key_case(
-            "ES256 with an RSA key",
-            "ES256",
-            "p256",
-            published("rsa", json!({})),
-            KeyFault::Type,
-        ),
-        key_case(
-            "RS256 with an EC key",
-            "RS256",
-            "rsa",
-            published("p256", json!({ "alg": null })),
-            KeyFault::Type,
-        ),
-        key_case(
-            "PS256 with an EC key",
-            "PS256",
-            "rsa",
-            published("p256", json!({ "alg": null })),
-            KeyFault::Type,
-        ),
+        key_case("ES256 with an RSA key", "ES256", "p256", published("rsa", json!({})), KeyFault::Type),
+        key_case("RS256 with an EC key", "RS256", "rsa", published("p256", json!({ "alg": null })), KeyFault::Type),
+        key_case("PS256 with an EC key", "PS256", "rsa", published("p256", json!({ "alg": null })), KeyFault::Type),
         key_case(
             "ES256 with a key on another curve",
             "ES256",
@@ -436,20 +338,8 @@ pub(super) fn cases() -> Vec<Case> {
             json!({ "kty": "OKP", "crv": "Ed25519", "kid": "k", "x": encode([1; 32]) }),
             KeyFault::Type,
         ),
-        key_case(
-            "a key of no type",
-            "RS256",
-            "rsa",
-            published("rsa", json!({ "kty": null })),
-            KeyFault::Type,
-        ),
-        key_case(
-            "a key type in lower case",
-            "RS256",
-            "rsa",
-            published("rsa", json!({ "kty": "rsa" })),
-            KeyFault::Type,
-        ),
+        key_case("a key of no type", "RS256", "rsa", published("rsa", json!({ "kty": null })), KeyFault::Type),
+        key_case("a key type in lower case", "RS256", "rsa", published("rsa", json!({ "kty": "rsa" })), KeyFault::Type),
         key_case(
             "a key of another tenant",
             "RS256",
@@ -484,10 +374,7 @@ pub(super) fn cases() -> Vec<Case> {
             not_allowed(KeyFault::Ambiguous),
         )
         .setup(|authority| {
-            authority.publish_keys(json!([
-                TestKey::named("rsa").jwk("k"),
-                TestKey::named("rsa-other").jwk("k")
-            ]))
+            authority.publish_keys(json!([TestKey::named("rsa").jwk("k"), TestKey::named("rsa-other").jwk("k")]))
         }),
         Case::new(
             "a key that names no issuer, for one of several tenants",

@@ -30,13 +30,7 @@ struct Case {
 
 impl Case {
     fn new(name: &'static str, token: String, expected: TokenError) -> Self {
-        Self {
-            name,
-            token,
-            setup: Box::new(|_| {}),
-            needs: Requirements::default(),
-            expected,
-        }
+        Self { name, token, setup: Box::new(|_| {}), needs: Requirements::default(), expected }
     }
 
     /// The user's token with other claims (null removes one).
@@ -47,12 +41,7 @@ impl Case {
     /// The user's token with other header parameters (null removes one).
     fn header(name: &'static str, changes: Value, expected: TokenError) -> Self {
         let header = with(header("RS256", "rsa"), changes);
-        let token = sign_text(
-            &header.to_string(),
-            &user_claims().to_string(),
-            "RS256",
-            &TestKey::named("rsa"),
-        );
+        let token = sign_text(&header.to_string(), &user_claims().to_string(), "RS256", &TestKey::named("rsa"));
         Self::new(name, token, expected)
     }
 
@@ -69,10 +58,7 @@ impl Case {
     fn run(&self) -> (Result<ValidatedToken, TokenError>, FakeAuthority) {
         let mut authority = FakeAuthority::new();
         (self.setup)(&mut authority);
-        (
-            run(validate_access_token(&authority.env, &self.token, &self.needs)),
-            authority,
-        )
+        (run(validate_access_token(&authority.env, &self.token, &self.needs)), authority)
     }
 }
 
@@ -118,17 +104,11 @@ fn tokens_that_are_not_sufficient_are_refused() {
 
 #[test]
 fn the_table_has_at_least_150_different_cases() {
-    let cases: Vec<Case> = [
-        form::cases(),
-        header::cases(),
-        claims::cases(),
-        policy::cases(),
-        keys::cases(),
-        requirements::cases(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let cases: Vec<Case> =
+        [form::cases(), header::cases(), claims::cases(), policy::cases(), keys::cases(), requirements::cases()]
+            .into_iter()
+            .flatten()
+            .collect();
     let names: HashSet<_> = cases.iter().map(|case| case.name).collect();
     assert_eq!(names.len(), cases.len(), "every case has a name of its own");
     assert!(cases.len() >= 150, "{}", cases.len());
@@ -139,10 +119,7 @@ fn no_refusal_shows_its_evidence_to_the_client() {
     for case in claims::cases().iter().chain(&policy::cases()).chain(&keys::cases()) {
         let text = case.expected.public_text();
         assert!(
-            matches!(
-                text,
-                "the access token is not valid for this server" | "the access token has expired"
-            ),
+            matches!(text, "the access token is not valid for this server" | "the access token has expired"),
             "{}: {text}",
             case.name
         );

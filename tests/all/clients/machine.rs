@@ -1,0 +1,152 @@
+//! The machine that a client runs on: a home folder, a store for sign-ins, a person, and Entra as the emulator.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use entra_mcp_tests::emulator::{Builder, DeviceScript, Emulator, Endpoint};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::person::{Habit, Person, Visit};
+
+/// A client takes a second or two; the first start on a machine compiles the component.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) struct Machine {
+    emulator: Emulator,
+    person: Person,
+    folder: TempDir,
+}
+
+/// How many requests the emulator had.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Requests {
+    pub(crate) authorize: u64,
+    pub(crate) token: u64,
+    pub(crate) device_code: u64,
+    pub(crate) profile: u64,
+}
+
+/// Requests for a profile with one sign-in before.
+pub(crate) const ONE_SIGN_IN: Requests = Requests {
+    authorize: 1,
+    token: 1,
+    device_code: 0,
+    profile: 1,
+};
+
+/// Whether the server can show a page by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Browser {
+    Present,
+    Absent,
+}
+
+impl Machine {
+    /// The person's habits are as in [`Person::new`].
+    pub(crate) async fn new(habits: &[Habit]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            emulator: Builder::new().start().await.unwrap(),
+            person: Person::new(folder.path(), habits),
+            folder,
+        }
+    }
+
+    /// How the server is started, as clients are configured.
+    pub(crate) fn server(&self, browser: Browser) -> Value {
+        let at = self.emulator.endpoints();
+        let store = self.folder.path().join("sign-ins.db");
+        let mut environment = json!({ "XDG_CACHE_HOME": env!("CARGO_TARGET_TMPDIR"), "RUST_LOG": "info" });
+        if browser == Browser::Present {
+            environment["BROWSER"] = json!(self.person.server_opener());
+        }
+        json!({
+            "command": env!("CARGO_BIN_EXE_entra-mcp"),
+            "args": [
+                "stdio",
+                "--tenant-id", at.tenant_id,
+                "--client-id", at.public_client_id,
+                "--authority", at.authority,
+                "--graph-url", at.graph,
+                "--store", store,
+                "--profile-cache-seconds", "0",
+            ],
+            "env": environment,
+        })
+    }
+
+    /// A client's program with nothing of this process's environment but the search path.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", self.folder.path())
+            .env("OPENER", self.person.client_opener());
+        command
+    }
+
+    /// Runs a client's program to its end; returns the last line it prints.
+    pub(crate) async fn run(&self, command: &mut Command) -> Value {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let child = command.spawn().unwrap();
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
+            .await
+            .expect("the client ends")
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{}\n--- stdout\n{stdout}\n--- stderr\n{stderr}",
+            output.status
+        );
+        // Shown with a failed test only.
+        println!("{stderr}");
+        serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
+    }
+
+    /// The home folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Makes the server ask every second whether a code has been entered; Entra wants five seconds.
+    pub(crate) fn poll_every_second(&self) {
+        self.emulator.control().script_device_codes(DeviceScript {
+            interval: Some(1),
+            ..DeviceScript::default()
+        });
+    }
+
+    pub(crate) fn authority(&self) -> &str {
+        &self.emulator.endpoints().authority
+    }
+
+    pub(crate) fn requests(&self) -> Requests {
+        let control = self.emulator.control();
+        Requests {
+            authorize: control.request_count(Endpoint::Authorize),
+            token: control.request_count(Endpoint::Token),
+            device_code: control.request_count(Endpoint::DeviceCode),
+            profile: control.request_count(Endpoint::GraphMe),
+        }
+    }
+
+    /// Ends; returns the pages that were opened.
+    pub(crate) async fn leave(self) -> Vec<Visit> {
+        self.person.leave().await
+    }
+}
+
+/// A program in `tests/clients`.
+pub(crate) fn script(name: &str) -> PathBuf {
+    crate::support::tests_dir().join("clients").join(name)
+}

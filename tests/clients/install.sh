@@ -1,0 +1,42 @@
+#!/bin/sh
+# Installs what the client tests need: every client folder's pinned packages.
+#
+# Python packages go into one virtual environment in target/clients/python, Node packages into each folder's node_modules.
+# Running it again is quick: a folder is installed anew only when its lock file changed.
+set -eu
+
+clients=$(cd "$(dirname "$0")" && pwd)
+target=${ENTRA_MCP_CLIENTS:-$clients/../../target/clients}
+mkdir -p "$target"
+
+# Succeeds if the lock file is the one that was installed last.
+installed() {
+    [ -f "$2" ] && cmp -s "$1" "$2"
+}
+
+for lock in "$clients"/*/package-lock.json; do
+    [ -f "$lock" ] || continue
+    folder=$(dirname "$lock")
+    stamp=$folder/node_modules/.installed-lock
+    if ! installed "$lock" "$stamp"; then
+        echo "Installing Node packages of $(basename "$folder")"
+        (cd "$folder" && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error)
+        mkdir -p "$folder/node_modules"
+        cp "$lock" "$stamp"
+    fi
+done
+
+for lock in "$clients"/*/requirements.txt; do
+    [ -f "$lock" ] || continue
+    name=$(basename "$(dirname "$lock")")
+    stamp=$target/$name.installed-requirements
+    if [ ! -x "$target/python/bin/python" ]; then
+        python3 -m venv "$target/python"
+        rm -f "$target"/*.installed-requirements
+    fi
+    if ! installed "$lock" "$stamp"; then
+        echo "Installing Python packages of $name"
+        "$target/python/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --requirement "$lock"
+        cp "$lock" "$stamp"
+    fi
+done
