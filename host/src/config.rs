@@ -275,7 +275,9 @@ impl Layer {
 }
 
 /// The environment variables, or in tests what stands for them. Empty variables count as not set.
-pub struct Environment(Box<dyn Fn(&str) -> Option<String>>);
+pub struct Environment(Box<Lookup>);
+
+type Lookup = dyn Fn(&str) -> Option<String>;
 
 impl Environment {
     /// The variables of this process.

@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 
 /// Writes a line of a command's result to standard output. A closed pipe ends the output, not the program.
+#[allow(clippy::disallowed_methods, reason = "the commands other than stdio write their results here")]
 pub(crate) fn result(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }

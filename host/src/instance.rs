@@ -33,7 +33,7 @@ use crate::secret_store::{SecretStore, SecretStoreCtx};
 use crate::user_agent::{HasUserAgent, LoopbackListeners, UserAgent, UserAgentCtx, UserAgentCtxView};
 
 /// Largest linear memory of an instance in bytes. Verifying a token takes about 2 MiB, a message is at most 4 MiB.
-pub const MAX_MEMORY_BYTES: usize = 64 * 1024 * 1024;
+pub(crate) const MAX_MEMORY_BYTES: usize = 64 * 1024 * 1024;
 
 /// Most elements of a table: the component's function table has a few thousand entries.
 const MAX_TABLE_ELEMENTS: usize = 20_000;

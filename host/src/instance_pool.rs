@@ -5,7 +5,6 @@
 //! way than by returning: after a trap, and when the caller stopped waiting.
 
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll};
 use std::thread;
@@ -22,7 +21,7 @@ use crate::instance::{InstanceState, Runaway, World, link};
 
 /// Instances at the same time. A sign-in that waits for a person occupies one; 64 people at one machine is beyond
 /// any local use, and costs at most some 130 MiB.
-pub const DEFAULT_MAX_INSTANCES: usize = 64;
+pub(crate) const DEFAULT_MAX_INSTANCES: usize = 64;
 
 /// Instances that are kept warm while nothing is to do. A client rarely has more calls in flight.
 const MAX_IDLE_INSTANCES: usize = 8;
@@ -109,6 +108,7 @@ impl InstancePool {
             None => self.instantiate().await?,
         };
         instance.store.data_mut().begin(channel);
+        instance.store.set_epoch_deadline(1);
         instance.runaway.reset();
         Ok(Lease { pool: self, instance, _permit: permit })
     }
@@ -126,18 +126,12 @@ impl InstancePool {
                 Err(wasmtime::Error::msg("the component computed for too long without a pause"))
             }
         });
-        let exports = Watched::new(self.pre.instantiate_async(&mut store), Arc::clone(&runaway)).await?;
+        let exports = Watched::run(self.pre.instantiate_async(&mut store), Arc::clone(&runaway)).await?;
         Ok(Instance { store, exports, runaway, calls: 0 })
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Instance>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many instances are kept warm.
-    #[cfg(test)]
-    pub(crate) fn idle_count(&self) -> usize {
-        self.idle().len()
     }
 }
 
@@ -157,7 +151,7 @@ impl Lease<'_> {
     ) -> wasmtime::Result<T> {
         let Self { pool, mut instance, _permit } = self;
         let runaway = Arc::clone(&instance.runaway);
-        let result = Watched::new(call(&instance.exports, &mut instance.store), runaway).await?;
+        let result = Watched::run(call(&instance.exports, &mut instance.store), runaway).await?;
         instance.calls = instance.calls.saturating_add(1);
         instance.store.data_mut().end();
         let kept = instance.calls < pool.limits.max_calls
@@ -177,7 +171,7 @@ struct Watched<F> {
 }
 
 impl<F: Future> Watched<F> {
-    async fn new(future: F, runaway: Arc<Runaway>) -> F::Output {
+    async fn run(future: F, runaway: Arc<Runaway>) -> F::Output {
         let future = pin!(future);
         Watched { future, runaway }.await
     }
@@ -198,14 +192,12 @@ impl<F: Future + Unpin> Future for Watched<F> {
 /// A thread that ends an epoch every [`EPOCH`]; it ends with the pool.
 struct Ticker {
     _stop: mpsc::Sender<()>,
-    _ended: Arc<AtomicBool>,
 }
 
 impl Ticker {
     fn start(engine: &Engine) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
-        let ended = Arc::new(AtomicBool::new(false));
-        let (engine, end) = (engine.weak(), Arc::clone(&ended));
+        let engine = engine.weak();
         thread::Builder::new().name("epoch".into()).spawn(move || {
             while stopped.recv_timeout(EPOCH) == Err(mpsc::RecvTimeoutError::Timeout) {
                 match engine.upgrade() {
@@ -213,8 +205,7 @@ impl Ticker {
                     None => break,
                 }
             }
-            end.store(true, Ordering::Release);
         })?;
-        Ok(Self { _stop: stop, _ended: ended })
+        Ok(Self { _stop: stop })
     }
 }

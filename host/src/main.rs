@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use entra_mcp_host::commands::emulator::EmulatorArgs;
+use entra_mcp_host::commands::headless_browser::HeadlessBrowserArgs;
 use entra_mcp_host::commands::{self, CommandError};
 use entra_mcp_host::config::{Environment, Layer, Sources};
 use entra_mcp_host::{logging, report_error};
@@ -12,14 +14,21 @@ use entra_mcp_host::{logging, report_error};
 #[derive(Parser)]
 #[command(name = "entra-mcp", version, after_help = EXIT_CODES)]
 struct Cli {
-    /// Configuration file [default: config.toml in the user's configuration folder]
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the arguments or the configuration have to be changed";
+
+/// Settings of a public client
+#[derive(Args)]
+struct Settings {
+    /// Configuration file [default: config.toml in the user's configuration folder]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Layer,
+}
 
 #[derive(Subcommand)]
 enum Command {
@@ -29,14 +38,14 @@ enum Command {
         --sign-in device-code")]
     Stdio {
         #[command(flatten)]
-        settings: Layer,
+        settings: Settings,
     },
     /// Sign a person in, so that the server starts silently
     #[command(after_help = "Examples:\n  entra-mcp login\n  entra-mcp login --sign-in device-code\n  entra-mcp login \
         --account meganb@contoso.com")]
     Login {
         #[command(flatten)]
-        settings: Layer,
+        settings: Settings,
     },
     /// Sign out: forget an account and everything that was stored for it
     #[command(after_help = "Examples:\n  entra-mcp logout\n  entra-mcp logout --account meganb@contoso.com\n  \
@@ -46,7 +55,7 @@ enum Command {
         #[arg(long, conflicts_with = "account")]
         all: bool,
         #[command(flatten)]
-        settings: Layer,
+        settings: Settings,
     },
     /// List who is signed in
     #[command(after_help = "Examples:\n  entra-mcp accounts\n  entra-mcp accounts --json")]
@@ -55,7 +64,7 @@ enum Command {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        settings: Layer,
+        settings: Settings,
     },
     /// Judge access tokens as the server would, and say why one is refused
     #[command(after_help = "Prints a line per token, in order. Exit codes: 0 all are valid, 1 some are refused, 2 it \
@@ -63,6 +72,9 @@ enum Command {
         00001111-aaaa-2222-bbbb-3333cccc4444 < tokens.txt\n  entra-mcp validate --tenant-id … --audience … \
         --require-scope User.Read --json --token-file tokens.txt")]
     Validate {
+        /// Configuration file [default: config.toml in the user's configuration folder]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
         #[command(flatten)]
         arguments: commands::validate::Arguments,
     },
@@ -75,6 +87,22 @@ enum Command {
         json: bool,
         /// A component; without it, the bundled one
         path: Option<PathBuf>,
+    },
+    /// Run Entra ID and Microsoft Graph on this machine, for development without a tenant
+    #[command(after_help = "Prints one JSON line with its addresses and ids, and runs until it is interrupted.\n\n\
+        Examples:\n  entra-mcp emulator\n  entra-mcp emulator --listen 127.0.0.1:8400 --tls\n  \
+        entra-mcp emulator --config directories.toml")]
+    Emulator {
+        #[command(flatten)]
+        arguments: EmulatorArgs,
+    },
+    /// Show a whole MCP conversation with sign-in, on this machine alone
+    #[command(after_help = "Example:\n  entra-mcp demo")]
+    Demo,
+    #[command(hide = true)]
+    HeadlessBrowser {
+        #[command(flatten)]
+        arguments: HeadlessBrowserArgs,
     },
 }
 
@@ -90,9 +118,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), CommandError> {
-    let sources = |settings| Sources::read(settings, cli.config.clone(), Environment::of_process());
-    let public_client = |settings| -> Result<_, CommandError> {
-        let config = sources(settings)?.public_client()?;
+    let public_client = |settings: Settings| -> Result<_, CommandError> {
+        let config = Sources::read(settings.flags, settings.config, Environment::of_process())?.public_client()?;
         logging::start(&config.host);
         Ok(config)
     };
@@ -103,15 +130,19 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Accounts { json, settings } => {
             commands::block_on(commands::accounts::run(&public_client(settings)?, json))
         }
-        Command::Validate { arguments } => {
-            let config = sources(arguments.layer())?.validator(arguments.token_settings())?;
+        Command::Validate { config, arguments } => {
+            let sources = Sources::read(arguments.layer(), config, Environment::of_process())?;
+            let config = sources.validator(arguments.token_settings())?;
             logging::start(&config.host);
             commands::block_on(commands::validate::run(&config, &arguments))
         }
         Command::Inspect { json, path } => {
-            let host = sources(Layer::default())?.host();
+            let host = Sources::read(Layer::default(), None, Environment::of_process())?.host();
             logging::start(&host);
             commands::inspect::run(path.as_deref(), json, &host.code_cache)
         }
+        Command::Emulator { arguments } => commands::block_on(commands::emulator::run(&arguments)),
+        Command::Demo => commands::block_on(commands::demo::run(&Environment::of_process())),
+        Command::HeadlessBrowser { arguments } => commands::block_on(commands::headless_browser::run(&arguments)),
     }
 }

@@ -7,6 +7,9 @@ use crate::plugin::Plugin;
 use crate::transport::stdio::StdioError;
 
 pub mod accounts;
+pub mod demo;
+pub mod emulator;
+pub mod headless_browser;
 pub mod inspect;
 pub mod login;
 pub mod logout;
@@ -58,6 +61,15 @@ pub enum CommandError {
     /// The transport cannot start.
     #[error(transparent)]
     Stdio(#[from] StdioError),
+    /// The emulator cannot start.
+    #[error(transparent)]
+    Emulator(#[from] entra_mcp_tests::emulator::StartError),
+    /// The emulator's sign-in pages refused.
+    #[error(transparent)]
+    HeadlessBrowser(#[from] entra_mcp_tests::user_agent::AgentError),
+    /// A step of the demonstration failed.
+    #[error(transparent)]
+    Demo(#[from] demo::DemoError),
     /// The process cannot receive signals or start threads.
     #[error("the process cannot be set up: {0}")]
     Process(#[from] std::io::Error),
@@ -68,10 +80,7 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Usage(_) | Self::TokensUndecided { .. } => 2,
-            Self::Build(error) => match error {
-                BuildError::Endpoint(_) | BuildError::CertificateFile { .. } => 2,
-                _ => 1,
-            },
+            Self::Build(BuildError::Endpoint(_) | BuildError::CertificateFile { .. }) => 2,
             _ => 1,
         }
     }

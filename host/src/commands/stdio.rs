@@ -11,6 +11,7 @@ use crate::environment::public_client;
 use crate::random::SystemRandomness;
 use crate::transport::stdio::serve;
 
+#[allow(clippy::disallowed_methods, reason = "this is the command whose standard output carries MCP")]
 /// Serves until the client closes the connection or the process is asked to end.
 pub async fn run(config: &Config) -> Result<(), CommandError> {
     let plugin = Arc::new(public_client::builder(config)?.build()?);

@@ -98,6 +98,7 @@ fn platform_opener(display: bool) -> Option<Vec<OsString>> {
     Some(words.iter().map(Into::into).collect())
 }
 
+#[allow(clippy::disallowed_methods, reason = "the browser is what may be started")]
 /// Starts one command. Succeeds if it still runs after a moment, or ended well.
 async fn start(words: &[OsString], url: &str) -> Result<(), String> {
     let Some((program, arguments)) = words.split_first() else {

@@ -28,16 +28,7 @@ async fn inspect(machine: &Machine, node: &PathBuf, browser: Browser, arguments:
     let mut command = machine.command(node);
     command
         .arg(script(MODULES).join("@modelcontextprotocol/inspector/clients/launcher/build/index.js"))
-        .args([
-            "--cli",
-            "--format",
-            "json",
-            "--connect-timeout",
-            "60000",
-            "--server",
-            "entra",
-            "--config",
-        ])
+        .args(["--cli", "--format", "json", "--connect-timeout", "60000", "--server", "entra", "--config"])
         .arg(configuration)
         .args(arguments)
         .env("MCP_INSPECTOR_SECRET_STORE", "memory");
@@ -53,27 +44,13 @@ async fn one_sign_in_lasts_beyond_the_process(era: &str) {
 
     let list = inspect(&machine, &node, Browser::Absent, &list).await;
     let schema = assert_tools(&list["tools"]);
-    assert_eq!(
-        machine.requests(),
-        Requests {
-            authorize: 0,
-            token: 0,
-            device_code: 0,
-            profile: 0
-        }
-    );
+    assert_eq!(machine.requests(), Requests { authorize: 0, token: 0, device_code: 0, profile: 0 });
 
     assert_profile(&inspect(&machine, &node, Browser::Present, &call).await, schema);
     assert_eq!(machine.requests(), ONE_SIGN_IN);
 
     assert_profile(&inspect(&machine, &node, Browser::Absent, &call).await, schema);
-    assert_eq!(
-        machine.requests(),
-        Requests {
-            profile: 2,
-            ..ONE_SIGN_IN
-        }
-    );
+    assert_eq!(machine.requests(), Requests { profile: 2, ..ONE_SIGN_IN });
     assert_signed_in(&machine.leave().await, Opener::Server);
 }
 

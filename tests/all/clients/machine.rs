@@ -30,12 +30,7 @@ pub(crate) struct Requests {
 }
 
 /// Requests for a profile with one sign-in before.
-pub(crate) const ONE_SIGN_IN: Requests = Requests {
-    authorize: 1,
-    token: 1,
-    device_code: 0,
-    profile: 1,
-};
+pub(crate) const ONE_SIGN_IN: Requests = Requests { authorize: 1, token: 1, device_code: 0, profile: 1 };
 
 /// Whether the server can show a page by itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,11 +43,7 @@ impl Machine {
     /// The person's habits are as in [`Person::new`].
     pub(crate) async fn new(habits: &[Habit]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self {
-            emulator: Builder::new().start().await.unwrap(),
-            person: Person::new(folder.path(), habits),
-            folder,
-        }
+        Self { emulator: Builder::new().start().await.unwrap(), person: Person::new(folder.path(), habits), folder }
     }
 
     /// How the server is started, as clients are configured.
@@ -91,23 +82,12 @@ impl Machine {
 
     /// Runs a client's program to its end; returns the last line it prints.
     pub(crate) async fn run(&self, command: &mut Command) -> Value {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child = command.spawn().unwrap();
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
-            .await
-            .expect("the client ends")
-            .unwrap();
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("the client ends").unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "{}\n--- stdout\n{stdout}\n--- stderr\n{stderr}",
-            output.status
-        );
+        assert!(output.status.success(), "{}\n--- stdout\n{stdout}\n--- stderr\n{stderr}", output.status);
         // Shown with a failed test only.
         println!("{stderr}");
         serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
@@ -120,10 +100,7 @@ impl Machine {
 
     /// Makes the server ask every second whether a code has been entered; Entra wants five seconds.
     pub(crate) fn poll_every_second(&self) {
-        self.emulator.control().script_device_codes(DeviceScript {
-            interval: Some(1),
-            ..DeviceScript::default()
-        });
+        self.emulator.control().script_device_codes(DeviceScript { interval: Some(1), ..DeviceScript::default() });
     }
 
     pub(crate) fn authority(&self) -> &str {

@@ -5,12 +5,7 @@ use crate::support::tools;
 
 fn client(era: Option<&'static str>, revision: &'static str) -> Option<Client> {
     let program = tools::node("mcp-client-2")?;
-    Some(Client {
-        program,
-        script: "mcp-client-2/client.mjs",
-        era,
-        revision,
-    })
+    Some(Client { program, script: "mcp-client-2/client.mjs", era, revision })
 }
 
 every_scenario! {

@@ -5,12 +5,7 @@ use crate::support::tools;
 
 fn client(era: Option<&'static str>, revision: &'static str) -> Option<Client> {
     let program = tools::python()?;
-    Some(Client {
-        program,
-        script: "mcp-python/client.py",
-        era,
-        revision,
-    })
+    Some(Client { program, script: "mcp-python/client.py", era, revision })
 }
 
 every_scenario! {

@@ -5,12 +5,7 @@ use crate::support::tools;
 
 fn client() -> Option<Client> {
     let program = tools::node("mcp-sdk-1")?;
-    Some(Client {
-        program,
-        script: "mcp-sdk-1/client.mjs",
-        era: None,
-        revision: LEGACY,
-    })
+    Some(Client { program, script: "mcp-sdk-1/client.mjs", era: None, revision: LEGACY })
 }
 
 every_scenario! {

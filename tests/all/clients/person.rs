@@ -112,35 +112,21 @@ async fn look_at(mut opened: mpsc::UnboundedReceiver<String>, mut habits: VecDeq
     let mut visits = Vec::new();
     while let Some(line) = opened.recv().await {
         let (opener, text) = line.split_once(' ').unwrap();
-        let (before, code) = text
-            .split_once(CODE)
-            .map_or((text, None), |(before, code)| (before, Some(code)));
+        let (before, code) = text.split_once(CODE).map_or((text, None), |(before, code)| (before, Some(code)));
         let url = before.rsplit(' ').next().unwrap();
         let landing = match habits.pop_front().unwrap_or(Habit::SignsIn) {
             Habit::SignsIn => {
                 let (mut browser, [name, password]) = (HeadlessBrowser::new(), ALICE);
                 let landing = match code {
-                    Some(code) => {
-                        browser
-                            .approve_device_code(url, code.trim_end_matches('.'), name, password)
-                            .await
-                    }
+                    Some(code) => browser.approve_device_code(url, code.trim_end_matches('.'), name, password).await,
                     None => browser.sign_in(url, name, password).await,
                 };
                 Some(landing.unwrap())
             }
             Habit::LooksAway => None,
         };
-        let opener = if opener == "server" {
-            Opener::Server
-        } else {
-            Opener::Client
-        };
-        visits.push(Visit {
-            opener,
-            url: url.to_owned(),
-            landing,
-        });
+        let opener = if opener == "server" { Opener::Server } else { Opener::Client };
+        visits.push(Visit { opener, url: url.to_owned(), landing });
     }
     visits
 }

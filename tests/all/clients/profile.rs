@@ -23,16 +23,11 @@ pub(crate) fn alice() -> Value {
 
 /// Checks the list of tools; returns the output schema of the one.
 pub(crate) fn assert_tools(tools: &Value) -> &Value {
-    let [tool] = tools.as_array().unwrap().as_slice() else {
-        panic!("one tool, not {tools}")
-    };
+    let [tool] = tools.as_array().unwrap().as_slice() else { panic!("one tool, not {tools}") };
     assert_eq!(tool["name"], TOOL);
     assert_eq!(tool["title"], "Get user details from Microsoft Graph");
     assert!(tool["description"].as_str().unwrap().contains("profile"), "{tool}");
-    assert_eq!(
-        tool["inputSchema"],
-        json!({ "type": "object", "properties": {}, "additionalProperties": false })
-    );
+    assert_eq!(tool["inputSchema"], json!({ "type": "object", "properties": {}, "additionalProperties": false }));
     let annotations = &tool["annotations"];
     assert_eq!(annotations["readOnlyHint"], true);
     assert_eq!(annotations["destructiveHint"], false);
@@ -44,9 +39,7 @@ pub(crate) fn assert_tools(tools: &Value) -> &Value {
 /// Checks a result that carries Alice's profile.
 pub(crate) fn assert_profile(result: &Value, schema: &Value) {
     assert_ne!(result["isError"], true, "{result}");
-    let [content] = result["content"].as_array().unwrap().as_slice() else {
-        panic!("one content, not {result}")
-    };
+    let [content] = result["content"].as_array().unwrap().as_slice() else { panic!("one content, not {result}") };
     assert_eq!(content["type"], "text");
     let structured = &result["structuredContent"];
     let text: Value = serde_json::from_str(content["text"].as_str().unwrap()).unwrap();
@@ -81,12 +74,8 @@ fn fits(value: &Value, schema: &Value) -> bool {
             let properties = schema["properties"].as_object().unwrap_or(&nothing);
             let required = schema["required"].as_array().into_iter().flatten();
             types.contains(&json!("object"))
-                && required
-                    .into_iter()
-                    .all(|name| members.contains_key(name.as_str().unwrap()))
-                && members
-                    .iter()
-                    .all(|(name, member)| properties.get(name).is_none_or(|schema| fits(member, schema)))
+                && required.into_iter().all(|name| members.contains_key(name.as_str().unwrap()))
+                && members.iter().all(|(name, member)| properties.get(name).is_none_or(|schema| fits(member, schema)))
         }
         Value::Bool(_) | Value::Number(_) => false,
     }

@@ -8,17 +8,9 @@ pub(crate) struct Report(Value);
 impl Report {
     /// Checks what holds in every scenario.
     pub(crate) fn new(report: Value) -> Self {
-        assert_eq!(
-            report["errors"],
-            json!([]),
-            "the client could not make sense of something"
-        );
+        assert_eq!(report["errors"], json!([]), "the client could not make sense of something");
         if let Some(exit) = report.get("exit") {
-            assert_eq!(
-                *exit,
-                json!({ "code": 0, "signal": null }),
-                "the server did not end by itself"
-            );
+            assert_eq!(*exit, json!({ "code": 0, "signal": null }), "the server did not end by itself");
         }
         Self(report)
     }
@@ -33,24 +25,17 @@ impl Report {
 
     /// The messages of one side, in order.
     fn messages(&self, side: &'static str) -> impl Iterator<Item = &Value> {
-        self.list("wire")
-            .iter()
-            .filter(move |entry| entry["from"] == side)
-            .map(|entry| &entry["message"])
+        self.list("wire").iter().filter(move |entry| entry["from"] == side).map(|entry| &entry["message"])
     }
 
     /// The messages with this method that one side sent.
     pub(crate) fn sent(&self, side: &'static str, method: &str) -> Vec<&Value> {
-        self.messages(side)
-            .filter(|message| message["method"] == method)
-            .collect()
+        self.messages(side).filter(|message| message["method"] == method).collect()
     }
 
     /// The answers that one side gave to a request of the other.
     pub(crate) fn answers(&self, side: &'static str, id: &Value) -> Vec<&Value> {
-        self.messages(side)
-            .filter(|message| message.get("method").is_none() && message["id"] == *id)
-            .collect()
+        self.messages(side).filter(|message| message.get("method").is_none() && message["id"] == *id).collect()
     }
 
     /// The requests that the server made.
