@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use wasip2::http::types::ErrorCode;
-use wstd::http::body::util::BodyExt;
+use wstd::http::body::util::{BodyExt, Empty};
 
 use super::generated::entra_mcp::plugin as wit;
 use crate::environment::*;
@@ -79,11 +79,18 @@ impl HttpClient for Imports {
         client.set_connect_timeout(CONNECT_TIMEOUT);
         client.set_first_byte_timeout(FIRST_BYTE_TIMEOUT);
         client.set_between_bytes_timeout(FIRST_BYTE_TIMEOUT);
+        let request = request.map(outgoing_body);
         let response = client.send(request).await.map_err(|error| http_error(&error))?;
         let (head, body) = response.into_parts();
         let body = read_body(body).await?;
         Ok(http::Response::from_parts(head, body))
     }
+}
+
+/// An empty body is sent without touching its stream: a host may drop the stream of a request that has no body
+/// before anything is written to it, and `wstd` would take that for a broken connection.
+fn outgoing_body(body: Vec<u8>) -> wstd::http::Body {
+    if body.is_empty() { wstd::http::Body::from_http_body(Empty::<&'static [u8]>::new()) } else { body.into() }
 }
 
 async fn read_body(body: wstd::http::Body) -> Result<Vec<u8>, HttpError> {
