@@ -1,5 +1,7 @@
 //! `entra-mcp validate`: a line per token, in order, and an exit code.
 
+#![allow(clippy::disallowed_methods, reason = "a test may start the program")]
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
