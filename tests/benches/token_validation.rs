@@ -76,9 +76,7 @@ impl Issuer {
             "ES256" => self.p256.sign(&self.random, input.as_bytes()).unwrap().as_ref().to_vec(),
             _ => {
                 let mut signature = vec![0; self.rsa.public().modulus_len()];
-                self.rsa
-                    .sign(&signature::RSA_PKCS1_SHA256, &self.random, input.as_bytes(), &mut signature)
-                    .unwrap();
+                self.rsa.sign(&signature::RSA_PKCS1_SHA256, &self.random, input.as_bytes(), &mut signature).unwrap();
                 signature
             }
         };

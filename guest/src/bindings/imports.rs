@@ -16,10 +16,15 @@ const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The world of a call. `settings` is asked once per call; everything else when it is used.
+thread_local! {
+    // Constant for the life of an instance, by contract.
+    static SETTINGS: Settings = settings(wit::environment::get());
+}
+
+/// The world of a call. The settings are asked for once, everything else when it is used.
 pub(crate) fn environment() -> Environment {
     Environment {
-        settings: settings(wit::environment::get()),
+        settings: SETTINGS.with(Settings::clone),
         http: Box::new(Imports),
         store: Box::new(Imports),
         clock: Box::new(Imports),
