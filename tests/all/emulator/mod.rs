@@ -8,6 +8,7 @@ mod faults;
 mod graph;
 mod managed_identity;
 mod metadata;
+mod msal;
 mod on_behalf_of;
 mod refresh;
 mod sign_in_pages;

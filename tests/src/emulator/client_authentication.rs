@@ -125,10 +125,10 @@ fn check_certificate(
     let certificate = certificates.into_iter().find(|certificate| {
         let by_sha256 = assertion
             .header_text("x5t#S256")
-            .map(|name| name == thumbprint(&digest::SHA256, certificate));
+            .map(|name| unpadded(name) == thumbprint(&digest::SHA256, certificate));
         let by_sha1 = assertion
             .header_text("x5t")
-            .map(|name| name == thumbprint(&digest::SHA1_FOR_LEGACY_USE_ONLY, certificate));
+            .map(|name| unpadded(name) == thumbprint(&digest::SHA1_FOR_LEGACY_USE_ONLY, certificate));
         // Both may be present; then both have to fit.
         matches!(
             (by_sha256, by_sha1),
@@ -242,4 +242,9 @@ fn check_federated(world: &World, client: &Application, assertion: &Unverified, 
 
 fn thumbprint(algorithm: &'static digest::Algorithm, certificate: &CertificateDer<'_>) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(algorithm, certificate))
+}
+
+/// MSAL for Python writes thumbprints with padding, against RFC 7515, and Entra accepts them.
+fn unpadded(thumbprint: &str) -> &str {
+    thumbprint.trim_end_matches('=')
 }
