@@ -129,7 +129,7 @@ async fn handle(
         return Err(Dropped);
     }
     let reply = fault
-        .reply()
+        .reply(endpoint)
         .unwrap_or_else(|| dispatch(&world, endpoint, tenant, &incoming));
     Ok(response(fault.alter(reply), fault.truncate_body))
 }
