@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use wasip2::http::types::ErrorCode;
-use wstd::http::body::util::BodyExt;
+use wstd::http::Body;
+use wstd::http::body::Bytes;
+use wstd::http::body::util::{BodyExt, Empty};
 
 use super::generated::entra_mcp::plugin as wit;
 use crate::environment::*;
@@ -79,6 +81,7 @@ impl HttpClient for Imports {
         client.set_connect_timeout(CONNECT_TIMEOUT);
         client.set_first_byte_timeout(FIRST_BYTE_TIMEOUT);
         client.set_between_bytes_timeout(FIRST_BYTE_TIMEOUT);
+        let request = request.map(request_body);
         let response = client.send(request).await.map_err(|error| http_error(&error))?;
         let (head, body) = response.into_parts();
         let body = read_body(body).await?;
@@ -86,7 +89,13 @@ impl HttpClient for Imports {
     }
 }
 
-async fn read_body(body: wstd::http::Body) -> Result<Vec<u8>, HttpError> {
+/// `Body::from` would also write an empty body, which fails when the host, that expects none, is done with the request
+/// before.
+fn request_body(bytes: Vec<u8>) -> Body {
+    if bytes.is_empty() { Body::from_http_body(Empty::<Bytes>::new()) } else { Body::from(bytes) }
+}
+
+async fn read_body(body: Body) -> Result<Vec<u8>, HttpError> {
     let mut frames = body.into_boxed_body();
     let mut bytes = Vec::new();
     while let Some(frame) = frames.frame().await {
