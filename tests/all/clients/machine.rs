@@ -1,5 +1,6 @@
 //! The machine that a client runs on: a home folder, a store for sign-ins, a person, and Entra as the emulator.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Once;
@@ -50,25 +51,47 @@ impl Machine {
 
     /// How the server is started, as clients are configured.
     pub(crate) fn server(&self, browser: Browser) -> Value {
-        let at = self.emulator.endpoints();
-        let store = self.folder.path().join("sign-ins.db");
-        let mut environment = json!({ "XDG_CACHE_HOME": env!("CARGO_TARGET_TMPDIR"), "RUST_LOG": "info" });
-        if browser == Browser::Present {
-            environment["BROWSER"] = json!(self.person.server_opener());
-        }
+        let mut arguments = vec!["stdio".to_owned()];
+        arguments.extend(self.settings());
         json!({
             "command": env!("CARGO_BIN_EXE_entra-mcp"),
-            "args": [
-                "stdio",
-                "--tenant-id", at.tenant_id,
-                "--client-id", at.public_client_id,
-                "--authority", at.authority,
-                "--graph-url", at.graph,
-                "--store", store,
-                "--profile-cache-seconds", "0",
-            ],
-            "env": environment,
+            "args": arguments,
+            "env": self.environment(browser),
         })
+    }
+
+    /// Signs in with the command line.
+    pub(crate) async fn login(&self) {
+        let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_entra-mcp")));
+        let login = command.arg("login").args(self.settings()).envs(self.environment(Browser::Present));
+        let output = tokio::time::timeout(PATIENCE, login.kill_on_drop(true).output()).await.unwrap().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with("Signed in as alice@contoso.example"));
+    }
+
+    fn settings(&self) -> Vec<String> {
+        let at = self.emulator.endpoints();
+        let store = self.folder.path().join("sign-ins.db").display().to_string();
+        let settings = [
+            ("--tenant-id", at.tenant_id.as_str()),
+            ("--client-id", &at.public_client_id),
+            ("--authority", &at.authority),
+            ("--graph-url", &at.graph),
+            ("--store", &store),
+            ("--profile-cache-seconds", "0"),
+        ];
+        settings.into_iter().flat_map(|(name, value)| [name.to_owned(), value.to_owned()]).collect()
+    }
+
+    fn environment(&self, browser: Browser) -> BTreeMap<&str, String> {
+        let mut environment = BTreeMap::from([
+            ("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR").to_owned()),
+            ("RUST_LOG", "info".to_owned()),
+        ]);
+        if browser == Browser::Present {
+            environment.insert("BROWSER", self.person.server_opener().display().to_string());
+        }
+        environment
     }
 
     /// A client's program with nothing of this process's environment but the search path.
