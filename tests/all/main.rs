@@ -1,6 +1,7 @@
 //! All behaviour tests, in one binary so that they link once.
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod clients;
 #[cfg(test)]
 mod emulator;
