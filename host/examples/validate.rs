@@ -6,8 +6,10 @@
 //!
 //! The component fetches the tenant's signing keys itself, through the one way out that the host gives it.
 
+#![allow(clippy::print_stdout, reason = "an example prints its result")]
+
 use std::error::Error;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 
 use entra_mcp_host::Plugin;
 use entra_mcp_host::bindings::export::token_validator::Requirements;
@@ -43,7 +45,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Ok(principal) => format!("{} of tenant {}", principal.object_id, principal.tenant_id),
         Err(reason) => format!("refused: {reason:?}"),
     };
-    #[allow(clippy::disallowed_methods, reason = "an example of a program of its own")]
-    writeln!(io::stdout(), "{verdict}")?;
+    println!("{verdict}");
     Ok(())
 }

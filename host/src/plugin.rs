@@ -89,7 +89,7 @@ impl Plugin {
 
     /// Lists the accounts that are signed in.
     pub async fn accounts(&self) -> Result<Result<Vec<Account>, SignInError>, CallError> {
-        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
             exports.entra_mcp_plugin_sign_in().call_accounts(store).await
         })
         .await
@@ -100,7 +100,7 @@ impl Plugin {
         &self,
         login_hint: Option<&str>,
     ) -> Result<Result<Account, SignInError>, CallError> {
-        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
             exports.entra_mcp_plugin_sign_in().call_interactive(store, login_hint).await
         })
         .await
@@ -108,7 +108,7 @@ impl Plugin {
 
     /// Forgets an account and everything that was stored for it.
     pub async fn sign_out(&self, home_account_id: &str) -> Result<Result<(), SignInError>, CallError> {
-        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
             exports.entra_mcp_plugin_sign_in().call_sign_out(store, home_account_id).await
         })
         .await
@@ -120,7 +120,7 @@ impl Plugin {
         token: &str,
         needs: &Requirements,
     ) -> Result<Result<Principal, TokenError>, CallError> {
-        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
             exports.entra_mcp_plugin_token_validator().call_validate(store, token, needs).await
         })
         .await
@@ -128,21 +128,26 @@ impl Plugin {
 
     async fn call<T>(
         &self,
-        correlation_id: String,
+        correlation_id: impl Into<Option<String>>,
         channel: Arc<dyn ClientChannel>,
         call: impl AsyncFnOnce(
             &crate::bindings::Plugin,
             &mut wasmtime::Store<crate::instance::InstanceState>,
         ) -> wasmtime::Result<T>,
     ) -> Result<T, CallError> {
+        // What goes well is never asked for its id.
+        let given = correlation_id.into();
+        let correlation_id = || given.unwrap_or_else(|| self.correlation_id());
         let lease: Lease<'_> = match self.pool.lease(channel).await {
             Ok(lease) => lease,
             Err(error) => {
+                let correlation_id = correlation_id();
                 tracing::error!(%correlation_id, error = format!("{error:#}"), "no instance can be created");
                 return Err(CallError::NoInstance { correlation_id });
             }
         };
         lease.call(call).await.map_err(|error| {
+            let correlation_id = correlation_id();
             tracing::error!(%correlation_id, error = format!("{error:?}"), "the component failed");
             CallError::Trapped { correlation_id }
         })

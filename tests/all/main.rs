@@ -15,3 +15,5 @@ mod host;
 mod sign_in;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod token;

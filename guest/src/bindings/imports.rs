@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use wasip2::http::types::ErrorCode;
-use wstd::http::body::util::BodyExt;
+use wstd::http::body::util::{BodyExt, Empty};
 
 use super::generated::entra_mcp::plugin as wit;
 use crate::environment::*;
@@ -16,10 +16,15 @@ const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The world of a call. `settings` is asked once per call; everything else when it is used.
+thread_local! {
+    // Constant for the life of an instance, by contract.
+    static SETTINGS: Settings = settings(wit::environment::get());
+}
+
+/// The world of a call. The settings are asked for once, everything else when it is used.
 pub(crate) fn environment() -> Environment {
     Environment {
-        settings: settings(wit::environment::get()),
+        settings: SETTINGS.with(Settings::clone),
         http: Box::new(Imports),
         store: Box::new(Imports),
         clock: Box::new(Imports),
@@ -79,11 +84,18 @@ impl HttpClient for Imports {
         client.set_connect_timeout(CONNECT_TIMEOUT);
         client.set_first_byte_timeout(FIRST_BYTE_TIMEOUT);
         client.set_between_bytes_timeout(FIRST_BYTE_TIMEOUT);
+        let request = request.map(outgoing_body);
         let response = client.send(request).await.map_err(|error| http_error(&error))?;
         let (head, body) = response.into_parts();
         let body = read_body(body).await?;
         Ok(http::Response::from_parts(head, body))
     }
+}
+
+/// An empty body is sent without touching its stream: a host may drop the stream of a request that has no body
+/// before anything is written to it, and `wstd` would take that for a broken connection.
+fn outgoing_body(body: Vec<u8>) -> wstd::http::Body {
+    if body.is_empty() { wstd::http::Body::from_http_body(Empty::<&'static [u8]>::new()) } else { body.into() }
 }
 
 async fn read_body(body: wstd::http::Body) -> Result<Vec<u8>, HttpError> {
@@ -238,23 +250,8 @@ impl ClientChannel for Imports {
         wit::client_channel::notify(method, &params.to_string());
     }
 
-    fn request(
-        &self,
-        method: &str,
-        params: &serde_json::Value,
-        timeout: Duration,
-    ) -> Result<serde_json::Value, ChannelError> {
-        use wit::client_channel::ChannelError as Wit;
-        let result =
-            wit::client_channel::request(method, &params.to_string(), milliseconds(timeout)).map_err(|error| {
-                match error {
-                    Wit::Unsupported => ChannelError::Unsupported,
-                    Wit::Closed => ChannelError::Closed,
-                    Wit::TimedOut => ChannelError::TimedOut,
-                    Wit::Refused(error) => ChannelError::Refused(error),
-                }
-            })?;
-        serde_json::from_str(&result).map_err(|error| ChannelError::Refused(error.to_string()))
+    fn request(&self, method: &str, params: &serde_json::Value, timeout: Duration) -> Box<dyn PendingRequest> {
+        Box::new(wit::client_channel::request(method, &params.to_string(), milliseconds(timeout)))
     }
 
     fn state(&self) -> Option<String> {
@@ -263,6 +260,19 @@ impl ClientChannel for Imports {
 
     fn set_state(&self, value: &str) {
         wit::client_channel::set_state(value);
+    }
+}
+
+impl PendingRequest for wit::client_channel::PendingRequest {
+    fn wait(&self, timeout: Duration) -> Option<Result<serde_json::Value, ChannelError>> {
+        use wit::client_channel::ChannelError as Wit;
+        Some(match self.wait(milliseconds(timeout))? {
+            Ok(result) => serde_json::from_str(&result).map_err(|error| ChannelError::Refused(error.to_string())),
+            Err(Wit::Unsupported) => Err(ChannelError::Unsupported),
+            Err(Wit::Closed) => Err(ChannelError::Closed),
+            Err(Wit::TimedOut) => Err(ChannelError::TimedOut),
+            Err(Wit::Refused(error)) => Err(ChannelError::Refused(error)),
+        })
     }
 }
 

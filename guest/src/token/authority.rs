@@ -39,6 +39,20 @@ pub(super) struct Authority {
 }
 
 impl Authority {
+    /// Metadata and keys. The usual case, in which the instance has both, costs next to nothing.
+    pub(super) async fn current(
+        &self,
+        env: &Environment,
+        now: u64,
+    ) -> Result<(Rc<Fetched<Metadata>>, Rc<Fetched<KeySet>>), TokenError> {
+        if let (Some(metadata), Some(keys)) = (self.metadata.fresh(now), self.keys.fresh(now)) {
+            return Ok((metadata, keys));
+        }
+        let metadata = self.metadata(env).await?;
+        let keys = self.keys(env, &metadata.value, Demand::Current).await?;
+        Ok((metadata, keys))
+    }
+
     pub(super) async fn metadata(&self, env: &Environment) -> Result<Rc<Fetched<Metadata>>, TokenError> {
         let settings = &env.settings;
         check_configuration(settings)?;

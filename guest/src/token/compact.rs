@@ -77,11 +77,17 @@ pub fn parse(token: &str) -> Result<CompactToken, TokenError> {
     Ok(CompactToken { algorithm, key_id, claims: object(&payload, Part::Claims)? })
 }
 
+/// Before anything is done with a token, so that a huge one costs nothing.
+pub(super) fn check_length(token: &str) -> Result<(), TokenError> {
+    if token.len() <= MAX_TOKEN_BYTES {
+        return Ok(());
+    }
+    Err(TokenError::TooLarge { length: token.len() as u64, limit: MAX_TOKEN_BYTES as u64 })
+}
+
 /// Reads all but the content of the payload.
 pub(super) fn parse_signed(token: &str) -> Result<Signed, TokenError> {
-    if token.len() > MAX_TOKEN_BYTES {
-        return Err(TokenError::TooLarge { length: token.len() as u64, limit: MAX_TOKEN_BYTES as u64 });
-    }
+    check_length(token)?;
     let mut parts = token.split('.');
     let (Some(header), Some(claims), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {

@@ -204,6 +204,13 @@ enum Turn {
 pub(super) type Parse<'a, T> = &'a dyn Fn(&[u8]) -> Result<T, String>;
 
 impl<T> Slot<T> {
+    /// The document as this instance has it, if there is nothing to do about it: neither due for a refresh nor
+    /// for a look into the store.
+    pub(super) fn fresh(&self, now: u64) -> Option<Rc<Fetched<T>>> {
+        let checked = self.checked_at.get().is_some_and(|at| now.abs_diff(at) < STORE_CHECK_SECONDS);
+        if checked { self.satisfying(Demand::Current, now) } else { None }
+    }
+
     /// The document, from the instance, the store or the authority.
     pub(super) async fn get(
         &self,

@@ -157,7 +157,7 @@ pub async fn validate_id_token(
         return Err(TokenError::ConfigurationInvalid { setting: "client_id".to_owned() });
     }
     let instance = Instance::current(settings);
-    let (claims, _) = genuine(env, &instance, token, TokenUse::Id).await?;
+    let (claims, _) = genuine(env, &instance, token, &validated::hash(token), TokenUse::Id).await?;
     check_audience(&claims, std::slice::from_ref(&settings.client_id))?;
     check_times(env, claims.not_before, claims.issued_at, claims.expires_at)?;
     // OpenID Connect Core section 3.1.3.7, steps 4 and 5: the authorized party, if named, is this client.
@@ -186,11 +186,12 @@ pub fn forget_principal(settings: &Settings, tenant_id: &str, object_id: &str) {
 /// The steps for an access token, or the memory of them.
 async fn access_token(env: &Environment, instance: &Instance, token: &str) -> Result<Rc<ValidatedToken>, TokenError> {
     // 0. A token that was accepted before is accepted again, as long as it is in date and its key in the set.
+    compact::check_length(token)?;
     let hash = validated::hash(token);
-    let remembered = instance.validated.borrow_mut().get(&hash, env.clock.now());
+    let now = env.clock.now();
+    let remembered = instance.validated.borrow_mut().get(&hash, now);
     if let Some(remembered) = remembered {
-        let metadata = instance.authority.metadata(env).await?;
-        let keys = instance.authority.keys(env, &metadata.value, Demand::Current).await?;
+        let (_, keys) = instance.authority.current(env, now).await?;
         if keys.value.contains(&remembered.key) {
             let Principal { issued_at, expires_at, .. } = remembered.principal;
             check_times(env, remembered.not_before, issued_at, expires_at)?;
@@ -200,7 +201,7 @@ async fn access_token(env: &Environment, instance: &Instance, token: &str) -> Re
     }
 
     // 1. to 8.
-    let (claims, key) = genuine(env, instance, token, TokenUse::Access).await?;
+    let (claims, key) = genuine(env, instance, token, &hash, TokenUse::Access).await?;
 
     // 9. The token is for us (RFC 7519 section 4.1.3, RFC 8725 section 3.9). Version 2 names the application by
     //    its id and nothing else, version 1 also by its App ID URI.
@@ -231,6 +232,7 @@ async fn genuine(
     env: &Environment,
     instance: &Instance,
     token: &str,
+    hash: &TokenHash,
     token_use: TokenUse,
 ) -> Result<(Claims, Fingerprint), TokenError> {
     // 1. The form, and the header: allowed algorithm, no parameter that brings a key or has to be understood
@@ -245,7 +247,8 @@ async fn genuine(
     check_use(&claims, token_use)?;
 
     // 4. The authority, by its own metadata.
-    let metadata = instance.authority.metadata(env).await?;
+    let now = env.clock.now();
+    let (metadata, mut keys) = instance.authority.current(env, now).await?;
 
     // 5. The issuer is the one of the token's tenant, in the form of the token's version (RFC 8725 section 3.8).
     let expected = instance.authority.issuer(env, &metadata.value, claims.version, &claims.tenant_id).await?;
@@ -260,7 +263,6 @@ async fn genuine(
     }
 
     // 7. The key that the header names. A key id that is not in the set may be newer than the set.
-    let mut keys = instance.authority.keys(env, &metadata.value, Demand::Current).await?;
     if keys.value.with_id(&compact.key_id).next().is_none() {
         keys = instance.authority.keys(env, &metadata.value, Demand::NewerThan(keys.fetched_at)).await?;
     }
@@ -270,13 +272,11 @@ async fn genuine(
         .map_err(|fault| TokenError::KeyNotAllowed { key_id: compact.key_id.clone(), fault })?;
 
     // 8. The signature (RFC 7515 section 5.2 step 8).
-    let hash: TokenHash = validated::hash(token);
-    let now = env.clock.now();
-    if instance.refused.borrow().contains(&hash, &key.fingerprint, now) {
+    if instance.refused.borrow().contains(hash, &key.fingerprint, now) {
         return Err(TokenError::SignatureInvalid { key_id: compact.key_id });
     }
     if verifying.verify(token).is_err() {
-        instance.refused.borrow_mut().insert(hash, key.fingerprint, now);
+        instance.refused.borrow_mut().insert(*hash, key.fingerprint, now);
         return Err(TokenError::SignatureInvalid { key_id: compact.key_id });
     }
     Ok((claims, key.fingerprint))
