@@ -11,6 +11,7 @@ wasmtime::component::bindgen!({
         "entra-mcp:plugin/environment": trappable,
         "entra-mcp:plugin/client-channel.state": trappable,
         "entra-mcp:plugin/client-channel.set-state": trappable,
+        "entra-mcp:plugin/client-channel.[drop]pending-request": trappable,
         "entra-mcp:plugin/user-agent.[method]loopback-listener.redirect-uri": trappable,
         "entra-mcp:plugin/user-agent.[method]loopback-listener.respond": trappable,
         "entra-mcp:plugin/user-agent.[method]loopback-listener.detach": trappable,
@@ -24,6 +25,7 @@ wasmtime::component::bindgen!({
         "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
         "wasi:random": wasmtime_wasi::p2::bindings::random,
         "wasi:http": wasmtime_wasi_http::p2::bindings::http,
+        "entra-mcp:plugin/client-channel.pending-request": crate::client_channel::PendingRequest,
         "entra-mcp:plugin/user-agent.loopback-listener": crate::user_agent::LoopbackListener,
     },
 });

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::task::JoinHandle;
+use wasmtime::component::{HasData, Resource, ResourceTable};
 
 use crate::bindings::client_channel as wit;
+use crate::clock::{self, Clock};
 
 /// Most bytes that are remembered for a connection (from the WIT contract).
 pub const MAX_STATE_BYTES: usize = 64 * 1024;
@@ -73,11 +76,52 @@ impl ClientChannel for NoChannel {
 /// What an instance holds: the connection of the call it serves now.
 pub(crate) struct ClientChannelCtx {
     pub(crate) channel: Arc<dyn ClientChannel>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
-impl wit::Host for ClientChannelCtx {
+/// A view on the connection, with the table that its requests are in.
+pub(crate) struct ClientChannelCtxView<'a> {
+    pub(crate) ctx: &'a mut ClientChannelCtx,
+    pub(crate) table: &'a mut ResourceTable,
+}
+
+pub(crate) struct HasClientChannel;
+
+impl HasData for HasClientChannel {
+    type Data<'a> = ClientChannelCtxView<'a>;
+}
+
+/// A request to the client that a task waits on. Dropping it ends the task.
+pub struct PendingRequest {
+    /// `None` once the answer was given out.
+    answer: Option<JoinHandle<Result<String, ChannelError>>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl PendingRequest {
+    async fn wait(&mut self, timeout: Duration) -> Option<Result<String, ChannelError>> {
+        let Some(answer) = self.answer.as_mut() else { return Some(Err(ChannelError::Closed)) };
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or(Err(ChannelError::Closed)),
+            () = clock::sleep(self.clock.as_ref(), timeout) => return None,
+        };
+        self.answer = None;
+        Some(answer)
+    }
+}
+
+impl Drop for PendingRequest {
+    fn drop(&mut self) {
+        if let Some(answer) = &self.answer {
+            answer.abort();
+        }
+    }
+}
+
+impl wit::Host for ClientChannelCtxView<'_> {
     async fn notify(&mut self, method: String, params: String) -> wasmtime::Result<()> {
-        self.channel.notify(&method, &params).await;
+        self.ctx.channel.notify(&method, &params).await;
         Ok(())
     }
 
@@ -86,20 +130,40 @@ impl wit::Host for ClientChannelCtx {
         method: String,
         params: String,
         timeout_ms: u32,
-    ) -> wasmtime::Result<Result<String, wit::ChannelError>> {
+    ) -> wasmtime::Result<Resource<PendingRequest>> {
         let timeout = Duration::from_millis(timeout_ms.into());
-        Ok(self.channel.request(&method, &params, timeout).await.map_err(Into::into))
+        let channel = Arc::clone(&self.ctx.channel);
+        let answer = tokio::spawn(async move { channel.request(&method, &params, timeout).await });
+        let pending = PendingRequest { answer: Some(answer), clock: Arc::clone(&self.ctx.clock) };
+        Ok(self.table.push(pending)?)
     }
 
     fn state(&mut self) -> wasmtime::Result<Option<String>> {
-        Ok(self.channel.state())
+        Ok(self.ctx.channel.state())
     }
 
     fn set_state(&mut self, value: String) -> wasmtime::Result<()> {
         if value.len() > MAX_STATE_BYTES {
             return Err(wasmtime::Error::msg("the state of the connection is over its limit"));
         }
-        self.channel.set_state(value);
+        self.ctx.channel.set_state(value);
+        Ok(())
+    }
+}
+
+impl wit::HostPendingRequest for ClientChannelCtxView<'_> {
+    async fn wait(
+        &mut self,
+        pending: Resource<PendingRequest>,
+        timeout_ms: u32,
+    ) -> wasmtime::Result<Option<Result<String, wit::ChannelError>>> {
+        let timeout = Duration::from_millis(timeout_ms.into());
+        let answer = self.table.get_mut(&pending)?.wait(timeout).await;
+        Ok(answer.map(|answer| answer.map_err(Into::into)))
+    }
+
+    fn drop(&mut self, pending: Resource<PendingRequest>) -> wasmtime::Result<()> {
+        self.table.delete(pending)?;
         Ok(())
     }
 }

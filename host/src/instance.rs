@@ -22,7 +22,7 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::audit::{AuditCtx, AuditSink};
 use crate::bindings;
-use crate::client_channel::{ClientChannel, ClientChannelCtx, NoChannel};
+use crate::client_channel::{ClientChannel, ClientChannelCtx, ClientChannelCtxView, HasClientChannel, NoChannel};
 use crate::client_credential::{ClientCredential, ClientCredentialCtx};
 use crate::clock::Clock;
 use crate::environment::{EnvironmentCtx, Settings};
@@ -93,7 +93,7 @@ impl InstanceState {
             audit: AuditCtx::new(Arc::clone(&world.audit), Arc::clone(&world.clock)),
             clock: Arc::clone(&world.clock),
             random: RandomCtx::new(Arc::clone(&world.random)),
-            channel: ClientChannelCtx { channel: Arc::new(NoChannel) },
+            channel: ClientChannelCtx { channel: Arc::new(NoChannel), clock: Arc::clone(&world.clock) },
             limits: InstanceLimits::new(world.max_memory_bytes),
         }
     }
@@ -130,7 +130,10 @@ pub(crate) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
     bindings::environment::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.environment)?;
     bindings::secret_store::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.secret_store)?;
     bindings::client_credential::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.credential)?;
-    bindings::client_channel::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.channel)?;
+    bindings::client_channel::add_to_linker::<State, HasClientChannel>(l, |state| ClientChannelCtxView {
+        ctx: &mut state.channel,
+        table: &mut state.table,
+    })?;
     bindings::audit::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.audit)?;
     bindings::user_agent::add_to_linker::<State, HasUserAgent>(l, |state| UserAgentCtxView {
         ctx: &mut state.user_agent,

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{HostConfig, LogFormat};
 
 /// What is logged unless `RUST_LOG` says otherwise: what we do, and what others warn of.
-const DEFAULT_FILTER: &str = "warn,entra_mcp_host=info,audit=info,guest=info";
+const DEFAULT_FILTER: &str = "warn,entra_mcp_host=info,audit=info,guest=info,prompt=info";
 
 /// Starts logging. A second call changes nothing.
 pub fn start(config: &HostConfig) {

@@ -18,11 +18,11 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -42,6 +42,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time for a whole exchange, from the request to the last byte of the body. Graph ends its own work after 30 s.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest request body in bytes. The largest that is sent, a token request with a client assertion, is under 20 KiB.
+const MAX_REQUEST_BYTES: u64 = 1024 * 1024;
 
 /// Longest response body in bytes. The largest that is expected, a key set or a page of Graph, is under 200 KiB.
 const MAX_RESPONSE_BYTES: u64 = 1024 * 1024;
@@ -303,7 +306,7 @@ where
     }
 }
 
-type HttpClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, RequestBody>;
+type HttpClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Full<Bytes>>;
 
 /// Limits of an exchange; other than the defaults only in tests.
 #[derive(Debug, Clone, Copy)]
@@ -386,15 +389,21 @@ impl OutboundHttp {
 
     async fn send(
         self: Arc<Self>,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
         options: Option<RequestOptions>,
     ) -> Result<Response<ResponseBody>, Error> {
+        let deadline = Instant::now() + self.limits.total;
+        // The whole body is taken before anything else is decided: whoever writes it would otherwise learn that it
+        // is not wanted any more, and not why. It also gives the request a length, which not all servers do without.
+        let mut request = match tokio::time::timeout_at(deadline, collected(request)).await {
+            Ok(request) => request?,
+            Err(_) => return Err(Error::ConnectionWriteTimeout),
+        };
         if let Some(documents) = &self.documents {
             let document = documents.get(&request.uri().to_string()).ok_or(Error::HttpRequestDenied)?;
-            let body = http_body_util::Full::new(document.clone()).map_err(|never| match never {});
+            let body = Full::new(document.clone()).map_err(|never| match never {});
             return Ok(Response::new(body.boxed_unsync()));
         }
-        let deadline = Instant::now() + self.limits.total;
         if !self.policy.admits(request.uri()) {
             let uri = request.uri();
             // The query of a URL may hold a secret; its origin does not.
@@ -425,6 +434,21 @@ impl OutboundHttp {
         let (limit, sleep) = (self.limits.body, Box::pin(tokio::time::sleep_until(deadline)));
         Ok(response.map(|inner| BoundedBody { inner, limit, received: 0, deadline: sleep }.boxed_unsync()))
     }
+}
+
+/// The request with its body in memory.
+async fn collected(request: Request<RequestBody>) -> Result<Request<Full<Bytes>>, Error> {
+    let (head, mut body) = request.into_parts();
+    let (mut bytes, mut length) = (BytesMut::new(), 0_u64);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        length = length.saturating_add(data.len().try_into().unwrap_or(u64::MAX));
+        if length > MAX_REQUEST_BYTES {
+            return Err(Error::HttpRequestBodySize(Some(length)));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Request::from_parts(head, Full::new(bytes.freeze())))
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
@@ -750,6 +774,10 @@ mod tests {
         Request::get(target).body(Empty::new().map_err(|never| match never {}).boxed_unsync()).unwrap()
     }
 
+    fn post(target: &str, body: impl Body<Data = Bytes, Error = Error> + Send + 'static) -> Request<RequestBody> {
+        Request::post(target).body(body.boxed_unsync()).unwrap()
+    }
+
     async fn fetch(http: &Arc<OutboundHttp>, target: &str) -> Result<Bytes, Error> {
         let response = Arc::clone(http).send(request(target), None).await?;
         Ok(response.into_body().collect().await?.to_bytes())
@@ -815,6 +843,41 @@ mod tests {
         let head = task.await.unwrap();
         assert!(head.starts_with("GET /path?a=b HTTP/1.1\r\n"), "{head}");
         assert_eq!(head.matches("host: ").count(), 1, "{head}");
+    }
+
+    #[tokio::test]
+    async fn a_request_is_sent_with_its_length() {
+        let (origin, task) = peer(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n".into()).await;
+        let http = client(policy(&[&origin]), None, LIMITS);
+        let body = Full::from("a=b").map_err(|never| match never {});
+        http.send(post(&origin, body), None).await.unwrap();
+        let sent = task.await.unwrap();
+        assert!(sent.contains("content-length: 3\r\n") && sent.ends_with("\r\n\r\na=b"), "{sent}");
+    }
+
+    #[tokio::test]
+    async fn a_request_body_over_the_limit_is_refused() {
+        let http = client(entra(), None, LIMITS);
+        let body = Full::from(vec![0; 1_048_577]).map_err(|never| match never {});
+        let result = http.send(post("https://graph.microsoft.com/", body), None).await;
+        assert!(matches!(result, Err(Error::HttpRequestBodySize(Some(1_048_577)))));
+    }
+
+    #[tokio::test]
+    async fn the_body_of_a_denied_request_is_taken_so_that_its_writer_learns_why() {
+        let (mut writer, body) = http_body_util::channel::Channel::<Bytes, Error>::new(1);
+        let http = client(entra(), None, LIMITS);
+        let sending = tokio::spawn(http.send(post("https://example.com/", body), None));
+        writer.send_data("x".into()).await.unwrap();
+        drop(writer);
+        assert!(matches!(sending.await.unwrap(), Err(Error::HttpRequestDenied)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_body_that_never_ends_times_out() {
+        let (_writer, body) = http_body_util::channel::Channel::<Bytes, Error>::new(1);
+        let result = client(entra(), None, LIMITS).send(post("https://graph.microsoft.com/", body), None).await;
+        assert!(matches!(result, Err(Error::ConnectionWriteTimeout)));
     }
 
     #[tokio::test]

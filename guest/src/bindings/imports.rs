@@ -250,23 +250,8 @@ impl ClientChannel for Imports {
         wit::client_channel::notify(method, &params.to_string());
     }
 
-    fn request(
-        &self,
-        method: &str,
-        params: &serde_json::Value,
-        timeout: Duration,
-    ) -> Result<serde_json::Value, ChannelError> {
-        use wit::client_channel::ChannelError as Wit;
-        let result =
-            wit::client_channel::request(method, &params.to_string(), milliseconds(timeout)).map_err(|error| {
-                match error {
-                    Wit::Unsupported => ChannelError::Unsupported,
-                    Wit::Closed => ChannelError::Closed,
-                    Wit::TimedOut => ChannelError::TimedOut,
-                    Wit::Refused(error) => ChannelError::Refused(error),
-                }
-            })?;
-        serde_json::from_str(&result).map_err(|error| ChannelError::Refused(error.to_string()))
+    fn request(&self, method: &str, params: &serde_json::Value, timeout: Duration) -> Box<dyn PendingRequest> {
+        Box::new(wit::client_channel::request(method, &params.to_string(), milliseconds(timeout)))
     }
 
     fn state(&self) -> Option<String> {
@@ -275,6 +260,19 @@ impl ClientChannel for Imports {
 
     fn set_state(&self, value: &str) {
         wit::client_channel::set_state(value);
+    }
+}
+
+impl PendingRequest for wit::client_channel::PendingRequest {
+    fn wait(&self, timeout: Duration) -> Option<Result<serde_json::Value, ChannelError>> {
+        use wit::client_channel::ChannelError as Wit;
+        Some(match self.wait(milliseconds(timeout))? {
+            Ok(result) => serde_json::from_str(&result).map_err(|error| ChannelError::Refused(error.to_string())),
+            Err(Wit::Unsupported) => Err(ChannelError::Unsupported),
+            Err(Wit::Closed) => Err(ChannelError::Closed),
+            Err(Wit::TimedOut) => Err(ChannelError::TimedOut),
+            Err(Wit::Refused(error)) => Err(ChannelError::Refused(error)),
+        })
     }
 }
 

@@ -254,13 +254,8 @@ impl UserAgent for World {
 impl ClientChannel for World {
     fn notify(&self, _method: &str, _params: &serde_json::Value) {}
 
-    fn request(
-        &self,
-        _method: &str,
-        _params: &serde_json::Value,
-        _timeout: Duration,
-    ) -> Result<serde_json::Value, ChannelError> {
-        Err(ChannelError::Unsupported)
+    fn request(&self, _method: &str, _params: &serde_json::Value, _timeout: Duration) -> Box<dyn PendingRequest> {
+        Box::new(NoAnswer)
     }
 
     fn state(&self) -> Option<String> {
@@ -269,6 +264,14 @@ impl ClientChannel for World {
 
     fn set_state(&self, value: &str) {
         *self.0.state.borrow_mut() = Some(value.to_owned());
+    }
+}
+
+struct NoAnswer;
+
+impl PendingRequest for NoAnswer {
+    fn wait(&self, _timeout: Duration) -> Option<Result<serde_json::Value, ChannelError>> {
+        Some(Err(ChannelError::Unsupported))
     }
 }
 

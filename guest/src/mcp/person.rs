@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::version::Era;
 use crate::encoding::random_uuid;
-use crate::environment::Environment;
-use crate::sign_in::Instruction;
-use crate::sign_in::interactive::{Presented, Presenter};
+use crate::environment::{ChannelError, Environment};
+use crate::sign_in::interactive::{Presented, Presenter, SLICE};
+use crate::sign_in::{Instruction, SignInError};
 
 /// Pause between two progress notifications.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(2);
@@ -42,27 +42,46 @@ pub(super) fn elicitation(instruction: &Instruction) -> Value {
 }
 
 impl Presenter for Client<'_> {
-    fn present(&self, instruction: &Instruction, timeout: Duration) -> Presented {
+    fn present(
+        &self,
+        instruction: &Instruction,
+        timeout: Duration,
+        alive: &dyn Fn() -> Result<(), SignInError>,
+    ) -> Result<Presented, SignInError> {
         if !self.era.can_show_url() {
-            return Presented::Unsupported;
+            return Ok(Presented::Unsupported);
         }
         if self.era.is_modern() {
-            return Presented::Deferred;
+            return Ok(Presented::Deferred);
         }
         let id = random_uuid(self.env.random.as_ref());
         let mut params = elicitation(instruction);
         if let Some(params) = params.as_object_mut() {
             params.insert("elicitationId".to_owned(), json!(id));
         }
-        match self.env.channel.request("elicitation/create", &params, timeout) {
+        let began = self.env.clock.monotonic();
+        let pending = self.env.channel.request("elicitation/create", &params, timeout);
+        let answer = loop {
+            alive()?;
+            let waited = self.env.clock.monotonic().saturating_sub(began);
+            if waited >= timeout {
+                break Err(ChannelError::TimedOut);
+            }
+            self.waiting(instruction, waited);
+            if let Some(answer) = pending.wait(SLICE) {
+                break answer;
+            }
+        };
+        Ok(match answer {
             Ok(result) if result.get("action").and_then(Value::as_str) == Some("accept") => {
                 *self.state.elicitation.borrow_mut() = Some(id);
                 Presented::ByClient
             }
             Ok(_) => Presented::Declined,
+            Err(ChannelError::TimedOut) => return Err(SignInError::TimedOut(Some(instruction.clone()))),
             // The client has promised more than it does: the user agent is still there.
             Err(_) => Presented::Unsupported,
-        }
+        })
     }
 
     fn waiting(&self, instruction: &Instruction, waited: Duration) {

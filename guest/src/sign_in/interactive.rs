@@ -12,7 +12,7 @@ use crate::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use crate::oauth::device_code::DeviceCode;
 
 /// The longest wait without a sign of life and a look at the deadline.
-const SLICE: Duration = Duration::from_secs(1);
+pub const SLICE: Duration = Duration::from_secs(1);
 /// How long a leader may be busy with Entra's endpoints before others take it for gone.
 const BUSY: Duration = Duration::from_secs(90);
 /// Pause between two looks at a sign-in that another call leads.
@@ -20,8 +20,14 @@ const JOIN_POLL: Duration = Duration::from_millis(200);
 
 /// How a person learns what to do. Implemented by the MCP side for a client's capabilities.
 pub trait Presenter {
-    /// Shows the instruction.
-    fn present(&self, instruction: &Instruction, timeout: Duration) -> Presented;
+    /// Shows the instruction, and waits at most `timeout` for the person to take notice. Calls `alive` about every
+    /// second, and stops with its error.
+    fn present(
+        &self,
+        instruction: &Instruction,
+        timeout: Duration,
+        alive: &dyn Fn() -> Result<(), SignInError>,
+    ) -> Result<Presented, SignInError>;
     /// Called about every second while the person is awaited.
     fn waiting(&self, instruction: &Instruction, waited: Duration);
     /// The sign-in that was presented has ended.
@@ -45,8 +51,13 @@ pub enum Presented {
 pub struct NoClient;
 
 impl Presenter for NoClient {
-    fn present(&self, _: &Instruction, _: Duration) -> Presented {
-        Presented::Unsupported
+    fn present(
+        &self,
+        _: &Instruction,
+        _: Duration,
+        _: &dyn Fn() -> Result<(), SignInError>,
+    ) -> Result<Presented, SignInError> {
+        Ok(Presented::Unsupported)
     }
     fn waiting(&self, _: &Instruction, _: Duration) {}
     fn ended(&self) {}
@@ -280,12 +291,8 @@ impl Leader<'_> {
     /// Shows the person what to do: by the client if it can, else by the user agent.
     fn present(&self, attempt: &Attempt) -> Result<(), SignInError> {
         let timeout = self.deadline.saturating_sub(self.env.clock.monotonic());
-        // The client may take its time to ask its user.
-        self.alive(timeout + SIGN_OF_LIFE)?;
         let instruction = &attempt.instruction;
-        let presented = self.presenter.present(instruction, timeout);
-        self.alive(SIGN_OF_LIFE)?;
-        match presented {
+        match self.presenter.present(instruction, timeout, &|| self.alive(SIGN_OF_LIFE))? {
             Presented::ByClient => Ok(()),
             Presented::Declined => Err(SignInError::Declined),
             Presented::Deferred => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use entra_mcp_tests::emulator::{Builder, Config};
 
-use super::{CommandError, end_requested};
+use super::{CommandError, EndRequest};
 use crate::console;
 
 /// How the emulator is started.
@@ -35,8 +35,9 @@ pub async fn run(arguments: &EmulatorArgs) -> Result<(), CommandError> {
         builder = builder.config(Config::from_toml(&text).map_err(|error| file(error.to_string()))?);
     }
     let emulator = builder.start().await?;
+    let end = EndRequest::listen()?;
     console::result(&serde_json::json!(emulator.endpoints()).to_string());
-    end_requested().await?;
+    end.received().await;
     emulator.shutdown().await;
     Ok(())
 }

@@ -115,18 +115,37 @@ async fn accounts(plugin: &Plugin) -> Result<Vec<Account>, CommandError> {
     Ok(plugin.accounts().await??)
 }
 
-/// Returns when the process is asked to end.
-pub(crate) async fn end_requested() -> std::io::Result<()> {
+/// The requests to end the process (SIGTERM and SIGINT, or Ctrl-C), listened for from the moment this is made.
+pub(crate) struct EndRequest {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    signals: [tokio::signal::unix::Signal; 2],
+}
+
+impl EndRequest {
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self { signals: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?] })
         }
-        Ok(())
+        #[cfg(not(unix))]
+        Ok(Self {})
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+
+    /// Returns when the process is asked to end.
+    pub(crate) async fn received(self) {
+        #[cfg(unix)]
+        {
+            let [mut terminate, mut interrupt] = self.signals;
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        #[cfg(not(unix))]
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::warn!(%error, "Ctrl-C cannot be received");
+            std::future::pending::<()>().await;
+        }
+    }
 }

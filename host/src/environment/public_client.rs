@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, StoreLocation};
+use crate::config::{Config, LogFormat, StoreLocation};
 use crate::error::BuildError;
 use crate::outbound_http::{OutboundHttp, OutboundPolicy};
 use crate::plugin::{Plugin, PluginBuilder};
 use crate::secret_store::{MemoryStore, SecretStore, SqliteStore};
-use crate::user_agent::SystemBrowser;
+use crate::user_agent::{Prompts, SystemBrowser};
 
 /// Gives the component what a public client needs.
 pub fn builder(config: &Config) -> Result<PluginBuilder, BuildError> {
@@ -22,7 +22,11 @@ pub fn builder(config: &Config) -> Result<PluginBuilder, BuildError> {
     let settings = config.settings.clone();
     let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()])?;
     let http = OutboundHttp::new(policy, config.ca_file.as_deref())?;
-    let browser = SystemBrowser::new(config.browser.as_deref(), config.display);
+    let prompts = match config.host.log_format {
+        LogFormat::Text => Prompts::Terminal,
+        LogFormat::Json => Prompts::Log,
+    };
+    let browser = SystemBrowser::new(config.browser.as_deref(), config.display, prompts);
     Ok(Plugin::builder(settings)
         .clock(clock)
         .secret_store(store)

@@ -24,25 +24,27 @@ const EARLY_FAILURE: Duration = Duration::from_millis(300);
 pub struct SystemBrowser {
     /// Commands in the order in which they are tried: program and arguments, with `%s` for the URL.
     commands: Vec<Vec<OsString>>,
-    prompts: bool,
+    prompts: Prompts,
+}
+
+/// Where prompts are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prompts {
+    /// On standard error, as they are.
+    Terminal,
+    /// As lines of the log, for a standard error that is read by a program.
+    Log,
 }
 
 impl SystemBrowser {
     /// `browser` is the value of `BROWSER`; `display` says whether there is a graphical desktop (only asked on
     /// systems where that is not a matter of course).
-    pub fn new(browser: Option<&str>, display: bool) -> Self {
+    pub fn new(browser: Option<&str>, display: bool, prompts: Prompts) -> Self {
         let commands = match browser {
             Some(list) if !list.trim().is_empty() => split_list(list).map(command_line).collect(),
             _ => platform_opener(display).into_iter().collect(),
         };
-        Self { commands, prompts: true }
-    }
-
-    /// Prompts are not shown.
-    #[must_use]
-    pub fn without_prompts(mut self) -> Self {
-        self.prompts = false;
-        self
+        Self { commands, prompts }
     }
 }
 
@@ -83,6 +85,11 @@ fn split_words(text: &str) -> Vec<String> {
     }
     words.extend(word);
     words
+}
+
+/// Part of a prompt comes from a server: nothing in it may steer the terminal.
+fn harmless(message: &str) -> String {
+    message.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
 }
 
 fn platform_opener(display: bool) -> Option<Vec<OsString>> {
@@ -142,8 +149,10 @@ impl UserAgent for SystemBrowser {
     }
 
     async fn prompt(&self, message: &str) {
-        if self.prompts {
-            console::notice(message);
+        let message = harmless(message);
+        match self.prompts {
+            Prompts::Terminal => console::notice(&message),
+            Prompts::Log => tracing::info!(target: "prompt", "{message}"),
         }
     }
 }
@@ -153,7 +162,7 @@ mod tests {
     use super::*;
 
     fn words(list: &str) -> Vec<Vec<String>> {
-        let commands = SystemBrowser::new(Some(list), false).commands;
+        let commands = SystemBrowser::new(Some(list), false, Prompts::Log).commands;
         let text = |word: OsString| word.into_string().unwrap();
         commands.into_iter().map(|words| words.into_iter().map(text).collect()).collect()
     }
@@ -185,7 +194,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn without_desktop_and_browser_there_is_none() {
-        let error = SystemBrowser::new(None, false).open_browser("https://host/").await.unwrap_err();
+        let error = SystemBrowser::new(None, false, Prompts::Log).open_browser("https://host/").await.unwrap_err();
         let expected = "there is no graphical desktop and BROWSER is not set";
         assert_eq!(error, UserAgentError::Unavailable(expected.into()));
     }
@@ -198,15 +207,21 @@ mod tests {
         let list = format!(r#"false:sh -c 'printf "%%s" "$0" > {}' %s"#, out.display()).replace("%%s", "%b");
         let url = "https://host/?a=1&b=$(touch x);'\"";
 
-        SystemBrowser::new(Some(&list), false).open_browser(url).await.unwrap();
+        SystemBrowser::new(Some(&list), false, Prompts::Log).open_browser(url).await.unwrap();
 
         assert_eq!(std::fs::read_to_string(out).unwrap(), url);
+    }
+
+    #[test]
+    fn a_prompt_cannot_steer_the_terminal() {
+        assert_eq!(harmless("enter\nABC \u{1b}[2J\u{9b}1m\r"), "enter\nABC  [2J 1m ");
     }
 
     #[cfg(unix)]
     #[tokio::test]
     async fn commands_that_fail_are_named() {
-        let error = SystemBrowser::new(Some("false:/does/not/exist"), false).open_browser("https://host/").await;
+        let browser = SystemBrowser::new(Some("false:/does/not/exist"), false, Prompts::Log);
+        let error = browser.open_browser("https://host/").await;
         let UserAgentError::Unavailable(reason) = error.unwrap_err() else { panic!() };
         assert!(reason.contains("false: exit status: 1") && reason.contains("/does/not/exist"), "{reason}");
     }

@@ -14,7 +14,7 @@ use crate::bindings::user_agent as wit;
 mod browser;
 mod loopback;
 
-pub use browser::SystemBrowser;
+pub use browser::{Prompts, SystemBrowser};
 pub use loopback::{LoopbackListener, LoopbackListeners, Page};
 
 /// Longest URL that is handed to a browser, in bytes. Entra's are under 2 KiB; Windows commands end at 32 KiB.

@@ -1,7 +1,7 @@
 //! npm `@modelcontextprotocol/inspector`: the MCP Inspector's command line, with a configuration file as README gives it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ fn node() -> Option<PathBuf> {
     Some(if newer.exists() { newer } else { node })
 }
 
-async fn inspect(machine: &Machine, node: &PathBuf, browser: Browser, arguments: &[&str]) -> Value {
+async fn inspect(machine: &Machine, node: &Path, browser: Browser, arguments: &[&str]) -> Value {
     let mut server = machine.server(browser);
     server["type"] = json!("stdio");
     let configuration = machine.folder().join("mcp.json");

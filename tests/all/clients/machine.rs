@@ -1,7 +1,9 @@
 //! The machine that a client runs on: a home folder, a store for sign-ins, a person, and Entra as the emulator.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Once;
 use std::time::Duration;
 
 use entra_mcp_tests::emulator::{Builder, DeviceScript, Emulator, Endpoint};
@@ -11,7 +13,7 @@ use tokio::process::Command;
 
 use super::person::{Habit, Person, Visit};
 
-/// A client takes a second or two; the first start on a machine compiles the component.
+/// A client takes a second or two, and a machine that does other things may be slow.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Machine {
@@ -42,31 +44,54 @@ pub(crate) enum Browser {
 impl Machine {
     /// The person's habits are as in [`Person::new`].
     pub(crate) async fn new(habits: &[Habit]) -> Self {
+        compile_component();
         let folder = tempfile::tempdir().unwrap();
         Self { emulator: Builder::new().start().await.unwrap(), person: Person::new(folder.path(), habits), folder }
     }
 
     /// How the server is started, as clients are configured.
     pub(crate) fn server(&self, browser: Browser) -> Value {
-        let at = self.emulator.endpoints();
-        let store = self.folder.path().join("sign-ins.db");
-        let mut environment = json!({ "XDG_CACHE_HOME": env!("CARGO_TARGET_TMPDIR"), "RUST_LOG": "info" });
-        if browser == Browser::Present {
-            environment["BROWSER"] = json!(self.person.server_opener());
-        }
+        let mut arguments = vec!["stdio".to_owned()];
+        arguments.extend(self.settings());
         json!({
             "command": env!("CARGO_BIN_EXE_entra-mcp"),
-            "args": [
-                "stdio",
-                "--tenant-id", at.tenant_id,
-                "--client-id", at.public_client_id,
-                "--authority", at.authority,
-                "--graph-url", at.graph,
-                "--store", store,
-                "--profile-cache-seconds", "0",
-            ],
-            "env": environment,
+            "args": arguments,
+            "env": self.environment(browser),
         })
+    }
+
+    /// Signs in with the command line.
+    pub(crate) async fn login(&self) {
+        let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_entra-mcp")));
+        let login = command.arg("login").args(self.settings()).envs(self.environment(Browser::Present));
+        let output = tokio::time::timeout(PATIENCE, login.kill_on_drop(true).output()).await.unwrap().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with("Signed in as alice@contoso.example"));
+    }
+
+    fn settings(&self) -> Vec<String> {
+        let at = self.emulator.endpoints();
+        let store = self.folder.path().join("sign-ins.db").display().to_string();
+        let settings = [
+            ("--tenant-id", at.tenant_id.as_str()),
+            ("--client-id", &at.public_client_id),
+            ("--authority", &at.authority),
+            ("--graph-url", &at.graph),
+            ("--store", &store),
+            ("--profile-cache-seconds", "0"),
+        ];
+        settings.into_iter().flat_map(|(name, value)| [name.to_owned(), value.to_owned()]).collect()
+    }
+
+    fn environment(&self, browser: Browser) -> BTreeMap<&str, String> {
+        let mut environment = BTreeMap::from([
+            ("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR").to_owned()),
+            ("RUST_LOG", "info".to_owned()),
+        ]);
+        if browser == Browser::Present {
+            environment.insert("BROWSER", self.person.server_opener().display().to_string());
+        }
+        environment
     }
 
     /// A client's program with nothing of this process's environment but the search path.
@@ -121,6 +146,20 @@ impl Machine {
     pub(crate) async fn leave(self) -> Vec<Visit> {
         self.person.leave().await
     }
+}
+
+/// The first start compiles the component; clients that start a server all at once would each wait for that.
+fn compile_component() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_entra-mcp"));
+        command
+            .args(["stdio", "--store", "memory", "--tenant-id", "common"])
+            .args(["--client-id", "00000000-0000-0000-0000-000000000000"])
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+            .stdin(Stdio::null());
+        assert!(command.status().unwrap().success());
+    });
 }
 
 /// A program in `tests/clients`.

@@ -34,6 +34,7 @@ macro_rules! every_scenario {
 
             crate::clients::scenarios::every_scenario! { @tests $client;
                 one_sign_in_lasts_beyond_the_process
+                a_sign_in_on_the_command_line_is_enough
                 progress_is_reported_while_the_person_signs_in
                 without_a_browser_the_person_enters_a_code
                 the_client_opens_the_page_if_it_can
@@ -111,6 +112,15 @@ pub(crate) async fn one_sign_in_lasts_beyond_the_process(client: &Client) {
         assert_eq!(report.server_requests(), Vec::<&Value>::new());
         assert_eq!(report.sent("server", "notifications/progress"), Vec::<&Value>::new());
     }
+    assert_signed_in(&machine.leave().await, Opener::Server);
+}
+
+pub(crate) async fn a_sign_in_on_the_command_line_is_enough(client: &Client) {
+    let machine = Machine::new(&[]).await;
+    machine.login().await;
+    let report = client.play(&machine, "call", Browser::Absent).await;
+    assert_profiles(&report, 1);
+    assert_eq!(machine.requests(), ONE_SIGN_IN);
     assert_signed_in(&machine.leave().await, Opener::Server);
 }
 

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::support::lab::{
-    Answer, Authorize, CONTOSO, FABRIKAM, GRAPH_SCOPE, LOCAL, Lab, REDIRECT, REMOTE, START, VERIFIER, app, refused,
-    sent_back,
+    Answer, Authorize, CONTOSO, FABRIKAM, GRAPH_SCOPE, LOCAL, Lab, REDIRECT, REMOTE, Refusal, START, VERIFIER, app,
+    refused, sent_back,
 };
 
 const ALICE: &str = "alice@contoso.example";
@@ -141,7 +141,8 @@ async fn redeem(lab: &Lab, code: &str, changes: &[(&str, Option<&str>)]) -> Answ
 #[tokio::test]
 async fn a_code_is_refused_unless_everything_fits() {
     let mut lab = Lab::new().await;
-    let cases: [(&str, (&str, Option<&str>), (u16, &str, u64)); 14] = [
+    type Change = (&'static str, Option<&'static str>);
+    let cases: [(&str, Change, Refusal<'_>); 14] = [
         ("no grant type", ("grant_type", None), (400, "invalid_request", 900_144)),
         ("unknown grant type", ("grant_type", Some("password")), (400, "unsupported_grant_type", 70_003)),
         ("no client id", ("client_id", None), (400, "invalid_request", 900_144)),

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
 use crate::support::fixture;
-use crate::support::lab::{Answer, CONTOSO, FABRIKAM, Lab, REMOTE, START, TASKS, app};
+use crate::support::lab::{Answer, CONTOSO, FABRIKAM, Lab, REMOTE, Refusal, START, TASKS, app};
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -210,7 +210,7 @@ async fn client_credentials_are_refused_unless_everything_fits() {
         }
         form
     };
-    let cases: [(&str, &str, Form<'_>, (u16, &str, u64)); 10] = [
+    let cases: [(&str, &str, Form<'_>, Refusal<'_>); 10] = [
         ("no secret", CONTOSO, form(&[("client_secret", "")]), (401, "invalid_client", 7_000_218)),
         ("wrong secret", CONTOSO, form(&[("client_secret", "x")]), (401, "invalid_client", 7_000_215)),
         (

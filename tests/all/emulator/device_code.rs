@@ -3,7 +3,7 @@
 use entra_mcp_tests::emulator::{DeviceOutcome, DeviceScript, Endpoint};
 use entra_mcp_tests::user_agent::Person;
 
-use crate::support::lab::{Answer, CONTOSO, GRAPH_SCOPE, LOCAL, Lab, PASSWORD, REMOTE, app, refused};
+use crate::support::lab::{Answer, CONTOSO, GRAPH_SCOPE, LOCAL, Lab, PASSWORD, REMOTE, Refusal, app, refused};
 
 const ALICE: &str = "alice@contoso.example";
 
@@ -98,7 +98,8 @@ async fn the_code_endpoint_refuses_what_entra_refuses() {
     let lab = Lab::new().await;
     let url = format!("{}/{CONTOSO}/oauth2/v2.0/devicecode", lab.endpoints().authority);
     let (local, remote) = (app(LOCAL), app(REMOTE));
-    let cases: [(&str, &[(&str, &str)], (u16, &str, u64)); 5] = [
+    type Form<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(&str, Form<'_>, Refusal<'_>); 5] = [
         ("no client id", &[("scope", "openid")], (400, "invalid_request", 900_144)),
         ("no scope", &[("client_id", &local)], (400, "invalid_request", 900_144)),
         ("unknown client", &[("client_id", "x"), ("scope", "openid")], (400, "unauthorized_client", 700_016)),

@@ -1,5 +1,6 @@
 //! The emulator behaves as Entra ID and Microsoft Graph do, where a client notices.
 
+mod chromium;
 mod code_flow;
 mod confidential;
 mod control;
@@ -8,6 +9,7 @@ mod faults;
 mod graph;
 mod managed_identity;
 mod metadata;
+mod msal;
 mod on_behalf_of;
 mod refresh;
 mod sign_in_pages;

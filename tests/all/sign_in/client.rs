@@ -5,7 +5,7 @@ use std::sync::Arc;
 use entra_mcp_tests::emulator::Endpoint;
 use serde_json::{Value, json};
 
-use crate::support::component::{Connection, Server, call_tool_as, tool_error};
+use crate::support::component::{Connection, SILENCE, Server, call_tool_as, tool_error};
 
 fn url_mode() -> Value {
     json!({ "elicitation": { "url": {} } })
@@ -55,6 +55,32 @@ async fn a_person_who_declines_or_dismisses_in_the_client_is_not_sent_anywhere()
         assert!(tool_error(&result).contains("declined"), "{result}");
         assert!(!server.opened_more());
     }
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_while_the_client_asks_its_user_holds_up_no_other() {
+    let mut server = Server::new().await;
+    let connection = legacy_connection(&server, url_mode()).await;
+    *connection.elicitation.lock().unwrap() = Some(SILENCE);
+    let call = server.send(&connection, legacy_call());
+    while connection.requests.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    call.abort();
+    call.await.unwrap_err();
+    server.advance(5);
+    assert_eq!(server.signed_in_call().await["isError"], false);
+}
+
+#[tokio::test]
+async fn a_person_who_never_answers_the_client_is_waited_for_as_long_as_the_settings_say() {
+    let server = Server::with(|settings| settings.sign_in.timeout_seconds = 20).await;
+    let connection = legacy_connection(&server, url_mode()).await;
+    *connection.elicitation.lock().unwrap() = Some(SILENCE);
+    let flying = server.let_time_fly();
+    let result = server.send(&connection, legacy_call()).await.unwrap().unwrap()["result"].clone();
+    flying.abort();
+    assert!(tool_error(&result).contains("To sign in, open"), "{result}");
 }
 
 #[tokio::test]

@@ -64,13 +64,16 @@ impl UserAgent for Desk {
     }
 }
 
+/// A person who neither accepts nor declines.
+pub(crate) const SILENCE: &str = "silence";
+
 /// One MCP client's connection: answers elicitations as told, and keeps notifications.
 #[derive(Default)]
 pub(crate) struct Connection {
     state: Mutex<Option<String>>,
     pub(crate) notifications: Mutex<Vec<(String, Value)>>,
     pub(crate) requests: Mutex<Vec<(String, Value)>>,
-    /// The answer to every elicitation; `None` refuses the method.
+    /// The answer to every elicitation, or [`SILENCE`]; `None` refuses the method.
     pub(crate) elicitation: Mutex<Option<&'static str>>,
     shown: Mutex<Option<mpsc::UnboundedSender<String>>>,
 }
@@ -103,6 +106,9 @@ impl ClientChannel for Connection {
         let Some(action) = *lock(&self.elicitation) else {
             return Err(ChannelError::Refused(r#"{"code":-32601,"message":"Method not found"}"#.to_owned()));
         };
+        if action == SILENCE {
+            return std::future::pending().await;
+        }
         if action == "accept"
             && let Some(shown) = lock(&self.shown).as_ref()
         {

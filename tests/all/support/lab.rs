@@ -34,6 +34,9 @@ pub(crate) struct Lab {
     http: reqwest::Client,
 }
 
+/// (HTTP status, OAuth error, AADSTS code)
+pub(crate) type Refusal<'a> = (u16, &'a str, u64);
+
 /// An answer of an endpoint.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -49,8 +52,8 @@ impl Answer {
         self.body[name].as_str().unwrap_or_else(|| panic!("no text '{name}' in {} {}", self.status, self.body))
     }
 
-    /// (HTTP status, OAuth error, AADSTS code), once the whole form of the refusal is checked.
-    pub(crate) fn refusal(&self) -> (u16, &str, u64) {
+    /// The refusal, once its whole form is checked.
+    pub(crate) fn refusal(&self) -> Refusal<'_> {
         let code =
             self.body["error_codes"][0].as_u64().unwrap_or_else(|| panic!("no refusal: {} {}", self.status, self.body));
         let description = self.text("error_description");

@@ -115,9 +115,11 @@ fn check_certificate(
     }
     let certificates = client.certificates.iter().filter_map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).ok());
     let certificate = certificates.into_iter().find(|certificate| {
-        let by_sha256 = assertion.header_text("x5t#S256").map(|name| name == thumbprint(&digest::SHA256, certificate));
-        let by_sha1 =
-            assertion.header_text("x5t").map(|name| name == thumbprint(&digest::SHA1_FOR_LEGACY_USE_ONLY, certificate));
+        let by_sha256 =
+            assertion.header_text("x5t#S256").map(|name| unpadded(name) == thumbprint(&digest::SHA256, certificate));
+        let by_sha1 = assertion
+            .header_text("x5t")
+            .map(|name| unpadded(name) == thumbprint(&digest::SHA1_FOR_LEGACY_USE_ONLY, certificate));
         // Both may be present; then both have to fit.
         matches!((by_sha256, by_sha1), (Some(true), None | Some(true)) | (None, Some(true)))
     });
@@ -222,4 +224,9 @@ fn check_federated(world: &World, client: &Application, assertion: &Unverified, 
 
 fn thumbprint(algorithm: &'static digest::Algorithm, certificate: &CertificateDer<'_>) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(algorithm, certificate))
+}
+
+/// MSAL for Python writes thumbprints with padding, against RFC 7515, and Entra accepts them.
+fn unpadded(thumbprint: &str) -> &str {
+    thumbprint.trim_end_matches('=')
 }

@@ -71,6 +71,20 @@ impl Endpoint {
         }
     }
 
+    /// Whether it is one of Graph's.
+    pub(crate) fn is_graph(self) -> bool {
+        matches!(
+            self,
+            Self::GraphMe
+                | Self::GraphUser
+                | Self::GraphMemberOf
+                | Self::GraphMemberObjects
+                | Self::GraphPhoto
+                | Self::GraphBatch
+                | Self::GraphOther
+        )
+    }
+
     /// As [`Self::of`], for the segments after `/graph`.
     pub(crate) fn of_graph(segments: &[&str]) -> Self {
         match segments {

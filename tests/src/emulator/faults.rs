@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::endpoint::Endpoint;
 use super::http::{Incoming, Reply};
@@ -131,10 +132,32 @@ impl Fault {
             && self.grant_type.as_deref().is_none_or(|wanted| incoming.form().get("grant_type") == Some(wanted))
     }
 
-    /// The answer instead of the endpoint's own, if the fault has a status.
-    pub(crate) fn reply(&self) -> Option<Reply> {
+    /// The answer instead of the endpoint's own, if the fault has a status. An error without a body of its own looks as
+    /// the service writes one when it is overloaded.
+    pub(crate) fn reply(&self, endpoint: Endpoint) -> Option<Reply> {
         let status = StatusCode::from_u16(self.status?).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Some(Reply::new(status, "application/json; charset=utf-8", Bytes::new()))
+        if !status.is_client_error() && !status.is_server_error() {
+            return Some(Reply::new(status, "application/json; charset=utf-8", Bytes::new()));
+        }
+        let code = match status {
+            StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
+            StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
+            StatusCode::GATEWAY_TIMEOUT => "GatewayTimeout",
+            StatusCode::FORBIDDEN => "Authorization_RequestDenied",
+            StatusCode::UNAUTHORIZED => "InvalidAuthenticationToken",
+            StatusCode::NOT_FOUND => "Request_ResourceNotFound",
+            _ => "generalException",
+        };
+        let body = if endpoint.is_graph() {
+            json!({ "error": { "code": code, "message": "Injected by the emulator.", "innerError": {} } })
+        } else {
+            json!({
+                "error": "temporarily_unavailable",
+                "error_description": "AADSTS90033: A transient error has occurred. Please try again.",
+                "error_codes": [90033],
+            })
+        };
+        Some(Reply::json(status, &body))
     }
 
     /// Alters an answer as far as its parts go; the transport does the rest.

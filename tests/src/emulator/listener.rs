@@ -128,7 +128,7 @@ async fn handle(
     if fault.drop_connection {
         return Err(Dropped);
     }
-    let reply = fault.reply().unwrap_or_else(|| dispatch(&world, endpoint, tenant, &incoming));
+    let reply = fault.reply(endpoint).unwrap_or_else(|| dispatch(&world, endpoint, tenant, &incoming));
     Ok(response(fault.alter(reply), fault.truncate_body))
 }
 

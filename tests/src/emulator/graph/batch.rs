@@ -76,7 +76,7 @@ fn one(world: &World, config: &Config, caller: &Caller, outer: &Incoming, item: 
     let (endpoint, _) = Endpoint::of(&request.path);
     world.log().record(endpoint, &request);
     let fault = world.faults().strike(endpoint, &request);
-    let reply = fault.as_ref().and_then(super::super::faults::Fault::reply);
+    let reply = fault.as_ref().and_then(|fault| fault.reply(endpoint));
     let reply = reply.unwrap_or_else(|| {
         dispatch(world, config, caller, &request).unwrap_or_else(|error| error.reply(world, &request))
     });

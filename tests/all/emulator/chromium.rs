@@ -1,0 +1,24 @@
+//! The sign-in pages in a real browser.
+
+use std::process::Command;
+
+use entra_mcp_tests::emulator::Builder;
+
+use crate::support::{tests_dir, tools};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_work_in_chromium_by_keyboard_and_by_mouse() {
+    let (Some(chromium), Some(node)) = (tools::chromium(), tools::node("pages")) else {
+        return;
+    };
+    let emulator = Builder::new().start().await.unwrap();
+    let folder = tests_dir().join("clients/pages");
+    let script = folder.join("pages.js");
+    let mut command = Command::new(node);
+    command
+        .arg(&script)
+        .current_dir(folder)
+        .env("EMULATOR", serde_json::to_string(emulator.endpoints()).unwrap())
+        .env("CHROMIUM", chromium);
+    tokio::task::spawn_blocking(move || tools::run(command, &script)).await.unwrap();
+}

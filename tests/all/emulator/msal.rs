@@ -1,0 +1,45 @@
+//! Microsoft's own client libraries, unmodified, sign in at the emulator over https.
+
+use std::process::Command;
+
+use entra_mcp_tests::emulator::{Builder, Emulator};
+
+use crate::support::{tests_dir, tools};
+
+async fn emulator_with_tls() -> (Emulator, String) {
+    let emulator = Builder::new().tls(true).start().await.unwrap();
+    let endpoints = serde_json::to_string(emulator.endpoints()).unwrap();
+    (emulator, endpoints)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn msal_for_python_works_and_classifies_refusals() {
+    let Some(python) = tools::python() else { return };
+    let (emulator, endpoints) = emulator_with_tls().await;
+    let folder = tests_dir().join("clients/msal-python");
+    let script = folder.join("test_msal.py");
+    let mut command = Command::new(python);
+    command
+        .arg(&script)
+        .current_dir(folder)
+        .env("EMULATOR", endpoints)
+        .env("REQUESTS_CA_BUNDLE", emulator.endpoints().ca.as_ref().unwrap())
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    tokio::task::spawn_blocking(move || tools::run(command, &script)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn msal_for_node_works_and_classifies_refusals() {
+    let Some(node) = tools::node("msal-node") else { return };
+    let (emulator, endpoints) = emulator_with_tls().await;
+    let folder = tests_dir().join("clients/msal-node");
+    let script = folder.join("msal.test.js");
+    let mut command = Command::new(node);
+    command
+        .arg("--test")
+        .arg(&script)
+        .current_dir(folder)
+        .env("EMULATOR", endpoints)
+        .env("NODE_EXTRA_CA_CERTS", emulator.endpoints().ca.as_ref().unwrap());
+    tokio::task::spawn_blocking(move || tools::run(command, &script)).await.unwrap();
+}
