@@ -25,7 +25,7 @@ pub const BROWSER_LIFETIME: Duration = Duration::from_secs(600);
 /// How long the outcome of a sign-in is kept for calls that wait for it.
 const OUTCOME_LIFETIME: Duration = Duration::from_secs(30);
 /// A leader that has not shown a sign of life for this long is gone (its call was cancelled, its process ended).
-pub const SIGN_OF_LIFE: Duration = Duration::from_secs(4);
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 
 /// What a person has to do.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

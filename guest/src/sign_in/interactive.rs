@@ -108,6 +108,10 @@ pub async fn sign_in(
                 Leader { env, request, presenter, me: &me, deadline }.resume(*attempt, resumed_by_client).await
             }
         };
+        // Another call took this one for dead and leads now: this one waits for its outcome.
+        if result == Err(SignInError::Superseded) {
+            continue;
+        }
         presenter.ended();
         match &result {
             Ok(account) => finish(env, &me, Ended::SignedIn(account.home_account_id.clone()))?,
@@ -196,7 +200,7 @@ impl Leader<'_> {
             return self.go_on_with_code(attempt, presented).await;
         };
         match listener.as_deref().map(|id| self.env.user_agent.attach(id)) {
-            Some(Ok(listener)) => self.go_on_with_browser(attempt, listener, presented).await,
+            Some(Ok(listener)) => self.resume_browser(attempt, listener, presented).await,
             // The listener was in a process that has ended, or its time is up.
             _ => self.begin().await,
         }
@@ -219,12 +223,30 @@ impl Leader<'_> {
         let attempt = Attempt {
             id: attempt::fresh_id(env),
             instruction: Instruction { url, user_code: None },
-            grant: Grant::AuthorizationCode { request, listener: None },
+            grant: Grant::AuthorizationCode { request, listener: Some(listener.detach(attempt::BROWSER_LIFETIME)) },
             scopes: self.request.scopes.clone(),
             expires_at: env.clock.now() + attempt::BROWSER_LIFETIME.as_secs(),
         };
         self.announce(&attempt)?;
         self.go_on_with_browser(attempt, listener, false).await
+    }
+
+    /// Goes on with a page that an earlier call has opened. The person may have been faster than this call.
+    async fn resume_browser(
+        &self,
+        mut attempt: Attempt,
+        listener: Box<dyn LoopbackListener>,
+        presented: bool,
+    ) -> Result<Account, SignInError> {
+        if let Grant::AuthorizationCode { listener: id, .. } = &mut attempt.grant {
+            let left = attempt.expires_at.saturating_sub(self.env.clock.now());
+            *id = Some(listener.detach(Duration::from_secs(left)));
+        }
+        attempt.save(self.env)?;
+        if let Some(query) = listener.wait(Duration::ZERO) {
+            return self.redirected(&attempt, listener.as_ref(), &query).await;
+        }
+        self.go_on_with_browser(attempt, listener, presented).await
     }
 
     /// Presents the page unless the client has done so, and waits for the redirect.
@@ -238,8 +260,10 @@ impl Leader<'_> {
         match shown {
             Ok(()) => self.await_redirect(attempt, listener).await,
             Err(error) => {
-                if matches!(error, SignInError::Deferred { .. }) {
-                    self.leave(attempt, listener.as_ref())?;
+                match error {
+                    SignInError::Deferred { .. } | SignInError::TimedOut(_) => self.release()?,
+                    SignInError::Superseded => {}
+                    _ => close(self.env, &attempt),
                 }
                 Err(error)
             }
@@ -318,19 +342,30 @@ impl Leader<'_> {
         loop {
             let now = env.clock.monotonic();
             if now >= self.deadline {
-                let instruction = attempt.instruction.clone();
-                self.leave(attempt, listener.as_ref())?;
-                return Err(SignInError::TimedOut(Some(instruction)));
+                // The page stays open: the next call goes on with it.
+                self.release()?;
+                return Err(SignInError::TimedOut(Some(attempt.instruction)));
             }
             self.alive(SIGN_OF_LIFE)?;
             self.presenter.waiting(&attempt.instruction, now.saturating_sub(began));
             if let Some(query) = listener.wait(SLICE.min(self.deadline.saturating_sub(now))) {
-                self.alive(BUSY)?;
-                let result = redeem(env, &attempt.id, &query, self.request.correlation_id).await;
-                listener.respond(page(&result));
-                return result;
+                return self.redirected(&attempt, listener.as_ref(), &query).await;
             }
         }
+    }
+
+    /// The person has come back: redeems the code, tells the browser how it went, and closes the listener.
+    async fn redirected(
+        &self,
+        attempt: &Attempt,
+        listener: &dyn LoopbackListener,
+        query: &str,
+    ) -> Result<Account, SignInError> {
+        self.alive(BUSY)?;
+        let result = redeem(self.env, &attempt.id, query, self.request.correlation_id).await;
+        listener.respond(page(&result));
+        close(self.env, attempt);
+        result
     }
 
     async fn poll(&self, attempt: Attempt) -> Result<Account, SignInError> {
@@ -343,7 +378,8 @@ impl Leader<'_> {
         let pause = |duration: Duration| {
             let (lost, instruction) = (&lost, &attempt.instruction);
             async move {
-                let end = env.clock.monotonic() + duration;
+                // Not beyond the deadline: a second later `oauth2` sees that it has passed.
+                let end = (env.clock.monotonic() + duration).min(self.deadline + SLICE);
                 loop {
                     let now = env.clock.monotonic();
                     if let Err(error) = self.alive(SIGN_OF_LIFE + SLICE) {
@@ -379,16 +415,6 @@ impl Leader<'_> {
         attempt::admit(env, tokens, &attempt.scopes, None, self.request.correlation_id).await
     }
 
-    /// Leaves the browser sign-in to a later call.
-    fn leave(&self, mut attempt: Attempt, listener: &dyn LoopbackListener) -> Result<(), SignInError> {
-        let left = attempt.expires_at.saturating_sub(self.env.clock.now());
-        if let Grant::AuthorizationCode { listener: id, .. } = &mut attempt.grant {
-            *id = Some(listener.detach(Duration::from_secs(left)));
-        }
-        attempt.save(self.env)?;
-        self.release()
-    }
-
     /// Stops leading; the attempt stays.
     fn release(&self) -> Result<(), SignInError> {
         attempt::as_leader(self.env, self.me, |current| current.leader = None)?;
@@ -399,11 +425,14 @@ impl Leader<'_> {
     fn alive(&self, duration: Duration) -> Result<(), SignInError> {
         let until = self.env.clock.now() + duration.as_secs();
         let leading = attempt::as_leader(self.env, self.me, |current| current.alive_until = until)?;
-        if leading {
-            Ok(())
-        } else {
-            Err(SignInError::JoinedFailed("another call has taken the sign-in over".to_owned()))
-        }
+        if leading { Ok(()) } else { Err(SignInError::Superseded) }
+    }
+}
+
+/// Closes the listener of an attempt that is over: a listener that was left running is closed by attaching to it.
+fn close(env: &Environment, attempt: &Attempt) {
+    if let Grant::AuthorizationCode { listener: Some(id), .. } = &attempt.grant {
+        drop(env.user_agent.attach(id));
     }
 }
 
@@ -424,7 +453,9 @@ pub async fn redeem(
 
 /// Ends an attempt that the person has declined in the client.
 pub fn decline(env: &Environment, attempt: &str, correlation_id: &str) -> Result<(), SignInError> {
-    Attempt::take(env, attempt)?;
+    if let Some(attempt) = Attempt::take(env, attempt)? {
+        close(env, &attempt);
+    }
     let event = audit::event(env, "sign-in.ended", Outcome::Failure, correlation_id);
     audit::record(env, audit::because(event, SignInError::Declined.reason()))
 }
