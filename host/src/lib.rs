@@ -27,7 +27,7 @@ pub mod transport;
 pub mod user_agent;
 
 pub use instance::grant;
-pub use plugin::{BUNDLED_COMPONENT, Caller, Plugin, PluginBuilder};
+pub use plugin::{AccessToken, BUNDLED_COMPONENT, Caller, Plugin, PluginBuilder};
 
 /// Tells the person why the program ends.
 pub fn report_error(error: &dyn std::error::Error) {

@@ -34,6 +34,10 @@ const MAX_CALLS: usize = 256;
 /// Bytes of all messages that are being handled at the same time.
 const MAX_CALL_BYTES: usize = 64 * 1024 * 1024;
 
+/// How long reading pauses for a call to end before a request beyond the bound is answered as busy. A client that
+/// sends many short requests at once is served, one whose calls all wait for somebody learns so soon.
+const BURST_PATIENCE: Duration = Duration::from_millis(100);
+
 /// Requests to the client that wait for an answer at the same time: at most one per waiting sign-in.
 const MAX_PENDING_REQUESTS: usize = 64;
 
@@ -96,6 +100,7 @@ pub async fn serve(
         ids: HashMap::new(),
         tasks: JoinSet::new(),
         barrier: None,
+        patient: true,
     };
     let mut input = LineReader::new(input, max_message_bytes);
     let end = tokio::select! {
@@ -206,6 +211,8 @@ struct Session {
     tasks: JoinSet<()>,
     /// Closed when the last `initialize` has been answered.
     barrier: Option<watch::Receiver<()>>,
+    /// A call has ended since the last request that was answered as busy.
+    patient: bool,
 }
 
 impl Session {
@@ -248,8 +255,13 @@ impl Session {
 
     async fn call(&mut self, message: String, id: Option<String>, initialize: bool) {
         let bytes = message.len();
-        let total = self.calls.values().fold(bytes, |total, call| total.saturating_add(call.bytes));
-        if self.calls.len() >= MAX_CALLS || (total > MAX_CALL_BYTES && !self.calls.is_empty()) {
+        while self.is_full(bytes) && self.patient {
+            match tokio::time::timeout(BURST_PATIENCE, self.tasks.join_next_with_id()).await {
+                Ok(Some(ended)) => self.ended(ended).await,
+                _ => self.patient = false,
+            }
+        }
+        if self.is_full(bytes) {
             tracing::warn!(calls = self.calls.len(), "too many calls at the same time");
             if let Some(id) = id {
                 self.answer(error_answer(&id, INTERNAL_ERROR, "busy: too many requests at the same time")).await;
@@ -283,6 +295,12 @@ impl Session {
         self.calls.insert(task, Call { id, bytes, initialize, abort });
     }
 
+    /// Whether there is no room for another message of `bytes`.
+    fn is_full(&self, bytes: usize) -> bool {
+        let total = self.calls.values().fold(bytes, |total, call| total.saturating_add(call.bytes));
+        self.calls.len() >= MAX_CALLS || (total > MAX_CALL_BYTES && !self.calls.is_empty())
+    }
+
     /// Ends the call with the id `id`, which then is not answered.
     fn cancel(&self, id: &str) {
         let call = self.ids.get(id).and_then(|task| self.calls.get(task));
@@ -300,6 +318,7 @@ impl Session {
             Ok((task, ())) => (task, false),
             Err(error) => (error.id(), error.is_panic()),
         };
+        self.patient = true;
         let Some(call) = self.calls.remove(&task) else { return };
         let Some(id) = call.id else { return };
         if self.ids.get(&id) == Some(&task) {
@@ -850,6 +869,23 @@ mod tests {
         client.receive().await;
         client.request(1_000, "echo").await;
         assert_eq!(client.receive().await["id"], 1_000);
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_short_requests_is_served() {
+        let client = Client::connect();
+        let burst: u32 = (MAX_CALLS * 4).try_into().unwrap();
+        let lines: String = (0..burst).map(|id| format!("{{\"id\":{id},\"method\":\"echo\"}}\n")).collect();
+        let Client { mut input, mut output, .. } = client;
+        let writing = tokio::spawn(async move {
+            input.write_all(lines.as_bytes()).await.unwrap();
+            input
+        });
+        for _ in 0..burst {
+            let answer: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
+            assert!(answer.get("error").is_none(), "{answer}");
+        }
+        drop(writing.await.unwrap());
     }
 
     #[tokio::test]

@@ -133,7 +133,6 @@ pub(crate) struct Server {
     pub(crate) clock: ManualClock,
     pub(crate) audit: MemoryAudit,
     pub(crate) desk: Desk,
-    pub(crate) store: Arc<dyn SecretStore>,
     opened: mpsc::UnboundedReceiver<String>,
     browser: HeadlessBrowser,
 }
@@ -169,7 +168,7 @@ impl Server {
         *lock(&desk.0.opened) = Some(sender);
         let audit = MemoryAudit::default();
         let plugin = plugin(settings, &clock, &store, &desk, &audit);
-        Self { plugin, emulator, clock, audit, desk, store, opened, browser: HeadlessBrowser::new() }
+        Self { plugin, emulator, clock, audit, desk, opened, browser: HeadlessBrowser::new() }
     }
 
     pub(crate) fn control(&self) -> Control {
