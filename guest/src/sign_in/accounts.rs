@@ -109,11 +109,21 @@ pub fn choose(env: &Environment, wanted: Option<&str>) -> Result<Account, SignIn
     let accounts = list(env)?;
     let wanted = wanted.or(env.settings.sign_in.account.as_deref());
     if let Some(wanted) = wanted {
-        let found = accounts.iter().find(|account| account.home_account_id == wanted || account.username == wanted);
-        return found.cloned().ok_or_else(|| SignInError::InteractionRequired {
-            reason: "The chosen account is not signed in: sign in with it.".to_owned(),
-            claims: None,
-        });
+        if let Some(account) = accounts.iter().find(|account| account.home_account_id == wanted) {
+            return Ok(account.clone());
+        }
+        // A user name identifies nobody: a person's work account and personal account may have the same.
+        let mut named = accounts.iter().filter(|account| account.username == wanted);
+        return match (named.next(), named.next()) {
+            (Some(account), None) => Ok(account.clone()),
+            (Some(_), Some(_)) => Err(SignInError::AccountSelection(
+                "Several accounts have this user name: choose one by its id, as in the list of accounts.".to_owned(),
+            )),
+            (None, _) => Err(SignInError::InteractionRequired {
+                reason: "The chosen account is not signed in: sign in with it.".to_owned(),
+                claims: None,
+            }),
+        };
     }
     match accounts.as_slice() {
         [] => Err(SignInError::InteractionRequired {

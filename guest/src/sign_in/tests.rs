@@ -241,6 +241,38 @@ fn the_account_is_the_wanted_else_the_configured_else_the_only_one() {
 }
 
 #[test]
+fn a_user_name_that_two_accounts_share_chooses_neither() {
+    let (_world, env) = signed_in(3600);
+    let personal = Account { home_account_id: "p.consumers".to_owned(), ..account() };
+    let tokens = TokenSet {
+        access_token: Secret::from("access-p"),
+        expires_at: env.clock.now() + 3600,
+        refresh_token: None,
+        id_token: None,
+    };
+    accounts::save(&env, &personal, &scopes(), tokens).unwrap();
+    assert!(matches!(accounts::choose(&env, Some("alice@contoso.example")), Err(SignInError::AccountSelection(_))));
+    assert_eq!(accounts::choose(&env, Some("p.consumers")).unwrap(), personal);
+}
+
+#[test]
+fn the_id_of_an_account_wins_over_an_equal_user_name() {
+    let (_world, env) = signed_in(3600);
+    let impostor = Account { home_account_id: "i.t".to_owned(), username: "z.t".to_owned(), ..account() };
+    let wanted = Account { home_account_id: "z.t".to_owned(), ..account() };
+    for account in [&impostor, &wanted] {
+        let tokens = TokenSet {
+            access_token: Secret::from("access"),
+            expires_at: env.clock.now() + 3600,
+            refresh_token: None,
+            id_token: None,
+        };
+        accounts::save(&env, account, &scopes(), tokens).unwrap();
+    }
+    assert_eq!(accounts::choose(&env, Some("z.t")).unwrap(), wanted);
+}
+
+#[test]
 fn signing_out_forgets_the_account_its_tokens_and_nobody_else() {
     let (world, env) = signed_in(3600);
     accounts::sign_out(&env, "o.t", "c-1").unwrap();
