@@ -48,6 +48,7 @@ struct Inner {
     records: RefCell<HashMap<String, Record>>,
     random: Cell<u64>,
     audited: RefCell<Vec<AuditEvent>>,
+    audit_refused: Cell<bool>,
     state: RefCell<Option<String>>,
 }
 
@@ -106,6 +107,11 @@ impl World {
     /// The events recorded so far.
     pub(crate) fn audited(&self) -> Vec<AuditEvent> {
         self.0.audited.borrow().clone()
+    }
+
+    /// Makes the audit sink fail, or work again.
+    pub(crate) fn refuse_audit(&self, refused: bool) {
+        self.0.audit_refused.set(refused);
     }
 
     /// The names of the stored records, in order.
@@ -283,6 +289,9 @@ impl ClientCredential for World {
 
 impl Audit for World {
     fn record(&self, event: &AuditEvent) -> Result<(), String> {
+        if self.0.audit_refused.get() {
+            return Err("the sink is full".to_owned());
+        }
         self.0.audited.borrow_mut().push(event.clone());
         Ok(())
     }
