@@ -49,6 +49,8 @@ struct Inner {
     random: Cell<u64>,
     audited: RefCell<Vec<AuditEvent>>,
     audit_refused: Cell<bool>,
+    listens: Cell<bool>,
+    detached: RefCell<Vec<String>>,
     state: RefCell<Option<String>>,
 }
 
@@ -107,6 +109,16 @@ impl World {
     /// The events recorded so far.
     pub(crate) fn audited(&self) -> Vec<AuditEvent> {
         self.0.audited.borrow().clone()
+    }
+
+    /// Lets the user agent listen for redirects.
+    pub(crate) fn can_listen(&self) {
+        self.0.listens.set(true);
+    }
+
+    /// The listeners that were left running.
+    pub(crate) fn detached(&self) -> Vec<String> {
+        self.0.detached.borrow().clone()
     }
 
     /// Makes the audit sink fail, or work again.
@@ -249,11 +261,37 @@ impl UserAgent for World {
     fn prompt(&self, _message: &str) {}
 
     fn listen(&self) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
-        Err(UserAgentError::Unsupported)
+        if self.0.listens.get() { Ok(Box::new(Listener(self.clone()))) } else { Err(UserAgentError::Unsupported) }
     }
 
-    fn attach(&self, _id: &str) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
-        Err(UserAgentError::NoSuchListener)
+    fn attach(&self, id: &str) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
+        let mut detached = self.0.detached.borrow_mut();
+        let at = detached.iter().position(|known| known == id).ok_or(UserAgentError::NoSuchListener)?;
+        detached.remove(at);
+        Ok(Box::new(Listener(self.clone())))
+    }
+}
+
+/// A listener that no redirect ever reaches.
+struct Listener(World);
+
+impl LoopbackListener for Listener {
+    fn redirect_uri(&self) -> String {
+        "http://localhost:49152".to_owned()
+    }
+
+    fn wait(&self, timeout: Duration) -> Option<String> {
+        self.0.advance(timeout);
+        None
+    }
+
+    fn respond(&self, _page: Page) {}
+
+    fn detach(&self, _lifetime: Duration) -> String {
+        let mut detached = self.0.0.detached.borrow_mut();
+        let id = format!("listener-{}", detached.len() + 1);
+        detached.push(id.clone());
+        id
     }
 }
 

@@ -152,7 +152,7 @@ async fn join(
         match current.outcome {
             Some(Ended::SignedIn(id)) => return Ok(Some(accounts::choose(env, Some(&id))?)),
             Some(Ended::Failed(message)) => return Err(SignInError::JoinedFailed(message)),
-            None if current.leader.is_none() || current.alive_until < env.clock.now() => return Ok(None),
+            None if !current.is_led(env.clock.now()) => return Ok(None),
             None => {}
         }
         let instruction = Attempt::load(env, &current.attempt)?.map(|attempt| attempt.instruction);
@@ -422,9 +422,17 @@ pub async fn redeem(
     attempt::admit(env, tokens, &attempt.scopes, Some(&request.nonce), correlation_id).await
 }
 
-/// Ends an attempt that the person has declined in the client.
+/// Ends an attempt that the person has declined in the client, unless another call has taken it over.
 pub fn decline(env: &Environment, attempt: &str, correlation_id: &str) -> Result<(), SignInError> {
-    Attempt::take(env, attempt)?;
+    let now = env.clock.now();
+    let taken_over = attempt::current(env)?.is_some_and(|current| current.attempt == attempt && current.is_led(now));
+    if !taken_over
+        && let Some(Attempt { grant: Grant::AuthorizationCode { listener: Some(listener), .. }, .. }) =
+            Attempt::take(env, attempt)?
+    {
+        // To close it: nobody else will come for it.
+        drop(env.user_agent.attach(&listener));
+    }
     let event = audit::event(env, "sign-in.ended", Outcome::Failure, correlation_id);
     audit::record(env, audit::because(event, SignInError::Declined.reason()))
 }
