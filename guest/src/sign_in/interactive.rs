@@ -11,6 +11,9 @@ use crate::environment::{Environment, LoopbackListener, Outcome, Page, SignInMet
 use crate::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use crate::oauth::device_code::DeviceCode;
 
+#[cfg(test)]
+mod tests;
+
 /// The longest wait without a sign of life and a look at the deadline.
 pub const SLICE: Duration = Duration::from_secs(1);
 /// How long a leader may be busy with Entra's endpoints before others take it for gone.
@@ -340,23 +343,30 @@ impl Leader<'_> {
         };
         let began = env.clock.monotonic();
         let lost: Cell<Option<SignInError>> = Cell::new(None);
+        // Returns whether to go on polling.
         let pause = |duration: Duration| {
             let (lost, instruction) = (&lost, &attempt.instruction);
             async move {
-                let end = env.clock.monotonic() + duration;
+                // Whatever pause Entra asks for: not shorter than a slice, and not beyond the deadline.
+                let now = env.clock.monotonic();
+                let end = now.saturating_add(duration).min(self.deadline).max(now + SLICE);
                 loop {
                     let now = env.clock.monotonic();
-                    if let Err(error) = self.alive(SIGN_OF_LIFE + SLICE) {
+                    // The poll that follows may take long.
+                    let alive = self.alive(if now >= end { BUSY } else { SIGN_OF_LIFE + SLICE });
+                    if let Err(error) = alive {
                         lost.set(Some(error));
+                        return false;
                     }
                     self.presenter.waiting(instruction, now.saturating_sub(began));
                     if now >= end {
-                        return;
+                        return true;
                     }
                     env.clock.sleep(SLICE.min(end.saturating_sub(now))).await;
                 }
             }
         };
+        self.alive(BUSY)?;
         let timeout = self.deadline.saturating_sub(began);
         let answer = code.poll(env, timeout, pause).await;
         if let Some(error) = lost.take() {
@@ -374,7 +384,8 @@ impl Leader<'_> {
                 return Err(error.into());
             }
         };
-        self.alive(BUSY)?;
+        // Whoever leads by now: the code is used up, and these are the tokens.
+        let _ = self.alive(BUSY);
         Attempt::take(env, &attempt.id)?;
         attempt::admit(env, tokens, &attempt.scopes, None, self.request.correlation_id).await
     }
