@@ -99,7 +99,7 @@ pub async fn sign_in(
             },
             Turn::Lead if request.resumes.is_some() => {
                 // What the client has shown its user is over: by success of another call, or by time.
-                if let Ok(account) = accounts::choose(env, None) {
+                if let Some(account) = signed_in_meanwhile(env, request)? {
                     finish(env, &me, Ended::SignedIn(account.home_account_id.clone()))?;
                     return Ok(account);
                 }
@@ -126,6 +126,15 @@ pub async fn sign_in(
         }
         return result;
     }
+}
+
+/// The account, if there is one that needs no sign-in.
+fn signed_in_meanwhile(env: &Environment, request: &Request<'_>) -> Result<Option<Account>, SignInError> {
+    let Ok(account) = accounts::choose(env, None) else {
+        return Ok(None);
+    };
+    let session = accounts::tokens(env, &account.home_account_id)?.refresh_token;
+    Ok((session.is_some() && request.claims.is_none()).then_some(account))
 }
 
 fn finish(env: &Environment, me: &str, outcome: Ended) -> Result<(), SignInError> {
