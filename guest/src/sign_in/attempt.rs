@@ -147,6 +147,13 @@ pub struct Current {
     pub outcome: Option<Ended>,
 }
 
+impl Current {
+    /// Whether a call leads and is alive.
+    pub fn is_led(&self, now: u64) -> bool {
+        self.outcome.is_none() && self.leader.is_some() && self.alive_until >= now
+    }
+}
+
 /// How a sign-in ended.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
@@ -174,9 +181,7 @@ pub fn take_turn(env: &Environment, me: &str) -> Result<Turn, StoreError> {
         let current: Option<Current> = raw.as_ref().and_then(|raw| serde_json::from_slice(raw.reveal()).ok());
         let pending = current.filter(|current| current.outcome.is_none() && current.expires_at > now);
         let (mut next, resumed) = match pending {
-            Some(current) if current.leader.is_some() && current.alive_until >= now => {
-                return Ok(Turn::Join(current.attempt));
-            }
+            Some(current) if current.is_led(now) => return Ok(Turn::Join(current.attempt)),
             Some(current) if !current.attempt.is_empty() => {
                 let attempt = Attempt::load(env, &current.attempt)?;
                 (current, attempt)

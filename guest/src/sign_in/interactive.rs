@@ -11,6 +11,9 @@ use crate::environment::{Environment, LoopbackListener, Outcome, Page, SignInMet
 use crate::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use crate::oauth::device_code::DeviceCode;
 
+#[cfg(test)]
+mod tests;
+
 /// The longest wait without a sign of life and a look at the deadline.
 pub const SLICE: Duration = Duration::from_secs(1);
 /// How long a leader may be busy with Entra's endpoints before others take it for gone.
@@ -96,7 +99,7 @@ pub async fn sign_in(
             },
             Turn::Lead if request.resumes.is_some() => {
                 // What the client has shown its user is over: by success of another call, or by time.
-                if let Ok(account) = accounts::choose(env, None) {
+                if let Some(account) = signed_in_meanwhile(env, request)? {
                     finish(env, &me, Ended::SignedIn(account.home_account_id.clone()))?;
                     return Ok(account);
                 }
@@ -129,6 +132,15 @@ pub async fn sign_in(
     }
 }
 
+/// The account, if there is one that needs no sign-in.
+fn signed_in_meanwhile(env: &Environment, request: &Request<'_>) -> Result<Option<Account>, SignInError> {
+    let Ok(account) = accounts::choose(env, None) else {
+        return Ok(None);
+    };
+    let session = accounts::tokens(env, &account.home_account_id)?.refresh_token;
+    Ok((session.is_some() && request.claims.is_none()).then_some(account))
+}
+
 fn finish(env: &Environment, me: &str, outcome: Ended) -> Result<(), SignInError> {
     attempt::as_leader(env, me, |current| {
         current.outcome = Some(outcome);
@@ -156,7 +168,7 @@ async fn join(
         match current.outcome {
             Some(Ended::SignedIn(id)) => return Ok(Some(accounts::choose(env, Some(&id))?)),
             Some(Ended::Failed(message)) => return Err(SignInError::JoinedFailed(message)),
-            None if current.leader.is_none() || current.alive_until < env.clock.now() => return Ok(None),
+            None if !current.is_led(env.clock.now()) => return Ok(None),
             None => {}
         }
         let instruction = Attempt::load(env, &current.attempt)?.map(|attempt| attempt.instruction);
@@ -375,24 +387,30 @@ impl Leader<'_> {
         };
         let began = env.clock.monotonic();
         let lost: Cell<Option<SignInError>> = Cell::new(None);
+        // Returns whether to go on polling.
         let pause = |duration: Duration| {
             let (lost, instruction) = (&lost, &attempt.instruction);
             async move {
-                // Not beyond the deadline: a second later `oauth2` sees that it has passed.
-                let end = (env.clock.monotonic() + duration).min(self.deadline + SLICE);
+                // Whatever pause Entra asks for: not shorter than a slice, and not beyond the deadline.
+                let now = env.clock.monotonic();
+                let end = now.saturating_add(duration).min(self.deadline).max(now + SLICE);
                 loop {
                     let now = env.clock.monotonic();
-                    if let Err(error) = self.alive(SIGN_OF_LIFE + SLICE) {
+                    // The poll that follows may take long.
+                    let alive = self.alive(if now >= end { BUSY } else { SIGN_OF_LIFE + SLICE });
+                    if let Err(error) = alive {
                         lost.set(Some(error));
+                        return false;
                     }
                     self.presenter.waiting(instruction, now.saturating_sub(began));
                     if now >= end {
-                        return;
+                        return true;
                     }
                     env.clock.sleep(SLICE.min(end.saturating_sub(now))).await;
                 }
             }
         };
+        self.alive(BUSY)?;
         let timeout = self.deadline.saturating_sub(began);
         let answer = code.poll(env, timeout, pause).await;
         if let Some(error) = lost.take() {
@@ -410,7 +428,8 @@ impl Leader<'_> {
                 return Err(error.into());
             }
         };
-        self.alive(BUSY)?;
+        // Whoever leads by now: the code is used up, and these are the tokens.
+        let _ = self.alive(BUSY);
         Attempt::take(env, &attempt.id)?;
         attempt::admit(env, tokens, &attempt.scopes, None, self.request.correlation_id).await
     }
@@ -451,9 +470,11 @@ pub async fn redeem(
     attempt::admit(env, tokens, &attempt.scopes, Some(&request.nonce), correlation_id).await
 }
 
-/// Ends an attempt that the person has declined in the client.
+/// Ends an attempt that the person has declined in the client, unless another call has taken it over.
 pub fn decline(env: &Environment, attempt: &str, correlation_id: &str) -> Result<(), SignInError> {
-    if let Some(attempt) = Attempt::take(env, attempt)? {
+    let now = env.clock.now();
+    let taken_over = attempt::current(env)?.is_some_and(|current| current.attempt == attempt && current.is_led(now));
+    if !taken_over && let Some(attempt) = Attempt::take(env, attempt)? {
         close(env, &attempt);
     }
     let event = audit::event(env, "sign-in.ended", Outcome::Failure, correlation_id);
