@@ -29,6 +29,11 @@ pub mod user_agent;
 pub use instance::grant;
 pub use plugin::{AccessToken, BUNDLED_COMPONENT, Caller, Plugin, PluginBuilder};
 
+/// Gives what was written to standard error a moment to get there, before the program ends.
+pub fn flush_log() {
+    console::flush();
+}
+
 /// Tells the person why the program ends.
 pub fn report_error(error: &dyn std::error::Error) {
     console::notice(&format!("entra-mcp: {error}"));

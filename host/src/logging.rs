@@ -5,6 +5,7 @@ use std::io;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{HostConfig, LogFormat};
+use crate::console::ErrorWriter;
 
 /// What is logged unless `RUST_LOG` says otherwise: what we do, and what others warn of.
 const DEFAULT_FILTER: &str = "warn,entra_mcp_host=info,audit=info,guest=info,prompt=info";
@@ -15,7 +16,7 @@ pub fn start(config: &HostConfig) {
         Some(filter) => EnvFilter::builder().parse_lossy(filter),
         None => EnvFilter::new(DEFAULT_FILTER),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| ErrorWriter);
     let started = match config.log_format {
         LogFormat::Text => log.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),

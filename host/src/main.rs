@@ -8,7 +8,7 @@ use entra_mcp_host::commands::emulator::EmulatorArgs;
 use entra_mcp_host::commands::headless_browser::HeadlessBrowserArgs;
 use entra_mcp_host::commands::{self, CommandError};
 use entra_mcp_host::config::{Environment, Layer, Sources};
-use entra_mcp_host::{logging, report_error};
+use entra_mcp_host::{flush_log, logging, report_error};
 
 /// An MCP server that signs people in with Microsoft Entra ID, in a WebAssembly sandbox
 #[derive(Parser)]
@@ -108,13 +108,15 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli) {
+    let exit_code = match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report_error(&error);
             ExitCode::from(error.exit_code())
         }
-    }
+    };
+    flush_log();
+    exit_code
 }
 
 fn run(cli: Cli) -> Result<(), CommandError> {

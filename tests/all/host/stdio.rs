@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use super::commands::Home;
 
@@ -21,7 +21,17 @@ struct Server {
 
 impl Server {
     fn start(home: &Home) -> Self {
+        Self::spawn(home.program(&["stdio"]))
+    }
+
+    /// With a log of everything.
+    fn talkative(home: &Home) -> Self {
         let mut command = home.program(&["stdio"]);
+        command.env("RUST_LOG", "debug");
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let input = child.stdin.take().unwrap();
@@ -170,6 +180,36 @@ async fn a_client_that_goes_away_ends_the_server_well() {
     drop(server.output);
     server.input.write_all(format!("{}\n", request(1, "ping", json!({}))).as_bytes()).await.unwrap();
     assert_eq!(server.child.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_nothing() {
+    let home = Home::new().await;
+    let Server { mut child, mut input, mut output, log: _unread } = Server::talkative(&home);
+    // Each is worth a line; all of them are more than a pipe holds.
+    let answer = format!("{}\n", json!({ "jsonrpc": "2.0", "id": "nobody asked", "result": {} }));
+    input.write_all(answer.repeat(3_000).as_bytes()).await.unwrap();
+    input.write_all(format!("{}\n", initialize()).as_bytes()).await.unwrap();
+    let line = tokio::time::timeout(PATIENCE, output.next_line()).await.expect("the server answers");
+    assert!(line.unwrap().is_some_and(|line| line.contains("serverInfo")));
+    drop(input);
+    let ended = tokio::time::timeout(PATIENCE, child.wait()).await.expect("the server ends");
+    assert_eq!(ended.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_log_that_was_closed_holds_up_nothing() {
+    let home = Home::new().await;
+    let Server { mut child, mut input, mut output, log } = Server::talkative(&home);
+    drop(log);
+    input.write_all(format!("{}\n{}\n", initialize(), request(1, "ping", json!({}))).as_bytes()).await.unwrap();
+    drop(input);
+    for id in 0..2 {
+        let line = tokio::time::timeout(PATIENCE, output.next_line()).await.expect("the server answers");
+        let answer: Value = serde_json::from_str(&line.unwrap().expect("the server goes on")).unwrap();
+        assert!(answer["id"] == id && answer.get("error").is_none(), "{answer}");
+    }
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]
