@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::accounts::{self, Account};
-use super::attempt::{self, Attempt, Ended, Grant, Instruction, SIGN_OF_LIFE, Turn};
+use super::attempt::{self, Attempt, Current, Ended, Grant, Instruction, SIGN_OF_LIFE, Turn};
 use super::{SignInError, Untrusted};
 use crate::audit;
 use crate::environment::{Environment, LoopbackListener, Outcome, Page, SignInMethod, UserAgentError};
@@ -112,6 +112,9 @@ pub async fn sign_in(
             }
         };
         presenter.ended();
+        if matches!(result, Err(SignInError::TakenOver)) {
+            continue;
+        }
         match &result {
             Ok(account) => finish(env, &me, Ended::SignedIn(account.home_account_id.clone()))?,
             // The attempt goes on without this call.
@@ -293,11 +296,10 @@ impl Leader<'_> {
     /// Makes the attempt known to other calls, before the person sees it.
     fn announce(&self, attempt: &Attempt) -> Result<(), SignInError> {
         attempt.save(self.env)?;
-        attempt::as_leader(self.env, self.me, |current| {
+        self.lead(|current| {
             current.attempt.clone_from(&attempt.id);
             current.expires_at = attempt.expires_at;
-        })?;
-        Ok(())
+        })
     }
 
     /// Shows the person what to do: by the client if it can, else by the user agent.
@@ -418,12 +420,11 @@ impl Leader<'_> {
     /// Shows the other calls that this one is still there.
     fn alive(&self, duration: Duration) -> Result<(), SignInError> {
         let until = self.env.clock.now() + duration.as_secs();
-        let leading = attempt::as_leader(self.env, self.me, |current| current.alive_until = until)?;
-        if leading {
-            Ok(())
-        } else {
-            Err(SignInError::JoinedFailed("another call has taken the sign-in over".to_owned()))
-        }
+        self.lead(|current| current.alive_until = until)
+    }
+
+    fn lead(&self, change: impl FnOnce(&mut Current)) -> Result<(), SignInError> {
+        if attempt::as_leader(self.env, self.me, change)? { Ok(()) } else { Err(SignInError::TakenOver) }
     }
 }
 
