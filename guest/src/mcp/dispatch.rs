@@ -63,7 +63,7 @@ async fn handle_batch(env: &Environment, caller: &Caller, batch: Vec<Value>) -> 
 async fn handle_one(env: &Environment, caller: &Caller, value: Value) -> Option<Value> {
     let message = match envelope::parse(value) {
         Ok(Parsed::Message(message)) => message,
-        Ok(Parsed::Answer) => return None,
+        Ok(Parsed::Ignored) => return None,
         Err((id, error)) => return Some(error.answer(id.as_ref())),
     };
     // A notification is never answered. `notifications/cancelled` is carried out by the host, which drops the

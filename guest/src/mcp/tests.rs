@@ -214,6 +214,7 @@ fn notifications_are_never_answered() {
     let env = World::default().environment();
     for method in ["notifications/initialized", "notifications/cancelled", "notifications/unknown", "tools/list"] {
         assert_eq!(send(&env, &json!({ "jsonrpc": "2.0", "method": method }).to_string()), None);
+        assert_eq!(send(&env, &json!({ "jsonrpc": "2.0", "method": method, "params": [1] }).to_string()), None);
     }
 }
 
