@@ -113,7 +113,7 @@ fn initialize(env: &Environment, params: &Map<String, Value>) -> Result<Value, R
     };
     let capabilities_of_client = match params.get("capabilities") {
         None => json!({}),
-        Some(capabilities @ Value::Object(_)) => capabilities.clone(),
+        Some(capabilities @ Value::Object(_)) => version::that_matter(capabilities),
         Some(_) => return Err(RpcError::invalid_params("capabilities has to be an object")),
     };
     let agreed = version::negotiate(requested);
