@@ -51,6 +51,7 @@ struct Inner {
     audit_refused: Cell<bool>,
     listens: Cell<bool>,
     detached: RefCell<Vec<String>>,
+    prompts: RefCell<Vec<String>>,
     state: RefCell<Option<String>>,
 }
 
@@ -119,6 +120,11 @@ impl World {
     /// The listeners that were left running.
     pub(crate) fn detached(&self) -> Vec<String> {
         self.0.detached.borrow().clone()
+    }
+
+    /// What the person was told outside of the conversation.
+    pub(crate) fn prompts(&self) -> Vec<String> {
+        self.0.prompts.borrow().clone()
     }
 
     /// Makes the audit sink fail, or work again.
@@ -258,7 +264,9 @@ impl UserAgent for World {
         Err(UserAgentError::Unsupported)
     }
 
-    fn prompt(&self, _message: &str) {}
+    fn prompt(&self, message: &str) {
+        self.0.prompts.borrow_mut().push(message.to_owned());
+    }
 
     fn listen(&self) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
         if self.0.listens.get() { Ok(Box::new(Listener(self.clone()))) } else { Err(UserAgentError::Unsupported) }

@@ -214,6 +214,7 @@ fn notifications_are_never_answered() {
     let env = World::default().environment();
     for method in ["notifications/initialized", "notifications/cancelled", "notifications/unknown", "tools/list"] {
         assert_eq!(send(&env, &json!({ "jsonrpc": "2.0", "method": method }).to_string()), None);
+        assert_eq!(send(&env, &json!({ "jsonrpc": "2.0", "method": method, "params": [1] }).to_string()), None);
     }
 }
 
@@ -345,4 +346,14 @@ fn a_client_that_comes_back_to_a_lost_sign_in_is_asked_again_if_the_session_has_
         "inputResponses": { "sign-in": { "action": "accept" } },
     });
     assert_eq!(ask(&env, modern_with_elicitation(params))["result"]["resultType"], "input_required");
+}
+
+#[test]
+fn capabilities_of_any_size_are_remembered_within_the_limit_of_the_connection() {
+    let world = World::default();
+    let env = world.environment();
+    let capabilities = json!({ "experimental": { "x": "x".repeat(100_000) }, "elicitation": { "url": {} } });
+    let params = json!({ "protocolVersion": "2025-11-25", "capabilities": capabilities });
+    assert!(ask(&env, legacy("initialize", params))["result"].is_object());
+    assert!(env.channel.state().unwrap().len() < 64 * 1024);
 }

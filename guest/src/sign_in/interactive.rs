@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::accounts::{self, Account};
-use super::attempt::{self, Attempt, Ended, Grant, Instruction, SIGN_OF_LIFE, Turn};
+use super::attempt::{self, Attempt, Current, Ended, Grant, Instruction, SIGN_OF_LIFE, Turn};
 use super::{SignInError, Untrusted};
 use crate::audit;
 use crate::environment::{Environment, LoopbackListener, Outcome, Page, SignInMethod, UserAgentError};
@@ -111,11 +111,11 @@ pub async fn sign_in(
                 Leader { env, request, presenter, me: &me, deadline }.resume(*attempt, resumed_by_client).await
             }
         };
+        presenter.ended();
         // Another call took this one for dead and leads now: this one waits for its outcome.
-        if result == Err(SignInError::Superseded) {
+        if matches!(result, Err(SignInError::TakenOver)) {
             continue;
         }
-        presenter.ended();
         match &result {
             Ok(account) => finish(env, &me, Ended::SignedIn(account.home_account_id.clone()))?,
             // The attempt goes on without this call.
@@ -274,7 +274,7 @@ impl Leader<'_> {
             Err(error) => {
                 match error {
                     SignInError::Deferred { .. } | SignInError::TimedOut(_) => self.release()?,
-                    SignInError::Superseded => {}
+                    SignInError::TakenOver => {}
                     _ => close(self.env, &attempt),
                 }
                 Err(error)
@@ -317,11 +317,10 @@ impl Leader<'_> {
     /// Makes the attempt known to other calls, before the person sees it.
     fn announce(&self, attempt: &Attempt) -> Result<(), SignInError> {
         attempt.save(self.env)?;
-        attempt::as_leader(self.env, self.me, |current| {
+        self.lead(|current| {
             current.attempt.clone_from(&attempt.id);
             current.expires_at = attempt.expires_at;
-        })?;
-        Ok(())
+        })
     }
 
     /// Shows the person what to do: by the client if it can, else by the user agent.
@@ -443,8 +442,11 @@ impl Leader<'_> {
     /// Shows the other calls that this one is still there.
     fn alive(&self, duration: Duration) -> Result<(), SignInError> {
         let until = self.env.clock.now() + duration.as_secs();
-        let leading = attempt::as_leader(self.env, self.me, |current| current.alive_until = until)?;
-        if leading { Ok(()) } else { Err(SignInError::Superseded) }
+        self.lead(|current| current.alive_until = until)
+    }
+
+    fn lead(&self, change: impl FnOnce(&mut Current)) -> Result<(), SignInError> {
+        if attempt::as_leader(self.env, self.me, change)? { Ok(()) } else { Err(SignInError::TakenOver) }
     }
 }
 

@@ -95,3 +95,37 @@ fn polls_are_a_second_apart_at_least() {
     assert!(matches!(sign_in(&authority.env), Err(SignInError::TimedOut(Some(_)))));
     assert!(authority.world.sent().len() <= 303, "{}", authority.world.sent().len());
 }
+
+#[test]
+fn a_call_that_has_lost_the_lead_waits_for_the_one_that_has_it() {
+    let authority = authority();
+    let world = authority.world.clone();
+    world.once(|_| Ok(fake::json(200, &code(5))));
+    let asleep = world.clone();
+    world.once(move |_| {
+        asleep.advance(Duration::from_secs(120));
+        assert!(matches!(attempt::take_turn(&asleep.environment(), "another call"), Ok(Turn::Resume(_))));
+        Ok(fake::json(400, &pending()))
+    });
+    // The other call dies, so this one takes its turn again and goes on with the same code.
+    world.once(|_| Ok(fake::json(200, &tokens())));
+    assert!(sign_in(&authority.env).is_ok());
+    assert_eq!(authority.requests("/devicecode"), 1);
+}
+
+#[test]
+fn a_sign_in_that_another_call_leads_by_now_is_not_shown() {
+    let authority = authority();
+    let world = authority.world.clone();
+    let asleep = world.clone();
+    world.once(move |_| {
+        asleep.advance(Duration::from_secs(120));
+        assert!(matches!(attempt::take_turn(&asleep.environment(), "another call"), Ok(Turn::Lead)));
+        Ok(fake::json(200, &code(5)))
+    });
+    // The other call dies before it has asked for a code of its own.
+    world.once(|_| Ok(fake::json(200, &code(5))));
+    world.once(|_| Ok(fake::json(200, &tokens())));
+    assert!(sign_in(&authority.env).is_ok());
+    assert_eq!(world.prompts().len(), 1);
+}
