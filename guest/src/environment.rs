@@ -90,7 +90,7 @@ pub struct SignInSettings {
 }
 
 /// Which access tokens the validator accepts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenSettings {
     /// Accepted `aud` values. Empty accepts none.
     pub audiences: Vec<String>,
@@ -251,17 +251,18 @@ pub enum ChannelError {
 pub trait ClientChannel {
     /// Sends a notification; best effort.
     fn notify(&self, method: &str, params: &serde_json::Value);
-    /// Sends a request and waits for the result.
-    fn request(
-        &self,
-        method: &str,
-        params: &serde_json::Value,
-        timeout: Duration,
-    ) -> Result<serde_json::Value, ChannelError>;
+    /// Sends a request that has to be answered within `timeout`.
+    fn request(&self, method: &str, params: &serde_json::Value, timeout: Duration) -> Box<dyn PendingRequest>;
     /// What was last remembered for the connection.
     fn state(&self) -> Option<String>;
     /// Remembers a value for as long as the connection lasts.
     fn set_state(&self, value: &str);
+}
+
+/// A request that the client has not answered yet. Dropping it gives the answer up.
+pub trait PendingRequest {
+    /// Blocks until the answer arrives, or `None` after `timeout`.
+    fn wait(&self, timeout: Duration) -> Option<Result<serde_json::Value, ChannelError>>;
 }
 
 /// What proves to Entra ID which application this is.

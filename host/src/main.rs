@@ -1,2 +1,150 @@
 //! Argument parsing only.
-fn main() {}
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use entra_mcp_host::commands::emulator::EmulatorArgs;
+use entra_mcp_host::commands::headless_browser::HeadlessBrowserArgs;
+use entra_mcp_host::commands::{self, CommandError};
+use entra_mcp_host::config::{Environment, Layer, Sources};
+use entra_mcp_host::{flush_log, logging, report_error};
+
+/// An MCP server that signs people in with Microsoft Entra ID, in a WebAssembly sandbox
+#[derive(Parser)]
+#[command(name = "entra-mcp", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the arguments or the configuration have to be changed";
+
+/// Settings of a public client
+#[derive(Args)]
+struct Settings {
+    /// Configuration file [default: config.toml in the user's configuration folder]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Layer,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve one MCP client on standard input and output
+    #[command(after_help = "Examples:\n  entra-mcp stdio --tenant-id contoso.com --client-id \
+        00001111-aaaa-2222-bbbb-3333cccc4444\n  ENTRA_MCP_TENANT_ID=… ENTRA_MCP_CLIENT_ID=… entra-mcp stdio \
+        --sign-in device-code")]
+    Stdio {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Sign a person in, so that the server starts silently
+    #[command(after_help = "Examples:\n  entra-mcp login\n  entra-mcp login --sign-in device-code\n  entra-mcp login \
+        --account meganb@contoso.com")]
+    Login {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Sign out: forget an account and everything that was stored for it
+    #[command(after_help = "Examples:\n  entra-mcp logout\n  entra-mcp logout --account meganb@contoso.com\n  \
+        entra-mcp logout --all")]
+    Logout {
+        /// Sign out all accounts
+        #[arg(long, conflicts_with = "account")]
+        all: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// List who is signed in
+    #[command(after_help = "Examples:\n  entra-mcp accounts\n  entra-mcp accounts --json")]
+    Accounts {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Judge access tokens as the server would, and say why one is refused
+    #[command(after_help = "Prints a line per token, in order. Exit codes: 0 all are valid, 1 some are refused, 2 it \
+        could not be decided\n\nExamples:\n  entra-mcp validate --tenant-id contoso.com --audience \
+        00001111-aaaa-2222-bbbb-3333cccc4444 < tokens.txt\n  entra-mcp validate --tenant-id … --audience … \
+        --require-scope User.Read --json --token-file tokens.txt")]
+    Validate {
+        /// Configuration file [default: config.toml in the user's configuration folder]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        arguments: commands::validate::Arguments,
+    },
+    /// Show a component's imports, exports, size and hash, and what the host grants it
+    #[command(after_help = "Examples:\n  entra-mcp inspect\n  entra-mcp inspect --json \
+        target/component/entra_mcp.wasm")]
+    Inspect {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// A component; without it, the bundled one
+        path: Option<PathBuf>,
+    },
+    /// Run Entra ID and Microsoft Graph on this machine, for development without a tenant
+    #[command(after_help = "Prints one JSON line with its addresses and ids, and runs until it is interrupted.\n\n\
+        Examples:\n  entra-mcp emulator\n  entra-mcp emulator --listen 127.0.0.1:8400 --tls\n  \
+        entra-mcp emulator --config directories.toml")]
+    Emulator {
+        #[command(flatten)]
+        arguments: EmulatorArgs,
+    },
+    /// Show a whole MCP conversation with sign-in, on this machine alone
+    #[command(after_help = "Example:\n  entra-mcp demo")]
+    Demo,
+    #[command(hide = true)]
+    HeadlessBrowser {
+        #[command(flatten)]
+        arguments: HeadlessBrowserArgs,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let exit_code = match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report_error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    };
+    flush_log();
+    exit_code
+}
+
+fn run(cli: Cli) -> Result<(), CommandError> {
+    let public_client = |settings: Settings| -> Result<_, CommandError> {
+        let config = Sources::read(settings.flags, settings.config, Environment::of_process())?.public_client()?;
+        logging::start(&config.host);
+        Ok(config)
+    };
+    match cli.command {
+        Command::Stdio { settings } => commands::block_on(commands::stdio::run(&public_client(settings)?)),
+        Command::Login { settings } => commands::block_on(commands::login::run(&public_client(settings)?)),
+        Command::Logout { all, settings } => commands::block_on(commands::logout::run(&public_client(settings)?, all)),
+        Command::Accounts { json, settings } => {
+            commands::block_on(commands::accounts::run(&public_client(settings)?, json))
+        }
+        Command::Validate { config, arguments } => {
+            let sources = Sources::read(arguments.layer(), config, Environment::of_process())?;
+            let config = sources.validator(arguments.token_settings())?;
+            logging::start(&config.host);
+            commands::block_on(commands::validate::run(&config, &arguments))
+        }
+        Command::Inspect { json, path } => {
+            let host = Sources::read(Layer::default(), None, Environment::of_process())?.host();
+            logging::start(&host);
+            commands::inspect::run(path.as_deref(), json, &host.code_cache)
+        }
+        Command::Emulator { arguments } => commands::block_on(commands::emulator::run(&arguments)),
+        Command::Demo => commands::block_on(commands::demo::run(&Environment::of_process())),
+        Command::HeadlessBrowser { arguments } => commands::block_on(commands::headless_browser::run(&arguments)),
+    }
+}

@@ -8,10 +8,7 @@ use entra_mcp_tests::emulator::Builder;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let emulator = Builder::new()
-        .tls(std::env::args().any(|argument| argument == "--tls"))
-        .start()
-        .await?;
+    let emulator = Builder::new().tls(std::env::args().any(|argument| argument == "--tls")).start().await?;
     writeln!(std::io::stdout(), "{}", serde_json::to_string(emulator.endpoints())?)?;
     std::future::pending::<()>().await;
     Ok(())

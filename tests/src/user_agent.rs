@@ -47,10 +47,7 @@ impl Landing {
     /// A parameter of the address, such as `code` or `error`.
     pub fn parameter(&self, name: &str) -> Option<String> {
         let url = Url::parse(&self.url).ok()?;
-        let in_query = url
-            .query_pairs()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.into_owned());
+        let in_query = url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
         in_query.or_else(|| {
             url::form_urlencoded::parse(url.fragment()?.as_bytes())
                 .find(|(key, _)| key == name)
@@ -210,8 +207,7 @@ impl HeadlessBrowser {
         username: &str,
         password: &str,
     ) -> Result<Landing, AgentError> {
-        self.approve_device_code_as(verification_uri, user_code, &Person::new(username, password))
-            .await
+        self.approve_device_code_as(verification_uri, user_code, &Person::new(username, password)).await
     }
 
     /// As [`Self::approve_device_code`], with every choice of the person; one who does not consent declines.
@@ -223,22 +219,12 @@ impl HeadlessBrowser {
     ) -> Result<Landing, AgentError> {
         let start = Url::parse(verification_uri).map_err(|_| AgentError::Address(verification_uri.to_owned()))?;
         let page = self.open(Method::GET, start, None).await?;
-        let form = Form::all(&page.body)
-            .into_iter()
-            .find(|form| form.has_input("user_code"));
+        let form = Form::all(&page.body).into_iter().find(|form| form.has_input("user_code"));
         let Some(form) = form else {
-            return Err(AgentError::Answer(
-                "the device page has no field for the code".to_owned(),
-            ));
+            return Err(AgentError::Answer("the device page has no field for the code".to_owned()));
         };
         let action = target(&page.url, &form)?;
-        self.walk(
-            Method::POST,
-            action,
-            vec![("user_code".to_owned(), user_code.to_owned())],
-            person,
-        )
-        .await
+        self.walk(Method::POST, action, vec![("user_code".to_owned(), user_code.to_owned())], person).await
     }
 
     /// Opens one page, without following anything.
@@ -268,28 +254,18 @@ impl HeadlessBrowser {
         for _ in 0..STEPS_AT_MOST {
             let (method, url, fields) = next;
             if !is_loopback(&url) || (self.stays && url.origin() != origin) {
-                return Ok(Landing {
-                    url: url.into(),
-                    status: None,
-                    body: String::new(),
-                    pages,
-                });
+                return Ok(Landing { url: url.into(), status: None, body: String::new(), pages });
             }
             let page = self.open(method, url, Some(&fields)).await?;
             if let Some(location) = page.location.as_deref().filter(|_| page.status.is_redirection()) {
-                let url = page
-                    .url
-                    .join(location)
-                    .map_err(|_| AgentError::Address(location.to_owned()))?;
+                let url = page.url.join(location).map_err(|_| AgentError::Address(location.to_owned()))?;
                 next = (Method::GET, url, Vec::new());
                 continue;
             }
             let title = forms::title(&page.body);
             let alert = forms::alert(&page.body);
             let all = Form::all(&page.body);
-            let sign_in = all
-                .iter()
-                .find(|form| form.has_input("ctx") && form.has_input("canary"));
+            let sign_in = all.iter().find(|form| form.has_input("ctx") && form.has_input("canary"));
             let Some(form) = sign_in else {
                 // The answer to the application in a form that submits itself.
                 let answer = all.iter().find(|form| {
@@ -303,12 +279,7 @@ impl HeadlessBrowser {
                     && (page.body.contains("Entra ID emulator"))
                 {
                     pages.push(title.clone());
-                    return Err(AgentError::Refused {
-                        title,
-                        message,
-                        code,
-                        pages,
-                    });
+                    return Err(AgentError::Refused { title, message, code, pages });
                 }
                 return Ok(Landing {
                     url: page.url.into(),
@@ -326,20 +297,10 @@ impl HeadlessBrowser {
                     next = (Method::POST, target(&page.url, form)?, answer);
                     continue;
                 };
-                return Err(AgentError::Refused {
-                    title,
-                    message,
-                    code,
-                    pages,
-                });
+                return Err(AgentError::Refused { title, message, code, pages });
             }
             if let Some((message, code)) = alert {
-                return Err(AgentError::Refused {
-                    title,
-                    message,
-                    code,
-                    pages,
-                });
+                return Err(AgentError::Refused { title, message, code, pages });
             }
             if form.has_input("loginfmt") {
                 put("loginfmt", &person.username);
@@ -392,36 +353,24 @@ impl HeadlessBrowser {
             return Err(AgentError::Address(url.into()));
         };
         let address = format!("{host}:{port}");
-        let unreachable = |source| AgentError::Connect {
-            address: address.clone(),
-            source,
-        };
+        let unreachable = |source| AgentError::Connect { address: address.clone(), source };
         let stream = TcpStream::connect(&address).await.map_err(unreachable)?;
         let site = address.clone();
         let request = self.request(&method, &url, &site, fields)?;
         let (status, headers, body) = match url.scheme() {
             "http" => send(TokioIo::new(stream), request).await?,
             "https" => {
-                let config = self
-                    .tls
-                    .clone()
-                    .ok_or_else(|| AgentError::Authority("none is trusted".to_owned()))?;
+                let config = self.tls.clone().ok_or_else(|| AgentError::Authority("none is trusted".to_owned()))?;
                 let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
                 let name = ServerName::try_from(bare).map_err(|_| AgentError::Address(url.to_string()))?;
-                let stream = tokio_rustls::TlsConnector::from(config)
-                    .connect(name, stream)
-                    .await
-                    .map_err(unreachable)?;
+                let stream =
+                    tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(unreachable)?;
                 send(TokioIo::new(stream), request).await?
             }
             _ => return Err(AgentError::Address(url.into())),
         };
         let jar = self.cookies.entry(site).or_default();
-        for cookie in headers
-            .get_all(SET_COOKIE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-        {
+        for cookie in headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok()) {
             let pair = cookie.split(';').next().unwrap_or_default();
             if let Some((name, value)) = pair.split_once('=') {
                 if value.is_empty() || cookie.contains("Max-Age=0") {
@@ -431,16 +380,8 @@ impl HeadlessBrowser {
                 }
             }
         }
-        let location = headers
-            .get(LOCATION)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
-        Ok(Page {
-            url,
-            status,
-            location,
-            body: String::from_utf8_lossy(&body).into_owned(),
-        })
+        let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Page { url, status, location, body: String::from_utf8_lossy(&body).into_owned() })
     }
 
     fn request(
@@ -450,9 +391,7 @@ impl HeadlessBrowser {
         site: &str,
         fields: &[(String, String)],
     ) -> Result<Request<Full<Bytes>>, AgentError> {
-        let path = url
-            .query()
-            .map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -467,17 +406,11 @@ impl HeadlessBrowser {
         let body = if method == Method::POST {
             request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
             request = request.header("origin", url.origin().ascii_serialization());
-            Bytes::from(
-                url::form_urlencoded::Serializer::new(String::new())
-                    .extend_pairs(fields)
-                    .finish(),
-            )
+            Bytes::from(url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish())
         } else {
             Bytes::new()
         };
-        request
-            .body(Full::new(body))
-            .map_err(|error| AgentError::Answer(error.to_string()))
+        request.body(Full::new(body)).map_err(|error| AgentError::Answer(error.to_string()))
     }
 }
 
@@ -500,8 +433,7 @@ where
 }
 
 fn target(page: &Url, form: &Form) -> Result<Url, AgentError> {
-    page.join(&form.action)
-        .map_err(|_| AgentError::Address(form.action.clone()))
+    page.join(&form.action).map_err(|_| AgentError::Address(form.action.clone()))
 }
 
 fn is_loopback(url: &Url) -> bool {

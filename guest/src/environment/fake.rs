@@ -28,6 +28,9 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
     }
 }
 
+/// A value, and the Unix time at which it expires.
+type Record = (Vec<u8>, Option<u64>);
+
 /// What a scripted server answers.
 pub(crate) type Responder = Box<dyn FnMut(&http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>>;
 
@@ -42,10 +45,12 @@ struct Inner {
     responders: RefCell<VecDeque<Responder>>,
     fallback: RefCell<Option<Responder>>,
     sent: RefCell<Vec<http::Request<Vec<u8>>>>,
-    records: RefCell<HashMap<String, (Vec<u8>, Option<u64>)>>,
+    records: RefCell<HashMap<String, Record>>,
     random: Cell<u64>,
     audited: RefCell<Vec<AuditEvent>>,
-    notified: RefCell<Vec<(String, serde_json::Value)>>,
+    audit_refused: Cell<bool>,
+    listens: Cell<bool>,
+    detached: RefCell<Vec<String>>,
     state: RefCell<Option<String>>,
 }
 
@@ -68,6 +73,11 @@ impl World {
     /// Lets time pass.
     pub(crate) fn advance(&self, duration: Duration) {
         self.0.elapsed.set(self.0.elapsed.get() + duration);
+    }
+
+    /// The time that has passed.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.0.elapsed.get()
     }
 
     /// Answers the next request that no earlier `once` answers.
@@ -101,9 +111,26 @@ impl World {
         self.0.audited.borrow().clone()
     }
 
-    /// The notifications sent so far.
-    pub(crate) fn notified(&self) -> Vec<(String, serde_json::Value)> {
-        self.0.notified.borrow().clone()
+    /// Lets the user agent listen for redirects.
+    pub(crate) fn can_listen(&self) {
+        self.0.listens.set(true);
+    }
+
+    /// The listeners that were left running.
+    pub(crate) fn detached(&self) -> Vec<String> {
+        self.0.detached.borrow().clone()
+    }
+
+    /// Makes the audit sink fail, or work again.
+    pub(crate) fn refuse_audit(&self, refused: bool) {
+        self.0.audit_refused.set(refused);
+    }
+
+    /// The names of the stored records, in order.
+    pub(crate) fn record_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.0.records.borrow().keys().cloned().collect();
+        names.sort();
+        names
     }
 
     fn now(&self) -> u64 {
@@ -234,26 +261,45 @@ impl UserAgent for World {
     fn prompt(&self, _message: &str) {}
 
     fn listen(&self) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
-        Err(UserAgentError::Unsupported)
+        if self.0.listens.get() { Ok(Box::new(Listener(self.clone()))) } else { Err(UserAgentError::Unsupported) }
     }
 
-    fn attach(&self, _id: &str) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
-        Err(UserAgentError::NoSuchListener)
+    fn attach(&self, id: &str) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
+        let mut detached = self.0.detached.borrow_mut();
+        let at = detached.iter().position(|known| known == id).ok_or(UserAgentError::NoSuchListener)?;
+        detached.remove(at);
+        Ok(Box::new(Listener(self.clone())))
+    }
+}
+
+/// A listener that no redirect ever reaches.
+struct Listener(World);
+
+impl LoopbackListener for Listener {
+    fn redirect_uri(&self) -> String {
+        "http://localhost:49152".to_owned()
+    }
+
+    fn wait(&self, timeout: Duration) -> Option<String> {
+        self.0.advance(timeout);
+        None
+    }
+
+    fn respond(&self, _page: Page) {}
+
+    fn detach(&self, _lifetime: Duration) -> String {
+        let mut detached = self.0.0.detached.borrow_mut();
+        let id = format!("listener-{}", detached.len() + 1);
+        detached.push(id.clone());
+        id
     }
 }
 
 impl ClientChannel for World {
-    fn notify(&self, method: &str, params: &serde_json::Value) {
-        self.0.notified.borrow_mut().push((method.to_owned(), params.clone()));
-    }
+    fn notify(&self, _method: &str, _params: &serde_json::Value) {}
 
-    fn request(
-        &self,
-        _method: &str,
-        _params: &serde_json::Value,
-        _timeout: Duration,
-    ) -> Result<serde_json::Value, ChannelError> {
-        Err(ChannelError::Unsupported)
+    fn request(&self, _method: &str, _params: &serde_json::Value, _timeout: Duration) -> Box<dyn PendingRequest> {
+        Box::new(NoAnswer)
     }
 
     fn state(&self) -> Option<String> {
@@ -265,6 +311,14 @@ impl ClientChannel for World {
     }
 }
 
+struct NoAnswer;
+
+impl PendingRequest for NoAnswer {
+    fn wait(&self, _timeout: Duration) -> Option<Result<serde_json::Value, ChannelError>> {
+        Some(Err(ChannelError::Unsupported))
+    }
+}
+
 impl ClientCredential for World {
     fn obtain(&self, _audience: &str) -> Result<Credential, CredentialError> {
         Ok(Credential::None)
@@ -273,6 +327,9 @@ impl ClientCredential for World {
 
 impl Audit for World {
     fn record(&self, event: &AuditEvent) -> Result<(), String> {
+        if self.0.audit_refused.get() {
+            return Err("the sink is full".to_owned());
+        }
         self.0.audited.borrow_mut().push(event.clone());
         Ok(())
     }

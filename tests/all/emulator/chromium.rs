@@ -20,7 +20,5 @@ async fn the_pages_work_in_chromium_by_keyboard_and_by_mouse() {
         .current_dir(folder)
         .env("EMULATOR", serde_json::to_string(emulator.endpoints()).unwrap())
         .env("CHROMIUM", chromium);
-    tokio::task::spawn_blocking(move || tools::run(command, &script))
-        .await
-        .unwrap();
+    tokio::task::spawn_blocking(move || tools::run(command, &script)).await.unwrap();
 }

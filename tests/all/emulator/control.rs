@@ -25,25 +25,12 @@ async fn everything_can_be_done_over_http() {
     let refresh = lab.graph_tokens(ALICE).await.text("refresh_token").to_owned();
 
     assert_eq!(control(&lab, "GET", "/clock", None).await.body["now"], START);
-    assert_eq!(
-        control(&lab, "POST", "/clock", Some(json!({ "advance_seconds": 60 })))
-            .await
-            .body["now"],
-        START + 60
-    );
+    assert_eq!(control(&lab, "POST", "/clock", Some(json!({ "advance_seconds": 60 }))).await.body["now"], START + 60);
 
-    let rotated = control(&lab, "POST", "/keys", Some(json!({ "rotation": "replace" })))
-        .await
-        .body;
+    let rotated = control(&lab, "POST", "/keys", Some(json!({ "rotation": "replace" }))).await.body;
     assert_eq!(rotated["published"], json!([rotated["signing"]]));
 
-    control(
-        &lab,
-        "POST",
-        "/faults",
-        Some(json!({ "endpoint": "token", "status": 503 })),
-    )
-    .await;
+    control(&lab, "POST", "/faults", Some(json!({ "endpoint": "token", "status": 503 }))).await;
     assert_eq!(lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.status, 503);
     assert_eq!(
         lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.status,
@@ -51,42 +38,15 @@ async fn everything_can_be_done_over_http() {
         "a fault strikes once unless told otherwise"
     );
 
-    control(
-        &lab,
-        "POST",
-        "/faults",
-        Some(json!({ "endpoint": "token", "status": 503, "times": null })),
-    )
-    .await;
+    control(&lab, "POST", "/faults", Some(json!({ "endpoint": "token", "status": 503, "times": null }))).await;
     assert_eq!(lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.status, 503);
     control(&lab, "DELETE", "/faults", None).await;
-    control(
-        &lab,
-        "POST",
-        "/faults/id-tokens",
-        Some(json!({ "fault": "wrong-nonce" })),
-    )
-    .await;
-    assert_eq!(
-        lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.claims("id_token")["nonce"],
-        "a-nonce-nobody-sent"
-    );
+    control(&lab, "POST", "/faults/id-tokens", Some(json!({ "fault": "wrong-nonce" }))).await;
+    assert_eq!(lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.claims("id_token")["nonce"], "a-nonce-nobody-sent");
 
-    control(
-        &lab,
-        "POST",
-        "/users/alice@contoso.example",
-        Some(json!({ "must": "use-mfa" })),
-    )
-    .await;
+    control(&lab, "POST", "/users/alice@contoso.example", Some(json!({ "must": "use-mfa" }))).await;
     assert_eq!(lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.refusal().2, 50_076);
-    control(
-        &lab,
-        "POST",
-        "/users/alice%40contoso.example",
-        Some(json!({ "must": "nothing" })),
-    )
-    .await;
+    control(&lab, "POST", "/users/alice%40contoso.example", Some(json!({ "must": "nothing" }))).await;
     control(&lab, "POST", "/users/alice@contoso.example/revoke", None).await;
     assert_eq!(lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.refusal().2, 50_173);
 
@@ -102,17 +62,8 @@ async fn everything_can_be_done_over_http() {
     let token = json!({ "issuer": "https://kubernetes.contoso.example/", "subject": "s" });
     assert!(control(&lab, "POST", "/federated-token", Some(token)).await.body["token"].is_string());
     assert!(control(&lab, "POST", "/sign", Some(json!({ "claims": {} }))).await.body["token"].is_string());
-    assert_eq!(
-        control(&lab, "POST", "/graph/challenges", Some(json!({}))).await.status,
-        200
-    );
-    assert!(
-        control(&lab, "GET", "/", None).await.body["controls"]
-            .as_array()
-            .unwrap()
-            .len()
-            > 10
-    );
+    assert_eq!(control(&lab, "POST", "/graph/challenges", Some(json!({}))).await.status, 200);
+    assert!(control(&lab, "GET", "/", None).await.body["controls"].as_array().unwrap().len() > 10);
 }
 
 #[tokio::test]
@@ -125,12 +76,7 @@ async fn mistakes_are_answered_and_change_nothing() {
         ("POST", "/users/nobody/revoke", json!({}), 400),
         ("GET", "/requests/nothing", json!({}), 400),
         ("GET", "/nothing", json!({}), 404),
-        (
-            "PUT",
-            "/applications",
-            json!({ "id": "x", "name": "x", "tenant": "nowhere" }),
-            400,
-        ),
+        ("PUT", "/applications", json!({ "id": "x", "name": "x", "tenant": "nowhere" }), 400),
     ];
     for (method, path, body, status) in cases {
         let answer = control(&lab, method, path, Some(body)).await;
@@ -149,10 +95,7 @@ async fn applications_and_users_can_be_added_while_it_runs() {
         "identifier_uris": ["http://127.0.0.1:40123/mcp"],
         "scopes": [{ "name": "Mcp.Access", "title": "Use it" }],
     });
-    assert_eq!(
-        control(&lab, "PUT", "/applications", Some(application)).await.status,
-        200
-    );
+    assert_eq!(control(&lab, "PUT", "/applications", Some(application)).await.status, 200);
     let user = json!({
         "id": "e0000000-0000-4000-a000-0000000000aa",
         "tenant": CONTOSO,
@@ -163,13 +106,7 @@ async fn applications_and_users_can_be_added_while_it_runs() {
     assert_eq!(control(&lab, "PUT", "/users", Some(user)).await.status, 200);
     let person = entra_mcp_tests::user_agent::Person::new("zoe@contoso.example", "another");
     let request = Authorize::new(LOCAL).scope("openid http://127.0.0.1:40123/mcp/Mcp.Access");
-    assert!(
-        lab.authorize_as(&request, &person)
-            .await
-            .unwrap()
-            .parameter("code")
-            .is_some()
-    );
+    assert!(lab.authorize_as(&request, &person).await.unwrap().parameter("code").is_some());
 }
 
 #[tokio::test]
@@ -202,10 +139,7 @@ async fn it_listens_on_loopback_only() {
 async fn a_taken_port_is_an_error() {
     let lab = Lab::new().await;
     let taken = lab.endpoints().authority.trim_start_matches("http://").parse().unwrap();
-    assert!(matches!(
-        Builder::new().listen(taken).start().await,
-        Err(StartError::Listen { .. })
-    ));
+    assert!(matches!(Builder::new().listen(taken).start().await, Err(StartError::Listen { .. })));
 }
 
 #[tokio::test]
@@ -228,18 +162,10 @@ async fn shutting_down_closes_the_port_and_removes_the_authority_file() {
     let emulator = Builder::new().tls(true).start().await.unwrap();
     let endpoints = emulator.endpoints().clone();
     let ca = endpoints.ca.clone().unwrap();
-    assert!(
-        std::fs::read_to_string(&ca)
-            .unwrap()
-            .starts_with("-----BEGIN CERTIFICATE-----")
-    );
+    assert!(std::fs::read_to_string(&ca).unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
     emulator.shutdown().await;
     assert!(!ca.exists());
-    assert!(
-        tokio::net::TcpStream::connect(endpoints.authority.trim_start_matches("https://"))
-            .await
-            .is_err()
-    );
+    assert!(tokio::net::TcpStream::connect(endpoints.authority.trim_start_matches("https://")).await.is_err());
 }
 
 #[test]
@@ -268,16 +194,8 @@ fn the_endpoints_are_announced_with_exactly_these_names() {
 #[test]
 fn the_built_in_configuration_is_complete() {
     let config = Config::from_toml(Config::default_toml()).unwrap();
-    assert_eq!(
-        (config.tenants.len(), config.users.len(), config.applications.len()),
-        (3, 15, 14)
-    );
-    assert!(
-        config
-            .applications
-            .iter()
-            .any(|application| application.id == app(TASKS))
-    );
+    assert_eq!((config.tenants.len(), config.users.len(), config.applications.len()), (3, 15, 14));
+    assert!(config.applications.iter().any(|application| application.id == app(TASKS)));
 }
 
 #[test]
@@ -285,8 +203,5 @@ fn a_configuration_with_a_mistake_is_refused() {
     let misspelt = Config::default_toml().replace("groups = 250", "group = 250");
     assert!(matches!(Config::from_toml(&misspelt), Err(ConfigError::Unreadable(_))));
     let dangling = Config::default_toml().replacen("tenant = \"fab12ca0", "tenant = \"fab12caf", 1);
-    assert!(matches!(
-        Config::from_toml(&dangling),
-        Err(ConfigError::Dangling { kind: "tenant", .. })
-    ));
+    assert!(matches!(Config::from_toml(&dangling), Err(ConfigError::Dangling { kind: "tenant", .. })));
 }

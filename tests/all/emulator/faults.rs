@@ -27,10 +27,7 @@ async fn a_status_with_headers_and_body_strikes_as_often_as_asked() {
     for _ in 0..4 {
         let answer = lab.graph("/me", &token).await;
         if answer.status == 429 {
-            assert_eq!(
-                (answer.header("retry-after"), &answer.body["error"]["code"]),
-                ("2", &"TooManyRequests".into())
-            );
+            assert_eq!((answer.header("retry-after"), &answer.body["error"]["code"]), ("2", &"TooManyRequests".into()));
         }
         statuses.push(answer.status);
     }
@@ -52,14 +49,8 @@ async fn a_fault_can_last_until_it_is_cleared() {
 #[tokio::test]
 async fn a_connection_is_dropped_without_an_answer() {
     let (lab, token) = lab_with_token().await;
-    lab.control()
-        .inject(Fault::on(Endpoint::GraphMe).drop_connection().times(2));
-    let request = || {
-        lab.client()
-            .get(format!("{}/v1.0/me", lab.endpoints().graph))
-            .bearer_auth(&token)
-            .send()
-    };
+    lab.control().inject(Fault::on(Endpoint::GraphMe).drop_connection().times(2));
+    let request = || lab.client().get(format!("{}/v1.0/me", lab.endpoints().graph)).bearer_auth(&token).send();
     // The client repeats a request by itself when a kept connection turns out to be closed.
     let error = request().await.unwrap_err();
     assert!(error.is_request(), "{error:?}");
@@ -71,13 +62,8 @@ async fn a_connection_is_dropped_without_an_answer() {
 async fn a_body_breaks_off_before_its_announced_length() {
     let (lab, token) = lab_with_token().await;
     lab.control().inject(Fault::on(Endpoint::GraphMe).truncate_body(10));
-    let response = lab
-        .client()
-        .get(format!("{}/v1.0/me", lab.endpoints().graph))
-        .bearer_auth(&token)
-        .send()
-        .await
-        .unwrap();
+    let response =
+        lab.client().get(format!("{}/v1.0/me", lab.endpoints().graph)).bearer_auth(&token).send().await.unwrap();
     assert!(response.content_length().unwrap() > 10);
     assert!(response.bytes().await.is_err());
 }
@@ -85,19 +71,13 @@ async fn a_body_breaks_off_before_its_announced_length() {
 #[tokio::test]
 async fn content_type_and_size_can_be_wrong() {
     let (lab, token) = lab_with_token().await;
-    lab.control()
-        .inject(Fault::on(Endpoint::GraphMe).content_type("text/html"));
+    lab.control().inject(Fault::on(Endpoint::GraphMe).content_type("text/html"));
     assert_eq!(lab.graph("/me", &token).await.header("content-type"), "text/html");
     lab.control().inject(Fault::on(Endpoint::GraphMe).pad_body(3_000_000));
     assert_eq!(lab.graph("/me", &token).await.bytes.len(), 3_000_000);
-    lab.control()
-        .inject(Fault::on(Endpoint::GraphMe).body("{\"displayName\":"));
+    lab.control().inject(Fault::on(Endpoint::GraphMe).body("{\"displayName\":"));
     let broken = lab.graph("/me", &token).await;
-    assert_eq!(
-        (broken.status, broken.body.is_null()),
-        (200, true),
-        "malformed JSON with status 200"
-    );
+    assert_eq!((broken.status, broken.body.is_null()), (200, true), "malformed JSON with status 200");
 }
 
 #[tokio::test]
@@ -112,8 +92,7 @@ async fn an_answer_can_be_late() {
 #[tokio::test]
 async fn a_fault_can_be_about_one_grant_type() {
     let mut lab = Lab::new().await;
-    lab.control()
-        .inject(Fault::on(Endpoint::Token).grant_type("refresh_token").status(500));
+    lab.control().inject(Fault::on(Endpoint::Token).grant_type("refresh_token").status(500));
     let refresh = lab.graph_tokens(ALICE).await.text("refresh_token").to_owned();
     assert_eq!(lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.status, 500);
     assert_eq!(lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.status, 200);
@@ -140,10 +119,7 @@ async fn id_tokens_are_spoilt_for_one_reason_at_a_time() {
         let spoilt = answer.claims("id_token");
         for (name, value) in good.0.as_object().unwrap() {
             let random = ["aio", "uti", "rh"].contains(&name.as_str());
-            assert!(
-                random || (spoilt[name] != *value) == changed.contains(&name.as_str()),
-                "{fault:?}: {name}"
-            );
+            assert!(random || (spoilt[name] != *value) == changed.contains(&name.as_str()), "{fault:?}: {name}");
         }
         let other_key = header(answer.text("id_token"))["kid"] != good.1["kid"];
         assert_eq!(other_key, fault == TokenFault::UnknownKey, "{fault:?}");
@@ -154,10 +130,9 @@ async fn id_tokens_are_spoilt_for_one_reason_at_a_time() {
 #[tokio::test]
 async fn redirects_come_with_a_wrong_state_or_none() {
     let mut lab = Lab::new().await;
-    for (fault, state) in [
-        (RedirectFault::WrongState, Some("a-state-nobody-sent")),
-        (RedirectFault::MissingState, None),
-    ] {
+    for (fault, state) in
+        [(RedirectFault::WrongState, Some("a-state-nobody-sent")), (RedirectFault::MissingState, None)]
+    {
         lab.control().spoil_redirects(fault, 1);
         let landing = lab.authorize(&Authorize::new(LOCAL), ALICE).await.unwrap();
         assert_eq!(landing.parameter("state").as_deref(), state);

@@ -19,10 +19,7 @@ fn error(answer: &Answer) -> (u16, &str) {
 async fn token(lab: &mut Lab, username: &str, scope: &str) -> String {
     // A browser with one session signs in silently, whoever is meant.
     lab.browser.clear_cookies();
-    lab.tokens(&Authorize::new(LOCAL).scope(scope), username)
-        .await
-        .text("access_token")
-        .to_owned()
+    lab.tokens(&Authorize::new(LOCAL).scope(scope), username).await.text("access_token").to_owned()
 }
 
 #[tokio::test]
@@ -66,10 +63,9 @@ async fn empty_properties_are_null_and_empty_lists() {
 async fn select_names_the_properties() {
     let mut lab = Lab::new().await;
     let token = token(&mut lab, ALICE, "User.Read").await;
-    for path in [
-        "/me?$select=displayName,department,companyname",
-        "/me?%24select=displayName%2Cdepartment%2Ccompanyname",
-    ] {
+    for path in
+        ["/me?$select=displayName,department,companyname", "/me?%24select=displayName%2Cdepartment%2Ccompanyname"]
+    {
         let me = lab.graph(path, &token).await.body;
         assert_eq!(
             me,
@@ -82,10 +78,7 @@ async fn select_names_the_properties() {
             })
         );
     }
-    assert_eq!(
-        error(&lab.graph("/me?$select=displayName,shoeSize", &token).await),
-        (400, "BadRequest")
-    );
+    assert_eq!(error(&lab.graph("/me?$select=displayName,shoeSize", &token).await), (400, "BadRequest"));
 }
 
 #[tokio::test]
@@ -95,19 +88,9 @@ async fn a_token_is_needed() {
     let url = format!("{}/v1.0/me", lab.endpoints().graph);
     let without = lab.send(lab.client().get(&url)).await;
     assert_eq!(error(&without), (401, "InvalidAuthenticationToken"));
-    assert!(
-        without
-            .header("www-authenticate")
-            .starts_with("Bearer realm=\"\", authorization_uri=")
-    );
-    assert_eq!(
-        error(&lab.graph("/me", "invented").await),
-        (401, "InvalidAuthenticationToken")
-    );
-    let lower = lab
-        .client()
-        .get(&url)
-        .header("authorization", format!("bearer {token}"));
+    assert!(without.header("www-authenticate").starts_with("Bearer realm=\"\", authorization_uri="));
+    assert_eq!(error(&lab.graph("/me", "invented").await), (401, "InvalidAuthenticationToken"));
+    let lower = lab.client().get(&url).header("authorization", format!("bearer {token}"));
     assert_eq!(lab.send(lower).await.status, 200, "the scheme is case-insensitive");
     lab.advance(5_400);
     let expired = lab.graph("/me", &token).await;
@@ -119,55 +102,26 @@ async fn a_token_is_needed() {
 async fn scopes_are_checked() {
     let mut lab = Lab::new().await;
     let without = token(&mut lab, ALICE, "openid profile").await;
-    assert_eq!(
-        error(&lab.graph("/me", &without).await),
-        (403, "Authorization_RequestDenied")
-    );
+    assert_eq!(error(&lab.graph("/me", &without).await), (403, "Authorization_RequestDenied"));
     let own_only = token(&mut lab, ALICE, "User.Read").await;
-    for path in [
-        "/users/bob@contoso.example",
-        "/users/nobody@contoso.example",
-        "/me/memberOf",
-    ] {
-        assert_eq!(
-            error(&lab.graph(path, &own_only).await),
-            (403, "Authorization_RequestDenied"),
-            "{path}"
-        );
+    for path in ["/users/bob@contoso.example", "/users/nobody@contoso.example", "/me/memberOf"] {
+        assert_eq!(error(&lab.graph(path, &own_only).await), (403, "Authorization_RequestDenied"), "{path}");
     }
     assert_eq!(lab.graph("/users/alice@contoso.example", &own_only).await.status, 200);
     let basic = token(&mut lab, "bob@contoso.example", "User.ReadBasic.All").await;
-    let seen = lab
-        .graph("/users/11111111-0000-4000-a000-000000000001", &basic)
-        .await
-        .body;
-    assert_eq!(
-        (&seen["displayName"], &seen["mobilePhone"]),
-        (&json!("Alice Anderson"), &Value::Null)
-    );
-    assert_eq!(
-        error(&lab.graph("/users/nobody@contoso.example", &basic).await),
-        (404, "Request_ResourceNotFound")
-    );
-    assert_eq!(
-        error(&lab.graph("/users/frank@fabrikam.example", &basic).await),
-        (404, "Request_ResourceNotFound")
-    );
+    let seen = lab.graph("/users/11111111-0000-4000-a000-000000000001", &basic).await.body;
+    assert_eq!((&seen["displayName"], &seen["mobilePhone"]), (&json!("Alice Anderson"), &Value::Null));
+    assert_eq!(error(&lab.graph("/users/nobody@contoso.example", &basic).await), (404, "Request_ResourceNotFound"));
+    assert_eq!(error(&lab.graph("/users/frank@fabrikam.example", &basic).await), (404, "Request_ResourceNotFound"));
 }
 
 #[tokio::test]
 async fn an_application_reads_users_but_has_no_me() {
     let lab = Lab::new().await;
-    let form = [
-        ("grant_type", "client_credentials"),
-        ("scope", "https://graph.microsoft.com/.default"),
-    ];
+    let form = [("grant_type", "client_credentials"), ("scope", "https://graph.microsoft.com/.default")];
     let answer = lab.confidential(&form).await;
     let token = answer.text("access_token");
-    assert_eq!(
-        lab.graph("/users/alice@contoso.example", token).await.body["jobTitle"],
-        "Product Manager"
-    );
+    assert_eq!(lab.graph("/users/alice@contoso.example", token).await.body["jobTitle"], "Product Manager");
     assert_eq!(error(&lab.graph("/me", token).await), (400, "BadRequest"));
 }
 
@@ -180,24 +134,13 @@ async fn group_memberships_come_in_pages() {
     let mut pages = 0;
     while let Some(path) = next {
         let page = lab.graph(&path, &token).await.body;
-        ids.extend(
-            page["value"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|group| group["id"].as_str().unwrap().to_owned()),
-        );
+        ids.extend(page["value"].as_array().unwrap().iter().map(|group| group["id"].as_str().unwrap().to_owned()));
         pages += 1;
         let prefix = format!("{}/v1.0", lab.endpoints().graph);
-        next = page["@odata.nextLink"]
-            .as_str()
-            .map(|link| link.strip_prefix(&prefix).unwrap().to_owned());
+        next = page["@odata.nextLink"].as_str().map(|link| link.strip_prefix(&prefix).unwrap().to_owned());
     }
     assert_eq!((ids.len(), pages), (250, 3));
-    assert_eq!(
-        error(&lab.graph("/me/memberOf?$top=1000", &token).await),
-        (400, "BadRequest")
-    );
+    assert_eq!(error(&lab.graph("/me/memberOf?$top=1000", &token).await), (400, "BadRequest"));
 }
 
 #[tokio::test]
@@ -208,10 +151,7 @@ async fn a_picture_or_none() {
     assert_eq!((photo.status, photo.header("content-type")), (200, "image/jpeg"));
     assert!(photo.bytes.starts_with(&[0xff, 0xd8, 0xff]));
     let bob = token(&mut lab, "bob@contoso.example", "User.Read").await;
-    assert_eq!(
-        error(&lab.graph("/me/photo/$value", &bob).await),
-        (404, "ImageNotFound")
-    );
+    assert_eq!(error(&lab.graph("/me/photo/$value", &bob).await), (404, "ImageNotFound"));
 }
 
 #[tokio::test]
@@ -220,10 +160,7 @@ async fn unknown_segments_and_methods_are_refused() {
     let token = token(&mut lab, ALICE, "User.Read").await;
     assert_eq!(error(&lab.graph("/nothing", &token).await), (400, "BadRequest"));
     assert_eq!(error(&lab.graph("/me/nothing", &token).await), (400, "BadRequest"));
-    let request = lab
-        .client()
-        .delete(format!("{}/v1.0/me", lab.endpoints().graph))
-        .bearer_auth(&token);
+    let request = lab.client().delete(format!("{}/v1.0/me", lab.endpoints().graph)).bearer_auth(&token);
     assert_eq!(error(&lab.send(request).await), (405, "Request_BadRequest"));
 }
 
@@ -236,12 +173,7 @@ async fn batch(lab: &Lab, token: &str, body: &Value) -> Answer {
 async fn a_batch_answers_each_request_for_itself() {
     let mut lab = Lab::new().await;
     let token = token(&mut lab, ALICE, "User.Read").await;
-    lab.control().inject(
-        Fault::on(Endpoint::GraphPhoto)
-            .status(429)
-            .header("retry-after", "7")
-            .body("{\"error\":{}}"),
-    );
+    lab.control().inject(Fault::on(Endpoint::GraphPhoto).status(429).header("retry-after", "7").body("{\"error\":{}}"));
     let requests = json!({ "requests": [
         { "id": "1", "method": "GET", "url": "/me?$select=displayName" },
         { "id": "2", "method": "GET", "url": "/me/memberOf" },
@@ -251,10 +183,7 @@ async fn a_batch_answers_each_request_for_itself() {
     ] });
     let answer = batch(&lab, &token, &requests).await;
     let responses = answer.body["responses"].as_array().unwrap();
-    let statuses: Vec<u64> = responses
-        .iter()
-        .map(|response| response["status"].as_u64().unwrap())
-        .collect();
+    let statuses: Vec<u64> = responses.iter().map(|response| response["status"].as_u64().unwrap()).collect();
     assert_eq!(statuses, [200, 403, 429, 424, 200]);
     assert_eq!(responses[0]["body"]["displayName"], "Alice Anderson");
     assert_eq!(responses[2]["headers"]["retry-after"], "7");
@@ -266,9 +195,8 @@ async fn a_batch_has_twenty_requests_at_most() {
     let mut lab = Lab::new().await;
     let token = token(&mut lab, ALICE, "User.Read").await;
     let many = |count: u32| {
-        let requests: Vec<Value> = (0..count)
-            .map(|id| json!({ "id": id.to_string(), "method": "GET", "url": "/me" }))
-            .collect();
+        let requests: Vec<Value> =
+            (0..count).map(|id| json!({ "id": id.to_string(), "method": "GET", "url": "/me" })).collect();
         json!({ "requests": requests })
     };
     assert_eq!(batch(&lab, &token, &many(20)).await.status, 200);
@@ -283,9 +211,7 @@ fn challenge_claims(answer: &Answer) -> Value {
     let header = answer.header("www-authenticate");
     assert!(header.contains("error=\"insufficient_claims\""), "{header}");
     let (_, rest) = header.split_once("claims=\"").unwrap();
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(rest.trim_end_matches('"'))
-        .unwrap();
+    let bytes = base64::engine::general_purpose::STANDARD.decode(rest.trim_end_matches('"')).unwrap();
     serde_json::from_slice(&bytes).unwrap()
 }
 
@@ -328,9 +254,5 @@ async fn revocation_reaches_the_tokens_of_clients_that_handle_challenges_at_once
     lab.control().revoke_sessions(ALICE).unwrap();
     let challenged = lab.graph("/me", continuous.text("access_token")).await;
     assert!(challenge_claims(&challenged)["access_token"]["nbf"]["essential"] == true);
-    assert_eq!(
-        lab.graph("/me", ordinary.text("access_token")).await.status,
-        200,
-        "the others live until they expire"
-    );
+    assert_eq!(lab.graph("/me", ordinary.text("access_token")).await.status, 200, "the others live until they expire");
 }

@@ -20,14 +20,8 @@ async fn a_virtual_machine_gets_a_token_of_its_identity() {
     let answer = imds(&lab, &format!("api-version=2018-02-01&resource={}", tasks())).await;
     assert_eq!(answer.text("client_id"), "b0000000-0000-4000-a000-000000000001");
     let claims = answer.claims("access_token");
-    assert_eq!(
-        (&claims["idtyp"], &claims["roles"]),
-        (&json!("app"), &json!(["Tasks.Process.All"]))
-    );
-    assert_eq!(
-        (&claims["oid"], &claims["azpacr"]),
-        (&json!("33333333-0000-4000-a000-000000000001"), &json!("2"))
-    );
+    assert_eq!((&claims["idtyp"], &claims["roles"]), (&json!("app"), &json!(["Tasks.Process.All"])));
+    assert_eq!((&claims["oid"], &claims["azpacr"]), (&json!("33333333-0000-4000-a000-000000000001"), &json!("2")));
     let life: i64 = answer.text("expires_in").parse().unwrap();
     assert_eq!(answer.text("expires_on"), (START + life).to_string());
 }
@@ -35,27 +29,14 @@ async fn a_virtual_machine_gets_a_token_of_its_identity() {
 #[tokio::test]
 async fn an_app_service_needs_its_identity_header() {
     let lab = Lab::new().await;
-    let url = format!(
-        "{}/msi/token?api-version=2019-08-01&resource={}",
-        lab.endpoints().authority,
-        tasks()
-    );
-    let answer = lab
-        .send(lab.client().get(&url).header("X-IDENTITY-HEADER", IDENTITY_HEADER))
-        .await;
+    let url = format!("{}/msi/token?api-version=2019-08-01&resource={}", lab.endpoints().authority, tasks());
+    let answer = lab.send(lab.client().get(&url).header("X-IDENTITY-HEADER", IDENTITY_HEADER)).await;
     assert_eq!(answer.text("resource"), tasks());
     assert!(answer.body["expires_on"].is_string());
-    let refused = lab
-        .send(lab.client().get(&url).header("X-IDENTITY-HEADER", "guess"))
-        .await;
+    let refused = lab.send(lab.client().get(&url).header("X-IDENTITY-HEADER", "guess")).await;
     assert_eq!((refused.status, &refused.body["statusCode"]), (401, &json!(401)));
     let old = url.replace("2019-08-01", "2017-09-01");
-    assert_eq!(
-        lab.send(lab.client().get(&old).header("X-IDENTITY-HEADER", IDENTITY_HEADER))
-            .await
-            .status,
-        400
-    );
+    assert_eq!(lab.send(lab.client().get(&old).header("X-IDENTITY-HEADER", IDENTITY_HEADER)).await.status, 400);
 }
 
 #[tokio::test]
@@ -69,22 +50,11 @@ async fn a_user_assigned_identity_is_named_by_any_of_its_ids() {
         format!("msi_res_id={resource}"),
     ] {
         let answer = imds(&lab, &format!("api-version=2018-02-01&resource={}&{name}", tasks())).await;
-        assert_eq!(
-            answer.text("client_id"),
-            "b0000000-0000-4000-a000-000000000002",
-            "{name}"
-        );
+        assert_eq!(answer.text("client_id"), "b0000000-0000-4000-a000-000000000002", "{name}");
         assert!(answer.claims("access_token")["roles"].is_null());
     }
-    let unknown = imds(
-        &lab,
-        &format!("api-version=2018-02-01&resource={}&client_id=nobody", tasks()),
-    )
-    .await;
-    assert_eq!(
-        (unknown.status, unknown.text("error_description")),
-        (400, "Identity not found")
-    );
+    let unknown = imds(&lab, &format!("api-version=2018-02-01&resource={}&client_id=nobody", tasks())).await;
+    assert_eq!((unknown.status, unknown.text("error_description")), (400, "Identity not found"));
 }
 
 #[tokio::test]
@@ -96,16 +66,9 @@ async fn the_metadata_service_refuses_what_could_be_a_forwarded_request() {
         tasks()
     );
     assert_eq!(lab.send(lab.client().get(&url)).await.text("error"), "bad_request_102");
-    let forwarded = lab
-        .client()
-        .get(&url)
-        .header("Metadata", "true")
-        .header("X-Forwarded-For", "10.0.0.1");
+    let forwarded = lab.client().get(&url).header("Metadata", "true").header("X-Forwarded-For", "10.0.0.1");
     assert_eq!(lab.send(forwarded).await.status, 400);
     assert_eq!(imds(&lab, &format!("resource={}", tasks())).await.status, 400);
     assert_eq!(imds(&lab, "api-version=2018-02-01").await.status, 400);
-    assert_eq!(
-        imds(&lab, "api-version=2018-02-01&resource=api://nobody").await.status,
-        400
-    );
+    assert_eq!(imds(&lab, "api-version=2018-02-01&resource=api://nobody").await.status, 400);
 }

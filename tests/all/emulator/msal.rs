@@ -25,9 +25,7 @@ async fn msal_for_python_works_and_classifies_refusals() {
         .env("EMULATOR", endpoints)
         .env("REQUESTS_CA_BUNDLE", emulator.endpoints().ca.as_ref().unwrap())
         .env("PYTHONDONTWRITEBYTECODE", "1");
-    tokio::task::spawn_blocking(move || tools::run(command, &script))
-        .await
-        .unwrap();
+    tokio::task::spawn_blocking(move || tools::run(command, &script)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,7 +41,5 @@ async fn msal_for_node_works_and_classifies_refusals() {
         .current_dir(folder)
         .env("EMULATOR", endpoints)
         .env("NODE_EXTRA_CA_CERTS", emulator.endpoints().ca.as_ref().unwrap());
-    tokio::task::spawn_blocking(move || tools::run(command, &script))
-        .await
-        .unwrap();
+    tokio::task::spawn_blocking(move || tools::run(command, &script)).await.unwrap();
 }

@@ -24,19 +24,14 @@ async fn old_refresh_tokens_can_be_made_to_die_on_use() {
     let first = lab.graph_tokens(ALICE).await.text("refresh_token").to_owned();
     assert_eq!(lab.refresh(LOCAL, &first, GRAPH_SCOPE).await.status, 200);
     let again = lab.refresh(LOCAL, &first, GRAPH_SCOPE).await;
-    assert_eq!(
-        (again.refusal(), again.text("suberror")),
-        ((400, "invalid_grant", 70_000), "bad_token")
-    );
+    assert_eq!((again.refusal(), again.text("suberror")), ((400, "invalid_grant", 70_000), "bad_token"));
 }
 
 #[tokio::test]
 async fn a_refresh_token_gets_tokens_for_other_resources() {
     let mut lab = Lab::new().await;
     let refresh = lab.graph_tokens(ALICE).await.text("refresh_token").to_owned();
-    let answer = lab
-        .refresh(LOCAL, &refresh, &format!("api://{}/Tasks.Read", app(TASKS)))
-        .await;
+    let answer = lab.refresh(LOCAL, &refresh, &format!("api://{}/Tasks.Read", app(TASKS))).await;
     assert_eq!(answer.claims("access_token")["aud"], app(TASKS));
 }
 
@@ -45,16 +40,9 @@ async fn an_idle_refresh_token_dies_after_ninety_days() {
     let mut lab = Lab::new().await;
     let first = lab.graph_tokens(ALICE).await.text("refresh_token").to_owned();
     lab.advance(89 * DAY);
-    let second = lab
-        .refresh(LOCAL, &first, GRAPH_SCOPE)
-        .await
-        .text("refresh_token")
-        .to_owned();
+    let second = lab.refresh(LOCAL, &first, GRAPH_SCOPE).await.text("refresh_token").to_owned();
     lab.advance(89 * DAY);
-    assert_eq!(
-        lab.refresh(LOCAL, &first, GRAPH_SCOPE).await.refusal(),
-        (400, "invalid_grant", 700_082)
-    );
+    assert_eq!(lab.refresh(LOCAL, &first, GRAPH_SCOPE).await.refusal(), (400, "invalid_grant", 700_082));
     assert_eq!(lab.refresh(LOCAL, &second, GRAPH_SCOPE).await.status, 200);
 }
 
@@ -74,14 +62,7 @@ async fn a_refresh_token_of_a_single_page_application_lives_one_day_however_ofte
     ];
     let mut status = 0;
     for _ in 0..4 {
-        let answer = lab
-            .send(
-                lab.client()
-                    .post(&url)
-                    .header("origin", "http://localhost:3000")
-                    .form(&form),
-            )
-            .await;
+        let answer = lab.send(lab.client().post(&url).header("origin", "http://localhost:3000").form(&form)).await;
         status = answer.status;
         if status != 200 {
             assert_eq!(answer.refusal(), (400, "invalid_grant", 700_084));
@@ -104,16 +85,9 @@ async fn revoked_sessions_need_a_new_sign_in() {
     let refresh = lab.graph_tokens(ALICE).await.text("refresh_token").to_owned();
     lab.control().revoke_sessions(ALICE).unwrap();
     let answer = lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await;
-    assert_eq!(
-        (answer.refusal(), answer.text("suberror")),
-        ((400, "invalid_grant", 50_173), "bad_token")
-    );
+    assert_eq!((answer.refusal(), answer.text("suberror")), ((400, "invalid_grant", 50_173), "bad_token"));
     let landing = lab.authorize(&Authorize::new(LOCAL), ALICE).await.unwrap();
-    assert_eq!(
-        landing.pages,
-        ["Sign in", "Enter password"],
-        "the browser session is gone too"
-    );
+    assert_eq!(landing.pages, ["Sign in", "Enter password"], "the browser session is gone too");
     let refresh = lab.graph_tokens(ALICE).await.text("refresh_token").to_owned();
     assert_eq!(lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.status, 200);
 }
@@ -121,38 +95,22 @@ async fn revoked_sessions_need_a_new_sign_in() {
 #[tokio::test]
 async fn a_session_lifetime_policy_ends_refreshing() {
     let mut lab = Lab::new().await;
-    let refresh = lab
-        .graph_tokens("sara@contoso.example")
-        .await
-        .text("refresh_token")
-        .to_owned();
+    let refresh = lab.graph_tokens("sara@contoso.example").await.text("refresh_token").to_owned();
     lab.advance(8 * 3_600 - 1);
     assert_eq!(lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.status, 200);
     lab.advance(1);
     let answer = lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await;
-    assert_eq!(
-        (answer.refusal(), answer.text("suberror")),
-        ((400, "invalid_grant", 70_043), "token_expired")
-    );
+    assert_eq!((answer.refusal(), answer.text("suberror")), ((400, "invalid_grant", 70_043), "token_expired"));
 }
 
 #[tokio::test]
 async fn a_refresh_without_a_scope_is_refused() {
     let mut lab = Lab::new().await;
     let refresh = lab.graph_tokens(ALICE).await.text("refresh_token").to_owned();
-    assert_eq!(
-        lab.refresh(LOCAL, &refresh, "").await.refusal(),
-        (400, "invalid_scope", 70_011)
-    );
+    assert_eq!(lab.refresh(LOCAL, &refresh, "").await.refusal(), (400, "invalid_scope", 70_011));
     let own = format!("openid offline_access api://{}/Mcp.Access", app(REMOTE));
-    let refresh = lab
-        .tokens(&Authorize::new(REMOTE).scope(&own), ALICE)
-        .await
-        .text("refresh_token")
-        .to_owned();
-    let answer = lab
-        .confidential(&[("grant_type", "refresh_token"), ("refresh_token", &refresh)])
-        .await;
+    let refresh = lab.tokens(&Authorize::new(REMOTE).scope(&own), ALICE).await.text("refresh_token").to_owned();
+    let answer = lab.confidential(&[("grant_type", "refresh_token"), ("refresh_token", &refresh)]).await;
     assert_eq!(answer.refusal(), (400, "invalid_request", 90_009));
 }
 
@@ -161,33 +119,16 @@ async fn a_refresh_token_belongs_to_its_client() {
     let mut lab = Lab::new().await;
     let refresh = lab.graph_tokens(ALICE).await.text("refresh_token").to_owned();
     let answer = lab.refresh(5, &refresh, "User.Read").await;
-    assert_eq!(
-        (answer.refusal(), answer.text("suberror")),
-        ((400, "invalid_grant", 700_003), "client_mismatch")
-    );
-    assert_eq!(
-        lab.refresh(LOCAL, "1.Anothing", "User.Read").await.refusal(),
-        (400, "invalid_grant", 9_002_313)
-    );
+    assert_eq!((answer.refusal(), answer.text("suberror")), ((400, "invalid_grant", 700_003), "client_mismatch"));
+    assert_eq!(lab.refresh(LOCAL, "1.Anothing", "User.Read").await.refusal(), (400, "invalid_grant", 9_002_313));
 }
 
 #[tokio::test]
 async fn a_web_application_refreshes_with_its_credential_only() {
     let mut lab = Lab::new().await;
-    let refresh = lab
-        .tokens(&Authorize::new(REMOTE), ALICE)
-        .await
-        .text("refresh_token")
-        .to_owned();
-    assert_eq!(
-        lab.refresh(REMOTE, &refresh, "User.Read").await.refusal(),
-        (401, "invalid_client", 7_000_218)
-    );
-    let form = [
-        ("grant_type", "refresh_token"),
-        ("refresh_token", refresh.as_str()),
-        ("scope", "User.Read"),
-    ];
+    let refresh = lab.tokens(&Authorize::new(REMOTE), ALICE).await.text("refresh_token").to_owned();
+    assert_eq!(lab.refresh(REMOTE, &refresh, "User.Read").await.refusal(), (401, "invalid_client", 7_000_218));
+    let form = [("grant_type", "refresh_token"), ("refresh_token", refresh.as_str()), ("scope", "User.Read")];
     assert_eq!(lab.confidential(&form).await.status, 200);
 }
 
@@ -207,32 +148,18 @@ async fn policies_that_change_after_the_sign_in_meet_the_next_refresh() {
         let answer = lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await;
         assert_eq!(answer.refusal(), (400, "invalid_grant", code));
         assert_eq!(answer.body["suberror"].as_str(), suberror);
-        assert_eq!(
-            answer.body["claims"].is_string(),
-            suberror.is_some(),
-            "the claims to sign in again with"
-        );
+        assert_eq!(answer.body["claims"].is_string(), suberror.is_some(), "the claims to sign in again with");
     }
 }
 
 #[tokio::test]
 async fn consent_is_missing_for_permissions_nobody_accepted() {
     let mut lab = Lab::new().await;
-    let refresh = lab
-        .graph_tokens("connie@contoso.example")
-        .await
-        .text("refresh_token")
-        .to_owned();
+    let refresh = lab.graph_tokens("connie@contoso.example").await.text("refresh_token").to_owned();
     let answer = lab.refresh(LOCAL, &refresh, "Mail.Read").await;
-    assert_eq!(
-        (answer.refusal(), answer.text("suberror")),
-        ((400, "invalid_grant", 65_001), "consent_required")
-    );
+    assert_eq!((answer.refusal(), answer.text("suberror")), ((400, "invalid_grant", 65_001), "consent_required"));
     let answer = lab.refresh(LOCAL, &refresh, "Directory.Read.All").await;
-    assert_eq!(
-        (answer.refusal(), answer.text("suberror")),
-        ((400, "invalid_grant", 90_094), "consent_required")
-    );
+    assert_eq!((answer.refusal(), answer.text("suberror")), ((400, "invalid_grant", 90_094), "consent_required"));
     assert_eq!(lab.refresh(LOCAL, &refresh, "User.Read").await.status, 200);
 }
 
@@ -248,8 +175,5 @@ async fn claims_that_ask_for_a_second_factor_are_not_served_without_one() {
         ("scope", "User.Read"),
         ("claims", r#"{"access_token":{"amr":{"values":["mfa"]}}}"#),
     ];
-    assert_eq!(
-        lab.token(CONTOSO, &form).await.refusal(),
-        (400, "invalid_grant", 50_076)
-    );
+    assert_eq!(lab.token(CONTOSO, &form).await.refusal(), (400, "invalid_grant", 50_076));
 }

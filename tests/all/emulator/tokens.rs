@@ -27,31 +27,19 @@ async fn a_v2_access_token_has_the_client_id_as_audience() {
     assert_eq!(token["groups"].as_array().unwrap().len(), 3);
     assert_eq!(token["oid"], "11111111-0000-4000-a000-000000000001");
     assert!(token["idtyp"].is_null() && token["xms_cc"].is_null() && token["appid"].is_null());
-    assert_eq!(
-        header(answer.text("access_token"))["kid"],
-        lab.control().signing_key_id()
-    );
+    assert_eq!(header(answer.text("access_token"))["kid"], lab.control().signing_key_id());
 }
 
 #[tokio::test]
 async fn a_v1_access_token_has_the_app_id_uri_as_audience() {
     let mut lab = Lab::new().await;
     for (written, audience) in [
-        (
-            "api://legacy.contoso.example".to_owned(),
-            "api://legacy.contoso.example".to_owned(),
-        ),
-        (
-            "https://legacy.contoso.example".to_owned(),
-            "https://legacy.contoso.example/".to_owned(),
-        ),
+        ("api://legacy.contoso.example".to_owned(), "api://legacy.contoso.example".to_owned()),
+        ("https://legacy.contoso.example".to_owned(), "https://legacy.contoso.example/".to_owned()),
         (app(LEGACY), app(LEGACY)),
     ] {
         let scope = format!("openid {written}/user_impersonation");
-        let token = lab
-            .tokens(&Authorize::new(LOCAL).scope(&scope), ALICE)
-            .await
-            .claims("access_token");
+        let token = lab.tokens(&Authorize::new(LOCAL).scope(&scope), ALICE).await.claims("access_token");
         assert_eq!(token["aud"], audience);
         assert_eq!(token["ver"], "1.0");
         assert_eq!(token["iss"], format!("https://sts.windows.net/{CONTOSO}/"));
@@ -78,19 +66,13 @@ async fn subjects_are_pairwise_and_object_ids_are_not() {
     let (one, other) = (local.claims("id_token"), remote.claims("id_token"));
     assert_eq!(one["oid"], other["oid"]);
     assert_ne!(one["sub"], other["sub"]);
-    assert_eq!(
-        local.claims("access_token")["sub"],
-        other["sub"],
-        "a subject belongs to the audience"
-    );
+    assert_eq!(local.claims("access_token")["sub"], other["sub"], "a subject belongs to the audience");
 }
 
 #[tokio::test]
 async fn more_than_two_hundred_groups_become_an_overage() {
     let mut lab = Lab::new().await;
-    let answer = lab
-        .tokens(&Authorize::new(LOCAL).scope(&remote_scope()), "olga@contoso.example")
-        .await;
+    let answer = lab.tokens(&Authorize::new(LOCAL).scope(&remote_scope()), "olga@contoso.example").await;
     let token = answer.claims("access_token");
     assert!(token["groups"].is_null());
     assert_eq!(token["_claim_names"], json!({ "groups": "src1" }));
@@ -98,11 +80,8 @@ async fn more_than_two_hundred_groups_become_an_overage() {
     assert!(source.starts_with("https://graph.windows.net/"), "{source}");
     let graph = lab.refresh(LOCAL, answer.text("refresh_token"), "User.Read").await;
     let url = format!("{}/v1.0/me/getMemberObjects", lab.endpoints().graph);
-    let request = lab
-        .client()
-        .post(url)
-        .bearer_auth(graph.text("access_token"))
-        .json(&json!({ "securityEnabledOnly": false }));
+    let request =
+        lab.client().post(url).bearer_auth(graph.text("access_token")).json(&json!({ "securityEnabledOnly": false }));
     assert_eq!(lab.send(request).await.body["value"].as_array().unwrap().len(), 250);
 }
 
@@ -118,10 +97,7 @@ async fn lives_are_drawn_between_sixty_and_ninety_minutes() {
         assert_eq!(answer.body["expires_in"].as_i64(), Some(life));
         lives.insert(life);
     }
-    assert!(
-        lives.len() > 10 && lives.first() >= Some(&3_600) && lives.last() <= Some(&5_400),
-        "{lives:?}"
-    );
+    assert!(lives.len() > 10 && lives.first() >= Some(&3_600) && lives.last() <= Some(&5_400), "{lives:?}");
 }
 
 #[tokio::test]
@@ -153,26 +129,19 @@ async fn a_client_that_handles_challenges_gets_long_graph_tokens() {
             ("scope".to_owned(), scope),
             ("claims".to_owned(), claims_parameter.clone()),
         ];
-        let request = lab
-            .client()
-            .post(format!("{}/{CONTOSO}/oauth2/v2.0/token", lab.endpoints().authority))
-            .form(&form);
+        let request =
+            lab.client().post(format!("{}/{CONTOSO}/oauth2/v2.0/token", lab.endpoints().authority)).form(&form);
         lab.send(request)
     };
     assert_eq!(ask(GRAPH_SCOPE.to_owned()).await.body["expires_in"], 28 * 3_600);
-    assert_eq!(
-        ask(remote_scope()).await.claims("access_token")["xms_cc"],
-        json!(["cp1"])
-    );
+    assert_eq!(ask(remote_scope()).await.claims("access_token")["xms_cc"], json!(["cp1"]));
 }
 
 #[tokio::test]
 async fn an_application_token_has_roles_and_no_scopes() {
     let lab = Lab::new().await;
     let scope = format!("api://{}/.default", app(TASKS));
-    let answer = lab
-        .confidential(&[("grant_type", "client_credentials"), ("scope", &scope)])
-        .await;
+    let answer = lab.confidential(&[("grant_type", "client_credentials"), ("scope", &scope)]).await;
     let token = answer.claims("access_token");
     assert_eq!(token["idtyp"], "app");
     assert_eq!(token["roles"], json!(["Tasks.Process.All"]));
@@ -200,10 +169,7 @@ async fn an_application_without_roles_gets_a_token_without_them() {
 async fn the_optional_idtyp_claim_marks_user_tokens_too() {
     let mut lab = Lab::new().await;
     let scope = format!("openid api://{}/Tasks.Read", app(TASKS));
-    let token = lab
-        .tokens(&Authorize::new(LOCAL).scope(&scope), ALICE)
-        .await
-        .claims("access_token");
+    let token = lab.tokens(&Authorize::new(LOCAL).scope(&scope), ALICE).await.claims("access_token");
     assert_eq!(token["idtyp"], "user");
 }
 
@@ -229,11 +195,6 @@ async fn client_info_names_the_home_account_of_a_guest() {
 #[tokio::test]
 async fn graph_is_known_by_its_application_id_too() {
     let mut lab = Lab::new().await;
-    let answer = lab
-        .tokens(
-            &Authorize::new(LOCAL).scope(&format!("{GRAPH_APP_ID}/User.Read")),
-            ALICE,
-        )
-        .await;
+    let answer = lab.tokens(&Authorize::new(LOCAL).scope(&format!("{GRAPH_APP_ID}/User.Read")), ALICE).await;
     assert_eq!(lab.graph("/me", answer.text("access_token")).await.status, 200);
 }

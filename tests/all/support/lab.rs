@@ -49,38 +49,26 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn text(&self, name: &str) -> &str {
-        self.body[name]
-            .as_str()
-            .unwrap_or_else(|| panic!("no text '{name}' in {} {}", self.status, self.body))
+        self.body[name].as_str().unwrap_or_else(|| panic!("no text '{name}' in {} {}", self.status, self.body))
     }
 
     /// The refusal, once its whole form is checked.
     pub(crate) fn refusal(&self) -> Refusal<'_> {
-        let code = self.body["error_codes"][0]
-            .as_u64()
-            .unwrap_or_else(|| panic!("no refusal: {} {}", self.status, self.body));
+        let code =
+            self.body["error_codes"][0].as_u64().unwrap_or_else(|| panic!("no refusal: {} {}", self.status, self.body));
         let description = self.text("error_description");
         assert!(description.starts_with(&format!("AADSTS{code}: ")), "{description}");
-        for (label, name) in [
-            ("Trace ID: ", "trace_id"),
-            ("Correlation ID: ", "correlation_id"),
-            ("Timestamp: ", "timestamp"),
-        ] {
-            assert!(
-                description.contains(&format!("\r\n{label}{}", self.text(name))),
-                "{description}"
-            );
+        for (label, name) in
+            [("Trace ID: ", "trace_id"), ("Correlation ID: ", "correlation_id"), ("Timestamp: ", "timestamp")]
+        {
+            assert!(description.contains(&format!("\r\n{label}{}", self.text(name))), "{description}");
         }
         assert!(self.text("error_uri").ends_with(&format!("/error?code={code}")));
         (self.status, self.text("error"), code)
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .unwrap_or_else(|| panic!("no header {name}"))
-            .to_str()
-            .unwrap()
+        self.headers.get(name).unwrap_or_else(|| panic!("no header {name}")).to_str().unwrap()
     }
 
     /// The claims of a token in the answer.
@@ -100,10 +88,7 @@ pub(crate) fn header(token: &str) -> Value {
 }
 
 fn part(token: &str, index: usize) -> Value {
-    let text = token
-        .split('.')
-        .nth(index)
-        .unwrap_or_else(|| panic!("not a JWT: {token}"));
+    let text = token.split('.').nth(index).unwrap_or_else(|| panic!("not a JWT: {token}"));
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap()
 }
 
@@ -127,10 +112,7 @@ impl Authorize {
             ("code_challenge_method", "S256"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self {
-            tenant: CONTOSO.to_owned(),
-            parameters: parameters.into(),
-        }
+        Self { tenant: CONTOSO.to_owned(), parameters: parameters.into() }
     }
 
     pub(crate) fn tenant(mut self, tenant: &str) -> Self {
@@ -154,9 +136,7 @@ impl Authorize {
     }
 
     pub(crate) fn url(&self, authority: &str) -> String {
-        let query = url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(&self.parameters)
-            .finish();
+        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.parameters).finish();
         format!("{authority}/{}/oauth2/v2.0/authorize?{query}", self.tenant)
     }
 }
@@ -168,15 +148,8 @@ impl Lab {
 
     pub(crate) async fn with(change: impl FnOnce(Builder) -> Builder) -> Self {
         let builder = Builder::new().seed(42).clock(Clock::manual(START));
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .unwrap();
-        Self {
-            emulator: change(builder).start().await.unwrap(),
-            browser: HeadlessBrowser::new().staying(),
-            http,
-        }
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        Self { emulator: change(builder).start().await.unwrap(), browser: HeadlessBrowser::new().staying(), http }
     }
 
     pub(crate) fn endpoints(&self) -> &Endpoints {
@@ -204,26 +177,14 @@ impl Lab {
     /// Signs in and returns the code.
     pub(crate) async fn code(&mut self, request: &Authorize, username: &str) -> String {
         let landing = self.authorize(request, username).await.unwrap();
-        landing
-            .parameter("code")
-            .unwrap_or_else(|| panic!("no code in {}", landing.url))
+        landing.parameter("code").unwrap_or_else(|| panic!("no code in {}", landing.url))
     }
 
     /// Signs in and redeems the code with the same scopes.
     pub(crate) async fn tokens(&mut self, request: &Authorize, username: &str) -> Answer {
         let code = self.code(request, username).await;
-        let of = |name: &str| {
-            request
-                .parameters
-                .iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.clone())
-        };
-        let (client, scope, redirect) = (
-            of("client_id").unwrap(),
-            of("scope").unwrap(),
-            of("redirect_uri").unwrap(),
-        );
+        let of = |name: &str| request.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let (client, scope, redirect) = (of("client_id").unwrap(), of("scope").unwrap(), of("redirect_uri").unwrap());
         let mut form = vec![
             ("grant_type", "authorization_code"),
             ("client_id", &client),
@@ -247,21 +208,13 @@ impl Lab {
     }
 
     pub(crate) async fn token(&self, tenant: &str, form: &[(&str, &str)]) -> Answer {
-        self.post(
-            &format!("{}/{tenant}/oauth2/v2.0/token", self.endpoints().authority),
-            form,
-        )
-        .await
+        self.post(&format!("{}/{tenant}/oauth2/v2.0/token", self.endpoints().authority), form).await
     }
 
     pub(crate) async fn refresh(&self, client: u8, token: &str, scope: &str) -> Answer {
         let client = app(client);
-        let form = [
-            ("grant_type", "refresh_token"),
-            ("client_id", &client),
-            ("refresh_token", token),
-            ("scope", scope),
-        ];
+        let form =
+            [("grant_type", "refresh_token"), ("client_id", &client), ("refresh_token", token), ("scope", scope)];
         self.token(CONTOSO, &form).await
     }
 
@@ -280,17 +233,11 @@ impl Lab {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.send(self.http.get(format!("{}{path}", self.endpoints().authority)))
-            .await
+        self.send(self.http.get(format!("{}{path}", self.endpoints().authority))).await
     }
 
     pub(crate) async fn graph(&self, path: &str, token: &str) -> Answer {
-        self.send(
-            self.http
-                .get(format!("{}/v1.0{path}", self.endpoints().graph))
-                .bearer_auth(token),
-        )
-        .await
+        self.send(self.http.get(format!("{}/v1.0{path}", self.endpoints().graph)).bearer_auth(token)).await
     }
 
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
@@ -298,12 +245,7 @@ impl Lab {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = response.bytes().await.unwrap().to_vec();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer {
-            status,
-            headers,
-            bytes,
-            body,
-        }
+        Answer { status, headers, bytes, body }
     }
 
     pub(crate) fn client(&self) -> &reqwest::Client {
@@ -314,24 +256,14 @@ impl Lab {
 /// (AADSTS code, page title) of a sign-in that the pages refused.
 pub(crate) fn refused(outcome: Result<Landing, AgentError>) -> (u32, String) {
     match outcome {
-        Err(AgentError::Refused {
-            title,
-            code: Some(code),
-            ..
-        }) => (code, title),
+        Err(AgentError::Refused { title, code: Some(code), .. }) => (code, title),
         other => panic!("expected a refusal, got {other:?}"),
     }
 }
 
 /// (error, AADSTS code) of a refusal sent to the application.
 pub(crate) fn sent_back(landing: &Landing) -> (String, u64) {
-    let description = landing
-        .parameter("error_description")
-        .unwrap_or_else(|| panic!("no error in {}", landing.url));
-    let digits: String = description
-        .trim_start_matches("AADSTS")
-        .chars()
-        .take_while(char::is_ascii_digit)
-        .collect();
+    let description = landing.parameter("error_description").unwrap_or_else(|| panic!("no error in {}", landing.url));
+    let digits: String = description.trim_start_matches("AADSTS").chars().take_while(char::is_ascii_digit).collect();
     (landing.parameter("error").unwrap(), digits.parse().unwrap())
 }

@@ -1,5 +1,6 @@
 //! What several test modules need.
 
+pub(crate) mod component;
 pub(crate) mod lab;
 pub(crate) mod tools;
 

@@ -81,11 +81,7 @@ pub(crate) enum Prompt {
 /// Serves an authorize request.
 pub(crate) fn authorize(world: &World, segment: &str, incoming: &Incoming) -> Reply {
     let config = world.config();
-    let parameters = if incoming.method == http::Method::POST {
-        incoming.form()
-    } else {
-        incoming.query.clone()
-    };
+    let parameters = if incoming.method == http::Method::POST { incoming.form() } else { incoming.query.clone() };
     let (authority, client, redirect) = match trusted_part(&config, segment, &parameters) {
         Ok(parts) => parts,
         Err(refusal) => return pages::refusal(&refusal, &Ids::new(world, incoming), None),
@@ -103,16 +99,13 @@ fn trusted_part<'a>(
     parameters: &Params,
 ) -> Result<(Authority, &'a Application, Redirect), Refusal> {
     if let Some(name) = parameters.repeated() {
-        return Err(errors::REPEATED_PARAMETER.because(format!(
-            "The request is not properly formatted. The parameter '{name}' is duplicated."
-        )));
+        return Err(errors::REPEATED_PARAMETER
+            .because(format!("The request is not properly formatted. The parameter '{name}' is duplicated.")));
     }
     let authority = Authority::parse(config, segment)?;
     let id = parameters.get("client_id").ok_or_else(|| missing("client_id"))?;
     let tenant = authority.tenant(config).map_or(segment, |tenant| tenant.name.as_str());
-    let client = config
-        .application(id)
-        .ok_or_else(|| tenants::application_not_found(id, tenant))?;
+    let client = config.application(id).ok_or_else(|| tenants::application_not_found(id, tenant))?;
     authority.admits_application(config, client)?;
     if client.disabled {
         return Err(
@@ -124,9 +117,8 @@ fn trusted_part<'a>(
     if registered == 0 {
         return Err(errors::NO_REPLY_ADDRESS_REGISTERED.because("No reply address is registered for the application."));
     }
-    let uri = parameters
-        .get("redirect_uri")
-        .ok_or_else(|| errors::NO_REPLY_ADDRESS.because("No reply address provided."))?;
+    let uri =
+        parameters.get("redirect_uri").ok_or_else(|| errors::NO_REPLY_ADDRESS.because("No reply address provided."))?;
     let platform = platform_of(client, uri).ok_or_else(|| {
         errors::REDIRECT_MISMATCH.because(format!(
             "The redirect URI '{uri}' specified in the request does not match the redirect URIs configured for the \
@@ -164,19 +156,15 @@ fn transaction(
         Some("code") => {}
         None => return Err(missing("response_type")),
         Some(other) => {
-            return Err(errors::UNKNOWN_RESPONSE_TYPE.because(format!(
-                "response_type '{other}' is not enabled for the application '{}'.",
-                client.id
-            )));
+            return Err(errors::UNKNOWN_RESPONSE_TYPE
+                .because(format!("response_type '{other}' is not enabled for the application '{}'.", client.id)));
         }
     }
-    if let Some(mode) = parameters
-        .get("response_mode")
-        .filter(|mode| !["query", "fragment", "form_post"].contains(mode))
+    if let Some(mode) =
+        parameters.get("response_mode").filter(|mode| !["query", "fragment", "form_post"].contains(mode))
     {
-        return Err(errors::BAD_RESPONSE_MODE.because(format!(
-            "'{mode}' is not a supported value of 'response_mode' for this request."
-        )));
+        return Err(errors::BAD_RESPONSE_MODE
+            .because(format!("'{mode}' is not a supported value of 'response_mode' for this request.")));
     }
     let challenge = challenge(parameters)?;
     let v1 = !incoming.path.contains("/v2.0/");
@@ -188,21 +176,13 @@ fn transaction(
     };
     let asked = resources::parse(world, config, client, &scope, At::Authorize)?;
     if !v1 {
-        check_resource(
-            world,
-            config,
-            parameters,
-            asked.targets.first().map(|target| &target.resource),
-        )?;
+        check_resource(world, config, parameters, asked.targets.first().map(|target| &target.resource))?;
     }
     let claims = read_claims(parameters)?;
     Ok(Transaction {
         client: client.id.clone(),
         authority,
-        purpose: Purpose::Redirect(Redirect {
-            challenge,
-            ..redirect.clone()
-        }),
+        purpose: Purpose::Redirect(Redirect { challenge, ..redirect.clone() }),
         scope,
         prompt: match parameters.get("prompt") {
             Some("none") => Prompt::None,
@@ -214,9 +194,7 @@ fn transaction(
         login_hint: parameters.get("login_hint").map(str::to_owned),
         wants_mfa: claims.wants_mfa,
         canary: world.random.text::<24>(),
-        browser: incoming
-            .cookie(sign_in::BROWSER_COOKIE)
-            .map_or_else(|| world.random.text::<24>(), str::to_owned),
+        browser: incoming.cookie(sign_in::BROWSER_COOKIE).map_or_else(|| world.random.text::<24>(), str::to_owned),
         created: world.clock.now(),
         progress: Progress::default(),
     })
@@ -227,9 +205,7 @@ fn challenge(parameters: &Params) -> Result<Option<Challenge>, Refusal> {
         return Ok(None);
     };
     let well_formed = (43..=128).contains(&challenge.len())
-        && challenge
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+        && challenge.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
     match parameters.get("code_challenge_method") {
         _ if !well_formed => Err(errors::VERIFIER_MISMATCH.because("The Code_Challenge parameter is malformed.")),
         Some("S256") => Ok(Some(Challenge::S256(challenge.to_owned()))),
@@ -277,16 +253,11 @@ pub(crate) fn read_claims(parameters: &Params) -> Result<Claims, Refusal> {
         .map_err(|_| errors::CLAIMS_UNREADABLE.because("The 'claims' parameter is not a valid JSON object."))?;
     let contains = |pointer: &str, wanted: &str| {
         let value = document.pointer(pointer);
-        let one = value
-            .and_then(|value| value.get("value"))
-            .and_then(serde_json::Value::as_str);
-        let many = value
-            .and_then(|value| value.get("values"))
-            .and_then(serde_json::Value::as_array);
+        let one = value.and_then(|value| value.get("value")).and_then(serde_json::Value::as_str);
+        let many = value.and_then(|value| value.get("values")).and_then(serde_json::Value::as_array);
         one.is_some_and(|one| one.eq_ignore_ascii_case(wanted))
             || many.is_some_and(|many| {
-                many.iter()
-                    .any(|one| one.as_str().is_some_and(|one| one.eq_ignore_ascii_case(wanted)))
+                many.iter().any(|one| one.as_str().is_some_and(|one| one.eq_ignore_ascii_case(wanted)))
             })
     };
     Ok(Claims {
@@ -329,9 +300,7 @@ fn is_same_localhost(registered: &str, uri: &str) -> bool {
 }
 
 pub(crate) fn missing(parameter: &str) -> Refusal {
-    errors::MISSING_PARAMETER.because(format!(
-        "The request body must contain the following parameter: '{parameter}'."
-    ))
+    errors::MISSING_PARAMETER.because(format!("The request body must contain the following parameter: '{parameter}'."))
 }
 
 /// Sends a refusal to the application.
@@ -340,10 +309,7 @@ pub(crate) fn send_error(world: &World, incoming: &Incoming, redirect: &Redirect
     let mut answer = vec![
         ("error".to_owned(), refusal.code.error.to_owned()),
         ("error_description".to_owned(), refusal.description(&ids)),
-        (
-            "error_uri".to_owned(),
-            format!("{}/error?code={}", world.base, refusal.code.number),
-        ),
+        ("error_uri".to_owned(), format!("{}/error?code={}", world.base, refusal.code.number)),
     ];
     if let Some(suberror) = refusal.code.suberror {
         answer.push(("error_subcode".to_owned(), suberror.to_owned()));
@@ -365,11 +331,7 @@ pub(crate) fn send(world: &World, redirect: &Redirect, mut answer: Vec<(String, 
     if let Some(state) = state {
         answer.push(("state".to_owned(), state));
     }
-    let encoded = || {
-        url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(&answer)
-            .finish()
-    };
+    let encoded = || url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&answer).finish();
     match redirect.mode {
         ResponseMode::FormPost => Reply::html(http::StatusCode::OK, pages::form_post(&redirect.uri, &answer)),
         ResponseMode::Fragment => Reply::redirect(&format!("{}#{}", redirect.uri, encoded())),

@@ -25,10 +25,7 @@ pub(crate) fn authenticate(
     segment: &str,
 ) -> Result<ClientProof, Refusal> {
     let basic = basic_credentials(incoming);
-    let secret = form
-        .get("client_secret")
-        .map(str::to_owned)
-        .or_else(|| basic.map(|(_, secret)| secret));
+    let secret = form.get("client_secret").map(str::to_owned).or_else(|| basic.map(|(_, secret)| secret));
     let assertion = form.get("client_assertion");
     if secret.is_none() && assertion.is_none() {
         return Ok(ClientProof::None);
@@ -60,9 +57,7 @@ pub(crate) fn basic_credentials(incoming: &Incoming) -> Option<(String, String)>
     let text = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
     let (id, secret) = text.split_once(':')?;
     let decode = |part: &str| {
-        url::form_urlencoded::parse(format!("v={part}").as_bytes())
-            .next()
-            .map(|(_, value)| value.into_owned())
+        url::form_urlencoded::parse(format!("v={part}").as_bytes()).next().map(|(_, value)| value.into_owned())
     };
     Some((decode(id)?, decode(secret)?))
 }
@@ -118,22 +113,15 @@ fn check_certificate(
             client.id
         )));
     }
-    let certificates = client
-        .certificates
-        .iter()
-        .filter_map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).ok());
+    let certificates = client.certificates.iter().filter_map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).ok());
     let certificate = certificates.into_iter().find(|certificate| {
-        let by_sha256 = assertion
-            .header_text("x5t#S256")
-            .map(|name| unpadded(name) == thumbprint(&digest::SHA256, certificate));
+        let by_sha256 =
+            assertion.header_text("x5t#S256").map(|name| unpadded(name) == thumbprint(&digest::SHA256, certificate));
         let by_sha1 = assertion
             .header_text("x5t")
             .map(|name| unpadded(name) == thumbprint(&digest::SHA1_FOR_LEGACY_USE_ONLY, certificate));
         // Both may be present; then both have to fit.
-        matches!(
-            (by_sha256, by_sha1),
-            (Some(true), None | Some(true)) | (None, Some(true))
-        )
+        matches!((by_sha256, by_sha1), (Some(true), None | Some(true)) | (None, Some(true)))
     });
     let Some(certificate) = certificate else {
         return Err(errors::ASSERTION_SIGNATURE.because(format!(
@@ -176,10 +164,7 @@ fn check_lifetime(world: &World, config: &Config, assertion: &Unverified) -> Res
     let now = world.clock.now();
     let skew = config.policy.clock_skew;
     let expires = assertion.seconds("exp").unwrap_or(0);
-    let starts = assertion
-        .seconds("nbf")
-        .or_else(|| assertion.seconds("iat"))
-        .unwrap_or(0);
+    let starts = assertion.seconds("nbf").or_else(|| assertion.seconds("iat")).unwrap_or(0);
     let within = starts <= now.saturating_add(skew) && expires > now.saturating_sub(skew);
     if within && expires.saturating_sub(starts) <= config.policy.client_assertion_longest {
         return Ok(());
@@ -192,11 +177,8 @@ fn check_lifetime(world: &World, config: &Config, assertion: &Unverified) -> Res
 
 fn check_federated(world: &World, client: &Application, assertion: &Unverified, issuer: &str) -> Result<(), Refusal> {
     let issuer_of = |credential: &FederatedCredential| credential.issuer.replace("{base}", &world.base);
-    let of_issuer: Vec<&FederatedCredential> = client
-        .federated_credentials
-        .iter()
-        .filter(|credential| issuer_of(credential) == issuer)
-        .collect();
+    let of_issuer: Vec<&FederatedCredential> =
+        client.federated_credentials.iter().filter(|credential| issuer_of(credential) == issuer).collect();
     if of_issuer.is_empty() {
         return Err(errors::FEDERATION_ISSUER.because(format!(
             "No matching federated identity record found for presented assertion issuer '{issuer}'. Check your federated \

@@ -420,17 +420,10 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let tenant = |id: &str| {
-            self.tenant(id).map(drop).ok_or(ConfigError::Dangling {
-                kind: "tenant",
-                id: id.to_owned(),
-            })
-        };
+        let tenant =
+            |id: &str| self.tenant(id).map(drop).ok_or(ConfigError::Dangling { kind: "tenant", id: id.to_owned() });
         let application = |id: &str| {
-            self.application(id).map(drop).ok_or(ConfigError::Dangling {
-                kind: "application",
-                id: id.to_owned(),
-            })
+            self.application(id).map(drop).ok_or(ConfigError::Dangling { kind: "application", id: id.to_owned() })
         };
         for user in &self.users {
             tenant(&user.tenant)?;
@@ -458,23 +451,17 @@ impl Config {
 
     /// An application by its client id.
     pub(crate) fn application(&self, id: &str) -> Option<&Application> {
-        self.applications
-            .iter()
-            .find(|application| application.id.eq_ignore_ascii_case(id))
+        self.applications.iter().find(|application| application.id.eq_ignore_ascii_case(id))
     }
 
     /// A user by what is typed into the sign-in page, in any case of letters.
     pub(crate) fn user_named(&self, username: &str) -> Option<&User> {
-        self.users
-            .iter()
-            .find(|user| user.username.eq_ignore_ascii_case(username.trim()))
+        self.users.iter().find(|user| user.username.eq_ignore_ascii_case(username.trim()))
     }
 
     /// A user by object id, in the home tenant or as a guest.
     pub(crate) fn user(&self, id: &str) -> Option<&User> {
-        self.users
-            .iter()
-            .find(|user| user.id == id || user.guest_in.iter().any(|guest| guest.id == id))
+        self.users.iter().find(|user| user.id == id || user.guest_in.iter().any(|guest| guest.id == id))
     }
 }
 
@@ -484,10 +471,7 @@ impl User {
         if self.tenant == tenant {
             return Some(&self.id);
         }
-        self.guest_in
-            .iter()
-            .find(|guest| guest.tenant == tenant)
-            .map(|guest| guest.id.as_str())
+        self.guest_in.iter().find(|guest| guest.tenant == tenant).map(|guest| guest.id.as_str())
     }
 
     /// A profile property as text.
@@ -508,11 +492,7 @@ impl User {
     /// The ids of the groups the account is in.
     pub(crate) fn group_ids(&self) -> impl Iterator<Item = String> + '_ {
         let digest = ring::digest::digest(&ring::digest::SHA256, self.id.as_bytes());
-        let seed = digest
-            .as_ref()
-            .iter()
-            .take(12)
-            .fold(0_u128, |seed, byte| seed << 8 | u128::from(*byte));
+        let seed = digest.as_ref().iter().take(12).fold(0_u128, |seed, byte| seed << 8 | u128::from(*byte));
         // Version and variant bits make them look like Entra's; the low bits number them.
         let base = seed << 32 & !(0xf000 << 64 | 0xc000 << 48) | 0x4000 << 64 | 0x8000 << 48;
         (0..self.groups)

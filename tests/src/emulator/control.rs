@@ -123,12 +123,8 @@ impl Control {
     /// Changes anything about a user.
     pub fn change_user(&self, username: &str, change: impl FnOnce(&mut User)) -> Result<(), ControlError> {
         self.world.change_config(|config| {
-            let user = config
-                .users
-                .iter_mut()
-                .find(|user| user.username.eq_ignore_ascii_case(username));
-            user.map(change)
-                .ok_or_else(|| ControlError::UnknownUser(username.to_owned()))
+            let user = config.users.iter_mut().find(|user| user.username.eq_ignore_ascii_case(username));
+            user.map(change).ok_or_else(|| ControlError::UnknownUser(username.to_owned()))
         })
     }
 
@@ -136,9 +132,7 @@ impl Control {
     pub fn change_application(&self, id: &str, change: impl FnOnce(&mut Application)) -> Result<(), ControlError> {
         self.world.change_config(|config| {
             let application = config.applications.iter_mut().find(|application| application.id == id);
-            application
-                .map(change)
-                .ok_or_else(|| ControlError::UnknownApplication(id.to_owned()))
+            application.map(change).ok_or_else(|| ControlError::UnknownApplication(id.to_owned()))
         })
     }
 
@@ -150,12 +144,8 @@ impl Control {
     /// Adds a user, or replaces the one with the same user name.
     pub fn put_user(&self, user: User) -> Result<(), ControlError> {
         self.world.change_config(|config| {
-            config
-                .tenant(&user.tenant)
-                .ok_or_else(|| ControlError::UnknownTenant(user.tenant.clone()))?;
-            config
-                .users
-                .retain(|one| !one.username.eq_ignore_ascii_case(&user.username));
+            config.tenant(&user.tenant).ok_or_else(|| ControlError::UnknownTenant(user.tenant.clone()))?;
+            config.users.retain(|one| !one.username.eq_ignore_ascii_case(&user.username));
             config.users.push(user);
             Ok(())
         })

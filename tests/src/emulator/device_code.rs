@@ -74,9 +74,7 @@ pub(crate) fn issue(world: &World, segment: &str, incoming: &Incoming) -> Reply 
         return metadata::only_post(world, incoming);
     }
     match try_issue(world, segment, incoming) {
-        Ok(body) => Ids::new(world, incoming)
-            .label(Reply::ok(&body))
-            .with("cache-control", "no-store, no-cache"),
+        Ok(body) => Ids::new(world, incoming).label(Reply::ok(&body)).with("cache-control", "no-store, no-cache"),
         Err(refusal) => refusal.reply(world, incoming),
     }
 }
@@ -86,9 +84,7 @@ fn try_issue(world: &World, segment: &str, incoming: &Incoming) -> Result<Value,
     let form = incoming.form();
     let authority = Authority::parse(&config, segment)?;
     let id = form.get("client_id").ok_or_else(|| missing("client_id"))?;
-    let client = config
-        .application(id)
-        .ok_or_else(|| tenants::application_not_found(id, segment))?;
+    let client = config.application(id).ok_or_else(|| tenants::application_not_found(id, segment))?;
     authority.admits_application(&config, client)?;
     if client.disabled {
         return Err(
@@ -106,10 +102,7 @@ fn try_issue(world: &World, segment: &str, incoming: &Incoming) -> Result<Value,
     let user_code: String = (0..USER_CODE_LENGTH)
         .filter_map(|_| {
             let drawn = world.random.next() % u64::try_from(LETTERS.len()).unwrap_or(1);
-            LETTERS
-                .get(usize::try_from(drawn).unwrap_or(0))
-                .copied()
-                .map(char::from)
+            LETTERS.get(usize::try_from(drawn).unwrap_or(0)).copied().map(char::from)
         })
         .collect();
     let device_code = format!("D{}", world.random.text::<96>());
@@ -182,11 +175,7 @@ pub(crate) fn login(world: &World, incoming: &Incoming) -> Reply {
         .device_codes
         .find(|code| code.user_code == typed && code.expires > now && matches!(code.outcome, Outcome::Pending));
     let Some((device_code, code)) = found else {
-        return pages::enter_code(
-            PATH,
-            &typed,
-            Some("That code didn't work. Check the code and try again."),
-        );
+        return pages::enter_code(PATH, &typed, Some("That code didn't work. Check the code and try again."));
     };
     let transaction = Transaction {
         client: code.client,
@@ -197,9 +186,7 @@ pub(crate) fn login(world: &World, incoming: &Incoming) -> Reply {
         login_hint: None,
         wants_mfa: false,
         canary: world.random.text::<24>(),
-        browser: incoming
-            .cookie(sign_in::BROWSER_COOKIE)
-            .map_or_else(|| world.random.text::<24>(), str::to_owned),
+        browser: incoming.cookie(sign_in::BROWSER_COOKIE).map_or_else(|| world.random.text::<24>(), str::to_owned),
         created: now,
         progress: Progress::default(),
     };
@@ -209,11 +196,8 @@ pub(crate) fn login(world: &World, incoming: &Incoming) -> Reply {
 /// Serves the polling of the token endpoint.
 pub(crate) fn redeem(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
     let world = request.world;
-    let presented = request
-        .form
-        .get("device_code")
-        .or_else(|| request.form.get("code"))
-        .ok_or_else(|| missing("device_code"))?;
+    let presented =
+        request.form.get("device_code").or_else(|| request.form.get("code")).ok_or_else(|| missing("device_code"))?;
     if request.proof == ClientProof::None && !request.client.allow_public_client {
         return Err(client_authentication::required());
     }
@@ -252,9 +236,7 @@ pub(crate) fn redeem(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
         }
     };
     let asked = request.parse(request.form.get("scope").unwrap_or(&scope))?;
-    let refresh = asked
-        .has("offline_access")
-        .then(|| (Platform::Public, world.clock.now()));
+    let refresh = asked.has("offline_access").then(|| (Platform::Public, world.clock.now()));
     respond(request, &grant, &asked, None, refresh)
 }
 

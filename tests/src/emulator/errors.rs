@@ -22,21 +22,11 @@ pub(crate) struct Aadsts {
 
 impl Aadsts {
     const fn new(number: u32, error: &'static str) -> Self {
-        Self {
-            number,
-            error,
-            status: StatusCode::BAD_REQUEST,
-            suberror: None,
-        }
+        Self { number, error, status: StatusCode::BAD_REQUEST, suberror: None }
     }
 
     const fn unauthorized(number: u32, error: &'static str) -> Self {
-        Self {
-            number,
-            error,
-            status: StatusCode::UNAUTHORIZED,
-            suberror: None,
-        }
+        Self { number, error, status: StatusCode::UNAUTHORIZED, suberror: None }
     }
 
     const fn sub(mut self, suberror: &'static str) -> Self {
@@ -45,11 +35,7 @@ impl Aadsts {
     }
 
     pub(crate) fn because(&'static self, message: impl Into<String>) -> Refusal {
-        Refusal {
-            code: self,
-            message: message.into(),
-            claims: None,
-        }
+        Refusal { code: self, message: message.into(), claims: None }
     }
 }
 
@@ -113,18 +99,14 @@ impl Ids {
     pub(crate) fn new(world: &World, incoming: &Incoming) -> Self {
         Self {
             trace: world.random.guid(),
-            correlation: incoming
-                .correlation_id()
-                .map_or_else(|| world.random.guid(), str::to_owned),
+            correlation: incoming.correlation_id().map_or_else(|| world.random.guid(), str::to_owned),
             timestamp: entra_timestamp(world.clock.now()),
         }
     }
 
     /// Adds the headers by which Microsoft's support finds a request again.
     pub(crate) fn label(&self, reply: Reply) -> Reply {
-        reply
-            .with("x-ms-request-id", &self.trace)
-            .with("client-request-id", &self.correlation)
+        reply.with("x-ms-request-id", &self.trace).with("client-request-id", &self.correlation)
     }
 }
 

@@ -47,19 +47,12 @@ pub struct Fault {
 impl Fault {
     /// Once, at this endpoint.
     pub fn on(endpoint: Endpoint) -> Self {
-        Self {
-            endpoint: Some(endpoint),
-            times: Some(1),
-            ..Self::default()
-        }
+        Self { endpoint: Some(endpoint), times: Some(1), ..Self::default() }
     }
 
     /// At every endpoint, once.
     pub fn anywhere() -> Self {
-        Self {
-            times: Some(1),
-            ..Self::default()
-        }
+        Self { times: Some(1), ..Self::default() }
     }
 
     /// This often.
@@ -136,10 +129,7 @@ impl Fault {
 
     fn matches(&self, endpoint: Endpoint, incoming: &Incoming) -> bool {
         self.endpoint.is_none_or(|one| one == endpoint)
-            && self
-                .grant_type
-                .as_deref()
-                .is_none_or(|wanted| incoming.form().get("grant_type") == Some(wanted))
+            && self.grant_type.as_deref().is_none_or(|wanted| incoming.form().get("grant_type") == Some(wanted))
     }
 
     /// The answer instead of the endpoint's own, if the fault has a status. An error without a body of its own looks as
@@ -268,8 +258,7 @@ impl Faults {
     }
 
     pub(crate) fn spoil_id_tokens(&mut self, fault: TokenFault, times: usize) {
-        self.tokens
-            .extend(std::iter::repeat_n(fault, times.min(FAULTS_AT_MOST)));
+        self.tokens.extend(std::iter::repeat_n(fault, times.min(FAULTS_AT_MOST)));
     }
 
     pub(crate) fn take_token_fault(&mut self) -> Option<TokenFault> {
@@ -277,8 +266,7 @@ impl Faults {
     }
 
     pub(crate) fn spoil_redirects(&mut self, fault: RedirectFault, times: usize) {
-        self.redirects
-            .extend(std::iter::repeat_n(fault, times.min(FAULTS_AT_MOST)));
+        self.redirects.extend(std::iter::repeat_n(fault, times.min(FAULTS_AT_MOST)));
     }
 
     pub(crate) fn take_redirect_fault(&mut self) -> Option<RedirectFault> {

@@ -51,9 +51,7 @@ impl Unverified {
 
     pub(crate) fn seconds(&self, claim: &str) -> Option<i64> {
         // Some libraries write numeric dates with a fraction.
-        self.claims
-            .get(claim)
-            .and_then(|value| value.as_i64().or_else(|| value.as_f64().map(|float| float as i64)))
+        self.claims.get(claim).and_then(|value| value.as_i64().or_else(|| value.as_f64().map(|float| float as i64)))
     }
 
     /// Whether `aud` is, or as a list contains, exactly this value.
@@ -68,16 +66,9 @@ impl Unverified {
     /// Whether the signature is RS256 by this key.
     pub(crate) fn is_signed_rs256(&self, modulus: &[u8], exponent: &[u8]) -> bool {
         self.header_text("alg") == Some("RS256")
-            && RsaPublicKeyComponents {
-                n: modulus,
-                e: exponent,
-            }
-            .verify(
-                &signature::RSA_PKCS1_2048_8192_SHA256,
-                self.signing_input.as_bytes(),
-                &self.signature,
-            )
-            .is_ok()
+            && RsaPublicKeyComponents { n: modulus, e: exponent }
+                .verify(&signature::RSA_PKCS1_2048_8192_SHA256, self.signing_input.as_bytes(), &self.signature)
+                .is_ok()
     }
 
     /// Whether the signature is PS256 or RS256 by the key of this certificate (DER).
@@ -89,9 +80,7 @@ impl Unverified {
         };
         let certificate = rustls::pki_types::CertificateDer::from(certificate);
         webpki::EndEntityCert::try_from(&certificate).is_ok_and(|parsed| {
-            parsed
-                .verify_signature(algorithm, self.signing_input.as_bytes(), &self.signature)
-                .is_ok()
+            parsed.verify_signature(algorithm, self.signing_input.as_bytes(), &self.signature).is_ok()
         })
     }
 }
@@ -102,13 +91,7 @@ pub(crate) fn sign_rs256(key: &RsaKeyPair, header: &Value, claims: &Value) -> Op
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut token);
     let mut signature = vec![0; key.public().modulus_len()];
-    key.sign(
-        &signature::RSA_PKCS1_SHA256,
-        &SystemRandom::new(),
-        token.as_bytes(),
-        &mut signature,
-    )
-    .ok()?;
+    key.sign(&signature::RSA_PKCS1_SHA256, &SystemRandom::new(), token.as_bytes(), &mut signature).ok()?;
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(signature, &mut token);
     Some(token)

@@ -19,38 +19,14 @@ use serde_json::{Value, json};
 
 /// Private key and self-signed certificate (for `x5c`), both DER.
 const MATERIAL: [(&[u8], &[u8]); 8] = [
-    (
-        include_bytes!("keys/signing-1.pk8.der"),
-        include_bytes!("keys/signing-1.cert.der"),
-    ),
-    (
-        include_bytes!("keys/signing-2.pk8.der"),
-        include_bytes!("keys/signing-2.cert.der"),
-    ),
-    (
-        include_bytes!("keys/signing-3.pk8.der"),
-        include_bytes!("keys/signing-3.cert.der"),
-    ),
-    (
-        include_bytes!("keys/signing-4.pk8.der"),
-        include_bytes!("keys/signing-4.cert.der"),
-    ),
-    (
-        include_bytes!("keys/signing-5.pk8.der"),
-        include_bytes!("keys/signing-5.cert.der"),
-    ),
-    (
-        include_bytes!("keys/signing-6.pk8.der"),
-        include_bytes!("keys/signing-6.cert.der"),
-    ),
-    (
-        include_bytes!("keys/signing-7.pk8.der"),
-        include_bytes!("keys/signing-7.cert.der"),
-    ),
-    (
-        include_bytes!("keys/signing-8.pk8.der"),
-        include_bytes!("keys/signing-8.cert.der"),
-    ),
+    (include_bytes!("keys/signing-1.pk8.der"), include_bytes!("keys/signing-1.cert.der")),
+    (include_bytes!("keys/signing-2.pk8.der"), include_bytes!("keys/signing-2.cert.der")),
+    (include_bytes!("keys/signing-3.pk8.der"), include_bytes!("keys/signing-3.cert.der")),
+    (include_bytes!("keys/signing-4.pk8.der"), include_bytes!("keys/signing-4.cert.der")),
+    (include_bytes!("keys/signing-5.pk8.der"), include_bytes!("keys/signing-5.cert.der")),
+    (include_bytes!("keys/signing-6.pk8.der"), include_bytes!("keys/signing-6.cert.der")),
+    (include_bytes!("keys/signing-7.pk8.der"), include_bytes!("keys/signing-7.cert.der")),
+    (include_bytes!("keys/signing-8.pk8.der"), include_bytes!("keys/signing-8.cert.der")),
 ];
 /// Signs what must be refused: it is never published.
 const UNKNOWN: &[u8] = include_bytes!("keys/unknown.pk8.der");
@@ -92,19 +68,9 @@ impl SigningKey {
         // Entra's key ids are certificate thumbprints; re-used material needs a different one each time.
         let mut named = certificate.unwrap_or(pkcs8).to_vec();
         named.extend(generation.to_le_bytes());
-        let thumbprint = if generation == 0 {
-            certificate.unwrap_or(pkcs8)
-        } else {
-            named.as_slice()
-        };
+        let thumbprint = if generation == 0 { certificate.unwrap_or(pkcs8) } else { named.as_slice() };
         let id = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, thumbprint));
-        Ok(Self {
-            id,
-            pair: Arc::new(pair),
-            certificate,
-            tenant: None,
-            public,
-        })
+        Ok(Self { id, pair: Arc::new(pair), certificate, tenant: None, public })
     }
 
     pub(crate) fn modulus(&self) -> &[u8] {
@@ -136,9 +102,7 @@ impl SigningKey {
 
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SigningKey")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("SigningKey").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -173,11 +137,7 @@ impl KeyRing {
         // The signing key is not the first of the document, so that a client which takes the first one fails here.
         let current = keys.get(1).cloned().ok_or(KeyError)?;
         Ok(Self {
-            published: RwLock::new(Published {
-                keys,
-                current,
-                made: PUBLISHED_AT_START,
-            }),
+            published: RwLock::new(Published { keys, current, made: PUBLISHED_AT_START }),
             unknown: Arc::new(SigningKey::load(UNKNOWN, None, 0)?),
             federated: Arc::new(SigningKey::load(FEDERATED, None, 0)?),
         })
@@ -185,11 +145,7 @@ impl KeyRing {
 
     /// The key that signs now.
     pub(crate) fn current(&self) -> Arc<SigningKey> {
-        self.published
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .current
-            .clone()
+        self.published.read().unwrap_or_else(PoisonError::into_inner).current.clone()
     }
 
     /// The published key of this id.

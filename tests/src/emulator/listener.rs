@@ -128,9 +128,7 @@ async fn handle(
     if fault.drop_connection {
         return Err(Dropped);
     }
-    let reply = fault
-        .reply(endpoint)
-        .unwrap_or_else(|| dispatch(&world, endpoint, tenant, &incoming));
+    let reply = fault.reply(endpoint).unwrap_or_else(|| dispatch(&world, endpoint, tenant, &incoming));
     Ok(response(fault.alter(reply), fault.truncate_body))
 }
 
@@ -165,11 +163,7 @@ fn response(reply: Reply, truncate: Option<usize>) -> Response<Answer> {
         Some(kept) if kept < reply.body.len() => (reply.body.slice(..kept), true),
         _ => (reply.body, false),
     };
-    let mut response = Response::new(Answer {
-        data: Some(data),
-        broken,
-        announced,
-    });
+    let mut response = Response::new(Answer { data: Some(data), broken, announced });
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
     response
@@ -217,9 +211,7 @@ pub(crate) fn tls(address: SocketAddr) -> Result<(TlsAcceptor, String), TlsError
     let mut authority = rcgen::CertificateParams::new(Vec::<String>::new())?;
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
     authority.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
-    authority
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, "entra-mcp emulator authority");
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "entra-mcp emulator authority");
     let authority_certificate = authority.self_signed(&authority_key)?;
     let leaf_key = rcgen::KeyPair::generate()?;
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
@@ -228,8 +220,7 @@ pub(crate) fn tls(address: SocketAddr) -> Result<(TlsAcceptor, String), TlsError
         names.push(bound);
     }
     let mut leaf = rcgen::CertificateParams::new(names)?;
-    leaf.distinguished_name
-        .push(rcgen::DnType::CommonName, "entra-mcp emulator");
+    leaf.distinguished_name.push(rcgen::DnType::CommonName, "entra-mcp emulator");
     leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     leaf.use_authority_key_identifier_extension = true;
     let issuer = rcgen::Issuer::new(authority, authority_key);

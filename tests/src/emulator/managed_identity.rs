@@ -46,29 +46,14 @@ pub(crate) fn instance_metadata(world: &World, incoming: &Incoming) -> Reply {
     let refuse = |status: StatusCode, error: &str, description: &str| {
         Reply::json(status, &json!({ "error": error, "error_description": description }))
     };
-    if !incoming
-        .header("metadata")
-        .is_some_and(|value| value.eq_ignore_ascii_case("true"))
-    {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            "bad_request_102",
-            "Required metadata header not specified",
-        );
+    if !incoming.header("metadata").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return refuse(StatusCode::BAD_REQUEST, "bad_request_102", "Required metadata header not specified");
     }
     if incoming.header("x-forwarded-for").is_some() {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            "bad_request",
-            "Requests through a proxy are refused",
-        );
+        return refuse(StatusCode::BAD_REQUEST, "bad_request", "Requests through a proxy are refused");
     }
     if incoming.query.get("api-version").is_none() {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            "bad_request",
-            "The api-version query parameter is missing",
-        );
+        return refuse(StatusCode::BAD_REQUEST, "bad_request", "The api-version query parameter is missing");
     }
     match issue(world, &incoming.query) {
         Ok(body) => Reply::ok(&body),
@@ -91,16 +76,8 @@ fn issue(world: &World, query: &Params) -> Result<Value, &'static str> {
         object: &identity.id,
         roles: &roles,
     };
-    let target = Target {
-        resource,
-        written_as: written.to_owned(),
-        permissions: Vec::new(),
-        default: true,
-    };
-    let form = Form {
-        proof: ClientProof::Assertion,
-        continuous: false,
-    };
+    let target = Target { resource, written_as: written.to_owned(), permissions: Vec::new(), default: true };
+    let form = Form { proof: ClientProof::Assertion, continuous: false };
     let token =
         tokens::access_token(world, &config, holder, &target, form).ok_or("The emulator could not sign a token")?;
     let now = world.clock.now();
@@ -119,31 +96,12 @@ fn issue(world: &World, query: &Params) -> Result<Value, &'static str> {
 
 fn identity<'a>(config: &'a Config, query: &Params) -> Option<&'a ManagedIdentity> {
     let named = |value: Option<&str>, of: fn(&ManagedIdentity) -> &str| {
-        value.map(|value| {
-            config
-                .managed_identities
-                .iter()
-                .find(|identity| of(identity).eq_ignore_ascii_case(value))
-        })
+        value.map(|value| config.managed_identities.iter().find(|identity| of(identity).eq_ignore_ascii_case(value)))
     };
     named(query.get("client_id"), |identity| &identity.client_id)
-        .or_else(|| {
-            named(
-                query.get("object_id").or_else(|| query.get("principal_id")),
-                |identity| &identity.id,
-            )
-        })
-        .or_else(|| {
-            named(query.get("mi_res_id").or_else(|| query.get("msi_res_id")), |identity| {
-                &identity.resource_id
-            })
-        })
-        .unwrap_or_else(|| {
-            config
-                .managed_identities
-                .iter()
-                .find(|identity| identity.system_assigned)
-        })
+        .or_else(|| named(query.get("object_id").or_else(|| query.get("principal_id")), |identity| &identity.id))
+        .or_else(|| named(query.get("mi_res_id").or_else(|| query.get("msi_res_id")), |identity| &identity.resource_id))
+        .unwrap_or_else(|| config.managed_identities.iter().find(|identity| identity.system_assigned))
 }
 
 /// The audience of federated credentials: a token for it is exchanged at the token endpoint, so it must be a v2 one whose

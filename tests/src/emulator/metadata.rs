@@ -56,17 +56,10 @@ pub(crate) fn openid_configuration(world: &World, segment: &str, incoming: &Inco
     let issuer = if v2 {
         format!("{base}/{}/v2.0", authority.issuer_segment())
     } else {
-        config
-            .policy
-            .v1_issuer
-            .replace("{tenantid}", authority.issuer_segment())
+        config.policy.v1_issuer.replace("{tenantid}", authority.issuer_segment())
     };
     // A key document asked for on behalf of one application carries its custom signing keys, of which there are none.
-    let application = incoming
-        .query
-        .get("appid")
-        .map(|id| format!("?appid={id}"))
-        .unwrap_or_default();
+    let application = incoming.query.get("appid").map(|id| format!("?appid={id}")).unwrap_or_default();
     let keys = if v2 {
         format!("{base}/{path}/discovery/v2.0/keys{application}")
     } else {
@@ -106,9 +99,7 @@ pub(crate) fn openid_configuration(world: &World, segment: &str, incoming: &Inco
             Value::from(format!("{base}/{path}/oauth2/v2.0/devicecode")),
         );
     }
-    Reply::ok(&document)
-        .with("cache-control", "max-age=86400, private")
-        .with("access-control-allow-origin", "*")
+    Reply::ok(&document).with("cache-control", "max-age=86400, private").with("access-control-allow-origin", "*")
 }
 
 /// The signing keys.
@@ -140,23 +131,11 @@ pub(crate) fn logout(world: &World, segment: &str, incoming: &Incoming) -> Reply
     if let Some(browser) = incoming.cookie(super::sign_in::BROWSER_COOKIE) {
         world.state().browsers.remove(browser);
     }
-    let parameters = if incoming.method == http::Method::POST {
-        incoming.form()
-    } else {
-        incoming.query.clone()
-    };
-    let forget = format!(
-        "{}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax",
-        super::sign_in::BROWSER_COOKIE
-    );
+    let parameters = if incoming.method == http::Method::POST { incoming.form() } else { incoming.query.clone() };
+    let forget = format!("{}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax", super::sign_in::BROWSER_COOKIE);
     match parameters.get("post_logout_redirect_uri") {
         // Entra returns only to a registered address; every other request ends on its own page.
-        Some(uri)
-            if config
-                .applications
-                .iter()
-                .any(|one| super::authorize::platform_of(one, uri).is_some()) =>
-        {
+        Some(uri) if config.applications.iter().any(|one| super::authorize::platform_of(one, uri).is_some()) => {
             let separator = if uri.contains('?') { '&' } else { '?' };
             let location = match parameters.get("state") {
                 Some(state) => {
@@ -174,9 +153,6 @@ pub(crate) fn logout(world: &World, segment: &str, incoming: &Incoming) -> Reply
 /// The refusal of a `GET` where only `POST` is served.
 pub(crate) fn only_post(world: &World, incoming: &Incoming) -> Reply {
     errors::NOT_POST
-        .because(format!(
-            "The endpoint only accepts POST requests. Received a {} request.",
-            incoming.method
-        ))
+        .because(format!("The endpoint only accepts POST requests. Received a {} request.", incoming.method))
         .reply(world, incoming)
 }

@@ -87,9 +87,7 @@ pub(crate) struct World {
 
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("World")
-            .field("base", &self.base)
-            .finish_non_exhaustive()
+        f.debug_struct("World").field("base", &self.base).finish_non_exhaustive()
     }
 }
 
@@ -117,10 +115,7 @@ impl World {
     }
 
     pub(crate) fn device_script(&self) -> DeviceScript {
-        self.device_script
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.device_script.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn set_device_script(&self, script: DeviceScript) {
@@ -133,9 +128,7 @@ impl World {
 
     /// Whether this Graph request is one of those to challenge.
     pub(crate) fn take_challenge(&self) -> bool {
-        self.challenges
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
-            .is_ok()
+        self.challenges.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
     }
 
     /// The issuer of a tenant's v2 tokens.
@@ -150,11 +143,7 @@ impl World {
 
     /// A cookie of the sign-in pages.
     pub(crate) fn cookie(&self, name: &str, value: &str) -> String {
-        let secure = if self.base.starts_with("https:") {
-            "; Secure"
-        } else {
-            ""
-        };
+        let secure = if self.base.starts_with("https:") { "; Secure" } else { "" };
         format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}")
     }
 }
@@ -289,12 +278,7 @@ impl Builder {
         };
         let scheme = if self.tls { "https" } else { "http" };
         let base = format!("{scheme}://{address}");
-        let endpoints = endpoints(
-            &self.config,
-            &base,
-            control_address,
-            ca.as_ref().map(|file| file.path.clone()),
-        );
+        let endpoints = endpoints(&self.config, &base, control_address, ca.as_ref().map(|file| file.path.clone()));
         let world = Arc::new(World {
             graph: endpoints.graph.clone(),
             base,
@@ -317,21 +301,9 @@ impl Builder {
                 acceptor,
                 stopped.clone(),
             )),
-            tokio::spawn(listener::serve(
-                control_listener,
-                world.clone(),
-                listener::Server::Control,
-                None,
-                stopped,
-            )),
+            tokio::spawn(listener::serve(control_listener, world.clone(), listener::Server::Control, None, stopped)),
         ];
-        Ok(Emulator {
-            endpoints,
-            world,
-            stop,
-            tasks,
-            _ca: ca,
-        })
+        Ok(Emulator { endpoints, world, stop, tasks, _ca: ca })
     }
 }
 
@@ -375,10 +347,7 @@ impl AuthorityFile {
         let path = folder.join("ca.pem");
         std::fs::create_dir_all(&folder)
             .and_then(|()| std::fs::write(&path, pem))
-            .map_err(|source| StartError::Authority {
-                path: path.clone(),
-                source,
-            })?;
+            .map_err(|source| StartError::Authority { path: path.clone(), source })?;
         Ok(Self { path })
     }
 }
@@ -409,9 +378,7 @@ impl Emulator {
 
     /// What the control API does, from Rust.
     pub fn control(&self) -> Control {
-        Control {
-            world: self.world.clone(),
-        }
+        Control { world: self.world.clone() }
     }
 
     /// Stops listening and closes every connection.

@@ -49,14 +49,10 @@ pub(crate) fn exchange(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
         ));
     }
     if assertion.text("scp").is_none() {
-        return Err(errors::ON_BEHALF_APP_ONLY.because(format!(
-            "Application '{}' is not allowed to make application on-behalf-of calls.",
-            client.id
-        )));
+        return Err(errors::ON_BEHALF_APP_ONLY
+            .because(format!("Application '{}' is not allowed to make application on-behalf-of calls.", client.id)));
     }
-    let found = assertion
-        .text("uti")
-        .and_then(|id| world.state().issued.get(id).cloned());
+    let found = assertion.text("uti").and_then(|id| world.state().issued.get(id).cloned());
     let mut grant = found.ok_or_else(|| invalid("The token was not issued by this emulator, or too long ago."))?;
     let user = request.user(&grant)?;
     if grant.epoch < world.state().epoch(&user.id) {
@@ -69,20 +65,13 @@ pub(crate) fn exchange(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
     let asked = request.parse(scope)?;
     let target = asked.single_target()?;
     let claims = authorize::read_claims(request.form)?;
-    policy::check(
-        user,
-        grant.with_mfa,
-        claims.wants_mfa,
-        &target,
-        policy::Through::OnBehalfOf,
-    )?;
+    policy::check(user, grant.with_mfa, claims.wants_mfa, &target, policy::Through::OnBehalfOf)?;
     grant.client.clone_from(&client.id);
     let refresh = asked.has("offline_access").then(|| (Platform::Web, world.clock.now()));
     respond(request, &grant, &asked, None, refresh)
 }
 
 fn invalid(reason: &str) -> Refusal {
-    errors::ON_BEHALF_ASSERTION.because(format!(
-        "Assertion failed signature validation, or is malformed. [Reason - {reason}]"
-    ))
+    errors::ON_BEHALF_ASSERTION
+        .because(format!("Assertion failed signature validation, or is malformed. [Reason - {reason}]"))
 }

@@ -46,11 +46,7 @@ impl Form<'_> {
     }
 
     fn describes_error(&self) -> &'static str {
-        if self.problem.is_some() {
-            " aria-invalid=\"true\" aria-describedby=\"error\""
-        } else {
-            ""
-        }
+        if self.problem.is_some() { " aria-invalid=\"true\" aria-describedby=\"error\"" } else { "" }
     }
 }
 
@@ -295,11 +291,7 @@ pub(crate) fn refusal(refusal: &Refusal, ids: &Ids, back: Option<(&Form<'_>, &st
 pub(crate) fn form_post(uri: &str, answer: &[(String, String)]) -> String {
     let mut fields = String::new();
     for (name, value) in answer {
-        fields.push_str(&format!(
-            "<input type=\"hidden\" name=\"{}\" value=\"{}\">",
-            escape(name),
-            escape(value)
-        ));
+        fields.push_str(&format!("<input type=\"hidden\" name=\"{}\" value=\"{}\">", escape(name), escape(value)));
     }
     document(
         "Working",
@@ -330,22 +322,10 @@ fn headline(refusal: &Refusal) -> (&'static str, &'static str) {
             "You cannot access this right now",
             "Your sign-in was successful but does not meet the criteria to access this resource.",
         ),
-        90094 => (
-            "Need admin approval",
-            "This app needs a permission that only an administrator can grant.",
-        ),
-        50105 => (
-            "You don't have access to this app",
-            "Your administrator has to assign you to it first.",
-        ),
-        65004 => (
-            "Sign-in declined",
-            "Nothing was shared with the application. You may close this window.",
-        ),
-        _ => (
-            "Sorry, but we're having trouble signing you in",
-            "The request cannot be completed as it was sent.",
-        ),
+        90094 => ("Need admin approval", "This app needs a permission that only an administrator can grant."),
+        50105 => ("You don't have access to this app", "Your administrator has to assign you to it first."),
+        65004 => ("Sign-in declined", "Nothing was shared with the application. You may close this window."),
+        _ => ("Sorry, but we're having trouble signing you in", "The request cannot be completed as it was sent."),
     }
 }
 
@@ -365,15 +345,8 @@ fn buttons(actions: &[(&str, &str)]) -> String {
     let mut html = String::from("<p class=\"buttons\">");
     for (index, (action, label)) in actions.iter().enumerate() {
         let class = if index == 0 { " class=\"primary\"" } else { "" };
-        let name = if action.is_empty() {
-            String::new()
-        } else {
-            format!(" name=\"action\" value=\"{action}\"")
-        };
-        html.push_str(&format!(
-            "<button type=\"submit\"{name}{class}>{}</button>",
-            escape(label)
-        ));
+        let name = if action.is_empty() { String::new() } else { format!(" name=\"action\" value=\"{action}\"") };
+        html.push_str(&format!("<button type=\"submit\"{name}{class}>{}</button>", escape(label)));
     }
     html.push_str("</p>");
     html
@@ -390,10 +363,7 @@ fn avatar(name: &str) -> String {
         .filter(|letter| letter.is_alphanumeric())
         .take(2)
         .collect();
-    format!(
-        "<span class=\"avatar\" aria-hidden=\"true\">{}</span>",
-        escape(&initials)
-    )
+    format!("<span class=\"avatar\" aria-hidden=\"true\">{}</span>", escape(&initials))
 }
 
 fn page(status: StatusCode, title: &str, body: &str) -> Reply {

@@ -37,37 +37,27 @@ pub(crate) fn check(
     let on_behalf = through == Through::OnBehalfOf;
     let mfa = |codes: [&'static errors::Aadsts; 2], text: String| {
         let [direct, behalf] = codes;
-        Err((if on_behalf { behalf } else { direct })
-            .because(text)
-            .with_claims(claims()))
+        Err((if on_behalf { behalf } else { direct }).because(text).with_claims(claims()))
     };
     match user.must {
         Requirement::BeEnabled => Err(errors::USER_DISABLED.because("The user account is disabled.")),
         Requirement::ChangePassword => Err(errors::PASSWORD_EXPIRED.because("The password is expired.")),
         Requirement::UseCompliantDevice => {
-            let code = if on_behalf {
-                &errors::CONDITIONAL_ACCESS_ON_BEHALF
-            } else {
-                &errors::CONDITIONAL_ACCESS
-            };
+            let code = if on_behalf { &errors::CONDITIONAL_ACCESS_ON_BEHALF } else { &errors::CONDITIONAL_ACCESS };
             Err(code.because(sign_in::CONDITIONAL_ACCESS_TEXT).with_claims(claims()))
         }
-        Requirement::EnrolMfa if !with_mfa => mfa(
-            [&errors::MFA_ENROLMENT_REQUIRED, &errors::MFA_ENROLMENT_ON_BEHALF],
-            sign_in::enrolment_text(resource),
-        ),
-        Requirement::UseMfa if !with_mfa => mfa(
-            [&errors::MFA_REQUIRED, &errors::MFA_REQUIRED_ON_BEHALF],
-            sign_in::mfa_text(resource),
-        ),
-        Requirement::StepUpForProtected if protected && !with_mfa => mfa(
-            [&errors::MFA_REQUIRED, &errors::MFA_REQUIRED_ON_BEHALF],
-            sign_in::mfa_text(resource),
-        ),
-        _ if wants_mfa && !with_mfa => mfa(
-            [&errors::MFA_REQUIRED, &errors::MFA_REQUIRED_ON_BEHALF],
-            sign_in::mfa_text(resource),
-        ),
+        Requirement::EnrolMfa if !with_mfa => {
+            mfa([&errors::MFA_ENROLMENT_REQUIRED, &errors::MFA_ENROLMENT_ON_BEHALF], sign_in::enrolment_text(resource))
+        }
+        Requirement::UseMfa if !with_mfa => {
+            mfa([&errors::MFA_REQUIRED, &errors::MFA_REQUIRED_ON_BEHALF], sign_in::mfa_text(resource))
+        }
+        Requirement::StepUpForProtected if protected && !with_mfa => {
+            mfa([&errors::MFA_REQUIRED, &errors::MFA_REQUIRED_ON_BEHALF], sign_in::mfa_text(resource))
+        }
+        _ if wants_mfa && !with_mfa => {
+            mfa([&errors::MFA_REQUIRED, &errors::MFA_REQUIRED_ON_BEHALF], sign_in::mfa_text(resource))
+        }
         _ => Ok(()),
     }
 }
@@ -81,9 +71,7 @@ pub(crate) fn check_consent(
     client: &Application,
     asked: &Asked,
 ) -> Result<(), Refusal> {
-    let tenant = config
-        .tenant(&grant.tenant)
-        .ok_or_else(|| tenants::unknown_tenant(&grant.tenant))?;
+    let tenant = config.tenant(&grant.tenant).ok_or_else(|| tenants::unknown_tenant(&grant.tenant))?;
     let wanted = sign_in::unconsented(world, user, tenant, client, asked);
     match wanted.iter().find(|permission| permission.administrator) {
         Some(_) => Err(errors::ADMIN_CONSENT_FOR_GRANT.because(format!(

@@ -29,9 +29,8 @@ pub struct RecordedRequest {
 
 impl RecordedRequest {
     fn new(incoming: &Incoming) -> Self {
-        let is_form = incoming
-            .header("content-type")
-            .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+        let is_form =
+            incoming.header("content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
         Self {
             method: incoming.method.to_string(),
             path: incoming.path.clone(),
@@ -62,10 +61,7 @@ impl RecordedRequest {
 }
 
 fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    pairs
-        .iter()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.as_str())
+    pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
 /// Counts and recent requests.
@@ -95,10 +91,7 @@ impl RequestLog {
     }
 
     pub(crate) fn recent(&self, endpoint: Endpoint) -> Vec<RecordedRequest> {
-        self.recent
-            .get(&endpoint)
-            .map(|recent| recent.iter().cloned().collect())
-            .unwrap_or_default()
+        self.recent.get(&endpoint).map(|recent| recent.iter().cloned().collect()).unwrap_or_default()
     }
 
     pub(crate) fn clear(&mut self) {

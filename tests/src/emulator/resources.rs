@@ -110,10 +110,7 @@ pub(crate) fn parse(
     scope: &str,
     at: At,
 ) -> Result<Asked, Refusal> {
-    let mut asked = Asked {
-        raw: scope.to_owned(),
-        ..Asked::default()
-    };
+    let mut asked = Asked { raw: scope.to_owned(), ..Asked::default() };
     for one in scope.split_ascii_whitespace() {
         if OPENID_SCOPES.contains(&one) {
             if !asked.has(one) {
@@ -125,12 +122,7 @@ pub(crate) fn parse(
         let target = match asked.targets.iter_mut().find(|target| target.resource.is(&resource)) {
             Some(target) => target,
             None => {
-                asked.targets.push(Target {
-                    resource,
-                    written_as,
-                    permissions: Vec::new(),
-                    default: false,
-                });
+                asked.targets.push(Target { resource, written_as, permissions: Vec::new(), default: false });
                 match asked.targets.last_mut() {
                     Some(target) => target,
                     None => continue,
@@ -178,10 +170,7 @@ fn configured(world: &World, config: &Config, client: &Application, resource: &R
 }
 
 fn find(config: &Config, resource: &Resource, written_as: &str, name: &str) -> Option<Permission> {
-    let scope = resource
-        .scopes(config)
-        .iter()
-        .find(|scope| scope.name.eq_ignore_ascii_case(name))?;
+    let scope = resource.scopes(config).iter().find(|scope| scope.name.eq_ignore_ascii_case(name))?;
     Some(Permission {
         name: scope.name.clone(),
         written_as: written_as.to_owned(),
@@ -209,15 +198,13 @@ fn resolve<'a>(world: &World, config: &Config, scope: &'a str) -> Result<(Resour
     let Some((written, name)) = scope.rsplit_once('/') else {
         return Ok((Resource::Graph, String::new(), scope));
     };
-    resource(world, config, written)
-        .map(|resource| (resource, written.to_owned(), name))
-        .ok_or_else(|| {
-            errors::UNKNOWN_RESOURCE.because(format!(
-                "The resource principal named {written} was not found in the tenant. This can happen if the application \
+    resource(world, config, written).map(|resource| (resource, written.to_owned(), name)).ok_or_else(|| {
+        errors::UNKNOWN_RESOURCE.because(format!(
+            "The resource principal named {written} was not found in the tenant. This can happen if the application \
                  has not been installed by the administrator of the tenant or consented to by any user in the tenant. \
                  You might have sent your authentication request to the wrong tenant."
-            ))
-        })
+        ))
+    })
 }
 
 /// The resource of this name: an App ID URI, a client id, or one of Graph's names.
@@ -231,15 +218,7 @@ pub(crate) fn resource(world: &World, config: &Config, written: &str) -> Option<
     }
     let matches = |application: &&Application| {
         application.id == written
-            || application
-                .identifier_uris
-                .iter()
-                .any(|uri| uri == written || uri.strip_suffix('/') == Some(written))
+            || application.identifier_uris.iter().any(|uri| uri == written || uri.strip_suffix('/') == Some(written))
     };
-    config
-        .applications
-        .iter()
-        .find(matches)
-        .cloned()
-        .map(|application| Resource::Application(Box::new(application)))
+    config.applications.iter().find(matches).cloned().map(|application| Resource::Application(Box::new(application)))
 }

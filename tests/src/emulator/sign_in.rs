@@ -60,9 +60,8 @@ enum Step {
 
 fn apply(world: &World, config: &Config, transaction: &mut Transaction, form: &Params, incoming: &Incoming) -> Step {
     if let Some(account) = form.get("account") {
-        let signed_in = accounts(world, config, &transaction.browser)
-            .into_iter()
-            .any(|(user, _)| user.username == account);
+        let signed_in =
+            accounts(world, config, &transaction.browser).into_iter().any(|(user, _)| user.username == account);
         if let Some(user) = config.user_named(account).filter(|_| signed_in) {
             transaction.progress.user = Some(user.id.clone());
         }
@@ -70,10 +69,7 @@ fn apply(world: &World, config: &Config, transaction: &mut Transaction, form: &P
     }
     match form.get("action").unwrap_or_default() {
         "other" => {
-            transaction.progress = authorize::Progress {
-                other_account: true,
-                ..Default::default()
-            };
+            transaction.progress = authorize::Progress { other_account: true, ..Default::default() };
             transaction.login_hint = None;
             Step::Next
         }
@@ -85,10 +81,7 @@ fn apply(world: &World, config: &Config, transaction: &mut Transaction, form: &P
                     Step::Next
                 }
                 None => {
-                    let tenant = transaction
-                        .authority
-                        .tenant(config)
-                        .map_or("", |tenant| tenant.name.as_str());
+                    let tenant = transaction.authority.tenant(config).map_or("", |tenant| tenant.name.as_str());
                     Step::Again(tenants::no_such_user(username, tenant))
                 }
             }
@@ -184,18 +177,11 @@ pub(crate) struct Finished {
 /// Decides what is missing, in the order in which Entra asks.
 fn missing_or_grant(world: &World, config: &Config, transaction: &Transaction) -> Result<Finished, Missing> {
     let progress = &transaction.progress;
-    let user = progress
-        .user
-        .as_deref()
-        .and_then(|id| config.user(id))
-        .ok_or(Missing::Account)?;
+    let user = progress.user.as_deref().and_then(|id| config.user(id)).ok_or(Missing::Account)?;
     let client = config
         .application(&transaction.client)
         .ok_or_else(|| Missing::Refused(tenants::application_not_found(&transaction.client, "")))?;
-    let tenant = transaction
-        .authority
-        .issuing_tenant(config, user, client)
-        .map_err(Missing::Refused)?;
+    let tenant = transaction.authority.issuing_tenant(config, user, client).map_err(Missing::Refused)?;
     let session = session(world, config, transaction, user);
     let needs_password = matches!(transaction.prompt, Prompt::Login) || session.is_none();
     if needs_password && !progress.password_given {
@@ -217,11 +203,7 @@ fn missing_or_grant(world: &World, config: &Config, transaction: &Transaction) -
         return Err(Missing::Refused(not_assigned(client)));
     }
     let wanted = unconsented(world, user, tenant, client, &asked);
-    let wanted = if transaction.prompt == Prompt::Consent {
-        all_permissions(&asked)
-    } else {
-        wanted
-    };
+    let wanted = if transaction.prompt == Prompt::Consent { all_permissions(&asked) } else { wanted };
     if !progress.consented && (!wanted.is_empty() || (transaction.prompt == Prompt::Consent && asked.has("openid"))) {
         if wanted.iter().any(|permission| permission.administrator) && !user.administrator {
             return Err(Missing::Refused(admin_consent(client)));
@@ -279,36 +261,17 @@ fn next(
     let reply = match (missing, user) {
         (Missing::Refused(refusal), _) if is_about_account(&refusal) => {
             // The wrong account is no dead end: the person may choose another one.
-            transaction.progress = authorize::Progress {
-                other_account: true,
-                ..Default::default()
-            };
+            transaction.progress = authorize::Progress { other_account: true, ..Default::default() };
             transaction.login_hint = None;
-            pages::username(
-                &Form {
-                    problem: Some(&refusal),
-                    ..form
-                },
-                name,
-                "",
-            )
+            pages::username(&Form { problem: Some(&refusal), ..form }, name, "")
         }
         (Missing::Refused(refusal), _) => pages::refusal(&refusal, &Ids::new(world, incoming), Some((&form, name))),
         (Missing::Password, Some(user)) => pages::password(&form, &user.username),
         (Missing::SecondFactor, Some(user)) => pages::second_factor(&form, &user.username),
         (Missing::Enrolment, Some(user)) => pages::enrolment(&form, &user.username),
         (Missing::Consent(permissions), Some(user)) => {
-            let tenant = transaction
-                .authority
-                .tenant(config)
-                .or_else(|| config.tenant(&user.tenant));
-            pages::consent(
-                &form,
-                name,
-                user,
-                tenant.map_or("", |tenant| tenant.name.as_str()),
-                &permissions,
-            )
+            let tenant = transaction.authority.tenant(config).or_else(|| config.tenant(&user.tenant));
+            pages::consent(&form, name, user, tenant.map_or("", |tenant| tenant.name.as_str()), &permissions)
         }
         (Missing::Confirmation, Some(user)) => pages::confirm_device(&form, name, &user.username),
         _ => {
@@ -332,10 +295,7 @@ fn choose_account(world: &World, config: &Config, transaction: &mut Transaction)
         return;
     }
     let known = accounts(world, config, &transaction.browser);
-    let hinted = transaction
-        .login_hint
-        .as_deref()
-        .and_then(|hint| config.user_named(hint));
+    let hinted = transaction.login_hint.as_deref().and_then(|hint| config.user_named(hint));
     let chosen = match (hinted, known.as_slice()) {
         (Some(user), _) => Some(user),
         (None, [(user, _)]) if transaction.login_hint.is_none() && transaction.prompt != Prompt::Login => Some(*user),
@@ -374,11 +334,7 @@ fn asks_protected(asked: &Asked) -> bool {
 }
 
 fn all_permissions(asked: &Asked) -> Vec<Permission> {
-    asked
-        .targets
-        .iter()
-        .flat_map(|target| target.permissions.iter().cloned())
-        .collect()
+    asked.targets.iter().flat_map(|target| target.permissions.iter().cloned()).collect()
 }
 
 /// The permissions this user (or the organization) has not consented to yet.
@@ -395,9 +351,7 @@ pub(crate) fn unconsented(
         for permission in &target.permissions {
             let scope = format!("{}/{}", target.resource.id(), permission.name);
             let given = |who: &str| {
-                state
-                    .consents
-                    .contains(&(who.to_owned(), tenant.id.clone(), client.id.clone(), scope.clone()))
+                state.consents.contains(&(who.to_owned(), tenant.id.clone(), client.id.clone(), scope.clone()))
             };
             // A registration's own configured permissions count as consented to, unless it or the user asks.
             let configured = client.consent_given && !user.asks_consent && !permission.administrator;
@@ -423,11 +377,7 @@ fn record_consent(
     };
     let tenant = transaction.authority.issuing_tenant(config, user, client)?;
     let asked = resources::parse(world, config, client, &transaction.scope, At::Authorize)?;
-    let who = if for_organization && user.administrator {
-        "*"
-    } else {
-        user.id.as_str()
-    };
+    let who = if for_organization && user.administrator { "*" } else { user.id.as_str() };
     let mut state = world.state();
     for target in &asked.targets {
         for permission in &target.permissions {
@@ -435,9 +385,7 @@ fn record_consent(
                 return Err(admin_consent(client));
             }
             let scope = format!("{}/{}", target.resource.id(), permission.name);
-            state
-                .consents
-                .insert((who.to_owned(), tenant.id.clone(), client.id.clone(), scope));
+            state.consents.insert((who.to_owned(), tenant.id.clone(), client.id.clone(), scope));
         }
     }
     Ok(())
@@ -459,9 +407,7 @@ fn finish(world: &World, config: &Config, id: &str, transaction: &Transaction, g
         Purpose::Device { device_code } => {
             drop(state);
             device_code::decide(world, device_code, Outcome::Approved(grant));
-            let name = config
-                .application(&transaction.client)
-                .map_or("the application", |client| client.name.as_str());
+            let name = config.application(&transaction.client).map_or("the application", |client| client.name.as_str());
             Reply::html(http::StatusCode::OK, pages::device_done(name))
         }
         Purpose::Redirect(redirect) => {
@@ -481,11 +427,7 @@ fn finish(world: &World, config: &Config, id: &str, transaction: &Transaction, g
                 },
             );
             drop(state);
-            authorize::send(
-                world,
-                redirect,
-                vec![("code".to_owned(), code), ("session_state".to_owned(), session)],
-            )
+            authorize::send(world, redirect, vec![("code".to_owned(), code), ("session_state".to_owned(), session)])
         }
     }
 }

@@ -28,10 +28,7 @@ struct Entry<V> {
 
 impl<V> Default for Bounded<V> {
     fn default() -> Self {
-        Self {
-            entries: HashMap::new(),
-            order: VecDeque::new(),
-        }
+        Self { entries: HashMap::new(), order: VecDeque::new() }
     }
 }
 

@@ -24,13 +24,7 @@ impl Authority {
             "organizations" => Self::Organizations,
             "consumers" => Self::Consumers,
             _ if segment.eq_ignore_ascii_case(CONSUMERS_TENANT) => Self::Consumers,
-            _ => Self::Tenant(
-                config
-                    .tenant(segment)
-                    .ok_or_else(|| unknown_tenant(segment))?
-                    .id
-                    .clone(),
-            ),
+            _ => Self::Tenant(config.tenant(segment).ok_or_else(|| unknown_tenant(segment))?.id.clone()),
         })
     }
 
@@ -102,9 +96,7 @@ impl Authority {
         user: &User,
         application: &Application,
     ) -> Result<&'a Tenant, Refusal> {
-        let home = config
-            .tenant(&user.tenant)
-            .ok_or_else(|| unknown_tenant(&user.tenant))?;
+        let home = config.tenant(&user.tenant).ok_or_else(|| unknown_tenant(&user.tenant))?;
         match self {
             Self::Tenant(id) => {
                 let tenant = config.tenant(id).ok_or_else(|| unknown_tenant(id))?;

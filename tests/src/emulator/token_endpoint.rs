@@ -44,10 +44,7 @@ pub(crate) fn token(world: &World, segment: &str, incoming: &Incoming) -> Reply 
     }
     let ids = Ids::new(world, incoming);
     let reply = match answer(world, segment, incoming) {
-        Ok(body) => ids
-            .label(Reply::ok(&body))
-            .with("cache-control", "no-store, no-cache")
-            .with("pragma", "no-cache"),
+        Ok(body) => ids.label(Reply::ok(&body)).with("cache-control", "no-store, no-cache").with("pragma", "no-cache"),
         Err(refusal) => refusal.reply(world, incoming),
     };
     match incoming.header("origin") {
@@ -63,9 +60,7 @@ fn preflight(incoming: &Incoming) -> Reply {
         .with("access-control-allow-methods", "POST, OPTIONS")
         .with(
             "access-control-allow-headers",
-            incoming
-                .header("access-control-request-headers")
-                .unwrap_or("content-type"),
+            incoming.header("access-control-request-headers").unwrap_or("content-type"),
         )
         .with("access-control-max-age", "86400")
 }
@@ -74,9 +69,8 @@ fn answer(world: &World, segment: &str, incoming: &Incoming) -> Result<Value, Re
     let config = world.config();
     let form = incoming.form();
     if let Some(name) = form.repeated() {
-        return Err(errors::REPEATED_PARAMETER.because(format!(
-            "The request is not properly formatted. The parameter '{name}' is duplicated."
-        )));
+        return Err(errors::REPEATED_PARAMETER
+            .because(format!("The request is not properly formatted. The parameter '{name}' is duplicated.")));
     }
     let authority = Authority::parse(&config, segment)?;
     let grant_type = form.get("grant_type").ok_or_else(|| missing("grant_type"))?;
@@ -87,9 +81,7 @@ fn answer(world: &World, segment: &str, incoming: &Incoming) -> Result<Value, Re
         .or_else(|| basic.map(|(id, _)| id))
         .ok_or_else(|| missing("client_id"))?;
     let tenant = authority.tenant(&config).map_or(segment, |tenant| tenant.name.as_str());
-    let client = config
-        .application(&id)
-        .ok_or_else(|| tenants::application_not_found(&id, tenant))?;
+    let client = config.application(&id).ok_or_else(|| tenants::application_not_found(&id, tenant))?;
     authority.admits_application(&config, client)?;
     if client.disabled {
         return Err(
@@ -121,16 +113,9 @@ impl TokenRequest<'_> {
     /// The `scope` parameter, or what the v1 endpoint has instead. `None` if absent, `Some("")` if empty.
     fn scope(&self) -> Option<String> {
         if self.v1 {
-            return self
-                .form
-                .get("resource")
-                .map(|resource| format!("openid {resource}/.default"));
+            return self.form.get("resource").map(|resource| format!("openid {resource}/.default"));
         }
-        self.form
-            .0
-            .iter()
-            .find(|(name, _)| name == "scope")
-            .map(|(_, value)| value.trim().to_owned())
+        self.form.0.iter().find(|(name, _)| name == "scope").map(|(_, value)| value.trim().to_owned())
     }
 
     pub(crate) fn parse(&self, scope: &str) -> Result<Asked, Refusal> {
@@ -147,9 +132,7 @@ impl TokenRequest<'_> {
     }
 
     pub(crate) fn user(&self, grant: &Grant) -> Result<&User, Refusal> {
-        self.config
-            .user(&grant.user)
-            .ok_or_else(|| tenants::no_such_user(&grant.user, &grant.tenant))
+        self.config.user(&grant.user).ok_or_else(|| tenants::no_such_user(&grant.user, &grant.tenant))
     }
 
     /// Checks that a credential is present where the platform wants one, and an origin where only browsers may redeem.
@@ -175,10 +158,7 @@ impl TokenRequest<'_> {
 fn authorization_code(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
     let world = request.world;
     let presented = request.form.get("code").ok_or_else(|| missing("code"))?;
-    let redirect_uri = request
-        .form
-        .get("redirect_uri")
-        .ok_or_else(|| missing("redirect_uri"))?;
+    let redirect_uri = request.form.get("redirect_uri").ok_or_else(|| missing("redirect_uri"))?;
     let code = world
         .state()
         .codes
@@ -273,18 +253,13 @@ fn check_verifier(challenge: Option<&Challenge>, verifier: Option<&str>) -> Resu
 fn refresh_token(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
     let world = request.world;
     let policy = &request.config.policy;
-    let presented = request
-        .form
-        .get("refresh_token")
-        .ok_or_else(|| missing("refresh_token"))?;
+    let presented = request.form.get("refresh_token").ok_or_else(|| missing("refresh_token"))?;
     let found = world.state().refresh_tokens.get(presented).cloned();
     let mut token =
         found.ok_or_else(|| errors::REFRESH_MALFORMED.because("Invalid request. Request is malformed or invalid."))?;
     if token.grant.client != request.client.id {
-        return Err(errors::REFRESH_OF_OTHER_CLIENT.because(format!(
-            "The refresh token was not issued to the application '{}'.",
-            request.client.id
-        )));
+        return Err(errors::REFRESH_OF_OTHER_CLIENT
+            .because(format!("The refresh token was not issued to the application '{}'.", request.client.id)));
     }
     request.check_platform(token.platform)?;
     let user = request.user(&token.grant)?;
@@ -313,10 +288,7 @@ fn refresh_token(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
             days(policy.refresh_token_idle)
         )));
     }
-    if user
-        .session_lifetime
-        .is_some_and(|lifetime| now - token.grant.signed_in_at >= lifetime)
-    {
+    if user.session_lifetime.is_some_and(|lifetime| now - token.grant.signed_in_at >= lifetime) {
         return Err(errors::SESSION_TOO_OLD.because(
             "The refresh token has expired or is invalid due to sign-in frequency checks by conditional access.",
         ));
@@ -326,10 +298,7 @@ fn refresh_token(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
         let tenant = request
             .authority
             .issuing_tenant(request.config, user, request.client)
-            .map_err(|refusal| Refusal {
-                code: &errors::WORK_ACCOUNTS_ONLY,
-                ..refusal
-            })?;
+            .map_err(|refusal| Refusal { code: &errors::WORK_ACCOUNTS_ONLY, ..refusal })?;
         token.grant.tenant.clone_from(&tenant.id);
         let _ = id;
     }
@@ -339,13 +308,7 @@ fn refresh_token(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
         _ => return Err(refresh_without_scope(request, &token)),
     };
     let asked = request.parse(&scope)?;
-    let reply = respond(
-        request,
-        &token.grant,
-        &asked,
-        None,
-        Some((token.platform, token.chain_started)),
-    )?;
+    let reply = respond(request, &token.grant, &asked, None, Some((token.platform, token.chain_started)))?;
     if let Some(stored) = world.state().refresh_tokens.get_mut(presented) {
         stored.redeemed = true;
     }
@@ -354,12 +317,9 @@ fn refresh_token(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
 
 /// Without a scope, Entra assumes the client itself as the resource where that was the last one, and refuses that.
 fn refresh_without_scope(request: &TokenRequest<'_>, token: &RefreshToken) -> Refusal {
-    let for_itself = request.parse(&token.scope).is_ok_and(|asked| {
-        asked
-            .targets
-            .first()
-            .is_some_and(|target| target.resource.id() == request.client.id)
-    });
+    let for_itself = request
+        .parse(&token.scope)
+        .is_ok_and(|asked| asked.targets.first().is_some_and(|target| target.resource.id() == request.client.id));
     if for_itself {
         return errors::TOKEN_FOR_ITSELF.because(format!(
             "Application '{}'({}) is requesting a token for itself. This scenario is supported only if resource is specified \
@@ -374,13 +334,7 @@ fn refresh_without_scope(request: &TokenRequest<'_>, token: &RefreshToken) -> Re
 }
 
 fn days(seconds: i64) -> String {
-    format!(
-        "{}.{:02}:{:02}:{:02}",
-        seconds / 86_400,
-        seconds / 3_600 % 24,
-        seconds / 60 % 60,
-        seconds % 60
-    )
+    format!("{}.{:02}:{:02}:{:02}", seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60)
 }
 
 fn client_credentials(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
@@ -407,23 +361,10 @@ fn client_credentials(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
     if !target.default {
         return Err(only_default(&scope));
     }
-    let roles = request
-        .client
-        .granted_roles
-        .get(target.resource.id())
-        .cloned()
-        .unwrap_or_default();
+    let roles = request.client.granted_roles.get(target.resource.id()).cloned().unwrap_or_default();
     let object = service_principal(&request.client.id, &tenant.id);
-    let holder = Holder::Application {
-        tenant: &tenant.id,
-        client: &request.client.id,
-        object: &object,
-        roles: &roles,
-    };
-    let form = Form {
-        proof: request.proof,
-        continuous: authorize::read_claims(request.form)?.continuous,
-    };
+    let holder = Holder::Application { tenant: &tenant.id, client: &request.client.id, object: &object, roles: &roles };
+    let form = Form { proof: request.proof, continuous: authorize::read_claims(request.form)?.continuous };
     let token = tokens::access_token(request.world, request.config, holder, target, form).ok_or_else(cannot_sign)?;
     Ok(json!({
         "token_type": "Bearer",
@@ -443,11 +384,7 @@ fn only_default(scope: &str) -> Refusal {
 /// The object id of an application's service principal in a tenant; derived, so that it is the same in every run.
 pub(crate) fn service_principal(client: &str, tenant: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, format!("{client}|{tenant}").as_bytes());
-    let value = digest
-        .as_ref()
-        .iter()
-        .take(16)
-        .fold(0_u128, |value, byte| value << 8 | u128::from(*byte));
+    let value = digest.as_ref().iter().take(16).fold(0_u128, |value, byte| value << 8 | u128::from(*byte));
     super::random::guid_text(value & !(0xf000 << 64 | 0xc000 << 48) | 0x4000 << 64 | 0x8000 << 48)
 }
 
@@ -465,18 +402,13 @@ pub(crate) fn respond(
     nonce: Option<&str>,
     refresh: Option<(Platform, i64)>,
 ) -> Result<Value, Refusal> {
-    let TokenRequest {
-        world, config, client, ..
-    } = *request;
+    let TokenRequest { world, config, client, .. } = *request;
     let user = request.user(grant)?;
     let target = asked.single_target()?;
     let claims = authorize::read_claims(request.form)?;
     policy::check(user, grant.with_mfa, claims.wants_mfa, &target, policy::Through::Grant)?;
     policy::check_consent(world, config, user, grant, client, asked)?;
-    let form = Form {
-        proof: request.proof,
-        continuous: claims.continuous,
-    };
+    let form = Form { proof: request.proof, continuous: claims.continuous };
     let access =
         tokens::access_token(world, config, Holder::User { grant, user }, &target, form).ok_or_else(cannot_sign)?;
     let mut body = json!({
@@ -507,11 +439,7 @@ pub(crate) fn respond(
         }
     }
     if asked.has("openid") {
-        let wanted = IdTokenRequest {
-            nonce,
-            profile: asked.has("profile"),
-            email: asked.has("email"),
-        };
+        let wanted = IdTokenRequest { nonce, profile: asked.has("profile"), email: asked.has("email") };
         let id_token = tokens::id_token(world, config, grant, user, wanted).ok_or_else(cannot_sign)?;
         object.insert("id_token".to_owned(), Value::from(id_token));
     }
@@ -527,10 +455,7 @@ pub(crate) fn respond(
     if request.v1 {
         object.insert("resource".to_owned(), Value::from(target.written_as.clone()));
         object.insert("expires_in".to_owned(), Value::from(access.expires_in.to_string()));
-        object.insert(
-            "expires_on".to_owned(),
-            Value::from((world.clock.now() + access.expires_in).to_string()),
-        );
+        object.insert("expires_on".to_owned(), Value::from((world.clock.now() + access.expires_in).to_string()));
     }
     Ok(body)
 }
@@ -541,12 +466,7 @@ fn granted_scope(asked: &Asked, target: &Target) -> String {
     if matches!(target.resource, Resource::Graph) {
         scopes.extend(asked.openid.iter().filter(|scope| *scope != "offline_access").cloned());
     }
-    scopes.extend(
-        target
-            .permissions
-            .iter()
-            .map(|permission| permission.written_as.clone()),
-    );
+    scopes.extend(target.permissions.iter().map(|permission| permission.written_as.clone()));
     if target.default {
         scopes.push(format!("{}/.default", target.written_as));
     }

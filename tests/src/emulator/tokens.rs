@@ -47,12 +47,7 @@ pub(crate) enum Holder<'a> {
     /// A user, through an application.
     User { grant: &'a Grant, user: &'a User },
     /// An application or managed identity itself.
-    Application {
-        tenant: &'a str,
-        client: &'a str,
-        object: &'a str,
-        roles: &'a [String],
-    },
+    Application { tenant: &'a str, client: &'a str, object: &'a str, roles: &'a [String] },
 }
 
 /// What else decides the form of an access token.
@@ -76,41 +71,23 @@ pub(crate) fn access_token(
     let expires_in = if form.continuous && is_graph {
         policy.continuous_access_token
     } else {
-        world
-            .random
-            .within(policy.access_token_shortest..=policy.access_token_longest)
+        world.random.within(policy.access_token_shortest..=policy.access_token_longest)
     };
     let now = world.clock.now();
     let value = match &target.resource {
         Resource::Graph => {
             // Long enough that a client with a small buffer notices; some 1,500 characters is what Graph's have.
-            let value = format!(
-                "EwB{}.opaque-to-clients.{}",
-                world.random.text::<48>(),
-                world.random.text::<512>()
-            );
+            let value = format!("EwB{}.opaque-to-clients.{}", world.random.text::<48>(), world.random.text::<512>());
             let (subject, permissions) = match holder {
                 Holder::User { grant, .. } => (
                     GraphSubject::User(grant.clone()),
-                    target
-                        .permissions
-                        .iter()
-                        .map(|permission| permission.name.clone())
-                        .collect(),
+                    target.permissions.iter().map(|permission| permission.name.clone()).collect(),
                 ),
-                Holder::Application { tenant, roles, .. } => (
-                    GraphSubject::Application {
-                        tenant: tenant.to_owned(),
-                    },
-                    roles.to_vec(),
-                ),
+                Holder::Application { tenant, roles, .. } => {
+                    (GraphSubject::Application { tenant: tenant.to_owned() }, roles.to_vec())
+                }
             };
-            let token = GraphToken {
-                subject,
-                permissions,
-                expires: now + expires_in,
-                continuous: form.continuous,
-            };
+            let token = GraphToken { subject, permissions, expires: now + expires_in, continuous: form.continuous };
             world.state().graph_tokens.insert(value.clone(), token);
             value
         }
@@ -143,16 +120,9 @@ fn claims(
         Holder::Application { tenant, client, .. } => (tenant, client),
     };
     // A v1 audience is the resource as the client named it, a v2 audience always the client id.
-    let audience = if v2 || target.written_as.is_empty() {
-        &resource.id
-    } else {
-        v1_audience(resource, &target.written_as)
-    };
-    let issuer = if v2 {
-        world.issuer(tenant)
-    } else {
-        config.policy.v1_issuer.replace("{tenantid}", tenant)
-    };
+    let audience =
+        if v2 || target.written_as.is_empty() { &resource.id } else { v1_audience(resource, &target.written_as) };
+    let issuer = if v2 { world.issuer(tenant) } else { config.policy.v1_issuer.replace("{tenantid}", tenant) };
     set(&mut claims, "aud", audience);
     set(&mut claims, "iss", issuer);
     set(&mut claims, "iat", now);
@@ -174,11 +144,7 @@ fn claims(
             let object = user.id_in(tenant).unwrap_or(&user.id);
             set(&mut claims, "oid", object);
             set(&mut claims, "sub", pairwise(&resource.id, object, tenant));
-            let scopes: Vec<&str> = target
-                .permissions
-                .iter()
-                .map(|permission| permission.name.as_str())
-                .collect();
+            let scopes: Vec<&str> = target.permissions.iter().map(|permission| permission.name.as_str()).collect();
             set(&mut claims, "scp", scopes.join(" "));
             set(&mut claims, "name", user.display_name());
             set(&mut claims, "sid", grant.session.as_str());
@@ -186,15 +152,7 @@ fn claims(
                 set(&mut claims, "preferred_username", user.username.as_str());
             } else {
                 set(&mut claims, "acr", "1");
-                set(
-                    &mut claims,
-                    "amr",
-                    if grant.with_mfa {
-                        json!(["pwd", "mfa"])
-                    } else {
-                        json!(["pwd"])
-                    },
-                );
+                set(&mut claims, "amr", if grant.with_mfa { json!(["pwd", "mfa"]) } else { json!(["pwd"]) });
                 set(&mut claims, "unique_name", user.username.as_str());
                 set(&mut claims, "upn", user.username.as_str());
                 set(&mut claims, "ipaddr", "127.0.0.1");
@@ -223,11 +181,7 @@ fn claims(
             set(&mut claims, "sub", object);
             set(&mut claims, "idtyp", "app");
             if !v2 {
-                set(
-                    &mut claims,
-                    "idp",
-                    config.policy.v1_issuer.replace("{tenantid}", tenant),
-                );
+                set(&mut claims, "idp", config.policy.v1_issuer.replace("{tenantid}", tenant));
             }
             if !roles.is_empty() {
                 set(&mut claims, "roles", json!(roles));
@@ -239,10 +193,8 @@ fn claims(
 
 /// The App ID URI the client meant, trailing slash and all; its id when it was asked for by id.
 fn v1_audience<'a>(resource: &'a Application, written_as: &str) -> &'a str {
-    let registered = resource
-        .identifier_uris
-        .iter()
-        .find(|uri| *uri == written_as || uri.strip_suffix('/') == Some(written_as));
+    let registered =
+        resource.identifier_uris.iter().find(|uri| *uri == written_as || uri.strip_suffix('/') == Some(written_as));
     registered.map_or(&resource.id, String::as_str)
 }
 
@@ -339,11 +291,7 @@ fn spoil(world: &World, claims: &mut Map<String, Value>, fault: TokenFault) -> s
 
 /// Signs claims with one of the emulator's keys.
 pub(crate) fn sign(key: &SigningKey, claims: &Value) -> Option<String> {
-    jwt::sign_rs256(
-        &key.pair,
-        &json!({ "typ": "JWT", "alg": "RS256", "kid": key.id, "x5t": key.id }),
-        claims,
-    )
+    jwt::sign_rs256(&key.pair, &json!({ "typ": "JWT", "alg": "RS256", "kid": key.id, "x5t": key.id }), claims)
 }
 
 /// A subject that differs from application to application.
@@ -355,11 +303,7 @@ pub(crate) fn pairwise(application: &str, object: &str, tenant: &str) -> String 
 /// The home directory of a guest, in the form of `idp`.
 fn foreign_provider(user: &User, tenant: &str) -> Option<String> {
     (user.tenant != tenant).then(|| {
-        if user.is_personal() {
-            "live.com".to_owned()
-        } else {
-            format!("https://sts.windows.net/{}/", user.tenant)
-        }
+        if user.is_personal() { "live.com".to_owned() } else { format!("https://sts.windows.net/{}/", user.tenant) }
     })
 }
 

@@ -41,8 +41,7 @@ impl Form {
                     hidden: attribute(&attributes, "type") == "hidden",
                 }),
                 ("button", Some(form)) => {
-                    form.buttons
-                        .push((attribute(&attributes, "name"), attribute(&attributes, "value")));
+                    form.buttons.push((attribute(&attributes, "name"), attribute(&attributes, "value")));
                 }
                 _ => {}
             }
@@ -71,9 +70,7 @@ impl Form {
 
 /// The page's title.
 pub(super) fn title(html: &str) -> String {
-    let inside = html
-        .split_once("<title>")
-        .and_then(|(_, rest)| rest.split_once("</title>"));
+    let inside = html.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
     inside.map_or_else(String::new, |(title, _)| unescape(title.trim()))
 }
 
@@ -85,41 +82,27 @@ pub(super) fn alert(html: &str) -> Option<(String, Option<u32>)> {
     for piece in inside.split('<') {
         text.push_str(piece.split_once('>').map_or(piece, |(_, text)| text));
     }
-    let code = text.split_once("AADSTS").and_then(|(_, rest)| {
-        rest.chars()
-            .take_while(char::is_ascii_digit)
-            .collect::<String>()
-            .parse()
-            .ok()
-    });
+    let code = text
+        .split_once("AADSTS")
+        .and_then(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok());
     Some((unescape(text.trim()), code))
 }
 
 /// Text as it appears in a page.
 pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&#39;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 
 type Attributes = Vec<(String, String)>;
 
 fn attribute(attributes: &Attributes, name: &str) -> String {
-    attributes
-        .iter()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.clone())
-        .unwrap_or_default()
+    attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default()
 }
 
 fn tags(html: &str) -> impl Iterator<Item = (String, Attributes)> + '_ {
     html.split('<').skip(1).map(|piece| {
         let inside = piece.split_once('>').map_or(piece, |(inside, _)| inside);
-        let (name, rest) = inside
-            .split_once(|character: char| character.is_ascii_whitespace())
-            .unwrap_or((inside, ""));
+        let (name, rest) = inside.split_once(|character: char| character.is_ascii_whitespace()).unwrap_or((inside, ""));
         (name.to_ascii_lowercase(), attributes(rest))
     })
 }
@@ -131,9 +114,8 @@ fn attributes(mut text: &str) -> Attributes {
         if text.is_empty() {
             return found;
         }
-        let end = text
-            .find(|character: char| character == '=' || character.is_ascii_whitespace())
-            .unwrap_or(text.len());
+        let end =
+            text.find(|character: char| character == '=' || character.is_ascii_whitespace()).unwrap_or(text.len());
         let (name, rest) = text.split_at(end);
         let Some(value) = rest.strip_prefix('=') else {
             found.push((name.to_ascii_lowercase(), String::new()));
@@ -146,9 +128,7 @@ fn attributes(mut text: &str) -> Attributes {
         };
         let (value, rest) = match value.strip_prefix('"') {
             Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
-            None => value
-                .split_once(|character: char| character.is_ascii_whitespace())
-                .unwrap_or((value, "")),
+            None => value.split_once(|character: char| character.is_ascii_whitespace()).unwrap_or((value, "")),
         };
         found.push((name.to_ascii_lowercase(), unescape(value)));
         text = rest;
@@ -156,11 +136,7 @@ fn attributes(mut text: &str) -> Attributes {
 }
 
 fn unescape(text: &str) -> String {
-    text.replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&quot;", "\"")
-        .replace("&#39;", "'")
-        .replace("&amp;", "&")
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&#39;", "'").replace("&amp;", "&")
 }
 
 #[cfg(test)]
@@ -179,15 +155,7 @@ mod tests {
 
     #[test]
     fn broken_html_ends_the_scan() {
-        for html in [
-            "<",
-            "<form",
-            "<input =",
-            "<a =\"",
-            "<form action=\"x",
-            "<<>><form>",
-            "<input name==x>",
-        ] {
+        for html in ["<", "<form", "<input =", "<a =\"", "<form action=\"x", "<<>><form>", "<input name==x>"] {
             let _ = Form::all(html);
         }
     }

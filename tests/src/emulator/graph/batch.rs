@@ -55,17 +55,11 @@ pub(super) fn serve(world: &World, config: &Config, caller: &Caller, incoming: &
         if statuses.contains_key(&item.id) {
             return Err(GraphError::bad_request("Request Id values must be unique."));
         }
-        let depends_on_failure = item
-            .depends_on
-            .iter()
-            .any(|id| statuses.get(id).is_none_or(|status| !status.is_success()));
+        let depends_on_failure =
+            item.depends_on.iter().any(|id| statuses.get(id).is_none_or(|status| !status.is_success()));
         let reply = if depends_on_failure {
-            GraphError::new(
-                StatusCode::FAILED_DEPENDENCY,
-                "FailedDependency",
-                "A request this one depends on failed.",
-            )
-            .reply(world, incoming)
+            GraphError::new(StatusCode::FAILED_DEPENDENCY, "FailedDependency", "A request this one depends on failed.")
+                .reply(world, incoming)
         } else {
             one(world, config, caller, incoming, &item)
         };
@@ -97,10 +91,7 @@ fn request(outer: &Incoming, item: &Item) -> Option<Incoming> {
     let (path, query) = relative.split_once('?').unwrap_or((relative, ""));
     let mut headers = HeaderMap::new();
     for (name, value) in &item.headers {
-        headers.insert(
-            http::HeaderName::from_bytes(name.as_bytes()).ok()?,
-            http::HeaderValue::from_str(value).ok()?,
-        );
+        headers.insert(http::HeaderName::from_bytes(name.as_bytes()).ok()?, http::HeaderValue::from_str(value).ok()?);
     }
     Some(Incoming {
         method: Method::from_bytes(item.method.to_ascii_uppercase().as_bytes()).ok()?,
@@ -108,11 +99,7 @@ fn request(outer: &Incoming, item: &Item) -> Option<Incoming> {
         path: format!("{}/{path}", outer.path.strip_suffix("/$batch")?),
         query: Params::parse(query.as_bytes()),
         headers,
-        body: if item.body.is_null() {
-            Bytes::new()
-        } else {
-            Bytes::from(item.body.to_string())
-        },
+        body: if item.body.is_null() { Bytes::new() } else { Bytes::from(item.body.to_string()) },
     })
 }
 

@@ -59,14 +59,8 @@ const MORE_PROPERTIES: [&str; 32] = [
     "userType",
     "signInSessionsValidFromDateTime",
 ];
-const LIST_PROPERTIES: [&str; 6] = [
-    "businessPhones",
-    "identities",
-    "imAddresses",
-    "interests",
-    "otherMails",
-    "proxyAddresses",
-];
+const LIST_PROPERTIES: [&str; 6] =
+    ["businessPhones", "identities", "imAddresses", "interests", "otherMails", "proxyAddresses"];
 /// Graph's page sizes for group memberships.
 const PAGE: usize = 100;
 const PAGE_AT_MOST: usize = 999;
@@ -88,13 +82,10 @@ pub(super) fn profile(world: &World, caller: &Caller, user: &User, incoming: &In
         return Err(GraphError::denied());
     }
     let mut body = Map::new();
-    let selected: Option<Vec<&str>> = incoming.query.get("$select").map(|select| {
-        select
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-            .collect()
-    });
+    let selected: Option<Vec<&str>> = incoming
+        .query
+        .get("$select")
+        .map(|select| select.split(',').map(str::trim).filter(|name| !name.is_empty()).collect());
     let names = match &selected {
         None => {
             body.insert("@odata.context".to_owned(), context(world, "users/$entity"));
@@ -110,23 +101,13 @@ pub(super) fn profile(world: &World, caller: &Caller, user: &User, incoming: &In
                     ))
                 })?);
             }
-            body.insert(
-                "@odata.context".to_owned(),
-                context(world, &format!("users({})/$entity", known.join(","))),
-            );
+            body.insert("@odata.context".to_owned(), context(world, &format!("users({})/$entity", known.join(","))));
             known
         }
     };
     for name in names {
         let hidden = basic_only && !BASIC_PROPERTIES.contains(&name);
-        body.insert(
-            name.to_owned(),
-            if hidden {
-                Value::Null
-            } else {
-                property(caller, user, name)
-            },
-        );
+        body.insert(name.to_owned(), if hidden { Value::Null } else { property(caller, user, name) });
     }
     Ok(Reply::new(
         StatusCode::OK,
@@ -137,11 +118,7 @@ pub(super) fn profile(world: &World, caller: &Caller, user: &User, incoming: &In
 
 /// Property names are matched in any case, and answered in Graph's own.
 fn canonical(name: &str) -> Option<&'static str> {
-    DEFAULT_PROPERTIES
-        .iter()
-        .chain(&MORE_PROPERTIES)
-        .find(|known| known.eq_ignore_ascii_case(name))
-        .copied()
+    DEFAULT_PROPERTIES.iter().chain(&MORE_PROPERTIES).find(|known| known.eq_ignore_ascii_case(name)).copied()
 }
 
 fn property(caller: &Caller, user: &User, name: &str) -> Value {
@@ -154,13 +131,11 @@ fn property(caller: &Caller, user: &User, name: &str) -> Value {
         "userType" if guest => Value::from("Guest"),
         "userPrincipalName" => Value::from(user.property(name).unwrap_or(&user.username)),
         "displayName" => Value::from(user.display_name()),
-        _ => user.profile.get(name).cloned().unwrap_or_else(|| {
-            if LIST_PROPERTIES.contains(&name) {
-                json!([])
-            } else {
-                Value::Null
-            }
-        }),
+        _ => user
+            .profile
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| if LIST_PROPERTIES.contains(&name) { json!([]) } else { Value::Null }),
     }
 }
 
@@ -173,9 +148,7 @@ pub(super) fn member_of(world: &World, caller: &Caller, user: &User, incoming: &
         None => PAGE,
         Some(Ok(top)) if (1..=PAGE_AT_MOST).contains(&top) => top,
         Some(_) => {
-            return Err(GraphError::bad_request(
-                "Invalid page size specified. Must be between 1 and 999 inclusive.",
-            ));
+            return Err(GraphError::bad_request("Invalid page size specified. Must be between 1 and 999 inclusive."));
         }
     };
     let skip = match number("$skiptoken") {
@@ -219,12 +192,7 @@ pub(super) fn member_objects(
     incoming: &Incoming,
 ) -> Result<Reply, GraphError> {
     let sufficient: &[&str] = if is_own(caller, user) {
-        &[
-            "User.Read",
-            "GroupMember.Read.All",
-            "User.Read.All",
-            "Directory.Read.All",
-        ]
+        &["User.Read", "GroupMember.Read.All", "User.Read.All", "Directory.Read.All"]
     } else {
         &["GroupMember.Read.All", "Directory.Read.All"]
     };
@@ -234,14 +202,10 @@ pub(super) fn member_objects(
     let body: Value = serde_json::from_slice(&incoming.body)
         .map_err(|_| GraphError::bad_request("Unable to read JSON request payload. Please ensure Content-Type header is set and payload is of valid JSON format."))?;
     if body.get("securityEnabledOnly").is_none_or(|value| !value.is_boolean()) {
-        return Err(GraphError::bad_request(
-            "Expected a value for the parameter 'securityEnabledOnly'.",
-        ));
+        return Err(GraphError::bad_request("Expected a value for the parameter 'securityEnabledOnly'."));
     }
     let ids: Vec<String> = user.group_ids().collect();
-    Ok(Reply::ok(
-        &json!({ "@odata.context": context(world, "Collection(Edm.String)"), "value": ids }),
-    ))
+    Ok(Reply::ok(&json!({ "@odata.context": context(world, "Collection(Edm.String)"), "value": ids })))
 }
 
 fn may_see_photo(caller: &Caller, user: &User) -> Result<(), GraphError> {

@@ -55,12 +55,7 @@ pub(crate) struct GraphError {
 
 impl GraphError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-            challenge: None,
-        }
+        Self { status, code, message: message.into(), challenge: None }
     }
 
     fn denied() -> Self {
@@ -119,10 +114,7 @@ pub(crate) fn serve(world: &World, endpoint: Endpoint, incoming: &Incoming) -> R
         Ok(reply) => {
             let request = world.random.guid();
             let client = incoming.correlation_id().unwrap_or(&request).to_owned();
-            reply
-                .with("request-id", &request)
-                .with("client-request-id", &client)
-                .with("odata-version", "4.0")
+            reply.with("request-id", &request).with("client-request-id", &client).with("odata-version", "4.0")
         }
         Err(error) => error.reply(world, incoming),
     }
@@ -140,16 +132,10 @@ fn dispatch(world: &World, config: &Config, caller: &Caller, incoming: &Incoming
         ["v1.0", "users", id, rest @ ..] => (other(config, caller, id)?, rest),
         ["v1.0", ..] => {
             let first = segments.get(1).copied().unwrap_or_default();
-            return Err(GraphError::bad_request(format!(
-                "Resource not found for the segment '{first}'."
-            )));
+            return Err(GraphError::bad_request(format!("Resource not found for the segment '{first}'.")));
         }
         _ => {
-            return Err(GraphError::new(
-                StatusCode::BAD_REQUEST,
-                "BadRequest",
-                "Invalid version.",
-            ));
+            return Err(GraphError::new(StatusCode::BAD_REQUEST, "BadRequest", "Invalid version."));
         }
     };
     let read_only = incoming.method == http::Method::GET;
@@ -161,9 +147,9 @@ fn dispatch(world: &World, config: &Config, caller: &Caller, incoming: &Incoming
         }
         ["photo", "$value"] if read_only => directory::photo(caller, user),
         ["photo"] if read_only => directory::photo_metadata(world, caller, user),
-        [first, ..] if read_only => Err(GraphError::bad_request(format!(
-            "Resource not found for the segment '{first}'."
-        ))),
+        [first, ..] if read_only => {
+            Err(GraphError::bad_request(format!("Resource not found for the segment '{first}'.")))
+        }
         _ => Err(GraphError::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "Request_BadRequest",
@@ -176,9 +162,7 @@ fn me<'a>(config: &'a Config, caller: &Caller) -> Result<&'a User, GraphError> {
     let grant = caller
         .grant()
         .ok_or_else(|| GraphError::bad_request("/me request is only valid with delegated authentication flow."))?;
-    config
-        .user(&grant.user)
-        .ok_or_else(|| GraphError::not_found(&grant.user))
+    config.user(&grant.user).ok_or_else(|| GraphError::not_found(&grant.user))
 }
 
 /// A user by object id or user principal name, if a member or guest of the caller's directory.
@@ -200,11 +184,8 @@ fn other<'a>(config: &'a Config, caller: &Caller, id: &str) -> Result<&'a User, 
 fn user_info(config: &Config, caller: &Caller) -> Result<Reply, GraphError> {
     let user = me(config, caller)?;
     let object = user.id_in(caller.tenant()).unwrap_or(&user.id);
-    let sub = super::tokens::pairwise(
-        caller.grant().map_or("", |grant| grant.client.as_str()),
-        object,
-        caller.tenant(),
-    );
+    let sub =
+        super::tokens::pairwise(caller.grant().map_or("", |grant| grant.client.as_str()), object, caller.tenant());
     Ok(Reply::ok(&json!({
         "sub": sub,
         "name": user.display_name(),
@@ -234,10 +215,7 @@ fn authenticate(world: &World, incoming: &Incoming) -> Result<Caller, GraphError
     if world.take_challenge() || (found.continuous && is_revoked(world, &found.subject)) {
         return Err(challenge(world));
     }
-    Ok(Caller {
-        subject: found.subject,
-        permissions: found.permissions,
-    })
+    Ok(Caller { subject: found.subject, permissions: found.permissions })
 }
 
 fn is_revoked(world: &World, subject: &GraphSubject) -> bool {

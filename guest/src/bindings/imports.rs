@@ -1,0 +1,310 @@
+//! Implements the traits of `environment.rs` on the component's imports.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use wasip2::http::types::ErrorCode;
+use wstd::http::body::util::{BodyExt, Empty};
+
+use super::generated::entra_mcp::plugin as wit;
+use crate::environment::*;
+use crate::secret::Secret;
+
+/// The largest response body that is read. The bundled host has the same limit; other hosts may have none.
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
+/// How long the exchange of one request may take to connect, and to answer with a first byte.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
+
+thread_local! {
+    // Constant for the life of an instance, by contract.
+    static SETTINGS: Settings = settings(wit::environment::get());
+}
+
+/// The world of a call. The settings are asked for once, everything else when it is used.
+pub(crate) fn environment() -> Environment {
+    Environment {
+        settings: SETTINGS.with(Settings::clone),
+        http: Box::new(Imports),
+        store: Box::new(Imports),
+        clock: Box::new(Imports),
+        random: Box::new(Imports),
+        user_agent: Box::new(Imports),
+        channel: Box::new(Imports),
+        credential: Box::new(Imports),
+        audit: Box::new(Imports),
+    }
+}
+
+struct Imports;
+
+fn settings(from: wit::environment::Settings) -> Settings {
+    use wit::environment::{ClientType as WitClientType, SignInMethod as WitMethod};
+    Settings {
+        client_type: match from.client_type {
+            WitClientType::PublicClient => ClientType::Public,
+            WitClientType::ConfidentialClient => ClientType::Confidential,
+        },
+        tenant: from.tenant,
+        client_id: from.client_id,
+        authority: from.authority,
+        graph: from.graph,
+        graph_resource: from.graph_resource,
+        sign_in: SignInSettings {
+            method: match from.sign_in.method {
+                WitMethod::Automatic => SignInMethod::Automatic,
+                WitMethod::Browser => SignInMethod::Browser,
+                WitMethod::DeviceCode => SignInMethod::DeviceCode,
+            },
+            timeout: Duration::from_secs(from.sign_in.timeout_seconds.into()),
+            account: from.sign_in.account,
+        },
+        token: TokenSettings {
+            audiences: from.token.audiences,
+            allowed_tenants: from.token.allowed_tenants,
+            clock_tolerance: Duration::from_secs(from.token.clock_tolerance_seconds.into()),
+        },
+        profile_cache: Duration::from_secs(from.profile_cache_seconds.into()),
+    }
+}
+
+/// WIT durations are unsigned 32-bit counts; a longer one means "as long as possible".
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[async_trait(?Send)]
+impl HttpClient for Imports {
+    async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> {
+        let mut client = wstd::http::Client::new();
+        client.set_connect_timeout(CONNECT_TIMEOUT);
+        client.set_first_byte_timeout(FIRST_BYTE_TIMEOUT);
+        client.set_between_bytes_timeout(FIRST_BYTE_TIMEOUT);
+        let request = request.map(outgoing_body);
+        let response = client.send(request).await.map_err(|error| http_error(&error))?;
+        let (head, body) = response.into_parts();
+        let body = read_body(body).await?;
+        Ok(http::Response::from_parts(head, body))
+    }
+}
+
+/// An empty body is sent without touching its stream: a host may drop the stream of a request that has no body
+/// before anything is written to it, and `wstd` would take that for a broken connection.
+fn outgoing_body(body: Vec<u8>) -> wstd::http::Body {
+    if body.is_empty() { wstd::http::Body::from_http_body(Empty::<&'static [u8]>::new()) } else { body.into() }
+}
+
+async fn read_body(body: wstd::http::Body) -> Result<Vec<u8>, HttpError> {
+    let mut frames = body.into_boxed_body();
+    let mut bytes = Vec::new();
+    while let Some(frame) = frames.frame().await {
+        let frame = frame.map_err(|error| http_error(&error))?;
+        if let Ok(data) = frame.into_data() {
+            if bytes.len() + data.len() > MAX_RESPONSE_BYTES {
+                return Err(HttpError::TooLarge);
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes)
+}
+
+fn http_error(error: &wstd::http::Error) -> HttpError {
+    let Some(code) = error.downcast_ref::<ErrorCode>() else {
+        return HttpError::Broken(error.to_string());
+    };
+    match code {
+        ErrorCode::HttpRequestDenied | ErrorCode::DestinationIpProhibited => HttpError::Denied,
+        ErrorCode::ConnectionTimeout
+        | ErrorCode::ConnectionReadTimeout
+        | ErrorCode::ConnectionWriteTimeout
+        | ErrorCode::HttpResponseTimeout => HttpError::TimedOut,
+        ErrorCode::HttpResponseBodySize(_) => HttpError::TooLarge,
+        ErrorCode::DnsTimeout
+        | ErrorCode::DnsError(_)
+        | ErrorCode::DestinationNotFound
+        | ErrorCode::DestinationUnavailable
+        | ErrorCode::DestinationIpUnroutable
+        | ErrorCode::ConnectionRefused
+        | ErrorCode::TlsProtocolError
+        | ErrorCode::TlsCertificateError
+        | ErrorCode::TlsAlertReceived(_) => HttpError::Connect(format!("{code:?}")),
+        other => HttpError::Broken(format!("{other:?}")),
+    }
+}
+
+fn store_error(error: wit::secret_store::StoreError) -> StoreError {
+    match error {
+        wit::secret_store::StoreError::TooLarge => StoreError::TooLarge,
+        wit::secret_store::StoreError::Unreadable => StoreError::Unreadable,
+        wit::secret_store::StoreError::Unavailable(reason) => StoreError::Unavailable(reason),
+    }
+}
+
+impl SecretStore for Imports {
+    fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+        wit::secret_store::get(key).map(|found| found.map(Secret::new)).map_err(store_error)
+    }
+
+    fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
+        wit::secret_store::put(key, value, ttl.map(seconds)).map_err(store_error)
+    }
+
+    fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+        wit::secret_store::take(key).map(|found| found.map(Secret::new)).map_err(store_error)
+    }
+
+    fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<&[u8]>,
+        value: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<bool, StoreError> {
+        wit::secret_store::compare_and_swap(key, expected, value, ttl.map(seconds)).map_err(store_error)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StoreError> {
+        wit::secret_store::delete(key).map_err(store_error)
+    }
+}
+
+#[async_trait(?Send)]
+impl Clock for Imports {
+    fn now(&self) -> u64 {
+        wasip2::clocks::wall_clock::now().seconds
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_nanos(wasip2::clocks::monotonic_clock::now())
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        wstd::task::sleep(duration.into()).await;
+    }
+}
+
+impl Random for Imports {
+    fn fill(&self, bytes: &mut [u8]) {
+        let random = wasip2::random::random::get_random_bytes(bytes.len() as u64);
+        for (to, from) in bytes.iter_mut().zip(random) {
+            *to = from;
+        }
+    }
+}
+
+fn user_agent_error(error: wit::user_agent::UserAgentError) -> UserAgentError {
+    use wit::user_agent::UserAgentError as Wit;
+    match error {
+        Wit::Unsupported => UserAgentError::Unsupported,
+        Wit::Unavailable(reason) => UserAgentError::Unavailable(reason),
+        Wit::NoSuchListener => UserAgentError::NoSuchListener,
+        Wit::TooManyListeners => UserAgentError::TooManyListeners,
+    }
+}
+
+impl UserAgent for Imports {
+    fn open_browser(&self, url: &str) -> Result<(), UserAgentError> {
+        wit::user_agent::open_browser(url).map_err(user_agent_error)
+    }
+
+    fn prompt(&self, message: &str) {
+        wit::user_agent::prompt(message);
+    }
+
+    fn listen(&self) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
+        let listener = wit::user_agent::LoopbackListener::open().map_err(user_agent_error)?;
+        Ok(Box::new(listener))
+    }
+
+    fn attach(&self, id: &str) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
+        let listener = wit::user_agent::LoopbackListener::attach(id).map_err(user_agent_error)?;
+        Ok(Box::new(listener))
+    }
+}
+
+impl LoopbackListener for wit::user_agent::LoopbackListener {
+    fn redirect_uri(&self) -> String {
+        self.redirect_uri()
+    }
+
+    fn wait(&self, timeout: Duration) -> Option<String> {
+        self.wait(milliseconds(timeout))
+    }
+
+    fn respond(&self, page: Page) {
+        self.respond(&wit::user_agent::Page { success: page.success, title: page.title, message: page.message });
+    }
+
+    fn detach(&self, lifetime: Duration) -> String {
+        self.detach(seconds(lifetime))
+    }
+}
+
+impl ClientChannel for Imports {
+    fn notify(&self, method: &str, params: &serde_json::Value) {
+        wit::client_channel::notify(method, &params.to_string());
+    }
+
+    fn request(&self, method: &str, params: &serde_json::Value, timeout: Duration) -> Box<dyn PendingRequest> {
+        Box::new(wit::client_channel::request(method, &params.to_string(), milliseconds(timeout)))
+    }
+
+    fn state(&self) -> Option<String> {
+        wit::client_channel::state()
+    }
+
+    fn set_state(&self, value: &str) {
+        wit::client_channel::set_state(value);
+    }
+}
+
+impl PendingRequest for wit::client_channel::PendingRequest {
+    fn wait(&self, timeout: Duration) -> Option<Result<serde_json::Value, ChannelError>> {
+        use wit::client_channel::ChannelError as Wit;
+        Some(match self.wait(milliseconds(timeout))? {
+            Ok(result) => serde_json::from_str(&result).map_err(|error| ChannelError::Refused(error.to_string())),
+            Err(Wit::Unsupported) => Err(ChannelError::Unsupported),
+            Err(Wit::Closed) => Err(ChannelError::Closed),
+            Err(Wit::TimedOut) => Err(ChannelError::TimedOut),
+            Err(Wit::Refused(error)) => Err(ChannelError::Refused(error)),
+        })
+    }
+}
+
+impl ClientCredential for Imports {
+    fn obtain(&self, audience: &str) -> Result<Credential, CredentialError> {
+        use wit::client_credential::{Credential as Wit, CredentialError as WitError};
+        match wit::client_credential::obtain(audience) {
+            Ok(Wit::None) => Ok(Credential::None),
+            Ok(Wit::Secret(secret)) => Ok(Credential::Secret(Secret::new(secret))),
+            Ok(Wit::Assertion(assertion)) => Ok(Credential::Assertion(Secret::new(assertion))),
+            Err(WitError::NotConfigured(setting)) => Err(CredentialError::NotConfigured(setting)),
+            Err(WitError::Unavailable(reason)) => Err(CredentialError::Unavailable(reason)),
+        }
+    }
+}
+
+impl Audit for Imports {
+    fn record(&self, event: &AuditEvent) -> Result<(), String> {
+        use wit::audit::{Event, Outcome as Wit};
+        wit::audit::record(&Event {
+            name: event.name.to_owned(),
+            outcome: match event.outcome {
+                Outcome::Success => Wit::Success,
+                Outcome::Failure => Wit::Failure,
+                Outcome::Started => Wit::Started,
+            },
+            reason: event.reason.clone(),
+            tenant_id: event.tenant_id.clone(),
+            object_id: event.object_id.clone(),
+            client_id: event.client_id.clone(),
+            tool: event.tool.clone(),
+            correlation_id: event.correlation_id.clone(),
+        })
+    }
+}

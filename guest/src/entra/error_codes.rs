@@ -1,0 +1,120 @@
+//! Entra's error codes, and what a person can do about each.
+//!
+//! Source: Microsoft's reference "Microsoft Entra authentication and authorization error codes".
+
+/// Finds the number of `AADSTS65001: …` in an error description.
+pub fn number_in(description: &str) -> Option<u32> {
+    let digits = description.split_once("AADSTS")?.1;
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits.get(..end)?.parse().ok()
+}
+
+/// One sentence that says what to do about an error. The code is part of it, so that it can be looked up.
+pub fn advice(error: &str, code: u32) -> String {
+    let sentence = match code {
+        0 => return oauth_advice(error),
+        16000 | 50058 => "Nobody is signed in there, or several accounts are; sign in again and choose an account.",
+        50011 => {
+            "The redirect URI is not registered: add `http://localhost` under Authentication > Mobile and desktop \
+             applications in the app registration."
+        }
+        50020 => {
+            "The account does not belong to this tenant: sign in with an account of the tenant, or have it invited \
+             as a guest."
+        }
+        50034 => "The account does not exist in this tenant: check the user name and the tenant id.",
+        50053 => "The account is locked after too many attempts: wait a few minutes, or reset the password.",
+        50055 => "The password has expired: sign in to a Microsoft site to change it.",
+        50057 => "The account is disabled: ask an administrator.",
+        50059 | 90002 => "The tenant was not found: check the tenant id (Directory ID) in the settings.",
+        50072 | 50074 | 50076 | 50079 => "Multifactor authentication is required: sign in again and complete it.",
+        50105 => "The account is not assigned to the application: ask an administrator to assign it.",
+        50126 => "The user name or the password is wrong.",
+        50173 | 70043 | 700_082 | 700_084 | 50132 | 50133 => "The session has ended: sign in again.",
+        53000 | 53001 => "The device does not satisfy the organisation's policy: use a compliant, joined device.",
+        53003 => "Conditional access blocks this sign-in: ask an administrator which policy applies.",
+        54005 | 70008 => "The authorization code was used already or has expired: sign in again.",
+        65001 => {
+            "Consent is missing: sign in again and consent, or ask an administrator to grant it for the application."
+        }
+        65004 => "The consent was declined: sign in again and accept the permissions to go on.",
+        90094 => "An administrator has to consent: ask one to grant the permissions of the application.",
+        70011 | 650_053 | 90009 | 28003 => {
+            "The requested scope does not exist: check the API permissions of the application."
+        }
+        28000 => "A token can be for one API only: request the scopes of one API at a time.",
+        70016 => "The sign-in is still pending.",
+        70018..=70020 => "The device code has expired or is not valid: start the sign-in again.",
+        70002 | 7_000_218 => {
+            "The application has to be a public client: switch on 'Allow public client flows' under Authentication \
+             in the app registration."
+        }
+        700_016 => {
+            "The application was not found in the tenant: check the client id (Application ID) and the tenant id."
+        }
+        700_030 | 7_000_216 => "The client assertion is not valid: check the certificate of the application.",
+        7_000_114 => "An application token cannot be exchanged on behalf of a user: call with a user's token.",
+        7_000_215 => {
+            "The client secret is wrong: use the secret's value, not its id, from Certificates & secrets in the app \
+             registration."
+        }
+        7_000_222 => "The client secret has expired: create a new one under Certificates & secrets.",
+        900_971 => "No reply address is registered: add `http://localhost` under Authentication.",
+        9_010_010 => "The resource does not match the scopes: check the App ID URI in the settings.",
+        _ => return format!("{} (AADSTS{code})", oauth_advice(error)),
+    };
+    format!("{sentence} (AADSTS{code})")
+}
+
+fn oauth_advice(error: &str) -> String {
+    match error {
+        "access_denied" | "authorization_declined" => "The sign-in was declined.".to_owned(),
+        "expired_token" => "The code expired before the sign-in was finished: start again.".to_owned(),
+        "invalid_grant" | "interaction_required" | "login_required" => {
+            "The session has ended: sign in again.".to_owned()
+        }
+        "consent_required" => "Consent is missing: sign in again and consent.".to_owned(),
+        "invalid_client" | "unauthorized_client" => {
+            "Microsoft Entra ID does not accept the application: check the client id and its credential.".to_owned()
+        }
+        "temporarily_unavailable" | "server_error" => {
+            "Microsoft Entra ID is not available now: try again later.".to_owned()
+        }
+        // The value comes from outside: it is shown only if it is a plain OAuth error code (RFC 6749 section 5.2).
+        other if other.len() <= 64 && other.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
+            format!("Microsoft Entra ID refused the sign-in ({other}).")
+        }
+        _ => "Microsoft Entra ID refused the sign-in.".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_is_found_at_the_start_and_in_the_middle_of_a_description() {
+        assert_eq!(number_in("AADSTS65001: The user has not consented"), Some(65001));
+        assert_eq!(number_in("x (AADSTS7000215) y"), Some(7_000_215));
+        assert_eq!(number_in("no code here"), None);
+        assert_eq!(number_in("AADSTS99999999999999"), None);
+    }
+
+    #[test]
+    fn a_known_code_says_what_to_do_and_names_itself() {
+        let advice = advice("invalid_grant", 65001);
+        assert!(advice.starts_with("Consent is missing"));
+        assert!(advice.ends_with("(AADSTS65001)"));
+    }
+
+    #[test]
+    fn an_unknown_code_falls_back_to_the_oauth_error_and_keeps_the_number() {
+        assert_eq!(advice("invalid_grant", 12345), "The session has ended: sign in again. (AADSTS12345)");
+    }
+
+    #[test]
+    fn an_error_that_is_not_a_plain_code_is_not_repeated() {
+        assert_eq!(advice("<script>", 0), "Microsoft Entra ID refused the sign-in.");
+        assert_eq!(advice("odd_error", 0), "Microsoft Entra ID refused the sign-in (odd_error).");
+    }
+}

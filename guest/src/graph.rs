@@ -1,0 +1,11 @@
+//! Microsoft Graph: requests with a token of our own, the retry rules, typed errors.
+
+pub mod client;
+pub mod error;
+pub mod profile;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::{TokenSource, get};
+pub use error::GraphError;

@@ -1,0 +1,137 @@
+//! `GET` requests to Microsoft Graph.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::header::{ACCEPT, AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderValue, Request, Response};
+
+use super::error::{Evidence, GraphError};
+use crate::encoding::random_uuid;
+use crate::environment::{Environment, HttpError};
+use crate::oauth::retry_after;
+use crate::secret::Secret;
+use crate::sign_in::SignInError;
+use crate::sign_in::silent::{AccessToken, Challenge};
+
+/// Requests sent for one answer, the first included.
+const MAX_ATTEMPTS: u32 = 4;
+/// All retries together may take this long; a `Retry-After` beyond it is reported instead of waited for.
+const MAX_WAIT: Duration = Duration::from_secs(20);
+/// The first pause where Graph names none; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Where a claims challenge is base64 in the header; a longer one is not one of Graph's.
+const MAX_CHALLENGE: usize = 8 * 1024;
+
+/// Gives the tokens to ask with.
+#[async_trait(?Send)]
+pub trait TokenSource {
+    /// A token; with a challenge, another one than the refused.
+    async fn token(&self, challenge: Option<&Challenge>) -> Result<AccessToken, SignInError>;
+}
+
+/// Gets a JSON document. `path` starts with `/` and follows the version.
+pub async fn get(
+    env: &Environment,
+    tokens: &dyn TokenSource,
+    path: &str,
+) -> Result<(serde_json::Value, AccessToken), GraphError> {
+    let token = tokens.token(None).await?;
+    let response = exchange(env, &token, path).await?;
+    if response.status().as_u16() != 401 {
+        return read(&response).map(|value| (value, token));
+    }
+    // Continuous access evaluation: the token was good by its date, but something has changed. One more try.
+    let challenge = Challenge { refused: token.token, claims: claims_challenge(&response) };
+    let token = tokens.token(Some(&challenge)).await?;
+    let response = exchange(env, &token, path).await?;
+    read(&response).map(|value| (value, token))
+}
+
+/// Sends until there is an answer that is not worth repeating the question.
+async fn exchange(env: &Environment, token: &AccessToken, path: &str) -> Result<Response<Vec<u8>>, GraphError> {
+    let began = env.clock.monotonic();
+    let mut pause = FIRST_PAUSE;
+    let mut attempt = 1;
+    loop {
+        let answer = env.http.send(request(env, &token.token, path)?).await;
+        let asked = match &answer {
+            Ok(response) if matches!(response.status().as_u16(), 429 | 503 | 504) => {
+                response.headers().get(http::header::RETRY_AFTER).and_then(retry_after)
+            }
+            Ok(_) => return answer.map_err(GraphError::Unreachable),
+            // A `GET` changes nothing, so it may be repeated even if it was perhaps answered.
+            Err(HttpError::Connect(_) | HttpError::Broken(_)) => None,
+            Err(_) => return answer.map_err(GraphError::Unreachable),
+        };
+        let wait = asked.unwrap_or_else(|| jittered(env, pause));
+        let spent = env.clock.monotonic().saturating_sub(began);
+        if attempt >= MAX_ATTEMPTS || spent + wait > MAX_WAIT {
+            return answer.map_err(GraphError::Unreachable);
+        }
+        env.clock.sleep(wait).await;
+        pause *= 2;
+        attempt += 1;
+    }
+}
+
+/// Between a half and the whole of the pause, so that many clients do not come back in the same moment.
+fn jittered(env: &Environment, pause: Duration) -> Duration {
+    let mut byte = [0];
+    env.random.fill(&mut byte);
+    pause / 2 + pause / 2 * u32::from(byte[0]) / 256
+}
+
+fn request(env: &Environment, token: &Secret<String>, path: &str) -> Result<Request<Vec<u8>>, GraphError> {
+    let malformed = |_| GraphError::Malformed(Evidence::default());
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).map_err(|_| malformed(()))?;
+    bearer.set_sensitive(true);
+    let mut request = Request::get(format!("{}/v1.0{path}", env.settings.graph))
+        .header(ACCEPT, "application/json")
+        .header("client-request-id", random_uuid(env.random.as_ref()))
+        .body(Vec::new())
+        .map_err(|_| malformed(()))?;
+    request.headers_mut().insert(AUTHORIZATION, bearer);
+    Ok(request)
+}
+
+fn read(response: &Response<Vec<u8>>) -> Result<serde_json::Value, GraphError> {
+    let evidence = Evidence::of(response);
+    match response.status().as_u16() {
+        200 => match serde_json::from_slice(response.body()) {
+            Ok(value @ serde_json::Value::Object(_)) => Ok(value),
+            _ => Err(GraphError::Malformed(evidence)),
+        },
+        401 => Err(GraphError::Unauthorised(evidence)),
+        403 => Err(GraphError::Forbidden(evidence)),
+        404 => Err(GraphError::NotFound(evidence)),
+        429 => {
+            let after = response.headers().get(http::header::RETRY_AFTER).and_then(retry_after);
+            Err(GraphError::Throttled { after, evidence })
+        }
+        status if status >= 500 => Err(GraphError::Unavailable { status, evidence }),
+        status => Err(GraphError::Refused { status, evidence }),
+    }
+}
+
+/// The claims of `WWW-Authenticate: Bearer …, error="insufficient_claims", claims="<base64>"`, as JSON.
+fn claims_challenge(response: &Response<Vec<u8>>) -> Option<String> {
+    use base64::Engine;
+    use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+    use base64::{alphabet, engine::DecodePaddingMode};
+    const INDIFFERENT: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, INDIFFERENT);
+    const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, INDIFFERENT);
+
+    let header = response.headers().get(WWW_AUTHENTICATE)?.to_str().ok()?;
+    let (_, rest) = header.split_once("claims=\"")?;
+    let (encoded, _) = rest.split_once('"')?;
+    if encoded.len() > MAX_CHALLENGE {
+        return None;
+    }
+    let decoded = STANDARD.decode(encoded).or_else(|_| URL_SAFE.decode(encoded)).ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).ok()?;
+    Some(text)
+}

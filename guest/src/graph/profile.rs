@@ -1,0 +1,69 @@
+//! The profile of the signed-in user: `GET /me`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::client::{self, TokenSource};
+use super::error::GraphError;
+use crate::environment::Environment;
+use crate::sign_in::accounts;
+
+/// The profile properties that are asked for: what Graph documents as the default set of `user`.
+pub const PROFILE_PROPERTIES: [&str; 11] = [
+    "id",
+    "displayName",
+    "givenName",
+    "surname",
+    "userPrincipalName",
+    "mail",
+    "jobTitle",
+    "officeLocation",
+    "mobilePhone",
+    "businessPhones",
+    "preferredLanguage",
+];
+
+/// The permission that `/me` needs.
+pub const PROFILE_SCOPE: &str = "User.Read";
+
+/// The scope to request a token with, qualified by the resource as Entra wants it.
+pub fn profile_scope(env: &Environment) -> String {
+    format!("{}/{PROFILE_SCOPE}", env.settings.graph_resource)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Cached {
+    /// Unix time in seconds.
+    read_at: u64,
+    profile: Value,
+}
+
+/// Reads the profile, from the cache if it is fresh enough. The cache belongs to one account.
+pub async fn me(env: &Environment, tokens: &dyn TokenSource, account: Option<&str>) -> Result<Value, GraphError> {
+    let lifetime = env.settings.profile_cache;
+    if let Some(profile) = account.and_then(|account| cached(env, account, lifetime)) {
+        return Ok(profile);
+    }
+    let path = format!("/me?$select={}", PROFILE_PROPERTIES.join(","));
+    let (profile, token) = client::get(env, tokens, &path).await?;
+    if !lifetime.is_zero() {
+        let entry = Cached { read_at: env.clock.now(), profile: profile.clone() };
+        if let Ok(bytes) = serde_json::to_vec(&entry) {
+            // A cache that cannot be written costs a request, not the answer.
+            let record = accounts::profile_record(env, &token.account.home_account_id);
+            let _ = env.store.put(&record, &bytes, Some(lifetime));
+        }
+    }
+    Ok(profile)
+}
+
+fn cached(env: &Environment, account: &str, lifetime: Duration) -> Option<Value> {
+    if lifetime.is_zero() {
+        return None;
+    }
+    let raw = env.store.get(&accounts::profile_record(env, account)).ok()??;
+    let cached: Cached = serde_json::from_slice(raw.reveal()).ok()?;
+    (env.clock.now().saturating_sub(cached.read_at) < lifetime.as_secs()).then_some(cached.profile)
+}

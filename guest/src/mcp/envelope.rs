@@ -1,0 +1,99 @@
+//! JSON-RPC 2.0 messages.
+
+use serde_json::{Map, Value, json};
+
+pub(super) const PARSE_ERROR: i32 = -32700;
+pub(super) const INVALID_REQUEST: i32 = -32600;
+pub(super) const METHOD_NOT_FOUND: i32 = -32601;
+pub(super) const INVALID_PARAMS: i32 = -32602;
+pub(super) const INTERNAL_ERROR: i32 = -32603;
+
+/// A request or notification.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Message {
+    /// A string or an integer; a notification has none.
+    pub(super) id: Option<Value>,
+    pub(super) method: String,
+    pub(super) params: Map<String, Value>,
+}
+
+/// A JSON-RPC error object.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct RpcError {
+    pub(super) code: i32,
+    pub(super) message: String,
+    pub(super) data: Option<Value>,
+}
+
+impl RpcError {
+    pub(super) fn new(code: i32, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), data: None }
+    }
+
+    pub(super) fn invalid_params(message: impl Into<String>) -> Self {
+        Self::new(INVALID_PARAMS, message)
+    }
+
+    pub(super) fn invalid_request(message: impl Into<String>) -> Self {
+        Self::new(INVALID_REQUEST, message)
+    }
+
+    pub(super) fn with_data(self, data: Value) -> Self {
+        Self { data: Some(data), ..self }
+    }
+
+    /// The answer to the request `id`; `null` where the id could not be read (JSON-RPC 2.0 section 5).
+    pub(super) fn answer(&self, id: Option<&Value>) -> Value {
+        let mut error = json!({ "code": self.code, "message": self.message });
+        if let (Some(data), Some(object)) = (&self.data, error.as_object_mut()) {
+            object.insert("data".to_owned(), data.clone());
+        }
+        json!({ "jsonrpc": "2.0", "id": id, "error": error })
+    }
+}
+
+/// What one JSON value is.
+pub(super) enum Parsed {
+    /// A request or notification.
+    Message(Message),
+    /// An answer to a request of ours: the host has correlated it already.
+    Answer,
+}
+
+/// Reads a message. An error carries the id to answer with, as far as it could be read.
+pub(super) fn parse(value: Value) -> Result<Parsed, (Option<Value>, RpcError)> {
+    let Value::Object(mut object) = value else {
+        return Err((None, RpcError::invalid_request("a message has to be a JSON object")));
+    };
+    let id = object.remove("id");
+    let readable = id.clone().filter(is_id);
+    if object.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+        return Err((readable, RpcError::invalid_request("jsonrpc has to be \"2.0\"")));
+    }
+    let Some(method) = object.remove("method") else {
+        if object.contains_key("result") || object.contains_key("error") {
+            return Ok(Parsed::Answer);
+        }
+        return Err((readable, RpcError::invalid_request("method is missing")));
+    };
+    let Value::String(method) = method else {
+        return Err((readable, RpcError::invalid_request("method has to be a string")));
+    };
+    if id.is_some() && readable.is_none() {
+        return Err((None, RpcError::invalid_request("id has to be a string or an integer")));
+    }
+    let params = match object.remove("params") {
+        None => Map::new(),
+        Some(Value::Object(params)) => params,
+        Some(_) => return Err((readable, RpcError::invalid_params("params has to be an object"))),
+    };
+    Ok(Parsed::Message(Message { id, method, params }))
+}
+
+fn is_id(id: &Value) -> bool {
+    match id {
+        Value::String(_) => true,
+        Value::Number(number) => number.is_i64() || number.is_u64(),
+        _ => false,
+    }
+}

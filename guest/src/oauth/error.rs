@@ -1,0 +1,83 @@
+//! What can go wrong between us and Entra's token endpoint.
+
+use std::time::Duration;
+
+use crate::entra::error_codes;
+use crate::environment::{CredentialError, HttpError, StoreError};
+
+/// A failed exchange with Entra ID.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OAuthError {
+    /// Entra answered with an OAuth error.
+    #[error("{}", .0.advice())]
+    Refused(Refusal),
+    /// Entra asked to wait; nothing is sent until then.
+    #[error("Microsoft Entra ID asks to wait {} seconds before the next attempt", .0.as_secs())]
+    Throttled(Duration),
+    /// Entra answered with a server error, after the retry.
+    #[error("Microsoft Entra ID is not available now (HTTP status {0}); try again later")]
+    ServerError(u16),
+    /// No answer arrived.
+    #[error("Microsoft Entra ID cannot be reached: {0}")]
+    Unreachable(HttpError),
+    /// The answer was not what the specification says.
+    #[error("Microsoft Entra ID answered with something unexpected: {0}")]
+    Malformed(&'static str),
+    /// A URL could not be built from the settings.
+    #[error("the setting {0} does not give a valid URL")]
+    Misconfigured(&'static str),
+    /// The person did not finish in time.
+    #[error("the code expired before the sign-in was finished")]
+    Expired,
+    /// There is no credential for a confidential client.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The secret store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An OAuth error response (RFC 6749 section 5.2) with Entra's additions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// `invalid_grant`, `interaction_required` …
+    pub error: String,
+    /// The AADSTS number; 0 if there is none.
+    pub code: u32,
+    /// Narrows `error` down: `bad_token`, `consent_required` …
+    pub suberror: Option<String>,
+    /// A claims challenge to repeat the sign-in with.
+    pub claims: Option<String>,
+    /// Entra's own id of the exchange, for a support case.
+    pub trace_id: Option<String>,
+}
+
+impl Refusal {
+    /// Reads the AADSTS number from where Entra puts it: the list of codes, else the start of the description.
+    pub(crate) fn new(error: &str, codes: &[u32], description: Option<&str>) -> Self {
+        let from_text = || description.and_then(error_codes::number_in);
+        Self {
+            error: error.to_owned(),
+            code: codes.first().copied().or_else(from_text).unwrap_or(0),
+            ..Self::default()
+        }
+    }
+
+    /// Whether a new interactive sign-in is the way out.
+    pub fn needs_interaction(&self) -> bool {
+        matches!(self.error.as_str(), "invalid_grant" | "interaction_required" | "consent_required" | "login_required")
+    }
+
+    /// One sentence that says what to do.
+    pub fn advice(&self) -> String {
+        error_codes::advice(&self.error, self.code)
+    }
+
+    /// A stable code for the audit record: `aadsts-65001`, else the OAuth error.
+    pub fn reason(&self) -> String {
+        match self.code {
+            0 => self.error.clone(),
+            code => format!("aadsts-{code}"),
+        }
+    }
+}

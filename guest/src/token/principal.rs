@@ -1,0 +1,51 @@
+//! Who a token stands for. Data only: it is the [`ValidatedToken`](super::ValidatedToken) around it that proves
+//! anything.
+
+/// Whether a person or an application stands behind a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrincipalKind {
+    /// A delegated token: an application acts for a person.
+    User,
+    /// An app-only token: an application acts for itself.
+    App,
+}
+
+/// Security groups of a principal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Groups {
+    /// The token says nothing about groups.
+    Absent,
+    /// Object ids of the groups.
+    Listed(Vec<String>),
+    /// More than fit into a token: Microsoft Graph has to be asked.
+    Overage,
+}
+
+/// Who a token stands for. A user is tenant id and object id; nothing else identifies one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// `tid`.
+    pub tenant_id: String,
+    /// `oid`.
+    pub object_id: String,
+    /// `sub`; differs from application to application.
+    pub subject: String,
+    /// `azp`, or `appid` in version 1: the application that obtained the token.
+    pub client_id: String,
+    /// Person or application.
+    pub kind: PrincipalKind,
+    /// `scp`, split; empty for an application.
+    pub scopes: Vec<String>,
+    /// `roles`.
+    pub roles: Vec<String>,
+    /// `groups`, or their overage.
+    pub groups: Groups,
+    /// `iat`, Unix time in seconds.
+    pub issued_at: u64,
+    /// `exp`, Unix time in seconds.
+    pub expires_at: u64,
+    /// The user's home is another identity provider.
+    pub guest: bool,
+    /// 1 or 2.
+    pub token_version: u8,
+}

@@ -1,0 +1,10 @@
+//! Tests of the validation as a whole; those of a single part are in its file.
+
+mod controls;
+mod groups;
+mod id_tokens;
+mod key_life;
+mod memory;
+mod properties;
+mod rejections;
+mod vectors;

@@ -1,0 +1,150 @@
+//! Builds the component that the host bundles, so that neither `cargo run` nor `cargo test` can use a stale one.
+//!
+//! The component comes, in this order, from
+//! 1. `ENTRA_MCP_COMPONENT`, the path of a component that was built elsewhere (see `.ci/component-fallback`);
+//! 2. a nested cargo build for `wasm32-wasip2`, if that target is installed;
+//! 3. the same after `rustup target add wasm32-wasip2`;
+//!
+//! and else the build stops with one message that names the fix.
+//!
+//! Two components are built from the one source. The bundled one uses the wide-arithmetic instructions of
+//! WebAssembly (RSA verification in a quarter of the time). Other hosts do not know them all, so
+//! `target/component/entra_mcp.wasm`, the one to hand out, is built without.
+
+#![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
+#![allow(clippy::disallowed_methods, reason = "a build script reads the environment and runs cargo")]
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const TARGET: &str = "wasm32-wasip2";
+
+/// One way to build the component.
+struct Flavour {
+    /// Folder of the nested build below the target directory.
+    folder: &'static str,
+    rustflags: &'static str,
+}
+
+const PORTABLE: Flavour = Flavour { folder: "component-build", rustflags: "" };
+const BUNDLED: Flavour = Flavour { folder: "component-build-wide", rustflags: "-Ctarget-feature=+wide-arithmetic" };
+
+fn main() {
+    if let Err(error) = run() {
+        println!("cargo::error={error}");
+    }
+}
+
+fn run() -> Result<()> {
+    let workspace = variable("CARGO_MANIFEST_DIR").map(PathBuf::from)?;
+    let workspace = workspace.parent().ok_or("the host has no workspace around it")?;
+    for source in ["guest/src", "guest/Cargo.toml", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(source).display());
+    }
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=ENTRA_MCP_COMPONENT");
+
+    let out = target_directory()?.join("component");
+    fs::create_dir_all(&out)?;
+    let portable = out.join("entra_mcp.wasm");
+    let bundled = out.join("entra_mcp.bundled.wasm");
+
+    if let Some(given) = env::var_os("ENTRA_MCP_COMPONENT") {
+        let given = PathBuf::from(given);
+        println!("cargo::rerun-if-changed={}", given.display());
+        let bytes = fs::read(&given).map_err(|error| format!("ENTRA_MCP_COMPONENT: {}: {error}", given.display()))?;
+        replace(&portable, &bytes)?;
+        replace(&bundled, &bytes)?;
+    } else {
+        ensure_target()?;
+        replace(&portable, &fs::read(build(workspace, &PORTABLE)?)?)?;
+        replace(&bundled, &fs::read(build(workspace, &BUNDLED)?)?)?;
+    }
+    println!("cargo::rustc-env=ENTRA_MCP_BUNDLED_COMPONENT={}", bundled.display());
+    println!("cargo::rustc-env=ENTRA_MCP_PORTABLE_COMPONENT={}", portable.display());
+    Ok(())
+}
+
+fn variable(name: &str) -> Result<OsString> {
+    env::var_os(name).ok_or_else(|| format!("{name} is not set: this script is run by cargo").into())
+}
+
+/// The target directory of the outer build: what stands above `{profile}/build/{package}/out`, without the
+/// folder of a cross-compilation.
+fn target_directory() -> Result<PathBuf> {
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let build = out
+        .ancestors()
+        .find(|folder| folder.file_name().is_some_and(|name| name == "build"))
+        .ok_or("OUT_DIR is not inside of a target directory")?;
+    let above = build.ancestors().nth(2).ok_or("OUT_DIR is not inside of a target directory")?;
+    let triple = variable("TARGET")?;
+    if above.file_name() == Some(triple.as_os_str()) {
+        return Ok(above.parent().unwrap_or(above).to_owned());
+    }
+    Ok(above.to_owned())
+}
+
+fn ensure_target() -> Result<()> {
+    if target_is_installed() {
+        return Ok(());
+    }
+    println!("cargo::warning=installing the {TARGET} target with rustup");
+    let added = Command::new("rustup").args(["target", "add", TARGET]).output();
+    if added.is_ok_and(|output| output.status.success()) && target_is_installed() {
+        return Ok(());
+    }
+    Err(format!(
+        "the Rust target {TARGET} is missing and could not be installed. Run `rustup target add {TARGET}`, or where \
+         that cannot download, build the component with `.ci/component-fallback` and set ENTRA_MCP_COMPONENT to it."
+    )
+    .into())
+}
+
+/// Whether rustc has a standard library for the target.
+fn target_is_installed() -> bool {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).output();
+    output.is_ok_and(|output| {
+        output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
+    })
+}
+
+/// Runs the nested build and returns the component's path.
+fn build(workspace: &Path, flavour: &Flavour) -> Result<PathBuf> {
+    // A folder of its own: cargo holds a lock on the outer one while this script runs.
+    let target = target_directory()?.join(flavour.folder);
+    let status = Command::new(variable("CARGO")?)
+        .current_dir(workspace)
+        .args(["build", "--locked", "--quiet", "--package", "entra-mcp-guest", "--lib"])
+        .args(["--target", TARGET, "--profile", "component", "--target-dir"])
+        .arg(&target)
+        // Flags and wrappers of the outer build are for the native target (and for clippy).
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("CARGO_BUILD_TARGET")
+        .env("RUSTFLAGS", flavour.rustflags)
+        .status()?;
+    if !status.success() {
+        return Err("the component does not build (see the compiler's messages above)".into());
+    }
+    Ok(target.join(TARGET).join("component/entra_mcp.wasm"))
+}
+
+/// Writes beside and renames, so that a process which is reading the old component is not disturbed. An
+/// unchanged component is left alone: its time stamp would rebuild everything that includes it.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|current| current == bytes) {
+        return Ok(());
+    }
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    fs::write(&temporary, bytes)?;
+    fs::rename(&temporary, path)?;
+    Ok(())
+}

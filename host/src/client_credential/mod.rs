@@ -1,0 +1,73 @@
+//! How the component proves to Entra ID which application it is (`wit/client-credential.wit`).
+//!
+//! The private key or secret stays in the host; the component receives what goes on the wire. A public client has
+//! none; the confidential ones come with the remote server.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use zeroize::Zeroizing;
+
+use crate::bindings::client_credential as wit;
+
+/// What to send to the token endpoint.
+pub enum Credential {
+    /// Nothing but the client id.
+    None,
+    /// `client_secret`.
+    Secret(Zeroizing<String>),
+    /// `client_assertion`.
+    Assertion(Zeroizing<String>),
+}
+
+/// Why there is no credential.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// The text names the setting.
+    #[error("{0}")]
+    NotConfigured(String),
+    /// The source did not answer.
+    #[error("the client credential is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// A source of credentials.
+#[async_trait]
+pub trait ClientCredential: Send + Sync + 'static {
+    /// Obtains a credential for one request to the token endpoint `audience`.
+    async fn obtain(&self, audience: &str) -> Result<Credential, CredentialError>;
+}
+
+/// A public client's.
+#[derive(Debug, Default)]
+pub struct NoCredential;
+
+#[async_trait]
+impl ClientCredential for NoCredential {
+    async fn obtain(&self, _: &str) -> Result<Credential, CredentialError> {
+        Ok(Credential::None)
+    }
+}
+
+/// What an instance holds.
+pub(crate) struct ClientCredentialCtx {
+    source: Arc<dyn ClientCredential>,
+}
+
+impl ClientCredentialCtx {
+    pub(crate) fn new(source: Arc<dyn ClientCredential>) -> Self {
+        Self { source }
+    }
+}
+
+impl wit::Host for ClientCredentialCtx {
+    async fn obtain(&mut self, audience: String) -> wasmtime::Result<Result<wit::Credential, wit::CredentialError>> {
+        Ok(match self.source.obtain(&audience).await {
+            Ok(Credential::None) => Ok(wit::Credential::None),
+            Ok(Credential::Secret(secret)) => Ok(wit::Credential::Secret(secret.to_string())),
+            Ok(Credential::Assertion(assertion)) => Ok(wit::Credential::Assertion(assertion.to_string())),
+            Err(CredentialError::NotConfigured(setting)) => Err(wit::CredentialError::NotConfigured(setting)),
+            Err(CredentialError::Unavailable(reason)) => Err(wit::CredentialError::Unavailable(reason)),
+        })
+    }
+}

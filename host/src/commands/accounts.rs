@@ -1,0 +1,37 @@
+//! `entra-mcp accounts`: who is signed in.
+
+use serde_json::json;
+
+use super::CommandError;
+use crate::config::Config;
+use crate::console;
+use crate::environment::public_client;
+
+/// Lists the accounts that are signed in.
+pub async fn run(config: &Config, as_json: bool) -> Result<(), CommandError> {
+    let plugin = public_client::builder(config)?.build()?;
+    let accounts = super::accounts(&plugin).await?;
+    if as_json {
+        let accounts: Vec<_> = accounts
+            .into_iter()
+            .map(|account| {
+                json!({
+                    "homeAccountId": account.home_account_id,
+                    "username": account.username,
+                    "name": account.name,
+                    "tenantId": account.tenant_id,
+                    "objectId": account.object_id,
+                })
+            })
+            .collect();
+        console::result(&serde_json::Value::from(accounts).to_string());
+        return Ok(());
+    }
+    if accounts.is_empty() {
+        console::result("Nobody is signed in.");
+    }
+    for account in accounts {
+        console::result(&format!("{}  {}  {}", account.username, account.name, account.home_account_id));
+    }
+    Ok(())
+}

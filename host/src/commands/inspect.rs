@@ -1,0 +1,124 @@
+//! `entra-mcp inspect`: what a component is, what it asks for, and what it would be granted.
+
+use std::path::Path;
+
+use ring::digest;
+use serde::Serialize;
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use super::CommandError;
+use crate::code_cache::CodeCache;
+use crate::console;
+use crate::error::BuildError;
+use crate::instance::grant;
+use crate::plugin::{BUNDLED_COMPONENT, engine};
+
+/// What there is to know about a component.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Where it came from.
+    source: String,
+    bytes: usize,
+    sha256: String,
+    imports: Vec<Import>,
+    exports: Vec<Export>,
+}
+
+#[derive(Debug, Serialize)]
+struct Import {
+    name: String,
+    functions: Vec<String>,
+    /// `None`: it is not granted, and the component does not load.
+    granted: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Export {
+    name: String,
+    functions: Vec<String>,
+}
+
+/// Prints what is known about the component in the file `path`, or about the bundled one.
+pub fn run(path: Option<&Path>, as_json: bool, code_cache: &CodeCache) -> Result<(), CommandError> {
+    let report = match path {
+        None => report("the bundled component".into(), BUNDLED_COMPONENT, code_cache)?,
+        Some(path) => {
+            let source = path.display().to_string();
+            let bytes = std::fs::read(path)
+                .map_err(|error| CommandError::File { path: source.clone(), reason: error.to_string() })?;
+            report(source, &bytes, code_cache)?
+        }
+    };
+    if as_json {
+        console::result(&serde_json::json!(report).to_string());
+    } else {
+        print(&report);
+    }
+    Ok(())
+}
+
+fn report(source: String, bytes: &[u8], code_cache: &CodeCache) -> Result<Report, BuildError> {
+    let engine = engine(code_cache)?;
+    let component = Component::new(&engine, bytes).map_err(BuildError::Component)?;
+    let ty = component.component_type();
+    let functions = |item: &ComponentItem| match item {
+        ComponentItem::ComponentInstance(instance) => instance
+            .exports(&engine)
+            .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
+            .map(|(name, _)| name.to_owned())
+            .collect(),
+        _ => Vec::new(),
+    };
+    let imports = ty.imports(&engine).map(|(name, item)| Import {
+        name: name.to_owned(),
+        functions: functions(&item.ty),
+        granted: grant(name),
+    });
+    let exports =
+        ty.exports(&engine).map(|(name, item)| Export { name: name.to_owned(), functions: functions(&item.ty) });
+    let hash = digest::digest(&digest::SHA256, bytes);
+    Ok(Report {
+        source,
+        bytes: bytes.len(),
+        sha256: hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
+        imports: imports.collect(),
+        exports: exports.collect(),
+    })
+}
+
+fn print(report: &Report) {
+    console::result(&format!("Component  {}", report.source));
+    console::result(&format!("Size       {} bytes", report.bytes));
+    console::result(&format!("SHA-256    {}", report.sha256));
+    console::result("\nImports, and what the host grants for them:");
+    let width = report.imports.iter().map(|import| import.name.len()).max().unwrap_or_default();
+    for import in &report.imports {
+        let granted = import.granted.unwrap_or("NOT GRANTED: the component does not load");
+        console::result(&format!("  {:width$}  {granted}", import.name));
+    }
+    console::result("\nExports:");
+    for export in &report.exports {
+        console::result(&format!("  {}", export.name));
+        for function in &export.functions {
+            console::result(&format!("    {function}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bundled_component_imports_only_what_is_granted_and_no_sockets() {
+        let report = report("bundled".into(), BUNDLED_COMPONENT, &CodeCache::Off).unwrap();
+        for import in &report.imports {
+            assert!(import.granted.is_some(), "{}", import.name);
+            assert!(!import.name.starts_with("wasi:sockets/"), "{}", import.name);
+        }
+        let exported = |name: &str| report.exports.iter().any(|export| export.name.starts_with(name));
+        assert!(exported("entra-mcp:plugin/mcp-server"));
+        assert!(exported("entra-mcp:plugin/sign-in"));
+    }
+}

@@ -1,0 +1,14 @@
+//! `entra-mcp login`: signs a person in, so that the MCP server starts silently.
+
+use super::CommandError;
+use crate::config::Config;
+use crate::console;
+use crate::environment::public_client;
+
+/// Signs a person in through the browser or a device code, and says who it was.
+pub async fn run(config: &Config) -> Result<(), CommandError> {
+    let plugin = public_client::builder(config)?.build()?;
+    let account = plugin.sign_in_interactive(config.settings.sign_in.account.as_deref()).await??;
+    console::result(&format!("Signed in as {} ({}).", account.username, account.home_account_id));
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! What the `entra-mcp` program does, a module per subcommand. `main.rs` parses the arguments.
+
+use crate::bindings::export::sign_in::{Account, SignInError};
+use crate::config::ConfigError;
+use crate::error::{BuildError, CallError};
+use crate::plugin::Plugin;
+use crate::transport::stdio::StdioError;
+
+pub mod accounts;
+pub mod demo;
+pub mod emulator;
+pub mod headless_browser;
+pub mod inspect;
+pub mod login;
+pub mod logout;
+pub mod stdio;
+pub mod validate;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The configuration has to be corrected.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The component cannot be made ready.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A call into the component failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The component says why there is no sign-in.
+    #[error("{0}")]
+    SignIn(String),
+    /// The arguments do not fit together, or not to what is there.
+    #[error("{0}")]
+    Usage(String),
+    /// A file cannot be read.
+    #[error("{path} cannot be read: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// Tokens were refused.
+    #[error("{refused} of {total} tokens refused")]
+    TokensRefused {
+        /// How many.
+        refused: u64,
+        /// Of how many.
+        total: u64,
+    },
+    /// It could not be decided about tokens.
+    #[error("{undecided} of {total} tokens could not be judged")]
+    TokensUndecided {
+        /// How many.
+        undecided: u64,
+        /// Of how many.
+        total: u64,
+    },
+    /// The transport cannot start.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
+    /// The emulator cannot start.
+    #[error(transparent)]
+    Emulator(#[from] entra_mcp_tests::emulator::StartError),
+    /// The emulator's sign-in pages refused.
+    #[error(transparent)]
+    HeadlessBrowser(#[from] entra_mcp_tests::user_agent::AgentError),
+    /// A step of the demonstration failed.
+    #[error(transparent)]
+    Demo(#[from] demo::DemoError),
+    /// The process cannot receive signals or start threads.
+    #[error("the process cannot be set up: {0}")]
+    Process(#[from] std::io::Error),
+}
+
+impl CommandError {
+    /// The exit code: 2 if the command line or the configuration has to be changed, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Usage(_) | Self::TokensUndecided { .. } => 2,
+            Self::Build(BuildError::Endpoint(_) | BuildError::CertificateFile { .. }) => 2,
+            _ => 1,
+        }
+    }
+}
+
+impl From<SignInError> for CommandError {
+    fn from(error: SignInError) -> Self {
+        Self::SignIn(match error {
+            SignInError::InteractionRequired(text)
+            | SignInError::Declined(text)
+            | SignInError::Unavailable(text)
+            | SignInError::UntrustedResponse(text)
+            | SignInError::AccountSelection(text)
+            | SignInError::Store(text) => text,
+            SignInError::TimedOut => "nobody finished the sign-in in time".into(),
+            SignInError::Refused(refusal) => refusal.message,
+        })
+    }
+}
+
+/// Runs a command to its end. What still waits in the background then, such as a read of standard input, does not
+/// hold up the end of the process.
+pub fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
+}
+
+/// Lists the accounts, with one kind of error.
+async fn accounts(plugin: &Plugin) -> Result<Vec<Account>, CommandError> {
+    Ok(plugin.accounts().await??)
+}
+
+/// The requests to end the process (SIGTERM and SIGINT, or Ctrl-C), listened for from the moment this is made.
+pub(crate) struct EndRequest {
+    #[cfg(unix)]
+    signals: [tokio::signal::unix::Signal; 2],
+}
+
+impl EndRequest {
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self { signals: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?] })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Returns when the process is asked to end.
+    pub(crate) async fn received(self) {
+        #[cfg(unix)]
+        {
+            let [mut terminate, mut interrupt] = self.signals;
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        #[cfg(not(unix))]
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::warn!(%error, "Ctrl-C cannot be received");
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `entra-mcp stdio`: the MCP server for one client.
+
+use std::sync::Arc;
+
+use tokio::io::{BufReader, stdin, stdout};
+
+use super::{CommandError, EndRequest};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::environment::public_client;
+use crate::random::SystemRandomness;
+use crate::transport::stdio::serve;
+
+#[allow(clippy::disallowed_methods, reason = "this is the command whose standard output carries MCP")]
+/// Serves until the client closes the connection or the process is asked to end.
+pub async fn run(config: &Config) -> Result<(), CommandError> {
+    let end = EndRequest::listen()?;
+    let plugin = Arc::new(public_client::builder(config)?.build()?);
+    let (clock, random) = (Arc::new(SystemClock::new()), SystemRandomness::default());
+    let input = BufReader::new(stdin());
+    let end = serve(plugin, clock, &random, input, stdout(), config.max_message_bytes, end.received()).await?;
+    tracing::debug!(?end, "the connection ended");
+    Ok(())
+}

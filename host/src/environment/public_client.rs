@@ -1,0 +1,37 @@
+//! A public client (RFC 6749 section 2.1): a local server on the user's own machine.
+//!
+//! It holds no credential, keeps sign-ins in a file of the user's, and reaches the person through the browser.
+
+use std::sync::Arc;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, LogFormat, StoreLocation};
+use crate::error::BuildError;
+use crate::outbound_http::{OutboundHttp, OutboundPolicy};
+use crate::plugin::{Plugin, PluginBuilder};
+use crate::secret_store::{MemoryStore, SecretStore, SqliteStore};
+use crate::user_agent::{Prompts, SystemBrowser};
+
+/// Gives the component what a public client needs.
+pub fn builder(config: &Config) -> Result<PluginBuilder, BuildError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let store: Arc<dyn SecretStore> = match &config.store {
+        StoreLocation::Memory => Arc::new(MemoryStore::new(Arc::clone(&clock))),
+        StoreLocation::File(path) => Arc::new(SqliteStore::open(path, Arc::clone(&clock))?),
+    };
+    let settings = config.settings.clone();
+    let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()])?;
+    let http = OutboundHttp::new(policy, config.ca_file.as_deref())?;
+    let prompts = match config.host.log_format {
+        LogFormat::Text => Prompts::Terminal,
+        LogFormat::Json => Prompts::Log,
+    };
+    let browser = SystemBrowser::new(config.browser.as_deref(), config.display, prompts);
+    Ok(Plugin::builder(settings)
+        .clock(clock)
+        .secret_store(store)
+        .outbound_http(http)
+        .user_agent(Arc::new(browser))
+        .max_instances(config.max_instances)
+        .code_cache(config.host.code_cache.clone()))
+}

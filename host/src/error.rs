@@ -1,0 +1,66 @@
+//! What can go wrong in the host, split by who can do something about it.
+
+use std::path::PathBuf;
+
+use crate::secret_store::OpenError;
+
+/// Why a plugin could not be made ready. Somebody has to change the configuration, the component or the machine.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The bytes are no component, or it imports something that the host does not grant.
+    #[error("the component cannot be loaded: {0:#}")]
+    Component(wasmtime::Error),
+    /// The engine refuses its configuration on this machine.
+    #[error("the WebAssembly engine cannot start: {0:#}")]
+    Engine(wasmtime::Error),
+    /// A required part of the builder is missing.
+    #[error("no {0} was given to the plugin builder")]
+    Missing(&'static str),
+    /// An endpoint that was configured cannot be allowed.
+    #[error(transparent)]
+    Endpoint(#[from] crate::outbound_http::PolicyError),
+    /// The roots of trust cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+    /// A file with certificates cannot be used.
+    #[error("the certificate file {path} cannot be used: {reason}")]
+    CertificateFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The secret store cannot be opened.
+    #[error(transparent)]
+    SecretStore(#[from] OpenError),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Why one call into the component has no result. Other calls are not affected.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The component stopped itself, ran into a limit, or ran for too long. The log has the details under the
+    /// correlation id.
+    #[error("the component failed (correlation id {correlation_id})")]
+    Trapped {
+        /// Names the call in the log.
+        correlation_id: String,
+    },
+    /// No instance can be created.
+    #[error("no instance of the component can be created (correlation id {correlation_id})")]
+    NoInstance {
+        /// Names the call in the log.
+        correlation_id: String,
+    },
+}
+
+impl CallError {
+    /// Names the call in the log.
+    pub fn correlation_id(&self) -> &str {
+        match self {
+            Self::Trapped { correlation_id } | Self::NoInstance { correlation_id } => correlation_id,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Where the component's standard error goes: line by line into the log, target `guest`.
+//!
+//! The component writes there only when something went badly wrong (a panic message). Lines are cut and their
+//! number per instance is bounded, so that a component that runs wild cannot fill the disk.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+
+/// Longest line in bytes; the rest of a longer one becomes the next line.
+const MAX_LINE_BYTES: usize = 2 * 1024;
+
+/// Most lines of one instance. A panic message has a handful.
+const MAX_LINES: usize = 200;
+
+/// The standard error of one instance.
+#[derive(Clone, Default)]
+pub(crate) struct GuestStderr {
+    lines: Arc<Mutex<Lines>>,
+}
+
+#[derive(Default)]
+struct Lines {
+    partial: Vec<u8>,
+    written: usize,
+}
+
+impl Lines {
+    /// Adds bytes and returns the lines that they complete.
+    fn push(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut complete = Vec::new();
+        for byte in bytes {
+            match byte {
+                b'\n' => complete.extend(self.end_line()),
+                byte => {
+                    self.partial.push(*byte);
+                    if self.partial.len() == MAX_LINE_BYTES {
+                        complete.extend(self.end_line());
+                    }
+                }
+            }
+        }
+        complete
+    }
+
+    fn end_line(&mut self) -> Option<String> {
+        let line = std::mem::take(&mut self.partial);
+        self.written = self.written.saturating_add(1);
+        match self.written {
+            ..=MAX_LINES => Some(String::from_utf8_lossy(&line).chars().filter(|c| !c.is_control()).collect()),
+            number if number == MAX_LINES + 1 => Some("(further lines of this instance are left out)".into()),
+            _ => None,
+        }
+    }
+}
+
+impl IsTerminal for GuestStderr {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for GuestStderr {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+impl AsyncWrite for GuestStderr {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let complete = self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        for line in complete {
+            tracing::warn!(target: "guest", "{line}");
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_put_together_and_cleaned() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.push(b"a"), Vec::<String>::new());
+        assert_eq!(lines.push(b"b\nc\x1b[31m\n"), ["ab", "c[31m"]);
+    }
+
+    #[test]
+    fn an_overlong_line_is_cut() {
+        let mut lines = Lines::default();
+        let written = lines.push(&[b'x'; MAX_LINE_BYTES + 1]);
+        assert_eq!(written.iter().map(String::len).collect::<Vec<_>>(), [MAX_LINE_BYTES]);
+    }
+
+    #[test]
+    fn the_number_of_lines_is_bounded() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.push(&b"x\n".repeat(MAX_LINES * 2)).len(), MAX_LINES + 1);
+    }
+}

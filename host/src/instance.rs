@@ -1,0 +1,373 @@
+//! One instance of the component: its state, what is linked to it, and its limits.
+//!
+//! The linker grants what `wit/world.wit` names and the inert part of WASI that Rust's standard library imports:
+//! an empty environment, no arguments, no files, a closed standard input, a discarded standard output. There is no
+//! `wasi:sockets` at all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
+use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
+use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
+use wasmtime_wasi::p2::bindings::{cli, filesystem, random as wasi_random};
+use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::p2::bindings::http;
+use wasmtime_wasi_http::{WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::audit::{AuditCtx, AuditSink};
+use crate::bindings;
+use crate::client_channel::{ClientChannel, ClientChannelCtx, ClientChannelCtxView, HasClientChannel, NoChannel};
+use crate::client_credential::{ClientCredential, ClientCredentialCtx};
+use crate::clock::Clock;
+use crate::environment::{EnvironmentCtx, Settings};
+use crate::guest_output::GuestStderr;
+use crate::outbound_http::{OutboundHooks, OutboundHttp};
+use crate::random::{Random, RandomCtx};
+use crate::secret_store::{SecretStore, SecretStoreCtx};
+use crate::user_agent::{HasUserAgent, LoopbackListeners, UserAgent, UserAgentCtx, UserAgentCtxView};
+
+/// Largest linear memory of an instance in bytes. Verifying a token takes about 2 MiB, a message is at most 4 MiB.
+pub(crate) const MAX_MEMORY_BYTES: usize = 64 * 1024 * 1024;
+
+/// Most elements of a table: the component's function table has a few thousand entries.
+const MAX_TABLE_ELEMENTS: usize = 20_000;
+
+/// Most core instances, tables and memories of one component instance. The toolchain makes a handful of each.
+const MAX_CORE_INSTANCES: usize = 16;
+const MAX_TABLES: usize = 16;
+const MAX_MEMORIES: usize = 4;
+
+/// Most resources (requests, bodies, pollables, listeners) of one instance at the same time.
+const MAX_RESOURCES: usize = 1_000;
+
+/// Everything an instance may use, shared by all of them.
+pub(crate) struct World {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) store: Arc<dyn SecretStore>,
+    pub(crate) user_agent: Arc<dyn UserAgent>,
+    pub(crate) listeners: LoopbackListeners,
+    pub(crate) credential: Arc<dyn ClientCredential>,
+    pub(crate) audit: Arc<dyn AuditSink>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) http: Arc<OutboundHttp>,
+    pub(crate) max_memory_bytes: usize,
+}
+
+/// The state of one instance, the `T` of its `Store<T>`.
+pub(crate) struct InstanceState {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outbound: OutboundHooks,
+    environment: EnvironmentCtx,
+    secret_store: SecretStoreCtx,
+    user_agent: UserAgentCtx,
+    credential: ClientCredentialCtx,
+    audit: AuditCtx,
+    clock: Arc<dyn Clock>,
+    random: RandomCtx,
+    pub(crate) channel: ClientChannelCtx,
+    pub(crate) limits: InstanceLimits,
+}
+
+impl InstanceState {
+    pub(crate) fn new(world: &World) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        Self {
+            table,
+            wasi: WasiCtx::builder().stderr(GuestStderr::default()).build(),
+            http: WasiHttpCtx::new(),
+            outbound: OutboundHooks::new(Arc::clone(&world.http)),
+            environment: EnvironmentCtx::new(Arc::clone(&world.settings)),
+            secret_store: SecretStoreCtx::new(Arc::clone(&world.store)),
+            user_agent: UserAgentCtx::new(Arc::clone(&world.user_agent), world.listeners.clone()),
+            credential: ClientCredentialCtx::new(Arc::clone(&world.credential)),
+            audit: AuditCtx::new(Arc::clone(&world.audit), Arc::clone(&world.clock)),
+            clock: Arc::clone(&world.clock),
+            random: RandomCtx::new(Arc::clone(&world.random)),
+            channel: ClientChannelCtx { channel: Arc::new(NoChannel), clock: Arc::clone(&world.clock) },
+            limits: InstanceLimits::new(world.max_memory_bytes),
+        }
+    }
+
+    /// Begins a call that came in on `channel`.
+    pub(crate) fn begin(&mut self, channel: Arc<dyn ClientChannel>) {
+        self.channel.channel = channel;
+    }
+
+    /// Forgets what belonged to the call that ended.
+    pub(crate) fn end(&mut self) {
+        self.channel.channel = Arc::new(NoChannel);
+    }
+}
+
+impl WasiView for InstanceState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for InstanceState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outbound, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+/// Links what an instance is granted. What is not here makes the component fail to load.
+pub(crate) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
+    type State = InstanceState;
+    let l = linker;
+
+    // Ours.
+    bindings::environment::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.environment)?;
+    bindings::secret_store::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.secret_store)?;
+    bindings::client_credential::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.credential)?;
+    bindings::client_channel::add_to_linker::<State, HasClientChannel>(l, |state| ClientChannelCtxView {
+        ctx: &mut state.channel,
+        table: &mut state.table,
+    })?;
+    bindings::audit::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.audit)?;
+    bindings::user_agent::add_to_linker::<State, HasUserAgent>(l, |state| UserAgentCtxView {
+        ctx: &mut state.user_agent,
+        table: &mut state.table,
+    })?;
+
+    // Of WASI, what does something.
+    wasmtime_wasi::p2::bindings::io::error::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
+    wasmtime_wasi::p2::bindings::io::poll::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
+    wasmtime_wasi::p2::bindings::io::streams::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
+    wall_clock::add_to_linker::<State, HasClock>(l, State::clock_view)?;
+    monotonic_clock::add_to_linker::<State, HasClock>(l, State::clock_view)?;
+    wasi_random::random::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.random)?;
+    wasi_random::insecure::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.random)?;
+    wasi_random::insecure_seed::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.random)?;
+    http::types::add_to_linker::<State, WasiHttp>(l, &http::types::LinkOptions::default(), State::http)?;
+    http::outgoing_handler::add_to_linker::<State, WasiHttp>(l, State::http)?;
+
+    // Of WASI, what Rust's standard library imports and finds empty.
+    cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_input::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_output::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    filesystem::types::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
+    filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
+    Ok(())
+}
+
+/// What the host does for an import, for people (`entra-mcp inspect`). `None`: it is not granted.
+pub fn grant(import: &str) -> Option<&'static str> {
+    let name = import.split_once('@').map_or(import, |(name, _)| name);
+    Some(match name {
+        "entra-mcp:plugin/environment" => "the settings, read-only",
+        "entra-mcp:plugin/secret-store" => "encrypted records of this application",
+        "entra-mcp:plugin/client-credential" => "nothing: a local server is a public client",
+        "entra-mcp:plugin/client-channel" => "messages to the MCP client that called",
+        "entra-mcp:plugin/user-agent" => "opening a browser, receiving its redirect on loopback",
+        "entra-mcp:plugin/audit" => "writing audit events",
+        "entra-mcp:plugin/types" => "types only",
+        "wasi:http/outgoing-handler" => "requests to the configured authority and Graph only",
+        "wasi:http/types" => "types of requests and responses",
+        "wasi:io/poll" | "wasi:io/streams" | "wasi:io/error" => "waiting and streams, no files or sockets",
+        "wasi:clocks/wall-clock" | "wasi:clocks/monotonic-clock" => "time and timers",
+        "wasi:random/random" | "wasi:random/insecure" | "wasi:random/insecure-seed" => "secure randomness",
+        "wasi:cli/environment" => "nothing: no variables, no arguments",
+        "wasi:cli/exit" => "ending its own instance",
+        "wasi:cli/stdin" => "nothing: closed",
+        "wasi:cli/stdout" => "nothing: discarded",
+        "wasi:cli/stderr" => "lines in the log, bounded",
+        name if name.starts_with("wasi:cli/terminal-") => "nothing: there is no terminal",
+        "wasi:filesystem/types" | "wasi:filesystem/preopens" => "nothing: there are no files",
+        _ => return None,
+    })
+}
+
+struct HasTable;
+
+impl HasData for HasTable {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+/// `wasi:clocks` on the host's [`Clock`], timers included.
+struct ClockView<'a> {
+    clock: &'a Arc<dyn Clock>,
+    table: &'a mut ResourceTable,
+}
+
+impl InstanceState {
+    fn clock_view(&mut self) -> ClockView<'_> {
+        ClockView { clock: &self.clock, table: &mut self.table }
+    }
+}
+
+struct HasClock;
+
+impl HasData for HasClock {
+    type Data<'a> = ClockView<'a>;
+}
+
+impl wall_clock::Host for ClockView<'_> {
+    fn now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
+        let now = self.clock.now();
+        Ok(wall_clock::Datetime { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() })
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
+        Ok(wall_clock::Datetime { seconds: 0, nanoseconds: 1 })
+    }
+}
+
+impl monotonic_clock::Host for ClockView<'_> {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(u64::try_from(self.clock.monotonic().as_nanos())?)
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<u64> {
+        Ok(1)
+    }
+
+    fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        let timer = Timer { clock: Arc::clone(self.clock), deadline: Duration::from_nanos(when), yielded: false };
+        let timer = self.table.push(timer)?;
+        subscribe(self.table, timer)
+    }
+
+    fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        let now = monotonic_clock::Host::now(self)?;
+        self.subscribe_instant(now.saturating_add(duration))
+    }
+}
+
+struct Timer {
+    clock: Arc<dyn Clock>,
+    deadline: Duration,
+    yielded: bool,
+}
+
+#[async_trait]
+impl Pollable for Timer {
+    async fn ready(&mut self) {
+        if self.clock.monotonic() < self.deadline {
+            self.clock.sleep_until(self.deadline).await;
+        } else if !self.yielded {
+            // A guest that polls sockets in a loop adds a timer that is over. Without this pause the runtime would
+            // never get to look at the sockets.
+            self.yielded = true;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// The limits of an instance, and how much memory it has taken.
+pub(crate) struct InstanceLimits {
+    limits: StoreLimits,
+    /// Bytes of the largest linear memory.
+    pub(crate) memory_bytes: usize,
+}
+
+impl InstanceLimits {
+    fn new(max_memory_bytes: usize) -> Self {
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(max_memory_bytes)
+            .table_elements(MAX_TABLE_ELEMENTS)
+            .instances(MAX_CORE_INSTANCES)
+            .tables(MAX_TABLES)
+            .memories(MAX_MEMORIES)
+            .build();
+        Self { limits, memory_bytes: 0 }
+    }
+}
+
+impl ResourceLimiter for InstanceLimits {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let granted = self.limits.memory_growing(current, desired, maximum)?;
+        if granted {
+            self.memory_bytes = self.memory_bytes.max(desired);
+        } else {
+            tracing::warn!(desired, "an instance asked for more memory than it may have");
+        }
+        Ok(granted)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.limits.table_growing(current, desired, maximum)
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.memories()
+    }
+}
+
+/// Counts for how many epochs the guest has been computing without a pause.
+///
+/// A guest that is suspended in an import takes no processor time, however long that lasts: a pause resets the
+/// count. The epoch callback suspends the guest too; that suspension is marked and is no pause.
+#[derive(Debug, Default)]
+pub(crate) struct Runaway {
+    epochs: AtomicU32,
+    yielding: AtomicBool,
+}
+
+impl Runaway {
+    /// The guest was found computing at the end of an epoch. Returns for how many in a row.
+    pub(crate) fn computing(&self) -> u32 {
+        self.yielding.store(true, Ordering::Relaxed);
+        self.epochs.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// The guest was suspended: by the epoch callback, or else because it waits.
+    pub(crate) fn suspended(&self) {
+        if !self.yielding.swap(false, Ordering::Relaxed) {
+            self.epochs.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A call begins.
+    pub(crate) fn reset(&self) {
+        self.yielding.store(false, Ordering::Relaxed);
+        self.epochs.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_uninterrupted_computing_counts() {
+        let runaway = Runaway::default();
+        assert_eq!(runaway.computing(), 1);
+        runaway.suspended();
+        assert_eq!(runaway.computing(), 2);
+        runaway.suspended();
+        runaway.suspended();
+        assert_eq!(runaway.computing(), 1);
+    }
+
+    #[test]
+    fn sockets_are_not_granted() {
+        assert_eq!(grant("wasi:sockets/tcp@0.2.12"), None);
+        assert_eq!(grant("wasi:cli/stdout@0.2.12"), Some("nothing: discarded"));
+    }
+}

@@ -1,0 +1,272 @@
+//! Warm instances of the component, reused from call to call.
+//!
+//! An instance serves one call at a time, so the pool grows with the number of concurrent calls, up to a bound. An
+//! instance is given up after a number of calls, when its memory has grown, and whenever a call ended in any other
+//! way than by returning: after a trap, and when the caller stopped waiting.
+
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, Store, UpdateDeadline};
+
+use crate::bindings::{Plugin as Exports, PluginPre};
+use crate::client_channel::ClientChannel;
+use crate::error::BuildError;
+use crate::instance::{InstanceState, Runaway, World, link};
+
+/// Instances at the same time. A sign-in that waits for a person occupies one; 64 people at one machine is beyond
+/// any local use, and costs at most some 130 MiB.
+pub(crate) const DEFAULT_MAX_INSTANCES: usize = 64;
+
+/// Instances that are kept warm while nothing is to do. A client rarely has more calls in flight.
+const MAX_IDLE_INSTANCES: usize = 8;
+
+/// Calls after which an instance is replaced, so that a slow leak never matters.
+const MAX_CALLS: u32 = 1_000;
+
+/// Memory above which an instance is not kept. WebAssembly memory never shrinks.
+const MAX_KEPT_MEMORY_BYTES: usize = 16 * 1024 * 1024;
+
+/// Length of an epoch: how often a computing guest lets other tasks run.
+const EPOCH: Duration = Duration::from_millis(100);
+
+/// Epochs for which a guest may compute without a pause: 10 s. The longest honest computation, verifying a token,
+/// takes a few milliseconds.
+const MAX_COMPUTING_EPOCHS: u32 = 100;
+
+/// Bounds of the pool.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolLimits {
+    pub(crate) max_instances: usize,
+    pub(crate) max_calls: u32,
+    pub(crate) max_kept_memory_bytes: usize,
+    pub(crate) max_computing_epochs: u32,
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        Self {
+            max_instances: DEFAULT_MAX_INSTANCES,
+            max_calls: MAX_CALLS,
+            max_kept_memory_bytes: MAX_KEPT_MEMORY_BYTES,
+            max_computing_epochs: MAX_COMPUTING_EPOCHS,
+        }
+    }
+}
+
+/// The pool.
+pub(crate) struct InstancePool {
+    pre: PluginPre<InstanceState>,
+    world: World,
+    limits: PoolLimits,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Instance>>,
+    ticker: Ticker,
+}
+
+/// An instance with its store.
+struct Instance {
+    store: Store<InstanceState>,
+    exports: Exports,
+    runaway: Arc<Runaway>,
+    calls: u32,
+}
+
+impl InstancePool {
+    /// Checks that the component imports nothing but what is granted. Instances are made when they are needed.
+    pub(crate) fn new(
+        engine: &Engine,
+        component: &Component,
+        world: World,
+        limits: PoolLimits,
+    ) -> Result<Self, BuildError> {
+        let mut linker = Linker::new(engine);
+        link(&mut linker).map_err(BuildError::Engine)?;
+        let pre = linker.instantiate_pre(component).and_then(PluginPre::new).map_err(BuildError::Component)?;
+        Ok(Self {
+            pre,
+            world,
+            limits,
+            permits: Arc::new(Semaphore::new(limits.max_instances)),
+            idle: Mutex::default(),
+            ticker: Ticker::start(engine).map_err(BuildError::Thread)?,
+        })
+    }
+
+    /// Waits for room, and takes a warm instance or makes one, for a call that came in on `channel`.
+    pub(crate) async fn lease(&self, channel: Arc<dyn ClientChannel>) -> wasmtime::Result<Lease<'_>> {
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.permits).acquire_owned().await?;
+        let ticking = self.ticker.call();
+        let warm = self.idle().pop();
+        let mut instance = match warm {
+            Some(instance) => instance,
+            None => self.instantiate().await?,
+        };
+        instance.store.data_mut().begin(channel);
+        instance.store.set_epoch_deadline(1);
+        instance.runaway.reset();
+        Ok(Lease { pool: self, instance, ticking, _permit: permit })
+    }
+
+    async fn instantiate(&self) -> wasmtime::Result<Instance> {
+        let mut store = Store::new(self.pre.engine(), InstanceState::new(&self.world));
+        store.limiter(|state| &mut state.limits);
+        let runaway = Arc::new(Runaway::default());
+        let (watched, limit) = (Arc::clone(&runaway), self.limits.max_computing_epochs);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |_| {
+            if watched.computing() < limit {
+                Ok(UpdateDeadline::Yield(1))
+            } else {
+                Err(wasmtime::Error::msg("the component computed for too long without a pause"))
+            }
+        });
+        let exports = Watched::run(self.pre.instantiate_async(&mut store), Arc::clone(&runaway)).await?;
+        Ok(Instance { store, exports, runaway, calls: 0 })
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Instance>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An instance on loan. It returns to the pool only through [`Lease::call`] that succeeded; dropped in any other
+/// way it is destroyed, and with it whatever call was going on.
+pub(crate) struct Lease<'a> {
+    pool: &'a InstancePool,
+    instance: Instance,
+    ticking: Ticking,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lease<'_> {
+    /// Runs one call. The instance survives it only if it returns.
+    pub(crate) async fn call<T>(
+        self,
+        call: impl AsyncFnOnce(&Exports, &mut Store<InstanceState>) -> wasmtime::Result<T>,
+    ) -> wasmtime::Result<T> {
+        let Self { pool, mut instance, ticking: _ticking, _permit } = self;
+        let runaway = Arc::clone(&instance.runaway);
+        let result = Watched::run(call(&instance.exports, &mut instance.store), runaway).await?;
+        instance.calls = instance.calls.saturating_add(1);
+        instance.store.data_mut().end();
+        let kept = instance.calls < pool.limits.max_calls
+            && instance.store.data().limits.memory_bytes <= pool.limits.max_kept_memory_bytes;
+        let mut idle = pool.idle();
+        if kept && idle.len() < MAX_IDLE_INSTANCES {
+            idle.push(instance);
+        }
+        Ok(result)
+    }
+}
+
+/// Tells [`Runaway`] about every suspension of the guest's future.
+struct Watched<F> {
+    future: F,
+    runaway: Arc<Runaway>,
+}
+
+impl<F: Future> Watched<F> {
+    async fn run(future: F, runaway: Arc<Runaway>) -> F::Output {
+        let future = pin!(future);
+        Watched { future, runaway }.await
+    }
+}
+
+impl<F: Future + Unpin> Future for Watched<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let poll = Pin::new(&mut self.future).poll(context);
+        if poll.is_pending() {
+            self.runaway.suspended();
+        }
+        poll
+    }
+}
+
+/// A thread that ends an epoch every [`EPOCH`] while there are calls. It ends with the pool.
+struct Ticker {
+    shared: Arc<TickerShared>,
+}
+
+#[derive(Default)]
+struct TickerShared {
+    state: Mutex<TickerState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct TickerState {
+    calls: usize,
+    /// The thread waits for a call.
+    resting: bool,
+    ended: bool,
+}
+
+/// Keeps the ticker going.
+struct Ticking {
+    shared: Arc<TickerShared>,
+}
+
+impl Ticker {
+    fn start(engine: &Engine) -> std::io::Result<Self> {
+        let shared = Arc::<TickerShared>::default();
+        let (engine, thread_shared) = (engine.weak(), Arc::clone(&shared));
+        thread::Builder::new().name("epoch".into()).spawn(move || {
+            while thread_shared.next_epoch() {
+                match engine.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => break,
+                }
+            }
+        })?;
+        Ok(Self { shared })
+    }
+
+    fn call(&self) -> Ticking {
+        self.shared.change(|state| state.calls = state.calls.saturating_add(1));
+        Ticking { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.change(|state| state.ended = true);
+    }
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.shared.change(|state| state.calls = state.calls.saturating_sub(1));
+    }
+}
+
+impl TickerShared {
+    fn change(&self, change: impl FnOnce(&mut TickerState)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        // In the middle of an epoch the thread needs no waking: that would cost every call a switch of threads.
+        if state.ended || (state.resting && state.calls > 0) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until there are calls and another epoch has passed; false if the pool is gone.
+    fn next_epoch(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.resting = true;
+        let resting = |state: &mut TickerState| state.calls == 0 && !state.ended;
+        let mut state = self.changed.wait_while(state, resting).unwrap_or_else(PoisonError::into_inner);
+        state.resting = false;
+        let going_on = |state: &mut TickerState| !state.ended;
+        let waited = self.changed.wait_timeout_while(state, EPOCH, going_on);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.ended
+    }
+}

@@ -1,0 +1,968 @@
+//! The component's way out: `wasi:http/outgoing-handler` with an allow-list.
+//!
+//! The component may reach the configured origins (scheme, host and port) and nothing else, whatever a message or
+//! a metadata document talks it into. A name on the list is not enough either: the addresses it *resolves* to are
+//! checked when the connection is made, so that a name cannot be pointed at this machine or its network. Only an
+//! origin that was itself configured as loopback (an emulator) may be on loopback, and only there is plain `http`
+//! accepted. Redirects are not followed: the component sees them as answers. Proxies are not used.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, Uri};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::time::{Instant, Sleep};
+use tower_service::Service;
+use url::{Host, Url};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
+
+use crate::error::BuildError;
+
+/// Time to resolve, connect and finish the TLS handshake. Longer waits end in a person's impatience anyway.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for a whole exchange, from the request to the last byte of the body. Graph ends its own work after 30 s.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest request body in bytes. The largest that is sent, a token request with a client assertion, is under 20 KiB.
+const MAX_REQUEST_BYTES: u64 = 1024 * 1024;
+
+/// Longest response body in bytes. The largest that is expected, a key set or a page of Graph, is under 200 KiB.
+const MAX_RESPONSE_BYTES: u64 = 1024 * 1024;
+
+/// Idle connections that are kept per origin. HTTP/2, which Entra and Graph speak, needs one.
+const MAX_IDLE_CONNECTIONS: usize = 8;
+
+/// How long an idle connection is kept; less than the idle limit of the services.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type RequestBody = UnsyncBoxBody<Bytes, Error>;
+type ResponseBody = UnsyncBoxBody<Bytes, Error>;
+
+/// Why an endpoint cannot be on the allow-list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// Not an absolute URL with a host.
+    #[error("{0:?} is not an absolute http or https URL")]
+    NotAUrl(String),
+    /// `http` to another machine.
+    #[error("{0} is refused: http is accepted on loopback only, use https")]
+    Insecure(String),
+    /// The URL holds a user name or a password.
+    #[error("an endpoint must not contain a user name or a password")]
+    Credentials,
+    /// An address of a private or special network.
+    #[error("{0} is refused: it is an address of a private or special network")]
+    ProhibitedAddress(String),
+}
+
+/// One allowed origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
+    https: bool,
+    host: Host<String>,
+    port: u16,
+}
+
+impl Origin {
+    fn parse(text: &str) -> Result<Self, PolicyError> {
+        let not_a_url = || PolicyError::NotAUrl(text.to_owned());
+        let url = Url::parse(text).map_err(|_| not_a_url())?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(PolicyError::Credentials);
+        }
+        let https = match url.scheme() {
+            "https" => true,
+            "http" => false,
+            _ => return Err(not_a_url()),
+        };
+        let host = url.host().ok_or_else(not_a_url)?.to_owned();
+        let port = url.port_or_known_default().ok_or_else(not_a_url)?;
+        let origin = Self { https, host, port };
+        if origin.is_loopback() {
+            return Ok(origin);
+        }
+        if !https {
+            return Err(PolicyError::Insecure(text.to_owned()));
+        }
+        match origin.host {
+            Host::Ipv4(address) if !is_public(address.into()) => Err(PolicyError::ProhibitedAddress(text.to_owned())),
+            Host::Ipv6(address) if !is_public(address.into()) => Err(PolicyError::ProhibitedAddress(text.to_owned())),
+            _ => Ok(origin),
+        }
+    }
+
+    fn is_loopback(&self) -> bool {
+        match &self.host {
+            Host::Domain(name) => name == "localhost",
+            Host::Ipv4(address) => address.is_loopback(),
+            Host::Ipv6(address) => address.is_loopback(),
+        }
+    }
+}
+
+/// The allow-list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboundPolicy {
+    origins: Vec<Origin>,
+}
+
+impl OutboundPolicy {
+    /// Allows the origins of the given URLs; their paths do not matter.
+    pub fn new<'a>(endpoints: impl IntoIterator<Item = &'a str>) -> Result<Self, PolicyError> {
+        let origins = endpoints.into_iter().map(Origin::parse).collect::<Result<_, _>>()?;
+        Ok(Self { origins })
+    }
+
+    /// Whether a request to `uri` may be sent. The check of its addresses comes when it is connected.
+    fn admits(&self, uri: &Uri) -> bool {
+        // A user name in the authority would be read differently by different parsers.
+        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+            return false;
+        }
+        // Parsed by the same parser as the configured endpoints, so that both mean the same.
+        Origin::parse(&uri.to_string()).is_ok_and(|origin| self.origins.contains(&origin))
+    }
+
+    /// Whether a connection for `host` may go to `address`.
+    fn admits_address(&self, host: &str, address: IpAddr) -> bool {
+        let loopback = self.origins.iter().any(|origin| {
+            origin.is_loopback() && matches!(&origin.host, Host::Domain(name) if name.eq_ignore_ascii_case(host))
+        });
+        if loopback { address.is_loopback() } else { is_public(address) }
+    }
+}
+
+impl fmt::Display for OutboundPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, origin) in self.origins.iter().enumerate() {
+            let scheme = if origin.https { "https" } else { "http" };
+            let separator = if number == 0 { "" } else { ", " };
+            write!(f, "{separator}{scheme}://{}:{}", origin.host, origin.port)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an address belongs to the public Internet.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => match embedded_v4(address) {
+            // Where a gateway or an operating system would unwrap the address, the inner one counts.
+            Some(Embedded::Translated(inner)) => is_public_v4(inner),
+            Some(Embedded::Mapped) => false,
+            None => is_public_v6(address),
+        },
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let special = address.is_unspecified()
+        || address.is_loopback()
+        || address.is_private()
+        || address.is_link_local()
+        || address.is_broadcast()
+        || address.is_documentation()
+        || address.is_multicast();
+    let this_network = a == 0;
+    let shared = a == 100 && (64..=127).contains(&b); // RFC 6598, carrier-grade NAT
+    let protocol = a == 192 && b == 0 && c == 0; // RFC 6890
+    let benchmark = a == 198 && (18..=19).contains(&b); // RFC 2544
+    let reserved = a >= 240; // RFC 1112
+    !(special || this_network || shared || protocol || benchmark || reserved)
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let [first, second, ..] = address.segments();
+    let global = (0x2000..=0x3fff).contains(&first); // RFC 4291: all that is globally routed
+    let documentation = (first == 0x2001 && second == 0x0db8) || first == 0x3fff; // RFC 3849, RFC 9637
+    let tunnel = first == 0x2002 || (first == 0x2001 && second == 0); // 6to4, Teredo: wrap IPv4 addresses
+    global && !documentation && !tunnel
+}
+
+enum Embedded {
+    /// `::ffff:0:0/96` and `::/96`: the operating system may connect to the inner address.
+    Mapped,
+    /// `64:ff9b::/96` (RFC 6052): what IPv6-only networks reach IPv4 servers by.
+    Translated(Ipv4Addr),
+}
+
+fn embedded_v4(address: Ipv6Addr) -> Option<Embedded> {
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    match [a, b, c, d, e, f] {
+        [0, 0, 0, 0, 0, 0xffff | 0] => Some(Embedded::Mapped),
+        [0x64, 0xff9b, 0, 0, 0, 0] => {
+            let [[g0, g1], [h0, h1]] = [g.to_be_bytes(), h.to_be_bytes()];
+            Some(Embedded::Translated(Ipv4Addr::new(g0, g1, h0, h1)))
+        }
+        _ => None,
+    }
+}
+
+/// Turns a host name into addresses.
+type Resolve = Arc<dyn Fn(String) -> BoxFuture<io::Result<Vec<SocketAddr>>> + Send + Sync>;
+
+fn system_resolver() -> Resolve {
+    Arc::new(|name| {
+        Box::pin(async move {
+            // The port is put in by the connector.
+            let addresses = tokio::net::lookup_host((name, 0)).await?;
+            Ok(addresses.collect())
+        })
+    })
+}
+
+/// Why no connection was made.
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error("the name {0} cannot be resolved")]
+    Dns(String, #[source] io::Error),
+    #[error("the name {0} has no address that is allowed")]
+    Prohibited(String),
+    #[error("no connection in time")]
+    TimedOut,
+}
+
+/// Resolves names, and leaves out the addresses that the policy does not allow.
+#[derive(Clone)]
+struct GuardedResolver {
+    policy: Arc<OutboundPolicy>,
+    resolve: Resolve,
+}
+
+impl Service<Name> for GuardedResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = ConnectError;
+    type Future = BoxFuture<Result<Self::Response, ConnectError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let (policy, name) = (Arc::clone(&self.policy), name.as_str().to_owned());
+        let resolving = (self.resolve)(name.clone());
+        Box::pin(async move {
+            let found = match resolving.await {
+                Ok(found) => found,
+                Err(error) => return Err(ConnectError::Dns(name, error)),
+            };
+            let allowed: Vec<_> =
+                found.iter().copied().filter(|address| policy.admits_address(&name, address.ip())).collect();
+            if allowed.len() < found.len() {
+                tracing::warn!(%name, ?found, "addresses that are not allowed were left out");
+            }
+            if allowed.is_empty() { Err(ConnectError::Prohibited(name)) } else { Ok(allowed.into_iter()) }
+        })
+    }
+}
+
+/// Bounds the time to connect, TLS included.
+#[derive(Clone)]
+struct TimedConnector<C> {
+    inner: C,
+    timeout: Duration,
+}
+
+impl<C> Service<Uri> for TimedConnector<C>
+where
+    C: Service<Uri, Error = BoxError>,
+    C::Future: Send + 'static,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = BoxFuture<Result<C::Response, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = tokio::time::timeout(self.timeout, self.inner.call(uri));
+        Box::pin(async move { connecting.await.unwrap_or_else(|_| Err(ConnectError::TimedOut.into())) })
+    }
+}
+
+type HttpClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Full<Bytes>>;
+
+/// Limits of an exchange; other than the defaults only in tests.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    connect: Duration,
+    total: Duration,
+    body: u64,
+}
+
+const LIMITS: Limits = Limits { connect: CONNECT_TIMEOUT, total: TOTAL_TIMEOUT, body: MAX_RESPONSE_BYTES };
+
+/// Sends the requests of all instances over shared connections.
+pub struct OutboundHttp {
+    policy: Arc<OutboundPolicy>,
+    resolve: Resolve,
+    extra_roots: Vec<CertificateDer<'static>>,
+    limits: Limits,
+    /// Answers everything, if set: nothing is sent.
+    documents: Option<HashMap<String, Bytes>>,
+    /// Made at the first request: reading the system's certificates takes longer than the rest of the start.
+    client: OnceLock<Result<HttpClient, String>>,
+}
+
+impl OutboundHttp {
+    /// A client for what `policy` allows. `ca_file` (PEM) adds roots of trust to the system's.
+    pub fn new(policy: OutboundPolicy, ca_file: Option<&Path>) -> Result<Self, BuildError> {
+        let extra_roots = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
+        Ok(Self {
+            policy: Arc::new(policy),
+            resolve: system_resolver(),
+            extra_roots,
+            limits: LIMITS,
+            documents: None,
+            client: OnceLock::new(),
+        })
+    }
+
+    /// Sends nothing: answers requests for these URLs with these documents, and denies all others.
+    pub fn offline(documents: HashMap<String, Vec<u8>>) -> Self {
+        Self {
+            policy: Arc::new(OutboundPolicy { origins: Vec::new() }),
+            resolve: system_resolver(),
+            extra_roots: Vec::new(),
+            limits: LIMITS,
+            documents: Some(documents.into_iter().map(|(url, body)| (url, body.into())).collect()),
+            client: OnceLock::new(),
+        }
+    }
+
+    /// What is allowed.
+    pub fn policy(&self) -> &OutboundPolicy {
+        &self.policy
+    }
+
+    fn client(&self) -> Result<HttpClient, Error> {
+        self.client.get_or_init(|| self.make_client()).clone().map_err(|reason| {
+            tracing::error!(%reason, "TLS cannot be set up");
+            Error::ConfigurationError
+        })
+    }
+
+    fn make_client(&self) -> Result<HttpClient, String> {
+        let resolver = GuardedResolver { policy: Arc::clone(&self.policy), resolve: Arc::clone(&self.resolve) };
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(self.limits.connect));
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls_config(&self.extra_roots)?)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(tcp);
+        Ok(Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
+            .build(TimedConnector { inner: https, timeout: self.limits.connect }))
+    }
+
+    async fn send(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+        options: Option<RequestOptions>,
+    ) -> Result<Response<ResponseBody>, Error> {
+        let deadline = Instant::now() + self.limits.total;
+        // The whole body is taken before anything else is decided: whoever writes it would otherwise learn that it
+        // is not wanted any more, and not why. It also gives the request a length, which not all servers do without.
+        let mut request = match tokio::time::timeout_at(deadline, collected(request)).await {
+            Ok(request) => request?,
+            Err(_) => return Err(Error::ConnectionWriteTimeout),
+        };
+        if let Some(documents) = &self.documents {
+            let document = documents.get(&request.uri().to_string()).ok_or(Error::HttpRequestDenied)?;
+            let body = Full::new(document.clone()).map_err(|never| match never {});
+            return Ok(Response::new(body.boxed_unsync()));
+        }
+        if !self.policy.admits(request.uri()) {
+            let uri = request.uri();
+            // The query of a URL may hold a secret; its origin does not.
+            tracing::warn!(
+                target: "entra_mcp_host::outbound_http",
+                scheme = uri.scheme_str(),
+                authority = uri.authority().map(http::uri::Authority::as_str),
+                "a request was denied: its target is not on the allow-list"
+            );
+            return Err(Error::HttpRequestDenied);
+        }
+        // What the client derives from the URI is right for both versions of HTTP.
+        request.headers_mut().remove(http::header::HOST);
+        let first_byte = options.and_then(|options| options.first_byte_timeout).unwrap_or(self.limits.total);
+        let answered = tokio::time::timeout_at(
+            deadline.min(Instant::now() + first_byte.min(self.limits.total)),
+            self.client()?.request(request),
+        );
+        let response = match answered.await {
+            Err(_) => return Err(Error::HttpResponseTimeout),
+            Ok(Err(error)) => return Err(exchange_error(&error)),
+            Ok(Ok(response)) => response,
+        };
+        let declared = response.body().size_hint().lower();
+        if declared > self.limits.body {
+            return Err(Error::HttpResponseBodySize(Some(declared)));
+        }
+        let (limit, sleep) = (self.limits.body, Box::pin(tokio::time::sleep_until(deadline)));
+        Ok(response.map(|inner| BoundedBody { inner, limit, received: 0, deadline: sleep }.boxed_unsync()))
+    }
+}
+
+/// The request with its body in memory.
+async fn collected(request: Request<RequestBody>) -> Result<Request<Full<Bytes>>, Error> {
+    let (head, mut body) = request.into_parts();
+    let (mut bytes, mut length) = (BytesMut::new(), 0_u64);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        length = length.saturating_add(data.len().try_into().unwrap_or(u64::MAX));
+        if length > MAX_REQUEST_BYTES {
+            return Err(Error::HttpRequestBodySize(Some(length)));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Request::from_parts(head, Full::new(bytes.freeze())))
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
+    let unusable = |reason: String| BuildError::CertificateFile { path: path.to_owned(), reason };
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unusable(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(unusable("it holds no certificate in PEM form".into()));
+    }
+    let mut probe = rustls::RootCertStore::empty();
+    for certificate in &certificates {
+        probe.add(certificate.clone()).map_err(|error| unusable(error.to_string()))?;
+    }
+    Ok(certificates)
+}
+
+/// The system's roots of trust, Mozilla's where the system has none, and the configured ones.
+fn tls_config(extra_roots: &[CertificateDer<'static>]) -> Result<rustls::ClientConfig, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    for error in &system.errors {
+        tracing::debug!(%error, "a system certificate cannot be read");
+    }
+    roots.add_parsable_certificates(system.certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    for certificate in extra_roots {
+        roots.add(certificate.clone()).map_err(|error| error.to_string())?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Says in the words of `wasi:http` why an exchange failed.
+fn exchange_error(error: &hyper_util::client::legacy::Error) -> Error {
+    tracing::info!(error = %Chain(error), "an outgoing request failed");
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(known) = known_error(error) {
+            return known;
+        }
+        next = error.source();
+    }
+    if error.is_connect() { Error::DestinationUnavailable } else { Error::ConnectionTerminated }
+}
+
+fn known_error(error: &(dyn StdError + 'static)) -> Option<Error> {
+    if let Some(error) = error.downcast_ref::<ConnectError>() {
+        return Some(match error {
+            ConnectError::Dns(..) => Error::DnsError { rcode: None, info_code: None },
+            ConnectError::Prohibited(_) => Error::DestinationIpProhibited,
+            ConnectError::TimedOut => Error::ConnectionTimeout,
+        });
+    }
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls_error(error));
+    }
+    let error = error.downcast_ref::<io::Error>()?;
+    // An I/O error may hide another error, which is not its source.
+    if let Some(known) = error.get_ref().and_then(|inner| known_error(inner)) {
+        return Some(known);
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Some(Error::ConnectionRefused),
+        io::ErrorKind::TimedOut => Some(Error::ConnectionTimeout),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Some(Error::DestinationIpUnroutable),
+        _ => None,
+    }
+}
+
+fn tls_error(error: &rustls::Error) -> Error {
+    match error {
+        rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => Error::TlsCertificateError,
+        rustls::Error::AlertReceived(alert) => {
+            Error::TlsAlertReceived { alert_id: Some((*alert).into()), alert_message: Some(format!("{alert:?}")) }
+        }
+        _ => Error::TlsProtocolError,
+    }
+}
+
+/// An error with its causes.
+struct Chain<'a>(&'a dyn StdError);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(error) = next {
+            write!(f, ": {error}")?;
+            next = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// A response body with a size limit and a deadline.
+struct BoundedBody<B> {
+    inner: B,
+    limit: u64,
+    received: u64,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for BoundedBody<B> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if self.deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(Error::HttpResponseTimeout)));
+        }
+        let frame = match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => {
+                tracing::info!(error = %Chain(&error), "a response broke off");
+                return Poll::Ready(Some(Err(Error::HttpResponseIncomplete)));
+            }
+            Some(Ok(frame)) => frame,
+        };
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        self.received = self.received.saturating_add(length.try_into().unwrap_or(u64::MAX));
+        if self.received > self.limit {
+            return Poll::Ready(Some(Err(Error::HttpResponseBodySize(Some(self.received)))));
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// What an instance holds of the client.
+pub(crate) struct OutboundHooks {
+    http: Arc<OutboundHttp>,
+}
+
+impl OutboundHooks {
+    pub(crate) fn new(http: Arc<OutboundHttp>) -> Self {
+        Self { http }
+    }
+}
+
+impl WasiHttpHooks for OutboundHooks {
+    fn set_host_header(&mut self) -> bool {
+        false
+    }
+
+    fn send_request(
+        &mut self,
+        request: Request<RequestBody>,
+        options: Option<RequestOptions>,
+        _transmitted: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<
+        dyn Future<Output = Result<(Response<ResponseBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>>
+            + Send,
+    > {
+        let sending = Arc::clone(&self.http).send(request, options);
+        Box::new(async move {
+            let response = sending.await?;
+            // The connection is driven by the client, there is nothing left to wait for.
+            let rest: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(std::future::ready(Ok(())));
+            Ok((response, rest))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn policy(endpoints: &[&str]) -> OutboundPolicy {
+        OutboundPolicy::new(endpoints.iter().copied()).unwrap()
+    }
+
+    fn entra() -> OutboundPolicy {
+        policy(&["https://login.microsoftonline.com", "https://graph.microsoft.com/v1.0"])
+    }
+
+    fn uri(text: &str) -> Uri {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_configured_origins_are_allowed_with_any_path() {
+        for allowed in [
+            "https://login.microsoftonline.com/common/oauth2/v2.0/token",
+            "https://login.microsoftonline.com:443/",
+            "https://LOGIN.microsoftonline.com/",
+            "https://graph.microsoft.com/v1.0/me?$select=id",
+        ] {
+            assert!(entra().admits(&uri(allowed)), "{allowed}");
+        }
+    }
+
+    #[test]
+    fn every_other_origin_is_denied() {
+        for denied in [
+            "http://login.microsoftonline.com/",
+            "https://login.microsoftonline.com:8443/",
+            "https://login.microsoftonline.com.evil.example/",
+            "https://evil.login.microsoftonline.com/",
+            "https://login.microsoftonline.com./",
+            "https://login.microsoftonline.com@evil.example/",
+            "https://user@login.microsoftonline.com/",
+            "https://example.com/",
+            "https://127.0.0.1/",
+            "https://[::1]/",
+            "https://169.254.169.254/metadata/identity",
+            "http://169.254.169.254/metadata/identity",
+            "https://2130706433/",
+            "/relative",
+            "login.microsoftonline.com:443",
+        ] {
+            assert!(!entra().admits(&uri(denied)), "{denied}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_origin_is_allowed_with_its_port_only() {
+        let emulator = policy(&["http://127.0.0.1:8080"]);
+        assert!(emulator.admits(&uri("http://127.0.0.1:8080/x")));
+        for denied in
+            ["http://127.0.0.1:8081/", "https://127.0.0.1:8080/", "http://127.0.0.2:8080/", "http://localhost:8080/"]
+        {
+            assert!(!emulator.admits(&uri(denied)), "{denied}");
+        }
+    }
+
+    #[test]
+    fn endpoints_that_cannot_be_safe_are_refused_at_once() {
+        let refusal = |endpoint: &str| OutboundPolicy::new([endpoint]).unwrap_err();
+        assert_eq!(refusal("http://example.com"), PolicyError::Insecure("http://example.com".into()));
+        assert_eq!(refusal("https://user:password@example.com"), PolicyError::Credentials);
+        for endpoint in ["https://10.0.0.1", "https://192.168.1.1", "https://169.254.169.254", "https://[fd00::1]"] {
+            assert_eq!(refusal(endpoint), PolicyError::ProhibitedAddress(endpoint.into()));
+        }
+        for endpoint in ["", "example.com", "ftp://example.com", "https://"] {
+            assert_eq!(refusal(endpoint), PolicyError::NotAUrl(endpoint.into()));
+        }
+    }
+
+    #[test]
+    fn addresses_outside_of_the_public_internet_are_denied() {
+        for denied in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.1.2.3",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.168.0.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:20.190.128.1",
+            "::127.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::1",
+            "fc00::1",
+            "fd12:3456::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "2001:db8::1",
+            "2001::1",
+            "2002:7f00:1::",
+            "100::1",
+        ] {
+            assert!(!is_public(denied.parse().unwrap()), "{denied}");
+            assert!(!entra().admits_address("graph.microsoft.com", denied.parse().unwrap()), "{denied}");
+        }
+        for allowed in ["20.190.128.1", "100.63.255.255", "172.32.0.1", "2603:1006:2000::1", "64:ff9b::20.190.128.1"] {
+            assert!(is_public(allowed.parse().unwrap()), "{allowed}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_name_may_be_on_loopback_only() {
+        let emulator = policy(&["http://localhost:8080"]);
+        assert!(emulator.admits_address("localhost", "127.0.0.1".parse().unwrap()));
+        assert!(emulator.admits_address("localhost", "::1".parse().unwrap()));
+        assert!(!emulator.admits_address("localhost", "20.190.128.1".parse().unwrap()));
+        assert!(!emulator.admits_address("localhost", "192.168.0.1".parse().unwrap()));
+    }
+
+    /// A client whose resolver says that every name has `address`.
+    fn client(policy: OutboundPolicy, address: Option<IpAddr>, limits: Limits) -> Arc<OutboundHttp> {
+        let mut http = OutboundHttp::new(policy, None).unwrap();
+        http.limits = limits;
+        http.resolve = Arc::new(move |_| {
+            Box::pin(std::future::ready(match address {
+                Some(address) => Ok(vec![SocketAddr::new(address, 0)]),
+                None => Err(io::Error::other("no such name")),
+            }))
+        });
+        Arc::new(http)
+    }
+
+    fn request(target: &str) -> Request<RequestBody> {
+        Request::get(target).body(Empty::new().map_err(|never| match never {}).boxed_unsync()).unwrap()
+    }
+
+    fn post(target: &str, body: impl Body<Data = Bytes, Error = Error> + Send + 'static) -> Request<RequestBody> {
+        Request::post(target).body(body.boxed_unsync()).unwrap()
+    }
+
+    async fn fetch(http: &Arc<OutboundHttp>, target: &str) -> Result<Bytes, Error> {
+        let response = Arc::clone(http).send(request(target), None).await?;
+        Ok(response.into_body().collect().await?.to_bytes())
+    }
+
+    /// Serves one connection: reads the head of the request, then writes `answer` and keeps the connection open.
+    async fn peer(answer: Vec<u8>) -> (String, tokio::task::JoinHandle<String>) {
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let origin = format!("http://{}", socket.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = socket.accept().await.unwrap();
+            let mut head = vec![0; 4096];
+            let length = stream.read(&mut head).await.unwrap();
+            stream.write_all(&answer).await.unwrap();
+            head.truncate(length);
+            // Held open until the client closes it.
+            let _ = stream.read(&mut [0]).await;
+            String::from_utf8(head).unwrap()
+        });
+        (origin, task)
+    }
+
+    #[tokio::test]
+    async fn a_request_outside_of_the_list_is_denied_before_anything_is_resolved() {
+        let http = client(entra(), None, LIMITS);
+        assert!(matches!(fetch(&http, "https://example.com/").await, Err(Error::HttpRequestDenied)));
+    }
+
+    #[tokio::test]
+    async fn an_allowed_name_that_resolves_to_this_machine_is_denied() {
+        for address in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1"] {
+            let http = client(entra(), Some(address.parse().unwrap()), LIMITS);
+            let result = fetch(&http, "https://graph.microsoft.com/").await;
+            assert!(matches!(result, Err(Error::DestinationIpProhibited)), "{address}: {result:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_resolve_is_a_dns_error() {
+        let http = client(entra(), None, LIMITS);
+        let result = fetch(&http, "https://graph.microsoft.com/").await;
+        assert!(matches!(result, Err(Error::DnsError { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_a_refused_connection() {
+        let (origin, _) = peer(Vec::new()).await;
+        let free = { TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap() };
+        let closed = format!("http://{free}");
+        let http = client(policy(&[&origin, &closed]), None, LIMITS);
+        let result = fetch(&http, &closed).await;
+        assert!(matches!(result, Err(Error::ConnectionRefused)), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn the_answer_of_a_configured_loopback_origin_is_returned() {
+        let (origin, task) = peer(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi".into()).await;
+        let http = client(policy(&[&origin]), None, LIMITS);
+
+        assert_eq!(fetch(&http, &format!("{origin}/path?a=b")).await.unwrap(), "hi");
+
+        drop(http);
+        let head = task.await.unwrap();
+        assert!(head.starts_with("GET /path?a=b HTTP/1.1\r\n"), "{head}");
+        assert_eq!(head.matches("host: ").count(), 1, "{head}");
+    }
+
+    #[tokio::test]
+    async fn a_request_is_sent_with_its_length() {
+        let (origin, task) = peer(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n".into()).await;
+        let http = client(policy(&[&origin]), None, LIMITS);
+        let body = Full::from("a=b").map_err(|never| match never {});
+        http.send(post(&origin, body), None).await.unwrap();
+        let sent = task.await.unwrap();
+        assert!(sent.contains("content-length: 3\r\n") && sent.ends_with("\r\n\r\na=b"), "{sent}");
+    }
+
+    #[tokio::test]
+    async fn a_request_body_over_the_limit_is_refused() {
+        let http = client(entra(), None, LIMITS);
+        let body = Full::from(vec![0; 1_048_577]).map_err(|never| match never {});
+        let result = http.send(post("https://graph.microsoft.com/", body), None).await;
+        assert!(matches!(result, Err(Error::HttpRequestBodySize(Some(1_048_577)))));
+    }
+
+    #[tokio::test]
+    async fn the_body_of_a_denied_request_is_taken_so_that_its_writer_learns_why() {
+        let (mut writer, body) = http_body_util::channel::Channel::<Bytes, Error>::new(1);
+        let http = client(entra(), None, LIMITS);
+        let sending = tokio::spawn(http.send(post("https://example.com/", body), None));
+        writer.send_data("x".into()).await.unwrap();
+        drop(writer);
+        assert!(matches!(sending.await.unwrap(), Err(Error::HttpRequestDenied)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_body_that_never_ends_times_out() {
+        let (_writer, body) = http_body_util::channel::Channel::<Bytes, Error>::new(1);
+        let result = client(entra(), None, LIMITS).send(post("https://graph.microsoft.com/", body), None).await;
+        assert!(matches!(result, Err(Error::ConnectionWriteTimeout)));
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_like_any_other() {
+        let answer = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+        let (origin, _task) = peer(answer.into()).await;
+        let http = client(policy(&[&origin]), None, LIMITS);
+        let response = http.send(request(&origin), None).await.unwrap();
+        assert_eq!(response.status(), 302);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_declares_too_much_is_refused_unread() {
+        let (origin, _task) = peer(b"HTTP/1.1 200 OK\r\ncontent-length: 1048577\r\n\r\n".into()).await;
+        let http = client(policy(&[&origin]), None, LIMITS);
+        let result = fetch(&http, &origin).await;
+        assert!(matches!(result, Err(Error::HttpResponseBodySize(Some(1_048_577)))), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_body_of_unknown_length_ends_at_the_limit() {
+        let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n12345\r\n4\r\n6789\r\n".into();
+        let (origin, _task) = peer(answer).await;
+        let http = client(policy(&[&origin]), None, Limits { body: 8, ..LIMITS });
+        let result = fetch(&http, &origin).await;
+        assert!(matches!(result, Err(Error::HttpResponseBodySize(Some(_)))), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_incomplete() {
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let origin = format!("http://{}", socket.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = socket.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123").await.unwrap();
+        });
+        let http = client(policy(&[&origin]), None, LIMITS);
+        let result = fetch(&http, &origin).await;
+        assert!(matches!(result, Err(Error::HttpResponseIncomplete)), "{result:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_never_answers_times_out() {
+        let (origin, _task) = peer(Vec::new()).await;
+        let http = client(policy(&[&origin]), None, LIMITS);
+        let result = fetch(&http, &origin).await;
+        assert!(matches!(result, Err(Error::HttpResponseTimeout)), "{result:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_times_out() {
+        let (origin, _task) = peer(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123".into()).await;
+        let http = client(policy(&[&origin]), None, LIMITS);
+        let result = fetch(&http, &origin).await;
+        assert!(matches!(result, Err(Error::HttpResponseTimeout)), "{result:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_never_completes_tls_is_a_connection_timeout() {
+        let (origin, _task) = peer(Vec::new()).await;
+        let origin = origin.replace("http:", "https:");
+        let http = client(policy(&[&origin]), None, LIMITS);
+        let result = fetch(&http, &origin).await;
+        assert!(matches!(result, Err(Error::ConnectionTimeout)), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_speak_tls_is_a_tls_error() {
+        let (origin, _task) = peer(b"HTTP/1.1 400 Bad Request\r\n\r\n".into()).await;
+        let origin = origin.replace("http:", "https:");
+        let http = client(policy(&[&origin]), None, LIMITS);
+        let result = fetch(&http, &origin).await;
+        assert!(matches!(result, Err(Error::TlsProtocolError)), "{result:?}");
+    }
+
+    #[test]
+    fn a_certificate_file_must_exist_and_hold_a_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let refused = |path: &Path| OutboundHttp::new(entra(), Some(path)).err().unwrap();
+        assert!(matches!(refused(&path), BuildError::CertificateFile { .. }));
+        for content in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            std::fs::write(&path, content).unwrap();
+            assert!(matches!(refused(&path), BuildError::CertificateFile { .. }), "{content}");
+        }
+    }
+}

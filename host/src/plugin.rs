@@ -1,0 +1,414 @@
+//! The component, loaded and ready, and the builder that says what it is given of the world.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use wasmtime::component::Component;
+use wasmtime::{Config, Engine};
+use zeroize::Zeroizing;
+
+use crate::audit::{AuditSink, LogAudit};
+use crate::bindings::export::mcp_server;
+use crate::bindings::export::sign_in::{Account, Pending, SignInError};
+use crate::bindings::export::token_validator::{Principal, Requirements, TokenError};
+use crate::client_channel::{ClientChannel, NoChannel};
+use crate::client_credential::{ClientCredential, NoCredential};
+use crate::clock::{Clock, SystemClock};
+use crate::code_cache::CodeCache;
+use crate::environment::Settings;
+use crate::error::{BuildError, CallError};
+use crate::instance::{MAX_MEMORY_BYTES, World};
+use crate::instance_pool::{InstancePool, Lease, PoolLimits};
+use crate::outbound_http::{OutboundHttp, OutboundPolicy};
+use crate::random::{Random, SystemRandomness, unguessable_id};
+use crate::secret_store::{MemoryStore, SecretStore};
+use crate::user_agent::{LoopbackListeners, NoUserAgent, UserAgent};
+
+/// The component that was built together with this host.
+pub const BUNDLED_COMPONENT: &[u8] = include_bytes!(env!("ENTRA_MCP_BUNDLED_COMPONENT"));
+
+/// The JSON-RPC error code for a failure inside the server.
+const INTERNAL_ERROR: i32 = -32603;
+
+/// Stack of a guest call in bytes; WebAssembly may use half of it. The component parses JSON of bounded depth.
+const STACK_BYTES: usize = 1024 * 1024;
+
+/// Where a message comes from.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// `stdio`, or the name of another local transport.
+    pub transport: String,
+    /// Names the call in logs and audit records; `None` makes one up.
+    pub correlation_id: Option<String>,
+}
+
+impl Caller {
+    /// A caller on `transport`, with a correlation id of its own for every call.
+    pub fn new(transport: &str) -> Self {
+        Self { transport: transport.to_owned(), correlation_id: None }
+    }
+}
+
+/// An access token for a downstream API. Opaque; redacted in `Debug`, zeroised on drop.
+pub struct AccessToken {
+    /// The token itself.
+    pub token: Zeroizing<String>,
+    /// Unix time in seconds.
+    pub expires_at: u64,
+    /// Whom it stands for.
+    pub account: Account,
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessToken").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
+/// The component, loaded and ready. Calls may run at the same time; dropping the future of a call cancels it.
+pub struct Plugin {
+    pool: InstancePool,
+    random: Arc<dyn Random>,
+}
+
+impl Plugin {
+    /// Starts a builder for a component that is configured with `settings`.
+    pub fn builder(settings: Settings) -> PluginBuilder {
+        PluginBuilder {
+            settings,
+            component: BUNDLED_COMPONENT.into(),
+            code_cache: CodeCache::Off,
+            store: None,
+            user_agent: Arc::new(NoUserAgent),
+            credential: Arc::new(NoCredential),
+            audit: Arc::new(LogAudit),
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandomness::default()),
+            http: None,
+            limits: PoolLimits::default(),
+            max_memory_bytes: MAX_MEMORY_BYTES,
+        }
+    }
+
+    /// Handles one MCP message and returns the answer, if it has one. Never fails: if the component does, the
+    /// answer is a JSON-RPC error with the correlation id of the log.
+    pub async fn handle(&self, message: &str, caller: &Caller, channel: Arc<dyn ClientChannel>) -> Option<String> {
+        let correlation_id = caller.correlation_id.clone().unwrap_or_else(|| self.correlation_id());
+        let from = mcp_server::Caller { transport: caller.transport.clone(), correlation_id: correlation_id.clone() };
+        let answer = self
+            .call(correlation_id, channel, async |exports, store| {
+                exports.entra_mcp_plugin_mcp_server().call_handle(store, message, &from).await
+            })
+            .await;
+        answer.unwrap_or_else(|error| internal_error(message, &error))
+    }
+
+    /// Lists the accounts that are signed in.
+    pub async fn accounts(&self) -> Result<Result<Vec<Account>, SignInError>, CallError> {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_sign_in().call_accounts(store).await
+        })
+        .await
+    }
+
+    /// Signs a person in through the user agent, and waits for it.
+    pub async fn sign_in_interactive(
+        &self,
+        login_hint: Option<&str>,
+    ) -> Result<Result<Account, SignInError>, CallError> {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_sign_in().call_interactive(store, login_hint).await
+        })
+        .await
+    }
+
+    /// Returns an access token without asking anybody; `account` is a user name or home account id.
+    pub async fn acquire_token_silent(
+        &self,
+        scopes: &[String],
+        account: Option<&str>,
+    ) -> Result<Result<AccessToken, SignInError>, CallError> {
+        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+            let acquired = exports.entra_mcp_plugin_sign_in().call_acquire_token_silent(store, scopes, account).await?;
+            Ok(acquired.map(|acquired| AccessToken {
+                token: acquired.token.into(),
+                expires_at: acquired.expires_at,
+                account: acquired.account,
+            }))
+        })
+        .await
+    }
+
+    /// Starts a sign-in whose page the embedder shows; [`Plugin::sign_in_complete`] ends it.
+    pub async fn sign_in_start(
+        &self,
+        redirect_uri: &str,
+        login_hint: Option<&str>,
+    ) -> Result<Result<Pending, SignInError>, CallError> {
+        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_sign_in().call_start(store, redirect_uri, login_hint).await
+        })
+        .await
+    }
+
+    /// Completes what [`Plugin::sign_in_start`] began. `response` is the query of the redirect.
+    pub async fn sign_in_complete(&self, id: &str, response: &str) -> Result<Result<Account, SignInError>, CallError> {
+        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_sign_in().call_complete(store, id, response).await
+        })
+        .await
+    }
+
+    /// Forgets an account and everything that was stored for it.
+    pub async fn sign_out(&self, home_account_id: &str) -> Result<Result<(), SignInError>, CallError> {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_sign_in().call_sign_out(store, home_account_id).await
+        })
+        .await
+    }
+
+    /// Judges an access token by the settings and by what `needs` requires.
+    pub async fn validate_token(
+        &self,
+        token: &str,
+        needs: &Requirements,
+    ) -> Result<Result<Principal, TokenError>, CallError> {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_token_validator().call_validate(store, token, needs).await
+        })
+        .await
+    }
+
+    async fn call<T>(
+        &self,
+        correlation_id: impl Into<Option<String>>,
+        channel: Arc<dyn ClientChannel>,
+        call: impl AsyncFnOnce(
+            &crate::bindings::Plugin,
+            &mut wasmtime::Store<crate::instance::InstanceState>,
+        ) -> wasmtime::Result<T>,
+    ) -> Result<T, CallError> {
+        // What goes well is never asked for its id.
+        let given = correlation_id.into();
+        let correlation_id = || given.unwrap_or_else(|| self.correlation_id());
+        let lease: Lease<'_> = match self.pool.lease(channel).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                let correlation_id = correlation_id();
+                tracing::error!(%correlation_id, error = format!("{error:#}"), "no instance can be created");
+                return Err(CallError::NoInstance { correlation_id });
+            }
+        };
+        lease.call(call).await.map_err(|error| {
+            let correlation_id = correlation_id();
+            tracing::error!(%correlation_id, error = format!("{error:?}"), "the component failed");
+            CallError::Trapped { correlation_id }
+        })
+    }
+
+    fn correlation_id(&self) -> String {
+        // Without randomness no sign-in works; the id only has to be there.
+        unguessable_id(&*self.random).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin").finish_non_exhaustive()
+    }
+}
+
+/// The answer to `message` if the component failed on it. A notification, or what cannot be read, has none.
+fn internal_error(message: &str, error: &CallError) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Request<'a> {
+        #[serde(borrow)]
+        id: &'a RawValue,
+    }
+    let request: Request<'_> = serde_json::from_str(message).ok()?;
+    let text = format!("internal error (correlation id {})", error.correlation_id());
+    Some(error_answer(request.id.get(), INTERNAL_ERROR, &text))
+}
+
+/// A JSON-RPC error. `id` is JSON.
+pub(crate) fn error_answer(id: &str, code: i32, message: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{}}}}}"#, serde_json::json!(message))
+}
+
+/// Says what the component is given of the world.
+pub struct PluginBuilder {
+    settings: Settings,
+    component: Arc<[u8]>,
+    code_cache: CodeCache,
+    store: Option<Arc<dyn SecretStore>>,
+    user_agent: Arc<dyn UserAgent>,
+    credential: Arc<dyn ClientCredential>,
+    audit: Arc<dyn AuditSink>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    http: Option<OutboundHttp>,
+    limits: PoolLimits,
+    max_memory_bytes: usize,
+}
+
+impl PluginBuilder {
+    /// Another component than the bundled one (WebAssembly, binary form).
+    #[must_use]
+    pub fn component(mut self, bytes: impl Into<Arc<[u8]>>) -> Self {
+        self.component = bytes.into();
+        self
+    }
+
+    /// Where compiled code is kept; by default nowhere.
+    #[must_use]
+    pub fn code_cache(mut self, cache: CodeCache) -> Self {
+        self.code_cache = cache;
+        self
+    }
+
+    /// Where secrets are kept; by default in memory.
+    #[must_use]
+    pub fn secret_store(mut self, store: Arc<dyn SecretStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// How a person is reached; by default not at all.
+    #[must_use]
+    pub fn user_agent(mut self, agent: Arc<dyn UserAgent>) -> Self {
+        self.user_agent = agent;
+        self
+    }
+
+    /// What proves to Entra ID which application this is; by default nothing, as for a public client.
+    #[must_use]
+    pub fn client_credential(mut self, credential: Arc<dyn ClientCredential>) -> Self {
+        self.credential = credential;
+        self
+    }
+
+    /// Where security events go; by default into the log.
+    #[must_use]
+    pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
+        self.audit = sink;
+        self
+    }
+
+    /// The clock of the component and of everything that expires.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The source of randomness.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// The way out; by default to the configured authority and Graph, with the system's roots of trust.
+    #[must_use]
+    pub fn outbound_http(mut self, http: OutboundHttp) -> Self {
+        self.http = Some(http);
+        self
+    }
+
+    /// Most instances at the same time.
+    #[must_use]
+    pub fn max_instances(mut self, instances: usize) -> Self {
+        self.limits.max_instances = instances.max(1);
+        self
+    }
+
+    /// Calls after which an instance is replaced; 1 gives every call an instance of its own.
+    #[must_use]
+    pub fn max_calls_per_instance(mut self, calls: u32) -> Self {
+        self.limits.max_calls = calls;
+        self
+    }
+
+    /// Largest linear memory of an instance.
+    #[must_use]
+    pub fn max_memory_bytes(mut self, bytes: usize) -> Self {
+        self.max_memory_bytes = bytes;
+        self
+    }
+
+    /// Tenths of a second that the component may compute without a pause.
+    #[must_use]
+    pub fn max_computing_epochs(mut self, epochs: u32) -> Self {
+        self.limits.max_computing_epochs = epochs;
+        self
+    }
+
+    /// Loads the component. Compiles it, unless the code cache has it.
+    pub fn build(self) -> Result<Plugin, BuildError> {
+        let http = match self.http {
+            Some(http) => http,
+            None => OutboundHttp::new(
+                OutboundPolicy::new([self.settings.authority.as_str(), self.settings.graph.as_str()])?,
+                None,
+            )?,
+        };
+        let engine = engine(&self.code_cache)?;
+        let component = Component::new(&engine, &self.component).map_err(BuildError::Component)?;
+        let world = World {
+            settings: Arc::new(self.settings),
+            store: self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock)))),
+            user_agent: self.user_agent,
+            listeners: LoopbackListeners::new(Arc::clone(&self.clock), Arc::clone(&self.random)),
+            credential: self.credential,
+            audit: self.audit,
+            clock: self.clock,
+            random: Arc::clone(&self.random),
+            http: Arc::new(http),
+            max_memory_bytes: self.max_memory_bytes,
+        };
+        let pool = InstancePool::new(&engine, &component, world, self.limits)?;
+        Ok(Plugin { pool, random: self.random })
+    }
+}
+
+/// The engine: everything of WebAssembly that the component does not use is off.
+pub(crate) fn engine(code_cache: &CodeCache) -> Result<Engine, BuildError> {
+    let mut config = Config::new();
+    config
+        .wasm_wide_arithmetic(true)
+        .wasm_simd(true)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .epoch_interruption(true)
+        .async_stack_size(STACK_BYTES)
+        .max_wasm_stack(STACK_BYTES / 2);
+    code_cache.apply(&mut config);
+    Engine::new(&config).map_err(BuildError::Engine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trapped() -> CallError {
+        CallError::Trapped { correlation_id: "c0ffee".into() }
+    }
+
+    #[test]
+    fn a_failure_is_answered_with_the_id_of_the_request() {
+        for id in ["1", "\"a\\\"b\"", "null"] {
+            let answer = internal_error(&format!(r#"{{"jsonrpc":"2.0","method":"x","id":{id}}}"#), &trapped());
+            let expected = format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32603,"message":"internal error (correlation id c0ffee)"}}}}"#
+            );
+            assert_eq!(answer, Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_failure_on_a_notification_is_not_answered() {
+        assert_eq!(internal_error(r#"{"jsonrpc":"2.0","method":"x"}"#, &trapped()), None);
+        assert_eq!(internal_error("garbage", &trapped()), None);
+    }
+}

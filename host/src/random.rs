@@ -1,0 +1,135 @@
+//! Randomness as a parameter: the component's `wasi:random`, correlation ids, handles.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
+
+/// Most bytes that the component may ask for at once. It needs a few dozen.
+const MAX_RANDOM_BYTES: u64 = 64 * 1024;
+
+/// A source of cryptographically secure randomness.
+pub trait Random: Send + Sync + 'static {
+    /// Fills `bytes`, or says that there is no randomness now.
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NoRandomness>;
+}
+
+/// The source has nothing to give. Whoever asked must not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no secure randomness is available")]
+pub struct NoRandomness;
+
+/// The operating system's generator.
+#[derive(Debug)]
+pub struct SystemRandomness(SystemRandom);
+
+impl Default for SystemRandomness {
+    fn default() -> Self {
+        Self(SystemRandom::new())
+    }
+}
+
+impl Random for SystemRandomness {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
+        self.0.fill(bytes).map_err(|_| NoRandomness)
+    }
+}
+
+/// 128 random bits as 32 hexadecimal digits: ids that nobody can guess.
+pub(crate) fn unguessable_id(random: &dyn Random) -> Result<String, NoRandomness> {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes)?;
+    Ok(bytes.iter().fold(String::with_capacity(32), |mut id, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(id, "{byte:02x}");
+        id
+    }))
+}
+
+/// `wasi:random` on a [`Random`]. The insecure interfaces, which the Rust standard library asks for the seeds of
+/// hash maps, are answered securely too.
+pub(crate) struct RandomCtx {
+    source: Arc<dyn Random>,
+}
+
+impl RandomCtx {
+    pub(crate) fn new(source: Arc<dyn Random>) -> Self {
+        Self { source }
+    }
+
+    fn bytes(&self, length: u64) -> wasmtime::Result<Vec<u8>> {
+        if length > MAX_RANDOM_BYTES {
+            return Err(wasmtime::Error::msg("too many random bytes were asked for at once"));
+        }
+        let mut bytes = vec![0; usize::try_from(length)?];
+        self.source.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&self) -> wasmtime::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.source.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl random::Host for RandomCtx {
+    fn get_random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
+        self.bytes(length)
+    }
+
+    fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+}
+
+impl insecure::Host for RandomCtx {
+    fn get_insecure_random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
+        self.bytes(length)
+    }
+
+    fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+}
+
+impl insecure_seed::Host for RandomCtx {
+    fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
+        Ok((self.array().map(u64::from_le_bytes)?, self.array().map(u64::from_le_bytes)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_32_hexadecimal_digits_and_differ() {
+        let random = SystemRandomness::default();
+        let (a, b) = (unguessable_id(&random).unwrap(), unguessable_id(&random).unwrap());
+        assert_eq!(a.len(), 32);
+        assert!(a.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn asking_for_more_than_the_limit_is_refused() {
+        let ctx = RandomCtx::new(Arc::new(SystemRandomness::default()));
+        assert!(ctx.bytes(MAX_RANDOM_BYTES).is_ok());
+        assert!(ctx.bytes(MAX_RANDOM_BYTES + 1).is_err());
+    }
+
+    struct Empty;
+
+    impl Random for Empty {
+        fn fill(&self, _: &mut [u8]) -> Result<(), NoRandomness> {
+            Err(NoRandomness)
+        }
+    }
+
+    #[test]
+    fn without_randomness_there_is_no_id() {
+        assert_eq!(unguessable_id(&Empty), Err(NoRandomness));
+    }
+}

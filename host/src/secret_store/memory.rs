@@ -1,0 +1,142 @@
+//! Records in the memory of this process: for tests, and for people who want to sign in at every start.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{SecretBytes, SecretStore, StoreError, same};
+use crate::clock::Clock;
+
+/// Most records that are kept. The component stores a handful per account; the bound is against a runaway.
+const MAX_RECORDS: usize = 10_000;
+
+/// A store that ends with the process.
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    records: Mutex<HashMap<String, Record>>,
+}
+
+struct Record {
+    value: SecretBytes,
+    expires_at: Option<Duration>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, records: Mutex::default() }
+    }
+
+    /// The records that have not expired; the others are dropped first.
+    fn live(&self) -> MutexGuard<'_, HashMap<String, Record>> {
+        let now = self.clock.now();
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.retain(|_, record| record.expires_at.is_none_or(|expires_at| now < expires_at));
+        records
+    }
+
+    fn insert(
+        &self,
+        records: &mut HashMap<String, Record>,
+        key: &str,
+        value: SecretBytes,
+        ttl: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        if records.len() >= MAX_RECORDS && !records.contains_key(key) {
+            return Err(StoreError::Unavailable(format!("more than {MAX_RECORDS} records")));
+        }
+        let expires_at = ttl.map(|ttl| self.clock.now().saturating_add(ttl));
+        records.insert(key.to_owned(), Record { value, expires_at });
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SecretStore for MemoryStore {
+    async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
+        Ok(self.live().get(key).map(|record| record.value.clone()))
+    }
+
+    async fn put(&self, key: &str, value: SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
+        self.insert(&mut self.live(), key, value, ttl)
+    }
+
+    async fn take(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
+        Ok(self.live().remove(key).map(|record| record.value))
+    }
+
+    async fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<SecretBytes>,
+        value: SecretBytes,
+        ttl: Option<Duration>,
+    ) -> Result<bool, StoreError> {
+        let mut records = self.live();
+        let matches = match (records.get(key), &expected) {
+            (None, None) => true,
+            (Some(record), Some(expected)) => same(record.value.reveal(), expected.reveal()),
+            _ => false,
+        };
+        if matches {
+            self.insert(&mut records, key, value, ttl)?;
+        }
+        Ok(matches)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.live().remove(key);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn bytes(value: &str) -> SecretBytes {
+        SecretBytes::new(value.into())
+    }
+
+    async fn text(store: &MemoryStore, key: &str) -> Option<String> {
+        let value = store.get(key).await.unwrap();
+        value.map(|value| String::from_utf8(value.reveal().to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_expired_record_is_as_if_it_had_never_been_stored() {
+        let clock = ManualClock::new(1_000);
+        let store = MemoryStore::new(Arc::new(clock.clone()));
+        store.put("k", bytes("v"), Some(Duration::from_secs(10))).await.unwrap();
+
+        clock.advance(Duration::from_secs(9));
+        assert_eq!(text(&store, "k").await.as_deref(), Some("v"));
+        clock.advance(Duration::from_secs(1));
+
+        assert_eq!(text(&store, "k").await, None);
+        assert!(store.compare_and_swap("k", None, bytes("w"), None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_record_is_taken_once() {
+        let store = MemoryStore::new(Arc::new(ManualClock::new(0)));
+        store.put("k", bytes("v"), None).await.unwrap();
+        assert!(store.take("k").await.unwrap().is_some());
+        assert!(store.take("k").await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_swap_with_another_expectation_changes_nothing() {
+        let store = MemoryStore::new(Arc::new(ManualClock::new(0)));
+        store.put("k", bytes("v"), None).await.unwrap();
+
+        assert!(!store.compare_and_swap("k", None, bytes("w"), None).await.unwrap());
+        assert!(!store.compare_and_swap("k", Some(bytes("x")), bytes("w"), None).await.unwrap());
+        assert_eq!(text(&store, "k").await.as_deref(), Some("v"));
+        assert!(store.compare_and_swap("k", Some(bytes("v")), bytes("w"), None).await.unwrap());
+        assert_eq!(text(&store, "k").await.as_deref(), Some("w"));
+    }
+}

@@ -1,0 +1,215 @@
+//! Named secrets that outlive an instance (`wit/secret-store.wit`).
+//!
+//! [`SecretStore`] is what a back-end implements; the limits of the WIT contract are enforced here, once, for all
+//! of them. A store may be shared by any number of processes, so `take` and `compare_and_swap` have to be atomic
+//! in the back-end itself, not under a lock of this process.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use zeroize::Zeroizing;
+
+use crate::bindings::secret_store as wit;
+
+mod memory;
+mod sqlite;
+
+pub use memory::MemoryStore;
+pub use sqlite::{OpenError, SqliteStore};
+
+/// Longest name of a record, in bytes (from the WIT contract).
+pub const MAX_KEY_BYTES: usize = 512;
+
+/// Longest record, in bytes (from the WIT contract). A token cache entry is a few KiB.
+pub const MAX_VALUE_BYTES: usize = 256 * 1024;
+
+/// The content of a record. Redacted in `Debug`, zeroised on drop.
+#[derive(Clone)]
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl SecretBytes {
+    /// Takes possession of a value.
+    pub fn new(value: Vec<u8>) -> Self {
+        Self(Zeroizing::new(value))
+    }
+
+    /// The value itself.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Why the store could not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The key or the value is over its limit; nothing was changed.
+    #[error("the record is too large")]
+    TooLarge,
+    /// A record exists but was altered, or sealed with another key.
+    #[error("the record cannot be opened")]
+    Unreadable,
+    /// The store cannot be reached or written now.
+    #[error("the secret store is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// A back-end. Time to live is counted on the [`Clock`](crate::clock::Clock) the back-end was made with.
+#[async_trait]
+pub trait SecretStore: Send + Sync + 'static {
+    /// Reads a record.
+    async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError>;
+    /// Writes a record; without `ttl` it stays until deleted.
+    async fn put(&self, key: &str, value: SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError>;
+    /// Reads and deletes in one step: at most one of any number of concurrent callers gets the record.
+    async fn take(&self, key: &str) -> Result<Option<SecretBytes>, StoreError>;
+    /// Writes only if the record is `expected` (`None`: only if there is none), in one step.
+    async fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<SecretBytes>,
+        value: SecretBytes,
+        ttl: Option<Duration>,
+    ) -> Result<bool, StoreError>;
+    /// Deletes a record, whether or not it exists.
+    async fn delete(&self, key: &str) -> Result<(), StoreError>;
+}
+
+/// Compares two secrets without telling by the time it takes where they differ.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+/// What an instance holds of the store.
+pub(crate) struct SecretStoreCtx {
+    store: Arc<dyn SecretStore>,
+}
+
+impl SecretStoreCtx {
+    pub(crate) fn new(store: Arc<dyn SecretStore>) -> Self {
+        Self { store }
+    }
+}
+
+fn check_key(key: &str) -> Result<(), wit::StoreError> {
+    if key.len() > MAX_KEY_BYTES { Err(wit::StoreError::TooLarge) } else { Ok(()) }
+}
+
+fn check_value(value: &[u8]) -> Result<(), wit::StoreError> {
+    if value.len() > MAX_VALUE_BYTES { Err(wit::StoreError::TooLarge) } else { Ok(()) }
+}
+
+fn lifetime(ttl_seconds: Option<u32>) -> Option<Duration> {
+    ttl_seconds.map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+impl From<StoreError> for wit::StoreError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::TooLarge => Self::TooLarge,
+            StoreError::Unreadable => Self::Unreadable,
+            StoreError::Unavailable(reason) => {
+                tracing::warn!(%reason, "the secret store is unavailable");
+                Self::Unavailable(reason)
+            }
+        }
+    }
+}
+
+impl wit::Host for SecretStoreCtx {
+    async fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, wit::StoreError>> {
+        if let Err(error) = check_key(&key) {
+            return Ok(Err(error));
+        }
+        Ok(self.store.get(&key).await.map(|value| value.map(|value| value.reveal().to_vec())).map_err(Into::into))
+    }
+
+    async fn put(
+        &mut self,
+        key: String,
+        value: Vec<u8>,
+        ttl_seconds: Option<u32>,
+    ) -> wasmtime::Result<Result<(), wit::StoreError>> {
+        let value = SecretBytes::new(value);
+        if let Err(error) = check_key(&key).and_then(|()| check_value(value.reveal())) {
+            return Ok(Err(error));
+        }
+        Ok(self.store.put(&key, value, lifetime(ttl_seconds)).await.map_err(Into::into))
+    }
+
+    async fn take(&mut self, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, wit::StoreError>> {
+        if let Err(error) = check_key(&key) {
+            return Ok(Err(error));
+        }
+        Ok(self.store.take(&key).await.map(|value| value.map(|value| value.reveal().to_vec())).map_err(Into::into))
+    }
+
+    async fn compare_and_swap(
+        &mut self,
+        key: String,
+        expected: Option<Vec<u8>>,
+        value: Vec<u8>,
+        ttl_seconds: Option<u32>,
+    ) -> wasmtime::Result<Result<bool, wit::StoreError>> {
+        let (expected, value) = (expected.map(SecretBytes::new), SecretBytes::new(value));
+        if let Err(error) = check_key(&key).and_then(|()| check_value(value.reveal())) {
+            return Ok(Err(error));
+        }
+        let swapped = self.store.compare_and_swap(&key, expected, value, lifetime(ttl_seconds)).await;
+        Ok(swapped.map_err(Into::into))
+    }
+
+    async fn delete(&mut self, key: String) -> wasmtime::Result<Result<(), wit::StoreError>> {
+        if let Err(error) = check_key(&key) {
+            return Ok(Err(error));
+        }
+        Ok(self.store.delete(&key).await.map_err(Into::into))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn ctx() -> SecretStoreCtx {
+        SecretStoreCtx::new(Arc::new(MemoryStore::new(Arc::new(ManualClock::new(0)))))
+    }
+
+    #[tokio::test]
+    async fn a_name_over_the_limit_is_refused_by_every_function() {
+        use wit::Host as _;
+        let (mut ctx, key) = (ctx(), "k".repeat(MAX_KEY_BYTES + 1));
+
+        assert!(matches!(ctx.get(key.clone()).await.unwrap(), Err(wit::StoreError::TooLarge)));
+        assert!(matches!(ctx.put(key.clone(), vec![1], None).await.unwrap(), Err(wit::StoreError::TooLarge)));
+        assert!(matches!(ctx.take(key.clone()).await.unwrap(), Err(wit::StoreError::TooLarge)));
+        let swapped = ctx.compare_and_swap(key.clone(), None, vec![1], None).await.unwrap();
+        assert!(matches!(swapped, Err(wit::StoreError::TooLarge)));
+        assert!(matches!(ctx.delete(key).await.unwrap(), Err(wit::StoreError::TooLarge)));
+    }
+
+    #[tokio::test]
+    async fn a_value_at_the_limit_is_stored_and_one_byte_more_is_refused() {
+        use wit::Host as _;
+        let mut ctx = ctx();
+
+        ctx.put("k".into(), vec![7; MAX_VALUE_BYTES], None).await.unwrap().unwrap();
+        let refused = ctx.put("k".into(), vec![8; MAX_VALUE_BYTES + 1], None).await.unwrap();
+
+        assert!(matches!(refused, Err(wit::StoreError::TooLarge)));
+        assert_eq!(ctx.get("k".into()).await.unwrap().unwrap(), Some(vec![7; MAX_VALUE_BYTES]));
+    }
+
+    #[test]
+    fn secrets_are_redacted_in_debug() {
+        assert_eq!(format!("{:?}", SecretBytes::new(b"token".to_vec())), "[redacted]");
+    }
+}

@@ -1,0 +1,685 @@
+//! Records in one SQLite file, shared by any number of processes of the same user.
+//!
+//! Every value is sealed with AES-256-GCM under a key that lies beside the database in a file only the user can
+//! read. The name of a record and its expiry are the associated data: a value that was altered, moved to another
+//! name, or given a longer life does not open. Names are stored as keyed hashes, since they contain account ids
+//! and are never listed. What this does not protect against: a program that runs as the same user can read the
+//! key file; the operating system's keyring is to hold the key in a later version.
+//!
+//! Atomicity across processes is SQLite's: `take` and `compare_and_swap` run in an IMMEDIATE transaction, which
+//! holds the write lock from its first statement.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::{hkdf, hmac};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use zeroize::Zeroizing;
+
+use super::{SecretBytes, SecretStore, StoreError, same};
+use crate::clock::Clock;
+use crate::private_files;
+
+/// Size of the data key in bytes (AES-256).
+const KEY_BYTES: usize = 32;
+
+/// How long a statement waits for another process's write lock. Transactions take well under a millisecond; a
+/// process that was suspended in the middle of one should not hang the others for ever.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause between attempts to prepare a database that another process is preparing, and their number: as long as
+/// [`BUSY_TIMEOUT`] together. SQLite does not wait by itself while the journal mode changes.
+const PREPARE_PAUSE: Duration = Duration::from_millis(10);
+const PREPARE_ATTEMPTS: u32 = 500;
+
+/// Layout of the table and of sealed values. A file with another number is refused.
+const SCHEMA_VERSION: i32 = 1;
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder or the database file cannot be created or read.
+    #[error("cannot open the secret store {path}: {reason}")]
+    Database {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite or the operating system said.
+        reason: String,
+    },
+    /// The database was written by a newer version.
+    #[error("the secret store {path} has format {found}, this version knows format {SCHEMA_VERSION}")]
+    Version {
+        /// The database file.
+        path: PathBuf,
+        /// The number found.
+        found: i32,
+    },
+    /// The key file cannot be created or read.
+    #[error("cannot read or create the key of the secret store, {path}: {reason}")]
+    Key {
+        /// The key file.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// The key file is not a regular file that only this user can read.
+    #[error("the key of the secret store, {path}, {reason}; fix it (chmod 600) or remove it and sign in again")]
+    KeyExposed {
+        /// The key file.
+        path: PathBuf,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// The key file has another size than a key.
+    #[error(
+        "the key of the secret store, {path}, has {found} bytes instead of {KEY_BYTES}; remove it and sign in again"
+    )]
+    KeySize {
+        /// The key file.
+        path: PathBuf,
+        /// Its size.
+        found: usize,
+    },
+}
+
+/// The store.
+pub struct SqliteStore {
+    clock: Arc<dyn Clock>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connection: Mutex<Connection>,
+    cipher: Cipher,
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, creating it, its folder and its key file (`path` with the extension `key`)
+    /// if they do not exist.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let database_error = |reason: String| OpenError::Database { path: path.to_owned(), reason };
+        if let Some(folder) = path.parent() {
+            private_files::create_folder(folder).map_err(|error| database_error(error.to_string()))?;
+        }
+        let cipher = Cipher::from_key_file(&path.with_extension("key"))?;
+        // SQLite gives its side files the mode of the database file, so that one has to be private from the start.
+        private_files::open_append(path).map_err(|error| database_error(error.to_string()))?;
+        let (connection, found) = prepare(path).map_err(|error| database_error(error.to_string()))?;
+        if found != SCHEMA_VERSION {
+            return Err(OpenError::Version { path: path.to_owned(), found });
+        }
+        Ok(Self { clock, inner: Arc::new(Inner { connection: Mutex::new(connection), cipher }) })
+    }
+
+    /// Runs `work` in one IMMEDIATE transaction on a thread that may block.
+    async fn transaction<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Records<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (inner, now) = (Arc::clone(&self.inner), self.clock.now_seconds());
+        let run = move || {
+            let mut connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = work(&Records { connection: &transaction, cipher: &inner.cipher, now })?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        tokio::task::spawn_blocking(run).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+    }
+}
+
+/// Opens the database and creates what is missing in it. Several processes may do so at the same time.
+#[allow(clippy::disallowed_methods, reason = "it waits for another process, which no clock of ours could hurry")]
+fn prepare(path: &Path) -> rusqlite::Result<(Connection, i32)> {
+    let mut attempt = 1;
+    loop {
+        let prepared = connect(path).and_then(|connection| {
+            let found = migrate(&connection)?;
+            Ok((connection, found))
+        });
+        match prepared {
+            Err(error) if is_busy(&error) && attempt < PREPARE_ATTEMPTS => std::thread::sleep(PREPARE_PAUSE),
+            prepared => return prepared,
+        }
+        attempt += 1;
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // A crash of the machine may lose the last sign-in, never the database.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "secure_delete", true)?;
+    Ok(connection)
+}
+
+/// Creates the table in an empty database; returns the version of the layout that is then there.
+fn migrate(connection: &Connection) -> rusqlite::Result<i32> {
+    let version = |connection: &Connection| connection.query_row("PRAGMA user_version", [], |row| row.get(0));
+    if version(connection)? == 0 {
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE;
+             CREATE TABLE IF NOT EXISTS record (
+                 name BLOB PRIMARY KEY,
+                 sealed BLOB NOT NULL,
+                 expires_at INTEGER
+             ) WITHOUT ROWID;
+             CREATE INDEX IF NOT EXISTS record_expires_at ON record (expires_at);
+             PRAGMA user_version = {SCHEMA_VERSION};
+             COMMIT;"
+        ))?;
+    }
+    version(connection)
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// The records as seen inside a transaction.
+struct Records<'a> {
+    connection: &'a Connection,
+    cipher: &'a Cipher,
+    now: u64,
+}
+
+impl Records<'_> {
+    fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
+        let row = self
+            .connection
+            .prepare_cached("SELECT sealed, expires_at FROM record WHERE name = ?1")?
+            .query_row([self.cipher.hidden_name(key)], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((sealed, expires_at)): Option<(Vec<u8>, Option<i64>)> = row else {
+            return Ok(None);
+        };
+        // The expiry is trusted only once the seal proved it.
+        let value = self.cipher.open(key, expires_at, sealed)?;
+        let expired = expires_at.is_some_and(|expires_at| expires_at <= self.now_as_column());
+        Ok(if expired { None } else { Some(value) })
+    }
+
+    fn put(&self, key: &str, value: &SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
+        let expires_at = ttl.map(|ttl| i64::try_from(self.now.saturating_add(ttl.as_secs())).unwrap_or(i64::MAX));
+        let sealed = self.cipher.seal(key, expires_at, value.reveal())?;
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO record (name, sealed, expires_at) VALUES (?1, ?2, ?3)")?
+            .execute(params![self.cipher.hidden_name(key), sealed, expires_at])?;
+        self.purge()
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("DELETE FROM record WHERE name = ?1")?
+            .execute([self.cipher.hidden_name(key)])?;
+        Ok(())
+    }
+
+    /// Removes what has expired, so that the file does not grow with every sign-in.
+    fn purge(&self) -> Result<(), StoreError> {
+        self.connection.prepare_cached("DELETE FROM record WHERE expires_at <= ?1")?.execute([self.now_as_column()])?;
+        Ok(())
+    }
+
+    fn now_as_column(&self) -> i64 {
+        i64::try_from(self.now).unwrap_or(i64::MAX)
+    }
+}
+
+#[async_trait]
+impl SecretStore for SqliteStore {
+    async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
+        let key = key.to_owned();
+        // Reading takes no write lock: in WAL mode readers and writers do not wait for each other.
+        let (inner, now) = (Arc::clone(&self.inner), self.clock.now_seconds());
+        let run = move || {
+            let connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            Records { connection: &connection, cipher: &inner.cipher, now }.get(&key)
+        };
+        tokio::task::spawn_blocking(run).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+    }
+
+    async fn put(&self, key: &str, value: SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
+        let key = key.to_owned();
+        self.transaction(move |records| records.put(&key, &value, ttl)).await
+    }
+
+    async fn take(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
+        let key = key.to_owned();
+        self.transaction(move |records| {
+            let value = records.get(&key)?;
+            records.delete(&key)?;
+            Ok(value)
+        })
+        .await
+    }
+
+    async fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<SecretBytes>,
+        value: SecretBytes,
+        ttl: Option<Duration>,
+    ) -> Result<bool, StoreError> {
+        let key = key.to_owned();
+        self.transaction(move |records| {
+            let matches = match (records.get(&key)?, &expected) {
+                (None, None) => true,
+                (Some(current), Some(expected)) => same(current.reveal(), expected.reveal()),
+                _ => false,
+            };
+            if matches {
+                records.put(&key, &value, ttl)?;
+            }
+            Ok(matches)
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let key = key.to_owned();
+        self.transaction(move |records| records.delete(&key)).await
+    }
+}
+
+/// Seals values and hides names, with two keys derived from the one in the key file.
+struct Cipher {
+    sealing: LessSafeKey,
+    naming: hmac::Key,
+    random: SystemRandom,
+}
+
+impl Cipher {
+    fn from_key_file(path: &Path) -> Result<Self, OpenError> {
+        let key = read_or_create_key(path)?;
+        Self::derive(&key)
+            .ok_or_else(|| OpenError::Key { path: path.to_owned(), reason: "the keys cannot be derived".into() })
+    }
+
+    fn derive(key: &[u8]) -> Option<Self> {
+        let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, b"entra-mcp secret store 1").extract(key);
+        let sealing: UnboundKey = derived.expand(&[b"seal values"], &AES_256_GCM).ok()?.into();
+        let naming: hmac::Key = derived.expand(&[b"hide names"], hmac::HMAC_SHA256).ok()?.into();
+        Some(Self { sealing: LessSafeKey::new(sealing), naming, random: SystemRandom::new() })
+    }
+
+    fn hidden_name(&self, key: &str) -> Vec<u8> {
+        hmac::sign(&self.naming, key.as_bytes()).as_ref().to_vec()
+    }
+
+    /// The random nonce, then the ciphertext with its tag.
+    fn seal(&self, key: &str, expires_at: Option<i64>, value: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let failed = |_| StoreError::Unavailable("no randomness".into());
+        let mut nonce = [0; NONCE_LEN];
+        self.random.fill(&mut nonce).map_err(failed)?;
+        let mut buffer = Zeroizing::new(value.to_vec());
+        self.sealing
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                associated_data(key, expires_at),
+                &mut *buffer,
+            )
+            .map_err(failed)?;
+        Ok([&nonce[..], &buffer].concat())
+    }
+
+    fn open(&self, key: &str, expires_at: Option<i64>, sealed: Vec<u8>) -> Result<SecretBytes, StoreError> {
+        let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(StoreError::Unreadable)?;
+        let mut buffer = ciphertext.to_vec();
+        let plain = self
+            .sealing
+            .open_in_place(Nonce::assume_unique_for_key(*nonce), associated_data(key, expires_at), &mut buffer)
+            .map_err(|_| StoreError::Unreadable)?
+            .len();
+        buffer.truncate(plain);
+        Ok(SecretBytes::new(buffer))
+    }
+}
+
+/// Binds a sealed value to its name and its expiry. The expiry has a fixed length, so the two cannot run together.
+fn associated_data(key: &str, expires_at: Option<i64>) -> Aad<Vec<u8>> {
+    let mut data = expires_at.unwrap_or(i64::MIN).to_be_bytes().to_vec();
+    data.extend_from_slice(key.as_bytes());
+    Aad::from(data)
+}
+
+fn read_or_create_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    let key_error = |error: io::Error| OpenError::Key { path: path.to_owned(), reason: error.to_string() };
+    match read_key(path) {
+        Err(OpenError::Key { .. }) if !path.exists() => {
+            create_key(path).map_err(key_error)?;
+            read_key(path)
+        }
+        result => result,
+    }
+}
+
+/// Writes a new key to a file of its own and links that to `path`, which fails if another process was faster: the
+/// file at `path` is complete from the first moment, and all processes use the same one.
+fn create_key(path: &Path) -> io::Result<()> {
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    let mut suffix = [0; 8];
+    let random = SystemRandom::new();
+    random.fill(&mut *key).and_then(|()| random.fill(&mut suffix)).map_err(|_| io::Error::other("no randomness"))?;
+    let temporary = path.with_extension(format!("key-{:016x}", u64::from_be_bytes(suffix)));
+    let written = private_files::create_new(&temporary).and_then(|mut file| {
+        file.write_all(&*key)?;
+        file.sync_all()
+    });
+    let linked = written.and_then(|()| match fs::hard_link(&temporary, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    fs::remove_file(&temporary)?;
+    linked
+}
+
+fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    let key_error = |error: io::Error| OpenError::Key { path: path.to_owned(), reason: error.to_string() };
+    let mut file: File = OpenOptions::new().read(true).open(path).map_err(key_error)?;
+    private_files::check_private(&file).map_err(|reason| OpenError::KeyExposed { path: path.to_owned(), reason })?;
+    let mut key = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 1));
+    (&mut file).take(KEY_BYTES as u64 + 1).read_to_end(&mut key).map_err(key_error)?;
+    if key.len() != KEY_BYTES {
+        return Err(OpenError::KeySize { path: path.to_owned(), found: key.len() });
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    struct Fixture {
+        folder: tempfile::TempDir,
+        clock: ManualClock,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap(), clock: ManualClock::new(1_000) }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.folder.path().join("store").join("secrets.db")
+        }
+
+        fn key_path(&self) -> PathBuf {
+            self.path().with_extension("key")
+        }
+
+        /// Another connection, as another process would have.
+        fn open(&self) -> SqliteStore {
+            self.try_open().unwrap()
+        }
+
+        fn try_open(&self) -> Result<SqliteStore, OpenError> {
+            SqliteStore::open(&self.path(), Arc::new(self.clock.clone()))
+        }
+
+        fn raw(&self) -> Connection {
+            Connection::open(self.path()).unwrap()
+        }
+    }
+
+    fn bytes(value: &str) -> SecretBytes {
+        SecretBytes::new(value.into())
+    }
+
+    fn text(value: Option<SecretBytes>) -> Option<String> {
+        value.map(|value| String::from_utf8(value.reveal().to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_record_written_by_one_connection_is_read_by_another() {
+        let fixture = Fixture::new();
+        fixture.open().put("account", bytes("refresh token"), None).await.unwrap();
+        assert_eq!(text(fixture.open().get("account").await.unwrap()).as_deref(), Some("refresh token"));
+    }
+
+    #[tokio::test]
+    async fn neither_names_nor_values_can_be_read_in_the_files() {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        store.put("recognisable-name", bytes("recognisable-value"), None).await.unwrap();
+        for entry in fs::read_dir(fixture.path().parent().unwrap()).unwrap() {
+            let content = fs::read(entry.unwrap().path()).unwrap();
+            assert!(!content.windows(12).any(|window| window == b"recognisable"));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn of_many_connections_that_take_a_record_exactly_one_gets_it() {
+        let fixture = Fixture::new();
+        fixture.open().put("code", bytes("once"), None).await.unwrap();
+        let takers: Vec<_> = (0..8)
+            .map(|_| {
+                let store = fixture.open();
+                tokio::spawn(async move { store.take("code").await.unwrap().is_some() })
+            })
+            .collect();
+
+        let mut winners = 0;
+        for taker in takers {
+            winners += usize::from(taker.await.unwrap());
+        }
+
+        assert_eq!(winners, 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn concurrent_swaps_lose_no_update() {
+        let fixture = Fixture::new();
+        fixture.open().put("counter", bytes("0"), None).await.unwrap();
+        let writers: Vec<_> = (0..4)
+            .map(|_| {
+                let store = fixture.open();
+                tokio::spawn(async move {
+                    let mut done = 0;
+                    while done < 5 {
+                        let current = store.get("counter").await.unwrap();
+                        let next = text(current.clone()).unwrap().parse::<u32>().unwrap() + 1;
+                        let value = bytes(&next.to_string());
+                        done += u32::from(store.compare_and_swap("counter", current, value, None).await.unwrap());
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        assert_eq!(text(fixture.open().get("counter").await.unwrap()).as_deref(), Some("20"));
+    }
+
+    #[tokio::test]
+    async fn a_swap_that_expects_nothing_succeeds_once() {
+        let store = Fixture::new().open();
+        assert!(store.compare_and_swap("lock", None, bytes("a"), None).await.unwrap());
+        assert!(!store.compare_and_swap("lock", None, bytes("b"), None).await.unwrap());
+        assert_eq!(text(store.get("lock").await.unwrap()).as_deref(), Some("a"));
+    }
+
+    #[tokio::test]
+    async fn an_altered_record_is_unreadable() {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        store.put("account", bytes("value"), None).await.unwrap();
+        let mut sealed: Vec<u8> = fixture.raw().query_row("SELECT sealed FROM record", [], |row| row.get(0)).unwrap();
+        *sealed.last_mut().unwrap() ^= 1;
+        fixture.raw().execute("UPDATE record SET sealed = ?1", [sealed]).unwrap();
+
+        assert_eq!(store.get("account").await.unwrap_err(), StoreError::Unreadable);
+        assert_eq!(store.take("account").await.unwrap_err(), StoreError::Unreadable);
+    }
+
+    #[tokio::test]
+    async fn a_truncated_record_is_unreadable() {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        store.put("account", bytes("value"), None).await.unwrap();
+        fixture.raw().execute("UPDATE record SET sealed = x'0102'", []).unwrap();
+        assert_eq!(store.get("account").await.unwrap_err(), StoreError::Unreadable);
+    }
+
+    #[tokio::test]
+    async fn records_that_were_swapped_are_unreadable() {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        store.put("alice", bytes("token of alice"), None).await.unwrap();
+        let hers: Vec<u8> = fixture.raw().query_row("SELECT sealed FROM record", [], |row| row.get(0)).unwrap();
+        store.put("bob", bytes("token of bob"), None).await.unwrap();
+        fixture.raw().execute("UPDATE record SET sealed = ?1", [hers]).unwrap();
+
+        assert_eq!(text(store.get("alice").await.unwrap()).as_deref(), Some("token of alice"));
+        assert_eq!(store.get("bob").await.unwrap_err(), StoreError::Unreadable);
+    }
+
+    #[tokio::test]
+    async fn a_record_whose_life_was_prolonged_is_unreadable() {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        store.put("code", bytes("value"), Some(Duration::from_secs(10))).await.unwrap();
+        fixture.raw().execute("UPDATE record SET expires_at = expires_at + 1000", []).unwrap();
+        assert_eq!(store.get("code").await.unwrap_err(), StoreError::Unreadable);
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_record_can_be_replaced_and_deleted() {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        store.put("account", bytes("old"), None).await.unwrap();
+        fixture.raw().execute("UPDATE record SET sealed = x'00'", []).unwrap();
+
+        store.put("account", bytes("new"), None).await.unwrap();
+        assert_eq!(text(store.get("account").await.unwrap()).as_deref(), Some("new"));
+        fixture.raw().execute("UPDATE record SET sealed = x'00'", []).unwrap();
+        store.delete("account").await.unwrap();
+        assert!(store.get("account").await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn with_another_key_there_is_no_record_of_that_name() {
+        // The name is hidden with the key too, so a record of another key is not even found.
+        let fixture = Fixture::new();
+        fixture.open().put("account", bytes("value"), None).await.unwrap();
+        fs::remove_file(fixture.key_path()).unwrap();
+        let store = fixture.open();
+        assert!(store.get("account").await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_record_sealed_with_another_key_is_unreadable() {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        let name = store.inner.cipher.hidden_name("account");
+        let foreign = Cipher::derive(&[9; KEY_BYTES]).unwrap().seal("account", None, b"value").unwrap();
+        fixture.raw().execute("INSERT INTO record (name, sealed) VALUES (?1, ?2)", params![name, foreign]).unwrap();
+        assert_eq!(store.get("account").await.unwrap_err(), StoreError::Unreadable);
+    }
+
+    #[tokio::test]
+    async fn an_expired_record_is_gone_and_leaves_the_file() {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        store.put("code", bytes("value"), Some(Duration::from_secs(10))).await.unwrap();
+        fixture.clock.advance(Duration::from_secs(9));
+        assert!(store.get("code").await.unwrap().is_some());
+        fixture.clock.advance(Duration::from_secs(1));
+
+        assert!(store.get("code").await.unwrap().is_none());
+        assert!(store.take("code").await.unwrap().is_none());
+        store.put("other", bytes("value"), None).await.unwrap();
+        let rows: i64 = fixture.raw().query_row("SELECT count(*) FROM record", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 1);
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_refused() {
+        let fixture = Fixture::new();
+        drop(fixture.open());
+        fs::write(fixture.path(), b"this is not a database, but long enough to look at").unwrap();
+        let error = fixture.try_open().err().unwrap();
+        assert!(matches!(error, OpenError::Database { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused() {
+        let fixture = Fixture::new();
+        drop(fixture.open());
+        fixture.raw().pragma_update(None, "user_version", 2).unwrap();
+        assert!(matches!(fixture.try_open().err().unwrap(), OpenError::Version { found: 2, .. }));
+    }
+
+    #[test]
+    fn a_key_of_the_wrong_size_is_refused() {
+        let fixture = Fixture::new();
+        drop(fixture.open());
+        for size in [0, KEY_BYTES - 1, KEY_BYTES + 1] {
+            fs::write(fixture.key_path(), vec![1; size]).unwrap();
+            assert!(matches!(fixture.try_open().err().unwrap(), OpenError::KeySize { found, .. } if found == size));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let fixture = Fixture::new();
+        drop(fixture.open());
+        for mode in [0o640, 0o604, 0o660] {
+            fs::set_permissions(fixture.key_path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(fixture.try_open().err().unwrap(), OpenError::KeyExposed { .. }));
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn everything_that_is_created_is_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        store.put("k", bytes("v"), None).await.unwrap();
+        let folder = fixture.path().parent().unwrap().to_owned();
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+        }
+    }
+
+    #[test]
+    fn stores_opened_at_the_same_time_agree_on_the_key() {
+        let fixture = Fixture::new();
+        let barrier = std::sync::Barrier::new(8);
+        let names: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        fixture.open().inner.cipher.hidden_name("x")
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(names.iter().all(|name| name == &names[0]));
+        let files = fs::read_dir(fixture.path().parent().unwrap()).unwrap();
+        assert!(files.map(|entry| entry.unwrap().file_name()).all(|name| !name.to_string_lossy().contains("key-")));
+    }
+}

@@ -1,0 +1,16 @@
+//! Unmodified MCP clients that start the built binary over stdio, as their users' configuration would.
+//!
+//! A client's program plays one scenario and prints what it saw (see `tests/clients/typescript/scenarios.mjs`); the
+//! assertions are here, on that and on the requests which the emulator counted.
+
+#![allow(clippy::disallowed_methods, reason = "the rules are for the host; these tests start programs")]
+
+mod inspector;
+mod machine;
+mod mcp_client_2;
+mod mcp_python;
+mod mcp_sdk_1;
+mod person;
+mod profile;
+mod report;
+mod scenarios;

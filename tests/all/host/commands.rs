@@ -1,0 +1,237 @@
+//! The other commands, as processes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use entra_mcp_tests::emulator::{Builder, DeviceOutcome, DeviceScript, Emulator, Endpoint};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+/// Compiled code, shared by all tests and compiled by the first of them.
+static COMPILED: OnceCell<()> = OnceCell::const_new();
+
+const ALICE: &str = "alice@contoso.example";
+
+/// A user's home folder, configured for an emulator.
+pub(crate) struct Home {
+    folder: TempDir,
+    emulator: Emulator,
+}
+
+impl Home {
+    /// In this home nobody looks at the page that the browser opens.
+    pub(crate) async fn new() -> Self {
+        Self::of(Builder::new()).await
+    }
+
+    async fn of(emulator: Builder) -> Self {
+        let home = Self { folder: tempfile::tempdir().unwrap(), emulator: emulator.start().await.unwrap() };
+        let at = home.emulator.endpoints();
+        let ca = at.ca.iter().map(|path| format!("ca-file = {path:?}\n")).collect::<String>();
+        let settings = ca
+            + &format!(
+                "tenant-id = {:?}\nclient-id = {:?}\nauthority = {:?}\ngraph-url = {:?}\nmax-message-bytes = 65536\n",
+                at.tenant_id, at.public_client_id, at.authority, at.graph
+            );
+        let config = home.path().join(".config").join("entra-mcp");
+        std::fs::create_dir_all(&config).unwrap();
+        std::fs::write(config.join("config.toml"), settings).unwrap();
+        COMPILED.get_or_init(async || assert!(home.run(&["inspect"]).await.status.success())).await;
+        home
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn page(&self) -> PathBuf {
+        self.path().join("page")
+    }
+
+    /// The program with an environment of its own.
+    pub(crate) fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_entra-mcp"));
+        command.args(arguments).env_clear().env("HOME", self.path());
+        command.env("PATH", "/usr/bin:/bin").env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        command.env("BROWSER", format!("sh -c 'echo \"$0\" > \"{}\"' %s", self.page().display()));
+        command
+    }
+
+    /// Waits until the program has opened a page.
+    pub(crate) async fn page_was_opened(&self) {
+        let until = tokio::time::Instant::now() + Duration::from_secs(60);
+        while self.emulator.control().request_count(Endpoint::Authorize) == 0 && !self.page().exists() {
+            assert!(tokio::time::Instant::now() < until, "no page was opened");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Output {
+        self.program(arguments).stdin(Stdio::null()).output().await.unwrap()
+    }
+
+    /// The same, with a person at the browser.
+    async fn run_with_person(&self, arguments: &[&str]) -> Output {
+        let at = self.emulator.endpoints();
+        let ca = at.ca.iter().map(|path| format!("--ca-file {path:?}")).collect::<String>();
+        let browser = format!("\"{}\" headless-browser --username {ALICE} {ca} %s", env!("CARGO_BIN_EXE_entra-mcp"));
+        self.program(arguments).env("BROWSER", browser).stdin(Stdio::null()).output().await.unwrap()
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn login_accounts_and_logout_share_one_store() {
+    let home = Home::new().await;
+    let id = "11111111-0000-4000-a000-000000000001.c0117050-0000-4000-a000-000000000001";
+
+    assert_eq!(stdout(&home.run(&["accounts"]).await), "Nobody is signed in.\n");
+    let login = home.run_with_person(&["login"]).await;
+    assert_eq!(stdout(&login), format!("Signed in as {ALICE} ({id}).\n"), "{}", stderr(&login));
+    let accounts: Value = serde_json::from_str(&stdout(&home.run(&["accounts", "--json"]).await)).unwrap();
+    assert_eq!(accounts[0]["homeAccountId"], id);
+    assert_eq!(accounts[0]["username"], ALICE);
+    let unknown = home.run(&["logout", "--account", "nobody@contoso.example"]).await;
+    assert_eq!(unknown.status.code(), Some(2));
+    let logout = home.run(&["logout", "--account", ALICE]).await;
+    assert_eq!(stdout(&logout), format!("Signed out {ALICE} ({id}).\n"));
+    assert_eq!(stdout(&home.run(&["accounts", "--json"]).await), "[]\n");
+}
+
+#[tokio::test]
+async fn over_tls_a_configured_authority_is_trusted_and_another_is_not() {
+    let home = Home::of(Builder::new().tls(true)).await;
+    let login = home.run_with_person(&["login"]).await;
+    assert_eq!(login.status.code(), Some(0), "{}", stderr(&login));
+
+    let config = home.path().join(".config/entra-mcp/config.toml");
+    let settings = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, settings.split_once('\n').unwrap().1).unwrap();
+    let refused = home.run_with_person(&["login"]).await;
+    assert_eq!((refused.status.code(), stdout(&refused).as_str()), (Some(1), ""));
+    assert!(stderr(&refused).contains("UnknownIssuer"), "{}", stderr(&refused));
+}
+
+#[tokio::test]
+async fn with_a_json_log_every_line_on_standard_error_is_json() {
+    let home = Home::new().await;
+    let declined = DeviceScript { interval: Some(0), outcome: Some(DeviceOutcome::Declined), ..Default::default() };
+    home.emulator.control().script_device_codes(declined);
+    let arguments = ["login", "--log-format", "json", "--sign-in", "device-code"];
+    let log = stderr(&home.run(&arguments).await);
+    let (lines, last) = log.trim_end().rsplit_once('\n').unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["target"] == "prompt"), "{log}");
+    assert!(last.starts_with("entra-mcp: "), "{log}");
+}
+
+#[tokio::test]
+async fn without_a_person_a_login_fails_and_says_so() {
+    let home = Home::new().await;
+    let login = home.run(&["login", "--sign-in", "browser", "--sign-in-timeout", "1"]).await;
+    assert_eq!(login.status.code(), Some(1));
+    assert_eq!(stdout(&login), "");
+    assert!(stderr(&login).contains("entra-mcp: "), "{}", stderr(&login));
+}
+
+#[tokio::test]
+async fn missing_and_wrong_settings_are_named_and_nothing_is_written_to_standard_output() {
+    let home = Home::new().await;
+    let empty = home.path().join("empty.toml");
+    std::fs::write(&empty, "").unwrap();
+    let unknown = home.path().join("unknown.toml");
+    std::fs::write(&unknown, "tenant = 'x'").unwrap();
+    for (arguments, expected) in [
+        (vec!["stdio", "--config", empty.to_str().unwrap()], "App registrations > your app > Overview"),
+        (vec!["stdio", "--config", unknown.to_str().unwrap()], "unknown field `tenant`"),
+        (vec!["stdio", "--authority", "http://login.example"], "http is accepted on loopback only"),
+        (vec!["stdio", "--ca-file", "/does/not/exist"], "/does/not/exist"),
+        (vec!["stdio", "--no-such-flag"], "--no-such-flag"),
+        (vec!["logout", "--all", "--account", "x"], "cannot be used with"),
+        (vec![], "Usage"),
+    ] {
+        let output = home.run(&arguments).await;
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(stderr(&output).contains(expected), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[tokio::test]
+async fn an_exposed_key_stops_the_server_with_the_fix() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::new().await;
+    home.run(&["accounts"]).await;
+    let key = home.path().join(".local/share/entra-mcp/secrets.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let output = home.run(&["stdio"]).await;
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+    assert!(stderr(&output).contains("chmod 600"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn inspect_shows_what_the_component_is_granted() {
+    let home = Home::new().await;
+    let output = home.run(&["inspect", "--json"]).await;
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(report["sha256"].as_str().unwrap().len(), 64);
+    let imports = report["imports"].as_array().unwrap();
+    assert!(imports.iter().all(|import| import["granted"].is_string()), "{imports:?}");
+    assert!(!stdout(&output).contains("wasi:sockets"));
+    let exports = report["exports"].as_array().unwrap();
+    let server = exports.iter().find(|export| export["name"] == "entra-mcp:plugin/mcp-server@0.1.0").unwrap();
+    assert_eq!(server["functions"], json!(["handle"]));
+
+    let missing = home.run(&["inspect", "/does/not/exist.wasm"]).await;
+    assert_eq!((missing.status.code(), stdout(&missing).as_str()), (Some(1), ""));
+}
+
+#[tokio::test]
+async fn the_emulator_prints_one_line_and_runs_until_it_is_told_to_end() {
+    let home = Home::new().await;
+    let mut command = home.program(&["emulator"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line: Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+    for name in
+        ["authority", "tenant_id", "public_client_id", "confidential_client_id", "client_secret", "graph", "control"]
+    {
+        assert!(line[name].is_string(), "{name}: {line}");
+    }
+    assert_eq!(line["ca"], Value::Null);
+    let address = line["authority"].as_str().unwrap();
+    let metadata = format!("{address}/{}/v2.0/.well-known/openid-configuration", line["tenant_id"].as_str().unwrap());
+    assert_eq!(reqwest::get(metadata).await.unwrap().status(), 200);
+
+    let id = child.id().unwrap().to_string();
+    Command::new("kill").args(["-s", "TERM", &id]).status().await.unwrap();
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    assert_eq!(lines.next_line().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_emulator_refuses_to_listen_to_other_machines() {
+    let home = Home::new().await;
+    let output = home.run(&["emulator", "--listen", "0.0.0.0:0"]).await;
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+}
+
+#[tokio::test]
+async fn the_demo_shows_the_whole_conversation_and_ends_with_the_profile() {
+    let home = Home::new().await;
+    let output = home.run(&["demo"]).await;
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    assert_eq!(text.lines().filter(|line| line.ends_with(" ms]")).count(), 7, "{text}");
+    assert!(text.contains(r#""displayName": "Alice Anderson""#), "{text}");
+}

@@ -1,0 +1,89 @@
+//! Components that do what the real one never does, made from a few instructions.
+
+use entra_mcp_host::audit::MemoryAudit;
+use entra_mcp_host::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_host::{Plugin, PluginBuilder};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::abi::{AbiVariant, WasmType};
+use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve, WasmExport, WasmExportKind, WorldItem};
+
+/// The address of the counter that lasts as long as the instance, and of the answer of `handle`.
+const SETUP: &str = "
+    (memory (export \"memory\") 1)
+    (data (i32.const 64) \"0\")
+    (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+    ;; Returns `some` of the counter, after adding one to it.
+    (func $count (result i32)
+      (i32.store8 (i32.const 64) (i32.add (i32.load8_u (i32.const 64)) (i32.const 1)))
+      (i32.store8 (i32.const 128) (i32.const 1))
+      (i32.store (i32.const 132) (i32.const 64))
+      (i32.store (i32.const 136) (i32.const 1))
+      i32.const 128)
+    ;; The same with the size of the memory in MiB instead of the counter.
+    (func $size (result i32)
+      (i32.store8 (i32.const 64) (i32.add (i32.const 47) (i32.shr_u (memory.size) (i32.const 4))))
+      (call $count))
+    (func $spin (loop (br 0)))";
+
+/// A component whose `handle` does what `body` says (WebAssembly text); every other function traps. The parameters
+/// of `handle` are the addresses and lengths of the message, the transport and the correlation id.
+pub(crate) fn component(body: &str) -> Vec<u8> {
+    component_with("", "", body)
+}
+
+/// The same, with a further import in the world (WIT) and in the core module (WebAssembly text).
+pub(crate) fn component_with(world_import: &str, module_import: &str, body: &str) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+    resolve.push_dir(&wit).unwrap();
+    let world =
+        format!("package test:hostile; world hostile {{ include entra-mcp:plugin/plugin@0.1.0; {world_import} }}");
+    let package = resolve.push_str("hostile.wit", &world).unwrap();
+    let world = resolve.select_world(&[package], Some("hostile")).unwrap();
+
+    let mut text = format!("(module {module_import} {SETUP}");
+    for (key, item) in &resolve.worlds[world].exports {
+        let WorldItem::Interface { id, .. } = item else { continue };
+        for func in resolve.interfaces[*id].functions.values() {
+            let signature = resolve.wasm_signature(AbiVariant::GuestExport, func);
+            let export = WasmExport::Func { interface: Some(key), func, kind: WasmExportKind::Normal };
+            let name = resolve.wasm_export_name(ManglingAndAbi::Legacy(LiftLowerAbi::Sync), export);
+            let body = if func.name == "handle" { body } else { "unreachable" };
+            let types = |types: &[WasmType]| types.iter().map(|ty| wat_type(*ty)).collect::<Vec<_>>().join(" ");
+            let (params, results) = (types(&signature.params), types(&signature.results));
+            write!(text, "(func (export {name:?}) (param {params}) (result {results}) {body})").unwrap();
+        }
+    }
+    text.push(')');
+    let mut module = wat::parse_str(&text).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
+}
+
+fn wat_type(ty: WasmType) -> &'static str {
+    match ty {
+        WasmType::I64 | WasmType::PointerOrI64 => "i64",
+        WasmType::F32 => "f32",
+        WasmType::F64 => "f64",
+        WasmType::I32 | WasmType::Pointer | WasmType::Length => "i32",
+    }
+}
+
+/// A host for such a component, without any network.
+pub(crate) fn builder(component: Vec<u8>) -> PluginBuilder {
+    let settings = Settings {
+        client_type: ClientType::PublicClient,
+        tenant: "common".to_owned(),
+        client_id: "00000000-0000-0000-0000-000000000001".to_owned(),
+        authority: "https://login.microsoftonline.com".to_owned(),
+        graph: "https://graph.microsoft.com".to_owned(),
+        graph_resource: "https://graph.microsoft.com".to_owned(),
+        sign_in: SignInSettings { method: SignInMethod::Automatic, timeout_seconds: 300, account: None },
+        token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: 60 },
+        profile_cache_seconds: 60,
+    };
+    Plugin::builder(settings).component(component).audit(Arc::new(MemoryAudit::default()))
+}

@@ -1,0 +1,6 @@
+//! What the host promises whatever the component does, and what its commands do.
+
+mod commands;
+mod hostile;
+mod limits;
+mod stdio;

@@ -1,0 +1,230 @@
+//! `entra-mcp stdio` as a process: its streams, its signals, its end.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+
+use super::commands::Home;
+
+/// The first start of a run compiles the component, without optimisation of the compiler.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+struct Server {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+    log: ChildStderr,
+}
+
+impl Server {
+    fn start(home: &Home) -> Self {
+        Self::spawn(home.program(&["stdio"]))
+    }
+
+    /// With a log of everything.
+    fn talkative(home: &Home) -> Self {
+        let mut command = home.program(&["stdio"]);
+        command.env("RUST_LOG", "debug");
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let log = child.stderr.take().unwrap();
+        Self { child, input, output, log }
+    }
+
+    async fn write(&mut self, line: &[u8]) {
+        self.input.write_all(line).await.unwrap();
+    }
+
+    async fn send(&mut self, message: Value) {
+        self.write(format!("{message}\n").as_bytes()).await;
+    }
+
+    async fn receive(&mut self) -> Value {
+        let line = tokio::time::timeout(PATIENCE, self.output.next_line()).await.expect("the server answers");
+        serde_json::from_str(&line.unwrap().expect("the server goes on")).unwrap()
+    }
+
+    /// Closes the input. Returns the exit code, what else was written to standard output, and the log.
+    async fn end(self) -> (Option<i32>, Vec<Value>, String) {
+        let Self { mut child, input, mut output, mut log } = self;
+        drop(input);
+        let mut rest = Vec::new();
+        while let Some(line) = output.next_line().await.unwrap() {
+            rest.push(serde_json::from_str(&line).unwrap());
+        }
+        let mut text = String::new();
+        log.read_to_string(&mut text).await.unwrap();
+        (child.wait().await.unwrap().code(), rest, text)
+    }
+}
+
+fn request(id: u32, method: &str, params: Value) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
+}
+
+fn initialize() -> Value {
+    let client = json!({ "name": "test", "version": "1" });
+    let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client });
+    request(0, "initialize", params)
+}
+
+/// A call that waits for a sign-in which nobody does.
+fn sign_in(id: u32) -> Value {
+    request(id, "tools/call", json!({ "name": "GetUserDetailsFromGraph", "arguments": {} }))
+}
+
+#[tokio::test]
+async fn every_kind_of_bad_line_is_answered_and_the_server_goes_on() {
+    let home = Home::new().await;
+    let mut server = Server::start(&home);
+    server.send(initialize()).await;
+    assert_eq!(server.receive().await["id"], 0);
+    let overlong = [vec![b'x'; 70_000], b"\n".to_vec()].concat();
+    for (line, id, code) in [
+        (b"garbage\n".to_vec(), Value::Null, -32700),
+        (b"\"\xc3\x28\"\n".to_vec(), Value::Null, -32700),
+        (overlong, Value::Null, -32600),
+        (b"{\"jsonrpc\":\"1.0\",\"id\":1,\"method\":\"ping\"}\n".to_vec(), json!(1), -32600),
+        (b"{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"nope\"}\n".to_vec(), json!(2), -32601),
+    ] {
+        server.write(&line).await;
+        let answer = server.receive().await;
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&id, &json!(code)), "{answer}");
+    }
+    server.send(request(3, "ping", json!({}))).await;
+    assert_eq!(server.receive().await, json!({ "jsonrpc": "2.0", "id": 3, "result": {} }));
+    let (code, rest, _) = server.end().await;
+    assert_eq!((code, rest), (Some(0), vec![]));
+}
+
+#[tokio::test]
+async fn requests_written_at_once_are_all_answered_before_the_end() {
+    let home = Home::new().await;
+    let mut server = Server::start(&home);
+    let mut lines = format!("{}\n", initialize());
+    for id in 1..=50 {
+        lines += &format!("{}\n", request(id, "tools/list", json!({})));
+    }
+    server.write(lines.as_bytes()).await;
+    let (code, answers, _) = server.end().await;
+    let mut ids: Vec<_> = answers.iter().map(|answer| answer["id"].as_u64().unwrap()).collect();
+    assert_eq!((code, ids[0]), (Some(0), 0));
+    ids.sort_unstable();
+    assert_eq!(ids, (0..=50).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_sign_in_that_waits_holds_up_nobody_and_can_be_cancelled() {
+    let home = Home::new().await;
+    let mut server = Server::start(&home);
+    server.send(initialize()).await;
+    server.receive().await;
+    server.send(sign_in(1)).await;
+    home.page_was_opened().await;
+
+    server.send(request(2, "ping", json!({}))).await;
+    assert_eq!(server.receive().await["id"], 2);
+    server.send(json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 1 } })).await;
+    server.send(request(3, "ping", json!({}))).await;
+    assert_eq!(server.receive().await["id"], 3);
+
+    let (code, rest, log) = server.end().await;
+    assert_eq!((code, rest), (Some(0), vec![]));
+    assert!(!log.contains("calls in flight are cancelled"), "{log}");
+}
+
+#[tokio::test]
+async fn the_end_of_input_in_the_middle_of_a_sign_in_ends_the_server_well() {
+    let home = Home::new().await;
+    let mut server = Server::start(&home);
+    server.send(initialize()).await;
+    server.receive().await;
+    server.send(sign_in(1)).await;
+    home.page_was_opened().await;
+    let (code, rest, log) = server.end().await;
+    assert_eq!((code, rest), (Some(0), vec![]));
+    assert!(log.contains("calls in flight are cancelled"), "{log}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_ends_the_server_well() {
+    for signal in ["TERM", "INT"] {
+        let home = Home::new().await;
+        let mut server = Server::start(&home);
+        server.send(initialize()).await;
+        server.receive().await;
+        let id = server.child.id().unwrap().to_string();
+        let sent = tokio::process::Command::new("kill").args(["-s", signal, &id]).status().await.unwrap();
+        assert!(sent.success());
+        // Its input stays open: the signal alone ends it.
+        assert_eq!(server.child.wait().await.unwrap().code(), Some(0), "{signal}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_the_server_well() {
+    let home = Home::new().await;
+    let mut server = Server::start(&home);
+    server.send(initialize()).await;
+    server.receive().await;
+    drop(server.output);
+    server.input.write_all(format!("{}\n", request(1, "ping", json!({}))).as_bytes()).await.unwrap();
+    assert_eq!(server.child.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_nothing() {
+    let home = Home::new().await;
+    let Server { mut child, mut input, mut output, log: _unread } = Server::talkative(&home);
+    // Each is worth a line; all of them are more than a pipe holds.
+    let answer = format!("{}\n", json!({ "jsonrpc": "2.0", "id": "nobody asked", "result": {} }));
+    input.write_all(answer.repeat(3_000).as_bytes()).await.unwrap();
+    input.write_all(format!("{}\n", initialize()).as_bytes()).await.unwrap();
+    let line = tokio::time::timeout(PATIENCE, output.next_line()).await.expect("the server answers");
+    assert!(line.unwrap().is_some_and(|line| line.contains("serverInfo")));
+    drop(input);
+    let ended = tokio::time::timeout(PATIENCE, child.wait()).await.expect("the server ends");
+    assert_eq!(ended.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_log_that_was_closed_holds_up_nothing() {
+    let home = Home::new().await;
+    let Server { mut child, mut input, mut output, log } = Server::talkative(&home);
+    drop(log);
+    input.write_all(format!("{}\n{}\n", initialize(), request(1, "ping", json!({}))).as_bytes()).await.unwrap();
+    drop(input);
+    for id in 0..2 {
+        let line = tokio::time::timeout(PATIENCE, output.next_line()).await.expect("the server answers");
+        let answer: Value = serde_json::from_str(&line.unwrap().expect("the server goes on")).unwrap();
+        assert!(answer["id"] == id && answer.get("error").is_none(), "{answer}");
+    }
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn two_servers_that_start_together_without_compiled_code_both_answer() {
+    let home = Home::new().await;
+    let cache = home.path().join("cache");
+    let ask = async || {
+        let mut command = home.program(&["stdio"]);
+        command.env("XDG_CACHE_HOME", &cache).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(format!("{}\n", initialize()).as_bytes()).await.unwrap();
+        String::from_utf8(child.wait_with_output().await.unwrap().stdout).unwrap()
+    };
+    let (first, second) = tokio::join!(ask(), ask());
+    assert!(first.contains("serverInfo"), "{first}");
+    assert_eq!(first, second);
+    assert!(cache.join("entra-mcp").join("code").is_dir());
+}

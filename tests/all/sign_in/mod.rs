@@ -1,0 +1,8 @@
+//! A person signs in to the component: through the browser, with a code, shown by the client.
+
+mod browser;
+mod client;
+mod device_code;
+mod graph;
+mod refusals;
+mod session;

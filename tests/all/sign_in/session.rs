@@ -1,0 +1,75 @@
+//! What happens after the sign-in: refresh, revocation, another process.
+
+use std::sync::Arc;
+
+use entra_mcp_tests::emulator::Endpoint;
+use serde_json::{Value, json};
+
+use crate::support::component::{Server, call_tool};
+
+/// Longer than any access token lives: with continuous access evaluation, Entra gives them up to 28 hours.
+const AFTER_EXPIRY: u64 = 29 * 3600;
+
+async fn call(server: &Server) -> Value {
+    server.ask(call_tool(json!({}))).await["result"].clone()
+}
+
+/// The refresh token that the last request to the token endpoint carried.
+fn sent_refresh_token(server: &Server) -> String {
+    let requests = server.control().requests(Endpoint::Token);
+    let form = &requests.last().expect("a token request").form;
+    form.iter().find(|(name, _)| name == "refresh_token").expect("a refresh").1.clone()
+}
+
+#[tokio::test]
+async fn an_expired_token_is_refreshed_silently_and_the_refresh_token_rotates() {
+    let mut server = Server::new().await;
+    server.signed_in_call().await;
+    server.control().clear_requests();
+    server.advance(AFTER_EXPIRY);
+    assert_eq!(call(&server).await["isError"], false);
+    assert_eq!(server.control().request_count(Endpoint::Token), 1);
+    let first = sent_refresh_token(&server);
+    server.advance(AFTER_EXPIRY);
+    assert_eq!(call(&server).await["isError"], false);
+    assert_ne!(sent_refresh_token(&server), first);
+    assert!(!server.opened_more());
+}
+
+#[tokio::test]
+async fn many_calls_at_once_refresh_once() {
+    let mut server = Server::new().await;
+    server.signed_in_call().await;
+    server.control().clear_requests();
+    server.advance(AFTER_EXPIRY);
+    let flying = server.let_time_fly();
+    let connection = Arc::default();
+    let calls: Vec<_> = (0..8).map(|_| server.send(&connection, call_tool(json!({})))).collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap()["result"]["isError"], false);
+    }
+    flying.abort();
+    assert_eq!(server.control().request_count(Endpoint::Token), 1);
+    assert_eq!(server.control().request_count(Endpoint::GraphMe), 8);
+}
+
+#[tokio::test]
+async fn a_revoked_session_leads_to_a_new_sign_in() {
+    let mut server = Server::new().await;
+    server.signed_in_call().await;
+    server.advance(AFTER_EXPIRY);
+    server.control().revoke_sessions("alice@contoso.example").unwrap();
+    let result = server.signed_in_call().await;
+    assert_eq!(result["structuredContent"]["userPrincipalName"], "alice@contoso.example");
+    assert_eq!(server.accounts().await, 1);
+}
+
+#[tokio::test]
+async fn signing_out_asks_the_person_again() {
+    let mut server = Server::new().await;
+    server.signed_in_call().await;
+    let accounts = server.plugin.accounts().await.unwrap().unwrap();
+    server.plugin.sign_out(&accounts[0].home_account_id).await.unwrap().unwrap();
+    assert_eq!(server.accounts().await, 0);
+    assert_eq!(server.signed_in_call().await["isError"], false);
+}

@@ -1,0 +1,148 @@
+//! `entra-mcp validate`: a line per token, in order, and an exit code.
+
+#![allow(clippy::disallowed_methods, reason = "a test may start the program")]
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use entra_mcp_tests::emulator::{Clock, Fault};
+use serde_json::{Value, json};
+
+use crate::support::lab::{CONTOSO, Lab, REMOTE, app};
+
+struct Outcome {
+    code: i32,
+    lines: Vec<String>,
+    errors: String,
+}
+
+impl Outcome {
+    fn json(&self) -> Vec<Value> {
+        self.lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn run(arguments: &[&str], input: &str) -> Outcome {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_entra-mcp"))
+        .arg("validate")
+        .args(arguments)
+        .env_remove("ENTRA_MCP_TENANT_ID")
+        .env_remove("AZURE_TENANT_ID")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    Outcome {
+        code: output.status.code().unwrap(),
+        lines: String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect(),
+        errors: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+async fn lab() -> Lab {
+    Lab::with(|builder| builder.clock(Clock::real())).await
+}
+
+fn token(lab: &Lab, audience: &str) -> String {
+    let now = lab.control().now();
+    let claims = json!({
+        "aud": audience, "iss": format!("{}/{CONTOSO}/v2.0", lab.endpoints().authority),
+        "iat": now, "nbf": now, "exp": now + 3600, "azp": app(1), "ver": "2.0", "tid": CONTOSO,
+        "oid": "11111111-0000-4000-a000-000000000001", "sub": "subject", "scp": "Mcp.Access", "roles": ["Reader"],
+    });
+    lab.control().sign(&claims, false).unwrap()
+}
+
+/// Runs without blocking the emulator, which lives in the same process.
+async fn validate(lab: &Lab, more: &[&str], input: String) -> Outcome {
+    let authority = lab.endpoints().authority.clone();
+    let mut arguments: Vec<String> =
+        ["--authority", &authority, "--tenant-id", CONTOSO, "--audience", &app(REMOTE)].map(str::to_owned).into();
+    arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+    tokio::task::spawn_blocking(move || {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        run(&arguments, &input)
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn valid_tokens_print_their_principals() {
+    let lab = lab().await;
+    let token = token(&lab, &app(REMOTE));
+    let outcome = validate(&lab, &["--json", "--require-scope", "Mcp.Access"], format!("{token}\n\n{token}\r\n")).await;
+    assert_eq!(outcome.code, 0, "{}", outcome.errors);
+    for line in outcome.json() {
+        assert_eq!((&line["valid"], &line["principal"]["tenantId"]), (&json!(true), &json!(CONTOSO)));
+        assert_eq!(line["principal"]["scopes"], json!(["Mcp.Access"]));
+    }
+    assert_eq!(outcome.lines.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_tokens_print_the_reason_in_order() {
+    let lab = lab().await;
+    let (good, other) = (token(&lab, &app(REMOTE)), token(&lab, &app(9)));
+    let forged = lab.control().sign(&json!({ "ver": "2.0" }), true).unwrap();
+    let outcome = validate(&lab, &["--json"], format!("{other}\n{good}\nnonsense\n{forged}")).await;
+    assert_eq!(outcome.code, 1);
+    let lines = outcome.json();
+    let expected = json!({
+        "valid": false, "error": "audience-mismatch", "expected": [app(REMOTE)], "actual": app(9),
+    });
+    assert_eq!(lines[0], expected);
+    assert_eq!(lines[1]["valid"], true);
+    assert_eq!(lines[2], json!({ "valid": false, "error": "not-compact", "parts": 1 }));
+    assert_eq!(lines[3], json!({ "valid": false, "error": "claim-missing", "name": "iss" }));
+    assert!(outcome.errors.contains("3 of 4 tokens refused"), "{}", outcome.errors);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requirements_are_flags() {
+    let lab = lab().await;
+    let token = token(&lab, &app(REMOTE));
+    for (flags, error) in [
+        (["--require-scope", "Other"], "scopes-missing"),
+        (["--require-role", "Admin"], "roles-missing"),
+        (["--require-group", CONTOSO], "groups-missing"),
+        (["--require-kind", "app"], "principal-kind-mismatch"),
+        (["--require-client", CONTOSO], "client-not-allowed"),
+        (["--allow-tenant", "fab12ca0-0000-4000-a000-000000000002"], "tenant-not-allowed"),
+    ] {
+        let outcome = validate(&lab, &[&["--json"], flags.as_slice()].concat(), token.clone()).await;
+        assert_eq!(outcome.json()[0]["error"], error);
+        assert_eq!(outcome.code, 1);
+    }
+    let outcome = validate(&lab, &["--require-role", "Admin", "--require-role", "Reader"], token).await;
+    assert_eq!(outcome.code, 0);
+    assert!(outcome.lines[0].starts_with("valid "), "{:?}", outcome.lines);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_keys_it_cannot_be_decided() {
+    let lab = lab().await;
+    let token = token(&lab, &app(REMOTE));
+    lab.control().inject(Fault::anywhere().always().status(503));
+    let outcome = validate(&lab, &["--json"], token).await;
+    assert_eq!((outcome.code, &outcome.json()[0]["error"]), (2, &json!("keys-unavailable")));
+    let outcome = validate(&lab, &[], String::new()).await;
+    assert_eq!(outcome.code, 2, "no token is no success");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_file_makes_it_work_offline() {
+    let lab = lab().await;
+    let token = token(&lab, &app(REMOTE));
+    let keys = lab.get(&format!("/{CONTOSO}/discovery/v2.0/keys")).await.bytes;
+    let file = std::env::temp_dir().join(format!("entra-mcp-jwks-{}.json", std::process::id()));
+    std::fs::write(&file, keys).unwrap();
+    // Whoever is asked does not answer.
+    lab.control().inject(Fault::anywhere().always().status(503));
+    let outcome = validate(&lab, &["--jwks-file", file.to_str().unwrap()], token).await;
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(outcome.code, 0, "{} {:?}", outcome.errors, outcome.lines);
+}

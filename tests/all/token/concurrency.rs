@@ -1,0 +1,75 @@
+//! Many calls at once, on many instances, share one fetch. On the machine's clock: somebody has to wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use entra_mcp_host::Plugin;
+use entra_mcp_host::bindings::export::token_validator::TokenError;
+use entra_mcp_tests::emulator::{Clock, Endpoint, Fault};
+use serde_json::json;
+
+use super::{build, nothing, settings};
+use crate::support::lab::{CONTOSO, Lab, REMOTE, app};
+
+const CALLS: usize = 16;
+
+struct Crowd {
+    lab: Lab,
+    plugin: Arc<Plugin>,
+}
+
+impl Crowd {
+    async fn new() -> Self {
+        let lab = Lab::with(|builder| builder.clock(Clock::real())).await;
+        let plugin = build(Plugin::builder(settings(&lab)).max_instances(CALLS));
+        Self { lab, plugin: Arc::new(plugin) }
+    }
+
+    fn token(&self, number: usize) -> String {
+        let now = self.lab.control().now();
+        let claims = json!({
+            "aud": app(REMOTE), "iss": format!("{}/{CONTOSO}/v2.0", self.lab.endpoints().authority),
+            "iat": now, "nbf": now, "exp": now + 3600, "azp": app(1), "ver": "2.0", "tid": CONTOSO,
+            "oid": "11111111-0000-4000-a000-000000000001", "sub": "subject", "scp": "Mcp.Access", "uti": number,
+        });
+        self.lab.control().sign(&claims, false).unwrap()
+    }
+
+    /// The errors of as many calls at once as there are instances.
+    async fn validate(&self) -> Vec<TokenError> {
+        let calls: Vec<_> = (0..CALLS)
+            .map(|number| {
+                let (plugin, token) = (Arc::clone(&self.plugin), self.token(number));
+                tokio::spawn(async move { plugin.validate_token(&token, &nothing()).await.unwrap().err() })
+            })
+            .collect();
+        let mut errors = Vec::new();
+        for call in calls {
+            errors.extend(call.await.unwrap());
+        }
+        errors
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_slow_key_endpoint_is_asked_once_by_everybody_together() {
+    let crowd = Crowd::new().await;
+    crowd.lab.control().inject(Fault { delay_ms: 1_000, ..Fault::anywhere().always() });
+    let errors = crowd.validate().await;
+    assert!(errors.is_empty(), "{errors:?}");
+    let control = crowd.lab.control();
+    assert_eq!((control.request_count(Endpoint::OpenidConfiguration), control.request_count(Endpoint::Keys)), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_failing_key_endpoint_is_asked_once_by_everybody_together() {
+    let crowd = Crowd::new().await;
+    crowd.lab.control().inject(Fault { delay_ms: 200, ..Fault::on(Endpoint::Keys).always().status(500) });
+    let errors = crowd.validate().await;
+    assert_eq!(errors.len(), CALLS);
+    assert!(errors.iter().all(|error| matches!(error, TokenError::KeysUnavailable(_))), "{errors:?}");
+    assert_eq!(crowd.lab.control().request_count(Endpoint::Keys), 1);
+    crowd.lab.control().clear_faults();
+    tokio::time::sleep(Duration::from_millis(5_100)).await;
+    assert!(crowd.validate().await.is_empty());
+}

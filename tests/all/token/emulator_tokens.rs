@@ -1,0 +1,99 @@
+//! Tokens as the emulator issues them at the end of real flows: the controls in every form.
+
+use entra_mcp_host::bindings::export::token_validator::{Requirements, TokenError};
+use entra_mcp_host::bindings::types::{Groups, PrincipalKind};
+
+use super::{Validator, nothing};
+use crate::support::lab::{Authorize, CONTOSO, LEGACY, LOCAL, REMOTE, TASKS, app};
+
+async fn user_token(validator: &mut Validator, scope: &str, username: &str) -> String {
+    let answer = validator.lab.tokens(&Authorize::new(LOCAL).scope(scope), username).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.text("access_token").to_owned()
+}
+
+fn remote_scope() -> String {
+    format!("openid profile api://{}/Mcp.Access", app(REMOTE))
+}
+
+#[tokio::test]
+async fn a_users_token_is_accepted() {
+    let mut validator = Validator::new().await;
+    let token = user_token(&mut validator, &remote_scope(), "alice@contoso.example").await;
+    let principal = validator.validate(&token).await.unwrap();
+    assert_eq!(principal.tenant_id, CONTOSO);
+    assert_eq!(principal.object_id, "11111111-0000-4000-a000-000000000001");
+    assert_eq!((principal.client_id, principal.token_version), (app(LOCAL), 2));
+    assert_eq!((principal.kind, principal.guest), (PrincipalKind::User, false));
+    assert_eq!(principal.scopes, ["Mcp.Access"]);
+    assert_eq!(principal.roles, ["Mcp.Reader", "Mcp.Admin"]);
+    assert!(matches!(principal.groups, Groups::Listed(groups) if groups.len() == 3));
+}
+
+#[tokio::test]
+async fn groups_in_overage_are_seen_and_do_not_satisfy_anybody() {
+    let mut validator = Validator::new().await;
+    let token = user_token(&mut validator, &remote_scope(), "olga@contoso.example").await;
+    assert!(matches!(validator.validate(&token).await.unwrap().groups, Groups::Overage));
+    let needs = Requirements { any_group: vec![CONTOSO.into()], ..nothing() };
+    let result = validator.plugin.validate_token(&token, &needs).await.unwrap();
+    assert!(matches!(result, Err(TokenError::GroupsUnavailable(_) | TokenError::GroupsMissing(_))), "{result:?}");
+}
+
+#[tokio::test]
+async fn an_applications_token_is_accepted() {
+    let validator = Validator::new().await;
+    let scope = format!("api://{}/.default", app(REMOTE));
+    let answer = validator.lab.confidential(&[("grant_type", "client_credentials"), ("scope", &scope)]).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let result = validator.validate(answer.text("access_token")).await;
+    match result {
+        Ok(principal) => {
+            assert_eq!(principal.kind, PrincipalKind::App);
+            assert!(!principal.roles.is_empty() && principal.scopes.is_empty());
+        }
+        // Without a role assigned to itself the application's token permits nothing.
+        Err(error) => assert!(matches!(error, TokenError::NoPermissions), "{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_version_1_token_is_accepted_by_its_app_id_uri() {
+    let mut validator = Validator::new().await;
+    let scope = "openid profile api://legacy.contoso.example/user_impersonation";
+    let token = user_token(&mut validator, scope, "alice@contoso.example").await;
+    let principal = validator.validate(&token).await.unwrap();
+    assert_eq!((principal.token_version, principal.client_id), (1, app(LOCAL)));
+    let _ = LEGACY;
+}
+
+#[tokio::test]
+async fn a_token_for_another_api_is_refused() {
+    let mut validator = Validator::new().await;
+    let scope = format!("openid profile api://{}/Tasks.Read", app(TASKS));
+    let token = user_token(&mut validator, &scope, "alice@contoso.example").await;
+    let result = validator.validate(&token).await;
+    assert!(matches!(result, Err(TokenError::AudienceMismatch(ref it)) if it.actual == app(TASKS)), "{result:?}");
+}
+
+#[tokio::test]
+async fn an_id_token_and_a_token_for_graph_are_no_access_tokens() {
+    let mut validator = Validator::new().await;
+    let answer = validator.lab.graph_tokens("alice@contoso.example").await;
+    let id_token = validator.validate(answer.text("id_token")).await;
+    assert!(matches!(id_token, Err(TokenError::WrongTokenUse(_))), "{id_token:?}");
+    let graph = validator.validate(answer.text("access_token")).await;
+    assert!(matches!(graph, Err(TokenError::EncodingInvalid(_) | TokenError::JsonInvalid(_))), "{graph:?}");
+}
+
+#[tokio::test]
+async fn a_token_expires_by_the_validators_clock() {
+    let mut validator = Validator::new().await;
+    let token = user_token(&mut validator, &remote_scope(), "alice@contoso.example").await;
+    let expires_at = validator.validate(&token).await.unwrap().expires_at;
+    let now = validator.lab.control().now().unsigned_abs();
+    validator.advance(expires_at - now + 59);
+    validator.validate(&token).await.unwrap();
+    validator.advance(1);
+    assert!(matches!(validator.validate(&token).await, Err(TokenError::Expired(60))));
+}
