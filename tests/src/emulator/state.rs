@@ -34,17 +34,7 @@ impl<V> Default for Bounded<V> {
 
 impl<V> Bounded<V> {
     pub(crate) fn insert(&mut self, key: String, value: V) {
-        if self
-            .entries
-            .insert(
-                key.clone(),
-                Entry {
-                    value,
-                    used: AtomicBool::new(false),
-                },
-            )
-            .is_none()
-        {
+        if self.entries.insert(key.clone(), Entry { value, used: AtomicBool::new(false) }).is_none() {
             self.order.push_back(key);
         }
         while self.order.len() > KEPT {
