@@ -1,10 +1,14 @@
-//! Many calls at once, on many instances, share one fetch. On the machine's clock: somebody has to wait.
+//! Many calls at once, on many instances, share one fetch. On a clock that goes by itself, because somebody has to
+//! wait, and that can be put forward, because nobody has to wait for long.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use entra_mcp_host::Plugin;
 use entra_mcp_host::bindings::export::token_validator::TokenError;
+use entra_mcp_host::clock::{Clock as HostClock, SystemClock};
 use entra_mcp_tests::emulator::{Clock, Endpoint, Fault};
 use serde_json::json;
 
@@ -13,16 +17,47 @@ use crate::support::lab::{CONTOSO, Lab, REMOTE, app};
 
 const CALLS: usize = 16;
 
+/// The machine's clock, put forward.
+#[derive(Default)]
+struct Shifted {
+    clock: SystemClock,
+    seconds: AtomicU64,
+}
+
+impl Shifted {
+    fn shift(&self) -> Duration {
+        Duration::from_secs(self.seconds.load(Ordering::Relaxed))
+    }
+}
+
+#[async_trait]
+impl HostClock for Shifted {
+    fn now(&self) -> Duration {
+        self.clock.now() + self.shift()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic() + self.shift()
+    }
+
+    async fn sleep_until(&self, deadline: Duration) {
+        self.clock.sleep_until(deadline.saturating_sub(self.shift())).await;
+    }
+}
+
 struct Crowd {
     lab: Lab,
     plugin: Arc<Plugin>,
+    clock: Arc<Shifted>,
 }
 
 impl Crowd {
     async fn new() -> Self {
         let lab = Lab::with(|builder| builder.clock(Clock::real())).await;
-        let plugin = build(Plugin::builder(settings(&lab)).max_instances(CALLS));
-        Self { lab, plugin: Arc::new(plugin) }
+        let clock = Arc::new(Shifted::default());
+        let builder = Plugin::builder(settings(&lab)).max_instances(CALLS);
+        let plugin = build(builder.clock(Arc::clone(&clock) as Arc<dyn HostClock>));
+        Self { lab, plugin: Arc::new(plugin), clock }
     }
 
     fn token(&self, number: usize) -> String {
@@ -70,6 +105,6 @@ async fn a_failing_key_endpoint_is_asked_once_by_everybody_together() {
     assert!(errors.iter().all(|error| matches!(error, TokenError::KeysUnavailable(_))), "{errors:?}");
     assert_eq!(crowd.lab.control().request_count(Endpoint::Keys), 1);
     crowd.lab.control().clear_faults();
-    tokio::time::sleep(Duration::from_millis(5_100)).await;
+    crowd.clock.seconds.store(6, Ordering::Relaxed);
     assert!(crowd.validate().await.is_empty());
 }
