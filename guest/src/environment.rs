@@ -4,6 +4,7 @@
 //! way, so that expiry, clock skew, key rotation and faults are tested without sleeping and without a network.
 //! `bindings.rs` implements the traits on the WIT imports; [`fake`] implements them for unit tests.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -79,7 +80,7 @@ pub struct Settings {
 }
 
 /// How people sign in to a public client.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SignInSettings {
     /// Browser or device code.
     pub method: SignInMethod,
@@ -87,6 +88,14 @@ pub struct SignInSettings {
     pub timeout: Duration,
     /// The account to use when there are several.
     pub account: Option<String>,
+}
+
+/// The account may be somebody's address.
+impl fmt::Debug for SignInSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, timeout, account: _ } = self;
+        f.debug_struct("SignInSettings").field("method", method).field("timeout", timeout).finish_non_exhaustive()
+    }
 }
 
 /// Which access tokens the validator accepts.
@@ -328,4 +337,16 @@ pub struct AuditEvent {
 pub trait Audit {
     /// Records an event; an error means that it could not be written.
     fn record(&self, event: &AuditEvent) -> Result<(), String>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_the_settings_shows_no_account() {
+        let mut settings = fake::settings();
+        settings.sign_in.account = Some("alice@contoso.example".to_owned());
+        assert!(!format!("{settings:?}").contains("alice"));
+    }
 }
