@@ -145,8 +145,8 @@ pub enum StoreError {
     /// Altered, or sealed with another key.
     #[error("the record cannot be opened")]
     Unreadable,
-    /// Cannot be reached or written now.
-    #[error("the secret store is unavailable: {0}")]
+    /// Cannot be reached or written now. The text is for the log, and the host has logged it.
+    #[error("the secret store is unavailable now: see the log")]
     Unavailable(String),
 }
 
@@ -348,5 +348,11 @@ mod tests {
         let mut settings = fake::settings();
         settings.sign_in.account = Some("alice@contoso.example".to_owned());
         assert!(!format!("{settings:?}").contains("alice"));
+    }
+
+    #[test]
+    fn a_failure_of_the_store_keeps_the_reason_for_the_log() {
+        let error = StoreError::Unavailable("cannot open /home/alice/.local/share/store.sqlite".to_owned());
+        assert!(!error.to_string().contains("alice"));
     }
 }
