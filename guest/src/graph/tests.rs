@@ -227,3 +227,13 @@ fn an_absurd_wait_is_reported_as_an_hour() {
     world.once(|_| Ok(status(429, &[("retry-after", "18446744073709551615")], &graph_error("x"))));
     assert!(matches!(ask(&world), Err(GraphError::Throttled { after: Some(after), .. }) if after.as_secs() == 3600));
 }
+
+#[test]
+fn a_profile_without_an_id_is_malformed() {
+    for body in [json!({}), json!({ "id": 5 }), json!({ "id": null }), json!({ "displayName": "Alice" })] {
+        let world = World::default();
+        world.once(move |_| Ok(status(200, &[], &body)));
+        let result = run(profile::me(&world.environment(), &Tokens::default(), None));
+        assert!(matches!(result, Err(GraphError::Malformed(_))), "{result:?}");
+    }
+}
