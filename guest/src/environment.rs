@@ -4,6 +4,7 @@
 //! way, so that expiry, clock skew, key rotation and faults are tested without sleeping and without a network.
 //! `bindings.rs` implements the traits on the WIT imports; [`fake`] implements them for unit tests.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -79,7 +80,7 @@ pub struct Settings {
 }
 
 /// How people sign in to a public client.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SignInSettings {
     /// Browser or device code.
     pub method: SignInMethod,
@@ -87,6 +88,14 @@ pub struct SignInSettings {
     pub timeout: Duration,
     /// The account to use when there are several.
     pub account: Option<String>,
+}
+
+/// The account may be somebody's address.
+impl fmt::Debug for SignInSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, timeout, account: _ } = self;
+        f.debug_struct("SignInSettings").field("method", method).field("timeout", timeout).finish_non_exhaustive()
+    }
 }
 
 /// Which access tokens the validator accepts.
@@ -136,8 +145,8 @@ pub enum StoreError {
     /// Altered, or sealed with another key.
     #[error("the record cannot be opened")]
     Unreadable,
-    /// Cannot be reached or written now.
-    #[error("the secret store is unavailable: {0}")]
+    /// Cannot be reached or written now. The text is for the log, and the host has logged it.
+    #[error("the secret store is unavailable now: see the log")]
     Unavailable(String),
 }
 
@@ -328,4 +337,22 @@ pub struct AuditEvent {
 pub trait Audit {
     /// Records an event; an error means that it could not be written.
     fn record(&self, event: &AuditEvent) -> Result<(), String>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_the_settings_shows_no_account() {
+        let mut settings = fake::settings();
+        settings.sign_in.account = Some("alice@contoso.example".to_owned());
+        assert!(!format!("{settings:?}").contains("alice"));
+    }
+
+    #[test]
+    fn a_failure_of_the_store_keeps_the_reason_for_the_log() {
+        let error = StoreError::Unavailable("cannot open /home/alice/.local/share/store.sqlite".to_owned());
+        assert!(!error.to_string().contains("alice"));
+    }
 }

@@ -76,6 +76,11 @@ impl World {
         self.0.elapsed.set(self.0.elapsed.get() + duration);
     }
 
+    /// Sets the clocks back, as a correction of the machine's time does.
+    pub(crate) fn set_back(&self, duration: Duration) {
+        self.0.elapsed.set(self.0.elapsed.get() - duration);
+    }
+
     /// The time that has passed.
     pub(crate) fn elapsed(&self) -> Duration {
         self.0.elapsed.get()

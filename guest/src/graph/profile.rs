@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::client::{self, TokenSource};
-use super::error::GraphError;
+use super::error::{Evidence, GraphError};
 use crate::environment::Environment;
 use crate::sign_in::accounts;
 
@@ -48,6 +48,10 @@ pub async fn me(env: &Environment, tokens: &dyn TokenSource, account: Option<&st
     }
     let path = format!("/me?$select={}", PROFILE_PROPERTIES.join(","));
     let (profile, token) = client::get(env, tokens, &path).await?;
+    // What the output schema promises.
+    if !profile.get("id").is_some_and(Value::is_string) {
+        return Err(GraphError::Malformed(Evidence::default()));
+    }
     if !lifetime.is_zero() {
         let entry = Cached { read_at: env.clock.now(), profile: profile.clone() };
         if let Ok(bytes) = serde_json::to_vec(&entry) {

@@ -214,3 +214,26 @@ fn a_profile_is_never_cached_when_the_cache_is_off() {
     }
     assert_eq!(world.sent().len(), 3);
 }
+
+#[test]
+fn an_absurd_wait_is_reported_as_an_hour() {
+    let world = World::default();
+    let slow = world.clone();
+    world.once(move |_| {
+        slow.advance(Duration::from_secs(2));
+        Ok(status(503, &[("retry-after", "18446744073709551615")], &graph_error("x")))
+    });
+    assert!(matches!(ask(&world), Err(GraphError::Unavailable { status: 503, .. })));
+    world.once(|_| Ok(status(429, &[("retry-after", "18446744073709551615")], &graph_error("x"))));
+    assert!(matches!(ask(&world), Err(GraphError::Throttled { after: Some(after), .. }) if after.as_secs() == 3600));
+}
+
+#[test]
+fn a_profile_without_an_id_is_malformed() {
+    for body in [json!({}), json!({ "id": 5 }), json!({ "id": null }), json!({ "displayName": "Alice" })] {
+        let world = World::default();
+        world.once(move |_| Ok(status(200, &[], &body)));
+        let result = run(profile::me(&world.environment(), &Tokens::default(), None));
+        assert!(matches!(result, Err(GraphError::Malformed(_))), "{result:?}");
+    }
+}

@@ -26,7 +26,7 @@ pub struct AuthorizationRequest {
 }
 
 /// How to ask.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Prompt<'a> {
     /// The user name to fill in.
     pub login_hint: Option<&'a str>,

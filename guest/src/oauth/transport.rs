@@ -65,13 +65,15 @@ fn asked_to_wait(response: &Response<Vec<u8>>) -> Option<Duration> {
     }
     let asked = response.headers().get(RETRY_AFTER).and_then(retry_after);
     match asked {
-        Some(pause) => Some(pause.clamp(Duration::from_secs(1), MAX_RETRY_AFTER)),
+        Some(pause) => Some(pause.max(Duration::from_secs(1))),
         None if status.as_u16() == 429 => Some(DEFAULT_RETRY_AFTER),
         None => None,
     }
 }
 
 /// Delay seconds of `Retry-After` (RFC 9110 section 10.2.3). Entra and Graph do not use the date form.
+/// At most [`MAX_RETRY_AFTER`].
 pub(crate) fn retry_after(value: &HeaderValue) -> Option<Duration> {
-    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let asked = value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)?;
+    Some(asked.min(MAX_RETRY_AFTER))
 }

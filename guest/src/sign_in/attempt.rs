@@ -26,6 +26,8 @@ pub const BROWSER_LIFETIME: Duration = Duration::from_secs(600);
 const OUTCOME_LIFETIME: Duration = Duration::from_secs(30);
 /// A leader that has not shown a sign of life for this long is gone (its call was cancelled, its process ended).
 pub const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+/// How long a leader may be busy with Entra's endpoints before others take it for gone.
+pub const BUSY: Duration = Duration::from_secs(90);
 
 /// What a person has to do.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,9 +150,11 @@ pub struct Current {
 }
 
 impl Current {
-    /// Whether a call leads and is alive.
+    /// Whether a call leads and is alive. No leader promises more than [`BUSY`]: a later time was written before
+    /// the clock was set back.
     pub fn is_led(&self, now: u64) -> bool {
-        self.outcome.is_none() && self.leader.is_some() && self.alive_until >= now
+        let alive = now..=now.saturating_add(BUSY.as_secs());
+        self.outcome.is_none() && self.leader.is_some() && alive.contains(&self.alive_until)
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::accounts::{self, Account};
-use super::attempt::{self, Attempt, Current, Ended, Grant, Instruction, SIGN_OF_LIFE, Turn};
+use super::attempt::{self, Attempt, BUSY, Current, Ended, Grant, Instruction, SIGN_OF_LIFE, Turn};
 use super::{SignInError, Untrusted};
 use crate::audit;
 use crate::environment::{Environment, LoopbackListener, Outcome, Page, SignInMethod, UserAgentError};
@@ -16,8 +16,6 @@ mod tests;
 
 /// The longest wait without a sign of life and a look at the deadline.
 pub const SLICE: Duration = Duration::from_secs(1);
-/// How long a leader may be busy with Entra's endpoints before others take it for gone.
-const BUSY: Duration = Duration::from_secs(90);
 /// Pause between two looks at a sign-in that another call leads.
 const JOIN_POLL: Duration = Duration::from_millis(200);
 

@@ -1,5 +1,7 @@
 //! The claims of Entra ID's tokens, with their types checked. Nothing here decides whether a token is accepted.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 
 use super::error::TokenError;
@@ -14,7 +16,6 @@ const MAX_DATE: u64 = 253_402_300_799;
 const MAX_SUBJECT_BYTES: usize = 255;
 
 /// The claims that the validation reads. Not trusted before the signature is verified.
-#[derive(Debug)]
 pub(super) struct Claims {
     pub(super) version: TokenVersion,
     pub(super) issuer: String,
@@ -39,6 +40,18 @@ pub(super) struct Claims {
     pub(super) nonce: Option<String>,
     pub(super) preferred_username: Option<String>,
     pub(super) name: Option<String>,
+}
+
+/// Names and addresses of people do not belong into logs.
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claims")
+            .field("tenant_id", &self.tenant_id)
+            .field("object_id", &self.object_id)
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Claims {

@@ -303,7 +303,8 @@ impl<T> Slot<T> {
             Some(_) => ATTEMPT_SECONDS,
             None => ATTEMPT_SECONDS_WITHOUT_DOCUMENT,
         };
-        if let Some(attempted_at) = self.attempted_at.get().filter(|at| now.saturating_sub(*at) < pause) {
+        // Absolute differences: a clock that is set back must not make the pause longer.
+        if let Some(attempted_at) = self.attempted_at.get().filter(|at| now.abs_diff(*at) < pause) {
             return Turn::TooSoon { attempted_at };
         }
         let record = name.attempt_record();
@@ -314,7 +315,7 @@ impl<T> Slot<T> {
         let attempt =
             found.as_ref().and_then(|found| serde_json::from_slice::<Attempt>(found.reveal().as_slice()).ok());
         if let Some(Attempt { at, state }) = attempt {
-            let age = now.saturating_sub(at);
+            let age = now.abs_diff(at);
             match state {
                 AttemptState::Running if age < LEASE_SECONDS => return Turn::Others,
                 AttemptState::Succeeded | AttemptState::Failed if age < pause => {

@@ -74,7 +74,7 @@ pub struct IdTokenExpectations<'a> {
 }
 
 /// Proof that an ID token passed every step. Made here and nowhere else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ValidatedIdToken {
     tenant_id: String,
     object_id: String,
@@ -83,6 +83,18 @@ pub struct ValidatedIdToken {
     expires_at: u64,
     preferred_username: Option<String>,
     name: Option<String>,
+}
+
+/// Names and addresses of people do not belong into logs.
+impl fmt::Debug for ValidatedIdToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValidatedIdToken")
+            .field("tenant_id", &self.tenant_id)
+            .field("object_id", &self.object_id)
+            .field("issuer", &self.issuer)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ValidatedIdToken {

@@ -129,3 +129,13 @@ fn a_sign_in_that_another_call_leads_by_now_is_not_shown() {
     assert!(sign_in(&authority.env).is_ok());
     assert_eq!(world.prompts().len(), 1);
 }
+
+#[test]
+fn a_leader_of_the_future_is_taken_for_gone() {
+    let world = World::default();
+    let env = world.environment();
+    world.advance(Duration::from_secs(7200));
+    assert!(matches!(attempt::take_turn(&env, "dead call"), Ok(Turn::Lead)));
+    world.set_back(Duration::from_secs(3600));
+    assert!(matches!(attempt::take_turn(&env, "me"), Ok(Turn::Lead)));
+}

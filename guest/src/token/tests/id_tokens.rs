@@ -102,3 +102,14 @@ fn without_a_client_id_no_id_token_is_accepted() {
         Err(TokenError::ConfigurationInvalid { setting: "client_id".to_owned() })
     );
 }
+
+#[test]
+fn debug_of_a_token_shows_no_name() {
+    let validated = validate(&FakeAuthority::new(), id_claims("n"), Some("n")).unwrap();
+    let token = sign(&header("RS256", "rsa"), &id_claims("n"), &TestKey::named("rsa"));
+    let compact = compact::parse(&token).unwrap();
+    let claims = crate::token::claims::Claims::read(&compact.claims).unwrap();
+    for text in [format!("{validated:?}"), format!("{compact:?}"), format!("{claims:?}")] {
+        assert!(!text.contains("Test User") && !text.contains("user@contoso.example"), "{text}");
+    }
+}

@@ -430,3 +430,14 @@ use crate::environment::StoreError;
 fn broken() -> StoreError {
     StoreError::Unavailable("out of order".to_owned())
 }
+
+#[test]
+fn a_clock_that_is_set_back_does_not_stop_the_attempts() {
+    let authority = FakeAuthority::new();
+    advance(&authority, 2 * HOUR);
+    *authority.outage.borrow_mut() = Some(HttpError::TimedOut);
+    assert!(matches!(validate(&authority, &token("rsa", "rsa")), Err(TokenError::KeysUnavailable { .. })));
+    *authority.outage.borrow_mut() = None;
+    authority.world.set_back(Duration::from_secs(HOUR));
+    validate(&authority, &token("rsa", "rsa")).unwrap();
+}
