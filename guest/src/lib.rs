@@ -138,6 +138,7 @@ mod exports {
             SignInError::Deferred { .. }
             | SignInError::Unavailable(_)
             | SignInError::JoinedFailed(_)
+            | SignInError::TakenOver
             | SignInError::NoBrowser(_) => WitSignInError::Unavailable(message),
         }
     }

@@ -59,6 +59,9 @@ pub enum SignInError {
     /// A sign-in that this call waited for failed.
     #[error("{0}")]
     JoinedFailed(String),
+    /// Another call leads the sign-in now: this one was silent for too long.
+    #[error("another call has taken the sign-in over")]
+    TakenOver,
     /// No browser could be opened, or no redirect received.
     #[error("no browser can be used here: {0}")]
     NoBrowser(UserAgentError),
@@ -126,6 +129,7 @@ impl SignInError {
             Self::Untrusted(_) => "untrusted-response".to_owned(),
             Self::AccountSelection(_) => "account-selection".to_owned(),
             Self::JoinedFailed(_) => "joined-failed".to_owned(),
+            Self::TakenOver => "taken-over".to_owned(),
             Self::NoBrowser(_) => "no-browser".to_owned(),
             Self::Store(_) => "store".to_owned(),
             Self::Audit => "audit".to_owned(),

@@ -5,7 +5,7 @@
 //! way than by returning: after a trap, and when the caller stopped waiting.
 
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -67,7 +67,7 @@ pub(crate) struct InstancePool {
     limits: PoolLimits,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Instance>>,
-    _ticker: Ticker,
+    ticker: Ticker,
 }
 
 /// An instance with its store.
@@ -95,7 +95,7 @@ impl InstancePool {
             limits,
             permits: Arc::new(Semaphore::new(limits.max_instances)),
             idle: Mutex::default(),
-            _ticker: Ticker::start(engine).map_err(BuildError::Thread)?,
+            ticker: Ticker::start(engine).map_err(BuildError::Thread)?,
         })
     }
 
@@ -103,6 +103,7 @@ impl InstancePool {
     pub(crate) async fn lease(&self, channel: Arc<dyn ClientChannel>) -> wasmtime::Result<Lease<'_>> {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.permits).acquire_owned().await?;
+        let ticking = self.ticker.call();
         let warm = self.idle().pop();
         let mut instance = match warm {
             Some(instance) => instance,
@@ -111,7 +112,7 @@ impl InstancePool {
         instance.store.data_mut().begin(channel);
         instance.store.set_epoch_deadline(1);
         instance.runaway.reset();
-        Ok(Lease { pool: self, instance, _permit: permit })
+        Ok(Lease { pool: self, instance, ticking, _permit: permit })
     }
 
     async fn instantiate(&self) -> wasmtime::Result<Instance> {
@@ -141,6 +142,7 @@ impl InstancePool {
 pub(crate) struct Lease<'a> {
     pool: &'a InstancePool,
     instance: Instance,
+    ticking: Ticking,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -150,7 +152,7 @@ impl Lease<'_> {
         self,
         call: impl AsyncFnOnce(&Exports, &mut Store<InstanceState>) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<T> {
-        let Self { pool, mut instance, _permit } = self;
+        let Self { pool, mut instance, ticking: _ticking, _permit } = self;
         let runaway = Arc::clone(&instance.runaway);
         let result = Watched::run(call(&instance.exports, &mut instance.store), runaway).await?;
         instance.calls = instance.calls.saturating_add(1);
@@ -190,23 +192,82 @@ impl<F: Future + Unpin> Future for Watched<F> {
     }
 }
 
-/// A thread that ends an epoch every [`EPOCH`]; it ends with the pool.
+/// A thread that ends an epoch every [`EPOCH`] while there are calls. It ends with the pool.
 struct Ticker {
-    _stop: mpsc::Sender<()>,
+    shared: Arc<TickerShared>,
+}
+
+#[derive(Default)]
+struct TickerShared {
+    state: Mutex<TickerState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct TickerState {
+    calls: usize,
+    /// The thread waits for a call.
+    resting: bool,
+    ended: bool,
+}
+
+/// Keeps the ticker going.
+struct Ticking {
+    shared: Arc<TickerShared>,
 }
 
 impl Ticker {
     fn start(engine: &Engine) -> std::io::Result<Self> {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let engine = engine.weak();
+        let shared = Arc::<TickerShared>::default();
+        let (engine, thread_shared) = (engine.weak(), Arc::clone(&shared));
         thread::Builder::new().name("epoch".into()).spawn(move || {
-            while stopped.recv_timeout(EPOCH) == Err(mpsc::RecvTimeoutError::Timeout) {
+            while thread_shared.next_epoch() {
                 match engine.upgrade() {
                     Some(engine) => engine.increment_epoch(),
                     None => break,
                 }
             }
         })?;
-        Ok(Self { _stop: stop })
+        Ok(Self { shared })
+    }
+
+    fn call(&self) -> Ticking {
+        self.shared.change(|state| state.calls = state.calls.saturating_add(1));
+        Ticking { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.change(|state| state.ended = true);
+    }
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.shared.change(|state| state.calls = state.calls.saturating_sub(1));
+    }
+}
+
+impl TickerShared {
+    fn change(&self, change: impl FnOnce(&mut TickerState)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        // In the middle of an epoch the thread needs no waking: that would cost every call a switch of threads.
+        if state.ended || (state.resting && state.calls > 0) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until there are calls and another epoch has passed; false if the pool is gone.
+    fn next_epoch(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.resting = true;
+        let resting = |state: &mut TickerState| state.calls == 0 && !state.ended;
+        let mut state = self.changed.wait_while(state, resting).unwrap_or_else(PoisonError::into_inner);
+        state.resting = false;
+        let going_on = |state: &mut TickerState| !state.ended;
+        let waited = self.changed.wait_timeout_while(state, EPOCH, going_on);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.ended
     }
 }

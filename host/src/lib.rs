@@ -27,7 +27,7 @@ pub mod transport;
 pub mod user_agent;
 
 pub use instance::grant;
-pub use plugin::{BUNDLED_COMPONENT, Caller, Plugin, PluginBuilder};
+pub use plugin::{AccessToken, BUNDLED_COMPONENT, Caller, Plugin, PluginBuilder};
 
 /// Gives what was written to standard error a moment to get there, before the program ends.
 pub fn flush_log() {

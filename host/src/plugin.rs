@@ -6,10 +6,11 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine};
+use zeroize::Zeroizing;
 
 use crate::audit::{AuditSink, LogAudit};
 use crate::bindings::export::mcp_server;
-use crate::bindings::export::sign_in::{Account, SignInError};
+use crate::bindings::export::sign_in::{Account, Pending, SignInError};
 use crate::bindings::export::token_validator::{Principal, Requirements, TokenError};
 use crate::client_channel::{ClientChannel, NoChannel};
 use crate::client_credential::{ClientCredential, NoCredential};
@@ -46,6 +47,22 @@ impl Caller {
     /// A caller on `transport`, with a correlation id of its own for every call.
     pub fn new(transport: &str) -> Self {
         Self { transport: transport.to_owned(), correlation_id: None }
+    }
+}
+
+/// An access token for a downstream API. Opaque; redacted in `Debug`, zeroised on drop.
+pub struct AccessToken {
+    /// The token itself.
+    pub token: Zeroizing<String>,
+    /// Unix time in seconds.
+    pub expires_at: u64,
+    /// Whom it stands for.
+    pub account: Account,
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessToken").field("expires_at", &self.expires_at).finish_non_exhaustive()
     }
 }
 
@@ -102,6 +119,43 @@ impl Plugin {
     ) -> Result<Result<Account, SignInError>, CallError> {
         self.call(None, Arc::new(NoChannel), async |exports, store| {
             exports.entra_mcp_plugin_sign_in().call_interactive(store, login_hint).await
+        })
+        .await
+    }
+
+    /// Returns an access token without asking anybody; `account` is a user name or home account id.
+    pub async fn acquire_token_silent(
+        &self,
+        scopes: &[String],
+        account: Option<&str>,
+    ) -> Result<Result<AccessToken, SignInError>, CallError> {
+        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+            let acquired = exports.entra_mcp_plugin_sign_in().call_acquire_token_silent(store, scopes, account).await?;
+            Ok(acquired.map(|acquired| AccessToken {
+                token: acquired.token.into(),
+                expires_at: acquired.expires_at,
+                account: acquired.account,
+            }))
+        })
+        .await
+    }
+
+    /// Starts a sign-in whose page the embedder shows; [`Plugin::sign_in_complete`] ends it.
+    pub async fn sign_in_start(
+        &self,
+        redirect_uri: &str,
+        login_hint: Option<&str>,
+    ) -> Result<Result<Pending, SignInError>, CallError> {
+        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_sign_in().call_start(store, redirect_uri, login_hint).await
+        })
+        .await
+    }
+
+    /// Completes what [`Plugin::sign_in_start`] began. `response` is the query of the redirect.
+    pub async fn sign_in_complete(&self, id: &str, response: &str) -> Result<Result<Account, SignInError>, CallError> {
+        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_sign_in().call_complete(store, id, response).await
         })
         .await
     }

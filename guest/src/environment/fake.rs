@@ -48,6 +48,10 @@ struct Inner {
     records: RefCell<HashMap<String, Record>>,
     random: Cell<u64>,
     audited: RefCell<Vec<AuditEvent>>,
+    audit_refused: Cell<bool>,
+    listens: Cell<bool>,
+    detached: RefCell<Vec<String>>,
+    prompts: RefCell<Vec<String>>,
     state: RefCell<Option<String>>,
 }
 
@@ -106,6 +110,26 @@ impl World {
     /// The events recorded so far.
     pub(crate) fn audited(&self) -> Vec<AuditEvent> {
         self.0.audited.borrow().clone()
+    }
+
+    /// Lets the user agent listen for redirects.
+    pub(crate) fn can_listen(&self) {
+        self.0.listens.set(true);
+    }
+
+    /// The listeners that were left running.
+    pub(crate) fn detached(&self) -> Vec<String> {
+        self.0.detached.borrow().clone()
+    }
+
+    /// What the person was told outside of the conversation.
+    pub(crate) fn prompts(&self) -> Vec<String> {
+        self.0.prompts.borrow().clone()
+    }
+
+    /// Makes the audit sink fail, or work again.
+    pub(crate) fn refuse_audit(&self, refused: bool) {
+        self.0.audit_refused.set(refused);
     }
 
     /// The names of the stored records, in order.
@@ -240,14 +264,42 @@ impl UserAgent for World {
         Err(UserAgentError::Unsupported)
     }
 
-    fn prompt(&self, _message: &str) {}
-
-    fn listen(&self) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
-        Err(UserAgentError::Unsupported)
+    fn prompt(&self, message: &str) {
+        self.0.prompts.borrow_mut().push(message.to_owned());
     }
 
-    fn attach(&self, _id: &str) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
-        Err(UserAgentError::NoSuchListener)
+    fn listen(&self) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
+        if self.0.listens.get() { Ok(Box::new(Listener(self.clone()))) } else { Err(UserAgentError::Unsupported) }
+    }
+
+    fn attach(&self, id: &str) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
+        let mut detached = self.0.detached.borrow_mut();
+        let at = detached.iter().position(|known| known == id).ok_or(UserAgentError::NoSuchListener)?;
+        detached.remove(at);
+        Ok(Box::new(Listener(self.clone())))
+    }
+}
+
+/// A listener that no redirect ever reaches.
+struct Listener(World);
+
+impl LoopbackListener for Listener {
+    fn redirect_uri(&self) -> String {
+        "http://localhost:49152".to_owned()
+    }
+
+    fn wait(&self, timeout: Duration) -> Option<String> {
+        self.0.advance(timeout);
+        None
+    }
+
+    fn respond(&self, _page: Page) {}
+
+    fn detach(&self, _lifetime: Duration) -> String {
+        let mut detached = self.0.0.detached.borrow_mut();
+        let id = format!("listener-{}", detached.len() + 1);
+        detached.push(id.clone());
+        id
     }
 }
 
@@ -283,6 +335,9 @@ impl ClientCredential for World {
 
 impl Audit for World {
     fn record(&self, event: &AuditEvent) -> Result<(), String> {
+        if self.0.audit_refused.get() {
+            return Err("the sink is full".to_owned());
+        }
         self.0.audited.borrow_mut().push(event.clone());
         Ok(())
     }

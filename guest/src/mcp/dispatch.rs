@@ -63,7 +63,7 @@ async fn handle_batch(env: &Environment, caller: &Caller, batch: Vec<Value>) -> 
 async fn handle_one(env: &Environment, caller: &Caller, value: Value) -> Option<Value> {
     let message = match envelope::parse(value) {
         Ok(Parsed::Message(message)) => message,
-        Ok(Parsed::Answer) => return None,
+        Ok(Parsed::Ignored) => return None,
         Err((id, error)) => return Some(error.answer(id.as_ref())),
     };
     // A notification is never answered. `notifications/cancelled` is carried out by the host, which drops the
@@ -113,7 +113,7 @@ fn initialize(env: &Environment, params: &Map<String, Value>) -> Result<Value, R
     };
     let capabilities_of_client = match params.get("capabilities") {
         None => json!({}),
-        Some(capabilities @ Value::Object(_)) => capabilities.clone(),
+        Some(capabilities @ Value::Object(_)) => version::that_matter(capabilities),
         Some(_) => return Err(RpcError::invalid_params("capabilities has to be an object")),
     };
     let agreed = version::negotiate(requested);

@@ -56,8 +56,9 @@ impl RpcError {
 pub(super) enum Parsed {
     /// A request or notification.
     Message(Message),
-    /// An answer to a request of ours: the host has correlated it already.
-    Answer,
+    /// Nothing to do, and never answered: an answer to a request of ours, which the host has correlated already,
+    /// or a notification with malformed parameters (JSON-RPC 2.0 section 4.1).
+    Ignored,
 }
 
 /// Reads a message. An error carries the id to answer with, as far as it could be read.
@@ -72,7 +73,7 @@ pub(super) fn parse(value: Value) -> Result<Parsed, (Option<Value>, RpcError)> {
     }
     let Some(method) = object.remove("method") else {
         if object.contains_key("result") || object.contains_key("error") {
-            return Ok(Parsed::Answer);
+            return Ok(Parsed::Ignored);
         }
         return Err((readable, RpcError::invalid_request("method is missing")));
     };
@@ -85,6 +86,7 @@ pub(super) fn parse(value: Value) -> Result<Parsed, (Option<Value>, RpcError)> {
     let params = match object.remove("params") {
         None => Map::new(),
         Some(Value::Object(params)) => params,
+        Some(_) if id.is_none() => return Ok(Parsed::Ignored),
         Some(_) => return Err((readable, RpcError::invalid_params("params has to be an object"))),
     };
     Ok(Parsed::Message(Message { id, method, params }))

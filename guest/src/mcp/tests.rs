@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 use super::{Caller, handle};
 use crate::environment::Environment;
 use crate::environment::fake::{World, run};
+use crate::graph::profile::profile_scope;
+use crate::oauth::TokenSet;
+use crate::sign_in::attempt::{self, Attempt, Turn};
+use crate::sign_in::{Account, accounts};
 
 fn send(env: &Environment, message: &str) -> Option<Value> {
     let caller = Caller { transport: "stdio".to_owned(), correlation_id: "c-1".to_owned() };
@@ -210,6 +214,7 @@ fn notifications_are_never_answered() {
     let env = World::default().environment();
     for method in ["notifications/initialized", "notifications/cancelled", "notifications/unknown", "tools/list"] {
         assert_eq!(send(&env, &json!({ "jsonrpc": "2.0", "method": method }).to_string()), None);
+        assert_eq!(send(&env, &json!({ "jsonrpc": "2.0", "method": method, "params": [1] }).to_string()), None);
     }
 }
 
@@ -274,4 +279,81 @@ fn a_request_state_that_we_did_not_give_is_refused() {
         "inputResponses": { "sign-in": { "action": "accept" } },
     });
     assert_eq!(code(&ask(&env, modern("tools/call", params))), -32602);
+}
+
+fn modern_with_elicitation(params: Value) -> Value {
+    let mut request = modern("tools/call", params);
+    request["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({ "elicitation": { "url": {} } });
+    request
+}
+
+/// A client that has been asked to show the sign-in page, and its way back.
+fn deferred(world: &World, env: &Environment) -> Value {
+    world.can_listen();
+    let answer = ask(env, modern_with_elicitation(json!({ "name": "GetUserDetailsFromGraph" })));
+    assert_eq!(answer["result"]["resultType"], "input_required");
+    answer["result"]["requestState"].clone()
+}
+
+fn declined(env: &Environment, state: &Value) -> Value {
+    let params = json!({
+        "name": "GetUserDetailsFromGraph",
+        "requestState": state,
+        "inputResponses": { "sign-in": { "action": "decline" } },
+    });
+    ask(env, modern_with_elicitation(params))["result"].clone()
+}
+
+#[test]
+fn declining_a_sign_in_closes_its_listener() {
+    let world = World::default();
+    let env = world.environment();
+    let state = deferred(&world, &env);
+    assert_eq!(world.detached().len(), 1);
+    assert_eq!(declined(&env, &state)["isError"], true);
+    assert_eq!(world.detached().len(), 0);
+}
+
+#[test]
+fn declining_a_sign_in_leaves_it_to_another_call_that_has_taken_it_over() {
+    let world = World::default();
+    let env = world.environment();
+    let state = deferred(&world, &env);
+    let Turn::Resume(attempt) = attempt::take_turn(&env, "another call").unwrap() else { panic!() };
+    assert_eq!(declined(&env, &state)["isError"], true);
+    assert!(Attempt::load(&env, &attempt.id).unwrap().is_some());
+}
+
+#[test]
+fn a_client_that_comes_back_to_a_lost_sign_in_is_asked_again_if_the_session_has_ended() {
+    let world = World::default();
+    let env = world.environment();
+    let account = Account {
+        home_account_id: "o.t".to_owned(),
+        username: "alice@contoso.example".to_owned(),
+        name: "Alice".to_owned(),
+        tenant_id: "t".to_owned(),
+        object_id: "o".to_owned(),
+    };
+    let ended = TokenSet { access_token: "access".into(), expires_at: 0, refresh_token: None, id_token: None };
+    accounts::save(&env, &account, &[profile_scope(&env)], ended).unwrap();
+    let state = deferred(&world, &env);
+    let lost = attempt::current(&env).unwrap().unwrap().attempt;
+    Attempt::take(&env, &lost).unwrap();
+    let params = json!({
+        "name": "GetUserDetailsFromGraph",
+        "requestState": state,
+        "inputResponses": { "sign-in": { "action": "accept" } },
+    });
+    assert_eq!(ask(&env, modern_with_elicitation(params))["result"]["resultType"], "input_required");
+}
+
+#[test]
+fn capabilities_of_any_size_are_remembered_within_the_limit_of_the_connection() {
+    let world = World::default();
+    let env = world.environment();
+    let capabilities = json!({ "experimental": { "x": "x".repeat(100_000) }, "elicitation": { "url": {} } });
+    let params = json!({ "protocolVersion": "2025-11-25", "capabilities": capabilities });
+    assert!(ask(&env, legacy("initialize", params))["result"].is_object());
+    assert!(env.channel.state().unwrap().len() < 64 * 1024);
 }

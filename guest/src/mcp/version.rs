@@ -53,6 +53,14 @@ impl Era {
     }
 }
 
+/// What of a client's capabilities a session remembers: a client may declare more than the host keeps.
+pub(super) fn that_matter(capabilities: &Value) -> Value {
+    match capabilities.pointer("/elicitation/url") {
+        Some(Value::Object(_)) => json!({ "elicitation": { "url": {} } }),
+        _ => json!({}),
+    }
+}
+
 /// All supported versions, newest first.
 pub(super) fn supported() -> Vec<&'static str> {
     std::iter::once(MODERN).chain(LEGACY).collect()

@@ -15,6 +15,9 @@ use crate::environment::Environment;
 
 type Details = DeviceAuthorizationResponse<EmptyExtraDeviceAuthorizationFields>;
 
+/// Unix time after every deadline, 9999-12-31T23:59:59Z.
+const NEVER: u64 = 253_402_300_799;
+
 /// A code that waits for a person to enter it.
 #[derive(Serialize, Deserialize)]
 pub struct DeviceCode {
@@ -53,11 +56,11 @@ impl DeviceCode {
     }
 
     /// Polls until the person is done, at the pace that Entra asks for (`interval`, `slow_down`).
-    /// `pause` waits between two polls.
+    /// `pause` waits between two polls, and returns whether to go on.
     pub async fn poll<P, F>(&self, env: &Environment, timeout: Duration, pause: P) -> Result<TokenSet, OAuthError>
     where
         P: Fn(Duration) -> F,
-        F: Future<Output = ()>,
+        F: Future<Output = bool>,
     {
         let prepared = client::prepare(env)?;
         let left = self.expires_at.saturating_sub(env.clock.now());
@@ -87,8 +90,8 @@ impl DeviceCode {
                     let pause = pause(duration);
                     let clock = &clock;
                     async move {
-                        pause.await;
-                        clock.store(env.clock.now(), std::sync::atomic::Ordering::Relaxed);
+                        let now = if pause.await { env.clock.now() } else { NEVER };
+                        clock.store(now, std::sync::atomic::Ordering::Relaxed);
                     }
                 },
                 Some(timeout),

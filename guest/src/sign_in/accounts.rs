@@ -109,11 +109,21 @@ pub fn choose(env: &Environment, wanted: Option<&str>) -> Result<Account, SignIn
     let accounts = list(env)?;
     let wanted = wanted.or(env.settings.sign_in.account.as_deref());
     if let Some(wanted) = wanted {
-        let found = accounts.iter().find(|account| account.home_account_id == wanted || account.username == wanted);
-        return found.cloned().ok_or_else(|| SignInError::InteractionRequired {
-            reason: "The chosen account is not signed in: sign in with it.".to_owned(),
-            claims: None,
-        });
+        if let Some(account) = accounts.iter().find(|account| account.home_account_id == wanted) {
+            return Ok(account.clone());
+        }
+        // A user name identifies nobody: a person's work account and personal account may have the same.
+        let mut named = accounts.iter().filter(|account| account.username == wanted);
+        return match (named.next(), named.next()) {
+            (Some(account), None) => Ok(account.clone()),
+            (Some(_), Some(_)) => Err(SignInError::AccountSelection(
+                "Several accounts have this user name: choose one by its id, as in the list of accounts.".to_owned(),
+            )),
+            (None, _) => Err(SignInError::InteractionRequired {
+                reason: "The chosen account is not signed in: sign in with it.".to_owned(),
+                claims: None,
+            }),
+        };
     }
     match accounts.as_slice() {
         [] => Err(SignInError::InteractionRequired {
@@ -130,12 +140,17 @@ pub fn choose(env: &Environment, wanted: Option<&str>) -> Result<Account, SignIn
 
 /// Stores an account that has just signed in, with its tokens. Other accounts stay.
 pub fn save(env: &Environment, account: &Account, scopes: &[String], tokens: TokenSet) -> Result<(), StoreError> {
-    put_tokens(env, &account.home_account_id, scopes, tokens)?;
+    let now = env.clock.now();
+    update(env, &tokens_record(env, &account.home_account_id), |stored: &mut Tokens| {
+        stored.take_in(now, scopes, &tokens);
+        true
+    })?;
     update(env, &record(env, "list"), |accounts: &mut Vec<Account>| {
         match accounts.iter_mut().find(|known| known.home_account_id == account.home_account_id) {
             Some(known) => *known = account.clone(),
             None => accounts.push(account.clone()),
         }
+        true
     })
 }
 
@@ -144,24 +159,41 @@ pub fn tokens(env: &Environment, home_account_id: &str) -> Result<Tokens, StoreE
     read(env, &tokens_record(env, home_account_id)).map(|(tokens, _)| tokens.unwrap_or_default())
 }
 
-/// Stores what the token endpoint answered.
-pub fn put_tokens(
+impl Tokens {
+    fn take_in(&mut self, now: u64, scopes: &[String], set: &TokenSet) {
+        if let Some(refresh_token) = &set.refresh_token {
+            self.refresh_token = Some(refresh_token.clone());
+        }
+        self.access.retain(|_, cached| cached.expires_at > now);
+        while self.access.len() >= MAX_ACCESS_TOKENS {
+            self.access.pop_first();
+        }
+        let token = CachedAccessToken { token: set.access_token.clone(), expires_at: set.expires_at };
+        self.access.insert(scope_key(scopes), token);
+    }
+
+    /// Whether this is the refresh token of the account: not after a sign-in, another refresh, or a sign-out.
+    pub fn has(&self, refresh_token: &Secret<String>) -> bool {
+        self.refresh_token.as_ref().is_some_and(|token| token.reveal() == refresh_token.reveal())
+    }
+}
+
+/// Stores what a refresh answered, unless `used`, the refresh token it was asked with, was replaced or forgotten
+/// in the meantime: what is there now is newer, and an account that was signed out stays so.
+pub fn put_refreshed(
     env: &Environment,
     home_account_id: &str,
     scopes: &[String],
-    set: TokenSet,
+    used: &Secret<String>,
+    set: &TokenSet,
 ) -> Result<(), StoreError> {
     let now = env.clock.now();
     update(env, &tokens_record(env, home_account_id), |tokens: &mut Tokens| {
-        if let Some(refresh_token) = &set.refresh_token {
-            tokens.refresh_token = Some(refresh_token.clone());
+        let current = tokens.has(used);
+        if current {
+            tokens.take_in(now, scopes, set);
         }
-        tokens.access.retain(|_, cached| cached.expires_at > now);
-        while tokens.access.len() >= MAX_ACCESS_TOKENS {
-            tokens.access.pop_first();
-        }
-        let token = CachedAccessToken { token: set.access_token.clone(), expires_at: set.expires_at };
-        tokens.access.insert(scope_key(scopes), token);
+        current
     })
 }
 
@@ -172,9 +204,11 @@ pub fn forget_refresh_token(
     refused: &Secret<String>,
 ) -> Result<(), StoreError> {
     update(env, &tokens_record(env, home_account_id), |tokens: &mut Tokens| {
-        if tokens.refresh_token.as_ref().is_some_and(|token| token.reveal() == refused.reveal()) {
+        let current = tokens.has(refused);
+        if current {
             tokens.refresh_token = None;
         }
+        current
     })
 }
 
@@ -184,6 +218,7 @@ pub fn remove(env: &Environment, home_account_id: &str) -> Result<(), StoreError
     env.store.delete(&profile_record(env, home_account_id))?;
     update(env, &record(env, "list"), |accounts: &mut Vec<Account>| {
         accounts.retain(|account| account.home_account_id != home_account_id);
+        true
     })
 }
 
@@ -207,15 +242,18 @@ fn read<T: for<'de> Deserialize<'de>>(env: &Environment, key: &str) -> Result<(O
     Ok((value, raw))
 }
 
-/// Changes a record in one step, again and again until nobody else changed it meanwhile.
-fn update<T>(env: &Environment, key: &str, mut change: impl FnMut(&mut T)) -> Result<(), StoreError>
+/// Changes a record in one step, again and again until nobody else changed it meanwhile. A `change` that returns
+/// false leaves the record as it is.
+fn update<T>(env: &Environment, key: &str, mut change: impl FnMut(&mut T) -> bool) -> Result<(), StoreError>
 where
     T: Default + Serialize + for<'de> Deserialize<'de>,
 {
     for _ in 0..MAX_SWAPS {
         let (value, raw) = read::<T>(env, key)?;
         let mut value = value.unwrap_or_default();
-        change(&mut value);
+        if !change(&mut value) {
+            return Ok(());
+        }
         let bytes = Zeroizing::new(serde_json::to_vec(&value).map_err(|_| StoreError::TooLarge)?);
         let expected = raw.as_ref().map(|raw| raw.reveal().as_slice());
         if env.store.compare_and_swap(key, expected, &bytes, None)? {

@@ -25,7 +25,7 @@ pub const BROWSER_LIFETIME: Duration = Duration::from_secs(600);
 /// How long the outcome of a sign-in is kept for calls that wait for it.
 const OUTCOME_LIFETIME: Duration = Duration::from_secs(30);
 /// A leader that has not shown a sign of life for this long is gone (its call was cancelled, its process ended).
-pub const SIGN_OF_LIFE: Duration = Duration::from_secs(4);
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 
 /// What a person has to do.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +147,13 @@ pub struct Current {
     pub outcome: Option<Ended>,
 }
 
+impl Current {
+    /// Whether a call leads and is alive.
+    pub fn is_led(&self, now: u64) -> bool {
+        self.outcome.is_none() && self.leader.is_some() && self.alive_until >= now
+    }
+}
+
 /// How a sign-in ended.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
@@ -174,9 +181,7 @@ pub fn take_turn(env: &Environment, me: &str) -> Result<Turn, StoreError> {
         let current: Option<Current> = raw.as_ref().and_then(|raw| serde_json::from_slice(raw.reveal()).ok());
         let pending = current.filter(|current| current.outcome.is_none() && current.expires_at > now);
         let (mut next, resumed) = match pending {
-            Some(current) if current.leader.is_some() && current.alive_until >= now => {
-                return Ok(Turn::Join(current.attempt));
-            }
+            Some(current) if current.is_led(now) => return Ok(Turn::Join(current.attempt)),
             Some(current) if !current.attempt.is_empty() => {
                 let attempt = Attempt::load(env, &current.attempt)?;
                 (current, attempt)

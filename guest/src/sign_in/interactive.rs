@@ -4,12 +4,15 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::accounts::{self, Account};
-use super::attempt::{self, Attempt, Ended, Grant, Instruction, SIGN_OF_LIFE, Turn};
+use super::attempt::{self, Attempt, Current, Ended, Grant, Instruction, SIGN_OF_LIFE, Turn};
 use super::{SignInError, Untrusted};
 use crate::audit;
 use crate::environment::{Environment, LoopbackListener, Outcome, Page, SignInMethod, UserAgentError};
 use crate::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use crate::oauth::device_code::DeviceCode;
+
+#[cfg(test)]
+mod tests;
 
 /// The longest wait without a sign of life and a look at the deadline.
 pub const SLICE: Duration = Duration::from_secs(1);
@@ -96,7 +99,7 @@ pub async fn sign_in(
             },
             Turn::Lead if request.resumes.is_some() => {
                 // What the client has shown its user is over: by success of another call, or by time.
-                if let Ok(account) = accounts::choose(env, None) {
+                if let Some(account) = signed_in_meanwhile(env, request)? {
                     finish(env, &me, Ended::SignedIn(account.home_account_id.clone()))?;
                     return Ok(account);
                 }
@@ -109,6 +112,10 @@ pub async fn sign_in(
             }
         };
         presenter.ended();
+        // Another call took this one for dead and leads now: this one waits for its outcome.
+        if matches!(result, Err(SignInError::TakenOver)) {
+            continue;
+        }
         match &result {
             Ok(account) => finish(env, &me, Ended::SignedIn(account.home_account_id.clone()))?,
             // The attempt goes on without this call.
@@ -123,6 +130,15 @@ pub async fn sign_in(
         }
         return result;
     }
+}
+
+/// The account, if there is one that needs no sign-in.
+fn signed_in_meanwhile(env: &Environment, request: &Request<'_>) -> Result<Option<Account>, SignInError> {
+    let Ok(account) = accounts::choose(env, None) else {
+        return Ok(None);
+    };
+    let session = accounts::tokens(env, &account.home_account_id)?.refresh_token;
+    Ok((session.is_some() && request.claims.is_none()).then_some(account))
 }
 
 fn finish(env: &Environment, me: &str, outcome: Ended) -> Result<(), SignInError> {
@@ -152,7 +168,7 @@ async fn join(
         match current.outcome {
             Some(Ended::SignedIn(id)) => return Ok(Some(accounts::choose(env, Some(&id))?)),
             Some(Ended::Failed(message)) => return Err(SignInError::JoinedFailed(message)),
-            None if current.leader.is_none() || current.alive_until < env.clock.now() => return Ok(None),
+            None if !current.is_led(env.clock.now()) => return Ok(None),
             None => {}
         }
         let instruction = Attempt::load(env, &current.attempt)?.map(|attempt| attempt.instruction);
@@ -196,7 +212,7 @@ impl Leader<'_> {
             return self.go_on_with_code(attempt, presented).await;
         };
         match listener.as_deref().map(|id| self.env.user_agent.attach(id)) {
-            Some(Ok(listener)) => self.go_on_with_browser(attempt, listener, presented).await,
+            Some(Ok(listener)) => self.resume_browser(attempt, listener, presented).await,
             // The listener was in a process that has ended, or its time is up.
             _ => self.begin().await,
         }
@@ -219,12 +235,30 @@ impl Leader<'_> {
         let attempt = Attempt {
             id: attempt::fresh_id(env),
             instruction: Instruction { url, user_code: None },
-            grant: Grant::AuthorizationCode { request, listener: None },
+            grant: Grant::AuthorizationCode { request, listener: Some(listener.detach(attempt::BROWSER_LIFETIME)) },
             scopes: self.request.scopes.clone(),
             expires_at: env.clock.now() + attempt::BROWSER_LIFETIME.as_secs(),
         };
         self.announce(&attempt)?;
         self.go_on_with_browser(attempt, listener, false).await
+    }
+
+    /// Goes on with a page that an earlier call has opened. The person may have been faster than this call.
+    async fn resume_browser(
+        &self,
+        mut attempt: Attempt,
+        listener: Box<dyn LoopbackListener>,
+        presented: bool,
+    ) -> Result<Account, SignInError> {
+        if let Grant::AuthorizationCode { listener: id, .. } = &mut attempt.grant {
+            let left = attempt.expires_at.saturating_sub(self.env.clock.now());
+            *id = Some(listener.detach(Duration::from_secs(left)));
+        }
+        attempt.save(self.env)?;
+        if let Some(query) = listener.wait(Duration::ZERO) {
+            return self.redirected(&attempt, listener.as_ref(), &query).await;
+        }
+        self.go_on_with_browser(attempt, listener, presented).await
     }
 
     /// Presents the page unless the client has done so, and waits for the redirect.
@@ -238,8 +272,10 @@ impl Leader<'_> {
         match shown {
             Ok(()) => self.await_redirect(attempt, listener).await,
             Err(error) => {
-                if matches!(error, SignInError::Deferred { .. }) {
-                    self.leave(attempt, listener.as_ref())?;
+                match error {
+                    SignInError::Deferred { .. } | SignInError::TimedOut(_) => self.release()?,
+                    SignInError::TakenOver => {}
+                    _ => close(self.env, &attempt),
                 }
                 Err(error)
             }
@@ -281,11 +317,10 @@ impl Leader<'_> {
     /// Makes the attempt known to other calls, before the person sees it.
     fn announce(&self, attempt: &Attempt) -> Result<(), SignInError> {
         attempt.save(self.env)?;
-        attempt::as_leader(self.env, self.me, |current| {
+        self.lead(|current| {
             current.attempt.clone_from(&attempt.id);
             current.expires_at = attempt.expires_at;
-        })?;
-        Ok(())
+        })
     }
 
     /// Shows the person what to do: by the client if it can, else by the user agent.
@@ -318,19 +353,30 @@ impl Leader<'_> {
         loop {
             let now = env.clock.monotonic();
             if now >= self.deadline {
-                let instruction = attempt.instruction.clone();
-                self.leave(attempt, listener.as_ref())?;
-                return Err(SignInError::TimedOut(Some(instruction)));
+                // The page stays open: the next call goes on with it.
+                self.release()?;
+                return Err(SignInError::TimedOut(Some(attempt.instruction)));
             }
             self.alive(SIGN_OF_LIFE)?;
             self.presenter.waiting(&attempt.instruction, now.saturating_sub(began));
             if let Some(query) = listener.wait(SLICE.min(self.deadline.saturating_sub(now))) {
-                self.alive(BUSY)?;
-                let result = redeem(env, &attempt.id, &query, self.request.correlation_id).await;
-                listener.respond(page(&result));
-                return result;
+                return self.redirected(&attempt, listener.as_ref(), &query).await;
             }
         }
+    }
+
+    /// The person has come back: redeems the code, tells the browser how it went, and closes the listener.
+    async fn redirected(
+        &self,
+        attempt: &Attempt,
+        listener: &dyn LoopbackListener,
+        query: &str,
+    ) -> Result<Account, SignInError> {
+        self.alive(BUSY)?;
+        let result = redeem(self.env, &attempt.id, query, self.request.correlation_id).await;
+        listener.respond(page(&result));
+        close(self.env, attempt);
+        result
     }
 
     async fn poll(&self, attempt: Attempt) -> Result<Account, SignInError> {
@@ -340,23 +386,30 @@ impl Leader<'_> {
         };
         let began = env.clock.monotonic();
         let lost: Cell<Option<SignInError>> = Cell::new(None);
+        // Returns whether to go on polling.
         let pause = |duration: Duration| {
             let (lost, instruction) = (&lost, &attempt.instruction);
             async move {
-                let end = env.clock.monotonic() + duration;
+                // Whatever pause Entra asks for: not shorter than a slice, and not beyond the deadline.
+                let now = env.clock.monotonic();
+                let end = now.saturating_add(duration).min(self.deadline).max(now + SLICE);
                 loop {
                     let now = env.clock.monotonic();
-                    if let Err(error) = self.alive(SIGN_OF_LIFE + SLICE) {
+                    // The poll that follows may take long.
+                    let alive = self.alive(if now >= end { BUSY } else { SIGN_OF_LIFE + SLICE });
+                    if let Err(error) = alive {
                         lost.set(Some(error));
+                        return false;
                     }
                     self.presenter.waiting(instruction, now.saturating_sub(began));
                     if now >= end {
-                        return;
+                        return true;
                     }
                     env.clock.sleep(SLICE.min(end.saturating_sub(now))).await;
                 }
             }
         };
+        self.alive(BUSY)?;
         let timeout = self.deadline.saturating_sub(began);
         let answer = code.poll(env, timeout, pause).await;
         if let Some(error) = lost.take() {
@@ -374,19 +427,10 @@ impl Leader<'_> {
                 return Err(error.into());
             }
         };
-        self.alive(BUSY)?;
+        // Whoever leads by now: the code is used up, and these are the tokens.
+        let _ = self.alive(BUSY);
         Attempt::take(env, &attempt.id)?;
         attempt::admit(env, tokens, &attempt.scopes, None, self.request.correlation_id).await
-    }
-
-    /// Leaves the browser sign-in to a later call.
-    fn leave(&self, mut attempt: Attempt, listener: &dyn LoopbackListener) -> Result<(), SignInError> {
-        let left = attempt.expires_at.saturating_sub(self.env.clock.now());
-        if let Grant::AuthorizationCode { listener: id, .. } = &mut attempt.grant {
-            *id = Some(listener.detach(Duration::from_secs(left)));
-        }
-        attempt.save(self.env)?;
-        self.release()
     }
 
     /// Stops leading; the attempt stays.
@@ -398,12 +442,18 @@ impl Leader<'_> {
     /// Shows the other calls that this one is still there.
     fn alive(&self, duration: Duration) -> Result<(), SignInError> {
         let until = self.env.clock.now() + duration.as_secs();
-        let leading = attempt::as_leader(self.env, self.me, |current| current.alive_until = until)?;
-        if leading {
-            Ok(())
-        } else {
-            Err(SignInError::JoinedFailed("another call has taken the sign-in over".to_owned()))
-        }
+        self.lead(|current| current.alive_until = until)
+    }
+
+    fn lead(&self, change: impl FnOnce(&mut Current)) -> Result<(), SignInError> {
+        if attempt::as_leader(self.env, self.me, change)? { Ok(()) } else { Err(SignInError::TakenOver) }
+    }
+}
+
+/// Closes the listener of an attempt that is over: a listener that was left running is closed by attaching to it.
+fn close(env: &Environment, attempt: &Attempt) {
+    if let Grant::AuthorizationCode { listener: Some(id), .. } = &attempt.grant {
+        drop(env.user_agent.attach(id));
     }
 }
 
@@ -422,9 +472,13 @@ pub async fn redeem(
     attempt::admit(env, tokens, &attempt.scopes, Some(&request.nonce), correlation_id).await
 }
 
-/// Ends an attempt that the person has declined in the client.
+/// Ends an attempt that the person has declined in the client, unless another call has taken it over.
 pub fn decline(env: &Environment, attempt: &str, correlation_id: &str) -> Result<(), SignInError> {
-    Attempt::take(env, attempt)?;
+    let now = env.clock.now();
+    let taken_over = attempt::current(env)?.is_some_and(|current| current.attempt == attempt && current.is_led(now));
+    if !taken_over && let Some(attempt) = Attempt::take(env, attempt)? {
+        close(env, &attempt);
+    }
     let event = audit::event(env, "sign-in.ended", Outcome::Failure, correlation_id);
     audit::record(env, audit::because(event, SignInError::Declined.reason()))
 }

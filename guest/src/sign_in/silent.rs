@@ -7,7 +7,7 @@ use super::accounts::{self, Account};
 use crate::audit;
 use crate::encoding::random_token;
 use crate::environment::{Environment, Outcome};
-use crate::oauth::{OAuthError, refresh};
+use crate::oauth::{OAuthError, TokenSet, refresh};
 use crate::secret::Secret;
 
 /// A token that expires sooner than this is refreshed first.
@@ -81,43 +81,68 @@ pub async fn acquire(
         if mine {
             // Another call may have refreshed between our look and our lease.
             let now = accounts::tokens(env, id)?;
-            if now.refresh_token.as_ref().map(Secret::reveal) != Some(refresh_token.reveal()) {
-                env.store.delete(&lease)?;
+            if !now.has(refresh_token) {
+                release(env, &lease, &me);
                 continue;
             }
         }
-        let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
-        let answer = refresh::refresh(env, refresh_token, scopes, claims).await;
-        let result = match answer {
-            Ok(set) => {
-                let token = AccessToken {
-                    token: set.access_token.clone(),
-                    expires_at: set.expires_at,
-                    account: account.clone(),
-                };
-                audit::record(env, audit::account_event("token.refreshed", Outcome::Success, account, correlation_id))?;
-                accounts::put_tokens(env, id, scopes, set)?;
-                Ok(token)
-            }
-            Err(OAuthError::Refused(refusal)) if refusal.needs_interaction() => {
-                let event = audit::account_event("token.refreshed", Outcome::Failure, account, correlation_id);
-                audit::record(env, audit::because(event, refusal.reason()))?;
-                accounts::forget_refresh_token(env, id, refresh_token)?;
-                Err(SignInError::InteractionRequired {
-                    reason: refusal.advice(),
-                    claims: refusal.claims.or_else(|| claims.map(str::to_owned)),
-                })
-            }
-            // Entra is out of reach, but the token at hand is still good for a while.
-            Err(_) if cached.is_some_and(|cached| cached.expires_at > env.clock.now()) => {
-                cached.map(found).ok_or(SignInError::TimedOut(None))
-            }
-            Err(error) => Err(error.into()),
-        };
+        let refreshed = refresh(env, account, scopes, refresh_token, challenge, correlation_id).await;
         if mine {
-            env.store.delete(&lease)?;
+            release(env, &lease, &me);
         }
-        return result;
+        return match refreshed {
+            Ok(Some(token)) => Ok(token),
+            // Somebody has signed in, or refreshed, while Entra refused the token that we had.
+            Ok(None) => continue,
+            // Entra is out of reach, but the token at hand is still good for a while.
+            Err(error) if !matches!(error, SignInError::InteractionRequired { .. } | SignInError::Audit) => {
+                cached.filter(|cached| cached.expires_at > env.clock.now()).map(found).ok_or(error)
+            }
+            Err(error) => Err(error),
+        };
+    }
+}
+
+/// Uses the refresh token, and stores what comes back. `None` if Entra refused it and there is another one now.
+async fn refresh(
+    env: &Environment,
+    account: &Account,
+    scopes: &[String],
+    refresh_token: &Secret<String>,
+    challenge: Option<&Challenge>,
+    correlation_id: &str,
+) -> Result<Option<AccessToken>, SignInError> {
+    let id = &account.home_account_id;
+    let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
+    match refresh::refresh(env, refresh_token, scopes, claims).await {
+        Ok(set) => {
+            audit::record(env, audit::account_event("token.refreshed", Outcome::Success, account, correlation_id))?;
+            accounts::put_refreshed(env, id, scopes, refresh_token, &set)?;
+            let TokenSet { access_token: token, expires_at, .. } = set;
+            Ok(Some(AccessToken { token, expires_at, account: account.clone() }))
+        }
+        Err(OAuthError::Refused(refusal)) if refusal.needs_interaction() => {
+            let event = audit::account_event("token.refreshed", Outcome::Failure, account, correlation_id);
+            audit::record(env, audit::because(event, refusal.reason()))?;
+            let now = accounts::tokens(env, id)?;
+            if now.refresh_token.is_some() && !now.has(refresh_token) {
+                return Ok(None);
+            }
+            accounts::forget_refresh_token(env, id, refresh_token)?;
+            Err(SignInError::InteractionRequired {
+                reason: refusal.advice(),
+                claims: refusal.claims.or_else(|| claims.map(str::to_owned)),
+            })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives the lease back, if it has not run out and become another call's. A store that fails here costs the others
+/// a wait, nothing else.
+fn release(env: &Environment, lease: &str, me: &str) {
+    if matches!(env.store.get(lease), Ok(Some(holder)) if holder.reveal() == me.as_bytes()) {
+        let _ = env.store.delete(lease);
     }
 }
 

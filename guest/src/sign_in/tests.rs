@@ -186,6 +186,82 @@ fn a_refresh_that_never_ends_is_not_waited_for_longer_than_ten_seconds() {
 }
 
 #[test]
+fn a_lease_that_ran_out_and_was_taken_by_another_call_is_left_to_it() {
+    let (world, env) = signed_in(0);
+    let lease = accounts::record(&env, "refreshing/o.t");
+    let (slow, taken) = (world.clone(), lease.clone());
+    world.once(move |_| {
+        slow.advance(Duration::from_secs(70));
+        assert!(slow.compare_and_swap(&taken, None, b"another", Some(Duration::from_secs(70))).unwrap());
+        Ok(fake::json(200, &fresh_tokens(2)))
+    });
+    assert_eq!(token(&env), "access-2");
+    assert_eq!(env.store.get(&lease).unwrap().unwrap().reveal(), b"another");
+}
+
+#[test]
+fn a_refresh_that_cannot_be_recorded_holds_up_nobody() {
+    let (world, env) = signed_in(0);
+    world.refuse_audit(true);
+    world.always(|_| Ok(fake::json(200, &fresh_tokens(2))));
+    assert!(matches!(acquire(&env), Err(SignInError::Audit)));
+    world.refuse_audit(false);
+    assert_eq!(token(&env), "access-2");
+    assert_eq!(world.elapsed(), Duration::ZERO);
+}
+
+/// What another call stores while this one's refresh is under way.
+fn meanwhile(env: &Environment, number: u32) {
+    let tokens = TokenSet {
+        access_token: Secret::new(format!("access-{number}")),
+        expires_at: env.clock.now() + 3600,
+        refresh_token: Some(Secret::new(format!("refresh-{number}"))),
+        id_token: None,
+    };
+    accounts::save(env, &account(), &scopes(), tokens).unwrap();
+}
+
+#[test]
+fn a_slow_refresh_does_not_replace_what_came_after_it() {
+    let (world, env) = signed_in(0);
+    let other = world.environment();
+    world.once(move |_| {
+        meanwhile(&other, 3);
+        Ok(fake::json(200, &fresh_tokens(2)))
+    });
+    assert_eq!(token(&env), "access-2", "the token is good, whoever else has got one");
+    let stored = accounts::tokens(&env, "o.t").unwrap();
+    assert_eq!(stored.refresh_token.unwrap().reveal(), "refresh-3");
+    assert_eq!(token(&env), "access-3");
+}
+
+#[test]
+fn a_refused_refresh_token_that_was_replaced_meanwhile_asks_nobody_to_sign_in() {
+    let (world, env) = signed_in(0);
+    let other = world.environment();
+    world.once(move |_| {
+        meanwhile(&other, 3);
+        Ok(fake::json(400, &refusal("invalid_grant", 700_082)))
+    });
+    assert_eq!(token(&env), "access-3");
+}
+
+#[test]
+fn a_sign_out_during_a_refresh_leaves_no_tokens_behind() {
+    for (status, answer) in [(200, fresh_tokens(2)), (400, refusal("invalid_grant", 700_082))] {
+        let (world, env) = signed_in(0);
+        let other = world.environment();
+        world.once(move |_| {
+            accounts::sign_out(&other, "o.t", "c-2").unwrap();
+            Ok(fake::json(status, &answer))
+        });
+        let _ = acquire(&env);
+        let names = world.record_names();
+        assert!(!names.iter().any(|name| name.contains("tokens/")), "{names:?}");
+    }
+}
+
+#[test]
 fn a_challenged_token_is_not_returned_again_and_the_challenge_is_sent_along() {
     let (world, env) = signed_in(3600);
     world.once(|request| {
@@ -238,6 +314,38 @@ fn the_account_is_the_wanted_else_the_configured_else_the_only_one() {
     assert!(matches!(accounts::choose(&env, None), Err(SignInError::AccountSelection(_))));
     env.settings.sign_in.account = Some("b.t".to_owned());
     assert_eq!(accounts::choose(&env, None).unwrap(), bob);
+}
+
+#[test]
+fn a_user_name_that_two_accounts_share_chooses_neither() {
+    let (_world, env) = signed_in(3600);
+    let personal = Account { home_account_id: "p.consumers".to_owned(), ..account() };
+    let tokens = TokenSet {
+        access_token: Secret::from("access-p"),
+        expires_at: env.clock.now() + 3600,
+        refresh_token: None,
+        id_token: None,
+    };
+    accounts::save(&env, &personal, &scopes(), tokens).unwrap();
+    assert!(matches!(accounts::choose(&env, Some("alice@contoso.example")), Err(SignInError::AccountSelection(_))));
+    assert_eq!(accounts::choose(&env, Some("p.consumers")).unwrap(), personal);
+}
+
+#[test]
+fn the_id_of_an_account_wins_over_an_equal_user_name() {
+    let (_world, env) = signed_in(3600);
+    let impostor = Account { home_account_id: "i.t".to_owned(), username: "z.t".to_owned(), ..account() };
+    let wanted = Account { home_account_id: "z.t".to_owned(), ..account() };
+    for account in [&impostor, &wanted] {
+        let tokens = TokenSet {
+            access_token: Secret::from("access"),
+            expires_at: env.clock.now() + 3600,
+            refresh_token: None,
+            id_token: None,
+        };
+        accounts::save(&env, account, &scopes(), tokens).unwrap();
+    }
+    assert_eq!(accounts::choose(&env, Some("z.t")).unwrap(), wanted);
 }
 
 #[test]

@@ -197,7 +197,10 @@ enum Turn {
     /// Another instance is fetching.
     Others,
     /// The last attempt is too recent.
-    TooSoon,
+    TooSoon {
+        /// Unix time in seconds.
+        attempted_at: u64,
+    },
 }
 
 /// How a document is read; the error is for the log.
@@ -232,10 +235,12 @@ impl<T> Slot<T> {
         if let Some(current) = self.satisfying(demand, now) {
             return Ok(current);
         }
-        // Another instance may have fetched since our last look.
-        self.look_into_store(env, name, parse);
-        if let Some(current) = self.satisfying(demand, now) {
-            return Ok(current);
+        // Another instance may have fetched since our last look. A second is as exact as the records are.
+        if self.checked_at.get().is_none_or(|at| now > at) {
+            self.look_into_store(env, name, parse);
+            if let Some(current) = self.satisfying(demand, now) {
+                return Ok(current);
+            }
         }
         let mut reason = "the last attempt failed, the next one is not due yet".to_owned();
         match self.turn(env, name) {
@@ -249,7 +254,11 @@ impl<T> Slot<T> {
                 }
                 "another instance is still fetching".clone_into(&mut reason);
             }
-            Turn::TooSoon => {}
+            // The last attempt may be younger than our last look, and its document the one that is wished for.
+            Turn::TooSoon { attempted_at } if self.checked_at.get().is_none_or(|at| at <= attempted_at) => {
+                self.look_into_store(env, name, parse);
+            }
+            Turn::TooSoon { .. } => {}
         }
         self.usable(env.clock.now()).ok_or(Unavailable(reason))
     }
@@ -294,8 +303,8 @@ impl<T> Slot<T> {
             Some(_) => ATTEMPT_SECONDS,
             None => ATTEMPT_SECONDS_WITHOUT_DOCUMENT,
         };
-        if self.attempted_at.get().is_some_and(|at| now.saturating_sub(at) < pause) {
-            return Turn::TooSoon;
+        if let Some(attempted_at) = self.attempted_at.get().filter(|at| now.saturating_sub(*at) < pause) {
+            return Turn::TooSoon { attempted_at };
         }
         let record = name.attempt_record();
         // Without a store there is nobody to coordinate with; the instance's own memory is the limit then.
@@ -308,7 +317,9 @@ impl<T> Slot<T> {
             let age = now.saturating_sub(at);
             match state {
                 AttemptState::Running if age < LEASE_SECONDS => return Turn::Others,
-                AttemptState::Succeeded | AttemptState::Failed if age < pause => return Turn::TooSoon,
+                AttemptState::Succeeded | AttemptState::Failed if age < pause => {
+                    return Turn::TooSoon { attempted_at: at };
+                }
                 _ => {}
             }
         }

@@ -48,7 +48,8 @@ fn output_schema() -> Arc<JsonObject> {
         let schema = match name {
             "id" => json!({ "type": "string" }),
             "businessPhones" => json!({ "type": "array", "items": { "type": "string" } }),
-            _ => json!({ "type": ["string", "null"] }),
+            // Not a list of types: some clients map schemas to a dialect that knows only one.
+            _ => json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] }),
         };
         properties.insert(name.to_owned(), schema);
     }

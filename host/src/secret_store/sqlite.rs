@@ -36,6 +36,11 @@ const KEY_EXTENSION: &str = "key";
 /// process that was suspended in the middle of one should not hang the others for ever.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Pause between attempts to prepare a database that another process is preparing, and their number: as long as
+/// [`BUSY_TIMEOUT`] together. SQLite does not wait by itself while the journal mode changes.
+const PREPARE_PAUSE: Duration = Duration::from_millis(10);
+const PREPARE_ATTEMPTS: u32 = 500;
+
 /// Layout of the table and of sealed values. A file with another number is refused.
 const SCHEMA_VERSION: i32 = 1;
 
@@ -120,8 +125,7 @@ impl SqliteStore {
         let cipher = Cipher::from_key_file(&key)?;
         // SQLite gives its side files the mode of the database file, so that one has to be private from the start.
         private_files::open_append(path).map_err(|error| database_error(error.to_string()))?;
-        let connection = connect(path).map_err(|error| database_error(error.to_string()))?;
-        let found = migrate(&connection).map_err(|error| database_error(error.to_string()))?;
+        let (connection, found) = prepare(path).map_err(|error| database_error(error.to_string()))?;
         if found != SCHEMA_VERSION {
             return Err(OpenError::Version { path: path.to_owned(), found });
         }
@@ -143,6 +147,28 @@ impl SqliteStore {
         };
         tokio::task::spawn_blocking(run).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
+}
+
+/// Opens the database and creates what is missing in it. Several processes may do so at the same time.
+#[allow(clippy::disallowed_methods, reason = "it waits for another process, which no clock of ours could hurry")]
+fn prepare(path: &Path) -> rusqlite::Result<(Connection, i32)> {
+    let mut attempt = 1;
+    loop {
+        let prepared = connect(path).and_then(|connection| {
+            let found = migrate(&connection)?;
+            Ok((connection, found))
+        });
+        match prepared {
+            Err(error) if is_busy(&error) && attempt < PREPARE_ATTEMPTS => std::thread::sleep(PREPARE_PAUSE),
+            prepared => return prepared,
+        }
+        attempt += 1;
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

@@ -59,22 +59,21 @@ pub(crate) fn assert_error(result: &Value) -> &str {
     result["content"][0]["text"].as_str().unwrap()
 }
 
-/// Whether a value fits a schema, as far as ours go: types, properties, items.
+/// Whether a value fits a schema, as far as ours go: types, alternatives, properties, items.
 fn fits(value: &Value, schema: &Value) -> bool {
-    let types = match &schema["type"] {
-        Value::Array(types) => types.clone(),
-        one => vec![one.clone()],
-    };
+    if let Some(alternatives) = schema["anyOf"].as_array() {
+        return alternatives.iter().any(|schema| fits(value, schema));
+    }
     let nothing = Map::new();
     match value {
-        Value::Null => types.contains(&json!("null")),
-        Value::String(_) => types.contains(&json!("string")),
-        Value::Array(items) => types.contains(&json!("array")) && items.iter().all(|item| fits(item, &schema["items"])),
+        Value::Null => schema["type"] == "null",
+        Value::String(_) => schema["type"] == "string",
+        Value::Array(items) => schema["type"] == "array" && items.iter().all(|item| fits(item, &schema["items"])),
         Value::Object(members) => {
             let properties = schema["properties"].as_object().unwrap_or(&nothing);
-            let required = schema["required"].as_array().into_iter().flatten();
-            types.contains(&json!("object"))
-                && required.into_iter().all(|name| members.contains_key(name.as_str().unwrap()))
+            let mut required = schema["required"].as_array().into_iter().flatten();
+            schema["type"] == "object"
+                && required.all(|name| members.contains_key(name.as_str().unwrap()))
                 && members.iter().all(|(name, member)| properties.get(name).is_none_or(|schema| fits(member, schema)))
         }
         Value::Bool(_) | Value::Number(_) => false,

@@ -247,10 +247,6 @@ pub(crate) async fn a_cancelled_call_is_not_answered_and_the_next_one_works(clie
 }
 
 pub(crate) async fn a_call_that_is_cancelled_while_it_asks_holds_up_no_other(client: &Client) {
-    if !client.is_modern() {
-        eprintln!("KNOWN DEFECT: a call that is cancelled while it waits for the client's answer blocks sign-ins");
-        return;
-    }
     let machine = Machine::new(&[]).await;
     let report = client.play(&machine, "abandon", Browser::Present).await;
     let schema = assert_tools(report.get("tools"));

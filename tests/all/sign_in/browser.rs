@@ -83,19 +83,49 @@ async fn two_calls_that_need_a_sign_in_at_once_share_one() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_is_cancelled_stores_nothing_and_the_next_call_starts_anew() {
+async fn a_sign_in_whose_call_is_cancelled_stores_nothing_and_the_next_call_shows_the_same_page() {
     let mut server = Server::new().await;
     let call = server.send(&Arc::default(), call_tool(json!({})));
     let url = server.opened().await;
     call.abort();
     assert!(call.await.unwrap_err().is_cancelled());
     assert_eq!(server.accounts().await, 0);
-    // The redirect finds nobody: the listener went with the call.
-    let landing = server.sign_in_at(&url, "alice@contoso.example").await;
-    assert!(landing.is_err(), "{landing:?}");
-    assert_eq!(server.accounts().await, 0);
     server.advance(5);
-    assert_eq!(server.signed_in_call().await["isError"], false);
+    let again = server.send(&Arc::default(), call_tool(json!({})));
+    assert_eq!(server.opened().await, url);
+    server.sign_in_at(&url, "alice@contoso.example").await.unwrap();
+    assert_eq!(again.await.unwrap().unwrap()["result"]["isError"], false);
+}
+
+#[tokio::test]
+async fn a_person_who_is_slower_than_the_client_is_patient_is_signed_in_by_the_next_call() {
+    let mut server = Server::new().await;
+    let call = server.send(&Arc::default(), call_tool(json!({})));
+    let url = server.opened().await;
+    call.abort();
+    call.await.unwrap_err();
+    let person = tokio::spawn(async move {
+        let mut browser = entra_mcp_tests::user_agent::HeadlessBrowser::new();
+        browser.sign_in(&url, "alice@contoso.example", PASSWORD).await.unwrap()
+    });
+    while server.control().request_count(Endpoint::SignIn) < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.accounts().await, 0, "nobody redeems a code without a call");
+    server.advance(5);
+    let result = server.ask(call_tool(json!({}))).await["result"].clone();
+    assert_eq!(result["structuredContent"]["userPrincipalName"], "alice@contoso.example");
+    assert!(person.await.unwrap().body.contains("You are signed in"));
+}
+
+#[tokio::test]
+async fn the_listener_of_a_sign_in_that_is_over_is_closed() {
+    let mut server = Server::new().await;
+    for _ in 0..20 {
+        server.signed_in_call().await;
+        let accounts = server.plugin.accounts().await.unwrap().unwrap();
+        server.plugin.sign_out(&accounts[0].home_account_id).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -87,6 +87,18 @@ async fn a_code_that_nobody_enters_is_named_when_the_wait_ends_and_still_works_f
 }
 
 #[tokio::test]
+async fn the_wait_for_a_code_ends_when_the_settings_say_and_not_after_the_next_poll() {
+    let server = Server::with(|settings| {
+        settings.sign_in.method = SignInMethod::DeviceCode;
+        settings.sign_in.timeout_seconds = 2;
+    })
+    .await;
+    let began = server.now();
+    tool_error(&result(&server).await);
+    assert!((server.now() - began).as_secs() <= 4, "the interval is five seconds");
+}
+
+#[tokio::test]
 async fn a_code_that_expires_is_over() {
     let server = by_code().await;
     script(DeviceScript { outcome: Some(DeviceOutcome::Expired), ..DeviceScript::default() }, &server);

@@ -4,18 +4,26 @@
 //! hours cannot exhaust the machine.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::authorize::Transaction;
 use super::device_code::DeviceCode;
 
-/// Entries kept of each kind; far more than a test holds, some 100 MB at the very most.
-const KEPT: usize = 100_000;
+/// Entries kept of each kind: more than a test holds at once. All kinds full take about 200 MB.
+const KEPT: usize = 50_000;
 
-/// A map that forgets its oldest entry when it is full.
+/// A map that makes room by forgetting the oldest entry nobody looked at since it was last spared.
 #[derive(Debug)]
 pub(crate) struct Bounded<V> {
-    entries: HashMap<String, V>,
+    entries: HashMap<String, Entry<V>>,
     order: VecDeque<String>,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    value: V,
+    /// Looked at since it came to the front: a load test goes on using the one refresh token it started with.
+    used: AtomicBool,
 }
 
 impl<V> Default for Bounded<V> {
@@ -26,31 +34,37 @@ impl<V> Default for Bounded<V> {
 
 impl<V> Bounded<V> {
     pub(crate) fn insert(&mut self, key: String, value: V) {
-        if self.entries.insert(key.clone(), value).is_none() {
+        if self.entries.insert(key.clone(), Entry { value, used: AtomicBool::new(false) }).is_none() {
             self.order.push_back(key);
         }
         while self.order.len() > KEPT {
-            if let Some(oldest) = self.order.pop_front() {
-                self.entries.remove(&oldest);
+            let Some(oldest) = self.order.pop_front() else { return };
+            match self.entries.get(&oldest) {
+                Some(entry) if entry.used.swap(false, Ordering::Relaxed) => self.order.push_back(oldest),
+                _ => drop(self.entries.remove(&oldest)),
             }
         }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&V> {
-        self.entries.get(key)
+        let entry = self.entries.get(key)?;
+        entry.used.store(true, Ordering::Relaxed);
+        Some(&entry.value)
     }
 
     pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut V> {
-        self.entries.get_mut(key)
+        let entry = self.entries.get_mut(key)?;
+        entry.used.store(true, Ordering::Relaxed);
+        Some(&mut entry.value)
     }
 
     /// Removes an entry. Its place in the order stays until it is the oldest, which bounds the map all the same.
     pub(crate) fn remove(&mut self, key: &str) -> Option<V> {
-        self.entries.remove(key)
+        self.entries.remove(key).map(|entry| entry.value)
     }
 
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.entries.values_mut()
+        self.entries.values_mut().map(|entry| &mut entry.value)
     }
 
     /// The first entry that fits, with its key.
@@ -58,7 +72,8 @@ impl<V> Bounded<V> {
     where
         V: Clone,
     {
-        self.entries.iter().find(|(_, value)| fits(value)).map(|(key, value)| (key.clone(), value.clone()))
+        let found = self.entries.iter().find(|(_, entry)| fits(&entry.value))?;
+        Some((found.0.clone(), found.1.value.clone()))
     }
 }
 
@@ -177,4 +192,20 @@ pub(crate) struct GraphToken {
 pub(crate) enum GraphSubject {
     User(Grant),
     Application { tenant: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_map_forgets_what_nobody_looks_at() {
+        let mut map = Bounded::default();
+        for index in 0..KEPT + 1_000 {
+            map.insert(index.to_string(), index);
+            assert!(map.get("0").is_some());
+        }
+        assert_eq!(map.entries.len(), KEPT);
+        assert!(map.get("1").is_none());
+    }
 }

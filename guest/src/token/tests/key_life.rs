@@ -334,6 +334,25 @@ fn while_another_instance_fetches_the_old_keys_serve() {
 }
 
 #[test]
+fn a_document_that_another_instance_has_just_fetched_is_found() {
+    let authority = FakeAuthority::with_keys(json!([jwk("old", "rsa")]));
+    validate(&authority, &token("old", "rsa")).unwrap();
+    advance(&authority, 30);
+    let kept = Instance::current(&authority.env.settings);
+    // This instance looks into the store, and in the same second another one fetches the new key.
+    validate(&authority, &token_of("old", "rsa", "another")).unwrap();
+    advance(&authority, 60);
+    validate(&authority, &token("old", "rsa")).unwrap();
+    Instance::restart();
+    authority.publish_keys(json!([jwk("old", "rsa"), jwk("new", "rsa-other")]));
+    validate(&authority, &token("new", "rsa-other")).unwrap();
+    assert_eq!(authority.key_requests(), 2);
+    Instance::replace(&authority.env.settings, kept);
+    validate(&authority, &token("new", "rsa-other")).unwrap();
+    assert_eq!(authority.key_requests(), 2);
+}
+
+#[test]
 fn an_unknown_key_id_waits_only_briefly_for_another_instances_fetch() {
     let authority = FakeAuthority::new();
     validate(&authority, &token("rsa", "rsa")).unwrap();
