@@ -199,7 +199,7 @@ pub struct Layer {
     /// Longest MCP message in bytes [default: 4194304]
     #[arg(long, value_name = "BYTES")]
     pub max_message_bytes: Option<usize>,
-    /// Most instances of the component at the same time [default: 64]
+    /// Most instances of the component at the same time [default: 256]
     #[arg(long, value_name = "NUMBER")]
     pub max_instances: Option<usize>,
     /// Compile the component at every start

@@ -32,7 +32,7 @@ use crate::random::{Random, RandomCtx};
 use crate::secret_store::{SecretStore, SecretStoreCtx};
 use crate::user_agent::{HasUserAgent, LoopbackListeners, UserAgent, UserAgentCtx, UserAgentCtxView};
 
-/// Largest linear memory of an instance in bytes. Verifying a token takes about 2 MiB, a message is at most 4 MiB.
+/// Largest size of the linear memories of an instance in bytes. Verifying a token takes about 2 MiB, a message is at most 4 MiB.
 pub(crate) const MAX_MEMORY_BYTES: usize = 64 * 1024 * 1024;
 
 /// Most elements of a table: the component's function table has a few thousand entries.
@@ -274,30 +274,31 @@ impl Pollable for Timer {
 /// The limits of an instance, and how much memory it has taken.
 pub(crate) struct InstanceLimits {
     limits: StoreLimits,
-    /// Bytes of the largest linear memory.
+    max_memory_bytes: usize,
+    /// Bytes of all linear memories. They never shrink.
     pub(crate) memory_bytes: usize,
 }
 
 impl InstanceLimits {
     fn new(max_memory_bytes: usize) -> Self {
         let limits = StoreLimitsBuilder::new()
-            .memory_size(max_memory_bytes)
             .table_elements(MAX_TABLE_ELEMENTS)
             .instances(MAX_CORE_INSTANCES)
             .tables(MAX_TABLES)
             .memories(MAX_MEMORIES)
             .build();
-        Self { limits, memory_bytes: 0 }
+        Self { limits, max_memory_bytes, memory_bytes: 0 }
     }
 }
 
 impl ResourceLimiter for InstanceLimits {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = self.limits.memory_growing(current, desired, maximum)?;
+        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        let granted = total <= self.max_memory_bytes && maximum.is_none_or(|maximum| desired <= maximum);
         if granted {
-            self.memory_bytes = self.memory_bytes.max(desired);
+            self.memory_bytes = total;
         } else {
-            tracing::warn!(desired, "an instance asked for more memory than it may have");
+            tracing::warn!(total, "an instance asked for more memory than it may have");
         }
         Ok(granted)
     }

@@ -19,9 +19,10 @@ use crate::client_channel::ClientChannel;
 use crate::error::BuildError;
 use crate::instance::{InstanceState, Runaway, World, link};
 
-/// Instances at the same time. A sign-in that waits for a person occupies one; 64 people at one machine is beyond
-/// any local use, and costs at most some 130 MiB.
-pub(crate) const DEFAULT_MAX_INSTANCES: usize = 64;
+/// Instances at the same time. A call that waits for a person occupies one, so there are as many as the transport
+/// takes calls: beyond, it says that it is busy, while a call that waits for an instance would wait unheard. One costs
+/// some 200 KiB.
+pub(crate) const DEFAULT_MAX_INSTANCES: usize = crate::transport::stdio::MAX_CALLS;
 
 /// Instances that are kept warm while nothing is to do. A client rarely has more calls in flight.
 const MAX_IDLE_INSTANCES: usize = 8;

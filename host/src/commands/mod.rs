@@ -58,6 +58,9 @@ pub enum CommandError {
         /// Of how many.
         total: u64,
     },
+    /// Something prevented it from deciding about tokens.
+    #[error(transparent)]
+    Undecided(Box<CommandError>),
     /// The transport cannot start.
     #[error(transparent)]
     Stdio(#[from] StdioError),
@@ -79,7 +82,7 @@ impl CommandError {
     /// The exit code: 2 if the command line or the configuration has to be changed, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Usage(_) | Self::TokensUndecided { .. } => 2,
+            Self::Config(_) | Self::Usage(_) | Self::TokensUndecided { .. } | Self::Undecided(_) => 2,
             Self::Build(BuildError::Endpoint(_) | BuildError::CertificateFile { .. }) => 2,
             _ => 1,
         }

@@ -123,6 +123,14 @@ impl Arguments {
 
 /// Judges every token. Fails if one is refused, or could not be judged.
 pub async fn run(config: &Config, arguments: &Arguments) -> Result<(), CommandError> {
+    judge(config, arguments).await.map_err(|error| match error {
+        CommandError::TokensRefused { .. } => error,
+        // Whatever else went wrong, nothing is known about the tokens that were not printed.
+        error => CommandError::Undecided(Box::new(error)),
+    })
+}
+
+async fn judge(config: &Config, arguments: &Arguments) -> Result<(), CommandError> {
     let mut builder = public_client::builder(config)?;
     if let Some(file) = &arguments.jwks_file {
         builder = builder.outbound_http(OutboundHttp::offline(documents(config, file)?));

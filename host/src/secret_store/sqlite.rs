@@ -29,6 +29,9 @@ use crate::private_files;
 /// Size of the data key in bytes (AES-256).
 const KEY_BYTES: usize = 32;
 
+/// The extension of the key file, which otherwise has the name of the database.
+const KEY_EXTENSION: &str = "key";
+
 /// How long a statement waits for another process's write lock. Transactions take well under a millisecond; a
 /// process that was suspended in the middle of one should not hang the others for ever.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,6 +54,12 @@ pub enum OpenError {
         path: PathBuf,
         /// What SQLite or the operating system said.
         reason: String,
+    },
+    /// The database would be its own key file.
+    #[error("the secret store {path} needs another extension: {KEY_EXTENSION:?} is that of the file with its key")]
+    NamedLikeKey {
+        /// The database file.
+        path: PathBuf,
     },
     /// The database was written by a newer version.
     #[error("the secret store {path} has format {found}, this version knows format {SCHEMA_VERSION}")]
@@ -104,10 +113,16 @@ impl SqliteStore {
     /// if they do not exist.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let database_error = |reason: String| OpenError::Database { path: path.to_owned(), reason };
+        // SQLite gives some names a meaning, such as `:memory:` and `file:x`, but no absolute path.
+        let path = &std::path::absolute(path).map_err(|error| database_error(error.to_string()))?;
+        let key = path.with_extension(KEY_EXTENSION);
+        if key == *path {
+            return Err(OpenError::NamedLikeKey { path: path.clone() });
+        }
         if let Some(folder) = path.parent() {
             private_files::create_folder(folder).map_err(|error| database_error(error.to_string()))?;
         }
-        let cipher = Cipher::from_key_file(&path.with_extension("key"))?;
+        let cipher = Cipher::from_key_file(&key)?;
         // SQLite gives its side files the mode of the database file, so that one has to be private from the start.
         private_files::open_append(path).map_err(|error| database_error(error.to_string()))?;
         let (connection, found) = prepare(path).map_err(|error| database_error(error.to_string()))?;

@@ -29,7 +29,7 @@ use crate::random::{NoRandomness, Random, unguessable_id};
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Calls at the same time, waiting ones included. Beyond, requests are answered as busy.
-const MAX_CALLS: usize = 256;
+pub(crate) const MAX_CALLS: usize = 256;
 
 /// Bytes of all messages that are being handled at the same time.
 const MAX_CALL_BYTES: usize = 64 * 1024 * 1024;

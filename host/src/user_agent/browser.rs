@@ -118,6 +118,9 @@ async fn start(words: &[OsString], url: &str) -> Result<(), String> {
     });
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // What ends us and our children, Ctrl-C or a client, is not meant for the person's browser.
+    #[cfg(unix)]
+    command.process_group(0);
     let name = program.to_string_lossy();
     let mut child = command.spawn().map_err(|error| format!("{name}: {error}"))?;
     match tokio::time::timeout(EARLY_FAILURE, child.wait()).await {
@@ -210,6 +213,20 @@ mod tests {
         SystemBrowser::new(Some(&list), false, Prompts::Log).open_browser(url).await.unwrap();
 
         assert_eq!(std::fs::read_to_string(out).unwrap(), url);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_signal_to_our_process_group_does_not_reach_the_browser() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let list = format!("sh -c 'cat /proc/self/stat > {}' %s", out.display());
+
+        SystemBrowser::new(Some(&list), false, Prompts::Log).open_browser("https://host/").await.unwrap();
+
+        let group = |stat: &str| stat.rsplit(") ").next().unwrap().split(' ').nth(2).unwrap().to_owned();
+        let ours = group(&std::fs::read_to_string("/proc/self/stat").unwrap());
+        assert_ne!(group(&std::fs::read_to_string(out).unwrap()), ours);
     }
 
     #[test]

@@ -268,6 +268,9 @@ async fn answer<B>(request: &Request<B>, port: u16, redirects: mpsc::Sender<Redi
     if !has_loopback_host(request, port) {
         return plain(StatusCode::MISDIRECTED_REQUEST);
     }
+    if is_for_another_page(request) {
+        return plain(StatusCode::FORBIDDEN);
+    }
     if request.uri().path() != "/" {
         return plain(StatusCode::NOT_FOUND);
     }
@@ -302,6 +305,14 @@ fn has_loopback_host<B>(request: &Request<B>, port: u16) -> bool {
         return false;
     };
     ["localhost", "127.0.0.1", "[::1]"].iter().any(|name| host.as_bytes() == format!("{name}:{port}").as_bytes())
+}
+
+/// The redirect is what the person sees in the end: a document, not a part of one. Browsers say what a request is for
+/// (Fetch Metadata), so that a page that tries ports cannot spend the redirect that is waited for.
+fn is_for_another_page<B>(request: &Request<B>) -> bool {
+    [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")]
+        .iter()
+        .any(|(name, expected)| request.headers().get(*name).is_some_and(|value| value != expected))
 }
 
 fn plain(status: StatusCode) -> Response<Full<Bytes>> {
@@ -414,6 +425,12 @@ mod tests {
         format!("GET {target} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n")
     }
 
+    /// What a browser asks for on behalf of a page.
+    fn fetched(port: u16, mode: &str, destination: &str) -> String {
+        let head = format!("\r\nSec-Fetch-Mode: {mode}\r\nSec-Fetch-Dest: {destination}\r\n\r\n");
+        get(port, "/?code=c").replace("\r\n\r\n", &head)
+    }
+
     fn status(response: &str) -> &str {
         response.split(' ').nth(1).unwrap_or("none")
     }
@@ -439,6 +456,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_redirect_of_a_browser_that_says_what_it_is_for_is_delivered() {
+        let (listeners, _) = listeners();
+        let mut listener = listeners.open().await.unwrap();
+        let port = listener.listener.port;
+        tokio::spawn(exchange(port, fetched(port, "navigate", "document")));
+        assert_eq!(listener.wait(LONG).await.as_deref(), Some("code=c"));
+    }
+
+    #[tokio::test]
     async fn everything_but_the_redirect_is_refused() {
         let (listeners, _) = listeners();
         let listener = listeners.open().await.unwrap();
@@ -456,6 +482,9 @@ mod tests {
             ("no host", "GET /?code=c HTTP/1.1\r\n\r\n".to_owned(), "421"),
             ("two hosts", get(port, "/?c=d").replace("\r\n\r\n", "\r\nHost: evil\r\n\r\n"), "421"),
             ("a head over the limit", get(port, &format!("/?code={}", "x".repeat(MAX_HEAD_BYTES))), "431"),
+            ("an image in another page", fetched(port, "no-cors", "image"), "403"),
+            ("a script of another page", fetched(port, "cors", "empty"), "403"),
+            ("a frame in another page", fetched(port, "navigate", "iframe"), "403"),
             ("garbage", "\u{1}\u{2}\r\n\r\n".to_owned(), "400"),
         ] {
             assert_eq!(status(&exchange(port, head).await), expected, "{case}");

@@ -168,6 +168,25 @@ async fn missing_and_wrong_settings_are_named_and_nothing_is_written_to_standard
 }
 
 #[tokio::test]
+async fn the_name_of_a_store_is_a_file_name_whatever_it_looks_like() {
+    let home = Home::new().await;
+    let folder = home.path().join("stores");
+    std::fs::create_dir(&folder).unwrap();
+    // SQLite would keep the first in memory and the second in another file.
+    for name in [":memory:", "file:store.db"] {
+        let output = home.program(&["accounts", "--store", name]).current_dir(&folder).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_ne!(std::fs::metadata(folder.join(name)).unwrap().len(), 0, "{name}");
+    }
+    assert!(!folder.join("store.db").exists());
+
+    let output = home.program(&["accounts", "--store", "store.key"]).current_dir(&folder).output().await.unwrap();
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+    assert!(stderr(&output).contains("another extension"), "{}", stderr(&output));
+    assert!(!folder.join("store.key").exists());
+}
+
+#[tokio::test]
 async fn an_exposed_key_stops_the_server_with_the_fix() {
     use std::os::unix::fs::PermissionsExt as _;
     let home = Home::new().await;

@@ -100,6 +100,15 @@ async fn memory_ends_at_its_limit() {
 }
 
 #[tokio::test]
+async fn the_limit_is_one_for_all_memories_of_an_instance() {
+    let grow = |memory: &str| format!("(loop (br_if 0 (i32.ne (memory.grow {memory} (i32.const 15)) (i32.const -1))))");
+    // The second memory follows the function that this is the body of.
+    let body = format!("{} {} call $size) (memory $second 1) (func", grow("$second"), grow("0"));
+    let plugin = builder(component(&body)).max_memory_bytes(4 * 1024 * 1024).build().unwrap();
+    assert_eq!(handle(&plugin, REQUEST).await, "0");
+}
+
+#[tokio::test]
 async fn an_instance_that_has_taken_much_memory_is_not_kept() {
     let grow = |pages: u32| {
         let plugin = builder(component(&format!("(drop (memory.grow (i32.const {pages}))) call $count")));

@@ -143,6 +143,20 @@ async fn a_sign_in_that_waits_holds_up_nobody_and_can_be_cancelled() {
 }
 
 #[tokio::test]
+async fn sign_ins_that_wait_hold_up_nobody_however_many_they_are() {
+    let home = Home::new().await;
+    let mut server = Server::start(&home);
+    server.send(initialize()).await;
+    server.receive().await;
+    for id in 1..=100 {
+        server.send(sign_in(id)).await;
+    }
+    home.page_was_opened().await;
+    server.send(request(101, "ping", json!({}))).await;
+    assert_eq!(server.receive().await["id"], 101);
+}
+
+#[tokio::test]
 async fn the_end_of_input_in_the_middle_of_a_sign_in_ends_the_server_well() {
     let home = Home::new().await;
     let mut server = Server::start(&home);

@@ -131,6 +131,8 @@ async fn without_keys_it_cannot_be_decided() {
     assert_eq!((outcome.code, &outcome.json()[0]["error"]), (2, &json!("keys-unavailable")));
     let outcome = validate(&lab, &[], String::new()).await;
     assert_eq!(outcome.code, 2, "no token is no success");
+    let outcome = validate(&lab, &["--token-file", "/does/not/exist"], String::new()).await;
+    assert_eq!(outcome.code, 2, "no file is no refused token");
 }
 
 #[tokio::test(flavor = "multi_thread")]
