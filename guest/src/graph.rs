@@ -7,5 +7,5 @@ pub mod profile;
 #[cfg(test)]
 mod tests;
 
-pub use client::{TokenSource, get};
+pub use client::{Bearer, TokenSource, get, post_read_only};
 pub use error::GraphError;

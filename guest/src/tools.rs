@@ -58,6 +58,7 @@ impl ToolError {
             Self::Graph(graph::GraphError::Unavailable { .. }) => "graph-unavailable".to_owned(),
             Self::Graph(graph::GraphError::Unreachable(_)) => "graph-unreachable".to_owned(),
             Self::Graph(graph::GraphError::Malformed(_)) => "graph-malformed".to_owned(),
+            Self::Graph(graph::GraphError::NoToken(_)) => "graph-no-token".to_owned(),
         }
     }
 }
@@ -94,7 +95,15 @@ pub struct CallTokens<'a> {
 
 #[async_trait(?Send)]
 impl TokenSource for CallTokens<'_> {
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<AccessToken, SignInError> {
+    type Token = AccessToken;
+
+    async fn token(&self, challenge: Option<&Challenge>) -> Result<AccessToken, GraphError> {
+        Ok(self.acquire(challenge).await?)
+    }
+}
+
+impl CallTokens<'_> {
+    async fn acquire(&self, challenge: Option<&Challenge>) -> Result<AccessToken, SignInError> {
         let Call { env, presenter, resumes, correlation_id } = *self.call;
         let silent = match accounts::choose(env, None) {
             Ok(account) => silent::acquire(env, &account, &self.scopes, challenge, correlation_id).await,

@@ -1,17 +1,17 @@
-//! `GET` requests to Microsoft Graph.
+//! Requests to Microsoft Graph that read: `GET`, and `POST` where an action is a question.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::header::{ACCEPT, AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response};
+use serde_json::Value;
 
 use super::error::{Evidence, GraphError};
 use crate::encoding::random_uuid;
 use crate::environment::{Environment, HttpError};
 use crate::oauth::retry_after;
 use crate::secret::Secret;
-use crate::sign_in::SignInError;
 use crate::sign_in::silent::{AccessToken, Challenge};
 
 /// Requests sent for one answer, the first included.
@@ -26,41 +26,93 @@ const MAX_CHALLENGE: usize = 8 * 1024;
 /// Gives the tokens to ask with.
 #[async_trait(?Send)]
 pub trait TokenSource {
+    /// What a token comes with: whose it is.
+    type Token: Bearer;
+
     /// A token; with a challenge, another one than the refused.
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<AccessToken, SignInError>;
+    async fn token(&self, challenge: Option<&Challenge>) -> Result<Self::Token, GraphError>;
+}
+
+/// Something that a request can be authorised with.
+pub trait Bearer {
+    /// The token itself.
+    fn bearer(&self) -> &Secret<String>;
+}
+
+impl Bearer for AccessToken {
+    fn bearer(&self) -> &Secret<String> {
+        &self.token
+    }
+}
+
+impl Bearer for Secret<String> {
+    fn bearer(&self) -> &Self {
+        self
+    }
 }
 
 /// Gets a JSON document. `path` starts with `/` and follows the version.
-pub async fn get(
+pub async fn get<T: Bearer>(
     env: &Environment,
-    tokens: &dyn TokenSource,
+    tokens: &dyn TokenSource<Token = T>,
     path: &str,
-) -> Result<(serde_json::Value, AccessToken), GraphError> {
+) -> Result<(Value, T), GraphError> {
+    ask(env, tokens, Question { path, body: None }).await
+}
+
+/// Posts to an action that only reads, and is therefore repeated like a `GET`. Not for anything that writes.
+pub async fn post_read_only<T: Bearer>(
+    env: &Environment,
+    tokens: &dyn TokenSource<Token = T>,
+    path: &str,
+    body: &Value,
+) -> Result<(Value, T), GraphError> {
+    ask(env, tokens, Question { path, body: Some(body) }).await
+}
+
+/// What is asked, and can be asked again.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    /// Starts with `/` and follows the version.
+    path: &'a str,
+    /// With a body it is a `POST`.
+    body: Option<&'a Value>,
+}
+
+async fn ask<T: Bearer>(
+    env: &Environment,
+    tokens: &dyn TokenSource<Token = T>,
+    question: Question<'_>,
+) -> Result<(Value, T), GraphError> {
     let token = tokens.token(None).await?;
-    let response = exchange(env, &token, path).await?;
+    let response = exchange(env, token.bearer(), question).await?;
     if response.status().as_u16() != 401 {
         return read(&response).map(|value| (value, token));
     }
     // Continuous access evaluation: the token was good by its date, but something has changed. One more try.
-    let challenge = Challenge { refused: token.token, claims: claims_challenge(&response) };
+    let challenge = Challenge { refused: token.bearer().clone(), claims: claims_challenge(&response) };
     let token = tokens.token(Some(&challenge)).await?;
-    let response = exchange(env, &token, path).await?;
+    let response = exchange(env, token.bearer(), question).await?;
     read(&response).map(|value| (value, token))
 }
 
 /// Sends until there is an answer that is not worth repeating the question.
-async fn exchange(env: &Environment, token: &AccessToken, path: &str) -> Result<Response<Vec<u8>>, GraphError> {
+async fn exchange(
+    env: &Environment,
+    token: &Secret<String>,
+    question: Question<'_>,
+) -> Result<Response<Vec<u8>>, GraphError> {
     let began = env.clock.monotonic();
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
     loop {
-        let answer = env.http.send(request(env, &token.token, path)?).await;
+        let answer = env.http.send(request(env, token, question)?).await;
         let asked = match &answer {
             Ok(response) if matches!(response.status().as_u16(), 429 | 503 | 504) => {
                 response.headers().get(http::header::RETRY_AFTER).and_then(retry_after)
             }
             Ok(_) => return answer.map_err(GraphError::Unreachable),
-            // A `GET` changes nothing, so it may be repeated even if it was perhaps answered.
+            // A question changes nothing, so it may be repeated even if it was perhaps answered.
             Err(HttpError::Connect(_) | HttpError::Broken(_)) => None,
             Err(_) => return answer.map_err(GraphError::Unreachable),
         };
@@ -82,24 +134,29 @@ fn jittered(env: &Environment, pause: Duration) -> Duration {
     pause / 2 + pause / 2 * u32::from(byte[0]) / 256
 }
 
-fn request(env: &Environment, token: &Secret<String>, path: &str) -> Result<Request<Vec<u8>>, GraphError> {
+fn request(env: &Environment, token: &Secret<String>, question: Question<'_>) -> Result<Request<Vec<u8>>, GraphError> {
     let malformed = |_| GraphError::Malformed(Evidence::default());
     let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).map_err(|_| malformed(()))?;
     bearer.set_sensitive(true);
-    let mut request = Request::get(format!("{}/v1.0{path}", env.settings.graph))
+    let url = format!("{}/v1.0{}", env.settings.graph, question.path);
+    let builder = match question.body {
+        None => Request::get(url),
+        Some(_) => Request::post(url).header(CONTENT_TYPE, "application/json"),
+    };
+    let mut request = builder
         .header(ACCEPT, "application/json")
         .header("client-request-id", random_uuid(env.random.as_ref()))
-        .body(Vec::new())
+        .body(question.body.map_or_else(Vec::new, |body| body.to_string().into_bytes()))
         .map_err(|_| malformed(()))?;
     request.headers_mut().insert(AUTHORIZATION, bearer);
     Ok(request)
 }
 
-fn read(response: &Response<Vec<u8>>) -> Result<serde_json::Value, GraphError> {
+fn read(response: &Response<Vec<u8>>) -> Result<Value, GraphError> {
     let evidence = Evidence::of(response);
     match response.status().as_u16() {
         200 => match serde_json::from_slice(response.body()) {
-            Ok(value @ serde_json::Value::Object(_)) => Ok(value),
+            Ok(value @ Value::Object(_)) => Ok(value),
             _ => Err(GraphError::Malformed(evidence)),
         },
         401 => Err(GraphError::Unauthorised(evidence)),
@@ -132,6 +189,6 @@ fn claims_challenge(response: &Response<Vec<u8>>) -> Option<String> {
     }
     let decoded = STANDARD.decode(encoded).or_else(|_| URL_SAFE.decode(encoded)).ok()?;
     let text = String::from_utf8(decoded).ok()?;
-    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).ok()?;
+    serde_json::from_str::<serde_json::Map<String, Value>>(&text).ok()?;
     Some(text)
 }

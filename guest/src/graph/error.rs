@@ -52,9 +52,12 @@ pub enum GraphError {
     /// An answer that is not what Graph documents.
     #[error("Microsoft Graph answered with something that is not JSON of the documented form{0}")]
     Malformed(Evidence),
-    /// There is no token to ask with.
+    /// There is no token of the person to ask with.
     #[error(transparent)]
     SignIn(#[from] SignInError),
+    /// There is no token of our own to ask with.
+    #[error("there is no token to ask Microsoft Graph with: {0}")]
+    NoToken(String),
 }
 
 /// What a support case needs.

@@ -9,6 +9,7 @@ use super::client::{self, TokenSource};
 use super::error::{Evidence, GraphError};
 use crate::environment::Environment;
 use crate::sign_in::accounts;
+use crate::sign_in::silent::AccessToken;
 
 /// The profile properties that are asked for: what Graph documents as the default set of `user`.
 pub const PROFILE_PROPERTIES: [&str; 11] = [
@@ -41,7 +42,11 @@ struct Cached {
 }
 
 /// Reads the profile, from the cache if it is fresh enough. The cache belongs to one account.
-pub async fn me(env: &Environment, tokens: &dyn TokenSource, account: Option<&str>) -> Result<Value, GraphError> {
+pub async fn me(
+    env: &Environment,
+    tokens: &dyn TokenSource<Token = AccessToken>,
+    account: Option<&str>,
+) -> Result<Value, GraphError> {
     let lifetime = env.settings.profile_cache;
     if let Some(profile) = account.and_then(|account| cached(env, account, lifetime)) {
         return Ok(profile);

@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use http::Response;
 use serde_json::{Value, json};
 
-use super::client::{TokenSource, get};
+use super::client::{TokenSource, get, post_read_only};
 use super::error::{Evidence, GraphError};
 use super::profile;
 use crate::environment::HttpError;
 use crate::environment::fake::{self, START, World, run};
 use crate::secret::Secret;
+use crate::sign_in::Account;
 use crate::sign_in::silent::{AccessToken, Challenge};
-use crate::sign_in::{Account, SignInError};
 
 /// Gives `token-1`, and after a challenge `token-2`; remembers the challenges.
 #[derive(Default)]
@@ -22,7 +22,9 @@ struct Tokens(RefCell<Vec<Challenge>>);
 
 #[async_trait(?Send)]
 impl TokenSource for Tokens {
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<AccessToken, SignInError> {
+    type Token = AccessToken;
+
+    async fn token(&self, challenge: Option<&Challenge>) -> Result<AccessToken, GraphError> {
         if let Some(challenge) = challenge {
             self.0.borrow_mut().push(challenge.clone());
         }
@@ -70,6 +72,24 @@ fn a_request_carries_the_token_and_an_id_of_its_own() {
         Ok(fake::json(200, &json!({ "id": "o" })))
     });
     assert_eq!(ask(&world).unwrap(), json!({ "id": "o" }));
+}
+
+#[test]
+fn a_question_with_a_body_is_a_post_and_repeated_like_a_get() {
+    let world = World::default();
+    world.once(|_| Err(HttpError::Broken("reset".to_owned())));
+    world.once(|_| Ok(fake::json(503, &graph_error("ServiceUnavailable"))));
+    world.once(|request| {
+        assert_eq!(request.uri(), "https://graph.microsoft.com/v1.0/users/o/getMemberObjects");
+        assert_eq!(request.headers()["content-type"], "application/json");
+        Ok(fake::json(200, &json!({ "value": [] })))
+    });
+    let body = json!({ "securityEnabledOnly": true });
+    let path = "/users/o/getMemberObjects";
+    let answer = run(post_read_only(&world.environment(), &Tokens::default(), path, &body));
+    assert_eq!(answer.unwrap().0, json!({ "value": [] }));
+    assert_eq!(world.sent_bodies(), [r#"{"securityEnabledOnly":true}"#; 3]);
+    assert!(world.sent().iter().all(|sent| sent.starts_with("POST ")));
 }
 
 #[test]
