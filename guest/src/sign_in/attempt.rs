@@ -174,7 +174,7 @@ pub enum Turn {
     /// An attempt that waits for a call to go on with it: this call leads it from now on.
     Resume(Box<Attempt>),
     /// Another call leads.
-    Join(String),
+    Join,
 }
 
 /// Decides, in one atomic step, which part a call plays. `me` is unguessable and fresh.
@@ -184,17 +184,12 @@ pub fn take_turn(env: &Environment, me: &str) -> Result<Turn, StoreError> {
         let raw = env.store.get(&current_record(env))?;
         let current: Option<Current> = raw.as_ref().and_then(|raw| serde_json::from_slice(raw.reveal()).ok());
         let pending = current.filter(|current| current.outcome.is_none() && current.expires_at > now);
-        let (mut next, resumed) = match pending {
-            Some(current) if current.is_led(now) => return Ok(Turn::Join(current.attempt)),
-            Some(current) if !current.attempt.is_empty() => {
-                let attempt = Attempt::load(env, &current.attempt)?;
-                (current, attempt)
-            }
-            _ => (fresh(env, me), None),
+        let resumed = match &pending {
+            Some(current) if current.is_led(now) => return Ok(Turn::Join),
+            Some(current) if !current.attempt.is_empty() => Attempt::load(env, &current.attempt)?,
+            _ => None,
         };
-        if resumed.is_none() {
-            next = fresh(env, me);
-        }
+        let mut next = pending.filter(|_| resumed.is_some()).unwrap_or_else(|| fresh(env, me));
         next.leader = Some(me.to_owned());
         next.alive_until = now + SIGN_OF_LIFE.as_secs();
         let expected = raw.as_ref().map(|raw| raw.reveal().as_slice());

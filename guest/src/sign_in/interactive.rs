@@ -91,7 +91,7 @@ pub async fn sign_in(
     let me = attempt::fresh_id(env);
     loop {
         let result = match attempt::take_turn(env, &me)? {
-            Turn::Join(leading) => match join(env, &leading, deadline, presenter).await? {
+            Turn::Join => match join(env, deadline, presenter).await? {
                 Some(account) => return Ok(account),
                 None => continue,
             },
@@ -150,19 +150,14 @@ fn finish(env: &Environment, me: &str, outcome: Ended) -> Result<(), SignInError
 /// Waits for the sign-in that another call leads. `None` when that call is gone and the turn is open again.
 async fn join(
     env: &Environment,
-    leading: &str,
     deadline: Duration,
     presenter: &dyn Presenter,
 ) -> Result<Option<Account>, SignInError> {
     let began = env.clock.monotonic();
-    let mut seen = leading.to_owned();
     loop {
         let Some(current) = attempt::current(env)? else {
             return Ok(None);
         };
-        if seen.is_empty() {
-            seen.clone_from(&current.attempt);
-        }
         match current.outcome {
             Some(Ended::SignedIn(id)) => return Ok(Some(accounts::choose(env, Some(&id))?)),
             Some(Ended::Failed(message)) => return Err(SignInError::JoinedFailed(message)),

@@ -57,7 +57,7 @@ fn slow_poll(delay: Duration) -> (Result<Account, SignInError>, World, bool) {
     world.once(move |_| {
         slow.advance(delay);
         let turn = attempt::take_turn(&slow.environment(), "another call").unwrap();
-        taken.set(!matches!(turn, Turn::Join(_)));
+        taken.set(!matches!(turn, Turn::Join));
         Ok(fake::json(200, &tokens()))
     });
     let account = sign_in(&authority.env);
