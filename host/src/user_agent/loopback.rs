@@ -68,7 +68,19 @@ struct Registry {
     random: Arc<dyn Random>,
     /// Bounds listeners whether they are attached or not.
     slots: Arc<Semaphore>,
-    detached: Mutex<HashMap<String, Arc<Listener>>>,
+    detached: Mutex<HashMap<String, Detached>>,
+}
+
+/// A listener that runs without a handle, and the task that ends it.
+struct Detached {
+    listener: Arc<Listener>,
+    end: AbortHandle,
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        self.end.abort();
+    }
 }
 
 /// A listening pair of sockets. Dropping the last reference closes them.
@@ -128,25 +140,27 @@ impl LoopbackListeners {
 
     /// Continues with a detached listener, which is then no longer detached.
     pub fn attach(&self, id: &str) -> Result<LoopbackListener, UserAgentError> {
-        let listener = self.registry.detached().remove(id).ok_or(UserAgentError::NoSuchListener)?;
+        let detached = self.registry.detached().remove(id).ok_or(UserAgentError::NoSuchListener)?;
+        let listener = Arc::clone(&detached.listener);
         Ok(LoopbackListener { listener, registry: Arc::clone(&self.registry), answer: None })
     }
 }
 
 impl Registry {
-    fn detached(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Listener>>> {
+    fn detached(&self) -> std::sync::MutexGuard<'_, HashMap<String, Detached>> {
         self.detached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes a detached listener when its time is over, unless somebody attached to it before.
-    fn expire(self: &Arc<Self>, id: String, lifetime: Duration) {
+    fn expire(self: &Arc<Self>, id: String, lifetime: Duration) -> AbortHandle {
         let (registry, clock): (Weak<Self>, _) = (Arc::downgrade(self), Arc::clone(&self.clock));
         tokio::spawn(async move {
             clock::sleep(&*clock, lifetime).await;
             if let Some(registry) = registry.upgrade() {
                 registry.detached().remove(&id);
             }
-        });
+        })
+        .abort_handle()
     }
 }
 
@@ -183,8 +197,12 @@ impl LoopbackListener {
         let Ok(id) = unguessable_id(&*self.registry.random) else {
             return String::new();
         };
-        self.registry.detached().insert(id.clone(), Arc::clone(&self.listener));
-        self.registry.expire(id.clone(), lifetime);
+        // Locked first: a lifetime of zero ends only after it began.
+        let mut detached = self.registry.detached();
+        let end = self.registry.expire(id.clone(), lifetime);
+        // A listener has one id, or a component could fill the memory with them.
+        detached.retain(|_, other| !Arc::ptr_eq(&other.listener, &self.listener));
+        detached.insert(id.clone(), Detached { listener: Arc::clone(&self.listener), end });
         id
     }
 }
@@ -580,6 +598,23 @@ mod tests {
         }
         assert_eq!(listeners.attach(&id).err(), Some(UserAgentError::NoSuchListener));
         assert_eq!(listeners.registry.slots.available_permits(), MAX_LISTENERS);
+    }
+
+    #[tokio::test]
+    async fn however_often_a_listener_is_detached_it_has_one_id_and_one_end() {
+        let (listeners, clock) = listeners();
+        let mut listener = listeners.open().await.unwrap();
+        let spent = listener.detach(LONG / 2);
+        clock.next_wait().await;
+        let id = listener.detach(LONG);
+        assert_eq!(listeners.attach(&spent).err(), Some(UserAgentError::NoSuchListener));
+        // The end of the first time is no longer waited for.
+        while clock.next_wait().await != LONG {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(listeners.registry.detached().len(), 1);
+        listeners.attach(&id).unwrap();
+        assert_eq!(listeners.registry.detached().len(), 0);
     }
 
     #[tokio::test]
