@@ -1,9 +1,11 @@
 //! Compiled code on disk, so that only the first start compiles the component.
 //!
 //! This is wasmtime's own cache: its entries are named by the hash of the component and of everything the compiler
-//! was told, written to a temporary file and renamed, and recompiled when they are damaged. What it does not look
-//! at is who else could write there, and loading compiled code means running it. So a folder of our own is used
-//! that only this user can enter, and a folder that others can write to is not used at all.
+//! was told, written to a temporary file and renamed. An entry that is cut short or cannot be unpacked is compiled
+//! again; a flipped bit inside of one is noticed no more than in any other program file, and deleting the folder (or
+//! `--no-code-cache`) is the remedy. What wasmtime does not look at is who else could write there, and loading
+//! compiled code means running it. So a folder of our own is used that only this user can enter, and a folder that
+//! others can write to is not used at all.
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,281 @@
+//! Tests of `sqlite.rs`.
+
+use super::*;
+use crate::clock::ManualClock;
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    clock: ManualClock,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), clock: ManualClock::new(1_000) }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("store").join("secrets.db")
+    }
+
+    fn key_path(&self) -> PathBuf {
+        self.path().with_extension("key")
+    }
+
+    /// Another connection, as another process would have.
+    fn open(&self) -> SqliteStore {
+        self.try_open().unwrap()
+    }
+
+    fn try_open(&self) -> Result<SqliteStore, OpenError> {
+        SqliteStore::open(&self.path(), Arc::new(self.clock.clone()))
+    }
+
+    fn raw(&self) -> Connection {
+        Connection::open(self.path()).unwrap()
+    }
+}
+
+fn bytes(value: &str) -> SecretBytes {
+    SecretBytes::new(value.into())
+}
+
+fn text(value: Option<SecretBytes>) -> Option<String> {
+    value.map(|value| String::from_utf8(value.reveal().to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_record_written_by_one_connection_is_read_by_another() {
+    let fixture = Fixture::new();
+    fixture.open().put("account", bytes("refresh token"), None).await.unwrap();
+    assert_eq!(text(fixture.open().get("account").await.unwrap()).as_deref(), Some("refresh token"));
+}
+
+#[tokio::test]
+async fn neither_names_nor_values_can_be_read_in_the_files() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.put("recognisable-name", bytes("recognisable-value"), None).await.unwrap();
+    for entry in fs::read_dir(fixture.path().parent().unwrap()).unwrap() {
+        let content = fs::read(entry.unwrap().path()).unwrap();
+        assert!(!content.windows(12).any(|window| window == b"recognisable"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_connections_that_take_a_record_exactly_one_gets_it() {
+    let fixture = Fixture::new();
+    fixture.open().put("code", bytes("once"), None).await.unwrap();
+    let takers: Vec<_> = (0..8)
+        .map(|_| {
+            let store = fixture.open();
+            tokio::spawn(async move { store.take("code").await.unwrap().is_some() })
+        })
+        .collect();
+
+    let mut winners = 0;
+    for taker in takers {
+        winners += usize::from(taker.await.unwrap());
+    }
+
+    assert_eq!(winners, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_swaps_lose_no_update() {
+    let fixture = Fixture::new();
+    fixture.open().put("counter", bytes("0"), None).await.unwrap();
+    let writers: Vec<_> = (0..4)
+        .map(|_| {
+            let store = fixture.open();
+            tokio::spawn(async move {
+                let mut done = 0;
+                while done < 5 {
+                    let current = store.get("counter").await.unwrap();
+                    let next = text(current.clone()).unwrap().parse::<u32>().unwrap() + 1;
+                    let value = bytes(&next.to_string());
+                    done += u32::from(store.compare_and_swap("counter", current, value, None).await.unwrap());
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(text(fixture.open().get("counter").await.unwrap()).as_deref(), Some("20"));
+}
+
+#[tokio::test]
+async fn a_swap_that_expects_nothing_succeeds_once() {
+    let store = Fixture::new().open();
+    assert!(store.compare_and_swap("lock", None, bytes("a"), None).await.unwrap());
+    assert!(!store.compare_and_swap("lock", None, bytes("b"), None).await.unwrap());
+    assert_eq!(text(store.get("lock").await.unwrap()).as_deref(), Some("a"));
+}
+
+#[tokio::test]
+async fn an_altered_record_is_unreadable() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.put("account", bytes("value"), None).await.unwrap();
+    let mut sealed: Vec<u8> = fixture.raw().query_row("SELECT sealed FROM record", [], |row| row.get(0)).unwrap();
+    *sealed.last_mut().unwrap() ^= 1;
+    fixture.raw().execute("UPDATE record SET sealed = ?1", [sealed]).unwrap();
+
+    assert_eq!(store.get("account").await.unwrap_err(), StoreError::Unreadable);
+    assert_eq!(store.take("account").await.unwrap_err(), StoreError::Unreadable);
+}
+
+#[tokio::test]
+async fn a_truncated_record_is_unreadable() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.put("account", bytes("value"), None).await.unwrap();
+    fixture.raw().execute("UPDATE record SET sealed = x'0102'", []).unwrap();
+    assert_eq!(store.get("account").await.unwrap_err(), StoreError::Unreadable);
+}
+
+#[tokio::test]
+async fn records_that_were_swapped_are_unreadable() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.put("alice", bytes("token of alice"), None).await.unwrap();
+    let hers: Vec<u8> = fixture.raw().query_row("SELECT sealed FROM record", [], |row| row.get(0)).unwrap();
+    store.put("bob", bytes("token of bob"), None).await.unwrap();
+    fixture.raw().execute("UPDATE record SET sealed = ?1", [hers]).unwrap();
+
+    assert_eq!(text(store.get("alice").await.unwrap()).as_deref(), Some("token of alice"));
+    assert_eq!(store.get("bob").await.unwrap_err(), StoreError::Unreadable);
+}
+
+#[tokio::test]
+async fn a_record_whose_life_was_prolonged_is_unreadable() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.put("code", bytes("value"), Some(Duration::from_secs(10))).await.unwrap();
+    fixture.raw().execute("UPDATE record SET expires_at = expires_at + 1000", []).unwrap();
+    assert_eq!(store.get("code").await.unwrap_err(), StoreError::Unreadable);
+}
+
+#[tokio::test]
+async fn an_unreadable_record_can_be_replaced_and_deleted() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.put("account", bytes("old"), None).await.unwrap();
+    fixture.raw().execute("UPDATE record SET sealed = x'00'", []).unwrap();
+
+    store.put("account", bytes("new"), None).await.unwrap();
+    assert_eq!(text(store.get("account").await.unwrap()).as_deref(), Some("new"));
+    fixture.raw().execute("UPDATE record SET sealed = x'00'", []).unwrap();
+    store.delete("account").await.unwrap();
+    assert!(store.get("account").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn with_another_key_there_is_no_record_of_that_name() {
+    // The name is hidden with the key too, so a record of another key is not even found.
+    let fixture = Fixture::new();
+    fixture.open().put("account", bytes("value"), None).await.unwrap();
+    fs::remove_file(fixture.key_path()).unwrap();
+    let store = fixture.open();
+    assert!(store.get("account").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_record_sealed_with_another_key_is_unreadable() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let name = store.inner.cipher.hidden_name("account");
+    let foreign = Cipher::derive(&[9; KEY_BYTES]).unwrap().seal("account", None, b"value").unwrap();
+    fixture.raw().execute("INSERT INTO record (name, sealed) VALUES (?1, ?2)", params![name, foreign]).unwrap();
+    assert_eq!(store.get("account").await.unwrap_err(), StoreError::Unreadable);
+}
+
+#[tokio::test]
+async fn an_expired_record_is_gone_and_leaves_the_file() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.put("code", bytes("value"), Some(Duration::from_secs(10))).await.unwrap();
+    fixture.clock.advance(Duration::from_secs(9));
+    assert!(store.get("code").await.unwrap().is_some());
+    fixture.clock.advance(Duration::from_secs(1));
+
+    assert!(store.get("code").await.unwrap().is_none());
+    assert!(store.take("code").await.unwrap().is_none());
+    store.put("other", bytes("value"), None).await.unwrap();
+    let rows: i64 = fixture.raw().query_row("SELECT count(*) FROM record", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 1);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    fs::write(fixture.path(), b"this is not a database, but long enough to look at").unwrap();
+    let error = fixture.try_open().err().unwrap();
+    assert!(matches!(error, OpenError::Database { .. }), "{error}");
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    fixture.raw().pragma_update(None, "user_version", 2).unwrap();
+    assert!(matches!(fixture.try_open().err().unwrap(), OpenError::Version { found: 2, .. }));
+}
+
+#[test]
+fn a_key_of_the_wrong_size_is_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    for size in [0, KEY_BYTES - 1, KEY_BYTES + 1] {
+        fs::write(fixture.key_path(), vec![1; size]).unwrap();
+        assert!(matches!(fixture.try_open().err().unwrap(), OpenError::KeySize { found, .. } if found == size));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    for mode in [0o640, 0o604, 0o660] {
+        fs::set_permissions(fixture.key_path(), fs::Permissions::from_mode(mode)).unwrap();
+        assert!(matches!(fixture.try_open().err().unwrap(), OpenError::KeyExposed { .. }));
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn everything_that_is_created_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.put("k", bytes("v"), None).await.unwrap();
+    let folder = fixture.path().parent().unwrap().to_owned();
+    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+    }
+}
+
+#[test]
+fn stores_opened_at_the_same_time_agree_on_the_key() {
+    let fixture = Fixture::new();
+    let barrier = std::sync::Barrier::new(8);
+    let names: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    fixture.open().inner.cipher.hidden_name("x")
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(names.iter().all(|name| name == &names[0]));
+    let files = fs::read_dir(fixture.path().parent().unwrap()).unwrap();
+    assert!(files.map(|entry| entry.unwrap().file_name()).all(|name| !name.to_string_lossy().contains("key-")));
+}
