@@ -54,9 +54,7 @@ impl TokenSource for AppTokens<'_> {
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
         let env = self.env;
-        let settings = &env.settings;
-        let scope = format!("{}/.default", settings.graph_resource);
-        let record = format!("app-token/{}/{}/{}/{scope}", settings.authority, self.tenant, settings.client_id);
+        let (scope, record) = (self.scope(), self.record());
         let lives = |stored: &Stored<Secret<String>>, seconds: u64| {
             stored.expires_at > env.clock.now() + seconds
                 && challenge.is_none_or(|challenge| challenge.refused.reveal() != stored.token.reveal())
@@ -75,6 +73,21 @@ impl TokenSource for AppTokens<'_> {
 }
 
 impl AppTokens<'_> {
+    /// Forgets the token: what an administrator grants the application is in the next one only.
+    pub(super) fn forget(&self) {
+        // A token that cannot be forgotten expires.
+        let _ = self.env.store.delete(&self.record());
+    }
+
+    fn scope(&self) -> String {
+        format!("{}/.default", self.env.settings.graph_resource)
+    }
+
+    fn record(&self) -> String {
+        let settings = &self.env.settings;
+        format!("app-token/{}/{}/{}/{}", settings.authority, self.tenant, settings.client_id, self.scope())
+    }
+
     async fn request(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Stored<Secret<String>>, String> {
         let env = self.env;
         let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
