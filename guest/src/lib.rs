@@ -11,6 +11,7 @@ pub mod mcp;
 pub mod oauth;
 pub mod secret;
 pub mod sign_in;
+pub(crate) mod single_flight;
 pub mod token;
 pub mod tools;
 
@@ -26,6 +27,7 @@ mod exports {
     use crate::bindings::{environment, export};
     use crate::encoding::random_uuid;
     use crate::environment::Environment;
+    use crate::graph::groups;
     use crate::graph::profile::profile_scope;
     use crate::mcp::{self, Caller};
     use crate::sign_in::interactive::{self, NoClient, Request};
@@ -48,7 +50,8 @@ mod exports {
         ) -> Result<wit::token_validator::Principal, wit::token_validator::TokenError> {
             let env = environment();
             let needs = needs.into();
-            match block_on(crate::token::validate_access_token(&env, &token, &needs)) {
+            let resolver = groups::resolver(&env);
+            match block_on(crate::token::validate_access_token_with(&env, &token, &needs, resolver)) {
                 Ok(validated) => Ok(validated.into_principal().into()),
                 Err(error) => Err(error.into()),
             }

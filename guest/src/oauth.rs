@@ -4,6 +4,7 @@
 //! challenges, the client credential) is here. One file per grant.
 
 pub mod authorization_code;
+pub mod client_credentials;
 pub mod device_code;
 pub mod error;
 pub mod refresh;

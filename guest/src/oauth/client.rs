@@ -85,11 +85,18 @@ impl From<EntraErrorResponse> for Refusal {
 pub(super) struct Prepared {
     pub(super) client: EntraClient,
     pub(super) extra: Vec<(&'static str, String)>,
+    /// Whether the requests prove which application sends them.
+    pub(super) has_credential: bool,
 }
 
 /// Builds the client from the settings; obtains the credential of a confidential client.
 pub(super) fn prepare(env: &Environment) -> Result<Prepared, OAuthError> {
-    let base = format!("{}/{}/oauth2/v2.0", env.settings.authority, env.settings.tenant);
+    prepare_for(env, &env.settings.tenant)
+}
+
+/// The same at the endpoints of another tenant, which becomes part of their URLs as it is.
+pub(super) fn prepare_for(env: &Environment, tenant: &str) -> Result<Prepared, OAuthError> {
+    let base = format!("{}/{tenant}/oauth2/v2.0", env.settings.authority);
     let token_endpoint = format!("{base}/token");
     let invalid = |_| OAuthError::Misconfigured("authority");
     let mut client = oauth2::Client::new(ClientId::new(env.settings.client_id.clone()))
@@ -98,8 +105,11 @@ pub(super) fn prepare(env: &Environment) -> Result<Prepared, OAuthError> {
         .set_token_uri(TokenUrl::new(token_endpoint.clone()).map_err(invalid)?)
         .set_auth_type(AuthType::RequestBody);
     let mut extra = Vec::new();
+    let mut has_credential = false;
     if env.settings.client_type == ClientType::Confidential {
-        match env.credential.obtain(&token_endpoint)? {
+        let credential = env.credential.obtain(&token_endpoint)?;
+        has_credential = !matches!(credential, Credential::None);
+        match credential {
             Credential::None => {}
             Credential::Secret(secret) => client = client.set_client_secret(ClientSecret::new(secret.reveal().clone())),
             Credential::Assertion(assertion) => {
@@ -109,7 +119,7 @@ pub(super) fn prepare(env: &Environment) -> Result<Prepared, OAuthError> {
             }
         }
     }
-    Ok(Prepared { client, extra })
+    Ok(Prepared { client, extra, has_credential })
 }
 
 /// The value of the `claims` parameter: our capabilities, merged with a claims challenge if there is one.

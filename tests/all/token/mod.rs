@@ -6,6 +6,7 @@
 mod command;
 mod concurrency;
 mod emulator_tokens;
+mod groups;
 mod keys;
 
 use std::sync::{Arc, Mutex, PoisonError};
