@@ -219,16 +219,21 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// The answer to `message` if the component failed on it. A notification, or what cannot be read, has none.
+/// The answer to `message` if the component failed on it. A notification, or what cannot be read, has none; a batch
+/// is answered as one.
 fn internal_error(message: &str, error: &CallError) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Request<'a> {
         #[serde(borrow)]
         id: &'a RawValue,
     }
-    let request: Request<'_> = serde_json::from_str(message).ok()?;
+    let id = if message.trim_start().starts_with('[') {
+        "null"
+    } else {
+        serde_json::from_str::<Request<'_>>(message).ok()?.id.get()
+    };
     let text = format!("internal error (correlation id {})", error.correlation_id());
-    Some(error_answer(request.id.get(), INTERNAL_ERROR, &text))
+    Some(error_answer(id, INTERNAL_ERROR, &text))
 }
 
 /// A JSON-RPC error. `id` is JSON.

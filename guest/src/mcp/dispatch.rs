@@ -30,6 +30,11 @@ const INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsof
 
 /// Handles one message and returns the answer, if it has one.
 pub async fn handle(env: &Environment, caller: &Caller, message: &str) -> Option<String> {
+    // Before it is parsed: an array of four million small values takes more memory than an instance has.
+    if message.trim_start().starts_with('[') && !batches_are_allowed(env) {
+        let error = RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only");
+        return Some(error.answer(None).to_string());
+    }
     let answer = match serde_json::from_str::<Value>(message) {
         Err(error) => Some(RpcError::new(PARSE_ERROR, format!("not JSON: {error}")).answer(None)),
         Ok(Value::Array(batch)) => handle_batch(env, caller, batch).await,
@@ -38,12 +43,12 @@ pub async fn handle(env: &Environment, caller: &Caller, message: &str) -> Option
     answer.map(|answer| answer.to_string())
 }
 
+fn batches_are_allowed(env: &Environment) -> bool {
+    session(env).is_some_and(|session| session.version == version::WITH_BATCHES)
+}
+
 /// A batch exists in 2025-03-26 only. Its messages are independent; `initialize` may not be among them.
 async fn handle_batch(env: &Environment, caller: &Caller, batch: Vec<Value>) -> Option<Value> {
-    if session(env).is_none_or(|session| session.version != version::WITH_BATCHES) {
-        let error = RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only");
-        return Some(error.answer(None));
-    }
     if batch.is_empty() || batch.len() > MAX_BATCH {
         let error = RpcError::invalid_request(format!("a batch has 1 to {MAX_BATCH} messages"));
         return Some(error.answer(None));

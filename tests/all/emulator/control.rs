@@ -1,7 +1,5 @@
 //! The control API over HTTP, starting, and the built-in configuration.
 
-use std::time::{Duration, Instant};
-
 use entra_mcp_tests::emulator::{Builder, Config, ConfigError, Endpoint, StartError};
 use serde_json::{Value, json};
 

@@ -106,5 +106,6 @@ async fn a_failing_key_endpoint_is_asked_once_by_everybody_together() {
     assert_eq!(crowd.lab.control().request_count(Endpoint::Keys), 1);
     crowd.lab.control().clear_faults();
     crowd.clock.seconds.store(6, Ordering::Relaxed);
-    assert!(crowd.validate().await.is_empty());
+    let errors = crowd.validate().await;
+    assert!(errors.is_empty(), "{errors:?}");
 }
