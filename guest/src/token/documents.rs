@@ -348,13 +348,14 @@ impl<T> Slot<T> {
         let start = env.clock.monotonic();
         while env.clock.monotonic().saturating_sub(start) < limit {
             env.clock.sleep(WAIT_STEP).await;
+            // In this order: whoever fetches stores the document before the end of the attempt.
+            let running = matches!(env.store.get(&name.attempt_record()), Ok(Some(found))
+                if serde_json::from_slice::<Attempt>(found.reveal().as_slice())
+                    .is_ok_and(|attempt| attempt.state == AttemptState::Running));
             self.look_into_store(env, name, parse);
             if let Some(current) = self.satisfying(demand, env.clock.now()) {
                 return Some(current);
             }
-            let running = matches!(env.store.get(&name.attempt_record()), Ok(Some(found))
-                if serde_json::from_slice::<Attempt>(found.reveal().as_slice())
-                    .is_ok_and(|attempt| attempt.state == AttemptState::Running));
             if !running {
                 break;
             }
@@ -370,14 +371,17 @@ impl<T> Slot<T> {
         let now = env.clock.now();
         // The pause counts from the end, or a slow endpoint would be asked again at once.
         self.attempted_at.set(Some(now));
+        // The document first: who sees that the attempt has succeeded looks for it, and once only.
+        if let Ok((body, fresh_seconds, _)) = &result {
+            store(env, name, now, now + fresh_seconds, body);
+        }
         let state = if result.is_ok() { AttemptState::Succeeded } else { AttemptState::Failed };
         let finished = encode_attempt(now, state);
         // A store that fails here costs a request more, nothing else.
         let _ = env.store.put(&name.attempt_record(), &finished, Some(Duration::from_secs(ATTEMPT_SECONDS)));
         match result {
-            Ok((body, fresh_seconds, value)) => {
+            Ok((_, fresh_seconds, value)) => {
                 let fresh_until = now + fresh_seconds;
-                store(env, name, now, fresh_until, &body);
                 let fetched = Rc::new(Fetched { value, fetched_at: now, fresh_until });
                 *self.current.borrow_mut() = Some(Rc::clone(&fetched));
                 self.checked_at.set(Some(now));
