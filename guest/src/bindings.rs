@@ -24,6 +24,7 @@ mod generated {
 }
 
 mod imports;
+pub(crate) mod incoming;
 mod token_validator;
 
 pub(crate) use generated::{export, exports};

@@ -34,6 +34,10 @@ pub struct Environment {
     pub credential: Box<dyn ClientCredential>,
     /// Security events.
     pub audit: Box<dyn Audit>,
+    /// Bounds of how often something may be done.
+    pub rate_limiter: Box<dyn RateLimiter>,
+    /// Documents at addresses that strangers choose.
+    pub client_metadata: Box<dyn ClientMetadata>,
 }
 
 /// Public or confidential client (RFC 6749 section 2.1).
@@ -77,6 +81,42 @@ pub struct Settings {
     pub token: TokenSettings,
     /// Life of a cached profile.
     pub profile_cache: Duration,
+    /// How the remote server is reached; none for a local one.
+    pub http: Option<HttpSettings>,
+}
+
+/// How the remote server is reached, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// The base of every URL; no slash at its end. The issuer.
+    pub public_url: String,
+    /// Accepted values of `Host`.
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages, besides that of `public_url`.
+    pub allowed_origins: Vec<String>,
+    /// The header in which the host names the address of the client.
+    pub client_address_header: Option<String>,
+    /// Serves HTTP+SSE.
+    pub legacy_sse: bool,
+    /// Clients that are known without registration.
+    pub clients: Vec<RegisteredClient>,
+    /// Accepts RFC 7591.
+    pub dynamic_registration: bool,
+    /// Accepts https URLs as client ids.
+    pub client_id_metadata_documents: bool,
+}
+
+/// A client that is known without registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisteredClient {
+    /// As in requests.
+    pub client_id: String,
+    /// For people.
+    pub name: String,
+    /// Where its users may be sent back to.
+    pub redirect_uris: Vec<String>,
+    /// SHA-256 of its secret as base64url; none for a public client.
+    pub secret_hash: Option<String>,
 }
 
 /// How people sign in to a public client.
@@ -337,6 +377,46 @@ pub struct AuditEvent {
 pub trait Audit {
     /// Records an event; an error means that it could not be written.
     fn record(&self, event: &AuditEvent) -> Result<(), String>;
+}
+
+/// Bounds of how often something may be done.
+pub trait RateLimiter {
+    /// Counts one `operation` by `subject`; an error says after which time to try again.
+    fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration>;
+}
+
+/// A document at an address that a stranger chose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// At most 64 KiB.
+    pub body: Vec<u8>,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// How long it may be kept, if the answer said so.
+    pub max_age: Option<Duration>,
+}
+
+/// Why there is no document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// Not https, or not on the public Internet.
+    #[error("the address is not allowed: {0}")]
+    Denied(String),
+    /// Another status than 200.
+    #[error("answered with status {0}")]
+    Status(u16),
+    /// Over the limit.
+    #[error("the document is too large")]
+    TooLarge,
+    /// Not reached, or not in time. The text is for the log.
+    #[error("the document cannot be read now")]
+    Unavailable(String),
+}
+
+/// Reads documents at addresses that strangers choose; see `wit/client-metadata.wit` for the limits.
+pub trait ClientMetadata {
+    /// Fetches an https URL.
+    fn fetch(&self, url: &str) -> Result<Document, FetchError>;
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! This file holds the exports only: it converts WIT types and delegates.
 
 pub mod audit;
+pub mod authorization_server;
 pub mod encoding;
 pub mod entra;
 pub mod environment;
@@ -10,10 +11,12 @@ pub mod graph;
 pub mod mcp;
 pub mod oauth;
 pub mod secret;
+pub mod session;
 pub mod sign_in;
 pub(crate) mod single_flight;
 pub mod token;
 pub mod tools;
+pub mod transport;
 
 #[cfg(target_family = "wasm")]
 mod bindings;
@@ -21,10 +24,12 @@ mod bindings;
 #[cfg(target_family = "wasm")]
 #[allow(unsafe_code, unreachable_pub, reason = "the export macro defines the component's entry points")]
 mod exports {
+    use wasip2::http::types::{IncomingRequest, ResponseOutparam};
     use wstd::runtime::block_on;
 
     use crate::bindings::exports::entra_mcp::plugin as wit;
-    use crate::bindings::{environment, export};
+    use crate::bindings::exports::wasi::http::incoming_handler::Guest as IncomingHandler;
+    use crate::bindings::{environment, export, incoming};
     use crate::encoding::random_uuid;
     use crate::environment::Environment;
     use crate::graph::groups;
@@ -55,6 +60,13 @@ mod exports {
                 Ok(validated) => Ok(validated.into_principal().into()),
                 Err(error) => Err(error.into()),
             }
+        }
+    }
+
+    impl IncomingHandler for Component {
+        fn handle(request: IncomingRequest, response_out: ResponseOutparam) {
+            let env = environment();
+            block_on(incoming::serve(&env, request, response_out));
         }
     }
 

@@ -477,6 +477,7 @@ impl Sources {
                     clock_tolerance_seconds: CLOCK_TOLERANCE_SECONDS,
                 },
                 profile_cache_seconds,
+                http: None,
             },
             store: self.store(layer)?,
             ca_file: layer.ca_file.clone(),

@@ -24,11 +24,13 @@ use crate::audit::{AuditCtx, AuditSink};
 use crate::bindings;
 use crate::client_channel::{ClientChannel, ClientChannelCtx, ClientChannelCtxView, HasClientChannel, NoChannel};
 use crate::client_credential::{ClientCredential, ClientCredentialCtx};
+use crate::client_metadata::{ClientMetadata, ClientMetadataCtx};
 use crate::clock::Clock;
 use crate::environment::{EnvironmentCtx, Settings};
 use crate::guest_output::GuestStderr;
 use crate::outbound_http::{OutboundHooks, OutboundHttp};
 use crate::random::{Random, RandomCtx};
+use crate::rate_limiter::{RateLimiter, RateLimiterCtx};
 use crate::secret_store::{SecretStore, SecretStoreCtx};
 use crate::user_agent::{HasUserAgent, LoopbackListeners, UserAgent, UserAgentCtx, UserAgentCtxView};
 
@@ -54,6 +56,8 @@ pub(crate) struct World {
     pub(crate) listeners: LoopbackListeners,
     pub(crate) credential: Arc<dyn ClientCredential>,
     pub(crate) audit: Arc<dyn AuditSink>,
+    pub(crate) rate_limiter: Arc<dyn RateLimiter>,
+    pub(crate) client_metadata: Arc<dyn ClientMetadata>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) http: Arc<OutboundHttp>,
@@ -71,6 +75,8 @@ pub(crate) struct InstanceState {
     user_agent: UserAgentCtx,
     credential: ClientCredentialCtx,
     audit: AuditCtx,
+    rate_limiter: RateLimiterCtx,
+    client_metadata: ClientMetadataCtx,
     clock: Arc<dyn Clock>,
     random: RandomCtx,
     pub(crate) channel: ClientChannelCtx,
@@ -90,6 +96,8 @@ impl InstanceState {
             secret_store: SecretStoreCtx::new(Arc::clone(&world.store)),
             user_agent: UserAgentCtx::new(Arc::clone(&world.user_agent), world.listeners.clone()),
             credential: ClientCredentialCtx::new(Arc::clone(&world.credential)),
+            rate_limiter: RateLimiterCtx::new(Arc::clone(&world.rate_limiter)),
+            client_metadata: ClientMetadataCtx::new(Arc::clone(&world.client_metadata)),
             audit: AuditCtx::new(Arc::clone(&world.audit), Arc::clone(&world.clock)),
             clock: Arc::clone(&world.clock),
             random: RandomCtx::new(Arc::clone(&world.random)),
@@ -135,6 +143,8 @@ pub(crate) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
         table: &mut state.table,
     })?;
     bindings::audit::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.audit)?;
+    bindings::rate_limiter::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.rate_limiter)?;
+    bindings::client_metadata::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.client_metadata)?;
     bindings::user_agent::add_to_linker::<State, HasUserAgent>(l, |state| UserAgentCtxView {
         ctx: &mut state.user_agent,
         table: &mut state.table,
@@ -178,6 +188,8 @@ pub fn grant(import: &str) -> Option<&'static str> {
         "entra-mcp:plugin/client-channel" => "messages to the MCP client that called",
         "entra-mcp:plugin/user-agent" => "opening a browser, receiving its redirect on loopback",
         "entra-mcp:plugin/audit" => "writing audit events",
+        "entra-mcp:plugin/rate-limiter" => "counts of how often something was done",
+        "entra-mcp:plugin/client-metadata" => "public documents over https, bounded; nothing for a local server",
         "entra-mcp:plugin/types" => "types only",
         "wasi:http/outgoing-handler" => "requests to the configured authority and Graph only",
         "wasi:http/types" => "types of requests and responses",

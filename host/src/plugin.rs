@@ -14,6 +14,7 @@ use crate::bindings::export::sign_in::{Account, Pending, SignInError};
 use crate::bindings::export::token_validator::{Principal, Requirements, TokenError};
 use crate::client_channel::{ClientChannel, NoChannel};
 use crate::client_credential::{ClientCredential, NoCredential};
+use crate::client_metadata::{ClientMetadata, NoClientMetadata};
 use crate::clock::{Clock, SystemClock};
 use crate::code_cache::CodeCache;
 use crate::environment::Settings;
@@ -22,6 +23,7 @@ use crate::instance::{MAX_MEMORY_BYTES, World};
 use crate::instance_pool::{InstancePool, Lease, PoolLimits};
 use crate::outbound_http::{OutboundHttp, OutboundPolicy};
 use crate::random::{Random, SystemRandomness, unguessable_id};
+use crate::rate_limiter::{NoRateLimiter, RateLimiter};
 use crate::secret_store::{MemoryStore, SecretStore};
 use crate::user_agent::{LoopbackListeners, NoUserAgent, UserAgent};
 
@@ -83,6 +85,8 @@ impl Plugin {
             user_agent: Arc::new(NoUserAgent),
             credential: Arc::new(NoCredential),
             audit: Arc::new(LogAudit),
+            rate_limiter: Arc::new(NoRateLimiter),
+            client_metadata: Arc::new(NoClientMetadata),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandomness::default()),
             http: None,
@@ -250,6 +254,8 @@ pub struct PluginBuilder {
     user_agent: Arc<dyn UserAgent>,
     credential: Arc<dyn ClientCredential>,
     audit: Arc<dyn AuditSink>,
+    rate_limiter: Arc<dyn RateLimiter>,
+    client_metadata: Arc<dyn ClientMetadata>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     http: Option<OutboundHttp>,
@@ -297,6 +303,20 @@ impl PluginBuilder {
     #[must_use]
     pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
         self.audit = sink;
+        self
+    }
+
+    /// What bounds how often something may be done; by default nothing does.
+    #[must_use]
+    pub fn rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
+        self.rate_limiter = limiter;
+        self
+    }
+
+    /// What reads the metadata documents of clients; by default nothing does.
+    #[must_use]
+    pub fn client_metadata(mut self, source: Arc<dyn ClientMetadata>) -> Self {
+        self.client_metadata = source;
         self
     }
 
@@ -367,6 +387,8 @@ impl PluginBuilder {
             listeners: LoopbackListeners::new(Arc::clone(&self.clock), Arc::clone(&self.random)),
             credential: self.credential,
             audit: self.audit,
+            rate_limiter: self.rate_limiter,
+            client_metadata: self.client_metadata,
             clock: self.clock,
             random: Arc::clone(&self.random),
             http: Arc::new(http),

@@ -33,6 +33,8 @@ pub(crate) fn environment() -> Environment {
         channel: Box::new(Imports),
         credential: Box::new(Imports),
         audit: Box::new(Imports),
+        rate_limiter: Box::new(Imports),
+        client_metadata: Box::new(Imports),
     }
 }
 
@@ -65,6 +67,26 @@ fn settings(from: wit::environment::Settings) -> Settings {
             clock_tolerance: Duration::from_secs(from.token.clock_tolerance_seconds.into()),
         },
         profile_cache: Duration::from_secs(from.profile_cache_seconds.into()),
+        http: from.http.map(http_settings),
+    }
+}
+
+fn http_settings(from: wit::environment::HttpSettings) -> HttpSettings {
+    let client = |from: wit::environment::RegisteredClient| RegisteredClient {
+        client_id: from.client_id,
+        name: from.name,
+        redirect_uris: from.redirect_uris,
+        secret_hash: from.secret_hash,
+    };
+    HttpSettings {
+        public_url: from.public_url,
+        allowed_hosts: from.allowed_hosts,
+        allowed_origins: from.allowed_origins,
+        client_address_header: from.client_address_header,
+        legacy_sse: from.legacy_sse,
+        clients: from.clients.into_iter().map(client).collect(),
+        dynamic_registration: from.dynamic_registration,
+        client_id_metadata_documents: from.client_id_metadata_documents,
     }
 }
 
@@ -306,5 +328,29 @@ impl Audit for Imports {
             tool: event.tool.clone(),
             correlation_id: event.correlation_id.clone(),
         })
+    }
+}
+
+impl RateLimiter for Imports {
+    fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
+        wit::rate_limiter::admit(operation, subject)
+            .map_err(|exceeded| Duration::from_secs(exceeded.retry_after_seconds.into()))
+    }
+}
+
+impl ClientMetadata for Imports {
+    fn fetch(&self, url: &str) -> Result<Document, FetchError> {
+        use wit::client_metadata::FetchError as Wit;
+        match wit::client_metadata::fetch(url) {
+            Ok(document) => Ok(Document {
+                body: document.body,
+                content_type: document.content_type,
+                max_age: document.max_age_seconds.map(|seconds| Duration::from_secs(seconds.into())),
+            }),
+            Err(Wit::Denied(reason)) => Err(FetchError::Denied(reason)),
+            Err(Wit::Status(status)) => Err(FetchError::Status(status)),
+            Err(Wit::TooLarge) => Err(FetchError::TooLarge),
+            Err(Wit::Unavailable(reason)) => Err(FetchError::Unavailable(reason)),
+        }
     }
 }

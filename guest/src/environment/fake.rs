@@ -53,6 +53,10 @@ struct Inner {
     detached: RefCell<Vec<String>>,
     prompts: RefCell<Vec<String>>,
     state: RefCell<Option<String>>,
+    documents: RefCell<HashMap<String, Result<Document, FetchError>>>,
+    fetched: RefCell<Vec<String>>,
+    exceeded: RefCell<HashMap<String, Duration>>,
+    credential: RefCell<Option<String>>,
 }
 
 impl World {
@@ -68,7 +72,30 @@ impl World {
             channel: Box::new(self.clone()),
             credential: Box::new(self.clone()),
             audit: Box::new(self.clone()),
+            rate_limiter: Box::new(self.clone()),
+            client_metadata: Box::new(self.clone()),
         }
+    }
+
+    /// An environment of a remote server at [`PUBLIC_URL`], with a client secret.
+    pub(crate) fn remote(&self) -> Environment {
+        *self.0.credential.borrow_mut() = Some("the client secret".to_owned());
+        Environment { settings: remote_settings(), ..self.environment() }
+    }
+
+    /// What is found at `url` when a client metadata document is fetched.
+    pub(crate) fn publish(&self, url: &str, document: Result<Document, FetchError>) {
+        self.0.documents.borrow_mut().insert(url.to_owned(), document);
+    }
+
+    /// The client metadata documents that were asked for.
+    pub(crate) fn fetched(&self) -> Vec<String> {
+        self.0.fetched.borrow().clone()
+    }
+
+    /// Lets `operation` exceed its rate from now on.
+    pub(crate) fn exhaust(&self, operation: &str, retry_after: Duration) {
+        self.0.exceeded.borrow_mut().insert(operation.to_owned(), retry_after);
     }
 
     /// Lets time pass.
@@ -165,6 +192,28 @@ pub(crate) fn settings() -> Settings {
             clock_tolerance: Duration::from_secs(60),
         },
         profile_cache: Duration::from_secs(60),
+        http: None,
+    }
+}
+
+/// Where the remote server of the tests is.
+pub(crate) const PUBLIC_URL: &str = "https://mcp.example.com";
+
+/// A confidential client of the same tenant, served at [`PUBLIC_URL`].
+pub(crate) fn remote_settings() -> Settings {
+    Settings {
+        client_type: ClientType::Confidential,
+        http: Some(HttpSettings {
+            public_url: PUBLIC_URL.to_owned(),
+            allowed_hosts: vec!["mcp.example.com".to_owned()],
+            allowed_origins: vec!["https://app.example.com".to_owned()],
+            client_address_header: Some("x-entra-mcp-client-address".to_owned()),
+            legacy_sse: true,
+            clients: Vec::new(),
+            dynamic_registration: true,
+            client_id_metadata_documents: true,
+        }),
+        ..settings()
     }
 }
 
@@ -334,7 +383,22 @@ impl PendingRequest for NoAnswer {
 
 impl ClientCredential for World {
     fn obtain(&self, _audience: &str) -> Result<Credential, CredentialError> {
-        Ok(Credential::None)
+        let secret = self.0.credential.borrow();
+        Ok(secret.as_deref().map_or(Credential::None, |secret| Credential::Secret(Secret::from(secret))))
+    }
+}
+
+impl RateLimiter for World {
+    fn admit(&self, operation: &str, _subject: &str) -> Result<(), Duration> {
+        self.0.exceeded.borrow().get(operation).copied().map_or(Ok(()), Err)
+    }
+}
+
+impl ClientMetadata for World {
+    fn fetch(&self, url: &str) -> Result<Document, FetchError> {
+        self.0.fetched.borrow_mut().push(url.to_owned());
+        let missing = || Err(FetchError::Unavailable("no such host".to_owned()));
+        self.0.documents.borrow().get(url).cloned().unwrap_or_else(missing)
     }
 }
 

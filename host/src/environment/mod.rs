@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::bindings::environment as wit;
 
-pub use crate::bindings::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+pub use crate::bindings::environment::{
+    ClientType, HttpSettings, RegisteredClient, Settings, SignInMethod, SignInSettings, TokenSettings,
+};
 
 pub mod public_client;
 

@@ -162,6 +162,7 @@ impl Server {
                 clock_tolerance_seconds: 60,
             },
             profile_cache_seconds: 0,
+            http: None,
         };
         change(&mut settings);
         let clock = ManualClock::new(u64::try_from(START).expect("the clock starts after 1970"));

@@ -1,0 +1,44 @@
+//! The one door to the public Internet: Client ID Metadata Documents (`wit/client-metadata.wit`).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::bindings::client_metadata as wit;
+
+pub use crate::bindings::client_metadata::{Document, FetchError};
+
+/// Reads documents at addresses that strangers choose.
+#[async_trait]
+pub trait ClientMetadata: Send + Sync + 'static {
+    /// Fetches `url`.
+    async fn fetch(&self, url: &str) -> Result<Document, FetchError>;
+}
+
+/// Reads nothing: for hosts without strangers.
+#[derive(Debug, Default)]
+pub struct NoClientMetadata;
+
+#[async_trait]
+impl ClientMetadata for NoClientMetadata {
+    async fn fetch(&self, _: &str) -> Result<Document, FetchError> {
+        Err(FetchError::Denied("this host fetches no documents".to_owned()))
+    }
+}
+
+/// What an instance holds.
+pub(crate) struct ClientMetadataCtx {
+    source: Arc<dyn ClientMetadata>,
+}
+
+impl ClientMetadataCtx {
+    pub(crate) fn new(source: Arc<dyn ClientMetadata>) -> Self {
+        Self { source }
+    }
+}
+
+impl wit::Host for ClientMetadataCtx {
+    async fn fetch(&mut self, url: String) -> wasmtime::Result<Result<Document, FetchError>> {
+        Ok(self.source.fetch(&url).await)
+    }
+}
