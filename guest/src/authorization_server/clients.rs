@@ -1,5 +1,7 @@
 //! The clients of the authorization server: pre-registered, described by a document, or registered by themselves.
 
+use std::time::Duration;
+
 use crate::environment::{Environment, StoreError};
 use crate::transport::http::message::Request;
 
@@ -35,15 +37,24 @@ pub enum ClientError {
     /// Nobody knows it.
     #[error("the client is not known here")]
     Unknown,
-    /// Its metadata cannot be accepted; says why.
+    /// Its metadata cannot be accepted; says why, in words for the client's developer.
     #[error("the client's metadata document cannot be used: {0}")]
     Metadata(String),
+    /// Too many documents of its host are asked for. Try again after this time.
+    #[error("too many requests: try again later")]
+    TooManyRequests(Duration),
     /// Its document cannot be read now.
     #[error("the client's metadata document cannot be read now")]
     Unavailable,
-    /// It did not prove its identity.
+    /// It did not prove its identity, or in more than one way.
     #[error("the client did not authenticate")]
     Unauthenticated,
+    /// The request names no client, or several.
+    #[error("the request names no client")]
+    Unnamed,
+    /// The request names no redirect URI, and the client has not exactly one fixed one.
+    #[error("redirect_uri is missing, and the client has not exactly one")]
+    MissingRedirectUri,
     /// The redirect URI is not one of the client's.
     #[error("the redirect URI is not registered for this client")]
     RedirectUri,
@@ -52,12 +63,34 @@ pub enum ClientError {
     Store(#[from] StoreError),
 }
 
-/// Finds a client.
+/// The client that a request to the token or revocation endpoint comes from, as it says: by HTTP Basic or by
+/// `client_id` in the form. It is not authenticated yet.
+pub fn named(_request: &Request, _form: &[(String, String)]) -> Result<String, ClientError> {
+    Err(ClientError::Unnamed)
+}
+
+/// Whether the client used HTTP Basic: then a refusal is 401 with `WWW-Authenticate: Basic` (RFC 6749 section 5.2).
+pub fn uses_basic(_request: &Request) -> bool {
+    false
+}
+
+/// Notes that a client is in use: a dynamic registration lives on for 90 days from now. Call it when a code or a
+/// refresh token was exchanged.
+pub fn touch(_env: &Environment, _client: &Client) -> Result<(), StoreError> {
+    Ok(())
+}
+
+/// Finds a client: in the settings, by its document, or among the registrations.
 pub async fn find(_env: &Environment, _client_id: &str) -> Result<Client, ClientError> {
     Err(ClientError::Unknown)
 }
 
 impl Client {
+    /// The host that vouches for the client: that of its metadata document.
+    pub fn host(&self) -> Option<String> {
+        None
+    }
+
     /// The redirect URI to use: the requested one if it is registered, else the only registered one.
     pub fn redirect_uri(&self, _requested: Option<&str>) -> Result<String, ClientError> {
         Err(ClientError::RedirectUri)

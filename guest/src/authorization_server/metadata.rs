@@ -25,3 +25,19 @@ pub fn protected_resource(_settings: &HttpSettings, _path: &str) -> Value {
 pub fn authorization_server(_settings: &HttpSettings) -> Value {
     json!({})
 }
+
+/// The URL of the metadata of the resource at `path` (RFC 9728 section 3.1), for `resource_metadata` in challenges.
+pub fn resource_metadata_url(_settings: &HttpSettings, _path: &str) -> String {
+    String::new()
+}
+
+/// The path on the host at which the metadata of the resource at `path` is found: the well-known name stands before
+/// the path prefix of the public URL, so compare it with the path of a request before the prefix is taken off.
+pub fn resource_metadata_path(_settings: &HttpSettings, _path: &str) -> String {
+    String::new()
+}
+
+/// The same for the metadata of the authorization server (RFC 8414 section 3.1).
+pub fn authorization_server_metadata_path(_settings: &HttpSettings) -> String {
+    String::new()
+}

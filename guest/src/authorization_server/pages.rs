@@ -2,26 +2,24 @@
 
 use http::Response;
 
+use crate::authorization_server::clients::Client;
 use crate::transport::http::message::text;
 
-/// What the consent page says.
+/// What the consent page says. The page itself finds out which host the redirect goes to, and warns of loopback.
 #[derive(Debug, Clone)]
 pub struct Consent<'a> {
-    /// What the client calls itself, or its id.
-    pub client_name: &'a str,
-    /// The host that vouches for the client (that of its metadata document), if any does.
-    pub client_host: Option<&'a str>,
-    /// The redirect URI's host: where the person is sent afterwards.
-    pub redirect_host: &'a str,
-    /// The redirect goes to a program on this machine.
-    pub redirect_is_loopback: bool,
-    /// What is asked for, in plain words.
-    pub scopes: &'a [&'a str],
-    /// The account that the client suggests.
+    /// Who asks.
+    pub client: &'a Client,
+    /// Where the person is sent afterwards, as requested.
+    pub redirect_uri: &'a str,
+    /// What is asked for, in the short form; the page says it in plain words.
+    pub scopes: &'a [String],
+    /// The account that the client suggests (`login_hint`), if any.
     pub account_hint: Option<&'a str>,
-    /// Where the form is sent.
+    /// Where the form is sent: an absolute URL of ours. It is posted with `request_id`, `csrf_token` and
+    /// `decision`, which is `allow` or `deny`.
     pub action: &'a str,
-    /// Names the request that is consented to, in the form.
+    /// Names the request that is consented to.
     pub request_id: &'a str,
     /// Shows that the form came from our page.
     pub csrf_token: &'a str,
@@ -35,4 +33,9 @@ pub fn consent(_page: &Consent<'_>) -> Response<Vec<u8>> {
 /// Says to a person what went wrong, where no client can be told.
 pub fn error(status: u16, _title: &str, message: &str, _correlation_id: &str) -> Response<Vec<u8>> {
     text(status, message)
+}
+
+/// Says something to a person: what this is, or that something is done.
+pub fn info(_title: &str, message: &str) -> Response<Vec<u8>> {
+    text(200, message)
 }
