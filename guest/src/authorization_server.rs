@@ -11,6 +11,7 @@ pub mod metadata;
 pub mod pages;
 pub mod redirect_uri;
 pub mod registration;
+mod text;
 
 use http::Response;
 
