@@ -11,6 +11,8 @@ pub mod metadata;
 pub mod pages;
 pub mod redirect_uri;
 pub mod registration;
+#[cfg(test)]
+mod testing;
 mod text;
 
 use http::Response;
