@@ -151,10 +151,11 @@ fn check_url(env: &Environment, client_id: &str) -> Result<String, DocumentError
     if !plain {
         return Err(DocumentError::Url);
     }
-    if !public && !(local && redirect_uri::is_loopback(client_id)) {
-        return Err(DocumentError::Denied);
+    if public || (local && redirect_uri::is_loopback(client_id)) {
+        Ok(url.host_str().unwrap_or_default().to_owned())
+    } else {
+        Err(DocumentError::Denied)
     }
-    Ok(url.host_str().unwrap_or_default().to_owned())
 }
 
 fn parse(client_id: &str, document: &Document) -> Result<Kept, DocumentError> {
