@@ -79,6 +79,7 @@ pub fn consent(page: &Consent<'_>) -> Response<Vec<u8>> {
         );
     }
     body.push_str("</dl>\n");
+    let mut described = " aria-describedby=\"warning\"";
     if loopback {
         body.push_str(
             "<p class=\"warning\" id=\"warning\" role=\"note\"><strong>Be careful:</strong> any program on this \
@@ -90,6 +91,8 @@ pub fn consent(page: &Consent<'_>) -> Response<Vec<u8>> {
             "<p class=\"warning\" id=\"warning\" role=\"note\"><strong>Be careful:</strong> you will be sent to \
              another site than the one that describes the program.</p>\n",
         );
+    } else {
+        described = "";
     }
     let _ = write!(
         body,
@@ -97,7 +100,7 @@ pub fn consent(page: &Consent<'_>) -> Response<Vec<u8>> {
          <input type=\"hidden\" name=\"request_id\" value=\"{}\">\n\
          <input type=\"hidden\" name=\"csrf_token\" value=\"{}\">\n\
          <button type=\"submit\" name=\"decision\" value=\"deny\" class=\"secondary\">Deny</button>\n\
-         <button type=\"submit\" name=\"decision\" value=\"allow\">Allow</button>\n\
+         <button type=\"submit\" name=\"decision\" value=\"allow\"{described}>Allow</button>\n\
          </form>\n\
          <p class=\"small\">If you allow it, you sign in with Microsoft next. This page never asks for a password.</p>",
         escaped(page.action),

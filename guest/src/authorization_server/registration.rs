@@ -92,7 +92,11 @@ pub async fn handle(env: &Environment, request: &Request) -> Response<Vec<u8>> {
         return refusal(400, "invalid_client_metadata", "Send the registration as application/json.", request);
     }
     let metadata = match strict_json::parse_object(&request.body) {
-        Ok(members) => check(&members),
+        Ok(mut members) => {
+            // Some clients write `null` for what they leave out.
+            members.retain(|_, value| !value.is_null());
+            check(&members)
+        }
         Err(_) => Err(RegistrationError::Metadata("The registration is not one JSON object.")),
     };
     match metadata {

@@ -83,6 +83,7 @@ fn the_page_warns_of_programs_on_this_computer() {
         let html = text(&page(&client(Origin::Registration, None), uri, &read(), None));
         assert!(html.contains("A program on this computer"), "{uri}");
         assert!(html.contains("any program on this computer could ask this"), "{uri}");
+        assert!(html.contains(r#"value="allow" aria-describedby="warning""#), "{uri}");
     }
 }
 

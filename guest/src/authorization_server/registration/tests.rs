@@ -161,7 +161,6 @@ fn metadata_that_cannot_be_honoured_is_refused() {
         ("token_endpoint_auth_method", json!("private_key_jwt")),
         ("token_endpoint_auth_method", json!("tls_client_auth")),
         ("token_endpoint_auth_method", json!(7)),
-        ("token_endpoint_auth_method", json!(null)),
         ("grant_types", json!(["client_credentials"])),
         ("grant_types", json!(["implicit"])),
         ("grant_types", json!("authorization_code")),
@@ -172,13 +171,25 @@ fn metadata_that_cannot_be_honoured_is_refused() {
         ("client_name", json!(7)),
         ("client_name", json!("x".repeat(MAX_NAME + 1))),
         ("application_type", json!("service")),
-        ("application_type", json!(null)),
         ("application_type", json!(["native"])),
     ] {
         let mut metadata = json!({"redirect_uris": [REDIRECT]});
         metadata[member] = value;
         assert_eq!(refused(&metadata), "invalid_client_metadata", "{metadata}");
     }
+}
+
+#[test]
+fn null_is_as_good_as_nothing() {
+    let answer = registered(
+        &World::default().remote(),
+        &json!({
+            "redirect_uris": [REDIRECT], "client_name": null, "token_endpoint_auth_method": null,
+            "grant_types": null, "response_types": null, "application_type": null, "scope": null,
+        }),
+    );
+    assert_eq!(answer["token_endpoint_auth_method"], "client_secret_basic");
+    assert_eq!(answer.get("client_name"), None);
 }
 
 #[test]
