@@ -34,7 +34,7 @@ mod exports {
     use crate::environment::Environment;
     use crate::graph::groups;
     use crate::graph::profile::profile_scope;
-    use crate::mcp::{self, Caller};
+    use crate::mcp;
     use crate::sign_in::interactive::{self, NoClient, Request};
     use crate::sign_in::{Account, SignInError, accounts, silent};
     use wit::sign_in::SignInError as WitSignInError;
@@ -43,8 +43,7 @@ mod exports {
 
     impl wit::mcp_server::Guest for Component {
         fn handle(message: String, caller: wit::mcp_server::Caller) -> Option<String> {
-            let caller = Caller { transport: caller.transport, correlation_id: caller.correlation_id };
-            block_on(mcp::handle(&environment(), &caller, &message))
+            block_on(mcp::handle(environment(), &caller.correlation_id, &message))
         }
     }
 
@@ -55,7 +54,7 @@ mod exports {
         ) -> Result<wit::token_validator::Principal, wit::token_validator::TokenError> {
             let env = environment();
             let needs = needs.into();
-            let resolver = groups::resolver(&env);
+            let resolver = groups::resolver(env);
             match block_on(crate::token::validate_access_token_with(&env, &token, &needs, resolver)) {
                 Ok(validated) => Ok(validated.into_principal().into()),
                 Err(error) => Err(error.into()),
@@ -72,7 +71,7 @@ mod exports {
 
     impl wit::sign_in::Guest for Component {
         fn accounts() -> Result<Vec<wit::sign_in::Account>, WitSignInError> {
-            let accounts = accounts::list(&environment()).map_err(|error| to_wit(error.into()))?;
+            let accounts = accounts::list(environment()).map_err(|error| to_wit(error.into()))?;
             Ok(accounts.into_iter().map(account_to_wit).collect())
         }
 
