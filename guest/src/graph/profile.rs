@@ -90,9 +90,8 @@ pub async fn contact(
     tokens: &dyn TokenSource<Token = Secret<String>>,
 ) -> Result<String, GraphError> {
     let lifetime = env.settings.profile_cache;
-    let record = (!lifetime.is_zero()).then(|| contact_record(env, session));
-    if let Some(record) = &record
-        && let Ok(Some(cached)) = env.store.get(record)
+    if !lifetime.is_zero()
+        && let Ok(Some(cached)) = env.store.get(&contact_record(env, session))
         && let Ok(cached) = std::str::from_utf8(cached.reveal())
     {
         return Ok(cached.to_owned());
@@ -100,11 +99,16 @@ pub async fn contact(
     let path = format!("/me?$select={}", CONTACT_PROPERTIES.join(","));
     let (profile, _) = client::get(env, tokens, &path).await?;
     let contact = contact_of(&profile).ok_or_else(|| GraphError::Malformed(Evidence::default()))?.to_string();
-    if let Some(record) = &record {
-        // A cache that cannot be written costs a request, not the answer.
-        let _ = env.store.put(record, contact.as_bytes(), Some(lifetime));
+    if !lifetime.is_zero() {
+        remember(env, session, &contact);
     }
     Ok(contact)
+}
+
+/// Keeps what [`contact`] answers. A cache that cannot be written costs a request, not the answer.
+pub(crate) fn remember(env: &Environment, session: &Session, contact: &str) {
+    let record = contact_record(env, session);
+    let _ = env.store.put(&record, contact.as_bytes(), Some(env.settings.profile_cache));
 }
 
 /// What the output schema promises, and nothing else that Graph may have said.

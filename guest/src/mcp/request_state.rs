@@ -121,7 +121,10 @@ mod tests {
     fn a_state_leads_back_to_its_attempt() {
         let env = World::default().environment();
         let state = sealed(&env);
-        assert_eq!(open(&env, &PERSON, &state, &request_digest("tool", None)).unwrap(), Opened::Attempt("attempt-1".to_owned()));
+        assert_eq!(
+            open(&env, &PERSON, &state, &request_digest("tool", None)).unwrap(),
+            Opened::Attempt("attempt-1".to_owned())
+        );
     }
 
     #[test]
@@ -149,7 +152,10 @@ mod tests {
         for index in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[index] ^= 1;
-            assert_eq!(open(&env, &PERSON, &base64url(&changed), &request_digest("tool", None)).unwrap(), Opened::Refused);
+            assert_eq!(
+                open(&env, &PERSON, &base64url(&changed), &request_digest("tool", None)).unwrap(),
+                Opened::Refused
+            );
         }
     }
 
@@ -159,7 +165,10 @@ mod tests {
         let other = World::default();
         let mut skip = [0; 8];
         crate::environment::Random::fill(&other, &mut skip);
-        assert_eq!(open(&other.environment(), &PERSON, &state, &request_digest("tool", None)).unwrap(), Opened::Refused);
+        assert_eq!(
+            open(&other.environment(), &PERSON, &state, &request_digest("tool", None)).unwrap(),
+            Opened::Refused
+        );
     }
 
     #[test]

@@ -78,7 +78,8 @@ async fn handle_array(env: &Environment, caller: &Caller<'_>, fields: &Fields<'_
         Err(error) => return refused(&not_json(&error), None),
     };
     // The header fields are about one message.
-    if batch.iter().any(|value| value.pointer("/params").and_then(Value::as_object).and_then(version::named).is_some()) {
+    if batch.iter().any(|value| value.pointer("/params").and_then(Value::as_object).and_then(version::named).is_some())
+    {
         let error = RpcError::invalid_request("a request of 2026-07-28 cannot be part of a batch");
         return refused(&error, None);
     }
