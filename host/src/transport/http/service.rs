@@ -68,8 +68,12 @@ pub(super) async fn answer(
                 .then(|| Box::pin(tokio::time::sleep(shared.options.limits.request_time)));
             response.map(|body| Answer { body, deadline, _holds: holds, _in_flight: in_flight })
         }
-        Err(refusal) => refused(shared, refusal, version)
-            .map(|body| Answer { body, deadline: None, _holds: Holds::default(), _in_flight: in_flight }),
+        Err(refusal) => refused(shared, refusal, version).map(|body| Answer {
+            body,
+            deadline: None,
+            _holds: Holds::default(),
+            _in_flight: in_flight,
+        }),
     }
 }
 
@@ -161,9 +165,7 @@ fn check_target(parts: &Parts) -> Result<(), Refusal> {
     match (authority, host) {
         (None, None | Some("")) => bad("the request does not say for which host it is"),
         (Some(authority), _) if authority.contains('@') => bad("the target of the request has a user name"),
-        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
-            bad("the request names two hosts")
-        }
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => bad("the request names two hosts"),
         _ => Ok(()),
     }
 }
@@ -205,11 +207,7 @@ fn subject(address: IpAddr) -> String {
 }
 
 /// The whole body, within its limits, and what it occupies.
-async fn read(
-    shared: &Arc<Shared>,
-    headers: &HeaderMap,
-    mut body: Incoming,
-) -> Result<(Bytes, Buffered), Refusal> {
+async fn read(shared: &Arc<Shared>, headers: &HeaderMap, mut body: Incoming) -> Result<(Bytes, Buffered), Refusal> {
     let limits = &shared.options.limits;
     let mut buffered = Buffered { shared: Arc::clone(shared), bytes: 0 };
     if body.is_end_stream() {
@@ -319,7 +317,10 @@ impl Body for Answer {
     type Data = Bytes;
     type Error = BrokenOff;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(context).is_ready()
         {
