@@ -167,8 +167,8 @@ fn only_the_one_encoded_message_is_accepted() {
         assert_eq!(key.verify(SIGNED, &sign_encoded(&private, &message)), Err(BadSignature), "{name}");
     }
     // The first byte is left alone: with another one the message is not below the modulus.
-    for at in 1..right.len() {
-        let signature = sign_encoded(&private, &with(at, right[at] ^ 0x10));
+    for (at, byte) in right.iter().enumerate().skip(1) {
+        let signature = sign_encoded(&private, &with(at, byte ^ 0x10));
         assert_eq!(key.verify(SIGNED, &signature), Err(BadSignature), "byte {at}");
     }
 }
