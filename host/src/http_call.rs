@@ -76,6 +76,12 @@ impl HttpBody {
         Self(Content::Full(Some(bytes.into())))
     }
 
+    /// An event stream that `call` writes.
+    #[cfg(test)]
+    pub(crate) fn event_stream(call: Call, written: HyperOutgoingBody) -> Self {
+        Self(Content::Stream(EventStream { call: Some(call), written, correlation_id: "c0ffee".to_owned() }))
+    }
+
     /// Whether the component goes on writing while this is read.
     pub fn is_event_stream(&self) -> bool {
         matches!(self.0, Content::Stream(_))
