@@ -145,8 +145,11 @@ enum Command {
         arguments: EmulatorArgs,
     },
     /// Show a whole MCP conversation with sign-in, on this machine alone
-    #[command(after_help = "Example:\n  entra-mcp demo")]
-    Demo,
+    #[command(after_help = "Examples:\n  entra-mcp demo\n  entra-mcp demo --http")]
+    Demo {
+        #[command(flatten)]
+        arguments: commands::demo::DemoArgs,
+    },
     #[command(hide = true)]
     HeadlessBrowser {
         #[command(flatten)]
@@ -210,7 +213,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
             commands::inspect::run(path.as_deref(), json, &host.code_cache)
         }
         Command::Emulator { arguments } => commands::block_on(commands::emulator::run(&arguments)),
-        Command::Demo => commands::block_on(commands::demo::run(&Environment::of_process())),
+        Command::Demo { arguments } => commands::block_on(commands::demo::run(&arguments, &Environment::of_process())),
         Command::HeadlessBrowser { arguments } => commands::block_on(commands::headless_browser::run(&arguments)),
     }
 }
