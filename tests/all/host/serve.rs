@@ -82,7 +82,7 @@ async fn it_says_where_it_listens_serves_and_ends_with_0_when_it_is_asked_to() {
     let server = Server::start(serve(&home, &[])).await;
     let address = server.ready["listening"].as_str().unwrap().to_owned();
     let port = address.strip_prefix("127.0.0.1:").unwrap();
-    assert_eq!(server.ready["publicUrl"], format!("http://localhost:{port}"));
+    assert_eq!(server.ready["public_url"], format!("http://localhost:{port}"));
     assert_eq!(server.status("/healthz").await, 200);
     assert_eq!(server.status("/nothing/here").await, 404);
     assert_eq!(server.status("/mcp").await, 405);
