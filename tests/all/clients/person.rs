@@ -7,16 +7,23 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use entra_mcp_tests::user_agent::{HeadlessBrowser, Landing};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use url::Url;
 
 /// User name and password.
 const ALICE: [&str; 2] = ["alice@contoso.example", "emulator"];
 
 /// What the openers never write.
 const LEAVE: &str = "leave";
+
+/// How often, and how many times, the person looks whether an application awaits the answer: ten seconds.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+const LOOKS: usize = 200;
 
 /// What stands between the address and the code in an instruction to enter one.
 const CODE: &str = " and enter the code ";
@@ -26,6 +33,8 @@ const CODE: &str = " and enter the code ";
 pub(crate) enum Habit {
     /// Signs in as Alice.
     SignsIn,
+    /// Signs in as Alice, once the application awaits the answer: some open the page first.
+    SignsInOnceAwaited,
     /// Leaves the page alone.
     LooksAway,
 }
@@ -114,8 +123,12 @@ async fn look_at(mut opened: mpsc::UnboundedReceiver<String>, mut habits: VecDeq
         let (opener, text) = line.split_once(' ').unwrap();
         let (before, code) = text.split_once(CODE).map_or((text, None), |(before, code)| (before, Some(code)));
         let url = before.rsplit(' ').next().unwrap();
-        let landing = match habits.pop_front().unwrap_or(Habit::SignsIn) {
-            Habit::SignsIn => {
+        let habit = habits.pop_front().unwrap_or(Habit::SignsIn);
+        if matches!(habit, Habit::SignsInOnceAwaited) {
+            until_awaited(url).await;
+        }
+        let landing = match habit {
+            Habit::SignsIn | Habit::SignsInOnceAwaited => {
                 let (mut browser, [name, password]) = (HeadlessBrowser::new(), ALICE);
                 let landing = match code {
                     Some(code) => browser.approve_device_code(url, code.trim_end_matches('.'), name, password).await,
@@ -129,4 +142,18 @@ async fn look_at(mut opened: mpsc::UnboundedReceiver<String>, mut habits: VecDeq
         visits.push(Visit { opener, url: url.to_owned(), landing });
     }
     visits
+}
+
+/// Returns when somebody listens at the redirect URI in an authorization request.
+async fn until_awaited(url: &str) {
+    let url = Url::parse(url).unwrap();
+    let (_, redirect_uri) = url.query_pairs().find(|(name, _)| name == "redirect_uri").unwrap();
+    let redirect_uri = Url::parse(&redirect_uri).unwrap();
+    let addresses = redirect_uri.socket_addrs(|| None).unwrap();
+    for _ in 0..LOOKS {
+        if TcpStream::connect(&*addresses).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
 }
