@@ -3,9 +3,17 @@
 //!
 //! A client's user consents here, signs in at Entra, and the client gets a session of ours (`session.rs`).
 
+pub mod browser;
+mod client_metadata_document;
 pub mod clients;
+pub mod consent;
 pub mod metadata;
 pub mod pages;
+pub mod redirect_uri;
+pub mod registration;
+#[cfg(test)]
+mod testing;
+mod text;
 
 use http::Response;
 
@@ -28,6 +36,9 @@ pub enum Endpoint {
 }
 
 /// Answers a request to an endpoint.
-pub async fn handle(_env: &Environment, _endpoint: Endpoint, _request: &Request) -> Response<Vec<u8>> {
-    text(404, "Not found")
+pub async fn handle(env: &Environment, endpoint: Endpoint, request: &Request) -> Response<Vec<u8>> {
+    match endpoint {
+        Endpoint::Register => registration::handle(env, request).await,
+        Endpoint::Authorize | Endpoint::Callback | Endpoint::Token | Endpoint::Revoke => text(404, "Not found"),
+    }
 }

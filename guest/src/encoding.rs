@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::environment::Random;
 
@@ -44,10 +45,24 @@ pub fn digest(bytes: &[u8]) -> String {
     base64url(&Sha256::digest(bytes))
 }
 
+/// Whether two secrets, or two hashes of secrets, are the same. The time it takes says nothing of where they differ.
+pub fn same_secret(one: &[u8], other: &[u8]) -> bool {
+    one.ct_eq(other).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::environment::fake::World;
+
+    #[test]
+    fn secrets_are_the_same_only_as_a_whole() {
+        assert!(same_secret(b"secret", b"secret"));
+        assert!(same_secret(b"", b""));
+        assert!(!same_secret(b"secret", b"secreT"));
+        assert!(!same_secret(b"secret", b"secret "));
+        assert!(!same_secret(b"", b"secret"));
+    }
 
     #[test]
     fn a_uuid_says_that_it_is_random() {

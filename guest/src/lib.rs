@@ -10,6 +10,7 @@ pub mod environment;
 pub mod graph;
 pub mod mcp;
 pub mod oauth;
+pub(crate) mod sealed;
 pub mod secret;
 pub mod session;
 pub mod sign_in;

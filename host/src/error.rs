@@ -48,6 +48,13 @@ pub enum CallError {
         /// Names the call in the log.
         correlation_id: String,
     },
+    /// All instances are busy, and so many calls wait already, or this one has waited for so long, that it is
+    /// given up. It may be tried again in a second.
+    #[error("all instances of the component are busy (correlation id {correlation_id})")]
+    Busy {
+        /// Names the call in the log.
+        correlation_id: String,
+    },
     /// No instance can be created.
     #[error("no instance of the component can be created (correlation id {correlation_id})")]
     NoInstance {
@@ -60,7 +67,9 @@ impl CallError {
     /// Names the call in the log.
     pub fn correlation_id(&self) -> &str {
         match self {
-            Self::Trapped { correlation_id } | Self::NoInstance { correlation_id } => correlation_id,
+            Self::Trapped { correlation_id } | Self::Busy { correlation_id } | Self::NoInstance { correlation_id } => {
+                correlation_id
+            }
         }
     }
 }

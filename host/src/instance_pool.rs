@@ -4,7 +4,9 @@
 //! instance is given up after a number of calls, when its memory has grown, and whenever a call ended in any other
 //! way than by returning: after a trap, and when the caller stopped waiting.
 
+use std::collections::VecDeque;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
@@ -27,6 +29,9 @@ pub(crate) const DEFAULT_MAX_INSTANCES: usize = crate::transport::stdio::MAX_CAL
 /// Instances that are kept warm while nothing is to do. A client rarely has more calls in flight.
 const MAX_IDLE_INSTANCES: usize = 8;
 
+/// How long an instance that is not needed stays warm: after a burst its memory is given back.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
+
 /// Calls after which an instance is replaced, so that a slow leak never matters.
 const MAX_CALLS: u32 = 1_000;
 
@@ -44,6 +49,11 @@ const MAX_COMPUTING_EPOCHS: u32 = 100;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolLimits {
     pub(crate) max_instances: usize,
+    pub(crate) max_idle_instances: usize,
+    /// Calls that may wait for an instance.
+    pub(crate) max_queue: usize,
+    /// How long a call may wait for an instance; `None`: as long as its caller does.
+    pub(crate) max_wait: Option<Duration>,
     pub(crate) max_calls: u32,
     pub(crate) max_kept_memory_bytes: usize,
     pub(crate) max_computing_epochs: u32,
@@ -53,6 +63,9 @@ impl Default for PoolLimits {
     fn default() -> Self {
         Self {
             max_instances: DEFAULT_MAX_INSTANCES,
+            max_idle_instances: MAX_IDLE_INSTANCES,
+            max_queue: usize::MAX,
+            max_wait: None,
             max_calls: MAX_CALLS,
             max_kept_memory_bytes: MAX_KEPT_MEMORY_BYTES,
             max_computing_epochs: MAX_COMPUTING_EPOCHS,
@@ -66,8 +79,21 @@ pub(crate) struct InstancePool {
     world: World,
     limits: PoolLimits,
     permits: Arc<Semaphore>,
-    idle: Mutex<Vec<Instance>>,
+    waiting: AtomicUsize,
+    /// The one that was used last is at the back.
+    idle: Mutex<VecDeque<Instance>>,
     ticker: Ticker,
+}
+
+/// Why a call got no instance.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LeaseError {
+    /// Too many calls wait, or this one has waited for too long.
+    #[error("all instances are busy")]
+    Busy,
+    /// No instance can be made.
+    #[error(transparent)]
+    Failed(#[from] wasmtime::Error),
 }
 
 /// An instance with its store.
@@ -76,6 +102,8 @@ struct Instance {
     exports: Exports,
     runaway: Arc<Runaway>,
     calls: u32,
+    /// Reading of the monotonic clock at the end of the last call.
+    used_at: Duration,
 }
 
 impl InstancePool {
@@ -94,17 +122,20 @@ impl InstancePool {
             world,
             limits,
             permits: Arc::new(Semaphore::new(limits.max_instances)),
+            waiting: AtomicUsize::new(0),
             idle: Mutex::default(),
             ticker: Ticker::start(engine).map_err(BuildError::Thread)?,
         })
     }
 
     /// Waits for room, and takes a warm instance or makes one, for a call that came in on `channel`.
-    pub(crate) async fn lease(&self, channel: Arc<dyn ClientChannel>) -> wasmtime::Result<Lease<'_>> {
-        // The semaphore is never closed.
-        let permit = Arc::clone(&self.permits).acquire_owned().await?;
+    pub(crate) async fn lease(self: &Arc<Self>, channel: Arc<dyn ClientChannel>) -> Result<Lease, LeaseError> {
+        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => self.wait().await?,
+        };
         let ticking = self.ticker.call();
-        let warm = self.idle().pop();
+        let warm = self.idle().pop_back();
         let mut instance = match warm {
             Some(instance) => instance,
             None => self.instantiate().await?,
@@ -112,7 +143,19 @@ impl InstancePool {
         instance.store.data_mut().begin(channel);
         instance.store.set_epoch_deadline(1);
         instance.runaway.reset();
-        Ok(Lease { pool: self, instance, ticking, _permit: permit })
+        Ok(Lease { pool: Arc::clone(self), instance, ticking, _permit: permit })
+    }
+
+    /// Waits for room in the queue, which is first come, first served.
+    async fn wait(&self) -> Result<OwnedSemaphorePermit, LeaseError> {
+        let _place = Place::take(&self.waiting, self.limits.max_queue).ok_or(LeaseError::Busy)?;
+        let room = Arc::clone(&self.permits).acquire_owned();
+        let permit = match self.limits.max_wait {
+            None => room.await,
+            Some(limit) => tokio::time::timeout(limit, room).await.map_err(|_| LeaseError::Busy)?,
+        };
+        // The semaphore is never closed.
+        permit.map_err(|_| LeaseError::Busy)
     }
 
     async fn instantiate(&self) -> wasmtime::Result<Instance> {
@@ -129,24 +172,41 @@ impl InstancePool {
             }
         });
         let exports = Watched::run(self.pre.instantiate_async(&mut store), Arc::clone(&runaway)).await?;
-        Ok(Instance { store, exports, runaway, calls: 0 })
+        Ok(Instance { store, exports, runaway, calls: 0, used_at: Duration::ZERO })
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Instance>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, VecDeque<Instance>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the queue, given back when it is dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
+        let place = Self(waiting);
+        // If there is no room, dropping the place takes it back.
+        (waiting.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// An instance on loan. It returns to the pool only through [`Lease::call`] that succeeded; dropped in any other
 /// way it is destroyed, and with it whatever call was going on.
-pub(crate) struct Lease<'a> {
-    pool: &'a InstancePool,
+pub(crate) struct Lease {
+    pool: Arc<InstancePool>,
     instance: Instance,
     ticking: Ticking,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Lease<'_> {
+impl Lease {
     /// Runs one call. The instance survives it only if it returns.
     pub(crate) async fn call<T>(
         self,
@@ -159,10 +219,19 @@ impl Lease<'_> {
         instance.store.data_mut().end();
         let kept = instance.calls < pool.limits.max_calls
             && instance.store.data().limits.memory_bytes <= pool.limits.max_kept_memory_bytes;
+        instance.used_at = pool.world.clock.monotonic();
+        let now = instance.used_at;
+        // What is given up is dropped after the lock.
+        let mut given_up = None;
         let mut idle = pool.idle();
-        if kept && idle.len() < MAX_IDLE_INSTANCES {
-            idle.push(instance);
+        if kept && idle.len() < pool.limits.max_idle_instances {
+            idle.push_back(instance);
         }
+        if idle.front().is_some_and(|coldest| now.saturating_sub(coldest.used_at) > MAX_IDLE_TIME) {
+            given_up = idle.pop_front();
+        }
+        drop(idle);
+        drop(given_up);
         Ok(result)
     }
 }

@@ -16,6 +16,7 @@ mod console;
 pub mod environment;
 pub mod error;
 mod guest_output;
+mod http_call;
 mod instance;
 mod instance_pool;
 pub mod logging;
@@ -28,6 +29,7 @@ pub mod secret_store;
 pub mod transport;
 pub mod user_agent;
 
+pub use http_call::{BrokenOff, HttpBody};
 pub use instance::grant;
 pub use plugin::{AccessToken, BUNDLED_COMPONENT, Caller, Plugin, PluginBuilder};
 

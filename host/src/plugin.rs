@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 use wasmtime::component::Component;
@@ -20,7 +21,7 @@ use crate::code_cache::CodeCache;
 use crate::environment::Settings;
 use crate::error::{BuildError, CallError};
 use crate::instance::{MAX_MEMORY_BYTES, World};
-use crate::instance_pool::{InstancePool, Lease, PoolLimits};
+use crate::instance_pool::{InstancePool, LeaseError, PoolLimits};
 use crate::outbound_http::{OutboundHttp, OutboundPolicy};
 use crate::random::{Random, SystemRandomness, unguessable_id};
 use crate::rate_limiter::{NoRateLimiter, RateLimiter};
@@ -70,7 +71,7 @@ impl fmt::Debug for AccessToken {
 
 /// The component, loaded and ready. Calls may run at the same time; dropping the future of a call cancels it.
 pub struct Plugin {
-    pool: InstancePool,
+    pub(crate) pool: Arc<InstancePool>,
     random: Arc<dyn Random>,
 }
 
@@ -196,13 +197,9 @@ impl Plugin {
         // What goes well is never asked for its id.
         let given = correlation_id.into();
         let correlation_id = || given.unwrap_or_else(|| self.correlation_id());
-        let lease: Lease<'_> = match self.pool.lease(channel).await {
+        let lease = match self.pool.lease(channel).await {
             Ok(lease) => lease,
-            Err(error) => {
-                let correlation_id = correlation_id();
-                tracing::error!(%correlation_id, error = format!("{error:#}"), "no instance can be created");
-                return Err(CallError::NoInstance { correlation_id });
-            }
+            Err(error) => return Err(no_lease(error, correlation_id())),
         };
         lease.call(call).await.map_err(|error| {
             let correlation_id = correlation_id();
@@ -211,7 +208,7 @@ impl Plugin {
         })
     }
 
-    fn correlation_id(&self) -> String {
+    pub(crate) fn correlation_id(&self) -> String {
         // Without randomness no sign-in works; the id only has to be there.
         unguessable_id(&*self.random).unwrap_or_default()
     }
@@ -220,6 +217,20 @@ impl Plugin {
 impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Plugin").finish_non_exhaustive()
+    }
+}
+
+/// Says in the log why there is no instance for a call.
+pub(crate) fn no_lease(error: LeaseError, correlation_id: String) -> CallError {
+    match error {
+        LeaseError::Busy => {
+            tracing::warn!(%correlation_id, "all instances are busy: a call is refused");
+            CallError::Busy { correlation_id }
+        }
+        LeaseError::Failed(error) => {
+            tracing::error!(%correlation_id, error = format!("{error:#}"), "no instance can be created");
+            CallError::NoInstance { correlation_id }
+        }
     }
 }
 
@@ -348,6 +359,22 @@ impl PluginBuilder {
         self
     }
 
+    /// Instances that are kept warm while nothing is to do; by default a few, as one client needs.
+    #[must_use]
+    pub fn max_idle_instances(mut self, instances: usize) -> Self {
+        self.limits.max_idle_instances = instances;
+        self
+    }
+
+    /// Calls that may wait for an instance, and for how long. Beyond, they are refused as busy; by default they wait
+    /// as long as their caller does.
+    #[must_use]
+    pub fn max_queue(mut self, calls: usize, wait: Duration) -> Self {
+        self.limits.max_queue = calls;
+        self.limits.max_wait = Some(wait);
+        self
+    }
+
     /// Calls after which an instance is replaced; 1 gives every call an instance of its own.
     #[must_use]
     pub fn max_calls_per_instance(mut self, calls: u32) -> Self {
@@ -395,7 +422,7 @@ impl PluginBuilder {
             max_memory_bytes: self.max_memory_bytes,
         };
         let pool = InstancePool::new(&engine, &component, world, self.limits)?;
-        Ok(Plugin { pool, random: self.random })
+        Ok(Plugin { pool: Arc::new(pool), random: self.random })
     }
 }
 

@@ -1,38 +1,195 @@
 //! The pages that people see: consent, and what went wrong. Everything is escaped; there are no scripts.
 
-use http::Response;
+use std::fmt::Write;
 
-use crate::transport::http::message::text;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use http::{HeaderValue, Response};
+use sha2::{Digest, Sha256};
 
-/// What the consent page says.
+use super::clients::{Client, Origin};
+use super::metadata::SCOPE;
+use super::redirect_uri;
+use super::text::{truncated, visible};
+use crate::transport::http::message::with_body;
+
+#[cfg(test)]
+mod tests;
+
+/// How much of a text from outside is shown, in characters: enough to recognise it, too little to push the buttons
+/// out of sight.
+const MAX_SHOWN_NAME: usize = 64;
+const MAX_SHOWN_URI: usize = 300;
+const MAX_SHOWN_MESSAGE: usize = 600;
+
+/// The look of all pages. Its hash is in the policy, so no other style is applied.
+const STYLE: &str = include_str!("pages/style.css");
+
+/// What the consent page says. The page itself finds out which host the redirect goes to, and warns of loopback.
 #[derive(Debug, Clone)]
 pub struct Consent<'a> {
-    /// What the client calls itself, or its id.
-    pub client_name: &'a str,
-    /// The host that vouches for the client (that of its metadata document), if any does.
-    pub client_host: Option<&'a str>,
-    /// The redirect URI's host: where the person is sent afterwards.
-    pub redirect_host: &'a str,
-    /// The redirect goes to a program on this machine.
-    pub redirect_is_loopback: bool,
-    /// What is asked for, in plain words.
-    pub scopes: &'a [&'a str],
-    /// The account that the client suggests.
+    /// Who asks.
+    pub client: &'a Client,
+    /// Where the person is sent afterwards, as requested.
+    pub redirect_uri: &'a str,
+    /// What is asked for, in the short form; the page says it in plain words.
+    pub scopes: &'a [String],
+    /// The account that the client suggests (`login_hint`), if any.
     pub account_hint: Option<&'a str>,
-    /// Where the form is sent.
+    /// Where the form is sent: an absolute URL of ours. It is posted with `request_id`, `csrf_token` and
+    /// `decision`, which is `allow` or `deny`.
     pub action: &'a str,
-    /// Names the request that is consented to, in the form.
+    /// Names the request that is consented to.
     pub request_id: &'a str,
     /// Shows that the form came from our page.
     pub csrf_token: &'a str,
 }
 
 /// The consent page.
-pub fn consent(_page: &Consent<'_>) -> Response<Vec<u8>> {
-    text(404, "Not found")
+///
+/// Its policy has no `form-action`. Chromium applies that directive to every redirect that follows the form: to
+/// Entra, to whatever Entra federates with, to the client's redirect URI, and to where the client goes from there
+/// (a scheme of its own, often). The list cannot be known, and the form is ours: nothing on the page is anybody
+/// else's markup.
+pub fn consent(page: &Consent<'_>) -> Response<Vec<u8>> {
+    let name = page.client.name.as_deref().map(visible).filter(|name| !name.is_empty());
+    let name = shown(name.as_deref().unwrap_or("A program without a name"), MAX_SHOWN_NAME);
+    let host = shown(&redirect_uri::host(page.redirect_uri), MAX_SHOWN_URI);
+    let loopback = redirect_uri::is_loopback(page.redirect_uri);
+    let mut body =
+        format!("<h1>Allow access to your account?</h1>\n<p><strong><bdi>{name}</bdi></strong> asks to:</p>\n<ul>");
+    for scope in page.scopes {
+        let _ = write!(body, "<li>{}</li>", in_plain_words(scope));
+    }
+    body.push_str("</ul>\n<dl>\n");
+    let _ = writeln!(body, "<dt>Who asks</dt><dd>{}</dd>", vouching(page.client));
+    let destination =
+        if loopback { format!("A program on this computer (<b>{host}</b>)") } else { format!("<b>{host}</b>") };
+    let _ = writeln!(
+        body,
+        "<dt>Where you are sent afterwards</dt><dd>{destination}<br><code>{}</code></dd>",
+        shown(page.redirect_uri, MAX_SHOWN_URI)
+    );
+    if let Some(hint) = page.account_hint.map(visible).filter(|hint| !hint.is_empty()) {
+        let _ = writeln!(
+            body,
+            "<dt>Account</dt><dd>The program suggests <bdi>{}</bdi>. You choose the account on the next page.</dd>",
+            shown(&hint, MAX_SHOWN_NAME)
+        );
+    }
+    body.push_str("</dl>\n");
+    let mut described = " aria-describedby=\"warning\"";
+    if loopback {
+        body.push_str(
+            "<p class=\"warning\" id=\"warning\" role=\"note\"><strong>Be careful:</strong> any program on this \
+             computer could ask this in the name of another one. Allow it only if you have just started to connect a \
+             program that you trust.</p>\n",
+        );
+    } else if page.client.host().is_some_and(|vouching| vouching != redirect_uri::host(page.redirect_uri)) {
+        body.push_str(
+            "<p class=\"warning\" id=\"warning\" role=\"note\"><strong>Be careful:</strong> you will be sent to \
+             another site than the one that describes the program.</p>\n",
+        );
+    } else {
+        described = "";
+    }
+    let _ = write!(
+        body,
+        "<form method=\"post\" action=\"{}\">\n\
+         <input type=\"hidden\" name=\"request_id\" value=\"{}\">\n\
+         <input type=\"hidden\" name=\"csrf_token\" value=\"{}\">\n\
+         <button type=\"submit\" name=\"decision\" value=\"deny\" class=\"secondary\">Deny</button>\n\
+         <button type=\"submit\" name=\"decision\" value=\"allow\"{described}>Allow</button>\n\
+         </form>\n\
+         <p class=\"small\">If you allow it, you sign in with Microsoft next. This page never asks for a password.</p>",
+        escaped(page.action),
+        escaped(page.request_id),
+        escaped(page.csrf_token),
+    );
+    document(200, "Allow access to your account?", &body, "")
 }
 
 /// Says to a person what went wrong, where no client can be told.
-pub fn error(status: u16, _title: &str, message: &str, _correlation_id: &str) -> Response<Vec<u8>> {
-    text(status, message)
+pub fn error(status: u16, title: &str, message: &str, correlation_id: &str) -> Response<Vec<u8>> {
+    let body = format!(
+        "<h1>{}</h1>\n<p role=\"alert\">{}</p>\n<p class=\"small\">If you ask for help, name this correlation id: \
+         <code>{}</code></p>",
+        shown(title, MAX_SHOWN_NAME),
+        shown(message, MAX_SHOWN_MESSAGE),
+        shown(correlation_id, MAX_SHOWN_NAME),
+    );
+    document(status, title, &body, "; form-action 'none'")
+}
+
+/// Says something to a person: what this is, or that something is done.
+pub fn info(title: &str, message: &str) -> Response<Vec<u8>> {
+    let body = format!("<h1>{}</h1>\n<p>{}</p>", shown(title, MAX_SHOWN_NAME), shown(message, MAX_SHOWN_MESSAGE));
+    document(200, title, &body, "; form-action 'none'")
+}
+
+/// Who answers for the name of the client.
+fn vouching(client: &Client) -> String {
+    match client.origin {
+        Origin::Settings => "A program that the operator of this server has set up".to_owned(),
+        Origin::Document => {
+            let host = client.host().unwrap_or_default();
+            format!("A program described by <b>{}</b>. Its name is what that site says.", shown(&host, MAX_SHOWN_URI))
+        }
+        Origin::Registration => "A program that registered itself. <b>Nobody has checked its name.</b>".to_owned(),
+    }
+}
+
+fn in_plain_words(scope: &str) -> String {
+    if scope == SCOPE {
+        "Read your profile from Microsoft Graph: your name, your e-mail address and your user name".to_owned()
+    } else {
+        format!("Use the permission <code>{}</code>", shown(scope, MAX_SHOWN_NAME))
+    }
+}
+
+fn document(status: u16, title: &str, body: &str, policy: &str) -> Response<Vec<u8>> {
+    let html = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>{} · entra-mcp</title>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"robots\" content=\"noindex\">\n\
+         <style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n",
+        shown(title, MAX_SHOWN_NAME),
+    );
+    let mut response = with_body(status, "text/html; charset=utf-8", html.into_bytes());
+    let style = STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
+    let policy =
+        format!("default-src 'none'; style-src 'sha256-{style}'; frame-ancestors 'none'; base-uri 'none'{policy}");
+    let headers = response.headers_mut();
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // With `no-referrer`, browsers would send `Origin: null` with the form, which is refused as another site's. Other
+    // sites learn nothing either way.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A text from outside: without hidden characters, not too long, escaped.
+fn shown(text: &str, max: usize) -> String {
+    escaped(&truncated(&visible(text), max))
+}
+
+/// Escapes for text and for quoted attributes.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
 }

@@ -3,22 +3,16 @@
 //! It comes back from outside, so it is sealed (AES-256-GCM) and holds its expiry, the principal it was given to,
 //! and a digest of the request it belongs to. The attempt it names can be completed once only.
 
-use aes_gcm::aead::{Aead, KeyInit, Payload};
-use aes_gcm::{Aes256Gcm, Nonce};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::encoding::{base64url, digest, from_base64url};
+use crate::encoding::digest;
 use crate::environment::{Environment, StoreError};
-use crate::secret::Secret;
+use crate::sealed;
 use crate::sign_in::accounts;
 
-const KEY_BYTES: usize = 32;
-const NONCE_BYTES: usize = 12;
 /// Binds the ciphertext to its purpose and form.
 const PURPOSE: &[u8] = b"entra-mcp request-state v1";
-/// A longer state is not one of ours.
-const MAX_LENGTH: usize = 4096;
 /// On a local transport everybody who can reach us is the person at this machine.
 const LOCAL_PRINCIPAL: &str = "local";
 
@@ -52,22 +46,13 @@ pub(super) fn request_digest(tool: &str, arguments: Option<&Value>) -> String {
 pub(super) fn seal(env: &Environment, attempt: &str, expires_at: u64, request: String) -> Result<String, StoreError> {
     let state = State { attempt: attempt.to_owned(), expires_at, principal: LOCAL_PRINCIPAL.to_owned(), request };
     let plain = serde_json::to_vec(&state).map_err(|_| StoreError::TooLarge)?;
-    let mut nonce = [0; NONCE_BYTES];
-    env.random.fill(&mut nonce);
-    let sealed = cipher(&key(env)?)?
-        .encrypt(&Nonce::from(nonce), Payload { msg: &plain, aad: PURPOSE })
-        .map_err(|_| StoreError::TooLarge)?;
-    Ok(base64url(&[nonce.as_slice(), &sealed].concat()))
+    sealed::seal(env, &key(env), PURPOSE, &plain)
 }
 
 /// Opens a state that a client presents with a request.
 pub(super) fn open(env: &Environment, state: &str, request: &str) -> Result<Opened, StoreError> {
-    let opened = (state.len() <= MAX_LENGTH).then(|| from_base64url(state)).flatten();
-    let Some((nonce, sealed)) = opened.as_deref().and_then(|bytes| bytes.split_first_chunk::<NONCE_BYTES>()) else {
-        return Ok(Opened::Refused);
-    };
-    let plain = cipher(&key(env)?)?.decrypt(&Nonce::from(*nonce), Payload { msg: sealed, aad: PURPOSE });
-    let Some(state) = plain.ok().and_then(|plain| serde_json::from_slice::<State>(&plain).ok()) else {
+    let opened = sealed::open(env, &key(env), PURPOSE, state)?;
+    let Some(state) = opened.and_then(|plain| serde_json::from_slice::<State>(plain.reveal()).ok()) else {
         return Ok(Opened::Refused);
     };
     if state.principal != LOCAL_PRINCIPAL || state.request != request {
@@ -79,23 +64,9 @@ pub(super) fn open(env: &Environment, state: &str, request: &str) -> Result<Open
     Ok(Opened::Attempt(state.attempt))
 }
 
-fn cipher(key: &Secret<Vec<u8>>) -> Result<Aes256Gcm, StoreError> {
-    Aes256Gcm::new_from_slice(key.reveal()).map_err(|_| StoreError::Unreadable)
-}
-
-/// The key, made on first use. Kept in the store: the next round may reach another instance.
-fn key(env: &Environment) -> Result<Secret<Vec<u8>>, StoreError> {
-    let record = accounts::record(env, "request-state-key");
-    if let Some(key) = env.store.get(&record)? {
-        return Ok(key);
-    }
-    let mut key = Secret::new(vec![0; KEY_BYTES]).reveal().clone();
-    env.random.fill(&mut key);
-    let key = Secret::new(key);
-    if env.store.compare_and_swap(&record, None, key.reveal(), None)? {
-        return Ok(key);
-    }
-    env.store.get(&record)?.ok_or(StoreError::Unreadable)
+/// The record of the key.
+fn key(env: &Environment) -> String {
+    accounts::record(env, "request-state-key")
 }
 
 #[cfg(test)]
@@ -103,6 +74,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::encoding::{base64url, from_base64url};
     use crate::environment::fake::{START, World};
 
     fn sealed(env: &Environment) -> String {

@@ -14,7 +14,7 @@ pub mod jwks;
 mod principal;
 mod requirements;
 mod signature;
-mod strict_json;
+pub(crate) mod strict_json;
 mod validated;
 pub mod validation;
 

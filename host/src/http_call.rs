@@ -1,0 +1,318 @@
+//! One HTTP request through the component (`wasi:http/incoming-handler`): the embedding interface that the HTTP
+//! transport is built on.
+//!
+//! The request comes whole, so that no instance waits for a slow sender, and an answer is collected while the
+//! component writes it, so that no instance waits for a slow reader. Only an event stream keeps its instance: its
+//! body, while it is read, runs the component.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use tokio::sync::oneshot;
+use wasmtime::Store;
+use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use crate::bindings::Plugin as Exports;
+use crate::client_channel::NoChannel;
+use crate::error::CallError;
+use crate::instance::InstanceState;
+use crate::plugin::{Plugin, no_lease};
+
+/// Largest answer in bytes that is not an event stream. The component's largest, a list or a page, are some KiB.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// Seconds after which a request that found all instances busy may be tried again.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+type Call = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
+type Head = Result<Response<HyperOutgoingBody>, ErrorCode>;
+
+/// The body of an answer: all of it, or an event stream. Dropping an event stream ends the call that writes it, and
+/// its instance.
+#[derive(Debug)]
+pub struct HttpBody(Content);
+
+enum Content {
+    Full(Option<Bytes>),
+    Stream(EventStream),
+}
+
+/// The component, and what it has written.
+struct EventStream {
+    call: Option<Call>,
+    written: HyperOutgoingBody,
+    correlation_id: String,
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full(bytes) => f.debug_tuple("Full").field(&bytes.as_ref().map(Bytes::len)).finish(),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+/// An event stream broke off, because the component failed. The log has the details under the correlation id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the answer broke off (correlation id {correlation_id})")]
+pub struct BrokenOff {
+    /// Names the call in the log.
+    pub correlation_id: String,
+}
+
+impl HttpBody {
+    /// A body that is all there.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self(Content::Full(Some(bytes.into())))
+    }
+
+    /// Whether the component goes on writing while this is read.
+    pub fn is_event_stream(&self) -> bool {
+        matches!(self.0, Content::Stream(_))
+    }
+}
+
+impl Body for HttpBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match &mut self.0 {
+            Content::Full(bytes) => {
+                Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(Frame::data).map(Ok))
+            }
+            Content::Stream(stream) => stream.poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Content::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Content::Stream(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Content::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len).try_into().unwrap_or(u64::MAX))
+            }
+            Content::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl EventStream {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if let Some(call) = &mut self.call
+            && let Poll::Ready(result) = call.as_mut().poll(context)
+        {
+            self.call = None;
+            if let Err(error) = result {
+                return Poll::Ready(Some(Err(self.broken_off(&error))));
+            }
+        }
+        match Pin::new(&mut self.written).poll_frame(context) {
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.broken_off(&wasmtime::Error::new(error))))),
+            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(|_| self.unfinished()))),
+            Poll::Pending if self.call.is_some() => Poll::Pending,
+            // The component returned without an end of what it was writing.
+            Poll::Pending => Poll::Ready(Some(Err(self.unfinished()))),
+        }
+    }
+
+    fn broken_off(&self, error: &wasmtime::Error) -> BrokenOff {
+        let correlation_id = self.correlation_id.clone();
+        tracing::error!(%correlation_id, error = format!("{error:?}"), "an event stream broke off");
+        BrokenOff { correlation_id }
+    }
+
+    fn unfinished(&self) -> BrokenOff {
+        self.broken_off(&wasmtime::Error::msg("the component did not finish it"))
+    }
+}
+
+impl Plugin {
+    /// Answers one HTTP request, whose URI holds the path and the query at least, and which names its host in the URI
+    /// or in `Host`. A header that the settings name as `client-address-header` is the caller's to set and to clear.
+    ///
+    /// Never fails: if the component does, or is too busy, the answer is a 500 or 503 in plain text with the
+    /// correlation id of the log. There is no time limit: dropping the future, or the body of an event stream, ends the
+    /// call.
+    pub async fn handle_http(&self, request: Request<Bytes>) -> Response<HttpBody> {
+        if !names_its_host(&request) {
+            return self.refuse(StatusCode::BAD_REQUEST, "the request does not say for which host it is");
+        }
+        match self.try_handle_http(request).await {
+            Ok(response) => response,
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// An answer in plain text, with a correlation id that the log has too.
+    pub(crate) fn refuse(&self, status: StatusCode, reason: &str) -> Response<HttpBody> {
+        let correlation_id = self.correlation_id();
+        tracing::info!(%correlation_id, status = status.as_u16(), reason, "a request was refused");
+        plain_text(status, reason, &correlation_id)
+    }
+
+    async fn try_handle_http(&self, request: Request<Bytes>) -> Result<Response<HttpBody>, CallError> {
+        let lease = match self.pool.lease(Arc::new(NoChannel)).await {
+            Ok(lease) => lease,
+            Err(error) => return Err(no_lease(error, self.correlation_id())),
+        };
+        let (sender, mut head) = oneshot::channel();
+        let mut call: Call = Box::pin(lease.call(async move |exports: &Exports, store: &mut Store<InstanceState>| {
+            let mut view = store.data_mut().http();
+            let scheme = match request.uri().scheme_str() {
+                Some("https") => Scheme::Https,
+                _ => Scheme::Http,
+            };
+            let request = view.new_incoming_request(scheme, request.map(Full::new))?;
+            let out = view.new_response_outparam(sender)?;
+            exports.wasi_http_incoming_handler().call_handle(store, request, out).await
+        }));
+        let trapped = |error: wasmtime::Error| {
+            let correlation_id = self.correlation_id();
+            tracing::error!(%correlation_id, error = format!("{error:?}"), "the component failed");
+            CallError::Trapped { correlation_id }
+        };
+        let (response, running) = first(&mut call, &mut head).await.map_err(trapped)?;
+        let (mut parts, written) = response.into_parts();
+        if is_event_stream(&parts.headers) {
+            let call = running.then_some(call);
+            let stream = EventStream { call, written, correlation_id: self.correlation_id() };
+            return Ok(Response::from_parts(parts, HttpBody(Content::Stream(stream))));
+        }
+        let bytes = collect(running.then_some(call), written).await.map_err(trapped)?;
+        // The answer to HEAD declares the length of what it leaves out.
+        if !bytes.is_empty() {
+            parts.headers.insert(CONTENT_LENGTH, bytes.len().into());
+        }
+        Ok(Response::from_parts(parts, HttpBody::full(bytes)))
+    }
+}
+
+/// Runs the call until the head of the answer is there. Also returns whether the call still runs.
+async fn first(
+    call: &mut Call,
+    head: &mut oneshot::Receiver<Head>,
+) -> wasmtime::Result<(Response<HyperOutgoingBody>, bool)> {
+    let mut running = true;
+    poll_fn(|context| {
+        if running && let Poll::Ready(result) = call.as_mut().poll(context) {
+            running = false;
+            if let Err(error) = result {
+                return Poll::Ready(Err(error));
+            }
+        }
+        match ready!(Pin::new(&mut *head).poll(context)) {
+            Ok(Ok(response)) => Poll::Ready(Ok((response, running))),
+            Ok(Err(code)) => Poll::Ready(Err(wasmtime::Error::msg(format!("it answers with the error {code:?}")))),
+            Err(_) => Poll::Ready(Err(wasmtime::Error::msg("it does not answer"))),
+        }
+    })
+    .await
+}
+
+/// Runs the call to its end, and takes what it writes.
+async fn collect(mut call: Option<Call>, mut written: HyperOutgoingBody) -> wasmtime::Result<Bytes> {
+    let (mut first, mut more) = (Bytes::new(), BytesMut::new());
+    let mut ended = false;
+    poll_fn(|context| {
+        loop {
+            if let Some(running) = &mut call
+                && let Poll::Ready(result) = running.as_mut().poll(context)
+            {
+                call = None;
+                result?;
+            }
+            let mut progress = false;
+            while !ended && let Poll::Ready(frame) = Pin::new(&mut written).poll_frame(context) {
+                progress = true;
+                let Some(frame) = frame else {
+                    ended = true;
+                    break;
+                };
+                // Trailers are not passed on: nobody reads them.
+                let Ok(data) = frame?.into_data() else { continue };
+                if first.len().saturating_add(more.len()).saturating_add(data.len()) > MAX_ANSWER_BYTES {
+                    return Poll::Ready(Err(wasmtime::Error::msg("its answer is too long")));
+                }
+                if first.is_empty() && more.is_empty() {
+                    first = data;
+                } else {
+                    if more.is_empty() {
+                        more.extend_from_slice(&std::mem::take(&mut first));
+                    }
+                    more.extend_from_slice(&data);
+                }
+            }
+            match (&call, ended, progress) {
+                (None, true, _) => return Poll::Ready(Ok(())),
+                (None, false, _) => return Poll::Ready(Err(wasmtime::Error::msg("it does not finish its answer"))),
+                // What was taken may have made room for more.
+                (Some(_), _, true) => {}
+                (Some(_), _, false) => return Poll::Pending,
+            }
+        }
+    })
+    .await?;
+    Ok(if more.is_empty() { first } else { more.freeze() })
+}
+
+fn names_its_host(request: &Request<Bytes>) -> bool {
+    match request.uri().authority() {
+        Some(_) => true,
+        None => request
+            .headers()
+            .get(http::header::HOST)
+            .is_some_and(|host| host.to_str().is_ok_and(|host| !host.is_empty())),
+    }
+}
+
+fn is_event_stream(headers: &http::HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().get(..b"text/event-stream".len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+fn failed(error: &CallError) -> Response<HttpBody> {
+    match error {
+        CallError::Busy { correlation_id } => {
+            let reason = "the server is busy, try again in a moment";
+            let mut response = plain_text(StatusCode::SERVICE_UNAVAILABLE, reason, correlation_id);
+            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+            response
+        }
+        CallError::Trapped { correlation_id } | CallError::NoInstance { correlation_id } => {
+            plain_text(StatusCode::INTERNAL_SERVER_ERROR, "internal error", correlation_id)
+        }
+    }
+}
+
+/// An answer of the host's own. It does not say more than a client has to know.
+pub(crate) fn plain_text(status: StatusCode, reason: &str, correlation_id: &str) -> Response<HttpBody> {
+    let text = format!("{reason} (correlation id {correlation_id})\n");
+    let mut response = Response::new(HttpBody::full(text.into_bytes()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
