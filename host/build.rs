@@ -8,7 +8,7 @@
 //! and else the build stops with one message that names the fix.
 //!
 //! Two components are built from the one source. The bundled one uses the wide-arithmetic instructions of
-//! WebAssembly (RSA verification in a quarter of the time). Other hosts do not know them all, so
+//! WebAssembly (a token is verified in a third of the time). Other hosts do not know them all, so
 //! `target/component/entra_mcp.wasm`, the one to hand out, is built without.
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]

@@ -35,7 +35,7 @@ mod exports {
     use crate::environment::Environment;
     use crate::graph::groups;
     use crate::graph::profile::profile_scope;
-    use crate::mcp::{self, Caller};
+    use crate::mcp;
     use crate::sign_in::interactive::{self, NoClient, Request};
     use crate::sign_in::{Account, SignInError, accounts, silent};
     use wit::sign_in::SignInError as WitSignInError;
@@ -44,8 +44,7 @@ mod exports {
 
     impl wit::mcp_server::Guest for Component {
         fn handle(message: String, caller: wit::mcp_server::Caller) -> Option<String> {
-            let caller = Caller { transport: caller.transport, correlation_id: caller.correlation_id };
-            block_on(mcp::handle(&environment(), &caller, &message))
+            block_on(mcp::handle(environment(), &caller.correlation_id, &message))
         }
     }
 
@@ -56,8 +55,8 @@ mod exports {
         ) -> Result<wit::token_validator::Principal, wit::token_validator::TokenError> {
             let env = environment();
             let needs = needs.into();
-            let resolver = groups::resolver(&env);
-            match block_on(crate::token::validate_access_token_with(&env, &token, &needs, resolver)) {
+            let resolver = groups::resolver(env);
+            match block_on(crate::token::validate_access_token_with(env, &token, &needs, resolver)) {
                 Ok(validated) => Ok(validated.into_principal().into()),
                 Err(error) => Err(error.into()),
             }
@@ -67,13 +66,13 @@ mod exports {
     impl IncomingHandler for Component {
         fn handle(request: IncomingRequest, response_out: ResponseOutparam) {
             let env = environment();
-            block_on(incoming::serve(&env, request, response_out));
+            block_on(incoming::serve(env, request, response_out));
         }
     }
 
     impl wit::sign_in::Guest for Component {
         fn accounts() -> Result<Vec<wit::sign_in::Account>, WitSignInError> {
-            let accounts = accounts::list(&environment()).map_err(|error| to_wit(error.into()))?;
+            let accounts = accounts::list(environment()).map_err(|error| to_wit(error.into()))?;
             Ok(accounts.into_iter().map(account_to_wit).collect())
         }
 
@@ -82,8 +81,8 @@ mod exports {
             account: Option<String>,
         ) -> Result<wit::sign_in::AccessToken, WitSignInError> {
             let env = environment();
-            let account = accounts::choose(&env, account.as_deref()).map_err(to_wit)?;
-            let token = block_on(silent::acquire(&env, &account, &scopes, None, &correlation_id(&env)));
+            let account = accounts::choose(env, account.as_deref()).map_err(to_wit)?;
+            let token = block_on(silent::acquire(env, &account, &scopes, None, &correlation_id(env)));
             token.map_err(to_wit).map(|token| wit::sign_in::AccessToken {
                 token: token.token.reveal().clone(),
                 expires_at: token.expires_at,
@@ -93,33 +92,33 @@ mod exports {
 
         fn start(redirect_uri: String, login_hint: Option<String>) -> Result<wit::sign_in::Pending, WitSignInError> {
             let env = environment();
-            let scopes = vec![profile_scope(&env)];
-            interactive::start(&env, redirect_uri, scopes, login_hint.as_deref(), &correlation_id(&env))
+            let scopes = vec![profile_scope(env)];
+            interactive::start(env, redirect_uri, scopes, login_hint.as_deref(), &correlation_id(env))
                 .map(|attempt| wit::sign_in::Pending { id: attempt.id, authorization_url: attempt.instruction.url })
                 .map_err(to_wit)
         }
 
         fn complete(id: String, response: String) -> Result<wit::sign_in::Account, WitSignInError> {
             let env = environment();
-            let account = block_on(interactive::redeem(&env, &id, &response, &correlation_id(&env)));
+            let account = block_on(interactive::redeem(env, &id, &response, &correlation_id(env)));
             account.map(account_to_wit).map_err(to_wit)
         }
 
         fn interactive(login_hint: Option<String>) -> Result<wit::sign_in::Account, WitSignInError> {
             let env = environment();
             let request = Request {
-                scopes: vec![profile_scope(&env)],
+                scopes: vec![profile_scope(env)],
                 login_hint: login_hint.as_deref(),
                 select_account: login_hint.is_none(),
-                correlation_id: &correlation_id(&env),
+                correlation_id: &correlation_id(env),
                 ..Request::default()
             };
-            block_on(interactive::sign_in(&env, &request, &NoClient)).map(account_to_wit).map_err(to_wit)
+            block_on(interactive::sign_in(env, &request, &NoClient)).map(account_to_wit).map_err(to_wit)
         }
 
         fn sign_out(home_account_id: String) -> Result<(), WitSignInError> {
             let env = environment();
-            accounts::sign_out(&env, &home_account_id, &correlation_id(&env)).map_err(to_wit)
+            accounts::sign_out(env, &home_account_id, &correlation_id(env)).map_err(to_wit)
         }
     }
 

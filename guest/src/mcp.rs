@@ -7,18 +7,62 @@ mod dispatch;
 mod envelope;
 mod person;
 mod request_state;
+mod streamable_http;
 mod version;
 
 #[cfg(test)]
 mod tests;
 
-pub use dispatch::handle;
+pub use dispatch::{handle, receive};
+pub use streamable_http::{Field, Fields, handle_http};
+pub use version::Connection;
+
+use crate::session::Session;
 
 /// Where a message comes from.
-#[derive(Debug, Clone)]
-pub struct Caller {
-    /// `stdio`, or the name of another local transport.
-    pub transport: String,
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// Who calls.
+    pub who: Who<'a>,
     /// Names the call in logs and audit records.
-    pub correlation_id: String,
+    pub correlation_id: &'a str,
+}
+
+/// Who calls.
+#[derive(Debug, Clone, Copy)]
+pub enum Who<'a> {
+    /// The person at this machine: on a local transport nobody else can reach us.
+    Person,
+    /// A client of the remote server, with the session of one of its users.
+    Session(&'a Session),
+}
+
+impl Caller<'_> {
+    /// Whom sealed state belongs to.
+    fn principal(&self) -> String {
+        match self.who {
+            Who::Person => "local".to_owned(),
+            // A tenant and an object are GUIDs, so nothing but the client id can contain a slash.
+            Who::Session(session) => {
+                format!("session/{}/{}/{}", session.tenant_id, session.object_id, session.client_id)
+            }
+        }
+    }
+}
+
+/// What follows from a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It has no answer.
+    Nothing,
+    /// The answer, as JSON.
+    Message {
+        /// The status that HTTP carries it with.
+        status: u16,
+        /// One line.
+        json: String,
+    },
+    /// The session of the caller has no way to Entra ID any more: its user has to sign in again. Never for
+    /// [`Who::Person`], whom the tools themselves ask to.
+    SignInAgain,
 }

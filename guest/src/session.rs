@@ -3,6 +3,8 @@
 //! A session belongs to one client, one person and one resource. The client gets random tokens of which only hashes
 //! are stored; Entra's tokens stay in the store and never leave the server.
 
+pub mod graph;
+
 use crate::environment::{Environment, StoreError};
 use crate::secret::Secret;
 

@@ -1,35 +1,61 @@
-//! The MCP tools, one file each. A tool is one file and one line in [`all`].
+//! The MCP tools, one file each. A tool is one file and one line in [`local`] or [`remote`].
 
+mod get_user_details;
 mod get_user_details_from_graph;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::Value;
 
-use crate::environment::{Environment, Outcome};
+use crate::environment::{AuditEvent, Environment, Outcome};
 use crate::graph::{GraphError, TokenSource};
+use crate::secret::Secret;
+use crate::session::Session;
 use crate::sign_in::interactive::{self, Presenter, Request};
 use crate::sign_in::silent::{self, AccessToken, Challenge};
 use crate::sign_in::{SignInError, accounts};
 use crate::{audit, graph};
 
-/// Every tool.
-pub fn all() -> Vec<Box<dyn Tool>> {
-    vec![Box::new(get_user_details_from_graph::GetUserDetailsFromGraph)]
+/// The audit event of a call.
+const TOOL_CALLED: &str = "tool.called";
+
+/// The tools of the local server.
+pub fn local() -> [&'static dyn LocalTool; 1] {
+    [&get_user_details_from_graph::GetUserDetailsFromGraph]
+}
+
+/// The tools of the remote server.
+pub fn remote() -> [&'static dyn RemoteTool; 1] {
+    [&get_user_details::GetUserDetails]
 }
 
 /// One MCP tool.
-#[async_trait(?Send)]
 pub trait Tool {
     /// The name that clients call it by.
     fn name(&self) -> &'static str;
     /// What `tools/list` says about it.
     fn describe(&self) -> Description;
-    /// Does the work. The answer is an object that fits the output schema.
-    async fn call(&self, call: &Call<'_>, arguments: &JsonObject) -> Result<Value, ToolError>;
 }
 
-/// Why a tool has no answer. Shown to the model as `isError`, except for a sign-in that the client goes on with.
+/// A tool for the person at this machine.
+#[async_trait(?Send)]
+pub trait LocalTool: Tool {
+    /// Does the work. The answer is an object that fits the output schema, as JSON.
+    async fn call(&self, call: &LocalCall<'_>, arguments: &JsonObject) -> Result<String, ToolError>;
+}
+
+/// A tool for the user of a remote client. It gets the session and nothing of the sign-in of people at this machine:
+/// there is none.
+#[async_trait(?Send)]
+pub trait RemoteTool: Tool {
+    /// Does the work. The answer is an object that fits the output schema, as JSON.
+    async fn call(&self, call: &RemoteCall<'_>, arguments: &JsonObject) -> Result<String, ToolError>;
+}
+
+/// Why a tool has no answer. Shown to the model as `isError`, except for a sign-in that a client goes on with:
+/// [`SignInError::Deferred`] in a local call, [`SignInError::InteractionRequired`] in a remote one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ToolError {
     /// Graph, or the sign-in that a token for it needs.
@@ -63,8 +89,20 @@ impl ToolError {
     }
 }
 
-/// One call of a tool.
-pub struct Call<'a> {
+/// One call of a remote tool.
+pub struct RemoteCall<'a> {
+    /// The world.
+    pub env: &'a Environment,
+    /// Who calls.
+    pub session: &'a Session,
+    /// Tokens for Microsoft Graph, of the session's user.
+    pub tokens: &'a dyn TokenSource<Token = Secret<String>>,
+    /// Names the call in logs and audit records.
+    pub correlation_id: &'a str,
+}
+
+/// One call of a local tool.
+pub struct LocalCall<'a> {
     /// The world.
     pub env: &'a Environment,
     /// How the person behind the client is reached.
@@ -75,7 +113,7 @@ pub struct Call<'a> {
     pub correlation_id: &'a str,
 }
 
-impl Call<'_> {
+impl LocalCall<'_> {
     /// Tokens for an API, by whichever way works: silently, else by asking the person.
     pub fn tokens(&self, scopes: Vec<String>) -> CallTokens<'_> {
         CallTokens { call: self, scopes }
@@ -87,9 +125,9 @@ impl Call<'_> {
     }
 }
 
-/// See [`Call::tokens`].
+/// See [`LocalCall::tokens`].
 pub struct CallTokens<'a> {
-    call: &'a Call<'a>,
+    call: &'a LocalCall<'a>,
     scopes: Vec<String>,
 }
 
@@ -104,7 +142,7 @@ impl TokenSource for CallTokens<'_> {
 
 impl CallTokens<'_> {
     async fn acquire(&self, challenge: Option<&Challenge>) -> Result<AccessToken, SignInError> {
-        let Call { env, presenter, resumes, correlation_id } = *self.call;
+        let LocalCall { env, presenter, resumes, correlation_id } = *self.call;
         let silent = match accounts::choose(env, None) {
             Ok(account) => silent::acquire(env, &account, &self.scopes, challenge, correlation_id).await,
             Err(error) => Err(error),
@@ -135,8 +173,12 @@ impl CallTokens<'_> {
     }
 }
 
-/// Calls a tool and records that it was called.
-pub async fn call(tool: &dyn Tool, call: &Call<'_>, arguments: &JsonObject) -> Result<Value, ToolError> {
+/// Calls a local tool and records that it was called.
+pub async fn call_local(
+    tool: &dyn LocalTool,
+    call: &LocalCall<'_>,
+    arguments: &JsonObject,
+) -> Result<String, ToolError> {
     let result = tool.call(call, arguments).await;
     let (outcome, reason) = match &result {
         Ok(_) => (Outcome::Success, None),
@@ -145,8 +187,37 @@ pub async fn call(tool: &dyn Tool, call: &Call<'_>, arguments: &JsonObject) -> R
         }
         Err(error) => (Outcome::Failure, Some(error.reason())),
     };
-    let event = audit::event(call.env, "tool.called", outcome, call.correlation_id);
-    let event = crate::environment::AuditEvent { tool: Some(tool.name().to_owned()), reason, ..event };
+    let event = audit::event(call.env, TOOL_CALLED, outcome, call.correlation_id);
+    let event = AuditEvent { tool: Some(tool.name().to_owned()), reason, ..event };
     audit::record(call.env, event).map_err(GraphError::SignIn)?;
     result
+}
+
+/// Calls a remote tool and records that it was called, by whom and with which client.
+pub async fn call_remote(
+    tool: &dyn RemoteTool,
+    call: &RemoteCall<'_>,
+    arguments: &JsonObject,
+) -> Result<String, ToolError> {
+    let result = tool.call(call, arguments).await;
+    let event = AuditEvent {
+        name: TOOL_CALLED,
+        outcome: if result.is_ok() { Outcome::Success } else { Outcome::Failure },
+        reason: result.as_ref().err().map(ToolError::reason),
+        tenant_id: Some(call.session.tenant_id.clone()),
+        object_id: Some(call.session.object_id.clone()),
+        client_id: Some(call.session.client_id.clone()),
+        tool: Some(tool.name().to_owned()),
+        correlation_id: call.correlation_id.to_owned(),
+    };
+    audit::record(call.env, event).map_err(GraphError::SignIn)?;
+    result
+}
+
+/// An object of a schema.
+fn object(value: Value) -> Arc<JsonObject> {
+    match value {
+        Value::Object(object) => Arc::new(object),
+        _ => Arc::default(),
+    }
 }

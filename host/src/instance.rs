@@ -184,7 +184,9 @@ pub fn grant(import: &str) -> Option<&'static str> {
     Some(match name {
         "entra-mcp:plugin/environment" => "the settings, read-only",
         "entra-mcp:plugin/secret-store" => "encrypted records of this application",
-        "entra-mcp:plugin/client-credential" => "nothing: a local server is a public client",
+        "entra-mcp:plugin/client-credential" => {
+            "what the configured client sends to the token endpoint; nothing for a local server"
+        }
         "entra-mcp:plugin/client-channel" => "messages to the MCP client that called",
         "entra-mcp:plugin/user-agent" => "opening a browser, receiving its redirect on loopback",
         "entra-mcp:plugin/audit" => "writing audit events",

@@ -26,6 +26,7 @@ mod private_files;
 pub mod random;
 pub mod rate_limiter;
 pub mod secret_store;
+pub mod service_manager;
 pub mod transport;
 pub mod user_agent;
 

@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use entra_mcp_host::commands::emulator::EmulatorArgs;
 use entra_mcp_host::commands::headless_browser::HeadlessBrowserArgs;
 use entra_mcp_host::commands::{self, CommandError};
-use entra_mcp_host::config::{Environment, Layer, Sources};
+use entra_mcp_host::config::{Environment, Layer, ServeConfig, ServeLayer, Sources};
+use entra_mcp_host::service_manager::ServiceManager;
 use entra_mcp_host::{flush_log, logging, report_error};
 
 /// An MCP server that signs people in with Microsoft Entra ID, in a WebAssembly sandbox
@@ -30,6 +31,35 @@ struct Settings {
     flags: Layer,
 }
 
+/// Settings of the remote server
+#[derive(Args)]
+struct ServeSettings {
+    /// Configuration file [default: config.toml in the user's configuration folder]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    serve: ServeLayer,
+    #[command(flatten)]
+    flags: Layer,
+}
+
+#[derive(Subcommand)]
+enum ClientSecret {
+    /// Read the client secret from standard input, and keep it encrypted in the server's store
+    #[command(after_help = "Examples:\n  entra-mcp client-secret set\n  az ad app credential reset --id … --query \
+        password -o tsv | entra-mcp client-secret set")]
+    Set {
+        #[command(flatten)]
+        settings: ServeSettings,
+    },
+    /// Forget the client secret
+    #[command(after_help = "Example:\n  entra-mcp client-secret delete")]
+    Delete {
+        #[command(flatten)]
+        settings: ServeSettings,
+    },
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Serve one MCP client on standard input and output
@@ -39,6 +69,24 @@ enum Command {
     Stdio {
         #[command(flatten)]
         settings: Settings,
+    },
+    /// Serve MCP clients over HTTP, with an authorization server in front of Entra ID
+    #[command(after_help = "Prints one JSON line with its address once it listens. The first SIGTERM or SIGINT lets \
+        requests in flight finish (10 s), the second does not.\n\nExamples:\n  AZURE_CLIENT_SECRET=… entra-mcp serve \
+        --tenant-id contoso.com --client-id 00001111-aaaa-2222-bbbb-3333cccc4444\n  entra-mcp serve --listen \
+        0.0.0.0:443 --public-url https://mcp.example.com --tls-cert chain.pem --tls-key key.pem \
+        --client-secret-file secret\n  entra-mcp serve --listen 0.0.0.0:8080 --public-url https://mcp.example.com \
+        --trusted-proxy 10.0.0.0/8\n\nA client in the configuration file:\n  [[clients]]\n  client-id = \"my-client\"\n  \
+        name = \"My client\"\n  redirect-uris = [\"http://127.0.0.1/callback\"]\n  secret-file = \
+        \"/run/secrets/my-client\"   # or secret-hash, or neither for a public client")]
+    Serve {
+        #[command(flatten)]
+        settings: Box<ServeSettings>,
+    },
+    /// Keep the client secret of the remote server in its encrypted store
+    ClientSecret {
+        #[command(subcommand)]
+        command: Box<ClientSecret>,
     },
     /// Sign a person in, so that the server starts silently
     #[command(after_help = "Examples:\n  entra-mcp login\n  entra-mcp login --sign-in device-code\n  entra-mcp login \
@@ -128,7 +176,25 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         logging::start(&config.host);
         Ok(config)
     };
+    let remote_server = |settings: ServeSettings| -> Result<ServeConfig, CommandError> {
+        let sources = Sources::read_serve(settings.flags, settings.serve, settings.config, Environment::of_process())?;
+        let config = sources.serve()?;
+        logging::start(&config.common.host);
+        Ok(config)
+    };
     match cli.command {
+        Command::Serve { settings } => {
+            let manager = ServiceManager::new(Environment::of_process().get("NOTIFY_SOCKET"));
+            commands::block_on(commands::serve::run(&remote_server(*settings)?, manager))
+        }
+        Command::ClientSecret { command } => match *command {
+            ClientSecret::Set { settings } => {
+                commands::block_on(commands::client_secret::set(&remote_server(settings)?))
+            }
+            ClientSecret::Delete { settings } => {
+                commands::block_on(commands::client_secret::delete(&remote_server(settings)?))
+            }
+        },
         Command::Stdio { settings } => commands::block_on(commands::stdio::run(&public_client(settings)?)),
         Command::Login { settings } => commands::block_on(commands::login::run(&public_client(settings)?)),
         Command::Logout { all, settings } => commands::block_on(commands::logout::run(&public_client(settings)?, all)),

@@ -11,7 +11,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -26,16 +26,20 @@ use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tokio::time::{Instant, Sleep};
-use tower_service::Service;
 use url::{Host, Url};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
 
 use crate::error::BuildError;
+
+mod addresses;
+mod connect;
+
+pub(crate) use addresses::is_public;
+pub(crate) use connect::{AdmitsAddress, ConnectError, GuardedResolver, Resolve, TimedConnector};
+pub(crate) use connect::{read_certificates, system_resolver, tls_config};
 
 /// Time to resolve, connect and finish the TLS handshake. Longer waits end in a person's impatience anyway.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,8 +59,6 @@ const MAX_IDLE_CONNECTIONS: usize = 8;
 /// How long an idle connection is kept; less than the idle limit of the services.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-type BoxError = Box<dyn StdError + Send + Sync>;
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type RequestBody = UnsyncBoxBody<Bytes, Error>;
 type ResponseBody = UnsyncBoxBody<Bytes, Error>;
 
@@ -165,147 +167,6 @@ impl fmt::Display for OutboundPolicy {
     }
 }
 
-/// Whether an address belongs to the public Internet.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => match embedded_v4(address) {
-            // Where a gateway or an operating system would unwrap the address, the inner one counts.
-            Some(Embedded::Translated(inner)) => is_public_v4(inner),
-            Some(Embedded::Mapped) => false,
-            None => is_public_v6(address),
-        },
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let special = address.is_unspecified()
-        || address.is_loopback()
-        || address.is_private()
-        || address.is_link_local()
-        || address.is_broadcast()
-        || address.is_documentation()
-        || address.is_multicast();
-    let this_network = a == 0;
-    let shared = a == 100 && (64..=127).contains(&b); // RFC 6598, carrier-grade NAT
-    let protocol = a == 192 && b == 0 && c == 0; // RFC 6890
-    let benchmark = a == 198 && (18..=19).contains(&b); // RFC 2544
-    let reserved = a >= 240; // RFC 1112
-    !(special || this_network || shared || protocol || benchmark || reserved)
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [first, second, ..] = address.segments();
-    let global = (0x2000..=0x3fff).contains(&first); // RFC 4291: all that is globally routed
-    let documentation = (first == 0x2001 && second == 0x0db8) || first == 0x3fff; // RFC 3849, RFC 9637
-    let tunnel = first == 0x2002 || (first == 0x2001 && second == 0); // 6to4, Teredo: wrap IPv4 addresses
-    global && !documentation && !tunnel
-}
-
-enum Embedded {
-    /// `::ffff:0:0/96` and `::/96`: the operating system may connect to the inner address.
-    Mapped,
-    /// `64:ff9b::/96` (RFC 6052): what IPv6-only networks reach IPv4 servers by.
-    Translated(Ipv4Addr),
-}
-
-fn embedded_v4(address: Ipv6Addr) -> Option<Embedded> {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    match [a, b, c, d, e, f] {
-        [0, 0, 0, 0, 0, 0xffff | 0] => Some(Embedded::Mapped),
-        [0x64, 0xff9b, 0, 0, 0, 0] => {
-            let [[g0, g1], [h0, h1]] = [g.to_be_bytes(), h.to_be_bytes()];
-            Some(Embedded::Translated(Ipv4Addr::new(g0, g1, h0, h1)))
-        }
-        _ => None,
-    }
-}
-
-/// Turns a host name into addresses.
-type Resolve = Arc<dyn Fn(String) -> BoxFuture<io::Result<Vec<SocketAddr>>> + Send + Sync>;
-
-fn system_resolver() -> Resolve {
-    Arc::new(|name| {
-        Box::pin(async move {
-            // The port is put in by the connector.
-            let addresses = tokio::net::lookup_host((name, 0)).await?;
-            Ok(addresses.collect())
-        })
-    })
-}
-
-/// Why no connection was made.
-#[derive(Debug, thiserror::Error)]
-enum ConnectError {
-    #[error("the name {0} cannot be resolved")]
-    Dns(String, #[source] io::Error),
-    #[error("the name {0} has no address that is allowed")]
-    Prohibited(String),
-    #[error("no connection in time")]
-    TimedOut,
-}
-
-/// Resolves names, and leaves out the addresses that the policy does not allow.
-#[derive(Clone)]
-struct GuardedResolver {
-    policy: Arc<OutboundPolicy>,
-    resolve: Resolve,
-}
-
-impl Service<Name> for GuardedResolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = ConnectError;
-    type Future = BoxFuture<Result<Self::Response, ConnectError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let (policy, name) = (Arc::clone(&self.policy), name.as_str().to_owned());
-        let resolving = (self.resolve)(name.clone());
-        Box::pin(async move {
-            let found = match resolving.await {
-                Ok(found) => found,
-                Err(error) => return Err(ConnectError::Dns(name, error)),
-            };
-            let allowed: Vec<_> =
-                found.iter().copied().filter(|address| policy.admits_address(&name, address.ip())).collect();
-            if allowed.len() < found.len() {
-                tracing::warn!(%name, ?found, "addresses that are not allowed were left out");
-            }
-            if allowed.is_empty() { Err(ConnectError::Prohibited(name)) } else { Ok(allowed.into_iter()) }
-        })
-    }
-}
-
-/// Bounds the time to connect, TLS included.
-#[derive(Clone)]
-struct TimedConnector<C> {
-    inner: C,
-    timeout: Duration,
-}
-
-impl<C> Service<Uri> for TimedConnector<C>
-where
-    C: Service<Uri, Error = BoxError>,
-    C::Future: Send + 'static,
-{
-    type Response = C::Response;
-    type Error = BoxError;
-    type Future = BoxFuture<Result<C::Response, BoxError>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = tokio::time::timeout(self.timeout, self.inner.call(uri));
-        Box::pin(async move { connecting.await.unwrap_or_else(|_| Err(ConnectError::TimedOut.into())) })
-    }
-}
-
 type HttpClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Full<Bytes>>;
 
 /// Limits of an exchange; other than the defaults only in tests.
@@ -369,7 +230,9 @@ impl OutboundHttp {
     }
 
     fn make_client(&self) -> Result<HttpClient, String> {
-        let resolver = GuardedResolver { policy: Arc::clone(&self.policy), resolve: Arc::clone(&self.resolve) };
+        let policy = Arc::clone(&self.policy);
+        let admits: AdmitsAddress = Arc::new(move |name, address| policy.admits_address(name, address));
+        let resolver = GuardedResolver { admits, resolve: Arc::clone(&self.resolve) };
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -449,42 +312,6 @@ async fn collected(request: Request<RequestBody>) -> Result<Request<Full<Bytes>>
         bytes.extend_from_slice(&data);
     }
     Ok(Request::from_parts(head, Full::new(bytes.freeze())))
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
-    let unusable = |reason: String| BuildError::CertificateFile { path: path.to_owned(), reason };
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| unusable(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(unusable("it holds no certificate in PEM form".into()));
-    }
-    let mut probe = rustls::RootCertStore::empty();
-    for certificate in &certificates {
-        probe.add(certificate.clone()).map_err(|error| unusable(error.to_string()))?;
-    }
-    Ok(certificates)
-}
-
-/// The system's roots of trust, Mozilla's where the system has none, and the configured ones.
-fn tls_config(extra_roots: &[CertificateDer<'static>]) -> Result<rustls::ClientConfig, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
-        tracing::debug!(%error, "a system certificate cannot be read");
-    }
-    roots.add_parsable_certificates(system.certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    for certificate in extra_roots {
-        roots.add(certificate.clone()).map_err(|error| error.to_string())?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Says in the words of `wasi:http` why an exchange failed.

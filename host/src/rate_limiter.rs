@@ -1,9 +1,21 @@
 //! Bounds of how often something may be done (`wit/rate-limiter.wit`).
+//!
+//! The counts are of this process: with several replicas, each has its own. They bound abuse; nothing that has to be
+//! exact, such as the single use of a code, relies on them.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::bindings::rate_limiter as wit;
+use crate::clock::Clock;
+
+/// Most pairs of operation and subject that are remembered: some 3 MiB.
+const MAX_SUBJECTS: usize = 100_000;
+
+/// How many times the bound of one subject all subjects together have that are not remembered for want of room.
+const STRANGERS: u32 = 10;
 
 /// Counts operations by subject.
 pub trait RateLimiter: Send + Sync + 'static {
@@ -21,6 +33,80 @@ impl RateLimiter for NoRateLimiter {
     }
 }
 
+/// So many within so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many at once, if there were none for long enough. Above zero.
+    pub count: u32,
+    /// In which time that many come back, one after the other. Above zero.
+    pub per: Duration,
+}
+
+/// Bounds operations by the generic cell rate algorithm: one number per subject, and no window at whose end everything
+/// is allowed again at once.
+///
+/// What is remembered of a subject is never given up while it matters, so that nobody gets a fresh count by sending
+/// under many other names: when there is no room, subjects that are not remembered share one count.
+pub struct CountingRateLimiter {
+    clock: Arc<dyn Clock>,
+    rates: HashMap<String, Rate>,
+    max_subjects: usize,
+    /// Keyed with a secret of the process, so that nobody can choose a subject that counts as another one.
+    hasher: RandomState,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    /// By operation and subject: when the count would be back at zero, as a reading of the monotonic clock.
+    subjects: HashMap<u64, Duration>,
+    strangers: HashMap<String, Duration>,
+    /// When room was last made.
+    purged_at: Option<Duration>,
+}
+
+impl CountingRateLimiter {
+    /// Bounds the named operations; what has no name here is admitted.
+    pub fn new(clock: Arc<dyn Clock>, rates: HashMap<String, Rate>) -> Self {
+        Self { clock, rates, max_subjects: MAX_SUBJECTS, hasher: RandomState::new(), counts: Mutex::default() }
+    }
+}
+
+/// Counts one, or says when there is room for it. `back_at` is when the count would be back at zero.
+fn count(back_at: &mut Duration, now: Duration, rate: Rate) -> Result<(), Duration> {
+    let next = (*back_at).max(now).saturating_add(rate.per / rate.count.max(1));
+    let limit = now.saturating_add(rate.per);
+    if next > limit {
+        return Err(next.saturating_sub(limit));
+    }
+    *back_at = next;
+    Ok(())
+}
+
+impl RateLimiter for CountingRateLimiter {
+    fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
+        let Some(rate) = self.rates.get(operation) else { return Ok(()) };
+        let now = self.clock.monotonic();
+        let key = self.hasher.hash_one((operation, subject));
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(back_at) = counts.subjects.get_mut(&key) {
+            return count(back_at, now, *rate);
+        }
+        // Looking for room takes a while, and finds none more often than once in a second.
+        let purgeable = counts.purged_at.is_none_or(|at| now.saturating_sub(at) >= Duration::from_secs(1));
+        if counts.subjects.len() >= self.max_subjects && purgeable {
+            counts.subjects.retain(|_, back_at| *back_at > now);
+            counts.purged_at = Some(now);
+        }
+        if counts.subjects.len() >= self.max_subjects {
+            tracing::warn!(operation, "more callers than can be told apart: their requests are counted together");
+            let rate = Rate { count: rate.count.saturating_mul(STRANGERS), per: rate.per };
+            return count(counts.strangers.entry(operation.to_owned()).or_default(), now, rate);
+        }
+        count(counts.subjects.entry(key).or_default(), now, *rate)
+    }
+}
+
 /// What an instance holds.
 pub(crate) struct RateLimiterCtx {
     limiter: Arc<dyn RateLimiter>,
@@ -35,7 +121,80 @@ impl RateLimiterCtx {
 impl wit::Host for RateLimiterCtx {
     async fn admit(&mut self, operation: String, subject: String) -> wasmtime::Result<Result<(), wit::Exceeded>> {
         Ok(self.limiter.admit(&operation, &subject).map_err(|after| wit::Exceeded {
-            retry_after_seconds: u32::try_from(after.as_secs()).unwrap_or(u32::MAX).max(1),
+            retry_after_seconds: u32::try_from(after.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn limiter(clock: &ManualClock) -> CountingRateLimiter {
+        let rate = Rate { count: 3, per: Duration::from_secs(30) };
+        CountingRateLimiter::new(Arc::new(clock.clone()), HashMap::from([("token".to_owned(), rate)]))
+    }
+
+    #[test]
+    fn the_bound_is_reached_and_comes_back_one_by_one() {
+        let clock = ManualClock::new(0);
+        let limiter = limiter(&clock);
+        for _ in 0..3 {
+            limiter.admit("token", "a").unwrap();
+        }
+        assert_eq!(limiter.admit("token", "a"), Err(Duration::from_secs(10)));
+        clock.advance(Duration::from_secs(4));
+        assert_eq!(limiter.admit("token", "a"), Err(Duration::from_secs(6)));
+        clock.advance(Duration::from_secs(6));
+        limiter.admit("token", "a").unwrap();
+        assert_eq!(limiter.admit("token", "a"), Err(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn what_is_refused_does_not_count() {
+        let clock = ManualClock::new(0);
+        let limiter = limiter(&clock);
+        for _ in 0..100 {
+            let _ = limiter.admit("token", "a");
+        }
+        clock.advance(Duration::from_secs(30));
+        for _ in 0..3 {
+            limiter.admit("token", "a").unwrap();
+        }
+    }
+
+    #[test]
+    fn subjects_and_operations_are_counted_apart_and_unknown_operations_not_at_all() {
+        let clock = ManualClock::new(0);
+        let limiter = limiter(&clock);
+        for _ in 0..3 {
+            limiter.admit("token", "a").unwrap();
+        }
+        limiter.admit("token", "b").unwrap();
+        for _ in 0..100 {
+            limiter.admit("other", "a").unwrap();
+        }
+    }
+
+    #[test]
+    fn nobody_gets_a_fresh_count_by_sending_under_many_names() {
+        let clock = ManualClock::new(0);
+        let mut limiter = limiter(&clock);
+        limiter.max_subjects = 2;
+        for _ in 0..3 {
+            limiter.admit("token", "a").unwrap();
+        }
+        limiter.admit("token", "b").unwrap();
+        let admitted = (0..1_000).filter(|number| limiter.admit("token", &number.to_string()).is_ok()).count();
+        assert_eq!(admitted, 30, "the others share one count");
+        assert!(limiter.admit("token", "a").is_err());
+        assert_eq!(limiter.counts.lock().unwrap().subjects.len(), 2);
+
+        clock.advance(Duration::from_secs(30));
+        for _ in 0..3 {
+            limiter.admit("token", "somebody new").unwrap();
+        }
+        assert!(limiter.admit("token", "somebody new").is_err());
     }
 }

@@ -17,14 +17,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 
 thread_local! {
-    // Constant for the life of an instance, by contract.
-    static SETTINGS: Settings = settings(wit::environment::get());
+    // The settings are constant for the life of an instance, by contract, and the rest is asked for when it is used.
+    static ENVIRONMENT: &'static Environment = Box::leak(Box::new(world()));
 }
 
-/// The world of a call. The settings are asked for once, everything else when it is used.
-pub(crate) fn environment() -> Environment {
+/// The world, of every call of this instance.
+pub(crate) fn environment() -> &'static Environment {
+    ENVIRONMENT.with(|environment| *environment)
+}
+
+fn world() -> Environment {
     Environment {
-        settings: SETTINGS.with(Settings::clone),
+        settings: settings(wit::environment::get()),
         http: Box::new(Imports),
         store: Box::new(Imports),
         clock: Box::new(Imports),

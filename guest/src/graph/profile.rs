@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::client::{self, TokenSource};
 use super::error::{Evidence, GraphError};
 use crate::environment::Environment;
+use crate::secret::Secret;
+use crate::session::Session;
 use crate::sign_in::accounts;
 use crate::sign_in::silent::AccessToken;
 
@@ -25,6 +27,9 @@ pub const PROFILE_PROPERTIES: [&str; 11] = [
     "businessPhones",
     "preferredLanguage",
 ];
+
+/// The profile properties of a remote client's user.
+pub const CONTACT_PROPERTIES: [&str; 3] = ["displayName", "mail", "userPrincipalName"];
 
 /// The permission that `/me` needs.
 pub const PROFILE_SCOPE: &str = "User.Read";
@@ -75,4 +80,53 @@ fn cached(env: &Environment, account: &str, lifetime: Duration) -> Option<Value>
     let raw = env.store.get(&accounts::profile_record(env, account)).ok()??;
     let cached: Cached = serde_json::from_slice(raw.reveal()).ok()?;
     (env.clock.now().saturating_sub(cached.read_at) < lifetime.as_secs()).then_some(cached.profile)
+}
+
+/// Reads how the user of a session is called and reached, from the cache if it is fresh enough: an object with
+/// [`CONTACT_PROPERTIES`], as JSON. The cache belongs to one user of one tenant, whichever client asks.
+pub async fn contact(
+    env: &Environment,
+    session: &Session,
+    tokens: &dyn TokenSource<Token = Secret<String>>,
+) -> Result<String, GraphError> {
+    let lifetime = env.settings.profile_cache;
+    if !lifetime.is_zero()
+        && let Ok(Some(cached)) = env.store.get(&contact_record(env, session))
+        && let Ok(cached) = std::str::from_utf8(cached.reveal())
+    {
+        return Ok(cached.to_owned());
+    }
+    let path = format!("/me?$select={}", CONTACT_PROPERTIES.join(","));
+    let (profile, _) = client::get(env, tokens, &path).await?;
+    let contact = contact_of(&profile).ok_or_else(|| GraphError::Malformed(Evidence::default()))?.to_string();
+    if !lifetime.is_zero() {
+        remember(env, session, &contact);
+    }
+    Ok(contact)
+}
+
+/// Keeps what [`contact`] answers. A cache that cannot be written costs a request, not the answer.
+pub(crate) fn remember(env: &Environment, session: &Session, contact: &str) {
+    let record = contact_record(env, session);
+    let _ = env.store.put(&record, contact.as_bytes(), Some(env.settings.profile_cache));
+}
+
+/// What the output schema promises, and nothing else that Graph may have said.
+fn contact_of(profile: &Value) -> Option<Value> {
+    let mut contact = Map::new();
+    for name in CONTACT_PROPERTIES {
+        let value = profile.get(name).unwrap_or(&Value::Null);
+        if !value.is_string() && !value.is_null() {
+            return None;
+        }
+        contact.insert(name.to_owned(), value.clone());
+    }
+    Some(Value::Object(contact))
+}
+
+/// The tenant and the object are GUIDs of a validated ID token: they contain no slash, so no two users share a record.
+fn contact_record(env: &Environment, session: &Session) -> String {
+    let (graph, application) = (&env.settings.graph, &env.settings.client_id);
+    let (tenant, object) = (&session.tenant_id, &session.object_id);
+    format!("contact/{graph}/{application}/{tenant}/{object}/{}", CONTACT_PROPERTIES.join(","))
 }

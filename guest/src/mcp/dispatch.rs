@@ -1,20 +1,24 @@
 //! Finds what a message asks for, and answers.
 
 use rmcp::model::{
-    CacheScope, CallToolResult, ContentBlock, DiscoverResult, Implementation, InitializeResult, JsonObject,
-    ListToolsResult, ProtocolVersion, ServerCapabilities, ToolsCapability,
+    CacheScope, DiscoverResult, Implementation, InitializeResult, JsonObject, ListToolsResult, ProtocolVersion,
+    ServerCapabilities, ToolsCapability,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::Caller;
-use super::envelope::{self, INTERNAL_ERROR, METHOD_NOT_FOUND, Message, PARSE_ERROR, Parsed, RpcError};
+use super::envelope::{
+    self, BAD_REQUEST, INTERNAL_ERROR, METHOD_NOT_FOUND, Message, NOT_FOUND, OK, PARSE_ERROR, Parsed, RpcError,
+};
 use super::person::{self, Client, ClientState};
 use super::request_state::{self, Opened};
-use super::version::{self, Era, Session};
+use super::version::{self, Agreed, Connection, Era};
+use super::{Caller, Reply, Who};
 use crate::environment::Environment;
+use crate::graph::GraphError;
+use crate::session::{self, Session};
 use crate::sign_in::{SignInError, attempt, interactive};
-use crate::tools::{self, Call, Tool};
+use crate::tools::{self, LocalCall, LocalTool, RemoteCall, RemoteTool};
 
 /// How long a client may keep the answer to `server/discover`: it changes with the version of this component.
 const DISCOVER_TTL_MS: u64 = 3_600_000;
@@ -22,84 +26,154 @@ const DISCOVER_TTL_MS: u64 = 3_600_000;
 const TOOLS_TTL_MS: u64 = 300_000;
 /// The name of the one thing that is ever asked of a client.
 const SIGN_IN_INPUT: &str = "sign-in";
+/// Bytes that most results of a tool fit into.
+const RESULT_CAPACITY: usize = 1024;
 /// Messages in one batch (2025-03-26 only). Enough for any client seen; a bound for the others.
 const MAX_BATCH: usize = 100;
 
 const INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsoft Graph. If nobody is signed in, a \
                             tool asks the user to sign in to Microsoft Entra ID; repeat the call after that.";
+const REMOTE_INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsoft Graph.";
+/// Names the server in every result of 2026-07-28; what [`server_info`] is as JSON.
+const SERVER_INFO: &str = concat!(
+    r#"{"name":"entra-mcp","title":"Microsoft Entra ID and Microsoft Graph","version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""}"#
+);
 
-/// Handles one message and returns the answer, if it has one.
-pub async fn handle(env: &Environment, caller: &Caller, message: &str) -> Option<String> {
-    // Before it is parsed: an array of four million small values takes more memory than an instance has.
-    if message.trim_start().starts_with('[') && !batches_are_allowed(env) {
-        let error = RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only");
-        return Some(error.answer(None).to_string());
+/// Handles one message of the person at this machine, whose connection the host remembers.
+pub async fn handle(env: &Environment, correlation_id: &str, message: &str) -> Option<String> {
+    let caller = Caller { who: Who::Person, correlation_id };
+    let mut connection = Connection::restore(env.channel.state().as_deref());
+    let reply = receive(env, &caller, &mut connection, message.as_bytes()).await;
+    if let Some(state) = connection.changed() {
+        env.channel.set_state(&state);
     }
-    let answer = match serde_json::from_str::<Value>(message) {
-        Err(error) => Some(RpcError::new(PARSE_ERROR, format!("not JSON: {error}")).answer(None)),
-        Ok(Value::Array(batch)) => handle_batch(env, caller, batch).await,
-        Ok(value) => handle_one(env, caller, value).await,
-    };
-    answer.map(|answer| answer.to_string())
+    match reply {
+        Reply::Message { json, .. } => Some(json),
+        Reply::Nothing | Reply::SignInAgain => None,
+    }
 }
 
-fn batches_are_allowed(env: &Environment) -> bool {
-    session(env).is_some_and(|session| session.version == version::WITH_BATCHES)
+/// Handles one message of a connection that has a memory.
+pub async fn receive(env: &Environment, caller: &Caller<'_>, connection: &mut Connection, message: &[u8]) -> Reply {
+    // Before it is parsed: an array of four million small values takes more memory than an instance has.
+    if message.trim_ascii_start().starts_with(b"[") && !connection.has_batches() {
+        let error = RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only");
+        return refused(&error, None);
+    }
+    match serde_json::from_slice::<Value>(message) {
+        Err(error) => refused(&not_json(&error), None),
+        Ok(Value::Array(batch)) => handle_batch(env, caller, connection, batch).await,
+        Ok(value) => handle_one(env, caller, connection, value).await,
+    }
+}
+
+pub(super) fn not_json(error: &serde_json::Error) -> RpcError {
+    RpcError::new(PARSE_ERROR, format!("not JSON: {error}"))
+}
+
+/// The answer to a request that failed.
+pub(super) fn refused(error: &RpcError, id: Option<&Value>) -> Reply {
+    Reply::Message { status: error.status, json: error.answer(id).to_string() }
 }
 
 /// A batch exists in 2025-03-26 only. Its messages are independent; `initialize` may not be among them.
-async fn handle_batch(env: &Environment, caller: &Caller, batch: Vec<Value>) -> Option<Value> {
+pub(super) async fn handle_batch(
+    env: &Environment,
+    caller: &Caller<'_>,
+    connection: &mut Connection,
+    batch: Vec<Value>,
+) -> Reply {
     if batch.is_empty() || batch.len() > MAX_BATCH {
-        let error = RpcError::invalid_request(format!("a batch has 1 to {MAX_BATCH} messages"));
-        return Some(error.answer(None));
+        return refused(&RpcError::invalid_request(format!("a batch has 1 to {MAX_BATCH} messages")), None);
     }
-    let mut answers = Vec::new();
+    let mut answers = String::new();
     for value in batch {
-        if value.get("method").and_then(Value::as_str) == Some("initialize") {
-            let error = RpcError::invalid_request("initialize cannot be part of a batch");
-            answers.push(error.answer(value.get("id")));
+        let reply = if value.get("method").and_then(Value::as_str) == Some("initialize") {
+            refused(&RpcError::invalid_request("initialize cannot be part of a batch"), value.get("id"))
         } else {
-            answers.extend(handle_one(env, caller, value).await);
+            handle_one(env, caller, connection, value).await
+        };
+        match reply {
+            Reply::Nothing => {}
+            Reply::Message { json, .. } => {
+                answers.push(if answers.is_empty() { '[' } else { ',' });
+                answers.push_str(&json);
+            }
+            Reply::SignInAgain => return Reply::SignInAgain,
         }
     }
-    (!answers.is_empty()).then_some(Value::Array(answers))
+    if answers.is_empty() {
+        return Reply::Nothing;
+    }
+    answers.push(']');
+    Reply::Message { status: OK, json: answers }
 }
 
-async fn handle_one(env: &Environment, caller: &Caller, value: Value) -> Option<Value> {
-    let message = match envelope::parse(value) {
-        Ok(Parsed::Message(message)) => message,
-        Ok(Parsed::Ignored) => return None,
-        Err((id, error)) => return Some(error.answer(id.as_ref())),
-    };
-    // A notification is never answered. `notifications/cancelled` is carried out by the host, which drops the
-    // instance that works on the request; there is nothing to do for the others.
-    let id = message.id.clone()?;
-    Some(match answer(env, caller, message).await {
-        Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
-        Err(error) => error.answer(Some(&id)),
-    })
-}
-
-async fn answer(env: &Environment, caller: &Caller, message: Message) -> Result<Value, RpcError> {
-    let Message { method, params, .. } = message;
-    let era = version::era_of(&params, session(env))?;
-    match (method.as_str(), &era) {
-        ("initialize", Era::Legacy(_) | Era::Unknown) => initialize(env, &params),
-        ("ping", Era::Legacy(_) | Era::Unknown) => Ok(json!({})),
-        ("server/discover", Era::Modern { .. }) => discover(),
-        ("tools/list", Era::Modern { .. } | Era::Legacy(_)) => list_tools(&params, &era),
-        ("tools/call", Era::Modern { .. } | Era::Legacy(_)) => call_tool(env, caller, &params, &era).await,
-        ("server/discover" | "tools/list" | "tools/call", _) => Err(RpcError::invalid_params(format!(
-            "_meta[\"{}\"] is missing, and there was no initialize",
-            version::VERSION_KEY
-        ))),
-        _ => Err(RpcError::new(METHOD_NOT_FOUND, "Method not found").with_data(json!({ "method": method }))),
+async fn handle_one(env: &Environment, caller: &Caller<'_>, connection: &mut Connection, value: Value) -> Reply {
+    match envelope::parse(value) {
+        Ok(Parsed::Message(message)) => handle_message(env, caller, connection, message).await,
+        Ok(Parsed::Ignored) => Reply::Nothing,
+        Err((id, error)) => refused(&error, id.as_ref()),
     }
 }
 
-/// What `initialize` agreed on for this connection.
-fn session(env: &Environment) -> Option<Session> {
-    env.channel.state().and_then(|state| serde_json::from_str(&state).ok())
+pub(super) async fn handle_message(
+    env: &Environment,
+    caller: &Caller<'_>,
+    connection: &mut Connection,
+    message: Message,
+) -> Reply {
+    // A notification is never answered. `notifications/cancelled` is carried out by the host, which drops the
+    // instance that works on the request; there is nothing to do for the others.
+    let Message { id: Some(id), method, params } = message else {
+        return Reply::Nothing;
+    };
+    match answer(env, caller, connection, &method, params).await {
+        Ok(result) => Reply::Message { status: OK, json: envelope::result(&id, &result) },
+        Err(Failure::Rpc(error)) => refused(&error, Some(&id)),
+        Err(Failure::SignInAgain) => Reply::SignInAgain,
+    }
+}
+
+/// Why a request has no result.
+enum Failure {
+    Rpc(RpcError),
+    SignInAgain,
+}
+
+impl From<RpcError> for Failure {
+    fn from(error: RpcError) -> Self {
+        Self::Rpc(error)
+    }
+}
+
+/// The result of a request, as JSON.
+async fn answer(
+    env: &Environment,
+    caller: &Caller<'_>,
+    connection: &mut Connection,
+    method: &str,
+    params: Map<String, Value>,
+) -> Result<String, Failure> {
+    let era = version::era_of(&params, connection)?;
+    Ok(match (method, &era) {
+        ("initialize", Era::Legacy(_) | Era::Unknown) => initialize(caller, connection, &params)?.to_string(),
+        ("ping", Era::Legacy(_) | Era::Unknown) => "{}".to_owned(),
+        ("server/discover", Era::Modern { .. }) => discover(caller)?.to_string(),
+        ("tools/list", Era::Modern { .. } | Era::Legacy(_)) => list_tools(caller, &params, &era)?.to_string(),
+        ("tools/call", Era::Modern { .. } | Era::Legacy(_)) => call_tool(env, caller, params, &era).await?,
+        ("server/discover" | "tools/list" | "tools/call", _) => {
+            let message = format!("_meta[\"{}\"] is missing, and there was no initialize", version::VERSION_KEY);
+            return Err(RpcError::invalid_params(message).with_status(BAD_REQUEST).into());
+        }
+        _ => {
+            let status = if era.is_modern() { NOT_FOUND } else { OK };
+            let error = RpcError::new(METHOD_NOT_FOUND, "Method not found").with_data(json!({ "method": method }));
+            return Err(error.with_status(status).into());
+        }
+    })
 }
 
 fn server_info() -> Implementation {
@@ -112,7 +186,18 @@ fn capabilities() -> ServerCapabilities {
     capabilities
 }
 
-fn initialize(env: &Environment, params: &Map<String, Value>) -> Result<Value, RpcError> {
+fn instructions(caller: &Caller<'_>) -> &'static str {
+    match caller.who {
+        Who::Person => INSTRUCTIONS,
+        Who::Session(_) => REMOTE_INSTRUCTIONS,
+    }
+}
+
+fn initialize(
+    caller: &Caller<'_>,
+    connection: &mut Connection,
+    params: &Map<String, Value>,
+) -> Result<Value, RpcError> {
     let Some(requested) = params.get("protocolVersion").and_then(Value::as_str) else {
         return Err(RpcError::invalid_params("protocolVersion is missing or not a string"));
     };
@@ -122,11 +207,10 @@ fn initialize(env: &Environment, params: &Map<String, Value>) -> Result<Value, R
         Some(_) => return Err(RpcError::invalid_params("capabilities has to be an object")),
     };
     let agreed = version::negotiate(requested);
-    let session = Session { version: agreed.to_owned(), capabilities: capabilities_of_client };
-    env.channel.set_state(&to_value(&session)?.to_string());
+    connection.agree(Agreed { version: agreed.to_owned(), capabilities: capabilities_of_client });
     let result = InitializeResult::new(capabilities())
         .with_server_info(server_info())
-        .with_instructions(INSTRUCTIONS)
+        .with_instructions(instructions(caller))
         .with_protocol_version(protocol_version(agreed)?);
     to_value(&result)
 }
@@ -135,21 +219,24 @@ fn protocol_version(version: &str) -> Result<ProtocolVersion, RpcError> {
     serde_json::from_value(json!(version)).map_err(internal)
 }
 
-fn discover() -> Result<Value, RpcError> {
+fn discover(caller: &Caller<'_>) -> Result<Value, RpcError> {
     let versions = version::supported().into_iter().map(protocol_version).collect::<Result<_, _>>()?;
     let mut result = DiscoverResult::new(versions, capabilities())
         .with_server_info(server_info())
         .with_ttl_ms(DISCOVER_TTL_MS)
         .with_cache_scope(CacheScope::Public);
-    result.instructions = Some(INSTRUCTIONS.to_owned());
+    result.instructions = Some(instructions(caller).to_owned());
     to_value(&result)
 }
 
-fn list_tools(params: &Map<String, Value>, era: &Era) -> Result<Value, RpcError> {
+fn list_tools(caller: &Caller<'_>, params: &Map<String, Value>, era: &Era) -> Result<Value, RpcError> {
     if params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
         return Err(RpcError::invalid_params("unknown cursor: the list has one page"));
     }
-    let descriptions = tools::all().iter().map(|tool| tool.describe()).collect();
+    let descriptions = match caller.who {
+        Who::Person => tools::local().iter().map(|tool| tool.describe()).collect(),
+        Who::Session(_) => tools::remote().iter().map(|tool| tool.describe()).collect(),
+    };
     let result =
         ListToolsResult::with_all_items(descriptions).with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Private);
     Ok(in_era(to_value(&result)?, era))
@@ -157,57 +244,103 @@ fn list_tools(params: &Map<String, Value>, era: &Era) -> Result<Value, RpcError>
 
 async fn call_tool(
     env: &Environment,
-    caller: &Caller,
-    params: &Map<String, Value>,
+    caller: &Caller<'_>,
+    mut params: Map<String, Value>,
     era: &Era,
-) -> Result<Value, RpcError> {
+) -> Result<String, Failure> {
+    let arguments = params.remove("arguments");
     let Some(name) = params.get("name").and_then(Value::as_str) else {
-        return Err(RpcError::invalid_params("name is missing or not a string"));
+        return Err(RpcError::invalid_params("name is missing or not a string").into());
     };
-    let tools = tools::all();
-    let Some(tool) = tools.iter().find(|tool| tool.name() == name) else {
-        return Err(RpcError::invalid_params("Unknown tool").with_data(json!({ "name": name })));
-    };
-    let arguments = match params.get("arguments") {
-        None | Some(Value::Null) => JsonObject::new(),
-        Some(Value::Object(arguments)) => arguments.clone(),
-        Some(_) => return Err(RpcError::invalid_params("arguments has to be an object")),
-    };
-    let request = request_state::request_digest(name, params.get("arguments"));
-    let round = round_of(env, params, era, &request)?;
+    let unknown = || Failure::from(RpcError::invalid_params("Unknown tool").with_data(json!({ "name": name })));
+    match caller.who {
+        Who::Person => {
+            let tool = tools::local().into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
+            call_local(env, caller, tool, &params, arguments, era).await
+        }
+        Who::Session(session) => {
+            let tool = tools::remote().into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
+            call_remote(env, caller, session, tool, &params, arguments, era).await
+        }
+    }
+}
+
+fn arguments_of(arguments: Option<Value>) -> Result<JsonObject, RpcError> {
+    match arguments {
+        None | Some(Value::Null) => Ok(JsonObject::new()),
+        Some(Value::Object(arguments)) => Ok(arguments),
+        Some(_) => Err(RpcError::invalid_params("arguments has to be an object")),
+    }
+}
+
+/// A tool of the local server: it may ask the person at this machine to sign in.
+async fn call_local(
+    env: &Environment,
+    caller: &Caller<'_>,
+    tool: &dyn LocalTool,
+    params: &Map<String, Value>,
+    arguments: Option<Value>,
+    era: &Era,
+) -> Result<String, Failure> {
+    let request = request_state::request_digest(tool.name(), arguments.as_ref());
+    let arguments = arguments_of(arguments)?;
+    let round = round_of(env, caller, params, era, &request)?;
     if let Round::Declined(attempt) = &round {
-        let declined =
-            interactive::decline(env, attempt, &caller.correlation_id).err().unwrap_or(SignInError::Declined);
-        return finished(Err(tools::ToolError::from(crate::graph::GraphError::from(declined))), era);
+        let declined = interactive::decline(env, attempt, caller.correlation_id).err().unwrap_or(SignInError::Declined);
+        return Ok(finished(Err(&tools::ToolError::from(GraphError::from(declined))), caller, era));
     }
     let client = Client { env, era, progress_token: progress_token(params), state: ClientState::default() };
-    let call = Call {
+    let call = LocalCall {
         env,
         presenter: &client,
         resumes: match &round {
             Round::Resumes(attempt) => Some(attempt),
             _ => None,
         },
-        correlation_id: &caller.correlation_id,
+        correlation_id: caller.correlation_id,
     };
-    let result = tools::call(tool.as_ref() as &dyn Tool, &call, &arguments).await;
+    let result = tools::call_local(tool, &call, &arguments).await;
     if let Err(error) = &result
         && let Some(SignInError::Deferred { attempt, instruction }) = error.sign_in()
     {
         let expires_at = env.clock.now() + attempt::BROWSER_LIFETIME.as_secs();
-        let state = request_state::seal(env, attempt, expires_at, request).map_err(internal)?;
-        return Ok(in_era(
-            json!({
-                "resultType": "input_required",
-                "inputRequests": {
-                    SIGN_IN_INPUT: { "method": "elicitation/create", "params": person::elicitation(instruction) },
-                },
-                "requestState": state,
-            }),
-            era,
-        ));
+        let state = request_state::seal(env, caller, attempt, expires_at, request).map_err(internal)?;
+        let result = json!({
+            "resultType": "input_required",
+            "inputRequests": {
+                SIGN_IN_INPUT: { "method": "elicitation/create", "params": person::elicitation(instruction) },
+            },
+            "requestState": state,
+        });
+        return Ok(in_era(result, era).to_string());
     }
-    finished(result, era)
+    Ok(finished(result.as_deref(), caller, era))
+}
+
+/// A tool of the remote server. Who calls has signed in already; what is missing is for the transport to say.
+async fn call_remote(
+    env: &Environment,
+    caller: &Caller<'_>,
+    session: &Session,
+    tool: &dyn RemoteTool,
+    params: &Map<String, Value>,
+    arguments: Option<Value>,
+    era: &Era,
+) -> Result<String, Failure> {
+    // A remote tool asks for nothing, so no state was ever given to anybody.
+    if era.is_modern() && params.contains_key("requestState") {
+        return Err(foreign_state().into());
+    }
+    let arguments = arguments_of(arguments)?;
+    let tokens = session::graph::tokens(env, session, caller.correlation_id);
+    let call = RemoteCall { env, session, tokens: &tokens, correlation_id: caller.correlation_id };
+    let result = tools::call_remote(tool, &call, &arguments).await;
+    match &result {
+        Err(error) if matches!(error.sign_in(), Some(SignInError::InteractionRequired { .. })) => {
+            Err(Failure::SignInAgain)
+        }
+        _ => Ok(finished(result.as_deref(), caller, era)),
+    }
 }
 
 /// Where in a multi-round call (2026-07-28) a request is.
@@ -218,16 +351,25 @@ enum Round {
     Declined(String),
 }
 
-fn round_of(env: &Environment, params: &Map<String, Value>, era: &Era, request: &str) -> Result<Round, RpcError> {
+fn foreign_state() -> RpcError {
+    RpcError::invalid_params("requestState is not one that this server gave for this request")
+}
+
+fn round_of(
+    env: &Environment,
+    caller: &Caller<'_>,
+    params: &Map<String, Value>,
+    era: &Era,
+    request: &str,
+) -> Result<Round, RpcError> {
     let Some(state) = params.get("requestState").filter(|_| era.is_modern()) else {
         return Ok(Round::First);
     };
-    let refused = || RpcError::invalid_params("requestState is not one that this server gave for this request");
-    let state = state.as_str().ok_or_else(refused)?;
-    let attempt = match request_state::open(env, state, request).map_err(internal)? {
+    let state = state.as_str().ok_or_else(foreign_state)?;
+    let attempt = match request_state::open(env, caller, state, request).map_err(internal)? {
         Opened::Attempt(attempt) => attempt,
         Opened::Expired => return Ok(Round::First),
-        Opened::Refused => return Err(refused()),
+        Opened::Refused => return Err(foreign_state()),
     };
     let response = params.get("inputResponses").and_then(|responses| responses.get(SIGN_IN_INPUT));
     match response.and_then(|response| response.get("action")).and_then(Value::as_str) {
@@ -243,25 +385,44 @@ fn progress_token(params: &Map<String, Value>) -> Option<Value> {
     (token.is_string() || token.is_i64() || token.is_u64()).then(|| token.clone())
 }
 
-fn finished(result: Result<Value, tools::ToolError>, era: &Era) -> Result<Value, RpcError> {
-    let result = match result {
+/// The result of a call, in the form of the era. `result` is a JSON object.
+fn finished(result: Result<&str, &tools::ToolError>, caller: &Caller<'_>, era: &Era) -> String {
+    let mut json = String::with_capacity(RESULT_CAPACITY);
+    json.push_str(r#"{"content":[{"type":"text","text":"#);
+    match result {
         Ok(structured) => {
-            let mut result = CallToolResult::success(vec![ContentBlock::text(structured.to_string())]);
-            result.structured_content = Some(structured);
-            result
+            json.push_str(&as_json_string(structured));
+            json.push_str(r#"}],"structuredContent":"#);
+            json.push_str(structured);
+            json.push_str(r#","isError":false"#);
         }
-        Err(error) => CallToolResult::error(vec![ContentBlock::text(explain(&error))]),
-    };
-    Ok(in_era(to_value(&result)?, era))
+        Err(error) => {
+            json.push_str(&as_json_string(&explain(error, caller)));
+            json.push_str(r#"}],"isError":true"#);
+        }
+    }
+    if era.is_modern() {
+        json.push_str(r#","resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":"#);
+        json.push_str(SERVER_INFO);
+        json.push('}');
+    }
+    json.push('}');
+    json
+}
+
+fn as_json_string(text: &str) -> String {
+    // A string can always be written as JSON.
+    serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned())
 }
 
 /// What went wrong, and what the person can do, for a model to pass on.
-fn explain(error: &tools::ToolError) -> String {
-    match error.sign_in() {
-        Some(SignInError::TimedOut(Some(instruction))) => {
+fn explain(error: &tools::ToolError, caller: &Caller<'_>) -> String {
+    match (error.sign_in(), caller.who) {
+        (Some(SignInError::TimedOut(Some(instruction))), Who::Person) => {
             format!("{error}. {} Then call this tool again.", instruction.sentence())
         }
-        _ => error.to_string(),
+        (_, Who::Person) => error.to_string(),
+        (_, Who::Session(_)) => format!("{error} (correlation id {})", caller.correlation_id),
     }
 }
 

@@ -7,6 +7,17 @@ pub(super) const INVALID_REQUEST: i32 = -32600;
 pub(super) const METHOD_NOT_FOUND: i32 = -32601;
 pub(super) const INVALID_PARAMS: i32 = -32602;
 pub(super) const INTERNAL_ERROR: i32 = -32603;
+/// The header fields of a request do not say what its body says (2026-07-28).
+pub(super) const HEADER_MISMATCH: i32 = -32020;
+/// The version of a request is not supported (2026-07-28).
+pub(super) const UNSUPPORTED_VERSION: i32 = -32022;
+
+/// Where HTTP carries an error that is the answer to a well-formed request, and every result.
+pub(super) const OK: u16 = 200;
+/// Where HTTP carries an error about the form of a message.
+pub(super) const BAD_REQUEST: u16 = 400;
+/// Where HTTP carries `METHOD_NOT_FOUND` in 2026-07-28.
+pub(super) const NOT_FOUND: u16 = 404;
 
 /// A request or notification.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,11 +34,17 @@ pub(super) struct RpcError {
     pub(super) code: i32,
     pub(super) message: String,
     pub(super) data: Option<Value>,
+    /// The status that HTTP carries it with.
+    pub(super) status: u16,
 }
 
 impl RpcError {
     pub(super) fn new(code: i32, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), data: None }
+        let status = match code {
+            PARSE_ERROR | INVALID_REQUEST | HEADER_MISMATCH | UNSUPPORTED_VERSION => BAD_REQUEST,
+            _ => OK,
+        };
+        Self { code, message: message.into(), data: None, status }
     }
 
     pub(super) fn invalid_params(message: impl Into<String>) -> Self {
@@ -42,6 +59,10 @@ impl RpcError {
         Self { data: Some(data), ..self }
     }
 
+    pub(super) fn with_status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
     /// The answer to the request `id`; `null` where the id could not be read (JSON-RPC 2.0 section 5).
     pub(super) fn answer(&self, id: Option<&Value>) -> Value {
         let mut error = json!({ "code": self.code, "message": self.message });
@@ -50,6 +71,11 @@ impl RpcError {
         }
         json!({ "jsonrpc": "2.0", "id": id, "error": error })
     }
+}
+
+/// The answer to the request `id`. `result` is JSON.
+pub(super) fn result(id: &Value, result: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
 }
 
 /// What one JSON value is.

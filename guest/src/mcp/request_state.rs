@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Caller;
 use crate::encoding::digest;
 use crate::environment::{Environment, StoreError};
 use crate::sealed;
@@ -13,8 +14,6 @@ use crate::sign_in::accounts;
 
 /// Binds the ciphertext to its purpose and form.
 const PURPOSE: &[u8] = b"entra-mcp request-state v1";
-/// On a local transport everybody who can reach us is the person at this machine.
-const LOCAL_PRINCIPAL: &str = "local";
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -32,7 +31,7 @@ pub(super) enum Opened {
     Attempt(String),
     /// Genuine, but its time is up.
     Expired,
-    /// Not ours, altered, or for another request.
+    /// Not ours, altered, another caller's, or for another request.
     Refused,
 }
 
@@ -42,20 +41,26 @@ pub(super) fn request_digest(tool: &str, arguments: Option<&Value>) -> String {
     digest(format!("tools/call\n{tool}\n{arguments}").as_bytes())
 }
 
-/// Seals the way back to an attempt.
-pub(super) fn seal(env: &Environment, attempt: &str, expires_at: u64, request: String) -> Result<String, StoreError> {
-    let state = State { attempt: attempt.to_owned(), expires_at, principal: LOCAL_PRINCIPAL.to_owned(), request };
+/// Seals the way back to an attempt, for `caller` only.
+pub(super) fn seal(
+    env: &Environment,
+    caller: &Caller<'_>,
+    attempt: &str,
+    expires_at: u64,
+    request: String,
+) -> Result<String, StoreError> {
+    let state = State { attempt: attempt.to_owned(), expires_at, principal: caller.principal(), request };
     let plain = serde_json::to_vec(&state).map_err(|_| StoreError::TooLarge)?;
     sealed::seal(env, &key(env), PURPOSE, &plain)
 }
 
-/// Opens a state that a client presents with a request.
-pub(super) fn open(env: &Environment, state: &str, request: &str) -> Result<Opened, StoreError> {
+/// Opens a state that `caller` presents with a request.
+pub(super) fn open(env: &Environment, caller: &Caller<'_>, state: &str, request: &str) -> Result<Opened, StoreError> {
     let opened = sealed::open(env, &key(env), PURPOSE, state)?;
     let Some(state) = opened.and_then(|plain| serde_json::from_slice::<State>(plain.reveal()).ok()) else {
         return Ok(Opened::Refused);
     };
-    if state.principal != LOCAL_PRINCIPAL || state.request != request {
+    if state.principal != caller.principal() || state.request != request {
         return Ok(Opened::Refused);
     }
     if state.expires_at <= env.clock.now() {
@@ -76,25 +81,32 @@ mod tests {
     use super::*;
     use crate::encoding::{base64url, from_base64url};
     use crate::environment::fake::{START, World};
+    use crate::mcp::Who;
+    use crate::session::Session;
+
+    const PERSON: Caller<'static> = Caller { who: Who::Person, correlation_id: "c-1" };
 
     fn sealed(env: &Environment) -> String {
-        seal(env, "attempt-1", START + 600, request_digest("tool", None)).unwrap()
+        seal(env, &PERSON, "attempt-1", START + 600, request_digest("tool", None)).unwrap()
     }
 
     #[test]
     fn a_state_leads_back_to_its_attempt() {
         let env = World::default().environment();
         let state = sealed(&env);
-        assert_eq!(open(&env, &state, &request_digest("tool", None)).unwrap(), Opened::Attempt("attempt-1".to_owned()));
+        assert_eq!(
+            open(&env, &PERSON, &state, &request_digest("tool", None)).unwrap(),
+            Opened::Attempt("attempt-1".to_owned())
+        );
     }
 
     #[test]
     fn a_state_for_another_request_is_refused() {
         let env = World::default().environment();
         let state = sealed(&env);
-        assert_eq!(open(&env, &state, &request_digest("other", None)).unwrap(), Opened::Refused);
+        assert_eq!(open(&env, &PERSON, &state, &request_digest("other", None)).unwrap(), Opened::Refused);
         let arguments = serde_json::json!({"a": 1});
-        assert_eq!(open(&env, &state, &request_digest("tool", Some(&arguments))).unwrap(), Opened::Refused);
+        assert_eq!(open(&env, &PERSON, &state, &request_digest("tool", Some(&arguments))).unwrap(), Opened::Refused);
     }
 
     #[test]
@@ -103,7 +115,7 @@ mod tests {
         let env = world.environment();
         let state = sealed(&env);
         world.advance(Duration::from_secs(600));
-        assert_eq!(open(&env, &state, &request_digest("tool", None)).unwrap(), Opened::Expired);
+        assert_eq!(open(&env, &PERSON, &state, &request_digest("tool", None)).unwrap(), Opened::Expired);
     }
 
     #[test]
@@ -113,7 +125,10 @@ mod tests {
         for index in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[index] ^= 1;
-            assert_eq!(open(&env, &base64url(&changed), &request_digest("tool", None)).unwrap(), Opened::Refused);
+            assert_eq!(
+                open(&env, &PERSON, &base64url(&changed), &request_digest("tool", None)).unwrap(),
+                Opened::Refused
+            );
         }
     }
 
@@ -123,14 +138,43 @@ mod tests {
         let other = World::default();
         let mut skip = [0; 8];
         crate::environment::Random::fill(&other, &mut skip);
-        assert_eq!(open(&other.environment(), &state, &request_digest("tool", None)).unwrap(), Opened::Refused);
+        assert_eq!(
+            open(&other.environment(), &PERSON, &state, &request_digest("tool", None)).unwrap(),
+            Opened::Refused
+        );
+    }
+
+    #[test]
+    fn a_state_of_one_caller_is_refused_from_every_other() {
+        let env = World::default().environment();
+        let session = |tenant: &str, object: &str, client: &str| Session {
+            id: "s".to_owned(),
+            client_id: client.to_owned(),
+            resource: "https://mcp.example.com/mcp".to_owned(),
+            scopes: vec!["User.Read".to_owned()],
+            tenant_id: tenant.to_owned(),
+            object_id: object.to_owned(),
+            expires_at: START + 600,
+        };
+        let request = request_digest("tool", None);
+        let alice = session("t", "alice", "client");
+        let alice = Caller { who: Who::Session(&alice), correlation_id: "c-1" };
+        let state = seal(&env, &alice, "attempt-1", START + 600, request.clone()).unwrap();
+        assert_eq!(open(&env, &alice, &state, &request).unwrap(), Opened::Attempt("attempt-1".to_owned()));
+        assert_eq!(open(&env, &PERSON, &state, &request).unwrap(), Opened::Refused);
+        for (tenant, object, client) in [("u", "alice", "client"), ("t", "bob", "client"), ("t", "alice", "other")] {
+            let other = session(tenant, object, client);
+            let other = Caller { who: Who::Session(&other), correlation_id: "c-1" };
+            assert_eq!(open(&env, &other, &state, &request).unwrap(), Opened::Refused, "{tenant} {object} {client}");
+            assert_eq!(open(&env, &other, &sealed(&env), &request).unwrap(), Opened::Refused);
+        }
     }
 
     #[test]
     fn nonsense_is_refused() {
         let env = World::default().environment();
         for state in ["", "x", "====", "AAAA", &"A".repeat(5000)] {
-            assert_eq!(open(&env, state, "").unwrap(), Opened::Refused);
+            assert_eq!(open(&env, &PERSON, state, "").unwrap(), Opened::Refused);
         }
     }
 }

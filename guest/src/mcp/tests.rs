@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Caller, handle};
+use super::handle;
 use crate::environment::Environment;
 use crate::environment::fake::{World, run};
 use crate::graph::profile::profile_scope;
@@ -11,8 +11,7 @@ use crate::sign_in::attempt::{self, Attempt, Turn};
 use crate::sign_in::{Account, accounts};
 
 fn send(env: &Environment, message: &str) -> Option<Value> {
-    let caller = Caller { transport: "stdio".to_owned(), correlation_id: "c-1".to_owned() };
-    run(handle(env, &caller, message)).map(|answer| {
+    run(handle(env, "c-1", message)).map(|answer| {
         assert!(!answer.contains('\n'), "an answer is one line");
         serde_json::from_str(&answer).unwrap()
     })

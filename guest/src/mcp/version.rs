@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::envelope::RpcError;
+use super::envelope::{BAD_REQUEST, RpcError, UNSUPPORTED_VERSION};
 
 /// The newest revision: stateless, without `initialize`.
 pub(super) const MODERN: &str = "2026-07-28";
@@ -20,20 +20,55 @@ const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 pub(super) enum Era {
     /// 2026-07-28; the request brought its context along.
     Modern {
-        /// `clientCapabilities` of the request.
-        capabilities: Value,
+        /// By `clientCapabilities` of the request.
+        can_show_url: bool,
     },
     /// An earlier revision, agreed on by `initialize`.
-    Legacy(Session),
+    Legacy(Agreed),
     /// Neither: no `initialize` on this connection yet, and no context in the request.
     Unknown,
 }
 
 /// What `initialize` agreed on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Session {
+pub(super) struct Agreed {
     pub(super) version: String,
     pub(super) capabilities: Value,
+}
+
+/// What the messages of one connection have in common: in the revisions with `initialize`, what that agreed on.
+#[derive(Debug, Clone, Default)]
+pub struct Connection {
+    agreed: Option<Agreed>,
+    changed: bool,
+}
+
+impl Connection {
+    /// A connection of which `state` is remembered. What cannot be read is as good as nothing.
+    pub fn restore(state: Option<&str>) -> Self {
+        Self { agreed: state.and_then(|state| serde_json::from_str(state).ok()), changed: false }
+    }
+
+    /// A connection without memory, whose messages say which revision with `initialize` they are in; `None` if that
+    /// is none of ours.
+    pub fn stateless(version: &str) -> Option<Self> {
+        let version = LEGACY.into_iter().find(|known| *known == version)?;
+        Some(Self { agreed: Some(Agreed { version: version.to_owned(), capabilities: json!({}) }), changed: false })
+    }
+
+    /// What is to be remembered, if that has changed.
+    pub fn changed(&self) -> Option<String> {
+        let agreed = self.agreed.as_ref().filter(|_| self.changed)?;
+        serde_json::to_string(agreed).ok()
+    }
+
+    pub(super) fn agree(&mut self, agreed: Agreed) {
+        *self = Self { agreed: Some(agreed), changed: true };
+    }
+
+    pub(super) fn has_batches(&self) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.version == WITH_BATCHES)
+    }
 }
 
 impl Era {
@@ -44,16 +79,19 @@ impl Era {
 
     /// Whether the client can show its user a page to open (elicitation in URL mode, since 2025-11-25).
     pub(super) fn can_show_url(&self) -> bool {
-        let capabilities = match self {
-            Self::Modern { capabilities } => capabilities,
-            Self::Legacy(session) if session.version == "2025-11-25" => &session.capabilities,
-            _ => return false,
-        };
-        capabilities.get("elicitation").and_then(|elicitation| elicitation.get("url")).is_some_and(Value::is_object)
+        match self {
+            Self::Modern { can_show_url } => *can_show_url,
+            Self::Legacy(agreed) if agreed.version == "2025-11-25" => declares_url(&agreed.capabilities),
+            _ => false,
+        }
     }
 }
 
-/// What of a client's capabilities a session remembers: a client may declare more than the host keeps.
+fn declares_url(capabilities: &Value) -> bool {
+    capabilities.get("elicitation").and_then(|elicitation| elicitation.get("url")).is_some_and(Value::is_object)
+}
+
+/// What of a client's capabilities a connection remembers: a client may declare more than the host keeps.
 pub(super) fn that_matter(capabilities: &Value) -> Value {
     match capabilities.pointer("/elicitation/url") {
         Some(Value::Object(_)) => json!({ "elicitation": { "url": {} } }),
@@ -71,24 +109,34 @@ pub(super) fn negotiate(requested: &str) -> &'static str {
     LEGACY.into_iter().find(|version| *version == requested).unwrap_or(LEGACY[0])
 }
 
+/// The version that a request of the new era names.
+pub(super) fn named(params: &Map<String, Value>) -> Option<&Value> {
+    params.get("_meta").and_then(|meta| meta.get(VERSION_KEY))
+}
+
+/// A version that is none of ours.
+pub(super) fn unsupported(requested: &str) -> RpcError {
+    RpcError::new(UNSUPPORTED_VERSION, "Unsupported protocol version")
+        .with_data(json!({ "supported": supported(), "requested": requested }))
+}
+
 /// Finds out which era a request is in.
-pub(super) fn era_of(params: &Map<String, Value>, session: Option<Session>) -> Result<Era, RpcError> {
-    let meta = params.get("_meta");
-    if meta.is_some_and(|meta| !meta.is_object()) {
-        return Err(RpcError::invalid_params("_meta has to be an object"));
+pub(super) fn era_of(params: &Map<String, Value>, connection: &Connection) -> Result<Era, RpcError> {
+    let malformed = |message: String| RpcError::invalid_params(message).with_status(BAD_REQUEST);
+    if params.get("_meta").is_some_and(|meta| !meta.is_object()) {
+        return Err(malformed("_meta has to be an object".to_owned()));
     }
-    let Some(version) = meta.and_then(|meta| meta.get(VERSION_KEY)) else {
-        return Ok(session.map_or(Era::Unknown, Era::Legacy));
+    let Some(version) = named(params) else {
+        return Ok(connection.agreed.clone().map_or(Era::Unknown, Era::Legacy));
     };
     let Some(version) = version.as_str() else {
-        return Err(RpcError::invalid_params(format!("_meta[\"{VERSION_KEY}\"] has to be a string")));
+        return Err(malformed(format!("_meta[\"{VERSION_KEY}\"] has to be a string")));
     };
     if version != MODERN {
-        return Err(RpcError::new(-32022, "Unsupported protocol version")
-            .with_data(json!({ "supported": supported(), "requested": version })));
+        return Err(unsupported(version));
     }
-    match meta.and_then(|meta| meta.get(CAPABILITIES_KEY)) {
-        Some(capabilities @ Value::Object(_)) => Ok(Era::Modern { capabilities: capabilities.clone() }),
-        _ => Err(RpcError::invalid_params(format!("_meta[\"{CAPABILITIES_KEY}\"] is missing or not an object"))),
+    match params.get("_meta").and_then(|meta| meta.get(CAPABILITIES_KEY)) {
+        Some(capabilities @ Value::Object(_)) => Ok(Era::Modern { can_show_url: declares_url(capabilities) }),
+        _ => Err(malformed(format!("_meta[\"{CAPABILITIES_KEY}\"] is missing or not an object"))),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`validation`] holds the steps and is the only module that can make a [`ValidatedToken`]. The others serve it:
 //! [`compact`] and `claims` read a token, [`jwks`] reads keys, `authority` and `documents` fetch and keep them,
-//! `signature` verifies, `validated` remembers. Errors are one closed set, [`TokenError`].
+//! `signature` and `rs256` verify, `validated` remembers. Errors are one closed set, [`TokenError`].
 
 mod authority;
 mod claims;
@@ -13,6 +13,7 @@ mod instance;
 pub mod jwks;
 mod principal;
 mod requirements;
+mod rs256;
 mod signature;
 pub(crate) mod strict_json;
 mod validated;

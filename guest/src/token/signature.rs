@@ -1,19 +1,20 @@
 //! The signature check. The policy is not here: by now the token and the key have passed it.
 //!
-//! jwt-simple verifies. It would also judge claims, by the clock of the machine; the options turn every such
-//! judgement into one that always passes, because each of these rules is applied in `validation.rs`, more
-//! strictly and by the injected clock. What jwt-simple still checks on its own (the form of the token, `alg`,
-//! `typ`, the types of the registered claims) can only refuse more, never accept more.
+//! jwt-simple verifies, except RS256, which is in `rs256.rs` for speed. It would also judge claims, by the clock
+//! of the machine; the options turn every such judgement into one that always passes, because each of these rules
+//! is applied in `validation.rs`, more strictly and by the injected clock. What jwt-simple still checks on its own
+//! (the form of the token, `alg`, `typ`, the types of the registered claims) can only refuse more, never accept
+//! more, and nothing relies on it.
 //!
-//! Its RSA keys end at 4096 bits and know the exponent 65537 only. Larger keys within our limits are verified
-//! by the `rsa` crate, which is what jwt-simple calls too.
+//! Its RSA keys end at 4096 bits and know the exponent 65537 only. Larger PS256 keys within our limits are
+//! verified by the `rsa` crate, which is what jwt-simple calls too.
 
 use jwt_simple::prelude::{
-    Duration, ECDSAP256PublicKeyLike as _, ES256PublicKey, NoCustomClaims, PS256PublicKey, RS256PublicKey,
-    RSAPublicKeyLike as _, UnixTimeStamp, VerificationOptions,
+    Duration, ECDSAP256PublicKeyLike as _, ES256PublicKey, NoCustomClaims, PS256PublicKey, RSAPublicKeyLike as _,
+    UnixTimeStamp, VerificationOptions,
 };
 use rsa::signature::Verifier as _;
-use rsa::{BigUint, RsaPublicKey, pkcs1v15, pss};
+use rsa::{BigUint, RsaPublicKey, pss};
 use sha2::Sha256;
 
 use base64::Engine as _;
@@ -22,6 +23,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::compact::{Algorithm, MAX_TOKEN_BYTES};
 use super::error::KeyFault;
 use super::jwks::Material;
+use super::rs256;
 
 /// The most that jwt-simple takes; see its `check_rsa_key_policy`.
 const JWT_SIMPLE_MAX_RSA_BYTES: usize = 4096 / 8;
@@ -37,10 +39,9 @@ pub(super) struct BadSignature;
 /// A public key bound to one algorithm.
 #[derive(Debug)]
 pub(super) enum VerifyingKey {
-    Rs256(RS256PublicKey),
-    Ps256(PS256PublicKey),
+    Rs256(rs256::PublicKey),
+    Ps256(Box<PS256PublicKey>),
     Es256(ES256PublicKey),
-    LargeRs256(pkcs1v15::VerifyingKey<Sha256>),
     LargePs256(pss::VerifyingKey<Sha256>),
 }
 
@@ -48,45 +49,40 @@ impl VerifyingKey {
     /// Constructs a key; for P-256 that includes the check that the point is on the curve.
     pub(super) fn new(algorithm: Algorithm, material: &Material) -> Result<Self, KeyFault> {
         match (algorithm, material) {
+            (Algorithm::Rs256, Material::Rsa { modulus, exponent }) => {
+                rs256::PublicKey::new(modulus, exponent).map(Self::Rs256).ok_or(KeyFault::Malformed)
+            }
+            (Algorithm::Ps256, Material::Rsa { modulus, exponent }) => {
+                if modulus.len() > JWT_SIMPLE_MAX_RSA_BYTES || *exponent != JWT_SIMPLE_RSA_EXPONENT {
+                    return Self::large_ps256(modulus, exponent);
+                }
+                let key = PS256PublicKey::from_components(modulus, exponent).map_err(|_| KeyFault::Malformed)?;
+                Ok(Self::Ps256(Box::new(key)))
+            }
             (Algorithm::Es256, Material::P256 { x, y }) => {
                 let uncompressed: Vec<u8> = [&[4], x.as_slice(), y.as_slice()].concat();
                 ES256PublicKey::from_bytes(&uncompressed).map(Self::Es256).map_err(|_| KeyFault::Malformed)
-            }
-            (Algorithm::Rs256 | Algorithm::Ps256, Material::Rsa { modulus, exponent }) => {
-                if modulus.len() > JWT_SIMPLE_MAX_RSA_BYTES || *exponent != JWT_SIMPLE_RSA_EXPONENT {
-                    return Self::large(algorithm, modulus, exponent);
-                }
-                let key = match algorithm {
-                    Algorithm::Ps256 => PS256PublicKey::from_components(modulus, exponent).map(Self::Ps256),
-                    _ => RS256PublicKey::from_components(modulus, exponent).map(Self::Rs256),
-                };
-                key.map_err(|_| KeyFault::Malformed)
             }
             _ => Err(KeyFault::Type),
         }
     }
 
-    fn large(algorithm: Algorithm, modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyFault> {
+    fn large_ps256(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyFault> {
         let (n, e) = (BigUint::from_bytes_be(modulus), BigUint::from_bytes_be(exponent));
         let key = RsaPublicKey::new_with_max_size(n, e, MAX_RSA_BITS).map_err(|_| KeyFault::Malformed)?;
-        Ok(match algorithm {
-            Algorithm::Ps256 => Self::LargePs256(pss::VerifyingKey::new(key)),
-            _ => Self::LargeRs256(pkcs1v15::VerifyingKey::new(key)),
-        })
+        Ok(Self::LargePs256(pss::VerifyingKey::new(key)))
     }
 
     /// Verifies the signature of a compact token.
     pub(super) fn verify(&self, token: &str) -> Result<(), BadSignature> {
         let options = Some(options());
         let verified = match self {
-            Self::Rs256(key) => key.verify_token::<NoCustomClaims>(token, options).is_ok(),
-            Self::Ps256(key) => key.verify_token::<NoCustomClaims>(token, options).is_ok(),
-            Self::Es256(key) => key.verify_token::<NoCustomClaims>(token, options).is_ok(),
-            Self::LargeRs256(key) => {
+            Self::Rs256(key) => {
                 let (signed, signature) = split(token)?;
-                let signature = pkcs1v15::Signature::try_from(signature.as_slice()).map_err(|_| BadSignature)?;
                 key.verify(signed, &signature).is_ok()
             }
+            Self::Ps256(key) => key.verify_token::<NoCustomClaims>(token, options).is_ok(),
+            Self::Es256(key) => key.verify_token::<NoCustomClaims>(token, options).is_ok(),
             Self::LargePs256(key) => {
                 let (signed, signature) = split(token)?;
                 let signature = pss::Signature::try_from(signature.as_slice()).map_err(|_| BadSignature)?;

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rmcp::model::{JsonObject, Tool as Description, ToolAnnotations};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Call, Tool, ToolError};
+use super::{LocalCall, LocalTool, Tool, ToolError, object};
 use crate::graph::profile::{self, PROFILE_PROPERTIES};
 
 pub(super) struct GetUserDetailsFromGraph;
 
-#[async_trait(?Send)]
 impl Tool for GetUserDetailsFromGraph {
     fn name(&self) -> &'static str {
         "GetUserDetailsFromGraph"
@@ -34,10 +33,13 @@ impl Tool for GetUserDetailsFromGraph {
                 .open_world(true),
         )
     }
+}
 
-    async fn call(&self, call: &Call<'_>, _arguments: &JsonObject) -> Result<Value, ToolError> {
+#[async_trait(?Send)]
+impl LocalTool for GetUserDetailsFromGraph {
+    async fn call(&self, call: &LocalCall<'_>, _arguments: &JsonObject) -> Result<String, ToolError> {
         let tokens = call.tokens(vec![profile::profile_scope(call.env)]);
-        Ok(profile::me(call.env, &tokens, call.account().as_deref()).await?)
+        Ok(profile::me(call.env, &tokens, call.account().as_deref()).await?.to_string())
     }
 }
 
@@ -54,11 +56,4 @@ fn output_schema() -> Arc<JsonObject> {
         properties.insert(name.to_owned(), schema);
     }
     object(json!({ "type": "object", "properties": properties, "required": ["id"] }))
-}
-
-fn object(value: Value) -> Arc<JsonObject> {
-    match value {
-        Value::Object(object) => Arc::new(object),
-        _ => Arc::default(),
-    }
 }

@@ -1,7 +1,6 @@
 //! How the component proves to Entra ID which application it is (`wit/client-credential.wit`).
 //!
-//! The private key or secret stays in the host; the component receives what goes on the wire. A public client has
-//! none; the confidential ones come with the remote server.
+//! Where it comes from is the host's business; the component receives what goes on the wire. A public client has none.
 
 use std::sync::Arc;
 
@@ -9,6 +8,11 @@ use async_trait::async_trait;
 use zeroize::Zeroizing;
 
 use crate::bindings::client_credential as wit;
+
+mod secret;
+
+pub use secret::{ClientSecret, read_secret_file, secret_record};
+pub(crate) use secret::{MAX_SECRET_BYTES, checked_secret};
 
 /// What to send to the token endpoint.
 pub enum Credential {

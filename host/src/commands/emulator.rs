@@ -35,7 +35,7 @@ pub async fn run(arguments: &EmulatorArgs) -> Result<(), CommandError> {
         builder = builder.config(Config::from_toml(&text).map_err(|error| file(error.to_string()))?);
     }
     let emulator = builder.start().await?;
-    let end = EndRequest::listen()?;
+    let mut end = EndRequest::listen()?;
     console::result(&serde_json::json!(emulator.endpoints()).to_string());
     end.received().await;
     emulator.shutdown().await;

@@ -1,18 +1,24 @@
 //! What the `entra-mcp` program does, a module per subcommand. `main.rs` parses the arguments.
 
 use crate::bindings::export::sign_in::{Account, SignInError};
+use crate::client_credential::CredentialError;
 use crate::config::ConfigError;
+use crate::environment::confidential_client::ConfidentialError;
 use crate::error::{BuildError, CallError};
 use crate::plugin::Plugin;
+use crate::secret_store::StoreError;
+use crate::transport::http::{HttpError, TlsError};
 use crate::transport::stdio::StdioError;
 
 pub mod accounts;
+pub mod client_secret;
 pub mod demo;
 pub mod emulator;
 pub mod headless_browser;
 pub mod inspect;
 pub mod login;
 pub mod logout;
+pub mod serve;
 pub mod stdio;
 pub mod validate;
 
@@ -64,6 +70,15 @@ pub enum CommandError {
     /// The transport cannot start.
     #[error(transparent)]
     Stdio(#[from] StdioError),
+    /// The server cannot start.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// There is no client secret.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The store cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The emulator cannot start.
     #[error(transparent)]
     Emulator(#[from] entra_mcp_tests::emulator::StartError),
@@ -84,7 +99,23 @@ impl CommandError {
         match self {
             Self::Config(_) | Self::Usage(_) | Self::TokensUndecided { .. } | Self::Undecided(_) => 2,
             Self::Build(BuildError::Endpoint(_) | BuildError::CertificateFile { .. }) => 2,
+            Self::Http(HttpError::Insecure(_) | HttpError::Tls(_)) | Self::Credential(_) => 2,
             _ => 1,
+        }
+    }
+}
+
+impl From<TlsError> for CommandError {
+    fn from(error: TlsError) -> Self {
+        Self::Http(error.into())
+    }
+}
+
+impl From<ConfidentialError> for CommandError {
+    fn from(error: ConfidentialError) -> Self {
+        match error {
+            ConfidentialError::Build(error) => Self::Build(error),
+            ConfidentialError::Credential(error) => Self::Credential(error),
         }
     }
 }
@@ -136,10 +167,10 @@ impl EndRequest {
     }
 
     /// Returns when the process is asked to end.
-    pub(crate) async fn received(self) {
+    pub(crate) async fn received(&mut self) {
         #[cfg(unix)]
         {
-            let [mut terminate, mut interrupt] = self.signals;
+            let [terminate, interrupt] = &mut self.signals;
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}

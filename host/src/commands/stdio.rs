@@ -14,7 +14,7 @@ use crate::transport::stdio::serve;
 #[allow(clippy::disallowed_methods, reason = "this is the command whose standard output carries MCP")]
 /// Serves until the client closes the connection or the process is asked to end.
 pub async fn run(config: &Config) -> Result<(), CommandError> {
-    let end = EndRequest::listen()?;
+    let mut end = EndRequest::listen()?;
     let plugin = Arc::new(public_client::builder(config)?.build()?);
     let (clock, random) = (Arc::new(SystemClock::new()), SystemRandomness::default());
     let input = BufReader::new(stdin());

@@ -8,6 +8,7 @@ pub use crate::bindings::environment::{
     ClientType, HttpSettings, RegisteredClient, Settings, SignInMethod, SignInSettings, TokenSettings,
 };
 
+pub mod confidential_client;
 pub mod public_client;
 
 /// What an instance holds.

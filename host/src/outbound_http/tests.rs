@@ -1,5 +1,7 @@
 //! Tests of `outbound_http.rs`.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use http_body_util::Empty;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

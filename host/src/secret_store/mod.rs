@@ -25,6 +25,9 @@ pub const MAX_KEY_BYTES: usize = 512;
 /// Longest record, in bytes (from the WIT contract). A token cache entry is a few KiB.
 pub const MAX_VALUE_BYTES: usize = 256 * 1024;
 
+/// What the names of the host's own records begin with. The component can neither read nor write them.
+pub const HOST_PREFIX: &str = "host/";
+
 /// The content of a record. Redacted in `Debug`, zeroised on drop.
 #[derive(Clone)]
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
@@ -99,6 +102,9 @@ impl SecretStoreCtx {
 }
 
 fn check_key(key: &str) -> Result<(), wit::StoreError> {
+    if key.starts_with(HOST_PREFIX) {
+        return Err(wit::StoreError::Unavailable(format!("names that begin with {HOST_PREFIX:?} are the host's")));
+    }
     if key.len() > MAX_KEY_BYTES { Err(wit::StoreError::TooLarge) } else { Ok(()) }
 }
 
@@ -194,6 +200,21 @@ mod tests {
         let swapped = ctx.compare_and_swap(key.clone(), None, vec![1], None).await.unwrap();
         assert!(matches!(swapped, Err(wit::StoreError::TooLarge)));
         assert!(matches!(ctx.delete(key).await.unwrap(), Err(wit::StoreError::TooLarge)));
+    }
+
+    #[tokio::test]
+    async fn the_records_of_the_host_are_out_of_reach() {
+        use wit::Host as _;
+        let (mut ctx, key) = (ctx(), format!("{HOST_PREFIX}client-secret/app"));
+        ctx.store.put(&key, SecretBytes::new(b"secret".to_vec()), None).await.unwrap();
+        let denied = |error| matches!(error, Some(wit::StoreError::Unavailable(_)));
+
+        assert!(denied(ctx.get(key.clone()).await.unwrap().err()));
+        assert!(denied(ctx.put(key.clone(), vec![1], None).await.unwrap().err()));
+        assert!(denied(ctx.take(key.clone()).await.unwrap().err()));
+        assert!(denied(ctx.compare_and_swap(key.clone(), None, vec![1], None).await.unwrap().err()));
+        assert!(denied(ctx.delete(key.clone()).await.unwrap().err()));
+        assert_eq!(ctx.store.get(&key).await.unwrap().unwrap().reveal(), b"secret");
     }
 
     #[tokio::test]

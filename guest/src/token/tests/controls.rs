@@ -95,7 +95,8 @@ fn every_allowed_algorithm_is_accepted() {
 
 #[test]
 fn keys_of_every_allowed_size_and_exponent_are_accepted() {
-    for name in ["rsa", "rsa-3072", "rsa-8192", "rsa-e65539"] {
+    let sizes = ["rsa", "rsa-2050", "rsa-2056", "rsa-3072", "rsa-4096", "rsa-8192"];
+    for name in sizes.into_iter().chain(["rsa-e65539", "rsa-e-max"]) {
         let key = TestKey::named(name);
         for algorithm in ["RS256", "PS256"] {
             let authority = FakeAuthority::with_keys(json!([with(key.jwk("k"), json!({ "alg": algorithm }))]));

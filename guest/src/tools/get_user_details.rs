@@ -1,0 +1,49 @@
+//! `getUserDetails`: the Microsoft Graph profile of the user whose session the client presents.
+
+use async_trait::async_trait;
+use rmcp::model::{JsonObject, Tool as Description, ToolAnnotations};
+use serde_json::json;
+
+use super::{RemoteCall, RemoteTool, Tool, ToolError, object};
+use crate::graph::profile::{self, CONTACT_PROPERTIES};
+
+pub(super) struct GetUserDetails;
+
+impl Tool for GetUserDetails {
+    fn name(&self) -> &'static str {
+        "getUserDetails"
+    }
+
+    fn describe(&self) -> Description {
+        // Not a list of types: some clients map schemas to a dialect that knows only one.
+        let nullable = json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] });
+        let properties: JsonObject =
+            CONTACT_PROPERTIES.iter().map(|name| ((*name).to_owned(), nullable.clone())).collect();
+        Description::new(
+            self.name(),
+            "Returns the signed-in user's display name, mail address and user principal name from Microsoft Graph. \
+             Takes no arguments.",
+            object(json!({ "type": "object", "properties": {}, "additionalProperties": false })),
+        )
+        .with_title("Get user details")
+        .with_raw_output_schema(object(json!({
+            "type": "object",
+            "properties": properties,
+            "required": CONTACT_PROPERTIES,
+        })))
+        .with_annotations(
+            ToolAnnotations::with_title("Get user details")
+                .read_only(true)
+                .destructive(false)
+                .idempotent(true)
+                .open_world(true),
+        )
+    }
+}
+
+#[async_trait(?Send)]
+impl RemoteTool for GetUserDetails {
+    async fn call(&self, call: &RemoteCall<'_>, _arguments: &JsonObject) -> Result<String, ToolError> {
+        Ok(profile::contact(call.env, call.session, call.tokens).await?)
+    }
+}

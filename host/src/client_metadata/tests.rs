@@ -1,0 +1,258 @@
+//! Tests of `client_metadata.rs`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+
+/// A https server on loopback that gives every connection the same answer, and the roots that trust it.
+struct Site {
+    address: SocketAddr,
+    root: CertificateDer<'static>,
+    requests: Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+impl Site {
+    async fn new(answer: Vec<u8>, then_close: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = vec!["client.example".to_owned(), "127.0.0.1".to_owned()];
+        let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let root = certificate.der().clone();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![root.clone()],
+                rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let requests = Arc::<std::sync::Mutex<Vec<String>>>::default();
+        let seen = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, answer, seen) = (acceptor.clone(), answer.clone(), Arc::clone(&seen));
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let mut request = vec![0; 4096];
+                    let length = stream.read(&mut request).await.unwrap();
+                    seen.lock().unwrap().push(String::from_utf8_lossy(&request[..length]).into_owned());
+                    let _ = stream.write_all(&answer).await;
+                    let _ = stream.flush().await;
+                    if then_close {
+                        let _ = stream.shutdown().await;
+                    } else {
+                        std::future::pending::<()>().await;
+                    }
+                });
+            }
+        });
+        Self { address, root, requests }
+    }
+
+    async fn answering(head: &str, body: &str) -> Self {
+        let answer = format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        Self::new(answer.into_bytes(), true).await
+    }
+
+    /// A reader for which every name has the address of the site.
+    fn reader(&self, anywhere: &[&str]) -> PublicClientMetadata {
+        let mut reader = reader(anywhere, self.address.ip());
+        reader.extra_roots = vec![self.root.clone()];
+        reader
+    }
+
+    fn url(&self) -> String {
+        format!("https://client.example:{}/metadata.json", self.address.port())
+    }
+
+    fn host(&self) -> String {
+        format!("client.example:{}", self.address.port())
+    }
+
+    /// What the site's document is for a reader that may go there.
+    async fn fetched(&self) -> Result<Document, FetchError> {
+        self.reader(&[&self.host()]).fetch(&self.url()).await
+    }
+}
+
+fn reader(anywhere: &[&str], address: IpAddr) -> PublicClientMetadata {
+    let anywhere = anywhere.iter().map(ToString::to_string).collect();
+    let mut reader = PublicClientMetadata::new(anywhere, None).unwrap();
+    reader.resolve = Arc::new(move |_| Box::pin(std::future::ready(Ok(vec![SocketAddr::new(address, 0)]))));
+    reader.timeout = Duration::from_millis(500);
+    reader
+}
+
+fn denied(result: Result<Document, FetchError>) -> bool {
+    matches!(result, Err(FetchError::Denied(_)))
+}
+
+#[tokio::test]
+async fn a_document_is_read_with_its_type_and_age() {
+    let site = Site::answering("200 OK\r\ncontent-type: application/json\r\ncache-control: max-age=60", "{}").await;
+    let document = site.fetched().await.unwrap();
+    assert_eq!(document.body, b"{}");
+    assert_eq!(document.content_type.as_deref(), Some("application/json"));
+    assert_eq!(document.max_age_seconds, Some(60));
+    let request = site.requests.lock().unwrap().join("");
+    let request = request.to_ascii_lowercase();
+    assert!(request.starts_with("get /metadata.json http/1.1\r\n"), "{request}");
+    assert!(request.contains("accept: application/json\r\n"), "{request}");
+    for secret in ["cookie", "authorization", "referer"] {
+        assert!(!request.contains(secret), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_resolves_to_what_is_not_public_is_denied() {
+    for address in [
+        "127.0.0.1",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "::1",
+        "::",
+        "fe80::1",
+        "fd00::1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "64:ff9b::10.0.0.1",
+        "2002:7f00:1::",
+    ] {
+        let reader = reader(&[], address.parse().unwrap());
+        assert!(denied(reader.fetch("https://client.example/metadata.json").await), "{address}");
+    }
+}
+
+#[tokio::test]
+async fn a_url_that_names_such_an_address_is_denied() {
+    let reader = reader(&[], "20.190.128.1".parse().unwrap());
+    for host in [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "10.0.0.1",
+        "169.254.169.254",
+        "192.168.0.1",
+        "[::1]",
+        "[fe80::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:a9fe:a9fe]",
+    ] {
+        assert!(denied(reader.fetch(&format!("https://{host}/metadata.json")).await), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_a_plain_https_url_is_denied() {
+    let reader = reader(&[], "20.190.128.1".parse().unwrap());
+    for url in [
+        "",
+        "client.example",
+        "http://client.example/",
+        "file:///etc/passwd",
+        "https://user@client.example/",
+        "https://:password@client.example/",
+        "https://client.example/#fragment",
+        "https:///",
+    ] {
+        assert!(denied(reader.fetch(url).await), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_allowed_anywhere_is_allowed_with_its_port_only() {
+    let site = Site::answering("200 OK", "{}").await;
+    for anywhere in ["client.example:1", "other.example", "127.0.0.1"] {
+        assert!(denied(site.reader(&[anywhere]).fetch(&site.url()).await), "{anywhere}");
+    }
+    assert!(site.reader(&["client.example"]).fetch(&site.url()).await.is_ok());
+    let literal = format!("https://127.0.0.1:{}/", site.address.port());
+    assert!(site.reader(&["127.0.0.1"]).fetch(&literal).await.is_ok());
+    assert!(denied(site.reader(&[]).fetch(&literal).await));
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_another_status_is_no_document() {
+    for (head, status) in [
+        ("302 Found\r\nlocation: https://client.example/other", 302),
+        ("301 Moved\r\nlocation: http://169.254.169.254/", 301),
+        ("204 No Content", 204),
+        ("404 Not Found", 404),
+        ("500 Oops", 500),
+    ] {
+        let site = Site::answering(head, "").await;
+        assert!(matches!(site.fetched().await, Err(FetchError::Status(found)) if found == status), "{head}");
+        assert_eq!(site.requests.lock().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_document_may_be_as_long_as_the_limit_and_no_longer() {
+    let fits = Site::answering("200 OK", &"x".repeat(MAX_DOCUMENT_BYTES)).await;
+    assert_eq!(fits.fetched().await.unwrap().body.len(), MAX_DOCUMENT_BYTES);
+    let longer = Site::answering("200 OK", &"x".repeat(MAX_DOCUMENT_BYTES + 1)).await;
+    assert!(matches!(longer.fetched().await, Err(FetchError::TooLarge)));
+    // Without a declared length.
+    let endless = [b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b'x'; MAX_DOCUMENT_BYTES * 2]].concat();
+    assert!(matches!(Site::new(endless, false).await.fetched().await, Err(FetchError::TooLarge)));
+}
+
+#[tokio::test]
+async fn a_site_that_does_not_finish_is_given_up() {
+    for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nxx"] {
+        let site = Site::new(answer.into(), false).await;
+        assert!(matches!(site.fetched().await, Err(FetchError::Unavailable(_))), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_untrusted_certificate_is_refused() {
+    let site = Site::answering("200 OK", "{}").await;
+    let mut reader = site.reader(&[&site.host()]);
+    reader.extra_roots.clear();
+    assert!(matches!(reader.fetch(&site.url()).await, Err(FetchError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn only_so_many_documents_are_fetched_at_the_same_time() {
+    let site = Site::new(Vec::new(), false).await;
+    let mut reader = site.reader(&[&site.host()]);
+    reader.places = Semaphore::new(1);
+    let url = site.url();
+    let (first, second) = tokio::join!(reader.fetch(&url), reader.fetch(&url));
+    let texts = [first, second].map(|result| match result {
+        Err(FetchError::Unavailable(text)) => text,
+        other => panic!("{other:?}"),
+    });
+    assert!(texts.contains(&"too many documents are being fetched".to_owned()), "{texts:?}");
+}
+
+#[test]
+fn the_age_is_what_cache_control_says() {
+    for (line, expected) in [
+        ("max-age=60", Some(60)),
+        ("public, Max-Age=\"60\"", Some(60)),
+        ("max-age=99999999999999", Some(u32::MAX)),
+        ("no-store", Some(0)),
+        ("max-age=60, no-cache", Some(0)),
+        ("public", None),
+        ("max-age=x", None),
+        ("max-age=-1", None),
+    ] {
+        let headers = HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(line))]);
+        assert_eq!(max_age(&headers), expected, "{line}");
+    }
+}

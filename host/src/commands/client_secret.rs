@@ -1,0 +1,87 @@
+//! `entra-mcp client-secret`: keeps the client secret of the remote server in its encrypted store.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::CommandError;
+use crate::client_credential::{MAX_SECRET_BYTES, checked_secret, secret_record};
+use crate::clock::SystemClock;
+use crate::config::{ServeConfig, StoreLocation};
+use crate::console;
+use crate::environment::confidential_client;
+use crate::secret_store::SecretStore;
+
+/// Reads the secret from standard input and stores it for the configured application.
+pub async fn set(config: &ServeConfig) -> Result<(), CommandError> {
+    let store = store(config)?;
+    let secret = read()?;
+    let secret = checked_secret(&secret)
+        .map_err(|reason| CommandError::Usage(format!("what was given is no client secret: {reason}")))?;
+    store.put(&secret_record(&config.common.settings.client_id), secret, None).await?;
+    console::result("The client secret is stored.");
+    Ok(())
+}
+
+/// Forgets it.
+pub async fn delete(config: &ServeConfig) -> Result<(), CommandError> {
+    store(config)?.delete(&secret_record(&config.common.settings.client_id)).await?;
+    console::result("The client secret is deleted.");
+    Ok(())
+}
+
+fn store(config: &ServeConfig) -> Result<Arc<dyn SecretStore>, CommandError> {
+    if config.common.store == StoreLocation::Memory {
+        let text = "the store is `memory`, which ends with this command: name a file with --store";
+        return Err(CommandError::Usage(text.to_owned()));
+    }
+    Ok(confidential_client::store(config, Arc::new(SystemClock::new()))?)
+}
+
+/// One line of a person's, unseen, or all that a program writes.
+fn read() -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES + 1));
+    let mut input = io::stdin().lock().take(MAX_SECRET_BYTES as u64 + 1);
+    if io::stdin().is_terminal() {
+        console::notice("Paste the client secret (it is not shown) and press Enter:");
+        let _unseen = Unseen::begin();
+        input.read_until(b'\n', &mut bytes)?;
+    } else {
+        input.read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// While it exists, the terminal does not show what is typed.
+struct Unseen {
+    #[cfg(unix)]
+    before: Option<rustix::termios::Termios>,
+}
+
+impl Unseen {
+    fn begin() -> Self {
+        #[cfg(unix)]
+        {
+            use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+            let before = tcgetattr(io::stdin()).ok();
+            if let Some(before) = &before {
+                let mut unseen = before.clone();
+                unseen.local_modes.remove(LocalModes::ECHO);
+                let _ = tcsetattr(io::stdin(), OptionalActions::Now, &unseen);
+            }
+            Self { before }
+        }
+        #[cfg(not(unix))]
+        Self {}
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Unseen {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Now, before);
+        }
+    }
+}

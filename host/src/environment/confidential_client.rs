@@ -1,0 +1,86 @@
+//! A confidential client (RFC 6749 section 2.1): the remote server.
+//!
+//! It authenticates itself to Entra ID, keeps everything that outlives a request in a store that other processes may
+//! share, and has no person at the machine.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::client_credential::{ClientCredential, ClientSecret, CredentialError};
+use crate::client_metadata::PublicClientMetadata;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{CredentialSource, Isolation, ServeConfig, StoreLocation};
+use crate::error::BuildError;
+use crate::outbound_http::{OutboundHttp, OutboundPolicy};
+use crate::plugin::{Plugin, PluginBuilder};
+use crate::rate_limiter::{CountingRateLimiter, RateLimiter};
+use crate::secret_store::{MemoryStore, SecretStore, SqliteStore};
+
+/// How long a request waits for an instance, at most. Clients give up after some ten seconds.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
+/// What the server and the component share.
+pub struct ConfidentialClient {
+    /// The component, but for its settings, which depend on the port.
+    pub builder: PluginBuilder,
+    /// Counts by address in the server, and by client id in the component.
+    pub rate_limiter: Arc<dyn RateLimiter>,
+}
+
+/// Opens the configured store.
+pub fn store(config: &ServeConfig, clock: Arc<dyn Clock>) -> Result<Arc<dyn SecretStore>, BuildError> {
+    Ok(match &config.common.store {
+        StoreLocation::Memory => Arc::new(MemoryStore::new(clock)),
+        StoreLocation::File(path) => Arc::new(SqliteStore::open(path, clock)?),
+    })
+}
+
+/// Gives the component what the remote server needs. Fails if there is no client secret now.
+pub async fn new(config: &ServeConfig, bound: SocketAddr) -> Result<ConfidentialClient, ConfidentialError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let store = store(config, Arc::clone(&clock))?;
+    let settings = config.settings(bound);
+    let credential = match &config.credential {
+        CredentialSource::Given(secret) => ClientSecret::Given(secret.clone()),
+        CredentialSource::File(path) => ClientSecret::File(path.clone()),
+        CredentialSource::Store => {
+            ClientSecret::Store { store: Arc::clone(&store), client_id: settings.client_id.clone() }
+        }
+    };
+    credential.warn_if_exposed();
+    // A server that could not sign anybody in would only say so to the first of them.
+    credential.obtain(&settings.authority).await?;
+    let policy =
+        OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()]).map_err(BuildError::from)?;
+    let ca_file = config.common.ca_file.as_deref();
+    let rate_limiter: Arc<dyn RateLimiter> =
+        Arc::new(CountingRateLimiter::new(Arc::clone(&clock), config.rates.clone()));
+    let metadata = PublicClientMetadata::new(config.client_metadata_allow.clone(), ca_file)?;
+    let mut builder = Plugin::builder(settings)
+        .clock(clock)
+        .secret_store(store)
+        .client_credential(Arc::new(credential))
+        .client_metadata(Arc::new(metadata))
+        .rate_limiter(Arc::clone(&rate_limiter))
+        .outbound_http(OutboundHttp::new(policy, ca_file)?)
+        .max_instances(config.common.max_instances)
+        .max_idle_instances(config.common.max_instances)
+        .max_queue(config.max_queue, MAX_WAIT)
+        .code_cache(config.common.host.code_cache.clone());
+    if config.isolation == Isolation::PerRequest {
+        builder = builder.max_calls_per_instance(1);
+    }
+    Ok(ConfidentialClient { builder, rate_limiter })
+}
+
+/// Why the remote server has not what it needs.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfidentialError {
+    /// A part cannot be made.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// There is no client secret.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+}

@@ -1,0 +1,320 @@
+//! MCP over HTTP: connections, TLS, limits and lifecycle. What is asked and answered is the component's business.
+//!
+//! A request reaches the component only when all of it is here, and an answer leaves it before it is sent: a slow
+//! client occupies a connection, never an instance. The exception are event streams, whose number is bounded.
+//!
+//! What this does not do: it keeps no session and reads no token, and it trusts no header about who the client is,
+//! unless a declared proxy sent it.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper_util::rt::TokioExecutor;
+use hyper_util::server::conn::auto;
+use ipnet::IpNet;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::http_call::HttpBody;
+use crate::plugin::Plugin;
+use crate::random::{Random, SystemRandomness};
+use crate::rate_limiter::{NoRateLimiter, RateLimiter};
+
+mod client_address;
+mod connection;
+mod service;
+mod stall;
+mod tls;
+
+pub use tls::{Certificates, TlsError};
+
+/// The request header that tells the component the address of the client. What a client sends under this name is
+/// removed.
+pub const CLIENT_ADDRESS_HEADER: &str = "x-entra-mcp-client-address";
+
+/// How often the server looks, at its end, whether only event streams are left.
+const END_POLL: Duration = Duration::from_millis(100);
+
+/// For how many such looks nothing but event streams must be left: their last answers are under way for a moment.
+const END_POLLS: u32 = 10;
+
+/// How long accepting pauses when the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections beyond the limit that are being told so at the same time. Further ones are closed without a word.
+const MAX_REFUSALS: usize = 64;
+
+/// What handles requests: the [`Plugin`], or something simpler in tests.
+#[async_trait]
+pub trait HttpHandler: Send + Sync + 'static {
+    /// Answers one request. Dropping the future, or the body of an event stream, cancels the call.
+    async fn handle_http(&self, request: Request<Bytes>) -> Response<HttpBody>;
+}
+
+#[async_trait]
+impl HttpHandler for Plugin {
+    async fn handle_http(&self, request: Request<Bytes>) -> Response<HttpBody> {
+        Self::handle_http(self, request).await
+    }
+}
+
+/// Bounds of what clients may occupy.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at the same time. Each costs some 50 KiB, and a file descriptor of the usual 1024 or more.
+    pub connections: usize,
+    /// Bytes of all header fields of a request. Tokens and cookies are a few KiB.
+    pub header_bytes: usize,
+    /// Time to send the header fields, and for a connection to begin at all.
+    pub header_time: Duration,
+    /// Time for the TLS handshake.
+    pub handshake_time: Duration,
+    /// Bytes of a request body.
+    pub body_bytes: usize,
+    /// Time to send a request body.
+    pub body_time: Duration,
+    /// Bytes of all request bodies and large answers that are in memory at the same time.
+    pub buffered_bytes: usize,
+    /// Time from a whole request to its whole answer; for `GET /sse`, to the beginning of the stream.
+    pub request_time: Duration,
+    /// How long a connection may stay open without a request.
+    pub idle_time: Duration,
+    /// How long a client may take no byte of an answer.
+    pub stall_time: Duration,
+    /// Streams of the HTTP+SSE transport at the same time. Each occupies an instance.
+    pub event_streams: usize,
+    /// Requests of one HTTP/2 connection at the same time.
+    pub streams_per_connection: u32,
+    /// How long requests in flight may take when the server ends.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1_024,
+            header_bytes: 32 * 1024,
+            header_time: Duration::from_secs(10),
+            handshake_time: Duration::from_secs(10),
+            body_bytes: 1024 * 1024,
+            body_time: Duration::from_secs(30),
+            buffered_bytes: 64 * 1024 * 1024,
+            request_time: Duration::from_secs(60),
+            idle_time: Duration::from_secs(75),
+            stall_time: Duration::from_secs(30),
+            event_streams: 64,
+            streams_per_connection: 64,
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How a server serves.
+pub struct Options {
+    /// The certificate; without one, plain http is served.
+    pub tls: Option<Arc<Certificates>>,
+    /// Proxies whose word about the client's address is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The path of the public URL, without a slash at its end: `""` or `"/prefix"`.
+    pub path_prefix: String,
+    /// Bounds, by address of the client, on the OAuth endpoints.
+    pub rate_limiter: Arc<dyn RateLimiter>,
+    /// Source of correlation ids.
+    pub random: Arc<dyn Random>,
+    /// Bounds of what clients may occupy.
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            tls: None,
+            trusted_proxies: Vec::new(),
+            path_prefix: String::new(),
+            rate_limiter: Arc::new(NoRateLimiter),
+            random: Arc::new(SystemRandomness::default()),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        reason: io::Error,
+    },
+    /// Passwords and tokens would cross a network in clear.
+    #[error(
+        "plain http on {0} is refused, because tokens would cross the network unencrypted: pass --tls-cert and \
+         --tls-key, or listen on loopback, or declare the proxy that terminates TLS with --trusted-proxy"
+    )]
+    Insecure(SocketAddr),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Everything that the connections of a server share.
+struct Shared {
+    handler: Arc<dyn HttpHandler>,
+    options: Options,
+    /// Plain http on a network: only declared proxies, and health checks, are served.
+    proxies_only: bool,
+    acceptor: Option<TlsAcceptor>,
+    protocols: auto::Builder<TokioExecutor>,
+    buffered: AtomicUsize,
+    event_streams: Arc<Semaphore>,
+    streaming: AtomicUsize,
+}
+
+impl Shared {
+    fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.options.trusted_proxies.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// A server that listens.
+pub struct HttpServer {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl HttpServer {
+    /// Starts to listen. Clients may connect, and wait for [`HttpServer::serve`].
+    pub async fn bind(address: SocketAddr) -> Result<Self, HttpError> {
+        let failed = |reason| HttpError::Listen { address, reason };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+
+    /// The address with the port that was chosen.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Says whether tokens would cross a network unencrypted.
+    pub fn check(address: SocketAddr, tls: bool, trusted_proxies: &[IpNet]) -> Result<(), HttpError> {
+        if tls || address.ip().to_canonical().is_loopback() || !trusted_proxies.is_empty() {
+            return Ok(());
+        }
+        Err(HttpError::Insecure(address))
+    }
+
+    /// Serves until `stop` completes, and then lets requests in flight finish, until the time for that is over or
+    /// `cancel` completes.
+    pub async fn serve(
+        self,
+        handler: Arc<dyn HttpHandler>,
+        options: Options,
+        stop: impl Future<Output = ()>,
+        cancel: impl Future<Output = ()>,
+    ) -> Result<(), HttpError> {
+        let https = options.tls.is_some();
+        Self::check(self.address, https, &options.trusted_proxies)?;
+        let (limits, tls) = (options.limits.clone(), options.tls.clone());
+        let shared = Arc::new(Shared {
+            handler,
+            proxies_only: !https && !self.address.ip().to_canonical().is_loopback(),
+            acceptor: tls.as_ref().map(Certificates::acceptor).transpose()?,
+            protocols: connection::protocols(&limits),
+            buffered: AtomicUsize::new(0),
+            event_streams: Arc::new(Semaphore::new(limits.event_streams)),
+            streaming: AtomicUsize::new(0),
+            options,
+        });
+        let reloading = tls.map(|tls| tokio::spawn(tls.keep_fresh()));
+        let (ending, ended) = watch::channel(false);
+        let mut connections = JoinSet::new();
+        let places = Arc::new(Semaphore::new(limits.connections));
+        let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+        let accepting = async {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = self.listener.accept() => accepted,
+                    Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                };
+                let (stream, peer) = match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        // It is about one connection, or about a moment without file descriptors.
+                        tracing::warn!(%error, "a connection cannot be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                };
+                let peer = peer.ip().to_canonical();
+                match Arc::clone(&places).try_acquire_owned() {
+                    Ok(place) => {
+                        let connection = connection::serve(Arc::clone(&shared), stream, peer, ended.clone());
+                        connections.spawn(async move {
+                            connection.await;
+                            drop(place);
+                        });
+                    }
+                    Err(_) => {
+                        tracing::warn!(connections = limits.connections, "too many connections: one is refused");
+                        if let (false, Ok(place)) = (https, Arc::clone(&refusals).try_acquire_owned()) {
+                            connections.spawn(async move {
+                                connection::refuse(stream).await;
+                                drop(place);
+                            });
+                        }
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = accepting => {}
+            () = stop => {}
+        }
+        drop(self.listener);
+        ending.send_replace(true);
+        tracing::info!(connections = connections.len(), "the server ends");
+        tokio::select! {
+            () = finish(&mut connections, &shared) => {}
+            () = tokio::time::sleep(limits.grace) => {
+                tracing::warn!(connections = connections.len(), "requests in flight are cancelled");
+            }
+            () = cancel => {}
+        }
+        connections.shutdown().await;
+        if let Some(reloading) = reloading {
+            reloading.abort();
+        }
+        Ok(())
+    }
+}
+
+/// Returns when the connections are closed, or nothing but event streams has been left for a moment.
+async fn finish(connections: &mut JoinSet<()>, shared: &Shared) {
+    let mut quiet = 0_u32;
+    while quiet < END_POLLS {
+        tokio::select! {
+            ended = connections.join_next() => {
+                if ended.is_none() {
+                    return;
+                }
+            }
+            () = tokio::time::sleep(END_POLL) => {
+                let only_streams = connections.len() <= shared.streaming.load(Ordering::Relaxed);
+                quiet = if only_streams { quiet.saturating_add(1) } else { 0 };
+            }
+        }
+    }
+}

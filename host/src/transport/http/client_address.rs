@@ -1,0 +1,139 @@
+//! From which address a request comes, where proxies stand between.
+//!
+//! Every proxy appends the address that it was connected from, so only the end of the list is its word; what stands
+//! before may be the client's invention. The list is read from its end, as long as the address that named the next
+//! one is a declared proxy.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderMap;
+use http::header::FORWARDED;
+use ipnet::IpNet;
+
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The address that is responsible for a request which came from `peer`.
+pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    if !is_trusted(peer, trusted) {
+        return peer;
+    }
+    let of = |name: &str, address: fn(&str) -> Option<IpAddr>| {
+        headers.contains_key(name).then(|| walk(peer, headers, name, address, trusted))
+    };
+    match (of(X_FORWARDED_FOR, bare), of(FORWARDED.as_str(), forwarded_for)) {
+        // A proxy writes one of them, and passes on what it is sent of the other. Which one cannot be known.
+        (Some(one), Some(other)) if one != other => peer,
+        (Some(address), _) | (None, Some(address)) => address,
+        (None, None) => peer,
+    }
+}
+
+fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|network| network.contains(&address))
+}
+
+fn walk(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    name: &str,
+    address: fn(&str) -> Option<IpAddr>,
+    trusted: &[IpNet],
+) -> IpAddr {
+    let mut last = peer;
+    let lines: Vec<_> = headers.get_all(name).into_iter().collect();
+    for line in lines.into_iter().rev() {
+        let Ok(line) = line.to_str() else { return last };
+        for element in line.rsplit(',') {
+            let Some(address) = address(element.trim()) else { return last };
+            if !is_trusted(address, trusted) {
+                return address;
+            }
+            last = address;
+        }
+    }
+    last
+}
+
+/// An address, perhaps with a port.
+fn bare(text: &str) -> Option<IpAddr> {
+    let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let address: IpAddr = match bracketed.unwrap_or(text).parse() {
+        Ok(address) => address,
+        Err(_) => text.parse::<SocketAddr>().ok()?.ip(),
+    };
+    Some(address.to_canonical())
+}
+
+/// The address in an element of `Forwarded` (RFC 7239).
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let value = element.split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
+    })?;
+    bare(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    const PROXY: &str = "10.0.0.1";
+
+    fn client(peer: &str, lines: &[(&'static str, &'static str)]) -> String {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
+    }
+
+    #[test]
+    fn who_is_no_declared_proxy_is_the_client_whatever_it_says() {
+        let said = [("x-forwarded-for", "1.2.3.4"), ("forwarded", "for=1.2.3.4")];
+        assert_eq!(client("203.0.113.9", &said), "203.0.113.9");
+    }
+
+    #[test]
+    fn the_last_address_that_is_no_proxy_is_the_client() {
+        for (lines, expected) in [
+            (&[("x-forwarded-for", "203.0.113.9")][..], "203.0.113.9"),
+            (&[("x-forwarded-for", "6.6.6.6, 203.0.113.9")], "203.0.113.9"),
+            (&[("x-forwarded-for", "6.6.6.6, 203.0.113.9, 10.0.0.2")], "203.0.113.9"),
+            (&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "203.0.113.9")], "203.0.113.9"),
+            (&[("x-forwarded-for", "203.0.113.9:4711")], "203.0.113.9"),
+            (&[("x-forwarded-for", "2001:db8::9, fd00::1")], "2001:db8::9"),
+            (&[("x-forwarded-for", "[2001:db8::9]:4711")], "2001:db8::9"),
+            (&[("x-forwarded-for", "::ffff:203.0.113.9")], "203.0.113.9"),
+            (&[("forwarded", "for=6.6.6.6, For=\"[2001:db8::9]:4711\";proto=https")], "2001:db8::9"),
+            (&[("forwarded", "proto=https;for=203.0.113.9;by=10.0.0.1")], "203.0.113.9"),
+        ] {
+            assert_eq!(client(PROXY, lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_ends_the_walk_at_the_last_proxy() {
+        for lines in [
+            &[][..],
+            &[("x-forwarded-for", "")],
+            &[("x-forwarded-for", "6.6.6.6, unknown")],
+            &[("x-forwarded-for", "6.6.6.6,")],
+            &[("forwarded", "for=_hidden")],
+            &[("forwarded", "by=6.6.6.6")],
+        ] {
+            assert_eq!(client(PROXY, lines), PROXY, "{lines:?}");
+        }
+        assert_eq!(client(PROXY, &[("x-forwarded-for", "6.6.6.6, unknown, 10.0.0.7")]), "10.0.0.7");
+    }
+
+    #[test]
+    fn two_headers_that_contradict_each_other_are_not_believed() {
+        let lines = [("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=203.0.113.9")];
+        assert_eq!(client(PROXY, &lines), PROXY);
+        let agreeing = [("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=203.0.113.9")];
+        assert_eq!(client(PROXY, &agreeing), "203.0.113.9");
+    }
+}

@@ -1,0 +1,212 @@
+//! One connection: its handshake, its protocol, and when it is given up.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::rt::{Read, Write};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::stall::StallGuard;
+use super::{Limits, Shared, service};
+
+/// How long a connection that is refused may take to be told so.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// What is said on a connection beyond the limit.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-type: text/plain; \
+    charset=utf-8\r\ncontent-length: 38\r\nconnection: close\r\n\r\nthe server has too many connections.\r\n";
+
+/// The windows of HTTP/2 flow control: what a client may send before it is read, per request and per connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// The protocols, with their limits. hyper itself refuses, in less clear words, what is twice as long as allowed.
+pub(super) fn protocols(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let header_bytes = limits.header_bytes.saturating_mul(2);
+    // How long header fields may take is watched for both protocols below.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(header_bytes.max(8 * 1024));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_per_connection)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX));
+    builder
+}
+
+/// What happens on a connection.
+#[derive(Default)]
+pub(super) struct Activity {
+    /// Requests that are being read or answered.
+    active: AtomicUsize,
+    /// Requests so far.
+    begun: AtomicU64,
+    /// Something came since the last request ended.
+    reading: AtomicBool,
+    http2: AtomicBool,
+}
+
+/// A request that is being read or answered.
+pub(super) struct InFlight(Arc<Activity>);
+
+impl Activity {
+    pub(super) fn begin(self: &Arc<Self>, http2: bool) -> InFlight {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.reading.store(false, Ordering::Relaxed);
+        self.http2.store(http2, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    pub(super) fn received(&self) {
+        if self.active.load(Ordering::Relaxed) == 0 {
+            self.reading.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Decides, look by look, whether a connection is given up.
+struct Watch {
+    /// Looks after which a request must have come whole.
+    slow_after: u32,
+    idle_after: u32,
+    begun: u64,
+    slow: u32,
+    quiet: u32,
+}
+
+enum Verdict {
+    Stay,
+    /// Nothing has been asked for long.
+    Leave,
+    /// The header of a request takes too long, or the client does not take its leave.
+    Break,
+}
+
+/// Looks per [`Limits::header_time`].
+const LOOKS: u32 = 4;
+
+impl Watch {
+    fn new(limits: &Limits) -> (Self, Duration) {
+        let pause = (limits.header_time / LOOKS).max(Duration::from_millis(1));
+        let idle_after = limits.idle_time.as_millis().div_ceil(pause.as_millis());
+        let idle_after = u32::try_from(idle_after).unwrap_or(u32::MAX).max(1);
+        (Self { slow_after: LOOKS, idle_after, begun: 0, slow: 0, quiet: 0 }, pause)
+    }
+
+    fn look(&mut self, activity: &Activity) -> Verdict {
+        let begun = activity.begun.load(Ordering::Relaxed);
+        if activity.active.load(Ordering::Relaxed) > 0 || begun != self.begun {
+            (self.begun, self.slow, self.quiet) = (begun, 0, 0);
+            return Verdict::Stay;
+        }
+        self.quiet = self.quiet.saturating_add(1);
+        // On HTTP/2, what comes between requests need not be one.
+        let reading = activity.reading.load(Ordering::Relaxed) && !activity.http2.load(Ordering::Relaxed);
+        self.slow = if reading || begun == 0 { self.slow.saturating_add(1) } else { 0 };
+        if self.slow >= self.slow_after || self.quiet > self.idle_after.saturating_add(1) {
+            Verdict::Break
+        } else if self.quiet >= self.idle_after {
+            Verdict::Leave
+        } else {
+            Verdict::Stay
+        }
+    }
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, ended: watch::Receiver<bool>) {
+    // Small answers to small questions: waiting to fill a packet would only add delay.
+    let _ = stream.set_nodelay(true);
+    let activity = Arc::<Activity>::default();
+    let stream = StallGuard::new(stream, shared.options.limits.stall_time, Arc::clone(&activity));
+    let Some(acceptor) = &shared.acceptor else {
+        return drive(TokioIo::new(stream), shared, peer, activity, ended).await;
+    };
+    match tokio::time::timeout(shared.options.limits.handshake_time, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => drive(TokioIo::new(stream), shared, peer, activity, ended).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+    }
+}
+
+async fn drive<I>(io: I, shared: Arc<Shared>, peer: IpAddr, activity: Arc<Activity>, mut ended: watch::Receiver<bool>)
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let service = {
+        let (shared, activity) = (Arc::clone(&shared), Arc::clone(&activity));
+        service_fn(move |request| {
+            let (shared, activity) = (Arc::clone(&shared), Arc::clone(&activity));
+            async move { Ok::<_, Infallible>(service::answer(&shared, peer, &activity, request).await) }
+        })
+    };
+    let mut connection = pin!(shared.protocols.serve_connection(io, service));
+    let (mut watch, pause) = Watch::new(&shared.options.limits);
+    let mut ending = *ended.borrow();
+    if ending {
+        connection.as_mut().graceful_shutdown();
+    }
+    loop {
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%peer, %error, "a connection broke off");
+                }
+                return;
+            }
+            _ = ended.changed(), if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep(pause) => match watch.look(&activity) {
+                Verdict::Stay => {}
+                Verdict::Leave => connection.as_mut().graceful_shutdown(),
+                Verdict::Break => {
+                    tracing::debug!(%peer, "a connection was given up");
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// Says that there are too many connections. Plain http only: a handshake would cost more than the refusal saves.
+pub(super) async fn refuse(mut stream: TcpStream) {
+    let telling = async {
+        stream.write_all(REFUSAL).await?;
+        stream.shutdown().await
+    };
+    // Who does not listen is not told.
+    let _ = tokio::time::timeout(REFUSAL_TIME, telling).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_has_the_length_that_it_declares() {
+        let text = std::str::from_utf8(REFUSAL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
+    }
+}

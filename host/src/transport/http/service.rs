@@ -1,0 +1,340 @@
+//! One request: what is refused before the component sees it, and what its answer holds on to.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv6Addr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+
+use super::client_address::client_address;
+use super::connection::{Activity, InFlight};
+use super::{CLIENT_ADDRESS_HEADER, Shared};
+use crate::http_call::{BrokenOff, HttpBody, plain_text};
+use crate::random::unguessable_id;
+
+const CLIENT_ADDRESS: HeaderName = HeaderName::from_static(CLIENT_ADDRESS_HEADER);
+
+/// Bytes of overhead that HTTP/2 counts per header field (RFC 9113 section 6.5.2); a fair estimate for HTTP/1.1 too.
+const FIELD_OVERHEAD: usize = 32;
+
+/// Answers from this size in bytes on count as buffered.
+const LARGE_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Why a request does not reach the component.
+struct Refusal {
+    status: StatusCode,
+    reason: &'static str,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, reason: &'static str) -> Self {
+        Self { status, reason, retry_after: None }
+    }
+
+    fn later(status: StatusCode, reason: &'static str, retry_after: Duration) -> Self {
+        Self { status, reason, retry_after: Some(retry_after) }
+    }
+
+    fn busy(reason: &'static str) -> Self {
+        Self::later(StatusCode::SERVICE_UNAVAILABLE, reason, Duration::from_secs(1))
+    }
+}
+
+/// Answers one request.
+pub(super) async fn answer(
+    shared: &Arc<Shared>,
+    peer: IpAddr,
+    activity: &Arc<Activity>,
+    request: Request<Incoming>,
+) -> Response<Answer> {
+    let in_flight = activity.begin(request.version() == Version::HTTP_2);
+    let version = request.version();
+    match admitted(shared, peer, request).await {
+        Ok((response, holds)) => {
+            let deadline = (response.body().is_event_stream() && holds.place.is_none())
+                .then(|| Box::pin(tokio::time::sleep(shared.options.limits.request_time)));
+            response.map(|body| Answer { body, deadline, _holds: holds, _in_flight: in_flight })
+        }
+        Err(refusal) => refused(shared, refusal, version).map(|body| Answer {
+            body,
+            deadline: None,
+            _holds: Holds::default(),
+            _in_flight: in_flight,
+        }),
+    }
+}
+
+fn refused(shared: &Shared, refusal: Refusal, version: Version) -> Response<HttpBody> {
+    let Refusal { status, reason, retry_after } = refusal;
+    let correlation_id = unguessable_id(&*shared.options.random).unwrap_or_default();
+    tracing::info!(%correlation_id, status = status.as_u16(), reason, "a request was refused");
+    let mut response = plain_text(status, reason, &correlation_id);
+    if let Some(after) = retry_after {
+        let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0)).max(1);
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    // What is left of the request is not read.
+    let unread = matches!(status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT);
+    if unread && version != Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn admitted(
+    shared: &Arc<Shared>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Result<(Response<HttpBody>, Holds), Refusal> {
+    let limits = &shared.options.limits;
+    let (mut parts, body) = request.into_parts();
+    check_size(&parts, limits.header_bytes)?;
+    check_target(&parts)?;
+    let path = path(&parts, &shared.options.path_prefix).into_owned();
+    if shared.proxies_only && !shared.is_proxy(peer) && !matches!(path.as_str(), "/healthz" | "/readyz") {
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "requests are accepted from the declared proxy only"));
+    }
+    let client = client_address(peer, &parts.headers, &shared.options.trusted_proxies);
+    if let Some(operation) = operation(&path, &parts.method) {
+        let admitted = shared.options.rate_limiter.admit(operation, &subject(client));
+        admitted.map_err(|after| Refusal::later(StatusCode::TOO_MANY_REQUESTS, "too many requests", after))?;
+    }
+    let address = HeaderValue::try_from(client.to_string());
+    let address = address.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the address cannot be told"))?;
+    parts.headers.insert(CLIENT_ADDRESS, address);
+    let (body, mut buffered) = read(shared, &parts.headers, body).await?;
+    // The place is found before an instance is: streams that have none must not wait in the way of other requests.
+    let place = match parts.method == Method::GET && path == "/sse" {
+        true => Some(StreamPlace::take(shared)?),
+        false => None,
+    };
+    let request = Request::from_parts(parts, body);
+    let answered = tokio::time::timeout(limits.request_time, shared.handler.handle_http(request)).await;
+    let response = answered
+        .map_err(|_| Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the request took too long and was cancelled"))?;
+    // The request is over; what is held from now on is the answer.
+    buffered.change_to(match response.body().size_hint().exact() {
+        Some(length) if length >= LARGE_ANSWER_BYTES as u64 => usize::try_from(length).unwrap_or(usize::MAX),
+        _ => 0,
+    });
+    let place = place.filter(|_| response.body().is_event_stream());
+    Ok((response, Holds { place, _buffered: Some(buffered) }))
+}
+
+fn check_size(parts: &Parts, most: usize) -> Result<(), Refusal> {
+    let fields = parts.headers.iter().fold(0_usize, |total, (name, value)| {
+        total.saturating_add(name.as_str().len()).saturating_add(value.len()).saturating_add(FIELD_OVERHEAD)
+    });
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if fields.saturating_add(target) > most {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(Refusal::new(status, "the header of the request is too large"));
+    }
+    Ok(())
+}
+
+/// A request says once for which host it is (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
+fn check_target(parts: &Parts) -> Result<(), Refusal> {
+    let bad = |reason| Err(Refusal::new(StatusCode::BAD_REQUEST, reason));
+    if parts.method == Method::CONNECT {
+        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "this is no proxy"));
+    }
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = match hosts.next().map(HeaderValue::to_str) {
+        None => None,
+        Some(Ok(host)) => Some(host),
+        Some(Err(_)) => return bad("the Host header cannot be read"),
+    };
+    if hosts.next().is_some() {
+        return bad("the request has several Host headers");
+    }
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+    match (authority, host) {
+        (None, None | Some("")) => bad("the request does not say for which host it is"),
+        (Some(authority), _) if authority.contains('@') => bad("the target of the request has a user name"),
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => bad("the request names two hosts"),
+        _ => Ok(()),
+    }
+}
+
+/// The path below the public URL. A proxy may have taken the prefix off already.
+fn path<'a>(parts: &'a Parts, prefix: &str) -> Cow<'a, str> {
+    let path = parts.uri.path();
+    match path.strip_prefix(prefix) {
+        Some("") => Cow::Borrowed("/"),
+        Some(rest) if rest.starts_with('/') => Cow::Borrowed(rest),
+        _ => Cow::Borrowed(path),
+    }
+}
+
+/// What is counted by the address of the client. A preflight request does nothing.
+fn operation(path: &str, method: &Method) -> Option<&'static str> {
+    if *method == Method::OPTIONS {
+        return None;
+    }
+    match path {
+        "/authorize" => Some("address:authorize"),
+        "/token" => Some("address:token"),
+        "/register" => Some("address:register"),
+        "/auth/callback" => Some("address:callback"),
+        "/revoke" => Some("address:revoke"),
+        _ => None,
+    }
+}
+
+/// Whose requests are counted together: an IPv6 client has a /64 to itself.
+fn subject(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).to_string()
+        }
+    }
+}
+
+/// The whole body, within its limits, and what it occupies.
+async fn read(shared: &Arc<Shared>, headers: &HeaderMap, mut body: Incoming) -> Result<(Bytes, Buffered), Refusal> {
+    let limits = &shared.options.limits;
+    let mut buffered = Buffered { shared: Arc::clone(shared), bytes: 0 };
+    if body.is_end_stream() {
+        return Ok((Bytes::new(), buffered));
+    }
+    let too_large = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body of the request is too large");
+    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|declared| declared > limits.body_bytes as u64) {
+        return Err(too_large());
+    }
+    let reading = async {
+        let (mut first, mut more) = (Bytes::new(), BytesMut::new());
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the body breaks off"))?;
+            // Trailers mean nothing here.
+            let Ok(data) = frame.into_data() else { continue };
+            let length = buffered.bytes.saturating_add(data.len());
+            if length > limits.body_bytes {
+                return Err(too_large());
+            }
+            if !buffered.change_to(length) {
+                return Err(Refusal::busy("the server is busy, try again in a moment"));
+            }
+            if first.is_empty() && more.is_empty() {
+                first = data;
+            } else {
+                if more.is_empty() {
+                    more.extend_from_slice(&std::mem::take(&mut first));
+                }
+                more.extend_from_slice(&data);
+            }
+        }
+        Ok(if more.is_empty() { first } else { more.freeze() })
+    };
+    let read = tokio::time::timeout(limits.body_time, reading).await;
+    let bytes = read.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long"))??;
+    Ok((bytes, buffered))
+}
+
+/// Bytes that a request or its answer occupies.
+struct Buffered {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl Buffered {
+    /// Whether that is within the bound for all requests together. An answer is there already, so it only counts.
+    fn change_to(&mut self, bytes: usize) -> bool {
+        let total: &AtomicUsize = &self.shared.buffered;
+        let more = bytes.saturating_sub(self.bytes);
+        if more > 0 {
+            let before = total.fetch_add(more, Ordering::Relaxed);
+            self.bytes = bytes;
+            return before.saturating_add(more) <= self.shared.options.limits.buffered_bytes;
+        }
+        total.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
+        self.bytes = bytes;
+        true
+    }
+}
+
+impl Drop for Buffered {
+    fn drop(&mut self) {
+        self.change_to(0);
+    }
+}
+
+/// A place for an event stream of the HTTP+SSE transport.
+struct StreamPlace {
+    shared: Arc<Shared>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl StreamPlace {
+    fn take(shared: &Arc<Shared>) -> Result<Self, Refusal> {
+        let places: &Arc<Semaphore> = &shared.event_streams;
+        let permit = Arc::clone(places).try_acquire_owned();
+        let permit = permit.map_err(|_| Refusal::busy("there are too many event streams, try again in a moment"))?;
+        shared.streaming.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { shared: Arc::clone(shared), _permit: permit })
+    }
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.shared.streaming.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What an answer occupies until it is sent.
+#[derive(Default)]
+struct Holds {
+    place: Option<StreamPlace>,
+    _buffered: Option<Buffered>,
+}
+
+/// The body of an answer.
+pub(super) struct Answer {
+    body: HttpBody,
+    /// When an event stream that is the answer to a request has to be over.
+    deadline: Option<Pin<Box<Sleep>>>,
+    _holds: Holds,
+    _in_flight: InFlight,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            tracing::info!("an answer took too long and was cancelled");
+            return Poll::Ready(Some(Err(BrokenOff { correlation_id: String::new() })));
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
