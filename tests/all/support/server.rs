@@ -60,6 +60,7 @@ impl Server {
     }
 
     /// The process's number.
+    #[allow(dead_code, reason = "the benchmark asks for it")]
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -16,8 +16,6 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 /// What a client has after its user has signed in.
 pub(crate) struct Session {
     pub(crate) access_token: String,
-    /// The titles of the pages that the person saw.
-    pub(crate) pages: Vec<String>,
 }
 
 /// Signs a user of the emulator in for the resource with this path, such as `/mcp`.
@@ -48,7 +46,7 @@ pub(crate) async fn sign_in(public_url: &str, path: &str, username: &str) -> Ses
         ("code_verifier", VERIFIER),
     ];
     let tokens = json_of(http.post(endpoint("token_endpoint")).form(&form)).await;
-    Session { access_token: tokens["access_token"].as_str().unwrap().to_owned(), pages: landing.pages }
+    Session { access_token: tokens["access_token"].as_str().unwrap().to_owned() }
 }
 
 /// Registers a public client; returns its id.

@@ -43,9 +43,8 @@ pub(crate) async fn serve() {
             config.json_response = true;
             config
         });
-    let router = axum::Router::new()
-        .nest_service("/mcp", mcp)
-        .layer(middleware::from_fn_with_state(judge, authenticate));
+    let router =
+        axum::Router::new().nest_service("/mcp", mcp).layer(middleware::from_fn_with_state(judge, authenticate));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     println!("{}", serde_json::to_string(&Served { url, token: token(&key) }).unwrap());

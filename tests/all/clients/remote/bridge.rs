@@ -15,7 +15,7 @@ async fn the_whole_conversation(path: &str, flags: &[&str]) {
     let (Some(node), Some(_)) = (tools::node("mcp-remote"), tools::node("mcp-sdk-1")) else { return };
     let office = Office::new(LIFETIME_SECONDS).await;
     let url = office.server.at(path);
-    let arguments: Vec<_> = [url.as_str()].iter().chain(flags).collect();
+    let arguments = [&[url.as_str()], flags].concat();
     let mut command = office.command(&node);
     command.arg(script("mcp-remote/client.mjs")).env("URL", &url).env("ARGUMENTS", json!(arguments).to_string());
     let seen = office.run(&mut command).await;

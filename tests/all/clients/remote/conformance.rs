@@ -14,7 +14,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
-use tokio::process::Command;
 
 use super::office::Office;
 use crate::clients::inspector;
@@ -91,7 +90,8 @@ fn read(results: &Path) -> Outcome {
         let folder = folder.unwrap();
         let name = folder.file_name().into_string().unwrap();
         // The folder is `server-{scenario}-{time}`, and the time 24 characters.
-        let scenario = name.trim_start_matches("server-").split_at_checked(name.len() - "server-".len() - 25).unwrap().0;
+        let scenario =
+            name.trim_start_matches("server-").split_at_checked(name.len() - "server-".len() - 25).unwrap().0;
         outcome.scenarios.insert(scenario.to_owned());
         let checks: Vec<Value> = serde_json::from_slice(&fs::read(folder.path().join("checks.json")).unwrap()).unwrap();
         for check in checks {

@@ -137,7 +137,10 @@ fn assert_requests(requests: &[Value], transport: Transport) {
         statuses.map(|one| one["status"].as_u64().unwrap_or_else(|| panic!("no answer to {what} {one}"))).collect()
     };
     let first = &requests[0];
-    assert_eq!((&first["path"], &first["bearer"], &first["status"]), (&json!(transport.path()), &json!(false), &json!(401)));
+    assert_eq!(
+        (&first["path"], &first["bearer"], &first["status"]),
+        (&json!(transport.path()), &json!(false), &json!(401))
+    );
     assert_eq!(all("registration", &|one| one["path"] == "/register"), [201]);
     assert_eq!(all("code", &|one| one["grant"] == "authorization_code"), [200]);
     let refreshes = all("refresh", &|one| one["grant"] == "refresh_token");
