@@ -67,6 +67,11 @@ pub(crate) struct Person {
 impl Person {
     /// Sits down. The habits are for one page each, in order; then every page is signed in at.
     pub(crate) fn new(folder: &Path, habits: &[Habit]) -> Self {
+        Self::trusting(folder, habits, None)
+    }
+
+    /// As [`Self::new`], with a browser that trusts the certificate in a file.
+    pub(crate) fn trusting(folder: &Path, habits: &[Habit], certificate: Option<PathBuf>) -> Self {
         let pipe = folder.join("pages");
         let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success(), "mkfifo: {made}");
@@ -85,7 +90,7 @@ impl Person {
         Self {
             server_opener: opener(folder, "server", &pipe),
             client_opener: opener(folder, "client", &pipe),
-            visits: tokio::spawn(look_at(opened, habits.iter().copied().collect())),
+            visits: tokio::spawn(look_at(opened, habits.iter().copied().collect(), certificate)),
             pipe,
         }
     }
@@ -117,7 +122,11 @@ fn opener(folder: &Path, name: &str, pipe: &Path) -> PathBuf {
     path
 }
 
-async fn look_at(mut opened: mpsc::UnboundedReceiver<String>, mut habits: VecDeque<Habit>) -> Vec<Visit> {
+async fn look_at(
+    mut opened: mpsc::UnboundedReceiver<String>,
+    mut habits: VecDeque<Habit>,
+    certificate: Option<PathBuf>,
+) -> Vec<Visit> {
     let mut visits = Vec::new();
     while let Some(line) = opened.recv().await {
         let (opener, text) = line.split_once(' ').unwrap();
@@ -130,6 +139,9 @@ async fn look_at(mut opened: mpsc::UnboundedReceiver<String>, mut habits: VecDeq
         let landing = match habit {
             Habit::SignsIn | Habit::SignsInOnceAwaited => {
                 let (mut browser, [name, password]) = (HeadlessBrowser::new(), ALICE);
+                if let Some(certificate) = &certificate {
+                    browser = browser.trusting(certificate).unwrap();
+                }
                 let landing = match code {
                     Some(code) => browser.approve_device_code(url, code.trim_end_matches('.'), name, password).await,
                     None => browser.sign_in(url, name, password).await,

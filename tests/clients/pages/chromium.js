@@ -13,7 +13,8 @@ const profile = mkdtempSync(join(tmpdir(), "entra-mcp-chromium-"));
 export const context = await chromium.launchPersistentContext(profile, {
   executablePath: process.env.CHROMIUM,
   headless: true,
-  ignoreHTTPSErrors: false,
+  // A test's server may have a certificate that nobody vouches for; Node is told about it in the same way.
+  ignoreHTTPSErrors: Boolean(process.env.NODE_EXTRA_CA_CERTS),
   viewport: { width: 1000, height: 760 },
   args: [
     "--no-sandbox",

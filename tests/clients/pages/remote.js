@@ -107,7 +107,12 @@ try {
   // No cookie of ours can be read by a script, or goes anywhere but to us.
   const cookies = (await context.cookies(SERVER)).filter(({ name }) => /entra-mcp/.test(name));
   assert.equal(cookies.length, 1, JSON.stringify(cookies.map(({ name }) => name)));
-  assert.deepEqual([cookies[0].httpOnly, cookies[0].sameSite, cookies[0].path], [true, "Lax", "/"]);
+  const [cookie] = cookies;
+  assert.deepEqual([cookie.httpOnly, cookie.sameSite, cookie.path], [true, "Lax", "/"]);
+  if (SERVER.startsWith("https:")) {
+    assert.match(cookie.name, /^__Host-/);
+    assert.equal(cookie.secure, true);
+  }
 
   // The code is worth a session.
   const [status, tokens] = await post(
@@ -167,3 +172,4 @@ try {
   await close();
   application.close();
 }
+console.log(JSON.stringify({ ok: true }));

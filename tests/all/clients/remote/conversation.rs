@@ -87,7 +87,15 @@ pub(crate) fn assert_signed_in(visit: &Visit, opener: Opener) {
 
 /// The whole conversation.
 pub(crate) async fn converse(client: &Client) {
-    let office = Office::new(LIFETIME_SECONDS).await;
+    converse_in(Office::new(LIFETIME_SECONDS).await, client).await;
+}
+
+/// The whole conversation with a server that has a certificate.
+pub(crate) async fn converse_over_tls(client: &Client) {
+    converse_in(Office::with_tls(LIFETIME_SECONDS).await, client).await;
+}
+
+async fn converse_in(office: Office, client: &Client) {
     let url = office.server.at(client.transport.path());
     let mut command = office.command(&client.program);
     command.arg(script(client.script)).env("URL", &url).env("TRANSPORT", client.transport.name());

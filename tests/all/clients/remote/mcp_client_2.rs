@@ -1,6 +1,6 @@
 //! npm `@modelcontextprotocol/client`: the TypeScript SDK of the second generation.
 
-use super::conversation::{Client, Transport, converse};
+use super::conversation::{Client, Transport, converse, converse_over_tls};
 use crate::clients::scenarios::{LEGACY, MODERN};
 use crate::support::tools;
 
@@ -34,5 +34,12 @@ async fn the_whole_conversation_insisting() {
 async fn the_whole_conversation_over_http_and_sse() {
     if let Some(client) = client(Transport::HttpAndSse, None, LEGACY) {
         converse(&client).await;
+    }
+}
+
+#[tokio::test]
+async fn the_whole_conversation_over_tls() {
+    if let Some(client) = client(Transport::StreamableHttp, Some("auto"), MODERN) {
+        converse_over_tls(&client).await;
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Office {
     pub(crate) server: Server,
     person: Person,
     folder: TempDir,
+    /// The server's certificate, if it has one, which nobody vouches for.
+    certificate: Option<PathBuf>,
 }
 
 /// How many requests the emulator had.
@@ -33,6 +35,18 @@ pub(crate) struct Requests {
 impl Office {
     /// Entra's access tokens live for this many seconds, and so do the sessions' at most.
     pub(crate) async fn new(lifetime_seconds: i64) -> Self {
+        Self::start(lifetime_seconds, None).await
+    }
+
+    /// As [`Self::new`], with TLS.
+    pub(crate) async fn with_tls(lifetime_seconds: i64) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = vec!["localhost".to_owned()];
+        let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        Self::start(lifetime_seconds, Some([certificate.pem(), key.serialize_pem()])).await
+    }
+
+    async fn start(lifetime_seconds: i64, tls: Option<[String; 2]>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let emulator = Builder::new().start().await.unwrap();
         emulator.control().change_policy(|policy| {
@@ -40,9 +54,24 @@ impl Office {
             policy.access_token_longest = lifetime_seconds;
             policy.continuous_access_token = lifetime_seconds;
         });
-        let server = Server::start(emulator.endpoints(), folder.path(), &[]);
-        let person = Person::new(folder.path(), &[Habit::SignsInOnceAwaited; 2]);
-        Self { emulator, server, person, folder }
+        let paths = ["server.pem", "server.key"].map(|name| folder.path().join(name));
+        let mut arguments = Vec::new();
+        if let Some(contents) = &tls {
+            for (path, content) in paths.iter().zip(contents) {
+                std::fs::write(path, content).unwrap();
+            }
+            let [certificate, key] = paths.each_ref().map(|path| path.to_str().unwrap());
+            arguments = vec!["--tls-cert", certificate, "--tls-key", key];
+        }
+        let server = Server::start(emulator.endpoints(), folder.path(), &arguments);
+        // Entra ignores the port for http alone.
+        let redirect_uri = server.at("/auth/callback");
+        let client = &emulator.endpoints().confidential_client_id;
+        emulator.control().change_application(client, |client| client.web_redirect_uris.push(redirect_uri)).unwrap();
+        let [certificate, _] = paths;
+        let certificate = tls.map(|_| certificate);
+        let person = Person::trusting(folder.path(), &[Habit::SignsInOnceAwaited; 2], certificate.clone());
+        Self { emulator, server, person, folder, certificate }
     }
 
     /// A client's program with nothing of this process's environment but the search path.
@@ -54,6 +83,9 @@ impl Office {
             .env("HOME", self.folder.path())
             .env("OPENER", self.person.client_opener())
             .env("BROWSER", self.person.client_opener());
+        if let Some(certificate) = &self.certificate {
+            command.env("NODE_EXTRA_CA_CERTS", certificate).env("SSL_CERT_FILE", certificate);
+        }
         command
     }
 
