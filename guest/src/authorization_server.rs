@@ -3,22 +3,29 @@
 //!
 //! A client's user consents here, signs in at Entra, and the client gets a session of ours (`session.rs`).
 
+mod answers;
+mod authorize;
 pub mod browser;
+mod callback;
 mod client_metadata_document;
 pub mod clients;
+mod code;
 pub mod consent;
 pub mod metadata;
 pub mod pages;
+mod parameters;
 pub mod redirect_uri;
 pub mod registration;
+mod revoke;
 #[cfg(test)]
 mod testing;
 mod text;
+mod token;
 
 use http::Response;
 
 use crate::environment::Environment;
-use crate::transport::http::message::{Request, text};
+use crate::transport::http::message::Request;
 
 /// What can be asked of the authorization server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +45,10 @@ pub enum Endpoint {
 /// Answers a request to an endpoint.
 pub async fn handle(env: &Environment, endpoint: Endpoint, request: &Request) -> Response<Vec<u8>> {
     match endpoint {
+        Endpoint::Authorize => authorize::handle(env, request).await,
+        Endpoint::Callback => callback::handle(env, request).await,
+        Endpoint::Token => token::handle(env, request).await,
         Endpoint::Register => registration::handle(env, request).await,
-        Endpoint::Authorize | Endpoint::Callback | Endpoint::Token | Endpoint::Revoke => text(404, "Not found"),
+        Endpoint::Revoke => revoke::handle(env, request).await,
     }
 }

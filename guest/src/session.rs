@@ -2,11 +2,18 @@
 //!
 //! A session belongs to one client, one person and one resource. The client gets random tokens of which only hashes
 //! are stored; Entra's tokens stay in the store and never leave the server.
+//!
+//! `record` is the session as it is stored, [`lifecycle`] begins, continues and ends one, [`entra`] keeps Entra's
+//! tokens of it, and [`graph`] hands those to requests to Microsoft Graph.
 
+pub mod entra;
 pub mod graph;
+pub mod lifecycle;
+mod record;
 
-use crate::environment::{Environment, StoreError};
+use crate::environment::{AuditEvent, Environment, Outcome, StoreError};
 use crate::secret::Secret;
+use record::Presented;
 
 /// A session whose access token was presented and is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +51,71 @@ pub enum SessionError {
     Store(#[from] StoreError),
 }
 
-/// Finds the session that an access token belongs to. `resources` are those of which the session has to be for one.
+/// Finds the session that an access token belongs to, with one read of the store. `resources` are those of which
+/// the session has to be for one.
 pub fn authenticate(
-    _env: &Environment,
-    _access_token: &Secret<String>,
-    _resources: &[&str],
+    env: &Environment,
+    access_token: &Secret<String>,
+    resources: &[&str],
 ) -> Result<Session, SessionError> {
-    Err(SessionError::Unknown)
+    let presented = Presented::read(access_token).ok_or(SessionError::Unknown)?;
+    let (record, _) = record::load(env, &presented.id)?.ok_or(SessionError::Unknown)?;
+    let access = record.access(&presented).ok_or(SessionError::Unknown)?;
+    let now = env.clock.now();
+    if record.is_over(now) {
+        return Err(SessionError::Unknown);
+    }
+    if !access.is_current(now) {
+        return Err(SessionError::Expired);
+    }
+    if !resources.contains(&record.resource.as_str()) {
+        return Err(SessionError::WrongResource);
+    }
+    Ok(Session {
+        scopes: access.scopes.clone(),
+        expires_at: access.expires_at,
+        id: presented.id,
+        client_id: record.owner.client_id,
+        resource: record.resource,
+        tenant_id: record.owner.tenant_id,
+        object_id: record.owner.object_id,
+    })
+}
+
+/// Whose a session is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Owner {
+    /// The client.
+    pub client_id: String,
+    /// The person's tenant.
+    pub tenant_id: String,
+    /// The person within the tenant.
+    pub object_id: String,
+}
+
+impl Owner {
+    /// A security event about a session of theirs.
+    pub(crate) fn event(&self, name: &'static str, outcome: Outcome, correlation_id: &str) -> AuditEvent {
+        AuditEvent {
+            name,
+            outcome,
+            reason: None,
+            tenant_id: Some(self.tenant_id.clone()),
+            object_id: Some(self.object_id.clone()),
+            client_id: Some(self.client_id.clone()),
+            tool: None,
+            correlation_id: correlation_id.to_owned(),
+        }
+    }
+}
+
+impl Session {
+    /// Whose the session is.
+    pub fn owner(&self) -> Owner {
+        Owner {
+            client_id: self.client_id.clone(),
+            tenant_id: self.tenant_id.clone(),
+            object_id: self.object_id.clone(),
+        }
+    }
 }

@@ -23,6 +23,31 @@ const FAILURE: Duration = Duration::from_secs(5);
 /// The longest reason that is kept of a failure, in bytes.
 const MAX_REASON: usize = 512;
 
+/// The right to do what one call at a time should do. It ends by itself after its time, so a call that went away in
+/// the middle holds nobody up for longer.
+pub(crate) struct Lease<'e> {
+    env: &'e Environment,
+    record: String,
+    holder: String,
+}
+
+impl<'e> Lease<'e> {
+    /// Takes the lease, if nobody holds it.
+    pub(crate) fn take(env: &'e Environment, record: &str, time: Duration) -> Result<Option<Self>, StoreError> {
+        let lease = Self { env, record: record.to_owned(), holder: random_token(env.random.as_ref()) };
+        let taken = env.store.compare_and_swap(record, None, lease.holder.as_bytes(), Some(time))?;
+        Ok(taken.then_some(lease))
+    }
+
+    /// Gives the lease back, if it has not run out and become another call's. A store that fails here costs the
+    /// others a wait, nothing else.
+    pub(crate) fn release(self) {
+        if matches!(self.env.store.get(&self.record), Ok(Some(now)) if now.reveal() == self.holder.as_bytes()) {
+            let _ = self.env.store.delete(&self.record);
+        }
+    }
+}
+
 /// An answer that can be kept in the store.
 pub(crate) trait Answer: Sized {
     /// As it is stored.
@@ -41,23 +66,22 @@ pub(crate) async fn ask_once<A: Answer, E: Display>(
     ask: impl AsyncFnOnce() -> Result<A, E>,
 ) -> Result<A, String> {
     let (lease, failed) = (format!("{record}/asking"), format!("{record}/failed"));
-    let me = random_token(env.random.as_ref());
     let began = env.clock.monotonic();
-    loop {
+    let lease = loop {
         if let Some(answer) = remembered(env, record)?.filter(&wanted) {
             return Ok(answer);
         }
         if let Some(reason) = read(env, &failed)? {
             return Err(String::from_utf8_lossy(&reason).into_owned());
         }
-        if env.store.compare_and_swap(&lease, None, me.as_bytes(), Some(LEASE)).map_err(store)? {
-            break;
+        if let Some(lease) = Lease::take(env, &lease, LEASE).map_err(store)? {
+            break lease;
         }
         if env.clock.monotonic().saturating_sub(began) >= PATIENCE {
             return Err("another call has been asking for too long".to_owned());
         }
         env.clock.sleep(POLL).await;
-    }
+    };
     // Another call may have been answered between our look and our lease.
     let result = match remembered(env, record)?.filter(&wanted) {
         Some(answer) => Ok(answer),
@@ -71,12 +95,7 @@ pub(crate) async fn ask_once<A: Answer, E: Display>(
             result
         }
     };
-    // A lease that cannot be given back ends by itself.
-    if let Ok(Some(holder)) = read(env, &lease)
-        && *holder == me.as_bytes()
-    {
-        let _ = env.store.delete(&lease);
-    }
+    lease.release();
     result
 }
 

@@ -12,6 +12,8 @@ mod emulator;
 #[cfg(unix)]
 mod host;
 #[cfg(test)]
+mod remote;
+#[cfg(test)]
 mod sign_in;
 #[cfg(test)]
 mod support;

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use super::client::{TokenSource, get, post_read_only};
 use super::error::{Evidence, GraphError};
 use super::profile;
-use crate::environment::HttpError;
 use crate::environment::fake::{self, START, World, run};
+use crate::environment::{Environment, HttpError};
 use crate::secret::Secret;
-use crate::sign_in::Account;
+use crate::session::Session;
 use crate::sign_in::silent::{AccessToken, Challenge};
+use crate::sign_in::{Account, SignInError};
 
 /// Gives `token-1`, and after a challenge `token-2`; remembers the challenges.
 #[derive(Default)]
@@ -256,4 +257,103 @@ fn a_profile_without_an_id_is_malformed() {
         let result = run(profile::me(&world.environment(), &Tokens::default(), None));
         assert!(matches!(result, Err(GraphError::Malformed(_))), "{result:?}");
     }
+}
+
+/// Tokens of a session: one, or none.
+struct SessionTokens(Option<&'static str>);
+
+#[async_trait(?Send)]
+impl TokenSource for SessionTokens {
+    type Token = Secret<String>;
+
+    async fn token(&self, _: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
+        self.0.map(Secret::from).ok_or_else(ended)
+    }
+}
+
+fn ended() -> GraphError {
+    GraphError::SignIn(SignInError::InteractionRequired { reason: "ended".to_owned(), claims: None })
+}
+
+fn session(tenant: &str, object: &str, client: &str) -> Session {
+    Session {
+        id: "s".to_owned(),
+        client_id: client.to_owned(),
+        resource: "https://mcp.example.com/mcp".to_owned(),
+        scopes: vec!["User.Read".to_owned()],
+        tenant_id: tenant.to_owned(),
+        object_id: object.to_owned(),
+        expires_at: 0,
+    }
+}
+
+fn contact(env: &Environment, session: &Session) -> Result<serde_json::Value, GraphError> {
+    let contact = run(profile::contact(env, session, &SessionTokens(Some("token"))))?;
+    Ok(serde_json::from_str(&contact).unwrap())
+}
+
+#[test]
+fn a_contact_is_what_was_asked_for_and_nothing_else() {
+    let world = World::default();
+    world.once(|request| {
+        assert_eq!(request.headers()["authorization"], "Bearer token");
+        Ok(fake::json(
+            200,
+            &json!({ "@odata.context": "x", "displayName": "Alice", "mail": null, "id": "o",
+            "userPrincipalName": "alice@contoso.example" }),
+        ))
+    });
+    let found = contact(&world.remote(), &session("t", "o", "c")).unwrap();
+    assert_eq!(found, json!({ "displayName": "Alice", "mail": null, "userPrincipalName": "alice@contoso.example" }));
+    assert_eq!(world.sent(), ["GET https://graph.microsoft.com/v1.0/me?$select=displayName,mail,userPrincipalName"]);
+}
+
+#[test]
+fn a_contact_is_remembered_for_one_user_of_one_tenant_whichever_client_asks() {
+    let world = World::default();
+    world.always(|_| Ok(fake::json(200, &json!({ "displayName": "somebody" }))));
+    let env = world.remote();
+    for (session, requests) in [
+        (session("t", "o", "c"), 1),
+        (session("t", "o", "other"), 1),
+        (session("t", "other", "c"), 2),
+        (session("other", "o", "c"), 3),
+        (session("t", "o", "c"), 3),
+    ] {
+        contact(&env, &session).unwrap();
+        assert_eq!(world.sent().len(), requests, "{session:?}");
+    }
+    world.advance(Duration::from_secs(60));
+    contact(&env, &session("t", "o", "c")).unwrap();
+    assert_eq!(world.sent().len(), 4);
+}
+
+#[test]
+fn a_contact_is_never_remembered_when_the_cache_is_off() {
+    let world = World::default();
+    world.always(|_| Ok(fake::json(200, &json!({ "displayName": "Alice" }))));
+    let mut env = world.remote();
+    env.settings.profile_cache = Duration::ZERO;
+    for _ in 0..3 {
+        contact(&env, &session("t", "o", "c")).unwrap();
+    }
+    assert_eq!((world.sent().len(), world.record_names().len()), (3, 0));
+}
+
+#[test]
+fn a_contact_with_something_else_than_text_is_malformed() {
+    for body in [json!({ "displayName": 5 }), json!({ "mail": [] }), json!({ "userPrincipalName": {} })] {
+        let world = World::default();
+        world.once(move |_| Ok(fake::json(200, &body)));
+        assert_eq!(contact(&world.remote(), &session("t", "o", "c")), Err(GraphError::Malformed(Evidence::default())));
+        assert_eq!(world.record_names(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_session_without_a_token_has_no_contact_and_graph_is_not_asked() {
+    let world = World::default();
+    let result = run(profile::contact(&world.remote(), &session("t", "o", "c"), &SessionTokens(None)));
+    assert_eq!(result, Err(ended()));
+    assert_eq!(world.sent(), Vec::<String>::new());
 }

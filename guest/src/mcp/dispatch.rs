@@ -7,9 +7,7 @@ use rmcp::model::{
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::envelope::{
-    self, BAD_REQUEST, INTERNAL_ERROR, METHOD_NOT_FOUND, Message, NOT_FOUND, OK, PARSE_ERROR, Parsed, RpcError,
-};
+use super::envelope::{self, BAD_REQUEST, INTERNAL_ERROR, METHOD_NOT_FOUND, Message, NOT_FOUND, OK, Parsed, RpcError};
 use super::person::{self, Client, ClientState};
 use super::request_state::{self, Opened};
 use super::version::{self, Agreed, Connection, Era};
@@ -62,15 +60,15 @@ pub async fn receive(env: &Environment, caller: &Caller<'_>, connection: &mut Co
         let error = RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only");
         return refused(&error, None);
     }
-    match serde_json::from_slice::<Value>(message) {
-        Err(error) => refused(&not_json(&error), None),
+    let read = match caller.who {
+        Who::Person => envelope::read::<Value>(message),
+        Who::Session(_) => envelope::read_bounded::<Value>(message),
+    };
+    match read {
+        Err(error) => refused(&error, None),
         Ok(Value::Array(batch)) => handle_batch(env, caller, connection, batch).await,
         Ok(value) => handle_one(env, caller, connection, value).await,
     }
-}
-
-pub(super) fn not_json(error: &serde_json::Error) -> RpcError {
-    RpcError::new(PARSE_ERROR, format!("not JSON: {error}"))
 }
 
 /// The answer to a request that failed.

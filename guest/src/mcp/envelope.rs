@@ -19,6 +19,9 @@ pub(super) const BAD_REQUEST: u16 = 400;
 /// Where HTTP carries `METHOD_NOT_FOUND` in 2026-07-28.
 pub(super) const NOT_FOUND: u16 = 404;
 
+/// Values in a message from a stranger. No message of the protocol has a tenth of it; each may take 600 bytes.
+const MAX_VALUES: usize = 20_000;
+
 /// A request or notification.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Message {
@@ -76,6 +79,39 @@ impl RpcError {
 /// The answer to the request `id`. `result` is JSON.
 pub(super) fn result(id: &Value, result: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
+}
+
+/// Reads JSON that a stranger sent: a small text can stand for a lot of memory, since an object of one member takes
+/// a hundred times the bytes of `{"":0}`.
+pub(super) fn read_bounded<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<T, RpcError> {
+    // Every value but the first follows one of these.
+    if text.len() > MAX_VALUES && structure(text).take(MAX_VALUES + 1).count() > MAX_VALUES {
+        return Err(RpcError::invalid_request(format!("a message has at most {MAX_VALUES} values")));
+    }
+    read(text)
+}
+
+/// Reads JSON.
+pub(super) fn read<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<T, RpcError> {
+    serde_json::from_slice(text).map_err(|error| RpcError::new(PARSE_ERROR, format!("not JSON: {error}")))
+}
+
+/// The brackets, braces and commas of a JSON text, outside of its strings.
+fn structure(text: &[u8]) -> impl Iterator<Item = u8> {
+    let (mut in_string, mut escaped) = (false, false);
+    text.iter().copied().filter(move |&byte| {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            return false;
+        }
+        in_string = byte == b'"';
+        matches!(byte, b'{' | b'[' | b',')
+    })
 }
 
 /// What one JSON value is.

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::dispatch::{handle_batch, handle_message, not_json, refused};
+use super::dispatch::{handle_batch, handle_message, refused};
 use super::envelope::{self, BAD_REQUEST, HEADER_MISMATCH, Message, Parsed, RpcError};
 use super::version::{self, Connection, MODERN, VERSION_KEY, WITH_BATCHES};
 use super::{Caller, Reply};
@@ -41,9 +41,9 @@ pub async fn handle_http(env: &Environment, caller: &Caller<'_>, fields: &Fields
     if body.trim_ascii_start().starts_with(b"[") {
         return handle_array(env, caller, fields, body).await;
     }
-    let value = match serde_json::from_slice::<Value>(body) {
+    let value = match envelope::read_bounded::<Value>(body) {
         Ok(value) => value,
-        Err(error) => return refused(&not_json(&error), None),
+        Err(error) => return refused(&error, None),
     };
     let message = match envelope::parse(value) {
         Ok(Parsed::Message(message)) => message,
@@ -73,9 +73,9 @@ async fn handle_array(env: &Environment, caller: &Caller<'_>, fields: &Fields<'_
         let error = RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only");
         return refused(&error, None);
     };
-    let batch = match serde_json::from_slice::<Vec<Value>>(body) {
+    let batch = match envelope::read_bounded::<Vec<Value>>(body) {
         Ok(batch) => batch,
-        Err(error) => return refused(&not_json(&error), None),
+        Err(error) => return refused(&error, None),
     };
     // The header fields are about one message.
     if batch.iter().any(|value| value.pointer("/params").and_then(Value::as_object).and_then(version::named).is_some())

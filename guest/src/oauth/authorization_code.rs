@@ -32,6 +32,8 @@ pub struct Prompt<'a> {
     pub login_hint: Option<&'a str>,
     /// Lets the person choose an account even if one is signed in.
     pub select_account: bool,
+    /// Makes the person sign in again even if they are signed in.
+    pub login: bool,
 }
 
 impl AuthorizationRequest {
@@ -66,7 +68,9 @@ impl AuthorizationRequest {
         if let Some(hint) = prompt.login_hint {
             request = request.add_extra_param("login_hint", hint);
         }
-        if prompt.select_account {
+        if prompt.login {
+            request = request.add_extra_param("prompt", "login");
+        } else if prompt.select_account {
             request = request.add_extra_param("prompt", "select_account");
         }
         Ok(request.url().0.into())

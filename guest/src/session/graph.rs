@@ -2,27 +2,34 @@
 
 use async_trait::async_trait;
 
-use super::Session;
+use super::{Session, entra};
 use crate::environment::Environment;
 use crate::graph::{GraphError, TokenSource};
 use crate::secret::Secret;
-use crate::sign_in::SignInError;
 use crate::sign_in::silent::Challenge;
 
-/// Gives the session's own token for Graph.
-pub fn tokens<'a>(_env: &'a Environment, _session: &'a Session, _correlation_id: &'a str) -> SessionTokens<'a> {
-    SessionTokens(std::marker::PhantomData)
+/// Gives the session's own token for Graph, refreshed when it is about to expire or was refused.
+///
+/// Fails with `GraphError::SignIn(SignInError::InteractionRequired { .. })` when Entra wants the person again. The
+/// session has ended then, and its client has to sign in: answer 401 with a challenge.
+pub fn tokens<'a>(env: &'a Environment, session: &'a Session, correlation_id: &'a str) -> SessionTokens<'a> {
+    SessionTokens { env, session, correlation_id }
 }
 
 /// See [`tokens`].
-pub struct SessionTokens<'a>(std::marker::PhantomData<&'a ()>);
+pub struct SessionTokens<'a> {
+    env: &'a Environment,
+    session: &'a Session,
+    correlation_id: &'a str,
+}
 
 #[async_trait(?Send)]
 impl TokenSource for SessionTokens<'_> {
     type Token = Secret<String>;
 
-    async fn token(&self, _challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
-        let reason = "The session has ended: sign in again.".to_owned();
-        Err(SignInError::InteractionRequired { reason, claims: None }.into())
+    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
+        let Self { env, session, correlation_id } = *self;
+        let tokens = entra::live(env, &session.id, &session.owner(), challenge, correlation_id).await?;
+        Ok(tokens.access_token)
     }
 }

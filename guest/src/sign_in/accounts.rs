@@ -75,11 +75,16 @@ pub struct CachedAccessToken {
     pub expires_at: u64,
 }
 
-fn reveal<S: Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
+/// Serializes a secret into a record of the secret store, and nowhere else.
+pub(crate) fn reveal<S: Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.reveal())
 }
 
-fn reveal_optional<S: Serializer>(secret: &Option<Secret<String>>, serializer: S) -> Result<S::Ok, S::Error> {
+/// The same for one that may be absent.
+pub(crate) fn reveal_optional<S: Serializer>(
+    secret: &Option<Secret<String>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match secret {
         Some(secret) => serializer.serialize_some(secret.reveal()),
         None => serializer.serialize_none(),

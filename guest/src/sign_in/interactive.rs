@@ -223,6 +223,7 @@ impl Leader<'_> {
                 .or(env.settings.sign_in.account.as_deref())
                 .filter(|hint| hint.contains('@')),
             select_account: self.request.select_account,
+            login: false,
         };
         let url = request.url(env, prompt)?;
         let attempt = Attempt {
@@ -486,7 +487,7 @@ pub fn start(
 ) -> Result<Attempt, SignInError> {
     audit::record(env, audit::event(env, "sign-in.started", Outcome::Started, correlation_id))?;
     let request = AuthorizationRequest::new(env, redirect_uri, attempt::with_openid(&scopes), None);
-    let url = request.url(env, Prompt { login_hint, select_account: false })?;
+    let url = request.url(env, Prompt { login_hint, ..Prompt::default() })?;
     let attempt = Attempt {
         id: attempt::fresh_id(env),
         instruction: Instruction { url, user_code: None },

@@ -5,21 +5,21 @@ use std::time::Duration;
 use super::SignInError;
 use super::accounts::{self, Account};
 use crate::audit;
-use crate::encoding::random_token;
 use crate::environment::{Environment, Outcome};
 use crate::oauth::{OAuthError, TokenSet, refresh};
 use crate::secret::Secret;
+use crate::single_flight::Lease;
 
 /// A token that expires sooner than this is refreshed first.
 const EXPIRY_MARGIN_SECONDS: u64 = 300;
 /// Added at random to the margin, so that many clients do not refresh in the same second.
 const EXPIRY_JITTER_SECONDS: u64 = 30;
 /// How long one call may hold the right to refresh. Longer than a slow refresh takes.
-const LEASE: Duration = Duration::from_secs(70);
+pub(crate) const LEASE: Duration = Duration::from_secs(70);
 /// A call that waited this long for another one's refresh does its own: two refreshes do no harm.
-const LEASE_PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const LEASE_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two looks at another call's refresh.
-const LEASE_POLL: Duration = Duration::from_millis(100);
+pub(crate) const LEASE_POLL: Duration = Duration::from_millis(100);
 
 /// A token for a downstream API.
 #[derive(Debug, Clone)]
@@ -51,8 +51,7 @@ pub async fn acquire(
 ) -> Result<AccessToken, SignInError> {
     let id = &account.home_account_id;
     let began = env.clock.monotonic();
-    let lease = accounts::record(env, &format!("refreshing/{id}"));
-    let me = random_token(env.random.as_ref());
+    let lease_record = accounts::record(env, &format!("refreshing/{id}"));
     loop {
         let tokens = accounts::tokens(env, id)?;
         let cached = tokens
@@ -73,23 +72,18 @@ pub async fn acquire(
                 claims: challenge.and_then(|challenge| challenge.claims.clone()),
             });
         };
-        let mine = env.store.compare_and_swap(&lease, None, me.as_bytes(), Some(LEASE))?;
-        if !mine && env.clock.monotonic().saturating_sub(began) < LEASE_PATIENCE {
+        let lease = Lease::take(env, &lease_record, LEASE)?;
+        if lease.is_none() && env.clock.monotonic().saturating_sub(began) < LEASE_PATIENCE {
             env.clock.sleep(LEASE_POLL).await;
             continue;
         }
-        if mine {
-            // Another call may have refreshed between our look and our lease.
-            let now = accounts::tokens(env, id)?;
-            if !now.has(refresh_token) {
-                release(env, &lease, &me);
-                continue;
-            }
+        // Another call may have refreshed between our look and our lease.
+        if lease.is_some() && !accounts::tokens(env, id)?.has(refresh_token) {
+            lease.into_iter().for_each(Lease::release);
+            continue;
         }
         let refreshed = refresh(env, account, scopes, refresh_token, challenge, correlation_id).await;
-        if mine {
-            release(env, &lease, &me);
-        }
+        lease.into_iter().for_each(Lease::release);
         return match refreshed {
             Ok(Some(token)) => Ok(token),
             // Somebody has signed in, or refreshed, while Entra refused the token that we had.
@@ -138,15 +132,8 @@ async fn refresh(
     }
 }
 
-/// Gives the lease back, if it has not run out and become another call's. A store that fails here costs the others
-/// a wait, nothing else.
-fn release(env: &Environment, lease: &str, me: &str) {
-    if matches!(env.store.get(lease), Ok(Some(holder)) if holder.reveal() == me.as_bytes()) {
-        let _ = env.store.delete(lease);
-    }
-}
-
-fn margin(env: &Environment) -> u64 {
+/// How long before its end a token is refreshed, in seconds.
+pub(crate) fn margin(env: &Environment) -> u64 {
     let mut byte = [0];
     env.random.fill(&mut byte);
     EXPIRY_MARGIN_SECONDS + u64::from(byte[0]) * EXPIRY_JITTER_SECONDS / 256

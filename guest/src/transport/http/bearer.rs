@@ -9,7 +9,7 @@ use super::message::{Request, json};
 use super::negotiation::essence;
 use super::site::Site;
 use super::unavailable;
-use crate::authorization_server::metadata::{SCOPE, resource};
+use crate::authorization_server::metadata::{SCOPE, resource, resource_metadata_url};
 use crate::environment::Environment;
 use crate::secret::Secret;
 use crate::session::{Session, SessionError};
@@ -95,8 +95,10 @@ impl Guard<'_> {
         if let Some(error) = error {
             challenge.push_str(&format!("error=\"{error}\", error_description=\"{description}\", "));
         }
-        challenge
-            .push_str(&format!("resource_metadata=\"{}\", scope=\"{SCOPE}\"", self.site.resource_metadata(self.path)));
+        challenge.push_str(&format!(
+            "resource_metadata=\"{}\", scope=\"{SCOPE}\"",
+            resource_metadata_url(self.site.settings, self.path)
+        ));
         let mut body = json!({ "error_description": description, "correlation_id": request.correlation_id });
         if let (Some(error), Some(body)) = (error, body.as_object_mut()) {
             body.insert("error".to_owned(), json!(error));

@@ -19,7 +19,7 @@ const STRICT_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; form-ac
 /// A year, in seconds. Not for sub-domains: they are somebody else's.
 const TRANSPORT_SECURITY: &str = "max-age=31536000";
 
-/// Adds what is missing. A page may set its own policy of what it loads; nobody may weaken the rest.
+/// Adds what is missing. A page may say itself what it loads and refers to; nobody may weaken the rest.
 pub(super) fn secure(site: &Site<'_>, route: &Route, head: Head<'_>) {
     let fixed = HeaderValue::from_static;
     let headers = head.headers;
@@ -30,7 +30,7 @@ pub(super) fn secure(site: &Site<'_>, route: &Route, head: Head<'_>) {
     // With `no-referrer` a browser sends the consent form with `Origin: null` (Fetch standard, "append a request
     // `Origin` header"), which is refused. Nothing leaves our origin with this value either.
     let referrer = if *route == Route::OAuth(Endpoint::Authorize) { "same-origin" } else { "no-referrer" };
-    headers.insert(REFERRER_POLICY, fixed(referrer));
+    headers.entry(REFERRER_POLICY).or_insert(fixed(referrer));
     if site.is_https() {
         headers.insert(STRICT_TRANSPORT_SECURITY, fixed(TRANSPORT_SECURITY));
     }

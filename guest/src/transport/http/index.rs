@@ -5,7 +5,7 @@ use http::{HeaderValue, Response};
 
 use super::message::with_body;
 use super::site::Site;
-use crate::authorization_server::metadata::{MCP_PATH, SSE_PATH, resource};
+use crate::authorization_server::metadata::{MCP_PATH, SSE_PATH, resource, resource_metadata_url};
 
 /// The page has a style of its own and nothing else.
 const POLICY: &str =
@@ -14,7 +14,7 @@ const POLICY: &str =
 /// The page.
 pub(super) fn page(site: &Site<'_>) -> Response<Vec<u8>> {
     let mcp = escape(&resource(site.settings, MCP_PATH));
-    let metadata = escape(&site.resource_metadata(MCP_PATH));
+    let metadata = escape(&resource_metadata_url(site.settings, MCP_PATH));
     let sse = if site.settings.legacy_sse {
         format!(
             "<p>Clients from before 2025 that know only the HTTP+SSE transport connect to <code>{}</code>.</p>\n",

@@ -7,7 +7,7 @@ use crate::authorization_server::Endpoint;
 use crate::authorization_server::metadata::{MCP_PATH, SSE_PATH};
 
 /// RFC 9728 section 3.1.
-pub(super) const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
+const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
 /// RFC 8414 section 3.
 const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server";
 /// OpenID Connect Discovery section 4; what clients try when they do not find the other one.

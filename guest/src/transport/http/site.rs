@@ -23,12 +23,6 @@ impl<'a> Site<'a> {
     pub(super) fn is_https(&self) -> bool {
         self.origin.starts_with("https://")
     }
-
-    /// The URL of the metadata of the resource at `path`: the well-known name stands between the host and the path
-    /// (RFC 9728 section 3.1).
-    pub(super) fn resource_metadata(&self, path: &str) -> String {
-        format!("{}{}{}{path}", self.origin, super::routes::PROTECTED_RESOURCE, self.prefix)
-    }
 }
 
 #[cfg(test)]
@@ -36,30 +30,15 @@ mod tests {
     use super::*;
     use crate::environment::fake::remote_settings;
 
-    fn site(public_url: &str) -> (String, String, String) {
-        let settings = HttpSettings { public_url: public_url.to_owned(), ..remote_settings().http.unwrap() };
-        let site = Site::of(&settings);
-        (site.origin.to_owned(), site.prefix.to_owned(), site.resource_metadata("/mcp"))
-    }
-
     #[test]
-    fn the_well_known_name_stands_between_host_and_path() {
-        let own = |text: &str| text.to_owned();
-        assert_eq!(
-            site("https://mcp.example.com"),
-            (
-                own("https://mcp.example.com"),
-                own(""),
-                own("https://mcp.example.com/.well-known/oauth-protected-resource/mcp")
-            )
-        );
-        assert_eq!(
-            site("http://localhost:3001/a/b"),
-            (
-                own("http://localhost:3001"),
-                own("/a/b"),
-                own("http://localhost:3001/.well-known/oauth-protected-resource/a/b/mcp")
-            )
-        );
+    fn a_public_url_is_an_origin_and_a_path_prefix() {
+        for (public_url, origin, prefix, is_https) in [
+            ("https://mcp.example.com", "https://mcp.example.com", "", true),
+            ("http://localhost:3001/a/b", "http://localhost:3001", "/a/b", false),
+        ] {
+            let settings = HttpSettings { public_url: public_url.to_owned(), ..remote_settings().http.unwrap() };
+            let site = Site::of(&settings);
+            assert_eq!((site.origin, site.prefix, site.is_https()), (origin, prefix, is_https));
+        }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::handle_with;
 use super::message::{Answer, Request};
+use crate::authorization_server::metadata;
 use crate::environment::fake::{PUBLIC_URL, World, run};
 use crate::environment::{Environment, StoreError};
 use crate::secret::Secret;
@@ -263,6 +264,13 @@ fn everything_is_under_the_path_prefix_of_the_public_url_and_metadata_where_the_
     ] {
         assert_eq!(server.send(get(path)).status(), status, "{path}");
     }
+    let settings = server.env.settings.http.as_ref().unwrap();
+    for path in ["", "/mcp", "/sse"] {
+        let told = metadata::resource_metadata_path(settings, path);
+        assert_eq!(json_of(&server.send(get(&told)))["resource"], format!("https://mcp.example.com/entra{path}"));
+    }
+    let told = metadata::authorization_server_metadata_path(settings);
+    assert_eq!(json_of(&server.send(get(&told)))["issuer"], "https://mcp.example.com/entra");
     let challenge = server.send(post("/entra/mcp", &json!({})));
     assert_eq!(
         header(&challenge, "www-authenticate"),

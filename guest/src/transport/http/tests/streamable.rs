@@ -344,3 +344,17 @@ fn a_body_has_to_be_json_and_an_answer_acceptable() {
     let refused = server.send(refused.with("accept", "text/event-stream"));
     assert_eq!(refusal(&refused), (400, -32022));
 }
+
+#[test]
+fn a_message_that_would_take_much_memory_is_not_read() {
+    let server = Server::with_alice();
+    let objects = format!("[{}]", vec![r#"{"":0}"#; 100_000].join(","));
+    let nested = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"x":{objects}}}}}"#);
+    for body in [objects, nested] {
+        let request = Request { body: body.into_bytes(), ..post("/mcp", &json!({})).by("alice") };
+        assert_eq!(refusal(&server.send(request)), (400, -32600));
+    }
+    let text = r#"[{,\"\\"#.repeat(20_000);
+    let response = server.send(legacy("ping", json!({ "x": text })));
+    assert_eq!(json_of(&response)["result"], json!({}), "text may be long, whatever is in it");
+}

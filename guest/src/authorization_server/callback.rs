@@ -1,0 +1,203 @@
+//! `/auth/callback`: where Entra sends the person back to.
+//!
+//! The answer is taken from the browser that asked, once, within ten minutes. Whatever Entra says then reaches the
+//! client: a code of ours, or an OAuth error with words of ours. Entra's own words stay in its pages.
+
+use http::Response;
+
+use super::answers::{Back, OAuthRefusal};
+use super::authorize::{self, Leg};
+use super::browser::{Browser, RememberedUser};
+use super::clients::{self, ClientError};
+use super::code::{self, Grant};
+use super::consent;
+use super::parameters::Parameters;
+use crate::audit;
+use crate::environment::{Environment, Outcome, StoreError};
+use crate::oauth::OAuthError;
+use crate::oauth::authorization_code::RedeemError;
+use crate::oauth::error::Refusal;
+use crate::session::Owner;
+use crate::session::entra::EntraTokens;
+use crate::token::{self, IdTokenExpectations, TokenError};
+use crate::transport::http::message::Request;
+
+/// The longest `state` that can be one of ours, in characters.
+const MAX_STATE: usize = 64;
+
+/// Answers a request to `/auth/callback`.
+pub(super) async fn handle(env: &Environment, request: &Request) -> Response<Vec<u8>> {
+    match come_back(env, request).await {
+        Ok(response) => response,
+        Err(error) => {
+            let text = format!("{error}. Go back to your application and start again.");
+            authorize::page(503, &text, request)
+        }
+    }
+}
+
+async fn come_back(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
+    let parameters = match Parameters::of_query(request) {
+        Ok(parameters) => parameters,
+        Err(error) => return Ok(authorize::page(400, &error.to_string(), request)),
+    };
+    let Some(state) = parameters.get("state").filter(|state| state.len() <= MAX_STATE) else {
+        return Ok(authorize::gone(request));
+    };
+    let record = authorize::leg_record(env, state);
+    // Looked at before it is taken: another browser that learned the state must not end the sign-in.
+    let browser = Browser::of(env, request)?;
+    let found = env.store.get(&record)?;
+    let leg = found.and_then(|raw| serde_json::from_slice::<Leg>(raw.reveal()).ok());
+    if !leg.is_some_and(|leg| browser.is(&leg.pending.browser)) {
+        return Ok(authorize::gone(request));
+    }
+    // Of any number of concurrent requests one gets it.
+    let Some(leg) = authorize::take::<Leg>(env, &record)? else { return Ok(authorize::gone(request)) };
+    finish(env, leg, browser, request).await
+}
+
+/// What goes wrong once the client is known.
+struct Failed {
+    refusal: OAuthRefusal,
+    /// For the audit record.
+    reason: String,
+}
+
+impl Failed {
+    fn new(error: &'static str, description: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { refusal: OAuthRefusal::new(error, description), reason: reason.into() }
+    }
+}
+
+async fn finish(
+    env: &Environment,
+    leg: Leg,
+    mut browser: Browser<'_>,
+    request: &Request,
+) -> Result<Response<Vec<u8>>, StoreError> {
+    let (owner, tokens) = match admit(env, &leg, request).await {
+        Ok(admitted) => admitted,
+        Err(Failed { refusal, reason }) => {
+            let event = authorize::event(&leg.pending, "authorization.completed", Outcome::Failure, request);
+            if audit::record(env, audit::because(event, reason)).is_err() {
+                return Ok(authorize::unrecorded(env, &leg.pending, request));
+            }
+            return authorize::with_cookie(leg.pending.back().refuse(env, &refusal, request), &browser);
+        }
+    };
+    let client = match clients::find(env, &leg.pending.client_id).await {
+        Ok(client) => client,
+        Err(ClientError::Store(error)) => return Err(error),
+        // It was there ten minutes ago; without it there is nobody to give a code to.
+        Err(error) => return Ok(authorize::page(400, &error.to_string(), request)),
+    };
+    let user = RememberedUser { tenant_id: owner.tenant_id.clone(), object_id: owner.object_id.clone() };
+    browser.remember_user(user.clone());
+    let pending = leg.pending;
+    if leg.consented {
+        consent::remember(env, &pending.consent(&client, &user))?;
+    } else if !consent::is_remembered(env, &pending.consent(&client, &user))? {
+        // The page was skipped for the person who was here last, and another one has signed in.
+        return authorize::show(env, pending, &client, &browser);
+    }
+    let event = owner.event("authorization.completed", Outcome::Success, &request.correlation_id);
+    if audit::record(env, event).is_err() {
+        return Ok(authorize::unrecorded(env, &pending, request));
+    }
+    let code = code::give(
+        env,
+        Grant {
+            owner,
+            redirect_uri: pending.redirect_uri_sent.then(|| pending.redirect_uri.clone()),
+            code_challenge: pending.code_challenge.clone(),
+            resource: pending.resource.clone(),
+            scopes: pending.scopes.clone(),
+            tokens,
+            expires_at: 0,
+        },
+    )?;
+    let back: Back<'_> = pending.back();
+    authorize::with_cookie(back.with(env, &[("code", code.reveal())]), &browser)
+}
+
+/// Redeems Entra's code, and validates the ID token that comes with the tokens.
+async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<(Owner, EntraTokens), Failed> {
+    let set =
+        leg.request.redeem(env, request.query.as_deref().unwrap_or_default()).await.map_err(|error| match error {
+            RedeemError::Untrusted(_) => Failed::new(
+                "server_error",
+                "Microsoft Entra ID answered with something unexpected.",
+                "untrusted-response",
+            ),
+            RedeemError::OAuth(error) => Failed::new(error_of(&error), public(&error), reason(&error)),
+        })?;
+    let nonce = Some(leg.request.nonce.as_str());
+    let Some(id_token) = set.id_token.as_ref() else {
+        return Err(Failed::new("server_error", "Microsoft Entra ID gave no ID token.", "no-id-token"));
+    };
+    let validated = token::validate_id_token(env, id_token.reveal(), &IdTokenExpectations { nonce }).await;
+    let validated = validated.map_err(|error| {
+        let reason = format!("id-token-{}", error.reason());
+        match error {
+            TokenError::KeysUnavailable { .. } => Failed::new(
+                "temporarily_unavailable",
+                "Microsoft Entra ID's signing keys cannot be read now. Try again later.",
+                reason,
+            ),
+            TokenError::TenantNotAllowed { .. } => {
+                Failed::new("access_denied", "Accounts of this organisation are not admitted here.", reason)
+            }
+            _ => Failed::new("server_error", "The answer of Microsoft Entra ID could not be verified.", reason),
+        }
+    })?;
+    let owner = Owner {
+        client_id: leg.pending.client_id.clone(),
+        tenant_id: validated.tenant_id().to_owned(),
+        object_id: validated.object_id().to_owned(),
+    };
+    Ok((owner, set.into()))
+}
+
+/// What an OAuth client is told of a failed exchange with Entra (RFC 6749 section 4.1.2.1, OpenID Connect Core
+/// section 3.1.2.6).
+fn error_of(error: &OAuthError) -> &'static str {
+    match error {
+        OAuthError::Refused(refusal) => match refusal.error.as_str() {
+            "access_denied" | "authorization_declined" => "access_denied",
+            "consent_required" => "consent_required",
+            "interaction_required" => "interaction_required",
+            "login_required" => "login_required",
+            "temporarily_unavailable" => "temporarily_unavailable",
+            _ => "server_error",
+        },
+        OAuthError::Throttled(_) | OAuthError::ServerError(_) | OAuthError::Unreachable(_) | OAuthError::Store(_) => {
+            "temporarily_unavailable"
+        }
+        _ => "server_error",
+    }
+}
+
+/// What may be said in public: what Entra's error means, not how we are configured or why we cannot reach it.
+pub(super) fn public(error: &OAuthError) -> String {
+    match error {
+        OAuthError::Refused(refusal) => refusal.advice(),
+        OAuthError::Throttled(_) | OAuthError::ServerError(_) => error.to_string(),
+        OAuthError::Unreachable(_) => "Microsoft Entra ID cannot be reached now. Try again later.".to_owned(),
+        OAuthError::Malformed(_) => "Microsoft Entra ID answered with something unexpected.".to_owned(),
+        OAuthError::Credential(_) | OAuthError::Misconfigured(_) => {
+            "The server is not configured correctly: its operator finds the reason in the log.".to_owned()
+        }
+        OAuthError::Expired | OAuthError::Store(_) => "The sign-in could not be finished. Try again later.".to_owned(),
+    }
+}
+
+fn reason(error: &OAuthError) -> String {
+    match error {
+        OAuthError::Refused(refusal) => Refusal::reason(refusal),
+        OAuthError::Credential(_) => "client-credential".to_owned(),
+        OAuthError::Misconfigured(_) => "misconfigured".to_owned(),
+        OAuthError::Malformed(_) => "entra-malformed".to_owned(),
+        _ => "entra-unavailable".to_owned(),
+    }
+}

@@ -1,0 +1,249 @@
+//! `/token` (RFC 6749 section 3.2): a code or a refresh token becomes tokens of a session.
+
+use http::Response;
+use serde_json::json;
+
+use super::answers::{self, OAuthRefusal};
+use super::clients::{self, Client, ClientError};
+use super::code::{self, GoodCode, Presented};
+use super::parameters::Parameters;
+use super::{authorize, callback};
+use crate::audit;
+use crate::encoding::{digest, same_secret};
+use crate::environment::{Environment, Outcome, StoreError};
+use crate::oauth::OAuthError;
+use crate::secret::Secret;
+use crate::session::lifecycle::{self, Beginning, RefreshError, Tokens};
+use crate::sign_in::SignInError;
+use crate::transport::http::message::{Request, json as json_answer};
+
+/// Length of a code verifier (RFC 7636 section 4.1).
+const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
+/// Seconds after which a request that failed for want of the store or of Entra may be repeated.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
+/// Answers a request to `/token`.
+pub(super) async fn handle(env: &Environment, request: &Request) -> Response<Vec<u8>> {
+    let parameters = match Parameters::of_form(request) {
+        Ok(parameters) => parameters,
+        Err(error) => return answers::refusal(400, &error.into(), request),
+    };
+    let client = match client(env, "token", &parameters, request).await {
+        Ok(client) => client,
+        Err(answer) => return answer,
+    };
+    let answered = match parameters.get("grant_type") {
+        Some("authorization_code") => exchange(env, &client, &parameters, request).await,
+        Some("refresh_token") => refresh(env, &client, &parameters, request).await,
+        Some(_) => Err(refused("unsupported_grant_type", "grant_type is authorization_code or refresh_token.")),
+        None => Err(refused("invalid_request", "grant_type is missing.")),
+    };
+    match answered {
+        Ok(tokens) => {
+            // A registration that cannot be touched lives as long as it would have.
+            let _ = clients::touch(env, &client);
+            granted(&tokens)
+        }
+        Err(Failed::Refused(refusal)) => answers::refusal(400, &refusal, request),
+        Err(Failed::Unavailable(description, retry_after)) => answers::unavailable(&description, retry_after, request),
+    }
+}
+
+/// The client that sends the request, authenticated; or the answer that refuses it.
+pub(super) async fn client(
+    env: &Environment,
+    operation: &str,
+    parameters: &Parameters,
+    request: &Request,
+) -> Result<Client, Response<Vec<u8>>> {
+    let basic = clients::uses_basic(request);
+    let refuse = |error: &ClientError| match error {
+        ClientError::Store(_) => answers::unavailable(&error.to_string(), RETRY_AFTER_SECONDS, request),
+        ClientError::Unavailable => answers::unavailable(&error.to_string(), 10, request),
+        ClientError::TooManyRequests(after) => too_many(after.as_secs(), request),
+        ClientError::Unnamed => {
+            answers::refusal(400, &OAuthRefusal::new("invalid_request", error.to_string()), request)
+        }
+        _ => answers::invalid_client(&error.to_string(), basic, request),
+    };
+    let client_id = clients::named(request, parameters.pairs()).map_err(|error| refuse(&error))?;
+    if let Err(retry_after) = env.rate_limiter.admit(operation, &client_id) {
+        return Err(too_many(retry_after.as_secs(), request));
+    }
+    let client = clients::find(env, &client_id).await.map_err(|error| refuse(&error))?;
+    client.authenticate(request, parameters.pairs()).map_err(|error| refuse(&error))?;
+    Ok(client)
+}
+
+fn too_many(retry_after: u64, request: &Request) -> Response<Vec<u8>> {
+    let refusal = OAuthRefusal::new("too_many_requests", "Too many requests: try again later.");
+    answers::with_retry_after(answers::refusal(429, &refusal, request), retry_after)
+}
+
+enum Failed {
+    Refused(OAuthRefusal),
+    /// What is out of reach, and seconds after which to try again.
+    Unavailable(String, u64),
+}
+
+fn refused(error: &'static str, description: &str) -> Failed {
+    Failed::Refused(OAuthRefusal::new(error, description))
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string(), RETRY_AFTER_SECONDS)
+    }
+}
+
+impl From<SignInError> for Failed {
+    fn from(error: SignInError) -> Self {
+        match error {
+            SignInError::InteractionRequired { reason, .. } => refused("invalid_grant", &reason),
+            SignInError::Unavailable(OAuthError::Throttled(wait)) => {
+                Self::Unavailable(callback::public(&OAuthError::Throttled(wait)), wait.as_secs())
+            }
+            SignInError::Unavailable(error) => Self::Unavailable(callback::public(&error), RETRY_AFTER_SECONDS),
+            other => Self::Unavailable(other.to_string(), RETRY_AFTER_SECONDS),
+        }
+    }
+}
+
+/// `grant_type=authorization_code` (RFC 6749 section 4.1.3).
+async fn exchange(
+    env: &Environment,
+    client: &Client,
+    parameters: &Parameters,
+    request: &Request,
+) -> Result<Tokens, Failed> {
+    let invalid = || refused("invalid_grant", "The code is unknown, used or expired, or is not for this request.");
+    let missing = |name: &str| refused("invalid_request", &format!("{name} is missing."));
+    let presented = parameters.get("code").ok_or_else(|| missing("code"))?;
+    let verifier = parameters.get("code_verifier").ok_or_else(|| missing("code_verifier"))?;
+    let mut code = match code::present(env, presented)? {
+        Presented::Good(code) => code,
+        Presented::Replayed { session, owner } => {
+            if owner.client_id == client.client_id {
+                lifecycle::end(env, &session, &owner, "code-replayed", &request.correlation_id)?;
+            }
+            return Err(invalid());
+        }
+        Presented::Unknown => return Err(invalid()),
+    };
+    // Checked before the code is claimed: whoever has stolen a code can neither use it nor use it up. What is tried
+    // in vain is bounded by the life of a code and the rate limit.
+    let grant = &code.grant;
+    if grant.owner.client_id != client.client_id
+        || (grant.redirect_uri.is_some() && grant.redirect_uri.as_deref() != parameters.get("redirect_uri"))
+        || !is_verifier(verifier)
+        || !same_secret(digest(verifier.as_bytes()).as_bytes(), grant.code_challenge.as_bytes())
+    {
+        return Err(invalid());
+    }
+    let resource = resource(env, parameters, &grant.resource)?;
+    if !code.claim(env)? {
+        return Err(invalid());
+    }
+    begin(env, &code, resource, request).await
+}
+
+/// Makes a session of a claimed code.
+async fn begin(env: &Environment, code: &GoodCode, resource: String, request: &Request) -> Result<Tokens, Failed> {
+    let grant = code.grant.clone();
+    let owner = grant.owner.clone();
+    let event = owner.event("session.created", Outcome::Success, &request.correlation_id);
+    if let Err(error) = audit::record(env, event) {
+        code.restore(env);
+        return Err(error.into());
+    }
+    let beginning = Beginning { owner: grant.owner, resource, scopes: grant.scopes, tokens: grant.tokens };
+    let (session, tokens) = match lifecycle::begin(env, beginning, &request.correlation_id).await {
+        Ok(begun) => begun,
+        Err(error) => {
+            if !matches!(error, SignInError::InteractionRequired { .. }) {
+                code.restore(env);
+            }
+            return Err(error.into());
+        }
+    };
+    match code.became(env, &session) {
+        Ok(true) => Ok(tokens),
+        unsaid => {
+            // Presented again at the same time, or that could not be told: either way nobody may have the session.
+            lifecycle::end(env, &session, &owner, "code-replayed", &request.correlation_id)?;
+            unsaid?;
+            Err(refused("invalid_grant", "The code was used twice."))
+        }
+    }
+}
+
+/// The resource of the session: that of the authorization, which a request without one may narrow down (RFC 8707
+/// section 2.2).
+fn resource(env: &Environment, parameters: &Parameters, granted: &str) -> Result<String, Failed> {
+    let target = |description: &str| Err(refused("invalid_target", description));
+    let mut requested = parameters.all("resource");
+    let (first, more) = (requested.next(), requested.next());
+    let (Some(requested), None) = (first, more) else {
+        return if more.is_some() { target("Name one resource.") } else { Ok(granted.to_owned()) };
+    };
+    let narrows = |settings: &crate::environment::HttpSettings| {
+        granted == settings.public_url && authorize::is_ours(settings, requested)
+    };
+    if requested == granted || env.settings.http.as_ref().is_some_and(narrows) {
+        return Ok(requested.to_owned());
+    }
+    target("resource is not the one of the authorization.")
+}
+
+fn is_verifier(verifier: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    VERIFIER.contains(&verifier.len()) && verifier.bytes().all(allowed)
+}
+
+/// `grant_type=refresh_token` (RFC 6749 section 6).
+async fn refresh(
+    env: &Environment,
+    client: &Client,
+    parameters: &Parameters,
+    request: &Request,
+) -> Result<Tokens, Failed> {
+    let Some(token) = parameters.get("refresh_token") else {
+        return Err(refused("invalid_request", "refresh_token is missing."));
+    };
+    let scopes = match parameters.get("scope") {
+        None => None,
+        Some(scope) => match authorize::scopes(Some(scope)) {
+            Some(scopes) => Some(scopes),
+            None => return Err(refused("invalid_scope", "A scope is wider than what was granted.")),
+        },
+    };
+    let mut resources = parameters.all("resource");
+    let resource = resources.next();
+    if resources.next().is_some() {
+        return Err(refused("invalid_target", "Name one resource."));
+    }
+    let token = Secret::from(token);
+    let (client_id, correlation_id) = (&client.client_id, &request.correlation_id);
+    let refreshed = lifecycle::refresh(env, &token, client_id, scopes.as_deref(), resource, correlation_id).await;
+    refreshed.map_err(|error| match error {
+        RefreshError::Unknown | RefreshError::Reused => {
+            refused("invalid_grant", "The session has ended, or the refresh token is not its last one: sign in again.")
+        }
+        RefreshError::WiderScope => refused("invalid_scope", "A scope is wider than what was granted."),
+        RefreshError::WrongResource => refused("invalid_target", "resource is not the one of the session."),
+        RefreshError::SignIn(error) => error.into(),
+    })
+}
+
+fn granted(tokens: &Tokens) -> Response<Vec<u8>> {
+    let body = json!({
+        "access_token": tokens.access_token.reveal(),
+        "token_type": "Bearer",
+        "expires_in": tokens.expires_in,
+        "refresh_token": tokens.refresh_token.reveal(),
+        "scope": tokens.scopes.join(" "),
+    });
+    let mut response = json_answer(200, &body);
+    response.headers_mut().insert(http::header::PRAGMA, http::HeaderValue::from_static("no-cache"));
+    response
+}

@@ -1,0 +1,201 @@
+//! How a session begins, continues and ends.
+//!
+//! The refresh token changes with every use. One that was used before is presented by a thief, or by a client from
+//! which it was stolen, and nobody can say which: the session ends. Two uses at the same moment are no exception,
+//! because a thief who is fast enough would look the same.
+
+use super::entra::{self, EntraTokens};
+use super::record::{self, ACCESS_LIFETIME_SECONDS, Presented, Record};
+use super::{Owner, Session};
+use crate::audit;
+use crate::environment::{Environment, Outcome, StoreError};
+use crate::secret::Secret;
+use crate::sign_in::SignInError;
+
+/// How often a change is tried again when others change the same session.
+const MAX_SWAPS: usize = 8;
+
+/// What a client gets.
+#[derive(Debug)]
+pub struct Tokens {
+    /// The access token.
+    pub access_token: Secret<String>,
+    /// The refresh token, which replaces the one before.
+    pub refresh_token: Secret<String>,
+    /// Seconds until the access token expires: never longer than Entra's own lives.
+    pub expires_in: u64,
+    /// What the access token is good for.
+    pub scopes: Vec<String>,
+}
+
+/// What a session is made from.
+pub struct Beginning {
+    /// Whose it is.
+    pub owner: Owner,
+    /// The resource that its access tokens are for.
+    pub resource: String,
+    /// What the person has consented to.
+    pub scopes: Vec<String>,
+    /// What Entra gave us.
+    pub tokens: EntraTokens,
+}
+
+/// Why a session is not continued.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefreshError {
+    /// No refresh token of a session that lives, or one of another client.
+    #[error("the refresh token is unknown, or its session has ended")]
+    Unknown,
+    /// The refresh token was used before. The session has ended now.
+    #[error("the refresh token was used before, so the session was ended")]
+    Reused,
+    /// More was asked for than the person has consented to.
+    #[error("the scope is wider than what was granted")]
+    WiderScope,
+    /// The session is for another resource.
+    #[error("the session is for another resource")]
+    WrongResource,
+    /// Entra's tokens behind the session cannot be refreshed.
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
+}
+
+impl From<StoreError> for RefreshError {
+    fn from(error: StoreError) -> Self {
+        Self::SignIn(error.into())
+    }
+}
+
+/// Begins a session; its id, and the client's first tokens. Entra's tokens are stored before the session, so that no
+/// session is ever without.
+pub async fn begin(
+    env: &Environment,
+    beginning: Beginning,
+    correlation_id: &str,
+) -> Result<(String, Tokens), SignInError> {
+    let Beginning { owner, resource, scopes, tokens } = beginning;
+    let id = record::fresh_id(env);
+    entra::keep(env, &id, &tokens)?;
+    let begun = match entra::live(env, &id, &owner, None, correlation_id).await {
+        Ok(live) => {
+            let mut record = Record::new(env, owner, resource, scopes.clone());
+            let tokens = issue(env, &id, &mut record, scopes, live.expires_at);
+            record::swap(env, &id, None, &record).map(|_| tokens).map_err(SignInError::from)
+        }
+        Err(error) => Err(error),
+    };
+    if begun.is_err() {
+        // What cannot be removed now is sealed, known to nobody, and ends by itself.
+        let _ = entra::forget(env, &id);
+    }
+    begun.map(|tokens| (id, tokens))
+}
+
+/// Continues a session: new tokens for its refresh token. Nothing is consumed before Entra's token behind the
+/// session lives long enough, so a client may try again when Entra or the store was out of reach.
+pub async fn refresh(
+    env: &Environment,
+    refresh_token: &Secret<String>,
+    client_id: &str,
+    scopes: Option<&[String]>,
+    resource: Option<&str>,
+    correlation_id: &str,
+) -> Result<Tokens, RefreshError> {
+    let presented = Presented::read(refresh_token).ok_or(RefreshError::Unknown)?;
+    for _ in 0..MAX_SWAPS {
+        let (mut record, raw) = record::load(env, &presented.id)?.ok_or(RefreshError::Unknown)?;
+        // Client ids are public: a wrong one says nothing about whether the token was stolen.
+        if record.owner.client_id != client_id || record.is_over(env.clock.now()) {
+            return Err(RefreshError::Unknown);
+        }
+        if !record.is_refresh_token(&presented) {
+            // A client that mixes its two tokens up is no thief.
+            if record.access(&presented).is_some() {
+                return Err(RefreshError::Unknown);
+            }
+            return Err(reused(env, &presented.id, &record.owner, correlation_id)?);
+        }
+        if resource.is_some_and(|resource| resource != record.resource) {
+            return Err(RefreshError::WrongResource);
+        }
+        let narrowed = scopes.unwrap_or(&record.scopes).to_vec();
+        if narrowed.iter().any(|scope| !record.scopes.contains(scope)) {
+            return Err(RefreshError::WiderScope);
+        }
+        let owner = record.owner.clone();
+        let live = entra::live(env, &presented.id, &owner, None, correlation_id).await?;
+        let tokens = issue(env, &presented.id, &mut record, narrowed, live.expires_at);
+        audit::record(env, owner.event("session.refreshed", Outcome::Success, correlation_id))?;
+        if record::swap(env, &presented.id, Some(&raw), &record)? {
+            return Ok(tokens);
+        }
+    }
+    Err(StoreError::Unavailable("the session is changed all the time by others".to_owned()).into())
+}
+
+fn reused(env: &Environment, id: &str, owner: &Owner, correlation_id: &str) -> Result<RefreshError, SignInError> {
+    // The session ends even if that cannot be recorded.
+    let removed = remove(env, id);
+    audit::record(env, owner.event("session.reused", Outcome::Failure, correlation_id))?;
+    removed?;
+    audit::record(
+        env,
+        audit::because(
+            owner.event("session.revoked", Outcome::Success, correlation_id),
+            "refresh-token-reused".to_owned(),
+        ),
+    )?;
+    Ok(RefreshError::Reused)
+}
+
+/// Makes tokens and puts their hashes into the record.
+fn issue(env: &Environment, id: &str, record: &mut Record, scopes: Vec<String>, entra_expires_at: u64) -> Tokens {
+    let now = env.clock.now();
+    let expires_at = entra_expires_at.min(now + ACCESS_LIFETIME_SECONDS);
+    let (access_token, access_hash) = record::mint(env, id);
+    let (refresh_token, refresh_hash) = record::mint(env, id);
+    record.renew(now, access_hash, (scopes.clone(), expires_at), refresh_hash);
+    Tokens { access_token, refresh_token, expires_in: expires_at.saturating_sub(now), scopes }
+}
+
+/// Ends the session that a token of `client_id` belongs to (RFC 7009); whether there was one. A token of another
+/// client ends nothing.
+pub fn revoke(
+    env: &Environment,
+    token: &Secret<String>,
+    client_id: &str,
+    correlation_id: &str,
+) -> Result<bool, SignInError> {
+    let Some(presented) = Presented::read(token) else { return Ok(false) };
+    let Some((record, _)) = record::load(env, &presented.id)? else { return Ok(false) };
+    let genuine = record.is_refresh_token(&presented) || record.access(&presented).is_some();
+    if !genuine || record.owner.client_id != client_id {
+        return Ok(false);
+    }
+    end(env, &presented.id, &record.owner, "revoked-by-client", correlation_id)?;
+    Ok(true)
+}
+
+/// Ends a session. `reason` is a stable code for the audit record.
+pub fn end(env: &Environment, id: &str, owner: &Owner, reason: &str, correlation_id: &str) -> Result<(), SignInError> {
+    // The session ends even if that cannot be recorded.
+    remove(env, id)?;
+    let event = owner.event("session.revoked", Outcome::Success, correlation_id);
+    audit::record(env, audit::because(event, reason.to_owned()))
+}
+
+/// Entra's tokens go first: if the store fails in between, the client can ask again.
+fn remove(env: &Environment, id: &str) -> Result<(), StoreError> {
+    entra::forget(env, id)?;
+    env.store.delete(&record::key(env, id))
+}
+
+/// Ends the session of an access token that was authenticated, as far as the server is concerned.
+pub fn end_session(
+    env: &Environment,
+    session: &Session,
+    reason: &str,
+    correlation_id: &str,
+) -> Result<(), SignInError> {
+    end(env, &session.id, &session.owner(), reason, correlation_id)
+}

@@ -1,0 +1,176 @@
+//! A session as it is stored, and the tokens that open it.
+//!
+//! A token is `base64url(session id, 16 bytes || secret, 32 bytes)`: the id finds the record with one read, the
+//! secret proves that the token is genuine. The record holds SHA-256 hashes of the secrets only. Ids come from our
+//! randomness and never from a client, so nobody can prepare a session for somebody else.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::Owner;
+use crate::encoding::{base64url, digest, from_base64url, same_secret};
+use crate::environment::{Environment, StoreError};
+use crate::secret::Secret;
+use crate::sign_in::accounts;
+
+/// Bytes of a session id.
+const ID_BYTES: usize = 16;
+/// Bytes of the secret in a token: 256 bits.
+const SECRET_BYTES: usize = 32;
+/// Characters of a token.
+const TOKEN_CHARS: usize = (ID_BYTES + SECRET_BYTES) / 3 * 4;
+/// An access token lives at most this long, in seconds. Entra's live 60 to 90 minutes.
+pub(super) const ACCESS_LIFETIME_SECONDS: u64 = 3600;
+/// The clocks of two servers on one store may differ by this much, in seconds.
+const CLOCK_DIFFERENCE_SECONDS: u64 = 60;
+/// Access tokens that are good at the same time: requests may be under way with one while the client refreshes.
+const MAX_ACCESS_TOKENS: usize = 4;
+/// A session ends this long after its sign-in, in seconds: 90 days, as long as Entra's own refresh tokens live.
+pub(super) const LIFETIME_SECONDS: u64 = 90 * 24 * 3600;
+/// A session ends when it was not refreshed for this long, in seconds: 30 days.
+pub(super) const IDLE_SECONDS: u64 = 30 * 24 * 3600;
+
+/// What a client presented. It says which session it belongs to; whether it is genuine says the record.
+pub(super) struct Presented {
+    pub(super) id: String,
+    hash: String,
+}
+
+impl Presented {
+    /// Takes a token apart; `None` for what cannot be one of ours.
+    pub(super) fn read(token: &Secret<String>) -> Option<Self> {
+        if token.reveal().len() != TOKEN_CHARS {
+            return None;
+        }
+        let bytes = Zeroizing::new(from_base64url(token.reveal())?);
+        let (id, secret) = bytes.split_at_checked(ID_BYTES)?;
+        Some(Self { id: base64url(id), hash: digest(secret) })
+    }
+}
+
+/// A fresh session id.
+pub(super) fn fresh_id(env: &Environment) -> String {
+    let mut bytes = [0; ID_BYTES];
+    env.random.fill(&mut bytes);
+    base64url(&bytes)
+}
+
+/// A fresh token of the session, and the hash to recognise it by.
+pub(super) fn mint(env: &Environment, id: &str) -> (Secret<String>, String) {
+    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
+    env.random.fill(secret.as_mut_slice());
+    let mut bytes = Zeroizing::new(from_base64url(id).unwrap_or_default());
+    bytes.extend_from_slice(secret.as_slice());
+    (Secret::new(base64url(&bytes)), digest(secret.as_slice()))
+}
+
+/// An access token of a session.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Access {
+    hash: String,
+    /// Some or all of those of the session.
+    pub(super) scopes: Vec<String>,
+    /// Unix time in seconds.
+    pub(super) expires_at: u64,
+}
+
+impl Access {
+    /// Whether the token is in date. One that seems to live longer than any is given was issued before the clock
+    /// was set back, and how much of its time has passed cannot be said.
+    pub(super) fn is_current(&self, now: u64) -> bool {
+        now < self.expires_at && self.expires_at <= now + ACCESS_LIFETIME_SECONDS + CLOCK_DIFFERENCE_SECONDS
+    }
+}
+
+/// A session.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) owner: Owner,
+    pub(super) resource: String,
+    /// What the person has consented to.
+    pub(super) scopes: Vec<String>,
+    access: Vec<Access>,
+    refresh_hash: String,
+    /// Unix time in seconds: the end, whatever happens.
+    ends_at: u64,
+    /// Unix time in seconds: the end, if the session is not refreshed until then.
+    idle_until: u64,
+}
+
+impl Record {
+    /// A session that begins now. It has no token yet.
+    pub(super) fn new(env: &Environment, owner: Owner, resource: String, scopes: Vec<String>) -> Self {
+        let now = env.clock.now();
+        Self {
+            owner,
+            resource,
+            scopes,
+            access: Vec::new(),
+            refresh_hash: String::new(),
+            ends_at: now + LIFETIME_SECONDS,
+            idle_until: now + IDLE_SECONDS,
+        }
+    }
+
+    pub(super) fn is_over(&self, now: u64) -> bool {
+        now >= self.ends_at || now >= self.idle_until
+    }
+
+    /// The access token that was presented, whether or not it is in date.
+    pub(super) fn access(&self, presented: &Presented) -> Option<&Access> {
+        self.access.iter().find(|access| same_secret(access.hash.as_bytes(), presented.hash.as_bytes()))
+    }
+
+    /// Whether the one refresh token of the session was presented.
+    pub(super) fn is_refresh_token(&self, presented: &Presented) -> bool {
+        same_secret(self.refresh_hash.as_bytes(), presented.hash.as_bytes())
+    }
+
+    /// Gives the session new tokens. The refresh token replaces the one before it; access tokens live on.
+    pub(super) fn renew(&mut self, now: u64, access_hash: String, access: (Vec<String>, u64), refresh_hash: String) {
+        let (scopes, expires_at) = access;
+        self.access.retain(|access| access.is_current(now));
+        while self.access.len() >= MAX_ACCESS_TOKENS {
+            self.access.remove(0);
+        }
+        self.access.push(Access { hash: access_hash, scopes, expires_at });
+        self.refresh_hash = refresh_hash;
+        self.idle_until = now + IDLE_SECONDS;
+    }
+
+    /// How long the record is kept.
+    fn ttl(&self, now: u64) -> Duration {
+        Duration::from_secs(self.ends_at.min(self.idle_until).saturating_sub(now).max(1))
+    }
+}
+
+/// Where a session is.
+pub(super) fn key(env: &Environment, id: &str) -> String {
+    accounts::record(env, &format!("session/{id}"))
+}
+
+/// The bytes of a record, to be compared with what is there when it is replaced.
+pub(super) type Raw = Secret<Vec<u8>>;
+
+/// Reads a session. One that cannot be opened or read is none: its client signs in again.
+pub(super) fn load(env: &Environment, id: &str) -> Result<Option<(Record, Raw)>, StoreError> {
+    read(env, &key(env, id))
+}
+
+/// Reads a record, as long as it can be opened and understood.
+pub(super) fn read<T: for<'de> Deserialize<'de>>(env: &Environment, key: &str) -> Result<Option<(T, Raw)>, StoreError> {
+    match env.store.get(key) {
+        Ok(Some(raw)) => Ok(serde_json::from_slice(raw.reveal()).ok().map(|record| (record, raw))),
+        Ok(None) | Err(StoreError::Unreadable) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a session, if it still is `expected`; whether it was.
+pub(super) fn swap(env: &Environment, id: &str, expected: Option<&Raw>, record: &Record) -> Result<bool, StoreError> {
+    let bytes = Zeroizing::new(serde_json::to_vec(record).map_err(|_| StoreError::TooLarge)?);
+    let expected = expected.map(|raw| raw.reveal().as_slice());
+    env.store.compare_and_swap(&key(env, id), expected, &bytes, Some(record.ttl(env.clock.now())))
+}

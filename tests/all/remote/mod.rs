@@ -1,0 +1,9 @@
+//! The remote server: the component under wasmtime, two replicas on one store, each request to the other one.
+
+mod attacks;
+mod authorization;
+mod discovery;
+mod flow;
+mod refresh;
+mod sample_defects;
+mod transport;

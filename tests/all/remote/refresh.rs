@@ -1,0 +1,126 @@
+//! What happens as tokens grow old: the session's, and Entra's behind it.
+
+use entra_mcp_tests::emulator::{Endpoint, Fault};
+
+use crate::support::remote::{ALICE, Fleet, Tokens};
+
+fn refreshes(fleet: &Fleet) -> usize {
+    let requests = fleet.control().requests(Endpoint::Token);
+    requests.iter().filter(|request| format!("{request:?}").contains("refresh_token")).count()
+}
+
+#[tokio::test]
+async fn a_session_is_refreshed_without_scope_and_without_its_user() {
+    let fleet = Fleet::new().await;
+    let tokens = fleet.session(ALICE).await;
+    let answer = fleet.refresh(&tokens.client_id, &tokens.refresh).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let renewed = Tokens::of(&tokens.client_id, &answer);
+    assert_ne!(renewed.refresh, tokens.refresh);
+    assert_ne!(renewed.access, tokens.access);
+    assert_eq!(fleet.details(&renewed.access).await["userPrincipalName"], ALICE);
+    assert_eq!(fleet.control().request_count(Endpoint::Authorize), 1);
+}
+
+#[tokio::test]
+async fn an_expired_access_token_is_refused_and_the_session_lives_on() {
+    let fleet = Fleet::new().await;
+    let tokens = fleet.session(ALICE).await;
+    fleet.advance(3601);
+    let answer = fleet.call(&tokens.access).await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.header("www-authenticate").contains("error=\"invalid_token\""));
+    let answer = fleet.refresh(&tokens.client_id, &tokens.refresh).await;
+    let renewed = Tokens::of(&tokens.client_id, &answer);
+    assert_eq!(fleet.details(&renewed.access).await["userPrincipalName"], ALICE);
+}
+
+#[tokio::test]
+async fn a_session_outlives_many_hours_of_refreshes() {
+    let fleet = Fleet::new().await;
+    let mut tokens = fleet.session(ALICE).await;
+    for _ in 0..30 {
+        fleet.advance(3500);
+        tokens = Tokens::of(&tokens.client_id, &fleet.refresh(&tokens.client_id, &tokens.refresh).await);
+    }
+    assert_eq!(fleet.details(&tokens.access).await["userPrincipalName"], ALICE);
+    assert_eq!(fleet.control().request_count(Endpoint::Authorize), 1, "nobody was asked again");
+}
+
+#[tokio::test]
+async fn an_access_token_never_outlives_entras() {
+    let fleet = Fleet::new().await;
+    fleet.control().change_policy(|policy| {
+        policy.access_token_shortest = 900;
+        policy.access_token_longest = 900;
+        policy.continuous_access_token = 900;
+    });
+    let client = fleet.register(crate::support::remote::REDIRECT).await;
+    let code = fleet.code(&crate::support::remote::Authorize::new(&client), ALICE).await;
+    let answer = fleet.redeem(&client, &code).await;
+    assert!(answer.body["expires_in"].as_u64().is_some_and(|seconds| seconds <= 900), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn calls_at_once_on_all_replicas_refresh_entras_token_once() {
+    let fleet = Fleet::new().await;
+    fleet.control().change_policy(|policy| {
+        policy.access_token_shortest = 900;
+        policy.access_token_longest = 900;
+        policy.continuous_access_token = 900;
+    });
+    let tokens = fleet.session(ALICE).await;
+    fleet.advance(700);
+    fleet.control().clear_requests();
+    let calls = (0..8).map(|_| fleet.details(&tokens.access));
+    for details in futures_util::future::join_all(calls).await {
+        assert_eq!(details["userPrincipalName"], ALICE);
+    }
+    assert_eq!(refreshes(&fleet), 1);
+}
+
+#[tokio::test]
+async fn a_dead_refresh_token_of_entra_leads_to_a_new_sign_in_and_not_to_an_error() {
+    let fleet = Fleet::new().await;
+    fleet.control().change_policy(|policy| {
+        policy.access_token_shortest = 900;
+        policy.access_token_longest = 900;
+        policy.continuous_access_token = 900;
+    });
+    let tokens = fleet.session(ALICE).await;
+    fleet.control().revoke_sessions(ALICE).expect("Alice exists");
+    fleet.advance(700);
+    let answer = fleet.call(&tokens.access).await;
+    assert_eq!(answer.status, 401, "{}", answer.body);
+    let challenge = answer.header("www-authenticate");
+    assert!(challenge.contains("error=\"invalid_token\"") && challenge.contains("resource_metadata="), "{challenge}");
+    assert_eq!(fleet.refresh(&tokens.client_id, &tokens.refresh).await.refusal(), (400, "invalid_grant"));
+}
+
+#[tokio::test]
+async fn a_refresh_while_entra_is_out_of_order_costs_nothing() {
+    let fleet = Fleet::new().await;
+    fleet.control().change_policy(|policy| {
+        policy.access_token_shortest = 900;
+        policy.access_token_longest = 900;
+        policy.continuous_access_token = 900;
+    });
+    let tokens = fleet.session(ALICE).await;
+    fleet.advance(1000);
+    fleet.control().inject(Fault::on(Endpoint::Token).always().status(503).header("retry-after", "30"));
+    let answer = fleet.refresh(&tokens.client_id, &tokens.refresh).await;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(!answer.header("retry-after").is_empty());
+    fleet.control().clear_faults();
+    fleet.advance(60);
+    let answer = fleet.refresh(&tokens.client_id, &tokens.refresh).await;
+    assert_eq!(answer.status, 200, "the refresh token was used up: {}", answer.body);
+}
+
+#[tokio::test]
+async fn a_claims_challenge_of_graph_is_answered_with_a_fresh_token() {
+    let fleet = Fleet::new().await;
+    let tokens = fleet.session(ALICE).await;
+    fleet.control().challenge_graph(1);
+    assert_eq!(fleet.details(&tokens.access).await["userPrincipalName"], ALICE);
+}
