@@ -275,6 +275,15 @@ impl HeadlessBrowser {
                     next = (Method::POST, target(&page.url, form)?, form.hidden());
                     continue;
                 }
+                // The consent page of the MCP server, which asks before it sends anybody to Entra ID.
+                if let Some(form) = all.iter().find(|form| form.offers("decision", "allow")) {
+                    pages.push(title);
+                    let mut answer = form.hidden();
+                    let decision = if person.consents { "allow" } else { "deny" };
+                    answer.push(("decision".to_owned(), decision.to_owned()));
+                    next = (Method::POST, target(&page.url, form)?, answer);
+                    continue;
+                }
                 if let Some((message, code)) = alert
                     && (page.body.contains("Entra ID emulator"))
                 {

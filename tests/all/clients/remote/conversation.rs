@@ -1,0 +1,163 @@
+//! What every client with a program of ours goes through, from the first request without a token to the last.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::office::{Office, Requests};
+use crate::clients::machine::script;
+use crate::clients::person::{Opener, Visit};
+
+pub(crate) const TOOL: &str = "getUserDetails";
+
+/// How long a token lives: as short as a slow machine allows for a sign-in, as each test waits until it has expired.
+const LIFETIME_SECONDS: i64 = 8;
+
+/// A client, and how it is to connect.
+pub(crate) struct Client {
+    /// Node or Python.
+    pub(crate) program: PathBuf,
+    /// Below `tests/clients`.
+    pub(crate) script: &'static str,
+    pub(crate) transport: Transport,
+    /// What the program is told of how to negotiate; `None` leaves the client to its default.
+    pub(crate) era: Option<&'static str>,
+    /// The revision that has to come of it.
+    pub(crate) revision: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Transport {
+    StreamableHttp,
+    /// As in the revision of 2024-11-05.
+    HttpAndSse,
+}
+
+impl Transport {
+    fn name(self) -> &'static str {
+        match self {
+            Self::StreamableHttp => "http",
+            Self::HttpAndSse => "sse",
+        }
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::StreamableHttp => "/mcp",
+            Self::HttpAndSse => "/sse",
+        }
+    }
+}
+
+/// Alice, as the tool describes her.
+pub(crate) fn alice() -> Value {
+    json!({
+        "displayName": "Alice Anderson",
+        "mail": "alice@contoso.example",
+        "userPrincipalName": "alice@contoso.example",
+    })
+}
+
+/// Checks the list of tools.
+pub(crate) fn assert_tools(tools: &Value) {
+    let [tool] = tools.as_array().unwrap().as_slice() else { panic!("one tool, not {tools}") };
+    assert_eq!(tool["name"], TOOL);
+    assert_eq!(tool["inputSchema"]["type"], "object");
+}
+
+/// Checks a result that carries Alice's details.
+pub(crate) fn assert_details(result: &Value) {
+    assert_ne!(result["isError"], true, "{result}");
+    let [content] = result["content"].as_array().unwrap().as_slice() else { panic!("one content, not {result}") };
+    assert_eq!(content["type"], "text");
+    let text: Value = serde_json::from_str(content["text"].as_str().unwrap()).unwrap();
+    assert_eq!(text, result["structuredContent"], "the text and the structured content differ");
+    assert_eq!(text, alice());
+}
+
+/// The person consented and signed in once, and was brought back to the application.
+pub(crate) fn assert_signed_in(visit: &Visit, opener: Opener) {
+    assert_eq!(visit.opener, opener);
+    let landing = visit.landing.as_ref().unwrap();
+    assert_eq!(landing.status, Some(200));
+    let [consent, user_name, password] = landing.pages.as_slice() else { panic!("three pages, not {landing:?}") };
+    assert!(consent.contains("Allow access"), "{consent}");
+    assert_eq!([user_name.as_str(), password], ["Sign in", "Enter password"]);
+}
+
+/// The whole conversation.
+pub(crate) async fn converse(client: &Client) {
+    converse_in(Office::new(LIFETIME_SECONDS).await, client).await;
+}
+
+/// The whole conversation with a server that has a certificate.
+pub(crate) async fn converse_over_tls(client: &Client) {
+    converse_in(Office::with_tls(LIFETIME_SECONDS).await, client).await;
+}
+
+async fn converse_in(office: Office, client: &Client) {
+    let url = office.server.at(client.transport.path());
+    let mut command = office.command(&client.program);
+    command.arg(script(client.script)).env("URL", &url).env("TRANSPORT", client.transport.name());
+    if let Some(era) = client.era {
+        command.env("ERA", era);
+    }
+    let seen = office.run(&mut command).await;
+
+    assert_eq!(seen["protocolVersion"], client.revision);
+    // A client that insists on a revision does not ask who the server is.
+    if client.era.is_none_or(|era| era == "auto" || era == "legacy") {
+        assert_eq!(seen["server"]["name"], "entra-mcp");
+    }
+    assert_tools(&seen["tools"]);
+    let results = seen["results"].as_array().unwrap();
+    assert_eq!(results.len(), 3);
+    results.iter().for_each(assert_details);
+    assert_eq!(seen["errorsBeforeRevocation"], json!([]));
+
+    // The authorization server says who it is in the same words everywhere, and the client asks for no more than it has to.
+    let public_url = office.server.public_url();
+    assert_eq!(seen["issuer"], public_url);
+    assert_eq!(seen["answer"], json!({ "code": "code", "iss": public_url }));
+    assert_eq!(seen["requested"], json!({ "scope": "User.Read", "resource": url }));
+
+    // Once the token has expired, a new one is there without a word to the person; no token comes twice.
+    assert!(seen["expiresIn"].as_i64().is_some_and(|seconds| 0 < seconds && seconds <= LIFETIME_SECONDS));
+    assert_eq!(seen["refreshes"], 1);
+    assert_eq!(seen["distinctTokens"].as_u64().unwrap(), seen["tokenSets"].as_u64().unwrap() * 2);
+
+    // After the revocation the client finds that it would have to ask the person again.
+    assert_eq!(seen["revoked"], 200);
+    assert_eq!(seen["afterRevocation"], json!({ "rejected": "UnauthorizedError" }));
+    assert_eq!(seen["authorizations"], 2);
+
+    assert_requests(seen["requests"].as_array().unwrap(), client.transport);
+    assert_eq!(office.requests(), Requests { authorize: 1, codes_redeemed: 1 });
+    let visits = office.leave().await;
+    let [visit] = visits.as_slice() else { panic!("one page, not {visits:?}") };
+    assert_signed_in(visit, Opener::Client);
+}
+
+/// The requests of the whole conversation.
+fn assert_requests(requests: &[Value], transport: Transport) {
+    let all = |what: &str, wanted: &dyn Fn(&Value) -> bool| -> Vec<u64> {
+        let statuses = requests.iter().filter(|request| wanted(request));
+        statuses.map(|one| one["status"].as_u64().unwrap_or_else(|| panic!("no answer to {what} {one}"))).collect()
+    };
+    let first = &requests[0];
+    assert_eq!(
+        (&first["path"], &first["bearer"], &first["status"]),
+        (&json!(transport.path()), &json!(false), &json!(401))
+    );
+    assert_eq!(all("registration", &|one| one["path"] == "/register"), [201]);
+    assert_eq!(all("code", &|one| one["grant"] == "authorization_code"), [200]);
+    let refreshes = all("refresh", &|one| one["grant"] == "refresh_token");
+    let (last, before) = refreshes.split_last().unwrap();
+    // The SDKs try the refresh token once more after the revocation, except for a client that does not remember.
+    let succeeded = if *last == 400 { before } else { &refreshes };
+    assert!(!succeeded.is_empty() && succeeded.iter().all(|status| *status == 200), "{refreshes:?}");
+    // No client of these says which scopes it wants when it refreshes.
+    assert!(requests.iter().all(|one| one["grant"] != "refresh_token" || one["scope"].is_null()));
+    let odd = requests.iter().filter(|one| !matches!(one["status"].as_u64(), Some(200..=204 | 400 | 401 | 404 | 405)));
+    assert_eq!(odd.collect::<Vec<_>>(), Vec::<&Value>::new());
+}

@@ -1,0 +1,38 @@
+//! PyPI `mcp`: the Python SDK.
+
+use super::conversation::{Client, Transport, converse, converse_over_tls};
+use crate::clients::scenarios::{LEGACY, MODERN};
+use crate::support::tools;
+
+fn client(transport: Transport, era: Option<&'static str>, revision: &'static str) -> Option<Client> {
+    let program = tools::python()?;
+    Some(Client { program, script: "mcp-python/remote.py", transport, era, revision })
+}
+
+#[tokio::test]
+async fn the_whole_conversation_by_default() {
+    if let Some(client) = client(Transport::StreamableHttp, None, MODERN) {
+        converse(&client).await;
+    }
+}
+
+#[tokio::test]
+async fn the_whole_conversation_with_initialize() {
+    if let Some(client) = client(Transport::StreamableHttp, Some("legacy"), LEGACY) {
+        converse(&client).await;
+    }
+}
+
+#[tokio::test]
+async fn the_whole_conversation_over_http_and_sse() {
+    if let Some(client) = client(Transport::HttpAndSse, None, LEGACY) {
+        converse(&client).await;
+    }
+}
+
+#[tokio::test]
+async fn the_whole_conversation_over_tls() {
+    if let Some(client) = client(Transport::StreamableHttp, None, MODERN) {
+        converse_over_tls(&client).await;
+    }
+}

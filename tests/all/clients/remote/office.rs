@@ -1,0 +1,139 @@
+//! Where a remote server is used: the server, Entra as the emulator, a client's program, and its person.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use entra_mcp_tests::emulator::{Builder, Emulator, Endpoint};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::clients::person::{Habit, Person, Visit};
+use crate::support::server::Server;
+
+/// A client takes some seconds, the most of them for a token to expire, and a machine that does other things is slow.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) struct Office {
+    emulator: Emulator,
+    pub(crate) server: Server,
+    person: Person,
+    folder: TempDir,
+    /// The server's certificate, if it has one, which nobody vouches for.
+    certificate: Option<PathBuf>,
+}
+
+/// How many requests the emulator had.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Requests {
+    pub(crate) authorize: u64,
+    /// Of those for a code: refreshes depend on how fast the machine is, when tokens live for seconds.
+    pub(crate) codes_redeemed: usize,
+}
+
+impl Office {
+    /// Entra's access tokens live for this many seconds, and so do the sessions' at most.
+    pub(crate) async fn new(lifetime_seconds: i64) -> Self {
+        Self::start(lifetime_seconds, None).await
+    }
+
+    /// As [`Self::new`], with TLS.
+    pub(crate) async fn with_tls(lifetime_seconds: i64) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = vec!["localhost".to_owned()];
+        let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        Self::start(lifetime_seconds, Some([certificate.pem(), key.serialize_pem()])).await
+    }
+
+    async fn start(lifetime_seconds: i64, tls: Option<[String; 2]>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let emulator = Builder::new().start().await.unwrap();
+        emulator.control().change_policy(|policy| {
+            policy.access_token_shortest = lifetime_seconds;
+            policy.access_token_longest = lifetime_seconds;
+            policy.continuous_access_token = lifetime_seconds;
+        });
+        let paths = ["server.pem", "server.key"].map(|name| folder.path().join(name));
+        let mut arguments = Vec::new();
+        if let Some(contents) = &tls {
+            for (path, content) in paths.iter().zip(contents) {
+                std::fs::write(path, content).unwrap();
+            }
+            let [certificate, key] = paths.each_ref().map(|path| path.to_str().unwrap());
+            arguments = vec!["--tls-cert", certificate, "--tls-key", key];
+        }
+        let server = Server::start(emulator.endpoints(), folder.path(), &arguments);
+        // Entra ignores the port for http alone.
+        let redirect_uri = server.at("/auth/callback");
+        let client = &emulator.endpoints().confidential_client_id;
+        emulator.control().change_application(client, |client| client.web_redirect_uris.push(redirect_uri)).unwrap();
+        let [certificate, _] = paths;
+        let certificate = tls.map(|_| certificate);
+        let person = Person::trusting(folder.path(), &[Habit::SignsInOnceAwaited; 2], certificate.clone());
+        Self { emulator, server, person, folder, certificate }
+    }
+
+    /// A client's program with nothing of this process's environment but the search path.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", self.folder.path())
+            .env("OPENER", self.person.client_opener())
+            .env("BROWSER", self.person.client_opener());
+        if let Some(certificate) = &self.certificate {
+            command.env("NODE_EXTRA_CA_CERTS", certificate).env("SSL_CERT_FILE", certificate);
+        }
+        command
+    }
+
+    /// Runs a client's program to its end; returns the last line it prints.
+    pub(crate) async fn run(&self, command: &mut Command) -> Value {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let child = command.spawn().unwrap();
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
+            .await
+            .unwrap_or_else(|_| panic!("the client does not end\n--- server\n{}", self.server.log()))
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let log = self.server.log();
+        assert!(
+            output.status.success(),
+            "{}\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n--- server\n{log}",
+            output.status
+        );
+        // Shown with a failed test only.
+        println!("{stdout}\n--- stderr\n{stderr}\n--- server\n{log}");
+        serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
+    }
+
+    /// The home folder.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    pub(crate) fn requests(&self) -> Requests {
+        let control = self.emulator.control();
+        let token = control.requests(Endpoint::Token);
+        Requests {
+            authorize: control.request_count(Endpoint::Authorize),
+            codes_redeemed: token
+                .iter()
+                .flat_map(|request| &request.form)
+                .filter(|(name, value)| name == "grant_type" && value == "authorization_code")
+                .count(),
+        }
+    }
+
+    /// Ends; returns the pages that were opened. What the server has written says nothing about the person.
+    pub(crate) async fn leave(self) -> Vec<Visit> {
+        let log = self.server.log();
+        for told in ["alice", "Alice", "Anderson", "contoso.example"] {
+            assert!(!log.contains(told), "the log names {told}\n{log}");
+        }
+        self.person.leave().await
+    }
+}

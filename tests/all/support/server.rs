@@ -1,0 +1,79 @@
+//! `entra-mcp serve` as a process of its own, with an emulator as Entra ID and Graph.
+//!
+//! The HTTP benchmark uses this file too.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use entra_mcp_tests::emulator::Endpoints;
+use serde_json::Value;
+
+/// A running server, which ends with this value.
+pub(crate) struct Server {
+    child: Child,
+    public_url: String,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts the server with its store and its log in a folder.
+    #[allow(clippy::disallowed_methods, reason = "the rules are for the host; this starts a program")]
+    pub(crate) fn start(at: &Endpoints, folder: &Path, more: &[&str]) -> Self {
+        let log = folder.join("server.log");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_entra-mcp"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["--tenant-id", &at.tenant_id, "--client-id", &at.confidential_client_id])
+            .args(["--authority", &at.authority, "--graph-url", &at.graph])
+            .arg("--store")
+            .arg(folder.join("sessions.db"))
+            .args(more)
+            .env_clear()
+            .env("HOME", folder)
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+            .env("RUST_LOG", "info")
+            .env("AZURE_CLIENT_SECRET", &at.client_secret)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let mut server = Self { child, public_url: String::new(), log };
+        let ready: Value = serde_json::from_str(&ready)
+            .unwrap_or_else(|_| panic!("the server says {ready:?}\n--- log\n{}", server.log()));
+        let url = ready["publicUrl"].as_str().unwrap_or_else(|| panic!("no public URL in {ready}"));
+        url.clone_into(&mut server.public_url);
+        server
+    }
+
+    /// Without a slash at its end.
+    pub(crate) fn public_url(&self) -> &str {
+        &self.public_url
+    }
+
+    /// An address below the public one.
+    pub(crate) fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.public_url)
+    }
+
+    /// The process's number.
+    #[allow(dead_code, reason = "the benchmark asks for it")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the server has written so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

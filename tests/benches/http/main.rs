@@ -1,0 +1,147 @@
+//! What an authenticated `tools/call` costs: `entra-mcp serve`, and beside it a native server for the same, in the same
+//! run, so that the ratios mean something on any machine.
+//!
+//! Each server is a process of its own, with its default settings. A run lasts `ENTRA_MCP_BENCH_SECONDS` (5); the two take
+//! turns three times, and the median of each figure counts. Every answer is compared; one wrong answer ends the benchmark.
+//! Linux only: it reads `/proc`.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a benchmark prints, starts programs, looks at the time, and may stop at the first surprise"
+)]
+
+mod load;
+mod ours;
+mod peer;
+mod process;
+#[path = "../../all/support/server.rs"]
+#[allow(dead_code, reason = "tests need more of it")]
+mod server;
+#[path = "../../all/support/session.rs"]
+#[allow(dead_code, reason = "tests need more of it")]
+mod session;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use load::{Figures, Target};
+
+/// What makes this program the peer.
+const PEER: &str = "peer";
+const PROTOCOL: &str = "2026-07-28";
+const TOOL: &str = "getUserDetails";
+const ROUNDS: usize = 3;
+const CONNECTIONS: [usize; 2] = [1, 32];
+
+/// What a server says when it is ready.
+#[derive(Deserialize, Serialize)]
+struct Served {
+    url: String,
+    token: String,
+}
+
+/// What both servers answer.
+fn profile() -> Value {
+    json!({
+        "displayName": "Alice Anderson",
+        "mail": "alice@contoso.example",
+        "userPrincipalName": "alice@contoso.example",
+    })
+}
+
+/// A server process, ended with this value.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Server {
+    /// Starts a program that prints one line of JSON when it is ready.
+    fn start(command: &mut Command) -> (Self, Value) {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let output = child.stdout.take().unwrap();
+        let server = Self(child);
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        let ready = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the server says {line:?}"));
+        (server, ready)
+    }
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if std::env::args().nth(1).as_deref() == Some(PEER) {
+        runtime.block_on(peer::serve());
+        return;
+    }
+    runtime.block_on(compare());
+}
+
+async fn compare() {
+    let seconds = std::env::var("ENTRA_MCP_BENCH_SECONDS").map_or(5.0, |text| text.parse().unwrap());
+    let duration = Duration::from_secs_f64(seconds);
+
+    let (peer, ready) = Server::start(Command::new(std::env::current_exe().unwrap()).arg(PEER));
+    let peer_target = Arc::new(Target::new(peer.0.id(), serde_json::from_value(ready).unwrap()).await);
+    let ours = ours::start().await;
+    let our_target = Arc::new(Target::new(ours.pid(), ours.served()).await);
+
+    println!("authenticated tools/call; medians of {ROUNDS} runs of {seconds} s");
+    for connections in CONNECTIONS {
+        let (mut theirs, mut our) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            theirs.push(peer_target.load(connections, duration).await);
+            our.push(our_target.load(connections, duration).await);
+        }
+        let (theirs, our) = (median(&theirs), median(&our));
+        println!("\n{connections} connection(s)        peer       ours   ours/peer");
+        row("requests/s", theirs.requests_per_second, our.requests_per_second);
+        row("p50, µs", micros(theirs.p50), micros(our.p50));
+        row("p99, µs", micros(theirs.p99), micros(our.p99));
+        row("CPU/request, µs", micros(theirs.cpu_per_request), micros(our.cpu_per_request));
+        row("RSS, MB", megabytes(theirs.resident_bytes), megabytes(our.resident_bytes));
+    }
+}
+
+fn row(name: &str, theirs: f64, ours: f64) {
+    println!("{name:<16} {theirs:>10.1} {ours:>10.1} {:>11.2}", ours / theirs);
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+#[allow(clippy::cast_precision_loss, reason = "megabytes, for people")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+/// Of each figure by itself.
+fn median(runs: &[Figures]) -> Figures {
+    fn middle<T: Copy>(runs: &[Figures], figure: impl Fn(&Figures) -> T, less: impl Fn(&T, &T) -> bool) -> T {
+        let mut values: Vec<_> = runs.iter().map(figure).collect();
+        values.sort_by(|a, b| if less(a, b) { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater });
+        values[values.len() / 2]
+    }
+    Figures {
+        requests_per_second: middle(runs, |run| run.requests_per_second, |a, b| a < b),
+        p50: middle(runs, |run| run.p50, |a, b| a < b),
+        p99: middle(runs, |run| run.p99, |a, b| a < b),
+        cpu_per_request: middle(runs, |run| run.cpu_per_request, |a, b| a < b),
+        resident_bytes: middle(runs, |run| run.resident_bytes, |a, b| a < b),
+    }
+}

@@ -1,0 +1,192 @@
+"""What a Python client does with a remote server: what ../typescript/remote.mjs does, with the same output.
+
+`ERA` is how the client negotiates: `auto` (its default), `legacy`, or the revision to insist on. `TRANSPORT` is `http`, or
+`sse` for the transport that the revision of 2024-11-05 had.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+import anyio
+import httpx2
+from mcp import Client
+from mcp.client.auth import OAuthClientProvider
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
+
+TOOL = "getUserDetails"
+# The test's server issues tokens of a few seconds; a real one's hour is not waited for.
+LONGEST_WAIT_SECONDS = 60
+
+seen = {"errors": [], "requests": [], "results": [], "authorizations": 0}
+
+
+class Callback(BaseHTTPRequestHandler):
+    """The application's own web server, to which the browser brings the code."""
+
+    answers = []
+
+    def do_GET(self):
+        self.answers.append(dict(parse_qsl(urlsplit(self.path).query)))
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<title>The application</title><h1>You are signed in</h1>")
+
+    def log_message(self, *_):
+        pass
+
+
+class Storage:
+    """Keeps everything in memory."""
+
+    tokens = None
+    client = None
+    token_sets = []
+
+    async def get_tokens(self):
+        return self.tokens
+
+    async def set_tokens(self, tokens):
+        self.tokens = tokens
+        self.token_sets.append(tokens)
+
+    async def get_client_info(self):
+        return self.client
+
+    async def set_client_info(self, client):
+        self.client = client
+
+
+class UnauthorizedError(Exception):
+    """The application does not want the person to be asked again."""
+
+
+opens = True
+
+
+async def redirect(url):
+    seen["authorizations"] += 1
+    asked = parse_qs(urlsplit(url).query)
+    seen["requested"] = {name: asked.get(name, [None])[0] for name in ("scope", "resource")}
+    if not opens:
+        raise UnauthorizedError
+    await anyio.run_process([os.environ["OPENER"], url], stdout=subprocess.DEVNULL)
+
+
+async def callback():
+    with anyio.fail_after(60):
+        while not Callback.answers:
+            await anyio.sleep(0.02)
+    answer = Callback.answers.pop(0)
+    seen["answer"] = {name: answer.get(name) and (name if name == "code" else answer[name]) for name in ("code", "iss")}
+    return AuthorizationCodeResult(code=answer["code"], state=answer.get("state"), iss=answer.get("iss"))
+
+
+class Noting(httpx2.AsyncHTTPTransport):
+    """Notes every request, and the answer's status; never a secret."""
+
+    async def handle_async_request(self, request):
+        note = {
+            "method": request.method,
+            "path": request.url.path,
+            "bearer": "authorization" in request.headers,
+        }
+        if "urlencoded" in request.headers.get("content-type", ""):
+            form = dict(parse_qsl((await request.aread()).decode()))
+            note |= {key: form[name] for key, name in FORM.items() if name in form}
+        seen["requests"].append(note)
+        response = await super().handle_async_request(request)
+        note["status"] = response.status_code
+        return response
+
+
+FORM = {"grant": "grant_type", "resource": "resource", "scope": "scope"}
+
+
+def as_json(model):
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def innermost(error):
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+async def after_revocation(transport, options):
+    """A new connection: a failed sign-in ends one."""
+    async with Client(transport(), **options) as client:
+        return as_json(await client.call_tool(TOOL, {}))
+
+
+async def main():
+    global opens
+    url = os.environ["URL"]
+    server = HTTPServer(("localhost", 0), Callback)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    storage = Storage()
+    metadata = OAuthClientMetadata(
+        client_name="entra-mcp-tests",
+        redirect_uris=[f"http://localhost:{server.server_port}/callback"],
+        grant_types=["authorization_code", "refresh_token"],
+        response_types=["code"],
+        token_endpoint_auth_method="none",
+    )
+    provider = OAuthClientProvider(url, metadata, storage, redirect, callback)
+
+    def http_client(headers=None, timeout=None, auth=None):
+        return httpx2.AsyncClient(transport=Noting(), auth=provider, headers=headers, timeout=timeout or 30)
+
+    def transport():
+        if os.environ["TRANSPORT"] == "sse":
+            return sse_client(url, httpx_client_factory=http_client)
+        return streamable_http_client(url, http_client=http_client())
+
+    options = {}
+    if era := os.environ.get("ERA"):
+        options["mode"] = era
+    async with Client(transport(), **options) as client:
+        seen["protocolVersion"] = client.protocol_version
+        seen["server"] = client.server_info and as_json(client.server_info)
+        seen["tools"] = as_json(await client.list_tools())["tools"]
+        seen["results"].append(as_json(await client.call_tool(TOOL, {})))
+        seen["results"].append(as_json(await client.call_tool(TOOL, {})))
+
+        # This SDK watches the time, and refreshes before it calls.
+        seconds = storage.tokens.expires_in
+        assert 0 < seconds <= LONGEST_WAIT_SECONDS, f"expires_in is {seconds}"
+        seen["expiresIn"] = seconds
+        await anyio.sleep(seconds + 1)
+        before = len(storage.token_sets)
+        seen["results"].append(as_json(await client.call_tool(TOOL, {})))
+        seen["refreshes"] = len(storage.token_sets) - before
+        seen["tokenSets"] = len(storage.token_sets)
+        tokens = {token for one in storage.token_sets for token in (one.access_token, one.refresh_token)}
+        seen["distinctTokens"] = len(tokens)
+        seen["errorsBeforeRevocation"] = []
+
+        # Signing out is the application's own affair: the SDK has no method for it.
+        issued_by = provider.context.oauth_metadata
+        seen["issuer"] = str(issued_by.issuer)
+        form = {"token": storage.tokens.refresh_token, "client_id": storage.client.client_id}
+        async with httpx2.AsyncClient() as plain:
+            seen["revoked"] = (await plain.post(str(issued_by.revocation_endpoint), data=form)).status_code
+    opens = False
+    try:
+        seen["afterRevocation"] = {"answered": await after_revocation(transport, options)}
+    except Exception as error:
+        seen["afterRevocation"] = {"rejected": type(innermost(error)).__name__}
+    print(json.dumps(seen))
+    sys.stdout.flush()
+    # A broken connection's attempts to come back would keep the process.
+    os._exit(0)
+
+
+anyio.run(main)
