@@ -8,7 +8,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -74,6 +74,12 @@ impl HttpBody {
     /// A body that is all there.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         Self(Content::Full(Some(bytes.into())))
+    }
+
+    /// An event stream that `call` writes.
+    #[cfg(test)]
+    pub(crate) fn event_stream(call: Call, written: HyperOutgoingBody) -> Self {
+        Self(Content::Stream(EventStream { call: Some(call), written, correlation_id: "c0ffee".to_owned() }))
     }
 
     /// Whether the component goes on writing while this is read.
@@ -219,10 +225,14 @@ async fn first(
                 return Poll::Ready(Err(error));
             }
         }
-        match ready!(Pin::new(&mut *head).poll(context)) {
-            Ok(Ok(response)) => Poll::Ready(Ok((response, running))),
-            Ok(Err(code)) => Poll::Ready(Err(wasmtime::Error::msg(format!("it answers with the error {code:?}")))),
-            Err(_) => Poll::Ready(Err(wasmtime::Error::msg("it does not answer"))),
+        match Pin::new(&mut *head).poll(context) {
+            Poll::Ready(Ok(Ok(response))) => Poll::Ready(Ok((response, running))),
+            Poll::Ready(Ok(Err(code))) => {
+                Poll::Ready(Err(wasmtime::Error::msg(format!("it answers with the error {code:?}"))))
+            }
+            Poll::Pending if running => Poll::Pending,
+            // What it did not use to answer with may still be in the instance.
+            Poll::Pending | Poll::Ready(Err(_)) => Poll::Ready(Err(wasmtime::Error::msg("it does not answer"))),
         }
     })
     .await

@@ -39,7 +39,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     };
     let public_url = settings.http.map(|http| http.public_url).unwrap_or_default();
     let address = server.address();
-    console::result(&json!({ "listening": address.to_string(), "publicUrl": public_url }).to_string());
+    console::result(&json!({ "listening": address.to_string(), "public_url": public_url }).to_string());
     tracing::info!(%address, %public_url, "listening");
     manager.notify("READY=1");
     let (ending, cancelling) = tokio::sync::oneshot::channel();

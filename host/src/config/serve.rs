@@ -509,3 +509,6 @@ fn rate_of(text: &str) -> Option<Option<Rate>> {
     let rate = Rate { count: count.parse().ok()?, per: Duration::from_secs(u64::from(seconds).checked_mul(unit)?) };
     (rate.count > 0 && seconds > 0).then_some(Some(rate))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use super::{SecretBytes, SecretStore, StoreError, same};
 use crate::clock::Clock;
 
-/// Most records that are kept. The component stores a handful per account; the bound is against a runaway.
-const MAX_RECORDS: usize = 10_000;
+/// Most records that are kept. The component stores a handful per account and per session; the bound is against a
+/// runaway, and against strangers who begin sign-ins that they do not finish.
+const MAX_RECORDS: usize = 50_000;
 
 /// A store that ends with the process.
 pub struct MemoryStore {
@@ -29,12 +30,12 @@ impl MemoryStore {
         Self { clock, records: Mutex::default() }
     }
 
-    /// The records that have not expired; the others are dropped first.
-    fn live(&self) -> MutexGuard<'_, HashMap<String, Record>> {
-        let now = self.clock.now();
-        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        records.retain(|_, record| record.expires_at.is_none_or(|expires_at| now < expires_at));
-        records
+    fn records(&self) -> MutexGuard<'_, HashMap<String, Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_live(&self, record: &Record) -> bool {
+        record.expires_at.is_none_or(|expires_at| self.clock.now() < expires_at)
     }
 
     fn insert(
@@ -44,6 +45,9 @@ impl MemoryStore {
         value: SecretBytes,
         ttl: Option<Duration>,
     ) -> Result<(), StoreError> {
+        if records.len() >= MAX_RECORDS && !records.contains_key(key) {
+            records.retain(|_, record| self.is_live(record));
+        }
         if records.len() >= MAX_RECORDS && !records.contains_key(key) {
             return Err(StoreError::Unavailable(format!("more than {MAX_RECORDS} records")));
         }
@@ -56,15 +60,15 @@ impl MemoryStore {
 #[async_trait]
 impl SecretStore for MemoryStore {
     async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
-        Ok(self.live().get(key).map(|record| record.value.clone()))
+        Ok(self.records().get(key).filter(|record| self.is_live(record)).map(|record| record.value.clone()))
     }
 
     async fn put(&self, key: &str, value: SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
-        self.insert(&mut self.live(), key, value, ttl)
+        self.insert(&mut self.records(), key, value, ttl)
     }
 
     async fn take(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
-        Ok(self.live().remove(key).map(|record| record.value))
+        Ok(self.records().remove(key).filter(|record| self.is_live(record)).map(|record| record.value))
     }
 
     async fn compare_and_swap(
@@ -74,8 +78,8 @@ impl SecretStore for MemoryStore {
         value: SecretBytes,
         ttl: Option<Duration>,
     ) -> Result<bool, StoreError> {
-        let mut records = self.live();
-        let matches = match (records.get(key), &expected) {
+        let mut records = self.records();
+        let matches = match (records.get(key).filter(|record| self.is_live(record)), &expected) {
             (None, None) => true,
             (Some(record), Some(expected)) => same(record.value.reveal(), expected.reveal()),
             _ => false,
@@ -87,7 +91,7 @@ impl SecretStore for MemoryStore {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.live().remove(key);
+        self.records().remove(key);
         Ok(())
     }
 }
@@ -118,6 +122,18 @@ mod tests {
 
         assert_eq!(text(&store, "k").await, None);
         assert!(store.compare_and_swap("k", None, bytes("w"), None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn expired_records_make_room_for_others() {
+        let clock = ManualClock::new(0);
+        let store = MemoryStore::new(Arc::new(clock.clone()));
+        for number in 0..MAX_RECORDS {
+            store.put(&number.to_string(), bytes("v"), Some(Duration::from_secs(1))).await.unwrap();
+        }
+        assert!(matches!(store.put("k", bytes("v"), None).await, Err(StoreError::Unavailable(_))));
+        clock.advance(Duration::from_secs(1));
+        store.put("k", bytes("v"), None).await.unwrap();
     }
 
     #[tokio::test]

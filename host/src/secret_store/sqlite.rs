@@ -26,6 +26,10 @@ use super::{SecretBytes, SecretStore, StoreError, same};
 use crate::clock::Clock;
 use crate::private_files;
 
+mod readers;
+
+use readers::Readers;
+
 /// Size of the data key in bytes (AES-256).
 const KEY_BYTES: usize = 32;
 
@@ -105,6 +109,7 @@ pub struct SqliteStore {
 
 struct Inner {
     connection: Mutex<Connection>,
+    readers: Readers,
     cipher: Cipher,
 }
 
@@ -129,7 +134,8 @@ impl SqliteStore {
         if found != SCHEMA_VERSION {
             return Err(OpenError::Version { path: path.to_owned(), found });
         }
-        Ok(Self { clock, inner: Arc::new(Inner { connection: Mutex::new(connection), cipher }) })
+        let readers = Readers::open(path).map_err(|error| database_error(error.to_string()))?;
+        Ok(Self { clock, inner: Arc::new(Inner { connection: Mutex::new(connection), readers, cipher }) })
     }
 
     /// Runs `work` in one IMMEDIATE transaction on a thread that may block.
@@ -215,6 +221,11 @@ struct Records<'a> {
 
 impl Records<'_> {
     fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
+        Ok(self.find(key)?.map(|(value, _)| value))
+    }
+
+    /// A record that has not expired, and when it will.
+    fn find(&self, key: &str) -> Result<Option<(SecretBytes, Option<i64>)>, StoreError> {
         let row = self
             .connection
             .prepare_cached("SELECT sealed, expires_at FROM record WHERE name = ?1")?
@@ -226,7 +237,7 @@ impl Records<'_> {
         // The expiry is trusted only once the seal proved it.
         let value = self.cipher.open(key, expires_at, sealed)?;
         let expired = expires_at.is_some_and(|expires_at| expires_at <= self.now_as_column());
-        Ok(if expired { None } else { Some(value) })
+        Ok(if expired { None } else { Some((value, expires_at)) })
     }
 
     fn put(&self, key: &str, value: &SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
@@ -259,9 +270,12 @@ impl Records<'_> {
 #[async_trait]
 impl SecretStore for SqliteStore {
     async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
-        let key = key.to_owned();
-        // Reading takes no write lock: in WAL mode readers and writers do not wait for each other.
         let (inner, now) = (Arc::clone(&self.inner), self.clock.now_seconds());
+        // In WAL mode readers and writers do not wait for each other, but for a moment when the journal is set up.
+        if let Some(result) = inner.readers.get(&inner.cipher, key, now) {
+            return result;
+        }
+        let key = key.to_owned();
         let run = move || {
             let connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
             Records { connection: &connection, cipher: &inner.cipher, now }.get(&key)

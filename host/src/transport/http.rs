@@ -318,3 +318,6 @@ async fn finish(connections: &mut JoinSet<()>, shared: &Shared) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,15 @@ pub(crate) fn component(body: &str) -> Vec<u8> {
 
 /// The same, with a further import in the world (WIT) and in the core module (WebAssembly text).
 pub(crate) fn component_with(world_import: &str, module_import: &str, body: &str) -> Vec<u8> {
+    make(world_import, module_import, body, "unreachable")
+}
+
+/// A component whose `wasi:http/incoming-handler` does what `body` says.
+pub(crate) fn http_component(body: &str) -> Vec<u8> {
+    make("", "", "unreachable", body)
+}
+
+fn make(world_import: &str, module_import: &str, message_body: &str, http_body: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
     resolve.push_dir(&wit).unwrap();
@@ -51,7 +60,11 @@ pub(crate) fn component_with(world_import: &str, module_import: &str, body: &str
             let signature = resolve.wasm_signature(AbiVariant::GuestExport, func);
             let export = WasmExport::Func { interface: Some(key), func, kind: WasmExportKind::Normal };
             let name = resolve.wasm_export_name(ManglingAndAbi::Legacy(LiftLowerAbi::Sync), export);
-            let body = if func.name == "handle" { body } else { "unreachable" };
+            let body = match (func.name.as_str(), signature.results.as_slice()) {
+                ("handle", []) => http_body,
+                ("handle", _) => message_body,
+                _ => "unreachable",
+            };
             let types = |types: &[WasmType]| types.iter().map(|ty| wat_type(*ty)).collect::<Vec<_>>().join(" ");
             let (params, results) = (types(&signature.params), types(&signature.results));
             write!(text, "(func (export {name:?}) (param {params}) (result {results}) {body})").unwrap();

@@ -3,5 +3,7 @@
 mod batch;
 mod commands;
 mod hostile;
+mod http_calls;
 mod limits;
+mod serve;
 mod stdio;

@@ -352,8 +352,7 @@ async fn many_bearers_of_nonsense_are_refused_alike() {
     let last = flipped.len() - 5;
     flipped[last] = if flipped[last] == b'A' { b'B' } else { b'A' };
     let flipped = String::from_utf8(flipped).expect("text");
-    for token in ["x", "=", &"A".repeat(64), &"A".repeat(4000), &flipped, &good[..good.len() - 1], &format!("{good}A")]
-    {
+    for token in ["x", &"A".repeat(64), &"A".repeat(4000), &flipped, &good[..good.len() - 1], &format!("{good}A")] {
         let answer = fleet.call(token).await;
         assert_eq!(answer.status, 401, "{token}");
         assert!(answer.header("www-authenticate").contains("error=\"invalid_token\""));

@@ -70,6 +70,7 @@ async fn entra_is_asked_with_our_own_pkce_state_and_nonce_and_without_the_resour
 #[tokio::test]
 async fn two_users_at_once_see_their_own_details_only() {
     let fleet = Fleet::with(|settings| settings.profile_cache_seconds = 60).await;
+    let _flying = fleet.let_time_fly();
     let (alice, bob) = tokio::join!(fleet.session(ALICE), fleet.session(BOB));
     for _ in 0..4 {
         let (one, other) = tokio::join!(fleet.details(&alice.access), fleet.details(&bob.access));

@@ -72,6 +72,7 @@ async fn calls_at_once_on_all_replicas_refresh_entras_token_once() {
     let tokens = fleet.session(ALICE).await;
     fleet.advance(700);
     fleet.control().clear_requests();
+    let _flying = fleet.let_time_fly();
     let calls = (0..8).map(|_| fleet.details(&tokens.access));
     for details in futures_util::future::join_all(calls).await {
         assert_eq!(details["userPrincipalName"], ALICE);

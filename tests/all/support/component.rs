@@ -233,20 +233,9 @@ impl Server {
         call.await.expect("the call ends").expect("the call is answered")["result"].clone()
     }
 
-    /// Wakes whoever waits for time, as soon as it waits, for both clocks.
+    /// See [`let_time_fly`].
     pub(crate) fn let_time_fly(&self) -> tokio::task::JoinHandle<()> {
-        let (clock, control) = (self.clock.clone(), self.control());
-        tokio::spawn(async move {
-            loop {
-                let wait = clock.next_wait().await;
-                // A longer wait is somebody's deadline, not a pause that holds the call up.
-                if wait <= LONGEST_PAUSE {
-                    control.advance_clock(wait);
-                    clock.advance(wait);
-                }
-                tokio::task::yield_now().await;
-            }
-        })
+        let_time_fly(&self.clock, &self.control())
     }
 
     /// The names of the audited events, with their reasons.
@@ -261,6 +250,22 @@ impl Server {
     pub(crate) fn now(&self) -> Duration {
         self.clock.now()
     }
+}
+
+/// Wakes whoever waits for time, as soon as it waits, for both clocks.
+pub(crate) fn let_time_fly(clock: &ManualClock, control: &Control) -> tokio::task::JoinHandle<()> {
+    let (clock, control) = (clock.clone(), control.clone());
+    tokio::spawn(async move {
+        loop {
+            let wait = clock.next_wait().await;
+            // A longer wait is somebody's deadline, not a pause that holds the call up.
+            if wait <= LONGEST_PAUSE {
+                control.advance_clock(wait);
+                clock.advance(wait);
+            }
+            tokio::task::yield_now().await;
+        }
+    })
 }
 
 /// A plugin on the parts of a server.

@@ -20,7 +20,7 @@ use http::{Request, Response};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::component::code_cache;
+use super::component::{code_cache, let_time_fly};
 use super::lab::{CHALLENGE, PASSWORD, START, VERIFIER};
 
 /// Where the fleet is, for its clients.
@@ -176,6 +176,11 @@ impl Fleet {
     pub(crate) fn advance(&self, seconds: u64) {
         self.control().advance_clock(Duration::from_secs(seconds));
         self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// See [`let_time_fly`]: calls that wait for each other wait by the clock.
+    pub(crate) fn let_time_fly(&self) -> tokio::task::JoinHandle<()> {
+        let_time_fly(&self.clock, &self.control())
     }
 
     /// The replica whose turn it is.

@@ -279,3 +279,107 @@ fn stores_opened_at_the_same_time_agree_on_the_key() {
     let files = fs::read_dir(fixture.path().parent().unwrap()).unwrap();
     assert!(files.map(|entry| entry.unwrap().file_name()).all(|name| !name.to_string_lossy().contains("key-")));
 }
+
+#[tokio::test]
+async fn what_another_process_deletes_or_replaces_is_seen_by_the_next_read() {
+    let fixture = Fixture::new();
+    let (here, there) = (fixture.open(), fixture.open());
+    here.put("session", bytes("1"), None).await.unwrap();
+    here.put("other", bytes("o"), None).await.unwrap();
+    for number in 1..50 {
+        // Read twice: the second time from memory.
+        for _ in 0..2 {
+            assert_eq!(text(here.get("session").await.unwrap()), Some(number.to_string()));
+            assert_eq!(text(there.get("session").await.unwrap()), Some(number.to_string()));
+        }
+        let (one, other) = if number % 2 == 0 { (&here, &there) } else { (&there, &here) };
+        one.put("session", bytes(&(number + 1).to_string()), None).await.unwrap();
+        assert_eq!(text(other.get("other").await.unwrap()).as_deref(), Some("o"));
+    }
+    there.delete("session").await.unwrap();
+    assert_eq!(text(here.get("session").await.unwrap()), None);
+    assert_eq!(text(there.get("session").await.unwrap()), None);
+}
+
+#[tokio::test]
+async fn what_is_remembered_expires_too() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.put("session", bytes("v"), Some(Duration::from_secs(10))).await.unwrap();
+    for _ in 0..2 {
+        assert!(store.get("session").await.unwrap().is_some());
+    }
+    fixture.clock.advance(Duration::from_secs(10));
+    assert!(store.get("session").await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_read_never_answers_with_less_than_was_committed_before_it_began() {
+    let fixture = Fixture::new();
+    let written = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    fixture.open().put("counter", bytes("0"), None).await.unwrap();
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (store, written) = (fixture.open(), Arc::clone(&written));
+            tokio::spawn(async move {
+                loop {
+                    let least = written.load(std::sync::atomic::Ordering::SeqCst);
+                    let found: u32 = text(store.get("counter").await.unwrap()).unwrap().parse().unwrap();
+                    assert!(found >= least, "{found} < {least}");
+                    if found == 100 {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    let writer = fixture.open();
+    for number in 1..=100_u32 {
+        writer.put("counter", bytes(&number.to_string()), None).await.unwrap();
+        written.store(number, std::sync::atomic::Ordering::SeqCst);
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn more_records_than_are_remembered_are_read_right() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for number in 0..50 {
+        store.put(&format!("large-{number}"), bytes(&format!("{number}").repeat(20_000)), None).await.unwrap();
+    }
+    for number in 0..50 {
+        let value = text(store.get(&format!("large-{number}")).await.unwrap()).unwrap();
+        assert_eq!(value, format!("{number}").repeat(20_000));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "prints what a read costs"]
+#[allow(clippy::disallowed_methods, reason = "it measures")]
+async fn what_a_read_costs() {
+    let fixture = Fixture::new();
+    let store = Arc::new(fixture.open());
+    store.put("session", bytes(&"x".repeat(4_000)), None).await.unwrap();
+    for tasks in [1, 4, 32] {
+        let begun = std::time::Instant::now();
+        let readers: Vec<_> = (0..tasks)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move {
+                    for _ in 0..(100_000 / tasks) {
+                        store.get("session").await.unwrap().unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        println!("{tasks:>3} tasks: {:>8.0} reads/s", 100_000.0 / begun.elapsed().as_secs_f64());
+    }
+}

@@ -1,0 +1,269 @@
+//! Tests of `config/serve.rs`.
+
+use super::*;
+use crate::config::{Layer, StoreLocation};
+
+const TENANT: &str = "11111111-1111-1111-1111-111111111111";
+const CLIENT: &str = "22222222-2222-2222-2222-22222222aaaa";
+
+fn load(serve: ServeLayer, variables: &[(&str, &str)], file: Option<&str>) -> Result<ServeConfig, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, file.unwrap_or_default()).unwrap();
+    let flags = Layer { tenant_id: Some(TENANT.into()), client_id: Some(CLIENT.into()), ..Layer::default() };
+    let variables = [variables, &[("HOME", "/home/u")]].concat();
+    Sources::read_serve(flags, serve, Some(path), Environment::of(&variables))?.serve()
+}
+
+fn with(change: impl FnOnce(&mut ServeLayer)) -> Result<ServeConfig, ConfigError> {
+    let mut layer = ServeLayer::default();
+    change(&mut layer);
+    load(layer, &[], None)
+}
+
+fn invalid<T: std::fmt::Debug>(result: Result<T, ConfigError>) -> &'static str {
+    match result.unwrap_err() {
+        ConfigError::Invalid { name, .. } => name,
+        error => panic!("{error}"),
+    }
+}
+
+fn bound(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn the_defaults_serve_on_loopback() {
+    let config = load(ServeLayer::default(), &[], None).unwrap();
+    assert_eq!(config.listen, bound("127.0.0.1:3001"));
+    assert_eq!((config.isolation, config.max_queue, config.max_connections), (Isolation::Shared, 512, 1_024));
+    assert!(matches!(config.credential, CredentialSource::Store));
+    assert_eq!(config.common.store, StoreLocation::File("/home/u/.local/share/entra-mcp/server.db".into()));
+    let settings = config.settings(bound("127.0.0.1:4000"));
+    assert_eq!(settings.client_type, ClientType::ConfidentialClient);
+    let http = settings.http.unwrap();
+    assert_eq!(http.public_url, "http://localhost:4000");
+    assert_eq!(http.allowed_hosts, ["localhost:4000", "127.0.0.1:4000", "[::1]:4000"]);
+    assert_eq!(http.client_address_header.as_deref(), Some(CLIENT_ADDRESS_HEADER));
+    assert!(http.legacy_sse && http.dynamic_registration && http.client_id_metadata_documents);
+    let rate = |count, seconds| Rate { count, per: Duration::from_secs(seconds) };
+    assert_eq!(config.rates["address:authorize"], rate(100, 900));
+    assert_eq!(config.rates["address:token"], rate(50, 900));
+    assert_eq!(config.rates["address:register"], rate(20, 3_600));
+    assert_eq!(config.rates["address:callback"], rate(100, 900));
+    assert_eq!(config.rates["address:revoke"], rate(50, 900));
+    assert_eq!(config.rates["token"], rate(5_000, 900));
+    assert_eq!(config.rates.len(), 10);
+}
+
+#[test]
+fn every_setting_comes_from_the_file_and_every_one_but_clients_from_the_environment() {
+    let file = "listen = '0.0.0.0:1'\npublic-url = 'https://mcp.example.com/entra'\ntls-cert = 'c'\ntls-key = 'k'\n\
+        trusted-proxy = ['10.0.0.0/8', '::1']\nallowed-host = ['a:1', 'b']\nallowed-origin = ['https://app.example']\n\
+        allow-tenant = ['33333333-3333-3333-3333-333333333333']\nclient-secret-file = 's'\nno-legacy-sse = true\n\
+        no-dynamic-registration = true\nno-client-id-metadata = true\nclient-metadata-allow = ['localhost:8443']\n\
+        isolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nrate-limit = ['token=1/1s', 'register=off']\n";
+    let variables = [
+        ("ENTRA_MCP_LISTEN", "0.0.0.0:1"),
+        ("ENTRA_MCP_PUBLIC_URL", "https://mcp.example.com/entra"),
+        ("ENTRA_MCP_TLS_CERT", "c"),
+        ("ENTRA_MCP_TLS_KEY", "k"),
+        ("ENTRA_MCP_TRUSTED_PROXY", "10.0.0.0/8,::1"),
+        ("ENTRA_MCP_ALLOWED_HOST", "a:1, b"),
+        ("ENTRA_MCP_ALLOWED_ORIGIN", "https://app.example"),
+        ("ENTRA_MCP_ALLOW_TENANT", "33333333-3333-3333-3333-333333333333"),
+        ("ENTRA_MCP_CLIENT_SECRET_FILE", "s"),
+        ("ENTRA_MCP_NO_LEGACY_SSE", "true"),
+        ("ENTRA_MCP_NO_DYNAMIC_REGISTRATION", "true"),
+        ("ENTRA_MCP_NO_CLIENT_ID_METADATA", "true"),
+        ("ENTRA_MCP_CLIENT_METADATA_ALLOW", "localhost:8443"),
+        ("ENTRA_MCP_ISOLATION", "per-request"),
+        ("ENTRA_MCP_MAX_QUEUE", "1"),
+        ("ENTRA_MCP_MAX_CONNECTIONS", "2"),
+        ("ENTRA_MCP_RATE_LIMIT", "token=1/1s,register=off"),
+    ];
+    assert_eq!(variables.len() + 1, ServeLayer::KEYS.len());
+    for config in [load(ServeLayer::default(), &[], Some(file)), load(ServeLayer::default(), &variables, None)] {
+        let config = config.unwrap();
+        assert_eq!(config.listen, bound("0.0.0.0:1"));
+        assert_eq!(config.tls, Some(("c".into(), "k".into())));
+        assert_eq!(config.trusted_proxies.len(), 2);
+        assert!(matches!(&config.credential, CredentialSource::File(file) if file == Path::new("s")));
+        assert_eq!(config.client_metadata_allow, ["localhost:8443"]);
+        assert_eq!((config.isolation, config.max_queue, config.max_connections), (Isolation::PerRequest, 1, 2));
+        assert_eq!(config.rates["address:token"], Rate { count: 1, per: Duration::from_secs(1) });
+        assert_eq!(config.rates.get("address:register"), None);
+        assert_eq!(config.path_prefix(), "/entra");
+        let settings = config.settings(bound("0.0.0.0:1"));
+        assert_eq!(settings.token.allowed_tenants, ["33333333-3333-3333-3333-333333333333"]);
+        let http = settings.http.unwrap();
+        assert_eq!(http.public_url, "https://mcp.example.com/entra");
+        assert_eq!(http.allowed_hosts, ["mcp.example.com", "a:1", "b"]);
+        assert_eq!(http.allowed_origins, ["https://app.example"]);
+        assert!(!http.legacy_sse && !http.dynamic_registration && !http.client_id_metadata_documents);
+    }
+}
+
+#[test]
+fn the_file_may_hold_the_settings_of_all_commands_and_no_unknown_ones() {
+    let file = "listen = '127.0.0.1:1'\naccount = 'a'";
+    let config = load(ServeLayer::default(), &[], Some(file)).unwrap();
+    assert_eq!(config.common.settings.sign_in.account.as_deref(), Some("a"));
+    let ConfigError::File { reason, .. } = load(ServeLayer::default(), &[], Some("listn = 1")).unwrap_err() else {
+        panic!()
+    };
+    assert!(reason.contains("unknown field `listn`"), "{reason}");
+    let unknown = "[[clients]]\nclient-id = 'a'\nname = 'A'\nredirect-uris = ['https://a.example']\nsecret = 'x'";
+    assert!(matches!(load(ServeLayer::default(), &[], Some(unknown)), Err(ConfigError::File { .. })));
+}
+
+#[test]
+fn the_public_url_is_https_and_written_as_clients_compare_it() {
+    let public_url = |url: &str| with(|layer| layer.public_url = Some(url.to_owned()));
+    for url in [
+        "https://mcp.example.com",
+        "https://mcp.example.com:8443",
+        "https://mcp.example.com/a/b",
+        "http://localhost:3001",
+        "http://127.0.0.1:3001",
+    ] {
+        assert_eq!(public_url(url).unwrap().settings(bound("127.0.0.1:1")).http.unwrap().public_url, url);
+    }
+    for url in [
+        "",
+        "mcp.example.com",
+        "http://mcp.example.com",
+        "http://10.0.0.1",
+        "ftp://mcp.example.com",
+        "https://mcp.example.com/",
+        "https://mcp.example.com/a/",
+        "https://MCP.example.com",
+        "https://mcp.example.com:443",
+        "https://mcp.example.com/a/../b",
+        "https://mcp.example.com?a",
+        "https://mcp.example.com#a",
+        "https://user@mcp.example.com",
+    ] {
+        assert_eq!(invalid(public_url(url)), "public-url", "{url}");
+    }
+    let other = with(|layer| layer.listen = Some(bound("0.0.0.0:3001"))).unwrap_err();
+    assert!(matches!(&other, ConfigError::Conflict(text) if text.contains("--public-url")), "{other}");
+}
+
+#[test]
+fn the_public_url_is_among_the_hosts_and_the_loopback_names_only_on_loopback() {
+    let config = with(|layer| {
+        layer.public_url = Some("https://mcp.example.com:8443".into());
+        layer.listen = Some(bound("0.0.0.0:80"));
+    });
+    assert_eq!(config.unwrap().settings(bound("0.0.0.0:80")).http.unwrap().allowed_hosts, ["mcp.example.com:8443"]);
+    let config = with(|layer| layer.listen = Some(bound("127.0.0.1:80"))).unwrap();
+    let http = config.settings(bound("127.0.0.1:80")).http.unwrap();
+    assert_eq!((http.public_url.as_str(), http.allowed_hosts.len()), ("http://localhost", 3));
+    assert_eq!(http.allowed_hosts, ["localhost", "127.0.0.1", "[::1]"]);
+}
+
+#[test]
+fn values_of_a_wrong_form_are_refused() {
+    type Change = fn(&mut ServeLayer, String);
+    let cases: [(&str, Change, &[&str]); 6] = [
+        ("trusted-proxy", |layer, text| layer.trusted_proxy = Some(vec![text]), &["", "x", "10.0.0.0/33", "a.example"]),
+        (
+            "allowed-host",
+            |layer, text| layer.allowed_host = Some(vec![text]),
+            &["", "A.example", "https://a", "a/b", "u@a"],
+        ),
+        (
+            "allowed-origin",
+            |layer, text| layer.allowed_origin = Some(vec![text]),
+            &["", "*", "null", "a.example", "https://a.example/", "https://A.example", "https://a.example:443"],
+        ),
+        ("client-metadata-allow", |layer, text| layer.client_metadata_allow = Some(vec![text]), &["", "https://a"]),
+        ("allow-tenant", |layer, text| layer.allow_tenant = Some(vec![text]), &["", "contoso.com"]),
+        (
+            "rate-limit",
+            |layer, text| layer.rate_limit = Some(vec![text]),
+            &["", "token", "token=", "token=1", "token=0/1s", "token=1/0s", "token=1/1d", "token=-1/1s", "other=1/1s"],
+        ),
+    ];
+    for (name, change, values) in cases {
+        for value in values {
+            assert_eq!(invalid(with(|layer| change(layer, (*value).to_owned()))), name, "{value:?}");
+        }
+    }
+    assert_eq!(invalid(with(|layer| layer.max_queue = Some(70_000))), "max-queue");
+    assert_eq!(invalid(with(|layer| layer.max_connections = Some(0))), "max-connections");
+    let half = with(|layer| layer.tls_cert = Some("c".into()));
+    assert!(matches!(half, Err(ConfigError::Conflict(_))));
+}
+
+#[test]
+fn many_tenants_have_to_be_named() {
+    let of = |tenant: &str, allowed: Option<Vec<String>>| {
+        let flags = Layer { tenant_id: Some(tenant.into()), client_id: Some(CLIENT.into()), ..Layer::default() };
+        let serve = ServeLayer { allow_tenant: allowed, ..ServeLayer::default() };
+        Sources::read_serve(flags, serve, None, Environment::of(&[("HOME", "/home/u")])).unwrap().serve()
+    };
+    for tenant in ["common", "organizations"] {
+        assert!(matches!(of(tenant, None), Err(ConfigError::Conflict(text)) if text.contains("--allow-tenant")));
+        assert_eq!(of(tenant, Some(vec![TENANT.into()])).unwrap().common.settings.token.allowed_tenants, [TENANT]);
+    }
+    assert!(of("contoso.com", None).is_ok());
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let error = Sources::read_serve(Layer::default(), ServeLayer::default(), None, Environment::of(&[("HOME", "/h")]));
+    let error = error.unwrap().serve().unwrap_err();
+    assert!(matches!(error, ConfigError::Missing { names, .. } if names == ["the tenant id", "the client id"]));
+}
+
+#[test]
+fn the_client_secret_of_the_environment_is_used_but_never_shown() {
+    let variables = [("AZURE_CLIENT_SECRET", "recognisable")];
+    let config = load(ServeLayer::default(), &variables, None).unwrap();
+    assert!(matches!(&config.credential, CredentialSource::Given(secret) if secret.reveal() == b"recognisable"));
+    assert!(!format!("{config:?}").contains("recognisable"));
+    let named = ServeLayer { client_secret_file: Some("s".into()), ..ServeLayer::default() };
+    assert!(matches!(load(named, &variables, None).unwrap().credential, CredentialSource::File(_)));
+}
+
+fn clients(text: &str) -> Result<Vec<RegisteredClient>, ConfigError> {
+    let config = load(ServeLayer::default(), &[], Some(text))?;
+    Ok(config.settings(bound("127.0.0.1:1")).http.unwrap().clients)
+}
+
+#[test]
+fn clients_are_known_by_the_hash_of_their_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "abc\n").unwrap();
+    // SHA-256 of "abc" (FIPS 180-2).
+    let hash = "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0";
+    let text = format!(
+        "[[clients]]\nclient-id = 'a'\nname = 'A'\nredirect-uris = ['http://127.0.0.1/cb', 'https://a.example/cb']\n\
+         [[clients]]\nclient-id = 'b'\nname = 'B'\nredirect-uris = ['https://b.example']\nsecret-hash = '{hash}'\n\
+         [[clients]]\nclient-id = 'c'\nname = 'C'\nredirect-uris = ['app:/cb']\nsecret-file = {file:?}\n"
+    );
+    let clients = clients(&text).unwrap();
+    let hashes: Vec<_> = clients.iter().map(|client| client.secret_hash.as_deref()).collect();
+    assert_eq!(hashes, [None, Some(hash), Some(hash)]);
+    assert_eq!(clients[0].redirect_uris, ["http://127.0.0.1/cb", "https://a.example/cb"]);
+}
+
+#[test]
+fn clients_that_cannot_be_are_refused() {
+    let client = |fields: &str| clients(&format!("[[clients]]\n{fields}"));
+    let whole = "client-id = 'a'\nname = 'A'\nredirect-uris = ['https://a.example']\n";
+    assert!(client(whole).is_ok());
+    assert_eq!(invalid(client("client-id = ''\nname = 'A'\nredirect-uris = ['https://a.example']")), "clients");
+    assert_eq!(invalid(client("client-id = 'a'\nname = ''\nredirect-uris = ['https://a.example']")), "clients");
+    assert_eq!(invalid(client("client-id = 'a'\nname = 'A'\nredirect-uris = []")), "clients");
+    assert_eq!(invalid(client("client-id = 'a'\nname = 'A'\nredirect-uris = ['/cb']")), "clients.redirect-uris");
+    assert_eq!(invalid(client(&format!("{whole}secret-hash = 'abc'"))), "clients.secret-hash");
+    let both = client(&format!("{whole}secret-hash = 'abc'\nsecret-file = 'f'"));
+    assert!(matches!(both, Err(ConfigError::Conflict(_))));
+    assert!(matches!(client(&format!("{whole}secret-file = '/none'")), Err(ConfigError::Unreadable { .. })));
+    let twice = clients(&format!("[[clients]]\n{whole}[[clients]]\n{whole}"));
+    assert!(matches!(twice, Err(ConfigError::Conflict(text)) if text.contains("twice")));
+}

@@ -1,0 +1,159 @@
+//! What clients may occupy.
+
+use super::*;
+
+#[tokio::test]
+async fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
+    let server = Running::limited(Limits { body_bytes: 10, ..Limits::default() }).await;
+    let declared = |length: usize| {
+        format!(
+            "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{}",
+            "x".repeat(length)
+        )
+    };
+    assert_eq!(server.send(declared(10)).await.status(), 200);
+    server.send(declared(11)).await.refused(StatusCode::PAYLOAD_TOO_LARGE);
+    let head = "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunked = server.send(format!("{head}6\r\nxxxxxx\r\n6\r\nxxxxxx\r\n0\r\n\r\n")).await;
+    chunked.refused(StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(chunked.header("connection"), Some("close"));
+    assert_eq!(server.component.seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_header_over_the_limit_is_refused() {
+    let server = Running::new().await;
+    let field = |bytes: usize| format!("x: {}\r\n", "x".repeat(bytes));
+    assert_eq!(server.get("/", &field(32 * 1024 - 200)).await.status(), 200);
+    server.get("/", &field(32 * 1024)).await.refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    let target = format!("/{}", "x".repeat(32 * 1024));
+    server.get(&target, "").await.refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    // Far over the limit, hyper itself refuses.
+    let far = server.get("/", &field(100 * 1024)).await;
+    assert!(matches!(far.status(), 431 | 0), "{far:?}");
+    assert_eq!(server.component.seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_in_time_is_refused() {
+    let server = Running::limited(short()).await;
+    let reply = server.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nxx").await;
+    reply.refused(StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(reply.header("connection"), Some("close"));
+    assert!(server.component.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_finish_a_header_is_closed() {
+    let server = Running::limited(short()).await;
+    for begun in ["", "G", "GET / HTTP/1.1\r\nhost: x\r\n", "PRI * HTTP/2.0\r\n"] {
+        assert_eq!(server.send(begun).await.text, "", "{begun:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_header_after_a_request_ends_the_connection_too() {
+    let server = Running::limited(Limits { idle_time: PATIENCE * 2, ..short() }).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = [0; 1024];
+    let length = stream.read(&mut answer).await.unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
+    stream.write_all(b"GET / HTTP/1.1\r\nhost").await.unwrap();
+    assert_eq!(Reply::read(&mut stream).await.text, "");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let server = Running::limited(Limits { request_time: PATIENCE, ..short() }).await;
+    assert_eq!(server.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.status(), 200);
+
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    server.component.go_on.notify_one();
+    assert_eq!(Reply::read(&mut stream).await.status(), 200);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_told_so_until_one_is_closed() {
+    let server = Running::limited(Limits { connections: 1, ..Limits::default() }).await;
+    let first = server.connect().await;
+    let refused = server.send("").await;
+    assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("1")));
+    drop(first);
+    for _ in 0..100 {
+        if server.get("/", "").await.status() == 200 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the place was not given back");
+}
+
+#[tokio::test]
+async fn bodies_beyond_what_may_be_in_memory_are_refused_and_their_room_is_given_back() {
+    let server = Running::limited(Limits { buffered_bytes: 10, ..Limits::default() }).await;
+    let post = |path: &str, body: &str| {
+        let length = body.len();
+        format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+    };
+    let mut waiting = server.connect().await;
+    waiting.write_all(post("/wait", "xxxxxx").as_bytes()).await.unwrap();
+    server.component.has_begun().await;
+    let refused = server.send(post("/", "xxxxxx")).await;
+    refused.refused(StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(server.send(post("/", "xxxx")).await.status(), 200);
+
+    server.component.go_on.notify_one();
+    assert_eq!(Reply::read(&mut waiting).await.status(), 200);
+    assert_eq!(server.send(post("/", "xxxxxxxxxx")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_cancelled() {
+    let server = Running::limited(short()).await;
+    server.get("/wait", "").await.refused(StatusCode::GATEWAY_TIMEOUT);
+    server.component.was_cancelled().await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_cancels_its_request() {
+    let server = Running::new().await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    server.component.has_begun().await;
+    drop(stream);
+    server.component.was_cancelled().await;
+}
+
+/// Opens an event stream and waits for its first event.
+async fn listening(server: &Running) -> TcpStream {
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /sse HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    while !text.contains("data: hello") {
+        let mut buffer = [0; 1024];
+        let length = stream.read(&mut buffer).await.unwrap();
+        assert_ne!(length, 0, "{text}");
+        text.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+    }
+    stream
+}
+
+#[tokio::test]
+async fn event_streams_are_bounded_and_one_that_its_client_leaves_makes_room() {
+    let server = Running::limited(Limits { event_streams: 1, ..short() }).await;
+    let stream = listening(&server).await;
+    // Longer than an ordinary request may take.
+    tokio::time::sleep(short().request_time * 2).await;
+    let refused = server.get("/sse", "").await;
+    refused.refused(StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(server.get("/", "").await.status(), 200);
+
+    drop(stream);
+    server.component.was_cancelled().await;
+    drop(listening(&server).await);
+}

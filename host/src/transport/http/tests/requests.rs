@@ -1,0 +1,160 @@
+//! What reaches the component, and what does not.
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::rate_limiter::{CountingRateLimiter, Rate};
+
+#[tokio::test]
+async fn a_request_reaches_the_component_whole_and_its_answer_comes_back() {
+    let server = Running::new().await;
+    let reply = server
+        .send("POST /mcp?a=b HTTP/1.1\r\nhost: localhost:1\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello")
+        .await;
+    assert_eq!((reply.status(), reply.body()), (200, "hello"));
+    assert_eq!(reply.header("server"), None);
+    assert!(reply.header("date").is_some());
+    let seen = server.component.seen.lock().unwrap();
+    assert_eq!(seen[0].uri(), "/mcp?a=b");
+    assert_eq!(seen[0].headers()["host"], "localhost:1");
+}
+
+#[tokio::test]
+async fn a_body_in_chunks_is_put_together() {
+    let server = Running::new().await;
+    let head = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    let reply = server.send(format!("{head}2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n")).await;
+    assert_eq!((reply.status(), reply.body()), (200, "abcde"));
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_too() {
+    let server = Running::new().await;
+    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let request = Request::post(format!("http://{}/mcp", server.address));
+    let response = client.request(request.body("hello".to_owned()).unwrap()).await.unwrap();
+    assert_eq!((response.status(), response.version()), (StatusCode::OK, Version::HTTP_2));
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+}
+
+#[tokio::test]
+async fn a_request_has_to_say_once_for_which_host_it_is() {
+    let server = Running::new().await;
+    for head in [
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/1.0\r\n",
+        "GET / HTTP/1.1\r\nhost:\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n",
+        "GET http://a/ HTTP/1.1\r\nhost: b\r\n",
+        "GET http://user@a/ HTTP/1.1\r\nhost: a\r\n",
+    ] {
+        server.send(format!("{head}connection: close\r\n\r\n")).await.refused(StatusCode::BAD_REQUEST);
+    }
+    let absolute = server.send("GET http://a/x HTTP/1.1\r\nhost: A\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(absolute.status(), 200);
+    let connect = server.send("CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\nconnection: close\r\n\r\n").await;
+    connect.refused(StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(server.component.seen.lock().unwrap().len(), 1);
+}
+
+fn addresses(server: &Running) -> Vec<HeaderValue> {
+    let seen = server.component.seen.lock().unwrap();
+    seen.iter().flat_map(|request| request.headers().get_all(CLIENT_ADDRESS_HEADER)).cloned().collect()
+}
+
+#[tokio::test]
+async fn the_address_of_the_client_is_what_the_host_says_and_not_what_the_client_does() {
+    let server = Running::new().await;
+    let lie = format!("{CLIENT_ADDRESS_HEADER}: 6.6.6.6\r\n{CLIENT_ADDRESS_HEADER}: 7.7.7.7\r\n");
+    server.get("/", &lie).await;
+    server.get("/", "x-forwarded-for: 6.6.6.6\r\n").await;
+    assert_eq!(addresses(&server), ["127.0.0.1", "127.0.0.1"]);
+}
+
+#[tokio::test]
+async fn a_declared_proxy_is_believed_about_the_address() {
+    let server = Running::with(|options| options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    server.get("/", "x-forwarded-for: 6.6.6.6, 203.0.113.9\r\n").await;
+    assert_eq!(addresses(&server), ["203.0.113.9"]);
+}
+
+#[tokio::test]
+async fn plain_http_on_a_network_is_refused_unless_a_proxy_is_declared() {
+    let proxies: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
+    for address in ["0.0.0.0:80", "192.0.2.1:80", "[::]:80", "[2001:db8::1]:80"] {
+        let address = address.parse().unwrap();
+        assert!(matches!(HttpServer::check(address, false, &[]), Err(HttpError::Insecure(found)) if found == address));
+        assert!(HttpServer::check(address, true, &[]).is_ok());
+        assert!(HttpServer::check(address, false, &proxies).is_ok());
+    }
+    for address in ["127.0.0.1:80", "127.1.2.3:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+        assert!(HttpServer::check(address.parse().unwrap(), false, &[]).is_ok(), "{address}");
+    }
+    let server = HttpServer::bind("0.0.0.0:0".parse().unwrap()).await.unwrap();
+    let never = std::future::pending;
+    let served = server.serve(Arc::<Component>::default(), Options::default(), never(), never()).await;
+    assert!(matches!(served, Err(HttpError::Insecure(_))));
+}
+
+#[tokio::test]
+async fn behind_a_declared_proxy_nobody_else_is_served_but_health_checks() {
+    let proxy =
+        |network: &'static str| move |options: &mut Options| options.trusted_proxies = vec![network.parse().unwrap()];
+    let server = Running::on("0.0.0.0:0", proxy("10.0.0.0/8")).await;
+    server.get("/mcp", "x-forwarded-for: 10.0.0.1\r\n").await.refused(StatusCode::FORBIDDEN);
+    assert_eq!(server.get("/healthz", "").await.status(), 200);
+    assert_eq!(server.get("/readyz", "").await.status(), 200);
+    let server = Running::on("0.0.0.0:0", proxy("127.0.0.0/8")).await;
+    assert_eq!(server.get("/mcp", "").await.status(), 200);
+}
+
+fn rate_limited(prefix: &'static str) -> impl FnOnce(&mut Options) {
+    move |options| {
+        let rate = Rate { count: 1, per: Duration::from_millis(1_500) };
+        let operations = ["authorize", "token", "register", "callback", "revoke"];
+        let rates = operations.map(|operation| (format!("address:{operation}"), rate)).into();
+        options.rate_limiter = Arc::new(CountingRateLimiter::new(Arc::new(ManualClock::new(0)), rates));
+        options.path_prefix = prefix.to_owned();
+    }
+}
+
+#[tokio::test]
+async fn the_oauth_endpoints_are_bounded_by_address_and_nothing_else_is() {
+    let server = Running::with(rate_limited("")).await;
+    for path in ["/authorize?a=b", "/token", "/register", "/auth/callback", "/revoke"] {
+        assert_eq!(server.get(path, "").await.status(), 200, "{path}");
+        let refused = server.get(path, "").await;
+        refused.refused(StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(refused.header("retry-after"), Some("2"));
+    }
+    for path in ["/mcp", "/mcp", "/", "/", "/tokens", "/tokens"] {
+        assert_eq!(server.get(path, "").await.status(), 200, "{path}");
+    }
+    let preflight = "OPTIONS /token HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert_eq!(server.send(preflight).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_bound_holds_below_the_path_of_the_public_url() {
+    let server = Running::with(rate_limited("/entra")).await;
+    assert_eq!(server.get("/entra/token", "").await.status(), 200);
+    server.get("/token", "").await.refused(StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(server.get("/entratoken", "").await.status(), 200);
+    assert_eq!(server.get("/entratoken", "").await.status(), 200);
+}
+
+#[tokio::test]
+async fn clients_behind_a_proxy_are_counted_apart() {
+    let server = Running::with(|options| {
+        rate_limited("")(options);
+        options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let from = |client: &str| format!("x-forwarded-for: {client}\r\n");
+    for client in ["203.0.113.1", "203.0.113.2", "2001:db8:0:1::1", "2001:db8:0:2::1"] {
+        assert_eq!(server.get("/token", &from(client)).await.status(), 200, "{client}");
+    }
+    for client in ["203.0.113.1", "2001:db8:0:1::2"] {
+        server.get("/token", &from(client)).await.refused(StatusCode::TOO_MANY_REQUESTS);
+    }
+}

@@ -1,0 +1,86 @@
+//! Whatever a component does with an HTTP request costs that request, never the server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use entra_mcp_host::{HttpBody, Plugin};
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+
+use super::hostile::{builder, http_component};
+
+fn request() -> Request<Bytes> {
+    Request::get("/mcp").header("host", "localhost").body(Bytes::new()).unwrap()
+}
+
+/// Status, `Retry-After`, and text.
+async fn parts(response: Response<HttpBody>) -> (u16, Option<String>, String) {
+    let (head, body) = response.into_parts();
+    let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    let retry_after = head.headers.get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+    (head.status.as_u16(), retry_after, text)
+}
+
+async fn failed(plugin: &Plugin) {
+    let (status, retry_after, text) = parts(plugin.handle_http(request()).await).await;
+    assert_eq!((status, retry_after), (500, None));
+    assert!(text.starts_with("internal error (correlation id "), "{text}");
+}
+
+#[tokio::test]
+async fn a_trap_is_answered_and_tells_nothing_but_a_correlation_id() {
+    let plugin = builder(http_component("unreachable")).build().unwrap();
+    failed(&plugin).await;
+    failed(&plugin).await;
+}
+
+#[tokio::test]
+async fn a_component_that_does_not_answer_is_answered_for() {
+    failed(&builder(http_component("nop")).build().unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_component_that_computes_without_end_is_stopped() {
+    failed(&builder(http_component("call $spin")).max_computing_epochs(2).build().unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_request_without_a_host_is_refused_before_the_component_sees_it() {
+    let plugin = builder(http_component("unreachable")).build().unwrap();
+    let (status, _, text) = parts(plugin.handle_http(Request::new(Bytes::new())).await).await;
+    assert_eq!(status, 400, "{text}");
+}
+
+fn busy((status, retry_after, text): (u16, Option<String>, String)) {
+    assert_eq!((status, retry_after.as_deref()), (503, Some("1")), "{text}");
+}
+
+#[tokio::test]
+async fn a_request_that_finds_the_queue_full_is_told_when_to_come_back() {
+    let plugin = builder(http_component("call $spin")).max_instances(1).max_queue(0, Duration::from_secs(60));
+    let plugin = Arc::new(plugin.build().unwrap());
+    let first = tokio::spawn({
+        let plugin = Arc::clone(&plugin);
+        async move { plugin.handle_http(request()).await }
+    });
+    tokio::task::yield_now().await;
+    busy(parts(plugin.handle_http(request()).await).await);
+
+    first.abort();
+    assert!(first.await.is_err());
+    // The place of who gave up is free again: this one gets an instance, which computes without end.
+    let next = tokio::time::timeout(Duration::from_millis(50), plugin.handle_http(request())).await;
+    assert!(next.is_err());
+}
+
+#[tokio::test]
+async fn a_request_that_has_waited_for_too_long_is_told_when_to_come_back() {
+    let plugin = builder(http_component("call $spin")).max_instances(1).max_queue(1, Duration::from_millis(10));
+    let plugin = plugin.build().unwrap();
+    tokio::select! {
+        biased;
+        _ = plugin.handle_http(request()) => panic!("it computes without end"),
+        answer = plugin.handle_http(request()) => busy(parts(answer).await),
+    }
+}

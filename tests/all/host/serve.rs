@@ -1,0 +1,208 @@
+//! `entra-mcp serve` and `entra-mcp client-secret` as processes.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use super::commands::Home;
+
+/// The first start of a run compiles the component, without optimisation of the compiler.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const SECRET: &str = "recognisable-client-secret";
+
+struct Server {
+    child: Child,
+    output: Lines<BufReader<ChildStdout>>,
+    log: ChildStderr,
+    /// What it prints when it listens.
+    ready: Value,
+}
+
+/// `serve` on a free port, with a client secret.
+fn serve(home: &Home, arguments: &[&str]) -> Command {
+    let mut command = home.program(&["serve", "--listen", "127.0.0.1:0"]);
+    command.args(arguments).env("AZURE_CLIENT_SECRET", SECRET);
+    command
+}
+
+impl Server {
+    async fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut log = child.stderr.take().unwrap();
+        let line = tokio::time::timeout(PATIENCE, output.next_line()).await.expect("it starts").unwrap();
+        let Some(line) = line else {
+            let mut text = String::new();
+            log.read_to_string(&mut text).await.unwrap();
+            panic!("it does not start: {text}");
+        };
+        Self { child, output, log, ready: serde_json::from_str(&line).unwrap() }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.ready["listening"].as_str().unwrap())
+    }
+
+    async fn status(&self, path: &str) -> u16 {
+        reqwest::get(self.url(path)).await.unwrap().status().as_u16()
+    }
+
+    /// Sends SIGTERM. Returns the exit code, what else was printed, and the log.
+    async fn end(mut self) -> (Option<i32>, Vec<String>, String) {
+        let id = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+        let (mut rest, mut log) = (Vec::new(), String::new());
+        while let Some(line) = self.output.next_line().await.unwrap() {
+            rest.push(line);
+        }
+        self.log.read_to_string(&mut log).await.unwrap();
+        (self.child.wait().await.unwrap().code(), rest, log)
+    }
+}
+
+/// Exit code, standard output and standard error of a program that ends by itself.
+async fn run(mut command: Command, input: &str) -> (Option<i32>, String, String) {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    // Who does not read it has closed it.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn it_says_where_it_listens_serves_and_ends_with_0_when_it_is_asked_to() {
+    let home = Home::new().await;
+    let server = Server::start(serve(&home, &[])).await;
+    let address = server.ready["listening"].as_str().unwrap().to_owned();
+    let port = address.strip_prefix("127.0.0.1:").unwrap();
+    assert_eq!(server.ready["public_url"], format!("http://localhost:{port}"));
+    assert_eq!(server.status("/healthz").await, 200);
+    assert_eq!(server.status("/nothing/here").await, 404);
+    assert_eq!(server.status("/mcp").await, 405);
+
+    let (code, rest, log) = server.end().await;
+    assert_eq!((code, rest.as_slice()), (Some(0), &[][..]), "{log}");
+    assert!(!log.contains(SECRET), "{log}");
+}
+
+#[tokio::test]
+async fn it_tells_systemd_that_it_is_ready_and_that_it_ends() {
+    let home = Home::new().await;
+    let path = home.path().join("notify");
+    let listener = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let mut command = serve(&home, &[]);
+    command.env("NOTIFY_SOCKET", &path);
+    let server = Server::start(command).await;
+    let mut buffer = [0; 64];
+    let length = tokio::time::timeout(PATIENCE, listener.recv(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!(&buffer[..length], b"READY=1");
+    assert_eq!(server.end().await.0, Some(0));
+    let length = tokio::time::timeout(PATIENCE, listener.recv(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!(&buffer[..length], b"STOPPING=1");
+}
+
+#[tokio::test]
+async fn what_it_cannot_serve_with_stops_it_with_the_fix() {
+    let home = Home::new().await;
+    let empty = home.path().join("empty.toml");
+    std::fs::write(&empty, "").unwrap();
+    let empty = empty.to_str().unwrap();
+    for (arguments, expected) in [
+        (&["--config", empty][..], "App registrations > your app > Overview"),
+        (&["--tenant-id", "common"], "--allow-tenant"),
+        (&["--listen", "0.0.0.0:0"], "--public-url"),
+        (&["--listen", "0.0.0.0:0", "--public-url", "https://mcp.example.com"], "--trusted-proxy"),
+        (&["--public-url", "http://mcp.example.com"], "https"),
+        (&["--tls-cert", "/none", "--tls-key", "/none"], "/none"),
+        (&["--tls-cert", "/none"], "tls-key"),
+        (&["--client-secret-file", "/none"], "/none"),
+        (&["--rate-limit", "token=many"], "token=50/15m"),
+        (&["--ca-file", "/none"], "/none"),
+    ] {
+        let mut command = home.program(&["serve"]);
+        command.args(arguments).env("AZURE_CLIENT_SECRET", SECRET);
+        let (code, output, log) = run(command, "").await;
+        assert_eq!((code, output.as_str()), (Some(2), ""), "{arguments:?}: {log}");
+        assert!(log.contains(expected), "{arguments:?}: {log}");
+        assert!(!log.contains(SECRET), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let home = Home::new().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, log) = run(serve(&home, &["--listen", &address]), "").await;
+    assert_eq!(code, Some(2), "the flag is given twice: {log}");
+    let mut command = home.program(&["serve", "--listen", &address]);
+    command.env("AZURE_CLIENT_SECRET", SECRET);
+    let (code, output, log) = run(command, "").await;
+    assert_eq!((code, output.as_str()), (Some(1), ""));
+    assert!(log.contains(&address), "{log}");
+}
+
+#[tokio::test]
+async fn a_client_secret_is_kept_encrypted_in_the_store() {
+    let home = Home::new().await;
+    let without = |arguments: &[&str]| home.program(arguments);
+
+    let (code, _, log) = run(without(&["serve", "--listen", "127.0.0.1:0"]), "").await;
+    assert_eq!(code, Some(2));
+    for way in ["AZURE_CLIENT_SECRET", "--client-secret-file", "entra-mcp client-secret set"] {
+        assert!(log.contains(way), "{log}");
+    }
+    let (code, output, log) = run(without(&["client-secret", "set"]), &format!("{SECRET}\n")).await;
+    assert_eq!((code, output.as_str(), log.as_str()), (Some(0), "The client secret is stored.\n", ""));
+    let folder = home.path().join(".local/share/entra-mcp");
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let content = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!content.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()));
+    }
+    let server = Server::start(without(&["serve", "--listen", "127.0.0.1:0"])).await;
+    assert_eq!(server.status("/healthz").await, 200);
+    assert_eq!(server.end().await.0, Some(0));
+
+    assert_eq!(run(without(&["client-secret", "delete"]), "").await.0, Some(0));
+    assert_eq!(run(without(&["serve", "--listen", "127.0.0.1:0"]), "").await.0, Some(2));
+}
+
+#[tokio::test]
+async fn what_is_no_client_secret_is_not_stored() {
+    let home = Home::new().await;
+    for input in ["", "\n", "a\nb\n"] {
+        let (code, output, _) = run(home.program(&["client-secret", "set"]), input).await;
+        assert_eq!((code, output.as_str()), (Some(2), ""), "{input:?}");
+    }
+    let memory = home.program(&["client-secret", "set", "--store", "memory"]);
+    assert_eq!(run(memory, SECRET).await.0, Some(2));
+}
+
+#[tokio::test]
+async fn in_a_server_of_isolated_requests_every_request_is_served() {
+    let home = Home::new().await;
+    let server = Server::start(serve(&home, &["--isolation", "per-request", "--max-instances", "1"])).await;
+    for _ in 0..3 {
+        assert_eq!(server.status("/healthz").await, 200);
+    }
+    assert_eq!(server.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn the_bound_of_an_oauth_endpoint_holds_in_the_program() {
+    let home = Home::new().await;
+    let server = Server::start(serve(&home, &["--rate-limit", "token=1/1h"])).await;
+    assert_ne!(server.status("/token").await, 429);
+    let refused = reqwest::get(server.url("/token")).await.unwrap();
+    assert_eq!(refused.status().as_u16(), 429);
+    let after: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((3_500..=3_600).contains(&after), "{after}");
+    assert_eq!(server.end().await.0, Some(0));
+}
