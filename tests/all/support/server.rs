@@ -32,7 +32,6 @@ impl Server {
             .env_clear()
             .env("HOME", folder)
             .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
-            .env("RUST_LOG", "info")
             .env("AZURE_CLIENT_SECRET", &at.client_secret)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,7 +1,9 @@
 // Preloaded into the conformance suite, which sends no token: adds one to what it sends to the server under test.
 //
-// `TOKEN` is the token, `URL` the server. The suite uses both Node's fetch and undici; they share one dispatcher.
+// `TOKEN` is the token, `URL` the server. The suite uses Node's fetch and undici, which share one dispatcher, and in one
+// place `http.request`, for headers that the others would correct.
 
+import http from 'node:http';
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 
@@ -30,3 +32,10 @@ setGlobalDispatcher(
         return dispatch(ours ? { ...options, headers: withToken(options.headers) } : options, handler);
     })
 );
+
+const { request } = http;
+http.request = (options, ...rest) => {
+    const ours = options.hostname === server.hostname && String(options.port) === server.port;
+    const headers = { authorization: `Bearer ${TOKEN}`, ...options.headers };
+    return request(ours ? { ...options, headers } : options, ...rest);
+};

@@ -89,9 +89,8 @@ fn read(results: &Path) -> Outcome {
     for folder in fs::read_dir(results).expect("the suite has results") {
         let folder = folder.unwrap();
         let name = folder.file_name().into_string().unwrap();
-        // The folder is `server-{scenario}-{time}`, and the time 24 characters.
-        let scenario =
-            name.trim_start_matches("server-").split_at_checked(name.len() - "server-".len() - 25).unwrap().0;
+        // The folder is `server-{scenario}-{time}`, and the time has 24 characters.
+        let scenario = name.strip_prefix("server-").and_then(|rest| rest.get(..rest.len().checked_sub(25)?)).unwrap();
         outcome.scenarios.insert(scenario.to_owned());
         let checks: Vec<Value> = serde_json::from_slice(&fs::read(folder.path().join("checks.json")).unwrap()).unwrap();
         for check in checks {
