@@ -31,8 +31,8 @@ const PROTOCOL: &str = "2026-07-28";
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Variables that the server inherits; the settings in the others are not meant for the demonstration.
-const INHERITED: [&str; 9] =
-    ["PATH", "HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "APPDATA", "SYSTEMROOT", "TMPDIR", "TEMP", "RUST_LOG"];
+const INHERITED: [&str; 8] =
+    ["PATH", "HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "APPDATA", "SYSTEMROOT", "TMPDIR", "TEMP"];
 
 /// What is shown.
 #[derive(Debug, Args)]
@@ -132,6 +132,8 @@ fn server_process(
         .env_clear()
         .envs(inherited)
         .env("BROWSER", browser)
+        // The steps are told here; what the server has to say of them is in between only if asked for.
+        .env("RUST_LOG", environment.get("RUST_LOG").unwrap_or_else(|| "warn".to_owned()))
         .stderr(std::process::Stdio::inherit())
         .kill_on_drop(true);
     Ok(process)
