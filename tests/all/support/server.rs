@@ -44,7 +44,7 @@ impl Server {
         let mut server = Self { child, public_url: String::new(), log };
         let ready: Value = serde_json::from_str(&ready)
             .unwrap_or_else(|_| panic!("the server says {ready:?}\n--- log\n{}", server.log()));
-        let url = ready["publicUrl"].as_str().unwrap_or_else(|| panic!("no public URL in {ready}"));
+        let url = ready["public_url"].as_str().unwrap_or_else(|| panic!("no public URL in {ready}"));
         url.clone_into(&mut server.public_url);
         server
     }
