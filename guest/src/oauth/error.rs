@@ -73,10 +73,16 @@ impl Refusal {
         error_codes::advice(&self.error, self.code)
     }
 
-    /// A stable code for the audit record: `aadsts-65001`, else the OAuth error.
+    /// The same for the clients of a server, who can do nothing about its configuration.
+    pub fn public_advice(&self) -> String {
+        error_codes::public_advice(&self.error, self.code)
+    }
+
+    /// A stable code for the audit record: `aadsts-65001`, else the OAuth error if it is a known one. The error may
+    /// have come by way of somebody's browser, so its text is not believed.
     pub fn reason(&self) -> String {
         match self.code {
-            0 => self.error.clone(),
+            0 => error_codes::known(&self.error).unwrap_or("unknown-error").to_owned(),
             code => format!("aadsts-{code}"),
         }
     }

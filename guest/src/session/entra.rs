@@ -94,6 +94,7 @@ pub(super) async fn live(
     let lease_record = accounts::record(env, &format!("session-refreshing/{id}"));
     loop {
         let Some((Record { tokens, ends_at }, raw)) = record::read::<Record>(env, &key(env, id))? else {
+            lifecycle::end_without_tokens(env, id, owner, correlation_id)?;
             return Err(ended(challenge));
         };
         let now = env.clock.now();
@@ -182,7 +183,7 @@ fn refused_for_good(
     }
     lifecycle::end(env, id, owner, &refusal.reason(), correlation_id)?;
     let claims = refusal.claims.clone().or_else(|| claims.map(str::to_owned));
-    Err(SignInError::InteractionRequired { reason: refusal.advice(), claims })
+    Err(SignInError::InteractionRequired { reason: refusal.public_advice(), claims })
 }
 
 fn is_still(env: &Environment, id: &str, raw: &Raw) -> Result<bool, StoreError> {

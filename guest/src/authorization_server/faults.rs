@@ -1,0 +1,77 @@
+//! The whole flow, with each operation of the store failing in its turn.
+
+use http::Response;
+
+use super::Endpoint;
+use super::testing::*;
+use crate::token::testing::OBJECT;
+
+/// What a step may answer when the store fails once, and that a failure is said to be one.
+fn step(name: &str, response: &Response<Vec<u8>>, failing: usize) -> u16 {
+    let status = response.status().as_u16();
+    assert!(matches!(status, 200 | 303 | 400 | 503), "{name} answers {status} when operation {failing} fails");
+    let body = String::from_utf8_lossy(response.body());
+    assert!(!body.contains("disk"), "{name} shows the store's own words: {body}");
+    status
+}
+
+/// Walks with operation `failing` of the store out of order; false when there are fewer operations than that.
+fn walk(failing: usize) -> bool {
+    let flow = Flow::new();
+    flow.world.fail_store(failing);
+
+    let mut page = flow.authorize(&[]);
+    if step("authorize", &page, failing) != 200 {
+        page = flow.authorize(&[]);
+    }
+    let mut to = flow.decide(&page, "allow");
+    if step("consent", &to, failing) == 503 || parameter(&to, "error").is_some() {
+        to = flow.decide(&flow.authorize(&[]), "allow");
+    }
+    let mut back = flow.sign_in(&to, OBJECT);
+    if step("callback", &back, failing) == 503 || parameter(&back, "error").is_some() {
+        if back.status() == 303 {
+            assert_eq!(parameter(&back, "error").as_deref(), Some("temporarily_unavailable"));
+            assert!(
+                flow.audited().contains(&"authorization.completed/failure/store".to_owned()),
+                "{:?}",
+                flow.audited()
+            );
+        }
+        back = flow.walk(&[("prompt", "consent")]);
+    }
+    let code = parameter(&back, "code").unwrap_or_else(|| panic!("no code when operation {failing} fails"));
+
+    let mut answered = flow.exchange(&code, &[]);
+    if step("token", &answered, failing) != 200 {
+        assert_eq!(refusal(&answered), (503, "temporarily_unavailable".to_owned()), "{failing}");
+        answered = flow.exchange(&code, &[]);
+        assert_eq!(answered.status(), 200, "the code was lost when operation {failing} failed: {:?}", flow.audited());
+    }
+    assert_eq!(flow.sessions().0, 1, "a code becomes one session, operation {failing}");
+    let refresh = answer(&answered)["refresh_token"].as_str().unwrap().to_owned();
+
+    flow.world.advance(std::time::Duration::from_secs(ENTRA_LIFETIME - 100));
+    let mut renewed = flow.refresh(&refresh, &[]);
+    if step("refresh", &renewed, failing) != 200 {
+        assert_eq!(refusal(&renewed), (503, "temporarily_unavailable".to_owned()), "{failing}");
+        renewed = flow.refresh(&refresh, &[]);
+        assert_eq!(renewed.status(), 200, "the refresh token was lost when operation {failing} failed");
+    }
+    let refresh = answer(&renewed)["refresh_token"].as_str().unwrap().to_owned();
+
+    let form = [("client_id", CLIENT), ("token", refresh.as_str())];
+    if step("revoke", &flow.post(Endpoint::Revoke, &form), failing) != 200 {
+        assert_eq!(flow.post(Endpoint::Revoke, &form).status(), 200);
+    }
+    let reached = flow.world.heal_store();
+    assert_eq!(flow.sessions().0, 0, "a revoked session is gone, operation {failing}");
+    assert_eq!(flow.refresh(&refresh, &[]).status(), 400);
+    reached
+}
+
+#[test]
+fn a_store_that_fails_once_anywhere_loses_and_doubles_nothing() {
+    let steps = (0..).take_while(|failing| walk(*failing)).count();
+    assert!(steps > 30, "only {steps} operations were tried");
+}
