@@ -116,6 +116,15 @@ impl From<RedeemError> for SignInError {
 }
 
 impl SignInError {
+    /// What may be said to the clients of a server ([`OAuthError::public`]).
+    pub fn public(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.public_advice(),
+            Self::Unavailable(error) => error.public(),
+            other => other.to_string(),
+        }
+    }
+
     /// A stable reason code for the audit record.
     pub fn reason(&self) -> String {
         match self {

@@ -348,7 +348,7 @@ fn forward(
     let url = match entra.url(env, prompt) {
         Ok(url) => url,
         Err(error) => {
-            let refusal = OAuthRefusal::new("server_error", callback::public(&error));
+            let refusal = OAuthRefusal::new("server_error", error.public());
             return Ok(failed(env, &pending, &refusal, callback::reason(&error), request));
         }
     };

@@ -163,7 +163,7 @@ async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<(Owner
                 "Microsoft Entra ID answered with something unexpected.",
                 "untrusted-response",
             ),
-            RedeemError::OAuth(error) => Failed::new(error_of(&error), public(&error), reason(&error)),
+            RedeemError::OAuth(error) => Failed::new(error_of(&error), error.public(), reason(&error)),
         })?;
     let nonce = Some(leg.request.nonce.as_str());
     let Some(id_token) = set.id_token.as_ref() else {
@@ -208,20 +208,6 @@ fn error_of(error: &OAuthError) -> &'static str {
             "temporarily_unavailable"
         }
         _ => "server_error",
-    }
-}
-
-/// What may be said in public: what Entra's error means, not how we are configured or why we cannot reach it.
-pub(super) fn public(error: &OAuthError) -> String {
-    match error {
-        OAuthError::Refused(refusal) => refusal.public_advice(),
-        OAuthError::Throttled(_) | OAuthError::ServerError(_) => error.to_string(),
-        OAuthError::Unreachable(_) => "Microsoft Entra ID cannot be reached now. Try again later.".to_owned(),
-        OAuthError::Malformed(_) => "Microsoft Entra ID answered with something unexpected.".to_owned(),
-        OAuthError::Credential(_) | OAuthError::Misconfigured(_) => {
-            "The server is not configured correctly: its operator finds the reason in the log.".to_owned()
-        }
-        OAuthError::Expired | OAuthError::Store(_) => "The sign-in could not be finished. Try again later.".to_owned(),
     }
 }
 

@@ -4,10 +4,10 @@ use http::Response;
 use serde_json::json;
 
 use super::answers::{self, OAuthRefusal};
+use super::authorize;
 use super::clients::{self, Client, ClientError};
 use super::code::{self, GoodCode, Presented};
 use super::parameters::Parameters;
-use super::{authorize, callback};
 use crate::audit;
 use crate::encoding::{digest, same_secret};
 use crate::environment::{AuditEvent, Environment, Outcome, StoreError};
@@ -111,13 +111,11 @@ impl From<SignInError> for Failed {
     fn from(error: SignInError) -> Self {
         match error {
             SignInError::InteractionRequired { reason, .. } => refused("invalid_grant", &reason),
-            SignInError::Refused(refusal) => Self::Unavailable(refusal.public_advice(), RETRY_AFTER_SECONDS),
             SignInError::Audit => Self::Unavailable(authorize::UNRECORDED.to_owned(), RETRY_AFTER_SECONDS),
             SignInError::Unavailable(OAuthError::Throttled(wait)) => {
-                Self::Unavailable(callback::public(&OAuthError::Throttled(wait)), wait.as_secs())
+                Self::Unavailable(OAuthError::Throttled(wait).public(), wait.as_secs())
             }
-            SignInError::Unavailable(error) => Self::Unavailable(callback::public(&error), RETRY_AFTER_SECONDS),
-            other => Self::Unavailable(other.to_string(), RETRY_AFTER_SECONDS),
+            other => Self::Unavailable(other.public(), RETRY_AFTER_SECONDS),
         }
     }
 }
