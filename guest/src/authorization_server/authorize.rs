@@ -25,6 +25,7 @@ use crate::encoding::{digest, from_base64url, random_token};
 use crate::environment::{AuditEvent, Environment, HttpSettings, Outcome, StoreError};
 use crate::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use crate::session::entra;
+use crate::sign_in::UNRECORDED;
 use crate::transport::http::message::Request;
 
 #[cfg(test)]
@@ -402,9 +403,6 @@ pub(super) fn event(pending: &Pending, name: &'static str, outcome: Outcome, req
         correlation_id: request.correlation_id.clone(),
     }
 }
-
-/// What is said when a security event cannot be recorded.
-pub(super) const UNRECORDED: &str = "The server cannot keep its records now. Try again later.";
 
 /// What cannot be recorded is not done.
 pub(super) fn unrecorded(env: &Environment, pending: &Pending, request: &Request) -> Response<Vec<u8>> {

@@ -75,3 +75,59 @@ fn a_store_that_fails_once_anywhere_loses_and_doubles_nothing() {
     let steps = (0..).take_while(|failing| walk(*failing)).count();
     assert!(steps > 30, "only {steps} operations were tried");
 }
+
+/// As if the process had crashed: everything fails from operation `failing` of the step on, until the client tries
+/// again. False when the step has fewer operations.
+fn crash<T>(flow: &Flow, failing: usize, step: impl FnOnce() -> T) -> (T, bool) {
+    flow.world.break_store(failing);
+    let answered = step();
+    (answered, flow.world.heal_store())
+}
+
+#[test]
+fn a_crash_during_an_exchange_gives_a_session_once_or_not_at_all() {
+    let (mut again, mut lost) = (0, 0);
+    for failing in 0.. {
+        let flow = Flow::new();
+        let code = flow.code();
+        let (answered, crashed) = crash(&flow, failing, || flow.exchange(&code, &[]));
+        if !crashed {
+            assert_eq!(answered.status(), 200);
+            break;
+        }
+        assert_eq!(refusal(&answered), (503, "temporarily_unavailable".to_owned()), "{failing}");
+        let answered = flow.exchange(&code, &[]);
+        match answered.status().as_u16() {
+            200 => {
+                again += 1;
+                assert_eq!(flow.sessions(), (1, 1), "operation {failing}");
+            }
+            _ => {
+                lost += 1;
+                assert_eq!(refusal(&answered), (400, "invalid_grant".to_owned()), "operation {failing}");
+            }
+        }
+    }
+    assert!(again >= 2 && lost >= 1, "{again} {lost}");
+}
+
+#[test]
+fn a_crash_during_a_refresh_never_costs_the_refresh_token() {
+    for failing in 0.. {
+        let flow = Flow::new();
+        let tokens = answer(&flow.exchange(&flow.code(), &[]));
+        let refresh = tokens["refresh_token"].as_str().unwrap();
+        flow.world.advance(std::time::Duration::from_secs(ENTRA_LIFETIME - 100));
+        let (answered, crashed) = crash(&flow, failing, || flow.refresh(refresh, &[]));
+        if !crashed {
+            assert!(failing > 8);
+            break;
+        }
+        let renewed = match answered.status().as_u16() {
+            200 => answered,
+            // A lease of the crash is waited for.
+            _ => flow.refresh(refresh, &[]),
+        };
+        assert_eq!(renewed.status(), 200, "operation {failing}: {:?}", flow.audited());
+    }
+}

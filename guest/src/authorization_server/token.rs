@@ -111,7 +111,6 @@ impl From<SignInError> for Failed {
     fn from(error: SignInError) -> Self {
         match error {
             SignInError::InteractionRequired { reason, .. } => refused("invalid_grant", &reason),
-            SignInError::Audit => Self::Unavailable(authorize::UNRECORDED.to_owned(), RETRY_AFTER_SECONDS),
             SignInError::Unavailable(OAuthError::Throttled(wait)) => {
                 Self::Unavailable(OAuthError::Throttled(wait).public(), wait.as_secs())
             }

@@ -51,7 +51,8 @@ struct Inner {
     records: RefCell<HashMap<String, Record>>,
     /// Operations of the store so far.
     operations: Cell<usize>,
-    failing: Cell<Option<usize>>,
+    /// The operation that fails, and whether all later ones do as well.
+    failing: Cell<Option<(usize, bool)>>,
     interruption: RefCell<Option<(usize, Interruption)>>,
     random: Cell<u64>,
     audited: RefCell<Vec<AuditEvent>>,
@@ -185,12 +186,17 @@ impl World {
 
     /// Lets one operation of the store fail: the `after`-th from now, counted from 0.
     pub(crate) fn fail_store(&self, after: usize) {
-        self.0.failing.set(Some(self.0.operations.get() + after));
+        self.0.failing.set(Some((self.0.operations.get() + after, false)));
+    }
+
+    /// Lets all operations of the store fail from the `after`-th on, counted from 0, as after a crash.
+    pub(crate) fn break_store(&self, after: usize) {
+        self.0.failing.set(Some((self.0.operations.get() + after, true)));
     }
 
     /// Lets the store work again; whether the operation that was to fail has been reached.
     pub(crate) fn heal_store(&self) -> bool {
-        self.0.failing.take().is_some_and(|at| at < self.0.operations.get())
+        self.0.failing.take().is_some_and(|(at, _)| at < self.0.operations.get())
     }
 
     /// Lets something happen right before an operation of the store: the `after`-th from now, counted from 0.
@@ -206,7 +212,9 @@ impl World {
             interruption();
         }
         match self.0.failing.get() {
-            Some(at) if at == number => Err(StoreError::Unavailable("the disk is full".to_owned())),
+            Some((at, for_good)) if at == number || (for_good && at < number) => {
+                Err(StoreError::Unavailable("the disk is full".to_owned()))
+            }
             _ => Ok(()),
         }
     }

@@ -343,6 +343,42 @@ fn a_refusal_of_a_token_that_another_call_has_replaced_means_nothing() {
     assert_eq!(begun.ended(), [""; 0]);
 }
 
+/// The same at every moment: the session ends, or has the new tokens.
+#[test]
+fn a_session_never_ends_with_tokens_that_another_call_has_stored() {
+    let mut replaced = 0;
+    for at in 0..12 {
+        let begun = Rc::new(begin());
+        begun.world.advance(Duration::from_secs(ENTRA_LIFETIME));
+        begun.world.always(|_| Ok(fake::json(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }))));
+        let (other, stored) = (Rc::clone(&begun), Rc::new(std::cell::Cell::new(false)));
+        let stores = Rc::clone(&stored);
+        begun.world.interrupt_store(at, move || {
+            let before = other.world.get(&other.entra_record()).unwrap();
+            // As every refresh does: only in the place of what it was made from.
+            if let Some(before) = before.filter(|raw| String::from_utf8_lossy(raw.reveal()).contains("entra-1")) {
+                let record = json!({
+                    "tokens": { "access_token": "others", "expires_at": other.env.clock.now() + 4000, "refresh_token": "r" },
+                    "ends_at": other.env.clock.now() + 4000,
+                })
+                .to_string();
+                let (record, expected) = (record.into_bytes(), before.reveal().as_slice());
+                let swapped = other.world.compare_and_swap(&other.entra_record(), Some(expected), &record, None);
+                stores.set(swapped.unwrap());
+            }
+        });
+        let answered = begun.live(None);
+        if stored.get() {
+            replaced += 1;
+            assert_eq!((answered, begun.ended()), (Ok("others".to_owned()), vec![]), "before operation {at}");
+        } else {
+            assert!(is_over(answered));
+            assert_eq!((begun.ended().len(), begun.world.record_names()), (1, vec![]), "before operation {at}");
+        }
+    }
+    assert!(replaced > 3);
+}
+
 #[test]
 fn entras_refusal_of_the_person_ends_the_session() {
     let begun = begin();

@@ -80,6 +80,11 @@ fn what_an_exchange_lacks_or_gets_wrong_is_refused_and_uses_nothing_up() {
     ] {
         is(&flow.exchange(&code, changes), expected);
     }
+    let audited = flow.audited();
+    for (reason, times) in [("other-client", 1), ("other-redirect-uri", 2), ("wrong-verifier", 3)] {
+        let event = format!("code.refused/failure/{reason}");
+        assert_eq!(audited.iter().filter(|audited| **audited == event).count(), times, "{audited:?}");
+    }
     assert_eq!(flow.exchange(&code, &[("resource", "https://mcp.example.com/mcp")]).status(), 200);
 }
 
