@@ -16,6 +16,9 @@ use crate::secret::Secret;
 use crate::session::Owner;
 use crate::session::entra::EntraTokens;
 
+#[cfg(test)]
+mod tests;
+
 /// How long a code may be exchanged. Clients do it at once; RFC 6749 section 4.1.2 allows ten minutes at most.
 const LIFETIME: Duration = Duration::from_secs(60);
 /// How long a use is remembered.
