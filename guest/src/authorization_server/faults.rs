@@ -1,6 +1,8 @@
-//! The whole flow, with each operation of the store failing in its turn.
+//! The whole flow, with each operation of the store failing in its turn, and requests that make no sense.
 
 use http::Response;
+use http::header::LOCATION;
+use proptest::prelude::*;
 
 use super::Endpoint;
 use super::testing::*;
@@ -129,5 +131,85 @@ fn a_crash_during_a_refresh_never_costs_the_refresh_token() {
             _ => flow.refresh(refresh, &[]),
         };
         assert_eq!(renewed.status(), 200, "operation {failing}: {:?}", flow.audited());
+    }
+}
+
+/// Parameters that mean something here, or nothing, with values that do or do not.
+fn parameters() -> impl Strategy<Value = Vec<(String, String)>> {
+    let names = [
+        "response_type",
+        "client_id",
+        "redirect_uri",
+        "state",
+        "scope",
+        "resource",
+        "prompt",
+        "code_challenge",
+        "code_challenge_method",
+        "request",
+        "login_hint",
+        "code",
+        "error",
+        "request_id",
+        "csrf_token",
+        "decision",
+        "grant_type",
+        "code_verifier",
+        "refresh_token",
+        "token",
+        "client_secret",
+    ];
+    let values = [
+        "",
+        "code",
+        CLIENT,
+        CONFIDENTIAL,
+        REDIRECT,
+        "https://evil.example/",
+        "User.Read",
+        "none",
+        "login consent",
+        "S256",
+        "https://mcp.example.com/mcp",
+        "authorization_code",
+        "refresh_token",
+        VERIFIER,
+        "allow",
+        "a\r\nLocation: b",
+        "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+    ];
+    let value =
+        prop_oneof![4 => proptest::sample::select(values.to_vec()).prop_map(str::to_owned), 1 => any::<String>()];
+    let name = prop_oneof![8 => proptest::sample::select(names.to_vec()).prop_map(str::to_owned), 1 => any::<String>()];
+    proptest::collection::vec((name, value), 0..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn whatever_is_asked_is_answered_and_leads_to_nobody_else(parameters in parameters()) {
+        thread_local!(static FLOW: Flow = Flow::new());
+        let parameters: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        FLOW.with(|flow| {
+            let answers = [
+                flow.get(Endpoint::Authorize, &parameters),
+                flow.authorize(&parameters),
+                flow.post(Endpoint::Authorize, &parameters),
+                flow.get(Endpoint::Callback, &parameters),
+                flow.post(Endpoint::Token, &parameters),
+                flow.post(Endpoint::Revoke, &parameters),
+            ];
+            // 503: a client id may be the address of a document that cannot be read.
+            for answer in answers {
+                let status = answer.status().as_u16();
+                prop_assert!(matches!(status, 200 | 303 | 400 | 401 | 403 | 503), "{status}");
+                if let Some(location) = answer.headers().get(LOCATION) {
+                    prop_assert!(location.to_str().unwrap().starts_with(&format!("{REDIRECT}?error=")), "{location:?}");
+                }
+            }
+            prop_assert_eq!(flow.sessions(), (0, 0));
+            Ok(())
+        })?;
     }
 }

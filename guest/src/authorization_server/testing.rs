@@ -110,7 +110,7 @@ impl Flow {
         response
     }
 
-    fn get(&self, endpoint: Endpoint, parameters: &[(&str, &str)]) -> Response<Vec<u8>> {
+    pub(super) fn get(&self, endpoint: Endpoint, parameters: &[(&str, &str)]) -> Response<Vec<u8>> {
         let mut request = request(Method::GET, "/");
         request.query = Some(encoded(parameters));
         self.send(endpoint, request)
