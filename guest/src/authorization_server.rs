@@ -11,6 +11,8 @@ mod client_metadata_document;
 pub mod clients;
 mod code;
 pub mod consent;
+#[cfg(test)]
+mod faults;
 pub mod metadata;
 pub mod pages;
 mod parameters;

@@ -10,6 +10,8 @@ pub mod entra;
 pub mod graph;
 pub mod lifecycle;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use crate::environment::{AuditEvent, Environment, Outcome, StoreError};
 use crate::secret::Secret;

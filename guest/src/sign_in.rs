@@ -19,6 +19,9 @@ pub use accounts::Account;
 pub use attempt::Instruction;
 pub use silent::AccessToken;
 
+/// What the clients of a server are told when a security event cannot be recorded.
+pub(crate) const UNRECORDED: &str = "The server cannot keep its records now. Try again later.";
+
 /// Why there is no account, or no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignInError {
@@ -116,6 +119,17 @@ impl From<RedeemError> for SignInError {
 }
 
 impl SignInError {
+    /// What may be said to the clients of a server ([`OAuthError::public`]).
+    pub fn public(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.public_advice(),
+            Self::Unavailable(error) => error.public(),
+            // Some things are done all the same: a session ends even if that cannot be recorded.
+            Self::Audit => UNRECORDED.to_owned(),
+            other => other.to_string(),
+        }
+    }
+
     /// A stable reason code for the audit record.
     pub fn reason(&self) -> String {
         match self {

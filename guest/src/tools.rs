@@ -72,6 +72,17 @@ impl ToolError {
         }
     }
 
+    /// What may be said to the clients of a server: not why it cannot reach another one.
+    pub fn public(&self) -> String {
+        match self {
+            Self::Graph(GraphError::SignIn(error)) => error.public(),
+            Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_)) => {
+                "Microsoft Graph cannot be asked now. Try again later.".to_owned()
+            }
+            Self::Graph(error) => error.to_string(),
+        }
+    }
+
     /// A stable reason code for the audit record.
     pub fn reason(&self) -> String {
         match self {

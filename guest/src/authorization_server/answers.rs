@@ -38,7 +38,7 @@ pub(super) fn redirect(url: &str) -> Response<Vec<u8>> {
 }
 
 /// The way back to a client: its redirect URI and its `state`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Back<'a> {
     /// As registered and requested.
     pub(super) redirect_uri: &'a str,
@@ -47,8 +47,13 @@ pub(super) struct Back<'a> {
 }
 
 impl Back<'_> {
-    /// The answer to the authorization request, with `iss` (RFC 9207).
+    /// The answer to the authorization request.
     pub(super) fn with(&self, env: &Environment, parameters: &[(&str, &str)]) -> Response<Vec<u8>> {
+        redirect(&self.url(env, parameters))
+    }
+
+    /// The URL that carries the answer to the client, with `iss` (RFC 9207).
+    fn url(&self, env: &Environment, parameters: &[(&str, &str)]) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(parameters);
         if let Some(state) = self.state {
@@ -63,13 +68,18 @@ impl Back<'_> {
             Some((_, "")) => "",
             Some(_) => "&",
         };
-        redirect(&format!("{}{separator}{}", self.redirect_uri, query.finish()))
+        format!("{}{separator}{}", self.redirect_uri, query.finish())
     }
 
     /// The error answer.
     pub(super) fn refuse(&self, env: &Environment, refusal: &OAuthRefusal, request: &Request) -> Response<Vec<u8>> {
+        redirect(&self.refusal_url(env, refusal, request))
+    }
+
+    /// The URL that carries the error to the client.
+    pub(super) fn refusal_url(&self, env: &Environment, refusal: &OAuthRefusal, request: &Request) -> String {
         let description = described(&refusal.description, request);
-        self.with(env, &[("error", refusal.error), ("error_description", &description)])
+        self.url(env, &[("error", refusal.error), ("error_description", &description)])
     }
 }
 

@@ -13,17 +13,23 @@ use zeroize::Zeroizing;
 
 use super::answers::{self, Back, OAuthRefusal};
 use super::browser::{Browser, RememberedUser};
-use super::clients::{self, Client, ClientError};
+use super::callback;
+use super::clients::{self, Client, ClientError, Origin};
 use super::consent::{self, Consent};
 use super::metadata::{self, MCP_PATH, SCOPE, SSE_PATH};
 use super::pages;
 use super::parameters::{ParameterError, Parameters};
+use super::redirect_uri::is_loopback;
 use crate::audit;
 use crate::encoding::{digest, from_base64url, random_token};
 use crate::environment::{AuditEvent, Environment, HttpSettings, Outcome, StoreError};
 use crate::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use crate::session::entra;
+use crate::sign_in::UNRECORDED;
 use crate::transport::http::message::Request;
+
+#[cfg(test)]
+mod tests;
 
 /// How long a person may take on our page, and then at Entra.
 pub(super) const LIFETIME: Duration = Duration::from_secs(600);
@@ -112,7 +118,7 @@ async fn ask(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, 
     let browser = Browser::of(env, request)?;
     let pending = match check(settings, &parameters, &redirect_uri, sent.is_some()) {
         Ok(pending) => Pending { client_id: client.client_id.clone(), browser: browser.id().to_owned(), ..pending },
-        Err(refusal) => return Ok(back.refuse(env, &refusal, request)),
+        Err(refusal) => return tell(env, &client, &browser, back, &refusal, request),
     };
     let remembered = match browser.remembered_user() {
         Some(user) if !pending.prompt.consent => consent::is_remembered(env, &pending.consent(&client, user))?,
@@ -123,12 +129,37 @@ async fn ask(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, 
         // Whether the person could go on without being asked is known to Entra, after a page of ours.
         let error = if remembered { "login_required" } else { "consent_required" };
         let refusal = OAuthRefusal::new(error, "The person has to be asked: repeat the request without prompt=none.");
-        return Ok(back.refuse(env, &refusal, request));
+        return tell(env, &client, &browser, back, &refusal, request);
     }
     if remembered {
         return forward(env, pending, &browser, false, request);
     }
     show(env, pending, &client, &browser)
+}
+
+/// Tells a client what was wrong with its request. A site that the operator has not set up and that this person never
+/// consented to is not gone to without being asked: else a link to this server would be a link to any site
+/// (RFC 9700 section 4.11.2).
+fn tell(
+    env: &Environment,
+    client: &Client,
+    browser: &Browser<'_>,
+    back: Back<'_>,
+    refusal: &OAuthRefusal,
+    request: &Request,
+) -> Result<Response<Vec<u8>>, StoreError> {
+    let consented = |user| {
+        let scopes = [SCOPE.to_owned()];
+        consent::is_remembered(env, &Consent { user, client, scopes: &scopes, redirect_uri: back.redirect_uri })
+    };
+    let trusted = client.origin == Origin::Settings
+        || is_loopback(back.redirect_uri)
+        || browser.remembered_user().map(consented).transpose()?.unwrap_or(false);
+    if trusted {
+        return Ok(back.refuse(env, refusal, request));
+    }
+    let link = back.refusal_url(env, refusal, request);
+    Ok(pages::refused(back.redirect_uri, &refusal.description, &link, &request.correlation_id))
 }
 
 /// The client of an authorization request, or the page that says why there is none.
@@ -295,12 +326,12 @@ fn decide(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, Sto
     }
     if !allowed {
         let refusal = OAuthRefusal::new("access_denied", "The user did not allow it.");
-        return with_cookie(pending.back().refuse(env, &refusal, request), &browser);
+        return Ok(with_cookie_if_possible(pending.back().refuse(env, &refusal, request), &browser));
     }
     forward(env, pending, &browser, true, request)
 }
 
-/// Sends the person to Entra.
+/// Sends the person to Entra, or back to the client that has to hear that this is not possible now.
 fn forward(
     env: &Environment,
     pending: Pending,
@@ -318,16 +349,45 @@ fn forward(
     let url = match entra.url(env, prompt) {
         Ok(url) => url,
         Err(error) => {
-            let refusal = OAuthRefusal::new("server_error", super::callback::public(&error));
-            return Ok(pending.back().refuse(env, &refusal, request));
+            let refusal = OAuthRefusal::new("server_error", error.public());
+            return Ok(failed(env, &pending, &refusal, callback::reason(&error), request));
         }
     };
     if audit::record(env, event(&pending, "authorization.started", Outcome::Started, request)).is_err() {
         return Ok(unrecorded(env, &pending, request));
     }
     let leg = Leg { pending, request: entra, consented };
-    keep(env, &leg_record(env, &leg.request.state), &leg)?;
-    with_cookie(answers::redirect(&url), browser)
+    let kept = keep(env, &leg_record(env, &leg.request.state), &leg);
+    match kept.and_then(|()| with_cookie(answers::redirect(&url), browser)) {
+        Ok(response) => Ok(response),
+        Err(error) => Ok(store_failed(env, &leg.pending, &error, request)),
+    }
+}
+
+/// Ends an authorization: the client is told, and that is recorded.
+pub(super) fn failed(
+    env: &Environment,
+    pending: &Pending,
+    refusal: &OAuthRefusal,
+    reason: String,
+    request: &Request,
+) -> Response<Vec<u8>> {
+    let event = event(pending, "authorization.completed", Outcome::Failure, request);
+    if audit::record(env, audit::because(event, reason)).is_err() {
+        return unrecorded(env, pending, request);
+    }
+    pending.back().refuse(env, refusal, request)
+}
+
+/// The same for want of the store.
+pub(super) fn store_failed(
+    env: &Environment,
+    pending: &Pending,
+    error: &StoreError,
+    request: &Request,
+) -> Response<Vec<u8>> {
+    let refusal = OAuthRefusal::new("temporarily_unavailable", sentence(error));
+    failed(env, pending, &refusal, "store".to_owned(), request)
 }
 
 /// A security event about an authorization.
@@ -346,8 +406,7 @@ pub(super) fn event(pending: &Pending, name: &'static str, outcome: Outcome, req
 
 /// What cannot be recorded is not done.
 pub(super) fn unrecorded(env: &Environment, pending: &Pending, request: &Request) -> Response<Vec<u8>> {
-    let text = "The server cannot keep its records now. Try again later.";
-    pending.back().refuse(env, &OAuthRefusal::new("temporarily_unavailable", text), request)
+    pending.back().refuse(env, &OAuthRefusal::new("temporarily_unavailable", UNRECORDED), request)
 }
 
 /// A page that says what went wrong, where no client can be told.
@@ -374,8 +433,16 @@ pub(super) fn with_cookie(
     Ok(response)
 }
 
+/// The same for an answer that has to be given in any case.
+pub(super) fn with_cookie_if_possible(mut response: Response<Vec<u8>>, browser: &Browser<'_>) -> Response<Vec<u8>> {
+    if let Ok(cookie) = browser.set_cookie_header() {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
+}
+
 /// An error text as a sentence.
-fn sentence(error: &impl std::fmt::Display) -> String {
+pub(super) fn sentence(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
     let mut characters = text.chars();
     match characters.next() {

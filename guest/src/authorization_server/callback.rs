@@ -5,10 +5,10 @@
 
 use http::Response;
 
-use super::answers::{Back, OAuthRefusal};
+use super::answers::{self, OAuthRefusal};
 use super::authorize::{self, Leg};
 use super::browser::{Browser, RememberedUser};
-use super::clients::{self, ClientError};
+use super::clients::{self, Client, ClientError};
 use super::code::{self, Grant};
 use super::consent;
 use super::parameters::Parameters;
@@ -22,6 +22,13 @@ use crate::session::entra::EntraTokens;
 use crate::token::{self, IdTokenExpectations, TokenError};
 use crate::transport::http::message::Request;
 
+#[cfg(test)]
+mod tests;
+
+/// Nothing is used up yet when this is said.
+const RELOAD: &str = "Wait a little, then reload this page.";
+/// Seconds after which that may help.
+const RETRY_AFTER_SECONDS: u64 = 5;
 /// The longest `state` that can be one of ours, in characters.
 const MAX_STATE: usize = 64;
 
@@ -30,8 +37,8 @@ pub(super) async fn handle(env: &Environment, request: &Request) -> Response<Vec
     match come_back(env, request).await {
         Ok(response) => response,
         Err(error) => {
-            let text = format!("{error}. Go back to your application and start again.");
-            authorize::page(503, &text, request)
+            let response = authorize::page(503, &format!("{} {RELOAD}", authorize::sentence(&error)), request);
+            answers::with_retry_after(response, RETRY_AFTER_SECONDS)
         }
     }
 }
@@ -39,7 +46,7 @@ pub(super) async fn handle(env: &Environment, request: &Request) -> Response<Vec
 async fn come_back(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
     let parameters = match Parameters::of_query(request) {
         Ok(parameters) => parameters,
-        Err(error) => return Ok(authorize::page(400, &error.to_string(), request)),
+        Err(error) => return Ok(authorize::page(400, &authorize::sentence(&error), request)),
     };
     let Some(state) = parameters.get("state").filter(|state| state.len() <= MAX_STATE) else {
         return Ok(authorize::gone(request));
@@ -47,14 +54,33 @@ async fn come_back(env: &Environment, request: &Request) -> Result<Response<Vec<
     let record = authorize::leg_record(env, state);
     // Looked at before it is taken: another browser that learned the state must not end the sign-in.
     let browser = Browser::of(env, request)?;
-    let found = env.store.get(&record)?;
+    let found = match env.store.get(&record) {
+        Ok(found) => found,
+        Err(StoreError::Unreadable) => None,
+        Err(error) => return Err(error),
+    };
     let leg = found.and_then(|raw| serde_json::from_slice::<Leg>(raw.reveal()).ok());
-    if !leg.is_some_and(|leg| browser.is(&leg.pending.browser)) {
-        return Ok(authorize::gone(request));
-    }
+    let Some(leg) = leg.filter(|leg| browser.is(&leg.pending.browser)) else { return Ok(authorize::gone(request)) };
+    let client = match clients::find(env, &leg.pending.client_id).await {
+        Err(ClientError::Store(error)) => return Err(error),
+        Err(error @ (ClientError::Unavailable | ClientError::TooManyRequests(_))) => {
+            let response = authorize::page(503, &format!("{} {RELOAD}", authorize::sentence(&error)), request);
+            return Ok(answers::with_retry_after(response, RETRY_AFTER_SECONDS));
+        }
+        found => found,
+    };
     // Of any number of concurrent requests one gets it.
     let Some(leg) = authorize::take::<Leg>(env, &record)? else { return Ok(authorize::gone(request)) };
-    finish(env, leg, browser, request).await
+    match client {
+        Ok(client) => Ok(finish(env, &leg, &client, browser, request).await),
+        // It was there ten minutes ago; without it there is nobody to give a code to.
+        Err(error) => {
+            let event = authorize::event(&leg.pending, "authorization.completed", Outcome::Failure, request);
+            // It is refused whether or not that can be recorded.
+            let _ = audit::record(env, audit::because(event, "client-unknown".to_owned()));
+            Ok(authorize::page(400, &authorize::sentence(&error), request))
+        }
+    }
 }
 
 /// What goes wrong once the client is known.
@@ -70,41 +96,44 @@ impl Failed {
     }
 }
 
+/// Whatever happens from here on, the client hears of it.
 async fn finish(
     env: &Environment,
-    leg: Leg,
+    leg: &Leg,
+    client: &Client,
+    browser: Browser<'_>,
+    request: &Request,
+) -> Response<Vec<u8>> {
+    match admit(env, leg, request).await {
+        Ok((owner, tokens)) => give(env, leg, client, browser, owner, tokens, request)
+            .unwrap_or_else(|error| authorize::store_failed(env, &leg.pending, &error, request)),
+        Err(Failed { refusal, reason }) => {
+            let response = authorize::failed(env, &leg.pending, &refusal, reason, request);
+            authorize::with_cookie_if_possible(response, &browser)
+        }
+    }
+}
+
+/// Gives the client a code for what Entra has given, or asks the person first.
+fn give(
+    env: &Environment,
+    leg: &Leg,
+    client: &Client,
     mut browser: Browser<'_>,
+    owner: Owner,
+    tokens: EntraTokens,
     request: &Request,
 ) -> Result<Response<Vec<u8>>, StoreError> {
-    let (owner, tokens) = match admit(env, &leg, request).await {
-        Ok(admitted) => admitted,
-        Err(Failed { refusal, reason }) => {
-            let event = authorize::event(&leg.pending, "authorization.completed", Outcome::Failure, request);
-            if audit::record(env, audit::because(event, reason)).is_err() {
-                return Ok(authorize::unrecorded(env, &leg.pending, request));
-            }
-            return authorize::with_cookie(leg.pending.back().refuse(env, &refusal, request), &browser);
-        }
-    };
-    let client = match clients::find(env, &leg.pending.client_id).await {
-        Ok(client) => client,
-        Err(ClientError::Store(error)) => return Err(error),
-        // It was there ten minutes ago; without it there is nobody to give a code to.
-        Err(error) => return Ok(authorize::page(400, &error.to_string(), request)),
-    };
     let user = RememberedUser { tenant_id: owner.tenant_id.clone(), object_id: owner.object_id.clone() };
     browser.remember_user(user.clone());
-    let pending = leg.pending;
+    let pending = &leg.pending;
     if leg.consented {
-        consent::remember(env, &pending.consent(&client, &user))?;
-    } else if !consent::is_remembered(env, &pending.consent(&client, &user))? {
+        consent::remember(env, &pending.consent(client, &user))?;
+    } else if !consent::is_remembered(env, &pending.consent(client, &user))? {
         // The page was skipped for the person who was here last, and another one has signed in.
-        return authorize::show(env, pending, &client, &browser);
+        return authorize::show(env, pending.clone(), client, &browser);
     }
     let event = owner.event("authorization.completed", Outcome::Success, &request.correlation_id);
-    if audit::record(env, event).is_err() {
-        return Ok(authorize::unrecorded(env, &pending, request));
-    }
     let code = code::give(
         env,
         Grant {
@@ -117,8 +146,12 @@ async fn finish(
             expires_at: 0,
         },
     )?;
-    let back: Back<'_> = pending.back();
-    authorize::with_cookie(back.with(env, &[("code", code.reveal())]), &browser)
+    let response = authorize::with_cookie(pending.back().with(env, &[("code", code.reveal())]), &browser)?;
+    // A code that nobody hears of ends by itself.
+    if audit::record(env, event).is_err() {
+        return Ok(authorize::unrecorded(env, pending, request));
+    }
+    Ok(response)
 }
 
 /// Redeems Entra's code, and validates the ID token that comes with the tokens.
@@ -130,7 +163,7 @@ async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<(Owner
                 "Microsoft Entra ID answered with something unexpected.",
                 "untrusted-response",
             ),
-            RedeemError::OAuth(error) => Failed::new(error_of(&error), public(&error), reason(&error)),
+            RedeemError::OAuth(error) => Failed::new(error_of(&error), error.public(), reason(&error)),
         })?;
     let nonce = Some(leg.request.nonce.as_str());
     let Some(id_token) = set.id_token.as_ref() else {
@@ -178,26 +211,14 @@ fn error_of(error: &OAuthError) -> &'static str {
     }
 }
 
-/// What may be said in public: what Entra's error means, not how we are configured or why we cannot reach it.
-pub(super) fn public(error: &OAuthError) -> String {
-    match error {
-        OAuthError::Refused(refusal) => refusal.advice(),
-        OAuthError::Throttled(_) | OAuthError::ServerError(_) => error.to_string(),
-        OAuthError::Unreachable(_) => "Microsoft Entra ID cannot be reached now. Try again later.".to_owned(),
-        OAuthError::Malformed(_) => "Microsoft Entra ID answered with something unexpected.".to_owned(),
-        OAuthError::Credential(_) | OAuthError::Misconfigured(_) => {
-            "The server is not configured correctly: its operator finds the reason in the log.".to_owned()
-        }
-        OAuthError::Expired | OAuthError::Store(_) => "The sign-in could not be finished. Try again later.".to_owned(),
-    }
-}
-
-fn reason(error: &OAuthError) -> String {
+/// A stable code for the audit record.
+pub(super) fn reason(error: &OAuthError) -> String {
     match error {
         OAuthError::Refused(refusal) => Refusal::reason(refusal),
         OAuthError::Credential(_) => "client-credential".to_owned(),
         OAuthError::Misconfigured(_) => "misconfigured".to_owned(),
         OAuthError::Malformed(_) => "entra-malformed".to_owned(),
+        OAuthError::Store(_) => "store".to_owned(),
         _ => "entra-unavailable".to_owned(),
     }
 }

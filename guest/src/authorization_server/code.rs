@@ -16,10 +16,17 @@ use crate::secret::Secret;
 use crate::session::Owner;
 use crate::session::entra::EntraTokens;
 
+#[cfg(test)]
+mod tests;
+
 /// How long a code may be exchanged. Clients do it at once; RFC 6749 section 4.1.2 allows ten minutes at most.
 const LIFETIME: Duration = Duration::from_secs(60);
 /// How long a use is remembered.
 const MEMORY: Duration = Duration::from_secs(600);
+/// How far the clocks of two servers may be apart, in seconds.
+const CLOCK_DIFFERENCE_SECONDS: u64 = 60;
+/// How often a code is looked at that changes at the same moment. It changes three times at most in a use.
+const MAX_LOOKS: usize = 8;
 /// The longest code that can be one of ours, in characters.
 const MAX_LENGTH: usize = 64;
 
@@ -76,30 +83,45 @@ pub(super) struct GoodCode {
     raw: Secret<Vec<u8>>,
 }
 
-/// Looks at a code that a client presents.
-pub(super) fn present(env: &Environment, code: &str) -> Result<Presented, StoreError> {
+/// Looks at a code that `client_id` presents. A client that it was not given to cannot spoil it for the one it was.
+pub(super) fn present(env: &Environment, code: &str, client_id: &str) -> Result<Presented, StoreError> {
     if code.len() > MAX_LENGTH {
         return Ok(Presented::Unknown);
     }
     let name = name(env, code);
-    let raw = match env.store.get(&name) {
-        Ok(Some(raw)) => raw,
-        Ok(None) | Err(StoreError::Unreadable) => return Ok(Presented::Unknown),
-        Err(error) => return Err(error),
-    };
-    Ok(match serde_json::from_slice(raw.reveal()) {
-        Ok(State::Given(grant)) if env.clock.now() < grant.expires_at => {
-            Presented::Good(Box::new(GoodCode { grant: *grant, name, raw }))
-        }
-        Ok(State::InUse(_)) => {
-            // If it was finished in this moment, the next attempt finds the session.
-            let replayed = bytes(&State::Replayed)?;
-            env.store.compare_and_swap(&name, Some(raw.reveal()), &replayed, Some(MEMORY))?;
-            Presented::Unknown
-        }
-        Ok(State::Used { session, owner }) => Presented::Replayed { session, owner },
-        Ok(State::Given(_) | State::Replayed) | Err(_) => Presented::Unknown,
-    })
+    for _ in 0..MAX_LOOKS {
+        let raw = match env.store.get(&name) {
+            Ok(Some(raw)) => raw,
+            Ok(None) | Err(StoreError::Unreadable) => return Ok(Presented::Unknown),
+            Err(error) => return Err(error),
+        };
+        return Ok(match serde_json::from_slice(raw.reveal()) {
+            Ok(State::Given(grant)) if grant.is_current(env.clock.now()) => {
+                Presented::Good(Box::new(GoodCode { grant: *grant, name, raw }))
+            }
+            Ok(State::InUse(owner)) if owner.client_id == client_id => {
+                let replayed = bytes(&State::Replayed)?;
+                if !env.store.compare_and_swap(&name, Some(raw.reveal()), &replayed, Some(MEMORY))? {
+                    // That use has ended in this moment: what became of it is seen now.
+                    continue;
+                }
+                Presented::Unknown
+            }
+            Ok(State::Used { session, owner }) if owner.client_id == client_id => {
+                Presented::Replayed { session, owner }
+            }
+            _ => Presented::Unknown,
+        });
+    }
+    Err(StoreError::Unavailable("the code is changed all the time by others".to_owned()))
+}
+
+impl Grant {
+    /// Whether the code may be exchanged. One that seems to live longer than any is given was given before the clock
+    /// was set back, and how much of its time has passed cannot be said.
+    fn is_current(&self, now: u64) -> bool {
+        now < self.expires_at && self.expires_at <= now + LIFETIME.as_secs() + CLOCK_DIFFERENCE_SECONDS
+    }
 }
 
 impl GoodCode {
@@ -117,7 +139,8 @@ impl GoodCode {
         env.store.compare_and_swap(&self.name, Some(self.raw.reveal()), &used, Some(MEMORY))
     }
 
-    /// Makes the code usable again, because nothing came of its use. If that fails, the person signs in again.
+    /// Makes the code usable again, because nothing came of its use. If that fails, or if the code was presented again
+    /// meanwhile, the person signs in again.
     pub(super) fn restore(&self, env: &Environment) {
         let left = Duration::from_secs(self.grant.expires_at.saturating_sub(env.clock.now()).max(1));
         if let Ok(given) = bytes(&State::Given(Box::new(self.grant.clone()))) {

@@ -122,6 +122,22 @@ pub fn error(status: u16, title: &str, message: &str, correlation_id: &str) -> R
     document(status, title, &body, "; form-action 'none'")
 }
 
+/// Says to a person that a client has asked for something wrong. `link` tells the client, at a site that only the
+/// person can judge: nobody is sent there without being asked (RFC 9700 section 4.11.2).
+pub fn refused(redirect_uri: &str, message: &str, link: &str, correlation_id: &str) -> Response<Vec<u8>> {
+    let title = "The sign-in cannot go on";
+    let body = format!(
+        "<h1>{title}</h1>\n<p role=\"alert\">{}</p>\n<p>The program that asked is at <b>{}</b>. If you know that site, \
+         you can <a href=\"{}\">go back to it and tell it what went wrong</a>. Otherwise close this page.</p>\n\
+         <p class=\"small\">If you ask for help, name this correlation id: <code>{}</code></p>",
+        shown(message, MAX_SHOWN_MESSAGE),
+        shown(&redirect_uri::host(redirect_uri), MAX_SHOWN_URI),
+        escaped(link),
+        shown(correlation_id, MAX_SHOWN_NAME),
+    );
+    document(400, title, &body, "; form-action 'none'")
+}
+
 /// Says something to a person: what this is, or that something is done.
 pub fn info(title: &str, message: &str) -> Response<Vec<u8>> {
     let body = format!("<h1>{}</h1>\n<p>{}</p>", shown(title, MAX_SHOWN_NAME), shown(message, MAX_SHOWN_MESSAGE));

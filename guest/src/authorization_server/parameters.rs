@@ -1,6 +1,9 @@
 //! The parameters of a request: a query or a form (`application/x-www-form-urlencoded`).
 
+use std::fmt;
+
 use http::header::CONTENT_TYPE;
+use zeroize::Zeroize;
 
 use crate::transport::http::message::Request;
 
@@ -23,8 +26,20 @@ pub(super) enum ParameterError {
 }
 
 /// The parameters, in order. An empty one is as if it had been left out (RFC 6749 section 3.1).
-#[derive(Debug)]
 pub(super) struct Parameters(Vec<(String, String)>);
+
+/// Codes, verifiers, tokens and secrets of clients are among the values.
+impl fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+impl Drop for Parameters {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(|(_, value)| value.zeroize());
+    }
+}
 
 impl Parameters {
     /// Reads a query.

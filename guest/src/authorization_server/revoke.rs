@@ -28,6 +28,6 @@ pub(super) async fn handle(env: &Environment, request: &Request) -> Response<Vec
     match lifecycle::revoke(env, &Secret::from(presented), &client.client_id, &request.correlation_id) {
         Ok(_) => json_answer(200, &json!({})),
         // The client has to try again (RFC 7009 section 2.2.1).
-        Err(error) => answers::unavailable(&error.to_string(), 5, request),
+        Err(error) => answers::unavailable(&error.public(), 5, request),
     }
 }

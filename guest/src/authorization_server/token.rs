@@ -4,18 +4,21 @@ use http::Response;
 use serde_json::json;
 
 use super::answers::{self, OAuthRefusal};
+use super::authorize;
 use super::clients::{self, Client, ClientError};
 use super::code::{self, GoodCode, Presented};
 use super::parameters::Parameters;
-use super::{authorize, callback};
 use crate::audit;
 use crate::encoding::{digest, same_secret};
-use crate::environment::{Environment, Outcome, StoreError};
+use crate::environment::{AuditEvent, Environment, Outcome, StoreError};
 use crate::oauth::OAuthError;
 use crate::secret::Secret;
 use crate::session::lifecycle::{self, Beginning, RefreshError, Tokens};
 use crate::sign_in::SignInError;
 use crate::transport::http::message::{Request, json as json_answer};
+
+#[cfg(test)]
+mod tests;
 
 /// Length of a code verifier (RFC 7636 section 4.1).
 const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
@@ -71,7 +74,15 @@ pub(super) async fn client(
         return Err(too_many(retry_after.as_secs(), request));
     }
     let client = clients::find(env, &client_id).await.map_err(|error| refuse(&error))?;
-    client.authenticate(request, parameters.pairs()).map_err(|error| refuse(&error))?;
+    client.authenticate(request, parameters.pairs()).map_err(|error| {
+        let event = AuditEvent {
+            client_id: Some(client.client_id.clone()),
+            ..audit::event(env, "client.refused", Outcome::Failure, &request.correlation_id)
+        };
+        // It is refused whether or not that can be recorded.
+        let _ = audit::record(env, audit::because(event, "unauthenticated".to_owned()));
+        refuse(&error)
+    })?;
     Ok(client)
 }
 
@@ -101,10 +112,9 @@ impl From<SignInError> for Failed {
         match error {
             SignInError::InteractionRequired { reason, .. } => refused("invalid_grant", &reason),
             SignInError::Unavailable(OAuthError::Throttled(wait)) => {
-                Self::Unavailable(callback::public(&OAuthError::Throttled(wait)), wait.as_secs())
+                Self::Unavailable(OAuthError::Throttled(wait).public(), wait.as_secs())
             }
-            SignInError::Unavailable(error) => Self::Unavailable(callback::public(&error), RETRY_AFTER_SECONDS),
-            other => Self::Unavailable(other.to_string(), RETRY_AFTER_SECONDS),
+            other => Self::Unavailable(other.public(), RETRY_AFTER_SECONDS),
         }
     }
 }
@@ -116,64 +126,92 @@ async fn exchange(
     parameters: &Parameters,
     request: &Request,
 ) -> Result<Tokens, Failed> {
-    let invalid = || refused("invalid_grant", "The code is unknown, used or expired, or is not for this request.");
     let missing = |name: &str| refused("invalid_request", &format!("{name} is missing."));
     let presented = parameters.get("code").ok_or_else(|| missing("code"))?;
     let verifier = parameters.get("code_verifier").ok_or_else(|| missing("code_verifier"))?;
-    let mut code = match code::present(env, presented)? {
-        Presented::Good(code) => code,
-        Presented::Replayed { session, owner } => {
-            if owner.client_id == client.client_id {
-                lifecycle::end(env, &session, &owner, "code-replayed", &request.correlation_id)?;
-            }
-            return Err(invalid());
-        }
-        Presented::Unknown => return Err(invalid()),
-    };
+    let mut code = look(env, client, presented, request)?;
     // Checked before the code is claimed: whoever has stolen a code can neither use it nor use it up. What is tried
     // in vain is bounded by the life of a code and the rate limit.
     let grant = &code.grant;
-    if grant.owner.client_id != client.client_id
-        || (grant.redirect_uri.is_some() && grant.redirect_uri.as_deref() != parameters.get("redirect_uri"))
-        || !is_verifier(verifier)
-        || !same_secret(digest(verifier.as_bytes()).as_bytes(), grant.code_challenge.as_bytes())
-    {
+    let same_redirect = grant.redirect_uri.is_none() || grant.redirect_uri.as_deref() == parameters.get("redirect_uri");
+    let same_secret = same_secret(digest(verifier.as_bytes()).as_bytes(), grant.code_challenge.as_bytes());
+    let mismatch = match () {
+        () if grant.owner.client_id != client.client_id => Some("other-client"),
+        () if !same_redirect => Some("other-redirect-uri"),
+        () if !is_verifier(verifier) || !same_secret => Some("wrong-verifier"),
+        () => None,
+    };
+    if let Some(reason) = mismatch {
+        let event = grant.owner.event("code.refused", Outcome::Failure, &request.correlation_id);
+        // It is refused whether or not that can be recorded.
+        let _ = audit::record(env, audit::because(event, reason.to_owned()));
         return Err(invalid());
     }
     let resource = resource(env, parameters, &grant.resource)?;
     if !code.claim(env)? {
+        // Somebody else uses it at this moment, or just has: this is the second use.
+        look(env, client, presented, request)?;
         return Err(invalid());
     }
     begin(env, &code, resource, request).await
+}
+
+fn invalid() -> Failed {
+    refused("invalid_grant", "The code is unknown, used or expired, or is not for this request.")
+}
+
+/// Looks at a presented code. If it was used before, what it gave is taken back.
+fn look(env: &Environment, client: &Client, presented: &str, request: &Request) -> Result<Box<GoodCode>, Failed> {
+    match code::present(env, presented, &client.client_id)? {
+        Presented::Good(code) => Ok(code),
+        Presented::Replayed { session, owner } => {
+            lifecycle::end(env, &session, &owner, "code-replayed", &request.correlation_id)?;
+            Err(invalid())
+        }
+        Presented::Unknown => Err(invalid()),
+    }
 }
 
 /// Makes a session of a claimed code.
 async fn begin(env: &Environment, code: &GoodCode, resource: String, request: &Request) -> Result<Tokens, Failed> {
     let grant = code.grant.clone();
     let owner = grant.owner.clone();
-    let event = owner.event("session.created", Outcome::Success, &request.correlation_id);
-    if let Err(error) = audit::record(env, event) {
-        code.restore(env);
-        return Err(error.into());
-    }
+    let event = |outcome| owner.event("session.created", outcome, &request.correlation_id);
+    let end = |session: &str, reason| lifecycle::end(env, session, &owner, reason, &request.correlation_id);
     let beginning = Beginning { owner: grant.owner, resource, scopes: grant.scopes, tokens: grant.tokens };
     let (session, tokens) = match lifecycle::begin(env, beginning, &request.correlation_id).await {
         Ok(begun) => begun,
         Err(error) => {
+            let recorded = audit::record(env, audit::because(event(Outcome::Failure), error.reason()));
             if !matches!(error, SignInError::InteractionRequired { .. }) {
                 code.restore(env);
             }
+            recorded?;
             return Err(error.into());
         }
     };
+    if let Err(error) = audit::record(env, event(Outcome::Success)) {
+        undo(env, code, end(&session, "audit"));
+        return Err(error.into());
+    }
     match code.became(env, &session) {
         Ok(true) => Ok(tokens),
-        unsaid => {
-            // Presented again at the same time, or that could not be told: either way nobody may have the session.
-            lifecycle::end(env, &session, &owner, "code-replayed", &request.correlation_id)?;
-            unsaid?;
-            Err(refused("invalid_grant", "The code was used twice."))
+        Ok(false) => {
+            // Presented again at the same time: nobody may have the session.
+            end(&session, "code-replayed")?;
+            Err(invalid())
         }
+        Err(error) => {
+            undo(env, code, end(&session, "store"));
+            Err(error.into())
+        }
+    }
+}
+
+/// Lets the client try again, once the session that it will never hear of is known to be gone.
+fn undo(env: &Environment, code: &GoodCode, ended: Result<(), SignInError>) {
+    if !matches!(ended, Err(SignInError::Store(_))) {
+        code.restore(env);
     }
 }
 

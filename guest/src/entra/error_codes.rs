@@ -66,6 +66,54 @@ pub fn advice(error: &str, code: u32) -> String {
     format!("{sentence} (AADSTS{code})")
 }
 
+/// The same for people who use a server that somebody else operates. What is wrong with its configuration is said to
+/// its operator, by the code in the audit record; they cannot do anything about it, and need not know.
+pub fn public_advice(error: &str, code: u32) -> String {
+    let is_configuration = match code {
+        28000 | 28003 | 50011 | 50059 | 90002 | 70001 | 70002 | 70011 | 90009 | 500_011 | 650_053 | 700_016
+        | 700_030 => true,
+        900_971 | 7_000_112 | 7_000_114 | 7_000_215 | 7_000_216 | 7_000_218 | 7_000_222 | 9_010_010 => true,
+        _ => matches!(error, "invalid_client" | "unauthorized_client" | "invalid_scope" | "invalid_resource"),
+    };
+    match (is_configuration, code) {
+        (false, _) => advice(error, code),
+        (true, 0) => NOT_SET_UP.to_owned(),
+        (true, _) => format!("{NOT_SET_UP} (AADSTS{code})"),
+    }
+}
+
+const NOT_SET_UP: &str = "The server is not set up correctly at Microsoft Entra ID: ask its operator.";
+
+/// The error codes of OAuth and OpenID Connect, and those of Entra's own.
+const KNOWN: [&str; 21] = [
+    "access_denied",
+    "account_selection_required",
+    "authorization_declined",
+    "authorization_pending",
+    "bad_verification_code",
+    "consent_required",
+    "expired_token",
+    "interaction_required",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_resource",
+    "invalid_scope",
+    "invalid_target",
+    "login_required",
+    "server_error",
+    "slow_down",
+    "temporarily_unavailable",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "unsupported_response_type",
+];
+
+/// The error code, if it is a known one.
+pub fn known(error: &str) -> Option<&'static str> {
+    KNOWN.into_iter().find(|known| *known == error)
+}
+
 fn oauth_advice(error: &str) -> String {
     match error {
         "access_denied" | "authorization_declined" => "The sign-in was declined.".to_owned(),
@@ -110,6 +158,15 @@ mod tests {
     #[test]
     fn an_unknown_code_falls_back_to_the_oauth_error_and_keeps_the_number() {
         assert_eq!(advice("invalid_grant", 12345), "The session has ended: sign in again. (AADSTS12345)");
+    }
+
+    #[test]
+    fn the_users_of_a_server_are_told_what_they_can_do_themselves_only() {
+        assert_eq!(public_advice("invalid_grant", 53003), advice("invalid_grant", 53003));
+        assert_eq!(public_advice("access_denied", 0), advice("access_denied", 0));
+        assert_eq!(public_advice("invalid_client", 0), NOT_SET_UP);
+        assert_eq!(public_advice("invalid_client", 7_000_299), format!("{NOT_SET_UP} (AADSTS7000299)"));
+        assert_eq!(public_advice("invalid_request", 50011), format!("{NOT_SET_UP} (AADSTS50011)"));
     }
 
     #[test]

@@ -34,6 +34,9 @@ type Record = (Vec<u8>, Option<u64>);
 /// What a scripted server answers.
 pub(crate) type Responder = Box<dyn FnMut(&http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>>;
 
+/// What happens between two operations of a store.
+type Interruption = Box<dyn FnOnce()>;
+
 /// Handles that a test keeps on the fakes inside an [`Environment`].
 #[derive(Clone, Default)]
 pub(crate) struct World(Rc<Inner>);
@@ -46,6 +49,11 @@ struct Inner {
     fallback: RefCell<Option<Responder>>,
     sent: RefCell<Vec<http::Request<Vec<u8>>>>,
     records: RefCell<HashMap<String, Record>>,
+    /// Operations of the store so far.
+    operations: Cell<usize>,
+    /// The operation that fails, and whether all later ones do as well.
+    failing: Cell<Option<(usize, bool)>>,
+    interruption: RefCell<Option<(usize, Interruption)>>,
     random: Cell<u64>,
     audited: RefCell<Vec<AuditEvent>>,
     audit_refused: Cell<bool>,
@@ -171,6 +179,57 @@ impl World {
         names
     }
 
+    /// How many operations of the store there were.
+    pub(crate) fn store_operations(&self) -> usize {
+        self.0.operations.get()
+    }
+
+    /// Lets one operation of the store fail: the `after`-th from now, counted from 0.
+    pub(crate) fn fail_store(&self, after: usize) {
+        self.0.failing.set(Some((self.0.operations.get() + after, false)));
+    }
+
+    /// Lets all operations of the store fail from the `after`-th on, counted from 0, as after a crash.
+    pub(crate) fn break_store(&self, after: usize) {
+        self.0.failing.set(Some((self.0.operations.get() + after, true)));
+    }
+
+    /// Lets the store work again; whether the operation that was to fail has been reached.
+    pub(crate) fn heal_store(&self) -> bool {
+        self.0.failing.take().is_some_and(|(at, _)| at < self.0.operations.get())
+    }
+
+    /// Lets something happen right before an operation of the store: the `after`-th from now, counted from 0.
+    pub(crate) fn interrupt_store(&self, after: usize, interruption: impl FnOnce() + 'static) {
+        *self.0.interruption.borrow_mut() = Some((self.0.operations.get() + after, Box::new(interruption)));
+    }
+
+    /// Counts an operation of the store.
+    fn operate(&self) -> Result<(), StoreError> {
+        let number = self.0.operations.replace(self.0.operations.get() + 1);
+        let interruption = self.0.interruption.borrow_mut().take_if(|(at, _)| *at == number);
+        if let Some((_, interruption)) = interruption {
+            interruption();
+        }
+        match self.0.failing.get() {
+            Some((at, for_good)) if at == number || (for_good && at < number) => {
+                Err(StoreError::Unavailable("the disk is full".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read(&self, key: &str) -> Option<Secret<Vec<u8>>> {
+        let records = self.0.records.borrow();
+        let current = records.get(key).filter(|(_, expires)| expires.is_none_or(|at| at > self.now()));
+        current.map(|(value, _)| Secret::new(value.clone()))
+    }
+
+    fn write(&self, key: &str, value: &[u8], ttl: Option<Duration>) {
+        let expires = ttl.map(|ttl| self.now() + ttl.as_secs());
+        self.0.records.borrow_mut().insert(key.to_owned(), (value.to_vec(), expires));
+    }
+
     fn now(&self) -> u64 {
         START + self.0.elapsed.get().as_secs()
     }
@@ -243,21 +302,19 @@ impl HttpClient for World {
 
 impl SecretStore for World {
     fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
-        let records = self.0.records.borrow();
-        Ok(records
-            .get(key)
-            .filter(|(_, expires)| expires.is_none_or(|at| at > self.now()))
-            .map(|(value, _)| Secret::new(value.clone())))
+        self.operate()?;
+        Ok(self.read(key))
     }
 
     fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
-        let expires = ttl.map(|ttl| self.now() + ttl.as_secs());
-        self.0.records.borrow_mut().insert(key.to_owned(), (value.to_vec(), expires));
+        self.operate()?;
+        self.write(key, value, ttl);
         Ok(())
     }
 
     fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
-        let found = self.get(key)?;
+        self.operate()?;
+        let found = self.read(key);
         self.0.records.borrow_mut().remove(key);
         Ok(found)
     }
@@ -269,15 +326,16 @@ impl SecretStore for World {
         value: &[u8],
         ttl: Option<Duration>,
     ) -> Result<bool, StoreError> {
-        let current = self.get(key)?;
-        if current.as_ref().map(|secret| secret.reveal().as_slice()) != expected {
+        self.operate()?;
+        if self.read(key).as_ref().map(|secret| secret.reveal().as_slice()) != expected {
             return Ok(false);
         }
-        self.put(key, value, ttl)?;
+        self.write(key, value, ttl);
         Ok(true)
     }
 
     fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.operate()?;
         self.0.records.borrow_mut().remove(key);
         Ok(())
     }

@@ -420,7 +420,7 @@ fn explain(error: &tools::ToolError, caller: &Caller<'_>) -> String {
             format!("{error}. {} Then call this tool again.", instruction.sentence())
         }
         (_, Who::Person) => error.to_string(),
-        (_, Who::Session(_)) => format!("{error} (correlation id {})", caller.correlation_id),
+        (_, Who::Session(_)) => format!("{} (correlation id {})", error.public(), caller.correlation_id),
     }
 }
 

@@ -37,6 +37,23 @@ pub enum OAuthError {
     Store(#[from] StoreError),
 }
 
+impl OAuthError {
+    /// What may be said to the clients of a server: what Entra's error means, not how the server is configured or why
+    /// it cannot reach Entra.
+    pub fn public(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.public_advice(),
+            Self::Throttled(_) | Self::ServerError(_) => self.to_string(),
+            Self::Unreachable(_) => "Microsoft Entra ID cannot be reached now. Try again later.".to_owned(),
+            Self::Malformed(_) => "Microsoft Entra ID answered with something unexpected.".to_owned(),
+            Self::Credential(_) | Self::Misconfigured(_) => {
+                "The server is not configured correctly: its operator finds the reason in the log.".to_owned()
+            }
+            Self::Expired | Self::Store(_) => "The sign-in could not be finished. Try again later.".to_owned(),
+        }
+    }
+}
+
 /// An OAuth error response (RFC 6749 section 5.2) with Entra's additions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refusal {
@@ -73,10 +90,16 @@ impl Refusal {
         error_codes::advice(&self.error, self.code)
     }
 
-    /// A stable code for the audit record: `aadsts-65001`, else the OAuth error.
+    /// The same for the clients of a server, who can do nothing about its configuration.
+    pub fn public_advice(&self) -> String {
+        error_codes::public_advice(&self.error, self.code)
+    }
+
+    /// A stable code for the audit record: `aadsts-65001`, else the OAuth error if it is a known one. The error may
+    /// have come by way of somebody's browser, so its text is not believed.
     pub fn reason(&self) -> String {
         match self.code {
-            0 => self.error.clone(),
+            0 => error_codes::known(&self.error).unwrap_or("unknown-error").to_owned(),
             code => format!("aadsts-{code}"),
         }
     }

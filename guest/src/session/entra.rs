@@ -21,6 +21,9 @@ use crate::sign_in::attempt::with_openid;
 use crate::sign_in::silent::{Challenge, LEASE, LEASE_PATIENCE, LEASE_POLL, margin};
 use crate::single_flight::Lease;
 
+/// How long the mark of a session's end is kept: it is removed in the next moment.
+const TOMBSTONE: Duration = Duration::from_secs(60);
+
 /// What Entra gave us for a session.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct EntraTokens {
@@ -94,6 +97,7 @@ pub(super) async fn live(
     let lease_record = accounts::record(env, &format!("session-refreshing/{id}"));
     loop {
         let Some((Record { tokens, ends_at }, raw)) = record::read::<Record>(env, &key(env, id))? else {
+            lifecycle::end_without_tokens(env, id, owner, correlation_id)?;
             return Err(ended(challenge));
         };
         let now = env.clock.now();
@@ -177,12 +181,13 @@ fn refused_for_good(
 ) -> Result<Option<EntraTokens>, SignInError> {
     let event = owner.event("token.refreshed", Outcome::Failure, correlation_id);
     audit::record(env, audit::because(event, refusal.reason()))?;
-    if !is_still(env, id, raw)? {
+    // Replaced by what is no record: a call that refreshes at this moment finds that the session has ended.
+    if !env.store.compare_and_swap(&key(env, id), Some(raw.reveal().as_slice()), b"", Some(TOMBSTONE))? {
         return Ok(None);
     }
     lifecycle::end(env, id, owner, &refusal.reason(), correlation_id)?;
     let claims = refusal.claims.clone().or_else(|| claims.map(str::to_owned));
-    Err(SignInError::InteractionRequired { reason: refusal.advice(), claims })
+    Err(SignInError::InteractionRequired { reason: refusal.public_advice(), claims })
 }
 
 fn is_still(env: &Environment, id: &str, raw: &Raw) -> Result<bool, StoreError> {

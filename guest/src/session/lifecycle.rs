@@ -80,13 +80,17 @@ pub async fn begin(
         Ok(live) => {
             let mut record = Record::new(env, owner, resource, scopes.clone());
             let tokens = issue(env, &id, &mut record, scopes, live.expires_at);
-            record::swap(env, &id, None, &record).map(|_| tokens).map_err(SignInError::from)
+            match record::swap(env, &id, None, &record) {
+                Ok(true) => Ok(tokens),
+                Ok(false) => Err(StoreError::Unavailable("the id of the session is taken".to_owned()).into()),
+                Err(error) => Err(error.into()),
+            }
         }
         Err(error) => Err(error),
     };
     if begun.is_err() {
         // What cannot be removed now is sealed, known to nobody, and ends by itself.
-        let _ = entra::forget(env, &id);
+        let _ = remove(env, &id);
     }
     begun.map(|tokens| (id, tokens))
 }
@@ -125,10 +129,17 @@ pub async fn refresh(
         let owner = record.owner.clone();
         let live = entra::live(env, &presented.id, &owner, None, correlation_id).await?;
         let tokens = issue(env, &presented.id, &mut record, narrowed, live.expires_at);
+        // Recorded first: once the refresh token is replaced, the client must get the new one.
         audit::record(env, owner.event("session.refreshed", Outcome::Success, correlation_id))?;
-        if record::swap(env, &presented.id, Some(&raw), &record)? {
-            return Ok(tokens);
-        }
+        let swapped = record::swap(env, &presented.id, Some(&raw), &record);
+        let reason = match &swapped {
+            Ok(true) => return Ok(tokens),
+            Ok(false) => "changed-meanwhile",
+            Err(_) => "store",
+        };
+        let event = owner.event("session.refreshed", Outcome::Failure, correlation_id);
+        audit::record(env, audit::because(event, reason.to_owned()))?;
+        swapped?;
     }
     Err(StoreError::Unavailable("the session is changed all the time by others".to_owned()).into())
 }
@@ -188,6 +199,21 @@ pub fn end(env: &Environment, id: &str, owner: &Owner, reason: &str, correlation
 fn remove(env: &Environment, id: &str) -> Result<(), StoreError> {
     entra::forget(env, id)?;
     env.store.delete(&record::key(env, id))
+}
+
+/// Ends what is left of a session whose Entra tokens are gone.
+pub(super) fn end_without_tokens(
+    env: &Environment,
+    id: &str,
+    owner: &Owner,
+    correlation_id: &str,
+) -> Result<(), SignInError> {
+    // Whoever has ended it in this moment has recorded that as well.
+    if env.store.take(&record::key(env, id))?.is_none() {
+        return Ok(());
+    }
+    let event = owner.event("session.revoked", Outcome::Success, correlation_id);
+    audit::record(env, audit::because(event, "entra-tokens-gone".to_owned()))
 }
 
 /// Ends the session of an access token that was authenticated, as far as the server is concerned.

@@ -9,9 +9,11 @@ use super::SignInError;
 use super::accounts::{self, Account};
 use super::silent::{self, AccessToken, Challenge};
 use crate::environment::fake::{self, World, run};
-use crate::environment::{Environment, Outcome, SecretStore};
+use crate::environment::{CredentialError, Environment, HttpError, Outcome, SecretStore};
+use crate::graph::GraphError;
 use crate::oauth::{OAuthError, TokenSet};
 use crate::secret::Secret;
+use crate::tools::ToolError;
 
 const SCOPE: &str = "https://graph.microsoft.com/User.Read";
 
@@ -369,4 +371,28 @@ fn accounts_of_another_application_or_tenant_are_not_seen() {
 fn debug_of_an_account_shows_no_name() {
     let text = format!("{:?}", account());
     assert!(!text.contains("alice") && !text.contains("Alice"));
+}
+
+#[test]
+fn a_remote_client_learns_nothing_of_the_servers_configuration_or_network() {
+    let refusal = |code| crate::oauth::error::Refusal::new("invalid_client", &[code], None);
+    let secret = "The client secret is wrong";
+    assert!(SignInError::Refused(refusal(7_000_215)).to_string().contains(secret), "a local person is told");
+    let unreachable = HttpError::Connect("10.1.2.3: connection refused".to_owned());
+    let credential = CredentialError::NotConfigured("the setting client_secret".to_owned());
+    for (error, expected) in [
+        (SignInError::Refused(refusal(7_000_215)), "not set up correctly at Microsoft Entra ID"),
+        (SignInError::Unavailable(OAuthError::Unreachable(unreachable.clone())), "cannot be reached now"),
+        (SignInError::Unavailable(OAuthError::Credential(credential)), "its operator finds the reason"),
+        (SignInError::Audit, "cannot keep its records now"),
+    ] {
+        let said = error.public();
+        assert!(said.contains(expected), "{said}");
+        for inside in [secret, "10.1.2.3", "client_secret"] {
+            assert!(!said.contains(inside), "{said}");
+        }
+        assert_eq!(ToolError::from(GraphError::from(error)).public(), said);
+    }
+    let graph = ToolError::from(GraphError::Unreachable(unreachable)).public();
+    assert_eq!(graph, "Microsoft Graph cannot be asked now. Try again later.");
 }

@@ -253,7 +253,7 @@ async fn a_request_without_pkce_is_refused() {
     let missing = Authorize::new(&client).without("code_challenge").without("code_challenge_method");
     let default_is_plain = Authorize::new(&client).without("code_challenge_method");
     for request in [plain, missing, default_is_plain] {
-        let back = Tab::default().open(&fleet, &request.path()).await.location();
+        let back = Tab::default().open(&fleet, &request.path()).await.link();
         assert_eq!(parameter(&back, "error").as_deref(), Some("invalid_request"), "{back}");
     }
 }

@@ -8,7 +8,7 @@ use crate::support::remote::{ALICE, Authorize, Fleet, REDIRECT, Tab, parameter};
 async fn a_scope_that_there_is_not_is_refused_and_offline_access_is_tolerated() {
     let fleet = Fleet::new().await;
     let client = fleet.register(REDIRECT).await;
-    let back = Tab::default().open(&fleet, &Authorize::new(&client).set("scope", "Mail.Send").path()).await.location();
+    let back = Tab::default().open(&fleet, &Authorize::new(&client).set("scope", "Mail.Send").path()).await.link();
     assert_eq!(parameter(&back, "error").as_deref(), Some("invalid_scope"));
     let tolerated = Authorize::new(&client).set("scope", "openid offline_access User.Read");
     assert!(parameter(&Tab::default().walk(&fleet, &tolerated, ALICE).await, "code").is_some());
@@ -35,7 +35,7 @@ async fn another_response_type_or_grant_type_is_refused() {
     let fleet = Fleet::new().await;
     let client = fleet.register(REDIRECT).await;
     let back = Tab::default().open(&fleet, &Authorize::new(&client).set("response_type", "token").path()).await;
-    assert_eq!(parameter(&back.location(), "error").as_deref(), Some("unsupported_response_type"));
+    assert_eq!(parameter(&back.link(), "error").as_deref(), Some("unsupported_response_type"));
     for grant in ["password", "client_credentials", "urn:ietf:params:oauth:grant-type:device_code"] {
         let answer = fleet.post_form("/token", &[("grant_type", grant), ("client_id", &client)]).await;
         assert_eq!(answer.refusal(), (400, "unsupported_grant_type"), "{grant}");
@@ -60,7 +60,7 @@ async fn a_repeated_parameter_is_refused() {
 async fn a_silent_request_is_told_that_its_user_has_to_be_asked() {
     let fleet = Fleet::new().await;
     let client = fleet.register(REDIRECT).await;
-    let back = Tab::default().open(&fleet, &Authorize::new(&client).set("prompt", "none").path()).await.location();
+    let back = Tab::default().open(&fleet, &Authorize::new(&client).set("prompt", "none").path()).await.link();
     let error = parameter(&back, "error").unwrap_or_default();
     assert!(["consent_required", "interaction_required", "login_required"].contains(&error.as_str()), "{error}");
 }

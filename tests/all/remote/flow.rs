@@ -232,7 +232,7 @@ async fn a_token_is_good_for_its_resource_only() {
     let elsewhere = Tab::default()
         .open(&fleet, &Authorize::new(&client).set("resource", "https://other.example.com/mcp").path())
         .await
-        .location();
+        .link();
     assert_eq!(parameter(&elsewhere, "error").as_deref(), Some("invalid_target"));
     assert_eq!(RESOURCE, format!("{PUBLIC_URL}/mcp"));
 }

@@ -57,6 +57,14 @@ impl Answer {
         Url::parse(self.header("location")).expect("a redirect leads to a URL")
     }
 
+    /// Where the link leads of a page that sends nobody to a client that nobody vouches for without asking.
+    pub(crate) fn link(&self) -> Url {
+        assert_eq!(self.status, 400, "{}", self.html());
+        let html = self.html();
+        let link = html.split_once("<a href=\"").and_then(|(_, rest)| rest.split_once('"')).expect("a link").0;
+        Url::parse(&link.replace("&amp;", "&").replace("&#39;", "'")).expect("a link leads to a URL")
+    }
+
     /// The OAuth error of an answer of the token endpoint.
     pub(crate) fn refusal(&self) -> (u16, &str) {
         (self.status, self.body["error"].as_str().unwrap_or("no error"))

@@ -197,3 +197,17 @@ proptest! {
         prop_assert!(tags(&html) == tags(&plain) || visible(&hint).is_empty());
     }
 }
+
+#[test]
+fn the_page_before_a_site_that_nobody_vouches_for_says_where_its_link_goes() {
+    let link = "https://evil.example/a'b?error=x&state=%22%3Cscript%3E";
+    let response = refused("https://evil.example/a'b", "A scope is not known <here>.", link, "correlation-1");
+    let html = text(&response);
+    assert_eq!((response.status().as_u16(), response.headers().get(http::header::LOCATION)), (400, None));
+    assert!(html.contains("<b>evil.example</b>"), "{html}");
+    assert!(html.contains("<a href=\"https://evil.example/a&#39;b?error=x&amp;state=%22%3Cscript%3E\">"), "{html}");
+    assert!(html.contains("A scope is not known &lt;here&gt;."), "{html}");
+    assert!(html.contains("correlation-1") && !html.contains("<script"), "{html}");
+    let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.contains("frame-ancestors 'none'") && policy.contains("form-action 'none'"), "{policy}");
+}

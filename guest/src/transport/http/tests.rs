@@ -366,7 +366,11 @@ fn every_answer_has_security_headers() {
         let path = request.path.clone();
         let response = server.send(request);
         let policy = header(&response, "content-security-policy");
-        assert!(policy == strict || path == "/" && policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+        assert!(
+            policy == strict
+                || ["/", "/authorize"].contains(&path.as_str()) && policy.contains("frame-ancestors 'none'"),
+            "{path}: {policy}"
+        );
         assert_eq!(header(&response, "x-content-type-options"), "nosniff");
         assert_eq!(header(&response, "x-frame-options"), "DENY");
         assert_eq!(header(&response, "cache-control"), "no-store");
