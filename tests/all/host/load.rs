@@ -120,3 +120,15 @@ async fn under_load_every_answer_is_right_and_memory_stays_flat() {
     assert!(memory.iter().skip(memory.len() / 4).all(|now| *now <= settled + GROWTH_KIB), "{memory:?}");
     assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
 }
+
+#[tokio::test]
+async fn an_instance_that_has_asked_entra_and_graph_very_often_still_answers() {
+    // More requests go out than an instance may hold resources.
+    const CALLS: usize = 1_100;
+    let fleet = Replicas::start(1, 3_600, "warn", &["--rate-limit", "off", "--max-instances", "1"]).await;
+    let tokens = fleet.session(ALICE).await;
+    for number in 0..CALLS {
+        let answer = fleet.send(call_request(&tokens.access)).await;
+        assert_eq!(answer.status, 200, "call {number}: {}\n{}", answer.html(), fleet.log());
+    }
+}

@@ -174,11 +174,8 @@ impl Replicas {
     }
 
     pub(super) async fn refresh(&self, tokens: &Tokens) -> Answer {
-        let form = [
-            ("grant_type", "refresh_token"),
-            ("client_id", &tokens.client_id),
-            ("refresh_token", &tokens.refresh),
-        ];
+        let form =
+            [("grant_type", "refresh_token"), ("client_id", &tokens.client_id), ("refresh_token", &tokens.refresh)];
         self.post_form("/token", &form).await
     }
 
