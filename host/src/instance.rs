@@ -115,6 +115,11 @@ impl InstanceState {
     pub(crate) fn end(&mut self) {
         self.channel.channel = Arc::new(NoChannel);
     }
+
+    /// Resources that the instance holds now.
+    pub(crate) fn resources(&mut self) -> usize {
+        self.table.iter_mut().count()
+    }
 }
 
 impl WasiView for InstanceState {

@@ -38,6 +38,10 @@ const MAX_CALLS: u32 = 1_000;
 /// Memory above which an instance is not kept. WebAssembly memory never shrinks.
 const MAX_KEPT_MEMORY_BYTES: usize = 16 * 1024 * 1024;
 
+/// Resources above which an instance is not kept, so that the next call has room for its own. Between calls there should
+/// be hardly any, but `wasmtime-wasi-http` keeps the options of every outgoing request for the life of the instance.
+const MAX_KEPT_RESOURCES: usize = 500;
+
 /// Length of an epoch: how often a computing guest lets other tasks run.
 const EPOCH: Duration = Duration::from_millis(100);
 
@@ -218,7 +222,8 @@ impl Lease {
         instance.calls = instance.calls.saturating_add(1);
         instance.store.data_mut().end();
         let kept = instance.calls < pool.limits.max_calls
-            && instance.store.data().limits.memory_bytes <= pool.limits.max_kept_memory_bytes;
+            && instance.store.data().limits.memory_bytes <= pool.limits.max_kept_memory_bytes
+            && instance.store.data_mut().resources() <= MAX_KEPT_RESOURCES;
         instance.used_at = pool.world.clock.monotonic();
         let now = instance.used_at;
         // What is given up is dropped after the lock.

@@ -44,6 +44,10 @@ const RATES: [(&str, u32, u64); 5] = [
 /// program on many machines.
 const CLIENT_FACTOR: u32 = 100;
 
+/// How often documents of one host on the Internet are fetched: strangers choose the addresses, and the host has not
+/// asked for it. More than all that one address may cause, so that nobody alone can keep others from their client.
+const CLIENT_METADATA_RATE: Rate = Rate { count: 1_000, per: Duration::from_secs(15 * 60) };
+
 /// Multi-tenant authorities: which tenants they stand for has to be said.
 const MULTI_TENANT: [&str; 2] = ["common", "organizations"];
 
@@ -483,7 +487,8 @@ fn rates(given: &[String]) -> Result<HashMap<String, Rate>, ConfigError> {
             }
         }
     }
-    let mut all = HashMap::new();
+    // It protects others, so no setting lifts it.
+    let mut all = HashMap::from([("client-metadata".to_owned(), CLIENT_METADATA_RATE)]);
     for (operation, rate) in by_operation {
         let Some(rate) = rate else { continue };
         all.insert(format!("address:{operation}"), rate);

@@ -28,10 +28,12 @@ use crate::http_call::HttpBody;
 use crate::plugin::Plugin;
 use crate::random::{Random, SystemRandomness};
 use crate::rate_limiter::{NoRateLimiter, RateLimiter};
+use shares::Shares;
 
 mod client_address;
 mod connection;
 mod service;
+mod shares;
 mod stall;
 mod tls;
 
@@ -70,7 +72,7 @@ impl HttpHandler for Plugin {
 /// Bounds of what clients may occupy.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at the same time. Each costs some 50 KiB, and a file descriptor of the usual 1024 or more.
+    /// Connections at the same time, of which no client address that is not a declared proxy has more than half. Each costs some 50 KiB, and a file descriptor of the usual 1024 or more.
     pub connections: usize,
     /// Bytes of all header fields of a request. Tokens and cookies are a few KiB.
     pub header_bytes: usize,
@@ -82,7 +84,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Time to send a request body.
     pub body_time: Duration,
-    /// Bytes of all request bodies and large answers that are in memory at the same time.
+    /// Bytes of all request bodies and large answers that are in memory at the same time. The request bodies of one
+    /// client address occupy no more than half.
     pub buffered_bytes: usize,
     /// Time from a whole request to its whole answer; for `GET /sse`, to the beginning of the stream.
     pub request_time: Duration,
@@ -178,6 +181,8 @@ struct Shared {
     acceptor: Option<TlsAcceptor>,
     protocols: auto::Builder<TokioExecutor>,
     buffered: AtomicUsize,
+    buffered_by_address: Shares,
+    connections_by_address: Shares,
     event_streams: Arc<Semaphore>,
     streaming: AtomicUsize,
 }
@@ -234,6 +239,8 @@ impl HttpServer {
             acceptor: tls.as_ref().map(Certificates::acceptor).transpose()?,
             protocols: connection::protocols(&limits),
             buffered: AtomicUsize::new(0),
+            buffered_by_address: Shares::new(limits.buffered_bytes / 2),
+            connections_by_address: Shares::new((limits.connections / 2).max(1)),
             event_streams: Arc::new(Semaphore::new(limits.event_streams)),
             streaming: AtomicUsize::new(0),
             options,
@@ -259,15 +266,21 @@ impl HttpServer {
                     }
                 };
                 let peer = peer.ip().to_canonical();
-                match Arc::clone(&places).try_acquire_owned() {
-                    Ok(place) => {
+                let place = Arc::clone(&places).try_acquire_owned().ok();
+                // A proxy's connections are those of everybody.
+                let share = match shared.is_proxy(peer) {
+                    true => Some(None),
+                    false => shared.connections_by_address.take(peer, 1).map(Some),
+                };
+                match place.zip(share) {
+                    Some((place, share)) => {
                         let connection = connection::serve(Arc::clone(&shared), stream, peer, ended.clone());
                         connections.spawn(async move {
                             connection.await;
-                            drop(place);
+                            drop((place, share));
                         });
                     }
-                    Err(_) => {
+                    None => {
                         tracing::warn!(connections = limits.connections, "too many connections: one is refused");
                         if let (false, Ok(place)) = (https, Arc::clone(&refusals).try_acquire_owned()) {
                             connections.spawn(async move {

@@ -5,5 +5,8 @@ mod commands;
 mod hostile;
 mod http_calls;
 mod limits;
+mod load;
+mod replicas;
 mod serve;
 mod stdio;
+mod two_processes;

@@ -53,7 +53,7 @@ fn the_defaults_serve_on_loopback() {
     assert_eq!(config.rates["address:callback"], rate(100, 900));
     assert_eq!(config.rates["address:revoke"], rate(50, 900));
     assert_eq!(config.rates["token"], rate(5_000, 900));
-    assert_eq!(config.rates.len(), 10);
+    assert_eq!(config.rates.len(), 11);
 }
 
 #[test]
@@ -266,4 +266,13 @@ fn clients_that_cannot_be_are_refused() {
     assert!(matches!(client(&format!("{whole}secret-file = '/none'")), Err(ConfigError::Unreadable { .. })));
     let twice = clients(&format!("[[clients]]\n{whole}[[clients]]\n{whole}"));
     assert!(matches!(twice, Err(ConfigError::Conflict(text)) if text.contains("twice")));
+}
+
+#[test]
+fn fetches_from_one_host_are_bounded_even_where_nothing_else_is() {
+    for given in [&[][..], &["off"], &["token=off"]] {
+        let given: Vec<_> = given.iter().map(|text| (*text).to_owned()).collect();
+        let rates = rates(&given).unwrap();
+        assert_eq!(rates["client-metadata"], Rate { count: 1_000, per: Duration::from_secs(900) }, "{given:?}");
+    }
 }

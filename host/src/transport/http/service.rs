@@ -1,7 +1,7 @@
 //! One request: what is refused before the component sees it, and what its answer holds on to.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 
 use super::client_address::client_address;
 use super::connection::{Activity, InFlight};
-use super::{CLIENT_ADDRESS_HEADER, Shared};
+use super::{CLIENT_ADDRESS_HEADER, Shared, shares};
 use crate::http_call::{BrokenOff, HttpBody, plain_text};
 use crate::random::unguessable_id;
 
@@ -115,7 +115,7 @@ async fn admitted(
     let address = HeaderValue::try_from(client.to_string());
     let address = address.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the address cannot be told"))?;
     parts.headers.insert(CLIENT_ADDRESS, address);
-    let (body, mut buffered) = read(shared, &parts.headers, body).await?;
+    let (body, mut buffered) = read(shared, client, &parts.headers, body).await?;
     // The place is found before an instance is: streams that have none must not wait in the way of other requests.
     let place = match parts.method == Method::GET && path == "/sse" {
         true => Some(StreamPlace::take(shared)?),
@@ -195,19 +195,18 @@ fn operation(path: &str, method: &Method) -> Option<&'static str> {
     }
 }
 
-/// Whose requests are counted together: an IPv6 client has a /64 to itself.
+/// Whose requests are counted together.
 fn subject(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).to_string()
-        }
-    }
+    shares::of(address).to_string()
 }
 
 /// The whole body, within its limits, and what it occupies.
-async fn read(shared: &Arc<Shared>, headers: &HeaderMap, mut body: Incoming) -> Result<(Bytes, Buffered), Refusal> {
+async fn read(
+    shared: &Arc<Shared>,
+    client: IpAddr,
+    headers: &HeaderMap,
+    mut body: Incoming,
+) -> Result<(Bytes, Buffered), Refusal> {
     let limits = &shared.options.limits;
     let mut buffered = Buffered { shared: Arc::clone(shared), bytes: 0 };
     if body.is_end_stream() {
@@ -220,6 +219,9 @@ async fn read(shared: &Arc<Shared>, headers: &HeaderMap, mut body: Incoming) -> 
     }
     let reading = async {
         let (mut first, mut more) = (Bytes::new(), BytesMut::new());
+        // Only what is still being sent: a whole request soon is over.
+        let busy = || Refusal::busy("the server is busy, try again in a moment");
+        let mut share = shared.buffered_by_address.take(client, 0).ok_or_else(busy)?;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the body breaks off"))?;
             // Trailers mean nothing here.
@@ -228,8 +230,8 @@ async fn read(shared: &Arc<Shared>, headers: &HeaderMap, mut body: Incoming) -> 
             if length > limits.body_bytes {
                 return Err(too_large());
             }
-            if !buffered.change_to(length) {
-                return Err(Refusal::busy("the server is busy, try again in a moment"));
+            if !share.grow(data.len()) || !buffered.change_to(length) {
+                return Err(busy());
             }
             if first.is_empty() && more.is_empty() {
                 first = data;

@@ -93,22 +93,70 @@ async fn connections_beyond_the_limit_are_told_so_until_one_is_closed() {
 
 #[tokio::test]
 async fn bodies_beyond_what_may_be_in_memory_are_refused_and_their_room_is_given_back() {
-    let server = Running::limited(Limits { buffered_bytes: 10, ..Limits::default() }).await;
+    let server = Running::limited(Limits { buffered_bytes: 12, ..Limits::default() }).await;
     let post = |path: &str, body: &str| {
         let length = body.len();
         format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
     };
     let mut waiting = server.connect().await;
-    waiting.write_all(post("/wait", "xxxxxx").as_bytes()).await.unwrap();
+    waiting.write_all(post("/wait", "xxxxx").as_bytes()).await.unwrap();
     server.component.has_begun().await;
-    let refused = server.send(post("/", "xxxxxx")).await;
+    let mut waiting_too = server.connect().await;
+    waiting_too.write_all(post("/wait", "xxx").as_bytes()).await.unwrap();
+    server.component.has_begun().await;
+    let refused = server.send(post("/", "xxxxx")).await;
     refused.refused(StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(server.send(post("/", "xxxx")).await.status(), 200);
 
     server.component.go_on.notify_one();
     assert_eq!(Reply::read(&mut waiting).await.status(), 200);
-    assert_eq!(server.send(post("/", "xxxxxxxxxx")).await.status(), 200);
+    assert_eq!(server.send(post("/", "xxxxxx")).await.status(), 200);
+}
+
+/// A connection from another address of this machine.
+#[cfg(target_os = "linux")]
+async fn from_elsewhere(server: &Running) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    socket.connect(server.address).await.unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn bodies_that_one_address_sends_slowly_leave_room_for_others() {
+    let limits = Limits { buffered_bytes: 12, body_time: PATIENCE, ..Limits::default() };
+    let server = Running::limited(limits).await;
+    let slow = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n\r\nxxxxxx";
+    let whole = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 6\r\n\r\nxxxxxx";
+    let mut stream = server.connect().await;
+    stream.write_all(slow.as_bytes()).await.unwrap();
+    // When it has been read, the address has its half.
+    let refused = async { while server.send(whole).await.status() != 503 {} };
+    tokio::time::timeout(PATIENCE, refused).await.expect("one address does not get everything");
+    let mut elsewhere = from_elsewhere(&server).await;
+    elsewhere.write_all(whole.as_bytes()).await.unwrap();
+    assert_eq!(Reply::read(&mut elsewhere).await.status(), 200);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn one_address_that_is_no_proxy_has_half_of_the_connections() {
+    let limits = Limits { connections: 4, ..Limits::default() };
+    let server = Running::limited(limits.clone()).await;
+    let _held = (server.connect().await, server.connect().await);
+    assert_eq!(server.send("").await.status(), 503);
+    let mut elsewhere = from_elsewhere(&server).await;
+    elsewhere.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert_eq!(Reply::read(&mut elsewhere).await.status(), 200);
+
+    let behind = Running::with(|options| {
+        options.limits = limits;
+        options.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    });
+    let server = behind.await;
+    let _held = (server.connect().await, server.connect().await);
+    assert_eq!(server.get("/", "").await.status(), 200);
 }
 
 #[tokio::test]

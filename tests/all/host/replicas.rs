@@ -1,0 +1,204 @@
+//! Processes of `entra-mcp serve` on one store file, as behind a proxy that sends every request to the next one.
+
+use std::fs::File;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use entra_mcp_tests::emulator::{Builder, Emulator};
+use entra_mcp_tests::user_agent::{HeadlessBrowser, Person};
+use http::Request;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use url::Url;
+
+use crate::support::lab::{PASSWORD, VERIFIER};
+use crate::support::remote::{Answer, Authorize, PUBLIC_URL, REDIRECT, RESOURCE, Tokens, input, parameter, path_of};
+
+/// The processes, Entra ID as the emulator, and the folder with their store.
+pub(super) struct Replicas {
+    processes: Vec<Process>,
+    next: AtomicUsize,
+    client: reqwest::Client,
+    pub(super) emulator: Emulator,
+    folder: TempDir,
+}
+
+struct Process {
+    child: Child,
+    address: String,
+}
+
+impl Replicas {
+    /// Starts as many processes. Entra's access tokens live for so many seconds.
+    pub(super) async fn start(count: usize, lifetime_seconds: i64, filter: &str, arguments: &[&str]) -> Self {
+        let emulator = Builder::new().start().await.unwrap();
+        let at = emulator.endpoints().clone();
+        emulator.control().change_policy(|policy| {
+            policy.access_token_shortest = lifetime_seconds;
+            policy.access_token_longest = lifetime_seconds;
+            policy.continuous_access_token = lifetime_seconds;
+        });
+        let callback = format!("{PUBLIC_URL}/auth/callback");
+        let registered = emulator
+            .control()
+            .change_application(&at.confidential_client_id, |application| application.web_redirect_uris.push(callback));
+        registered.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut processes = Vec::new();
+        for number in 0..count {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_entra-mcp"));
+            command
+                .args(["serve", "--listen", "127.0.0.1:0", "--public-url", PUBLIC_URL])
+                .args(["--tenant-id", &at.tenant_id, "--client-id", &at.confidential_client_id])
+                .args(["--authority", &at.authority, "--graph-url", &at.graph])
+                .args(["--profile-cache-seconds", "0"])
+                .args(arguments)
+                .arg("--store")
+                .arg(folder.path().join("sessions.db"))
+                .env_clear()
+                .env("HOME", folder.path())
+                .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+                .env("AZURE_CLIENT_SECRET", &at.client_secret)
+                .env("RUST_LOG", filter)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(File::create(folder.path().join(format!("{number}.log"))).unwrap())
+                .kill_on_drop(true);
+            let mut child = command.spawn().unwrap();
+            let ready = BufReader::new(child.stdout.take().unwrap()).lines().next_line().await.unwrap();
+            let ready: Value = serde_json::from_str(&ready.unwrap_or_default()).unwrap_or_else(|_| {
+                let log = std::fs::read_to_string(folder.path().join(format!("{number}.log")));
+                panic!("process {number} does not start: {log:?}")
+            });
+            processes.push(Process { child, address: ready["listening"].as_str().unwrap().to_owned() });
+        }
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
+        Self { processes, next: AtomicUsize::new(0), client, emulator, folder }
+    }
+
+    /// The id of a process.
+    pub(super) fn pid(&self, number: usize) -> u32 {
+        self.processes[number].child.id().unwrap()
+    }
+
+    /// Ends the process whose turn it is with SIGKILL.
+    pub(super) async fn kill_next(&mut self) {
+        let number = self.next.load(Ordering::Relaxed) % self.processes.len();
+        self.processes.remove(number).child.kill().await.unwrap();
+    }
+
+    /// What all processes have written.
+    pub(super) fn log(&self) -> String {
+        let files = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+    }
+
+    /// Sends a request to the process whose turn it is.
+    pub(super) async fn send(&self, request: Request<Vec<u8>>) -> Answer {
+        let number = self.next.fetch_add(1, Ordering::Relaxed) % self.processes.len();
+        self.send_to(number, request).await
+    }
+
+    pub(super) async fn send_to(&self, number: usize, request: Request<Vec<u8>>) -> Answer {
+        let (head, body) = request.into_parts();
+        let url = format!("http://{}{}", self.processes[number].address, head.uri);
+        let request = self.client.request(head.method, url).headers(head.headers).header("host", "mcp.example.com");
+        let response = request.body(body).send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await.unwrap().to_vec();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer { status, headers, bytes, body }
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Vec::new()).unwrap()).await
+    }
+
+    pub(super) async fn post_form(&self, path: &str, form: &[(&str, &str)]) -> Answer {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+        self.send(request.body(body.into_bytes()).unwrap()).await
+    }
+
+    /// Registers a public client; its id.
+    pub(super) async fn register(&self) -> String {
+        let metadata = json!({ "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "none" });
+        let request = Request::post("/register").header("content-type", "application/json");
+        let answer = self.send(request.body(metadata.to_string().into_bytes()).unwrap()).await;
+        assert_eq!(answer.status, 201, "{}", answer.html());
+        answer.body["client_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Consents; the cookies of the browser, and where Entra's sign-in is.
+    pub(super) async fn consent(&self, client_id: &str) -> (String, Url) {
+        let path = Authorize::new(client_id).path();
+        let page = self.send(Request::get(path).header("accept", "text/html").body(Vec::new()).unwrap()).await;
+        assert_eq!(page.status, 200, "{}", page.html());
+        let mut cookies = cookies(&page);
+        let form = [("request_id", input(&page, "request_id")), ("csrf_token", input(&page, "csrf_token"))];
+        let mut body = url::form_urlencoded::Serializer::new(String::new());
+        let body = body.extend_pairs(form).append_pair("decision", "allow").finish();
+        let request = Request::post("/authorize")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("origin", PUBLIC_URL)
+            .header("cookie", cookies.join("; "));
+        let decided = self.send(request.body(body.into_bytes()).unwrap()).await;
+        for cookie in self::cookies(&decided) {
+            let name = cookie.split_once('=').unwrap().0;
+            cookies.retain(|other| other.split_once('=').unwrap().0 != name);
+            cookies.push(cookie);
+        }
+        (cookies.join("; "), decided.location())
+    }
+
+    /// Opens the page that Entra sends the person back to; the code for the client.
+    pub(super) async fn call_back(&self, cookies: &str, callback: &Url) -> String {
+        let request = Request::get(path_of(callback)).header("cookie", cookies).header("accept", "text/html");
+        let back = self.send(request.body(Vec::new()).unwrap()).await.location();
+        parameter(&back, "code").unwrap_or_else(|| panic!("no code in {back}"))
+    }
+
+    pub(super) async fn redeem(&self, client_id: &str, code: &str) -> Answer {
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("client_id", client_id),
+            ("code", code),
+            ("redirect_uri", REDIRECT),
+            ("code_verifier", VERIFIER),
+            ("resource", RESOURCE),
+        ];
+        self.post_form("/token", &form).await
+    }
+
+    pub(super) async fn refresh(&self, tokens: &Tokens) -> Answer {
+        let form =
+            [("grant_type", "refresh_token"), ("client_id", &tokens.client_id), ("refresh_token", &tokens.refresh)];
+        self.post_form("/token", &form).await
+    }
+
+    /// The whole way to a session, each step on the next process.
+    pub(super) async fn session(&self, username: &str) -> Tokens {
+        let client_id = self.register().await;
+        let (cookies, entra) = self.consent(&client_id).await;
+        let callback = sign_in(&entra, username).await;
+        let code = self.call_back(&cookies, &callback).await;
+        let answer = self.redeem(&client_id, &code).await;
+        assert_eq!(answer.status, 200, "{}", answer.html());
+        Tokens::of(&client_id, &answer)
+    }
+}
+
+/// Signs in at Entra; the callback URL, not opened.
+pub(super) async fn sign_in(entra: &Url, username: &str) -> Url {
+    let person = Person::new(username, PASSWORD);
+    let landing = HeadlessBrowser::new().staying().sign_in_as(entra.as_str(), &person).await.unwrap();
+    Url::parse(&landing.url).unwrap()
+}
+
+fn cookies(answer: &Answer) -> Vec<String> {
+    let cookies = answer.headers.get_all("set-cookie").iter();
+    cookies.map(|cookie| cookie.to_str().unwrap().split(';').next().unwrap().to_owned()).collect()
+}

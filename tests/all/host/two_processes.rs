@@ -1,0 +1,100 @@
+//! Two processes of `serve` on one store file: any of them can do any step.
+
+use super::replicas::{Replicas, sign_in};
+use crate::support::remote::{ALICE, BOB, PUBLIC_URL, REDIRECT, Tokens, call_request};
+use http::Request;
+use serde_json::json;
+
+/// Longer than any test.
+const AN_HOUR: i64 = 3_600;
+
+#[tokio::test]
+async fn every_step_of_a_session_is_done_by_the_other_process_and_no_log_tells_a_secret() {
+    // At this level the libraries say all they can say.
+    let fleet = Replicas::start(2, AN_HOUR, "trace,h2=info,wasmtime=info,cranelift=off,mio=off", &[]).await;
+    let resource = fleet.get("/.well-known/oauth-protected-resource/mcp").await;
+    assert_eq!(resource.body["authorization_servers"], json!([PUBLIC_URL]));
+    let server = fleet.get("/.well-known/oauth-authorization-server").await;
+    assert_eq!(server.body["token_endpoint"], format!("{PUBLIC_URL}/token"));
+
+    let client_id = fleet.register().await;
+    let (cookies, entra) = fleet.consent(&client_id).await;
+    let callback = sign_in(&entra, ALICE).await;
+    let code = fleet.call_back(&cookies, &callback).await;
+    let answer = fleet.redeem(&client_id, &code).await;
+    assert_eq!(answer.status, 200, "{}", answer.html());
+    let first = Tokens::of(&client_id, &answer);
+    for process in [0, 1] {
+        let answer = fleet.send_to(process, call_request(&first.access)).await;
+        assert_eq!(answer.body["result"]["structuredContent"]["userPrincipalName"], ALICE, "{}", answer.html());
+    }
+    let answer = fleet.refresh(&first).await;
+    assert_eq!(answer.status, 200, "{}", answer.html());
+    let second = Tokens::of(&client_id, &answer);
+    for process in [0, 1] {
+        let answer = fleet.send_to(process, call_request(&second.access)).await;
+        assert_eq!(answer.body["result"]["structuredContent"]["userPrincipalName"], ALICE, "{}", answer.html());
+    }
+    let answer = fleet.post_form("/revoke", &[("client_id", &client_id), ("token", &second.refresh)]).await;
+    assert_eq!(answer.status, 200);
+    for process in [0, 1] {
+        for token in [&first.access, &second.access] {
+            assert_eq!(fleet.send_to(process, call_request(token)).await.status, 401);
+        }
+    }
+    assert_eq!(fleet.refresh(&second).await.refusal(), (400, "invalid_grant"));
+
+    let log = fleet.log();
+    let secret = fleet.emulator.endpoints().client_secret.clone();
+    let browser = cookies.split_once('=').unwrap().1.to_owned();
+    let tokens = [first.access, first.refresh, second.access, second.refresh];
+    for told in tokens.into_iter().chain([secret, code, browser, ALICE.to_owned(), "Anderson".to_owned()]) {
+        assert!(!log.contains(&told), "the log tells {told}");
+    }
+    assert!(!log.contains("eyJ"), "the log tells a token of Entra's");
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_in_the_middle_of_a_sign_in_is_not_missed() {
+    let mut fleet = Replicas::start(2, AN_HOUR, "info", &[]).await;
+    let client_id = fleet.register().await;
+    // The page comes from one process, the decision is taken by the other, which would be asked third and dies.
+    let (cookies, entra) = fleet.consent(&client_id).await;
+    let callback = sign_in(&entra, ALICE).await;
+    fleet.kill_next().await;
+    let code = fleet.call_back(&cookies, &callback).await;
+    let answer = fleet.redeem(&client_id, &code).await;
+    assert_eq!(answer.status, 200, "{}", answer.html());
+    let tokens = Tokens::of(&client_id, &answer);
+    let answer = fleet.send(call_request(&tokens.access)).await;
+    assert_eq!(answer.body["result"]["structuredContent"]["userPrincipalName"], ALICE, "{}", answer.html());
+}
+
+#[tokio::test]
+async fn a_session_that_one_process_revokes_is_refused_by_the_other_at_once_while_both_write() {
+    let fleet = Replicas::start(2, AN_HOUR, "warn", &["--rate-limit", "off"]).await;
+    for round in 0..5 {
+        let tokens = fleet.session(if round % 2 == 0 { ALICE } else { BOB }).await;
+        // Each remembers the session, in all of its readers.
+        let calls = (0..16).map(|number| fleet.send_to(number % 2, call_request(&tokens.access)));
+        assert!(futures_util::future::join_all(calls).await.iter().all(|answer| answer.status == 200));
+        let writing = async {
+            let metadata = json!({ "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "none" }).to_string();
+            let writes = (0..40).map(|_| {
+                let request = Request::post("/register").header("content-type", "application/json");
+                fleet.send(request.body(metadata.clone().into_bytes()).unwrap())
+            });
+            futures_util::future::join_all(writes).await
+        };
+        let revoking = async {
+            let body = format!("client_id={}&token={}", tokens.client_id, tokens.refresh);
+            let request = Request::post("/revoke").header("content-type", "application/x-www-form-urlencoded");
+            assert_eq!(fleet.send_to(round % 2, request.body(body.into_bytes()).unwrap()).await.status, 200);
+            let calls = (0..16).map(|number| fleet.send_to((round + number + 1) % 2, call_request(&tokens.access)));
+            futures_util::future::join_all(calls).await
+        };
+        let (written, refused) = tokio::join!(writing, revoking);
+        assert!(written.iter().all(|answer| answer.status == 201), "round {round}");
+        assert!(refused.iter().all(|answer| answer.status == 401), "round {round}");
+    }
+}
