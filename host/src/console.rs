@@ -19,6 +19,9 @@ const MAX_QUEUED_TEXTS: usize = 4_096;
 /// Bytes of all texts that wait to be written to standard error.
 const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
 
+/// Bytes that are written at once. A server logs a line per call: one write for each would cost as much as the call.
+const MAX_WRITE_BYTES: usize = 64 * 1024;
+
 /// How long the last texts may take to be written when the program ends.
 const LAST_WRITES: Duration = Duration::from_millis(250);
 
@@ -103,14 +106,26 @@ impl Output {
 }
 
 fn write_all(mut stream: impl Write, queue: &Receiver<Job>, waiting: &Waiting) {
-    while let Ok(job) = queue.recv() {
-        let text = match job {
+    let mut left_over = None;
+    while let Some(job) = left_over.take().or_else(|| queue.recv().ok()) {
+        let mut text = match job {
             Job::Write(text) => text,
             Job::Flush(done) => {
                 drop(done);
                 continue;
             }
         };
+        while text.len() < MAX_WRITE_BYTES
+            && let Ok(job) = queue.try_recv()
+        {
+            match job {
+                Job::Write(more) => text.extend_from_slice(&more),
+                flush => {
+                    left_over = Some(flush);
+                    break;
+                }
+            }
+        }
         // Nobody can be told that a stream is closed.
         let _ = stream.write_all(&text);
         waiting.bytes.fetch_sub(text.len(), Ordering::Relaxed);
