@@ -40,28 +40,14 @@ pub(crate) struct Figures {
 impl Target {
     /// Asks once, and looks at the answer closely.
     pub(crate) async fn new(pid: u32, served: Served) -> Self {
-        let message = json!({
-            "jsonrpc": "2.0",
-            "id": 1,
-            "method": "tools/call",
-            "params": {
-                "name": TOOL,
-                "arguments": {},
-                "_meta": {
-                    "io.modelcontextprotocol/protocolVersion": PROTOCOL,
-                    "io.modelcontextprotocol/clientInfo": { "name": "bench", "version": "1.0.0" },
-                    "io.modelcontextprotocol/clientCapabilities": {},
-                },
-            },
-        });
         let mut target = Self {
             process: Process::new(pid),
             url: Url::parse(&served.url).unwrap(),
             token: served.token,
-            body: Bytes::from(message.to_string()),
+            body: message(),
             answer: Bytes::new(),
         };
-        let mut connection = target.connect().await;
+        let mut connection = connect(&target.url).await;
         let (status, answer) = exchange(&mut connection, target.request()).await;
         assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer));
         let read: Value = serde_json::from_slice(&answer).unwrap();
@@ -75,7 +61,7 @@ impl Target {
     pub(crate) async fn load(self: &Arc<Self>, connections: usize, duration: Duration) -> Figures {
         let mut open = Vec::with_capacity(connections);
         for _ in 0..connections {
-            open.push(self.connect().await);
+            open.push(connect(&self.url).await);
         }
         let before = self.process.usage();
         let start = Instant::now();
@@ -113,29 +99,55 @@ impl Target {
         }
     }
 
-    async fn connect(&self) -> SendRequest<Full<Bytes>> {
-        let stream = TcpStream::connect(&*self.url.socket_addrs(|| None).unwrap()).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        sender
-    }
-
     fn request(&self) -> Request<Full<Bytes>> {
-        Request::post(self.url.path())
-            .header(HOST, self.url.authority())
-            .header(CONTENT_TYPE, "application/json")
-            .header(ACCEPT, "application/json, text/event-stream")
-            .header(AUTHORIZATION, format!("Bearer {}", self.token))
-            .header("mcp-protocol-version", PROTOCOL)
-            .header("mcp-method", "tools/call")
-            .header("mcp-name", TOOL)
-            .body(Full::new(self.body.clone()))
-            .unwrap()
+        request(&self.url, &self.token, self.body.clone())
     }
 }
 
-async fn exchange(connection: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
+/// The one message.
+pub(crate) fn message() -> Bytes {
+    let message = json!({
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {
+            "name": TOOL,
+            "arguments": {},
+            "_meta": {
+                "io.modelcontextprotocol/protocolVersion": PROTOCOL,
+                "io.modelcontextprotocol/clientInfo": { "name": "bench", "version": "1.0.0" },
+                "io.modelcontextprotocol/clientCapabilities": {},
+            },
+        },
+    });
+    Bytes::from(message.to_string())
+}
+
+pub(crate) fn request(url: &Url, token: &str, body: Bytes) -> Request<Full<Bytes>> {
+    Request::post(url.path())
+        .header(HOST, url.authority())
+        .header(CONTENT_TYPE, "application/json")
+        .header(ACCEPT, "application/json, text/event-stream")
+        .header(AUTHORIZATION, format!("Bearer {token}"))
+        .header("mcp-protocol-version", PROTOCOL)
+        .header("mcp-method", "tools/call")
+        .header("mcp-name", TOOL)
+        .body(Full::new(body))
+        .unwrap()
+}
+
+pub(crate) async fn connect(url: &Url) -> SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(&*url.socket_addrs(|| None).unwrap()).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+pub(crate) async fn exchange(
+    connection: &mut SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> (StatusCode, Bytes) {
     connection.ready().await.unwrap();
     let response = connection.send_request(request).await.unwrap();
     let status = response.status();
