@@ -29,9 +29,10 @@ const PEOPLE: [(&str, &str); 4] = [
     ("admin@contoso.example", "Ada Admin"),
 ];
 const SESSIONS: usize = 8;
-/// So that each session is refreshed several times a minute, and the bound on `/token` is not reached.
+/// So that each session is refreshed several times a minute.
 const TOKEN_LIFETIME_SECONDS: i64 = 15;
-const BETWEEN_ROTATIONS: Duration = Duration::from_secs(3);
+/// A key is published, and after as long again signs. Keys that nobody knows are looked for every thirty seconds at most.
+const BETWEEN_ROTATIONS: Duration = Duration::from_secs(16);
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 /// What the memory may grow after a third of the time, of what it was then.
 const GROWTH_AT_MOST: f64 = 1.10;
@@ -63,7 +64,9 @@ pub(crate) async fn run() {
         policy.continuous_access_token = TOKEN_LIFETIME_SECONDS;
     });
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(emulator.endpoints(), folder.path(), &["--profile-cache-seconds", "1"]);
+    // All of this load comes from one address.
+    let more = ["--profile-cache-seconds", "1", "--rate-limit", "off"];
+    let server = Server::start(emulator.endpoints(), folder.path(), &more);
     let url = Url::parse(&server.at("/mcp")).unwrap();
     let mut clients = Vec::new();
     for number in 0..SESSIONS {
@@ -80,8 +83,10 @@ pub(crate) async fn run() {
     let tasks: Vec<_> = (0..CONNECTIONS)
         .map(|number| tokio::spawn(ask_until(end, clients[number % SESSIONS].clone(), url.clone())))
         .collect();
+    let public_url = server.public_url().to_owned();
     let rotating = tokio::spawn(async move {
         let mut ticks = tokio::time::interval(BETWEEN_ROTATIONS);
+        ticks.tick().await;
         let mut rotations = 0_u32;
         loop {
             // As Entra does: a key is published before it signs.
@@ -90,6 +95,8 @@ pub(crate) async fn run() {
                 control.rotate_keys(rotation).unwrap();
             }
             rotations += 1;
+            // Somebody else signs in, with an ID token that the new key has signed.
+            session::sign_in(&public_url, "/mcp", "connie@contoso.example").await;
             if Instant::now() >= end {
                 return rotations;
             }
