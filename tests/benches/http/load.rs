@@ -40,14 +40,28 @@ pub(crate) struct Figures {
 impl Target {
     /// Asks once, and looks at the answer closely.
     pub(crate) async fn new(pid: u32, served: Served) -> Self {
+        let message = json!({
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {
+                "name": TOOL,
+                "arguments": {},
+                "_meta": {
+                    "io.modelcontextprotocol/protocolVersion": PROTOCOL,
+                    "io.modelcontextprotocol/clientInfo": { "name": "bench", "version": "1.0.0" },
+                    "io.modelcontextprotocol/clientCapabilities": {},
+                },
+            },
+        });
         let mut target = Self {
             process: Process::new(pid),
             url: Url::parse(&served.url).unwrap(),
             token: served.token,
-            body: message(),
+            body: Bytes::from(message.to_string()),
             answer: Bytes::new(),
         };
-        let mut connection = connect(&target.url).await;
+        let mut connection = target.connect().await;
         let (status, answer) = exchange(&mut connection, target.request()).await;
         assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer));
         let read: Value = serde_json::from_slice(&answer).unwrap();
@@ -61,7 +75,7 @@ impl Target {
     pub(crate) async fn load(self: &Arc<Self>, connections: usize, duration: Duration) -> Figures {
         let mut open = Vec::with_capacity(connections);
         for _ in 0..connections {
-            open.push(connect(&self.url).await);
+            open.push(self.connect().await);
         }
         let before = self.process.usage();
         let start = Instant::now();
@@ -99,55 +113,29 @@ impl Target {
         }
     }
 
+    async fn connect(&self) -> SendRequest<Full<Bytes>> {
+        let stream = TcpStream::connect(&*self.url.socket_addrs(|| None).unwrap()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
     fn request(&self) -> Request<Full<Bytes>> {
-        request(&self.url, &self.token, self.body.clone())
+        Request::post(self.url.path())
+            .header(HOST, self.url.authority())
+            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, "application/json, text/event-stream")
+            .header(AUTHORIZATION, format!("Bearer {}", self.token))
+            .header("mcp-protocol-version", PROTOCOL)
+            .header("mcp-method", "tools/call")
+            .header("mcp-name", TOOL)
+            .body(Full::new(self.body.clone()))
+            .unwrap()
     }
 }
 
-/// The one message.
-pub(crate) fn message() -> Bytes {
-    let message = json!({
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "tools/call",
-        "params": {
-            "name": TOOL,
-            "arguments": {},
-            "_meta": {
-                "io.modelcontextprotocol/protocolVersion": PROTOCOL,
-                "io.modelcontextprotocol/clientInfo": { "name": "bench", "version": "1.0.0" },
-                "io.modelcontextprotocol/clientCapabilities": {},
-            },
-        },
-    });
-    Bytes::from(message.to_string())
-}
-
-pub(crate) fn request(url: &Url, token: &str, body: Bytes) -> Request<Full<Bytes>> {
-    Request::post(url.path())
-        .header(HOST, url.authority())
-        .header(CONTENT_TYPE, "application/json")
-        .header(ACCEPT, "application/json, text/event-stream")
-        .header(AUTHORIZATION, format!("Bearer {token}"))
-        .header("mcp-protocol-version", PROTOCOL)
-        .header("mcp-method", "tools/call")
-        .header("mcp-name", TOOL)
-        .body(Full::new(body))
-        .unwrap()
-}
-
-pub(crate) async fn connect(url: &Url) -> SendRequest<Full<Bytes>> {
-    let stream = TcpStream::connect(&*url.socket_addrs(|| None).unwrap()).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    sender
-}
-
-pub(crate) async fn exchange(
-    connection: &mut SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-) -> (StatusCode, Bytes) {
+async fn exchange(connection: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
     connection.ready().await.unwrap();
     let response = connection.send_request(request).await.unwrap();
     let status = response.status();

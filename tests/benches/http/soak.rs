@@ -15,10 +15,10 @@ use tokio::sync::Mutex;
 use tokio::time::MissedTickBehavior;
 use url::Url;
 
-use crate::load;
 use crate::process::Process;
 use crate::server::Server;
 use crate::session::{self, Session};
+use crate::{PROTOCOL, TOOL};
 
 const CONNECTIONS: usize = 64;
 /// Each with two sessions.
@@ -125,7 +125,8 @@ pub(crate) async fn run() {
 
 /// Calls until the end; refreshes the session when its token has expired.
 async fn ask_until(end: Instant, client: Arc<Client>, url: Url) -> Seen {
-    let (mut connection, body) = (load::connect(&url).await, load::message());
+    // A client of its own is a connection of its own.
+    let (http, body) = (reqwest::Client::new(), message());
     let mut seen = Seen::default();
     let mut token = client.session.lock().await.access_token.clone();
     loop {
@@ -133,7 +134,11 @@ async fn ask_until(end: Instant, client: Arc<Client>, url: Url) -> Seen {
         if asked >= end {
             return seen;
         }
-        let (status, answer) = load::exchange(&mut connection, load::request(&url, &token, body.clone())).await;
+        let request =
+            http.post(url.clone()).bearer_auth(&token).header("accept", "application/json, text/event-stream");
+        let request = request.header("mcp-protocol-version", PROTOCOL).header("mcp-method", "tools/call");
+        let response = request.header("mcp-name", TOOL).json(&body).send().await.unwrap();
+        let (status, answer) = (response.status(), response.bytes().await.unwrap());
         seen.latencies.push(asked.elapsed());
         match status {
             StatusCode::OK => {
@@ -148,6 +153,24 @@ async fn ask_until(end: Instant, client: Arc<Client>, url: Url) -> Seen {
             _ => panic!("{status} {}", String::from_utf8_lossy(&answer)),
         }
     }
+}
+
+/// The call that every connection makes.
+fn message() -> Value {
+    json!({
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {
+            "name": TOOL,
+            "arguments": {},
+            "_meta": {
+                "io.modelcontextprotocol/protocolVersion": PROTOCOL,
+                "io.modelcontextprotocol/clientInfo": { "name": "soak", "version": "1.0.0" },
+                "io.modelcontextprotocol/clientCapabilities": {},
+            },
+        },
+    })
 }
 
 impl Client {
