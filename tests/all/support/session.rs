@@ -16,6 +16,10 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 /// What a client has after its user has signed in.
 pub(crate) struct Session {
     pub(crate) access_token: String,
+    #[allow(dead_code, reason = "the benchmark needs it")]
+    pub(crate) refresh_token: String,
+    #[allow(dead_code, reason = "the benchmark needs it")]
+    pub(crate) client_id: String,
 }
 
 /// Signs a user of the emulator in for the resource with this path, such as `/mcp`.
@@ -46,7 +50,9 @@ pub(crate) async fn sign_in(public_url: &str, path: &str, username: &str) -> Ses
         ("code_verifier", VERIFIER),
     ];
     let tokens = json_of(http.post(endpoint("token_endpoint")).form(&form)).await;
-    Session { access_token: tokens["access_token"].as_str().unwrap().to_owned() }
+    let token = |name: &str| tokens[name].as_str().unwrap_or_else(|| panic!("no {name} in the answer")).to_owned();
+    let (access_token, refresh_token) = (token("access_token"), token("refresh_token"));
+    Session { access_token, refresh_token, client_id }
 }
 
 /// Registers a public client; returns its id.

@@ -4,6 +4,8 @@
 //! Each server is a process of its own, with its default settings. A run lasts `ENTRA_MCP_BENCH_SECONDS` (5); the two take
 //! turns three times, and the median of each figure counts. Every answer is compared; one wrong answer ends the benchmark.
 //! Linux only: it reads `/proc`.
+//!
+//! `cargo bench --bench http -- soak` is another exercise: see `soak.rs`.
 
 #![allow(
     clippy::print_stdout,
@@ -25,6 +27,7 @@ mod server;
 #[path = "../../all/support/session.rs"]
 #[allow(dead_code, reason = "tests need more of it")]
 mod session;
+mod soak;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -38,6 +41,8 @@ use load::{Figures, Target};
 
 /// What makes this program the peer.
 const PEER: &str = "peer";
+/// What makes it load our server alone, for long.
+const SOAK: &str = "soak";
 const PROTOCOL: &str = "2026-07-28";
 const TOOL: &str = "getUserDetails";
 const ROUNDS: usize = 3;
@@ -84,11 +89,11 @@ impl Server {
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    if std::env::args().nth(1).as_deref() == Some(PEER) {
-        runtime.block_on(peer::serve());
-        return;
+    match std::env::args().nth(1).as_deref() {
+        Some(PEER) => runtime.block_on(peer::serve()),
+        Some(SOAK) => runtime.block_on(soak::run()),
+        _ => runtime.block_on(compare()),
     }
-    runtime.block_on(compare());
 }
 
 async fn compare() {

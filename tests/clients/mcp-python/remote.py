@@ -2,10 +2,12 @@
 
 `ERA` is how the client negotiates: `auto` (its default), `legacy`, or the revision to insist on. `TRANSPORT` is `http`, or
 `sse` for the transport that the revision of 2024-11-05 had.
+With `CERTIFICATE` and `KEY` the client is described by a document, as there.
 """
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -24,7 +26,7 @@ TOOL = "getUserDetails"
 # The test's server issues tokens of a few seconds; a real one's hour is not waited for.
 LONGEST_WAIT_SECONDS = 60
 
-seen = {"errors": [], "requests": [], "results": [], "authorizations": 0}
+seen = {"errors": [], "requests": [], "results": [], "authorizations": 0, "documents": 0}
 
 
 class Callback(BaseHTTPRequestHandler):
@@ -41,6 +43,32 @@ class Callback(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def describe(metadata):
+    """Serves the document that describes a client; returns its address, which is the client's id."""
+
+    class Document(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen["documents"] += 1
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("cache-control", "max-age=300")
+            document = json.dumps({"client_id": address} | as_json(metadata)).encode()
+            self.send_header("content-length", str(len(document)))
+            self.end_headers()
+            self.wfile.write(document)
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("localhost", 0), Document)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(os.environ["CERTIFICATE"], os.environ["KEY"])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    address = f"https://localhost:{server.server_port}/client.json"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return address
 
 
 class Storage:
@@ -139,7 +167,8 @@ async def main():
         response_types=["code"],
         token_endpoint_auth_method="none",
     )
-    provider = OAuthClientProvider(url, metadata, storage, redirect, callback)
+    document = describe(metadata) if "CERTIFICATE" in os.environ else None
+    provider = OAuthClientProvider(url, metadata, storage, redirect, callback, client_metadata_url=document)
 
     def http_client(headers=None, timeout=None, auth=None):
         return httpx2.AsyncClient(transport=Noting(), auth=provider, headers=headers, timeout=timeout or 30)

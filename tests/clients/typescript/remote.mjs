@@ -2,12 +2,15 @@
 // the SDK: discovers, registers, signs in, calls, refreshes once its access token has expired, and revokes.
 //
 // A client folder supplies an SDK (see `play`). `URL` is the address; `OPENER` is a program that shows its argument to the
-// person. The last thing printed is one line of JSON: what the person and the model would see, and every HTTP request.
+// person. With `CERTIFICATE` and `KEY`, files for localhost, the client does not register: its id is the address of a document
+// that describes it. The last thing printed is one line of JSON: what the person and the model would see, and every HTTP request.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
 
 const TOOL = { name: 'getUserDetails', arguments: {} };
@@ -106,6 +109,19 @@ class Provider {
     }
 }
 
+/** Serves the document that describes a client, where its id says that it is. */
+async function describe(provider, seen) {
+    const { CERTIFICATE, KEY } = process.env;
+    const server = createTlsServer({ cert: readFileSync(CERTIFICATE), key: readFileSync(KEY) }, (request, response) => {
+        seen.documents += 1;
+        response.setHeader('content-type', 'application/json');
+        response.setHeader('cache-control', 'max-age=300');
+        response.end(JSON.stringify({ client_id: provider.clientMetadataUrl, ...provider.clientMetadata }));
+    });
+    await new Promise(resolve => server.listen(0, 'localhost', resolve));
+    provider.clientMetadataUrl = `https://localhost:${server.address().port}/client.json`;
+}
+
 /** A `fetch` that notes what it is asked, and the answer's status; never a secret. */
 function noting(requests) {
     return async (input, init) => {
@@ -132,11 +148,12 @@ function noting(requests) {
  * redeems the code in the parameters of the callback, and `sdk.protocolVersion(client, transport)` is what was agreed on.
  */
 export async function play(sdk) {
-    const seen = { errors: [], requests: [], results: [] };
+    const seen = { errors: [], requests: [], results: [], documents: 0 };
     const url = new URL(process.env.URL);
     const fetch = noting(seen.requests);
     const callback = await Callback.listen();
     const provider = new Provider(callback.url);
+    if (process.env.CERTIFICATE) await describe(provider, seen);
     const make = () => {
         const client = sdk.client();
         client.onerror = error => seen.errors.push(String(error));

@@ -87,20 +87,35 @@ pub(crate) fn assert_signed_in(visit: &Visit, opener: Opener) {
 
 /// The whole conversation.
 pub(crate) async fn converse(client: &Client) {
-    converse_in(Office::new(LIFETIME_SECONDS).await, client).await;
+    converse_in(Office::new(LIFETIME_SECONDS).await, client, Identification::Registration).await;
 }
 
 /// The whole conversation with a server that has a certificate.
 pub(crate) async fn converse_over_tls(client: &Client) {
-    converse_in(Office::with_tls(LIFETIME_SECONDS).await, client).await;
+    converse_in(Office::with_tls(LIFETIME_SECONDS).await, client, Identification::Registration).await;
 }
 
-async fn converse_in(office: Office, client: &Client) {
+/// The whole conversation of a client whose id is the address of a document.
+pub(crate) async fn converse_as_described(client: &Client) {
+    converse_in(Office::with_tls(LIFETIME_SECONDS).await, client, Identification::Document).await;
+}
+
+/// How the server comes to know the client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Identification {
+    Registration,
+    Document,
+}
+
+async fn converse_in(office: Office, client: &Client, identification: Identification) {
     let url = office.server.at(client.transport.path());
     let mut command = office.command(&client.program);
     command.arg(script(client.script)).env("URL", &url).env("TRANSPORT", client.transport.name());
     if let Some(era) = client.era {
         command.env("ERA", era);
+    }
+    if identification == Identification::Document {
+        office.describe(&mut command);
     }
     let seen = office.run(&mut command).await;
 
@@ -131,7 +146,15 @@ async fn converse_in(office: Office, client: &Client) {
     assert_eq!(seen["afterRevocation"], json!({ "rejected": "UnauthorizedError" }));
     assert_eq!(seen["authorizations"], 2);
 
-    assert_requests(seen["requests"].as_array().unwrap(), client.transport);
+    // The document is read once, whoever asks for it how often.
+    let (documents, registrations) = match identification {
+        Identification::Registration => (0, vec![201]),
+        Identification::Document => (1, Vec::new()),
+    };
+    assert_eq!(seen["documents"], documents);
+    let requests = seen["requests"].as_array().unwrap();
+    assert_eq!(statuses(requests, |one| one["path"] == "/register"), registrations);
+    assert_requests(requests, client.transport);
     assert_eq!(office.requests(), Requests { authorize: 1, codes_redeemed: 1 });
     let visits = office.leave().await;
     let [visit] = visits.as_slice() else { panic!("one page, not {visits:?}") };
@@ -140,18 +163,13 @@ async fn converse_in(office: Office, client: &Client) {
 
 /// The requests of the whole conversation.
 fn assert_requests(requests: &[Value], transport: Transport) {
-    let all = |what: &str, wanted: &dyn Fn(&Value) -> bool| -> Vec<u64> {
-        let statuses = requests.iter().filter(|request| wanted(request));
-        statuses.map(|one| one["status"].as_u64().unwrap_or_else(|| panic!("no answer to {what} {one}"))).collect()
-    };
     let first = &requests[0];
     assert_eq!(
         (&first["path"], &first["bearer"], &first["status"]),
         (&json!(transport.path()), &json!(false), &json!(401))
     );
-    assert_eq!(all("registration", &|one| one["path"] == "/register"), [201]);
-    assert_eq!(all("code", &|one| one["grant"] == "authorization_code"), [200]);
-    let refreshes = all("refresh", &|one| one["grant"] == "refresh_token");
+    assert_eq!(statuses(requests, |one| one["grant"] == "authorization_code"), [200]);
+    let refreshes = statuses(requests, |one| one["grant"] == "refresh_token");
     let (last, before) = refreshes.split_last().unwrap();
     // The SDKs try the refresh token once more after the revocation, except for a client that does not remember.
     let succeeded = if *last == 400 { before } else { &refreshes };
@@ -160,4 +178,10 @@ fn assert_requests(requests: &[Value], transport: Transport) {
     assert!(requests.iter().all(|one| one["grant"] != "refresh_token" || one["scope"].is_null()));
     let odd = requests.iter().filter(|one| !matches!(one["status"].as_u64(), Some(200..=204 | 400 | 401 | 404 | 405)));
     assert_eq!(odd.collect::<Vec<_>>(), Vec::<&Value>::new());
+}
+
+/// The statuses of the answers to some requests, in order.
+fn statuses(requests: &[Value], wanted: impl Fn(&Value) -> bool) -> Vec<u64> {
+    let wanted = requests.iter().filter(|request| wanted(request));
+    wanted.map(|one| one["status"].as_u64().unwrap_or_else(|| panic!("no answer to {one}"))).collect()
 }

@@ -1,6 +1,6 @@
 //! npm `@modelcontextprotocol/client`: the TypeScript SDK of the second generation.
 
-use super::conversation::{Client, Transport, converse, converse_over_tls};
+use super::conversation::{Client, Transport, converse, converse_as_described, converse_over_tls};
 use crate::clients::scenarios::{LEGACY, MODERN};
 use crate::support::tools;
 
@@ -41,5 +41,12 @@ async fn the_whole_conversation_over_http_and_sse() {
 async fn the_whole_conversation_over_tls() {
     if let Some(client) = client(Transport::StreamableHttp, Some("auto"), MODERN) {
         converse_over_tls(&client).await;
+    }
+}
+
+#[tokio::test]
+async fn the_whole_conversation_as_described_by_a_document() {
+    if let Some(client) = client(Transport::StreamableHttp, Some("auto"), MODERN) {
+        converse_as_described(&client).await;
     }
 }

@@ -1,6 +1,6 @@
 //! PyPI `mcp`: the Python SDK.
 
-use super::conversation::{Client, Transport, converse, converse_over_tls};
+use super::conversation::{Client, Transport, converse, converse_as_described};
 use crate::clients::scenarios::{LEGACY, MODERN};
 use crate::support::tools;
 
@@ -32,8 +32,8 @@ async fn the_whole_conversation_over_http_and_sse() {
 }
 
 #[tokio::test]
-async fn the_whole_conversation_over_tls() {
+async fn the_whole_conversation_as_described_by_a_document() {
     if let Some(client) = client(Transport::StreamableHttp, None, MODERN) {
-        converse_over_tls(&client).await;
+        converse_as_described(&client).await;
     }
 }

@@ -20,8 +20,8 @@ pub(crate) struct Office {
     pub(crate) server: Server,
     person: Person,
     folder: TempDir,
-    /// The server's certificate, if it has one, which nobody vouches for.
-    certificate: Option<PathBuf>,
+    /// The server's certificate, if it has one, which nobody vouches for, and its key.
+    certificate: Option<[PathBuf; 2]>,
 }
 
 /// How many requests the emulator had.
@@ -62,15 +62,17 @@ impl Office {
             }
             let [certificate, key] = paths.each_ref().map(|path| path.to_str().unwrap());
             arguments = vec!["--tls-cert", certificate, "--tls-key", key];
+            // For clients on this machine that are described by a document.
+            arguments.extend(["--ca-file", certificate, "--client-metadata-allow", "localhost"]);
         }
         let server = Server::start(emulator.endpoints(), folder.path(), &arguments);
         // Entra ignores the port for http alone.
         let redirect_uri = server.at("/auth/callback");
         let client = &emulator.endpoints().confidential_client_id;
         emulator.control().change_application(client, |client| client.web_redirect_uris.push(redirect_uri)).unwrap();
-        let [certificate, _] = paths;
-        let certificate = tls.map(|_| certificate);
-        let person = Person::trusting(folder.path(), &[Habit::SignsInOnceAwaited; 2], certificate.clone());
+        let certificate = tls.map(|_| paths);
+        let trusted = certificate.as_ref().map(|[certificate, _]| certificate.clone());
+        let person = Person::trusting(folder.path(), &[Habit::SignsInOnceAwaited; 2], trusted);
         Self { emulator, server, person, folder, certificate }
     }
 
@@ -83,10 +85,16 @@ impl Office {
             .env("HOME", self.folder.path())
             .env("OPENER", self.person.client_opener())
             .env("BROWSER", self.person.client_opener());
-        if let Some(certificate) = &self.certificate {
+        if let Some([certificate, _]) = &self.certificate {
             command.env("NODE_EXTRA_CA_CERTS", certificate).env("SSL_CERT_FILE", certificate);
         }
         command
+    }
+
+    /// Lets a client's program serve the document that describes it.
+    pub(crate) fn describe(&self, command: &mut Command) {
+        let [certificate, key] = self.certificate.as_ref().expect("only a server with TLS is told to look for it here");
+        command.env("CERTIFICATE", certificate).env("KEY", key);
     }
 
     /// Runs a client's program to its end; returns the last line it prints.
