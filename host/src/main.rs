@@ -11,11 +11,6 @@ use entra_mcp_host::config::{Environment, Layer, ServeConfig, ServeLayer, Source
 use entra_mcp_host::service_manager::ServiceManager;
 use entra_mcp_host::{flush_log, logging, report_error};
 
-/// A request makes some hundred small allocations, many of which another thread frees: the C library's allocator takes
-/// a tenth of the processor time of the remote server.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// An MCP server that signs people in with Microsoft Entra ID, in a WebAssembly sandbox
 #[derive(Parser)]
 #[command(name = "entra-mcp", version, after_help = EXIT_CODES)]
