@@ -8,8 +8,8 @@
 //! and else the build stops with one message that names the fix.
 //!
 //! Two components are built from the one source. The bundled one uses the wide-arithmetic instructions of
-//! WebAssembly (a token is verified in a third of the time). Other hosts do not know them all, so
-//! `target/component/entra_mcp.wasm`, the one to hand out, is built without.
+//! WebAssembly (a token is verified in a third of the time), and is built for speed. Other hosts do not know them all,
+//! so `target/component/entra_mcp.wasm`, the one to hand out, is built without, and for size.
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
 #![allow(clippy::disallowed_methods, reason = "a build script reads the environment and runs cargo")]
@@ -29,10 +29,13 @@ struct Flavour {
     /// Folder of the nested build below the target directory.
     folder: &'static str,
     rustflags: &'static str,
+    /// For what the profile `component` is not specific about.
+    opt_level: &'static str,
 }
 
-const PORTABLE: Flavour = Flavour { folder: "component-build", rustflags: "" };
-const BUNDLED: Flavour = Flavour { folder: "component-build-wide", rustflags: "-Ctarget-feature=+wide-arithmetic" };
+const PORTABLE: Flavour = Flavour { folder: "component-build", rustflags: "", opt_level: "s" };
+const BUNDLED: Flavour =
+    Flavour { folder: "component-build-wide", rustflags: "-Ctarget-feature=+wide-arithmetic", opt_level: "2" };
 
 fn main() {
     if let Err(error) = run() {
@@ -130,6 +133,7 @@ fn build(workspace: &Path, flavour: &Flavour) -> Result<PathBuf> {
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("CARGO_BUILD_TARGET")
         .env("RUSTFLAGS", flavour.rustflags)
+        .env("CARGO_PROFILE_COMPONENT_OPT_LEVEL", flavour.opt_level)
         .status()?;
     if !status.success() {
         return Err("the component does not build (see the compiler's messages above)".into());

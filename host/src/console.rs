@@ -7,20 +7,17 @@
 //! it: whoever logged directly would then wait for ever, or panic. Here such lines are lost instead.
 
 use std::io::{self, Write};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Texts that wait to be written to standard error. A start with a full log makes some hundred.
-const MAX_QUEUED_TEXTS: usize = 4_096;
-
-/// Bytes of all texts that wait to be written to standard error.
+/// Bytes of all texts that wait to be written to standard error. A start with a full log makes some hundred KiB.
 const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes that are written at once. A server logs a line per call: one write for each would cost as much as the call.
-const MAX_WRITE_BYTES: usize = 64 * 1024;
+/// For how long after a write texts are gathered for the next one. A server that logs every request would else wake
+/// the writing thread, and ask the operating system to write, once per request.
+const GATHERING: Duration = Duration::from_millis(5);
 
 /// How long the last texts may take to be written when the program ends.
 const LAST_WRITES: Duration = Duration::from_millis(250);
@@ -33,7 +30,7 @@ pub(crate) fn result(line: &str) {
 
 /// Writes something that is meant for the person, not for a program, to standard error.
 pub(crate) fn notice(line: &str) {
-    error_output().push(format!("{line}\n").into_bytes());
+    error_output().push(format!("{line}\n").as_bytes());
 }
 
 /// Waits until standard error has everything, or nobody seems to read it.
@@ -46,7 +43,7 @@ pub(crate) struct ErrorWriter;
 
 impl Write for ErrorWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        error_output().push(bytes.to_vec());
+        error_output().push(bytes);
         Ok(bytes.len())
     }
 
@@ -60,85 +57,112 @@ fn error_output() -> &'static Output {
     OUTPUT.get_or_init(|| Output::start(io::stderr()))
 }
 
-enum Job {
-    Write(Vec<u8>),
-    /// Dropped when everything before it is written.
-    Flush(SyncSender<()>),
-}
-
 /// A stream that never keeps its writers waiting.
 struct Output {
-    jobs: SyncSender<Job>,
-    waiting: &'static Waiting,
+    shared: Arc<Shared>,
 }
 
 #[derive(Default)]
-struct Waiting {
-    bytes: AtomicUsize,
-    lost: AtomicUsize,
+struct Shared {
+    queue: Mutex<Queue>,
+    /// There is something to do for the thread that writes.
+    filled: Condvar,
+    /// Something has been written.
+    written: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    texts: Vec<u8>,
+    /// Texts that found no room, and of which nobody has been told.
+    lost: usize,
+    /// Bytes that were taken in and that were written, since the start.
+    accepted_bytes: usize,
+    written_bytes: usize,
+    /// The thread waits for texts, and not for more of them.
+    resting: bool,
+    /// Callers that wait until everything is written.
+    flushing: usize,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for something to write.
+    fn next(&self) -> (Vec<u8>, usize) {
+        let mut queue = self.queue();
+        queue.resting = true;
+        let nothing = |queue: &mut Queue| queue.texts.is_empty() && queue.lost == 0;
+        let mut queue = self.filled.wait_while(queue, nothing).unwrap_or_else(PoisonError::into_inner);
+        queue.resting = false;
+        (mem::take(&mut queue.texts), mem::take(&mut queue.lost))
+    }
+
+    /// Notes what is written, and gathers more unless somebody is in a hurry.
+    fn wrote(&self, bytes: usize) {
+        let mut queue = self.queue();
+        queue.written_bytes = queue.written_bytes.wrapping_add(bytes);
+        if queue.flushing > 0 {
+            self.written.notify_all();
+        }
+        drop(self.filled.wait_timeout_while(queue, GATHERING, |queue| queue.flushing == 0));
+    }
 }
 
 impl Output {
     fn start(stream: impl Write + Send + 'static) -> Self {
-        let (jobs, queue) = mpsc::sync_channel(MAX_QUEUED_TEXTS);
-        let waiting: &'static Waiting = Box::leak(Box::default());
-        // Without the thread the queue is closed, and everything is lost.
-        let _ = thread::Builder::new().name("stderr".into()).spawn(move || write_all(stream, &queue, waiting));
-        Self { jobs, waiting }
+        let shared = Arc::<Shared>::default();
+        let writer = Arc::clone(&shared);
+        // Without the thread nothing is written, and what does not fit is lost.
+        let _ = thread::Builder::new().name("stderr".into()).spawn(move || write_all(stream, &writer));
+        Self { shared }
     }
 
-    fn push(&self, text: Vec<u8>) {
-        let (waiting, length) = (self.waiting, text.len());
-        let before = waiting.bytes.fetch_add(length, Ordering::Relaxed);
-        if before.saturating_add(length) > MAX_QUEUED_BYTES || self.jobs.try_send(Job::Write(text)).is_err() {
-            waiting.bytes.fetch_sub(length, Ordering::Relaxed);
-            waiting.lost.fetch_add(1, Ordering::Relaxed);
+    fn push(&self, text: &[u8]) {
+        let mut queue = self.shared.queue();
+        // What is being written still counts.
+        let waiting = queue.accepted_bytes.wrapping_sub(queue.written_bytes);
+        if waiting.saturating_add(text.len()) > MAX_QUEUED_BYTES {
+            queue.lost = queue.lost.saturating_add(1);
+            return;
+        }
+        queue.accepted_bytes = queue.accepted_bytes.wrapping_add(text.len());
+        queue.texts.extend_from_slice(text);
+        if mem::take(&mut queue.resting) {
+            self.shared.filled.notify_one();
         }
     }
 
     fn flush(&self, patience: Duration) {
-        let (done, written) = mpsc::sync_channel(0);
-        if self.jobs.try_send(Job::Flush(done)).is_ok() {
-            // It fails in any case: because everything is written, or because the time is over.
-            let _ = written.recv_timeout(patience);
-        }
+        let mut queue = self.shared.queue();
+        let wanted = queue.accepted_bytes;
+        queue.flushing = queue.flushing.saturating_add(1);
+        self.shared.filled.notify_one();
+        // The difference is that of two counters that may have wrapped around.
+        let unwritten = |queue: &mut Queue| wanted.wrapping_sub(queue.written_bytes).cast_signed() > 0;
+        let waited = self.shared.written.wait_timeout_while(queue, patience, unwritten);
+        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        queue.flushing = queue.flushing.saturating_sub(1);
     }
 }
 
-fn write_all(mut stream: impl Write, queue: &Receiver<Job>, waiting: &Waiting) {
-    let mut left_over = None;
-    while let Some(job) = left_over.take().or_else(|| queue.recv().ok()) {
-        let mut text = match job {
-            Job::Write(text) => text,
-            Job::Flush(done) => {
-                drop(done);
-                continue;
-            }
-        };
-        while text.len() < MAX_WRITE_BYTES
-            && let Ok(job) = queue.try_recv()
-        {
-            match job {
-                Job::Write(more) => text.extend_from_slice(&more),
-                flush => {
-                    left_over = Some(flush);
-                    break;
-                }
-            }
-        }
+fn write_all(mut stream: impl Write, shared: &Shared) {
+    loop {
+        let (texts, lost) = shared.next();
         // Nobody can be told that a stream is closed.
-        let _ = stream.write_all(&text);
-        waiting.bytes.fetch_sub(text.len(), Ordering::Relaxed);
-        let lost = waiting.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let _ = writeln!(stream, "entra-mcp: {lost} lines of this log are lost: it was not read fast enough");
         }
+        let _ = stream.write_all(&texts);
+        shared.wrote(texts.len());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::mpsc::{self, Receiver, SyncSender};
 
     use super::*;
 
@@ -171,8 +195,8 @@ mod tests {
     #[test]
     fn texts_are_written_in_order() {
         let (output, open, written) = gated();
-        output.push(b"a\n".into());
-        output.push(b"b\n".into());
+        output.push(b"a\n");
+        output.push(b"b\n");
         drop(open);
         output.flush(LONG);
         assert_eq!(*written.lock().unwrap(), b"a\nb\n");
@@ -182,14 +206,14 @@ mod tests {
     fn what_nobody_reads_is_bounded_and_counted() {
         let (output, open, written) = gated();
         for _ in 0..6 {
-            output.push(vec![b'x'; 1024 * 1024]);
+            output.push(&[b'x'; 1024 * 1024]);
         }
         output.flush(Duration::from_millis(1));
         drop(open);
         output.flush(LONG);
         let written = written.lock().unwrap();
         assert_eq!(written.iter().filter(|byte| **byte == b'x').count(), MAX_QUEUED_BYTES);
-        assert!(written.ends_with(b"x"), "the loss is told once, where it began");
+        assert!(written.ends_with(b"x"), "the loss is told before what is written next");
         assert!(String::from_utf8_lossy(&written).contains("entra-mcp: 2 lines of this log are lost"));
     }
 }

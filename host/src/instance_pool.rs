@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
@@ -273,16 +273,12 @@ struct Ticker {
 
 #[derive(Default)]
 struct TickerShared {
-    state: Mutex<TickerState>,
+    /// Calls that go on. Every call changes it, so it is not behind the lock.
+    calls: AtomicUsize,
+    /// The thread waits for a call, or is about to.
+    resting: AtomicBool,
+    ended: Mutex<bool>,
     changed: Condvar,
-}
-
-#[derive(Default)]
-struct TickerState {
-    calls: usize,
-    /// The thread waits for a call.
-    resting: bool,
-    ended: bool,
 }
 
 /// Keeps the ticker going.
@@ -306,42 +302,45 @@ impl Ticker {
     }
 
     fn call(&self) -> Ticking {
-        self.shared.change(|state| state.calls = state.calls.saturating_add(1));
+        // The thread says that it rests before it looks for calls, and a call is counted before it looks whether the
+        // thread rests: in the one order of all these steps, one of the two sees the other.
+        self.shared.calls.fetch_add(1, Ordering::SeqCst);
+        // In the middle of an epoch the thread needs no waking: that would cost every call a switch of threads.
+        if self.shared.resting.load(Ordering::SeqCst) {
+            self.shared.wake(|_| ());
+        }
         Ticking { shared: Arc::clone(&self.shared) }
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.shared.change(|state| state.ended = true);
+        self.shared.wake(|ended| *ended = true);
     }
 }
 
 impl Drop for Ticking {
     fn drop(&mut self) {
-        self.shared.change(|state| state.calls = state.calls.saturating_sub(1));
+        self.shared.calls.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl TickerShared {
-    fn change(&self, change: impl FnOnce(&mut TickerState)) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut state);
-        // In the middle of an epoch the thread needs no waking: that would cost every call a switch of threads.
-        if state.ended || (state.resting && state.calls > 0) {
-            self.changed.notify_one();
-        }
+    /// The lock makes sure that the thread is not between its look and its rest.
+    fn wake(&self, change: impl FnOnce(&mut bool)) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut ended);
+        self.changed.notify_one();
     }
 
     /// Waits until there are calls and another epoch has passed; false if the pool is gone.
     fn next_epoch(&self) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.resting = true;
-        let resting = |state: &mut TickerState| state.calls == 0 && !state.ended;
-        let mut state = self.changed.wait_while(state, resting).unwrap_or_else(PoisonError::into_inner);
-        state.resting = false;
-        let going_on = |state: &mut TickerState| !state.ended;
-        let waited = self.changed.wait_timeout_while(state, EPOCH, going_on);
-        !waited.unwrap_or_else(PoisonError::into_inner).0.ended
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        self.resting.store(true, Ordering::SeqCst);
+        let resting = |ended: &mut bool| self.calls.load(Ordering::SeqCst) == 0 && !*ended;
+        let ended = self.changed.wait_while(ended, resting).unwrap_or_else(PoisonError::into_inner);
+        self.resting.store(false, Ordering::SeqCst);
+        let waited = self.changed.wait_timeout_while(ended, EPOCH, |ended| !*ended);
+        !*waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }

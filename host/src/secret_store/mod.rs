@@ -28,14 +28,14 @@ pub const MAX_VALUE_BYTES: usize = 256 * 1024;
 /// What the names of the host's own records begin with. The component can neither read nor write them.
 pub const HOST_PREFIX: &str = "host/";
 
-/// The content of a record. Redacted in `Debug`, zeroised on drop.
+/// The content of a record. Redacted in `Debug`, zeroised when the last of its clones, which share it, is dropped.
 #[derive(Clone)]
-pub struct SecretBytes(Zeroizing<Vec<u8>>);
+pub struct SecretBytes(Arc<Zeroizing<Vec<u8>>>);
 
 impl SecretBytes {
     /// Takes possession of a value.
     pub fn new(value: Vec<u8>) -> Self {
-        Self(Zeroizing::new(value))
+        Self(Arc::new(Zeroizing::new(value)))
     }
 
     /// The value itself.

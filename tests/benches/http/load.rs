@@ -1,15 +1,13 @@
 //! The load: connections that each ask, read the answer, compare it, and ask again.
+//!
+//! The load runs on the processors that the server runs on, so it speaks HTTP itself: what a general client costs would
+//! hide what the servers cost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use url::Url;
 
@@ -20,10 +18,9 @@ use crate::{PROTOCOL, Served, TOOL, profile};
 pub(crate) struct Target {
     process: Process,
     url: Url,
-    token: String,
-    body: Bytes,
-    /// The one answer that is right, to the byte: every request is the same.
-    answer: Bytes,
+    request: Vec<u8>,
+    /// The body of the one answer that is right, to the byte: every request is the same.
+    answer: Vec<u8>,
 }
 
 /// What one run has shown.
@@ -54,20 +51,23 @@ impl Target {
                 },
             },
         });
-        let mut target = Self {
-            process: Process::new(pid),
-            url: Url::parse(&served.url).unwrap(),
-            token: served.token,
-            body: Bytes::from(message.to_string()),
-            answer: Bytes::new(),
-        };
+        let (url, body) = (Url::parse(&served.url).unwrap(), message.to_string());
+        let request = format!(
+            "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\naccept: application/json, \
+             text/event-stream\r\nauthorization: Bearer {}\r\nmcp-protocol-version: {PROTOCOL}\r\nmcp-method: \
+             tools/call\r\nmcp-name: {TOOL}\r\ncontent-length: {}\r\n\r\n{body}",
+            url.path(),
+            url.authority(),
+            served.token,
+            body.len(),
+        );
+        let mut target = Self { process: Process::new(pid), url, request: request.into_bytes(), answer: Vec::new() };
         let mut connection = target.connect().await;
-        let (status, answer) = exchange(&mut connection, target.request()).await;
-        assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer));
-        let read: Value = serde_json::from_slice(&answer).unwrap();
+        let answer = connection.exchange(&target.request).await;
+        let read: Value = serde_json::from_slice(answer).unwrap();
         assert_eq!(read["id"], 1, "{read}");
         assert_eq!(read["result"]["structuredContent"], profile(), "{read}");
-        target.answer = answer;
+        target.answer = answer.to_vec();
         target
     }
 
@@ -96,50 +96,57 @@ impl Target {
         figures(latencies, took, before, after)
     }
 
-    async fn ask_until(&self, mut connection: SendRequest<Full<Bytes>>, end: Instant) -> Vec<Duration> {
+    async fn ask_until(&self, mut connection: Connection, end: Instant) -> Vec<Duration> {
         let mut latencies = Vec::with_capacity(100_000);
         loop {
             let asked = Instant::now();
             if asked >= end {
                 return latencies;
             }
-            let (status, answer) = exchange(&mut connection, self.request()).await;
+            let answer = connection.exchange(&self.request).await;
             latencies.push(asked.elapsed());
-            assert!(
-                status == StatusCode::OK && answer == self.answer,
-                "a wrong answer: {status} {}",
-                String::from_utf8_lossy(&answer)
-            );
+            assert!(answer == self.answer, "a wrong answer: {}", String::from_utf8_lossy(answer));
         }
     }
 
-    async fn connect(&self) -> SendRequest<Full<Bytes>> {
+    async fn connect(&self) -> Connection {
         let stream = TcpStream::connect(&*self.url.socket_addrs(|| None).unwrap()).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        sender
-    }
-
-    fn request(&self) -> Request<Full<Bytes>> {
-        Request::post(self.url.path())
-            .header(HOST, self.url.authority())
-            .header(CONTENT_TYPE, "application/json")
-            .header(ACCEPT, "application/json, text/event-stream")
-            .header(AUTHORIZATION, format!("Bearer {}", self.token))
-            .header("mcp-protocol-version", PROTOCOL)
-            .header("mcp-method", "tools/call")
-            .header("mcp-name", TOOL)
-            .body(Full::new(self.body.clone()))
-            .unwrap()
+        Connection { stream, received: vec![0; 64 * 1024] }
     }
 }
 
-async fn exchange(connection: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
-    connection.ready().await.unwrap();
-    let response = connection.send_request(request).await.unwrap();
-    let status = response.status();
-    (status, response.into_body().collect().await.unwrap().to_bytes())
+struct Connection {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Connection {
+    /// Asks, and returns the body of the answer, which has to be a 200 that says how long it is.
+    async fn exchange(&mut self, request: &[u8]) -> &[u8] {
+        self.stream.write_all(request).await.unwrap();
+        let (mut filled, mut whole) = (0, None);
+        while whole.is_none_or(|(_, end)| filled < end) {
+            let read = self.stream.read(&mut self.received[filled..]).await.unwrap();
+            assert!(read > 0, "the server has closed the connection");
+            filled += read;
+            whole = whole.or_else(|| body(&self.received[..filled]));
+        }
+        let (start, end) = whole.unwrap();
+        assert_eq!(filled, end, "there is more than one answer");
+        &self.received[start..end]
+    }
+}
+
+/// Where the body of an answer begins and ends, once all of the head is here.
+fn body(received: &[u8]) -> Option<(usize, usize)> {
+    let start = received.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&received[..start]).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "a wrong answer: {}", String::from_utf8_lossy(received));
+    let length = head.lines().filter_map(|line| line.split_once(':'));
+    let mut length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length: usize = length.next().unwrap().1.trim().parse().unwrap();
+    Some((start, start + length))
 }
 
 fn figures(mut latencies: Vec<Duration>, took: Duration, before: Usage, after: Usage) -> Figures {
