@@ -12,6 +12,7 @@ pub mod lifecycle;
 mod record;
 
 use crate::environment::{AuditEvent, Environment, Outcome, StoreError};
+use crate::identity::Identity;
 use crate::secret::Secret;
 use record::Presented;
 
@@ -110,6 +111,11 @@ impl Owner {
 }
 
 impl Session {
+    /// Who calls, with which client.
+    pub fn identity(&self) -> Identity<'_> {
+        Identity { tenant_id: &self.tenant_id, object_id: &self.object_id, client_id: &self.client_id }
+    }
+
     /// Whose the session is.
     pub fn owner(&self) -> Owner {
         Owner {

@@ -87,7 +87,7 @@ impl Server {
         };
         let profile =
             json!({ "displayName": name, "mail": null, "userPrincipalName": format!("{name}@contoso.example") });
-        crate::graph::profile::remember(&self.env, &session, &profile.to_string());
+        crate::graph::profile::remember(&self.env, session.identity(), &profile.to_string());
     }
 
     fn answer(&self, request: Request) -> Answer {
