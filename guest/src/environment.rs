@@ -104,6 +104,35 @@ pub struct HttpSettings {
     pub dynamic_registration: bool,
     /// Accepts https URLs as client ids.
     pub client_id_metadata_documents: bool,
+    /// Which access tokens are let in.
+    pub token_mode: TokenMode,
+    /// App ID URI of the application; none is the URL of the MCP endpoint.
+    pub app_id_uri: Option<String>,
+    /// The scope that a person's token of Entra ID has to carry, in the short form.
+    pub required_scope: String,
+}
+
+/// Which access tokens the remote server lets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenMode {
+    /// Those of sessions.
+    Session,
+    /// Those of Entra ID.
+    Bearer,
+    /// Both.
+    Both,
+}
+
+impl TokenMode {
+    /// Whether there are sessions, and with them an authorization server of ours.
+    pub fn has_sessions(self) -> bool {
+        matches!(self, Self::Session | Self::Both)
+    }
+
+    /// Whether clients may bring tokens of Entra ID.
+    pub fn takes_entra_tokens(self) -> bool {
+        matches!(self, Self::Bearer | Self::Both)
+    }
 }
 
 /// A client that is known without registration.

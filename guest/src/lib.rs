@@ -4,10 +4,12 @@
 
 pub mod audit;
 pub mod authorization_server;
+pub mod bearer;
 pub mod encoding;
 pub mod entra;
 pub mod environment;
 pub mod graph;
+pub mod identity;
 pub mod mcp;
 pub mod oauth;
 pub(crate) mod sealed;

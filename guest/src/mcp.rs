@@ -17,6 +17,8 @@ pub use dispatch::{handle, receive};
 pub use streamable_http::{Field, Fields, handle_http};
 pub use version::Connection;
 
+use crate::bearer::Bearer;
+use crate::identity::Identity;
 use crate::session::Session;
 
 /// Where a message comes from.
@@ -35,18 +37,32 @@ pub enum Who<'a> {
     Person,
     /// A client of the remote server, with the session of one of its users.
     Session(&'a Session),
+    /// A client of the remote server, with an access token that Entra ID has issued for us.
+    Bearer(&'a Bearer),
+}
+
+impl<'a> Who<'a> {
+    /// Who calls a remote server; nobody calls a local one.
+    pub fn identity(self) -> Option<Identity<'a>> {
+        match self {
+            Self::Person => None,
+            Self::Session(session) => Some(session.identity()),
+            Self::Bearer(bearer) => Some(bearer.identity()),
+        }
+    }
 }
 
 impl Caller<'_> {
     /// Whom sealed state belongs to.
     fn principal(&self) -> String {
-        match self.who {
-            Who::Person => "local".to_owned(),
-            // A tenant and an object are GUIDs, so nothing but the client id can contain a slash.
-            Who::Session(session) => {
-                format!("session/{}/{}/{}", session.tenant_id, session.object_id, session.client_id)
-            }
-        }
+        let kind = match self.who {
+            Who::Person => "local",
+            Who::Session(_) => "session",
+            Who::Bearer(_) => "bearer",
+        };
+        let Some(Identity { tenant_id, object_id, client_id }) = self.who.identity() else { return kind.to_owned() };
+        // A tenant and an object are GUIDs, so nothing but the client id can contain a slash.
+        format!("{kind}/{tenant_id}/{object_id}/{client_id}")
     }
 }
 
@@ -62,7 +78,9 @@ pub enum Reply {
         /// One line.
         json: String,
     },
-    /// The session of the caller has no way to Entra ID any more: its user has to sign in again. Never for
-    /// [`Who::Person`], whom the tools themselves ask to.
+    /// The session of the caller has no way to Entra ID any more, or Entra ID does not take the caller's token any
+    /// more: the user has to sign in again. Never for [`Who::Person`], whom the tools themselves ask to.
     SignInAgain,
+    /// The client has to come with a token that satisfies these claims, which are JSON. Only for [`Who::Bearer`].
+    ClaimsChallenge(String),
 }

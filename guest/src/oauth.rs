@@ -7,6 +7,7 @@ pub mod authorization_code;
 pub mod client_credentials;
 pub mod device_code;
 pub mod error;
+pub mod on_behalf_of;
 pub mod refresh;
 
 mod client;

@@ -14,6 +14,7 @@ mod record;
 mod tests;
 
 use crate::environment::{AuditEvent, Environment, Outcome, StoreError};
+use crate::identity::Identity;
 use crate::secret::Secret;
 use record::Presented;
 
@@ -112,6 +113,11 @@ impl Owner {
 }
 
 impl Session {
+    /// Who calls, with which client.
+    pub fn identity(&self) -> Identity<'_> {
+        Identity { tenant_id: &self.tenant_id, object_id: &self.object_id, client_id: &self.client_id }
+    }
+
     /// Whose the session is.
     pub fn owner(&self) -> Owner {
         Owner {

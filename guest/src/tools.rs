@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::environment::{AuditEvent, Environment, Outcome};
 use crate::graph::{GraphError, TokenSource};
+use crate::identity::Identity;
 use crate::secret::Secret;
-use crate::session::Session;
 use crate::sign_in::interactive::{self, Presenter, Request};
 use crate::sign_in::silent::{self, AccessToken, Challenge};
 use crate::sign_in::{SignInError, accounts};
@@ -46,8 +46,7 @@ pub trait LocalTool: Tool {
     async fn call(&self, call: &LocalCall<'_>, arguments: &JsonObject) -> Result<String, ToolError>;
 }
 
-/// A tool for the user of a remote client. It gets the session and nothing of the sign-in of people at this machine:
-/// there is none.
+/// A tool for a remote client. It gets who calls, and nothing of the sign-in of people at this machine: there is none.
 #[async_trait(?Send)]
 pub trait RemoteTool: Tool {
     /// Does the work. The answer is an object that fits the output schema, as JSON.
@@ -61,6 +60,12 @@ pub enum ToolError {
     /// Graph, or the sign-in that a token for it needs.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// The tool is about a user, and an application calls for itself.
+    #[error(
+        "this tool reads the profile of a user, and the access token stands for an application (app-only): call it with \
+         a token that the application got on behalf of a user"
+    )]
+    NoUser,
 }
 
 impl ToolError {
@@ -68,7 +73,7 @@ impl ToolError {
     pub fn sign_in(&self) -> Option<&SignInError> {
         match self {
             Self::Graph(GraphError::SignIn(error)) => Some(error),
-            Self::Graph(_) => None,
+            Self::Graph(_) | Self::NoUser => None,
         }
     }
 
@@ -79,6 +84,7 @@ impl ToolError {
             Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_)) => {
                 "Microsoft Graph cannot be asked now. Try again later.".to_owned()
             }
+            Self::NoUser => self.to_string(),
             Self::Graph(error) => error.to_string(),
         }
     }
@@ -96,6 +102,7 @@ impl ToolError {
             Self::Graph(graph::GraphError::Unreachable(_)) => "graph-unreachable".to_owned(),
             Self::Graph(graph::GraphError::Malformed(_)) => "graph-malformed".to_owned(),
             Self::Graph(graph::GraphError::NoToken(_)) => "graph-no-token".to_owned(),
+            Self::NoUser => "no-user".to_owned(),
         }
     }
 }
@@ -105,11 +112,18 @@ pub struct RemoteCall<'a> {
     /// The world.
     pub env: &'a Environment,
     /// Who calls.
-    pub session: &'a Session,
-    /// Tokens for Microsoft Graph, of the session's user.
-    pub tokens: &'a dyn TokenSource<Token = Secret<String>>,
+    pub who: Identity<'a>,
+    /// Tokens for Microsoft Graph, of the user who calls; none if no user does, but an application for itself.
+    pub tokens: Option<&'a dyn TokenSource<Token = Secret<String>>>,
     /// Names the call in logs and audit records.
     pub correlation_id: &'a str,
+}
+
+impl<'a> RemoteCall<'a> {
+    /// The tokens of the user who calls, for a tool that is about that user.
+    pub fn user_tokens(&self) -> Result<&'a dyn TokenSource<Token = Secret<String>>, ToolError> {
+        self.tokens.ok_or(ToolError::NoUser)
+    }
 }
 
 /// One call of a local tool.
@@ -215,9 +229,9 @@ pub async fn call_remote(
         name: TOOL_CALLED,
         outcome: if result.is_ok() { Outcome::Success } else { Outcome::Failure },
         reason: result.as_ref().err().map(ToolError::reason),
-        tenant_id: Some(call.session.tenant_id.clone()),
-        object_id: Some(call.session.object_id.clone()),
-        client_id: Some(call.session.client_id.clone()),
+        tenant_id: Some(call.who.tenant_id.to_owned()),
+        object_id: Some(call.who.object_id.to_owned()),
+        client_id: Some(call.who.client_id.to_owned()),
         tool: Some(tool.name().to_owned()),
         correlation_id: call.correlation_id.to_owned(),
     };

@@ -17,7 +17,7 @@ mod serve;
 mod variables;
 
 pub use layer::{Cloud, Layer, LogFormat, SignIn};
-pub use serve::{CredentialSource, Isolation, ServeConfig, ServeLayer};
+pub use serve::{CredentialSource, Isolation, ServeConfig, ServeLayer, TokenModeName};
 pub use variables::Environment;
 
 use endpoints::{Endpoints, check_guid, check_tenant, one_tenant};

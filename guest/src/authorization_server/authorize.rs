@@ -223,7 +223,7 @@ fn check(
     if from_base64url(code_challenge).is_none_or(|bytes| bytes.len() != CHALLENGE_BYTES) {
         return refuse("invalid_request", "code_challenge is not a SHA-256 in base64url.");
     }
-    let Some(scopes) = scopes(parameters.get("scope")) else {
+    let Some(scopes) = scopes(settings, parameters.get("scope")) else {
         return refuse("invalid_scope", "A scope is not known here: see scopes_supported in the metadata.");
     };
     let mut resources = parameters.all("resource");
@@ -257,9 +257,11 @@ fn check(
     })
 }
 
-/// What a `scope` parameter comes down to; `None` if there is one in it that we do not know.
-pub(super) fn scopes(scope: Option<&str>) -> Option<Vec<String>> {
-    let known = |scope: &str| scope == SCOPE || TOLERATED_SCOPES.contains(&scope);
+/// What a `scope` parameter comes down to; `None` if there is one in it that we do not know. The scope that the resource
+/// names for Entra ID's tokens stands for that of a session: a client need not know whose tokens it will get.
+pub(super) fn scopes(settings: &HttpSettings, scope: Option<&str>) -> Option<Vec<String>> {
+    let named = metadata::requested_scope(settings);
+    let known = |scope: &str| scope == SCOPE || TOLERATED_SCOPES.contains(&scope) || scope == named;
     let all_known = scope.unwrap_or_default().split(' ').filter(|scope| !scope.is_empty()).all(known);
     all_known.then(|| vec![SCOPE.to_owned()])
 }

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::environment::HttpSettings;
+use crate::environment::{HttpSettings, Settings};
 
 /// The path of the MCP endpoint.
 pub const MCP_PATH: &str = "/mcp";
@@ -29,13 +29,38 @@ pub fn resource(settings: &HttpSettings, path: &str) -> String {
     format!("{}{path}", settings.public_url)
 }
 
+/// The scope that clients are told to ask for. Where Entra ID may be who they ask, it is fully qualified, and the short
+/// form is said nowhere: Entra ID would take it for a permission of Microsoft Graph.
+pub fn requested_scope(settings: &HttpSettings) -> String {
+    if settings.token_mode.takes_entra_tokens() {
+        qualified(settings, &settings.required_scope)
+    } else {
+        SCOPE.to_owned()
+    }
+}
+
+/// A scope of our application as Entra ID wants it: qualified with the App ID URI.
+pub fn qualified(settings: &HttpSettings, scope: &str) -> String {
+    match &settings.app_id_uri {
+        Some(uri) => format!("{}/{scope}", uri.trim_end_matches('/')),
+        None => format!("{}/{scope}", resource(settings, MCP_PATH)),
+    }
+}
+
 /// Metadata of the resource at `path` (RFC 9728); an empty path is the server as a whole.
-pub fn protected_resource(settings: &HttpSettings, path: &str) -> Value {
+pub fn protected_resource(settings: &Settings, http: &HttpSettings, path: &str) -> Value {
+    let mut authorization_servers = Vec::new();
+    if http.token_mode.has_sessions() {
+        authorization_servers.push(http.public_url.clone());
+    }
+    if http.token_mode.takes_entra_tokens() {
+        authorization_servers.push(format!("{}/{}/v2.0", settings.authority, settings.tenant));
+    }
     json!({
-        "resource": resource(settings, path),
+        "resource": resource(http, path),
         "resource_name": "entra-mcp",
-        "authorization_servers": [settings.public_url],
-        "scopes_supported": [SCOPE],
+        "authorization_servers": authorization_servers,
+        "scopes_supported": [requested_scope(http)],
         "bearer_methods_supported": ["header"],
     })
 }
@@ -98,10 +123,36 @@ fn split(public_url: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::TokenMode;
     use crate::environment::fake::{PUBLIC_URL, remote_settings};
 
     fn settings() -> HttpSettings {
         remote_settings().http.unwrap()
+    }
+
+    fn in_mode(token_mode: TokenMode) -> HttpSettings {
+        HttpSettings { token_mode, ..settings() }
+    }
+
+    fn protected_resource(http: &HttpSettings, path: &str) -> Value {
+        super::protected_resource(&remote_settings(), http, path)
+    }
+
+    #[test]
+    fn a_resource_that_takes_entras_tokens_names_entra_and_the_qualified_scope() {
+        let entra = "https://login.microsoftonline.com/aaaabbbb-0000-cccc-1111-dddd2222eeee/v2.0";
+        for (mode, servers) in [(TokenMode::Bearer, json!([entra])), (TokenMode::Both, json!([PUBLIC_URL, entra]))] {
+            let document = protected_resource(&in_mode(mode), MCP_PATH);
+            assert_eq!(document["authorization_servers"], servers);
+            assert_eq!(document["scopes_supported"], json!(["https://mcp.example.com/mcp/access_as_user"]));
+            assert_eq!(document["resource"], "https://mcp.example.com/mcp");
+        }
+        let own = HttpSettings {
+            app_id_uri: Some("api://mcp/".to_owned()),
+            required_scope: "Use".to_owned(),
+            ..in_mode(TokenMode::Bearer)
+        };
+        assert_eq!(protected_resource(&own, MCP_PATH)["scopes_supported"], json!(["api://mcp/Use"]));
     }
 
     #[test]

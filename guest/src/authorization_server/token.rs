@@ -250,7 +250,7 @@ async fn refresh(
     };
     let scopes = match parameters.get("scope") {
         None => None,
-        Some(scope) => match authorize::scopes(Some(scope)) {
+        Some(scope) => match env.settings.http.as_ref().and_then(|settings| authorize::scopes(settings, Some(scope))) {
             Some(scopes) => Some(scopes),
             None => return Err(refused("invalid_scope", "A scope is wider than what was granted.")),
         },

@@ -91,6 +91,13 @@ fn http_settings(from: wit::environment::HttpSettings) -> HttpSettings {
         clients: from.clients.into_iter().map(client).collect(),
         dynamic_registration: from.dynamic_registration,
         client_id_metadata_documents: from.client_id_metadata_documents,
+        token_mode: match from.token_mode {
+            wit::environment::TokenMode::Session => TokenMode::Session,
+            wit::environment::TokenMode::Bearer => TokenMode::Bearer,
+            wit::environment::TokenMode::Both => TokenMode::Both,
+        },
+        app_id_uri: from.app_id_uri,
+        required_scope: from.required_scope,
     }
 }
 

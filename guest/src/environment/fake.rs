@@ -271,6 +271,9 @@ pub(crate) fn remote_settings() -> Settings {
             clients: Vec::new(),
             dynamic_registration: true,
             client_id_metadata_documents: true,
+            token_mode: TokenMode::Session,
+            app_id_uri: None,
+            required_scope: "access_as_user".to_owned(),
         }),
         ..settings()
     }

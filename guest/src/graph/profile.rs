@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use super::client::{self, TokenSource};
 use super::error::{Evidence, GraphError};
 use crate::environment::Environment;
+use crate::identity::Identity;
 use crate::secret::Secret;
-use crate::session::Session;
 use crate::sign_in::accounts;
 use crate::sign_in::silent::AccessToken;
 
@@ -82,16 +82,16 @@ fn cached(env: &Environment, account: &str, lifetime: Duration) -> Option<Value>
     (env.clock.now().saturating_sub(cached.read_at) < lifetime.as_secs()).then_some(cached.profile)
 }
 
-/// Reads how the user of a session is called and reached, from the cache if it is fresh enough: an object with
+/// Reads how a user is called and reached, from the cache if it is fresh enough: an object with
 /// [`CONTACT_PROPERTIES`], as JSON. The cache belongs to one user of one tenant, whichever client asks.
 pub async fn contact(
     env: &Environment,
-    session: &Session,
+    who: Identity<'_>,
     tokens: &dyn TokenSource<Token = Secret<String>>,
 ) -> Result<String, GraphError> {
     let lifetime = env.settings.profile_cache;
     if !lifetime.is_zero()
-        && let Ok(Some(cached)) = env.store.get(&contact_record(env, session))
+        && let Ok(Some(cached)) = env.store.get(&contact_record(env, who))
         && let Ok(cached) = std::str::from_utf8(cached.reveal())
     {
         return Ok(cached.to_owned());
@@ -100,14 +100,14 @@ pub async fn contact(
     let (profile, _) = client::get(env, tokens, &path).await?;
     let contact = contact_of(&profile).ok_or_else(|| GraphError::Malformed(Evidence::default()))?.to_string();
     if !lifetime.is_zero() {
-        remember(env, session, &contact);
+        remember(env, who, &contact);
     }
     Ok(contact)
 }
 
 /// Keeps what [`contact`] answers. A cache that cannot be written costs a request, not the answer.
-pub(crate) fn remember(env: &Environment, session: &Session, contact: &str) {
-    let record = contact_record(env, session);
+pub(crate) fn remember(env: &Environment, who: Identity<'_>, contact: &str) {
+    let record = contact_record(env, who);
     let _ = env.store.put(&record, contact.as_bytes(), Some(env.settings.profile_cache));
 }
 
@@ -124,9 +124,9 @@ fn contact_of(profile: &Value) -> Option<Value> {
     Some(Value::Object(contact))
 }
 
-/// The tenant and the object are GUIDs of a validated ID token: they contain no slash, so no two users share a record.
-fn contact_record(env: &Environment, session: &Session) -> String {
+/// The tenant and the object are GUIDs of a validated token: they contain no slash, so no two users share a record.
+fn contact_record(env: &Environment, who: Identity<'_>) -> String {
     let (graph, application) = (&env.settings.graph, &env.settings.client_id);
-    let (tenant, object) = (&session.tenant_id, &session.object_id);
+    let Identity { tenant_id: tenant, object_id: object, client_id: _ } = who;
     format!("contact/{graph}/{application}/{tenant}/{object}/{}", CONTACT_PROPERTIES.join(","))
 }

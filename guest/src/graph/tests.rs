@@ -288,7 +288,7 @@ fn session(tenant: &str, object: &str, client: &str) -> Session {
 }
 
 fn contact(env: &Environment, session: &Session) -> Result<serde_json::Value, GraphError> {
-    let contact = run(profile::contact(env, session, &SessionTokens(Some("token"))))?;
+    let contact = run(profile::contact(env, session.identity(), &SessionTokens(Some("token"))))?;
     Ok(serde_json::from_str(&contact).unwrap())
 }
 
@@ -353,7 +353,7 @@ fn a_contact_with_something_else_than_text_is_malformed() {
 #[test]
 fn a_session_without_a_token_has_no_contact_and_graph_is_not_asked() {
     let world = World::default();
-    let result = run(profile::contact(&world.remote(), &session("t", "o", "c"), &SessionTokens(None)));
+    let result = run(profile::contact(&world.remote(), session("t", "o", "c").identity(), &SessionTokens(None)));
     assert_eq!(result, Err(ended()));
     assert_eq!(world.sent(), Vec::<String>::new());
 }

@@ -13,10 +13,13 @@ use super::request_state::{self, Opened};
 use super::version::{self, Agreed, Connection, Era};
 use super::{Caller, Reply, Who};
 use crate::environment::Environment;
-use crate::graph::GraphError;
-use crate::session::{self, Session};
+use crate::graph::{GraphError, TokenSource};
+use crate::identity::Identity;
+use crate::secret::Secret;
 use crate::sign_in::{SignInError, attempt, interactive};
+use crate::token::PrincipalKind;
 use crate::tools::{self, LocalCall, LocalTool, RemoteCall, RemoteTool};
+use crate::{bearer, session};
 
 /// How long a client may keep the answer to `server/discover`: it changes with the version of this component.
 const DISCOVER_TTL_MS: u64 = 3_600_000;
@@ -49,7 +52,7 @@ pub async fn handle(env: &Environment, correlation_id: &str, message: &str) -> O
     }
     match reply {
         Reply::Message { json, .. } => Some(json),
-        Reply::Nothing | Reply::SignInAgain => None,
+        Reply::Nothing | Reply::SignInAgain | Reply::ClaimsChallenge(_) => None,
     }
 }
 
@@ -62,7 +65,7 @@ pub async fn receive(env: &Environment, caller: &Caller<'_>, connection: &mut Co
     }
     let read = match caller.who {
         Who::Person => envelope::read::<Value>(message),
-        Who::Session(_) => envelope::read_bounded::<Value>(message),
+        Who::Session(_) | Who::Bearer(_) => envelope::read_bounded::<Value>(message),
     };
     match read {
         Err(error) => refused(&error, None),
@@ -99,7 +102,7 @@ pub(super) async fn handle_batch(
                 answers.push(if answers.is_empty() { '[' } else { ',' });
                 answers.push_str(&json);
             }
-            Reply::SignInAgain => return Reply::SignInAgain,
+            reply @ (Reply::SignInAgain | Reply::ClaimsChallenge(_)) => return reply,
         }
     }
     if answers.is_empty() {
@@ -132,6 +135,7 @@ pub(super) async fn handle_message(
         Ok(result) => Reply::Message { status: OK, json: envelope::result(&id, &result) },
         Err(Failure::Rpc(error)) => refused(&error, Some(&id)),
         Err(Failure::SignInAgain) => Reply::SignInAgain,
+        Err(Failure::ClaimsChallenge(claims)) => Reply::ClaimsChallenge(claims),
     }
 }
 
@@ -139,6 +143,7 @@ pub(super) async fn handle_message(
 enum Failure {
     Rpc(RpcError),
     SignInAgain,
+    ClaimsChallenge(String),
 }
 
 impl From<RpcError> for Failure {
@@ -187,7 +192,7 @@ fn capabilities() -> ServerCapabilities {
 fn instructions(caller: &Caller<'_>) -> &'static str {
     match caller.who {
         Who::Person => INSTRUCTIONS,
-        Who::Session(_) => REMOTE_INSTRUCTIONS,
+        Who::Session(_) | Who::Bearer(_) => REMOTE_INSTRUCTIONS,
     }
 }
 
@@ -233,7 +238,7 @@ fn list_tools(caller: &Caller<'_>, params: &Map<String, Value>, era: &Era) -> Re
     }
     let descriptions = match caller.who {
         Who::Person => tools::local().iter().map(|tool| tool.describe()).collect(),
-        Who::Session(_) => tools::remote().iter().map(|tool| tool.describe()).collect(),
+        Who::Session(_) | Who::Bearer(_) => tools::remote().iter().map(|tool| tool.describe()).collect(),
     };
     let result =
         ListToolsResult::with_all_items(descriptions).with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Private);
@@ -258,9 +263,27 @@ async fn call_tool(
         }
         Who::Session(session) => {
             let tool = tools::remote().into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
-            call_remote(env, caller, session, tool, &params, arguments, era).await
+            let tokens = session::graph::tokens(env, session, caller.correlation_id);
+            let call = remote_call(env, caller, session.identity(), Some(&tokens));
+            call_remote(&call, caller, tool, &params, arguments, era).await
+        }
+        Who::Bearer(bearer) => {
+            let tool = tools::remote().into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
+            let tokens = bearer::graph::tokens(env, bearer, caller.correlation_id);
+            let user = bearer.principal().kind == PrincipalKind::User;
+            let call = remote_call(env, caller, bearer.identity(), if user { Some(&tokens) } else { None });
+            call_remote(&call, caller, tool, &params, arguments, era).await
         }
     }
+}
+
+fn remote_call<'a>(
+    env: &'a Environment,
+    caller: &Caller<'a>,
+    who: Identity<'a>,
+    tokens: Option<&'a dyn TokenSource<Token = Secret<String>>>,
+) -> RemoteCall<'a> {
+    RemoteCall { env, who, tokens, correlation_id: caller.correlation_id }
 }
 
 fn arguments_of(arguments: Option<Value>) -> Result<JsonObject, RpcError> {
@@ -317,9 +340,8 @@ async fn call_local(
 
 /// A tool of the remote server. Who calls has signed in already; what is missing is for the transport to say.
 async fn call_remote(
-    env: &Environment,
+    call: &RemoteCall<'_>,
     caller: &Caller<'_>,
-    session: &Session,
     tool: &dyn RemoteTool,
     params: &Map<String, Value>,
     arguments: Option<Value>,
@@ -330,15 +352,17 @@ async fn call_remote(
         return Err(foreign_state().into());
     }
     let arguments = arguments_of(arguments)?;
-    let tokens = session::graph::tokens(env, session, caller.correlation_id);
-    let call = RemoteCall { env, session, tokens: &tokens, correlation_id: caller.correlation_id };
-    let result = tools::call_remote(tool, &call, &arguments).await;
-    match &result {
-        Err(error) if matches!(error.sign_in(), Some(SignInError::InteractionRequired { .. })) => {
-            Err(Failure::SignInAgain)
-        }
-        _ => Ok(finished(result.as_deref(), caller, era)),
+    let result = tools::call_remote(tool, call, &arguments).await;
+    if let Err(error) = &result
+        && let Some(SignInError::InteractionRequired { claims, .. }) = error.sign_in()
+    {
+        return Err(match (caller.who, claims) {
+            (Who::Bearer(_), Some(claims)) => Failure::ClaimsChallenge(claims.clone()),
+            // A session that needs more of its user has ended; the next sign-in brings the claims.
+            _ => Failure::SignInAgain,
+        });
     }
+    Ok(finished(result.as_deref(), caller, era))
 }
 
 /// Where in a multi-round call (2026-07-28) a request is.
@@ -420,7 +444,9 @@ fn explain(error: &tools::ToolError, caller: &Caller<'_>) -> String {
             format!("{error}. {} Then call this tool again.", instruction.sentence())
         }
         (_, Who::Person) => error.to_string(),
-        (_, Who::Session(_)) => format!("{} (correlation id {})", error.public(), caller.correlation_id),
+        (_, Who::Session(_) | Who::Bearer(_)) => {
+            format!("{} (correlation id {})", error.public(), caller.correlation_id)
+        }
     }
 }
 

@@ -156,6 +156,18 @@ pub(super) fn token_set(
     })
 }
 
+/// The same for a grant that `oauth2` does not know.
+pub(super) fn read_token_set(env: &Environment, response: &oauth2::HttpResponse) -> Result<TokenSet, OAuthError> {
+    if response.status() == http::StatusCode::OK {
+        let answer: EntraTokenResponse =
+            serde_json::from_slice(response.body()).map_err(|_| OAuthError::Malformed("the token response"))?;
+        return Ok(into_token_set(env, &answer));
+    }
+    let refusal: EntraErrorResponse =
+        serde_json::from_slice(response.body()).map_err(|_| OAuthError::Malformed("the token response"))?;
+    Err(OAuthError::Refused(refusal.into()))
+}
+
 pub(super) fn into_token_set(env: &Environment, response: &EntraTokenResponse) -> TokenSet {
     let lifetime = response.expires_in().map_or(DEFAULT_LIFETIME_SECONDS, |life| life.as_secs());
     TokenSet {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::entra::error_codes;
 use crate::environment::{CredentialError, HttpError, StoreError};
 
@@ -55,7 +57,7 @@ impl OAuthError {
 }
 
 /// An OAuth error response (RFC 6749 section 5.2) with Entra's additions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// `invalid_grant`, `interaction_required` …
     pub error: String,

@@ -1,4 +1,4 @@
-//! `getUserDetails`: the Microsoft Graph profile of the user whose session the client presents.
+//! `getUserDetails`: the Microsoft Graph profile of the user who calls.
 
 use async_trait::async_trait;
 use rmcp::model::{JsonObject, Tool as Description, ToolAnnotations};
@@ -44,6 +44,6 @@ impl Tool for GetUserDetails {
 #[async_trait(?Send)]
 impl RemoteTool for GetUserDetails {
     async fn call(&self, call: &RemoteCall<'_>, _arguments: &JsonObject) -> Result<String, ToolError> {
-        Ok(profile::contact(call.env, call.session, call.tokens).await?)
+        Ok(profile::contact(call.env, call.who, call.user_tokens()?).await?)
     }
 }

@@ -119,10 +119,12 @@ async fn serve(
         Route::Health => text(200, "ok"),
         Route::Ready => ready(env),
         Route::Mcp => streamable::serve(&guard(MCP_PATH), request).await,
-        Route::Sse => return legacy_sse::open(&guard(SSE_PATH), request),
+        Route::Sse => return legacy_sse::open(&guard(SSE_PATH), request).await,
         Route::Message => legacy_sse::receive(&guard(SSE_PATH), request).await,
         Route::OAuth(endpoint) => authorization_server::handle(env, *endpoint, request).await,
-        Route::ProtectedResource(path) => message::json(200, &metadata::protected_resource(site.settings, path)),
+        Route::ProtectedResource(path) => {
+            message::json(200, &metadata::protected_resource(&env.settings, site.settings, path))
+        }
         Route::AuthorizationServer => message::json(200, &metadata::authorization_server(site.settings)),
     })
 }

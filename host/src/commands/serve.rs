@@ -22,6 +22,9 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let server = HttpServer::bind(config.listen).await?;
     let client = confidential_client::new(config, server.address()).await?;
     let settings = config.settings(server.address());
+    if let Some(advice) = ServeConfig::app_id_uri_advice(&settings) {
+        tracing::warn!("{advice}");
+    }
     let plugin = Arc::new(client.builder.build()?);
     let limits = Limits {
         connections: config.max_connections,

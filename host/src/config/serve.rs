@@ -11,12 +11,17 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
+use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri, check_scope};
 use super::endpoints::{check_guid, is_loopback};
 use super::{Config, ConfigError, Environment, Sources, within};
-use crate::environment::{ClientType, HttpSettings, RegisteredClient, Settings};
+use crate::environment::{ClientType, HttpSettings, RegisteredClient, Settings, TokenMode};
 use crate::rate_limiter::Rate;
 use crate::secret_store::SecretBytes;
 use crate::transport::http::CLIENT_ADDRESS_HEADER;
+
+pub use self::token_mode::TokenModeName;
+
+mod token_mode;
 
 /// The address that is listened on, unless set otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3001);
@@ -102,6 +107,15 @@ pub struct ServeLayer {
     /// Do not accept Client ID Metadata Documents
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub no_client_id_metadata: Option<bool>,
+    /// Which access tokens are let in [default: session]
+    #[arg(long)]
+    pub token_mode: Option<TokenModeName>,
+    /// App ID URI of the application, for tokens of Entra ID [default: the URL of the MCP endpoint]
+    #[arg(long, value_name = "URI")]
+    pub app_id_uri: Option<String>,
+    /// Delegated permission (scope) that people's tokens of Entra ID have to carry [default: access_as_user]
+    #[arg(long, value_name = "NAME")]
+    pub required_scope: Option<String>,
     /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub client_metadata_allow: Option<Vec<String>>,
@@ -141,7 +155,7 @@ pub struct ClientEntry {
 
 impl ServeLayer {
     /// The names in the configuration file.
-    pub(super) const KEYS: [&str; 18] = [
+    pub(super) const KEYS: [&str; 21] = [
         "listen",
         "public-url",
         "tls-cert",
@@ -154,6 +168,9 @@ impl ServeLayer {
         "no-legacy-sse",
         "no-dynamic-registration",
         "no-client-id-metadata",
+        "token-mode",
+        "app-id-uri",
+        "required-scope",
         "client-metadata-allow",
         "clients",
         "isolation",
@@ -177,6 +194,9 @@ impl ServeLayer {
             no_legacy_sse: self.no_legacy_sse.or(below.no_legacy_sse),
             no_dynamic_registration: self.no_dynamic_registration.or(below.no_dynamic_registration),
             no_client_id_metadata: self.no_client_id_metadata.or(below.no_client_id_metadata),
+            token_mode: self.token_mode.or(below.token_mode),
+            app_id_uri: self.app_id_uri.or(below.app_id_uri),
+            required_scope: self.required_scope.or(below.required_scope),
             client_metadata_allow: self.client_metadata_allow.or(below.client_metadata_allow),
             clients: self.clients.or(below.clients),
             isolation: self.isolation.or(below.isolation),
@@ -202,6 +222,9 @@ impl ServeLayer {
             no_legacy_sse: boolean("ENTRA_MCP_NO_LEGACY_SSE")?,
             no_dynamic_registration: boolean("ENTRA_MCP_NO_DYNAMIC_REGISTRATION")?,
             no_client_id_metadata: boolean("ENTRA_MCP_NO_CLIENT_ID_METADATA")?,
+            token_mode: environment.choice("ENTRA_MCP_TOKEN_MODE")?,
+            app_id_uri: environment.get("ENTRA_MCP_APP_ID_URI"),
+            required_scope: environment.get("ENTRA_MCP_REQUIRED_SCOPE"),
             client_metadata_allow: texts("ENTRA_MCP_CLIENT_METADATA_ALLOW")?,
             clients: None,
             isolation: environment.choice("ENTRA_MCP_ISOLATION")?,
@@ -268,6 +291,21 @@ impl Sources {
                  --allow-tenant"
             )));
         }
+        let token_mode = TokenMode::from(layer.token_mode.unwrap_or(TokenModeName::Session));
+        if token_mode != TokenMode::Session
+            && !MULTI_TENANT.contains(&tenant)
+            && check_guid("tenant-id", tenant).is_err()
+        {
+            return Err(ConfigError::Conflict(format!(
+                "the tenant id is {tenant:?}: with --token-mode bearer or both it has to be the directory's GUID, because \
+                 clients compare the issuer of Entra ID's metadata, which names it, with what this server says"
+            )));
+        }
+        if let Some(uri) = &layer.app_id_uri {
+            check_app_id_uri(uri)?;
+        }
+        let required_scope = layer.required_scope.clone().unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
+        check_scope(&required_scope)?;
         common.settings.token.allowed_tenants = allowed_tenants;
         let listen = layer.listen.unwrap_or(DEFAULT_LISTEN);
         let tls = match (&layer.tls_cert, &layer.tls_key) {
@@ -330,6 +368,9 @@ impl Sources {
                 clients,
                 dynamic_registration: layer.no_dynamic_registration != Some(true),
                 client_id_metadata_documents: layer.no_client_id_metadata != Some(true),
+                token_mode,
+                app_id_uri: layer.app_id_uri.clone(),
+                required_scope,
             },
             common,
         })
@@ -351,7 +392,29 @@ impl ServeConfig {
         let mut seen = std::collections::HashSet::new();
         hosts.retain(|host| seen.insert(host.clone()));
         http.allowed_hosts = hosts;
-        Settings { http: Some(http), ..self.common.settings.clone() }
+        let mut settings = self.common.settings.clone();
+        if http.token_mode != TokenMode::Session {
+            // Version 1 tokens name the application by its App ID URI; with and without the slash that Entra ID may add.
+            let uri = http.app_id_uri.clone().unwrap_or_else(|| mcp_url(&http));
+            settings.token.audiences.push(format!("{}/", uri.trim_end_matches('/')));
+            settings.token.audiences.push(uri.trim_end_matches('/').to_owned());
+        }
+        settings.http = Some(http);
+        settings
+    }
+
+    /// What to tell whoever configured an App ID URI that no MCP client gets a token for; the settings are of
+    /// [`ServeConfig::settings`].
+    pub fn app_id_uri_advice(settings: &Settings) -> Option<String> {
+        let http = settings.http.as_ref().filter(|http| http.token_mode != TokenMode::Session)?;
+        let (uri, mcp) = (http.app_id_uri.as_deref()?, mcp_url(http));
+        (uri.trim_end_matches('/') != mcp).then(|| {
+            format!(
+                "the App ID URI {uri:?} is not the URL of the MCP endpoint, {mcp:?}: MCP clients name that URL as the \
+                 resource, and Entra ID refuses them a token then (AADSTS9010010). Set it as the Application ID URI \
+                 under Expose an API in the app registration, and leave out --app-id-uri"
+            )
+        })
     }
 
     /// The path of the public URL, without a slash at its end.
@@ -398,6 +461,10 @@ fn check_public_url(text: &str) -> Result<(), ConfigError> {
         return Err(invalid(NAME, text, format!("it is expected in the form {canonical:?}")));
     }
     Ok(())
+}
+
+fn mcp_url(http: &HttpSettings) -> String {
+    format!("{}/mcp", http.public_url)
 }
 
 fn check_host(name: &'static str, text: &str) -> Result<(), ConfigError> {

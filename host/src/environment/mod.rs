@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::bindings::environment as wit;
 
 pub use crate::bindings::environment::{
-    ClientType, HttpSettings, RegisteredClient, Settings, SignInMethod, SignInSettings, TokenSettings,
+    ClientType, HttpSettings, RegisteredClient, Settings, SignInMethod, SignInSettings, TokenMode, TokenSettings,
 };
 
 pub mod confidential_client;

@@ -93,6 +93,21 @@ async fn it_says_where_it_listens_serves_and_ends_with_0_when_it_is_asked_to() {
 }
 
 #[tokio::test]
+async fn with_tokens_of_entra_alone_it_is_no_authorization_server_and_warns_of_an_app_id_uri_that_does_not_fit() {
+    let home = Home::new().await;
+    let server = Server::start(serve(&home, &["--token-mode", "bearer", "--app-id-uri", "api://mcp"])).await;
+    assert_eq!(server.status("/authorize").await, 404);
+    let metadata = reqwest::get(server.url("/.well-known/oauth-protected-resource/mcp")).await.unwrap();
+    let metadata: Value = serde_json::from_slice(&metadata.bytes().await.unwrap()).unwrap();
+    assert_eq!(metadata["scopes_supported"][0], "api://mcp/access_as_user");
+    let (issuer, public_url) = (metadata["authorization_servers"][0].as_str().unwrap(), &server.ready["public_url"]);
+    assert!(issuer.ends_with("/v2.0") && !issuer.starts_with(public_url.as_str().unwrap()), "{issuer}");
+    let (code, _, log) = server.end().await;
+    assert_eq!(code, Some(0));
+    assert!(log.contains("AADSTS9010010"), "{log}");
+}
+
+#[tokio::test]
 async fn it_tells_systemd_that_it_is_ready_and_that_it_ends() {
     let home = Home::new().await;
     let path = home.path().join("notify");

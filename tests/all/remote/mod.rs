@@ -2,6 +2,7 @@
 
 mod attacks;
 mod authorization;
+mod bearer;
 mod discovery;
 mod flow;
 mod refresh;

@@ -10,7 +10,9 @@ use entra_mcp_host::audit::MemoryAudit;
 use entra_mcp_host::client_credential::{ClientCredential, Credential, CredentialError};
 use entra_mcp_host::client_metadata::{ClientMetadata, Document, FetchError};
 use entra_mcp_host::clock::ManualClock;
-use entra_mcp_host::environment::{ClientType, HttpSettings, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_host::environment::{
+    ClientType, HttpSettings, Settings, SignInMethod, SignInSettings, TokenMode, TokenSettings,
+};
 use entra_mcp_host::outbound_http::{OutboundHttp, OutboundPolicy};
 use entra_mcp_host::secret_store::{MemoryStore, SecretStore};
 use entra_mcp_host::{Plugin, PluginBuilder};
@@ -155,6 +157,9 @@ impl Fleet {
                 clients: Vec::new(),
                 dynamic_registration: true,
                 client_id_metadata_documents: true,
+                token_mode: TokenMode::Session,
+                app_id_uri: None,
+                required_scope: "access_as_user".to_owned(),
             }),
         };
         change(&mut settings);

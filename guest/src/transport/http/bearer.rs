@@ -1,21 +1,30 @@
-//! Who calls: the session of a bearer token, or the challenge that tells a client how to get one (RFC 6750, RFC 9728).
+//! Who calls: the session of a bearer token, or whom Entra ID has issued it for; or the challenge that tells a client how
+//! to get one (RFC 6750, RFC 9728).
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response};
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::message::{Request, json};
+use super::message::{Request, json, text};
 use super::negotiation::essence;
 use super::site::Site;
 use super::unavailable;
-use crate::authorization_server::metadata::{SCOPE, resource, resource_metadata_url};
-use crate::environment::Environment;
+use crate::authorization_server::metadata::{SCOPE, qualified, requested_scope, resource, resource_metadata_url};
+use crate::bearer::{self, Bearer};
+use crate::environment::{Environment, TokenMode};
+use crate::identity::Identity;
+use crate::mcp::Who;
 use crate::secret::Secret;
 use crate::session::{Session, SessionError};
+use crate::token::TokenError;
 
-/// A longer token is not one of ours.
+/// A longer token is not one of a session.
 const MAX_TOKEN_BYTES: usize = 1024;
+/// Claims that fit into a header field which proxies let through.
+const MAX_CLAIMS_BYTES: usize = 4096;
 
 /// Finds the session of an access token: `session::authenticate`, and something simpler in tests.
 pub(super) type Authenticate = fn(&Environment, &Secret<String>, &[&str]) -> Result<Session, SessionError>;
@@ -29,14 +38,40 @@ pub(super) struct Guard<'a> {
     pub(super) authenticate: Authenticate,
 }
 
-/// A caller that was let in.
-pub(super) struct Admitted {
-    pub(super) session: Session,
-    pub(super) token: Secret<String>,
+/// A caller that was let in, and the token that it was let in with.
+pub(super) enum Admitted {
+    /// With a session.
+    Session(Session, Secret<String>),
+    /// With a token of Entra ID.
+    Bearer(Bearer),
+}
+
+impl Admitted {
+    /// Who calls.
+    pub(super) fn who(&self) -> Who<'_> {
+        match self {
+            Self::Session(session, _) => Who::Session(session),
+            Self::Bearer(bearer) => Who::Bearer(bearer),
+        }
+    }
+
+    pub(super) fn identity(&self) -> Identity<'_> {
+        match self {
+            Self::Session(session, _) => session.identity(),
+            Self::Bearer(bearer) => bearer.identity(),
+        }
+    }
+
+    pub(super) fn token(&self) -> &Secret<String> {
+        match self {
+            Self::Session(_, token) => token,
+            Self::Bearer(bearer) => bearer.token(),
+        }
+    }
 }
 
 /// Why a request is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// It brings no token. It gets no error code (RFC 6750 section 3.1).
     Missing,
@@ -46,16 +81,26 @@ pub(super) enum Refusal {
     InvalidToken(&'static str),
     /// The token is good, but for less.
     InsufficientScope,
+    /// What the validator says about a token of Entra ID.
+    Token(TokenError),
     /// It cannot be found out now.
     Unavailable,
 }
 
 impl Guard<'_> {
     /// Lets a request in, or says why not.
-    pub(super) fn admit(&self, request: &Request) -> Result<Admitted, Refusal> {
+    pub(super) async fn admit(&self, request: &Request) -> Result<Admitted, Refusal> {
         let token = presented(request)?;
-        match (self.authenticate)(self.env, &token, &self.resources().each_ref().map(String::as_str)) {
-            Ok(session) if session.scopes.iter().any(|scope| scope == SCOPE) => Ok(Admitted { session, token }),
+        if self.is_entras(&token) {
+            let scope = &self.site.settings.required_scope;
+            let admitted = bearer::authenticate(self.env, &token, scope, &request.correlation_id).await;
+            return admitted.map(Admitted::Bearer).map_err(Refusal::Token);
+        }
+        if token.reveal().len() > MAX_TOKEN_BYTES {
+            return Err(UNKNOWN);
+        }
+        match self.session(&token) {
+            Ok(session) if session.scopes.iter().any(|scope| scope == SCOPE) => Ok(Admitted::Session(session, token)),
             Ok(_) => Err(Refusal::InsufficientScope),
             Err(SessionError::Store(_)) => Err(Refusal::Unavailable),
             Err(SessionError::Unknown) => Err(UNKNOWN),
@@ -65,9 +110,24 @@ impl Guard<'_> {
     }
 
     /// Whether a token that was good before still is. A store that does not answer says nothing against it.
-    pub(super) fn is_still_good(&self, token: &Secret<String>) -> bool {
-        let found = (self.authenticate)(self.env, token, &self.resources().each_ref().map(String::as_str));
-        matches!(found, Ok(_) | Err(SessionError::Store(_)))
+    pub(super) async fn is_still_good(&self, token: &Secret<String>) -> bool {
+        if self.is_entras(token) {
+            return bearer::is_still_good(self.env, token).await;
+        }
+        matches!(self.session(token), Ok(_) | Err(SessionError::Store(_)))
+    }
+
+    /// Whether the validator decides about a token, and not the store.
+    fn is_entras(&self, token: &Secret<String>) -> bool {
+        match self.site.settings.token_mode {
+            TokenMode::Session => false,
+            TokenMode::Bearer => true,
+            TokenMode::Both => bearer::looks_signed(token),
+        }
+    }
+
+    fn session(&self, token: &Secret<String>) -> Result<Session, SessionError> {
+        (self.authenticate)(self.env, token, &self.resources().each_ref().map(String::as_str))
     }
 
     /// The answer to a caller whose session has no way to Entra ID any more.
@@ -80,10 +140,22 @@ impl Guard<'_> {
         [resource(self.site.settings, self.path), self.site.settings.public_url.clone()]
     }
 
+    /// The answer to a caller who has to come with a token that satisfies `claims`, which are JSON: Entra's form of a
+    /// challenge, which its client libraries know.
+    pub(super) fn claims_challenge(&self, claims: &str, request: &Request) -> Response<Vec<u8>> {
+        if claims.len() > MAX_CLAIMS_BYTES {
+            return self.sign_in_again(request);
+        }
+        let description = "Another access token is needed, with the claims of this challenge";
+        let more = format!("claims=\"{}\", ", STANDARD.encode(claims));
+        self.challenge(401, Some("insufficient_claims"), description, &more, &self.scope(), request)
+    }
+
     /// The answer to a request that was not let in.
     pub(super) fn refuse(&self, refusal: Refusal, request: &Request) -> Response<Vec<u8>> {
         let (status, error, description) = match refusal {
             Refusal::Unavailable => return unavailable("The session cannot be looked up now"),
+            Refusal::Token(error) => return self.refuse_token(&error, request),
             Refusal::Missing => (401, None, "Sign in first: this request has no access token"),
             Refusal::InvalidRequest(description) => (400, Some("invalid_request"), description),
             Refusal::InvalidToken(description) => (401, Some("invalid_token"), description),
@@ -91,12 +163,48 @@ impl Guard<'_> {
                 (403, Some("insufficient_scope"), "The access token does not permit to read the profile")
             }
         };
+        self.challenge(status, error, description, "", &self.scope(), request)
+    }
+
+    /// The answer to a token of Entra ID that was not accepted.
+    fn refuse_token(&self, error: &TokenError, request: &Request) -> Response<Vec<u8>> {
+        let Some(challenge) = error.challenge() else {
+            let TokenError::KeysUnavailable { retry_after, .. } = error else {
+                return match error.status() {
+                    503 => unavailable(error.public_text()),
+                    status => text(status, error.public_text()),
+                };
+            };
+            let mut response = text(error.status(), error.public_text());
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*retry_after));
+            return response;
+        };
+        let scopes: Vec<_> = challenge.scopes.iter().map(|scope| qualified(self.site.settings, scope)).collect();
+        let scope = if scopes.is_empty() { self.scope() } else { scopes.join(" ") };
+        self.challenge(error.status(), challenge.error, challenge.error_description, "", &scope, request)
+    }
+
+    /// What a client should ask for.
+    fn scope(&self) -> String {
+        requested_scope(self.site.settings)
+    }
+
+    /// An answer with a challenge (RFC 6750 section 3). `more` are parameters of their own, each with a comma after it.
+    fn challenge(
+        &self,
+        status: u16,
+        error: Option<&'static str>,
+        description: &'static str,
+        more: &str,
+        scope: &str,
+        request: &Request,
+    ) -> Response<Vec<u8>> {
         let mut challenge = String::from("Bearer ");
         if let Some(error) = error {
             challenge.push_str(&format!("error=\"{error}\", error_description=\"{description}\", "));
         }
         challenge.push_str(&format!(
-            "resource_metadata=\"{}\", scope=\"{SCOPE}\"",
+            "{more}resource_metadata=\"{}\", scope=\"{scope}\"",
             resource_metadata_url(self.site.settings, self.path)
         ));
         let mut body = json!({ "error_description": description, "correlation_id": request.correlation_id });
@@ -127,8 +235,8 @@ fn presented(request: &Request) -> Result<Secret<String>, Refusal> {
         (Some(_), Some(_)) => return Err(Refusal::InvalidRequest("The Authorization field is sent more than once")),
         (Some(field), None) => field,
     };
-    let malformed = Refusal::InvalidRequest("The Authorization field is malformed");
-    let field = field.to_str().map_err(|_| malformed)?;
+    const MALFORMED: Refusal = Refusal::InvalidRequest("The Authorization field is malformed");
+    let field = field.to_str().map_err(|_| MALFORMED)?;
     let (scheme, token) = field.split_once(' ').unwrap_or((field, ""));
     // Another scheme is as good as none.
     if !scheme.eq_ignore_ascii_case("Bearer") {
@@ -136,10 +244,7 @@ fn presented(request: &Request) -> Result<Secret<String>, Refusal> {
     }
     let token = token.trim_start_matches(' ');
     if !is_b64token(token) {
-        return Err(malformed);
-    }
-    if token.len() > MAX_TOKEN_BYTES {
-        return Err(UNKNOWN);
+        return Err(MALFORMED);
     }
     Ok(Secret::from(token))
 }

@@ -20,9 +20,9 @@ use super::streamable::{X_ACCEL_BUFFERING, event};
 use super::{Authenticate, empty, json_text, retry_later, unavailable};
 use crate::encoding::{digest, random_token};
 use crate::environment::{Environment, StoreError};
-use crate::mcp::{self, Caller, Connection, Reply, Who};
+use crate::identity::Identity;
+use crate::mcp::{self, Caller, Connection, Reply};
 use crate::secret::Secret;
-use crate::session::Session;
 
 /// Silence after which proxies and clients take a stream for dead is 30 s and more; a comment every 15 s prevents it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -58,10 +58,9 @@ struct Record {
 }
 
 impl Record {
-    fn belongs_to(&self, session: &Session) -> bool {
-        self.tenant_id == session.tenant_id
-            && self.object_id == session.object_id
-            && self.client_id == session.client_id
+    fn belongs_to(&self, who: Identity<'_>) -> bool {
+        let Self { tenant_id, object_id, client_id, state: _ } = self;
+        who == Identity { tenant_id, object_id, client_id }
     }
 }
 
@@ -73,9 +72,9 @@ fn queue_key(id: &str) -> String {
     format!("sse/{id}/queue")
 }
 
-fn list_key(session: &Session) -> String {
+fn list_key(who: Identity<'_>) -> String {
     // The client's id may be a long URL.
-    format!("sse-of/{}/{}/{}", session.tenant_id, session.object_id, digest(session.client_id.as_bytes()))
+    format!("sse-of/{}/{}/{}", who.tenant_id, who.object_id, digest(who.client_id.as_bytes()))
 }
 
 /// Why something could not be done with a record.
@@ -94,15 +93,15 @@ impl From<StoreError> for Failure {
 }
 
 /// Opens a stream.
-pub(super) fn open(guard: &Guard<'_>, request: &Request) -> Answer {
-    let admitted = match guard.admit(request) {
+pub(super) async fn open(guard: &Guard<'_>, request: &Request) -> Answer {
+    let admitted = match guard.admit(request).await {
         Ok(admitted) => admitted,
         Err(refusal) => return Answer::Full(guard.refuse(refusal, request)),
     };
     if !takes_event_stream(&request.headers) {
         return Answer::Full(text(406, "This is an event stream: accept text/event-stream"));
     }
-    match begin(guard, admitted) {
+    match begin(guard, &admitted) {
         Ok(stream) => {
             let head = with_body(200, "text/event-stream", Vec::new());
             let mut head = Response::from_parts(head.into_parts().0, ());
@@ -116,10 +115,10 @@ pub(super) fn open(guard: &Guard<'_>, request: &Request) -> Answer {
     }
 }
 
-fn begin(guard: &Guard<'_>, Admitted { session, token }: Admitted) -> Result<Stream, Failure> {
-    let env = guard.env;
+fn begin(guard: &Guard<'_>, admitted: &Admitted) -> Result<Stream, Failure> {
+    let (env, who) = (guard.env, admitted.identity());
     let id = random_token(env.random.as_ref());
-    change(env, &list_key(&session), LIST_LIFETIME, |open: Option<Vec<String>>| {
+    change(env, &list_key(who), LIST_LIFETIME, |open: Option<Vec<String>>| {
         let mut open = open.unwrap_or_default();
         open.retain(|other| matches!(env.store.get(&record_key(other)), Ok(Some(_)) | Err(_)));
         if open.len() >= MAX_STREAMS {
@@ -129,9 +128,9 @@ fn begin(guard: &Guard<'_>, Admitted { session, token }: Admitted) -> Result<Str
         Ok(open)
     })?;
     let record = Record {
-        tenant_id: session.tenant_id,
-        object_id: session.object_id,
-        client_id: session.client_id,
+        tenant_id: who.tenant_id.to_owned(),
+        object_id: who.object_id.to_owned(),
+        client_id: who.client_id.to_owned(),
         state: None,
     };
     let bytes = serde_json::to_vec(&record).map_err(|_| Failure::Store)?;
@@ -139,7 +138,7 @@ fn begin(guard: &Guard<'_>, Admitted { session, token }: Admitted) -> Result<Str
     Ok(Stream {
         endpoint: Some(format!("{}/message?sessionId={id}", guard.site.prefix)),
         id,
-        token,
+        token: admitted.token().clone(),
         authenticate: guard.authenticate,
         pause: SHORTEST_PAUSE,
         kept: env.clock.monotonic(),
@@ -170,7 +169,7 @@ impl BodyStream for Stream {
         while !self.ended {
             let silent = env.clock.monotonic().saturating_sub(self.kept);
             if silent >= KEEP_ALIVE {
-                if !self.goes_on(env) {
+                if !self.goes_on(env).await {
                     break;
                 }
                 self.kept = env.clock.monotonic();
@@ -195,12 +194,12 @@ impl BodyStream for Stream {
 
 impl Stream {
     /// Whether the session that the stream was opened with still lives; if so, so does the record.
-    fn goes_on(&self, env: &Environment) -> bool {
+    async fn goes_on(&self, env: &Environment) -> bool {
         let Some(settings) = &env.settings.http else { return false };
         let site = Site::of(settings);
         let path = crate::authorization_server::metadata::SSE_PATH;
         let guard = Guard { env, site: &site, path, authenticate: self.authenticate };
-        if !guard.is_still_good(&self.token) {
+        if !guard.is_still_good(&self.token).await {
             return false;
         }
         let kept =
@@ -222,7 +221,7 @@ impl Stream {
 
 /// Takes a message; its answer goes to the stream.
 pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Vec<u8>> {
-    let Admitted { session, .. } = match guard.admit(request) {
+    let admitted = match guard.admit(request).await {
         Ok(admitted) => admitted,
         Err(refusal) => return guard.refuse(refusal, request),
     };
@@ -231,14 +230,14 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
     let Some(id) = stream_id(request) else { return not_found() };
     let record = match load(env, &id) {
         // A stream of somebody else is as good as none.
-        Ok(Some(record)) if record.belongs_to(&session) => record,
+        Ok(Some(record)) if record.belongs_to(admitted.identity()) => record,
         Ok(_) => return not_found(),
         Err(_) => return unavailable("The stream cannot be looked up now"),
     };
     if !is_json(&request.headers) {
         return text(415, "A message has to be sent as application/json");
     }
-    let caller = Caller { who: Who::Session(&session), correlation_id: &request.correlation_id };
+    let caller = Caller { who: admitted.who(), correlation_id: &request.correlation_id };
     let mut connection = Connection::restore(record.state.as_deref());
     let reply = mcp::receive(env, &caller, &mut connection, &request.body).await;
     if let Some(state) = connection.changed().filter(|state| state.len() <= MAX_STATE) {
@@ -254,6 +253,7 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
     match reply {
         Reply::Nothing => empty(202),
         Reply::SignInAgain => guard.sign_in_again(request),
+        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims, request),
         // Nobody waits on the stream for the answer to something that is no message.
         Reply::Message { status: 400, json } => json_text(400, json),
         Reply::Message { json, .. } => match deliver(env, &id, json) {

@@ -83,6 +83,9 @@ fn well_known(path: &str, prefix: &str) -> Option<Route> {
 fn enabled(site: &Site<'_>, route: Route) -> Route {
     match route {
         Route::Sse | Route::Message if !site.settings.legacy_sse => Route::Unknown,
+        // With Entra ID as the only authorization server, there is none here.
+        Route::OAuth(_) if !site.settings.token_mode.has_sessions() => Route::Unknown,
+        Route::AuthorizationServer if !site.settings.token_mode.has_sessions() => Route::UnknownMetadata,
         Route::ProtectedResource(SSE_PATH) if !site.settings.legacy_sse => Route::UnknownMetadata,
         route => route,
     }

@@ -10,7 +10,7 @@ use super::bearer::Guard;
 use super::message::{Request, text, with_body};
 use super::negotiation::{Form, acceptable, field, is_json};
 use super::{empty, json_text};
-use crate::mcp::{self, Caller, Fields, Reply, Who};
+use crate::mcp::{self, Caller, Fields, Reply};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
@@ -20,7 +20,7 @@ pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-acce
 
 /// Answers a `POST`.
 pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<u8>> {
-    let admitted = match guard.admit(request) {
+    let admitted = match guard.admit(request).await {
         Ok(admitted) => admitted,
         Err(refusal) => return guard.refuse(refusal, request),
     };
@@ -35,7 +35,7 @@ pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<
         method: field(&request.headers, &METHOD),
         name: field(&request.headers, &NAME),
     };
-    let caller = Caller { who: Who::Session(&admitted.session), correlation_id: &request.correlation_id };
+    let caller = Caller { who: admitted.who(), correlation_id: &request.correlation_id };
     match mcp::handle_http(guard.env, &caller, &fields, &request.body).await {
         Reply::Nothing => empty(202),
         // A refusal of the request is no event of its answer.
@@ -46,6 +46,7 @@ pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<
         }
         Reply::Message { status, json } => json_text(status, json),
         Reply::SignInAgain => guard.sign_in_again(request),
+        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims, request),
     }
 }
 

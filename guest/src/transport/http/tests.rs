@@ -1,6 +1,7 @@
 //! Every rule of the remote server, on a world of its own. Sessions are stood in for: a token `t` is good if the store
 //! has a record `test-session/t`.
 
+mod entra_tokens;
 mod legacy_sse;
 mod origins;
 mod streamable;
@@ -87,7 +88,7 @@ impl Server {
         };
         let profile =
             json!({ "displayName": name, "mail": null, "userPrincipalName": format!("{name}@contoso.example") });
-        crate::graph::profile::remember(&self.env, &session, &profile.to_string());
+        crate::graph::profile::remember(&self.env, session.identity(), &profile.to_string());
     }
 
     fn answer(&self, request: Request) -> Answer {

@@ -45,6 +45,8 @@ fn the_defaults_serve_on_loopback() {
     assert_eq!(http.public_url, "http://localhost:4000");
     assert_eq!(http.allowed_hosts, ["localhost:4000", "127.0.0.1:4000", "[::1]:4000"]);
     assert_eq!(http.client_address_header.as_deref(), Some(CLIENT_ADDRESS_HEADER));
+    assert_eq!((http.token_mode, http.app_id_uri.as_deref()), (TokenMode::Session, None));
+    assert_eq!(settings.token.audiences, [CLIENT]);
     assert!(http.legacy_sse && http.dynamic_registration && http.client_id_metadata_documents);
     let rate = |count, seconds| Rate { count, per: Duration::from_secs(seconds) };
     assert_eq!(config.rates["address:authorize"], rate(100, 900));
@@ -62,7 +64,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_clients_from_the_environm
         trusted-proxy = ['10.0.0.0/8', '::1']\nallowed-host = ['a:1', 'b']\nallowed-origin = ['https://app.example']\n\
         allow-tenant = ['33333333-3333-3333-3333-333333333333']\nclient-secret-file = 's'\nno-legacy-sse = true\n\
         no-dynamic-registration = true\nno-client-id-metadata = true\nclient-metadata-allow = ['localhost:8443']\n\
-        isolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nrate-limit = ['token=1/1s', 'register=off']\n";
+        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nrate-limit = ['token=1/1s', 'register=off']\n";
     let variables = [
         ("ENTRA_MCP_LISTEN", "0.0.0.0:1"),
         ("ENTRA_MCP_PUBLIC_URL", "https://mcp.example.com/entra"),
@@ -77,6 +79,9 @@ fn every_setting_comes_from_the_file_and_every_one_but_clients_from_the_environm
         ("ENTRA_MCP_NO_DYNAMIC_REGISTRATION", "true"),
         ("ENTRA_MCP_NO_CLIENT_ID_METADATA", "true"),
         ("ENTRA_MCP_CLIENT_METADATA_ALLOW", "localhost:8443"),
+        ("ENTRA_MCP_TOKEN_MODE", "both"),
+        ("ENTRA_MCP_APP_ID_URI", "api://mcp"),
+        ("ENTRA_MCP_REQUIRED_SCOPE", "Mcp.Use"),
         ("ENTRA_MCP_ISOLATION", "per-request"),
         ("ENTRA_MCP_MAX_QUEUE", "1"),
         ("ENTRA_MCP_MAX_CONNECTIONS", "2"),
@@ -100,6 +105,8 @@ fn every_setting_comes_from_the_file_and_every_one_but_clients_from_the_environm
         assert_eq!(http.public_url, "https://mcp.example.com/entra");
         assert_eq!(http.allowed_hosts, ["mcp.example.com", "a:1", "b"]);
         assert_eq!(http.allowed_origins, ["https://app.example"]);
+        assert_eq!((http.token_mode, http.app_id_uri.as_deref()), (TokenMode::Both, Some("api://mcp")));
+        assert_eq!(http.required_scope, "Mcp.Use");
         assert!(!http.legacy_sse && !http.dynamic_registration && !http.client_id_metadata_documents);
     }
 }
@@ -275,4 +282,59 @@ fn fetches_from_one_host_are_bounded_even_where_nothing_else_is() {
         let rates = rates(&given).unwrap();
         assert_eq!(rates["client-metadata"], Rate { count: 1_000, per: Duration::from_secs(900) }, "{given:?}");
     }
+}
+
+fn in_mode(mode: TokenModeName, change: impl FnOnce(&mut ServeLayer)) -> Result<ServeConfig, ConfigError> {
+    with(|layer| {
+        layer.token_mode = Some(mode);
+        layer.public_url = Some("https://mcp.example.com".to_owned());
+        change(layer);
+    })
+}
+
+#[test]
+fn the_app_id_uri_is_the_url_of_the_mcp_endpoint_unless_set_and_an_audience_of_version_1_tokens() {
+    for mode in [TokenModeName::Bearer, TokenModeName::Both] {
+        let settings = in_mode(mode, |_| {}).unwrap().settings(bound("127.0.0.1:1"));
+        let mcp = "https://mcp.example.com/mcp";
+        assert_eq!(settings.token.audiences, [CLIENT, "https://mcp.example.com/mcp/", mcp]);
+        assert_eq!(ServeConfig::app_id_uri_advice(&settings), None);
+        let own = in_mode(mode, |layer| layer.app_id_uri = Some("api://mcp".to_owned())).unwrap();
+        let settings = own.settings(bound("127.0.0.1:1"));
+        assert_eq!(settings.token.audiences, [CLIENT, "api://mcp/", "api://mcp"]);
+        assert!(ServeConfig::app_id_uri_advice(&settings).unwrap().contains("AADSTS9010010"));
+    }
+    let session = in_mode(TokenModeName::Session, |layer| layer.app_id_uri = Some("api://mcp".to_owned())).unwrap();
+    let settings = session.settings(bound("127.0.0.1:1"));
+    assert_eq!(settings.token.audiences, [CLIENT]);
+    assert_eq!(ServeConfig::app_id_uri_advice(&settings), None);
+}
+
+#[test]
+fn an_app_id_uri_and_a_scope_are_what_entra_takes() {
+    for uri in ["", "mcp", "https://mcp.example.com/ mcp", "https://mcp.example.com/\"", "https://mcp.example.com/?a"] {
+        let result = in_mode(TokenModeName::Bearer, |layer| layer.app_id_uri = Some(uri.to_owned()));
+        assert_eq!(invalid(result), "app-id-uri", "{uri}");
+    }
+    for scope in ["", "a b", "https://mcp.example.com/a", "a\"", &"a".repeat(121)] {
+        let result = in_mode(TokenModeName::Bearer, |layer| layer.required_scope = Some(scope.to_owned()));
+        assert_eq!(invalid(result), "required-scope", "{scope}");
+    }
+}
+
+#[test]
+fn entra_as_the_authorization_server_takes_the_tenants_guid() {
+    let tenant = |tenant: &str, mode| {
+        let flags = Layer { tenant_id: Some(tenant.to_owned()), client_id: Some(CLIENT.into()), ..Layer::default() };
+        let serve =
+            ServeLayer { token_mode: Some(mode), allow_tenant: Some(vec![TENANT.to_owned()]), ..ServeLayer::default() };
+        let environment = Environment::of(&[("HOME", "/home/u")]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, "").unwrap();
+        Sources::read_serve(flags, serve, Some(path), environment)?.serve()
+    };
+    assert!(matches!(tenant("contoso.example", TokenModeName::Bearer), Err(ConfigError::Conflict(_))));
+    assert!(tenant("contoso.example", TokenModeName::Session).is_ok());
+    assert!(tenant(TENANT, TokenModeName::Bearer).is_ok() && tenant("organizations", TokenModeName::Both).is_ok());
 }

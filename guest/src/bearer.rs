@@ -1,0 +1,100 @@
+//! Clients that bring an access token which Entra ID has issued for us: who they are, and what they may have of
+//! Microsoft Graph.
+//!
+//! The token is validated and goes no further. Microsoft Graph is asked with a token of our own, which Entra ID gives
+//! in exchange (on-behalf-of): see [`graph`].
+
+pub mod graph;
+
+use crate::environment::{AuditEvent, Environment, Outcome};
+use crate::identity::Identity;
+use crate::secret::Secret;
+use crate::token::{Principal, PrincipalKind, Requirements, TokenError, ValidatedToken, validate_access_token_with};
+
+/// Header, claims and signature.
+const PARTS: usize = 3;
+
+/// A token that was accepted, and who it stands for.
+#[derive(Debug, Clone)]
+pub struct Bearer {
+    validated: ValidatedToken,
+    token: Secret<String>,
+}
+
+impl Bearer {
+    /// Who the token stands for.
+    pub fn principal(&self) -> &Principal {
+        self.validated.principal()
+    }
+
+    /// Who calls, with which client.
+    pub fn identity(&self) -> Identity<'_> {
+        let Principal { tenant_id, object_id, client_id, .. } = self.principal();
+        Identity { tenant_id, object_id, client_id }
+    }
+
+    /// The token itself: to be exchanged at Entra ID, and to be looked at again. For nothing else.
+    pub(crate) fn token(&self) -> &Secret<String> {
+        &self.token
+    }
+}
+
+/// Whether a token has the form of Entra's: three parts (RFC 7515 section 7.1). A session's has one.
+pub fn looks_signed(token: &Secret<String>) -> bool {
+    token.reveal().split('.').count() == PARTS
+}
+
+/// Accepts a token for us, or says why not. A person's has to carry the required scope; an application has none, and
+/// what it may do follows from its roles. A refusal is recorded.
+pub async fn authenticate(
+    env: &Environment,
+    token: &Secret<String>,
+    required_scope: &str,
+    correlation_id: &str,
+) -> Result<Bearer, TokenError> {
+    let validated = match validate_access_token_with(env, token.reveal(), &Requirements::default(), None).await {
+        Ok(validated) => validated,
+        Err(error) => {
+            refused(env, &error, None, correlation_id);
+            return Err(error);
+        }
+    };
+    let bearer = Bearer { validated, token: token.clone() };
+    let Principal { kind, scopes, .. } = bearer.principal();
+    if *kind == PrincipalKind::User && !scopes.iter().any(|scope| scope == required_scope) {
+        let required = vec![required_scope.to_owned()];
+        let error = TokenError::ScopesMissing { missing: required.clone(), required };
+        refused(env, &error, Some(bearer.identity()), correlation_id);
+        return Err(error);
+    }
+    Ok(bearer)
+}
+
+/// Whether a token that was accepted before still is. What cannot be decided now says nothing against it.
+pub async fn is_still_good(env: &Environment, token: &Secret<String>) -> bool {
+    match validate_access_token_with(env, token.reveal(), &Requirements::default(), None).await {
+        Ok(_) => true,
+        Err(error) => !error.is_refusal(),
+    }
+}
+
+/// Records that a token was refused; who it stands for only if that is proven. Where it could not be decided, nobody
+/// was refused. A record that cannot be written changes nothing: the token is refused anyway.
+fn refused(env: &Environment, error: &TokenError, who: Option<Identity<'_>>, correlation_id: &str) {
+    if !error.is_refusal() {
+        return;
+    }
+    let _ = env.audit.record(&AuditEvent {
+        name: "token.refused",
+        outcome: Outcome::Failure,
+        reason: Some(error.reason().to_owned()),
+        tenant_id: who.map(|who| who.tenant_id.to_owned()),
+        object_id: who.map(|who| who.object_id.to_owned()),
+        client_id: who.map(|who| who.client_id.to_owned()),
+        tool: None,
+        correlation_id: correlation_id.to_owned(),
+    });
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,177 @@
+//! Tokens for Microsoft Graph, on behalf of the person whose token a client has brought.
+//!
+//! They are kept in the store by person, client and scope until they expire, for all instances and servers on it. One
+//! call at a time asks Entra ID; the others wait for its answer. What Entra ID refuses is remembered briefly, for the
+//! very token that was presented: another one may fare better.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::Bearer;
+use crate::audit;
+use crate::encoding::{digest, same_secret};
+use crate::environment::{AuditEvent, Environment, Outcome};
+use crate::graph::profile::profile_scope;
+use crate::graph::{GraphError, TokenSource};
+use crate::identity::Identity;
+use crate::oauth::error::Refusal;
+use crate::oauth::{OAuthError, on_behalf_of};
+use crate::secret::Secret;
+use crate::sign_in::SignInError;
+use crate::sign_in::accounts::reveal;
+use crate::sign_in::silent::Challenge;
+use crate::single_flight::{self, Answer};
+use crate::token;
+
+/// A token that expires sooner than this is replaced first.
+const EXPIRY_MARGIN_SECONDS: u64 = 300;
+/// How long a refusal is remembered: long enough that a client which repeats itself is no flood at Entra ID.
+const REFUSAL: Duration = Duration::from_secs(5);
+/// AADSTS numbers that say what the person, or a new token of theirs, cannot change: the consent or the assignment is
+/// for an administrator to give (65001, 90094, 50105).
+const NOT_FOR_THE_CLIENT: [u32; 3] = [65001, 90094, 50105];
+
+/// Gives tokens for Graph, in the name of the person behind `bearer`.
+///
+/// Fails with [`SignInError::InteractionRequired`] when the client has to come with another token: for a claims
+/// challenge, which the error carries then, or because Entra ID does not accept this one (any more).
+pub fn tokens<'a>(env: &'a Environment, bearer: &'a Bearer, correlation_id: &'a str) -> OnBehalfOf<'a> {
+    OnBehalfOf { env, bearer, correlation_id }
+}
+
+/// See [`tokens`].
+pub struct OnBehalfOf<'a> {
+    env: &'a Environment,
+    bearer: &'a Bearer,
+    correlation_id: &'a str,
+}
+
+/// What Entra ID has answered.
+#[derive(Serialize, Deserialize)]
+enum Exchanged {
+    Granted {
+        #[serde(serialize_with = "reveal")]
+        token: Secret<String>,
+        /// Unix time in seconds.
+        expires_at: u64,
+    },
+    Refused {
+        /// SHA-256 of the token that was presented.
+        assertion: String,
+        refusal: Refusal,
+    },
+}
+
+impl Answer for Exchanged {
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    fn lifetime(&self, env: &Environment) -> Duration {
+        match self {
+            Self::Granted { expires_at, .. } => Duration::from_secs(expires_at.saturating_sub(env.clock.now()).max(1)),
+            Self::Refused { .. } => REFUSAL,
+        }
+    }
+}
+
+#[async_trait(?Send)]
+impl TokenSource for OnBehalfOf<'_> {
+    type Token = Secret<String>;
+
+    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
+        let (env, record) = (self.env, self.record());
+        if let Some(challenge) = challenge {
+            self.forget(&record, challenge)?;
+        }
+        let assertion = digest(self.bearer.token().reveal().as_bytes());
+        let wanted = |answer: &Exchanged| match answer {
+            Exchanged::Granted { expires_at, .. } => *expires_at > env.clock.now() + EXPIRY_MARGIN_SECONDS,
+            Exchanged::Refused { assertion: of, .. } => same_secret(of.as_bytes(), assertion.as_bytes()),
+        };
+        let asked = single_flight::ask_once(env, &record, wanted, async || self.ask(&assertion).await).await;
+        match asked {
+            Ok(Exchanged::Granted { token, .. }) => Ok(token),
+            Ok(Exchanged::Refused { refusal, .. }) => Err(refused(refusal)),
+            // Entra is out of reach, but the token at hand is still good for a while.
+            Err(reason) => match single_flight::remembered(env, &record) {
+                Ok(Some(Exchanged::Granted { token, expires_at })) if expires_at > env.clock.now() => Ok(token),
+                _ => Err(GraphError::NoToken(reason)),
+            },
+        }
+    }
+}
+
+/// What a refusal means for the client.
+fn refused(refusal: Refusal) -> GraphError {
+    let for_an_administrator =
+        NOT_FOR_THE_CLIENT.contains(&refusal.code) || refusal.suberror.as_deref() == Some("consent_required");
+    if refusal.needs_interaction() && !for_an_administrator {
+        SignInError::InteractionRequired { reason: refusal.advice(), claims: refusal.claims }.into()
+    } else {
+        SignInError::Refused(refusal).into()
+    }
+}
+
+impl OnBehalfOf<'_> {
+    /// Where the token is. Tenant and object are GUIDs, so no two people share a record.
+    fn record(&self) -> String {
+        let settings = &self.env.settings;
+        let Identity { tenant_id, object_id, client_id } = self.bearer.identity();
+        let scope = profile_scope(self.env);
+        let of = digest(format!("{}/{}/{client_id}/{scope}", settings.authority, settings.client_id).as_bytes());
+        format!("on-behalf-of/{tenant_id}/{object_id}/{of}")
+    }
+
+    /// Graph has refused the token: it is not used any more. If Graph says what it wants to see (continuous access
+    /// evaluation), only the client can bring it, and what was known of the person is not relied upon any more.
+    fn forget(&self, record: &str, challenge: &Challenge) -> Result<(), GraphError> {
+        let env = self.env;
+        if let Ok(Some(Exchanged::Granted { token, .. })) = single_flight::remembered(env, record)
+            && same_secret(token.reveal().as_bytes(), challenge.refused.reveal().as_bytes())
+        {
+            env.store.delete(record).map_err(SignInError::Store)?;
+        }
+        let Some(claims) = &challenge.claims else { return Ok(()) };
+        let Identity { tenant_id, object_id, .. } = self.bearer.identity();
+        token::forget_principal(&env.settings, tenant_id, object_id);
+        let reason = "Microsoft Graph wants a new sign-in: get a new token with the claims of the challenge.";
+        Err(SignInError::InteractionRequired { reason: reason.to_owned(), claims: Some(claims.clone()) }.into())
+    }
+
+    async fn ask(&self, assertion: &str) -> Result<Exchanged, String> {
+        let env = self.env;
+        let Identity { tenant_id, object_id, client_id } = self.bearer.identity();
+        let scope = profile_scope(env);
+        let answer = on_behalf_of::exchange(env, tenant_id, self.bearer.token(), &scope).await;
+        let (outcome, reason) = match &answer {
+            Ok(_) => (Outcome::Success, None),
+            Err(OAuthError::Refused(refusal)) => (Outcome::Failure, Some(refusal.reason())),
+            // Nobody has decided anything.
+            Err(error) => return Err(error.to_string()),
+        };
+        let event = AuditEvent {
+            name: "on-behalf-of.issued",
+            outcome,
+            reason,
+            tenant_id: Some(tenant_id.to_owned()),
+            object_id: Some(object_id.to_owned()),
+            client_id: Some(client_id.to_owned()),
+            tool: None,
+            correlation_id: self.correlation_id.to_owned(),
+        };
+        audit::record(env, event).map_err(|error| error.to_string())?;
+        match answer {
+            Ok(set) => Ok(Exchanged::Granted { token: set.access_token, expires_at: set.expires_at }),
+            Err(OAuthError::Refused(refusal)) => Ok(Exchanged::Refused { assertion: assertion.to_owned(), refusal }),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
