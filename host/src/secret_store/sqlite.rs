@@ -387,15 +387,13 @@ fn associated_data(key: &str, expires_at: Option<i64>) -> Aad<Vec<u8>> {
     Aad::from(data)
 }
 
+/// Whether the key is there is asked once, and before it is read: another process may create it at any moment, and
+/// [`create_key`] leaves one that is there alone.
 fn read_or_create_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    let key_error = |error: io::Error| OpenError::Key { path: path.to_owned(), reason: error.to_string() };
-    match read_key(path) {
-        Err(OpenError::Key { .. }) if !path.exists() => {
-            create_key(path).map_err(key_error)?;
-            read_key(path)
-        }
-        result => result,
+    if matches!(path.try_exists(), Ok(false)) {
+        create_key(path).map_err(|error| OpenError::Key { path: path.to_owned(), reason: error.to_string() })?;
     }
+    read_key(path)
 }
 
 /// Writes a new key to a file of its own and links that to `path`, which fails if another process was faster: the

@@ -280,6 +280,28 @@ fn stores_opened_at_the_same_time_agree_on_the_key() {
     assert!(files.map(|entry| entry.unwrap().file_name()).all(|name| !name.to_string_lossy().contains("key-")));
 }
 
+/// Whoever comes while the key is being created gets that one, and no error.
+#[test]
+fn a_key_that_is_created_at_the_same_time_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..200 {
+        let path = folder.path().join(format!("{round}.key"));
+        let barrier = std::sync::Barrier::new(4);
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        read_or_create_key(&path)
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| key == &keys[0]), "{round}");
+    }
+}
+
 #[tokio::test]
 async fn what_another_process_deletes_or_replaces_is_seen_by_the_next_read() {
     let fixture = Fixture::new();
