@@ -78,16 +78,20 @@ pub async fn is_still_good(env: &Environment, token: &Secret<String>) -> bool {
     }
 }
 
-/// Records that a token was refused; who it stands for only if that is proven. Where it could not be decided, nobody
-/// was refused. A record that cannot be written changes nothing: the token is refused anyway.
 fn refused(env: &Environment, error: &TokenError, who: Option<Identity<'_>>, correlation_id: &str) {
-    if !error.is_refusal() {
-        return;
+    // Where it could not be decided, nobody was refused.
+    if error.is_refusal() {
+        record_refusal(env, error.reason(), who, correlation_id);
     }
+}
+
+/// Records that a token was refused; who it stands for only if that is proven. A record that cannot be written changes
+/// nothing: the token is refused anyway.
+pub(crate) fn record_refusal(env: &Environment, reason: &str, who: Option<Identity<'_>>, correlation_id: &str) {
     let _ = env.audit.record(&AuditEvent {
         name: "token.refused",
         outcome: Outcome::Failure,
-        reason: Some(error.reason().to_owned()),
+        reason: Some(reason.to_owned()),
         tenant_id: who.map(|who| who.tenant_id.to_owned()),
         object_id: who.map(|who| who.object_id.to_owned()),
         client_id: who.map(|who| who.client_id.to_owned()),

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{Request, Response, StatusCode};
+use http::{HeaderName, Method, Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use tokio::sync::oneshot;
@@ -29,6 +29,9 @@ use crate::plugin::{Plugin, no_lease};
 
 /// Largest answer in bytes that is not an event stream. The component's largest, a list or a page, are some KiB.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// In which the component names a request that it answers with an error.
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
 /// Seconds after which a request that found all instances busy may be tried again.
 const RETRY_AFTER_SECONDS: u32 = 1;
@@ -162,8 +165,14 @@ impl Plugin {
         if !names_its_host(&request) {
             return self.refuse(StatusCode::BAD_REQUEST, "the request does not say for which host it is");
         }
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         match self.try_handle_http(request).await {
-            Ok(response) => response,
+            Ok(response) => {
+                if response.status().is_client_error() || response.status().is_server_error() {
+                    log_refusal(&method, &uri, &response);
+                }
+                response
+            }
             Err(error) => failed(&error),
         }
     }
@@ -210,6 +219,14 @@ impl Plugin {
         }
         Ok(Response::from_parts(parts, HttpBody::full(bytes)))
     }
+}
+
+/// Notes an error that the component has answered, so that the correlation id which the client saw leads somewhere. The
+/// query is left out: it may hold what is not for logs. Why is in the audit record, where somebody was refused.
+fn log_refusal<B>(method: &Method, uri: &Uri, response: &Response<B>) {
+    let correlation_id = response.headers().get(CORRELATION_ID).and_then(|id| id.to_str().ok());
+    let status = response.status().as_u16();
+    tracing::info!(correlation_id, status, %method, path = uri.path(), "a request was refused");
 }
 
 /// Runs the call until the head of the answer is there. Also returns whether the call still runs.

@@ -12,6 +12,7 @@ use super::clients::{Client, Origin};
 use super::metadata::SCOPE;
 use super::redirect_uri;
 use super::text::{truncated, visible};
+use crate::encoding::escape_html;
 use crate::transport::http::message::with_body;
 
 #[cfg(test)]
@@ -103,9 +104,9 @@ pub fn consent(page: &Consent<'_>) -> Response<Vec<u8>> {
          <button type=\"submit\" name=\"decision\" value=\"allow\"{described}>Allow</button>\n\
          </form>\n\
          <p class=\"small\">If you allow it, you sign in with Microsoft next. This page never asks for a password.</p>",
-        escaped(page.action),
-        escaped(page.request_id),
-        escaped(page.csrf_token),
+        escape_html(page.action),
+        escape_html(page.request_id),
+        escape_html(page.csrf_token),
     );
     document(200, "Allow access to your account?", &body, "")
 }
@@ -132,7 +133,7 @@ pub fn refused(redirect_uri: &str, message: &str, link: &str, correlation_id: &s
          <p class=\"small\">If you ask for help, name this correlation id: <code>{}</code></p>",
         shown(message, MAX_SHOWN_MESSAGE),
         shown(&redirect_uri::host(redirect_uri), MAX_SHOWN_URI),
-        escaped(link),
+        escape_html(link),
         shown(correlation_id, MAX_SHOWN_NAME),
     );
     document(400, title, &body, "; form-action 'none'")
@@ -191,21 +192,5 @@ fn document(status: u16, title: &str, body: &str, policy: &str) -> Response<Vec<
 
 /// A text from outside: without hidden characters, not too long, escaped.
 fn shown(text: &str, max: usize) -> String {
-    escaped(&truncated(&visible(text), max))
-}
-
-/// Escapes for text and for quoted attributes.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    escape_html(&truncated(&visible(text), max))
 }

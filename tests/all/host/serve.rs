@@ -93,6 +93,23 @@ async fn it_says_where_it_listens_serves_and_ends_with_0_when_it_is_asked_to() {
 }
 
 #[tokio::test]
+async fn the_correlation_id_of_a_refused_request_leads_to_the_log() {
+    let home = Home::new().await;
+    let server = Server::start(serve(&home, &[])).await;
+    let mut ids = Vec::new();
+    for path in ["/authorize?client_id=nobody&login_hint=somebody", "/nothing/here", "/mcp"] {
+        let answer = reqwest::get(server.url(path)).await.unwrap();
+        assert!(answer.status().is_client_error(), "{path}");
+        ids.push(answer.headers()["x-correlation-id"].to_str().unwrap().to_owned());
+    }
+    let (_, _, log) = server.end().await;
+    for id in ids {
+        assert!(log.contains(&id), "{id} is not in {log}");
+    }
+    assert!(!log.contains("somebody"), "a query is in the log: {log}");
+}
+
+#[tokio::test]
 async fn with_tokens_of_entra_alone_it_is_no_authorization_server_and_warns_of_an_app_id_uri_that_does_not_fit() {
     let home = Home::new().await;
     let server = Server::start(serve(&home, &["--token-mode", "bearer", "--app-id-uri", "api://mcp"])).await;

@@ -386,10 +386,10 @@ async fn sessions_and_entras_tokens_live_on_one_endpoint() {
     let session = fleet.session(ALICE).await;
     assert_eq!(fleet.details(&session.access).await["userPrincipalName"], ALICE);
     assert_eq!(fleet.details(&token(&fleet, BOB).await).await["userPrincipalName"], BOB);
-    for (token, reasons) in [("opaque", 0), ("a.b", 0), ("a.b.c", 1)] {
-        let answer = fleet.call(token).await;
-        assert_eq!((answer.status, refusals(&fleet).len()), (401, reasons), "{token}");
+    for token in ["opaque", "a.b", "a.b.c"] {
+        assert_eq!(fleet.call(token).await.status, 401, "{token}");
     }
+    assert_eq!(refusals(&fleet), ["session-unknown", "session-unknown", "encoding-invalid"]);
 }
 
 #[tokio::test]

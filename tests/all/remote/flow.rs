@@ -236,3 +236,16 @@ async fn a_token_is_good_for_its_resource_only() {
     assert_eq!(parameter(&elsewhere, "error").as_deref(), Some("invalid_target"));
     assert_eq!(RESOURCE, format!("{PUBLIC_URL}/mcp"));
 }
+
+#[tokio::test]
+async fn a_refused_session_token_is_audited_with_its_reason() {
+    let fleet = Fleet::new().await;
+    let tokens = fleet.session(ALICE).await;
+    fleet.call("a-token-that-nobody-gave").await;
+    fleet.advance(3601);
+    fleet.call(&tokens.access).await;
+    let events = fleet.audit.events();
+    let refused = events.iter().filter(|(_, event)| event.name == "token.refused");
+    let reasons: Vec<_> = refused.map(|(_, event)| event.reason.as_deref().unwrap_or_default()).collect();
+    assert_eq!(reasons, ["session-unknown", "session-expired"]);
+}

@@ -50,11 +50,7 @@ async fn a_session_outlives_many_hours_of_refreshes() {
 #[tokio::test]
 async fn an_access_token_never_outlives_entras() {
     let fleet = Fleet::new().await;
-    fleet.control().change_policy(|policy| {
-        policy.access_token_shortest = 900;
-        policy.access_token_longest = 900;
-        policy.continuous_access_token = 900;
-    });
+    fleet.shorten_tokens(900);
     let client = fleet.register(crate::support::remote::REDIRECT).await;
     let code = fleet.code(&crate::support::remote::Authorize::new(&client), ALICE).await;
     let answer = fleet.redeem(&client, &code).await;
@@ -64,11 +60,7 @@ async fn an_access_token_never_outlives_entras() {
 #[tokio::test]
 async fn calls_at_once_on_all_replicas_refresh_entras_token_once() {
     let fleet = Fleet::new().await;
-    fleet.control().change_policy(|policy| {
-        policy.access_token_shortest = 900;
-        policy.access_token_longest = 900;
-        policy.continuous_access_token = 900;
-    });
+    fleet.shorten_tokens(900);
     let tokens = fleet.session(ALICE).await;
     fleet.advance(700);
     fleet.control().clear_requests();
@@ -83,11 +75,7 @@ async fn calls_at_once_on_all_replicas_refresh_entras_token_once() {
 #[tokio::test]
 async fn a_dead_refresh_token_of_entra_leads_to_a_new_sign_in_and_not_to_an_error() {
     let fleet = Fleet::new().await;
-    fleet.control().change_policy(|policy| {
-        policy.access_token_shortest = 900;
-        policy.access_token_longest = 900;
-        policy.continuous_access_token = 900;
-    });
+    fleet.shorten_tokens(900);
     let tokens = fleet.session(ALICE).await;
     fleet.control().revoke_sessions(ALICE).expect("Alice exists");
     fleet.advance(700);
@@ -101,11 +89,7 @@ async fn a_dead_refresh_token_of_entra_leads_to_a_new_sign_in_and_not_to_an_erro
 #[tokio::test]
 async fn a_refresh_while_entra_is_out_of_order_costs_nothing() {
     let fleet = Fleet::new().await;
-    fleet.control().change_policy(|policy| {
-        policy.access_token_shortest = 900;
-        policy.access_token_longest = 900;
-        policy.continuous_access_token = 900;
-    });
+    fleet.shorten_tokens(900);
     let tokens = fleet.session(ALICE).await;
     fleet.advance(1000);
     fleet.control().inject(Fault::on(Endpoint::Token).always().status(503).header("retry-after", "30"));

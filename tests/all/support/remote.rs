@@ -191,6 +191,15 @@ impl Fleet {
         self.clock.advance(Duration::from_secs(seconds));
     }
 
+    /// From now on Entra's access tokens live for `seconds`.
+    pub(crate) fn shorten_tokens(&self, seconds: i64) {
+        self.control().change_policy(|policy| {
+            policy.access_token_shortest = seconds;
+            policy.access_token_longest = seconds;
+            policy.continuous_access_token = seconds;
+        });
+    }
+
     /// See [`let_time_fly`]: calls that wait for each other wait by the clock.
     pub(crate) fn let_time_fly(&self) -> tokio::task::JoinHandle<()> {
         let_time_fly(&self.clock, &self.control())

@@ -99,14 +99,20 @@ impl Guard<'_> {
         if token.reveal().len() > MAX_TOKEN_BYTES {
             return Err(UNKNOWN);
         }
-        match self.session(&token) {
-            Ok(session) if session.scopes.iter().any(|scope| scope == SCOPE) => Ok(Admitted::Session(session, token)),
-            Ok(_) => Err(Refusal::InsufficientScope),
-            Err(SessionError::Store(_)) => Err(Refusal::Unavailable),
-            Err(SessionError::Unknown) => Err(UNKNOWN),
-            Err(SessionError::Expired) => Err(Refusal::InvalidToken("The access token has expired")),
-            Err(SessionError::WrongResource) => Err(Refusal::InvalidToken("The access token is for another resource")),
-        }
+        let (refusal, reason) = match self.session(&token) {
+            Ok(session) if session.scopes.iter().any(|scope| scope == SCOPE) => {
+                return Ok(Admitted::Session(session, token));
+            }
+            Ok(_) => (Refusal::InsufficientScope, "session-insufficient-scope"),
+            Err(SessionError::Store(_)) => return Err(Refusal::Unavailable),
+            Err(SessionError::Unknown) => (UNKNOWN, "session-unknown"),
+            Err(SessionError::Expired) => (Refusal::InvalidToken("The access token has expired"), "session-expired"),
+            Err(SessionError::WrongResource) => {
+                (Refusal::InvalidToken("The access token is for another resource"), "session-wrong-resource")
+            }
+        };
+        bearer::record_refusal(self.env, reason, None, &request.correlation_id);
+        Err(refusal)
     }
 
     /// Whether a token that was good before still is. A store that does not answer says nothing against it.

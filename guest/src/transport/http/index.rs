@@ -6,6 +6,7 @@ use http::{HeaderValue, Response};
 use super::message::with_body;
 use super::site::Site;
 use crate::authorization_server::metadata::{MCP_PATH, SSE_PATH, resource, resource_metadata_url};
+use crate::encoding::escape_html;
 
 /// The page has a style of its own and nothing else.
 const POLICY: &str =
@@ -13,12 +14,12 @@ const POLICY: &str =
 
 /// The page.
 pub(super) fn page(site: &Site<'_>) -> Response<Vec<u8>> {
-    let mcp = escape(&resource(site.settings, MCP_PATH));
-    let metadata = escape(&resource_metadata_url(site.settings, MCP_PATH));
+    let mcp = escape_html(&resource(site.settings, MCP_PATH));
+    let metadata = escape_html(&resource_metadata_url(site.settings, MCP_PATH));
     let sse = if site.settings.legacy_sse {
         format!(
             "<p>Clients from before 2025 that know only the HTTP+SSE transport connect to <code>{}</code>.</p>\n",
-            escape(&resource(site.settings, SSE_PATH))
+            escape_html(&resource(site.settings, SSE_PATH))
         )
     } else {
         String::new()
@@ -50,22 +51,6 @@ pub(super) fn page(site: &Site<'_>) -> Response<Vec<u8>> {
     let mut response = with_body(200, "text/html; charset=utf-8", html.into_bytes());
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     response
-}
-
-/// Text as it stands in an element or a quoted attribute.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            character => escaped.push(character),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

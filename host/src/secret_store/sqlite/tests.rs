@@ -378,30 +378,3 @@ async fn more_records_than_are_remembered_are_read_right() {
         assert_eq!(value, format!("{number}").repeat(20_000));
     }
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "prints what a read costs"]
-#[allow(clippy::disallowed_methods, reason = "it measures")]
-async fn what_a_read_costs() {
-    let fixture = Fixture::new();
-    let store = Arc::new(fixture.open());
-    store.put("session", bytes(&"x".repeat(4_000)), None).await.unwrap();
-    for tasks in [1, 4, 32] {
-        let begun = std::time::Instant::now();
-        let readers: Vec<_> = (0..tasks)
-            .map(|_| {
-                let store = Arc::clone(&store);
-                tokio::spawn(async move {
-                    for _ in 0..(100_000 / tasks) {
-                        store.get("session").await.unwrap().unwrap();
-                        tokio::task::yield_now().await;
-                    }
-                })
-            })
-            .collect();
-        for reader in readers {
-            reader.await.unwrap();
-        }
-        println!("{tasks:>3} tasks: {:>8.0} reads/s", 100_000.0 / begun.elapsed().as_secs_f64());
-    }
-}
