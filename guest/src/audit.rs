@@ -10,29 +10,15 @@ pub fn record(env: &Environment, event: AuditEvent) -> Result<(), SignInError> {
 
 /// An event that is not about one account.
 pub fn event(env: &Environment, name: &'static str, outcome: Outcome, correlation_id: &str) -> AuditEvent {
-    AuditEvent {
-        name,
-        outcome,
-        reason: None,
-        tenant_id: None,
-        object_id: None,
-        client_id: Some(env.settings.client_id.clone()),
-        tool: None,
-        correlation_id: correlation_id.to_owned(),
-    }
+    AuditEvent { client_id: Some(env.settings.client_id.clone()), ..AuditEvent::new(name, outcome, correlation_id) }
 }
 
 /// An event about one account.
 pub fn account_event(name: &'static str, outcome: Outcome, account: &Account, correlation_id: &str) -> AuditEvent {
     AuditEvent {
-        name,
-        outcome,
-        reason: None,
         tenant_id: Some(account.tenant_id.clone()),
         object_id: Some(account.object_id.clone()),
-        client_id: None,
-        tool: None,
-        correlation_id: correlation_id.to_owned(),
+        ..AuditEvent::new(name, outcome, correlation_id)
     }
 }
 

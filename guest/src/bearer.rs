@@ -88,15 +88,13 @@ fn refused(env: &Environment, error: &TokenError, who: Option<Identity<'_>>, cor
 /// Records that a token was refused; who it stands for only if that is proven. A record that cannot be written changes
 /// nothing: the token is refused anyway.
 pub(crate) fn record_refusal(env: &Environment, reason: &str, who: Option<Identity<'_>>, correlation_id: &str) {
-    let _ = env.audit.record(&AuditEvent {
-        name: "token.refused",
-        outcome: Outcome::Failure,
+    let event = AuditEvent {
         reason: Some(reason.to_owned()),
-        tenant_id: who.map(|who| who.tenant_id.to_owned()),
-        object_id: who.map(|who| who.object_id.to_owned()),
-        client_id: who.map(|who| who.client_id.to_owned()),
-        tool: None,
-        correlation_id: correlation_id.to_owned(),
+        ..AuditEvent::new("token.refused", Outcome::Failure, correlation_id)
+    };
+    let _ = env.audit.record(&match who {
+        Some(who) => who.attribute(event),
+        None => event,
     });
 }
 

@@ -381,7 +381,7 @@ pub enum Outcome {
     Started,
 }
 
-/// One security event. Holds no token, secret, name or e-mail address.
+/// One security event. Holds no token or secret, and a name only in `username`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
     /// Dotted, stable name.
@@ -398,8 +398,42 @@ pub struct AuditEvent {
     pub client_id: Option<String>,
     /// MCP tool.
     pub tool: Option<String>,
+    /// `uti` or `jti` of the token of the request.
+    pub token_id: Option<String>,
+    /// Keyed hash of the session.
+    pub session: Option<String>,
+    /// Address of the client.
+    pub address: Option<String>,
+    /// User principal name, if the settings ask for it.
+    pub username: Option<String>,
+    /// How long it took, in microseconds.
+    pub latency_us: Option<u64>,
+    /// W3C trace context of the MCP message.
+    pub trace_parent: Option<String>,
     /// Correlation id of the call.
     pub correlation_id: String,
+}
+
+impl AuditEvent {
+    /// An event of which nothing else is known yet.
+    pub fn new(name: &'static str, outcome: Outcome, correlation_id: &str) -> Self {
+        Self {
+            name,
+            outcome,
+            reason: None,
+            tenant_id: None,
+            object_id: None,
+            client_id: None,
+            tool: None,
+            token_id: None,
+            session: None,
+            address: None,
+            username: None,
+            latency_us: None,
+            trace_parent: None,
+            correlation_id: correlation_id.to_owned(),
+        }
+    }
 }
 
 /// Where security events go.

@@ -100,14 +100,10 @@ impl Owner {
     /// A security event about a session of theirs.
     pub(crate) fn event(&self, name: &'static str, outcome: Outcome, correlation_id: &str) -> AuditEvent {
         AuditEvent {
-            name,
-            outcome,
-            reason: None,
             tenant_id: Some(self.tenant_id.clone()),
             object_id: Some(self.object_id.clone()),
             client_id: Some(self.client_id.clone()),
-            tool: None,
-            correlation_id: correlation_id.to_owned(),
+            ..AuditEvent::new(name, outcome, correlation_id)
         }
     }
 }

@@ -225,17 +225,13 @@ pub async fn call_remote(
     arguments: &JsonObject,
 ) -> Result<String, ToolError> {
     let result = tool.call(call, arguments).await;
+    let outcome = if result.is_ok() { Outcome::Success } else { Outcome::Failure };
     let event = AuditEvent {
-        name: TOOL_CALLED,
-        outcome: if result.is_ok() { Outcome::Success } else { Outcome::Failure },
         reason: result.as_ref().err().map(ToolError::reason),
-        tenant_id: Some(call.who.tenant_id.to_owned()),
-        object_id: Some(call.who.object_id.to_owned()),
-        client_id: Some(call.who.client_id.to_owned()),
         tool: Some(tool.name().to_owned()),
-        correlation_id: call.correlation_id.to_owned(),
+        ..AuditEvent::new(TOOL_CALLED, outcome, call.correlation_id)
     };
-    audit::record(call.env, event).map_err(GraphError::SignIn)?;
+    audit::record(call.env, call.who.attribute(event)).map_err(GraphError::SignIn)?;
     result
 }
 

@@ -40,6 +40,11 @@ impl AuditSink for LogAudit {
             object_id = event.object_id,
             client_id = event.client_id,
             tool = event.tool,
+            token_id = event.token_id,
+            session = event.session,
+            address = event.address,
+            username = event.username,
+            latency_us = event.latency_us,
             correlation_id = event.correlation_id,
         );
         Ok(())

@@ -394,16 +394,7 @@ pub(super) fn store_failed(
 
 /// A security event about an authorization.
 pub(super) fn event(pending: &Pending, name: &'static str, outcome: Outcome, request: &Request) -> AuditEvent {
-    AuditEvent {
-        name,
-        outcome,
-        reason: None,
-        tenant_id: None,
-        object_id: None,
-        client_id: Some(pending.client_id.clone()),
-        tool: None,
-        correlation_id: request.correlation_id.clone(),
-    }
+    AuditEvent { client_id: Some(pending.client_id.clone()), ..AuditEvent::new(name, outcome, &request.correlation_id) }
 }
 
 /// What cannot be recorded is not done.

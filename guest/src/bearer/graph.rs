@@ -148,7 +148,7 @@ impl OnBehalfOf<'_> {
 
     async fn ask(&self, assertion: &str) -> Result<Exchanged, String> {
         let env = self.env;
-        let Identity { tenant_id, object_id, client_id } = self.bearer.identity();
+        let tenant_id = self.bearer.identity().tenant_id;
         let scope = profile_scope(env);
         let answer = on_behalf_of::exchange(env, tenant_id, self.bearer.token(), &scope).await;
         let (outcome, reason) = match &answer {
@@ -157,17 +157,8 @@ impl OnBehalfOf<'_> {
             // Nobody has decided anything.
             Err(error) => return Err(error.to_string()),
         };
-        let event = AuditEvent {
-            name: "on-behalf-of.issued",
-            outcome,
-            reason,
-            tenant_id: Some(tenant_id.to_owned()),
-            object_id: Some(object_id.to_owned()),
-            client_id: Some(client_id.to_owned()),
-            tool: None,
-            correlation_id: self.correlation_id.to_owned(),
-        };
-        audit::record(env, event).map_err(|error| error.to_string())?;
+        let event = AuditEvent { reason, ..AuditEvent::new("on-behalf-of.issued", outcome, self.correlation_id) };
+        audit::record(env, self.bearer.identity().attribute(event)).map_err(|error| error.to_string())?;
         match answer {
             Ok(set) => Ok(Exchanged::Granted { token: set.access_token, expires_at: set.expires_at }),
             Err(OAuthError::Refused(refusal)) => Ok(Exchanged::Refused { assertion: assertion.to_owned(), refusal }),

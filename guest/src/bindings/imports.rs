@@ -337,6 +337,12 @@ impl Audit for Imports {
             object_id: event.object_id.clone(),
             client_id: event.client_id.clone(),
             tool: event.tool.clone(),
+            token_id: event.token_id.clone(),
+            session: event.session.clone(),
+            address: event.address.clone(),
+            username: event.username.clone(),
+            latency_us: event.latency_us,
+            trace_parent: event.trace_parent.clone(),
             correlation_id: event.correlation_id.clone(),
         })
     }

@@ -454,13 +454,7 @@ fn report(env: &Environment, kind: Kind, reason: &'static str) {
     let mut id = [0; 16];
     env.random.fill(&mut id);
     let _ = env.audit.record(&AuditEvent {
-        name: "signing-keys.refresh",
-        outcome: Outcome::Failure,
         reason: Some(format!("{}-{reason}", kind.name())),
-        tenant_id: None,
-        object_id: None,
-        client_id: None,
-        tool: None,
-        correlation_id: URL_SAFE_NO_PAD.encode(id),
+        ..AuditEvent::new("signing-keys.refresh", Outcome::Failure, &URL_SAFE_NO_PAD.encode(id))
     });
 }
