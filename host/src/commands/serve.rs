@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{CommandError, EndRequest};
+use super::{CommandError, EndRequest, compile};
 use crate::config::ServeConfig;
 use crate::console;
 use crate::environment::confidential_client;
@@ -25,7 +25,8 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     if let Some(advice) = ServeConfig::app_id_uri_advice(&settings) {
         tracing::warn!("{advice}");
     }
-    let plugin = Arc::new(client.builder.build()?);
+    let compiler = compile::command(&config.common.host.code_cache);
+    let plugin = Arc::new(client.builder.compiler(compiler).build()?);
     let limits = Limits {
         connections: config.max_connections,
         // So that event streams leave instances for the requests that belong to them.
