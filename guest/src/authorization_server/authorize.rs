@@ -269,7 +269,8 @@ pub(super) fn scopes(settings: &HttpSettings, scope: Option<&str>) -> Option<Vec
             continue;
         }
         let known = access::scopes(settings);
-        let known = known.into_iter().find(|known| scope == known || scope == metadata::clients_form(settings, known))?;
+        let known =
+            known.into_iter().find(|known| scope == known || scope == metadata::clients_form(settings, known))?;
         granted.push(known.into_owned());
     }
     granted.sort_unstable();

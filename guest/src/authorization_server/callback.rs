@@ -17,8 +17,8 @@ use crate::environment::{Environment, Outcome, StoreError};
 use crate::oauth::OAuthError;
 use crate::oauth::authorization_code::RedeemError;
 use crate::oauth::error::Refusal;
-use crate::session::{Membership, Owner};
 use crate::session::entra::EntraTokens;
+use crate::session::{Membership, Owner};
 use crate::token::{self, IdTokenExpectations, TokenError};
 use crate::transport::http::message::Request;
 

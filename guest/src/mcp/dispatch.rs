@@ -170,7 +170,9 @@ async fn answer(
         ("initialize", Era::Legacy(_) | Era::Unknown) => initialize(caller, connection, &params)?.to_string(),
         ("ping", Era::Legacy(_) | Era::Unknown) => "{}".to_owned(),
         ("server/discover", Era::Modern { .. }) => discover(caller)?.to_string(),
-        ("tools/list", Era::Modern { .. } | Era::Legacy(_)) => list_tools(env, caller, &params, &era).await?.to_string(),
+        ("tools/list", Era::Modern { .. } | Era::Legacy(_)) => {
+            list_tools(env, caller, &params, &era).await?.to_string()
+        }
         ("tools/call", Era::Modern { .. } | Era::Legacy(_)) => call_tool(env, caller, params, &era).await?,
         ("server/discover" | "tools/list" | "tools/call", _) => {
             let message = format!("_meta[\"{}\"] is missing, and there was no initialize", version::VERSION_KEY);

@@ -194,17 +194,7 @@ pub async fn validate_id_token(
     }
     let Claims { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups, .. } =
         claims;
-    Ok(ValidatedIdToken {
-        tenant_id,
-        object_id,
-        subject,
-        issuer,
-        expires_at,
-        preferred_username,
-        name,
-        roles,
-        groups,
-    })
+    Ok(ValidatedIdToken { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups })
 }
 
 /// Forgets that this token was accepted: it is validated anew when it comes again. For sign-out and revocation.
