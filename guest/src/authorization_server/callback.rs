@@ -105,7 +105,7 @@ async fn finish(
     request: &Request,
 ) -> Response<Vec<u8>> {
     match admit(env, leg, request).await {
-        Ok((owner, tokens)) => give(env, leg, client, browser, owner, tokens, request)
+        Ok(admitted) => give(env, leg, client, browser, admitted, request)
             .unwrap_or_else(|error| authorize::store_failed(env, &leg.pending, &error, request)),
         Err(Failed { refusal, reason }) => {
             let response = authorize::failed(env, &leg.pending, &refusal, reason, request);
@@ -120,10 +120,11 @@ fn give(
     leg: &Leg,
     client: &Client,
     mut browser: Browser<'_>,
-    owner: Owner,
-    tokens: EntraTokens,
+    admitted: Admitted,
     request: &Request,
 ) -> Result<Response<Vec<u8>>, StoreError> {
+    let Admitted { owner, tokens, username } = admitted;
+    env.call.is_about_user(username.as_deref());
     let user = RememberedUser { tenant_id: owner.tenant_id.clone(), object_id: owner.object_id.clone() };
     browser.remember_user(user.clone());
     let pending = &leg.pending;
@@ -143,6 +144,7 @@ fn give(
             resource: pending.resource.clone(),
             scopes: pending.scopes.clone(),
             tokens,
+            username,
             expires_at: 0,
         },
     )?;
@@ -154,8 +156,16 @@ fn give(
     Ok(response)
 }
 
+/// Who has signed in, and what Entra gave us for them.
+struct Admitted {
+    owner: Owner,
+    tokens: EntraTokens,
+    /// Only if audit records name people.
+    username: Option<String>,
+}
+
 /// Redeems Entra's code, and validates the ID token that comes with the tokens.
-async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<(Owner, EntraTokens), Failed> {
+async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<Admitted, Failed> {
     let set =
         leg.request.redeem(env, request.query.as_deref().unwrap_or_default()).await.map_err(|error| match error {
             RedeemError::Untrusted(_) => Failed::new(
@@ -189,7 +199,8 @@ async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<(Owner
         tenant_id: validated.tenant_id().to_owned(),
         object_id: validated.object_id().to_owned(),
     };
-    Ok((owner, set.into()))
+    let username = validated.preferred_username().filter(|_| env.settings.audit_usernames).map(str::to_owned);
+    Ok(Admitted { owner, tokens: set.into(), username })
 }
 
 /// What an OAuth client is told of a failed exchange with Entra (RFC 6749 section 4.1.2.1, OpenID Connect Core
