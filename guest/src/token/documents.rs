@@ -386,11 +386,13 @@ impl<T> Slot<T> {
                 let fetched = Rc::new(Fetched { value, fetched_at: now, fresh_until });
                 *self.current.borrow_mut() = Some(Rc::clone(&fetched));
                 self.checked_at.set(Some(now));
-                report(env, name.kind, Outcome::Success, None);
+                if matches!(name.kind, Kind::Jwks) {
+                    report(env, Outcome::Success, None);
+                }
                 Ok(fetched)
             }
             Err((code, reason)) => {
-                report(env, name.kind, Outcome::Failure, Some(code));
+                report(env, Outcome::Failure, Some(format!("{}-{code}", name.kind.name())));
                 Err(format!("{}: {reason}", name.url))
             }
         }
@@ -452,9 +454,7 @@ fn fresh_seconds(headers: &http::HeaderMap) -> u64 {
 
 /// An outage is reported even while the old document hides it. Nothing depends on the report: the token that
 /// led here is judged by what there is, and a failing sink must not turn an outage into a refusal.
-fn report(env: &Environment, kind: Kind, outcome: Outcome, fault: Option<&'static str>) {
-    let reason = fault.map_or_else(|| kind.name().to_owned(), |fault| format!("{}-{fault}", kind.name()));
-    let event =
-        AuditEvent { reason: Some(reason), ..AuditEvent::new("signing-keys.refresh", outcome, &env.call.name(env)) };
+fn report(env: &Environment, outcome: Outcome, reason: Option<String>) {
+    let event = AuditEvent { reason, ..AuditEvent::new("signing-keys.refresh", outcome, &env.call.name(env)) };
     let _ = audit::record(env, event);
 }
