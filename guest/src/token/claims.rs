@@ -83,9 +83,9 @@ impl Claims {
             identity_provider: optional_text(claims, "idp")?,
             account_status: account_status(claims)?,
             nonce: optional_text(claims, "nonce")?,
-            token_id: optional_text(claims, "uti")?.or(jti),
+            token_id: shown_text(claims, "uti").or(jti),
             preferred_username: optional_text(claims, "preferred_username")?,
-            upn: optional_text(claims, "upn")?,
+            upn: shown_text(claims, "upn"),
             name: optional_text(claims, "name")?,
         })
     }
@@ -97,6 +97,11 @@ pub(super) fn client_claim(version: TokenVersion) -> &'static str {
         TokenVersion::V1 => "appid",
         TokenVersion::V2 => "azp",
     }
+}
+
+/// A text that is shown and decides nothing: another type is as good as none.
+fn shown_text(claims: &Map<String, Value>, name: &str) -> Option<String> {
+    claims.get(name).and_then(Value::as_str).map(str::to_owned)
 }
 
 fn missing(name: &str) -> TokenError {
