@@ -77,6 +77,16 @@ pub(super) struct Leg {
     pub(super) request: AuthorizationRequest,
     /// Whether the person has agreed on our page, or only has before.
     pub(super) consented: bool,
+    /// Whether, and for whom, this is the second way to Entra.
+    #[serde(default)]
+    pub(super) step_up: Option<StepUp>,
+}
+
+/// What a person is sent to Entra for a second time for: the first sign-in lacked claims that are wanted of them.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StepUp {
+    /// Who has to come back. None if Entra has refused the first sign-in before it said whose it was.
+    pub(super) user: Option<RememberedUser>,
 }
 
 impl Pending {
@@ -132,7 +142,7 @@ async fn ask(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, 
         return tell(env, &client, &browser, back, &refusal, request);
     }
     if remembered {
-        return forward(env, pending, &browser, false, request);
+        return forward(env, pending, &browser, Trip::first(false), request);
     }
     show(env, pending, &client, &browser)
 }
@@ -330,24 +340,54 @@ fn decide(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, Sto
         let refusal = OAuthRefusal::new("access_denied", "The user did not allow it.");
         return Ok(with_cookie_if_possible(pending.back().refuse(env, &refusal, request), &browser));
     }
-    forward(env, pending, &browser, true, request)
+    forward(env, pending, &browser, Trip::first(true), request)
+}
+
+/// How a person goes to Entra.
+pub(super) struct Trip<'a> {
+    /// See [`Leg::consented`].
+    pub(super) consented: bool,
+    /// None the first time.
+    pub(super) again: Option<Again<'a>>,
+}
+
+/// Why a person goes to Entra again.
+pub(super) struct Again<'a> {
+    /// What the sign-in has to bring: a JSON object.
+    pub(super) claims: String,
+    /// See [`StepUp::user`].
+    pub(super) user: Option<RememberedUser>,
+    /// What that person is called at Entra.
+    pub(super) login_hint: Option<&'a str>,
+}
+
+impl Trip<'_> {
+    fn first(consented: bool) -> Self {
+        Self { consented, again: None }
+    }
 }
 
 /// Sends the person to Entra, or back to the client that has to hear that this is not possible now.
-fn forward(
+pub(super) fn forward(
     env: &Environment,
     pending: Pending,
     browser: &Browser<'_>,
-    consented: bool,
+    trip: Trip<'_>,
     request: &Request,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let callback = env.settings.http.as_ref().map(|settings| format!("{}/auth/callback", settings.public_url));
-    let entra = AuthorizationRequest::new(env, callback.unwrap_or_default(), entra::scopes(env), None);
-    let prompt = Prompt {
-        login_hint: pending.login_hint.as_deref(),
-        select_account: pending.prompt.select_account,
-        login: pending.prompt.login,
+    let (claims, step_up, prompt) = match trip.again {
+        // Who has just chosen the account and signed in is not asked for that again.
+        Some(Again { claims, user, login_hint }) => {
+            (Some(claims), Some(StepUp { user }), Prompt { login_hint, ..Prompt::default() })
+        }
+        None => {
+            let Asked { select_account, login, .. } = pending.prompt;
+            (None, None, Prompt { login_hint: pending.login_hint.as_deref(), select_account, login })
+        }
     };
+    let reason = step_up.as_ref().map(|_| "claims-challenge".to_owned());
+    let entra = AuthorizationRequest::new(env, callback.unwrap_or_default(), entra::scopes(env), claims);
     let url = match entra.url(env, prompt) {
         Ok(url) => url,
         Err(error) => {
@@ -355,10 +395,11 @@ fn forward(
             return Ok(failed(env, &pending, &refusal, callback::reason(&error), request));
         }
     };
-    if audit::record(env, event(&pending, "authorization.started", Outcome::Started, request)).is_err() {
+    let started = event(&pending, "authorization.started", Outcome::Started, request);
+    if audit::record(env, AuditEvent { reason, ..started }).is_err() {
         return Ok(unrecorded(env, &pending, request));
     }
-    let leg = Leg { pending, request: entra, consented };
+    let leg = Leg { pending, request: entra, consented: trip.consented, step_up };
     let kept = keep(env, &leg_record(env, &leg.request.state), &leg);
     match kept.and_then(|()| with_cookie(answers::redirect(&url), browser)) {
         Ok(response) => Ok(response),
