@@ -232,6 +232,12 @@ async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<Signed
                 "Microsoft Entra ID's signing keys cannot be read now. Try again later.",
                 reason,
             ),
+            // Newer than the keys that Entra ID publishes, or than our copy, which is not read anew all the time.
+            TokenError::KeyUnknown { .. } => Failed::new(
+                "temporarily_unavailable",
+                "Microsoft Entra ID has signed with a key that it has not published yet. Try again in a minute.",
+                reason,
+            ),
             TokenError::TenantNotAllowed { .. } => {
                 Failed::new("access_denied", "Accounts of this organisation are not admitted here.", reason)
             }
