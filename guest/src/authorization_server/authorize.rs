@@ -37,6 +37,8 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(600);
 const MAX_STATE: usize = 2048;
 /// The longest `login_hint` in bytes: a mail address.
 const MAX_LOGIN_HINT: usize = 320;
+/// Bytes of the id of a refused client that are recorded. A stranger chose it; the host in a URL is within them.
+const MAX_RECORDED_CLIENT_ID: usize = 256;
 /// Bytes of a SHA-256, which is what a code challenge is (RFC 7636 section 4.2).
 const CHALLENGE_BYTES: usize = 32;
 /// Scopes that clients ask for out of habit. They change nothing: every session can be refreshed, and there is no ID
@@ -120,7 +122,10 @@ async fn ask(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, 
     let sent = if parameters.pairs().iter().any(|(name, _)| name == "redirect_uri") { sent.or(Some("")) } else { sent };
     let redirect_uri = match client.redirect_uri(sent) {
         Ok(redirect_uri) => redirect_uri,
-        Err(error) => return Ok(page(400, &sentence(&error), request)),
+        Err(error) => {
+            client_refused(env, &client.client_id, &error, request);
+            return Ok(page(400, &sentence(&error), request));
+        }
     };
     // From here on the client can be told.
     let state = parameters.get("state").filter(|state| state.len() <= MAX_STATE);
@@ -185,7 +190,11 @@ async fn client(
         let response = page(429, "Too many sign-ins were started. Wait a while, then try again.", request);
         return Ok(Err(answers::with_retry_after(response, retry_after.as_secs())));
     }
-    Ok(match clients::find(env, client_id).await {
+    let found = clients::find(env, client_id).await;
+    if let Err(error) = &found {
+        client_refused(env, client_id, error, request);
+    }
+    Ok(match found {
         Ok(client) => Ok(client),
         Err(ClientError::Store(error)) => return Err(error),
         Err(error @ ClientError::Unavailable) => {
@@ -197,6 +206,15 @@ async fn client(
         )),
         Err(error) => Err(page(400, &sentence(&error), request)),
     })
+}
+
+/// Records that a client is not served, which it is not whether or not that can be recorded.
+fn client_refused(env: &Environment, client_id: &str, error: &ClientError, request: &Request) {
+    let Some(reason) = error.reason() else { return };
+    let client_id = client_id.get(..client_id.floor_char_boundary(MAX_RECORDED_CLIENT_ID)).map(str::to_owned);
+    let event =
+        AuditEvent { client_id, ..AuditEvent::new("client.refused", Outcome::Failure, &request.correlation_id) };
+    let _ = audit::record(env, audit::because(event, reason.to_owned()));
 }
 
 /// Checks everything that the client is told about.
