@@ -9,4 +9,5 @@ mod load;
 mod replicas;
 mod serve;
 mod stdio;
+mod strangers;
 mod two_processes;
