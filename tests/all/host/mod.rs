@@ -6,6 +6,7 @@ mod hostile;
 mod http_calls;
 mod limits;
 mod load;
+mod pressure;
 mod replicas;
 mod serve;
 mod stdio;
