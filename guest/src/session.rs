@@ -4,8 +4,10 @@
 //! are stored; Entra's tokens stay in the store and never leave the server.
 //!
 //! `record` is the session as it is stored, [`lifecycle`] begins, continues and ends one, [`entra`] keeps Entra's
-//! tokens of it, and [`graph`] hands those to requests to Microsoft Graph.
+//! tokens of it, [`graph`] hands those to requests to Microsoft Graph, and [`claims`] remembers what the next sign-in has
+//! to bring.
 
+pub mod claims;
 pub mod entra;
 pub mod graph;
 pub mod lifecycle;

@@ -291,7 +291,11 @@ async fn genuine(
 
     // 7. The key that the header names. A key id that is not in the set may be newer than the set.
     if keys.value.with_id(&compact.key_id).next().is_none() {
-        keys = instance.authority.keys(env, &metadata.value, Demand::NewerThan(keys.fetched_at)).await?;
+        let demand = match token_use {
+            TokenUse::Access => Demand::NewerThan(keys.fetched_at),
+            TokenUse::Id => Demand::NewerThanForAuthority(keys.fetched_at),
+        };
+        keys = instance.authority.keys(env, &metadata.value, demand).await?;
     }
     let key = select_key(&env.settings, &keys.value, &compact.key_id, authority_tenant, &claims)?;
     let verifying = key
