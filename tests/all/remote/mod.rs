@@ -5,6 +5,7 @@ mod authorization;
 mod bearer;
 mod discovery;
 mod flow;
+mod gateway;
 mod refresh;
 mod sample_defects;
 mod transport;
