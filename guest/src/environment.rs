@@ -114,6 +114,17 @@ pub struct HttpSettings {
     pub app_id_uri: Option<String>,
     /// The scope that a person's token of Entra ID has to carry, in the short form.
     pub required_scope: String,
+    /// The header in which a gateway hands over a token of Entra ID.
+    pub token_header: Option<String>,
+    /// Publishes Entra ID's metadata under our own issuer.
+    pub rewrite_authority_metadata: bool,
+}
+
+impl HttpSettings {
+    /// Whether Entra ID is the authorization server, under our own issuer.
+    pub fn stands_in_for_the_authority(&self) -> bool {
+        self.rewrite_authority_metadata && self.token_mode == TokenMode::Bearer
+    }
 }
 
 /// Which access tokens the remote server lets in.

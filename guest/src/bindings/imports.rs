@@ -103,6 +103,8 @@ fn http_settings(from: wit::environment::HttpSettings) -> HttpSettings {
         },
         app_id_uri: from.app_id_uri,
         required_scope: from.required_scope,
+        token_header: from.token_header,
+        rewrite_authority_metadata: from.rewrite_authority_metadata,
     }
 }
 

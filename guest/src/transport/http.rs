@@ -27,7 +27,7 @@ use self::origin::Sharing;
 use self::routes::Route;
 use self::site::Site;
 use crate::authorization_server::metadata::{MCP_PATH, SSE_PATH};
-use crate::authorization_server::{self, metadata};
+use crate::authorization_server::{self, authority_metadata, metadata};
 use crate::environment::Environment;
 use crate::session;
 
@@ -126,6 +126,12 @@ async fn serve(
         Route::OAuth(endpoint) => authorization_server::handle(env, *endpoint, request).await,
         Route::ProtectedResource(path) => {
             message::json(200, &metadata::protected_resource(&env.settings, site.settings, path))
+        }
+        Route::AuthorizationServer if site.settings.stands_in_for_the_authority() => {
+            match authority_metadata::document(env, site.settings).await {
+                Ok(document) => message::json(200, &document),
+                Err(_) => unavailable("The metadata of the authorization server cannot be read now"),
+            }
         }
         Route::AuthorizationServer => message::json(200, &metadata::authorization_server(site.settings)),
     })

@@ -161,6 +161,8 @@ impl Fleet {
                 token_mode: TokenMode::Session,
                 app_id_uri: None,
                 required_scope: "access_as_user".to_owned(),
+                token_header: None,
+                rewrite_authority_metadata: false,
             }),
         };
         change(&mut settings);
