@@ -35,4 +35,10 @@ impl TokenSource for SessionTokens<'_> {
         lifecycle::note(env, session, &tokens.membership);
         Ok(tokens.access_token)
     }
+
+    async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError> {
+        let Self { env, session, correlation_id } = *self;
+        let ended = entra::unsatisfied(env, &session.id, &session.owner(), challenge, correlation_id);
+        Some(ended.unwrap_or_else(|error| error).into())
+    }
 }
