@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
+use crate::audit;
 use crate::bearer::Bearer;
 use crate::environment::{AuditEvent, Environment, HttpSettings, Outcome};
 use crate::graph::groups;
@@ -255,7 +256,7 @@ impl<'a> Access<'a> {
                 tool: Some(tool.name().to_owned()),
                 ..AuditEvent::new("tool.denied", Outcome::Failure, correlation_id)
             };
-            let _ = self.env.audit.record(&self.subject.who.attribute(event));
+            let _ = audit::record(self.env, self.subject.who.attribute(event));
         }
         decided
     }
