@@ -82,7 +82,7 @@ fn has(names: &[Name], name: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolRule {
     /// The tool. One that does not exist permits nothing.
-    pub tool: String,
+    pub tool: Name,
     /// What its callers have to be.
     pub rule: Rule,
 }
@@ -239,11 +239,10 @@ impl<'a> Access<'a> {
 
     /// Whether the caller may call `tool`. Nothing is recorded.
     pub async fn decide(&self, tool: &dyn RemoteTool) -> Result<(), Denial> {
+        let name = tool.name();
         match rules_of_settings(self.env) {
-            Some(rules) => {
-                self.any_holds(rules.iter().filter(|rule| rule.tool == tool.name()).map(|rule| &rule.rule)).await
-            }
-            None => self.any_holds(std::iter::once(&tool.rule())).await,
+            Some(rules) => self.any_holds(rules, name).await,
+            None => self.any_holds(&[ToolRule { tool: Cow::Borrowed(name), rule: tool.rule() }], name).await,
         }
     }
 
@@ -261,7 +260,9 @@ impl<'a> Access<'a> {
         decided
     }
 
-    async fn any_holds<'r>(&self, rules: impl Iterator<Item = &'r Rule> + Clone) -> Result<(), Denial> {
+    /// Whether one of the rules for `tool` holds.
+    async fn any_holds(&self, rules: &[ToolRule], tool: &str) -> Result<(), Denial> {
+        let rules = rules.iter().filter(|rule| rule.tool == tool).map(|rule| &rule.rule);
         let tenant = self.subject.who.tenant_id;
         let has_own = rules.clone().any(|rule| rule.is_for(tenant));
         let mut closest = Denial::NotListed;
