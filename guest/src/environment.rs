@@ -38,6 +38,8 @@ pub struct Environment {
     pub rate_limiter: Box<dyn RateLimiter>,
     /// Documents at addresses that strangers choose.
     pub client_metadata: Box<dyn ClientMetadata>,
+    /// The call that is going on, for the audit records of it.
+    pub call: crate::audit::Call,
 }
 
 /// Public or confidential client (RFC 6749 section 2.1).
@@ -81,6 +83,8 @@ pub struct Settings {
     pub token: TokenSettings,
     /// Life of a cached profile.
     pub profile_cache: Duration,
+    /// Audit records name the user.
+    pub audit_usernames: bool,
     /// How the remote server is reached; none for a local one.
     pub http: Option<HttpSettings>,
 }

@@ -61,6 +61,8 @@ async fn handle_with(env: &Environment, mut request: Request, authenticate: Auth
     let Some(settings) = &env.settings.http else {
         return Answer::Full(text(404, "This component is not set up as a remote server: it has no public URL"));
     };
+    env.call.is_called(&request.correlation_id);
+    env.call.comes_from(request.client_address.as_deref());
     let site = Site::of(settings);
     let (route, path) = routes::find(&site, &request.path);
     request.path = path;

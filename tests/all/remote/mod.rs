@@ -3,6 +3,7 @@
 mod attacks;
 mod authorization;
 mod bearer;
+mod claims;
 mod discovery;
 mod flow;
 mod gateway;

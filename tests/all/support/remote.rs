@@ -148,6 +148,7 @@ impl Fleet {
                 clock_tolerance_seconds: 60,
             },
             profile_cache_seconds: 0,
+            audit_usernames: false,
             http: Some(HttpSettings {
                 public_url: PUBLIC_URL.to_owned(),
                 allowed_hosts: vec!["mcp.example.com".to_owned()],

@@ -96,7 +96,9 @@ impl Guard<'_> {
         if of_entra || self.is_entras(&token) {
             let scope = &self.site.settings.required_scope;
             let admitted = bearer::authenticate(self.env, &token, scope, &request.correlation_id).await;
-            return admitted.map(Admitted::Bearer).map_err(Refusal::Token);
+            let admitted = admitted.map_err(Refusal::Token)?;
+            let recorded = bearer::record_acceptance(self.env, &admitted, &request.correlation_id);
+            return recorded.map(|()| Admitted::Bearer(admitted)).map_err(|_| Refusal::Unavailable);
         }
         if token.reveal().len() > MAX_TOKEN_BYTES {
             return Err(UNKNOWN);
