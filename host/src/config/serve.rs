@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
-use self::gateway::{check_prefix, rewrite_authority_metadata, token_header, trusted_proxies};
+use self::gateway::{check_prefix, rewrite_authority_metadata, token_header, trust_advice, trusted_proxies};
 use self::rates::rates;
 use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri, check_scope};
 use super::endpoints::{check_guid, is_loopback};
@@ -418,6 +418,11 @@ impl ServeConfig {
                  under Expose an API in the app registration, and leave out --app-id-uri"
             )
         })
+    }
+
+    /// What to tell whoever declared everybody a proxy.
+    pub fn trust_advice(&self) -> Option<String> {
+        trust_advice(&self.trusted_proxies)
     }
 
     /// The path of the public URL, without a slash at its end.
