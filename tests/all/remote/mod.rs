@@ -2,6 +2,7 @@
 
 mod access;
 mod attacks;
+mod audit;
 mod authorization;
 mod bearer;
 mod claims;
