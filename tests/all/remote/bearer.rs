@@ -23,7 +23,7 @@ async fn fleet(mode: TokenMode) -> Fleet {
 }
 
 /// A fleet in this mode, whose application is registered as the README says.
-async fn fleet_with(mode: TokenMode, change: impl FnOnce(&mut Settings)) -> Fleet {
+pub(super) async fn fleet_with(mode: TokenMode, change: impl FnOnce(&mut Settings)) -> Fleet {
     let fleet = Fleet::with(|settings| {
         settings.http.as_mut().expect("a remote server").token_mode = mode;
         settings.token.audiences.push(RESOURCE.to_owned());
@@ -65,7 +65,7 @@ fn authorize(scope: &str) -> Authorize {
     Authorize::new(LOCAL).scope(&format!("openid profile offline_access {scope}"))
 }
 
-async fn token(fleet: &Fleet, username: &str) -> String {
+pub(super) async fn token(fleet: &Fleet, username: &str) -> String {
     token_by(fleet, &authorize(SCOPE), username).await
 }
 

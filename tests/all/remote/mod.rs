@@ -7,5 +7,6 @@ mod claims;
 mod discovery;
 mod flow;
 mod refresh;
+mod revocation;
 mod sample_defects;
 mod transport;
