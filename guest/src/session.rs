@@ -66,6 +66,8 @@ pub fn authenticate(
     let presented = Presented::read(access_token).ok_or(SessionError::Unknown)?;
     let (record, _) = record::load(env, &presented.id)?.ok_or(SessionError::Unknown)?;
     let access = record.access(&presented).ok_or(SessionError::Unknown)?;
+    env.call.is_about_session(&presented.id);
+    env.call.is_about_user(record.username.as_deref());
     let now = env.clock.now();
     if record.is_over(now) {
         return Err(SessionError::Unknown);

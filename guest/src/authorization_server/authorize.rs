@@ -187,6 +187,7 @@ async fn client(
         return Ok(Err(page(400, "The request does not name a client (client_id).", request)));
     };
     if let Err(retry_after) = env.rate_limiter.admit("authorize", client_id) {
+        audit::throttled(env, "authorize", Some(client_id));
         let response = page(429, "Too many sign-ins were started. Wait a while, then try again.", request);
         return Ok(Err(answers::with_retry_after(response, retry_after.as_secs())));
     }

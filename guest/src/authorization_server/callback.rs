@@ -131,6 +131,7 @@ fn give(
     request: &Request,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let SignedIn { owner, tokens, username } = admitted;
+    env.call.is_about_user(username.as_deref());
     let user = RememberedUser { tenant_id: owner.tenant_id.clone(), object_id: owner.object_id.clone() };
     browser.remember_user(user.clone());
     let pending = &leg.pending;
@@ -157,6 +158,7 @@ fn give(
             resource: pending.resource.clone(),
             scopes: pending.scopes.clone(),
             tokens,
+            username: username.filter(|_| env.settings.audit_usernames),
             expires_at: 0,
         },
     )?;

@@ -8,6 +8,7 @@ use http::{HeaderValue, Request, Response};
 use serde_json::Value;
 
 use super::error::{Evidence, GraphError};
+use crate::audit;
 use crate::encoding::random_uuid;
 use crate::environment::{Environment, HttpError};
 use crate::oauth::retry_after;
@@ -123,6 +124,9 @@ async fn exchange(
         let answer = env.http.send(request(env, token, question)?).await;
         let asked = match &answer {
             Ok(response) if matches!(response.status().as_u16(), 429 | 503 | 504) => {
+                if response.status().as_u16() == 429 {
+                    audit::throttled(env, "graph", None);
+                }
                 response.headers().get(http::header::RETRY_AFTER).and_then(retry_after)
             }
             Ok(_) => return answer.map_err(GraphError::Unreachable),

@@ -39,6 +39,8 @@ pub struct Beginning {
     pub scopes: Vec<String>,
     /// What Entra gave us.
     pub tokens: EntraTokens,
+    /// For audit records, if they are to name people.
+    pub username: Option<String>,
 }
 
 /// Why a session is not continued.
@@ -74,13 +76,15 @@ pub async fn begin(
     beginning: Beginning,
     correlation_id: &str,
 ) -> Result<(String, Tokens), SignInError> {
-    let Beginning { owner, resource, scopes, tokens } = beginning;
+    let Beginning { owner, resource, scopes, tokens, username } = beginning;
     let id = record::fresh_id(env);
+    env.call.is_about_session(&id);
+    env.call.is_about_user(username.as_deref());
     entra::keep(env, &id, &tokens)?;
     let begun = match entra::live(env, &id, &owner, None, correlation_id).await {
         Ok(live) => {
             let family = Family::fresh(env);
-            let mut record = Record::new(env, owner, resource, scopes.clone(), &family);
+            let mut record = Record::new(env, owner, resource, scopes.clone(), username, &family);
             let tokens = issue(env, &id, &mut record, scopes, live.expires_at, &family);
             match record::swap(env, &id, None, &record) {
                 Ok(true) => Ok(tokens),
@@ -116,6 +120,8 @@ pub async fn refresh(
         if record.owner.client_id != client_id || record.is_over(env.clock.now()) {
             return Err(RefreshError::Unknown);
         }
+        env.call.is_about_session(&presented.id);
+        env.call.is_about_user(record.username.as_deref());
         if !record.is_refresh_token(&presented) {
             if !record.was_refresh_token(&presented) {
                 return Err(RefreshError::Unknown);
@@ -193,6 +199,7 @@ pub fn revoke(
     if !genuine || record.owner.client_id != client_id {
         return Ok(false);
     }
+    env.call.is_about_user(record.username.as_deref());
     end(env, &presented.id, &record.owner, "revoked-by-client", correlation_id)?;
     Ok(true)
 }
@@ -201,6 +208,7 @@ pub fn revoke(
 pub fn end(env: &Environment, id: &str, owner: &Owner, reason: &str, correlation_id: &str) -> Result<(), SignInError> {
     // The session ends even if that cannot be recorded.
     remove(env, id)?;
+    env.call.is_about_session(id);
     let event = owner.event("session.revoked", Outcome::Success, correlation_id);
     audit::record(env, audit::because(event, reason.to_owned()))
 }

@@ -121,6 +121,9 @@ pub(super) struct Record {
     pub(super) resource: String,
     /// What the person has consented to.
     pub(super) scopes: Vec<String>,
+    /// Kept only if audit records name people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) username: Option<String>,
     access: Vec<Access>,
     refresh_hash: String,
     family_hash: String,
@@ -132,12 +135,20 @@ pub(super) struct Record {
 
 impl Record {
     /// A session that begins now. It has no token yet.
-    pub(super) fn new(env: &Environment, owner: Owner, resource: String, scopes: Vec<String>, family: &Family) -> Self {
+    pub(super) fn new(
+        env: &Environment,
+        owner: Owner,
+        resource: String,
+        scopes: Vec<String>,
+        username: Option<String>,
+        family: &Family,
+    ) -> Self {
         let now = env.clock.now();
         Self {
             owner,
             resource,
             scopes,
+            username,
             access: Vec::new(),
             refresh_hash: String::new(),
             family_hash: family.hash(),

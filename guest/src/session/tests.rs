@@ -24,6 +24,7 @@ fn owner() -> Owner {
 
 fn beginning(env: &Environment, refresh_token: Option<&str>) -> Beginning {
     Beginning {
+        username: None,
         owner: owner(),
         resource: RESOURCE.to_owned(),
         scopes: vec!["User.Read".to_owned()],
@@ -253,8 +254,8 @@ fn what_never_was_a_refresh_token_ends_no_session() {
 #[test]
 fn a_refresh_that_could_not_be_stored_says_so_in_the_record_and_costs_nothing() {
     let begun = begin();
-    // Reading the session, reading Entra's tokens, writing the session.
-    begun.world.fail_store(2);
+    // Reading the session, reading Entra's tokens, making the key of audit records, writing the session.
+    begun.world.fail_store(4);
     let failed = begun.refresh(&begun.tokens.refresh_token).unwrap_err();
     assert!(matches!(failed, RefreshError::SignIn(SignInError::Store(_))));
     let last = begun.world.audited().pop().unwrap();

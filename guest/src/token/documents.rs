@@ -22,6 +22,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::audit;
 use crate::environment::{AuditEvent, Environment, HttpError, Outcome};
 
 /// How long a document is fresh, in seconds: Entra ID advises to look for new keys every 24 hours.
@@ -395,10 +396,13 @@ impl<T> Slot<T> {
                 let fetched = Rc::new(Fetched { value, fetched_at: now, fresh_until });
                 *self.current.borrow_mut() = Some(Rc::clone(&fetched));
                 self.checked_at.set(Some(now));
+                if matches!(name.kind, Kind::Jwks) {
+                    report(env, Outcome::Success, None);
+                }
                 Ok(fetched)
             }
             Err((code, reason)) => {
-                report(env, name.kind, code);
+                report(env, Outcome::Failure, Some(format!("{}-{code}", name.kind.name())));
                 Err(format!("{}: {reason}", name.url))
             }
         }
@@ -460,11 +464,7 @@ fn fresh_seconds(headers: &http::HeaderMap) -> u64 {
 
 /// An outage is reported even while the old document hides it. Nothing depends on the report: the token that
 /// led here is judged by what there is, and a failing sink must not turn an outage into a refusal.
-fn report(env: &Environment, kind: Kind, reason: &'static str) {
-    let mut id = [0; 16];
-    env.random.fill(&mut id);
-    let _ = env.audit.record(&AuditEvent {
-        reason: Some(format!("{}-{reason}", kind.name())),
-        ..AuditEvent::new("signing-keys.refresh", Outcome::Failure, &URL_SAFE_NO_PAD.encode(id))
-    });
+fn report(env: &Environment, outcome: Outcome, reason: Option<String>) {
+    let event = AuditEvent { reason, ..AuditEvent::new("signing-keys.refresh", outcome, &env.call.name(env)) };
+    let _ = audit::record(env, event);
 }

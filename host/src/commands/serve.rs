@@ -37,6 +37,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let options = Options {
         tls,
         trusted_proxies: config.trusted_proxies.clone(),
+        token_header: config.token_header.clone(),
         path_prefix: config.path_prefix(),
         rate_limiter: client.rate_limiter,
         limits,

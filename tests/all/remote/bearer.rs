@@ -14,7 +14,7 @@ use crate::support::lab::{
 use crate::support::remote::{ALICE, Answer, BOB, Fleet, PUBLIC_URL, RESOURCE, call_request};
 
 /// The scope that the server names.
-const SCOPE: &str = "https://mcp.example.com/mcp/access_as_user";
+pub(super) const SCOPE: &str = "https://mcp.example.com/mcp/access_as_user";
 const METADATA: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
 const ALICES_OBJECT: &str = "11111111-0000-4000-a000-000000000001";
 

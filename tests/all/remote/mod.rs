@@ -6,6 +6,7 @@ mod bearer;
 mod claims;
 mod discovery;
 mod flow;
+mod gateway;
 mod refresh;
 mod revocation;
 mod sample_defects;
