@@ -70,7 +70,7 @@ pub(super) async fn token(fleet: &Fleet, username: &str) -> String {
 }
 
 /// A token of an application for itself.
-async fn app_only(fleet: &Fleet) -> String {
+pub(super) async fn app_only(fleet: &Fleet) -> String {
     let (id, secret) = (app(REMOTE), fleet.emulator.endpoints().client_secret.clone());
     let scope = format!("{RESOURCE}/.default");
     let form = [

@@ -1,6 +1,7 @@
 //! The remote server: the component under wasmtime, two replicas on one store, each request to the other one.
 
 mod attacks;
+mod audit;
 mod authorization;
 mod bearer;
 mod claims;
