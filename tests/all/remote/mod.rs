@@ -10,5 +10,6 @@ mod discovery;
 mod flow;
 mod gateway;
 mod refresh;
+mod revocation;
 mod sample_defects;
 mod transport;
