@@ -1,18 +1,26 @@
 //! The MCP tools, one file each. A tool is one file and one line in [`local`] or [`remote`].
 
+mod arguments;
+mod find_user;
 mod get_user_details;
 mod get_user_details_from_graph;
+mod list_my_groups;
+#[cfg(test)]
+mod tests;
+
+pub use arguments::ArgumentError;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rmcp::model::{JsonObject, Tool as Description};
-use serde_json::Value;
+use rmcp::model::{JsonObject, Tool as Description, ToolAnnotations};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::environment::{AuditEvent, Environment, Outcome};
-use crate::graph::{GraphError, TokenSource};
+use crate::graph::error::Evidence;
+use crate::graph::{AppTokens, Delegated, GraphError, TokenSource, UserTokens};
 use crate::identity::Identity;
-use crate::secret::Secret;
 use crate::sign_in::interactive::{self, Presenter, Request};
 use crate::sign_in::silent::{self, AccessToken, Challenge};
 use crate::sign_in::{SignInError, accounts};
@@ -22,13 +30,18 @@ use crate::{audit, graph};
 const TOOL_CALLED: &str = "tool.called";
 
 /// The tools of the local server.
-pub fn local() -> [&'static dyn LocalTool; 1] {
-    [&get_user_details_from_graph::GetUserDetailsFromGraph]
+pub fn local() -> Vec<&'static dyn LocalTool> {
+    vec![&get_user_details_from_graph::GetUserDetailsFromGraph]
 }
 
 /// The tools of the remote server.
-pub fn remote() -> [&'static dyn RemoteTool; 1] {
-    [&get_user_details::GetUserDetails]
+pub fn remote() -> Vec<&'static dyn RemoteTool> {
+    vec![
+        &get_user_details::GetUserDetails,
+        &get_user_details_from_graph::GetUserDetailsFromGraph,
+        &list_my_groups::ListMyGroups,
+        &find_user::FindUser,
+    ]
 }
 
 /// One MCP tool.
@@ -62,10 +75,13 @@ pub enum ToolError {
     Graph(#[from] GraphError),
     /// The tool is about a user, and an application calls for itself.
     #[error(
-        "this tool reads the profile of a user, and the access token stands for an application (app-only): call it with \
-         a token that the application got on behalf of a user"
+        "this tool is about the user who calls it, and the access token stands for an application (app-only): call it \
+         with a token that the application got on behalf of a user"
     )]
     NoUser,
+    /// The arguments are not what the input schema says.
+    #[error(transparent)]
+    Arguments(#[from] ArgumentError),
 }
 
 impl ToolError {
@@ -73,7 +89,7 @@ impl ToolError {
     pub fn sign_in(&self) -> Option<&SignInError> {
         match self {
             Self::Graph(GraphError::SignIn(error)) => Some(error),
-            Self::Graph(_) | Self::NoUser => None,
+            Self::Graph(_) | Self::NoUser | Self::Arguments(_) => None,
         }
     }
 
@@ -84,7 +100,7 @@ impl ToolError {
             Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_)) => {
                 "Microsoft Graph cannot be asked now. Try again later.".to_owned()
             }
-            Self::NoUser => self.to_string(),
+            Self::NoUser | Self::Arguments(_) => self.to_string(),
             Self::Graph(error) => error.to_string(),
         }
     }
@@ -102,7 +118,9 @@ impl ToolError {
             Self::Graph(graph::GraphError::Unreachable(_)) => "graph-unreachable".to_owned(),
             Self::Graph(graph::GraphError::Malformed(_)) => "graph-malformed".to_owned(),
             Self::Graph(graph::GraphError::NoToken(_)) => "graph-no-token".to_owned(),
+            Self::Graph(graph::GraphError::NotConsented { .. }) => "graph-not-consented".to_owned(),
             Self::NoUser => "no-user".to_owned(),
+            Self::Arguments(_) => "arguments".to_owned(),
         }
     }
 }
@@ -113,16 +131,25 @@ pub struct RemoteCall<'a> {
     pub env: &'a Environment,
     /// Who calls.
     pub who: Identity<'a>,
-    /// Tokens for Microsoft Graph, of the user who calls; none if no user does, but an application for itself.
-    pub tokens: Option<&'a dyn TokenSource<Token = Secret<String>>>,
+    /// The user who calls; none if no user does, but an application for itself.
+    pub user: Option<&'a dyn Delegated>,
     /// Names the call in logs and audit records.
     pub correlation_id: &'a str,
 }
 
 impl<'a> RemoteCall<'a> {
-    /// The tokens of the user who calls, for a tool that is about that user.
-    pub fn user_tokens(&self) -> Result<&'a dyn TokenSource<Token = Secret<String>>, ToolError> {
-        self.tokens.ok_or(ToolError::NoUser)
+    /// Tokens of the user who calls that carry a delegated permission of Graph (`User.Read` …), for a tool that is
+    /// about that user.
+    pub fn user_tokens(&self, permission: &'static str) -> Result<UserTokens<'a>, ToolError> {
+        let user = self.user.ok_or(ToolError::NoUser)?;
+        Ok(UserTokens::new(user, &self.env.settings.graph_resource, permission))
+    }
+
+    /// Tokens of our own application in the tenant of whoever calls, for a tool that applications may call for
+    /// themselves. They carry all that an administrator of that tenant has granted: what the tool answers with must be
+    /// fit for everybody whom it lets in.
+    pub fn app_tokens(&self) -> AppTokens<'a> {
+        AppTokens { env: self.env, tenant: self.who.tenant_id }
     }
 }
 
@@ -233,6 +260,21 @@ pub async fn call_remote(
     };
     audit::record(call.env, call.who.attribute(event)).map_err(GraphError::SignIn)?;
     result
+}
+
+/// A string, or null. Not a list of types: some clients map schemas to a dialect that knows only one.
+fn nullable_string() -> Value {
+    json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] })
+}
+
+/// The annotations of a tool that reads from Microsoft Graph and changes nothing.
+fn reads(title: &str) -> ToolAnnotations {
+    ToolAnnotations::with_title(title).read_only(true).destructive(false).idempotent(true).open_world(true)
+}
+
+/// What a tool answers with, as JSON.
+fn answer(value: &impl Serialize) -> Result<String, ToolError> {
+    serde_json::to_string(value).map_err(|_| GraphError::Malformed(Evidence::default()).into())
 }
 
 /// An object of a schema.

@@ -2,25 +2,36 @@
 
 use async_trait::async_trait;
 
-use super::{Session, entra};
+use super::Session;
+use super::entra::{self, Scope};
 use crate::environment::Environment;
-use crate::graph::{GraphError, TokenSource};
+use crate::graph::{Delegated, GraphError, TokenSource};
 use crate::secret::Secret;
 use crate::sign_in::silent::Challenge;
 
-/// Gives the session's own token for Graph, refreshed when it is about to expire or was refused.
+/// The person of a session, as one whom tokens for Graph can be got for.
 ///
-/// Fails with `GraphError::SignIn(SignInError::InteractionRequired { .. })` when Entra wants the person again. The
-/// session has ended then, and its client has to sign in: answer 401 with a challenge.
-pub fn tokens<'a>(env: &'a Environment, session: &'a Session, correlation_id: &'a str) -> SessionTokens<'a> {
-    SessionTokens { env, session, correlation_id }
+/// The tokens are the session's own, refreshed when they are about to expire or were refused. They fail with
+/// `GraphError::SignIn(SignInError::InteractionRequired { .. })` when Entra wants the person again. The session has ended
+/// then, and its client has to sign in: answer 401 with a challenge.
+pub struct Person<'a> {
+    /// The world.
+    pub env: &'a Environment,
+    /// Whose session it is.
+    pub session: &'a Session,
+    /// Names the call in logs and audit records.
+    pub correlation_id: &'a str,
 }
 
-/// See [`tokens`].
-pub struct SessionTokens<'a> {
-    env: &'a Environment,
-    session: &'a Session,
-    correlation_id: &'a str,
+impl Delegated for Person<'_> {
+    fn tokens(&self, scope: String) -> Box<dyn TokenSource<Token = Secret<String>> + '_> {
+        Box::new(SessionTokens { person: self, scope: Scope::of(self.env, scope) })
+    }
+}
+
+struct SessionTokens<'a> {
+    person: &'a Person<'a>,
+    scope: Scope,
 }
 
 #[async_trait(?Send)]
@@ -28,8 +39,9 @@ impl TokenSource for SessionTokens<'_> {
     type Token = Secret<String>;
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
-        let Self { env, session, correlation_id } = *self;
-        let tokens = entra::live(env, &session.id, &session.owner(), challenge, correlation_id).await?;
-        Ok(tokens.access_token)
+        let Person { env, session, correlation_id } = *self.person;
+        let owner = session.owner();
+        let live = entra::live_for(env, &session.id, &owner, &self.scope, challenge, correlation_id).await?;
+        Ok(live.access_token)
     }
 }
