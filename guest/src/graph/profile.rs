@@ -140,7 +140,8 @@ async fn once(
     Ok(answer)
 }
 
-/// Keeps what [`contact`] answers. A cache that cannot be written costs a request, not the answer.
+/// Keeps what [`contact`] answers, without asking.
+#[cfg(test)]
 pub(crate) fn remember(env: &Environment, who: Identity<'_>, contact: &str) {
     let record = contact_record(env, who);
     let _ = env.store.put(&record, contact.as_bytes(), Some(env.settings.profile_cache));
