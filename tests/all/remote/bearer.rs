@@ -18,12 +18,12 @@ const SCOPE: &str = "https://mcp.example.com/mcp/access_as_user";
 const METADATA: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
 const ALICES_OBJECT: &str = "11111111-0000-4000-a000-000000000001";
 
-async fn fleet(mode: TokenMode) -> Fleet {
+pub(super) async fn fleet(mode: TokenMode) -> Fleet {
     fleet_with(mode, |_| {}).await
 }
 
 /// A fleet in this mode, whose application is registered as the README says.
-async fn fleet_with(mode: TokenMode, change: impl FnOnce(&mut Settings)) -> Fleet {
+pub(super) async fn fleet_with(mode: TokenMode, change: impl FnOnce(&mut Settings)) -> Fleet {
     let fleet = Fleet::with(|settings| {
         settings.http.as_mut().expect("a remote server").token_mode = mode;
         settings.token.audiences.push(RESOURCE.to_owned());
@@ -36,7 +36,7 @@ async fn fleet_with(mode: TokenMode, change: impl FnOnce(&mut Settings)) -> Flee
 }
 
 /// Signs in at Entra ID as a client with MSAL does, and redeems the code; the access token.
-async fn token_by(fleet: &Fleet, authorize: &Authorize, username: &str) -> String {
+pub(super) async fn token_by(fleet: &Fleet, authorize: &Authorize, username: &str) -> String {
     let authority = fleet.emulator.endpoints().authority.clone();
     let mut browser = HeadlessBrowser::new().staying();
     let landing = browser.sign_in_as(&authorize.url(&authority), &Person::new(username, PASSWORD)).await;
@@ -54,23 +54,23 @@ async fn token_by(fleet: &Fleet, authorize: &Authorize, username: &str) -> Strin
     token_request(fleet, &authorize.tenant, &form).await
 }
 
-async fn token_request(fleet: &Fleet, tenant: &str, form: &[(&str, &str)]) -> String {
+pub(super) async fn token_request(fleet: &Fleet, tenant: &str, form: &[(&str, &str)]) -> String {
     let url = format!("{}/{tenant}/oauth2/v2.0/token", fleet.emulator.endpoints().authority);
     let answer = reqwest::Client::new().post(url).form(form).send().await.expect("the emulator answers");
     let body: Value = serde_json::from_slice(&answer.bytes().await.expect("a whole answer")).expect("JSON");
     body["access_token"].as_str().unwrap_or_else(|| panic!("no access token: {body}")).to_owned()
 }
 
-fn authorize(scope: &str) -> Authorize {
+pub(super) fn authorize(scope: &str) -> Authorize {
     Authorize::new(LOCAL).scope(&format!("openid profile offline_access {scope}"))
 }
 
-async fn token(fleet: &Fleet, username: &str) -> String {
+pub(super) async fn token(fleet: &Fleet, username: &str) -> String {
     token_by(fleet, &authorize(SCOPE), username).await
 }
 
 /// A token of an application for itself.
-async fn app_only(fleet: &Fleet) -> String {
+pub(super) async fn app_only(fleet: &Fleet) -> String {
     let (id, secret) = (app(REMOTE), fleet.emulator.endpoints().client_secret.clone());
     let scope = format!("{RESOURCE}/.default");
     let form = [
@@ -103,14 +103,14 @@ fn refusals(fleet: &Fleet) -> Vec<String> {
 }
 
 /// The text of a call that failed in the tool.
-fn tool_error(answer: &Answer) -> &str {
+pub(super) fn tool_error(answer: &Answer) -> &str {
     let result = &answer.body["result"];
     assert_eq!((answer.status, &result["isError"]), (200, &json!(true)), "{}", answer.body);
     result["content"][0]["text"].as_str().expect("an error has a text")
 }
 
 /// The claims of a challenge.
-fn challenged(answer: &Answer) -> String {
+pub(super) fn challenged(answer: &Answer) -> String {
     let challenge = answer.header("www-authenticate");
     assert_eq!(answer.status, 401, "{challenge} {}", answer.body);
     assert!(challenge.starts_with("Bearer error=\"insufficient_claims\", "), "{challenge}");

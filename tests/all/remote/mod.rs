@@ -7,4 +7,5 @@ mod discovery;
 mod flow;
 mod refresh;
 mod sample_defects;
+mod tools;
 mod transport;
