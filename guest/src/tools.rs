@@ -17,6 +17,7 @@ use rmcp::model::{JsonObject, Tool as Description, ToolAnnotations};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::access::{Denial, Rule};
 use crate::environment::{AuditEvent, Environment, Outcome};
 use crate::graph::error::Evidence;
 use crate::graph::{AppTokens, Delegated, GraphError, TokenSource, UserTokens};
@@ -62,6 +63,8 @@ pub trait LocalTool: Tool {
 /// A tool for a remote client. It gets who calls, and nothing of the sign-in of people at this machine: there is none.
 #[async_trait(?Send)]
 pub trait RemoteTool: Tool {
+    /// Who may call it, unless the settings have rules. There is no default: every tool has to say.
+    fn rule(&self) -> Rule;
     /// Does the work. The answer is an object that fits the output schema, as JSON.
     async fn call(&self, call: &RemoteCall<'_>, arguments: &JsonObject) -> Result<String, ToolError>;
 }
@@ -82,6 +85,9 @@ pub enum ToolError {
     /// The arguments are not what the input schema says.
     #[error(transparent)]
     Arguments(#[from] ArgumentError),
+    /// The caller may not call the tool.
+    #[error("you may not call this tool: {0}")]
+    Denied(#[from] Denial),
 }
 
 impl ToolError {
@@ -89,7 +95,7 @@ impl ToolError {
     pub fn sign_in(&self) -> Option<&SignInError> {
         match self {
             Self::Graph(GraphError::SignIn(error)) => Some(error),
-            Self::Graph(_) | Self::NoUser | Self::Arguments(_) => None,
+            Self::Graph(_) | Self::NoUser | Self::Arguments(_) | Self::Denied(_) => None,
         }
     }
 
@@ -100,7 +106,7 @@ impl ToolError {
             Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_)) => {
                 "Microsoft Graph cannot be asked now. Try again later.".to_owned()
             }
-            Self::NoUser | Self::Arguments(_) => self.to_string(),
+            Self::NoUser | Self::Arguments(_) | Self::Denied(_) => self.to_string(),
             Self::Graph(error) => error.to_string(),
         }
     }
@@ -121,6 +127,7 @@ impl ToolError {
             Self::Graph(graph::GraphError::NotConsented { .. }) => "graph-not-consented".to_owned(),
             Self::NoUser => "no-user".to_owned(),
             Self::Arguments(_) => "arguments".to_owned(),
+            Self::Denied(denial) => denial.reason().to_owned(),
         }
     }
 }

@@ -17,8 +17,8 @@ use crate::environment::{Environment, Outcome, StoreError};
 use crate::oauth::OAuthError;
 use crate::oauth::authorization_code::RedeemError;
 use crate::oauth::error::Refusal;
-use crate::session::Owner;
 use crate::session::entra::EntraTokens;
+use crate::session::{Membership, Owner};
 use crate::token::{self, IdTokenExpectations, TokenError};
 use crate::transport::http::message::Request;
 
@@ -189,7 +189,8 @@ async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<(Owner
         tenant_id: validated.tenant_id().to_owned(),
         object_id: validated.object_id().to_owned(),
     };
-    Ok((owner, set.into()))
+    let membership = Membership::of(env, &validated);
+    Ok((owner, EntraTokens { membership, ..set.into() }))
 }
 
 /// What an OAuth client is told of a failed exchange with Entra (RFC 6749 section 4.1.2.1, OpenID Connect Core

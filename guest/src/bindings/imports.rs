@@ -7,6 +7,7 @@ use wasip2::http::types::ErrorCode;
 use wstd::http::body::util::{BodyExt, Empty};
 
 use super::generated::entra_mcp::plugin as wit;
+use crate::access::{Name, Rule, ToolRule};
 use crate::environment::*;
 use crate::secret::Secret;
 
@@ -98,6 +99,23 @@ fn http_settings(from: wit::environment::HttpSettings) -> HttpSettings {
         },
         app_id_uri: from.app_id_uri,
         required_scope: from.required_scope,
+        access: from.access.map(|rules| rules.into_iter().map(tool_rule).collect()),
+    }
+}
+
+fn tool_rule(from: wit::environment::ToolRule) -> ToolRule {
+    let names = |names: Vec<String>| names.into_iter().map(Name::Owned).collect::<Vec<_>>();
+    ToolRule {
+        tool: from.tool,
+        rule: Rule {
+            tenants: from.tenants.map(names),
+            users: from.kinds.contains(wit::environment::CallerKinds::USERS),
+            apps: from.kinds.contains(wit::environment::CallerKinds::APPS),
+            clients: from.clients.map(names),
+            roles: from.roles.map(names),
+            groups: from.groups.map(names),
+            scopes: names(from.scopes),
+        },
     }
 }
 

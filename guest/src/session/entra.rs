@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::record::{self, IDLE_SECONDS, LIFETIME_SECONDS, Raw};
-use super::{Owner, lifecycle};
+use super::{Membership, Owner, lifecycle};
 use crate::audit;
 use crate::encoding::digest;
 use crate::environment::{Environment, Outcome, StoreError};
@@ -44,11 +44,19 @@ pub struct EntraTokens {
     /// Absent if Entra gave none.
     #[serde(serialize_with = "reveal_optional")]
     pub refresh_token: Option<Secret<String>>,
+    /// What the ID token says that came with these, or with earlier ones.
+    #[serde(default)]
+    pub membership: Membership,
 }
 
 impl From<TokenSet> for EntraTokens {
     fn from(set: TokenSet) -> Self {
-        Self { access_token: set.access_token, expires_at: set.expires_at, refresh_token: set.refresh_token }
+        Self {
+            access_token: set.access_token,
+            expires_at: set.expires_at,
+            refresh_token: set.refresh_token,
+            membership: Membership::default(),
+        }
     }
 }
 
@@ -57,14 +65,23 @@ pub fn scopes(env: &Environment) -> Vec<String> {
     with_openid(&[profile_scope(env)])
 }
 
-/// An access token that lives for a while.
-#[derive(Clone, Serialize, Deserialize)]
+/// An access token that lives for a while, and what is known of its person.
+#[derive(Clone)]
 pub(super) struct Live {
     /// For Microsoft Graph. Opaque.
-    #[serde(serialize_with = "reveal")]
     pub(super) access_token: Secret<String>,
     /// Unix time in seconds.
     pub(super) expires_at: u64,
+    pub(super) membership: Membership,
+}
+
+/// An access token for more than the profile, as it is stored.
+#[derive(Clone, Serialize, Deserialize)]
+struct More {
+    #[serde(serialize_with = "reveal")]
+    access_token: Secret<String>,
+    /// Unix time in seconds.
+    expires_at: u64,
 }
 
 /// The record: the tokens, and when the session ends at the latest.
@@ -73,7 +90,7 @@ struct Record {
     tokens: EntraTokens,
     /// Tokens for more than the profile, by their scope. The tools ask for a few scopes only, so this is small.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    more: BTreeMap<String, Live>,
+    more: BTreeMap<String, More>,
     /// Unix time in seconds.
     ends_at: u64,
 }
@@ -89,12 +106,12 @@ impl Record {
 
     /// The access token for a scope, if there is one.
     fn access(&self, scope: &Scope) -> Option<Live> {
-        match scope {
-            Scope::Profile => {
-                Some(Live { access_token: self.tokens.access_token.clone(), expires_at: self.tokens.expires_at })
-            }
-            Scope::More(scope) => self.more.get(scope).cloned(),
-        }
+        let (access_token, expires_at) = match scope {
+            Scope::Profile => (&self.tokens.access_token, self.tokens.expires_at),
+            Scope::More(scope) => self.more.get(scope).map(|more| (&more.access_token, more.expires_at))?,
+        };
+        let membership = self.tokens.membership.clone();
+        Some(Live { access_token: access_token.clone(), expires_at, membership })
     }
 }
 
@@ -137,6 +154,17 @@ impl Scope {
     }
 }
 
+/// What is asked of Entra's tokens.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// That they live.
+    Live,
+    /// That what Entra says with them of the person is recent as well, if Entra can be reached.
+    Recent,
+    /// That they are not those that were refused.
+    Other(&'a Challenge),
+}
+
 /// The session that a token is for.
 #[derive(Clone, Copy)]
 struct Of<'a> {
@@ -150,14 +178,14 @@ pub(super) async fn live(
     env: &Environment,
     id: &str,
     owner: &Owner,
-    challenge: Option<&Challenge>,
+    wanted: Wanted<'_>,
     correlation_id: &str,
 ) -> Result<Live, SignInError> {
-    live_for(env, id, owner, &Scope::Profile, challenge, correlation_id).await
+    live_for(env, id, owner, &Scope::Profile, wanted, correlation_id).await
 }
 
-/// A token that lives for some minutes more: the one in the store, refreshed first if it is about to expire. With a
-/// challenge, the refused token is not returned again.
+/// A token that lives for some minutes more: the one in the store, refreshed first if it is about to expire or is not
+/// what is wanted.
 ///
 /// [`SignInError::InteractionRequired`] means that the session has ended, and that it was removed;
 /// [`SignInError::Refused`] that there is no token for this scope.
@@ -166,9 +194,13 @@ pub(super) async fn live_for(
     id: &str,
     owner: &Owner,
     scope: &Scope,
-    challenge: Option<&Challenge>,
+    wanted: Wanted<'_>,
     correlation_id: &str,
 ) -> Result<Live, SignInError> {
+    let challenge = match wanted {
+        Wanted::Live | Wanted::Recent => None,
+        Wanted::Other(challenge) => Some(challenge),
+    };
     let of = Of { id, owner, correlation_id };
     let began = env.clock.monotonic();
     let lease_record = accounts::record(env, &format!("session-refreshing/{id}"));
@@ -180,7 +212,8 @@ pub(super) async fn live_for(
         let now = env.clock.now();
         let was_refused = |live: &Live| challenge.is_some_and(|it| it.refused.reveal() == live.access_token.reveal());
         let usable = record.access(scope).filter(|live| !was_refused(live) && live.expires_at > now);
-        if let Some(live) = usable.as_ref().filter(|live| live.expires_at > now + margin(env)) {
+        let outdated = matches!(wanted, Wanted::Recent) && !record.tokens.membership.is_recent(now);
+        if let Some(live) = usable.as_ref().filter(|live| !outdated && live.expires_at > now + margin(env)) {
             return Ok(live.clone());
         }
         let Some(refresh_token) = record.tokens.refresh_token.clone() else {
@@ -206,7 +239,10 @@ pub(super) async fn live_for(
         let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
         let answer = refresh::refresh(env, &refresh_token, &scope.requested(env), claims).await;
         let result = match answer {
-            Ok(set) => took(env, of, scope, (record, &raw), set).map(Some),
+            Ok(set) => {
+                let membership = record.tokens.membership.clone().renewed(env, owner, set.id_token.as_ref()).await;
+                took(env, of, scope, (record, &raw), (set, membership)).map(Some)
+            }
             Err(OAuthError::Refused(refusal)) if *scope != Scope::Profile && refusal.needs_consent() => {
                 Err(no_more(env, of, scope, refusal))
             }
@@ -232,18 +268,20 @@ fn took(
     of: Of<'_>,
     scope: &Scope,
     before: (Record, &Raw),
-    set: TokenSet,
+    answer: (TokenSet, Membership),
 ) -> Result<Live, SignInError> {
     let Of { id, owner, correlation_id } = of;
-    let (mut record, raw) = before;
-    let live = Live { access_token: set.access_token, expires_at: set.expires_at };
+    let ((mut record, raw), (set, membership)) = (before, answer);
+    let live = Live { access_token: set.access_token, expires_at: set.expires_at, membership };
+    record.tokens.membership = live.membership.clone();
     match scope {
         Scope::Profile => {
             record.tokens.access_token = live.access_token.clone();
             record.tokens.expires_at = live.expires_at;
         }
         Scope::More(scope) => {
-            record.more.insert(scope.clone(), live.clone());
+            let more = More { access_token: live.access_token.clone(), expires_at: live.expires_at };
+            record.more.insert(scope.clone(), more);
         }
     }
     if set.refresh_token.is_some() {

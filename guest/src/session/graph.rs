@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::Session;
-use super::entra::{self, Scope};
+use super::entra::{self, Scope, Wanted};
+use super::{Session, lifecycle};
 use crate::environment::Environment;
 use crate::graph::{Delegated, GraphError, TokenSource};
 use crate::secret::Secret;
@@ -40,8 +40,9 @@ impl TokenSource for SessionTokens<'_> {
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
         let Person { env, session, correlation_id } = *self.person;
-        let owner = session.owner();
-        let live = entra::live_for(env, &session.id, &owner, &self.scope, challenge, correlation_id).await?;
+        let (owner, wanted) = (session.owner(), challenge.map_or(Wanted::Live, Wanted::Other));
+        let live = entra::live_for(env, &session.id, &owner, &self.scope, wanted, correlation_id).await?;
+        lifecycle::note(env, session, &live.membership);
         Ok(live.access_token)
     }
 }

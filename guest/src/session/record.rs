@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::Owner;
+use super::{Membership, Owner};
 use crate::encoding::{base64url, digest, from_base64url, same_secret};
 use crate::environment::{Environment, StoreError};
 use crate::secret::Secret;
@@ -91,6 +91,9 @@ pub(super) struct Record {
     pub(super) resource: String,
     /// What the person has consented to.
     pub(super) scopes: Vec<String>,
+    /// Of the person. Sessions of earlier versions have none until they are refreshed.
+    #[serde(default)]
+    pub(super) membership: Membership,
     access: Vec<Access>,
     refresh_hash: String,
     /// Unix time in seconds: the end, whatever happens.
@@ -107,6 +110,7 @@ impl Record {
             owner,
             resource,
             scopes,
+            membership: Membership::default(),
             access: Vec::new(),
             refresh_hash: String::new(),
             ends_at: now + LIFETIME_SECONDS,

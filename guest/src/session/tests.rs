@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::entra::{self, EntraTokens};
+use super::entra::{self, EntraTokens, Wanted};
 use super::lifecycle::{self, Beginning, RefreshError, Tokens};
 use super::*;
 use crate::environment::SecretStore as _;
@@ -31,6 +31,7 @@ fn beginning(env: &Environment, refresh_token: Option<&str>) -> Beginning {
             access_token: Secret::from("entra-1"),
             expires_at: env.clock.now() + ENTRA_LIFETIME,
             refresh_token: refresh_token.map(Secret::from),
+            membership: Membership::default(),
         },
     }
 }
@@ -63,7 +64,8 @@ impl Begun {
     }
 
     fn live(&self, challenge: Option<&Challenge>) -> Result<String, SignInError> {
-        let tokens = run(entra::live(&self.env, &self.id, &owner(), challenge, "c-1"))?;
+        let wanted = challenge.map_or(Wanted::Live, Wanted::Other);
+        let tokens = run(entra::live(&self.env, &self.id, &owner(), wanted, "c-1"))?;
         Ok(tokens.access_token.reveal().clone())
     }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::arguments::only_text;
 use super::{RemoteCall, RemoteTool, Tool, ToolError, answer, nullable_string, object, reads};
+use crate::access::Rule;
 use crate::graph::GraphError;
 use crate::graph::users::{self, BASIC_PERMISSION, MAX_QUERY_CHARS, MAX_USERS};
 
@@ -72,6 +73,10 @@ impl Tool for FindUser {
 
 #[async_trait(?Send)]
 impl RemoteTool for FindUser {
+    fn rule(&self) -> Rule {
+        Rule::users_and_apps().with_any_role(&["Directory.Reader"])
+    }
+
     async fn call(&self, call: &RemoteCall<'_>, arguments: &JsonObject) -> Result<String, ToolError> {
         let query = only_text(arguments, QUERY, MAX_QUERY_CHARS)?;
         if call.user.is_some() {

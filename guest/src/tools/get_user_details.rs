@@ -5,6 +5,7 @@ use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
 use super::{RemoteCall, RemoteTool, Tool, ToolError, nullable_string, object, reads};
+use crate::access::Rule;
 use crate::graph::profile::{self, CONTACT_PROPERTIES, PROFILE_SCOPE};
 
 pub(super) struct GetUserDetails;
@@ -35,6 +36,10 @@ impl Tool for GetUserDetails {
 
 #[async_trait(?Send)]
 impl RemoteTool for GetUserDetails {
+    fn rule(&self) -> Rule {
+        Rule::users()
+    }
+
     async fn call(&self, call: &RemoteCall<'_>, _arguments: &JsonObject) -> Result<String, ToolError> {
         Ok(profile::contact(call.env, call.who, &call.user_tokens(PROFILE_SCOPE)?).await?)
     }

@@ -8,6 +8,7 @@ use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
 use super::{LocalCall, LocalTool, RemoteCall, RemoteTool, Tool, ToolError, nullable_string, object, reads};
+use crate::access::Rule;
 use crate::graph::profile::{self, PROFILE_PROPERTIES, PROFILE_SCOPE};
 
 pub(super) struct GetUserDetailsFromGraph;
@@ -40,6 +41,10 @@ impl LocalTool for GetUserDetailsFromGraph {
 
 #[async_trait(?Send)]
 impl RemoteTool for GetUserDetailsFromGraph {
+    fn rule(&self) -> Rule {
+        Rule::users()
+    }
+
     async fn call(&self, call: &RemoteCall<'_>, _arguments: &JsonObject) -> Result<String, ToolError> {
         Ok(profile::whole(call.env, call.who, &call.user_tokens(PROFILE_SCOPE)?).await?)
     }

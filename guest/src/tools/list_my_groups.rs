@@ -5,6 +5,7 @@ use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
 use super::{RemoteCall, RemoteTool, Tool, ToolError, answer, nullable_string, object, reads};
+use crate::access::Rule;
 use crate::graph::memberships::{self, GROUPS_PERMISSION, MAX_GROUPS};
 
 pub(super) struct ListMyGroups;
@@ -47,6 +48,10 @@ impl Tool for ListMyGroups {
 
 #[async_trait(?Send)]
 impl RemoteTool for ListMyGroups {
+    fn rule(&self) -> Rule {
+        Rule::users()
+    }
+
     async fn call(&self, call: &RemoteCall<'_>, _arguments: &JsonObject) -> Result<String, ToolError> {
         answer(&memberships::of_user(call.env, &call.user_tokens(GROUPS_PERMISSION)?).await?)
     }

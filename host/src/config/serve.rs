@@ -371,6 +371,7 @@ impl Sources {
                 token_mode,
                 app_id_uri: layer.app_id_uri.clone(),
                 required_scope,
+                access: None,
             },
             common,
         })

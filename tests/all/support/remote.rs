@@ -160,6 +160,7 @@ impl Fleet {
                 token_mode: TokenMode::Session,
                 app_id_uri: None,
                 required_scope: "access_as_user".to_owned(),
+                access: None,
             }),
         };
         change(&mut settings);
