@@ -1,11 +1,11 @@
 //! Each tool, in the sessions of the facade and with tokens of Entra ID: for whom, with which token, and what happens
 //! when Graph or Entra ID says no.
 
-use entra_mcp_host::environment::TokenMode;
+use entra_mcp_host::environment::{Settings, TokenMode};
 use entra_mcp_tests::emulator::{Endpoint, Fault};
 use serde_json::{Value, json};
 
-use super::bearer::{app_only, fleet, fleet_with, token, token_request, tool_error};
+use super::bearer::{self, app_only, token, token_request, tool_error};
 use crate::support::lab::{CONTOSO, FABRIKAM, REMOTE, app};
 use crate::support::remote::{ALICE, BOB, Fleet, RESOURCE};
 
@@ -15,6 +15,29 @@ const GRAPH_APP: &str = "00000003-0000-0000-c000-000000000000";
 const GROUPS: &str = "listMyGroups";
 const FIND: &str = "findUser";
 const PROFILE: &str = "GetUserDetailsFromGraph";
+
+async fn fleet(mode: TokenMode) -> Fleet {
+    fleet_with(mode, |_| {}).await
+}
+
+/// A fleet in which everybody of these tests may find people: the rule of that tool wants a role.
+async fn fleet_with(mode: TokenMode, change: impl FnOnce(&mut Settings)) -> Fleet {
+    let fleet = bearer::fleet_with(mode, change).await;
+    for username in [ALICE, BOB, GRACE] {
+        assign(&fleet, username, &["Directory.Reader"]);
+    }
+    let granted = fleet.control().change_application(&app(REMOTE), |application| {
+        application.granted_roles.insert(app(REMOTE), vec!["Directory.Reader".to_owned()]);
+    });
+    granted.expect("the application exists");
+    fleet
+}
+
+/// Assigns roles of our application to somebody.
+fn assign(fleet: &Fleet, username: &str, roles: &[&str]) {
+    let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+    fleet.control().change_user(username, |user| drop(user.roles.insert(app(REMOTE), roles))).expect("they exist");
+}
 
 /// A token of each kind for somebody: of a session, and of Entra ID.
 async fn tokens(fleet: &Fleet, username: &str) -> [String; 2] {
@@ -37,25 +60,34 @@ async fn refused(fleet: &Fleet, token: &str, tool: &str, arguments: Value) -> (S
     let answer = fleet.call_tool(token, tool, &arguments).await;
     let said = tool_error(&answer).to_owned();
     let (_, event) = fleet.audit.events().pop().expect("the call is recorded");
-    assert_eq!((event.name.as_str(), event.tool.as_deref()), ("tool.called", Some(tool)));
+    assert_eq!(event.tool.as_deref(), Some(tool));
     (said, event.reason.expect("a failure has a reason"))
+}
+
+/// The descriptions of the tools that somebody may call.
+async fn described(fleet: &Fleet, token: &str) -> Vec<Value> {
+    let message = crate::support::component::modern("tools/list", json!({}), json!({}));
+    let request = http::Request::post("/mcp")
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "tools/list")
+        .header("authorization", format!("Bearer {token}"));
+    let answer = fleet.send(request.body(message.to_string().into_bytes()).expect("a request")).await;
+    answer.body["result"]["tools"].as_array().expect("a list").clone()
+}
+
+async fn listed(fleet: &Fleet, token: &str) -> Vec<String> {
+    let tools = described(fleet, token).await;
+    tools.iter().map(|tool| tool["name"].as_str().expect("a name").to_owned()).collect()
 }
 
 #[tokio::test]
 async fn every_tool_says_what_it_takes_and_what_it_answers() {
     let fleet = fleet(TokenMode::Both).await;
     for token in tokens(&fleet, ALICE).await {
-        let message = crate::support::component::modern("tools/list", json!({}), json!({}));
-        let request = http::Request::post("/mcp")
-            .header("content-type", "application/json")
-            .header("accept", "application/json, text/event-stream")
-            .header("mcp-protocol-version", "2026-07-28")
-            .header("mcp-method", "tools/list")
-            .header("authorization", format!("Bearer {token}"));
-        let answer = fleet.send(request.body(message.to_string().into_bytes()).expect("a request")).await;
-        let tools = answer.body["result"]["tools"].as_array().expect("a list").clone();
-        let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().expect("a name")).collect();
-        assert_eq!(names, ["getUserDetails", PROFILE, GROUPS, FIND]);
+        assert_eq!(listed(&fleet, &token).await, ["getUserDetails", PROFILE, GROUPS, FIND]);
+        let tools = described(&fleet, &token).await;
         for tool in &tools {
             assert!(tool["title"].is_string() && tool["description"].is_string(), "{tool}");
             assert_eq!(tool["inputSchema"]["additionalProperties"], false);
@@ -65,6 +97,7 @@ async fn every_tool_says_what_it_takes_and_what_it_answers() {
         }
         assert_eq!(tools[3]["inputSchema"]["required"], json!(["query"]));
     }
+    assert_eq!(listed(&fleet, &app_only(&fleet).await).await, [FIND], "the others are about users");
 }
 
 #[tokio::test]
@@ -216,8 +249,6 @@ async fn a_consent_that_is_missing_is_named_and_costs_nobody_a_session() {
             fleet.advance(6);
             fleet.structured(token, tool, &arguments).await;
         }
-        // Without tokens of before: Entra is asked for each tool.
-        fleet.advance(1);
     }
 }
 
@@ -252,7 +283,7 @@ async fn a_challenge_of_graph_is_passed_on_to_a_client_with_a_token_of_its_own()
     groups(&fleet, &token).await;
     fleet.control().challenge_graph(1);
     let answer = fleet.call_tool(&token, GROUPS, &json!({})).await;
-    assert!(super::bearer::challenged(&answer).contains("nbf"));
+    assert!(bearer::challenged(&answer).contains("nbf"));
 }
 
 #[tokio::test]
@@ -263,7 +294,7 @@ async fn an_application_for_itself_has_no_profile_and_no_groups() {
     for tool in ["getUserDetails", PROFILE, GROUPS] {
         let (said, reason) = refused(&fleet, &token, tool, json!({})).await;
         assert!(said.contains("stands for an application (app-only)"), "{said}");
-        assert_eq!(reason, "no-user");
+        assert_eq!(reason, "kind-not-allowed");
     }
     assert_eq!(fleet.control().request_count(Endpoint::Token), 0, "Entra is not asked in vain");
 }
@@ -411,5 +442,30 @@ async fn more_people_than_are_returned_are_said_to_be_there() {
         let names: Vec<_> = one.as_object().expect("an object").keys().map(String::as_str).collect();
         assert_eq!(names, ["displayName", "id", "mail", "userPrincipalName"], "and nothing else of anybody");
         assert_eq!(found(&fleet, &token, "double29").await, ["double29@contoso.example"]);
+    }
+}
+
+#[tokio::test]
+async fn nobody_without_the_role_finds_people_or_sees_the_tool() {
+    let fleet = fleet(TokenMode::Both).await;
+    assign(&fleet, BOB, &["Mcp.Reader", "directory.reader", "Directory.Reader.All"]);
+    fleet
+        .control()
+        .change_application(&app(REMOTE), |application| {
+            application.granted_roles.insert(app(REMOTE), vec!["Mcp.Daemon".to_owned()]);
+        })
+        .expect("the application exists");
+    let [session, brought] = tokens(&fleet, BOB).await;
+    for token in [session, brought, app_only(&fleet).await] {
+        fleet.control().clear_requests();
+        let answer = fleet.call_tool(&token, FIND, &json!({ "query": "Alice" })).await;
+        assert!(tool_error(&answer).contains("Directory.Reader"), "{}", answer.body);
+        assert!(!format!("{}", answer.body).contains("Anderson"));
+        assert_eq!(fleet.control().request_count(Endpoint::GraphUsers), 0);
+        assert_eq!(fleet.control().request_count(Endpoint::Token), 0, "no token is got for nothing");
+        assert!(!listed(&fleet, &token).await.contains(&FIND.to_owned()));
+    }
+    for token in tokens(&fleet, ALICE).await {
+        assert!(listed(&fleet, &token).await.contains(&FIND.to_owned()));
     }
 }
