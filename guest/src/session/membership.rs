@@ -39,6 +39,12 @@ impl Membership {
         Self { roles: token.roles().to_vec(), groups, as_of: env.clock.now() }
     }
 
+    /// With these roles and groups, accepted at this time.
+    #[cfg(test)]
+    pub(crate) fn at(as_of: u64, roles: &[&str], groups: Groups) -> Self {
+        Self { roles: roles.iter().map(|role| (*role).to_owned()).collect(), groups, as_of }
+    }
+
     /// Whether this was said lately. What was said in the future was said before the clock was set back.
     pub(super) fn is_recent(&self, now: u64) -> bool {
         (self.as_of..self.as_of.saturating_add(RECENT_SECONDS)).contains(&now)

@@ -13,6 +13,7 @@ use crate::environment::fake::{self, World, run};
 use crate::oauth::OAuthError;
 use crate::sign_in::silent::Challenge;
 use crate::sign_in::{SignInError, accounts};
+use crate::token::Groups;
 
 const RESOURCE: &str = "https://mcp.example.com/mcp";
 /// Life of Entra's first token, in seconds.
@@ -31,7 +32,7 @@ fn beginning(env: &Environment, refresh_token: Option<&str>) -> Beginning {
             access_token: Secret::from("entra-1"),
             expires_at: env.clock.now() + ENTRA_LIFETIME,
             refresh_token: refresh_token.map(Secret::from),
-            membership: Membership::default(),
+            membership: Membership::at(env.clock.now(), &[], Groups::Absent),
         },
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{CommandError, EndRequest};
-use crate::config::ServeConfig;
+use crate::config::{ServeConfig, access};
 use crate::console;
 use crate::environment::confidential_client;
 use crate::service_manager::ServiceManager;
@@ -26,6 +26,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         tracing::warn!("{advice}");
     }
     let plugin = Arc::new(client.builder.build()?);
+    access::check_tools(&settings, &plugin.remote_tools().await?)?;
     let limits = Limits {
         connections: config.max_connections,
         // So that event streams leave instances for the requests that belong to them.

@@ -11,7 +11,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
-use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri, check_scope};
+use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri};
+use super::access::{self, AccessEntry};
 use super::endpoints::{check_guid, is_loopback};
 use super::{Config, ConfigError, Environment, Sources, within};
 use crate::environment::{ClientType, HttpSettings, RegisteredClient, Settings, TokenMode};
@@ -20,6 +21,7 @@ use crate::secret_store::SecretBytes;
 use crate::transport::http::CLIENT_ADDRESS_HEADER;
 
 pub use self::token_mode::TokenModeName;
+pub(super) use self::token_mode::check_scope;
 
 mod token_mode;
 
@@ -116,6 +118,13 @@ pub struct ServeLayer {
     /// Delegated permission (scope) that people's tokens of Entra ID have to carry [default: access_as_user]
     #[arg(long, value_name = "NAME")]
     pub required_scope: Option<String>,
+    /// File with `[[access]]` rules that say who may call which tool [default: those of the configuration file, else each
+    /// tool's own]
+    #[arg(long, value_name = "FILE")]
+    pub access_file: Option<PathBuf>,
+    /// The rules themselves. Only in the configuration file
+    #[arg(skip)]
+    pub access: Option<Vec<AccessEntry>>,
     /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub client_metadata_allow: Option<Vec<String>>,
@@ -155,7 +164,7 @@ pub struct ClientEntry {
 
 impl ServeLayer {
     /// The names in the configuration file.
-    pub(super) const KEYS: [&str; 21] = [
+    pub(super) const KEYS: [&str; 23] = [
         "listen",
         "public-url",
         "tls-cert",
@@ -171,6 +180,8 @@ impl ServeLayer {
         "token-mode",
         "app-id-uri",
         "required-scope",
+        "access-file",
+        "access",
         "client-metadata-allow",
         "clients",
         "isolation",
@@ -197,6 +208,8 @@ impl ServeLayer {
             token_mode: self.token_mode.or(below.token_mode),
             app_id_uri: self.app_id_uri.or(below.app_id_uri),
             required_scope: self.required_scope.or(below.required_scope),
+            access_file: self.access_file.or(below.access_file),
+            access: self.access.or(below.access),
             client_metadata_allow: self.client_metadata_allow.or(below.client_metadata_allow),
             clients: self.clients.or(below.clients),
             isolation: self.isolation.or(below.isolation),
@@ -225,6 +238,8 @@ impl ServeLayer {
             token_mode: environment.choice("ENTRA_MCP_TOKEN_MODE")?,
             app_id_uri: environment.get("ENTRA_MCP_APP_ID_URI"),
             required_scope: environment.get("ENTRA_MCP_REQUIRED_SCOPE"),
+            access_file: environment.get("ENTRA_MCP_ACCESS_FILE").map(PathBuf::from),
+            access: None,
             client_metadata_allow: texts("ENTRA_MCP_CLIENT_METADATA_ALLOW")?,
             clients: None,
             isolation: environment.choice("ENTRA_MCP_ISOLATION")?,
@@ -305,7 +320,8 @@ impl Sources {
             check_app_id_uri(uri)?;
         }
         let required_scope = layer.required_scope.clone().unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
-        check_scope(&required_scope)?;
+        check_scope("required-scope", &required_scope)?;
+        let access = access::rules(layer, tenant, &allowed_tenants)?;
         common.settings.token.allowed_tenants = allowed_tenants;
         let listen = layer.listen.unwrap_or(DEFAULT_LISTEN);
         let tls = match (&layer.tls_cert, &layer.tls_key) {
@@ -371,7 +387,7 @@ impl Sources {
                 token_mode,
                 app_id_uri: layer.app_id_uri.clone(),
                 required_scope,
-                access: None,
+                access,
             },
             common,
         })
