@@ -1,10 +1,8 @@
-//! The MCP tools, one file each. A tool is one file and one line in [`local`] or [`remote`].
+//! The MCP tools, one file each: see `docs/adding-a-tool.md`.
 
 mod arguments;
-mod find_user;
-mod get_user_details;
-mod get_user_details_from_graph;
-mod list_my_groups;
+#[macro_use]
+mod catalog;
 #[cfg(test)]
 mod tests;
 
@@ -30,19 +28,12 @@ use crate::{audit, graph};
 /// The audit event of a call.
 const TOOL_CALLED: &str = "tool.called";
 
-/// The tools of the local server.
-pub fn local() -> Vec<&'static dyn LocalTool> {
-    vec![&get_user_details_from_graph::GetUserDetailsFromGraph]
-}
-
-/// The tools of the remote server.
-pub fn remote() -> Vec<&'static dyn RemoteTool> {
-    vec![
-        &get_user_details::GetUserDetails,
-        &get_user_details_from_graph::GetUserDetailsFromGraph,
-        &list_my_groups::ListMyGroups,
-        &find_user::FindUser,
-    ]
+// A tool is a file and a line here: its module, its type, and the servers that have it, in the order of `tools/list`.
+tools! {
+    get_user_details::GetUserDetails => remote;
+    get_user_details_from_graph::GetUserDetailsFromGraph => local remote;
+    list_my_groups::ListMyGroups => remote;
+    find_user::FindUser => remote;
 }
 
 /// One MCP tool.
