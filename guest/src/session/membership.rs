@@ -64,3 +64,74 @@ impl Membership {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::environment::HttpError;
+    use crate::environment::fake::{TENANT, run};
+    use crate::token::testing::{FakeAuthority, GROUP, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
+
+    fn owner() -> Owner {
+        Owner { client_id: "client".to_owned(), tenant_id: TENANT.to_owned(), object_id: OBJECT.to_owned() }
+    }
+
+    /// What a person with the role `Old` becomes by the ID token of a refresh.
+    fn renewed(authority: &FakeAuthority, changes: Value) -> Membership {
+        let claims = with(with(id_claims("n"), json!({ "nonce": null, "roles": ["New"], "groups": [GROUP] })), changes);
+        let token = Secret::new(sign(&header("RS256", "rsa"), &claims, &TestKey::named("rsa")));
+        run(old().renewed(&authority.env, &owner(), Some(&token)))
+    }
+
+    fn old() -> Membership {
+        Membership::at(1, &["Old"], Groups::Absent)
+    }
+
+    #[test]
+    fn the_id_token_of_a_refresh_says_what_the_person_is_now() {
+        let authority = FakeAuthority::new();
+        let now = authority.env.clock.now();
+        let groups = |groups: &[&str]| Groups::Listed(groups.iter().map(|id| (*id).to_owned()).collect());
+        assert_eq!(renewed(&authority, json!({})), Membership::at(now, &["New"], groups(&[GROUP])));
+        let nothing = json!({ "roles": null, "groups": null });
+        assert_eq!(renewed(&authority, nothing), Membership::at(now, &[], Groups::Absent));
+        let overage = json!({ "groups": null, "_claim_names": { "groups": "src1" } });
+        assert_eq!(renewed(&authority, overage).groups, Groups::Overage);
+        for (count, kept) in [(MAX_GROUPS, groups(&vec![GROUP; MAX_GROUPS])), (MAX_GROUPS + 1, Groups::Overage)] {
+            assert_eq!(renewed(&authority, json!({ "groups": vec![GROUP; count] })).groups, kept);
+        }
+    }
+
+    #[test]
+    fn an_id_token_that_is_refused_or_somebody_elses_takes_roles_away() {
+        let authority = FakeAuthority::new();
+        for changes in [
+            json!({ "oid": OTHER_TENANT }),
+            json!({ "tid": OTHER_TENANT }),
+            json!({ "aud": OTHER_TENANT }),
+            json!({ "nonce": "n" }),
+            json!({ "exp": 1 }),
+        ] {
+            assert_eq!(renewed(&authority, changes.clone()), Membership::default(), "{changes}");
+        }
+    }
+
+    #[test]
+    fn without_an_id_token_that_can_be_judged_everything_stays_and_is_asked_for_again() {
+        let authority = FakeAuthority::new();
+        assert_eq!(run(old().renewed(&authority.env, &owner(), None)), old());
+        *authority.outage.borrow_mut() = Some(HttpError::TimedOut);
+        assert_eq!(renewed(&authority, json!({})), old());
+        assert!(!old().is_recent(authority.env.clock.now()));
+    }
+
+    #[test]
+    fn what_was_said_is_recent_for_half_an_hour_and_never_before_it_was_said() {
+        let said = Membership::at(10_000, &[], Groups::Absent);
+        let recent = [9_999, 10_000, 11_799, 11_800].map(|now| said.is_recent(now));
+        assert_eq!(recent, [false, true, true, false]);
+        assert!(!Membership::default().is_recent(RECENT_SECONDS));
+    }
+}

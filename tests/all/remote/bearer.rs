@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use entra_mcp_host::environment::{Settings, TokenMode};
+use entra_mcp_host::environment::{CallerKinds, Settings, TokenMode, ToolRule};
 use entra_mcp_tests::emulator::{Endpoint, Fault, Requirement};
 use entra_mcp_tests::user_agent::{HeadlessBrowser, Person};
 use serde_json::{Value, json};
@@ -14,9 +14,9 @@ use crate::support::lab::{
 use crate::support::remote::{ALICE, Answer, BOB, Fleet, PUBLIC_URL, RESOURCE, call_request};
 
 /// The scope that the server names.
-const SCOPE: &str = "https://mcp.example.com/mcp/access_as_user";
-const METADATA: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
-const ALICES_OBJECT: &str = "11111111-0000-4000-a000-000000000001";
+pub(super) const SCOPE: &str = "https://mcp.example.com/mcp/access_as_user";
+pub(super) const METADATA: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
+pub(super) const ALICES_OBJECT: &str = "11111111-0000-4000-a000-000000000001";
 
 pub(super) async fn fleet(mode: TokenMode) -> Fleet {
     fleet_with(mode, |_| {}).await
@@ -83,7 +83,7 @@ pub(super) async fn app_only(fleet: &Fleet) -> String {
 }
 
 /// A token with these claims instead of Alice's, signed with the authority's key or with one that it never had.
-fn signed(fleet: &Fleet, changes: &[(&str, Value)], forged: bool) -> String {
+pub(super) fn signed(fleet: &Fleet, changes: &[(&str, Value)], forged: bool) -> String {
     let now = fleet.control().now();
     let mut claims = json!({
         "aud": app(REMOTE), "iss": format!("{}/{CONTOSO}/v2.0", fleet.emulator.endpoints().authority),
@@ -277,14 +277,22 @@ async fn a_user_without_the_required_scope_is_told_which_it_is() {
 
 #[tokio::test]
 async fn an_application_for_itself_is_let_in_but_has_no_profile() {
-    let fleet = fleet_with(TokenMode::Bearer, |settings| settings.profile_cache_seconds = 60).await;
-    let token = app_only(&fleet).await;
-    fleet.control().clear_requests();
-    let answer = fleet.call(&token).await;
-    assert!(tool_error(&answer).contains("stands for an application (app-only)"), "{}", answer.body);
-    assert_eq!(fleet.control().request_count(Endpoint::Token), 0, "Entra is not asked in vain");
-    let reasons: Vec<_> = fleet.audit.events().into_iter().filter_map(|(_, event)| event.reason).collect();
-    assert_eq!(reasons, ["no-user"]);
+    let users_and_apps = ToolRule { kinds: CallerKinds::USERS | CallerKinds::APPS, ..super::access::rule() };
+    // The tool is for users by itself; an operator who lets applications in gets the tool's own answer.
+    for (rules, reason) in [(None, "kind-not-allowed"), (Some(vec![users_and_apps]), "no-user")] {
+        let fleet = fleet_with(TokenMode::Bearer, |settings| {
+            settings.profile_cache_seconds = 60;
+            settings.http.as_mut().expect("a remote server").access = rules;
+        })
+        .await;
+        let token = app_only(&fleet).await;
+        fleet.control().clear_requests();
+        let answer = fleet.call(&token).await;
+        assert!(tool_error(&answer).contains("stands for an application (app-only)"), "{}", answer.body);
+        assert_eq!(fleet.control().request_count(Endpoint::Token), 0, "Entra is not asked in vain");
+        let reasons: Vec<_> = fleet.audit.events().into_iter().filter_map(|(_, event)| event.reason).collect();
+        assert_eq!(reasons, [reason]);
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The remote server: the component under wasmtime, two replicas on one store, each request to the other one.
 
+mod access;
 mod attacks;
 mod authorization;
 mod bearer;
