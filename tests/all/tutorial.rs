@@ -47,7 +47,13 @@ fn copy_of_the_component(workspace: &Path) -> PathBuf {
     let manifest = fs::read_to_string(workspace.join("Cargo.toml")).expect("the workspace has a manifest");
     let members = "members = [\"guest\", \"host\", \"tests\"]\ndefault-members = [\"host\"]\n";
     assert!(manifest.contains(members), "the members of the workspace are others: change this test");
-    fs::write(copied.join("Cargo.toml"), manifest.replace(members, "members = [\"guest\"]\n")).expect("written");
+    // Cargo tells packages apart by their place in the workspace, which is the same here: with the version of the original
+    // it would take the one's tests for the other's.
+    let version = concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"\nedition");
+    assert!(manifest.contains(version), "the version of the workspace is elsewhere: change this test");
+    let manifest =
+        manifest.replace(members, "members = [\"guest\"]\n").replace(version, "version = \"0.0.0\"\nedition");
+    fs::write(copied.join("Cargo.toml"), manifest).expect("written");
     fs::copy(workspace.join("Cargo.lock"), copied.join("Cargo.lock")).expect("the workspace has a lock file");
     copied
 }
