@@ -39,4 +39,8 @@ impl TokenSource for UserTokens<'_> {
             other => other,
         })
     }
+
+    async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError> {
+        self.source.unsatisfied(challenge).await
+    }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::record::{self, IDLE_SECONDS, LIFETIME_SECONDS, Raw};
-use super::{Membership, Owner, lifecycle};
+use super::{Membership, Owner, claims, lifecycle};
 use crate::audit;
 use crate::encoding::digest;
 use crate::environment::{Environment, Outcome, StoreError};
@@ -220,6 +220,11 @@ pub(super) async fn live_for(
             if let Some(live) = usable {
                 return Ok(live);
             }
+            // Nobody has consented to `offline_access`. Without more than the profile a session can live until it expires.
+            if *scope != Scope::Profile && challenge.is_none() {
+                return Err(Refusal::new("consent_required", &[], None).into());
+            }
+            want(env, owner, challenge);
             lifecycle::end(env, id, owner, "no-refresh-token", correlation_id)?;
             return Err(ended(challenge));
         };
@@ -339,9 +344,37 @@ fn refused_for_good(
     if !env.store.compare_and_swap(&key(env, id), Some(raw.reveal().as_slice()), b"", Some(TOMBSTONE))? {
         return Ok(());
     }
+    // What Entra says now is newer than what Graph has said.
+    let claims = refusal.claims.as_deref().or(claims);
+    if let Some(claims) = claims {
+        claims::want(env, owner, claims);
+    }
     lifecycle::end(env, id, owner, &refusal.reason(), correlation_id)?;
-    let claims = refusal.claims.clone().or_else(|| claims.map(str::to_owned));
-    Err(SignInError::InteractionRequired { reason: refusal.public_advice(), claims })
+    Err(SignInError::InteractionRequired { reason: refusal.public_advice(), claims: claims.map(str::to_owned) })
+}
+
+/// Graph refuses the new token too, so only the person can bring what it wants: the session ends, unless another call
+/// has got other tokens meanwhile. What the caller has to be told.
+pub(super) fn unsatisfied(
+    env: &Environment,
+    id: &str,
+    owner: &Owner,
+    scope: &Scope,
+    challenge: &Challenge,
+    correlation_id: &str,
+) -> Result<SignInError, SignInError> {
+    let found = record::read::<Record>(env, &key(env, id))?.and_then(|(record, _)| record.access(scope));
+    if found.is_some_and(|live| live.access_token.reveal() == challenge.refused.reveal()) {
+        want(env, owner, Some(challenge));
+        lifecycle::end(env, id, owner, "claims-challenge", correlation_id)?;
+    }
+    Ok(ended(Some(challenge)))
+}
+
+fn want(env: &Environment, owner: &Owner, challenge: Option<&Challenge>) {
+    if let Some(claims) = challenge.and_then(|challenge| challenge.claims.as_deref()) {
+        claims::want(env, owner, claims);
+    }
 }
 
 fn is_still(env: &Environment, id: &str, raw: &Raw) -> Result<bool, StoreError> {

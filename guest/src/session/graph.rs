@@ -45,6 +45,12 @@ impl TokenSource for SessionTokens<'_> {
         lifecycle::note(env, session, &live.membership);
         Ok(live.access_token)
     }
+
+    async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError> {
+        let Person { env, session, correlation_id } = *self.person;
+        let ended = entra::unsatisfied(env, &session.id, &session.owner(), &self.scope, challenge, correlation_id);
+        Some(ended.unwrap_or_else(|error| error).into())
+    }
 }
 
 #[cfg(test)]
@@ -72,12 +78,16 @@ mod tests {
     impl Lab {
         /// A session whose first tokens live for 4000 seconds.
         fn new() -> Self {
+            Self::with(Some("refresh-1"))
+        }
+
+        fn with(refresh_token: Option<&str>) -> Self {
             let world = World::default();
             let env = world.remote();
             let tokens = EntraTokens {
                 access_token: Secret::from("profile-1"),
                 expires_at: env.clock.now() + 4000,
-                refresh_token: Some(Secret::from("refresh-1")),
+                refresh_token: refresh_token.map(Secret::from),
                 membership: Default::default(),
             };
             let owner = Owner {
@@ -86,7 +96,8 @@ mod tests {
                 object_id: "object".to_owned(),
             };
             let scopes = vec!["User.Read".to_owned()];
-            let beginning = lifecycle::Beginning { owner, resource: RESOURCE.to_owned(), scopes, tokens };
+            let beginning =
+                lifecycle::Beginning { owner, resource: RESOURCE.to_owned(), scopes, tokens, username: None };
             let (_, begun) = run(lifecycle::begin(&env, beginning, "c-1")).unwrap();
             let session = super::super::authenticate(&env, &begun.access_token, &[RESOURCE]).unwrap();
             Self { world, env, session }
@@ -191,5 +202,31 @@ mod tests {
         lab.world.always(|_| Ok(fake::json(500, &json!({}))));
         assert!(matches!(lab.token(GROUPS, None), Err(GraphError::SignIn(SignInError::Unavailable(_)))));
         assert_eq!(lab.token(PROFILE, None), Ok("profile-1".to_owned()));
+    }
+
+    #[test]
+    fn a_session_without_a_refresh_token_has_its_profile_and_no_more() {
+        let lab = Lab::with(None);
+        let result = lab.token(GROUPS, None);
+        assert!(
+            matches!(&result, Err(GraphError::SignIn(SignInError::Refused(it))) if it.needs_consent()),
+            "{result:?}"
+        );
+        assert_eq!(lab.token(PROFILE, None), Ok("profile-1".to_owned()));
+        assert_eq!(lab.world.sent(), [""; 0]);
+    }
+
+    #[test]
+    fn a_session_ends_when_graph_refuses_the_newest_token_for_more_as_well() {
+        let lab = Lab::new();
+        lab.grant(2);
+        assert_eq!(lab.token(GROUPS, None), Ok("access-2".to_owned()));
+        let person = Person { env: &lab.env, session: &lab.session, correlation_id: "c-1" };
+        for (refused, ends) in [("profile-1", false), ("an older one", false), ("access-2", true)] {
+            let challenge = Challenge { refused: Secret::from(refused), claims: Some("{}".to_owned()) };
+            assert!(run(person.tokens(GROUPS.to_owned()).unsatisfied(&challenge)).is_some());
+            let ended = lab.world.audited().iter().any(|event| event.name == "session.revoked");
+            assert_eq!(ended, ends, "{refused}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use super::{CommandError, EndRequest};
 use crate::config::{ServeConfig, access};
 use crate::console;
 use crate::environment::confidential_client;
+use crate::open_files;
 use crate::service_manager::ServiceManager;
 use crate::transport::http::{Certificates, HttpServer, Limits, Options};
 
@@ -19,6 +20,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         Some((certificate, key)) => Some(Certificates::read(certificate, key)?),
         None => None,
     };
+    open_files::allow_connections(config.max_connections);
     let server = HttpServer::bind(config.listen).await?;
     let client = confidential_client::new(config, server.address()).await?;
     let settings = config.settings(server.address());
@@ -36,6 +38,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let options = Options {
         tls,
         trusted_proxies: config.trusted_proxies.clone(),
+        token_header: config.token_header.clone(),
         path_prefix: config.path_prefix(),
         rate_limiter: client.rate_limiter,
         limits,

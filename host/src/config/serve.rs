@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use http::HeaderName;
 use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
+use self::gateway::{check_prefix, rewrite_authority_metadata, token_header, trusted_proxies};
 use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri};
 use super::access::{self, AccessEntry};
 use super::endpoints::{check_guid, is_loopback};
@@ -23,6 +25,7 @@ use crate::transport::http::CLIENT_ADDRESS_HEADER;
 pub use self::token_mode::TokenModeName;
 pub(super) use self::token_mode::check_scope;
 
+mod gateway;
 mod token_mode;
 
 /// The address that is listened on, unless set otherwise.
@@ -88,6 +91,9 @@ pub struct ServeLayer {
     /// Proxies that terminate TLS and say who the client is, as addresses or networks; may be repeated
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub trusted_proxy: Option<Vec<String>>,
+    /// Header in which a declared proxy hands over the person's access token of Entra ID; counts instead of Authorization
+    #[arg(long, value_name = "NAME")]
+    pub token_header: Option<String>,
     /// A value of Host that is answered besides that of the public URL; may be repeated
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub allowed_host: Option<Vec<String>>,
@@ -125,6 +131,9 @@ pub struct ServeLayer {
     /// The rules themselves. Only in the configuration file
     #[arg(skip)]
     pub access: Option<Vec<AccessEntry>>,
+    /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse Entra's own
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub rewrite_authority_metadata: Option<bool>,
     /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub client_metadata_allow: Option<Vec<String>>,
@@ -164,12 +173,13 @@ pub struct ClientEntry {
 
 impl ServeLayer {
     /// The names in the configuration file.
-    pub(super) const KEYS: [&str; 23] = [
+    pub(super) const KEYS: [&str; 25] = [
         "listen",
         "public-url",
         "tls-cert",
         "tls-key",
         "trusted-proxy",
+        "token-header",
         "allowed-host",
         "allowed-origin",
         "allow-tenant",
@@ -182,6 +192,7 @@ impl ServeLayer {
         "required-scope",
         "access-file",
         "access",
+        "rewrite-authority-metadata",
         "client-metadata-allow",
         "clients",
         "isolation",
@@ -198,6 +209,7 @@ impl ServeLayer {
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
             trusted_proxy: self.trusted_proxy.or(below.trusted_proxy),
+            token_header: self.token_header.or(below.token_header),
             allowed_host: self.allowed_host.or(below.allowed_host),
             allowed_origin: self.allowed_origin.or(below.allowed_origin),
             allow_tenant: self.allow_tenant.or(below.allow_tenant),
@@ -210,6 +222,7 @@ impl ServeLayer {
             required_scope: self.required_scope.or(below.required_scope),
             access_file: self.access_file.or(below.access_file),
             access: self.access.or(below.access),
+            rewrite_authority_metadata: self.rewrite_authority_metadata.or(below.rewrite_authority_metadata),
             client_metadata_allow: self.client_metadata_allow.or(below.client_metadata_allow),
             clients: self.clients.or(below.clients),
             isolation: self.isolation.or(below.isolation),
@@ -228,6 +241,7 @@ impl ServeLayer {
             tls_cert: environment.get("ENTRA_MCP_TLS_CERT").map(PathBuf::from),
             tls_key: environment.get("ENTRA_MCP_TLS_KEY").map(PathBuf::from),
             trusted_proxy: texts("ENTRA_MCP_TRUSTED_PROXY")?,
+            token_header: environment.get("ENTRA_MCP_TOKEN_HEADER"),
             allowed_host: texts("ENTRA_MCP_ALLOWED_HOST")?,
             allowed_origin: texts("ENTRA_MCP_ALLOWED_ORIGIN")?,
             allow_tenant: texts("ENTRA_MCP_ALLOW_TENANT")?,
@@ -240,6 +254,7 @@ impl ServeLayer {
             required_scope: environment.get("ENTRA_MCP_REQUIRED_SCOPE"),
             access_file: environment.get("ENTRA_MCP_ACCESS_FILE").map(PathBuf::from),
             access: None,
+            rewrite_authority_metadata: boolean("ENTRA_MCP_REWRITE_AUTHORITY_METADATA")?,
             client_metadata_allow: texts("ENTRA_MCP_CLIENT_METADATA_ALLOW")?,
             clients: None,
             isolation: environment.choice("ENTRA_MCP_ISOLATION")?,
@@ -272,6 +287,8 @@ pub struct ServeConfig {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Proxies whose word is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they hand over access tokens.
+    pub token_header: Option<HeaderName>,
     /// Where the client secret is.
     pub credential: CredentialSource,
     /// Hosts whose metadata documents are read wherever they are.
@@ -331,7 +348,7 @@ impl Sources {
         };
         let public_url = layer.public_url.clone();
         match &public_url {
-            Some(url) => check_public_url(url)?,
+            Some(url) => check_public_url(url).and_then(|()| check_prefix(url))?,
             None if listen.ip().to_canonical().is_loopback() => {}
             None => {
                 return Err(ConfigError::Conflict(format!(
@@ -358,12 +375,13 @@ impl Sources {
                 return Err(ConfigError::Conflict(format!("the client id {:?} is configured twice", client.client_id)));
             }
         }
-        let trusted_proxies =
-            layer.trusted_proxy.iter().flatten().map(|text| network(text)).collect::<Result<_, _>>()?;
+        let trusted_proxies = trusted_proxies(layer)?;
+        let token_header = token_header(layer, token_mode, &trusted_proxies)?;
         Ok(ServeConfig {
             listen,
             tls,
             trusted_proxies,
+            token_header: token_header.clone(),
             credential,
             client_metadata_allow,
             isolation: layer.isolation.unwrap_or(Isolation::Shared),
@@ -388,6 +406,8 @@ impl Sources {
                 app_id_uri: layer.app_id_uri.clone(),
                 required_scope,
                 access,
+                token_header: token_header.map(|name| name.as_str().to_owned()),
+                rewrite_authority_metadata: rewrite_authority_metadata(layer, token_mode)?,
             },
             common,
         })
@@ -499,12 +519,6 @@ fn check_origin(text: &str) -> Result<(), ConfigError> {
     let expected = "an origin is expected: scheme, host and perhaps a port, such as https://app.example.com";
     let origin = Url::parse(text).map(|url| url.origin().ascii_serialization());
     if origin.as_deref() == Ok(text) { Ok(()) } else { Err(invalid("allowed-origin", text, expected)) }
-}
-
-fn network(text: &str) -> Result<IpNet, ConfigError> {
-    let network = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
-    let expected = "an address or a network such as 10.0.0.0/8 is expected";
-    network.map_err(|_| invalid("trusted-proxy", text, expected))
 }
 
 fn registered(entry: &ClientEntry) -> Result<RegisteredClient, ConfigError> {

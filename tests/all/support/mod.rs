@@ -2,6 +2,7 @@
 
 pub(crate) mod component;
 pub(crate) mod lab;
+pub(crate) mod nginx;
 pub(crate) mod remote;
 pub(crate) mod server;
 pub(crate) mod session;

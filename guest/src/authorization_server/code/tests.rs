@@ -18,6 +18,7 @@ fn grant() -> Grant {
             refresh_token: None,
             membership: Default::default(),
         },
+        username: None,
         expires_at: 0,
     }
 }
