@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
+use crate::audit;
 use crate::bearer::Bearer;
 use crate::environment::{AuditEvent, Environment, HttpSettings, Outcome};
 use crate::graph::groups;
@@ -81,7 +82,7 @@ fn has(names: &[Name], name: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolRule {
     /// The tool. One that does not exist permits nothing.
-    pub tool: String,
+    pub tool: Name,
     /// What its callers have to be.
     pub rule: Rule,
 }
@@ -238,11 +239,10 @@ impl<'a> Access<'a> {
 
     /// Whether the caller may call `tool`. Nothing is recorded.
     pub async fn decide(&self, tool: &dyn RemoteTool) -> Result<(), Denial> {
+        let name = tool.name();
         match rules_of_settings(self.env) {
-            Some(rules) => {
-                self.any_holds(rules.iter().filter(|rule| rule.tool == tool.name()).map(|rule| &rule.rule)).await
-            }
-            None => self.any_holds(std::iter::once(&tool.rule())).await,
+            Some(rules) => self.any_holds(rules, name).await,
+            None => self.any_holds(&[ToolRule { tool: Cow::Borrowed(name), rule: tool.rule() }], name).await,
         }
     }
 
@@ -255,12 +255,14 @@ impl<'a> Access<'a> {
                 tool: Some(tool.name().to_owned()),
                 ..AuditEvent::new("tool.denied", Outcome::Failure, correlation_id)
             };
-            let _ = self.env.audit.record(&self.subject.who.attribute(event));
+            let _ = audit::record(self.env, self.subject.who.attribute(event));
         }
         decided
     }
 
-    async fn any_holds<'r>(&self, rules: impl Iterator<Item = &'r Rule> + Clone) -> Result<(), Denial> {
+    /// Whether one of the rules for `tool` holds.
+    async fn any_holds(&self, rules: &[ToolRule], tool: &str) -> Result<(), Denial> {
+        let rules = rules.iter().filter(|rule| rule.tool == tool).map(|rule| &rule.rule);
         let tenant = self.subject.who.tenant_id;
         let has_own = rules.clone().any(|rule| rule.is_for(tenant));
         let mut closest = Denial::NotListed;

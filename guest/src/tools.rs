@@ -268,6 +268,21 @@ fn nullable_string() -> Value {
     json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] })
 }
 
+/// The schema of a list of directory objects, with their `id` and these properties, that may be a part of it only.
+fn list_of(name: &str, at_most: usize, properties: &[&str]) -> Arc<JsonObject> {
+    let mut of_item: JsonObject =
+        properties.iter().map(|property| ((*property).to_owned(), nullable_string())).collect();
+    of_item.insert("id".to_owned(), json!({ "type": "string" }));
+    let required: Vec<&String> = of_item.keys().collect();
+    let item = json!({ "type": "object", "required": required, "properties": of_item });
+    let truncated = json!({ "type": "boolean", "description": "There are more than these." });
+    object(json!({
+        "type": "object",
+        "properties": { name: { "type": "array", "maxItems": at_most, "items": item }, "truncated": truncated },
+        "required": [name, "truncated"],
+    }))
+}
+
 /// The annotations of a tool that reads from Microsoft Graph and changes nothing.
 fn reads(title: &str) -> ToolAnnotations {
     ToolAnnotations::with_title(title).read_only(true).destructive(false).idempotent(true).open_world(true)

@@ -104,7 +104,7 @@ fn some(names: &[&'static str]) -> Option<Vec<Name>> {
 }
 
 fn of_vault(rule: Rule) -> ToolRule {
-    ToolRule { tool: "vault".to_owned(), rule }
+    ToolRule { tool: "vault".into(), rule }
 }
 
 fn env_with(rules: Option<Vec<ToolRule>>) -> (World, Environment) {
@@ -251,7 +251,7 @@ fn the_rule_of_a_tool_holds_until_the_settings_have_rules_and_then_what_they_do_
     assert_eq!(admitted(None, &opener), Ok(()));
     assert_eq!(admitted(None, &Caller::user()), Err(Denial::RoleMissing { any_of: super::names(&["Vault.Open"]) }));
     assert_eq!(admitted(Some(vec![of_vault(Rule::users())]), &Caller::user()), Ok(()), "the settings replace it");
-    let for_another = ToolRule { tool: "vaults".to_owned(), rule: Rule::users_and_apps() };
+    let for_another = ToolRule { tool: "vaults".into(), rule: Rule::users_and_apps() };
     for rules in [vec![], vec![for_another]] {
         assert_eq!(admitted(Some(rules), &opener), Err(Denial::NotListed));
     }

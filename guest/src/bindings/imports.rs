@@ -113,7 +113,7 @@ fn http_settings(from: wit::environment::HttpSettings) -> HttpSettings {
 fn tool_rule(from: wit::environment::ToolRule) -> ToolRule {
     let names = |names: Vec<String>| names.into_iter().map(Name::Owned).collect::<Vec<_>>();
     ToolRule {
-        tool: from.tool,
+        tool: from.tool.into(),
         rule: Rule {
             tenants: from.tenants.map(names),
             users: from.kinds.contains(wit::environment::CallerKinds::USERS),

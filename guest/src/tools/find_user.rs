@@ -8,7 +8,7 @@ use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
 use super::arguments::only_text;
-use super::{RemoteCall, RemoteTool, Tool, ToolError, answer, nullable_string, object, reads};
+use super::{RemoteCall, RemoteTool, Tool, ToolError, answer, list_of, object, reads};
 use crate::access::Rule;
 use crate::graph::GraphError;
 use crate::graph::users::{self, BASIC_PERMISSION, MAX_QUERY_CHARS, MAX_USERS};
@@ -46,27 +46,7 @@ impl Tool for FindUser {
             })),
         )
         .with_title("Find a user")
-        .with_raw_output_schema(object(json!({
-            "type": "object",
-            "properties": {
-                "users": {
-                    "type": "array",
-                    "maxItems": MAX_USERS,
-                    "items": {
-                        "type": "object",
-                        "properties": {
-                            "id": { "type": "string" },
-                            "displayName": nullable_string(),
-                            "mail": nullable_string(),
-                            "userPrincipalName": nullable_string(),
-                        },
-                        "required": ["id", "displayName", "mail", "userPrincipalName"],
-                    },
-                },
-                "truncated": { "type": "boolean", "description": "There are more people than these." },
-            },
-            "required": ["users", "truncated"],
-        })))
+        .with_raw_output_schema(list_of("users", MAX_USERS, &["displayName", "mail", "userPrincipalName"]))
         .with_annotations(reads("Find a user"))
     }
 }

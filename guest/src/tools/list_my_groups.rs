@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
-use super::{RemoteCall, RemoteTool, Tool, ToolError, answer, nullable_string, object, reads};
+use super::{RemoteCall, RemoteTool, Tool, ToolError, answer, list_of, object, reads};
 use crate::access::Rule;
 use crate::graph::memberships::{self, GROUPS_PERMISSION, MAX_GROUPS};
 
@@ -26,22 +26,7 @@ impl Tool for ListMyGroups {
             object(json!({ "type": "object", "properties": {}, "additionalProperties": false })),
         )
         .with_title("List my groups")
-        .with_raw_output_schema(object(json!({
-            "type": "object",
-            "properties": {
-                "groups": {
-                    "type": "array",
-                    "maxItems": MAX_GROUPS,
-                    "items": {
-                        "type": "object",
-                        "properties": { "id": { "type": "string" }, "displayName": nullable_string() },
-                        "required": ["id", "displayName"],
-                    },
-                },
-                "truncated": { "type": "boolean", "description": "There are more groups than these." },
-            },
-            "required": ["groups", "truncated"],
-        })))
+        .with_raw_output_schema(list_of("groups", MAX_GROUPS, &["displayName"]))
         .with_annotations(reads("List my groups"))
     }
 }

@@ -146,12 +146,14 @@ async fn every_part_of_a_rule_denies_who_does_not_fit_with_one_record_and_withou
         let text = tool_error(&answer);
         assert!(text.starts_with("you may not call this tool: ") && text.contains(told), "{reason}: {text}");
         assert_eq!(listed(&fleet, &token).await, [""; 0], "{reason}");
-        let events = fleet.audit.events();
-        let [(_, event)] = events.as_slice() else { panic!("{reason}: {events:?}") };
+        let events: Vec<_> = fleet.audit.events().into_iter().map(|(_, event)| event).collect();
+        let of_tools: Vec<_> = events.iter().filter(|event| event.name.starts_with("tool.")).collect();
+        let [event] = of_tools.as_slice() else { panic!("{reason}: {events:?}") };
         assert_eq!((event.name.as_str(), event.reason.as_deref()), ("tool.denied", Some(reason)));
         assert_eq!((event.tool.as_deref(), event.tenant_id.as_deref()), (Some("getUserDetails"), Some(CONTOSO)));
         assert_eq!(event.client_id.as_deref(), Some(if by_app { client.as_str() } else { local.as_str() }));
         assert!(by_app || event.object_id.as_deref() == Some(ALICES_OBJECT));
+        assert_eq!(event.token_id.as_deref(), claims_of(&token)["uti"].as_str());
         assert!(text.contains(&event.correlation_id), "{text}");
         assert_eq!(fleet.control().request_count(Endpoint::Token), 0, "{reason}");
         assert_eq!(fleet.control().request_count(Endpoint::GraphMe), 0, "{reason}");
@@ -178,6 +180,8 @@ async fn who_fits_is_let_in() {
     let session = fleet.session(ALICE).await;
     assert!(tool_error(&fleet.call(&session.access).await).contains(&session.client_id));
     assert_eq!(denials(&fleet), ["client-not-allowed"]);
+    let (_, event) = fleet.audit.events().pop().expect("it is recorded");
+    assert!(event.name == "tool.denied" && event.session.is_some(), "{event:?}");
 }
 
 #[tokio::test]
