@@ -1,11 +1,13 @@
 //! What the host promises whatever the component does, and what its commands do.
 
+mod audit;
 mod batch;
 mod commands;
 mod hostile;
 mod http_calls;
 mod limits;
 mod load;
+mod records;
 mod replicas;
 mod serve;
 mod stdio;

@@ -19,8 +19,13 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts the server with its store and its log in a folder.
-    #[allow(clippy::disallowed_methods, reason = "the rules are for the host; this starts a program")]
     pub(crate) fn start(at: &Endpoints, folder: &Path, more: &[&str]) -> Self {
+        Self::start_with(at, folder, more, &[])
+    }
+
+    /// The same, with environment variables.
+    #[allow(clippy::disallowed_methods, reason = "the rules are for the host; this starts a program")]
+    pub(crate) fn start_with(at: &Endpoints, folder: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let log = folder.join("server.log");
         let mut child = Command::new(env!("CARGO_BIN_EXE_entra-mcp"))
             .args(["serve", "--listen", "127.0.0.1:0"])
@@ -33,6 +38,7 @@ impl Server {
             .env("HOME", folder)
             .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .env("AZURE_CLIENT_SECRET", &at.client_secret)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).unwrap())
