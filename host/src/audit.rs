@@ -10,6 +10,7 @@ use async_trait::async_trait;
 
 use crate::bindings::audit as wit;
 use crate::clock::Clock;
+use crate::telemetry::TraceParent;
 
 pub use crate::bindings::audit::{Event, Outcome};
 pub use file::{AuditFileError, Rotation};
@@ -24,8 +25,8 @@ mod line;
 pub struct Record {
     /// When it happened: time since the Unix epoch.
     pub time: Duration,
-    /// The trace that it belongs to: 32 hexadecimal digits (W3C Trace Context).
-    pub trace_id: Option<String>,
+    /// The trace that it belongs to: the one that the MCP message names, else that of the HTTP request.
+    pub trace: Option<TraceParent>,
     /// What the component says.
     pub event: Event,
 }
@@ -53,7 +54,7 @@ pub struct LogAudit;
 
 #[async_trait]
 impl AuditSink for LogAudit {
-    async fn record(&self, Record { time, trace_id, event }: Record) -> Result<(), String> {
+    async fn record(&self, Record { time, trace, event }: Record) -> Result<(), String> {
         tracing::info!(
             target: "audit",
             time = time.as_secs(),
@@ -69,7 +70,7 @@ impl AuditSink for LogAudit {
             address = event.address,
             username = event.username,
             latency_us = event.latency_us,
-            trace_id,
+            trace_id = trace.map(|trace| trace.trace_id().to_string()),
             correlation_id = event.correlation_id,
         );
         Ok(())
@@ -109,15 +110,10 @@ impl AuditCtx {
     }
 }
 
-/// The trace id in a `traceparent`, which the component has checked.
-fn trace_id(trace_parent: &str) -> Option<String> {
-    trace_parent.split('-').nth(1).map(str::to_owned)
-}
-
 impl wit::Host for AuditCtx {
     async fn record(&mut self, event: Event) -> wasmtime::Result<Result<(), String>> {
-        let trace_id = event.trace_parent.as_deref().and_then(trace_id);
-        let recorded = self.sink.record(Record { time: self.clock.now(), trace_id, event }).await;
+        let trace = event.trace_parent.as_deref().and_then(TraceParent::parse).or_else(TraceParent::current);
+        let recorded = self.sink.record(Record { time: self.clock.now(), trace, event }).await;
         if let Err(reason) = &recorded {
             tracing::error!(%reason, "an audit event could not be recorded");
         }

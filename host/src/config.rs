@@ -14,11 +14,13 @@ use crate::transport::stdio::DEFAULT_MAX_MESSAGE_BYTES;
 mod audit;
 mod endpoints;
 mod layer;
+mod otlp;
 mod serve;
 mod variables;
 
 pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
 pub use layer::{Cloud, Layer, LogFormat, SignIn};
+pub use otlp::OtlpConfig;
 pub use serve::{CredentialSource, Isolation, ServeConfig, ServeLayer, TokenModeName};
 pub use variables::Environment;
 

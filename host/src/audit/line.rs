@@ -43,7 +43,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     latency_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<&'a str>,
+    trace_id: Option<String>,
     correlation_id: &'a str,
 }
 
@@ -64,7 +64,7 @@ pub(super) fn line(record: &Record) -> io::Result<Vec<u8>> {
         address: value(&event.address),
         username: value(&event.username),
         latency_ms: event.latency_us.map(milliseconds),
-        trace_id: value(&record.trace_id),
+        trace_id: record.trace.map(|trace| trace.trace_id().to_string()),
         correlation_id: cut(&event.correlation_id),
     };
     let mut bytes = Vec::with_capacity(512);
@@ -132,6 +132,9 @@ mod tests {
 
     use super::super::testing::event;
     use super::*;
+    use crate::telemetry::TraceParent;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn text(record: &Record) -> String {
         String::from_utf8(line(record).unwrap()).unwrap()
@@ -143,11 +146,12 @@ mod tests {
         event.tenant_id = Some("t".into());
         event.session = Some("s".into());
         event.latency_us = Some(1_234);
-        let record = Record { time: Duration::from_millis(1_700_000_000_007), trace_id: Some("ab".into()), event };
+        let record =
+            Record { time: Duration::from_millis(1_700_000_000_007), trace: TraceParent::parse(PARENT), event };
         assert_eq!(
             text(&record),
             "{\"time\":\"2023-11-14T22:13:20.007Z\",\"event\":\"tool.called\",\"outcome\":\"success\",\
-             \"tenant_id\":\"t\",\"session\":\"s\",\"latency_ms\":1.234,\"trace_id\":\"ab\",\"correlation_id\":\"c0ffee\"}\n"
+             \"tenant_id\":\"t\",\"session\":\"s\",\"latency_ms\":1.234,\"trace_id\":\"0af7651916cd43dd8448eb211c80319c\",\"correlation_id\":\"c0ffee\"}\n"
         );
     }
 
@@ -167,11 +171,11 @@ mod tests {
             latency_us: Some(10_000),
             ..event("e")
         };
-        let record = Record { time: Duration::ZERO, trace_id: some("11"), event };
+        let record = Record { time: Duration::ZERO, trace: TraceParent::parse(PARENT), event };
         let expected = json!({
             "time": "1970-01-01T00:00:00.000Z", "event": "e", "outcome": "success", "reason": "1", "tenant_id": "2",
             "object_id": "3", "client_id": "4", "token_id": "5", "session": "6", "tool": "7", "address": "8",
-            "username": "9", "latency_ms": 10.0, "trace_id": "11", "correlation_id": "c0ffee",
+            "username": "9", "latency_ms": 10.0, "trace_id": "0af7651916cd43dd8448eb211c80319c", "correlation_id": "c0ffee",
         });
         assert_eq!(serde_json::from_str::<Value>(&text(&record)).unwrap(), expected);
     }
@@ -181,7 +185,7 @@ mod tests {
         let hostile = "a\n{\"event\":\"forged\"}\r\u{7f}\u{85}\u{9b}31m\u{2028}\u{1b}\"\\\u{0}\u{1f600}ü";
         let mut event = event("tool.called");
         event.tool = Some(hostile.into());
-        let text = text(&Record { time: Duration::ZERO, trace_id: None, event });
+        let text = text(&Record { time: Duration::ZERO, trace: None, event });
         assert!(text.trim_end_matches('\n').bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["tool"], hostile);
     }
@@ -190,7 +194,7 @@ mod tests {
     fn an_overlong_value_is_cut_between_characters() {
         let mut event = event("tool.called");
         event.tool = Some(format!("x{}", "ü".repeat(MAX_VALUE_BYTES)));
-        let line: Value = serde_json::from_str(&text(&Record { time: Duration::ZERO, trace_id: None, event })).unwrap();
+        let line: Value = serde_json::from_str(&text(&Record { time: Duration::ZERO, trace: None, event })).unwrap();
         assert_eq!(line["tool"].as_str().unwrap().len(), MAX_VALUE_BYTES - 1);
     }
 }

@@ -8,6 +8,7 @@ use crate::environment::confidential_client::ConfidentialError;
 use crate::error::{BuildError, CallError};
 use crate::plugin::Plugin;
 use crate::secret_store::StoreError;
+use crate::telemetry::{MetricsError, TelemetryError};
 use crate::transport::http::{HttpError, TlsError};
 use crate::transport::stdio::StdioError;
 
@@ -80,6 +81,12 @@ pub enum CommandError {
     /// Audit records cannot be written where they are to go.
     #[error(transparent)]
     Audit(#[from] AuditFileError),
+    /// Metrics cannot be read, or not be sent.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The listener for metrics cannot start.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The store cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -103,7 +110,8 @@ impl CommandError {
         match self {
             Self::Config(_) | Self::Usage(_) | Self::TokensUndecided { .. } | Self::Undecided(_) => 2,
             Self::Build(BuildError::Endpoint(_) | BuildError::CertificateFile { .. }) => 2,
-            Self::Http(HttpError::Insecure(_) | HttpError::Tls(_)) | Self::Credential(_) | Self::Audit(_) => 2,
+            Self::Http(HttpError::Insecure(_) | HttpError::Tls(_)) | Self::Credential(_) => 2,
+            Self::Audit(_) | Self::Telemetry(_) => 2,
             _ => 1,
         }
     }

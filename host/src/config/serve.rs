@@ -13,7 +13,7 @@ use url::Url;
 
 use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri, check_scope};
 use super::endpoints::{check_guid, is_loopback};
-use super::{AuditConfig, AuditLayer, Config, ConfigError, Environment, Sources, within};
+use super::{AuditConfig, AuditLayer, Config, ConfigError, Environment, OtlpConfig, Sources, within};
 use crate::environment::{ClientType, HttpSettings, RegisteredClient, Settings, TokenMode};
 use crate::rate_limiter::Rate;
 use crate::secret_store::SecretBytes;
@@ -277,6 +277,8 @@ pub struct ServeConfig {
     pub rates: HashMap<String, Rate>,
     /// Where audit records and metrics go.
     pub audit: AuditConfig,
+    /// What is sent to a collector.
+    pub otlp: OtlpConfig,
     public_url: Option<String>,
     http: HttpSettings,
 }
@@ -367,6 +369,7 @@ impl Sources {
             )?,
             rates: rates(layer.rate_limit.as_deref().unwrap_or_default())?,
             audit: layer.audit.checked()?,
+            otlp: OtlpConfig::from_environment(&self.environment),
             public_url,
             http: HttpSettings {
                 public_url: String::new(),

@@ -11,4 +11,5 @@ mod records;
 mod replicas;
 mod serve;
 mod stdio;
+mod telemetry;
 mod two_processes;

@@ -14,6 +14,8 @@ use serde_json::Value;
 pub(crate) struct Server {
     child: Child,
     public_url: String,
+    /// Where Prometheus finds metrics, if anywhere.
+    metrics: Option<String>,
     log: PathBuf,
 }
 
@@ -46,11 +48,12 @@ impl Server {
             .unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let mut server = Self { child, public_url: String::new(), log };
+        let mut server = Self { child, public_url: String::new(), metrics: None, log };
         let ready: Value = serde_json::from_str(&ready)
             .unwrap_or_else(|_| panic!("the server says {ready:?}\n--- log\n{}", server.log()));
         let url = ready["public_url"].as_str().unwrap_or_else(|| panic!("no public URL in {ready}"));
         url.clone_into(&mut server.public_url);
+        server.metrics = ready["metrics"].as_str().map(|address| format!("http://{address}"));
         server
     }
 
@@ -62,6 +65,20 @@ impl Server {
     /// An address below the public one.
     pub(crate) fn at(&self, path: &str) -> String {
         format!("{}{path}", self.public_url)
+    }
+
+    /// The listener for metrics, with a path.
+    #[allow(dead_code, reason = "the benchmark needs it not")]
+    pub(crate) fn metrics(&self, path: &str) -> String {
+        format!("{}{path}", self.metrics.as_deref().expect("the server has a listener for metrics"))
+    }
+
+    /// Sends SIGTERM, and waits for the end; the exit code.
+    #[allow(dead_code, reason = "the benchmark needs it not")]
+    #[allow(clippy::disallowed_methods, reason = "the rules are for the host; this starts a program")]
+    pub(crate) fn end(&mut self) -> Option<i32> {
+        assert!(Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap().success());
+        self.child.wait().unwrap().code()
     }
 
     /// The process's number.

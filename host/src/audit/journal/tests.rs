@@ -52,7 +52,7 @@ fn bench(on_failure: OnFailure) -> Bench {
 }
 
 fn record(name: &str) -> Record {
-    Record { time: Duration::ZERO, trace_id: None, event: event(name) }
+    Record { time: Duration::ZERO, trace: None, event: event(name) }
 }
 
 impl Bench {
