@@ -95,14 +95,14 @@ struct Providers {
 impl Telemetry {
     /// Starts what is configured. Has to be called inside of a runtime, which then carries what is exported.
     pub fn start(config: &TelemetryConfig) -> Result<Self, TelemetryError> {
-        let OtlpConfig { traces, metrics, logs } = config.otlp;
+        let OtlpConfig { traces, metrics, logs, timeout } = config.otlp;
         if !config.prometheus && !traces && !metrics && !logs {
             return Ok(Self::default());
         }
         let resource = resource(&config.instance_id);
         let scope = InstrumentationScope::builder(SCOPE).with_version(env!("CARGO_PKG_VERSION")).build();
         let collector = match config.otlp.any() {
-            true => Some(otlp::Collector::new(config.ca_file.as_deref())?),
+            true => Some(otlp::Collector::new(timeout, config.ca_file.as_deref())?),
             false => None,
         };
         let registry = config.prometheus.then(::prometheus::Registry::new);

@@ -106,7 +106,9 @@ impl JsonLinesAudit {
     /// Waits until everything is written, or for as long as `patience`.
     pub fn flush(&self, patience: Duration) {
         let busy = |state: &mut State| state.writing || !state.lines.is_empty();
-        drop(self.shared.written.wait_timeout_while(self.shared.state(), patience, busy));
+        let mut state = self.shared.state();
+        state.flushing = true;
+        drop(self.shared.written.wait_timeout_while(state, patience, busy));
         self.shared.report_drops(true);
     }
 }
@@ -165,6 +167,8 @@ struct State {
     unawaited: u64,
     waiting: Vec<oneshot::Sender<Written>>,
     writing: bool,
+    /// Somebody has asked to be told when everything is written. Telling costs a call of the operating system.
+    flushing: bool,
     reopen: bool,
     ended: bool,
 }
@@ -263,7 +267,9 @@ fn write_all(mut output: Box<dyn Output>, shared: &Shared) {
     loop {
         let mut state = shared.state();
         state.writing = false;
-        shared.written.notify_all();
+        if state.flushing {
+            shared.written.notify_all();
+        }
         let nothing = |state: &mut State| state.lines.is_empty() && !state.reopen && !state.ended;
         let mut state = shared.filled.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner);
         if state.lines.is_empty() && state.ended {

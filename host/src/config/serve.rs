@@ -369,7 +369,7 @@ impl Sources {
             )?,
             rates: rates(layer.rate_limit.as_deref().unwrap_or_default())?,
             audit: layer.audit.checked()?,
-            otlp: OtlpConfig::from_environment(&self.environment),
+            otlp: OtlpConfig::from_environment(&self.environment)?,
             public_url,
             http: HttpSettings {
                 public_url: String::new(),

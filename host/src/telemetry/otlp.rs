@@ -26,9 +26,6 @@ use tokio::runtime::Handle;
 use super::TelemetryError;
 use crate::outbound_http::{read_certificates, tls_config};
 
-/// Time for one export, besides what `OTEL_EXPORTER_OTLP_TIMEOUT` allows for all attempts.
-const EXPORT_TIME: Duration = Duration::from_secs(10);
-
 /// Longest answer of a collector in bytes. It has to say that it has the batch, or how much of it.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
@@ -42,6 +39,8 @@ type Sender = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 pub(super) struct Collector {
     sender: Sender,
     runtime: Handle,
+    /// Time for one export.
+    timeout: Duration,
     down: Arc<AtomicBool>,
 }
 
@@ -52,12 +51,12 @@ impl std::fmt::Debug for Collector {
 }
 
 impl Collector {
-    pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, TelemetryError> {
+    pub(super) fn new(timeout: Duration, ca_file: Option<&Path>) -> Result<Self, TelemetryError> {
         let roots = ca_file.map(read_certificates).transpose();
         let roots = roots.map_err(|error| TelemetryError::Tls(error.to_string()))?.unwrap_or_default();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(EXPORT_TIME));
+        tcp.set_connect_timeout(Some(timeout));
         let https = HttpsConnectorBuilder::new()
             .with_tls_config(tls_config(&roots).map_err(TelemetryError::Tls)?)
             .https_or_http()
@@ -69,7 +68,7 @@ impl Collector {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(1)
             .build(https);
-        Ok(Self { sender, runtime: Handle::current(), down: Arc::default() })
+        Ok(Self { sender, runtime: Handle::current(), timeout, down: Arc::default() })
     }
 
     pub(super) fn traces(&self) -> Result<SpanExporter, TelemetryError> {
@@ -104,14 +103,15 @@ impl Collector {
 #[async_trait]
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let sender = self.sender.clone();
+        let (sender, timeout) = (self.sender.clone(), self.timeout);
         let exchange = async move {
             let response = sender.request(request.map(Full::new)).await.map_err(|error| innermost(&error))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
             Ok::<_, String>(Response::from_parts(head, body.to_bytes()))
         };
-        let exchange = self.runtime.spawn(tokio::time::timeout(EXPORT_TIME, exchange));
+        // Timers, too, are the runtime's.
+        let exchange = self.runtime.spawn(async move { tokio::time::timeout(timeout, exchange).await });
         let answer = match exchange.await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err("the collector does not answer in time".to_owned()),

@@ -58,6 +58,14 @@ impl ServerRequest {
         self.context.clone()
     }
 
+    /// Names the trace in the lines of the log, if there is one.
+    pub(crate) fn log_span(&self) -> tracing::Span {
+        match self.context.as_ref().and_then(TraceParent::of_context) {
+            Some(parent) => tracing::info_span!("request", trace_id = %parent.trace_id()),
+            None => tracing::Span::none(),
+        }
+    }
+
     /// Makes it current until the guard is dropped, for a moment in which nothing is awaited.
     pub(crate) fn enter(&self) -> Option<ContextGuard> {
         self.context.clone().map(Context::attach)

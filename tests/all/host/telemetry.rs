@@ -204,6 +204,15 @@ async fn without_a_collector_the_callers_trace_is_in_the_record_and_an_invalid_o
     for parent in [PARENT, &PARENT.to_uppercase(), "garbage"] {
         assert_eq!(site.call(&session.access_token, &[("traceparent", parent)]).await.0, 200);
     }
+    let refused =
+        reqwest::Client::new().get(site.server.at("/mcp")).header("traceparent", PARENT).send().await.unwrap();
+    let correlation_id = refused.headers()["x-correlation-id"].to_str().unwrap().to_owned();
+    while !site.server.log().contains(&correlation_id) {
+        tokio::task::yield_now().await;
+    }
+    let log = site.server.log();
+    let line = log.lines().find(|line| line.contains(&correlation_id)).unwrap();
+    assert!(line.contains(TRACE), "{line}");
     let records = site.records("audit.jsonl");
     let traces: Vec<_> = records.iter().filter(|record| record["event"] == "tool.called").collect();
     let traces: Vec<_> = traces.iter().map(|record| record["trace_id"].clone()).collect();

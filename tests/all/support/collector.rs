@@ -130,16 +130,9 @@ async fn answer(
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return Ok(status(StatusCode::BAD_REQUEST)) };
     let body = body.to_bytes();
-    let mut received = kept.lock().unwrap();
-    received.headers.push(head.headers.clone());
-    received.bodies.push(body.clone());
-    match head.uri.path() {
-        "/v1/traces" => received.take_traces(&body),
-        "/v1/logs" => received.take_logs(&body),
-        "/v1/metrics" => received.take_metrics(&body),
-        _ => return Ok(status(StatusCode::NOT_FOUND)),
+    if !kept.lock().unwrap().take(head.uri.path(), head.headers, &body) {
+        return Ok(status(StatusCode::NOT_FOUND));
     }
-    drop(received);
     if manner == Manner::NeverAnswers {
         std::future::pending::<()>().await;
     }
@@ -153,6 +146,19 @@ fn status(status: StatusCode) -> Response<Full<Bytes>> {
 }
 
 impl Received {
+    /// Whether there is something at this path.
+    fn take(&mut self, path: &str, headers: HeaderMap, body: &Bytes) -> bool {
+        self.headers.push(headers);
+        self.bodies.push(body.clone());
+        match path {
+            "/v1/traces" => self.take_traces(body),
+            "/v1/logs" => self.take_logs(body),
+            "/v1/metrics" => self.take_metrics(body),
+            _ => return false,
+        }
+        true
+    }
+
     fn take_traces(&mut self, body: &Bytes) {
         for group in ExportTraceServiceRequest::decode(body.clone()).unwrap().resource_spans {
             self.take_resource(group.resource);

@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use opentelemetry::context::FutureExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
+use tracing::Instrument as _;
 
 use super::client_address::client_address;
 use super::connection::{Activity, InFlight};
@@ -69,7 +70,7 @@ pub(super) async fn answer(
     let mut observed = shared.options.telemetry.server_request(request.method(), &path, https, request.headers());
     let admitted = admitted(shared, peer, request);
     let admitted = match observed.context() {
-        Some(context) => admitted.with_context(context).await,
+        Some(context) => admitted.with_context(context).instrument(observed.log_span()).await,
         None => admitted.await,
     };
     match admitted {
@@ -81,6 +82,7 @@ pub(super) async fn answer(
         }
         Err(refusal) => {
             observed.answered(refusal.status);
+            let _in_trace = observed.log_span().entered();
             refused(shared, refusal, version).map(|body| Answer {
                 body,
                 deadline: None,
