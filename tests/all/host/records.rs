@@ -1,6 +1,7 @@
 //! What the tests of audit records and telemetry have in common: a server that somebody signs in at and calls.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use entra_mcp_tests::emulator::{Builder, Emulator};
 use serde_json::{Value, json};
@@ -9,6 +10,9 @@ use tempfile::TempDir;
 use crate::support::component::modern;
 use crate::support::server::Server;
 use crate::support::session::{Session, sign_in};
+
+/// How long a test waits for what happens in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whose name and address appear nowhere.
 pub(super) const ALICE: &str = "alice@contoso.example";
@@ -74,6 +78,19 @@ impl Site {
         });
         let request = reqwest::Client::new().post(self.server.at("/register")).json(&registration);
         request.send().await.unwrap().status().as_u16()
+    }
+
+    /// The log, once it has this in it: it is written a moment after what it tells of.
+    pub(super) async fn log_with(&self, text: &str) -> String {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let log = self.server.log();
+            if log.contains(text) {
+                return log;
+            }
+            assert!(tokio::time::Instant::now() < until, "{text:?} is not in {log}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The records in a file.

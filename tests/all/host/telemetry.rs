@@ -207,10 +207,7 @@ async fn without_a_collector_the_callers_trace_is_in_the_record_and_an_invalid_o
     let refused =
         reqwest::Client::new().get(site.server.at("/mcp")).header("traceparent", PARENT).send().await.unwrap();
     let correlation_id = refused.headers()["x-correlation-id"].to_str().unwrap().to_owned();
-    while !site.server.log().contains(&correlation_id) {
-        tokio::task::yield_now().await;
-    }
-    let log = site.server.log();
+    let log = site.log_with(&correlation_id).await;
     let line = log.lines().find(|line| line.contains(&correlation_id)).unwrap();
     assert!(line.contains(TRACE), "{line}");
     let records = site.records("audit.jsonl");

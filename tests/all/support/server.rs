@@ -70,7 +70,7 @@ impl Server {
     /// The listener for metrics, with a path.
     #[allow(dead_code, reason = "the benchmark needs it not")]
     pub(crate) fn metrics(&self, path: &str) -> String {
-        format!("{}{path}", self.metrics.as_deref().expect("the server has a listener for metrics"))
+        format!("{}{path}", self.metrics.as_deref().unwrap())
     }
 
     /// Sends SIGTERM, and waits for the end; the exit code.
