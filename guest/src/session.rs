@@ -4,8 +4,10 @@
 //! are stored; Entra's tokens stay in the store and never leave the server.
 //!
 //! `record` is the session as it is stored, [`lifecycle`] begins, continues and ends one, [`entra`] keeps Entra's
-//! tokens of it, and [`graph`] hands those to requests to Microsoft Graph.
+//! tokens of it, [`graph`] hands those to requests to Microsoft Graph, and [`claims`] remembers what the next sign-in has
+//! to bring.
 
+pub mod claims;
 pub mod entra;
 pub mod graph;
 pub mod lifecycle;
@@ -64,6 +66,8 @@ pub fn authenticate(
     let presented = Presented::read(access_token).ok_or(SessionError::Unknown)?;
     let (record, _) = record::load(env, &presented.id)?.ok_or(SessionError::Unknown)?;
     let access = record.access(&presented).ok_or(SessionError::Unknown)?;
+    env.call.is_about_session(&presented.id);
+    env.call.is_about_user(record.username.as_deref());
     let now = env.clock.now();
     if record.is_over(now) {
         return Err(SessionError::Unknown);

@@ -204,6 +204,7 @@ pub async fn call_local(
     call: &LocalCall<'_>,
     arguments: &JsonObject,
 ) -> Result<String, ToolError> {
+    let began = call.env.clock.monotonic();
     let result = tool.call(call, arguments).await;
     let (outcome, reason) = match &result {
         Ok(_) => (Outcome::Success, None),
@@ -214,7 +215,7 @@ pub async fn call_local(
     };
     let event = audit::event(call.env, TOOL_CALLED, outcome, call.correlation_id);
     let event = AuditEvent { tool: Some(tool.name().to_owned()), reason, ..event };
-    audit::record(call.env, event).map_err(GraphError::SignIn)?;
+    audit::record(call.env, audit::since(call.env, began, event)).map_err(GraphError::SignIn)?;
     result
 }
 
@@ -224,6 +225,7 @@ pub async fn call_remote(
     call: &RemoteCall<'_>,
     arguments: &JsonObject,
 ) -> Result<String, ToolError> {
+    let began = call.env.clock.monotonic();
     let result = tool.call(call, arguments).await;
     let outcome = if result.is_ok() { Outcome::Success } else { Outcome::Failure };
     let event = AuditEvent {
@@ -231,7 +233,8 @@ pub async fn call_remote(
         tool: Some(tool.name().to_owned()),
         ..AuditEvent::new(TOOL_CALLED, outcome, call.correlation_id)
     };
-    audit::record(call.env, call.who.attribute(event)).map_err(GraphError::SignIn)?;
+    let event = audit::since(call.env, began, call.who.attribute(event));
+    audit::record(call.env, event).map_err(GraphError::SignIn)?;
     result
 }
 

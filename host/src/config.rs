@@ -291,6 +291,7 @@ impl Sources {
                     clock_tolerance_seconds: CLOCK_TOLERANCE_SECONDS,
                 },
                 profile_cache_seconds,
+                audit_usernames: false,
                 http: None,
             },
             store: self.store(layer, "secrets.db")?,

@@ -20,6 +20,7 @@ mod http_call;
 mod instance;
 mod instance_pool;
 pub mod logging;
+mod open_files;
 pub mod outbound_http;
 mod plugin;
 mod private_files;

@@ -50,10 +50,10 @@ pub fn qualified(settings: &HttpSettings, scope: &str) -> String {
 /// Metadata of the resource at `path` (RFC 9728); an empty path is the server as a whole.
 pub fn protected_resource(settings: &Settings, http: &HttpSettings, path: &str) -> Value {
     let mut authorization_servers = Vec::new();
-    if http.token_mode.has_sessions() {
+    if http.token_mode.has_sessions() || http.stands_in_for_the_authority() {
         authorization_servers.push(http.public_url.clone());
     }
-    if http.token_mode.takes_entra_tokens() {
+    if http.token_mode.takes_entra_tokens() && !http.stands_in_for_the_authority() {
         authorization_servers.push(format!("{}/{}/v2.0", settings.authority, settings.tenant));
     }
     json!({

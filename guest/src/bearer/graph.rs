@@ -150,6 +150,7 @@ impl OnBehalfOf<'_> {
         let env = self.env;
         let tenant_id = self.bearer.identity().tenant_id;
         let scope = profile_scope(env);
+        let began = env.clock.monotonic();
         let answer = on_behalf_of::exchange(env, tenant_id, self.bearer.token(), &scope).await;
         let (outcome, reason) = match &answer {
             Ok(_) => (Outcome::Success, None),
@@ -158,7 +159,8 @@ impl OnBehalfOf<'_> {
             Err(error) => return Err(error.to_string()),
         };
         let event = AuditEvent { reason, ..AuditEvent::new("on-behalf-of.issued", outcome, self.correlation_id) };
-        audit::record(env, self.bearer.identity().attribute(event)).map_err(|error| error.to_string())?;
+        audit::record(env, audit::since(env, began, self.bearer.identity().attribute(event)))
+            .map_err(|error| error.to_string())?;
         match answer {
             Ok(set) => Ok(Exchanged::Granted { token: set.access_token, expires_at: set.expires_at }),
             Err(OAuthError::Refused(refusal)) => Ok(Exchanged::Refused { assertion: assertion.to_owned(), refusal }),

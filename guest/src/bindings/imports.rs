@@ -7,6 +7,7 @@ use wasip2::http::types::ErrorCode;
 use wstd::http::body::util::{BodyExt, Empty};
 
 use super::generated::entra_mcp::plugin as wit;
+use crate::audit::Call;
 use crate::environment::*;
 use crate::secret::Secret;
 
@@ -21,9 +22,11 @@ thread_local! {
     static ENVIRONMENT: &'static Environment = Box::leak(Box::new(world()));
 }
 
-/// The world, of every call of this instance.
+/// The world, for a call that begins now: an instance serves one at a time.
 pub(crate) fn environment() -> &'static Environment {
-    ENVIRONMENT.with(|environment| *environment)
+    let environment = ENVIRONMENT.with(|environment| *environment);
+    environment.call.begin();
+    environment
 }
 
 fn world() -> Environment {
@@ -39,6 +42,7 @@ fn world() -> Environment {
         audit: Box::new(Imports),
         rate_limiter: Box::new(Imports),
         client_metadata: Box::new(Imports),
+        call: Call::default(),
     }
 }
 
@@ -71,6 +75,7 @@ fn settings(from: wit::environment::Settings) -> Settings {
             clock_tolerance: Duration::from_secs(from.token.clock_tolerance_seconds.into()),
         },
         profile_cache: Duration::from_secs(from.profile_cache_seconds.into()),
+        audit_usernames: from.audit_usernames,
         http: from.http.map(http_settings),
     }
 }
@@ -98,6 +103,8 @@ fn http_settings(from: wit::environment::HttpSettings) -> HttpSettings {
         },
         app_id_uri: from.app_id_uri,
         required_scope: from.required_scope,
+        token_header: from.token_header,
+        rewrite_authority_metadata: from.rewrite_authority_metadata,
     }
 }
 

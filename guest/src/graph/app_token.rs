@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 use super::client::TokenSource;
 use super::error::GraphError;
 use crate::audit;
-use crate::encoding::random_uuid;
 use crate::environment::{Environment, Outcome};
 use crate::oauth::{OAuthError, client_credentials};
 use crate::secret::Secret;
@@ -91,6 +90,7 @@ impl AppTokens<'_> {
     async fn request(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Stored<Secret<String>>, String> {
         let env = self.env;
         let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
+        let began = env.clock.monotonic();
         let answer = client_credentials::request(env, self.tenant, scope, claims).await;
         let (outcome, reason) = match &answer {
             Ok(_) => (Outcome::Success, None),
@@ -98,10 +98,10 @@ impl AppTokens<'_> {
             // Nobody has decided anything.
             Err(error) => return Err(error.to_string()),
         };
-        let mut event = audit::event(env, "app-token.issued", outcome, &random_uuid(env.random.as_ref()));
+        let mut event = audit::event(env, "app-token.issued", outcome, &env.call.name(env));
         event.tenant_id = Some(self.tenant.to_owned());
         event.reason = reason;
-        audit::record(env, event).map_err(|error| error.to_string())?;
+        audit::record(env, audit::since(env, began, event)).map_err(|error| error.to_string())?;
         let set = answer.map_err(|error| error.to_string())?;
         Ok(Stored { token: set.access_token, expires_at: set.expires_at })
     }

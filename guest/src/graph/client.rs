@@ -8,6 +8,7 @@ use http::{HeaderValue, Request, Response};
 use serde_json::Value;
 
 use super::error::{Evidence, GraphError};
+use crate::audit;
 use crate::encoding::random_uuid;
 use crate::environment::{Environment, HttpError};
 use crate::oauth::retry_after;
@@ -31,6 +32,12 @@ pub trait TokenSource {
 
     /// A token; with a challenge, another one than the refused.
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Self::Token, GraphError>;
+
+    /// Graph wants claims that the token which answered its challenge does not have either: what that means for the
+    /// caller, if more than that Graph has refused.
+    async fn unsatisfied(&self, _challenge: &Challenge) -> Option<GraphError> {
+        None
+    }
 }
 
 /// Something that a request can be authorised with.
@@ -93,6 +100,14 @@ async fn ask<T: Bearer>(
     let challenge = Challenge { refused: token.bearer().clone(), claims: claims_challenge(&response) };
     let token = tokens.token(Some(&challenge)).await?;
     let response = exchange(env, token.bearer(), question).await?;
+    if response.status().as_u16() == 401
+        && let Some(claims) = claims_challenge(&response)
+    {
+        let challenge = Challenge { refused: token.bearer().clone(), claims: Some(claims) };
+        if let Some(error) = tokens.unsatisfied(&challenge).await {
+            return Err(error);
+        }
+    }
     read(&response).map(|value| (value, token))
 }
 
@@ -109,6 +124,9 @@ async fn exchange(
         let answer = env.http.send(request(env, token, question)?).await;
         let asked = match &answer {
             Ok(response) if matches!(response.status().as_u16(), 429 | 503 | 504) => {
+                if response.status().as_u16() == 429 {
+                    audit::throttled(env, "graph", None);
+                }
                 response.headers().get(http::header::RETRY_AFTER).and_then(retry_after)
             }
             Ok(_) => return answer.map_err(GraphError::Unreachable),

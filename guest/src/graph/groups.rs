@@ -264,6 +264,7 @@ mod tests {
             expires_at: u64::MAX,
             guest: false,
             token_version: 2,
+            token_id: None,
         };
         for principal in [principal("..", OBJECT), principal(TENANT, "../me"), principal(TENANT, "o?x=")] {
             assert!(run(Membership.groups(&authority.env, &principal)).is_err());

@@ -29,6 +29,8 @@ const TOOLS_TTL_MS: u64 = 300_000;
 const SIGN_IN_INPUT: &str = "sign-in";
 /// Bytes that most results of a tool fit into.
 const RESULT_CAPACITY: usize = 1024;
+/// The trace of a message, in its `_meta` (SEP-414, W3C Trace Context).
+const TRACE_PARENT: &str = "traceparent";
 /// Messages in one batch (2025-03-26 only). Enough for any client seen; a bound for the others.
 const MAX_BATCH: usize = 100;
 
@@ -44,6 +46,7 @@ const SERVER_INFO: &str = concat!(
 
 /// Handles one message of the person at this machine, whose connection the host remembers.
 pub async fn handle(env: &Environment, correlation_id: &str, message: &str) -> Option<String> {
+    env.call.is_called(correlation_id);
     let caller = Caller { who: Who::Person, correlation_id };
     let mut connection = Connection::restore(env.channel.state().as_deref());
     let reply = receive(env, &caller, &mut connection, message.as_bytes()).await;
@@ -131,6 +134,8 @@ pub(super) async fn handle_message(
     let Message { id: Some(id), method, params } = message else {
         return Reply::Nothing;
     };
+    let meta = params.get("_meta");
+    env.call.is_part_of(meta.and_then(|meta| meta.get(TRACE_PARENT)).and_then(Value::as_str));
     match answer(env, caller, connection, &method, params).await {
         Ok(result) => Reply::Message { status: OK, json: envelope::result(&id, &result) },
         Err(Failure::Rpc(error)) => refused(&error, Some(&id)),

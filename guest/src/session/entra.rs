@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::record::{self, IDLE_SECONDS, LIFETIME_SECONDS, Raw};
-use super::{Owner, lifecycle};
+use super::{Owner, claims, lifecycle};
 use crate::audit;
 use crate::environment::{Environment, Outcome, StoreError};
 use crate::graph::profile::profile_scope;
@@ -110,6 +110,7 @@ pub(super) async fn live(
             if usable {
                 return Ok(tokens);
             }
+            want(env, owner, challenge);
             lifecycle::end(env, id, owner, "no-refresh-token", correlation_id)?;
             return Err(ended(challenge));
         };
@@ -185,9 +186,36 @@ fn refused_for_good(
     if !env.store.compare_and_swap(&key(env, id), Some(raw.reveal().as_slice()), b"", Some(TOMBSTONE))? {
         return Ok(None);
     }
+    // What Entra says now is newer than what Graph has said.
+    let claims = refusal.claims.as_deref().or(claims);
+    if let Some(claims) = claims {
+        claims::want(env, owner, claims);
+    }
     lifecycle::end(env, id, owner, &refusal.reason(), correlation_id)?;
-    let claims = refusal.claims.clone().or_else(|| claims.map(str::to_owned));
-    Err(SignInError::InteractionRequired { reason: refusal.public_advice(), claims })
+    Err(SignInError::InteractionRequired { reason: refusal.public_advice(), claims: claims.map(str::to_owned) })
+}
+
+/// Graph refuses the new token too, so only the person can bring what it wants: the session ends, unless another call
+/// has got other tokens meanwhile. What the caller has to be told.
+pub(super) fn unsatisfied(
+    env: &Environment,
+    id: &str,
+    owner: &Owner,
+    challenge: &Challenge,
+    correlation_id: &str,
+) -> Result<SignInError, SignInError> {
+    let found = record::read::<Record>(env, &key(env, id))?;
+    if found.is_some_and(|(record, _)| record.tokens.access_token.reveal() == challenge.refused.reveal()) {
+        want(env, owner, Some(challenge));
+        lifecycle::end(env, id, owner, "claims-challenge", correlation_id)?;
+    }
+    Ok(ended(Some(challenge)))
+}
+
+fn want(env: &Environment, owner: &Owner, challenge: Option<&Challenge>) {
+    if let Some(claims) = challenge.and_then(|challenge| challenge.claims.as_deref()) {
+        claims::want(env, owner, claims);
+    }
 }
 
 fn is_still(env: &Environment, id: &str, raw: &Raw) -> Result<bool, StoreError> {

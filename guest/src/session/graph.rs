@@ -32,4 +32,10 @@ impl TokenSource for SessionTokens<'_> {
         let tokens = entra::live(env, &session.id, &session.owner(), challenge, correlation_id).await?;
         Ok(tokens.access_token)
     }
+
+    async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError> {
+        let Self { env, session, correlation_id } = *self;
+        let ended = entra::unsatisfied(env, &session.id, &session.owner(), challenge, correlation_id);
+        Some(ended.unwrap_or_else(|error| error).into())
+    }
 }

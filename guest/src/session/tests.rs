@@ -24,6 +24,7 @@ fn owner() -> Owner {
 
 fn beginning(env: &Environment, refresh_token: Option<&str>) -> Beginning {
     Beginning {
+        username: None,
         owner: owner(),
         resource: RESOURCE.to_owned(),
         scopes: vec!["User.Read".to_owned()],
@@ -221,11 +222,40 @@ fn a_refresh_is_refused_with_its_reason() {
     assert_eq!(begun.world.record_names(), [""; 0]);
 }
 
+/// Whoever holds an access token, even an expired one, knows the session's id and nothing else of a refresh token.
+#[test]
+fn what_never_was_a_refresh_token_ends_no_session() {
+    let begun = begin();
+    let renewed = begun.refresh(&begun.tokens.refresh_token).unwrap();
+    let (access, refresh) = (renewed.access_token.reveal(), renewed.refresh_token.reveal());
+    let parts = |text: &str| crate::encoding::from_base64url(text).unwrap();
+    let (access, refresh) = (parts(access), parts(refresh));
+    let (id, family, secret) = (&refresh[..16], &refresh[16..34], &refresh[34..]);
+    assert_eq!((id, refresh.len()), (&access[..16], 66));
+    let made_up = [
+        [id, &[7; 18], &[7; 32]].concat(),
+        [id, &[7; 18], secret].concat(),
+        [id, &access[16..34], &access[16..]].concat(),
+        [id, &[7; 32]].concat(),
+        [id, secret].concat(),
+        access.clone(),
+    ];
+    for bytes in made_up {
+        let token = Secret::new(crate::encoding::base64url(&bytes));
+        assert_eq!(begun.refresh(&token).unwrap_err(), RefreshError::Unknown, "{bytes:?}");
+        assert_eq!(begun.ended(), [""; 0]);
+    }
+    // A family with another secret was a refresh token once.
+    let stolen = Secret::new(crate::encoding::base64url(&[id, family, &[7; 32]].concat()));
+    assert_eq!(begun.refresh(&stolen).unwrap_err(), RefreshError::Reused);
+    assert_eq!(begun.ended(), ["refresh-token-reused"]);
+}
+
 #[test]
 fn a_refresh_that_could_not_be_stored_says_so_in_the_record_and_costs_nothing() {
     let begun = begin();
-    // Reading the session, reading Entra's tokens, writing the session.
-    begun.world.fail_store(2);
+    // Reading the session, reading Entra's tokens, making the key of audit records, writing the session.
+    begun.world.fail_store(4);
     let failed = begun.refresh(&begun.tokens.refresh_token).unwrap_err();
     assert!(matches!(failed, RefreshError::SignIn(SignInError::Store(_))));
     let last = begun.world.audited().pop().unwrap();

@@ -40,6 +40,8 @@ pub struct Principal {
     pub roles: Vec<String>,
     /// `groups`, or their overage.
     pub groups: Groups,
+    /// `uti`, else `jti`: what Entra ID calls the token in its own logs.
+    pub token_id: Option<String>,
     /// `iat`, Unix time in seconds.
     pub issued_at: u64,
     /// `exp`, Unix time in seconds.

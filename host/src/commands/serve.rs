@@ -11,6 +11,7 @@ use crate::clock::SystemClock;
 use crate::config::{AuditConfig, ServeConfig};
 use crate::console;
 use crate::environment::confidential_client;
+use crate::open_files;
 use crate::random::{SystemRandomness, unguessable_id};
 use crate::service_manager::ServiceManager;
 use crate::telemetry::{MetricsServer, ObservedAudit, Telemetry, TelemetryConfig};
@@ -30,6 +31,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         Some((certificate, key)) => Some(Certificates::read(certificate, key)?),
         None => None,
     };
+    open_files::allow_connections(config.max_connections);
     let server = HttpServer::bind(config.listen).await?;
     let AuditConfig { destination, on_failure, metrics_listen } = &config.audit;
     let metrics = match metrics_listen {
@@ -48,7 +50,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     if matches!(destination, Destination::File { .. }) {
         reopen_when_asked(Arc::clone(&audit))?;
     }
-    if let Some(advice) = ServeConfig::app_id_uri_advice(&settings) {
+    for advice in [ServeConfig::app_id_uri_advice(&settings), config.trust_advice()].into_iter().flatten() {
         tracing::warn!("{advice}");
     }
     let sink = ObservedAudit::over(Arc::clone(&audit) as Arc<dyn AuditSink>, &telemetry);
@@ -64,6 +66,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let options = Options {
         tls,
         trusted_proxies: config.trusted_proxies.clone(),
+        token_header: config.token_header.clone(),
         path_prefix: config.path_prefix(),
         rate_limiter: client.rate_limiter,
         telemetry: telemetry.clone(),

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use ipnet::IpNet;
@@ -128,6 +128,9 @@ pub struct Options {
     pub tls: Option<Arc<Certificates>>,
     /// Proxies whose word about the client's address is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which those proxies hand over the access token of whom they have let in. It is removed from the
+    /// requests of everybody else.
+    pub token_header: Option<HeaderName>,
     /// The path of the public URL, without a slash at its end: `""` or `"/prefix"`.
     pub path_prefix: String,
     /// Bounds, by address of the client, on the OAuth endpoints.
@@ -145,6 +148,7 @@ impl Default for Options {
         Self {
             tls: None,
             trusted_proxies: Vec::new(),
+            token_header: None,
             path_prefix: String::new(),
             rate_limiter: Arc::new(NoRateLimiter),
             telemetry: Telemetry::default(),

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 const SECRET: &str = "recognisable-client-secret";
 
-struct Server {
+pub(super) struct Server {
     child: Child,
     output: Lines<BufReader<ChildStdout>>,
     log: ChildStderr,
@@ -23,14 +23,14 @@ struct Server {
 }
 
 /// `serve` on a free port, with a client secret.
-fn serve(home: &Home, arguments: &[&str]) -> Command {
+pub(super) fn serve(home: &Home, arguments: &[&str]) -> Command {
     let mut command = home.program(&["serve", "--listen", "127.0.0.1:0"]);
     command.args(arguments).env("AZURE_CLIENT_SECRET", SECRET);
     command
 }
 
 impl Server {
-    async fn start(mut command: Command) -> Self {
+    pub(super) async fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -44,7 +44,7 @@ impl Server {
         Self { child, output, log, ready: serde_json::from_str(&line).unwrap() }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.ready["listening"].as_str().unwrap())
     }
 
@@ -53,7 +53,7 @@ impl Server {
     }
 
     /// Sends SIGTERM. Returns the exit code, what else was printed, and the log.
-    async fn end(mut self) -> (Option<i32>, Vec<String>, String) {
+    pub(super) async fn end(mut self) -> (Option<i32>, Vec<String>, String) {
         let id = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
         let (mut rest, mut log) = (Vec::new(), String::new());

@@ -14,7 +14,7 @@ use crate::support::lab::{
 use crate::support::remote::{ALICE, Answer, BOB, Fleet, PUBLIC_URL, RESOURCE, call_request};
 
 /// The scope that the server names.
-const SCOPE: &str = "https://mcp.example.com/mcp/access_as_user";
+pub(super) const SCOPE: &str = "https://mcp.example.com/mcp/access_as_user";
 const METADATA: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
 const ALICES_OBJECT: &str = "11111111-0000-4000-a000-000000000001";
 
@@ -23,7 +23,7 @@ async fn fleet(mode: TokenMode) -> Fleet {
 }
 
 /// A fleet in this mode, whose application is registered as the README says.
-async fn fleet_with(mode: TokenMode, change: impl FnOnce(&mut Settings)) -> Fleet {
+pub(super) async fn fleet_with(mode: TokenMode, change: impl FnOnce(&mut Settings)) -> Fleet {
     let fleet = Fleet::with(|settings| {
         settings.http.as_mut().expect("a remote server").token_mode = mode;
         settings.token.audiences.push(RESOURCE.to_owned());
@@ -65,12 +65,12 @@ fn authorize(scope: &str) -> Authorize {
     Authorize::new(LOCAL).scope(&format!("openid profile offline_access {scope}"))
 }
 
-async fn token(fleet: &Fleet, username: &str) -> String {
+pub(super) async fn token(fleet: &Fleet, username: &str) -> String {
     token_by(fleet, &authorize(SCOPE), username).await
 }
 
 /// A token of an application for itself.
-async fn app_only(fleet: &Fleet) -> String {
+pub(super) async fn app_only(fleet: &Fleet) -> String {
     let (id, secret) = (app(REMOTE), fleet.emulator.endpoints().client_secret.clone());
     let scope = format!("{RESOURCE}/.default");
     let form = [

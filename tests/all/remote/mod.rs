@@ -1,10 +1,13 @@
 //! The remote server: the component under wasmtime, two replicas on one store, each request to the other one.
 
 mod attacks;
+mod audit;
 mod authorization;
 mod bearer;
+mod claims;
 mod discovery;
 mod flow;
+mod gateway;
 mod refresh;
 mod sample_defects;
 mod transport;

@@ -4,6 +4,7 @@
 pub(crate) mod collector;
 pub(crate) mod component;
 pub(crate) mod lab;
+pub(crate) mod nginx;
 pub(crate) mod remote;
 pub(crate) mod server;
 pub(crate) mod session;

@@ -148,6 +148,7 @@ impl Fleet {
                 clock_tolerance_seconds: 60,
             },
             profile_cache_seconds: 0,
+            audit_usernames: false,
             http: Some(HttpSettings {
                 public_url: PUBLIC_URL.to_owned(),
                 allowed_hosts: vec!["mcp.example.com".to_owned()],
@@ -160,6 +161,8 @@ impl Fleet {
                 token_mode: TokenMode::Session,
                 app_id_uri: None,
                 required_scope: "access_as_user".to_owned(),
+                token_header: None,
+                rewrite_authority_metadata: false,
             }),
         };
         change(&mut settings);

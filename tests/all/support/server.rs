@@ -13,6 +13,7 @@ use serde_json::Value;
 /// A running server, which ends with this value.
 pub(crate) struct Server {
     child: Child,
+    address: String,
     public_url: String,
     /// Where Prometheus finds metrics, if anywhere.
     metrics: Option<String>,
@@ -48,13 +49,20 @@ impl Server {
             .unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let mut server = Self { child, public_url: String::new(), metrics: None, log };
+        let mut server = Self { child, address: String::new(), public_url: String::new(), metrics: None, log };
         let ready: Value = serde_json::from_str(&ready)
             .unwrap_or_else(|_| panic!("the server says {ready:?}\n--- log\n{}", server.log()));
         let url = ready["public_url"].as_str().unwrap_or_else(|| panic!("no public URL in {ready}"));
         url.clone_into(&mut server.public_url);
         server.metrics = ready["metrics"].as_str().map(|address| format!("http://{address}"));
+        ready["listening"].as_str().unwrap_or_default().clone_into(&mut server.address);
         server
+    }
+
+    /// Where it listens, whatever clients call it.
+    #[allow(dead_code, reason = "the benchmark has no gateway")]
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Without a slash at its end.

@@ -13,6 +13,7 @@ fn grant() -> Grant {
         resource: "https://mcp.example.com/mcp".to_owned(),
         scopes: vec!["User.Read".to_owned()],
         tokens: EntraTokens { access_token: Secret::from("a"), expires_at: 0, refresh_token: None },
+        username: None,
         expires_at: 0,
     }
 }

@@ -2,6 +2,7 @@
 //! has a record `test-session/t`.
 
 mod entra_tokens;
+mod gateway;
 mod legacy_sse;
 mod origins;
 mod streamable;
@@ -249,19 +250,17 @@ fn everything_is_under_the_path_prefix_of_the_public_url_and_metadata_where_the_
         ("/entra", 200),
         ("/entra/", 200),
         ("/entra/healthz", 200),
-        ("/healthz", 404),
-        ("/", 404),
-        ("/mcp", 404),
         ("/entrance/mcp", 404),
+        ("/entramcp", 404),
+        ("/entra/entra/mcp", 404),
         ("/entra/mcp", 405),
         ("/.well-known/oauth-protected-resource/entra/mcp", 200),
         ("/.well-known/oauth-protected-resource/entra", 200),
         ("/.well-known/oauth-authorization-server/entra", 200),
         ("/.well-known/openid-configuration/entra", 200),
         ("/entra/.well-known/openid-configuration", 200),
-        ("/.well-known/oauth-protected-resource", 404),
-        ("/.well-known/oauth-protected-resource/mcp", 404),
         ("/.well-known/oauth-protected-resource/entra/other", 404),
+        ("/.well-known/oauth-protected-resource/other/mcp", 404),
     ] {
         assert_eq!(server.send(get(path)).status(), status, "{path}");
     }

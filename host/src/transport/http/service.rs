@@ -132,6 +132,7 @@ async fn admitted(
     let address = HeaderValue::try_from(client.to_string());
     let address = address.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the address cannot be told"))?;
     parts.headers.insert(CLIENT_ADDRESS, address);
+    keep_handed_over(shared, peer, &mut parts.headers);
     let (body, mut buffered) = read(shared, client, &parts.headers, body).await?;
     // The place is found before an instance is: streams that have none must not wait in the way of other requests.
     let place = match parts.method == Method::GET && path == "/sse" {
@@ -184,6 +185,18 @@ fn check_target(parts: &Parts) -> Result<(), Refusal> {
         (Some(authority), _) if authority.contains('@') => bad("the target of the request has a user name"),
         (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => bad("the request names two hosts"),
         _ => Ok(()),
+    }
+}
+
+/// Whom a gateway lets in is the gateway's word: what others send in its header is nobody's.
+fn keep_handed_over(shared: &Shared, peer: IpAddr, headers: &mut HeaderMap) {
+    let Some(name) = &shared.options.token_header else { return };
+    if !shared.is_proxy(peer) {
+        headers.remove(name);
+        return;
+    }
+    if let http::header::Entry::Occupied(mut handed_over) = headers.entry(name) {
+        handed_over.iter_mut().for_each(|token| token.set_sensitive(true));
     }
 }
 

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use super::World;
 use super::clock::graph_timestamp;
-use super::config::{Config, User};
+use super::config::{Config, Requirement, User};
 use super::endpoint::Endpoint;
 use super::http::{Incoming, Reply};
+use super::policy;
 use super::state::{Grant, GraphSubject, GraphToken};
 
 /// A caller with a valid token.
@@ -213,7 +214,12 @@ fn authenticate(world: &World, incoming: &Incoming) -> Result<Caller, GraphError
         return Err(unauthorized("Lifetime validation failed, the token is expired."));
     }
     if world.take_challenge() || (found.continuous && is_revoked(world, &found.subject)) {
-        return Err(challenge(world));
+        let claims =
+            json!({ "access_token": { "nbf": { "essential": true, "value": world.clock.now().to_string() } } });
+        return Err(challenge(world, "TokenIssuedBeforeRevocationTimestamp", &claims.to_string()));
+    }
+    if !found.in_context && needs_context(world, &found.subject) {
+        return Err(challenge(world, "AuthenticationContextMissing", &policy::context_claims()));
     }
     Ok(Caller { subject: found.subject, permissions: found.permissions })
 }
@@ -225,6 +231,11 @@ fn is_revoked(world: &World, subject: &GraphSubject) -> bool {
     }
 }
 
+fn needs_context(world: &World, subject: &GraphSubject) -> bool {
+    let GraphSubject::User(grant) = subject else { return false };
+    world.config().user(&grant.user).is_some_and(|user| user.must == Requirement::AuthenticationContext)
+}
+
 fn realm(world: &World) -> String {
     format!(
         "Bearer realm=\"\", authorization_uri=\"{}/common/oauth2/authorize\", client_id=\"{}\"",
@@ -233,22 +244,22 @@ fn realm(world: &World) -> String {
     )
 }
 
-/// The claims challenge of continuous access evaluation.
-fn challenge(world: &World) -> GraphError {
+/// The claims challenge of continuous access evaluation, or of a policy.
+fn challenge(world: &World, code: &str, claims: &str) -> GraphError {
     use base64::Engine as _;
-    let claims = json!({ "access_token": { "nbf": { "essential": true, "value": world.clock.now().to_string() } } });
-    let encoded = base64::engine::general_purpose::STANDARD.encode(claims.to_string());
+    let encoded = base64::engine::general_purpose::STANDARD.encode(claims);
     GraphError {
         challenge: Some(format!(
             "{}, errorDescription=\"Continuous access evaluation resulted in challenge with result: InteractionRequired and \
-             code: TokenIssuedBeforeRevocationTimestamp\", error=\"insufficient_claims\", claims=\"{encoded}\"",
+             code: {code}\", error=\"insufficient_claims\", claims=\"{encoded}\"",
             realm(world)
         )),
         ..GraphError::new(
             StatusCode::UNAUTHORIZED,
             "InvalidAuthenticationToken",
-            "Continuous access evaluation resulted in challenge with result: InteractionRequired and code: \
-             TokenIssuedBeforeRevocationTimestamp",
+            format!(
+                "Continuous access evaluation resulted in challenge with result: InteractionRequired and code: {code}"
+            ),
         )
     }
 }
