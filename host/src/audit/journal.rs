@@ -127,6 +127,7 @@ impl AuditSink for JsonLinesAudit {
                 match tokio::time::timeout(WRITE_PATIENCE, answer).await {
                     Ok(Ok(written)) => written.map_err(|reason| reason.to_string()),
                     Ok(Err(_)) => Err("nothing is written any more".to_owned()),
+                    // It may still be: a record of what did not happen is better than the opposite.
                     Err(_) => Err(format!("it was not written within {} s", WRITE_PATIENCE.as_secs())),
                 }
             }

@@ -33,7 +33,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     };
     open_files::allow_connections(config.max_connections);
     let server = HttpServer::bind(config.listen).await?;
-    let AuditConfig { destination, on_failure, metrics_listen } = &config.audit;
+    let AuditConfig { destination, on_failure, metrics_listen, .. } = &config.audit;
     let metrics = match metrics_listen {
         Some(address) => Some(MetricsServer::bind(*address).await?),
         None => None,

@@ -62,6 +62,9 @@ pub struct AuditLayer {
     /// What becomes of an event that cannot be recorded [default: fail-closed]
     #[arg(long, value_name = "WHAT")]
     pub audit_failure: Option<AuditFailure>,
+    /// Put user principal names into audit records: personal data
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub audit_usernames: Option<bool>,
     /// Address and port for Prometheus, plain http: GET /metrics; loopback or a private network [default: none]
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
@@ -74,14 +77,16 @@ pub struct AuditConfig {
     pub destination: Destination,
     /// What becomes of an event that cannot be recorded.
     pub on_failure: OnFailure,
+    /// Whether records name user principal names.
+    pub usernames: bool,
     /// Where Prometheus finds the metrics.
     pub metrics_listen: Option<SocketAddr>,
 }
 
 impl AuditLayer {
     /// The names in the configuration file.
-    pub(super) const KEYS: [&str; 6] =
-        ["audit", "audit-file", "audit-max-bytes", "audit-keep", "audit-failure", "metrics-listen"];
+    pub(super) const KEYS: [&str; 7] =
+        ["audit", "audit-file", "audit-max-bytes", "audit-keep", "audit-failure", "audit-usernames", "metrics-listen"];
 
     /// What is set here, else what is set `below`.
     pub(super) fn over(self, below: Self) -> Self {
@@ -91,6 +96,7 @@ impl AuditLayer {
             audit_max_bytes: self.audit_max_bytes.or(below.audit_max_bytes),
             audit_keep: self.audit_keep.or(below.audit_keep),
             audit_failure: self.audit_failure.or(below.audit_failure),
+            audit_usernames: self.audit_usernames.or(below.audit_usernames),
             metrics_listen: self.metrics_listen.or(below.metrics_listen),
         }
     }
@@ -102,6 +108,7 @@ impl AuditLayer {
             audit_max_bytes: environment.parse("ENTRA_MCP_AUDIT_MAX_BYTES", "a number of bytes is expected")?,
             audit_keep: environment.parse("ENTRA_MCP_AUDIT_KEEP", "a number is expected")?,
             audit_failure: environment.choice("ENTRA_MCP_AUDIT_FAILURE")?,
+            audit_usernames: environment.parse("ENTRA_MCP_AUDIT_USERNAMES", "true or false is expected")?,
             metrics_listen: environment.parse("ENTRA_MCP_METRICS_LISTEN", "an address with a port is expected")?,
         })
     }
@@ -133,7 +140,8 @@ impl AuditLayer {
             AuditFailure::FailClosed => OnFailure::FailClosed,
             AuditFailure::DropAndCount => OnFailure::DropAndCount,
         };
-        Ok(AuditConfig { destination, on_failure, metrics_listen: self.metrics_listen })
+        let usernames = self.audit_usernames == Some(true);
+        Ok(AuditConfig { destination, on_failure, usernames, metrics_listen: self.metrics_listen })
     }
 }
 
@@ -164,26 +172,28 @@ mod tests {
         let config = load(AuditLayer::default(), &[], "").unwrap();
         assert_eq!(config.destination, Destination::StandardError);
         assert_eq!((config.on_failure, config.metrics_listen), (OnFailure::FailClosed, None));
+        assert!(!config.usernames);
     }
 
     #[test]
     fn every_setting_comes_from_a_flag_else_a_variable_else_the_file() {
         let all = "audit = 'file'\naudit-file = '/f'\naudit-max-bytes = 5000\naudit-keep = 3\n\
-            audit-failure = 'drop-and-count'\nmetrics-listen = '127.0.0.1:9464'";
+            audit-failure = 'drop-and-count'\naudit-usernames = true\nmetrics-listen = '127.0.0.1:9464'";
         let from_file = load(AuditLayer::default(), &[], all).unwrap();
         assert_eq!(from_file.destination, file("/f", 5_000, 3));
-        assert_eq!(from_file.on_failure, OnFailure::DropAndCount);
+        assert_eq!((from_file.on_failure, from_file.usernames), (OnFailure::DropAndCount, true));
         assert_eq!(from_file.metrics_listen, Some("127.0.0.1:9464".parse().unwrap()));
         let variables = [
             ("ENTRA_MCP_AUDIT_FILE", "/v"),
             ("ENTRA_MCP_AUDIT_MAX_BYTES", "0"),
             ("ENTRA_MCP_AUDIT_KEEP", "4"),
             ("ENTRA_MCP_AUDIT_FAILURE", "fail-closed"),
+            ("ENTRA_MCP_AUDIT_USERNAMES", "false"),
             ("ENTRA_MCP_METRICS_LISTEN", "[::1]:1"),
         ];
         let from_variables = load(AuditLayer::default(), &variables, all).unwrap();
         assert_eq!(from_variables.destination, file("/v", 0, 4));
-        assert_eq!(from_variables.on_failure, OnFailure::FailClosed);
+        assert_eq!((from_variables.on_failure, from_variables.usernames), (OnFailure::FailClosed, false));
         assert_eq!(from_variables.metrics_listen, Some("[::1]:1".parse().unwrap()));
         let flags = AuditLayer { audit_file: Some("/a".into()), audit_keep: Some(5), ..AuditLayer::default() };
         assert_eq!(load(flags, &variables, all).unwrap().destination, file("/a", 0, 5));

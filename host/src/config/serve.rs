@@ -354,6 +354,8 @@ impl Sources {
         }
         let trusted_proxies = trusted_proxies(layer)?;
         let token_header = token_header(layer, token_mode, &trusted_proxies)?;
+        let audit = layer.audit.checked()?;
+        common.settings.audit_usernames = audit.usernames;
         Ok(ServeConfig {
             listen,
             tls,
@@ -369,7 +371,7 @@ impl Sources {
                 CONNECTIONS,
             )?,
             rates: rates(layer.rate_limit.as_deref().unwrap_or_default())?,
-            audit: layer.audit.checked()?,
+            audit,
             otlp: OtlpConfig::from_environment(&self.environment)?,
             public_url,
             http: HttpSettings {

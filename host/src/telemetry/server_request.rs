@@ -122,7 +122,8 @@ fn route(path: &str) -> &'static str {
         "/revoke" => "/revoke",
         "/healthz" => "/healthz",
         "/readyz" => "/readyz",
-        path if path.starts_with("/.well-known/") => "/.well-known",
+        "/" => "/",
+        path if path.contains("/.well-known/") => "/.well-known",
         _ => "other",
     }
 }
@@ -136,6 +137,8 @@ mod tests {
         for (path, expected) in [
             ("/mcp", "/mcp"),
             ("/.well-known/oauth-protected-resource/mcp", "/.well-known"),
+            ("/mcp/.well-known/openid-configuration", "/.well-known"),
+            ("/", "/"),
             ("/mcp/", "other"),
             ("/alice@contoso.example", "other"),
         ] {

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::records::{Site, records};
+use super::records::{ALICE, Site, records};
 
 const FILE: &str = "audit.jsonl";
 
@@ -52,6 +52,19 @@ async fn a_sign_in_and_a_call_are_lines_of_json_on_standard_error() {
     for record in &records {
         assert!(record["correlation_id"].as_str().is_some_and(|id| !id.is_empty()), "{record}");
         assert!(record.as_object().unwrap().values().all(|value| !value.is_null()), "{record}");
+    }
+}
+
+#[tokio::test]
+async fn user_principal_names_are_recorded_if_that_is_asked_for_and_not_otherwise() {
+    for asked in [false, true] {
+        let arguments = if asked { vec!["--audit-usernames".to_owned()] } else { Vec::new() };
+        let site = Site::new(|_| arguments).await;
+        let session = site.sign_in().await;
+        assert_eq!(site.call(&session.access_token, &[]).await.0, 200);
+        let log = site.server.log();
+        let named = records(&log).iter().any(|record| record["username"] == ALICE);
+        assert_eq!((named, log.contains(ALICE)), (asked, asked), "{log}");
     }
 }
 

@@ -52,7 +52,18 @@ impl Site {
 
     /// Calls the tool; status and body.
     pub(super) async fn call(&self, access_token: &str, headers: &[(&str, &str)]) -> (u16, Value) {
-        let message = modern("tools/call", json!({ "name": "getUserDetails", "arguments": {} }), json!({}));
+        self.call_with(access_token, headers, json!({})).await
+    }
+
+    /// The same, with metadata of the message.
+    pub(super) async fn call_with(
+        &self,
+        access_token: &str,
+        headers: &[(&str, &str)],
+        metadata: Value,
+    ) -> (u16, Value) {
+        let params = json!({ "name": "getUserDetails", "arguments": {}, "_meta": metadata });
+        let message = modern("tools/call", params, json!({}));
         let mut request = reqwest::Client::new()
             .post(self.server.at("/mcp"))
             .bearer_auth(access_token)
