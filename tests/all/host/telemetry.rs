@@ -204,6 +204,10 @@ async fn without_a_collector_the_callers_trace_is_in_the_record_and_an_invalid_o
     for parent in [PARENT, &PARENT.to_uppercase(), "garbage"] {
         assert_eq!(site.call(&session.access_token, &[("traceparent", parent)]).await.0, 200);
     }
+    // What the message says is closer to the tool than what the request says.
+    let other = PARENT.replace("0af7", "1bf8");
+    let said = json!({ "traceparent": other });
+    assert_eq!(site.call_with(&session.access_token, &[("traceparent", PARENT)], said).await.0, 200);
     let refused =
         reqwest::Client::new().get(site.server.at("/mcp")).header("traceparent", PARENT).send().await.unwrap();
     let correlation_id = refused.headers()["x-correlation-id"].to_str().unwrap().to_owned();
@@ -213,7 +217,7 @@ async fn without_a_collector_the_callers_trace_is_in_the_record_and_an_invalid_o
     let records = site.records("audit.jsonl");
     let traces: Vec<_> = records.iter().filter(|record| record["event"] == "tool.called").collect();
     let traces: Vec<_> = traces.iter().map(|record| record["trace_id"].clone()).collect();
-    assert_eq!(traces, [json!(TRACE), Value::Null, Value::Null]);
+    assert_eq!(traces, [json!(TRACE), Value::Null, Value::Null, json!(TRACE.replace("0af7", "1bf8"))]);
     assert!(
         site.emulator.control().requests(Endpoint::GraphMe).iter().all(|asked| asked.header("traceparent").is_none())
     );
