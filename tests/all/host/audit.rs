@@ -1,10 +1,11 @@
 //! Where `entra-mcp serve` writes audit records, and what it does when it cannot.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::records::{ALICE, Site, records};
 
@@ -156,4 +157,19 @@ async fn a_file_that_cannot_be_opened_stops_the_server_with_its_name() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(2), true), "{log}");
     assert!(log.contains("/none/audit.jsonl"), "{log}");
+}
+
+#[tokio::test]
+async fn a_standard_error_that_takes_nothing_is_as_good_as_no_record() {
+    let home = super::commands::Home::new().await;
+    let mut command = super::serve::serve(&home, &[]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(full).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
+    let url = format!("http://{}/register", ready["listening"].as_str().unwrap());
+    let registration = json!({ "redirect_uris": ["https://client.example/callback"] });
+    let answer = reqwest::Client::new().post(url).json(&registration).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 503);
 }
