@@ -24,7 +24,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let server = HttpServer::bind(config.listen).await?;
     let client = confidential_client::new(config, server.address()).await?;
     let settings = config.settings(server.address());
-    if let Some(advice) = ServeConfig::app_id_uri_advice(&settings) {
+    for advice in [ServeConfig::app_id_uri_advice(&settings), config.trust_advice()].into_iter().flatten() {
         tracing::warn!("{advice}");
     }
     let plugin = Arc::new(client.builder.build()?);

@@ -2,6 +2,7 @@
 
 mod access;
 mod attacks;
+mod audit;
 mod authorization;
 mod bearer;
 mod claims;
@@ -9,6 +10,7 @@ mod discovery;
 mod flow;
 mod gateway;
 mod refresh;
+mod revocation;
 mod sample_defects;
 mod tools;
 mod transport;

@@ -38,6 +38,7 @@ seen.results.push(await client.callTool(TOOL));
 seen.results.push(await client.callTool(TOOL));
 seen.metadata = provider.discovery.authorizationServerMetadata;
 seen.requested = provider.requested;
+seen.challengeMethod = provider.requested.code_challenge_method;
 seen.tokenParts = provider.current.access_token.split('.').length;
 seen.refreshToken = Boolean(provider.current.refresh_token);
 await client.close();

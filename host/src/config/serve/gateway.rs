@@ -77,6 +77,15 @@ fn network(text: &str) -> Result<IpNet, ConfigError> {
     }
 }
 
+/// What to tell whoever declared everybody a proxy.
+pub(super) fn trust_advice(trusted_proxies: &[IpNet]) -> Option<String> {
+    let all = trusted_proxies.iter().find(|network| network.prefix_len() == 0)?;
+    Some(format!(
+        "--trusted-proxy {all} believes everybody who connects about who they are: rate limits and audit records name \
+         whatever address a client invents. Name the addresses of the gateway"
+    ))
+}
+
 /// The header in which a gateway hands over a token, in lower case.
 pub(super) fn token_header(
     layer: &ServeLayer,

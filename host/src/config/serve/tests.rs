@@ -1,5 +1,7 @@
 //! Tests of `config/serve.rs`.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::{Layer, StoreLocation};
 

@@ -1,5 +1,7 @@
 //! Clients that sign in at Entra ID itself, which they find through its metadata under the issuer of the server.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::conversation::{assert_details, assert_tools};
@@ -10,8 +12,20 @@ use crate::support::tools;
 const HOUR: i64 = 3600;
 
 #[tokio::test]
-async fn a_registered_client_signs_in_at_entra_and_calls_with_entras_token() {
-    let Some(node) = tools::node("mcp-client-2") else { return };
+async fn the_typescript_sdk_signs_in_at_entra_and_calls_with_entras_token() {
+    if let Some(node) = tools::node("mcp-client-2") {
+        a_registered_client_signs_in(&node, "mcp-client-2/registered.mjs").await;
+    }
+}
+
+#[tokio::test]
+async fn the_python_sdk_signs_in_at_entra_and_calls_with_entras_token() {
+    if let Some(python) = tools::python() {
+        a_registered_client_signs_in(&python, "mcp-python/remote.py").await;
+    }
+}
+
+async fn a_registered_client_signs_in(program: &Path, name: &str) {
     let office = Office::with(HOUR, &["--token-mode", "bearer", "--rewrite-authority-metadata"]).await;
     let (url, control) = (office.server.at("/mcp"), office.emulator.control());
     let at = office.emulator.endpoints().clone();
@@ -20,8 +34,8 @@ async fn a_registered_client_signs_in_at_entra_and_calls_with_entras_token() {
     let redirect = "http://localhost/callback".to_owned();
     control.change_application(&at.public_client_id, |client| client.public_redirect_uris.push(redirect)).unwrap();
 
-    let mut command = office.command(&node);
-    command.arg(script("mcp-client-2/registered.mjs")).env("URL", &url).env("CLIENT_ID", &at.public_client_id);
+    let mut command = office.command(program);
+    command.arg(script(name)).env("URL", &url).env("TRANSPORT", "http").env("CLIENT_ID", &at.public_client_id);
     let seen = office.run(&mut command).await;
 
     let metadata = &seen["metadata"];
@@ -33,10 +47,7 @@ async fn a_registered_client_signs_in_at_entra_and_calls_with_entras_token() {
     assert_eq!(metadata["authorization_response_iss_parameter_supported"], json!(null));
     let scope = seen["requested"]["scope"].as_str().unwrap();
     assert!(scope.split(' ').any(|one| one == format!("{url}/access_as_user")), "{scope}");
-    assert_eq!(
-        (&seen["requested"]["resource"], &seen["requested"]["code_challenge_method"]),
-        (&json!(url), &json!("S256"))
-    );
+    assert_eq!((&seen["requested"]["resource"], &seen["challengeMethod"]), (&json!(url), &json!("S256")));
     assert_tools(&seen["tools"]);
     let results = seen["results"].as_array().unwrap();
     assert_eq!(results.len(), 2);

@@ -280,7 +280,13 @@ async fn a_token_is_handed_over_by_the_gateway_and_by_nobody_else() {
     assert_eq!(site.past(ELSEWHERE, ping(&spoofed)).await.status(), 401);
     assert_eq!(site.past(ELSEWHERE, ping(&[("authorization", &bearer)])).await.status(), 200);
 
-    let logs = site.gateway.log() + &site.office.server.log();
+    // Whose requests were refused is on record, and it was never nginx.
+    let log = site.office.server.log();
+    let refused: Vec<_> = log.lines().filter(|line| line.contains("token.refused")).collect();
+    assert!(refused.iter().any(|line| line.contains(HERE)), "{log}");
+    assert!(!refused.iter().any(|line| line.contains("127.0.0.1\"") || line.contains("127.0.0.1 ")), "{log}");
+
+    let logs = site.gateway.log() + &log;
     let secret = good.rsplit('.').next().unwrap();
     assert!(!logs.contains(secret) && !logs.contains(&good[..60]), "a token is in a log");
 }

@@ -81,3 +81,11 @@ fn the_path_of_the_public_url_is_none_of_the_servers_own() {
         assert!(matches!(refused, Err(ConfigError::Invalid { name: "public-url", .. })), "{path}");
     }
 }
+
+#[test]
+fn whoever_believes_everybody_is_told_so() {
+    let advice = |text: &str| trust_advice(&["10.0.0.0/8".parse().unwrap(), text.parse().unwrap()]);
+    assert!(advice("0.0.0.0/0").is_some_and(|advice| advice.contains("0.0.0.0/0")));
+    assert!(advice("::/0").is_some());
+    assert_eq!(advice("128.0.0.0/1"), None);
+}
