@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::access::ToolRule;
 use crate::secret::Secret;
 
 #[cfg(test)]
@@ -114,6 +115,8 @@ pub struct HttpSettings {
     pub app_id_uri: Option<String>,
     /// The scope that a person's token of Entra ID has to carry, in the short form.
     pub required_scope: String,
+    /// Who may call which tool; none leaves that to the rule of each tool.
+    pub access: Option<Vec<ToolRule>>,
     /// The header in which a gateway hands over a token of Entra ID.
     pub token_header: Option<String>,
     /// Publishes Entra ID's metadata under our own issuer.

@@ -11,6 +11,7 @@ pub mod claims;
 pub mod entra;
 pub mod graph;
 pub mod lifecycle;
+mod membership;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,8 @@ use crate::environment::{AuditEvent, Environment, Outcome, StoreError};
 use crate::identity::Identity;
 use crate::secret::Secret;
 use record::Presented;
+
+pub use membership::Membership;
 
 /// A session whose access token was presented and is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Session {
     pub object_id: String,
     /// When the access token expires, in Unix seconds.
     pub expires_at: u64,
+    /// The person's roles and groups.
+    pub membership: Membership,
 }
 
 /// Why an access token is not accepted.
@@ -81,6 +86,7 @@ pub fn authenticate(
     Ok(Session {
         scopes: access.scopes.clone(),
         expires_at: access.expires_at,
+        membership: record.membership,
         id: presented.id,
         client_id: record.owner.client_id,
         resource: record.resource,

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::Value;
 
+use crate::access::{Denial, Rule};
 use crate::environment::{AuditEvent, Environment, Outcome};
 use crate::graph::{GraphError, TokenSource};
 use crate::identity::Identity;
@@ -49,6 +50,8 @@ pub trait LocalTool: Tool {
 /// A tool for a remote client. It gets who calls, and nothing of the sign-in of people at this machine: there is none.
 #[async_trait(?Send)]
 pub trait RemoteTool: Tool {
+    /// Who may call it, unless the settings have rules. There is no default: every tool has to say.
+    fn rule(&self) -> Rule;
     /// Does the work. The answer is an object that fits the output schema, as JSON.
     async fn call(&self, call: &RemoteCall<'_>, arguments: &JsonObject) -> Result<String, ToolError>;
 }
@@ -66,6 +69,9 @@ pub enum ToolError {
          a token that the application got on behalf of a user"
     )]
     NoUser,
+    /// The caller may not call the tool.
+    #[error("you may not call this tool: {0}")]
+    Denied(#[from] Denial),
 }
 
 impl ToolError {
@@ -73,7 +79,7 @@ impl ToolError {
     pub fn sign_in(&self) -> Option<&SignInError> {
         match self {
             Self::Graph(GraphError::SignIn(error)) => Some(error),
-            Self::Graph(_) | Self::NoUser => None,
+            Self::Graph(_) | Self::NoUser | Self::Denied(_) => None,
         }
     }
 
@@ -84,7 +90,7 @@ impl ToolError {
             Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_)) => {
                 "Microsoft Graph cannot be asked now. Try again later.".to_owned()
             }
-            Self::NoUser => self.to_string(),
+            Self::NoUser | Self::Denied(_) => self.to_string(),
             Self::Graph(error) => error.to_string(),
         }
     }
@@ -103,6 +109,7 @@ impl ToolError {
             Self::Graph(graph::GraphError::Malformed(_)) => "graph-malformed".to_owned(),
             Self::Graph(graph::GraphError::NoToken(_)) => "graph-no-token".to_owned(),
             Self::NoUser => "no-user".to_owned(),
+            Self::Denied(denial) => denial.reason().to_owned(),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::environment::{ClientType, Settings, SignInMethod, SignInSettings, Tok
 use crate::instance_pool::DEFAULT_MAX_INSTANCES;
 use crate::transport::stdio::DEFAULT_MAX_MESSAGE_BYTES;
 
+pub mod access;
 mod audit;
 mod endpoints;
 mod layer;

@@ -185,6 +185,14 @@ impl Plugin {
         .await
     }
 
+    /// The names of the tools that a remote server has: what rules in its settings may name.
+    pub async fn remote_tools(&self) -> Result<Vec<String>, CallError> {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_tool_catalog().call_remote(store).await
+        })
+        .await
+    }
+
     async fn call<T>(
         &self,
         correlation_id: impl Into<Option<String>>,

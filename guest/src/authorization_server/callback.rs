@@ -21,7 +21,7 @@ use crate::oauth::OAuthError;
 use crate::oauth::authorization_code::RedeemError;
 use crate::oauth::error::Refusal;
 use crate::session::entra::EntraTokens;
-use crate::session::{Owner, claims};
+use crate::session::{Membership, Owner, claims};
 use crate::token::{self, IdTokenExpectations, TokenError};
 use crate::transport::http::message::Request;
 
@@ -257,7 +257,8 @@ async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<Signed
         let description = "Another account came back than the one that had to sign in again. Start again.";
         return Err(Failed::new("access_denied", description, "other-account").into());
     }
-    Ok(SignedIn { owner, tokens: set.into(), username: validated.preferred_username().map(str::to_owned) })
+    let tokens = EntraTokens { membership: Membership::of(env, &validated), ..set.into() };
+    Ok(SignedIn { owner, tokens, username: validated.preferred_username().map(str::to_owned) })
 }
 
 /// What an OAuth client is told of a failed exchange with Entra (RFC 6749 section 4.1.2.1, OpenID Connect Core

@@ -1,8 +1,12 @@
 //! Tokens for Microsoft Graph, on behalf of the person whose token a client has brought.
 //!
-//! They are kept in the store by person, client and scope until they expire, for all instances and servers on it. One
-//! call at a time asks Entra ID; the others wait for its answer. What Entra ID refuses is remembered briefly, for the
-//! very token that was presented: another one may fare better.
+//! They are kept in the store by person, client, scope and presented token, for all instances and servers on it, until
+//! one of the two expires. One call at a time asks Entra ID; the others wait for its answer. What Entra ID refuses is
+//! remembered briefly.
+//!
+//! Threat: somebody has a token of a person who has signed in less strongly (without a second factor, or before the
+//! person's sessions were revoked) than Graph's policies want. Whether that is enough is for Entra ID to say, so what it
+//! gave for another token of the same person is not handed out for this one.
 
 use std::time::Duration;
 
@@ -57,10 +61,10 @@ enum Exchanged {
         token: Secret<String>,
         /// Unix time in seconds.
         expires_at: u64,
+        /// The same, of the token that was presented: after that nobody asks any more.
+        kept_until: u64,
     },
     Refused {
-        /// SHA-256 of the token that was presented.
-        assertion: String,
         refusal: Refusal,
     },
 }
@@ -76,7 +80,9 @@ impl Answer for Exchanged {
 
     fn lifetime(&self, env: &Environment) -> Duration {
         match self {
-            Self::Granted { expires_at, .. } => Duration::from_secs(expires_at.saturating_sub(env.clock.now()).max(1)),
+            Self::Granted { expires_at, kept_until, .. } => {
+                Duration::from_secs(expires_at.min(kept_until).saturating_sub(env.clock.now()).max(1))
+            }
             Self::Refused { .. } => REFUSAL,
         }
     }
@@ -91,18 +97,17 @@ impl TokenSource for OnBehalfOf<'_> {
         if let Some(challenge) = challenge {
             self.forget(&record, challenge)?;
         }
-        let assertion = digest(self.bearer.token().reveal().as_bytes());
         let wanted = |answer: &Exchanged| match answer {
             Exchanged::Granted { expires_at, .. } => *expires_at > env.clock.now() + EXPIRY_MARGIN_SECONDS,
-            Exchanged::Refused { assertion: of, .. } => same_secret(of.as_bytes(), assertion.as_bytes()),
+            Exchanged::Refused { .. } => true,
         };
-        let asked = single_flight::ask_once(env, &record, wanted, async || self.ask(&assertion).await).await;
+        let asked = single_flight::ask_once(env, &record, wanted, async || self.ask().await).await;
         match asked {
             Ok(Exchanged::Granted { token, .. }) => Ok(token),
-            Ok(Exchanged::Refused { refusal, .. }) => Err(refused(refusal)),
+            Ok(Exchanged::Refused { refusal }) => Err(refused(refusal)),
             // Entra is out of reach, but the token at hand is still good for a while.
             Err(reason) => match single_flight::remembered(env, &record) {
-                Ok(Some(Exchanged::Granted { token, expires_at })) if expires_at > env.clock.now() => Ok(token),
+                Ok(Some(Exchanged::Granted { token, expires_at, .. })) if expires_at > env.clock.now() => Ok(token),
                 _ => Err(GraphError::NoToken(reason)),
             },
         }
@@ -121,12 +126,14 @@ fn refused(refusal: Refusal) -> GraphError {
 }
 
 impl OnBehalfOf<'_> {
-    /// Where the token is. Tenant and object are GUIDs, so no two people share a record.
+    /// Where the token is. Tenant and object are GUIDs, so no two people share a record, and no two of their tokens do.
     fn record(&self) -> String {
         let settings = &self.env.settings;
         let Identity { tenant_id, object_id, client_id } = self.bearer.identity();
         let scope = profile_scope(self.env);
-        let of = digest(format!("{}/{}/{client_id}/{scope}", settings.authority, settings.client_id).as_bytes());
+        let assertion = digest(self.bearer.token().reveal().as_bytes());
+        let of = format!("{}/{}/{client_id}/{scope}/{assertion}", settings.authority, settings.client_id);
+        let of = digest(of.as_bytes());
         format!("on-behalf-of/{tenant_id}/{object_id}/{of}")
     }
 
@@ -146,7 +153,7 @@ impl OnBehalfOf<'_> {
         Err(SignInError::InteractionRequired { reason: reason.to_owned(), claims: Some(claims.clone()) }.into())
     }
 
-    async fn ask(&self, assertion: &str) -> Result<Exchanged, String> {
+    async fn ask(&self) -> Result<Exchanged, String> {
         let env = self.env;
         let tenant_id = self.bearer.identity().tenant_id;
         let scope = profile_scope(env);
@@ -162,8 +169,11 @@ impl OnBehalfOf<'_> {
         audit::record(env, audit::since(env, began, self.bearer.identity().attribute(event)))
             .map_err(|error| error.to_string())?;
         match answer {
-            Ok(set) => Ok(Exchanged::Granted { token: set.access_token, expires_at: set.expires_at }),
-            Err(OAuthError::Refused(refusal)) => Ok(Exchanged::Refused { assertion: assertion.to_owned(), refusal }),
+            Ok(set) => {
+                let kept_until = self.bearer.principal().expires_at;
+                Ok(Exchanged::Granted { token: set.access_token, expires_at: set.expires_at, kept_until })
+            }
+            Err(OAuthError::Refused(refusal)) => Ok(Exchanged::Refused { refusal }),
             Err(error) => Err(error.to_string()),
         }
     }

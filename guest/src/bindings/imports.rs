@@ -7,6 +7,7 @@ use wasip2::http::types::ErrorCode;
 use wstd::http::body::util::{BodyExt, Empty};
 
 use super::generated::entra_mcp::plugin as wit;
+use crate::access::{Name, Rule, ToolRule};
 use crate::audit::Call;
 use crate::environment::*;
 use crate::secret::Secret;
@@ -103,8 +104,25 @@ fn http_settings(from: wit::environment::HttpSettings) -> HttpSettings {
         },
         app_id_uri: from.app_id_uri,
         required_scope: from.required_scope,
+        access: from.access.map(|rules| rules.into_iter().map(tool_rule).collect()),
         token_header: from.token_header,
         rewrite_authority_metadata: from.rewrite_authority_metadata,
+    }
+}
+
+fn tool_rule(from: wit::environment::ToolRule) -> ToolRule {
+    let names = |names: Vec<String>| names.into_iter().map(Name::Owned).collect::<Vec<_>>();
+    ToolRule {
+        tool: from.tool.into(),
+        rule: Rule {
+            tenants: from.tenants.map(names),
+            users: from.kinds.contains(wit::environment::CallerKinds::USERS),
+            apps: from.kinds.contains(wit::environment::CallerKinds::APPS),
+            clients: from.clients.map(names),
+            roles: from.roles.map(names),
+            groups: from.groups.map(names),
+            scopes: names(from.scopes),
+        },
     }
 }
 

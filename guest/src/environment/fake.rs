@@ -278,6 +278,7 @@ pub(crate) fn remote_settings() -> Settings {
             token_mode: TokenMode::Session,
             app_id_uri: None,
             required_scope: "access_as_user".to_owned(),
+            access: None,
             token_header: None,
             rewrite_authority_metadata: false,
         }),

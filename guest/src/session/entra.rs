@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::record::{self, IDLE_SECONDS, LIFETIME_SECONDS, Raw};
-use super::{Owner, claims, lifecycle};
+use super::{Membership, Owner, claims, lifecycle};
 use crate::audit;
 use crate::environment::{Environment, Outcome, StoreError};
 use crate::graph::profile::profile_scope;
@@ -35,11 +35,19 @@ pub struct EntraTokens {
     /// Absent if Entra gave none.
     #[serde(serialize_with = "reveal_optional")]
     pub refresh_token: Option<Secret<String>>,
+    /// What the ID token says that came with these, or with earlier ones.
+    #[serde(default)]
+    pub membership: Membership,
 }
 
 impl From<TokenSet> for EntraTokens {
     fn from(set: TokenSet) -> Self {
-        Self { access_token: set.access_token, expires_at: set.expires_at, refresh_token: set.refresh_token }
+        Self {
+            access_token: set.access_token,
+            expires_at: set.expires_at,
+            refresh_token: set.refresh_token,
+            membership: Membership::default(),
+        }
     }
 }
 
@@ -82,17 +90,32 @@ pub(super) fn forget(env: &Environment, id: &str) -> Result<(), StoreError> {
     env.store.delete(&key(env, id))
 }
 
-/// Tokens that live for some minutes more: those in the store, refreshed first if they are about to expire. With a
-/// challenge, the refused token is not returned again.
+/// What is asked of Entra's tokens.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// That they live.
+    Live,
+    /// That what Entra says with them of the person is recent as well, if Entra can be reached.
+    Recent,
+    /// That they are not those that were refused.
+    Other(&'a Challenge),
+}
+
+/// Tokens that live for some minutes more: those in the store, refreshed first if they are about to expire or are not
+/// what is wanted.
 ///
 /// [`SignInError::InteractionRequired`] means that the session has ended, and that it was removed.
 pub(super) async fn live(
     env: &Environment,
     id: &str,
     owner: &Owner,
-    challenge: Option<&Challenge>,
+    wanted: Wanted<'_>,
     correlation_id: &str,
 ) -> Result<EntraTokens, SignInError> {
+    let challenge = match wanted {
+        Wanted::Live | Wanted::Recent => None,
+        Wanted::Other(challenge) => Some(challenge),
+    };
     let began = env.clock.monotonic();
     let lease_record = accounts::record(env, &format!("session-refreshing/{id}"));
     loop {
@@ -102,7 +125,8 @@ pub(super) async fn live(
         };
         let now = env.clock.now();
         let refused = challenge.is_some_and(|challenge| challenge.refused.reveal() == tokens.access_token.reveal());
-        if !refused && tokens.expires_at > now + margin(env) {
+        let outdated = matches!(wanted, Wanted::Recent) && !tokens.membership.is_recent(now);
+        if !refused && !outdated && tokens.expires_at > now + margin(env) {
             return Ok(tokens);
         }
         let usable = !refused && tokens.expires_at > now;
@@ -127,7 +151,11 @@ pub(super) async fn live(
         let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
         let answer = refresh::refresh(env, refresh_token, &scopes(env), claims).await;
         let result = match answer {
-            Ok(set) => took(env, id, owner, (refresh_token, ends_at, &raw), set, correlation_id).map(Some),
+            Ok(set) => {
+                let membership = tokens.membership.clone().renewed(env, owner, set.id_token.as_ref()).await;
+                let fresh = EntraTokens { membership, ..set.into() };
+                took(env, id, owner, (refresh_token, ends_at, &raw), fresh, correlation_id).map(Some)
+            }
             Err(OAuthError::Refused(refusal)) if refusal.needs_interaction() => {
                 refused_for_good(env, id, owner, &raw, &refusal, claims, correlation_id)
             }
@@ -151,11 +179,10 @@ fn took(
     id: &str,
     owner: &Owner,
     used: (&Secret<String>, u64, &Raw),
-    set: TokenSet,
+    mut tokens: EntraTokens,
     correlation_id: &str,
 ) -> Result<EntraTokens, SignInError> {
     let (refresh_token, ends_at, raw) = used;
-    let mut tokens = EntraTokens::from(set);
     tokens.refresh_token.get_or_insert_with(|| refresh_token.clone());
     let record = Record { tokens, ends_at };
     // What Entra has rotated must not be lost, so it is stored first. Nobody gets it before it is on record.

@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::{Session, entra};
+use super::entra::{self, Wanted};
+use super::{Session, lifecycle};
 use crate::environment::Environment;
 use crate::graph::{GraphError, TokenSource};
 use crate::secret::Secret;
@@ -29,7 +30,9 @@ impl TokenSource for SessionTokens<'_> {
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
         let Self { env, session, correlation_id } = *self;
-        let tokens = entra::live(env, &session.id, &session.owner(), challenge, correlation_id).await?;
+        let wanted = challenge.map_or(Wanted::Live, Wanted::Other);
+        let tokens = entra::live(env, &session.id, &session.owner(), wanted, correlation_id).await?;
+        lifecycle::note(env, session, &tokens.membership);
         Ok(tokens.access_token)
     }
 

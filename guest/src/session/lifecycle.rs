@@ -5,9 +5,9 @@
 //! because a thief who is fast enough would look the same. A token that never was one ends nothing: who holds an old
 //! access token knows the session's id, and must not be able to sign its owner out.
 
-use super::entra::{self, EntraTokens};
+use super::entra::{self, EntraTokens, Wanted};
 use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, Presented, Record};
-use super::{Owner, Session};
+use super::{Membership, Owner, Session};
 use crate::audit;
 use crate::environment::{Environment, Outcome, StoreError};
 use crate::secret::Secret;
@@ -81,10 +81,11 @@ pub async fn begin(
     env.call.is_about_session(&id);
     env.call.is_about_user(username.as_deref());
     entra::keep(env, &id, &tokens)?;
-    let begun = match entra::live(env, &id, &owner, None, correlation_id).await {
+    let begun = match entra::live(env, &id, &owner, Wanted::Live, correlation_id).await {
         Ok(live) => {
             let family = Family::fresh(env);
             let mut record = Record::new(env, owner, resource, scopes.clone(), username, &family);
+            record.membership = live.membership;
             let tokens = issue(env, &id, &mut record, scopes, live.expires_at, &family);
             match record::swap(env, &id, None, &record) {
                 Ok(true) => Ok(tokens),
@@ -136,7 +137,8 @@ pub async fn refresh(
             return Err(RefreshError::WiderScope);
         }
         let owner = record.owner.clone();
-        let live = entra::live(env, &presented.id, &owner, None, correlation_id).await?;
+        let live = entra::live(env, &presented.id, &owner, Wanted::Recent, correlation_id).await?;
+        record.membership = live.membership;
         let tokens = issue(env, &presented.id, &mut record, narrowed, live.expires_at, family);
         // Recorded first: once the refresh token is replaced, the client must get the new one.
         audit::record(env, owner.event("session.refreshed", Outcome::Success, correlation_id))?;
@@ -166,6 +168,18 @@ fn reused(env: &Environment, id: &str, owner: &Owner, correlation_id: &str) -> R
         ),
     )?;
     Ok(RefreshError::Reused)
+}
+
+/// Notes what Entra says of the person now, if that is not what the session says. What is changed at this moment, or
+/// cannot be written, is noted with the next refresh.
+pub(super) fn note(env: &Environment, session: &Session, membership: &Membership) {
+    if session.membership == *membership {
+        return;
+    }
+    if let Ok(Some((mut record, raw))) = record::load(env, &session.id) {
+        record.membership = membership.clone();
+        let _ = record::swap(env, &session.id, Some(&raw), &record);
+    }
 }
 
 /// Makes tokens and puts their hashes into the record.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::Owner;
+use super::{Membership, Owner};
 use crate::encoding::{base64url, digest, from_base64url, same_secret};
 use crate::environment::{Environment, StoreError};
 use crate::secret::Secret;
@@ -121,6 +121,9 @@ pub(super) struct Record {
     pub(super) resource: String,
     /// What the person has consented to.
     pub(super) scopes: Vec<String>,
+    /// Of the person. Sessions of earlier versions have none until they are refreshed.
+    #[serde(default)]
+    pub(super) membership: Membership,
     /// Kept only if audit records name people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) username: Option<String>,
@@ -148,6 +151,7 @@ impl Record {
             owner,
             resource,
             scopes,
+            membership: Membership::default(),
             username,
             access: Vec::new(),
             refresh_hash: String::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::entra::{self, EntraTokens};
+use super::entra::{self, EntraTokens, Wanted};
 use super::lifecycle::{self, Beginning, RefreshError, Tokens};
 use super::*;
 use crate::environment::SecretStore as _;
@@ -13,6 +13,7 @@ use crate::environment::fake::{self, World, run};
 use crate::oauth::OAuthError;
 use crate::sign_in::silent::Challenge;
 use crate::sign_in::{SignInError, accounts};
+use crate::token::Groups;
 
 const RESOURCE: &str = "https://mcp.example.com/mcp";
 /// Life of Entra's first token, in seconds.
@@ -32,6 +33,7 @@ fn beginning(env: &Environment, refresh_token: Option<&str>) -> Beginning {
             access_token: Secret::from("entra-1"),
             expires_at: env.clock.now() + ENTRA_LIFETIME,
             refresh_token: refresh_token.map(Secret::from),
+            membership: Membership::at(env.clock.now(), &[], Groups::Absent),
         },
     }
 }
@@ -64,7 +66,8 @@ impl Begun {
     }
 
     fn live(&self, challenge: Option<&Challenge>) -> Result<String, SignInError> {
-        let tokens = run(entra::live(&self.env, &self.id, &owner(), challenge, "c-1"))?;
+        let wanted = challenge.map_or(Wanted::Live, Wanted::Other);
+        let tokens = run(entra::live(&self.env, &self.id, &owner(), wanted, "c-1"))?;
         Ok(tokens.access_token.reveal().clone())
     }
 
@@ -489,4 +492,41 @@ fn a_session_ends_even_if_that_cannot_be_recorded() {
     let revoked = lifecycle::revoke(&begun.env, &begun.tokens.refresh_token, "client", "c-1");
     assert_eq!(revoked, Err(SignInError::Audit));
     assert_eq!(begun.world.record_names(), [""; 0]);
+}
+
+#[test]
+fn a_session_of_an_earlier_version_has_no_roles_until_it_is_refreshed() {
+    let begun = begin();
+    let session_record = accounts::record(&begun.env, &format!("session/{}", begun.id));
+    for (name, place) in [(session_record, ""), (begun.entra_record(), "/tokens")] {
+        let raw = begun.world.get(&name).unwrap().unwrap();
+        let mut record: serde_json::Value = serde_json::from_slice(raw.reveal()).unwrap();
+        let fields = record.pointer_mut(place).and_then(serde_json::Value::as_object_mut).unwrap();
+        assert!(fields.remove("membership").is_some(), "{name}");
+        begun.world.put(&name, record.to_string().as_bytes(), None).unwrap();
+    }
+    let session = begun.authenticate(&begun.tokens.access_token).unwrap();
+    assert_eq!(session.membership, Membership::default());
+    assert_eq!(begun.live(None), Ok("entra-1".to_owned()), "Entra is not asked for the sake of roles");
+    begun.world.always(|_| Ok(fresh(2)));
+    assert!(begun.refresh(&begun.tokens.refresh_token).is_ok());
+    assert_eq!(begun.live(None), Ok("entra-2".to_owned()), "but when the client refreshes");
+}
+
+#[test]
+fn a_call_with_known_roles_reads_the_store_as_often_as_ever() {
+    use crate::graph::TokenSource as _;
+    let begun = begin();
+    let session = begun.authenticate(&begun.tokens.access_token).unwrap();
+    let before = begun.world.store_operations();
+    run(graph::tokens(&begun.env, &session, "c-1").token(None)).unwrap();
+    assert_eq!(begun.world.store_operations() - before, 1);
+}
+
+#[test]
+fn an_outage_of_entra_does_not_keep_a_session_from_being_refreshed() {
+    let begun = begin();
+    begun.world.advance(Duration::from_secs(3500));
+    begun.world.always(|_| Ok(fake::json(503, &json!({}))));
+    assert!(begun.refresh(&begun.tokens.refresh_token).is_ok(), "Entra's token is good for some minutes");
 }

@@ -11,9 +11,10 @@ pub enum PrincipalKind {
 }
 
 /// Security groups of a principal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Groups {
     /// The token says nothing about groups.
+    #[default]
     Absent,
     /// Object ids of the groups.
     Listed(Vec<String>),

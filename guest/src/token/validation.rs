@@ -97,6 +97,8 @@ pub struct ValidatedIdToken {
     expires_at: u64,
     preferred_username: Option<String>,
     name: Option<String>,
+    roles: Vec<String>,
+    groups: Groups,
 }
 
 /// Names and addresses of people do not belong into logs.
@@ -146,6 +148,16 @@ impl ValidatedIdToken {
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
+
+    /// `roles`: those of our application.
+    pub fn roles(&self) -> &[String] {
+        &self.roles
+    }
+
+    /// `groups`, or their overage.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
 }
 
 /// Validates an access token that a client presents. Groups in overage cannot satisfy a requirement here.
@@ -194,8 +206,9 @@ pub async fn validate_id_token(
     if claims.nonce.as_deref() != expected.nonce {
         return Err(TokenError::NonceMismatch);
     }
-    let Claims { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, .. } = claims;
-    Ok(ValidatedIdToken { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name })
+    let Claims { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups, .. } =
+        claims;
+    Ok(ValidatedIdToken { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups })
 }
 
 /// Forgets that this token was accepted: it is validated anew when it comes again. For sign-out and revocation.

@@ -5,6 +5,7 @@ use rmcp::model::{JsonObject, Tool as Description, ToolAnnotations};
 use serde_json::json;
 
 use super::{RemoteCall, RemoteTool, Tool, ToolError, object};
+use crate::access::Rule;
 use crate::graph::profile::{self, CONTACT_PROPERTIES};
 
 pub(super) struct GetUserDetails;
@@ -43,6 +44,10 @@ impl Tool for GetUserDetails {
 
 #[async_trait(?Send)]
 impl RemoteTool for GetUserDetails {
+    fn rule(&self) -> Rule {
+        Rule::users()
+    }
+
     async fn call(&self, call: &RemoteCall<'_>, _arguments: &JsonObject) -> Result<String, ToolError> {
         Ok(profile::contact(call.env, call.who, call.user_tokens()?).await?)
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{CommandError, EndRequest, ReopenRequest};
 use crate::audit::{AuditSink, Destination, JsonLinesAudit};
 use crate::clock::SystemClock;
-use crate::config::{AuditConfig, ServeConfig};
+use crate::config::{AuditConfig, ServeConfig, access};
 use crate::console;
 use crate::environment::confidential_client;
 use crate::open_files;
@@ -55,6 +55,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     }
     let sink = ObservedAudit::over(Arc::clone(&audit) as Arc<dyn AuditSink>, &telemetry);
     let plugin = Arc::new(client.builder.audit(sink).build()?);
+    access::check_tools(&settings, &plugin.remote_tools().await?)?;
     telemetry.observe_plugin(&plugin);
     telemetry.observe_audit(&audit);
     let limits = Limits {

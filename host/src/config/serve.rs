@@ -13,7 +13,8 @@ use url::Url;
 
 use self::gateway::{check_prefix, rewrite_authority_metadata, token_header, trust_advice, trusted_proxies};
 use self::rates::rates;
-use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri, check_scope};
+use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri};
+use super::access::{self, AccessEntry};
 use super::endpoints::{check_guid, is_loopback};
 use super::{AuditConfig, AuditLayer, Config, ConfigError, Environment, OtlpConfig, Sources, within};
 use crate::environment::{ClientType, HttpSettings, RegisteredClient, Settings, TokenMode};
@@ -22,6 +23,7 @@ use crate::secret_store::SecretBytes;
 use crate::transport::http::CLIENT_ADDRESS_HEADER;
 
 pub use self::token_mode::TokenModeName;
+pub(super) use self::token_mode::check_scope;
 
 mod gateway;
 mod rates;
@@ -105,6 +107,13 @@ pub struct ServeLayer {
     /// Delegated permission (scope) that people's tokens of Entra ID have to carry [default: access_as_user]
     #[arg(long, value_name = "NAME")]
     pub required_scope: Option<String>,
+    /// File with `[[access]]` rules that say who may call which tool [default: those of the configuration file, else each
+    /// tool's own]
+    #[arg(long, value_name = "FILE")]
+    pub access_file: Option<PathBuf>,
+    /// The rules themselves. Only in the configuration file
+    #[arg(skip)]
+    pub access: Option<Vec<AccessEntry>>,
     /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse Entra's own
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub rewrite_authority_metadata: Option<bool>,
@@ -151,7 +160,7 @@ pub struct ClientEntry {
 
 impl ServeLayer {
     /// The names in the configuration file.
-    pub(super) const KEYS: [&str; 23] = [
+    pub(super) const KEYS: [&str; 25] = [
         "listen",
         "public-url",
         "tls-cert",
@@ -168,6 +177,8 @@ impl ServeLayer {
         "token-mode",
         "app-id-uri",
         "required-scope",
+        "access-file",
+        "access",
         "rewrite-authority-metadata",
         "client-metadata-allow",
         "clients",
@@ -196,6 +207,8 @@ impl ServeLayer {
             token_mode: self.token_mode.or(below.token_mode),
             app_id_uri: self.app_id_uri.or(below.app_id_uri),
             required_scope: self.required_scope.or(below.required_scope),
+            access_file: self.access_file.or(below.access_file),
+            access: self.access.or(below.access),
             rewrite_authority_metadata: self.rewrite_authority_metadata.or(below.rewrite_authority_metadata),
             client_metadata_allow: self.client_metadata_allow.or(below.client_metadata_allow),
             clients: self.clients.or(below.clients),
@@ -227,6 +240,8 @@ impl ServeLayer {
             token_mode: environment.choice("ENTRA_MCP_TOKEN_MODE")?,
             app_id_uri: environment.get("ENTRA_MCP_APP_ID_URI"),
             required_scope: environment.get("ENTRA_MCP_REQUIRED_SCOPE"),
+            access_file: environment.get("ENTRA_MCP_ACCESS_FILE").map(PathBuf::from),
+            access: None,
             rewrite_authority_metadata: boolean("ENTRA_MCP_REWRITE_AUTHORITY_METADATA")?,
             client_metadata_allow: texts("ENTRA_MCP_CLIENT_METADATA_ALLOW")?,
             clients: None,
@@ -315,7 +330,8 @@ impl Sources {
             check_app_id_uri(uri)?;
         }
         let required_scope = layer.required_scope.clone().unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
-        check_scope(&required_scope)?;
+        check_scope("required-scope", &required_scope)?;
+        let access = access::rules(layer, tenant, &allowed_tenants)?;
         common.settings.token.allowed_tenants = allowed_tenants;
         let listen = layer.listen.unwrap_or(DEFAULT_LISTEN);
         let tls = match (&layer.tls_cert, &layer.tls_key) {
@@ -386,6 +402,7 @@ impl Sources {
                 token_mode,
                 app_id_uri: layer.app_id_uri.clone(),
                 required_scope,
+                access,
                 token_header: token_header.map(|name| name.as_str().to_owned()),
                 rewrite_authority_metadata: rewrite_authority_metadata(layer, token_mode)?,
             },

@@ -48,6 +48,10 @@ impl Server {
         format!("http://{}{path}", self.ready["listening"].as_str().unwrap())
     }
 
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     async fn status(&self, path: &str) -> u16 {
         reqwest::get(self.url(path)).await.unwrap().status().as_u16()
     }
@@ -146,8 +150,13 @@ async fn what_it_cannot_serve_with_stops_it_with_the_fix() {
     let empty = home.path().join("empty.toml");
     std::fs::write(&empty, "").unwrap();
     let empty = empty.to_str().unwrap();
+    let rules = home.path().join("access.toml");
+    std::fs::write(&rules, "[[access]]\ntool = 'getUserDetail'\n").unwrap();
+    let rules = rules.to_str().unwrap();
     for (arguments, expected) in [
         (&["--config", empty][..], "App registrations > your app > Overview"),
+        (&["--listen", "127.0.0.1:0", "--access-file", rules], "getUserDetails"),
+        (&["--access-file", empty], "access"),
         (&["--tenant-id", "common"], "--allow-tenant"),
         (&["--listen", "0.0.0.0:0"], "--public-url"),
         (&["--listen", "0.0.0.0:0", "--public-url", "https://mcp.example.com"], "--trusted-proxy"),

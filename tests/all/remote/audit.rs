@@ -177,8 +177,8 @@ async fn every_event_is_recorded_once() {
         ("token.refused/failure/encoding-invalid", 1),
         ("token.refused/failure/session-unknown", 1),
         ("tool.called/failure/graph-throttled", 1),
-        ("tool.called/failure/no-user", 1),
         ("tool.called/success", 3),
+        ("tool.denied/failure/kind-not-allowed", 1),
     ];
     assert_eq!(counted, expected.map(|(name, times)| (name.to_owned(), times)).into());
 }

@@ -1,5 +1,6 @@
 //! The remote server: the component under wasmtime, two replicas on one store, each request to the other one.
 
+mod access;
 mod attacks;
 mod audit;
 mod authorization;
@@ -9,5 +10,6 @@ mod discovery;
 mod flow;
 mod gateway;
 mod refresh;
+mod revocation;
 mod sample_defects;
 mod transport;

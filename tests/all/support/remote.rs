@@ -161,6 +161,7 @@ impl Fleet {
                 token_mode: TokenMode::Session,
                 app_id_uri: None,
                 required_scope: "access_as_user".to_owned(),
+                access: None,
                 token_header: None,
                 rewrite_authority_metadata: false,
             }),

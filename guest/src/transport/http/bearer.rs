@@ -12,7 +12,10 @@ use super::message::{Request, json, text};
 use super::negotiation::essence;
 use super::site::Site;
 use super::unavailable;
-use crate::authorization_server::metadata::{SCOPE, qualified, requested_scope, resource, resource_metadata_url};
+use crate::access::Name;
+use crate::authorization_server::metadata::{
+    SCOPE, qualified, requested_scope, resource, resource_metadata_url, scopes_with,
+};
 use crate::bearer::{self, Bearer};
 use crate::environment::{Environment, HttpSettings, TokenMode};
 use crate::identity::Identity;
@@ -101,6 +104,7 @@ impl Guard<'_> {
             return recorded.map(|()| Admitted::Bearer(admitted)).map_err(|_| Refusal::Unavailable);
         }
         if token.reveal().len() > MAX_TOKEN_BYTES {
+            bearer::record_refusal(self.env, "session-unknown", None, &request.correlation_id);
             return Err(UNKNOWN);
         }
         let (refusal, reason) = match self.session(&token) {
@@ -159,6 +163,14 @@ impl Guard<'_> {
         let description = "Another access token is needed, with the claims of this challenge";
         let more = format!("claims=\"{}\", ", STANDARD.encode(claims));
         self.challenge(401, Some("insufficient_claims"), description, &more, &self.scope(), request)
+    }
+
+    /// The answer to a caller whose token lacks some of `scopes`, which are in the short form: it names all that are
+    /// needed, so that one new token is enough.
+    pub(super) fn insufficient_scope(&self, scopes: &[Name], request: &Request) -> Response<Vec<u8>> {
+        let description = "This tool needs an access token with all scopes of this challenge";
+        let scope = scopes_with(self.site.settings, scopes);
+        self.challenge(403, Some("insufficient_scope"), description, "", &scope, request)
     }
 
     /// The answer to a request that was not let in.

@@ -17,7 +17,7 @@ use crate::authorization_server::metadata;
 use crate::environment::fake::{PUBLIC_URL, World, run};
 use crate::environment::{Environment, StoreError};
 use crate::secret::Secret;
-use crate::session::{Session, SessionError};
+use crate::session::{Membership, Session, SessionError};
 
 const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 
@@ -86,6 +86,7 @@ impl Server {
             tenant_id: TENANT.to_owned(),
             object_id: object.to_owned(),
             expires_at: 0,
+            membership: Membership::default(),
         };
         let profile =
             json!({ "displayName": name, "mail": null, "userPrincipalName": format!("{name}@contoso.example") });
@@ -126,6 +127,7 @@ fn authenticate(env: &Environment, token: &Secret<String>, resources: &[&str]) -
         tenant_id: TENANT.to_owned(),
         object_id: text("object"),
         expires_at,
+        membership: Membership::default(),
     })
 }
 

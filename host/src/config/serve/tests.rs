@@ -61,12 +61,16 @@ fn the_defaults_serve_on_loopback() {
 }
 
 #[test]
-fn every_setting_comes_from_the_file_and_every_one_but_clients_from_the_environment() {
+fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environment() {
     let file = "listen = '0.0.0.0:1'\npublic-url = 'https://mcp.example.com/entra'\ntls-cert = 'c'\ntls-key = 'k'\n\
         trusted-proxy = ['10.0.0.0/8', '::1']\ntoken-header = 'X-Token'\nallowed-host = ['a:1', 'b']\nallowed-origin = ['https://app.example']\n\
         allow-tenant = ['33333333-3333-3333-3333-333333333333']\nclient-secret-file = 's'\nno-legacy-sse = true\n\
         no-dynamic-registration = true\nno-client-id-metadata = true\nclient-metadata-allow = ['localhost:8443']\n\
-        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\nrewrite-authority-metadata = false\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nrate-limit = ['token=1/1s', 'register=off']\n";
+        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nrate-limit = ['token=1/1s', 'register=off']\n";
+    let folder = tempfile::tempdir().unwrap();
+    let access_file = folder.path().join("access.toml").display().to_string();
+    std::fs::write(&access_file, "[[access]]\ntool = 'aTool'\nroles = ['Mcp.Reader']\n").unwrap();
+    let file = &file.replace("{}", &access_file);
     let variables = [
         ("ENTRA_MCP_LISTEN", "0.0.0.0:1"),
         ("ENTRA_MCP_PUBLIC_URL", "https://mcp.example.com/entra"),
@@ -85,13 +89,15 @@ fn every_setting_comes_from_the_file_and_every_one_but_clients_from_the_environm
         ("ENTRA_MCP_TOKEN_MODE", "both"),
         ("ENTRA_MCP_APP_ID_URI", "api://mcp"),
         ("ENTRA_MCP_REQUIRED_SCOPE", "Mcp.Use"),
+        ("ENTRA_MCP_ACCESS_FILE", &access_file),
         ("ENTRA_MCP_REWRITE_AUTHORITY_METADATA", "false"),
         ("ENTRA_MCP_ISOLATION", "per-request"),
         ("ENTRA_MCP_MAX_QUEUE", "1"),
         ("ENTRA_MCP_MAX_CONNECTIONS", "2"),
         ("ENTRA_MCP_RATE_LIMIT", "token=1/1s,register=off"),
     ];
-    assert_eq!(variables.len() + 1, ServeLayer::KEYS.len());
+    // All but `clients` and `access`, which are tables.
+    assert_eq!(variables.len() + 2, ServeLayer::KEYS.len());
     for config in [load(ServeLayer::default(), &[], Some(file)), load(ServeLayer::default(), &variables, None)] {
         let config = config.unwrap();
         assert_eq!(config.listen, bound("0.0.0.0:1"));
@@ -112,6 +118,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_clients_from_the_environm
         assert_eq!(http.allowed_origins, ["https://app.example"]);
         assert_eq!((http.token_mode, http.app_id_uri.as_deref()), (TokenMode::Both, Some("api://mcp")));
         assert_eq!(http.required_scope, "Mcp.Use");
+        assert_eq!(http.access.unwrap()[0].tool, "aTool");
         assert_eq!((http.token_header.as_deref(), http.rewrite_authority_metadata), (Some("x-token"), false));
         assert!(!http.legacy_sse && !http.dynamic_registration && !http.client_id_metadata_documents);
     }
