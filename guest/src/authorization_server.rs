@@ -4,6 +4,7 @@
 //! A client's user consents here, signs in at Entra, and the client gets a session of ours (`session.rs`).
 
 mod answers;
+pub mod authority_metadata;
 mod authorize;
 pub mod browser;
 mod callback;

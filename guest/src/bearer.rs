@@ -6,10 +6,14 @@
 
 pub mod graph;
 
+use crate::audit;
 use crate::environment::{AuditEvent, Environment, Outcome};
 use crate::identity::Identity;
 use crate::secret::Secret;
-use crate::token::{Principal, PrincipalKind, Requirements, TokenError, ValidatedToken, validate_access_token_with};
+use crate::sign_in::SignInError;
+use crate::token::{
+    self, Principal, PrincipalKind, Requirements, TokenError, ValidatedToken, validate_access_token_with,
+};
 
 /// Header, claims and signature.
 const PARTS: usize = 3;
@@ -59,6 +63,8 @@ pub async fn authenticate(
             return Err(error);
         }
     };
+    env.call.brings_token(validated.principal().token_id.as_deref());
+    env.call.is_about_user(validated.username());
     let bearer = Bearer { validated, token: token.clone() };
     let Principal { kind, scopes, .. } = bearer.principal();
     if *kind == PrincipalKind::User && !scopes.iter().any(|scope| scope == required_scope) {
@@ -68,6 +74,18 @@ pub async fn authenticate(
         return Err(error);
     }
     Ok(bearer)
+}
+
+/// Records that a token was accepted: once for each token and instance, because every use of it has records of its own.
+pub fn record_acceptance(env: &Environment, bearer: &Bearer, correlation_id: &str) -> Result<(), SignInError> {
+    if !bearer.validated.is_first_seen() {
+        return Ok(());
+    }
+    let event = AuditEvent::new("token.accepted", Outcome::Success, correlation_id);
+    audit::record(env, bearer.identity().attribute(event)).inspect_err(|_| {
+        // The next use of it is a first one again.
+        token::forget(&env.settings, bearer.token.reveal());
+    })
 }
 
 /// Whether a token that was accepted before still is. What cannot be decided now says nothing against it.
@@ -92,10 +110,7 @@ pub(crate) fn record_refusal(env: &Environment, reason: &str, who: Option<Identi
         reason: Some(reason.to_owned()),
         ..AuditEvent::new("token.refused", Outcome::Failure, correlation_id)
     };
-    let _ = env.audit.record(&match who {
-        Some(who) => who.attribute(event),
-        None => event,
-    });
+    let _ = audit::record(env, if let Some(who) = who { who.attribute(event) } else { event });
 }
 
 #[cfg(test)]

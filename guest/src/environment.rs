@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::access::ToolRule;
 use crate::secret::Secret;
 
 #[cfg(test)]
@@ -38,6 +39,8 @@ pub struct Environment {
     pub rate_limiter: Box<dyn RateLimiter>,
     /// Documents at addresses that strangers choose.
     pub client_metadata: Box<dyn ClientMetadata>,
+    /// The call that is going on, for the audit records of it.
+    pub call: crate::audit::Call,
 }
 
 /// Public or confidential client (RFC 6749 section 2.1).
@@ -81,6 +84,8 @@ pub struct Settings {
     pub token: TokenSettings,
     /// Life of a cached profile.
     pub profile_cache: Duration,
+    /// Audit records name the user.
+    pub audit_usernames: bool,
     /// How the remote server is reached; none for a local one.
     pub http: Option<HttpSettings>,
 }
@@ -110,6 +115,19 @@ pub struct HttpSettings {
     pub app_id_uri: Option<String>,
     /// The scope that a person's token of Entra ID has to carry, in the short form.
     pub required_scope: String,
+    /// Who may call which tool; none leaves that to the rule of each tool.
+    pub access: Option<Vec<ToolRule>>,
+    /// The header in which a gateway hands over a token of Entra ID.
+    pub token_header: Option<String>,
+    /// Publishes Entra ID's metadata under our own issuer.
+    pub rewrite_authority_metadata: bool,
+}
+
+impl HttpSettings {
+    /// Whether Entra ID is the authorization server, under our own issuer.
+    pub fn stands_in_for_the_authority(&self) -> bool {
+        self.rewrite_authority_metadata && self.token_mode == TokenMode::Bearer
+    }
 }
 
 /// Which access tokens the remote server lets in.

@@ -2,6 +2,7 @@
 //!
 //! This file holds the exports only: it converts WIT types and delegates.
 
+pub mod access;
 pub mod audit;
 pub mod authorization_server;
 pub mod bearer;
@@ -40,6 +41,7 @@ mod exports {
     use crate::mcp;
     use crate::sign_in::interactive::{self, NoClient, Request};
     use crate::sign_in::{Account, SignInError, accounts, silent};
+    use crate::tools;
     use wit::sign_in::SignInError as WitSignInError;
 
     struct Component;
@@ -62,6 +64,12 @@ mod exports {
                 Ok(validated) => Ok(validated.into_principal().into()),
                 Err(error) => Err(error.into()),
             }
+        }
+    }
+
+    impl wit::tool_catalog::Guest for Component {
+        fn remote() -> Vec<String> {
+            tools::remote().iter().map(|tool| tool.name().to_owned()).collect()
         }
     }
 

@@ -17,6 +17,7 @@ pub use dispatch::{handle, receive};
 pub use streamable_http::{Field, Fields, handle_http};
 pub use version::Connection;
 
+use crate::access::Name;
 use crate::bearer::Bearer;
 use crate::identity::Identity;
 use crate::session::Session;
@@ -83,4 +84,7 @@ pub enum Reply {
     SignInAgain,
     /// The client has to come with a token that satisfies these claims, which are JSON. Only for [`Who::Bearer`].
     ClaimsChallenge(String),
+    /// The client has to come with a token that has all of these scopes, which are in the short form. Never for
+    /// [`Who::Person`].
+    InsufficientScope(Vec<Name>),
 }

@@ -46,7 +46,7 @@ fn cipher(key: &Secret<Vec<u8>>) -> Result<Aes256Gcm, StoreError> {
 }
 
 /// The key, made on first use. Kept in the store: what was sealed may come back to another instance.
-fn read_key(env: &Environment, record: &str) -> Result<Secret<Vec<u8>>, StoreError> {
+pub(crate) fn read_key(env: &Environment, record: &str) -> Result<Secret<Vec<u8>>, StoreError> {
     if let Some(key) = env.store.get(record)? {
         return Ok(key);
     }

@@ -4,11 +4,14 @@
 //! are stored; Entra's tokens stay in the store and never leave the server.
 //!
 //! `record` is the session as it is stored, [`lifecycle`] begins, continues and ends one, [`entra`] keeps Entra's
-//! tokens of it, and [`graph`] hands those to requests to Microsoft Graph.
+//! tokens of it, [`graph`] hands those to requests to Microsoft Graph, and [`claims`] remembers what the next sign-in has
+//! to bring.
 
+pub mod claims;
 pub mod entra;
 pub mod graph;
 pub mod lifecycle;
+mod membership;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -17,6 +20,8 @@ use crate::environment::{AuditEvent, Environment, Outcome, StoreError};
 use crate::identity::Identity;
 use crate::secret::Secret;
 use record::Presented;
+
+pub use membership::Membership;
 
 /// A session whose access token was presented and is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub struct Session {
     pub object_id: String,
     /// When the access token expires, in Unix seconds.
     pub expires_at: u64,
+    /// The person's roles and groups.
+    pub membership: Membership,
 }
 
 /// Why an access token is not accepted.
@@ -64,6 +71,8 @@ pub fn authenticate(
     let presented = Presented::read(access_token).ok_or(SessionError::Unknown)?;
     let (record, _) = record::load(env, &presented.id)?.ok_or(SessionError::Unknown)?;
     let access = record.access(&presented).ok_or(SessionError::Unknown)?;
+    env.call.is_about_session(&presented.id);
+    env.call.is_about_user(record.username.as_deref());
     let now = env.clock.now();
     if record.is_over(now) {
         return Err(SessionError::Unknown);
@@ -77,6 +86,7 @@ pub fn authenticate(
     Ok(Session {
         scopes: access.scopes.clone(),
         expires_at: access.expires_at,
+        membership: record.membership,
         id: presented.id,
         client_id: record.owner.client_id,
         resource: record.resource,

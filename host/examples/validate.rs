@@ -34,6 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         sign_in: SignInSettings { method: SignInMethod::Automatic, timeout_seconds: 300, account: None },
         token: TokenSettings { audiences: vec![audience], allowed_tenants: vec![], clock_tolerance_seconds: 60 },
         profile_cache_seconds: 0,
+        audit_usernames: false,
         http: None,
     })
     .build()?;

@@ -156,7 +156,8 @@ impl EventStream {
 
 impl Plugin {
     /// Answers one HTTP request, whose URI holds the path and the query at least, and which names its host in the URI
-    /// or in `Host`. A header that the settings name as `client-address-header` is the caller's to set and to clear.
+    /// or in `Host`. A header that the settings name as `client-address-header` is the caller's to set and to clear;
+    /// one that they name as `token-header`, to clear unless the request comes from a gateway that is trusted.
     ///
     /// Never fails: if the component does, or is too busy, the answer is a 500 or 503 in plain text with the
     /// correlation id of the log. There is no time limit: dropping the future, or the body of an event stream, ends the

@@ -21,7 +21,7 @@ use crate::code_cache::CodeCache;
 use crate::environment::Settings;
 use crate::error::{BuildError, CallError};
 use crate::instance::{MAX_MEMORY_BYTES, World};
-use crate::instance_pool::{InstancePool, LeaseError, PoolLimits};
+use crate::instance_pool::{InstancePool, LeaseError, PoolLimits, PoolStatistics};
 use crate::outbound_http::{OutboundHttp, OutboundPolicy};
 use crate::random::{Random, SystemRandomness, unguessable_id};
 use crate::rate_limiter::{NoRateLimiter, RateLimiter};
@@ -186,6 +186,14 @@ impl Plugin {
         .await
     }
 
+    /// The names of the tools that a remote server has: what rules in its settings may name.
+    pub async fn remote_tools(&self) -> Result<Vec<String>, CallError> {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_tool_catalog().call_remote(store).await
+        })
+        .await
+    }
+
     async fn call<T>(
         &self,
         correlation_id: impl Into<Option<String>>,
@@ -207,6 +215,11 @@ impl Plugin {
             tracing::error!(%correlation_id, error = format!("{error:?}"), "the component failed");
             CallError::Trapped { correlation_id }
         })
+    }
+
+    /// What the instances do, and what has become of them.
+    pub fn statistics(&self) -> PoolStatistics {
+        self.pool.statistics()
     }
 
     pub(crate) fn correlation_id(&self) -> String {

@@ -122,6 +122,7 @@ fn plugin(issuer: &Issuer, component: &'static [u8]) -> Plugin {
             clock_tolerance_seconds: 60,
         },
         profile_cache_seconds: 0,
+        audit_usernames: false,
         http: None,
     };
     Plugin::builder(settings)

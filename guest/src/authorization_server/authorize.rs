@@ -20,6 +20,7 @@ use super::metadata::{self, MCP_PATH, SCOPE, SSE_PATH};
 use super::pages;
 use super::parameters::{ParameterError, Parameters};
 use super::redirect_uri::is_loopback;
+use crate::access::{self, Name};
 use crate::audit;
 use crate::encoding::{digest, from_base64url, random_token};
 use crate::environment::{AuditEvent, Environment, HttpSettings, Outcome, StoreError};
@@ -37,6 +38,8 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(600);
 const MAX_STATE: usize = 2048;
 /// The longest `login_hint` in bytes: a mail address.
 const MAX_LOGIN_HINT: usize = 320;
+/// Bytes of the id of a refused client that are recorded. A stranger chose it; the host in a URL is within them.
+const MAX_RECORDED_CLIENT_ID: usize = 256;
 /// Bytes of a SHA-256, which is what a code challenge is (RFC 7636 section 4.2).
 const CHALLENGE_BYTES: usize = 32;
 /// Scopes that clients ask for out of habit. They change nothing: every session can be refreshed, and there is no ID
@@ -77,6 +80,16 @@ pub(super) struct Leg {
     pub(super) request: AuthorizationRequest,
     /// Whether the person has agreed on our page, or only has before.
     pub(super) consented: bool,
+    /// Whether, and for whom, this is the second way to Entra.
+    #[serde(default)]
+    pub(super) step_up: Option<StepUp>,
+}
+
+/// What a person is sent to Entra for a second time for: the first sign-in lacked claims that are wanted of them.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StepUp {
+    /// Who has to come back. None if Entra has refused the first sign-in before it said whose it was.
+    pub(super) user: Option<RememberedUser>,
 }
 
 impl Pending {
@@ -110,7 +123,10 @@ async fn ask(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, 
     let sent = if parameters.pairs().iter().any(|(name, _)| name == "redirect_uri") { sent.or(Some("")) } else { sent };
     let redirect_uri = match client.redirect_uri(sent) {
         Ok(redirect_uri) => redirect_uri,
-        Err(error) => return Ok(page(400, &sentence(&error), request)),
+        Err(error) => {
+            client_refused(env, &client.client_id, &error, request);
+            return Ok(page(400, &sentence(&error), request));
+        }
     };
     // From here on the client can be told.
     let state = parameters.get("state").filter(|state| state.len() <= MAX_STATE);
@@ -132,7 +148,7 @@ async fn ask(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, 
         return tell(env, &client, &browser, back, &refusal, request);
     }
     if remembered {
-        return forward(env, pending, &browser, false, request);
+        return forward(env, pending, &browser, Trip::first(false), request);
     }
     show(env, pending, &client, &browser)
 }
@@ -172,10 +188,15 @@ async fn client(
         return Ok(Err(page(400, "The request does not name a client (client_id).", request)));
     };
     if let Err(retry_after) = env.rate_limiter.admit("authorize", client_id) {
+        audit::throttled(env, "authorize", Some(client_id));
         let response = page(429, "Too many sign-ins were started. Wait a while, then try again.", request);
         return Ok(Err(answers::with_retry_after(response, retry_after.as_secs())));
     }
-    Ok(match clients::find(env, client_id).await {
+    let found = clients::find(env, client_id).await;
+    if let Err(error) = &found {
+        client_refused(env, client_id, error, request);
+    }
+    Ok(match found {
         Ok(client) => Ok(client),
         Err(ClientError::Store(error)) => return Err(error),
         Err(error @ ClientError::Unavailable) => {
@@ -187,6 +208,15 @@ async fn client(
         )),
         Err(error) => Err(page(400, &sentence(&error), request)),
     })
+}
+
+/// Records that a client is not served, which it is not whether or not that can be recorded.
+fn client_refused(env: &Environment, client_id: &str, error: &ClientError, request: &Request) {
+    let Some(reason) = error.reason() else { return };
+    let client_id = client_id.get(..client_id.floor_char_boundary(MAX_RECORDED_CLIENT_ID)).map(str::to_owned);
+    let event =
+        AuditEvent { client_id, ..AuditEvent::new("client.refused", Outcome::Failure, &request.correlation_id) };
+    let _ = audit::record(env, audit::because(event, reason.to_owned()));
 }
 
 /// Checks everything that the client is told about.
@@ -258,12 +288,22 @@ fn check(
 }
 
 /// What a `scope` parameter comes down to; `None` if there is one in it that we do not know. The scope that the resource
-/// names for Entra ID's tokens stands for that of a session: a client need not know whose tokens it will get.
+/// names for Entra ID's tokens stands for that of a session: a client need not know whose tokens it will get. The scopes
+/// that tools need are given, in the short form, to whoever asks for them.
 pub(super) fn scopes(settings: &HttpSettings, scope: Option<&str>) -> Option<Vec<String>> {
     let named = metadata::requested_scope(settings);
-    let known = |scope: &str| scope == SCOPE || TOLERATED_SCOPES.contains(&scope) || scope == named;
-    let all_known = scope.unwrap_or_default().split(' ').filter(|scope| !scope.is_empty()).all(known);
-    all_known.then(|| vec![SCOPE.to_owned()])
+    let known = access::scopes(settings);
+    let is = |asked: &str, known: &str| asked == known || asked == metadata::clients_form(settings, known);
+    let of_tools: Vec<&str> = scope
+        .unwrap_or_default()
+        .split(' ')
+        .filter(|scope| !scope.is_empty() && *scope != SCOPE && *scope != named && !TOLERATED_SCOPES.contains(scope))
+        .collect();
+    if of_tools.iter().any(|asked| !known.iter().any(|known| is(asked, known))) {
+        return None;
+    }
+    let granted = known.into_iter().filter(|known| of_tools.iter().any(|asked| is(asked, known)));
+    Some(std::iter::once(SCOPE.to_owned()).chain(granted.map(Name::into_owned)).collect())
 }
 
 /// Whether a resource indicator (RFC 8707) names this server or one of its endpoints. Compared exactly.
@@ -330,24 +370,54 @@ fn decide(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, Sto
         let refusal = OAuthRefusal::new("access_denied", "The user did not allow it.");
         return Ok(with_cookie_if_possible(pending.back().refuse(env, &refusal, request), &browser));
     }
-    forward(env, pending, &browser, true, request)
+    forward(env, pending, &browser, Trip::first(true), request)
+}
+
+/// How a person goes to Entra.
+pub(super) struct Trip<'a> {
+    /// See [`Leg::consented`].
+    pub(super) consented: bool,
+    /// None the first time.
+    pub(super) again: Option<Again<'a>>,
+}
+
+/// Why a person goes to Entra again.
+pub(super) struct Again<'a> {
+    /// What the sign-in has to bring: a JSON object.
+    pub(super) claims: String,
+    /// See [`StepUp::user`].
+    pub(super) user: Option<RememberedUser>,
+    /// What that person is called at Entra.
+    pub(super) login_hint: Option<&'a str>,
+}
+
+impl Trip<'_> {
+    fn first(consented: bool) -> Self {
+        Self { consented, again: None }
+    }
 }
 
 /// Sends the person to Entra, or back to the client that has to hear that this is not possible now.
-fn forward(
+pub(super) fn forward(
     env: &Environment,
     pending: Pending,
     browser: &Browser<'_>,
-    consented: bool,
+    trip: Trip<'_>,
     request: &Request,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let callback = env.settings.http.as_ref().map(|settings| format!("{}/auth/callback", settings.public_url));
-    let entra = AuthorizationRequest::new(env, callback.unwrap_or_default(), entra::scopes(env), None);
-    let prompt = Prompt {
-        login_hint: pending.login_hint.as_deref(),
-        select_account: pending.prompt.select_account,
-        login: pending.prompt.login,
+    let (claims, step_up, prompt) = match trip.again {
+        // Who has just chosen the account and signed in is not asked for that again.
+        Some(Again { claims, user, login_hint }) => {
+            (Some(claims), Some(StepUp { user }), Prompt { login_hint, ..Prompt::default() })
+        }
+        None => {
+            let Asked { select_account, login, .. } = pending.prompt;
+            (None, None, Prompt { login_hint: pending.login_hint.as_deref(), select_account, login })
+        }
     };
+    let reason = step_up.as_ref().map(|_| "claims-challenge".to_owned());
+    let entra = AuthorizationRequest::new(env, callback.unwrap_or_default(), entra::scopes(env), claims);
     let url = match entra.url(env, prompt) {
         Ok(url) => url,
         Err(error) => {
@@ -355,10 +425,11 @@ fn forward(
             return Ok(failed(env, &pending, &refusal, callback::reason(&error), request));
         }
     };
-    if audit::record(env, event(&pending, "authorization.started", Outcome::Started, request)).is_err() {
+    let started = event(&pending, "authorization.started", Outcome::Started, request);
+    if audit::record(env, AuditEvent { reason, ..started }).is_err() {
         return Ok(unrecorded(env, &pending, request));
     }
-    let leg = Leg { pending, request: entra, consented };
+    let leg = Leg { pending, request: entra, consented: trip.consented, step_up };
     let kept = keep(env, &leg_record(env, &leg.request.state), &leg);
     match kept.and_then(|()| with_cookie(answers::redirect(&url), browser)) {
         Ok(response) => Ok(response),

@@ -2,11 +2,14 @@
 //!
 //! The answer is taken from the browser that asked, once, within ten minutes. Whatever Entra says then reaches the
 //! client: a code of ours, or an OAuth error with words of ours. Entra's own words stay in its pages.
+//!
+//! Of whom claims are wanted (a challenge has ended their last session, or Entra says so now) goes to Entra once more,
+//! with the claims. Once: what still does not suffice then, the client hears of.
 
 use http::Response;
 
 use super::answers::{self, OAuthRefusal};
-use super::authorize::{self, Leg};
+use super::authorize::{self, Again, Leg, Trip};
 use super::browser::{Browser, RememberedUser};
 use super::clients::{self, Client, ClientError};
 use super::code::{self, Grant};
@@ -17,8 +20,8 @@ use crate::environment::{Environment, Outcome, StoreError};
 use crate::oauth::OAuthError;
 use crate::oauth::authorization_code::RedeemError;
 use crate::oauth::error::Refusal;
-use crate::session::Owner;
 use crate::session::entra::EntraTokens;
+use crate::session::{Membership, Owner, claims};
 use crate::token::{self, IdTokenExpectations, TokenError};
 use crate::transport::http::message::Request;
 
@@ -104,14 +107,18 @@ async fn finish(
     browser: Browser<'_>,
     request: &Request,
 ) -> Response<Vec<u8>> {
-    match admit(env, leg, request).await {
-        Ok((owner, tokens)) => give(env, leg, client, browser, owner, tokens, request)
-            .unwrap_or_else(|error| authorize::store_failed(env, &leg.pending, &error, request)),
-        Err(Failed { refusal, reason }) => {
-            let response = authorize::failed(env, &leg.pending, &refusal, reason, request);
-            authorize::with_cookie_if_possible(response, &browser)
+    let answered = match admit(env, leg, request).await {
+        Ok(admitted) => give(env, leg, client, browser, admitted, request),
+        Err(NotAdmitted::Claims(claims)) => {
+            let again = Again { claims, user: None, login_hint: None };
+            step_up(env, leg, &browser, again, request)
         }
-    }
+        Err(NotAdmitted::Failed(Failed { refusal, reason })) => {
+            let response = authorize::failed(env, &leg.pending, &refusal, reason, request);
+            Ok(authorize::with_cookie_if_possible(response, &browser))
+        }
+    };
+    answered.unwrap_or_else(|error| authorize::store_failed(env, &leg.pending, &error, request))
 }
 
 /// Gives the client a code for what Entra has given, or asks the person first.
@@ -120,10 +127,11 @@ fn give(
     leg: &Leg,
     client: &Client,
     mut browser: Browser<'_>,
-    owner: Owner,
-    tokens: EntraTokens,
+    admitted: SignedIn,
     request: &Request,
 ) -> Result<Response<Vec<u8>>, StoreError> {
+    let SignedIn { owner, tokens, username } = admitted;
+    env.call.is_about_user(username.as_deref());
     let user = RememberedUser { tenant_id: owner.tenant_id.clone(), object_id: owner.object_id.clone() };
     browser.remember_user(user.clone());
     let pending = &leg.pending;
@@ -133,6 +141,13 @@ fn give(
         // The page was skipped for the person who was here last, and another one has signed in.
         return authorize::show(env, pending.clone(), client, &browser);
     }
+    if leg.step_up.is_none()
+        && let Some(claims) = claims::wanted(env, &owner)?
+    {
+        let again = Again { claims, user: Some(user), login_hint: username.as_deref() };
+        return step_up(env, leg, &browser, again, request);
+    }
+    let signed_in = owner.clone();
     let event = owner.event("authorization.completed", Outcome::Success, &request.correlation_id);
     let code = code::give(
         env,
@@ -143,6 +158,7 @@ fn give(
             resource: pending.resource.clone(),
             scopes: pending.scopes.clone(),
             tokens,
+            username: username.filter(|_| env.settings.audit_usernames),
             expires_at: 0,
         },
     )?;
@@ -151,23 +167,63 @@ fn give(
     if audit::record(env, event).is_err() {
         return Ok(authorize::unrecorded(env, pending, request));
     }
+    if let Some(carried) = leg.request.claims() {
+        claims::satisfied(env, &signed_in, carried);
+    }
     Ok(response)
 }
 
+fn step_up(
+    env: &Environment,
+    leg: &Leg,
+    browser: &Browser<'_>,
+    again: Again<'_>,
+    request: &Request,
+) -> Result<Response<Vec<u8>>, StoreError> {
+    let trip = Trip { consented: leg.consented, again: Some(again) };
+    authorize::forward(env, leg.pending.clone(), browser, trip, request)
+}
+
+/// Who has signed in.
+struct SignedIn {
+    owner: Owner,
+    tokens: EntraTokens,
+    /// What they are called at Entra, to be sent back there and for nothing else.
+    username: Option<String>,
+}
+
+/// Why nobody has signed in.
+enum NotAdmitted {
+    /// Entra wants these claims (JSON) first.
+    Claims(String),
+    Failed(Failed),
+}
+
+impl From<Failed> for NotAdmitted {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
 /// Redeems Entra's code, and validates the ID token that comes with the tokens.
-async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<(Owner, EntraTokens), Failed> {
-    let set =
-        leg.request.redeem(env, request.query.as_deref().unwrap_or_default()).await.map_err(|error| match error {
-            RedeemError::Untrusted(_) => Failed::new(
-                "server_error",
-                "Microsoft Entra ID answered with something unexpected.",
-                "untrusted-response",
-            ),
-            RedeemError::OAuth(error) => Failed::new(error_of(&error), error.public(), reason(&error)),
-        })?;
+async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<SignedIn, NotAdmitted> {
+    let redeemed = leg.request.redeem(env, request.query.as_deref().unwrap_or_default()).await;
+    let set = redeemed.map_err(|error| match error {
+        RedeemError::Untrusted(_) => {
+            let description = "Microsoft Entra ID answered with something unexpected.";
+            Failed::new("server_error", description, "untrusted-response").into()
+        }
+        // Of the token endpoint: a browser that brings an error cannot bring claims.
+        RedeemError::OAuth(OAuthError::Refused(Refusal { claims: Some(claims), .. }))
+            if leg.step_up.is_none() && claims::are_usable(&claims) =>
+        {
+            NotAdmitted::Claims(claims)
+        }
+        RedeemError::OAuth(error) => Failed::new(error_of(&error), error.public(), reason(&error)).into(),
+    })?;
     let nonce = Some(leg.request.nonce.as_str());
     let Some(id_token) = set.id_token.as_ref() else {
-        return Err(Failed::new("server_error", "Microsoft Entra ID gave no ID token.", "no-id-token"));
+        return Err(Failed::new("server_error", "Microsoft Entra ID gave no ID token.", "no-id-token").into());
     };
     let validated = token::validate_id_token(env, id_token.reveal(), &IdTokenExpectations { nonce }).await;
     let validated = validated.map_err(|error| {
@@ -176,6 +232,12 @@ async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<(Owner
             TokenError::KeysUnavailable { .. } => Failed::new(
                 "temporarily_unavailable",
                 "Microsoft Entra ID's signing keys cannot be read now. Try again later.",
+                reason,
+            ),
+            // Newer than the keys that Entra ID publishes, or than our copy, which is not read anew all the time.
+            TokenError::KeyUnknown { .. } => Failed::new(
+                "temporarily_unavailable",
+                "Microsoft Entra ID has signed with a key that it has not published yet. Try again in a minute.",
                 reason,
             ),
             TokenError::TenantNotAllowed { .. } => {
@@ -189,7 +251,14 @@ async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<(Owner
         tenant_id: validated.tenant_id().to_owned(),
         object_id: validated.object_id().to_owned(),
     };
-    Ok((owner, set.into()))
+    // What is wanted of one person, another one cannot bring.
+    let expected = leg.step_up.as_ref().and_then(|step_up| step_up.user.as_ref());
+    if expected.is_some_and(|user| user.tenant_id != owner.tenant_id || user.object_id != owner.object_id) {
+        let description = "Another account came back than the one that had to sign in again. Start again.";
+        return Err(Failed::new("access_denied", description, "other-account").into());
+    }
+    let tokens = EntraTokens { membership: Membership::of(env, &validated), ..set.into() };
+    Ok(SignedIn { owner, tokens, username: validated.preferred_username().map(str::to_owned) })
 }
 
 /// What an OAuth client is told of a failed exchange with Entra (RFC 6749 section 4.1.2.1, OpenID Connect Core

@@ -14,6 +14,7 @@ use url::{Host, Url};
 use super::clients::{Client, ClientError, Origin, record};
 use super::redirect_uri;
 use super::text::visible;
+use crate::audit;
 use crate::encoding::digest;
 use crate::environment::{Document, Environment, FetchError, StoreError};
 use crate::token::strict_json;
@@ -107,7 +108,10 @@ pub(super) fn client(env: &Environment, client_id: &str) -> Result<Client, Clien
     if let Some(kept) = read(env, &record)?.filter(|kept| kept.client_id == client_id) {
         return Ok(kept.into());
     }
-    env.rate_limiter.admit("client-metadata", &host).map_err(ClientError::TooManyRequests)?;
+    env.rate_limiter.admit("client-metadata", &host).map_err(|after| {
+        audit::throttled(env, "client-metadata", None);
+        ClientError::TooManyRequests(after)
+    })?;
     let document = env.client_metadata.fetch(client_id).map_err(|error| match error {
         FetchError::Denied(_) => ClientError::Metadata(DocumentError::Denied),
         FetchError::Status(status) => ClientError::Metadata(DocumentError::Status(status)),

@@ -75,6 +75,24 @@ pub enum ClientError {
     Store(#[from] StoreError),
 }
 
+impl ClientError {
+    /// A stable code for the audit record; none for what says nothing about the client.
+    pub fn reason(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unknown => "client-unknown",
+            Self::Metadata(DocumentError::Url) => "client-metadata-url",
+            Self::Metadata(DocumentError::Denied) => "client-metadata-denied",
+            Self::Metadata(_) => "client-metadata-invalid",
+            Self::TooManyRequests(_) => "client-metadata-throttled",
+            Self::Unavailable => "client-metadata-unavailable",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Unnamed => "client-unnamed",
+            Self::MissingRedirectUri | Self::RedirectUri => "redirect-uri",
+            Self::Store(_) => return None,
+        })
+    }
+}
+
 pub use super::client_metadata_document::DocumentError;
 pub use authentication::{named, uses_basic};
 

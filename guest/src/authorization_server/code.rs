@@ -40,6 +40,9 @@ pub(super) struct Grant {
     pub(super) resource: String,
     pub(super) scopes: Vec<String>,
     pub(super) tokens: EntraTokens,
+    /// Kept only if audit records name people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) username: Option<String>,
     /// Unix time in seconds.
     pub(super) expires_at: u64,
 }

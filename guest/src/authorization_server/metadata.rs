@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use crate::access::{self, Name};
 use crate::environment::{HttpSettings, Settings};
 
 /// The path of the MCP endpoint.
@@ -39,6 +40,22 @@ pub fn requested_scope(settings: &HttpSettings) -> String {
     }
 }
 
+/// The scope that clients are told to ask for when a tool needs `scopes`, which are in the short form: that of the server
+/// and all of these, in the form of [`requested_scope`].
+pub fn scopes_with(settings: &HttpSettings, scopes: &[Name]) -> String {
+    let mut all = requested_scope(settings);
+    for scope in scopes.iter().filter(|scope| **scope != settings.required_scope && **scope != SCOPE) {
+        all.push(' ');
+        all.push_str(&clients_form(settings, scope));
+    }
+    all
+}
+
+/// The form in which clients ask for a scope of a rule.
+pub(super) fn clients_form(settings: &HttpSettings, scope: &str) -> String {
+    if settings.token_mode.takes_entra_tokens() { qualified(settings, scope) } else { scope.to_owned() }
+}
+
 /// A scope of our application as Entra ID wants it: qualified with the App ID URI.
 pub fn qualified(settings: &HttpSettings, scope: &str) -> String {
     match &settings.app_id_uri {
@@ -50,10 +67,10 @@ pub fn qualified(settings: &HttpSettings, scope: &str) -> String {
 /// Metadata of the resource at `path` (RFC 9728); an empty path is the server as a whole.
 pub fn protected_resource(settings: &Settings, http: &HttpSettings, path: &str) -> Value {
     let mut authorization_servers = Vec::new();
-    if http.token_mode.has_sessions() {
+    if http.token_mode.has_sessions() || http.stands_in_for_the_authority() {
         authorization_servers.push(http.public_url.clone());
     }
-    if http.token_mode.takes_entra_tokens() {
+    if http.token_mode.takes_entra_tokens() && !http.stands_in_for_the_authority() {
         authorization_servers.push(format!("{}/{}/v2.0", settings.authority, settings.tenant));
     }
     json!({
@@ -68,13 +85,15 @@ pub fn protected_resource(settings: &Settings, http: &HttpSettings, path: &str) 
 /// Metadata of the authorization server (RFC 8414).
 pub fn authorization_server(settings: &HttpSettings) -> Value {
     let url = |path: &str| format!("{}{path}", settings.public_url);
+    let mut scopes = vec![SCOPE.to_owned()];
+    scopes.extend(access::scopes(settings).iter().map(|scope| clients_form(settings, scope)));
     let mut document = json!({
         "issuer": settings.public_url,
         "authorization_endpoint": url("/authorize"),
         "token_endpoint": url("/token"),
         "revocation_endpoint": url("/revoke"),
         "service_documentation": url("/"),
-        "scopes_supported": [SCOPE],
+        "scopes_supported": scopes,
         "response_types_supported": RESPONSE_TYPES,
         "response_modes_supported": ["query"],
         "grant_types_supported": GRANT_TYPES,

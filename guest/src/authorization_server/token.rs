@@ -6,7 +6,7 @@ use serde_json::json;
 use super::answers::{self, OAuthRefusal};
 use super::authorize;
 use super::clients::{self, Client, ClientError};
-use super::code::{self, GoodCode, Presented};
+use super::code::{self, GoodCode, Grant, Presented};
 use super::parameters::Parameters;
 use crate::audit;
 use crate::encoding::{digest, same_secret};
@@ -71,6 +71,7 @@ pub(super) async fn client(
     };
     let client_id = clients::named(request, parameters.pairs()).map_err(|error| refuse(&error))?;
     if let Err(retry_after) = env.rate_limiter.admit(operation, &client_id) {
+        audit::throttled(env, operation, Some(&client_id));
         return Err(too_many(retry_after.as_secs(), request));
     }
     let client = clients::find(env, &client_id).await.map_err(|error| refuse(&error))?;
@@ -178,7 +179,8 @@ async fn begin(env: &Environment, code: &GoodCode, resource: String, request: &R
     let owner = grant.owner.clone();
     let event = |outcome| owner.event("session.created", outcome, &request.correlation_id);
     let end = |session: &str, reason| lifecycle::end(env, session, &owner, reason, &request.correlation_id);
-    let beginning = Beginning { owner: grant.owner, resource, scopes: grant.scopes, tokens: grant.tokens };
+    let Grant { owner: of, scopes, tokens, username, .. } = grant;
+    let beginning = Beginning { owner: of, resource, scopes, tokens, username };
     let (session, tokens) = match lifecycle::begin(env, beginning, &request.correlation_id).await {
         Ok(begun) => begun,
         Err(error) => {

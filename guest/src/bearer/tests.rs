@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::environment::HttpError;
 use crate::environment::fake::{CLIENT, json as response, run};
+use crate::graph::profile::profile_scope;
 use crate::graph::{GraphError, TokenSource as _};
 use crate::sign_in::SignInError;
 use crate::sign_in::silent::Challenge;
@@ -30,6 +31,12 @@ impl Lab {
         Self { authority, env, token }
     }
 
+    /// Why tokens were refused, by the audit records.
+    fn refusals(&self) -> Vec<String> {
+        let events = self.authority.world.audited().into_iter().filter(|event| event.name == "token.refused");
+        events.filter_map(|event| event.reason).collect()
+    }
+
     fn sign(claims: &Value) -> Secret<String> {
         Secret::new(sign(&header("RS256", "rsa"), claims, &TestKey::named("rsa")))
     }
@@ -48,7 +55,7 @@ impl Lab {
 
     fn graph_token(&self, challenge: Option<&Challenge>) -> Result<String, GraphError> {
         let bearer = self.accept(&self.token).unwrap();
-        let token = run(graph::tokens(&self.env, &bearer, "c-1").token(challenge));
+        let token = run(graph::tokens(&self.env, &bearer, profile_scope(&self.env), "c-1").token(challenge));
         token.map(|token| token.reveal().clone())
     }
 
@@ -70,7 +77,7 @@ fn who_calls_is_the_tenant_the_object_and_the_client_of_the_token() {
     let bearer = lab.accept(&lab.token).unwrap();
     assert_eq!(bearer.identity().object_id, OBJECT);
     assert!(!format!("{bearer:?}").contains(lab.token.reveal().as_str()));
-    assert_eq!(lab.authority.world.audited(), []);
+    assert_eq!(lab.refusals(), [""; 0]);
 }
 
 #[test]
@@ -79,7 +86,7 @@ fn an_application_needs_a_role_and_no_scope() {
     assert_eq!(lab.accept(&Lab::sign(&app_claims())).unwrap().principal().kind, PrincipalKind::App);
     let none = Lab::sign(&with(app_claims(), json!({ "roles": null })));
     assert_eq!(lab.accept(&none).unwrap_err(), TokenError::NoPermissions);
-    assert_eq!(lab.authority.world.audited()[0].reason.as_deref(), Some("no-permissions"));
+    assert_eq!(lab.refusals(), ["no-permissions"]);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use wasip2::http::types::ErrorCode;
 use wstd::http::body::util::{BodyExt, Empty};
 
 use super::generated::entra_mcp::plugin as wit;
+use crate::access::{Name, Rule, ToolRule};
+use crate::audit::Call;
 use crate::environment::*;
 use crate::secret::Secret;
 
@@ -21,9 +23,11 @@ thread_local! {
     static ENVIRONMENT: &'static Environment = Box::leak(Box::new(world()));
 }
 
-/// The world, of every call of this instance.
+/// The world, for a call that begins now: an instance serves one at a time.
 pub(crate) fn environment() -> &'static Environment {
-    ENVIRONMENT.with(|environment| *environment)
+    let environment = ENVIRONMENT.with(|environment| *environment);
+    environment.call.begin();
+    environment
 }
 
 fn world() -> Environment {
@@ -39,6 +43,7 @@ fn world() -> Environment {
         audit: Box::new(Imports),
         rate_limiter: Box::new(Imports),
         client_metadata: Box::new(Imports),
+        call: Call::default(),
     }
 }
 
@@ -71,6 +76,7 @@ fn settings(from: wit::environment::Settings) -> Settings {
             clock_tolerance: Duration::from_secs(from.token.clock_tolerance_seconds.into()),
         },
         profile_cache: Duration::from_secs(from.profile_cache_seconds.into()),
+        audit_usernames: from.audit_usernames,
         http: from.http.map(http_settings),
     }
 }
@@ -98,6 +104,25 @@ fn http_settings(from: wit::environment::HttpSettings) -> HttpSettings {
         },
         app_id_uri: from.app_id_uri,
         required_scope: from.required_scope,
+        access: from.access.map(|rules| rules.into_iter().map(tool_rule).collect()),
+        token_header: from.token_header,
+        rewrite_authority_metadata: from.rewrite_authority_metadata,
+    }
+}
+
+fn tool_rule(from: wit::environment::ToolRule) -> ToolRule {
+    let names = |names: Vec<String>| names.into_iter().map(Name::Owned).collect::<Vec<_>>();
+    ToolRule {
+        tool: from.tool.into(),
+        rule: Rule {
+            tenants: from.tenants.map(names),
+            users: from.kinds.contains(wit::environment::CallerKinds::USERS),
+            apps: from.kinds.contains(wit::environment::CallerKinds::APPS),
+            clients: from.clients.map(names),
+            roles: from.roles.map(names),
+            groups: from.groups.map(names),
+            scopes: names(from.scopes),
+        },
     }
 }
 

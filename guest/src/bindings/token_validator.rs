@@ -43,6 +43,7 @@ impl From<Principal> for types::Principal {
             expires_at: principal.expires_at,
             guest: principal.guest,
             token_version: principal.token_version,
+            token_id: principal.token_id,
         }
     }
 }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::client::TokenSource;
 use super::error::GraphError;
 use crate::audit;
-use crate::encoding::random_uuid;
+use crate::entra::tenants::is_guid;
 use crate::environment::{Environment, Outcome};
 use crate::oauth::{OAuthError, client_credentials};
 use crate::secret::Secret;
@@ -20,10 +20,11 @@ use crate::single_flight::{self, Answer};
 const EXPIRY_MARGIN_SECONDS: u64 = 300;
 
 /// The application's tokens in one tenant, from the store or from the token endpoint.
-pub(super) struct AppTokens<'a> {
-    pub(super) env: &'a Environment,
+pub struct AppTokens<'a> {
+    /// The world.
+    pub env: &'a Environment,
     /// The tenant whose directory is asked. A GUID: it becomes part of a URL.
-    pub(super) tenant: &'a str,
+    pub tenant: &'a str,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,6 +55,9 @@ impl TokenSource for AppTokens<'_> {
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
         let env = self.env;
+        if !is_guid(self.tenant) {
+            return Err(GraphError::NoToken("the tenant is not named by a GUID".to_owned()));
+        }
         let (scope, record) = (self.scope(), self.record());
         let lives = |stored: &Stored<Secret<String>>, seconds: u64| {
             stored.expires_at > env.clock.now() + seconds
@@ -74,7 +78,7 @@ impl TokenSource for AppTokens<'_> {
 
 impl AppTokens<'_> {
     /// Forgets the token: what an administrator grants the application is in the next one only.
-    pub(super) fn forget(&self) {
+    pub fn forget(&self) {
         // A token that cannot be forgotten expires.
         let _ = self.env.store.delete(&self.record());
     }
@@ -91,6 +95,7 @@ impl AppTokens<'_> {
     async fn request(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Stored<Secret<String>>, String> {
         let env = self.env;
         let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
+        let began = env.clock.monotonic();
         let answer = client_credentials::request(env, self.tenant, scope, claims).await;
         let (outcome, reason) = match &answer {
             Ok(_) => (Outcome::Success, None),
@@ -98,10 +103,10 @@ impl AppTokens<'_> {
             // Nobody has decided anything.
             Err(error) => return Err(error.to_string()),
         };
-        let mut event = audit::event(env, "app-token.issued", outcome, &random_uuid(env.random.as_ref()));
+        let mut event = audit::event(env, "app-token.issued", outcome, &env.call.name(env));
         event.tenant_id = Some(self.tenant.to_owned());
         event.reason = reason;
-        audit::record(env, event).map_err(|error| error.to_string())?;
+        audit::record(env, audit::since(env, began, event)).map_err(|error| error.to_string())?;
         let set = answer.map_err(|error| error.to_string())?;
         Ok(Stored { token: set.access_token, expires_at: set.expires_at })
     }

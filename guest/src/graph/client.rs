@@ -8,6 +8,7 @@ use http::{HeaderValue, Request, Response};
 use serde_json::Value;
 
 use super::error::{Evidence, GraphError};
+use crate::audit;
 use crate::encoding::random_uuid;
 use crate::environment::{Environment, HttpError};
 use crate::oauth::retry_after;
@@ -31,6 +32,12 @@ pub trait TokenSource {
 
     /// A token; with a challenge, another one than the refused.
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Self::Token, GraphError>;
+
+    /// Graph wants claims that the token which answered its challenge does not have either: what that means for the
+    /// caller, if more than that Graph has refused.
+    async fn unsatisfied(&self, _challenge: &Challenge) -> Option<GraphError> {
+        None
+    }
 }
 
 /// Something that a request can be authorised with.
@@ -57,7 +64,16 @@ pub async fn get<T: Bearer>(
     tokens: &dyn TokenSource<Token = T>,
     path: &str,
 ) -> Result<(Value, T), GraphError> {
-    ask(env, tokens, Question { path, body: None }).await
+    ask(env, tokens, Question { path, body: None, eventual: false }).await
+}
+
+/// Gets a JSON document by an advanced query of the directory, whose index may lag behind the directory.
+pub(super) async fn get_eventual<T: Bearer>(
+    env: &Environment,
+    tokens: &dyn TokenSource<Token = T>,
+    path: &str,
+) -> Result<(Value, T), GraphError> {
+    ask(env, tokens, Question { path, body: None, eventual: true }).await
 }
 
 /// Posts to an action that only reads, and is therefore repeated like a `GET`. Not for anything that writes.
@@ -67,7 +83,7 @@ pub async fn post_read_only<T: Bearer>(
     path: &str,
     body: &Value,
 ) -> Result<(Value, T), GraphError> {
-    ask(env, tokens, Question { path, body: Some(body) }).await
+    ask(env, tokens, Question { path, body: Some(body), eventual: false }).await
 }
 
 /// What is asked, and can be asked again.
@@ -77,6 +93,8 @@ struct Question<'a> {
     path: &'a str,
     /// With a body it is a `POST`.
     body: Option<&'a Value>,
+    /// Asks with `ConsistencyLevel: eventual`, which Graph wants to see for advanced queries.
+    eventual: bool,
 }
 
 async fn ask<T: Bearer>(
@@ -93,6 +111,14 @@ async fn ask<T: Bearer>(
     let challenge = Challenge { refused: token.bearer().clone(), claims: claims_challenge(&response) };
     let token = tokens.token(Some(&challenge)).await?;
     let response = exchange(env, token.bearer(), question).await?;
+    if response.status().as_u16() == 401
+        && let Some(claims) = claims_challenge(&response)
+    {
+        let challenge = Challenge { refused: token.bearer().clone(), claims: Some(claims) };
+        if let Some(error) = tokens.unsatisfied(&challenge).await {
+            return Err(error);
+        }
+    }
     read(&response).map(|value| (value, token))
 }
 
@@ -109,6 +135,9 @@ async fn exchange(
         let answer = env.http.send(request(env, token, question)?).await;
         let asked = match &answer {
             Ok(response) if matches!(response.status().as_u16(), 429 | 503 | 504) => {
+                if response.status().as_u16() == 429 {
+                    audit::throttled(env, "graph", None);
+                }
                 response.headers().get(http::header::RETRY_AFTER).and_then(retry_after)
             }
             Ok(_) => return answer.map_err(GraphError::Unreachable),
@@ -143,6 +172,7 @@ fn request(env: &Environment, token: &Secret<String>, question: Question<'_>) ->
         None => Request::get(url),
         Some(_) => Request::post(url).header(CONTENT_TYPE, "application/json"),
     };
+    let builder = if question.eventual { builder.header("consistencylevel", "eventual") } else { builder };
     let mut request = builder
         .header(ACCEPT, "application/json")
         .header("client-request-id", random_uuid(env.random.as_ref()))

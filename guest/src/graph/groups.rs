@@ -45,24 +45,33 @@ pub fn resolver(env: &Environment) -> Option<&'static dyn GroupResolver> {
 #[async_trait(?Send)]
 impl GroupResolver for Membership {
     async fn groups(&self, env: &Environment, principal: &Principal) -> Result<Vec<String>, String> {
-        let Principal { tenant_id, object_id, kind, .. } = principal;
-        if *kind != PrincipalKind::User {
-            return Err("the groups of an application are not resolved".to_owned());
-        }
-        // Both become parts of a URL. The validation has checked them; this is where it matters.
-        if !is_guid(tenant_id) || !is_guid(object_id) {
-            return Err("the principal is not identified by GUIDs".to_owned());
-        }
-        let settings = &env.settings;
-        let record = format!("groups/{}/{}/{tenant_id}/{object_id}", settings.graph, settings.client_id);
-        let groups = single_flight::ask_once(
-            env,
-            &record,
-            |_: &GroupIds| true,
-            async || ask_unless_throttled(env, tenant_id, object_id).await,
-        );
-        Ok(groups.await?.0)
+        of(env, principal.kind, &principal.tenant_id, &principal.object_id).await
     }
+}
+
+/// Object ids of all groups that somebody is in, transitively; the error is for the log. Only for a confidential client.
+pub async fn of(
+    env: &Environment,
+    kind: PrincipalKind,
+    tenant_id: &str,
+    object_id: &str,
+) -> Result<Vec<String>, String> {
+    if kind != PrincipalKind::User {
+        return Err("the groups of an application are not resolved".to_owned());
+    }
+    // Both become parts of a URL. The validation has checked them; this is where it matters.
+    if !is_guid(tenant_id) || !is_guid(object_id) {
+        return Err("the principal is not identified by GUIDs".to_owned());
+    }
+    let settings = &env.settings;
+    let record = format!("groups/{}/{}/{tenant_id}/{object_id}", settings.graph, settings.client_id);
+    let groups = single_flight::ask_once(
+        env,
+        &record,
+        |_: &GroupIds| true,
+        async || ask_unless_throttled(env, tenant_id, object_id).await,
+    );
+    Ok(groups.await?.0)
 }
 
 /// Asks, unless Graph wants to be left alone. Graph counts the requests of an application in a tenant, so the wait
@@ -264,6 +273,7 @@ mod tests {
             expires_at: u64::MAX,
             guest: false,
             token_version: 2,
+            token_id: None,
         };
         for principal in [principal("..", OBJECT), principal(TENANT, "../me"), principal(TENANT, "o?x=")] {
             assert!(run(Membership.groups(&authority.env, &principal)).is_err());

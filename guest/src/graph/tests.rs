@@ -284,6 +284,7 @@ fn session(tenant: &str, object: &str, client: &str) -> Session {
         tenant_id: tenant.to_owned(),
         object_id: object.to_owned(),
         expires_at: 0,
+        membership: Default::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rmcp::model::{
     CacheScope, DiscoverResult, Implementation, InitializeResult, JsonObject, ListToolsResult, ProtocolVersion,
-    ServerCapabilities, ToolsCapability,
+    ServerCapabilities, Tool as Description, ToolsCapability,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -12,10 +12,10 @@ use super::person::{self, Client, ClientState};
 use super::request_state::{self, Opened};
 use super::version::{self, Agreed, Connection, Era};
 use super::{Caller, Reply, Who};
+use crate::access::{Access, Denial, Name};
 use crate::environment::Environment;
-use crate::graph::{GraphError, TokenSource};
+use crate::graph::{Delegated, GraphError};
 use crate::identity::Identity;
-use crate::secret::Secret;
 use crate::sign_in::{SignInError, attempt, interactive};
 use crate::token::PrincipalKind;
 use crate::tools::{self, LocalCall, LocalTool, RemoteCall, RemoteTool};
@@ -25,16 +25,21 @@ use crate::{bearer, session};
 const DISCOVER_TTL_MS: u64 = 3_600_000;
 /// How long a client may keep the list of tools: it may depend on who asks.
 const TOOLS_TTL_MS: u64 = 300_000;
+/// The same while it cannot be found out whether the caller may call one of them: that Graph failed is remembered as long.
+const UNDECIDED_TTL_MS: u64 = 5_000;
 /// The name of the one thing that is ever asked of a client.
 const SIGN_IN_INPUT: &str = "sign-in";
 /// Bytes that most results of a tool fit into.
 const RESULT_CAPACITY: usize = 1024;
+/// The trace of a message, in its `_meta` (SEP-414, W3C Trace Context).
+const TRACE_PARENT: &str = "traceparent";
 /// Messages in one batch (2025-03-26 only). Enough for any client seen; a bound for the others.
 const MAX_BATCH: usize = 100;
 
 const INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsoft Graph. If nobody is signed in, a \
                             tool asks the user to sign in to Microsoft Entra ID; repeat the call after that.";
-const REMOTE_INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsoft Graph.";
+const REMOTE_INSTRUCTIONS: &str = "Reads from Microsoft Graph: the signed-in user's own profile and groups, and people \
+                                   of the organization by name.";
 /// Names the server in every result of 2026-07-28; what [`server_info`] is as JSON.
 const SERVER_INFO: &str = concat!(
     r#"{"name":"entra-mcp","title":"Microsoft Entra ID and Microsoft Graph","version":""#,
@@ -44,6 +49,7 @@ const SERVER_INFO: &str = concat!(
 
 /// Handles one message of the person at this machine, whose connection the host remembers.
 pub async fn handle(env: &Environment, correlation_id: &str, message: &str) -> Option<String> {
+    env.call.is_called(correlation_id);
     let caller = Caller { who: Who::Person, correlation_id };
     let mut connection = Connection::restore(env.channel.state().as_deref());
     let reply = receive(env, &caller, &mut connection, message.as_bytes()).await;
@@ -52,7 +58,7 @@ pub async fn handle(env: &Environment, correlation_id: &str, message: &str) -> O
     }
     match reply {
         Reply::Message { json, .. } => Some(json),
-        Reply::Nothing | Reply::SignInAgain | Reply::ClaimsChallenge(_) => None,
+        Reply::Nothing | Reply::SignInAgain | Reply::ClaimsChallenge(_) | Reply::InsufficientScope(_) => None,
     }
 }
 
@@ -102,7 +108,7 @@ pub(super) async fn handle_batch(
                 answers.push(if answers.is_empty() { '[' } else { ',' });
                 answers.push_str(&json);
             }
-            reply @ (Reply::SignInAgain | Reply::ClaimsChallenge(_)) => return reply,
+            reply @ (Reply::SignInAgain | Reply::ClaimsChallenge(_) | Reply::InsufficientScope(_)) => return reply,
         }
     }
     if answers.is_empty() {
@@ -131,11 +137,14 @@ pub(super) async fn handle_message(
     let Message { id: Some(id), method, params } = message else {
         return Reply::Nothing;
     };
+    let meta = params.get("_meta");
+    env.call.is_part_of(meta.and_then(|meta| meta.get(TRACE_PARENT)).and_then(Value::as_str));
     match answer(env, caller, connection, &method, params).await {
         Ok(result) => Reply::Message { status: OK, json: envelope::result(&id, &result) },
         Err(Failure::Rpc(error)) => refused(&error, Some(&id)),
         Err(Failure::SignInAgain) => Reply::SignInAgain,
         Err(Failure::ClaimsChallenge(claims)) => Reply::ClaimsChallenge(claims),
+        Err(Failure::InsufficientScope(scopes)) => Reply::InsufficientScope(scopes),
     }
 }
 
@@ -144,6 +153,7 @@ enum Failure {
     Rpc(RpcError),
     SignInAgain,
     ClaimsChallenge(String),
+    InsufficientScope(Vec<Name>),
 }
 
 impl From<RpcError> for Failure {
@@ -165,7 +175,9 @@ async fn answer(
         ("initialize", Era::Legacy(_) | Era::Unknown) => initialize(caller, connection, &params)?.to_string(),
         ("ping", Era::Legacy(_) | Era::Unknown) => "{}".to_owned(),
         ("server/discover", Era::Modern { .. }) => discover(caller)?.to_string(),
-        ("tools/list", Era::Modern { .. } | Era::Legacy(_)) => list_tools(caller, &params, &era)?.to_string(),
+        ("tools/list", Era::Modern { .. } | Era::Legacy(_)) => {
+            list_tools(env, caller, &params, &era).await?.to_string()
+        }
         ("tools/call", Era::Modern { .. } | Era::Legacy(_)) => call_tool(env, caller, params, &era).await?,
         ("server/discover" | "tools/list" | "tools/call", _) => {
             let message = format!("_meta[\"{}\"] is missing, and there was no initialize", version::VERSION_KEY);
@@ -232,17 +244,43 @@ fn discover(caller: &Caller<'_>) -> Result<Value, RpcError> {
     to_value(&result)
 }
 
-fn list_tools(caller: &Caller<'_>, params: &Map<String, Value>, era: &Era) -> Result<Value, RpcError> {
+async fn list_tools(
+    env: &Environment,
+    caller: &Caller<'_>,
+    params: &Map<String, Value>,
+    era: &Era,
+) -> Result<Value, RpcError> {
     if params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
         return Err(RpcError::invalid_params("unknown cursor: the list has one page"));
     }
-    let descriptions = match caller.who {
-        Who::Person => tools::local().iter().map(|tool| tool.describe()).collect(),
-        Who::Session(_) | Who::Bearer(_) => tools::remote().iter().map(|tool| tool.describe()).collect(),
+    let (descriptions, ttl) = match access_of(env, caller) {
+        None => (tools::local().iter().map(|tool| tool.describe()).collect(), TOOLS_TTL_MS),
+        Some(access) => permitted(&access).await,
     };
-    let result =
-        ListToolsResult::with_all_items(descriptions).with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Private);
+    let result = ListToolsResult::with_all_items(descriptions).with_ttl_ms(ttl).with_cache_scope(CacheScope::Private);
     Ok(in_era(to_value(&result)?, era))
+}
+
+/// What a caller may call, and how long that may be kept.
+async fn permitted(access: &Access<'_>) -> (Vec<Description>, u64) {
+    let (mut descriptions, mut ttl) = (Vec::new(), TOOLS_TTL_MS);
+    for tool in tools::remote() {
+        match access.decide(tool).await {
+            Ok(()) => descriptions.push(tool.describe()),
+            Err(Denial::GroupsUnavailable { .. }) => ttl = UNDECIDED_TTL_MS,
+            Err(_) => {}
+        }
+    }
+    (descriptions, ttl)
+}
+
+/// What a caller of the remote server may do. The person at this machine may do everything.
+fn access_of<'a>(env: &'a Environment, caller: &Caller<'a>) -> Option<Access<'a>> {
+    match caller.who {
+        Who::Person => None,
+        Who::Session(session) => Some(Access::new(env, session)),
+        Who::Bearer(bearer) => Some(Access::new(env, bearer)),
+    }
 }
 
 async fn call_tool(
@@ -256,22 +294,30 @@ async fn call_tool(
         return Err(RpcError::invalid_params("name is missing or not a string").into());
     };
     let unknown = || Failure::from(RpcError::invalid_params("Unknown tool").with_data(json!({ "name": name })));
+    let Some(access) = access_of(env, caller) else {
+        let tool = tools::local().into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
+        return call_local(env, caller, tool, &params, arguments, era).await;
+    };
+    let tool = tools::remote().into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
+    match access.admit(tool, caller.correlation_id).await {
+        Ok(()) => {}
+        // It is switched off for everybody, and looks like it.
+        Err(Denial::NotListed) => return Err(unknown()),
+        Err(Denial::ScopesMissing { required }) => return Err(Failure::InsufficientScope(required)),
+        Err(denial) => return Ok(finished(Err(&denial.into()), caller, era)),
+    }
     match caller.who {
-        Who::Person => {
-            let tool = tools::local().into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
-            call_local(env, caller, tool, &params, arguments, era).await
-        }
+        // Served above.
+        Who::Person => Err(unknown()),
         Who::Session(session) => {
-            let tool = tools::remote().into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
-            let tokens = session::graph::tokens(env, session, caller.correlation_id);
-            let call = remote_call(env, caller, session.identity(), Some(&tokens));
+            let person = session::graph::Person { env, session, correlation_id: caller.correlation_id };
+            let call = remote_call(env, caller, session.identity(), Some(&person));
             call_remote(&call, caller, tool, &params, arguments, era).await
         }
         Who::Bearer(bearer) => {
-            let tool = tools::remote().into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
-            let tokens = bearer::graph::tokens(env, bearer, caller.correlation_id);
-            let user = bearer.principal().kind == PrincipalKind::User;
-            let call = remote_call(env, caller, bearer.identity(), if user { Some(&tokens) } else { None });
+            let person = bearer::graph::Person { env, bearer, correlation_id: caller.correlation_id };
+            let is_user = bearer.principal().kind == PrincipalKind::User;
+            let call = remote_call(env, caller, bearer.identity(), if is_user { Some(&person) } else { None });
             call_remote(&call, caller, tool, &params, arguments, era).await
         }
     }
@@ -281,9 +327,9 @@ fn remote_call<'a>(
     env: &'a Environment,
     caller: &Caller<'a>,
     who: Identity<'a>,
-    tokens: Option<&'a dyn TokenSource<Token = Secret<String>>>,
+    user: Option<&'a dyn Delegated>,
 ) -> RemoteCall<'a> {
-    RemoteCall { env, who, tokens, correlation_id: caller.correlation_id }
+    RemoteCall { env, who, user, correlation_id: caller.correlation_id }
 }
 
 fn arguments_of(arguments: Option<Value>) -> Result<JsonObject, RpcError> {

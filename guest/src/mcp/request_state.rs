@@ -155,6 +155,7 @@ mod tests {
             tenant_id: tenant.to_owned(),
             object_id: object.to_owned(),
             expires_at: START + 600,
+            membership: Default::default(),
         };
         let request = request_digest("tool", None);
         let alice = session("t", "alice", "client");

@@ -49,6 +49,11 @@ impl AuthorizationRequest {
         }
     }
 
+    /// The claims challenge that the sign-in has to answer, a JSON object.
+    pub fn claims(&self) -> Option<&str> {
+        self.claims.as_deref()
+    }
+
     /// The URL to send the person to.
     pub fn url(&self, env: &Environment, prompt: Prompt<'_>) -> Result<String, OAuthError> {
         let prepared = client::prepare(env)?;

@@ -130,10 +130,13 @@ pub(super) fn claims(challenge: Option<&str>) -> String {
     let Ok(mut merged) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(challenge) else {
         return CLIENT_CAPABILITIES.to_owned();
     };
-    let access_token = merged.entry("access_token").or_insert_with(|| serde_json::json!({}));
-    if let Some(access_token) = access_token.as_object_mut() {
-        access_token.insert("xms_cc".to_owned(), serde_json::json!({ "values": ["cp1"] }));
-    }
+    // `null` asks for nothing in particular (OpenID Connect Core section 5.5.1).
+    let mut access_token = match merged.remove("access_token") {
+        Some(serde_json::Value::Object(access_token)) => access_token,
+        _ => serde_json::Map::new(),
+    };
+    access_token.insert("xms_cc".to_owned(), serde_json::json!({ "values": ["cp1"] }));
+    merged.insert("access_token".to_owned(), access_token.into());
     serde_json::Value::Object(merged).to_string()
 }
 
@@ -198,6 +201,9 @@ mod tests {
             serde_json::from_str(&claims(Some(r#"{"access_token":{"nbf":{"essential":true,"value":"1"}}}"#))).unwrap();
         assert_eq!(merged["access_token"]["nbf"]["value"], "1");
         assert_eq!(merged["access_token"]["xms_cc"]["values"][0], "cp1");
+        for challenge in [r#"{"access_token":null}"#, r#"{"access_token":"x"}"#, "{}"] {
+            assert_eq!(claims(Some(challenge)), CLIENT_CAPABILITIES, "{challenge}");
+        }
     }
 
     #[test]

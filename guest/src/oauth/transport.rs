@@ -9,6 +9,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, Request, Response};
 
 use super::error::OAuthError;
+use crate::audit;
 use crate::environment::{Environment, HttpError};
 
 /// Pause before the one retry after a server error.
@@ -37,6 +38,7 @@ pub(super) async fn send(env: &Environment, mut request: Request<Vec<u8>>) -> Re
                 let status = response.status();
                 if let Some(pause) = asked_to_wait(&response) {
                     let until = (env.clock.now() + pause.as_secs()).to_string();
+                    audit::throttled(env, "entra", None);
                     env.store.put(&throttle, until.as_bytes(), Some(pause))?;
                     return Err(OAuthError::Throttled(pause));
                 }

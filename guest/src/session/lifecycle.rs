@@ -2,11 +2,12 @@
 //!
 //! The refresh token changes with every use. One that was used before is presented by a thief, or by a client from
 //! which it was stolen, and nobody can say which: the session ends. Two uses at the same moment are no exception,
-//! because a thief who is fast enough would look the same.
+//! because a thief who is fast enough would look the same. A token that never was one ends nothing: who holds an old
+//! access token knows the session's id, and must not be able to sign its owner out.
 
-use super::entra::{self, EntraTokens};
-use super::record::{self, ACCESS_LIFETIME_SECONDS, Presented, Record};
-use super::{Owner, Session};
+use super::entra::{self, EntraTokens, Wanted};
+use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, Presented, Record};
+use super::{Membership, Owner, Session};
 use crate::audit;
 use crate::environment::{Environment, Outcome, StoreError};
 use crate::secret::Secret;
@@ -38,6 +39,8 @@ pub struct Beginning {
     pub scopes: Vec<String>,
     /// What Entra gave us.
     pub tokens: EntraTokens,
+    /// For audit records, if they are to name people.
+    pub username: Option<String>,
 }
 
 /// Why a session is not continued.
@@ -73,13 +76,17 @@ pub async fn begin(
     beginning: Beginning,
     correlation_id: &str,
 ) -> Result<(String, Tokens), SignInError> {
-    let Beginning { owner, resource, scopes, tokens } = beginning;
+    let Beginning { owner, resource, scopes, tokens, username } = beginning;
     let id = record::fresh_id(env);
+    env.call.is_about_session(&id);
+    env.call.is_about_user(username.as_deref());
     entra::keep(env, &id, &tokens)?;
-    let begun = match entra::live(env, &id, &owner, None, correlation_id).await {
+    let begun = match entra::live(env, &id, &owner, Wanted::Live, correlation_id).await {
         Ok(live) => {
-            let mut record = Record::new(env, owner, resource, scopes.clone());
-            let tokens = issue(env, &id, &mut record, scopes, live.expires_at);
+            let family = Family::fresh(env);
+            let mut record = Record::new(env, owner, resource, scopes.clone(), username, &family);
+            record.membership = live.membership;
+            let tokens = issue(env, &id, &mut record, scopes, live.expires_at, &family);
             match record::swap(env, &id, None, &record) {
                 Ok(true) => Ok(tokens),
                 Ok(false) => Err(StoreError::Unavailable("the id of the session is taken".to_owned()).into()),
@@ -106,15 +113,18 @@ pub async fn refresh(
     correlation_id: &str,
 ) -> Result<Tokens, RefreshError> {
     let presented = Presented::read(refresh_token).ok_or(RefreshError::Unknown)?;
+    // A client that mixes its two tokens up is no thief.
+    let family = presented.family.as_ref().ok_or(RefreshError::Unknown)?;
     for _ in 0..MAX_SWAPS {
         let (mut record, raw) = record::load(env, &presented.id)?.ok_or(RefreshError::Unknown)?;
         // Client ids are public: a wrong one says nothing about whether the token was stolen.
         if record.owner.client_id != client_id || record.is_over(env.clock.now()) {
             return Err(RefreshError::Unknown);
         }
+        env.call.is_about_session(&presented.id);
+        env.call.is_about_user(record.username.as_deref());
         if !record.is_refresh_token(&presented) {
-            // A client that mixes its two tokens up is no thief.
-            if record.access(&presented).is_some() {
+            if !record.was_refresh_token(&presented) {
                 return Err(RefreshError::Unknown);
             }
             return Err(reused(env, &presented.id, &record.owner, correlation_id)?);
@@ -127,8 +137,9 @@ pub async fn refresh(
             return Err(RefreshError::WiderScope);
         }
         let owner = record.owner.clone();
-        let live = entra::live(env, &presented.id, &owner, None, correlation_id).await?;
-        let tokens = issue(env, &presented.id, &mut record, narrowed, live.expires_at);
+        let live = entra::live(env, &presented.id, &owner, Wanted::Recent, correlation_id).await?;
+        record.membership = live.membership;
+        let tokens = issue(env, &presented.id, &mut record, narrowed, live.expires_at, family);
         // Recorded first: once the refresh token is replaced, the client must get the new one.
         audit::record(env, owner.event("session.refreshed", Outcome::Success, correlation_id))?;
         let swapped = record::swap(env, &presented.id, Some(&raw), &record);
@@ -159,12 +170,31 @@ fn reused(env: &Environment, id: &str, owner: &Owner, correlation_id: &str) -> R
     Ok(RefreshError::Reused)
 }
 
+/// Notes what Entra says of the person now, if that is not what the session says. What is changed at this moment, or
+/// cannot be written, is noted with the next refresh.
+pub(super) fn note(env: &Environment, session: &Session, membership: &Membership) {
+    if session.membership == *membership {
+        return;
+    }
+    if let Ok(Some((mut record, raw))) = record::load(env, &session.id) {
+        record.membership = membership.clone();
+        let _ = record::swap(env, &session.id, Some(&raw), &record);
+    }
+}
+
 /// Makes tokens and puts their hashes into the record.
-fn issue(env: &Environment, id: &str, record: &mut Record, scopes: Vec<String>, entra_expires_at: u64) -> Tokens {
+fn issue(
+    env: &Environment,
+    id: &str,
+    record: &mut Record,
+    scopes: Vec<String>,
+    entra_expires_at: u64,
+    family: &Family,
+) -> Tokens {
     let now = env.clock.now();
     let expires_at = entra_expires_at.min(now + ACCESS_LIFETIME_SECONDS);
-    let (access_token, access_hash) = record::mint(env, id);
-    let (refresh_token, refresh_hash) = record::mint(env, id);
+    let (access_token, access_hash) = record::mint(env, id, None);
+    let (refresh_token, refresh_hash) = record::mint(env, id, Some(family));
     record.renew(now, access_hash, (scopes.clone(), expires_at), refresh_hash);
     Tokens { access_token, refresh_token, expires_in: expires_at.saturating_sub(now), scopes }
 }
@@ -183,6 +213,7 @@ pub fn revoke(
     if !genuine || record.owner.client_id != client_id {
         return Ok(false);
     }
+    env.call.is_about_user(record.username.as_deref());
     end(env, &presented.id, &record.owner, "revoked-by-client", correlation_id)?;
     Ok(true)
 }
@@ -191,6 +222,7 @@ pub fn revoke(
 pub fn end(env: &Environment, id: &str, owner: &Owner, reason: &str, correlation_id: &str) -> Result<(), SignInError> {
     // The session ends even if that cannot be recorded.
     remove(env, id)?;
+    env.call.is_about_session(id);
     let event = owner.event("session.revoked", Outcome::Success, correlation_id);
     audit::record(env, audit::because(event, reason.to_owned()))
 }

@@ -1,7 +1,9 @@
 //! A session as it is stored, and the tokens that open it.
 //!
-//! A token is `base64url(session id, 16 bytes || secret, 32 bytes)`: the id finds the record with one read, the
-//! secret proves that the token is genuine. The record holds SHA-256 hashes of the secrets only. Ids come from our
+//! An access token is `base64url(session id, 16 bytes || secret, 32 bytes)`: the id finds the record with one read, the
+//! secret proves that the token is genuine. A refresh token is `base64url(session id || family, 18 bytes || secret)`.
+//! The family is the same in all refresh tokens of a session: whoever presents it with an old secret has had one of
+//! them, and whoever does not has only heard of the session. The record holds SHA-256 hashes only. Ids come from our
 //! randomness and never from a client, so nobody can prepare a session for somebody else.
 
 use std::time::Duration;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::Owner;
+use super::{Membership, Owner};
 use crate::encoding::{base64url, digest, from_base64url, same_secret};
 use crate::environment::{Environment, StoreError};
 use crate::secret::Secret;
@@ -19,8 +21,12 @@ use crate::sign_in::accounts;
 const ID_BYTES: usize = 16;
 /// Bytes of the secret in a token: 256 bits.
 const SECRET_BYTES: usize = 32;
-/// Characters of a token.
-const TOKEN_CHARS: usize = (ID_BYTES + SECRET_BYTES) / 3 * 4;
+/// Bytes of what the refresh tokens of a session have in common: 144 bits, and no bits left over in base64.
+const FAMILY_BYTES: usize = 18;
+/// Characters of an access token.
+const ACCESS_TOKEN_CHARS: usize = (ID_BYTES + SECRET_BYTES) / 3 * 4;
+/// Characters of a refresh token.
+const REFRESH_TOKEN_CHARS: usize = (ID_BYTES + FAMILY_BYTES + SECRET_BYTES) / 3 * 4;
 /// An access token lives at most this long, in seconds. Entra's live 60 to 90 minutes.
 pub(super) const ACCESS_LIFETIME_SECONDS: u64 = 3600;
 /// The clocks of two servers on one store may differ by this much, in seconds.
@@ -35,18 +41,40 @@ pub(super) const IDLE_SECONDS: u64 = 30 * 24 * 3600;
 /// What a client presented. It says which session it belongs to; whether it is genuine says the record.
 pub(super) struct Presented {
     pub(super) id: String,
+    /// Of a refresh token.
+    pub(super) family: Option<Family>,
     hash: String,
+}
+
+/// What the refresh tokens of a session have in common.
+pub(super) struct Family(Zeroizing<Vec<u8>>);
+
+impl Family {
+    /// That of a new session.
+    pub(super) fn fresh(env: &Environment) -> Self {
+        let mut bytes = Zeroizing::new(vec![0; FAMILY_BYTES]);
+        env.random.fill(&mut bytes);
+        Self(bytes)
+    }
+
+    fn hash(&self) -> String {
+        digest(&self.0)
+    }
 }
 
 impl Presented {
     /// Takes a token apart; `None` for what cannot be one of ours.
     pub(super) fn read(token: &Secret<String>) -> Option<Self> {
-        if token.reveal().len() != TOKEN_CHARS {
-            return None;
-        }
+        let family_bytes = match token.reveal().len() {
+            ACCESS_TOKEN_CHARS => 0,
+            REFRESH_TOKEN_CHARS => FAMILY_BYTES,
+            _ => return None,
+        };
         let bytes = Zeroizing::new(from_base64url(token.reveal())?);
-        let (id, secret) = bytes.split_at_checked(ID_BYTES)?;
-        Some(Self { id: base64url(id), hash: digest(secret) })
+        let (id, rest) = bytes.split_at_checked(ID_BYTES)?;
+        let (family, secret) = rest.split_at_checked(family_bytes)?;
+        let family = (family_bytes > 0).then(|| Family(Zeroizing::new(family.to_vec())));
+        Some(Self { id: base64url(id), family, hash: digest(secret) })
     }
 }
 
@@ -57,11 +85,13 @@ pub(super) fn fresh_id(env: &Environment) -> String {
     base64url(&bytes)
 }
 
-/// A fresh token of the session, and the hash to recognise it by.
-pub(super) fn mint(env: &Environment, id: &str) -> (Secret<String>, String) {
+/// A fresh token of the session, and the hash to recognise it by. With a family it is a refresh token.
+pub(super) fn mint(env: &Environment, id: &str, family: Option<&Family>) -> (Secret<String>, String) {
     let mut secret = Zeroizing::new([0; SECRET_BYTES]);
     env.random.fill(secret.as_mut_slice());
-    let mut bytes = Zeroizing::new(from_base64url(id).unwrap_or_default());
+    let mut bytes = Zeroizing::new(Vec::with_capacity(ID_BYTES + FAMILY_BYTES + SECRET_BYTES));
+    bytes.extend(from_base64url(id).unwrap_or_default());
+    bytes.extend(family.iter().flat_map(|family| family.0.iter()));
     bytes.extend_from_slice(secret.as_slice());
     (Secret::new(base64url(&bytes)), digest(secret.as_slice()))
 }
@@ -91,8 +121,15 @@ pub(super) struct Record {
     pub(super) resource: String,
     /// What the person has consented to.
     pub(super) scopes: Vec<String>,
+    /// Of the person. Sessions of earlier versions have none until they are refreshed.
+    #[serde(default)]
+    pub(super) membership: Membership,
+    /// Kept only if audit records name people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) username: Option<String>,
     access: Vec<Access>,
     refresh_hash: String,
+    family_hash: String,
     /// Unix time in seconds: the end, whatever happens.
     ends_at: u64,
     /// Unix time in seconds: the end, if the session is not refreshed until then.
@@ -101,14 +138,24 @@ pub(super) struct Record {
 
 impl Record {
     /// A session that begins now. It has no token yet.
-    pub(super) fn new(env: &Environment, owner: Owner, resource: String, scopes: Vec<String>) -> Self {
+    pub(super) fn new(
+        env: &Environment,
+        owner: Owner,
+        resource: String,
+        scopes: Vec<String>,
+        username: Option<String>,
+        family: &Family,
+    ) -> Self {
         let now = env.clock.now();
         Self {
             owner,
             resource,
             scopes,
+            membership: Membership::default(),
+            username,
             access: Vec::new(),
             refresh_hash: String::new(),
+            family_hash: family.hash(),
             ends_at: now + LIFETIME_SECONDS,
             idle_until: now + IDLE_SECONDS,
         }
@@ -120,12 +167,19 @@ impl Record {
 
     /// The access token that was presented, whether or not it is in date.
     pub(super) fn access(&self, presented: &Presented) -> Option<&Access> {
-        self.access.iter().find(|access| same_secret(access.hash.as_bytes(), presented.hash.as_bytes()))
+        let mut access = self.access.iter().filter(|_| presented.family.is_none());
+        access.find(|access| same_secret(access.hash.as_bytes(), presented.hash.as_bytes()))
     }
 
     /// Whether the one refresh token of the session was presented.
     pub(super) fn is_refresh_token(&self, presented: &Presented) -> bool {
-        same_secret(self.refresh_hash.as_bytes(), presented.hash.as_bytes())
+        self.was_refresh_token(presented) && same_secret(self.refresh_hash.as_bytes(), presented.hash.as_bytes())
+    }
+
+    /// Whether somebody was presented who has, or has had, a refresh token of the session.
+    pub(super) fn was_refresh_token(&self, presented: &Presented) -> bool {
+        let hash = presented.family.as_ref().map(Family::hash);
+        hash.is_some_and(|hash| same_secret(self.family_hash.as_bytes(), hash.as_bytes()))
     }
 
     /// Gives the session new tokens. The refresh token replaces the one before it; access tokens live on.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::entra::{self, EntraTokens};
+use super::entra::{self, EntraTokens, Wanted};
 use super::lifecycle::{self, Beginning, RefreshError, Tokens};
 use super::*;
 use crate::environment::SecretStore as _;
@@ -13,6 +13,7 @@ use crate::environment::fake::{self, World, run};
 use crate::oauth::OAuthError;
 use crate::sign_in::silent::Challenge;
 use crate::sign_in::{SignInError, accounts};
+use crate::token::Groups;
 
 const RESOURCE: &str = "https://mcp.example.com/mcp";
 /// Life of Entra's first token, in seconds.
@@ -24,6 +25,7 @@ fn owner() -> Owner {
 
 fn beginning(env: &Environment, refresh_token: Option<&str>) -> Beginning {
     Beginning {
+        username: None,
         owner: owner(),
         resource: RESOURCE.to_owned(),
         scopes: vec!["User.Read".to_owned()],
@@ -31,6 +33,7 @@ fn beginning(env: &Environment, refresh_token: Option<&str>) -> Beginning {
             access_token: Secret::from("entra-1"),
             expires_at: env.clock.now() + ENTRA_LIFETIME,
             refresh_token: refresh_token.map(Secret::from),
+            membership: Membership::at(env.clock.now(), &[], Groups::Absent),
         },
     }
 }
@@ -63,7 +66,8 @@ impl Begun {
     }
 
     fn live(&self, challenge: Option<&Challenge>) -> Result<String, SignInError> {
-        let tokens = run(entra::live(&self.env, &self.id, &owner(), challenge, "c-1"))?;
+        let wanted = challenge.map_or(Wanted::Live, Wanted::Other);
+        let tokens = run(entra::live(&self.env, &self.id, &owner(), wanted, "c-1"))?;
         Ok(tokens.access_token.reveal().clone())
     }
 
@@ -221,11 +225,40 @@ fn a_refresh_is_refused_with_its_reason() {
     assert_eq!(begun.world.record_names(), [""; 0]);
 }
 
+/// Whoever holds an access token, even an expired one, knows the session's id and nothing else of a refresh token.
+#[test]
+fn what_never_was_a_refresh_token_ends_no_session() {
+    let begun = begin();
+    let renewed = begun.refresh(&begun.tokens.refresh_token).unwrap();
+    let (access, refresh) = (renewed.access_token.reveal(), renewed.refresh_token.reveal());
+    let parts = |text: &str| crate::encoding::from_base64url(text).unwrap();
+    let (access, refresh) = (parts(access), parts(refresh));
+    let (id, family, secret) = (&refresh[..16], &refresh[16..34], &refresh[34..]);
+    assert_eq!((id, refresh.len()), (&access[..16], 66));
+    let made_up = [
+        [id, &[7; 18], &[7; 32]].concat(),
+        [id, &[7; 18], secret].concat(),
+        [id, &access[16..34], &access[16..]].concat(),
+        [id, &[7; 32]].concat(),
+        [id, secret].concat(),
+        access.clone(),
+    ];
+    for bytes in made_up {
+        let token = Secret::new(crate::encoding::base64url(&bytes));
+        assert_eq!(begun.refresh(&token).unwrap_err(), RefreshError::Unknown, "{bytes:?}");
+        assert_eq!(begun.ended(), [""; 0]);
+    }
+    // A family with another secret was a refresh token once.
+    let stolen = Secret::new(crate::encoding::base64url(&[id, family, &[7; 32]].concat()));
+    assert_eq!(begun.refresh(&stolen).unwrap_err(), RefreshError::Reused);
+    assert_eq!(begun.ended(), ["refresh-token-reused"]);
+}
+
 #[test]
 fn a_refresh_that_could_not_be_stored_says_so_in_the_record_and_costs_nothing() {
     let begun = begin();
-    // Reading the session, reading Entra's tokens, writing the session.
-    begun.world.fail_store(2);
+    // Reading the session, reading Entra's tokens, making the key of audit records, writing the session.
+    begun.world.fail_store(4);
     let failed = begun.refresh(&begun.tokens.refresh_token).unwrap_err();
     assert!(matches!(failed, RefreshError::SignIn(SignInError::Store(_))));
     let last = begun.world.audited().pop().unwrap();
@@ -459,4 +492,42 @@ fn a_session_ends_even_if_that_cannot_be_recorded() {
     let revoked = lifecycle::revoke(&begun.env, &begun.tokens.refresh_token, "client", "c-1");
     assert_eq!(revoked, Err(SignInError::Audit));
     assert_eq!(begun.world.record_names(), [""; 0]);
+}
+
+#[test]
+fn a_session_of_an_earlier_version_has_no_roles_until_it_is_refreshed() {
+    let begun = begin();
+    let session_record = accounts::record(&begun.env, &format!("session/{}", begun.id));
+    for (name, place) in [(session_record, ""), (begun.entra_record(), "/tokens")] {
+        let raw = begun.world.get(&name).unwrap().unwrap();
+        let mut record: serde_json::Value = serde_json::from_slice(raw.reveal()).unwrap();
+        let fields = record.pointer_mut(place).and_then(serde_json::Value::as_object_mut).unwrap();
+        assert!(fields.remove("membership").is_some(), "{name}");
+        begun.world.put(&name, record.to_string().as_bytes(), None).unwrap();
+    }
+    let session = begun.authenticate(&begun.tokens.access_token).unwrap();
+    assert_eq!(session.membership, Membership::default());
+    assert_eq!(begun.live(None), Ok("entra-1".to_owned()), "Entra is not asked for the sake of roles");
+    begun.world.always(|_| Ok(fresh(2)));
+    assert!(begun.refresh(&begun.tokens.refresh_token).is_ok());
+    assert_eq!(begun.live(None), Ok("entra-2".to_owned()), "but when the client refreshes");
+}
+
+#[test]
+fn a_call_with_known_roles_reads_the_store_as_often_as_ever() {
+    use crate::graph::Delegated as _;
+    let begun = begin();
+    let session = begun.authenticate(&begun.tokens.access_token).unwrap();
+    let before = begun.world.store_operations();
+    let person = graph::Person { env: &begun.env, session: &session, correlation_id: "c-1" };
+    run(person.tokens(crate::graph::profile::profile_scope(&begun.env)).token(None)).unwrap();
+    assert_eq!(begun.world.store_operations() - before, 1);
+}
+
+#[test]
+fn an_outage_of_entra_does_not_keep_a_session_from_being_refreshed() {
+    let begun = begin();
+    begun.world.advance(Duration::from_secs(3500));
+    begun.world.always(|_| Ok(fake::json(503, &json!({}))));
+    assert!(begun.refresh(&begun.tokens.refresh_token).is_ok(), "Entra's token is good for some minutes");
 }

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::documents::{Demand, Fetched, Kind, Name, Slot, Unavailable};
 use super::error::TokenError;
+use super::instance::Instance;
 use super::jwks::KeySet;
 use super::strict_json;
 use crate::entra::issuers::{self, TokenVersion};
@@ -28,6 +29,29 @@ pub(super) struct Metadata {
     /// The tenant of the authority; `None` if it serves several.
     pub(super) tenant_id: Option<String>,
     jwks_uri: String,
+    /// What clients need of it; `None` if it does not say that, which is nothing to the validation of tokens.
+    pub(super) endpoints: Option<Endpoints>,
+}
+
+/// Where clients obtain tokens from the authority, and how, as its metadata says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints {
+    /// RFC 6749 section 3.1; on the origin of the authority, like all of them.
+    pub authorization: String,
+    /// RFC 6749 section 3.2.
+    pub token: String,
+    /// RFC 8628.
+    pub device_authorization: Option<String>,
+    /// Its signing keys.
+    pub jwks_uri: String,
+    /// How clients authenticate themselves at the token endpoint.
+    pub auth_methods: Vec<String>,
+    /// How an answer comes back from the authorization endpoint.
+    pub response_modes: Vec<String>,
+    /// OpenID Connect: whether `sub` is the same for all clients.
+    pub subject_types: Vec<String>,
+    /// OpenID Connect: what ID tokens are signed with.
+    pub signing_algorithms: Vec<String>,
 }
 
 /// What an instance knows of its authority.
@@ -121,8 +145,37 @@ impl Metadata {
         if !is_on_origin(&jwks_uri, &settings.authority) {
             return Err(format!("jwks_uri {jwks_uri:?} is not on the authority {:?}", settings.authority));
         }
-        Ok(Self { tenant_id, jwks_uri })
+        let endpoints = Endpoints::read(settings, &metadata, &jwks_uri);
+        Ok(Self { tenant_id, jwks_uri, endpoints })
     }
+}
+
+impl Endpoints {
+    /// `None` if there is none that can be passed on: people type passwords at these addresses.
+    fn read(settings: &Settings, metadata: &Map<String, Value>, jwks_uri: &str) -> Option<Self> {
+        let endpoint = |name| text(metadata, name).ok().filter(|url| is_on_origin(url, &settings.authority));
+        let list = |name| {
+            let values = metadata.get(name).and_then(Value::as_array).into_iter().flatten();
+            values.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        Some(Self {
+            authorization: endpoint("authorization_endpoint")?,
+            token: endpoint("token_endpoint")?,
+            device_authorization: endpoint("device_authorization_endpoint"),
+            jwks_uri: jwks_uri.to_owned(),
+            auth_methods: list("token_endpoint_auth_methods_supported"),
+            response_modes: list("response_modes_supported"),
+            subject_types: list("subject_types_supported"),
+            signing_algorithms: list("id_token_signing_alg_values_supported"),
+        })
+    }
+}
+
+/// Where clients of the configured authority obtain tokens.
+pub(crate) async fn endpoints(env: &Environment) -> Result<Endpoints, TokenError> {
+    let metadata = Instance::current(&env.settings).authority.metadata(env).await?;
+    let endpoints = metadata.value.endpoints.clone();
+    endpoints.ok_or_else(|| unavailable(Unavailable("the metadata names no endpoints on the authority".to_owned())))
 }
 
 fn is_on_origin(url: &str, authority: &str) -> bool {

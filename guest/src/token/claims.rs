@@ -38,7 +38,11 @@ pub(super) struct Claims {
     /// `acct`, an optional claim: 1 is a guest.
     pub(super) account_status: Option<u64>,
     pub(super) nonce: Option<String>,
+    /// `uti`, else `jti`.
+    pub(super) token_id: Option<String>,
     pub(super) preferred_username: Option<String>,
+    /// `upn`, in access tokens of version 1.
+    pub(super) upn: Option<String>,
     pub(super) name: Option<String>,
 }
 
@@ -59,8 +63,8 @@ impl Claims {
     pub(super) fn read(claims: &Map<String, Value>) -> Result<Self, TokenError> {
         let ver = required_text(claims, "ver")?;
         let version = TokenVersion::of(&ver).ok_or(TokenError::VersionNotSupported { actual: ver })?;
-        // Not read here, but by jwt-simple, which would otherwise report a bad signature.
-        optional_text(claims, "jti")?;
+        // In any case: jwt-simple reads it as well, and would report a bad signature.
+        let jti = optional_text(claims, "jti")?;
         Ok(Self {
             version,
             issuer: required_text(claims, "iss")?,
@@ -79,7 +83,9 @@ impl Claims {
             identity_provider: optional_text(claims, "idp")?,
             account_status: account_status(claims)?,
             nonce: optional_text(claims, "nonce")?,
+            token_id: shown_text(claims, "uti").or(jti),
             preferred_username: optional_text(claims, "preferred_username")?,
+            upn: shown_text(claims, "upn"),
             name: optional_text(claims, "name")?,
         })
     }
@@ -91,6 +97,11 @@ pub(super) fn client_claim(version: TokenVersion) -> &'static str {
         TokenVersion::V1 => "appid",
         TokenVersion::V2 => "azp",
     }
+}
+
+/// A text that is shown and decides nothing: another type is as good as none.
+fn shown_text(claims: &Map<String, Value>, name: &str) -> Option<String> {
+    claims.get(name).and_then(Value::as_str).map(str::to_owned)
 }
 
 fn missing(name: &str) -> TokenError {

@@ -5,7 +5,8 @@
 //! record remembers when the last attempt was, so that the limits hold across instances:
 //!
 //! - fresh for 24 hours, or as long as `Cache-Control` says if that is shorter; refreshed ahead of that;
-//! - at most one fetch at a time, and at most one per 30 seconds, whoever asks and however often;
+//! - at most one fetch at a time, and at most one per 30 seconds, whoever asks and however often; for an ID token, which
+//!   comes from the authority itself, one per 5 seconds;
 //! - what cannot be refreshed is used for 48 hours after it was fetched, and the failure is audited;
 //! - a document that does not parse never replaces one that did.
 //!
@@ -21,6 +22,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::audit;
 use crate::environment::{AuditEvent, Environment, HttpError, Outcome};
 
 /// How long a document is fresh, in seconds: Entra ID advises to look for new keys every 24 hours.
@@ -35,6 +37,10 @@ const STALE_SECONDS: u64 = 48 * 60 * 60;
 
 /// Seconds between two attempts at one document, whatever the load.
 const ATTEMPT_SECONDS: u64 = 30;
+
+/// The same for a key of a token that the authority itself has given us over TLS: a key that signs at once after its
+/// publication should not cost anybody their sign-in. The seconds protect the authority from its own mistakes.
+const ATTEMPT_SECONDS_FOR_AUTHORITY: u64 = 5;
 
 /// Seconds between two attempts while there is no document at all: nobody is served, so try sooner.
 const ATTEMPT_SECONDS_WITHOUT_DOCUMENT: u64 = 5;
@@ -112,6 +118,8 @@ pub(super) enum Demand {
     Current,
     /// One fetched after this time, if the limits allow; otherwise what there is.
     NewerThan(u64),
+    /// The same for something that the authority itself has just said, so that no stranger chose what is looked for.
+    NewerThanForAuthority(u64),
 }
 
 /// There is no document. The text is for the log.
@@ -140,7 +148,9 @@ impl<T> Fetched<T> {
     fn satisfies(&self, demand: Demand, now: u64) -> bool {
         match demand {
             Demand::Current => !self.is_due(now),
-            Demand::NewerThan(time) => self.fetched_at > time && self.is_usable(now),
+            Demand::NewerThan(time) | Demand::NewerThanForAuthority(time) => {
+                self.fetched_at > time && self.is_usable(now)
+            }
         }
     }
 }
@@ -243,7 +253,7 @@ impl<T> Slot<T> {
             }
         }
         let mut reason = "the last attempt failed, the next one is not due yet".to_owned();
-        match self.turn(env, name) {
+        match self.turn(env, name, demand) {
             Turn::Ours => match self.fetch(env, name, parse).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(failure) => reason = failure,
@@ -297,11 +307,12 @@ impl<T> Slot<T> {
         }
     }
 
-    fn turn(&self, env: &Environment, name: Name<'_>) -> Turn {
+    fn turn(&self, env: &Environment, name: Name<'_>, demand: Demand) -> Turn {
         let now = env.clock.now();
-        let pause = match self.usable(now) {
-            Some(_) => ATTEMPT_SECONDS,
-            None => ATTEMPT_SECONDS_WITHOUT_DOCUMENT,
+        let pause = match (demand, self.usable(now)) {
+            (Demand::NewerThanForAuthority(_), Some(_)) => ATTEMPT_SECONDS_FOR_AUTHORITY,
+            (_, Some(_)) => ATTEMPT_SECONDS,
+            (_, None) => ATTEMPT_SECONDS_WITHOUT_DOCUMENT,
         };
         // Absolute differences: a clock that is set back must not make the pause longer.
         if let Some(attempted_at) = self.attempted_at.get().filter(|at| now.abs_diff(*at) < pause) {
@@ -342,7 +353,7 @@ impl<T> Slot<T> {
         let limit = match (demand, self.usable(env.clock.now())) {
             // What we have serves until the other instance is done.
             (Demand::Current, Some(current)) => return Some(current),
-            (Demand::NewerThan(_), Some(_)) => WAIT_FOR_NEWER,
+            (Demand::NewerThan(_) | Demand::NewerThanForAuthority(_), Some(_)) => WAIT_FOR_NEWER,
             (_, None) => WAIT_WITHOUT_DOCUMENT,
         };
         let start = env.clock.monotonic();
@@ -385,10 +396,13 @@ impl<T> Slot<T> {
                 let fetched = Rc::new(Fetched { value, fetched_at: now, fresh_until });
                 *self.current.borrow_mut() = Some(Rc::clone(&fetched));
                 self.checked_at.set(Some(now));
+                if matches!(name.kind, Kind::Jwks) {
+                    report(env, Outcome::Success, None);
+                }
                 Ok(fetched)
             }
             Err((code, reason)) => {
-                report(env, name.kind, code);
+                report(env, Outcome::Failure, Some(format!("{}-{code}", name.kind.name())));
                 Err(format!("{}: {reason}", name.url))
             }
         }
@@ -450,11 +464,7 @@ fn fresh_seconds(headers: &http::HeaderMap) -> u64 {
 
 /// An outage is reported even while the old document hides it. Nothing depends on the report: the token that
 /// led here is judged by what there is, and a failing sink must not turn an outage into a refusal.
-fn report(env: &Environment, kind: Kind, reason: &'static str) {
-    let mut id = [0; 16];
-    env.random.fill(&mut id);
-    let _ = env.audit.record(&AuditEvent {
-        reason: Some(format!("{}-{reason}", kind.name())),
-        ..AuditEvent::new("signing-keys.refresh", Outcome::Failure, &URL_SAFE_NO_PAD.encode(id))
-    });
+fn report(env: &Environment, outcome: Outcome, reason: Option<String>) {
+    let event = AuditEvent { reason, ..AuditEvent::new("signing-keys.refresh", outcome, &env.call.name(env)) };
+    let _ = audit::record(env, event);
 }

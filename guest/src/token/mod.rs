@@ -24,6 +24,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use authority::Endpoints;
+pub(crate) use authority::endpoints;
 pub use error::{Challenge, KeyFault, Part, TokenError};
 pub use principal::{Groups, Principal, PrincipalKind};
 pub use requirements::{GroupResolver, Requirements};

@@ -11,9 +11,10 @@ pub enum PrincipalKind {
 }
 
 /// Security groups of a principal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Groups {
     /// The token says nothing about groups.
+    #[default]
     Absent,
     /// Object ids of the groups.
     Listed(Vec<String>),
@@ -40,6 +41,8 @@ pub struct Principal {
     pub roles: Vec<String>,
     /// `groups`, or their overage.
     pub groups: Groups,
+    /// `uti`, else `jti`: what Entra ID calls the token in its own logs.
+    pub token_id: Option<String>,
     /// `iat`, Unix time in seconds.
     pub issued_at: u64,
     /// `exp`, Unix time in seconds.

@@ -31,8 +31,10 @@ const MAX_CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 #[derive(Clone, PartialEq, Eq)]
 pub struct ValidatedToken {
     principal: Principal,
+    username: Option<String>,
     not_before: u64,
     key: Fingerprint,
+    first_seen: bool,
 }
 
 impl ValidatedToken {
@@ -46,13 +48,25 @@ impl ValidatedToken {
         self.principal
     }
 
+    /// `preferred_username`, or `upn` in version 1. For audit records that have to name people: it can change hands.
+    pub fn username(&self) -> Option<&str> {
+        self.username.as_deref()
+    }
+
+    /// Whether the token was judged just now, and not remembered by this instance.
+    pub fn is_first_seen(&self) -> bool {
+        self.first_seen
+    }
+
     /// Bytes this takes in memory, about.
     pub(super) fn bytes(&self) -> usize {
-        let Principal { tenant_id, object_id, subject, client_id, scopes, roles, groups, .. } = &self.principal;
+        let Principal { tenant_id, object_id, subject, client_id, scopes, roles, groups, token_id, .. } =
+            &self.principal;
         let list = |list: &[String]| list.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
         let groups = if let Groups::Listed(groups) = groups { list(groups) } else { 0 };
         size_of::<Self>()
             + [tenant_id, object_id, subject, client_id].map(String::len).iter().sum::<usize>()
+            + [&self.username, token_id].into_iter().flatten().map(String::len).sum::<usize>()
             + list(scopes)
             + list(roles)
             + groups
@@ -83,6 +97,8 @@ pub struct ValidatedIdToken {
     expires_at: u64,
     preferred_username: Option<String>,
     name: Option<String>,
+    roles: Vec<String>,
+    groups: Groups,
 }
 
 /// Names and addresses of people do not belong into logs.
@@ -132,6 +148,16 @@ impl ValidatedIdToken {
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
+
+    /// `roles`: those of our application.
+    pub fn roles(&self) -> &[String] {
+        &self.roles
+    }
+
+    /// `groups`, or their overage.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
 }
 
 /// Validates an access token that a client presents. Groups in overage cannot satisfy a requirement here.
@@ -180,8 +206,9 @@ pub async fn validate_id_token(
     if claims.nonce.as_deref() != expected.nonce {
         return Err(TokenError::NonceMismatch);
     }
-    let Claims { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, .. } = claims;
-    Ok(ValidatedIdToken { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name })
+    let Claims { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups, .. } =
+        claims;
+    Ok(ValidatedIdToken { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups })
 }
 
 /// Forgets that this token was accepted: it is validated anew when it comes again. For sign-out and revocation.
@@ -232,11 +259,12 @@ async fn access_token(env: &Environment, instance: &Instance, token: &str) -> Re
 
     // 11. Who it stands for, and that it permits anything at all.
     let not_before = claims.not_before;
+    let username = claims.preferred_username.clone().or_else(|| claims.upn.clone());
     let principal = principal(&env.settings, claims)?;
 
-    let validated = Rc::new(ValidatedToken { principal, not_before, key });
-    instance.validated.borrow_mut().insert(hash, Rc::clone(&validated));
-    Ok(validated)
+    let validated = ValidatedToken { principal, username, not_before, key, first_seen: false };
+    instance.validated.borrow_mut().insert(hash, Rc::new(validated.clone()));
+    Ok(Rc::new(ValidatedToken { first_seen: true, ..validated }))
 }
 
 /// Steps 1 to 8: the token is what Entra ID signed for a tenant that counts. The claims, and the key.
@@ -276,7 +304,11 @@ async fn genuine(
 
     // 7. The key that the header names. A key id that is not in the set may be newer than the set.
     if keys.value.with_id(&compact.key_id).next().is_none() {
-        keys = instance.authority.keys(env, &metadata.value, Demand::NewerThan(keys.fetched_at)).await?;
+        let demand = match token_use {
+            TokenUse::Access => Demand::NewerThan(keys.fetched_at),
+            TokenUse::Id => Demand::NewerThanForAuthority(keys.fetched_at),
+        };
+        keys = instance.authority.keys(env, &metadata.value, demand).await?;
     }
     let key = select_key(&env.settings, &keys.value, &compact.key_id, authority_tenant, &claims)?;
     let verifying = key
@@ -397,5 +429,6 @@ fn principal(settings: &Settings, claims: Claims) -> Result<Principal, TokenErro
         expires_at: claims.expires_at,
         guest,
         token_version: claims.version.number(),
+        token_id: claims.token_id,
     })
 }

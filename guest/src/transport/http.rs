@@ -27,7 +27,7 @@ use self::origin::Sharing;
 use self::routes::Route;
 use self::site::Site;
 use crate::authorization_server::metadata::{MCP_PATH, SSE_PATH};
-use crate::authorization_server::{self, metadata};
+use crate::authorization_server::{self, authority_metadata, metadata};
 use crate::environment::Environment;
 use crate::session;
 
@@ -61,6 +61,8 @@ async fn handle_with(env: &Environment, mut request: Request, authenticate: Auth
     let Some(settings) = &env.settings.http else {
         return Answer::Full(text(404, "This component is not set up as a remote server: it has no public URL"));
     };
+    env.call.is_called(&request.correlation_id);
+    env.call.comes_from(request.client_address.as_deref());
     let site = Site::of(settings);
     let (route, path) = routes::find(&site, &request.path);
     request.path = path;
@@ -124,6 +126,12 @@ async fn serve(
         Route::OAuth(endpoint) => authorization_server::handle(env, *endpoint, request).await,
         Route::ProtectedResource(path) => {
             message::json(200, &metadata::protected_resource(&env.settings, site.settings, path))
+        }
+        Route::AuthorizationServer if site.settings.stands_in_for_the_authority() => {
+            match authority_metadata::document(env, site.settings).await {
+                Ok(document) => message::json(200, &document),
+                Err(_) => unavailable("The metadata of the authorization server cannot be read now"),
+            }
         }
         Route::AuthorizationServer => message::json(200, &metadata::authorization_server(site.settings)),
     })

@@ -4,23 +4,29 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use http::HeaderName;
 use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
-use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri, check_scope};
+use self::gateway::{check_prefix, rewrite_authority_metadata, token_header, trust_advice, trusted_proxies};
+use self::rates::rates;
+use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri};
+use super::access::{self, AccessEntry};
 use super::endpoints::{check_guid, is_loopback};
-use super::{Config, ConfigError, Environment, Sources, within};
+use super::{AuditConfig, AuditLayer, Config, ConfigError, Environment, OtlpConfig, Sources, within};
 use crate::environment::{ClientType, HttpSettings, RegisteredClient, Settings, TokenMode};
 use crate::rate_limiter::Rate;
 use crate::secret_store::SecretBytes;
 use crate::transport::http::CLIENT_ADDRESS_HEADER;
 
 pub use self::token_mode::TokenModeName;
+pub(super) use self::token_mode::check_scope;
 
+mod gateway;
+mod rates;
 mod token_mode;
 
 /// The address that is listened on, unless set otherwise.
@@ -34,24 +40,6 @@ const DEFAULT_MAX_CONNECTIONS: usize = 1_024;
 
 const QUEUE: RangeInclusive<usize> = 0..=65_536;
 const CONNECTIONS: RangeInclusive<usize> = 1..=65_536;
-
-/// Operations whose number per client address is bounded, with their default: the figures of the TypeScript SDK's
-/// sample. `callback`, which it leaves open, is bounded as `authorize` is.
-const RATES: [(&str, u32, u64); 5] = [
-    ("authorize", 100, 15 * 60),
-    ("token", 50, 15 * 60),
-    ("register", 20, 60 * 60),
-    ("callback", 100, 15 * 60),
-    ("revoke", 50, 15 * 60),
-];
-
-/// How many times the bound of one address a client id has: one id, such as a metadata document's, stands for the same
-/// program on many machines.
-const CLIENT_FACTOR: u32 = 100;
-
-/// How often documents of one host on the Internet are fetched: strangers choose the addresses, and the host has not
-/// asked for it. More than all that one address may cause, so that nobody alone can keep others from their client.
-const CLIENT_METADATA_RATE: Rate = Rate { count: 1_000, per: Duration::from_secs(15 * 60) };
 
 /// Multi-tenant authorities: which tenants they stand for has to be said.
 const MULTI_TENANT: [&str; 2] = ["common", "organizations"];
@@ -86,6 +74,9 @@ pub struct ServeLayer {
     /// Proxies that terminate TLS and say who the client is, as addresses or networks; may be repeated
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub trusted_proxy: Option<Vec<String>>,
+    /// Header in which a declared proxy hands over the person's access token of Entra ID; counts instead of Authorization
+    #[arg(long, value_name = "NAME")]
+    pub token_header: Option<String>,
     /// A value of Host that is answered besides that of the public URL; may be repeated
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub allowed_host: Option<Vec<String>>,
@@ -116,6 +107,16 @@ pub struct ServeLayer {
     /// Delegated permission (scope) that people's tokens of Entra ID have to carry [default: access_as_user]
     #[arg(long, value_name = "NAME")]
     pub required_scope: Option<String>,
+    /// File with `[[access]]` rules that say who may call which tool [default: those of the configuration file, else each
+    /// tool's own]
+    #[arg(long, value_name = "FILE")]
+    pub access_file: Option<PathBuf>,
+    /// The rules themselves. Only in the configuration file
+    #[arg(skip)]
+    pub access: Option<Vec<AccessEntry>>,
+    /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse Entra's own
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub rewrite_authority_metadata: Option<bool>,
     /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub client_metadata_allow: Option<Vec<String>>,
@@ -135,6 +136,10 @@ pub struct ServeLayer {
     /// callback, revoke; may be repeated [default: authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m]
     #[arg(long, value_name = "OPERATION=COUNT/TIME", value_delimiter = ',')]
     pub rate_limit: Option<Vec<String>>,
+    /// Audit records and metrics.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub audit: AuditLayer,
 }
 
 /// A client in the configuration file.
@@ -155,12 +160,13 @@ pub struct ClientEntry {
 
 impl ServeLayer {
     /// The names in the configuration file.
-    pub(super) const KEYS: [&str; 21] = [
+    pub(super) const KEYS: [&str; 25] = [
         "listen",
         "public-url",
         "tls-cert",
         "tls-key",
         "trusted-proxy",
+        "token-header",
         "allowed-host",
         "allowed-origin",
         "allow-tenant",
@@ -171,6 +177,9 @@ impl ServeLayer {
         "token-mode",
         "app-id-uri",
         "required-scope",
+        "access-file",
+        "access",
+        "rewrite-authority-metadata",
         "client-metadata-allow",
         "clients",
         "isolation",
@@ -187,6 +196,7 @@ impl ServeLayer {
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
             trusted_proxy: self.trusted_proxy.or(below.trusted_proxy),
+            token_header: self.token_header.or(below.token_header),
             allowed_host: self.allowed_host.or(below.allowed_host),
             allowed_origin: self.allowed_origin.or(below.allowed_origin),
             allow_tenant: self.allow_tenant.or(below.allow_tenant),
@@ -197,12 +207,16 @@ impl ServeLayer {
             token_mode: self.token_mode.or(below.token_mode),
             app_id_uri: self.app_id_uri.or(below.app_id_uri),
             required_scope: self.required_scope.or(below.required_scope),
+            access_file: self.access_file.or(below.access_file),
+            access: self.access.or(below.access),
+            rewrite_authority_metadata: self.rewrite_authority_metadata.or(below.rewrite_authority_metadata),
             client_metadata_allow: self.client_metadata_allow.or(below.client_metadata_allow),
             clients: self.clients.or(below.clients),
             isolation: self.isolation.or(below.isolation),
             max_queue: self.max_queue.or(below.max_queue),
             max_connections: self.max_connections.or(below.max_connections),
             rate_limit: self.rate_limit.or(below.rate_limit),
+            audit: self.audit.over(below.audit),
         }
     }
 
@@ -215,6 +229,7 @@ impl ServeLayer {
             tls_cert: environment.get("ENTRA_MCP_TLS_CERT").map(PathBuf::from),
             tls_key: environment.get("ENTRA_MCP_TLS_KEY").map(PathBuf::from),
             trusted_proxy: texts("ENTRA_MCP_TRUSTED_PROXY")?,
+            token_header: environment.get("ENTRA_MCP_TOKEN_HEADER"),
             allowed_host: texts("ENTRA_MCP_ALLOWED_HOST")?,
             allowed_origin: texts("ENTRA_MCP_ALLOWED_ORIGIN")?,
             allow_tenant: texts("ENTRA_MCP_ALLOW_TENANT")?,
@@ -225,12 +240,16 @@ impl ServeLayer {
             token_mode: environment.choice("ENTRA_MCP_TOKEN_MODE")?,
             app_id_uri: environment.get("ENTRA_MCP_APP_ID_URI"),
             required_scope: environment.get("ENTRA_MCP_REQUIRED_SCOPE"),
+            access_file: environment.get("ENTRA_MCP_ACCESS_FILE").map(PathBuf::from),
+            access: None,
+            rewrite_authority_metadata: boolean("ENTRA_MCP_REWRITE_AUTHORITY_METADATA")?,
             client_metadata_allow: texts("ENTRA_MCP_CLIENT_METADATA_ALLOW")?,
             clients: None,
             isolation: environment.choice("ENTRA_MCP_ISOLATION")?,
             max_queue: environment.parse("ENTRA_MCP_MAX_QUEUE", "a number is expected")?,
             max_connections: environment.parse("ENTRA_MCP_MAX_CONNECTIONS", "a number is expected")?,
             rate_limit: texts("ENTRA_MCP_RATE_LIMIT")?,
+            audit: AuditLayer::from_environment(environment)?,
         })
     }
 }
@@ -257,6 +276,8 @@ pub struct ServeConfig {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Proxies whose word is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they hand over access tokens.
+    pub token_header: Option<HeaderName>,
     /// Where the client secret is.
     pub credential: CredentialSource,
     /// Hosts whose metadata documents are read wherever they are.
@@ -269,6 +290,10 @@ pub struct ServeConfig {
     pub max_connections: usize,
     /// Bounds by operation, as the rate limiter names them.
     pub rates: HashMap<String, Rate>,
+    /// Where audit records and metrics go.
+    pub audit: AuditConfig,
+    /// What is sent to a collector.
+    pub otlp: OtlpConfig,
     public_url: Option<String>,
     http: HttpSettings,
 }
@@ -305,7 +330,8 @@ impl Sources {
             check_app_id_uri(uri)?;
         }
         let required_scope = layer.required_scope.clone().unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
-        check_scope(&required_scope)?;
+        check_scope("required-scope", &required_scope)?;
+        let access = access::rules(layer, tenant, &allowed_tenants)?;
         common.settings.token.allowed_tenants = allowed_tenants;
         let listen = layer.listen.unwrap_or(DEFAULT_LISTEN);
         let tls = match (&layer.tls_cert, &layer.tls_key) {
@@ -315,7 +341,7 @@ impl Sources {
         };
         let public_url = layer.public_url.clone();
         match &public_url {
-            Some(url) => check_public_url(url)?,
+            Some(url) => check_public_url(url).and_then(|()| check_prefix(url))?,
             None if listen.ip().to_canonical().is_loopback() => {}
             None => {
                 return Err(ConfigError::Conflict(format!(
@@ -342,12 +368,15 @@ impl Sources {
                 return Err(ConfigError::Conflict(format!("the client id {:?} is configured twice", client.client_id)));
             }
         }
-        let trusted_proxies =
-            layer.trusted_proxy.iter().flatten().map(|text| network(text)).collect::<Result<_, _>>()?;
+        let trusted_proxies = trusted_proxies(layer)?;
+        let token_header = token_header(layer, token_mode, &trusted_proxies)?;
+        let audit = layer.audit.checked()?;
+        common.settings.audit_usernames = audit.usernames;
         Ok(ServeConfig {
             listen,
             tls,
             trusted_proxies,
+            token_header: token_header.clone(),
             credential,
             client_metadata_allow,
             isolation: layer.isolation.unwrap_or(Isolation::Shared),
@@ -358,6 +387,8 @@ impl Sources {
                 CONNECTIONS,
             )?,
             rates: rates(layer.rate_limit.as_deref().unwrap_or_default())?,
+            audit,
+            otlp: OtlpConfig::from_environment(&self.environment)?,
             public_url,
             http: HttpSettings {
                 public_url: String::new(),
@@ -371,6 +402,9 @@ impl Sources {
                 token_mode,
                 app_id_uri: layer.app_id_uri.clone(),
                 required_scope,
+                access,
+                token_header: token_header.map(|name| name.as_str().to_owned()),
+                rewrite_authority_metadata: rewrite_authority_metadata(layer, token_mode)?,
             },
             common,
         })
@@ -415,6 +449,11 @@ impl ServeConfig {
                  under Expose an API in the app registration, and leave out --app-id-uri"
             )
         })
+    }
+
+    /// What to tell whoever declared everybody a proxy.
+    pub fn trust_advice(&self) -> Option<String> {
+        trust_advice(&self.trusted_proxies)
     }
 
     /// The path of the public URL, without a slash at its end.
@@ -484,12 +523,6 @@ fn check_origin(text: &str) -> Result<(), ConfigError> {
     if origin.as_deref() == Ok(text) { Ok(()) } else { Err(invalid("allowed-origin", text, expected)) }
 }
 
-fn network(text: &str) -> Result<IpNet, ConfigError> {
-    let network = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
-    let expected = "an address or a network such as 10.0.0.0/8 is expected";
-    network.map_err(|_| invalid("trusted-proxy", text, expected))
-}
-
 fn registered(entry: &ClientEntry) -> Result<RegisteredClient, ConfigError> {
     let id = entry.client_id.as_str();
     if id.is_empty() || id.len() > 512 || entry.name.is_empty() || entry.redirect_uris.is_empty() {
@@ -530,56 +563,6 @@ fn hash_of(file: &Path) -> Result<String, ConfigError> {
     let secret = crate::client_credential::read_secret_file(file).map_err(|error| unreadable(error.to_string()))?;
     let hash = ring::digest::digest(&ring::digest::SHA256, secret.reveal());
     Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(hash))
-}
-
-/// The bounds by operation: by address, and by client id.
-fn rates(given: &[String]) -> Result<HashMap<String, Rate>, ConfigError> {
-    let mut by_operation: HashMap<&str, Option<Rate>> = HashMap::new();
-    for (operation, count, seconds) in RATES {
-        by_operation.insert(operation, Some(Rate { count, per: Duration::from_secs(seconds) }));
-    }
-    for text in given {
-        if text == "off" {
-            by_operation.values_mut().for_each(|rate| *rate = None);
-            continue;
-        }
-        let expected = "OPERATION=COUNT/TIME is expected, such as token=50/15m or token=off, or `off`";
-        let parsed = text.split_once('=').and_then(|(operation, rate)| Some((operation, rate_of(rate)?)));
-        let (operation, rate) = parsed.ok_or_else(|| invalid("rate-limit", text, expected))?;
-        match by_operation.get_mut(operation) {
-            Some(slot) => *slot = rate,
-            None => {
-                let operations = RATES.map(|(name, ..)| name).join(", ");
-                return Err(invalid("rate-limit", text, format!("one of {operations} is expected before the =")));
-            }
-        }
-    }
-    // It protects others, so no setting lifts it.
-    let mut all = HashMap::from([("client-metadata".to_owned(), CLIENT_METADATA_RATE)]);
-    for (operation, rate) in by_operation {
-        let Some(rate) = rate else { continue };
-        all.insert(format!("address:{operation}"), rate);
-        all.insert(operation.to_owned(), Rate { count: rate.count.saturating_mul(CLIENT_FACTOR), per: rate.per });
-    }
-    Ok(all)
-}
-
-/// `50/15m`, `50/900`, or `off`; `None` if it is none of these.
-fn rate_of(text: &str) -> Option<Option<Rate>> {
-    if text == "off" {
-        return Some(None);
-    }
-    let (count, time) = text.split_once('/')?;
-    let digits = time.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
-    let unit = match time.get(digits.len()..)? {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        _ => return None,
-    };
-    let seconds = digits.parse::<u32>().ok()?;
-    let rate = Rate { count: count.parse().ok()?, per: Duration::from_secs(u64::from(seconds).checked_mul(unit)?) };
-    (rate.count > 0 && seconds > 0).then_some(Some(rate))
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::bindings::environment as wit;
 
 pub use crate::bindings::environment::{
-    ClientType, HttpSettings, RegisteredClient, Settings, SignInMethod, SignInSettings, TokenMode, TokenSettings,
+    CallerKinds, ClientType, HttpSettings, RegisteredClient, Settings, SignInMethod, SignInSettings, TokenMode,
+    TokenSettings, ToolRule,
 };
 
 pub mod confidential_client;

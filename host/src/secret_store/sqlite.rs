@@ -46,6 +46,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const PREPARE_PAUSE: Duration = Duration::from_millis(10);
 const PREPARE_ATTEMPTS: u32 = 500;
 
+/// Expired records that a write removes at most. A write adds one, so the file shrinks again after a flood of records
+/// that expire together, and no write has to remove all of them.
+const MAX_PURGED: u32 = 64;
+
 /// Layout of the table and of sealed values. A file with another number is refused.
 const SCHEMA_VERSION: i32 = 1;
 
@@ -257,9 +261,12 @@ impl Records<'_> {
         Ok(())
     }
 
-    /// Removes what has expired, so that the file does not grow with every sign-in.
+    /// Removes some of what has expired, so that the file does not grow with every sign-in.
     fn purge(&self) -> Result<(), StoreError> {
-        self.connection.prepare_cached("DELETE FROM record WHERE expires_at <= ?1")?.execute([self.now_as_column()])?;
+        let expired = "SELECT name FROM record WHERE expires_at <= ?1 LIMIT ?2";
+        self.connection
+            .prepare_cached(&format!("DELETE FROM record WHERE name IN ({expired})"))?
+            .execute(params![self.now_as_column(), MAX_PURGED])?;
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use ipnet::IpNet;
@@ -28,6 +28,7 @@ use crate::http_call::HttpBody;
 use crate::plugin::Plugin;
 use crate::random::{Random, SystemRandomness};
 use crate::rate_limiter::{NoRateLimiter, RateLimiter};
+use crate::telemetry::Telemetry;
 use shares::Shares;
 
 mod client_address;
@@ -127,10 +128,15 @@ pub struct Options {
     pub tls: Option<Arc<Certificates>>,
     /// Proxies whose word about the client's address is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which those proxies hand over the access token of whom they have let in. It is removed from the
+    /// requests of everybody else.
+    pub token_header: Option<HeaderName>,
     /// The path of the public URL, without a slash at its end: `""` or `"/prefix"`.
     pub path_prefix: String,
     /// Bounds, by address of the client, on the OAuth endpoints.
     pub rate_limiter: Arc<dyn RateLimiter>,
+    /// What observes requests.
+    pub telemetry: Telemetry,
     /// Source of correlation ids.
     pub random: Arc<dyn Random>,
     /// Bounds of what clients may occupy.
@@ -142,8 +148,10 @@ impl Default for Options {
         Self {
             tls: None,
             trusted_proxies: Vec::new(),
+            token_header: None,
             path_prefix: String::new(),
             rate_limiter: Arc::new(NoRateLimiter),
+            telemetry: Telemetry::default(),
             random: Arc::new(SystemRandomness::default()),
             limits: Limits::default(),
         }

@@ -97,6 +97,7 @@ pub(crate) fn builder(component: Vec<u8>) -> PluginBuilder {
         sign_in: SignInSettings { method: SignInMethod::Automatic, timeout_seconds: 300, account: None },
         token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: 60 },
         profile_cache_seconds: 60,
+        audit_usernames: false,
         http: None,
     };
     Plugin::builder(settings).component(component).audit(Arc::new(MemoryAudit::default()))

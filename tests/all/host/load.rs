@@ -20,7 +20,7 @@ const SESSIONS: usize = 16;
 /// How long Entra's access tokens live, and with them the sessions'.
 const LIFETIME_SECONDS: i64 = 3;
 
-/// Entra's keys are read once in 30 s at most, whoever asks: a key that signs at once is known after that.
+/// Keys that sign at once come as rarely as that. Entra's are read once in 5 s at most for sign-ins, else in 30 s.
 const SWITCH_SECONDS: u64 = 32;
 
 /// By how much the server may grow after its first quarter. All of its instances, which come and go, are some 15 MiB.

@@ -1,12 +1,17 @@
 //! What the host promises whatever the component does, and what its commands do.
 
+mod audit;
 mod batch;
 mod commands;
 mod hostile;
 mod http_calls;
 mod limits;
 mod load;
+mod pressure;
+mod records;
 mod replicas;
 mod serve;
 mod stdio;
+mod strangers;
+mod telemetry;
 mod two_processes;

@@ -83,6 +83,18 @@ impl Replicas {
         self.processes[number].child.id().unwrap()
     }
 
+    /// Where a process listens.
+    pub(super) fn address(&self, number: usize) -> std::net::SocketAddr {
+        self.processes[number].address.parse().unwrap()
+    }
+
+    /// Asks a process to end, with SIGTERM; its exit code.
+    pub(super) async fn terminate(&mut self, number: usize) -> Option<i32> {
+        let pid = self.pid(number).to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        self.processes[number].child.wait().await.unwrap().code()
+    }
+
     /// Ends the process whose turn it is with SIGKILL.
     pub(super) async fn kill_next(&mut self) {
         let number = self.next.load(Ordering::Relaxed) % self.processes.len();
@@ -134,7 +146,11 @@ impl Replicas {
 
     /// Consents; the cookies of the browser, and where Entra's sign-in is.
     pub(super) async fn consent(&self, client_id: &str) -> (String, Url) {
-        let path = Authorize::new(client_id).path();
+        self.consent_to(Authorize::new(client_id)).await
+    }
+
+    async fn consent_to(&self, authorize: Authorize) -> (String, Url) {
+        let path = authorize.path();
         let page = self.send(Request::get(path).header("accept", "text/html").body(Vec::new()).unwrap()).await;
         assert_eq!(page.status, 200, "{}", page.html());
         let mut cookies = cookies(&page);
@@ -162,13 +178,17 @@ impl Replicas {
     }
 
     pub(super) async fn redeem(&self, client_id: &str, code: &str) -> Answer {
+        self.redeem_for(client_id, code, RESOURCE).await
+    }
+
+    async fn redeem_for(&self, client_id: &str, code: &str, resource: &str) -> Answer {
         let form = [
             ("grant_type", "authorization_code"),
             ("client_id", client_id),
             ("code", code),
             ("redirect_uri", REDIRECT),
             ("code_verifier", VERIFIER),
-            ("resource", RESOURCE),
+            ("resource", resource),
         ];
         self.post_form("/token", &form).await
     }
@@ -181,11 +201,16 @@ impl Replicas {
 
     /// The whole way to a session, each step on the next process.
     pub(super) async fn session(&self, username: &str) -> Tokens {
+        self.session_for(username, RESOURCE).await
+    }
+
+    /// The same for another resource.
+    pub(super) async fn session_for(&self, username: &str, resource: &str) -> Tokens {
         let client_id = self.register().await;
-        let (cookies, entra) = self.consent(&client_id).await;
+        let (cookies, entra) = self.consent_to(Authorize::new(&client_id).set("resource", resource)).await;
         let callback = sign_in(&entra, username).await;
         let code = self.call_back(&cookies, &callback).await;
-        let answer = self.redeem(&client_id, &code).await;
+        let answer = self.redeem_for(&client_id, &code, resource).await;
         assert_eq!(answer.status, 200, "{}", answer.html());
         Tokens::of(&client_id, &answer)
     }

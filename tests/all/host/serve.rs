@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 const SECRET: &str = "recognisable-client-secret";
 
-struct Server {
+pub(super) struct Server {
     child: Child,
     output: Lines<BufReader<ChildStdout>>,
     log: ChildStderr,
@@ -23,14 +23,14 @@ struct Server {
 }
 
 /// `serve` on a free port, with a client secret.
-fn serve(home: &Home, arguments: &[&str]) -> Command {
+pub(super) fn serve(home: &Home, arguments: &[&str]) -> Command {
     let mut command = home.program(&["serve", "--listen", "127.0.0.1:0"]);
     command.args(arguments).env("AZURE_CLIENT_SECRET", SECRET);
     command
 }
 
 impl Server {
-    async fn start(mut command: Command) -> Self {
+    pub(super) async fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -44,8 +44,12 @@ impl Server {
         Self { child, output, log, ready: serde_json::from_str(&line).unwrap() }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.ready["listening"].as_str().unwrap())
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     async fn status(&self, path: &str) -> u16 {
@@ -53,7 +57,7 @@ impl Server {
     }
 
     /// Sends SIGTERM. Returns the exit code, what else was printed, and the log.
-    async fn end(mut self) -> (Option<i32>, Vec<String>, String) {
+    pub(super) async fn end(mut self) -> (Option<i32>, Vec<String>, String) {
         let id = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
         let (mut rest, mut log) = (Vec::new(), String::new());
@@ -146,8 +150,13 @@ async fn what_it_cannot_serve_with_stops_it_with_the_fix() {
     let empty = home.path().join("empty.toml");
     std::fs::write(&empty, "").unwrap();
     let empty = empty.to_str().unwrap();
+    let rules = home.path().join("access.toml");
+    std::fs::write(&rules, "[[access]]\ntool = 'getUserDetail'\n").unwrap();
+    let rules = rules.to_str().unwrap();
     for (arguments, expected) in [
         (&["--config", empty][..], "App registrations > your app > Overview"),
+        (&["--listen", "127.0.0.1:0", "--access-file", rules], "getUserDetails"),
+        (&["--access-file", empty], "access"),
         (&["--tenant-id", "common"], "--allow-tenant"),
         (&["--listen", "0.0.0.0:0"], "--public-url"),
         (&["--listen", "0.0.0.0:0", "--public-url", "https://mcp.example.com"], "--trusted-proxy"),

@@ -1,10 +1,16 @@
 //! The remote server: the component under wasmtime, two replicas on one store, each request to the other one.
 
+mod access;
 mod attacks;
+mod audit;
 mod authorization;
 mod bearer;
+mod claims;
 mod discovery;
 mod flow;
+mod gateway;
 mod refresh;
+mod revocation;
 mod sample_defects;
+mod tools;
 mod transport;

@@ -196,7 +196,7 @@ async fn every_step_of_a_sign_in_is_audited_without_names() {
     let mut server = Server::new().await;
     server.signed_in_call().await;
     let names: Vec<String> = server.audited().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["sign-in.started", "sign-in.completed", "tool.called"]);
+    assert_eq!(names, ["sign-in.started", "signing-keys.refresh", "sign-in.completed", "tool.called"]);
     let text = format!("{:?}", server.audit.events());
     assert!(!text.to_lowercase().contains("alice"), "{text}");
 }

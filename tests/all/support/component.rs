@@ -162,6 +162,7 @@ impl Server {
                 clock_tolerance_seconds: 60,
             },
             profile_cache_seconds: 0,
+            audit_usernames: false,
             http: None,
         };
         change(&mut settings);

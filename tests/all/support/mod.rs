@@ -1,7 +1,10 @@
 //! What several test modules need.
 
+#[cfg(unix)]
+pub(crate) mod collector;
 pub(crate) mod component;
 pub(crate) mod lab;
+pub(crate) mod nginx;
 pub(crate) mod remote;
 pub(crate) mod server;
 pub(crate) mod session;

@@ -28,6 +28,12 @@ pub(crate) fn chromium() -> Option<PathBuf> {
     require("chromium", found, "install Debian's package chromium")
 }
 
+/// nginx. Debian installs it where only administrators look for programs.
+pub(crate) fn nginx() -> Option<PathBuf> {
+    let found = on_path("nginx").or_else(|| Some(PathBuf::from("/usr/sbin/nginx")).filter(|path| path.is_file()));
+    require("nginx", found, "install Debian's package nginx-light")
+}
+
 fn require(tool: &str, found: Option<PathBuf>, remedy: &str) -> Option<PathBuf> {
     if found.is_none() {
         eprintln!("SKIPPED: this test needs {tool}; {remedy}");

@@ -48,6 +48,7 @@ fn settings(lab: &Lab) -> Settings {
             clock_tolerance_seconds: 60,
         },
         profile_cache_seconds: 0,
+        audit_usernames: false,
         http: None,
     }
 }

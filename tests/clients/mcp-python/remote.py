@@ -2,7 +2,8 @@
 
 `ERA` is how the client negotiates: `auto` (its default), `legacy`, or the revision to insist on. `TRANSPORT` is `http`, or
 `sse` for the transport that the revision of 2024-11-05 had.
-With `CERTIFICATE` and `KEY` the client is described by a document, as there.
+With `CERTIFICATE` and `KEY` the client is described by a document, as there. With `CLIENT_ID` it is registered at Entra ID
+under that id, signs in there and only calls.
 """
 
 import json
@@ -20,7 +21,7 @@ from mcp import Client
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
+from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata
 
 TOOL = "getUserDetails"
 # The test's server issues tokens of a few seconds; a real one's hour is not waited for.
@@ -103,6 +104,7 @@ async def redirect(url):
     seen["authorizations"] += 1
     asked = parse_qs(urlsplit(url).query)
     seen["requested"] = {name: asked.get(name, [None])[0] for name in ("scope", "resource")}
+    seen["challengeMethod"] = asked.get("code_challenge_method", [None])[0]
     if not opens:
         raise UnauthorizedError
     await anyio.run_process([os.environ["OPENER"], url], stdout=subprocess.DEVNULL)
@@ -167,6 +169,8 @@ async def main():
         response_types=["code"],
         token_endpoint_auth_method="none",
     )
+    if client_id := os.environ.get("CLIENT_ID"):
+        storage.client = OAuthClientInformationFull(client_id=client_id, **as_json(metadata))
     document = describe(metadata) if "CERTIFICATE" in os.environ else None
     provider = OAuthClientProvider(url, metadata, storage, redirect, callback, client_metadata_url=document)
 
@@ -187,6 +191,12 @@ async def main():
         seen["tools"] = as_json(await client.list_tools())["tools"]
         seen["results"].append(as_json(await client.call_tool(TOOL, {})))
         seen["results"].append(as_json(await client.call_tool(TOOL, {})))
+
+        if client_id:
+            seen["metadata"] = as_json(provider.context.oauth_metadata)
+            seen["tokenParts"] = len(storage.tokens.access_token.split("."))
+            seen["refreshToken"] = bool(storage.tokens.refresh_token)
+            return done()
 
         # This SDK watches the time, and refreshes before it calls.
         seconds = storage.tokens.expires_in
@@ -212,6 +222,10 @@ async def main():
         seen["afterRevocation"] = {"answered": await after_revocation(transport, options)}
     except Exception as error:
         seen["afterRevocation"] = {"rejected": type(innermost(error)).__name__}
+    done()
+
+
+def done():
     print(json.dumps(seen))
     sys.stdout.flush()
     # A broken connection's attempts to come back would keep the process.

@@ -13,13 +13,13 @@ import { createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
 
-const TOOL = { name: 'getUserDetails', arguments: {} };
+export const TOOL = { name: 'getUserDetails', arguments: {} };
 
 /** The test's server issues tokens of a few seconds; a real one's hour is not waited for. */
 const LONGEST_WAIT_SECONDS = 60;
 
 /** The application's own web server, to which the browser brings the code. */
-class Callback {
+export class Callback {
     static async listen() {
         const callback = new Callback();
         callback.answers = [];
@@ -40,7 +40,7 @@ class Callback {
 }
 
 /** Keeps everything in memory; of a kind with the SDKs' examples. */
-class Provider {
+export class Provider {
     constructor(redirectUrl) {
         this.redirectUrl = redirectUrl;
         this.authorizations = 0;

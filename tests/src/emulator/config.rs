@@ -175,6 +175,9 @@ pub enum Requirement {
     UseMfa,
     /// A second factor only for the application marked `protected` (50076 when it is reached silently).
     StepUpForProtected,
+    /// The authentication context `c1` at Microsoft Graph: a token that was not asked for with it, or whose user has shown
+    /// no second factor, is challenged for it there.
+    AuthenticationContext,
     /// Enrolment for a second factor, which the page does at once (50079 when met silently).
     EnrolMfa,
     /// A compliant device, which it never has (53003).

@@ -77,7 +77,7 @@ fn issue(world: &World, query: &Params) -> Result<Value, &'static str> {
         roles: &roles,
     };
     let target = Target { resource, written_as: written.to_owned(), permissions: Vec::new(), default: true };
-    let form = Form { proof: ClientProof::Assertion, continuous: false };
+    let form = Form { proof: ClientProof::Assertion, continuous: false, stepped_up: false };
     let token =
         tokens::access_token(world, &config, holder, &target, form).ok_or("The emulator could not sign a token")?;
     let now = world.clock.now();

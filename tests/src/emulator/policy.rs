@@ -24,6 +24,11 @@ pub(crate) fn claims() -> String {
     format!("{{\"access_token\":{{\"capolids\":{{\"essential\":true,\"values\":[\"{POLICY_ID}\"]}}}}}}")
 }
 
+/// The claims by which a client asks for the authentication context `c1`.
+pub(crate) fn context_claims() -> String {
+    r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#.to_owned()
+}
+
 /// Refuses what the user's policies do not allow without a page.
 pub(crate) fn check(
     user: &User,
@@ -54,6 +59,10 @@ pub(crate) fn check(
         }
         Requirement::StepUpForProtected if protected && !with_mfa => {
             mfa([&errors::MFA_REQUIRED, &errors::MFA_REQUIRED_ON_BEHALF], sign_in::mfa_text(resource))
+        }
+        Requirement::AuthenticationContext if wants_mfa && !with_mfa => {
+            let code = if on_behalf { &errors::MFA_REQUIRED_ON_BEHALF } else { &errors::MFA_REQUIRED };
+            Err(code.because(sign_in::mfa_text(resource)).with_claims(context_claims()))
         }
         _ if wants_mfa && !with_mfa => {
             mfa([&errors::MFA_REQUIRED, &errors::MFA_REQUIRED_ON_BEHALF], sign_in::mfa_text(resource))

@@ -186,6 +186,8 @@ pub(crate) struct GraphToken {
     pub(crate) expires: i64,
     /// The client can handle claims challenges, so that revocation takes effect at once.
     pub(crate) continuous: bool,
+    /// It satisfies the authentication context `c1`.
+    pub(crate) in_context: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -364,7 +364,8 @@ fn client_credentials(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
     let roles = request.client.granted_roles.get(target.resource.id()).cloned().unwrap_or_default();
     let object = service_principal(&request.client.id, &tenant.id);
     let holder = Holder::Application { tenant: &tenant.id, client: &request.client.id, object: &object, roles: &roles };
-    let form = Form { proof: request.proof, continuous: authorize::read_claims(request.form)?.continuous };
+    let continuous = authorize::read_claims(request.form)?.continuous;
+    let form = Form { proof: request.proof, continuous, stepped_up: false };
     let token = tokens::access_token(request.world, request.config, holder, target, form).ok_or_else(cannot_sign)?;
     Ok(json!({
         "token_type": "Bearer",
@@ -408,7 +409,7 @@ pub(crate) fn respond(
     let claims = authorize::read_claims(request.form)?;
     policy::check(user, grant.with_mfa, claims.wants_mfa, &target, policy::Through::Grant)?;
     policy::check_consent(world, config, user, grant, client, asked)?;
-    let form = Form { proof: request.proof, continuous: claims.continuous };
+    let form = Form { proof: request.proof, continuous: claims.continuous, stepped_up: claims.wants_mfa };
     let access =
         tokens::access_token(world, config, Holder::User { grant, user }, &target, form).ok_or_else(cannot_sign)?;
     let mut body = json!({

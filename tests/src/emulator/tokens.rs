@@ -56,6 +56,8 @@ pub(crate) struct Form {
     pub(crate) proof: ClientProof,
     /// The client said it can handle claims challenges (`xms_cc: cp1`).
     pub(crate) continuous: bool,
+    /// The client asked for more than a sign-in, such as the authentication context `c1`.
+    pub(crate) stepped_up: bool,
 }
 
 /// Issues an access token for one resource.
@@ -87,7 +89,9 @@ pub(crate) fn access_token(
                     (GraphSubject::Application { tenant: tenant.to_owned() }, roles.to_vec())
                 }
             };
-            let token = GraphToken { subject, permissions, expires: now + expires_in, continuous: form.continuous };
+            let in_context = form.stepped_up && matches!(&subject, GraphSubject::User(grant) if grant.with_mfa);
+            let expires = now + expires_in;
+            let token = GraphToken { subject, permissions, expires, continuous: form.continuous, in_context };
             world.state().graph_tokens.insert(value.clone(), token);
             value
         }

@@ -4,7 +4,7 @@ use http::header::LOCATION;
 use serde_json::json;
 
 use crate::authorization_server::testing::*;
-use crate::token::testing::{OBJECT, OTHER_TENANT, id_claims, with};
+use crate::token::testing::{OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
 
 /// Where the client is told, and what.
 fn told(response: &http::Response<Vec<u8>>) -> (u16, String) {
@@ -67,6 +67,18 @@ fn entras_refusals_reach_the_client_as_its_own_errors() {
         let state = parameter(&to, "state").unwrap();
         assert_eq!(told(&flow.come_back(&[("error", error), ("state", &state)])), (303, expected.to_owned()));
     }
+}
+
+#[test]
+fn a_key_that_is_not_published_yet_is_a_reason_to_try_again() {
+    let (flow, to) = at_entra();
+    let claims = id_claims(&parameter(&to, "nonce").unwrap());
+    let id_token = sign(&header("RS256", "newer"), &claims, &TestKey::named("rsa"));
+    let body = json!({ "token_type": "Bearer", "access_token": "a", "expires_in": 3600, "id_token": id_token });
+    flow.entra_answers(200, &body);
+    let back = flow.come_back(&[("code", "c"), ("state", &parameter(&to, "state").unwrap())]);
+    assert_eq!(told(&back), (303, "temporarily_unavailable".to_owned()));
+    assert_eq!(flow.audited().last().unwrap(), "authorization.completed/failure/id-token-key-unknown");
 }
 
 #[test]

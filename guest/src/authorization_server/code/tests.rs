@@ -12,7 +12,13 @@ fn grant() -> Grant {
         code_challenge: "challenge".to_owned(),
         resource: "https://mcp.example.com/mcp".to_owned(),
         scopes: vec!["User.Read".to_owned()],
-        tokens: EntraTokens { access_token: Secret::from("a"), expires_at: 0, refresh_token: None },
+        tokens: EntraTokens {
+            access_token: Secret::from("a"),
+            expires_at: 0,
+            refresh_token: None,
+            membership: Default::default(),
+        },
+        username: None,
         expires_at: 0,
     }
 }

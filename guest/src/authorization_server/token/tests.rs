@@ -43,6 +43,7 @@ fn a_code_becomes_a_session_and_nobody_may_keep_the_answer() {
     let audited = [
         "consent.given/success",
         "authorization.started/started",
+        "signing-keys.refresh/success",
         "authorization.completed/success",
         "session.created/success",
     ];

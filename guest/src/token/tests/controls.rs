@@ -32,6 +32,7 @@ fn a_users_version_2_token_is_accepted() {
             expires_at: START + 3600,
             guest: false,
             token_version: 2,
+            token_id: Some("opaque".to_owned()),
         }
     );
 }

@@ -37,7 +37,8 @@ fn advance(authority: &FakeAuthority, seconds: u64) {
 }
 
 fn reasons(authority: &FakeAuthority) -> Vec<String> {
-    authority.world.audited().into_iter().filter_map(|event| event.reason).collect()
+    let failures = authority.world.audited().into_iter().filter(|event| event.outcome == Outcome::Failure);
+    failures.filter_map(|event| event.reason).collect()
 }
 
 #[test]
@@ -144,6 +145,37 @@ fn a_flood_of_unknown_key_ids_costs_one_request_in_30_seconds_whatever_instance_
     validate(&authority, &token("rsa", "rsa")).unwrap();
 }
 
+fn id_token(authority: &FakeAuthority, key_id: &str, signer: &'static str) -> Result<ValidatedIdToken, TokenError> {
+    let token = sign(&header("RS256", key_id), &id_claims("n"), &TestKey::named(signer));
+    run(validate_id_token(&authority.env, &token, &IdTokenExpectations { nonce: Some("n") }))
+}
+
+#[test]
+fn a_key_that_signs_at_once_does_not_cost_a_sign_in_because_of_a_flood_of_unknown_key_ids() {
+    let authority = FakeAuthority::with_keys(json!([jwk("old", "rsa")]));
+    validate(&authority, &token("old", "rsa")).unwrap();
+    authority.publish_keys(json!([jwk("old", "rsa"), jwk("new", "rsa-other")]));
+    advance(&authority, 5);
+    // A stranger's token makes nobody look so soon, a sign-in does.
+    assert!(matches!(validate(&authority, &token("x", "rsa")), Err(TokenError::KeyUnknown { .. })));
+    assert_eq!(authority.key_requests(), 1);
+    id_token(&authority, "new", "rsa-other").unwrap();
+    assert_eq!(authority.key_requests(), 2);
+    validate(&authority, &token("new", "rsa-other")).unwrap();
+}
+
+#[test]
+fn id_tokens_with_unknown_keys_cost_one_request_in_5_seconds() {
+    let authority = FakeAuthority::with_keys(json!([jwk("old", "rsa")]));
+    id_token(&authority, "old", "rsa").unwrap();
+    for _ in 0..20 {
+        Instance::restart();
+        assert!(matches!(id_token(&authority, "x", "rsa"), Err(TokenError::KeyUnknown { .. })));
+        advance(&authority, 1);
+    }
+    assert_eq!(authority.key_requests(), 4);
+}
+
 #[test]
 fn a_flood_of_unknown_key_ids_during_an_outage_costs_no_more() {
     let authority = FakeAuthority::new();
@@ -179,8 +211,7 @@ fn an_outage_is_survived_for_48_hours_and_reported() {
     advance(&authority, 48 * HOUR - 1);
     Instance::restart();
     validate(&authority, &token("rsa", "rsa")).unwrap();
-    let events = authority.world.audited();
-    assert!(events.iter().all(|event| event.name == "signing-keys.refresh" && event.outcome == Outcome::Failure));
+    assert!(authority.world.audited().iter().all(|event| event.name == "signing-keys.refresh"));
     assert_eq!(reasons(&authority), ["openid-metadata-timed-out", "jwks-timed-out"]);
     advance(&authority, 31);
     let error = validate(&authority, &token("rsa", "rsa")).unwrap_err();

@@ -12,9 +12,12 @@ use super::message::{Request, json, text};
 use super::negotiation::essence;
 use super::site::Site;
 use super::unavailable;
-use crate::authorization_server::metadata::{SCOPE, qualified, requested_scope, resource, resource_metadata_url};
+use crate::access::Name;
+use crate::authorization_server::metadata::{
+    SCOPE, qualified, requested_scope, resource, resource_metadata_url, scopes_with,
+};
 use crate::bearer::{self, Bearer};
-use crate::environment::{Environment, TokenMode};
+use crate::environment::{Environment, HttpSettings, TokenMode};
 use crate::identity::Identity;
 use crate::mcp::Who;
 use crate::secret::Secret;
@@ -90,13 +93,18 @@ pub(super) enum Refusal {
 impl Guard<'_> {
     /// Lets a request in, or says why not.
     pub(super) async fn admit(&self, request: &Request) -> Result<Admitted, Refusal> {
-        let token = presented(request)?;
-        if self.is_entras(&token) {
+        let handed_over = handed_over(self.site.settings, request)?;
+        let of_entra = handed_over.is_some();
+        let token = handed_over.map_or_else(|| presented(request), Ok)?;
+        if of_entra || self.is_entras(&token) {
             let scope = &self.site.settings.required_scope;
             let admitted = bearer::authenticate(self.env, &token, scope, &request.correlation_id).await;
-            return admitted.map(Admitted::Bearer).map_err(Refusal::Token);
+            let admitted = admitted.map_err(Refusal::Token)?;
+            let recorded = bearer::record_acceptance(self.env, &admitted, &request.correlation_id);
+            return recorded.map(|()| Admitted::Bearer(admitted)).map_err(|_| Refusal::Unavailable);
         }
         if token.reveal().len() > MAX_TOKEN_BYTES {
+            bearer::record_refusal(self.env, "session-unknown", None, &request.correlation_id);
             return Err(UNKNOWN);
         }
         let (refusal, reason) = match self.session(&token) {
@@ -155,6 +163,14 @@ impl Guard<'_> {
         let description = "Another access token is needed, with the claims of this challenge";
         let more = format!("claims=\"{}\", ", STANDARD.encode(claims));
         self.challenge(401, Some("insufficient_claims"), description, &more, &self.scope(), request)
+    }
+
+    /// The answer to a caller whose token lacks some of `scopes`, which are in the short form: it names all that are
+    /// needed, so that one new token is enough.
+    pub(super) fn insufficient_scope(&self, scopes: &[Name], request: &Request) -> Response<Vec<u8>> {
+        let description = "This tool needs an access token with all scopes of this challenge";
+        let scope = scopes_with(self.site.settings, scopes);
+        self.challenge(403, Some("insufficient_scope"), description, "", &scope, request)
     }
 
     /// The answer to a request that was not let in.
@@ -227,14 +243,46 @@ impl Guard<'_> {
 
 const UNKNOWN: Refusal = Refusal::InvalidToken("The access token is unknown, or its session has ended");
 
-/// The token of a request: in the `Authorization` field and nowhere else (RFC 6750 section 2.1).
-fn presented(request: &Request) -> Result<Secret<String>, Refusal> {
+/// The token that a gateway hands over. Where there is one, `Authorization` was for the gateway and is not looked at: a
+/// token that is refused is not made good by another. The host has seen to it that it comes from a gateway.
+fn handed_over(settings: &HttpSettings, request: &Request) -> Result<Option<Secret<String>>, Refusal> {
+    // In the mode `session` there is nothing that could be handed over.
+    let name = settings.token_header.as_deref().filter(|_| settings.token_mode.takes_entra_tokens());
+    let Some(name) = name else { return Ok(None) };
+    let mut fields = request.headers.get_all(name).iter();
+    let field = match (fields.next(), fields.next()) {
+        (None, _) => return Ok(None),
+        (Some(_), Some(_)) => return Err(Refusal::InvalidRequest("The token of the gateway is sent more than once")),
+        (Some(field), None) => field,
+    };
+    refuse_elsewhere(request)?;
+    const MALFORMED: Refusal = Refusal::InvalidRequest("The token of the gateway is malformed");
+    let field = field.to_str().map_err(|_| MALFORMED)?;
+    // Some gateways write the token alone, others as in `Authorization`.
+    let token = match field.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => token.trim_start_matches(' '),
+        _ => field,
+    };
+    if !is_b64token(token) {
+        return Err(MALFORMED);
+    }
+    Ok(Some(Secret::from(token)))
+}
+
+/// A token in the URL or the body is refused, not overlooked: whoever sends it there has to stop.
+fn refuse_elsewhere(request: &Request) -> Result<(), Refusal> {
     if has_token_parameter(request.query.as_deref().unwrap_or_default().as_bytes()) {
         return Err(Refusal::InvalidRequest("An access token must not be sent in the URL"));
     }
     if is_form(&request.headers) && has_token_parameter(&request.body) {
         return Err(Refusal::InvalidRequest("An access token must not be sent in the body"));
     }
+    Ok(())
+}
+
+/// The token of a request: in the `Authorization` field and nowhere else (RFC 6750 section 2.1).
+fn presented(request: &Request) -> Result<Secret<String>, Refusal> {
+    refuse_elsewhere(request)?;
     let mut fields = request.headers.get_all(AUTHORIZATION).iter();
     let field = match (fields.next(), fields.next()) {
         (None, _) => return Err(Refusal::Missing),

@@ -254,6 +254,7 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
         Reply::Nothing => empty(202),
         Reply::SignInAgain => guard.sign_in_again(request),
         Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims, request),
+        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes, request),
         // Nobody waits on the stream for the answer to something that is no message.
         Reply::Message { status: 400, json } => json_text(400, json),
         Reply::Message { json, .. } => match deliver(env, &id, json) {

@@ -34,7 +34,8 @@ pub(super) enum Route {
     AuthorizationServer,
 }
 
-/// Finds what a path leads to, and says the path without the path prefix of the public URL.
+/// Finds what a path leads to, and says the path without the path prefix of the public URL. A gateway may have taken the
+/// prefix off already: no prefix is one of the paths here, so nothing is taken for something else.
 pub(super) fn find(site: &Site<'_>, path: &str) -> (Route, String) {
     if path.starts_with(WELL_KNOWN)
         && let Some(route) = well_known(path, site.prefix)
@@ -42,7 +43,7 @@ pub(super) fn find(site: &Site<'_>, path: &str) -> (Route, String) {
         return (enabled(site, route), path.to_owned());
     }
     let inside = path.strip_prefix(site.prefix).filter(|inside| inside.is_empty() || inside.starts_with('/'));
-    let Some(inside) = inside else { return (Route::Unknown, path.to_owned()) };
+    let inside = inside.unwrap_or(path);
     let route = match inside {
         "" | "/" => Route::Index,
         "/mcp" => Route::Mcp,
@@ -85,6 +86,7 @@ fn enabled(site: &Site<'_>, route: Route) -> Route {
         Route::Sse | Route::Message if !site.settings.legacy_sse => Route::Unknown,
         // With Entra ID as the only authorization server, there is none here.
         Route::OAuth(_) if !site.settings.token_mode.has_sessions() => Route::Unknown,
+        Route::AuthorizationServer if site.settings.stands_in_for_the_authority() => route,
         Route::AuthorizationServer if !site.settings.token_mode.has_sessions() => Route::UnknownMetadata,
         Route::ProtectedResource(SSE_PATH) if !site.settings.legacy_sse => Route::UnknownMetadata,
         route => route,

@@ -47,6 +47,7 @@ pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<
         Reply::Message { status, json } => json_text(status, json),
         Reply::SignInAgain => guard.sign_in_again(request),
         Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims, request),
+        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes, request),
     }
 }
 

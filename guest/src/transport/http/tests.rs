@@ -2,6 +2,7 @@
 //! has a record `test-session/t`.
 
 mod entra_tokens;
+mod gateway;
 mod legacy_sse;
 mod origins;
 mod streamable;
@@ -16,7 +17,7 @@ use crate::authorization_server::metadata;
 use crate::environment::fake::{PUBLIC_URL, World, run};
 use crate::environment::{Environment, StoreError};
 use crate::secret::Secret;
-use crate::session::{Session, SessionError};
+use crate::session::{Membership, Session, SessionError};
 
 const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 
@@ -85,6 +86,7 @@ impl Server {
             tenant_id: TENANT.to_owned(),
             object_id: object.to_owned(),
             expires_at: 0,
+            membership: Membership::default(),
         };
         let profile =
             json!({ "displayName": name, "mail": null, "userPrincipalName": format!("{name}@contoso.example") });
@@ -125,6 +127,7 @@ fn authenticate(env: &Environment, token: &Secret<String>, resources: &[&str]) -
         tenant_id: TENANT.to_owned(),
         object_id: text("object"),
         expires_at,
+        membership: Membership::default(),
     })
 }
 
@@ -249,19 +252,17 @@ fn everything_is_under_the_path_prefix_of_the_public_url_and_metadata_where_the_
         ("/entra", 200),
         ("/entra/", 200),
         ("/entra/healthz", 200),
-        ("/healthz", 404),
-        ("/", 404),
-        ("/mcp", 404),
         ("/entrance/mcp", 404),
+        ("/entramcp", 404),
+        ("/entra/entra/mcp", 404),
         ("/entra/mcp", 405),
         ("/.well-known/oauth-protected-resource/entra/mcp", 200),
         ("/.well-known/oauth-protected-resource/entra", 200),
         ("/.well-known/oauth-authorization-server/entra", 200),
         ("/.well-known/openid-configuration/entra", 200),
         ("/entra/.well-known/openid-configuration", 200),
-        ("/.well-known/oauth-protected-resource", 404),
-        ("/.well-known/oauth-protected-resource/mcp", 404),
         ("/.well-known/oauth-protected-resource/entra/other", 404),
+        ("/.well-known/oauth-protected-resource/other/mcp", 404),
     ] {
         assert_eq!(server.send(get(path)).status(), status, "{path}");
     }

@@ -1,5 +1,7 @@
 //! Tests of `config/serve.rs`.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::{Layer, StoreLocation};
 
@@ -59,18 +61,23 @@ fn the_defaults_serve_on_loopback() {
 }
 
 #[test]
-fn every_setting_comes_from_the_file_and_every_one_but_clients_from_the_environment() {
+fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environment() {
     let file = "listen = '0.0.0.0:1'\npublic-url = 'https://mcp.example.com/entra'\ntls-cert = 'c'\ntls-key = 'k'\n\
-        trusted-proxy = ['10.0.0.0/8', '::1']\nallowed-host = ['a:1', 'b']\nallowed-origin = ['https://app.example']\n\
+        trusted-proxy = ['10.0.0.0/8', '::1']\ntoken-header = 'X-Token'\nallowed-host = ['a:1', 'b']\nallowed-origin = ['https://app.example']\n\
         allow-tenant = ['33333333-3333-3333-3333-333333333333']\nclient-secret-file = 's'\nno-legacy-sse = true\n\
         no-dynamic-registration = true\nno-client-id-metadata = true\nclient-metadata-allow = ['localhost:8443']\n\
-        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nrate-limit = ['token=1/1s', 'register=off']\n";
+        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nrate-limit = ['token=1/1s', 'register=off']\n";
+    let folder = tempfile::tempdir().unwrap();
+    let access_file = folder.path().join("access.toml").display().to_string();
+    std::fs::write(&access_file, "[[access]]\ntool = 'aTool'\nroles = ['Mcp.Reader']\n").unwrap();
+    let file = &file.replace("{}", &access_file);
     let variables = [
         ("ENTRA_MCP_LISTEN", "0.0.0.0:1"),
         ("ENTRA_MCP_PUBLIC_URL", "https://mcp.example.com/entra"),
         ("ENTRA_MCP_TLS_CERT", "c"),
         ("ENTRA_MCP_TLS_KEY", "k"),
         ("ENTRA_MCP_TRUSTED_PROXY", "10.0.0.0/8,::1"),
+        ("ENTRA_MCP_TOKEN_HEADER", "X-Token"),
         ("ENTRA_MCP_ALLOWED_HOST", "a:1, b"),
         ("ENTRA_MCP_ALLOWED_ORIGIN", "https://app.example"),
         ("ENTRA_MCP_ALLOW_TENANT", "33333333-3333-3333-3333-333333333333"),
@@ -82,17 +89,21 @@ fn every_setting_comes_from_the_file_and_every_one_but_clients_from_the_environm
         ("ENTRA_MCP_TOKEN_MODE", "both"),
         ("ENTRA_MCP_APP_ID_URI", "api://mcp"),
         ("ENTRA_MCP_REQUIRED_SCOPE", "Mcp.Use"),
+        ("ENTRA_MCP_ACCESS_FILE", &access_file),
+        ("ENTRA_MCP_REWRITE_AUTHORITY_METADATA", "false"),
         ("ENTRA_MCP_ISOLATION", "per-request"),
         ("ENTRA_MCP_MAX_QUEUE", "1"),
         ("ENTRA_MCP_MAX_CONNECTIONS", "2"),
         ("ENTRA_MCP_RATE_LIMIT", "token=1/1s,register=off"),
     ];
-    assert_eq!(variables.len() + 1, ServeLayer::KEYS.len());
+    // All but `clients` and `access`, which are tables.
+    assert_eq!(variables.len() + 2, ServeLayer::KEYS.len());
     for config in [load(ServeLayer::default(), &[], Some(file)), load(ServeLayer::default(), &variables, None)] {
         let config = config.unwrap();
         assert_eq!(config.listen, bound("0.0.0.0:1"));
         assert_eq!(config.tls, Some(("c".into(), "k".into())));
         assert_eq!(config.trusted_proxies.len(), 2);
+        assert_eq!(config.token_header.as_ref().map(HeaderName::as_str), Some("x-token"));
         assert!(matches!(&config.credential, CredentialSource::File(file) if file == Path::new("s")));
         assert_eq!(config.client_metadata_allow, ["localhost:8443"]);
         assert_eq!((config.isolation, config.max_queue, config.max_connections), (Isolation::PerRequest, 1, 2));
@@ -107,7 +118,23 @@ fn every_setting_comes_from_the_file_and_every_one_but_clients_from_the_environm
         assert_eq!(http.allowed_origins, ["https://app.example"]);
         assert_eq!((http.token_mode, http.app_id_uri.as_deref()), (TokenMode::Both, Some("api://mcp")));
         assert_eq!(http.required_scope, "Mcp.Use");
+        assert_eq!(http.access.unwrap()[0].tool, "aTool");
+        assert_eq!((http.token_header.as_deref(), http.rewrite_authority_metadata), (Some("x-token"), false));
         assert!(!http.legacy_sse && !http.dynamic_registration && !http.client_id_metadata_documents);
+    }
+}
+
+#[test]
+fn the_metadata_of_entra_is_rewritten_wherever_that_is_set() {
+    let file = "token-mode = 'bearer'\nrewrite-authority-metadata = true";
+    let variables = [("ENTRA_MCP_TOKEN_MODE", "bearer"), ("ENTRA_MCP_REWRITE_AUTHORITY_METADATA", "true")];
+    let flag = |layer: &mut ServeLayer| {
+        (layer.token_mode, layer.rewrite_authority_metadata) = (Some(TokenModeName::Bearer), Some(true));
+    };
+    for config in
+        [load(ServeLayer::default(), &[], Some(file)), load(ServeLayer::default(), &variables, None), with(flag)]
+    {
+        assert!(config.unwrap().settings(bound("127.0.0.1:1")).http.unwrap().rewrite_authority_metadata);
     }
 }
 

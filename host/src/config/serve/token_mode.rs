@@ -46,11 +46,11 @@ pub(super) fn check_app_id_uri(text: &str) -> Result<(), ConfigError> {
 }
 
 /// Entra ID's own rule for the name of a permission.
-pub(super) fn check_scope(text: &str) -> Result<(), ConfigError> {
+pub(in crate::config) fn check_scope(name: &'static str, text: &str) -> Result<(), ConfigError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte);
     if !text.is_empty() && text.len() <= MAX_SCOPE && text.bytes().all(plain) {
         return Ok(());
     }
     let expected = "the short name of one permission is expected, such as access_as_user";
-    Err(invalid("required-scope", text, expected))
+    Err(invalid(name, text, expected))
 }

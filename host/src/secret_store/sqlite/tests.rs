@@ -206,6 +206,26 @@ async fn an_expired_record_is_gone_and_leaves_the_file() {
     assert_eq!(rows, 1);
 }
 
+#[tokio::test]
+async fn many_records_that_expire_together_leave_the_file_by_and_by() {
+    const MANY: u32 = MAX_PURGED * 3;
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for number in 0..MANY {
+        store.put(&format!("code/{number}"), bytes("value"), Some(Duration::from_secs(10))).await.unwrap();
+    }
+    fixture.clock.advance(Duration::from_secs(10));
+    let rows = || fixture.raw().query_row("SELECT count(*) FROM record", [], |row| row.get::<_, u32>(0)).unwrap();
+    for write in 1..=3 {
+        store.put("other", bytes("value"), None).await.unwrap();
+        assert_eq!(rows(), MANY - write * MAX_PURGED + 1, "one write removes so many");
+        assert!(
+            store.get(&format!("code/{}", MANY - 1)).await.unwrap().is_none(),
+            "whether removed or not, it is gone"
+        );
+    }
+}
+
 #[test]
 fn a_file_that_is_no_database_is_refused() {
     let fixture = Fixture::new();

@@ -64,12 +64,15 @@ fn bare(text: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// The address in an element of `Forwarded` (RFC 7239).
+/// The address in an element of `Forwarded` (RFC 7239). Elements end at every comma, quoted or not: addresses have none,
+/// and a quotation mark that a client opens must not swallow what a proxy appends.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let value = element.split(';').find_map(|pair| {
+    let mut values = element.split(';').filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
-    })?;
+    });
+    // Once per element (RFC 7239 section 4); of two, one is somebody else's.
+    let value = values.next().filter(|_| values.next().is_none())?;
     bare(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
 }
 
@@ -127,6 +130,44 @@ mod tests {
             assert_eq!(client(PROXY, lines), PROXY, "{lines:?}");
         }
         assert_eq!(client(PROXY, &[("x-forwarded-for", "6.6.6.6, unknown, 10.0.0.7")]), "10.0.0.7");
+    }
+
+    #[test]
+    fn what_a_client_invents_does_not_reach_beyond_what_a_proxy_appends() {
+        for (lines, expected) in [
+            (&[("forwarded", "for=\"10.0.0.9, for=203.0.113.9")][..], "203.0.113.9"),
+            (&[("forwarded", "for=\"6.6.6.6"), ("forwarded", "for=203.0.113.9")], "203.0.113.9"),
+            (&[("forwarded", "for=10.0.0.9;by=\", for=203.0.113.9;proto=https, for=10.0.0.2")], "203.0.113.9"),
+            (&[("x-forwarded-for", "127.0.0.1, 10.0.0.9, 203.0.113.9, 10.0.0.3, 10.0.0.2")], "203.0.113.9"),
+            (&[("x-forwarded-for", "fd00::1, ::ffff:203.0.113.9, ::ffff:10.0.0.2")], "203.0.113.9"),
+            (&[("x-forwarded-for", "6.6.6.6:99999, 203.0.113.9:80, [fd00::2]:443")], "203.0.113.9"),
+        ] {
+            assert_eq!(client(PROXY, lines), expected, "{lines:?}");
+        }
+        for lines in [
+            &[("forwarded", "for=6.6.6.6;for=203.0.113.9")][..],
+            &[("forwarded", "for=\"6.6.6.6")],
+            &[("forwarded", "for=6.6.6.6 for=203.0.113.9")],
+            &[("x-forwarded-for", "6.6.6.6 203.0.113.9")],
+            &[("x-forwarded-for", "6.6.6.6:99999")],
+            &[("x-forwarded-for", "6.6.6.6/8")],
+            &[("x-forwarded-for", "[6.6.6.6")],
+            &[("x-forwarded-for", "006.6.6.6")],
+            &[("x-forwarded-for", "fe80::1%eth0")],
+            &[("x-forwarded-for", "for=6.6.6.6")],
+        ] {
+            assert_eq!(client(PROXY, lines), PROXY, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_beyond_the_declared_network_is_a_proxy() {
+        let said = [("x-forwarded-for", "6.6.6.6")];
+        for (peer, expected) in
+            [("10.255.255.255", "6.6.6.6"), ("11.0.0.0", "11.0.0.0"), ("fdff::1", "6.6.6.6"), ("fe00::1", "fe00::1")]
+        {
+            assert_eq!(client(peer, &said), expected);
+        }
     }
 
     #[test]

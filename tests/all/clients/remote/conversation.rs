@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::office::{Office, Requests};
 use crate::clients::machine::script;
 use crate::clients::person::{Opener, Visit};
+use crate::support::nginx::{Gateway, Page};
 
 pub(crate) const TOOL: &str = "getUserDetails";
 
@@ -58,11 +59,12 @@ pub(crate) fn alice() -> Value {
     })
 }
 
-/// Checks the list of tools.
+/// Checks the list of tools: those that Alice, who has no role for another one, may call.
 pub(crate) fn assert_tools(tools: &Value) {
-    let [tool] = tools.as_array().unwrap().as_slice() else { panic!("one tool, not {tools}") };
-    assert_eq!(tool["name"], TOOL);
-    assert_eq!(tool["inputSchema"]["type"], "object");
+    let tools = tools.as_array().unwrap();
+    let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(names, [TOOL, "GetUserDetailsFromGraph", "listMyGroups"]);
+    assert!(tools.iter().all(|tool| tool["inputSchema"]["type"] == "object"));
 }
 
 /// Checks a result that carries Alice's details.
@@ -105,6 +107,13 @@ pub(crate) async fn converse_as_described(client: &Client) {
 enum Identification {
     Registration,
     Document,
+}
+
+/// The whole conversation with a server behind a gateway.
+pub(crate) async fn converse_through(gateway: &mut Gateway, client: &Client, change: impl FnOnce(Page) -> String) {
+    let office = Office::behind(LIFETIME_SECONDS, gateway, &[]).await;
+    gateway.start(office.server.address(), change);
+    converse_in(office, client, Identification::Registration).await;
 }
 
 async fn converse_in(office: Office, client: &Client, identification: Identification) {
@@ -153,8 +162,9 @@ async fn converse_in(office: Office, client: &Client, identification: Identifica
     };
     assert_eq!(seen["documents"], documents);
     let requests = seen["requests"].as_array().unwrap();
-    assert_eq!(statuses(requests, |one| one["path"] == "/register"), registrations);
-    assert_requests(requests, client.transport);
+    let register = path(&office.server.at("/register"));
+    assert_eq!(statuses(requests, |one| one["path"] == register), registrations);
+    assert_requests(requests, &path(&url));
     assert_eq!(office.requests(), Requests { authorize: 1, codes_redeemed: 1 });
     let visits = office.leave().await;
     let [visit] = visits.as_slice() else { panic!("one page, not {visits:?}") };
@@ -162,12 +172,9 @@ async fn converse_in(office: Office, client: &Client, identification: Identifica
 }
 
 /// The requests of the whole conversation.
-fn assert_requests(requests: &[Value], transport: Transport) {
+fn assert_requests(requests: &[Value], endpoint: &str) {
     let first = &requests[0];
-    assert_eq!(
-        (&first["path"], &first["bearer"], &first["status"]),
-        (&json!(transport.path()), &json!(false), &json!(401))
-    );
+    assert_eq!((&first["path"], &first["bearer"], &first["status"]), (&json!(endpoint), &json!(false), &json!(401)));
     assert_eq!(statuses(requests, |one| one["grant"] == "authorization_code"), [200]);
     let refreshes = statuses(requests, |one| one["grant"] == "refresh_token");
     let (last, before) = refreshes.split_last().unwrap();
@@ -178,6 +185,11 @@ fn assert_requests(requests: &[Value], transport: Transport) {
     assert!(requests.iter().all(|one| one["grant"] != "refresh_token" || one["scope"].is_null()));
     let odd = requests.iter().filter(|one| !matches!(one["status"].as_u64(), Some(200..=204 | 400 | 401 | 404 | 405)));
     assert_eq!(odd.collect::<Vec<_>>(), Vec::<&Value>::new());
+}
+
+/// The path of a URL.
+fn path(url: &str) -> String {
+    url::Url::parse(url).unwrap().path().to_owned()
 }
 
 /// The statuses of the answers to some requests, in order.

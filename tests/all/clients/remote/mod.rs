@@ -7,6 +7,8 @@
 mod bridge;
 mod conformance;
 mod conversation;
+mod entra_metadata;
+mod gateway;
 mod inspector;
 mod mcp_client_2;
 mod mcp_python;

@@ -10,13 +10,14 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::clients::person::{Habit, Person, Visit};
+use crate::support::nginx::Gateway;
 use crate::support::server::Server;
 
 /// A client takes some seconds, the most of them for a token to expire, and a machine that does other things is slow.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Office {
-    emulator: Emulator,
+    pub(crate) emulator: Emulator,
     pub(crate) server: Server,
     person: Person,
     folder: TempDir,
@@ -35,7 +36,20 @@ pub(crate) struct Requests {
 impl Office {
     /// Entra's access tokens live for this many seconds, and so do the sessions' at most.
     pub(crate) async fn new(lifetime_seconds: i64) -> Self {
-        Self::start(lifetime_seconds, None).await
+        Self::start(tempfile::tempdir().unwrap(), lifetime_seconds, None, &[]).await
+    }
+
+    /// As [`Self::new`], with more arguments for the server.
+    pub(crate) async fn with(lifetime_seconds: i64, arguments: &[&str]) -> Self {
+        Self::start(tempfile::tempdir().unwrap(), lifetime_seconds, None, arguments).await
+    }
+
+    /// As [`Self::new`], behind a gateway, which is not started.
+    pub(crate) async fn behind(lifetime_seconds: i64, gateway: &Gateway, arguments: &[&str]) -> Self {
+        let (certificate, public_url) = (gateway.certificate(), gateway.public_url());
+        let own = ["--public-url", &public_url, "--trusted-proxy", "127.0.0.1/32"];
+        let folder = tempfile::tempdir().unwrap();
+        Self::start(folder, lifetime_seconds, Some(certificate), &[&own, arguments].concat()).await
     }
 
     /// As [`Self::new`], with TLS.
@@ -43,26 +57,32 @@ impl Office {
         let key = rcgen::KeyPair::generate().unwrap();
         let names = vec!["localhost".to_owned()];
         let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
-        Self::start(lifetime_seconds, Some([certificate.pem(), key.serialize_pem()])).await
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["server.pem", "server.key"].map(|name| folder.path().join(name));
+        for (path, content) in paths.iter().zip([certificate.pem(), key.serialize_pem()]) {
+            std::fs::write(path, content).unwrap();
+        }
+        let [certificate, key] = paths.each_ref().map(|path| path.to_str().unwrap().to_owned());
+        let arguments = ["--tls-cert", &certificate, "--tls-key", &key];
+        Self::start(folder, lifetime_seconds, Some(paths), &arguments).await
     }
 
-    async fn start(lifetime_seconds: i64, tls: Option<[String; 2]>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    async fn start(
+        folder: TempDir,
+        lifetime_seconds: i64,
+        certificate: Option<[PathBuf; 2]>,
+        arguments: &[&str],
+    ) -> Self {
         let emulator = Builder::new().start().await.unwrap();
         emulator.control().change_policy(|policy| {
             policy.access_token_shortest = lifetime_seconds;
             policy.access_token_longest = lifetime_seconds;
             policy.continuous_access_token = lifetime_seconds;
         });
-        let paths = ["server.pem", "server.key"].map(|name| folder.path().join(name));
-        let mut arguments = Vec::new();
-        if let Some(contents) = &tls {
-            for (path, content) in paths.iter().zip(contents) {
-                std::fs::write(path, content).unwrap();
-            }
-            let [certificate, key] = paths.each_ref().map(|path| path.to_str().unwrap());
-            arguments = vec!["--tls-cert", certificate, "--tls-key", key];
+        let mut arguments = arguments.to_vec();
+        if let Some([certificate, _]) = &certificate {
             // For clients on this machine that are described by a document.
+            let certificate = certificate.to_str().unwrap();
             arguments.extend(["--ca-file", certificate, "--client-metadata-allow", "localhost"]);
         }
         let server = Server::start(emulator.endpoints(), folder.path(), &arguments);
@@ -70,7 +90,6 @@ impl Office {
         let redirect_uri = server.at("/auth/callback");
         let client = &emulator.endpoints().confidential_client_id;
         emulator.control().change_application(client, |client| client.web_redirect_uris.push(redirect_uri)).unwrap();
-        let certificate = tls.map(|_| paths);
         let trusted = certificate.as_ref().map(|[certificate, _]| certificate.clone());
         let person = Person::trusting(folder.path(), &[Habit::SignsInOnceAwaited; 2], trusted);
         Self { emulator, server, person, folder, certificate }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::office::Office;
+use crate::support::nginx::Gateway;
 use crate::support::{tests_dir, tools};
 
 /// A token that lasts.
@@ -35,4 +36,12 @@ async fn the_consent_and_sign_in_pages_work_in_chromium() {
 #[tokio::test]
 async fn the_consent_and_sign_in_pages_work_in_chromium_over_tls() {
     the_pages_work(Office::with_tls(HOUR).await, "https").await;
+}
+
+#[tokio::test]
+async fn the_consent_and_sign_in_pages_work_in_chromium_below_the_prefix_of_a_gateway() {
+    let Some(mut gateway) = Gateway::prepare() else { return };
+    let office = Office::behind(HOUR, &gateway, &[]).await;
+    gateway.start(office.server.address(), |page| page.whole);
+    the_pages_work(office, "gateway").await;
 }

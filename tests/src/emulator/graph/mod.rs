@@ -1,19 +1,23 @@
 //! Microsoft Graph: who is asking, what they may see, and the profile itself.
 //!
-//! Only reads that a signed-in application needs are here. There is no OData beyond `$select`, `$top` and `$skiptoken`,
-//! no writing, and no `beta`.
+//! Only reads that a signed-in application needs are here. There is no OData beyond `$select`, `$top`, `$skiptoken`,
+//! `$count` and the `$filter` of `/users`, no writing, and no `beta`.
 
 mod batch;
 mod directory;
+mod groups;
+mod pages;
+mod users;
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::World;
 use super::clock::graph_timestamp;
-use super::config::{Config, User};
+use super::config::{Config, Requirement, User};
 use super::endpoint::Endpoint;
 use super::http::{Incoming, Reply};
+use super::policy;
 use super::state::{Grant, GraphSubject, GraphToken};
 
 /// A caller with a valid token.
@@ -78,6 +82,11 @@ impl GraphError {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
+    /// What Graph says of a query that it understands and does not serve.
+    fn unsupported_query(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Request_UnsupportedQuery", message)
+    }
+
     fn reply(&self, world: &World, incoming: &Incoming) -> Reply {
         let request = world.random.guid();
         let client = incoming.correlation_id().unwrap_or(&request).to_owned();
@@ -127,6 +136,10 @@ fn dispatch(world: &World, config: &Config, caller: &Caller, incoming: &Incoming
     if let ["oidc", "userinfo"] = segments.as_slice() {
         return user_info(config, caller);
     }
+    let read_only = incoming.method == http::Method::GET;
+    if matches!(segments.as_slice(), ["v1.0", "users"]) && read_only {
+        return users::list(world, config, caller, incoming);
+    }
     let (user, rest) = match segments.as_slice() {
         ["v1.0", "me", rest @ ..] => (me(config, caller)?, rest),
         ["v1.0", "users", id, rest @ ..] => (other(config, caller, id)?, rest),
@@ -138,12 +151,16 @@ fn dispatch(world: &World, config: &Config, caller: &Caller, incoming: &Incoming
             return Err(GraphError::new(StatusCode::BAD_REQUEST, "BadRequest", "Invalid version."));
         }
     };
-    let read_only = incoming.method == http::Method::GET;
     match rest {
         [] if read_only => directory::profile(world, caller, user, incoming),
-        ["memberOf" | "transitiveMemberOf"] if read_only => directory::member_of(world, caller, user, incoming),
+        ["memberOf" | "transitiveMemberOf"] if read_only => {
+            groups::member_of(world, caller, user, incoming, groups::Cast::None)
+        }
+        ["memberOf" | "transitiveMemberOf", cast] if read_only => {
+            groups::member_of(world, caller, user, incoming, groups::Cast::of(cast)?)
+        }
         ["getMemberObjects" | "getMemberGroups"] if incoming.method == http::Method::POST => {
-            directory::member_objects(world, caller, user, incoming)
+            groups::member_objects(world, caller, user, incoming)
         }
         ["photo", "$value"] if read_only => directory::photo(caller, user),
         ["photo"] if read_only => directory::photo_metadata(world, caller, user),
@@ -213,7 +230,12 @@ fn authenticate(world: &World, incoming: &Incoming) -> Result<Caller, GraphError
         return Err(unauthorized("Lifetime validation failed, the token is expired."));
     }
     if world.take_challenge() || (found.continuous && is_revoked(world, &found.subject)) {
-        return Err(challenge(world));
+        let claims =
+            json!({ "access_token": { "nbf": { "essential": true, "value": world.clock.now().to_string() } } });
+        return Err(challenge(world, "TokenIssuedBeforeRevocationTimestamp", &claims.to_string()));
+    }
+    if !found.in_context && needs_context(world, &found.subject) {
+        return Err(challenge(world, "AuthenticationContextMissing", &policy::context_claims()));
     }
     Ok(Caller { subject: found.subject, permissions: found.permissions })
 }
@@ -225,6 +247,11 @@ fn is_revoked(world: &World, subject: &GraphSubject) -> bool {
     }
 }
 
+fn needs_context(world: &World, subject: &GraphSubject) -> bool {
+    let GraphSubject::User(grant) = subject else { return false };
+    world.config().user(&grant.user).is_some_and(|user| user.must == Requirement::AuthenticationContext)
+}
+
 fn realm(world: &World) -> String {
     format!(
         "Bearer realm=\"\", authorization_uri=\"{}/common/oauth2/authorize\", client_id=\"{}\"",
@@ -233,22 +260,22 @@ fn realm(world: &World) -> String {
     )
 }
 
-/// The claims challenge of continuous access evaluation.
-fn challenge(world: &World) -> GraphError {
+/// The claims challenge of continuous access evaluation, or of a policy.
+fn challenge(world: &World, code: &str, claims: &str) -> GraphError {
     use base64::Engine as _;
-    let claims = json!({ "access_token": { "nbf": { "essential": true, "value": world.clock.now().to_string() } } });
-    let encoded = base64::engine::general_purpose::STANDARD.encode(claims.to_string());
+    let encoded = base64::engine::general_purpose::STANDARD.encode(claims);
     GraphError {
         challenge: Some(format!(
             "{}, errorDescription=\"Continuous access evaluation resulted in challenge with result: InteractionRequired and \
-             code: TokenIssuedBeforeRevocationTimestamp\", error=\"insufficient_claims\", claims=\"{encoded}\"",
+             code: {code}\", error=\"insufficient_claims\", claims=\"{encoded}\"",
             realm(world)
         )),
         ..GraphError::new(
             StatusCode::UNAUTHORIZED,
             "InvalidAuthenticationToken",
-            "Continuous access evaluation resulted in challenge with result: InteractionRequired and code: \
-             TokenIssuedBeforeRevocationTimestamp",
+            format!(
+                "Continuous access evaluation resulted in challenge with result: InteractionRequired and code: {code}"
+            ),
         )
     }
 }

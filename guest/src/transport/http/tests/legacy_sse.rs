@@ -269,3 +269,29 @@ fn a_client_that_takes_no_event_stream_gets_none() {
     let server = server();
     assert_eq!(server.send(get("/sse").by("alice").with("accept", "application/json")).status(), 406);
 }
+
+#[test]
+fn a_scope_that_a_tool_needs_is_challenged_at_the_message_and_a_role_is_named_on_the_stream() {
+    use crate::access::{Rule, ToolRule};
+    let call = json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": { "name": "getUserDetails" } });
+    let with_rule = |rule: Rule| {
+        let mut server = server();
+        let rule = ToolRule { tool: "getUserDetails".into(), rule };
+        server.env.settings.http.as_mut().unwrap().access = Some(vec![rule]);
+        let mut open = server.open("alice");
+        assert_eq!(server.tell(&open, "alice", &initialize("2024-11-05")), 202);
+        server.next(&mut open).unwrap();
+        (server, open)
+    };
+    let (server, open) = with_rule(Rule::users().with_scopes(&["Mcp.All"]));
+    let response = server.send(post(&open.endpoint, &call).by("alice"));
+    assert_eq!(response.status(), 403);
+    let challenge = header(&response, "www-authenticate");
+    assert!(challenge.starts_with("Bearer error=\"insufficient_scope\", "), "{challenge}");
+    assert!(challenge.ends_with("oauth-protected-resource/sse\", scope=\"User.Read Mcp.All\""), "{challenge}");
+    let (server, mut open) = with_rule(Rule::users().with_any_role(&["Mcp.Admin"]));
+    assert_eq!(server.tell(&open, "alice", &call), 202);
+    let answers = messages(&server.next(&mut open).unwrap());
+    assert_eq!(answers[0]["result"]["isError"], true);
+    assert!(answers[0]["result"]["content"][0]["text"].as_str().unwrap().contains("\"Mcp.Admin\""));
+}

@@ -78,6 +78,44 @@ async fn a_declared_proxy_is_believed_about_the_address() {
     assert_eq!(addresses(&server), ["203.0.113.9"]);
 }
 
+/// What the component sees of the header in which a gateway hands over tokens.
+async fn handed_over(proxies: &[&str], fields: &str) -> Vec<HeaderValue> {
+    let trusted_proxies = proxies.iter().map(|proxy| proxy.parse().unwrap()).collect();
+    let server = Running::with(|options| {
+        options.trusted_proxies = trusted_proxies;
+        options.token_header = Some(HeaderName::from_static("x-token"));
+    })
+    .await;
+    let request = format!("POST /mcp HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{fields}\r\n");
+    assert_eq!(server.send(request).await.status(), 200);
+    let seen = server.component.seen.lock().unwrap();
+    assert_eq!(seen[0].headers().get("authorization").is_some(), fields.contains("authorization"));
+    seen[0].headers().get_all("x-token").iter().cloned().collect()
+}
+
+#[tokio::test]
+async fn a_declared_proxy_hands_over_a_token_that_no_log_shows() {
+    let values = handed_over(&["127.0.0.0/8"], "X-Token: abc\r\nauthorization: Bearer x\r\n").await;
+    assert_eq!(values, ["abc"]);
+    assert!(values[0].is_sensitive() && !format!("{values:?}").contains("abc"));
+    // To be refused by the component.
+    assert_eq!(handed_over(&["127.0.0.1/32"], "x-token: a\r\nx-token: b\r\n").await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn nobody_else_hands_over_a_token_whatever_the_request_says() {
+    for fields in [
+        "x-token: abc\r\n",
+        "X-TOKEN: a\r\nx-token: b\r\n",
+        "x-token: abc\r\nx-forwarded-for: 10.0.0.1\r\nforwarded: for=10.0.0.1\r\n",
+        "x-token: abc\r\nauthorization: Bearer x\r\nconnection: x-token\r\n",
+    ] {
+        for proxies in [&[][..], &["10.0.0.0/8"], &["127.0.0.2/32"]] {
+            assert!(handed_over(proxies, fields).await.is_empty(), "{fields} {proxies:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn plain_http_on_a_network_is_refused_unless_a_proxy_is_declared() {
     let proxies: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];

@@ -1,0 +1,94 @@
+use super::*;
+use crate::environment::fake::World;
+
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+fn recorded(env: &Environment, world: &World) -> AuditEvent {
+    record(env, AuditEvent::new("tool.called", Outcome::Success, "c")).unwrap();
+    world.audited().pop().unwrap()
+}
+
+#[test]
+fn what_is_known_of_a_call_is_in_every_record_of_it_and_in_none_of_the_next() {
+    let world = World::default();
+    let mut env = world.environment();
+    env.settings.audit_usernames = true;
+    env.call.comes_from(Some("192.0.2.1"));
+    env.call.brings_token(Some("uti"));
+    env.call.is_about_user(Some("alice@contoso.example"));
+    env.call.is_about_session("session");
+    env.call.is_part_of(Some(PARENT));
+    let event = recorded(&env, &world);
+    assert_eq!(
+        (event.address.as_deref(), event.token_id.as_deref(), event.username.as_deref(), event.trace_parent.as_deref()),
+        (Some("192.0.2.1"), Some("uti"), Some("alice@contoso.example"), Some(PARENT))
+    );
+    assert!(event.session.is_some());
+    env.call.begin();
+    assert_eq!(recorded(&env, &world), AuditEvent::new("tool.called", Outcome::Success, "c"));
+}
+
+#[test]
+fn a_session_has_one_name_on_every_replica_and_it_is_not_its_id() {
+    let world = World::default();
+    let name = |session: &str| {
+        let env = world.environment();
+        env.call.is_about_session(session);
+        recorded(&env, &world).session.unwrap()
+    };
+    let first = name("session");
+    assert_eq!((first.len(), first.as_str()), (2 * NAME_BYTES, name("session").as_str()));
+    assert_ne!(first, name("another"));
+    // Without the key of the store nobody can compute the name.
+    let elsewhere = World::default();
+    elsewhere.environment().random.fill(&mut [0; 64]);
+    let env = elsewhere.environment();
+    env.call.is_about_session("session");
+    assert_ne!(recorded(&env, &elsewhere).session.unwrap(), first);
+}
+
+#[test]
+fn people_are_named_only_if_the_settings_ask_for_it() {
+    let world = World::default();
+    let env = world.environment();
+    env.call.is_about_user(Some("alice@contoso.example"));
+    assert_eq!(recorded(&env, &world).username, None);
+}
+
+#[test]
+fn a_trace_parent_has_the_form_of_w3c_trace_context_or_is_none() {
+    let world = World::default();
+    let env = world.environment();
+    for (text, good) in [
+        (PARENT, true),
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", true),
+        ("", false),
+        ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false),
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", false),
+        ("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", false),
+        ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false),
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", false),
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7", false),
+        ("00-4bf92f3577b34da6a3ce929d0e0e473\n-00f067aa0ba902b7-01", false),
+    ] {
+        env.call.is_part_of(Some(text));
+        assert_eq!(recorded(&env, &world).trace_parent.as_deref(), good.then_some(text), "{text}");
+    }
+}
+
+#[test]
+fn what_comes_from_outside_is_bounded() {
+    let world = World::default();
+    let mut env = world.environment();
+    env.settings.audit_usernames = true;
+    let long = "ä".repeat(1000);
+    env.call.comes_from(Some(&long));
+    env.call.brings_token(Some(&long));
+    env.call.is_about_user(Some(&long));
+    let event = recorded(&env, &world);
+    let length = |text: Option<String>| text.unwrap().chars().count();
+    assert_eq!(
+        (length(event.address), length(event.token_id), length(event.username)),
+        (MAX_ADDRESS, MAX_TOKEN_ID, MAX_USERNAME)
+    );
+}

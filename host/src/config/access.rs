@@ -1,0 +1,182 @@
+//! Who may call which tool: `[[access]]` in the configuration file, or in a file of its own.
+//!
+//! What is left out does not matter, but for `kinds`: people only. An empty list is refused, because it may be meant as
+//! "nobody" or as "everybody". Whether a tool exists is known to the component only: see [`check_tools`].
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::endpoints::check_guid;
+use super::serve::check_scope;
+use super::{ConfigError, ServeLayer};
+use crate::environment::{CallerKinds, Settings, ToolRule};
+
+/// Entra ID's own bound of the value of an application role, in characters.
+const MAX_ROLE: usize = 120;
+/// Characters of the longest client id: that of a Client ID Metadata Document is a URL.
+const MAX_CLIENT: usize = 512;
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AccessEntry {
+    /// The tool.
+    pub tool: String,
+    /// Tenants that the rule is for.
+    pub tenants: Option<Vec<String>>,
+    /// People, applications for themselves, or both; people only if it is left out.
+    pub kinds: Option<Vec<Kind>>,
+    /// Client ids of which the caller has to use one.
+    pub clients: Option<Vec<String>>,
+    /// Application roles of which the caller has to have one.
+    pub roles: Option<Vec<String>>,
+    /// Object ids of groups of which the caller has to be in one.
+    pub groups: Option<Vec<String>>,
+    /// Scopes in the short form, all of which a user's client has to have.
+    pub scopes: Option<Vec<String>>,
+}
+
+/// What stands behind a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A person.
+    User,
+    /// An application for itself.
+    App,
+}
+
+/// The rules in a file of their own.
+fn read(path: &Path) -> Result<Vec<AccessEntry>, ConfigError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        access: Vec<AccessEntry>,
+    }
+    let unreadable =
+        |error: std::io::Error| ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() };
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let file: File = toml::from_str(&text).map_err(|error| ConfigError::File {
+        path: path.to_owned(),
+        reason: error.to_string().trim_end().to_owned(),
+    })?;
+    Ok(file.access)
+}
+
+/// The rules of one of the two places, checked; none if neither has any.
+pub(super) fn rules(
+    layer: &ServeLayer,
+    tenant: &str,
+    allowed_tenants: &[String],
+) -> Result<Option<Vec<ToolRule>>, ConfigError> {
+    let entries = match (&layer.access, &layer.access_file) {
+        (None, None) => return Ok(None),
+        (Some(entries), None) => entries.clone(),
+        (None, Some(path)) => read(path)?,
+        (Some(_), Some(_)) => {
+            let both = "access-file is set, and the configuration file has [[access]]: keep one of them";
+            return Err(ConfigError::Conflict(both.to_owned()));
+        }
+    };
+    if entries.is_empty() {
+        return Err(ConfigError::Conflict(
+            "access has no rule, which would deny every tool to everybody: leave it out for the rules that the tools \
+             have by themselves"
+                .to_owned(),
+        ));
+    }
+    let own = [tenant.to_owned()];
+    // Which tenant a domain stands for is known to Entra ID.
+    let tenants = match allowed_tenants {
+        [] if check_guid("tenant-id", tenant).is_ok() => Some(own.as_slice()),
+        [] => None,
+        allowed => Some(allowed),
+    };
+    entries.iter().map(|entry| rule(entry, tenants)).collect::<Result<_, _>>().map(Some)
+}
+
+/// `tenants` are those that are let in, as far as that can be said.
+fn rule(entry: &AccessEntry, tenants: Option<&[String]>) -> Result<ToolRule, ConfigError> {
+    let AccessEntry { tool, tenants: of, kinds, clients, roles, groups, scopes } = entry;
+    if tool.is_empty() {
+        return Err(invalid("access.tool", tool, "the name of a tool is expected"));
+    }
+    for tenant in some("access.tenants", of)? {
+        check_guid("access.tenants", tenant)?;
+        // A rule for a tenant is often stricter than the one for all. Misspelt, it would be no rule at all.
+        if tenants.is_some_and(|known| !known.contains(tenant)) {
+            let expected = "a tenant is expected that is let in: that of --tenant-id, or one of --allow-tenant";
+            return Err(invalid("access.tenants", tenant, expected));
+        }
+    }
+    for group in some("access.groups", groups)? {
+        check_guid("access.groups", group)?;
+    }
+    for client in some("access.clients", clients)? {
+        let expected = "a client id of at most 512 characters is expected";
+        check_text("access.clients", client, MAX_CLIENT, expected)?;
+    }
+    for role in some("access.roles", roles)? {
+        check_text("access.roles", role, MAX_ROLE, "the value of an application role is expected, such as Mcp.Admin")?;
+    }
+    for scope in some("access.scopes", scopes)? {
+        check_scope("access.scopes", scope)?;
+    }
+    let kinds = match kinds.as_deref() {
+        None => CallerKinds::USERS,
+        Some([]) => return Err(invalid("access.kinds", "[]", EMPTY)),
+        Some(kinds) => kinds.iter().fold(CallerKinds::empty(), |all, kind| {
+            all | match kind {
+                Kind::User => CallerKinds::USERS,
+                Kind::App => CallerKinds::APPS,
+            }
+        }),
+    };
+    if kinds.contains(CallerKinds::APPS) && clients.is_none() && roles.is_none() && groups.is_none() {
+        return Err(ConfigError::Conflict(format!(
+            "a rule for the tool {tool:?} lets applications call for themselves, whichever they are: name roles or \
+             clients, because applications have no scopes"
+        )));
+    }
+    Ok(ToolRule {
+        tool: tool.clone(),
+        tenants: of.clone(),
+        kinds,
+        clients: clients.clone(),
+        roles: roles.clone(),
+        groups: groups.clone(),
+        scopes: scopes.clone().unwrap_or_default(),
+    })
+}
+
+const EMPTY: &str = "at least one entry is expected; left out, it does not matter";
+
+/// The entries of a list that may be left out, but not be empty.
+fn some<'a>(name: &'static str, list: &'a Option<Vec<String>>) -> Result<&'a [String], ConfigError> {
+    match list.as_deref() {
+        Some([]) => Err(invalid(name, "[]", EMPTY)),
+        list => Ok(list.unwrap_or_default()),
+    }
+}
+
+fn check_text(name: &'static str, text: &str, longest: usize, expected: &str) -> Result<(), ConfigError> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if plain && !text.is_empty() && text.len() <= longest { Ok(()) } else { Err(invalid(name, text, expected)) }
+}
+
+fn invalid(name: &'static str, value: &str, expected: &str) -> ConfigError {
+    ConfigError::Invalid { name, value: value.to_owned(), expected: expected.to_owned() }
+}
+
+/// Refuses rules for tools that there are not. `tools` are those of the component.
+pub fn check_tools(settings: &Settings, tools: &[String]) -> Result<(), ConfigError> {
+    let rules = settings.http.iter().flat_map(|http| http.access.iter().flatten());
+    match rules.map(|rule| &rule.tool).find(|tool| !tools.contains(tool)) {
+        Some(tool) => Err(invalid("access.tool", tool, &format!("one of {} is expected", tools.join(", ")))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

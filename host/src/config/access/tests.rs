@@ -1,0 +1,118 @@
+//! Tests of `config/access.rs`.
+
+use super::*;
+use crate::config::{Environment, Layer, ServeConfig, Sources};
+
+const TENANT: &str = "11111111-1111-1111-1111-111111111111";
+const OTHER: &str = "33333333-3333-3333-3333-333333333333";
+const GROUP: &str = "44444444-4444-4444-4444-44444444aaaa";
+
+fn load(file: &str, serve: ServeLayer) -> Result<ServeConfig, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, file).unwrap();
+    let client_id = "22222222-2222-2222-2222-22222222aaaa";
+    let flags = Layer { tenant_id: Some(TENANT.into()), client_id: Some(client_id.into()), ..Layer::default() };
+    Sources::read_serve(flags, serve, Some(path), Environment::of(&[("HOME", "/home/u")]))?.serve()
+}
+
+fn rules(file: &str) -> Result<Vec<ToolRule>, ConfigError> {
+    let config = load(file, ServeLayer::default())?;
+    Ok(config.settings("127.0.0.1:1".parse().unwrap()).http.unwrap().access.unwrap())
+}
+
+#[test]
+fn without_rules_the_tools_keep_their_own() {
+    let config = load("", ServeLayer::default()).unwrap();
+    assert!(config.settings("127.0.0.1:1".parse().unwrap()).http.unwrap().access.is_none());
+}
+
+#[test]
+fn a_rule_that_names_a_tool_only_is_for_every_user_and_no_application() {
+    let rules = rules("[[access]]\ntool = 'a'").unwrap();
+    let [ToolRule { tool, tenants: None, kinds, clients: None, roles: None, groups: None, scopes }] = rules.as_slice()
+    else {
+        panic!("{rules:?}")
+    };
+    assert_eq!((tool.as_str(), *kinds, scopes.len()), ("a", CallerKinds::USERS, 0));
+}
+
+#[test]
+fn every_part_of_a_rule_reaches_the_component() {
+    let file = format!(
+        "allow-tenant = ['{OTHER}']\n[[access]]\ntool = 'a'\ntenants = ['{OTHER}']\nkinds = ['app', 'user']\n\
+         clients = ['https://client.example/metadata']\nroles = ['Mcp.Admin']\ngroups = ['{GROUP}']\nscopes = ['Mcp.All']\n\
+         [[access]]\ntool = 'a'\n"
+    );
+    let rules = rules(&file).unwrap();
+    assert_eq!(rules.len(), 2);
+    assert_eq!(rules[0].tenants.as_deref(), Some([OTHER.to_owned()].as_slice()));
+    assert_eq!(rules[0].kinds, CallerKinds::USERS | CallerKinds::APPS);
+    assert_eq!(rules[0].clients.as_deref(), Some(["https://client.example/metadata".to_owned()].as_slice()));
+    assert_eq!(rules[0].roles.as_deref(), Some(["Mcp.Admin".to_owned()].as_slice()));
+    assert_eq!(rules[0].groups.as_deref(), Some([GROUP.to_owned()].as_slice()));
+    assert_eq!(rules[0].scopes, ["Mcp.All"]);
+}
+
+#[test]
+fn what_cannot_have_been_meant_is_refused_with_its_name() {
+    for (line, name) in [
+        ("tool = ''", "access.tool"),
+        ("tool = 'a'\ntenants = []", "access.tenants"),
+        ("tool = 'a'\ntenants = ['contoso.com']", "access.tenants"),
+        ("tool = 'a'\ntenants = ['33333333-3333-3333-3333-333333333333']", "access.tenants"),
+        ("tool = 'a'\nkinds = []", "access.kinds"),
+        ("tool = 'a'\nclients = []", "access.clients"),
+        ("tool = 'a'\nclients = ['']", "access.clients"),
+        ("tool = 'a'\nroles = []", "access.roles"),
+        ("tool = 'a'\nroles = ['Mcp Admin']", "access.roles"),
+        ("tool = 'a'\ngroups = []", "access.groups"),
+        ("tool = 'a'\ngroups = ['Administrators']", "access.groups"),
+        ("tool = 'a'\ngroups = ['44444444-4444-4444-4444-44444444AAAA']", "access.groups"),
+        ("tool = 'a'\nscopes = []", "access.scopes"),
+        ("tool = 'a'\nscopes = ['api://mcp/Mcp.All']", "access.scopes"),
+    ] {
+        match rules(&format!("[[access]]\n{line}")) {
+            Err(ConfigError::Invalid { name: found, .. }) => assert_eq!(found, name, "{line}"),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+    for line in ["tool = 'a'\nrole = ['x']", "tool = 'a'\nkinds = ['guest']", "roles = ['x']"] {
+        assert!(matches!(rules(&format!("[[access]]\n{line}")), Err(ConfigError::File { .. })), "{line}");
+    }
+}
+
+#[test]
+fn applications_are_not_let_in_whichever_they_are() {
+    assert!(matches!(rules("[[access]]\ntool = 'a'\nkinds = ['app']\nscopes = ['x']"), Err(ConfigError::Conflict(_))));
+    for limit in ["roles = ['x']", "clients = ['x']", &format!("groups = ['{GROUP}']")] {
+        assert!(rules(&format!("[[access]]\ntool = 'a'\nkinds = ['app']\n{limit}")).is_ok(), "{limit}");
+    }
+}
+
+#[test]
+fn rules_are_in_one_place_and_there_are_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.toml");
+    let from_file = || ServeLayer { access_file: Some(path.clone()), ..ServeLayer::default() };
+    assert!(matches!(load("", from_file()), Err(ConfigError::Unreadable { .. })));
+    for text in ["", "[[rules]]\ntool = 'a'", "listen = '127.0.0.1:1'\n[[access]]\ntool = 'a'"] {
+        std::fs::write(&path, text).unwrap();
+        assert!(matches!(load("", from_file()), Err(ConfigError::File { .. })), "{text}");
+    }
+    std::fs::write(&path, "access = []").unwrap();
+    assert!(matches!(load("", from_file()), Err(ConfigError::Conflict(_))));
+    std::fs::write(&path, "[[access]]\ntool = 'a'").unwrap();
+    assert!(load("", from_file()).is_ok());
+    assert!(matches!(load("[[access]]\ntool = 'a'", from_file()), Err(ConfigError::Conflict(_))));
+    assert!(matches!(rules("access = []"), Err(ConfigError::Conflict(_))));
+}
+
+#[test]
+fn a_rule_for_a_tool_that_there_is_not_is_refused() {
+    let config = load("[[access]]\ntool = 'a'\n[[access]]\ntool = 'b'", ServeLayer::default()).unwrap();
+    let settings = config.settings("127.0.0.1:1".parse().unwrap());
+    assert_eq!(check_tools(&settings, &["b".to_owned(), "a".to_owned()]), Ok(()));
+    let Err(ConfigError::Invalid { name, value, .. }) = check_tools(&settings, &["a".to_owned()]) else { panic!() };
+    assert_eq!((name, value.as_str()), ("access.tool", "b"));
+}

@@ -1,0 +1,150 @@
+//! What a gateway before the server does: who it is, what it says about a request, and where it puts the server.
+
+use http::HeaderName;
+use ipnet::{IpNet, Ipv4Net};
+use url::Url;
+
+use super::{ServeLayer, invalid};
+use crate::config::ConfigError;
+use crate::environment::TokenMode;
+use crate::transport::http::CLIENT_ADDRESS_HEADER;
+
+/// Bits of an IPv6 address before the IPv4 address that it stands for (RFC 4291 section 2.5.5.2).
+const MAPPED_BITS: u8 = 96;
+
+/// Paths of the server's own. A public URL with one of them for its path would be read in two ways by a gateway that
+/// takes it off: the MCP endpoint of `https://gw.example.com/mcp` is `/mcp/mcp`, and `/mcp` without the prefix.
+const OWN_PATHS: [&str; 12] = [
+    "/mcp",
+    "/sse",
+    "/message",
+    "/authorize",
+    "/auth",
+    "/auth/callback",
+    "/token",
+    "/register",
+    "/revoke",
+    "/healthz",
+    "/readyz",
+    "/.well-known",
+];
+
+/// Header fields that have a meaning of their own to HTTP, MCP or this server.
+const RESERVED_HEADERS: [&str; 21] = [
+    "accept",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "forwarded",
+    "host",
+    "last-event-id",
+    "mcp-method",
+    "mcp-name",
+    "mcp-protocol-version",
+    "mcp-session-id",
+    "origin",
+    "proxy-authorization",
+    "te",
+    "traceparent",
+    "transfer-encoding",
+    "x-forwarded-for",
+    CLIENT_ADDRESS_HEADER,
+];
+
+/// The proxies whose word is taken.
+pub(super) fn trusted_proxies(layer: &ServeLayer) -> Result<Vec<IpNet>, ConfigError> {
+    layer.trusted_proxy.iter().flatten().map(|text| network(text)).collect()
+}
+
+fn network(text: &str) -> Result<IpNet, ConfigError> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+    let expected = "an address or a network such as 10.0.0.0/8 is expected";
+    let network = network.map_err(|_| invalid("trusted-proxy", text, expected))?;
+    // Addresses are compared in their IPv4 form, if they have one.
+    let mapped = match network {
+        IpNet::V6(network) => network.addr().to_ipv4_mapped().zip(network.prefix_len().checked_sub(MAPPED_BITS)),
+        IpNet::V4(_) => None,
+    };
+    match mapped {
+        Some((address, bits)) => {
+            let network = Ipv4Net::new(address, bits);
+            network.map(IpNet::from).map_err(|_| invalid("trusted-proxy", text, expected))
+        }
+        None => Ok(network),
+    }
+}
+
+/// What to tell whoever declared everybody a proxy.
+pub(super) fn trust_advice(trusted_proxies: &[IpNet]) -> Option<String> {
+    let all = trusted_proxies.iter().find(|network| network.prefix_len() == 0)?;
+    Some(format!(
+        "--trusted-proxy {all} believes everybody who connects about who they are: rate limits and audit records name \
+         whatever address a client invents. Name the addresses of the gateway"
+    ))
+}
+
+/// The header in which a gateway hands over a token, in lower case.
+pub(super) fn token_header(
+    layer: &ServeLayer,
+    mode: TokenMode,
+    trusted_proxies: &[IpNet],
+) -> Result<Option<HeaderName>, ConfigError> {
+    let Some(text) = &layer.token_header else { return Ok(None) };
+    const NAME: &str = "token-header";
+    let expected = "the name of a header is expected that means nothing else, such as X-Forwarded-Access-Token";
+    let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| invalid(NAME, text, expected))?;
+    if RESERVED_HEADERS.contains(&name.as_str()) {
+        return Err(invalid(NAME, text, expected));
+    }
+    if !matches!(mode, TokenMode::Bearer | TokenMode::Both) {
+        return Err(ConfigError::Conflict(
+            "a gateway hands over tokens of Entra ID, which are not let in: --token-header needs --token-mode bearer \
+             or both"
+                .into(),
+        ));
+    }
+    if trusted_proxies.is_empty() {
+        return Err(ConfigError::Conflict(
+            "--token-header is believed of declared proxies only, and there is none: name the gateway with \
+             --trusted-proxy"
+                .into(),
+        ));
+    }
+    Ok(Some(name))
+}
+
+/// Whether Entra ID's metadata is published under the public URL.
+pub(super) fn rewrite_authority_metadata(layer: &ServeLayer, mode: TokenMode) -> Result<bool, ConfigError> {
+    let rewrite = layer.rewrite_authority_metadata == Some(true);
+    match mode {
+        TokenMode::Bearer => Ok(rewrite),
+        _ if !rewrite => Ok(false),
+        TokenMode::Both => Err(ConfigError::Conflict(
+            "--rewrite-authority-metadata publishes Entra ID's metadata under the public URL, which with --token-mode \
+             both is the issuer of this server's own authorization server: use --token-mode bearer, or leave it out"
+                .into(),
+        )),
+        TokenMode::Session => Err(ConfigError::Conflict(
+            "--rewrite-authority-metadata needs --token-mode bearer: with session, clients never ask Entra ID".into(),
+        )),
+    }
+}
+
+/// A public URL whose path is not to be confused with a path of ours.
+pub(super) fn check_prefix(text: &str) -> Result<(), ConfigError> {
+    let path = Url::parse(text).map(|url| url.path().to_owned()).unwrap_or_default();
+    if OWN_PATHS.contains(&path.as_str()) || path.starts_with("/.well-known/") {
+        let expected = format!(
+            "a path other than {path:?} is expected, which is a path of the server's own: the MCP endpoint is \
+             {{public-url}}/mcp"
+        );
+        return Err(invalid("public-url", text, expected));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

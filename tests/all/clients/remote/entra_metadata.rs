@@ -1,0 +1,59 @@
+//! Clients that sign in at Entra ID itself, which they find through its metadata under the issuer of the server.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::conversation::{assert_details, assert_tools};
+use super::office::Office;
+use crate::clients::machine::script;
+use crate::support::tools;
+
+const HOUR: i64 = 3600;
+
+#[tokio::test]
+async fn the_typescript_sdk_signs_in_at_entra_and_calls_with_entras_token() {
+    if let Some(node) = tools::node("mcp-client-2") {
+        a_registered_client_signs_in(&node, "mcp-client-2/registered.mjs").await;
+    }
+}
+
+#[tokio::test]
+async fn the_python_sdk_signs_in_at_entra_and_calls_with_entras_token() {
+    if let Some(python) = tools::python() {
+        a_registered_client_signs_in(&python, "mcp-python/remote.py").await;
+    }
+}
+
+async fn a_registered_client_signs_in(program: &Path, name: &str) {
+    let office = Office::with(HOUR, &["--token-mode", "bearer", "--rewrite-authority-metadata"]).await;
+    let (url, control) = (office.server.at("/mcp"), office.emulator.control());
+    let at = office.emulator.endpoints().clone();
+    let resource = url.clone();
+    control.change_application(&at.confidential_client_id, |api| api.identifier_uris.push(resource)).unwrap();
+    let redirect = "http://localhost/callback".to_owned();
+    control.change_application(&at.public_client_id, |client| client.public_redirect_uris.push(redirect)).unwrap();
+
+    let mut command = office.command(program);
+    command.arg(script(name)).env("URL", &url).env("TRANSPORT", "http").env("CLIENT_ID", &at.public_client_id);
+    let seen = office.run(&mut command).await;
+
+    let metadata = &seen["metadata"];
+    assert_eq!(metadata["issuer"], office.server.public_url());
+    assert_eq!(metadata["code_challenge_methods_supported"], json!(["S256"]));
+    for name in ["authorization_endpoint", "token_endpoint"] {
+        assert!(metadata[name].as_str().unwrap().starts_with(&at.authority), "{metadata}");
+    }
+    assert_eq!(metadata["authorization_response_iss_parameter_supported"], json!(null));
+    let scope = seen["requested"]["scope"].as_str().unwrap();
+    assert!(scope.split(' ').any(|one| one == format!("{url}/access_as_user")), "{scope}");
+    assert_eq!((&seen["requested"]["resource"], &seen["challengeMethod"]), (&json!(url), &json!("S256")));
+    assert_tools(&seen["tools"]);
+    let results = seen["results"].as_array().unwrap();
+    assert_eq!(results.len(), 2);
+    results.iter().for_each(assert_details);
+    // A token of Entra ID, not one of ours.
+    assert_eq!((&seen["tokenParts"], &seen["refreshToken"]), (&json!(3), &json!(true)));
+    assert_eq!(office.requests().codes_redeemed, 1);
+    office.leave().await;
+}

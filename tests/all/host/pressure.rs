@@ -1,0 +1,388 @@
+//! `entra-mcp serve` under clients that occupy what they can: streams that nobody reads, connections that say nothing or
+//! say it slowly, and its end while it is busy. What is asserted is who is served, never how fast.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::Request;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::process::Command;
+
+use super::commands::Home;
+use super::replicas::Replicas;
+use super::serve::{Server, serve};
+use crate::support::remote::{ALICE, BOB, Tokens, call_request};
+
+/// Longer than anything takes that works.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Streams of the HTTP+SSE transport that the server holds open at the same time.
+const STREAMS: usize = 64;
+/// Of these, for one user with one client.
+const STREAMS_OF_ONE: usize = 16;
+
+/// An answer that was read to its end.
+struct Whole {
+    status: u16,
+    head: String,
+    closes: bool,
+}
+
+/// What became of a request.
+enum Outcome {
+    Whole(Whole),
+    /// The connection ended before the first byte of an answer.
+    Nothing,
+}
+
+/// Sends a request on a connection and reads the answer. Part of an answer is a failure of the test.
+async fn exchange(stream: &mut TcpStream, request: &[u8]) -> Outcome {
+    if stream.write_all(request).await.is_err() {
+        return Outcome::Nothing;
+    }
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 8192];
+    loop {
+        if let Some(answer) = whole(&bytes) {
+            return Outcome::Whole(answer);
+        }
+        match stream.read(&mut buffer).await {
+            Ok(length @ 1..) => bytes.extend_from_slice(&buffer[..length]),
+            ended if bytes.is_empty() => {
+                drop(ended);
+                return Outcome::Nothing;
+            }
+            ended => panic!("part of an answer, then {ended:?}: {}", String::from_utf8_lossy(&bytes)),
+        }
+    }
+}
+
+fn whole(bytes: &[u8]) -> Option<Whole> {
+    let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
+    let (head, _) = text.split_once("\r\n\r\n")?;
+    let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let length: usize = field("content-length").map_or(0, |length| length.parse().unwrap());
+    (bytes.len() >= head.len() + 4 + length).then(|| Whole {
+        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+        closes: field("connection") == Some("close"),
+        head: head.to_owned(),
+    })
+}
+
+/// A request of the fleet's tests as bytes.
+fn bytes_of(request: Request<Vec<u8>>) -> Vec<u8> {
+    let (head, body) = request.into_parts();
+    let mut text = format!("{} {} HTTP/1.1\r\nhost: mcp.example.com\r\n", head.method, head.uri);
+    for (name, value) in &head.headers {
+        text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+    }
+    text.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+    [text.into_bytes(), body].concat()
+}
+
+fn get(path: &str, token: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nhost: mcp.example.com\r\naccept: text/event-stream\r\nauthorization: Bearer {token}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// An open event stream.
+struct Stream {
+    connection: TcpStream,
+    read: String,
+}
+
+impl Stream {
+    /// Opens a stream; the answer that was given in its place otherwise.
+    async fn open(address: SocketAddr, token: &str) -> Result<Self, Whole> {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(&get("/sse", token)).await.unwrap();
+        let mut stream = Self { connection, read: String::new() };
+        stream.wait_for("\r\n\r\n").await;
+        if stream.read.starts_with("HTTP/1.1 200") {
+            stream.wait_for("sessionId=").await;
+            stream.wait_for("\n\n").await;
+            return Ok(stream);
+        }
+        Err(whole(stream.read.as_bytes()).expect("a whole refusal"))
+    }
+
+    async fn wait_for(&mut self, text: &str) {
+        let mut buffer = [0; 8192];
+        while !self.read.contains(text) {
+            let length = tokio::time::timeout(PATIENCE, self.connection.read(&mut buffer)).await.unwrap().unwrap();
+            assert_ne!(length, 0, "the stream has ended: {}", self.read);
+            self.read.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        }
+    }
+
+    /// Where its messages are posted.
+    fn endpoint(&self) -> &str {
+        let from = self.read.find("/message?").expect("an endpoint");
+        self.read[from..].split(['\r', '\n']).next().unwrap()
+    }
+}
+
+async fn post(fleet: &Replicas, stream: &Stream, token: &str, message: &Value) -> u16 {
+    let request = Request::post(stream.endpoint())
+        .header("content-type", "application/json")
+        .header("authorization", format!("Bearer {token}"));
+    fleet.send(request.body(message.to_string().into_bytes()).unwrap()).await.status
+}
+
+fn ping(id: &str) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "method": "ping" })
+}
+
+async fn fleet() -> Replicas {
+    Replicas::start(1, 3_600, "warn", &["--rate-limit", "off", "--max-instances", "160"]).await
+}
+
+async fn sse_session(fleet: &Replicas, username: &str) -> Tokens {
+    // For the server as a whole: the resource of `/sse` or of `/mcp` alone would be one of them.
+    fleet.session_for(username, "https://mcp.example.com").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn event_streams_beyond_the_limit_are_told_to_come_back_and_one_that_ends_makes_room() {
+    let fleet = fleet().await;
+    let address = fleet.address(0);
+    let mut sessions = Vec::new();
+    for number in 0..=STREAMS / STREAMS_OF_ONE {
+        sessions.push(sse_session(&fleet, if number % 2 == 0 { ALICE } else { BOB }).await);
+    }
+    let mut open = Vec::new();
+    for session in sessions.iter().take(STREAMS / STREAMS_OF_ONE) {
+        for _ in 0..STREAMS_OF_ONE {
+            let stream = Stream::open(address, &session.access).await;
+            open.push(stream.unwrap_or_else(|refused| panic!("stream {}: {}", open.len(), refused.head)));
+        }
+    }
+    let last = &sessions[STREAMS / STREAMS_OF_ONE].access;
+    let refused = Stream::open(address, last).await.err().expect("no place is left");
+    assert_eq!(refused.status, 503, "{}", refused.head);
+    assert!(refused.head.contains("\r\nretry-after: "), "{}", refused.head);
+    // Everything else is served.
+    assert_eq!(fleet.send(call_request(last)).await.status, 200);
+
+    // One client goes away without a word, another one only stops to send.
+    drop(open.pop());
+    open.last_mut().unwrap().connection.shutdown().await.unwrap();
+    let mut again = Vec::new();
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while again.len() < 2 {
+        assert!(tokio::time::Instant::now() < until, "{} places came back", again.len());
+        match Stream::open(address, last).await {
+            Ok(stream) => again.push(stream),
+            Err(refused) => assert_eq!(refused.status, 503, "{}", refused.head),
+        }
+    }
+    // Those beside them noticed nothing.
+    assert_eq!(post(&fleet, &open[0], &sessions[0].access, &ping("first")).await, 202);
+    open[0].wait_for(r#""id":"first""#).await;
+    assert_eq!(post(&fleet, &again[0], last, &ping("last")).await, 202);
+    again[0].wait_for(r#""id":"last""#).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_for_the_stream_of_somebody_else_is_refused_and_not_delivered() {
+    let fleet = fleet().await;
+    let (alice, bob) = (sse_session(&fleet, ALICE).await, sse_session(&fleet, BOB).await);
+    // The same user with another client is somebody else too.
+    let other = sse_session(&fleet, ALICE).await;
+    let mut stream = Stream::open(fleet.address(0), &alice.access).await.ok().expect("a stream");
+    for token in [&bob.access, &other.access] {
+        assert_eq!(post(&fleet, &stream, token, &ping("intruder")).await, 404);
+    }
+    assert_eq!(post(&fleet, &stream, "", &ping("intruder")).await, 400, "a token that is none");
+    assert_eq!(post(&fleet, &stream, &alice.access, &ping("owner")).await, 202);
+    stream.wait_for(r#""id":"owner""#).await;
+    assert!(!stream.read.contains("intruder"), "{}", stream.read);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_read_its_stream_harms_only_itself() {
+    /// Answers of this size fill what the systems between the two sides hold.
+    const ANSWER_BYTES: usize = 100 * 1024;
+    const MAX_POSTS: usize = 2_000;
+    let fleet = fleet().await;
+    let (alice, bob) = (sse_session(&fleet, ALICE).await, sse_session(&fleet, BOB).await);
+    let deaf = Stream::open(fleet.address(0), &alice.access).await.ok().expect("a stream");
+    let mut other = Stream::open(fleet.address(0), &bob.access).await.ok().expect("a stream");
+    let mut status = 202;
+    for _ in 0..MAX_POSTS {
+        status = post(&fleet, &deaf, &alice.access, &ping(&"x".repeat(ANSWER_BYTES))).await;
+        if status != 202 {
+            break;
+        }
+    }
+    assert_eq!(status, 503, "its queue is full");
+    assert_eq!(post(&fleet, &other, &bob.access, &ping("other")).await, 202);
+    other.wait_for(r#""id":"other""#).await;
+    // A second stream of the same client too.
+    let mut second = Stream::open(fleet.address(0), &alice.access).await.ok().expect("a stream");
+    assert_eq!(post(&fleet, &second, &alice.access, &ping("second")).await, 202);
+    second.wait_for(r#""id":"second""#).await;
+    assert_eq!(fleet.send(call_request(&alice.access)).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_asked_to_end_answers_what_it_has_begun_and_ends_with_0() {
+    const CONNECTIONS: usize = 32;
+    let mut fleet = fleet().await;
+    let (address, tokens) = (fleet.address(0), fleet.session(ALICE).await);
+    let request = Arc::new(bytes_of(call_request(&tokens.access)));
+    let answered = Arc::<AtomicUsize>::default();
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (request, answered) = (Arc::clone(&request), Arc::clone(&answered));
+        clients.spawn(async move {
+            // Until no connection is accepted any more.
+            while let Ok(mut stream) = TcpStream::connect(address).await {
+                while let Outcome::Whole(answer) = exchange(&mut stream, &request).await {
+                    assert_eq!(answer.status, 200, "{}", answer.head);
+                    answered.fetch_add(1, Ordering::SeqCst);
+                    if answer.closes {
+                        break;
+                    }
+                }
+            }
+        });
+    }
+    while answered.load(Ordering::SeqCst) < CONNECTIONS * 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(clients.try_join_next().is_none(), "a client has ended early");
+    }
+    let code = tokio::time::timeout(PATIENCE, fleet.terminate(0)).await.expect("it ends");
+    assert_eq!(code, Some(0), "{}", fleet.log());
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    assert!(!fleet.log().contains("cancelled"), "{}", fleet.log());
+}
+
+/// The same program, started with fewer open files than there will be connections, as many a shell does.
+fn as_in_a_shell(command: &Command) -> Command {
+    let command = command.as_std();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -S -n 512; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
+    shell.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.stdin(Stdio::null());
+    shell
+}
+
+/// A connection from one of the addresses of this machine.
+async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_silent_slow_and_deaf_connections_leave_the_server_to_others() {
+    const ADDRESSES: u8 = 4;
+    const EACH: usize = 250;
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+
+    let home = Home::new().await;
+    let server = Server::start(as_in_a_shell(&serve(&home, &["--rate-limit", "off"]))).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+    assert!(files.is_some_and(|files| files.parse::<u32>().unwrap() > 1_024), "it asked for no more files: {files:?}");
+    let address: SocketAddr = server.url("").strip_prefix("http://").unwrap().parse().unwrap();
+    let asking = format!("GET / HTTP/1.1\r\nhost: {address}\r\n\r\n").repeat(200);
+    let mut held = Vec::new();
+    for last in 2..2 + ADDRESSES {
+        for number in 0..EACH {
+            let mut stream = connect_from(last, address).await;
+            let begun: &[u8] = match number % 5 {
+                0 => b"GET /healthz HTTP/1.1\r\nhost: loc",
+                1 => b"POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{",
+                // Asks again and again, and takes no answer.
+                2 => asking.as_bytes(),
+                _ => b"",
+            };
+            stream.write_all(begun).await.unwrap();
+            held.push((number % 5, stream));
+        }
+    }
+    let others = connect_from(9, address).await;
+    let host = address.to_string();
+    let request = format!("GET /healthz HTTP/1.1\r\nhost: {host}\r\n\r\n").into_bytes();
+    let served = async {
+        let mut others = others;
+        for _ in 0..20 {
+            // The slow ones go on.
+            for (kind, stream) in held.iter_mut().filter(|(kind, _)| *kind < 2) {
+                let more: &[u8] = if *kind == 0 { b"a" } else { b" " };
+                // The server may have given it up by now.
+                let _ = stream.write_all(more).await;
+            }
+            let Outcome::Whole(answer) = exchange(&mut others, &request).await else { panic!("no answer") };
+            assert_eq!(answer.status, 200, "{}", answer.head);
+            if answer.closes {
+                others = connect_from(9, address).await;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, served).await.expect("the others are served");
+    drop(held);
+    let (code, _, log) = server.end().await;
+    assert_eq!(code, Some(0), "{log}");
+}
+
+/// A ClientHello of an old version, with a cipher suite, signature algorithm and curve that the server knows.
+fn client_hello(minor: u8) -> Vec<u8> {
+    let extensions = [0, 16, 0, 13, 0, 4, 0, 2, 4, 3, 0, 10, 0, 4, 0, 2, 0, 23];
+    let body = [&[3, minor][..], &[7; 32], &[0], &[0, 2, 0xc0, 0x2b], &[1, 0], &extensions].concat();
+    let handshake = [&[1, 0, 0, u8::try_from(body.len()).unwrap()][..], &body].concat();
+    [&[22, 3, 1, 0, u8::try_from(handshake.len()).unwrap()][..], &handshake].concat()
+}
+
+#[tokio::test]
+async fn the_program_speaks_tls_1_2_and_1_3_and_nothing_older() {
+    let home = Home::new().await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let (certificate_file, key_file) = (home.path().join("cert.pem"), home.path().join("key.pem"));
+    std::fs::write(&certificate_file, certificate.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let arguments = ["--tls-cert", certificate_file.to_str().unwrap(), "--tls-key", key_file.to_str().unwrap()];
+    let server = Server::start(serve(&home, &arguments)).await;
+    let address: SocketAddr = server.url("").strip_prefix("http://").unwrap().parse().unwrap();
+    // SSL 3.0, TLS 1.0 and 1.1.
+    for minor in 0..=2 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&client_hello(minor)).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it is refused");
+        // A fatal alert and nothing else.
+        assert_eq!((answer[0], answer[5], answer.len()), (21, 2, 7), "3.{minor}: {answer:?}");
+    }
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        let request = format!("GET /healthz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+    }
+    assert_eq!(server.end().await.0, Some(0));
+}

@@ -1,0 +1,47 @@
+// The TypeScript SDK of the second generation with a client id that is registered at Entra ID: signs in there, and calls a
+// remote server with Entra's token. `CLIENT_ID` is the id; `URL` and `OPENER` are as in ../typescript/remote.mjs.
+
+import assert from 'node:assert/strict';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+
+import { Callback, Provider, TOOL } from '../typescript/remote.mjs';
+
+const seen = { results: [] };
+const url = new URL(process.env.URL);
+const callback = await Callback.listen();
+const provider = new Provider(callback.url);
+provider.client = { client_id: process.env.CLIENT_ID };
+const make = () => [
+    new Client({ name: 'entra-mcp-tests', version: '1.0.0' }),
+    new StreamableHTTPClientTransport(url, { authProvider: provider })
+];
+
+const [stranger, refused] = make();
+const rejection = await stranger.connect(refused).then(
+    () => assert.fail('nobody has signed in'),
+    error => error
+);
+assert.equal(rejection.constructor.name, 'UnauthorizedError', rejection.stack);
+const landed = Date.now() + 60_000;
+while (!callback.answers.length && Date.now() < landed) await delay(20);
+const [answer] = callback.answers;
+assert.ok(answer?.has('code'), `the browser brought ${answer}`);
+assert.equal(answer.get('state'), provider.expectedState);
+await refused.finishAuth(answer);
+
+const [client, transport] = make();
+await client.connect(transport);
+seen.tools = (await client.listTools()).tools;
+seen.results.push(await client.callTool(TOOL));
+seen.results.push(await client.callTool(TOOL));
+seen.metadata = provider.discovery.authorizationServerMetadata;
+seen.requested = provider.requested;
+seen.challengeMethod = provider.requested.code_challenge_method;
+seen.tokenParts = provider.current.access_token.split('.').length;
+seen.refreshToken = Boolean(provider.current.refresh_token);
+await client.close();
+callback.close();
+console.log(JSON.stringify(seen));
+process.exit(0);
