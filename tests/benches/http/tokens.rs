@@ -35,7 +35,7 @@ pub(crate) struct Tokens {
     pub(crate) issuer: Issuer,
     /// A user's token with some groups: 1.6 KB, as Entra ID's often are.
     pub(crate) one: String,
-    /// The same, but for their ids.
+    /// The same, but for a claim that only Entra ID can read (`aio`): each may be exchanged like the one.
     pub(crate) many: Vec<String>,
 }
 
@@ -84,7 +84,7 @@ pub(crate) async fn issue(emulator: &Emulator) -> Tokens {
             let (control, mut claims) = (emulator.control(), claims.clone());
             tokio::task::spawn_blocking(move || {
                 let sign = |number: usize| {
-                    claims["uti"] = json!(format!("bench-{number:010}"));
+                    claims["aio"] = json!(format!("bench-{number:010}"));
                     control.sign(&claims, false).unwrap()
                 };
                 (signer..DISTINCT).step_by(SIGNERS).map(sign).collect::<Vec<_>>()
