@@ -343,15 +343,20 @@ fn rules_of_settings(env: &Environment) -> Option<&[ToolRule]> {
 }
 
 /// All scopes that a rule asks for besides that of the server, in the short form: what a client may ask our
-/// authorization server for.
+/// authorization server for. In the order of the rules.
 pub fn scopes(settings: &HttpSettings) -> Vec<Name> {
-    let mut scopes: Vec<Name> = match &settings.access {
-        Some(rules) => rules.iter().flat_map(|rule| &rule.rule.scopes).cloned().collect(),
-        None => tools::remote().iter().flat_map(|tool| tool.rule().scopes).collect(),
+    let mut scopes = Vec::new();
+    let mut add = |rule: &Rule| {
+        for scope in rule.scopes.iter().filter(|scope| **scope != settings.required_scope) {
+            if !scopes.contains(scope) {
+                scopes.push(scope.clone());
+            }
+        }
     };
-    scopes.retain(|scope| *scope != settings.required_scope);
-    scopes.sort_unstable();
-    scopes.dedup();
+    match &settings.access {
+        Some(rules) => rules.iter().for_each(|rule| add(&rule.rule)),
+        None => tools::remote().iter().for_each(|tool| add(&tool.rule())),
+    }
     scopes
 }
 

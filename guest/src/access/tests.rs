@@ -329,7 +329,7 @@ fn an_ordinary_decision_touches_neither_the_store_nor_the_network() {
 fn what_clients_may_ask_for_is_what_rules_name_besides_the_scope_of_the_server() {
     let rule = |scopes: &[&'static str]| of_vault(Rule::users().with_scopes(scopes));
     let (_, env) = env_with(Some(vec![rule(&["b", "access_as_user"]), rule(&["a", "b"]), rule(&[])]));
-    assert_eq!(super::scopes(env.settings.http.as_ref().unwrap()), ["a", "b"]);
+    assert_eq!(super::scopes(env.settings.http.as_ref().unwrap()), ["b", "a"]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::metadata::{self, MCP_PATH, SCOPE, SSE_PATH};
 use super::pages;
 use super::parameters::{ParameterError, Parameters};
 use super::redirect_uri::is_loopback;
-use crate::access;
+use crate::access::{self, Name};
 use crate::audit;
 use crate::encoding::{digest, from_base64url, random_token};
 use crate::environment::{AuditEvent, Environment, HttpSettings, Outcome, StoreError};
@@ -292,19 +292,18 @@ fn check(
 /// that tools need are given, in the short form, to whoever asks for them.
 pub(super) fn scopes(settings: &HttpSettings, scope: Option<&str>) -> Option<Vec<String>> {
     let named = metadata::requested_scope(settings);
-    let mut granted = vec![SCOPE.to_owned()];
-    for scope in scope.unwrap_or_default().split(' ').filter(|scope| !scope.is_empty()) {
-        if scope == SCOPE || TOLERATED_SCOPES.contains(&scope) || scope == named {
-            continue;
-        }
-        let known = access::scopes(settings);
-        let known =
-            known.into_iter().find(|known| scope == known || scope == metadata::clients_form(settings, known))?;
-        granted.push(known.into_owned());
+    let known = access::scopes(settings);
+    let is = |asked: &str, known: &str| asked == known || asked == metadata::clients_form(settings, known);
+    let of_tools: Vec<&str> = scope
+        .unwrap_or_default()
+        .split(' ')
+        .filter(|scope| !scope.is_empty() && *scope != SCOPE && *scope != named && !TOLERATED_SCOPES.contains(scope))
+        .collect();
+    if of_tools.iter().any(|asked| !known.iter().any(|known| is(asked, known))) {
+        return None;
     }
-    granted.sort_unstable();
-    granted.dedup();
-    Some(granted)
+    let granted = known.into_iter().filter(|known| of_tools.iter().any(|asked| is(asked, known)));
+    Some(std::iter::once(SCOPE.to_owned()).chain(granted.map(Name::into_owned)).collect())
 }
 
 /// Whether a resource indicator (RFC 8707) names this server or one of its endpoints. Compared exactly.

@@ -1,8 +1,12 @@
 //! Tokens for Microsoft Graph, on behalf of the person whose token a client has brought.
 //!
-//! They are kept in the store by person, client and scope until they expire, for all instances and servers on it. One
-//! call at a time asks Entra ID; the others wait for its answer. What Entra ID refuses is remembered briefly, for the
-//! very token that was presented: another one may fare better.
+//! They are kept in the store by person, client, scope and presented token, for all instances and servers on it, until
+//! one of the two expires. One call at a time asks Entra ID; the others wait for its answer. What Entra ID refuses is
+//! remembered briefly.
+//!
+//! Threat: somebody has a token of a person who has signed in less strongly (without a second factor, or before the
+//! person's sessions were revoked) than Graph's policies want. Whether that is enough is for Entra ID to say, so what it
+//! gave for another token of the same person is not handed out for this one.
 
 use std::time::Duration;
 
@@ -14,8 +18,7 @@ use super::Bearer;
 use crate::audit;
 use crate::encoding::{digest, same_secret};
 use crate::environment::{AuditEvent, Environment, Outcome};
-use crate::graph::profile::profile_scope;
-use crate::graph::{GraphError, TokenSource};
+use crate::graph::{Delegated, GraphError, TokenSource};
 use crate::identity::Identity;
 use crate::oauth::error::Refusal;
 use crate::oauth::{OAuthError, on_behalf_of};
@@ -34,18 +37,35 @@ const REFUSAL: Duration = Duration::from_secs(5);
 /// for an administrator to give (65001, 90094, 50105).
 const NOT_FOR_THE_CLIENT: [u32; 3] = [65001, 90094, 50105];
 
-/// Gives tokens for Graph, in the name of the person behind `bearer`.
+/// Gives tokens for Graph, in the name of the person behind `bearer`. `scope` is one of Graph's, in the qualified form.
 ///
 /// Fails with [`SignInError::InteractionRequired`] when the client has to come with another token: for a claims
 /// challenge, which the error carries then, or because Entra ID does not accept this one (any more).
-pub fn tokens<'a>(env: &'a Environment, bearer: &'a Bearer, correlation_id: &'a str) -> OnBehalfOf<'a> {
-    OnBehalfOf { env, bearer, correlation_id }
+pub fn tokens<'a>(env: &'a Environment, bearer: &'a Bearer, scope: String, correlation_id: &'a str) -> OnBehalfOf<'a> {
+    OnBehalfOf { env, bearer, scope, correlation_id }
+}
+
+/// The person behind a bearer token, as one whom tokens for Graph can be got for.
+pub struct Person<'a> {
+    /// The world.
+    pub env: &'a Environment,
+    /// Whose token it is.
+    pub bearer: &'a Bearer,
+    /// Names the call in logs and audit records.
+    pub correlation_id: &'a str,
+}
+
+impl Delegated for Person<'_> {
+    fn tokens(&self, scope: String) -> Box<dyn TokenSource<Token = Secret<String>> + '_> {
+        Box::new(tokens(self.env, self.bearer, scope, self.correlation_id))
+    }
 }
 
 /// See [`tokens`].
 pub struct OnBehalfOf<'a> {
     env: &'a Environment,
     bearer: &'a Bearer,
+    scope: String,
     correlation_id: &'a str,
 }
 
@@ -57,10 +77,10 @@ enum Exchanged {
         token: Secret<String>,
         /// Unix time in seconds.
         expires_at: u64,
+        /// The same, of the token that was presented: after that nobody asks any more.
+        kept_until: u64,
     },
     Refused {
-        /// SHA-256 of the token that was presented.
-        assertion: String,
         refusal: Refusal,
     },
 }
@@ -76,7 +96,9 @@ impl Answer for Exchanged {
 
     fn lifetime(&self, env: &Environment) -> Duration {
         match self {
-            Self::Granted { expires_at, .. } => Duration::from_secs(expires_at.saturating_sub(env.clock.now()).max(1)),
+            Self::Granted { expires_at, kept_until, .. } => {
+                Duration::from_secs(expires_at.min(kept_until).saturating_sub(env.clock.now()).max(1))
+            }
             Self::Refused { .. } => REFUSAL,
         }
     }
@@ -91,18 +113,17 @@ impl TokenSource for OnBehalfOf<'_> {
         if let Some(challenge) = challenge {
             self.forget(&record, challenge)?;
         }
-        let assertion = digest(self.bearer.token().reveal().as_bytes());
         let wanted = |answer: &Exchanged| match answer {
             Exchanged::Granted { expires_at, .. } => *expires_at > env.clock.now() + EXPIRY_MARGIN_SECONDS,
-            Exchanged::Refused { assertion: of, .. } => same_secret(of.as_bytes(), assertion.as_bytes()),
+            Exchanged::Refused { .. } => true,
         };
-        let asked = single_flight::ask_once(env, &record, wanted, async || self.ask(&assertion).await).await;
+        let asked = single_flight::ask_once(env, &record, wanted, async || self.ask().await).await;
         match asked {
             Ok(Exchanged::Granted { token, .. }) => Ok(token),
-            Ok(Exchanged::Refused { refusal, .. }) => Err(refused(refusal)),
+            Ok(Exchanged::Refused { refusal }) => Err(refused(refusal)),
             // Entra is out of reach, but the token at hand is still good for a while.
             Err(reason) => match single_flight::remembered(env, &record) {
-                Ok(Some(Exchanged::Granted { token, expires_at })) if expires_at > env.clock.now() => Ok(token),
+                Ok(Some(Exchanged::Granted { token, expires_at, .. })) if expires_at > env.clock.now() => Ok(token),
                 _ => Err(GraphError::NoToken(reason)),
             },
         }
@@ -121,12 +142,14 @@ fn refused(refusal: Refusal) -> GraphError {
 }
 
 impl OnBehalfOf<'_> {
-    /// Where the token is. Tenant and object are GUIDs, so no two people share a record.
+    /// Where the token is. Tenant and object are GUIDs, so no two people share a record, and no two of their tokens do.
     fn record(&self) -> String {
         let settings = &self.env.settings;
         let Identity { tenant_id, object_id, client_id } = self.bearer.identity();
-        let scope = profile_scope(self.env);
-        let of = digest(format!("{}/{}/{client_id}/{scope}", settings.authority, settings.client_id).as_bytes());
+        let scope = &self.scope;
+        let assertion = digest(self.bearer.token().reveal().as_bytes());
+        let of = format!("{}/{}/{client_id}/{scope}/{assertion}", settings.authority, settings.client_id);
+        let of = digest(of.as_bytes());
         format!("on-behalf-of/{tenant_id}/{object_id}/{of}")
     }
 
@@ -146,12 +169,11 @@ impl OnBehalfOf<'_> {
         Err(SignInError::InteractionRequired { reason: reason.to_owned(), claims: Some(claims.clone()) }.into())
     }
 
-    async fn ask(&self, assertion: &str) -> Result<Exchanged, String> {
+    async fn ask(&self) -> Result<Exchanged, String> {
         let env = self.env;
         let tenant_id = self.bearer.identity().tenant_id;
-        let scope = profile_scope(env);
         let began = env.clock.monotonic();
-        let answer = on_behalf_of::exchange(env, tenant_id, self.bearer.token(), &scope).await;
+        let answer = on_behalf_of::exchange(env, tenant_id, self.bearer.token(), &self.scope).await;
         let (outcome, reason) = match &answer {
             Ok(_) => (Outcome::Success, None),
             Err(OAuthError::Refused(refusal)) => (Outcome::Failure, Some(refusal.reason())),
@@ -162,8 +184,11 @@ impl OnBehalfOf<'_> {
         audit::record(env, audit::since(env, began, self.bearer.identity().attribute(event)))
             .map_err(|error| error.to_string())?;
         match answer {
-            Ok(set) => Ok(Exchanged::Granted { token: set.access_token, expires_at: set.expires_at }),
-            Err(OAuthError::Refused(refusal)) => Ok(Exchanged::Refused { assertion: assertion.to_owned(), refusal }),
+            Ok(set) => {
+                let kept_until = self.bearer.principal().expires_at;
+                Ok(Exchanged::Granted { token: set.access_token, expires_at: set.expires_at, kept_until })
+            }
+            Err(OAuthError::Refused(refusal)) => Ok(Exchanged::Refused { refusal }),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -48,6 +48,10 @@ impl Server {
         format!("http://{}{path}", self.ready["listening"].as_str().unwrap())
     }
 
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     async fn status(&self, path: &str) -> u16 {
         reqwest::get(self.url(path)).await.unwrap().status().as_u16()
     }

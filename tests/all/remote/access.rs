@@ -273,7 +273,7 @@ async fn a_session_steps_up_at_the_servers_own_consent_page() {
         let page = tab.open(&fleet, &authorize.path()).await;
         assert!(page.html().contains("Mcp.Profile"), "the person is asked for it: {}", page.html());
         let answer = fleet.redeem(&session.client_id, &fleet.code(&authorize, ALICE).await).await;
-        assert_eq!((answer.status, &answer.body["scope"]), (200, &json!("Mcp.Profile User.Read")));
+        assert_eq!((answer.status, &answer.body["scope"]), (200, &json!("User.Read Mcp.Profile")));
         let stepped_up = Tokens::of(&session.client_id, &answer);
         assert_eq!(fleet.details(&stepped_up.access).await["userPrincipalName"], ALICE);
         let renewed = Tokens::of(&session.client_id, &fleet.refresh(&session.client_id, &stepped_up.refresh).await);

@@ -18,7 +18,7 @@ pub(super) const SCOPE: &str = "https://mcp.example.com/mcp/access_as_user";
 pub(super) const METADATA: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
 pub(super) const ALICES_OBJECT: &str = "11111111-0000-4000-a000-000000000001";
 
-async fn fleet(mode: TokenMode) -> Fleet {
+pub(super) async fn fleet(mode: TokenMode) -> Fleet {
     fleet_with(mode, |_| {}).await
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn token_by(fleet: &Fleet, authorize: &Authorize, username: &st
     token_request(fleet, &authorize.tenant, &form).await
 }
 
-async fn token_request(fleet: &Fleet, tenant: &str, form: &[(&str, &str)]) -> String {
+pub(super) async fn token_request(fleet: &Fleet, tenant: &str, form: &[(&str, &str)]) -> String {
     let url = format!("{}/{tenant}/oauth2/v2.0/token", fleet.emulator.endpoints().authority);
     let answer = reqwest::Client::new().post(url).form(form).send().await.expect("the emulator answers");
     let body: Value = serde_json::from_slice(&answer.bytes().await.expect("a whole answer")).expect("JSON");
@@ -110,7 +110,7 @@ pub(super) fn tool_error(answer: &Answer) -> &str {
 }
 
 /// The claims of a challenge.
-fn challenged(answer: &Answer) -> String {
+pub(super) fn challenged(answer: &Answer) -> String {
     let challenge = answer.header("www-authenticate");
     assert_eq!(answer.status, 401, "{challenge} {}", answer.body);
     assert!(challenge.starts_with("Bearer error=\"insufficient_claims\", "), "{challenge}");
@@ -177,16 +177,20 @@ async fn the_token_of_a_client_reaches_entra_and_never_graph() {
 }
 
 #[tokio::test]
-async fn a_token_for_graph_is_got_once_for_a_user_and_a_client_and_again_before_it_expires() {
+async fn a_token_for_graph_is_got_once_for_each_token_and_again_before_it_expires() {
     let fleet = fleet(TokenMode::Bearer).await;
     let (alice, again, bob) = (token(&fleet, ALICE).await, token(&fleet, ALICE).await, token(&fleet, BOB).await);
     fleet.control().clear_requests();
-    for token in [&alice, &alice, &again] {
-        assert_eq!(fleet.details(token).await["userPrincipalName"], ALICE);
+    for _ in 0..3 {
+        assert_eq!(fleet.details(&alice).await["userPrincipalName"], ALICE);
     }
     assert_eq!(fleet.control().request_count(Endpoint::Token), 1);
+    for _ in 0..2 {
+        assert_eq!(fleet.details(&again).await["userPrincipalName"], ALICE);
+    }
+    assert_eq!(fleet.control().request_count(Endpoint::Token), 2, "whether it is good enough, Entra says of each");
     assert_eq!(fleet.details(&bob).await["userPrincipalName"], BOB, "one user's token is never another's");
-    assert_eq!(fleet.control().request_count(Endpoint::Token), 2);
+    assert_eq!(fleet.control().request_count(Endpoint::Token), 3);
     // With continuous access evaluation Entra ID gives tokens for Graph for up to 28 hours.
     fleet.advance(28 * 3600);
     let later = token(&fleet, ALICE).await;
@@ -226,6 +230,15 @@ async fn every_token_that_is_not_good_is_refused_and_recorded_and_told_nothing()
         (signed(&fleet, &[("iss", json!("https://login.microsoftonline.com/x/v2.0"))], false), "issuer-mismatch"),
         (signed(&fleet, &[("nbf", json!(now + 600))], false), "not-yet-valid"),
         (signed(&fleet, &[("scp", Value::Null)], false), "claim-malformed"),
+        // Genuine signatures over what Entra ID would not sign: one kind of token that pretends to be another.
+        (signed(&fleet, &[("aud", json!(RESOURCE))], false), "audience-mismatch"),
+        (signed(&fleet, &[("ver", json!("1.0")), ("appid", json!(app(LOCAL)))], false), "issuer-mismatch"),
+        (signed(&fleet, &[("ver", json!("1.0"))], false), "claim-missing"),
+        (signed(&fleet, &[("tid", json!(FABRIKAM))], false), "issuer-mismatch"),
+        (signed(&fleet, &[("nonce", json!("n"))], false), "wrong-token-use"),
+        (signed(&fleet, &[("idtyp", json!("app"))], false), "claim-malformed"),
+        (signed(&fleet, &[("azp", json!("https://client.example.com/id"))], false), "claim-malformed"),
+        (signed(&fleet, &[("oid", json!("../../someone"))], false), "claim-malformed"),
         ("a.b".to_owned(), "not-compact"),
         ("opaque".to_owned(), "not-compact"),
         ("a.b.c".to_owned(), "encoding-invalid"),
@@ -310,6 +323,31 @@ async fn a_second_factor_that_entra_wants_becomes_a_challenge_for_the_client() {
     assert_eq!(fleet.details(&second).await["userPrincipalName"], ALICE);
     let reasons: Vec<_> = fleet.audit.events().into_iter().filter_map(|(_, event)| event.reason).collect();
     assert_eq!(reasons, ["aadsts-50076", "interaction-required", "interaction-required"]);
+}
+
+#[tokio::test]
+async fn a_token_of_a_weaker_sign_in_does_not_ride_on_a_stronger_one() {
+    let fleet = fleet(TokenMode::Bearer).await;
+    let weak = token(&fleet, ALICE).await;
+    fleet.control().set_requirement(ALICE, Requirement::UseMfa).expect("Alice exists");
+    let strong = token(&fleet, ALICE).await;
+    // The same person, client and scope; only the second one has shown a second factor.
+    assert_eq!(fleet.details(&strong).await["userPrincipalName"], ALICE);
+    assert!(challenged(&fleet.call(&weak).await).contains("capolids"));
+    assert_eq!(fleet.details(&strong).await["userPrincipalName"], ALICE, "nor does the weak one spoil the other");
+}
+
+#[tokio::test]
+async fn a_token_from_before_a_revocation_does_not_ride_on_a_newer_one() {
+    let fleet = fleet(TokenMode::Bearer).await;
+    let stolen = token(&fleet, ALICE).await;
+    fleet.details(&stolen).await;
+    fleet.control().revoke_sessions(ALICE).expect("Alice exists");
+    let newer = token(&fleet, ALICE).await;
+    assert_eq!(fleet.details(&newer).await["userPrincipalName"], ALICE);
+    for _ in 0..2 {
+        assert_eq!(fleet.call(&stolen).await.status, 401);
+    }
 }
 
 #[tokio::test]

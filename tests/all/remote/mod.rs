@@ -10,5 +10,7 @@ mod discovery;
 mod flow;
 mod gateway;
 mod refresh;
+mod revocation;
 mod sample_defects;
+mod tools;
 mod transport;

@@ -104,6 +104,7 @@ impl Guard<'_> {
             return recorded.map(|()| Admitted::Bearer(admitted)).map_err(|_| Refusal::Unavailable);
         }
         if token.reveal().len() > MAX_TOKEN_BYTES {
+            bearer::record_refusal(self.env, "session-unknown", None, &request.correlation_id);
             return Err(UNKNOWN);
         }
         let (refusal, reason) = match self.session(&token) {

@@ -158,6 +158,44 @@ async fn a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_is_no
     shown(&server, &third).await;
 }
 
+/// One connection that asks again and again; how many whole answers it got.
+async fn keep_asking(mut stream: TlsStream<TcpStream>, stop: Arc<AtomicBool>) -> usize {
+    let mut answered = 0;
+    while !stop.load(Ordering::SeqCst) {
+        stream.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nhello") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "the connection was closed");
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+        answered += 1;
+    }
+    answered
+}
+
+#[tokio::test]
+async fn certificates_are_renewed_under_64_busy_connections_and_no_request_fails() {
+    let pair = Pair::new();
+    let mut root = pair.renew();
+    let certificates = pair.read().unwrap();
+    let server = Running::with(|options| options.tls = Some(certificates)).await;
+    let stop = Arc::<AtomicBool>::default();
+    let mut busy = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let stream = connect(&server, &root, &BOTH, &["http/1.1"]).await.unwrap();
+        busy.spawn(keep_asking(stream, Arc::clone(&stop)));
+    }
+    for _ in 0..3 {
+        let old = std::mem::replace(&mut root, pair.renew());
+        shown(&server, &root).await;
+        assert!(connect(&server, &old, &BOTH, &[]).await.is_err(), "a new handshake sees the new certificate");
+    }
+    stop.store(true, Ordering::SeqCst);
+    while let Some(answered) = busy.join_next().await {
+        assert!(answered.unwrap() > 0);
+    }
+}
+
 #[test]
 fn files_that_hold_no_certificate_are_named() {
     let pair = Pair::new();
