@@ -27,6 +27,7 @@ use crate::environment::{AuditEvent, Environment, HttpSettings, Outcome, StoreEr
 use crate::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use crate::session::entra;
 use crate::sign_in::UNRECORDED;
+use crate::tools;
 use crate::transport::http::message::Request;
 
 #[cfg(test)]
@@ -322,11 +323,16 @@ pub(super) fn show(
     let request_id = random_token(env.random.as_ref());
     keep(env, &pending_record(env, &request_id), &pending)?;
     let csrf_token = browser.csrf(&request_id)?;
+    let tools: Vec<String> = match &env.settings.http {
+        Some(settings) => access::of_users(settings).into_iter().map(|tool| tools::title(tool)).collect(),
+        None => Vec::new(),
+    };
     let action = env.settings.http.as_ref().map(|settings| format!("{}/authorize", settings.public_url));
     let page = pages::consent(&pages::Consent {
         client,
         redirect_uri: &pending.redirect_uri,
         scopes: &pending.scopes,
+        tools: &tools,
         account_hint: pending.login_hint.as_deref(),
         action: action.as_deref().unwrap_or_default(),
         request_id: &request_id,
