@@ -2,12 +2,18 @@
 
 mod app_token;
 pub mod client;
+pub mod collection;
+pub mod delegated;
 pub mod error;
 pub mod groups;
+pub mod memberships;
 pub mod profile;
+pub mod users;
 
 #[cfg(test)]
 mod tests;
 
+pub use app_token::AppTokens;
 pub use client::{Bearer, TokenSource, get, post_read_only};
+pub use delegated::{Delegated, UserTokens};
 pub use error::GraphError;

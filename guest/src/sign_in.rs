@@ -109,6 +109,12 @@ impl From<OAuthError> for SignInError {
     }
 }
 
+impl From<Refusal> for SignInError {
+    fn from(refusal: Refusal) -> Self {
+        OAuthError::Refused(refusal).into()
+    }
+}
+
 impl From<RedeemError> for SignInError {
     fn from(error: RedeemError) -> Self {
         match error {

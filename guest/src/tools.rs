@@ -1,19 +1,25 @@
-//! The MCP tools, one file each. A tool is one file and one line in [`local`] or [`remote`].
+//! The MCP tools, one file each: see `docs/adding-a-tool.md`.
 
-mod get_user_details;
-mod get_user_details_from_graph;
+mod arguments;
+#[macro_use]
+mod catalog;
+#[cfg(test)]
+mod tests;
+
+pub use arguments::ArgumentError;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rmcp::model::{JsonObject, Tool as Description};
-use serde_json::Value;
+use rmcp::model::{JsonObject, Tool as Description, ToolAnnotations};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::access::{Denial, Rule};
 use crate::environment::{AuditEvent, Environment, Outcome};
-use crate::graph::{GraphError, TokenSource};
+use crate::graph::error::Evidence;
+use crate::graph::{AppTokens, Delegated, GraphError, TokenSource, UserTokens};
 use crate::identity::Identity;
-use crate::secret::Secret;
 use crate::sign_in::interactive::{self, Presenter, Request};
 use crate::sign_in::silent::{self, AccessToken, Challenge};
 use crate::sign_in::{SignInError, accounts};
@@ -22,14 +28,12 @@ use crate::{audit, graph};
 /// The audit event of a call.
 const TOOL_CALLED: &str = "tool.called";
 
-/// The tools of the local server.
-pub fn local() -> [&'static dyn LocalTool; 1] {
-    [&get_user_details_from_graph::GetUserDetailsFromGraph]
-}
-
-/// The tools of the remote server.
-pub fn remote() -> [&'static dyn RemoteTool; 1] {
-    [&get_user_details::GetUserDetails]
+// A tool is a file and a line here: its module, its type, and the servers that have it, in the order of `tools/list`.
+tools! {
+    get_user_details::GetUserDetails => remote;
+    get_user_details_from_graph::GetUserDetailsFromGraph => local remote;
+    list_my_groups::ListMyGroups => remote;
+    find_user::FindUser => remote;
 }
 
 /// One MCP tool.
@@ -65,10 +69,13 @@ pub enum ToolError {
     Graph(#[from] GraphError),
     /// The tool is about a user, and an application calls for itself.
     #[error(
-        "this tool reads the profile of a user, and the access token stands for an application (app-only): call it with \
-         a token that the application got on behalf of a user"
+        "this tool is about the user who calls it, and the access token stands for an application (app-only): call it \
+         with a token that the application got on behalf of a user"
     )]
     NoUser,
+    /// The arguments are not what the input schema says.
+    #[error(transparent)]
+    Arguments(#[from] ArgumentError),
     /// The caller may not call the tool.
     #[error("you may not call this tool: {0}")]
     Denied(#[from] Denial),
@@ -79,7 +86,7 @@ impl ToolError {
     pub fn sign_in(&self) -> Option<&SignInError> {
         match self {
             Self::Graph(GraphError::SignIn(error)) => Some(error),
-            Self::Graph(_) | Self::NoUser | Self::Denied(_) => None,
+            Self::Graph(_) | Self::NoUser | Self::Arguments(_) | Self::Denied(_) => None,
         }
     }
 
@@ -90,7 +97,7 @@ impl ToolError {
             Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_)) => {
                 "Microsoft Graph cannot be asked now. Try again later.".to_owned()
             }
-            Self::NoUser | Self::Denied(_) => self.to_string(),
+            Self::NoUser | Self::Arguments(_) | Self::Denied(_) => self.to_string(),
             Self::Graph(error) => error.to_string(),
         }
     }
@@ -108,7 +115,9 @@ impl ToolError {
             Self::Graph(graph::GraphError::Unreachable(_)) => "graph-unreachable".to_owned(),
             Self::Graph(graph::GraphError::Malformed(_)) => "graph-malformed".to_owned(),
             Self::Graph(graph::GraphError::NoToken(_)) => "graph-no-token".to_owned(),
+            Self::Graph(graph::GraphError::NotConsented { .. }) => "graph-not-consented".to_owned(),
             Self::NoUser => "no-user".to_owned(),
+            Self::Arguments(_) => "arguments".to_owned(),
             Self::Denied(denial) => denial.reason().to_owned(),
         }
     }
@@ -120,16 +129,25 @@ pub struct RemoteCall<'a> {
     pub env: &'a Environment,
     /// Who calls.
     pub who: Identity<'a>,
-    /// Tokens for Microsoft Graph, of the user who calls; none if no user does, but an application for itself.
-    pub tokens: Option<&'a dyn TokenSource<Token = Secret<String>>>,
+    /// The user who calls; none if no user does, but an application for itself.
+    pub user: Option<&'a dyn Delegated>,
     /// Names the call in logs and audit records.
     pub correlation_id: &'a str,
 }
 
 impl<'a> RemoteCall<'a> {
-    /// The tokens of the user who calls, for a tool that is about that user.
-    pub fn user_tokens(&self) -> Result<&'a dyn TokenSource<Token = Secret<String>>, ToolError> {
-        self.tokens.ok_or(ToolError::NoUser)
+    /// Tokens of the user who calls that carry a delegated permission of Graph (`User.Read` …), for a tool that is
+    /// about that user.
+    pub fn user_tokens(&self, permission: &'static str) -> Result<UserTokens<'a>, ToolError> {
+        let user = self.user.ok_or(ToolError::NoUser)?;
+        Ok(UserTokens::new(user, &self.env.settings.graph_resource, permission))
+    }
+
+    /// Tokens of our own application in the tenant of whoever calls, for a tool that applications may call for
+    /// themselves. They carry all that an administrator of that tenant has granted: what the tool answers with must be
+    /// fit for everybody whom it lets in.
+    pub fn app_tokens(&self) -> AppTokens<'a> {
+        AppTokens { env: self.env, tenant: self.who.tenant_id }
     }
 }
 
@@ -243,6 +261,36 @@ pub async fn call_remote(
     let event = audit::since(call.env, began, call.who.attribute(event));
     audit::record(call.env, event).map_err(GraphError::SignIn)?;
     result
+}
+
+/// A string, or null. Not a list of types: some clients map schemas to a dialect that knows only one.
+fn nullable_string() -> Value {
+    json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] })
+}
+
+/// The schema of a list of directory objects, with their `id` and these properties, that may be a part of it only.
+fn list_of(name: &str, at_most: usize, properties: &[&str]) -> Arc<JsonObject> {
+    let mut of_item: JsonObject =
+        properties.iter().map(|property| ((*property).to_owned(), nullable_string())).collect();
+    of_item.insert("id".to_owned(), json!({ "type": "string" }));
+    let required: Vec<&String> = of_item.keys().collect();
+    let item = json!({ "type": "object", "required": required, "properties": of_item });
+    let truncated = json!({ "type": "boolean", "description": "There are more than these." });
+    object(json!({
+        "type": "object",
+        "properties": { name: { "type": "array", "maxItems": at_most, "items": item }, "truncated": truncated },
+        "required": [name, "truncated"],
+    }))
+}
+
+/// The annotations of a tool that reads from Microsoft Graph and changes nothing.
+fn reads(title: &str) -> ToolAnnotations {
+    ToolAnnotations::with_title(title).read_only(true).destructive(false).idempotent(true).open_world(true)
+}
+
+/// What a tool answers with, as JSON.
+fn answer(value: &impl Serialize) -> Result<String, ToolError> {
+    serde_json::to_string(value).map_err(|_| GraphError::Malformed(Evidence::default()).into())
 }
 
 /// An object of a schema.

@@ -19,3 +19,5 @@ mod sign_in;
 mod support;
 #[cfg(test)]
 mod token;
+#[cfg(test)]
+mod tutorial;

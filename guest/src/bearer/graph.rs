@@ -18,8 +18,7 @@ use super::Bearer;
 use crate::audit;
 use crate::encoding::{digest, same_secret};
 use crate::environment::{AuditEvent, Environment, Outcome};
-use crate::graph::profile::profile_scope;
-use crate::graph::{GraphError, TokenSource};
+use crate::graph::{Delegated, GraphError, TokenSource};
 use crate::identity::Identity;
 use crate::oauth::error::Refusal;
 use crate::oauth::{OAuthError, on_behalf_of};
@@ -38,18 +37,35 @@ const REFUSAL: Duration = Duration::from_secs(5);
 /// for an administrator to give (65001, 90094, 50105).
 const NOT_FOR_THE_CLIENT: [u32; 3] = [65001, 90094, 50105];
 
-/// Gives tokens for Graph, in the name of the person behind `bearer`.
+/// Gives tokens for Graph, in the name of the person behind `bearer`. `scope` is one of Graph's, in the qualified form.
 ///
 /// Fails with [`SignInError::InteractionRequired`] when the client has to come with another token: for a claims
 /// challenge, which the error carries then, or because Entra ID does not accept this one (any more).
-pub fn tokens<'a>(env: &'a Environment, bearer: &'a Bearer, correlation_id: &'a str) -> OnBehalfOf<'a> {
-    OnBehalfOf { env, bearer, correlation_id }
+pub fn tokens<'a>(env: &'a Environment, bearer: &'a Bearer, scope: String, correlation_id: &'a str) -> OnBehalfOf<'a> {
+    OnBehalfOf { env, bearer, scope, correlation_id }
+}
+
+/// The person behind a bearer token, as one whom tokens for Graph can be got for.
+pub struct Person<'a> {
+    /// The world.
+    pub env: &'a Environment,
+    /// Whose token it is.
+    pub bearer: &'a Bearer,
+    /// Names the call in logs and audit records.
+    pub correlation_id: &'a str,
+}
+
+impl Delegated for Person<'_> {
+    fn tokens(&self, scope: String) -> Box<dyn TokenSource<Token = Secret<String>> + '_> {
+        Box::new(tokens(self.env, self.bearer, scope, self.correlation_id))
+    }
 }
 
 /// See [`tokens`].
 pub struct OnBehalfOf<'a> {
     env: &'a Environment,
     bearer: &'a Bearer,
+    scope: String,
     correlation_id: &'a str,
 }
 
@@ -130,7 +146,7 @@ impl OnBehalfOf<'_> {
     fn record(&self) -> String {
         let settings = &self.env.settings;
         let Identity { tenant_id, object_id, client_id } = self.bearer.identity();
-        let scope = profile_scope(self.env);
+        let scope = &self.scope;
         let assertion = digest(self.bearer.token().reveal().as_bytes());
         let of = format!("{}/{}/{client_id}/{scope}/{assertion}", settings.authority, settings.client_id);
         let of = digest(of.as_bytes());
@@ -156,9 +172,8 @@ impl OnBehalfOf<'_> {
     async fn ask(&self) -> Result<Exchanged, String> {
         let env = self.env;
         let tenant_id = self.bearer.identity().tenant_id;
-        let scope = profile_scope(env);
         let began = env.clock.monotonic();
-        let answer = on_behalf_of::exchange(env, tenant_id, self.bearer.token(), &scope).await;
+        let answer = on_behalf_of::exchange(env, tenant_id, self.bearer.token(), &self.scope).await;
         let (outcome, reason) = match &answer {
             Ok(_) => (Outcome::Success, None),
             Err(OAuthError::Refused(refusal)) => (Outcome::Failure, Some(refusal.reason())),

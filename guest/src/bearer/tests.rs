@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::environment::HttpError;
 use crate::environment::fake::{CLIENT, json as response, run};
+use crate::graph::profile::profile_scope;
 use crate::graph::{GraphError, TokenSource as _};
 use crate::sign_in::SignInError;
 use crate::sign_in::silent::Challenge;
@@ -54,7 +55,7 @@ impl Lab {
 
     fn graph_token(&self, challenge: Option<&Challenge>) -> Result<String, GraphError> {
         let bearer = self.accept(&self.token).unwrap();
-        let token = run(graph::tokens(&self.env, &bearer, "c-1").token(challenge));
+        let token = run(graph::tokens(&self.env, &bearer, profile_scope(&self.env), "c-1").token(challenge));
         token.map(|token| token.reveal().clone())
     }
 

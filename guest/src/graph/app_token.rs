@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::client::TokenSource;
 use super::error::GraphError;
 use crate::audit;
+use crate::entra::tenants::is_guid;
 use crate::environment::{Environment, Outcome};
 use crate::oauth::{OAuthError, client_credentials};
 use crate::secret::Secret;
@@ -19,10 +20,11 @@ use crate::single_flight::{self, Answer};
 const EXPIRY_MARGIN_SECONDS: u64 = 300;
 
 /// The application's tokens in one tenant, from the store or from the token endpoint.
-pub(super) struct AppTokens<'a> {
-    pub(super) env: &'a Environment,
+pub struct AppTokens<'a> {
+    /// The world.
+    pub env: &'a Environment,
     /// The tenant whose directory is asked. A GUID: it becomes part of a URL.
-    pub(super) tenant: &'a str,
+    pub tenant: &'a str,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,6 +55,9 @@ impl TokenSource for AppTokens<'_> {
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
         let env = self.env;
+        if !is_guid(self.tenant) {
+            return Err(GraphError::NoToken("the tenant is not named by a GUID".to_owned()));
+        }
         let (scope, record) = (self.scope(), self.record());
         let lives = |stored: &Stored<Secret<String>>, seconds: u64| {
             stored.expires_at > env.clock.now() + seconds
@@ -73,7 +78,7 @@ impl TokenSource for AppTokens<'_> {
 
 impl AppTokens<'_> {
     /// Forgets the token: what an administrator grants the application is in the next one only.
-    pub(super) fn forget(&self) {
+    pub fn forget(&self) {
         // A token that cannot be forgotten expires.
         let _ = self.env.store.delete(&self.record());
     }

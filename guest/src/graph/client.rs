@@ -64,7 +64,16 @@ pub async fn get<T: Bearer>(
     tokens: &dyn TokenSource<Token = T>,
     path: &str,
 ) -> Result<(Value, T), GraphError> {
-    ask(env, tokens, Question { path, body: None }).await
+    ask(env, tokens, Question { path, body: None, eventual: false }).await
+}
+
+/// Gets a JSON document by an advanced query of the directory, whose index may lag behind the directory.
+pub(super) async fn get_eventual<T: Bearer>(
+    env: &Environment,
+    tokens: &dyn TokenSource<Token = T>,
+    path: &str,
+) -> Result<(Value, T), GraphError> {
+    ask(env, tokens, Question { path, body: None, eventual: true }).await
 }
 
 /// Posts to an action that only reads, and is therefore repeated like a `GET`. Not for anything that writes.
@@ -74,7 +83,7 @@ pub async fn post_read_only<T: Bearer>(
     path: &str,
     body: &Value,
 ) -> Result<(Value, T), GraphError> {
-    ask(env, tokens, Question { path, body: Some(body) }).await
+    ask(env, tokens, Question { path, body: Some(body), eventual: false }).await
 }
 
 /// What is asked, and can be asked again.
@@ -84,6 +93,8 @@ struct Question<'a> {
     path: &'a str,
     /// With a body it is a `POST`.
     body: Option<&'a Value>,
+    /// Asks with `ConsistencyLevel: eventual`, which Graph wants to see for advanced queries.
+    eventual: bool,
 }
 
 async fn ask<T: Bearer>(
@@ -161,6 +172,7 @@ fn request(env: &Environment, token: &Secret<String>, question: Question<'_>) ->
         None => Request::get(url),
         Some(_) => Request::post(url).header(CONTENT_TYPE, "application/json"),
     };
+    let builder = if question.eventual { builder.header("consistencylevel", "eventual") } else { builder };
     let mut request = builder
         .header(ACCEPT, "application/json")
         .header("client-request-id", random_uuid(env.random.as_ref()))

@@ -55,6 +55,17 @@ pub enum GraphError {
     /// There is no token of the person to ask with.
     #[error(transparent)]
     SignIn(#[from] SignInError),
+    /// Nobody who may has consented to a permission that the request needs.
+    #[error(
+        "the application has no consent to the permission {permission} of Microsoft Graph: ask an administrator to grant \
+         it{}", aadsts(*.code)
+    )]
+    NotConsented {
+        /// The delegated permission, in the short form.
+        permission: &'static str,
+        /// The AADSTS number; 0 if there is none.
+        code: u32,
+    },
     /// There is no token of our own to ask with.
     #[error("there is no token to ask Microsoft Graph with: {0}")]
     NoToken(String),
@@ -85,6 +96,10 @@ fn wait(after: &Option<Duration>) -> String {
         Some(after) => format!(": try again in {} seconds", after.as_secs()),
         None => ": try again later".to_owned(),
     }
+}
+
+fn aadsts(code: u32) -> String {
+    if code == 0 { String::new() } else { format!(" (AADSTS{code})") }
 }
 
 impl Evidence {

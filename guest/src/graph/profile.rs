@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::client::{self, TokenSource};
+use super::client::{self, Bearer, TokenSource};
 use super::error::{Evidence, GraphError};
 use crate::environment::Environment;
 use crate::identity::Identity;
@@ -56,12 +56,7 @@ pub async fn me(
     if let Some(profile) = account.and_then(|account| cached(env, account, lifetime)) {
         return Ok(profile);
     }
-    let path = format!("/me?$select={}", PROFILE_PROPERTIES.join(","));
-    let (profile, token) = client::get(env, tokens, &path).await?;
-    // What the output schema promises.
-    if !profile.get("id").is_some_and(Value::is_string) {
-        return Err(GraphError::Malformed(Evidence::default()));
-    }
+    let (profile, token) = read_profile(env, tokens).await?;
     if !lifetime.is_zero() {
         let entry = Cached { read_at: env.clock.now(), profile: profile.clone() };
         if let Ok(bytes) = serde_json::to_vec(&entry) {
@@ -73,6 +68,19 @@ pub async fn me(
     Ok(profile)
 }
 
+async fn read_profile<T: Bearer>(
+    env: &Environment,
+    tokens: &dyn TokenSource<Token = T>,
+) -> Result<(Value, T), GraphError> {
+    let path = format!("/me?$select={}", PROFILE_PROPERTIES.join(","));
+    let (profile, token) = client::get(env, tokens, &path).await?;
+    // What the output schema promises.
+    if !profile.get("id").is_some_and(Value::is_string) {
+        return Err(GraphError::Malformed(Evidence::default()));
+    }
+    Ok((profile, token))
+}
+
 fn cached(env: &Environment, account: &str, lifetime: Duration) -> Option<Value> {
     if lifetime.is_zero() {
         return None;
@@ -82,6 +90,19 @@ fn cached(env: &Environment, account: &str, lifetime: Duration) -> Option<Value>
     (env.clock.now().saturating_sub(cached.read_at) < lifetime.as_secs()).then_some(cached.profile)
 }
 
+/// Reads the profile of a remote client's user, from the cache if it is fresh enough: what [`me`] reads, as JSON. The
+/// cache belongs to one user of one tenant, whichever client asks.
+pub async fn whole(
+    env: &Environment,
+    who: Identity<'_>,
+    tokens: &dyn TokenSource<Token = Secret<String>>,
+) -> Result<String, GraphError> {
+    once(env, &user_record(env, "profile-of", who, &PROFILE_PROPERTIES), async || {
+        Ok(read_profile(env, tokens).await?.0.to_string())
+    })
+    .await
+}
+
 /// Reads how a user is called and reached, from the cache if it is fresh enough: an object with
 /// [`CONTACT_PROPERTIES`], as JSON. The cache belongs to one user of one tenant, whichever client asks.
 pub async fn contact(
@@ -89,23 +110,38 @@ pub async fn contact(
     who: Identity<'_>,
     tokens: &dyn TokenSource<Token = Secret<String>>,
 ) -> Result<String, GraphError> {
+    once(env, &contact_record(env, who), async || {
+        let path = format!("/me?$select={}", CONTACT_PROPERTIES.join(","));
+        let (profile, _) = client::get(env, tokens, &path).await?;
+        let contact = contact_of(&profile).ok_or_else(|| GraphError::Malformed(Evidence::default()))?;
+        Ok(contact.to_string())
+    })
+    .await
+}
+
+/// What is in the record, or else what `read` reads, which is then kept there for as long as the settings say.
+async fn once(
+    env: &Environment,
+    record: &str,
+    read: impl AsyncFnOnce() -> Result<String, GraphError>,
+) -> Result<String, GraphError> {
     let lifetime = env.settings.profile_cache;
     if !lifetime.is_zero()
-        && let Ok(Some(cached)) = env.store.get(&contact_record(env, who))
+        && let Ok(Some(cached)) = env.store.get(record)
         && let Ok(cached) = std::str::from_utf8(cached.reveal())
     {
         return Ok(cached.to_owned());
     }
-    let path = format!("/me?$select={}", CONTACT_PROPERTIES.join(","));
-    let (profile, _) = client::get(env, tokens, &path).await?;
-    let contact = contact_of(&profile).ok_or_else(|| GraphError::Malformed(Evidence::default()))?.to_string();
+    let answer = read().await?;
     if !lifetime.is_zero() {
-        remember(env, who, &contact);
+        // A cache that cannot be written costs a request, not the answer.
+        let _ = env.store.put(record, answer.as_bytes(), Some(lifetime));
     }
-    Ok(contact)
+    Ok(answer)
 }
 
-/// Keeps what [`contact`] answers. A cache that cannot be written costs a request, not the answer.
+/// Keeps what [`contact`] answers, without asking.
+#[cfg(test)]
 pub(crate) fn remember(env: &Environment, who: Identity<'_>, contact: &str) {
     let record = contact_record(env, who);
     let _ = env.store.put(&record, contact.as_bytes(), Some(env.settings.profile_cache));
@@ -124,9 +160,13 @@ fn contact_of(profile: &Value) -> Option<Value> {
     Some(Value::Object(contact))
 }
 
-/// The tenant and the object are GUIDs of a validated token: they contain no slash, so no two users share a record.
 fn contact_record(env: &Environment, who: Identity<'_>) -> String {
+    user_record(env, "contact", who, &CONTACT_PROPERTIES)
+}
+
+/// The tenant and the object are GUIDs of a validated token: they contain no slash, so no two users share a record.
+fn user_record(env: &Environment, kind: &str, who: Identity<'_>, properties: &[&str]) -> String {
     let (graph, application) = (&env.settings.graph, &env.settings.client_id);
-    let Identity { tenant_id: tenant, object_id: object, client_id: _ } = who;
-    format!("contact/{graph}/{application}/{tenant}/{object}/{}", CONTACT_PROPERTIES.join(","))
+    let Identity { tenant_id: tenant, object_id: object, .. } = who;
+    format!("{kind}/{graph}/{application}/{tenant}/{object}/{}", properties.join(","))
 }

@@ -14,9 +14,8 @@ use super::version::{self, Agreed, Connection, Era};
 use super::{Caller, Reply, Who};
 use crate::access::{Access, Denial, Name};
 use crate::environment::Environment;
-use crate::graph::{GraphError, TokenSource};
+use crate::graph::{Delegated, GraphError};
 use crate::identity::Identity;
-use crate::secret::Secret;
 use crate::sign_in::{SignInError, attempt, interactive};
 use crate::token::PrincipalKind;
 use crate::tools::{self, LocalCall, LocalTool, RemoteCall, RemoteTool};
@@ -39,7 +38,8 @@ const MAX_BATCH: usize = 100;
 
 const INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsoft Graph. If nobody is signed in, a \
                             tool asks the user to sign in to Microsoft Entra ID; repeat the call after that.";
-const REMOTE_INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsoft Graph.";
+const REMOTE_INSTRUCTIONS: &str = "Reads from Microsoft Graph: the signed-in user's own profile and groups, and people \
+                                   of the organization by name.";
 /// Names the server in every result of 2026-07-28; what [`server_info`] is as JSON.
 const SERVER_INFO: &str = concat!(
     r#"{"name":"entra-mcp","title":"Microsoft Entra ID and Microsoft Graph","version":""#,
@@ -310,14 +310,14 @@ async fn call_tool(
         // Served above.
         Who::Person => Err(unknown()),
         Who::Session(session) => {
-            let tokens = session::graph::tokens(env, session, caller.correlation_id);
-            let call = remote_call(env, caller, session.identity(), Some(&tokens));
+            let person = session::graph::Person { env, session, correlation_id: caller.correlation_id };
+            let call = remote_call(env, caller, session.identity(), Some(&person));
             call_remote(&call, caller, tool, &params, arguments, era).await
         }
         Who::Bearer(bearer) => {
-            let tokens = bearer::graph::tokens(env, bearer, caller.correlation_id);
-            let user = bearer.principal().kind == PrincipalKind::User;
-            let call = remote_call(env, caller, bearer.identity(), if user { Some(&tokens) } else { None });
+            let person = bearer::graph::Person { env, bearer, correlation_id: caller.correlation_id };
+            let is_user = bearer.principal().kind == PrincipalKind::User;
+            let call = remote_call(env, caller, bearer.identity(), if is_user { Some(&person) } else { None });
             call_remote(&call, caller, tool, &params, arguments, era).await
         }
     }
@@ -327,9 +327,9 @@ fn remote_call<'a>(
     env: &'a Environment,
     caller: &Caller<'a>,
     who: Identity<'a>,
-    tokens: Option<&'a dyn TokenSource<Token = Secret<String>>>,
+    user: Option<&'a dyn Delegated>,
 ) -> RemoteCall<'a> {
-    RemoteCall { env, who, tokens, correlation_id: caller.correlation_id }
+    RemoteCall { env, who, user, correlation_id: caller.correlation_id }
 }
 
 fn arguments_of(arguments: Option<Value>) -> Result<JsonObject, RpcError> {

@@ -87,6 +87,14 @@ impl Refusal {
         matches!(self.error.as_str(), "invalid_grant" | "interaction_required" | "consent_required" | "login_required")
     }
 
+    /// Whether what is missing is somebody's consent to a permission: 65001 says that of a user or an administrator,
+    /// 90094 and 90095 of an administrator.
+    pub fn needs_consent(&self) -> bool {
+        matches!(self.code, 65001 | 90094 | 90095)
+            || self.error == "consent_required"
+            || self.suberror.as_deref() == Some("consent_required")
+    }
+
     /// One sentence that says what to do.
     pub fn advice(&self) -> String {
         error_codes::advice(&self.error, self.code)

@@ -2,7 +2,11 @@
 //!
 //! They are a record of their own, which ends with the session. One call at a time refreshes them, across all
 //! servers on one store; the others wait for it. What Entra hands out is stored before anything else is done.
+//!
+//! The token for the profile is the session's own: without it there is no session. Tokens for more of Graph are got by
+//! the same refresh token when a tool wants them. That nobody has consented to more says nothing against the session.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,8 +15,10 @@ use zeroize::Zeroizing;
 use super::record::{self, IDLE_SECONDS, LIFETIME_SECONDS, Raw};
 use super::{Membership, Owner, claims, lifecycle};
 use crate::audit;
+use crate::encoding::digest;
 use crate::environment::{Environment, Outcome, StoreError};
 use crate::graph::profile::profile_scope;
+use crate::oauth::error::Refusal;
 use crate::oauth::{OAuthError, TokenSet, refresh};
 use crate::secret::Secret;
 use crate::sign_in::SignInError;
@@ -23,6 +29,9 @@ use crate::single_flight::Lease;
 
 /// How long the mark of a session's end is kept: it is removed in the next moment.
 const TOMBSTONE: Duration = Duration::from_secs(60);
+/// How long it is remembered that Entra gives no token for more: long enough that a client which repeats itself is no
+/// flood at Entra ID, and short enough that a consent which is given now soon works.
+const REFUSAL: Duration = Duration::from_secs(5);
 
 /// What Entra gave us for a session.
 #[derive(Clone, Serialize, Deserialize)]
@@ -56,10 +65,32 @@ pub fn scopes(env: &Environment) -> Vec<String> {
     with_openid(&[profile_scope(env)])
 }
 
+/// An access token that lives for a while, and what is known of its person.
+#[derive(Clone)]
+pub(super) struct Live {
+    /// For Microsoft Graph. Opaque.
+    pub(super) access_token: Secret<String>,
+    /// Unix time in seconds.
+    pub(super) expires_at: u64,
+    pub(super) membership: Membership,
+}
+
+/// An access token for more than the profile, as it is stored.
+#[derive(Clone, Serialize, Deserialize)]
+struct More {
+    #[serde(serialize_with = "reveal")]
+    access_token: Secret<String>,
+    /// Unix time in seconds.
+    expires_at: u64,
+}
+
 /// The record: the tokens, and when the session ends at the latest.
 #[derive(Serialize, Deserialize)]
 struct Record {
     tokens: EntraTokens,
+    /// Tokens for more than the profile, by their scope. The tools ask for a few scopes only, so this is small.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    more: BTreeMap<String, More>,
     /// Unix time in seconds.
     ends_at: u64,
 }
@@ -72,6 +103,16 @@ impl Record {
     fn ttl(&self, now: u64) -> Duration {
         Duration::from_secs(self.ends_at.saturating_sub(now).clamp(1, IDLE_SECONDS))
     }
+
+    /// The access token for a scope, if there is one.
+    fn access(&self, scope: &Scope) -> Option<Live> {
+        let (access_token, expires_at) = match scope {
+            Scope::Profile => (&self.tokens.access_token, self.tokens.expires_at),
+            Scope::More(scope) => self.more.get(scope).map(|more| (&more.access_token, more.expires_at))?,
+        };
+        let membership = self.tokens.membership.clone();
+        Some(Live { access_token: access_token.clone(), expires_at, membership })
+    }
 }
 
 fn key(env: &Environment, id: &str) -> String {
@@ -81,13 +122,36 @@ fn key(env: &Environment, id: &str) -> String {
 /// Keeps the tokens of a session that begins.
 pub(super) fn keep(env: &Environment, id: &str, tokens: &EntraTokens) -> Result<(), StoreError> {
     let now = env.clock.now();
-    let record = Record { tokens: tokens.clone(), ends_at: now + LIFETIME_SECONDS };
+    let record = Record { tokens: tokens.clone(), more: BTreeMap::new(), ends_at: now + LIFETIME_SECONDS };
     env.store.put(&key(env, id), &record.bytes()?, Some(record.ttl(now)))
 }
 
 /// Forgets the tokens of a session.
 pub(super) fn forget(env: &Environment, id: &str) -> Result<(), StoreError> {
     env.store.delete(&key(env, id))
+}
+
+/// What an access token is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The profile, which every session is allowed to see.
+    Profile,
+    /// This, in the qualified form.
+    More(String),
+}
+
+impl Scope {
+    /// Of a scope in the qualified form.
+    pub(super) fn of(env: &Environment, scope: String) -> Self {
+        if scope == profile_scope(env) { Self::Profile } else { Self::More(scope) }
+    }
+
+    fn requested(&self, env: &Environment) -> Vec<String> {
+        match self {
+            Self::Profile => scopes(env),
+            Self::More(scope) => with_openid(std::slice::from_ref(scope)),
+        }
+    }
 }
 
 /// What is asked of Entra's tokens.
@@ -101,43 +165,72 @@ pub(super) enum Wanted<'a> {
     Other(&'a Challenge),
 }
 
-/// Tokens that live for some minutes more: those in the store, refreshed first if they are about to expire or are not
-/// what is wanted.
-///
-/// [`SignInError::InteractionRequired`] means that the session has ended, and that it was removed.
+/// The session that a token is for.
+#[derive(Clone, Copy)]
+struct Of<'a> {
+    id: &'a str,
+    owner: &'a Owner,
+    correlation_id: &'a str,
+}
+
+/// A token for the profile that lives for some minutes more: [`live_for`].
 pub(super) async fn live(
     env: &Environment,
     id: &str,
     owner: &Owner,
     wanted: Wanted<'_>,
     correlation_id: &str,
-) -> Result<EntraTokens, SignInError> {
+) -> Result<Live, SignInError> {
+    live_for(env, id, owner, &Scope::Profile, wanted, correlation_id).await
+}
+
+/// A token that lives for some minutes more: the one in the store, refreshed first if it is about to expire or is not
+/// what is wanted.
+///
+/// [`SignInError::InteractionRequired`] means that the session has ended, and that it was removed;
+/// [`SignInError::Refused`] that there is no token for this scope.
+pub(super) async fn live_for(
+    env: &Environment,
+    id: &str,
+    owner: &Owner,
+    scope: &Scope,
+    wanted: Wanted<'_>,
+    correlation_id: &str,
+) -> Result<Live, SignInError> {
     let challenge = match wanted {
         Wanted::Live | Wanted::Recent => None,
         Wanted::Other(challenge) => Some(challenge),
     };
+    let of = Of { id, owner, correlation_id };
     let began = env.clock.monotonic();
     let lease_record = accounts::record(env, &format!("session-refreshing/{id}"));
     loop {
-        let Some((Record { tokens, ends_at }, raw)) = record::read::<Record>(env, &key(env, id))? else {
+        let Some((record, raw)) = record::read::<Record>(env, &key(env, id))? else {
             lifecycle::end_without_tokens(env, id, owner, correlation_id)?;
             return Err(ended(challenge));
         };
         let now = env.clock.now();
-        let refused = challenge.is_some_and(|challenge| challenge.refused.reveal() == tokens.access_token.reveal());
-        let outdated = matches!(wanted, Wanted::Recent) && !tokens.membership.is_recent(now);
-        if !refused && !outdated && tokens.expires_at > now + margin(env) {
-            return Ok(tokens);
+        let was_refused = |live: &Live| challenge.is_some_and(|it| it.refused.reveal() == live.access_token.reveal());
+        let usable = record.access(scope).filter(|live| !was_refused(live) && live.expires_at > now);
+        let outdated = matches!(wanted, Wanted::Recent) && !record.tokens.membership.is_recent(now);
+        if let Some(live) = usable.as_ref().filter(|live| !outdated && live.expires_at > now + margin(env)) {
+            return Ok(live.clone());
         }
-        let usable = !refused && tokens.expires_at > now;
-        let Some(refresh_token) = &tokens.refresh_token else {
-            if usable {
-                return Ok(tokens);
+        let Some(refresh_token) = record.tokens.refresh_token.clone() else {
+            if let Some(live) = usable {
+                return Ok(live);
+            }
+            // Nobody has consented to `offline_access`. Without more than the profile a session can live until it expires.
+            if *scope != Scope::Profile && challenge.is_none() {
+                return Err(Refusal::new("consent_required", &[], None).into());
             }
             want(env, owner, challenge);
             lifecycle::end(env, id, owner, "no-refresh-token", correlation_id)?;
             return Err(ended(challenge));
         };
+        if let Some(refusal) = remembered_refusal(env, id, scope)? {
+            return Err(refusal.into());
+        }
         let lease = Lease::take(env, &lease_record, LEASE)?;
         if lease.is_none() && env.clock.monotonic().saturating_sub(began) < LEASE_PATIENCE {
             env.clock.sleep(LEASE_POLL).await;
@@ -149,23 +242,24 @@ pub(super) async fn live(
             continue;
         }
         let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
-        let answer = refresh::refresh(env, refresh_token, &scopes(env), claims).await;
+        let answer = refresh::refresh(env, &refresh_token, &scope.requested(env), claims).await;
         let result = match answer {
             Ok(set) => {
-                let membership = tokens.membership.clone().renewed(env, owner, set.id_token.as_ref()).await;
-                let fresh = EntraTokens { membership, ..set.into() };
-                took(env, id, owner, (refresh_token, ends_at, &raw), fresh, correlation_id).map(Some)
+                let membership = record.tokens.membership.clone().renewed(env, owner, set.id_token.as_ref()).await;
+                took(env, of, scope, (record, &raw), (set, membership)).map(Some)
+            }
+            Err(OAuthError::Refused(refusal)) if *scope != Scope::Profile && refusal.needs_consent() => {
+                Err(no_more(env, of, scope, refusal))
             }
             Err(OAuthError::Refused(refusal)) if refusal.needs_interaction() => {
-                refused_for_good(env, id, owner, &raw, &refusal, claims, correlation_id)
+                refused_for_good(env, of, &raw, &refusal, claims).map(|()| None)
             }
             // Entra is out of reach, but the token at hand is still good for a while.
-            Err(_) if usable => Ok(Some(tokens.clone())),
-            Err(error) => Err(error.into()),
+            Err(error) => usable.map(Some).ok_or_else(|| error.into()),
         };
         lease.into_iter().for_each(Lease::release);
         match result {
-            Ok(Some(tokens)) => return Ok(tokens),
+            Ok(Some(live)) => return Ok(live),
             // Somebody has refreshed while Entra refused the token that we had.
             Ok(None) => continue,
             Err(error) => return Err(error),
@@ -176,15 +270,28 @@ pub(super) async fn live(
 /// Stores what a refresh answered, unless the session has ended or was refreshed by another call meanwhile.
 fn took(
     env: &Environment,
-    id: &str,
-    owner: &Owner,
-    used: (&Secret<String>, u64, &Raw),
-    mut tokens: EntraTokens,
-    correlation_id: &str,
-) -> Result<EntraTokens, SignInError> {
-    let (refresh_token, ends_at, raw) = used;
-    tokens.refresh_token.get_or_insert_with(|| refresh_token.clone());
-    let record = Record { tokens, ends_at };
+    of: Of<'_>,
+    scope: &Scope,
+    before: (Record, &Raw),
+    answer: (TokenSet, Membership),
+) -> Result<Live, SignInError> {
+    let Of { id, owner, correlation_id } = of;
+    let ((mut record, raw), (set, membership)) = (before, answer);
+    let live = Live { access_token: set.access_token, expires_at: set.expires_at, membership };
+    record.tokens.membership = live.membership.clone();
+    match scope {
+        Scope::Profile => {
+            record.tokens.access_token = live.access_token.clone();
+            record.tokens.expires_at = live.expires_at;
+        }
+        Scope::More(scope) => {
+            let more = More { access_token: live.access_token.clone(), expires_at: live.expires_at };
+            record.more.insert(scope.clone(), more);
+        }
+    }
+    if set.refresh_token.is_some() {
+        record.tokens.refresh_token = set.refresh_token;
+    }
     // What Entra has rotated must not be lost, so it is stored first. Nobody gets it before it is on record.
     let expected = Some(raw.reveal().as_slice());
     let ttl = Some(record.ttl(env.clock.now()));
@@ -194,24 +301,48 @@ fn took(
     if !stored && record::read::<Record>(env, &key(env, id))?.is_none() {
         return Err(ended(None));
     }
-    Ok(record.tokens)
+    Ok(live)
 }
 
-/// Entra does not accept the refresh token any more. `None` if there is another one now.
+/// There is no consent to more than the profile. The session goes on.
+fn no_more(env: &Environment, of: Of<'_>, scope: &Scope, refusal: Refusal) -> SignInError {
+    let Of { id, owner, correlation_id } = of;
+    let event = owner.event("token.refreshed", Outcome::Failure, correlation_id);
+    if let Err(error) = audit::record(env, audit::because(event, refusal.reason())) {
+        return error;
+    }
+    if let (Some(record), Ok(bytes)) = (refusal_record(env, id, scope), serde_json::to_vec(&refusal)) {
+        // A refusal that cannot be remembered costs a request.
+        let _ = env.store.put(&record, &bytes, Some(REFUSAL));
+    }
+    refusal.into()
+}
+
+fn remembered_refusal(env: &Environment, id: &str, scope: &Scope) -> Result<Option<Refusal>, StoreError> {
+    let Some(record) = refusal_record(env, id, scope) else { return Ok(None) };
+    Ok(record::read::<Refusal>(env, &record)?.map(|(refusal, _)| refusal))
+}
+
+/// Where it is remembered that there is no consent; nowhere for the profile.
+fn refusal_record(env: &Environment, id: &str, scope: &Scope) -> Option<String> {
+    let Scope::More(scope) = scope else { return None };
+    Some(accounts::record(env, &format!("session-refused/{id}/{}", digest(scope.as_bytes()))))
+}
+
+/// Entra does not accept the refresh token any more. `Ok` if there is another one now.
 fn refused_for_good(
     env: &Environment,
-    id: &str,
-    owner: &Owner,
+    of: Of<'_>,
     raw: &Raw,
-    refusal: &crate::oauth::error::Refusal,
+    refusal: &Refusal,
     claims: Option<&str>,
-    correlation_id: &str,
-) -> Result<Option<EntraTokens>, SignInError> {
+) -> Result<(), SignInError> {
+    let Of { id, owner, correlation_id } = of;
     let event = owner.event("token.refreshed", Outcome::Failure, correlation_id);
     audit::record(env, audit::because(event, refusal.reason()))?;
     // Replaced by what is no record: a call that refreshes at this moment finds that the session has ended.
     if !env.store.compare_and_swap(&key(env, id), Some(raw.reveal().as_slice()), b"", Some(TOMBSTONE))? {
-        return Ok(None);
+        return Ok(());
     }
     // What Entra says now is newer than what Graph has said.
     let claims = refusal.claims.as_deref().or(claims);
@@ -228,11 +359,12 @@ pub(super) fn unsatisfied(
     env: &Environment,
     id: &str,
     owner: &Owner,
+    scope: &Scope,
     challenge: &Challenge,
     correlation_id: &str,
 ) -> Result<SignInError, SignInError> {
-    let found = record::read::<Record>(env, &key(env, id))?;
-    if found.is_some_and(|(record, _)| record.tokens.access_token.reveal() == challenge.refused.reveal()) {
+    let found = record::read::<Record>(env, &key(env, id))?.and_then(|(record, _)| record.access(scope));
+    if found.is_some_and(|live| live.access_token.reveal() == challenge.refused.reveal()) {
         want(env, owner, Some(challenge));
         lifecycle::end(env, id, owner, "claims-challenge", correlation_id)?;
     }

@@ -515,11 +515,12 @@ fn a_session_of_an_earlier_version_has_no_roles_until_it_is_refreshed() {
 
 #[test]
 fn a_call_with_known_roles_reads_the_store_as_often_as_ever() {
-    use crate::graph::TokenSource as _;
+    use crate::graph::Delegated as _;
     let begun = begin();
     let session = begun.authenticate(&begun.tokens.access_token).unwrap();
     let before = begun.world.store_operations();
-    run(graph::tokens(&begun.env, &session, "c-1").token(None)).unwrap();
+    let person = graph::Person { env: &begun.env, session: &session, correlation_id: "c-1" };
+    run(person.tokens(crate::graph::profile::profile_scope(&begun.env)).token(None)).unwrap();
     assert_eq!(begun.world.store_operations() - before, 1);
 }
 

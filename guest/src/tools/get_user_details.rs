@@ -1,12 +1,12 @@
 //! `getUserDetails`: the Microsoft Graph profile of the user who calls.
 
 use async_trait::async_trait;
-use rmcp::model::{JsonObject, Tool as Description, ToolAnnotations};
+use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
-use super::{RemoteCall, RemoteTool, Tool, ToolError, object};
+use super::{RemoteCall, RemoteTool, Tool, ToolError, nullable_string, object, reads};
 use crate::access::Rule;
-use crate::graph::profile::{self, CONTACT_PROPERTIES};
+use crate::graph::profile::{self, CONTACT_PROPERTIES, PROFILE_SCOPE};
 
 pub(super) struct GetUserDetails;
 
@@ -16,10 +16,8 @@ impl Tool for GetUserDetails {
     }
 
     fn describe(&self) -> Description {
-        // Not a list of types: some clients map schemas to a dialect that knows only one.
-        let nullable = json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] });
         let properties: JsonObject =
-            CONTACT_PROPERTIES.iter().map(|name| ((*name).to_owned(), nullable.clone())).collect();
+            CONTACT_PROPERTIES.iter().map(|name| ((*name).to_owned(), nullable_string())).collect();
         Description::new(
             self.name(),
             "Returns the signed-in user's display name, mail address and user principal name from Microsoft Graph. \
@@ -32,13 +30,7 @@ impl Tool for GetUserDetails {
             "properties": properties,
             "required": CONTACT_PROPERTIES,
         })))
-        .with_annotations(
-            ToolAnnotations::with_title("Get user details")
-                .read_only(true)
-                .destructive(false)
-                .idempotent(true)
-                .open_world(true),
-        )
+        .with_annotations(reads("Get user details"))
     }
 }
 
@@ -49,6 +41,6 @@ impl RemoteTool for GetUserDetails {
     }
 
     async fn call(&self, call: &RemoteCall<'_>, _arguments: &JsonObject) -> Result<String, ToolError> {
-        Ok(profile::contact(call.env, call.who, call.user_tokens()?).await?)
+        Ok(profile::contact(call.env, call.who, &call.user_tokens(PROFILE_SCOPE)?).await?)
     }
 }

@@ -1,13 +1,15 @@
-//! `GetUserDetailsFromGraph`: the Microsoft Graph profile of the person who is signed in on this machine.
+//! `GetUserDetailsFromGraph`: the whole Microsoft Graph profile of the person who is signed in on this machine, or who
+//! calls a remote server.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rmcp::model::{JsonObject, Tool as Description, ToolAnnotations};
+use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
-use super::{LocalCall, LocalTool, Tool, ToolError, object};
-use crate::graph::profile::{self, PROFILE_PROPERTIES};
+use super::{LocalCall, LocalTool, RemoteCall, RemoteTool, Tool, ToolError, nullable_string, object, reads};
+use crate::access::Rule;
+use crate::graph::profile::{self, PROFILE_PROPERTIES, PROFILE_SCOPE};
 
 pub(super) struct GetUserDetailsFromGraph;
 
@@ -25,13 +27,7 @@ impl Tool for GetUserDetailsFromGraph {
         )
         .with_title("Get user details from Microsoft Graph")
         .with_raw_output_schema(output_schema())
-        .with_annotations(
-            ToolAnnotations::with_title("Get user details from Microsoft Graph")
-                .read_only(true)
-                .destructive(false)
-                .idempotent(true)
-                .open_world(true),
-        )
+        .with_annotations(reads("Get user details from Microsoft Graph"))
     }
 }
 
@@ -43,6 +39,17 @@ impl LocalTool for GetUserDetailsFromGraph {
     }
 }
 
+#[async_trait(?Send)]
+impl RemoteTool for GetUserDetailsFromGraph {
+    fn rule(&self) -> Rule {
+        Rule::users()
+    }
+
+    async fn call(&self, call: &RemoteCall<'_>, _arguments: &JsonObject) -> Result<String, ToolError> {
+        Ok(profile::whole(call.env, call.who, &call.user_tokens(PROFILE_SCOPE)?).await?)
+    }
+}
+
 /// The schema of Graph's `user` as far as it is asked for. Graph answers `null` for what is not filled in.
 fn output_schema() -> Arc<JsonObject> {
     let mut properties = JsonObject::new();
@@ -50,8 +57,7 @@ fn output_schema() -> Arc<JsonObject> {
         let schema = match name {
             "id" => json!({ "type": "string" }),
             "businessPhones" => json!({ "type": "array", "items": { "type": "string" } }),
-            // Not a list of types: some clients map schemas to a dialect that knows only one.
-            _ => json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] }),
+            _ => nullable_string(),
         };
         properties.insert(name.to_owned(), schema);
     }

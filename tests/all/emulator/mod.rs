@@ -7,6 +7,7 @@ mod control;
 mod device_code;
 mod faults;
 mod graph;
+mod graph_lists;
 mod managed_identity;
 mod metadata;
 mod msal;

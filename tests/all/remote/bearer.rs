@@ -18,7 +18,7 @@ pub(super) const SCOPE: &str = "https://mcp.example.com/mcp/access_as_user";
 pub(super) const METADATA: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
 pub(super) const ALICES_OBJECT: &str = "11111111-0000-4000-a000-000000000001";
 
-async fn fleet(mode: TokenMode) -> Fleet {
+pub(super) async fn fleet(mode: TokenMode) -> Fleet {
     fleet_with(mode, |_| {}).await
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn token_by(fleet: &Fleet, authorize: &Authorize, username: &st
     token_request(fleet, &authorize.tenant, &form).await
 }
 
-async fn token_request(fleet: &Fleet, tenant: &str, form: &[(&str, &str)]) -> String {
+pub(super) async fn token_request(fleet: &Fleet, tenant: &str, form: &[(&str, &str)]) -> String {
     let url = format!("{}/{tenant}/oauth2/v2.0/token", fleet.emulator.endpoints().authority);
     let answer = reqwest::Client::new().post(url).form(form).send().await.expect("the emulator answers");
     let body: Value = serde_json::from_slice(&answer.bytes().await.expect("a whole answer")).expect("JSON");
@@ -110,7 +110,7 @@ pub(super) fn tool_error(answer: &Answer) -> &str {
 }
 
 /// The claims of a challenge.
-fn challenged(answer: &Answer) -> String {
+pub(super) fn challenged(answer: &Answer) -> String {
     let challenge = answer.header("www-authenticate");
     assert_eq!(answer.status, 401, "{challenge} {}", answer.body);
     assert!(challenge.starts_with("Bearer error=\"insufficient_claims\", "), "{challenge}");

@@ -12,4 +12,5 @@ mod gateway;
 mod refresh;
 mod revocation;
 mod sample_defects;
+mod tools;
 mod transport;

@@ -259,6 +259,19 @@ impl Fleet {
         self.send(call_request(token)).await
     }
 
+    /// A call of any tool.
+    pub(crate) async fn call_tool(&self, token: &str, tool: &str, arguments: &Value) -> Answer {
+        self.send(tool_request(token, tool, arguments)).await
+    }
+
+    /// What a tool answers with.
+    pub(crate) async fn structured(&self, token: &str, tool: &str, arguments: &Value) -> Value {
+        let answer = self.call_tool(token, tool, arguments).await;
+        let result = &answer.body["result"];
+        assert_eq!((answer.status, &result["isError"]), (200, &json!(false)), "{}", answer.body);
+        result["structuredContent"].clone()
+    }
+
     /// The details that the tool finds.
     pub(crate) async fn details(&self, token: &str) -> Value {
         let answer = self.call(token).await;
@@ -320,14 +333,18 @@ impl Fleet {
 
 /// A call of the tool, as a request.
 pub(crate) fn call_request(token: &str) -> Request<Vec<u8>> {
-    let message =
-        super::component::modern("tools/call", json!({ "name": "getUserDetails", "arguments": {} }), json!({}));
+    tool_request(token, "getUserDetails", &json!({}))
+}
+
+/// A call of any tool, as a request.
+pub(crate) fn tool_request(token: &str, tool: &str, arguments: &Value) -> Request<Vec<u8>> {
+    let message = super::component::modern("tools/call", json!({ "name": tool, "arguments": arguments }), json!({}));
     let request = Request::post("/mcp")
         .header("content-type", "application/json")
         .header("accept", "application/json, text/event-stream")
         .header("mcp-protocol-version", "2026-07-28")
         .header("mcp-method", "tools/call")
-        .header("mcp-name", "getUserDetails");
+        .header("mcp-name", tool);
     let request = if token.is_empty() { request } else { request.header("authorization", format!("Bearer {token}")) };
     request.body(message.to_string().into_bytes()).expect("a request")
 }

@@ -34,6 +34,8 @@ pub enum Endpoint {
     GraphMe,
     /// `/graph/v1.0/users/{id}`
     GraphUser,
+    /// `/graph/v1.0/users`
+    GraphUsers,
     /// `memberOf` and `transitiveMemberOf`
     GraphMemberOf,
     /// `getMemberObjects` and `getMemberGroups`
@@ -77,6 +79,7 @@ impl Endpoint {
             self,
             Self::GraphMe
                 | Self::GraphUser
+                | Self::GraphUsers
                 | Self::GraphMemberOf
                 | Self::GraphMemberObjects
                 | Self::GraphPhoto
@@ -90,9 +93,10 @@ impl Endpoint {
         match segments {
             ["v1.0", "me"] => Self::GraphMe,
             ["v1.0", "$batch"] => Self::GraphBatch,
+            ["v1.0", "users"] => Self::GraphUsers,
             ["v1.0", "users", _] => Self::GraphUser,
             ["v1.0", "me", rest @ ..] | ["v1.0", "users", _, rest @ ..] => match rest {
-                ["memberOf" | "transitiveMemberOf"] => Self::GraphMemberOf,
+                ["memberOf" | "transitiveMemberOf"] | ["memberOf" | "transitiveMemberOf", _] => Self::GraphMemberOf,
                 ["getMemberObjects" | "getMemberGroups"] => Self::GraphMemberObjects,
                 ["photo"] | ["photo", "$value"] => Self::GraphPhoto,
                 _ => Self::GraphOther,

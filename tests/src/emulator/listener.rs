@@ -148,6 +148,7 @@ fn dispatch(world: &World, endpoint: Endpoint, tenant: &str, incoming: &Incoming
         Endpoint::ManagedIdentityImds => managed_identity::instance_metadata(world, incoming),
         Endpoint::GraphMe
         | Endpoint::GraphUser
+        | Endpoint::GraphUsers
         | Endpoint::GraphMemberOf
         | Endpoint::GraphMemberObjects
         | Endpoint::GraphPhoto

@@ -59,11 +59,12 @@ pub(crate) fn alice() -> Value {
     })
 }
 
-/// Checks the list of tools.
+/// Checks the list of tools: those that Alice, who has no role for another one, may call.
 pub(crate) fn assert_tools(tools: &Value) {
-    let [tool] = tools.as_array().unwrap().as_slice() else { panic!("one tool, not {tools}") };
-    assert_eq!(tool["name"], TOOL);
-    assert_eq!(tool["inputSchema"]["type"], "object");
+    let tools = tools.as_array().unwrap();
+    let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(names, [TOOL, "GetUserDetailsFromGraph", "listMyGroups"]);
+    assert!(tools.iter().all(|tool| tool["inputSchema"]["type"] == "object"));
 }
 
 /// Checks a result that carries Alice's details.

@@ -1,10 +1,13 @@
 //! Microsoft Graph: who is asking, what they may see, and the profile itself.
 //!
-//! Only reads that a signed-in application needs are here. There is no OData beyond `$select`, `$top` and `$skiptoken`,
-//! no writing, and no `beta`.
+//! Only reads that a signed-in application needs are here. There is no OData beyond `$select`, `$top`, `$skiptoken`,
+//! `$count` and the `$filter` of `/users`, no writing, and no `beta`.
 
 mod batch;
 mod directory;
+mod groups;
+mod pages;
+mod users;
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -79,6 +82,11 @@ impl GraphError {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
+    /// What Graph says of a query that it understands and does not serve.
+    fn unsupported_query(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Request_UnsupportedQuery", message)
+    }
+
     fn reply(&self, world: &World, incoming: &Incoming) -> Reply {
         let request = world.random.guid();
         let client = incoming.correlation_id().unwrap_or(&request).to_owned();
@@ -128,6 +136,10 @@ fn dispatch(world: &World, config: &Config, caller: &Caller, incoming: &Incoming
     if let ["oidc", "userinfo"] = segments.as_slice() {
         return user_info(config, caller);
     }
+    let read_only = incoming.method == http::Method::GET;
+    if matches!(segments.as_slice(), ["v1.0", "users"]) && read_only {
+        return users::list(world, config, caller, incoming);
+    }
     let (user, rest) = match segments.as_slice() {
         ["v1.0", "me", rest @ ..] => (me(config, caller)?, rest),
         ["v1.0", "users", id, rest @ ..] => (other(config, caller, id)?, rest),
@@ -139,12 +151,16 @@ fn dispatch(world: &World, config: &Config, caller: &Caller, incoming: &Incoming
             return Err(GraphError::new(StatusCode::BAD_REQUEST, "BadRequest", "Invalid version."));
         }
     };
-    let read_only = incoming.method == http::Method::GET;
     match rest {
         [] if read_only => directory::profile(world, caller, user, incoming),
-        ["memberOf" | "transitiveMemberOf"] if read_only => directory::member_of(world, caller, user, incoming),
+        ["memberOf" | "transitiveMemberOf"] if read_only => {
+            groups::member_of(world, caller, user, incoming, groups::Cast::None)
+        }
+        ["memberOf" | "transitiveMemberOf", cast] if read_only => {
+            groups::member_of(world, caller, user, incoming, groups::Cast::of(cast)?)
+        }
         ["getMemberObjects" | "getMemberGroups"] if incoming.method == http::Method::POST => {
-            directory::member_objects(world, caller, user, incoming)
+            groups::member_objects(world, caller, user, incoming)
         }
         ["photo", "$value"] if read_only => directory::photo(caller, user),
         ["photo"] if read_only => directory::photo_metadata(world, caller, user),

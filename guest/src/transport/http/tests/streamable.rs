@@ -139,17 +139,20 @@ fn a_caller_whose_sign_in_has_ended_is_challenged_and_not_told_of_an_error() {
 }
 
 #[test]
-fn a_remote_caller_sees_the_remote_tool_only_and_cannot_call_the_local_one() {
+fn a_remote_caller_sees_the_remote_tools_and_nobody_is_asked_to_sign_in_at_this_machine() {
     let server = Server::with_alice();
     for request in [modern("tools/list", json!({})), legacy("tools/list", json!({}))] {
         let tools = json_of(&server.send(request))["result"]["tools"].clone();
-        assert_eq!(tools.as_array().unwrap().len(), 1);
-        assert_eq!(tools[0]["name"], "getUserDetails");
+        let names: Vec<_> = tools.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+        // Alice has no role, so she does not see `findUser`.
+        assert_eq!(names, ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups"]);
         assert_eq!(tools[0]["outputSchema"]["required"], json!(["displayName", "mail", "userPrincipalName"]));
-        assert_eq!(tools[0]["annotations"]["readOnlyHint"], true);
+        assert!(tools.as_array().unwrap().iter().all(|tool| tool["annotations"]["readOnlyHint"] == true));
     }
+    let unknown = modern("tools/call", json!({ "name": "getuserdetails" }));
+    assert_eq!(refusal(&server.send(unknown)), (200, -32602));
     let local = modern("tools/call", json!({ "name": "GetUserDetailsFromGraph" }));
-    assert_eq!(refusal(&server.send(local)), (200, -32602));
+    assert_eq!(server.send(local).status(), 401, "the session has no token: it is its client that signs in again");
     assert_eq!(server.world.prompts(), Vec::<String>::new());
     assert_eq!(server.world.sent(), Vec::<String>::new());
 }
