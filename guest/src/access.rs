@@ -125,7 +125,8 @@ pub enum Denial {
     },
     /// The token does not list the groups, and Microsoft Graph does not say now which they are.
     #[error(
-        "your groups cannot be read from Microsoft Graph now, and this tool is for members of certain groups: try again later"
+        "your groups cannot be read from Microsoft Graph now, and this tool is for members of certain groups: try again \
+         later"
     )]
     GroupsUnavailable {
         /// For the log.

@@ -324,7 +324,7 @@ pub(super) fn show(
     keep(env, &pending_record(env, &request_id), &pending)?;
     let csrf_token = browser.csrf(&request_id)?;
     let tools: Vec<String> = match &env.settings.http {
-        Some(settings) => access::of_users(settings).into_iter().map(|tool| tools::title(tool)).collect(),
+        Some(settings) => access::of_users(settings).into_iter().map(tools::title).collect(),
         None => Vec::new(),
     };
     let action = env.settings.http.as_ref().map(|settings| format!("{}/authorize", settings.public_url));
