@@ -12,7 +12,7 @@ const seen = { results: [] };
 const url = new URL(process.env.URL);
 const callback = await Callback.listen();
 const provider = new Provider(callback.url);
-provider.client = { client_id: process.env.CLIENT_ID };
+if (process.env.CLIENT_ID) provider.client = { client_id: process.env.CLIENT_ID };
 const make = () => [
     new Client({ name: 'entra-mcp-tests', version: '1.0.0' }),
     new StreamableHTTPClientTransport(url, { authProvider: provider })

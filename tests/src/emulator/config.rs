@@ -493,7 +493,7 @@ impl User {
     }
 
     /// The ids of the groups the account is in.
-    pub(crate) fn group_ids(&self) -> impl Iterator<Item = String> + '_ {
+    pub fn group_ids(&self) -> impl Iterator<Item = String> + '_ {
         let digest = ring::digest::digest(&ring::digest::SHA256, self.id.as_bytes());
         let seed = digest.as_ref().iter().take(12).fold(0_u128, |seed, byte| seed << 8 | u128::from(*byte));
         // Version and variant bits make them look like Entra's; the low bits number them.
