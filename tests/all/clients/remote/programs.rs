@@ -54,8 +54,7 @@ impl Programs {
     /// The program of the README in JavaScript.
     pub(crate) fn node(&self, url: &str, at: &Endpoints) -> PathBuf {
         let host = at.authority.split_once("://").unwrap().1;
-        let authority =
-            format!("authority: '{}/{}', knownAuthorities: ['{host}'],", at.authority, at.tenant_id);
+        let authority = format!("authority: '{}/{}', knownAuthorities: ['{host}'],", at.authority, at.tenant_id);
         let changes = [
             (format!("authority: '{AUTHORITY}',"), authority),
             (CLIENT_ID.to_owned(), at.public_client_id.clone()),
