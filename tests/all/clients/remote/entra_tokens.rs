@@ -347,7 +347,8 @@ async fn a_service_without_a_role_is_refused(client: Client) {
     let service = service(&office, &[]);
     let seen = play(office, &client, json!({ "service": service, "steps": [list()] })).await;
     assert!(!seen.rejected().is_empty());
-    assert_eq!(seen.tokens().len(), 2, "another token is tried once");
+    // An SDK may begin with two messages, each of which is tried twice.
+    assert!(matches!(seen.challenges().len(), 2 | 4), "{}", seen.whole);
     assert!(seen.tokens().iter().all(|token| token["roles"].is_null()), "{}", seen.whole);
     assert!(seen.challenges().iter().all(|(status, one)| (*status, one.parameter("error")) == (401, "invalid_token")));
     let log = seen.office.server.log();
