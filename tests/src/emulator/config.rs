@@ -279,6 +279,10 @@ pub struct Application {
     /// Adds the optional `idtyp` claim to user tokens too.
     #[serde(default)]
     pub idtyp_for_users: bool,
+    /// Has the optional `idtyp` claim in applications' tokens; without it, Entra leaves it to a resource to see that such a
+    /// token has no scopes, and its own object as the subject.
+    #[serde(default = "yes")]
+    pub idtyp_for_applications: bool,
 }
 
 fn two() -> u8 {

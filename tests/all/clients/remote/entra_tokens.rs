@@ -83,6 +83,7 @@ with_every_client! {
     a_guest_is_let_in_as_who_they_are_in_the_tenant
     groups_that_do_not_fit_into_a_token_count
     missing_scopes_are_asked_for_and_the_call_succeeds
+    missing_scopes_that_nobody_has_agreed_to_are_consented_to
     a_second_factor_that_entra_wants_is_shown_and_the_call_succeeds
     an_authentication_context_that_graph_wants_is_shown_and_the_call_succeeds
     a_challenge_of_graph_is_answered_without_the_person
@@ -321,9 +322,14 @@ fn service(office: &Office, roles: &[&str]) -> Value {
 }
 
 async fn a_service_calls_what_is_for_services_and_nothing_else(client: Client) {
-    for version in [2, 1] {
+    // `idtyp` is optional; without it, a service is known by what its token lacks.
+    for (version, idtyp) in [(2, false), (1, true)] {
         let office = open("bearer").await;
-        office.emulator.control().change_application(&app(REMOTE), |api| api.access_token_version = version).unwrap();
+        let changed = office.emulator.control().change_application(&app(REMOTE), |api| {
+            api.access_token_version = version;
+            api.idtyp_for_applications = idtyp;
+        });
+        changed.unwrap();
         let service = service(&office, &["Directory.Reader"]);
         let find = json!({ "call": FIND, "arguments": { "query": "Alice" } });
         let plan = json!({ "service": service, "steps": [list(), find, call(TOOL), call(PROFILE)] });
@@ -336,7 +342,7 @@ async fn a_service_calls_what_is_for_services_and_nothing_else(client: Client) {
         }
         let token = seen.token();
         assert_eq!((&token["scp"], &token["roles"]), (&Value::Null, &json!(["Directory.Reader"])));
-        assert_eq!(token["ver"], format!("{version}.0"));
+        assert_eq!((&token["ver"], token["idtyp"] == "app"), (&json!(format!("{version}.0")), idtyp));
         assert_eq!((seen.challenges().len(), seen.sign_ins()), (0, 0));
         seen.end().await;
     }
@@ -405,6 +411,20 @@ async fn missing_scopes_are_asked_for_and_the_call_succeeds(client: Client) {
     stepped_up.sort_unstable();
     assert_eq!(stepped_up, ["Mcp.Profile", "access_as_user"]);
     assert_eq!(seen.sign_ins(), 1, "the permission is granted already, so the person is not asked");
+    seen.end().await;
+}
+
+async fn missing_scopes_that_nobody_has_agreed_to_are_consented_to(client: Client) {
+    let office = open("bearer").await;
+    let of_the_client = office.emulator.endpoints().public_client_id.clone();
+    office.emulator.control().change_application(&of_the_client, |client| client.consent_given = false).unwrap();
+    let seen = play_as(office, &client, ALICE, json!([call(TOOL), call(PROFILE), call(PROFILE)])).await;
+    for index in [1, 2] {
+        assert_eq!(seen.result(index)["displayName"], "Alice Anderson");
+    }
+    let (status, challenge) = seen.challenge();
+    assert_eq!((status, challenge.parameter("error")), (403, "insufficient_scope"));
+    assert_eq!((seen.tokens().len(), seen.sign_ins()), (2, 2), "the library asks the person where it has to");
     seen.end().await;
 }
 
