@@ -125,7 +125,8 @@ pub enum Denial {
     },
     /// The token does not list the groups, and Microsoft Graph does not say now which they are.
     #[error(
-        "your groups cannot be read from Microsoft Graph now, and this tool is for members of certain groups: try again later"
+        "your groups cannot be read from Microsoft Graph now, and this tool is for members of certain groups: try again \
+         later"
     )]
     GroupsUnavailable {
         /// For the log.
@@ -340,6 +341,15 @@ impl<'a> Access<'a> {
 
 fn rules_of_settings(env: &Environment) -> Option<&[ToolRule]> {
     env.settings.http.as_ref().and_then(|http| http.access.as_deref())
+}
+
+/// The tools that people may be let call, whatever else it takes: what a client that acts in somebody's name may use.
+pub fn of_users(settings: &HttpSettings) -> Vec<&'static dyn RemoteTool> {
+    let lets_people = |tool: &&dyn RemoteTool| match &settings.access {
+        Some(rules) => rules.iter().any(|rule| rule.tool == tool.name() && rule.rule.users),
+        None => tool.rule().users,
+    };
+    tools::remote().into_iter().filter(lets_people).collect()
 }
 
 /// All scopes that a rule asks for besides that of the server, in the short form: what a client may ask our

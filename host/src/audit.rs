@@ -1,40 +1,65 @@
 //! The record of security events (`wit/audit.wit`).
 //!
-//! The component says what happened; the host adds the time and decides where it goes. By contract an event holds
-//! no token, secret, name or e-mail address.
+//! The component says what happened; the host adds the time and the trace, and decides where it goes. By contract an
+//! event holds no token, secret, name or e-mail address; the user principal name is in `username` or nowhere.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::bindings::audit as wit;
 use crate::clock::Clock;
+use crate::telemetry::TraceParent;
 
 pub use crate::bindings::audit::{Event, Outcome};
+pub use file::{AuditFileError, Rotation};
+pub use journal::{Destination, JsonLinesAudit, OnFailure};
+
+mod file;
+mod journal;
+mod line;
+
+/// An event, and what the host knows of it.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// When it happened: time since the Unix epoch.
+    pub time: Duration,
+    /// The trace that it belongs to: the one that the MCP message names, else that of the HTTP request.
+    pub trace: Option<TraceParent>,
+    /// What the component says.
+    pub event: Event,
+}
 
 /// Takes records. An error makes the component refuse what it was about to do.
 #[async_trait]
 pub trait AuditSink: Send + Sync + 'static {
-    /// Records `event`, which happened at `unix_seconds`.
-    async fn record(&self, unix_seconds: u64, event: Event) -> Result<(), String>;
+    /// Records an event.
+    async fn record(&self, record: Record) -> Result<(), String>;
 }
 
-/// Records events in the log, under the target `audit`.
+/// The name of an outcome in records.
+pub(crate) fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Success => "success",
+        Outcome::Failure => "failure",
+        Outcome::Started => "started",
+    }
+}
+
+/// Records events in the log, under the target `audit`: for a local server, whose log is all that its user has. A log
+/// may lose lines, so this never refuses anything.
 #[derive(Debug, Default)]
 pub struct LogAudit;
 
 #[async_trait]
 impl AuditSink for LogAudit {
-    async fn record(&self, unix_seconds: u64, event: Event) -> Result<(), String> {
+    async fn record(&self, Record { time, trace, event }: Record) -> Result<(), String> {
         tracing::info!(
             target: "audit",
-            time = unix_seconds,
+            time = time.as_secs(),
             event = event.name,
-            outcome = match event.outcome {
-                Outcome::Success => "success",
-                Outcome::Failure => "failure",
-                Outcome::Started => "started",
-            },
+            outcome = outcome(event.outcome),
             reason = event.reason,
             tenant_id = event.tenant_id,
             object_id = event.object_id,
@@ -45,6 +70,7 @@ impl AuditSink for LogAudit {
             address = event.address,
             username = event.username,
             latency_us = event.latency_us,
+            trace_id = trace.map(|trace| trace.trace_id().to_string()),
             correlation_id = event.correlation_id,
         );
         Ok(())
@@ -58,7 +84,7 @@ pub struct MemoryAudit {
 }
 
 impl MemoryAudit {
-    /// What was recorded so far, with the time of each event.
+    /// What was recorded so far, with the time of each event in Unix seconds.
     pub fn events(&self) -> Vec<(u64, Event)> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -66,8 +92,8 @@ impl MemoryAudit {
 
 #[async_trait]
 impl AuditSink for MemoryAudit {
-    async fn record(&self, unix_seconds: u64, event: Event) -> Result<(), String> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push((unix_seconds, event));
+    async fn record(&self, Record { time, event, .. }: Record) -> Result<(), String> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push((time.as_secs(), event));
         Ok(())
     }
 }
@@ -86,10 +112,36 @@ impl AuditCtx {
 
 impl wit::Host for AuditCtx {
     async fn record(&mut self, event: Event) -> wasmtime::Result<Result<(), String>> {
-        let recorded = self.sink.record(self.clock.now_seconds(), event).await;
+        let trace = event.trace_parent.as_deref().and_then(TraceParent::parse).or_else(TraceParent::current);
+        let recorded = self.sink.record(Record { time: self.clock.now(), trace, event }).await;
         if let Err(reason) = &recorded {
             tracing::error!(%reason, "an audit event could not be recorded");
         }
         Ok(recorded)
+    }
+}
+
+#[cfg(test)]
+mod testing {
+    use super::{Event, Outcome};
+
+    /// An event with nothing but its name.
+    pub(super) fn event(name: &str) -> Event {
+        Event {
+            name: name.to_owned(),
+            outcome: Outcome::Success,
+            reason: None,
+            tenant_id: None,
+            object_id: None,
+            client_id: None,
+            tool: None,
+            token_id: None,
+            session: None,
+            address: None,
+            username: None,
+            latency_us: None,
+            trace_parent: None,
+            correlation_id: "c0ffee".to_owned(),
+        }
     }
 }

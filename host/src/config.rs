@@ -12,12 +12,16 @@ use crate::instance_pool::DEFAULT_MAX_INSTANCES;
 use crate::transport::stdio::DEFAULT_MAX_MESSAGE_BYTES;
 
 pub mod access;
+mod audit;
 mod endpoints;
 mod layer;
+mod otlp;
 mod serve;
 mod variables;
 
+pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
 pub use layer::{Cloud, Layer, LogFormat, SignIn};
+pub use otlp::OtlpConfig;
 pub use serve::{CredentialSource, Isolation, ServeConfig, ServeLayer, TokenModeName};
 pub use variables::Environment;
 
@@ -348,9 +352,13 @@ fn read_file(path: &Path, required: bool) -> Result<(Layer, ServeLayer), ConfigE
         reason: error.to_string().trim_end().to_owned(),
     };
     let all: toml::Table = toml::from_str(&text).map_err(wrong)?;
+    let (audit, all): (toml::Table, toml::Table) =
+        all.into_iter().partition(|(name, _)| AuditLayer::KEYS.contains(&name.as_str()));
     let (serve, common): (toml::Table, toml::Table) =
         all.into_iter().partition(|(name, _)| ServeLayer::KEYS.contains(&name.as_str()));
-    Ok((common.try_into().map_err(wrong)?, serve.try_into().map_err(wrong)?))
+    let mut serve: ServeLayer = serve.try_into().map_err(wrong)?;
+    serve.audit = audit.try_into().map_err(wrong)?;
+    Ok((common.try_into().map_err(wrong)?, serve))
 }
 
 fn within<T: PartialOrd + fmt::Display>(

@@ -52,6 +52,42 @@ impl Write for ErrorWriter {
     }
 }
 
+/// Standard error, for what must be known to be written: whoever writes waits, and learns of errors.
+///
+/// The log's thread takes the same lock for each of its writes, so the lines of the two do not mix.
+pub(crate) struct DirectErrorWriter {
+    #[cfg(not(unix))]
+    stream: io::StderrLock<'static>,
+    #[cfg(unix)]
+    _turn: io::StderrLock<'static>,
+}
+
+impl DirectErrorWriter {
+    pub(crate) fn lock() -> Self {
+        #[cfg(not(unix))]
+        return Self { stream: io::stderr().lock() };
+        #[cfg(unix)]
+        Self { _turn: io::stderr().lock() }
+    }
+}
+
+impl Write for DirectErrorWriter {
+    #[cfg(not(unix))]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    /// The standard library takes a stream that is closed for one that takes everything.
+    #[cfg(unix)]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(rustix::stdio::stderr(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn error_output() -> &'static Output {
     static OUTPUT: OnceLock<Output> = OnceLock::new();
     OUTPUT.get_or_init(|| Output::start(io::stderr()))

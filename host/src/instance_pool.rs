@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
@@ -77,6 +77,33 @@ impl Default for PoolLimits {
     }
 }
 
+/// What the pool holds now, and what has become of its instances since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolStatistics {
+    /// Instances that serve a call.
+    pub busy: usize,
+    /// Warm instances.
+    pub idle: usize,
+    /// Calls that wait for an instance.
+    pub waiting: usize,
+    /// Instances that were made.
+    pub created: u64,
+    /// Instances that were given up in good order.
+    pub recycled: u64,
+    /// Instances that were given up because a call failed.
+    pub trapped: u64,
+    /// Instances that were given up together with a call, whose caller stopped waiting.
+    pub cancelled: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    created: AtomicU64,
+    recycled: AtomicU64,
+    trapped: AtomicU64,
+    cancelled: AtomicU64,
+}
+
 /// The pool.
 pub(crate) struct InstancePool {
     pre: PluginPre<InstanceState>,
@@ -87,6 +114,7 @@ pub(crate) struct InstancePool {
     /// The one that was used last is at the back.
     idle: Mutex<VecDeque<Instance>>,
     ticker: Ticker,
+    counts: Counts,
 }
 
 /// Why a call got no instance.
@@ -129,6 +157,7 @@ impl InstancePool {
             waiting: AtomicUsize::new(0),
             idle: Mutex::default(),
             ticker: Ticker::start(engine).map_err(BuildError::Thread)?,
+            counts: Counts::default(),
         })
     }
 
@@ -148,6 +177,19 @@ impl InstancePool {
         instance.store.set_epoch_deadline(1);
         instance.runaway.reset();
         Ok(Lease { pool: Arc::clone(self), instance, ticking, _permit: permit })
+    }
+
+    pub(crate) fn statistics(&self) -> PoolStatistics {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        PoolStatistics {
+            busy: self.limits.max_instances.saturating_sub(self.permits.available_permits()),
+            idle: self.idle().len(),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            created: read(&self.counts.created),
+            recycled: read(&self.counts.recycled),
+            trapped: read(&self.counts.trapped),
+            cancelled: read(&self.counts.cancelled),
+        }
     }
 
     /// Waits for room in the queue, which is first come, first served.
@@ -176,6 +218,7 @@ impl InstancePool {
             }
         });
         let exports = Watched::run(self.pre.instantiate_async(&mut store), Arc::clone(&runaway)).await?;
+        self.counts.created.fetch_add(1, Ordering::Relaxed);
         Ok(Instance { store, exports, runaway, calls: 0, used_at: Duration::ZERO })
     }
 
@@ -218,7 +261,12 @@ impl Lease {
     ) -> wasmtime::Result<T> {
         let Self { pool, mut instance, ticking: _ticking, _permit } = self;
         let runaway = Arc::clone(&instance.runaway);
-        let result = Watched::run(call(&instance.exports, &mut instance.store), runaway).await?;
+        let mut end = End { pool: &pool, returned: false };
+        let result = Watched::run(call(&instance.exports, &mut instance.store), runaway).await;
+        end.returned = true;
+        let result = result.inspect_err(|_| {
+            pool.counts.trapped.fetch_add(1, Ordering::Relaxed);
+        })?;
         instance.calls = instance.calls.saturating_add(1);
         instance.store.data_mut().end();
         let kept = instance.calls < pool.limits.max_calls
@@ -229,15 +277,36 @@ impl Lease {
         // What is given up is dropped after the lock.
         let mut given_up = None;
         let mut idle = pool.idle();
+        let mut recycled = 0;
         if kept && idle.len() < pool.limits.max_idle_instances {
             idle.push_back(instance);
+        } else {
+            recycled += 1;
         }
         if idle.front().is_some_and(|coldest| now.saturating_sub(coldest.used_at) > MAX_IDLE_TIME) {
             given_up = idle.pop_front();
+            recycled += 1;
         }
         drop(idle);
+        if recycled > 0 {
+            pool.counts.recycled.fetch_add(recycled, Ordering::Relaxed);
+        }
         drop(given_up);
         Ok(result)
+    }
+}
+
+/// Notices a call whose future is dropped before it returns.
+struct End<'a> {
+    pool: &'a InstancePool,
+    returned: bool,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        if !self.returned {
+            self.pool.counts.cancelled.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -28,11 +28,13 @@ pub mod random;
 pub mod rate_limiter;
 pub mod secret_store;
 pub mod service_manager;
+pub mod telemetry;
 pub mod transport;
 pub mod user_agent;
 
 pub use http_call::{BrokenOff, HttpBody};
 pub use instance::grant;
+pub use instance_pool::PoolStatistics;
 pub use plugin::{AccessToken, BUNDLED_COMPONENT, Caller, Plugin, PluginBuilder};
 
 /// Gives what was written to standard error a moment to get there, before the program ends.

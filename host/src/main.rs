@@ -78,7 +78,8 @@ enum Command {
         --client-secret-file secret\n  entra-mcp serve --listen 0.0.0.0:8080 --public-url https://mcp.example.com \
         --trusted-proxy 10.0.0.0/8\n\nA client in the configuration file:\n  [[clients]]\n  client-id = \"my-client\"\n  \
         name = \"My client\"\n  redirect-uris = [\"http://127.0.0.1/callback\"]\n  secret-file = \
-        \"/run/secrets/my-client\"   # or secret-hash, or neither for a public client")]
+        \"/run/secrets/my-client\"   # or secret-hash, or neither for a public client\n\nTelemetry \
+        (OTLP over HTTP) is sent if OTEL_EXPORTER_OTLP_ENDPOINT is set, and as the other OTEL_… variables say.")]
     Serve {
         #[command(flatten)]
         settings: Box<ServeSettings>,

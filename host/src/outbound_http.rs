@@ -27,12 +27,15 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use opentelemetry::Context as Caller;
+use opentelemetry::context::FutureExt as _;
 use rustls::pki_types::CertificateDer;
 use tokio::time::{Instant, Sleep};
 use url::{Host, Url};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
 
 use crate::error::BuildError;
+use crate::telemetry::{Services, Telemetry};
 
 mod addresses;
 mod connect;
@@ -187,6 +190,8 @@ pub struct OutboundHttp {
     limits: Limits,
     /// Answers everything, if set: nothing is sent.
     documents: Option<HashMap<String, Bytes>>,
+    telemetry: Telemetry,
+    services: Services,
     /// Made at the first request: reading the system's certificates takes longer than the rest of the start.
     client: OnceLock<Result<HttpClient, String>>,
 }
@@ -201,8 +206,18 @@ impl OutboundHttp {
             extra_roots,
             limits: LIMITS,
             documents: None,
+            telemetry: Telemetry::default(),
+            services: Services::default(),
             client: OnceLock::new(),
         })
+    }
+
+    /// Lets requests be observed; `graph` tells those to Microsoft Graph from those to Entra ID.
+    #[must_use]
+    pub fn observed(mut self, telemetry: &Telemetry, graph: &str) -> Self {
+        self.telemetry = telemetry.clone();
+        self.services = Services::new(graph);
+        self
     }
 
     /// Sends nothing: answers requests for these URLs with these documents, and denies all others.
@@ -213,6 +228,8 @@ impl OutboundHttp {
             extra_roots: Vec::new(),
             limits: LIMITS,
             documents: Some(documents.into_iter().map(|(url, body)| (url, body.into())).collect()),
+            telemetry: Telemetry::default(),
+            services: Services::default(),
             client: OnceLock::new(),
         }
     }
@@ -280,16 +297,26 @@ impl OutboundHttp {
         }
         // What the client derives from the URI is right for both versions of HTTP.
         request.headers_mut().remove(http::header::HOST);
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let observed =
+            self.telemetry.client_request(&self.services, &Caller::current(), &method, &uri, request.headers_mut());
         let first_byte = options.and_then(|options| options.first_byte_timeout).unwrap_or(self.limits.total);
         let answered = tokio::time::timeout_at(
             deadline.min(Instant::now() + first_byte.min(self.limits.total)),
             self.client()?.request(request),
         );
         let response = match answered.await {
-            Err(_) => return Err(Error::HttpResponseTimeout),
-            Ok(Err(error)) => return Err(exchange_error(&error)),
-            Ok(Ok(response)) => response,
+            Err(_) => Err(Error::HttpResponseTimeout),
+            Ok(Err(error)) => Err(exchange_error(&error)),
+            Ok(Ok(response)) => Ok(response),
         };
+        if let Some(observed) = observed {
+            match &response {
+                Ok(response) => observed.answered(response.status()),
+                Err(_) => observed.failed(),
+            }
+        }
+        let response = response?;
         let declared = response.body().size_hint().lower();
         if declared > self.limits.body {
             return Err(Error::HttpResponseBodySize(Some(declared)));
@@ -458,7 +485,8 @@ impl WasiHttpHooks for OutboundHooks {
         dyn Future<Output = Result<(Response<ResponseBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>>
             + Send,
     > {
-        let sending = Arc::clone(&self.http).send(request, options);
+        // What is sent is sent by a task that does not know on whose behalf.
+        let sending = Arc::clone(&self.http).send(request, options).with_current_context();
         Box::new(async move {
             let response = sending.await?;
             // The connection is driven by the client, there is nothing left to wait for.

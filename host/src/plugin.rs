@@ -21,7 +21,7 @@ use crate::code_cache::CodeCache;
 use crate::environment::Settings;
 use crate::error::{BuildError, CallError};
 use crate::instance::{MAX_MEMORY_BYTES, World};
-use crate::instance_pool::{InstancePool, LeaseError, PoolLimits};
+use crate::instance_pool::{InstancePool, LeaseError, PoolLimits, PoolStatistics};
 use crate::outbound_http::{OutboundHttp, OutboundPolicy};
 use crate::random::{Random, SystemRandomness, unguessable_id};
 use crate::rate_limiter::{NoRateLimiter, RateLimiter};
@@ -214,6 +214,11 @@ impl Plugin {
             tracing::error!(%correlation_id, error = format!("{error:?}"), "the component failed");
             CallError::Trapped { correlation_id }
         })
+    }
+
+    /// What the instances do, and what has become of them.
+    pub fn statistics(&self) -> PoolStatistics {
+        self.pool.statistics()
     }
 
     pub(crate) fn correlation_id(&self) -> String {

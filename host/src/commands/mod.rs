@@ -1,5 +1,6 @@
 //! What the `entra-mcp` program does, a module per subcommand. `main.rs` parses the arguments.
 
+use crate::audit::AuditFileError;
 use crate::bindings::export::sign_in::{Account, SignInError};
 use crate::client_credential::CredentialError;
 use crate::config::ConfigError;
@@ -7,6 +8,7 @@ use crate::environment::confidential_client::ConfidentialError;
 use crate::error::{BuildError, CallError};
 use crate::plugin::Plugin;
 use crate::secret_store::StoreError;
+use crate::telemetry::{MetricsError, TelemetryError};
 use crate::transport::http::{HttpError, TlsError};
 use crate::transport::stdio::StdioError;
 
@@ -76,6 +78,15 @@ pub enum CommandError {
     /// There is no client secret.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// Audit records cannot be written where they are to go.
+    #[error(transparent)]
+    Audit(#[from] AuditFileError),
+    /// Metrics cannot be read, or not be sent.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The listener for metrics cannot start.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The store cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -100,6 +111,7 @@ impl CommandError {
             Self::Config(_) | Self::Usage(_) | Self::TokensUndecided { .. } | Self::Undecided(_) => 2,
             Self::Build(BuildError::Endpoint(_) | BuildError::CertificateFile { .. }) => 2,
             Self::Http(HttpError::Insecure(_) | HttpError::Tls(_)) | Self::Credential(_) => 2,
+            Self::Audit(_) | Self::Telemetry(_) => 2,
             _ => 1,
         }
     }
@@ -147,6 +159,33 @@ pub fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Resu
 /// Lists the accounts, with one kind of error.
 async fn accounts(plugin: &Plugin) -> Result<Vec<Account>, CommandError> {
     Ok(plugin.accounts().await??)
+}
+
+/// The requests to open files anew (SIGHUP), which programs send that rotate them. While this exists, the signal does
+/// not end the process.
+pub(crate) struct ReopenRequest {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl ReopenRequest {
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self { signal: signal(SignalKind::hangup())? })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Returns when there is one.
+    pub(crate) async fn received(&mut self) {
+        #[cfg(unix)]
+        self.signal.recv().await;
+        #[cfg(not(unix))]
+        std::future::pending::<()>().await;
+    }
 }
 
 /// The requests to end the process (SIGTERM and SIGINT, or Ctrl-C), listened for from the moment this is made.

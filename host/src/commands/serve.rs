@@ -1,16 +1,27 @@
 //! `entra-mcp serve`: the remote server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::{CommandError, EndRequest};
-use crate::config::{ServeConfig, access};
+use super::{CommandError, EndRequest, ReopenRequest};
+use crate::audit::{AuditSink, Destination, JsonLinesAudit};
+use crate::clock::SystemClock;
+use crate::config::{AuditConfig, ServeConfig, access};
 use crate::console;
 use crate::environment::confidential_client;
 use crate::open_files;
+use crate::random::{SystemRandomness, unguessable_id};
 use crate::service_manager::ServiceManager;
+use crate::telemetry::{MetricsServer, ObservedAudit, Telemetry, TelemetryConfig};
 use crate::transport::http::{Certificates, HttpServer, Limits, Options};
+
+/// How long the last audit records may take to be written when nobody waits for them (`drop-and-count`).
+const LAST_RECORDS: Duration = Duration::from_secs(1);
+
+/// How long the last telemetry may take to be exported. With the grace for requests, less than service managers wait.
+const LAST_EXPORTS: Duration = Duration::from_secs(3);
 
 /// Serves until the process is asked to end. Prints one JSON line once it listens.
 pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), CommandError> {
@@ -22,13 +33,31 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     };
     open_files::allow_connections(config.max_connections);
     let server = HttpServer::bind(config.listen).await?;
-    let client = confidential_client::new(config, server.address()).await?;
+    let AuditConfig { destination, on_failure, metrics_listen, .. } = &config.audit;
+    let metrics = match metrics_listen {
+        Some(address) => Some(MetricsServer::bind(*address).await?),
+        None => None,
+    };
+    let telemetry = Telemetry::start(&TelemetryConfig {
+        prometheus: metrics.is_some(),
+        otlp: config.otlp,
+        ca_file: config.common.ca_file.clone(),
+        instance_id: unguessable_id(&SystemRandomness::default()).unwrap_or_default(),
+    })?;
+    let client = confidential_client::new(config, server.address(), &telemetry).await?;
     let settings = config.settings(server.address());
+    let audit = Arc::new(JsonLinesAudit::open(destination, *on_failure, Arc::new(SystemClock::new()))?);
+    if matches!(destination, Destination::File { .. }) {
+        reopen_when_asked(Arc::clone(&audit))?;
+    }
     for advice in [ServeConfig::app_id_uri_advice(&settings), config.trust_advice()].into_iter().flatten() {
         tracing::warn!("{advice}");
     }
-    let plugin = Arc::new(client.builder.build()?);
+    let sink = ObservedAudit::over(Arc::clone(&audit) as Arc<dyn AuditSink>, &telemetry);
+    let plugin = Arc::new(client.builder.audit(sink).build()?);
     access::check_tools(&settings, &plugin.remote_tools().await?)?;
+    telemetry.observe_plugin(&plugin);
+    telemetry.observe_audit(&audit);
     let limits = Limits {
         connections: config.max_connections,
         // So that event streams leave instances for the requests that belong to them.
@@ -41,12 +70,21 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         token_header: config.token_header.clone(),
         path_prefix: config.path_prefix(),
         rate_limiter: client.rate_limiter,
+        telemetry: telemetry.clone(),
         limits,
         ..Options::default()
     };
     let public_url = settings.http.map(|http| http.public_url).unwrap_or_default();
     let address = server.address();
-    console::result(&json!({ "listening": address.to_string(), "public_url": public_url }).to_string());
+    let mut ready = json!({ "listening": address.to_string(), "public_url": public_url });
+    if let Some(metrics) = metrics {
+        let address = metrics.address();
+        if let Some(ready) = ready.as_object_mut() {
+            ready.insert("metrics".to_owned(), address.to_string().into());
+        }
+        tokio::spawn(metrics.serve(telemetry.clone()));
+    }
+    console::result(&ready.to_string());
     tracing::info!(%address, %public_url, "listening");
     manager.notify("READY=1");
     let (ending, cancelling) = tokio::sync::oneshot::channel();
@@ -64,7 +102,23 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
             std::future::pending::<()>().await;
         }
     };
-    server.serve(plugin, options, stop, cancel).await?;
+    let served = server.serve(plugin, options, stop, cancel).await;
+    // The runtime has nothing else to do any more.
+    audit.flush(LAST_RECORDS);
+    telemetry.shut_down(LAST_EXPORTS).await;
+    served?;
     tracing::info!("ended");
+    Ok(())
+}
+
+/// Opens the audit file anew at every SIGHUP.
+fn reopen_when_asked(audit: Arc<JsonLinesAudit>) -> Result<(), CommandError> {
+    let mut request = ReopenRequest::listen()?;
+    tokio::spawn(async move {
+        loop {
+            request.received().await;
+            audit.reopen();
+        }
+    });
     Ok(())
 }

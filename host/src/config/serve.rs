@@ -16,7 +16,7 @@ use self::rates::rates;
 use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri};
 use super::access::{self, AccessEntry};
 use super::endpoints::{check_guid, is_loopback};
-use super::{Config, ConfigError, Environment, Sources, within};
+use super::{AuditConfig, AuditLayer, Config, ConfigError, Environment, OtlpConfig, Sources, within};
 use crate::environment::{ClientType, HttpSettings, RegisteredClient, Settings, TokenMode};
 use crate::rate_limiter::Rate;
 use crate::secret_store::SecretBytes;
@@ -136,6 +136,10 @@ pub struct ServeLayer {
     /// callback, revoke; may be repeated [default: authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m]
     #[arg(long, value_name = "OPERATION=COUNT/TIME", value_delimiter = ',')]
     pub rate_limit: Option<Vec<String>>,
+    /// Audit records and metrics.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub audit: AuditLayer,
 }
 
 /// A client in the configuration file.
@@ -212,6 +216,7 @@ impl ServeLayer {
             max_queue: self.max_queue.or(below.max_queue),
             max_connections: self.max_connections.or(below.max_connections),
             rate_limit: self.rate_limit.or(below.rate_limit),
+            audit: self.audit.over(below.audit),
         }
     }
 
@@ -244,6 +249,7 @@ impl ServeLayer {
             max_queue: environment.parse("ENTRA_MCP_MAX_QUEUE", "a number is expected")?,
             max_connections: environment.parse("ENTRA_MCP_MAX_CONNECTIONS", "a number is expected")?,
             rate_limit: texts("ENTRA_MCP_RATE_LIMIT")?,
+            audit: AuditLayer::from_environment(environment)?,
         })
     }
 }
@@ -284,6 +290,10 @@ pub struct ServeConfig {
     pub max_connections: usize,
     /// Bounds by operation, as the rate limiter names them.
     pub rates: HashMap<String, Rate>,
+    /// Where audit records and metrics go.
+    pub audit: AuditConfig,
+    /// What is sent to a collector.
+    pub otlp: OtlpConfig,
     public_url: Option<String>,
     http: HttpSettings,
 }
@@ -360,6 +370,8 @@ impl Sources {
         }
         let trusted_proxies = trusted_proxies(layer)?;
         let token_header = token_header(layer, token_mode, &trusted_proxies)?;
+        let audit = layer.audit.checked()?;
+        common.settings.audit_usernames = audit.usernames;
         Ok(ServeConfig {
             listen,
             tls,
@@ -375,6 +387,8 @@ impl Sources {
                 CONNECTIONS,
             )?,
             rates: rates(layer.rate_limit.as_deref().unwrap_or_default())?,
+            audit,
+            otlp: OtlpConfig::from_environment(&self.environment)?,
             public_url,
             http: HttpSettings {
                 public_url: String::new(),

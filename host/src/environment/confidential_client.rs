@@ -16,6 +16,7 @@ use crate::outbound_http::{OutboundHttp, OutboundPolicy};
 use crate::plugin::{Plugin, PluginBuilder};
 use crate::rate_limiter::{CountingRateLimiter, RateLimiter};
 use crate::secret_store::{MemoryStore, SecretStore, SqliteStore};
+use crate::telemetry::{ObservedRateLimiter, ObservedStore, Telemetry};
 
 /// How long a request waits for an instance, at most. Clients give up after some ten seconds.
 const MAX_WAIT: Duration = Duration::from_secs(5);
@@ -37,7 +38,11 @@ pub fn store(config: &ServeConfig, clock: Arc<dyn Clock>) -> Result<Arc<dyn Secr
 }
 
 /// Gives the component what the remote server needs. Fails if there is no client secret now.
-pub async fn new(config: &ServeConfig, bound: SocketAddr) -> Result<ConfidentialClient, ConfidentialError> {
+pub async fn new(
+    config: &ServeConfig,
+    bound: SocketAddr,
+    telemetry: &Telemetry,
+) -> Result<ConfidentialClient, ConfidentialError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = store(config, Arc::clone(&clock))?;
     let settings = config.settings(bound);
@@ -56,14 +61,16 @@ pub async fn new(config: &ServeConfig, bound: SocketAddr) -> Result<Confidential
     let ca_file = config.common.ca_file.as_deref();
     let rate_limiter: Arc<dyn RateLimiter> =
         Arc::new(CountingRateLimiter::new(Arc::clone(&clock), config.rates.clone()));
+    let rate_limiter = ObservedRateLimiter::over(rate_limiter, telemetry);
+    let http = OutboundHttp::new(policy, ca_file)?.observed(telemetry, &settings.graph);
     let metadata = PublicClientMetadata::new(config.client_metadata_allow.clone(), ca_file)?;
     let mut builder = Plugin::builder(settings)
         .clock(clock)
-        .secret_store(store)
+        .secret_store(ObservedStore::over(store, telemetry))
         .client_credential(Arc::new(credential))
         .client_metadata(Arc::new(metadata))
         .rate_limiter(Arc::clone(&rate_limiter))
-        .outbound_http(OutboundHttp::new(policy, ca_file)?)
+        .outbound_http(http)
         .max_instances(config.common.max_instances)
         .max_idle_instances(config.common.max_instances)
         .max_queue(config.max_queue, MAX_WAIT)

@@ -28,6 +28,7 @@ use crate::http_call::HttpBody;
 use crate::plugin::Plugin;
 use crate::random::{Random, SystemRandomness};
 use crate::rate_limiter::{NoRateLimiter, RateLimiter};
+use crate::telemetry::Telemetry;
 use shares::Shares;
 
 mod client_address;
@@ -134,6 +135,8 @@ pub struct Options {
     pub path_prefix: String,
     /// Bounds, by address of the client, on the OAuth endpoints.
     pub rate_limiter: Arc<dyn RateLimiter>,
+    /// What observes requests.
+    pub telemetry: Telemetry,
     /// Source of correlation ids.
     pub random: Arc<dyn Random>,
     /// Bounds of what clients may occupy.
@@ -148,6 +151,7 @@ impl Default for Options {
             token_header: None,
             path_prefix: String::new(),
             rate_limiter: Arc::new(NoRateLimiter),
+            telemetry: Telemetry::default(),
             random: Arc::new(SystemRandomness::default()),
             limits: Limits::default(),
         }

@@ -1,5 +1,6 @@
 //! What the host promises whatever the component does, and what its commands do.
 
+mod audit;
 mod batch;
 mod commands;
 mod hostile;
@@ -7,8 +8,10 @@ mod http_calls;
 mod limits;
 mod load;
 mod pressure;
+mod records;
 mod replicas;
 mod serve;
 mod stdio;
 mod strangers;
+mod telemetry;
 mod two_processes;

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::commands::Home;
+use super::records::records;
 use super::serve::{Server, serve};
 use crate::support::lab::CHALLENGE;
 
@@ -150,10 +151,10 @@ async fn authorize(server: &Server, client_id: &str) -> (u16, String) {
     (answer.status().as_u16(), String::from_utf8(answer.bytes().await.unwrap().to_vec()).unwrap())
 }
 
-/// The reasons of refused clients in the log.
-fn refusals(log: &str) -> Vec<&str> {
-    let refused = log.lines().filter(|line| line.contains("client.refused"));
-    refused.filter_map(|line| line.split("reason=").nth(1)?.split([' ', '\u{1b}']).next()).collect()
+/// The reasons of refused clients among the audit records.
+fn refusals(log: &str) -> Vec<String> {
+    let refused = records(log).into_iter().filter(|record| record["event"] == "client.refused");
+    refused.map(|record| record["reason"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]

@@ -390,6 +390,25 @@ async fn each_tenant_may_have_rules_of_its_own() {
 }
 
 #[tokio::test]
+async fn sessions_of_many_tenants_follow_the_rules_of_their_own() {
+    let own = ToolRule { tenants: some(&[FABRIKAM]), ..roles(&["Mcp.Admin"]) };
+    let fleet = Fleet::with(|settings| {
+        settings.tenant = "organizations".to_owned();
+        settings.token.allowed_tenants = vec![CONTOSO.to_owned(), FABRIKAM.to_owned()];
+        settings.http.as_mut().expect("a remote server").access = Some(vec![roles(&["Mcp.Reader"]), own]);
+    })
+    .await;
+    change_roles(&fleet, FRANK, &["Mcp.Reader"]);
+    let (bob, frank) = (fleet.session(BOB).await, fleet.session(FRANK).await);
+    assert_eq!(fleet.details(&bob.access).await["userPrincipalName"], BOB);
+    assert!(tool_error(&fleet.call(&frank.access).await).contains("Mcp.Admin"));
+    change_roles(&fleet, FRANK, &["Mcp.Admin"]);
+    fleet.advance(1_800);
+    let frank = Tokens::of(&frank.client_id, &fleet.refresh(&frank.client_id, &frank.refresh).await);
+    assert_eq!(fleet.details(&frank.access).await["userPrincipalName"], FRANK);
+}
+
+#[tokio::test]
 async fn of_many_tenants_only_those_on_the_list_with_their_own_issuer_and_their_own_keys_are_let_in() {
     let fleet = fleet_of_two_tenants(None).await;
     assert_eq!(fleet.call(&token_of_frank(&fleet).await).await.status, 200);

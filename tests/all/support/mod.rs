@@ -1,5 +1,7 @@
 //! What several test modules need.
 
+#[cfg(unix)]
+pub(crate) mod collector;
 pub(crate) mod component;
 pub(crate) mod lab;
 pub(crate) mod nginx;

@@ -15,13 +15,20 @@ pub(crate) struct Server {
     child: Child,
     address: String,
     public_url: String,
+    /// Where Prometheus finds metrics, if anywhere.
+    metrics: Option<String>,
     log: PathBuf,
 }
 
 impl Server {
     /// Starts the server with its store and its log in a folder.
-    #[allow(clippy::disallowed_methods, reason = "the rules are for the host; this starts a program")]
     pub(crate) fn start(at: &Endpoints, folder: &Path, more: &[&str]) -> Self {
+        Self::start_with(at, folder, more, &[])
+    }
+
+    /// The same, with environment variables.
+    #[allow(clippy::disallowed_methods, reason = "the rules are for the host; this starts a program")]
+    pub(crate) fn start_with(at: &Endpoints, folder: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let log = folder.join("server.log");
         let mut child = Command::new(env!("CARGO_BIN_EXE_entra-mcp"))
             .args(["serve", "--listen", "127.0.0.1:0"])
@@ -34,6 +41,7 @@ impl Server {
             .env("HOME", folder)
             .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .env("AZURE_CLIENT_SECRET", &at.client_secret)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).unwrap())
@@ -41,11 +49,12 @@ impl Server {
             .unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let mut server = Self { child, address: String::new(), public_url: String::new(), log };
+        let mut server = Self { child, address: String::new(), public_url: String::new(), metrics: None, log };
         let ready: Value = serde_json::from_str(&ready)
             .unwrap_or_else(|_| panic!("the server says {ready:?}\n--- log\n{}", server.log()));
         let url = ready["public_url"].as_str().unwrap_or_else(|| panic!("no public URL in {ready}"));
         url.clone_into(&mut server.public_url);
+        server.metrics = ready["metrics"].as_str().map(|address| format!("http://{address}"));
         ready["listening"].as_str().unwrap_or_default().clone_into(&mut server.address);
         server
     }
@@ -64,6 +73,20 @@ impl Server {
     /// An address below the public one.
     pub(crate) fn at(&self, path: &str) -> String {
         format!("{}{path}", self.public_url)
+    }
+
+    /// The listener for metrics, with a path.
+    #[allow(dead_code, reason = "the benchmark needs it not")]
+    pub(crate) fn metrics(&self, path: &str) -> String {
+        format!("{}{path}", self.metrics.as_deref().unwrap())
+    }
+
+    /// Sends SIGTERM, and waits for the end; the exit code.
+    #[allow(dead_code, reason = "the benchmark needs it not")]
+    #[allow(clippy::disallowed_methods, reason = "the rules are for the host; this starts a program")]
+    pub(crate) fn end(&mut self) -> Option<i32> {
+        assert!(Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap().success());
+        self.child.wait().unwrap().code()
     }
 
     /// The process's number.

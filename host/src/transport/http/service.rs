@@ -11,18 +11,21 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use opentelemetry::context::FutureExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
+use tracing::Instrument as _;
 
 use super::client_address::client_address;
 use super::connection::{Activity, InFlight};
 use super::{CLIENT_ADDRESS_HEADER, Shared, shares};
 use crate::http_call::{BrokenOff, HttpBody, plain_text};
 use crate::random::unguessable_id;
+use crate::telemetry::ServerRequest;
 
 const CLIENT_ADDRESS: HeaderName = HeaderName::from_static(CLIENT_ADDRESS_HEADER);
 
@@ -62,18 +65,32 @@ pub(super) async fn answer(
 ) -> Response<Answer> {
     let in_flight = activity.begin(request.version() == Version::HTTP_2);
     let version = request.version();
-    match admitted(shared, peer, request).await {
+    let path = path(request.uri(), &shared.options.path_prefix);
+    let https = shared.acceptor.is_some();
+    let mut observed = shared.options.telemetry.server_request(request.method(), &path, https, request.headers());
+    let admitted = admitted(shared, peer, request);
+    let admitted = match observed.context() {
+        Some(context) => admitted.with_context(context).instrument(observed.log_span()).await,
+        None => admitted.await,
+    };
+    match admitted {
         Ok((response, holds)) => {
+            observed.answered(response.status());
             let deadline = (response.body().is_event_stream() && holds.place.is_none())
                 .then(|| Box::pin(tokio::time::sleep(shared.options.limits.request_time)));
-            response.map(|body| Answer { body, deadline, _holds: holds, _in_flight: in_flight })
+            response.map(|body| Answer { body, deadline, observed, _holds: holds, _in_flight: in_flight })
         }
-        Err(refusal) => refused(shared, refusal, version).map(|body| Answer {
-            body,
-            deadline: None,
-            _holds: Holds::default(),
-            _in_flight: in_flight,
-        }),
+        Err(refusal) => {
+            observed.answered(refusal.status);
+            let _in_trace = observed.log_span().entered();
+            refused(shared, refusal, version).map(|body| Answer {
+                body,
+                deadline: None,
+                observed,
+                _holds: Holds::default(),
+                _in_flight: in_flight,
+            })
+        }
     }
 }
 
@@ -103,7 +120,7 @@ async fn admitted(
     let (mut parts, body) = request.into_parts();
     check_size(&parts, limits.header_bytes)?;
     check_target(&parts)?;
-    let path = path(&parts, &shared.options.path_prefix).into_owned();
+    let path = path(&parts.uri, &shared.options.path_prefix).into_owned();
     if shared.proxies_only && !shared.is_proxy(peer) && !matches!(path.as_str(), "/healthz" | "/readyz") {
         return Err(Refusal::new(StatusCode::FORBIDDEN, "requests are accepted from the declared proxy only"));
     }
@@ -184,8 +201,8 @@ fn keep_handed_over(shared: &Shared, peer: IpAddr, headers: &mut HeaderMap) {
 }
 
 /// The path below the public URL. A proxy may have taken the prefix off already.
-fn path<'a>(parts: &'a Parts, prefix: &str) -> Cow<'a, str> {
-    let path = parts.uri.path();
+fn path<'a>(uri: &'a Uri, prefix: &str) -> Cow<'a, str> {
+    let path = uri.path();
     match path.strip_prefix(prefix) {
         Some("") => Cow::Borrowed("/"),
         Some(rest) if rest.starts_with('/') => Cow::Borrowed(rest),
@@ -324,6 +341,7 @@ pub(super) struct Answer {
     body: HttpBody,
     /// When an event stream that is the answer to a request has to be over.
     deadline: Option<Pin<Box<Sleep>>>,
+    observed: ServerRequest,
     _holds: Holds,
     _in_flight: InFlight,
 }
@@ -342,6 +360,8 @@ impl Body for Answer {
             tracing::info!("an answer took too long and was cancelled");
             return Poll::Ready(Some(Err(BrokenOff { correlation_id: String::new() })));
         }
+        // What an event stream does belongs to the request.
+        let _entered = self.body.is_event_stream().then(|| self.observed.enter());
         Pin::new(&mut self.body).poll_frame(context)
     }
 

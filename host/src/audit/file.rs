@@ -1,0 +1,303 @@
+//! The file that records go to.
+//!
+//! It is opened for appending, and every write is one of whole lines, so several processes may share it. It is opened
+//! anew when something else is found under its name, which is what logrotate leaves behind. It is not synchronised to
+//! the disk after each write: a record outlives the process once it is written, not a power failure.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::private_files;
+
+/// How a file is kept from growing for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// Size in bytes from which on a new file is begun; 0: somebody else sees to it.
+    pub max_bytes: u64,
+    /// Files that are kept besides the one that is written: `audit.jsonl.1` is the youngest.
+    pub keep: u32,
+}
+
+/// Records cannot go where they are to go.
+#[derive(Debug, thiserror::Error)]
+#[error("the audit file {path} cannot be opened: {reason}")]
+pub struct AuditFileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub reason: io::Error,
+}
+
+/// Which file it is, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity(#[cfg(unix)] (u64, u64));
+
+impl Identity {
+    #[cfg(unix)]
+    fn of(metadata: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self((metadata.dev(), metadata.ino()))
+    }
+
+    #[cfg(not(unix))]
+    fn of(_: &fs::Metadata) -> Self {
+        Self()
+    }
+}
+
+/// A file that is written and rotated.
+pub(super) struct AuditFile {
+    path: PathBuf,
+    rotation: Rotation,
+    file: File,
+    identity: Identity,
+    /// A write broke off within a line.
+    torn: bool,
+    /// The last rotation failed, and the log has it.
+    stuck: bool,
+}
+
+impl AuditFile {
+    pub(super) fn open(path: &Path, rotation: Rotation) -> Result<Self, AuditFileError> {
+        let opened = open(path);
+        let (file, identity) = opened.map_err(|reason| AuditFileError { path: path.to_owned(), reason })?;
+        Ok(Self { path: path.to_owned(), rotation, file, identity, torn: false, stuck: false })
+    }
+
+    /// Closes the file, and opens what is under its name now.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        (self.file, self.identity) = open(&self.path)?;
+        self.torn = false;
+        Ok(())
+    }
+
+    /// Appends whole lines.
+    pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let found = match fs::metadata(&self.path) {
+            Ok(found) if Identity::of(&found) == self.identity => Some(found),
+            Ok(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        match found {
+            None => self.reopen()?,
+            // A device or a pipe cannot be rotated.
+            Some(found) if found.is_file() && self.is_full(found.len(), lines.len()) => self.rotate_or_go_on()?,
+            Some(_) => {}
+        }
+        append(&mut self.file, &mut self.torn, lines)
+    }
+
+    fn is_full(&self, bytes: u64, more: usize) -> bool {
+        let total = bytes.saturating_add(more.try_into().unwrap_or(u64::MAX));
+        self.rotation.max_bytes > 0 && bytes > 0 && total > self.rotation.max_bytes
+    }
+
+    /// A file that is too long is better than no record.
+    fn rotate_or_go_on(&mut self) -> io::Result<()> {
+        match self.rotate() {
+            Ok(()) => {
+                self.stuck = false;
+                self.reopen()
+            }
+            Err(error) => {
+                if !self.stuck {
+                    tracing::error!(%error, "the audit file cannot be rotated: it goes on growing");
+                }
+                self.stuck = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Moves the file out of the way, unless another process is just doing so.
+    fn rotate(&self) -> io::Result<()> {
+        // The lock is on the old file, and goes when it is closed. Who waits for it finds another file under the name.
+        match self.file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(()),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+        }
+        if fs::metadata(&self.path).is_ok_and(|found| Identity::of(&found) != self.identity) {
+            return Ok(());
+        }
+        for number in (1..self.rotation.keep).rev() {
+            let (from, to) = (self.numbered(number), self.numbered(number.saturating_add(1)));
+            match fs::rename(from, to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        fs::rename(&self.path, self.numbered(1))
+    }
+
+    fn numbered(&self, number: u32) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{number}"));
+        name.into()
+    }
+}
+
+fn open(path: &Path) -> io::Result<(File, Identity)> {
+    let file = private_files::open_append(path)?;
+    let identity = Identity::of(&file.metadata()?);
+    Ok((file, identity))
+}
+
+/// Writes lines whole, normally at once. If a write breaks off within a line, the next one begins on a line of its own.
+pub(super) fn append(stream: &mut impl io::Write, torn: &mut bool, lines: &[u8]) -> io::Result<()> {
+    if *torn {
+        stream.write_all(b"\n")?;
+        *torn = false;
+    }
+    let mut rest = lines;
+    while !rest.is_empty() {
+        let written = match stream.write(rest) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            written => written,
+        };
+        let written = written.inspect_err(|_| {
+            let before = lines.len().saturating_sub(rest.len()).checked_sub(1);
+            *torn = before.and_then(|last| lines.get(last)).is_some_and(|last| *last != b'\n');
+        })?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn audit(folder: &tempfile::TempDir, max_bytes: u64, keep: u32) -> AuditFile {
+        AuditFile::open(&folder.path().join("audit.jsonl"), Rotation { max_bytes, keep }).unwrap()
+    }
+
+    fn read(folder: &tempfile::TempDir, name: &str) -> String {
+        fs::read_to_string(folder.path().join(name)).unwrap()
+    }
+
+    fn names(folder: &tempfile::TempDir) -> Vec<String> {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_that_is_full_makes_room_and_the_oldest_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = audit(&folder, 8, 2);
+        for line in ["one1\n", "two2\n", "three\n", "four\n"] {
+            file.write(line.as_bytes()).unwrap();
+        }
+        assert_eq!(names(&folder), ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"]);
+        let contents = ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"].map(|name| read(&folder, name));
+        assert_eq!(contents, ["four\n", "three\n", "two2\n"]);
+    }
+
+    #[test]
+    fn a_size_of_zero_leaves_rotation_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = audit(&folder, 0, 1);
+        for _ in 0..100 {
+            file.write(b"line\n").unwrap();
+        }
+        assert_eq!(names(&folder), ["audit.jsonl"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_may_read_what_is_created() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = audit(&folder, 5, 1);
+        file.write(b"one\n").unwrap();
+        file.write(b"two\n").unwrap();
+        for name in names(&folder) {
+            let mode = fs::metadata(folder.path().join(&name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_moved_or_deleted_is_opened_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = audit(&folder, 0, 1);
+        file.write(b"one\n").unwrap();
+        fs::rename(folder.path().join("audit.jsonl"), folder.path().join("moved")).unwrap();
+        file.write(b"two\n").unwrap();
+        assert_eq!([read(&folder, "moved"), read(&folder, "audit.jsonl")], ["one\n", "two\n"]);
+        fs::remove_file(folder.path().join("audit.jsonl")).unwrap();
+        file.write(b"three\n").unwrap();
+        assert_eq!(read(&folder, "audit.jsonl"), "three\n");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn two_processes_that_share_a_file_lose_nothing_when_one_of_them_rotates() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut one, mut other) = (audit(&folder, 40, 100), audit(&folder, 40, 100));
+        for number in 0..50 {
+            let file = if number % 3 == 0 { &mut one } else { &mut other };
+            file.write(format!("line {number:02}\n").as_bytes()).unwrap();
+        }
+        let mut lines: Vec<String> = Vec::new();
+        for name in names(&folder) {
+            lines.extend(read(&folder, &name).lines().map(str::to_owned));
+        }
+        lines.sort();
+        let expected: Vec<_> = (0..50).map(|number| format!("line {number:02}")).collect();
+        assert_eq!(lines, expected);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_cannot_be_written_is_an_error_and_not_a_lost_record() {
+        let missing = Path::new("/does/not/exist/audit.jsonl");
+        let error = AuditFile::open(missing, Rotation { max_bytes: 0, keep: 1 }).err().unwrap();
+        assert_eq!(error.path, missing);
+
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("below");
+        fs::create_dir(&below).unwrap();
+        let mut file = AuditFile::open(&below.join("audit.jsonl"), Rotation { max_bytes: 0, keep: 1 }).unwrap();
+        fs::remove_dir_all(&below).unwrap();
+        assert_eq!(file.write(b"line\n").unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::create_dir(&below).unwrap();
+        file.write(b"line\n").unwrap();
+    }
+
+    #[test]
+    fn what_a_broken_write_left_hides_no_later_line() {
+        /// Has room for some bytes, and is full then.
+        struct Small(Vec<u8>, usize);
+        impl io::Write for Small {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let room = self.1.saturating_sub(self.0.len()).min(bytes.len());
+                if room == 0 {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                self.0.extend_from_slice(&bytes[..room]);
+                Ok(room)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (mut stream, mut torn) = (Small(Vec::new(), 6), false);
+        append(&mut stream, &mut torn, b"one\n").unwrap();
+        assert_eq!(append(&mut stream, &mut torn, b"two\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        stream.1 = 100;
+        append(&mut stream, &mut torn, b"three\n").unwrap();
+        assert_eq!(stream.0, b"one\ntw\nthree\n");
+        stream.1 = stream.0.len();
+        append(&mut stream, &mut torn, b"four\n").unwrap_err();
+        stream.1 = 100;
+        append(&mut stream, &mut torn, b"five\n").unwrap();
+        assert_eq!(stream.0, b"one\ntw\nthree\nfive\n");
+    }
+}

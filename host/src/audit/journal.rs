@@ -1,0 +1,305 @@
+//! Records as lines of JSON, written by a thread of their own.
+//!
+//! Whoever waits for a record to be written waits for a write together with everybody else who came while the one
+//! before was under way: so many events cost one write, and a single one does not wait for company. No thread of the
+//! runtime is ever held up by a disk.
+
+use std::io;
+use std::mem;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+use super::file::{AuditFile, append};
+use super::line::line;
+use super::{AuditFileError, AuditSink, Record, Rotation};
+use crate::clock::Clock;
+use crate::console::DirectErrorWriter;
+
+/// Bytes of all lines that wait to be written. That is some 10,000 events, more than a second's.
+const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes that a buffer keeps after a burst.
+const KEPT_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long an event waits for its write. A disk that takes longer is as good as none, and clients give up soon after.
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often at most the log says that events were dropped.
+const DROP_REPORT_PAUSE: Duration = Duration::from_secs(60);
+
+/// Where records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Standard error, besides the log.
+    StandardError,
+    /// A file.
+    File {
+        /// Its name.
+        path: PathBuf,
+        /// How it is kept from growing.
+        rotation: Rotation,
+    },
+}
+
+/// What becomes of an event that cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// What it is about does not happen. Every event waits until it is written.
+    FailClosed,
+    /// It is counted, and what it is about goes on. No event waits.
+    DropAndCount,
+}
+
+/// Writes records as lines of JSON.
+pub struct JsonLinesAudit {
+    shared: Arc<Shared>,
+    on_failure: OnFailure,
+}
+
+impl JsonLinesAudit {
+    /// Opens the destination and starts to write.
+    pub fn open(
+        destination: &Destination,
+        on_failure: OnFailure,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, AuditFileError> {
+        let output: Box<dyn Output> = match destination {
+            Destination::StandardError => Box::new(StandardError::default()),
+            Destination::File { path, rotation } => Box::new(AuditFile::open(path, *rotation)?),
+        };
+        let path = match destination {
+            Destination::StandardError => PathBuf::from("(standard error)"),
+            Destination::File { path, .. } => path.clone(),
+        };
+        Self::start(output, on_failure, clock).map_err(|reason| AuditFileError { path, reason })
+    }
+
+    fn start(output: Box<dyn Output>, on_failure: OnFailure, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            filled: Condvar::new(),
+            written: Condvar::new(),
+            drops: Mutex::default(),
+            clock,
+        });
+        let writer = Arc::clone(&shared);
+        thread::Builder::new().name("audit".into()).spawn(move || write_all(output, &writer))?;
+        Ok(Self { shared, on_failure })
+    }
+
+    /// Closes the file and opens it again, before the next event is written.
+    pub fn reopen(&self) {
+        self.shared.state().reopen = true;
+        self.shared.filled.notify_one();
+    }
+
+    /// Events that were dropped since the start.
+    pub fn dropped(&self) -> u64 {
+        self.shared.drops().total
+    }
+
+    /// Waits until everything is written, or for as long as `patience`.
+    pub fn flush(&self, patience: Duration) {
+        let busy = |state: &mut State| state.writing || !state.lines.is_empty();
+        let mut state = self.shared.state();
+        state.flushing = true;
+        drop(self.shared.written.wait_timeout_while(state, patience, busy));
+        self.shared.report_drops(true);
+    }
+}
+
+#[async_trait]
+impl AuditSink for JsonLinesAudit {
+    async fn record(&self, record: Record) -> Result<(), String> {
+        let line = line(&record);
+        match self.on_failure {
+            OnFailure::FailClosed => {
+                let line = line.map_err(|error| error.to_string())?;
+                let (sender, answer) = oneshot::channel();
+                if !self.shared.push(&line, Some(sender)) {
+                    return Err("more events wait to be written than there is room for".to_owned());
+                }
+                match tokio::time::timeout(WRITE_PATIENCE, answer).await {
+                    Ok(Ok(written)) => written.map_err(|reason| reason.to_string()),
+                    Ok(Err(_)) => Err("nothing is written any more".to_owned()),
+                    // It may still be: a record of what did not happen is better than the opposite.
+                    Err(_) => Err(format!("it was not written within {} s", WRITE_PATIENCE.as_secs())),
+                }
+            }
+            OnFailure::DropAndCount => {
+                if !line.is_ok_and(|line| self.shared.push(&line, None)) {
+                    self.shared.dropped(1);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for JsonLinesAudit {
+    fn drop(&mut self) {
+        self.shared.state().ended = true;
+        self.shared.filled.notify_one();
+    }
+}
+
+/// Why lines were not written: the same for all that were in one write.
+type Written = Result<(), Arc<str>>;
+
+struct Shared {
+    state: Mutex<State>,
+    /// There is something to do for the thread that writes.
+    filled: Condvar,
+    /// Something has been written.
+    written: Condvar,
+    drops: Mutex<Drops>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Default)]
+struct State {
+    lines: Vec<u8>,
+    /// Lines of which nobody waits to hear.
+    unawaited: u64,
+    waiting: Vec<oneshot::Sender<Written>>,
+    writing: bool,
+    /// Somebody has asked to be told when everything is written. Telling costs a call of the operating system.
+    flushing: bool,
+    reopen: bool,
+    ended: bool,
+}
+
+#[derive(Default)]
+struct Drops {
+    total: u64,
+    reported: u64,
+    reported_at: Option<Duration>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drops(&self) -> MutexGuard<'_, Drops> {
+        self.drops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was room.
+    fn push(&self, line: &[u8], waiting: Option<oneshot::Sender<Written>>) -> bool {
+        let mut state = self.state();
+        if state.lines.len().saturating_add(line.len()) > MAX_QUEUED_BYTES {
+            return false;
+        }
+        let idle = state.lines.is_empty() && !state.writing;
+        state.lines.extend_from_slice(line);
+        match waiting {
+            Some(waiting) => state.waiting.push(waiting),
+            None => state.unawaited = state.unawaited.saturating_add(1),
+        }
+        drop(state);
+        // A thread that writes looks for more by itself.
+        if idle {
+            self.filled.notify_one();
+        }
+        true
+    }
+
+    fn dropped(&self, events: u64) {
+        let mut drops = self.drops();
+        drops.total = drops.total.saturating_add(events);
+        drop(drops);
+        self.report_drops(false);
+    }
+
+    fn report_drops(&self, at_once: bool) {
+        let now = self.clock.monotonic();
+        let mut drops = self.drops();
+        let due = drops.reported_at.is_none_or(|at| now.saturating_sub(at) >= DROP_REPORT_PAUSE);
+        let dropped = drops.total.saturating_sub(drops.reported);
+        if dropped > 0 && (due || at_once) {
+            drops.reported = drops.total;
+            drops.reported_at = Some(now);
+            tracing::error!(dropped, total = drops.total, "audit events were dropped: they could not be written");
+        }
+    }
+}
+
+/// What is written to.
+trait Output: Send {
+    /// Writes whole lines; returns when the operating system has them.
+    fn write(&mut self, lines: &[u8]) -> io::Result<()>;
+    /// Opens what is under the same name now.
+    fn reopen(&mut self) -> io::Result<()>;
+}
+
+impl Output for AuditFile {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        AuditFile::write(self, lines)
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        AuditFile::reopen(self)
+    }
+}
+
+#[derive(Default)]
+struct StandardError {
+    torn: bool,
+}
+
+impl Output for StandardError {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        append(&mut DirectErrorWriter::lock(), &mut self.torn, lines)
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write_all(mut output: Box<dyn Output>, shared: &Shared) {
+    let mut lines = Vec::new();
+    loop {
+        let mut state = shared.state();
+        state.writing = false;
+        if state.flushing {
+            shared.written.notify_all();
+        }
+        let nothing = |state: &mut State| state.lines.is_empty() && !state.reopen && !state.ended;
+        let mut state = shared.filled.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner);
+        if state.lines.is_empty() && state.ended {
+            return;
+        }
+        // The two buffers are used in turn.
+        lines.clear();
+        lines.shrink_to(KEPT_BUFFER_BYTES);
+        mem::swap(&mut lines, &mut state.lines);
+        let (waiting, unawaited) = (mem::take(&mut state.waiting), mem::take(&mut state.unawaited));
+        let reopen = mem::take(&mut state.reopen);
+        state.writing = true;
+        drop(state);
+        if reopen && let Err(error) = output.reopen() {
+            tracing::error!(%error, "the audit file cannot be opened anew");
+        }
+        if lines.is_empty() {
+            continue;
+        }
+        let written: Written = output.write(&lines).map_err(|error| error.to_string().into());
+        if written.is_err() && unawaited > 0 {
+            shared.dropped(unawaited);
+        }
+        for waiting in waiting {
+            // Who does not wait any more is not told.
+            let _ = waiting.send(written.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

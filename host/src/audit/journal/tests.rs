@@ -1,0 +1,181 @@
+//! Tests of `audit/journal.rs`.
+
+use std::sync::mpsc::{self, Receiver, SyncSender};
+
+use serde_json::Value;
+
+use super::*;
+use crate::audit::testing::event;
+use crate::clock::ManualClock;
+
+/// How long a test waits for what is to happen at once.
+const LONG: Duration = Duration::from_secs(60);
+
+/// What an output was told to write, write by write.
+type Writes = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// An output that says when a write begins, and answers when it is told how.
+struct Gated {
+    begun: SyncSender<()>,
+    answers: Receiver<io::Result<()>>,
+    writes: Writes,
+}
+
+impl Output for Gated {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.writes.lock().unwrap().push(lines.to_vec());
+        let _ = self.begun.send(());
+        self.answers.recv().unwrap_or(Ok(()))
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.writes.lock().unwrap().push(b"(reopened)".to_vec());
+        Ok(())
+    }
+}
+
+struct Bench {
+    audit: Arc<JsonLinesAudit>,
+    clock: ManualClock,
+    writes: Writes,
+    begun: Receiver<()>,
+    answer: mpsc::Sender<io::Result<()>>,
+}
+
+fn bench(on_failure: OnFailure) -> Bench {
+    let (begins, begun) = mpsc::sync_channel(1_000);
+    let (answer, answers) = mpsc::channel();
+    let (writes, clock) = (Writes::default(), ManualClock::new(0));
+    let output = Gated { begun: begins, answers, writes: Arc::clone(&writes) };
+    let audit = JsonLinesAudit::start(Box::new(output), on_failure, Arc::new(clock.clone())).unwrap();
+    Bench { audit: Arc::new(audit), clock, writes, begun, answer }
+}
+
+fn record(name: &str) -> Record {
+    Record { time: Duration::ZERO, trace: None, event: event(name) }
+}
+
+impl Bench {
+    fn spawn(&self, name: &str) -> tokio::task::JoinHandle<Result<(), String>> {
+        let (audit, record) = (Arc::clone(&self.audit), record(name));
+        tokio::spawn(async move { audit.record(record).await })
+    }
+
+    fn events(&self) -> Vec<Vec<String>> {
+        let name = |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_owned();
+        let writes = self.writes.lock().unwrap();
+        writes.iter().map(|lines| std::str::from_utf8(lines).unwrap().lines().map(name).collect()).collect()
+    }
+
+    fn waiting(&self) -> usize {
+        self.audit.shared.state().waiting.len()
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_recorded_when_it_is_written_and_not_before() {
+    let bench = bench(OnFailure::FailClosed);
+    let recording = bench.spawn("a");
+    tokio::task::yield_now().await;
+    bench.begun.recv_timeout(LONG).unwrap();
+    assert!(!recording.is_finished());
+    bench.answer.send(Ok(())).unwrap();
+    recording.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn events_that_come_during_a_write_share_the_next_one() {
+    let bench = bench(OnFailure::FailClosed);
+    let first = bench.spawn("first");
+    tokio::task::yield_now().await;
+    bench.begun.recv_timeout(LONG).unwrap();
+    let others: Vec<_> = (0..50).map(|number| bench.spawn(&number.to_string())).collect();
+    while bench.waiting() < 50 {
+        tokio::task::yield_now().await;
+    }
+    bench.answer.send(Ok(())).unwrap();
+    bench.answer.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+    first.await.unwrap().unwrap();
+    for other in others {
+        assert_eq!(other.await.unwrap(), Err(io::Error::from(io::ErrorKind::StorageFull).to_string()));
+    }
+    let events = bench.events();
+    assert_eq!(events.iter().map(Vec::len).collect::<Vec<_>>(), [1, 50]);
+    // A failure is not for ever.
+    bench.answer.send(Ok(())).unwrap();
+    bench.spawn("later").await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_refuses_instead_of_making_callers_wait_for_ever() {
+    let bench = bench(OnFailure::FailClosed);
+    let error = bench.audit.record(record("a")).await.unwrap_err();
+    assert!(error.contains("5 s"), "{error}");
+}
+
+#[tokio::test]
+async fn what_waits_to_be_written_is_bounded() {
+    let bench = bench(OnFailure::FailClosed);
+    let stuck = bench.spawn("stuck");
+    tokio::task::yield_now().await;
+    bench.begun.recv_timeout(LONG).unwrap();
+    let filling = vec![b'x'; MAX_QUEUED_BYTES];
+    assert!(bench.audit.shared.push(&filling, None));
+    let error = bench.audit.record(record("one too many")).await.unwrap_err();
+    assert!(error.contains("room"), "{error}");
+    bench.answer.send(Ok(())).unwrap();
+    stuck.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn drop_and_count_never_waits_and_counts_what_was_not_written() {
+    let bench = bench(OnFailure::DropAndCount);
+    bench.audit.record(record("a")).await.unwrap();
+    bench.begun.recv_timeout(LONG).unwrap();
+    for _ in 0..3 {
+        bench.audit.record(record("b")).await.unwrap();
+    }
+    assert_eq!(bench.audit.dropped(), 0);
+    bench.answer.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+    bench.begun.recv_timeout(LONG).unwrap();
+    assert_eq!(bench.audit.dropped(), 1);
+    assert!(bench.audit.shared.push(&vec![b'x'; MAX_QUEUED_BYTES], None));
+    bench.audit.record(record("no room")).await.unwrap();
+    assert_eq!(bench.audit.dropped(), 2);
+}
+
+#[tokio::test]
+async fn drops_are_reported_once_a_minute() {
+    let bench = bench(OnFailure::DropAndCount);
+    let reported = || bench.audit.shared.drops().reported;
+    bench.audit.shared.dropped(1);
+    assert_eq!(reported(), 1);
+    bench.audit.shared.dropped(2);
+    assert_eq!(reported(), 1);
+    bench.clock.advance(DROP_REPORT_PAUSE);
+    bench.audit.shared.dropped(1);
+    assert_eq!(reported(), 4);
+}
+
+#[tokio::test]
+async fn at_the_end_everything_is_written_or_the_patience_is_over() {
+    let bench = bench(OnFailure::DropAndCount);
+    bench.audit.record(record("a")).await.unwrap();
+    bench.begun.recv_timeout(LONG).unwrap();
+    bench.audit.record(record("b")).await.unwrap();
+    bench.audit.flush(Duration::from_millis(1));
+    assert_eq!(bench.events().len(), 1);
+    drop(bench.answer);
+    bench.audit.flush(LONG);
+    assert_eq!(bench.writes.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn it_is_reopened_without_waiting_for_an_event() {
+    let bench = bench(OnFailure::FailClosed);
+    bench.audit.reopen();
+    while bench.writes.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.writes.lock().unwrap()[0], b"(reopened)");
+}

@@ -1,0 +1,221 @@
+//! The settings of audit records and metrics, for the remote server.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use super::{ConfigError, Environment, within};
+use crate::audit::{Destination, OnFailure, Rotation};
+
+/// Size of an audit file, unless set otherwise: some 150,000 events.
+const DEFAULT_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Audit files that are kept besides the one that is written, unless set otherwise.
+const DEFAULT_KEEP: u32 = 10;
+
+/// Bounds of the size; besides, 0 stands for no rotation. Below, every other event would begin a file.
+const MAX_BYTES: RangeInclusive<u64> = 4 * 1024..=1024 * 1024 * 1024 * 1024;
+
+/// Bounds of the number of files. Every rotation renames all of them.
+const KEEP: RangeInclusive<u32> = 1..=1_000;
+
+/// Where audit records go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuditDestination {
+    /// Standard error, besides the log.
+    Stderr,
+    /// The file that --audit-file names.
+    File,
+}
+
+/// What becomes of an event that cannot be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuditFailure {
+    /// What it is about is refused.
+    FailClosed,
+    /// It is counted, and what it is about goes on.
+    DropAndCount,
+}
+
+/// What one source says about audit records and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[command(next_help_heading = "Audit and metrics (each also as ENTRA_MCP_… variable, and in the file)")]
+pub struct AuditLayer {
+    /// Where audit records go, as lines of JSON [default: file with --audit-file, else stderr]
+    #[arg(long, value_name = "WHERE")]
+    pub audit: Option<AuditDestination>,
+    /// File that audit records are appended to; opened anew after it was moved, and at SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub audit_file: Option<PathBuf>,
+    /// Size from which on the audit file is rotated; 0: never [default: 67108864]
+    #[arg(long, value_name = "BYTES")]
+    pub audit_max_bytes: Option<u64>,
+    /// Rotated audit files that are kept [default: 10]
+    #[arg(long, value_name = "NUMBER")]
+    pub audit_keep: Option<u32>,
+    /// What becomes of an event that cannot be recorded [default: fail-closed]
+    #[arg(long, value_name = "WHAT")]
+    pub audit_failure: Option<AuditFailure>,
+    /// Put user principal names into audit records: personal data
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub audit_usernames: Option<bool>,
+    /// Address and port for Prometheus, plain http: GET /metrics; loopback or a private network [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// Where audit records and metrics go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// Where audit records go.
+    pub destination: Destination,
+    /// What becomes of an event that cannot be recorded.
+    pub on_failure: OnFailure,
+    /// Whether records name user principal names.
+    pub usernames: bool,
+    /// Where Prometheus finds the metrics.
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+impl AuditLayer {
+    /// The names in the configuration file.
+    pub(super) const KEYS: [&str; 7] =
+        ["audit", "audit-file", "audit-max-bytes", "audit-keep", "audit-failure", "audit-usernames", "metrics-listen"];
+
+    /// What is set here, else what is set `below`.
+    pub(super) fn over(self, below: Self) -> Self {
+        Self {
+            audit: self.audit.or(below.audit),
+            audit_file: self.audit_file.or(below.audit_file),
+            audit_max_bytes: self.audit_max_bytes.or(below.audit_max_bytes),
+            audit_keep: self.audit_keep.or(below.audit_keep),
+            audit_failure: self.audit_failure.or(below.audit_failure),
+            audit_usernames: self.audit_usernames.or(below.audit_usernames),
+            metrics_listen: self.metrics_listen.or(below.metrics_listen),
+        }
+    }
+
+    pub(super) fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        Ok(Self {
+            audit: environment.choice("ENTRA_MCP_AUDIT")?,
+            audit_file: environment.get("ENTRA_MCP_AUDIT_FILE").map(PathBuf::from),
+            audit_max_bytes: environment.parse("ENTRA_MCP_AUDIT_MAX_BYTES", "a number of bytes is expected")?,
+            audit_keep: environment.parse("ENTRA_MCP_AUDIT_KEEP", "a number is expected")?,
+            audit_failure: environment.choice("ENTRA_MCP_AUDIT_FAILURE")?,
+            audit_usernames: environment.parse("ENTRA_MCP_AUDIT_USERNAMES", "true or false is expected")?,
+            metrics_listen: environment.parse("ENTRA_MCP_METRICS_LISTEN", "an address with a port is expected")?,
+        })
+    }
+
+    /// Checks the settings.
+    pub(super) fn checked(&self) -> Result<AuditConfig, ConfigError> {
+        let max_bytes = match self.audit_max_bytes.unwrap_or(DEFAULT_MAX_BYTES) {
+            0 => 0,
+            bytes => within("audit-max-bytes", bytes, MAX_BYTES)?,
+        };
+        let keep = within("audit-keep", self.audit_keep.unwrap_or(DEFAULT_KEEP), KEEP)?;
+        let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
+        let destination = match (self.audit, &self.audit_file) {
+            (_, Some(path)) if path.as_os_str().is_empty() => return conflict("audit-file is empty: name a file"),
+            (None | Some(AuditDestination::File), Some(path)) => {
+                Destination::File { path: path.clone(), rotation: Rotation { max_bytes, keep } }
+            }
+            (None | Some(AuditDestination::Stderr), None) => Destination::StandardError,
+            (Some(AuditDestination::File), None) => {
+                return conflict("audit records are to go to a file: name it with --audit-file");
+            }
+            (Some(AuditDestination::Stderr), Some(_)) => {
+                return conflict(
+                    "audit records are to go to stderr, but --audit-file names a file: leave one of them out",
+                );
+            }
+        };
+        let on_failure = match self.audit_failure.unwrap_or(AuditFailure::FailClosed) {
+            AuditFailure::FailClosed => OnFailure::FailClosed,
+            AuditFailure::DropAndCount => OnFailure::DropAndCount,
+        };
+        let usernames = self.audit_usernames == Some(true);
+        Ok(AuditConfig { destination, on_failure, usernames, metrics_listen: self.metrics_listen })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Layer, ServeLayer, Sources};
+
+    const TENANT: &str = "11111111-1111-1111-1111-111111111111";
+    const CLIENT: &str = "22222222-2222-2222-2222-22222222aaaa";
+
+    fn load(audit: AuditLayer, variables: &[(&str, &str)], file: &str) -> Result<AuditConfig, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, file).unwrap();
+        let flags = Layer { tenant_id: Some(TENANT.into()), client_id: Some(CLIENT.into()), ..Layer::default() };
+        let serve = ServeLayer { audit, ..ServeLayer::default() };
+        let variables = [variables, &[("HOME", "/home/u")]].concat();
+        Ok(Sources::read_serve(flags, serve, Some(path), Environment::of(&variables))?.serve()?.audit)
+    }
+
+    fn file(path: &str, max_bytes: u64, keep: u32) -> Destination {
+        Destination::File { path: path.into(), rotation: Rotation { max_bytes, keep } }
+    }
+
+    #[test]
+    fn by_default_records_go_to_standard_error_and_nothing_happens_unrecorded() {
+        let config = load(AuditLayer::default(), &[], "").unwrap();
+        assert_eq!(config.destination, Destination::StandardError);
+        assert_eq!((config.on_failure, config.metrics_listen), (OnFailure::FailClosed, None));
+        assert!(!config.usernames);
+    }
+
+    #[test]
+    fn every_setting_comes_from_a_flag_else_a_variable_else_the_file() {
+        let all = "audit = 'file'\naudit-file = '/f'\naudit-max-bytes = 5000\naudit-keep = 3\n\
+            audit-failure = 'drop-and-count'\naudit-usernames = true\nmetrics-listen = '127.0.0.1:9464'";
+        let from_file = load(AuditLayer::default(), &[], all).unwrap();
+        assert_eq!(from_file.destination, file("/f", 5_000, 3));
+        assert_eq!((from_file.on_failure, from_file.usernames), (OnFailure::DropAndCount, true));
+        assert_eq!(from_file.metrics_listen, Some("127.0.0.1:9464".parse().unwrap()));
+        let variables = [
+            ("ENTRA_MCP_AUDIT_FILE", "/v"),
+            ("ENTRA_MCP_AUDIT_MAX_BYTES", "0"),
+            ("ENTRA_MCP_AUDIT_KEEP", "4"),
+            ("ENTRA_MCP_AUDIT_FAILURE", "fail-closed"),
+            ("ENTRA_MCP_AUDIT_USERNAMES", "false"),
+            ("ENTRA_MCP_METRICS_LISTEN", "[::1]:1"),
+        ];
+        let from_variables = load(AuditLayer::default(), &variables, all).unwrap();
+        assert_eq!(from_variables.destination, file("/v", 0, 4));
+        assert_eq!((from_variables.on_failure, from_variables.usernames), (OnFailure::FailClosed, false));
+        assert_eq!(from_variables.metrics_listen, Some("[::1]:1".parse().unwrap()));
+        let flags = AuditLayer { audit_file: Some("/a".into()), audit_keep: Some(5), ..AuditLayer::default() };
+        assert_eq!(load(flags, &variables, all).unwrap().destination, file("/a", 0, 5));
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_or_go_too_far_are_refused() {
+        let layer = AuditLayer::default;
+        let conflicts = [
+            AuditLayer { audit: Some(AuditDestination::File), ..layer() },
+            AuditLayer { audit: Some(AuditDestination::Stderr), audit_file: Some("/f".into()), ..layer() },
+            AuditLayer { audit_file: Some("".into()), ..layer() },
+        ];
+        for layer in conflicts {
+            assert!(matches!(load(layer, &[], ""), Err(ConfigError::Conflict(_))));
+        }
+        for (layer, expected) in [
+            (AuditLayer { audit_max_bytes: Some(4_095), ..layer() }, "audit-max-bytes"),
+            (AuditLayer { audit_keep: Some(0), ..layer() }, "audit-keep"),
+            (AuditLayer { audit_keep: Some(1_001), ..layer() }, "audit-keep"),
+        ] {
+            assert!(matches!(load(layer, &[], ""), Err(ConfigError::Invalid { name, .. }) if name == expected));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A request to Entra ID or Microsoft Graph, as it is observed.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt as _, Tracer as _};
+use opentelemetry::{Context, KeyValue};
+use tokio::time::Instant;
+
+use super::metrics::{method, seconds};
+use super::{Telemetry, TraceParent};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Which service a request goes to, and what it asks it for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Target {
+    service: &'static str,
+    endpoint: &'static str,
+}
+
+/// Where the services are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Services {
+    graph: String,
+}
+
+impl Services {
+    /// Graph is at this URL, and everything else is Entra ID.
+    pub(crate) fn new(graph: &str) -> Self {
+        Self { graph: graph.trim_end_matches('/').to_owned() }
+    }
+
+    fn target(&self, uri: &Uri) -> Target {
+        let url = uri.to_string();
+        let below_graph = url.strip_prefix(&self.graph).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if below_graph && !self.graph.is_empty() {
+            return Target { service: "graph", endpoint: "graph" };
+        }
+        let endpoint = match uri.path() {
+            path if path.ends_with("/token") => "token",
+            path if path.ends_with("/devicecode") => "devicecode",
+            path if path.ends_with("/keys") => "keys",
+            path if path.ends_with("/.well-known/openid-configuration") => "metadata",
+            _ => "other",
+        };
+        Target { service: "entra", endpoint }
+    }
+}
+
+/// From a request to the head of its answer.
+pub(crate) struct ClientRequest {
+    telemetry: Telemetry,
+    method: &'static str,
+    target: Target,
+    begun: Instant,
+    context: Option<Context>,
+    over: bool,
+}
+
+impl Telemetry {
+    /// A request begins, on behalf of what `parent` is. The service is told which trace it belongs to.
+    pub(crate) fn client_request(
+        &self,
+        services: &Services,
+        parent: &Context,
+        method: &Method,
+        uri: &Uri,
+        headers: &mut HeaderMap,
+    ) -> Option<ClientRequest> {
+        self.0.as_ref()?;
+        let (method, target) = (self::method(method), services.target(uri));
+        let context = self.tracer().map(|tracer| {
+            let mut attributes = vec![
+                KeyValue::new("http.request.method", method),
+                KeyValue::new("server.address", uri.host().unwrap_or_default().to_owned()),
+                KeyValue::new("entra_mcp.service", target.service),
+                KeyValue::new("entra_mcp.endpoint", target.endpoint),
+            ];
+            attributes.extend(uri.port_u16().map(|port| KeyValue::new("server.port", i64::from(port))));
+            let span = tracer
+                .span_builder(format!("{method} {}", target.endpoint))
+                .with_kind(SpanKind::Client)
+                .with_attributes(attributes)
+                .start_with_context(tracer, parent);
+            parent.with_span(span)
+        });
+        let parent = context.as_ref().and_then(TraceParent::of_context);
+        if let Some(value) = parent.and_then(|parent| HeaderValue::try_from(parent.to_string()).ok()) {
+            headers.insert(TRACEPARENT, value);
+        }
+        Some(ClientRequest { telemetry: self.clone(), method, target, begun: Instant::now(), context, over: false })
+    }
+}
+
+impl ClientRequest {
+    /// The head of the answer is here.
+    pub(crate) fn answered(mut self, status: StatusCode) {
+        let result = KeyValue::new("http.response.status_code", i64::from(status.as_u16()));
+        self.end(result, status.is_client_error() || status.is_server_error());
+    }
+
+    /// There is no answer.
+    pub(crate) fn failed(mut self) {
+        self.end(KeyValue::new("error.type", "exchange"), true);
+    }
+
+    fn end(&mut self, result: KeyValue, error: bool) {
+        self.over = true;
+        if let Some(context) = &self.context {
+            let span = context.span();
+            span.set_attribute(result.clone());
+            if error {
+                span.set_status(Status::error(""));
+            }
+            span.end();
+        }
+        if let Some(metrics) = self.telemetry.metrics() {
+            let labels = [
+                KeyValue::new("http.request.method", self.method),
+                KeyValue::new("service", self.target.service),
+                KeyValue::new("endpoint", self.target.endpoint),
+                result,
+            ];
+            metrics.client_duration.record(seconds(self.begun.elapsed()), &labels);
+        }
+    }
+}
+
+impl Drop for ClientRequest {
+    fn drop(&mut self) {
+        // Nobody waits for the answer any more.
+        if !self.over {
+            self.end(KeyValue::new("error.type", "cancelled"), true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_one_of_a_few() {
+        let services = Services::new("http://127.0.0.1:1/graph/");
+        let target = |text: &'static str| {
+            let Target { service, endpoint } = services.target(&Uri::from_static(text));
+            (service, endpoint)
+        };
+        assert_eq!(target("http://127.0.0.1:1/graph/v1.0/me?$select=id"), ("graph", "graph"));
+        assert_eq!(target("http://127.0.0.1:1/graphic"), ("entra", "other"));
+        assert_eq!(target("http://127.0.0.1:1/common/oauth2/v2.0/token"), ("entra", "token"));
+        assert_eq!(target("http://127.0.0.1:1/common/discovery/v2.0/keys?appid=x"), ("entra", "keys"));
+        assert_eq!(target("http://127.0.0.1:1/x/v2.0/.well-known/openid-configuration"), ("entra", "metadata"));
+    }
+}

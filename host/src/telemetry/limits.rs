@@ -1,0 +1,36 @@
+//! A rate limiter whose refusals are counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+
+use super::Telemetry;
+use crate::rate_limiter::RateLimiter;
+
+/// Counts the refusals of another rate limiter.
+pub(crate) struct ObservedRateLimiter {
+    inner: Arc<dyn RateLimiter>,
+    telemetry: Telemetry,
+}
+
+impl ObservedRateLimiter {
+    /// The limiter itself, if nothing is observed.
+    pub(crate) fn over(inner: Arc<dyn RateLimiter>, telemetry: &Telemetry) -> Arc<dyn RateLimiter> {
+        match telemetry.metrics() {
+            None => inner,
+            Some(_) => Arc::new(Self { inner, telemetry: telemetry.clone() }),
+        }
+    }
+}
+
+impl RateLimiter for ObservedRateLimiter {
+    fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
+        let admitted = self.inner.admit(operation, subject);
+        if let (Err(_), Some(metrics)) = (&admitted, self.telemetry.metrics()) {
+            // Only what the settings name is ever refused.
+            metrics.rate_limited.add(1, &[KeyValue::new("operation", operation.to_owned())]);
+        }
+        admitted
+    }
+}

@@ -1,0 +1,153 @@
+//! W3C Trace Context, section 3.2: the `traceparent` header.
+//!
+//! `tracestate` is neither read nor passed on: it is text of the client's, for vendors that we have nothing to do with.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderName};
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The version that is written. Later ones are read as far as they agree with it.
+const VERSION: &str = "00";
+
+/// A trace, and what in it called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    trace_id: TraceId,
+    parent_id: SpanId,
+    sampled: bool,
+}
+
+impl TraceParent {
+    /// Reads the value of the header; `None` if it is not of the form that the specification demands.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.split('-');
+        let (version, trace_id, parent_id, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let hex = |text: &str, length: usize| {
+            text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        if !hex(version, 2) || version == "ff" || !hex(trace_id, 32) || !hex(parent_id, 16) || !hex(flags, 2) {
+            return None;
+        }
+        // A later version may have more fields.
+        if version == VERSION && fields.next().is_some() {
+            return None;
+        }
+        let parent = Self {
+            trace_id: TraceId::from_hex(trace_id).ok()?,
+            parent_id: SpanId::from_hex(parent_id).ok()?,
+            sampled: u8::from_str_radix(flags, 16).ok()? & 1 == 1,
+        };
+        (parent.trace_id != TraceId::INVALID && parent.parent_id != SpanId::INVALID).then_some(parent)
+    }
+
+    /// Reads the header, which must be there once.
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(TRACEPARENT).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => Self::parse(value.to_str().ok()?),
+            _ => None,
+        }
+    }
+
+    /// What this task is about, if anything was said about that.
+    pub(crate) fn current() -> Option<Self> {
+        Context::map_current(Self::of_context)
+    }
+
+    pub(super) fn of_context(context: &Context) -> Option<Self> {
+        let span = context.span();
+        let context = span.span_context();
+        context.is_valid().then(|| Self {
+            trace_id: context.trace_id(),
+            parent_id: context.span_id(),
+            sampled: context.is_sampled(),
+        })
+    }
+
+    pub(super) fn context(self) -> Context {
+        let span = SpanContext::new(self.trace_id, self.parent_id, self.flags(), true, TraceState::NONE);
+        Context::new().with_remote_span_context(span)
+    }
+
+    pub(super) fn flags(self) -> TraceFlags {
+        TraceFlags::default().with_sampled(self.sampled)
+    }
+
+    pub(super) fn parent_id(self) -> SpanId {
+        self.parent_id
+    }
+
+    /// The trace: 32 hexadecimal digits.
+    pub fn trace_id(self) -> TraceId {
+        self.trace_id
+    }
+}
+
+/// As the header has it.
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{VERSION}-{}-{}-{:02x}", self.trace_id, self.parent_id, u8::from(self.sampled))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn a_parent_is_read_and_written() {
+        let parent = TraceParent::parse(PARENT).unwrap();
+        assert_eq!(parent.to_string(), PARENT);
+        assert_eq!(parent.trace_id().to_string(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(TraceParent::of_context(&parent.context()), Some(parent));
+        let unsampled = TraceParent::parse(&PARENT.replace("-01", "-02")).unwrap();
+        assert!(unsampled.to_string().ends_with("-00"), "unknown flags are not passed on");
+    }
+
+    #[test]
+    fn a_later_version_is_read_as_far_as_it_is_known() {
+        for later in [PARENT.replacen("00", "cc", 1), PARENT.replacen("00", "01", 1) + "-what-comes"] {
+            assert_eq!(TraceParent::parse(&later), TraceParent::parse(PARENT), "{later}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_of_the_form_is_ignored() {
+        for text in [
+            "",
+            "00",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "+0-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            " 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319ü-b7ad6b7169203331-01",
+        ] {
+            assert_eq!(TraceParent::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_there_twice_is_ignored() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(TraceParent::of(&headers), None);
+        headers.append(TRACEPARENT, HeaderValue::from_static(PARENT));
+        assert!(TraceParent::of(&headers).is_some());
+        headers.append(TRACEPARENT, HeaderValue::from_static(PARENT));
+        assert_eq!(TraceParent::of(&headers), None);
+    }
+}

@@ -1,0 +1,175 @@
+//! Where `entra-mcp serve` writes audit records, and what it does when it cannot.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use super::records::{ALICE, Site, records};
+
+const FILE: &str = "audit.jsonl";
+
+/// Writes records into a file of the site's folder.
+fn to_file(folder: &TempDir) -> Vec<String> {
+    vec!["--audit-file".to_owned(), folder.path().join(FILE).to_str().unwrap().to_owned()]
+}
+
+impl Site {
+    /// From now on there is no room for records.
+    fn fill_the_disk(&self) {
+        std::fs::rename(self.path(FILE), self.path("before")).unwrap();
+        symlink("/dev/full", self.path(FILE)).unwrap();
+    }
+
+    fn empty_the_disk(&self) {
+        std::fs::remove_file(self.path(FILE)).unwrap();
+    }
+}
+
+fn events(records: &[Value]) -> Vec<&str> {
+    records.iter().map(|record| record["event"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_sign_in_and_a_call_are_lines_of_json_on_standard_error() {
+    let site = Site::new(|_| Vec::new()).await;
+    let session = site.sign_in().await;
+    assert_eq!(site.call(&session.access_token, &[]).await.0, 200);
+    let log = site.server.log();
+    let records = records(&log);
+    let names = events(&records);
+    for expected in ["client.registered", "authorization.started", "tool.called"] {
+        assert!(names.contains(&expected), "{expected} is not among {names:?}");
+    }
+    let at = site.emulator.endpoints();
+    let call = records.iter().find(|record| record["event"] == "tool.called").unwrap();
+    assert_eq!(call["outcome"], "success");
+    assert_eq!(call["tool"], "getUserDetails");
+    assert_eq!(call["tenant_id"], at.tenant_id.as_str());
+    let time = call["time"].as_str().unwrap();
+    assert!(time.len() == 24 && time.ends_with('Z'), "{time}");
+    for record in &records {
+        assert!(record["correlation_id"].as_str().is_some_and(|id| !id.is_empty()), "{record}");
+        assert!(record.as_object().unwrap().values().all(|value| !value.is_null()), "{record}");
+    }
+}
+
+#[tokio::test]
+async fn user_principal_names_are_recorded_if_that_is_asked_for_and_not_otherwise() {
+    for asked in [false, true] {
+        let arguments = if asked { vec!["--audit-usernames".to_owned()] } else { Vec::new() };
+        let site = Site::new(|_| arguments).await;
+        let session = site.sign_in().await;
+        assert_eq!(site.call(&session.access_token, &[]).await.0, 200);
+        let log = site.server.log();
+        let named = records(&log).iter().any(|record| record["username"] == ALICE);
+        assert_eq!((named, log.contains(ALICE)), (asked, asked), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_private_is_rotated_and_holds_every_event() {
+    let site = Site::new(|folder| {
+        let rotation = ["--audit-max-bytes", "4096", "--audit-keep", "100"].map(str::to_owned);
+        [to_file(folder), rotation.into()].concat()
+    })
+    .await;
+    for _ in 0..40 {
+        assert_eq!(site.register().await, 201);
+    }
+    let mut registered = 0;
+    let mut files = 0;
+    for entry in std::fs::read_dir(site.path("")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if !name.starts_with(FILE) {
+            continue;
+        }
+        let metadata = entry.metadata().unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{name}");
+        assert!(metadata.len() <= 4_096, "{name}");
+        registered += events(&site.records(&name)).iter().filter(|event| **event == "client.registered").count();
+        files += 1;
+    }
+    assert_eq!(registered, 40);
+    assert!(files > 1, "{files}");
+    assert!(!site.server.log().contains("client.registered"), "{}", site.server.log());
+}
+
+#[tokio::test]
+async fn a_file_that_logrotate_has_moved_is_opened_anew_with_and_without_a_signal() {
+    let site = Site::new(to_file).await;
+    for name in ["first", "second"] {
+        assert_eq!(site.register().await, 201);
+        std::fs::rename(site.path(FILE), site.path(name)).unwrap();
+        let pid = site.server.pid().to_string();
+        if name == "second" {
+            assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+        }
+    }
+    assert_eq!(site.register().await, 201);
+    for name in ["first", "second", FILE] {
+        assert_eq!(events(&site.records(name)), ["client.registered"], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_refused_and_works_again_when_it_can() {
+    let site = Site::new(to_file).await;
+    let session = site.sign_in().await;
+    site.fill_the_disk();
+    assert_eq!(site.register().await, 503);
+    let (status, body) = site.call(&session.access_token, &[]).await;
+    let told = body["result"]["content"][0]["text"].as_str().unwrap();
+    assert_eq!((status, &body["result"]["isError"]), (200, &Value::Bool(true)), "{body}");
+    assert!(told.starts_with("The server cannot keep its records now."), "{told}");
+    let log = site.log_with("an audit event could not be recorded").await;
+    assert!(log.contains("No space left"), "{log}");
+
+    site.empty_the_disk();
+    let (status, body) = site.call(&session.access_token, &[]).await;
+    assert_eq!((status, body["result"]["isError"] == true), (200, false), "{body}");
+    assert_eq!(events(&site.records(FILE)), ["tool.called"]);
+}
+
+#[tokio::test]
+async fn with_drop_and_count_a_full_disk_refuses_nobody_and_is_in_the_log_once() {
+    let site =
+        Site::new(|folder| [to_file(folder), ["--audit-failure", "drop-and-count"].map(str::to_owned).into()].concat())
+            .await;
+    let session = site.sign_in().await;
+    site.fill_the_disk();
+    for _ in 0..5 {
+        let (status, body) = site.call(&session.access_token, &[]).await;
+        assert_eq!((status, body["result"]["isError"] == true), (200, false), "{body}");
+    }
+    let log = site.log_with("audit events were dropped").await;
+    assert_eq!(log.matches("audit events were dropped").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_stops_the_server_with_its_name() {
+    let home = super::commands::Home::new().await;
+    let mut command = home.program(&["serve", "--listen", "127.0.0.1:0", "--audit-file", "/none/audit.jsonl"]);
+    let output = command.env("AZURE_CLIENT_SECRET", "secret").output().await.unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(2), true), "{log}");
+    assert!(log.contains("/none/audit.jsonl"), "{log}");
+}
+
+#[tokio::test]
+async fn a_standard_error_that_takes_nothing_is_as_good_as_no_record() {
+    let home = super::commands::Home::new().await;
+    let mut command = super::serve::serve(&home, &[]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(full).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
+    let url = format!("http://{}/register", ready["listening"].as_str().unwrap());
+    let registration = json!({ "redirect_uris": ["https://client.example/callback"] });
+    let answer = reqwest::Client::new().post(url).json(&registration).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 503);
+}

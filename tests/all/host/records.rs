@@ -1,0 +1,116 @@
+//! What the tests of audit records and telemetry have in common: a server that somebody signs in at and calls.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use entra_mcp_tests::emulator::{Builder, Emulator};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::component::modern;
+use crate::support::server::Server;
+use crate::support::session::{Session, sign_in};
+
+/// How long a test waits for what happens in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whose name and address appear nowhere.
+pub(super) const ALICE: &str = "alice@contoso.example";
+
+/// A server in a folder of its own.
+pub(super) struct Site {
+    pub(super) emulator: Emulator,
+    pub(super) server: Server,
+    folder: TempDir,
+}
+
+impl Site {
+    pub(super) async fn new(arguments: impl FnOnce(&TempDir) -> Vec<String>) -> Self {
+        Self::with(arguments, &[]).await
+    }
+
+    pub(super) async fn with(arguments: impl FnOnce(&TempDir) -> Vec<String>, variables: &[(&str, &str)]) -> Self {
+        let emulator = Builder::new().start().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = arguments(&folder);
+        let mut all = vec!["--rate-limit", "off"];
+        all.extend(arguments.iter().map(String::as_str));
+        let server = Server::start_with(emulator.endpoints(), folder.path(), &all, variables);
+        let callback = server.at("/auth/callback");
+        let client = &emulator.endpoints().confidential_client_id;
+        emulator.control().change_application(client, |client| client.web_redirect_uris.push(callback)).unwrap();
+        Self { emulator, server, folder }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) async fn sign_in(&self) -> Session {
+        sign_in(self.server.public_url(), "/mcp", ALICE).await
+    }
+
+    /// Calls the tool; status and body.
+    pub(super) async fn call(&self, access_token: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        self.call_with(access_token, headers, json!({})).await
+    }
+
+    /// The same, with metadata of the message.
+    pub(super) async fn call_with(
+        &self,
+        access_token: &str,
+        headers: &[(&str, &str)],
+        metadata: Value,
+    ) -> (u16, Value) {
+        let params = json!({ "name": "getUserDetails", "arguments": {}, "_meta": metadata });
+        let message = modern("tools/call", params, json!({}));
+        let mut request = reqwest::Client::new()
+            .post(self.server.at("/mcp"))
+            .bearer_auth(access_token)
+            .header("accept", "application/json, text/event-stream")
+            .header("mcp-protocol-version", "2026-07-28")
+            .header("mcp-method", "tools/call")
+            .header("mcp-name", "getUserDetails")
+            .json(&message);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or(Value::Null))
+    }
+
+    /// Registers a client; the status.
+    pub(super) async fn register(&self) -> u16 {
+        let registration = json!({
+            "client_name": "Somebody",
+            "redirect_uris": ["https://client.example/callback"],
+            "token_endpoint_auth_method": "none",
+        });
+        let request = reqwest::Client::new().post(self.server.at("/register")).json(&registration);
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    /// The log, once it has this in it: it is written a moment after what it tells of.
+    pub(super) async fn log_with(&self, text: &str) -> String {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let log = self.server.log();
+            if log.contains(text) {
+                return log;
+            }
+            assert!(tokio::time::Instant::now() < until, "{text:?} is not in {log}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The records in a file.
+    pub(super) fn records(&self, name: &str) -> Vec<Value> {
+        records(&std::fs::read_to_string(self.path(name)).unwrap())
+    }
+}
+
+/// The records among other lines.
+pub(super) fn records(text: &str) -> Vec<Value> {
+    text.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect()
+}

@@ -1,0 +1,348 @@
+//! What `entra-mcp serve` tells Prometheus and a collector, and what it tells nobody.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use entra_mcp_tests::emulator::Endpoint;
+use serde_json::{Value, json};
+
+use super::records::{ALICE, Site};
+use crate::support::collector::{Collector, Manner, Received};
+use crate::support::session::Session;
+
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+/// How long a test waits for what a server does in a moment, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// SpanKind of OpenTelemetry's protocol.
+const SERVER: i32 = 2;
+const CLIENT: i32 = 3;
+
+fn with_metrics() -> Vec<String> {
+    ["--metrics-listen", "127.0.0.1:0"].map(str::to_owned).into()
+}
+
+/// A site that exports to a collector, every tenth of a second.
+async fn exporting(url: &str, arguments: Vec<String>) -> Site {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", url),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=recognisable-collector-key"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+        ("OTEL_BLRP_SCHEDULE_DELAY", "100"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "100"),
+    ];
+    Site::with(|_| arguments, &variables).await
+}
+
+/// The samples in the text format, by name and labels.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value in {line}"));
+            assert!(name.starts_with(|first: char| first.is_ascii_lowercase()), "{line}");
+            (name.to_owned(), value.parse().unwrap_or_else(|_| panic!("no number in {line}")))
+        })
+        .collect()
+}
+
+impl Site {
+    async fn metrics(&self) -> BTreeMap<String, f64> {
+        let answer = reqwest::get(self.server.metrics("/metrics")).await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4");
+        samples(&answer.text().await.unwrap())
+    }
+
+    /// The metrics, once they are as they soon have to be.
+    async fn metrics_when(&self, enough: impl Fn(&BTreeMap<String, f64>) -> bool) -> BTreeMap<String, f64> {
+        let waiting = async {
+            loop {
+                let samples = self.metrics().await;
+                if enough(&samples) {
+                    return samples;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("the metrics become what they have to be")
+    }
+
+    async fn refresh(&self, session: &Session) -> Value {
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_id", session.client_id.as_str()),
+            ("refresh_token", session.refresh_token.as_str()),
+        ];
+        let answer = reqwest::Client::new().post(self.server.at("/token")).form(&form).send().await.unwrap();
+        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+    }
+}
+
+/// The sum of the samples of a metric with all of these labels.
+fn sum(samples: &BTreeMap<String, f64>, metric: &str, labels: &[&str]) -> f64 {
+    let named = samples.iter().filter(|(name, _)| name.split('{').next() == Some(metric));
+    let labelled = named.filter(|(name, _)| labels.iter().all(|label| name.contains(label)));
+    labelled.map(|(_, value)| value).sum()
+}
+
+#[tokio::test]
+async fn metrics_are_on_a_listener_of_their_own_and_count_what_happens() {
+    let site = Site::new(|_| with_metrics()).await;
+    assert_eq!(reqwest::get(site.server.at("/metrics")).await.unwrap().status().as_u16(), 404);
+    assert_eq!(reqwest::get(site.server.metrics("/mcp")).await.unwrap().status().as_u16(), 404);
+    let posted = reqwest::Client::new().post(site.server.metrics("/metrics")).send().await.unwrap();
+    assert_eq!(posted.status().as_u16(), 405);
+
+    let session = site.sign_in().await;
+    for _ in 0..3 {
+        assert_eq!(site.call(&session.access_token, &[]).await.0, 200);
+    }
+    assert_eq!(site.call("no-token-of-ours", &[]).await.0, 401);
+    let samples = site.metrics_when(|samples| sum(samples, "http_server_active_requests", &[]) == 0.0).await;
+    let count = |metric: &str, labels: &[&str]| sum(&samples, metric, labels);
+    let requests = "http_server_request_duration_seconds_count";
+    let mcp = r#"http_route="/mcp""#;
+    assert_eq!(count(requests, &[mcp, r#"http_response_status_code="200""#, r#"http_request_method="POST""#]), 3.0);
+    assert_eq!(count(requests, &[mcp, r#"http_response_status_code="401""#]), 1.0);
+    assert_eq!(count(requests, &[r#"http_route="other""#, r#"http_response_status_code="404""#]), 1.0);
+    let outbound = "http_client_request_duration_seconds_count";
+    assert!(count(outbound, &[r#"service="graph""#, r#"http_response_status_code="200""#]) >= 1.0);
+    assert!(count(outbound, &[r#"service="entra""#, r#"endpoint="token""#]) >= 1.0);
+    assert_eq!(count("entra_mcp_audit_events_total", &[r#"event="tool.called""#, r#"outcome="success""#]), 3.0);
+    assert_eq!(count("entra_mcp_audit_dropped_total", &[]), 0.0);
+    assert!(count("entra_mcp_instances_created_total", &[]) >= 1.0);
+    assert!(count("entra_mcp_instances", &[r#"state="idle""#]) >= 1.0);
+    assert_eq!(count("entra_mcp_instances_ended_total", &[r#"reason="trapped""#]), 0.0);
+    assert_eq!(count("entra_mcp_queue_length", &[]), 0.0);
+    assert!(count("process_memory_usage_bytes", &[]) > 1e6);
+    assert!(count("process_uptime_seconds", &[]) > 0.0);
+    assert_eq!(count("entra_mcp_build_info", &[r#"version=""#]), 1.0);
+}
+
+#[tokio::test]
+async fn what_a_client_chooses_makes_no_new_series() {
+    let site = Site::new(|_| [with_metrics(), ["--rate-limit", "token=1/1h"].map(str::to_owned).into()].concat()).await;
+    // A connection for metrics opens some series; so does a first request of each kind.
+    let client = reqwest::Client::new();
+    let send = async |number: u32| {
+        let path = site.server.at(&format!("/nothing/{number}?alice@contoso.example"));
+        let method = reqwest::Method::from_bytes(format!("X{number}").as_bytes()).unwrap();
+        client.request(method, path).header("host", format!("{number}.example")).send().await.unwrap();
+        client.post(site.server.at("/token")).send().await.unwrap();
+        site.call(&format!("token-{number}"), &[]).await;
+    };
+    for number in 0..3 {
+        send(number).await;
+    }
+    let before = site.metrics().await;
+    for number in 3..50 {
+        send(number).await;
+    }
+    let after = site.metrics().await;
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    assert_eq!(sum(&after, "entra_mcp_rate_limited_total", &[r#"operation="address:token""#]), 49.0);
+}
+
+#[tokio::test]
+async fn dropped_events_are_counted() {
+    let arguments = ["--audit-file", "/dev/full", "--audit-failure", "drop-and-count"].map(str::to_owned);
+    let site = Site::new(|_| [with_metrics(), arguments.into()].concat()).await;
+    for _ in 0..3 {
+        assert_eq!(site.register().await, 201);
+    }
+    let samples = site.metrics_when(|samples| sum(samples, "entra_mcp_audit_dropped_total", &[]) == 3.0).await;
+    assert_eq!(sum(&samples, "entra_mcp_audit_failures_total", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn refused_events_are_counted() {
+    let site = Site::new(|_| [with_metrics(), ["--audit-file", "/dev/full"].map(str::to_owned).into()].concat()).await;
+    assert_eq!(site.register().await, 503);
+    assert_eq!(sum(&site.metrics().await, "entra_mcp_audit_failures_total", &[]), 1.0);
+}
+
+#[tokio::test]
+async fn a_collector_gets_traces_with_the_callers_parent_and_audit_records_in_them_and_metrics() {
+    let collector = Collector::start(Manner::Keeps).await;
+    let site = exporting(&collector.url(), Vec::new()).await;
+    let session = site.sign_in().await;
+    site.emulator.control().clear_requests();
+    assert_eq!(site.call(&session.access_token, &[("traceparent", PARENT)]).await.0, 200);
+    let in_trace = |received: &Received| received.spans.iter().filter(|span| span.trace_id == TRACE).count() >= 2;
+    let all = |received: &Received| {
+        let logged = received.logs.iter().any(|log| log.trace_id == TRACE);
+        in_trace(received) && logged && !received.metrics.is_empty()
+    };
+    let received = collector.wait(all).await;
+
+    let server = received.spans.iter().find(|span| span.trace_id == TRACE && span.kind == SERVER).unwrap();
+    assert_eq!((server.name.as_str(), server.parent_id.as_str()), ("POST /mcp", "b7ad6b7169203331"));
+    for (name, value) in [
+        ("http.request.method", "POST"),
+        ("http.route", "/mcp"),
+        ("http.response.status_code", "200"),
+        ("url.scheme", "http"),
+    ] {
+        assert_eq!(server.attributes[name], value);
+    }
+    let client = received.spans.iter().find(|span| span.trace_id == TRACE && span.kind == CLIENT).unwrap();
+    assert_eq!((client.parent_id.as_str(), client.attributes["entra_mcp.service"].as_str()), (&*server.id, "graph"));
+    let asked = site.emulator.control().requests(Endpoint::GraphMe);
+    let told = asked[0].header("traceparent").unwrap();
+    assert_eq!(told, format!("00-{TRACE}-{}-01", client.id));
+
+    let log = received.logs.iter().find(|log| log.trace_id == TRACE).unwrap();
+    assert_eq!((log.attributes["event"].as_str(), log.attributes["tool"].as_str()), ("tool.called", "getUserDetails"));
+    assert!(received.metrics.iter().any(|name| name == "http.server.request.duration"), "{:?}", received.metrics);
+    assert!(received.headers.iter().all(|headers| headers["x-api-key"] == "recognisable-collector-key"));
+    for resource in &received.resources {
+        assert_eq!((&*resource["service.name"], &*resource["deployment.environment"]), ("entra-mcp", "test"));
+    }
+    // Other requests have traces of their own.
+    let others: Vec<_> = received.spans.iter().filter(|span| span.kind == SERVER && span.trace_id != TRACE).collect();
+    assert!(others.len() > 3 && others.iter().all(|span| span.parent_id.is_empty()), "{others:?}");
+}
+
+#[tokio::test]
+async fn without_a_collector_the_callers_trace_is_in_the_record_and_an_invalid_one_is_not() {
+    let site = Site::new(|folder| {
+        let file = folder.path().join("audit.jsonl");
+        vec!["--audit-file".to_owned(), file.to_str().unwrap().to_owned()]
+    })
+    .await;
+    let session = site.sign_in().await;
+    for parent in [PARENT, &PARENT.to_uppercase(), "garbage"] {
+        assert_eq!(site.call(&session.access_token, &[("traceparent", parent)]).await.0, 200);
+    }
+    // What the message says is closer to the tool than what the request says.
+    let other = PARENT.replace("0af7", "1bf8");
+    let said = json!({ "traceparent": other });
+    assert_eq!(site.call_with(&session.access_token, &[("traceparent", PARENT)], said).await.0, 200);
+    let refused =
+        reqwest::Client::new().get(site.server.at("/mcp")).header("traceparent", PARENT).send().await.unwrap();
+    let correlation_id = refused.headers()["x-correlation-id"].to_str().unwrap().to_owned();
+    let log = site.log_with(&correlation_id).await;
+    let line = log.lines().find(|line| line.contains(&correlation_id)).unwrap();
+    assert!(line.contains(TRACE), "{line}");
+    let records = site.records("audit.jsonl");
+    let traces: Vec<_> = records.iter().filter(|record| record["event"] == "tool.called").collect();
+    let traces: Vec<_> = traces.iter().map(|record| record["trace_id"].clone()).collect();
+    assert_eq!(traces, [json!(TRACE), Value::Null, Value::Null, json!(TRACE.replace("0af7", "1bf8"))]);
+    assert!(
+        site.emulator.control().requests(Endpoint::GraphMe).iter().all(|asked| asked.header("traceparent").is_none())
+    );
+}
+
+#[tokio::test]
+async fn a_collector_that_is_down_or_hangs_costs_nobody_anything_and_the_server_ends_in_time() {
+    let hanging = Collector::start(Manner::NeverAnswers).await;
+    // Nobody listens there any more.
+    let down = format!("http://{}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    for url in [hanging.url(), down] {
+        let mut site = exporting(&url, Vec::new()).await;
+        let session = site.sign_in().await;
+        let calls = async {
+            for _ in 0..50 {
+                assert_eq!(site.call(&session.access_token, &[]).await.0, 200);
+            }
+        };
+        // If each of them waited for an export, they would take longer.
+        tokio::time::timeout(PATIENCE, calls).await.unwrap();
+        let ending = tokio::task::spawn_blocking(move || (site.server.end(), site));
+        let (code, site) = tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
+        let log = site.server.log();
+        assert_eq!(code, Some(0), "{log}");
+        assert_eq!(log.matches("telemetry cannot be exported").count(), 1, "{log}");
+        assert!(!log.contains("recognisable-collector-key"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_is_exported_when_the_server_ends() {
+    let collector = Collector::start(Manner::Keeps).await;
+    let url = collector.url();
+    let mut site = Site::with(|_| Vec::new(), &[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)]).await;
+    assert_eq!(site.register().await, 201);
+    let (code, _site) = tokio::task::spawn_blocking(move || (site.server.end(), site)).await.unwrap();
+    assert_eq!(code, Some(0));
+    let received = collector.received().clone();
+    assert!(received.logs.iter().any(|log| log.attributes["event"] == "client.registered"), "{received:#?}");
+    assert!(received.spans.iter().any(|span| span.name == "POST /register"));
+    assert!(received.metrics.iter().any(|name| name == "entra_mcp.audit.events"));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_none_stops_the_server_without_repeating_it() {
+    let home = super::commands::Home::new().await;
+    let mut command = home.program(&["serve", "--listen", "127.0.0.1:0"]);
+    command.env("AZURE_CLIENT_SECRET", "secret").env("OTEL_EXPORTER_OTLP_ENDPOINT", "ht!tp://user:password@nowhere");
+    let output = command.output().await.unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{log}");
+    assert!(log.contains("OTEL_EXPORTER_OTLP_") && !log.contains("password"), "{log}");
+}
+
+#[tokio::test]
+async fn no_sink_holds_a_secret_or_the_name_of_a_person() {
+    let collector = Collector::start(Manner::Keeps).await;
+    let site = exporting(&collector.url(), with_metrics()).await;
+    let first = site.sign_in().await;
+    assert_eq!(site.call(&first.access_token, &[]).await.0, 200);
+    let refreshed = site.refresh(&first).await;
+    let second = refreshed["access_token"].as_str().unwrap();
+    assert_eq!(site.call(second, &[("traceparent", PARENT)]).await.0, 200);
+    // Refusals: a token that is over, a token in the query, a code that is none.
+    assert_eq!(site.call("recognisable-bad-token", &[]).await.0, 401);
+    let path = format!("/mcp?access_token={second}");
+    reqwest::Client::new().post(site.server.at(&path)).send().await.unwrap();
+    let path = "/auth/callback?code=recognisable-bad-code&state=recognisable-bad-state";
+    reqwest::get(site.server.at(path)).await.unwrap();
+    site.refresh(&first).await;
+    let metrics = reqwest::get(site.server.metrics("/metrics")).await.unwrap().text().await.unwrap();
+    collector
+        .wait(|received| {
+            let reused = received.logs.iter().any(|log| log.attributes["event"] == "session.reused");
+            let spans = received.spans.iter().filter(|span| span.name == "POST /token").count();
+            reused && spans >= 3 && received.metrics.iter().any(|name| name == "entra_mcp.audit.events")
+        })
+        .await;
+    let received = collector.received().clone();
+
+    let mut secrets: Vec<String> = vec![
+        first.access_token.clone(),
+        first.refresh_token.clone(),
+        second.to_owned(),
+        refreshed["refresh_token"].as_str().unwrap().to_owned(),
+        site.emulator.endpoints().client_secret.clone(),
+        "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".to_owned(),
+    ];
+    secrets.extend(["bad-token", "bad-code", "bad-state", "collector-key"].map(|name| format!("recognisable-{name}")));
+    let names = ["state", "nonce", "code_challenge"];
+    for request in site.emulator.control().requests(Endpoint::Authorize) {
+        secrets.extend(names.iter().filter_map(|name| request.query(name)).map(str::to_owned));
+    }
+    let names = ["code", "code_verifier", "refresh_token", "client_secret", "assertion"];
+    for request in site.emulator.control().requests(Endpoint::Token) {
+        secrets.extend(names.iter().filter_map(|name| request.form(name)).map(str::to_owned));
+    }
+    for request in site.emulator.control().requests(Endpoint::GraphMe) {
+        secrets.extend(request.header("authorization").map(|value| value.trim_start_matches("Bearer ").to_owned()));
+    }
+    assert!(secrets.len() > 15, "{secrets:?}");
+    secrets.extend([ALICE, "Alice", "Anderson", "contoso.example"].map(str::to_owned));
+
+    let mut sinks = vec![("log and audit records", site.server.log().into_bytes()), ("metrics", metrics.into_bytes())];
+    sinks.extend(received.bodies.iter().map(|body| ("an export", body.to_vec())));
+    assert!(sinks.len() > 5);
+    for (sink, content) in &sinks {
+        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+            let found = content.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found, "{secret:?} is in {sink}: {}", String::from_utf8_lossy(content));
+        }
+    }
+}
