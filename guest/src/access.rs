@@ -343,6 +343,15 @@ fn rules_of_settings(env: &Environment) -> Option<&[ToolRule]> {
     env.settings.http.as_ref().and_then(|http| http.access.as_deref())
 }
 
+/// The tools that people may be let call, whatever else it takes: what a client that acts in somebody's name may use.
+pub fn of_users(settings: &HttpSettings) -> Vec<&'static dyn RemoteTool> {
+    let lets_people = |tool: &&dyn RemoteTool| match &settings.access {
+        Some(rules) => rules.iter().any(|rule| rule.tool == tool.name() && rule.rule.users),
+        None => tool.rule().users,
+    };
+    tools::remote().into_iter().filter(lets_people).collect()
+}
+
 /// All scopes that a rule asks for besides that of the server, in the short form: what a client may ask our
 /// authorization server for. In the order of the rules.
 pub fn scopes(settings: &HttpSettings) -> Vec<Name> {

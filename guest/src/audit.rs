@@ -22,6 +22,8 @@ const MAX_USERNAME: usize = 256;
 const MAX_ADDRESS: usize = 64;
 /// Characters of a token id that are recorded. Entra's have 22.
 const MAX_TOKEN_ID: usize = 64;
+/// Bytes of the id of a refused client that are recorded. A stranger chose it; the host in a URL is within them.
+const MAX_REFUSED_CLIENT_ID: usize = 256;
 
 /// What is known of the call that is going on. It goes into every record of it, so that no place that records has to
 /// know all of it. An instance serves one call at a time.
@@ -171,11 +173,16 @@ pub fn since(env: &Environment, began: Duration, event: AuditEvent) -> AuditEven
     AuditEvent { latency_us: Some(u64::try_from(took).unwrap_or(u64::MAX)), ..event }
 }
 
+/// What is recorded of the id of a client that is refused: its beginning.
+pub fn shown_client_id(client_id: &str) -> &str {
+    client_id.get(..client_id.floor_char_boundary(MAX_REFUSED_CLIENT_ID)).unwrap_or_default()
+}
+
 /// Something was asked too often: here (`operation` of the rate limiter), or by us of somebody else. It is refused
 /// whether or not that can be recorded.
 pub fn throttled(env: &Environment, operation: &str, client_id: Option<&str>) {
     let event = AuditEvent {
-        client_id: client_id.map(str::to_owned),
+        client_id: client_id.map(|id| shown_client_id(id).to_owned()),
         reason: Some(operation.to_owned()),
         ..AuditEvent::new("request.throttled", Outcome::Failure, &env.call.name(env))
     };

@@ -74,7 +74,7 @@ pub fn authenticate(
     env.call.is_about_session(&presented.id);
     env.call.is_about_user(record.username.as_deref());
     let now = env.clock.now();
-    if record.is_over(now) {
+    if record.is_over(now) || !record.owner.is_let_in(env) {
         return Err(SessionError::Unknown);
     }
     if !access.is_current(now) {
@@ -107,6 +107,13 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Whether the person's tenant is still on the list of the settings. Without one it is the tenant of the settings,
+    /// which is part of the name of every record.
+    fn is_let_in(&self, env: &Environment) -> bool {
+        let allowed = &env.settings.token.allowed_tenants;
+        allowed.is_empty() || allowed.contains(&self.tenant_id)
+    }
+
     /// A security event about a session of theirs.
     pub(crate) fn event(&self, name: &'static str, outcome: Outcome, correlation_id: &str) -> AuditEvent {
         AuditEvent {

@@ -44,6 +44,12 @@ pub trait Tool {
     fn describe(&self) -> Description;
 }
 
+/// What a tool is called where people read it.
+pub fn title(tool: &dyn RemoteTool) -> String {
+    let Description { title, name, .. } = tool.describe();
+    title.unwrap_or_else(|| name.into_owned())
+}
+
 /// A tool for the person at this machine.
 #[async_trait(?Send)]
 pub trait LocalTool: Tool {

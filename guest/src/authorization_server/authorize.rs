@@ -27,6 +27,7 @@ use crate::environment::{AuditEvent, Environment, HttpSettings, Outcome, StoreEr
 use crate::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use crate::session::entra;
 use crate::sign_in::UNRECORDED;
+use crate::tools;
 use crate::transport::http::message::Request;
 
 #[cfg(test)]
@@ -38,8 +39,6 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(600);
 const MAX_STATE: usize = 2048;
 /// The longest `login_hint` in bytes: a mail address.
 const MAX_LOGIN_HINT: usize = 320;
-/// Bytes of the id of a refused client that are recorded. A stranger chose it; the host in a URL is within them.
-const MAX_RECORDED_CLIENT_ID: usize = 256;
 /// Bytes of a SHA-256, which is what a code challenge is (RFC 7636 section 4.2).
 const CHALLENGE_BYTES: usize = 32;
 /// Scopes that clients ask for out of habit. They change nothing: every session can be refreshed, and there is no ID
@@ -187,8 +186,10 @@ async fn client(
     let Some(client_id) = parameters.get("client_id") else {
         return Ok(Err(page(400, "The request does not name a client (client_id).", request)));
     };
-    if let Err(retry_after) = env.rate_limiter.admit("authorize", client_id) {
-        audit::throttled(env, "authorize", Some(client_id));
+    // A longer one is nobody's, and counts as others that begin like it.
+    let counted = client_id.get(..client_id.floor_char_boundary(clients::MAX_CLIENT_ID)).unwrap_or_default();
+    if let Err(retry_after) = env.rate_limiter.admit("authorize", counted) {
+        audit::throttled(env, "authorize", Some(counted));
         let response = page(429, "Too many sign-ins were started. Wait a while, then try again.", request);
         return Ok(Err(answers::with_retry_after(response, retry_after.as_secs())));
     }
@@ -213,7 +214,7 @@ async fn client(
 /// Records that a client is not served, which it is not whether or not that can be recorded.
 fn client_refused(env: &Environment, client_id: &str, error: &ClientError, request: &Request) {
     let Some(reason) = error.reason() else { return };
-    let client_id = client_id.get(..client_id.floor_char_boundary(MAX_RECORDED_CLIENT_ID)).map(str::to_owned);
+    let client_id = Some(audit::shown_client_id(client_id).to_owned());
     let event =
         AuditEvent { client_id, ..AuditEvent::new("client.refused", Outcome::Failure, &request.correlation_id) };
     let _ = audit::record(env, audit::because(event, reason.to_owned()));
@@ -322,11 +323,16 @@ pub(super) fn show(
     let request_id = random_token(env.random.as_ref());
     keep(env, &pending_record(env, &request_id), &pending)?;
     let csrf_token = browser.csrf(&request_id)?;
+    let tools: Vec<String> = match &env.settings.http {
+        Some(settings) => access::of_users(settings).into_iter().map(tools::title).collect(),
+        None => Vec::new(),
+    };
     let action = env.settings.http.as_ref().map(|settings| format!("{}/authorize", settings.public_url));
     let page = pages::consent(&pages::Consent {
         client,
         redirect_uri: &pending.redirect_uri,
         scopes: &pending.scopes,
+        tools: &tools,
         account_hint: pending.login_hint.as_deref(),
         action: action.as_deref().unwrap_or_default(),
         request_id: &request_id,

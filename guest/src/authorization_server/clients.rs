@@ -15,7 +15,7 @@ mod authentication;
 mod tests;
 
 /// The longest client id, in bytes: as long as a URL may be.
-const MAX_CLIENT_ID: usize = 2048;
+pub(super) const MAX_CLIENT_ID: usize = 2048;
 
 /// How a client came to be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

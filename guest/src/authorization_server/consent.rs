@@ -1,6 +1,6 @@
 //! What people have consented to, remembered so that the same question is not asked again.
 //!
-//! A consent is for one person, one client, these scopes and this redirect URI. It is never remembered for a redirect
+//! A consent is for one person, one client, these scopes, this redirect URI and the tools that there were. It is never remembered for a redirect
 //! to the person's own machine: any program there can name the client and listen on a port, so nothing says that it
 //! is the same client that asks again (RFC 8252 section 8.6; MCP's "Localhost Redirect URI Risks"). For an https
 //! redirect the code goes where it went before, whoever asks.
@@ -12,6 +12,7 @@ use serde_json::json;
 use super::browser::RememberedUser;
 use super::clients::{Client, record};
 use super::redirect_uri;
+use crate::access;
 use crate::encoding::digest;
 use crate::environment::{Environment, StoreError};
 
@@ -68,7 +69,11 @@ impl Consent<'_> {
         scopes.sort_unstable();
         scopes.dedup();
         let user = digest(json!([self.user.tenant_id, self.user.object_id]).to_string().as_bytes());
-        let what = json!([self.client.client_id, scopes, self.redirect_uri]);
+        let tools: Vec<&str> = match &env.settings.http {
+            Some(settings) => access::of_users(settings).into_iter().map(|tool| tool.name()).collect(),
+            None => Vec::new(),
+        };
+        let what = json!([self.client.client_id, scopes, self.redirect_uri, tools]);
         record(env, &format!("consent/{user}/{}", digest(what.to_string().as_bytes())))
     }
 }
@@ -76,6 +81,7 @@ impl Consent<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{Rule, ToolRule};
     use crate::authorization_server::clients::Origin;
     use crate::environment::fake::World;
 
@@ -132,6 +138,20 @@ mod tests {
             assert_eq!(is_remembered(&env, &another), Ok(false), "{another:?}");
         }
         assert_eq!(is_remembered(&env, &given), Ok(true));
+    }
+
+    #[test]
+    fn who_has_consented_to_some_tools_is_asked_again_when_there_are_others() {
+        let mut env = World::default().remote();
+        let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
+        let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT };
+        let only = |tool: &'static str| Some(vec![ToolRule { tool: tool.into(), rule: Rule::users() }]);
+        let mut rules = |rules| env.settings.http.as_mut().unwrap().access = rules;
+        rules(only("getUserDetails"));
+        remember(&env, &consent).unwrap();
+        assert_eq!(is_remembered(&env, &consent), Ok(true));
+        env.settings.http.as_mut().unwrap().access = only("listMyGroups");
+        assert_eq!(is_remembered(&env, &consent), Ok(false));
     }
 
     #[test]

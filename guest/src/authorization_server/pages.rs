@@ -36,6 +36,8 @@ pub struct Consent<'a> {
     pub redirect_uri: &'a str,
     /// What is asked for, in the short form; the page says it in plain words.
     pub scopes: &'a [String],
+    /// What the tools are called that the client may use in the person's name.
+    pub tools: &'a [String],
     /// The account that the client suggests (`login_hint`), if any.
     pub account_hint: Option<&'a str>,
     /// Where the form is sent: an absolute URL of ours. It is posted with `request_id`, `csrf_token` and
@@ -61,7 +63,7 @@ pub fn consent(page: &Consent<'_>) -> Response<Vec<u8>> {
     let mut body =
         format!("<h1>Allow access to your account?</h1>\n<p><strong><bdi>{name}</bdi></strong> asks to:</p>\n<ul>");
     for scope in page.scopes {
-        let _ = write!(body, "<li>{}</li>", in_plain_words(scope));
+        let _ = write!(body, "<li>{}</li>", in_plain_words(scope, page.tools));
     }
     body.push_str("</ul>\n<dl>\n");
     let _ = writeln!(body, "<dt>Who asks</dt><dd>{}</dd>", vouching(page.client));
@@ -157,9 +159,10 @@ fn vouching(client: &Client) -> String {
     }
 }
 
-fn in_plain_words(scope: &str) -> String {
+fn in_plain_words(scope: &str, tools: &[String]) -> String {
     if scope == SCOPE {
-        "Read your profile from Microsoft Graph: your name, your e-mail address and your user name".to_owned()
+        let tools: String = tools.iter().map(|tool| format!("<li>{}</li>", shown(tool, MAX_SHOWN_NAME))).collect();
+        format!("Read your profile, and use the tools of this server in your name:<ul>{tools}</ul>")
     } else {
         format!("Use the permission <code>{}</code>", shown(scope, MAX_SHOWN_NAME))
     }

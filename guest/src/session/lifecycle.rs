@@ -129,6 +129,10 @@ pub async fn refresh(
             }
             return Err(reused(env, &presented.id, &record.owner, correlation_id)?);
         }
+        if !record.owner.is_let_in(env) {
+            end(env, &presented.id, &record.owner, "tenant-not-allowed", correlation_id)?;
+            return Err(RefreshError::Unknown);
+        }
         if resource.is_some_and(|resource| resource != record.resource) {
             return Err(RefreshError::WrongResource);
         }
@@ -176,7 +180,10 @@ pub(super) fn note(env: &Environment, session: &Session, membership: &Membership
     if session.membership == *membership {
         return;
     }
-    if let Ok(Some((mut record, raw))) = record::load(env, &session.id) {
+    // A client may have refreshed the session since this call began, and what it was told then is newer.
+    if let Ok(Some((mut record, raw))) = record::load(env, &session.id)
+        && membership.replaces(&record.membership)
+    {
         record.membership = membership.clone();
         let _ = record::swap(env, &session.id, Some(&raw), &record);
     }

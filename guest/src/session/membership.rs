@@ -45,6 +45,11 @@ impl Membership {
         Self { roles: roles.iter().map(|role| (*role).to_owned()).collect(), groups, as_of }
     }
 
+    /// Whether this may take the place of `other`: it was not said before it, or says that nothing is left.
+    pub(super) fn replaces(&self, other: &Self) -> bool {
+        self.as_of >= other.as_of || *self == Self::default()
+    }
+
     /// Whether this was said lately. What was said in the future was said before the clock was set back.
     pub(super) fn is_recent(&self, now: u64) -> bool {
         (self.as_of..self.as_of.saturating_add(RECENT_SECONDS)).contains(&now)

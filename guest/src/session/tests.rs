@@ -531,3 +531,32 @@ fn an_outage_of_entra_does_not_keep_a_session_from_being_refreshed() {
     begun.world.always(|_| Ok(fake::json(503, &json!({}))));
     assert!(begun.refresh(&begun.tokens.refresh_token).is_ok(), "Entra's token is good for some minutes");
 }
+
+/// A call that was under way for long must not bring back what a later answer of Entra has taken away.
+#[test]
+fn what_entra_said_before_never_replaces_what_it_said_later() {
+    let begun = begin();
+    let session = begun.authenticate(&begun.tokens.access_token).unwrap();
+    let now = begun.env.clock.now();
+    let said = |seconds: u64, role: &str| Membership::at(now + seconds, &[role], Groups::Absent);
+    let noted = |membership: &Membership| {
+        lifecycle::note(&begun.env, &session, membership);
+        begun.authenticate(&begun.tokens.access_token).unwrap().membership
+    };
+    assert_eq!(noted(&said(1, "Old")), said(1, "Old"));
+    assert_eq!(noted(&said(2, "New")), said(2, "New"));
+    assert_eq!(noted(&said(1, "Old")), said(2, "New"));
+}
+
+#[test]
+fn a_tenant_that_is_not_let_in_any_more_has_no_sessions() {
+    let mut begun = begin();
+    begun.env.settings.token.allowed_tenants = vec!["another".to_owned(), "tenant".to_owned()];
+    assert!(begun.authenticate(&begun.tokens.access_token).is_ok());
+    begun.env.settings.token.allowed_tenants.pop();
+    assert_eq!(begun.authenticate(&begun.tokens.access_token), Err(SessionError::Unknown));
+    assert_eq!(begun.refresh(&begun.tokens.refresh_token).unwrap_err(), RefreshError::Unknown);
+    assert_eq!(begun.ended(), ["tenant-not-allowed"]);
+    assert_eq!(begun.world.record_names(), [""; 0]);
+    assert_eq!(begun.world.sent(), [""; 0]);
+}

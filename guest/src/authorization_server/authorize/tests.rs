@@ -155,3 +155,17 @@ fn debug_of_parameters_shows_no_value() {
     assert!(!shown.contains("hunter2"), "{shown}");
     assert!(shown.contains("correlation-1"), "{shown}");
 }
+
+/// A stranger chooses it, and sends as much of it as a URL may hold.
+#[test]
+fn a_client_id_without_end_is_counted_and_recorded_by_its_beginning() {
+    let flow = Flow::new();
+    let endless = "ü".repeat(10_000);
+    assert_eq!(flow.authorize(&[("client_id", &endless)]).status(), 400);
+    flow.world.exhaust("authorize", std::time::Duration::from_secs(7));
+    assert_eq!(flow.authorize(&[("client_id", &endless)]).status(), 429);
+    let recorded: Vec<_> =
+        flow.world.audited().into_iter().filter_map(|event| Some((event.name, event.client_id?))).collect();
+    let beginning = "ü".repeat(128);
+    assert_eq!(recorded, [("client.refused", beginning.clone()), ("request.throttled", beginning)]);
+}
