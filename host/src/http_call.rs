@@ -6,7 +6,7 @@
 //! body, while it is read, runs the component.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -16,6 +16,7 @@ use http::{HeaderName, Method, Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use tokio::sync::oneshot;
+use tokio::task::unconstrained;
 use wasmtime::Store;
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
@@ -134,7 +135,7 @@ impl EventStream {
                 return Poll::Ready(Some(Err(self.broken_off(&error))));
             }
         }
-        match Pin::new(&mut self.written).poll_frame(context) {
+        match poll_written(&mut self.written, context) {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.broken_off(&wasmtime::Error::new(error))))),
             Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(|_| self.unfinished()))),
             Poll::Pending if self.call.is_some() => Poll::Pending,
@@ -243,7 +244,7 @@ async fn first(
                 return Poll::Ready(Err(error));
             }
         }
-        match Pin::new(&mut *head).poll(context) {
+        match pin!(unconstrained(&mut *head)).poll(context) {
             Poll::Ready(Ok(Ok(response))) => Poll::Ready(Ok((response, running))),
             Poll::Ready(Ok(Err(code))) => {
                 Poll::Ready(Err(wasmtime::Error::msg(format!("it answers with the error {code:?}"))))
@@ -269,7 +270,7 @@ async fn collect(mut call: Option<Call>, mut written: HyperOutgoingBody) -> wasm
                 result?;
             }
             let mut progress = false;
-            while !ended && let Poll::Ready(frame) = Pin::new(&mut written).poll_frame(context) {
+            while !ended && let Poll::Ready(frame) = poll_written(&mut written, context) {
                 progress = true;
                 let Some(frame) = frame else {
                     ended = true;
@@ -300,6 +301,15 @@ async fn collect(mut call: Option<Call>, mut written: HyperOutgoingBody) -> wasm
     })
     .await?;
     Ok(if more.is_empty() { first } else { more.freeze() })
+}
+
+/// What is written and not taken yet. A component that has returned writes nothing more, so nothing must look like
+/// nothing written: the runtime's own wish that the task pauses (its budget is used up) is left out of account.
+fn poll_written(
+    written: &mut HyperOutgoingBody,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, <HyperOutgoingBody as Body>::Error>>> {
+    pin!(unconstrained(poll_fn(|context| Pin::new(&mut *written).poll_frame(context)))).poll(context)
 }
 
 fn names_its_host(request: &Request<Bytes>) -> bool {

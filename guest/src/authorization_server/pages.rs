@@ -162,7 +162,7 @@ fn vouching(client: &Client) -> String {
 fn in_plain_words(scope: &str, tools: &[String]) -> String {
     if scope == SCOPE {
         let tools: String = tools.iter().map(|tool| format!("<li>{}</li>", shown(tool, MAX_SHOWN_NAME))).collect();
-        format!("Use the tools of this server in your name:<ul>{tools}</ul>")
+        format!("Read your profile, and use the tools of this server in your name:<ul>{tools}</ul>")
     } else {
         format!("Use the permission <code>{}</code>", shown(scope, MAX_SHOWN_NAME))
     }

@@ -109,7 +109,7 @@ async fn the_consent_page_names_client_redirect_and_permission() {
     let page = Tab::default().open(&fleet, &Authorize::new(&client).set("login_hint", ALICE).path()).await;
     assert_eq!(page.status, 200);
     let html = page.html();
-    for part in ["Test client", "client.example.com", "profile", ALICE] {
+    for part in ["Test client", "client.example.com", "profile", "List my groups", "Find a user", ALICE] {
         assert!(html.contains(part), "{part} is not on the page: {html}");
     }
 }

@@ -7,6 +7,7 @@ mod authorization;
 mod bearer;
 mod claims;
 mod discovery;
+mod evasion;
 mod flow;
 mod gateway;
 mod refresh;

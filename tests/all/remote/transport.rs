@@ -125,3 +125,14 @@ async fn the_server_says_that_it_lives_and_is_ready() {
     assert!(page.html().contains("https://mcp.example.com/mcp"), "{}", page.html());
     assert_eq!(fleet.get("/nothing-here").await.status, 404);
 }
+
+/// The runtime tells a task that does a lot to wait a moment, whatever it polls next. That must not be taken for a
+/// component that has nothing more to say.
+#[tokio::test]
+async fn a_task_that_never_waits_gets_every_answer() {
+    let fleet = Fleet::new().await;
+    for number in 0..400 {
+        let answer = fleet.get("/healthz").await;
+        assert_eq!((number, answer.status), (number, 200), "{}", String::from_utf8_lossy(&answer.bytes));
+    }
+}

@@ -45,7 +45,7 @@ fn the_consent_page_says_who_asks_for_what_and_where_it_goes() {
         "<bdi>Contoso Desktop</bdi>",
         "<b>vendor.example</b>",
         "<code>https://vendor.example/callback</code>",
-        "<li>Use the tools of this server in your name:<ul><li>List my groups</li><li>Find &lt;a&gt; user</li></ul></li>",
+        "<li>Read your profile, and use the tools of this server in your name:<ul><li>List my groups</li><li>Find &lt;a&gt; user</li></ul></li>",
         "<bdi>alice@contoso.example</bdi>",
         r#"<form method="post" action="https://mcp.example.com/authorize">"#,
         r#"name="request_id" value="request-1""#,
