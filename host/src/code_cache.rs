@@ -1,23 +1,29 @@
 //! Compiled code on disk, so that only the first start compiles the component.
 //!
-//! This is wasmtime's own cache: its entries are named by the hash of the component and of everything the compiler
-//! was told, written to a temporary file and renamed. An entry that is cut short or cannot be unpacked is compiled
-//! again; a flipped bit inside of one is noticed no more than in any other program file, and deleting the folder (or
-//! `--no-code-cache`) is the remedy. What wasmtime does not look at is who else could write there, and loading
-//! compiled code means running it. So a folder of our own is used that only this user can enter, and a folder that
-//! others can write to is not used at all.
+//! Loading compiled code means running it. So a folder of our own is used that only this user can enter, and a folder
+//! that others can write to is not used at all. An entry carries the SHA-256 of its content in its name and is loaded
+//! only if that is right: what was cut short, or has a flipped bit, is compiled again. This guards against accidents;
+//! who can write to the folder as this user can do anything else as well.
+//!
+//! The compiler takes more memory than everything else, and does not give it back. A program that can compile by being
+//! started once more ([`CodeCache::component`]) has it do so, and only loads the result.
 
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use wasmtime::{Cache, CacheConfig, Config};
+use ring::digest;
+use wasmtime::Engine;
+use wasmtime::component::Component;
 
 use crate::private_files;
 
-/// Entries that are kept: a handful of versions of the one component, each for its engine.
-const MAX_ENTRIES: u64 = 16;
+/// Entries that are kept: a handful of versions of the one component, each for its engine. One is about 10 MB.
+const MAX_ENTRIES: usize = 8;
 
-/// Bytes that are kept. An entry is about 3 MB.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
+const EXTENSION: &str = "compiled";
 
 /// Where compiled code is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,32 +35,179 @@ pub enum CodeCache {
 }
 
 impl CodeCache {
-    /// Configures an engine. A folder that cannot be used costs time, nothing else: it is logged.
-    pub(crate) fn apply(&self, config: &mut Config) {
-        let Self::Folder(folder) = self else { return };
-        match open(folder) {
-            Ok(cache) => {
-                config.cache(Some(cache));
-            }
+    /// The component, from the folder or else compiled: by `compiler`, a program with the arguments that make it put
+    /// the component's compiled code into this folder, or else here. A folder that cannot be used costs time, nothing
+    /// else: it is logged.
+    pub(crate) fn component(
+        &self,
+        engine: &Engine,
+        component: &[u8],
+        compiler: Option<Command>,
+    ) -> wasmtime::Result<Component> {
+        let Self::Folder(folder) = self else { return Component::new(engine, component) };
+        let unusable =
+            |reason: String| tracing::warn!(folder = %folder.display(), %reason, "compiled code is not kept");
+        let folder = match open(folder) {
+            Ok(folder) => folder,
             Err(reason) => {
-                tracing::warn!(folder = %folder.display(), %reason, "compiled code is not kept");
+                unusable(reason);
+                return Component::new(engine, component);
             }
+        };
+        let name = name(engine, component);
+        if let Some(component) = load(engine, &folder, &name) {
+            return Ok(component);
+        }
+        if compiler.is_some_and(compiled)
+            && let Some(component) = load(engine, &folder, &name)
+        {
+            return Ok(component);
+        }
+        let code = engine.precompile_component(component)?;
+        if let Err(error) = keep(&folder, &name, &code) {
+            unusable(error.to_string());
+        }
+        run(engine, &code)
+    }
+
+    /// Compiles the component into the folder, unless it is there.
+    pub(crate) fn fill(&self, engine: &Engine, component: &[u8]) -> wasmtime::Result<()> {
+        let Self::Folder(folder) = self else { return Ok(()) };
+        let folder = open(folder).map_err(wasmtime::Error::msg)?;
+        let name = name(engine, component);
+        if load(engine, &folder, &name).is_none() {
+            keep(&folder, &name, &engine.precompile_component(component)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether another process has compiled the component.
+fn compiled(mut compiler: Command) -> bool {
+    let status = compiler.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let done = status.as_ref().is_ok_and(std::process::ExitStatus::success);
+    if !done {
+        tracing::warn!(?status, "the component cannot be compiled by a process of its own");
+    }
+    done
+}
+
+fn open(folder: &Path) -> Result<PathBuf, String> {
+    private_files::create_folder(folder).map_err(|error| error.to_string())?;
+    private_files::check_private_folder(folder)?;
+    folder.canonicalize().map_err(|error| error.to_string())
+}
+
+/// What the entry of a component begins with: it depends on the component and on everything that the compiler was told.
+fn name(engine: &Engine, component: &[u8]) -> String {
+    let mut told = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut told);
+    let component = digest::digest(&digest::SHA256, component);
+    format!("{}-{:016x}", hexadecimal(component.as_ref().get(..16).unwrap_or_default()), told.finish())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The files in the folder that are entries.
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let files = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    files.filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
+}
+
+/// The name of an entry's component, and the hash of its content.
+fn parts(path: &Path) -> Option<(&str, &str)> {
+    path.file_stem()?.to_str()?.rsplit_once('.')
+}
+
+/// Loads the compiled code of this name. Removes what is damaged, or was made by another compiler.
+fn load(engine: &Engine, folder: &Path, name: &str) -> Option<Component> {
+    entries(folder).filter(|path| parts(path).is_some_and(|(of, _)| of == name)).find_map(|path| {
+        let whole = parts(&path).map(|(_, hash)| hash.to_owned()) == content_hash(&path).ok();
+        let loaded = if whole { deserialize(engine, &path) } else { Err(wasmtime::Error::msg("it is damaged")) };
+        match loaded {
+            Ok(component) => Some(component),
+            Err(error) => {
+                tracing::warn!(entry = %path.display(), %error, "compiled code cannot be used");
+                // If it stays, it is found again.
+                let _ = fs::remove_file(&path);
+                None
+            }
+        }
+    })
+}
+
+fn content_hash(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hexadecimal(hash.finish().as_ref())),
+            read => hash.update(buffer.get(..read).unwrap_or_default()),
         }
     }
 }
 
-fn open(folder: &Path) -> Result<Cache, String> {
-    private_files::create_folder(folder).map_err(|error| error.to_string())?;
-    private_files::check_private_folder(folder)?;
-    let folder = folder.canonicalize().map_err(|error| error.to_string())?;
-    let mut config = CacheConfig::new();
-    config.with_directory(folder).with_file_count_soft_limit(MAX_ENTRIES).with_files_total_size_soft_limit(MAX_BYTES);
-    Cache::new(config).map_err(|error| format!("{error:#}"))
+#[allow(unsafe_code, reason = "code that was compiled before is run as it is")]
+fn deserialize(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: the content is, to the last bit, what this program wrote after compiling, into a folder that only this
+    // user can enter. Entries are replaced and removed, never changed.
+    match unsafe { Component::deserialize_file(engine, path) } {
+        Ok(component) => Ok(component),
+        // From some file systems code must not be mapped.
+        Err(_) => run(engine, &fs::read(path)?),
+    }
+}
+
+#[allow(unsafe_code, reason = "code that was compiled before is run as it is")]
+fn run(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: this is what the compiler made, in this process or as for `deserialize`.
+    unsafe { Component::deserialize(engine, code) }
+}
+
+/// Keeps the code of a component, and no more than [`MAX_ENTRIES`].
+fn keep(folder: &Path, name: &str, code: &[u8]) -> io::Result<()> {
+    let hash = digest::digest(&digest::SHA256, code);
+    let path = folder.join(format!("{name}.{}.{EXTENSION}", hexadecimal(hash.as_ref())));
+    write(folder, &path, code)?;
+    forget_old(folder, &path);
+    Ok(())
+}
+
+/// Writes beside and renames, so that nobody loads half an entry.
+fn write(folder: &Path, path: &Path, code: &[u8]) -> io::Result<()> {
+    let mut temporary = tempfile::Builder::new().prefix("new-").tempfile_in(folder)?;
+    temporary.write_all(code)?;
+    temporary.persist(path)?;
+    Ok(())
+}
+
+/// Removes the oldest entries beyond [`MAX_ENTRIES`].
+fn forget_old(folder: &Path, new: &Path) {
+    let age = |path: PathBuf| Some((fs::metadata(&path).ok()?.modified().ok()?, path));
+    let mut others: Vec<_> = entries(folder).filter(|path| path != new).filter_map(age).collect();
+    others.sort();
+    let surplus = others.len().saturating_add(1).saturating_sub(MAX_ENTRIES);
+    for (_, path) in others.into_iter().take(surplus) {
+        let _ = fs::remove_file(path);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const COMPONENT: &str = "(component)";
+
+    fn engine() -> Engine {
+        crate::plugin::engine().unwrap()
+    }
+
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        entries(folder).collect()
+    }
 
     #[test]
     fn a_missing_folder_is_created_for_the_user_only() {
@@ -70,8 +223,66 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         for mode in [0o770, 0o707, 0o777] {
-            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(open(folder.path()).unwrap_err(), "it can be written by others than its owner");
+            CodeCache::Folder(folder.path().to_owned()).component(&engine(), &component(), None).unwrap();
         }
+        assert!(files(folder.path()).is_empty());
+    }
+
+    fn component() -> Vec<u8> {
+        wat::parse_str(COMPONENT).unwrap()
+    }
+
+    #[test]
+    fn what_was_compiled_is_loaded_the_next_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cache, engine, component) = (CodeCache::Folder(folder.path().to_owned()), engine(), component());
+        assert!(load(&engine, folder.path(), &name(&engine, &component)).is_none());
+        cache.component(&engine, &component, None).unwrap();
+        let entries = files(folder.path());
+        assert_eq!(entries.len(), 1);
+        assert!(load(&engine, folder.path(), &name(&engine, &component)).is_some());
+        cache.component(&engine, &component, None).unwrap();
+        assert_eq!(files(folder.path()), entries);
+    }
+
+    #[test]
+    fn a_flipped_bit_and_a_missing_end_are_noticed_and_compiled_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cache, engine, component) = (CodeCache::Folder(folder.path().to_owned()), engine(), component());
+        cache.fill(&engine, &component).unwrap();
+        let entry = files(folder.path()).remove(0);
+        let right = fs::read(&entry).unwrap();
+        let mut flipped = right.clone();
+        flipped[right.len() / 2] ^= 1;
+        for damaged in [flipped.as_slice(), &right[..right.len() - 1], &[]] {
+            fs::write(&entry, damaged).unwrap();
+            assert!(load(&engine, folder.path(), &name(&engine, &component)).is_none());
+            assert!(!entry.exists());
+            cache.component(&engine, &component, None).unwrap();
+            assert_eq!(files(folder.path()).len(), 1);
+        }
+    }
+
+    #[test]
+    fn the_oldest_entries_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = CodeCache::Folder(folder.path().to_owned());
+        for number in 0..MAX_ENTRIES + 3 {
+            let component = wat::parse_str(format!("(component (core module (func (drop (i32.const {number})))))"));
+            cache.fill(&engine(), &component.unwrap()).unwrap();
+        }
+        assert_eq!(files(folder.path()).len(), MAX_ENTRIES);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a program that cannot be started")]
+    fn without_the_compiling_process_it_is_compiled_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = CodeCache::Folder(folder.path().to_owned());
+        let compiler = Command::new(folder.path().join("missing"));
+        cache.component(&engine(), &component(), Some(compiler)).unwrap();
+        assert_eq!(files(folder.path()).len(), 1);
     }
 }

@@ -151,6 +151,8 @@ enum Command {
         #[command(flatten)]
         arguments: commands::demo::DemoArgs,
     },
+    #[command(hide = true, name = commands::compile::NAME)]
+    Compile { folder: PathBuf },
     #[command(hide = true)]
     HeadlessBrowser {
         #[command(flatten)]
@@ -215,6 +217,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         }
         Command::Emulator { arguments } => commands::block_on(commands::emulator::run(&arguments)),
         Command::Demo { arguments } => commands::block_on(commands::demo::run(&arguments, &Environment::of_process())),
+        Command::Compile { folder } => commands::compile::run(folder),
         Command::HeadlessBrowser { arguments } => commands::block_on(commands::headless_browser::run(&arguments)),
     }
 }

@@ -1,11 +1,11 @@
 //! The component, loaded and ready, and the builder that says what it is given of the world.
 
 use std::fmt;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use wasmtime::component::Component;
 use wasmtime::{Config, Engine};
 use zeroize::Zeroizing;
 
@@ -82,6 +82,7 @@ impl Plugin {
             settings,
             component: BUNDLED_COMPONENT.into(),
             code_cache: CodeCache::Off,
+            compiler: None,
             store: None,
             user_agent: Arc::new(NoUserAgent),
             credential: Arc::new(NoCredential),
@@ -274,6 +275,7 @@ pub struct PluginBuilder {
     settings: Settings,
     component: Arc<[u8]>,
     code_cache: CodeCache,
+    compiler: Option<Command>,
     store: Option<Arc<dyn SecretStore>>,
     user_agent: Arc<dyn UserAgent>,
     credential: Arc<dyn ClientCredential>,
@@ -299,6 +301,15 @@ impl PluginBuilder {
     #[must_use]
     pub fn code_cache(mut self, cache: CodeCache) -> Self {
         self.code_cache = cache;
+        self
+    }
+
+    /// A program that puts the compiled component into the code cache, with its arguments. It is started when the
+    /// component is not there; without it, or if it fails, the component is compiled in this process, which keeps some
+    /// 60 MB of memory from then on.
+    #[must_use]
+    pub fn compiler(mut self, program: Option<Command>) -> Self {
+        self.compiler = program;
         self
     }
 
@@ -418,8 +429,9 @@ impl PluginBuilder {
                 None,
             )?,
         };
-        let engine = engine(&self.code_cache)?;
-        let component = Component::new(&engine, &self.component).map_err(BuildError::Component)?;
+        let engine = engine()?;
+        let component = self.code_cache.component(&engine, &self.component, self.compiler);
+        let component = component.map_err(BuildError::Component)?;
         let world = World {
             settings: Arc::new(self.settings),
             store: self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock)))),
@@ -440,7 +452,7 @@ impl PluginBuilder {
 }
 
 /// The engine: everything of WebAssembly that the component does not use is off.
-pub(crate) fn engine(code_cache: &CodeCache) -> Result<Engine, BuildError> {
+pub(crate) fn engine() -> Result<Engine, BuildError> {
     let mut config = Config::new();
     config
         .wasm_wide_arithmetic(true)
@@ -450,7 +462,6 @@ pub(crate) fn engine(code_cache: &CodeCache) -> Result<Engine, BuildError> {
         .epoch_interruption(true)
         .async_stack_size(STACK_BYTES)
         .max_wasm_stack(STACK_BYTES / 2);
-    code_cache.apply(&mut config);
     Engine::new(&config).map_err(BuildError::Engine)
 }
 

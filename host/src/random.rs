@@ -1,10 +1,12 @@
 //! Randomness as a parameter: the component's `wasi:random`, correlation ids, handles.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Most bytes that the component may ask for at once. It needs a few dozen.
 const MAX_RANDOM_BYTES: u64 = 64 * 1024;
@@ -20,9 +22,42 @@ pub trait Random: Send + Sync + 'static {
 #[error("no secure randomness is available")]
 pub struct NoRandomness;
 
+/// What may be drawn ahead of its use: ids, such as the correlation id of every request. Keys and tokens are longer.
+const MAX_DRAWN_AHEAD: usize = 16;
+
+/// Bytes that are drawn ahead at once, by each thread: a call into the operating system for 32 ids.
+const DRAWN_BYTES: usize = 32 * MAX_DRAWN_AHEAD;
+
 /// The operating system's generator.
 #[derive(Debug)]
 pub struct SystemRandomness(SystemRandom);
+
+/// Random bytes that nobody has had yet.
+struct Drawn {
+    bytes: Zeroizing<[u8; DRAWN_BYTES]>,
+    left: usize,
+}
+
+thread_local! {
+    static DRAWN: RefCell<Drawn> = RefCell::new(Drawn { bytes: Zeroizing::new([0; DRAWN_BYTES]), left: 0 });
+}
+
+impl Drawn {
+    /// Fills `bytes`, which are no more than [`MAX_DRAWN_AHEAD`], and forgets what it gave.
+    fn give(&mut self, bytes: &mut [u8], source: &SystemRandom) -> Result<(), NoRandomness> {
+        if self.left < bytes.len() {
+            self.left = 0;
+            source.fill(&mut *self.bytes).map_err(|_| NoRandomness)?;
+            self.left = DRAWN_BYTES;
+        }
+        let rest = self.left.saturating_sub(bytes.len());
+        let given = self.bytes.get_mut(rest..self.left).ok_or(NoRandomness)?;
+        bytes.copy_from_slice(given);
+        given.zeroize();
+        self.left = rest;
+        Ok(())
+    }
+}
 
 impl Default for SystemRandomness {
     fn default() -> Self {
@@ -32,7 +67,10 @@ impl Default for SystemRandomness {
 
 impl Random for SystemRandomness {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
-        self.0.fill(bytes).map_err(|_| NoRandomness)
+        if bytes.len() > MAX_DRAWN_AHEAD {
+            return self.0.fill(bytes).map_err(|_| NoRandomness);
+        }
+        DRAWN.with_borrow_mut(|drawn| drawn.give(bytes, &self.0))
     }
 }
 
@@ -111,6 +149,19 @@ mod tests {
         assert_eq!(a.len(), 32);
         assert!(a.bytes().all(|byte| byte.is_ascii_hexdigit()));
         assert_ne!(a, b);
+    }
+
+    #[test]
+    fn what_is_drawn_ahead_is_given_once() {
+        let (mut drawn, source) = (Drawn { bytes: Zeroizing::new([0; DRAWN_BYTES]), left: 0 }, SystemRandom::new());
+        let mut given = std::collections::HashSet::new();
+        for length in [16, 12, 8].into_iter().cycle().take(300) {
+            let mut bytes = vec![0; length];
+            drawn.give(&mut bytes, &source).unwrap();
+            assert!(drawn.bytes[drawn.left..].iter().all(|byte| *byte == 0));
+            assert!(given.insert(bytes));
+        }
+        drawn.give(&mut [], &source).unwrap();
     }
 
     #[test]

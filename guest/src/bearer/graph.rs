@@ -2,7 +2,8 @@
 //!
 //! They are kept in the store by person, client, scope and presented token, for all instances and servers on it, until
 //! one of the two expires. One call at a time asks Entra ID; the others wait for its answer. What Entra ID refuses is
-//! remembered briefly.
+//! remembered briefly. What Graph wants to see besides goes to the client, and Entra ID is told when the client comes
+//! with another token: the claims of an authentication context are in a token for Graph only if they were asked for.
 //!
 //! Threat: somebody has a token of a person who has signed in less strongly (without a second factor, or before the
 //! person's sessions were revoked) than Graph's policies want. Whether that is enough is for Entra ID to say, so what it
@@ -23,6 +24,7 @@ use crate::identity::Identity;
 use crate::oauth::error::Refusal;
 use crate::oauth::{OAuthError, on_behalf_of};
 use crate::secret::Secret;
+use crate::session::claims;
 use crate::sign_in::SignInError;
 use crate::sign_in::accounts::reveal;
 use crate::sign_in::silent::Challenge;
@@ -153,6 +155,15 @@ impl OnBehalfOf<'_> {
         format!("on-behalf-of/{tenant_id}/{object_id}/{of}")
     }
 
+    /// Where the claims are that Graph wants to see in the next token for this person, client and scope, whichever token is
+    /// presented for it.
+    fn wanted(&self) -> String {
+        let settings = &self.env.settings;
+        let Identity { tenant_id, object_id, client_id } = self.bearer.identity();
+        let of = format!("{}/{}/{client_id}/{}", settings.authority, settings.client_id, self.scope);
+        format!("on-behalf-of-claims/{tenant_id}/{object_id}/{}", digest(of.as_bytes()))
+    }
+
     /// Graph has refused the token: it is not used any more. If Graph says what it wants to see (continuous access
     /// evaluation), only the client can bring it, and what was known of the person is not relied upon any more.
     fn forget(&self, record: &str, challenge: &Challenge) -> Result<(), GraphError> {
@@ -163,6 +174,10 @@ impl OnBehalfOf<'_> {
             env.store.delete(record).map_err(SignInError::Store)?;
         }
         let Some(claims) = &challenge.claims else { return Ok(()) };
+        if claims::are_usable(claims) {
+            // Without them it takes one more challenge, so a store that fails here spoils nothing.
+            let _ = env.store.put(&self.wanted(), claims.as_bytes(), Some(claims::LIFETIME));
+        }
         let Identity { tenant_id, object_id, .. } = self.bearer.identity();
         token::forget_principal(&env.settings, tenant_id, object_id);
         let reason = "Microsoft Graph wants a new sign-in: get a new token with the claims of the challenge.";
@@ -173,7 +188,9 @@ impl OnBehalfOf<'_> {
         let env = self.env;
         let tenant_id = self.bearer.identity().tenant_id;
         let began = env.clock.monotonic();
-        let answer = on_behalf_of::exchange(env, tenant_id, self.bearer.token(), &self.scope).await;
+        let wanted = env.store.get(&self.wanted()).ok().flatten();
+        let wanted = wanted.as_ref().and_then(|claims| std::str::from_utf8(claims.reveal()).ok());
+        let answer = on_behalf_of::exchange(env, tenant_id, self.bearer.token(), &self.scope, wanted).await;
         let (outcome, reason) = match &answer {
             Ok(_) => (Outcome::Success, None),
             Err(OAuthError::Refused(refusal)) => (Outcome::Failure, Some(refusal.reason())),

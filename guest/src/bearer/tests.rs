@@ -59,6 +59,13 @@ impl Lab {
         token.map(|token| token.reveal().clone())
     }
 
+    /// The `claims` of the latest exchange.
+    fn asked_claims(&self) -> Value {
+        let body = self.authority.world.sent_bodies().pop().unwrap();
+        let (_, claims) = url::form_urlencoded::parse(body.as_bytes()).find(|(name, _)| name == "claims").unwrap();
+        serde_json::from_str(&claims).unwrap()
+    }
+
     fn exchanges(&self) -> usize {
         self.authority.requests(TOKEN_ENDPOINT)
     }
@@ -123,6 +130,34 @@ fn a_refused_token_is_replaced_and_another_calls_newer_one_is_kept() {
     let refused = Challenge { refused: Secret::from("first"), claims: None };
     assert_eq!(lab.graph_token(Some(&refused)), Ok("second".to_owned()));
     assert_eq!((lab.graph_token(Some(&refused)), lab.exchanges()), (Ok("second".to_owned()), 2));
+}
+
+#[test]
+fn what_graph_wants_is_told_to_entra_with_the_next_token_for_ten_minutes() {
+    let mut lab = Lab::new();
+    lab.grant("first", 3600);
+    assert_eq!(lab.graph_token(None), Ok("first".to_owned()));
+    assert!(lab.asked_claims()["access_token"]["acrs"].is_null());
+    let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
+    let challenge = Challenge { refused: Secret::from("first"), claims: Some(claims.to_owned()) };
+    assert!(matches!(
+        lab.graph_token(Some(&challenge)),
+        Err(GraphError::SignIn(SignInError::InteractionRequired { claims: Some(passed_on), .. })) if passed_on == claims
+    ));
+    let other = |uti: &str| Lab::sign(&with(user_claims(), json!({ "uti": uti })));
+    for (uti, wanted) in [("second", json!("c1")), ("third", json!("c1")), ("fourth", Value::Null)] {
+        if wanted.is_null() {
+            lab.authority.world.advance(Duration::from_secs(600));
+        }
+        lab.token = other(uti);
+        lab.grant(uti, 3600);
+        assert_eq!(lab.graph_token(None), Ok(uti.to_owned()));
+        let asked = lab.asked_claims();
+        assert_eq!(
+            (&asked["access_token"]["acrs"]["value"], asked["access_token"]["xms_cc"].is_object()),
+            (&wanted, true)
+        );
+    }
 }
 
 #[test]

@@ -15,12 +15,14 @@ const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// Exchanges a person's validated token for us (`assertion`) for one for the API that `scope` belongs to. `tenant` is
-/// that of the assertion, a GUID: it becomes part of a URL. Entra refuses an application's token.
+/// that of the assertion, a GUID: it becomes part of a URL. `claims` are those of a claims challenge of that API, a JSON
+/// object. Entra refuses an application's token.
 pub async fn exchange(
     env: &Environment,
     tenant: &str,
     assertion: &Secret<String>,
     scope: &str,
+    claims: Option<&str>,
 ) -> Result<TokenSet, OAuthError> {
     let token_endpoint = format!("{}/{tenant}/oauth2/v2.0/token", env.settings.authority);
     let mut form = form_urlencoded::Serializer::new(String::new());
@@ -29,7 +31,7 @@ pub async fn exchange(
         .append_pair("requested_token_use", "on_behalf_of")
         .append_pair("assertion", assertion.reveal())
         .append_pair("scope", scope)
-        .append_pair("claims", &client::claims(None));
+        .append_pair("claims", &client::claims(claims));
     match env.credential.obtain(&token_endpoint)? {
         Credential::Secret(secret) => {
             form.append_pair("client_secret", secret.reveal());

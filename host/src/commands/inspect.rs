@@ -4,7 +4,6 @@ use std::path::Path;
 
 use ring::digest;
 use serde::Serialize;
-use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use super::CommandError;
@@ -59,8 +58,8 @@ pub fn run(path: Option<&Path>, as_json: bool, code_cache: &CodeCache) -> Result
 }
 
 fn report(source: String, bytes: &[u8], code_cache: &CodeCache) -> Result<Report, BuildError> {
-    let engine = engine(code_cache)?;
-    let component = Component::new(&engine, bytes).map_err(BuildError::Component)?;
+    let engine = engine()?;
+    let component = code_cache.component(&engine, bytes, None).map_err(BuildError::Component)?;
     let ty = component.component_type();
     let functions = |item: &ComponentItem| match item {
         ComponentItem::ComponentInstance(instance) => instance

@@ -14,6 +14,7 @@ use crate::transport::stdio::StdioError;
 
 pub mod accounts;
 pub mod client_secret;
+pub mod compile;
 pub mod demo;
 pub mod emulator;
 pub mod headless_browser;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{CommandError, EndRequest, ReopenRequest};
+use super::{CommandError, EndRequest, ReopenRequest, compile};
 use crate::audit::{AuditSink, Destination, JsonLinesAudit};
 use crate::clock::SystemClock;
 use crate::config::{AuditConfig, ServeConfig, access};
@@ -53,8 +53,9 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     for advice in [ServeConfig::app_id_uri_advice(&settings), config.trust_advice()].into_iter().flatten() {
         tracing::warn!("{advice}");
     }
+    let compiler = compile::command(&config.common.host.code_cache);
     let sink = ObservedAudit::over(Arc::clone(&audit) as Arc<dyn AuditSink>, &telemetry);
-    let plugin = Arc::new(client.builder.audit(sink).build()?);
+    let plugin = Arc::new(client.builder.audit(sink).compiler(compiler).build()?);
     access::check_tools(&settings, &plugin.remote_tools().await?)?;
     telemetry.observe_plugin(&plugin);
     telemetry.observe_audit(&audit);

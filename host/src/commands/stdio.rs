@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::io::{BufReader, stdin, stdout};
 
-use super::{CommandError, EndRequest};
+use super::{CommandError, EndRequest, compile};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::environment::public_client;
@@ -15,7 +15,8 @@ use crate::transport::stdio::serve;
 /// Serves until the client closes the connection or the process is asked to end.
 pub async fn run(config: &Config) -> Result<(), CommandError> {
     let mut end = EndRequest::listen()?;
-    let plugin = Arc::new(public_client::builder(config)?.build()?);
+    let compiler = compile::command(&config.host.code_cache);
+    let plugin = Arc::new(public_client::builder(config)?.compiler(compiler).build()?);
     let (clock, random) = (Arc::new(SystemClock::new()), SystemRandomness::default());
     let input = BufReader::new(stdin());
     let end = serve(plugin, clock, &random, input, stdout(), config.max_message_bytes, end.received()).await?;

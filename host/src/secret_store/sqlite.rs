@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::private_files;
 
 mod readers;
+mod wal_index;
 
 use readers::Readers;
 

@@ -174,6 +174,16 @@ async fn the_optional_idtyp_claim_marks_user_tokens_too() {
 }
 
 #[tokio::test]
+async fn the_optional_idtyp_claim_of_applications_can_be_left_out() {
+    let lab = Lab::new().await;
+    lab.control().change_application(&app(TASKS), |api| api.idtyp_for_applications = false).unwrap();
+    let scope = format!("api://{}/.default", app(TASKS));
+    let answer = lab.confidential(&[("grant_type", "client_credentials"), ("scope", &scope)]).await;
+    let token = answer.claims("access_token");
+    assert_eq!((&token["idtyp"], &token["sub"]), (&serde_json::Value::Null, &token["oid"]));
+}
+
+#[tokio::test]
 async fn client_info_names_the_home_account_of_a_guest() {
     let mut lab = Lab::new().await;
     let code = lab.code(&Authorize::new(LOCAL), "grace@fabrikam.example").await;

@@ -254,3 +254,28 @@ async fn the_demo_shows_the_whole_conversation_and_ends_with_the_profile() {
     assert_eq!(text.lines().filter(|line| line.ends_with(" ms]")).count(), 7, "{text}");
     assert!(text.contains(r#""displayName": "Alice Anderson""#), "{text}");
 }
+
+#[tokio::test]
+async fn damaged_code_is_noticed_and_compiled_again_by_a_process_of_its_own() {
+    let home = Home::new().await;
+    let cache = home.path().join("cache");
+    let folder = cache.join("entra-mcp").join("code");
+    let entry = || {
+        let mut entries: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(entries.len(), 1, "{entries:?}");
+        entries.remove(0)
+    };
+    // What a server starts when its component is not compiled.
+    assert!(home.program(&["compile"]).arg(&folder).status().await.unwrap().success());
+    let mut code = std::fs::read(entry()).unwrap();
+    let right = code.clone();
+    let middle = code.len() / 2;
+    code[middle] ^= 1;
+    std::fs::write(entry(), &code).unwrap();
+
+    let ended = home.program(&["stdio"]).env("XDG_CACHE_HOME", &cache).stdin(Stdio::null()).output().await.unwrap();
+    let log = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success() && log.contains("it is damaged"), "{log}");
+    assert!(!log.contains("cannot be compiled by a process of its own"), "{log}");
+    assert_eq!(std::fs::read(entry()).unwrap().len(), right.len());
+}

@@ -4,6 +4,7 @@
 //! hide what the servers cost.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,14 +13,16 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use crate::process::{Process, Usage};
-use crate::{PROTOCOL, Served, TOOL, profile};
+use crate::{PROTOCOL, TOOL, profile};
 
 /// A server under load.
 pub(crate) struct Target {
     process: Process,
     url: Url,
-    request: Vec<u8>,
-    /// The body of the one answer that is right, to the byte: every request is the same.
+    /// One for each token.
+    requests: Vec<Vec<u8>>,
+    next: AtomicUsize,
+    /// The body of the one answer that is right, to the byte: every request is the same, but for its token.
     answer: Vec<u8>,
 }
 
@@ -35,8 +38,8 @@ pub(crate) struct Figures {
 }
 
 impl Target {
-    /// Asks once, and looks at the answer closely.
-    pub(crate) async fn new(pid: u32, served: Served) -> Self {
+    /// Asks once, and looks at the answer closely. Requests take turns with the tokens.
+    pub(crate) async fn new(pid: u32, url: &str, tokens: &[String]) -> Self {
         let message = json!({
             "jsonrpc": "2.0",
             "id": 1,
@@ -51,19 +54,24 @@ impl Target {
                 },
             },
         });
-        let (url, body) = (Url::parse(&served.url).unwrap(), message.to_string());
-        let request = format!(
-            "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\naccept: application/json, \
+        let (url, body) = (Url::parse(url).unwrap(), message.to_string());
+        let request = |token: &String| {
+            format!(
+                "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\naccept: application/json, \
              text/event-stream\r\nauthorization: Bearer {}\r\nmcp-protocol-version: {PROTOCOL}\r\nmcp-method: \
              tools/call\r\nmcp-name: {TOOL}\r\ncontent-length: {}\r\n\r\n{body}",
-            url.path(),
-            url.authority(),
-            served.token,
-            body.len(),
-        );
-        let mut target = Self { process: Process::new(pid), url, request: request.into_bytes(), answer: Vec::new() };
+                url.path(),
+                url.authority(),
+                token,
+                body.len(),
+            )
+            .into_bytes()
+        };
+        let requests = tokens.iter().map(request).collect();
+        let mut target =
+            Self { process: Process::new(pid), url, requests, next: AtomicUsize::new(0), answer: Vec::new() };
         let mut connection = target.connect().await;
-        let answer = connection.exchange(&target.request).await;
+        let answer = connection.exchange(target.request()).await;
         let read: Value = serde_json::from_slice(answer).unwrap();
         assert_eq!(read["id"], 1, "{read}");
         assert_eq!(read["result"]["structuredContent"], profile(), "{read}");
@@ -103,10 +111,14 @@ impl Target {
             if asked >= end {
                 return latencies;
             }
-            let answer = connection.exchange(&self.request).await;
+            let answer = connection.exchange(self.request()).await;
             latencies.push(asked.elapsed());
             assert!(answer == self.answer, "a wrong answer: {}", String::from_utf8_lossy(answer));
         }
+    }
+
+    fn request(&self) -> &[u8] {
+        &self.requests[self.next.fetch_add(1, Ordering::Relaxed) % self.requests.len()]
     }
 
     async fn connect(&self) -> Connection {

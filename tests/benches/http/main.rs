@@ -1,9 +1,13 @@
 //! What an authenticated `tools/call` costs: `entra-mcp serve`, and beside it a native server for the same, in the same
 //! run, so that the ratios mean something on any machine.
 //!
+//! The native server verifies an access token of Entra ID with every request. Ours is measured with a session, with that
+//! very token, and with 10,000 tokens in turn, most of which it has to verify (`-- session`, `-- bearer` and
+//! `-- distinct` measure one of the three).
+//!
 //! Each server is a process of its own, with its default settings. A run lasts `ENTRA_MCP_BENCH_SECONDS` (5); the two take
-//! turns three times, and the median of each figure counts. Every answer is compared; one wrong answer ends the benchmark.
-//! Linux only: it reads `/proc`.
+//! turns `ENTRA_MCP_BENCH_ROUNDS` (3) times, and the median of each figure counts. Every answer is compared; one wrong
+//! answer ends the benchmark. Linux only: it reads `/proc`.
 //!
 //! `cargo bench --bench http -- soak` is another exercise: see `soak.rs`.
 
@@ -28,16 +32,19 @@ mod server;
 #[allow(dead_code, reason = "tests need more of it")]
 mod session;
 mod soak;
+mod tokens;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use entra_mcp_tests::emulator::Builder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use load::{Figures, Target};
+use ours::Ours;
 
 /// What makes this program the peer.
 const PEER: &str = "peer";
@@ -45,14 +52,12 @@ const PEER: &str = "peer";
 const SOAK: &str = "soak";
 const PROTOCOL: &str = "2026-07-28";
 const TOOL: &str = "getUserDetails";
-const ROUNDS: usize = 3;
 const CONNECTIONS: [usize; 2] = [1, 32];
 
 /// What a server says when it is ready.
 #[derive(Deserialize, Serialize)]
 struct Served {
     url: String,
-    token: String,
 }
 
 /// What both servers answer.
@@ -89,36 +94,56 @@ impl Server {
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    match std::env::args().nth(1).as_deref() {
-        Some(PEER) => runtime.block_on(peer::serve()),
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some(PEER) => runtime.block_on(peer::serve(&arguments.next().unwrap())),
         Some(SOAK) => runtime.block_on(soak::run()),
-        _ => runtime.block_on(compare()),
+        // Cargo's own argument.
+        None | Some("--bench") => runtime.block_on(compare(None)),
+        Some(only) => runtime.block_on(compare(Some(only))),
     }
 }
 
-async fn compare() {
-    let seconds = std::env::var("ENTRA_MCP_BENCH_SECONDS").map_or(5.0, |text| text.parse().unwrap());
-    let duration = Duration::from_secs_f64(seconds);
+async fn compare(only: Option<&str>) {
+    let setting = |name: &str, default: f64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let duration = Duration::from_secs_f64(setting("ENTRA_MCP_BENCH_SECONDS", 5.0));
+    #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "a small number")]
+    let rounds = setting("ENTRA_MCP_BENCH_ROUNDS", 3.0) as usize;
 
-    let (peer, ready) = Server::start(Command::new(std::env::current_exe().unwrap()).arg(PEER));
-    let peer_target = Arc::new(Target::new(peer.0.id(), serde_json::from_value(ready).unwrap()).await);
-    let ours = ours::start().await;
-    let our_target = Arc::new(Target::new(ours.pid(), ours.served()).await);
-
-    println!("authenticated tools/call; medians of {ROUNDS} runs of {seconds} s");
-    for connections in CONNECTIONS {
-        let (mut theirs, mut our) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            theirs.push(peer_target.load(connections, duration).await);
-            our.push(our_target.load(connections, duration).await);
+    let emulator = Builder::new().start().await.unwrap();
+    let tokens = tokens::issue(&emulator).await;
+    let one = std::slice::from_ref(&tokens.one);
+    let issuer = serde_json::to_string(&tokens.issuer).unwrap();
+    let (peer, ready) = Server::start(Command::new(std::env::current_exe().unwrap()).args([PEER, &issuer]));
+    let Served { url } = serde_json::from_value(ready).unwrap();
+    let peer_with_one = Arc::new(Target::new(peer.0.id(), &url, one).await);
+    let peer_with_many = Arc::new(Target::new(peer.0.id(), &url, &tokens.many).await);
+    let (_with_session, session) = Ours::with_session(&emulator).await;
+    let for_bearers = Ours::for_bearers(&emulator);
+    let bearer = Arc::new(for_bearers.target(one).await);
+    let distinct = Arc::new(for_bearers.target(&tokens.many).await);
+    let kinds = [
+        ("session", "a session", &peer_with_one, Arc::new(session)),
+        ("bearer", "a token of Entra ID", &peer_with_one, bearer),
+        ("distinct", "10,000 tokens of Entra ID", &peer_with_many, distinct),
+    ];
+    println!("authenticated tools/call; medians of {rounds} runs of {duration:?}");
+    for (name, with, peer, ours) in kinds.iter().filter(|(name, ..)| only.is_none_or(|only| only == *name)) {
+        println!("\n{name}: ours with {with}");
+        for connections in CONNECTIONS {
+            let (mut theirs, mut our) = (Vec::new(), Vec::new());
+            for _ in 0..rounds {
+                theirs.push(peer.load(connections, duration).await);
+                our.push(ours.load(connections, duration).await);
+            }
+            let (theirs, our) = (median(&theirs), median(&our));
+            println!("{connections:>2} connection(s)       peer       ours   ours/peer");
+            row("requests/s", theirs.requests_per_second, our.requests_per_second);
+            row("p50, µs", micros(theirs.p50), micros(our.p50));
+            row("p99, µs", micros(theirs.p99), micros(our.p99));
+            row("CPU/request, µs", micros(theirs.cpu_per_request), micros(our.cpu_per_request));
+            row("RSS, MB", megabytes(theirs.resident_bytes), megabytes(our.resident_bytes));
         }
-        let (theirs, our) = (median(&theirs), median(&our));
-        println!("\n{connections} connection(s)        peer       ours   ours/peer");
-        row("requests/s", theirs.requests_per_second, our.requests_per_second);
-        row("p50, µs", micros(theirs.p50), micros(our.p50));
-        row("p99, µs", micros(theirs.p99), micros(our.p99));
-        row("CPU/request, µs", micros(theirs.cpu_per_request), micros(our.cpu_per_request));
-        row("RSS, MB", megabytes(theirs.resident_bytes), megabytes(our.resident_bytes));
     }
 }
 

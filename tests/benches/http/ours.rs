@@ -1,33 +1,39 @@
-//! Our server: the release binary, with the emulator in this process and a session that a user has signed in for.
+//! Our server: the release binary, with the emulator as Entra ID and Graph.
 
-use entra_mcp_tests::emulator::{Builder, Emulator};
+use entra_mcp_tests::emulator::Emulator;
 use tempfile::TempDir;
 
-use crate::Served;
+use crate::load::Target;
 use crate::server::Server;
 use crate::session;
+use crate::tokens::SCOPE;
 
 pub(crate) struct Ours {
     server: Server,
-    token: String,
-    _emulator: Emulator,
     _folder: TempDir,
 }
 
-pub(crate) async fn start() -> Ours {
-    let emulator = Builder::new().start().await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(emulator.endpoints(), folder.path(), &[]);
-    let session = session::sign_in(server.public_url(), "/mcp", "alice@contoso.example").await;
-    Ours { server, token: session.access_token, _emulator: emulator, _folder: folder }
-}
-
 impl Ours {
-    pub(crate) fn pid(&self) -> u32 {
-        self.server.pid()
+    /// With sessions, and one that a user has signed in for.
+    pub(crate) async fn with_session(emulator: &Emulator) -> (Self, Target) {
+        let ours = Self::start(emulator, &[]);
+        let session = session::sign_in(ours.server.public_url(), "/mcp", "alice@contoso.example").await;
+        let target = ours.target(&[session.access_token]).await;
+        (ours, target)
     }
 
-    pub(crate) fn served(&self) -> Served {
-        Served { url: self.server.at("/mcp"), token: self.token.clone() }
+    /// For clients that bring tokens of Entra ID.
+    pub(crate) fn for_bearers(emulator: &Emulator) -> Self {
+        Self::start(emulator, &["--token-mode", "bearer", "--required-scope", SCOPE])
+    }
+
+    fn start(emulator: &Emulator, more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { server: Server::start(emulator.endpoints(), folder.path(), more), _folder: folder }
+    }
+
+    /// Requests with these tokens, by turns.
+    pub(crate) async fn target(&self, tokens: &[String]) -> Target {
+        Target::new(self.server.pid(), &self.server.at("/mcp"), tokens).await
     }
 }

@@ -1,5 +1,7 @@
 // The TypeScript SDK of the second generation with a client id that is registered at Entra ID: signs in there, and calls a
-// remote server with Entra's token. `CLIENT_ID` is the id; `URL` and `OPENER` are as in ../typescript/remote.mjs.
+// remote server with Entra's token. `CLIENT_ID` is the id; without it the client registers, and gets a session of the
+// server's own. `STEP_UP` is a tool that needs more scopes, if there is one. `URL` and `OPENER` are as in
+// ../typescript/remote.mjs.
 
 import assert from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -12,24 +14,29 @@ const seen = { results: [] };
 const url = new URL(process.env.URL);
 const callback = await Callback.listen();
 const provider = new Provider(callback.url);
-provider.client = { client_id: process.env.CLIENT_ID };
+if (process.env.CLIENT_ID) provider.client = { client_id: process.env.CLIENT_ID };
 const make = () => [
     new Client({ name: 'entra-mcp-tests', version: '1.0.0' }),
     new StreamableHTTPClientTransport(url, { authProvider: provider })
 ];
 
+/** The SDK sends the person to sign in, and stops; this finishes what it began. */
+async function signIn(begun, transport) {
+    const rejection = await begun.then(
+        () => assert.fail('nobody has signed in'),
+        error => error
+    );
+    assert.equal(rejection.constructor.name, 'UnauthorizedError', rejection.stack);
+    const landed = Date.now() + 60_000;
+    while (!callback.answers.length && Date.now() < landed) await delay(20);
+    const answer = callback.answers.shift();
+    assert.ok(answer?.has('code'), `the browser brought ${answer}`);
+    assert.equal(answer.get('state'), provider.expectedState);
+    await transport.finishAuth(answer);
+}
+
 const [stranger, refused] = make();
-const rejection = await stranger.connect(refused).then(
-    () => assert.fail('nobody has signed in'),
-    error => error
-);
-assert.equal(rejection.constructor.name, 'UnauthorizedError', rejection.stack);
-const landed = Date.now() + 60_000;
-while (!callback.answers.length && Date.now() < landed) await delay(20);
-const [answer] = callback.answers;
-assert.ok(answer?.has('code'), `the browser brought ${answer}`);
-assert.equal(answer.get('state'), provider.expectedState);
-await refused.finishAuth(answer);
+await signIn(stranger.connect(refused), refused);
 
 const [client, transport] = make();
 await client.connect(transport);
@@ -41,6 +48,13 @@ seen.requested = provider.requested;
 seen.challengeMethod = provider.requested.code_challenge_method;
 seen.tokenParts = provider.current.access_token.split('.').length;
 seen.refreshToken = Boolean(provider.current.refresh_token);
+const { STEP_UP } = process.env;
+if (STEP_UP) {
+    await signIn(client.callTool({ name: STEP_UP, arguments: {} }), transport);
+    seen.steppedUp = await client.callTool({ name: STEP_UP, arguments: {} });
+    seen.requestedThen = provider.requested;
+    seen.results.push(await client.callTool(TOOL));
+}
 await client.close();
 callback.close();
 console.log(JSON.stringify(seen));

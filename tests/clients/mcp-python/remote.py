@@ -3,7 +3,7 @@
 `ERA` is how the client negotiates: `auto` (its default), `legacy`, or the revision to insist on. `TRANSPORT` is `http`, or
 `sse` for the transport that the revision of 2024-11-05 had.
 With `CERTIFICATE` and `KEY` the client is described by a document, as there. With `CLIENT_ID` it is registered at Entra ID
-under that id, signs in there and only calls.
+under that id, signs in there and only calls; `STEP_UP` is then a tool that needs more scopes, if there is one.
 """
 
 import json
@@ -196,6 +196,11 @@ async def main():
             seen["metadata"] = as_json(provider.context.oauth_metadata)
             seen["tokenParts"] = len(storage.tokens.access_token.split("."))
             seen["refreshToken"] = bool(storage.tokens.refresh_token)
+            if step_up := os.environ.get("STEP_UP"):
+                first = seen["requested"]
+                seen["steppedUp"] = as_json(await client.call_tool(step_up, {}))
+                seen["requested"], seen["requestedThen"] = first, seen["requested"]
+                seen["results"].append(as_json(await client.call_tool(TOOL, {})))
             return done()
 
         # This SDK watches the time, and refreshes before it calls.

@@ -279,6 +279,10 @@ pub struct Application {
     /// Adds the optional `idtyp` claim to user tokens too.
     #[serde(default)]
     pub idtyp_for_users: bool,
+    /// Has the optional `idtyp` claim in applications' tokens; without it, Entra leaves it to a resource to see that such a
+    /// token has no scopes, and its own object as the subject.
+    #[serde(default = "yes")]
+    pub idtyp_for_applications: bool,
 }
 
 fn two() -> u8 {
@@ -493,7 +497,7 @@ impl User {
     }
 
     /// The ids of the groups the account is in.
-    pub(crate) fn group_ids(&self) -> impl Iterator<Item = String> + '_ {
+    pub fn group_ids(&self) -> impl Iterator<Item = String> + '_ {
         let digest = ring::digest::digest(&ring::digest::SHA256, self.id.as_bytes());
         let seed = digest.as_ref().iter().take(12).fold(0_u128, |seed, byte| seed << 8 | u128::from(*byte));
         // Version and variant bits make them look like Entra's; the low bits number them.

@@ -183,7 +183,9 @@ fn claims(
             set(&mut claims, "oid", object);
             // An application is its own subject: there is nobody to hide.
             set(&mut claims, "sub", object);
-            set(&mut claims, "idtyp", "app");
+            if resource.idtyp_for_applications {
+                set(&mut claims, "idtyp", "app");
+            }
             if !v2 {
                 set(&mut claims, "idp", config.policy.v1_issuer.replace("{tenantid}", tenant));
             }

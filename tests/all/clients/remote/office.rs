@@ -67,6 +67,16 @@ impl Office {
         Self::start(folder, lifetime_seconds, Some(paths), &arguments).await
     }
 
+    /// Where Entra has a certificate, without which MSAL does not sign in there, and its tokens live as long as they do.
+    pub(crate) async fn of_msal(arguments: &[&str]) -> Self {
+        let emulator = Builder::new().tls(true).start().await.unwrap();
+        let authority = emulator.endpoints().ca.clone().unwrap();
+        let trusting = ["--ca-file", authority.to_str().unwrap()];
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(emulator.endpoints(), folder.path(), &[&trusting, arguments].concat());
+        Self::open(folder, emulator, server, None)
+    }
+
     async fn start(
         folder: TempDir,
         lifetime_seconds: i64,
@@ -86,11 +96,16 @@ impl Office {
             arguments.extend(["--ca-file", certificate, "--client-metadata-allow", "localhost"]);
         }
         let server = Server::start(emulator.endpoints(), folder.path(), &arguments);
+        Self::open(folder, emulator, server, certificate)
+    }
+
+    fn open(folder: TempDir, emulator: Emulator, server: Server, certificate: Option<[PathBuf; 2]>) -> Self {
         // Entra ignores the port for http alone.
         let redirect_uri = server.at("/auth/callback");
         let client = &emulator.endpoints().confidential_client_id;
         emulator.control().change_application(client, |client| client.web_redirect_uris.push(redirect_uri)).unwrap();
-        let trusted = certificate.as_ref().map(|[certificate, _]| certificate.clone());
+        let authority = emulator.endpoints().ca.clone();
+        let trusted = certificate.as_ref().map(|[certificate, _]| certificate.clone()).or(authority);
         let person = Person::trusting(folder.path(), &[Habit::SignsInOnceAwaited; 2], trusted);
         Self { emulator, server, person, folder, certificate }
     }
@@ -107,6 +122,9 @@ impl Office {
         if let Some([certificate, _]) = &self.certificate {
             command.env("NODE_EXTRA_CA_CERTS", certificate).env("SSL_CERT_FILE", certificate);
         }
+        if let Some(authority) = &self.emulator.endpoints().ca {
+            command.env("NODE_EXTRA_CA_CERTS", authority).env("REQUESTS_CA_BUNDLE", authority);
+        }
         command
     }
 
@@ -116,15 +134,26 @@ impl Office {
         command.env("CERTIFICATE", certificate).env("KEY", key);
     }
 
+    /// A program that shows its argument to the person.
+    pub(crate) fn opener(&self) -> &Path {
+        self.person.client_opener()
+    }
+
     /// Runs a client's program to its end; returns the last line it prints.
     pub(crate) async fn run(&self, command: &mut Command) -> Value {
+        let stdout = self.output(command).await;
+        serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
+    }
+
+    /// Runs a client's program to its end; returns what it prints.
+    pub(crate) async fn output(&self, command: &mut Command) -> String {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child = command.spawn().unwrap();
         let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
             .await
             .unwrap_or_else(|_| panic!("the client does not end\n--- server\n{}", self.server.log()))
             .unwrap();
-        let stdout = String::from_utf8_lossy(&output.stdout);
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let stderr = String::from_utf8_lossy(&output.stderr);
         let log = self.server.log();
         assert!(
@@ -134,7 +163,7 @@ impl Office {
         );
         // Shown with a failed test only.
         println!("{stdout}\n--- stderr\n{stderr}\n--- server\n{log}");
-        serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
+        stdout
     }
 
     /// The home folder.

@@ -1,0 +1,28 @@
+//! `entra-mcp compile` (hidden): compiles the bundled component into a folder, for a server whose process is not to keep
+//! what the compiler takes of memory.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::CommandError;
+use crate::code_cache::CodeCache;
+use crate::error::BuildError;
+use crate::plugin::{BUNDLED_COMPONENT, engine};
+
+/// The name of the command.
+pub const NAME: &str = "compile";
+
+/// Compiles into `folder`, unless that is done.
+pub fn run(folder: PathBuf) -> Result<(), CommandError> {
+    let filled = CodeCache::Folder(folder).fill(&engine()?, BUNDLED_COMPONENT);
+    Ok(filled.map_err(BuildError::Component)?)
+}
+
+/// How a server has this done. `None`: nothing is kept, or this program cannot tell where it is.
+#[allow(clippy::disallowed_methods, reason = "this program starts itself; what it says goes nowhere")]
+pub(crate) fn command(code_cache: &CodeCache) -> Option<Command> {
+    let CodeCache::Folder(folder) = code_cache else { return None };
+    let mut command = Command::new(std::env::current_exe().ok()?);
+    command.arg(NAME).arg(folder);
+    Some(command)
+}
