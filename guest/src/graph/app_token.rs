@@ -19,6 +19,9 @@ use crate::single_flight::{self, Answer};
 /// A token that expires sooner than this is replaced first.
 const EXPIRY_MARGIN_SECONDS: u64 = 300;
 
+/// How often at most a token is given up because it does not permit enough.
+const FORGET_PAUSE: Duration = Duration::from_secs(60);
+
 /// The application's tokens in one tenant, from the store or from the token endpoint.
 pub struct AppTokens<'a> {
     /// The world.
@@ -77,10 +80,14 @@ impl TokenSource for AppTokens<'_> {
 }
 
 impl AppTokens<'_> {
-    /// Forgets the token: what an administrator grants the application is in the next one only.
+    /// Forgets the token: what an administrator grants the application is in the next one only. Not all the time: Entra
+    /// counts the requests of the application, and whoever is denied over and over must not use them up for everybody.
     pub fn forget(&self) {
-        // A token that cannot be forgotten expires.
-        let _ = self.env.store.delete(&self.record());
+        let forgotten = format!("{}/forgotten", self.record());
+        if let Ok(true) = self.env.store.compare_and_swap(&forgotten, None, b"", Some(FORGET_PAUSE)) {
+            // A token that cannot be forgotten expires.
+            let _ = self.env.store.delete(&self.record());
+        }
     }
 
     fn scope(&self) -> String {

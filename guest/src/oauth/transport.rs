@@ -21,7 +21,9 @@ const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Sends one request. Answers of status 200 to 499 other than 429 are returned for the caller to read.
 pub(super) async fn send(env: &Environment, mut request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, OAuthError> {
-    let throttle = format!("throttled/{}/{}", env.settings.authority, env.settings.client_id);
+    // Entra counts by application and tenant, and so does the wait.
+    let tenant = request.uri().path().split('/').nth(1).unwrap_or_default();
+    let throttle = format!("throttled/{}/{tenant}/{}", env.settings.authority, env.settings.client_id);
     if let Some(until) = env.store.get(&throttle)? {
         let until = std::str::from_utf8(until.reveal()).ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         let left = until.saturating_sub(env.clock.now());
@@ -78,4 +80,36 @@ fn asked_to_wait(response: &Response<Vec<u8>>) -> Option<Duration> {
 pub(crate) fn retry_after(value: &HeaderValue) -> Option<Duration> {
     let asked = value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)?;
     Some(asked.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::environment::fake::{World, json as response, run};
+
+    fn ask(env: &Environment, tenant: &str) -> Result<(), OAuthError> {
+        let url = format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token");
+        run(send(env, Request::post(url).body(Vec::new()).unwrap())).map(drop)
+    }
+
+    /// Otherwise the people of one tenant could keep those of all others from signing in.
+    #[test]
+    fn entra_is_left_alone_in_the_tenant_that_it_asks_it_for() {
+        let world = World::default();
+        let env = world.environment();
+        world.once(|_| {
+            let mut busy = response(429, &json!({}));
+            busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+            Ok(busy)
+        });
+        world.always(|_| Ok(response(200, &json!({}))));
+        let throttled = |seconds| Err(OAuthError::Throttled(Duration::from_secs(seconds)));
+        assert_eq!(ask(&env, "one"), throttled(60));
+        assert_eq!((ask(&env, "other"), ask(&env, "one")), (Ok(()), throttled(60)));
+        assert_eq!(world.sent().len(), 2);
+        world.advance(Duration::from_secs(60));
+        assert_eq!(ask(&env, "one"), Ok(()));
+    }
 }

@@ -217,7 +217,8 @@ pub(super) async fn live_for(
             return Ok(live.clone());
         }
         let Some(refresh_token) = record.tokens.refresh_token.clone() else {
-            if let Some(live) = usable {
+            // Roles must not live on for as long as a token of continuous access evaluation, which is a day.
+            if let Some(live) = usable.filter(|live| !outdated || !live.membership.names_something()) {
                 return Ok(live);
             }
             // Nobody has consented to `offline_access`. Without more than the profile a session can live until it expires.

@@ -45,6 +45,11 @@ impl Membership {
         Self { roles: roles.iter().map(|role| (*role).to_owned()).collect(), groups, as_of }
     }
 
+    /// Whether it names roles or groups, which may be taken away. Groups that Graph is asked for are asked for anew.
+    pub(super) fn names_something(&self) -> bool {
+        !self.roles.is_empty() || matches!(&self.groups, Groups::Listed(groups) if !groups.is_empty())
+    }
+
     /// Whether this may take the place of `other`: it was not said before it, or says that nothing is left.
     pub(super) fn replaces(&self, other: &Self) -> bool {
         self.as_of >= other.as_of || *self == Self::default()

@@ -560,3 +560,26 @@ fn a_tenant_that_is_not_let_in_any_more_has_no_sessions() {
     assert_eq!(begun.world.record_names(), [""; 0]);
     assert_eq!(begun.world.sent(), [""; 0]);
 }
+
+/// Nobody can be asked whether they still have them: the person signs in again.
+#[test]
+fn roles_and_groups_of_a_session_without_a_refresh_token_end_with_it() {
+    for (membership, survives) in [
+        (Membership::at(0, &[], Groups::Absent), true),
+        (Membership::at(0, &["Mcp.Admin"], Groups::Absent), false),
+        (Membership::at(0, &[], Groups::Listed(vec!["group".to_owned()])), false),
+        (Membership::at(0, &[], Groups::Overage), true),
+    ] {
+        let world = World::default();
+        let env = world.remote();
+        let mut beginning = beginning(&env, None);
+        beginning.tokens.membership = membership.clone();
+        // As with continuous access evaluation: Entra's token lives for a day.
+        beginning.tokens.expires_at = env.clock.now() + 86_400;
+        let (_, tokens) = run(lifecycle::begin(&env, beginning, "c-1")).unwrap();
+        world.advance(Duration::from_secs(3600));
+        let refreshed = run(lifecycle::refresh(&env, &tokens.refresh_token, "client", None, None, "c-1"));
+        assert_eq!(refreshed.is_ok(), survives, "{membership:?}");
+        assert_eq!(world.record_names().is_empty(), !survives, "{membership:?}");
+    }
+}

@@ -140,6 +140,30 @@ fn an_applications_token_that_is_not_allowed_is_not_kept() {
     assert_eq!(asked, vec![format!("POST https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"); 2]);
 }
 
+/// Entra counts the requests of our application, and stops all sign-ins with it when they are too many.
+#[test]
+fn an_application_that_is_denied_all_the_time_is_no_flood_at_entra() {
+    let world = World::default();
+    world.always(|request| {
+        Ok(match request.uri().path().ends_with("/token") {
+            true => {
+                fake::json(200, &json!({ "token_type": "Bearer", "access_token": "app-token", "expires_in": 3600 }))
+            }
+            false => fake::json(403, &json!({ "error": { "code": "Authorization_RequestDenied" } })),
+        })
+    });
+    let env = world.remote();
+    let tokens = || world.sent().into_iter().filter(|sent| sent.starts_with("POST ")).count();
+    for expected in [2, 3] {
+        for _ in 0..20 {
+            let denied = call(&env, "findUser", None, json!({ "query": "a" }));
+            assert!(matches!(denied, Err(ToolError::Graph(GraphError::Forbidden(_)))), "{denied:?}");
+        }
+        assert_eq!(tokens(), expected);
+        world.advance(Duration::from_secs(60));
+    }
+}
+
 #[test]
 fn what_graph_does_not_document_is_malformed() {
     for (name, arguments) in [("listMyGroups", json!({})), ("findUser", json!({ "query": "a" }))] {

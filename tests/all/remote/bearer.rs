@@ -367,6 +367,28 @@ async fn a_challenge_of_graph_drops_the_token_and_is_passed_on() {
 }
 
 #[tokio::test]
+async fn an_authentication_context_that_graph_wants_is_in_the_next_tokens_question_to_entra() {
+    let fleet = fleet(TokenMode::Bearer).await;
+    let (weak, bob) = (token(&fleet, ALICE).await, token(&fleet, BOB).await);
+    fleet.control().set_requirement(ALICE, Requirement::AuthenticationContext).expect("Alice exists");
+    let claims = challenged(&fleet.call(&weak).await);
+    assert!(claims.contains("acrs"), "{claims}");
+    let strong = token_by(&fleet, &authorize(SCOPE).with("claims", &claims), ALICE).await;
+    fleet.control().clear_requests();
+    assert_eq!(fleet.details(&strong).await["userPrincipalName"], ALICE);
+    assert_eq!(fleet.control().request_count(Endpoint::GraphMe), 1, "Graph does not have to ask twice");
+    let asked = |fleet: &Fleet| {
+        let exchange = fleet.control().requests(Endpoint::Token).pop().expect("Entra is asked");
+        serde_json::from_str::<Value>(exchange.form("claims").expect("claims")).expect("JSON")["access_token"].clone()
+    };
+    assert_eq!((&asked(&fleet)["acrs"]["value"], &asked(&fleet)["xms_cc"]["values"]), (&json!("c1"), &json!(["cp1"])));
+    // What was wanted does not make a weak token strong, and is nobody else's affair.
+    assert_eq!(challenged(&fleet.call(&weak).await), claims);
+    assert_eq!(fleet.details(&bob).await["userPrincipalName"], BOB);
+    assert_eq!(asked(&fleet)["acrs"], Value::Null);
+}
+
+#[tokio::test]
 async fn a_user_whose_sessions_are_revoked_signs_in_again() {
     let fleet = fleet(TokenMode::Bearer).await;
     let token = token(&fleet, ALICE).await;
