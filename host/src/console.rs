@@ -88,6 +88,30 @@ impl Write for DirectErrorWriter {
     }
 }
 
+/// Whether standard error is a file, which takes whatever it is given.
+pub(crate) fn error_output_is_file() -> bool {
+    #[cfg(unix)]
+    let is_file = rustix::fs::fstat(rustix::stdio::stderr())
+        .is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode) == rustix::fs::FileType::RegularFile);
+    #[cfg(not(unix))]
+    let is_file = false;
+    is_file
+}
+
+/// Whether standard error takes some bytes at once, as far as the operating system says.
+pub(crate) fn error_output_has_room() -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let stream = rustix::stdio::stderr();
+        let mut asked = [PollFd::new(&stream, PollFlags::OUT)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut asked, Some(&at_once)) == Ok(1) && asked.iter().all(|asked| asked.revents() == PollFlags::OUT)
+    }
+    #[cfg(not(unix))]
+    false
+}
+
 fn error_output() -> &'static Output {
     static OUTPUT: OnceLock<Output> = OnceLock::new();
     OUTPUT.get_or_init(|| Output::start(io::stderr()))

@@ -52,6 +52,7 @@ pub(super) struct AuditFile {
     rotation: Rotation,
     file: File,
     identity: Identity,
+    is_regular: bool,
     /// A write broke off within a line.
     torn: bool,
     /// The last rotation failed, and the log has it.
@@ -61,13 +62,20 @@ pub(super) struct AuditFile {
 impl AuditFile {
     pub(super) fn open(path: &Path, rotation: Rotation) -> Result<Self, AuditFileError> {
         let opened = open(path);
-        let (file, identity) = opened.map_err(|reason| AuditFileError { path: path.to_owned(), reason })?;
-        Ok(Self { path: path.to_owned(), rotation, file, identity, torn: false, stuck: false })
+        let opened = opened.map_err(|reason| AuditFileError { path: path.to_owned(), reason })?;
+        let Opened { file, identity, is_regular } = opened;
+        Ok(Self { path: path.to_owned(), rotation, file, identity, is_regular, torn: false, stuck: false })
+    }
+
+    /// Whether it is a file, and not a device or a pipe, which may keep a writer waiting.
+    pub(super) fn is_regular(&self) -> bool {
+        self.is_regular
     }
 
     /// Closes the file, and opens what is under its name now.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
-        (self.file, self.identity) = open(&self.path)?;
+        let Opened { file, identity, is_regular } = open(&self.path)?;
+        (self.file, self.identity, self.is_regular) = (file, identity, is_regular);
         self.torn = false;
         Ok(())
     }
@@ -139,10 +147,17 @@ impl AuditFile {
     }
 }
 
-fn open(path: &Path) -> io::Result<(File, Identity)> {
+/// What is found under the name.
+struct Opened {
+    file: File,
+    identity: Identity,
+    is_regular: bool,
+}
+
+fn open(path: &Path) -> io::Result<Opened> {
     let file = private_files::open_append(path)?;
-    let identity = Identity::of(&file.metadata()?);
-    Ok((file, identity))
+    let metadata = file.metadata()?;
+    Ok(Opened { identity: Identity::of(&metadata), is_regular: metadata.is_file(), file })
 }
 
 /// Writes lines whole, normally at once. If a write breaks off within a line, the next one begins on a line of its own.

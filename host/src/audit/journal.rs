@@ -1,8 +1,9 @@
-//! Records as lines of JSON, written by a thread of their own.
+//! Records as lines of JSON, written by whoever comes first, or by a thread of their own.
 //!
 //! Whoever waits for a record to be written waits for a write together with everybody else who came while the one
-//! before was under way: so many events cost one write, and a single one does not wait for company. No thread of the
-//! runtime is ever held up by a disk.
+//! before was under way: so many events cost one write, and a single one does not wait for company. If nobody writes
+//! and the output takes a line at once, the caller writes it: to wake a thread for it, and to be woken by it, costs
+//! more than the write. So a disk that hangs holds up one thread of the runtime at most; a pipe that is full, none.
 
 use std::io;
 use std::mem;
@@ -18,13 +19,20 @@ use super::file::{AuditFile, append};
 use super::line::line;
 use super::{AuditFileError, AuditSink, Record, Rotation};
 use crate::clock::Clock;
-use crate::console::DirectErrorWriter;
+use crate::console::{self, DirectErrorWriter};
 
 /// Bytes of all lines that wait to be written. That is some 10,000 events, more than a second's.
 const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes that a buffer keeps after a burst.
 const KEPT_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Batches that a caller writes before it leaves the rest to the thread: its own, and what has come meanwhile.
+const MAX_BATCHES_OF_A_CALLER: usize = 4;
+
+/// Bytes that a pipe takes at once if it takes any: POSIX's `PIPE_BUF` on Linux, and more than that of others is not
+/// relied upon.
+const PIPE_BYTES: usize = 4096;
 
 /// How long an event waits for its write. A disk that takes longer is as good as none, and clients give up soon after.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
@@ -82,13 +90,14 @@ impl JsonLinesAudit {
     fn start(output: Box<dyn Output>, on_failure: OnFailure, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
+            output: Mutex::new(output),
             filled: Condvar::new(),
             written: Condvar::new(),
             drops: Mutex::default(),
             clock,
         });
         let writer = Arc::clone(&shared);
-        thread::Builder::new().name("audit".into()).spawn(move || write_all(output, &writer))?;
+        thread::Builder::new().name("audit".into()).spawn(move || writer.write_all())?;
         Ok(Self { shared, on_failure })
     }
 
@@ -105,7 +114,7 @@ impl JsonLinesAudit {
 
     /// Waits until everything is written, or for as long as `patience`.
     pub fn flush(&self, patience: Duration) {
-        let busy = |state: &mut State| state.writing || !state.lines.is_empty();
+        let busy = |state: &mut State| state.writing || !state.queued.lines.is_empty();
         let mut state = self.shared.state();
         state.flushing = true;
         drop(self.shared.written.wait_timeout_while(state, patience, busy));
@@ -153,6 +162,8 @@ type Written = Result<(), Arc<str>>;
 
 struct Shared {
     state: Mutex<State>,
+    /// Whoever has set [`State::writing`] has it, or waits for a reopening to end.
+    output: Mutex<Box<dyn Output>>,
     /// There is something to do for the thread that writes.
     filled: Condvar,
     /// Something has been written.
@@ -163,15 +174,33 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    lines: Vec<u8>,
-    /// Lines of which nobody waits to hear.
-    unawaited: u64,
-    waiting: Vec<oneshot::Sender<Written>>,
+    queued: Batch,
+    /// A buffer that nobody uses.
+    spare: Vec<u8>,
+    /// Somebody writes.
     writing: bool,
     /// Somebody has asked to be told when everything is written. Telling costs a call of the operating system.
     flushing: bool,
     reopen: bool,
     ended: bool,
+}
+
+/// What one write is for.
+#[derive(Default)]
+struct Batch {
+    lines: Vec<u8>,
+    /// Lines of which nobody waits to hear.
+    unawaited: u64,
+    waiting: Vec<oneshot::Sender<Written>>,
+}
+
+impl State {
+    /// Takes what is queued, to be written by the caller.
+    fn begin(&mut self) -> Batch {
+        self.writing = true;
+        let next = Batch { lines: mem::take(&mut self.spare), ..Batch::default() };
+        mem::replace(&mut self.queued, next)
+    }
 }
 
 #[derive(Default)]
@@ -190,24 +219,103 @@ impl Shared {
         self.drops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there was room.
+    /// Whether there was room. What the output takes at once is written by the caller, if somebody waits for it.
     fn push(&self, line: &[u8], waiting: Option<oneshot::Sender<Written>>) -> bool {
         let mut state = self.state();
-        if state.lines.len().saturating_add(line.len()) > MAX_QUEUED_BYTES {
+        if state.queued.lines.len().saturating_add(line.len()) > MAX_QUEUED_BYTES {
             return false;
         }
-        let idle = state.lines.is_empty() && !state.writing;
-        state.lines.extend_from_slice(line);
+        let idle = state.queued.lines.is_empty() && !state.writing;
+        state.queued.lines.extend_from_slice(line);
+        let awaited = waiting.is_some();
         match waiting {
-            Some(waiting) => state.waiting.push(waiting),
-            None => state.unawaited = state.unawaited.saturating_add(1),
+            Some(waiting) => state.queued.waiting.push(waiting),
+            None => state.queued.unawaited = state.queued.unawaited.saturating_add(1),
         }
-        drop(state);
         // A thread that writes looks for more by itself.
-        if idle {
+        if !idle {
+            return true;
+        }
+        if awaited && self.is_taken_at_once(&state) {
+            self.write_here(state);
+        } else {
+            drop(state);
             self.filled.notify_one();
         }
         true
+    }
+
+    fn is_taken_at_once(&self, state: &State) -> bool {
+        !state.reopen && self.output.try_lock().is_ok_and(|output| output.takes(state.queued.lines.len()))
+    }
+
+    /// Writes what is queued, and some of what comes meanwhile.
+    fn write_here<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+        for _ in 0..MAX_BATCHES_OF_A_CALLER {
+            let batch = state.begin();
+            drop(state);
+            let buffer = self.write(batch);
+            state = self.state();
+            state.writing = false;
+            state.spare = buffer;
+            if state.queued.lines.is_empty() || !self.is_taken_at_once(&state) {
+                break;
+            }
+        }
+        let (flushing, more) = (state.flushing, !state.queued.lines.is_empty() || state.reopen || state.ended);
+        drop(state);
+        if flushing {
+            self.written.notify_all();
+        }
+        if more {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Writes a batch, and says so to all who wait for it. The buffer, for the next one.
+    fn write(&self, batch: Batch) -> Vec<u8> {
+        let Batch { mut lines, unawaited, waiting } = batch;
+        let written = self.output.lock().unwrap_or_else(PoisonError::into_inner).write(&lines);
+        let written: Written = written.map_err(|error| error.to_string().into());
+        if written.is_err() && unawaited > 0 {
+            self.dropped(unawaited);
+        }
+        for waiting in waiting {
+            // Who does not wait any more is not told.
+            let _ = waiting.send(written.clone());
+        }
+        lines.clear();
+        lines.shrink_to(KEPT_BUFFER_BYTES);
+        lines
+    }
+
+    /// What the thread does.
+    fn write_all(&self) {
+        loop {
+            let nothing =
+                |state: &mut State| state.writing || (state.queued.lines.is_empty() && !state.reopen && !state.ended);
+            let waited = self.filled.wait_while(self.state(), nothing);
+            let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+            if state.queued.lines.is_empty() && state.ended {
+                return;
+            }
+            let reopen = mem::take(&mut state.reopen);
+            let batch = state.begin();
+            drop(state);
+            if reopen {
+                let reopened = self.output.lock().unwrap_or_else(PoisonError::into_inner).reopen();
+                if let Err(error) = reopened {
+                    tracing::error!(%error, "the audit file cannot be opened anew");
+                }
+            }
+            let buffer = if batch.lines.is_empty() { batch.lines } else { self.write(batch) };
+            let mut state = self.state();
+            state.writing = false;
+            state.spare = buffer;
+            if state.flushing {
+                self.written.notify_all();
+            }
+        }
     }
 
     fn dropped(&self, events: u64) {
@@ -236,6 +344,10 @@ trait Output: Send {
     fn write(&mut self, lines: &[u8]) -> io::Result<()>;
     /// Opens what is under the same name now.
     fn reopen(&mut self) -> io::Result<()>;
+    /// Whether a write of so many bytes would not wait for anybody: not for whoever reads a pipe.
+    fn takes(&self, _bytes: usize) -> bool {
+        false
+    }
 }
 
 impl Output for AuditFile {
@@ -246,11 +358,21 @@ impl Output for AuditFile {
     fn reopen(&mut self) -> io::Result<()> {
         AuditFile::reopen(self)
     }
+
+    fn takes(&self, _bytes: usize) -> bool {
+        self.is_regular()
+    }
 }
 
-#[derive(Default)]
 struct StandardError {
     torn: bool,
+    is_regular: bool,
+}
+
+impl Default for StandardError {
+    fn default() -> Self {
+        Self { torn: false, is_regular: console::error_output_is_file() }
+    }
 }
 
 impl Output for StandardError {
@@ -261,43 +383,9 @@ impl Output for StandardError {
     fn reopen(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
 
-fn write_all(mut output: Box<dyn Output>, shared: &Shared) {
-    let mut lines = Vec::new();
-    loop {
-        let mut state = shared.state();
-        state.writing = false;
-        if state.flushing {
-            shared.written.notify_all();
-        }
-        let nothing = |state: &mut State| state.lines.is_empty() && !state.reopen && !state.ended;
-        let mut state = shared.filled.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner);
-        if state.lines.is_empty() && state.ended {
-            return;
-        }
-        // The two buffers are used in turn.
-        lines.clear();
-        lines.shrink_to(KEPT_BUFFER_BYTES);
-        mem::swap(&mut lines, &mut state.lines);
-        let (waiting, unawaited) = (mem::take(&mut state.waiting), mem::take(&mut state.unawaited));
-        let reopen = mem::take(&mut state.reopen);
-        state.writing = true;
-        drop(state);
-        if reopen && let Err(error) = output.reopen() {
-            tracing::error!(%error, "the audit file cannot be opened anew");
-        }
-        if lines.is_empty() {
-            continue;
-        }
-        let written: Written = output.write(&lines).map_err(|error| error.to_string().into());
-        if written.is_err() && unawaited > 0 {
-            shared.dropped(unawaited);
-        }
-        for waiting in waiting {
-            // Who does not wait any more is not told.
-            let _ = waiting.send(written.clone());
-        }
+    fn takes(&self, bytes: usize) -> bool {
+        self.is_regular || (bytes <= PIPE_BYTES && console::error_output_has_room())
     }
 }
 

@@ -68,7 +68,7 @@ impl Bench {
     }
 
     fn waiting(&self) -> usize {
-        self.audit.shared.state().waiting.len()
+        self.audit.shared.state().queued.waiting.len()
     }
 }
 
@@ -178,4 +178,77 @@ async fn it_is_reopened_without_waiting_for_an_event() {
         tokio::task::yield_now().await;
     }
     assert_eq!(bench.writes.lock().unwrap()[0], b"(reopened)");
+}
+
+/// An output that takes everything at once, and notes who writes.
+struct Prompt {
+    takes: bool,
+    writers: Arc<Mutex<Vec<Option<String>>>>,
+}
+
+impl Output for Prompt {
+    fn write(&mut self, _: &[u8]) -> io::Result<()> {
+        self.writers.lock().unwrap().push(thread::current().name().map(str::to_owned));
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn takes(&self, _: usize) -> bool {
+        self.takes
+    }
+}
+
+#[tokio::test]
+async fn the_caller_writes_what_is_taken_at_once_and_the_thread_what_is_not() {
+    for (takes, on_failure, by_the_thread) in [
+        (true, OnFailure::FailClosed, false),
+        (false, OnFailure::FailClosed, true),
+        // Whoever does not wait to be sure does not write either.
+        (true, OnFailure::DropAndCount, true),
+    ] {
+        let writers = Arc::default();
+        let output = Prompt { takes, writers: Arc::clone(&writers) };
+        let audit = JsonLinesAudit::start(Box::new(output), on_failure, Arc::new(ManualClock::new(0))).unwrap();
+        for _ in 0..3 {
+            audit.record(record("a")).await.unwrap();
+            audit.flush(LONG);
+        }
+        let writers = writers.lock().unwrap();
+        let expected = vec![by_the_thread; 3];
+        assert_eq!(writers.iter().map(|name| name.as_deref() == Some("audit")).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_callers_write_every_line_once_and_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let destination = Destination::File { path: path.clone(), rotation: Rotation { max_bytes: 0, keep: 0 } };
+    let clock = Arc::new(ManualClock::new(0));
+    let audit = Arc::new(JsonLinesAudit::open(&destination, OnFailure::FailClosed, clock).unwrap());
+    let tasks: Vec<_> = (0..16)
+        .map(|task| {
+            let audit = Arc::clone(&audit);
+            tokio::spawn(async move {
+                for event in 0..200 {
+                    audit.record(record(&format!("{task}.{event}"))).await.unwrap();
+                    if event % 50 == 0 {
+                        audit.reopen();
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let text = std::fs::read_to_string(path).unwrap();
+    let names: std::collections::BTreeSet<String> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!((names.len(), text.lines().count()), (3_200, 3_200));
 }
