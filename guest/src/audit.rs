@@ -6,7 +6,7 @@ mod tests;
 use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
-use crate::encoding::random_uuid;
+use crate::encoding::{hex, random_uuid};
 use crate::environment::{AuditEvent, Environment, Outcome};
 use crate::sealed;
 use crate::secret::Secret;
@@ -144,7 +144,7 @@ fn name_of(env: &Environment, session: &str) -> Option<String> {
         }
     };
     let name = hmac_sha256::HMAC::mac(session.as_bytes(), key.reveal());
-    Some(name.iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect())
+    Some(hex(name.get(..NAME_BYTES)?))
 }
 
 /// An event that is not about one account.

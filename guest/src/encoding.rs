@@ -25,9 +25,27 @@ pub fn random_uuid(random: &dyn Random) -> String {
     let mut value = u128::from_be_bytes(bytes);
     value = (value & !(0xf << 76)) | (4 << 76);
     value = (value & !(0b11 << 62)) | (0b10 << 62);
-    let hex = format!("{value:032x}");
-    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+    let mut text = String::with_capacity(36);
+    for (index, byte) in value.to_be_bytes().into_iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        push_hex(&mut text, byte);
+    }
+    text
+}
+
+/// Bytes as lower-case hexadecimal digits. Every request needs some, and formatting is slow in WebAssembly.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    bytes.iter().for_each(|byte| push_hex(&mut text, *byte));
+    text
+}
+
+fn push_hex(text: &mut String, byte: u8) {
+    for digit in [byte >> 4, byte & 0xf] {
+        text.push(char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }));
+    }
 }
 
 /// Base64url without padding (RFC 4648 section 5).
@@ -81,9 +99,16 @@ mod tests {
     }
 
     #[test]
+    fn bytes_have_two_digits_each() {
+        assert_eq!(hex(&[0x00, 0x09, 0x0a, 0x10, 0x9f, 0xf0, 0xff]), "00090a109ff0ff");
+    }
+
+    #[test]
     fn a_uuid_says_that_it_is_random() {
         let uuid = random_uuid(&World::default());
-        assert_eq!(uuid.len(), 36);
+        let parts: Vec<_> = uuid.split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12]);
+        assert!(uuid.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()));
         assert_eq!(uuid.as_bytes()[14], b'4');
         assert!(matches!(uuid.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
     }

@@ -69,7 +69,7 @@ pub fn authenticate(
     resources: &[&str],
 ) -> Result<Session, SessionError> {
     let presented = Presented::read(access_token).ok_or(SessionError::Unknown)?;
-    let (record, _) = record::load(env, &presented.id)?.ok_or(SessionError::Unknown)?;
+    let record = record::look(env, &presented.id)?.ok_or(SessionError::Unknown)?;
     let access = record.access(&presented).ok_or(SessionError::Unknown)?;
     env.call.is_about_session(&presented.id);
     env.call.is_about_user(record.username.as_deref());
@@ -86,12 +86,12 @@ pub fn authenticate(
     Ok(Session {
         scopes: access.scopes.clone(),
         expires_at: access.expires_at,
-        membership: record.membership,
+        membership: record.membership.clone(),
         id: presented.id,
-        client_id: record.owner.client_id,
-        resource: record.resource,
-        tenant_id: record.owner.tenant_id,
-        object_id: record.owner.object_id,
+        client_id: record.owner.client_id.clone(),
+        resource: record.resource.clone(),
+        tenant_id: record.owner.tenant_id.clone(),
+        object_id: record.owner.object_id.clone(),
     })
 }
 

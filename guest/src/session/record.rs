@@ -6,6 +6,9 @@
 //! them, and whoever does not has only heard of the session. The record holds SHA-256 hashes only. Ids come from our
 //! randomness and never from a client, so nobody can prepare a session for somebody else.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +38,8 @@ const CLOCK_DIFFERENCE_SECONDS: u64 = 60;
 const MAX_ACCESS_TOKENS: usize = 4;
 /// A session ends this long after its sign-in, in seconds: 90 days, as long as Entra's own refresh tokens live.
 pub(super) const LIFETIME_SECONDS: u64 = 90 * 24 * 3600;
+/// Sessions whose records an instance keeps as it has understood them: some 100 KiB.
+const MAX_LOOKED_AT: usize = 64;
 /// A session ends when it was not refreshed for this long, in seconds: 30 days.
 pub(super) const IDLE_SECONDS: u64 = 30 * 24 * 3600;
 
@@ -211,6 +216,35 @@ pub(super) type Raw = Secret<Vec<u8>>;
 /// Reads a session. One that cannot be opened or read is none: its client signs in again.
 pub(super) fn load(env: &Environment, id: &str) -> Result<Option<(Record, Raw)>, StoreError> {
     read(env, &key(env, id))
+}
+
+thread_local! {
+    /// What the records say that this instance has looked at lately, beside their bytes, by session.
+    static LOOKED_AT: RefCell<HashMap<String, (Raw, Rc<Record>)>> = RefCell::default();
+}
+
+/// Looks at a session that is not to be changed. It is read from the store each time; what it says is worked out again
+/// only if that is not what the store said the last time.
+pub(super) fn look(env: &Environment, id: &str) -> Result<Option<Rc<Record>>, StoreError> {
+    let raw = match env.store.get(&key(env, id)) {
+        Ok(Some(raw)) => raw,
+        Ok(None) | Err(StoreError::Unreadable) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let known = LOOKED_AT.with_borrow(|records| {
+        records.get(id).filter(|(before, _)| before.reveal() == raw.reveal()).map(|(_, record)| Rc::clone(record))
+    });
+    if known.is_some() {
+        return Ok(known);
+    }
+    let Ok(record) = serde_json::from_slice(raw.reveal()).map(Rc::new) else { return Ok(None) };
+    LOOKED_AT.with_borrow_mut(|records| {
+        if records.len() >= MAX_LOOKED_AT {
+            records.clear();
+        }
+        records.insert(id.to_owned(), (raw, Rc::clone(&record)));
+    });
+    Ok(Some(record))
 }
 
 /// Reads a record, as long as it can be opened and understood.
