@@ -338,7 +338,8 @@ async fn no_sink_holds_a_secret_or_the_name_of_a_person() {
 
     let mut sinks = vec![("log and audit records", site.server.log().into_bytes()), ("metrics", metrics.into_bytes())];
     sinks.extend(received.bodies.iter().map(|body| ("an export", body.to_vec())));
-    assert!(sinks.len() > 5);
+    // Each of the three signals comes in one export or more, as fast as the server happens to be.
+    assert!(sinks.len() >= 2 + 3);
     for (sink, content) in &sinks {
         for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
             let found = content.windows(secret.len()).any(|window| window == secret.as_bytes());
