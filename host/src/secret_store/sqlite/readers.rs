@@ -28,6 +28,10 @@ const MAX_REMEMBERED: usize = 128;
 /// Largest record in bytes that is remembered.
 const MAX_REMEMBERED_BYTES: usize = 16 * 1024;
 
+/// Pages of the database that a reader keeps, in KiB. SQLite's default is 2 MB for each connection, and what is read
+/// often is remembered here, deciphered.
+const PAGE_CACHE_KIB: i64 = 256;
+
 /// All readers of a store.
 pub(super) struct Readers {
     readers: Vec<Mutex<Connection>>,
@@ -130,6 +134,7 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
     connection.busy_timeout(Duration::ZERO)?;
     Ok(connection)
 }
