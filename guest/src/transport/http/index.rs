@@ -37,7 +37,7 @@ pub(super) fn page(site: &Site<'_>) -> Response<Vec<u8>> {
          </head>\n\
          <body>\n\
          <h1>MCP server for Microsoft Entra ID</h1>\n\
-         <p>Programs that speak the Model Context Protocol read your profile from Microsoft Graph here, after you \
+         <p>Programs that speak the Model Context Protocol ask Microsoft Graph for you here, after you \
          have signed in and agreed.</p>\n\
          <h2>Connect</h2>\n\
          <p>Give your MCP client this address:</p>\n\
