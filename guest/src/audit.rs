@@ -4,6 +4,7 @@
 mod tests;
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::encoding::{hex, random_uuid};
@@ -16,6 +17,8 @@ use crate::sign_in::{Account, SignInError, accounts};
 pub(crate) const KEY_RECORD: &str = "audit/session-key";
 /// Bytes of a session's name: nobody finds a second session with the same one, and nobody finds the session.
 const NAME_BYTES: usize = 16;
+/// Sessions whose names an instance remembers: some 20 KiB.
+const MAX_NAMES: usize = 128;
 /// Characters of a user principal name that are recorded: Entra's limit is 113.
 const MAX_USERNAME: usize = 256;
 /// Characters of an address that are recorded: enough for an IPv6 address with a zone.
@@ -32,6 +35,8 @@ pub struct Call {
     facts: RefCell<Facts>,
     /// Read from the store once in the life of an instance.
     key: OnceCell<Secret<Vec<u8>>>,
+    /// What sessions are called in records: to work it out takes longer than the rest of a record.
+    names: RefCell<HashMap<String, String>>,
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +121,7 @@ fn is_trace_parent(text: &str) -> bool {
 /// Records an event; a failure stops what was about to happen.
 pub fn record(env: &Environment, event: AuditEvent) -> Result<(), SignInError> {
     let event = complete(env, event);
-    env.audit.record(&event).map_err(|_| SignInError::Audit)
+    env.audit.record(event).map_err(|_| SignInError::Audit)
 }
 
 /// Adds what is known of the call. What the event says itself stands.
@@ -136,15 +141,25 @@ fn complete(env: &Environment, mut event: AuditEvent) -> AuditEvent {
 
 /// Names a session without leading to it. Without the key there is no name: the record says the rest.
 fn name_of(env: &Environment, session: &str) -> Option<String> {
-    let key = match env.call.key.get() {
+    let call = &env.call;
+    if let Some(name) = call.names.borrow().get(session) {
+        return Some(name.clone());
+    }
+    let key = match call.key.get() {
         Some(key) => key,
         None => {
             let key = sealed::read_key(env, &accounts::record(env, KEY_RECORD)).ok()?;
-            env.call.key.get_or_init(|| key)
+            call.key.get_or_init(|| key)
         }
     };
     let name = hmac_sha256::HMAC::mac(session.as_bytes(), key.reveal());
-    Some(hex(name.get(..NAME_BYTES)?))
+    let name = hex(name.get(..NAME_BYTES)?);
+    let mut names = call.names.borrow_mut();
+    if names.len() >= MAX_NAMES {
+        names.clear();
+    }
+    names.insert(session.to_owned(), name.clone());
+    Some(name)
 }
 
 /// An event that is not about one account.

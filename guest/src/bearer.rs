@@ -6,6 +6,8 @@
 
 pub mod graph;
 
+use std::rc::Rc;
+
 use crate::audit;
 use crate::environment::{AuditEvent, Environment, Outcome};
 use crate::identity::Identity;
@@ -21,7 +23,7 @@ const PARTS: usize = 3;
 /// A token that was accepted, and who it stands for.
 #[derive(Debug, Clone)]
 pub struct Bearer {
-    validated: ValidatedToken,
+    validated: Rc<ValidatedToken>,
     token: Secret<String>,
 }
 
@@ -52,7 +54,7 @@ pub fn looks_signed(token: &Secret<String>) -> bool {
 /// what it may do follows from its roles. A refusal is recorded.
 pub async fn authenticate(
     env: &Environment,
-    token: &Secret<String>,
+    token: Secret<String>,
     required_scope: &str,
     correlation_id: &str,
 ) -> Result<Bearer, TokenError> {
@@ -65,7 +67,7 @@ pub async fn authenticate(
     };
     env.call.brings_token(validated.principal().token_id.as_deref());
     env.call.is_about_user(validated.username());
-    let bearer = Bearer { validated, token: token.clone() };
+    let bearer = Bearer { validated, token };
     let Principal { kind, scopes, .. } = bearer.principal();
     if *kind == PrincipalKind::User && !scopes.iter().any(|scope| scope == required_scope) {
         let required = vec![required_scope.to_owned()];

@@ -68,6 +68,13 @@ pub fn same_secret(one: &[u8], other: &[u8]) -> bool {
     one.ct_eq(other).into()
 }
 
+/// Whether two byte strings are the same, eight bytes at a time: in WebAssembly `==` is a loop over single ones.
+pub fn same_bytes(one: &[u8], other: &[u8]) -> bool {
+    let ((one, one_rest), (other, other_rest)) = (one.as_chunks(), other.as_chunks());
+    let same_word = |(one, other): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*one) == u64::from_ne_bytes(*other);
+    one.len() == other.len() && one.iter().zip(other).all(same_word) && one_rest == other_rest
+}
+
 /// A text as it stands in an element of HTML, or in a quoted attribute.
 pub fn escape_html(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -96,6 +103,21 @@ mod tests {
         assert!(!same_secret(b"secret", b"secreT"));
         assert!(!same_secret(b"secret", b"secret "));
         assert!(!same_secret(b"", b"secret"));
+    }
+
+    #[test]
+    fn bytes_are_the_same_only_as_a_whole() {
+        let bytes: Vec<u8> = (0..40).collect();
+        for length in 0..bytes.len() {
+            let one = &bytes[..length];
+            assert!(same_bytes(one, one));
+            assert!(!same_bytes(one, &bytes[..=length]) && !same_bytes(&bytes[..=length], one));
+            for changed in 0..length {
+                let mut other = one.to_vec();
+                other[changed] ^= 0x80;
+                assert!(!same_bytes(one, &other), "{length} {changed}");
+            }
+        }
     }
 
     #[test]

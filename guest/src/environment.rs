@@ -457,7 +457,7 @@ impl AuditEvent {
 /// Where security events go.
 pub trait Audit {
     /// Records an event; an error means that it could not be written.
-    fn record(&self, event: &AuditEvent) -> Result<(), String>;
+    fn record(&self, event: AuditEvent) -> Result<(), String>;
 }
 
 /// Bounds of how often something may be done.

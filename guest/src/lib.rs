@@ -28,6 +28,8 @@ mod bindings;
 #[cfg(target_family = "wasm")]
 #[allow(unsafe_code, unreachable_pub, reason = "the export macro defines the component's entry points")]
 mod exports {
+    use std::rc::Rc;
+
     use wasip2::http::types::{IncomingRequest, ResponseOutparam};
     use wstd::runtime::block_on;
 
@@ -61,7 +63,7 @@ mod exports {
             let needs = needs.into();
             let resolver = groups::resolver(env);
             match block_on(crate::token::validate_access_token_with(env, &token, &needs, resolver)) {
-                Ok(validated) => Ok(validated.into_principal().into()),
+                Ok(validated) => Ok(Rc::unwrap_or_clone(validated).into_principal().into()),
                 Err(error) => Err(error.into()),
             }
         }

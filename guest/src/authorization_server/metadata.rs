@@ -27,7 +27,7 @@ const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server";
 
 /// The resource identifier (RFC 8707) of the endpoint at `path`; an empty path is the server as a whole.
 pub fn resource(settings: &HttpSettings, path: &str) -> String {
-    format!("{}{path}", settings.public_url)
+    [&settings.public_url, path].concat()
 }
 
 /// The scope that clients are told to ask for. Where Entra ID may be who they ask, it is fully qualified, and the short

@@ -42,7 +42,7 @@ impl Lab {
     }
 
     fn accept(&self, token: &Secret<String>) -> Result<Bearer, TokenError> {
-        run(authenticate(&self.env, token, "User.Read", "c-1"))
+        run(authenticate(&self.env, token.clone(), "User.Read", "c-1"))
     }
 
     fn answer(&self, status: u16, body: &Value) {

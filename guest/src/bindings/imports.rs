@@ -348,7 +348,7 @@ impl ClientCredential for Imports {
 }
 
 impl Audit for Imports {
-    fn record(&self, event: &AuditEvent) -> Result<(), String> {
+    fn record(&self, event: AuditEvent) -> Result<(), String> {
         use wit::audit::{Event, Outcome as Wit};
         wit::audit::record(&Event {
             name: event.name.to_owned(),
@@ -357,18 +357,18 @@ impl Audit for Imports {
                 Outcome::Failure => Wit::Failure,
                 Outcome::Started => Wit::Started,
             },
-            reason: event.reason.clone(),
-            tenant_id: event.tenant_id.clone(),
-            object_id: event.object_id.clone(),
-            client_id: event.client_id.clone(),
-            tool: event.tool.clone(),
-            token_id: event.token_id.clone(),
-            session: event.session.clone(),
-            address: event.address.clone(),
-            username: event.username.clone(),
+            reason: event.reason,
+            tenant_id: event.tenant_id,
+            object_id: event.object_id,
+            client_id: event.client_id,
+            tool: event.tool,
+            token_id: event.token_id,
+            session: event.session,
+            address: event.address,
+            username: event.username,
             latency_us: event.latency_us,
-            trace_parent: event.trace_parent.clone(),
-            correlation_id: event.correlation_id.clone(),
+            trace_parent: event.trace_parent,
+            correlation_id: event.correlation_id,
         })
     }
 }

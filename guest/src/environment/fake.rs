@@ -472,11 +472,11 @@ impl ClientMetadata for World {
 }
 
 impl Audit for World {
-    fn record(&self, event: &AuditEvent) -> Result<(), String> {
+    fn record(&self, event: AuditEvent) -> Result<(), String> {
         if self.0.audit_refused.get() {
             return Err("the sink is full".to_owned());
         }
-        self.0.audited.borrow_mut().push(event.clone());
+        self.0.audited.borrow_mut().push(event);
         Ok(())
     }
 }

@@ -16,14 +16,19 @@ pub trait Delegated {
 
 /// A user's tokens with one permission. Where nobody has consented to it, that is said with its name.
 pub struct UserTokens<'a> {
-    source: Box<dyn TokenSource<Token = Secret<String>> + 'a>,
+    user: &'a dyn Delegated,
+    resource: &'a str,
     permission: &'static str,
 }
 
 impl<'a> UserTokens<'a> {
     /// Tokens of `user`. `permission` is in the short form, and `resource` is what scopes of Graph are qualified with.
-    pub fn new(user: &'a dyn Delegated, resource: &str, permission: &'static str) -> Self {
-        Self { source: user.tokens(format!("{resource}/{permission}")), permission }
+    pub fn new(user: &'a dyn Delegated, resource: &'a str, permission: &'static str) -> Self {
+        Self { user, resource, permission }
+    }
+
+    fn source(&self) -> Box<dyn TokenSource<Token = Secret<String>> + 'a> {
+        self.user.tokens([self.resource, self.permission].join("/"))
     }
 }
 
@@ -32,7 +37,7 @@ impl TokenSource for UserTokens<'_> {
     type Token = Secret<String>;
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
-        self.source.token(challenge).await.map_err(|error| match error {
+        self.source().token(challenge).await.map_err(|error| match error {
             GraphError::SignIn(SignInError::Refused(refusal)) if refusal.needs_consent() => {
                 GraphError::NotConsented { permission: self.permission, code: refusal.code }
             }
@@ -41,6 +46,6 @@ impl TokenSource for UserTokens<'_> {
     }
 
     async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError> {
-        self.source.unsatisfied(challenge).await
+        self.source().unsatisfied(challenge).await
     }
 }

@@ -168,5 +168,5 @@ fn contact_record(env: &Environment, who: Identity<'_>) -> String {
 fn user_record(env: &Environment, kind: &str, who: Identity<'_>, properties: &[&str]) -> String {
     let (graph, application) = (&env.settings.graph, &env.settings.client_id);
     let Identity { tenant_id: tenant, object_id: object, .. } = who;
-    format!("{kind}/{graph}/{application}/{tenant}/{object}/{}", properties.join(","))
+    [kind, graph, application, tenant, object, &properties.join(",")].join("/")
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Membership, Owner};
-use crate::encoding::{base64url, digest, from_base64url, same_secret};
+use crate::encoding::{base64url, digest, from_base64url, same_bytes, same_secret};
 use crate::environment::{Environment, StoreError};
 use crate::secret::Secret;
 use crate::sign_in::accounts;
@@ -207,7 +207,7 @@ impl Record {
 
 /// Where a session is.
 pub(super) fn key(env: &Environment, id: &str) -> String {
-    accounts::record(env, &format!("session/{id}"))
+    accounts::record(env, &["session/", id].concat())
 }
 
 /// The bytes of a record, to be compared with what is there when it is replaced.
@@ -232,7 +232,10 @@ pub(super) fn look(env: &Environment, id: &str) -> Result<Option<Rc<Record>>, St
         Err(error) => return Err(error),
     };
     let known = LOOKED_AT.with_borrow(|records| {
-        records.get(id).filter(|(before, _)| before.reveal() == raw.reveal()).map(|(_, record)| Rc::clone(record))
+        records
+            .get(id)
+            .filter(|(before, _)| same_bytes(before.reveal(), raw.reveal()))
+            .map(|(_, record)| Rc::clone(record))
     });
     if known.is_some() {
         return Ok(known);

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::SignInError;
 use crate::audit;
-use crate::environment::{Environment, Outcome, StoreError};
+use crate::environment::{Environment, Outcome, Settings, StoreError};
 use crate::oauth::TokenSet;
 use crate::secret::Secret;
 use crate::token::ValidatedIdToken;
@@ -101,7 +101,8 @@ pub fn scope_key(scopes: &[String]) -> String {
 
 /// Prefix of every record of the configured application. Two applications, tenants or clouds never share any.
 pub fn record(env: &Environment, name: &str) -> String {
-    format!("account/{}/{}/{}/{name}", env.settings.authority, env.settings.tenant, env.settings.client_id)
+    let Settings { authority, tenant, client_id, .. } = &env.settings;
+    ["account", authority, tenant, client_id, name].join("/")
 }
 
 /// The signed-in accounts, in the order they signed in.

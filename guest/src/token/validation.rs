@@ -166,7 +166,7 @@ pub async fn validate_access_token(
     token: &str,
     needs: &Requirements,
 ) -> Result<ValidatedToken, TokenError> {
-    validate_access_token_with(env, token, needs, None).await
+    validate_access_token_with(env, token, needs, None).await.map(Rc::unwrap_or_clone)
 }
 
 /// Validates an access token that a client presents; `resolver` is asked for groups in overage when `needs`
@@ -176,12 +176,12 @@ pub async fn validate_access_token_with(
     token: &str,
     needs: &Requirements,
     resolver: Option<&dyn GroupResolver>,
-) -> Result<ValidatedToken, TokenError> {
+) -> Result<Rc<ValidatedToken>, TokenError> {
     let instance = Instance::current(&env.settings);
     let validated = access_token(env, &instance, token).await?;
     // 12. What this call requires. Not remembered: the next call may require something else.
     needs.check(env, validated.principal(), resolver).await?;
-    Ok(Rc::unwrap_or_clone(validated))
+    Ok(validated)
 }
 
 /// Validates the ID token of a sign-in.

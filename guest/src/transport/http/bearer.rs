@@ -98,7 +98,7 @@ impl Guard<'_> {
         let token = handed_over.map_or_else(|| presented(request), Ok)?;
         if of_entra || self.is_entras(&token) {
             let scope = &self.site.settings.required_scope;
-            let admitted = bearer::authenticate(self.env, &token, scope, &request.correlation_id).await;
+            let admitted = bearer::authenticate(self.env, token, scope, &request.correlation_id).await;
             let admitted = admitted.map_err(Refusal::Token)?;
             let recorded = bearer::record_acceptance(self.env, &admitted, &request.correlation_id);
             return recorded.map(|()| Admitted::Bearer(admitted)).map_err(|_| Refusal::Unavailable);
@@ -241,6 +241,9 @@ impl Guard<'_> {
     }
 }
 
+/// RFC 6750 section 2.1.
+const SCHEME: &[u8] = b"Bearer";
+
 const UNKNOWN: Refusal = Refusal::InvalidToken("The access token is unknown, or its session has ended");
 
 /// The token that a gateway hands over. Where there is one, `Authorization` was for the gateway and is not looked at: a
@@ -257,16 +260,9 @@ fn handed_over(settings: &HttpSettings, request: &Request) -> Result<Option<Secr
     };
     refuse_elsewhere(request)?;
     const MALFORMED: Refusal = Refusal::InvalidRequest("The token of the gateway is malformed");
-    let field = field.to_str().map_err(|_| MALFORMED)?;
     // Some gateways write the token alone, others as in `Authorization`.
-    let token = match field.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => token.trim_start_matches(' '),
-        _ => field,
-    };
-    if !is_b64token(token) {
-        return Err(MALFORMED);
-    }
-    Ok(Some(Secret::from(token)))
+    let token = after_scheme(field.as_bytes()).unwrap_or(field.as_bytes());
+    b64token(token).map(Secret::from).map(Some).ok_or(MALFORMED)
 }
 
 /// A token in the URL or the body is refused, not overlooked: whoever sends it there has to stop.
@@ -290,23 +286,31 @@ fn presented(request: &Request) -> Result<Secret<String>, Refusal> {
         (Some(field), None) => field,
     };
     const MALFORMED: Refusal = Refusal::InvalidRequest("The Authorization field is malformed");
-    let field = field.to_str().map_err(|_| MALFORMED)?;
-    let (scheme, token) = field.split_once(' ').unwrap_or((field, ""));
-    // Another scheme is as good as none.
-    if !scheme.eq_ignore_ascii_case("Bearer") {
-        return Err(Refusal::Missing);
+    match after_scheme(field.as_bytes()) {
+        Some(token) => b64token(token).map(Secret::from).ok_or(MALFORMED),
+        // Another scheme is as good as none.
+        None if field.to_str().is_ok() => Err(Refusal::Missing),
+        None => Err(MALFORMED),
     }
-    let token = token.trim_start_matches(' ');
-    if !is_b64token(token) {
-        return Err(MALFORMED);
-    }
-    Ok(Secret::from(token))
 }
 
-/// RFC 6750 section 2.1.
-fn is_b64token(token: &str) -> bool {
-    let text = token.trim_end_matches('=');
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte))
+/// What follows the scheme `Bearer`, if that is the scheme.
+fn after_scheme(field: &[u8]) -> Option<&[u8]> {
+    let scheme = field.get(..SCHEME.len())?;
+    let rest = field.get(SCHEME.len()..)?;
+    let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+    (scheme.eq_ignore_ascii_case(SCHEME) && (spaces > 0 || rest.is_empty())).then(|| rest.get(spaces..))?
+}
+
+/// RFC 6750 section 2.1. A token of Entra ID has some thousand bytes, so they are all looked at, which the compiler does
+/// with several at once, instead of up to the first one that is wrong.
+fn b64token(token: &[u8]) -> Option<&str> {
+    let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
+    let text = token.get(..token.len() - padding).filter(|text| !text.is_empty())?;
+    let is_allowed = |byte: u8| {
+        (byte | 0x20).wrapping_sub(b'a') < 26 || byte.wrapping_sub(b'-') < 13 || matches!(byte, b'+' | b'_' | b'~')
+    };
+    text.iter().fold(true, |all, byte| all & is_allowed(*byte)).then(|| std::str::from_utf8(token).ok())?
 }
 
 fn has_token_parameter(form: &[u8]) -> bool {
@@ -319,4 +323,38 @@ fn is_form(headers: &HeaderMap) -> bool {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .any(|value| essence(value).eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_has_the_characters_of_rfc_6750_and_no_other() {
+        for byte in 0..=u8::MAX {
+            let allowed = byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+            for token in [vec![byte], [b"abc", [byte].as_slice(), b"def"].concat(), vec![b'a', byte, b'=']] {
+                // `=` may stand at the end.
+                let allowed = allowed || (byte == b'=' && token.len() == 3);
+                assert_eq!(b64token(&token).is_some(), allowed, "{token:?}");
+            }
+        }
+        assert_eq!((b64token(b""), b64token(b"=="), b64token(b"a==")), (None, None, Some("a==")));
+    }
+
+    #[test]
+    fn a_scheme_ends_with_a_space_or_with_the_field() {
+        for (field, expected) in [
+            ("Bearer a", Some("a")),
+            ("bEARER   a b", Some("a b")),
+            ("Bearer", Some("")),
+            ("Bearer ", Some("")),
+            ("Bearera", None),
+            ("Bearer\ta", None),
+            ("Basic a", None),
+            ("", None),
+        ] {
+            assert_eq!(after_scheme(field.as_bytes()), expected.map(str::as_bytes), "{field:?}");
+        }
+    }
 }
