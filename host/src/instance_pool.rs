@@ -4,7 +4,6 @@
 //! instance is given up after a number of calls, when its memory has grown, and whenever a call ended in any other
 //! way than by returning: after a trap, and when the caller stopped waiting.
 
-use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -20,6 +19,9 @@ use crate::bindings::{Plugin as Exports, PluginPre};
 use crate::client_channel::ClientChannel;
 use crate::error::BuildError;
 use crate::instance::{InstanceState, Runaway, World, link};
+use warm::Warm;
+
+mod warm;
 
 /// Instances at the same time. A call that waits for a person occupies one, so there are as many as the transport
 /// takes calls: beyond, it says that it is busy, while a call that waits for an instance would wait unheard. One costs
@@ -111,8 +113,7 @@ pub(crate) struct InstancePool {
     limits: PoolLimits,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// The one that was used last is at the back.
-    idle: Mutex<VecDeque<Instance>>,
+    idle: Warm<Instance>,
     ticker: Ticker,
     counts: Counts,
 }
@@ -134,8 +135,6 @@ struct Instance {
     exports: Exports,
     runaway: Arc<Runaway>,
     calls: u32,
-    /// Reading of the monotonic clock at the end of the last call.
-    used_at: Duration,
 }
 
 impl InstancePool {
@@ -155,7 +154,7 @@ impl InstancePool {
             limits,
             permits: Arc::new(Semaphore::new(limits.max_instances)),
             waiting: AtomicUsize::new(0),
-            idle: Mutex::default(),
+            idle: Warm::new(limits.max_idle_instances, MAX_IDLE_TIME),
             ticker: Ticker::start(engine).map_err(BuildError::Thread)?,
             counts: Counts::default(),
         })
@@ -168,8 +167,7 @@ impl InstancePool {
             Err(_) => self.wait().await?,
         };
         let ticking = self.ticker.call();
-        let warm = self.idle().pop_back();
-        let mut instance = match warm {
+        let mut instance = match self.idle.take() {
             Some(instance) => instance,
             None => self.instantiate().await?,
         };
@@ -183,7 +181,7 @@ impl InstancePool {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         PoolStatistics {
             busy: self.limits.max_instances.saturating_sub(self.permits.available_permits()),
-            idle: self.idle().len(),
+            idle: self.idle.len(),
             waiting: self.waiting.load(Ordering::Relaxed),
             created: read(&self.counts.created),
             recycled: read(&self.counts.recycled),
@@ -219,11 +217,7 @@ impl InstancePool {
         });
         let exports = Watched::run(self.pre.instantiate_async(&mut store), Arc::clone(&runaway)).await?;
         self.counts.created.fetch_add(1, Ordering::Relaxed);
-        Ok(Instance { store, exports, runaway, calls: 0, used_at: Duration::ZERO })
-    }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, VecDeque<Instance>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(Instance { store, exports, runaway, calls: 0 })
     }
 }
 
@@ -272,26 +266,13 @@ impl Lease {
         let kept = instance.calls < pool.limits.max_calls
             && instance.store.data().limits.memory_bytes <= pool.limits.max_kept_memory_bytes
             && instance.store.data_mut().resources() <= MAX_KEPT_RESOURCES;
-        instance.used_at = pool.world.clock.monotonic();
-        let now = instance.used_at;
-        // What is given up is dropped after the lock.
-        let mut given_up = None;
-        let mut idle = pool.idle();
-        let mut recycled = 0;
-        if kept && idle.len() < pool.limits.max_idle_instances {
-            idle.push_back(instance);
-        } else {
-            recycled += 1;
-        }
-        if idle.front().is_some_and(|coldest| now.saturating_sub(coldest.used_at) > MAX_IDLE_TIME) {
-            given_up = idle.pop_front();
-            recycled += 1;
-        }
-        drop(idle);
+        let now = pool.world.clock.monotonic();
+        let surplus = if kept { pool.idle.put(instance, now).err() } else { Some(instance) };
+        let unneeded = pool.idle.unneeded(now);
+        let recycled = u64::from(surplus.is_some()) + u64::from(unneeded.is_some());
         if recycled > 0 {
             pool.counts.recycled.fetch_add(recycled, Ordering::Relaxed);
         }
-        drop(given_up);
         Ok(result)
     }
 }
