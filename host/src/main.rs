@@ -11,6 +11,11 @@ use entra_mcp_host::config::{Environment, Layer, ServeConfig, ServeLayer, Source
 use entra_mcp_host::service_manager::ServiceManager;
 use entra_mcp_host::{flush_log, logging, report_error};
 
+/// The tasks of a request run on several threads, and free what others have allocated: with the allocators of most systems
+/// they wait for each other then.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An MCP server that signs people in with Microsoft Entra ID, in a WebAssembly sandbox
 #[derive(Parser)]
 #[command(name = "entra-mcp", version, after_help = EXIT_CODES)]
