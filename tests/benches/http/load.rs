@@ -79,6 +79,27 @@ impl Target {
         target
     }
 
+    /// Asks with every token once. Ours exchanges each one at Entra ID when it first comes (on-behalf-of), which the peer
+    /// does not do at all: once in the life of a token, and not what is measured here.
+    pub(crate) async fn introduce(self: &Arc<Self>, connections: usize) {
+        let share = self.requests.len().div_ceil(connections);
+        let tasks: Vec<_> = (0..connections)
+            .map(|number| {
+                let target = self.clone();
+                tokio::spawn(async move {
+                    let mut connection = target.connect().await;
+                    for request in target.requests.iter().skip(number * share).take(share) {
+                        let answer = connection.exchange(request).await;
+                        assert!(answer == target.answer, "a wrong answer: {}", String::from_utf8_lossy(answer));
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+
     /// Loads the server for as long as told. Stops the benchmark at the first wrong answer.
     pub(crate) async fn load(self: &Arc<Self>, connections: usize, duration: Duration) -> Figures {
         let mut open = Vec::with_capacity(connections);

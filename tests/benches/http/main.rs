@@ -130,6 +130,7 @@ async fn compare(only: Option<&str>) {
     println!("authenticated tools/call; medians of {rounds} runs of {duration:?}");
     for (name, with, peer, ours) in kinds.iter().filter(|(name, ..)| only.is_none_or(|only| only == *name)) {
         println!("\n{name}: ours with {with}");
+        ours.introduce(CONNECTIONS[1]).await;
         for connections in CONNECTIONS {
             let (mut theirs, mut our) = (Vec::new(), Vec::new());
             for _ in 0..rounds {
