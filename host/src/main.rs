@@ -11,10 +11,11 @@ use entra_mcp_host::config::{Environment, Layer, ServeConfig, ServeLayer, Source
 use entra_mcp_host::service_manager::ServiceManager;
 use entra_mcp_host::{flush_log, logging, report_error};
 
-/// The tasks of a request run on several threads, and free what others have allocated: with the allocators of most systems
+/// The tasks of a request run on several threads, and free what others have allocated: with the allocator of the C library
 /// they wait for each other then.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// An MCP server that signs people in with Microsoft Entra ID, in a WebAssembly sandbox
 #[derive(Parser)]
