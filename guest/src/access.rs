@@ -129,7 +129,7 @@ pub enum Denial {
          later"
     )]
     GroupsUnavailable {
-        /// For the log.
+        /// For the log, which has it.
         reason: String,
     },
     /// Only scopes are missing: the client can ask for them.
@@ -328,6 +328,13 @@ impl<'a> Access<'a> {
         if self.resolved.get().is_none() {
             let Identity { tenant_id, object_id, .. } = self.subject.who;
             let resolved = groups::of(self.env, self.subject.kind, tenant_id, object_id).await;
+            if let Err(reason) = &resolved {
+                // Escaped: a part of it may come from a server.
+                let correlation_id = self.env.call.name(self.env);
+                let note =
+                    format!("the groups of a caller are not known: {reason:?} (correlation id {correlation_id})");
+                self.env.log.note(&note);
+            }
             // Nobody else can have set it: an instance works on one call.
             let _ = self.resolved.set(resolved);
         }

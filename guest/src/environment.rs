@@ -35,6 +35,8 @@ pub struct Environment {
     pub credential: Box<dyn ClientCredential>,
     /// Security events.
     pub audit: Box<dyn Audit>,
+    /// What the operator should know and nobody else.
+    pub log: Box<dyn Log>,
     /// Bounds of how often something may be done.
     pub rate_limiter: Box<dyn RateLimiter>,
     /// Documents at addresses that strangers choose.
@@ -458,6 +460,12 @@ impl AuditEvent {
 pub trait Audit {
     /// Records an event; an error means that it could not be written.
     fn record(&self, event: AuditEvent) -> Result<(), String>;
+}
+
+/// Notes for the operator, in the host's log.
+pub trait Log {
+    /// Adds one line. It must not hold a token, a secret or the name of a person.
+    fn note(&self, line: &str);
 }
 
 /// Bounds of how often something may be done.

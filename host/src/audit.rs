@@ -25,7 +25,8 @@ mod line;
 pub struct Record {
     /// When it happened: time since the Unix epoch.
     pub time: Duration,
-    /// The trace that it belongs to: the one that the MCP message names, else that of the HTTP request.
+    /// The trace that it belongs to: the one that the MCP message names, else that of the HTTP request; and in it the
+    /// span of the request, if there is one.
     pub trace: Option<TraceParent>,
     /// What the component says.
     pub event: Event,
@@ -112,7 +113,8 @@ impl AuditCtx {
 
 impl wit::Host for AuditCtx {
     async fn record(&mut self, event: Event) -> wasmtime::Result<Result<(), String>> {
-        let trace = event.trace_parent.as_deref().and_then(TraceParent::parse).or_else(TraceParent::current);
+        let named = event.trace_parent.as_deref().and_then(TraceParent::parse);
+        let trace = named.map(TraceParent::or_our_own_in_it).or_else(TraceParent::current);
         let recorded = self.sink.record(Record { time: self.clock.now(), trace, event }).await;
         if let Err(reason) = &recorded {
             tracing::error!(%reason, "an audit event could not be recorded");

@@ -1,7 +1,8 @@
 //! Where the component's standard error goes: line by line into the log, target `guest`.
 //!
-//! The component writes there only when something went badly wrong (a panic message). Lines are cut and their
-//! number per instance is bounded, so that a component that runs wild cannot fill the disk.
+//! The component writes there what only the operator should know: why it could not decide something, and the message of
+//! a panic. Lines are cut and their number per instance is bounded, so that a component that runs wild cannot fill the
+//! disk.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 /// Longest line in bytes; the rest of a longer one becomes the next line.
 const MAX_LINE_BYTES: usize = 2 * 1024;
 
-/// Most lines of one instance. A panic message has a handful.
+/// Most lines of one instance. A panic message has a handful; the component writes half as many others at most.
 const MAX_LINES: usize = 200;
 
 /// The standard error of one instance.

@@ -24,13 +24,17 @@ use metrics::Metrics;
 mod audit;
 mod client_request;
 mod limits;
+mod message;
 mod metrics;
 mod otlp;
 mod process;
 mod prometheus;
 mod server_request;
 mod store;
+#[cfg(test)]
+mod testing;
 mod trace_parent;
+mod trace_state;
 
 pub use prometheus::{MetricsError, MetricsServer};
 pub use trace_parent::TraceParent;

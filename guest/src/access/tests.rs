@@ -287,11 +287,34 @@ fn groups_that_cannot_be_found_out_let_nobody_in() {
     let olga = Caller { groups: Groups::Overage, ..Caller::user() };
     let denial = run(Access::new(&env, olga.subject()).decide(&Vault)).unwrap_err();
     assert!(matches!(denial, Denial::GroupsUnavailable { .. }), "{denial:?}");
+    assert_eq!(world.notes().len(), 1);
     let (world, env) = env_with(rules());
     let app = Caller { groups: Groups::Overage, ..Caller::app() };
     let denial = run(Access::new(&env, app.subject()).decide(&Vault)).unwrap_err();
     assert!(matches!(denial, Denial::GroupsUnavailable { .. }), "{denial:?}");
     assert_eq!(world.sent().len(), 0);
+}
+
+#[test]
+fn why_groups_cannot_be_found_out_is_noted_once_in_a_call_under_its_correlation_id() {
+    let rule =
+        |scope: &'static str| of_vault(Rule { groups: some(&[GROUP]), ..Rule::users_and_apps().with_scopes(&[scope]) });
+    let (world, env) = env_with(Some(vec![rule("a"), rule("b")]));
+    env.call.is_called("c-1");
+    let app = Caller { groups: Groups::Overage, ..Caller::app() };
+    let access = Access::new(&env, app.subject());
+    let reason = "the groups of an application are not resolved".to_owned();
+    let unavailable = Err(Denial::GroupsUnavailable { reason: reason.clone() });
+    assert_eq!(run(access.admit(&Vault, "c-1")), unavailable);
+    assert_eq!(run(access.decide(&Vault)), unavailable);
+    let note = format!("the groups of a caller are not known: {reason:?} (correlation id c-1)");
+    assert_eq!(world.notes(), [note.as_str()]);
+    let audited = world.audited();
+    assert_eq!(audited.iter().map(|event| event.reason.as_deref()).collect::<Vec<_>>(), [Some("groups-unavailable")]);
+    // A denial that was decided without groups is no matter for the operator.
+    let (world, env) = env_with(Some(vec![of_vault(Rule { groups: some(&[GROUP]), ..Rule::users() })]));
+    assert!(run(Access::new(&env, app.subject()).decide(&Vault)).is_err());
+    assert_eq!(world.notes(), [""; 0]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Implements the traits of `environment.rs` on the component's imports.
 
+use std::cell::Cell;
+use std::io::Write as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +19,8 @@ const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 /// How long the exchange of one request may take to connect, and to answer with a first byte.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Notes of one instance: half of the lines that the bundled host takes, so that there is room for a panic message.
+const MAX_NOTES: u32 = 100;
 
 thread_local! {
     // The settings are constant for the life of an instance, by contract, and the rest is asked for when it is used.
@@ -41,6 +45,7 @@ fn world() -> Environment {
         channel: Box::new(Imports),
         credential: Box::new(Imports),
         audit: Box::new(Imports),
+        log: Box::new(Notes::default()),
         rate_limiter: Box::new(Imports),
         client_metadata: Box::new(Imports),
         call: Call::default(),
@@ -344,6 +349,24 @@ impl ClientCredential for Imports {
             Err(WitError::NotConfigured(setting)) => Err(CredentialError::NotConfigured(setting)),
             Err(WitError::Unavailable(reason)) => Err(CredentialError::Unavailable(reason)),
         }
+    }
+}
+
+/// Writes notes to standard error, which the host puts into its log.
+#[derive(Default)]
+struct Notes(Cell<u32>);
+
+impl Log for Notes {
+    fn note(&self, line: &str) {
+        let number = self.0.get().saturating_add(1);
+        self.0.set(number);
+        let line = match number {
+            ..=MAX_NOTES => line,
+            number if number == MAX_NOTES + 1 => "further notes of this instance are left out",
+            _ => return,
+        };
+        // A host without a log is nobody to tell.
+        let _ = std::io::stderr().write_all([line, "\n"].concat().as_bytes());
     }
 }
 

@@ -57,6 +57,7 @@ struct Inner {
     random: Cell<u64>,
     audited: RefCell<Vec<AuditEvent>>,
     audit_refused: Cell<bool>,
+    notes: RefCell<Vec<String>>,
     listens: Cell<bool>,
     detached: RefCell<Vec<String>>,
     prompts: RefCell<Vec<String>>,
@@ -80,6 +81,7 @@ impl World {
             channel: Box::new(self.clone()),
             credential: Box::new(self.clone()),
             audit: Box::new(self.clone()),
+            log: Box::new(self.clone()),
             rate_limiter: Box::new(self.clone()),
             client_metadata: Box::new(self.clone()),
             call: crate::audit::Call::default(),
@@ -151,6 +153,11 @@ impl World {
     /// The events recorded so far.
     pub(crate) fn audited(&self) -> Vec<AuditEvent> {
         self.0.audited.borrow().clone()
+    }
+
+    /// What the operator was told.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.0.notes.borrow().clone()
     }
 
     /// Lets the user agent listen for redirects.
@@ -478,5 +485,11 @@ impl Audit for World {
         }
         self.0.audited.borrow_mut().push(event);
         Ok(())
+    }
+}
+
+impl Log for World {
+    fn note(&self, line: &str) {
+        self.0.notes.borrow_mut().push(line.to_owned());
     }
 }

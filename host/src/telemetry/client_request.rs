@@ -1,14 +1,14 @@
 //! A request to Entra ID or Microsoft Graph, as it is observed.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt as _, Tracer as _};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use opentelemetry::trace::{SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Context, KeyValue};
 use tokio::time::Instant;
 
 use super::metrics::{method, seconds};
+use super::trace_parent::TRACEPARENT;
+use super::trace_state::TRACESTATE;
 use super::{Telemetry, TraceParent};
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Which service a request goes to, and what it asks it for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,11 +83,22 @@ impl Telemetry {
                 .start_with_context(tracer, parent);
             parent.with_span(span)
         });
-        let parent = context.as_ref().and_then(TraceParent::of_context);
-        if let Some(value) = parent.and_then(|parent| HeaderValue::try_from(parent.to_string()).ok()) {
-            headers.insert(TRACEPARENT, value);
+        if let Some(context) = &context {
+            name_trace(context.span().span_context(), headers);
         }
         Some(ClientRequest { telemetry: self.clone(), method, target, begun: Instant::now(), context, over: false })
+    }
+}
+
+/// Says in the header which trace a request belongs to.
+fn name_trace(span: &SpanContext, headers: &mut HeaderMap) {
+    let Some(parent) = TraceParent::of_span_context(span) else { return };
+    let state = span.trace_state().header();
+    for (name, value) in [(TRACEPARENT, parent.to_string()), (TRACESTATE, state)] {
+        match HeaderValue::try_from(value) {
+            Ok(value) if !value.is_empty() => headers.insert(name, value),
+            _ => headers.remove(name),
+        };
     }
 }
 
@@ -136,7 +147,35 @@ impl Drop for ClientRequest {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::TraceState;
+
+    use super::super::testing::Spans;
     use super::*;
+
+    fn headers_sent(telemetry: &Telemetry, parent: &Context) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let uri = Uri::from_static("https://graph.microsoft.com/v1.0/me");
+        drop(telemetry.client_request(&Services::default(), parent, &Method::GET, &uri, &mut headers));
+        headers
+    }
+
+    #[test]
+    fn a_service_is_told_the_trace_and_what_its_caller_says_to_vendors() {
+        let caller = TraceParent::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap();
+        let spans = Spans::default();
+        for state in ["", "b=1,a=2"] {
+            let context = caller.span_context(state.parse::<TraceState>().unwrap());
+            let parent = Context::new().with_remote_span_context(context);
+            let sent = headers_sent(&spans.observe(), &parent);
+            let span = spans.only();
+            let told = format!("00-0af7651916cd43dd8448eb211c80319c-{}-01", span.span_context.span_id());
+            assert_eq!((sent["traceparent"].to_str().unwrap(), span.parent_span_id), (&*told, caller.parent_id()));
+            let told = sent.get("tracestate").map(|value| value.to_str().unwrap());
+            assert_eq!(told, Some(state).filter(|state| !state.is_empty()));
+            // Without a tracer there is no span that it could be told of.
+            assert_eq!(headers_sent(&Telemetry::default(), &parent), HeaderMap::new());
+        }
+    }
 
     #[test]
     fn a_target_is_one_of_a_few() {

@@ -1,20 +1,26 @@
 //! A request of a client, as it is observed.
 
+use std::time::SystemTime;
+
 use http::{HeaderMap, Method, StatusCode};
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt as _, Tracer as _};
+use opentelemetry::trace::{Link, SpanContext, SpanKind, Status, TraceContextExt as _, TraceState, Tracer as _};
 use opentelemetry::{Context, ContextGuard, KeyValue};
 use tokio::time::Instant;
 
 use super::metrics::{method, seconds};
-use super::{Telemetry, TraceParent};
+use super::{Telemetry, TraceParent, message, trace_state};
 
 /// From the head of a request to the end of its answer.
 pub(crate) struct ServerRequest {
     telemetry: Telemetry,
     method: &'static str,
     route: &'static str,
+    https: bool,
     begun: Instant,
     answered: bool,
+    /// When its span begins; `None` once there is one, or if there will be none.
+    awaits_span: Option<SystemTime>,
+    /// The caller's trace as the header has it, then the span.
     context: Option<Context>,
 }
 
@@ -27,32 +33,65 @@ impl Telemetry {
         https: bool,
         headers: &HeaderMap,
     ) -> ServerRequest {
-        let (method, route) = (self::method(method), route(path));
-        let parent = TraceParent::of(headers).map(TraceParent::context);
-        let context = match self.tracer() {
-            None => parent,
-            Some(tracer) => {
-                let parent = parent.unwrap_or_default();
-                let span = tracer
-                    .span_builder(format!("{method} {route}"))
-                    .with_kind(SpanKind::Server)
-                    .with_attributes([
-                        KeyValue::new("http.request.method", method),
-                        KeyValue::new("http.route", route),
-                        KeyValue::new("url.scheme", if https { "https" } else { "http" }),
-                    ])
-                    .start_with_context(tracer, &parent);
-                Some(parent.with_span(span))
-            }
-        };
+        let traced = self.tracer().is_some();
+        let context = TraceParent::of(headers).map(|parent| {
+            let state = if traced { trace_state::of(headers) } else { TraceState::NONE };
+            Context::new().with_remote_span_context(parent.span_context(state))
+        });
         if let Some(metrics) = self.metrics() {
             metrics.server_active.add(1, &[]);
         }
-        ServerRequest { telemetry: self.clone(), method, route, begun: Instant::now(), answered: false, context }
+        ServerRequest {
+            telemetry: self.clone(),
+            method: self::method(method),
+            route: route(path),
+            https,
+            begun: Instant::now(),
+            answered: false,
+            awaits_span: traced.then(opentelemetry::time::now),
+            context,
+        }
     }
 }
 
 impl ServerRequest {
+    /// All of the request is here. If it is a message that names its trace, that is where its span belongs: it is closer
+    /// to what is done than the header, which may be of a proxy or of a connection. Without a tracer, nobody looks.
+    pub(crate) fn received(&mut self, body: &[u8]) {
+        let named = match (self.awaits_span, self.method, self.route) {
+            (Some(_), "POST", "/mcp" | "/message") => message::trace(body),
+            _ => None,
+        };
+        self.start_span(named);
+    }
+
+    /// Starts the span, unless there is one, in the trace that a message names or else in that of the header.
+    fn start_span(&mut self, named: Option<SpanContext>) {
+        let (Some(began), Some(tracer)) = (self.awaits_span.take(), self.telemetry.tracer()) else { return };
+        let mut span = tracer
+            .span_builder(format!("{} {}", self.method, self.route))
+            .with_kind(SpanKind::Server)
+            .with_start_time(began)
+            .with_attributes([
+                KeyValue::new("http.request.method", self.method),
+                KeyValue::new("http.route", self.route),
+                KeyValue::new("url.scheme", if self.https { "https" } else { "http" }),
+            ]);
+        let of_header = self.context.take();
+        let parent = match named {
+            None => of_header.unwrap_or_default(),
+            Some(named) => {
+                let of_header = of_header.map(|context| context.span().span_context().clone());
+                if let Some(other) = of_header.filter(|other| !is_same_span(other, &named)) {
+                    span = span.with_links(vec![Link::with_context(other)]);
+                }
+                Context::new().with_remote_span_context(named)
+            }
+        };
+        let span = span.start_with_context(tracer, &parent);
+        self.context = Some(parent.with_span(span));
+    }
+
     /// What is to be current while the request is handled.
     pub(crate) fn context(&self) -> Option<Context> {
         self.context.clone()
@@ -73,6 +112,8 @@ impl ServerRequest {
 
     /// The head of the answer is known.
     pub(crate) fn answered(&mut self, status: StatusCode) {
+        // It may have been refused before all of it was here.
+        self.start_span(None);
         self.answered = true;
         let status_code = KeyValue::new("http.response.status_code", i64::from(status.as_u16()));
         if let Some(context) = self.context.as_ref().filter(|_| self.telemetry.tracer().is_some()) {
@@ -96,9 +137,14 @@ impl ServerRequest {
 
 impl Drop for ServerRequest {
     fn drop(&mut self) {
+        self.start_span(None);
         // The client has left, or the server ends.
         if !self.answered {
-            self.record(KeyValue::new("error.type", "cancelled"));
+            let cancelled = KeyValue::new("error.type", "cancelled");
+            if let Some(context) = self.context.as_ref().filter(|_| self.telemetry.tracer().is_some()) {
+                context.span().set_attribute(cancelled.clone());
+            }
+            self.record(cancelled);
         }
         if let Some(metrics) = self.telemetry.metrics() {
             metrics.server_active.add(-1, &[]);
@@ -107,6 +153,10 @@ impl Drop for ServerRequest {
             context.span().end();
         }
     }
+}
+
+fn is_same_span(one: &SpanContext, other: &SpanContext) -> bool {
+    (one.trace_id(), one.span_id()) == (other.trace_id(), other.span_id())
 }
 
 /// What a path is called. Those that are not served have one name together.
@@ -130,7 +180,118 @@ fn route(path: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::Value;
+    use opentelemetry::trace::SpanId;
+    use opentelemetry_sdk::trace::SpanData;
+
+    use super::super::testing::Spans;
     use super::*;
+
+    const OF_HEADER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const OF_MESSAGE: &str = "00-1bf8762027de54ee9559fc322d91420d-c8be7c827a314442-01";
+
+    fn headers(parent: Option<&'static str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in parent.map(|parent| ("traceparent", parent)).into_iter().chain([("tracestate", "h=1")]) {
+            headers.insert(name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn message(parent: &str) -> String {
+        serde_json::json!({ "params": { "_meta": { "traceparent": parent, "tracestate": "m=2" } } }).to_string()
+    }
+
+    fn span(method: &Method, path: &str, headers: &HeaderMap, body: &str) -> SpanData {
+        let spans = Spans::default();
+        let mut request = spans.observe().server_request(method, path, false, headers);
+        request.received(body.as_bytes());
+        request.answered(StatusCode::OK);
+        drop(request);
+        spans.only()
+    }
+
+    /// Its trace, its parent, and what it says to vendors.
+    fn place(span: &SpanData) -> (String, String, String) {
+        let context = &span.span_context;
+        (context.trace_id().to_string(), span.parent_span_id.to_string(), context.trace_state().header())
+    }
+
+    fn below(parent: &str, state: &str) -> (String, String, String) {
+        let mut fields = parent.split('-').skip(1).map(str::to_owned);
+        (fields.next().unwrap(), fields.next().unwrap(), state.to_owned())
+    }
+
+    #[test]
+    fn a_span_is_in_the_trace_of_the_message_and_linked_to_that_of_the_header() {
+        for path in ["/mcp", "/message"] {
+            let span = span(&Method::POST, path, &headers(Some(OF_HEADER)), &message(OF_MESSAGE));
+            assert_eq!(place(&span), below(OF_MESSAGE, "m=2"), "{path}");
+            let [link] = span.links.links.as_slice() else { panic!("{:?}", span.links) };
+            let linked = TraceParent::of_span_context(&link.span_context).unwrap();
+            assert_eq!(
+                (linked.to_string(), link.span_context.trace_state().header()),
+                (OF_HEADER.into(), "h=1".into())
+            );
+        }
+        // Another span of the same trace is another caller.
+        let sibling = OF_HEADER.replace("b7ad", "c8be");
+        let span = span(&Method::POST, "/mcp", &headers(Some(OF_HEADER)), &message(&sibling));
+        assert_eq!((place(&span), span.links.links.len()), (below(&sibling, "m=2"), 1));
+    }
+
+    #[test]
+    fn one_name_is_enough_and_the_same_name_twice_is_one() {
+        let of_message = span(&Method::POST, "/mcp", &headers(None), &message(OF_MESSAGE));
+        assert_eq!((place(&of_message), of_message.links.links.len()), (below(OF_MESSAGE, "m=2"), 0));
+        let both = span(&Method::POST, "/mcp", &headers(Some(OF_MESSAGE)), &message(OF_MESSAGE));
+        assert_eq!((place(&both), both.links.links.len()), (below(OF_MESSAGE, "m=2"), 0));
+    }
+
+    #[test]
+    fn what_names_no_trace_or_is_no_message_leaves_the_span_in_that_of_the_header() {
+        let named = message(OF_MESSAGE);
+        for (method, path, body) in [
+            (Method::POST, "/mcp", message("garbage")),
+            (Method::POST, "/mcp", format!("[{named}]")),
+            (Method::POST, "/mcp", String::new()),
+            (Method::GET, "/mcp", named.clone()),
+            (Method::POST, "/token", named.clone()),
+            (Method::POST, "/elsewhere", named.clone()),
+        ] {
+            let span = span(&method, path, &headers(Some(OF_HEADER)), &body);
+            assert_eq!((place(&span), span.links.links.len()), (below(OF_HEADER, "h=1"), 0), "{method} {path} {body}");
+        }
+        let root = span(&Method::POST, "/mcp", &headers(None), "");
+        assert_eq!((root.parent_span_id, root.span_context.trace_state().header()), (SpanId::INVALID, String::new()));
+    }
+
+    #[test]
+    fn a_request_that_is_refused_early_or_given_up_has_its_one_span_too() {
+        let spans = Spans::default();
+        let attributes = |span: &SpanData, name: &str| {
+            let found = span.attributes.iter().find(|attribute| attribute.key.as_str() == name);
+            found.map(|attribute| attribute.value.clone())
+        };
+        let begin = || spans.observe().server_request(&Method::POST, "/mcp", true, &headers(Some(OF_HEADER)));
+        let mut refused = begin();
+        refused.answered(StatusCode::PAYLOAD_TOO_LARGE);
+        drop(refused);
+        let refused = spans.only();
+        assert_eq!(place(&refused), below(OF_HEADER, "h=1"));
+        assert_eq!(attributes(&refused, "http.response.status_code"), Some(Value::I64(413)));
+        assert_eq!(attributes(&refused, "error.type"), None);
+        let left_while_sending = begin();
+        drop(left_while_sending);
+        let mut left_while_waiting = begin();
+        let cancelled = Some(Value::from("cancelled"));
+        assert_eq!(attributes(&spans.only(), "error.type"), cancelled);
+        left_while_waiting.received(message(OF_MESSAGE).as_bytes());
+        drop(left_while_waiting);
+        let left = spans.only();
+        assert_eq!((place(&left), attributes(&left, "error.type")), (below(OF_MESSAGE, "m=2"), cancelled));
+        assert_eq!(attributes(&left, "http.response.status_code"), None);
+    }
 
     #[test]
     fn routes_are_few_whatever_is_asked_for() {
@@ -158,5 +319,10 @@ mod tests {
         headers.insert("traceparent", parent.parse().unwrap());
         assert_eq!(context(&headers).as_deref(), Some(parent));
         assert_eq!(TraceParent::current(), None);
+        // Nobody would be shown a span, so nobody looks for another trace.
+        let mut request = Telemetry::default().server_request(&Method::POST, "/mcp", false, &headers);
+        request.received(message(OF_MESSAGE).as_bytes());
+        let _entered = request.enter();
+        assert_eq!(TraceParent::current(), TraceParent::parse(parent));
     }
 }

@@ -1,6 +1,4 @@
 //! W3C Trace Context, section 3.2: the `traceparent` header.
-//!
-//! `tracestate` is neither read nor passed on: it is text of the client's, for vendors that we have nothing to do with.
 
 use std::fmt;
 
@@ -8,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The version that is written. Later ones are read as far as they agree with it.
 const VERSION: &str = "00";
@@ -58,9 +56,21 @@ impl TraceParent {
         Context::map_current(Self::of_context)
     }
 
+    /// The span of ours that this task is about, if it is in the same trace: it is closer than what called.
+    pub(crate) fn or_our_own_in_it(self) -> Self {
+        let own = Context::map_current(|context| {
+            let span = context.span();
+            let context = span.span_context();
+            Self::of_span_context(context).filter(|own| !context.is_remote() && own.trace_id == self.trace_id)
+        });
+        own.unwrap_or(self)
+    }
+
     pub(super) fn of_context(context: &Context) -> Option<Self> {
-        let span = context.span();
-        let context = span.span_context();
+        Self::of_span_context(context.span().span_context())
+    }
+
+    pub(super) fn of_span_context(context: &SpanContext) -> Option<Self> {
         context.is_valid().then(|| Self {
             trace_id: context.trace_id(),
             parent_id: context.span_id(),
@@ -68,9 +78,9 @@ impl TraceParent {
         })
     }
 
-    pub(super) fn context(self) -> Context {
-        let span = SpanContext::new(self.trace_id, self.parent_id, self.flags(), true, TraceState::NONE);
-        Context::new().with_remote_span_context(span)
+    /// What called, with what it says to vendors.
+    pub(super) fn span_context(self, state: TraceState) -> SpanContext {
+        SpanContext::new(self.trace_id, self.parent_id, self.flags(), true, state)
     }
 
     pub(super) fn flags(self) -> TraceFlags {
@@ -107,7 +117,8 @@ mod tests {
         let parent = TraceParent::parse(PARENT).unwrap();
         assert_eq!(parent.to_string(), PARENT);
         assert_eq!(parent.trace_id().to_string(), "0af7651916cd43dd8448eb211c80319c");
-        assert_eq!(TraceParent::of_context(&parent.context()), Some(parent));
+        let context = Context::new().with_remote_span_context(parent.span_context(TraceState::NONE));
+        assert_eq!(TraceParent::of_context(&context), Some(parent));
         let unsampled = TraceParent::parse(&PARENT.replace("-01", "-02")).unwrap();
         assert!(unsampled.to_string().ends_with("-00"), "unknown flags are not passed on");
     }
@@ -139,6 +150,21 @@ mod tests {
         ] {
             assert_eq!(TraceParent::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_span_of_ours_is_closer_than_its_caller_and_one_of_another_trace_is_not() {
+        let parent = TraceParent::parse(PARENT).unwrap();
+        let own = TraceParent { parent_id: SpanId::from(1), ..parent };
+        let entered = |current: TraceParent, remote: bool| {
+            let span = SpanContext::new(current.trace_id, current.parent_id, current.flags(), remote, TraceState::NONE);
+            let _entered = Context::new().with_remote_span_context(span).attach();
+            parent.or_our_own_in_it()
+        };
+        assert_eq!(parent.or_our_own_in_it(), parent);
+        assert_eq!(entered(own, false), own);
+        assert_eq!(entered(own, true), parent);
+        assert_eq!(entered(TraceParent { trace_id: TraceId::from(1), ..own }, false), parent);
     }
 
     #[test]

@@ -8,8 +8,12 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::records::{ALICE, Site, records};
+use crate::support::session::sign_in;
 
 const FILE: &str = "audit.jsonl";
+
+/// Who is in more groups than a token has room for.
+const OLGA: &str = "olga@contoso.example";
 
 /// Writes records into a file of the site's folder.
 fn to_file(folder: &TempDir) -> Vec<String> {
@@ -54,6 +58,33 @@ async fn a_sign_in_and_a_call_are_lines_of_json_on_standard_error() {
         assert!(record["correlation_id"].as_str().is_some_and(|id| !id.is_empty()), "{record}");
         assert!(record.as_object().unwrap().values().all(|value| !value.is_null()), "{record}");
     }
+}
+
+#[tokio::test]
+async fn why_groups_are_not_known_is_in_the_log_under_the_correlation_id_and_told_to_nobody() {
+    const REASON: &str = "the application or the user lacks a permission";
+    let rules = "[[access]]\ntool = \"getUserDetails\"\ngroups = [\"00000000-0000-4000-8000-00000000000a\"]\n";
+    let site = Site::new(|folder| {
+        let file = folder.path().join("access.toml");
+        std::fs::write(&file, rules).unwrap();
+        vec!["--access-file".to_owned(), file.to_str().unwrap().to_owned()]
+    })
+    .await;
+    // Who is in too many groups for a token, and an application that may not ask Graph for them.
+    let session = sign_in(site.server.public_url(), "/mcp", OLGA).await;
+    let (status, answer) = site.call(&session.access_token, &[]).await;
+    assert_eq!((status, &answer["result"]["isError"]), (200, &json!(true)), "{answer}");
+    let log = site.log_with(REASON).await;
+    let denied: Vec<_> = records(&log).into_iter().filter(|record| record["event"] == "tool.denied").collect();
+    let [denied] = denied.as_slice() else { panic!("{denied:?}") };
+    assert_eq!(denied["reason"], "groups-unavailable");
+    let notes: Vec<_> = log.lines().filter(|line| line.contains(REASON)).collect();
+    let [note] = notes.as_slice() else { panic!("{notes:?}") };
+    let correlation_id = denied["correlation_id"].as_str().unwrap();
+    assert!(note.contains(correlation_id) && note.contains("guest"), "{note}");
+    assert!(!note.contains(OLGA) && !note.contains(denied["object_id"].as_str().unwrap()), "{note}");
+    let answer = answer.to_string();
+    assert!(answer.contains(correlation_id) && !answer.contains(REASON), "{answer}");
 }
 
 #[tokio::test]

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use entra_mcp_tests::emulator::Endpoint;
+use entra_mcp_tests::emulator::{Endpoint, Fault};
 use serde_json::{Value, json};
 
 use super::records::{ALICE, Site};
-use crate::support::collector::{Collector, Manner, Received};
+use crate::support::collector::{Collector, Manner, Received, Span};
 use crate::support::session::Session;
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -206,6 +206,76 @@ async fn a_collector_gets_traces_with_the_callers_parent_and_audit_records_in_th
     // Other requests have traces of their own.
     let others: Vec<_> = received.spans.iter().filter(|span| span.kind == SERVER && span.trace_id != TRACE).collect();
     assert!(others.len() > 3 && others.iter().all(|span| span.parent_id.is_empty()), "{others:?}");
+}
+
+#[tokio::test]
+async fn the_trace_that_a_message_names_is_that_of_its_spans_its_record_and_what_it_asks() {
+    const OTHER: &str = "1bf8762027de54ee9559fc322d91420d";
+    const OTHER_PARENT: &str = "00-1bf8762027de54ee9559fc322d91420d-c8be7c827a314442-01";
+    let collector = Collector::start(Manner::Keeps).await;
+    let site = exporting(&collector.url(), Vec::new()).await;
+    let session = site.sign_in().await;
+    site.emulator.control().clear_requests();
+    let headers = [("traceparent", PARENT), ("tracestate", "header=1")];
+    let said = json!({ "traceparent": OTHER_PARENT, "tracestate": "first=1, second=2" });
+    assert_eq!(site.call_with(&session.access_token, &headers, said).await.0, 200);
+    // One that names no valid trace is in that of its header, and a state that is malformed is nobody's.
+    let headers = [("traceparent", PARENT), ("tracestate", "Malformed")];
+    let said = json!({ "traceparent": PARENT.to_uppercase(), "tracestate": "second=2" });
+    assert_eq!(site.call_with(&session.access_token, &headers, said).await.0, 200);
+    let server_of = |received: &Received, trace: &str| {
+        received.spans.iter().find(|span| span.kind == SERVER && span.trace_id == trace).cloned()
+    };
+    let received = collector
+        .wait(|received| {
+            let calls = received.logs.iter().filter(|log| log.attributes["event"] == "tool.called").count();
+            calls == 2 && [TRACE, OTHER].iter().all(|trace| server_of(received, trace).is_some())
+        })
+        .await;
+
+    let server = server_of(&received, OTHER).unwrap();
+    assert_eq!((server.name.as_str(), server.parent_id.as_str()), ("POST /mcp", "c8be7c827a314442"));
+    assert_eq!(server.trace_state, "first=1,second=2");
+    assert_eq!(server.links, [(TRACE.to_owned(), "b7ad6b7169203331".to_owned())]);
+    let client = received.spans.iter().find(|span| span.trace_id == OTHER && span.kind == CLIENT).unwrap();
+    assert_eq!((client.parent_id.as_str(), client.attributes["entra_mcp.service"].as_str()), (&*server.id, "graph"));
+    let asked = site.emulator.control().requests(Endpoint::GraphMe);
+    assert_eq!(asked[0].header("traceparent").unwrap(), format!("00-{OTHER}-{}-01", client.id));
+    assert_eq!(asked[0].header("tracestate"), Some("first=1,second=2"));
+    let log = received.logs.iter().find(|log| log.trace_id == OTHER).unwrap();
+    assert_eq!((log.attributes["event"].as_str(), log.span_id.as_str()), ("tool.called", &*server.id));
+
+    let server = server_of(&received, TRACE).unwrap();
+    assert_eq!((server.parent_id.as_str(), server.trace_state.as_str()), ("b7ad6b7169203331", ""));
+    assert_eq!(server.links, []);
+}
+
+#[tokio::test]
+async fn a_call_whose_client_leaves_is_counted_and_traced_and_leaves_no_record() {
+    let collector = Collector::start(Manner::Keeps).await;
+    let site = exporting(&collector.url(), with_metrics()).await;
+    let session = site.sign_in().await;
+    site.emulator.control().inject(Fault::on(Endpoint::GraphMe).delay_ms(600_000));
+    let asked = async {
+        while site.emulator.control().request_count(Endpoint::GraphMe) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        answer = site.call(&session.access_token, &[("traceparent", PARENT)]) => panic!("{answer:?}"),
+        asked = tokio::time::timeout(PATIENCE, asked) => asked.expect("Graph is asked"),
+    }
+    let cancelled = r#"error_type="cancelled""#;
+    let count = |samples: &BTreeMap<String, f64>| {
+        sum(samples, "http_server_request_duration_seconds_count", &[cancelled, r#"http_route="/mcp""#])
+    };
+    let samples = site.metrics_when(|samples| count(samples) == 1.0).await;
+    assert_eq!(sum(&samples, "entra_mcp_audit_events_total", &[r#"event="tool.called""#]), 0.0);
+    let is_its = |span: &Span| span.kind == SERVER && span.trace_id == TRACE;
+    let received = collector.wait(|received| received.spans.iter().any(is_its)).await;
+    let server = received.spans.iter().find(|span| is_its(span)).unwrap();
+    assert_eq!(server.attributes["error.type"], "cancelled");
+    assert!(!server.attributes.contains_key("http.response.status_code"), "{server:?}");
 }
 
 #[tokio::test]

@@ -37,12 +37,16 @@ pub(crate) struct Span {
     pub(crate) parent_id: String,
     pub(crate) kind: i32,
     pub(crate) attributes: Attributes,
+    pub(crate) trace_state: String,
+    /// Trace and span of each link.
+    pub(crate) links: Vec<(String, String)>,
 }
 
 /// A log record.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
     pub(crate) trace_id: String,
+    pub(crate) span_id: String,
     pub(crate) attributes: Attributes,
 }
 
@@ -170,6 +174,8 @@ impl Received {
                     parent_id: hex(&span.parent_span_id),
                     kind: span.kind,
                     attributes: attributes(span.attributes),
+                    trace_state: span.trace_state,
+                    links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
                 });
             }
         }
@@ -179,7 +185,11 @@ impl Received {
         for group in ExportLogsServiceRequest::decode(body.clone()).unwrap().resource_logs {
             self.take_resource(group.resource);
             for log in group.scope_logs.into_iter().flat_map(|scope| scope.log_records) {
-                self.logs.push(Log { trace_id: hex(&log.trace_id), attributes: attributes(log.attributes) });
+                self.logs.push(Log {
+                    trace_id: hex(&log.trace_id),
+                    span_id: hex(&log.span_id),
+                    attributes: attributes(log.attributes),
+                });
             }
         }
     }

@@ -30,7 +30,7 @@ const OWN_PATHS: [&str; 12] = [
 ];
 
 /// Header fields that have a meaning of their own to HTTP, MCP or this server.
-const RESERVED_HEADERS: [&str; 21] = [
+const RESERVED_HEADERS: [&str; 22] = [
     "accept",
     "authorization",
     "connection",
@@ -49,6 +49,7 @@ const RESERVED_HEADERS: [&str; 21] = [
     "proxy-authorization",
     "te",
     "traceparent",
+    "tracestate",
     "transfer-encoding",
     "x-forwarded-for",
     CLIENT_ADDRESS_HEADER,

@@ -68,12 +68,18 @@ pub(super) async fn answer(
     let path = path(request.uri(), &shared.options.path_prefix);
     let https = shared.acceptor.is_some();
     let mut observed = shared.options.telemetry.server_request(request.method(), &path, https, request.headers());
-    let admitted = admitted(shared, peer, request);
-    let admitted = match observed.context() {
-        Some(context) => admitted.with_context(context).instrument(observed.log_span()).await,
-        None => admitted.await,
+    let handled = match received(shared, peer, request).await {
+        Err(refusal) => Err(refusal),
+        Ok(received) => {
+            observed.received(received.request.body());
+            let handling = handled(shared, received);
+            match observed.context() {
+                Some(context) => handling.with_context(context).instrument(observed.log_span()).await,
+                None => handling.await,
+            }
+        }
     };
-    match admitted {
+    match handled {
         Ok((response, holds)) => {
             observed.answered(response.status());
             let deadline = (response.body().is_event_stream() && holds.place.is_none())
@@ -111,11 +117,14 @@ fn refused(shared: &Shared, refusal: Refusal, version: Version) -> Response<Http
     response
 }
 
-async fn admitted(
-    shared: &Arc<Shared>,
-    peer: IpAddr,
-    request: Request<Incoming>,
-) -> Result<(Response<HttpBody>, Holds), Refusal> {
+/// A request that may reach the component, and what it occupies.
+struct Received {
+    request: Request<Bytes>,
+    buffered: Buffered,
+    place: Option<StreamPlace>,
+}
+
+async fn received(shared: &Arc<Shared>, peer: IpAddr, request: Request<Incoming>) -> Result<Received, Refusal> {
     let limits = &shared.options.limits;
     let (mut parts, body) = request.into_parts();
     check_size(&parts, limits.header_bytes)?;
@@ -133,14 +142,18 @@ async fn admitted(
     let address = address.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the address cannot be told"))?;
     parts.headers.insert(CLIENT_ADDRESS, address);
     keep_handed_over(shared, peer, &mut parts.headers);
-    let (body, mut buffered) = read(shared, client, &parts.headers, body).await?;
+    let (body, buffered) = read(shared, client, &parts.headers, body).await?;
     // The place is found before an instance is: streams that have none must not wait in the way of other requests.
     let place = match parts.method == Method::GET && path == "/sse" {
         true => Some(StreamPlace::take(shared)?),
         false => None,
     };
-    let request = Request::from_parts(parts, body);
-    let answered = tokio::time::timeout(limits.request_time, shared.handler.handle_http(request)).await;
+    Ok(Received { request: Request::from_parts(parts, body), buffered, place })
+}
+
+async fn handled(shared: &Shared, received: Received) -> Result<(Response<HttpBody>, Holds), Refusal> {
+    let Received { request, mut buffered, place } = received;
+    let answered = tokio::time::timeout(shared.options.limits.request_time, shared.handler.handle_http(request)).await;
     let response = answered
         .map_err(|_| Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the request took too long and was cancelled"))?;
     // The request is over; what is held from now on is the answer.
