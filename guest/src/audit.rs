@@ -27,6 +27,8 @@ const MAX_ADDRESS: usize = 64;
 const MAX_TOKEN_ID: usize = 64;
 /// Bytes of the id of a refused client that are recorded. A stranger chose it; the host in a URL is within them.
 const MAX_REFUSED_CLIENT_ID: usize = 256;
+/// What the record of a throttled operation is called as an operation of its own.
+const RECORD_OF: &str = "record:";
 
 /// What is known of the call that is going on. It goes into every record of it, so that no place that records has to
 /// know all of it. An instance serves one call at a time.
@@ -69,6 +71,11 @@ impl Call {
     /// Where the client is, as the host says.
     pub fn comes_from(&self, address: Option<&str>) {
         self.facts.borrow_mut().address = address.map(|address| shortened(address, MAX_ADDRESS));
+    }
+
+    /// Where the client is, if the host says it.
+    pub fn address(&self) -> Option<String> {
+        self.facts.borrow().address.clone().filter(|address| !address.is_empty())
     }
 
     /// The token that it was let in with: `uti` or `jti`.
@@ -191,6 +198,16 @@ pub fn since(env: &Environment, began: Duration, event: AuditEvent) -> AuditEven
 /// What is recorded of the id of a client that is refused: its beginning.
 pub fn shown_client_id(client_id: &str) -> &str {
     client_id.get(..client_id.floor_char_boundary(MAX_REFUSED_CLIENT_ID)).unwrap_or_default()
+}
+
+/// Counts one `operation` by `subject`; an error says after which time to try again. Refusals of one subject are one
+/// record in the time of the bound: whoever floods the server must not flood the records.
+pub fn admit(env: &Environment, operation: &str, subject: &str, client_id: Option<&str>) -> Result<(), Duration> {
+    env.rate_limiter.admit(operation, subject).inspect_err(|_| {
+        if env.rate_limiter.admit(&format!("{RECORD_OF}{operation}"), subject).is_ok() {
+            throttled(env, operation, client_id);
+        }
+    })
 }
 
 /// Something was asked too often: here (`operation` of the rate limiter), or by us of somebody else. It is refused

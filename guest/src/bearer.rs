@@ -7,6 +7,7 @@
 pub mod graph;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::audit;
 use crate::environment::{AuditEvent, Environment, Outcome};
@@ -17,6 +18,9 @@ use crate::token::{
     self, Principal, PrincipalKind, Requirements, TokenError, ValidatedToken, validate_access_token_with,
 };
 
+/// The operation of the rate limiter that counts refused tokens, by address. Good ones are never counted: many people may
+/// have one address.
+const REFUSED_TOKEN: &str = "refused-token";
 /// Header, claims and signature.
 const PARTS: usize = 3;
 
@@ -45,26 +49,30 @@ impl Bearer {
     }
 }
 
+/// Why nobody is let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// What the validator says.
+    Token(TokenError),
+    /// It is a bad token, after too many others from the same address. How long it takes until the next one is told why.
+    TooMany(Duration),
+}
+
 /// Whether a token has the form of Entra's: three parts (RFC 7515 section 7.1). A session's has one.
 pub fn looks_signed(token: &Secret<String>) -> bool {
     token.reveal().split('.').count() == PARTS
 }
 
 /// Accepts a token for us, or says why not. A person's has to carry the required scope; an application has none, and
-/// what it may do follows from its roles. A refusal is recorded.
+/// what it may do follows from its roles. A refusal is recorded, as [`record_refusal`] says.
 pub async fn authenticate(
     env: &Environment,
     token: Secret<String>,
     required_scope: &str,
     correlation_id: &str,
-) -> Result<Bearer, TokenError> {
-    let validated = match validate_access_token_with(env, token.reveal(), &Requirements::default(), None).await {
-        Ok(validated) => validated,
-        Err(error) => {
-            refused(env, &error, None, correlation_id);
-            return Err(error);
-        }
-    };
+) -> Result<Bearer, Refused> {
+    let validated = validate_access_token_with(env, token.reveal(), &Requirements::default(), None).await;
+    let validated = validated.map_err(|error| refused(env, error, None, correlation_id))?;
     env.call.brings_token(validated.principal().token_id.as_deref());
     env.call.is_about_user(validated.username());
     let bearer = Bearer { validated, token };
@@ -72,8 +80,7 @@ pub async fn authenticate(
     if *kind == PrincipalKind::User && !scopes.iter().any(|scope| scope == required_scope) {
         let required = vec![required_scope.to_owned()];
         let error = TokenError::ScopesMissing { missing: required.clone(), required };
-        refused(env, &error, Some(bearer.identity()), correlation_id);
-        return Err(error);
+        return Err(refused(env, error, Some(bearer.identity()), correlation_id));
     }
     Ok(bearer)
 }
@@ -98,21 +105,36 @@ pub async fn is_still_good(env: &Environment, token: &Secret<String>) -> bool {
     }
 }
 
-fn refused(env: &Environment, error: &TokenError, who: Option<Identity<'_>>, correlation_id: &str) {
+fn refused(env: &Environment, error: TokenError, who: Option<Identity<'_>>, correlation_id: &str) -> Refused {
     // Where it could not be decided, nobody was refused.
-    if error.is_refusal() {
-        record_refusal(env, error.reason(), who, correlation_id);
+    if error.is_refusal()
+        && let Err(after) = record_refusal(env, error.reason(), who, correlation_id)
+    {
+        return Refused::TooMany(after);
     }
+    Refused::Token(error)
 }
 
 /// Records that a token was refused; who it stands for only if that is proven. A record that cannot be written changes
 /// nothing: the token is refused anyway.
-pub(crate) fn record_refusal(env: &Environment, reason: &str, who: Option<Identity<'_>>, correlation_id: &str) {
+///
+/// Too many from one address have no records of their own, or a stranger could fill the files until the records that
+/// matter are gone. An error says how long that lasts.
+pub(crate) fn record_refusal(
+    env: &Environment,
+    reason: &str,
+    who: Option<Identity<'_>>,
+    correlation_id: &str,
+) -> Result<(), Duration> {
+    if let Some(address) = env.call.address() {
+        audit::admit(env, REFUSED_TOKEN, &address, None)?;
+    }
     let event = AuditEvent {
         reason: Some(reason.to_owned()),
         ..AuditEvent::new("token.refused", Outcome::Failure, correlation_id)
     };
     let _ = audit::record(env, if let Some(who) = who { who.attribute(event) } else { event });
+    Ok(())
 }
 
 #[cfg(test)]

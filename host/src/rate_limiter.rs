@@ -5,11 +5,16 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::bindings::rate_limiter as wit;
 use crate::clock::Clock;
+use crate::transport::http::shares;
+
+/// What the name of an operation begins with that is the record of another one's refusal.
+pub(crate) const RECORD_OF: &str = "record:";
 
 /// Most pairs of operation and subject that are remembered: some 3 MiB.
 const MAX_SUBJECTS: usize = 100_000;
@@ -17,7 +22,8 @@ const MAX_SUBJECTS: usize = 100_000;
 /// How many times the bound of one subject all subjects together have that are not remembered for want of room.
 const STRANGERS: u32 = 10;
 
-/// Counts operations by subject.
+/// Counts operations by subject. What the component counts is in `wit/rate-limiter.wit`; an address of IPv6 is its
+/// network's here.
 pub trait RateLimiter: Send + Sync + 'static {
     /// Counts one `operation` by `subject`; an error says after which time to try again.
     fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration>;
@@ -66,9 +72,15 @@ struct Counts {
 }
 
 impl CountingRateLimiter {
-    /// Bounds the named operations; what has no name here is admitted.
+    /// Bounds the named operations, and records of their refusal to one within the same time; what has no name here is
+    /// admitted.
     pub fn new(clock: Arc<dyn Clock>, rates: HashMap<String, Rate>) -> Self {
         Self { clock, rates, max_subjects: MAX_SUBJECTS, hasher: RandomState::new(), counts: Mutex::default() }
+    }
+
+    fn rate(&self, operation: &str) -> Option<Rate> {
+        let refused = |recorded| self.rates.get(recorded).map(|rate: &Rate| Rate { count: 1, per: rate.per });
+        self.rates.get(operation).copied().or_else(|| operation.strip_prefix(RECORD_OF).and_then(refused))
     }
 }
 
@@ -85,12 +97,12 @@ fn count(back_at: &mut Duration, now: Duration, rate: Rate) -> Result<(), Durati
 
 impl RateLimiter for CountingRateLimiter {
     fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
-        let Some(rate) = self.rates.get(operation) else { return Ok(()) };
+        let Some(rate) = self.rate(operation) else { return Ok(()) };
         let now = self.clock.monotonic();
         let key = self.hasher.hash_one((operation, subject));
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(back_at) = counts.subjects.get_mut(&key) {
-            return count(back_at, now, *rate);
+            return count(back_at, now, rate);
         }
         // Looking for room takes a while, and finds none more often than once in a second.
         let purgeable = counts.purged_at.is_none_or(|at| now.saturating_sub(at) >= Duration::from_secs(1));
@@ -103,7 +115,7 @@ impl RateLimiter for CountingRateLimiter {
             let rate = Rate { count: rate.count.saturating_mul(STRANGERS), per: rate.per };
             return count(counts.strangers.entry(operation.to_owned()).or_default(), now, rate);
         }
-        count(counts.subjects.entry(key).or_default(), now, *rate)
+        count(counts.subjects.entry(key).or_default(), now, rate)
     }
 }
 
@@ -118,9 +130,18 @@ impl RateLimiterCtx {
     }
 }
 
+/// The subject that is counted. The component passes on an address as it was told; whatever else looks like one is a
+/// client id that a stranger has made up.
+fn counted(subject: String) -> String {
+    match subject.parse::<IpAddr>() {
+        Ok(address) => shares::of(address.to_canonical()).to_string(),
+        Err(_) => subject,
+    }
+}
+
 impl wit::Host for RateLimiterCtx {
     async fn admit(&mut self, operation: String, subject: String) -> wasmtime::Result<Result<(), wit::Exceeded>> {
-        Ok(self.limiter.admit(&operation, &subject).map_err(|after| wit::Exceeded {
+        Ok(self.limiter.admit(&operation, &counted(subject)).map_err(|after| wit::Exceeded {
             retry_after_seconds: u32::try_from(after.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1),
         }))
     }
@@ -174,6 +195,60 @@ mod tests {
         limiter.admit("token", "b").unwrap();
         for _ in 0..100 {
             limiter.admit("other", "a").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_recorded_once_for_each_subject_in_the_time_of_the_bound() {
+        let clock = ManualClock::new(0);
+        let limiter = limiter(&clock);
+        limiter.admit("record:token", "a").unwrap();
+        assert_eq!(limiter.admit("record:token", "a"), Err(Duration::from_secs(30)));
+        limiter.admit("record:token", "b").unwrap();
+        for _ in 0..3 {
+            limiter.admit("token", "a").unwrap();
+        }
+        clock.advance(Duration::from_secs(29));
+        assert_eq!(limiter.admit("record:token", "a"), Err(Duration::from_secs(1)));
+        clock.advance(Duration::from_secs(1));
+        limiter.admit("record:token", "a").unwrap();
+        for operation in ["record:other", "record:", "record:record:token"] {
+            for _ in 0..100 {
+                limiter.admit(operation, "a").unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn many_addresses_have_few_records_when_they_cannot_be_told_apart() {
+        let clock = ManualClock::new(0);
+        let mut limiter = limiter(&clock);
+        limiter.max_subjects = 2;
+        let recorded = (0..1_000).filter(|number| limiter.admit("record:token", &number.to_string()).is_ok()).count();
+        assert_eq!(recorded, 2 + 10);
+    }
+
+    #[tokio::test]
+    async fn the_addresses_of_one_ipv6_network_are_one_subject_and_client_ids_are_what_they_are() {
+        let clock = ManualClock::new(0);
+        let mut context = RateLimiterCtx::new(Arc::new(limiter(&clock)));
+        let mut refused = async |subjects: [&str; 4]| {
+            let mut refused = Vec::new();
+            for subject in subjects {
+                let admitted = wit::Host::admit(&mut context, "token".to_owned(), subject.to_owned()).await.unwrap();
+                refused.push(admitted.err().map(|exceeded| exceeded.retry_after_seconds));
+            }
+            refused
+        };
+        let three = [None, None, None, Some(10)];
+        let one = ["2001:db8::1", "2001:db8:0:0:ffff::2", "2001:DB8::3", "2001:db8::4"];
+        assert_eq!(refused(one).await, three);
+        assert_eq!(refused(["203.0.113.1", "::ffff:203.0.113.1", "203.0.113.1", "203.0.113.1"]).await, three);
+        for others in [
+            ["2001:db8:0:1::1", "2001:db8:0:2::1", "203.0.113.2", "::ffff:203.0.113.3"],
+            ["https://2001:db8::/", "https://2001:db8::1/", "[2001:db8::1]", ""],
+        ] {
+            assert_eq!(refused(others).await, [None; 4]);
         }
     }
 

@@ -92,3 +92,37 @@ fn what_comes_from_outside_is_bounded() {
         (MAX_ADDRESS, MAX_TOKEN_ID, MAX_USERNAME)
     );
 }
+
+#[test]
+fn a_refused_operation_is_recorded_once_for_each_subject_and_time() {
+    let world = World::default();
+    world.bound("token", 2, Duration::from_secs(60));
+    world.bound("authorize", 1, Duration::from_secs(60));
+    let env = world.environment();
+    let ask = |operation, subject| admit(&env, operation, subject, Some(subject));
+    let flood = || {
+        for _ in 0..10 {
+            let _ = (ask("token", "a"), ask("token", "b"), ask("authorize", "a"));
+        }
+        let events = world.audited().into_iter();
+        let events = events.map(|event| (event.name, event.reason.unwrap(), event.client_id.unwrap()));
+        events.map(|(name, reason, client)| format!("{name} {reason} {client}")).collect::<Vec<_>>()
+    };
+    let once = ["request.throttled authorize a", "request.throttled token a", "request.throttled token b"];
+    assert_eq!((ask("token", "c"), flood()), (Ok(()), once.map(str::to_owned).into()));
+    world.advance(Duration::from_secs(59));
+    assert_eq!((ask("token", "a"), flood().len()), (Err(Duration::from_secs(1)), 3));
+    world.advance(Duration::from_secs(1));
+    assert_eq!((ask("token", "a"), flood().len()), (Ok(()), 6));
+}
+
+#[test]
+fn every_refused_operation_is_recorded_where_the_host_bounds_no_records() {
+    let world = World::default();
+    world.exhaust("token", Duration::from_secs(7));
+    let env = world.environment();
+    for _ in 0..3 {
+        assert_eq!(admit(&env, "token", "a", None), Err(Duration::from_secs(7)));
+    }
+    assert_eq!(world.audited().len(), 3);
+}

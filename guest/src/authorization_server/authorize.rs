@@ -188,8 +188,7 @@ async fn client(
     };
     // A longer one is nobody's, and counts as others that begin like it.
     let counted = client_id.get(..client_id.floor_char_boundary(clients::MAX_CLIENT_ID)).unwrap_or_default();
-    if let Err(retry_after) = env.rate_limiter.admit("authorize", counted) {
-        audit::throttled(env, "authorize", Some(counted));
+    if let Err(retry_after) = audit::admit(env, "authorize", counted, Some(counted)) {
         let response = page(429, "Too many sign-ins were started. Wait a while, then try again.", request);
         return Ok(Err(answers::with_retry_after(response, retry_after.as_secs())));
     }

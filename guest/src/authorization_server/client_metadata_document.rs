@@ -108,10 +108,7 @@ pub(super) fn client(env: &Environment, client_id: &str) -> Result<Client, Clien
     if let Some(kept) = read(env, &record)?.filter(|kept| kept.client_id == client_id) {
         return Ok(kept.into());
     }
-    env.rate_limiter.admit("client-metadata", &host).map_err(|after| {
-        audit::throttled(env, "client-metadata", None);
-        ClientError::TooManyRequests(after)
-    })?;
+    audit::admit(env, "client-metadata", &host, None).map_err(ClientError::TooManyRequests)?;
     let document = env.client_metadata.fetch(client_id).map_err(|error| match error {
         FetchError::Denied(_) => ClientError::Metadata(DocumentError::Denied),
         FetchError::Status(status) => ClientError::Metadata(DocumentError::Status(status)),

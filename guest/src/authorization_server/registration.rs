@@ -79,8 +79,7 @@ pub async fn handle(env: &Environment, request: &Request) -> Response<Vec<u8>> {
         return response;
     }
     let subject = request.client_address.as_deref().unwrap_or("unknown");
-    if let Err(retry_after) = env.rate_limiter.admit("register", subject) {
-        audit::throttled(env, "register", None);
+    if let Err(retry_after) = audit::admit(env, "register", subject, None) {
         let mut response = refusal(429, "too_many_requests", "Too many registrations: try again later.", request);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
         return response;

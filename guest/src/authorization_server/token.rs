@@ -70,8 +70,7 @@ pub(super) async fn client(
         _ => answers::invalid_client(&error.to_string(), basic, request),
     };
     let client_id = clients::named(request, parameters.pairs()).map_err(|error| refuse(&error))?;
-    if let Err(retry_after) = env.rate_limiter.admit(operation, &client_id) {
-        audit::throttled(env, operation, Some(&client_id));
+    if let Err(retry_after) = audit::admit(env, operation, &client_id, Some(&client_id)) {
         return Err(too_many(retry_after.as_secs(), request));
     }
     let client = clients::find(env, &client_id).await.map_err(|error| refuse(&error))?;

@@ -42,7 +42,10 @@ impl Lab {
     }
 
     fn accept(&self, token: &Secret<String>) -> Result<Bearer, TokenError> {
-        run(authenticate(&self.env, token.clone(), "User.Read", "c-1"))
+        run(authenticate(&self.env, token.clone(), "User.Read", "c-1")).map_err(|refused| match refused {
+            Refused::Token(error) => error,
+            Refused::TooMany(after) => panic!("too many for {after:?}"),
+        })
     }
 
     fn answer(&self, status: u16, body: &Value) {

@@ -65,6 +65,9 @@ struct Inner {
     documents: RefCell<HashMap<String, Result<Document, FetchError>>>,
     fetched: RefCell<Vec<String>>,
     exceeded: RefCell<HashMap<String, Duration>>,
+    bounds: RefCell<HashMap<String, (usize, Duration)>>,
+    /// When what was counted, and of whom.
+    counted: RefCell<Vec<(String, String, Duration)>>,
     credential: RefCell<Option<String>>,
 }
 
@@ -107,6 +110,19 @@ impl World {
     /// Lets `operation` exceed its rate from now on.
     pub(crate) fn exhaust(&self, operation: &str, retry_after: Duration) {
         self.0.exceeded.borrow_mut().insert(operation.to_owned(), retry_after);
+    }
+
+    /// Admits `operation` so many times within `per`, by subject; and one record of what is refused.
+    pub(crate) fn bound(&self, operation: &str, count: usize, per: Duration) {
+        let mut bounds = self.0.bounds.borrow_mut();
+        bounds.insert(operation.to_owned(), (count, per));
+        bounds.insert(format!("record:{operation}"), (1, per));
+    }
+
+    /// The operations and subjects that were counted because of [`World::bound`].
+    pub(crate) fn counted(&self) -> Vec<(String, String)> {
+        let counted = self.0.counted.borrow();
+        counted.iter().map(|(operation, subject, _)| (operation.clone(), subject.clone())).collect()
     }
 
     /// Lets time pass.
@@ -466,7 +482,22 @@ impl ClientCredential for World {
 impl RateLimiter for World {
     fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
         assert!(subject.len() <= 2048, "the contract of `rate-limiter` promises hosts no more");
-        self.0.exceeded.borrow().get(operation).copied().map_or(Ok(()), Err)
+        if let Some(after) = self.0.exceeded.borrow().get(operation) {
+            return Err(*after);
+        }
+        let Some((count, per)) = self.0.bounds.borrow().get(operation).copied() else { return Ok(()) };
+        let now = self.elapsed();
+        let mut counted = self.0.counted.borrow_mut();
+        let counts =
+            |(other, who, at): &&(String, String, Duration)| other == operation && who == subject && *at + per > now;
+        let times: Vec<_> = counted.iter().filter(counts).map(|(_, _, at)| *at).collect();
+        match times.first() {
+            Some(first) if times.len() >= count => Err(*first + per - now),
+            _ => {
+                counted.push((operation.to_owned(), subject.to_owned(), now));
+                Ok(())
+            }
+        }
     }
 }
 

@@ -133,7 +133,8 @@ pub struct ServeLayer {
     #[arg(long, value_name = "NUMBER")]
     pub max_connections: Option<usize>,
     /// Bound per client address, such as token=50/15m; `off` for none. Operations: authorize, token, register,
-    /// callback, revoke; may be repeated [default: authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m]
+    /// callback, revoke, refused-token (access tokens that are not good); may be repeated
+    /// [default: authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m,refused-token=60/1m]
     #[arg(long, value_name = "OPERATION=COUNT/TIME", value_delimiter = ',')]
     pub rate_limit: Option<Vec<String>>,
     /// Audit records and metrics.

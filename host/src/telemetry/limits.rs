@@ -6,7 +6,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 
 use super::Telemetry;
-use crate::rate_limiter::RateLimiter;
+use crate::rate_limiter::{RECORD_OF, RateLimiter};
 
 /// Counts the refusals of another rate limiter.
 pub(crate) struct ObservedRateLimiter {
@@ -27,7 +27,9 @@ impl ObservedRateLimiter {
 impl RateLimiter for ObservedRateLimiter {
     fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
         let admitted = self.inner.admit(operation, subject);
-        if let (Err(_), Some(metrics)) = (&admitted, self.telemetry.metrics()) {
+        // The request was counted whose record is not wanted.
+        let is_request = !operation.starts_with(RECORD_OF);
+        if let (true, Err(_), Some(metrics)) = (is_request, &admitted, self.telemetry.metrics()) {
             // Only what the settings name is ever refused.
             metrics.rate_limited.add(1, &[KeyValue::new("operation", operation.to_owned())]);
         }

@@ -34,7 +34,7 @@ use shares::Shares;
 mod client_address;
 mod connection;
 mod service;
-mod shares;
+pub(crate) mod shares;
 mod stall;
 mod tls;
 

@@ -149,6 +149,37 @@ async fn what_a_client_chooses_makes_no_new_series() {
 }
 
 #[tokio::test]
+async fn a_flood_of_bad_tokens_is_one_record_and_counted_request_by_request() {
+    let arguments = |folder: &tempfile::TempDir| {
+        let file = folder.path().join("audit.jsonl").to_str().unwrap().to_owned();
+        let more = ["--rate-limit", "refused-token=3/1h", "--audit-file", &file].map(str::to_owned);
+        [with_metrics(), more.into()].concat()
+    };
+    let site = Site::new(arguments).await;
+    let session = site.sign_in().await;
+    let mut statuses = Vec::new();
+    for number in 0..10 {
+        statuses.push(site.call(&format!("token-{number}"), &[]).await.0);
+    }
+    assert_eq!(statuses, [&[401; 3][..], &[429; 7]].concat());
+    let answer = reqwest::Client::new().post(site.server.at("/mcp")).bearer_auth("bad").send().await.unwrap();
+    let after: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1_100..=1_200).contains(&after), "{after}");
+    assert_eq!((answer.status().as_u16(), answer.headers().get("www-authenticate")), (429, None));
+    assert_eq!(site.call(&session.access_token, &[]).await.0, 200);
+    assert_eq!(reqwest::Client::new().post(site.server.at("/mcp")).send().await.unwrap().status().as_u16(), 401);
+
+    let records = site.records("audit.jsonl");
+    let of = |name: &str| records.iter().filter(|record| record["event"] == name).collect::<Vec<_>>();
+    assert_eq!(of("token.refused").len(), 3);
+    let [throttled] = of("request.throttled")[..] else { panic!("{records:?}") };
+    assert_eq!((&throttled["reason"], &throttled["address"]), (&"refused-token".into(), &"127.0.0.1".into()));
+    let samples = site.metrics().await;
+    let limited = |labels: &[&str]| sum(&samples, "entra_mcp_rate_limited_total", labels);
+    assert_eq!((limited(&[r#"operation="refused-token""#]), limited(&[])), (8.0, 8.0));
+}
+
+#[tokio::test]
 async fn dropped_events_are_counted() {
     let arguments = ["--audit-file", "/dev/full", "--audit-failure", "drop-and-count"].map(str::to_owned);
     let site = Site::new(|_| [with_metrics(), arguments.into()].concat()).await;

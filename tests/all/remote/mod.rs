@@ -8,6 +8,7 @@ mod bearer;
 mod claims;
 mod discovery;
 mod evasion;
+mod floods;
 mod flow;
 mod gateway;
 mod refresh;

@@ -1,6 +1,7 @@
 //! The remote server as a fleet of replicas: the component under wasmtime, several times, on one store, with every
 //! request going to the next one. An emulator is Entra ID; all clocks stand still.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use entra_mcp_host::environment::{
     ClientType, HttpSettings, Settings, SignInMethod, SignInSettings, TokenMode, TokenSettings,
 };
 use entra_mcp_host::outbound_http::{OutboundHttp, OutboundPolicy};
+use entra_mcp_host::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
 use entra_mcp_host::secret_store::{MemoryStore, SecretStore};
 use entra_mcp_host::{Plugin, PluginBuilder};
 use entra_mcp_tests::emulator::{Builder, Clock, Control, Emulator};
@@ -31,6 +33,8 @@ pub(crate) const PUBLIC_URL: &str = "https://mcp.example.com";
 pub(crate) const RESOURCE: &str = "https://mcp.example.com/mcp";
 /// The redirect URI of the clients of the tests.
 pub(crate) const REDIRECT: &str = "https://client.example.com/callback";
+/// Refused tokens in a minute of one address, if the fleet is told addresses: the program's default.
+pub(crate) const REFUSED_TOKENS: u32 = 60;
 pub(crate) const ALICE: &str = "alice@contoso.example";
 pub(crate) const BOB: &str = "bob@contoso.example";
 
@@ -169,6 +173,10 @@ impl Fleet {
         change(&mut settings);
         let clock = ManualClock::new(u64::try_from(START).expect("the clock starts after 1970"));
         let store: Arc<dyn SecretStore> = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+        // One process, so one limiter for both.
+        let rate = Rate { count: REFUSED_TOKENS, per: Duration::from_secs(60) };
+        let rates = HashMap::from([("refused-token".to_owned(), rate)]);
+        let limiter: Arc<dyn RateLimiter> = Arc::new(CountingRateLimiter::new(Arc::new(clock.clone()), rates));
         let (audit, documents) = (MemoryAudit::default(), Arc::new(Documents::default()));
         let replica = || -> PluginBuilder {
             let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()]).expect("a policy");
@@ -179,6 +187,7 @@ impl Fleet {
                 .client_credential(Arc::new(Secret(endpoints.client_secret.clone())))
                 .client_metadata(Arc::clone(&documents) as Arc<dyn ClientMetadata>)
                 .audit(Arc::new(audit.clone()))
+                .rate_limiter(Arc::clone(&limiter))
                 .outbound_http(OutboundHttp::new(policy, None).expect("a client"))
         };
         let replicas = (0..2).map(|_| replica().build().expect("the component loads")).collect();

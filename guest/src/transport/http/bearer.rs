@@ -1,6 +1,8 @@
 //! Who calls: the session of a bearer token, or whom Entra ID has issued it for; or the challenge that tells a client how
 //! to get one (RFC 6750, RFC 9728).
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -16,7 +18,7 @@ use crate::access::Name;
 use crate::authorization_server::metadata::{
     SCOPE, qualified, requested_scope, resource, resource_metadata_url, scopes_with,
 };
-use crate::bearer::{self, Bearer};
+use crate::bearer::{self, Bearer, Refused};
 use crate::environment::{Environment, HttpSettings, TokenMode};
 use crate::identity::Identity;
 use crate::mcp::Who;
@@ -86,8 +88,19 @@ pub(super) enum Refusal {
     InsufficientScope,
     /// What the validator says about a token of Entra ID.
     Token(TokenError),
+    /// The token is bad, and so were too many others from the same address.
+    TooMany(Duration),
     /// It cannot be found out now.
     Unavailable,
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Token(error) => Self::Token(error),
+            Refused::TooMany(after) => Self::TooMany(after),
+        }
+    }
 }
 
 impl Guard<'_> {
@@ -98,14 +111,12 @@ impl Guard<'_> {
         let token = handed_over.map_or_else(|| presented(request), Ok)?;
         if of_entra || self.is_entras(&token) {
             let scope = &self.site.settings.required_scope;
-            let admitted = bearer::authenticate(self.env, token, scope, &request.correlation_id).await;
-            let admitted = admitted.map_err(Refusal::Token)?;
+            let admitted = bearer::authenticate(self.env, token, scope, &request.correlation_id).await?;
             let recorded = bearer::record_acceptance(self.env, &admitted, &request.correlation_id);
             return recorded.map(|()| Admitted::Bearer(admitted)).map_err(|_| Refusal::Unavailable);
         }
         if token.reveal().len() > MAX_TOKEN_BYTES {
-            bearer::record_refusal(self.env, "session-unknown", None, &request.correlation_id);
-            return Err(UNKNOWN);
+            return Err(self.refused(UNKNOWN, "session-unknown", request));
         }
         let (refusal, reason) = match self.session(&token) {
             Ok(session) if session.scopes.iter().any(|scope| scope == SCOPE) => {
@@ -119,8 +130,13 @@ impl Guard<'_> {
                 (Refusal::InvalidToken("The access token is for another resource"), "session-wrong-resource")
             }
         };
-        bearer::record_refusal(self.env, reason, None, &request.correlation_id);
-        Err(refusal)
+        Err(self.refused(refusal, reason, request))
+    }
+
+    /// Records that a session's token is refused; or that it is one of too many.
+    fn refused(&self, refusal: Refusal, reason: &str, request: &Request) -> Refusal {
+        let recorded = bearer::record_refusal(self.env, reason, None, &request.correlation_id);
+        recorded.map_or_else(Refusal::TooMany, |()| refusal)
     }
 
     /// Whether a token that was good before still is. A store that does not answer says nothing against it.
@@ -178,6 +194,7 @@ impl Guard<'_> {
         let (status, error, description) = match refusal {
             Refusal::Unavailable => return unavailable("The session cannot be looked up now"),
             Refusal::Token(error) => return self.refuse_token(&error, request),
+            Refusal::TooMany(after) => return too_many(after),
             Refusal::Missing => (401, None, "Sign in first: this request has no access token"),
             Refusal::InvalidRequest(description) => (400, Some("invalid_request"), description),
             Refusal::InvalidToken(description) => (401, Some("invalid_token"), description),
@@ -239,6 +256,14 @@ impl Guard<'_> {
         }
         response
     }
+}
+
+/// The answer to one bad token of too many. It has no challenge: whoever follows it would send the next one.
+fn too_many(after: Duration) -> Response<Vec<u8>> {
+    let message = "Too many access tokens from this address were refused: wait a while, or come with a good one";
+    let mut response = text(429, message);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    response
 }
 
 /// RFC 6750 section 2.1.

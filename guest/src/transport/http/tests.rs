@@ -2,6 +2,7 @@
 //! has a record `test-session/t`.
 
 mod entra_tokens;
+mod floods;
 mod gateway;
 mod legacy_sse;
 mod origins;

@@ -1,4 +1,4 @@
-//! How often clients may use the OAuth endpoints.
+//! How often clients may use the OAuth endpoints, and come with bad tokens.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,6 +17,11 @@ const RATES: [(&str, u32, u64); 5] = [
     ("revoke", 50, 15 * 60),
 ];
 
+/// How many bad access tokens of one address are answered and recorded one by one. A person's client comes with one when
+/// a session or a token has ended, so there may be some hundred people behind the address; and a stranger needs a month
+/// to fill the files that are kept by default (704 MiB).
+const REFUSED_TOKENS: (&str, u32, u64) = ("refused-token", 60, 60);
+
 /// How many times the bound of one address a client id has: one id, such as a metadata document's, stands for the same
 /// program on many machines.
 const CLIENT_FACTOR: u32 = 100;
@@ -28,7 +33,7 @@ const CLIENT_METADATA_RATE: Rate = Rate { count: 1_000, per: Duration::from_secs
 /// The bounds by operation: by address, and by client id.
 pub(super) fn rates(given: &[String]) -> Result<HashMap<String, Rate>, ConfigError> {
     let mut by_operation: HashMap<&str, Option<Rate>> = HashMap::new();
-    for (operation, count, seconds) in RATES {
+    for (operation, count, seconds) in RATES.into_iter().chain([REFUSED_TOKENS]) {
         by_operation.insert(operation, Some(Rate { count, per: Duration::from_secs(seconds) }));
     }
     for text in given {
@@ -43,7 +48,8 @@ pub(super) fn rates(given: &[String]) -> Result<HashMap<String, Rate>, ConfigErr
             Some(slot) => *slot = rate,
             None => {
                 let operations = RATES.map(|(name, ..)| name).join(", ");
-                return Err(invalid("rate-limit", text, format!("one of {operations} is expected before the =")));
+                let expected = format!("one of {operations}, {} is expected before the =", REFUSED_TOKENS.0);
+                return Err(invalid("rate-limit", text, expected));
             }
         }
     }
@@ -51,6 +57,11 @@ pub(super) fn rates(given: &[String]) -> Result<HashMap<String, Rate>, ConfigErr
     let mut all = HashMap::from([("client-metadata".to_owned(), CLIENT_METADATA_RATE)]);
     for (operation, rate) in by_operation {
         let Some(rate) = rate else { continue };
+        // The component counts it, and it has no client id.
+        if operation == REFUSED_TOKENS.0 {
+            all.insert(operation.to_owned(), rate);
+            continue;
+        }
         all.insert(format!("address:{operation}"), rate);
         all.insert(operation.to_owned(), Rate { count: rate.count.saturating_mul(CLIENT_FACTOR), per: rate.per });
     }

@@ -57,7 +57,8 @@ fn the_defaults_serve_on_loopback() {
     assert_eq!(config.rates["address:callback"], rate(100, 900));
     assert_eq!(config.rates["address:revoke"], rate(50, 900));
     assert_eq!(config.rates["token"], rate(5_000, 900));
-    assert_eq!(config.rates.len(), 11);
+    assert_eq!(config.rates["refused-token"], rate(60, 60));
+    assert_eq!(config.rates.len(), 12);
 }
 
 #[test]
@@ -66,7 +67,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         trusted-proxy = ['10.0.0.0/8', '::1']\ntoken-header = 'X-Token'\nallowed-host = ['a:1', 'b']\nallowed-origin = ['https://app.example']\n\
         allow-tenant = ['33333333-3333-3333-3333-333333333333']\nclient-secret-file = 's'\nno-legacy-sse = true\n\
         no-dynamic-registration = true\nno-client-id-metadata = true\nclient-metadata-allow = ['localhost:8443']\n\
-        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nrate-limit = ['token=1/1s', 'register=off']\n";
+        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nrate-limit = ['token=1/1s', 'register=off', 'refused-token=2/1h']\n";
     let folder = tempfile::tempdir().unwrap();
     let access_file = folder.path().join("access.toml").display().to_string();
     std::fs::write(&access_file, "[[access]]\ntool = 'aTool'\nroles = ['Mcp.Reader']\n").unwrap();
@@ -94,7 +95,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         ("ENTRA_MCP_ISOLATION", "per-request"),
         ("ENTRA_MCP_MAX_QUEUE", "1"),
         ("ENTRA_MCP_MAX_CONNECTIONS", "2"),
-        ("ENTRA_MCP_RATE_LIMIT", "token=1/1s,register=off"),
+        ("ENTRA_MCP_RATE_LIMIT", "token=1/1s,register=off,refused-token=2/1h"),
     ];
     // All but `clients` and `access`, which are tables.
     assert_eq!(variables.len() + 2, ServeLayer::KEYS.len());
@@ -109,6 +110,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         assert_eq!((config.isolation, config.max_queue, config.max_connections), (Isolation::PerRequest, 1, 2));
         assert_eq!(config.rates["address:token"], Rate { count: 1, per: Duration::from_secs(1) });
         assert_eq!(config.rates.get("address:register"), None);
+        assert_eq!(config.rates["refused-token"], Rate { count: 2, per: Duration::from_secs(3_600) });
         assert_eq!(config.path_prefix(), "/entra");
         let settings = config.settings(bound("0.0.0.0:1"));
         assert_eq!(settings.token.allowed_tenants, ["33333333-3333-3333-3333-333333333333"]);
@@ -308,6 +310,24 @@ fn fetches_from_one_host_are_bounded_even_where_nothing_else_is() {
         let given: Vec<_> = given.iter().map(|text| (*text).to_owned()).collect();
         let rates = rates(&given).unwrap();
         assert_eq!(rates["client-metadata"], Rate { count: 1_000, per: Duration::from_secs(900) }, "{given:?}");
+    }
+}
+
+#[test]
+fn bad_tokens_are_bounded_by_address_alone_unless_that_is_turned_off() {
+    for (given, expected) in [
+        (&[][..], Some((60, 60))),
+        (&["token=1/1s"], Some((60, 60))),
+        (&["refused-token=5/1h"], Some((5, 3_600))),
+        (&["refused-token=off"], None),
+        (&["off"], None),
+        (&["off", "refused-token=5/30"], Some((5, 30))),
+    ] {
+        let given: Vec<_> = given.iter().map(|text| (*text).to_owned()).collect();
+        let rates = rates(&given).unwrap();
+        let expected = expected.map(|(count, seconds)| Rate { count, per: Duration::from_secs(seconds) });
+        assert_eq!(rates.get("refused-token").copied(), expected, "{given:?}");
+        assert_eq!(rates.get("address:refused-token"), None);
     }
 }
 
