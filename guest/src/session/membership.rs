@@ -16,13 +16,13 @@ use super::record::{self, CLOCK_DIFFERENCE_SECONDS};
 use super::{Owner, Session, lifecycle};
 use crate::environment::Environment;
 use crate::secret::Secret;
-use crate::sign_in::accounts;
-use crate::single_flight::{self, Answer};
+use crate::sign_in::{SignInError, accounts};
+use crate::single_flight::{self, Answer, Lease};
 use crate::token::{self, Groups, IdTokenExpectations, ValidatedIdToken};
 
 /// A client that refreshes its session is told anew what its user is, unless that is not older than this, in seconds.
-/// With the life of an access token (3600 s) it is the longest that a role may outlive its removal: 90 minutes, as long
-/// as Entra's own access tokens live.
+/// With the life of an access token (3600 s) it is the longest that a role may outlive its removal while Entra answers:
+/// 90 minutes, as long as Entra's own access tokens live.
 pub(super) const RECENT_SECONDS: u64 = 1800;
 
 /// What an ID token says counts for this long, in seconds, whoever is out of reach: four hours, which most outages of
@@ -32,6 +32,14 @@ pub(crate) const MAX_AGE_SECONDS: u64 = 4 * 3600;
 
 /// How long an answer of Entra is kept for the calls that wait for it. All later ones find it in the session.
 const CONFIRMED: Duration = Duration::from_secs(1);
+
+/// How long it is remembered that Entra was out of reach: longer than one more question takes. Until then one call at a
+/// time asks, so that an outage in which questions wait for long leaves the instances to the calls that need no role.
+const OUTAGE: Duration = Duration::from_secs(120);
+
+/// How long one call may hold the right to ask in an outage: longer than a question with its retry usually takes. A call
+/// that was cancelled in the middle delays the end of the outage by no more.
+const ATTEMPT: Duration = Duration::from_secs(25);
 
 /// Groups that are kept, the number that Entra ID puts into a token; Microsoft Graph is asked for more.
 const MAX_GROUPS: usize = 200;
@@ -136,14 +144,29 @@ pub async fn confirm(env: &Environment, session: &Session) -> Result<Membership,
 
 /// Entra's tokens are refreshed for the ID token that comes with them.
 async fn ask(env: &Environment, session: &Session) -> Result<Membership, String> {
+    let outage = accounts::record(env, "entra-out-of-reach");
+    let was_out_of_reach = env.store.get(&outage).map_err(|error| error.to_string())?.is_some();
+    let attempt = if was_out_of_reach {
+        let attempt = Lease::take(env, &format!("{outage}/asking"), ATTEMPT).map_err(|error| error.to_string())?;
+        Some(attempt.ok_or("Microsoft Entra ID was out of reach, and another call asks whether it is back")?)
+    } else {
+        None
+    };
     let (owner, call) = (session.owner(), env.call.name(env));
-    let live = entra::live(env, &session.id, &owner, Wanted::Recent, &call).await.map_err(|error| error.to_string())?;
-    // A token that still lives is answered while Entra is out of reach, with what was known before.
-    if !live.membership.counts(env.clock.now()) {
+    let answer = entra::live(env, &session.id, &owner, Wanted::Confirmed, &call).await;
+    // What cannot be remembered costs others a wait.
+    let _ = match &answer {
+        Err(SignInError::Unavailable(_)) => env.store.put(&outage, b"", Some(OUTAGE)),
+        Ok(live) if was_out_of_reach && live.membership.counts(env.clock.now()) => env.store.delete(&outage),
+        _ => Ok(()),
+    };
+    attempt.into_iter().for_each(Lease::release);
+    let membership = answer.map_err(|error| error.to_string())?.membership;
+    if !membership.counts(env.clock.now()) {
         return Err("Microsoft Entra ID has not said which roles and groups the person has".to_owned());
     }
-    lifecycle::note(env, session, &live.membership);
-    Ok(live.membership)
+    lifecycle::note(env, session, &membership);
+    Ok(membership)
 }
 
 #[cfg(test)]

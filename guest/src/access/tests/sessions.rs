@@ -308,3 +308,58 @@ fn groups_in_overage_are_those_that_graph_names_now() {
     assert!(matches!(lab.decide(group()), Err(Denial::GroupsUnavailable { .. })));
     assert!(is_unconfirmed(&lab.decide(role())), "roles are Entra's to tell");
 }
+
+/// Questions that nobody answers take long, and whoever waits for one occupies an instance.
+#[test]
+fn during_an_outage_one_call_at_a_time_asks_whoever_it_is_for() {
+    let mut lab = Lab::new();
+    lab.entra_is_out_of_reach(true);
+    lab.stay_until(4 * HOUR);
+    let (outage, world) = (accounts::record(&lab.env, "entra-out-of-reach"), &lab.authority.world);
+    let asking = format!("{outage}/asking");
+    assert!(is_unconfirmed(&lab.decide(role())));
+    assert_eq!(world.get(&asking).unwrap().map(|_| ()), None, "the right to ask is given back");
+    world.put(&asking, b"another call", Some(Duration::from_secs(25))).unwrap();
+    lab.entra_is_out_of_reach(false);
+    lab.entra_says(json!({ "roles": ["Vault.Open"] }));
+    let before = lab.asked();
+    for seconds in [5, 19] {
+        lab.advance(seconds);
+        assert!(is_unconfirmed(&lab.decide(role())));
+        assert_eq!(lab.asked() - before, 0);
+    }
+    lab.advance(5);
+    assert_eq!(lab.decide(role()), Ok(()));
+    assert_eq!(world.get(&outage).unwrap().map(|_| ()), None, "it is over for everybody");
+}
+
+#[test]
+fn an_outage_that_nobody_has_asked_about_for_two_minutes_holds_nobody_up() {
+    let mut lab = Lab::new();
+    lab.entra_is_out_of_reach(true);
+    lab.stay_until(4 * HOUR);
+    assert!(is_unconfirmed(&lab.decide(role())));
+    lab.entra_is_out_of_reach(false);
+    lab.entra_says(json!({ "roles": ["Vault.Open"] }));
+    lab.advance(120);
+    let asking = accounts::record(&lab.env, "entra-out-of-reach/asking");
+    lab.authority.world.put(&asking, b"another call", None).unwrap();
+    assert_eq!(lab.decide(role()), Ok(()));
+}
+
+/// What Entra says to a call that refreshes its tokens need not have reached the session.
+#[test]
+fn what_entra_has_said_to_another_call_is_not_asked_for_again() {
+    let mut lab = Lab::new();
+    lab.entra_is_out_of_reach(true);
+    lab.stay_until(4 * HOUR);
+    let old = lab.session();
+    lab.entra_is_out_of_reach(false);
+    lab.entra_says(json!({ "roles": ["Vault.Open"] }));
+    assert_eq!(lab.decide(role()), Ok(()));
+    lab.entra_is_out_of_reach(true);
+    lab.advance(HOUR);
+    let before = lab.asked();
+    assert_eq!(run(Access::new(&lab.env, &old).decide(&Vault)), Ok(()));
+    assert_eq!(lab.asked() - before, 0);
+}
