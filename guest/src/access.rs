@@ -199,7 +199,7 @@ impl Denial {
         }
     }
 
-    /// Whether the caller may be let in soon, without anybody's doing: what has to be known is not known now.
+    /// Whether it says nothing of what the caller is: that is not known now, or the session that knew it is gone.
     pub fn is_undecided(&self) -> bool {
         match self {
             Self::MembershipUnconfirmed { .. } | Self::GroupsUnavailable { .. } | Self::SessionEnded => true,
@@ -363,7 +363,7 @@ impl<'a> Access<'a> {
         let Some(session) = outdated else { return Ok((roles, groups)) };
         if self.confirmed.get().is_none() {
             let confirmed = session::confirm(self.env, session).await;
-            // As below.
+            // Nobody else can have set it: an instance works on one call.
             let _ = self.confirmed.set(confirmed);
         }
         match self.confirmed.get() {
@@ -390,7 +390,7 @@ impl<'a> Access<'a> {
         if self.resolved.get().is_none() {
             let Identity { tenant_id, object_id, .. } = self.subject.who;
             let resolved = groups::of(self.env, self.subject.kind, tenant_id, object_id).await;
-            // Nobody else can have set it: an instance works on one call.
+            // As above.
             let _ = self.resolved.set(resolved);
         }
         match self.resolved.get() {

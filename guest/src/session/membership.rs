@@ -25,9 +25,9 @@ use crate::token::{self, Groups, IdTokenExpectations, ValidatedIdToken};
 /// 90 minutes, as long as Entra's own access tokens live.
 pub(super) const RECENT_SECONDS: u64 = 1800;
 
-/// What an ID token says counts for this long, in seconds, whoever is out of reach: four hours, which most outages of
-/// Entra ID do not last. Without a bound, a role that was taken away would outlive an outage by Entra's access token,
-/// which lives for up to 28 hours with continuous access evaluation.
+/// What an ID token says counts for this long, in seconds, if Entra is out of reach after it: four hours, so that people
+/// work on through a short outage. The session itself lives on for as long as Entra's access token, up to 28 hours with
+/// continuous access evaluation: too long for a role that was taken away.
 pub(crate) const MAX_AGE_SECONDS: u64 = 4 * 3600;
 
 /// How long an answer of Entra is kept for the calls that wait for it. All later ones find it in the session.
