@@ -14,7 +14,7 @@ use crate::bearer::Bearer;
 use crate::environment::{AuditEvent, Environment, HttpSettings, Outcome};
 use crate::graph::groups;
 use crate::identity::Identity;
-use crate::session::Session;
+use crate::session::{self, Membership, Session, Unconfirmed};
 use crate::token::{Groups, PrincipalKind};
 use crate::tools::{self, RemoteTool};
 
@@ -123,6 +123,15 @@ pub enum Denial {
         /// Object ids of those of which one is needed.
         any_of: Vec<Name>,
     },
+    /// What the session knows of roles and groups is too old, and Entra ID does not say now what they are.
+    #[error(
+        "your roles and groups cannot be confirmed by Microsoft Entra ID now, and this tool needs certain ones: try \
+         again later"
+    )]
+    MembershipUnconfirmed {
+        /// For the log.
+        reason: String,
+    },
     /// The token does not list the groups, and Microsoft Graph does not say now which they are.
     #[error(
         "your groups cannot be read from Microsoft Graph now, and this tool is for members of certain groups: try again \
@@ -138,6 +147,9 @@ pub enum Denial {
         /// All that are needed, in the short form.
         required: Vec<Name>,
     },
+    /// Entra ID was asked for roles and groups, and wants the person again.
+    #[error("the session has ended: sign in again")]
+    SessionEnded,
 }
 
 fn kind_text(actual: PrincipalKind) -> &'static str {
@@ -164,8 +176,10 @@ impl Denial {
             Self::ClientNotAllowed { .. } => "client-not-allowed",
             Self::RoleMissing { .. } => "role-missing",
             Self::GroupMissing { .. } => "group-missing",
+            Self::MembershipUnconfirmed { .. } => "membership-unconfirmed",
             Self::GroupsUnavailable { .. } => "groups-unavailable",
             Self::ScopesMissing { .. } => "scope-missing",
+            Self::SessionEnded => "session-ended",
         }
     }
 
@@ -178,8 +192,24 @@ impl Denial {
             Self::ClientNotAllowed { .. } => 3,
             Self::RoleMissing { .. } => 4,
             Self::GroupMissing { .. } => 5,
-            Self::GroupsUnavailable { .. } => 6,
-            Self::ScopesMissing { .. } => 7,
+            Self::MembershipUnconfirmed { .. } => 6,
+            Self::GroupsUnavailable { .. } => 7,
+            Self::ScopesMissing { .. } => 8,
+            Self::SessionEnded => 9,
+        }
+    }
+
+    /// Whether it says nothing of what the caller is: that is not known now, or the session that knew it is gone.
+    pub fn is_undecided(&self) -> bool {
+        match self {
+            Self::MembershipUnconfirmed { .. } | Self::GroupsUnavailable { .. } | Self::SessionEnded => true,
+            Self::NotListed
+            | Self::TenantNotAllowed { .. }
+            | Self::KindNotAllowed { .. }
+            | Self::ClientNotAllowed { .. }
+            | Self::RoleMissing { .. }
+            | Self::GroupMissing { .. }
+            | Self::ScopesMissing { .. } => false,
         }
     }
 }
@@ -197,6 +227,8 @@ pub struct Subject<'a> {
     pub roles: &'a [String],
     /// Groups, as far as the token told them.
     pub groups: &'a Groups,
+    /// The session that roles and groups are from, if they are not from the token: they count for some hours.
+    pub session: Option<&'a Session>,
 }
 
 impl<'a> From<&'a Session> for Subject<'a> {
@@ -207,6 +239,7 @@ impl<'a> From<&'a Session> for Subject<'a> {
             scopes: &session.scopes,
             roles: &session.membership.roles,
             groups: &session.membership.groups,
+            session: Some(session),
         }
     }
 }
@@ -220,14 +253,18 @@ impl<'a> From<&'a Bearer> for Subject<'a> {
             scopes: &principal.scopes,
             roles: &principal.roles,
             groups: &principal.groups,
+            session: None,
         }
     }
 }
 
-/// Decides what one caller may do. Asks Microsoft Graph for groups once at most, and only where a rule depends on them.
+/// Decides what one caller may do. Asks Microsoft Graph for groups, and Entra ID for roles and groups that are too old,
+/// once at most, and only where a rule depends on them.
 pub struct Access<'a> {
     env: &'a Environment,
     subject: Subject<'a>,
+    /// What Entra ID says in place of what is too old.
+    confirmed: OnceCell<Result<Membership, Unconfirmed>>,
     /// Groups that did not fit into the token; the error is for the log.
     resolved: OnceCell<Result<Vec<String>, String>>,
 }
@@ -235,7 +272,7 @@ pub struct Access<'a> {
 impl<'a> Access<'a> {
     /// For this caller.
     pub fn new(env: &'a Environment, subject: impl Into<Subject<'a>>) -> Self {
-        Self { env, subject: subject.into(), resolved: OnceCell::new() }
+        Self { env, subject: subject.into(), confirmed: OnceCell::new(), resolved: OnceCell::new() }
     }
 
     /// Whether the caller may call `tool`. Nothing is recorded.
@@ -285,7 +322,7 @@ impl<'a> Access<'a> {
 
     /// Whether a rule for the caller's tenant holds.
     async fn holds(&self, rule: &Rule) -> Result<(), Denial> {
-        let Subject { who, kind, roles, .. } = self.subject;
+        let Subject { who, kind, .. } = self.subject;
         let kind_fits = match kind {
             PrincipalKind::User => rule.users,
             PrincipalKind::App => rule.apps,
@@ -297,7 +334,7 @@ impl<'a> Access<'a> {
             return Err(Denial::ClientNotAllowed { client_id: who.client_id.to_owned() });
         }
         if let Some(any_of) = &rule.roles
-            && !roles.iter().any(|role| has(any_of, role))
+            && !self.membership().await?.0.iter().any(|role| has(any_of, role))
         {
             return Err(Denial::RoleMissing { any_of: any_of.clone() });
         }
@@ -319,8 +356,42 @@ impl<'a> Access<'a> {
         of_server == Some(scope) || self.subject.scopes.iter().any(|granted| granted == scope)
     }
 
+    /// Tells the operator what the caller is not told. The reason is escaped: a part of it may come from a server.
+    fn note(&self, what: &str, reason: &str) {
+        let correlation_id = self.env.call.name(self.env);
+        self.env.log.note(&format!("{what}: {reason:?} (correlation id {correlation_id})"));
+    }
+
+    /// Roles, and groups as far as Entra ID tells them.
+    async fn membership(&self) -> Result<(&[String], &Groups), Denial> {
+        let Subject { session, roles, groups, .. } = self.subject;
+        let outdated = session.filter(|session| !session.membership.counts(self.env.clock.now()));
+        let Some(session) = outdated else { return Ok((roles, groups)) };
+        if self.confirmed.get().is_none() {
+            let confirmed = session::confirm(self.env, session).await;
+            if let Err(Unconfirmed::Unavailable(reason)) = &confirmed {
+                self.note("the roles of a caller cannot be confirmed", reason);
+            }
+            // Nobody else can have set it: an instance works on one call.
+            let _ = self.confirmed.set(confirmed);
+        }
+        match self.confirmed.get() {
+            Some(Ok(membership)) => Ok((&membership.roles, &membership.groups)),
+            Some(Err(Unconfirmed::Ended)) => Err(Denial::SessionEnded),
+            Some(Err(Unconfirmed::Unavailable(reason))) => {
+                Err(Denial::MembershipUnconfirmed { reason: reason.clone() })
+            }
+            None => Err(Denial::MembershipUnconfirmed { reason: String::new() }),
+        }
+    }
+
     async fn groups(&self) -> Result<&[String], Denial> {
-        match self.subject.groups {
+        let told = match self.subject.groups {
+            // That they do not fit may be old: what they are, Graph is asked for anew.
+            Groups::Overage => &Groups::Overage,
+            Groups::Absent | Groups::Listed(_) => self.membership().await?.1,
+        };
+        match told {
             Groups::Absent => return Ok(&[]),
             Groups::Listed(groups) => return Ok(groups),
             Groups::Overage => {}
@@ -329,13 +400,9 @@ impl<'a> Access<'a> {
             let Identity { tenant_id, object_id, .. } = self.subject.who;
             let resolved = groups::of(self.env, self.subject.kind, tenant_id, object_id).await;
             if let Err(reason) = &resolved {
-                // Escaped: a part of it may come from a server.
-                let correlation_id = self.env.call.name(self.env);
-                let note =
-                    format!("the groups of a caller are not known: {reason:?} (correlation id {correlation_id})");
-                self.env.log.note(&note);
+                self.note("the groups of a caller are not known", reason);
             }
-            // Nobody else can have set it: an instance works on one call.
+            // As above.
             let _ = self.resolved.set(resolved);
         }
         match self.resolved.get() {

@@ -4,8 +4,8 @@
 //! are stored; Entra's tokens stay in the store and never leave the server.
 //!
 //! `record` is the session as it is stored, [`lifecycle`] begins, continues and ends one, [`entra`] keeps Entra's
-//! tokens of it, [`graph`] hands those to requests to Microsoft Graph, and [`claims`] remembers what the next sign-in has
-//! to bring.
+//! tokens of it, [`graph`] hands those to requests to Microsoft Graph, [`claims`] remembers what the next sign-in has to
+//! bring, and `membership` is what Entra says of the person.
 
 pub mod claims;
 pub mod entra;
@@ -21,7 +21,7 @@ use crate::identity::Identity;
 use crate::secret::Secret;
 use record::Presented;
 
-pub use membership::Membership;
+pub use membership::{Membership, Unconfirmed, confirm};
 
 /// A session whose access token was presented and is good.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Rules against callers. How a denial reaches a client is tested in `tests/all/remote/access.rs`.
 
+mod sessions;
+
 use async_trait::async_trait;
 use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
@@ -91,6 +93,7 @@ impl Caller {
             scopes: &self.scopes,
             roles: &self.roles,
             groups: &self.groups,
+            session: None,
         }
     }
 }

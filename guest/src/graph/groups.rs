@@ -231,6 +231,18 @@ mod tests {
         assert_eq!(asked(&authority.world).len(), 3, "the application's token is still good");
     }
 
+    /// Otherwise whoever was removed from a group would be a member for as long as Graph is out of reach.
+    #[test]
+    fn an_answer_counts_for_five_minutes_whether_or_not_graph_can_be_asked_again() {
+        let authority = confidential(listing(&[GROUP]));
+        assert_eq!(user(&authority), Ok(()));
+        authority.publish("/getMemberObjects", response(400, &json!({})));
+        authority.world.advance(Duration::from_secs(299));
+        assert_eq!(user(&authority), Ok(()));
+        authority.world.advance(Duration::from_secs(1));
+        assert!(matches!(user(&authority), Err(TokenError::GroupsUnavailable { .. })));
+    }
+
     #[test]
     fn a_token_about_to_expire_is_used_while_entra_is_out_of_reach() {
         let authority = confidential(listing(&[GROUP]));

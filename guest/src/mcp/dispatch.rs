@@ -25,7 +25,8 @@ use crate::{bearer, session};
 const DISCOVER_TTL_MS: u64 = 3_600_000;
 /// How long a client may keep the list of tools: it may depend on who asks.
 const TOOLS_TTL_MS: u64 = 300_000;
-/// The same while it cannot be found out whether the caller may call one of them: that Graph failed is remembered as long.
+/// The same while it cannot be found out whether the caller may call one of them: that Graph or Entra ID failed is
+/// remembered as long.
 const UNDECIDED_TTL_MS: u64 = 5_000;
 /// The name of the one thing that is ever asked of a client.
 const SIGN_IN_INPUT: &str = "sign-in";
@@ -267,7 +268,7 @@ async fn permitted(access: &Access<'_>) -> (Vec<Description>, u64) {
     for tool in tools::remote() {
         match access.decide(tool).await {
             Ok(()) => descriptions.push(tool.describe()),
-            Err(Denial::GroupsUnavailable { .. }) => ttl = UNDECIDED_TTL_MS,
+            Err(denial) if denial.is_undecided() => ttl = UNDECIDED_TTL_MS,
             Err(_) => {}
         }
     }
@@ -304,6 +305,7 @@ async fn call_tool(
         // It is switched off for everybody, and looks like it.
         Err(Denial::NotListed) => return Err(unknown()),
         Err(Denial::ScopesMissing { required }) => return Err(Failure::InsufficientScope(required)),
+        Err(Denial::SessionEnded) => return Err(Failure::SignInAgain),
         Err(denial) => return Ok(finished(Err(&denial.into()), caller, era)),
     }
     match caller.who {

@@ -161,6 +161,8 @@ pub(super) enum Wanted<'a> {
     Live,
     /// That what Entra says with them of the person is recent as well, if Entra can be reached.
     Recent,
+    /// That what Entra says with them of the person counts. Tokens alone are of no use.
+    Confirmed,
     /// That they are not those that were refused.
     Other(&'a Challenge),
 }
@@ -198,7 +200,7 @@ pub(super) async fn live_for(
     correlation_id: &str,
 ) -> Result<Live, SignInError> {
     let challenge = match wanted {
-        Wanted::Live | Wanted::Recent => None,
+        Wanted::Live | Wanted::Recent | Wanted::Confirmed => None,
         Wanted::Other(challenge) => Some(challenge),
     };
     let of = Of { id, owner, correlation_id };
@@ -212,7 +214,8 @@ pub(super) async fn live_for(
         let now = env.clock.now();
         let was_refused = |live: &Live| challenge.is_some_and(|it| it.refused.reveal() == live.access_token.reveal());
         let usable = record.access(scope).filter(|live| !was_refused(live) && live.expires_at > now);
-        let outdated = matches!(wanted, Wanted::Recent) && !record.tokens.membership.is_recent(now);
+        let unconfirmed = matches!(wanted, Wanted::Confirmed) && !record.tokens.membership.counts(now);
+        let outdated = unconfirmed || matches!(wanted, Wanted::Recent) && !record.tokens.membership.is_recent(now);
         if let Some(live) = usable.as_ref().filter(|live| !outdated && live.expires_at > now + margin(env)) {
             return Ok(live.clone());
         }
@@ -256,7 +259,7 @@ pub(super) async fn live_for(
                 refused_for_good(env, of, &raw, &refusal, claims).map(|()| None)
             }
             // Entra is out of reach, but the token at hand is still good for a while.
-            Err(error) => usable.map(Some).ok_or_else(|| error.into()),
+            Err(error) => usable.filter(|_| !unconfirmed).map(Some).ok_or_else(|| error.into()),
         };
         lease.into_iter().for_each(Lease::release);
         match result {

@@ -2,18 +2,44 @@
 //!
 //! They are claims of the ID token that came with the sign-in, and of those that come when Entra's tokens are refreshed.
 //! A session carries them, so that a request needs no other record.
+//!
+//! They count for [`MAX_AGE_SECONDS`]. A decision that depends on older ones asks Entra; while Entra does not answer,
+//! nobody knows what the person is, and nobody is let in by it.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-use super::Owner;
+use super::entra::{self, Wanted};
+use super::record::{self, CLOCK_DIFFERENCE_SECONDS};
+use super::{Owner, Session, lifecycle};
 use crate::environment::Environment;
 use crate::secret::Secret;
+use crate::sign_in::{SignInError, accounts};
+use crate::single_flight::{self, Answer, Lease};
 use crate::token::{self, Groups, IdTokenExpectations, ValidatedIdToken};
 
 /// A client that refreshes its session is told anew what its user is, unless that is not older than this, in seconds.
-/// With the life of an access token (3600 s) it is the longest that a role may outlive its removal: 90 minutes, as long
-/// as Entra's own access tokens live.
+/// With the life of an access token (3600 s) it is the longest that a role may outlive its removal while Entra answers:
+/// 90 minutes, as long as Entra's own access tokens live.
 pub(super) const RECENT_SECONDS: u64 = 1800;
+
+/// What an ID token says counts for this long, in seconds, if Entra is out of reach after it: four hours, so that people
+/// work on through a short outage. The session itself lives on for as long as Entra's access token, up to 28 hours with
+/// continuous access evaluation: too long for a role that was taken away.
+pub(crate) const MAX_AGE_SECONDS: u64 = 4 * 3600;
+
+/// How long an answer of Entra is kept for the calls that wait for it. All later ones find it in the session.
+const CONFIRMED: Duration = Duration::from_secs(1);
+
+/// How long it is remembered that Entra was out of reach: longer than one more question takes. Until then one call at a
+/// time asks, so that an outage in which questions wait for long leaves the instances to the calls that need no role.
+const OUTAGE: Duration = Duration::from_secs(120);
+
+/// How long one call may hold the right to ask in an outage: longer than a question with its retry usually takes. A call
+/// that was cancelled in the middle delays the end of the outage by no more.
+const ATTEMPT: Duration = Duration::from_secs(25);
 
 /// Groups that are kept, the number that Entra ID puts into a token; Microsoft Graph is asked for more.
 const MAX_GROUPS: usize = 200;
@@ -60,6 +86,12 @@ impl Membership {
         (self.as_of..self.as_of.saturating_add(RECENT_SECONDS)).contains(&now)
     }
 
+    /// Whether this is not too old to decide by. Another server's clock may be a little ahead; what was said later than
+    /// that was said before the clock was set back, and how old it is cannot be said.
+    pub(crate) fn counts(&self, now: u64) -> bool {
+        self.as_of <= now.saturating_add(CLOCK_DIFFERENCE_SECONDS) && now < self.as_of.saturating_add(MAX_AGE_SECONDS)
+    }
+
     /// What the ID token of a refresh says. One that is refused, or is somebody else's, takes roles and groups away;
     /// where there is none, or it cannot be judged now, they stay as they are.
     pub(super) async fn renewed(self, env: &Environment, owner: &Owner, id_token: Option<&Secret<String>>) -> Self {
@@ -73,6 +105,68 @@ impl Membership {
             _ => Self::default(),
         }
     }
+}
+
+/// Why it is not known what the person of a session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unconfirmed {
+    /// Entra wants the person again, and the session has ended.
+    Ended,
+    /// Entra has not said it. The text is for the log.
+    Unavailable(String),
+}
+
+impl Answer for Membership {
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    fn lifetime(&self, _: &Environment) -> Duration {
+        CONFIRMED
+    }
+}
+
+/// Asks Entra what the person of a session is, as what the session says does not count any more. A failure is remembered
+/// for five seconds, so that a client which repeats itself is no flood at Entra ID.
+pub async fn confirm(env: &Environment, session: &Session) -> Result<Membership, Unconfirmed> {
+    let record = accounts::record(env, &format!("session-confirmed/{}", session.id));
+    let counts = |membership: &Membership| membership.counts(env.clock.now());
+    let asked = single_flight::ask_once(env, &record, counts, async || ask(env, session).await).await;
+    asked.map_err(|reason| match record::look(env, &session.id) {
+        Ok(None) => Unconfirmed::Ended,
+        Ok(Some(_)) | Err(_) => Unconfirmed::Unavailable(reason),
+    })
+}
+
+/// Entra's tokens are refreshed for the ID token that comes with them.
+async fn ask(env: &Environment, session: &Session) -> Result<Membership, String> {
+    let outage = accounts::record(env, "entra-out-of-reach");
+    let was_out_of_reach = env.store.get(&outage).map_err(|error| error.to_string())?.is_some();
+    let attempt = if was_out_of_reach {
+        let attempt = Lease::take(env, &format!("{outage}/asking"), ATTEMPT).map_err(|error| error.to_string())?;
+        Some(attempt.ok_or("Microsoft Entra ID was out of reach, and another call asks whether it is back")?)
+    } else {
+        None
+    };
+    let (owner, call) = (session.owner(), env.call.name(env));
+    let answer = entra::live(env, &session.id, &owner, Wanted::Confirmed, &call).await;
+    // What cannot be remembered costs others a wait.
+    let _ = match &answer {
+        Err(SignInError::Unavailable(_)) => env.store.put(&outage, b"", Some(OUTAGE)),
+        Ok(live) if was_out_of_reach && live.membership.counts(env.clock.now()) => env.store.delete(&outage),
+        _ => Ok(()),
+    };
+    attempt.into_iter().for_each(Lease::release);
+    let membership = answer.map_err(|error| error.to_string())?.membership;
+    if !membership.counts(env.clock.now()) {
+        return Err("Microsoft Entra ID has not said which roles and groups the person has".to_owned());
+    }
+    lifecycle::note(env, session, &membership);
+    Ok(membership)
 }
 
 #[cfg(test)]
@@ -143,5 +237,13 @@ mod tests {
         let recent = [9_999, 10_000, 11_799, 11_800].map(|now| said.is_recent(now));
         assert_eq!(recent, [false, true, true, false]);
         assert!(!Membership::default().is_recent(RECENT_SECONDS));
+    }
+
+    #[test]
+    fn what_was_said_counts_for_four_hours_and_a_minute_before_it_was_said() {
+        let said = Membership::at(100_000, &[], Groups::Absent);
+        let counting = [99_939, 99_940, 100_000, 114_399, 114_400].map(|now| said.counts(now));
+        assert_eq!(counting, [false, true, true, true, false]);
+        assert!(!Membership::default().counts(MAX_AGE_SECONDS));
     }
 }

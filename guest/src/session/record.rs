@@ -33,7 +33,7 @@ const REFRESH_TOKEN_CHARS: usize = (ID_BYTES + FAMILY_BYTES + SECRET_BYTES) / 3 
 /// An access token lives at most this long, in seconds. Entra's live 60 to 90 minutes.
 pub(super) const ACCESS_LIFETIME_SECONDS: u64 = 3600;
 /// The clocks of two servers on one store may differ by this much, in seconds.
-const CLOCK_DIFFERENCE_SECONDS: u64 = 60;
+pub(super) const CLOCK_DIFFERENCE_SECONDS: u64 = 60;
 /// Access tokens that are good at the same time: requests may be under way with one while the client refreshes.
 const MAX_ACCESS_TOKENS: usize = 4;
 /// A session ends this long after its sign-in, in seconds: 90 days, as long as Entra's own refresh tokens live.

@@ -329,6 +329,95 @@ async fn a_role_that_is_taken_away_is_gone_after_a_call_that_refreshed_entras_to
     assert!(tool_error(&fleet.call(&alice.access).await).contains("Mcp.Admin"));
 }
 
+/// Half an hour passes, and the client keeps its session alive.
+async fn half_an_hour(fleet: &Fleet, session: &Tokens) -> Tokens {
+    fleet.advance(1_800);
+    Tokens::of(&session.client_id, &fleet.refresh(&session.client_id, &session.refresh).await)
+}
+
+/// Alice, whose session has known for four hours but a minute what she is, as Entra has not answered since.
+async fn after_a_long_outage(rules: Vec<ToolRule>) -> (Fleet, Tokens) {
+    let fleet = fleet(TokenMode::Session, rules).await;
+    let mut alice = fleet.session(ALICE).await;
+    fleet.control().inject(Fault::on(Endpoint::Token).always().drop_connection());
+    for _ in 0..7 {
+        alice = half_an_hour(&fleet, &alice).await;
+    }
+    fleet.advance(29 * 60);
+    (fleet, alice)
+}
+
+#[tokio::test]
+async fn roles_of_a_session_count_for_four_hours_while_entra_is_out_of_reach_and_again_as_soon_as_it_answers() {
+    let vault = |rule| ToolRule { tool: "GetUserDetailsFromGraph".to_owned(), ..rule };
+    let rules = vec![rule(), vault(ToolRule { scopes: vec!["Mcp.Profile".to_owned()], ..roles(&["Mcp.Owner"]) })];
+    let (fleet, alice) = after_a_long_outage([rules, vec![vault(roles(&["Mcp.Admin"]))]].concat()).await;
+    let call = async || fleet.call_tool(&alice.access, "GetUserDetailsFromGraph", &json!({})).await;
+    assert_eq!(call().await.body["result"]["isError"], json!(false));
+    assert_eq!(list(&fleet, &alice.access).await["ttlMs"], 300_000);
+    fleet.advance(60);
+    fleet.control().clear_requests();
+    let text = tool_error(&call().await).to_owned();
+    assert!(
+        text.starts_with(
+            "you may not call this tool: your roles and groups cannot be confirmed by Microsoft Entra ID now, and this \
+             tool needs certain ones: try again later (correlation id "
+        ),
+        "{text}"
+    );
+    assert_eq!(denials(&fleet), ["membership-unconfirmed"]);
+    assert_eq!(listed(&fleet, &alice.access).await, ["getUserDetails"]);
+    assert_eq!(list(&fleet, &alice.access).await["ttlMs"], 5_000);
+    assert_eq!(fleet.details(&alice.access).await["userPrincipalName"], ALICE, "who needs no role goes on");
+    assert_eq!(fleet.control().request_count(Endpoint::Token), 1, "the failure is remembered");
+    // It stays so for as long as the outage lasts, and the session lives.
+    let mut alice = alice;
+    for _ in 0..8 {
+        alice = half_an_hour(&fleet, &alice).await;
+    }
+    assert_eq!(listed(&fleet, &alice.access).await, ["getUserDetails"]);
+    fleet.control().clear_faults();
+    fleet.control().clear_requests();
+    fleet.advance(5);
+    let flying = fleet.let_time_fly();
+    let call = async || fleet.call_tool(&alice.access, "GetUserDetailsFromGraph", &json!({})).await;
+    let answers = tokio::join!(call(), call(), call(), call());
+    flying.abort();
+    for answer in [answers.0, answers.1, answers.2, answers.3] {
+        assert_eq!((answer.status, &answer.body["result"]["isError"]), (200, &json!(false)), "{}", answer.body);
+    }
+    assert_eq!(fleet.control().request_count(Endpoint::Token), 1, "one asks, and the session knows it");
+    assert_eq!(listed(&fleet, &alice.access).await, ["getUserDetails", "GetUserDetailsFromGraph"]);
+    assert_eq!(list(&fleet, &alice.access).await["ttlMs"], 300_000);
+    assert_eq!(denials(&fleet), ["membership-unconfirmed"]);
+}
+
+#[tokio::test]
+async fn a_role_that_was_taken_away_during_an_outage_is_gone_after_it() {
+    let (fleet, alice) = after_a_long_outage(vec![roles(&["Mcp.Admin"])]).await;
+    change_roles(&fleet, ALICE, &["Mcp.Reader"]);
+    assert_eq!(fleet.details(&alice.access).await["userPrincipalName"], ALICE, "nobody can say so yet");
+    fleet.advance(60);
+    assert!(tool_error(&fleet.call(&alice.access).await).contains("cannot be confirmed"));
+    fleet.control().clear_faults();
+    fleet.advance(5);
+    assert!(tool_error(&fleet.call(&alice.access).await).contains("\"Mcp.Admin\""));
+    assert_eq!(denials(&fleet), ["membership-unconfirmed", "role-missing"]);
+}
+
+#[tokio::test]
+async fn a_person_whom_entra_wants_again_after_an_outage_is_sent_to_sign_in_and_not_told_to_wait() {
+    let (fleet, alice) = after_a_long_outage(vec![roles(&["Mcp.Admin"])]).await;
+    fleet.control().clear_faults();
+    fleet.control().revoke_sessions(ALICE).expect("Alice exists");
+    fleet.advance(60);
+    let answer = fleet.call(&alice.access).await;
+    assert_eq!(answer.status, 401, "{}", answer.body);
+    assert!(answer.header("www-authenticate").contains("error=\"invalid_token\""));
+    assert_eq!(denials(&fleet), ["session-ended"]);
+    assert_eq!(fleet.refresh(&alice.client_id, &alice.refresh).await.refusal(), (400, "invalid_grant"));
+}
+
 #[tokio::test]
 async fn a_role_that_is_taken_away_is_gone_with_the_token_of_entra_that_names_it() {
     let fleet = fleet(TokenMode::Bearer, vec![roles(&["Mcp.Admin"])]).await;

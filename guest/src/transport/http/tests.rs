@@ -19,6 +19,7 @@ use crate::environment::fake::{PUBLIC_URL, World, run};
 use crate::environment::{Environment, StoreError};
 use crate::secret::Secret;
 use crate::session::{Membership, Session, SessionError};
+use crate::token::Groups;
 
 const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 
@@ -128,7 +129,7 @@ fn authenticate(env: &Environment, token: &Secret<String>, resources: &[&str]) -
         tenant_id: TENANT.to_owned(),
         object_id: text("object"),
         expires_at,
-        membership: Membership::default(),
+        membership: Membership::at(env.clock.now(), &[], Groups::Absent),
     })
 }
 
