@@ -269,7 +269,7 @@ impl Lease {
         let now = pool.world.clock.monotonic();
         let surplus = if kept { pool.idle.put(instance, now).err() } else { Some(instance) };
         let unneeded = pool.idle.unneeded(now);
-        let recycled = u64::from(surplus.is_some()) + u64::from(unneeded.is_some());
+        let recycled = u64::from(surplus.is_some()).saturating_add(unneeded.len() as u64);
         if recycled > 0 {
             pool.counts.recycled.fetch_add(recycled, Ordering::Relaxed);
         }

@@ -5,10 +5,13 @@
 //! looks at those of the others.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+/// How often is looked for what is not needed: to look takes the locks of all threads.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Values that are not in use.
 pub(super) struct Warm<T> {
@@ -20,8 +23,8 @@ pub(super) struct Warm<T> {
     limit: usize,
     /// How long one is kept that is not needed.
     lifetime: Duration,
-    /// The shelf that is looked at next for what is not needed.
-    inspected: AtomicUsize,
+    /// Reading of the monotonic clock, in milliseconds, from which on shelves are looked at for what is not needed.
+    next_look: AtomicU64,
 }
 
 struct Kept<T> {
@@ -38,7 +41,7 @@ impl<T> Warm<T> {
             count: AtomicUsize::new(0),
             limit,
             lifetime,
-            inspected: AtomicUsize::new(0),
+            next_look: AtomicU64::new(0),
         }
     }
 
@@ -66,13 +69,21 @@ impl<T> Warm<T> {
         Err(value)
     }
 
-    /// One that nobody has needed for long, if the shelf whose turn it is has one: to be given up.
-    pub(super) fn unneeded(&self, now: Duration) -> Option<T> {
-        let mut shelf = self.shelf(self.inspected.fetch_add(1, Ordering::Relaxed))?;
-        shelf.pop_front_if(|coldest| now.saturating_sub(coldest.used_at) > self.lifetime).map(|unneeded| {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-            unneeded.value
-        })
+    /// What nobody has needed for long, to be given up: of each shelf one, and every [`LOOK_PAUSE`], so that no call has
+    /// to wait for many.
+    pub(super) fn unneeded(&self, now: Duration) -> Vec<T> {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (due, next) = (self.next_look.load(Ordering::Relaxed), milliseconds(now.saturating_add(LOOK_PAUSE)));
+        let is_due = milliseconds(now) >= due
+            && self.next_look.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if !is_due {
+            return Vec::new();
+        }
+        let is_unneeded = |coldest: &mut Kept<T>| now.saturating_sub(coldest.used_at) > self.lifetime;
+        let shelves = 0..self.shelves.len();
+        let unneeded: Vec<_> = shelves.filter_map(|number| self.shelf(number)?.pop_front_if(is_unneeded)).collect();
+        self.count.fetch_sub(unneeded.len(), Ordering::Relaxed);
+        unneeded.into_iter().map(|unneeded| unneeded.value).collect()
     }
 
     fn shelf(&self, number: usize) -> Option<MutexGuard<'_, VecDeque<Kept<T>>>> {
@@ -140,9 +151,12 @@ mod tests {
                 scope.spawn(move || warm.put(value, Duration::ZERO));
             }
         });
-        let unneeded = |now| (0..4 * warm.shelves.len()).filter_map(|_| warm.unneeded(now)).count();
-        assert_eq!(unneeded(MINUTE), 0);
-        assert_eq!(unneeded(MINUTE + Duration::from_nanos(1)), 4);
-        assert_eq!(warm.take(), None);
+        assert_eq!(warm.unneeded(MINUTE), [0; 0]);
+        assert_eq!(warm.unneeded(MINUTE + Duration::from_millis(1)), [0; 0], "it was looked at in this second");
+        let looks = (1..=4).map(|look| warm.unneeded(MINUTE + look * LOOK_PAUSE));
+        let mut unneeded: Vec<_> = looks.flatten().collect();
+        unneeded.sort_unstable();
+        assert_eq!(unneeded, [0, 1, 2, 3]);
+        assert_eq!((warm.take(), warm.len()), (None, 0));
     }
 }
