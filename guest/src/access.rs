@@ -313,6 +313,8 @@ impl<'a> Access<'a> {
             };
             match held {
                 Ok(()) => return Ok(()),
+                // There is nobody any more whom another rule could let in.
+                Err(Denial::SessionEnded) => return Err(Denial::SessionEnded),
                 Err(denial) if denial.closeness() > closest.closeness() => closest = denial,
                 Err(_) => {}
             }

@@ -106,9 +106,11 @@ pub async fn is_still_good(env: &Environment, token: &Secret<String>) -> bool {
 }
 
 fn refused(env: &Environment, error: TokenError, who: Option<Identity<'_>>, correlation_id: &str) -> Refused {
-    // Where it could not be decided, nobody was refused.
+    // Where it could not be decided, nobody was refused. A genuine token that has expired is answered as ever: its client
+    // has to renew it, whatever strangers at the same address send.
     if error.is_refusal()
         && let Err(after) = record_refusal(env, error.reason(), who, correlation_id)
+        && !matches!(error, TokenError::Expired { .. })
     {
         return Refused::TooMany(after);
     }

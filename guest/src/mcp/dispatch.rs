@@ -250,29 +250,30 @@ async fn list_tools(
     caller: &Caller<'_>,
     params: &Map<String, Value>,
     era: &Era,
-) -> Result<Value, RpcError> {
+) -> Result<Value, Failure> {
     if params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
-        return Err(RpcError::invalid_params("unknown cursor: the list has one page"));
+        return Err(RpcError::invalid_params("unknown cursor: the list has one page").into());
     }
     let (descriptions, ttl) = match access_of(env, caller) {
         None => (tools::local().iter().map(|tool| tool.describe()).collect(), TOOLS_TTL_MS),
-        Some(access) => permitted(&access).await,
+        Some(access) => permitted(&access).await?,
     };
     let result = ListToolsResult::with_all_items(descriptions).with_ttl_ms(ttl).with_cache_scope(CacheScope::Private);
     Ok(in_era(to_value(&result)?, era))
 }
 
 /// What a caller may call, and how long that may be kept.
-async fn permitted(access: &Access<'_>) -> (Vec<Description>, u64) {
+async fn permitted(access: &Access<'_>) -> Result<(Vec<Description>, u64), Failure> {
     let (mut descriptions, mut ttl) = (Vec::new(), TOOLS_TTL_MS);
     for tool in tools::remote() {
         match access.decide(tool).await {
             Ok(()) => descriptions.push(tool.describe()),
+            Err(Denial::SessionEnded) => return Err(Failure::SignInAgain),
             Err(denial) if denial.is_undecided() => ttl = UNDECIDED_TTL_MS,
             Err(_) => {}
         }
     }
-    (descriptions, ttl)
+    Ok((descriptions, ttl))
 }
 
 /// What a caller of the remote server may do. The person at this machine may do everything.

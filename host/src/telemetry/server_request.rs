@@ -82,6 +82,11 @@ impl ServerRequest {
             None => of_header.unwrap_or_default(),
             Some(named) => {
                 let of_header = of_header.map(|context| context.span().span_context().clone());
+                // Whether spans are kept says the header, if there is one: a gateway may have written it, and a caller that
+                // chose otherwise in its message would be seen less, or cost more, than its operator wants.
+                let flags = of_header.as_ref().map_or(named.trace_flags(), SpanContext::trace_flags);
+                let state = named.trace_state().clone();
+                let named = SpanContext::new(named.trace_id(), named.span_id(), flags, true, state);
                 if let Some(other) = of_header.filter(|other| !is_same_span(other, &named)) {
                     span = span.with_links(vec![Link::with_context(other)]);
                 }
@@ -238,6 +243,21 @@ mod tests {
         let sibling = OF_HEADER.replace("b7ad", "c8be");
         let span = span(&Method::POST, "/mcp", &headers(Some(OF_HEADER)), &message(&sibling));
         assert_eq!((place(&span), span.links.links.len()), (below(&sibling, "m=2"), 1));
+    }
+
+    #[test]
+    fn a_message_does_not_change_whether_the_header_wants_spans() {
+        const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+        let unsampled_message = OF_MESSAGE.replace("-01", "-00");
+        let wanted = span(&Method::POST, "/mcp", &headers(Some(OF_HEADER)), &message(&unsampled_message));
+        assert_eq!((place(&wanted), wanted.links.links.len()), (below(OF_MESSAGE, "m=2"), 1));
+        for (header, message) in [(Some(UNSAMPLED), message(OF_MESSAGE)), (None, message(&unsampled_message))] {
+            let spans = Spans::default();
+            let mut request = spans.observe().server_request(&Method::POST, "/mcp", false, &headers(header));
+            request.received(message.as_bytes());
+            drop(request);
+            assert_eq!(spans.count(), 0, "{header:?} {message}");
+        }
     }
 
     #[test]

@@ -25,6 +25,11 @@ impl Spans {
         })))
     }
 
+    /// How many are over.
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
     /// The one span that is over.
     pub(super) fn only(&self) -> SpanData {
         let mut spans = std::mem::take(&mut *self.0.lock().unwrap());

@@ -2,6 +2,7 @@
 
 use entra_mcp_host::environment::{CallerKinds, TokenMode, ToolRule};
 use entra_mcp_tests::emulator::{Endpoint, Fault, Scope};
+use http::Request;
 use serde_json::{Value, json};
 
 use super::bearer::{
@@ -77,12 +78,16 @@ fn offer(fleet: &Fleet, scopes: &[&str]) {
 }
 
 /// The answer to `tools/list` in 2026-07-28.
-async fn list(fleet: &Fleet, token: &str) -> Value {
+fn list_request(token: &str) -> Request<Vec<u8>> {
     let mut request = call_request(token);
     request.headers_mut().insert("mcp-method", "tools/list".parse().expect("a header"));
     request.headers_mut().remove("mcp-name");
     *request.body_mut() = modern("tools/list", json!({}), json!({})).to_string().into_bytes();
-    let answer = fleet.send(request).await;
+    request
+}
+
+async fn list(fleet: &Fleet, token: &str) -> Value {
+    let answer = fleet.send(list_request(token)).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.body["result"].clone()
 }
@@ -416,6 +421,17 @@ async fn a_person_whom_entra_wants_again_after_an_outage_is_sent_to_sign_in_and_
     assert!(answer.header("www-authenticate").contains("error=\"invalid_token\""));
     assert_eq!(denials(&fleet), ["session-ended"]);
     assert_eq!(fleet.refresh(&alice.client_id, &alice.refresh).await.refusal(), (400, "invalid_grant"));
+}
+
+#[tokio::test]
+async fn whoever_asks_for_the_tools_with_a_session_that_ends_by_it_is_sent_to_sign_in() {
+    let (fleet, alice) = after_a_long_outage(vec![roles(&["Mcp.Admin"])]).await;
+    fleet.control().clear_faults();
+    fleet.control().revoke_sessions(ALICE).expect("Alice exists");
+    fleet.advance(60);
+    let answer = fleet.send(list_request(&alice.access)).await;
+    assert_eq!(answer.status, 401, "{}", answer.body);
+    assert!(answer.header("www-authenticate").contains("error=\"invalid_token\""));
 }
 
 #[tokio::test]

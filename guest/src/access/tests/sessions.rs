@@ -265,6 +265,17 @@ fn a_person_whom_entra_wants_again_has_no_session_any_more() {
     assert!(!world.record_names().iter().any(|name| name.contains("/session/") || name.contains("/session-entra/")));
 }
 
+/// What is remembered of the person would be answered by a session that is gone.
+#[test]
+fn a_session_that_ends_while_a_rule_is_judged_is_let_in_by_no_other() {
+    let mut lab = Lab::new();
+    lab.entra_is_out_of_reach(true);
+    lab.stay_until(4 * HOUR);
+    lab.entra_is_out_of_reach(false);
+    lab.entra_answers(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }));
+    assert_eq!(lab.decide_by(vec![role(), Rule::users()]), Err(Denial::SessionEnded));
+}
+
 #[test]
 fn an_answer_that_does_not_say_what_the_person_is_lets_nobody_in() {
     for changes in [json!({ "oid": OTHER_TENANT }), json!({ "aud": OTHER_TENANT }), json!({ "exp": START })] {

@@ -125,7 +125,11 @@ impl Guard<'_> {
             Ok(_) => (Refusal::InsufficientScope, "session-insufficient-scope"),
             Err(SessionError::Store(_)) => return Err(Refusal::Unavailable),
             Err(SessionError::Unknown) => (UNKNOWN, "session-unknown"),
-            Err(SessionError::Expired) => (Refusal::InvalidToken("The access token has expired"), "session-expired"),
+            Err(SessionError::Expired) => {
+                // Its client has to renew it, and is told so whatever strangers at the same address send.
+                let _ = bearer::record_refusal(self.env, "session-expired", None, &request.correlation_id);
+                return Err(Refusal::InvalidToken("The access token has expired"));
+            }
             Err(SessionError::WrongResource) => {
                 (Refusal::InvalidToken("The access token is for another resource"), "session-wrong-resource")
             }

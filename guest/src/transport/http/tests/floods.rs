@@ -6,7 +6,7 @@ use http::Response;
 use serde_json::json;
 
 use super::{ALICE, Server, Someone, get, header, json_of, post};
-use crate::environment::fake::CLIENT;
+use crate::environment::fake::{CLIENT, START};
 use crate::environment::{HttpError, TokenMode};
 use crate::token::testing::{FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
 use crate::transport::http::message::Request;
@@ -130,6 +130,29 @@ fn a_request_without_a_token_is_told_where_to_get_one_however_often_and_however_
         assert!(header(&response, "www-authenticate").starts_with("Bearer resource_metadata="));
         assert!(json_of(&response).get("error").is_none());
     }
+}
+
+/// Otherwise a stranger behind the same address could keep everybody from renewing their tokens.
+#[test]
+fn a_token_that_was_good_and_has_expired_is_told_so_however_many_bad_ones_came() {
+    let (server, _authority) = server();
+    server.sign_in(&Someone { token: "expired", expires_in: 0, ..ALICE });
+    let old = with(user_claims(), json!({ "scp": "access_as_user", "iat": START - 9000, "nbf": START - 9000 }));
+    let old = sign(&jwt_header("RS256", "rsa"), &with(old, json!({ "exp": START - 5400 })), &TestKey::named("rsa"));
+    server.exhaust(STRANGER);
+    for token in ["expired", &old, "expired", &old] {
+        let response = server.from(STRANGER, ping().by(token));
+        assert_eq!(response.status(), 401, "{token}");
+        assert!(header(&response, "www-authenticate").starts_with("Bearer error=\"invalid_token\", "));
+    }
+    let forged = sign(
+        &jwt_header("RS256", "rsa"),
+        &with(user_claims(), json!({ "exp": START - 5400 })),
+        &TestKey::named("rsa-other"),
+    );
+    assert_eq!(server.status(STRANGER, ping().by(&forged)), 429);
+    assert_eq!(server.recorded("token.refused", STRANGER), ["session-unknown"; BOUND], "they fill no records either");
+    assert_eq!(server.recorded("request.throttled", STRANGER), ["refused-token"]);
 }
 
 #[test]
