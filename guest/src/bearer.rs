@@ -120,7 +120,7 @@ fn refused(env: &Environment, error: TokenError, who: Option<Identity<'_>>, corr
 /// Records that a token was refused; who it stands for only if that is proven. A record that cannot be written changes
 /// nothing: the token is refused anyway.
 ///
-/// Too many from one address have no records of their own, or a stranger could fill the files until the records that
+/// Too many from one address, or of one caller, have no records of their own, or a stranger could fill the files until the records that
 /// matter are gone. An error says how long that lasts.
 pub(crate) fn record_refusal(
     env: &Environment,
@@ -128,8 +128,13 @@ pub(crate) fn record_refusal(
     who: Option<Identity<'_>>,
     correlation_id: &str,
 ) -> Result<(), Duration> {
-    if let Some(address) = env.call.address() {
-        audit::admit(env, REFUSED_TOKEN, &address, None)?;
+    // Whose token is genuine answers for themselves: a flood from their address must not hide what they try.
+    let subject = match &who {
+        Some(Identity { tenant_id, object_id, .. }) => Some([*tenant_id, *object_id].join("/")),
+        None => env.call.address(),
+    };
+    if let Some(subject) = subject {
+        audit::admit(env, REFUSED_TOKEN, &subject, None)?;
     }
     let event = AuditEvent {
         reason: Some(reason.to_owned()),

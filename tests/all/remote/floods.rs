@@ -55,7 +55,7 @@ async fn a_flood_of_bad_tokens_is_bounded_by_address_in_answers_and_in_records()
         let answer = from(&fleet, STRANGER, call_request(token)).await;
         assert_eq!((answer.status, answer.header("retry-after")), (429, "1"), "{}", answer.html());
         assert_eq!(answer.header("www-authenticate"), "");
-        assert!(answer.html().starts_with("Too many access tokens from this address were refused"));
+        assert!(answer.html().starts_with("Too many access tokens from this address, or of this caller, were refused"));
     }
     let [throttled] = &recorded(&fleet, "request.throttled")[..] else { panic!("{:?}", fleet.audited()) };
     assert_eq!(throttled.reason.as_deref(), Some("refused-token"));

@@ -70,7 +70,7 @@ fn too_many_bad_tokens_from_an_address_are_told_to_wait_and_recorded_as_one() {
     let reasons = ["session-unknown", "session-insufficient-scope", "encoding-invalid"];
     assert_eq!(server.recorded("token.refused", STRANGER), reasons);
     server.world.advance(Duration::from_secs(18));
-    let bad = ["unknown", "narrow", "a.b.c", &entras("Other.Scope"), &"a".repeat(2000)];
+    let bad = ["unknown", "narrow", "a.b.c", &"a".repeat(2000)];
     for token in bad.into_iter().cycle().take(100) {
         let response = server.from(STRANGER, ping().by(token));
         assert_eq!((response.status().as_u16(), header(&response, "retry-after")), (429, "42"), "{token}");
@@ -78,11 +78,27 @@ fn too_many_bad_tokens_from_an_address_are_told_to_wait_and_recorded_as_one() {
         assert_eq!(header(&response, "x-correlation-id"), "c-1");
         assert_eq!(
             String::from_utf8_lossy(response.body()),
-            "Too many access tokens from this address were refused: wait a while, or come with a good one"
+            "Too many access tokens from this address, or of this caller, were refused: wait a while, or come with a good one"
         );
     }
     assert_eq!(server.recorded("token.refused", STRANGER), reasons);
     assert_eq!(server.recorded("request.throttled", STRANGER), ["refused-token"]);
+}
+
+#[test]
+fn a_genuine_token_that_is_refused_is_recorded_however_many_bad_ones_came_from_its_address() {
+    let (server, _authority) = server();
+    server.exhaust(STRANGER);
+    assert_eq!(server.status(STRANGER, ping().by("unknown")), 429);
+    let genuine = entras("Other.Scope");
+    for address in [STRANGER, OTHER, STRANGER] {
+        assert_eq!(server.status(address, ping().by(&genuine)), 403);
+    }
+    let of_someone = || server.world.audited().into_iter().filter(|event| event.object_id.is_some());
+    assert_eq!(of_someone().filter(|event| event.name == "token.refused").count(), BOUND);
+    // It has a bound of its own, wherever it comes from, and affects nobody else.
+    assert_eq!(server.status(OTHER, ping().by(&genuine)), 429);
+    assert_eq!(server.status(OTHER, ping().by("unknown")), 401);
 }
 
 #[test]
