@@ -168,7 +168,7 @@ async fn what_it_cannot_serve_with_stops_it_with_the_fix() {
         (&["--ca-file", "/none"], "/none"),
     ] {
         let mut command = home.program(&["serve"]);
-        command.args(arguments).env("AZURE_CLIENT_SECRET", SECRET);
+        command.args(arguments).env("AZURE_CLIENT_SECRET", SECRET).env("ENTRA_MCP_LISTEN", "127.0.0.1:0");
         let (code, output, log) = run(command, "").await;
         assert_eq!((code, output.as_str()), (Some(2), ""), "{arguments:?}: {log}");
         assert!(log.contains(expected), "{arguments:?}: {log}");

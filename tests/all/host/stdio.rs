@@ -1,5 +1,8 @@
 //! `entra-mcp stdio` as a process: its streams, its signals, its end.
 
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -55,16 +58,34 @@ impl Server {
 
     /// Closes the input. Returns the exit code, what else was written to standard output, and the log.
     async fn end(self) -> (Option<i32>, Vec<Value>, String) {
-        let Self { mut child, input, mut output, mut log } = self;
+        let Self { child, input, mut output, log } = self;
         drop(input);
-        let mut rest = Vec::new();
-        while let Some(line) = output.next_line().await.unwrap() {
-            rest.push(serde_json::from_str(&line).unwrap());
-        }
-        let mut text = String::new();
-        log.read_to_string(&mut text).await.unwrap();
-        (child.wait().await.unwrap().code(), rest, text)
+        let rest = async {
+            let mut rest = Vec::new();
+            while let Some(line) = output.next_line().await.unwrap() {
+                rest.push(serde_json::from_str(&line).unwrap());
+            }
+            rest
+        };
+        let (rest, (code, log)) = tokio::join!(rest, ended(child, log));
+        (code, rest, log)
     }
+}
+
+/// Waits for the end. Returns the exit code and the log, which a test that waits in vain fails with.
+async fn ended(mut child: Child, mut log: ChildStderr) -> (Option<i32>, String) {
+    let mut text = String::new();
+    let status = async {
+        let status = tokio::time::timeout(PATIENCE, child.wait()).await;
+        if status.is_err() {
+            child.kill().await.unwrap();
+        }
+        status
+    };
+    let (status, read) = tokio::join!(status, log.read_to_string(&mut text));
+    read.unwrap();
+    let status = status.unwrap_or_else(|_| panic!("the server does not end\n--- log\n{text}"));
+    (status.unwrap().code(), text)
 }
 
 fn request(id: u32, method: &str, params: Value) -> Value {
@@ -181,19 +202,34 @@ async fn a_signal_ends_the_server_well() {
         let sent = tokio::process::Command::new("kill").args(["-s", signal, &id]).status().await.unwrap();
         assert!(sent.success());
         // Its input stays open: the signal alone ends it.
-        assert_eq!(server.child.wait().await.unwrap().code(), Some(0), "{signal}");
+        let (code, log) = ended(server.child, server.log).await;
+        assert_eq!(code, Some(0), "{signal}: {log}");
     }
 }
 
 #[tokio::test]
 async fn a_client_that_goes_away_ends_the_server_well() {
     let home = Home::new().await;
-    let mut server = Server::start(&home);
-    server.send(initialize()).await;
-    server.receive().await;
-    drop(server.output);
-    server.input.write_all(format!("{}\n", request(1, "ping", json!({}))).as_bytes()).await.unwrap();
-    assert_eq!(server.child.wait().await.unwrap().code(), Some(0));
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    // A process that another test starts at this moment has a copy of our end until it runs its program, like this one.
+    // Of a pipe, we could only close our own end: the server would write its answer for nobody, and wait for the next
+    // request. A socket is shut down for all who have it.
+    let copy = ours.try_clone().unwrap();
+    let mut command = home.program(&["stdio"]);
+    command.stdin(Stdio::piped()).stdout(OwnedFd::from(theirs)).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let (mut input, log) = (child.stdin.take().unwrap(), child.stderr.take().unwrap());
+    let mut output = BufReader::new(tokio::net::UnixStream::from_std(ours).unwrap()).lines();
+    input.write_all(format!("{}\n", initialize()).as_bytes()).await.unwrap();
+    let line = tokio::time::timeout(PATIENCE, output.next_line()).await.expect("the server answers");
+    assert!(line.unwrap().is_some_and(|line| line.contains("serverInfo")));
+
+    copy.shutdown(Shutdown::Both).unwrap();
+    input.write_all(format!("{}\n", request(1, "ping", json!({}))).as_bytes()).await.unwrap();
+    // Its input stays open: what it cannot write ends it.
+    let (code, log) = ended(child, log).await;
+    assert_eq!(code, Some(0), "{log}");
 }
 
 #[tokio::test]
@@ -207,8 +243,8 @@ async fn a_log_that_nobody_reads_holds_up_nothing() {
     let line = tokio::time::timeout(PATIENCE, output.next_line()).await.expect("the server answers");
     assert!(line.unwrap().is_some_and(|line| line.contains("serverInfo")));
     drop(input);
-    let ended = tokio::time::timeout(PATIENCE, child.wait()).await.expect("the server ends");
-    assert_eq!(ended.unwrap().code(), Some(0));
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("the server ends");
+    assert_eq!(status.unwrap().code(), Some(0));
 }
 
 #[tokio::test]
@@ -223,7 +259,8 @@ async fn a_log_that_was_closed_holds_up_nothing() {
         let answer: Value = serde_json::from_str(&line.unwrap().expect("the server goes on")).unwrap();
         assert!(answer["id"] == id && answer.get("error").is_none(), "{answer}");
     }
-    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("the server ends");
+    assert_eq!(status.unwrap().code(), Some(0));
 }
 
 #[tokio::test]
@@ -233,9 +270,10 @@ async fn two_servers_that_start_together_without_compiled_code_both_answer() {
     let ask = async || {
         let mut command = home.program(&["stdio"]);
         command.env("XDG_CACHE_HOME", &cache).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
         child.stdin.take().unwrap().write_all(format!("{}\n", initialize()).as_bytes()).await.unwrap();
-        String::from_utf8(child.wait_with_output().await.unwrap().stdout).unwrap()
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("the server ends");
+        String::from_utf8(output.unwrap().stdout).unwrap()
     };
     let (first, second) = tokio::join!(ask(), ask());
     assert!(first.contains("serverInfo"), "{first}");
