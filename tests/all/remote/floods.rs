@@ -50,7 +50,7 @@ async fn a_flood_of_bad_tokens_is_bounded_by_address_in_answers_and_in_records()
     exhaust(&fleet, STRANGER).await;
     assert_eq!(fleet.audited()[before..], vec!["token.refused"; REFUSED_TOKENS as usize]);
 
-    let bad = ["unknown", "a.b.c", &signed(&fleet, &[], true), &signed(&fleet, &[("scp", json!("Other"))], false)];
+    let bad = ["unknown", "a.b.c", &signed(&fleet, &[], true)];
     for token in bad.into_iter().cycle().take(50) {
         let answer = from(&fleet, STRANGER, call_request(token)).await;
         assert_eq!((answer.status, answer.header("retry-after")), (429, "1"), "{}", answer.html());
@@ -61,6 +61,15 @@ async fn a_flood_of_bad_tokens_is_bounded_by_address_in_answers_and_in_records()
     assert_eq!(throttled.reason.as_deref(), Some("refused-token"));
     assert_eq!((throttled.address.as_deref(), throttled.client_id.as_deref()), (Some(STRANGER), None));
     assert_eq!(recorded(&fleet, "token.refused").len(), REFUSED_TOKENS as usize);
+
+    // Whose token is genuine has a bound of their own.
+    let genuine = signed(&fleet, &[("scp", json!("Other"))], false);
+    assert_eq!(status(&fleet, STRANGER, &genuine).await, 403);
+    let refused = recorded(&fleet, "token.refused");
+    assert_eq!(refused.len(), REFUSED_TOKENS as usize + 1);
+    assert!(
+        refused.last().is_some_and(|event| event.object_id.is_some() && event.address.as_deref() == Some(STRANGER))
+    );
 
     // People behind the same address, and whoever begins there.
     for token in [&session, &entras] {
