@@ -18,8 +18,8 @@ use crate::token::{
     self, Principal, PrincipalKind, Requirements, TokenError, ValidatedToken, validate_access_token_with,
 };
 
-/// The operation of the rate limiter that counts refused tokens, by address. Good ones are never counted: many people may
-/// have one address.
+/// The operation of the rate limiter that counts refused tokens, by address, or by caller if they are genuine. Good ones
+/// are never counted: many people may have one address.
 const REFUSED_TOKEN: &str = "refused-token";
 /// Header, claims and signature.
 const PARTS: usize = 3;
@@ -54,7 +54,7 @@ impl Bearer {
 pub enum Refused {
     /// What the validator says.
     Token(TokenError),
-    /// It is a bad token, after too many others from the same address. How long it takes until the next one is told why.
+    /// It is a bad token, after too many others from the same address, or of the same caller. How long it takes until the next one is told why.
     TooMany(Duration),
 }
 
@@ -120,8 +120,8 @@ fn refused(env: &Environment, error: TokenError, who: Option<Identity<'_>>, corr
 /// Records that a token was refused; who it stands for only if that is proven. A record that cannot be written changes
 /// nothing: the token is refused anyway.
 ///
-/// Too many from one address, or of one caller, have no records of their own, or a stranger could fill the files until the records that
-/// matter are gone. An error says how long that lasts.
+/// Too many from one address, or of one caller, have no records of their own, or a stranger could fill the files until the
+/// records that matter are gone. An error says how long that lasts.
 pub(crate) fn record_refusal(
     env: &Environment,
     reason: &str,

@@ -264,7 +264,8 @@ impl Guard<'_> {
 
 /// The answer to one bad token of too many. It has no challenge: whoever follows it would send the next one.
 fn too_many(after: Duration) -> Response<Vec<u8>> {
-    let message = "Too many access tokens from this address, or of this caller, were refused: wait a while, or come with a good one";
+    let message = "Too many access tokens from this address, or of this caller, were refused: wait a while, or \
+                   come with a good one";
     let mut response = text(429, message);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     response
