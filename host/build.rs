@@ -9,8 +9,8 @@
 //!
 //! Two components are built from the one source. The bundled one uses the wide-arithmetic instructions of
 //! WebAssembly (a token is verified in a third of the time) and the SIMD ones (long header fields are read many bytes
-//! at a time), and is built for speed. Other hosts do not know them all,
-//! so `target/component/entra_mcp.wasm`, the one to hand out, is built without, and for size.
+//! at a time), and is built for speed. Other hosts do not know them all, so `target/component/entra_mcp.wasm`, the one
+//! to hand out, is built without, and for size.
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
 #![allow(clippy::disallowed_methods, reason = "a build script reads the environment and runs cargo")]

@@ -17,9 +17,9 @@ const RATES: [(&str, u32, u64); 5] = [
     ("revoke", 50, 15 * 60),
 ];
 
-/// How many bad access tokens of one address are answered and recorded one by one. A person's client comes with one when
-/// a session or a token has ended, so there may be some hundred people behind the address; and a stranger needs a month
-/// to fill the files that are kept by default (704 MiB).
+/// How many bad access tokens of one address, or genuine ones of one caller that are refused, are answered and recorded
+/// one by one. A person's client comes with one when a session or a token has ended, so there may be some hundred people
+/// behind the address; and a stranger needs a month to fill the files that are kept by default (704 MiB).
 const REFUSED_TOKENS: (&str, u32, u64) = ("refused-token", 60, 60);
 
 /// How many times the bound of one address a client id has: one id, such as a metadata document's, stands for the same
