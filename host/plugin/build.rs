@@ -7,10 +7,11 @@
 //!
 //! and else the build stops with one message that names the fix.
 //!
-//! Two components are built from the one source. The bundled one uses the wide-arithmetic instructions of
-//! WebAssembly (a token is verified in a third of the time) and the SIMD ones (long header fields are read many bytes
-//! at a time), and is built for speed. Other hosts do not know them all, so `target/component/entra_mcp.wasm`, the one
-//! to hand out, is built without, and for size.
+//! Two flavours can be built from the one source. The bundled one (`target/component/entra_mcp.bundled.wasm`) uses the
+//! wide-arithmetic instructions of WebAssembly (a token is verified in a third of the time) and the SIMD ones (long
+//! header fields are read many bytes at a time), and is built for speed. Other hosts do not know them all, so
+//! `target/component/entra_mcp.wasm`, the portable one to hand out, is built without, and for size: only with the feature
+//! `portable-component`, which releases and `cargo bench --bench token_validation --features portable-component` set.
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
 #![allow(clippy::disallowed_methods, reason = "a build script reads the environment and runs cargo")]
@@ -50,8 +51,8 @@ fn main() {
 }
 
 fn run() -> Result<()> {
-    let workspace = variable("CARGO_MANIFEST_DIR").map(PathBuf::from)?;
-    let workspace = workspace.parent().ok_or("the host has no workspace around it")?;
+    let package = variable("CARGO_MANIFEST_DIR").map(PathBuf::from)?;
+    let workspace = package.ancestors().nth(2).ok_or("this package has no workspace around it")?;
     for source in ["guest/src", "guest/Cargo.toml", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
@@ -60,22 +61,29 @@ fn run() -> Result<()> {
 
     let out = target_directory()?.join("component");
     fs::create_dir_all(&out)?;
-    let portable = out.join("entra_mcp.wasm");
+    // Only where it is asked for.
+    let portable = env::var_os("CARGO_FEATURE_PORTABLE_COMPONENT").map(|_| out.join("entra_mcp.wasm"));
     let bundled = out.join("entra_mcp.bundled.wasm");
 
     if let Some(given) = env::var_os("ENTRA_MCP_COMPONENT") {
         let given = PathBuf::from(given);
         println!("cargo::rerun-if-changed={}", given.display());
         let bytes = fs::read(&given).map_err(|error| format!("ENTRA_MCP_COMPONENT: {}: {error}", given.display()))?;
-        replace(&portable, &bytes)?;
         replace(&bundled, &bytes)?;
+        if let Some(portable) = &portable {
+            replace(portable, &bytes)?;
+        }
     } else {
         ensure_target()?;
-        replace(&portable, &fs::read(build(workspace, &PORTABLE)?)?)?;
         replace(&bundled, &fs::read(build(workspace, &BUNDLED)?)?)?;
+        if let Some(portable) = &portable {
+            replace(portable, &fs::read(build(workspace, &PORTABLE)?)?)?;
+        }
     }
     println!("cargo::rustc-env=ENTRA_MCP_BUNDLED_COMPONENT={}", bundled.display());
-    println!("cargo::rustc-env=ENTRA_MCP_PORTABLE_COMPONENT={}", portable.display());
+    if let Some(portable) = portable {
+        println!("cargo::rustc-env=ENTRA_MCP_PORTABLE_COMPONENT={}", portable.display());
+    }
     Ok(())
 }
 

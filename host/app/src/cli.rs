@@ -1,25 +1,20 @@
-//! Argument parsing only.
+//! The command line: argument parsing only.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use entra_mcp_host::commands::emulator::EmulatorArgs;
-use entra_mcp_host::commands::headless_browser::HeadlessBrowserArgs;
-use entra_mcp_host::commands::{self, CommandError};
-use entra_mcp_host::config::{Environment, Layer, ServeConfig, ServeLayer, Sources};
-use entra_mcp_host::service_manager::ServiceManager;
-use entra_mcp_host::{flush_log, logging, report_error};
 
-/// The tasks of a request run on several threads, and free what others have allocated: with the allocator of the C library
-/// they wait for each other then.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+#[cfg(feature = "demo")]
+use crate::commands::headless_browser::HeadlessBrowserArgs;
+use crate::commands::{self, CommandError};
+use crate::config::{Environment, Layer, ServeConfig, ServeLayer, Sources};
+use crate::service_manager::ServiceManager;
+use crate::{console, logging};
 
 /// An MCP server that signs people in with Microsoft Entra ID, in a WebAssembly sandbox
 #[derive(Parser)]
-#[command(name = "entra-mcp", version, after_help = EXIT_CODES)]
+#[command(name = "entra-mcp", bin_name = "entra-mcp", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -144,14 +139,16 @@ enum Command {
         path: Option<PathBuf>,
     },
     /// Run Entra ID and Microsoft Graph on this machine, for development without a tenant
+    #[cfg(feature = "demo")]
     #[command(after_help = "Prints one JSON line with its addresses and ids, and runs until it is interrupted.\n\n\
         Examples:\n  entra-mcp emulator\n  entra-mcp emulator --listen 127.0.0.1:8400 --tls\n  \
         entra-mcp emulator --config directories.toml")]
     Emulator {
         #[command(flatten)]
-        arguments: EmulatorArgs,
+        arguments: entra_mcp_emulator::Arguments,
     },
     /// Show a whole MCP conversation with sign-in, on this machine alone
+    #[cfg(feature = "demo")]
     #[command(after_help = "Examples:\n  entra-mcp demo\n  entra-mcp demo --http")]
     Demo {
         #[command(flatten)]
@@ -159,6 +156,7 @@ enum Command {
     },
     #[command(hide = true, name = commands::compile::NAME)]
     Compile { folder: PathBuf },
+    #[cfg(feature = "demo")]
     #[command(hide = true)]
     HeadlessBrowser {
         #[command(flatten)]
@@ -166,16 +164,17 @@ enum Command {
     },
 }
 
-fn main() -> ExitCode {
+/// Runs the program: what it is told stands on the command line of the process.
+pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let exit_code = match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report_error(&error);
+            console::notice(&format!("entra-mcp: {error}"));
             ExitCode::from(error.exit_code())
         }
     };
-    flush_log();
+    console::flush();
     exit_code
 }
 
@@ -221,9 +220,12 @@ fn run(cli: Cli) -> Result<(), CommandError> {
             logging::start(&host);
             commands::inspect::run(path.as_deref(), json, &host.code_cache)
         }
+        #[cfg(feature = "demo")]
         Command::Emulator { arguments } => commands::block_on(commands::emulator::run(&arguments)),
+        #[cfg(feature = "demo")]
         Command::Demo { arguments } => commands::block_on(commands::demo::run(&arguments, &Environment::of_process())),
         Command::Compile { folder } => commands::compile::run(folder),
+        #[cfg(feature = "demo")]
         Command::HeadlessBrowser { arguments } => commands::block_on(commands::headless_browser::run(&arguments)),
     }
 }

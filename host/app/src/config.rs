@@ -6,10 +6,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::code_cache::CodeCache;
-use crate::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
-use crate::instance_pool::DEFAULT_MAX_INSTANCES;
-use crate::transport::stdio::DEFAULT_MAX_MESSAGE_BYTES;
+use entra_mcp_plugin::DEFAULT_MAX_INSTANCES;
+use entra_mcp_plugin::code_cache::CodeCache;
+use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_plugin::transport::stdio::DEFAULT_MAX_MESSAGE_BYTES;
 
 pub mod access;
 mod audit;

@@ -8,7 +8,8 @@ use crate::config::{HostConfig, LogFormat};
 use crate::console::ErrorWriter;
 
 /// What is logged unless `RUST_LOG` says otherwise: what we do, and what others warn of.
-const DEFAULT_FILTER: &str = "warn,entra_mcp_host=info,audit=info,guest=info,prompt=info";
+const DEFAULT_FILTER: &str =
+    "warn,entra_mcp_app=info,entra_mcp_plugin=info,entra_mcp_server=info,audit=info,guest=info,prompt=info";
 
 /// Starts logging. A second call changes nothing.
 pub fn start(config: &HostConfig) {

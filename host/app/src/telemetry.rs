@@ -40,9 +40,7 @@ pub use prometheus::{MetricsError, MetricsServer};
 pub use trace_parent::TraceParent;
 
 pub(crate) use audit::ObservedAudit;
-pub(crate) use client_request::Services;
 pub(crate) use limits::ObservedRateLimiter;
-pub(crate) use server_request::ServerRequest;
 pub(crate) use store::ObservedStore;
 
 /// What the instruments and spans are attributed to.

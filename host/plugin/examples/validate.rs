@@ -11,9 +11,9 @@
 use std::error::Error;
 use std::io::{self, Read as _};
 
-use entra_mcp_host::Plugin;
-use entra_mcp_host::bindings::export::token_validator::Requirements;
-use entra_mcp_host::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_plugin::Plugin;
+use entra_mcp_plugin::bindings::export::token_validator::Requirements;
+use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

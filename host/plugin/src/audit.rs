@@ -1,6 +1,6 @@
 //! The record of security events (`wit/audit.wit`).
 //!
-//! The component says what happened; the host adds the time and the trace, and decides where it goes. By contract an
+//! The component says what happened; the host adds the time, and decides where it goes. By contract an
 //! event holds no token, secret, name or e-mail address; the user principal name is in `username` or nowhere.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,24 +10,14 @@ use async_trait::async_trait;
 
 use crate::bindings::audit as wit;
 use crate::clock::Clock;
-use crate::telemetry::TraceParent;
 
 pub use crate::bindings::audit::{Event, Outcome};
-pub use file::{AuditFileError, Rotation};
-pub use journal::{Destination, JsonLinesAudit, OnFailure};
-
-mod file;
-mod journal;
-mod line;
 
 /// An event, and what the host knows of it.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// When it happened: time since the Unix epoch.
     pub time: Duration,
-    /// The trace that it belongs to: the one that the MCP message names, else that of the HTTP request; and in it the
-    /// span of the request, if there is one.
-    pub trace: Option<TraceParent>,
     /// What the component says.
     pub event: Event,
 }
@@ -35,12 +25,12 @@ pub struct Record {
 /// Takes records. An error makes the component refuse what it was about to do.
 #[async_trait]
 pub trait AuditSink: Send + Sync + 'static {
-    /// Records an event.
+    /// Records an event, in the task of the call that it belongs to.
     async fn record(&self, record: Record) -> Result<(), String>;
 }
 
 /// The name of an outcome in records.
-pub(crate) fn outcome(outcome: Outcome) -> &'static str {
+pub fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Success => "success",
         Outcome::Failure => "failure",
@@ -55,7 +45,7 @@ pub struct LogAudit;
 
 #[async_trait]
 impl AuditSink for LogAudit {
-    async fn record(&self, Record { time, trace, event }: Record) -> Result<(), String> {
+    async fn record(&self, Record { time, event }: Record) -> Result<(), String> {
         tracing::info!(
             target: "audit",
             time = time.as_secs(),
@@ -71,11 +61,21 @@ impl AuditSink for LogAudit {
             address = event.address,
             username = event.username,
             latency_us = event.latency_us,
-            trace_id = trace.map(|trace| trace.trace_id().to_string()),
+            trace_id = event.trace_parent.as_deref().and_then(trace_id),
             correlation_id = event.correlation_id,
         );
         Ok(())
     }
+}
+
+/// The trace that an event names (W3C Trace Context, section 3.2): the second of the fields that hyphens part.
+fn trace_id(trace_parent: &str) -> Option<&str> {
+    let is_id = |text: &&str| {
+        text.len() == 32
+            && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            && text.contains(|c| c != '0')
+    };
+    trace_parent.split('-').nth(1).filter(is_id)
 }
 
 /// Keeps events in memory, for tests and for embedders that look at them.
@@ -113,9 +113,7 @@ impl AuditCtx {
 
 impl wit::Host for AuditCtx {
     async fn record(&mut self, event: Event) -> wasmtime::Result<Result<(), String>> {
-        let named = event.trace_parent.as_deref().and_then(TraceParent::parse);
-        let trace = named.map(TraceParent::or_our_own_in_it).or_else(TraceParent::current);
-        let recorded = self.sink.record(Record { time: self.clock.now(), trace, event }).await;
+        let recorded = self.sink.record(Record { time: self.clock.now(), event }).await;
         if let Err(reason) = &recorded {
             tracing::error!(%reason, "an audit event could not be recorded");
         }
@@ -124,26 +122,16 @@ impl wit::Host for AuditCtx {
 }
 
 #[cfg(test)]
-mod testing {
-    use super::{Event, Outcome};
+mod tests {
+    use super::trace_id;
 
-    /// An event with nothing but its name.
-    pub(super) fn event(name: &str) -> Event {
-        Event {
-            name: name.to_owned(),
-            outcome: Outcome::Success,
-            reason: None,
-            tenant_id: None,
-            object_id: None,
-            client_id: None,
-            tool: None,
-            token_id: None,
-            session: None,
-            address: None,
-            username: None,
-            latency_us: None,
-            trace_parent: None,
-            correlation_id: "c0ffee".to_owned(),
+    #[test]
+    fn the_log_names_the_trace_of_an_event_and_nothing_else_that_stands_in_its_place() {
+        const ID: &str = "0af7651916cd43dd8448eb211c80319c";
+        assert_eq!(trace_id(&format!("00-{ID}-b7ad6b7169203331-01")), Some(ID));
+        for text in ["", ID, "00", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", "00-\u{1b}[31m-x-01"] {
+            assert_eq!(trace_id(text), None, "{text}");
         }
+        assert_eq!(trace_id("00-00000000000000000000000000000000-b7ad6b7169203331-01"), None);
     }
 }

@@ -1,44 +1,18 @@
 //! The one door to the public Internet: Client ID Metadata Documents (`wit/client-metadata.wit`).
 //!
-//! Strangers choose the address, so this must not become a way to reach what only this machine can reach (server-side
-//! request forgery): https only, addresses of the public Internet only, checked after resolution on the very addresses
-//! that are then connected to; no redirect, no proxy, no credential, no cookie, and little time and space. What a
-//! document says is for the component to judge.
+//! What a document says is for the component to judge.
 
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use rustls::pki_types::CertificateDer;
-use tokio::sync::Semaphore;
-use url::{Host, Url};
 
 use crate::bindings::client_metadata as wit;
-use crate::error::BuildError;
-use crate::outbound_http::{
-    ConnectError, GuardedResolver, Resolve, TimedConnector, is_public, read_certificates, system_resolver, tls_config,
-};
 
-/// Longest document in bytes (from the WIT contract). The specification suggests 5 KiB.
-const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
+#[cfg(feature = "outbound-http")]
+mod public;
 
-/// Time for everything, from resolving the name to the last byte (from the WIT contract).
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Fetches at the same time. Each occupies an instance of the component, and strangers cause them.
-const MAX_FETCHES: usize = 16;
-
-/// Who asks.
-const AGENT: &str = concat!("entra-mcp/", env!("CARGO_PKG_VERSION"));
+#[cfg(feature = "outbound-http")]
+pub use public::PublicClientMetadata;
 
 pub use crate::bindings::client_metadata::{Document, FetchError};
 
@@ -60,159 +34,6 @@ impl ClientMetadata for NoClientMetadata {
     }
 }
 
-type HttpClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Empty<Bytes>>;
-
-/// Reads documents of the public Internet.
-pub struct PublicClientMetadata {
-    /// Hosts, perhaps with a port, that may be anywhere: for development.
-    anywhere: Arc<[String]>,
-    extra_roots: Vec<CertificateDer<'static>>,
-    resolve: Resolve,
-    timeout: Duration,
-    places: Semaphore,
-    client: OnceLock<Result<HttpClient, String>>,
-}
-
-impl PublicClientMetadata {
-    /// `anywhere` lists hosts whose documents are read wherever they are. `ca_file` adds roots of trust.
-    pub fn new(anywhere: Vec<String>, ca_file: Option<&Path>) -> Result<Self, BuildError> {
-        Ok(Self {
-            anywhere: anywhere.into(),
-            extra_roots: ca_file.map(read_certificates).transpose()?.unwrap_or_default(),
-            resolve: system_resolver(),
-            timeout: TOTAL_TIMEOUT,
-            places: Semaphore::new(MAX_FETCHES),
-            client: OnceLock::new(),
-        })
-    }
-
-    /// The URL, if it may be asked. Of a host that is a name, the addresses are checked when it is connected.
-    fn admitted(&self, url: &str) -> Result<Url, FetchError> {
-        let denied = |reason: &str| FetchError::Denied(reason.to_owned());
-        let url = Url::parse(url).map_err(|_| denied("not a URL"))?;
-        if url.scheme() != "https" {
-            return Err(denied("not an https URL"));
-        }
-        if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-            return Err(denied("a URL with a user name, a password or a fragment"));
-        }
-        let address = match url.host() {
-            None => return Err(denied("a URL without a host")),
-            Some(Host::Domain(_)) => None,
-            Some(Host::Ipv4(address)) => Some(address.into()),
-            Some(Host::Ipv6(address)) => Some(address.into()),
-        };
-        if address.is_some_and(|address| !is_public(address)) && !self.is_anywhere(&url) {
-            return Err(denied("an address that is not of the public Internet"));
-        }
-        Ok(url)
-    }
-
-    fn is_anywhere(&self, url: &Url) -> bool {
-        let Some(host) = url.host() else { return false };
-        let port = url.port_or_known_default().unwrap_or_default();
-        self.anywhere.iter().any(|allowed| *allowed == host.to_string() || *allowed == format!("{host}:{port}"))
-    }
-
-    fn client(&self, anywhere: bool) -> Result<HttpClient, FetchError> {
-        // The resolver sees no port, so what may be anywhere has a client of its own.
-        if anywhere {
-            return self.make_client(true).map_err(FetchError::Unavailable);
-        }
-        self.client.get_or_init(|| self.make_client(false)).clone().map_err(FetchError::Unavailable)
-    }
-
-    fn make_client(&self, anywhere: bool) -> Result<HttpClient, String> {
-        let resolver = GuardedResolver {
-            admits: Arc::new(move |_, address| anywhere || is_public(address)),
-            resolve: Arc::clone(&self.resolve),
-        };
-        let mut tcp = HttpConnector::new_with_resolver(resolver);
-        tcp.enforce_http(false);
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config(&self.extra_roots)?)
-            .https_only()
-            .enable_all_versions()
-            .wrap_connector(tcp);
-        // Connections are not kept: the same document is asked for again after hours.
-        Ok(Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build(TimedConnector { inner: https, timeout: self.timeout }))
-    }
-
-    async fn read(&self, url: &Url) -> Result<Document, FetchError> {
-        let request = Request::get(url.as_str())
-            .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .header(USER_AGENT, HeaderValue::from_static(AGENT))
-            .body(Empty::new())
-            .map_err(|error| FetchError::Denied(error.to_string()))?;
-        let response = self.client(self.is_anywhere(url))?.request(request).await.map_err(|error| failed(&error))?;
-        if response.status() != StatusCode::OK {
-            return Err(FetchError::Status(response.status().as_u16()));
-        }
-        let (head, mut body) = response.into_parts();
-        let mut bytes = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| FetchError::Unavailable(error.to_string()))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if bytes.len().saturating_add(data.len()) > MAX_DOCUMENT_BYTES {
-                return Err(FetchError::TooLarge);
-            }
-            bytes.extend_from_slice(&data);
-        }
-        let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Ok(Document { body: bytes.to_vec(), content_type, max_age_seconds: max_age(&head.headers) })
-    }
-}
-
-#[async_trait]
-impl ClientMetadata for PublicClientMetadata {
-    async fn fetch(&self, url: &str) -> Result<Document, FetchError> {
-        let url = self.admitted(url)?;
-        let Ok(_place) = self.places.try_acquire() else {
-            return Err(FetchError::Unavailable("too many documents are being fetched".to_owned()));
-        };
-        let fetched = tokio::time::timeout(self.timeout, self.read(&url)).await;
-        fetched.unwrap_or_else(|_| Err(FetchError::Unavailable("no whole answer in time".to_owned())))
-    }
-}
-
-/// Says why nothing was answered.
-fn failed(error: &hyper_util::client::legacy::Error) -> FetchError {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    let mut text = error.to_string();
-    while let Some(error) = next {
-        if let Some(ConnectError::Prohibited(_)) = error.downcast_ref() {
-            return FetchError::Denied("the host has no address of the public Internet".to_owned());
-        }
-        text = error.to_string();
-        next = error.source();
-    }
-    FetchError::Unavailable(text)
-}
-
-/// For how long an answer may be kept, as far as it says so.
-fn max_age(headers: &HeaderMap) -> Option<u32> {
-    let mut age = None;
-    for line in headers.get_all(CACHE_CONTROL) {
-        for directive in line.to_str().ok()?.split(',') {
-            let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-            match name.trim().to_ascii_lowercase().as_str() {
-                "no-store" | "no-cache" => return Some(0),
-                // A number that is too large means for ever (RFC 9111 section 1.2.2).
-                "max-age" => age = Some(seconds(value.trim().trim_matches('"'))?),
-                _ => {}
-            }
-        }
-    }
-    age
-}
-
-fn seconds(text: &str) -> Option<u32> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().unwrap_or(u32::MAX))
-}
-
 /// What an instance holds.
 pub(crate) struct ClientMetadataCtx {
     source: Arc<dyn ClientMetadata>,
@@ -229,6 +50,3 @@ impl wit::Host for ClientMetadataCtx {
         Ok(self.source.fetch(&url).await)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -38,7 +38,7 @@ impl CodeCache {
     /// The component, from the folder or else compiled: by `compiler`, a program with the arguments that make it put
     /// the component's compiled code into this folder, or else here. A folder that cannot be used costs time, nothing
     /// else: it is logged.
-    pub(crate) fn component(
+    pub fn component(
         &self,
         engine: &Engine,
         component: &[u8],
@@ -71,7 +71,7 @@ impl CodeCache {
     }
 
     /// Compiles the component into the folder, unless it is there.
-    pub(crate) fn fill(&self, engine: &Engine, component: &[u8]) -> wasmtime::Result<()> {
+    pub fn fill(&self, engine: &Engine, component: &[u8]) -> wasmtime::Result<()> {
         let Self::Folder(folder) = self else { return Ok(()) };
         let folder = open(folder).map_err(wasmtime::Error::msg)?;
         let name = name(engine, component);
@@ -202,7 +202,7 @@ mod tests {
     const COMPONENT: &str = "(component)";
 
     fn engine() -> Engine {
-        crate::plugin::engine().unwrap()
+        crate::component::engine().unwrap()
     }
 
     fn files(folder: &Path) -> Vec<PathBuf> {

@@ -9,9 +9,6 @@ pub use crate::bindings::environment::{
     TokenSettings, ToolRule,
 };
 
-pub mod confidential_client;
-pub mod public_client;
-
 /// What an instance holds.
 pub(crate) struct EnvironmentCtx {
     settings: Arc<Settings>,

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::secret_store::OpenError;
-
 /// Why a plugin could not be made ready. Somebody has to change the configuration, the component or the machine.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -17,6 +15,7 @@ pub enum BuildError {
     #[error("no {0} was given to the plugin builder")]
     Missing(&'static str),
     /// An endpoint that was configured cannot be allowed.
+    #[cfg(feature = "outbound-http")]
     #[error(transparent)]
     Endpoint(#[from] crate::outbound_http::PolicyError),
     /// The roots of trust cannot be set up.
@@ -31,8 +30,9 @@ pub enum BuildError {
         reason: String,
     },
     /// The secret store cannot be opened.
+    #[cfg(feature = "sqlite")]
     #[error(transparent)]
-    SecretStore(#[from] OpenError),
+    SecretStore(#[from] crate::secret_store::OpenError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

@@ -80,10 +80,12 @@ impl HttpBody {
         Self(Content::Full(Some(bytes.into())))
     }
 
-    /// An event stream that `call` writes.
-    #[cfg(test)]
-    pub(crate) fn event_stream(call: Call, written: HyperOutgoingBody) -> Self {
-        Self(Content::Stream(EventStream { call: Some(call), written, correlation_id: "c0ffee".to_owned() }))
+    /// The bytes of a body that is all there; else the event stream itself.
+    pub fn into_bytes(self) -> Result<Bytes, Self> {
+        match self.0 {
+            Content::Full(bytes) => Ok(bytes.unwrap_or_default()),
+            Content::Stream(_) => Err(self),
+        }
     }
 
     /// Whether the component goes on writing while this is read.
@@ -180,7 +182,7 @@ impl Plugin {
     }
 
     /// An answer in plain text, with a correlation id that the log has too.
-    pub(crate) fn refuse(&self, status: StatusCode, reason: &str) -> Response<HttpBody> {
+    fn refuse(&self, status: StatusCode, reason: &str) -> Response<HttpBody> {
         let correlation_id = self.correlation_id();
         tracing::info!(%correlation_id, status = status.as_u16(), reason, "a request was refused");
         plain_text(status, reason, &correlation_id)
@@ -344,7 +346,7 @@ fn failed(error: &CallError) -> Response<HttpBody> {
 }
 
 /// An answer of the host's own. It does not say more than a client has to know.
-pub(crate) fn plain_text(status: StatusCode, reason: &str, correlation_id: &str) -> Response<HttpBody> {
+fn plain_text(status: StatusCode, reason: &str, correlation_id: &str) -> Response<HttpBody> {
     let text = format!("{reason} (correlation id {correlation_id})\n");
     let mut response = Response::new(HttpBody::full(text.into_bytes()));
     *response.status_mut() = status;

@@ -28,7 +28,7 @@ use crate::client_metadata::{ClientMetadata, ClientMetadataCtx};
 use crate::clock::Clock;
 use crate::environment::{EnvironmentCtx, Settings};
 use crate::guest_output::GuestStderr;
-use crate::outbound_http::{OutboundHooks, OutboundHttp};
+use crate::outbound::{Outbound, OutboundHooks};
 use crate::random::{Random, RandomCtx};
 use crate::rate_limiter::{RateLimiter, RateLimiterCtx};
 use crate::secret_store::{SecretStore, SecretStoreCtx};
@@ -60,7 +60,7 @@ pub(crate) struct World {
     pub(crate) client_metadata: Arc<dyn ClientMetadata>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
-    pub(crate) http: Arc<OutboundHttp>,
+    pub(crate) http: Arc<dyn Outbound>,
     pub(crate) max_memory_bytes: usize,
 }
 

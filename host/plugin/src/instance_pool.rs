@@ -26,7 +26,7 @@ mod warm;
 /// Instances at the same time. A call that waits for a person occupies one, so there are as many as the transport
 /// takes calls: beyond, it says that it is busy, while a call that waits for an instance would wait unheard. One costs
 /// some 200 KiB.
-pub(crate) const DEFAULT_MAX_INSTANCES: usize = crate::transport::stdio::MAX_CALLS;
+pub const DEFAULT_MAX_INSTANCES: usize = 256;
 
 /// Instances that are kept warm while nothing is to do. A client rarely has more calls in flight.
 const MAX_IDLE_INSTANCES: usize = 8;

@@ -1,7 +1,14 @@
-//! Runs the entra-mcp component: the library behind the `entra-mcp` program, for embedding in other programs.
+//! Embeds the entra-mcp component, which secures MCP servers with Microsoft Entra ID, in a program of yours.
 //!
-//! [`Plugin`] is the component, loaded and ready; [`PluginBuilder`] says what it is given of the world. The host
-//! provides bytes, secrets at rest, a browser, limits; the component takes every decision about identity.
+//! This crate has the ports through which the component sees the world (secret store, audit sink, credential, clock,
+//! randomness, user agent, client channel, rate limiter, client metadata, outbound HTTP), and adapters for them behind
+//! features. With the feature `pool`, [`Plugin`] is the component, loaded and ready, and [`PluginBuilder`] says what it is
+//! given of the world. The host provides bytes, secrets at rest, a browser, limits; the component takes every decision
+//! about identity.
+//!
+//! What may not be in it: a command line, a configuration file, telemetry, a listener of its own. They are the program's.
+
+#![cfg_attr(not(feature = "pool"), allow(dead_code, reason = "only the pool makes instances"))]
 
 pub mod audit;
 pub mod bindings;
@@ -9,40 +16,38 @@ pub mod client_channel;
 pub mod client_credential;
 pub mod client_metadata;
 pub mod clock;
+#[cfg(feature = "code-cache")]
 pub mod code_cache;
-pub mod commands;
-pub mod config;
-mod console;
+mod component;
 pub mod environment;
 pub mod error;
 mod guest_output;
+#[cfg(feature = "pool")]
 mod http_call;
 mod instance;
+#[cfg(feature = "pool")]
 mod instance_pool;
-pub mod logging;
-mod open_files;
+pub mod outbound;
+#[cfg(feature = "outbound-http")]
 pub mod outbound_http;
+#[cfg(feature = "pool")]
 mod plugin;
+#[cfg(any(feature = "code-cache", feature = "sqlite"))]
 mod private_files;
 pub mod random;
 pub mod rate_limiter;
 pub mod secret_store;
-pub mod service_manager;
-pub mod telemetry;
+#[cfg(feature = "pool")]
 pub mod transport;
 pub mod user_agent;
 
+#[cfg(feature = "portable-component")]
+pub use component::PORTABLE_COMPONENT;
+pub use component::{BUNDLED_COMPONENT, engine};
+#[cfg(feature = "pool")]
 pub use http_call::{BrokenOff, HttpBody};
 pub use instance::grant;
-pub use instance_pool::PoolStatistics;
-pub use plugin::{AccessToken, BUNDLED_COMPONENT, Caller, Plugin, PluginBuilder};
-
-/// Gives what was written to standard error a moment to get there, before the program ends.
-pub fn flush_log() {
-    console::flush();
-}
-
-/// Tells the person why the program ends.
-pub fn report_error(error: &dyn std::error::Error) {
-    console::notice(&format!("entra-mcp: {error}"));
-}
+#[cfg(feature = "pool")]
+pub use instance_pool::{DEFAULT_MAX_INSTANCES, PoolStatistics};
+#[cfg(feature = "pool")]
+pub use plugin::{AccessToken, Caller, Plugin, PluginBuilder};

@@ -19,30 +19,27 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, Request, Response, Uri};
+use http::{Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use opentelemetry::Context as Caller;
-use opentelemetry::context::FutureExt as _;
 use rustls::pki_types::CertificateDer;
 use tokio::time::{Instant, Sleep};
 use url::{Host, Url};
-use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
+use wasmtime_wasi_http::{Error, RequestOptions};
 
 use crate::error::BuildError;
-use crate::telemetry::{Services, Telemetry};
+use crate::outbound::{BoxFuture, NoObserver, ObservedExchange, Outbound, OutboundObserver, RequestBody, ResponseBody};
 
 mod addresses;
 mod connect;
 
 pub(crate) use addresses::is_public;
-pub(crate) use connect::{AdmitsAddress, ConnectError, GuardedResolver, Resolve, TimedConnector};
-pub(crate) use connect::{read_certificates, system_resolver, tls_config};
+pub(crate) use connect::{AdmitsAddress, ConnectError, GuardedResolver, Resolve, TimedConnector, system_resolver};
+pub use connect::{read_certificates, tls_config};
 
 /// Time to resolve, connect and finish the TLS handshake. Longer waits end in a person's impatience anyway.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,9 +58,6 @@ const MAX_IDLE_CONNECTIONS: usize = 8;
 
 /// How long an idle connection is kept; less than the idle limit of the services.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
-type RequestBody = UnsyncBoxBody<Bytes, Error>;
-type ResponseBody = UnsyncBoxBody<Bytes, Error>;
 
 /// Why an endpoint cannot be on the allow-list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -190,8 +184,7 @@ pub struct OutboundHttp {
     limits: Limits,
     /// Answers everything, if set: nothing is sent.
     documents: Option<HashMap<String, Bytes>>,
-    telemetry: Telemetry,
-    services: Services,
+    observer: Arc<dyn OutboundObserver>,
     /// Made at the first request: reading the system's certificates takes longer than the rest of the start.
     client: OnceLock<Result<HttpClient, String>>,
 }
@@ -206,17 +199,15 @@ impl OutboundHttp {
             extra_roots,
             limits: LIMITS,
             documents: None,
-            telemetry: Telemetry::default(),
-            services: Services::default(),
+            observer: Arc::new(NoObserver),
             client: OnceLock::new(),
         })
     }
 
-    /// Lets requests be observed; `graph` tells those to Microsoft Graph from those to Entra ID.
+    /// Lets requests be observed.
     #[must_use]
-    pub fn observed(mut self, telemetry: &Telemetry, graph: &str) -> Self {
-        self.telemetry = telemetry.clone();
-        self.services = Services::new(graph);
+    pub fn observed(mut self, observer: Arc<dyn OutboundObserver>) -> Self {
+        self.observer = observer;
         self
     }
 
@@ -228,8 +219,7 @@ impl OutboundHttp {
             extra_roots: Vec::new(),
             limits: LIMITS,
             documents: Some(documents.into_iter().map(|(url, body)| (url, body.into())).collect()),
-            telemetry: Telemetry::default(),
-            services: Services::default(),
+            observer: Arc::new(NoObserver),
             client: OnceLock::new(),
         }
     }
@@ -267,10 +257,11 @@ impl OutboundHttp {
             .build(TimedConnector { inner: https, timeout: self.limits.connect }))
     }
 
-    async fn send(
+    async fn exchange(
         self: Arc<Self>,
         request: Request<RequestBody>,
         options: Option<RequestOptions>,
+        mut observed: Option<Box<dyn ObservedExchange>>,
     ) -> Result<Response<ResponseBody>, Error> {
         let deadline = Instant::now() + self.limits.total;
         // The whole body is taken before anything else is decided: whoever writes it would otherwise learn that it
@@ -288,7 +279,7 @@ impl OutboundHttp {
             let uri = request.uri();
             // The query of a URL may hold a secret; its origin does not.
             tracing::warn!(
-                target: "entra_mcp_host::outbound_http",
+                target: "entra_mcp_plugin::outbound_http",
                 scheme = uri.scheme_str(),
                 authority = uri.authority().map(http::uri::Authority::as_str),
                 "a request was denied: its target is not on the allow-list"
@@ -298,8 +289,9 @@ impl OutboundHttp {
         // What the client derives from the URI is right for both versions of HTTP.
         request.headers_mut().remove(http::header::HOST);
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let observed =
-            self.telemetry.client_request(&self.services, &Caller::current(), &method, &uri, request.headers_mut());
+        if let Some(observed) = &mut observed {
+            observed.begun(&method, &uri, request.headers_mut());
+        }
         let first_byte = options.and_then(|options| options.first_byte_timeout).unwrap_or(self.limits.total);
         let answered = tokio::time::timeout_at(
             deadline.min(Instant::now() + first_byte.min(self.limits.total)),
@@ -310,7 +302,7 @@ impl OutboundHttp {
             Ok(Err(error)) => Err(exchange_error(&error)),
             Ok(Ok(response)) => Ok(response),
         };
-        if let Some(observed) = observed {
+        if let Some(mut observed) = observed {
             match &response {
                 Ok(response) => observed.answered(response.status()),
                 Err(_) => observed.failed(),
@@ -323,6 +315,18 @@ impl OutboundHttp {
         }
         let (limit, sleep) = (self.limits.body, Box::pin(tokio::time::sleep_until(deadline)));
         Ok(response.map(|inner| BoundedBody { inner, limit, received: 0, deadline: sleep }.boxed_unsync()))
+    }
+}
+
+impl Outbound for OutboundHttp {
+    fn send(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+        options: Option<RequestOptions>,
+    ) -> BoxFuture<Result<Response<ResponseBody>, Error>> {
+        // Where this is called, it is known on whose behalf; the task that sends does not know.
+        let observed = self.observer.request();
+        Box::pin(self.exchange(request, options, observed))
     }
 }
 
@@ -441,58 +445,6 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for BoundedBody<B
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-/// What an instance holds of the client.
-pub(crate) struct OutboundHooks {
-    http: Arc<OutboundHttp>,
-}
-
-impl OutboundHooks {
-    pub(crate) fn new(http: Arc<OutboundHttp>) -> Self {
-        Self { http }
-    }
-}
-
-impl WasiHttpHooks for OutboundHooks {
-    /// The same as by default, which makes the list anew for every field of every message.
-    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
-        matches!(
-            name.as_str(),
-            "connection"
-                | "host"
-                | "http2-settings"
-                | "keep-alive"
-                | "proxy-authenticate"
-                | "proxy-authorization"
-                | "proxy-connection"
-                | "transfer-encoding"
-                | "upgrade"
-        )
-    }
-
-    fn set_host_header(&mut self) -> bool {
-        false
-    }
-
-    fn send_request(
-        &mut self,
-        request: Request<RequestBody>,
-        options: Option<RequestOptions>,
-        _transmitted: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<
-        dyn Future<Output = Result<(Response<ResponseBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>>
-            + Send,
-    > {
-        // What is sent is sent by a task that does not know on whose behalf.
-        let sending = Arc::clone(&self.http).send(request, options).with_current_context();
-        Box::new(async move {
-            let response = sending.await?;
-            // The connection is driven by the client, there is nothing left to wait for.
-            let rest: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(std::future::ready(Ok(())));
-            Ok((response, rest))
-        })
     }
 }
 

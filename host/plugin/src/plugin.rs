@@ -1,12 +1,12 @@
 //! The component, loaded and ready, and the builder that says what it is given of the world.
 
 use std::fmt;
+#[cfg(feature = "code-cache")]
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use wasmtime::{Config, Engine};
 use zeroize::Zeroizing;
 
 use crate::audit::{AuditSink, LogAudit};
@@ -17,25 +17,21 @@ use crate::client_channel::{ClientChannel, NoChannel};
 use crate::client_credential::{ClientCredential, NoCredential};
 use crate::client_metadata::{ClientMetadata, NoClientMetadata};
 use crate::clock::{Clock, SystemClock};
+#[cfg(feature = "code-cache")]
 use crate::code_cache::CodeCache;
+use crate::component::{BUNDLED_COMPONENT, engine};
 use crate::environment::Settings;
 use crate::error::{BuildError, CallError};
 use crate::instance::{MAX_MEMORY_BYTES, World};
 use crate::instance_pool::{InstancePool, LeaseError, PoolLimits, PoolStatistics};
-use crate::outbound_http::{OutboundHttp, OutboundPolicy};
+use crate::outbound::Outbound;
 use crate::random::{Random, SystemRandomness, unguessable_id};
 use crate::rate_limiter::{NoRateLimiter, RateLimiter};
 use crate::secret_store::{MemoryStore, SecretStore};
 use crate::user_agent::{LoopbackListeners, NoUserAgent, UserAgent};
 
-/// The component that was built together with this host.
-pub const BUNDLED_COMPONENT: &[u8] = include_bytes!(env!("ENTRA_MCP_BUNDLED_COMPONENT"));
-
 /// The JSON-RPC error code for a failure inside the server.
 const INTERNAL_ERROR: i32 = -32603;
-
-/// Stack of a guest call in bytes; WebAssembly may use half of it. The component parses JSON of bounded depth.
-const STACK_BYTES: usize = 1024 * 1024;
 
 /// Where a message comes from.
 #[derive(Debug, Clone)]
@@ -81,7 +77,9 @@ impl Plugin {
         PluginBuilder {
             settings,
             component: BUNDLED_COMPONENT.into(),
+            #[cfg(feature = "code-cache")]
             code_cache: CodeCache::Off,
+            #[cfg(feature = "code-cache")]
             compiler: None,
             store: None,
             user_agent: Arc::new(NoUserAgent),
@@ -274,7 +272,9 @@ pub(crate) fn error_answer(id: &str, code: i32, message: &str) -> String {
 pub struct PluginBuilder {
     settings: Settings,
     component: Arc<[u8]>,
+    #[cfg(feature = "code-cache")]
     code_cache: CodeCache,
+    #[cfg(feature = "code-cache")]
     compiler: Option<Command>,
     store: Option<Arc<dyn SecretStore>>,
     user_agent: Arc<dyn UserAgent>,
@@ -284,7 +284,7 @@ pub struct PluginBuilder {
     client_metadata: Arc<dyn ClientMetadata>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    http: Option<OutboundHttp>,
+    http: Option<Arc<dyn Outbound>>,
     limits: PoolLimits,
     max_memory_bytes: usize,
 }
@@ -298,6 +298,7 @@ impl PluginBuilder {
     }
 
     /// Where compiled code is kept; by default nowhere.
+    #[cfg(feature = "code-cache")]
     #[must_use]
     pub fn code_cache(mut self, cache: CodeCache) -> Self {
         self.code_cache = cache;
@@ -307,6 +308,7 @@ impl PluginBuilder {
     /// A program that puts the compiled component into the code cache, with its arguments. It is started when the
     /// component is not there; without it, or if it fails, the component is compiled in this process, which keeps some
     /// 60 MB of memory from then on.
+    #[cfg(feature = "code-cache")]
     #[must_use]
     pub fn compiler(mut self, program: Option<Command>) -> Self {
         self.compiler = program;
@@ -369,10 +371,11 @@ impl PluginBuilder {
         self
     }
 
-    /// The way out; by default to the configured authority and Graph, with the system's roots of trust.
+    /// The way out; by default, with the feature `outbound-http`, to the configured authority and Graph, with the
+    /// system's roots of trust.
     #[must_use]
-    pub fn outbound_http(mut self, http: OutboundHttp) -> Self {
-        self.http = Some(http);
+    pub fn outbound_http(mut self, http: impl Outbound) -> Self {
+        self.http = Some(Arc::new(http));
         self
     }
 
@@ -424,13 +427,13 @@ impl PluginBuilder {
     pub fn build(self) -> Result<Plugin, BuildError> {
         let http = match self.http {
             Some(http) => http,
-            None => OutboundHttp::new(
-                OutboundPolicy::new([self.settings.authority.as_str(), self.settings.graph.as_str()])?,
-                None,
-            )?,
+            None => default_http(&self.settings)?,
         };
         let engine = engine()?;
+        #[cfg(feature = "code-cache")]
         let component = self.code_cache.component(&engine, &self.component, self.compiler);
+        #[cfg(not(feature = "code-cache"))]
+        let component = wasmtime::component::Component::new(&engine, &self.component);
         let component = component.map_err(BuildError::Component)?;
         let world = World {
             settings: Arc::new(self.settings),
@@ -443,7 +446,7 @@ impl PluginBuilder {
             client_metadata: self.client_metadata,
             clock: self.clock,
             random: Arc::clone(&self.random),
-            http: Arc::new(http),
+            http,
             max_memory_bytes: self.max_memory_bytes,
         };
         let pool = InstancePool::new(&engine, &component, world, self.limits)?;
@@ -451,18 +454,18 @@ impl PluginBuilder {
     }
 }
 
-/// The engine: everything of WebAssembly that the component does not use is off.
-pub(crate) fn engine() -> Result<Engine, BuildError> {
-    let mut config = Config::new();
-    config
-        .wasm_wide_arithmetic(true)
-        .wasm_simd(true)
-        .wasm_relaxed_simd(false)
-        .wasm_memory64(false)
-        .epoch_interruption(true)
-        .async_stack_size(STACK_BYTES)
-        .max_wasm_stack(STACK_BYTES / 2);
-    Engine::new(&config).map_err(BuildError::Engine)
+/// The way out unless another one was given: to the configured authority and Graph.
+#[cfg(feature = "outbound-http")]
+fn default_http(settings: &Settings) -> Result<Arc<dyn Outbound>, BuildError> {
+    use crate::outbound_http::{OutboundHttp, OutboundPolicy};
+    let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()])?;
+    Ok(Arc::new(OutboundHttp::new(policy, None)?))
+}
+
+/// There is none without the feature `outbound-http`.
+#[cfg(not(feature = "outbound-http"))]
+fn default_http(_: &Settings) -> Result<Arc<dyn Outbound>, BuildError> {
+    Err(BuildError::Missing("way out (`PluginBuilder::outbound_http`)"))
 }
 
 #[cfg(test)]

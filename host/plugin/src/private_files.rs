@@ -2,7 +2,9 @@
 //!
 //! On Windows the per-user folders we write to are private by their inherited access lists.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
+#[cfg(feature = "sqlite")]
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -15,16 +17,19 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
+#[cfg(feature = "sqlite")]
 /// Creates a file that must not exist yet.
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     options().write(true).create_new(true).open(path)
 }
 
+#[cfg(feature = "sqlite")]
 /// Opens a file for appending, creating it if it does not exist.
 pub(crate) fn open_append(path: &Path) -> io::Result<File> {
     options().append(true).create(true).open(path)
 }
 
+#[cfg(feature = "sqlite")]
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
@@ -32,6 +37,7 @@ fn options() -> OpenOptions {
     options
 }
 
+#[cfg(feature = "sqlite")]
 /// Says which rule an opened file breaks: it must be a regular file, and nobody but its owner may have access.
 pub(crate) fn check_private(file: &File) -> Result<(), &'static str> {
     let Ok(metadata) = file.metadata() else {
@@ -47,6 +53,7 @@ pub(crate) fn check_private(file: &File) -> Result<(), &'static str> {
     Ok(())
 }
 
+#[cfg(feature = "code-cache")]
 /// Says which rule a folder breaks: it must be a folder of this user's that nobody else can write to.
 pub(crate) fn check_private_folder(path: &Path) -> Result<(), String> {
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;

@@ -75,7 +75,7 @@ impl Random for SystemRandomness {
 }
 
 /// 128 random bits as 32 hexadecimal digits: ids that nobody can guess.
-pub(crate) fn unguessable_id(random: &dyn Random) -> Result<String, NoRandomness> {
+pub fn unguessable_id(random: &dyn Random) -> Result<String, NoRandomness> {
     let mut bytes = [0; 16];
     random.fill(&mut bytes)?;
     Ok(bytes.iter().fold(String::with_capacity(32), |mut id, byte| {

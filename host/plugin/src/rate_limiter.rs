@@ -5,16 +5,15 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::bindings::rate_limiter as wit;
 use crate::clock::Clock;
-use crate::transport::http::shares;
 
 /// What the name of an operation begins with that is the record of another one's refusal.
-pub(crate) const RECORD_OF: &str = "record:";
+pub const RECORD_OF: &str = "record:";
 
 /// Most pairs of operation and subject that are remembered: some 3 MiB.
 const MAX_SUBJECTS: usize = 100_000;
@@ -134,8 +133,19 @@ impl RateLimiterCtx {
 /// client id that a stranger has made up.
 fn counted(subject: String) -> String {
     match subject.parse::<IpAddr>() {
-        Ok(address) => shares::of(address.to_canonical()).to_string(),
+        Ok(address) => network(address.to_canonical()).to_string(),
         Err(_) => subject,
+    }
+}
+
+/// What is counted as one caller: an IPv6 client has a /64 to itself.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
     }
 }
 

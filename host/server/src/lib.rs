@@ -1,9 +1,9 @@
-//! MCP over HTTP: connections, TLS, limits and lifecycle. What is asked and answered is the component's business.
+//! A hardened HTTP server: connections, TLS, limits and lifecycle. What is asked and answered is its handler's business.
 //!
-//! A request reaches the component only when all of it is here, and an answer leaves it before it is sent: a slow
-//! client occupies a connection, never an instance. The exception are event streams, whose number is bounded.
+//! A request reaches the [`HttpHandler`] only when all of it is here, and an answer leaves it before it is sent: a slow
+//! client occupies a connection, never the handler. The exception are event streams, whose number is bounded.
 //!
-//! What this does not do: it keeps no session and reads no token, and it trusts no header about who the client is,
+//! What may not be in it: a session, a token, a metric, a word of Entra ID or MCP. It trusts no header about the client,
 //! unless a declared proxy sent it.
 
 use std::future::Future;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, Request, Response};
+use http::{HeaderName, Method, Request, Response};
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use ipnet::IpNet;
@@ -24,25 +24,20 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::http_call::HttpBody;
-use crate::plugin::Plugin;
-use crate::random::{Random, SystemRandomness};
-use crate::rate_limiter::{NoRateLimiter, RateLimiter};
-use crate::telemetry::Telemetry;
 use shares::Shares;
 
+mod body;
 mod client_address;
 mod connection;
+mod observer;
 mod service;
-pub(crate) mod shares;
+mod shares;
 mod stall;
 mod tls;
 
+pub use body::{BrokenOff, HttpBody};
+pub use observer::{NoObserver, ObservedRequest, Observer};
 pub use tls::{Certificates, TlsError};
-
-/// The request header that tells the component the address of the client. What a client sends under this name is
-/// removed.
-pub const CLIENT_ADDRESS_HEADER: &str = "x-entra-mcp-client-address";
 
 /// How often the server looks, at its end, whether only event streams are left.
 const END_POLL: Duration = Duration::from_millis(100);
@@ -56,19 +51,31 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections beyond the limit that are being told so at the same time. Further ones are closed without a word.
 const MAX_REFUSALS: usize = 64;
 
-/// What handles requests: the [`Plugin`], or something simpler in tests.
+/// What handles requests, and what the server has to know of them before. Paths are those below the public URL.
 #[async_trait]
 pub trait HttpHandler: Send + Sync + 'static {
     /// Answers one request. Dropping the future, or the body of an event stream, cancels the call.
     async fn handle_http(&self, request: Request<Bytes>) -> Response<HttpBody>;
-}
 
-#[async_trait]
-impl HttpHandler for Plugin {
-    async fn handle_http(&self, request: Request<Bytes>) -> Response<HttpBody> {
-        Self::handle_http(self, request).await
+    /// Counts a request before its body is read; an error says after which time to try again. `client` stands for all
+    /// addresses that are counted together: an IPv6 client has a /64 to itself.
+    fn admit(&self, _method: &Method, _path: &str, _client: IpAddr) -> Result<(), Duration> {
+        Ok(())
+    }
+
+    /// Whether the answer is a stream of events that lasts: it needs a place, of which there are few, and no time limit.
+    fn lasts(&self, _method: &Method, _path: &str) -> bool {
+        false
+    }
+
+    /// Whether this is a health check, which is answered even where only declared proxies are served.
+    fn is_health_check(&self, _path: &str) -> bool {
+        false
     }
 }
+
+/// Makes ids that nobody can guess: each names a refusal in the answer and in the log.
+pub type CorrelationIds = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Bounds of what clients may occupy.
 #[derive(Debug, Clone)]
@@ -88,13 +95,13 @@ pub struct Limits {
     /// Bytes of all request bodies and large answers that are in memory at the same time. The request bodies of one
     /// client address occupy no more than half.
     pub buffered_bytes: usize,
-    /// Time from a whole request to its whole answer; for `GET /sse`, to the beginning of the stream.
+    /// Time from a whole request to its whole answer; for a stream that lasts, to its beginning.
     pub request_time: Duration,
     /// How long a connection may stay open without a request.
     pub idle_time: Duration,
     /// How long a client may take no byte of an answer.
     pub stall_time: Duration,
-    /// Streams of the HTTP+SSE transport at the same time. Each occupies an instance.
+    /// Event streams that last ([`HttpHandler::lasts`]) at the same time.
     pub event_streams: usize,
     /// Requests of one HTTP/2 connection at the same time.
     pub streams_per_connection: u32,
@@ -133,26 +140,28 @@ pub struct Options {
     pub token_header: Option<HeaderName>,
     /// The path of the public URL, without a slash at its end: `""` or `"/prefix"`.
     pub path_prefix: String,
-    /// Bounds, by address of the client, on the OAuth endpoints.
-    pub rate_limiter: Arc<dyn RateLimiter>,
+    /// The request header that tells the handler the address of the client. What a client sends under this name is
+    /// removed.
+    pub client_address_header: HeaderName,
     /// What observes requests.
-    pub telemetry: Telemetry,
+    pub observer: Arc<dyn Observer>,
     /// Source of correlation ids.
-    pub random: Arc<dyn Random>,
+    pub correlation_ids: CorrelationIds,
     /// Bounds of what clients may occupy.
     pub limits: Limits,
 }
 
-impl Default for Options {
-    fn default() -> Self {
+impl Options {
+    /// Plain http without proxies, with the usual limits, and observed by nobody.
+    pub fn new(client_address_header: HeaderName, correlation_ids: CorrelationIds) -> Self {
         Self {
             tls: None,
             trusted_proxies: Vec::new(),
             token_header: None,
             path_prefix: String::new(),
-            rate_limiter: Arc::new(NoRateLimiter),
-            telemetry: Telemetry::default(),
-            random: Arc::new(SystemRandomness::default()),
+            client_address_header,
+            observer: Arc::new(NoObserver),
+            correlation_ids,
             limits: Limits::default(),
         }
     }

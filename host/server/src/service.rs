@@ -1,4 +1,4 @@
-//! One request: what is refused before the component sees it, and what its answer holds on to.
+//! One request: what is refused before the handler sees it, and what its answer holds on to.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -9,25 +9,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use opentelemetry::context::FutureExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tracing::Instrument as _;
 
 use super::client_address::client_address;
 use super::connection::{Activity, InFlight};
-use super::{CLIENT_ADDRESS_HEADER, Shared, shares};
-use crate::http_call::{BrokenOff, HttpBody, plain_text};
-use crate::random::unguessable_id;
-use crate::telemetry::ServerRequest;
-
-const CLIENT_ADDRESS: HeaderName = HeaderName::from_static(CLIENT_ADDRESS_HEADER);
+use super::observer::Observed;
+use super::{BrokenOff, HttpBody, Shared, shares};
 
 /// Bytes of overhead that HTTP/2 counts per header field (RFC 9113 section 6.5.2); a fair estimate for HTTP/1.1 too.
 const FIELD_OVERHEAD: usize = 32;
@@ -35,7 +32,7 @@ const FIELD_OVERHEAD: usize = 32;
 /// Answers from this size in bytes on count as buffered.
 const LARGE_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Why a request does not reach the component.
+/// Why a request does not reach the handler.
 struct Refusal {
     status: StatusCode,
     reason: &'static str,
@@ -67,16 +64,13 @@ pub(super) async fn answer(
     let version = request.version();
     let path = path(request.uri(), &shared.options.path_prefix);
     let https = shared.acceptor.is_some();
-    let mut observed = shared.options.telemetry.server_request(request.method(), &path, https, request.headers());
+    let observed = shared.options.observer.request(request.method(), &path, https, request.headers());
+    let mut observed = Observed(observed);
     let handled = match received(shared, peer, request).await {
         Err(refusal) => Err(refusal),
         Ok(received) => {
             observed.received(received.request.body());
-            let handling = handled(shared, received);
-            match observed.context() {
-                Some(context) => handling.with_context(context).instrument(observed.log_span()).await,
-                None => handling.await,
-            }
+            observed.run(handled(shared, received)).instrument(observed.log_span()).await
         }
     };
     match handled {
@@ -102,7 +96,7 @@ pub(super) async fn answer(
 
 fn refused(shared: &Shared, refusal: Refusal, version: Version) -> Response<HttpBody> {
     let Refusal { status, reason, retry_after } = refusal;
-    let correlation_id = unguessable_id(&*shared.options.random).unwrap_or_default();
+    let correlation_id = (shared.options.correlation_ids)();
     tracing::info!(%correlation_id, status = status.as_u16(), reason, "a request was refused");
     let mut response = plain_text(status, reason, &correlation_id);
     if let Some(after) = retry_after {
@@ -117,7 +111,19 @@ fn refused(shared: &Shared, refusal: Refusal, version: Version) -> Response<Http
     response
 }
 
-/// A request that may reach the component, and what it occupies.
+/// A refusal does not say more than a client has to know.
+fn plain_text(status: StatusCode, reason: &str, correlation_id: &str) -> Response<HttpBody> {
+    let text = format!("{reason} (correlation id {correlation_id})\n");
+    let mut response = Response::new(HttpBody::full(text.into_bytes()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// A request that may reach the handler, and what it occupies.
 struct Received {
     request: Request<Bytes>,
     buffered: Buffered,
@@ -130,21 +136,19 @@ async fn received(shared: &Arc<Shared>, peer: IpAddr, request: Request<Incoming>
     check_size(&parts, limits.header_bytes)?;
     check_target(&parts)?;
     let path = path(&parts.uri, &shared.options.path_prefix).into_owned();
-    if shared.proxies_only && !shared.is_proxy(peer) && !matches!(path.as_str(), "/healthz" | "/readyz") {
+    if shared.proxies_only && !shared.is_proxy(peer) && !shared.handler.is_health_check(&path) {
         return Err(Refusal::new(StatusCode::FORBIDDEN, "requests are accepted from the declared proxy only"));
     }
     let client = client_address(peer, &parts.headers, &shared.options.trusted_proxies);
-    if let Some(operation) = operation(&path, &parts.method) {
-        let admitted = shared.options.rate_limiter.admit(operation, &subject(client));
-        admitted.map_err(|after| Refusal::later(StatusCode::TOO_MANY_REQUESTS, "too many requests", after))?;
-    }
+    let admitted = shared.handler.admit(&parts.method, &path, shares::of(client));
+    admitted.map_err(|after| Refusal::later(StatusCode::TOO_MANY_REQUESTS, "too many requests", after))?;
     let address = HeaderValue::try_from(client.to_string());
     let address = address.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the address cannot be told"))?;
-    parts.headers.insert(CLIENT_ADDRESS, address);
+    parts.headers.insert(&shared.options.client_address_header, address);
     keep_handed_over(shared, peer, &mut parts.headers);
     let (body, buffered) = read(shared, client, &parts.headers, body).await?;
     // The place is found before an instance is: streams that have none must not wait in the way of other requests.
-    let place = match parts.method == Method::GET && path == "/sse" {
+    let place = match shared.handler.lasts(&parts.method, &path) {
         true => Some(StreamPlace::take(shared)?),
         false => None,
     };
@@ -221,26 +225,6 @@ fn path<'a>(uri: &'a Uri, prefix: &str) -> Cow<'a, str> {
         Some(rest) if rest.starts_with('/') => Cow::Borrowed(rest),
         _ => Cow::Borrowed(path),
     }
-}
-
-/// What is counted by the address of the client. A preflight request does nothing.
-fn operation(path: &str, method: &Method) -> Option<&'static str> {
-    if *method == Method::OPTIONS {
-        return None;
-    }
-    match path {
-        "/authorize" => Some("address:authorize"),
-        "/token" => Some("address:token"),
-        "/register" => Some("address:register"),
-        "/auth/callback" => Some("address:callback"),
-        "/revoke" => Some("address:revoke"),
-        _ => None,
-    }
-}
-
-/// Whose requests are counted together.
-fn subject(address: IpAddr) -> String {
-    shares::of(address).to_string()
 }
 
 /// The whole body, within its limits, and what it occupies.
@@ -320,7 +304,7 @@ impl Drop for Buffered {
     }
 }
 
-/// A place for an event stream of the HTTP+SSE transport.
+/// A place for an event stream that lasts.
 struct StreamPlace {
     shared: Arc<Shared>,
     _permit: OwnedSemaphorePermit,
@@ -354,7 +338,7 @@ pub(super) struct Answer {
     body: HttpBody,
     /// When an event stream that is the answer to a request has to be over.
     deadline: Option<Pin<Box<Sleep>>>,
-    observed: ServerRequest,
+    observed: Observed,
     _holds: Holds,
     _in_flight: InFlight,
 }
@@ -371,11 +355,14 @@ impl Body for Answer {
             && deadline.as_mut().poll(context).is_ready()
         {
             tracing::info!("an answer took too long and was cancelled");
-            return Poll::Ready(Some(Err(BrokenOff { correlation_id: String::new() })));
+            return Poll::Ready(Some(Err(BrokenOff { reason: "it took too long".to_owned() })));
+        }
+        let Self { body, observed, .. } = &mut *self;
+        if !body.is_event_stream() {
+            return Pin::new(body).poll_frame(context);
         }
         // What an event stream does belongs to the request.
-        let _entered = self.body.is_event_stream().then(|| self.observed.enter());
-        Pin::new(&mut self.body).poll_frame(context)
+        observed.within(|| Pin::new(&mut *body).poll_frame(context))
     }
 
     fn is_end_stream(&self) -> bool {

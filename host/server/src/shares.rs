@@ -19,7 +19,7 @@ pub(super) struct Share {
 }
 
 /// Whose clients count as one: an IPv6 client has a /64 to itself.
-pub(crate) fn of(address: IpAddr) -> IpAddr {
+pub(super) fn of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => {

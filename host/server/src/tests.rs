@@ -1,5 +1,6 @@
-//! Tests of `transport/http.rs`: real connections on loopback, and a handler that stands for the component.
+//! Tests of the server: real connections on loopback, and a handler that stands for the component.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
@@ -30,6 +31,9 @@ struct Component {
     /// A `/wait` or `/sse` was dropped before its end.
     cancelled: Arc<Cancelled>,
     seen: Mutex<Vec<Request<Bytes>>>,
+    /// If set, the second request of an address to an endpoint is told to come back after this time.
+    retry_after: Option<Duration>,
+    counted: Mutex<HashSet<(String, IpAddr)>>,
 }
 
 #[derive(Default)]
@@ -91,22 +95,42 @@ impl HttpHandler for Component {
             "/sse" => {
                 let guard = self.guard();
                 self.begun.notify_one();
-                let call = Box::pin(async move {
-                    let _guard = guard;
-                    std::future::pending().await
-                });
-                let hello = http_body_util::StreamBody::new(futures_util::stream::unfold(true, |first| async move {
+                let hello = futures_util::stream::unfold((guard, true), |(guard, first)| async move {
                     if !first {
                         std::future::pending::<()>().await;
                     }
-                    Some((Ok(http_body::Frame::data(Bytes::from_static(b"data: hello\n\n"))), false))
-                }));
-                return Response::new(HttpBody::event_stream(call, hello.boxed_unsync()));
+                    Some((Ok(http_body::Frame::data(Bytes::from_static(b"data: hello\n\n"))), (guard, false)))
+                });
+                return Response::new(HttpBody::event_stream(http_body_util::StreamBody::new(hello)));
             }
             _ => {}
         }
         Response::new(HttpBody::full(body))
     }
+
+    fn admit(&self, method: &Method, path: &str, client: IpAddr) -> Result<(), Duration> {
+        let counted = ["/authorize", "/token", "/register", "/auth/callback", "/revoke"];
+        let Some(after) = self.retry_after.filter(|_| *method != Method::OPTIONS && counted.contains(&path)) else {
+            return Ok(());
+        };
+        let first = self.counted.lock().unwrap().insert((path.to_owned(), client));
+        if first { Ok(()) } else { Err(after) }
+    }
+
+    fn lasts(&self, method: &Method, path: &str) -> bool {
+        *method == Method::GET && path == "/sse"
+    }
+
+    fn is_health_check(&self, path: &str) -> bool {
+        matches!(path, "/healthz" | "/readyz")
+    }
+}
+
+/// The header that tells the component the address of the client.
+const CLIENT_ADDRESS_HEADER: &str = "x-client-address";
+
+fn options() -> Options {
+    Options::new(HeaderName::from_static(CLIENT_ADDRESS_HEADER), Arc::new(|| "c0ffee".to_owned()))
 }
 
 /// A server that runs.
@@ -145,11 +169,15 @@ impl Running {
     }
 
     async fn on(address: &str, change: impl FnOnce(&mut Options)) -> Self {
+        Self::of(Component::default(), address, change).await
+    }
+
+    async fn of(component: Component, address: &str, change: impl FnOnce(&mut Options)) -> Self {
         let server = HttpServer::bind(address.parse().unwrap()).await.unwrap();
         let address = SocketAddr::new("127.0.0.1".parse().unwrap(), server.address().port());
-        let mut options = Options::default();
+        let mut options = options();
         change(&mut options);
-        let component = Arc::<Component>::default();
+        let component = Arc::new(component);
         let (stop, stopped) = oneshot::channel();
         let (cancel, cancelled) = oneshot::channel();
         let handler = Arc::<Component>::clone(&component);

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use entra_mcp_tests::emulator::{Builder, Endpoints};
+use entra_mcp_emulator::{Builder, Endpoints};
 
 const STARTS: usize = 20;
 const CONNECTIONS: usize = 32;

@@ -2,7 +2,7 @@
 //! aws-lc, in the same run, so that the ratios mean something on any machine.
 //!
 //! `cold` tokens are new to the component, which has the keys; `cached` ones it has seen before. `portable` is the
-//! component for any host, `bundled` the one with wide arithmetic.
+//! component for any host, which is measured with `--features portable-component`, `bundled` the one with wide arithmetic.
 
 #![allow(
     clippy::print_stdout,
@@ -21,10 +21,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{BatchSize, Criterion};
-use entra_mcp_host::Plugin;
-use entra_mcp_host::bindings::export::token_validator::Requirements;
-use entra_mcp_host::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
-use entra_mcp_host::outbound_http::OutboundHttp;
+use entra_mcp_plugin::Plugin;
+use entra_mcp_plugin::bindings::export::token_validator::Requirements;
+use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_plugin::outbound_http::OutboundHttp;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use ring::rand::SystemRandom;
 use ring::signature::{self, EcdsaKeyPair, KeyPair as _, RsaKeyPair};
@@ -34,8 +34,7 @@ use tokio::runtime::Runtime;
 const AUTHORITY: &str = "https://login.microsoftonline.com";
 const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 const CLIENT: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
-const RSA_KEY: &[u8] = include_bytes!("../src/emulator/keys/signing-1.pk8.der");
-const PORTABLE_COMPONENT: &[u8] = include_bytes!(env!("ENTRA_MCP_PORTABLE_COMPONENT"));
+const RSA_KEY: &[u8] = include_bytes!("../../emulator/src/keys/signing-1.pk8.der");
 
 /// The two keys, and a counter that makes every token different.
 struct Issuer {
@@ -193,8 +192,9 @@ fn main() {
     let issuer = Issuer::new();
     let mut criterion = Criterion::default().output_directory(&output()).configure_from_args();
     measure_native(&mut criterion, &issuer);
-    measure_component(&mut criterion, &issuer, "bundled", entra_mcp_host::BUNDLED_COMPONENT);
-    measure_component(&mut criterion, &issuer, "portable", PORTABLE_COMPONENT);
+    measure_component(&mut criterion, &issuer, "bundled", entra_mcp_plugin::BUNDLED_COMPONENT);
+    #[cfg(feature = "portable-component")]
+    measure_component(&mut criterion, &issuer, "portable", entra_mcp_plugin::PORTABLE_COMPONENT);
     criterion.final_summary();
 
     println!("\nTime as a multiple of native verification of the same algorithm (jsonwebtoken, aws-lc):");

@@ -8,9 +8,13 @@
 //! It therefore listens on loopback only. It has no B2C, no SAML or WS-Federation, no implicit flow, no password grant, no
 //! brokers, and no writing to the directory. Conditional access is one setting of each user, not a policy engine.
 //!
+//! [`user_agent`] is a headless browser that signs in at it. The program uses both, for `entra-mcp emulator` and
+//! `entra-mcp demo`; so nothing here panics or prints.
+//!
 //! Each capability is one file. Endpoints are plain functions from a request to a reply over one shared [`World`];
 //! [`listener`] does everything that is about networks.
 
+mod arguments;
 mod authorize;
 mod client_authentication;
 mod clock;
@@ -38,6 +42,7 @@ mod state;
 mod tenants;
 mod token_endpoint;
 mod tokens;
+pub mod user_agent;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -48,6 +53,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+pub use arguments::{Arguments, ArgumentsError};
 pub use clock::Clock;
 pub use config::{
     Announce, Application, Audience, CONSUMERS_TENANT, Config, ConfigError, FederatedCredential, GRAPH_APP_ID,

@@ -4,11 +4,9 @@
 //! anew when something else is found under its name, which is what logrotate leaves behind. It is not synchronised to
 //! the disk after each write: a record outlives the process once it is written, not a power failure.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-
-use crate::private_files;
 
 /// How a file is kept from growing for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,8 +152,17 @@ struct Opened {
     is_regular: bool,
 }
 
+/// Opens a file for appending. It is made readable for its owner only, if it does not exist.
+fn open_append(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
 fn open(path: &Path) -> io::Result<Opened> {
-    let file = private_files::open_append(path)?;
+    let file = open_append(path)?;
     let metadata = file.metadata()?;
     Ok(Opened { identity: Identity::of(&metadata), is_regular: metadata.is_file(), file })
 }

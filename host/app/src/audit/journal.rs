@@ -13,12 +13,13 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use entra_mcp_plugin::audit::{AuditSink, Record};
+use entra_mcp_plugin::clock::Clock;
 use tokio::sync::oneshot;
 
 use super::file::{AuditFile, append};
 use super::line::line;
-use super::{AuditFileError, AuditSink, Record, Rotation};
-use crate::clock::Clock;
+use super::{AuditFileError, Rotation, trace};
 use crate::console::{self, DirectErrorWriter};
 
 /// Bytes of all lines that wait to be written. That is some 10,000 events, more than a second's.
@@ -125,7 +126,7 @@ impl JsonLinesAudit {
 #[async_trait]
 impl AuditSink for JsonLinesAudit {
     async fn record(&self, record: Record) -> Result<(), String> {
-        let line = line(&record);
+        let line = line(&record, trace(&record.event));
         match self.on_failure {
             OnFailure::FailClosed => {
                 let line = line.map_err(|error| error.to_string())?;

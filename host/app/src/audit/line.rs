@@ -10,7 +10,9 @@ use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-use super::{Record, outcome};
+use entra_mcp_plugin::audit::{Record, outcome};
+
+use crate::telemetry::TraceParent;
 
 /// Longest value in bytes. Ids are under 100, the URL of a client's metadata document may be longer. What is longer
 /// still is cut, so that nobody fills a disk with one request.
@@ -48,7 +50,7 @@ struct Line<'a> {
 }
 
 /// The line, with its line break.
-pub(super) fn line(record: &Record) -> io::Result<Vec<u8>> {
+pub(super) fn line(record: &Record, trace: Option<TraceParent>) -> io::Result<Vec<u8>> {
     let event = &record.event;
     let line = Line {
         time: time(record)?,
@@ -64,7 +66,7 @@ pub(super) fn line(record: &Record) -> io::Result<Vec<u8>> {
         address: value(&event.address),
         username: value(&event.username),
         latency_ms: event.latency_us.map(milliseconds),
-        trace_id: record.trace.map(|trace| trace.trace_id().to_string()),
+        trace_id: trace.map(|trace| trace.trace_id().to_string()),
         correlation_id: cut(&event.correlation_id),
     };
     let mut bytes = Vec::with_capacity(512);
@@ -132,12 +134,15 @@ mod tests {
 
     use super::super::testing::event;
     use super::*;
-    use crate::telemetry::TraceParent;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn text(record: &Record) -> String {
-        String::from_utf8(line(record).unwrap()).unwrap()
+        String::from_utf8(line(record, None).unwrap()).unwrap()
+    }
+
+    fn text_in_trace(record: &Record) -> String {
+        String::from_utf8(line(record, TraceParent::parse(PARENT)).unwrap()).unwrap()
     }
 
     #[test]
@@ -146,10 +151,9 @@ mod tests {
         event.tenant_id = Some("t".into());
         event.session = Some("s".into());
         event.latency_us = Some(1_234);
-        let record =
-            Record { time: Duration::from_millis(1_700_000_000_007), trace: TraceParent::parse(PARENT), event };
+        let record = Record { time: Duration::from_millis(1_700_000_000_007), event };
         assert_eq!(
-            text(&record),
+            text_in_trace(&record),
             "{\"time\":\"2023-11-14T22:13:20.007Z\",\"event\":\"tool.called\",\"outcome\":\"success\",\
              \"tenant_id\":\"t\",\"session\":\"s\",\"latency_ms\":1.234,\"trace_id\":\"0af7651916cd43dd8448eb211c80319c\",\"correlation_id\":\"c0ffee\"}\n"
         );
@@ -158,7 +162,7 @@ mod tests {
     #[test]
     fn every_field_is_written_under_its_own_name() {
         let some = |text: &str| Some(text.to_owned());
-        let event = super::super::Event {
+        let event = entra_mcp_plugin::audit::Event {
             reason: some("1"),
             tenant_id: some("2"),
             object_id: some("3"),
@@ -171,13 +175,13 @@ mod tests {
             latency_us: Some(10_000),
             ..event("e")
         };
-        let record = Record { time: Duration::ZERO, trace: TraceParent::parse(PARENT), event };
+        let record = Record { time: Duration::ZERO, event };
         let expected = json!({
             "time": "1970-01-01T00:00:00.000Z", "event": "e", "outcome": "success", "reason": "1", "tenant_id": "2",
             "object_id": "3", "client_id": "4", "token_id": "5", "session": "6", "tool": "7", "address": "8",
             "username": "9", "latency_ms": 10.0, "trace_id": "0af7651916cd43dd8448eb211c80319c", "correlation_id": "c0ffee",
         });
-        assert_eq!(serde_json::from_str::<Value>(&text(&record)).unwrap(), expected);
+        assert_eq!(serde_json::from_str::<Value>(&text_in_trace(&record)).unwrap(), expected);
     }
 
     #[test]
@@ -185,7 +189,7 @@ mod tests {
         let hostile = "a\n{\"event\":\"forged\"}\r\u{7f}\u{85}\u{9b}31m\u{2028}\u{1b}\"\\\u{0}\u{1f600}ü";
         let mut event = event("tool.called");
         event.tool = Some(hostile.into());
-        let text = text(&Record { time: Duration::ZERO, trace: None, event });
+        let text = text(&Record { time: Duration::ZERO, event });
         assert!(text.trim_end_matches('\n').bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["tool"], hostile);
     }
@@ -194,7 +198,7 @@ mod tests {
     fn an_overlong_value_is_cut_between_characters() {
         let mut event = event("tool.called");
         event.tool = Some(format!("x{}", "ü".repeat(MAX_VALUE_BYTES)));
-        let line: Value = serde_json::from_str(&text(&Record { time: Duration::ZERO, trace: None, event })).unwrap();
+        let line: Value = serde_json::from_str(&text(&Record { time: Duration::ZERO, event })).unwrap();
         assert_eq!(line["tool"].as_str().unwrap().len(), MAX_VALUE_BYTES - 1);
     }
 }

@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::CommandError;
+use crate::composition::public_client;
 use crate::config::Config;
 use crate::console;
-use crate::environment::public_client;
 
 /// Lists the accounts that are signed in.
 pub async fn run(config: &Config, as_json: bool) -> Result<(), CommandError> {

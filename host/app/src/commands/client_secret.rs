@@ -3,15 +3,15 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::sync::Arc;
 
+use entra_mcp_plugin::client_credential::{MAX_SECRET_BYTES, checked_secret, secret_record};
+use entra_mcp_plugin::clock::SystemClock;
+use entra_mcp_plugin::secret_store::SecretStore;
 use zeroize::Zeroizing;
 
 use super::CommandError;
-use crate::client_credential::{MAX_SECRET_BYTES, checked_secret, secret_record};
-use crate::clock::SystemClock;
+use crate::composition::confidential_client;
 use crate::config::{ServeConfig, StoreLocation};
 use crate::console;
-use crate::environment::confidential_client;
-use crate::secret_store::SecretStore;
 
 /// Reads the secret from standard input and stores it for the configured application.
 pub async fn set(config: &ServeConfig) -> Result<(), CommandError> {

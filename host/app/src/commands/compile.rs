@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use entra_mcp_plugin::code_cache::CodeCache;
+use entra_mcp_plugin::error::BuildError;
+use entra_mcp_plugin::{BUNDLED_COMPONENT, engine};
+
 use super::CommandError;
-use crate::code_cache::CodeCache;
-use crate::error::BuildError;
-use crate::plugin::{BUNDLED_COMPONENT, engine};
 
 /// The name of the command.
 pub const NAME: &str = "compile";

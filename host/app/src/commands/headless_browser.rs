@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use entra_mcp_tests::user_agent::HeadlessBrowser;
+use entra_mcp_emulator::user_agent::HeadlessBrowser;
 
 use super::CommandError;
 

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
+use entra_mcp_plugin::code_cache::CodeCache;
+use entra_mcp_plugin::error::BuildError;
+use entra_mcp_plugin::grant;
+use entra_mcp_plugin::{BUNDLED_COMPONENT, engine};
 use ring::digest;
 use serde::Serialize;
 use wasmtime::component::types::ComponentItem;
 
 use super::CommandError;
-use crate::code_cache::CodeCache;
 use crate::console;
-use crate::error::BuildError;
-use crate::instance::grant;
-use crate::plugin::{BUNDLED_COMPONENT, engine};
 
 /// What there is to know about a component.
 #[derive(Debug, Serialize)]

@@ -1,9 +1,9 @@
 //! `entra-mcp login`: signs a person in, so that the MCP server starts silently.
 
 use super::CommandError;
+use crate::composition::public_client;
 use crate::config::Config;
 use crate::console;
-use crate::environment::public_client;
 
 /// Signs a person in through the browser or a device code, and says who it was.
 pub async fn run(config: &Config) -> Result<(), CommandError> {

@@ -1,9 +1,9 @@
 //! `entra-mcp logout`: forgets accounts.
 
 use super::{CommandError, accounts};
+use crate::composition::public_client;
 use crate::config::Config;
 use crate::console;
-use crate::environment::public_client;
 
 /// Forgets all accounts, or the configured one, or the only one.
 pub async fn run(config: &Config, all: bool) -> Result<(), CommandError> {

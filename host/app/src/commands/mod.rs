@@ -1,22 +1,26 @@
 //! What the `entra-mcp` program does, a module per subcommand. `main.rs` parses the arguments.
 
+use entra_mcp_plugin::Plugin;
+use entra_mcp_plugin::bindings::export::sign_in::{Account, SignInError};
+use entra_mcp_plugin::client_credential::CredentialError;
+use entra_mcp_plugin::error::{BuildError, CallError};
+use entra_mcp_plugin::secret_store::StoreError;
+use entra_mcp_plugin::transport::stdio::StdioError;
+use entra_mcp_server::{HttpError, TlsError};
+
 use crate::audit::AuditFileError;
-use crate::bindings::export::sign_in::{Account, SignInError};
-use crate::client_credential::CredentialError;
+use crate::composition::confidential_client::ConfidentialError;
 use crate::config::ConfigError;
-use crate::environment::confidential_client::ConfidentialError;
-use crate::error::{BuildError, CallError};
-use crate::plugin::Plugin;
-use crate::secret_store::StoreError;
 use crate::telemetry::{MetricsError, TelemetryError};
-use crate::transport::http::{HttpError, TlsError};
-use crate::transport::stdio::StdioError;
 
 pub mod accounts;
 pub mod client_secret;
 pub mod compile;
+#[cfg(feature = "demo")]
 pub mod demo;
+#[cfg(feature = "demo")]
 pub mod emulator;
+#[cfg(feature = "demo")]
 pub mod headless_browser;
 pub mod inspect;
 pub mod login;
@@ -92,12 +96,19 @@ pub enum CommandError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The emulator cannot start.
+    #[cfg(feature = "demo")]
     #[error(transparent)]
-    Emulator(#[from] entra_mcp_tests::emulator::StartError),
+    Emulator(#[from] entra_mcp_emulator::StartError),
+    /// What the emulator is told cannot be used.
+    #[cfg(feature = "demo")]
+    #[error(transparent)]
+    EmulatorArguments(#[from] entra_mcp_emulator::ArgumentsError),
     /// The emulator's sign-in pages refused.
+    #[cfg(feature = "demo")]
     #[error(transparent)]
-    HeadlessBrowser(#[from] entra_mcp_tests::user_agent::AgentError),
+    HeadlessBrowser(#[from] entra_mcp_emulator::user_agent::AgentError),
     /// A step of the demonstration failed.
+    #[cfg(feature = "demo")]
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
     /// The process cannot receive signals or start threads.

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use entra_mcp_plugin::audit::AuditSink;
+use entra_mcp_plugin::clock::SystemClock;
+use entra_mcp_plugin::random::{SystemRandomness, unguessable_id};
+use entra_mcp_server::{Certificates, HttpServer, Limits, Options};
 use serde_json::json;
 
 use super::{CommandError, EndRequest, ReopenRequest, compile};
-use crate::audit::{AuditSink, Destination, JsonLinesAudit};
-use crate::clock::SystemClock;
+use crate::audit::{Destination, JsonLinesAudit};
+use crate::composition::confidential_client;
 use crate::config::{AuditConfig, ServeConfig, access};
 use crate::console;
-use crate::environment::confidential_client;
+use crate::http_handler::{CLIENT_ADDRESS_HEADER, ComponentHandler};
 use crate::open_files;
-use crate::random::{SystemRandomness, unguessable_id};
 use crate::service_manager::ServiceManager;
 use crate::telemetry::{MetricsServer, ObservedAudit, Telemetry, TelemetryConfig};
-use crate::transport::http::{Certificates, HttpServer, Limits, Options};
 
 /// How long the last audit records may take to be written when nobody waits for them (`drop-and-count`).
 const LAST_RECORDS: Duration = Duration::from_secs(1);
@@ -42,7 +44,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         prometheus: metrics.is_some(),
         otlp: config.otlp,
         ca_file: config.common.ca_file.clone(),
-        instance_id: unguessable_id(&SystemRandomness::default()).unwrap_or_default(),
+        instance_id: correlation_id(),
     })?;
     let client = confidential_client::new(config, server.address(), &telemetry).await?;
     let settings = config.settings(server.address());
@@ -70,10 +72,9 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         trusted_proxies: config.trusted_proxies.clone(),
         token_header: config.token_header.clone(),
         path_prefix: config.path_prefix(),
-        rate_limiter: client.rate_limiter,
-        telemetry: telemetry.clone(),
+        observer: Arc::new(telemetry.clone()),
         limits,
-        ..Options::default()
+        ..Options::new(http::HeaderName::from_static(CLIENT_ADDRESS_HEADER), Arc::new(correlation_id))
     };
     let public_url = settings.http.map(|http| http.public_url).unwrap_or_default();
     let address = server.address();
@@ -103,13 +104,19 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
             std::future::pending::<()>().await;
         }
     };
-    let served = server.serve(plugin, options, stop, cancel).await;
+    let handler = Arc::new(ComponentHandler::new(plugin, client.rate_limiter));
+    let served = server.serve(handler, options, stop, cancel).await;
     // The runtime has nothing else to do any more.
     audit.flush(LAST_RECORDS);
     telemetry.shut_down(LAST_EXPORTS).await;
     served?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// An id that nobody can guess. Without randomness nothing works; the id only has to be there.
+fn correlation_id() -> String {
+    unguessable_id(&SystemRandomness::default()).unwrap_or_default()
 }
 
 /// Opens the audit file anew at every SIGHUP.

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use entra_mcp_plugin::clock::SystemClock;
+use entra_mcp_plugin::random::SystemRandomness;
+use entra_mcp_plugin::transport::stdio::serve;
 use tokio::io::{BufReader, stdin, stdout};
 
 use super::{CommandError, EndRequest, compile};
-use crate::clock::SystemClock;
+use crate::composition::public_client;
 use crate::config::Config;
-use crate::environment::public_client;
-use crate::random::SystemRandomness;
-use crate::transport::stdio::serve;
 
 #[allow(clippy::disallowed_methods, reason = "this is the command whose standard output carries MCP")]
 /// Serves until the client closes the connection or the process is asked to end.

@@ -6,15 +6,16 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use entra_mcp_plugin::bindings::export::token_validator::{Principal, Requirements, TokenError};
+use entra_mcp_plugin::bindings::types::{Groups, PrincipalKind};
+use entra_mcp_plugin::environment::TokenSettings;
+use entra_mcp_plugin::outbound_http::OutboundHttp;
 use serde_json::{Map, Value, json};
 
 use super::CommandError;
-use crate::bindings::export::token_validator::{Principal, Requirements, TokenError};
-use crate::bindings::types::{Groups, PrincipalKind};
+use crate::composition::public_client;
 use crate::config::{Cloud, Config, Layer, LogFormat};
 use crate::console;
-use crate::environment::{TokenSettings, public_client};
-use crate::outbound_http::OutboundHttp;
 
 /// Tolerated difference between the clocks in seconds, unless set otherwise.
 const CLOCK_TOLERANCE_SECONDS: u32 = 60;
@@ -323,8 +324,8 @@ fn evidence(error: &TokenError) -> (&'static str, Map<String, Value>) {
     }
 }
 
-fn part_name(part: crate::bindings::export::token_validator::Part) -> &'static str {
-    use crate::bindings::export::token_validator::Part;
+fn part_name(part: entra_mcp_plugin::bindings::export::token_validator::Part) -> &'static str {
+    use entra_mcp_plugin::bindings::export::token_validator::Part;
     match part {
         Part::Header => "header",
         Part::Claims => "claims",
@@ -332,8 +333,8 @@ fn part_name(part: crate::bindings::export::token_validator::Part) -> &'static s
     }
 }
 
-fn fault_name(fault: crate::bindings::export::token_validator::KeyFault) -> &'static str {
-    use crate::bindings::export::token_validator::KeyFault;
+fn fault_name(fault: entra_mcp_plugin::bindings::export::token_validator::KeyFault) -> &'static str {
+    use entra_mcp_plugin::bindings::export::token_validator::KeyFault;
     match fault {
         KeyFault::Type => "type",
         KeyFault::Use => "use",

@@ -7,15 +7,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client_credential::{ClientCredential, ClientSecret, CredentialError};
-use crate::client_metadata::PublicClientMetadata;
-use crate::clock::{Clock, SystemClock};
+use entra_mcp_plugin::client_credential::{ClientCredential, ClientSecret, CredentialError};
+use entra_mcp_plugin::client_metadata::PublicClientMetadata;
+use entra_mcp_plugin::clock::{Clock, SystemClock};
+use entra_mcp_plugin::error::BuildError;
+use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
+use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, RateLimiter};
+use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore, SqliteStore};
+use entra_mcp_plugin::{Plugin, PluginBuilder};
+
 use crate::config::{CredentialSource, Isolation, ServeConfig, StoreLocation};
-use crate::error::BuildError;
-use crate::outbound_http::{OutboundHttp, OutboundPolicy};
-use crate::plugin::{Plugin, PluginBuilder};
-use crate::rate_limiter::{CountingRateLimiter, RateLimiter};
-use crate::secret_store::{MemoryStore, SecretStore, SqliteStore};
 use crate::telemetry::{ObservedRateLimiter, ObservedStore, Telemetry};
 
 /// How long a request waits for an instance, at most. Clients give up after some ten seconds.
@@ -62,7 +63,7 @@ pub async fn new(
     let rate_limiter: Arc<dyn RateLimiter> =
         Arc::new(CountingRateLimiter::new(Arc::clone(&clock), config.rates.clone()));
     let rate_limiter = ObservedRateLimiter::over(rate_limiter, telemetry);
-    let http = OutboundHttp::new(policy, ca_file)?.observed(telemetry, &settings.graph);
+    let http = OutboundHttp::new(policy, ca_file)?.observed(telemetry.outgoing(&settings.graph));
     let metadata = PublicClientMetadata::new(config.client_metadata_allow.clone(), ca_file)?;
     let mut builder = Plugin::builder(settings)
         .clock(clock)

@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
-use crate::clock::{Clock, SystemClock};
+use entra_mcp_plugin::clock::{Clock, SystemClock};
+use entra_mcp_plugin::error::BuildError;
+use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
+use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore, SqliteStore};
+use entra_mcp_plugin::user_agent::{Prompts, SystemBrowser};
+use entra_mcp_plugin::{Plugin, PluginBuilder};
+
 use crate::config::{Config, LogFormat, StoreLocation};
-use crate::error::BuildError;
-use crate::outbound_http::{OutboundHttp, OutboundPolicy};
-use crate::plugin::{Plugin, PluginBuilder};
-use crate::secret_store::{MemoryStore, SecretStore, SqliteStore};
-use crate::user_agent::{Prompts, SystemBrowser};
+use crate::console;
 
 /// Gives the component what a public client needs.
 pub fn builder(config: &Config) -> Result<PluginBuilder, BuildError> {
@@ -23,7 +25,7 @@ pub fn builder(config: &Config) -> Result<PluginBuilder, BuildError> {
     let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()])?;
     let http = OutboundHttp::new(policy, config.ca_file.as_deref())?;
     let prompts = match config.host.log_format {
-        LogFormat::Text => Prompts::Terminal,
+        LogFormat::Text => Prompts::Terminal(console::notice),
         LogFormat::Json => Prompts::Log,
     };
     let browser = SystemBrowser::new(config.browser.as_deref(), config.display, prompts);

@@ -5,12 +5,12 @@
 
 use std::path::Path;
 
+use entra_mcp_plugin::environment::{CallerKinds, Settings, ToolRule};
 use serde::Deserialize;
 
 use super::endpoints::check_guid;
 use super::serve::check_scope;
 use super::{ConfigError, ServeLayer};
-use crate::environment::{CallerKinds, Settings, ToolRule};
 
 /// Entra ID's own bound of the value of an application role, in characters.
 const MAX_ROLE: usize = 120;

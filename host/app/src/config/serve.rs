@@ -6,6 +6,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use entra_mcp_plugin::environment::{ClientType, HttpSettings, RegisteredClient, Settings, TokenMode};
+use entra_mcp_plugin::rate_limiter::Rate;
+use entra_mcp_plugin::secret_store::SecretBytes;
 use http::HeaderName;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -17,10 +20,7 @@ use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri};
 use super::access::{self, AccessEntry};
 use super::endpoints::{check_guid, is_loopback};
 use super::{AuditConfig, AuditLayer, Config, ConfigError, Environment, OtlpConfig, Sources, within};
-use crate::environment::{ClientType, HttpSettings, RegisteredClient, Settings, TokenMode};
-use crate::rate_limiter::Rate;
-use crate::secret_store::SecretBytes;
-use crate::transport::http::CLIENT_ADDRESS_HEADER;
+use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
 pub use self::token_mode::TokenModeName;
 pub(super) use self::token_mode::check_scope;
@@ -561,7 +561,8 @@ fn registered(entry: &ClientEntry) -> Result<RegisteredClient, ConfigError> {
 fn hash_of(file: &Path) -> Result<String, ConfigError> {
     use base64::Engine as _;
     let unreadable = |reason: String| ConfigError::Unreadable { path: file.to_owned(), reason };
-    let secret = crate::client_credential::read_secret_file(file).map_err(|error| unreadable(error.to_string()))?;
+    let secret =
+        entra_mcp_plugin::client_credential::read_secret_file(file).map_err(|error| unreadable(error.to_string()))?;
     let hash = ring::digest::digest(&ring::digest::SHA256, secret.reveal());
     Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(hash))
 }

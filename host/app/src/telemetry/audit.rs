@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
+use entra_mcp_plugin::audit::{AuditSink, Outcome, Record, outcome};
 use opentelemetry::KeyValue;
 use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, Severity};
 use opentelemetry_sdk::logs::SdkLogger;
 
 use super::Telemetry;
-use crate::audit::{AuditSink, Outcome, Record, outcome};
+use crate::audit::trace;
 
 /// Counts and exports what another sink records.
 pub(crate) struct ObservedAudit {
@@ -85,7 +86,7 @@ fn export(logger: &SdkLogger, record: &Record) {
     if let Some(microseconds) = event.latency_us {
         log.add_attribute("latency_us", i64::try_from(microseconds).unwrap_or(i64::MAX));
     }
-    if let Some(trace) = record.trace {
+    if let Some(trace) = trace(event) {
         log.set_trace_context(trace.trace_id(), trace.parent_id(), Some(trace.flags()));
     }
     logger.emit(log);

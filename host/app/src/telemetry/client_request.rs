@@ -1,5 +1,6 @@
 //! A request to Entra ID or Microsoft Graph, as it is observed.
 
+use entra_mcp_plugin::outbound::{ObservedExchange, OutboundObserver};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use opentelemetry::trace::{SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Context, KeyValue};
@@ -9,6 +10,7 @@ use super::metrics::{method, seconds};
 use super::trace_parent::TRACEPARENT;
 use super::trace_state::TRACESTATE;
 use super::{Telemetry, TraceParent};
+use std::sync::Arc;
 
 /// Which service a request goes to, and what it asks it for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,54 @@ impl Services {
             _ => "other",
         };
         Target { service: "entra", endpoint }
+    }
+}
+
+/// Observes what the component sends.
+struct Outgoing {
+    telemetry: Telemetry,
+    services: Services,
+}
+
+/// A request that the component asks for.
+struct Exchange {
+    telemetry: Telemetry,
+    services: Services,
+    /// On whose behalf.
+    caller: Context,
+    request: Option<ClientRequest>,
+}
+
+impl Telemetry {
+    /// Observes what the component sends; `graph` tells requests to Microsoft Graph from those to Entra ID.
+    pub fn outgoing(&self, graph: &str) -> Arc<dyn OutboundObserver> {
+        Arc::new(Outgoing { telemetry: self.clone(), services: Services::new(graph) })
+    }
+}
+
+impl OutboundObserver for Outgoing {
+    fn request(&self) -> Option<Box<dyn ObservedExchange>> {
+        self.telemetry.0.as_ref()?;
+        let (telemetry, services) = (self.telemetry.clone(), self.services.clone());
+        Some(Box::new(Exchange { telemetry, services, caller: Context::current(), request: None }))
+    }
+}
+
+impl ObservedExchange for Exchange {
+    fn begun(&mut self, method: &Method, uri: &Uri, headers: &mut HeaderMap) {
+        self.request = self.telemetry.client_request(&self.services, &self.caller, method, uri, headers);
+    }
+
+    fn answered(&mut self, status: StatusCode) {
+        if let Some(request) = self.request.take() {
+            request.answered(status);
+        }
+    }
+
+    fn failed(&mut self) {
+        if let Some(request) = self.request.take() {
+            request.failed();
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use entra_mcp_plugin::rate_limiter::{RECORD_OF, RateLimiter};
 use opentelemetry::KeyValue;
 
 use super::Telemetry;
-use crate::rate_limiter::{RECORD_OF, RateLimiter};
 
 /// Counts the refusals of another rate limiter.
 pub(crate) struct ObservedRateLimiter {

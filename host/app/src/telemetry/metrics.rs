@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use entra_mcp_plugin::Plugin;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
 use tokio::time::Instant;
 
 use super::{Telemetry, process};
 use crate::audit::JsonLinesAudit;
-use crate::plugin::Plugin;
 
 /// Bounds of the durations in seconds. An authenticated call takes less than a millisecond; a request 60 s at most.
 const DURATIONS: [f64; 15] =

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use entra_mcp_plugin::outbound_http::{read_certificates, tls_config};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -24,7 +25,6 @@ use opentelemetry_otlp::{
 use tokio::runtime::Handle;
 
 use super::TelemetryError;
-use crate::outbound_http::{read_certificates, tls_config};
 
 /// Longest answer of a collector in bytes. It has to say that it has the batch, or how much of it.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use entra_mcp_server::{ObservedRequest, Observer};
 use http::{HeaderMap, Method, StatusCode};
 use opentelemetry::trace::{Link, SpanContext, SpanKind, Status, TraceContextExt as _, TraceState, Tracer as _};
 use opentelemetry::{Context, ContextGuard, KeyValue};
@@ -54,6 +55,38 @@ impl Telemetry {
     }
 }
 
+impl Observer for Telemetry {
+    fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        https: bool,
+        headers: &HeaderMap,
+    ) -> Option<Box<dyn ObservedRequest>> {
+        let request = self.server_request(method, path, https, headers);
+        (self.0.is_some() || request.context.is_some()).then(|| Box::new(request) as Box<dyn ObservedRequest>)
+    }
+}
+
+impl ObservedRequest for ServerRequest {
+    fn received(&mut self, body: &[u8]) {
+        Self::received(self, body);
+    }
+
+    fn answered(&mut self, status: StatusCode) {
+        Self::answered(self, status);
+    }
+
+    fn log_span(&self) -> tracing::Span {
+        Self::log_span(self)
+    }
+
+    fn within(&self, work: &mut dyn FnMut()) {
+        let _entered = self.enter();
+        work();
+    }
+}
+
 impl ServerRequest {
     /// All of the request is here. If it is a message that names its trace, that is where its span belongs: it is closer
     /// to what is done than the header, which may be of a proxy or of a connection. Without a tracer, nobody looks.
@@ -95,11 +128,6 @@ impl ServerRequest {
         };
         let span = span.start_with_context(tracer, &parent);
         self.context = Some(parent.with_span(span));
-    }
-
-    /// What is to be current while the request is handled.
-    pub(crate) fn context(&self) -> Option<Context> {
-        self.context.clone()
     }
 
     /// Names the trace in the lines of the log, if there is one.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use entra_mcp_plugin::secret_store::{SecretBytes, SecretStore, StoreError};
 use opentelemetry::KeyValue;
 
 use super::Telemetry;
-use crate::secret_store::{SecretBytes, SecretStore, StoreError};
 
 /// Counts the errors of another store.
 pub(crate) struct ObservedStore {

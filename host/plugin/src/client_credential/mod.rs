@@ -11,8 +11,7 @@ use crate::bindings::client_credential as wit;
 
 mod secret;
 
-pub use secret::{ClientSecret, read_secret_file, secret_record};
-pub(crate) use secret::{MAX_SECRET_BYTES, checked_secret};
+pub use secret::{ClientSecret, MAX_SECRET_BYTES, checked_secret, read_secret_file, secret_record};
 
 /// What to send to the token endpoint.
 pub enum Credential {

@@ -12,7 +12,7 @@ use super::{ClientCredential, Credential, CredentialError};
 use crate::secret_store::{HOST_PREFIX, SecretBytes, SecretStore};
 
 /// Longest secret in bytes. Entra ID makes secrets of 40 characters.
-pub(crate) const MAX_SECRET_BYTES: usize = 4 * 1024;
+pub const MAX_SECRET_BYTES: usize = 4 * 1024;
 
 /// What to do when there is no secret.
 const HOW_TO_SET: &str = "set AZURE_CLIENT_SECRET, or pass --client-secret-file, or run `entra-mcp client-secret set`";
@@ -46,7 +46,7 @@ pub fn read_secret_file(path: &Path) -> io::Result<SecretBytes> {
 }
 
 /// The secret in a file or in what a person typed.
-pub(crate) fn checked_secret(bytes: &[u8]) -> Result<SecretBytes, &'static str> {
+pub fn checked_secret(bytes: &[u8]) -> Result<SecretBytes, &'static str> {
     if bytes.len() > MAX_SECRET_BYTES {
         return Err("it is too long for a client secret");
     }

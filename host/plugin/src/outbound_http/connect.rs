@@ -1,11 +1,9 @@
 //! How connections are made: names that resolve to what is not allowed are refused, and so are untrusted certificates.
 
 use std::error::Error as StdError;
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,10 +15,9 @@ use rustls::pki_types::pem::PemObject as _;
 use tower_service::Service;
 
 use crate::error::BuildError;
+use crate::outbound::BoxFuture;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
-pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
 /// Turns a host name into addresses.
 pub(crate) type Resolve = Arc<dyn Fn(String) -> BoxFuture<io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
@@ -108,7 +105,8 @@ where
     }
 }
 
-pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
+/// The certificates in a file (PEM), if all of them can be roots of trust.
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
     let unusable = |reason: String| BuildError::CertificateFile { path: path.to_owned(), reason };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -124,7 +122,7 @@ pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
 }
 
 /// The system's roots of trust, Mozilla's where the system has none, and the configured ones.
-pub(crate) fn tls_config(extra_roots: &[CertificateDer<'static>]) -> Result<rustls::ClientConfig, String> {
+pub fn tls_config(extra_roots: &[CertificateDer<'static>]) -> Result<rustls::ClientConfig, String> {
     let mut roots = rustls::RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {

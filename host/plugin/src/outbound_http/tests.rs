@@ -340,14 +340,3 @@ fn a_certificate_file_must_exist_and_hold_a_certificate() {
         assert!(matches!(refused(&path), BuildError::CertificateFile { .. }), "{content}");
     }
 }
-
-#[test]
-fn the_fields_that_the_component_may_not_see_or_set_are_those_of_wasi_http() {
-    let mut hooks = OutboundHooks::new(client(entra(), None, LIMITS));
-    for name in wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS {
-        assert!(hooks.is_forbidden_header(&name), "{name}");
-    }
-    for name in ["authorization", "origin", "content-length", "cookie", "x-forwarded-for"] {
-        assert!(!hooks.is_forbidden_header(&HeaderName::from_static(name)), "{name}");
-    }
-}

@@ -14,9 +14,11 @@ use zeroize::Zeroizing;
 use crate::bindings::secret_store as wit;
 
 mod memory;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, SqliteStore};
 
 /// Longest name of a record, in bytes (from the WIT contract).

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use crate::client_channel::ClientChannel;
 use crate::plugin::{Caller, Plugin};
 
-pub mod http;
 pub mod stdio;
 
 /// What handles the messages of a transport: the [`Plugin`], or something simpler in tests.

@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
 use super::Handler;
 use crate::client_channel::{ChannelError, ClientChannel};
 use crate::clock::{self, Clock};
+use crate::instance_pool::DEFAULT_MAX_INSTANCES;
 use crate::plugin::{Caller, error_answer};
 use crate::random::{NoRandomness, Random, unguessable_id};
 
@@ -29,7 +30,7 @@ use crate::random::{NoRandomness, Random, unguessable_id};
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Calls at the same time, waiting ones included. Beyond, requests are answered as busy.
-pub(crate) const MAX_CALLS: usize = 256;
+const MAX_CALLS: usize = DEFAULT_MAX_INSTANCES;
 
 /// Bytes of all messages that are being handled at the same time.
 const MAX_CALL_BYTES: usize = 64 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! The person's own browser, and standard error as the place for prompts.
+//! The person's own browser, and a place for prompts.
 //!
 //! `BROWSER` wins, as everywhere on Unix: a colon-separated list of commands, tried in order, in which `%s` stands
 //! for the URL (else it is the last argument). Without it the platform's opener is used. Whatever is started gets
@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use tokio::process::Command;
 
 use super::{UserAgent, UserAgentError};
-use crate::console;
 
 /// How long a started command may take to fail. `xdg-open` notices within this time that there is no browser; a
 /// command that still runs afterwards is taken for the browser itself.
@@ -28,10 +27,10 @@ pub struct SystemBrowser {
 }
 
 /// Where prompts are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Prompts {
-    /// On standard error, as they are.
-    Terminal,
+    /// As they are, by a function that shows a line on the terminal.
+    Terminal(fn(&str)),
     /// As lines of the log, for a standard error that is read by a program.
     Log,
 }
@@ -154,7 +153,7 @@ impl UserAgent for SystemBrowser {
     async fn prompt(&self, message: &str) {
         let message = harmless(message);
         match self.prompts {
-            Prompts::Terminal => console::notice(&message),
+            Prompts::Terminal(show) => show(&message),
             Prompts::Log => tracing::info!(target: "prompt", "{message}"),
         }
     }

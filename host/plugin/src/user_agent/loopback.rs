@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use super::UserAgentError;
+use super::{Page, UserAgentError};
 use crate::clock::{self, Clock};
 use crate::random::{Random, unguessable_id};
 
@@ -45,17 +45,6 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Attempts to find a port that is free on both loopback addresses.
 const PORT_ATTEMPTS: usize = 8;
-
-/// What the browser tab shows in the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    /// Whether the sign-in succeeded.
-    pub success: bool,
-    /// Plain text.
-    pub title: String,
-    /// Plain text.
-    pub message: String,
-}
 
 /// The listeners of this process. Clones share them.
 #[derive(Clone)]

@@ -11,11 +11,19 @@ use wasmtime::component::{HasData, Resource, ResourceTable};
 
 use crate::bindings::user_agent as wit;
 
+#[cfg(feature = "browser")]
 mod browser;
+#[cfg(feature = "browser")]
 mod loopback;
+#[cfg(not(feature = "browser"))]
+mod no_loopback;
 
+#[cfg(feature = "browser")]
 pub use browser::{Prompts, SystemBrowser};
-pub use loopback::{LoopbackListener, LoopbackListeners, Page};
+#[cfg(feature = "browser")]
+pub use loopback::{LoopbackListener, LoopbackListeners};
+#[cfg(not(feature = "browser"))]
+pub use no_loopback::{LoopbackListener, LoopbackListeners};
 
 /// Longest URL that is handed to a browser, in bytes. Entra's are under 2 KiB; Windows commands end at 32 KiB.
 const MAX_URL_BYTES: usize = 16 * 1024;
@@ -41,6 +49,17 @@ pub enum UserAgentError {
     /// Too many listeners run already.
     #[error("too many redirect listeners are running")]
     TooManyListeners,
+}
+
+/// What the browser tab shows in the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Whether the sign-in succeeded.
+    pub success: bool,
+    /// Plain text.
+    pub title: String,
+    /// Plain text.
+    pub message: String,
 }
 
 impl From<UserAgentError> for wit::UserAgentError {

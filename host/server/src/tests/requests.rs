@@ -1,8 +1,6 @@
 //! What reaches the component, and what does not.
 
 use super::*;
-use crate::clock::ManualClock;
-use crate::rate_limiter::{CountingRateLimiter, Rate};
 
 #[tokio::test]
 async fn a_request_reaches_the_component_whole_and_its_answer_comes_back() {
@@ -130,7 +128,7 @@ async fn plain_http_on_a_network_is_refused_unless_a_proxy_is_declared() {
     }
     let server = HttpServer::bind("0.0.0.0:0".parse().unwrap()).await.unwrap();
     let never = std::future::pending;
-    let served = server.serve(Arc::<Component>::default(), Options::default(), never(), never()).await;
+    let served = server.serve(Arc::<Component>::default(), options(), never(), never()).await;
     assert!(matches!(served, Err(HttpError::Insecure(_))));
 }
 
@@ -146,19 +144,19 @@ async fn behind_a_declared_proxy_nobody_else_is_served_but_health_checks() {
     assert_eq!(server.get("/mcp", "").await.status(), 200);
 }
 
-fn rate_limited(prefix: &'static str) -> impl FnOnce(&mut Options) {
-    move |options| {
-        let rate = Rate { count: 1, per: Duration::from_millis(1_500) };
-        let operations = ["authorize", "token", "register", "callback", "revoke"];
-        let rates = operations.map(|operation| (format!("address:{operation}"), rate)).into();
-        options.rate_limiter = Arc::new(CountingRateLimiter::new(Arc::new(ManualClock::new(0)), rates));
+/// A server whose component admits each address once to each of its endpoints.
+async fn rate_limited(prefix: &'static str, change: impl FnOnce(&mut Options)) -> Running {
+    let component = Component { retry_after: Some(Duration::from_millis(1_500)), ..Component::default() };
+    Running::of(component, "127.0.0.1:0", |options| {
         options.path_prefix = prefix.to_owned();
-    }
+        change(options);
+    })
+    .await
 }
 
 #[tokio::test]
-async fn the_oauth_endpoints_are_bounded_by_address_and_nothing_else_is() {
-    let server = Running::with(rate_limited("")).await;
+async fn what_the_handler_does_not_admit_is_told_when_to_come_back_and_everything_else_is_served() {
+    let server = rate_limited("", |_| {}).await;
     for path in ["/authorize?a=b", "/token", "/register", "/auth/callback", "/revoke"] {
         assert_eq!(server.get(path, "").await.status(), 200, "{path}");
         let refused = server.get(path, "").await;
@@ -174,7 +172,7 @@ async fn the_oauth_endpoints_are_bounded_by_address_and_nothing_else_is() {
 
 #[tokio::test]
 async fn a_bound_holds_below_the_path_of_the_public_url() {
-    let server = Running::with(rate_limited("/entra")).await;
+    let server = rate_limited("/entra", |_| {}).await;
     assert_eq!(server.get("/entra/token", "").await.status(), 200);
     server.get("/token", "").await.refused(StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(server.get("/entratoken", "").await.status(), 200);
@@ -183,11 +181,8 @@ async fn a_bound_holds_below_the_path_of_the_public_url() {
 
 #[tokio::test]
 async fn clients_behind_a_proxy_are_counted_apart() {
-    let server = Running::with(|options| {
-        rate_limited("")(options);
-        options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-    })
-    .await;
+    let proxy = |options: &mut Options| options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let server = rate_limited("", proxy).await;
     let from = |client: &str| format!("x-forwarded-for: {client}\r\n");
     for client in ["203.0.113.1", "203.0.113.2", "2001:db8:0:1::1", "2001:db8:0:2::1"] {
         assert_eq!(server.get("/token", &from(client)).await.status(), 200, "{client}");

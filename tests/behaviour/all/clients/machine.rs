@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::Once;
 use std::time::Duration;
 
-use entra_mcp_tests::emulator::{Builder, DeviceScript, Emulator, Endpoint};
+use entra_mcp_emulator::{Builder, DeviceScript, Emulator, Endpoint};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -54,7 +54,7 @@ impl Machine {
         let mut arguments = vec!["stdio".to_owned()];
         arguments.extend(self.settings());
         json!({
-            "command": env!("CARGO_BIN_EXE_entra-mcp"),
+            "command": env!("CARGO_BIN_EXE_entra-mcp-tested"),
             "args": arguments,
             "env": self.environment(browser),
         })
@@ -62,7 +62,7 @@ impl Machine {
 
     /// Signs in with the command line.
     pub(crate) async fn login(&self) {
-        let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_entra-mcp")));
+        let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_entra-mcp-tested")));
         let login = command.arg("login").args(self.settings()).envs(self.environment(Browser::Present));
         let output = tokio::time::timeout(PATIENCE, login.kill_on_drop(true).output()).await.unwrap().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -152,7 +152,7 @@ impl Machine {
 fn compile_component() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_entra-mcp"));
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_entra-mcp-tested"));
         command
             .args(["stdio", "--store", "memory", "--tenant-id", "common"])
             .args(["--client-id", "00000000-0000-0000-0000-000000000000"])

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use entra_mcp_tests::user_agent::{HeadlessBrowser, Landing};
+use entra_mcp_emulator::user_agent::{HeadlessBrowser, Landing};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;

@@ -75,7 +75,7 @@ async fn mistakes_before_the_redirect_uri_is_trusted_are_shown_to_the_person_onl
         assert_eq!(refused(lab.authorize(&request, ALICE).await).0, code, "{case}");
     }
     let repeated = Authorize::new(LOCAL).url(&lab.endpoints().authority) + "&scope=openid";
-    let person = entra_mcp_tests::user_agent::Person::new(ALICE, "emulator");
+    let person = entra_mcp_emulator::user_agent::Person::new(ALICE, "emulator");
     assert_eq!(refused(lab.browser.sign_in_as(&repeated, &person).await).0, 9_000_411);
 }
 
@@ -337,7 +337,7 @@ async fn the_retired_v1_endpoints_take_a_resource() {
     let mut lab = Lab::new().await;
     let v1 = Authorize::new(LOCAL).without("scope").with("resource", "https://graph.microsoft.com");
     let url = v1.url(&lab.endpoints().authority).replace("/oauth2/v2.0/", "/oauth2/");
-    let person = entra_mcp_tests::user_agent::Person::new(ALICE, "emulator");
+    let person = entra_mcp_emulator::user_agent::Person::new(ALICE, "emulator");
     let code = lab.browser.sign_in_as(&url, &person).await.unwrap().parameter("code").unwrap();
     let client = app(LOCAL);
     let form = [

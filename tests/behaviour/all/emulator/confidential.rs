@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use entra_mcp_tests::emulator::FederatedToken;
+use entra_mcp_emulator::FederatedToken;
 use ring::rand::SystemRandom;
 use ring::signature::{self, RsaKeyPair};
 use rustls::pki_types::pem::PemObject as _;

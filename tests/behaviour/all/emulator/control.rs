@@ -1,6 +1,6 @@
 //! The control API over HTTP, starting, and the built-in configuration.
 
-use entra_mcp_tests::emulator::{Builder, Config, ConfigError, Endpoint, StartError};
+use entra_mcp_emulator::{Builder, Config, ConfigError, Endpoint, StartError};
 use serde_json::{Value, json};
 
 use crate::support::lab::{Answer, Authorize, CONTOSO, GRAPH_SCOPE, LOCAL, Lab, START, TASKS, app};
@@ -102,7 +102,7 @@ async fn applications_and_users_can_be_added_while_it_runs() {
         "profile": { "displayName": "Zoe" },
     });
     assert_eq!(control(&lab, "PUT", "/users", Some(user)).await.status, 200);
-    let person = entra_mcp_tests::user_agent::Person::new("zoe@contoso.example", "another");
+    let person = entra_mcp_emulator::user_agent::Person::new("zoe@contoso.example", "another");
     let request = Authorize::new(LOCAL).scope("openid http://127.0.0.1:40123/mcp/Mcp.Access");
     assert!(lab.authorize_as(&request, &person).await.unwrap().parameter("code").is_some());
 }

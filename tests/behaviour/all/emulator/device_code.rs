@@ -1,7 +1,7 @@
 //! Device code: the polling answers, and the page where a person types the code.
 
-use entra_mcp_tests::emulator::{DeviceOutcome, DeviceScript, Endpoint};
-use entra_mcp_tests::user_agent::Person;
+use entra_mcp_emulator::user_agent::Person;
+use entra_mcp_emulator::{DeviceOutcome, DeviceScript, Endpoint};
 
 use crate::support::lab::{Answer, CONTOSO, GRAPH_SCOPE, LOCAL, Lab, PASSWORD, REMOTE, Refusal, app, refused};
 

@@ -1,6 +1,6 @@
 //! Faults: each does what it says, as often as it says.
 
-use entra_mcp_tests::emulator::{Endpoint, Fault, RedirectFault, TokenFault};
+use entra_mcp_emulator::{Endpoint, Fault, RedirectFault, TokenFault};
 
 use crate::support::lab::{Authorize, GRAPH_SCOPE, LOCAL, Lab, START, header};
 

@@ -1,6 +1,6 @@
 //! Microsoft Graph: the profile and what is near it.
 
-use entra_mcp_tests::emulator::{Endpoint, Fault};
+use entra_mcp_emulator::{Endpoint, Fault};
 use serde_json::{Value, json};
 
 use crate::support::lab::{Answer, Authorize, LOCAL, Lab};

@@ -1,6 +1,6 @@
 //! Managed identity in its two forms.
 
-use entra_mcp_tests::emulator::IDENTITY_HEADER;
+use entra_mcp_emulator::IDENTITY_HEADER;
 use serde_json::json;
 
 use crate::support::lab::{Answer, Lab, START, TASKS, app};

@@ -1,6 +1,6 @@
 //! What Entra publishes about itself, and what it does not.
 
-use entra_mcp_tests::emulator::Rotation;
+use entra_mcp_emulator::Rotation;
 use serde_json::Value;
 
 use crate::support::lab::{Authorize, CONTOSO, LOCAL, Lab, REMOTE, app, header};

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use entra_mcp_tests::emulator::{Builder, Emulator};
+use entra_mcp_emulator::{Builder, Emulator};
 
 use crate::support::{tests_dir, tools};
 

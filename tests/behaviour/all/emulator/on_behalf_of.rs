@@ -1,7 +1,7 @@
 //! On-behalf-of: a middle tier speaks for its user.
 
-use entra_mcp_tests::emulator::Requirement;
-use entra_mcp_tests::user_agent::Person;
+use entra_mcp_emulator::Requirement;
+use entra_mcp_emulator::user_agent::Person;
 use serde_json::json;
 
 use crate::support::lab::{Answer, Authorize, CONTOSO, LOCAL, Lab, PASSWORD, REMOTE, TASKS, app};

@@ -1,6 +1,6 @@
 //! Refresh tokens: rotation, expiry, revocation, other resources.
 
-use entra_mcp_tests::emulator::Requirement;
+use entra_mcp_emulator::Requirement;
 
 use crate::support::lab::{Authorize, CONTOSO, GRAPH_SCOPE, LOCAL, Lab, REMOTE, TASKS, app};
 

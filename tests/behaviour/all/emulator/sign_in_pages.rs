@@ -1,6 +1,6 @@
 //! The sign-in pages, as a plain HTTP client walks them.
 
-use entra_mcp_tests::user_agent::{AgentError, HeadlessBrowser, Person};
+use entra_mcp_emulator::user_agent::{AgentError, HeadlessBrowser, Person};
 
 use crate::support::lab::{Authorize, CURIOUS, LOCAL, Lab, PASSWORD, REMOTE, TASKS, app, refused, sent_back};
 

@@ -1,6 +1,6 @@
 //! Who may sign in where.
 
-use entra_mcp_tests::emulator::CONSUMERS_TENANT;
+use entra_mcp_emulator::CONSUMERS_TENANT;
 
 use crate::support::lab::{Authorize, CONTOSO, FABRIKAM, LOCAL, Lab, REMOTE, refused};
 

@@ -1,6 +1,6 @@
 //! The form of tokens.
 
-use entra_mcp_tests::emulator::GRAPH_APP_ID;
+use entra_mcp_emulator::GRAPH_APP_ID;
 use serde_json::json;
 
 use crate::support::lab::{

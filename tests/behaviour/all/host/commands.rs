@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use entra_mcp_tests::emulator::{Builder, DeviceOutcome, DeviceScript, Emulator, Endpoint};
+use entra_mcp_emulator::{Builder, DeviceOutcome, DeviceScript, Emulator, Endpoint};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -54,7 +54,7 @@ impl Home {
 
     /// The program with an environment of its own.
     pub(crate) fn program(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_entra-mcp"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_entra-mcp-tested"));
         command.args(arguments).env_clear().env("HOME", self.path());
         command.env("PATH", "/usr/bin:/bin").env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         command.env("BROWSER", format!("sh -c 'echo \"$0\" > \"{}\"' %s", self.page().display()));
@@ -78,7 +78,8 @@ impl Home {
     async fn run_with_person(&self, arguments: &[&str]) -> Output {
         let at = self.emulator.endpoints();
         let ca = at.ca.iter().map(|path| format!("--ca-file {path:?}")).collect::<String>();
-        let browser = format!("\"{}\" headless-browser --username {ALICE} {ca} %s", env!("CARGO_BIN_EXE_entra-mcp"));
+        let browser =
+            format!("\"{}\" headless-browser --username {ALICE} {ca} %s", env!("CARGO_BIN_EXE_entra-mcp-tested"));
         self.program(arguments).env("BROWSER", browser).stdin(Stdio::null()).output().await.unwrap()
     }
 }

@@ -1,8 +1,8 @@
 //! Components that do what the real one never does, made from a few instructions.
 
-use entra_mcp_host::audit::MemoryAudit;
-use entra_mcp_host::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
-use entra_mcp_host::{Plugin, PluginBuilder};
+use entra_mcp_plugin::audit::MemoryAudit;
+use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_plugin::{Plugin, PluginBuilder};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(crate) fn http_component(body: &str) -> Vec<u8> {
 
 fn make(world_import: &str, module_import: &str, message_body: &str, http_body: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
     resolve.push_dir(&wit).unwrap();
     let world =
         format!("package test:hostile; world hostile {{ include entra-mcp:plugin/plugin@0.1.0; {world_import} }}");

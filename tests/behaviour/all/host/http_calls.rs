@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use entra_mcp_host::{HttpBody, Plugin};
+use entra_mcp_plugin::{HttpBody, Plugin};
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use entra_mcp_host::client_channel::NoChannel;
-use entra_mcp_host::error::BuildError;
-use entra_mcp_host::{Caller, Plugin};
+use entra_mcp_plugin::client_channel::NoChannel;
+use entra_mcp_plugin::error::BuildError;
+use entra_mcp_plugin::{Caller, Plugin};
 use serde_json::{Value, json};
 
 use super::hostile::{builder, component, component_with};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use entra_mcp_tests::emulator::{Endpoint, Rotation};
+use entra_mcp_emulator::{Endpoint, Rotation};
 use tokio::sync::Mutex;
 
 use super::replicas::Replicas;

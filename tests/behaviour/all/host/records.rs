@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use entra_mcp_tests::emulator::{Builder, Emulator};
+use entra_mcp_emulator::{Builder, Emulator};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use entra_mcp_tests::emulator::{Builder, Emulator};
-use entra_mcp_tests::user_agent::{HeadlessBrowser, Person};
+use entra_mcp_emulator::user_agent::{HeadlessBrowser, Person};
+use entra_mcp_emulator::{Builder, Emulator};
 use http::Request;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -48,7 +48,7 @@ impl Replicas {
         let folder = tempfile::tempdir().unwrap();
         let mut processes = Vec::new();
         for number in 0..count {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_entra-mcp"));
+            let mut command = Command::new(env!("CARGO_BIN_EXE_entra-mcp-tested"));
             command
                 .args(["serve", "--listen", "127.0.0.1:0", "--public-url", PUBLIC_URL])
                 .args(["--tenant-id", &at.tenant_id, "--client-id", &at.confidential_client_id])

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use entra_mcp_tests::emulator::{Endpoint, Fault};
+use entra_mcp_emulator::{Endpoint, Fault};
 use serde_json::{Value, json};
 
 use super::records::{ALICE, Site};

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use entra_mcp_tests::emulator::Endpoint;
-use entra_mcp_tests::user_agent::Person;
+use entra_mcp_emulator::Endpoint;
+use entra_mcp_emulator::user_agent::Person;
 
 use crate::support::lab::PASSWORD;
 use crate::support::remote::{

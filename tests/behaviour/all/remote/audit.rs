@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use entra_mcp_host::audit::{Event, Outcome};
-use entra_mcp_host::environment::TokenMode;
-use entra_mcp_tests::emulator::{Endpoint, Fault};
+use entra_mcp_emulator::{Endpoint, Fault};
+use entra_mcp_plugin::audit::{Event, Outcome};
+use entra_mcp_plugin::environment::TokenMode;
 use serde_json::json;
 
 use super::bearer::{app_only, fleet_with, token};
@@ -201,7 +201,7 @@ async fn no_record_holds_a_secret_or_a_name() {
 async fn every_event_is_in_the_contract() {
     let fleet = fleet(TokenMode::Both, false).await;
     everything(&fleet).await;
-    let contract = include_str!("../../../wit/audit.wit");
+    let contract = include_str!("../../../../wit/audit.wit");
     for event in events(&fleet) {
         assert!(contract.contains(&format!("`{}`", event.name)), "wit/audit.wit does not name {}", event.name);
         assert!(!event.correlation_id.is_empty(), "{event:?}");

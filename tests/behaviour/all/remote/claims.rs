@@ -1,8 +1,8 @@
 //! Claims challenges of sessions, and continuous access evaluation: what Entra ID or Graph wants to see reaches the next
 //! sign-in of that person with that client, and nobody else's.
 
-use entra_mcp_tests::emulator::{Endpoint, Requirement};
-use entra_mcp_tests::user_agent::Person;
+use entra_mcp_emulator::user_agent::Person;
+use entra_mcp_emulator::{Endpoint, Requirement};
 use serde_json::{Value, json};
 use url::Url;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use entra_mcp_host::environment::{TokenMode, ToolRule};
-use entra_mcp_tests::emulator::Endpoint;
+use entra_mcp_emulator::Endpoint;
+use entra_mcp_plugin::environment::{TokenMode, ToolRule};
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
 //! Strangers who send bad tokens without end, to both replicas of one process: what they are told, what is recorded, and
 //! that nobody else notices.
 
-use entra_mcp_host::audit::Event;
-use entra_mcp_host::environment::TokenMode;
+use entra_mcp_plugin::audit::Event;
+use entra_mcp_plugin::environment::TokenMode;
 use http::{HeaderValue, Request};
 use serde_json::json;
 

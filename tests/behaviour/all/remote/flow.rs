@@ -1,7 +1,7 @@
 //! From nothing to an answer of the tool, each step on the other replica.
 
-use entra_mcp_tests::emulator::{Endpoint, Requirement};
-use entra_mcp_tests::user_agent::Person;
+use entra_mcp_emulator::user_agent::Person;
+use entra_mcp_emulator::{Endpoint, Requirement};
 use serde_json::json;
 
 use crate::support::lab::PASSWORD;

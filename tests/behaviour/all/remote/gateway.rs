@@ -1,7 +1,7 @@
 //! Behind a gateway: prefixes of one host, tokens that are handed over, Entra ID's metadata under our issuer. With nginx:
 //! `clients/remote/gateway.rs`.
 
-use entra_mcp_host::environment::{HttpSettings, TokenMode};
+use entra_mcp_plugin::environment::{HttpSettings, TokenMode};
 use serde_json::json;
 
 use super::bearer::{SCOPE, fleet_with, token};

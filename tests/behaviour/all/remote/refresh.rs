@@ -1,6 +1,6 @@
 //! What happens as tokens grow old: the session's, and Entra's behind it.
 
-use entra_mcp_tests::emulator::{Endpoint, Fault};
+use entra_mcp_emulator::{Endpoint, Fault};
 
 use crate::support::remote::{ALICE, Fleet, Tokens};
 

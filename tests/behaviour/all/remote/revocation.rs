@@ -1,8 +1,8 @@
 //! A user whose sessions are revoked, or who is disabled, is refused: at once where Graph is asked, and after the time
 //! that a profile is remembered (`--profile-cache-seconds`) at the latest.
 
-use entra_mcp_host::environment::TokenMode;
-use entra_mcp_tests::emulator::{Endpoint, Requirement};
+use entra_mcp_emulator::{Endpoint, Requirement};
+use entra_mcp_plugin::environment::TokenMode;
 
 use super::bearer;
 use crate::support::remote::{ALICE, BOB, Fleet};
@@ -40,7 +40,7 @@ async fn a_revoked_users_session_is_over_with_the_next_question_to_graph() {
 
 #[tokio::test]
 async fn a_remembered_profile_outlives_the_revocation_by_a_minute_and_not_by_a_second_more() {
-    let remembering = |settings: &mut entra_mcp_host::environment::Settings| {
+    let remembering = |settings: &mut entra_mcp_plugin::environment::Settings| {
         settings.profile_cache_seconds = u32::try_from(PROFILE_CACHE).expect("a minute");
     };
     let fleet = Fleet::with(remembering).await;

@@ -101,7 +101,7 @@ async fn raw_errors_are_not_shown() {
     let fleet = Fleet::new().await;
     let tokens = fleet.session(ALICE).await;
     fleet.control().inject(
-        entra_mcp_tests::emulator::Fault::on(entra_mcp_tests::emulator::Endpoint::GraphMe)
+        entra_mcp_emulator::Fault::on(entra_mcp_emulator::Endpoint::GraphMe)
             .status(400)
             .body(r#"{"error":{"code":"BadRequest","message":"internal detail of a stranger"}}"#),
     );

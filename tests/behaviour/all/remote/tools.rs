@@ -1,8 +1,8 @@
 //! Each tool, in the sessions of the facade and with tokens of Entra ID: for whom, with which token, and what happens
 //! when Graph or Entra ID says no.
 
-use entra_mcp_host::environment::{Settings, TokenMode};
-use entra_mcp_tests::emulator::{Endpoint, Fault};
+use entra_mcp_emulator::{Endpoint, Fault};
+use entra_mcp_plugin::environment::{Settings, TokenMode};
 use serde_json::{Value, json};
 
 use super::bearer::{self, app_only, token, token_request, tool_error};
@@ -429,7 +429,7 @@ async fn what_is_searched_for_is_never_more_than_text() {
 #[tokio::test]
 async fn more_people_than_are_returned_are_said_to_be_there() {
     let fleet = fleet(TokenMode::Both).await;
-    let mut double = entra_mcp_tests::emulator::Config::default().users.into_iter().nth(1).expect("there is Bob");
+    let mut double = entra_mcp_emulator::Config::default().users.into_iter().nth(1).expect("there is Bob");
     for index in 0..30 {
         double.id = format!("55555555-0000-4000-a000-{index:012}");
         double.username = format!("double{index}@contoso.example");

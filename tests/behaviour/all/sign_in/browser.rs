@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use entra_mcp_tests::emulator::Endpoint;
-use entra_mcp_tests::user_agent::Person;
+use entra_mcp_emulator::Endpoint;
+use entra_mcp_emulator::user_agent::Person;
 use serde_json::json;
 
 use crate::support::component::{Connection, Server, call_tool, tool_error};
@@ -105,7 +105,7 @@ async fn a_person_who_is_slower_than_the_client_is_patient_is_signed_in_by_the_n
     call.abort();
     call.await.unwrap_err();
     let person = tokio::spawn(async move {
-        let mut browser = entra_mcp_tests::user_agent::HeadlessBrowser::new();
+        let mut browser = entra_mcp_emulator::user_agent::HeadlessBrowser::new();
         browser.sign_in(&url, "alice@contoso.example", PASSWORD).await.unwrap()
     });
     while server.control().request_count(Endpoint::SignIn) < 2 {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use entra_mcp_tests::emulator::Endpoint;
+use entra_mcp_emulator::Endpoint;
 use serde_json::{Value, json};
 
 use crate::support::component::{Connection, SILENCE, Server, call_tool_as, tool_error};
@@ -136,7 +136,7 @@ async fn a_person_who_was_faster_than_the_client_is_signed_in_when_it_comes_back
     let mut server = Server::new().await;
     let (url, state) = first_round(&server).await;
     let browser = tokio::spawn(async move {
-        let mut browser = entra_mcp_tests::user_agent::HeadlessBrowser::new();
+        let mut browser = entra_mcp_emulator::user_agent::HeadlessBrowser::new();
         browser.sign_in(&url, "alice@contoso.example", crate::support::lab::PASSWORD).await.unwrap()
     });
     while server.control().request_count(Endpoint::SignIn) < 2 {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use entra_mcp_host::environment::SignInMethod;
-use entra_mcp_tests::emulator::{DeviceOutcome, DeviceScript, Endpoint};
+use entra_mcp_emulator::{DeviceOutcome, DeviceScript, Endpoint};
+use entra_mcp_plugin::environment::SignInMethod;
 use serde_json::{Value, json};
 
 use crate::support::component::{Server, call_tool, tool_error};
@@ -80,7 +80,7 @@ async fn a_code_that_nobody_enters_is_named_when_the_wait_ends_and_still_works_f
 
     let code = prompt.rsplit_once("code ").unwrap().1.trim_end_matches('.');
     let page = format!("{}/devicelogin", server.emulator.endpoints().authority);
-    let mut browser = entra_mcp_tests::user_agent::HeadlessBrowser::new();
+    let mut browser = entra_mcp_emulator::user_agent::HeadlessBrowser::new();
     browser.approve_device_code(&page, code, "alice@contoso.example", crate::support::lab::PASSWORD).await.unwrap();
     assert_eq!(result(&server).await["structuredContent"]["userPrincipalName"], "alice@contoso.example");
     assert_eq!(server.control().request_count(Endpoint::DeviceCode), 1, "no second code was asked for");

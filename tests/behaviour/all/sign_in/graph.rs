@@ -1,6 +1,6 @@
 //! Graph misbehaves.
 
-use entra_mcp_tests::emulator::{Endpoint, Fault};
+use entra_mcp_emulator::{Endpoint, Fault};
 use serde_json::{Value, json};
 
 use crate::support::component::{Server, call_tool, tool_error};

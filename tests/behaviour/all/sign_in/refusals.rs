@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use entra_mcp_tests::emulator::{Endpoint, Fault, RedirectFault, TokenFault};
+use entra_mcp_emulator::{Endpoint, Fault, RedirectFault, TokenFault};
 use serde_json::{Value, json};
 
 use crate::support::component::{Server, call_tool, tool_error};

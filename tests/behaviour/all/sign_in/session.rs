@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use entra_mcp_tests::emulator::Endpoint;
+use entra_mcp_emulator::Endpoint;
 use serde_json::{Value, json};
 
 use crate::support::component::{Server, call_tool};

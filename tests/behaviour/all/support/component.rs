@@ -5,17 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use entra_mcp_host::audit::MemoryAudit;
-use entra_mcp_host::client_channel::{ChannelError, ClientChannel, NoChannel};
-use entra_mcp_host::clock::{Clock as _, ManualClock};
-use entra_mcp_host::code_cache::CodeCache;
-use entra_mcp_host::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
-use entra_mcp_host::outbound_http::{OutboundHttp, OutboundPolicy};
-use entra_mcp_host::secret_store::{MemoryStore, SecretStore};
-use entra_mcp_host::user_agent::{UserAgent, UserAgentError};
-use entra_mcp_host::{Caller, Plugin};
-use entra_mcp_tests::emulator::{Builder, Clock, Control, Emulator};
-use entra_mcp_tests::user_agent::{AgentError, HeadlessBrowser, Landing, Person};
+use entra_mcp_emulator::user_agent::{AgentError, HeadlessBrowser, Landing, Person};
+use entra_mcp_emulator::{Builder, Clock, Control, Emulator};
+use entra_mcp_plugin::audit::MemoryAudit;
+use entra_mcp_plugin::client_channel::{ChannelError, ClientChannel, NoChannel};
+use entra_mcp_plugin::clock::{Clock as _, ManualClock};
+use entra_mcp_plugin::code_cache::CodeCache;
+use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
+use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore};
+use entra_mcp_plugin::user_agent::{UserAgent, UserAgentError};
+use entra_mcp_plugin::{Caller, Plugin};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 

@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use entra_mcp_tests::emulator::{Builder, Clock, Control, Emulator, Endpoints};
-use entra_mcp_tests::user_agent::{AgentError, HeadlessBrowser, Landing, Person};
+use entra_mcp_emulator::user_agent::{AgentError, HeadlessBrowser, Landing, Person};
+use entra_mcp_emulator::{Builder, Clock, Control, Emulator, Endpoints};
 use serde_json::Value;
 
 /// 2026-11-18T10:00:00Z; every laboratory's clock starts here and moves only when told.

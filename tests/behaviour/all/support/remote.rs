@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use entra_mcp_host::audit::MemoryAudit;
-use entra_mcp_host::client_credential::{ClientCredential, Credential, CredentialError};
-use entra_mcp_host::client_metadata::{ClientMetadata, Document, FetchError};
-use entra_mcp_host::clock::ManualClock;
-use entra_mcp_host::environment::{
+use entra_mcp_emulator::user_agent::{HeadlessBrowser, Person};
+use entra_mcp_emulator::{Builder, Clock, Control, Emulator};
+use entra_mcp_plugin::audit::MemoryAudit;
+use entra_mcp_plugin::client_credential::{ClientCredential, Credential, CredentialError};
+use entra_mcp_plugin::client_metadata::{ClientMetadata, Document, FetchError};
+use entra_mcp_plugin::clock::ManualClock;
+use entra_mcp_plugin::environment::{
     ClientType, HttpSettings, Settings, SignInMethod, SignInSettings, TokenMode, TokenSettings,
 };
-use entra_mcp_host::outbound_http::{OutboundHttp, OutboundPolicy};
-use entra_mcp_host::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
-use entra_mcp_host::secret_store::{MemoryStore, SecretStore};
-use entra_mcp_host::{Plugin, PluginBuilder};
-use entra_mcp_tests::emulator::{Builder, Clock, Control, Emulator};
-use entra_mcp_tests::user_agent::{HeadlessBrowser, Person};
+use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
+use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
+use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore};
+use entra_mcp_plugin::{Plugin, PluginBuilder};
 use http::{Request, Response};
 use serde_json::{Value, json};
 use url::Url;

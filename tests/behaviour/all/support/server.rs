@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use entra_mcp_tests::emulator::Endpoints;
+use entra_mcp_emulator::Endpoints;
 use serde_json::Value;
 
 /// A running server, which ends with this value.
@@ -30,7 +30,7 @@ impl Server {
     #[allow(clippy::disallowed_methods, reason = "the rules are for the host; this starts a program")]
     pub(crate) fn start_with(at: &Endpoints, folder: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let log = folder.join("server.log");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_entra-mcp"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_entra-mcp-tested"))
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(["--tenant-id", &at.tenant_id, "--client-id", &at.confidential_client_id])
             .args(["--authority", &at.authority, "--graph-url", &at.graph])

@@ -3,7 +3,7 @@
 //!
 //! The HTTP benchmark uses this file too.
 
-use entra_mcp_tests::user_agent::HeadlessBrowser;
+use entra_mcp_emulator::user_agent::HeadlessBrowser;
 use serde_json::{Value, json};
 use url::Url;
 

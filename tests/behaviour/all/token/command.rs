@@ -5,7 +5,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use entra_mcp_tests::emulator::{Clock, Fault};
+use entra_mcp_emulator::{Clock, Fault};
 use serde_json::{Value, json};
 
 use crate::support::lab::{CONTOSO, Lab, REMOTE, app};
@@ -23,7 +23,7 @@ impl Outcome {
 }
 
 fn run(arguments: &[&str], input: &str) -> Outcome {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_entra-mcp"))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_entra-mcp-tested"))
         .arg("validate")
         .args(arguments)
         .env_remove("ENTRA_MCP_TENANT_ID")

@@ -1,7 +1,7 @@
 //! Tokens as the emulator issues them at the end of real flows: the controls in every form.
 
-use entra_mcp_host::bindings::export::token_validator::TokenError;
-use entra_mcp_host::bindings::types::{Groups, PrincipalKind};
+use entra_mcp_plugin::bindings::export::token_validator::TokenError;
+use entra_mcp_plugin::bindings::types::{Groups, PrincipalKind};
 
 use super::Validator;
 use crate::support::lab::{Authorize, CONTOSO, LEGACY, LOCAL, REMOTE, TASKS, app};

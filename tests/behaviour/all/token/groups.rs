@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use entra_mcp_host::PluginBuilder;
-use entra_mcp_host::bindings::export::token_validator::{Requirements, TokenError};
-use entra_mcp_host::client_credential::{ClientCredential, Credential, CredentialError};
-use entra_mcp_host::environment::{ClientType, Settings};
-use entra_mcp_tests::emulator::{Clock, Control, Endpoint, Fault};
+use entra_mcp_emulator::{Clock, Control, Endpoint, Fault};
+use entra_mcp_plugin::PluginBuilder;
+use entra_mcp_plugin::bindings::export::token_validator::{Requirements, TokenError};
+use entra_mcp_plugin::client_credential::{ClientCredential, Credential, CredentialError};
+use entra_mcp_plugin::environment::{ClientType, Settings};
 use serde_json::{Value, json};
 
 use super::{Validator, build, nothing, settings};
@@ -303,7 +303,7 @@ async fn many_calls_at_once_ask_once_together() {
     let mut lab = Lab::with(|builder| builder.clock(Clock::real())).await;
     grant_permission(&lab.control());
     let group = last_group(&mut lab).await;
-    let plugin = Arc::new(build(with_secret(entra_mcp_host::Plugin::builder(settings(&lab)).max_instances(CALLS))));
+    let plugin = Arc::new(build(with_secret(entra_mcp_plugin::Plugin::builder(settings(&lab)).max_instances(CALLS))));
     let token = lab.control().sign(&overage(&lab, OLGAS_ID), false).unwrap();
     lab.control().clear_requests();
     lab.control().inject(Fault { delay_ms: 500, ..Fault::on(Endpoint::GraphMemberObjects) });

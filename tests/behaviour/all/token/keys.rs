@@ -1,7 +1,7 @@
 //! Keys rotate, their endpoint fails or lies, and strangers ask for keys that do not exist.
 
-use entra_mcp_host::bindings::export::token_validator::TokenError;
-use entra_mcp_tests::emulator::{Endpoint, Fault, Rotation};
+use entra_mcp_emulator::{Endpoint, Fault, Rotation};
+use entra_mcp_plugin::bindings::export::token_validator::TokenError;
 
 use super::Validator;
 
@@ -130,7 +130,7 @@ async fn a_flood_of_unknown_keys_costs_one_request_in_30_seconds_whatever_instan
 #[tokio::test]
 async fn a_key_of_one_tenant_does_not_sign_for_another() {
     use crate::support::lab::{CONTOSO, FABRIKAM};
-    let configure = |settings: &mut entra_mcp_host::environment::Settings| {
+    let configure = |settings: &mut entra_mcp_plugin::environment::Settings| {
         settings.tenant = "organizations".into();
         settings.token.allowed_tenants = vec![CONTOSO.into(), FABRIKAM.into()];
     };

@@ -39,7 +39,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use entra_mcp_tests::emulator::Builder;
+use entra_mcp_emulator::Builder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! Our server: the release binary, with the emulator as Entra ID and Graph.
 
-use entra_mcp_tests::emulator::Emulator;
+use entra_mcp_emulator::Emulator;
 use tempfile::TempDir;
 
 use crate::load::Target;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use entra_mcp_tests::emulator::{Builder, Rotation};
+use entra_mcp_emulator::{Builder, Rotation};
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use entra_mcp_tests::emulator::Emulator;
-use entra_mcp_tests::user_agent::HeadlessBrowser;
+use entra_mcp_emulator::Emulator;
+use entra_mcp_emulator::user_agent::HeadlessBrowser;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;

@@ -12,10 +12,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Caller, GraphError, dispatch};
-use crate::emulator::World;
-use crate::emulator::config::Config;
-use crate::emulator::endpoint::Endpoint;
-use crate::emulator::http::{Incoming, Params, Reply};
+use crate::World;
+use crate::config::Config;
+use crate::endpoint::Endpoint;
+use crate::http::{Incoming, Params, Reply};
 
 /// Graph's own limit.
 const REQUESTS_AT_MOST: usize = 20;

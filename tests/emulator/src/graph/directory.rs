@@ -4,9 +4,9 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{Caller, GraphError, context};
-use crate::emulator::World;
-use crate::emulator::config::User;
-use crate::emulator::http::{Incoming, Reply};
+use crate::World;
+use crate::config::User;
+use crate::http::{Incoming, Reply};
 
 /// What Graph returns of a user who is asked for without `$select`.
 pub(super) const DEFAULT_PROPERTIES: [&str; 11] = [

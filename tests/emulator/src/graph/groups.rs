@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::directory::{is_own, unknown_property};
 use super::{Caller, GraphError, context, pages};
-use crate::emulator::World;
-use crate::emulator::config::User;
-use crate::emulator::http::{Incoming, Reply};
+use crate::World;
+use crate::config::User;
+use crate::http::{Incoming, Reply};
 
 /// What the groups here have of the properties of one.
 const PROPERTIES: [&str; 7] =

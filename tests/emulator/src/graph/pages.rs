@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::{GraphError, World};
-use crate::emulator::http::{Incoming, Reply};
+use crate::http::{Incoming, Reply};
 
 /// Items of a page where `$top` says nothing.
 const PAGE: usize = 100;

@@ -2,11 +2,11 @@
 
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
+use entra_mcp_plugin::clock::ManualClock;
 use serde_json::Value;
 
 use super::*;
 use crate::audit::testing::event;
-use crate::clock::ManualClock;
 
 /// How long a test waits for what is to happen at once.
 const LONG: Duration = Duration::from_secs(60);
@@ -52,7 +52,7 @@ fn bench(on_failure: OnFailure) -> Bench {
 }
 
 fn record(name: &str) -> Record {
-    Record { time: Duration::ZERO, trace: None, event: event(name) }
+    Record { time: Duration::ZERO, event: event(name) }
 }
 
 impl Bench {

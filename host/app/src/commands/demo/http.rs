@@ -5,8 +5,11 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use entra_mcp_tests::emulator::{Builder, Emulator};
-use entra_mcp_tests::user_agent::HeadlessBrowser;
+use entra_mcp_emulator::user_agent::HeadlessBrowser;
+use entra_mcp_emulator::{Builder, Emulator};
+use entra_mcp_plugin::clock::SystemClock;
+use entra_mcp_plugin::random::{SystemRandomness, unguessable_id};
+use entra_mcp_plugin::user_agent::{LoopbackListeners, Page};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -20,11 +23,8 @@ use tokio::process::Child;
 use url::Url;
 
 use super::{PROTOCOL, STEP_TIMEOUT, Steps, USER, modern, server_process, sign_ins, text};
-use crate::clock::SystemClock;
 use crate::config::Environment;
 use crate::console;
-use crate::random::{SystemRandomness, unguessable_id};
-use crate::user_agent::{LoopbackListeners, Page};
 
 /// The tool that is called.
 const TOOL: &str = "getUserDetails";

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use entra_mcp_tests::emulator::{Emulator, Endpoint};
+use entra_mcp_emulator::{Emulator, Endpoint};
+use entra_mcp_plugin::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::CommandError;
-use crate::clock::{Clock, SystemClock};
 use crate::config::Environment;
 use crate::console;
 

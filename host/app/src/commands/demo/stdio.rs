@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use entra_mcp_tests::emulator::{Builder, Emulator};
+use entra_mcp_emulator::{Builder, Emulator};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};

@@ -1,13 +1,13 @@
 //! What a gateway before the server does: who it is, what it says about a request, and where it puts the server.
 
+use entra_mcp_plugin::environment::TokenMode;
 use http::HeaderName;
 use ipnet::{IpNet, Ipv4Net};
 use url::Url;
 
 use super::{ServeLayer, invalid};
 use crate::config::ConfigError;
-use crate::environment::TokenMode;
-use crate::transport::http::CLIENT_ADDRESS_HEADER;
+use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
 /// Bits of an IPv6 address before the IPv4 address that it stands for (RFC 4291 section 2.5.5.2).
 const MAPPED_BITS: u8 = 96;

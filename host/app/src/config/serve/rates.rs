@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use entra_mcp_plugin::rate_limiter::Rate;
+
 use super::invalid;
 use crate::config::ConfigError;
-use crate::rate_limiter::Rate;
 
 /// Operations whose number per client address is bounded, with their default: the figures of the TypeScript SDK's
 /// sample. `callback`, which it leaves open, is bounded as `authorize` is.

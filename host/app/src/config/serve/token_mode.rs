@@ -1,12 +1,12 @@
 //! Which access tokens the remote server lets in.
 
 use clap::ValueEnum;
+use entra_mcp_plugin::environment::TokenMode;
 use serde::Deserialize;
 use url::Url;
 
 use super::invalid;
 use crate::config::ConfigError;
-use crate::environment::TokenMode;
 
 /// The delegated permission, unless set otherwise: what Microsoft's documentation calls the one of an API.
 pub(super) const DEFAULT_SCOPE: &str = "access_as_user";

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use entra_mcp_tests::user_agent::HeadlessBrowser;
+use entra_mcp_emulator::user_agent::HeadlessBrowser;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};

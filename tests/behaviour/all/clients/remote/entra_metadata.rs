@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use entra_mcp_tests::emulator::Scope;
+use entra_mcp_emulator::Scope;
 use serde_json::json;
 
 use super::conversation::{TOOL, assert_details};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use entra_mcp_tests::emulator::{Application, Endpoint, GRAPH_APP_ID, Scope};
+use entra_mcp_emulator::{Application, Endpoint, GRAPH_APP_ID, Scope};
 use serde_json::{Value, json};
 
 use super::conversation::{TOOL, alice, assert_details};
@@ -229,7 +229,7 @@ roles = ["Directory.Reader"]
 
 /// One of the groups of somebody who is in more than fit into a token.
 fn olgas_group() -> String {
-    let config = entra_mcp_tests::emulator::Config::default();
+    let config = entra_mcp_emulator::Config::default();
     let olga = config.users.iter().find(|user| user.username == OLGA).unwrap();
     assert!(olga.groups > config.policy.groups_in_token);
     olga.group_ids().last().unwrap()

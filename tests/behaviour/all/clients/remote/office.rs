@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use entra_mcp_tests::emulator::{Builder, Emulator, Endpoint};
+use entra_mcp_emulator::{Builder, Emulator, Endpoint};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;

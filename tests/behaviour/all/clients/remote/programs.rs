@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use entra_mcp_tests::emulator::Endpoints;
+use entra_mcp_emulator::Endpoints;
 use tempfile::TempDir;
 
 use crate::support::tests_dir;

@@ -1,0 +1,44 @@
+//! Security events as lines of JSON, in a file or on standard error.
+
+use entra_mcp_plugin::audit::Event;
+
+use crate::telemetry::TraceParent;
+
+pub use file::{AuditFileError, Rotation};
+pub use journal::{Destination, JsonLinesAudit, OnFailure};
+
+mod file;
+mod journal;
+mod line;
+
+/// The trace that an event belongs to: the one that the MCP message names, else that of the HTTP request; and in it the
+/// span of the request, if there is one. Has to be called in the task of the call that the event belongs to.
+pub(crate) fn trace(event: &Event) -> Option<TraceParent> {
+    let named = event.trace_parent.as_deref().and_then(TraceParent::parse);
+    named.map(TraceParent::or_our_own_in_it).or_else(TraceParent::current)
+}
+
+#[cfg(test)]
+mod testing {
+    use entra_mcp_plugin::audit::{Event, Outcome};
+
+    /// An event with nothing but its name.
+    pub(super) fn event(name: &str) -> Event {
+        Event {
+            name: name.to_owned(),
+            outcome: Outcome::Success,
+            reason: None,
+            tenant_id: None,
+            object_id: None,
+            client_id: None,
+            tool: None,
+            token_id: None,
+            session: None,
+            address: None,
+            username: None,
+            latency_us: None,
+            trace_parent: None,
+            correlation_id: "c0ffee".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The component's way out: what carries its HTTP requests, and what observes them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
+
+/// The body of a request of the component.
+pub type RequestBody = UnsyncBoxBody<Bytes, Error>;
+/// The body of the answer.
+pub type ResponseBody = UnsyncBoxBody<Bytes, Error>;
+/// A future that is not named.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Carries the component's requests. What the component may reach is decided here, and nowhere else.
+pub trait Outbound: Send + Sync + 'static {
+    /// Sends one request. It is called in the task of the call that asks; another task runs the future.
+    fn send(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+        options: Option<RequestOptions>,
+    ) -> BoxFuture<Result<Response<ResponseBody>, Error>>;
+}
+
+/// Sends nothing: for embedders whose component asks no service.
+#[derive(Debug, Default)]
+pub struct NoOutbound;
+
+impl Outbound for NoOutbound {
+    fn send(
+        self: Arc<Self>,
+        _: Request<RequestBody>,
+        _: Option<RequestOptions>,
+    ) -> BoxFuture<Result<Response<ResponseBody>, Error>> {
+        Box::pin(std::future::ready(Err(Error::HttpRequestDenied)))
+    }
+}
+
+/// Observes the requests that are sent.
+pub trait OutboundObserver: Send + Sync + 'static {
+    /// The component asks for a request, in the task of the call that it belongs to. `None`: it is not observed.
+    fn request(&self) -> Option<Box<dyn ObservedExchange>>;
+}
+
+/// One request, as it is observed. Dropped before its end, it was cancelled.
+pub trait ObservedExchange: Send {
+    /// The request is allowed and about to be sent. Headers may be added that name the trace.
+    fn begun(&mut self, method: &Method, uri: &Uri, headers: &mut HeaderMap);
+    /// The head of the answer is here.
+    fn answered(&mut self, status: StatusCode);
+    /// There is no answer.
+    fn failed(&mut self);
+}
+
+/// Observes nothing.
+#[derive(Debug, Default)]
+pub struct NoObserver;
+
+impl OutboundObserver for NoObserver {
+    fn request(&self) -> Option<Box<dyn ObservedExchange>> {
+        None
+    }
+}
+
+/// What an instance holds of the client.
+pub(crate) struct OutboundHooks {
+    http: Arc<dyn Outbound>,
+}
+
+impl OutboundHooks {
+    pub(crate) fn new(http: Arc<dyn Outbound>) -> Self {
+        Self { http }
+    }
+}
+
+impl WasiHttpHooks for OutboundHooks {
+    /// The same as by default, which makes the list anew for every field of every message.
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        matches!(
+            name.as_str(),
+            "connection"
+                | "host"
+                | "http2-settings"
+                | "keep-alive"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "proxy-connection"
+                | "transfer-encoding"
+                | "upgrade"
+        )
+    }
+
+    fn set_host_header(&mut self) -> bool {
+        false
+    }
+
+    fn send_request(
+        &mut self,
+        request: Request<RequestBody>,
+        options: Option<RequestOptions>,
+        _transmitted: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<
+        dyn Future<Output = Result<(Response<ResponseBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>>
+            + Send,
+    > {
+        let sending = Arc::clone(&self.http).send(request, options);
+        Box::new(async move {
+            let response = sending.await?;
+            // The connection is driven by the client, there is nothing left to wait for.
+            let rest: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(std::future::ready(Ok(())));
+            Ok((response, rest))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_that_the_component_may_not_see_or_set_are_those_of_wasi_http() {
+        let mut hooks = OutboundHooks::new(Arc::new(NoOutbound));
+        for name in wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS {
+            assert!(hooks.is_forbidden_header(&name), "{name}");
+        }
+        for name in ["authorization", "origin", "content-length", "cookie", "x-forwarded-for"] {
+            assert!(!hooks.is_forbidden_header(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+}
