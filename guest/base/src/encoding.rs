@@ -5,36 +5,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::environment::Random;
-
-/// Bytes of randomness in a `state`, a `nonce`, a PKCE verifier, an id that nobody may guess.
-const TOKEN_BYTES: usize = 32;
-
-/// 256 random bits as base64url: 43 characters, all allowed in a URL and in a PKCE verifier (RFC 7636
-/// section 4.1).
-pub fn random_token(random: &dyn Random) -> String {
-    let mut bytes = [0; TOKEN_BYTES];
-    random.fill(&mut bytes);
-    base64url(&bytes)
-}
-
-/// A random UUID (RFC 9562 version 4): what Microsoft's services take as a request id.
-pub fn random_uuid(random: &dyn Random) -> String {
-    let mut bytes = [0; 16];
-    random.fill(&mut bytes);
-    let mut value = u128::from_be_bytes(bytes);
-    value = (value & !(0xf << 76)) | (4 << 76);
-    value = (value & !(0b11 << 62)) | (0b10 << 62);
-    let mut text = String::with_capacity(36);
-    for (index, byte) in value.to_be_bytes().into_iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        push_hex(&mut text, byte);
-    }
-    text
-}
-
 /// Bytes as lower-case hexadecimal digits. Every request needs some, and formatting is slow in WebAssembly.
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
@@ -42,7 +12,8 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-fn push_hex(text: &mut String, byte: u8) {
+/// Adds a byte as two lower-case hexadecimal digits.
+pub fn push_hex(text: &mut String, byte: u8) {
     for digit in [byte >> 4, byte & 0xf] {
         text.push(char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }));
     }
@@ -94,7 +65,6 @@ pub fn escape_html(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::fake::World;
 
     #[test]
     fn secrets_are_the_same_only_as_a_whole() {
@@ -123,21 +93,5 @@ mod tests {
     #[test]
     fn bytes_have_two_digits_each() {
         assert_eq!(hex(&[0x00, 0x09, 0x0a, 0x10, 0x9f, 0xf0, 0xff]), "00090a109ff0ff");
-    }
-
-    #[test]
-    fn a_uuid_says_that_it_is_random() {
-        let uuid = random_uuid(&World::default());
-        let parts: Vec<_> = uuid.split('-').map(str::len).collect();
-        assert_eq!(parts, [8, 4, 4, 4, 12]);
-        assert!(uuid.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()));
-        assert_eq!(uuid.as_bytes()[14], b'4');
-        assert!(matches!(uuid.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
-    }
-
-    #[test]
-    fn two_tokens_differ() {
-        let world = World::default();
-        assert_ne!(random_token(&world), random_token(&world));
     }
 }

@@ -1,6 +1,6 @@
 //! Who calls a remote server, as Entra ID names them.
 
-use crate::environment::AuditEvent;
+use crate::audit::AuditEvent;
 
 /// Somebody, and the client they use. All of it is from a token that was validated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
-//! Who a token stands for. Data only: it is the [`ValidatedToken`](super::ValidatedToken) around it that proves
-//! anything.
+//! Who a token stands for. Data only: it is the `ValidatedToken` around it that proves anything.
+
+use std::fmt;
 
 /// Whether a person or an application stands behind a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,6 +9,15 @@ pub enum PrincipalKind {
     User,
     /// An app-only token: an application acts for itself.
     App,
+}
+
+impl fmt::Display for PrincipalKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::User => "a user",
+            Self::App => "an application",
+        })
+    }
 }
 
 /// Security groups of a principal.

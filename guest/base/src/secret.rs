@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::Serializer;
 use zeroize::{Zeroize, Zeroizing};
 
 /// A secret. Its `Debug` is redacted, it has no `Display` and no equality, and its memory is zeroised on drop.
@@ -36,6 +37,19 @@ impl From<&str> for Secret<String> {
 impl<'de, T: Zeroize + serde::Deserialize<'de>> serde::Deserialize<'de> for Secret<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         T::deserialize(deserializer).map(Self::new)
+    }
+}
+
+/// Serializes a secret into a record of the secret store, and nowhere else.
+pub fn reveal<S: Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.reveal())
+}
+
+/// The same for one that may be absent.
+pub fn reveal_optional<S: Serializer>(secret: &Option<Secret<String>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(secret) => serializer.serialize_some(secret.reveal()),
+        None => serializer.serialize_none(),
     }
 }
 

@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 16;
 
 /// Why a text is not accepted.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum StrictJsonError {
+pub enum StrictJsonError {
     /// Not JSON in UTF-8, not an object, too deep, or trailing data.
     Malformed,
     /// This name occurs twice in one object.
@@ -24,7 +24,7 @@ pub(crate) enum StrictJsonError {
 }
 
 /// Parses one JSON object.
-pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, StrictJsonError> {
+pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, StrictJsonError> {
     let duplicate = RefCell::new(None);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let parsed = Strict { duplicate: &duplicate, depth: 0 }

@@ -4,23 +4,23 @@
 pub mod accounts;
 pub mod attempt;
 pub mod interactive;
+mod person_world;
+pub mod profile;
 pub mod silent;
 
-use crate::environment::{StoreError, UserAgentError};
-use crate::oauth::OAuthError;
-use crate::oauth::authorization_code::RedeemError;
-use crate::oauth::error::Refusal;
-use crate::token::TokenError;
+use entra::oauth::OAuthError;
+use entra::oauth::authorization_code::RedeemError;
+use entra::oauth::error::Refusal;
+use entra::token::TokenError;
+use world::{StoreError, Unrecorded, UserAgentError};
 
 #[cfg(test)]
 mod tests;
 
 pub use accounts::Account;
 pub use attempt::Instruction;
+pub use person_world::PersonWorld;
 pub use silent::AccessToken;
-
-/// What the clients of a server are told when a security event cannot be recorded.
-pub(crate) const UNRECORDED: &str = "The server cannot keep its records now. Try again later.";
 
 /// Why there is no account, or no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,8 +72,8 @@ pub enum SignInError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The security event could not be recorded.
-    #[error("the audit record could not be written, so nothing was done")]
-    Audit,
+    #[error(transparent)]
+    Unrecorded(#[from] Unrecorded),
 }
 
 /// What was wrong with an answer.
@@ -96,22 +96,12 @@ pub enum Untrusted {
 impl From<OAuthError> for SignInError {
     fn from(error: OAuthError) -> Self {
         match error {
-            OAuthError::Refused(refusal)
-                if matches!(refusal.error.as_str(), "access_denied" | "authorization_declined") =>
-            {
-                Self::Declined
-            }
+            OAuthError::Refused(refusal) if refusal.is_declined() => Self::Declined,
             OAuthError::Refused(refusal) => Self::Refused(refusal),
             OAuthError::Store(error) => Self::Store(error),
             OAuthError::Expired => Self::TimedOut(None),
             other => Self::Unavailable(other),
         }
-    }
-}
-
-impl From<Refusal> for SignInError {
-    fn from(refusal: Refusal) -> Self {
-        OAuthError::Refused(refusal).into()
     }
 }
 
@@ -131,7 +121,7 @@ impl SignInError {
             Self::Refused(refusal) => refusal.public_advice(),
             Self::Unavailable(error) => error.public(),
             // Some things are done all the same: a session ends even if that cannot be recorded.
-            Self::Audit => UNRECORDED.to_owned(),
+            Self::Unrecorded(_) => Unrecorded::PUBLIC.to_owned(),
             other => other.to_string(),
         }
     }
@@ -152,7 +142,7 @@ impl SignInError {
             Self::TakenOver => "taken-over".to_owned(),
             Self::NoBrowser(_) => "no-browser".to_owned(),
             Self::Store(_) => "store".to_owned(),
-            Self::Audit => "audit".to_owned(),
+            Self::Unrecorded(_) => "audit".to_owned(),
         }
     }
 }

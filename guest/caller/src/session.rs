@@ -3,12 +3,12 @@
 //! A session belongs to one client, one person and one resource. The client gets random tokens of which only hashes
 //! are stored; Entra's tokens stay in the store and never leave the server.
 //!
-//! `record` is the session as it is stored, [`lifecycle`] begins, continues and ends one, [`entra`] keeps Entra's
+//! `record` is the session as it is stored, [`lifecycle`] begins, continues and ends one, [`entra_tokens`] keeps Entra's
 //! tokens of it, [`graph`] hands those to requests to Microsoft Graph, [`claims`] remembers what the next sign-in has to
 //! bring, and `membership` is what Entra says of the person.
 
 pub mod claims;
-pub mod entra;
+pub mod entra_tokens;
 pub mod graph;
 pub mod lifecycle;
 mod membership;
@@ -16,10 +16,12 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use crate::environment::{AuditEvent, Environment, Outcome, StoreError};
-use crate::identity::Identity;
-use crate::secret::Secret;
+use base::Identity;
+use base::Secret;
+use base::audit::{AuditEvent, Outcome};
+use entra::EntraWorld;
 use record::Presented;
+use world::StoreError;
 
 pub use membership::{Membership, Unconfirmed, confirm};
 
@@ -64,15 +66,15 @@ pub enum SessionError {
 /// Finds the session that an access token belongs to, with one read of the store. `resources` are those of which
 /// the session has to be for one.
 pub fn authenticate(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     access_token: &Secret<String>,
     resources: &[&str],
 ) -> Result<Session, SessionError> {
     let presented = Presented::read(access_token).ok_or(SessionError::Unknown)?;
     let record = record::look(env, &presented.id)?.ok_or(SessionError::Unknown)?;
     let access = record.access(&presented).ok_or(SessionError::Unknown)?;
-    env.call.is_about_session(&presented.id);
-    env.call.is_about_user(record.username.as_deref());
+    env.trail.set_session(&presented.id);
+    env.trail.set_user(record.username.as_deref());
     let now = env.clock.now();
     if record.is_over(now) || !record.owner.is_let_in(env) {
         return Err(SessionError::Unknown);
@@ -109,18 +111,18 @@ pub struct Owner {
 impl Owner {
     /// Whether the person's tenant is still on the list of the settings. Without one it is the tenant of the settings,
     /// which is part of the name of every record.
-    fn is_let_in(&self, env: &Environment) -> bool {
+    fn is_let_in(&self, env: &EntraWorld<'_>) -> bool {
         let allowed = &env.settings.token.allowed_tenants;
         allowed.is_empty() || allowed.contains(&self.tenant_id)
     }
 
     /// A security event about a session of theirs.
-    pub(crate) fn event(&self, name: &'static str, outcome: Outcome, correlation_id: &str) -> AuditEvent {
+    pub fn event(&self, name: &'static str, outcome: Outcome) -> AuditEvent {
         AuditEvent {
             tenant_id: Some(self.tenant_id.clone()),
             object_id: Some(self.object_id.clone()),
             client_id: Some(self.client_id.clone()),
-            ..AuditEvent::new(name, outcome, correlation_id)
+            ..AuditEvent::new(name, outcome)
         }
     }
 }

@@ -14,6 +14,6 @@ pub mod users;
 mod tests;
 
 pub use app_token::AppTokens;
-pub use client::{Bearer, TokenSource, get, post_read_only};
+pub use client::{Bearer, Challenge, Source, TokenSource, get, post_read_only};
 pub use delegated::{Delegated, UserTokens};
 pub use error::GraphError;

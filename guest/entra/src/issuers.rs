@@ -108,7 +108,7 @@ pub fn is_foreign_identity_provider(idp: &str, authority: &str, tenant_id: &str,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::fake::TENANT;
+    use world::testing::TENANT;
 
     const AUTHORITY: &str = "https://login.microsoftonline.com";
     const OTHER: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";

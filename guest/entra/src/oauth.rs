@@ -15,13 +15,24 @@ mod transport;
 
 pub(crate) use transport::retry_after;
 
-use crate::secret::Secret;
+use base::Secret;
 
 pub use error::OAuthError;
 
 /// Scopes of OpenID Connect that every request asks for: an ID token, and a refresh token.
 /// Entra answers without a refresh token when `offline_access` is missing.
 pub const OPENID_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
+
+/// The scopes to ask for: those of the API, and those that give an ID token and a refresh token.
+pub fn with_openid(scopes: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = scopes.to_vec();
+    for scope in OPENID_SCOPES {
+        if !all.iter().any(|known| known == scope) {
+            all.push(scope.to_owned());
+        }
+    }
+    all
+}
 
 /// What the token endpoint answered.
 #[derive(Debug)]

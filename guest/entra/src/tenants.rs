@@ -1,7 +1,7 @@
 //! Which directory an authority stands for, and which tenants' tokens are accepted.
 
 use super::clouds::CONSUMER_TENANT;
-use crate::environment::{ClientType, Settings};
+use base::settings::Settings;
 
 /// What the `tenant` setting names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub fn accepts(settings: &Settings, authority_tenant: Option<&str>, tenant_id: &
     }
     match authority_tenant {
         Some(authority_tenant) => authority_tenant == tenant_id,
-        None => tenant.is_multi_tenant() && token_use == TokenUse::Id && settings.client_type == ClientType::Public,
+        None => tenant.is_multi_tenant() && token_use == TokenUse::Id && settings.is_public_client(),
     }
 }
 
@@ -78,7 +78,7 @@ pub fn is_guid(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::fake::{TENANT, settings};
+    use world::testing::{TENANT, settings};
 
     const OTHER: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
 
@@ -132,7 +132,7 @@ mod tests {
             settings.tenant = tenant.to_owned();
             assert!(!accepts(&settings, None, TENANT, TokenUse::Access));
             assert!(accepts(&settings, None, TENANT, TokenUse::Id), "the person at this machine may sign in");
-            settings.client_type = ClientType::Confidential;
+            settings.mode = base::settings::Mode::Validator;
             assert!(!accepts(&settings, None, TENANT, TokenUse::Id), "a server lets nobody in by default");
         }
     }

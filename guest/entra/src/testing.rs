@@ -13,31 +13,71 @@ use rsa::traits::PublicKeyParts as _;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::instance::Instance;
-use crate::environment::fake::{CLIENT, START, TENANT, World, json as response};
-use crate::environment::{Environment, HttpError};
+use crate::entra_world::EntraWorld;
+use crate::token::instance::Instance;
+use base::settings::Settings;
+use world::HttpError;
+use world::testing::{self, CLIENT, START, TENANT, World, forever, json as response};
 
 /// The authority of the fake settings.
-pub(crate) const AUTHORITY: &str = "https://login.microsoftonline.com";
+pub const AUTHORITY: &str = "https://login.microsoftonline.com";
 /// A user.
-pub(crate) const OBJECT: &str = "11112222-bbbb-3333-cccc-4444dddd5555";
+pub const OBJECT: &str = "11112222-bbbb-3333-cccc-4444dddd5555";
 /// The application that obtained the token.
-pub(crate) const AZP: &str = "22223333-cccc-4444-dddd-5555eeee6666";
+pub const AZP: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 /// A tenant that is not ours.
-pub(crate) const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
+pub const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
 /// A group.
-pub(crate) const GROUP: &str = "33334444-dddd-5555-eeee-6666ffff7777";
+pub const GROUP: &str = "33334444-dddd-5555-eeee-6666ffff7777";
 
-/// A key of `tests/keys`.
+/// Worlds on fakes, which are never freed.
+pub trait EntraWorlds {
+    /// For a public client of one tenant.
+    fn entra(&self) -> EntraWorld<'static>;
+    /// For a remote server of the same tenant, with a client secret.
+    fn entra_remote(&self) -> EntraWorld<'static>;
+}
+
+impl EntraWorlds for World {
+    fn entra(&self) -> EntraWorld<'static> {
+        let (world, settings) = (forever(self.clone()), forever(testing::settings()));
+        EntraWorld {
+            settings,
+            http: world,
+            store: world,
+            clock: world,
+            random: world,
+            credential: world,
+            trail: self.trail(settings),
+        }
+    }
+
+    fn entra_remote(&self) -> EntraWorld<'static> {
+        self.has_client_secret();
+        let mut env = self.entra();
+        change(&mut env, |settings| *settings = testing::remote_settings());
+        env
+    }
+}
+
+/// Changes the settings, as another configuration of the component does.
+pub fn change(env: &mut EntraWorld<'static>, change: impl FnOnce(&mut Settings)) {
+    let mut settings = env.settings.clone();
+    change(&mut settings);
+    env.settings = forever(settings);
+    env.trail = forever(env.trail.under(env.settings));
+}
+
+/// A key of `token/tests/keys`.
 #[derive(Clone)]
-pub(crate) enum TestKey {
+pub enum TestKey {
     Rsa(Box<rsa::RsaPrivateKey>),
     P256(p256::ecdsa::SigningKey),
 }
 
 macro_rules! pem {
     ($name:literal) => {
-        include_str!(concat!("tests/keys/", $name, ".pem"))
+        include_str!(concat!("token/tests/keys/", $name, ".pem"))
     };
 }
 
@@ -51,7 +91,7 @@ impl TestKey {
     }
 
     /// Reading a private key takes as long as using it, so that is done once.
-    pub(crate) fn named(name: &'static str) -> Self {
+    pub fn named(name: &'static str) -> Self {
         thread_local! {
             static KEYS: RefCell<HashMap<&'static str, TestKey>> = RefCell::default();
         }
@@ -80,7 +120,7 @@ impl TestKey {
     }
 
     /// The public key as Entra ID would publish it, without `alg` for RSA.
-    pub(crate) fn jwk(&self, key_id: &str) -> Value {
+    pub fn jwk(&self, key_id: &str) -> Value {
         let issuer = format!("{AUTHORITY}/{{tenantid}}/v2.0");
         match self {
             Self::Rsa(key) => json!({
@@ -100,7 +140,7 @@ impl TestKey {
     }
 
     /// Signs with the algorithm named, whether it suits the key's intended use or not.
-    pub(crate) fn sign(&self, algorithm: &str, input: &[u8]) -> Vec<u8> {
+    pub fn sign(&self, algorithm: &str, input: &[u8]) -> Vec<u8> {
         match (self, algorithm) {
             (Self::Rsa(key), "PS256") => rsa::pss::SigningKey::<Sha256>::new((**key).clone())
                 .sign_with_rng(&mut rsa::rand_core::OsRng, input)
@@ -115,35 +155,35 @@ impl TestKey {
 }
 
 /// base64url without padding.
-pub(crate) fn encode(bytes: impl AsRef<[u8]>) -> String {
+pub fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The inverse.
-pub(crate) fn decode(text: &str) -> Vec<u8> {
+pub fn decode(text: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text).unwrap()
 }
 
 /// A signed token of these very texts, so that it can be malformed in any way.
-pub(crate) fn sign_text(header: &str, claims: &str, algorithm: &str, key: &TestKey) -> String {
+pub fn sign_text(header: &str, claims: &str, algorithm: &str, key: &TestKey) -> String {
     let input = format!("{}.{}", encode(header), encode(claims));
     let signature = key.sign(algorithm, input.as_bytes());
     format!("{input}.{}", encode(signature))
 }
 
 /// A signed token; `alg` of the header decides the algorithm.
-pub(crate) fn sign(header: &Value, claims: &Value, key: &TestKey) -> String {
+pub fn sign(header: &Value, claims: &Value, key: &TestKey) -> String {
     let algorithm = header.get("alg").and_then(Value::as_str).unwrap_or("RS256");
     sign_text(&header.to_string(), &claims.to_string(), algorithm, key)
 }
 
 /// The header that Entra ID writes.
-pub(crate) fn header(algorithm: &str, key_id: &str) -> Value {
+pub fn header(algorithm: &str, key_id: &str) -> Value {
     json!({"typ": "JWT", "alg": algorithm, "kid": key_id})
 }
 
 /// A user's delegated version 2 access token, valid for an hour from [`START`].
-pub(crate) fn user_claims() -> Value {
+pub fn user_claims() -> Value {
     json!({
         "aud": CLIENT,
         "iss": format!("{AUTHORITY}/{TENANT}/v2.0"),
@@ -156,7 +196,7 @@ pub(crate) fn user_claims() -> Value {
 }
 
 /// The same as a version 1 token, whose audience is the App ID URI.
-pub(crate) fn version_1_user_claims() -> Value {
+pub fn version_1_user_claims() -> Value {
     with(
         user_claims(),
         json!({
@@ -167,7 +207,7 @@ pub(crate) fn version_1_user_claims() -> Value {
 }
 
 /// An app-only version 2 access token.
-pub(crate) fn app_claims() -> Value {
+pub fn app_claims() -> Value {
     with(
         user_claims(),
         json!({"scp": null, "name": null, "preferred_username": null, "roles": ["Files.Read.All"],
@@ -176,12 +216,12 @@ pub(crate) fn app_claims() -> Value {
 }
 
 /// An ID token for the configured client.
-pub(crate) fn id_claims(nonce: &str) -> Value {
+pub fn id_claims(nonce: &str) -> Value {
     with(user_claims(), json!({"azp": null, "azpacr": null, "scp": null, "nonce": nonce}))
 }
 
 /// `claims` with some replaced; null removes one.
-pub(crate) fn with(mut claims: Value, changes: Value) -> Value {
+pub fn with(mut claims: Value, changes: Value) -> Value {
     let object = claims.as_object_mut().unwrap();
     for (name, value) in changes.as_object().unwrap() {
         if value.is_null() {
@@ -197,18 +237,18 @@ pub(crate) fn with(mut claims: Value, changes: Value) -> Value {
 type Documents = Rc<RefCell<Vec<(String, http::Response<Vec<u8>>)>>>;
 
 /// An Entra ID that publishes metadata and keys, and an environment that is configured for it.
-pub(crate) struct FakeAuthority {
-    pub(crate) world: World,
-    pub(crate) env: Environment,
+pub struct FakeAuthority {
+    pub world: World,
+    pub env: EntraWorld<'static>,
     /// Answered for URLs by their end; the first match counts.
-    pub(crate) documents: Documents,
+    pub documents: Documents,
     /// While set, every request fails like this.
-    pub(crate) outage: Rc<RefCell<Option<HttpError>>>,
+    pub outage: Rc<RefCell<Option<HttpError>>>,
 }
 
 impl FakeAuthority {
     /// Publishes the RSA key `rsa`, `rsa-ps` for PS256, and the EC key `p256`.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let rsa = TestKey::named("rsa");
         let keys = json!([
             rsa.jwk("rsa"),
@@ -219,11 +259,11 @@ impl FakeAuthority {
     }
 
     /// Publishes these keys.
-    pub(crate) fn with_keys(keys: Value) -> Self {
+    pub fn with_keys(keys: Value) -> Self {
         Instance::restart();
         let world = World::default();
-        let mut env = world.environment();
-        env.settings.token.audiences = vec![CLIENT.to_owned(), format!("api://{CLIENT}")];
+        let mut env = world.entra();
+        change(&mut env, |settings| settings.token.audiences = vec![CLIENT.to_owned(), format!("api://{CLIENT}")]);
         let authority = Self { world: world.clone(), env, documents: Rc::default(), outage: Rc::default() };
         let (documents, outage) = (Rc::clone(&authority.documents), Rc::clone(&authority.outage));
         world.always(move |request| {
@@ -241,14 +281,14 @@ impl FakeAuthority {
     }
 
     /// Answers requests for URLs that end in `end` with a document.
-    pub(crate) fn publish(&self, end: &str, document: http::Response<Vec<u8>>) {
+    pub fn publish(&self, end: &str, document: http::Response<Vec<u8>>) {
         let mut documents = self.documents.borrow_mut();
         documents.retain(|(known, _)| known != end);
         documents.push((end.to_owned(), document));
     }
 
     /// Publishes the metadata of the tenant setting `tenant` with the issuer of `issuer_tenant`.
-    pub(crate) fn publish_metadata(&self, tenant: &str, issuer_tenant: &str) {
+    pub fn publish_metadata(&self, tenant: &str, issuer_tenant: &str) {
         let metadata = json!({
             "issuer": format!("{AUTHORITY}/{issuer_tenant}/v2.0"),
             "jwks_uri": format!("{AUTHORITY}/{tenant}/discovery/v2.0/keys"),
@@ -256,16 +296,16 @@ impl FakeAuthority {
         self.publish("/v2.0/.well-known/openid-configuration", response(200, &metadata));
     }
 
-    pub(crate) fn publish_keys(&self, keys: Value) {
+    pub fn publish_keys(&self, keys: Value) {
         self.publish("/discovery/v2.0/keys", response(200, &json!({ "keys": keys })));
     }
 
     /// How many requests went to URLs that end in `end`.
-    pub(crate) fn requests(&self, end: &str) -> usize {
+    pub fn requests(&self, end: &str) -> usize {
         self.world.sent().iter().filter(|sent| sent.ends_with(end)).count()
     }
 
-    pub(crate) fn key_requests(&self) -> usize {
+    pub fn key_requests(&self) -> usize {
         self.requests("/discovery/v2.0/keys")
     }
 }

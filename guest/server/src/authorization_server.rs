@@ -27,8 +27,8 @@ mod token;
 
 use http::Response;
 
-use crate::environment::Environment;
-use crate::transport::http::message::Request;
+use crate::message::Request;
+use crate::server_world::ServerWorld;
 
 /// What can be asked of the authorization server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub enum Endpoint {
 }
 
 /// Answers a request to an endpoint.
-pub async fn handle(env: &Environment, endpoint: Endpoint, request: &Request) -> Response<Vec<u8>> {
+pub async fn handle(env: &ServerWorld<'_>, endpoint: Endpoint, request: &Request) -> Response<Vec<u8>> {
     match endpoint {
         Endpoint::Authorize => authorize::handle(env, request).await,
         Endpoint::Callback => callback::handle(env, request).await,

@@ -8,11 +8,9 @@ mod bearer;
 mod headers;
 mod index;
 mod legacy_sse;
-pub mod message;
 mod negotiation;
 mod origin;
 mod routes;
-mod site;
 mod streamable;
 
 #[cfg(test)]
@@ -22,14 +20,15 @@ use http::header::ALLOW;
 use http::{HeaderName, HeaderValue, Method, Response};
 
 use self::bearer::{Authenticate, Guard};
-use self::message::{Answer, Request, text, with_body};
 use self::origin::Sharing;
 use self::routes::Route;
-use self::site::Site;
-use crate::authorization_server::metadata::{MCP_PATH, SSE_PATH};
-use crate::authorization_server::{self, authority_metadata, metadata};
-use crate::environment::Environment;
-use crate::session;
+use crate::authorization_server;
+use crate::authorization_server::{authority_metadata, metadata};
+use crate::message::{Answer, Request, text, with_body};
+use crate::server_world::ServerWorld;
+use crate::site::Site;
+use crate::site::{MCP_PATH, SSE_PATH};
+use caller::session;
 
 /// Names the request in answers about errors, as in the log and the audit records.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -39,40 +38,40 @@ const READY_RECORD: &str = "ready";
 const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// Answers one request.
-pub async fn handle(env: &Environment, request: Request) -> Answer {
+pub async fn handle(env: &ServerWorld<'_>, request: Request) -> Answer {
     handle_with(env, request, session::authenticate).await
 }
 
 /// Answers a request that could not be read, with a status of 4xx or 5xx.
-pub fn unreadable(env: &Environment, status: u16, correlation_id: &str) -> Answer {
+pub fn unreadable(env: &ServerWorld<'_>, status: u16) -> Answer {
     let message = match status {
         413 => "The request is larger than 1 MiB",
         431 => "The header fields of the request are larger than 32 KiB",
         _ => "The request cannot be read",
     };
-    let Some(settings) = &env.settings.http else { return Answer::Full(text(status, message)) };
     let mut answer = Answer::Full(text(status, message));
-    headers::secure(&Site::of(settings), &Route::Unknown, answer.head());
-    name(&mut answer, correlation_id);
+    headers::secure(&env.site, &Route::Unknown, answer.head());
+    name(&mut answer, env.correlation_id());
     answer
 }
 
-async fn handle_with(env: &Environment, mut request: Request, authenticate: Authenticate) -> Answer {
-    let Some(settings) = &env.settings.http else {
-        return Answer::Full(text(404, "This component is not set up as a remote server: it has no public URL"));
-    };
-    env.call.is_called(&request.correlation_id);
-    env.call.comes_from(request.client_address.as_deref());
-    let site = Site::of(settings);
-    let (route, path) = routes::find(&site, &request.path);
+/// The answer to every request where the component is not set up as a remote server.
+pub fn not_set_up() -> Answer {
+    Answer::Full(text(404, "This component is not set up as a remote server: it has no public URL"))
+}
+
+async fn handle_with(env: &ServerWorld<'_>, mut request: Request, authenticate: Authenticate) -> Answer {
+    env.entra.trail.set_address(request.client_address.as_deref());
+    let site = &env.site;
+    let (route, path) = routes::find(site, &request.path);
     request.path = path;
-    let mut answer = match refuse(&site, &route, &request) {
+    let mut answer = match refuse(site, &route, &request) {
         Some(refusal) => Answer::Full(refusal),
-        None => serve(env, &site, &route, &request, authenticate).await,
+        None => serve(env, &route, &request, authenticate).await,
     };
-    headers::secure(&site, &route, answer.head());
-    origin::share(&site, &route, &request, answer.head());
-    name(&mut answer, &request.correlation_id);
+    headers::secure(site, &route, answer.head());
+    origin::share(site, &route, &request, answer.head());
+    name(&mut answer, env.correlation_id());
     match answer {
         Answer::Full(mut response) if request.method == Method::HEAD => {
             response.body_mut().clear();
@@ -107,14 +106,9 @@ fn refuse(site: &Site<'_>, route: &Route, request: &Request) -> Option<Response<
     None
 }
 
-async fn serve(
-    env: &Environment,
-    site: &Site<'_>,
-    route: &Route,
-    request: &Request,
-    authenticate: Authenticate,
-) -> Answer {
-    let guard = |path| Guard { env, site, path, authenticate };
+async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenticate: Authenticate) -> Answer {
+    let site = &env.site;
+    let guard = |path| Guard { env, path, authenticate };
     Answer::Full(match route {
         Route::Unknown | Route::UnknownMetadata => text(404, "Not found"),
         Route::Index => index::page(site),
@@ -125,21 +119,21 @@ async fn serve(
         Route::Message => legacy_sse::receive(&guard(SSE_PATH), request).await,
         Route::OAuth(endpoint) => authorization_server::handle(env, *endpoint, request).await,
         Route::ProtectedResource(path) => {
-            message::json(200, &metadata::protected_resource(&env.settings, site.settings, path))
+            message::json(200, &metadata::protected_resource(env.entra.settings, site, path))
         }
         Route::AuthorizationServer if site.settings.stands_in_for_the_authority() => {
-            match authority_metadata::document(env, site.settings).await {
+            match authority_metadata::document(env).await {
                 Ok(document) => message::json(200, &document),
                 Err(_) => unavailable("The metadata of the authorization server cannot be read now"),
             }
         }
-        Route::AuthorizationServer => message::json(200, &metadata::authorization_server(site.settings)),
+        Route::AuthorizationServer => message::json(200, &metadata::authorization_server(site)),
     })
 }
 
 /// Ready is who can reach the store: nothing works without it.
-fn ready(env: &Environment) -> Response<Vec<u8>> {
-    match env.store.get(READY_RECORD) {
+fn ready(env: &ServerWorld<'_>) -> Response<Vec<u8>> {
+    match env.entra.store.get(READY_RECORD) {
         Ok(_) => text(200, "ready"),
         Err(_) => unavailable("The secret store cannot be reached now"),
     }

@@ -17,51 +17,52 @@ pub use dispatch::{handle, receive};
 pub use streamable_http::{Field, Fields, handle_http};
 pub use version::Connection;
 
-use crate::access::Name;
-use crate::bearer::Bearer;
-use crate::identity::Identity;
-use crate::session::Session;
+use base::Identity;
+use base::policy::Name;
+use caller::bearer::Bearer;
+use caller::local::PersonWorld;
+use entra::EntraWorld;
 
-/// Where a message comes from.
-#[derive(Debug, Clone, Copy)]
-pub struct Caller<'a> {
-    /// Who calls.
-    pub who: Who<'a>,
-    /// Names the call in logs and audit records.
-    pub correlation_id: &'a str,
-}
+use crate::server_world::ServerWorld;
+use caller::session::Session;
 
-/// Who calls.
-#[derive(Debug, Clone, Copy)]
-pub enum Who<'a> {
-    /// The person at this machine: on a local transport nobody else can reach us.
-    Person,
+/// Who sends a message, and what the answer may use of the world.
+#[derive(Clone, Copy)]
+pub enum Caller<'a> {
+    /// The person at this machine: on a local transport nothing else can send messages.
+    Person(&'a PersonWorld<'a>),
     /// A client of the remote server, with the session of one of its users.
-    Session(&'a Session),
-    /// A client of the remote server, with an access token that Entra ID has issued for us.
-    Bearer(&'a Bearer),
+    Session(&'a ServerWorld<'a>, &'a Session),
+    /// A client of the remote server, with an access token that Entra ID has issued for it.
+    Bearer(&'a ServerWorld<'a>, &'a Bearer),
 }
 
-impl<'a> Who<'a> {
+impl<'a> Caller<'a> {
+    /// The protocol.
+    fn entra(self) -> &'a EntraWorld<'a> {
+        match self {
+            Self::Person(person) => &person.entra,
+            Self::Session(env, _) | Self::Bearer(env, _) => &env.entra,
+        }
+    }
+
     /// Who calls a remote server; nobody calls a local one.
     pub fn identity(self) -> Option<Identity<'a>> {
         match self {
-            Self::Person => None,
-            Self::Session(session) => Some(session.identity()),
-            Self::Bearer(bearer) => Some(bearer.identity()),
+            Self::Person(_) => None,
+            Self::Session(_, session) => Some(session.identity()),
+            Self::Bearer(_, bearer) => Some(bearer.identity()),
         }
     }
-}
 
-impl Caller<'_> {
     /// Whom sealed state belongs to.
-    fn principal(&self) -> String {
-        let kind = match self.who {
-            Who::Person => "local",
-            Who::Session(_) => "session",
-            Who::Bearer(_) => "bearer",
+    fn principal(self) -> String {
+        let kind = match self {
+            Self::Person(_) => "local",
+            Self::Session(..) => "session",
+            Self::Bearer(..) => "bearer",
         };
-        let Some(Identity { tenant_id, object_id, client_id }) = self.who.identity() else { return kind.to_owned() };
+        let Some(Identity { tenant_id, object_id, client_id }) = self.identity() else { return kind.to_owned() };
         // A tenant and an object are GUIDs, so nothing but the client id can contain a slash.
         format!("{kind}/{tenant_id}/{object_id}/{client_id}")
     }
@@ -80,11 +81,11 @@ pub enum Reply {
         json: String,
     },
     /// The session of the caller has no way to Entra ID any more, or Entra ID does not take the caller's token any
-    /// more: the user has to sign in again. Never for [`Who::Person`], whom the tools themselves ask to.
+    /// more: the user has to sign in again. Never for [`Caller::Person`], whom the tools themselves ask to.
     SignInAgain,
-    /// The client has to come with a token that satisfies these claims, which are JSON. Only for [`Who::Bearer`].
+    /// The client has to come with a token that satisfies these claims, which are JSON. Only for [`Caller::Bearer`].
     ClaimsChallenge(String),
     /// The client has to come with a token that has all of these scopes, which are in the short form. Never for
-    /// [`Who::Person`].
+    /// [`Caller::Person`].
     InsufficientScope(Vec<Name>),
 }

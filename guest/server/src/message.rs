@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
-use crate::environment::Environment;
+use crate::server_world::ServerWorld;
 
 /// A request with its whole body.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ pub enum Answer {
 #[async_trait(?Send)]
 pub trait BodyStream {
     /// The next piece; `None` at the end.
-    async fn next(&mut self, env: &Environment) -> Option<Vec<u8>>;
+    async fn next(&mut self, env: &ServerWorld<'_>) -> Option<Vec<u8>>;
 }
 
 /// An answer in plain text.

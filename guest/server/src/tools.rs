@@ -15,15 +15,17 @@ use rmcp::model::{JsonObject, Tool as Description, ToolAnnotations};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::access::{Denial, Rule};
-use crate::environment::{AuditEvent, Environment, Outcome};
-use crate::graph::error::Evidence;
-use crate::graph::{AppTokens, Delegated, GraphError, TokenSource, UserTokens};
-use crate::identity::Identity;
-use crate::sign_in::interactive::{self, Presenter, Request};
-use crate::sign_in::silent::{self, AccessToken, Challenge};
-use crate::sign_in::{SignInError, accounts};
-use crate::{audit, graph};
+use base::Identity;
+use base::audit::{AuditEvent, Outcome};
+use base::policy::{Denial, Rule};
+use caller::local::interactive;
+use caller::local::interactive::{Presenter, Request};
+use caller::local::silent;
+use caller::local::silent::AccessToken;
+use caller::local::{SignInError, accounts};
+use entra::graph::Challenge;
+use entra::graph::error::Evidence;
+use entra::graph::{AppTokens, Delegated, GraphError, TokenSource, UserTokens};
 
 /// The audit event of a call.
 const TOOL_CALLED: &str = "tool.called";
@@ -67,12 +69,18 @@ pub trait RemoteTool: Tool {
 }
 
 /// Why a tool has no answer. Shown to the model as `isError`, except for a sign-in that a client goes on with:
-/// [`SignInError::Deferred`] in a local call, [`SignInError::InteractionRequired`] in a remote one.
+/// [`SignInError::Deferred`] in a local call, [`AcquireError::NeedsPerson`] in a remote one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ToolError {
-    /// Graph, or the sign-in that a token for it needs.
+    /// Graph, or the token for it.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// The sign-in of the person at this machine.
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
+    /// The security event could not be recorded.
+    #[error(transparent)]
+    Unrecorded(#[from] Unrecorded),
     /// The tool is about a user, and an application calls for itself.
     #[error(
         "this tool is about the user who calls it, and the access token stands for an application (app-only): call it \
@@ -88,18 +96,28 @@ pub enum ToolError {
 }
 
 impl ToolError {
-    /// The sign-in part of the error, if that is what it is.
+    /// The sign-in part of the error of a local call, if that is what it is.
     pub fn sign_in(&self) -> Option<&SignInError> {
         match self {
-            Self::Graph(GraphError::SignIn(error)) => Some(error),
-            Self::Graph(_) | Self::NoUser | Self::Arguments(_) | Self::Denied(_) => None,
+            Self::SignIn(error) => Some(error),
+            Self::Graph(_) | Self::Unrecorded(_) | Self::NoUser | Self::Arguments(_) | Self::Denied(_) => None,
+        }
+    }
+
+    /// Whether only the user of a remote call can bring what is missing; the claims challenge to sign in with, if any.
+    pub fn needs_person(&self) -> Option<Option<&str>> {
+        match self {
+            Self::Graph(GraphError::Token(AcquireError::NeedsPerson { claims, .. })) => Some(claims.as_deref()),
+            _ => None,
         }
     }
 
     /// What may be said to the clients of a server: not why it cannot reach another one.
     pub fn public(&self) -> String {
         match self {
-            Self::Graph(GraphError::SignIn(error)) => error.public(),
+            Self::Graph(GraphError::Token(error)) => error.public(),
+            Self::SignIn(error) => error.public(),
+            Self::Unrecorded(_) => Unrecorded::PUBLIC.to_owned(),
             Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_)) => {
                 "Microsoft Graph cannot be asked now. Try again later.".to_owned()
             }
@@ -111,17 +129,19 @@ impl ToolError {
     /// A stable reason code for the audit record.
     pub fn reason(&self) -> String {
         match self {
-            Self::Graph(GraphError::SignIn(error)) => error.reason(),
-            Self::Graph(graph::GraphError::Throttled { .. }) => "graph-throttled".to_owned(),
-            Self::Graph(graph::GraphError::Unauthorised(_)) => "graph-unauthorised".to_owned(),
-            Self::Graph(graph::GraphError::Forbidden(_)) => "graph-forbidden".to_owned(),
-            Self::Graph(graph::GraphError::NotFound(_)) => "graph-not-found".to_owned(),
-            Self::Graph(graph::GraphError::Refused { .. }) => "graph-refused".to_owned(),
-            Self::Graph(graph::GraphError::Unavailable { .. }) => "graph-unavailable".to_owned(),
-            Self::Graph(graph::GraphError::Unreachable(_)) => "graph-unreachable".to_owned(),
-            Self::Graph(graph::GraphError::Malformed(_)) => "graph-malformed".to_owned(),
-            Self::Graph(graph::GraphError::NoToken(_)) => "graph-no-token".to_owned(),
-            Self::Graph(graph::GraphError::NotConsented { .. }) => "graph-not-consented".to_owned(),
+            Self::Graph(GraphError::Token(error)) => error.reason(),
+            Self::SignIn(error) => error.reason(),
+            Self::Unrecorded(_) => "audit".to_owned(),
+            Self::Graph(GraphError::Throttled { .. }) => "graph-throttled".to_owned(),
+            Self::Graph(GraphError::Unauthorised(_)) => "graph-unauthorised".to_owned(),
+            Self::Graph(GraphError::Forbidden(_)) => "graph-forbidden".to_owned(),
+            Self::Graph(GraphError::NotFound(_)) => "graph-not-found".to_owned(),
+            Self::Graph(GraphError::Refused { .. }) => "graph-refused".to_owned(),
+            Self::Graph(GraphError::Unavailable { .. }) => "graph-unavailable".to_owned(),
+            Self::Graph(GraphError::Unreachable(_)) => "graph-unreachable".to_owned(),
+            Self::Graph(GraphError::Malformed(_)) => "graph-malformed".to_owned(),
+            Self::Graph(GraphError::NoToken(_)) => "graph-no-token".to_owned(),
+            Self::Graph(GraphError::NotConsented { .. }) => "graph-not-consented".to_owned(),
             Self::NoUser => "no-user".to_owned(),
             Self::Arguments(_) => "arguments".to_owned(),
             Self::Denied(denial) => denial.reason().to_owned(),
@@ -129,16 +149,23 @@ impl ToolError {
     }
 }
 
+impl From<GraphError<SignInError>> for ToolError {
+    fn from(error: GraphError<SignInError>) -> Self {
+        match error.into_token() {
+            Ok(error) => Self::SignIn(error),
+            Err(error) => Self::Graph(error),
+        }
+    }
+}
+
 /// One call of a remote tool.
 pub struct RemoteCall<'a> {
     /// The world.
-    pub env: &'a Environment,
+    pub env: &'a EntraWorld<'a>,
     /// Who calls.
     pub who: Identity<'a>,
     /// The user who calls; none if no user does, but an application for itself.
     pub user: Option<&'a dyn Delegated>,
-    /// Names the call in logs and audit records.
-    pub correlation_id: &'a str,
 }
 
 impl<'a> RemoteCall<'a> {
@@ -160,13 +187,11 @@ impl<'a> RemoteCall<'a> {
 /// One call of a local tool.
 pub struct LocalCall<'a> {
     /// The world.
-    pub env: &'a Environment,
+    pub person: &'a PersonWorld<'a>,
     /// How the person behind the client is reached.
     pub presenter: &'a dyn Presenter,
     /// The sign-in attempt that the client has shown its user before it repeated the call.
     pub resumes: Option<&'a str>,
-    /// Names the call in logs and audit records.
-    pub correlation_id: &'a str,
 }
 
 impl LocalCall<'_> {
@@ -177,7 +202,7 @@ impl LocalCall<'_> {
 
     /// The account that a token would be for, if that is clear without asking.
     pub fn account(&self) -> Option<String> {
-        accounts::choose(self.env, None).ok().map(|account| account.home_account_id)
+        accounts::choose(self.person, None).ok().map(|account| account.home_account_id)
     }
 }
 
@@ -190,32 +215,27 @@ pub struct CallTokens<'a> {
 #[async_trait(?Send)]
 impl TokenSource for CallTokens<'_> {
     type Token = AccessToken;
+    type Error = SignInError;
 
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<AccessToken, GraphError> {
+    async fn token(&self, challenge: Option<&Challenge>) -> Result<AccessToken, GraphError<SignInError>> {
         Ok(self.acquire(challenge).await?)
     }
 }
 
 impl CallTokens<'_> {
     async fn acquire(&self, challenge: Option<&Challenge>) -> Result<AccessToken, SignInError> {
-        let LocalCall { env, presenter, resumes, correlation_id } = *self.call;
-        let silent = match accounts::choose(env, None) {
-            Ok(account) => silent::acquire(env, &account, &self.scopes, challenge, correlation_id).await,
+        let LocalCall { person, presenter, resumes } = *self.call;
+        let env = &person.entra;
+        let silent = match accounts::choose(person, None) {
+            Ok(account) => silent::acquire(env, &account, &self.scopes, challenge).await,
             Err(error) => Err(error),
         };
         let Err(SignInError::InteractionRequired { claims, .. }) = silent else {
             return silent;
         };
-        let request = Request {
-            scopes: self.scopes.clone(),
-            login_hint: None,
-            claims,
-            select_account: false,
-            correlation_id,
-            resumes,
-        };
-        let account = interactive::sign_in(env, &request, presenter).await?;
-        if let Some(wanted) = env.settings.sign_in.account.as_deref()
+        let request = Request { scopes: self.scopes.clone(), login_hint: None, claims, select_account: false, resumes };
+        let account = interactive::sign_in(person, &request, presenter).await?;
+        if let Some(wanted) = person.settings.account.as_deref()
             && wanted != account.home_account_id
             && wanted != account.username
         {
@@ -225,7 +245,7 @@ impl CallTokens<'_> {
                     .to_owned(),
             ));
         }
-        silent::acquire(env, &account, &self.scopes, challenge, correlation_id).await
+        silent::acquire(env, &account, &self.scopes, challenge).await
     }
 }
 
@@ -235,7 +255,8 @@ pub async fn call_local(
     call: &LocalCall<'_>,
     arguments: &JsonObject,
 ) -> Result<String, ToolError> {
-    let began = call.env.clock.monotonic();
+    let env = &call.person.entra;
+    let began = env.clock.monotonic();
     let result = tool.call(call, arguments).await;
     let (outcome, reason) = match &result {
         Ok(_) => (Outcome::Success, None),
@@ -244,9 +265,9 @@ pub async fn call_local(
         }
         Err(error) => (Outcome::Failure, Some(error.reason())),
     };
-    let event = audit::event(call.env, TOOL_CALLED, outcome, call.correlation_id);
+    let event = env.trail.event(TOOL_CALLED, outcome);
     let event = AuditEvent { tool: Some(tool.name().to_owned()), reason, ..event };
-    audit::record(call.env, audit::since(call.env, began, event)).map_err(GraphError::SignIn)?;
+    env.trail.record(event.lasting(env.clock.monotonic().saturating_sub(began)))?;
     result
 }
 
@@ -256,17 +277,45 @@ pub async fn call_remote(
     call: &RemoteCall<'_>,
     arguments: &JsonObject,
 ) -> Result<String, ToolError> {
-    let began = call.env.clock.monotonic();
+    let env = call.env;
+    let began = env.clock.monotonic();
     let result = tool.call(call, arguments).await;
     let outcome = if result.is_ok() { Outcome::Success } else { Outcome::Failure };
     let event = AuditEvent {
         reason: result.as_ref().err().map(ToolError::reason),
         tool: Some(tool.name().to_owned()),
-        ..AuditEvent::new(TOOL_CALLED, outcome, call.correlation_id)
+        ..AuditEvent::new(TOOL_CALLED, outcome)
     };
-    let event = audit::since(call.env, began, call.who.attribute(event));
-    audit::record(call.env, event).map_err(GraphError::SignIn)?;
+    let took = env.clock.monotonic().saturating_sub(began);
+    env.trail.record(call.who.attribute(event).lasting(took))?;
     result
+}
+
+/// The tools that people may be let call, whatever else it takes: what a client that acts in somebody's name may use.
+pub fn of_users(settings: &HttpSettings) -> Vec<&'static dyn RemoteTool> {
+    let lets_people = |tool: &&dyn RemoteTool| match &settings.access {
+        Some(rules) => rules.iter().any(|rule| rule.tool == tool.name() && rule.rule.users),
+        None => tool.rule().users,
+    };
+    remote().into_iter().filter(lets_people).collect()
+}
+
+/// All scopes that a rule asks for besides that of the server, in the short form: what a client may ask our
+/// authorization server for. In the order of the rules.
+pub fn scopes(settings: &HttpSettings) -> Vec<Name> {
+    let mut scopes = Vec::new();
+    let mut add = |rule: &Rule| {
+        for scope in rule.scopes.iter().filter(|scope| **scope != settings.required_scope) {
+            if !scopes.contains(scope) {
+                scopes.push(scope.clone());
+            }
+        }
+    };
+    match &settings.access {
+        Some(rules) => rules.iter().for_each(|rule| add(&rule.rule)),
+        None => remote().iter().for_each(|tool| add(&tool.rule())),
+    }
+    scopes
 }
 
 /// A string, or null. Not a list of types: some clients map schemas to a dialect that knows only one.

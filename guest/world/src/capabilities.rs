@@ -1,202 +1,14 @@
-//! The seam between the component's logic and the world.
+//! The traits behind which the world is.
 //!
-//! Time, randomness, configuration, HTTP, secrets and people are reached through these traits and in no other
-//! way, so that expiry, clock skew, key rotation and faults are tested without sleeping and without a network.
-//! `bindings.rs` implements the traits on the WIT imports; [`fake`] implements them for unit tests.
+//! Time, randomness, HTTP, secrets and people are reached through these traits and in no other way, so that expiry,
+//! clock skew, key rotation and faults are tested without sleeping and without a network. The component implements the
+//! traits on the WIT imports; `testing` implements them for unit tests.
 
-use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-
-use crate::access::ToolRule;
-use crate::secret::Secret;
-
-#[cfg(test)]
-pub(crate) mod fake;
-
-/// Everything a call may use of the world. Cheap to pass by reference.
-pub struct Environment {
-    /// What is configured.
-    pub settings: Settings,
-    /// Outbound HTTP, to the allow-listed hosts only.
-    pub http: Box<dyn HttpClient>,
-    /// Records that outlive the instance.
-    pub store: Box<dyn SecretStore>,
-    /// Wall clock, monotonic clock, timers.
-    pub clock: Box<dyn Clock>,
-    /// Cryptographically secure randomness.
-    pub random: Box<dyn Random>,
-    /// The person at this machine, if there is one.
-    pub user_agent: Box<dyn UserAgent>,
-    /// The connection of the message that is being handled.
-    pub channel: Box<dyn ClientChannel>,
-    /// The application's credential for the token endpoint.
-    pub credential: Box<dyn ClientCredential>,
-    /// Security events.
-    pub audit: Box<dyn Audit>,
-    /// What the operator should know and nobody else.
-    pub log: Box<dyn Log>,
-    /// Bounds of how often something may be done.
-    pub rate_limiter: Box<dyn RateLimiter>,
-    /// Documents at addresses that strangers choose.
-    pub client_metadata: Box<dyn ClientMetadata>,
-    /// The call that is going on, for the audit records of it.
-    pub call: crate::audit::Call,
-}
-
-/// Public or confidential client (RFC 6749 section 2.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientType {
-    /// A local server; holds no credential.
-    Public,
-    /// A remote server; authenticates with [`ClientCredential`].
-    Confidential,
-}
-
-/// How a person signs in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignInMethod {
-    /// Browser, else device code.
-    Automatic,
-    /// Browser only.
-    Browser,
-    /// Device code only.
-    DeviceCode,
-}
-
-/// The configuration; see `wit/environment.wit` for the meaning and unit of each field.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Public or confidential.
-    pub client_type: ClientType,
-    /// Tenant GUID, domain, `common`, `organizations` or `consumers`.
-    pub tenant: String,
-    /// Application id.
-    pub client_id: String,
-    /// Scheme and host of the authority; no path, no trailing slash.
-    pub authority: String,
-    /// Base URL of Graph; no version, no trailing slash.
-    pub graph: String,
-    /// The resource that Graph scopes are qualified with.
-    pub graph_resource: String,
-    /// Sign-in of people.
-    pub sign_in: SignInSettings,
-    /// Access tokens that are accepted.
-    pub token: TokenSettings,
-    /// Life of a cached profile.
-    pub profile_cache: Duration,
-    /// Audit records name the user.
-    pub audit_usernames: bool,
-    /// How the remote server is reached; none for a local one.
-    pub http: Option<HttpSettings>,
-}
-
-/// How the remote server is reached, and by whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpSettings {
-    /// The base of every URL; no slash at its end. The issuer.
-    pub public_url: String,
-    /// Accepted values of `Host`.
-    pub allowed_hosts: Vec<String>,
-    /// Origins of web pages, besides that of `public_url`.
-    pub allowed_origins: Vec<String>,
-    /// The header in which the host names the address of the client.
-    pub client_address_header: Option<String>,
-    /// Serves HTTP+SSE.
-    pub legacy_sse: bool,
-    /// Clients that are known without registration.
-    pub clients: Vec<RegisteredClient>,
-    /// Accepts RFC 7591.
-    pub dynamic_registration: bool,
-    /// Accepts https URLs as client ids.
-    pub client_id_metadata_documents: bool,
-    /// Which access tokens are let in.
-    pub token_mode: TokenMode,
-    /// App ID URI of the application; none is the URL of the MCP endpoint.
-    pub app_id_uri: Option<String>,
-    /// The scope that a person's token of Entra ID has to carry, in the short form.
-    pub required_scope: String,
-    /// Who may call which tool; none leaves that to the rule of each tool.
-    pub access: Option<Vec<ToolRule>>,
-    /// The header in which a gateway hands over a token of Entra ID.
-    pub token_header: Option<String>,
-    /// Publishes Entra ID's metadata under our own issuer.
-    pub rewrite_authority_metadata: bool,
-}
-
-impl HttpSettings {
-    /// Whether Entra ID is the authorization server, under our own issuer.
-    pub fn stands_in_for_the_authority(&self) -> bool {
-        self.rewrite_authority_metadata && self.token_mode == TokenMode::Bearer
-    }
-}
-
-/// Which access tokens the remote server lets in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenMode {
-    /// Those of sessions.
-    Session,
-    /// Those of Entra ID.
-    Bearer,
-    /// Both.
-    Both,
-}
-
-impl TokenMode {
-    /// Whether there are sessions, and with them an authorization server of ours.
-    pub fn has_sessions(self) -> bool {
-        matches!(self, Self::Session | Self::Both)
-    }
-
-    /// Whether clients may bring tokens of Entra ID.
-    pub fn takes_entra_tokens(self) -> bool {
-        matches!(self, Self::Bearer | Self::Both)
-    }
-}
-
-/// A client that is known without registration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegisteredClient {
-    /// As in requests.
-    pub client_id: String,
-    /// For people.
-    pub name: String,
-    /// Where its users may be sent back to.
-    pub redirect_uris: Vec<String>,
-    /// SHA-256 of its secret as base64url; none for a public client.
-    pub secret_hash: Option<String>,
-}
-
-/// How people sign in to a public client.
-#[derive(Clone)]
-pub struct SignInSettings {
-    /// Browser or device code.
-    pub method: SignInMethod,
-    /// How long a sign-in waits for the person.
-    pub timeout: Duration,
-    /// The account to use when there are several.
-    pub account: Option<String>,
-}
-
-/// The account may be somebody's address.
-impl fmt::Debug for SignInSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, timeout, account: _ } = self;
-        f.debug_struct("SignInSettings").field("method", method).field("timeout", timeout).finish_non_exhaustive()
-    }
-}
-
-/// Which access tokens the validator accepts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenSettings {
-    /// Accepted `aud` values. Empty accepts none.
-    pub audiences: Vec<String>,
-    /// Accepted tenants (GUIDs). Empty: the configured tenant only.
-    pub allowed_tenants: Vec<String>,
-    /// Tolerated clock difference; at most 300 s.
-    pub clock_tolerance: Duration,
-}
+use base::Secret;
+use base::audit::AuditEvent;
 
 /// Why an HTTP exchange produced no response. A response of any status is not an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -220,7 +32,7 @@ pub enum HttpError {
 
 /// Outbound HTTP. Redirects are not followed.
 #[async_trait(?Send)]
-pub trait HttpClient {
+pub trait Http {
     /// Sends a request and reads the whole response.
     async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>;
 }
@@ -240,7 +52,7 @@ pub enum StoreError {
 }
 
 /// Records that outlive an instance, shared with other instances and processes.
-pub trait SecretStore {
+pub trait Store {
     /// Reads a record.
     fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError>;
     /// Writes a record; `None` keeps it until deleted.
@@ -346,7 +158,7 @@ pub enum ChannelError {
 }
 
 /// The connection of the message that is being handled.
-pub trait ClientChannel {
+pub trait Channel {
     /// Sends a notification; best effort.
     fn notify(&self, method: &str, params: &serde_json::Value);
     /// Sends a request that has to be answered within `timeout`.
@@ -388,72 +200,6 @@ pub enum CredentialError {
 pub trait ClientCredential {
     /// Obtains a credential for one request to the token endpoint `audience`.
     fn obtain(&self, audience: &str) -> Result<Credential, CredentialError>;
-}
-
-/// How an audited event ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Done.
-    Success,
-    /// Refused or failed.
-    Failure,
-    /// Begun; the end is another event.
-    Started,
-}
-
-/// One security event. Holds no token or secret, and a name only in `username`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditEvent {
-    /// Dotted, stable name.
-    pub name: &'static str,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Stable reason code of a failure.
-    pub reason: Option<String>,
-    /// Tenant id.
-    pub tenant_id: Option<String>,
-    /// Object id.
-    pub object_id: Option<String>,
-    /// Client id.
-    pub client_id: Option<String>,
-    /// MCP tool.
-    pub tool: Option<String>,
-    /// `uti` or `jti` of the token of the request.
-    pub token_id: Option<String>,
-    /// Keyed hash of the session.
-    pub session: Option<String>,
-    /// Address of the client.
-    pub address: Option<String>,
-    /// User principal name, if the settings ask for it.
-    pub username: Option<String>,
-    /// How long it took, in microseconds.
-    pub latency_us: Option<u64>,
-    /// W3C trace context of the MCP message.
-    pub trace_parent: Option<String>,
-    /// Correlation id of the call.
-    pub correlation_id: String,
-}
-
-impl AuditEvent {
-    /// An event of which nothing else is known yet.
-    pub fn new(name: &'static str, outcome: Outcome, correlation_id: &str) -> Self {
-        Self {
-            name,
-            outcome,
-            reason: None,
-            tenant_id: None,
-            object_id: None,
-            client_id: None,
-            tool: None,
-            token_id: None,
-            session: None,
-            address: None,
-            username: None,
-            latency_us: None,
-            trace_parent: None,
-            correlation_id: correlation_id.to_owned(),
-        }
-    }
 }
 
 /// Where security events go.
@@ -508,16 +254,25 @@ pub trait ClientMetadata {
     fn fetch(&self, url: &str) -> Result<Document, FetchError>;
 }
 
+/// What asking a service over HTTP takes.
+pub trait Ask {
+    /// Outbound HTTP, to the allow-listed hosts only.
+    fn http(&self) -> &dyn Http;
+    /// Wall clock, monotonic clock, timers.
+    fn clock(&self) -> &dyn Clock;
+}
+
+/// What keeping something takes that outlives the instance.
+pub trait Keep {
+    /// Records that outlive the instance.
+    fn store(&self) -> &dyn Store;
+    /// Cryptographically secure randomness.
+    fn random(&self) -> &dyn Random;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn debug_of_the_settings_shows_no_account() {
-        let mut settings = fake::settings();
-        settings.sign_in.account = Some("alice@contoso.example".to_owned());
-        assert!(!format!("{settings:?}").contains("alice"));
-    }
 
     #[test]
     fn a_failure_of_the_store_keeps_the_reason_for_the_log() {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::encoding::random_token;
-use crate::environment::{Environment, StoreError};
+use crate::capabilities::{Ask, Keep, Store, StoreError};
+use crate::random::random_token;
 
 /// How long one call may hold the right to ask: longer than a question with its retries usually takes. After that
 /// one of those that wait asks in its place, so a call that was cancelled in the middle holds nobody up longer.
@@ -25,72 +25,73 @@ const MAX_REASON: usize = 512;
 
 /// The right to do what one call at a time should do. It ends by itself after its time, so a call that went away in
 /// the middle holds nobody up for longer.
-pub(crate) struct Lease<'e> {
-    env: &'e Environment,
+pub struct Lease<'w> {
+    store: &'w dyn Store,
     record: String,
     holder: String,
 }
 
-impl<'e> Lease<'e> {
+impl<'w> Lease<'w> {
     /// Takes the lease, if nobody holds it.
-    pub(crate) fn take(env: &'e Environment, record: &str, time: Duration) -> Result<Option<Self>, StoreError> {
-        let lease = Self { env, record: record.to_owned(), holder: random_token(env.random.as_ref()) };
-        let taken = env.store.compare_and_swap(record, None, lease.holder.as_bytes(), Some(time))?;
+    pub fn take(world: &'w dyn Keep, record: &str, time: Duration) -> Result<Option<Self>, StoreError> {
+        let (store, holder) = (world.store(), random_token(world.random()));
+        let lease = Self { store, record: record.to_owned(), holder };
+        let taken = store.compare_and_swap(record, None, lease.holder.as_bytes(), Some(time))?;
         Ok(taken.then_some(lease))
     }
 
     /// Gives the lease back, if it has not run out and become another call's. A store that fails here costs the
     /// others a wait, nothing else.
-    pub(crate) fn release(self) {
-        if matches!(self.env.store.get(&self.record), Ok(Some(now)) if now.reveal() == self.holder.as_bytes()) {
-            let _ = self.env.store.delete(&self.record);
+    pub fn release(self) {
+        if matches!(self.store.get(&self.record), Ok(Some(now)) if now.reveal() == self.holder.as_bytes()) {
+            let _ = self.store.delete(&self.record);
         }
     }
 }
 
 /// An answer that can be kept in the store.
-pub(crate) trait Answer: Sized {
+pub trait Answer: Sized {
     /// As it is stored.
     fn to_bytes(&self) -> Zeroizing<Vec<u8>>;
     /// The inverse; `None` for what an older or newer version has stored.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
-    /// How long it is kept.
-    fn lifetime(&self, env: &Environment) -> Duration;
+    /// How long it is kept, from `now` on.
+    fn lifetime(&self, now: u64) -> Duration;
 }
 
 /// The answer in the record, if it is there and `wanted`; else what `ask` answers. The error is for the log.
-pub(crate) async fn ask_once<A: Answer, E: Display>(
-    env: &Environment,
+pub async fn ask_once<A: Answer, E: Display>(
+    world: &(impl Ask + Keep),
     record: &str,
     wanted: impl Fn(&A) -> bool,
     ask: impl AsyncFnOnce() -> Result<A, E>,
 ) -> Result<A, String> {
     let (lease, failed) = (format!("{record}/asking"), format!("{record}/failed"));
-    let began = env.clock.monotonic();
+    let began = world.clock().monotonic();
     let lease = loop {
-        if let Some(answer) = remembered(env, record)?.filter(&wanted) {
+        if let Some(answer) = remembered(world, record)?.filter(&wanted) {
             return Ok(answer);
         }
-        if let Some(reason) = read(env, &failed)? {
+        if let Some(reason) = read(world, &failed)? {
             return Err(String::from_utf8_lossy(&reason).into_owned());
         }
-        if let Some(lease) = Lease::take(env, &lease, LEASE).map_err(store)? {
+        if let Some(lease) = Lease::take(world, &lease, LEASE).map_err(store)? {
             break lease;
         }
-        if env.clock.monotonic().saturating_sub(began) >= PATIENCE {
+        if world.clock().monotonic().saturating_sub(began) >= PATIENCE {
             return Err("another call has been asking for too long".to_owned());
         }
-        env.clock.sleep(POLL).await;
+        world.clock().sleep(POLL).await;
     };
     // Another call may have been answered between our look and our lease.
-    let result = match remembered(env, record)?.filter(&wanted) {
+    let result = match remembered(world, record)?.filter(&wanted) {
         Some(answer) => Ok(answer),
         None => {
             let result = ask().await.map_err(|error| shortened(error.to_string()));
             // An answer that cannot be kept is an answer nevertheless.
             let _ = match &result {
-                Ok(answer) => env.store.put(record, &answer.to_bytes(), Some(answer.lifetime(env))),
-                Err(reason) => env.store.put(&failed, reason.as_bytes(), Some(FAILURE)),
+                Ok(answer) => world.store().put(record, &answer.to_bytes(), Some(answer.lifetime(world.clock().now()))),
+                Err(reason) => world.store().put(&failed, reason.as_bytes(), Some(FAILURE)),
             };
             result
         }
@@ -100,13 +101,13 @@ pub(crate) async fn ask_once<A: Answer, E: Display>(
 }
 
 /// The answer in the record, whether or not it is still what anybody wants.
-pub(crate) fn remembered<A: Answer>(env: &Environment, record: &str) -> Result<Option<A>, String> {
-    Ok(read(env, record)?.and_then(|bytes| A::from_bytes(&bytes)))
+pub fn remembered<A: Answer>(world: &dyn Keep, record: &str) -> Result<Option<A>, String> {
+    Ok(read(world, record)?.and_then(|bytes| A::from_bytes(&bytes)))
 }
 
 /// A record that cannot be opened is as good as none: it will be written anew.
-fn read(env: &Environment, record: &str) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
-    match env.store.get(record) {
+fn read(world: &dyn Keep, record: &str) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
+    match world.store().get(record) {
         Ok(found) => Ok(found.map(|found| Zeroizing::new(found.reveal().clone()))),
         Err(StoreError::Unreadable) => Ok(None),
         Err(error) => Err(store(error)),
@@ -127,8 +128,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::environment::SecretStore as _;
-    use crate::environment::fake::{World, run};
+    use crate::testing::{World, run};
 
     #[derive(Debug, PartialEq, Eq)]
     struct Number(u8);
@@ -142,7 +142,7 @@ mod tests {
             if let [number] = bytes { Some(Self(*number)) } else { None }
         }
 
-        fn lifetime(&self, _: &Environment) -> Duration {
+        fn lifetime(&self, _: u64) -> Duration {
             Duration::from_secs(60)
         }
     }
@@ -150,19 +150,17 @@ mod tests {
     /// Asks for a number; how often the service was asked.
     struct Service {
         world: World,
-        env: Environment,
         asked: Cell<u8>,
     }
 
     impl Service {
         fn new() -> Self {
-            let world = World::default();
-            Self { env: world.environment(), world, asked: Cell::new(0) }
+            Self { world: World::default(), asked: Cell::new(0) }
         }
 
         fn ask(&self, answer: Result<u8, &str>) -> Result<Number, String> {
             run(ask_once(
-                &self.env,
+                &self.world,
                 "number",
                 |_| true,
                 async || {
@@ -216,7 +214,7 @@ mod tests {
     fn the_lease_of_whoever_has_taken_over_is_left_alone() {
         let service = Service::new();
         let answer = run(ask_once(
-            &service.env,
+            &service.world,
             "number",
             |_| true,
             async || {

@@ -10,17 +10,30 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::*;
+use base::Secret;
+use base::audit::AuditEvent;
+use base::settings::{HttpSettings, LocalSettings, Mode, Settings, SignInMethod, TokenMode, TokenSettings};
+
+use crate::capabilities::*;
+use crate::trail::{KEY_RECORD, Recorder, SessionNames, Trail};
 
 /// 2026-01-01T00:00:00Z.
-pub(crate) const START: u64 = 1_767_225_600;
+pub const START: u64 = 1_767_225_600;
 /// The tenant of the default settings.
-pub(crate) const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
+pub const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 /// The application of the default settings.
-pub(crate) const CLIENT: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
+pub const CLIENT: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
+
+/// The correlation id of every call.
+pub const CALL: &str = "c-1";
+
+/// A value that is never freed, so that a test can pass references to it around.
+pub fn forever<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
 
 /// Runs a future that never really waits: every fake is ready at once.
-pub(crate) fn run<F: Future>(future: F) -> F::Output {
+pub fn run<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -32,14 +45,14 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
 type Record = (Vec<u8>, Option<u64>);
 
 /// What a scripted server answers.
-pub(crate) type Responder = Box<dyn FnMut(&http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>>;
+pub type Responder = Box<dyn FnMut(&http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>>;
 
 /// What happens between two operations of a store.
 type Interruption = Box<dyn FnOnce()>;
 
 /// Handles that a test keeps on the fakes inside an [`Environment`].
 #[derive(Clone, Default)]
-pub(crate) struct World(Rc<Inner>);
+pub struct World(Rc<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -72,76 +85,64 @@ struct Inner {
 }
 
 impl World {
-    /// An environment on this world, with default settings.
-    pub(crate) fn environment(&self) -> Environment {
-        Environment {
-            settings: settings(),
-            http: Box::new(self.clone()),
-            store: Box::new(self.clone()),
-            clock: Box::new(self.clone()),
-            random: Box::new(self.clone()),
-            user_agent: Box::new(self.clone()),
-            channel: Box::new(self.clone()),
-            credential: Box::new(self.clone()),
-            audit: Box::new(self.clone()),
-            log: Box::new(self.clone()),
-            rate_limiter: Box::new(self.clone()),
-            client_metadata: Box::new(self.clone()),
-            call: crate::audit::Call::default(),
-        }
+    /// The trail of a call that is named [`CALL`], under these settings. It is never freed.
+    pub fn trail(&self, settings: &'static Settings) -> &'static Trail<'static> {
+        let world = forever(self.clone());
+        let names = forever(SessionNames::default());
+        let recorder = Recorder { audit: world, store: world, random: world, settings, names };
+        forever(Trail::new(recorder, CALL.to_owned()))
     }
 
-    /// An environment of a remote server at [`PUBLIC_URL`], with a client secret.
-    pub(crate) fn remote(&self) -> Environment {
+    /// Gives the application a client secret.
+    pub fn has_client_secret(&self) {
         *self.0.credential.borrow_mut() = Some("the client secret".to_owned());
-        Environment { settings: remote_settings(), ..self.environment() }
     }
 
     /// What is found at `url` when a client metadata document is fetched.
-    pub(crate) fn publish(&self, url: &str, document: Result<Document, FetchError>) {
+    pub fn publish(&self, url: &str, document: Result<Document, FetchError>) {
         self.0.documents.borrow_mut().insert(url.to_owned(), document);
     }
 
     /// The client metadata documents that were asked for.
-    pub(crate) fn fetched(&self) -> Vec<String> {
+    pub fn fetched(&self) -> Vec<String> {
         self.0.fetched.borrow().clone()
     }
 
     /// Lets `operation` exceed its rate from now on.
-    pub(crate) fn exhaust(&self, operation: &str, retry_after: Duration) {
+    pub fn exhaust(&self, operation: &str, retry_after: Duration) {
         self.0.exceeded.borrow_mut().insert(operation.to_owned(), retry_after);
     }
 
     /// Admits `operation` so many times within `per`, by subject; and one record of what is refused.
-    pub(crate) fn bound(&self, operation: &str, count: usize, per: Duration) {
+    pub fn bound(&self, operation: &str, count: usize, per: Duration) {
         let mut bounds = self.0.bounds.borrow_mut();
         bounds.insert(operation.to_owned(), (count, per));
         bounds.insert(format!("record:{operation}"), (1, per));
     }
 
     /// The operations and subjects that were counted because of [`World::bound`].
-    pub(crate) fn counted(&self) -> Vec<(String, String)> {
+    pub fn counted(&self) -> Vec<(String, String)> {
         let counted = self.0.counted.borrow();
         counted.iter().map(|(operation, subject, _)| (operation.clone(), subject.clone())).collect()
     }
 
     /// Lets time pass.
-    pub(crate) fn advance(&self, duration: Duration) {
+    pub fn advance(&self, duration: Duration) {
         self.0.elapsed.set(self.0.elapsed.get() + duration);
     }
 
     /// Sets the clocks back, as a correction of the machine's time does.
-    pub(crate) fn set_back(&self, duration: Duration) {
+    pub fn set_back(&self, duration: Duration) {
         self.0.elapsed.set(self.0.elapsed.get() - duration);
     }
 
     /// The time that has passed.
-    pub(crate) fn elapsed(&self) -> Duration {
+    pub fn elapsed(&self) -> Duration {
         self.0.elapsed.get()
     }
 
     /// Answers the next request that no earlier `once` answers.
-    pub(crate) fn once(
+    pub fn once(
         &self,
         responder: impl FnMut(&http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> + 'static,
     ) {
@@ -149,7 +150,7 @@ impl World {
     }
 
     /// Answers every request that no `once` answers.
-    pub(crate) fn always(
+    pub fn always(
         &self,
         responder: impl FnMut(&http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> + 'static,
     ) {
@@ -157,76 +158,76 @@ impl World {
     }
 
     /// The requests sent so far, as `METHOD url`.
-    pub(crate) fn sent(&self) -> Vec<String> {
+    pub fn sent(&self) -> Vec<String> {
         self.0.sent.borrow().iter().map(|r| format!("{} {}", r.method(), r.uri())).collect()
     }
 
     /// The bodies of the requests sent so far.
-    pub(crate) fn sent_bodies(&self) -> Vec<String> {
+    pub fn sent_bodies(&self) -> Vec<String> {
         self.0.sent.borrow().iter().map(|r| String::from_utf8_lossy(r.body()).into_owned()).collect()
     }
 
     /// The events recorded so far.
-    pub(crate) fn audited(&self) -> Vec<AuditEvent> {
+    pub fn audited(&self) -> Vec<AuditEvent> {
         self.0.audited.borrow().clone()
     }
 
     /// What the operator was told.
-    pub(crate) fn notes(&self) -> Vec<String> {
+    pub fn notes(&self) -> Vec<String> {
         self.0.notes.borrow().clone()
     }
 
     /// Lets the user agent listen for redirects.
-    pub(crate) fn can_listen(&self) {
+    pub fn can_listen(&self) {
         self.0.listens.set(true);
     }
 
     /// The listeners that were left running.
-    pub(crate) fn detached(&self) -> Vec<String> {
+    pub fn detached(&self) -> Vec<String> {
         self.0.detached.borrow().clone()
     }
 
     /// What the person was told outside of the conversation.
-    pub(crate) fn prompts(&self) -> Vec<String> {
+    pub fn prompts(&self) -> Vec<String> {
         self.0.prompts.borrow().clone()
     }
 
     /// Makes the audit sink fail, or work again.
-    pub(crate) fn refuse_audit(&self, refused: bool) {
+    pub fn refuse_audit(&self, refused: bool) {
         self.0.audit_refused.set(refused);
     }
 
     /// The names of the stored records, in order.
-    pub(crate) fn record_names(&self) -> Vec<String> {
+    pub fn record_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.0.records.borrow().keys().cloned().collect();
         // It names sessions in audit records, and outlives them all.
-        names.retain(|name| !name.ends_with(crate::audit::KEY_RECORD));
+        names.retain(|name| !name.ends_with(KEY_RECORD));
         names.sort();
         names
     }
 
     /// How many operations of the store there were.
-    pub(crate) fn store_operations(&self) -> usize {
+    pub fn store_operations(&self) -> usize {
         self.0.operations.get()
     }
 
     /// Lets one operation of the store fail: the `after`-th from now, counted from 0.
-    pub(crate) fn fail_store(&self, after: usize) {
+    pub fn fail_store(&self, after: usize) {
         self.0.failing.set(Some((self.0.operations.get() + after, false)));
     }
 
     /// Lets all operations of the store fail from the `after`-th on, counted from 0, as after a crash.
-    pub(crate) fn break_store(&self, after: usize) {
+    pub fn break_store(&self, after: usize) {
         self.0.failing.set(Some((self.0.operations.get() + after, true)));
     }
 
     /// Lets the store work again; whether the operation that was to fail has been reached.
-    pub(crate) fn heal_store(&self) -> bool {
+    pub fn heal_store(&self) -> bool {
         self.0.failing.take().is_some_and(|(at, _)| at < self.0.operations.get())
     }
 
     /// Lets something happen right before an operation of the store: the `after`-th from now, counted from 0.
-    pub(crate) fn interrupt_store(&self, after: usize, interruption: impl FnOnce() + 'static) {
+    pub fn interrupt_store(&self, after: usize, interruption: impl FnOnce() + 'static) {
         *self.0.interruption.borrow_mut() = Some((self.0.operations.get() + after, Box::new(interruption)));
     }
 
@@ -262,15 +263,13 @@ impl World {
 }
 
 /// A public client of one tenant.
-pub(crate) fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings {
-        client_type: ClientType::Public,
         tenant: TENANT.to_owned(),
         client_id: CLIENT.to_owned(),
         authority: "https://login.microsoftonline.com".to_owned(),
         graph: "https://graph.microsoft.com".to_owned(),
         graph_resource: "https://graph.microsoft.com".to_owned(),
-        sign_in: SignInSettings { method: SignInMethod::Automatic, timeout: Duration::from_secs(300), account: None },
         token: TokenSettings {
             audiences: vec![CLIENT.to_owned()],
             allowed_tenants: Vec::new(),
@@ -278,39 +277,45 @@ pub(crate) fn settings() -> Settings {
         },
         profile_cache: Duration::from_secs(60),
         audit_usernames: false,
-        http: None,
+        mode: Mode::Local(local_settings()),
     }
+}
+
+/// How people sign in.
+pub fn local_settings() -> LocalSettings {
+    LocalSettings { method: SignInMethod::Automatic, timeout: Duration::from_secs(300), account: None }
 }
 
 /// Where the remote server of the tests is.
-pub(crate) const PUBLIC_URL: &str = "https://mcp.example.com";
+pub const PUBLIC_URL: &str = "https://mcp.example.com";
 
-/// A confidential client of the same tenant, served at [`PUBLIC_URL`].
-pub(crate) fn remote_settings() -> Settings {
-    Settings {
-        client_type: ClientType::Confidential,
-        http: Some(HttpSettings {
-            public_url: PUBLIC_URL.to_owned(),
-            allowed_hosts: vec!["mcp.example.com".to_owned()],
-            allowed_origins: vec!["https://app.example.com".to_owned()],
-            client_address_header: Some("x-entra-mcp-client-address".to_owned()),
-            legacy_sse: true,
-            clients: Vec::new(),
-            dynamic_registration: true,
-            client_id_metadata_documents: true,
-            token_mode: TokenMode::Session,
-            app_id_uri: None,
-            required_scope: "access_as_user".to_owned(),
-            access: None,
-            token_header: None,
-            rewrite_authority_metadata: false,
-        }),
-        ..settings()
+/// How the remote server is reached.
+pub fn http_settings() -> HttpSettings {
+    HttpSettings {
+        public_url: PUBLIC_URL.to_owned(),
+        allowed_hosts: vec!["mcp.example.com".to_owned()],
+        allowed_origins: vec!["https://app.example.com".to_owned()],
+        client_address_header: Some("x-entra-mcp-client-address".to_owned()),
+        legacy_sse: true,
+        clients: Vec::new(),
+        dynamic_registration: true,
+        client_id_metadata_documents: true,
+        token_mode: TokenMode::Session,
+        app_id_uri: None,
+        required_scope: "access_as_user".to_owned(),
+        access: None,
+        token_header: None,
+        rewrite_authority_metadata: false,
     }
 }
 
+/// A confidential client of the same tenant, served at [`PUBLIC_URL`].
+pub fn remote_settings() -> Settings {
+    Settings { mode: Mode::Remote(http_settings()), ..settings() }
+}
+
 /// A JSON response.
-pub(crate) fn json(status: u16, body: &serde_json::Value) -> http::Response<Vec<u8>> {
+pub fn json(status: u16, body: &serde_json::Value) -> http::Response<Vec<u8>> {
     http::Response::builder()
         .status(status)
         .header("content-type", "application/json")
@@ -319,7 +324,7 @@ pub(crate) fn json(status: u16, body: &serde_json::Value) -> http::Response<Vec<
 }
 
 #[async_trait(?Send)]
-impl HttpClient for World {
+impl Http for World {
     async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> {
         self.0.sent.borrow_mut().push(request.clone());
         let next = self.0.responders.borrow_mut().pop_front();
@@ -333,7 +338,7 @@ impl HttpClient for World {
     }
 }
 
-impl SecretStore for World {
+impl Store for World {
     fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
         self.operate()?;
         Ok(self.read(key))
@@ -448,7 +453,7 @@ impl LoopbackListener for Listener {
     }
 }
 
-impl ClientChannel for World {
+impl Channel for World {
     fn notify(&self, _method: &str, _params: &serde_json::Value) {}
 
     fn request(&self, _method: &str, _params: &serde_json::Value, _timeout: Duration) -> Box<dyn PendingRequest> {
@@ -522,5 +527,25 @@ impl Audit for World {
 impl Log for World {
     fn note(&self, line: &str) {
         self.0.notes.borrow_mut().push(line.to_owned());
+    }
+}
+
+impl Ask for World {
+    fn http(&self) -> &dyn Http {
+        self
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        self
+    }
+}
+
+impl Keep for World {
+    fn store(&self) -> &dyn Store {
+        self
+    }
+
+    fn random(&self) -> &dyn Random {
+        self
     }
 }

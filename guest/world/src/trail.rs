@@ -1,20 +1,22 @@
-//! Security events. What cannot be recorded is not done.
+//! The trail of a call: what is known of it, and its security events. What cannot be recorded is not done.
 
 #[cfg(test)]
 mod tests;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
-use std::time::Duration;
 
-use crate::encoding::{hex, random_uuid};
-use crate::environment::{AuditEvent, Environment, Outcome};
+use base::Secret;
+use base::audit::{AuditEvent, Outcome};
+use base::encoding::hex;
+use base::settings::Settings;
+
+use crate::capabilities::{Audit, Keep, Random, Store};
+use crate::random::random_uuid;
 use crate::sealed;
-use crate::secret::Secret;
-use crate::sign_in::{Account, SignInError, accounts};
 
 /// The record of the key that names sessions.
-pub(crate) const KEY_RECORD: &str = "audit/session-key";
+pub const KEY_RECORD: &str = "audit/session-key";
 /// Bytes of a session's name: nobody finds a second session with the same one, and nobody finds the session.
 const NAME_BYTES: usize = 16;
 /// Sessions whose names an instance remembers: some 20 KiB.
@@ -25,51 +27,93 @@ const MAX_USERNAME: usize = 256;
 const MAX_ADDRESS: usize = 64;
 /// Characters of a token id that are recorded. Entra's have 22.
 const MAX_TOKEN_ID: usize = 64;
-/// Bytes of the id of a refused client that are recorded. A stranger chose it; the host in a URL is within them.
-const MAX_REFUSED_CLIENT_ID: usize = 256;
-/// What the record of a throttled operation is called as an operation of its own.
-const RECORD_OF: &str = "record:";
 
-/// What is known of the call that is going on. It goes into every record of it, so that no place that records has to
-/// know all of it. An instance serves one call at a time.
+/// A security event could not be recorded, so what it is about is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the audit record could not be written, so nothing was done")]
+pub struct Unrecorded;
+
+impl Unrecorded {
+    /// What the clients of a server are told. Some things are done all the same: a session ends even if that cannot be
+    /// recorded.
+    pub const PUBLIC: &str = "The server cannot keep its records now. Try again later.";
+}
+
+/// What an instance remembers of the names that sessions have in records.
 #[derive(Debug, Default)]
-pub struct Call {
-    facts: RefCell<Facts>,
+pub struct SessionNames {
     /// Read from the store once in the life of an instance.
     key: OnceCell<Secret<Vec<u8>>>,
-    /// What sessions are called in records: to work it out takes longer than the rest of a record.
+    /// By session: to work a name out takes longer than the rest of a record.
     names: RefCell<HashMap<String, String>>,
 }
 
-#[derive(Debug, Default)]
+/// What recording takes.
+#[derive(Clone, Copy)]
+pub struct Recorder<'w> {
+    /// Where events go.
+    pub audit: &'w dyn Audit,
+    /// Has the key that names sessions.
+    pub store: &'w dyn Store,
+    /// Makes that key, and the id of a call that has none.
+    pub random: &'w dyn Random,
+    /// Whether people are named, and which application this is.
+    pub settings: &'w Settings,
+    /// Those of the instance.
+    pub names: &'w SessionNames,
+}
+
+impl Keep for Recorder<'_> {
+    fn store(&self) -> &dyn Store {
+        self.store
+    }
+
+    fn random(&self) -> &dyn Random {
+        self.random
+    }
+}
+
+/// What is known of one call. It goes into every record of the call, so that no place that records has to know all of it.
+pub struct Trail<'w> {
+    recorder: Recorder<'w>,
+    id: OnceCell<String>,
+    facts: RefCell<Facts>,
+}
+
+#[derive(Default)]
 struct Facts {
-    correlation_id: Option<String>,
     address: Option<String>,
     token_id: Option<String>,
     session: Option<String>,
-    username: Option<Secret<String>>,
+    user: Option<Secret<String>>,
     trace_parent: Option<String>,
 }
 
-impl Call {
-    /// Another call begins: nothing is known of it.
-    pub fn begin(&self) {
-        *self.facts.borrow_mut() = Facts::default();
+impl<'w> Trail<'w> {
+    /// The trail of a call that begins, and that has this correlation id.
+    pub fn new(recorder: Recorder<'w>, id: String) -> Self {
+        Self { recorder, id: OnceCell::from(id), facts: RefCell::default() }
     }
 
-    /// What it is called in logs.
-    pub fn is_called(&self, correlation_id: &str) {
-        self.facts.borrow_mut().correlation_id = Some(correlation_id.to_owned());
+    /// The trail of a call that gets a correlation id when it first needs one.
+    pub fn unnamed(recorder: Recorder<'w>) -> Self {
+        Self { recorder, id: OnceCell::new(), facts: RefCell::default() }
     }
 
-    /// What it is called in logs; a new name if it has none, for what is deep inside.
-    pub fn name(&self, env: &Environment) -> String {
-        let known = self.facts.borrow().correlation_id.clone();
-        known.unwrap_or_else(|| random_uuid(env.random.as_ref()))
+    /// The trail of the same call under other settings, of which nothing is known yet.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn under(&self, settings: &'w Settings) -> Self {
+        let names = crate::testing::forever(SessionNames::default());
+        Self::new(Recorder { settings, names, ..self.recorder }, self.id().to_owned())
     }
 
-    /// Where the client is, as the host says.
-    pub fn comes_from(&self, address: Option<&str>) {
+    /// The correlation id: names the call in logs, records and answers.
+    pub fn id(&self) -> &str {
+        self.id.get_or_init(|| random_uuid(self.recorder.random))
+    }
+
+    /// Notes where the client is, as the host says.
+    pub fn set_address(&self, address: Option<&str>) {
         self.facts.borrow_mut().address = address.map(|address| shortened(address, MAX_ADDRESS));
     }
 
@@ -78,24 +122,76 @@ impl Call {
         self.facts.borrow().address.clone().filter(|address| !address.is_empty())
     }
 
-    /// The token that it was let in with: `uti` or `jti`.
-    pub fn brings_token(&self, id: Option<&str>) {
+    /// Notes the token that the caller was let in with: `uti` or `jti`.
+    pub fn set_token(&self, id: Option<&str>) {
         self.facts.borrow_mut().token_id = id.map(|id| shortened(id, MAX_TOKEN_ID));
     }
 
-    /// The session that it is about.
-    pub fn is_about_session(&self, id: &str) {
+    /// Notes the session that the call is about.
+    pub fn set_session(&self, id: &str) {
         self.facts.borrow_mut().session = Some(id.to_owned());
     }
 
-    /// The user that it is about.
-    pub fn is_about_user(&self, name: Option<&str>) {
-        self.facts.borrow_mut().username = name.map(|name| Secret::new(shortened(name, MAX_USERNAME)));
+    /// Notes the user that the call is about.
+    pub fn set_user(&self, name: Option<&str>) {
+        self.facts.borrow_mut().user = name.map(|name| Secret::new(shortened(name, MAX_USERNAME)));
     }
 
-    /// The trace that it is part of, as a `traceparent`; anything else is as good as none.
-    pub fn is_part_of(&self, trace_parent: Option<&str>) {
+    /// Notes the trace that the call is part of, as a `traceparent`; anything else counts as none.
+    pub fn set_trace_parent(&self, trace_parent: Option<&str>) {
         self.facts.borrow_mut().trace_parent = trace_parent.filter(|parent| is_trace_parent(parent)).map(str::to_owned);
+    }
+
+    /// An event that is not about one account, but about the configured application.
+    pub fn event(&self, name: &'static str, outcome: Outcome) -> AuditEvent {
+        AuditEvent { client_id: Some(self.recorder.settings.client_id.clone()), ..AuditEvent::new(name, outcome) }
+    }
+
+    /// Records an event; a failure stops what was about to happen.
+    pub fn record(&self, event: AuditEvent) -> Result<(), Unrecorded> {
+        let event = self.complete(event);
+        self.recorder.audit.record(event).map_err(|_| Unrecorded)
+    }
+
+    /// Adds what is known of the call. What the event says itself stands.
+    fn complete(&self, mut event: AuditEvent) -> AuditEvent {
+        self.id().clone_into(&mut event.correlation_id);
+        let session = self.facts.borrow().session.clone();
+        event.session = event.session.or_else(|| self.recorder.name_of(session.as_deref()?));
+        let facts = self.facts.borrow();
+        event.address = event.address.or_else(|| facts.address.clone());
+        event.token_id = event.token_id.or_else(|| facts.token_id.clone());
+        event.trace_parent = event.trace_parent.or_else(|| facts.trace_parent.clone());
+        event.username = event
+            .username
+            .or_else(|| facts.user.as_ref().map(|name| name.reveal().clone()))
+            .filter(|name| self.recorder.settings.audit_usernames && !name.is_empty());
+        event
+    }
+}
+
+impl Recorder<'_> {
+    /// Names a session without leading to it. Without the key there is no name: the record says the rest.
+    fn name_of(&self, session: &str) -> Option<String> {
+        let SessionNames { key, names } = self.names;
+        if let Some(name) = names.borrow().get(session) {
+            return Some(name.clone());
+        }
+        let key = match key.get() {
+            Some(key) => key,
+            None => {
+                let read = sealed::read_key(self, &self.settings.record(KEY_RECORD)).ok()?;
+                key.get_or_init(|| read)
+            }
+        };
+        let name = hmac_sha256::HMAC::mac(session.as_bytes(), key.reveal());
+        let name = hex(name.get(..NAME_BYTES)?);
+        let mut names = names.borrow_mut();
+        if names.len() >= MAX_NAMES {
+            names.clear();
+        }
+        names.insert(session.to_owned(), name.clone());
+        Some(name)
     }
 }
 
@@ -123,100 +219,4 @@ fn is_trace_parent(text: &str) -> bool {
         && is_hex(flags)
         && !is_zero(trace)
         && !is_zero(parent)
-}
-
-/// Records an event; a failure stops what was about to happen.
-pub fn record(env: &Environment, event: AuditEvent) -> Result<(), SignInError> {
-    let event = complete(env, event);
-    env.audit.record(event).map_err(|_| SignInError::Audit)
-}
-
-/// Adds what is known of the call. What the event says itself stands.
-fn complete(env: &Environment, mut event: AuditEvent) -> AuditEvent {
-    let session = env.call.facts.borrow().session.clone();
-    event.session = event.session.or_else(|| name_of(env, session.as_deref()?));
-    let facts = env.call.facts.borrow();
-    event.address = event.address.or_else(|| facts.address.clone());
-    event.token_id = event.token_id.or_else(|| facts.token_id.clone());
-    event.trace_parent = event.trace_parent.or_else(|| facts.trace_parent.clone());
-    event.username = event
-        .username
-        .or_else(|| facts.username.as_ref().map(|name| name.reveal().clone()))
-        .filter(|name| env.settings.audit_usernames && !name.is_empty());
-    event
-}
-
-/// Names a session without leading to it. Without the key there is no name: the record says the rest.
-fn name_of(env: &Environment, session: &str) -> Option<String> {
-    let call = &env.call;
-    if let Some(name) = call.names.borrow().get(session) {
-        return Some(name.clone());
-    }
-    let key = match call.key.get() {
-        Some(key) => key,
-        None => {
-            let key = sealed::read_key(env, &accounts::record(env, KEY_RECORD)).ok()?;
-            call.key.get_or_init(|| key)
-        }
-    };
-    let name = hmac_sha256::HMAC::mac(session.as_bytes(), key.reveal());
-    let name = hex(name.get(..NAME_BYTES)?);
-    let mut names = call.names.borrow_mut();
-    if names.len() >= MAX_NAMES {
-        names.clear();
-    }
-    names.insert(session.to_owned(), name.clone());
-    Some(name)
-}
-
-/// An event that is not about one account.
-pub fn event(env: &Environment, name: &'static str, outcome: Outcome, correlation_id: &str) -> AuditEvent {
-    AuditEvent { client_id: Some(env.settings.client_id.clone()), ..AuditEvent::new(name, outcome, correlation_id) }
-}
-
-/// An event about one account.
-pub fn account_event(name: &'static str, outcome: Outcome, account: &Account, correlation_id: &str) -> AuditEvent {
-    AuditEvent {
-        tenant_id: Some(account.tenant_id.clone()),
-        object_id: Some(account.object_id.clone()),
-        username: Some(account.username.clone()),
-        ..AuditEvent::new(name, outcome, correlation_id)
-    }
-}
-
-/// Adds the reason of a failure.
-pub fn because(event: AuditEvent, reason: String) -> AuditEvent {
-    AuditEvent { reason: Some(reason), ..event }
-}
-
-/// Adds how long it took.
-pub fn since(env: &Environment, began: Duration, event: AuditEvent) -> AuditEvent {
-    let took = env.clock.monotonic().saturating_sub(began).as_micros();
-    AuditEvent { latency_us: Some(u64::try_from(took).unwrap_or(u64::MAX)), ..event }
-}
-
-/// What is recorded of the id of a client that is refused: its beginning.
-pub fn shown_client_id(client_id: &str) -> &str {
-    client_id.get(..client_id.floor_char_boundary(MAX_REFUSED_CLIENT_ID)).unwrap_or_default()
-}
-
-/// Counts one `operation` by `subject`; an error says after which time to try again. Refusals of one subject are one
-/// record in the time of the bound: whoever floods the server must not flood the records.
-pub fn admit(env: &Environment, operation: &str, subject: &str, client_id: Option<&str>) -> Result<(), Duration> {
-    env.rate_limiter.admit(operation, subject).inspect_err(|_| {
-        if env.rate_limiter.admit(&format!("{RECORD_OF}{operation}"), subject).is_ok() {
-            throttled(env, operation, client_id);
-        }
-    })
-}
-
-/// Something was asked too often: here (`operation` of the rate limiter), or by us of somebody else. It is refused
-/// whether or not that can be recorded.
-pub fn throttled(env: &Environment, operation: &str, client_id: Option<&str>) {
-    let event = AuditEvent {
-        client_id: client_id.map(|id| shown_client_id(id).to_owned()),
-        reason: Some(operation.to_owned()),
-        ..AuditEvent::new("request.throttled", Outcome::Failure, &env.call.name(env))
-    };
-    let _ = record(env, event);
 }

@@ -9,6 +9,7 @@
 //! person's sessions were revoked) than Graph's policies want. Whether that is enough is for Entra ID to say, so what it
 //! gave for another token of the same person is not handed out for this one.
 
+use entra::graph::Source;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,20 +17,21 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::Bearer;
-use crate::audit;
-use crate::encoding::{digest, same_secret};
-use crate::environment::{AuditEvent, Environment, Outcome};
-use crate::graph::{Delegated, GraphError, TokenSource};
-use crate::identity::Identity;
-use crate::oauth::error::Refusal;
-use crate::oauth::{OAuthError, on_behalf_of};
-use crate::secret::Secret;
-use crate::session::claims;
-use crate::sign_in::SignInError;
-use crate::sign_in::accounts::reveal;
-use crate::sign_in::silent::Challenge;
-use crate::single_flight::{self, Answer};
-use crate::token;
+use crate::claims;
+use base::Identity;
+use base::Secret;
+use base::audit::{AuditEvent, Outcome};
+use base::encoding::{digest, same_secret};
+use base::secret::reveal;
+use entra::AcquireError;
+use entra::EntraWorld;
+use entra::graph::Challenge;
+use entra::graph::{Delegated, GraphError, TokenSource};
+use entra::oauth::error::Refusal;
+use entra::oauth::{OAuthError, on_behalf_of};
+use entra::token;
+use world::single_flight;
+use world::single_flight::Answer;
 
 /// A token that expires sooner than this is replaced first.
 const EXPIRY_MARGIN_SECONDS: u64 = 300;
@@ -41,34 +43,31 @@ const NOT_FOR_THE_CLIENT: [u32; 3] = [65001, 90094, 50105];
 
 /// Gives tokens for Graph, in the name of the person behind `bearer`. `scope` is one of Graph's, in the qualified form.
 ///
-/// Fails with [`SignInError::InteractionRequired`] when the client has to come with another token: for a claims
+/// Fails with [`AcquireError::NeedsPerson`] when the client has to come with another token: for a claims
 /// challenge, which the error carries then, or because Entra ID does not accept this one (any more).
-pub fn tokens<'a>(env: &'a Environment, bearer: &'a Bearer, scope: String, correlation_id: &'a str) -> OnBehalfOf<'a> {
-    OnBehalfOf { env, bearer, scope, correlation_id }
+pub fn tokens<'a>(env: &'a EntraWorld<'a>, bearer: &'a Bearer, scope: String) -> OnBehalfOf<'a> {
+    OnBehalfOf { env, bearer, scope }
 }
 
 /// The person behind a bearer token, as one whom tokens for Graph can be got for.
 pub struct Person<'a> {
     /// The world.
-    pub env: &'a Environment,
+    pub env: &'a EntraWorld<'a>,
     /// Whose token it is.
     pub bearer: &'a Bearer,
-    /// Names the call in logs and audit records.
-    pub correlation_id: &'a str,
 }
 
 impl Delegated for Person<'_> {
-    fn tokens(&self, scope: String) -> Box<dyn TokenSource<Token = Secret<String>> + '_> {
-        Box::new(tokens(self.env, self.bearer, scope, self.correlation_id))
+    fn tokens(&self, scope: String) -> Box<Source<'_>> {
+        Box::new(tokens(self.env, self.bearer, scope))
     }
 }
 
 /// See [`tokens`].
 pub struct OnBehalfOf<'a> {
-    env: &'a Environment,
+    env: &'a EntraWorld<'a>,
     bearer: &'a Bearer,
     scope: String,
-    correlation_id: &'a str,
 }
 
 /// What Entra ID has answered.
@@ -96,10 +95,10 @@ impl Answer for Exchanged {
         serde_json::from_slice(bytes).ok()
     }
 
-    fn lifetime(&self, env: &Environment) -> Duration {
+    fn lifetime(&self, now: u64) -> Duration {
         match self {
             Self::Granted { expires_at, kept_until, .. } => {
-                Duration::from_secs(expires_at.min(kept_until).saturating_sub(env.clock.now()).max(1))
+                Duration::from_secs(expires_at.min(kept_until).saturating_sub(now).max(1))
             }
             Self::Refused { .. } => REFUSAL,
         }
@@ -109,6 +108,7 @@ impl Answer for Exchanged {
 #[async_trait(?Send)]
 impl TokenSource for OnBehalfOf<'_> {
     type Token = Secret<String>;
+    type Error = AcquireError;
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
         let (env, record) = (self.env, self.record());
@@ -137,16 +137,16 @@ fn refused(refusal: Refusal) -> GraphError {
     let for_an_administrator =
         NOT_FOR_THE_CLIENT.contains(&refusal.code) || refusal.suberror.as_deref() == Some("consent_required");
     if refusal.needs_interaction() && !for_an_administrator {
-        SignInError::InteractionRequired { reason: refusal.advice(), claims: refusal.claims }.into()
+        AcquireError::NeedsPerson { reason: refusal.advice(), claims: refusal.claims }.into()
     } else {
-        SignInError::Refused(refusal).into()
+        AcquireError::Refused(refusal).into()
     }
 }
 
 impl OnBehalfOf<'_> {
     /// Where the token is. Tenant and object are GUIDs, so no two people share a record, and no two of their tokens do.
     fn record(&self) -> String {
-        let settings = &self.env.settings;
+        let settings = self.env.settings;
         let Identity { tenant_id, object_id, client_id } = self.bearer.identity();
         let scope = &self.scope;
         let assertion = digest(self.bearer.token().reveal().as_bytes());
@@ -158,7 +158,7 @@ impl OnBehalfOf<'_> {
     /// Where the claims are that Graph wants to see in the next token for this person, client and scope, whichever token is
     /// presented for it.
     fn wanted(&self) -> String {
-        let settings = &self.env.settings;
+        let settings = self.env.settings;
         let Identity { tenant_id, object_id, client_id } = self.bearer.identity();
         let of = format!("{}/{}/{client_id}/{}", settings.authority, settings.client_id, self.scope);
         format!("on-behalf-of-claims/{tenant_id}/{object_id}/{}", digest(of.as_bytes()))
@@ -171,7 +171,7 @@ impl OnBehalfOf<'_> {
         if let Ok(Some(Exchanged::Granted { token, .. })) = single_flight::remembered(env, record)
             && same_secret(token.reveal().as_bytes(), challenge.refused.reveal().as_bytes())
         {
-            env.store.delete(record).map_err(SignInError::Store)?;
+            env.store.delete(record).map_err(AcquireError::Store)?;
         }
         let Some(claims) = &challenge.claims else { return Ok(()) };
         if claims::are_usable(claims) {
@@ -179,9 +179,9 @@ impl OnBehalfOf<'_> {
             let _ = env.store.put(&self.wanted(), claims.as_bytes(), Some(claims::LIFETIME));
         }
         let Identity { tenant_id, object_id, .. } = self.bearer.identity();
-        token::forget_principal(&env.settings, tenant_id, object_id);
+        token::forget_principal(env.settings, tenant_id, object_id);
         let reason = "Microsoft Graph wants a new sign-in: get a new token with the claims of the challenge.";
-        Err(SignInError::InteractionRequired { reason: reason.to_owned(), claims: Some(claims.clone()) }.into())
+        Err(AcquireError::NeedsPerson { reason: reason.to_owned(), claims: Some(claims.clone()) }.into())
     }
 
     async fn ask(&self) -> Result<Exchanged, String> {
@@ -197,8 +197,9 @@ impl OnBehalfOf<'_> {
             // Nobody has decided anything.
             Err(error) => return Err(error.to_string()),
         };
-        let event = AuditEvent { reason, ..AuditEvent::new("on-behalf-of.issued", outcome, self.correlation_id) };
-        audit::record(env, audit::since(env, began, self.bearer.identity().attribute(event)))
+        let event = AuditEvent { reason, ..AuditEvent::new("on-behalf-of.issued", outcome) };
+        env.trail
+            .record(self.bearer.identity().attribute(event).lasting(env.clock.monotonic().saturating_sub(began)))
             .map_err(|error| error.to_string())?;
         match answer {
             Ok(set) => {

@@ -5,28 +5,29 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::environment::HttpError;
-use crate::environment::fake::{CLIENT, json as response, run};
-use crate::graph::profile::profile_scope;
-use crate::graph::{GraphError, TokenSource as _};
-use crate::sign_in::SignInError;
-use crate::sign_in::silent::Challenge;
-use crate::token::testing::{FakeAuthority, OBJECT, TestKey, app_claims, header, sign, user_claims, with};
+use entra::AcquireError;
+use entra::graph::Challenge;
+use entra::graph::profile::profile_scope;
+use entra::graph::{GraphError, TokenSource as _};
+use entra::testing::{EntraWorlds as _, change};
+use entra::testing::{FakeAuthority, OBJECT, TestKey, app_claims, header, sign, user_claims, with};
+use world::HttpError;
+use world::testing::{CLIENT, json as response, run};
 
 const TOKEN_ENDPOINT: &str = "/oauth2/v2.0/token";
 
 /// A remote server, Entra ID, and the token of a user.
 struct Lab {
     authority: FakeAuthority,
-    env: Environment,
+    env: EntraWorld<'static>,
     token: Secret<String>,
 }
 
 impl Lab {
     fn new() -> Self {
         let authority = FakeAuthority::new();
-        let mut env = authority.world.remote();
-        env.settings.token.audiences = vec![CLIENT.to_owned()];
+        let mut env = authority.world.entra_remote();
+        change(&mut env, |settings| settings.token.audiences = vec![CLIENT.to_owned()]);
         let token = Self::sign(&user_claims());
         Self { authority, env, token }
     }
@@ -42,7 +43,8 @@ impl Lab {
     }
 
     fn accept(&self, token: &Secret<String>) -> Result<Bearer, TokenError> {
-        run(authenticate(&self.env, token.clone(), "User.Read", "c-1")).map_err(|refused| match refused {
+        run(authenticate(&self.env, &self.authority.world, token.clone(), "User.Read")).map_err(|refused| match refused
+        {
             Refused::Token(error) => error,
             Refused::TooMany(after) => panic!("too many for {after:?}"),
         })
@@ -58,7 +60,7 @@ impl Lab {
 
     fn graph_token(&self, challenge: Option<&Challenge>) -> Result<String, GraphError> {
         let bearer = self.accept(&self.token).unwrap();
-        let token = run(graph::tokens(&self.env, &bearer, profile_scope(&self.env), "c-1").token(challenge));
+        let token = run(graph::tokens(&self.env, &bearer, profile_scope(&self.env)).token(challenge));
         token.map(|token| token.reveal().clone())
     }
 
@@ -145,7 +147,7 @@ fn what_graph_wants_is_told_to_entra_with_the_next_token_for_ten_minutes() {
     let challenge = Challenge { refused: Secret::from("first"), claims: Some(claims.to_owned()) };
     assert!(matches!(
         lab.graph_token(Some(&challenge)),
-        Err(GraphError::SignIn(SignInError::InteractionRequired { claims: Some(passed_on), .. })) if passed_on == claims
+        Err(GraphError::Token(AcquireError::NeedsPerson { claims: Some(passed_on), .. })) if passed_on == claims
     ));
     let other = |uti: &str| Lab::sign(&with(user_claims(), json!({ "uti": uti })));
     for (uti, wanted) in [("second", json!("c1")), ("third", json!("c1")), ("fourth", Value::Null)] {
@@ -175,7 +177,7 @@ fn consent_and_assignment_are_for_an_administrator_to_give() {
         let lab = Lab::new();
         lab.answer(400, &json!({ "error": error, "error_codes": [code], "suberror": suberror }));
         let result = lab.graph_token(None);
-        assert!(matches!(&result, Err(GraphError::SignIn(SignInError::Refused(it))) if it.code == code), "{result:?}");
+        assert!(matches!(&result, Err(GraphError::Token(AcquireError::Refused(it))) if it.code == code), "{result:?}");
     }
 }
 
@@ -189,8 +191,7 @@ fn what_a_new_token_can_change_is_for_the_client() {
     ] {
         let lab = Lab::new();
         lab.answer(400, &json!({ "error": error, "error_codes": [code], "claims": claims }));
-        let Err(GraphError::SignIn(SignInError::InteractionRequired { claims: found, .. })) = lab.graph_token(None)
-        else {
+        let Err(GraphError::Token(AcquireError::NeedsPerson { claims: found, .. })) = lab.graph_token(None) else {
             panic!("{code}");
         };
         assert_eq!(found.as_deref(), claims);

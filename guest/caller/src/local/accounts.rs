@@ -6,15 +6,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::SignInError;
-use crate::audit;
-use crate::environment::{Environment, Outcome, Settings, StoreError};
-use crate::oauth::TokenSet;
-use crate::secret::Secret;
-use crate::token::ValidatedIdToken;
+use super::{PersonWorld, SignInError};
+use base::Secret;
+use base::audit::{AuditEvent, Outcome};
+use base::secret::{reveal, reveal_optional};
+use entra::EntraWorld;
+use entra::oauth::TokenSet;
+use entra::token::ValidatedIdToken;
+use world::StoreError;
 
 /// How often a change is tried again when other processes change the same record.
 const MAX_SWAPS: usize = 32;
@@ -34,6 +36,18 @@ pub struct Account {
     pub tenant_id: String,
     /// Object id.
     pub object_id: String,
+}
+
+impl Account {
+    /// A security event about the account.
+    pub fn event(&self, name: &'static str, outcome: Outcome) -> AuditEvent {
+        AuditEvent {
+            tenant_id: Some(self.tenant_id.clone()),
+            object_id: Some(self.object_id.clone()),
+            username: Some(self.username.clone()),
+            ..AuditEvent::new(name, outcome)
+        }
+    }
 }
 
 /// Names and addresses of people do not belong into logs.
@@ -75,22 +89,6 @@ pub struct CachedAccessToken {
     pub expires_at: u64,
 }
 
-/// Serializes a secret into a record of the secret store, and nowhere else.
-pub(crate) fn reveal<S: Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.reveal())
-}
-
-/// The same for one that may be absent.
-pub(crate) fn reveal_optional<S: Serializer>(
-    secret: &Option<Secret<String>>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match secret {
-        Some(secret) => serializer.serialize_some(secret.reveal()),
-        None => serializer.serialize_none(),
-    }
-}
-
 /// The name under which the token for a set of scopes is kept: the order of scopes has no meaning.
 pub fn scope_key(scopes: &[String]) -> String {
     let mut scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
@@ -99,21 +97,15 @@ pub fn scope_key(scopes: &[String]) -> String {
     scopes.join(" ")
 }
 
-/// Prefix of every record of the configured application. Two applications, tenants or clouds never share any.
-pub fn record(env: &Environment, name: &str) -> String {
-    let Settings { authority, tenant, client_id, .. } = &env.settings;
-    ["account", authority, tenant, client_id, name].join("/")
-}
-
 /// The signed-in accounts, in the order they signed in.
-pub fn list(env: &Environment) -> Result<Vec<Account>, StoreError> {
-    read(env, &record(env, "list")).map(|(accounts, _)| accounts.unwrap_or_default())
+pub fn list(env: &EntraWorld<'_>) -> Result<Vec<Account>, StoreError> {
+    read(env, &env.settings.record("list")).map(|(accounts, _)| accounts.unwrap_or_default())
 }
 
 /// Chooses the account to use: the wanted one, else the configured one, else the only one.
-pub fn choose(env: &Environment, wanted: Option<&str>) -> Result<Account, SignInError> {
-    let accounts = list(env)?;
-    let wanted = wanted.or(env.settings.sign_in.account.as_deref());
+pub fn choose(person: &PersonWorld<'_>, wanted: Option<&str>) -> Result<Account, SignInError> {
+    let accounts = list(&person.entra)?;
+    let wanted = wanted.or(person.settings.account.as_deref());
     if let Some(wanted) = wanted {
         if let Some(account) = accounts.iter().find(|account| account.home_account_id == wanted) {
             return Ok(account.clone());
@@ -145,13 +137,13 @@ pub fn choose(env: &Environment, wanted: Option<&str>) -> Result<Account, SignIn
 }
 
 /// Stores an account that has just signed in, with its tokens. Other accounts stay.
-pub fn save(env: &Environment, account: &Account, scopes: &[String], tokens: TokenSet) -> Result<(), StoreError> {
+pub fn save(env: &EntraWorld<'_>, account: &Account, scopes: &[String], tokens: TokenSet) -> Result<(), StoreError> {
     let now = env.clock.now();
     update(env, &tokens_record(env, &account.home_account_id), |stored: &mut Tokens| {
         stored.take_in(now, scopes, &tokens);
         true
     })?;
-    update(env, &record(env, "list"), |accounts: &mut Vec<Account>| {
+    update(env, &env.settings.record("list"), |accounts: &mut Vec<Account>| {
         match accounts.iter_mut().find(|known| known.home_account_id == account.home_account_id) {
             Some(known) => *known = account.clone(),
             None => accounts.push(account.clone()),
@@ -161,7 +153,7 @@ pub fn save(env: &Environment, account: &Account, scopes: &[String], tokens: Tok
 }
 
 /// The tokens of an account.
-pub fn tokens(env: &Environment, home_account_id: &str) -> Result<Tokens, StoreError> {
+pub fn tokens(env: &EntraWorld<'_>, home_account_id: &str) -> Result<Tokens, StoreError> {
     read(env, &tokens_record(env, home_account_id)).map(|(tokens, _)| tokens.unwrap_or_default())
 }
 
@@ -187,7 +179,7 @@ impl Tokens {
 /// Stores what a refresh answered, unless `used`, the refresh token it was asked with, was replaced or forgotten
 /// in the meantime: what is there now is newer, and an account that was signed out stays so.
 pub fn put_refreshed(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     home_account_id: &str,
     scopes: &[String],
     used: &Secret<String>,
@@ -205,7 +197,7 @@ pub fn put_refreshed(
 
 /// Forgets a refresh token that Entra has refused, unless it was replaced in the meantime.
 pub fn forget_refresh_token(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     home_account_id: &str,
     refused: &Secret<String>,
 ) -> Result<(), StoreError> {
@@ -219,27 +211,27 @@ pub fn forget_refresh_token(
 }
 
 /// Forgets an account and its tokens.
-pub fn remove(env: &Environment, home_account_id: &str) -> Result<(), StoreError> {
+pub fn remove(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), StoreError> {
     env.store.delete(&tokens_record(env, home_account_id))?;
     env.store.delete(&profile_record(env, home_account_id))?;
-    update(env, &record(env, "list"), |accounts: &mut Vec<Account>| {
+    update(env, &env.settings.record("list"), |accounts: &mut Vec<Account>| {
         accounts.retain(|account| account.home_account_id != home_account_id);
         true
     })
 }
 
 /// Where the cached profile of an account is.
-pub fn profile_record(env: &Environment, home_account_id: &str) -> String {
-    record(env, &format!("profile/{home_account_id}"))
+pub fn profile_record(env: &EntraWorld<'_>, home_account_id: &str) -> String {
+    env.settings.record(&format!("profile/{home_account_id}"))
 }
 
-fn tokens_record(env: &Environment, home_account_id: &str) -> String {
-    record(env, &format!("tokens/{home_account_id}"))
+fn tokens_record(env: &EntraWorld<'_>, home_account_id: &str) -> String {
+    env.settings.record(&format!("tokens/{home_account_id}"))
 }
 
 type Raw = Option<Secret<Vec<u8>>>;
 
-fn read<T: for<'de> Deserialize<'de>>(env: &Environment, key: &str) -> Result<(Option<T>, Raw), StoreError> {
+fn read<T: for<'de> Deserialize<'de>>(env: &EntraWorld<'_>, key: &str) -> Result<(Option<T>, Raw), StoreError> {
     let raw = env.store.get(key)?;
     let value = match &raw {
         Some(raw) => Some(serde_json::from_slice(raw.reveal()).map_err(|_| StoreError::Unreadable)?),
@@ -250,7 +242,7 @@ fn read<T: for<'de> Deserialize<'de>>(env: &Environment, key: &str) -> Result<(O
 
 /// Changes a record in one step, again and again until nobody else changed it meanwhile. A `change` that returns
 /// false leaves the record as it is.
-fn update<T>(env: &Environment, key: &str, mut change: impl FnMut(&mut T) -> bool) -> Result<(), StoreError>
+fn update<T>(env: &EntraWorld<'_>, key: &str, mut change: impl FnMut(&mut T) -> bool) -> Result<(), StoreError>
 where
     T: Default + Serialize + for<'de> Deserialize<'de>,
 {
@@ -270,11 +262,11 @@ where
 }
 
 /// Signs an account out: forgets it, and says so in the audit record first.
-pub fn sign_out(env: &Environment, home_account_id: &str, correlation_id: &str) -> Result<(), SignInError> {
+pub fn sign_out(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), SignInError> {
     let account =
         list(env)?.into_iter().find(|account| account.home_account_id == home_account_id).ok_or_else(|| {
             SignInError::AccountSelection("No such account is signed in: see the list of accounts.".to_owned())
         })?;
-    audit::record(env, audit::account_event("sign-out", Outcome::Success, &account, correlation_id))?;
+    env.trail.record(account.event("sign-out", Outcome::Success))?;
     Ok(remove(env, home_account_id)?)
 }

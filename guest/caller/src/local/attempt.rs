@@ -12,13 +12,15 @@ use zeroize::Zeroizing;
 
 use super::accounts::{self, Account};
 use super::{SignInError, Untrusted};
-use crate::audit;
-use crate::encoding::random_token;
-use crate::environment::{Environment, Outcome, StoreError};
-use crate::oauth::authorization_code::AuthorizationRequest;
-use crate::oauth::device_code::DeviceCode;
-use crate::oauth::{OPENID_SCOPES, TokenSet};
-use crate::token::{self, IdTokenExpectations};
+use base::audit::Outcome;
+use entra::EntraWorld;
+use entra::oauth::TokenSet;
+use entra::oauth::authorization_code::AuthorizationRequest;
+use entra::oauth::device_code::DeviceCode;
+use entra::token;
+use entra::token::IdTokenExpectations;
+use world::StoreError;
+use world::random::random_token;
 
 /// How long an authorization request may be answered. Entra's own pages give up after about as long.
 pub const BROWSER_LIFETIME: Duration = Duration::from_secs(600);
@@ -86,18 +88,18 @@ pub struct Attempt {
 
 impl Attempt {
     /// Stores the attempt, so that another call can go on with it.
-    pub fn save(&self, env: &Environment) -> Result<(), StoreError> {
+    pub fn save(&self, env: &EntraWorld<'_>) -> Result<(), StoreError> {
         let left = self.expires_at.saturating_sub(env.clock.now()).max(1);
         put(env, &attempt_record(env, &self.id), self, Duration::from_secs(left))
     }
 
     /// Reads an attempt without ending it.
-    pub fn load(env: &Environment, id: &str) -> Result<Option<Self>, StoreError> {
+    pub fn load(env: &EntraWorld<'_>, id: &str) -> Result<Option<Self>, StoreError> {
         get(env, &attempt_record(env, id))
     }
 
     /// Ends an attempt: of any number of callers, one gets it.
-    pub fn take(env: &Environment, id: &str) -> Result<Option<Self>, StoreError> {
+    pub fn take(env: &EntraWorld<'_>, id: &str) -> Result<Option<Self>, StoreError> {
         let Some(raw) = env.store.take(&attempt_record(env, id))? else {
             return Ok(None);
         };
@@ -107,31 +109,19 @@ impl Attempt {
 
 /// Validates the ID token, and only then stores account and tokens.
 pub async fn admit(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     tokens: TokenSet,
     scopes: &[String],
     nonce: Option<&str>,
-    correlation_id: &str,
 ) -> Result<Account, SignInError> {
     let id_token = tokens.id_token.as_ref().ok_or(SignInError::Untrusted(Untrusted::NoIdToken))?;
     let validated = token::validate_id_token(env, id_token.reveal(), &IdTokenExpectations { nonce })
         .await
         .map_err(|error| SignInError::Untrusted(Untrusted::IdToken(error)))?;
     let account = Account::from(&validated);
-    audit::record(env, audit::account_event("sign-in.completed", Outcome::Success, &account, correlation_id))?;
+    env.trail.record(account.event("sign-in.completed", Outcome::Success))?;
     accounts::save(env, &account, scopes, tokens)?;
     Ok(account)
-}
-
-/// The scopes to ask for: those of the API, and those that give an ID token and a refresh token.
-pub fn with_openid(scopes: &[String]) -> Vec<String> {
-    let mut all: Vec<String> = scopes.to_vec();
-    for scope in OPENID_SCOPES {
-        if !all.iter().any(|known| known == scope) {
-            all.push(scope.to_owned());
-        }
-    }
-    all
 }
 
 /// Which sign-in is going on, and who leads it.
@@ -178,7 +168,7 @@ pub enum Turn {
 }
 
 /// Decides, in one atomic step, which part a call plays. `me` is unguessable and fresh.
-pub fn take_turn(env: &Environment, me: &str) -> Result<Turn, StoreError> {
+pub fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<Turn, StoreError> {
     loop {
         let now = env.clock.now();
         let raw = env.store.get(&current_record(env))?;
@@ -202,7 +192,7 @@ pub fn take_turn(env: &Environment, me: &str) -> Result<Turn, StoreError> {
     }
 }
 
-fn fresh(env: &Environment, me: &str) -> Current {
+fn fresh(env: &EntraWorld<'_>, me: &str) -> Current {
     let now = env.clock.now();
     Current {
         attempt: String::new(),
@@ -214,12 +204,12 @@ fn fresh(env: &Environment, me: &str) -> Current {
 }
 
 /// Reads which sign-in is going on.
-pub fn current(env: &Environment) -> Result<Option<Current>, StoreError> {
+pub fn current(env: &EntraWorld<'_>) -> Result<Option<Current>, StoreError> {
     get(env, &current_record(env))
 }
 
 /// Changes the record if `me` still leads; whether it did.
-pub fn as_leader(env: &Environment, me: &str, change: impl FnOnce(&mut Current)) -> Result<bool, StoreError> {
+pub fn as_leader(env: &EntraWorld<'_>, me: &str, change: impl FnOnce(&mut Current)) -> Result<bool, StoreError> {
     let raw = env.store.get(&current_record(env))?;
     let Some(mut current) = raw.as_ref().and_then(|raw| serde_json::from_slice::<Current>(raw.reveal()).ok()) else {
         return Ok(false);
@@ -233,31 +223,31 @@ pub fn as_leader(env: &Environment, me: &str, change: impl FnOnce(&mut Current))
 }
 
 /// A fresh id for an attempt or a leader.
-pub fn fresh_id(env: &Environment) -> String {
-    random_token(env.random.as_ref())
+pub fn fresh_id(env: &EntraWorld<'_>) -> String {
+    random_token(env.random)
 }
 
-fn current_record(env: &Environment) -> String {
-    accounts::record(env, "sign-in")
+fn current_record(env: &EntraWorld<'_>) -> String {
+    env.settings.record("sign-in")
 }
 
-fn attempt_record(env: &Environment, id: &str) -> String {
-    accounts::record(env, &format!("attempt/{id}"))
+fn attempt_record(env: &EntraWorld<'_>, id: &str) -> String {
+    env.settings.record(&format!("attempt/{id}"))
 }
 
-fn swap(env: &Environment, expected: Option<&[u8]>, next: &Current, ttl: Duration) -> Result<bool, StoreError> {
+fn swap(env: &EntraWorld<'_>, expected: Option<&[u8]>, next: &Current, ttl: Duration) -> Result<bool, StoreError> {
     let bytes = serde_json::to_vec(next).map_err(|_| StoreError::TooLarge)?;
     env.store.compare_and_swap(&current_record(env), expected, &bytes, Some(ttl))
 }
 
-fn get<T: DeserializeOwned>(env: &Environment, key: &str) -> Result<Option<T>, StoreError> {
+fn get<T: DeserializeOwned>(env: &EntraWorld<'_>, key: &str) -> Result<Option<T>, StoreError> {
     match env.store.get(key)? {
         Some(raw) => serde_json::from_slice(raw.reveal()).map(Some).map_err(|_| StoreError::Unreadable),
         None => Ok(None),
     }
 }
 
-fn put<T: Serialize>(env: &Environment, key: &str, value: &T, ttl: Duration) -> Result<(), StoreError> {
+fn put<T: Serialize>(env: &EntraWorld<'_>, key: &str, value: &T, ttl: Duration) -> Result<(), StoreError> {
     let bytes = Zeroizing::new(serde_json::to_vec(value).map_err(|_| StoreError::TooLarge)?);
     env.store.put(key, &bytes, Some(ttl))
 }

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use super::accounts::{self, Account};
 use super::attempt::{self, Attempt, BUSY, Current, Ended, Grant, Instruction, SIGN_OF_LIFE, Turn};
-use super::{SignInError, Untrusted};
-use crate::audit;
-use crate::environment::{Environment, LoopbackListener, Outcome, Page, SignInMethod, UserAgentError};
-use crate::oauth::authorization_code::{AuthorizationRequest, Prompt};
-use crate::oauth::device_code::DeviceCode;
+use super::{PersonWorld, SignInError, Untrusted};
+use base::audit::Outcome;
+use base::settings::SignInMethod;
+use entra::EntraWorld;
+use entra::oauth::authorization_code::{AuthorizationRequest, Prompt};
+use entra::oauth::device_code::DeviceCode;
+use entra::oauth::with_openid;
+use world::{LoopbackListener, Page, UserAgent, UserAgentError};
 
 #[cfg(test)]
 mod tests;
@@ -75,38 +78,37 @@ pub struct Request<'a> {
     pub claims: Option<String>,
     /// Lets the person choose the account.
     pub select_account: bool,
-    /// Names the call in logs and audit records.
-    pub correlation_id: &'a str,
     /// The attempt that the client has presented before.
     pub resumes: Option<&'a str>,
 }
 
 /// Signs a person in. Waits at most as long as the settings say.
 pub async fn sign_in(
-    env: &Environment,
+    person: &PersonWorld<'_>,
     request: &Request<'_>,
     presenter: &dyn Presenter,
 ) -> Result<Account, SignInError> {
-    let deadline = env.clock.monotonic() + env.settings.sign_in.timeout;
+    let env = &person.entra;
+    let deadline = env.clock.monotonic() + person.settings.timeout;
     let me = attempt::fresh_id(env);
     loop {
         let result = match attempt::take_turn(env, &me)? {
-            Turn::Join => match join(env, deadline, presenter).await? {
+            Turn::Join => match join(person, deadline, presenter).await? {
                 Some(account) => return Ok(account),
                 None => continue,
             },
             Turn::Lead if request.resumes.is_some() => {
                 // What the client has shown its user is over: by success of another call, or by time.
-                if let Some(account) = signed_in_meanwhile(env, request)? {
+                if let Some(account) = signed_in_meanwhile(person, request)? {
                     finish(env, &me, Ended::SignedIn(account.home_account_id.clone()))?;
                     return Ok(account);
                 }
-                Leader { env, request, presenter, me: &me, deadline }.begin().await
+                Leader { person, env, request, presenter, me: &me, deadline }.begin().await
             }
-            Turn::Lead => Leader { env, request, presenter, me: &me, deadline }.begin().await,
+            Turn::Lead => Leader { person, env, request, presenter, me: &me, deadline }.begin().await,
             Turn::Resume(attempt) => {
                 let resumed_by_client = request.resumes == Some(attempt.id.as_str());
-                Leader { env, request, presenter, me: &me, deadline }.resume(*attempt, resumed_by_client).await
+                Leader { person, env, request, presenter, me: &me, deadline }.resume(*attempt, resumed_by_client).await
             }
         };
         presenter.ended();
@@ -123,23 +125,23 @@ pub async fn sign_in(
         if let Err(error) = &result {
             let outcome =
                 if matches!(error, SignInError::Deferred { .. }) { Outcome::Started } else { Outcome::Failure };
-            let event = audit::event(env, "sign-in.ended", outcome, request.correlation_id);
-            audit::record(env, audit::because(event, error.reason()))?;
+            let event = env.trail.event("sign-in.ended", outcome);
+            env.trail.record(event.because(error.reason()))?;
         }
         return result;
     }
 }
 
 /// The account, if there is one that needs no sign-in.
-fn signed_in_meanwhile(env: &Environment, request: &Request<'_>) -> Result<Option<Account>, SignInError> {
-    let Ok(account) = accounts::choose(env, None) else {
+fn signed_in_meanwhile(person: &PersonWorld<'_>, request: &Request<'_>) -> Result<Option<Account>, SignInError> {
+    let Ok(account) = accounts::choose(person, None) else {
         return Ok(None);
     };
-    let session = accounts::tokens(env, &account.home_account_id)?.refresh_token;
+    let session = accounts::tokens(&person.entra, &account.home_account_id)?.refresh_token;
     Ok((session.is_some() && request.claims.is_none()).then_some(account))
 }
 
-fn finish(env: &Environment, me: &str, outcome: Ended) -> Result<(), SignInError> {
+fn finish(env: &EntraWorld<'_>, me: &str, outcome: Ended) -> Result<(), SignInError> {
     attempt::as_leader(env, me, |current| {
         current.outcome = Some(outcome);
         current.leader = None;
@@ -149,17 +151,18 @@ fn finish(env: &Environment, me: &str, outcome: Ended) -> Result<(), SignInError
 
 /// Waits for the sign-in that another call leads. `None` when that call is gone and the turn is open again.
 async fn join(
-    env: &Environment,
+    person: &PersonWorld<'_>,
     deadline: Duration,
     presenter: &dyn Presenter,
 ) -> Result<Option<Account>, SignInError> {
+    let env = &person.entra;
     let began = env.clock.monotonic();
     loop {
         let Some(current) = attempt::current(env)? else {
             return Ok(None);
         };
         match current.outcome {
-            Some(Ended::SignedIn(id)) => return Ok(Some(accounts::choose(env, Some(&id))?)),
+            Some(Ended::SignedIn(id)) => return Ok(Some(accounts::choose(person, Some(&id))?)),
             Some(Ended::Failed(message)) => return Err(SignInError::JoinedFailed(message)),
             None if !current.is_led(env.clock.now()) => return Ok(None),
             None => {}
@@ -178,7 +181,8 @@ async fn join(
 
 /// The call that leads a sign-in.
 struct Leader<'a> {
-    env: &'a Environment,
+    person: &'a PersonWorld<'a>,
+    env: &'a EntraWorld<'a>,
     request: &'a Request<'a>,
     presenter: &'a dyn Presenter,
     me: &'a str,
@@ -187,9 +191,9 @@ struct Leader<'a> {
 
 impl Leader<'_> {
     async fn begin(&self) -> Result<Account, SignInError> {
-        let event = audit::event(self.env, "sign-in.started", Outcome::Started, self.request.correlation_id);
-        audit::record(self.env, event)?;
-        match self.env.settings.sign_in.method {
+        let event = self.env.trail.event("sign-in.started", Outcome::Started);
+        self.env.trail.record(event)?;
+        match self.person.settings.method {
             SignInMethod::DeviceCode => self.by_device_code().await,
             SignInMethod::Browser => self.by_browser().await,
             SignInMethod::Automatic => match self.by_browser().await {
@@ -204,7 +208,7 @@ impl Leader<'_> {
         let Grant::AuthorizationCode { listener, .. } = &attempt.grant else {
             return self.go_on_with_code(attempt, presented).await;
         };
-        match listener.as_deref().map(|id| self.env.user_agent.attach(id)) {
+        match listener.as_deref().map(|id| self.person.agent.attach(id)) {
             Some(Ok(listener)) => self.resume_browser(attempt, listener, presented).await,
             // The listener was in a process that has ended, or its time is up.
             _ => self.begin().await,
@@ -213,14 +217,14 @@ impl Leader<'_> {
 
     async fn by_browser(&self) -> Result<Account, SignInError> {
         let env = self.env;
-        let listener = env.user_agent.listen().map_err(no_browser)?;
-        let scopes = attempt::with_openid(&self.request.scopes);
+        let listener = self.person.agent.listen().map_err(no_browser)?;
+        let scopes = with_openid(&self.request.scopes);
         let request = AuthorizationRequest::new(env, listener.redirect_uri(), scopes, self.request.claims.clone());
         let prompt = Prompt {
             login_hint: self
                 .request
                 .login_hint
-                .or(env.settings.sign_in.account.as_deref())
+                .or(self.person.settings.account.as_deref())
                 .filter(|hint| hint.contains('@')),
             select_account: self.request.select_account,
             login: false,
@@ -269,7 +273,7 @@ impl Leader<'_> {
                 match error {
                     SignInError::Deferred { .. } | SignInError::TimedOut(_) => self.release()?,
                     SignInError::TakenOver => {}
-                    _ => close(self.env, &attempt),
+                    _ => close(self.person.agent, &attempt),
                 }
                 Err(error)
             }
@@ -293,7 +297,7 @@ impl Leader<'_> {
     async fn by_device_code(&self) -> Result<Account, SignInError> {
         let env = self.env;
         self.alive(BUSY)?;
-        let code = DeviceCode::request(env, &attempt::with_openid(&self.request.scopes)).await?;
+        let code = DeviceCode::request(env, &with_openid(&self.request.scopes)).await?;
         let attempt = Attempt {
             id: attempt::fresh_id(env),
             instruction: Instruction {
@@ -329,10 +333,10 @@ impl Leader<'_> {
             }
             Presented::Unsupported => {
                 if instruction.user_code.is_some() {
-                    self.env.user_agent.prompt(&instruction.sentence());
+                    self.person.agent.prompt(&instruction.sentence());
                     return Ok(());
                 }
-                self.env.user_agent.open_browser(&instruction.url).map_err(no_browser)
+                self.person.agent.open_browser(&instruction.url).map_err(no_browser)
             }
         }
     }
@@ -367,9 +371,9 @@ impl Leader<'_> {
         query: &str,
     ) -> Result<Account, SignInError> {
         self.alive(BUSY)?;
-        let result = redeem(self.env, &attempt.id, query, self.request.correlation_id).await;
+        let result = redeem(self.env, &attempt.id, query).await;
         listener.respond(page(&result));
-        close(self.env, attempt);
+        close(self.person.agent, attempt);
         result
     }
 
@@ -411,7 +415,7 @@ impl Leader<'_> {
         }
         let tokens = match answer {
             Ok(tokens) => tokens,
-            Err(crate::oauth::OAuthError::Expired) if env.clock.now() < attempt.expires_at => {
+            Err(entra::oauth::OAuthError::Expired) if env.clock.now() < attempt.expires_at => {
                 // The code still stands; only this call has run out of time.
                 self.release()?;
                 return Err(SignInError::TimedOut(Some(attempt.instruction.clone())));
@@ -424,7 +428,7 @@ impl Leader<'_> {
         // Whoever leads by now: the code is used up, and these are the tokens.
         let _ = self.alive(BUSY);
         Attempt::take(env, &attempt.id)?;
-        attempt::admit(env, tokens, &attempt.scopes, None, self.request.correlation_id).await
+        attempt::admit(env, tokens, &attempt.scopes, None).await
     }
 
     /// Stops leading; the attempt stays.
@@ -445,48 +449,43 @@ impl Leader<'_> {
 }
 
 /// Closes the listener of an attempt that is over: a listener that was left running is closed by attaching to it.
-fn close(env: &Environment, attempt: &Attempt) {
+fn close(agent: &dyn UserAgent, attempt: &Attempt) {
     if let Grant::AuthorizationCode { listener: Some(id), .. } = &attempt.grant {
-        drop(env.user_agent.attach(id));
+        drop(agent.attach(id));
     }
 }
 
 /// Redeems what came back through the browser. The attempt ends here, whatever the result.
-pub async fn redeem(
-    env: &Environment,
-    attempt: &str,
-    query: &str,
-    correlation_id: &str,
-) -> Result<Account, SignInError> {
+pub async fn redeem(env: &EntraWorld<'_>, attempt: &str, query: &str) -> Result<Account, SignInError> {
     let attempt = Attempt::take(env, attempt)?.ok_or(SignInError::Untrusted(Untrusted::UnknownAttempt))?;
     let Grant::AuthorizationCode { request, .. } = &attempt.grant else {
         return Err(SignInError::Untrusted(Untrusted::UnknownAttempt));
     };
     let tokens = request.redeem(env, query).await?;
-    attempt::admit(env, tokens, &attempt.scopes, Some(&request.nonce), correlation_id).await
+    attempt::admit(env, tokens, &attempt.scopes, Some(&request.nonce)).await
 }
 
 /// Ends an attempt that the person has declined in the client, unless another call has taken it over.
-pub fn decline(env: &Environment, attempt: &str, correlation_id: &str) -> Result<(), SignInError> {
+pub fn decline(person: &PersonWorld<'_>, attempt: &str) -> Result<(), SignInError> {
+    let env = &person.entra;
     let now = env.clock.now();
     let taken_over = attempt::current(env)?.is_some_and(|current| current.attempt == attempt && current.is_led(now));
     if !taken_over && let Some(attempt) = Attempt::take(env, attempt)? {
-        close(env, &attempt);
+        close(person.agent, &attempt);
     }
-    let event = audit::event(env, "sign-in.ended", Outcome::Failure, correlation_id);
-    audit::record(env, audit::because(event, SignInError::Declined.reason()))
+    let event = env.trail.event("sign-in.ended", Outcome::Failure);
+    Ok(env.trail.record(event.because(SignInError::Declined.reason()))?)
 }
 
 /// Begins a sign-in whose page the host shows itself.
 pub fn start(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     redirect_uri: String,
     scopes: Vec<String>,
     login_hint: Option<&str>,
-    correlation_id: &str,
 ) -> Result<Attempt, SignInError> {
-    audit::record(env, audit::event(env, "sign-in.started", Outcome::Started, correlation_id))?;
-    let request = AuthorizationRequest::new(env, redirect_uri, attempt::with_openid(&scopes), None);
+    env.trail.record(env.trail.event("sign-in.started", Outcome::Started))?;
+    let request = AuthorizationRequest::new(env, redirect_uri, with_openid(&scopes), None);
     let url = request.url(env, Prompt { login_hint, ..Prompt::default() })?;
     let attempt = Attempt {
         id: attempt::fresh_id(env),

@@ -5,15 +5,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::SignInError;
 use super::accounts::{self, Account};
-use super::silent::{self, AccessToken, Challenge};
-use crate::environment::fake::{self, World, run};
-use crate::environment::{CredentialError, Environment, HttpError, Outcome, SecretStore};
-use crate::graph::GraphError;
-use crate::oauth::{OAuthError, TokenSet};
-use crate::secret::Secret;
-use crate::tools::ToolError;
+use super::silent::{self, AccessToken};
+use super::{PersonWorld, SignInError};
+use crate::testing::PersonWorlds as _;
+use base::Secret;
+use base::audit::Outcome;
+use base::settings::LocalSettings;
+use entra::EntraWorld;
+use entra::graph::Challenge;
+use entra::oauth::{OAuthError, TokenSet};
+use entra::testing::{EntraWorlds as _, change};
+use world::Store;
+use world::Unrecorded;
+use world::testing;
+use world::testing::{World, forever, local_settings, run};
 
 const SCOPE: &str = "https://graph.microsoft.com/User.Read";
 
@@ -32,9 +38,9 @@ fn scopes() -> Vec<String> {
 }
 
 /// A world in which the account is signed in, with an access token for `lifetime` and a refresh token.
-fn signed_in(lifetime: u64) -> (World, Environment) {
+fn signed_in(lifetime: u64) -> (World, EntraWorld<'static>) {
     let world = World::default();
-    let env = world.environment();
+    let env = world.entra();
     let tokens = TokenSet {
         access_token: Secret::from("access-1"),
         expires_at: env.clock.now() + lifetime,
@@ -45,11 +51,16 @@ fn signed_in(lifetime: u64) -> (World, Environment) {
     (world, env)
 }
 
-fn acquire(env: &Environment) -> Result<AccessToken, SignInError> {
-    run(silent::acquire(env, &account(), &scopes(), None, "c-1"))
+/// The person at the machine of this world.
+fn person(world: &World, env: &EntraWorld<'static>) -> PersonWorld<'static> {
+    PersonWorld { entra: *env, ..world.person() }
 }
 
-fn token(env: &Environment) -> String {
+fn acquire(env: &EntraWorld<'_>) -> Result<AccessToken, SignInError> {
+    run(silent::acquire(env, &account(), &scopes(), None))
+}
+
+fn token(env: &EntraWorld<'_>) -> String {
     acquire(env).unwrap().token.reveal().clone()
 }
 
@@ -82,7 +93,7 @@ fn a_token_with_more_than_the_margin_left_comes_from_the_cache() {
 #[test]
 fn a_token_within_five_minutes_of_its_end_is_refreshed_and_the_refresh_token_rotates() {
     let (world, env) = signed_in(300);
-    world.once(|_| Ok(fake::json(200, &fresh_tokens(2))));
+    world.once(|_| Ok(testing::json(200, &fresh_tokens(2))));
     assert_eq!(token(&env), "access-2");
     assert_eq!(token(&env), "access-2");
     assert_eq!(world.sent().len(), 1);
@@ -98,7 +109,7 @@ fn a_token_within_five_minutes_of_its_end_is_refreshed_and_the_refresh_token_rot
 #[test]
 fn a_refused_refresh_token_is_forgotten_and_the_person_is_needed() {
     let (world, env) = signed_in(0);
-    world.once(|_| Ok(fake::json(400, &refusal("invalid_grant", 700_082))));
+    world.once(|_| Ok(testing::json(400, &refusal("invalid_grant", 700_082))));
     let Err(SignInError::InteractionRequired { reason, claims: None }) = acquire(&env) else { panic!() };
     assert_eq!(reason, "The session has ended: sign in again. (AADSTS700082)");
     assert!(accounts::tokens(&env, "o.t").unwrap().refresh_token.is_none());
@@ -112,7 +123,7 @@ fn a_refused_refresh_token_is_forgotten_and_the_person_is_needed() {
 #[test]
 fn a_refusal_for_another_reason_keeps_the_refresh_token() {
     let (world, env) = signed_in(0);
-    world.once(|_| Ok(fake::json(401, &refusal("invalid_client", 7_000_215))));
+    world.once(|_| Ok(testing::json(401, &refusal("invalid_client", 7_000_215))));
     let Err(SignInError::Refused(refusal)) = acquire(&env) else { panic!() };
     assert_eq!((refusal.code, refusal.suberror.as_deref()), (7_000_215, Some("bad_token")));
     assert!(accounts::tokens(&env, "o.t").unwrap().refresh_token.is_some());
@@ -121,7 +132,7 @@ fn a_refusal_for_another_reason_keeps_the_refresh_token() {
 #[test]
 fn a_token_that_is_still_good_is_used_while_entra_is_out_of_reach() {
     let (world, env) = signed_in(100);
-    world.always(|_| Ok(fake::json(503, &json!({}))));
+    world.always(|_| Ok(testing::json(503, &json!({}))));
     assert_eq!(token(&env), "access-1");
     world.advance(Duration::from_secs(100));
     let Err(SignInError::Unavailable(error)) = acquire(&env) else { panic!() };
@@ -131,8 +142,8 @@ fn a_token_that_is_still_good_is_used_while_entra_is_out_of_reach() {
 #[test]
 fn a_server_error_is_repeated_once_after_a_second() {
     let (world, env) = signed_in(0);
-    world.once(|_| Ok(fake::json(503, &json!({}))));
-    world.once(|_| Ok(fake::json(200, &fresh_tokens(2))));
+    world.once(|_| Ok(testing::json(503, &json!({}))));
+    world.once(|_| Ok(testing::json(200, &fresh_tokens(2))));
     assert_eq!(token(&env), "access-2");
     assert_eq!(world.elapsed(), Duration::from_secs(1));
 }
@@ -141,7 +152,7 @@ fn a_server_error_is_repeated_once_after_a_second() {
 fn nothing_is_sent_before_the_time_that_entra_asks_to_wait_has_passed() {
     let (world, env) = signed_in(0);
     world.once(|_| {
-        let mut response = fake::json(429, &json!({}));
+        let mut response = testing::json(429, &json!({}));
         response.headers_mut().insert("retry-after", "30".parse().unwrap());
         Ok(response)
     });
@@ -151,7 +162,7 @@ fn nothing_is_sent_before_the_time_that_entra_asks_to_wait_has_passed() {
     }
     assert_eq!(world.sent().len(), 1);
     world.advance(Duration::from_secs(30));
-    world.once(|_| Ok(fake::json(200, &fresh_tokens(2))));
+    world.once(|_| Ok(testing::json(200, &fresh_tokens(2))));
     assert_eq!(token(&env), "access-2");
 }
 
@@ -159,7 +170,7 @@ fn nothing_is_sent_before_the_time_that_entra_asks_to_wait_has_passed() {
 fn an_absurd_wait_is_cut_to_an_hour() {
     let (world, env) = signed_in(0);
     world.once(|_| {
-        let mut response = fake::json(503, &json!({}));
+        let mut response = testing::json(503, &json!({}));
         response.headers_mut().insert("retry-after", "999999999".parse().unwrap());
         Ok(response)
     });
@@ -170,9 +181,9 @@ fn an_absurd_wait_is_cut_to_an_hour() {
 #[test]
 fn a_call_waits_for_the_refresh_of_another_one() {
     let (world, env) = signed_in(0);
-    let lease = accounts::record(&env, "refreshing/o.t");
+    let lease = env.settings.record("refreshing/o.t");
     assert!(world.compare_and_swap(&lease, None, b"another", Some(Duration::from_secs(3))).unwrap());
-    world.once(|_| Ok(fake::json(200, &fresh_tokens(2))));
+    world.once(|_| Ok(testing::json(200, &fresh_tokens(2))));
     assert_eq!(token(&env), "access-2");
     assert_eq!(world.elapsed().as_secs(), 3, "the other one's lease ran out first");
 }
@@ -180,9 +191,9 @@ fn a_call_waits_for_the_refresh_of_another_one() {
 #[test]
 fn a_refresh_that_never_ends_is_not_waited_for_longer_than_ten_seconds() {
     let (world, env) = signed_in(0);
-    let lease = accounts::record(&env, "refreshing/o.t");
+    let lease = env.settings.record("refreshing/o.t");
     assert!(world.compare_and_swap(&lease, None, b"another", None).unwrap());
-    world.once(|_| Ok(fake::json(200, &fresh_tokens(2))));
+    world.once(|_| Ok(testing::json(200, &fresh_tokens(2))));
     assert_eq!(token(&env), "access-2");
     assert_eq!(world.elapsed().as_secs(), 10);
 }
@@ -190,12 +201,12 @@ fn a_refresh_that_never_ends_is_not_waited_for_longer_than_ten_seconds() {
 #[test]
 fn a_lease_that_ran_out_and_was_taken_by_another_call_is_left_to_it() {
     let (world, env) = signed_in(0);
-    let lease = accounts::record(&env, "refreshing/o.t");
+    let lease = env.settings.record("refreshing/o.t");
     let (slow, taken) = (world.clone(), lease.clone());
     world.once(move |_| {
         slow.advance(Duration::from_secs(70));
         assert!(slow.compare_and_swap(&taken, None, b"another", Some(Duration::from_secs(70))).unwrap());
-        Ok(fake::json(200, &fresh_tokens(2)))
+        Ok(testing::json(200, &fresh_tokens(2)))
     });
     assert_eq!(token(&env), "access-2");
     assert_eq!(env.store.get(&lease).unwrap().unwrap().reveal(), b"another");
@@ -205,15 +216,15 @@ fn a_lease_that_ran_out_and_was_taken_by_another_call_is_left_to_it() {
 fn a_refresh_that_cannot_be_recorded_holds_up_nobody() {
     let (world, env) = signed_in(0);
     world.refuse_audit(true);
-    world.always(|_| Ok(fake::json(200, &fresh_tokens(2))));
-    assert!(matches!(acquire(&env), Err(SignInError::Audit)));
+    world.always(|_| Ok(testing::json(200, &fresh_tokens(2))));
+    assert!(matches!(acquire(&env), Err(SignInError::Unrecorded(Unrecorded))));
     world.refuse_audit(false);
     assert_eq!(token(&env), "access-2");
     assert_eq!(world.elapsed(), Duration::ZERO);
 }
 
 /// What another call stores while this one's refresh is under way.
-fn meanwhile(env: &Environment, number: u32) {
+fn meanwhile(env: &EntraWorld<'_>, number: u32) {
     let tokens = TokenSet {
         access_token: Secret::new(format!("access-{number}")),
         expires_at: env.clock.now() + 3600,
@@ -226,10 +237,10 @@ fn meanwhile(env: &Environment, number: u32) {
 #[test]
 fn a_slow_refresh_does_not_replace_what_came_after_it() {
     let (world, env) = signed_in(0);
-    let other = world.environment();
+    let other = world.entra();
     world.once(move |_| {
         meanwhile(&other, 3);
-        Ok(fake::json(200, &fresh_tokens(2)))
+        Ok(testing::json(200, &fresh_tokens(2)))
     });
     assert_eq!(token(&env), "access-2", "the token is good, whoever else has got one");
     let stored = accounts::tokens(&env, "o.t").unwrap();
@@ -240,10 +251,10 @@ fn a_slow_refresh_does_not_replace_what_came_after_it() {
 #[test]
 fn a_refused_refresh_token_that_was_replaced_meanwhile_asks_nobody_to_sign_in() {
     let (world, env) = signed_in(0);
-    let other = world.environment();
+    let other = world.entra();
     world.once(move |_| {
         meanwhile(&other, 3);
-        Ok(fake::json(400, &refusal("invalid_grant", 700_082)))
+        Ok(testing::json(400, &refusal("invalid_grant", 700_082)))
     });
     assert_eq!(token(&env), "access-3");
 }
@@ -252,10 +263,10 @@ fn a_refused_refresh_token_that_was_replaced_meanwhile_asks_nobody_to_sign_in() 
 fn a_sign_out_during_a_refresh_leaves_no_tokens_behind() {
     for (status, answer) in [(200, fresh_tokens(2)), (400, refusal("invalid_grant", 700_082))] {
         let (world, env) = signed_in(0);
-        let other = world.environment();
+        let other = world.entra();
         world.once(move |_| {
-            accounts::sign_out(&other, "o.t", "c-2").unwrap();
-            Ok(fake::json(status, &answer))
+            accounts::sign_out(&other, "o.t").unwrap();
+            Ok(testing::json(status, &answer))
         });
         let _ = acquire(&env);
         let names = world.record_names();
@@ -269,13 +280,13 @@ fn a_challenged_token_is_not_returned_again_and_the_challenge_is_sent_along() {
     world.once(|request| {
         let body = String::from_utf8_lossy(request.body()).into_owned();
         assert!(body.contains("nbf"), "the challenge is part of the claims");
-        Ok(fake::json(200, &fresh_tokens(2)))
+        Ok(testing::json(200, &fresh_tokens(2)))
     });
     let challenge = Challenge {
         refused: Secret::from("access-1"),
         claims: Some(r#"{"access_token":{"nbf":{"essential":true}}}"#.to_owned()),
     };
-    let token = run(silent::acquire(&env, &account(), &scopes(), Some(&challenge), "c-1")).unwrap();
+    let token = run(silent::acquire(&env, &account(), &scopes(), Some(&challenge))).unwrap();
     assert_eq!(token.token.reveal(), "access-2");
 }
 
@@ -298,11 +309,12 @@ fn the_order_of_scopes_does_not_matter_for_the_cache() {
 
 #[test]
 fn the_account_is_the_wanted_else_the_configured_else_the_only_one() {
-    let (_world, mut env) = signed_in(3600);
-    assert_eq!(accounts::choose(&env, None).unwrap(), account());
-    assert_eq!(accounts::choose(&env, Some("alice@contoso.example")).unwrap(), account());
+    let (world, env) = signed_in(3600);
+    let mut person = person(&world, &env);
+    assert_eq!(accounts::choose(&person, None).unwrap(), account());
+    assert_eq!(accounts::choose(&person, Some("alice@contoso.example")).unwrap(), account());
     assert!(matches!(
-        accounts::choose(&env, Some("ALICE@contoso.example")),
+        accounts::choose(&person, Some("ALICE@contoso.example")),
         Err(SignInError::InteractionRequired { .. })
     ));
     let bob = Account { home_account_id: "b.t".to_owned(), username: "bob@contoso.example".to_owned(), ..account() };
@@ -313,14 +325,15 @@ fn the_account_is_the_wanted_else_the_configured_else_the_only_one() {
         id_token: None,
     };
     accounts::save(&env, &bob, &scopes(), tokens).unwrap();
-    assert!(matches!(accounts::choose(&env, None), Err(SignInError::AccountSelection(_))));
-    env.settings.sign_in.account = Some("b.t".to_owned());
-    assert_eq!(accounts::choose(&env, None).unwrap(), bob);
+    assert!(matches!(accounts::choose(&person, None), Err(SignInError::AccountSelection(_))));
+    person.settings = forever(LocalSettings { account: Some("b.t".to_owned()), ..local_settings() });
+    assert_eq!(accounts::choose(&person, None).unwrap(), bob);
 }
 
 #[test]
 fn a_user_name_that_two_accounts_share_chooses_neither() {
-    let (_world, env) = signed_in(3600);
+    let (world, env) = signed_in(3600);
+    let person = person(&world, &env);
     let personal = Account { home_account_id: "p.consumers".to_owned(), ..account() };
     let tokens = TokenSet {
         access_token: Secret::from("access-p"),
@@ -329,13 +342,14 @@ fn a_user_name_that_two_accounts_share_chooses_neither() {
         id_token: None,
     };
     accounts::save(&env, &personal, &scopes(), tokens).unwrap();
-    assert!(matches!(accounts::choose(&env, Some("alice@contoso.example")), Err(SignInError::AccountSelection(_))));
-    assert_eq!(accounts::choose(&env, Some("p.consumers")).unwrap(), personal);
+    assert!(matches!(accounts::choose(&person, Some("alice@contoso.example")), Err(SignInError::AccountSelection(_))));
+    assert_eq!(accounts::choose(&person, Some("p.consumers")).unwrap(), personal);
 }
 
 #[test]
 fn the_id_of_an_account_wins_over_an_equal_user_name() {
-    let (_world, env) = signed_in(3600);
+    let (world, env) = signed_in(3600);
+    let person = person(&world, &env);
     let impostor = Account { home_account_id: "i.t".to_owned(), username: "z.t".to_owned(), ..account() };
     let wanted = Account { home_account_id: "z.t".to_owned(), ..account() };
     for account in [&impostor, &wanted] {
@@ -347,23 +361,23 @@ fn the_id_of_an_account_wins_over_an_equal_user_name() {
         };
         accounts::save(&env, account, &scopes(), tokens).unwrap();
     }
-    assert_eq!(accounts::choose(&env, Some("z.t")).unwrap(), wanted);
+    assert_eq!(accounts::choose(&person, Some("z.t")).unwrap(), wanted);
 }
 
 #[test]
 fn signing_out_forgets_the_account_its_tokens_and_nobody_else() {
     let (world, env) = signed_in(3600);
-    accounts::sign_out(&env, "o.t", "c-1").unwrap();
+    accounts::sign_out(&env, "o.t").unwrap();
     assert!(accounts::list(&env).unwrap().is_empty());
     assert!(accounts::tokens(&env, "o.t").unwrap().refresh_token.is_none());
     assert_eq!(world.audited().pop().unwrap().name, "sign-out");
-    assert!(matches!(accounts::sign_out(&env, "o.t", "c-1"), Err(SignInError::AccountSelection(_))));
+    assert!(matches!(accounts::sign_out(&env, "o.t"), Err(SignInError::AccountSelection(_))));
 }
 
 #[test]
 fn accounts_of_another_application_or_tenant_are_not_seen() {
     let (_world, mut env) = signed_in(3600);
-    env.settings.client_id = "another".to_owned();
+    change(&mut env, |settings| settings.client_id = "another".to_owned());
     assert!(accounts::list(&env).unwrap().is_empty());
 }
 
@@ -371,28 +385,4 @@ fn accounts_of_another_application_or_tenant_are_not_seen() {
 fn debug_of_an_account_shows_no_name() {
     let text = format!("{:?}", account());
     assert!(!text.contains("alice") && !text.contains("Alice"));
-}
-
-#[test]
-fn a_remote_client_learns_nothing_of_the_servers_configuration_or_network() {
-    let refusal = |code| crate::oauth::error::Refusal::new("invalid_client", &[code], None);
-    let secret = "The client secret is wrong";
-    assert!(SignInError::Refused(refusal(7_000_215)).to_string().contains(secret), "a local person is told");
-    let unreachable = HttpError::Connect("10.1.2.3: connection refused".to_owned());
-    let credential = CredentialError::NotConfigured("the setting client_secret".to_owned());
-    for (error, expected) in [
-        (SignInError::Refused(refusal(7_000_215)), "not set up correctly at Microsoft Entra ID"),
-        (SignInError::Unavailable(OAuthError::Unreachable(unreachable.clone())), "cannot be reached now"),
-        (SignInError::Unavailable(OAuthError::Credential(credential)), "its operator finds the reason"),
-        (SignInError::Audit, "cannot keep its records now"),
-    ] {
-        let said = error.public();
-        assert!(said.contains(expected), "{said}");
-        for inside in [secret, "10.1.2.3", "client_secret"] {
-            assert!(!said.contains(inside), "{said}");
-        }
-        assert_eq!(ToolError::from(GraphError::from(error)).public(), said);
-    }
-    let graph = ToolError::from(GraphError::Unreachable(unreachable)).public();
-    assert_eq!(graph, "Microsoft Graph cannot be asked now. Try again later.");
 }

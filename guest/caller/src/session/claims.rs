@@ -5,36 +5,22 @@
 //! wait in the store, under the person and the client, until that person is back from Entra ID: see
 //! `authorization_server/callback.rs`. They come from Entra ID and Graph alone, never from a client or a browser.
 
-use std::time::Duration;
-
-use serde_json::{Map, Value};
-
 use super::Owner;
-use crate::encoding::digest;
-use crate::environment::{Environment, StoreError};
-use crate::sign_in::accounts;
-
-/// How long claims wait for their person. A client signs in again at once; later the claims may no longer be what is
-/// wanted, and whoever still wants them asks again.
-pub const LIFETIME: Duration = Duration::from_secs(600);
-/// The longest claims that are kept, in bytes: they become part of a URL.
-const MAX_BYTES: usize = 4096;
+use crate::claims::{LIFETIME, are_usable};
+use base::encoding::digest;
+use entra::EntraWorld;
+use world::StoreError;
 
 /// Keeps claims for the next sign-in of `owner`. Without them it takes one more challenge, so a store that fails here
 /// spoils nothing.
-pub(super) fn want(env: &Environment, owner: &Owner, claims: &str) {
+pub(super) fn want(env: &EntraWorld<'_>, owner: &Owner, claims: &str) {
     if are_usable(claims) {
         let _ = env.store.put(&key(env, owner), claims.as_bytes(), Some(LIFETIME));
     }
 }
 
-/// Whether claims can be sent along with a person.
-pub fn are_usable(claims: &str) -> bool {
-    claims.len() <= MAX_BYTES && serde_json::from_str::<Map<String, Value>>(claims).is_ok()
-}
-
 /// The claims that are wanted of `owner`, a JSON object.
-pub fn wanted(env: &Environment, owner: &Owner) -> Result<Option<String>, StoreError> {
+pub fn wanted(env: &EntraWorld<'_>, owner: &Owner) -> Result<Option<String>, StoreError> {
     match env.store.get(&key(env, owner)) {
         Ok(found) => Ok(found.and_then(|claims| String::from_utf8(claims.reveal().clone()).ok())),
         Err(StoreError::Unreadable) => Ok(None),
@@ -44,23 +30,27 @@ pub fn wanted(env: &Environment, owner: &Owner) -> Result<Option<String>, StoreE
 
 /// `owner` has signed in with these claims. Others, that are wanted since, stay. What cannot be removed now is asked for
 /// once more.
-pub fn satisfied(env: &Environment, owner: &Owner, claims: &str) {
+pub fn satisfied(env: &EntraWorld<'_>, owner: &Owner, claims: &str) {
     if wanted(env, owner).is_ok_and(|wanted| wanted.as_deref() == Some(claims)) {
         let _ = env.store.delete(&key(env, owner));
     }
 }
 
 /// A person of a client has a record of their own: the parts are quoted, so none of them can pass for two.
-fn key(env: &Environment, owner: &Owner) -> String {
+fn key(env: &EntraWorld<'_>, owner: &Owner) -> String {
     let Owner { client_id, tenant_id, object_id } = owner;
     let of = digest(format!("{tenant_id:?} {object_id:?} {client_id:?}").as_bytes());
-    accounts::record(env, &format!("claims/{of}"))
+    env.settings.record(&format!("claims/{of}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use entra::testing::EntraWorlds as _;
+
     use super::*;
-    use crate::environment::fake::World;
+    use world::testing::World;
 
     const CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
 
@@ -71,7 +61,7 @@ mod tests {
     #[test]
     fn claims_are_of_one_person_and_one_client_for_ten_minutes() {
         let world = World::default();
-        let env = world.remote();
+        let env = world.entra_remote();
         let alice = owner("t", "alice", "client");
         want(&env, &alice, CLAIMS);
         for other in [
@@ -91,7 +81,7 @@ mod tests {
     #[test]
     fn claims_are_wanted_until_a_sign_in_has_carried_them() {
         let world = World::default();
-        let env = world.remote();
+        let env = world.entra_remote();
         let alice = owner("t", "alice", "client");
         want(&env, &alice, CLAIMS);
         satisfied(&env, &alice, r#"{"access_token":{}}"#);
@@ -103,8 +93,8 @@ mod tests {
     #[test]
     fn what_is_no_json_object_or_too_long_for_a_url_is_not_kept() {
         let world = World::default();
-        let env = world.remote();
-        let long = format!(r#"{{"access_token":{{"x":"{}"}}}}"#, "x".repeat(MAX_BYTES));
+        let env = world.entra_remote();
+        let long = format!(r#"{{"access_token":{{"x":"{}"}}}}"#, "x".repeat(crate::claims::MAX_BYTES));
         for claims in ["", "[]", "text", "{", long.as_str()] {
             want(&env, &owner("t", "alice", "client"), claims);
         }

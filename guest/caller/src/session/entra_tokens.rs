@@ -14,18 +14,20 @@ use zeroize::Zeroizing;
 
 use super::record::{self, IDLE_SECONDS, LIFETIME_SECONDS, Raw};
 use super::{Membership, Owner, claims, lifecycle};
-use crate::audit;
-use crate::encoding::digest;
-use crate::environment::{Environment, Outcome, StoreError};
-use crate::graph::profile::profile_scope;
-use crate::oauth::error::Refusal;
-use crate::oauth::{OAuthError, TokenSet, refresh};
-use crate::secret::Secret;
-use crate::sign_in::SignInError;
-use crate::sign_in::accounts::{self, reveal, reveal_optional};
-use crate::sign_in::attempt::with_openid;
-use crate::sign_in::silent::{Challenge, LEASE, LEASE_PATIENCE, LEASE_POLL, margin};
-use crate::single_flight::Lease;
+use crate::renewal::{LEASE, LEASE_PATIENCE, LEASE_POLL, margin};
+use base::Secret;
+use base::audit::Outcome;
+use base::encoding::digest;
+use base::secret::{reveal, reveal_optional};
+use entra::AcquireError;
+use entra::EntraWorld;
+use entra::graph::Challenge;
+use entra::graph::profile::profile_scope;
+use entra::oauth::error::Refusal;
+use entra::oauth::with_openid;
+use entra::oauth::{OAuthError, TokenSet, refresh};
+use world::StoreError;
+use world::single_flight::Lease;
 
 /// How long the mark of a session's end is kept: it is removed in the next moment.
 const TOMBSTONE: Duration = Duration::from_secs(60);
@@ -61,7 +63,7 @@ impl From<TokenSet> for EntraTokens {
 }
 
 /// The scopes that Entra is asked for: those of the profile, and those that give an ID token and a refresh token.
-pub fn scopes(env: &Environment) -> Vec<String> {
+pub fn scopes(env: &EntraWorld<'_>) -> Vec<String> {
     with_openid(&[profile_scope(env)])
 }
 
@@ -115,19 +117,19 @@ impl Record {
     }
 }
 
-fn key(env: &Environment, id: &str) -> String {
-    accounts::record(env, &format!("session-entra/{id}"))
+fn key(env: &EntraWorld<'_>, id: &str) -> String {
+    env.settings.record(&format!("session-entra/{id}"))
 }
 
 /// Keeps the tokens of a session that begins.
-pub(super) fn keep(env: &Environment, id: &str, tokens: &EntraTokens) -> Result<(), StoreError> {
+pub(super) fn keep(env: &EntraWorld<'_>, id: &str, tokens: &EntraTokens) -> Result<(), StoreError> {
     let now = env.clock.now();
     let record = Record { tokens: tokens.clone(), more: BTreeMap::new(), ends_at: now + LIFETIME_SECONDS };
     env.store.put(&key(env, id), &record.bytes()?, Some(record.ttl(now)))
 }
 
 /// Forgets the tokens of a session.
-pub(super) fn forget(env: &Environment, id: &str) -> Result<(), StoreError> {
+pub(super) fn forget(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
     env.store.delete(&key(env, id))
 }
 
@@ -142,11 +144,11 @@ pub(super) enum Scope {
 
 impl Scope {
     /// Of a scope in the qualified form.
-    pub(super) fn of(env: &Environment, scope: String) -> Self {
+    pub(super) fn of(env: &EntraWorld<'_>, scope: String) -> Self {
         if scope == profile_scope(env) { Self::Profile } else { Self::More(scope) }
     }
 
-    fn requested(&self, env: &Environment) -> Vec<String> {
+    fn requested(&self, env: &EntraWorld<'_>) -> Vec<String> {
         match self {
             Self::Profile => scopes(env),
             Self::More(scope) => with_openid(std::slice::from_ref(scope)),
@@ -172,43 +174,40 @@ pub(super) enum Wanted<'a> {
 struct Of<'a> {
     id: &'a str,
     owner: &'a Owner,
-    correlation_id: &'a str,
 }
 
 /// A token for the profile that lives for some minutes more: [`live_for`].
 pub(super) async fn live(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     id: &str,
     owner: &Owner,
     wanted: Wanted<'_>,
-    correlation_id: &str,
-) -> Result<Live, SignInError> {
-    live_for(env, id, owner, &Scope::Profile, wanted, correlation_id).await
+) -> Result<Live, AcquireError> {
+    live_for(env, id, owner, &Scope::Profile, wanted).await
 }
 
 /// A token that lives for some minutes more: the one in the store, refreshed first if it is about to expire or is not
 /// what is wanted.
 ///
-/// [`SignInError::InteractionRequired`] means that the session has ended, and that it was removed;
-/// [`SignInError::Refused`] that there is no token for this scope.
+/// [`AcquireError::NeedsPerson`] means that the session has ended, and that it was removed;
+/// [`AcquireError::Refused`] that there is no token for this scope.
 pub(super) async fn live_for(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     id: &str,
     owner: &Owner,
     scope: &Scope,
     wanted: Wanted<'_>,
-    correlation_id: &str,
-) -> Result<Live, SignInError> {
+) -> Result<Live, AcquireError> {
     let challenge = match wanted {
         Wanted::Live | Wanted::Recent | Wanted::Confirmed => None,
         Wanted::Other(challenge) => Some(challenge),
     };
-    let of = Of { id, owner, correlation_id };
+    let of = Of { id, owner };
     let began = env.clock.monotonic();
-    let lease_record = accounts::record(env, &format!("session-refreshing/{id}"));
+    let lease_record = env.settings.record(&format!("session-refreshing/{id}"));
     loop {
         let Some((record, raw)) = record::read::<Record>(env, &key(env, id))? else {
-            lifecycle::end_without_tokens(env, id, owner, correlation_id)?;
+            lifecycle::end_without_tokens(env, id, owner)?;
             return Err(ended(challenge));
         };
         let now = env.clock.now();
@@ -216,7 +215,7 @@ pub(super) async fn live_for(
         let usable = record.access(scope).filter(|live| !was_refused(live) && live.expires_at > now);
         let unconfirmed = matches!(wanted, Wanted::Confirmed) && !record.tokens.membership.counts(now);
         let outdated = unconfirmed || matches!(wanted, Wanted::Recent) && !record.tokens.membership.is_recent(now);
-        if let Some(live) = usable.as_ref().filter(|live| !outdated && live.expires_at > now + margin(env)) {
+        if let Some(live) = usable.as_ref().filter(|live| !outdated && live.expires_at > now + margin(env.random)) {
             return Ok(live.clone());
         }
         let Some(refresh_token) = record.tokens.refresh_token.clone() else {
@@ -229,7 +228,7 @@ pub(super) async fn live_for(
                 return Err(Refusal::new("consent_required", &[], None).into());
             }
             want(env, owner, challenge);
-            lifecycle::end(env, id, owner, "no-refresh-token", correlation_id)?;
+            lifecycle::end(env, id, owner, "no-refresh-token")?;
             return Err(ended(challenge));
         };
         if let Some(refusal) = remembered_refusal(env, id, scope)? {
@@ -273,13 +272,13 @@ pub(super) async fn live_for(
 
 /// Stores what a refresh answered, unless the session has ended or was refreshed by another call meanwhile.
 fn took(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     of: Of<'_>,
     scope: &Scope,
     before: (Record, &Raw),
     answer: (TokenSet, Membership),
-) -> Result<Live, SignInError> {
-    let Of { id, owner, correlation_id } = of;
+) -> Result<Live, AcquireError> {
+    let Of { id, owner } = of;
     let ((mut record, raw), (set, membership)) = (before, answer);
     let live = Live { access_token: set.access_token, expires_at: set.expires_at, membership };
     record.tokens.membership = live.membership.clone();
@@ -300,7 +299,7 @@ fn took(
     let expected = Some(raw.reveal().as_slice());
     let ttl = Some(record.ttl(env.clock.now()));
     let stored = env.store.compare_and_swap(&key(env, id), expected, &record.bytes()?, ttl)?;
-    audit::record(env, owner.event("token.refreshed", Outcome::Success, correlation_id))?;
+    env.trail.record(owner.event("token.refreshed", Outcome::Success))?;
     // A session that was ended meanwhile stays so: its token is not used any more.
     if !stored && record::read::<Record>(env, &key(env, id))?.is_none() {
         return Err(ended(None));
@@ -309,11 +308,11 @@ fn took(
 }
 
 /// There is no consent to more than the profile. The session goes on.
-fn no_more(env: &Environment, of: Of<'_>, scope: &Scope, refusal: Refusal) -> SignInError {
-    let Of { id, owner, correlation_id } = of;
-    let event = owner.event("token.refreshed", Outcome::Failure, correlation_id);
-    if let Err(error) = audit::record(env, audit::because(event, refusal.reason())) {
-        return error;
+fn no_more(env: &EntraWorld<'_>, of: Of<'_>, scope: &Scope, refusal: Refusal) -> AcquireError {
+    let Of { id, owner } = of;
+    let event = owner.event("token.refreshed", Outcome::Failure);
+    if let Err(error) = env.trail.record(event.because(refusal.reason())) {
+        return error.into();
     }
     if let (Some(record), Ok(bytes)) = (refusal_record(env, id, scope), serde_json::to_vec(&refusal)) {
         // A refusal that cannot be remembered costs a request.
@@ -322,28 +321,28 @@ fn no_more(env: &Environment, of: Of<'_>, scope: &Scope, refusal: Refusal) -> Si
     refusal.into()
 }
 
-fn remembered_refusal(env: &Environment, id: &str, scope: &Scope) -> Result<Option<Refusal>, StoreError> {
+fn remembered_refusal(env: &EntraWorld<'_>, id: &str, scope: &Scope) -> Result<Option<Refusal>, StoreError> {
     let Some(record) = refusal_record(env, id, scope) else { return Ok(None) };
     Ok(record::read::<Refusal>(env, &record)?.map(|(refusal, _)| refusal))
 }
 
 /// Where it is remembered that there is no consent; nowhere for the profile.
-fn refusal_record(env: &Environment, id: &str, scope: &Scope) -> Option<String> {
+fn refusal_record(env: &EntraWorld<'_>, id: &str, scope: &Scope) -> Option<String> {
     let Scope::More(scope) = scope else { return None };
-    Some(accounts::record(env, &format!("session-refused/{id}/{}", digest(scope.as_bytes()))))
+    Some(env.settings.record(&format!("session-refused/{id}/{}", digest(scope.as_bytes()))))
 }
 
 /// Entra does not accept the refresh token any more. `Ok` if there is another one now.
 fn refused_for_good(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     of: Of<'_>,
     raw: &Raw,
     refusal: &Refusal,
     claims: Option<&str>,
-) -> Result<(), SignInError> {
-    let Of { id, owner, correlation_id } = of;
-    let event = owner.event("token.refreshed", Outcome::Failure, correlation_id);
-    audit::record(env, audit::because(event, refusal.reason()))?;
+) -> Result<(), AcquireError> {
+    let Of { id, owner } = of;
+    let event = owner.event("token.refreshed", Outcome::Failure);
+    env.trail.record(event.because(refusal.reason()))?;
     // Replaced by what is no record: a call that refreshes at this moment finds that the session has ended.
     if !env.store.compare_and_swap(&key(env, id), Some(raw.reveal().as_slice()), b"", Some(TOMBSTONE))? {
         return Ok(());
@@ -353,40 +352,39 @@ fn refused_for_good(
     if let Some(claims) = claims {
         claims::want(env, owner, claims);
     }
-    lifecycle::end(env, id, owner, &refusal.reason(), correlation_id)?;
-    Err(SignInError::InteractionRequired { reason: refusal.public_advice(), claims: claims.map(str::to_owned) })
+    lifecycle::end(env, id, owner, &refusal.reason())?;
+    Err(AcquireError::NeedsPerson { reason: refusal.public_advice(), claims: claims.map(str::to_owned) })
 }
 
 /// Graph refuses the new token too, so only the person can bring what it wants: the session ends, unless another call
 /// has got other tokens meanwhile. What the caller has to be told.
 pub(super) fn unsatisfied(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     id: &str,
     owner: &Owner,
     scope: &Scope,
     challenge: &Challenge,
-    correlation_id: &str,
-) -> Result<SignInError, SignInError> {
+) -> Result<AcquireError, AcquireError> {
     let found = record::read::<Record>(env, &key(env, id))?.and_then(|(record, _)| record.access(scope));
     if found.is_some_and(|live| live.access_token.reveal() == challenge.refused.reveal()) {
         want(env, owner, Some(challenge));
-        lifecycle::end(env, id, owner, "claims-challenge", correlation_id)?;
+        lifecycle::end(env, id, owner, "claims-challenge")?;
     }
     Ok(ended(Some(challenge)))
 }
 
-fn want(env: &Environment, owner: &Owner, challenge: Option<&Challenge>) {
+fn want(env: &EntraWorld<'_>, owner: &Owner, challenge: Option<&Challenge>) {
     if let Some(claims) = challenge.and_then(|challenge| challenge.claims.as_deref()) {
         claims::want(env, owner, claims);
     }
 }
 
-fn is_still(env: &Environment, id: &str, raw: &Raw) -> Result<bool, StoreError> {
+fn is_still(env: &EntraWorld<'_>, id: &str, raw: &Raw) -> Result<bool, StoreError> {
     Ok(env.store.get(&key(env, id))?.is_some_and(|now| now.reveal() == raw.reveal()))
 }
 
-fn ended(challenge: Option<&Challenge>) -> SignInError {
-    SignInError::InteractionRequired {
+fn ended(challenge: Option<&Challenge>) -> AcquireError {
+    AcquireError::NeedsPerson {
         reason: "The session has ended: sign in again.".to_owned(),
         claims: challenge.and_then(|challenge| challenge.claims.clone()),
     }

@@ -1,30 +1,30 @@
 //! Tokens for Microsoft Graph, of one session.
 
 use async_trait::async_trait;
+use entra::AcquireError;
+use entra::graph::Source;
 
-use super::entra::{self, Scope, Wanted};
+use super::entra_tokens::{self, Scope, Wanted};
 use super::{Session, lifecycle};
-use crate::environment::Environment;
-use crate::graph::{Delegated, GraphError, TokenSource};
-use crate::secret::Secret;
-use crate::sign_in::silent::Challenge;
+use base::Secret;
+use entra::EntraWorld;
+use entra::graph::Challenge;
+use entra::graph::{Delegated, GraphError, TokenSource};
 
 /// The person of a session, as one whom tokens for Graph can be got for.
 ///
 /// The tokens are the session's own, refreshed when they are about to expire or were refused. They fail with
-/// `GraphError::SignIn(SignInError::InteractionRequired { .. })` when Entra wants the person again. The session has ended
+/// `GraphError::Token(AcquireError::NeedsPerson { .. })` when Entra wants the person again. The session has ended
 /// then, and its client has to sign in: answer 401 with a challenge.
 pub struct Person<'a> {
     /// The world.
-    pub env: &'a Environment,
+    pub env: &'a EntraWorld<'a>,
     /// Whose session it is.
     pub session: &'a Session,
-    /// Names the call in logs and audit records.
-    pub correlation_id: &'a str,
 }
 
 impl Delegated for Person<'_> {
-    fn tokens(&self, scope: String) -> Box<dyn TokenSource<Token = Secret<String>> + '_> {
+    fn tokens(&self, scope: String) -> Box<Source<'_>> {
         Box::new(SessionTokens { person: self, scope: Scope::of(self.env, scope) })
     }
 }
@@ -37,33 +37,36 @@ struct SessionTokens<'a> {
 #[async_trait(?Send)]
 impl TokenSource for SessionTokens<'_> {
     type Token = Secret<String>;
+    type Error = AcquireError;
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
-        let Person { env, session, correlation_id } = *self.person;
+        let Person { env, session } = *self.person;
         let (owner, wanted) = (session.owner(), challenge.map_or(Wanted::Live, Wanted::Other));
-        let live = entra::live_for(env, &session.id, &owner, &self.scope, wanted, correlation_id).await?;
+        let live = entra_tokens::live_for(env, &session.id, &owner, &self.scope, wanted).await?;
         lifecycle::note(env, session, &live.membership);
         Ok(live.access_token)
     }
 
     async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError> {
-        let Person { env, session, correlation_id } = *self.person;
-        let ended = entra::unsatisfied(env, &session.id, &session.owner(), &self.scope, challenge, correlation_id);
+        let Person { env, session } = *self.person;
+        let ended = entra_tokens::unsatisfied(env, &session.id, &session.owner(), &self.scope, challenge);
         Some(ended.unwrap_or_else(|error| error).into())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use entra::testing::EntraWorlds as _;
     use std::time::Duration;
 
     use serde_json::{Value, json};
 
-    use super::super::entra::EntraTokens;
+    use super::super::entra_tokens::EntraTokens;
     use super::super::{Owner, lifecycle};
     use super::*;
-    use crate::environment::fake::{self, World, run};
-    use crate::sign_in::SignInError;
+    use entra::AcquireError;
+    use world::testing;
+    use world::testing::{World, run};
 
     const RESOURCE: &str = "https://mcp.example.com/mcp";
     const GROUPS: &str = "https://graph.microsoft.com/GroupMember.Read.All";
@@ -71,7 +74,7 @@ mod tests {
 
     struct Lab {
         world: World,
-        env: Environment,
+        env: EntraWorld<'static>,
         session: Session,
     }
 
@@ -83,7 +86,7 @@ mod tests {
 
         fn with(refresh_token: Option<&str>) -> Self {
             let world = World::default();
-            let env = world.remote();
+            let env = world.entra_remote();
             let tokens = EntraTokens {
                 access_token: Secret::from("profile-1"),
                 expires_at: env.clock.now() + 4000,
@@ -98,13 +101,13 @@ mod tests {
             let scopes = vec!["User.Read".to_owned()];
             let beginning =
                 lifecycle::Beginning { owner, resource: RESOURCE.to_owned(), scopes, tokens, username: None };
-            let (_, begun) = run(lifecycle::begin(&env, beginning, "c-1")).unwrap();
+            let (_, begun) = run(lifecycle::begin(&env, beginning)).unwrap();
             let session = super::super::authenticate(&env, &begun.access_token, &[RESOURCE]).unwrap();
             Self { world, env, session }
         }
 
         fn token(&self, scope: &str, challenge: Option<&Challenge>) -> Result<String, GraphError> {
-            let person = Person { env: &self.env, session: &self.session, correlation_id: "c-1" };
+            let person = Person { env: &self.env, session: &self.session };
             run(person.tokens(scope.to_owned()).token(challenge)).map(|token| token.reveal().clone())
         }
 
@@ -114,11 +117,11 @@ mod tests {
                 "token_type": "Bearer", "access_token": format!("access-{number}"), "expires_in": 4000,
                 "refresh_token": format!("refresh-{number}"),
             });
-            self.world.once(move |_| Ok(fake::json(200, &body)));
+            self.world.once(move |_| Ok(testing::json(200, &body)));
         }
 
         fn refuse(&self, body: Value) {
-            self.world.once(move |_| Ok(fake::json(400, &body)));
+            self.world.once(move |_| Ok(testing::json(400, &body)));
         }
 
         /// The refresh token and the scope of each request to Entra.
@@ -173,7 +176,7 @@ mod tests {
             lab.refuse(json!({ "error": "invalid_grant", "error_codes": [65001], "suberror": "consent_required" }));
             for _ in 0..3 {
                 let result = lab.token(GROUPS, None);
-                assert!(matches!(&result, Err(GraphError::SignIn(SignInError::Refused(it))) if it.code == 65001));
+                assert!(matches!(&result, Err(GraphError::Token(AcquireError::Refused(it))) if it.code == 65001));
             }
             assert_eq!(lab.world.sent().len(), before + 1);
             assert_eq!(lab.token(PROFILE, None), Ok("profile-1".to_owned()));
@@ -191,7 +194,7 @@ mod tests {
         lab.refuse(json!({ "error": "invalid_grant", "error_codes": [50173] }));
         for scope in [GROUPS, PROFILE] {
             let result = lab.token(scope, None);
-            assert!(matches!(result, Err(GraphError::SignIn(SignInError::InteractionRequired { .. }))), "{scope}");
+            assert!(matches!(result, Err(GraphError::Token(AcquireError::NeedsPerson { .. }))), "{scope}");
         }
         assert_eq!(lab.world.sent().len(), 1);
     }
@@ -199,8 +202,8 @@ mod tests {
     #[test]
     fn an_entra_out_of_reach_costs_the_token_that_is_not_there_and_no_other() {
         let lab = Lab::new();
-        lab.world.always(|_| Ok(fake::json(500, &json!({}))));
-        assert!(matches!(lab.token(GROUPS, None), Err(GraphError::SignIn(SignInError::Unavailable(_)))));
+        lab.world.always(|_| Ok(testing::json(500, &json!({}))));
+        assert!(matches!(lab.token(GROUPS, None), Err(GraphError::Token(AcquireError::Unavailable(_)))));
         assert_eq!(lab.token(PROFILE, None), Ok("profile-1".to_owned()));
     }
 
@@ -209,7 +212,7 @@ mod tests {
         let lab = Lab::with(None);
         let result = lab.token(GROUPS, None);
         assert!(
-            matches!(&result, Err(GraphError::SignIn(SignInError::Refused(it))) if it.needs_consent()),
+            matches!(&result, Err(GraphError::Token(AcquireError::Refused(it))) if it.needs_consent()),
             "{result:?}"
         );
         assert_eq!(lab.token(PROFILE, None), Ok("profile-1".to_owned()));
@@ -221,7 +224,7 @@ mod tests {
         let lab = Lab::new();
         lab.grant(2);
         assert_eq!(lab.token(GROUPS, None), Ok("access-2".to_owned()));
-        let person = Person { env: &lab.env, session: &lab.session, correlation_id: "c-1" };
+        let person = Person { env: &lab.env, session: &lab.session };
         for (refused, ends) in [("profile-1", false), ("an older one", false), ("access-2", true)] {
             let challenge = Challenge { refused: Secret::from(refused), claims: Some("{}".to_owned()) };
             assert!(run(person.tokens(GROUPS.to_owned()).unsatisfied(&challenge)).is_some());

@@ -5,13 +5,14 @@
 //! because a thief who is fast enough would look the same. A token that never was one ends nothing: who holds an old
 //! access token knows the session's id, and must not be able to sign its owner out.
 
-use super::entra::{self, EntraTokens, Wanted};
+use super::entra_tokens::{self, EntraTokens, Wanted};
 use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, Presented, Record};
 use super::{Membership, Owner, Session};
-use crate::audit;
-use crate::environment::{Environment, Outcome, StoreError};
-use crate::secret::Secret;
-use crate::sign_in::SignInError;
+use base::Secret;
+use base::audit::Outcome;
+use entra::AcquireError;
+use entra::EntraWorld;
+use world::{StoreError, Unrecorded};
 
 /// How often a change is tried again when others change the same session.
 const MAX_SWAPS: usize = 8;
@@ -60,28 +61,30 @@ pub enum RefreshError {
     WrongResource,
     /// Entra's tokens behind the session cannot be refreshed.
     #[error(transparent)]
-    SignIn(#[from] SignInError),
+    Acquire(#[from] AcquireError),
+}
+
+impl From<Unrecorded> for RefreshError {
+    fn from(error: Unrecorded) -> Self {
+        Self::Acquire(error.into())
+    }
 }
 
 impl From<StoreError> for RefreshError {
     fn from(error: StoreError) -> Self {
-        Self::SignIn(error.into())
+        Self::Acquire(error.into())
     }
 }
 
 /// Begins a session; its id, and the client's first tokens. Entra's tokens are stored before the session, so that no
 /// session is ever without.
-pub async fn begin(
-    env: &Environment,
-    beginning: Beginning,
-    correlation_id: &str,
-) -> Result<(String, Tokens), SignInError> {
+pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String, Tokens), AcquireError> {
     let Beginning { owner, resource, scopes, tokens, username } = beginning;
     let id = record::fresh_id(env);
-    env.call.is_about_session(&id);
-    env.call.is_about_user(username.as_deref());
-    entra::keep(env, &id, &tokens)?;
-    let begun = match entra::live(env, &id, &owner, Wanted::Live, correlation_id).await {
+    env.trail.set_session(&id);
+    env.trail.set_user(username.as_deref());
+    entra_tokens::keep(env, &id, &tokens)?;
+    let begun = match entra_tokens::live(env, &id, &owner, Wanted::Live).await {
         Ok(live) => {
             let family = Family::fresh(env);
             let mut record = Record::new(env, owner, resource, scopes.clone(), username, &family);
@@ -105,12 +108,11 @@ pub async fn begin(
 /// Continues a session: new tokens for its refresh token. Nothing is consumed before Entra's token behind the
 /// session lives long enough, so a client may try again when Entra or the store was out of reach.
 pub async fn refresh(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     refresh_token: &Secret<String>,
     client_id: &str,
     scopes: Option<&[String]>,
     resource: Option<&str>,
-    correlation_id: &str,
 ) -> Result<Tokens, RefreshError> {
     let presented = Presented::read(refresh_token).ok_or(RefreshError::Unknown)?;
     // A client that mixes its two tokens up is no thief.
@@ -121,16 +123,16 @@ pub async fn refresh(
         if record.owner.client_id != client_id || record.is_over(env.clock.now()) {
             return Err(RefreshError::Unknown);
         }
-        env.call.is_about_session(&presented.id);
-        env.call.is_about_user(record.username.as_deref());
+        env.trail.set_session(&presented.id);
+        env.trail.set_user(record.username.as_deref());
         if !record.is_refresh_token(&presented) {
             if !record.was_refresh_token(&presented) {
                 return Err(RefreshError::Unknown);
             }
-            return Err(reused(env, &presented.id, &record.owner, correlation_id)?);
+            return Err(reused(env, &presented.id, &record.owner)?);
         }
         if !record.owner.is_let_in(env) {
-            end(env, &presented.id, &record.owner, "tenant-not-allowed", correlation_id)?;
+            end(env, &presented.id, &record.owner, "tenant-not-allowed")?;
             return Err(RefreshError::Unknown);
         }
         if resource.is_some_and(|resource| resource != record.resource) {
@@ -141,42 +143,37 @@ pub async fn refresh(
             return Err(RefreshError::WiderScope);
         }
         let owner = record.owner.clone();
-        let live = entra::live(env, &presented.id, &owner, Wanted::Recent, correlation_id).await?;
+        let live = entra_tokens::live(env, &presented.id, &owner, Wanted::Recent).await?;
         record.membership = live.membership;
         let tokens = issue(env, &presented.id, &mut record, narrowed, live.expires_at, family);
         // Recorded first: once the refresh token is replaced, the client must get the new one.
-        audit::record(env, owner.event("session.refreshed", Outcome::Success, correlation_id))?;
+        env.trail.record(owner.event("session.refreshed", Outcome::Success))?;
         let swapped = record::swap(env, &presented.id, Some(&raw), &record);
         let reason = match &swapped {
             Ok(true) => return Ok(tokens),
             Ok(false) => "changed-meanwhile",
             Err(_) => "store",
         };
-        let event = owner.event("session.refreshed", Outcome::Failure, correlation_id);
-        audit::record(env, audit::because(event, reason.to_owned()))?;
+        let event = owner.event("session.refreshed", Outcome::Failure);
+        env.trail.record(event.because(reason.to_owned()))?;
         swapped?;
     }
     Err(StoreError::Unavailable("the session is changed all the time by others".to_owned()).into())
 }
 
-fn reused(env: &Environment, id: &str, owner: &Owner, correlation_id: &str) -> Result<RefreshError, SignInError> {
+fn reused(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<RefreshError, AcquireError> {
     // The session ends even if that cannot be recorded.
     let removed = remove(env, id);
-    audit::record(env, owner.event("session.reused", Outcome::Failure, correlation_id))?;
+    env.trail.record(owner.event("session.reused", Outcome::Failure))?;
     removed?;
-    audit::record(
-        env,
-        audit::because(
-            owner.event("session.revoked", Outcome::Success, correlation_id),
-            "refresh-token-reused".to_owned(),
-        ),
-    )?;
+    let revoked = owner.event("session.revoked", Outcome::Success);
+    env.trail.record(revoked.because("refresh-token-reused".to_owned()))?;
     Ok(RefreshError::Reused)
 }
 
 /// Notes what Entra says of the person now, if that is not what the session says. What is changed at this moment, or
 /// cannot be written, is noted with the next refresh.
-pub(super) fn note(env: &Environment, session: &Session, membership: &Membership) {
+pub(super) fn note(env: &EntraWorld<'_>, session: &Session, membership: &Membership) {
     if session.membership == *membership {
         return;
     }
@@ -191,7 +188,7 @@ pub(super) fn note(env: &Environment, session: &Session, membership: &Membership
 
 /// Makes tokens and puts their hashes into the record.
 fn issue(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     id: &str,
     record: &mut Record,
     scopes: Vec<String>,
@@ -208,59 +205,44 @@ fn issue(
 
 /// Ends the session that a token of `client_id` belongs to (RFC 7009); whether there was one. A token of another
 /// client ends nothing.
-pub fn revoke(
-    env: &Environment,
-    token: &Secret<String>,
-    client_id: &str,
-    correlation_id: &str,
-) -> Result<bool, SignInError> {
+pub fn revoke(env: &EntraWorld<'_>, token: &Secret<String>, client_id: &str) -> Result<bool, AcquireError> {
     let Some(presented) = Presented::read(token) else { return Ok(false) };
     let Some((record, _)) = record::load(env, &presented.id)? else { return Ok(false) };
     let genuine = record.is_refresh_token(&presented) || record.access(&presented).is_some();
     if !genuine || record.owner.client_id != client_id {
         return Ok(false);
     }
-    env.call.is_about_user(record.username.as_deref());
-    end(env, &presented.id, &record.owner, "revoked-by-client", correlation_id)?;
+    env.trail.set_user(record.username.as_deref());
+    end(env, &presented.id, &record.owner, "revoked-by-client")?;
     Ok(true)
 }
 
 /// Ends a session. `reason` is a stable code for the audit record.
-pub fn end(env: &Environment, id: &str, owner: &Owner, reason: &str, correlation_id: &str) -> Result<(), SignInError> {
+pub fn end(env: &EntraWorld<'_>, id: &str, owner: &Owner, reason: &str) -> Result<(), AcquireError> {
     // The session ends even if that cannot be recorded.
     remove(env, id)?;
-    env.call.is_about_session(id);
-    let event = owner.event("session.revoked", Outcome::Success, correlation_id);
-    audit::record(env, audit::because(event, reason.to_owned()))
+    env.trail.set_session(id);
+    let event = owner.event("session.revoked", Outcome::Success);
+    Ok(env.trail.record(event.because(reason.to_owned()))?)
 }
 
 /// Entra's tokens go first: if the store fails in between, the client can ask again.
-fn remove(env: &Environment, id: &str) -> Result<(), StoreError> {
-    entra::forget(env, id)?;
+fn remove(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
+    entra_tokens::forget(env, id)?;
     env.store.delete(&record::key(env, id))
 }
 
 /// Ends what is left of a session whose Entra tokens are gone.
-pub(super) fn end_without_tokens(
-    env: &Environment,
-    id: &str,
-    owner: &Owner,
-    correlation_id: &str,
-) -> Result<(), SignInError> {
+pub(super) fn end_without_tokens(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<(), AcquireError> {
     // Whoever has ended it in this moment has recorded that as well.
     if env.store.take(&record::key(env, id))?.is_none() {
         return Ok(());
     }
-    let event = owner.event("session.revoked", Outcome::Success, correlation_id);
-    audit::record(env, audit::because(event, "entra-tokens-gone".to_owned()))
+    let event = owner.event("session.revoked", Outcome::Success);
+    Ok(env.trail.record(event.because("entra-tokens-gone".to_owned()))?)
 }
 
 /// Ends the session of an access token that was authenticated, as far as the server is concerned.
-pub fn end_session(
-    env: &Environment,
-    session: &Session,
-    reason: &str,
-    correlation_id: &str,
-) -> Result<(), SignInError> {
-    end(env, &session.id, &session.owner(), reason, correlation_id)
+pub fn end_session(env: &EntraWorld<'_>, session: &Session, reason: &str) -> Result<(), AcquireError> {
+    end(env, &session.id, &session.owner(), reason)
 }

@@ -11,14 +11,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::entra::{self, Wanted};
+use super::entra_tokens::{self, Wanted};
 use super::record::{self, CLOCK_DIFFERENCE_SECONDS};
 use super::{Owner, Session, lifecycle};
-use crate::environment::Environment;
-use crate::secret::Secret;
-use crate::sign_in::{SignInError, accounts};
-use crate::single_flight::{self, Answer, Lease};
-use crate::token::{self, Groups, IdTokenExpectations, ValidatedIdToken};
+use base::Secret;
+use base::principal::Groups;
+use entra::AcquireError;
+use entra::EntraWorld;
+use entra::token;
+use entra::token::{IdTokenExpectations, ValidatedIdToken};
+use world::single_flight;
+use world::single_flight::{Answer, Lease};
 
 /// A client that refreshes its session is told anew what its user is, unless that is not older than this, in seconds.
 /// With the life of an access token (3600 s) it is the longest that a role may outlive its removal while Entra answers:
@@ -28,7 +31,7 @@ pub(super) const RECENT_SECONDS: u64 = 1800;
 /// What an ID token says counts for this long, in seconds, if Entra is out of reach after it: four hours, so that people
 /// work on through a short outage. The session itself lives on for as long as Entra's access token, up to 28 hours with
 /// continuous access evaluation: too long for a role that was taken away.
-pub(crate) const MAX_AGE_SECONDS: u64 = 4 * 3600;
+pub(super) const MAX_AGE_SECONDS: u64 = 4 * 3600;
 
 /// How long an answer of Entra is kept for the calls that wait for it. All later ones find it in the session.
 const CONFIRMED: Duration = Duration::from_secs(1);
@@ -57,7 +60,7 @@ pub struct Membership {
 
 impl Membership {
     /// What an ID token says.
-    pub fn of(env: &Environment, token: &ValidatedIdToken) -> Self {
+    pub fn of(env: &EntraWorld<'_>, token: &ValidatedIdToken) -> Self {
         let groups = match token.groups() {
             Groups::Listed(groups) if groups.len() > MAX_GROUPS => Groups::Overage,
             groups => groups.clone(),
@@ -66,8 +69,8 @@ impl Membership {
     }
 
     /// With these roles and groups, accepted at this time.
-    #[cfg(test)]
-    pub(crate) fn at(as_of: u64, roles: &[&str], groups: Groups) -> Self {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn at(as_of: u64, roles: &[&str], groups: Groups) -> Self {
         Self { roles: roles.iter().map(|role| (*role).to_owned()).collect(), groups, as_of }
     }
 
@@ -88,13 +91,13 @@ impl Membership {
 
     /// Whether this is not too old to decide by. Another server's clock may be a little ahead; what was said later than
     /// that was said before the clock was set back, and how old it is cannot be said.
-    pub(crate) fn counts(&self, now: u64) -> bool {
+    pub fn counts(&self, now: u64) -> bool {
         self.as_of <= now.saturating_add(CLOCK_DIFFERENCE_SECONDS) && now < self.as_of.saturating_add(MAX_AGE_SECONDS)
     }
 
     /// What the ID token of a refresh says. One that is refused, or is somebody else's, takes roles and groups away;
     /// where there is none, or it cannot be judged now, they stay as they are.
-    pub(super) async fn renewed(self, env: &Environment, owner: &Owner, id_token: Option<&Secret<String>>) -> Self {
+    pub(super) async fn renewed(self, env: &EntraWorld<'_>, owner: &Owner, id_token: Option<&Secret<String>>) -> Self {
         let Some(id_token) = id_token else { return self };
         let expected = IdTokenExpectations { nonce: None };
         match token::validate_id_token(env, id_token.reveal(), &expected).await {
@@ -125,15 +128,15 @@ impl Answer for Membership {
         serde_json::from_slice(bytes).ok()
     }
 
-    fn lifetime(&self, _: &Environment) -> Duration {
+    fn lifetime(&self, _: u64) -> Duration {
         CONFIRMED
     }
 }
 
 /// Asks Entra what the person of a session is, as what the session says does not count any more. A failure is remembered
 /// for five seconds, so that a client which repeats itself is no flood at Entra ID.
-pub async fn confirm(env: &Environment, session: &Session) -> Result<Membership, Unconfirmed> {
-    let record = accounts::record(env, &format!("session-confirmed/{}", session.id));
+pub async fn confirm(env: &EntraWorld<'_>, session: &Session) -> Result<Membership, Unconfirmed> {
+    let record = env.settings.record(&format!("session-confirmed/{}", session.id));
     let counts = |membership: &Membership| membership.counts(env.clock.now());
     let asked = single_flight::ask_once(env, &record, counts, async || ask(env, session).await).await;
     asked.map_err(|reason| match record::look(env, &session.id) {
@@ -143,8 +146,8 @@ pub async fn confirm(env: &Environment, session: &Session) -> Result<Membership,
 }
 
 /// Entra's tokens are refreshed for the ID token that comes with them.
-async fn ask(env: &Environment, session: &Session) -> Result<Membership, String> {
-    let outage = accounts::record(env, "entra-out-of-reach");
+async fn ask(env: &EntraWorld<'_>, session: &Session) -> Result<Membership, String> {
+    let outage = env.settings.record("entra-out-of-reach");
     let was_out_of_reach = env.store.get(&outage).map_err(|error| error.to_string())?.is_some();
     let attempt = if was_out_of_reach {
         let attempt = Lease::take(env, &format!("{outage}/asking"), ATTEMPT).map_err(|error| error.to_string())?;
@@ -152,11 +155,10 @@ async fn ask(env: &Environment, session: &Session) -> Result<Membership, String>
     } else {
         None
     };
-    let (owner, call) = (session.owner(), env.call.name(env));
-    let answer = entra::live(env, &session.id, &owner, Wanted::Confirmed, &call).await;
+    let answer = entra_tokens::live(env, &session.id, &session.owner(), Wanted::Confirmed).await;
     // What cannot be remembered costs others a wait.
     let _ = match &answer {
-        Err(SignInError::Unavailable(_)) => env.store.put(&outage, b"", Some(OUTAGE)),
+        Err(AcquireError::Unavailable(_)) => env.store.put(&outage, b"", Some(OUTAGE)),
         Ok(live) if was_out_of_reach && live.membership.counts(env.clock.now()) => env.store.delete(&outage),
         _ => Ok(()),
     };
@@ -174,9 +176,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::environment::HttpError;
-    use crate::environment::fake::{TENANT, run};
-    use crate::token::testing::{FakeAuthority, GROUP, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
+    use entra::testing::{FakeAuthority, GROUP, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
+    use world::HttpError;
+    use world::testing::{TENANT, run};
 
     fn owner() -> Owner {
         Owner { client_id: "client".to_owned(), tenant_id: TENANT.to_owned(), object_id: OBJECT.to_owned() }

@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Membership, Owner};
-use crate::encoding::{base64url, digest, from_base64url, same_bytes, same_secret};
-use crate::environment::{Environment, StoreError};
-use crate::secret::Secret;
-use crate::sign_in::accounts;
+use base::Secret;
+use base::encoding::{base64url, digest, from_base64url, same_bytes, same_secret};
+use entra::EntraWorld;
+use world::StoreError;
 
 /// Bytes of a session id.
 const ID_BYTES: usize = 16;
@@ -56,7 +56,7 @@ pub(super) struct Family(Zeroizing<Vec<u8>>);
 
 impl Family {
     /// That of a new session.
-    pub(super) fn fresh(env: &Environment) -> Self {
+    pub(super) fn fresh(env: &EntraWorld<'_>) -> Self {
         let mut bytes = Zeroizing::new(vec![0; FAMILY_BYTES]);
         env.random.fill(&mut bytes);
         Self(bytes)
@@ -84,14 +84,14 @@ impl Presented {
 }
 
 /// A fresh session id.
-pub(super) fn fresh_id(env: &Environment) -> String {
+pub(super) fn fresh_id(env: &EntraWorld<'_>) -> String {
     let mut bytes = [0; ID_BYTES];
     env.random.fill(&mut bytes);
     base64url(&bytes)
 }
 
 /// A fresh token of the session, and the hash to recognise it by. With a family it is a refresh token.
-pub(super) fn mint(env: &Environment, id: &str, family: Option<&Family>) -> (Secret<String>, String) {
+pub(super) fn mint(env: &EntraWorld<'_>, id: &str, family: Option<&Family>) -> (Secret<String>, String) {
     let mut secret = Zeroizing::new([0; SECRET_BYTES]);
     env.random.fill(secret.as_mut_slice());
     let mut bytes = Zeroizing::new(Vec::with_capacity(ID_BYTES + FAMILY_BYTES + SECRET_BYTES));
@@ -144,7 +144,7 @@ pub(super) struct Record {
 impl Record {
     /// A session that begins now. It has no token yet.
     pub(super) fn new(
-        env: &Environment,
+        env: &EntraWorld<'_>,
         owner: Owner,
         resource: String,
         scopes: Vec<String>,
@@ -206,15 +206,15 @@ impl Record {
 }
 
 /// Where a session is.
-pub(super) fn key(env: &Environment, id: &str) -> String {
-    accounts::record(env, &["session/", id].concat())
+pub(super) fn key(env: &EntraWorld<'_>, id: &str) -> String {
+    env.settings.record(&["session/", id].concat())
 }
 
 /// The bytes of a record, to be compared with what is there when it is replaced.
 pub(super) type Raw = Secret<Vec<u8>>;
 
 /// Reads a session. One that cannot be opened or read is none: its client signs in again.
-pub(super) fn load(env: &Environment, id: &str) -> Result<Option<(Record, Raw)>, StoreError> {
+pub(super) fn load(env: &EntraWorld<'_>, id: &str) -> Result<Option<(Record, Raw)>, StoreError> {
     read(env, &key(env, id))
 }
 
@@ -225,7 +225,7 @@ thread_local! {
 
 /// Looks at a session that is not to be changed. It is read from the store each time; what it says is worked out again
 /// only if that is not what the store said the last time.
-pub(super) fn look(env: &Environment, id: &str) -> Result<Option<Rc<Record>>, StoreError> {
+pub(super) fn look(env: &EntraWorld<'_>, id: &str) -> Result<Option<Rc<Record>>, StoreError> {
     let raw = match env.store.get(&key(env, id)) {
         Ok(Some(raw)) => raw,
         Ok(None) | Err(StoreError::Unreadable) => return Ok(None),
@@ -251,7 +251,10 @@ pub(super) fn look(env: &Environment, id: &str) -> Result<Option<Rc<Record>>, St
 }
 
 /// Reads a record, as long as it can be opened and understood.
-pub(super) fn read<T: for<'de> Deserialize<'de>>(env: &Environment, key: &str) -> Result<Option<(T, Raw)>, StoreError> {
+pub(super) fn read<T: for<'de> Deserialize<'de>>(
+    env: &EntraWorld<'_>,
+    key: &str,
+) -> Result<Option<(T, Raw)>, StoreError> {
     match env.store.get(key) {
         Ok(Some(raw)) => Ok(serde_json::from_slice(raw.reveal()).ok().map(|record| (record, raw))),
         Ok(None) | Err(StoreError::Unreadable) => Ok(None),
@@ -260,7 +263,12 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(env: &Environment, key: &str) -
 }
 
 /// Writes a session, if it still is `expected`; whether it was.
-pub(super) fn swap(env: &Environment, id: &str, expected: Option<&Raw>, record: &Record) -> Result<bool, StoreError> {
+pub(super) fn swap(
+    env: &EntraWorld<'_>,
+    id: &str,
+    expected: Option<&Raw>,
+    record: &Record,
+) -> Result<bool, StoreError> {
     let bytes = Zeroizing::new(serde_json::to_vec(record).map_err(|_| StoreError::TooLarge)?);
     let expected = expected.map(|raw| raw.reveal().as_slice());
     env.store.compare_and_swap(&key(env, id), expected, &bytes, Some(record.ttl(env.clock.now())))

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::entra::{self, EntraTokens, Wanted};
+use super::entra_tokens::{self, EntraTokens, Wanted};
 use super::lifecycle::{self, Beginning, RefreshError, Tokens};
 use super::*;
-use crate::environment::SecretStore as _;
-use crate::environment::fake::{self, World, run};
-use crate::oauth::OAuthError;
-use crate::sign_in::silent::Challenge;
-use crate::sign_in::{SignInError, accounts};
-use crate::token::Groups;
+use base::principal::Groups;
+use entra::AcquireError;
+use entra::graph::Challenge;
+use entra::oauth::OAuthError;
+use entra::testing::{EntraWorlds as _, change};
+use world::Store as _;
+use world::testing;
+use world::testing::{World, run};
 
 const RESOURCE: &str = "https://mcp.example.com/mcp";
 /// Life of Entra's first token, in seconds.
@@ -23,7 +25,7 @@ fn owner() -> Owner {
     Owner { client_id: "client".to_owned(), tenant_id: "tenant".to_owned(), object_id: "object".to_owned() }
 }
 
-fn beginning(env: &Environment, refresh_token: Option<&str>) -> Beginning {
+fn beginning(env: &EntraWorld<'_>, refresh_token: Option<&str>) -> Beginning {
     Beginning {
         username: None,
         owner: owner(),
@@ -40,15 +42,15 @@ fn beginning(env: &Environment, refresh_token: Option<&str>) -> Beginning {
 
 struct Begun {
     world: World,
-    env: Environment,
+    env: EntraWorld<'static>,
     id: String,
     tokens: Tokens,
 }
 
 fn begin_with(refresh_token: Option<&str>) -> Begun {
     let world = World::default();
-    let env = world.remote();
-    let (id, tokens) = run(lifecycle::begin(&env, beginning(&env, refresh_token), "c-1")).unwrap();
+    let env = world.entra_remote();
+    let (id, tokens) = run(lifecycle::begin(&env, beginning(&env, refresh_token))).unwrap();
     Begun { world, env, id, tokens }
 }
 
@@ -62,12 +64,12 @@ impl Begun {
     }
 
     fn refresh(&self, token: &Secret<String>) -> Result<Tokens, RefreshError> {
-        run(lifecycle::refresh(&self.env, token, "client", None, None, "c-1"))
+        run(lifecycle::refresh(&self.env, token, "client", None, None))
     }
 
-    fn live(&self, challenge: Option<&Challenge>) -> Result<String, SignInError> {
+    fn live(&self, challenge: Option<&Challenge>) -> Result<String, AcquireError> {
         let wanted = challenge.map_or(Wanted::Live, Wanted::Other);
-        let tokens = run(entra::live(&self.env, &self.id, &owner(), wanted, "c-1"))?;
+        let tokens = run(entra_tokens::live(&self.env, &self.id, &owner(), wanted))?;
         Ok(tokens.access_token.reveal().clone())
     }
 
@@ -82,11 +84,11 @@ impl Begun {
     }
 
     fn entra_record(&self) -> String {
-        accounts::record(&self.env, &format!("session-entra/{}", self.id))
+        self.env.settings.record(&format!("session-entra/{}", self.id))
     }
 
     fn lease_record(&self) -> String {
-        accounts::record(&self.env, &format!("session-refreshing/{}", self.id))
+        self.env.settings.record(&format!("session-refreshing/{}", self.id))
     }
 
     /// Keeps the records for ever, so that their own dates count.
@@ -108,11 +110,11 @@ fn fresh(number: u32) -> http::Response<Vec<u8>> {
         "token_type": "Bearer", "access_token": format!("entra-{number}"), "expires_in": 4000,
         "refresh_token": format!("refresh-{number}"),
     });
-    fake::json(200, &body)
+    testing::json(200, &body)
 }
 
-fn is_over(result: Result<String, SignInError>) -> bool {
-    matches!(result, Err(SignInError::InteractionRequired { .. }))
+fn is_over(result: Result<String, AcquireError>) -> bool {
+    matches!(result, Err(AcquireError::NeedsPerson { .. }))
 }
 
 #[test]
@@ -152,8 +154,8 @@ fn an_access_token_ends_and_does_not_come_back_with_the_clock() {
 
     let world = World::default();
     world.advance(Duration::from_secs(7200));
-    let env = world.remote();
-    let (_, tokens) = run(lifecycle::begin(&env, beginning(&env, None), "c-1")).unwrap();
+    let env = world.entra_remote();
+    let (_, tokens) = run(lifecycle::begin(&env, beginning(&env, None))).unwrap();
     world.set_back(Duration::from_secs(3600));
     assert_eq!(authenticate(&env, &tokens.access_token, &[RESOURCE]), Err(SessionError::Expired));
 }
@@ -161,10 +163,10 @@ fn an_access_token_ends_and_does_not_come_back_with_the_clock() {
 #[test]
 fn an_access_token_never_outlives_entras() {
     let world = World::default();
-    let env = world.remote();
+    let env = world.entra_remote();
     let mut beginning = beginning(&env, None);
     beginning.tokens.expires_at = env.clock.now() + 900;
-    let (_, tokens) = run(lifecycle::begin(&env, beginning, "c-1")).unwrap();
+    let (_, tokens) = run(lifecycle::begin(&env, beginning)).unwrap();
     assert_eq!(tokens.expires_in, 900);
 }
 
@@ -208,7 +210,7 @@ fn requests_under_way_keep_their_token_through_some_refreshes() {
 fn a_refresh_is_refused_with_its_reason() {
     let begun = begin();
     let refresh = |token: &Secret<String>, client: &str, scopes: Option<&[String]>, resource: Option<&str>| {
-        run(lifecycle::refresh(&begun.env, token, client, scopes, resource, "c-1")).unwrap_err()
+        run(lifecycle::refresh(&begun.env, token, client, scopes, resource)).unwrap_err()
     };
     let token = &begun.tokens.refresh_token;
     let wide = ["User.Read".to_owned(), "Mail.Read".to_owned()];
@@ -231,7 +233,7 @@ fn what_never_was_a_refresh_token_ends_no_session() {
     let begun = begin();
     let renewed = begun.refresh(&begun.tokens.refresh_token).unwrap();
     let (access, refresh) = (renewed.access_token.reveal(), renewed.refresh_token.reveal());
-    let parts = |text: &str| crate::encoding::from_base64url(text).unwrap();
+    let parts = |text: &str| base::encoding::from_base64url(text).unwrap();
     let (access, refresh) = (parts(access), parts(refresh));
     let (id, family, secret) = (&refresh[..16], &refresh[16..34], &refresh[34..]);
     assert_eq!((id, refresh.len()), (&access[..16], 66));
@@ -244,12 +246,12 @@ fn what_never_was_a_refresh_token_ends_no_session() {
         access.clone(),
     ];
     for bytes in made_up {
-        let token = Secret::new(crate::encoding::base64url(&bytes));
+        let token = Secret::new(base::encoding::base64url(&bytes));
         assert_eq!(begun.refresh(&token).unwrap_err(), RefreshError::Unknown, "{bytes:?}");
         assert_eq!(begun.ended(), [""; 0]);
     }
     // A family with another secret was a refresh token once.
-    let stolen = Secret::new(crate::encoding::base64url(&[id, family, &[7; 32]].concat()));
+    let stolen = Secret::new(base::encoding::base64url(&[id, family, &[7; 32]].concat()));
     assert_eq!(begun.refresh(&stolen).unwrap_err(), RefreshError::Reused);
     assert_eq!(begun.ended(), ["refresh-token-reused"]);
 }
@@ -260,7 +262,7 @@ fn a_refresh_that_could_not_be_stored_says_so_in_the_record_and_costs_nothing() 
     // Reading the session, reading Entra's tokens, making the key of audit records, writing the session.
     begun.world.fail_store(4);
     let failed = begun.refresh(&begun.tokens.refresh_token).unwrap_err();
-    assert!(matches!(failed, RefreshError::SignIn(SignInError::Store(_))));
+    assert!(matches!(failed, RefreshError::Acquire(AcquireError::Store(_))));
     let last = begun.world.audited().pop().unwrap();
     assert_eq!(
         (last.name, last.outcome, last.reason.as_deref()),
@@ -286,14 +288,14 @@ fn of_two_refreshes_at_once_none_survives() {
 fn a_session_that_cannot_be_stored_never_began() {
     for failing in 0.. {
         let world = World::default();
-        let env = world.remote();
+        let env = world.entra_remote();
         world.fail_store(failing);
-        let begun = run(lifecycle::begin(&env, beginning(&env, None), "c-1"));
+        let begun = run(lifecycle::begin(&env, beginning(&env, None)));
         if !world.heal_store() {
             assert!(begun.is_ok() && failing >= 3);
             break;
         }
-        assert!(matches!(begun, Err(SignInError::Store(_))), "operation {failing}");
+        assert!(matches!(begun, Err(AcquireError::Store(_))), "operation {failing}");
         assert_eq!(world.record_names(), [""; 0], "operation {failing}");
     }
 }
@@ -355,10 +357,10 @@ fn an_answer_of_entra_does_not_bring_an_ended_session_back() {
         begun.world.advance(Duration::from_secs(ENTRA_LIFETIME));
         let other = Rc::clone(&begun);
         begun.world.always(move |_| {
-            lifecycle::end(&other.env, &other.id, &owner(), "revoked-by-client", "c-2").unwrap();
+            lifecycle::end(&other.env, &other.id, &owner(), "revoked-by-client").unwrap();
             Ok(match status {
                 200 => fresh(2),
-                status => fake::json(status, &json!({ "error": "invalid_grant" })),
+                status => testing::json(status, &json!({ "error": "invalid_grant" })),
             })
         });
         let answered = begun.live(None);
@@ -379,7 +381,7 @@ fn a_refusal_of_a_token_that_another_call_has_replaced_means_nothing() {
             "ends_at": other.env.clock.now() + 4000,
         });
         other.world.put(&other.entra_record(), record.to_string().as_bytes(), None).unwrap();
-        Ok(fake::json(400, &json!({ "error": "invalid_grant", "error_codes": [70000] })))
+        Ok(testing::json(400, &json!({ "error": "invalid_grant", "error_codes": [70000] })))
     });
     assert_eq!(begun.live(None).unwrap(), "others");
     assert!(begun.authenticate(&begun.tokens.access_token).is_err_and(|error| error == SessionError::Expired));
@@ -393,7 +395,7 @@ fn a_session_never_ends_with_tokens_that_another_call_has_stored() {
     for at in 0..12 {
         let begun = Rc::new(begin());
         begun.world.advance(Duration::from_secs(ENTRA_LIFETIME));
-        begun.world.always(|_| Ok(fake::json(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }))));
+        begun.world.always(|_| Ok(testing::json(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }))));
         let (other, stored) = (Rc::clone(&begun), Rc::new(std::cell::Cell::new(false)));
         let stores = Rc::clone(&stored);
         begun.world.interrupt_store(at, move || {
@@ -426,8 +428,8 @@ fn a_session_never_ends_with_tokens_that_another_call_has_stored() {
 fn entras_refusal_of_the_person_ends_the_session() {
     let begun = begin();
     begun.world.advance(Duration::from_secs(ENTRA_LIFETIME));
-    begun.world.always(|_| Ok(fake::json(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }))));
-    let Err(SignInError::InteractionRequired { reason, .. }) = begun.live(None) else { panic!() };
+    begun.world.always(|_| Ok(testing::json(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }))));
+    let Err(AcquireError::NeedsPerson { reason, .. }) = begun.live(None) else { panic!() };
     assert_eq!(reason, "The session has ended: sign in again. (AADSTS50173)");
     assert_eq!((begun.ended(), begun.world.record_names()), (vec!["aadsts-50173".to_owned()], vec![]));
 }
@@ -436,10 +438,10 @@ fn entras_refusal_of_the_person_ends_the_session() {
 fn a_token_that_is_still_good_is_used_while_entra_is_out_of_reach() {
     let begun = begin();
     begun.world.advance(Duration::from_secs(ENTRA_LIFETIME - 100));
-    begun.world.always(|_| Ok(fake::json(503, &json!({}))));
+    begun.world.always(|_| Ok(testing::json(503, &json!({}))));
     assert_eq!(begun.live(None).unwrap(), "entra-1");
     begun.world.advance(Duration::from_secs(100));
-    assert_eq!(begun.live(None), Err(SignInError::Unavailable(OAuthError::ServerError(503))));
+    assert_eq!(begun.live(None), Err(AcquireError::Unavailable(OAuthError::ServerError(503))));
     assert_eq!(begun.ended(), [""; 0]);
 }
 
@@ -469,8 +471,8 @@ fn a_revocation_that_breaks_off_can_be_repeated() {
     for failing in 0..3 {
         let begun = begin();
         begun.world.fail_store(failing);
-        let revoke = || lifecycle::revoke(&begun.env, &begun.tokens.refresh_token, "client", "c-1");
-        assert!(matches!(revoke(), Err(SignInError::Store(_))), "operation {failing}");
+        let revoke = || lifecycle::revoke(&begun.env, &begun.tokens.refresh_token, "client");
+        assert!(matches!(revoke(), Err(AcquireError::Store(_))), "operation {failing}");
         assert_eq!(revoke(), Ok(true));
         assert_eq!(revoke(), Ok(false));
         assert_eq!((begun.ended(), begun.world.record_names()), (vec!["revoked-by-client".to_owned()], vec![]));
@@ -481,7 +483,7 @@ fn a_revocation_that_breaks_off_can_be_repeated() {
 fn a_token_with_a_made_up_secret_revokes_nothing() {
     let begun = begin();
     let made_up = format!("{}{}", &begun.tokens.refresh_token.reveal()[..22], "A".repeat(42));
-    assert_eq!(lifecycle::revoke(&begun.env, &Secret::from(made_up.as_str()), "client", "c-1"), Ok(false));
+    assert_eq!(lifecycle::revoke(&begun.env, &Secret::from(made_up.as_str()), "client"), Ok(false));
     assert!(begun.authenticate(&begun.tokens.access_token).is_ok());
 }
 
@@ -489,15 +491,15 @@ fn a_token_with_a_made_up_secret_revokes_nothing() {
 fn a_session_ends_even_if_that_cannot_be_recorded() {
     let begun = begin();
     begun.world.refuse_audit(true);
-    let revoked = lifecycle::revoke(&begun.env, &begun.tokens.refresh_token, "client", "c-1");
-    assert_eq!(revoked, Err(SignInError::Audit));
+    let revoked = lifecycle::revoke(&begun.env, &begun.tokens.refresh_token, "client");
+    assert_eq!(revoked, Err(AcquireError::Unrecorded(world::Unrecorded)));
     assert_eq!(begun.world.record_names(), [""; 0]);
 }
 
 #[test]
 fn a_session_of_an_earlier_version_has_no_roles_until_it_is_refreshed() {
     let begun = begin();
-    let session_record = accounts::record(&begun.env, &format!("session/{}", begun.id));
+    let session_record = begun.env.settings.record(&format!("session/{}", begun.id));
     for (name, place) in [(session_record, ""), (begun.entra_record(), "/tokens")] {
         let raw = begun.world.get(&name).unwrap().unwrap();
         let mut record: serde_json::Value = serde_json::from_slice(raw.reveal()).unwrap();
@@ -515,12 +517,12 @@ fn a_session_of_an_earlier_version_has_no_roles_until_it_is_refreshed() {
 
 #[test]
 fn a_call_with_known_roles_reads_the_store_as_often_as_ever() {
-    use crate::graph::Delegated as _;
+    use entra::graph::Delegated as _;
     let begun = begin();
     let session = begun.authenticate(&begun.tokens.access_token).unwrap();
     let before = begun.world.store_operations();
-    let person = graph::Person { env: &begun.env, session: &session, correlation_id: "c-1" };
-    run(person.tokens(crate::graph::profile::profile_scope(&begun.env)).token(None)).unwrap();
+    let person = graph::Person { env: &begun.env, session: &session };
+    run(person.tokens(entra::graph::profile::profile_scope(&begun.env)).token(None)).unwrap();
     assert_eq!(begun.world.store_operations() - before, 1);
 }
 
@@ -528,7 +530,7 @@ fn a_call_with_known_roles_reads_the_store_as_often_as_ever() {
 fn an_outage_of_entra_does_not_keep_a_session_from_being_refreshed() {
     let begun = begin();
     begun.world.advance(Duration::from_secs(3500));
-    begun.world.always(|_| Ok(fake::json(503, &json!({}))));
+    begun.world.always(|_| Ok(testing::json(503, &json!({}))));
     assert!(begun.refresh(&begun.tokens.refresh_token).is_ok(), "Entra's token is good for some minutes");
 }
 
@@ -551,9 +553,9 @@ fn what_entra_said_before_never_replaces_what_it_said_later() {
 #[test]
 fn a_tenant_that_is_not_let_in_any_more_has_no_sessions() {
     let mut begun = begin();
-    begun.env.settings.token.allowed_tenants = vec!["another".to_owned(), "tenant".to_owned()];
+    change(&mut begun.env, |settings| settings.token.allowed_tenants = vec!["another".to_owned(), "tenant".to_owned()]);
     assert!(begun.authenticate(&begun.tokens.access_token).is_ok());
-    begun.env.settings.token.allowed_tenants.pop();
+    change(&mut begun.env, |settings| drop(settings.token.allowed_tenants.pop()));
     assert_eq!(begun.authenticate(&begun.tokens.access_token), Err(SessionError::Unknown));
     assert_eq!(begun.refresh(&begun.tokens.refresh_token).unwrap_err(), RefreshError::Unknown);
     assert_eq!(begun.ended(), ["tenant-not-allowed"]);
@@ -571,14 +573,14 @@ fn roles_and_groups_of_a_session_without_a_refresh_token_end_with_it() {
         (Membership::at(0, &[], Groups::Overage), true),
     ] {
         let world = World::default();
-        let env = world.remote();
+        let env = world.entra_remote();
         let mut beginning = beginning(&env, None);
         beginning.tokens.membership = membership.clone();
         // As with continuous access evaluation: Entra's token lives for a day.
         beginning.tokens.expires_at = env.clock.now() + 86_400;
-        let (_, tokens) = run(lifecycle::begin(&env, beginning, "c-1")).unwrap();
+        let (_, tokens) = run(lifecycle::begin(&env, beginning)).unwrap();
         world.advance(Duration::from_secs(3600));
-        let refreshed = run(lifecycle::refresh(&env, &tokens.refresh_token, "client", None, None, "c-1"));
+        let refreshed = run(lifecycle::refresh(&env, &tokens.refresh_token, "client", None, None));
         assert_eq!(refreshed.is_ok(), survives, "{membership:?}");
         assert_eq!(world.record_names().is_empty(), !survives, "{membership:?}");
     }

@@ -6,15 +6,16 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::client::TokenSource;
+use super::client::{Challenge, TokenSource};
 use super::error::GraphError;
-use crate::audit;
-use crate::entra::tenants::is_guid;
-use crate::environment::{Environment, Outcome};
+use crate::acquire::AcquireError;
+use crate::entra_world::EntraWorld;
 use crate::oauth::{OAuthError, client_credentials};
-use crate::secret::Secret;
-use crate::sign_in::silent::Challenge;
-use crate::single_flight::{self, Answer};
+use crate::tenants::is_guid;
+use base::Secret;
+use base::audit::Outcome;
+use world::single_flight;
+use world::single_flight::Answer;
 
 /// A token that expires sooner than this is replaced first.
 const EXPIRY_MARGIN_SECONDS: u64 = 300;
@@ -25,7 +26,7 @@ const FORGET_PAUSE: Duration = Duration::from_secs(60);
 /// The application's tokens in one tenant, from the store or from the token endpoint.
 pub struct AppTokens<'a> {
     /// The world.
-    pub env: &'a Environment,
+    pub env: &'a EntraWorld<'a>,
     /// The tenant whose directory is asked. A GUID: it becomes part of a URL.
     pub tenant: &'a str,
 }
@@ -47,14 +48,15 @@ impl Answer for Stored<Secret<String>> {
         serde_json::from_slice(bytes).ok()
     }
 
-    fn lifetime(&self, env: &Environment) -> Duration {
-        Duration::from_secs(self.expires_at.saturating_sub(env.clock.now()))
+    fn lifetime(&self, now: u64) -> Duration {
+        Duration::from_secs(self.expires_at.saturating_sub(now))
     }
 }
 
 #[async_trait(?Send)]
 impl TokenSource for AppTokens<'_> {
     type Token = Secret<String>;
+    type Error = AcquireError;
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
         let env = self.env;
@@ -110,10 +112,12 @@ impl AppTokens<'_> {
             // Nobody has decided anything.
             Err(error) => return Err(error.to_string()),
         };
-        let mut event = audit::event(env, "app-token.issued", outcome, &env.call.name(env));
+        let mut event = env.trail.event("app-token.issued", outcome);
         event.tenant_id = Some(self.tenant.to_owned());
         event.reason = reason;
-        audit::record(env, audit::since(env, began, event)).map_err(|error| error.to_string())?;
+        env.trail
+            .record(event.lasting(env.clock.monotonic().saturating_sub(began)))
+            .map_err(|error| error.to_string())?;
         let set = answer.map_err(|error| error.to_string())?;
         Ok(Stored { token: set.access_token, expires_at: set.expires_at })
     }

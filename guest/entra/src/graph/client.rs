@@ -1,5 +1,6 @@
 //! Requests to Microsoft Graph that read: `GET`, and `POST` where an action is a question.
 
+use std::error::Error;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,12 +9,13 @@ use http::{HeaderValue, Request, Response};
 use serde_json::Value;
 
 use super::error::{Evidence, GraphError};
-use crate::audit;
-use crate::encoding::random_uuid;
-use crate::environment::{Environment, HttpError};
+use crate::acquire::AcquireError;
+use crate::entra_world::EntraWorld;
 use crate::oauth::retry_after;
-use crate::secret::Secret;
-use crate::sign_in::silent::{AccessToken, Challenge};
+use base::Secret;
+use world::HttpError;
+use world::limits;
+use world::random::random_uuid;
 
 /// Requests sent for one answer, the first included.
 const MAX_ATTEMPTS: u32 = 4;
@@ -24,32 +26,40 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Where a claims challenge is base64 in the header; a longer one is not one of Graph's.
 const MAX_CHALLENGE: usize = 8 * 1024;
 
+/// A token that the API refused, and the claims challenge it came back with.
+#[derive(Debug, Clone)]
+pub struct Challenge {
+    /// The refused token: whatever else is in the cache may be used.
+    pub refused: Secret<String>,
+    /// The challenge, as JSON. Absent when the API gave none.
+    pub claims: Option<String>,
+}
+
 /// Gives the tokens to ask with.
 #[async_trait(?Send)]
 pub trait TokenSource {
     /// What a token comes with: whose it is.
     type Token: Bearer;
+    /// Why there is none.
+    type Error: Error + 'static;
 
     /// A token; with a challenge, another one than the refused.
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<Self::Token, GraphError>;
+    async fn token(&self, challenge: Option<&Challenge>) -> Result<Self::Token, GraphError<Self::Error>>;
 
     /// Graph wants claims that the token which answered its challenge does not have either: what that means for the
     /// caller, if more than that Graph has refused.
-    async fn unsatisfied(&self, _challenge: &Challenge) -> Option<GraphError> {
+    async fn unsatisfied(&self, _challenge: &Challenge) -> Option<GraphError<Self::Error>> {
         None
     }
 }
 
-/// Something that a request can be authorised with.
+/// A source of tokens that are acquired without asking a person.
+pub type Source<'a> = dyn TokenSource<Token = Secret<String>, Error = AcquireError> + 'a;
+
+/// A token that a request can be authorised with.
 pub trait Bearer {
     /// The token itself.
     fn bearer(&self) -> &Secret<String>;
-}
-
-impl Bearer for AccessToken {
-    fn bearer(&self) -> &Secret<String> {
-        &self.token
-    }
 }
 
 impl Bearer for Secret<String> {
@@ -58,31 +68,26 @@ impl Bearer for Secret<String> {
     }
 }
 
+/// What a source gives, and what was answered to it.
+type Answered<S> = Result<(Value, <S as TokenSource>::Token), GraphError<<S as TokenSource>::Error>>;
+
 /// Gets a JSON document. `path` starts with `/` and follows the version.
-pub async fn get<T: Bearer>(
-    env: &Environment,
-    tokens: &dyn TokenSource<Token = T>,
-    path: &str,
-) -> Result<(Value, T), GraphError> {
+pub async fn get<S: TokenSource + ?Sized>(env: &EntraWorld<'_>, tokens: &S, path: &str) -> Answered<S> {
     ask(env, tokens, Question { path, body: None, eventual: false }).await
 }
 
 /// Gets a JSON document by an advanced query of the directory, whose index may lag behind the directory.
-pub(super) async fn get_eventual<T: Bearer>(
-    env: &Environment,
-    tokens: &dyn TokenSource<Token = T>,
-    path: &str,
-) -> Result<(Value, T), GraphError> {
+pub(super) async fn get_eventual<S: TokenSource + ?Sized>(env: &EntraWorld<'_>, tokens: &S, path: &str) -> Answered<S> {
     ask(env, tokens, Question { path, body: None, eventual: true }).await
 }
 
 /// Posts to an action that only reads, and is therefore repeated like a `GET`. Not for anything that writes.
-pub async fn post_read_only<T: Bearer>(
-    env: &Environment,
-    tokens: &dyn TokenSource<Token = T>,
+pub async fn post_read_only<S: TokenSource + ?Sized>(
+    env: &EntraWorld<'_>,
+    tokens: &S,
     path: &str,
     body: &Value,
-) -> Result<(Value, T), GraphError> {
+) -> Answered<S> {
     ask(env, tokens, Question { path, body: Some(body), eventual: false }).await
 }
 
@@ -97,15 +102,11 @@ struct Question<'a> {
     eventual: bool,
 }
 
-async fn ask<T: Bearer>(
-    env: &Environment,
-    tokens: &dyn TokenSource<Token = T>,
-    question: Question<'_>,
-) -> Result<(Value, T), GraphError> {
+async fn ask<S: TokenSource + ?Sized>(env: &EntraWorld<'_>, tokens: &S, question: Question<'_>) -> Answered<S> {
     let token = tokens.token(None).await?;
     let response = exchange(env, token.bearer(), question).await?;
     if response.status().as_u16() != 401 {
-        return read(&response).map(|value| (value, token));
+        return Ok((read(&response)?, token));
     }
     // Continuous access evaluation: the token was good by its date, but something has changed. One more try.
     let challenge = Challenge { refused: token.bearer().clone(), claims: claims_challenge(&response) };
@@ -119,15 +120,15 @@ async fn ask<T: Bearer>(
             return Err(error);
         }
     }
-    read(&response).map(|value| (value, token))
+    Ok((read(&response)?, token))
 }
 
 /// Sends until there is an answer that is not worth repeating the question.
-async fn exchange(
-    env: &Environment,
+async fn exchange<E: Error + 'static>(
+    env: &EntraWorld<'_>,
     token: &Secret<String>,
     question: Question<'_>,
-) -> Result<Response<Vec<u8>>, GraphError> {
+) -> Result<Response<Vec<u8>>, GraphError<E>> {
     let began = env.clock.monotonic();
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
@@ -136,7 +137,7 @@ async fn exchange(
         let asked = match &answer {
             Ok(response) if matches!(response.status().as_u16(), 429 | 503 | 504) => {
                 if response.status().as_u16() == 429 {
-                    audit::throttled(env, "graph", None);
+                    limits::throttled(env.trail, "graph", None);
                 }
                 response.headers().get(http::header::RETRY_AFTER).and_then(retry_after)
             }
@@ -157,13 +158,17 @@ async fn exchange(
 }
 
 /// Between a half and the whole of the pause, so that many clients do not come back in the same moment.
-fn jittered(env: &Environment, pause: Duration) -> Duration {
+fn jittered(env: &EntraWorld<'_>, pause: Duration) -> Duration {
     let mut byte = [0];
     env.random.fill(&mut byte);
     pause / 2 + pause / 2 * u32::from(byte[0]) / 256
 }
 
-fn request(env: &Environment, token: &Secret<String>, question: Question<'_>) -> Result<Request<Vec<u8>>, GraphError> {
+fn request<E: Error + 'static>(
+    env: &EntraWorld<'_>,
+    token: &Secret<String>,
+    question: Question<'_>,
+) -> Result<Request<Vec<u8>>, GraphError<E>> {
     let malformed = |_| GraphError::Malformed(Evidence::default());
     let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).map_err(|_| malformed(()))?;
     bearer.set_sensitive(true);
@@ -175,14 +180,14 @@ fn request(env: &Environment, token: &Secret<String>, question: Question<'_>) ->
     let builder = if question.eventual { builder.header("consistencylevel", "eventual") } else { builder };
     let mut request = builder
         .header(ACCEPT, "application/json")
-        .header("client-request-id", random_uuid(env.random.as_ref()))
+        .header("client-request-id", random_uuid(env.random))
         .body(question.body.map_or_else(Vec::new, |body| body.to_string().into_bytes()))
         .map_err(|_| malformed(()))?;
     request.headers_mut().insert(AUTHORIZATION, bearer);
     Ok(request)
 }
 
-fn read(response: &Response<Vec<u8>>) -> Result<Value, GraphError> {
+fn read<E: Error + 'static>(response: &Response<Vec<u8>>) -> Result<Value, GraphError<E>> {
     let evidence = Evidence::of(response);
     match response.status().as_u16() {
         200 => match serde_json::from_slice(response.body()) {

@@ -6,9 +6,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{Bearer, TokenSource, get, get_eventual};
+use super::client::{Source, get, get_eventual};
 use super::error::{Evidence, GraphError};
-use crate::environment::Environment;
+use crate::entra_world::EntraWorld;
 
 /// A longer link is none of Graph's; what it knows of the next page is in it.
 const MAX_LINK_BYTES: usize = 4096;
@@ -48,9 +48,9 @@ struct Page {
 }
 
 /// Reads a collection, page after page. `path` starts with `/` and follows the version.
-pub async fn read<T: Bearer>(
-    env: &Environment,
-    tokens: &dyn TokenSource<Token = T>,
+pub async fn read(
+    env: &EntraWorld<'_>,
+    tokens: &Source<'_>,
     path: &str,
     query: Query,
     bounds: Bounds,
@@ -79,7 +79,7 @@ pub async fn read<T: Bearer>(
 }
 
 /// The path and query behind the version, if the link leads to the configured Graph.
-fn next_path<'l>(env: &Environment, link: &'l str) -> Option<&'l str> {
+fn next_path<'l>(env: &EntraWorld<'_>, link: &'l str) -> Option<&'l str> {
     let rest = link.strip_prefix(env.settings.graph.as_str())?.strip_prefix("/v1.0")?;
     let (path, _) = rest.split_once('?')?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/.-_$()'".contains(&byte);
@@ -94,9 +94,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::environment::fake::{self, World, run};
-    use crate::secret::Secret;
-    use crate::sign_in::silent::Challenge;
+    use crate::acquire::AcquireError;
+    use crate::graph::{Challenge, TokenSource};
+    use crate::testing::EntraWorlds as _;
+    use base::Secret;
+    use world::testing;
+    use world::testing::{World, run};
 
     const GRAPH: &str = "https://graph.microsoft.com/v1.0";
     const BOUNDS: Bounds = Bounds { items: 4, pages: 3 };
@@ -106,6 +109,7 @@ mod tests {
     #[async_trait(?Send)]
     impl TokenSource for Tokens {
         type Token = Secret<String>;
+        type Error = AcquireError;
 
         async fn token(&self, _: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
             Ok(Secret::from("token"))
@@ -122,14 +126,14 @@ mod tests {
             }
             world.once(move |request| {
                 assert_eq!(request.headers()["consistencylevel"], "eventual");
-                Ok(fake::json(200, &page))
+                Ok(testing::json(200, &page))
             });
         }
         world
     }
 
     fn read_all(world: &World) -> Result<Collection, GraphError> {
-        run(read(&world.environment(), &Tokens, "/me/things?$top=2", Query::Advanced, BOUNDS))
+        run(read(&world.entra(), &Tokens, "/me/things?$top=2", Query::Advanced, BOUNDS))
     }
 
     #[test]
@@ -178,12 +182,12 @@ mod tests {
         ] {
             let world = World::default();
             let page = json!({ "value": [1], "@odata.nextLink": link });
-            world.once(move |_| Ok(fake::json(200, &page)));
+            world.once(move |_| Ok(testing::json(200, &page)));
             assert_eq!(read_all(&world), Err(GraphError::Malformed(Evidence::default())), "{link}");
             assert_eq!(world.sent().len(), 1, "{link}");
         }
         let long = format!("{GRAPH}/me/things?{}", "a".repeat(MAX_LINK_BYTES));
-        assert_eq!(next_path(&World::default().environment(), &long), None);
+        assert_eq!(next_path(&World::default().entra(), &long), None);
     }
 
     #[test]
@@ -191,16 +195,16 @@ mod tests {
         let world = World::default();
         world.once(|request| {
             assert!(!request.headers().contains_key("consistencylevel"));
-            Ok(fake::json(200, &json!({ "value": [] })))
+            Ok(testing::json(200, &json!({ "value": [] })))
         });
-        assert!(run(read(&world.environment(), &Tokens, "/users?$top=2", Query::Plain, BOUNDS)).is_ok());
+        assert!(run(read(&world.entra(), &Tokens, "/users?$top=2", Query::Plain, BOUNDS)).is_ok());
     }
 
     #[test]
     fn what_is_no_collection_is_malformed() {
         for body in [json!({}), json!({ "value": {} }), json!({ "value": [], "@odata.nextLink": 1 })] {
             let world = World::default();
-            world.once(move |_| Ok(fake::json(200, &body)));
+            world.once(move |_| Ok(testing::json(200, &body)));
             assert_eq!(read_all(&world), Err(GraphError::Malformed(Evidence::default())));
         }
     }

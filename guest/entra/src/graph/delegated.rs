@@ -2,16 +2,15 @@
 
 use async_trait::async_trait;
 
-use super::client::TokenSource;
+use super::client::{Challenge, Source, TokenSource};
 use super::error::GraphError;
-use crate::secret::Secret;
-use crate::sign_in::SignInError;
-use crate::sign_in::silent::Challenge;
+use crate::acquire::AcquireError;
+use base::Secret;
 
 /// A user, whom tokens for Graph can be got for.
 pub trait Delegated {
     /// Tokens that carry a permission of Graph. `scope` is qualified by the resource, as Entra wants it.
-    fn tokens(&self, scope: String) -> Box<dyn TokenSource<Token = Secret<String>> + '_>;
+    fn tokens(&self, scope: String) -> Box<Source<'_>>;
 }
 
 /// A user's tokens with one permission. Where nobody has consented to it, that is said with its name.
@@ -27,7 +26,7 @@ impl<'a> UserTokens<'a> {
         Self { user, resource, permission }
     }
 
-    fn source(&self) -> Box<dyn TokenSource<Token = Secret<String>> + 'a> {
+    fn source(&self) -> Box<Source<'a>> {
         self.user.tokens([self.resource, self.permission].join("/"))
     }
 }
@@ -35,10 +34,11 @@ impl<'a> UserTokens<'a> {
 #[async_trait(?Send)]
 impl TokenSource for UserTokens<'_> {
     type Token = Secret<String>;
+    type Error = AcquireError;
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
         self.source().token(challenge).await.map_err(|error| match error {
-            GraphError::SignIn(SignInError::Refused(refusal)) if refusal.needs_consent() => {
+            GraphError::Token(AcquireError::Refused(refusal)) if refusal.needs_consent() => {
                 GraphError::NotConsented { permission: self.permission, code: refusal.code }
             }
             other => other,

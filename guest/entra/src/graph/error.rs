@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::environment::HttpError;
-use crate::sign_in::SignInError;
+use crate::acquire::AcquireError;
+use world::HttpError;
 
 /// The longest error code and request id that are repeated to a client.
 const MAX_EVIDENCE: usize = 128;
 
 /// A failed request to Graph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GraphError {
+pub enum GraphError<E: std::error::Error + 'static = AcquireError> {
     /// 429, still after the retries. Graph asked to wait this long, if it said so.
     #[error("Microsoft Graph limits the number of requests now{}{}", wait(.after), .evidence)]
     Throttled {
@@ -52,9 +52,9 @@ pub enum GraphError {
     /// An answer that is not what Graph documents.
     #[error("Microsoft Graph answered with something that is not JSON of the documented form{0}")]
     Malformed(Evidence),
-    /// There is no token of the person to ask with.
+    /// There is no token of the caller to ask with.
     #[error(transparent)]
-    SignIn(#[from] SignInError),
+    Token(#[from] E),
     /// Nobody who may has consented to a permission that the request needs.
     #[error(
         "the application has no consent to the permission {permission} of Microsoft Graph: ask an administrator to grant \
@@ -69,6 +69,25 @@ pub enum GraphError {
     /// There is no token of our own to ask with.
     #[error("there is no token to ask Microsoft Graph with: {0}")]
     NoToken(String),
+}
+
+impl<E: std::error::Error + 'static> GraphError<E> {
+    /// Why there is no token, if that is the error; else the same error for another kind of tokens.
+    pub fn into_token<F: std::error::Error + 'static>(self) -> Result<E, GraphError<F>> {
+        Err(match self {
+            Self::Token(error) => return Ok(error),
+            Self::Throttled { after, evidence } => GraphError::Throttled { after, evidence },
+            Self::Unauthorised(evidence) => GraphError::Unauthorised(evidence),
+            Self::Forbidden(evidence) => GraphError::Forbidden(evidence),
+            Self::NotFound(evidence) => GraphError::NotFound(evidence),
+            Self::Refused { status, evidence } => GraphError::Refused { status, evidence },
+            Self::Unavailable { status, evidence } => GraphError::Unavailable { status, evidence },
+            Self::Unreachable(error) => GraphError::Unreachable(error),
+            Self::Malformed(evidence) => GraphError::Malformed(evidence),
+            Self::NotConsented { permission, code } => GraphError::NotConsented { permission, code },
+            Self::NoToken(reason) => GraphError::NoToken(reason),
+        })
+    }
 }
 
 /// What a support case needs.

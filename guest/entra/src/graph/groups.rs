@@ -14,12 +14,14 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::app_token::AppTokens;
-use super::client;
+use super::client::{self, Source};
 use super::error::{Evidence, GraphError};
-use crate::entra::tenants::is_guid;
-use crate::environment::{ClientType, Environment};
-use crate::single_flight::{self, Answer};
-use crate::token::{GroupResolver, Principal, PrincipalKind};
+use crate::entra_world::EntraWorld;
+use crate::tenants::is_guid;
+use crate::token::GroupResolver;
+use base::principal::{Principal, PrincipalKind};
+use world::single_flight;
+use world::single_flight::Answer;
 
 /// How long an answer is remembered, and with it how long a change of membership may go unnoticed.
 const CACHE: Duration = Duration::from_secs(300);
@@ -35,23 +37,20 @@ const MAX_GROUPS: usize = 11_000;
 struct Membership;
 
 /// How groups in overage are resolved: not at all by a public client, which has no token of its own.
-pub fn resolver(env: &Environment) -> Option<&'static dyn GroupResolver> {
-    match env.settings.client_type {
-        ClientType::Public => None,
-        ClientType::Confidential => Some(&Membership),
-    }
+pub fn resolver(env: &EntraWorld<'_>) -> Option<&'static dyn GroupResolver> {
+    if env.settings.is_public_client() { None } else { Some(&Membership) }
 }
 
 #[async_trait(?Send)]
 impl GroupResolver for Membership {
-    async fn groups(&self, env: &Environment, principal: &Principal) -> Result<Vec<String>, String> {
+    async fn groups(&self, env: &EntraWorld<'_>, principal: &Principal) -> Result<Vec<String>, String> {
         of(env, principal.kind, &principal.tenant_id, &principal.object_id).await
     }
 }
 
 /// Object ids of all groups that somebody is in, transitively; the error is for the log. Only for a confidential client.
 pub async fn of(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     kind: PrincipalKind,
     tenant_id: &str,
     object_id: &str,
@@ -63,7 +62,7 @@ pub async fn of(
     if !is_guid(tenant_id) || !is_guid(object_id) {
         return Err("the principal is not identified by GUIDs".to_owned());
     }
-    let settings = &env.settings;
+    let settings = env.settings;
     let record = format!("groups/{}/{}/{tenant_id}/{object_id}", settings.graph, settings.client_id);
     let groups = single_flight::ask_once(
         env,
@@ -76,7 +75,7 @@ pub async fn of(
 
 /// Asks, unless Graph wants to be left alone. Graph counts the requests of an application in a tenant, so the wait
 /// is everybody's there.
-async fn ask_unless_throttled(env: &Environment, tenant_id: &str, object_id: &str) -> Result<GroupIds, String> {
+async fn ask_unless_throttled(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<GroupIds, String> {
     let throttled = format!("groups-throttled/{}/{}/{tenant_id}", env.settings.graph, env.settings.client_id);
     if env.store.get(&throttled).map_err(|error| error.to_string())?.is_some() {
         return Err("Microsoft Graph has asked to wait".to_owned());
@@ -90,7 +89,7 @@ async fn ask_unless_throttled(env: &Environment, tenant_id: &str, object_id: &st
     })
 }
 
-async fn ask(env: &Environment, tenant_id: &str, object_id: &str) -> Result<GroupIds, GraphError> {
+async fn ask(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<GroupIds, GraphError> {
     #[derive(Deserialize)]
     struct Page {
         value: Vec<String>,
@@ -99,7 +98,8 @@ async fn ask(env: &Environment, tenant_id: &str, object_id: &str) -> Result<Grou
     }
     let tokens = AppTokens { env, tenant: tenant_id };
     let path = format!("/users/{object_id}/getMemberObjects");
-    let answer = client::post_read_only(env, &tokens, &path, &json!({ "securityEnabledOnly": true })).await;
+    let answer =
+        client::post_read_only::<Source<'_>>(env, &tokens, &path, &json!({ "securityEnabledOnly": true })).await;
     if let Err(GraphError::Forbidden(_)) = answer {
         tokens.forget();
     }
@@ -128,7 +128,7 @@ impl Answer for GroupIds {
         rest.is_empty().then(|| Self(ids.iter().map(|id| guid(u128::from_be_bytes(*id))).collect()))
     }
 
-    fn lifetime(&self, _: &Environment) -> Duration {
+    fn lifetime(&self, _: u64) -> Duration {
         CACHE
     }
 }
@@ -144,12 +144,14 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::environment::fake::{TENANT, World, json as response, run};
-    use crate::environment::{ClientCredential, Credential, CredentialError};
-    use crate::secret::Secret;
-    use crate::token::testing::{FakeAuthority, GROUP, OBJECT, OTHER_TENANT, TestKey, app_claims, header, sign};
-    use crate::token::testing::{user_claims, with};
-    use crate::token::{Groups, Requirements, TokenError, validate_access_token_with};
+    use crate::testing::{FakeAuthority, GROUP, OBJECT, OTHER_TENANT, TestKey, app_claims, header, sign};
+    use crate::testing::{change, user_claims, with};
+    use crate::token::{Requirements, TokenError, validate_access_token_with};
+    use base::Secret;
+    use base::principal::Groups;
+    use base::settings::Mode;
+    use world::testing::{TENANT, World, json as response, run};
+    use world::{ClientCredential, Credential, CredentialError};
 
     struct TestSecret;
 
@@ -163,8 +165,8 @@ mod tests {
     /// A confidential client, and a Graph that answers with this.
     fn confidential(answer: Response<Vec<u8>>) -> FakeAuthority {
         let mut authority = FakeAuthority::new();
-        authority.env.settings.client_type = ClientType::Confidential;
-        authority.env.credential = Box::new(TestSecret);
+        change(&mut authority.env, |settings| settings.mode = Mode::Validator);
+        authority.env.credential = &TestSecret;
         let token = json!({ "token_type": "Bearer", "access_token": "app-token", "expires_in": 3600 });
         authority.publish("/oauth2/v2.0/token", response(200, &token));
         authority.publish("/getMemberObjects", answer);
@@ -263,7 +265,7 @@ mod tests {
             validate(&authority, overage(app_claims())),
             unavailable("the groups of an application are not resolved")
         );
-        authority.env.settings.client_type = ClientType::Public;
+        change(&mut authority.env, |settings| settings.mode = Mode::Local(world::testing::local_settings()));
         let reason = "the token's groups are in overage and nothing resolves them";
         assert_eq!(user(&authority), unavailable(reason));
         assert_eq!(asked(&authority.world), []);

@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::client::TokenSource;
+use super::client::Source;
 use super::collection::{self, Bounds, Query};
 use super::error::{Evidence, GraphError};
-use crate::environment::Environment;
-use crate::secret::Secret;
+use crate::entra_world::EntraWorld;
 
 /// The permission that the names of groups need. With less, Graph answers with ids only.
 pub const GROUPS_PERMISSION: &str = "GroupMember.Read.All";
@@ -37,10 +36,7 @@ pub struct Memberships {
 }
 
 /// Reads the groups of the user whom the tokens are for.
-pub async fn of_user(
-    env: &Environment,
-    tokens: &dyn TokenSource<Token = Secret<String>>,
-) -> Result<Memberships, GraphError> {
+pub async fn of_user(env: &EntraWorld<'_>, tokens: &Source<'_>) -> Result<Memberships, GraphError> {
     // Without the cast there would be directory roles and administrative units as well. A cast is an advanced query,
     // which needs `$count`.
     let path = format!("/me/transitiveMemberOf/microsoft.graph.group?$select=id,displayName&$count=true&$top={PAGE}");

@@ -1,17 +1,11 @@
 //! The profile of the signed-in user: `GET /me`.
 
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::client::{self, Bearer, TokenSource};
+use super::client::{self, Source, TokenSource};
 use super::error::{Evidence, GraphError};
-use crate::environment::Environment;
-use crate::identity::Identity;
-use crate::secret::Secret;
-use crate::sign_in::accounts;
-use crate::sign_in::silent::AccessToken;
+use crate::entra_world::EntraWorld;
+use base::Identity;
 
 /// The profile properties that are asked for: what Graph documents as the default set of `user`.
 pub const PROFILE_PROPERTIES: [&str; 11] = [
@@ -35,43 +29,15 @@ pub const CONTACT_PROPERTIES: [&str; 3] = ["displayName", "mail", "userPrincipal
 pub const PROFILE_SCOPE: &str = "User.Read";
 
 /// The scope to request a token with, qualified by the resource as Entra wants it.
-pub fn profile_scope(env: &Environment) -> String {
+pub fn profile_scope(env: &EntraWorld<'_>) -> String {
     format!("{}/{PROFILE_SCOPE}", env.settings.graph_resource)
 }
 
-#[derive(Serialize, Deserialize)]
-struct Cached {
-    /// Unix time in seconds.
-    read_at: u64,
-    profile: Value,
-}
-
-/// Reads the profile, from the cache if it is fresh enough. The cache belongs to one account.
-pub async fn me(
-    env: &Environment,
-    tokens: &dyn TokenSource<Token = AccessToken>,
-    account: Option<&str>,
-) -> Result<Value, GraphError> {
-    let lifetime = env.settings.profile_cache;
-    if let Some(profile) = account.and_then(|account| cached(env, account, lifetime)) {
-        return Ok(profile);
-    }
-    let (profile, token) = read_profile(env, tokens).await?;
-    if !lifetime.is_zero() {
-        let entry = Cached { read_at: env.clock.now(), profile: profile.clone() };
-        if let Ok(bytes) = serde_json::to_vec(&entry) {
-            // A cache that cannot be written costs a request, not the answer.
-            let record = accounts::profile_record(env, &token.account.home_account_id);
-            let _ = env.store.put(&record, &bytes, Some(lifetime));
-        }
-    }
-    Ok(profile)
-}
-
-async fn read_profile<T: Bearer>(
-    env: &Environment,
-    tokens: &dyn TokenSource<Token = T>,
-) -> Result<(Value, T), GraphError> {
+/// Reads the profile of the user whom the tokens are for.
+pub async fn read<S: TokenSource + ?Sized>(
+    env: &EntraWorld<'_>,
+    tokens: &S,
+) -> Result<(Value, S::Token), GraphError<S::Error>> {
     let path = format!("/me?$select={}", PROFILE_PROPERTIES.join(","));
     let (profile, token) = client::get(env, tokens, &path).await?;
     // What the output schema promises.
@@ -81,35 +47,18 @@ async fn read_profile<T: Bearer>(
     Ok((profile, token))
 }
 
-fn cached(env: &Environment, account: &str, lifetime: Duration) -> Option<Value> {
-    if lifetime.is_zero() {
-        return None;
-    }
-    let raw = env.store.get(&accounts::profile_record(env, account)).ok()??;
-    let cached: Cached = serde_json::from_slice(raw.reveal()).ok()?;
-    (env.clock.now().saturating_sub(cached.read_at) < lifetime.as_secs()).then_some(cached.profile)
-}
-
-/// Reads the profile of a remote client's user, from the cache if it is fresh enough: what [`me`] reads, as JSON. The
+/// Reads the profile of a remote client's user, from the cache if it is fresh enough: the whole profile, as JSON. The
 /// cache belongs to one user of one tenant, whichever client asks.
-pub async fn whole(
-    env: &Environment,
-    who: Identity<'_>,
-    tokens: &dyn TokenSource<Token = Secret<String>>,
-) -> Result<String, GraphError> {
+pub async fn whole(env: &EntraWorld<'_>, who: Identity<'_>, tokens: &Source<'_>) -> Result<String, GraphError> {
     once(env, &user_record(env, "profile-of", who, &PROFILE_PROPERTIES), async || {
-        Ok(read_profile(env, tokens).await?.0.to_string())
+        Ok(read(env, tokens).await?.0.to_string())
     })
     .await
 }
 
 /// Reads how a user is called and reached, from the cache if it is fresh enough: an object with
 /// [`CONTACT_PROPERTIES`], as JSON. The cache belongs to one user of one tenant, whichever client asks.
-pub async fn contact(
-    env: &Environment,
-    who: Identity<'_>,
-    tokens: &dyn TokenSource<Token = Secret<String>>,
-) -> Result<String, GraphError> {
+pub async fn contact(env: &EntraWorld<'_>, who: Identity<'_>, tokens: &Source<'_>) -> Result<String, GraphError> {
     once(env, &contact_record(env, who), async || {
         let path = format!("/me?$select={}", CONTACT_PROPERTIES.join(","));
         let (profile, _) = client::get(env, tokens, &path).await?;
@@ -121,7 +70,7 @@ pub async fn contact(
 
 /// What is in the record, or else what `read` reads, which is then kept there for as long as the settings say.
 async fn once(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     record: &str,
     read: impl AsyncFnOnce() -> Result<String, GraphError>,
 ) -> Result<String, GraphError> {
@@ -141,8 +90,8 @@ async fn once(
 }
 
 /// Keeps what [`contact`] answers, without asking.
-#[cfg(test)]
-pub(crate) fn remember(env: &Environment, who: Identity<'_>, contact: &str) {
+#[cfg(any(test, feature = "testing"))]
+pub fn remember(env: &EntraWorld<'_>, who: Identity<'_>, contact: &str) {
     let record = contact_record(env, who);
     let _ = env.store.put(&record, contact.as_bytes(), Some(env.settings.profile_cache));
 }
@@ -160,12 +109,12 @@ fn contact_of(profile: &Value) -> Option<Value> {
     Some(Value::Object(contact))
 }
 
-fn contact_record(env: &Environment, who: Identity<'_>) -> String {
+fn contact_record(env: &EntraWorld<'_>, who: Identity<'_>) -> String {
     user_record(env, "contact", who, &CONTACT_PROPERTIES)
 }
 
 /// The tenant and the object are GUIDs of a validated token: they contain no slash, so no two users share a record.
-fn user_record(env: &Environment, kind: &str, who: Identity<'_>, properties: &[&str]) -> String {
+fn user_record(env: &EntraWorld<'_>, kind: &str, who: Identity<'_>, properties: &[&str]) -> String {
     let (graph, application) = (&env.settings.graph, &env.settings.client_id);
     let Identity { tenant_id: tenant, object_id: object, .. } = who;
     [kind, graph, application, tenant, object, &properties.join(",")].join("/")

@@ -6,11 +6,10 @@
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
-use super::client::TokenSource;
+use super::client::Source;
 use super::collection::{self, Bounds, Query};
 use super::error::{Evidence, GraphError};
-use crate::environment::Environment;
-use crate::secret::Secret;
+use crate::entra_world::EntraWorld;
 
 /// The delegated permission that finding people needs. An application needs `User.Read.All`.
 pub const BASIC_PERMISSION: &str = "User.ReadBasic.All";
@@ -45,11 +44,7 @@ pub struct Found {
 }
 
 /// Finds people whose name, mail address or user principal name begins with `query`.
-pub async fn find(
-    env: &Environment,
-    tokens: &dyn TokenSource<Token = Secret<String>>,
-    query: &str,
-) -> Result<Found, GraphError> {
+pub async fn find(env: &EntraWorld<'_>, tokens: &Source<'_>, query: &str) -> Result<Found, GraphError> {
     let path = format!(
         "/users?$select=id,displayName,mail,userPrincipalName&$top={MAX_USERS}&$filter={}",
         encoded(&filter(query))

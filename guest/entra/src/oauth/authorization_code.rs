@@ -4,9 +4,9 @@ use oauth2::{AuthorizationCode, CsrfToken, PkceCodeChallenge, PkceCodeVerifier, 
 use serde::{Deserialize, Serialize};
 
 use super::{OAuthError, TokenSet, client, error::Refusal};
-use crate::encoding::random_token;
-use crate::environment::Environment;
-use crate::secret::Secret;
+use crate::entra_world::EntraWorld;
+use base::Secret;
+use world::random::random_token;
 
 /// What has to be remembered between sending a person to Entra and their return.
 #[derive(Serialize, Deserialize)]
@@ -38,12 +38,12 @@ pub struct Prompt<'a> {
 
 impl AuthorizationRequest {
     /// Makes a request with fresh `state`, `nonce` and PKCE verifier.
-    pub fn new(env: &Environment, redirect_uri: String, scopes: Vec<String>, claims: Option<String>) -> Self {
+    pub fn new(env: &EntraWorld<'_>, redirect_uri: String, scopes: Vec<String>, claims: Option<String>) -> Self {
         Self {
             redirect_uri,
-            state: random_token(env.random.as_ref()),
-            nonce: random_token(env.random.as_ref()),
-            verifier: random_token(env.random.as_ref()),
+            state: random_token(env.random),
+            nonce: random_token(env.random),
+            verifier: random_token(env.random),
             scopes,
             claims,
         }
@@ -55,7 +55,7 @@ impl AuthorizationRequest {
     }
 
     /// The URL to send the person to.
-    pub fn url(&self, env: &Environment, prompt: Prompt<'_>) -> Result<String, OAuthError> {
+    pub fn url(&self, env: &EntraWorld<'_>, prompt: Prompt<'_>) -> Result<String, OAuthError> {
         let prepared = client::prepare(env)?;
         let redirect = self.redirect()?;
         let challenge = PkceCodeChallenge::from_code_verifier_sha256(&PkceCodeVerifier::new(self.verifier.clone()));
@@ -82,7 +82,7 @@ impl AuthorizationRequest {
     }
 
     /// Reads the redirect's query and redeems the code.
-    pub async fn redeem(&self, env: &Environment, query: &str) -> Result<TokenSet, RedeemError> {
+    pub async fn redeem(&self, env: &EntraWorld<'_>, query: &str) -> Result<TokenSet, RedeemError> {
         let code = self.code_of(query)?;
         let prepared = client::prepare(env)?;
         let redirect = self.redirect()?;

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{OAuthError, Refusal};
 use super::{TokenSet, transport};
-use crate::environment::{ClientType, Credential, Environment};
-use crate::secret::Secret;
+use crate::entra_world::EntraWorld;
+use base::Secret;
+use world::Credential;
 
 /// Opts in to continuous access evaluation: the client understands claims challenges.
 const CLIENT_CAPABILITIES: &str = r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#;
@@ -90,12 +91,12 @@ pub(super) struct Prepared {
 }
 
 /// Builds the client from the settings; obtains the credential of a confidential client.
-pub(super) fn prepare(env: &Environment) -> Result<Prepared, OAuthError> {
+pub(super) fn prepare(env: &EntraWorld<'_>) -> Result<Prepared, OAuthError> {
     prepare_for(env, &env.settings.tenant)
 }
 
 /// The same at the endpoints of another tenant, which becomes part of their URLs as it is.
-pub(super) fn prepare_for(env: &Environment, tenant: &str) -> Result<Prepared, OAuthError> {
+pub(super) fn prepare_for(env: &EntraWorld<'_>, tenant: &str) -> Result<Prepared, OAuthError> {
     let base = format!("{}/{tenant}/oauth2/v2.0", env.settings.authority);
     let token_endpoint = format!("{base}/token");
     let invalid = |_| OAuthError::Misconfigured("authority");
@@ -106,7 +107,7 @@ pub(super) fn prepare_for(env: &Environment, tenant: &str) -> Result<Prepared, O
         .set_auth_type(AuthType::RequestBody);
     let mut extra = Vec::new();
     let mut has_credential = false;
-    if env.settings.client_type == ClientType::Confidential {
+    if !env.settings.is_public_client() {
         let credential = env.credential.obtain(&token_endpoint)?;
         has_credential = !matches!(credential, Credential::None);
         match credential {
@@ -141,13 +142,16 @@ pub(super) fn claims(challenge: Option<&str>) -> String {
 }
 
 /// Sends for `oauth2`. Its error type has to be one of ours to come back unharmed.
-pub(super) async fn send(env: &Environment, request: oauth2::HttpRequest) -> Result<oauth2::HttpResponse, OAuthError> {
+pub(super) async fn send(
+    env: &EntraWorld<'_>,
+    request: oauth2::HttpRequest,
+) -> Result<oauth2::HttpResponse, OAuthError> {
     transport::send(env, request).await
 }
 
 /// Reads what the token endpoint answered.
 pub(super) fn token_set(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     answer: Result<EntraTokenResponse, RequestTokenError<OAuthError, EntraErrorResponse>>,
 ) -> Result<TokenSet, OAuthError> {
     answer.map(|response| into_token_set(env, &response)).map_err(|error| match error {
@@ -160,7 +164,7 @@ pub(super) fn token_set(
 }
 
 /// The same for a grant that `oauth2` does not know.
-pub(super) fn read_token_set(env: &Environment, response: &oauth2::HttpResponse) -> Result<TokenSet, OAuthError> {
+pub(super) fn read_token_set(env: &EntraWorld<'_>, response: &oauth2::HttpResponse) -> Result<TokenSet, OAuthError> {
     if response.status() == http::StatusCode::OK {
         let answer: EntraTokenResponse =
             serde_json::from_slice(response.body()).map_err(|_| OAuthError::Malformed("the token response"))?;
@@ -171,7 +175,7 @@ pub(super) fn read_token_set(env: &Environment, response: &oauth2::HttpResponse)
     Err(OAuthError::Refused(refusal.into()))
 }
 
-pub(super) fn into_token_set(env: &Environment, response: &EntraTokenResponse) -> TokenSet {
+pub(super) fn into_token_set(env: &EntraWorld<'_>, response: &EntraTokenResponse) -> TokenSet {
     let lifetime = response.expires_in().map_or(DEFAULT_LIFETIME_SECONDS, |life| life.as_secs());
     TokenSet {
         access_token: Secret::from(response.access_token().secret().as_str()),

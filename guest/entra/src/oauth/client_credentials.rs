@@ -3,12 +3,13 @@
 use oauth2::Scope;
 
 use super::{OAuthError, TokenSet, client};
-use crate::environment::{CredentialError, Environment};
+use crate::entra_world::EntraWorld;
+use world::CredentialError;
 
 /// Asks for a token of the application in `tenant`. The only scope of this grant is `{resource}/.default`: all
 /// that an administrator of the tenant has granted the application.
 pub async fn request(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     tenant: &str,
     scope: &str,
     claims: Option<&str>,

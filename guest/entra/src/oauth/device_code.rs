@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Refusal;
 use super::{OAuthError, TokenSet, client};
-use crate::environment::Environment;
+use crate::entra_world::EntraWorld;
 
 type Details = DeviceAuthorizationResponse<EmptyExtraDeviceAuthorizationFields>;
 
@@ -28,7 +28,7 @@ pub struct DeviceCode {
 
 impl DeviceCode {
     /// Asks Entra for a code.
-    pub async fn request(env: &Environment, scopes: &[String]) -> Result<Self, OAuthError> {
+    pub async fn request(env: &EntraWorld<'_>, scopes: &[String]) -> Result<Self, OAuthError> {
         let prepared = client::prepare(env)?;
         let mut request = prepared.client.exchange_device_code().add_scopes(scopes.iter().cloned().map(Scope::new));
         for (name, value) in prepared.extra {
@@ -57,7 +57,7 @@ impl DeviceCode {
 
     /// Polls until the person is done, at the pace that Entra asks for (`interval`, `slow_down`).
     /// `pause` waits between two polls, and returns whether to go on.
-    pub async fn poll<P, F>(&self, env: &Environment, timeout: Duration, pause: P) -> Result<TokenSet, OAuthError>
+    pub async fn poll<P, F>(&self, env: &EntraWorld<'_>, timeout: Duration, pause: P) -> Result<TokenSet, OAuthError>
     where
         P: Fn(Duration) -> F,
         F: Future<Output = bool>,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::entra::error_codes;
-use crate::environment::{CredentialError, HttpError, StoreError};
+use crate::error_codes;
+use world::{CredentialError, HttpError, StoreError};
 
 /// A failed exchange with Entra ID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +40,18 @@ pub enum OAuthError {
 }
 
 impl OAuthError {
+    /// A stable code for the audit record.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Credential(_) => "client-credential".to_owned(),
+            Self::Misconfigured(_) => "misconfigured".to_owned(),
+            Self::Malformed(_) => "entra-malformed".to_owned(),
+            Self::Store(_) => "store".to_owned(),
+            _ => "entra-unavailable".to_owned(),
+        }
+    }
+
     /// What may be said to the clients of a server: what Entra's error means, not how the server is configured or why
     /// it cannot reach Entra.
     pub fn public(&self) -> String {
@@ -73,13 +85,18 @@ pub struct Refusal {
 
 impl Refusal {
     /// Reads the AADSTS number from where Entra puts it: the list of codes, else the start of the description.
-    pub(crate) fn new(error: &str, codes: &[u32], description: Option<&str>) -> Self {
+    pub fn new(error: &str, codes: &[u32], description: Option<&str>) -> Self {
         let from_text = || description.and_then(error_codes::number_in);
         Self {
             error: error.to_owned(),
             code: codes.first().copied().or_else(from_text).unwrap_or(0),
             ..Self::default()
         }
+    }
+
+    /// Whether the person has declined.
+    pub fn is_declined(&self) -> bool {
+        matches!(self.error.as_str(), "access_denied" | "authorization_declined")
     }
 
     /// Whether a new interactive sign-in is the way out.

@@ -8,8 +8,9 @@ use http::{HeaderValue, Request};
 use url::form_urlencoded;
 
 use super::{OAuthError, TokenSet, client, transport};
-use crate::environment::{Credential, CredentialError, Environment};
-use crate::secret::Secret;
+use crate::entra_world::EntraWorld;
+use base::Secret;
+use world::{Credential, CredentialError};
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -18,7 +19,7 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 /// that of the assertion, a GUID: it becomes part of a URL. `claims` are those of a claims challenge of that API, a JSON
 /// object. Entra refuses an application's token.
 pub async fn exchange(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     tenant: &str,
     assertion: &Secret<String>,
     scope: &str,

@@ -3,12 +3,12 @@
 use oauth2::{RefreshToken, Scope};
 
 use super::{OAuthError, TokenSet, client};
-use crate::environment::Environment;
-use crate::secret::Secret;
+use crate::entra_world::EntraWorld;
+use base::Secret;
 
 /// Exchanges a refresh token for a new set. Scopes are always sent: Entra refuses a refresh without.
 pub async fn refresh(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     refresh_token: &Secret<String>,
     scopes: &[String],
     claims: Option<&str>,

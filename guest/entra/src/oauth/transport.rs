@@ -9,8 +9,9 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, Request, Response};
 
 use super::error::OAuthError;
-use crate::audit;
-use crate::environment::{Environment, HttpError};
+use crate::entra_world::EntraWorld;
+use world::HttpError;
+use world::limits;
 
 /// Pause before the one retry after a server error.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -20,7 +21,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Sends one request. Answers of status 200 to 499 other than 429 are returned for the caller to read.
-pub(super) async fn send(env: &Environment, mut request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, OAuthError> {
+pub(super) async fn send(env: &EntraWorld<'_>, mut request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, OAuthError> {
     // Entra counts by application and tenant, and so does the wait.
     let tenant = request.uri().path().split('/').nth(1).unwrap_or_default();
     let throttle = format!("throttled/{}/{tenant}/{}", env.settings.authority, env.settings.client_id);
@@ -40,7 +41,7 @@ pub(super) async fn send(env: &Environment, mut request: Request<Vec<u8>>) -> Re
                 let status = response.status();
                 if let Some(pause) = asked_to_wait(&response) {
                     let until = (env.clock.now() + pause.as_secs()).to_string();
-                    audit::throttled(env, "entra", None);
+                    limits::throttled(env.trail, "entra", None);
                     env.store.put(&throttle, until.as_bytes(), Some(pause))?;
                     return Err(OAuthError::Throttled(pause));
                 }
@@ -87,9 +88,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::environment::fake::{World, json as response, run};
+    use crate::testing::EntraWorlds as _;
+    use world::testing::{World, json as response, run};
 
-    fn ask(env: &Environment, tenant: &str) -> Result<(), OAuthError> {
+    fn ask(env: &EntraWorld<'_>, tenant: &str) -> Result<(), OAuthError> {
         let url = format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token");
         run(send(env, Request::post(url).body(Vec::new()).unwrap())).map(drop)
     }
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn entra_is_left_alone_in_the_tenant_that_it_asks_it_for() {
         let world = World::default();
-        let env = world.environment();
+        let env = world.entra();
         world.once(|_| {
             let mut busy = response(429, &json!({}));
             busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));

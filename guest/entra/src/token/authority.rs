@@ -12,10 +12,12 @@ use super::documents::{Demand, Fetched, Kind, Name, Slot, Unavailable};
 use super::error::TokenError;
 use super::instance::Instance;
 use super::jwks::KeySet;
-use super::strict_json;
-use crate::entra::issuers::{self, TokenVersion};
-use crate::entra::tenants::Tenant;
-use crate::environment::{Environment, Settings};
+use crate::entra_world::EntraWorld;
+use crate::issuers;
+use crate::issuers::TokenVersion;
+use crate::tenants::Tenant;
+use base::settings::Settings;
+use base::strict_json;
 
 /// Bytes of a metadata document. Entra ID's have 2 KiB.
 const MAX_METADATA_BYTES: usize = 64 * 1024;
@@ -66,7 +68,7 @@ impl Authority {
     /// Metadata and keys. The usual case, in which the instance has both, costs next to nothing.
     pub(super) async fn current(
         &self,
-        env: &Environment,
+        env: &EntraWorld<'_>,
         now: u64,
     ) -> Result<(Rc<Fetched<Metadata>>, Rc<Fetched<KeySet>>), TokenError> {
         if let (Some(metadata), Some(keys)) = (self.metadata.fresh(now), self.keys.fresh(now)) {
@@ -77,8 +79,8 @@ impl Authority {
         Ok((metadata, keys))
     }
 
-    pub(super) async fn metadata(&self, env: &Environment) -> Result<Rc<Fetched<Metadata>>, TokenError> {
-        let settings = &env.settings;
+    pub(super) async fn metadata(&self, env: &EntraWorld<'_>) -> Result<Rc<Fetched<Metadata>>, TokenError> {
+        let settings = env.settings;
         check_configuration(settings)?;
         let url = issuers::metadata_url(&settings.authority, &settings.tenant);
         let authority = authority_id(settings);
@@ -91,7 +93,7 @@ impl Authority {
 
     pub(super) async fn keys(
         &self,
-        env: &Environment,
+        env: &EntraWorld<'_>,
         metadata: &Metadata,
         demand: Demand,
     ) -> Result<Rc<Fetched<KeySet>>, TokenError> {
@@ -106,12 +108,12 @@ impl Authority {
     /// The issuer that tokens of this tenant and version have.
     pub(super) async fn issuer(
         &self,
-        env: &Environment,
+        env: &EntraWorld<'_>,
         metadata: &Metadata,
         version: TokenVersion,
         tenant_id: &str,
     ) -> Result<String, TokenError> {
-        let settings = &env.settings;
+        let settings = env.settings;
         if version == TokenVersion::V2 {
             return Ok(issuers::version_2(&settings.authority, tenant_id));
         }
@@ -172,8 +174,8 @@ impl Endpoints {
 }
 
 /// Where clients of the configured authority obtain tokens.
-pub(crate) async fn endpoints(env: &Environment) -> Result<Endpoints, TokenError> {
-    let metadata = Instance::current(&env.settings).authority.metadata(env).await?;
+pub async fn endpoints(env: &EntraWorld<'_>) -> Result<Endpoints, TokenError> {
+    let metadata = Instance::current(env.settings).authority.metadata(env).await?;
     let endpoints = metadata.value.endpoints.clone();
     endpoints.ok_or_else(|| unavailable(Unavailable("the metadata names no endpoints on the authority".to_owned())))
 }

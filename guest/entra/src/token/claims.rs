@@ -5,9 +5,9 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::error::TokenError;
-use super::principal::Groups;
-use crate::entra::issuers::TokenVersion;
-use crate::entra::tenants::is_guid;
+use crate::issuers::TokenVersion;
+use crate::tenants::is_guid;
+use base::principal::Groups;
 
 /// 9999-12-31T23:59:59Z. Later dates are nonsense, and arithmetic with them invites overflow.
 const MAX_DATE: u64 = 253_402_300_799;

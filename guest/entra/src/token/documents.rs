@@ -22,8 +22,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::audit;
-use crate::environment::{AuditEvent, Environment, HttpError, Outcome};
+use crate::entra_world::EntraWorld;
+use base::audit::{AuditEvent, Outcome};
+use world::HttpError;
 
 /// How long a document is fresh, in seconds: Entra ID advises to look for new keys every 24 hours.
 const FRESH_SECONDS: u64 = 24 * 60 * 60;
@@ -227,7 +228,7 @@ impl<T> Slot<T> {
     /// The document, from the instance, the store or the authority.
     pub(super) async fn get(
         &self,
-        env: &Environment,
+        env: &EntraWorld<'_>,
         name: Name<'_>,
         parse: Parse<'_, T>,
         demand: Demand,
@@ -282,7 +283,7 @@ impl<T> Slot<T> {
     }
 
     /// Takes a newer document from the store. A store that fails, or holds something else, is no store.
-    fn look_into_store(&self, env: &Environment, name: Name<'_>, parse: Parse<'_, T>) {
+    fn look_into_store(&self, env: &EntraWorld<'_>, name: Name<'_>, parse: Parse<'_, T>) {
         self.checked_at.set(Some(env.clock.now()));
         let Ok(Some(record)) = env.store.get(&name.record()) else {
             return;
@@ -307,7 +308,7 @@ impl<T> Slot<T> {
         }
     }
 
-    fn turn(&self, env: &Environment, name: Name<'_>, demand: Demand) -> Turn {
+    fn turn(&self, env: &EntraWorld<'_>, name: Name<'_>, demand: Demand) -> Turn {
         let now = env.clock.now();
         let pause = match (demand, self.usable(now)) {
             (Demand::NewerThanForAuthority(_), Some(_)) => ATTEMPT_SECONDS_FOR_AUTHORITY,
@@ -345,7 +346,7 @@ impl<T> Slot<T> {
 
     async fn wait_for_others(
         &self,
-        env: &Environment,
+        env: &EntraWorld<'_>,
         name: Name<'_>,
         parse: Parse<'_, T>,
         demand: Demand,
@@ -374,7 +375,7 @@ impl<T> Slot<T> {
         None
     }
 
-    async fn fetch(&self, env: &Environment, name: Name<'_>, parse: Parse<'_, T>) -> Result<Rc<Fetched<T>>, String> {
+    async fn fetch(&self, env: &EntraWorld<'_>, name: Name<'_>, parse: Parse<'_, T>) -> Result<Rc<Fetched<T>>, String> {
         self.attempted_at.set(Some(env.clock.now()));
         let result = download(env, name.url).await.and_then(|(body, fresh_seconds)| {
             parse(&body).map(|value| (body, fresh_seconds, value)).map_err(|reason| ("document-invalid", reason))
@@ -413,7 +414,7 @@ fn encode_attempt(at: u64, state: AttemptState) -> Vec<u8> {
     serde_json::to_vec(&Attempt { at, state }).unwrap_or_default()
 }
 
-fn store(env: &Environment, name: Name<'_>, fetched_at: u64, fresh_until: u64, body: &[u8]) {
+fn store(env: &EntraWorld<'_>, name: Name<'_>, fetched_at: u64, fresh_until: u64, body: &[u8]) {
     let envelope = Envelope { authority: name.authority.to_owned(), url: name.url.to_owned(), fetched_at, fresh_until };
     if let Ok(mut record) = serde_json::to_vec(&envelope) {
         record.push(b'\n');
@@ -424,7 +425,7 @@ fn store(env: &Environment, name: Name<'_>, fetched_at: u64, fresh_until: u64, b
 }
 
 /// The body and for how many seconds it is fresh; or the reason, as code and as text.
-async fn download(env: &Environment, url: &str) -> Result<(Vec<u8>, u64), (&'static str, String)> {
+async fn download(env: &EntraWorld<'_>, url: &str) -> Result<(Vec<u8>, u64), (&'static str, String)> {
     let request = http::Request::get(url)
         .header(http::header::ACCEPT, "application/json")
         .body(Vec::new())
@@ -464,7 +465,6 @@ fn fresh_seconds(headers: &http::HeaderMap) -> u64 {
 
 /// An outage is reported even while the old document hides it. Nothing depends on the report: the token that
 /// led here is judged by what there is, and a failing sink must not turn an outage into a refusal.
-fn report(env: &Environment, outcome: Outcome, reason: Option<String>) {
-    let event = AuditEvent { reason, ..AuditEvent::new("signing-keys.refresh", outcome, &env.call.name(env)) };
-    let _ = audit::record(env, event);
+fn report(env: &EntraWorld<'_>, outcome: Outcome, reason: Option<String>) {
+    let _ = env.trail.record(AuditEvent { reason, ..AuditEvent::new("signing-keys.refresh", outcome) });
 }

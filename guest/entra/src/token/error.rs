@@ -3,9 +3,7 @@
 //! `Display` and the fields are for the log. What a client may see is [`TokenError::public_text`] and
 //! [`TokenError::challenge`]: what to do, and nothing that tells an attacker which check stopped a forged token.
 
-use std::fmt;
-
-use super::principal::PrincipalKind;
+use base::principal::PrincipalKind;
 
 /// A part of a compact token, or a document it was checked with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -389,15 +387,6 @@ impl TokenError {
     /// Whether the token was refused; otherwise it could not be decided, and the same token may pass later.
     pub fn is_refusal(&self) -> bool {
         self.status() < 500
-    }
-}
-
-impl fmt::Display for PrincipalKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::User => "a user",
-            Self::App => "an application",
-        })
     }
 }
 

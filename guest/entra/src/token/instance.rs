@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use super::authority::Authority;
 use super::validated::{RefusedSignatures, ValidatedTokens};
-use crate::environment::{ClientType, Settings, TokenSettings};
+use base::settings::{Settings, TokenSettings};
 
 /// The caches of one instance.
 #[derive(Debug, Default)]
-pub(super) struct Instance {
+pub(crate) struct Instance {
     pub(super) authority: Authority,
     pub(super) validated: RefCell<ValidatedTokens>,
     pub(super) refused: RefCell<RefusedSignatures>,
@@ -18,7 +18,7 @@ pub(super) struct Instance {
 /// The settings that decide about a token. What was decided under other settings is not remembered.
 #[derive(Debug, PartialEq, Eq)]
 struct Policy {
-    client_type: ClientType,
+    public_client: bool,
     tenant: String,
     client_id: String,
     authority: String,
@@ -27,8 +27,8 @@ struct Policy {
 
 impl Policy {
     fn is_of(&self, settings: &Settings) -> bool {
-        let Settings { client_type, tenant, client_id, authority, token, .. } = settings;
-        self.client_type == *client_type
+        let Settings { tenant, client_id, authority, token, .. } = settings;
+        self.public_client == settings.is_public_client()
             && self.tenant == *tenant
             && self.client_id == *client_id
             && self.authority == *authority
@@ -39,7 +39,7 @@ impl Policy {
 impl From<&Settings> for Policy {
     fn from(settings: &Settings) -> Self {
         Self {
-            client_type: settings.client_type,
+            public_client: settings.is_public_client(),
             tenant: settings.tenant.clone(),
             client_id: settings.client_id.clone(),
             authority: settings.authority.clone(),
@@ -73,7 +73,7 @@ impl Instance {
     }
 
     /// Forgets everything, as a new instance would.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn restart() {
         CURRENT.with_borrow_mut(|current| *current = None);
     }

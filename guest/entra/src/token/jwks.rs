@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::compact::Algorithm;
 use super::error::KeyFault;
 use super::signature::VerifyingKey;
-use super::strict_json;
+use base::strict_json;
 
 /// Bytes of a key set. Entra ID's, certificates included, has 10 to 30 KiB; the secret store takes 256 KiB.
 pub const MAX_JWKS_BYTES: usize = 128 * 1024;
@@ -63,7 +63,7 @@ pub struct KeySet {
 pub struct Key {
     key_id: String,
     algorithm: Option<String>,
-    /// The key's own `issuer`: Entra ID's addition, see [`crate::entra::issuers::key_may_sign_for`].
+    /// The key's own `issuer`: Entra ID's addition, see [`crate::issuers::key_may_sign_for`].
     pub(super) issuer: Option<String>,
     /// Identifies the key material, so that what was verified with it can be dropped together with it.
     pub(super) fingerprint: Fingerprint,

@@ -9,25 +9,20 @@ mod claims;
 pub mod compact;
 mod documents;
 mod error;
-mod instance;
+pub(crate) mod instance;
 pub mod jwks;
-mod principal;
 mod requirements;
 mod rs256;
 mod signature;
-pub(crate) mod strict_json;
 mod validated;
 pub mod validation;
 
 #[cfg(test)]
-pub(crate) mod testing;
-#[cfg(test)]
 mod tests;
 
 pub use authority::Endpoints;
-pub(crate) use authority::endpoints;
+pub use authority::endpoints;
 pub use error::{Challenge, KeyFault, Part, TokenError};
-pub use principal::{Groups, Principal, PrincipalKind};
 pub use requirements::{GroupResolver, Requirements};
 pub use validation::{
     IdTokenExpectations, ValidatedIdToken, ValidatedToken, forget, forget_principal, validate_access_token,
@@ -37,6 +32,6 @@ pub use validation::{
 /// Reads a claims set and drops it: for fuzzing. Nothing that passes is validated.
 #[doc(hidden)]
 pub fn check_claims(json: &[u8]) -> Result<(), TokenError> {
-    let claims = strict_json::parse_object(json).map_err(|_| TokenError::JsonInvalid { part: Part::Claims })?;
+    let claims = base::strict_json::parse_object(json).map_err(|_| TokenError::JsonInvalid { part: Part::Claims })?;
     claims::Claims::read(&claims).map(drop)
 }

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::error::TokenError;
-use super::principal::{Groups, Principal, PrincipalKind};
-use crate::environment::Environment;
+use crate::entra_world::EntraWorld;
+use base::principal::{Groups, Principal, PrincipalKind};
 
 /// All of these have to hold; the default requires nothing more than an accepted token.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,14 +26,14 @@ pub struct Requirements {
 pub trait GroupResolver {
     /// Object ids of all groups the principal is in, transitively; the error is for the log. The resolver uses a
     /// token that was issued to us (on behalf of, or app-only), never the one that is being validated.
-    async fn groups(&self, env: &Environment, principal: &Principal) -> Result<Vec<String>, String>;
+    async fn groups(&self, env: &EntraWorld<'_>, principal: &Principal) -> Result<Vec<String>, String>;
 }
 
 impl Requirements {
     /// Checks what the token itself shows. Everything is compared exactly.
     pub(super) async fn check(
         &self,
-        env: &Environment,
+        env: &EntraWorld<'_>,
         principal: &Principal,
         resolver: Option<&dyn GroupResolver>,
     ) -> Result<(), TokenError> {

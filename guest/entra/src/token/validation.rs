@@ -17,12 +17,15 @@ use super::documents::Demand;
 use super::error::{KeyFault, TokenError};
 use super::instance::Instance;
 use super::jwks::{Fingerprint, Key, KeySet};
-use super::principal::{Groups, Principal, PrincipalKind};
 use super::requirements::{GroupResolver, Requirements};
 use super::validated::{self, TokenHash};
-use crate::entra::issuers::{self, TokenVersion};
-use crate::entra::tenants::{self, TokenUse, is_guid};
-use crate::environment::{Environment, Settings};
+use crate::entra_world::EntraWorld;
+use crate::issuers;
+use crate::issuers::TokenVersion;
+use crate::tenants;
+use crate::tenants::{TokenUse, is_guid};
+use base::principal::{Groups, Principal, PrincipalKind};
+use base::settings::Settings;
 
 /// The most that clocks may differ, whatever is configured: beyond it, expiry would lose its meaning.
 const MAX_CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
@@ -162,7 +165,7 @@ impl ValidatedIdToken {
 
 /// Validates an access token that a client presents. Groups in overage cannot satisfy a requirement here.
 pub async fn validate_access_token(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     token: &str,
     needs: &Requirements,
 ) -> Result<ValidatedToken, TokenError> {
@@ -172,12 +175,12 @@ pub async fn validate_access_token(
 /// Validates an access token that a client presents; `resolver` is asked for groups in overage when `needs`
 /// names groups.
 pub async fn validate_access_token_with(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     token: &str,
     needs: &Requirements,
     resolver: Option<&dyn GroupResolver>,
 ) -> Result<Rc<ValidatedToken>, TokenError> {
-    let instance = Instance::current(&env.settings);
+    let instance = Instance::current(env.settings);
     let validated = access_token(env, &instance, token).await?;
     // 12. What this call requires. Not remembered: the next call may require something else.
     needs.check(env, validated.principal(), resolver).await?;
@@ -186,11 +189,11 @@ pub async fn validate_access_token_with(
 
 /// Validates the ID token of a sign-in.
 pub async fn validate_id_token(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     token: &str,
     expected: &IdTokenExpectations<'_>,
 ) -> Result<ValidatedIdToken, TokenError> {
-    let settings = &env.settings;
+    let settings = env.settings;
     if !is_guid(&settings.client_id) {
         return Err(TokenError::ConfigurationInvalid { setting: "client_id".to_owned() });
     }
@@ -223,7 +226,11 @@ pub fn forget_principal(settings: &Settings, tenant_id: &str, object_id: &str) {
 }
 
 /// The steps for an access token, or the memory of them.
-async fn access_token(env: &Environment, instance: &Instance, token: &str) -> Result<Rc<ValidatedToken>, TokenError> {
+async fn access_token(
+    env: &EntraWorld<'_>,
+    instance: &Instance,
+    token: &str,
+) -> Result<Rc<ValidatedToken>, TokenError> {
     // 0. A token that was accepted before is accepted again, as long as it is in date and its key in the set.
     compact::check_length(token)?;
     let hash = validated::hash(token);
@@ -260,7 +267,7 @@ async fn access_token(env: &Environment, instance: &Instance, token: &str) -> Re
     // 11. Who it stands for, and that it permits anything at all.
     let not_before = claims.not_before;
     let username = claims.preferred_username.clone().or_else(|| claims.upn.clone());
-    let principal = principal(&env.settings, claims)?;
+    let principal = principal(env.settings, claims)?;
 
     let validated = ValidatedToken { principal, username, not_before, key, first_seen: false };
     instance.validated.borrow_mut().insert(hash, Rc::new(validated.clone()));
@@ -269,7 +276,7 @@ async fn access_token(env: &Environment, instance: &Instance, token: &str) -> Re
 
 /// Steps 1 to 8: the token is what Entra ID signed for a tenant that counts. The claims, and the key.
 async fn genuine(
-    env: &Environment,
+    env: &EntraWorld<'_>,
     instance: &Instance,
     token: &str,
     hash: &TokenHash,
@@ -298,7 +305,7 @@ async fn genuine(
 
     // 6. The tenant is accepted. A genuine token of a stranger's tenant is still a stranger's.
     let authority_tenant = metadata.value.tenant_id.as_deref();
-    if !tenants::accepts(&env.settings, authority_tenant, &claims.tenant_id, token_use) {
+    if !tenants::accepts(env.settings, authority_tenant, &claims.tenant_id, token_use) {
         return Err(TokenError::TenantNotAllowed { tenant_id: claims.tenant_id });
     }
 
@@ -310,7 +317,7 @@ async fn genuine(
         };
         keys = instance.authority.keys(env, &metadata.value, demand).await?;
     }
-    let key = select_key(&env.settings, &keys.value, &compact.key_id, authority_tenant, &claims)?;
+    let key = select_key(env.settings, &keys.value, &compact.key_id, authority_tenant, &claims)?;
     let verifying = key
         .for_algorithm(compact.algorithm)
         .map_err(|fault| TokenError::KeyNotAllowed { key_id: compact.key_id.clone(), fault })?;
@@ -384,7 +391,7 @@ fn check_audience(claims: &Claims, accepted: &[String]) -> Result<(), TokenError
 }
 
 /// All dates are at most the year 9999, so none of these sums overflows.
-fn check_times(env: &Environment, not_before: u64, issued_at: u64, expires_at: u64) -> Result<(), TokenError> {
+fn check_times(env: &EntraWorld<'_>, not_before: u64, issued_at: u64, expires_at: u64) -> Result<(), TokenError> {
     let now = env.clock.now();
     let tolerance = env.settings.token.clock_tolerance.min(MAX_CLOCK_TOLERANCE).as_secs();
     if now >= expires_at + tolerance {

@@ -2,13 +2,14 @@
 
 mod sessions;
 
+use crate::testing::{ServerWorlds as _, configure};
 use async_trait::async_trait;
 use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
 use super::*;
-use crate::environment::fake::{World, json as response, run};
 use crate::tools::{RemoteCall, Tool, ToolError};
+use world::testing::{World, json as response, run};
 
 const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
@@ -110,10 +111,10 @@ fn of_vault(rule: Rule) -> ToolRule {
     ToolRule { tool: "vault".into(), rule }
 }
 
-fn env_with(rules: Option<Vec<ToolRule>>) -> (World, Environment) {
+fn env_with(rules: Option<Vec<ToolRule>>) -> (World, ServerWorld<'static>) {
     let world = World::default();
     let mut env = world.remote();
-    env.settings.http.as_mut().unwrap().access = rules;
+    configure(&mut env, |http| http.access = rules);
     (world, env)
 }
 

@@ -4,8 +4,8 @@ use http::header::{CACHE_CONTROL, LOCATION, PRAGMA, RETRY_AFTER, WWW_AUTHENTICAT
 use http::{HeaderValue, Response};
 use serde_json::json;
 
-use crate::environment::Environment;
-use crate::transport::http::message::{Request, json, text};
+use crate::message::{Request, json, text};
+use crate::server_world::ServerWorld;
 
 /// An error that a client is told (RFC 6749 sections 4.1.2.1 and 5.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,20 +48,18 @@ pub(super) struct Back<'a> {
 
 impl Back<'_> {
     /// The answer to the authorization request.
-    pub(super) fn with(&self, env: &Environment, parameters: &[(&str, &str)]) -> Response<Vec<u8>> {
+    pub(super) fn with(&self, env: &ServerWorld<'_>, parameters: &[(&str, &str)]) -> Response<Vec<u8>> {
         redirect(&self.url(env, parameters))
     }
 
     /// The URL that carries the answer to the client, with `iss` (RFC 9207).
-    fn url(&self, env: &Environment, parameters: &[(&str, &str)]) -> String {
+    fn url(&self, env: &ServerWorld<'_>, parameters: &[(&str, &str)]) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(parameters);
         if let Some(state) = self.state {
             query.append_pair("state", state);
         }
-        if let Some(settings) = &env.settings.http {
-            query.append_pair("iss", &settings.public_url);
-        }
+        query.append_pair("iss", &env.site.settings.public_url);
         // The redirect URI may have a query, which is kept (RFC 6749 section 3.1.2).
         let separator = match self.redirect_uri.split_once('?') {
             None => "?",
@@ -72,12 +70,12 @@ impl Back<'_> {
     }
 
     /// The error answer.
-    pub(super) fn refuse(&self, env: &Environment, refusal: &OAuthRefusal, request: &Request) -> Response<Vec<u8>> {
+    pub(super) fn refuse(&self, env: &ServerWorld<'_>, refusal: &OAuthRefusal, request: &Request) -> Response<Vec<u8>> {
         redirect(&self.refusal_url(env, refusal, request))
     }
 
     /// The URL that carries the error to the client.
-    pub(super) fn refusal_url(&self, env: &Environment, refusal: &OAuthRefusal, request: &Request) -> String {
+    pub(super) fn refusal_url(&self, env: &ServerWorld<'_>, refusal: &OAuthRefusal, request: &Request) -> String {
         let description = described(&refusal.description, request);
         self.url(env, &[("error", refusal.error), ("error_description", &description)])
     }
@@ -130,7 +128,8 @@ fn described(description: &str, request: &Request) -> String {
 mod tests {
     use super::*;
     use crate::authorization_server::testing::request;
-    use crate::environment::fake::World;
+    use crate::testing::ServerWorlds as _;
+    use world::testing::World;
 
     #[test]
     fn the_query_of_a_redirect_uri_is_kept() {
@@ -151,6 +150,6 @@ mod tests {
     fn a_description_has_the_allowed_characters_only() {
         let request = request(http::Method::GET, "/authorize");
         let text = described("say \"no\" \\ \u{e9}\n", &request);
-        assert_eq!(text, "say 'no' / ?? (correlation id correlation-1)");
+        assert_eq!(text, "say 'no' / ?? (correlation id c-1)");
     }
 }

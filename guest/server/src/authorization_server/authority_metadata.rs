@@ -7,9 +7,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::metadata::{GRANT_TYPES, RESPONSE_TYPES, requested_scope};
-use crate::environment::{Environment, HttpSettings};
-use crate::token::{self, TokenError};
+use super::metadata::{GRANT_TYPES, RESPONSE_TYPES};
+use crate::server_world::ServerWorld;
+use entra::token;
+use entra::token::TokenError;
 
 /// What a refresh token is asked for with. Entra ID gives none without.
 const OFFLINE_ACCESS: &str = "offline_access";
@@ -20,8 +21,8 @@ const PUBLIC_CLIENT: &str = "none";
 
 /// The document (RFC 8414, and what OpenID Connect Discovery requires on top of it). The authority's metadata is kept in
 /// the store, as for the validation of tokens.
-pub async fn document(env: &Environment, http: &HttpSettings) -> Result<Value, TokenError> {
-    let endpoints = token::endpoints(env).await?;
+pub async fn document(env: &ServerWorld<'_>) -> Result<Value, TokenError> {
+    let endpoints = token::endpoints(&env.entra).await?;
     let mut grant_types = GRANT_TYPES.to_vec();
     let mut auth_methods = endpoints.auth_methods;
     if !auth_methods.iter().any(|method| method == PUBLIC_CLIENT) {
@@ -29,7 +30,7 @@ pub async fn document(env: &Environment, http: &HttpSettings) -> Result<Value, T
     }
     let mut document = Map::new();
     let mut say = |name: &str, value: Value| document.insert(name.to_owned(), value);
-    say("issuer", json!(http.public_url));
+    say("issuer", json!(env.site.settings.public_url));
     say("authorization_endpoint", json!(endpoints.authorization));
     say("token_endpoint", json!(endpoints.token));
     if let Some(device) = endpoints.device_authorization {
@@ -37,7 +38,7 @@ pub async fn document(env: &Environment, http: &HttpSettings) -> Result<Value, T
         say("device_authorization_endpoint", json!(device));
     }
     say("jwks_uri", json!(endpoints.jwks_uri));
-    say("scopes_supported", json!([requested_scope(http), OFFLINE_ACCESS]));
+    say("scopes_supported", json!([env.site.requested_scope(), OFFLINE_ACCESS]));
     say("response_types_supported", json!(RESPONSE_TYPES));
     say("grant_types_supported", json!(grant_types));
     say("token_endpoint_auth_methods_supported", json!(auth_methods));

@@ -5,6 +5,7 @@
 //! security best practices), with a `state`, `nonce` and PKCE verifier of our own.
 
 use std::time::Duration;
+use world::limits;
 
 use http::header::SET_COOKIE;
 use http::{Method, Response};
@@ -13,22 +14,23 @@ use zeroize::Zeroizing;
 
 use super::answers::{self, Back, OAuthRefusal};
 use super::browser::{Browser, RememberedUser};
-use super::callback;
 use super::clients::{self, Client, ClientError, Origin};
 use super::consent::{self, Consent};
-use super::metadata::{self, MCP_PATH, SCOPE, SSE_PATH};
 use super::pages;
 use super::parameters::{ParameterError, Parameters};
 use super::redirect_uri::is_loopback;
-use crate::access::{self, Name};
-use crate::audit;
-use crate::encoding::{digest, from_base64url, random_token};
-use crate::environment::{AuditEvent, Environment, HttpSettings, Outcome, StoreError};
-use crate::oauth::authorization_code::{AuthorizationRequest, Prompt};
-use crate::session::entra;
-use crate::sign_in::UNRECORDED;
+use crate::message::Request;
+use crate::server_world::ServerWorld;
+use crate::site::{MCP_PATH, SCOPE, SSE_PATH, Site};
 use crate::tools;
-use crate::transport::http::message::Request;
+use base::audit::{AuditEvent, Outcome};
+use base::encoding::{digest, from_base64url};
+use base::policy::Name;
+use caller::session::entra_tokens;
+use entra::oauth::authorization_code::{AuthorizationRequest, Prompt};
+use world::StoreError;
+use world::Unrecorded;
+use world::random::random_token;
 
 #[cfg(test)]
 mod tests;
@@ -102,13 +104,12 @@ impl Pending {
 }
 
 /// Answers a request to `/authorize`.
-pub(super) async fn handle(env: &Environment, request: &Request) -> Response<Vec<u8>> {
+pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
     let answered = if request.method == Method::POST { decide(env, request) } else { ask(env, request).await };
     answered.unwrap_or_else(|error| store_page(&error, request))
 }
 
-async fn ask(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
-    let Some(settings) = env.settings.http.as_ref() else { return Ok(page(404, "Nothing is served here.", request)) };
+async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
     let parameters = match Parameters::of_query(request) {
         Ok(parameters) => parameters,
         Err(error) => return Ok(page(400, &sentence(&error), request)),
@@ -131,7 +132,7 @@ async fn ask(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, 
     let state = parameters.get("state").filter(|state| state.len() <= MAX_STATE);
     let back = Back { redirect_uri: &redirect_uri, state };
     let browser = Browser::of(env, request)?;
-    let pending = match check(settings, &parameters, &redirect_uri, sent.is_some()) {
+    let pending = match check(&env.site, &parameters, &redirect_uri, sent.is_some()) {
         Ok(pending) => Pending { client_id: client.client_id.clone(), browser: browser.id().to_owned(), ..pending },
         Err(refusal) => return tell(env, &client, &browser, back, &refusal, request),
     };
@@ -156,7 +157,7 @@ async fn ask(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, 
 /// consented to is not gone to without being asked: else a link to this server would be a link to any site
 /// (RFC 9700 section 4.11.2).
 fn tell(
-    env: &Environment,
+    env: &ServerWorld<'_>,
     client: &Client,
     browser: &Browser<'_>,
     back: Back<'_>,
@@ -179,7 +180,7 @@ fn tell(
 
 /// The client of an authorization request, or the page that says why there is none.
 async fn client(
-    env: &Environment,
+    env: &ServerWorld<'_>,
     parameters: &Parameters,
     request: &Request,
 ) -> Result<Result<Client, Response<Vec<u8>>>, StoreError> {
@@ -188,7 +189,7 @@ async fn client(
     };
     // A longer one is nobody's, and counts as others that begin like it.
     let counted = client_id.get(..client_id.floor_char_boundary(clients::MAX_CLIENT_ID)).unwrap_or_default();
-    if let Err(retry_after) = audit::admit(env, "authorize", counted, Some(counted)) {
+    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, "authorize", counted, Some(counted)) {
         let response = page(429, "Too many sign-ins were started. Wait a while, then try again.", request);
         return Ok(Err(answers::with_retry_after(response, retry_after.as_secs())));
     }
@@ -211,17 +212,16 @@ async fn client(
 }
 
 /// Records that a client is not served, which it is not whether or not that can be recorded.
-fn client_refused(env: &Environment, client_id: &str, error: &ClientError, request: &Request) {
+fn client_refused(env: &ServerWorld<'_>, client_id: &str, error: &ClientError, request: &Request) {
     let Some(reason) = error.reason() else { return };
-    let client_id = Some(audit::shown_client_id(client_id).to_owned());
-    let event =
-        AuditEvent { client_id, ..AuditEvent::new("client.refused", Outcome::Failure, &request.correlation_id) };
-    let _ = audit::record(env, audit::because(event, reason.to_owned()));
+    let client_id = Some(limits::shown_client_id(client_id).to_owned());
+    let event = AuditEvent { client_id, ..AuditEvent::new("client.refused", Outcome::Failure) };
+    let _ = env.entra.trail.record(event.because(reason.to_owned()));
 }
 
 /// Checks everything that the client is told about.
 fn check(
-    settings: &HttpSettings,
+    site: &Site<'_>,
     parameters: &Parameters,
     redirect_uri: &str,
     redirect_uri_sent: bool,
@@ -253,13 +253,13 @@ fn check(
     if from_base64url(code_challenge).is_none_or(|bytes| bytes.len() != CHALLENGE_BYTES) {
         return refuse("invalid_request", "code_challenge is not a SHA-256 in base64url.");
     }
-    let Some(scopes) = scopes(settings, parameters.get("scope")) else {
+    let Some(scopes) = scopes(site, parameters.get("scope")) else {
         return refuse("invalid_scope", "A scope is not known here: see scopes_supported in the metadata.");
     };
     let mut resources = parameters.all("resource");
     let resource = match (resources.next(), resources.next()) {
-        (None, _) => settings.public_url.clone(),
-        (Some(resource), None) if is_ours(settings, resource) => resource.to_owned(),
+        (None, _) => site.settings.public_url.clone(),
+        (Some(resource), None) if is_ours(site, resource) => resource.to_owned(),
         _ => return refuse("invalid_target", "resource has to be one of this server's, as in its metadata."),
     };
     let login_hint = parameters.get("login_hint").filter(|hint| hint.len() <= MAX_LOGIN_HINT).map(str::to_owned);
@@ -290,10 +290,10 @@ fn check(
 /// What a `scope` parameter comes down to; `None` if there is one in it that we do not know. The scope that the resource
 /// names for Entra ID's tokens stands for that of a session: a client need not know whose tokens it will get. The scopes
 /// that tools need are given, in the short form, to whoever asks for them.
-pub(super) fn scopes(settings: &HttpSettings, scope: Option<&str>) -> Option<Vec<String>> {
-    let named = metadata::requested_scope(settings);
-    let known = access::scopes(settings);
-    let is = |asked: &str, known: &str| asked == known || asked == metadata::clients_form(settings, known);
+pub(super) fn scopes(site: &Site<'_>, scope: Option<&str>) -> Option<Vec<String>> {
+    let named = site.requested_scope();
+    let known = tools::scopes(site.settings);
+    let is = |asked: &str, known: &str| asked == known || asked == site.clients_form(known);
     let of_tools: Vec<&str> = scope
         .unwrap_or_default()
         .split(' ')
@@ -307,33 +307,29 @@ pub(super) fn scopes(settings: &HttpSettings, scope: Option<&str>) -> Option<Vec
 }
 
 /// Whether a resource indicator (RFC 8707) names this server or one of its endpoints. Compared exactly.
-pub(super) fn is_ours(settings: &HttpSettings, resource: &str) -> bool {
-    let sse = settings.legacy_sse.then_some(SSE_PATH);
-    ["", MCP_PATH].into_iter().chain(sse).any(|path| metadata::resource(settings, path) == resource)
+pub(super) fn is_ours(site: &Site<'_>, resource: &str) -> bool {
+    let sse = site.settings.legacy_sse.then_some(SSE_PATH);
+    ["", MCP_PATH].into_iter().chain(sse).any(|path| site.resource(path) == resource)
 }
 
 /// Shows the consent page.
 pub(super) fn show(
-    env: &Environment,
+    env: &ServerWorld<'_>,
     pending: Pending,
     client: &Client,
     browser: &Browser<'_>,
 ) -> Result<Response<Vec<u8>>, StoreError> {
-    let request_id = random_token(env.random.as_ref());
+    let request_id = random_token(env.entra.random);
     keep(env, &pending_record(env, &request_id), &pending)?;
     let csrf_token = browser.csrf(&request_id)?;
-    let tools: Vec<String> = match &env.settings.http {
-        Some(settings) => access::of_users(settings).into_iter().map(tools::title).collect(),
-        None => Vec::new(),
-    };
-    let action = env.settings.http.as_ref().map(|settings| format!("{}/authorize", settings.public_url));
+    let tools: Vec<String> = tools::of_users(env.site.settings).into_iter().map(tools::title).collect();
     let page = pages::consent(&pages::Consent {
         client,
         redirect_uri: &pending.redirect_uri,
         scopes: &pending.scopes,
         tools: &tools,
         account_hint: pending.login_hint.as_deref(),
-        action: action.as_deref().unwrap_or_default(),
+        action: &env.site.url("/authorize"),
         request_id: &request_id,
         csrf_token: &csrf_token,
     });
@@ -341,7 +337,7 @@ pub(super) fn show(
 }
 
 /// The person has pressed a button of the consent page.
-fn decide(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
+fn decide(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
     let parameters = match Parameters::of_form(request) {
         Ok(parameters) => parameters,
         Err(error) => return Ok(page(400, &sentence(&error), request)),
@@ -368,7 +364,7 @@ fn decide(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, Sto
     let allowed = decision == Some("allow");
     let (name, outcome) =
         if allowed { ("consent.given", Outcome::Success) } else { ("consent.denied", Outcome::Failure) };
-    if audit::record(env, event(&pending, name, outcome, request)).is_err() {
+    if env.entra.trail.record(event(&pending, name, outcome, request)).is_err() {
         return Ok(unrecorded(env, &pending, request));
     }
     if !allowed {
@@ -404,13 +400,12 @@ impl Trip<'_> {
 
 /// Sends the person to Entra, or back to the client that has to hear that this is not possible now.
 pub(super) fn forward(
-    env: &Environment,
+    env: &ServerWorld<'_>,
     pending: Pending,
     browser: &Browser<'_>,
     trip: Trip<'_>,
     request: &Request,
 ) -> Result<Response<Vec<u8>>, StoreError> {
-    let callback = env.settings.http.as_ref().map(|settings| format!("{}/auth/callback", settings.public_url));
     let (claims, step_up, prompt) = match trip.again {
         // Who has just chosen the account and signed in is not asked for that again.
         Some(Again { claims, user, login_hint }) => {
@@ -422,16 +417,16 @@ pub(super) fn forward(
         }
     };
     let reason = step_up.as_ref().map(|_| "claims-challenge".to_owned());
-    let entra = AuthorizationRequest::new(env, callback.unwrap_or_default(), entra::scopes(env), claims);
-    let url = match entra.url(env, prompt) {
+    let entra = AuthorizationRequest::new(&env.entra, env.site.url("/auth/callback"), entra::scopes(env), claims);
+    let url = match entra.url(&env.entra, prompt) {
         Ok(url) => url,
         Err(error) => {
             let refusal = OAuthRefusal::new("server_error", error.public());
-            return Ok(failed(env, &pending, &refusal, callback::reason(&error), request));
+            return Ok(failed(env, &pending, &refusal, error.reason(), request));
         }
     };
     let started = event(&pending, "authorization.started", Outcome::Started, request);
-    if audit::record(env, AuditEvent { reason, ..started }).is_err() {
+    if env.entra.trail.record(AuditEvent { reason, ..started }).is_err() {
         return Ok(unrecorded(env, &pending, request));
     }
     let leg = Leg { pending, request: entra, consented: trip.consented, step_up };
@@ -444,14 +439,14 @@ pub(super) fn forward(
 
 /// Ends an authorization: the client is told, and that is recorded.
 pub(super) fn failed(
-    env: &Environment,
+    env: &ServerWorld<'_>,
     pending: &Pending,
     refusal: &OAuthRefusal,
     reason: String,
     request: &Request,
 ) -> Response<Vec<u8>> {
     let event = event(pending, "authorization.completed", Outcome::Failure, request);
-    if audit::record(env, audit::because(event, reason)).is_err() {
+    if env.entra.trail.record(event.because(reason)).is_err() {
         return unrecorded(env, pending, request);
     }
     pending.back().refuse(env, refusal, request)
@@ -459,7 +454,7 @@ pub(super) fn failed(
 
 /// The same for want of the store.
 pub(super) fn store_failed(
-    env: &Environment,
+    env: &ServerWorld<'_>,
     pending: &Pending,
     error: &StoreError,
     request: &Request,
@@ -470,12 +465,12 @@ pub(super) fn store_failed(
 
 /// A security event about an authorization.
 pub(super) fn event(pending: &Pending, name: &'static str, outcome: Outcome, request: &Request) -> AuditEvent {
-    AuditEvent { client_id: Some(pending.client_id.clone()), ..AuditEvent::new(name, outcome, &request.correlation_id) }
+    AuditEvent { client_id: Some(pending.client_id.clone()), ..AuditEvent::new(name, outcome) }
 }
 
 /// What cannot be recorded is not done.
-pub(super) fn unrecorded(env: &Environment, pending: &Pending, request: &Request) -> Response<Vec<u8>> {
-    pending.back().refuse(env, &OAuthRefusal::new("temporarily_unavailable", UNRECORDED), request)
+pub(super) fn unrecorded(env: &ServerWorld<'_>, pending: &Pending, request: &Request) -> Response<Vec<u8>> {
+    pending.back().refuse(env, &OAuthRefusal::new("temporarily_unavailable", Unrecorded::PUBLIC), request)
 }
 
 /// A page that says what went wrong, where no client can be told.
@@ -520,22 +515,22 @@ pub(super) fn sentence(error: &impl std::fmt::Display) -> String {
     }
 }
 
-fn pending_record(env: &Environment, request_id: &str) -> String {
-    clients::record(env, &format!("pending/{}", digest(request_id.as_bytes())))
+fn pending_record(env: &ServerWorld<'_>, request_id: &str) -> String {
+    env.site.record(&format!("pending/{}", digest(request_id.as_bytes())))
 }
 
-pub(super) fn leg_record(env: &Environment, state: &str) -> String {
-    clients::record(env, &format!("leg/{}", digest(state.as_bytes())))
+pub(super) fn leg_record(env: &ServerWorld<'_>, state: &str) -> String {
+    env.site.record(&format!("leg/{}", digest(state.as_bytes())))
 }
 
-fn keep(env: &Environment, record: &str, value: &impl Serialize) -> Result<(), StoreError> {
+fn keep(env: &ServerWorld<'_>, record: &str, value: &impl Serialize) -> Result<(), StoreError> {
     let bytes = Zeroizing::new(serde_json::to_vec(value).map_err(|_| StoreError::TooLarge)?);
-    env.store.put(record, &bytes, Some(LIFETIME))
+    env.entra.store.put(record, &bytes, Some(LIFETIME))
 }
 
 /// Takes a record; one that cannot be read is none.
-pub(super) fn take<T: for<'de> Deserialize<'de>>(env: &Environment, record: &str) -> Result<Option<T>, StoreError> {
-    match env.store.take(record) {
+pub(super) fn take<T: for<'de> Deserialize<'de>>(env: &ServerWorld<'_>, record: &str) -> Result<Option<T>, StoreError> {
+    match env.entra.store.take(record) {
         Ok(found) => Ok(found.and_then(|raw| serde_json::from_slice(raw.reveal()).ok())),
         Err(StoreError::Unreadable) => Ok(None),
         Err(error) => Err(error),

@@ -10,12 +10,14 @@ use http::HeaderValue;
 use http::header::COOKIE;
 use serde::{Deserialize, Serialize};
 
-use super::clients::record;
 use super::redirect_uri;
-use crate::encoding::{digest, random_token, same_secret};
-use crate::environment::{Environment, HttpSettings, StoreError};
-use crate::sealed;
-use crate::transport::http::message::Request;
+use crate::message::Request;
+use crate::server_world::ServerWorld;
+use base::encoding::{digest, same_secret};
+use base::settings::HttpSettings;
+use world::StoreError;
+use world::random::random_token;
+use world::sealed;
 
 #[cfg(test)]
 mod tests;
@@ -45,7 +47,7 @@ pub struct RememberedUser {
 
 /// The browser that sent a request. It is recognised by a sealed cookie, which only this server can read or make.
 pub struct Browser<'e> {
-    env: &'e Environment,
+    env: &'e ServerWorld<'e>,
     id: String,
     user: Option<RememberedUser>,
 }
@@ -62,22 +64,19 @@ struct Content {
 impl<'e> Browser<'e> {
     /// The browser that sent `request`; a new one if it brings no cookie of ours, several, or one that cannot be
     /// trusted.
-    pub fn of(env: &'e Environment, request: &Request) -> Result<Self, StoreError> {
-        let presented = match &env.settings.http {
-            Some(settings) => only_cookie(request, &cookie_name(settings)),
-            None => None,
-        };
+    pub fn of(env: &'e ServerWorld<'e>, request: &Request) -> Result<Self, StoreError> {
+        let presented = only_cookie(request, &cookie_name(env.site.settings));
         let opened = match presented {
-            Some(sealed) => sealed::open(env, &key(env), COOKIE_NAME.as_bytes(), sealed)?,
+            Some(sealed) => sealed::open(&env.entra, &key(env), COOKIE_NAME.as_bytes(), sealed)?,
             None => None,
         };
-        let now = env.clock.now();
+        let now = env.entra.clock.now();
         let content = opened
             .and_then(|plain| serde_json::from_slice::<Content>(plain.reveal()).ok())
             .filter(|content| is_current(now, content.made_at, LIFETIME));
         Ok(match content {
             Some(content) => Self { env, id: content.id, user: content.user },
-            None => Self { env, id: random_token(env.random.as_ref()), user: None },
+            None => Self { env, id: random_token(env.entra.random), user: None },
         })
     }
 
@@ -94,15 +93,15 @@ impl<'e> Browser<'e> {
 
     /// What a form of ours carries, so that only a page that we have shown to this browser can have sent it.
     pub fn csrf(&self, request_id: &str) -> Result<String, StoreError> {
-        let now = self.env.clock.now().to_be_bytes();
-        sealed::seal(self.env, &key(self.env), &self.form(request_id), &now)
+        let now = self.env.entra.clock.now().to_be_bytes();
+        sealed::seal(&self.env.entra, &key(self.env), &self.form(request_id), &now)
     }
 
     /// Whether `token` is from [`Browser::csrf`], for this browser and this request, at most an hour old.
     pub fn check_csrf(&self, request_id: &str, token: &str) -> Result<bool, StoreError> {
-        let opened = sealed::open(self.env, &key(self.env), &self.form(request_id), token)?;
+        let opened = sealed::open(&self.env.entra, &key(self.env), &self.form(request_id), token)?;
         let made_at = opened.and_then(|plain| plain.reveal().as_slice().try_into().ok()).map(u64::from_be_bytes);
-        Ok(made_at.is_some_and(|made_at| is_current(self.env.clock.now(), made_at, FORM_LIFETIME)))
+        Ok(made_at.is_some_and(|made_at| is_current(self.env.entra.clock.now(), made_at, FORM_LIFETIME)))
     }
 
     /// The person who last signed in here.
@@ -117,13 +116,10 @@ impl<'e> Browser<'e> {
 
     /// The value of `Set-Cookie`. Send it with every page and redirect of `/authorize` and `/auth/callback`.
     pub fn set_cookie_header(&self) -> Result<HeaderValue, StoreError> {
-        let content = Content { id: self.id.clone(), user: self.user.clone(), made_at: self.env.clock.now() };
+        let content = Content { id: self.id.clone(), user: self.user.clone(), made_at: self.env.entra.clock.now() };
         let plain = serde_json::to_vec(&content).map_err(|_| StoreError::TooLarge)?;
-        let sealed = sealed::seal(self.env, &key(self.env), COOKIE_NAME.as_bytes(), &plain)?;
-        let (name, secure) = match &self.env.settings.http {
-            Some(settings) => (cookie_name(settings), is_secure(settings)),
-            None => (COOKIE_NAME.to_owned(), true),
-        };
+        let sealed = sealed::seal(&self.env.entra, &key(self.env), COOKIE_NAME.as_bytes(), &plain)?;
+        let (name, secure) = (cookie_name(self.env.site.settings), is_secure(self.env.site.settings));
         let secure = if secure { "; Secure" } else { "" };
         let cookie = format!("{name}={sealed}; Path=/; Max-Age={}; HttpOnly; SameSite=Lax{secure}", LIFETIME.as_secs());
         // Of base64url and constants.
@@ -139,8 +135,8 @@ impl<'e> Browser<'e> {
 }
 
 /// The record of the key that cookies and forms are sealed with.
-fn key(env: &Environment) -> String {
-    record(env, "browser-key")
+fn key(env: &ServerWorld<'_>) -> String {
+    env.site.record("browser-key")
 }
 
 fn is_secure(settings: &HttpSettings) -> bool {

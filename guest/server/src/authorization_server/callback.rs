@@ -15,15 +15,17 @@ use super::clients::{self, Client, ClientError};
 use super::code::{self, Grant};
 use super::consent;
 use super::parameters::Parameters;
-use crate::audit;
-use crate::environment::{Environment, Outcome, StoreError};
-use crate::oauth::OAuthError;
-use crate::oauth::authorization_code::RedeemError;
-use crate::oauth::error::Refusal;
-use crate::session::entra::EntraTokens;
-use crate::session::{Membership, Owner, claims};
-use crate::token::{self, IdTokenExpectations, TokenError};
-use crate::transport::http::message::Request;
+use crate::message::Request;
+use crate::server_world::ServerWorld;
+use base::audit::Outcome;
+use caller::session::entra_tokens::EntraTokens;
+use caller::session::{Membership, Owner, claims};
+use entra::oauth::OAuthError;
+use entra::oauth::authorization_code::RedeemError;
+use entra::oauth::error::Refusal;
+use entra::token;
+use entra::token::{IdTokenExpectations, TokenError};
+use world::StoreError;
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +38,7 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 const MAX_STATE: usize = 64;
 
 /// Answers a request to `/auth/callback`.
-pub(super) async fn handle(env: &Environment, request: &Request) -> Response<Vec<u8>> {
+pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
     match come_back(env, request).await {
         Ok(response) => response,
         Err(error) => {
@@ -46,7 +48,7 @@ pub(super) async fn handle(env: &Environment, request: &Request) -> Response<Vec
     }
 }
 
-async fn come_back(env: &Environment, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
+async fn come_back(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
     let parameters = match Parameters::of_query(request) {
         Ok(parameters) => parameters,
         Err(error) => return Ok(authorize::page(400, &authorize::sentence(&error), request)),
@@ -57,7 +59,7 @@ async fn come_back(env: &Environment, request: &Request) -> Result<Response<Vec<
     let record = authorize::leg_record(env, state);
     // Looked at before it is taken: another browser that learned the state must not end the sign-in.
     let browser = Browser::of(env, request)?;
-    let found = match env.store.get(&record) {
+    let found = match env.entra.store.get(&record) {
         Ok(found) => found,
         Err(StoreError::Unreadable) => None,
         Err(error) => return Err(error),
@@ -80,7 +82,7 @@ async fn come_back(env: &Environment, request: &Request) -> Result<Response<Vec<
         Err(error) => {
             let event = authorize::event(&leg.pending, "authorization.completed", Outcome::Failure, request);
             // It is refused whether or not that can be recorded.
-            let _ = audit::record(env, audit::because(event, "client-unknown".to_owned()));
+            let _ = env.entra.trail.record(event.because("client-unknown".to_owned()));
             Ok(authorize::page(400, &authorize::sentence(&error), request))
         }
     }
@@ -101,7 +103,7 @@ impl Failed {
 
 /// Whatever happens from here on, the client hears of it.
 async fn finish(
-    env: &Environment,
+    env: &ServerWorld<'_>,
     leg: &Leg,
     client: &Client,
     browser: Browser<'_>,
@@ -123,7 +125,7 @@ async fn finish(
 
 /// Gives the client a code for what Entra has given, or asks the person first.
 fn give(
-    env: &Environment,
+    env: &ServerWorld<'_>,
     leg: &Leg,
     client: &Client,
     mut browser: Browser<'_>,
@@ -131,7 +133,7 @@ fn give(
     request: &Request,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let SignedIn { owner, tokens, username } = admitted;
-    env.call.is_about_user(username.as_deref());
+    env.entra.trail.set_user(username.as_deref());
     let user = RememberedUser { tenant_id: owner.tenant_id.clone(), object_id: owner.object_id.clone() };
     browser.remember_user(user.clone());
     let pending = &leg.pending;
@@ -142,13 +144,13 @@ fn give(
         return authorize::show(env, pending.clone(), client, &browser);
     }
     if leg.step_up.is_none()
-        && let Some(claims) = claims::wanted(env, &owner)?
+        && let Some(claims) = claims::wanted(&env.entra, &owner)?
     {
         let again = Again { claims, user: Some(user), login_hint: username.as_deref() };
         return step_up(env, leg, &browser, again, request);
     }
     let signed_in = owner.clone();
-    let event = owner.event("authorization.completed", Outcome::Success, &request.correlation_id);
+    let event = owner.event("authorization.completed", Outcome::Success);
     let code = code::give(
         env,
         Grant {
@@ -158,23 +160,23 @@ fn give(
             resource: pending.resource.clone(),
             scopes: pending.scopes.clone(),
             tokens,
-            username: username.filter(|_| env.settings.audit_usernames),
+            username: username.filter(|_| env.entra.settings.audit_usernames),
             expires_at: 0,
         },
     )?;
     let response = authorize::with_cookie(pending.back().with(env, &[("code", code.reveal())]), &browser)?;
     // A code that nobody hears of ends by itself.
-    if audit::record(env, event).is_err() {
+    if env.entra.trail.record(event).is_err() {
         return Ok(authorize::unrecorded(env, pending, request));
     }
     if let Some(carried) = leg.request.claims() {
-        claims::satisfied(env, &signed_in, carried);
+        claims::satisfied(&env.entra, &signed_in, carried);
     }
     Ok(response)
 }
 
 fn step_up(
-    env: &Environment,
+    env: &ServerWorld<'_>,
     leg: &Leg,
     browser: &Browser<'_>,
     again: Again<'_>,
@@ -206,8 +208,8 @@ impl From<Failed> for NotAdmitted {
 }
 
 /// Redeems Entra's code, and validates the ID token that comes with the tokens.
-async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<SignedIn, NotAdmitted> {
-    let redeemed = leg.request.redeem(env, request.query.as_deref().unwrap_or_default()).await;
+async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<SignedIn, NotAdmitted> {
+    let redeemed = leg.request.redeem(&env.entra, request.query.as_deref().unwrap_or_default()).await;
     let set = redeemed.map_err(|error| match error {
         RedeemError::Untrusted(_) => {
             let description = "Microsoft Entra ID answered with something unexpected.";
@@ -219,13 +221,13 @@ async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<Signed
         {
             NotAdmitted::Claims(claims)
         }
-        RedeemError::OAuth(error) => Failed::new(error_of(&error), error.public(), reason(&error)).into(),
+        RedeemError::OAuth(error) => Failed::new(error_of(&error), error.public(), error.reason()).into(),
     })?;
     let nonce = Some(leg.request.nonce.as_str());
     let Some(id_token) = set.id_token.as_ref() else {
         return Err(Failed::new("server_error", "Microsoft Entra ID gave no ID token.", "no-id-token").into());
     };
-    let validated = token::validate_id_token(env, id_token.reveal(), &IdTokenExpectations { nonce }).await;
+    let validated = token::validate_id_token(&env.entra, id_token.reveal(), &IdTokenExpectations { nonce }).await;
     let validated = validated.map_err(|error| {
         let reason = format!("id-token-{}", error.reason());
         match error {
@@ -257,7 +259,7 @@ async fn admit(env: &Environment, leg: &Leg, request: &Request) -> Result<Signed
         let description = "Another account came back than the one that had to sign in again. Start again.";
         return Err(Failed::new("access_denied", description, "other-account").into());
     }
-    let tokens = EntraTokens { membership: Membership::of(env, &validated), ..set.into() };
+    let tokens = EntraTokens { membership: Membership::of(&env.entra, &validated), ..set.into() };
     Ok(SignedIn { owner, tokens, username: validated.preferred_username().map(str::to_owned) })
 }
 
@@ -277,17 +279,5 @@ fn error_of(error: &OAuthError) -> &'static str {
             "temporarily_unavailable"
         }
         _ => "server_error",
-    }
-}
-
-/// A stable code for the audit record.
-pub(super) fn reason(error: &OAuthError) -> String {
-    match error {
-        OAuthError::Refused(refusal) => Refusal::reason(refusal),
-        OAuthError::Credential(_) => "client-credential".to_owned(),
-        OAuthError::Misconfigured(_) => "misconfigured".to_owned(),
-        OAuthError::Malformed(_) => "entra-malformed".to_owned(),
-        OAuthError::Store(_) => "store".to_owned(),
-        _ => "entra-unavailable".to_owned(),
     }
 }

@@ -6,18 +6,19 @@
 //! limit per host, and not a cache, that keeps requests from being turned into a flood of fetches.
 
 use std::time::Duration;
+use world::limits;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::{Host, Url};
 
-use super::clients::{Client, ClientError, Origin, record};
+use super::clients::{Client, ClientError, Origin};
 use super::redirect_uri;
 use super::text::visible;
-use crate::audit;
-use crate::encoding::digest;
-use crate::environment::{Document, Environment, FetchError, StoreError};
-use crate::token::strict_json;
+use crate::server_world::ServerWorld;
+use base::encoding::digest;
+use base::strict_json;
+use world::{Document, FetchError, StoreError};
 
 #[cfg(test)]
 mod tests;
@@ -102,13 +103,14 @@ pub(super) fn is_client_id(client_id: &str) -> bool {
 }
 
 /// The client whose document is at `client_id`.
-pub(super) fn client(env: &Environment, client_id: &str) -> Result<Client, ClientError> {
+pub(super) fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, ClientError> {
     let host = check_url(env, client_id).map_err(ClientError::Metadata)?;
-    let record = record(env, &format!("client-document/{}", digest(client_id.as_bytes())));
+    let record = env.site.record(&format!("client-document/{}", digest(client_id.as_bytes())));
     if let Some(kept) = read(env, &record)?.filter(|kept| kept.client_id == client_id) {
         return Ok(kept.into());
     }
-    audit::admit(env, "client-metadata", &host, None).map_err(ClientError::TooManyRequests)?;
+    limits::admit(env.limiter, env.entra.trail, "client-metadata", &host, None)
+        .map_err(ClientError::TooManyRequests)?;
     let document = env.client_metadata.fetch(client_id).map_err(|error| match error {
         FetchError::Denied(_) => ClientError::Metadata(DocumentError::Denied),
         FetchError::Status(status) => ClientError::Metadata(DocumentError::Status(status)),
@@ -118,13 +120,13 @@ pub(super) fn client(env: &Environment, client_id: &str) -> Result<Client, Clien
     let kept = parse(client_id, &document).map_err(ClientError::Metadata)?;
     let lifetime = document.max_age.unwrap_or(DEFAULT_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME);
     let bytes = serde_json::to_vec(&kept).map_err(|_| StoreError::TooLarge)?;
-    env.store.put(&record, &bytes, Some(lifetime))?;
+    env.entra.store.put(&record, &bytes, Some(lifetime))?;
     Ok(kept.into())
 }
 
 /// A record that cannot be read is as good as none: the document is fetched anew.
-fn read(env: &Environment, record: &str) -> Result<Option<Kept>, StoreError> {
-    match env.store.get(record) {
+fn read(env: &ServerWorld<'_>, record: &str) -> Result<Option<Kept>, StoreError> {
+    match env.entra.store.get(record) {
         Ok(found) => Ok(found.and_then(|bytes| serde_json::from_slice(bytes.reveal()).ok())),
         Err(StoreError::Unreadable) => Ok(None),
         Err(error) => Err(error),
@@ -133,7 +135,7 @@ fn read(env: &Environment, record: &str) -> Result<Option<Kept>, StoreError> {
 
 /// Checks the URL, which has to be in its normal form: then it has no dot segments, hidden or not, and its host is
 /// what it seems to be. Returns the host.
-fn check_url(env: &Environment, client_id: &str) -> Result<String, DocumentError> {
+fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<String, DocumentError> {
     let url = Url::parse(client_id).map_err(|_| DocumentError::Url)?;
     let plain = url.as_str() == client_id
         && client_id.bytes().all(|byte| byte.is_ascii_graphic())
@@ -144,7 +146,7 @@ fn check_url(env: &Environment, client_id: &str) -> Result<String, DocumentError
         && url.path() != "/";
     // Before anything is resolved: an address, and a name of this machine, is nobody's name on the Internet. Only a
     // server that itself is on this machine may look there (section "Server Side Request Forgery").
-    let local = env.settings.http.as_ref().is_some_and(|http| redirect_uri::is_loopback(&http.public_url));
+    let local = redirect_uri::is_loopback(&env.site.settings.public_url);
     let public = match url.host() {
         Some(Host::Domain(domain)) => domain.contains('.') && !domain.ends_with('.') && !domain.ends_with(".localhost"),
         _ => false,

@@ -6,9 +6,11 @@ use url::Url;
 
 use super::client_metadata_document as document;
 use super::{redirect_uri, registration};
-use crate::encoding::{digest, same_secret};
-use crate::environment::{Environment, HttpSettings, StoreError};
-use crate::transport::http::message::Request;
+use crate::message::Request;
+use crate::server_world::ServerWorld;
+use base::encoding::{digest, same_secret};
+use base::settings::HttpSettings;
+use world::StoreError;
 
 mod authentication;
 #[cfg(test)]
@@ -97,8 +99,8 @@ pub use super::client_metadata_document::DocumentError;
 pub use authentication::{named, uses_basic};
 
 /// Finds a client: in the settings, by its document, or among the registrations. What is turned off finds none.
-pub async fn find(env: &Environment, client_id: &str) -> Result<Client, ClientError> {
-    let settings = env.settings.http.as_ref().ok_or(ClientError::Unknown)?;
+pub async fn find(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, ClientError> {
+    let settings = env.site.settings;
     if client_id.len() > MAX_CLIENT_ID {
         return Err(ClientError::Unknown);
     }
@@ -116,17 +118,11 @@ pub async fn find(env: &Environment, client_id: &str) -> Result<Client, ClientEr
 
 /// Notes that a client is in use: a dynamic registration lives on for 90 days from now. Call it when a code or a
 /// refresh token was exchanged.
-pub fn touch(env: &Environment, client: &Client) -> Result<(), StoreError> {
+pub fn touch(env: &ServerWorld<'_>, client: &Client) -> Result<(), StoreError> {
     match client.origin {
         Origin::Registration => registration::touch(env, &client.client_id),
         Origin::Settings | Origin::Document => Ok(()),
     }
-}
-
-/// The name of a record of this authorization server. Client ids and consents of one mean nothing to another.
-pub(super) fn record(env: &Environment, name: &str) -> String {
-    let issuer = env.settings.http.as_ref().map(|settings| settings.public_url.as_str()).unwrap_or_default();
-    format!("authorization-server/{}/{name}", digest(issuer.as_bytes()))
 }
 
 fn preregistered(settings: &HttpSettings, client_id: &str) -> Option<Client> {

@@ -9,12 +9,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::clients::record;
-use crate::encoding::{digest, random_token};
-use crate::environment::{Environment, StoreError};
-use crate::secret::Secret;
-use crate::session::Owner;
-use crate::session::entra::EntraTokens;
+use crate::server_world::ServerWorld;
+use base::Secret;
+use base::encoding::digest;
+use caller::session::Owner;
+use caller::session::entra_tokens::EntraTokens;
+use world::StoreError;
+use world::random::random_token;
 
 #[cfg(test)]
 mod tests;
@@ -60,12 +61,12 @@ enum State {
 }
 
 /// Gives a code for `grant`.
-pub(super) fn give(env: &Environment, mut grant: Grant) -> Result<Secret<String>, StoreError> {
-    grant.expires_at = env.clock.now() + LIFETIME.as_secs();
-    let code = Secret::new(random_token(env.random.as_ref()));
+pub(super) fn give(env: &ServerWorld<'_>, mut grant: Grant) -> Result<Secret<String>, StoreError> {
+    grant.expires_at = env.entra.clock.now() + LIFETIME.as_secs();
+    let code = Secret::new(random_token(env.entra.random));
     let bytes = bytes(&State::Given(Box::new(grant)))?;
     // Nobody has this record: the code is 256 random bits.
-    env.store.put(&name(env, code.reveal()), &bytes, Some(LIFETIME))?;
+    env.entra.store.put(&name(env, code.reveal()), &bytes, Some(LIFETIME))?;
     Ok(code)
 }
 
@@ -87,24 +88,24 @@ pub(super) struct GoodCode {
 }
 
 /// Looks at a code that `client_id` presents. A client that it was not given to cannot spoil it for the one it was.
-pub(super) fn present(env: &Environment, code: &str, client_id: &str) -> Result<Presented, StoreError> {
+pub(super) fn present(env: &ServerWorld<'_>, code: &str, client_id: &str) -> Result<Presented, StoreError> {
     if code.len() > MAX_LENGTH {
         return Ok(Presented::Unknown);
     }
     let name = name(env, code);
     for _ in 0..MAX_LOOKS {
-        let raw = match env.store.get(&name) {
+        let raw = match env.entra.store.get(&name) {
             Ok(Some(raw)) => raw,
             Ok(None) | Err(StoreError::Unreadable) => return Ok(Presented::Unknown),
             Err(error) => return Err(error),
         };
         return Ok(match serde_json::from_slice(raw.reveal()) {
-            Ok(State::Given(grant)) if grant.is_current(env.clock.now()) => {
+            Ok(State::Given(grant)) if grant.is_current(env.entra.clock.now()) => {
                 Presented::Good(Box::new(GoodCode { grant: *grant, name, raw }))
             }
             Ok(State::InUse(owner)) if owner.client_id == client_id => {
                 let replayed = bytes(&State::Replayed)?;
-                if !env.store.compare_and_swap(&name, Some(raw.reveal()), &replayed, Some(MEMORY))? {
+                if !env.entra.store.compare_and_swap(&name, Some(raw.reveal()), &replayed, Some(MEMORY))? {
                     // That use has ended in this moment: what became of it is seen now.
                     continue;
                 }
@@ -129,25 +130,25 @@ impl Grant {
 
 impl GoodCode {
     /// Claims the code; false if somebody else was faster.
-    pub(super) fn claim(&mut self, env: &Environment) -> Result<bool, StoreError> {
+    pub(super) fn claim(&mut self, env: &ServerWorld<'_>) -> Result<bool, StoreError> {
         let in_use = bytes(&State::InUse(self.grant.owner.clone()))?;
-        let claimed = env.store.compare_and_swap(&self.name, Some(self.raw.reveal()), &in_use, Some(MEMORY))?;
+        let claimed = env.entra.store.compare_and_swap(&self.name, Some(self.raw.reveal()), &in_use, Some(MEMORY))?;
         self.raw = Secret::new(in_use.to_vec());
         Ok(claimed)
     }
 
     /// Notes what the code became. False if it was presented again meanwhile: then the session has to end.
-    pub(super) fn became(&self, env: &Environment, session: &str) -> Result<bool, StoreError> {
+    pub(super) fn became(&self, env: &ServerWorld<'_>, session: &str) -> Result<bool, StoreError> {
         let used = bytes(&State::Used { session: session.to_owned(), owner: self.grant.owner.clone() })?;
-        env.store.compare_and_swap(&self.name, Some(self.raw.reveal()), &used, Some(MEMORY))
+        env.entra.store.compare_and_swap(&self.name, Some(self.raw.reveal()), &used, Some(MEMORY))
     }
 
     /// Makes the code usable again, because nothing came of its use. If that fails, or if the code was presented again
     /// meanwhile, the person signs in again.
-    pub(super) fn restore(&self, env: &Environment) {
-        let left = Duration::from_secs(self.grant.expires_at.saturating_sub(env.clock.now()).max(1));
+    pub(super) fn restore(&self, env: &ServerWorld<'_>) {
+        let left = Duration::from_secs(self.grant.expires_at.saturating_sub(env.entra.clock.now()).max(1));
         if let Ok(given) = bytes(&State::Given(Box::new(self.grant.clone()))) {
-            let _ = env.store.compare_and_swap(&self.name, Some(self.raw.reveal()), &given, Some(left));
+            let _ = env.entra.store.compare_and_swap(&self.name, Some(self.raw.reveal()), &given, Some(left));
         }
     }
 }
@@ -156,6 +157,6 @@ fn bytes(state: &State) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     serde_json::to_vec(state).map(Zeroizing::new).map_err(|_| StoreError::TooLarge)
 }
 
-fn name(env: &Environment, code: &str) -> String {
-    record(env, &format!("code/{}", digest(code.as_bytes())))
+fn name(env: &ServerWorld<'_>, code: &str) -> String {
+    env.site.record(&format!("code/{}", digest(code.as_bytes())))
 }

@@ -10,11 +10,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::browser::RememberedUser;
-use super::clients::{Client, record};
+use super::clients::Client;
 use super::redirect_uri;
-use crate::access;
-use crate::encoding::digest;
-use crate::environment::{Environment, StoreError};
+use crate::server_world::ServerWorld;
+use crate::tools;
+use base::encoding::digest;
+use world::StoreError;
 
 /// How long a consent is remembered.
 const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -37,11 +38,11 @@ pub struct Consent<'a> {
 ///
 /// The page may be skipped only if the same person then signs in: compare the account at the callback with
 /// [`super::browser::Browser::remembered_user`], or ask here again for the person who did sign in.
-pub fn is_remembered(env: &Environment, consent: &Consent<'_>) -> Result<bool, StoreError> {
+pub fn is_remembered(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<bool, StoreError> {
     if redirect_uri::is_loopback(consent.redirect_uri) {
         return Ok(false);
     }
-    match env.store.get(&consent.record(env)) {
+    match env.entra.store.get(&consent.record(env)) {
         Ok(found) => Ok(found.is_some()),
         // One that cannot be read is as good as none: the person is asked.
         Err(StoreError::Unreadable) => Ok(false),
@@ -50,40 +51,38 @@ pub fn is_remembered(env: &Environment, consent: &Consent<'_>) -> Result<bool, S
 }
 
 /// Remembers a consent, once the person who gave it has signed in. Does nothing where it must not be remembered.
-pub fn remember(env: &Environment, consent: &Consent<'_>) -> Result<(), StoreError> {
+pub fn remember(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<(), StoreError> {
     if redirect_uri::is_loopback(consent.redirect_uri) {
         return Ok(());
     }
-    env.store.put(&consent.record(env), b"1", Some(LIFETIME))
+    env.entra.store.put(&consent.record(env), b"1", Some(LIFETIME))
 }
 
 /// Forgets a consent.
-pub fn forget(env: &Environment, consent: &Consent<'_>) -> Result<(), StoreError> {
-    env.store.delete(&consent.record(env))
+pub fn forget(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<(), StoreError> {
+    env.entra.store.delete(&consent.record(env))
 }
 
 impl Consent<'_> {
     /// The record is named after all of it. Hashed as JSON, in which no part can pass for another.
-    fn record(&self, env: &Environment) -> String {
+    fn record(&self, env: &ServerWorld<'_>) -> String {
         let mut scopes: Vec<&str> = self.scopes.iter().map(String::as_str).collect();
         scopes.sort_unstable();
         scopes.dedup();
         let user = digest(json!([self.user.tenant_id, self.user.object_id]).to_string().as_bytes());
-        let tools: Vec<&str> = match &env.settings.http {
-            Some(settings) => access::of_users(settings).into_iter().map(|tool| tool.name()).collect(),
-            None => Vec::new(),
-        };
+        let tools: Vec<&str> = tools::of_users(env.site.settings).into_iter().map(|tool| tool.name()).collect();
         let what = json!([self.client.client_id, scopes, self.redirect_uri, tools]);
-        record(env, &format!("consent/{user}/{}", digest(what.to_string().as_bytes())))
+        env.site.record(&format!("consent/{user}/{}", digest(what.to_string().as_bytes())))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{Rule, ToolRule};
     use crate::authorization_server::clients::Origin;
-    use crate::environment::fake::World;
+    use crate::testing::{ServerWorlds as _, configure};
+    use base::policy::{Rule, ToolRule};
+    use world::testing::World;
 
     const REDIRECT: &str = "https://app.example.com/callback";
 
@@ -146,11 +145,10 @@ mod tests {
         let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
         let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT };
         let only = |tool: &'static str| Some(vec![ToolRule { tool: tool.into(), rule: Rule::users() }]);
-        let mut rules = |rules| env.settings.http.as_mut().unwrap().access = rules;
-        rules(only("getUserDetails"));
+        configure(&mut env, |http| http.access = only("getUserDetails"));
         remember(&env, &consent).unwrap();
         assert_eq!(is_remembered(&env, &consent), Ok(true));
-        env.settings.http.as_mut().unwrap().access = only("listMyGroups");
+        configure(&mut env, |http| http.access = only("listMyGroups"));
         assert_eq!(is_remembered(&env, &consent), Ok(false));
     }
 

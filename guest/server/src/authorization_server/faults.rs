@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::Endpoint;
 use super::testing::*;
-use crate::token::testing::OBJECT;
+use entra::testing::OBJECT;
 
 /// What a step may answer when the store fails once, and that a failure is said to be one.
 fn step(name: &str, response: &Response<Vec<u8>>, failing: usize) -> u16 {

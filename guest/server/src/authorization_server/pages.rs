@@ -9,11 +9,11 @@ use http::{HeaderValue, Response};
 use sha2::{Digest, Sha256};
 
 use super::clients::{Client, Origin};
-use super::metadata::SCOPE;
 use super::redirect_uri;
 use super::text::{truncated, visible};
-use crate::encoding::escape_html;
-use crate::transport::http::message::with_body;
+use crate::message::with_body;
+use crate::site::SCOPE;
+use base::encoding::escape_html;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::fmt;
 use http::header::CONTENT_TYPE;
 use zeroize::Zeroize;
 
-use crate::transport::http::message::Request;
+use crate::message::Request;
 
 /// Most parameters of a request; the longest real one, an authorization request, has fifteen.
 const MAX_PARAMETERS: usize = 64;

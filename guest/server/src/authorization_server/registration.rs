@@ -4,6 +4,7 @@
 //! where its users are sent back to. One that nobody uses goes away by itself.
 
 use std::time::Duration;
+use world::limits;
 
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response};
@@ -11,15 +12,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::client_metadata_document::{MAX_NAME, MAX_REDIRECT_URIS, is_json};
-use super::clients::{Client, Origin, record};
-use super::metadata::{AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES, SCOPE};
+use super::clients::{Client, Origin};
+use super::metadata::{AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES};
 use super::redirect_uri;
 use super::text::visible;
-use crate::audit;
-use crate::encoding::{digest, from_base64url, random_token};
-use crate::environment::{Environment, Outcome, StoreError};
-use crate::token::strict_json;
-use crate::transport::http::message::{Request, json as json_answer};
+use crate::message::{Request, json as json_answer};
+use crate::server_world::ServerWorld;
+use crate::site::SCOPE;
+use base::audit::Outcome;
+use base::encoding::{digest, from_base64url};
+use base::strict_json;
+use world::StoreError;
+use world::random::random_token;
 
 #[cfg(test)]
 mod tests;
@@ -66,8 +70,8 @@ struct Metadata {
 }
 
 /// Answers a request to `/register`.
-pub async fn handle(env: &Environment, request: &Request) -> Response<Vec<u8>> {
-    let enabled = env.settings.http.as_ref().is_some_and(|settings| settings.dynamic_registration);
+pub async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
+    let enabled = env.site.settings.dynamic_registration;
     if !enabled {
         let text =
             "Clients cannot register themselves here. Use a client id that the operator of the server gives you.";
@@ -79,7 +83,7 @@ pub async fn handle(env: &Environment, request: &Request) -> Response<Vec<u8>> {
         return response;
     }
     let subject = request.client_address.as_deref().unwrap_or("unknown");
-    if let Err(retry_after) = audit::admit(env, "register", subject, None) {
+    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, "register", subject, None) {
         let mut response = refusal(429, "too_many_requests", "Too many registrations: try again later.", request);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
         return response;
@@ -111,11 +115,11 @@ pub async fn handle(env: &Environment, request: &Request) -> Response<Vec<u8>> {
 }
 
 /// The client of a registration that has not expired.
-pub(super) fn client(env: &Environment, client_id: &str) -> Result<Option<Client>, StoreError> {
+pub(super) fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Option<Client>, StoreError> {
     if from_base64url(client_id).is_none_or(|bytes| bytes.len() != CLIENT_ID_BYTES) {
         return Ok(None);
     }
-    let found = env.store.get(&registration_record(env, client_id))?;
+    let found = env.entra.store.get(&registration_record(env, client_id))?;
     let registration = found.and_then(|bytes| serde_json::from_slice::<Registration>(bytes.reveal()).ok());
     Ok(registration.map(|registration| Client {
         client_id: client_id.to_owned(),
@@ -127,18 +131,18 @@ pub(super) fn client(env: &Environment, client_id: &str) -> Result<Option<Client
 }
 
 /// Notes that a registration is in use.
-pub(super) fn touch(env: &Environment, client_id: &str) -> Result<(), StoreError> {
+pub(super) fn touch(env: &ServerWorld<'_>, client_id: &str) -> Result<(), StoreError> {
     let record = registration_record(env, client_id);
-    let now = env.clock.now();
+    let now = env.entra.clock.now();
     for _ in 0..MAX_SWAPS {
-        let Some(current) = env.store.get(&record)? else { return Ok(()) };
+        let Some(current) = env.entra.store.get(&record)? else { return Ok(()) };
         let Ok(mut registration) = serde_json::from_slice::<Registration>(current.reveal()) else { return Ok(()) };
         if registration.used_at.is_some_and(|at| now.abs_diff(at) < TOUCH_INTERVAL.as_secs()) {
             return Ok(());
         }
         registration.used_at = Some(now);
         let changed = serde_json::to_vec(&registration).map_err(|_| StoreError::TooLarge)?;
-        if env.store.compare_and_swap(&record, Some(current.reveal()), &changed, Some(USED_LIFETIME))? {
+        if env.entra.store.compare_and_swap(&record, Some(current.reveal()), &changed, Some(USED_LIFETIME))? {
             return Ok(());
         }
     }
@@ -146,13 +150,13 @@ pub(super) fn touch(env: &Environment, client_id: &str) -> Result<(), StoreError
     Ok(())
 }
 
-fn registration_record(env: &Environment, client_id: &str) -> String {
-    record(env, &format!("registration/{client_id}"))
+fn registration_record(env: &ServerWorld<'_>, client_id: &str) -> String {
+    env.site.record(&format!("registration/{client_id}"))
 }
 
-fn register(env: &Environment, metadata: Metadata, request: &Request) -> Response<Vec<u8>> {
-    let client_id = random_token(env.random.as_ref());
-    let secret = (metadata.auth_method != "none").then(|| random_token(env.random.as_ref()));
+fn register(env: &ServerWorld<'_>, metadata: Metadata, request: &Request) -> Response<Vec<u8>> {
+    let client_id = random_token(env.entra.random);
+    let secret = (metadata.auth_method != "none").then(|| random_token(env.entra.random));
     let registration = Registration {
         name: metadata.name.clone(),
         redirect_uris: metadata.redirect_uris.clone(),
@@ -162,20 +166,20 @@ fn register(env: &Environment, metadata: Metadata, request: &Request) -> Respons
     let unavailable = || refusal(503, "temporarily_unavailable", "Registration is not possible now.", request);
     let record = registration_record(env, &client_id);
     let stored = serde_json::to_vec(&registration)
-        .is_ok_and(|bytes| env.store.put(&record, &bytes, Some(UNUSED_LIFETIME)).is_ok());
+        .is_ok_and(|bytes| env.entra.store.put(&record, &bytes, Some(UNUSED_LIFETIME)).is_ok());
     if !stored {
         return unavailable();
     }
-    let mut event = audit::event(env, "client.registered", Outcome::Success, &request.correlation_id);
+    let mut event = env.entra.trail.event("client.registered", Outcome::Success);
     event.client_id = Some(client_id.clone());
-    if audit::record(env, event).is_err() {
+    if env.entra.trail.record(event).is_err() {
         // What cannot be recorded is not done. If it cannot be undone either, it expires: nobody knows the id.
-        let _ = env.store.delete(&record);
+        let _ = env.entra.store.delete(&record);
         return unavailable();
     }
     let mut answer = json!({
         "client_id": client_id,
-        "client_id_issued_at": env.clock.now(),
+        "client_id_issued_at": env.entra.clock.now(),
         "redirect_uris": metadata.redirect_uris,
         "token_endpoint_auth_method": metadata.auth_method,
         "application_type": metadata.application_type,

@@ -6,14 +6,14 @@ use serde_json::json;
 use super::answers::{self, OAuthRefusal};
 use super::parameters::Parameters;
 use super::token;
-use crate::environment::Environment;
-use crate::secret::Secret;
-use crate::session::lifecycle;
-use crate::transport::http::message::{Request, json as json_answer};
+use crate::message::{Request, json as json_answer};
+use crate::server_world::ServerWorld;
+use base::Secret;
+use caller::session::lifecycle;
 
 /// Answers a request to `/revoke`. What is unknown, or another client's, is none of the client's business: 200
 /// (RFC 7009 section 2.2).
-pub(super) async fn handle(env: &Environment, request: &Request) -> Response<Vec<u8>> {
+pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
     let parameters = match Parameters::of_form(request) {
         Ok(parameters) => parameters,
         Err(error) => return answers::refusal(400, &error.into(), request),
@@ -25,7 +25,7 @@ pub(super) async fn handle(env: &Environment, request: &Request) -> Response<Vec
     let Some(presented) = parameters.get("token") else {
         return answers::refusal(400, &OAuthRefusal::new("invalid_request", "token is missing."), request);
     };
-    match lifecycle::revoke(env, &Secret::from(presented), &client.client_id, &request.correlation_id) {
+    match lifecycle::revoke(&env.entra, &Secret::from(presented), &client.client_id) {
         Ok(_) => json_answer(200, &json!({})),
         // The client has to try again (RFC 7009 section 2.2.1).
         Err(error) => answers::unavailable(&error.public(), 5, request),

@@ -1,5 +1,6 @@
 //! Requests for the unit tests of this folder, and the whole flow.
 
+use crate::testing::ServerWorlds as _;
 use std::cell::RefCell;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
@@ -7,11 +8,13 @@ use http::{HeaderMap, HeaderValue, Method, Response};
 use serde_json::{Value, json};
 
 use super::{Endpoint, handle};
-use crate::encoding::digest;
-use crate::environment::fake::{self, World, run};
-use crate::environment::{Environment, RegisteredClient};
-use crate::token::testing::{FakeAuthority, TestKey, header, id_claims, sign, with};
-use crate::transport::http::message::Request;
+use crate::message::Request;
+use crate::server_world::ServerWorld;
+use base::encoding::digest;
+use base::settings::RegisteredClient;
+use entra::testing::{FakeAuthority, TestKey, header, id_claims, sign, with};
+use world::testing;
+use world::testing::{World, run};
 
 /// A request without header fields and body.
 pub(super) fn request(method: Method, path: &str) -> Request {
@@ -23,7 +26,7 @@ pub(super) fn request(method: Method, path: &str) -> Request {
         headers: HeaderMap::new(),
         body: Vec::new(),
         client_address: Some("203.0.113.7".to_owned()),
-        correlation_id: "correlation-1".to_owned(),
+        correlation_id: "c-1".to_owned(),
     }
 }
 
@@ -72,7 +75,7 @@ pub(super) const ENTRA_LIFETIME: u64 = 4000;
 /// A browser, a client and Entra around the authorization server.
 pub(super) struct Flow {
     pub(super) world: World,
-    pub(super) env: Environment,
+    pub(super) env: ServerWorld<'static>,
     authority: FakeAuthority,
     cookie: RefCell<Option<String>>,
 }
@@ -166,7 +169,7 @@ impl Flow {
 
     /// What Entra's token endpoint answers from now on.
     pub(super) fn entra_answers(&self, status: u16, body: &Value) {
-        self.authority.publish("/oauth2/v2.0/token", fake::json(status, body));
+        self.authority.publish("/oauth2/v2.0/token", testing::json(status, body));
     }
 
     pub(super) fn come_back(&self, parameters: &[(&str, &str)]) -> Response<Vec<u8>> {
@@ -180,7 +183,7 @@ impl Flow {
         if response.status() == 200 {
             response = self.decide(&response, "allow");
         }
-        self.sign_in(&response, crate::token::testing::OBJECT)
+        self.sign_in(&response, entra::testing::OBJECT)
     }
 
     pub(super) fn code(&self) -> String {
@@ -206,7 +209,7 @@ impl Flow {
 
     /// The events since the start, each as `name/outcome/reason`.
     pub(super) fn audited(&self) -> Vec<String> {
-        let event = |event: crate::environment::AuditEvent| {
+        let event = |event: base::audit::AuditEvent| {
             let outcome = format!("{:?}", event.outcome).to_lowercase();
             event.reason.map_or_else(
                 || format!("{}/{outcome}", event.name),

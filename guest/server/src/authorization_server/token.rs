@@ -2,20 +2,23 @@
 
 use http::Response;
 use serde_json::json;
+use world::limits;
 
 use super::answers::{self, OAuthRefusal};
 use super::authorize;
 use super::clients::{self, Client, ClientError};
 use super::code::{self, GoodCode, Grant, Presented};
 use super::parameters::Parameters;
-use crate::audit;
-use crate::encoding::{digest, same_secret};
-use crate::environment::{AuditEvent, Environment, Outcome, StoreError};
-use crate::oauth::OAuthError;
-use crate::secret::Secret;
-use crate::session::lifecycle::{self, Beginning, RefreshError, Tokens};
-use crate::sign_in::SignInError;
-use crate::transport::http::message::{Request, json as json_answer};
+use crate::message::{Request, json as json_answer};
+use crate::server_world::ServerWorld;
+use base::Secret;
+use base::audit::{AuditEvent, Outcome};
+use base::encoding::{digest, same_secret};
+use caller::session::lifecycle;
+use caller::session::lifecycle::{Beginning, RefreshError, Tokens};
+use entra::AcquireError;
+use entra::oauth::OAuthError;
+use world::{StoreError, Unrecorded};
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +29,7 @@ const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
 const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// Answers a request to `/token`.
-pub(super) async fn handle(env: &Environment, request: &Request) -> Response<Vec<u8>> {
+pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
     let parameters = match Parameters::of_form(request) {
         Ok(parameters) => parameters,
         Err(error) => return answers::refusal(400, &error.into(), request),
@@ -54,7 +57,7 @@ pub(super) async fn handle(env: &Environment, request: &Request) -> Response<Vec
 
 /// The client that sends the request, authenticated; or the answer that refuses it.
 pub(super) async fn client(
-    env: &Environment,
+    env: &ServerWorld<'_>,
     operation: &str,
     parameters: &Parameters,
     request: &Request,
@@ -70,17 +73,17 @@ pub(super) async fn client(
         _ => answers::invalid_client(&error.to_string(), basic, request),
     };
     let client_id = clients::named(request, parameters.pairs()).map_err(|error| refuse(&error))?;
-    if let Err(retry_after) = audit::admit(env, operation, &client_id, Some(&client_id)) {
+    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, operation, &client_id, Some(&client_id)) {
         return Err(too_many(retry_after.as_secs(), request));
     }
     let client = clients::find(env, &client_id).await.map_err(|error| refuse(&error))?;
     client.authenticate(request, parameters.pairs()).map_err(|error| {
         let event = AuditEvent {
             client_id: Some(client.client_id.clone()),
-            ..audit::event(env, "client.refused", Outcome::Failure, &request.correlation_id)
+            ..env.entra.trail.event("client.refused", Outcome::Failure)
         };
         // It is refused whether or not that can be recorded.
-        let _ = audit::record(env, audit::because(event, "unauthenticated".to_owned()));
+        let _ = env.entra.trail.record(event.because("unauthenticated".to_owned()));
         refuse(&error)
     })?;
     Ok(client)
@@ -107,11 +110,17 @@ impl From<StoreError> for Failed {
     }
 }
 
-impl From<SignInError> for Failed {
-    fn from(error: SignInError) -> Self {
+impl From<Unrecorded> for Failed {
+    fn from(_: Unrecorded) -> Self {
+        Self::Unavailable(Unrecorded::PUBLIC.to_owned(), RETRY_AFTER_SECONDS)
+    }
+}
+
+impl From<AcquireError> for Failed {
+    fn from(error: AcquireError) -> Self {
         match error {
-            SignInError::InteractionRequired { reason, .. } => refused("invalid_grant", &reason),
-            SignInError::Unavailable(OAuthError::Throttled(wait)) => {
+            AcquireError::NeedsPerson { reason, .. } => refused("invalid_grant", &reason),
+            AcquireError::Unavailable(OAuthError::Throttled(wait)) => {
                 Self::Unavailable(OAuthError::Throttled(wait).public(), wait.as_secs())
             }
             other => Self::Unavailable(other.public(), RETRY_AFTER_SECONDS),
@@ -121,7 +130,7 @@ impl From<SignInError> for Failed {
 
 /// `grant_type=authorization_code` (RFC 6749 section 4.1.3).
 async fn exchange(
-    env: &Environment,
+    env: &ServerWorld<'_>,
     client: &Client,
     parameters: &Parameters,
     request: &Request,
@@ -142,9 +151,9 @@ async fn exchange(
         () => None,
     };
     if let Some(reason) = mismatch {
-        let event = grant.owner.event("code.refused", Outcome::Failure, &request.correlation_id);
+        let event = grant.owner.event("code.refused", Outcome::Failure);
         // It is refused whether or not that can be recorded.
-        let _ = audit::record(env, audit::because(event, reason.to_owned()));
+        let _ = env.entra.trail.record(event.because(reason.to_owned()));
         return Err(invalid());
     }
     let resource = resource(env, parameters, &grant.resource)?;
@@ -161,11 +170,11 @@ fn invalid() -> Failed {
 }
 
 /// Looks at a presented code. If it was used before, what it gave is taken back.
-fn look(env: &Environment, client: &Client, presented: &str, request: &Request) -> Result<Box<GoodCode>, Failed> {
+fn look(env: &ServerWorld<'_>, client: &Client, presented: &str, request: &Request) -> Result<Box<GoodCode>, Failed> {
     match code::present(env, presented, &client.client_id)? {
         Presented::Good(code) => Ok(code),
         Presented::Replayed { session, owner } => {
-            lifecycle::end(env, &session, &owner, "code-replayed", &request.correlation_id)?;
+            lifecycle::end(&env.entra, &session, &owner, "code-replayed")?;
             Err(invalid())
         }
         Presented::Unknown => Err(invalid()),
@@ -173,25 +182,25 @@ fn look(env: &Environment, client: &Client, presented: &str, request: &Request) 
 }
 
 /// Makes a session of a claimed code.
-async fn begin(env: &Environment, code: &GoodCode, resource: String, request: &Request) -> Result<Tokens, Failed> {
+async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String, request: &Request) -> Result<Tokens, Failed> {
     let grant = code.grant.clone();
     let owner = grant.owner.clone();
-    let event = |outcome| owner.event("session.created", outcome, &request.correlation_id);
-    let end = |session: &str, reason| lifecycle::end(env, session, &owner, reason, &request.correlation_id);
+    let event = |outcome| owner.event("session.created", outcome);
+    let end = |session: &str, reason| lifecycle::end(&env.entra, session, &owner, reason);
     let Grant { owner: of, scopes, tokens, username, .. } = grant;
     let beginning = Beginning { owner: of, resource, scopes, tokens, username };
-    let (session, tokens) = match lifecycle::begin(env, beginning, &request.correlation_id).await {
+    let (session, tokens) = match lifecycle::begin(&env.entra, beginning).await {
         Ok(begun) => begun,
         Err(error) => {
-            let recorded = audit::record(env, audit::because(event(Outcome::Failure), error.reason()));
-            if !matches!(error, SignInError::InteractionRequired { .. }) {
+            let recorded = env.entra.trail.record(audit::because(event(Outcome::Failure), error.reason()));
+            if !matches!(error, AcquireError::NeedsPerson { .. }) {
                 code.restore(env);
             }
             recorded?;
             return Err(error.into());
         }
     };
-    if let Err(error) = audit::record(env, event(Outcome::Success)) {
+    if let Err(error) = env.entra.trail.record(event(Outcome::Success)) {
         undo(env, code, end(&session, "audit"));
         return Err(error.into());
     }
@@ -210,25 +219,23 @@ async fn begin(env: &Environment, code: &GoodCode, resource: String, request: &R
 }
 
 /// Lets the client try again, once the session that it will never hear of is known to be gone.
-fn undo(env: &Environment, code: &GoodCode, ended: Result<(), SignInError>) {
-    if !matches!(ended, Err(SignInError::Store(_))) {
+fn undo(env: &ServerWorld<'_>, code: &GoodCode, ended: Result<(), AcquireError>) {
+    if !matches!(ended, Err(AcquireError::Store(_))) {
         code.restore(env);
     }
 }
 
 /// The resource of the session: that of the authorization, which a request without one may narrow down (RFC 8707
 /// section 2.2).
-fn resource(env: &Environment, parameters: &Parameters, granted: &str) -> Result<String, Failed> {
+fn resource(env: &ServerWorld<'_>, parameters: &Parameters, granted: &str) -> Result<String, Failed> {
     let target = |description: &str| Err(refused("invalid_target", description));
     let mut requested = parameters.all("resource");
     let (first, more) = (requested.next(), requested.next());
     let (Some(requested), None) = (first, more) else {
         return if more.is_some() { target("Name one resource.") } else { Ok(granted.to_owned()) };
     };
-    let narrows = |settings: &crate::environment::HttpSettings| {
-        granted == settings.public_url && authorize::is_ours(settings, requested)
-    };
-    if requested == granted || env.settings.http.as_ref().is_some_and(narrows) {
+    let narrows = granted == env.site.settings.public_url && authorize::is_ours(&env.site, requested);
+    if requested == granted || narrows {
         return Ok(requested.to_owned());
     }
     target("resource is not the one of the authorization.")
@@ -241,7 +248,7 @@ fn is_verifier(verifier: &str) -> bool {
 
 /// `grant_type=refresh_token` (RFC 6749 section 6).
 async fn refresh(
-    env: &Environment,
+    env: &ServerWorld<'_>,
     client: &Client,
     parameters: &Parameters,
     request: &Request,
@@ -251,7 +258,7 @@ async fn refresh(
     };
     let scopes = match parameters.get("scope") {
         None => None,
-        Some(scope) => match env.settings.http.as_ref().and_then(|settings| authorize::scopes(settings, Some(scope))) {
+        Some(scope) => match authorize::scopes(&env.site, Some(scope)) {
             Some(scopes) => Some(scopes),
             None => return Err(refused("invalid_scope", "A scope is wider than what was granted.")),
         },
@@ -262,15 +269,14 @@ async fn refresh(
         return Err(refused("invalid_target", "Name one resource."));
     }
     let token = Secret::from(token);
-    let (client_id, correlation_id) = (&client.client_id, &request.correlation_id);
-    let refreshed = lifecycle::refresh(env, &token, client_id, scopes.as_deref(), resource, correlation_id).await;
+    let refreshed = lifecycle::refresh(&env.entra, &token, &client.client_id, scopes.as_deref(), resource).await;
     refreshed.map_err(|error| match error {
         RefreshError::Unknown | RefreshError::Reused => {
             refused("invalid_grant", "The session has ended, or the refresh token is not its last one: sign in again.")
         }
         RefreshError::WiderScope => refused("invalid_scope", "A scope is wider than what was granted."),
         RefreshError::WrongResource => refused("invalid_target", "resource is not the one of the session."),
-        RefreshError::SignIn(error) => error.into(),
+        RefreshError::Acquire(error) => error.into(),
     })
 }
 

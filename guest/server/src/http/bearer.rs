@@ -10,21 +10,22 @@ use http::{HeaderMap, HeaderValue, Response};
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::message::{Request, json, text};
 use super::negotiation::essence;
-use super::site::Site;
 use super::unavailable;
-use crate::access::Name;
-use crate::authorization_server::metadata::{
-    SCOPE, qualified, requested_scope, resource, resource_metadata_url, scopes_with,
-};
-use crate::bearer::{self, Bearer, Refused};
-use crate::environment::{Environment, HttpSettings, TokenMode};
-use crate::identity::Identity;
-use crate::mcp::Who;
-use crate::secret::Secret;
-use crate::session::{Session, SessionError};
-use crate::token::TokenError;
+use crate::mcp::Caller;
+use crate::message::{Request, json, text};
+use crate::server_world::ServerWorld;
+use crate::site::SCOPE;
+use crate::site::Site;
+use base::Identity;
+use base::Secret;
+use base::policy::Name;
+use base::settings::{HttpSettings, TokenMode};
+use caller::bearer;
+use caller::bearer::{Bearer, Refused};
+use caller::session::{Session, SessionError};
+use entra::EntraWorld;
+use entra::token::TokenError;
 
 /// A longer token is not one of a session.
 const MAX_TOKEN_BYTES: usize = 1024;
@@ -32,12 +33,11 @@ const MAX_TOKEN_BYTES: usize = 1024;
 const MAX_CLAIMS_BYTES: usize = 4096;
 
 /// Finds the session of an access token: `session::authenticate`, and something simpler in tests.
-pub(super) type Authenticate = fn(&Environment, &Secret<String>, &[&str]) -> Result<Session, SessionError>;
+pub(super) type Authenticate = fn(&EntraWorld<'_>, &Secret<String>, &[&str]) -> Result<Session, SessionError>;
 
 /// Watches over one resource.
 pub(super) struct Guard<'a> {
-    pub(super) env: &'a Environment,
-    pub(super) site: &'a Site<'a>,
+    pub(super) env: &'a ServerWorld<'a>,
     /// The path of the resource.
     pub(super) path: &'static str,
     pub(super) authenticate: Authenticate,
@@ -53,10 +53,10 @@ pub(super) enum Admitted {
 
 impl Admitted {
     /// Who calls.
-    pub(super) fn who(&self) -> Who<'_> {
+    pub(super) fn caller<'a>(&'a self, env: &'a ServerWorld<'a>) -> Caller<'a> {
         match self {
-            Self::Session(session, _) => Who::Session(session),
-            Self::Bearer(bearer) => Who::Bearer(bearer),
+            Self::Session(session, _) => Caller::Session(env, session),
+            Self::Bearer(bearer) => Caller::Bearer(env, bearer),
         }
     }
 
@@ -106,17 +106,17 @@ impl From<Refused> for Refusal {
 impl Guard<'_> {
     /// Lets a request in, or says why not.
     pub(super) async fn admit(&self, request: &Request) -> Result<Admitted, Refusal> {
-        let handed_over = handed_over(self.site.settings, request)?;
+        let handed_over = handed_over(self.env.site.settings, request)?;
         let of_entra = handed_over.is_some();
         let token = handed_over.map_or_else(|| presented(request), Ok)?;
         if of_entra || self.is_entras(&token) {
-            let scope = &self.site.settings.required_scope;
-            let admitted = bearer::authenticate(self.env, token, scope, &request.correlation_id).await?;
-            let recorded = bearer::record_acceptance(self.env, &admitted, &request.correlation_id);
+            let scope = &self.env.site.settings.required_scope;
+            let admitted = bearer::authenticate(&self.env.entra, self.env.limiter, token, scope).await?;
+            let recorded = bearer::record_acceptance(&self.env.entra, &admitted);
             return recorded.map(|()| Admitted::Bearer(admitted)).map_err(|_| Refusal::Unavailable);
         }
         if token.reveal().len() > MAX_TOKEN_BYTES {
-            return Err(self.refused(UNKNOWN, "session-unknown", request));
+            return Err(self.refused(UNKNOWN, "session-unknown"));
         }
         let (refusal, reason) = match self.session(&token) {
             Ok(session) if session.scopes.iter().any(|scope| scope == SCOPE) => {
@@ -127,33 +127,37 @@ impl Guard<'_> {
             Err(SessionError::Unknown) => (UNKNOWN, "session-unknown"),
             Err(SessionError::Expired) => {
                 // Its client has to renew it, and is told so whatever strangers at the same address send.
-                let _ = bearer::record_refusal(self.env, "session-expired", None, &request.correlation_id);
+                let _ = self.record("session-expired");
                 return Err(Refusal::InvalidToken("The access token has expired"));
             }
             Err(SessionError::WrongResource) => {
                 (Refusal::InvalidToken("The access token is for another resource"), "session-wrong-resource")
             }
         };
-        Err(self.refused(refusal, reason, request))
+        Err(self.refused(refusal, reason))
     }
 
     /// Records that a session's token is refused; or that it is one of too many.
-    fn refused(&self, refusal: Refusal, reason: &str, request: &Request) -> Refusal {
-        let recorded = bearer::record_refusal(self.env, reason, None, &request.correlation_id);
+    fn refused(&self, refusal: Refusal, reason: &str) -> Refusal {
+        let recorded = self.record(reason);
         recorded.map_or_else(Refusal::TooMany, |()| refusal)
+    }
+
+    fn record(&self, reason: &str) -> Result<(), Duration> {
+        bearer::record_refusal(self.env.entra.trail, self.env.limiter, reason, None)
     }
 
     /// Whether a token that was good before still is. A store that does not answer says nothing against it.
     pub(super) async fn is_still_good(&self, token: &Secret<String>) -> bool {
         if self.is_entras(token) {
-            return bearer::is_still_good(self.env, token).await;
+            return bearer::is_still_good(&self.env.entra, token).await;
         }
         matches!(self.session(token), Ok(_) | Err(SessionError::Store(_)))
     }
 
     /// Whether the validator decides about a token, and not the store.
     fn is_entras(&self, token: &Secret<String>) -> bool {
-        match self.site.settings.token_mode {
+        match self.env.site.settings.token_mode {
             TokenMode::Session => false,
             TokenMode::Bearer => true,
             TokenMode::Both => bearer::looks_signed(token),
@@ -161,7 +165,7 @@ impl Guard<'_> {
     }
 
     fn session(&self, token: &Secret<String>) -> Result<Session, SessionError> {
-        (self.authenticate)(self.env, token, &self.resources().each_ref().map(String::as_str))
+        (self.authenticate)(&self.env.entra, token, &self.resources().each_ref().map(String::as_str))
     }
 
     /// The answer to a caller whose session has no way to Entra ID any more.
@@ -171,7 +175,7 @@ impl Guard<'_> {
 
     /// What a token may be for: this resource, or the server as a whole for clients that name no resource.
     fn resources(&self) -> [String; 2] {
-        [resource(self.site.settings, self.path), self.site.settings.public_url.clone()]
+        [self.env.site.resource(self.path), self.env.site.settings.public_url.clone()]
     }
 
     /// The answer to a caller who has to come with a token that satisfies `claims`, which are JSON: Entra's form of a
@@ -189,7 +193,7 @@ impl Guard<'_> {
     /// needed, so that one new token is enough.
     pub(super) fn insufficient_scope(&self, scopes: &[Name], request: &Request) -> Response<Vec<u8>> {
         let description = "This tool needs an access token with all scopes of this challenge";
-        let scope = scopes_with(self.site.settings, scopes);
+        let scope = self.env.site.scopes_with(scopes);
         self.challenge(403, Some("insufficient_scope"), description, "", &scope, request)
     }
 
@@ -222,14 +226,14 @@ impl Guard<'_> {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*retry_after));
             return response;
         };
-        let scopes: Vec<_> = challenge.scopes.iter().map(|scope| qualified(self.site.settings, scope)).collect();
+        let scopes: Vec<_> = challenge.scopes.iter().map(|scope| self.env.site.qualified(scope)).collect();
         let scope = if scopes.is_empty() { self.scope() } else { scopes.join(" ") };
         self.challenge(error.status(), challenge.error, challenge.error_description, "", &scope, request)
     }
 
     /// What a client should ask for.
     fn scope(&self) -> String {
-        requested_scope(self.site.settings)
+        self.env.site.requested_scope()
     }
 
     /// An answer with a challenge (RFC 6750 section 3). `more` are parameters of their own, each with a comma after it.
@@ -248,7 +252,7 @@ impl Guard<'_> {
         }
         challenge.push_str(&format!(
             "{more}resource_metadata=\"{}\", scope=\"{scope}\"",
-            resource_metadata_url(self.site.settings, self.path)
+            self.env.site.resource_metadata_url(self.path)
         ));
         let mut body = json!({ "error_description": description, "correlation_id": request.correlation_id });
         if let (Some(error), Some(body)) = (error, body.as_object_mut()) {

@@ -8,8 +8,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::Head;
 use super::routes::Route;
-use super::site::Site;
 use crate::authorization_server::Endpoint;
+use crate::site::Site;
 
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");

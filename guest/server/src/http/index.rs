@@ -3,10 +3,10 @@
 use http::header::CONTENT_SECURITY_POLICY;
 use http::{HeaderValue, Response};
 
-use super::message::with_body;
-use super::site::Site;
-use crate::authorization_server::metadata::{MCP_PATH, SSE_PATH, resource, resource_metadata_url};
-use crate::encoding::escape_html;
+use crate::message::with_body;
+use crate::site::Site;
+use crate::site::{MCP_PATH, SSE_PATH};
+use base::encoding::escape_html;
 
 /// The page has a style of its own and nothing else.
 const POLICY: &str =
@@ -14,12 +14,12 @@ const POLICY: &str =
 
 /// The page.
 pub(super) fn page(site: &Site<'_>) -> Response<Vec<u8>> {
-    let mcp = escape_html(&resource(site.settings, MCP_PATH));
-    let metadata = escape_html(&resource_metadata_url(site.settings, MCP_PATH));
+    let mcp = escape_html(&site.resource(MCP_PATH));
+    let metadata = escape_html(&site.resource_metadata_url(MCP_PATH));
     let sse = if site.settings.legacy_sse {
         format!(
             "<p>Clients from before 2025 that know only the HTTP+SSE transport connect to <code>{}</code>.</p>\n",
-            escape_html(&resource(site.settings, SSE_PATH))
+            escape_html(&site.resource(SSE_PATH))
         )
     } else {
         String::new()
@@ -56,13 +56,13 @@ pub(super) fn page(site: &Site<'_>) -> Response<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::HttpSettings;
-    use crate::environment::fake::remote_settings;
+    use base::settings::HttpSettings;
+    use world::testing::http_settings;
 
     #[test]
     fn the_page_says_where_to_connect_and_escapes_it() {
         let public_url = "https://mcp.example.com/\"><script>".to_owned();
-        let settings = HttpSettings { public_url, ..remote_settings().http.unwrap() };
+        let settings = HttpSettings { public_url, ..http_settings() };
         let page = page(&Site::of(&settings));
         let html = String::from_utf8(page.into_body()).unwrap();
         assert!(html.contains("https://mcp.example.com/&quot;&gt;&lt;script&gt;/mcp"), "{html}");

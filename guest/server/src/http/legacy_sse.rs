@@ -13,16 +13,19 @@ use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
 use super::bearer::{Admitted, Guard};
-use super::message::{Answer, BodyStream, Request, text, with_body};
 use super::negotiation::{is_json, takes_event_stream};
-use super::site::Site;
 use super::streamable::{X_ACCEL_BUFFERING, event};
 use super::{Authenticate, empty, json_text, retry_later, unavailable};
-use crate::encoding::{digest, random_token};
-use crate::environment::{Environment, StoreError};
-use crate::identity::Identity;
-use crate::mcp::{self, Caller, Connection, Reply};
-use crate::secret::Secret;
+use crate::mcp;
+use crate::mcp::{self, Connection, Reply};
+use crate::message::{Answer, BodyStream, Request, text, with_body};
+use crate::server_world::ServerWorld;
+use crate::site::SSE_PATH;
+use base::Identity;
+use base::Secret;
+use base::encoding::digest;
+use world::StoreError;
+use world::random::random_token;
 
 /// Silence after which proxies and clients take a stream for dead is 30 s and more; a comment every 15 s prevents it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -117,10 +120,10 @@ pub(super) async fn open(guard: &Guard<'_>, request: &Request) -> Answer {
 
 fn begin(guard: &Guard<'_>, admitted: &Admitted) -> Result<Stream, Failure> {
     let (env, who) = (guard.env, admitted.identity());
-    let id = random_token(env.random.as_ref());
+    let id = random_token(env.entra.random);
     change(env, &list_key(who), LIST_LIFETIME, |open: Option<Vec<String>>| {
         let mut open = open.unwrap_or_default();
-        open.retain(|other| matches!(env.store.get(&record_key(other)), Ok(Some(_)) | Err(_)));
+        open.retain(|other| matches!(env.entra.store.get(&record_key(other)), Ok(Some(_)) | Err(_)));
         if open.len() >= MAX_STREAMS {
             return Err(Failure::Full);
         }
@@ -134,14 +137,14 @@ fn begin(guard: &Guard<'_>, admitted: &Admitted) -> Result<Stream, Failure> {
         state: None,
     };
     let bytes = serde_json::to_vec(&record).map_err(|_| Failure::Store)?;
-    env.store.put(&record_key(&id), &bytes, Some(RECORD_LIFETIME))?;
+    env.entra.store.put(&record_key(&id), &bytes, Some(RECORD_LIFETIME))?;
     Ok(Stream {
-        endpoint: Some(format!("{}/message?sessionId={id}", guard.site.prefix)),
+        endpoint: Some(format!("{}/message?sessionId={id}", guard.env.site.prefix)),
         id,
         token: admitted.token().clone(),
         authenticate: guard.authenticate,
         pause: SHORTEST_PAUSE,
-        kept: env.clock.monotonic(),
+        kept: env.entra.clock.monotonic(),
         ended: false,
     })
 }
@@ -162,31 +165,31 @@ struct Stream {
 
 #[async_trait(?Send)]
 impl BodyStream for Stream {
-    async fn next(&mut self, env: &Environment) -> Option<Vec<u8>> {
+    async fn next(&mut self, env: &ServerWorld<'_>) -> Option<Vec<u8>> {
         if let Some(endpoint) = self.endpoint.take() {
             return Some(event("endpoint", &endpoint).into_bytes());
         }
         while !self.ended {
-            let silent = env.clock.monotonic().saturating_sub(self.kept);
+            let silent = env.entra.clock.monotonic().saturating_sub(self.kept);
             if silent >= KEEP_ALIVE {
                 if !self.goes_on(env).await {
                     break;
                 }
-                self.kept = env.clock.monotonic();
+                self.kept = env.entra.clock.monotonic();
                 return Some(b": keep-alive\n\n".to_vec());
             }
             if let Some(events) = self.queued(env) {
                 self.pause = SHORTEST_PAUSE;
                 return Some(events);
             }
-            env.clock.sleep(self.pause.min(KEEP_ALIVE.saturating_sub(silent))).await;
+            env.entra.clock.sleep(self.pause.min(KEEP_ALIVE.saturating_sub(silent))).await;
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         }
         if !self.ended {
             self.ended = true;
             // What cannot be deleted expires.
-            let _ = env.store.delete(&record_key(&self.id));
-            let _ = env.store.delete(&queue_key(&self.id));
+            let _ = env.entra.store.delete(&record_key(&self.id));
+            let _ = env.entra.store.delete(&queue_key(&self.id));
         }
         None
     }
@@ -194,11 +197,8 @@ impl BodyStream for Stream {
 
 impl Stream {
     /// Whether the session that the stream was opened with still lives; if so, so does the record.
-    async fn goes_on(&self, env: &Environment) -> bool {
-        let Some(settings) = &env.settings.http else { return false };
-        let site = Site::of(settings);
-        let path = crate::authorization_server::metadata::SSE_PATH;
-        let guard = Guard { env, site: &site, path, authenticate: self.authenticate };
+    async fn goes_on(&self, env: &ServerWorld<'_>) -> bool {
+        let guard = Guard { env, path: SSE_PATH, authenticate: self.authenticate };
         if !guard.is_still_good(&self.token).await {
             return false;
         }
@@ -209,11 +209,11 @@ impl Stream {
     }
 
     /// What is to be delivered. A store that does not answer is asked again.
-    fn queued(&self, env: &Environment) -> Option<Vec<u8>> {
+    fn queued(&self, env: &ServerWorld<'_>) -> Option<Vec<u8>> {
         let key = queue_key(&self.id);
         // A look first: it changes nothing, and mostly there is nothing.
-        env.store.get(&key).ok()??;
-        let taken = env.store.take(&key).ok()??;
+        env.entra.store.get(&key).ok()??;
+        let taken = env.entra.store.take(&key).ok()??;
         let messages: Vec<String> = serde_json::from_slice(taken.reveal()).ok()?;
         Some(messages.iter().map(|message| event("message", message)).collect::<String>().into_bytes())
     }
@@ -237,9 +237,9 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
     if !is_json(&request.headers) {
         return text(415, "A message has to be sent as application/json");
     }
-    let caller = Caller { who: admitted.who(), correlation_id: &request.correlation_id };
+    let caller = admitted.caller(env);
     let mut connection = Connection::restore(record.state.as_deref());
-    let reply = mcp::receive(env, &caller, &mut connection, &request.body).await;
+    let reply = mcp::receive(&caller, &mut connection, &request.body).await;
     if let Some(state) = connection.changed().filter(|state| state.len() <= MAX_STATE) {
         let remembered = change(env, &record_key(&id), RECORD_LIFETIME, |record: Option<Record>| {
             record.map(|record| Record { state: Some(state.clone()), ..record }).ok_or(Failure::Gone)
@@ -279,15 +279,15 @@ fn stream_id(request: &Request) -> Option<String> {
     }
 }
 
-fn load(env: &Environment, id: &str) -> Result<Option<Record>, StoreError> {
-    match env.store.get(&record_key(id)) {
+fn load(env: &ServerWorld<'_>, id: &str) -> Result<Option<Record>, StoreError> {
+    match env.entra.store.get(&record_key(id)) {
         Ok(raw) => Ok(raw.and_then(|raw| serde_json::from_slice(raw.reveal()).ok())),
         Err(StoreError::Unreadable) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn deliver(env: &Environment, id: &str, json: String) -> Result<(), Failure> {
+fn deliver(env: &ServerWorld<'_>, id: &str, json: String) -> Result<(), Failure> {
     change(env, &queue_key(id), RECORD_LIFETIME, |queued: Option<Vec<String>>| {
         let mut queued = queued.unwrap_or_default();
         queued.push(json.clone());
@@ -298,17 +298,17 @@ fn deliver(env: &Environment, id: &str, json: String) -> Result<(), Failure> {
 
 /// Changes a record in one step, whoever else changes it.
 fn change<T: Serialize + for<'de> Deserialize<'de>>(
-    env: &Environment,
+    env: &ServerWorld<'_>,
     key: &str,
     lifetime: Duration,
     change: impl Fn(Option<T>) -> Result<T, Failure>,
 ) -> Result<(), Failure> {
     for _ in 0..MAX_SWAPS {
-        let raw = env.store.get(key)?;
+        let raw = env.entra.store.get(key)?;
         let current = raw.as_ref().and_then(|raw| serde_json::from_slice(raw.reveal()).ok());
         let changed = serde_json::to_vec(&change(current)?).map_err(|_| Failure::Store)?;
         let expected = raw.as_ref().map(|raw| raw.reveal().as_slice());
-        if env.store.compare_and_swap(key, expected, &changed, Some(lifetime))? {
+        if env.entra.store.compare_and_swap(key, expected, &changed, Some(lifetime))? {
             return Ok(());
         }
     }

@@ -9,11 +9,11 @@ use http::header::{
 };
 use http::{HeaderValue, Method, Response};
 
-use super::message::{Request, text};
 use super::routes::Route;
-use super::site::Site;
 use super::{Head, empty};
 use crate::authorization_server::Endpoint;
+use crate::message::{Request, text};
+use crate::site::Site;
 
 /// What a page may send.
 const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Accept, Mcp-Protocol-Version, Mcp-Method, Mcp-Name, \

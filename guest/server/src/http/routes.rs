@@ -2,9 +2,9 @@
 
 use http::{HeaderValue, Method};
 
-use super::site::Site;
 use crate::authorization_server::Endpoint;
-use crate::authorization_server::metadata::{MCP_PATH, SSE_PATH};
+use crate::site::Site;
+use crate::site::{MCP_PATH, SSE_PATH};
 
 /// RFC 9728 section 3.1.
 const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";

@@ -9,24 +9,26 @@ mod origins;
 mod streamable;
 mod tokens;
 
+use crate::testing::{ServerWorlds as _, configure};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::handle_with;
-use super::message::{Answer, Request};
 use crate::authorization_server::metadata;
-use crate::environment::fake::{PUBLIC_URL, World, run};
-use crate::environment::{Environment, StoreError};
-use crate::secret::Secret;
-use crate::session::{Membership, Session, SessionError};
-use crate::token::Groups;
+use crate::message::{Answer, Request};
+use crate::server_world::ServerWorld;
+use base::Secret;
+use base::principal::Groups;
+use caller::session::{Membership, Session, SessionError};
+use world::StoreError;
+use world::testing::{PUBLIC_URL, World, run};
 
 const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 
 /// A remote server, and clients of it.
 struct Server {
     world: World,
-    env: Environment,
+    env: ServerWorld<'static>,
 }
 
 /// Somebody's session, under the token `token`.
@@ -68,14 +70,14 @@ impl Server {
             "client": someone.client,
             "resource": format!("{PUBLIC_URL}{}", someone.resource),
             "scopes": someone.scopes,
-            "expires_at": self.env.clock.now() + someone.expires_in,
+            "expires_at": self.env.entra.clock.now() + someone.expires_in,
         });
         let key = format!("test-session/{}", someone.token);
-        self.env.store.put(&key, session.to_string().as_bytes(), None).unwrap();
+        self.env.entra.store.put(&key, session.to_string().as_bytes(), None).unwrap();
     }
 
     fn sign_out(&self, token: &str) {
-        self.env.store.delete(&format!("test-session/{token}")).unwrap();
+        self.env.entra.store.delete(&format!("test-session/{token}")).unwrap();
     }
 
     /// What Graph would have answered lately.
@@ -92,7 +94,7 @@ impl Server {
         };
         let profile =
             json!({ "displayName": name, "mail": null, "userPrincipalName": format!("{name}@contoso.example") });
-        crate::graph::profile::remember(&self.env, session.identity(), &profile.to_string());
+        entra::graph::profile::remember(&self.env, session.identity(), &profile.to_string());
     }
 
     fn answer(&self, request: Request) -> Answer {
@@ -107,15 +109,15 @@ impl Server {
     }
 }
 
-fn authenticate(env: &Environment, token: &Secret<String>, resources: &[&str]) -> Result<Session, SessionError> {
+fn authenticate(env: &ServerWorld<'_>, token: &Secret<String>, resources: &[&str]) -> Result<Session, SessionError> {
     if token.reveal() == "unavailable" {
         return Err(StoreError::Unavailable("down".to_owned()).into());
     }
-    let raw = env.store.get(&format!("test-session/{}", token.reveal()))?.ok_or(SessionError::Unknown)?;
+    let raw = env.entra.store.get(&format!("test-session/{}", token.reveal()))?.ok_or(SessionError::Unknown)?;
     let record: Value = serde_json::from_slice(raw.reveal()).unwrap();
     let text = |name: &str| record[name].as_str().unwrap().to_owned();
     let expires_at = record["expires_at"].as_u64().unwrap();
-    if expires_at <= env.clock.now() {
+    if expires_at <= env.entra.clock.now() {
         return Err(SessionError::Expired);
     }
     if !resources.contains(&text("resource").as_str()) {
@@ -129,7 +131,7 @@ fn authenticate(env: &Environment, token: &Secret<String>, resources: &[&str]) -
         tenant_id: TENANT.to_owned(),
         object_id: text("object"),
         expires_at,
-        membership: Membership::at(env.clock.now(), &[], Groups::Absent),
+        membership: Membership::at(env.entra.clock.now(), &[], Groups::Absent),
     })
 }
 
@@ -249,7 +251,7 @@ fn metadata_is_found_at_every_path_that_clients_try() {
 #[test]
 fn everything_is_under_the_path_prefix_of_the_public_url_and_metadata_where_the_rfcs_say() {
     let mut server = Server::new();
-    server.env.settings.http.as_mut().unwrap().public_url = "https://mcp.example.com/entra".to_owned();
+    configure(&mut server.env, |http| http.public_url = "https://mcp.example.com/entra".to_owned());
     for (path, status) in [
         ("/entra", 200),
         ("/entra/", 200),
@@ -297,7 +299,7 @@ fn a_head_request_gets_the_head_of_what_a_get_would() {
 #[test]
 fn the_transport_of_2024_can_be_turned_off() {
     let mut server = Server::with_alice();
-    server.env.settings.http.as_mut().unwrap().legacy_sse = false;
+    configure(&mut server.env, |http| http.legacy_sse = false);
     assert_eq!(server.send(get("/sse").by("alice")).status(), 404);
     assert_eq!(server.send(post("/message?sessionId=x", &json!({})).by("alice")).status(), 404);
     assert_eq!(server.send(get("/.well-known/oauth-protected-resource/sse")).status(), 404);
@@ -313,7 +315,7 @@ fn the_server_says_that_it_runs_and_whether_it_is_ready() {
     assert_eq!(server.send(probe("/")).status(), 421, "by address only for whoever watches over the process");
 
     struct NoStore;
-    impl crate::environment::SecretStore for NoStore {
+    impl world::Store for NoStore {
         fn get(&self, _: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
             Err(StoreError::Unavailable("down".to_owned()))
         }
@@ -336,7 +338,10 @@ fn the_server_says_that_it_runs_and_whether_it_is_ready() {
             unreachable!()
         }
     }
-    let server = Server { env: Environment { store: Box::new(NoStore), ..server.world.remote() }, ..server };
+    let server = Server {
+        env: ServerWorld { entra: EntraWorld { store: &NoStore, ..server.env.entra }, ..server.env },
+        ..server
+    };
     assert_eq!(server.send(probe("/healthz")).status(), 200);
     let response = server.send(probe("/readyz"));
     assert_eq!((response.status().as_u16(), header(&response, "retry-after")), (503, "2"));
@@ -389,7 +394,7 @@ fn every_answer_has_security_headers() {
 #[test]
 fn transport_security_is_promised_for_https_only() {
     let mut server = Server::new();
-    server.env.settings.http.as_mut().unwrap().public_url = "http://localhost:3001".to_owned();
+    configure(&mut server.env, |http| http.public_url = "http://localhost:3001".to_owned());
     assert_eq!(header(&server.send(get("/healthz")), "strict-transport-security"), "");
 }
 

@@ -11,15 +11,17 @@ use super::envelope::{self, BAD_REQUEST, INTERNAL_ERROR, METHOD_NOT_FOUND, Messa
 use super::person::{self, Client, ClientState};
 use super::request_state::{self, Opened};
 use super::version::{self, Agreed, Connection, Era};
-use super::{Caller, Reply, Who};
-use crate::access::{Access, Denial, Name};
-use crate::environment::Environment;
-use crate::graph::{Delegated, GraphError};
-use crate::identity::Identity;
-use crate::sign_in::{SignInError, attempt, interactive};
-use crate::token::PrincipalKind;
-use crate::tools::{self, LocalCall, LocalTool, RemoteCall, RemoteTool};
-use crate::{bearer, session};
+use super::{Caller, Reply};
+use crate::access::Access;
+use crate::server_world::ServerWorld;
+use crate::server_world::ServerWorld;
+use crate::tools;
+use crate::tools::{LocalCall, LocalTool, RemoteCall, RemoteTool};
+use base::policy::{Denial, Name};
+use base::principal::PrincipalKind;
+use caller::local::PersonWorld;
+use caller::local::{SignInError, attempt, interactive};
+use caller::{bearer, session};
 
 /// How long a client may keep the answer to `server/discover`: it changes with the version of this component.
 const DISCOVER_TTL_MS: u64 = 3_600_000;
@@ -49,13 +51,12 @@ const SERVER_INFO: &str = concat!(
 );
 
 /// Handles one message of the person at this machine, whose connection the host remembers.
-pub async fn handle(env: &Environment, correlation_id: &str, message: &str) -> Option<String> {
-    env.call.is_called(correlation_id);
-    let caller = Caller { who: Who::Person, correlation_id };
-    let mut connection = Connection::restore(env.channel.state().as_deref());
-    let reply = receive(env, &caller, &mut connection, message.as_bytes()).await;
+pub async fn handle(person: &PersonWorld<'_>, message: &str) -> Option<String> {
+    let caller = Caller::Person(person);
+    let mut connection = Connection::restore(person.channel.state().as_deref());
+    let reply = receive(&caller, &mut connection, message.as_bytes()).await;
     if let Some(state) = connection.changed() {
-        env.channel.set_state(&state);
+        person.channel.set_state(&state);
     }
     match reply {
         Reply::Message { json, .. } => Some(json),
@@ -64,20 +65,20 @@ pub async fn handle(env: &Environment, correlation_id: &str, message: &str) -> O
 }
 
 /// Handles one message of a connection that has a memory.
-pub async fn receive(env: &Environment, caller: &Caller<'_>, connection: &mut Connection, message: &[u8]) -> Reply {
+pub async fn receive(caller: &Caller<'_>, connection: &mut Connection, message: &[u8]) -> Reply {
     // Before it is parsed: an array of four million small values takes more memory than an instance has.
     if message.trim_ascii_start().starts_with(b"[") && !connection.has_batches() {
         let error = RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only");
         return refused(&error, None);
     }
-    let read = match caller.who {
-        Who::Person => envelope::read::<Value>(message),
-        Who::Session(_) | Who::Bearer(_) => envelope::read_bounded::<Value>(message),
+    let read = match *caller {
+        Caller::Person(_) => envelope::read::<Value>(message),
+        Caller::Session(..) | Caller::Bearer(..) => envelope::read_bounded::<Value>(message),
     };
     match read {
         Err(error) => refused(&error, None),
-        Ok(Value::Array(batch)) => handle_batch(env, caller, connection, batch).await,
-        Ok(value) => handle_one(env, caller, connection, value).await,
+        Ok(Value::Array(batch)) => handle_batch(caller, connection, batch).await,
+        Ok(value) => handle_one(caller, connection, value).await,
     }
 }
 
@@ -87,12 +88,7 @@ pub(super) fn refused(error: &RpcError, id: Option<&Value>) -> Reply {
 }
 
 /// A batch exists in 2025-03-26 only. Its messages are independent; `initialize` may not be among them.
-pub(super) async fn handle_batch(
-    env: &Environment,
-    caller: &Caller<'_>,
-    connection: &mut Connection,
-    batch: Vec<Value>,
-) -> Reply {
+pub(super) async fn handle_batch(caller: &Caller<'_>, connection: &mut Connection, batch: Vec<Value>) -> Reply {
     if batch.is_empty() || batch.len() > MAX_BATCH {
         return refused(&RpcError::invalid_request(format!("a batch has 1 to {MAX_BATCH} messages")), None);
     }
@@ -101,7 +97,7 @@ pub(super) async fn handle_batch(
         let reply = if value.get("method").and_then(Value::as_str) == Some("initialize") {
             refused(&RpcError::invalid_request("initialize cannot be part of a batch"), value.get("id"))
         } else {
-            handle_one(env, caller, connection, value).await
+            handle_one(caller, connection, value).await
         };
         match reply {
             Reply::Nothing => {}
@@ -119,28 +115,23 @@ pub(super) async fn handle_batch(
     Reply::Message { status: OK, json: answers }
 }
 
-async fn handle_one(env: &Environment, caller: &Caller<'_>, connection: &mut Connection, value: Value) -> Reply {
+async fn handle_one(caller: &Caller<'_>, connection: &mut Connection, value: Value) -> Reply {
     match envelope::parse(value) {
-        Ok(Parsed::Message(message)) => handle_message(env, caller, connection, message).await,
+        Ok(Parsed::Message(message)) => handle_message(caller, connection, message).await,
         Ok(Parsed::Ignored) => Reply::Nothing,
         Err((id, error)) => refused(&error, id.as_ref()),
     }
 }
 
-pub(super) async fn handle_message(
-    env: &Environment,
-    caller: &Caller<'_>,
-    connection: &mut Connection,
-    message: Message,
-) -> Reply {
+pub(super) async fn handle_message(caller: &Caller<'_>, connection: &mut Connection, message: Message) -> Reply {
     // A notification is never answered. `notifications/cancelled` is carried out by the host, which drops the
     // instance that works on the request; there is nothing to do for the others.
     let Message { id: Some(id), method, params } = message else {
         return Reply::Nothing;
     };
     let meta = params.get("_meta");
-    env.call.is_part_of(meta.and_then(|meta| meta.get(TRACE_PARENT)).and_then(Value::as_str));
-    match answer(env, caller, connection, &method, params).await {
+    caller.entra().trail.set_trace_parent(meta.and_then(|meta| meta.get(TRACE_PARENT)).and_then(Value::as_str));
+    match answer(caller, connection, &method, params).await {
         Ok(result) => Reply::Message { status: OK, json: envelope::result(&id, &result) },
         Err(Failure::Rpc(error)) => refused(&error, Some(&id)),
         Err(Failure::SignInAgain) => Reply::SignInAgain,
@@ -165,7 +156,6 @@ impl From<RpcError> for Failure {
 
 /// The result of a request, as JSON.
 async fn answer(
-    env: &Environment,
     caller: &Caller<'_>,
     connection: &mut Connection,
     method: &str,
@@ -176,10 +166,8 @@ async fn answer(
         ("initialize", Era::Legacy(_) | Era::Unknown) => initialize(caller, connection, &params)?.to_string(),
         ("ping", Era::Legacy(_) | Era::Unknown) => "{}".to_owned(),
         ("server/discover", Era::Modern { .. }) => discover(caller)?.to_string(),
-        ("tools/list", Era::Modern { .. } | Era::Legacy(_)) => {
-            list_tools(env, caller, &params, &era).await?.to_string()
-        }
-        ("tools/call", Era::Modern { .. } | Era::Legacy(_)) => call_tool(env, caller, params, &era).await?,
+        ("tools/list", Era::Modern { .. } | Era::Legacy(_)) => list_tools(caller, &params, &era).await?.to_string(),
+        ("tools/call", Era::Modern { .. } | Era::Legacy(_)) => call_tool(caller, params, &era).await?,
         ("server/discover" | "tools/list" | "tools/call", _) => {
             let message = format!("_meta[\"{}\"] is missing, and there was no initialize", version::VERSION_KEY);
             return Err(RpcError::invalid_params(message).with_status(BAD_REQUEST).into());
@@ -203,9 +191,9 @@ fn capabilities() -> ServerCapabilities {
 }
 
 fn instructions(caller: &Caller<'_>) -> &'static str {
-    match caller.who {
-        Who::Person => INSTRUCTIONS,
-        Who::Session(_) | Who::Bearer(_) => REMOTE_INSTRUCTIONS,
+    match *caller {
+        Caller::Person(_) => INSTRUCTIONS,
+        Caller::Session(..) | Caller::Bearer(..) => REMOTE_INSTRUCTIONS,
     }
 }
 
@@ -245,16 +233,11 @@ fn discover(caller: &Caller<'_>) -> Result<Value, RpcError> {
     to_value(&result)
 }
 
-async fn list_tools(
-    env: &Environment,
-    caller: &Caller<'_>,
-    params: &Map<String, Value>,
-    era: &Era,
-) -> Result<Value, Failure> {
+async fn list_tools(caller: &Caller<'_>, params: &Map<String, Value>, era: &Era) -> Result<Value, Failure> {
     if params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
         return Err(RpcError::invalid_params("unknown cursor: the list has one page").into());
     }
-    let (descriptions, ttl) = match access_of(env, caller) {
+    let (descriptions, ttl) = match access_of(caller) {
         None => (tools::local().iter().map(|tool| tool.describe()).collect(), TOOLS_TTL_MS),
         Some(access) => permitted(&access).await?,
     };
@@ -266,7 +249,7 @@ async fn list_tools(
 async fn permitted(access: &Access<'_>) -> Result<(Vec<Description>, u64), Failure> {
     let (mut descriptions, mut ttl) = (Vec::new(), TOOLS_TTL_MS);
     for tool in tools::remote() {
-        match access.decide(tool).await {
+        match access.decide(tool.name(), || tool.rule()).await {
             Ok(()) => descriptions.push(tool.describe()),
             Err(Denial::SessionEnded) => return Err(Failure::SignInAgain),
             Err(denial) if denial.is_undecided() => ttl = UNDECIDED_TTL_MS,
@@ -277,31 +260,27 @@ async fn permitted(access: &Access<'_>) -> Result<(Vec<Description>, u64), Failu
 }
 
 /// What a caller of the remote server may do. The person at this machine may do everything.
-fn access_of<'a>(env: &'a Environment, caller: &Caller<'a>) -> Option<Access<'a>> {
-    match caller.who {
-        Who::Person => None,
-        Who::Session(session) => Some(Access::new(env, session)),
-        Who::Bearer(bearer) => Some(Access::new(env, bearer)),
+fn access_of<'a>(caller: &Caller<'a>) -> Option<Access<'a>> {
+    match *caller {
+        Caller::Person(_) => None,
+        Caller::Session(env, session) => Some(Access::new(env, session)),
+        Caller::Bearer(env, bearer) => Some(Access::new(env, bearer)),
     }
 }
 
-async fn call_tool(
-    env: &Environment,
-    caller: &Caller<'_>,
-    mut params: Map<String, Value>,
-    era: &Era,
-) -> Result<String, Failure> {
+async fn call_tool(caller: &Caller<'_>, mut params: Map<String, Value>, era: &Era) -> Result<String, Failure> {
     let arguments = params.remove("arguments");
     let Some(name) = params.get("name").and_then(Value::as_str) else {
         return Err(RpcError::invalid_params("name is missing or not a string").into());
     };
     let unknown = || Failure::from(RpcError::invalid_params("Unknown tool").with_data(json!({ "name": name })));
-    let Some(access) = access_of(env, caller) else {
+    if let Caller::Person(person) = *caller {
         let tool = tools::local().into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
-        return call_local(env, caller, tool, &params, arguments, era).await;
-    };
+        return call_local(caller, person, tool, &params, arguments, era).await;
+    }
+    let Some(access) = access_of(caller) else { return Err(unknown()) };
     let tool = tools::remote().into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
-    match access.admit(tool, caller.correlation_id).await {
+    match access.admit(tool.name(), || tool.rule()).await {
         Ok(()) => {}
         // It is switched off for everybody, and looks like it.
         Err(Denial::NotListed) => return Err(unknown()),
@@ -309,30 +288,21 @@ async fn call_tool(
         Err(Denial::SessionEnded) => return Err(Failure::SignInAgain),
         Err(denial) => return Ok(finished(Err(&denial.into()), caller, era)),
     }
-    match caller.who {
+    match *caller {
         // Served above.
-        Who::Person => Err(unknown()),
-        Who::Session(session) => {
-            let person = session::graph::Person { env, session, correlation_id: caller.correlation_id };
-            let call = remote_call(env, caller, session.identity(), Some(&person));
+        Caller::Person(_) => Err(unknown()),
+        Caller::Session(ServerWorld { entra: env, .. }, session) => {
+            let person = session::graph::Person { env, session };
+            let call = RemoteCall { env, who: session.identity(), user: Some(&person) };
             call_remote(&call, caller, tool, &params, arguments, era).await
         }
-        Who::Bearer(bearer) => {
-            let person = bearer::graph::Person { env, bearer, correlation_id: caller.correlation_id };
+        Caller::Bearer(ServerWorld { entra: env, .. }, bearer) => {
+            let person = bearer::graph::Person { env, bearer };
             let is_user = bearer.principal().kind == PrincipalKind::User;
-            let call = remote_call(env, caller, bearer.identity(), if is_user { Some(&person) } else { None });
+            let call = RemoteCall { env, who: bearer.identity(), user: if is_user { Some(&person) } else { None } };
             call_remote(&call, caller, tool, &params, arguments, era).await
         }
     }
-}
-
-fn remote_call<'a>(
-    env: &'a Environment,
-    caller: &Caller<'a>,
-    who: Identity<'a>,
-    user: Option<&'a dyn Delegated>,
-) -> RemoteCall<'a> {
-    RemoteCall { env, who, user, correlation_id: caller.correlation_id }
 }
 
 fn arguments_of(arguments: Option<Value>) -> Result<JsonObject, RpcError> {
@@ -345,8 +315,8 @@ fn arguments_of(arguments: Option<Value>) -> Result<JsonObject, RpcError> {
 
 /// A tool of the local server: it may ask the person at this machine to sign in.
 async fn call_local(
-    env: &Environment,
     caller: &Caller<'_>,
+    person: &PersonWorld<'_>,
     tool: &dyn LocalTool,
     params: &Map<String, Value>,
     arguments: Option<Value>,
@@ -354,27 +324,26 @@ async fn call_local(
 ) -> Result<String, Failure> {
     let request = request_state::request_digest(tool.name(), arguments.as_ref());
     let arguments = arguments_of(arguments)?;
-    let round = round_of(env, caller, params, era, &request)?;
+    let round = round_of(caller, params, era, &request)?;
     if let Round::Declined(attempt) = &round {
-        let declined = interactive::decline(env, attempt, caller.correlation_id).err().unwrap_or(SignInError::Declined);
-        return Ok(finished(Err(&tools::ToolError::from(GraphError::from(declined))), caller, era));
+        let declined = interactive::decline(person, attempt).err().unwrap_or(SignInError::Declined);
+        return Ok(finished(Err(&tools::ToolError::from(declined)), caller, era));
     }
-    let client = Client { env, era, progress_token: progress_token(params), state: ClientState::default() };
+    let client = Client { person, era, progress_token: progress_token(params), state: ClientState::default() };
     let call = LocalCall {
-        env,
+        person,
         presenter: &client,
         resumes: match &round {
             Round::Resumes(attempt) => Some(attempt),
             _ => None,
         },
-        correlation_id: caller.correlation_id,
     };
     let result = tools::call_local(tool, &call, &arguments).await;
     if let Err(error) = &result
         && let Some(SignInError::Deferred { attempt, instruction }) = error.sign_in()
     {
-        let expires_at = env.clock.now() + attempt::BROWSER_LIFETIME.as_secs();
-        let state = request_state::seal(env, caller, attempt, expires_at, request).map_err(internal)?;
+        let expires_at = person.entra.clock.now() + attempt::BROWSER_LIFETIME.as_secs();
+        let state = request_state::seal(caller, attempt, expires_at, request).map_err(internal)?;
         let result = json!({
             "resultType": "input_required",
             "inputRequests": {
@@ -403,10 +372,10 @@ async fn call_remote(
     let arguments = arguments_of(arguments)?;
     let result = tools::call_remote(tool, call, &arguments).await;
     if let Err(error) = &result
-        && let Some(SignInError::InteractionRequired { claims, .. }) = error.sign_in()
+        && let Some(claims) = error.needs_person()
     {
-        return Err(match (caller.who, claims) {
-            (Who::Bearer(_), Some(claims)) => Failure::ClaimsChallenge(claims.clone()),
+        return Err(match (caller, claims) {
+            (Caller::Bearer(..), Some(claims)) => Failure::ClaimsChallenge(claims.to_owned()),
             // A session that needs more of its user has ended; the next sign-in brings the claims.
             _ => Failure::SignInAgain,
         });
@@ -426,18 +395,12 @@ fn foreign_state() -> RpcError {
     RpcError::invalid_params("requestState is not one that this server gave for this request")
 }
 
-fn round_of(
-    env: &Environment,
-    caller: &Caller<'_>,
-    params: &Map<String, Value>,
-    era: &Era,
-    request: &str,
-) -> Result<Round, RpcError> {
+fn round_of(caller: &Caller<'_>, params: &Map<String, Value>, era: &Era, request: &str) -> Result<Round, RpcError> {
     let Some(state) = params.get("requestState").filter(|_| era.is_modern()) else {
         return Ok(Round::First);
     };
     let state = state.as_str().ok_or_else(foreign_state)?;
-    let attempt = match request_state::open(env, caller, state, request).map_err(internal)? {
+    let attempt = match request_state::open(caller, state, request).map_err(internal)? {
         Opened::Attempt(attempt) => attempt,
         Opened::Expired => return Ok(Round::First),
         Opened::Refused => return Err(foreign_state()),
@@ -488,13 +451,13 @@ fn as_json_string(text: &str) -> String {
 
 /// What went wrong, and what the person can do, for a model to pass on.
 fn explain(error: &tools::ToolError, caller: &Caller<'_>) -> String {
-    match (error.sign_in(), caller.who) {
-        (Some(SignInError::TimedOut(Some(instruction))), Who::Person) => {
+    match (error.sign_in(), *caller) {
+        (Some(SignInError::TimedOut(Some(instruction))), Caller::Person(_)) => {
             format!("{error}. {} Then call this tool again.", instruction.sentence())
         }
-        (_, Who::Person) => error.to_string(),
-        (_, Who::Session(_) | Who::Bearer(_)) => {
-            format!("{} (correlation id {})", error.public(), caller.correlation_id)
+        (_, Caller::Person(_)) => error.to_string(),
+        (_, Caller::Session(..) | Caller::Bearer(..)) => {
+            format!("{} (correlation id {})", error.public(), caller.entra().trail.id())
         }
     }
 }

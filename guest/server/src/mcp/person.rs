@@ -6,17 +6,18 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::version::Era;
-use crate::encoding::random_uuid;
-use crate::environment::{ChannelError, Environment};
-use crate::sign_in::interactive::{Presented, Presenter, SLICE};
-use crate::sign_in::{Instruction, SignInError};
+use caller::local::PersonWorld;
+use caller::local::interactive::{Presented, Presenter, SLICE};
+use caller::local::{Instruction, SignInError};
+use world::ChannelError;
+use world::random::random_uuid;
 
 /// Pause between two progress notifications.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(2);
 
 /// The client of one call.
 pub(super) struct Client<'a> {
-    pub(super) env: &'a Environment,
+    pub(super) person: &'a PersonWorld<'a>,
     pub(super) era: &'a Era,
     /// The token of the call's progress notifications, if the client wants any.
     pub(super) progress_token: Option<Value>,
@@ -54,16 +55,16 @@ impl Presenter for Client<'_> {
         if self.era.is_modern() {
             return Ok(Presented::Deferred);
         }
-        let id = random_uuid(self.env.random.as_ref());
+        let id = random_uuid(self.person.entra.random);
         let mut params = elicitation(instruction);
         if let Some(params) = params.as_object_mut() {
             params.insert("elicitationId".to_owned(), json!(id));
         }
-        let began = self.env.clock.monotonic();
-        let pending = self.env.channel.request("elicitation/create", &params, timeout);
+        let began = self.person.entra.clock.monotonic();
+        let pending = self.person.channel.request("elicitation/create", &params, timeout);
         let answer = loop {
             alive()?;
-            let waited = self.env.clock.monotonic().saturating_sub(began);
+            let waited = self.person.entra.clock.monotonic().saturating_sub(began);
             if waited >= timeout {
                 break Err(ChannelError::TimedOut);
             }
@@ -93,15 +94,15 @@ impl Presenter for Client<'_> {
         let params = json!({
             "progressToken": token,
             "progress": waited.as_secs_f64(),
-            "total": self.env.settings.sign_in.timeout.as_secs_f64(),
+            "total": self.person.settings.timeout.as_secs_f64(),
             "message": instruction.sentence(),
         });
-        self.env.channel.notify("notifications/progress", &params);
+        self.person.channel.notify("notifications/progress", &params);
     }
 
     fn ended(&self) {
         if let Some(id) = self.state.elicitation.borrow_mut().take() {
-            self.env.channel.notify("notifications/elicitation/complete", &json!({ "elicitationId": id }));
+            self.person.channel.notify("notifications/elicitation/complete", &json!({ "elicitationId": id }));
         }
     }
 }

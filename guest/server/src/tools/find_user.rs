@@ -9,9 +9,10 @@ use serde_json::json;
 
 use super::arguments::only_text;
 use super::{RemoteCall, RemoteTool, Tool, ToolError, answer, list_of, object, reads};
-use crate::access::Rule;
-use crate::graph::GraphError;
-use crate::graph::users::{self, BASIC_PERMISSION, MAX_QUERY_CHARS, MAX_USERS};
+use base::policy::Rule;
+use entra::graph::GraphError;
+use entra::graph::users::{BASIC_PERMISSION, MAX_QUERY_CHARS, MAX_USERS};
+use entra::graph::users;
 
 const QUERY: &str = "query";
 

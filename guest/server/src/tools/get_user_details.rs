@@ -5,8 +5,9 @@ use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
 use super::{RemoteCall, RemoteTool, Tool, ToolError, nullable_string, object, reads};
-use crate::access::Rule;
-use crate::graph::profile::{self, CONTACT_PROPERTIES, PROFILE_SCOPE};
+use base::policy::Rule;
+use entra::graph::profile::{CONTACT_PROPERTIES, PROFILE_SCOPE};
+use entra::graph::profile;
 
 pub(super) struct GetUserDetails;
 

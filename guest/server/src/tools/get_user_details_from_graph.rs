@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use caller::local;
 use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
 use super::{LocalCall, LocalTool, RemoteCall, RemoteTool, Tool, ToolError, nullable_string, object, reads};
-use crate::access::Rule;
-use crate::graph::profile::{self, PROFILE_PROPERTIES, PROFILE_SCOPE};
+use base::policy::Rule;
+use entra::graph::profile::{PROFILE_PROPERTIES, PROFILE_SCOPE};
+use entra::graph::profile;
 
 pub(super) struct GetUserDetailsFromGraph;
 
@@ -34,8 +36,9 @@ impl Tool for GetUserDetailsFromGraph {
 #[async_trait(?Send)]
 impl LocalTool for GetUserDetailsFromGraph {
     async fn call(&self, call: &LocalCall<'_>, _arguments: &JsonObject) -> Result<String, ToolError> {
-        let tokens = call.tokens(vec![profile::profile_scope(call.env)]);
-        Ok(profile::me(call.env, &tokens, call.account().as_deref()).await?.to_string())
+        let env = &call.person.entra;
+        let tokens = call.tokens(vec![profile::profile_scope(env)]);
+        Ok(local::profile::me(env, &tokens, call.account().as_deref()).await?.to_string())
     }
 }
 

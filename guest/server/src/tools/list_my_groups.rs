@@ -5,8 +5,9 @@ use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
 use super::{RemoteCall, RemoteTool, Tool, ToolError, answer, list_of, object, reads};
-use crate::access::Rule;
-use crate::graph::memberships::{self, GROUPS_PERMISSION, MAX_GROUPS};
+use base::policy::Rule;
+use entra::graph::memberships::{GROUPS_PERMISSION, MAX_GROUPS};
+use entra::graph::memberships;
 
 pub(super) struct ListMyGroups;
 

@@ -1,5 +1,6 @@
 //! Rules that hold for every tool, and which token each asks Graph with.
 
+use crate::testing::ServerWorlds as _;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -7,9 +8,10 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::environment::fake::{self, TENANT, World, run};
-use crate::oauth::error::Refusal;
-use crate::secret::Secret;
+use base::Secret;
+use entra::oauth::error::Refusal;
+use world::testing;
+use world::testing::{TENANT, World, run};
 
 /// Gives tokens that are called like their scope, or a refusal.
 struct Person(Option<Refusal>);
@@ -42,7 +44,7 @@ fn call(env: &Environment, name: &str, person: Option<&Person>, arguments: Value
     let Value::Object(arguments) = arguments else { panic!("{arguments}") };
     let who = Identity { tenant_id: TENANT, object_id: "object", client_id: "client" };
     let user = person.map(|person| person as &dyn Delegated);
-    let call = RemoteCall { env, who, user, correlation_id: "c-1" };
+    let call = RemoteCall { env, who, user };
     run(call_remote(tool(name), &call, &arguments)).map(|answer| serde_json::from_str(&answer).unwrap())
 }
 
@@ -80,7 +82,7 @@ fn each_tool_asks_with_the_least_permission_that_it_can_do_with() {
         world.once(move |request| {
             let expected = format!("Bearer https://graph.microsoft.com/{scope}");
             assert_eq!(request.headers()["authorization"], expected.as_str());
-            Ok(fake::json(200, &json!({ "id": "o", "value": [] })))
+            Ok(testing::json(200, &json!({ "id": "o", "value": [] })))
         });
         call(&world.remote(), name, Some(&Person(None)), arguments).unwrap();
     }
@@ -124,11 +126,12 @@ fn a_missing_consent_is_said_with_the_permission_and_nothing_else_is() {
 #[test]
 fn an_applications_token_that_is_not_allowed_is_not_kept() {
     let world = World::default();
-    let issue = || fake::json(200, &json!({ "token_type": "Bearer", "access_token": "app-token", "expires_in": 3600 }));
+    let issue =
+        || testing::json(200, &json!({ "token_type": "Bearer", "access_token": "app-token", "expires_in": 3600 }));
     world.once(move |_| Ok(issue()));
-    world.once(|_| Ok(fake::json(403, &json!({ "error": { "code": "Authorization_RequestDenied" } }))));
+    world.once(|_| Ok(testing::json(403, &json!({ "error": { "code": "Authorization_RequestDenied" } }))));
     world.once(move |_| Ok(issue()));
-    world.once(|_| Ok(fake::json(200, &json!({ "value": [{ "id": "o", "mail": null }] }))));
+    world.once(|_| Ok(testing::json(200, &json!({ "value": [{ "id": "o", "mail": null }] }))));
     let env = world.remote();
     let query = json!({ "query": "a" });
     let denied = call(&env, "findUser", None, query.clone());
@@ -147,9 +150,9 @@ fn an_application_that_is_denied_all_the_time_is_no_flood_at_entra() {
     world.always(|request| {
         Ok(match request.uri().path().ends_with("/token") {
             true => {
-                fake::json(200, &json!({ "token_type": "Bearer", "access_token": "app-token", "expires_in": 3600 }))
+                testing::json(200, &json!({ "token_type": "Bearer", "access_token": "app-token", "expires_in": 3600 }))
             }
-            false => fake::json(403, &json!({ "error": { "code": "Authorization_RequestDenied" } })),
+            false => testing::json(403, &json!({ "error": { "code": "Authorization_RequestDenied" } })),
         })
     });
     let env = world.remote();
@@ -169,7 +172,7 @@ fn what_graph_does_not_document_is_malformed() {
     for (name, arguments) in [("listMyGroups", json!({})), ("findUser", json!({ "query": "a" }))] {
         for item in [json!({}), json!("x"), json!({ "id": 1 }), json!({ "id": "o", "displayName": [] })] {
             let world = World::default();
-            world.once(move |_| Ok(fake::json(200, &json!({ "value": [item] }))));
+            world.once(move |_| Ok(testing::json(200, &json!({ "value": [item] }))));
             let result = call(&world.remote(), name, Some(&Person(None)), arguments.clone());
             assert_eq!(result, Err(ToolError::Graph(GraphError::Malformed(Evidence::default()))), "{name}");
         }
@@ -179,7 +182,7 @@ fn what_graph_does_not_document_is_malformed() {
 #[test]
 fn the_whole_profile_is_remembered_for_its_user_and_apart_from_the_short_one() {
     let world = World::default();
-    world.always(|_| Ok(fake::json(200, &json!({ "id": "o", "displayName": "Alice", "jobTitle": "Manager" }))));
+    world.always(|_| Ok(testing::json(200, &json!({ "id": "o", "displayName": "Alice", "jobTitle": "Manager" }))));
     let env = world.remote();
     for _ in 0..2 {
         let whole = call(&env, "GetUserDetailsFromGraph", Some(&Person(None)), json!({})).unwrap();

@@ -7,7 +7,7 @@ use rsa::BigUint;
 use rsa::traits::{PrivateKeyParts as _, PublicKeyParts as _};
 
 use super::*;
-use crate::token::testing::TestKey;
+use crate::testing::TestKey;
 
 const SIGNED: &[u8] = b"header.claims";
 

@@ -1,11 +1,12 @@
 //! Valid tokens in every form that Entra ID issues. The rejection table is worth something only beside these.
 
+use base::principal::{Groups, Principal, PrincipalKind};
 use serde_json::{Value, json};
 
-use crate::entra::clouds::CONSUMER_TENANT;
-use crate::environment::fake::{CLIENT, START, TENANT, run};
-use crate::token::testing::*;
+use crate::clouds::CONSUMER_TENANT;
+use crate::testing::*;
 use crate::token::*;
+use world::testing::{CLIENT, START, TENANT, run};
 
 fn accept(authority: &FakeAuthority, token: &str) -> Principal {
     run(validate_access_token(&authority.env, token, &Requirements::default())).unwrap().principal().clone()
@@ -125,8 +126,10 @@ fn the_header_may_have_more_than_is_needed() {
 fn tokens_of_listed_tenants_are_accepted_at_a_multi_tenant_authority() {
     for tenant in ["common", "organizations"] {
         let mut authority = FakeAuthority::new();
-        authority.env.settings.tenant = tenant.to_owned();
-        authority.env.settings.token.allowed_tenants = vec![TENANT.to_owned(), OTHER_TENANT.to_owned()];
+        change(&mut authority.env, |settings| settings.tenant = tenant.to_owned());
+        change(&mut authority.env, |settings| {
+            settings.token.allowed_tenants = vec![TENANT.to_owned(), OTHER_TENANT.to_owned()]
+        });
         authority.publish_metadata(tenant, "{tenantid}");
         for tid in [TENANT, OTHER_TENANT] {
             let claims = with(user_claims(), json!({"tid": tid, "iss": format!("{AUTHORITY}/{tid}/v2.0")}));
@@ -139,7 +142,7 @@ fn tokens_of_listed_tenants_are_accepted_at_a_multi_tenant_authority() {
 #[test]
 fn tokens_of_personal_accounts_are_accepted_at_consumers() {
     let mut authority = FakeAuthority::new();
-    authority.env.settings.tenant = "consumers".to_owned();
+    change(&mut authority.env, |settings| settings.tenant = "consumers".to_owned());
     authority.publish_metadata("consumers", CONSUMER_TENANT);
     let iss = format!("{AUTHORITY}/{CONSUMER_TENANT}/v2.0");
     let claims = with(user_claims(), json!({"tid": CONSUMER_TENANT, "iss": iss}));
@@ -149,7 +152,7 @@ fn tokens_of_personal_accounts_are_accepted_at_consumers() {
 #[test]
 fn a_domain_stands_for_the_tenant_that_its_metadata_names() {
     let mut authority = FakeAuthority::new();
-    authority.env.settings.tenant = "contoso.example".to_owned();
+    change(&mut authority.env, |settings| settings.tenant = "contoso.example".to_owned());
     authority.publish_metadata("contoso.example", TENANT);
     accept(&authority, &sign(&header("RS256", "rsa"), &user_claims(), &TestKey::named("rsa")));
     assert_eq!(
@@ -162,12 +165,12 @@ fn a_domain_stands_for_the_tenant_that_its_metadata_names() {
 fn an_unknown_authority_tells_its_version_1_issuer() {
     for issuer in [format!("https://sts.windows.net/{TENANT}/"), "https://sts.windows.net/{tenantid}/".to_owned()] {
         let mut authority = FakeAuthority::new();
-        "https://localhost:8443".clone_into(&mut authority.env.settings.authority);
+        change(&mut authority.env, |settings| "https://localhost:8443".clone_into(&mut settings.authority));
         let metadata = json!({
             "issuer": format!("https://localhost:8443/{TENANT}/v2.0"),
             "jwks_uri": "https://localhost:8443/keys/discovery/v2.0/keys",
         });
-        let json = crate::environment::fake::json;
+        let json = world::testing::json;
         authority.publish("/v2.0/.well-known/openid-configuration", json(200, &metadata));
         authority.publish("/.well-known/openid-configuration", json(200, &json!({ "issuer": issuer })));
         let key = TestKey::named("rsa");

@@ -1,15 +1,16 @@
 //! Groups that did not fit into the token are asked for, and only when a requirement needs them.
 
+use base::principal::{Groups, Principal};
 use std::cell::Cell;
 use std::rc::Rc;
 
 use async_trait::async_trait;
 use serde_json::json;
 
-use crate::environment::Environment;
-use crate::environment::fake::run;
-use crate::token::testing::*;
+use crate::entra_world::EntraWorld;
+use crate::testing::*;
 use crate::token::*;
+use world::testing::run;
 
 struct Graph {
     answer: Result<Vec<String>, String>,
@@ -18,7 +19,7 @@ struct Graph {
 
 #[async_trait(?Send)]
 impl GroupResolver for Graph {
-    async fn groups(&self, _: &Environment, principal: &Principal) -> Result<Vec<String>, String> {
+    async fn groups(&self, _: &EntraWorld<'_>, principal: &Principal) -> Result<Vec<String>, String> {
         assert_eq!(principal.object_id, OBJECT);
         self.asked.set(self.asked.get() + 1);
         self.answer.clone()

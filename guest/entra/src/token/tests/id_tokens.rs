@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::entra::clouds::CONSUMER_TENANT;
-use crate::environment::ClientType;
-use crate::environment::fake::{CLIENT, START, TENANT, run};
-use crate::token::testing::*;
+use crate::clouds::CONSUMER_TENANT;
+use crate::testing::*;
 use crate::token::*;
+use base::settings::Mode;
+use world::testing::{CLIENT, START, TENANT, run};
 
 fn validate(authority: &FakeAuthority, claims: Value, nonce: Option<&str>) -> Result<ValidatedIdToken, TokenError> {
     let token = sign(&header("RS256", "rsa"), &claims, &TestKey::named("rsa"));
@@ -78,7 +78,7 @@ fn an_expired_id_token_is_refused() {
 #[test]
 fn a_local_client_of_any_organisation_signs_in_people_of_every_organisation() {
     let mut authority = FakeAuthority::new();
-    authority.env.settings.tenant = "organizations".to_owned();
+    change(&mut authority.env, |settings| settings.tenant = "organizations".to_owned());
     authority.publish_metadata("organizations", "{tenantid}");
     let of = |tid: &str| with(id_claims("n"), json!({"tid": tid, "iss": format!("{AUTHORITY}/{tid}/v2.0")}));
     assert!(validate(&authority, of(OTHER_TENANT), Some("n")).is_ok());
@@ -86,7 +86,7 @@ fn a_local_client_of_any_organisation_signs_in_people_of_every_organisation() {
         validate(&authority, of(CONSUMER_TENANT), Some("n")),
         Err(TokenError::TenantNotAllowed { tenant_id: CONSUMER_TENANT.to_owned() })
     );
-    authority.env.settings.client_type = ClientType::Confidential;
+    change(&mut authority.env, |settings| settings.mode = Mode::Validator);
     assert_eq!(
         validate(&authority, of(OTHER_TENANT), Some("n")),
         Err(TokenError::TenantNotAllowed { tenant_id: OTHER_TENANT.to_owned() })
@@ -96,7 +96,7 @@ fn a_local_client_of_any_organisation_signs_in_people_of_every_organisation() {
 #[test]
 fn without_a_client_id_no_id_token_is_accepted() {
     let mut authority = FakeAuthority::new();
-    authority.env.settings.client_id = String::new();
+    change(&mut authority.env, |settings| settings.client_id = String::new());
     assert_eq!(
         validate(&authority, id_claims("n"), Some("n")),
         Err(TokenError::ConfigurationInvalid { setting: "client_id".to_owned() })

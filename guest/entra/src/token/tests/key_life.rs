@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::environment::fake::{START, TENANT, json as response, run};
-use crate::environment::{HttpError, Outcome};
+use crate::testing::*;
 use crate::token::instance::Instance;
-use crate::token::testing::*;
 use crate::token::*;
+use base::audit::Outcome;
+use world::HttpError;
+use world::testing::{START, TENANT, json as response, run};
 
 const HOUR: u64 = 3600;
 
@@ -194,7 +195,7 @@ fn a_flood_of_unknown_key_ids_during_an_outage_costs_no_more() {
 #[test]
 fn the_limit_holds_within_an_instance_that_has_no_working_store() {
     let mut authority = FakeAuthority::new();
-    authority.env.store = Box::new(BrokenStore);
+    authority.env.store = &BrokenStore;
     validate(&authority, &token("rsa", "rsa")).unwrap();
     advance(&authority, 30);
     for attempt in 0..50 {
@@ -306,7 +307,7 @@ fn metadata_of_another_tenant_is_refused() {
 fn a_tenant_that_is_no_path_segment_is_refused_before_anything_is_sent() {
     for tenant in ["", ".", "../common", "a/b", "a?b", "a#b", "a%2fb", "a b"] {
         let mut authority = FakeAuthority::new();
-        tenant.clone_into(&mut authority.env.settings.tenant);
+        change(&mut authority.env, |settings| tenant.clone_into(&mut settings.tenant));
         assert_eq!(
             validate(&authority, &token("rsa", "rsa")),
             Err(TokenError::ConfigurationInvalid { setting: "tenant".to_owned() }),
@@ -434,8 +435,8 @@ fn lease(authority: &FakeAuthority) {
 
 struct BrokenStore;
 
-impl crate::environment::SecretStore for BrokenStore {
-    fn get(&self, _: &str) -> Result<Option<crate::secret::Secret<Vec<u8>>>, StoreError> {
+impl world::Store for BrokenStore {
+    fn get(&self, _: &str) -> Result<Option<base::Secret<Vec<u8>>>, StoreError> {
         Err(broken())
     }
 
@@ -443,7 +444,7 @@ impl crate::environment::SecretStore for BrokenStore {
         Err(broken())
     }
 
-    fn take(&self, _: &str) -> Result<Option<crate::secret::Secret<Vec<u8>>>, StoreError> {
+    fn take(&self, _: &str) -> Result<Option<base::Secret<Vec<u8>>>, StoreError> {
         Err(broken())
     }
 
@@ -456,7 +457,7 @@ impl crate::environment::SecretStore for BrokenStore {
     }
 }
 
-use crate::environment::StoreError;
+use world::StoreError;
 
 fn broken() -> StoreError {
     StoreError::Unavailable("out of order".to_owned())

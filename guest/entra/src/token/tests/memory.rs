@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::environment::fake::{START, TENANT, run};
+use crate::testing::*;
 use crate::token::instance::Instance;
-use crate::token::testing::*;
 use crate::token::validated::{RefusedSignatures, hash};
 use crate::token::*;
+use world::testing::{START, TENANT, run};
 
 fn validate(authority: &FakeAuthority, token: &str) -> Result<ValidatedToken, TokenError> {
     run(validate_access_token(&authority.env, token, &Requirements::default()))
@@ -54,7 +54,7 @@ fn what_was_accepted_under_other_settings_is_not_remembered() {
     let mut authority = FakeAuthority::new();
     let token = token(json!({}));
     validate(&authority, &token).unwrap();
-    authority.env.settings.token.audiences = vec![AZP.to_owned()];
+    change(&mut authority.env, |settings| settings.token.audiences = vec![AZP.to_owned()]);
     assert_eq!(validate(&authority, &token).unwrap_err().reason(), "audience-mismatch");
 }
 

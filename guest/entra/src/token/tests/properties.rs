@@ -4,13 +4,13 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use crate::environment::fake::run;
+use crate::testing::*;
 use crate::token::claims::Claims;
 use crate::token::compact;
 use crate::token::jwks::KeySet;
-use crate::token::strict_json::parse_object;
-use crate::token::testing::*;
 use crate::token::*;
+use base::strict_json::parse_object;
+use world::testing::run;
 
 fn valid_tokens() -> [String; 3] {
     [("RS256", "rsa", "rsa"), ("PS256", "rsa-ps", "rsa"), ("ES256", "p256", "p256")]

@@ -11,13 +11,14 @@ use jwt_simple::prelude::{ECDSAP256PublicKeyLike as _, NoCustomClaims, RSAPublic
 use rsa::signature::Verifier as _;
 use serde_json::{Value, json};
 
-use crate::token::compact::{self, Signed};
+use crate::testing::decode;
+use crate::token::compact;
+use crate::token::compact::Signed;
 use crate::token::jwks::KeySet;
 use crate::token::signature::VerifyingKey;
-use crate::token::testing::decode;
 
-const SIGNATURES: &str = include_str!("../../../../tests/fixtures/wycheproof/json_web_signature_test.json");
-const KEYS: &str = include_str!("../../../../tests/fixtures/wycheproof/json_web_key_test.json");
+const SIGNATURES: &str = include_str!("../../../../../tests/fixtures/wycheproof/json_web_signature_test.json");
+const KEYS: &str = include_str!("../../../../../tests/fixtures/wycheproof/json_web_key_test.json");
 
 /// Valid by the vector, refused here, with the reason.
 const REFUSED: [(&str, &str); 1] = [(

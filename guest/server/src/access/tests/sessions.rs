@@ -1,16 +1,19 @@
 //! Roles and groups of a session, which count for four hours, and what is asked of Entra ID after that.
 
+use crate::testing::{ServerWorlds as _, configure};
 use std::time::Duration;
 
 use super::*;
-use crate::environment::fake::{START, TENANT};
-use crate::environment::{HttpError, SecretStore as _};
-use crate::secret::Secret;
-use crate::session::entra::EntraTokens;
-use crate::session::lifecycle::{self, Beginning, Tokens};
-use crate::session::{self, Owner};
-use crate::sign_in::accounts;
-use crate::token::testing::{FakeAuthority, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
+use base::Secret;
+use caller::local::accounts;
+use caller::session;
+use caller::session::Owner;
+use caller::session::entra_tokens::EntraTokens;
+use caller::session::lifecycle;
+use caller::session::lifecycle::{Beginning, Tokens};
+use entra::testing::{FakeAuthority, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
+use world::testing::{START, TENANT};
+use world::{HttpError, Store as _};
 
 const RESOURCE: &str = "https://mcp.example.com/mcp";
 const HOUR: u64 = 3600;
@@ -21,7 +24,7 @@ const TOKEN_ENDPOINT: &str = "/oauth2/v2.0/token";
 /// A session of somebody with the role `Vault.Open` who is in `GROUP`, and an Entra ID that can be out of reach.
 struct Lab {
     authority: FakeAuthority,
-    env: Environment,
+    env: ServerWorld<'static>,
     id: String,
     tokens: Tokens,
 }
@@ -41,13 +44,13 @@ impl Lab {
             scopes: texts(&["User.Read"]),
             tokens: EntraTokens {
                 access_token: Secret::from("entra-1"),
-                expires_at: env.clock.now() + ENTRA_LIFETIME,
+                expires_at: env.entra.clock.now() + ENTRA_LIFETIME,
                 refresh_token: refresh_token.map(Secret::from),
-                membership: membership(env.clock.now()),
+                membership: membership(env.entra.clock.now()),
             },
             username: None,
         };
-        let (id, tokens) = run(lifecycle::begin(&env, beginning, "c-1")).unwrap();
+        let (id, tokens) = run(lifecycle::begin(&env.entra, beginning)).unwrap();
         Self { authority, env, id, tokens }
     }
 
@@ -55,7 +58,7 @@ impl Lab {
     fn of_an_earlier_version() -> Self {
         let lab = Self::new();
         for (name, place) in [("session", ""), ("session-entra", "/tokens")] {
-            let name = accounts::record(&lab.env, &format!("{name}/{}", lab.id));
+            let name = lab.env.entra.settings.record(&format!("{name}/{}", lab.id));
             let raw = lab.authority.world.get(&name).unwrap().unwrap();
             let mut record: serde_json::Value = serde_json::from_slice(raw.reveal()).unwrap();
             let fields = record.pointer_mut(place).and_then(serde_json::Value::as_object_mut).unwrap();
@@ -71,7 +74,7 @@ impl Lab {
 
     /// Entra answers refreshes with an ID token that says this.
     fn entra_says(&self, changes: serde_json::Value) {
-        let now = self.env.clock.now();
+        let now = self.env.entra.clock.now();
         let dates = json!({ "nonce": null, "iat": now, "nbf": now, "exp": now + HOUR });
         let claims = with(with(id_claims("n"), dates), changes);
         let id_token = sign(&header("RS256", "rsa"), &claims, &TestKey::named("rsa"));
@@ -97,13 +100,13 @@ impl Lab {
         while self.authority.world.elapsed().as_secs() < seconds {
             self.advance(HOUR / 2);
             let token = &self.tokens.refresh_token;
-            self.tokens = run(lifecycle::refresh(&self.env, token, "client", None, None, "c-1")).unwrap();
+            self.tokens = run(lifecycle::refresh(&self.env.entra, token, "client", None, None)).unwrap();
         }
         assert_eq!(self.authority.world.elapsed().as_secs(), seconds);
     }
 
     fn session(&self) -> Session {
-        session::authenticate(&self.env, &self.tokens.access_token, &[RESOURCE]).unwrap()
+        session::authenticate(&self.env.entra, &self.tokens.access_token, &[RESOURCE]).unwrap()
     }
 
     /// What is decided by this rule.
@@ -113,7 +116,7 @@ impl Lab {
 
     fn decide_by(&self, rules: Vec<Rule>) -> Result<(), Denial> {
         let mut env = self.authority.world.remote();
-        env.settings.http.as_mut().unwrap().access = Some(rules.into_iter().map(of_vault).collect());
+        configure(&mut env, |http| http.access = Some(rules.into_iter().map(of_vault).collect()));
         run(Access::new(&env, &self.session()).decide(&Vault))
     }
 
@@ -172,7 +175,7 @@ fn everything_works_again_as_soon_as_entra_answers_and_is_known_from_then_on() {
     let before = lab.asked();
     assert_eq!((lab.decide(role()), lab.decide(group())), (Ok(()), Ok(())));
     assert_eq!(lab.asked() - before, 1, "the session says it now");
-    let now = lab.env.clock.now();
+    let now = lab.env.entra.clock.now();
     assert_eq!(lab.session().membership, Membership::at(now, &["Vault.Open"], Groups::Listed(texts(&[GROUP]))));
 }
 
@@ -326,7 +329,7 @@ fn during_an_outage_one_call_at_a_time_asks_whoever_it_is_for() {
     let mut lab = Lab::new();
     lab.entra_is_out_of_reach(true);
     lab.stay_until(4 * HOUR);
-    let (outage, world) = (accounts::record(&lab.env, "entra-out-of-reach"), &lab.authority.world);
+    let (outage, world) = (lab.env.entra.settings.record("entra-out-of-reach"), &lab.authority.world);
     let asking = format!("{outage}/asking");
     assert!(is_unconfirmed(&lab.decide(role())));
     assert_eq!(world.get(&asking).unwrap().map(|_| ()), None, "the right to ask is given back");
@@ -353,7 +356,7 @@ fn an_outage_that_nobody_has_asked_about_for_two_minutes_holds_nobody_up() {
     lab.entra_is_out_of_reach(false);
     lab.entra_says(json!({ "roles": ["Vault.Open"] }));
     lab.advance(120);
-    let asking = accounts::record(&lab.env, "entra-out-of-reach/asking");
+    let asking = lab.env.entra.settings.record("entra-out-of-reach/asking");
     lab.authority.world.put(&asking, b"another call", None).unwrap();
     assert_eq!(lab.decide(role()), Ok(()));
 }

@@ -1,11 +1,12 @@
 //! What an authorization request may ask for, and who is told when it may not.
 
+use crate::testing::change;
 use http::header::LOCATION;
 use serde_json::json;
 
 use crate::authorization_server::testing::*;
 use crate::authorization_server::{Endpoint, handle};
-use crate::environment::fake::run;
+use world::testing::run;
 
 fn html(response: &http::Response<Vec<u8>>) -> String {
     String::from_utf8_lossy(response.body()).into_owned()
@@ -55,7 +56,7 @@ fn what_a_known_client_gets_wrong_it_is_told() {
         let response = flow.authorize(changes);
         assert_eq!(parameter(&response, "error").as_deref(), Some(error), "{changes:?}");
         assert_eq!(parameter(&response, "iss").as_deref(), Some("https://mcp.example.com"));
-        assert!(parameter(&response, "error_description").unwrap().ends_with("(correlation id correlation-1)"));
+        assert!(parameter(&response, "error_description").unwrap().ends_with("(correlation id c-1)"));
         let state = (changes[0].0 != "state").then_some("s");
         assert_eq!(parameter(&response, "state").as_deref(), state, "a state that is too long is not sent back");
     }
@@ -130,7 +131,7 @@ fn a_decision_counts_once_from_our_page_in_the_same_browser() {
 fn a_sign_in_that_cannot_begin_is_told_and_recorded() {
     let mut flow = Flow::new();
     let page = flow.authorize(&[]);
-    flow.env.settings.authority = "not a url".to_owned();
+    change(&mut flow.env, |settings| settings.authority = "not a url".to_owned());
     assert_eq!(parameter(&flow.decide(&page, "allow"), "error").as_deref(), Some("server_error"));
     assert_eq!(flow.audited(), ["consent.given/success", "authorization.completed/failure/misconfigured"]);
 }
@@ -153,7 +154,7 @@ fn debug_of_parameters_shows_no_value() {
     let parameters = crate::authorization_server::parameters::Parameters::of_query(&request).unwrap();
     let shown = format!("{parameters:?} {request:?}");
     assert!(!shown.contains("hunter2"), "{shown}");
-    assert!(shown.contains("correlation-1"), "{shown}");
+    assert!(shown.contains("c-1"), "{shown}");
 }
 
 /// A stranger chooses it, and sends as much of it as a URL may hold.

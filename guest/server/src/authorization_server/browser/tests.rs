@@ -1,15 +1,16 @@
+use crate::testing::{ServerWorlds as _, configure};
 use http::Method;
 
 use super::*;
 use crate::authorization_server::testing::{request, with_cookies};
-use crate::environment::fake::World;
+use world::testing::World;
 
 fn user() -> RememberedUser {
     RememberedUser { tenant_id: "tenant".to_owned(), object_id: "alice".to_owned() }
 }
 
 /// A browser that has no cookie yet.
-fn new_browser(env: &Environment) -> Browser<'_> {
+fn new_browser(env: &ServerWorld<'_>) -> Browser<'_> {
     Browser::of(env, &request(Method::GET, "/authorize")).unwrap()
 }
 
@@ -19,7 +20,7 @@ fn cookie(browser: &Browser<'_>) -> String {
     header.to_str().unwrap().split(';').next().unwrap().to_owned()
 }
 
-fn recognised<'e>(env: &'e Environment, cookies: &[&str]) -> Browser<'e> {
+fn recognised<'e>(env: &'e ServerWorld<'e>, cookies: &[&str]) -> Browser<'e> {
     Browser::of(env, &with_cookies(cookies)).unwrap()
 }
 
@@ -62,7 +63,7 @@ fn the_cookie_shows_nothing_of_what_is_in_it() {
     browser.remember_user(user());
     let cookie = cookie(&browser);
     let sealed = cookie.split_once('=').unwrap().1;
-    let bytes = crate::encoding::from_base64url(sealed).unwrap();
+    let bytes = base::encoding::from_base64url(sealed).unwrap();
     let text = String::from_utf8_lossy(&bytes);
     assert!(!text.contains("alice") && !text.contains(browser.id()) && !cookie.contains(browser.id()));
 }
@@ -176,7 +177,7 @@ fn the_clocks_of_two_servers_may_differ_a_little() {
 fn servers_that_share_a_host_have_their_own_cookies() {
     let settings = |public_url: &str| {
         let mut env = World::default().remote();
-        env.settings.http.as_mut().unwrap().public_url = public_url.to_owned();
+        configure(&mut env, |http| http.public_url = public_url.to_owned());
         env.settings.http.unwrap()
     };
     assert_eq!(cookie_name(&settings("https://mcp.example.com")), "__Host-entra-mcp");
@@ -201,7 +202,7 @@ fn servers_that_share_a_host_have_their_own_cookies() {
 fn only_a_server_on_the_persons_machine_does_without_tls() {
     let attributes = |public_url: &str| {
         let mut env = World::default().remote();
-        env.settings.http.as_mut().unwrap().public_url = public_url.to_owned();
+        configure(&mut env, |http| http.public_url = public_url.to_owned());
         let header = new_browser(&env).set_cookie_header().unwrap();
         header.to_str().unwrap().to_owned()
     };
@@ -214,7 +215,7 @@ fn only_a_server_on_the_persons_machine_does_without_tls() {
 #[test]
 fn the_cookie_is_recognised_without_tls_too() {
     let mut env = World::default().remote();
-    env.settings.http.as_mut().unwrap().public_url = "http://localhost:3001".to_owned();
+    configure(&mut env, |http| http.public_url = "http://localhost:3001".to_owned());
     let browser = new_browser(&env);
     assert!(recognised(&env, &[&cookie(&browser)]).is(browser.id()));
 }

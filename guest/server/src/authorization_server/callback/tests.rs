@@ -1,10 +1,11 @@
 //! What is made of Entra's answers.
 
+use crate::testing::configure;
 use http::header::LOCATION;
 use serde_json::json;
 
 use crate::authorization_server::testing::*;
-use crate::token::testing::{OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
+use entra::testing::{OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
 
 /// Where the client is told, and what.
 fn told(response: &http::Response<Vec<u8>>) -> (u16, String) {
@@ -147,7 +148,7 @@ fn a_consent_stands_in_for_the_page_for_the_same_person_only() {
 #[test]
 fn a_client_that_has_gone_gets_no_code_and_that_is_recorded() {
     let (mut flow, to) = at_entra();
-    flow.env.settings.http.as_mut().unwrap().clients.clear();
+    configure(&mut flow.env, |http| http.clients.clear());
     assert_eq!(flow.sign_in(&to, OBJECT).status(), 400);
     assert_eq!(flow.audited().last().unwrap(), "authorization.completed/failure/client-unknown");
     assert!(flow.world.sent().is_empty(), "Entra's code is not used up for nobody");

@@ -1,3 +1,4 @@
+use crate::testing::{ServerWorlds as _, configure};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -5,8 +6,8 @@ use serde_json::json;
 
 use super::*;
 use crate::authorization_server::clients::find;
-use crate::environment::RateLimiter;
-use crate::environment::fake::{World, run};
+use world::RateLimiter;
+use world::testing::{World, run};
 
 const ID: &str = "https://app.example.com/oauth/client.json";
 
@@ -274,7 +275,7 @@ fn a_server_on_this_machine_may_read_documents_on_this_machine() {
     let world = World::default();
     world.publish(id, Ok(document(&with("client_id", json!(id)))));
     let mut env = world.remote();
-    env.settings.http.as_mut().unwrap().public_url = "http://localhost:3001".to_owned();
+    configure(&mut env, |http| http.public_url = "http://localhost:3001".to_owned());
     assert!(run(find(&env, id)).is_ok());
     let private = run(find(&env, "https://10.0.0.1/client.json"));
     assert_eq!(private, Err(ClientError::Metadata(DocumentError::Denied)));
@@ -285,7 +286,7 @@ fn what_is_turned_off_is_not_fetched() {
     let world = World::default();
     world.publish(ID, Ok(document(&metadata())));
     let mut env = world.remote();
-    env.settings.http.as_mut().unwrap().client_id_metadata_documents = false;
+    configure(&mut env, |http| http.client_id_metadata_documents = false);
     assert_eq!(run(find(&env, ID)), Err(ClientError::Unknown));
     assert_eq!(world.fetched(), [""; 0]);
 }
@@ -366,7 +367,7 @@ fn a_kept_document_that_cannot_be_read_is_fetched_again() {
     world.publish(ID, Ok(document(&metadata())));
     run(find(&env, ID)).unwrap();
     let name = world.record_names().remove(0);
-    env.store.put(&name, b"not JSON", None).unwrap();
+    env.entra.store.put(&name, b"not JSON", None).unwrap();
     assert!(run(find(&env, ID)).is_ok());
     assert_eq!(world.fetched().len(), 2);
 }

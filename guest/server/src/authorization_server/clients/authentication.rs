@@ -6,8 +6,8 @@ use http::header::AUTHORIZATION;
 use zeroize::Zeroizing;
 
 use super::{ClientError, MAX_CLIENT_ID};
-use crate::secret::Secret;
-use crate::transport::http::message::Request;
+use crate::message::Request;
+use base::Secret;
 
 /// The longest value of `Authorization` that is read, in bytes: a client id and a secret, each percent-encoded,
 /// in base64.

@@ -1,11 +1,12 @@
+use crate::testing::{ServerWorlds as _, configure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
 
 use super::*;
 use crate::authorization_server::testing::{authorized, form, request};
-use crate::environment::RegisteredClient;
-use crate::environment::fake::{World, run};
+use base::settings::RegisteredClient;
+use world::testing::{World, run};
 
 const SECRET: &str = "s3cret+/&=:% ä";
 
@@ -28,9 +29,9 @@ fn post() -> Request {
     request(Method::POST, "/token")
 }
 
-fn environment(clients: Vec<RegisteredClient>) -> Environment {
+fn environment(clients: Vec<RegisteredClient>) -> ServerWorld<'static> {
     let mut env = World::default().remote();
-    env.settings.http.as_mut().unwrap().clients = clients;
+    configure(&mut env, |http| http.clients = clients);
     env
 }
 
@@ -78,7 +79,7 @@ fn a_setting_does_not_make_an_unsafe_redirect_safe() {
 fn a_client_whose_id_is_a_url_may_be_in_the_settings() {
     let id = "https://app.example.com/client.json";
     let mut env = environment(vec![registered(id, &["https://app.example.com/callback"])]);
-    env.settings.http.as_mut().unwrap().client_id_metadata_documents = false;
+    configure(&mut env, |http| http.client_id_metadata_documents = false);
     assert_eq!(run(find(&env, id)).unwrap().origin, Origin::Settings);
 }
 

@@ -1,9 +1,10 @@
 //! A code and the moments at which it can be presented.
 
+use crate::testing::ServerWorlds as _;
 use std::rc::Rc;
 
 use super::*;
-use crate::environment::fake::World;
+use world::testing::World;
 
 fn grant() -> Grant {
     Grant {

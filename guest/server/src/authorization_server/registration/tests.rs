@@ -1,10 +1,12 @@
+use crate::testing::{ServerWorlds as _, configure};
 use std::collections::HashSet;
 
 use super::*;
-use crate::authorization_server::clients::{self, ClientError, find};
+use crate::authorization_server::clients;
+use crate::authorization_server::clients::{ClientError, find};
 use crate::authorization_server::testing;
-use crate::environment::SecretStore;
-use crate::environment::fake::{START, World, run};
+use world::Store;
+use world::testing::{START, World, run};
 
 const REDIRECT: &str = "https://app.example.com/callback";
 
@@ -12,12 +14,12 @@ fn body(response: &Response<Vec<u8>>) -> Value {
     serde_json::from_slice(response.body()).unwrap()
 }
 
-fn post(env: &Environment, metadata: &Value) -> Response<Vec<u8>> {
+fn post(env: &ServerWorld<'_>, metadata: &Value) -> Response<Vec<u8>> {
     run(handle(env, &testing::registration(&metadata.to_string())))
 }
 
 /// The answer to a registration that is accepted.
-fn registered(env: &Environment, metadata: &Value) -> Value {
+fn registered(env: &ServerWorld<'_>, metadata: &Value) -> Value {
     let response = post(env, metadata);
     assert_eq!(response.status(), 201, "{metadata}: {}", body(&response));
     body(&response)
@@ -32,7 +34,7 @@ fn refused(metadata: &Value) -> String {
     body(&response)["error"].as_str().unwrap().to_owned()
 }
 
-fn client_of(env: &Environment, answer: &Value) -> Client {
+fn client_of(env: &ServerWorld<'_>, answer: &Value) -> Client {
     run(find(env, answer["client_id"].as_str().unwrap())).unwrap()
 }
 
@@ -292,7 +294,7 @@ fn registration_that_is_turned_off_is_not_there() {
     let world = World::default();
     let mut env = world.remote();
     let answer = registered(&env, &json!({"redirect_uris": [REDIRECT]}));
-    env.settings.http.as_mut().unwrap().dynamic_registration = false;
+    configure(&mut env, |http| http.dynamic_registration = false);
     assert_eq!(post(&env, &json!({"redirect_uris": [REDIRECT]})).status(), 404);
     // Nor are those who registered before.
     assert_eq!(run(find(&env, answer["client_id"].as_str().unwrap())), Err(ClientError::Unknown));
@@ -307,7 +309,7 @@ fn a_registration_is_audited_without_its_name() {
     assert_eq!(audited[0].name, "client.registered");
     assert_eq!(audited[0].outcome, Outcome::Success);
     assert_eq!(audited[0].client_id.as_deref(), answer["client_id"].as_str());
-    assert_eq!(audited[0].correlation_id, "correlation-1");
+    assert_eq!(audited[0].correlation_id, "c-1");
     assert!(!format!("{audited:?}").contains("Alice"));
 }
 
@@ -324,7 +326,7 @@ fn a_registration_that_cannot_be_audited_is_not_made() {
 fn a_refusal_names_the_correlation_id_and_repeats_nothing() {
     let response = post(&World::default().remote(), &json!({"redirect_uris": ["javascript:alert('here')"]}));
     let description = body(&response)["error_description"].as_str().unwrap().to_owned();
-    assert!(description.contains("correlation-1"), "{description}");
+    assert!(description.contains("c-1"), "{description}");
     assert!(!description.contains("alert"), "{description}");
 }
 
@@ -387,7 +389,7 @@ fn a_client_of_another_server_on_the_same_store_is_not_known() {
     let world = World::default();
     let mut env = world.remote();
     let answer = registered(&env, &json!({"redirect_uris": [REDIRECT]}));
-    env.settings.http.as_mut().unwrap().public_url = "https://other.example.com".to_owned();
+    configure(&mut env, |http| http.public_url = "https://other.example.com".to_owned());
     assert_eq!(run(find(&env, answer["client_id"].as_str().unwrap())), Err(ClientError::Unknown));
 }
 

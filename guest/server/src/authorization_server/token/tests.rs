@@ -253,7 +253,7 @@ fn entras_refusal_of_the_servers_own_credential_is_not_told_to_clients() {
     let description = text(&refused, "error_description");
     assert_eq!(
         description,
-        "The server is not set up correctly at Microsoft Entra ID: ask its operator. (AADSTS7000215) (correlation id correlation-1)"
+        "The server is not set up correctly at Microsoft Entra ID: ask its operator. (AADSTS7000215) (correlation id c-1)"
     );
     assert_eq!(flow.sessions(), (1, 1), "the session waits for the operator");
 }

@@ -1,22 +1,24 @@
 //! Tokens of Entra ID, where flows with a whole Entra ID do not reach: HTTP+SSE, outages, and which way a token goes.
 
+use crate::testing::{ServerWorlds as _, change, configure};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{ALICE, Server, get, header, json_of, post};
-use crate::environment::fake::{CLIENT, run};
-use crate::environment::{HttpError, TokenMode};
-use crate::token::testing::{FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
-use crate::transport::http::message::{Answer, Request};
+use crate::message::{Answer, Request};
+use base::settings::TokenMode;
+use entra::testing::{FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
+use world::HttpError;
+use world::testing::{CLIENT, run};
 
 const OTHER: &str = "22222222-bbbb-3333-cccc-4444dddd5555";
 
 fn server(mode: TokenMode) -> (Server, FakeAuthority) {
     let authority = FakeAuthority::new();
     let mut env = authority.world.remote();
-    env.settings.token.audiences = vec![CLIENT.to_owned()];
-    env.settings.http.as_mut().unwrap().token_mode = mode;
+    change(&mut env, |settings| settings.token.audiences = vec![CLIENT.to_owned()]);
+    configure(&mut env, |http| http.token_mode = mode);
     let server = Server { world: authority.world.clone(), env };
     server.sign_in(&ALICE);
     (server, authority)
@@ -64,7 +66,7 @@ fn a_token_that_cannot_be_judged_now_may_be_sent_again() {
 #[test]
 fn a_server_that_is_set_up_wrongly_says_that_it_is_at_fault() {
     let (mut server, _authority) = server(TokenMode::Bearer);
-    server.env.settings.tenant = "no tenant/at all".to_owned();
+    change(&mut server.env, |settings| settings.tenant = "no tenant/at all".to_owned());
     let response = server.send(ping("/mcp").by(&token(json!({}))));
     assert_eq!((response.status().as_u16(), header(&response, "www-authenticate")), (500, ""));
     assert!(!String::from_utf8_lossy(response.body()).contains("tenant"));

@@ -1,15 +1,17 @@
 //! Bad tokens without end: what is answered and recorded of them, and who is not affected.
 
+use crate::testing::{ServerWorlds as _, change, configure};
 use std::time::Duration;
 
 use http::Response;
 use serde_json::json;
 
 use super::{ALICE, Server, Someone, get, header, json_of, post};
-use crate::environment::fake::{CLIENT, START};
-use crate::environment::{HttpError, TokenMode};
-use crate::token::testing::{FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
-use crate::transport::http::message::Request;
+use crate::message::Request;
+use base::settings::TokenMode;
+use entra::testing::{FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
+use world::HttpError;
+use world::testing::{CLIENT, START};
 
 const BOUND: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -20,8 +22,8 @@ const OTHER: &str = "203.0.113.8";
 fn server() -> (Server, FakeAuthority) {
     let authority = FakeAuthority::new();
     let mut env = authority.world.remote();
-    env.settings.token.audiences = vec![CLIENT.to_owned()];
-    env.settings.http.as_mut().unwrap().token_mode = TokenMode::Both;
+    change(&mut env, |settings| settings.token.audiences = vec![CLIENT.to_owned()]);
+    configure(&mut env, |http| http.token_mode = TokenMode::Both);
     let server = Server { world: authority.world.clone(), env };
     server.sign_in(&ALICE);
     server.world.bound("refused-token", BOUND, WINDOW);

@@ -1,14 +1,16 @@
 //! Behind a gateway: a path prefix that it takes off, a token that it hands over, Entra ID's metadata under our issuer.
 
+use crate::testing::{ServerWorlds as _, change, configure};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{ALICE, Server, get, header, json_of, post};
-use crate::environment::fake::{CLIENT, TENANT, json as response};
-use crate::environment::{HttpError, TokenMode};
-use crate::token::testing::{AUTHORITY, FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
-use crate::transport::http::message::Request;
+use crate::message::Request;
+use base::settings::TokenMode;
+use entra::testing::{AUTHORITY, FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
+use world::HttpError;
+use world::testing::{CLIENT, TENANT, json as response};
 
 const HEADER: &str = "x-forwarded-access-token";
 const METADATA: &str = "/v2.0/.well-known/openid-configuration";
@@ -16,7 +18,7 @@ const METADATA: &str = "/v2.0/.well-known/openid-configuration";
 fn server(mode: TokenMode, token_header: Option<&str>) -> (Server, FakeAuthority) {
     let authority = FakeAuthority::new();
     let mut env = authority.world.remote();
-    env.settings.token.audiences = vec![CLIENT.to_owned()];
+    change(&mut env, |settings| settings.token.audiences = vec![CLIENT.to_owned()]);
     let http = env.settings.http.as_mut().unwrap();
     (http.token_mode, http.token_header) = (mode, token_header.map(str::to_owned));
     let server = Server { world: authority.world.clone(), env };
@@ -40,7 +42,7 @@ fn ping(fields: &[(&'static str, &str)]) -> Request {
 #[test]
 fn a_prefix_that_the_gateway_has_taken_off_is_not_missed() {
     let mut server = Server::with_alice();
-    server.env.settings.http.as_mut().unwrap().public_url = "https://mcp.example.com/entra".to_owned();
+    configure(&mut server.env, |http| http.public_url = "https://mcp.example.com/entra".to_owned());
     for (path, status) in [
         ("/", 200),
         ("/healthz", 200),
@@ -151,7 +153,7 @@ fn entras_metadata() -> Value {
 
 fn rewriting() -> (Server, FakeAuthority) {
     let (mut server, authority) = server(TokenMode::Bearer, None);
-    server.env.settings.http.as_mut().unwrap().rewrite_authority_metadata = true;
+    configure(&mut server.env, |http| http.rewrite_authority_metadata = true);
     authority.publish(METADATA, response(200, &entras_metadata()));
     (server, authority)
 }
@@ -190,7 +192,7 @@ fn the_metadata_of_entra_is_published_under_our_own_issuer_with_what_it_lacks() 
 fn the_metadata_of_entra_is_ours_in_the_mode_bearer_only() {
     for mode in [TokenMode::Session, TokenMode::Both] {
         let (mut server, authority) = rewriting();
-        server.env.settings.http.as_mut().unwrap().token_mode = mode;
+        configure(&mut server.env, |http| http.token_mode = mode);
         let answer = json_of(&server.send(get("/.well-known/oauth-authorization-server")));
         assert_eq!(answer["token_endpoint"], "https://mcp.example.com/token", "{mode:?}");
         assert_eq!(authority.requests(METADATA), 0);

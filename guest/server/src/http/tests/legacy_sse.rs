@@ -1,12 +1,13 @@
 //! HTTP+SSE: a stream here, messages there.
 
+use crate::testing::configure;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{ALICE, Server, Someone, get, header, json_of, post};
-use crate::environment::fake::run;
-use crate::transport::http::message::{Answer, BodyStream, Request};
+use crate::message::{Answer, BodyStream, Request};
+use world::testing::run;
 
 /// A stream that a client holds open.
 struct Open {
@@ -204,7 +205,7 @@ fn a_stream_whose_record_is_missing_ends() {
     let server = server();
     let mut open = server.open("alice");
     let id = open.endpoint.split_once('=').unwrap().1.to_owned();
-    server.env.store.delete(&format!("sse/{id}")).unwrap();
+    server.env.entra.store.delete(&format!("sse/{id}")).unwrap();
     assert_eq!(server.tell(&open, "alice", &ping(1)), 404);
     assert_eq!(server.next(&mut open), None);
 }
@@ -272,12 +273,12 @@ fn a_client_that_takes_no_event_stream_gets_none() {
 
 #[test]
 fn a_scope_that_a_tool_needs_is_challenged_at_the_message_and_a_role_is_named_on_the_stream() {
-    use crate::access::{Rule, ToolRule};
+    use base::policy::{Rule, ToolRule};
     let call = json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": { "name": "getUserDetails" } });
     let with_rule = |rule: Rule| {
         let mut server = server();
         let rule = ToolRule { tool: "getUserDetails".into(), rule };
-        server.env.settings.http.as_mut().unwrap().access = Some(vec![rule]);
+        configure(&mut server.env, |http| http.access = Some(vec![rule]));
         let mut open = server.open("alice");
         assert_eq!(server.tell(&open, "alice", &initialize("2024-11-05")), 202);
         server.next(&mut open).unwrap();

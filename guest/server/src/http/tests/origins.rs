@@ -1,10 +1,11 @@
 //! Host names and origins: who may speak to the server from where.
 
+use crate::testing::configure;
 use http::Method;
 use serde_json::json;
 
 use super::{Server, get, header, post, request};
-use crate::transport::http::message::Request;
+use crate::message::Request;
 
 const OWN: &str = "https://mcp.example.com";
 const ALLOWED: &str = "https://app.example.com";
@@ -70,7 +71,7 @@ fn a_page_of_a_foreign_origin_may_call_nothing_that_changes_or_reveals_something
 #[test]
 fn null_is_no_origin_that_could_be_allowed() {
     let mut server = Server::with_alice();
-    server.env.settings.http.as_mut().unwrap().allowed_origins.push("null".to_owned());
+    configure(&mut server.env, |http| http.allowed_origins.push("null".to_owned()));
     assert_eq!(server.send(post("/mcp", &json!({})).by("alice").with("origin", "null")).status(), 403);
 }
 

@@ -4,8 +4,8 @@ use http::Response;
 use serde_json::{Value, json};
 
 use super::{ALICE, Server, Someone, header, json_of, post};
-use crate::environment::Outcome;
-use crate::transport::http::message::Request;
+use crate::message::Request;
+use base::audit::Outcome;
 
 const MODERN: &str = "2026-07-28";
 

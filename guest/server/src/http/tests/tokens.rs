@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{ALICE, Server, Someone, header, json_of, post};
-use crate::transport::http::message::Request;
+use crate::message::Request;
 
 fn ping(target: &str) -> Request {
     post(target, &json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }))

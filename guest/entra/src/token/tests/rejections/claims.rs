@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::environment::fake::{START, TENANT};
+use world::testing::{START, TENANT};
 
 fn missing(name: &str) -> TokenError {
     TokenError::ClaimMissing { name: name.to_owned() }
@@ -41,7 +41,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::claims("oid is a name", json!({ "oid": "user@contoso.com" }), malformed("oid")),
         Case::claims("azp is a URL", json!({ "azp": "https://client.example" }), malformed("azp")),
         Case::claims("sub too long", json!({ "sub": "s".repeat(256) }), malformed("sub")),
-        Case::claims("aud is a list with ours", json!({ "aud": [crate::environment::fake::CLIENT] }), malformed("aud")),
+        Case::claims("aud is a list with ours", json!({ "aud": [world::testing::CLIENT] }), malformed("aud")),
         Case::claims("scp is a list", json!({ "scp": ["User.Read"] }), malformed("scp")),
         Case::claims("scp empty", json!({ "scp": "" }), malformed("scp")),
         Case::claims("scp with two spaces", json!({ "scp": "A  B" }), malformed("scp")),

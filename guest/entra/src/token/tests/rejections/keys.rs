@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::environment::fake::TENANT;
+use world::testing::TENANT;
 
 fn unknown(key_id: &str) -> TokenError {
     TokenError::KeyUnknown { key_id: key_id.to_owned() }
@@ -382,8 +382,8 @@ pub(super) fn cases() -> Vec<Case> {
             not_allowed(KeyFault::Issuer),
         )
         .setup(|authority| {
-            authority.env.settings.tenant = "organizations".to_owned();
-            authority.env.settings.token.allowed_tenants = vec![TENANT.to_owned()];
+            change(&mut authority.env, |settings| settings.tenant = "organizations".to_owned());
+            change(&mut authority.env, |settings| settings.token.allowed_tenants = vec![TENANT.to_owned()]);
             authority.publish_metadata("organizations", "{tenantid}");
             authority.publish_keys(json!([with(TestKey::named("rsa").jwk("k"), json!({ "issuer": null }))]));
         }),

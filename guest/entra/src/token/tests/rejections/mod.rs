@@ -14,9 +14,9 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use crate::environment::fake::run;
-use crate::token::testing::*;
+use crate::testing::*;
 use crate::token::*;
+use world::testing::run;
 
 /// A token with one fault.
 struct Case {

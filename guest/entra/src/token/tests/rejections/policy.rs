@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::entra::clouds::CONSUMER_TENANT;
-use crate::environment::fake::{CLIENT, TENANT};
+use crate::clouds::CONSUMER_TENANT;
+use world::testing::{CLIENT, TENANT};
 
 const V1: &str = "https://sts.windows.net";
 
@@ -35,8 +35,10 @@ fn audience(version: u8, actual: &str) -> TokenError {
 /// The authority serves several tenants and accepts these.
 fn multi_tenant(setting: &'static str, allowed: &'static [&'static str]) -> impl Fn(&mut FakeAuthority) {
     move |authority| {
-        authority.env.settings.tenant = setting.to_owned();
-        authority.env.settings.token.allowed_tenants = allowed.iter().map(|tenant| (*tenant).to_owned()).collect();
+        change(&mut authority.env, |settings| settings.tenant = setting.to_owned());
+        change(&mut authority.env, |settings| {
+            settings.token.allowed_tenants = allowed.iter().map(|tenant| (*tenant).to_owned()).collect()
+        });
         authority.publish_metadata(setting, "{tenantid}");
     }
 }
@@ -64,8 +66,13 @@ pub(super) fn cases() -> Vec<Case> {
             json!({ "tid": OTHER_TENANT }),
             issuer(&v2_issuer(OTHER_TENANT), &own),
         ),
-        Case::new("our own tenant, but an allow-list without it", of_tenant(TENANT), tenant(TENANT))
-            .setup(|authority| authority.env.settings.token.allowed_tenants = vec![OTHER_TENANT.to_owned()]),
+        Case::new("our own tenant, but an allow-list without it", of_tenant(TENANT), tenant(TENANT)).setup(
+            |authority| {
+                change(&mut authority.env, |settings| {
+                    settings.token.allowed_tenants = vec![OTHER_TENANT.to_owned()];
+                });
+            },
+        ),
         Case::new("several tenants and no allow-list: common", of_tenant(TENANT), tenant(TENANT))
             .setup(multi_tenant("common", &[])),
         Case::new("several tenants and no allow-list: organizations", of_tenant(TENANT), tenant(TENANT))
@@ -79,15 +86,15 @@ pub(super) fn cases() -> Vec<Case> {
         )
         .setup(multi_tenant("organizations", &[CONSUMER_TENANT])),
         Case::new("an allow-list in upper case", of_tenant(TENANT), tenant(TENANT)).setup(|authority| {
-            authority.env.settings.token.allowed_tenants = vec![TENANT.to_uppercase()];
+            change(&mut authority.env, |settings| settings.token.allowed_tenants = vec![TENANT.to_uppercase()]);
         }),
         Case::new("an organisation at consumers", of_tenant(TENANT), tenant(TENANT)).setup(|authority| {
-            authority.env.settings.tenant = "consumers".to_owned();
+            change(&mut authority.env, |settings| settings.tenant = "consumers".to_owned());
             authority.publish_metadata("consumers", CONSUMER_TENANT);
         }),
         Case::new("another tenant than that of the configured domain", of_tenant(TENANT), tenant(TENANT)).setup(
             |authority| {
-                authority.env.settings.tenant = "fabrikam.example".to_owned();
+                change(&mut authority.env, |settings| settings.tenant = "fabrikam.example".to_owned());
                 authority.publish_metadata("fabrikam.example", OTHER_TENANT);
             },
         ),
@@ -127,7 +134,7 @@ pub(super) fn cases() -> Vec<Case> {
             json!({}),
             TokenError::AudienceMismatch { expected: Vec::new(), actual: CLIENT.to_owned() },
         )
-        .setup(|authority| authority.env.settings.token.audiences.clear()),
+        .setup(|authority| change(&mut authority.env, |settings| settings.token.audiences.clear())),
     ];
     for (name, actual) in [
         ("issuer with a trailing slash", format!("{own}/")),

@@ -1,9 +1,10 @@
 //! Step 12: what a single call requires.
 
+use base::principal::PrincipalKind;
 use serde_json::json;
 
 use super::*;
-use crate::environment::fake::CLIENT;
+use world::testing::CLIENT;
 
 fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
