@@ -16,6 +16,7 @@ mod streamable;
 #[cfg(test)]
 mod tests;
 
+use crate::message;
 use http::header::ALLOW;
 use http::{HeaderName, HeaderValue, Method, Response};
 

@@ -124,7 +124,7 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
     let redirect_uri = match client.redirect_uri(sent) {
         Ok(redirect_uri) => redirect_uri,
         Err(error) => {
-            client_refused(env, &client.client_id, &error, request);
+            client_refused(env, &client.client_id, &error);
             return Ok(page(400, &sentence(&error), request));
         }
     };
@@ -195,7 +195,7 @@ async fn client(
     }
     let found = clients::find(env, client_id).await;
     if let Err(error) = &found {
-        client_refused(env, client_id, error, request);
+        client_refused(env, client_id, error);
     }
     Ok(match found {
         Ok(client) => Ok(client),
@@ -212,7 +212,7 @@ async fn client(
 }
 
 /// Records that a client is not served, which it is not whether or not that can be recorded.
-fn client_refused(env: &ServerWorld<'_>, client_id: &str, error: &ClientError, request: &Request) {
+fn client_refused(env: &ServerWorld<'_>, client_id: &str, error: &ClientError) {
     let Some(reason) = error.reason() else { return };
     let client_id = Some(limits::shown_client_id(client_id).to_owned());
     let event = AuditEvent { client_id, ..AuditEvent::new("client.refused", Outcome::Failure) };
@@ -364,7 +364,7 @@ fn decide(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>,
     let allowed = decision == Some("allow");
     let (name, outcome) =
         if allowed { ("consent.given", Outcome::Success) } else { ("consent.denied", Outcome::Failure) };
-    if env.entra.trail.record(event(&pending, name, outcome, request)).is_err() {
+    if env.entra.trail.record(event(&pending, name, outcome)).is_err() {
         return Ok(unrecorded(env, &pending, request));
     }
     if !allowed {
@@ -417,7 +417,8 @@ pub(super) fn forward(
         }
     };
     let reason = step_up.as_ref().map(|_| "claims-challenge".to_owned());
-    let entra = AuthorizationRequest::new(&env.entra, env.site.url("/auth/callback"), entra::scopes(env), claims);
+    let entra =
+        AuthorizationRequest::new(&env.entra, env.site.url("/auth/callback"), entra_tokens::scopes(&env.entra), claims);
     let url = match entra.url(&env.entra, prompt) {
         Ok(url) => url,
         Err(error) => {
@@ -425,7 +426,7 @@ pub(super) fn forward(
             return Ok(failed(env, &pending, &refusal, error.reason(), request));
         }
     };
-    let started = event(&pending, "authorization.started", Outcome::Started, request);
+    let started = event(&pending, "authorization.started", Outcome::Started);
     if env.entra.trail.record(AuditEvent { reason, ..started }).is_err() {
         return Ok(unrecorded(env, &pending, request));
     }
@@ -445,7 +446,7 @@ pub(super) fn failed(
     reason: String,
     request: &Request,
 ) -> Response<Vec<u8>> {
-    let event = event(pending, "authorization.completed", Outcome::Failure, request);
+    let event = event(pending, "authorization.completed", Outcome::Failure);
     if env.entra.trail.record(event.because(reason)).is_err() {
         return unrecorded(env, pending, request);
     }
@@ -464,7 +465,7 @@ pub(super) fn store_failed(
 }
 
 /// A security event about an authorization.
-pub(super) fn event(pending: &Pending, name: &'static str, outcome: Outcome, request: &Request) -> AuditEvent {
+pub(super) fn event(pending: &Pending, name: &'static str, outcome: Outcome) -> AuditEvent {
     AuditEvent { client_id: Some(pending.client_id.clone()), ..AuditEvent::new(name, outcome) }
 }
 

@@ -80,7 +80,7 @@ async fn come_back(env: &ServerWorld<'_>, request: &Request) -> Result<Response<
         Ok(client) => Ok(finish(env, &leg, &client, browser, request).await),
         // It was there ten minutes ago; without it there is nobody to give a code to.
         Err(error) => {
-            let event = authorize::event(&leg.pending, "authorization.completed", Outcome::Failure, request);
+            let event = authorize::event(&leg.pending, "authorization.completed", Outcome::Failure);
             // It is refused whether or not that can be recorded.
             let _ = env.entra.trail.record(event.because("client-unknown".to_owned()));
             Ok(authorize::page(400, &authorize::sentence(&error), request))
@@ -217,7 +217,7 @@ async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<Si
         }
         // Of the token endpoint: a browser that brings an error cannot bring claims.
         RedeemError::OAuth(OAuthError::Refused(Refusal { claims: Some(claims), .. }))
-            if leg.step_up.is_none() && claims::are_usable(&claims) =>
+            if leg.step_up.is_none() && caller::claims::are_usable(&claims) =>
         {
             NotAdmitted::Claims(claims)
         }

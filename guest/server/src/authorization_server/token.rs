@@ -39,8 +39,8 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
         Err(answer) => return answer,
     };
     let answered = match parameters.get("grant_type") {
-        Some("authorization_code") => exchange(env, &client, &parameters, request).await,
-        Some("refresh_token") => refresh(env, &client, &parameters, request).await,
+        Some("authorization_code") => exchange(env, &client, &parameters).await,
+        Some("refresh_token") => refresh(env, &client, &parameters).await,
         Some(_) => Err(refused("unsupported_grant_type", "grant_type is authorization_code or refresh_token.")),
         None => Err(refused("invalid_request", "grant_type is missing.")),
     };
@@ -129,16 +129,11 @@ impl From<AcquireError> for Failed {
 }
 
 /// `grant_type=authorization_code` (RFC 6749 section 4.1.3).
-async fn exchange(
-    env: &ServerWorld<'_>,
-    client: &Client,
-    parameters: &Parameters,
-    request: &Request,
-) -> Result<Tokens, Failed> {
+async fn exchange(env: &ServerWorld<'_>, client: &Client, parameters: &Parameters) -> Result<Tokens, Failed> {
     let missing = |name: &str| refused("invalid_request", &format!("{name} is missing."));
     let presented = parameters.get("code").ok_or_else(|| missing("code"))?;
     let verifier = parameters.get("code_verifier").ok_or_else(|| missing("code_verifier"))?;
-    let mut code = look(env, client, presented, request)?;
+    let mut code = look(env, client, presented)?;
     // Checked before the code is claimed: whoever has stolen a code can neither use it nor use it up. What is tried
     // in vain is bounded by the life of a code and the rate limit.
     let grant = &code.grant;
@@ -159,10 +154,10 @@ async fn exchange(
     let resource = resource(env, parameters, &grant.resource)?;
     if !code.claim(env)? {
         // Somebody else uses it at this moment, or just has: this is the second use.
-        look(env, client, presented, request)?;
+        look(env, client, presented)?;
         return Err(invalid());
     }
-    begin(env, &code, resource, request).await
+    begin(env, &code, resource).await
 }
 
 fn invalid() -> Failed {
@@ -170,7 +165,7 @@ fn invalid() -> Failed {
 }
 
 /// Looks at a presented code. If it was used before, what it gave is taken back.
-fn look(env: &ServerWorld<'_>, client: &Client, presented: &str, request: &Request) -> Result<Box<GoodCode>, Failed> {
+fn look(env: &ServerWorld<'_>, client: &Client, presented: &str) -> Result<Box<GoodCode>, Failed> {
     match code::present(env, presented, &client.client_id)? {
         Presented::Good(code) => Ok(code),
         Presented::Replayed { session, owner } => {
@@ -182,7 +177,7 @@ fn look(env: &ServerWorld<'_>, client: &Client, presented: &str, request: &Reque
 }
 
 /// Makes a session of a claimed code.
-async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String, request: &Request) -> Result<Tokens, Failed> {
+async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String) -> Result<Tokens, Failed> {
     let grant = code.grant.clone();
     let owner = grant.owner.clone();
     let event = |outcome| owner.event("session.created", outcome);
@@ -192,7 +187,7 @@ async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String, request
     let (session, tokens) = match lifecycle::begin(&env.entra, beginning).await {
         Ok(begun) => begun,
         Err(error) => {
-            let recorded = env.entra.trail.record(audit::because(event(Outcome::Failure), error.reason()));
+            let recorded = env.entra.trail.record(event(Outcome::Failure).because(error.reason()));
             if !matches!(error, AcquireError::NeedsPerson { .. }) {
                 code.restore(env);
             }
@@ -247,12 +242,7 @@ fn is_verifier(verifier: &str) -> bool {
 }
 
 /// `grant_type=refresh_token` (RFC 6749 section 6).
-async fn refresh(
-    env: &ServerWorld<'_>,
-    client: &Client,
-    parameters: &Parameters,
-    request: &Request,
-) -> Result<Tokens, Failed> {
+async fn refresh(env: &ServerWorld<'_>, client: &Client, parameters: &Parameters) -> Result<Tokens, Failed> {
     let Some(token) = parameters.get("refresh_token") else {
         return Err(refused("invalid_request", "refresh_token is missing."));
     };

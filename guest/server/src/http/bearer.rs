@@ -16,7 +16,6 @@ use crate::mcp::Caller;
 use crate::message::{Request, json, text};
 use crate::server_world::ServerWorld;
 use crate::site::SCOPE;
-use crate::site::Site;
 use base::Identity;
 use base::Secret;
 use base::policy::Name;

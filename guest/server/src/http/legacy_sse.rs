@@ -16,7 +16,6 @@ use super::bearer::{Admitted, Guard};
 use super::negotiation::{is_json, takes_event_stream};
 use super::streamable::{X_ACCEL_BUFFERING, event};
 use super::{Authenticate, empty, json_text, retry_later, unavailable};
-use crate::mcp;
 use crate::mcp::{self, Connection, Reply};
 use crate::message::{Answer, BodyStream, Request, text, with_body};
 use crate::server_world::ServerWorld;
