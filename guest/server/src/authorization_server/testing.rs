@@ -1,6 +1,6 @@
 //! Requests for the unit tests of this folder, and the whole flow.
 
-use crate::testing::ServerWorlds as _;
+use crate::testing::{ServerWorlds as _, configure};
 use std::cell::RefCell;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
@@ -91,8 +91,9 @@ impl Flow {
             redirect_uris: vec![REDIRECT.to_owned()],
             secret_hash: secret.map(|secret| digest(secret.as_bytes())),
         };
-        env.settings.http.as_mut().unwrap().clients =
-            vec![client(CLIENT, None), client(OTHER, None), client(CONFIDENTIAL, Some("client secret"))];
+        configure(&mut env, |http| {
+            http.clients = vec![client(CLIENT, None), client(OTHER, None), client(CONFIDENTIAL, Some("client secret"))]
+        });
         Self { world, env, authority, cookie: RefCell::default() }
     }
 

@@ -84,8 +84,8 @@ fn a_client_whose_id_is_a_url_may_be_in_the_settings() {
 }
 
 #[test]
-fn a_local_server_has_no_clients() {
-    assert_eq!(run(find(&World::default().environment(), "contoso")), Err(ClientError::Unknown));
+fn a_server_has_no_clients_until_they_are_made_known() {
+    assert_eq!(run(find(&World::default().remote(), "contoso")), Err(ClientError::Unknown));
 }
 
 #[test]
