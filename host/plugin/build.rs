@@ -24,6 +24,10 @@ use std::{env, fs};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// The crates of the component.
+const GUEST: [&str; 6] =
+    ["guest/base", "guest/caller", "guest/component", "guest/entra", "guest/server", "guest/world"];
+
 const TARGET: &str = "wasm32-wasip2";
 
 /// One way to build the component.
@@ -53,7 +57,7 @@ fn main() {
 fn run() -> Result<()> {
     let package = variable("CARGO_MANIFEST_DIR").map(PathBuf::from)?;
     let workspace = package.ancestors().nth(2).ok_or("this package has no workspace around it")?;
-    for source in ["guest/src", "guest/Cargo.toml", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
+    for source in GUEST.into_iter().chain(["wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"]) {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
     println!("cargo::rerun-if-changed=build.rs");

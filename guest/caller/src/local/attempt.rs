@@ -1,0 +1,253 @@
+//! One sign-in of one person, as a record in the secret store.
+//!
+//! A sign-in outlives the call that began it: the person may be slower than the client is patient, and then the
+//! next call goes on with the same page or code instead of opening another one. It is also shared: of several
+//! calls that need a sign-in at once, one leads and the others wait for it, across processes.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
+
+use super::accounts::{self, Account};
+use super::{SignInError, Untrusted};
+use base::audit::Outcome;
+use entra::EntraWorld;
+use entra::oauth::TokenSet;
+use entra::oauth::authorization_code::AuthorizationRequest;
+use entra::oauth::device_code::DeviceCode;
+use entra::token;
+use entra::token::IdTokenExpectations;
+use world::StoreError;
+use world::random::random_token;
+
+/// How long an authorization request may be answered. Entra's own pages give up after about as long.
+pub const BROWSER_LIFETIME: Duration = Duration::from_secs(600);
+/// How long the outcome of a sign-in is kept for calls that wait for it.
+const OUTCOME_LIFETIME: Duration = Duration::from_secs(30);
+/// A leader that has not shown a sign of life for this long is gone (its call was cancelled, its process ended).
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+/// How long a leader may be busy with Entra's endpoints before others take it for gone.
+pub const BUSY: Duration = Duration::from_secs(90);
+
+/// What a person has to do.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instruction {
+    /// The page to open.
+    pub url: String,
+    /// The code to enter there; a browser sign-in has none.
+    pub user_code: Option<String>,
+}
+
+/// The URL holds `state` and `nonce`: of no use to anybody without the verifier, but no business of a log either.
+impl fmt::Debug for Instruction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Instruction")
+    }
+}
+
+impl Instruction {
+    /// One sentence for the person.
+    pub fn sentence(&self) -> String {
+        match &self.user_code {
+            Some(code) => format!("To sign in, open {} and enter the code {code}.", self.url),
+            None => format!("To sign in, open this page in a browser on this machine: {}", self.url),
+        }
+    }
+}
+
+/// How the person's answer comes back.
+#[derive(Serialize, Deserialize)]
+pub enum Grant {
+    /// Through the browser to a redirect URI.
+    AuthorizationCode {
+        /// The request, with its secrets.
+        request: AuthorizationRequest,
+        /// A listener that was left running, if the host's user agent listens.
+        listener: Option<String>,
+    },
+    /// By polling.
+    DeviceCode(DeviceCode),
+}
+
+/// A sign-in that waits for a person.
+#[derive(Serialize, Deserialize)]
+pub struct Attempt {
+    /// Unguessable.
+    pub id: String,
+    /// What the person has to do.
+    pub instruction: Instruction,
+    /// How the answer comes back.
+    pub grant: Grant,
+    /// Scopes that were asked for.
+    pub scopes: Vec<String>,
+    /// Unix time in seconds.
+    pub expires_at: u64,
+}
+
+impl Attempt {
+    /// Stores the attempt, so that another call can go on with it.
+    pub fn save(&self, env: &EntraWorld<'_>) -> Result<(), StoreError> {
+        let left = self.expires_at.saturating_sub(env.clock.now()).max(1);
+        put(env, &attempt_record(env, &self.id), self, Duration::from_secs(left))
+    }
+
+    /// Reads an attempt without ending it.
+    pub fn load(env: &EntraWorld<'_>, id: &str) -> Result<Option<Self>, StoreError> {
+        get(env, &attempt_record(env, id))
+    }
+
+    /// Ends an attempt: of any number of callers, one gets it.
+    pub fn take(env: &EntraWorld<'_>, id: &str) -> Result<Option<Self>, StoreError> {
+        let Some(raw) = env.store.take(&attempt_record(env, id))? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(raw.reveal()).map(Some).map_err(|_| StoreError::Unreadable)
+    }
+}
+
+/// Validates the ID token, and only then stores account and tokens.
+pub async fn admit(
+    env: &EntraWorld<'_>,
+    tokens: TokenSet,
+    scopes: &[String],
+    nonce: Option<&str>,
+) -> Result<Account, SignInError> {
+    let id_token = tokens.id_token.as_ref().ok_or(SignInError::Untrusted(Untrusted::NoIdToken))?;
+    let validated = token::validate_id_token(env, id_token.reveal(), &IdTokenExpectations { nonce })
+        .await
+        .map_err(|error| SignInError::Untrusted(Untrusted::IdToken(error)))?;
+    let account = Account::from(&validated);
+    env.trail.record(account.event("sign-in.completed", Outcome::Success))?;
+    accounts::save(env, &account, scopes, tokens)?;
+    Ok(account)
+}
+
+/// Which sign-in is going on, and who leads it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Current {
+    /// The attempt. Empty until the leader has prepared it.
+    pub attempt: String,
+    /// The call that leads; `None` when the attempt waits for a call to go on with it.
+    pub leader: Option<String>,
+    /// Until when the leader is taken to be alive. Unix time in seconds.
+    pub alive_until: u64,
+    /// Until when the attempt can be answered. Unix time in seconds.
+    pub expires_at: u64,
+    /// How it ended.
+    pub outcome: Option<Ended>,
+}
+
+impl Current {
+    /// Whether a call leads and is alive. No leader promises more than [`BUSY`]: a later time was written before
+    /// the clock was set back.
+    pub fn is_led(&self, now: u64) -> bool {
+        let alive = now..=now.saturating_add(BUSY.as_secs());
+        self.outcome.is_none() && self.leader.is_some() && alive.contains(&self.alive_until)
+    }
+}
+
+/// How a sign-in ended.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ended {
+    /// With this account (its home account id).
+    SignedIn(String),
+    /// With this message.
+    Failed(String),
+}
+
+/// What a call that needs a sign-in finds.
+pub enum Turn {
+    /// Nothing usable: this call leads a new sign-in.
+    Lead,
+    /// An attempt that waits for a call to go on with it: this call leads it from now on.
+    Resume(Box<Attempt>),
+    /// Another call leads.
+    Join,
+}
+
+/// Decides, in one atomic step, which part a call plays. `me` is unguessable and fresh.
+pub fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<Turn, StoreError> {
+    loop {
+        let now = env.clock.now();
+        let raw = env.store.get(&current_record(env))?;
+        let current: Option<Current> = raw.as_ref().and_then(|raw| serde_json::from_slice(raw.reveal()).ok());
+        let pending = current.filter(|current| current.outcome.is_none() && current.expires_at > now);
+        let resumed = match &pending {
+            Some(current) if current.is_led(now) => return Ok(Turn::Join),
+            Some(current) if !current.attempt.is_empty() => Attempt::load(env, &current.attempt)?,
+            _ => None,
+        };
+        let mut next = pending.filter(|_| resumed.is_some()).unwrap_or_else(|| fresh(env, me));
+        next.leader = Some(me.to_owned());
+        next.alive_until = now + SIGN_OF_LIFE.as_secs();
+        let expected = raw.as_ref().map(|raw| raw.reveal().as_slice());
+        if swap(env, expected, &next, BROWSER_LIFETIME * 2)? {
+            return Ok(match resumed {
+                Some(attempt) => Turn::Resume(Box::new(attempt)),
+                None => Turn::Lead,
+            });
+        }
+    }
+}
+
+fn fresh(env: &EntraWorld<'_>, me: &str) -> Current {
+    let now = env.clock.now();
+    Current {
+        attempt: String::new(),
+        leader: Some(me.to_owned()),
+        alive_until: now + SIGN_OF_LIFE.as_secs(),
+        expires_at: now + BROWSER_LIFETIME.as_secs(),
+        outcome: None,
+    }
+}
+
+/// Reads which sign-in is going on.
+pub fn current(env: &EntraWorld<'_>) -> Result<Option<Current>, StoreError> {
+    get(env, &current_record(env))
+}
+
+/// Changes the record if `me` still leads; whether it did.
+pub fn as_leader(env: &EntraWorld<'_>, me: &str, change: impl FnOnce(&mut Current)) -> Result<bool, StoreError> {
+    let raw = env.store.get(&current_record(env))?;
+    let Some(mut current) = raw.as_ref().and_then(|raw| serde_json::from_slice::<Current>(raw.reveal()).ok()) else {
+        return Ok(false);
+    };
+    if current.leader.as_deref() != Some(me) {
+        return Ok(false);
+    }
+    change(&mut current);
+    let ttl = if current.outcome.is_some() { OUTCOME_LIFETIME } else { BROWSER_LIFETIME * 2 };
+    swap(env, raw.as_ref().map(|raw| raw.reveal().as_slice()), &current, ttl)
+}
+
+/// A fresh id for an attempt or a leader.
+pub fn fresh_id(env: &EntraWorld<'_>) -> String {
+    random_token(env.random)
+}
+
+fn current_record(env: &EntraWorld<'_>) -> String {
+    env.settings.record("sign-in")
+}
+
+fn attempt_record(env: &EntraWorld<'_>, id: &str) -> String {
+    env.settings.record(&format!("attempt/{id}"))
+}
+
+fn swap(env: &EntraWorld<'_>, expected: Option<&[u8]>, next: &Current, ttl: Duration) -> Result<bool, StoreError> {
+    let bytes = serde_json::to_vec(next).map_err(|_| StoreError::TooLarge)?;
+    env.store.compare_and_swap(&current_record(env), expected, &bytes, Some(ttl))
+}
+
+fn get<T: DeserializeOwned>(env: &EntraWorld<'_>, key: &str) -> Result<Option<T>, StoreError> {
+    match env.store.get(key)? {
+        Some(raw) => serde_json::from_slice(raw.reveal()).map(Some).map_err(|_| StoreError::Unreadable),
+        None => Ok(None),
+    }
+}
+
+fn put<T: Serialize>(env: &EntraWorld<'_>, key: &str, value: &T, ttl: Duration) -> Result<(), StoreError> {
+    let bytes = Zeroizing::new(serde_json::to_vec(value).map_err(|_| StoreError::TooLarge)?);
+    env.store.put(key, &bytes, Some(ttl))
+}

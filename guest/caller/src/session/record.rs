@@ -1,0 +1,275 @@
+//! A session as it is stored, and the tokens that open it.
+//!
+//! An access token is `base64url(session id, 16 bytes || secret, 32 bytes)`: the id finds the record with one read, the
+//! secret proves that the token is genuine. A refresh token is `base64url(session id || family, 18 bytes || secret)`.
+//! The family is the same in all refresh tokens of a session: whoever presents it with an old secret has had one of
+//! them, and whoever does not has only heard of the session. The record holds SHA-256 hashes only. Ids come from our
+//! randomness and never from a client, so nobody can prepare a session for somebody else.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{Membership, Owner};
+use base::Secret;
+use base::encoding::{base64url, digest, from_base64url, same_bytes, same_secret};
+use entra::EntraWorld;
+use world::StoreError;
+
+/// Bytes of a session id.
+const ID_BYTES: usize = 16;
+/// Bytes of the secret in a token: 256 bits.
+const SECRET_BYTES: usize = 32;
+/// Bytes of what the refresh tokens of a session have in common: 144 bits, and no bits left over in base64.
+const FAMILY_BYTES: usize = 18;
+/// Characters of an access token.
+const ACCESS_TOKEN_CHARS: usize = (ID_BYTES + SECRET_BYTES) / 3 * 4;
+/// Characters of a refresh token.
+const REFRESH_TOKEN_CHARS: usize = (ID_BYTES + FAMILY_BYTES + SECRET_BYTES) / 3 * 4;
+/// An access token lives at most this long, in seconds. Entra's live 60 to 90 minutes.
+pub(super) const ACCESS_LIFETIME_SECONDS: u64 = 3600;
+/// The clocks of two servers on one store may differ by this much, in seconds.
+pub(super) const CLOCK_DIFFERENCE_SECONDS: u64 = 60;
+/// Access tokens that are good at the same time: requests may be under way with one while the client refreshes.
+const MAX_ACCESS_TOKENS: usize = 4;
+/// A session ends this long after its sign-in, in seconds: 90 days, as long as Entra's own refresh tokens live.
+pub(super) const LIFETIME_SECONDS: u64 = 90 * 24 * 3600;
+/// Sessions whose records an instance keeps as it has understood them: some 100 KiB.
+const MAX_LOOKED_AT: usize = 64;
+/// A session ends when it was not refreshed for this long, in seconds: 30 days.
+pub(super) const IDLE_SECONDS: u64 = 30 * 24 * 3600;
+
+/// What a client presented. It says which session it belongs to; whether it is genuine says the record.
+pub(super) struct Presented {
+    pub(super) id: String,
+    /// Of a refresh token.
+    pub(super) family: Option<Family>,
+    hash: String,
+}
+
+/// What the refresh tokens of a session have in common.
+pub(super) struct Family(Zeroizing<Vec<u8>>);
+
+impl Family {
+    /// That of a new session.
+    pub(super) fn fresh(env: &EntraWorld<'_>) -> Self {
+        let mut bytes = Zeroizing::new(vec![0; FAMILY_BYTES]);
+        env.random.fill(&mut bytes);
+        Self(bytes)
+    }
+
+    fn hash(&self) -> String {
+        digest(&self.0)
+    }
+}
+
+impl Presented {
+    /// Takes a token apart; `None` for what cannot be one of ours.
+    pub(super) fn read(token: &Secret<String>) -> Option<Self> {
+        let family_bytes = match token.reveal().len() {
+            ACCESS_TOKEN_CHARS => 0,
+            REFRESH_TOKEN_CHARS => FAMILY_BYTES,
+            _ => return None,
+        };
+        let bytes = Zeroizing::new(from_base64url(token.reveal())?);
+        let (id, rest) = bytes.split_at_checked(ID_BYTES)?;
+        let (family, secret) = rest.split_at_checked(family_bytes)?;
+        let family = (family_bytes > 0).then(|| Family(Zeroizing::new(family.to_vec())));
+        Some(Self { id: base64url(id), family, hash: digest(secret) })
+    }
+}
+
+/// A fresh session id.
+pub(super) fn fresh_id(env: &EntraWorld<'_>) -> String {
+    let mut bytes = [0; ID_BYTES];
+    env.random.fill(&mut bytes);
+    base64url(&bytes)
+}
+
+/// A fresh token of the session, and the hash to recognise it by. With a family it is a refresh token.
+pub(super) fn mint(env: &EntraWorld<'_>, id: &str, family: Option<&Family>) -> (Secret<String>, String) {
+    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
+    env.random.fill(secret.as_mut_slice());
+    let mut bytes = Zeroizing::new(Vec::with_capacity(ID_BYTES + FAMILY_BYTES + SECRET_BYTES));
+    bytes.extend(from_base64url(id).unwrap_or_default());
+    bytes.extend(family.iter().flat_map(|family| family.0.iter()));
+    bytes.extend_from_slice(secret.as_slice());
+    (Secret::new(base64url(&bytes)), digest(secret.as_slice()))
+}
+
+/// An access token of a session.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Access {
+    hash: String,
+    /// Some or all of those of the session.
+    pub(super) scopes: Vec<String>,
+    /// Unix time in seconds.
+    pub(super) expires_at: u64,
+}
+
+impl Access {
+    /// Whether the token is in date. One that seems to live longer than any is given was issued before the clock
+    /// was set back, and how much of its time has passed cannot be said.
+    pub(super) fn is_current(&self, now: u64) -> bool {
+        now < self.expires_at && self.expires_at <= now + ACCESS_LIFETIME_SECONDS + CLOCK_DIFFERENCE_SECONDS
+    }
+}
+
+/// A session.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) owner: Owner,
+    pub(super) resource: String,
+    /// What the person has consented to.
+    pub(super) scopes: Vec<String>,
+    /// Of the person. Sessions of earlier versions have none until they are refreshed.
+    #[serde(default)]
+    pub(super) membership: Membership,
+    /// Kept only if audit records name people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) username: Option<String>,
+    access: Vec<Access>,
+    refresh_hash: String,
+    family_hash: String,
+    /// Unix time in seconds: the end, whatever happens.
+    ends_at: u64,
+    /// Unix time in seconds: the end, if the session is not refreshed until then.
+    idle_until: u64,
+}
+
+impl Record {
+    /// A session that begins now. It has no token yet.
+    pub(super) fn new(
+        env: &EntraWorld<'_>,
+        owner: Owner,
+        resource: String,
+        scopes: Vec<String>,
+        username: Option<String>,
+        family: &Family,
+    ) -> Self {
+        let now = env.clock.now();
+        Self {
+            owner,
+            resource,
+            scopes,
+            membership: Membership::default(),
+            username,
+            access: Vec::new(),
+            refresh_hash: String::new(),
+            family_hash: family.hash(),
+            ends_at: now + LIFETIME_SECONDS,
+            idle_until: now + IDLE_SECONDS,
+        }
+    }
+
+    pub(super) fn is_over(&self, now: u64) -> bool {
+        now >= self.ends_at || now >= self.idle_until
+    }
+
+    /// The access token that was presented, whether or not it is in date.
+    pub(super) fn access(&self, presented: &Presented) -> Option<&Access> {
+        let mut access = self.access.iter().filter(|_| presented.family.is_none());
+        access.find(|access| same_secret(access.hash.as_bytes(), presented.hash.as_bytes()))
+    }
+
+    /// Whether the one refresh token of the session was presented.
+    pub(super) fn is_refresh_token(&self, presented: &Presented) -> bool {
+        self.was_refresh_token(presented) && same_secret(self.refresh_hash.as_bytes(), presented.hash.as_bytes())
+    }
+
+    /// Whether somebody was presented who has, or has had, a refresh token of the session.
+    pub(super) fn was_refresh_token(&self, presented: &Presented) -> bool {
+        let hash = presented.family.as_ref().map(Family::hash);
+        hash.is_some_and(|hash| same_secret(self.family_hash.as_bytes(), hash.as_bytes()))
+    }
+
+    /// Gives the session new tokens. The refresh token replaces the one before it; access tokens live on.
+    pub(super) fn renew(&mut self, now: u64, access_hash: String, access: (Vec<String>, u64), refresh_hash: String) {
+        let (scopes, expires_at) = access;
+        self.access.retain(|access| access.is_current(now));
+        while self.access.len() >= MAX_ACCESS_TOKENS {
+            self.access.remove(0);
+        }
+        self.access.push(Access { hash: access_hash, scopes, expires_at });
+        self.refresh_hash = refresh_hash;
+        self.idle_until = now + IDLE_SECONDS;
+    }
+
+    /// How long the record is kept.
+    fn ttl(&self, now: u64) -> Duration {
+        Duration::from_secs(self.ends_at.min(self.idle_until).saturating_sub(now).max(1))
+    }
+}
+
+/// Where a session is.
+pub(super) fn key(env: &EntraWorld<'_>, id: &str) -> String {
+    env.settings.record(&["session/", id].concat())
+}
+
+/// The bytes of a record, to be compared with what is there when it is replaced.
+pub(super) type Raw = Secret<Vec<u8>>;
+
+/// Reads a session. One that cannot be opened or read is none: its client signs in again.
+pub(super) fn load(env: &EntraWorld<'_>, id: &str) -> Result<Option<(Record, Raw)>, StoreError> {
+    read(env, &key(env, id))
+}
+
+thread_local! {
+    /// What the records say that this instance has looked at lately, beside their bytes, by session.
+    static LOOKED_AT: RefCell<HashMap<String, (Raw, Rc<Record>)>> = RefCell::default();
+}
+
+/// Looks at a session that is not to be changed. It is read from the store each time; what it says is worked out again
+/// only if that is not what the store said the last time.
+pub(super) fn look(env: &EntraWorld<'_>, id: &str) -> Result<Option<Rc<Record>>, StoreError> {
+    let raw = match env.store.get(&key(env, id)) {
+        Ok(Some(raw)) => raw,
+        Ok(None) | Err(StoreError::Unreadable) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let known = LOOKED_AT.with_borrow(|records| {
+        records
+            .get(id)
+            .filter(|(before, _)| same_bytes(before.reveal(), raw.reveal()))
+            .map(|(_, record)| Rc::clone(record))
+    });
+    if known.is_some() {
+        return Ok(known);
+    }
+    let Ok(record) = serde_json::from_slice(raw.reveal()).map(Rc::new) else { return Ok(None) };
+    LOOKED_AT.with_borrow_mut(|records| {
+        if records.len() >= MAX_LOOKED_AT {
+            records.clear();
+        }
+        records.insert(id.to_owned(), (raw, Rc::clone(&record)));
+    });
+    Ok(Some(record))
+}
+
+/// Reads a record, as long as it can be opened and understood.
+pub(super) fn read<T: for<'de> Deserialize<'de>>(
+    env: &EntraWorld<'_>,
+    key: &str,
+) -> Result<Option<(T, Raw)>, StoreError> {
+    match env.store.get(key) {
+        Ok(Some(raw)) => Ok(serde_json::from_slice(raw.reveal()).ok().map(|record| (record, raw))),
+        Ok(None) | Err(StoreError::Unreadable) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a session, if it still is `expected`; whether it was.
+pub(super) fn swap(
+    env: &EntraWorld<'_>,
+    id: &str,
+    expected: Option<&Raw>,
+    record: &Record,
+) -> Result<bool, StoreError> {
+    let bytes = Zeroizing::new(serde_json::to_vec(record).map_err(|_| StoreError::TooLarge)?);
+    let expected = expected.map(|raw| raw.reveal().as_slice());
+    env.store.compare_and_swap(&key(env, id), expected, &bytes, Some(record.ttl(env.clock.now())))
+}

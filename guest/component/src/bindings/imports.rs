@@ -1,0 +1,459 @@
+//! Implements the capabilities of `world` on the component's imports.
+
+use std::cell::Cell;
+use std::io::Write as _;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base::Secret;
+use base::audit::{AuditEvent, Outcome};
+use base::policy::{Name, Rule, ToolRule};
+use base::settings::{
+    HttpSettings, LocalSettings, Mode, RegisteredClient, Settings, SignInMethod, TokenMode, TokenSettings,
+};
+use caller::PersonWorld;
+use entra::EntraWorld;
+use server::ServerWorld;
+use server::site::Site;
+use wasip2::http::types::ErrorCode;
+use world::trail::Recorder;
+use world::*;
+use wstd::http::body::util::{BodyExt, Empty};
+
+use super::generated::entra_mcp::plugin as wit;
+
+/// The largest response body that is read. The bundled host has the same limit; other hosts may have none.
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
+/// How long the exchange of one request may take to connect, and to answer with a first byte.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Notes of one instance: half of the lines that the bundled host takes, so that there is room for a panic message.
+const MAX_NOTES: u32 = 100;
+
+/// What stays the same for the life of an instance. Nothing of a call is here.
+pub(crate) struct Instance {
+    pub(crate) settings: Settings,
+    notes: Notes,
+    names: SessionNames,
+}
+
+thread_local! {
+    // The settings are constant for the life of an instance, by contract.
+    static INSTANCE: &'static Instance = Box::leak(Box::new(Instance {
+        settings: settings(wit::environment::get()),
+        notes: Notes::default(),
+        names: SessionNames::default(),
+    }));
+}
+
+/// The running instance.
+pub(crate) fn instance() -> &'static Instance {
+    INSTANCE.with(|instance| *instance)
+}
+
+impl Instance {
+    /// What a call needs to record its events.
+    pub(crate) fn recorder(&self) -> Recorder<'_> {
+        let Self { settings, names, .. } = self;
+        Recorder { audit: &Imports, store: &Imports, random: &Imports, settings, names }
+    }
+
+    /// The world of the call that has this trail.
+    pub(crate) fn entra<'w>(&'w self, trail: &'w Trail<'w>) -> EntraWorld<'w> {
+        EntraWorld {
+            settings: &self.settings,
+            http: &Imports,
+            store: &Imports,
+            clock: &Imports,
+            random: &Imports,
+            credential: &Imports,
+            trail,
+        }
+    }
+
+    /// The same with the person at this machine; none if the component is not set up for one.
+    pub(crate) fn person<'w>(&'w self, trail: &'w Trail<'w>) -> Option<PersonWorld<'w>> {
+        let Mode::Local(settings) = &self.settings.mode else { return None };
+        Some(PersonWorld { entra: self.entra(trail), settings, agent: &Imports, channel: &Imports })
+    }
+
+    /// The same for a request to the remote server; none if the component is not set up as one.
+    pub(crate) fn server<'w>(&'w self, trail: &'w Trail<'w>) -> Option<ServerWorld<'w>> {
+        let Mode::Remote(settings) = &self.settings.mode else { return None };
+        Some(ServerWorld {
+            entra: self.entra(trail),
+            site: Site::of(settings),
+            limiter: &Imports,
+            client_metadata: &Imports,
+            log: &self.notes,
+        })
+    }
+}
+
+struct Imports;
+
+fn settings(from: wit::environment::Settings) -> Settings {
+    use wit::environment::{ClientType, SignInMethod as WitMethod};
+    let mode = match (from.http, from.client_type) {
+        (Some(http), _) => Mode::Remote(http_settings(http)),
+        (None, ClientType::ConfidentialClient) => Mode::Validator,
+        (None, ClientType::PublicClient) => Mode::Local(LocalSettings {
+            method: match from.sign_in.method {
+                WitMethod::Automatic => SignInMethod::Automatic,
+                WitMethod::Browser => SignInMethod::Browser,
+                WitMethod::DeviceCode => SignInMethod::DeviceCode,
+            },
+            timeout: Duration::from_secs(from.sign_in.timeout_seconds.into()),
+            account: from.sign_in.account,
+        }),
+    };
+    Settings {
+        tenant: from.tenant,
+        client_id: from.client_id,
+        authority: from.authority,
+        graph: from.graph,
+        graph_resource: from.graph_resource,
+        token: TokenSettings {
+            audiences: from.token.audiences,
+            allowed_tenants: from.token.allowed_tenants,
+            clock_tolerance: Duration::from_secs(from.token.clock_tolerance_seconds.into()),
+        },
+        profile_cache: Duration::from_secs(from.profile_cache_seconds.into()),
+        audit_usernames: from.audit_usernames,
+        mode,
+    }
+}
+
+fn http_settings(from: wit::environment::HttpSettings) -> HttpSettings {
+    let client = |from: wit::environment::RegisteredClient| RegisteredClient {
+        client_id: from.client_id,
+        name: from.name,
+        redirect_uris: from.redirect_uris,
+        secret_hash: from.secret_hash,
+    };
+    HttpSettings {
+        public_url: from.public_url,
+        allowed_hosts: from.allowed_hosts,
+        allowed_origins: from.allowed_origins,
+        client_address_header: from.client_address_header,
+        legacy_sse: from.legacy_sse,
+        clients: from.clients.into_iter().map(client).collect(),
+        dynamic_registration: from.dynamic_registration,
+        client_id_metadata_documents: from.client_id_metadata_documents,
+        token_mode: match from.token_mode {
+            wit::environment::TokenMode::Session => TokenMode::Session,
+            wit::environment::TokenMode::Bearer => TokenMode::Bearer,
+            wit::environment::TokenMode::Both => TokenMode::Both,
+        },
+        app_id_uri: from.app_id_uri,
+        required_scope: from.required_scope,
+        access: from.access.map(|rules| rules.into_iter().map(tool_rule).collect()),
+        token_header: from.token_header,
+        rewrite_authority_metadata: from.rewrite_authority_metadata,
+    }
+}
+
+fn tool_rule(from: wit::environment::ToolRule) -> ToolRule {
+    let names = |names: Vec<String>| names.into_iter().map(Name::Owned).collect::<Vec<_>>();
+    ToolRule {
+        tool: from.tool.into(),
+        rule: Rule {
+            tenants: from.tenants.map(names),
+            users: from.kinds.contains(wit::environment::CallerKinds::USERS),
+            apps: from.kinds.contains(wit::environment::CallerKinds::APPS),
+            clients: from.clients.map(names),
+            roles: from.roles.map(names),
+            groups: from.groups.map(names),
+            scopes: names(from.scopes),
+        },
+    }
+}
+
+/// WIT durations are unsigned 32-bit counts; a longer one means "as long as possible".
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[async_trait(?Send)]
+impl Http for Imports {
+    async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> {
+        let mut client = wstd::http::Client::new();
+        client.set_connect_timeout(CONNECT_TIMEOUT);
+        client.set_first_byte_timeout(FIRST_BYTE_TIMEOUT);
+        client.set_between_bytes_timeout(FIRST_BYTE_TIMEOUT);
+        let request = request.map(outgoing_body);
+        let response = client.send(request).await.map_err(|error| http_error(&error))?;
+        let (head, body) = response.into_parts();
+        let body = read_body(body).await?;
+        Ok(http::Response::from_parts(head, body))
+    }
+}
+
+/// An empty body is sent without touching its stream: a host may drop the stream of a request that has no body
+/// before anything is written to it, and `wstd` would take that for a broken connection.
+fn outgoing_body(body: Vec<u8>) -> wstd::http::Body {
+    if body.is_empty() { wstd::http::Body::from_http_body(Empty::<&'static [u8]>::new()) } else { body.into() }
+}
+
+async fn read_body(body: wstd::http::Body) -> Result<Vec<u8>, HttpError> {
+    let mut frames = body.into_boxed_body();
+    let mut bytes = Vec::new();
+    while let Some(frame) = frames.frame().await {
+        let frame = frame.map_err(|error| http_error(&error))?;
+        if let Ok(data) = frame.into_data() {
+            if bytes.len() + data.len() > MAX_RESPONSE_BYTES {
+                return Err(HttpError::TooLarge);
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes)
+}
+
+fn http_error(error: &wstd::http::Error) -> HttpError {
+    let Some(code) = error.downcast_ref::<ErrorCode>() else {
+        return HttpError::Broken(error.to_string());
+    };
+    match code {
+        ErrorCode::HttpRequestDenied | ErrorCode::DestinationIpProhibited => HttpError::Denied,
+        ErrorCode::ConnectionTimeout
+        | ErrorCode::ConnectionReadTimeout
+        | ErrorCode::ConnectionWriteTimeout
+        | ErrorCode::HttpResponseTimeout => HttpError::TimedOut,
+        ErrorCode::HttpResponseBodySize(_) => HttpError::TooLarge,
+        ErrorCode::DnsTimeout
+        | ErrorCode::DnsError(_)
+        | ErrorCode::DestinationNotFound
+        | ErrorCode::DestinationUnavailable
+        | ErrorCode::DestinationIpUnroutable
+        | ErrorCode::ConnectionRefused
+        | ErrorCode::TlsProtocolError
+        | ErrorCode::TlsCertificateError
+        | ErrorCode::TlsAlertReceived(_) => HttpError::Connect(format!("{code:?}")),
+        other => HttpError::Broken(format!("{other:?}")),
+    }
+}
+
+fn store_error(error: wit::secret_store::StoreError) -> StoreError {
+    match error {
+        wit::secret_store::StoreError::TooLarge => StoreError::TooLarge,
+        wit::secret_store::StoreError::Unreadable => StoreError::Unreadable,
+        wit::secret_store::StoreError::Unavailable(reason) => StoreError::Unavailable(reason),
+    }
+}
+
+impl Store for Imports {
+    fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+        wit::secret_store::get(key).map(|found| found.map(Secret::new)).map_err(store_error)
+    }
+
+    fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
+        wit::secret_store::put(key, value, ttl.map(seconds)).map_err(store_error)
+    }
+
+    fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+        wit::secret_store::take(key).map(|found| found.map(Secret::new)).map_err(store_error)
+    }
+
+    fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<&[u8]>,
+        value: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<bool, StoreError> {
+        wit::secret_store::compare_and_swap(key, expected, value, ttl.map(seconds)).map_err(store_error)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StoreError> {
+        wit::secret_store::delete(key).map_err(store_error)
+    }
+}
+
+#[async_trait(?Send)]
+impl Clock for Imports {
+    fn now(&self) -> u64 {
+        wasip2::clocks::wall_clock::now().seconds
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_nanos(wasip2::clocks::monotonic_clock::now())
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        wstd::task::sleep(duration.into()).await;
+    }
+}
+
+impl Random for Imports {
+    fn fill(&self, bytes: &mut [u8]) {
+        let random = wasip2::random::random::get_random_bytes(bytes.len() as u64);
+        for (to, from) in bytes.iter_mut().zip(random) {
+            *to = from;
+        }
+    }
+}
+
+fn user_agent_error(error: wit::user_agent::UserAgentError) -> UserAgentError {
+    use wit::user_agent::UserAgentError as Wit;
+    match error {
+        Wit::Unsupported => UserAgentError::Unsupported,
+        Wit::Unavailable(reason) => UserAgentError::Unavailable(reason),
+        Wit::NoSuchListener => UserAgentError::NoSuchListener,
+        Wit::TooManyListeners => UserAgentError::TooManyListeners,
+    }
+}
+
+impl UserAgent for Imports {
+    fn open_browser(&self, url: &str) -> Result<(), UserAgentError> {
+        wit::user_agent::open_browser(url).map_err(user_agent_error)
+    }
+
+    fn prompt(&self, message: &str) {
+        wit::user_agent::prompt(message);
+    }
+
+    fn listen(&self) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
+        let listener = wit::user_agent::LoopbackListener::open().map_err(user_agent_error)?;
+        Ok(Box::new(listener))
+    }
+
+    fn attach(&self, id: &str) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
+        let listener = wit::user_agent::LoopbackListener::attach(id).map_err(user_agent_error)?;
+        Ok(Box::new(listener))
+    }
+}
+
+impl LoopbackListener for wit::user_agent::LoopbackListener {
+    fn redirect_uri(&self) -> String {
+        self.redirect_uri()
+    }
+
+    fn wait(&self, timeout: Duration) -> Option<String> {
+        self.wait(milliseconds(timeout))
+    }
+
+    fn respond(&self, page: Page) {
+        self.respond(&wit::user_agent::Page { success: page.success, title: page.title, message: page.message });
+    }
+
+    fn detach(&self, lifetime: Duration) -> String {
+        self.detach(seconds(lifetime))
+    }
+}
+
+impl Channel for Imports {
+    fn notify(&self, method: &str, params: &serde_json::Value) {
+        wit::client_channel::notify(method, &params.to_string());
+    }
+
+    fn request(&self, method: &str, params: &serde_json::Value, timeout: Duration) -> Box<dyn PendingRequest> {
+        Box::new(wit::client_channel::request(method, &params.to_string(), milliseconds(timeout)))
+    }
+
+    fn state(&self) -> Option<String> {
+        wit::client_channel::state()
+    }
+
+    fn set_state(&self, value: &str) {
+        wit::client_channel::set_state(value);
+    }
+}
+
+impl PendingRequest for wit::client_channel::PendingRequest {
+    fn wait(&self, timeout: Duration) -> Option<Result<serde_json::Value, ChannelError>> {
+        use wit::client_channel::ChannelError as Wit;
+        Some(match self.wait(milliseconds(timeout))? {
+            Ok(result) => serde_json::from_str(&result).map_err(|error| ChannelError::Refused(error.to_string())),
+            Err(Wit::Unsupported) => Err(ChannelError::Unsupported),
+            Err(Wit::Closed) => Err(ChannelError::Closed),
+            Err(Wit::TimedOut) => Err(ChannelError::TimedOut),
+            Err(Wit::Refused(error)) => Err(ChannelError::Refused(error)),
+        })
+    }
+}
+
+impl ClientCredential for Imports {
+    fn obtain(&self, audience: &str) -> Result<Credential, CredentialError> {
+        use wit::client_credential::{Credential as Wit, CredentialError as WitError};
+        match wit::client_credential::obtain(audience) {
+            Ok(Wit::None) => Ok(Credential::None),
+            Ok(Wit::Secret(secret)) => Ok(Credential::Secret(Secret::new(secret))),
+            Ok(Wit::Assertion(assertion)) => Ok(Credential::Assertion(Secret::new(assertion))),
+            Err(WitError::NotConfigured(setting)) => Err(CredentialError::NotConfigured(setting)),
+            Err(WitError::Unavailable(reason)) => Err(CredentialError::Unavailable(reason)),
+        }
+    }
+}
+
+/// Writes notes to standard error, which the host puts into its log.
+#[derive(Default)]
+struct Notes(Cell<u32>);
+
+impl Log for Notes {
+    fn note(&self, line: &str) {
+        let number = self.0.get().saturating_add(1);
+        self.0.set(number);
+        let line = match number {
+            ..=MAX_NOTES => line,
+            number if number == MAX_NOTES + 1 => "further notes of this instance are left out",
+            _ => return,
+        };
+        // A host without a log is nobody to tell.
+        let _ = std::io::stderr().write_all([line, "\n"].concat().as_bytes());
+    }
+}
+
+impl Audit for Imports {
+    fn record(&self, event: AuditEvent) -> Result<(), String> {
+        use wit::audit::{Event, Outcome as Wit};
+        wit::audit::record(&Event {
+            name: event.name.to_owned(),
+            outcome: match event.outcome {
+                Outcome::Success => Wit::Success,
+                Outcome::Failure => Wit::Failure,
+                Outcome::Started => Wit::Started,
+            },
+            reason: event.reason,
+            tenant_id: event.tenant_id,
+            object_id: event.object_id,
+            client_id: event.client_id,
+            tool: event.tool,
+            token_id: event.token_id,
+            session: event.session,
+            address: event.address,
+            username: event.username,
+            latency_us: event.latency_us,
+            trace_parent: event.trace_parent,
+            correlation_id: event.correlation_id,
+        })
+    }
+}
+
+impl RateLimiter for Imports {
+    fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
+        wit::rate_limiter::admit(operation, subject)
+            .map_err(|exceeded| Duration::from_secs(exceeded.retry_after_seconds.into()))
+    }
+}
+
+impl ClientMetadata for Imports {
+    fn fetch(&self, url: &str) -> Result<Document, FetchError> {
+        use wit::client_metadata::FetchError as Wit;
+        match wit::client_metadata::fetch(url) {
+            Ok(document) => Ok(Document {
+                body: document.body,
+                content_type: document.content_type,
+                max_age: document.max_age_seconds.map(|seconds| Duration::from_secs(seconds.into())),
+            }),
+            Err(Wit::Denied(reason)) => Err(FetchError::Denied(reason)),
+            Err(Wit::Status(status)) => Err(FetchError::Status(status)),
+            Err(Wit::TooLarge) => Err(FetchError::TooLarge),
+            Err(Wit::Unavailable(reason)) => Err(FetchError::Unavailable(reason)),
+        }
+    }
+}
