@@ -21,6 +21,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+// The tests are a target of this package.
+#[path = "../tests/clients/probe.rs"]
+mod probe;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const TARGET: &str = "wasm32-wasip2";
@@ -56,6 +60,7 @@ fn run() -> Result<()> {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
     println!("cargo::rerun-if-changed=build.rs");
+    probe::probe(workspace)?;
     println!("cargo::rerun-if-env-changed=ENTRA_MCP_COMPONENT");
 
     let out = target_directory()?.join("component");

@@ -13,8 +13,9 @@ async fn emulator_with_tls() -> (Emulator, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(client = "msal-python"), ignore = "needs the client msal-python: use tests/run")]
 async fn msal_for_python_works_and_classifies_refusals() {
-    let Some(python) = tools::python() else { return };
+    let python = tools::client("msal-python");
     let (emulator, endpoints) = emulator_with_tls().await;
     let folder = tests_dir().join("clients/msal-python");
     let script = folder.join("test_msal.py");
@@ -29,8 +30,9 @@ async fn msal_for_python_works_and_classifies_refusals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(client = "msal-node"), ignore = "needs the client msal-node: use tests/run")]
 async fn msal_for_node_works_and_classifies_refusals() {
-    let Some(node) = tools::node("msal-node") else { return };
+    let node = tools::client("msal-node");
     let (emulator, endpoints) = emulator_with_tls().await;
     let folder = tests_dir().join("clients/msal-node");
     let script = folder.join("msal.test.js");

@@ -33,9 +33,8 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// None if nginx is not installed.
-    pub(crate) fn prepare() -> Option<Self> {
-        let program = tools::nginx()?;
+    pub(crate) fn prepare() -> Self {
+        let program = tools::nginx();
         let folder = tempfile::tempdir().unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate =
@@ -45,7 +44,7 @@ impl Gateway {
         let port = TcpSocket::new_v4().unwrap();
         port.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = port.local_addr().unwrap();
-        Some(Self { program, folder, port: Some(port), address, running: None })
+        Self { program, folder, port: Some(port), address, running: None }
     }
 
     /// Where nginx listens.

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use super::office::Office;
 use crate::clients::inspector;
 use crate::clients::machine::script;
-use crate::support::{session, tools};
+use crate::support::session;
 
 /// The suite takes seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -48,7 +48,7 @@ struct Expected {
 /// Runs the suite in a folder of `tests/clients` and compares.
 async fn conforms(name: &str, folder: &str, arguments: &[&str]) {
     // The suite needs a newer Node than many machines have; the Inspector's packages bring one.
-    let (Some(node), Some(_)) = (inspector::node(), tools::node(folder)) else { return };
+    let node = inspector::node();
     let office = Office::new(HOUR).await;
     let session = session::sign_in(office.server.public_url(), "/mcp", "alice@contoso.example").await;
     let (url, results) = (office.server.at("/mcp"), office.folder().join("results"));
@@ -125,25 +125,41 @@ fn compare(name: &str, outcome: &Outcome) {
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(all(client = "conformance", client = "inspector")),
+    ignore = "needs the clients conformance and inspector: use tests/run"
+)]
 async fn the_suite_of_2025_11_25() {
     conforms("2025-11-25", "conformance", &["--spec-version", "2025-11-25"]).await;
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(all(client = "conformance-next", client = "inspector")),
+    ignore = "needs the clients conformance-next and inspector: use tests/run"
+)]
 async fn the_suite_of_2026_07_28() {
     conforms("2026-07-28", "conformance-next", &["--requirements", "2026-07-28"]).await;
 }
 
 /// The newer release at the older revision has more checks than the older release.
 #[tokio::test]
+#[cfg_attr(
+    not(all(client = "conformance-next", client = "inspector")),
+    ignore = "needs the clients conformance-next and inspector: use tests/run"
+)]
 async fn the_suite_of_2026_07_28_at_2025_11_25() {
     conforms("2025-11-25 by the newer suite", "conformance-next", &["--requirements", "2025-11-25"]).await;
 }
 
 /// The suite prints the page to open, and awaits the browser.
 #[tokio::test]
+#[cfg_attr(
+    not(all(client = "conformance-next", client = "inspector")),
+    ignore = "needs the clients conformance-next and inspector: use tests/run"
+)]
 async fn the_scenarios_of_an_authorization_server() {
-    let (Some(node), Some(_)) = (inspector::node(), tools::node("conformance-next")) else { return };
+    let node = inspector::node();
     let office = Office::new(HOUR).await;
     let public_url = office.server.public_url();
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
