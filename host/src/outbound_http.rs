@@ -267,6 +267,7 @@ impl OutboundHttp {
             .build(TimedConnector { inner: https, timeout: self.limits.connect }))
     }
 
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     async fn send(
         self: Arc<Self>,
         request: Request<RequestBody>,

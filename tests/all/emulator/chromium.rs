@@ -1,10 +1,8 @@
 //! The sign-in pages in a real browser.
 
-use std::process::Command;
-
 use entra_mcp_tests::emulator::Builder;
 
-use crate::support::{tests_dir, tools};
+use crate::support::{process, tests_dir, tools};
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(
@@ -16,7 +14,7 @@ async fn the_pages_work_in_chromium_by_keyboard_and_by_mouse() {
     let emulator = Builder::new().start().await.unwrap();
     let folder = tests_dir().join("clients/pages");
     let script = folder.join("pages.js");
-    let mut command = Command::new(node);
+    let mut command = process::blocking(node);
     command
         .arg(&script)
         .current_dir(folder)

@@ -1,10 +1,8 @@
 //! Microsoft's own client libraries, unmodified, sign in at the emulator over https.
 
-use std::process::Command;
-
 use entra_mcp_tests::emulator::{Builder, Emulator};
 
-use crate::support::{tests_dir, tools};
+use crate::support::{process, tests_dir, tools};
 
 async fn emulator_with_tls() -> (Emulator, String) {
     let emulator = Builder::new().tls(true).start().await.unwrap();
@@ -19,7 +17,7 @@ async fn msal_for_python_works_and_classifies_refusals() {
     let (emulator, endpoints) = emulator_with_tls().await;
     let folder = tests_dir().join("clients/msal-python");
     let script = folder.join("test_msal.py");
-    let mut command = Command::new(python);
+    let mut command = process::blocking(python);
     command
         .arg(&script)
         .current_dir(folder)
@@ -36,7 +34,7 @@ async fn msal_for_node_works_and_classifies_refusals() {
     let (emulator, endpoints) = emulator_with_tls().await;
     let folder = tests_dir().join("clients/msal-node");
     let script = folder.join("msal.test.js");
-    let mut command = Command::new(node);
+    let mut command = process::blocking(node);
     command
         .arg("--test")
         .arg(&script)

@@ -8,8 +8,8 @@ use crate::clients::machine::script;
 use crate::clients::person::Opener;
 use crate::support::tools;
 
-/// The bridge refreshes a token that has less than a minute left, at its next call.
-const LIFETIME_SECONDS: i64 = 68;
+/// The bridge refreshes a token that has less than a minute left, at its next call. Its program makes one look so.
+const LIFETIME_SECONDS: i64 = 3600;
 
 async fn the_whole_conversation(path: &str, flags: &[&str]) {
     let node = tools::client("mcp-remote");

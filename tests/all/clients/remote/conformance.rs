@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use entra_mcp_tests::user_agent::HeadlessBrowser;
 use serde::Deserialize;
@@ -18,10 +17,9 @@ use tokio::net::TcpListener;
 use super::office::Office;
 use crate::clients::inspector;
 use crate::clients::machine::script;
+use crate::support::patience::soon;
 use crate::support::session;
 
-/// The suite takes seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// A token that lasts.
 const HOUR: i64 = 3600;
 
@@ -66,7 +64,7 @@ async fn conforms(name: &str, folder: &str, arguments: &[&str]) {
         .stdin(Stdio::null())
         .kill_on_drop(true);
     // It ends with 1 if anything fails; what does is in the results.
-    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("the suite ends").unwrap();
+    let output = soon(command.output()).await.expect("the suite ends").unwrap();
     let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{printed}\n--- server\n{}", office.server.log());
     compare(name, &read(&results));
@@ -178,7 +176,7 @@ async fn the_scenarios_of_an_authorization_server() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let printed = tokio::time::timeout(PATIENCE, async {
+    let printed = soon(async {
         let mut printed = String::new();
         while let Some(line) = lines.next_line().await.unwrap() {
             if line.starts_with(&format!("{public_url}/authorize?")) {

@@ -15,7 +15,7 @@ use super::office::Office;
 use super::programs::Programs;
 use crate::clients::machine::script;
 use crate::support::lab::{CONTOSO, REMOTE, app};
-use crate::support::tools;
+use crate::support::{process, tools};
 
 const ALICE: &str = "alice@contoso.example";
 const OLGA: &str = "olga@contoso.example";
@@ -533,7 +533,7 @@ async fn the_program_prints(office: Office, program: &Path, name: &Path) -> Stri
     // The program opens pages as a desktop does.
     let desktop = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(office.opener(), desktop.path().join("xdg-open")).unwrap();
-    let path = std::env::var_os("PATH").unwrap();
+    let path = process::path();
     let path = std::env::join_paths([desktop.path().to_owned()].into_iter().chain(std::env::split_paths(&path)));
     command.arg(name).env("PATH", path.unwrap()).env("PYTHONDONTWRITEBYTECODE", "1");
     let printed = office.output(&mut command).await;

@@ -19,6 +19,7 @@ use super::conversation::{Client, Transport, converse_through};
 use super::office::Office;
 use crate::clients::scenarios::{LEGACY, MODERN};
 use crate::support::nginx::{Gateway, PREFIX, Page};
+use crate::support::patience::soon;
 use crate::support::tools;
 
 /// A token that lasts.
@@ -120,7 +121,7 @@ impl Site {
     async fn open(arguments: &[&str], change: impl FnOnce(Page) -> String) -> Self {
         let mut gateway = Gateway::prepare();
         let office = Office::behind(HOUR, &gateway, arguments).await;
-        gateway.start(office.server.address(), change);
+        gateway.start(office.server.address(), change).await;
         Self { gateway, office }
     }
 
@@ -210,7 +211,7 @@ async fn a_host_that_is_not_ours_and_a_body_that_is_too_large_are_refused() {
     let site = Site::open(&[], as_in_the_page).await;
     let mut rebound = get("/entra/");
     rebound.headers_mut().insert("host", "evil.example".parse().unwrap());
-    assert!(site.through(HERE, rebound).await.status().is_client_error());
+    assert_eq!(site.through(HERE, rebound).await.status(), 421);
     let large = post("/mcp", &[], vec![b' '; 1024 * 1024 + 1]);
     assert_eq!(site.through(HERE, large).await.status(), 413);
 }
@@ -332,7 +333,7 @@ async fn events_arrive_while_the_stream_is_open() {
 
 /// What arrives next on a stream.
 async fn next_event(stream: &mut Response<Incoming>) -> String {
-    let frame = tokio::time::timeout(std::time::Duration::from_secs(30), stream.frame()).await;
+    let frame = soon(stream.frame()).await;
     let frame = frame.expect("an event arrives").expect("the stream goes on").unwrap();
     String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
 }

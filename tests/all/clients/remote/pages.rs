@@ -52,6 +52,6 @@ async fn the_consent_and_sign_in_pages_work_in_chromium_over_tls() {
 async fn the_consent_and_sign_in_pages_work_in_chromium_below_the_prefix_of_a_gateway() {
     let mut gateway = Gateway::prepare();
     let office = Office::behind(HOUR, &gateway, &[]).await;
-    gateway.start(office.server.address(), |page| page.whole);
+    gateway.start(office.server.address(), |page| page.whole).await;
     the_pages_work(office, "gateway").await;
 }
