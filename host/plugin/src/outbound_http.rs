@@ -257,6 +257,7 @@ impl OutboundHttp {
             .build(TimedConnector { inner: https, timeout: self.limits.connect }))
     }
 
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     async fn exchange(
         self: Arc<Self>,
         request: Request<RequestBody>,

@@ -147,6 +147,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, 
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
 async fn drive<I>(io: I, shared: Arc<Shared>, peer: IpAddr, activity: Arc<Activity>, mut ended: watch::Receiver<bool>)
 where
     I: Read + Write + Unpin + Send + 'static,

@@ -240,6 +240,7 @@ impl HttpServer {
 
     /// Serves until `stop` completes, and then lets requests in flight finish, until the time for that is over or
     /// `cancel` completes.
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     pub async fn serve(
         self,
         handler: Arc<dyn HttpHandler>,
@@ -332,6 +333,7 @@ impl HttpServer {
 }
 
 /// Returns when the connections are closed, or nothing but event streams has been left for a moment.
+#[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
 async fn finish(connections: &mut JoinSet<()>, shared: &Shared) {
     let mut quiet = 0_u32;
     while quiet < END_POLLS {

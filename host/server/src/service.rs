@@ -54,6 +54,7 @@ impl Refusal {
 }
 
 /// Answers one request.
+#[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
 pub(super) async fn answer(
     shared: &Arc<Shared>,
     peer: IpAddr,

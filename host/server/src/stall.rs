@@ -25,6 +25,7 @@ impl<S> StallGuard<S> {
         Self { inner, patience, activity, stalled: None }
     }
 
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     fn watch<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
@@ -100,6 +101,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
+    #[allow(clippy::disallowed_methods, reason = "the clock of this test is stopped: nothing waits")]
     #[tokio::test(start_paused = true)]
     async fn a_slow_client_that_goes_on_reading_gets_everything() {
         let (ours, mut theirs) = tokio::io::duplex(1);

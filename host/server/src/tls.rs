@@ -74,6 +74,7 @@ impl Certificates {
     }
 
     /// Looks at the files again and again. Files that cannot be used change nothing.
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     pub(super) async fn keep_fresh(self: Arc<Self>) {
         loop {
             tokio::time::sleep(self.poll).await;
@@ -88,7 +89,7 @@ impl Certificates {
     }
 
     /// Whether the files had something new.
-    fn refresh(&self) -> Result<bool, TlsError> {
+    pub(super) fn refresh(&self) -> Result<bool, TlsError> {
         let contents = (bytes(&self.certificate_file)?, Zeroizing::new(bytes(&self.key_file)?));
         if *self.contents.read().unwrap_or_else(PoisonError::into_inner) == contents {
             return Ok(false);

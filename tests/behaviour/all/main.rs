@@ -1,6 +1,5 @@
 //! All behaviour tests, in one binary so that they link once.
 
-#![allow(clippy::disallowed_methods, reason = "tests start programs and ask which tools there are")]
 #![allow(clippy::type_complexity, reason = "tables of cases have a type of their own")]
 
 #[cfg(test)]

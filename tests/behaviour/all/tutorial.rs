@@ -5,9 +5,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::support::tests_dir;
+use crate::support::{process, tests_dir};
 
 /// What the list of tools begins with.
 const LIST: &str = "\ntools! {\n";
@@ -74,7 +73,7 @@ fn a_tool_is_one_file_and_one_line() {
     fs::write(&list, format!("{before}{LIST}{line}{after}")).expect("written");
 
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the folder is in the target directory");
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let output = process::blocking(process::variable("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(&copied)
         .args(["test", "--offline", "--quiet", "--package", "entra-mcp-guest", "--lib", "--target-dir"])
         .arg(target)

@@ -4,7 +4,6 @@
 // ../typescript/remote.mjs.
 
 import assert from 'node:assert/strict';
-import { setTimeout as delay } from 'node:timers/promises';
 
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 
@@ -27,10 +26,8 @@ async function signIn(begun, transport) {
         error => error
     );
     assert.equal(rejection.constructor.name, 'UnauthorizedError', rejection.stack);
-    const landed = Date.now() + 60_000;
-    while (!callback.answers.length && Date.now() < landed) await delay(20);
-    const answer = callback.answers.shift();
-    assert.ok(answer?.has('code'), `the browser brought ${answer}`);
+    const answer = await callback.answer();
+    assert.ok(answer.has('code'), `the browser brought ${answer}`);
     assert.equal(answer.get('state'), provider.expectedState);
     await transport.finishAuth(answer);
 }

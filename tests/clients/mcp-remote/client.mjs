@@ -2,9 +2,8 @@
 // desktop applications has it. `ARGUMENTS` is a list in JSON: the address, and flags. What signs in, refreshes and stores
 // tokens is mcp-remote; this program sees none of it but the file of tokens.
 
-import { readFile, readdir } from 'node:fs/promises';
+import { readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 import { Client } from '../mcp-sdk-1/node_modules/@modelcontextprotocol/sdk/dist/esm/client/index.js';
@@ -12,13 +11,17 @@ import { StdioClientTransport } from '../mcp-sdk-1/node_modules/@modelcontextpro
 
 const TOOL = { name: 'getUserDetails', arguments: {} };
 /** The bridge refreshes a token that has less than this left. */
-const MARGIN_SECONDS = 60;
+const MARGIN_MS = 60_000;
 const store = join(process.env.HOME, '.mcp-auth');
 
-async function stored(name) {
+async function fileOf(name) {
     const files = (await readdir(store, { recursive: true })).filter(file => file.endsWith(name));
     if (files.length !== 1) throw new Error(`one ${name}, not ${files}`);
-    return JSON.parse(await readFile(join(store, files[0]), 'utf8'));
+    return join(store, files[0]);
+}
+
+async function stored(name) {
+    return JSON.parse(await readFile(await fileOf(name), 'utf8'));
 }
 
 const seen = { errors: [], results: [] };
@@ -38,7 +41,9 @@ seen.results.push(await client.callTool(TOOL));
 
 const first = await stored('_tokens.json');
 seen.expiresIn = first.expires_in;
-await delay((first.expires_in - MARGIN_SECONDS + 1) * 1000);
+// The bridge reads the file at every call, and looks there for when the token expires.
+if (!(first.expires_at > Date.now() + MARGIN_MS)) throw new Error(`expires_at is ${first.expires_at}`);
+await writeFile(await fileOf('_tokens.json'), JSON.stringify({ ...first, expires_at: Date.now() + MARGIN_MS }));
 seen.results.push(await client.callTool(TOOL));
 const second = await stored('_tokens.json');
 seen.distinctTokens = new Set([first, second].flatMap(one => [one.access_token, one.refresh_token])).size;

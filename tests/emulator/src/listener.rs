@@ -37,6 +37,7 @@ pub(crate) enum Server {
 }
 
 /// Accepts connections until the emulator is shut down.
+#[allow(clippy::disallowed_methods, reason = "what cannot be accepted now is tried again a moment later")]
 pub(crate) async fn serve(
     listener: TcpListener,
     world: Arc<World>,
@@ -97,6 +98,7 @@ where
 #[error("the connection is dropped by a fault")]
 struct Dropped;
 
+#[allow(clippy::disallowed_methods, reason = "a fault may be that an answer is late")]
 async fn handle(
     world: Arc<World>,
     server: Server,

@@ -108,6 +108,7 @@ pub(crate) struct ClientRequest {
 
 impl Telemetry {
     /// A request begins, on behalf of what `parent` is. The service is told which trace it belongs to.
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     pub(crate) fn client_request(
         &self,
         services: &Services,

@@ -56,6 +56,7 @@ impl Metrics {
         metrics
     }
 
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     fn observe_process(&self) {
         // Instruments with a callback live as long as the meter.
         let _ = self

@@ -67,6 +67,7 @@ impl MetricsServer {
     }
 
     /// Serves until the future is dropped.
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     pub async fn serve(self, telemetry: Telemetry) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {

@@ -27,6 +27,7 @@ pub(crate) struct ServerRequest {
 
 impl Telemetry {
     /// A request begins. The caller's trace is taken over even if nothing else is observed: audit records name it.
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     pub(crate) fn server_request(
         &self,
         method: &Method,

@@ -228,6 +228,7 @@ async fn bind() -> std::io::Result<Sockets> {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
 async fn accept(socket: TcpListener, port: u16, redirects: mpsc::Sender<Redirect>, connections: Arc<Semaphore>) {
     loop {
         // Wait for room first: what is over the limit waits in the system's queue.

@@ -40,9 +40,12 @@ impl Pair {
     }
 
     async fn serve(&self) -> Running {
-        let certificates = self.read().unwrap();
+        Self::serve_with(&self.read().unwrap()).await
+    }
+
+    async fn serve_with(certificates: &Arc<Certificates>) -> Running {
         Running::with(|options| {
-            options.tls = Some(certificates);
+            options.tls = Some(Arc::clone(certificates));
             options.limits = short();
         })
         .await
@@ -120,19 +123,16 @@ async fn a_handshake_that_is_not_finished_and_plain_http_are_not_answered() {
 
 /// Waits until the server shows the certificate.
 async fn shown(server: &Running, root: &rustls::pki_types::CertificateDer<'static>) {
-    let showing = async {
-        while connect(server, root, &BOTH, &[]).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, showing).await.expect("the certificate is shown");
+    let showing = async { while connect(server, root, &BOTH, &[]).await.is_err() {} };
+    soon(showing).await.expect("the certificate is shown");
 }
 
 #[tokio::test]
 async fn a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_is_not() {
     let pair = Pair::new();
     let first = pair.renew();
-    let server = pair.serve().await;
+    let certificates = pair.read().unwrap();
+    let server = Pair::serve_with(&certificates).await;
     shown(&server, &first).await;
 
     let second = pair.renew();
@@ -150,7 +150,8 @@ async fn a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_is_no
         certificate.into_iter().for_each(|text| std::fs::write(pair.certificate(), text).unwrap());
         key.into_iter().for_each(|text| std::fs::write(pair.key(), text).unwrap());
         assert!(pair.read().is_err());
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // As the server does by itself again and again.
+        assert!(certificates.refresh().is_err());
         shown(&server, &second).await;
         before.into_iter().for_each(|(bytes, path)| std::fs::write(path, bytes).unwrap());
     }

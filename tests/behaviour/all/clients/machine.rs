@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Once;
-use std::time::Duration;
 
 use entra_mcp_emulator::{Builder, DeviceScript, Emulator, Endpoint};
 use serde_json::{Value, json};
@@ -12,9 +11,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::person::{Habit, Person, Visit};
-
-/// A client takes a second or two, and a machine that does other things may be slow.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::patience::soon;
+use crate::support::process;
 
 pub(crate) struct Machine {
     emulator: Emulator,
@@ -64,7 +62,7 @@ impl Machine {
     pub(crate) async fn login(&self) {
         let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_entra-mcp-tested")));
         let login = command.arg("login").args(self.settings()).envs(self.environment(Browser::Present));
-        let output = tokio::time::timeout(PATIENCE, login.kill_on_drop(true).output()).await.unwrap().unwrap();
+        let output = soon(login.kill_on_drop(true).output()).await.expect("the login ends").unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(String::from_utf8_lossy(&output.stdout).starts_with("Signed in as alice@contoso.example"));
     }
@@ -96,10 +94,10 @@ impl Machine {
 
     /// A client's program with nothing of this process's environment but the search path.
     pub(crate) fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
+        let mut command = process::command(program);
         command
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("PATH", process::path())
             .env("HOME", self.folder.path())
             .env("OPENER", self.person.client_opener());
         command
@@ -109,7 +107,7 @@ impl Machine {
     pub(crate) async fn run(&self, command: &mut Command) -> Value {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child = command.spawn().unwrap();
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("the client ends").unwrap();
+        let output = soon(child.wait_with_output()).await.expect("the client ends").unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}\n--- stdout\n{stdout}\n--- stderr\n{stderr}", output.status);
@@ -152,7 +150,7 @@ impl Machine {
 fn compile_component() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_entra-mcp-tested"));
+        let mut command = process::blocking(env!("CARGO_BIN_EXE_entra-mcp-tested"));
         command
             .args(["stdio", "--store", "memory", "--tenant-id", "common"])
             .args(["--client-id", "00000000-0000-0000-0000-000000000000"])

@@ -4,8 +4,6 @@
 //! A client's program plays one scenario and prints what it saw (see `tests/clients/typescript/scenarios.mjs`); the
 //! assertions are here, on that and on the requests which the emulator counted.
 
-#![allow(clippy::disallowed_methods, reason = "the rules are for the host; these tests start programs")]
-
 mod inspector;
 mod machine;
 mod mcp_client_2;

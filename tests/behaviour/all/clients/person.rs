@@ -5,9 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
-use std::time::Duration;
 
 use entra_mcp_emulator::user_agent::{HeadlessBrowser, Landing};
 use tokio::net::TcpStream;
@@ -15,15 +13,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use url::Url;
 
+use crate::support::patience::eventually;
+use crate::support::process;
+
 /// User name and password.
 const ALICE: [&str; 2] = ["alice@contoso.example", "emulator"];
 
 /// What the openers never write.
 const LEAVE: &str = "leave";
-
-/// How often, and how many times, the person looks whether an application awaits the answer: ten seconds.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
-const LOOKS: usize = 200;
 
 /// What stands between the address and the code in an instruction to enter one.
 const CODE: &str = " and enter the code ";
@@ -73,7 +70,7 @@ impl Person {
     /// As [`Self::new`], with a browser that trusts the certificate in a file.
     pub(crate) fn trusting(folder: &Path, habits: &[Habit], certificate: Option<PathBuf>) -> Self {
         let pipe = folder.join("pages");
-        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+        let made = process::blocking("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success(), "mkfifo: {made}");
         let (pages, opened) = mpsc::unbounded_channel();
         let end = pipe.clone();
@@ -162,10 +159,6 @@ async fn until_awaited(url: &str) {
     let (_, redirect_uri) = url.query_pairs().find(|(name, _)| name == "redirect_uri").unwrap();
     let redirect_uri = Url::parse(&redirect_uri).unwrap();
     let addresses = redirect_uri.socket_addrs(|| None).unwrap();
-    for _ in 0..LOOKS {
-        if TcpStream::connect(&*addresses).await.is_ok() {
-            return;
-        }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-    }
+    let awaited = eventually(|| async { TcpStream::connect(&*addresses).await.ok() }).await;
+    drop(awaited.unwrap_or_else(|error| panic!("{redirect_uri} is awaited: {error}")));
 }

@@ -26,13 +26,14 @@ pub(crate) struct Client {
     pub(crate) revision: &'static str,
 }
 
-/// A module of tests, one for each scenario. The client is an expression of type `Option<Client>`.
+/// A module of tests, one for each scenario. The client is an expression of type `Client`; the attribute, which every
+/// test has, says which client they need.
 macro_rules! every_scenario {
-    ($($module:ident: $client:expr;)*) => {$(
+    ($(#[$needs:meta] $module:ident: $client:expr;)*) => {$(
         mod $module {
             use super::*;
 
-            crate::clients::scenarios::every_scenario! { @tests $client;
+            crate::clients::scenarios::every_scenario! { @tests #[$needs] $client;
                 one_sign_in_lasts_beyond_the_process
                 a_sign_in_on_the_command_line_is_enough
                 progress_is_reported_while_the_person_signs_in
@@ -46,12 +47,11 @@ macro_rules! every_scenario {
             }
         }
     )*};
-    (@tests $client:expr; $($scenario:ident)*) => {$(
+    (@tests #[$needs:meta] $client:expr; $($scenario:ident)*) => {$(
         #[tokio::test]
+        #[$needs]
         async fn $scenario() {
-            if let Some(client) = $client {
-                crate::clients::scenarios::$scenario(&client).await;
-            }
+            crate::clients::scenarios::$scenario(&$client).await;
         }
     )*};
 }

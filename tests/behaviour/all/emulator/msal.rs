@@ -1,10 +1,8 @@
 //! Microsoft's own client libraries, unmodified, sign in at the emulator over https.
 
-use std::process::Command;
-
 use entra_mcp_emulator::{Builder, Emulator};
 
-use crate::support::{tests_dir, tools};
+use crate::support::{process, tests_dir, tools};
 
 async fn emulator_with_tls() -> (Emulator, String) {
     let emulator = Builder::new().tls(true).start().await.unwrap();
@@ -13,12 +11,13 @@ async fn emulator_with_tls() -> (Emulator, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(client = "msal-python"), ignore = "needs the client msal-python: use tests/run")]
 async fn msal_for_python_works_and_classifies_refusals() {
-    let Some(python) = tools::python() else { return };
+    let python = tools::client("msal-python");
     let (emulator, endpoints) = emulator_with_tls().await;
     let folder = tests_dir().join("clients/msal-python");
     let script = folder.join("test_msal.py");
-    let mut command = Command::new(python);
+    let mut command = process::blocking(python);
     command
         .arg(&script)
         .current_dir(folder)
@@ -29,12 +28,13 @@ async fn msal_for_python_works_and_classifies_refusals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(client = "msal-node"), ignore = "needs the client msal-node: use tests/run")]
 async fn msal_for_node_works_and_classifies_refusals() {
-    let Some(node) = tools::node("msal-node") else { return };
+    let node = tools::client("msal-node");
     let (emulator, endpoints) = emulator_with_tls().await;
     let folder = tests_dir().join("clients/msal-node");
     let script = folder.join("msal.test.js");
-    let mut command = Command::new(node);
+    let mut command = process::blocking(node);
     command
         .arg("--test")
         .arg(&script)

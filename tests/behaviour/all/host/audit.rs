@@ -1,13 +1,14 @@
 //! Where `entra-mcp serve` writes audit records, and what it does when it cannot.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::records::{ALICE, Site, records};
+use crate::support::process::send_signal;
 use crate::support::session::sign_in;
 
 const FILE: &str = "audit.jsonl";
@@ -135,9 +136,8 @@ async fn a_file_that_logrotate_has_moved_is_opened_anew_with_and_without_a_signa
     for name in ["first", "second"] {
         assert_eq!(site.register().await, 201);
         std::fs::rename(site.path(FILE), site.path(name)).unwrap();
-        let pid = site.server.pid().to_string();
         if name == "second" {
-            assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+            send_signal("HUP", site.server.pid());
         }
     }
     assert_eq!(site.register().await, 201);

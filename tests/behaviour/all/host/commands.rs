@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::time::Duration;
 
 use entra_mcp_emulator::{Builder, DeviceOutcome, DeviceScript, Emulator, Endpoint};
 use serde_json::{Value, json};
@@ -10,6 +9,9 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
+
+use crate::support::patience::until;
+use crate::support::process::{self, send_signal};
 
 /// Compiled code, shared by all tests and compiled by the first of them.
 static COMPILED: OnceCell<()> = OnceCell::const_new();
@@ -54,7 +56,7 @@ impl Home {
 
     /// The program with an environment of its own.
     pub(crate) fn program(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_entra-mcp-tested"));
+        let mut command = process::command(env!("CARGO_BIN_EXE_entra-mcp-tested"));
         command.args(arguments).env_clear().env("HOME", self.path());
         command.env("PATH", "/usr/bin:/bin").env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         command.env("BROWSER", format!("sh -c 'echo \"$0\" > \"{}\"' %s", self.page().display()));
@@ -63,11 +65,8 @@ impl Home {
 
     /// Waits until the program has opened a page.
     pub(crate) async fn page_was_opened(&self) {
-        let until = tokio::time::Instant::now() + Duration::from_secs(60);
-        while self.emulator.control().request_count(Endpoint::Authorize) == 0 && !self.page().exists() {
-            assert!(tokio::time::Instant::now() < until, "no page was opened");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let opened = || self.emulator.control().request_count(Endpoint::Authorize) > 0 || self.page().exists();
+        until(opened).await.expect("a page is opened");
     }
 
     async fn run(&self, arguments: &[&str]) -> Output {
@@ -233,8 +232,7 @@ async fn the_emulator_prints_one_line_and_runs_until_it_is_told_to_end() {
     let metadata = format!("{address}/{}/v2.0/.well-known/openid-configuration", line["tenant_id"].as_str().unwrap());
     assert_eq!(reqwest::get(metadata).await.unwrap().status(), 200);
 
-    let id = child.id().unwrap().to_string();
-    Command::new("kill").args(["-s", "TERM", &id]).status().await.unwrap();
+    send_signal("TERM", child.id().unwrap());
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
     assert_eq!(lines.next_line().await.unwrap(), None);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use entra_mcp_plugin::{HttpBody, Plugin};
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 
@@ -70,8 +71,8 @@ async fn a_request_that_finds_the_queue_full_is_told_when_to_come_back() {
     first.abort();
     assert!(first.await.is_err());
     // The place of who gave up is free again: this one gets an instance, which computes without end.
-    let next = tokio::time::timeout(Duration::from_millis(50), plugin.handle_http(request())).await;
-    assert!(next.is_err());
+    let next = plugin.handle_http(request()).now_or_never();
+    assert!(next.is_none());
 }
 
 #[tokio::test]

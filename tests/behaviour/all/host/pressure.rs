@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use http::Request;
 use serde_json::{Value, json};
@@ -16,10 +15,10 @@ use tokio::process::Command;
 use super::commands::Home;
 use super::replicas::Replicas;
 use super::serve::{Server, serve};
+use crate::support::patience::{eventually, soon, until};
+use crate::support::process;
 use crate::support::remote::{ALICE, BOB, Tokens, call_request};
 
-/// Longer than anything takes that works.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Streams of the HTTP+SSE transport that the server holds open at the same time.
 const STREAMS: usize = 64;
 /// Of these, for one user with one client.
@@ -115,7 +114,7 @@ impl Stream {
     async fn wait_for(&mut self, text: &str) {
         let mut buffer = [0; 8192];
         while !self.read.contains(text) {
-            let length = tokio::time::timeout(PATIENCE, self.connection.read(&mut buffer)).await.unwrap().unwrap();
+            let length = soon(self.connection.read(&mut buffer)).await.unwrap().unwrap();
             assert_ne!(length, 0, "the stream has ended: {}", self.read);
             self.read.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
         }
@@ -174,13 +173,17 @@ async fn event_streams_beyond_the_limit_are_told_to_come_back_and_one_that_ends_
     drop(open.pop());
     open.last_mut().unwrap().connection.shutdown().await.unwrap();
     let mut again = Vec::new();
-    let until = tokio::time::Instant::now() + PATIENCE;
-    while again.len() < 2 {
-        assert!(tokio::time::Instant::now() < until, "{} places came back", again.len());
-        match Stream::open(address, last).await {
-            Ok(stream) => again.push(stream),
-            Err(refused) => assert_eq!(refused.status, 503, "{}", refused.head),
-        }
+    for _ in 0..2 {
+        let place = eventually(|| async {
+            match Stream::open(address, last).await {
+                Ok(stream) => Some(stream),
+                Err(refused) => {
+                    assert_eq!(refused.status, 503, "{}", refused.head);
+                    None
+                }
+            }
+        });
+        again.push(place.await.expect("the places come back"));
     }
     // Those beside them noticed nothing.
     assert_eq!(post(&fleet, &open[0], &sessions[0].access, &ping("first")).await, 202);
@@ -254,11 +257,12 @@ async fn a_server_that_is_asked_to_end_answers_what_it_has_begun_and_ends_with_0
             }
         });
     }
-    while answered.load(Ordering::SeqCst) < CONNECTIONS * 4 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    let busy = until(|| {
         assert!(clients.try_join_next().is_none(), "a client has ended early");
-    }
-    let code = tokio::time::timeout(PATIENCE, fleet.terminate(0)).await.expect("it ends");
+        answered.load(Ordering::SeqCst) >= CONNECTIONS * 4
+    });
+    busy.await.expect("all are served");
+    let code = soon(fleet.terminate(0)).await.expect("it ends");
     assert_eq!(code, Some(0), "{}", fleet.log());
     while let Some(ended) = clients.join_next().await {
         ended.unwrap();
@@ -269,7 +273,7 @@ async fn a_server_that_is_asked_to_end_answers_what_it_has_begun_and_ends_with_0
 /// The same program, started with fewer open files than there will be connections, as many a shell does.
 fn as_in_a_shell(command: &Command) -> Command {
     let command = command.as_std();
-    let mut shell = Command::new("sh");
+    let mut shell = process::command("sh");
     shell.args(["-c", "ulimit -S -n 512; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
     shell.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell.stdin(Stdio::null());
@@ -333,7 +337,7 @@ async fn a_thousand_silent_slow_and_deaf_connections_leave_the_server_to_others(
             }
         }
     };
-    tokio::time::timeout(PATIENCE, served).await.expect("the others are served");
+    soon(served).await.expect("the others are served");
     drop(held);
     let (code, _, log) = server.end().await;
     assert_eq!(code, Some(0), "{log}");
@@ -363,7 +367,7 @@ async fn the_program_speaks_tls_1_2_and_1_3_and_nothing_older() {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(&client_hello(minor)).await.unwrap();
         let mut answer = Vec::new();
-        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it is refused");
+        let _ = soon(stream.read_to_end(&mut answer)).await.expect("it is refused");
         // A fatal alert and nothing else.
         assert_eq!((answer[0], answer[5], answer.len()), (21, 2, 7), "3.{minor}: {answer:?}");
     }

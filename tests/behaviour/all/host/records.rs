@@ -1,18 +1,16 @@
 //! What the tests of audit records and telemetry have in common: a server that somebody signs in at and calls.
 
+use std::future::ready;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use entra_mcp_emulator::{Builder, Emulator};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::component::modern;
+use crate::support::patience::eventually;
 use crate::support::server::Server;
 use crate::support::session::{Session, sign_in};
-
-/// How long a test waits for what happens in milliseconds.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whose name and address appear nowhere.
 pub(super) const ALICE: &str = "alice@contoso.example";
@@ -93,15 +91,8 @@ impl Site {
 
     /// The log, once it has this in it: it is written a moment after what it tells of.
     pub(super) async fn log_with(&self, text: &str) -> String {
-        let until = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let log = self.server.log();
-            if log.contains(text) {
-                return log;
-            }
-            assert!(tokio::time::Instant::now() < until, "{text:?} is not in {log}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let written = eventually(|| ready(Some(self.server.log()).filter(|log| log.contains(text)))).await;
+        written.unwrap_or_else(|error| panic!("{text:?} is {error} in {}", self.server.log()))
     }
 
     /// The records in a file.

@@ -10,10 +10,11 @@ use http::Request;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use url::Url;
 
 use crate::support::lab::{PASSWORD, VERIFIER};
+use crate::support::process::{self, send_signal};
 use crate::support::remote::{Answer, Authorize, PUBLIC_URL, REDIRECT, RESOURCE, Tokens, input, parameter, path_of};
 
 /// The processes, Entra ID as the emulator, and the folder with their store.
@@ -48,7 +49,7 @@ impl Replicas {
         let folder = tempfile::tempdir().unwrap();
         let mut processes = Vec::new();
         for number in 0..count {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_entra-mcp-tested"));
+            let mut command = process::command(env!("CARGO_BIN_EXE_entra-mcp-tested"));
             command
                 .args(["serve", "--listen", "127.0.0.1:0", "--public-url", PUBLIC_URL])
                 .args(["--tenant-id", &at.tenant_id, "--client-id", &at.confidential_client_id])
@@ -90,8 +91,7 @@ impl Replicas {
 
     /// Asks a process to end, with SIGTERM; its exit code.
     pub(super) async fn terminate(&mut self, number: usize) -> Option<i32> {
-        let pid = self.pid(number).to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        send_signal("TERM", self.pid(number));
         self.processes[number].child.wait().await.unwrap().code()
     }
 

@@ -4,16 +4,14 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use super::commands::Home;
-
-/// The first start of a run compiles the component, without optimisation of the compiler.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::patience::soon;
+use crate::support::process::send_signal;
 
 struct Server {
     child: Child,
@@ -52,7 +50,7 @@ impl Server {
     }
 
     async fn receive(&mut self) -> Value {
-        let line = tokio::time::timeout(PATIENCE, self.output.next_line()).await.expect("the server answers");
+        let line = soon(self.output.next_line()).await.expect("the server answers");
         serde_json::from_str(&line.unwrap().expect("the server goes on")).unwrap()
     }
 
@@ -76,7 +74,7 @@ impl Server {
 async fn ended(mut child: Child, mut log: ChildStderr) -> (Option<i32>, String) {
     let mut text = String::new();
     let status = async {
-        let status = tokio::time::timeout(PATIENCE, child.wait()).await;
+        let status = soon(child.wait()).await;
         if status.is_err() {
             child.kill().await.unwrap();
         }
@@ -198,9 +196,7 @@ async fn a_signal_ends_the_server_well() {
         let mut server = Server::start(&home);
         server.send(initialize()).await;
         server.receive().await;
-        let id = server.child.id().unwrap().to_string();
-        let sent = tokio::process::Command::new("kill").args(["-s", signal, &id]).status().await.unwrap();
-        assert!(sent.success());
+        send_signal(signal, server.child.id().unwrap());
         // Its input stays open: the signal alone ends it.
         let (code, log) = ended(server.child, server.log).await;
         assert_eq!(code, Some(0), "{signal}: {log}");
@@ -222,7 +218,7 @@ async fn a_client_that_goes_away_ends_the_server_well() {
     let (mut input, log) = (child.stdin.take().unwrap(), child.stderr.take().unwrap());
     let mut output = BufReader::new(tokio::net::UnixStream::from_std(ours).unwrap()).lines();
     input.write_all(format!("{}\n", initialize()).as_bytes()).await.unwrap();
-    let line = tokio::time::timeout(PATIENCE, output.next_line()).await.expect("the server answers");
+    let line = soon(output.next_line()).await.expect("the server answers");
     assert!(line.unwrap().is_some_and(|line| line.contains("serverInfo")));
 
     copy.shutdown(Shutdown::Both).unwrap();
@@ -240,10 +236,10 @@ async fn a_log_that_nobody_reads_holds_up_nothing() {
     let answer = format!("{}\n", json!({ "jsonrpc": "2.0", "id": "nobody asked", "result": {} }));
     input.write_all(answer.repeat(3_000).as_bytes()).await.unwrap();
     input.write_all(format!("{}\n", initialize()).as_bytes()).await.unwrap();
-    let line = tokio::time::timeout(PATIENCE, output.next_line()).await.expect("the server answers");
+    let line = soon(output.next_line()).await.expect("the server answers");
     assert!(line.unwrap().is_some_and(|line| line.contains("serverInfo")));
     drop(input);
-    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("the server ends");
+    let status = soon(child.wait()).await.expect("the server ends");
     assert_eq!(status.unwrap().code(), Some(0));
 }
 
@@ -255,11 +251,11 @@ async fn a_log_that_was_closed_holds_up_nothing() {
     input.write_all(format!("{}\n{}\n", initialize(), request(1, "ping", json!({}))).as_bytes()).await.unwrap();
     drop(input);
     for id in 0..2 {
-        let line = tokio::time::timeout(PATIENCE, output.next_line()).await.expect("the server answers");
+        let line = soon(output.next_line()).await.expect("the server answers");
         let answer: Value = serde_json::from_str(&line.unwrap().expect("the server goes on")).unwrap();
         assert!(answer["id"] == id && answer.get("error").is_none(), "{answer}");
     }
-    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("the server ends");
+    let status = soon(child.wait()).await.expect("the server ends");
     assert_eq!(status.unwrap().code(), Some(0));
 }
 
@@ -272,7 +268,7 @@ async fn two_servers_that_start_together_without_compiled_code_both_answer() {
         command.env("XDG_CACHE_HOME", &cache).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.kill_on_drop(true).spawn().unwrap();
         child.stdin.take().unwrap().write_all(format!("{}\n", initialize()).as_bytes()).await.unwrap();
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("the server ends");
+        let output = soon(child.wait_with_output()).await.expect("the server ends");
         String::from_utf8(output.unwrap().stdout).unwrap()
     };
     let (first, second) = tokio::join!(ask(), ask());

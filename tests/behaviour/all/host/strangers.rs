@@ -123,10 +123,12 @@ async fn answer(
         }
         "/slow" => {
             stream.write_all(format!("HTTP/1.1 {head}\r\ncontent-length: 100000\r\n\r\n").as_bytes()).await?;
+            // Never silent for long: only a bound on the whole answer ends this.
+            let mut drip = tokio::time::interval(Duration::from_millis(100));
             loop {
+                drip.tick().await;
                 stream.write_all(b" ").await?;
                 stream.flush().await?;
-                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
         _ => {}

@@ -1,20 +1,17 @@
 //! What `entra-mcp serve` tells Prometheus and a collector, and what it tells nobody.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use entra_mcp_emulator::{Endpoint, Fault};
 use serde_json::{Value, json};
 
 use super::records::{ALICE, Site};
 use crate::support::collector::{Collector, Manner, Received, Span};
+use crate::support::patience::{eventually, soon, until};
 use crate::support::session::Session;
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-
-/// How long a test waits for what a server does in a moment, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(40);
 
 /// SpanKind of OpenTelemetry's protocol.
 const SERVER: i32 = 2;
@@ -26,10 +23,15 @@ fn with_metrics() -> Vec<String> {
 
 /// A site that exports to a collector, every tenth of a second.
 async fn exporting(url: &str, arguments: Vec<String>) -> Site {
+    exporting_within(url, "1000", arguments).await
+}
+
+/// The same, with the time that an export may take, in milliseconds.
+async fn exporting_within(url: &str, timeout: &str, arguments: Vec<String>) -> Site {
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", url),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=recognisable-collector-key"),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", timeout),
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test"),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
         ("OTEL_BLRP_SCHEDULE_DELAY", "100"),
@@ -60,16 +62,8 @@ impl Site {
 
     /// The metrics, once they are as they soon have to be.
     async fn metrics_when(&self, enough: impl Fn(&BTreeMap<String, f64>) -> bool) -> BTreeMap<String, f64> {
-        let waiting = async {
-            loop {
-                let samples = self.metrics().await;
-                if enough(&samples) {
-                    return samples;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, waiting).await.expect("the metrics become what they have to be")
+        let waited = eventually(|| async { Some(self.metrics().await).filter(&enough) }).await;
+        waited.expect("the metrics become what they have to be")
     }
 
     async fn refresh(&self, session: &Session) -> Value {
@@ -287,14 +281,9 @@ async fn a_call_whose_client_leaves_is_counted_and_traced_and_leaves_no_record()
     let site = exporting(&collector.url(), with_metrics()).await;
     let session = site.sign_in().await;
     site.emulator.control().inject(Fault::on(Endpoint::GraphMe).delay_ms(600_000));
-    let asked = async {
-        while site.emulator.control().request_count(Endpoint::GraphMe) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
     tokio::select! {
         answer = site.call(&session.access_token, &[("traceparent", PARENT)]) => panic!("{answer:?}"),
-        asked = tokio::time::timeout(PATIENCE, asked) => asked.expect("Graph is asked"),
+        asked = until(|| site.emulator.control().request_count(Endpoint::GraphMe) > 0) => asked.expect("Graph is asked"),
     }
     let cancelled = r#"error_type="cancelled""#;
     let count = |samples: &BTreeMap<String, f64>| {
@@ -344,18 +333,18 @@ async fn a_collector_that_is_down_or_hangs_costs_nobody_anything_and_the_server_
     let hanging = Collector::start(Manner::NeverAnswers).await;
     // Nobody listens there any more.
     let down = format!("http://{}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
-    for url in [hanging.url(), down] {
-        let mut site = exporting(&url, Vec::new()).await;
+    // An export that hangs for an hour would hold up a call that waited for it until the test gives up.
+    for (url, timeout) in [(hanging.url(), "3600000"), (hanging.url(), "1000"), (down, "1000")] {
+        let mut site = exporting_within(&url, timeout, Vec::new()).await;
         let session = site.sign_in().await;
         let calls = async {
             for _ in 0..50 {
                 assert_eq!(site.call(&session.access_token, &[]).await.0, 200);
             }
         };
-        // If each of them waited for an export, they would take longer.
-        tokio::time::timeout(PATIENCE, calls).await.unwrap();
+        soon(calls).await.expect("no call waits for an export");
         let ending = tokio::task::spawn_blocking(move || (site.server.end(), site));
-        let (code, site) = tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
+        let (code, site) = soon(ending).await.unwrap().unwrap();
         let log = site.server.log();
         assert_eq!(code, Some(0), "{log}");
         assert_eq!(log.matches("telemetry cannot be exported").count(), 1, "{log}");

@@ -80,7 +80,7 @@ async fn what_is_advertised_is_what_there_is() {
     let server = closed.get("/.well-known/oauth-authorization-server").await.body;
     assert_eq!(server.get("registration_endpoint"), None);
     assert_ne!(server.get("client_id_metadata_document_supported"), Some(&Value::Bool(true)));
-    assert!(matches!(closed.post_json("/register", &json!({})).await.status, 403 | 404));
+    assert_eq!(closed.post_json("/register", &json!({})).await.status, 404);
 }
 
 #[tokio::test]
@@ -102,5 +102,5 @@ async fn nothing_in_metadata_comes_from_the_request() {
         .body(Vec::new())
         .expect("a request");
     let answer = fleet.send(rebound).await;
-    assert!(matches!(answer.status, 403 | 421), "{}", answer.status);
+    assert_eq!(answer.status, 421);
 }

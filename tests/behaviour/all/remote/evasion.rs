@@ -1,9 +1,7 @@
 //! A client that tries to get at tools which it is denied, by every way in that there is.
 
-use std::time::Duration;
-
-use entra_mcp_emulator::Endpoint;
 use entra_mcp_plugin::environment::{TokenMode, ToolRule};
+use entra_mcp_emulator::Endpoint;
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -11,6 +9,7 @@ use serde_json::{Value, json};
 use super::access::rule;
 use super::bearer::{fleet_with, token};
 use crate::support::component::modern;
+use crate::support::patience::soon;
 use crate::support::remote::{ALICE, Answer, BOB, Fleet};
 
 /// Denied for want of a role.
@@ -159,7 +158,7 @@ async fn the_old_transport_has_the_same_rules_and_a_stream_is_of_one_person() {
                     None => continue,
                 }
             }
-            let frame = tokio::time::timeout(Duration::from_secs(60), stream.frame()).await.expect("an event in time");
+            let frame = soon(stream.frame()).await.expect("an event in time");
             let data = frame.expect("the stream goes on").expect("a whole frame").into_data().expect("data");
             received.push_str(std::str::from_utf8(&data).expect("text"));
         }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -22,8 +22,7 @@ use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// How long a test waits for what a server exports every tenth of a second.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::patience::eventually;
 
 /// Attributes as text.
 pub(crate) type Attributes = BTreeMap<String, String>;
@@ -106,16 +105,7 @@ impl Collector {
 
     /// Waits until what was received is enough.
     pub(crate) async fn wait(&self, enough: impl Fn(&Received) -> bool) -> Received {
-        let waiting = async {
-            loop {
-                let received = self.received().clone();
-                if enough(&received) {
-                    return received;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        let waited = eventually(|| ready(Some(self.received().clone()).filter(&enough))).await;
         waited.unwrap_or_else(|_| panic!("that was all: {:#?}", *self.received()))
     }
 }

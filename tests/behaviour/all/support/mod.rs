@@ -5,6 +5,8 @@ pub(crate) mod collector;
 pub(crate) mod component;
 pub(crate) mod lab;
 pub(crate) mod nginx;
+pub(crate) mod patience;
+pub(crate) mod process;
 pub(crate) mod remote;
 pub(crate) mod server;
 pub(crate) mod session;

@@ -1,22 +1,16 @@
 //! nginx as `docs/gateway.md` sets it up: the configuration is taken out of that page, and only what names a machine is
 //! changed in it.
 
-#![allow(clippy::disallowed_methods, reason = "the rules are for the host; this starts a program")]
-
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Stdio};
 
 use tempfile::TempDir;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 
-use super::{tests_dir, tools};
-
-/// How often, and how many times, it is looked whether nginx answers: ten seconds.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
-const LOOKS: usize = 500;
+use super::patience::eventually;
+use super::{process, tests_dir, tools};
 
 /// The prefix in the page.
 pub(crate) const PREFIX: &str = "/entra";
@@ -33,9 +27,8 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// None if nginx is not installed.
-    pub(crate) fn prepare() -> Option<Self> {
-        let program = tools::nginx()?;
+    pub(crate) fn prepare() -> Self {
+        let program = tools::nginx();
         let folder = tempfile::tempdir().unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate =
@@ -45,7 +38,7 @@ impl Gateway {
         let port = TcpSocket::new_v4().unwrap();
         port.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = port.local_addr().unwrap();
-        Some(Self { program, folder, port: Some(port), address, running: None })
+        Self { program, folder, port: Some(port), address, running: None }
     }
 
     /// Where nginx listens.
@@ -64,7 +57,7 @@ impl Gateway {
     }
 
     /// Starts nginx before the server at `upstream`. `change` is what the page leaves to its reader.
-    pub(crate) fn start(&mut self, upstream: &str, change: impl FnOnce(Page) -> String) {
+    pub(crate) async fn start(&mut self, upstream: &str, change: impl FnOnce(Page) -> String) {
         let path = |name: &str| self.folder.path().join(name).to_str().unwrap().to_owned();
         let mut text = change(Page::read());
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -86,7 +79,7 @@ impl Gateway {
         let configuration = self.folder.path().join("nginx.conf");
         fs::write(&configuration, text).unwrap();
         drop(self.port.take());
-        let child = Command::new(&self.program)
+        let child = process::blocking(&self.program)
             // One process, so that it ends with the test whatever happens.
             .args(["-g", "daemon off; master_process off;", "-e", &path("start.log"), "-p", &path("")])
             .arg("-c")
@@ -97,16 +90,14 @@ impl Gateway {
             .spawn()
             .unwrap();
         let child = self.running.insert(child);
-        for _ in 0..LOOKS {
+        let answering = eventually(|| {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("nginx does not start: {status}\n{}", logs(self.folder.path()));
             }
-            if TcpStream::connect(self.address).is_ok() {
-                return;
-            }
-            std::thread::sleep(BETWEEN_LOOKS);
-        }
-        panic!("nginx does not answer\n{}", logs(self.folder.path()));
+            async { TcpStream::connect(self.address).await.ok() }
+        })
+        .await;
+        drop(answering.unwrap_or_else(|error| panic!("nginx does not answer: {error}\n{}", logs(self.folder.path()))));
     }
 
     /// What nginx has written.

@@ -49,7 +49,7 @@ pub(crate) async fn sign_in(public_url: &str, path: &str, username: &str) -> Ses
         ("code", &code),
         ("code_verifier", VERIFIER),
     ];
-    let tokens = json_of(http.post(endpoint("token_endpoint")).form(&form)).await;
+    let tokens = json_of(http.post(endpoint("token_endpoint")).form(&form), 200).await;
     let token = |name: &str| tokens[name].as_str().unwrap_or_else(|| panic!("no {name} in the answer")).to_owned();
     let (access_token, refresh_token) = (token("access_token"), token("refresh_token"));
     Session { access_token, refresh_token, client_id }
@@ -63,18 +63,18 @@ pub(crate) async fn register(public_url: &str, redirect_uri: &str) -> String {
         "token_endpoint_auth_method": "none",
     });
     let endpoint = metadata(public_url).await["registration_endpoint"].as_str().unwrap().to_owned();
-    let client = json_of(reqwest::Client::new().post(endpoint).json(&registration)).await;
+    let client = json_of(reqwest::Client::new().post(endpoint).json(&registration), 201).await;
     client["client_id"].as_str().unwrap().to_owned()
 }
 
 async fn metadata(public_url: &str) -> Value {
-    json_of(reqwest::Client::new().get(format!("{public_url}/.well-known/oauth-authorization-server"))).await
+    json_of(reqwest::Client::new().get(format!("{public_url}/.well-known/oauth-authorization-server")), 200).await
 }
 
-async fn json_of(request: reqwest::RequestBuilder) -> Value {
+async fn json_of(request: reqwest::RequestBuilder, expected: u16) -> Value {
     let response = request.send().await.unwrap();
     let status = response.status();
     let text = response.text().await.unwrap();
-    assert!(status.is_success(), "{status} {text}");
+    assert_eq!(status, expected, "{text}");
     serde_json::from_str(&text).unwrap()
 }

@@ -1,14 +1,13 @@
 //! `entra-mcp validate`: a line per token, in order, and an exit code.
 
-#![allow(clippy::disallowed_methods, reason = "a test may start the program")]
-
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use entra_mcp_emulator::{Clock, Fault};
 use serde_json::{Value, json};
 
 use crate::support::lab::{CONTOSO, Lab, REMOTE, app};
+use crate::support::process;
 
 struct Outcome {
     code: i32,
@@ -23,7 +22,7 @@ impl Outcome {
 }
 
 fn run(arguments: &[&str], input: &str) -> Outcome {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_entra-mcp-tested"))
+    let mut child = process::blocking(env!("CARGO_BIN_EXE_entra-mcp-tested"))
         .arg("validate")
         .args(arguments)
         .env_remove("ENTRA_MCP_TENANT_ID")

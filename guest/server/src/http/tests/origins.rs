@@ -150,5 +150,5 @@ fn the_consent_form_is_taken_from_our_own_page_only() {
     for origin in [ALLOWED, FOREIGN, "null"] {
         assert_eq!(server.send(request(Method::POST, "/authorize").with("origin", origin)).status(), 403, "{origin}");
     }
-    assert_ne!(server.send(request(Method::POST, "/authorize").with("origin", OWN)).status(), 403);
+    assert_eq!(server.send(request(Method::POST, "/authorize").with("origin", OWN)).status(), 400);
 }

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use entra_mcp_emulator::user_agent::HeadlessBrowser;
 use serde::Deserialize;
@@ -18,10 +17,9 @@ use tokio::net::TcpListener;
 use super::office::Office;
 use crate::clients::inspector;
 use crate::clients::machine::script;
-use crate::support::{session, tools};
+use crate::support::patience::soon;
+use crate::support::session;
 
-/// The suite takes seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// A token that lasts.
 const HOUR: i64 = 3600;
 
@@ -48,7 +46,7 @@ struct Expected {
 /// Runs the suite in a folder of `tests/clients` and compares.
 async fn conforms(name: &str, folder: &str, arguments: &[&str]) {
     // The suite needs a newer Node than many machines have; the Inspector's packages bring one.
-    let (Some(node), Some(_)) = (inspector::node(), tools::node(folder)) else { return };
+    let node = inspector::node();
     let office = Office::new(HOUR).await;
     let session = session::sign_in(office.server.public_url(), "/mcp", "alice@contoso.example").await;
     let (url, results) = (office.server.at("/mcp"), office.folder().join("results"));
@@ -66,7 +64,7 @@ async fn conforms(name: &str, folder: &str, arguments: &[&str]) {
         .stdin(Stdio::null())
         .kill_on_drop(true);
     // It ends with 1 if anything fails; what does is in the results.
-    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("the suite ends").unwrap();
+    let output = soon(command.output()).await.expect("the suite ends").unwrap();
     let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{printed}\n--- server\n{}", office.server.log());
     compare(name, &read(&results));
@@ -125,25 +123,41 @@ fn compare(name: &str, outcome: &Outcome) {
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(all(client = "conformance", client = "inspector")),
+    ignore = "needs the clients conformance and inspector: use tests/run"
+)]
 async fn the_suite_of_2025_11_25() {
     conforms("2025-11-25", "conformance", &["--spec-version", "2025-11-25"]).await;
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(all(client = "conformance-next", client = "inspector")),
+    ignore = "needs the clients conformance-next and inspector: use tests/run"
+)]
 async fn the_suite_of_2026_07_28() {
     conforms("2026-07-28", "conformance-next", &["--requirements", "2026-07-28"]).await;
 }
 
 /// The newer release at the older revision has more checks than the older release.
 #[tokio::test]
+#[cfg_attr(
+    not(all(client = "conformance-next", client = "inspector")),
+    ignore = "needs the clients conformance-next and inspector: use tests/run"
+)]
 async fn the_suite_of_2026_07_28_at_2025_11_25() {
     conforms("2025-11-25 by the newer suite", "conformance-next", &["--requirements", "2025-11-25"]).await;
 }
 
 /// The suite prints the page to open, and awaits the browser.
 #[tokio::test]
+#[cfg_attr(
+    not(all(client = "conformance-next", client = "inspector")),
+    ignore = "needs the clients conformance-next and inspector: use tests/run"
+)]
 async fn the_scenarios_of_an_authorization_server() {
-    let (Some(node), Some(_)) = (inspector::node(), tools::node("conformance-next")) else { return };
+    let node = inspector::node();
     let office = Office::new(HOUR).await;
     let public_url = office.server.public_url();
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
@@ -162,7 +176,7 @@ async fn the_scenarios_of_an_authorization_server() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let printed = tokio::time::timeout(PATIENCE, async {
+    let printed = soon(async {
         let mut printed = String::new();
         while let Some(line) = lines.next_line().await.unwrap() {
             if line.starts_with(&format!("{public_url}/authorize?")) {

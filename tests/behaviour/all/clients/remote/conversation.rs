@@ -112,7 +112,7 @@ enum Identification {
 /// The whole conversation with a server behind a gateway.
 pub(crate) async fn converse_through(gateway: &mut Gateway, client: &Client, change: impl FnOnce(Page) -> String) {
     let office = Office::behind(LIFETIME_SECONDS, gateway, &[]).await;
-    gateway.start(office.server.address(), change);
+    gateway.start(office.server.address(), change).await;
     converse_in(office, client, Identification::Registration).await;
 }
 

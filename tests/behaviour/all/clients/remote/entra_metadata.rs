@@ -24,17 +24,15 @@ scopes = ["Mcp.Profile"]
 "#;
 
 #[tokio::test]
+#[cfg_attr(not(client = "mcp-client-2"), ignore = "needs the client mcp-client-2: use tests/run")]
 async fn the_typescript_sdk_signs_in_at_entra_and_calls_with_entras_token() {
-    if let Some(node) = tools::node("mcp-client-2") {
-        a_registered_client_signs_in(&node, "mcp-client-2/registered.mjs").await;
-    }
+    a_registered_client_signs_in(&tools::client("mcp-client-2"), "mcp-client-2/registered.mjs").await;
 }
 
 #[tokio::test]
+#[cfg_attr(not(client = "mcp-python"), ignore = "needs the client mcp-python: use tests/run")]
 async fn the_python_sdk_signs_in_at_entra_and_calls_with_entras_token() {
-    if let Some(python) = tools::python() {
-        a_registered_client_signs_in(&python, "mcp-python/remote.py").await;
-    }
+    a_registered_client_signs_in(&tools::client("mcp-python"), "mcp-python/remote.py").await;
 }
 
 async fn a_registered_client_signs_in(program: &Path, name: &str) {

@@ -15,7 +15,7 @@ use super::office::Office;
 use super::programs::Programs;
 use crate::clients::machine::script;
 use crate::support::lab::{CONTOSO, REMOTE, app};
-use crate::support::tools;
+use crate::support::{process, tools};
 
 const ALICE: &str = "alice@contoso.example";
 const OLGA: &str = "olga@contoso.example";
@@ -37,18 +37,16 @@ struct Client {
 }
 
 impl Client {
-    fn msal_python_and_the_python_sdk() -> Option<Self> {
-        Some(Self { program: tools::python()?, script: "mcp-python/entra.py" })
+    fn msal_python_and_the_python_sdk() -> Self {
+        Self { program: tools::client("mcp-python"), script: "mcp-python/entra.py" }
     }
 
-    fn msal_node_and_the_first_typescript_sdk() -> Option<Self> {
-        let _msal = tools::node("msal-node")?;
-        Some(Self { program: tools::node("mcp-sdk-1")?, script: "mcp-sdk-1/entra.mjs" })
+    fn msal_node_and_the_first_typescript_sdk() -> Self {
+        Self { program: tools::client("mcp-sdk-1"), script: "mcp-sdk-1/entra.mjs" }
     }
 
-    fn msal_node_and_the_second_typescript_sdk() -> Option<Self> {
-        let _msal = tools::node("msal-node")?;
-        Some(Self { program: tools::node("mcp-client-2")?, script: "mcp-client-2/entra.mjs" })
+    fn msal_node_and_the_second_typescript_sdk() -> Self {
+        Self { program: tools::client("mcp-client-2"), script: "mcp-client-2/entra.mjs" }
     }
 }
 
@@ -56,19 +54,25 @@ impl Client {
 macro_rules! with_every_client {
     ($($case:ident)*) => {
         with_every_client! {
-            @each [msal_python_and_the_python_sdk msal_node_and_the_first_typescript_sdk msal_node_and_the_second_typescript_sdk]
-            { $($case)* }
+            @each { $($case)* }
+            #[cfg_attr(not(all(client = "mcp-python", client = "msal-python")), ignore = "needs the clients mcp-python and msal-python: use tests/run")]
+            msal_python_and_the_python_sdk
+            #[cfg_attr(not(all(client = "mcp-sdk-1", client = "msal-node")), ignore = "needs the clients mcp-sdk-1 and msal-node: use tests/run")]
+            msal_node_and_the_first_typescript_sdk
+            #[cfg_attr(not(all(client = "mcp-client-2", client = "msal-node")), ignore = "needs the clients mcp-client-2 and msal-node: use tests/run")]
+            msal_node_and_the_second_typescript_sdk
         }
     };
-    (@each [$($client:ident)*] $cases:tt) => { $(with_every_client! { @client $client $cases })* };
-    (@client $client:ident { $($case:ident)* }) => {
+    (@each $cases:tt $(#[$needs:meta] $client:ident)*) => {
+        $(with_every_client! { @client #[$needs] $client $cases })*
+    };
+    (@client #[$needs:meta] $client:ident { $($case:ident)* }) => {
         mod $client {
             $(
                 #[tokio::test]
+                #[$needs]
                 async fn $case() {
-                    if let Some(client) = super::Client::$client() {
-                        super::$case(client).await;
-                    }
+                    super::$case(super::Client::$client()).await;
                 }
             )*
         }
@@ -494,8 +498,12 @@ async fn a_disabled_person_is_refused_at_the_next_call(client: Client) {
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(all(client = "mcp-python", client = "msal-python")),
+    ignore = "needs the clients mcp-python and msal-python: use tests/run"
+)]
 async fn the_python_program_of_the_readme_prints_the_details() {
-    let Some(python) = tools::python() else { return };
+    let python = tools::client("mcp-python");
     let (office, programs) = (open("bearer").await, Programs::write());
     let program = programs.python(&office.server.at("/mcp"), office.emulator.endpoints());
     let printed = the_program_prints(office, &python, &program).await;
@@ -505,8 +513,12 @@ async fn the_python_program_of_the_readme_prints_the_details() {
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(all(client = "mcp-client-2", client = "msal-node")),
+    ignore = "needs the clients mcp-client-2 and msal-node: use tests/run"
+)]
 async fn the_node_program_of_the_readme_prints_the_details() {
-    let (Some(_), Some(node)) = (tools::node("msal-node"), tools::node("mcp-client-2")) else { return };
+    let node = tools::client("mcp-client-2");
     let (office, programs) = (open("bearer").await, Programs::write());
     let program = programs.node(&office.server.at("/mcp"), office.emulator.endpoints());
     let printed = the_program_prints(office, &node, &program).await;
@@ -521,7 +533,7 @@ async fn the_program_prints(office: Office, program: &Path, name: &Path) -> Stri
     // The program opens pages as a desktop does.
     let desktop = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(office.opener(), desktop.path().join("xdg-open")).unwrap();
-    let path = std::env::var_os("PATH").unwrap();
+    let path = process::path();
     let path = std::env::join_paths([desktop.path().to_owned()].into_iter().chain(std::env::split_paths(&path)));
     command.arg(name).env("PATH", path.unwrap()).env("PYTHONDONTWRITEBYTECODE", "1");
     let printed = office.output(&mut command).await;
@@ -531,8 +543,18 @@ async fn the_program_prints(office: Office, program: &Path, name: &Path) -> Stri
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(all(
+        client = "mcp-client-2",
+        client = "mcp-python",
+        client = "mcp-sdk-1",
+        client = "msal-node",
+        client = "msal-python"
+    )),
+    ignore = "needs the clients mcp-client-2 and mcp-python and mcp-sdk-1 and msal-node and msal-python: use tests/run"
+)]
 async fn sessions_and_tokens_that_msal_gets_live_on_one_endpoint() {
-    let (Some(_), Some(node)) = (tools::node("msal-node"), tools::node("mcp-client-2")) else { return };
+    let node = tools::client("mcp-client-2");
     let office = open("both").await;
     // The first client knows the address only, and gets a session of the server's own.
     let mut command = office.command(&node);
@@ -547,7 +569,6 @@ async fn sessions_and_tokens_that_msal_gets_live_on_one_endpoint() {
         Client::msal_node_and_the_second_typescript_sdk(),
         Client::msal_python_and_the_python_sdk(),
     ] {
-        let Some(client) = client else { continue };
         let seen = play_as(office, &client, GRACE, json!([call(TOOL)])).await;
         assert_eq!(seen.result(0)["displayName"], "Grace Garcia");
         assert_eq!(seen.token()["oid"], GRACES_OBJECT_IN_CONTOSO);

@@ -19,6 +19,7 @@ use super::conversation::{Client, Transport, converse_through};
 use super::office::Office;
 use crate::clients::scenarios::{LEGACY, MODERN};
 use crate::support::nginx::{Gateway, PREFIX, Page};
+use crate::support::patience::soon;
 use crate::support::tools;
 
 /// A token that lasts.
@@ -32,9 +33,8 @@ const HEADER: &str = "x-forwarded-access-token";
 /// The arguments of a server to which a gateway hands over tokens.
 const HANDS_OVER: [&str; 4] = ["--token-mode", "bearer", "--token-header", "X-Forwarded-Access-Token"];
 
-fn typescript(transport: Transport, era: Option<&'static str>, revision: &'static str) -> Option<Client> {
-    let program = tools::node("mcp-client-2")?;
-    Some(Client { program, script: "mcp-client-2/remote.mjs", transport, era, revision })
+fn typescript(transport: Transport, era: Option<&'static str>, revision: &'static str) -> Client {
+    Client { program: tools::client("mcp-client-2"), script: "mcp-client-2/remote.mjs", transport, era, revision }
 }
 
 fn as_in_the_page(page: Page) -> String {
@@ -42,36 +42,44 @@ fn as_in_the_page(page: Page) -> String {
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(all(tool = "nginx", client = "mcp-client-2")),
+    ignore = "needs nginx and the client mcp-client-2: use tests/run"
+)]
 async fn the_whole_conversation_with_a_prefix_that_is_passed_on() {
     let client = typescript(Transport::StreamableHttp, Some("auto"), MODERN);
-    if let (Some(mut gateway), Some(client)) = (Gateway::prepare(), client) {
-        converse_through(&mut gateway, &client, as_in_the_page).await;
-    }
+    converse_through(&mut Gateway::prepare(), &client, as_in_the_page).await;
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(all(tool = "nginx", client = "mcp-client-2")),
+    ignore = "needs nginx and the client mcp-client-2: use tests/run"
+)]
 async fn the_whole_conversation_with_a_prefix_that_is_taken_off() {
     let client = typescript(Transport::StreamableHttp, None, LEGACY);
-    if let (Some(mut gateway), Some(client)) = (Gateway::prepare(), client) {
-        converse_through(&mut gateway, &client, Page::taking_the_prefix_off).await;
-    }
+    converse_through(&mut Gateway::prepare(), &client, Page::taking_the_prefix_off).await;
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(all(tool = "nginx", client = "mcp-client-2")),
+    ignore = "needs nginx and the client mcp-client-2: use tests/run"
+)]
 async fn the_whole_conversation_over_http_and_sse() {
     let client = typescript(Transport::HttpAndSse, None, LEGACY);
-    if let (Some(mut gateway), Some(client)) = (Gateway::prepare(), client) {
-        converse_through(&mut gateway, &client, as_in_the_page).await;
-    }
+    converse_through(&mut Gateway::prepare(), &client, as_in_the_page).await;
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(all(tool = "nginx", client = "mcp-python")),
+    ignore = "needs nginx and the client mcp-python: use tests/run"
+)]
 async fn the_whole_conversation_of_the_python_sdk() {
-    if let (Some(mut gateway), Some(program)) = (Gateway::prepare(), tools::python()) {
-        let script = "mcp-python/remote.py";
-        let client = Client { program, script, transport: Transport::StreamableHttp, era: None, revision: MODERN };
-        converse_through(&mut gateway, &client, as_in_the_page).await;
-    }
+    let (program, script) = (tools::client("mcp-python"), "mcp-python/remote.py");
+    let client = Client { program, script, transport: Transport::StreamableHttp, era: None, revision: MODERN };
+    converse_through(&mut Gateway::prepare(), &client, as_in_the_page).await;
 }
 
 /// Sends one request from one of the machine's addresses, with TLS if there is a certificate to trust.
@@ -110,11 +118,11 @@ struct Site {
 }
 
 impl Site {
-    async fn open(arguments: &[&str], change: impl FnOnce(Page) -> String) -> Option<Self> {
-        let mut gateway = Gateway::prepare()?;
+    async fn open(arguments: &[&str], change: impl FnOnce(Page) -> String) -> Self {
+        let mut gateway = Gateway::prepare();
         let office = Office::behind(HOUR, &gateway, arguments).await;
-        gateway.start(office.server.address(), change);
-        Some(Self { gateway, office })
+        gateway.start(office.server.address(), change).await;
+        Self { gateway, office }
     }
 
     async fn through(&self, from: &str, request: Request<Full<Bytes>>) -> Response<Incoming> {
@@ -161,9 +169,10 @@ fn token(emulator: &Emulator) -> String {
 }
 
 #[tokio::test]
+#[cfg_attr(not(tool = "nginx"), ignore = "needs nginx: use tests/run")]
 async fn metadata_is_where_clients_look_for_it_and_says_where_the_server_is() {
     for change in [as_in_the_page, Page::taking_the_prefix_off] {
-        let Some(site) = Site::open(&[], change).await else { return };
+        let site = Site::open(&[], change).await;
         let public_url = site.gateway.public_url();
         for (path, name, value) in [
             ("/.well-known/oauth-protected-resource/entra/mcp", "resource", format!("{public_url}/mcp")),
@@ -197,18 +206,20 @@ async fn metadata_is_where_clients_look_for_it_and_says_where_the_server_is() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(tool = "nginx"), ignore = "needs nginx: use tests/run")]
 async fn a_host_that_is_not_ours_and_a_body_that_is_too_large_are_refused() {
-    let Some(site) = Site::open(&[], as_in_the_page).await else { return };
+    let site = Site::open(&[], as_in_the_page).await;
     let mut rebound = get("/entra/");
     rebound.headers_mut().insert("host", "evil.example".parse().unwrap());
-    assert!(site.through(HERE, rebound).await.status().is_client_error());
+    assert_eq!(site.through(HERE, rebound).await.status(), 421);
     let large = post("/mcp", &[], vec![b' '; 1024 * 1024 + 1]);
     assert_eq!(site.through(HERE, large).await.status(), 413);
 }
 
 #[tokio::test]
+#[cfg_attr(not(tool = "nginx"), ignore = "needs nginx: use tests/run")]
 async fn clients_behind_the_gateway_are_counted_apart_and_none_by_what_it_says_of_itself() {
-    let Some(site) = Site::open(&["--rate-limit", "register=2/1h"], as_in_the_page).await else { return };
+    let site = Site::open(&["--rate-limit", "register=2/1h"], as_in_the_page).await;
     let lies = [("x-forwarded-for", "203.0.113.1"), ("forwarded", "for=203.0.113.2"), ("x-real-ip", "203.0.113.3")];
     let register = |lies: &[(&str, &str)]| post("/register", lies, "{}");
     for status in [StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST, StatusCode::TOO_MANY_REQUESTS] {
@@ -252,9 +263,10 @@ async fn sign_in_service() -> (SocketAddr, Arc<std::sync::Mutex<String>>) {
 }
 
 #[tokio::test]
+#[cfg_attr(not(tool = "nginx"), ignore = "needs nginx: use tests/run")]
 async fn a_token_is_handed_over_by_the_gateway_and_by_nobody_else() {
     let (service, known) = sign_in_service().await;
-    let Some(site) = Site::open(&HANDS_OVER, |page| page.signing_in(service)).await else { return };
+    let site = Site::open(&HANDS_OVER, |page| page.signing_in(service)).await;
     let good = token(&site.office.emulator);
     known.lock().unwrap().clone_from(&good);
     let (bearer, gateways) = (format!("Bearer {good}"), ("authorization", "Bearer for-the-gateway"));
@@ -297,8 +309,9 @@ fn swapped(letter: char) -> char {
 }
 
 #[tokio::test]
+#[cfg_attr(not(tool = "nginx"), ignore = "needs nginx: use tests/run")]
 async fn events_arrive_while_the_stream_is_open() {
-    let Some(site) = Site::open(&["--token-mode", "bearer"], as_in_the_page).await else { return };
+    let site = Site::open(&["--token-mode", "bearer"], as_in_the_page).await;
     let bearer = format!("Bearer {}", token(&site.office.emulator));
     let mut request = get("/entra/sse");
     request.headers_mut().insert("authorization", bearer.parse().unwrap());
@@ -320,7 +333,7 @@ async fn events_arrive_while_the_stream_is_open() {
 
 /// What arrives next on a stream.
 async fn next_event(stream: &mut Response<Incoming>) -> String {
-    let frame = tokio::time::timeout(std::time::Duration::from_secs(30), stream.frame()).await;
+    let frame = soon(stream.frame()).await;
     let frame = frame.expect("an event arrives").expect("the stream goes on").unwrap();
     String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
 }

@@ -4,49 +4,42 @@ use super::conversation::{Client, Transport, converse, converse_as_described, co
 use crate::clients::scenarios::{LEGACY, MODERN};
 use crate::support::tools;
 
-fn client(transport: Transport, era: Option<&'static str>, revision: &'static str) -> Option<Client> {
-    let program = tools::node("mcp-client-2")?;
-    Some(Client { program, script: "mcp-client-2/remote.mjs", transport, era, revision })
+fn client(transport: Transport, era: Option<&'static str>, revision: &'static str) -> Client {
+    Client { program: tools::client("mcp-client-2"), script: "mcp-client-2/remote.mjs", transport, era, revision }
 }
 
 #[tokio::test]
+#[cfg_attr(not(client = "mcp-client-2"), ignore = "needs the client mcp-client-2: use tests/run")]
 async fn the_whole_conversation_by_default() {
-    if let Some(client) = client(Transport::StreamableHttp, None, LEGACY) {
-        converse(&client).await;
-    }
+    converse(&client(Transport::StreamableHttp, None, LEGACY)).await;
 }
 
 #[tokio::test]
+#[cfg_attr(not(client = "mcp-client-2"), ignore = "needs the client mcp-client-2: use tests/run")]
 async fn the_whole_conversation_automatically() {
-    if let Some(client) = client(Transport::StreamableHttp, Some("auto"), MODERN) {
-        converse(&client).await;
-    }
+    converse(&client(Transport::StreamableHttp, Some("auto"), MODERN)).await;
 }
 
 #[tokio::test]
+#[cfg_attr(not(client = "mcp-client-2"), ignore = "needs the client mcp-client-2: use tests/run")]
 async fn the_whole_conversation_insisting() {
-    if let Some(client) = client(Transport::StreamableHttp, Some(MODERN), MODERN) {
-        converse(&client).await;
-    }
+    converse(&client(Transport::StreamableHttp, Some(MODERN), MODERN)).await;
 }
 
 #[tokio::test]
+#[cfg_attr(not(client = "mcp-client-2"), ignore = "needs the client mcp-client-2: use tests/run")]
 async fn the_whole_conversation_over_http_and_sse() {
-    if let Some(client) = client(Transport::HttpAndSse, None, LEGACY) {
-        converse(&client).await;
-    }
+    converse(&client(Transport::HttpAndSse, None, LEGACY)).await;
 }
 
 #[tokio::test]
+#[cfg_attr(not(client = "mcp-client-2"), ignore = "needs the client mcp-client-2: use tests/run")]
 async fn the_whole_conversation_over_tls() {
-    if let Some(client) = client(Transport::StreamableHttp, Some("auto"), MODERN) {
-        converse_over_tls(&client).await;
-    }
+    converse_over_tls(&client(Transport::StreamableHttp, Some("auto"), MODERN)).await;
 }
 
 #[tokio::test]
+#[cfg_attr(not(client = "mcp-client-2"), ignore = "needs the client mcp-client-2: use tests/run")]
 async fn the_whole_conversation_as_described_by_a_document() {
-    if let Some(client) = client(Transport::StreamableHttp, Some("auto"), MODERN) {
-        converse_as_described(&client).await;
-    }
+    converse_as_described(&client(Transport::StreamableHttp, Some("auto"), MODERN)).await;
 }

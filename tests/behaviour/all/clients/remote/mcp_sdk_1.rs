@@ -4,21 +4,24 @@ use super::conversation::{Client, Transport, converse};
 use crate::clients::scenarios::LEGACY;
 use crate::support::tools;
 
-fn client(transport: Transport) -> Option<Client> {
-    let program = tools::node("mcp-sdk-1")?;
-    Some(Client { program, script: "mcp-sdk-1/remote.mjs", transport, era: None, revision: LEGACY })
+fn client(transport: Transport) -> Client {
+    Client {
+        program: tools::client("mcp-sdk-1"),
+        script: "mcp-sdk-1/remote.mjs",
+        transport,
+        era: None,
+        revision: LEGACY,
+    }
 }
 
 #[tokio::test]
+#[cfg_attr(not(client = "mcp-sdk-1"), ignore = "needs the client mcp-sdk-1: use tests/run")]
 async fn the_whole_conversation() {
-    if let Some(client) = client(Transport::StreamableHttp) {
-        converse(&client).await;
-    }
+    converse(&client(Transport::StreamableHttp)).await;
 }
 
 #[tokio::test]
+#[cfg_attr(not(client = "mcp-sdk-1"), ignore = "needs the client mcp-sdk-1: use tests/run")]
 async fn the_whole_conversation_over_http_and_sse() {
-    if let Some(client) = client(Transport::HttpAndSse) {
-        converse(&client).await;
-    }
+    converse(&client(Transport::HttpAndSse)).await;
 }

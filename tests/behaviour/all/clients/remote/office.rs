@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use entra_mcp_emulator::{Builder, Emulator, Endpoint};
 use serde_json::Value;
@@ -11,10 +10,9 @@ use tokio::process::Command;
 
 use crate::clients::person::{Habit, Person, Visit};
 use crate::support::nginx::Gateway;
+use crate::support::patience::soon;
+use crate::support::process;
 use crate::support::server::Server;
-
-/// A client takes some seconds, the most of them for a token to expire, and a machine that does other things is slow.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Office {
     pub(crate) emulator: Emulator,
@@ -112,10 +110,10 @@ impl Office {
 
     /// A client's program with nothing of this process's environment but the search path.
     pub(crate) fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
+        let mut command = process::command(program);
         command
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("PATH", process::path())
             .env("HOME", self.folder.path())
             .env("OPENER", self.person.client_opener())
             .env("BROWSER", self.person.client_opener());
@@ -149,7 +147,7 @@ impl Office {
     pub(crate) async fn output(&self, command: &mut Command) -> String {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child = command.spawn().unwrap();
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
+        let output = soon(child.wait_with_output())
             .await
             .unwrap_or_else(|_| panic!("the client does not end\n--- server\n{}", self.server.log()))
             .unwrap();

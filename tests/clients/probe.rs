@@ -1,0 +1,71 @@
+//! Tells the compiler which tools this machine has for the tests (see `tools.rs`). Part of a build script.
+//!
+//! Cargo runs a build script again, and compiles its package again, when a path changes that the script names, and also
+//! whenever such a path does not exist. So the script names only paths that exist: for a tool that is there a file of
+//! it, and for a missing tool the folder in which it would appear. An installation is noticed at the next call of
+//! cargo; otherwise the probe costs nothing.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+#[path = "tools.rs"]
+mod tools;
+
+use tools::{ADMINISTRATION, PYTHON_CLIENTS, Tools};
+
+/// Folders of `tests/clients` with packages for Node.js.
+const NODE_CLIENTS: [&str; 8] =
+    ["conformance", "conformance-next", "inspector", "mcp-client-2", "mcp-remote", "mcp-sdk-1", "msal-node", "pages"];
+const TOOLS: [&str; 2] = ["chromium", "nginx"];
+
+/// Sets a `cfg` for each tool that is there, or for all of them if tools are required.
+pub(crate) fn probe(workspace: &Path) -> io::Result<()> {
+    let tools = Tools::of(workspace);
+    let required = env::var_os("ENTRA_MCP_REQUIRE_TOOLS").is_some_and(|value| value == "1");
+    let mut watched = BTreeSet::new();
+    for client in NODE_CLIENTS.into_iter().chain(PYTHON_CLIENTS) {
+        if required || tools.client(client).is_some() {
+            println!("cargo::rustc-cfg=client=\"{client}\"");
+        }
+        let mark = tools.mark(client);
+        if mark.exists() {
+            watched.insert(mark);
+        } else if PYTHON_CLIENTS.contains(&client) {
+            fs::create_dir_all(tools.installed())?;
+            watched.insert(tools.installed().to_owned());
+        } else {
+            watched.insert(tools.clients().join(client));
+        }
+    }
+    let node = tools::on_path("node");
+    watched.extend(node.map_or_else(folders_of_programs, |program| vec![program]));
+    for name in TOOLS {
+        let found = tools::tool(name);
+        if required || found.is_some() {
+            println!("cargo::rustc-cfg=tool=\"{name}\"");
+        }
+        watched.extend(found.map_or_else(folders_of_programs, |program| vec![program]));
+    }
+
+    println!("cargo::rustc-check-cfg=cfg(client, values({}))", quoted(NODE_CLIENTS.into_iter().chain(PYTHON_CLIENTS)));
+    println!("cargo::rustc-check-cfg=cfg(tool, values({}))", quoted(TOOLS));
+    for variable in ["ENTRA_MCP_REQUIRE_TOOLS", "ENTRA_MCP_CLIENTS"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    for path in watched {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    Ok(())
+}
+
+/// Where a program would appear. `PATH` itself is not watched: it differs between an editor and a terminal, and each
+/// change of it would compile the package again.
+fn folders_of_programs() -> Vec<PathBuf> {
+    let folders = tools::folders_on_path().chain([PathBuf::from(ADMINISTRATION)]);
+    folders.filter(|folder| folder.is_absolute() && folder.is_dir()).collect()
+}
+
+fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}
