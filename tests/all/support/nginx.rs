@@ -1,4 +1,4 @@
-//! nginx as `docs/gateway.md` sets it up: the configuration is taken out of that page, and only what names a machine is
+//! nginx as `docs/src/tutorials/behind-a-gateway.md` sets it up: the configuration is taken out of that page, and only what names a machine is
 //! changed in it.
 
 #![allow(clippy::disallowed_methods, reason = "the rules are for the host; this starts a program")]
@@ -129,7 +129,7 @@ fn logs(folder: &Path) -> String {
     ["output.log", "start.log", "error.log", "access.log"].map(read).concat()
 }
 
-/// What `docs/gateway.md` says.
+/// What `docs/src/tutorials/behind-a-gateway.md` says.
 pub(crate) struct Page {
     /// The whole configuration.
     pub(crate) whole: String,
@@ -139,7 +139,7 @@ pub(crate) struct Page {
 
 impl Page {
     fn read() -> Self {
-        let text = fs::read_to_string(tests_dir().join("../docs/gateway.md")).unwrap();
+        let text = fs::read_to_string(tests_dir().join("../docs/src/tutorials/behind-a-gateway.md")).unwrap();
         let blocks = text.split("```nginx\n").skip(1);
         let mut blocks = blocks.map(|rest| rest.split_once("```").expect("a block ends").0.to_owned());
         let mut next = || blocks.next().expect("the page has two blocks for nginx");

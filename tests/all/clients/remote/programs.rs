@@ -22,7 +22,7 @@ impl Programs {
     /// Takes the programs out of the documentation.
     pub(crate) fn write() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let page = read("docs/bring-a-token.md");
+        let page = read("docs/src/tutorials/bring-a-token.md");
         fs::write(folder.path().join("entra_auth.py"), block(&page, "python")).unwrap();
         fs::write(folder.path().join("entra-auth.mjs"), block(&page, "js")).unwrap();
         let modules = folder.path().join("node_modules");
