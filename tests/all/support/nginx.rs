@@ -1,5 +1,5 @@
-//! nginx as `docs/src/tutorials/behind-a-gateway.md` sets it up: the configuration is taken out of that page, and only what names a machine is
-//! changed in it.
+//! nginx as `docs/src/tutorials/behind-a-gateway.md` sets it up: the configuration is taken out of that page, and only
+//! what names a machine is changed in it.
 
 #![allow(clippy::disallowed_methods, reason = "the rules are for the host; this starts a program")]
 
