@@ -27,7 +27,8 @@ impl Contract {
     /// All interfaces and worlds.
     pub(super) fn reference(&self) -> String {
         let package = &self.resolve.packages[self.package];
-        let mut page = format!("{HEAD}# WIT interfaces\n\nThe package `{}`, as in the folder `wit/`.\n\n", package.name);
+        let mut page =
+            format!("{HEAD}# WIT interfaces\n\nThe package `{}`, as in the folder `wit/`.\n\n", package.name);
         paragraph(&mut page, &package.docs);
         let mut worlds: Vec<_> = package.worlds.values().map(|id| &self.resolve.worlds[*id]).collect();
         worlds.sort_by(|one, other| one.name.cmp(&other.name));
