@@ -1,4 +1,4 @@
-//! The MCP tools, one file each: see `docs/adding-a-tool.md`.
+//! The MCP tools, one file each: see `docs/src/tutorials/add-a-tool.md`.
 
 mod arguments;
 #[macro_use]

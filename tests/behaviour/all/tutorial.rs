@@ -1,4 +1,4 @@
-//! `docs/adding-a-tool.md`, followed to the letter.
+//! `docs/src/tutorials/add-a-tool.md`, followed to the letter.
 //!
 //! This is the only test that runs cargo: what it proves is that the page is true. It works on a copy of the component in
 //! the target directory, offline, and shares what is compiled already.
@@ -60,7 +60,7 @@ fn copy_of_the_component(workspace: &Path) -> PathBuf {
 #[test]
 fn a_tool_is_one_file_and_one_line() {
     let workspace = tests_dir().join("..").canonicalize().expect("the tests are in the workspace");
-    let page = fs::read_to_string(workspace.join("docs/adding-a-tool.md")).expect("the page is there");
+    let page = fs::read_to_string(workspace.join("docs/src/tutorials/add-a-tool.md")).expect("the page is there");
     let (file, line) = (block_after(&page, "`guest/src/tools/who_am_i.rs`:"), block_after(&page, "## The line"));
     assert_eq!(line.trim_end().lines().count(), 1, "one line, not {line}");
 

@@ -1,4 +1,4 @@
-//! Rules that the flows in `tests/all/remote/bearer.rs` do not reach.
+//! Rules that the flows in `tests/behaviour/all/remote/bearer.rs` do not reach.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Tokens without asking anybody: cache, refresh, single flight. The flows with a person are tested with the
-//! emulator, in `tests/all/sign_in`.
+//! emulator, in `tests/behaviour/all/sign_in`.
 
 use std::time::Duration;
 

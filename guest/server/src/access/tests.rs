@@ -1,4 +1,4 @@
-//! Rules against callers. How a denial reaches a client is tested in `tests/all/remote/access.rs`.
+//! Rules against callers. How a denial reaches a client is tested in `tests/behaviour/all/remote/access.rs`.
 
 mod sessions;
 

@@ -18,7 +18,7 @@ use crate::telemetry::TraceParent;
 /// still is cut, so that nobody fills a disk with one request.
 const MAX_VALUE_BYTES: usize = 2 * 1024;
 
-/// The fields in the order in which they are written. Their names are a public contract (README, "Audit").
+/// The fields in the order in which they are written. Their names are a public contract (`docs/src/reference/audit.md`).
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,

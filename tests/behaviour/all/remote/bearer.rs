@@ -22,7 +22,7 @@ pub(super) async fn fleet(mode: TokenMode) -> Fleet {
     fleet_with(mode, |_| {}).await
 }
 
-/// A fleet in this mode, whose application is registered as the README says.
+/// A fleet in this mode, whose application is registered as `docs/src/how-to/accept-entra-tokens.md` says.
 pub(super) async fn fleet_with(mode: TokenMode, change: impl FnOnce(&mut Settings)) -> Fleet {
     let fleet = Fleet::with(|settings| {
         settings.http.as_mut().expect("a remote server").token_mode = mode;

@@ -1,5 +1,5 @@
-//! nginx as `docs/gateway.md` sets it up: the configuration is taken out of that page, and only what names a machine is
-//! changed in it.
+//! nginx as `docs/src/tutorials/behind-a-gateway.md` sets it up: the configuration is taken out of that page, and only
+//! what names a machine is changed in it.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -120,7 +120,7 @@ fn logs(folder: &Path) -> String {
     ["output.log", "start.log", "error.log", "access.log"].map(read).concat()
 }
 
-/// What `docs/gateway.md` says.
+/// What `docs/src/tutorials/behind-a-gateway.md` says.
 pub(crate) struct Page {
     /// The whole configuration.
     pub(crate) whole: String,
@@ -130,7 +130,7 @@ pub(crate) struct Page {
 
 impl Page {
     fn read() -> Self {
-        let text = fs::read_to_string(tests_dir().join("../docs/gateway.md")).unwrap();
+        let text = fs::read_to_string(tests_dir().join("../docs/src/tutorials/behind-a-gateway.md")).unwrap();
         let blocks = text.split("```nginx\n").skip(1);
         let mut blocks = blocks.map(|rest| rest.split_once("```").expect("a block ends").0.to_owned());
         let mut next = || blocks.next().expect("the page has two blocks for nginx");

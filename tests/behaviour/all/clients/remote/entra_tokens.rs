@@ -1,5 +1,5 @@
 //! Clients that bring tokens of Entra ID: Microsoft's libraries get them, unmodified SDKs of MCP send them, and what stands
-//! between the two is the program of `docs/bring-a-token.md`.
+//! between the two is the program of `docs/src/tutorials/bring-a-token.md`.
 //!
 //! A client plays a plan (see `tests/clients/typescript/entra.mjs`) and prints what came of it; the assertions are here.
 

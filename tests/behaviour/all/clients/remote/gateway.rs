@@ -1,4 +1,4 @@
-//! The server behind nginx, as `docs/gateway.md` says.
+//! The server behind nginx, as `docs/src/tutorials/behind-a-gateway.md` says.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -8,6 +8,9 @@ use tempfile::TempDir;
 
 use crate::support::tests_dir;
 
+/// The page that has the programs.
+const PAGE: &str = "docs/src/tutorials/bring-a-token.md";
+
 /// What the documentation leaves to its reader.
 const SERVER: &str = "https://mcp.example.com/mcp";
 const AUTHORITY: &str = "https://login.microsoftonline.com/00000000-0000-0000-0000-000000000000";
@@ -22,7 +25,7 @@ impl Programs {
     /// Takes the programs out of the documentation.
     pub(crate) fn write() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let page = read("docs/bring-a-token.md");
+        let page = read(PAGE);
         fs::write(folder.path().join("entra_auth.py"), block(&page, "python")).unwrap();
         fs::write(folder.path().join("entra-auth.mjs"), block(&page, "js")).unwrap();
         let modules = folder.path().join("node_modules");
@@ -39,7 +42,7 @@ impl Programs {
         self.folder.path()
     }
 
-    /// The program of the README in Python, which prints what the tool says as a dictionary.
+    /// The program of the page in Python, which prints what the tool says as a dictionary.
     pub(crate) fn python(&self, url: &str, at: &Endpoints) -> PathBuf {
         let authority = format!("authority=\"{}/{}\"", at.authority, at.tenant_id);
         let changes = [
@@ -51,7 +54,7 @@ impl Programs {
         self.adapted("python", "program.py", &changes)
     }
 
-    /// The program of the README in JavaScript.
+    /// The program of the page in JavaScript.
     pub(crate) fn node(&self, url: &str, at: &Endpoints) -> PathBuf {
         let host = at.authority.split_once("://").unwrap().1;
         let authority = format!("authority: '{}/{}', knownAuthorities: ['{host}'],", at.authority, at.tenant_id);
@@ -64,12 +67,12 @@ impl Programs {
     }
 
     fn adapted(&self, language: &str, name: &str, changes: &[(String, String)]) -> PathBuf {
-        let readme = read("README.md");
-        let section = readme.split_once("### Bring a token of Entra ID\n").expect("the README has the section").1;
+        let page = read(PAGE);
+        let section = page.split_once("## Write the program\n").expect("the page has the section").1;
         let mut program = block(section, language);
-        for (in_the_readme, here) in changes {
-            assert_eq!(program.matches(in_the_readme).count(), 1, "{in_the_readme} is there once\n{program}");
-            program = program.replace(in_the_readme, here);
+        for (in_the_page, here) in changes {
+            assert_eq!(program.matches(in_the_page).count(), 1, "{in_the_page} is there once\n{program}");
+            program = program.replace(in_the_page, here);
         }
         let path = self.folder.path().join(name);
         fs::write(&path, program).unwrap();
