@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 #[cfg(feature = "demo")]
 use crate::commands::headless_browser::HeadlessBrowserArgs;
@@ -22,22 +22,9 @@ struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the arguments or the configuration have to be changed";
 
-/// Settings of a public client
-#[derive(Args)]
-struct Settings {
-    /// Configuration file [default: config.toml in the user's configuration folder]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    flags: Layer,
-}
-
 /// Settings of the remote server
 #[derive(Args)]
 struct ServeSettings {
-    /// Configuration file [default: config.toml in the user's configuration folder]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     #[command(flatten)]
     serve: ServeLayer,
     #[command(flatten)]
@@ -69,7 +56,7 @@ enum Command {
         --sign-in device-code")]
     Stdio {
         #[command(flatten)]
-        settings: Settings,
+        settings: Layer,
     },
     /// Serve MCP clients over HTTP, with an authorization server in front of Entra ID
     #[command(after_help = "Prints one JSON line with its address once it listens. The first SIGTERM or SIGINT lets \
@@ -95,7 +82,7 @@ enum Command {
         --account meganb@contoso.com")]
     Login {
         #[command(flatten)]
-        settings: Settings,
+        settings: Layer,
     },
     /// Sign out: forget an account and everything that was stored for it
     #[command(after_help = "Examples:\n  entra-mcp logout\n  entra-mcp logout --account meganb@contoso.com\n  \
@@ -105,7 +92,7 @@ enum Command {
         #[arg(long, conflicts_with = "account")]
         all: bool,
         #[command(flatten)]
-        settings: Settings,
+        settings: Layer,
     },
     /// List who is signed in
     #[command(after_help = "Examples:\n  entra-mcp accounts\n  entra-mcp accounts --json")]
@@ -114,7 +101,7 @@ enum Command {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        settings: Settings,
+        settings: Layer,
     },
     /// Judge access tokens as the server would, and say why one is refused
     #[command(after_help = "Prints a line per token, in order. Exit codes: 0 all are valid, 1 some are refused, 2 it \
@@ -122,9 +109,6 @@ enum Command {
         00001111-aaaa-2222-bbbb-3333cccc4444 < tokens.txt\n  entra-mcp validate --tenant-id … --audience … \
         --require-scope User.Read --json --token-file tokens.txt")]
     Validate {
-        /// Configuration file [default: config.toml in the user's configuration folder]
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
         #[command(flatten)]
         arguments: commands::validate::Arguments,
     },
@@ -154,6 +138,13 @@ enum Command {
         #[command(flatten)]
         arguments: commands::demo::DemoArgs,
     },
+    /// List all settings: as JSON, or as the reference page of the documentation
+    #[command(hide = true)]
+    Settings {
+        /// Print the reference page
+        #[arg(long)]
+        markdown: bool,
+    },
     #[command(hide = true, name = commands::compile::NAME)]
     Compile { folder: PathBuf },
     #[cfg(feature = "demo")]
@@ -179,13 +170,13 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), CommandError> {
-    let public_client = |settings: Settings| -> Result<_, CommandError> {
-        let config = Sources::read(settings.flags, settings.config, Environment::of_process())?.public_client()?;
+    let public_client = |settings: Layer| -> Result<_, CommandError> {
+        let config = Sources::read(settings, Environment::of_process())?.public_client()?;
         logging::start(&config.host);
         Ok(config)
     };
     let remote_server = |settings: ServeSettings| -> Result<ServeConfig, CommandError> {
-        let sources = Sources::read_serve(settings.flags, settings.serve, settings.config, Environment::of_process())?;
+        let sources = Sources::read_serve(settings.flags, settings.serve, Environment::of_process())?;
         let config = sources.serve()?;
         logging::start(&config.common.host);
         Ok(config)
@@ -209,16 +200,20 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Accounts { json, settings } => {
             commands::block_on(commands::accounts::run(&public_client(settings)?, json))
         }
-        Command::Validate { config, arguments } => {
-            let sources = Sources::read(arguments.layer(), config, Environment::of_process())?;
+        Command::Validate { arguments } => {
+            let sources = Sources::read(arguments.layer(), Environment::of_process())?;
             let config = sources.validator(arguments.token_settings())?;
             logging::start(&config.host);
             commands::block_on(commands::validate::run(&config, &arguments))
         }
         Command::Inspect { json, path } => {
-            let host = Sources::read(Layer::default(), None, Environment::of_process())?.host();
+            let host = Sources::read(Layer::default(), Environment::of_process())?.host()?;
             logging::start(&host);
             commands::inspect::run(path.as_deref(), json, &host.code_cache)
+        }
+        Command::Settings { markdown } => {
+            commands::settings::run(&Cli::command(), markdown);
+            Ok(())
         }
         #[cfg(feature = "demo")]
         Command::Emulator { arguments } => commands::block_on(commands::emulator::run(&arguments)),

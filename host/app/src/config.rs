@@ -4,52 +4,37 @@
 //! can be set as a variable only.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use entra_mcp_plugin::DEFAULT_MAX_INSTANCES;
 use entra_mcp_plugin::code_cache::CodeCache;
 use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
-use entra_mcp_plugin::transport::stdio::DEFAULT_MAX_MESSAGE_BYTES;
 
 pub mod access;
 mod audit;
 mod endpoints;
 mod layer;
 mod otlp;
+pub mod reference;
 mod serve;
+mod setting;
 mod variables;
 
 pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
-pub use layer::{Cloud, Layer, LogFormat, SignIn};
+pub use layer::{Cloud, HostLayer, Layer, LogFormat, SignIn};
 pub use otlp::OtlpConfig;
 pub use serve::{CredentialSource, Isolation, ServeConfig, ServeLayer, TokenModeName};
+pub use setting::Setting;
 pub use variables::Environment;
 
 use endpoints::{Endpoints, check_guid, check_tenant, one_tenant};
-
-/// How long a sign-in waits for the person, unless set otherwise: five minutes, as long as Entra's own pages.
-const DEFAULT_SIGN_IN_TIMEOUT_SECONDS: u32 = 300;
-
-/// Longest time a sign-in may be set to wait: a day.
-const MAX_SIGN_IN_TIMEOUT_SECONDS: u32 = 86_400;
-
-/// How long a profile is answered from memory, unless set otherwise.
-const DEFAULT_PROFILE_CACHE_SECONDS: u32 = 60;
-
-/// Longest life of a cached profile: a day.
-const MAX_PROFILE_CACHE_SECONDS: u32 = 86_400;
+use layer::{HostValues, Values};
 
 /// Tolerated difference between our clock and Entra's. Both are synchronised; more would only keep expired tokens alive.
 const CLOCK_TOLERANCE_SECONDS: u32 = 60;
 
 /// Stands for the client id where there is none: no application has it.
 const NO_CLIENT: &str = "00000000-0000-0000-0000-000000000000";
-
-/// Bounds of the message limit: below, not even `initialize` fits; above, JSON does not fit into an instance.
-const MESSAGE_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=16 * 1024 * 1024;
-
-/// Bounds of the number of instances.
-const INSTANCES: std::ops::RangeInclusive<usize> = 1..=1024;
 
 /// Where the ids of an application are found.
 const WHERE_TO_FIND: &str = "Find them in the Microsoft Entra admin center (https://entra.microsoft.com): \
@@ -110,6 +95,9 @@ fn join(names: &[&str]) -> String {
 }
 
 /// This user's folders.
+///
+/// Why this is not `etcetera`: it reads the variables of the process by itself, where tests supply an [`Environment`], and
+/// without `HOME` it takes the home folder of the user database, where this program asks for a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Folders {
     config: Option<PathBuf>,
@@ -191,84 +179,65 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads all sources. `file` is the configuration file that was named on the command line.
-    pub fn read(flags: Layer, file: Option<PathBuf>, environment: Environment) -> Result<Self, ConfigError> {
-        Self::read_all(flags, None, file, environment)
+    /// Reads all sources. `flags` may name the configuration file.
+    pub fn read(flags: Layer, environment: Environment) -> Result<Self, ConfigError> {
+        Self::read_all(flags, None, environment)
     }
 
     /// The same, for the remote server.
-    pub fn read_serve(
-        flags: Layer,
-        serve: ServeLayer,
-        file: Option<PathBuf>,
-        environment: Environment,
-    ) -> Result<Self, ConfigError> {
-        Self::read_all(flags, Some(serve), file, environment)
+    pub fn read_serve(flags: Layer, serve: ServeLayer, environment: Environment) -> Result<Self, ConfigError> {
+        Self::read_all(flags, Some(serve), environment)
     }
 
-    fn read_all(
-        flags: Layer,
-        serve: Option<ServeLayer>,
-        file: Option<PathBuf>,
-        environment: Environment,
-    ) -> Result<Self, ConfigError> {
+    fn read_all(flags: Layer, serve: Option<ServeLayer>, environment: Environment) -> Result<Self, ConfigError> {
         let folders = Folders::new(&environment);
-        let named = file.or_else(|| environment.get("ENTRA_MCP_CONFIG").map(PathBuf::from));
-        let (file, required) = match named {
+        let set = flags.over(Layer::of_environment(&environment)?);
+        let (file, required) = match set.host.values()?.config {
             Some(file) => (Some(file), true),
             None => (folders.config.as_ref().map(|folder| folder.join("config.toml")), false),
         };
+        let mut settings = Layer::settings();
+        let mut serve_set = ServeLayer::default();
+        if let Some(serve) = serve {
+            settings.extend(ServeLayer::settings());
+            serve_set = serve.over(ServeLayer::of_environment(&environment)?);
+        }
         let (from_file, serve_from_file) = match &file {
-            Some(path) => read_file(path, required)?,
-            None => <(Layer, ServeLayer)>::default(),
+            Some(path) => read_file(path, required, &settings)?,
+            None => Default::default(),
         };
-        let merged = flags.over(Layer::from_environment(&environment)?).over(from_file);
-        let serve = match serve {
-            Some(serve) => serve.over(ServeLayer::from_environment(&environment)?).over(serve_from_file),
-            None => serve_from_file,
-        };
-        Ok(Self { merged, serve, folders, file, environment })
+        Ok(Self { merged: set.over(from_file), serve: serve_set.over(serve_from_file), folders, file, environment })
     }
 
     /// How the program runs: what every command needs.
-    pub fn host(&self) -> HostConfig {
+    pub fn host(&self) -> Result<HostConfig, ConfigError> {
+        let HostValues { log_format, no_code_cache, .. } = self.merged.host.values()?;
         let code_cache = match &self.folders.cache {
-            Some(folder) if self.merged.no_code_cache != Some(true) => CodeCache::Folder(folder.join("code")),
+            Some(folder) if !no_code_cache => CodeCache::Folder(folder.join("code")),
             _ => CodeCache::Off,
         };
-        HostConfig {
-            log_format: self.merged.log_format.unwrap_or(LogFormat::Text),
-            log_filter: self.environment.get("RUST_LOG"),
-            code_cache,
-        }
+        Ok(HostConfig { log_format, log_filter: self.environment.get(HostLayer::LOG_FILTER), code_cache })
     }
 
     /// Checks the settings of a public client.
     pub fn public_client(&self) -> Result<Config, ConfigError> {
-        self.checked(&self.merged)
+        self.checked(&self.merged, "secrets.db")
     }
 
-    fn checked(&self, layer: &Layer) -> Result<Config, ConfigError> {
-        let Endpoints { authority, tenant_of_authority, graph, graph_resource } = Endpoints::new(layer)?;
-        let tenant = one_tenant(layer.tenant_id.clone(), tenant_of_authority)?;
-        let (Some(tenant), Some(client_id)) = (tenant.clone(), layer.client_id.clone()) else {
-            let unset = [("the tenant id", tenant.is_none()), ("the client id", layer.client_id.is_none())];
+    /// `store` is the name of the file that keeps sign-ins, unless set otherwise.
+    fn checked(&self, layer: &Layer, store: &str) -> Result<Config, ConfigError> {
+        let values = layer.values()?;
+        let Endpoints { authority, tenant_of_authority, graph, graph_resource } = Endpoints::new(&values)?;
+        let Values { tenant_id, client_id, sign_in, sign_in_timeout, account, profile_cache_seconds, .. } = values;
+        let tenant = one_tenant(tenant_id, tenant_of_authority)?;
+        let (Some(tenant), Some(client_id)) = (tenant.clone(), client_id.clone()) else {
+            let unset = [("the tenant id", tenant.is_none()), ("the client id", client_id.is_none())];
             let names = unset.into_iter().filter_map(|(name, missing)| missing.then_some(name)).collect();
             let file = self.file.as_ref().map_or("the configuration file".into(), |file| file.display().to_string());
             return Err(ConfigError::Missing { names, file });
         };
-        check_tenant(&tenant)?;
-        check_guid("client-id", &client_id)?;
-        let timeout_seconds = within(
-            "sign-in-timeout",
-            layer.sign_in_timeout.unwrap_or(DEFAULT_SIGN_IN_TIMEOUT_SECONDS),
-            1..=MAX_SIGN_IN_TIMEOUT_SECONDS,
-        )?;
-        let profile_cache_seconds = within(
-            "profile-cache-seconds",
-            layer.profile_cache_seconds.unwrap_or(DEFAULT_PROFILE_CACHE_SECONDS),
-            0..=MAX_PROFILE_CACHE_SECONDS,
-        )?;
+        // It may be that of the authority.
+        check_tenant("tenant-id", &tenant)?;
         Ok(Config {
             settings: Settings {
                 client_type: ClientType::PublicClient,
@@ -278,13 +247,13 @@ impl Sources {
                 graph,
                 graph_resource,
                 sign_in: SignInSettings {
-                    method: match layer.sign_in.unwrap_or(SignIn::Auto) {
+                    method: match sign_in {
                         SignIn::Auto => SignInMethod::Automatic,
                         SignIn::Browser => SignInMethod::Browser,
                         SignIn::DeviceCode => SignInMethod::DeviceCode,
                     },
-                    timeout_seconds,
-                    account: layer.account.clone().filter(|account| !account.is_empty()),
+                    timeout_seconds: sign_in_timeout,
+                    account: account.filter(|account| !account.is_empty()),
                 },
                 token: TokenSettings {
                     audiences: vec![client_id],
@@ -295,17 +264,13 @@ impl Sources {
                 audit_usernames: false,
                 http: None,
             },
-            store: self.store(layer, "secrets.db")?,
-            ca_file: layer.ca_file.clone(),
-            max_message_bytes: within(
-                "max-message-bytes",
-                layer.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES),
-                MESSAGE_BYTES,
-            )?,
-            max_instances: within("max-instances", layer.max_instances.unwrap_or(DEFAULT_MAX_INSTANCES), INSTANCES)?,
-            browser: self.environment.get("BROWSER"),
+            store: self.store(values.store, store)?,
+            ca_file: values.ca_file,
+            max_message_bytes: values.max_message_bytes,
+            max_instances: values.max_instances,
+            browser: self.environment.get(Layer::BROWSER),
             display: ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| self.environment.get(name).is_some()),
-            host: self.host(),
+            host: self.host()?,
         })
     }
 
@@ -318,59 +283,56 @@ impl Sources {
         for tenant in &token.allowed_tenants {
             check_guid("allow-tenant", tenant)?;
         }
-        let mut config = self.checked(&layer)?;
+        let mut config = self.checked(&layer, "")?;
         config.settings.token = token;
         Ok(config)
     }
 
-    fn store(&self, layer: &Layer, default: &str) -> Result<StoreLocation, ConfigError> {
-        match layer.store.as_deref() {
-            Some("memory") => Ok(StoreLocation::Memory),
-            Some("") => Err(ConfigError::Invalid {
-                name: "store",
-                value: String::new(),
-                expected: "a file name or `memory` is expected".into(),
-            }),
-            Some(path) => Ok(StoreLocation::File(path.into())),
-            None => match &self.folders.data {
-                Some(folder) => Ok(StoreLocation::File(folder.join(default))),
-                None => Err(ConfigError::NoHome("sign-ins", "pass --store with a file name or `memory`")),
-            },
+    fn store(&self, set: Option<String>, default: &str) -> Result<StoreLocation, ConfigError> {
+        match (set.as_deref(), &self.folders.data) {
+            (Some("memory"), _) => Ok(StoreLocation::Memory),
+            (Some(path), _) => Ok(StoreLocation::File(path.into())),
+            (None, Some(folder)) => Ok(StoreLocation::File(folder.join(default))),
+            (None, None) => Err(ConfigError::NoHome("sign-ins", "pass --store with a file name or `memory`")),
         }
     }
 }
 
-/// The settings in a file. One file may hold those of all commands.
-fn read_file(path: &Path, required: bool) -> Result<(Layer, ServeLayer), ConfigError> {
+/// The settings in a file. One file may hold those of all commands; `settings` are those of this one.
+fn read_file(path: &Path, required: bool, settings: &[&Setting]) -> Result<(Layer, ServeLayer), ConfigError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(Default::default()),
         Err(error) => return Err(ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() }),
     };
-    let wrong = |error: toml::de::Error| ConfigError::File {
-        path: path.to_owned(),
-        reason: error.to_string().trim_end().to_owned(),
-    };
-    let all: toml::Table = toml::from_str(&text).map_err(wrong)?;
-    let (audit, all): (toml::Table, toml::Table) =
-        all.into_iter().partition(|(name, _)| AuditLayer::KEYS.contains(&name.as_str()));
-    let (serve, common): (toml::Table, toml::Table) =
-        all.into_iter().partition(|(name, _)| ServeLayer::KEYS.contains(&name.as_str()));
-    let mut serve: ServeLayer = serve.try_into().map_err(wrong)?;
-    serve.audit = audit.try_into().map_err(wrong)?;
-    Ok((common.try_into().map_err(wrong)?, serve))
+    let file = |reason: String| ConfigError::File { path: path.to_owned(), reason };
+    let wrong = |error: toml::de::Error| file(error.to_string().trim_end().to_owned());
+    let mut all: toml::Table = toml::from_str(&text).map_err(wrong)?;
+    let layer = Layer::take_from(&mut all).map_err(wrong)?;
+    let serve = ServeLayer::take_from(&mut all).map_err(wrong)?;
+    match all.keys().next() {
+        None => Ok((layer, serve)),
+        Some(unknown) => {
+            let keys = settings.iter().filter(|setting| setting.has_key);
+            let keys: Vec<_> = keys.map(|setting| format!("`{}`", setting.name)).collect();
+            Err(file(format!("unknown field `{unknown}`, expected one of {}", keys.join(", "))))
+        }
+    }
+}
+
+fn invalid(name: &'static str, value: &str, expected: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid { name, value: value.to_owned(), expected: expected.into() }
 }
 
 fn within<T: PartialOrd + fmt::Display>(
     name: &'static str,
-    value: T,
-    range: std::ops::RangeInclusive<T>,
-) -> Result<T, ConfigError> {
-    if range.contains(&value) {
-        return Ok(value);
+    value: &T,
+    range: &RangeInclusive<T>,
+) -> Result<(), ConfigError> {
+    if range.contains(value) {
+        return Ok(());
     }
-    let expected = format!("{} to {} is expected", range.start(), range.end());
-    Err(ConfigError::Invalid { name, value: value.to_string(), expected })
+    Err(invalid(name, &value.to_string(), format!("{} to {} is expected", range.start(), range.end())))
 }
 
 #[cfg(test)]

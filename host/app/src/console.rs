@@ -5,6 +5,10 @@
 //!
 //! Standard error is written by a thread of its own. A client may ignore it, and even leave its pipe unread or close
 //! it: whoever logged directly would then wait for ever, or panic. Here such lines are lost instead.
+//!
+//! Why this is not `tracing-appender`: if its queue is full when the program ends, it says so on standard output, which
+//! would break the MCP connection at the one moment when its client reads slowly. It bounds lines and not bytes, does not
+//! tell the reader of the log that lines are lost, and wakes its thread for every line.
 
 use std::io::{self, Write};
 use std::mem;

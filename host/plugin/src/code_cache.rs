@@ -103,11 +103,11 @@ fn name(engine: &Engine, component: &[u8]) -> String {
     let mut told = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut told);
     let component = digest::digest(&digest::SHA256, component);
-    format!("{}-{:016x}", hexadecimal(component.as_ref().get(..16).unwrap_or_default()), told.finish())
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!(
+        "{}-{:016x}",
+        base16ct::lower::encode_string(component.as_ref().get(..16).unwrap_or_default()),
+        told.finish()
+    )
 }
 
 /// The files in the folder that are entries.
@@ -144,7 +144,7 @@ fn content_hash(path: &Path) -> io::Result<String> {
     let mut buffer = vec![0; 256 * 1024];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hexadecimal(hash.finish().as_ref())),
+            0 => return Ok(base16ct::lower::encode_string(hash.finish().as_ref())),
             read => hash.update(buffer.get(..read).unwrap_or_default()),
         }
     }
@@ -170,7 +170,7 @@ fn run(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
 /// Keeps the code of a component, and no more than [`MAX_ENTRIES`].
 fn keep(folder: &Path, name: &str, code: &[u8]) -> io::Result<()> {
     let hash = digest::digest(&digest::SHA256, code);
-    let path = folder.join(format!("{name}.{}.{EXTENSION}", hexadecimal(hash.as_ref())));
+    let path = folder.join(format!("{name}.{}.{EXTENSION}", base16ct::lower::encode_string(hash.as_ref())));
     write(folder, &path, code)?;
     forget_old(folder, &path);
     Ok(())

@@ -1,7 +1,6 @@
 //! Randomness as a parameter: the component's `wasi:random`, correlation ids, handles.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -78,11 +77,7 @@ impl Random for SystemRandomness {
 pub fn unguessable_id(random: &dyn Random) -> Result<String, NoRandomness> {
     let mut bytes = [0; 16];
     random.fill(&mut bytes)?;
-    Ok(bytes.iter().fold(String::with_capacity(32), |mut id, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(id, "{byte:02x}");
-        id
-    }))
+    Ok(base16ct::lower::encode_string(&bytes))
 }
 
 /// `wasi:random` on a [`Random`]. The insecure interfaces, which the Rust standard library asks for the seeds of

@@ -317,7 +317,7 @@ impl HeadlessBrowser {
             } else if form.has_input("passwd") {
                 passwords_given += 1;
                 // The page is somebody else's: a login hint or a single session chose another account.
-                if !page.body.contains(&forms::escaped(&person.username)) && passwords_given == 1 {
+                if !forms::unescape(&page.body).contains(&person.username) && passwords_given == 1 {
                     put("action", "other");
                 } else {
                     put("passwd", &person.password);

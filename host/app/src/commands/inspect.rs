@@ -80,7 +80,7 @@ fn report(source: String, bytes: &[u8], code_cache: &CodeCache) -> Result<Report
     Ok(Report {
         source,
         bytes: bytes.len(),
-        sha256: hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
+        sha256: base16ct::lower::encode_string(hash.as_ref()),
         imports: imports.collect(),
         exports: exports.collect(),
     })

@@ -26,6 +26,7 @@ pub mod inspect;
 pub mod login;
 pub mod logout;
 pub mod serve;
+pub mod settings;
 pub mod stdio;
 pub mod validate;
 

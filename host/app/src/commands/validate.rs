@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use entra_mcp_plugin::bindings::export::token_validator::{Principal, Requirements, TokenError};
 use entra_mcp_plugin::bindings::types::{Groups, PrincipalKind};
 use entra_mcp_plugin::environment::TokenSettings;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::CommandError;
 use crate::composition::public_client;
-use crate::config::{Cloud, Config, Layer, LogFormat};
+use crate::config::{Config, Layer};
 use crate::console;
 
 /// Tolerated difference between the clocks in seconds, unless set otherwise.
@@ -69,34 +69,42 @@ pub struct Arguments {
     /// Print a JSON object per token
     #[arg(long)]
     json: bool,
-    /// Directory (tenant) id, or a domain, `common`, `organizations`, `consumers`
-    #[arg(long, value_name = "ID")]
-    tenant_id: Option<String>,
-    /// Microsoft cloud [default: public]
-    #[arg(long)]
-    cloud: Option<Cloud>,
-    /// Authority, instead of the cloud's
-    #[arg(long, value_name = "URL")]
-    authority: Option<String>,
-    /// Certificates (PEM) to trust besides the system's
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// Form of the log on standard error [default: text]
-    #[arg(long)]
-    log_format: Option<LogFormat>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// The settings of other commands that count here as well.
+const SETTINGS: [&str; 6] = ["config", "tenant-id", "cloud", "authority", "ca-file", "log-format"];
+
+/// These settings.
+#[derive(Debug)]
+struct Settings(Layer);
+
+impl FromArgMatches for Settings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Layer::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl Args for Settings {
+    fn augment_args(command: Command) -> Command {
+        let all = Layer::augment_args(Command::new("all"));
+        command.args(all.get_arguments().filter(|setting| SETTINGS.contains(&setting.get_id().as_str())))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
 }
 
 impl Arguments {
     /// The part that other commands have as well.
     pub fn layer(&self) -> Layer {
-        Layer {
-            tenant_id: self.tenant_id.clone(),
-            cloud: self.cloud,
-            authority: self.authority.clone(),
-            ca_file: self.ca_file.clone(),
-            log_format: self.log_format,
-            ..Layer::default()
-        }
+        self.settings.0.clone()
     }
 
     /// Which tokens are accepted at all.

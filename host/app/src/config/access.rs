@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::endpoints::check_guid;
 use super::serve::check_scope;
-use super::{ConfigError, ServeLayer};
+use super::{ConfigError, invalid};
 
 /// Entra ID's own bound of the value of an application role, in characters.
 const MAX_ROLE: usize = 120;
@@ -66,13 +66,14 @@ fn read(path: &Path) -> Result<Vec<AccessEntry>, ConfigError> {
 
 /// The rules of one of the two places, checked; none if neither has any.
 pub(super) fn rules(
-    layer: &ServeLayer,
+    entries: Option<&[AccessEntry]>,
+    file: Option<&Path>,
     tenant: &str,
     allowed_tenants: &[String],
 ) -> Result<Option<Vec<ToolRule>>, ConfigError> {
-    let entries = match (&layer.access, &layer.access_file) {
+    let entries = match (entries, file) {
         (None, None) => return Ok(None),
-        (Some(entries), None) => entries.clone(),
+        (Some(entries), None) => entries.to_vec(),
         (None, Some(path)) => read(path)?,
         (Some(_), Some(_)) => {
             let both = "access-file is set, and the configuration file has [[access]]: keep one of them";
@@ -165,15 +166,11 @@ fn check_text(name: &'static str, text: &str, longest: usize, expected: &str) ->
     if plain && !text.is_empty() && text.len() <= longest { Ok(()) } else { Err(invalid(name, text, expected)) }
 }
 
-fn invalid(name: &'static str, value: &str, expected: &str) -> ConfigError {
-    ConfigError::Invalid { name, value: value.to_owned(), expected: expected.to_owned() }
-}
-
 /// Refuses rules for tools that there are not. `tools` are those of the component.
 pub fn check_tools(settings: &Settings, tools: &[String]) -> Result<(), ConfigError> {
     let rules = settings.http.iter().flat_map(|http| http.access.iter().flatten());
     match rules.map(|rule| &rule.tool).find(|tool| !tools.contains(tool)) {
-        Some(tool) => Err(invalid("access.tool", tool, &format!("one of {} is expected", tools.join(", ")))),
+        Some(tool) => Err(invalid("access.tool", tool, format!("one of {} is expected", tools.join(", ")))),
         None => Ok(()),
     }
 }

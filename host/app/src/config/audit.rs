@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use serde::Deserialize;
 
-use super::{ConfigError, Environment, within};
+use super::setting::{choices, settings};
+use super::{ConfigError, within};
 use crate::audit::{Destination, OnFailure, Rotation};
 
 /// Size of an audit file, unless set otherwise: some 150,000 events.
@@ -42,32 +43,30 @@ pub enum AuditFailure {
     DropAndCount,
 }
 
-/// What one source says about audit records and metrics.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[command(next_help_heading = "Audit and metrics (each also as ENTRA_MCP_… variable, and in the file)")]
-pub struct AuditLayer {
-    /// Where audit records go, as lines of JSON [default: file with --audit-file, else stderr]
-    #[arg(long, value_name = "WHERE")]
-    pub audit: Option<AuditDestination>,
-    /// File that audit records are appended to; opened anew after it was moved, and at SIGHUP
-    #[arg(long, value_name = "FILE")]
-    pub audit_file: Option<PathBuf>,
-    /// Size from which on the audit file is rotated; 0: never [default: 67108864]
-    #[arg(long, value_name = "BYTES")]
-    pub audit_max_bytes: Option<u64>,
-    /// Rotated audit files that are kept [default: 10]
-    #[arg(long, value_name = "NUMBER")]
-    pub audit_keep: Option<u32>,
-    /// What becomes of an event that cannot be recorded [default: fail-closed]
-    #[arg(long, value_name = "WHAT")]
-    pub audit_failure: Option<AuditFailure>,
-    /// Put user principal names into audit records: personal data
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub audit_usernames: Option<bool>,
-    /// Address and port for Prometheus, plain http: GET /metrics; loopback or a private network [default: none]
-    #[arg(long, value_name = "ADDRESS")]
-    pub metrics_listen: Option<SocketAddr>,
+choices!(AuditDestination, AuditFailure);
+
+settings! {
+    /// What one source says about audit records and metrics.
+    pub struct AuditLayer checked as AuditValues, under "Audit and metrics" {
+        /// Where audit records go, as lines of JSON
+        audit: AuditDestination, value("WHERE"), otherwise("file with --audit-file, else stderr");
+        /// File that audit records are appended to; opened anew after it was moved, and at SIGHUP
+        audit_file: PathBuf, value("FILE");
+        /// Size from which on the audit file is rotated; 0: never
+        audit_max_bytes: u64 = DEFAULT_MAX_BYTES, value("BYTES"), check(check_max_bytes);
+        /// Rotated audit files that are kept
+        audit_keep: u32 = DEFAULT_KEEP, value("NUMBER"), range(KEEP);
+        /// What becomes of an event that cannot be recorded
+        audit_failure: AuditFailure = AuditFailure::FailClosed, value("WHAT");
+        /// Put user principal names into audit records: personal data
+        audit_usernames: bool = false;
+        /// Address and port for Prometheus, plain http: GET /metrics; loopback or a private network
+        metrics_listen: SocketAddr, value("ADDRESS"), otherwise("none");
+    }
+}
+
+fn check_max_bytes(name: &'static str, value: &u64) -> Result<(), ConfigError> {
+    if *value == 0 { Ok(()) } else { within(name, value, &MAX_BYTES) }
 }
 
 /// Where audit records and metrics go.
@@ -84,48 +83,14 @@ pub struct AuditConfig {
 }
 
 impl AuditLayer {
-    /// The names in the configuration file.
-    pub(super) const KEYS: [&str; 7] =
-        ["audit", "audit-file", "audit-max-bytes", "audit-keep", "audit-failure", "audit-usernames", "metrics-listen"];
-
-    /// What is set here, else what is set `below`.
-    pub(super) fn over(self, below: Self) -> Self {
-        Self {
-            audit: self.audit.or(below.audit),
-            audit_file: self.audit_file.or(below.audit_file),
-            audit_max_bytes: self.audit_max_bytes.or(below.audit_max_bytes),
-            audit_keep: self.audit_keep.or(below.audit_keep),
-            audit_failure: self.audit_failure.or(below.audit_failure),
-            audit_usernames: self.audit_usernames.or(below.audit_usernames),
-            metrics_listen: self.metrics_listen.or(below.metrics_listen),
-        }
-    }
-
-    pub(super) fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
-        Ok(Self {
-            audit: environment.choice("ENTRA_MCP_AUDIT")?,
-            audit_file: environment.get("ENTRA_MCP_AUDIT_FILE").map(PathBuf::from),
-            audit_max_bytes: environment.parse("ENTRA_MCP_AUDIT_MAX_BYTES", "a number of bytes is expected")?,
-            audit_keep: environment.parse("ENTRA_MCP_AUDIT_KEEP", "a number is expected")?,
-            audit_failure: environment.choice("ENTRA_MCP_AUDIT_FAILURE")?,
-            audit_usernames: environment.parse("ENTRA_MCP_AUDIT_USERNAMES", "true or false is expected")?,
-            metrics_listen: environment.parse("ENTRA_MCP_METRICS_LISTEN", "an address with a port is expected")?,
-        })
-    }
-
     /// Checks the settings.
     pub(super) fn checked(&self) -> Result<AuditConfig, ConfigError> {
-        let max_bytes = match self.audit_max_bytes.unwrap_or(DEFAULT_MAX_BYTES) {
-            0 => 0,
-            bytes => within("audit-max-bytes", bytes, MAX_BYTES)?,
-        };
-        let keep = within("audit-keep", self.audit_keep.unwrap_or(DEFAULT_KEEP), KEEP)?;
+        let values = self.values()?;
+        let rotation = Rotation { max_bytes: values.audit_max_bytes, keep: values.audit_keep };
         let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
-        let destination = match (self.audit, &self.audit_file) {
+        let destination = match (values.audit, values.audit_file) {
             (_, Some(path)) if path.as_os_str().is_empty() => return conflict("audit-file is empty: name a file"),
-            (None | Some(AuditDestination::File), Some(path)) => {
-                Destination::File { path: path.clone(), rotation: Rotation { max_bytes, keep } }
-            }
+            (None | Some(AuditDestination::File), Some(path)) => Destination::File { path, rotation },
             (None | Some(AuditDestination::Stderr), None) => Destination::StandardError,
             (Some(AuditDestination::File), None) => {
                 return conflict("audit records are to go to a file: name it with --audit-file");
@@ -136,19 +101,19 @@ impl AuditLayer {
                 );
             }
         };
-        let on_failure = match self.audit_failure.unwrap_or(AuditFailure::FailClosed) {
+        let on_failure = match values.audit_failure {
             AuditFailure::FailClosed => OnFailure::FailClosed,
             AuditFailure::DropAndCount => OnFailure::DropAndCount,
         };
-        let usernames = self.audit_usernames == Some(true);
-        Ok(AuditConfig { destination, on_failure, usernames, metrics_listen: self.metrics_listen })
+        let AuditValues { audit_usernames: usernames, metrics_listen, .. } = values;
+        Ok(AuditConfig { destination, on_failure, usernames, metrics_listen })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Layer, ServeLayer, Sources};
+    use crate::config::{Environment, HostLayer, Layer, ServeLayer, Sources};
 
     const TENANT: &str = "11111111-1111-1111-1111-111111111111";
     const CLIENT: &str = "22222222-2222-2222-2222-22222222aaaa";
@@ -157,10 +122,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         std::fs::write(&path, file).unwrap();
-        let flags = Layer { tenant_id: Some(TENANT.into()), client_id: Some(CLIENT.into()), ..Layer::default() };
+        let (tenant_id, client_id) = (Some(TENANT.into()), Some(CLIENT.into()));
+        let flags = Layer {
+            host: HostLayer { config: Some(path), ..HostLayer::default() },
+            tenant_id,
+            client_id,
+            ..Layer::default()
+        };
         let serve = ServeLayer { audit, ..ServeLayer::default() };
         let variables = [variables, &[("HOME", "/home/u")]].concat();
-        Ok(Sources::read_serve(flags, serve, Some(path), Environment::of(&variables))?.serve()?.audit)
+        Ok(Sources::read_serve(flags, serve, Environment::of(&variables))?.serve()?.audit)
     }
 
     fn file(path: &str, max_bytes: u64, keep: u32) -> Destination {

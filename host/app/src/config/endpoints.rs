@@ -2,7 +2,8 @@
 
 use url::{Host, Url};
 
-use super::{Cloud, ConfigError, Layer, WHERE_TO_FIND};
+use super::layer::Values;
+use super::{Cloud, ConfigError, WHERE_TO_FIND, invalid};
 
 /// Where Entra ID and Graph are.
 pub(super) struct Endpoints {
@@ -13,21 +14,21 @@ pub(super) struct Endpoints {
 }
 
 impl Endpoints {
-    pub(super) fn new(layer: &Layer) -> Result<Self, ConfigError> {
-        let given = layer.authority.as_deref().map(|text| endpoint("authority", text)).transpose()?;
+    pub(super) fn new(values: &Values) -> Result<Self, ConfigError> {
+        let given = values.authority.as_deref().map(|text| endpoint("authority", text)).transpose()?;
         let (authority, tenant_of_authority) = match &given {
             None => (None, None),
             Some(url) => (Some(url.origin().ascii_serialization()), tenant_in_path(url)?),
         };
         // An authority that is a cloud's own tells which cloud it is.
         let implied = Cloud::ALL.into_iter().find(|cloud| Some(cloud.authority()) == authority.as_deref());
-        let cloud = layer.cloud.or(implied).unwrap_or(Cloud::Public);
+        let cloud = values.cloud.or(implied).unwrap_or(Cloud::Public);
         if let (Some(implied), true) = (implied, implied.is_some_and(|implied| implied != cloud)) {
             let authority = implied.authority();
             return Err(ConfigError::Conflict(format!("the authority {authority} is not of the cloud that is set")));
         }
-        let graph = layer.graph_url.as_deref().map(|text| endpoint("graph-url", text)).transpose()?;
-        let resource = layer.graph_resource.as_deref().map(|text| endpoint("graph-resource", text)).transpose()?;
+        let graph = values.graph_url.as_deref().map(|text| endpoint("graph-url", text)).transpose()?;
+        let resource = values.graph_resource.as_deref().map(|text| endpoint("graph-resource", text)).transpose()?;
         let graph_resource = match (&resource, &graph) {
             (Some(resource), _) => base(resource),
             // An emulated Graph takes the tokens of the real one.
@@ -45,7 +46,7 @@ impl Endpoints {
 
 /// A URL of an endpoint: https, or http on loopback.
 pub(super) fn endpoint(name: &'static str, text: &str) -> Result<Url, ConfigError> {
-    let invalid = |expected: &str| ConfigError::Invalid { name, value: text.to_owned(), expected: expected.to_owned() };
+    let invalid = |expected: &str| invalid(name, text, expected);
     let url = Url::parse(text).map_err(|_| invalid("an https URL is expected"))?;
     if !url.username().is_empty() || url.password().is_some() {
         // The value is not repeated: it may hold a password.
@@ -109,8 +110,7 @@ pub(super) fn is_guid(text: &str) -> bool {
 }
 
 pub(super) fn check_guid(name: &'static str, value: &str) -> Result<(), ConfigError> {
-    let invalid =
-        |expected: &str| ConfigError::Invalid { name, value: value.to_owned(), expected: expected.to_owned() };
+    let invalid = |expected: &str| invalid(name, value, expected);
     if !is_guid(value) {
         let expected = format!("a GUID such as 00001111-aaaa-2222-bbbb-3333cccc4444 is expected. {WHERE_TO_FIND}");
         return Err(invalid(&expected));
@@ -122,9 +122,9 @@ pub(super) fn check_guid(name: &'static str, value: &str) -> Result<(), ConfigEr
     Ok(())
 }
 
-pub(super) fn check_tenant(value: &str) -> Result<(), ConfigError> {
+pub(super) fn check_tenant(name: &'static str, value: &str) -> Result<(), ConfigError> {
     if is_guid(value) {
-        return check_guid("tenant-id", value);
+        return check_guid(name, value);
     }
     let label = |label: &str| {
         !label.is_empty()
@@ -135,11 +135,8 @@ pub(super) fn check_tenant(value: &str) -> Result<(), ConfigError> {
     if domain || matches!(value, "common" | "organizations" | "consumers") {
         return Ok(());
     }
-    Err(ConfigError::Invalid {
-        name: "tenant-id",
-        value: value.to_owned(),
-        expected: format!(
-            "a GUID, a domain in lower case, `common`, `organizations` or `consumers` is expected. {WHERE_TO_FIND}"
-        ),
-    })
+    let expected = format!(
+        "a GUID, a domain in lower case, `common`, `organizations` or `consumers` is expected. {WHERE_TO_FIND}"
+    );
+    Err(invalid(name, value, expected))
 }

@@ -1,11 +1,34 @@
 //! The settings that commands have in common, as each source may give them.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
+use entra_mcp_plugin::DEFAULT_MAX_INSTANCES;
+use entra_mcp_plugin::transport::stdio::DEFAULT_MAX_MESSAGE_BYTES;
 use serde::Deserialize;
 
-use super::{ConfigError, Environment};
+use super::endpoints::{check_guid, check_tenant};
+use super::setting::{choices, settings};
+use super::{ConfigError, invalid};
+
+/// How long a sign-in waits for the person, unless set otherwise: five minutes, as long as Entra ID's own pages.
+const DEFAULT_SIGN_IN_TIMEOUT_SECONDS: u32 = 300;
+
+/// Longest time a sign-in may be set to wait: a day.
+const MAX_SIGN_IN_TIMEOUT_SECONDS: u32 = 86_400;
+
+/// How long a profile is answered from memory, unless set otherwise.
+const DEFAULT_PROFILE_CACHE_SECONDS: u32 = 60;
+
+/// Longest life of a cached profile: a day.
+const MAX_PROFILE_CACHE_SECONDS: u32 = 86_400;
+
+/// Bounds of the message limit: below, not even `initialize` fits; above, JSON does not fit into an instance.
+const MESSAGE_BYTES: RangeInclusive<usize> = 4 * 1024..=16 * 1024 * 1024;
+
+/// Bounds of the number of instances.
+const INSTANCES: RangeInclusive<usize> = 1..=1024;
 
 /// A Microsoft cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -61,110 +84,71 @@ pub enum LogFormat {
     Json,
 }
 
-/// What one source says: flags, environment or file. The same names everywhere.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[command(next_help_heading = "Settings (each also as ENTRA_MCP_… variable, and in the configuration file)")]
-pub struct Layer {
-    /// Directory (tenant) id, or a domain, `common`, `organizations`, `consumers` [also: AZURE_TENANT_ID]
-    #[arg(long, value_name = "ID")]
-    pub tenant_id: Option<String>,
-    /// Application (client) id [also: AZURE_CLIENT_ID]
-    #[arg(long, value_name = "GUID")]
-    pub client_id: Option<String>,
-    /// Microsoft cloud [default: public]
-    #[arg(long)]
-    pub cloud: Option<Cloud>,
-    /// Authority, instead of the cloud's [also: AZURE_AUTHORITY_HOST]
-    #[arg(long, value_name = "URL")]
-    pub authority: Option<String>,
-    /// Microsoft Graph, instead of the cloud's
-    #[arg(long, value_name = "URL")]
-    pub graph_url: Option<String>,
-    /// Resource of the Graph scopes, if it is not the URL of Graph
-    #[arg(long, value_name = "URL")]
-    pub graph_resource: Option<String>,
-    /// How people sign in [default: auto]
-    #[arg(long)]
-    pub sign_in: Option<SignIn>,
-    /// How long a sign-in waits for the person, in seconds [default: 300]
-    #[arg(long, value_name = "SECONDS")]
-    pub sign_in_timeout: Option<u32>,
-    /// The account to use when several are signed in: user name or home account id
-    #[arg(long)]
-    pub account: Option<String>,
-    /// How long a profile is answered without asking Graph again, in seconds; 0: never [default: 60]
-    #[arg(long, value_name = "SECONDS")]
-    pub profile_cache_seconds: Option<u32>,
-    /// Where sign-ins are kept: a file, or `memory` [default: a file of this user]
-    #[arg(long, value_name = "FILE|memory")]
-    pub store: Option<String>,
-    /// Certificates (PEM) to trust besides the system's
-    #[arg(long, value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
-    /// Form of the log on standard error [default: text]
-    #[arg(long)]
-    pub log_format: Option<LogFormat>,
-    /// Longest MCP message in bytes [default: 4194304]
-    #[arg(long, value_name = "BYTES")]
-    pub max_message_bytes: Option<usize>,
-    /// Most instances of the component at the same time [default: 256]
-    #[arg(long, value_name = "NUMBER")]
-    pub max_instances: Option<usize>,
-    /// Compile the component at every start
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub no_code_cache: Option<bool>,
+choices!(Cloud, SignIn, LogFormat);
+
+settings! {
+    /// What one source says: flags, environment or file. The same names everywhere.
+    pub struct Layer checked as Values, under "Settings" {
+        /// Directory (tenant) id, or a domain, `common`, `organizations`, `consumers`
+        tenant_id: String, value("ID"), also("AZURE_TENANT_ID"), check(check_tenant);
+        /// Application (client) id
+        client_id: String, value("GUID"), also("AZURE_CLIENT_ID"), check(check_guid);
+        /// Microsoft cloud
+        cloud: Cloud, otherwise("public");
+        /// Authority, instead of the cloud's
+        authority: String, value("URL"), also("AZURE_AUTHORITY_HOST");
+        /// Microsoft Graph, instead of the cloud's
+        graph_url: String, value("URL");
+        /// Resource of the Graph scopes, if it is not the URL of Graph
+        graph_resource: String, value("URL");
+        /// How people sign in
+        sign_in: SignIn = SignIn::Auto;
+        /// How long a sign-in waits for the person, in seconds
+        sign_in_timeout: u32 = DEFAULT_SIGN_IN_TIMEOUT_SECONDS, value("SECONDS"),
+            range(1..=MAX_SIGN_IN_TIMEOUT_SECONDS);
+        /// The account to use when several are signed in: user name or home account id
+        account: String;
+        /// How long a profile is answered without asking Graph again, in seconds; 0: never
+        profile_cache_seconds: u32 = DEFAULT_PROFILE_CACHE_SECONDS, value("SECONDS"),
+            range(0..=MAX_PROFILE_CACHE_SECONDS);
+        /// Where sign-ins are kept: a file, or `memory`
+        store: String, value("FILE|memory"), otherwise("a file of this user"), check(check_store);
+        /// Certificates (PEM) to trust besides the system's
+        ca_file: PathBuf, value("FILE");
+        /// Longest MCP message in bytes
+        max_message_bytes: usize = DEFAULT_MAX_MESSAGE_BYTES, value("BYTES"), range(MESSAGE_BYTES);
+        /// Most instances of the component at the same time
+        max_instances: usize = DEFAULT_MAX_INSTANCES, value("NUMBER"), range(INSTANCES);
+    }
+    variables {
+        /// Browsers to open the sign-in page with: commands separated by colons, in which `%s` stands for the URL
+        BROWSER = "BROWSER";
+    }
+    with {
+        /// How the program itself runs.
+        host: HostLayer;
+    }
 }
 
-impl Layer {
-    /// What is set here, else what is set `below`.
-    pub(super) fn over(self, below: Self) -> Self {
-        Self {
-            tenant_id: self.tenant_id.or(below.tenant_id),
-            client_id: self.client_id.or(below.client_id),
-            cloud: self.cloud.or(below.cloud),
-            authority: self.authority.or(below.authority),
-            graph_url: self.graph_url.or(below.graph_url),
-            graph_resource: self.graph_resource.or(below.graph_resource),
-            sign_in: self.sign_in.or(below.sign_in),
-            sign_in_timeout: self.sign_in_timeout.or(below.sign_in_timeout),
-            account: self.account.or(below.account),
-            profile_cache_seconds: self.profile_cache_seconds.or(below.profile_cache_seconds),
-            store: self.store.or(below.store),
-            ca_file: self.ca_file.or(below.ca_file),
-            log_format: self.log_format.or(below.log_format),
-            max_message_bytes: self.max_message_bytes.or(below.max_message_bytes),
-            max_instances: self.max_instances.or(below.max_instances),
-            no_code_cache: self.no_code_cache.or(below.no_code_cache),
-        }
+settings! {
+    /// What one source says about what does not concern an application: how the program itself runs.
+    pub struct HostLayer checked as HostValues, under "Settings" {
+        /// Configuration file
+        config: PathBuf, value("FILE"), otherwise("config.toml in the user's configuration folder"), not_in_file();
+        /// Form of the log on standard error
+        log_format: LogFormat = LogFormat::Text;
+        /// Compile the component at every start
+        no_code_cache: bool = false;
     }
+    variables {
+        /// What is logged, as the `tracing` ecosystem writes it, such as `warn,entra_mcp_app=debug`
+        LOG_FILTER = "RUST_LOG";
+    }
+}
 
-    pub(super) fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
-        let own = Self {
-            tenant_id: environment.get("ENTRA_MCP_TENANT_ID"),
-            client_id: environment.get("ENTRA_MCP_CLIENT_ID"),
-            cloud: environment.choice("ENTRA_MCP_CLOUD")?,
-            authority: environment.get("ENTRA_MCP_AUTHORITY"),
-            graph_url: environment.get("ENTRA_MCP_GRAPH_URL"),
-            graph_resource: environment.get("ENTRA_MCP_GRAPH_RESOURCE"),
-            sign_in: environment.choice("ENTRA_MCP_SIGN_IN")?,
-            sign_in_timeout: environment.parse("ENTRA_MCP_SIGN_IN_TIMEOUT", "a number of seconds is expected")?,
-            account: environment.get("ENTRA_MCP_ACCOUNT"),
-            profile_cache_seconds: environment
-                .parse("ENTRA_MCP_PROFILE_CACHE_SECONDS", "a number of seconds is expected")?,
-            store: environment.get("ENTRA_MCP_STORE"),
-            ca_file: environment.get("ENTRA_MCP_CA_FILE").map(PathBuf::from),
-            log_format: environment.choice("ENTRA_MCP_LOG_FORMAT")?,
-            max_message_bytes: environment.parse("ENTRA_MCP_MAX_MESSAGE_BYTES", "a number of bytes is expected")?,
-            max_instances: environment.parse("ENTRA_MCP_MAX_INSTANCES", "a number is expected")?,
-            no_code_cache: environment.parse("ENTRA_MCP_NO_CODE_CACHE", "true or false is expected")?,
-        };
-        let common = Self {
-            tenant_id: environment.get("AZURE_TENANT_ID"),
-            client_id: environment.get("AZURE_CLIENT_ID"),
-            authority: environment.get("AZURE_AUTHORITY_HOST"),
-            ..Self::default()
-        };
-        Ok(own.over(common))
+fn check_store(name: &'static str, value: &str) -> Result<(), ConfigError> {
+    match value {
+        "" => Err(invalid(name, value, "a file name or `memory` is expected")),
+        _ => Ok(()),
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use entra_mcp_plugin::environment::{ClientType, HttpSettings, RegisteredClient, Settings, TokenMode};
 use entra_mcp_plugin::rate_limiter::Rate;
 use entra_mcp_plugin::secret_store::SecretBytes;
@@ -15,11 +15,12 @@ use serde::Deserialize;
 use url::Url;
 
 use self::gateway::{check_prefix, rewrite_authority_metadata, token_header, trust_advice, trusted_proxies};
-use self::rates::rates;
+use self::rates::{DEFAULT_RATES, rates};
 use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri};
 use super::access::{self, AccessEntry};
 use super::endpoints::{check_guid, is_loopback};
-use super::{AuditConfig, AuditLayer, Config, ConfigError, Environment, OtlpConfig, Sources, within};
+use super::setting::{choices, settings};
+use super::{AuditConfig, AuditLayer, Config, ConfigError, OtlpConfig, Sources, invalid};
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
 pub use self::token_mode::TokenModeName;
@@ -54,93 +55,75 @@ pub enum Isolation {
     PerRequest,
 }
 
-/// What one source says about the remote server.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[command(next_help_heading = "Settings of the remote server (each also as ENTRA_MCP_… variable, and in the file)")]
-pub struct ServeLayer {
-    /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:3001]
-    #[arg(long, value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
-    /// Where clients reach the server: https, without a slash at its end [default: http(s)://localhost:{port} on loopback]
-    #[arg(long, value_name = "URL")]
-    pub public_url: Option<String>,
-    /// Certificate chain (PEM); read again when it changes
-    #[arg(long, value_name = "FILE")]
-    pub tls_cert: Option<PathBuf>,
-    /// Private key of the certificate (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub tls_key: Option<PathBuf>,
-    /// Proxies that terminate TLS and say who the client is, as addresses or networks; may be repeated
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-    pub trusted_proxy: Option<Vec<String>>,
-    /// Header in which a declared proxy hands over the person's access token of Entra ID; counts instead of Authorization
-    #[arg(long, value_name = "NAME")]
-    pub token_header: Option<String>,
-    /// A value of Host that is answered besides that of the public URL; may be repeated
-    #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
-    pub allowed_host: Option<Vec<String>>,
-    /// An origin of web pages that may call the server; may be repeated
-    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
-    pub allowed_origin: Option<Vec<String>>,
-    /// A tenant whose people may sign in, with a multi-tenant authority; may be repeated
-    #[arg(long, value_name = "GUID", value_delimiter = ',')]
-    pub allow_tenant: Option<Vec<String>>,
-    /// File with the client secret [also: AZURE_CLIENT_SECRET, or `entra-mcp client-secret set`]
-    #[arg(long, value_name = "FILE")]
-    pub client_secret_file: Option<PathBuf>,
-    /// Do not serve the deprecated HTTP+SSE transport
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub no_legacy_sse: Option<bool>,
-    /// Do not let clients register themselves (RFC 7591)
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub no_dynamic_registration: Option<bool>,
-    /// Do not accept Client ID Metadata Documents
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub no_client_id_metadata: Option<bool>,
-    /// Which access tokens are let in [default: session]
-    #[arg(long)]
-    pub token_mode: Option<TokenModeName>,
-    /// App ID URI of the application, for tokens of Entra ID [default: the URL of the MCP endpoint]
-    #[arg(long, value_name = "URI")]
-    pub app_id_uri: Option<String>,
-    /// Delegated permission (scope) that people's tokens of Entra ID have to carry [default: access_as_user]
-    #[arg(long, value_name = "NAME")]
-    pub required_scope: Option<String>,
-    /// File with `[[access]]` rules that say who may call which tool [default: those of the configuration file, else each
-    /// tool's own]
-    #[arg(long, value_name = "FILE")]
-    pub access_file: Option<PathBuf>,
-    /// The rules themselves. Only in the configuration file
-    #[arg(skip)]
-    pub access: Option<Vec<AccessEntry>>,
-    /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse Entra's own
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub rewrite_authority_metadata: Option<bool>,
-    /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
-    #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
-    pub client_metadata_allow: Option<Vec<String>>,
-    /// Clients that are known without registration. Only in the configuration file
-    #[arg(skip)]
-    pub clients: Option<Vec<ClientEntry>>,
-    /// Whether requests share warm instances [default: shared]
-    #[arg(long)]
-    pub isolation: Option<Isolation>,
-    /// Requests that may wait for an instance [default: 512]
-    #[arg(long, value_name = "NUMBER")]
-    pub max_queue: Option<usize>,
-    /// Connections at the same time [default: 1024]
-    #[arg(long, value_name = "NUMBER")]
-    pub max_connections: Option<usize>,
-    /// Bound per client address, such as token=50/15m; `off` for none. Operations: authorize, token, register,
-    /// callback, revoke, refused-token (access tokens that are not good); may be repeated
-    /// [default: authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m,refused-token=60/1m]
-    #[arg(long, value_name = "OPERATION=COUNT/TIME", value_delimiter = ',')]
-    pub rate_limit: Option<Vec<String>>,
-    /// Audit records and metrics.
-    #[command(flatten)]
-    #[serde(skip)]
-    pub audit: AuditLayer,
+choices!(Isolation, TokenModeName);
+
+settings! {
+    /// What one source says about the remote server.
+    pub struct ServeLayer checked as ServeValues, under "Settings of the remote server" {
+        /// Address and port to listen on; port 0 takes a free one
+        listen: SocketAddr = DEFAULT_LISTEN, value("ADDRESS");
+        /// Where clients reach the server: https, without a slash at its end
+        public_url: String, value("URL"), otherwise("http(s)://localhost:{port} on loopback"), check(check_public_url);
+        /// Certificate chain (PEM); read again when it changes
+        tls_cert: PathBuf, value("FILE");
+        /// Private key of the certificate (PEM)
+        tls_key: PathBuf, value("FILE");
+        /// Proxies that terminate TLS and say who the client is, as addresses or networks; may be repeated
+        trusted_proxy: Vec<String> = Vec::new(), value("CIDR");
+        /// Header in which a declared proxy hands over the person's access token of Entra ID; counts instead of
+        /// Authorization
+        token_header: String, value("NAME");
+        /// A value of Host that is answered besides that of the public URL; may be repeated
+        allowed_host: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
+        /// An origin of web pages that may call the server; may be repeated
+        allowed_origin: Vec<String> = Vec::new(), value("ORIGIN"), each(check_origin);
+        /// A tenant whose people may sign in, with a multi-tenant authority; may be repeated
+        allow_tenant: Vec<String> = Vec::new(), value("GUID"), each(check_guid);
+        /// File with the client secret [also: AZURE_CLIENT_SECRET, or `entra-mcp client-secret set`]
+        client_secret_file: PathBuf, value("FILE");
+        /// Do not serve the deprecated HTTP+SSE transport
+        no_legacy_sse: bool = false;
+        /// Do not let clients register themselves (RFC 7591)
+        no_dynamic_registration: bool = false;
+        /// Do not accept Client ID Metadata Documents
+        no_client_id_metadata: bool = false;
+        /// Which access tokens are let in
+        token_mode: TokenModeName = TokenModeName::Session;
+        /// App ID URI of the application, for tokens of Entra ID
+        app_id_uri: String, value("URI"), otherwise("the URL of the MCP endpoint"), check(check_app_id_uri);
+        /// Delegated permission (scope) that people's tokens of Entra ID have to carry
+        required_scope: String = DEFAULT_SCOPE.to_owned(), value("NAME"), check(check_scope);
+        /// File with `[[access]]` rules that say who may call which tool
+        access_file: PathBuf, value("FILE"), otherwise("those of the configuration file, else each tool's own");
+        /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse Entra's own
+        rewrite_authority_metadata: bool = false;
+        /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
+        client_metadata_allow: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
+        /// Whether requests share warm instances
+        isolation: Isolation = Isolation::Shared;
+        /// Requests that may wait for an instance
+        max_queue: usize = DEFAULT_MAX_QUEUE, value("NUMBER"), range(QUEUE);
+        /// Connections at the same time
+        max_connections: usize = DEFAULT_MAX_CONNECTIONS, value("NUMBER"), range(CONNECTIONS);
+        /// Bound per client address, such as token=50/15m; `off` for none. Operations: authorize, token, register,
+        /// callback, revoke, refused-token (access tokens that are not good); may be repeated
+        rate_limit: Vec<String> = Vec::new(), value("OPERATION=COUNT/TIME"), otherwise(DEFAULT_RATES);
+    }
+    tables {
+        /// Rules that say who may call which tool
+        access: Vec<AccessEntry>;
+        /// Clients that are known without registration
+        clients: Vec<ClientEntry>;
+    }
+    variables {
+        /// The client secret itself. There is no flag and no key for it, because command lines and configuration files
+        /// are read by others
+        CLIENT_SECRET = "AZURE_CLIENT_SECRET";
+    }
+    with {
+        /// Audit records and metrics.
+        audit: AuditLayer;
+    }
 }
 
 /// A client in the configuration file.
@@ -157,102 +140,6 @@ pub struct ClientEntry {
     pub secret_hash: Option<String>,
     /// A file with its secret, instead of the hash.
     pub secret_file: Option<PathBuf>,
-}
-
-impl ServeLayer {
-    /// The names in the configuration file.
-    pub(super) const KEYS: [&str; 25] = [
-        "listen",
-        "public-url",
-        "tls-cert",
-        "tls-key",
-        "trusted-proxy",
-        "token-header",
-        "allowed-host",
-        "allowed-origin",
-        "allow-tenant",
-        "client-secret-file",
-        "no-legacy-sse",
-        "no-dynamic-registration",
-        "no-client-id-metadata",
-        "token-mode",
-        "app-id-uri",
-        "required-scope",
-        "access-file",
-        "access",
-        "rewrite-authority-metadata",
-        "client-metadata-allow",
-        "clients",
-        "isolation",
-        "max-queue",
-        "max-connections",
-        "rate-limit",
-    ];
-
-    /// What is set here, else what is set `below`.
-    pub(super) fn over(self, below: Self) -> Self {
-        Self {
-            listen: self.listen.or(below.listen),
-            public_url: self.public_url.or(below.public_url),
-            tls_cert: self.tls_cert.or(below.tls_cert),
-            tls_key: self.tls_key.or(below.tls_key),
-            trusted_proxy: self.trusted_proxy.or(below.trusted_proxy),
-            token_header: self.token_header.or(below.token_header),
-            allowed_host: self.allowed_host.or(below.allowed_host),
-            allowed_origin: self.allowed_origin.or(below.allowed_origin),
-            allow_tenant: self.allow_tenant.or(below.allow_tenant),
-            client_secret_file: self.client_secret_file.or(below.client_secret_file),
-            no_legacy_sse: self.no_legacy_sse.or(below.no_legacy_sse),
-            no_dynamic_registration: self.no_dynamic_registration.or(below.no_dynamic_registration),
-            no_client_id_metadata: self.no_client_id_metadata.or(below.no_client_id_metadata),
-            token_mode: self.token_mode.or(below.token_mode),
-            app_id_uri: self.app_id_uri.or(below.app_id_uri),
-            required_scope: self.required_scope.or(below.required_scope),
-            access_file: self.access_file.or(below.access_file),
-            access: self.access.or(below.access),
-            rewrite_authority_metadata: self.rewrite_authority_metadata.or(below.rewrite_authority_metadata),
-            client_metadata_allow: self.client_metadata_allow.or(below.client_metadata_allow),
-            clients: self.clients.or(below.clients),
-            isolation: self.isolation.or(below.isolation),
-            max_queue: self.max_queue.or(below.max_queue),
-            max_connections: self.max_connections.or(below.max_connections),
-            rate_limit: self.rate_limit.or(below.rate_limit),
-            audit: self.audit.over(below.audit),
-        }
-    }
-
-    pub(super) fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
-        let texts = |name| environment.list(name, "a list separated by commas is expected");
-        let boolean = |name| environment.parse(name, "true or false is expected");
-        Ok(Self {
-            listen: environment.parse("ENTRA_MCP_LISTEN", "an address with a port is expected")?,
-            public_url: environment.get("ENTRA_MCP_PUBLIC_URL"),
-            tls_cert: environment.get("ENTRA_MCP_TLS_CERT").map(PathBuf::from),
-            tls_key: environment.get("ENTRA_MCP_TLS_KEY").map(PathBuf::from),
-            trusted_proxy: texts("ENTRA_MCP_TRUSTED_PROXY")?,
-            token_header: environment.get("ENTRA_MCP_TOKEN_HEADER"),
-            allowed_host: texts("ENTRA_MCP_ALLOWED_HOST")?,
-            allowed_origin: texts("ENTRA_MCP_ALLOWED_ORIGIN")?,
-            allow_tenant: texts("ENTRA_MCP_ALLOW_TENANT")?,
-            client_secret_file: environment.get("ENTRA_MCP_CLIENT_SECRET_FILE").map(PathBuf::from),
-            no_legacy_sse: boolean("ENTRA_MCP_NO_LEGACY_SSE")?,
-            no_dynamic_registration: boolean("ENTRA_MCP_NO_DYNAMIC_REGISTRATION")?,
-            no_client_id_metadata: boolean("ENTRA_MCP_NO_CLIENT_ID_METADATA")?,
-            token_mode: environment.choice("ENTRA_MCP_TOKEN_MODE")?,
-            app_id_uri: environment.get("ENTRA_MCP_APP_ID_URI"),
-            required_scope: environment.get("ENTRA_MCP_REQUIRED_SCOPE"),
-            access_file: environment.get("ENTRA_MCP_ACCESS_FILE").map(PathBuf::from),
-            access: None,
-            rewrite_authority_metadata: boolean("ENTRA_MCP_REWRITE_AUTHORITY_METADATA")?,
-            client_metadata_allow: texts("ENTRA_MCP_CLIENT_METADATA_ALLOW")?,
-            clients: None,
-            isolation: environment.choice("ENTRA_MCP_ISOLATION")?,
-            max_queue: environment.parse("ENTRA_MCP_MAX_QUEUE", "a number is expected")?,
-            max_connections: environment.parse("ENTRA_MCP_MAX_CONNECTIONS", "a number is expected")?,
-            rate_limit: texts("ENTRA_MCP_RATE_LIMIT")?,
-            audit: AuditLayer::from_environment(environment)?,
-        })
-    }
 }
 
 /// Where the client secret is.
@@ -302,14 +189,10 @@ pub struct ServeConfig {
 impl Sources {
     /// Checks the settings of the remote server.
     pub fn serve(&self) -> Result<ServeConfig, ConfigError> {
-        let mut common = self.checked(&self.merged)?;
-        let layer = &self.serve;
-        common.store = self.store(&self.merged, "server.db")?;
+        let mut common = self.checked(&self.merged, "server.db")?;
+        let values = self.serve.values()?;
         common.settings.client_type = ClientType::ConfidentialClient;
-        let allowed_tenants = layer.allow_tenant.clone().unwrap_or_default();
-        for tenant in &allowed_tenants {
-            check_guid("allow-tenant", tenant)?;
-        }
+        let allowed_tenants = values.allow_tenant;
         let tenant = common.settings.tenant.as_str();
         if MULTI_TENANT.contains(&tenant) && allowed_tenants.is_empty() {
             return Err(ConfigError::Conflict(format!(
@@ -317,7 +200,7 @@ impl Sources {
                  --allow-tenant"
             )));
         }
-        let token_mode = TokenMode::from(layer.token_mode.unwrap_or(TokenModeName::Session));
+        let token_mode = TokenMode::from(values.token_mode);
         if token_mode != TokenMode::Session
             && !MULTI_TENANT.contains(&tenant)
             && check_guid("tenant-id", tenant).is_err()
@@ -327,51 +210,36 @@ impl Sources {
                  clients compare the issuer of Entra ID's metadata, which names it, with what this server says"
             )));
         }
-        if let Some(uri) = &layer.app_id_uri {
-            check_app_id_uri(uri)?;
-        }
-        let required_scope = layer.required_scope.clone().unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
-        check_scope("required-scope", &required_scope)?;
-        let access = access::rules(layer, tenant, &allowed_tenants)?;
+        let entries = self.serve.access.as_deref();
+        let access = access::rules(entries, values.access_file.as_deref(), tenant, &allowed_tenants)?;
         common.settings.token.allowed_tenants = allowed_tenants;
-        let listen = layer.listen.unwrap_or(DEFAULT_LISTEN);
-        let tls = match (&layer.tls_cert, &layer.tls_key) {
-            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+        let listen = values.listen;
+        let tls = match (values.tls_cert, values.tls_key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             _ => return Err(ConfigError::Conflict("tls-cert and tls-key are set together or not at all".into())),
         };
-        let public_url = layer.public_url.clone();
-        match &public_url {
-            Some(url) => check_public_url(url).and_then(|()| check_prefix(url))?,
-            None if listen.ip().to_canonical().is_loopback() => {}
-            None => {
-                return Err(ConfigError::Conflict(format!(
-                    "the server listens on {listen}, so it does not know the URL that clients reach it by: pass \
-                     --public-url, such as https://mcp.example.com"
-                )));
-            }
+        let public_url = values.public_url;
+        if public_url.is_none() && !listen.ip().to_canonical().is_loopback() {
+            return Err(ConfigError::Conflict(format!(
+                "the server listens on {listen}, so it does not know the URL that clients reach it by: pass \
+                 --public-url, such as https://mcp.example.com"
+            )));
         }
-        let credential = match (&layer.client_secret_file, self.environment.get("AZURE_CLIENT_SECRET")) {
-            (Some(file), _) => CredentialSource::File(file.clone()),
+        let credential = match (values.client_secret_file, self.environment.get(ServeLayer::CLIENT_SECRET)) {
+            (Some(file), _) => CredentialSource::File(file),
             (None, Some(secret)) => CredentialSource::Given(SecretBytes::new(secret.into_bytes())),
             (None, None) => CredentialSource::Store,
         };
-        let allowed_hosts = layer.allowed_host.clone().unwrap_or_default();
-        let client_metadata_allow = layer.client_metadata_allow.clone().unwrap_or_default();
-        for (name, hosts) in [("allowed-host", &allowed_hosts), ("client-metadata-allow", &client_metadata_allow)] {
-            hosts.iter().try_for_each(|host| check_host(name, host))?;
-        }
-        let allowed_origins = layer.allowed_origin.clone().unwrap_or_default();
-        allowed_origins.iter().try_for_each(|origin| check_origin(origin))?;
-        let clients = layer.clients.iter().flatten().map(registered).collect::<Result<Vec<_>, _>>()?;
+        let clients = self.serve.clients.iter().flatten().map(registered).collect::<Result<Vec<_>, _>>()?;
         for (index, client) in clients.iter().enumerate() {
             if clients.iter().skip(index.saturating_add(1)).any(|other| other.client_id == client.client_id) {
                 return Err(ConfigError::Conflict(format!("the client id {:?} is configured twice", client.client_id)));
             }
         }
-        let trusted_proxies = trusted_proxies(layer)?;
-        let token_header = token_header(layer, token_mode, &trusted_proxies)?;
-        let audit = layer.audit.checked()?;
+        let trusted_proxies = trusted_proxies(&values.trusted_proxy)?;
+        let token_header = token_header(values.token_header.as_deref(), token_mode, &trusted_proxies)?;
+        let audit = self.serve.audit.checked()?;
         common.settings.audit_usernames = audit.usernames;
         Ok(ServeConfig {
             listen,
@@ -379,33 +247,29 @@ impl Sources {
             trusted_proxies,
             token_header: token_header.clone(),
             credential,
-            client_metadata_allow,
-            isolation: layer.isolation.unwrap_or(Isolation::Shared),
-            max_queue: within("max-queue", layer.max_queue.unwrap_or(DEFAULT_MAX_QUEUE), QUEUE)?,
-            max_connections: within(
-                "max-connections",
-                layer.max_connections.unwrap_or(DEFAULT_MAX_CONNECTIONS),
-                CONNECTIONS,
-            )?,
-            rates: rates(layer.rate_limit.as_deref().unwrap_or_default())?,
+            client_metadata_allow: values.client_metadata_allow,
+            isolation: values.isolation,
+            max_queue: values.max_queue,
+            max_connections: values.max_connections,
+            rates: rates(&values.rate_limit)?,
             audit,
             otlp: OtlpConfig::from_environment(&self.environment)?,
             public_url,
             http: HttpSettings {
                 public_url: String::new(),
-                allowed_hosts,
-                allowed_origins,
+                allowed_hosts: values.allowed_host,
+                allowed_origins: values.allowed_origin,
                 client_address_header: Some(CLIENT_ADDRESS_HEADER.to_owned()),
-                legacy_sse: layer.no_legacy_sse != Some(true),
+                legacy_sse: !values.no_legacy_sse,
                 clients,
-                dynamic_registration: layer.no_dynamic_registration != Some(true),
-                client_id_metadata_documents: layer.no_client_id_metadata != Some(true),
+                dynamic_registration: !values.no_dynamic_registration,
+                client_id_metadata_documents: !values.no_client_id_metadata,
                 token_mode,
-                app_id_uri: layer.app_id_uri.clone(),
-                required_scope,
+                app_id_uri: values.app_id_uri,
+                required_scope: values.required_scope,
                 access,
                 token_header: token_header.map(|name| name.as_str().to_owned()),
-                rewrite_authority_metadata: rewrite_authority_metadata(layer, token_mode)?,
+                rewrite_authority_metadata: rewrite_authority_metadata(values.rewrite_authority_metadata, token_mode)?,
             },
             common,
         })
@@ -477,30 +341,25 @@ fn host_of(url: &Url) -> Option<String> {
     Some(url.port().map_or_else(|| host.to_string(), |port| format!("{host}:{port}")))
 }
 
-fn invalid(name: &'static str, value: &str, expected: impl Into<String>) -> ConfigError {
-    ConfigError::Invalid { name, value: value.to_owned(), expected: expected.into() }
-}
-
 /// Clients compare the issuer character for character, so there is one way to write it.
-fn check_public_url(text: &str) -> Result<(), ConfigError> {
-    const NAME: &str = "public-url";
-    let url = Url::parse(text).map_err(|_| invalid(NAME, text, "an https URL is expected"))?;
+fn check_public_url(name: &'static str, text: &str) -> Result<(), ConfigError> {
+    let url = Url::parse(text).map_err(|_| invalid(name, text, "an https URL is expected"))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid(NAME, "…", "a URL without user name and password is expected"));
+        return Err(invalid(name, "…", "a URL without user name and password is expected"));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(invalid(NAME, text, "a URL without query and fragment is expected"));
+        return Err(invalid(name, text, "a URL without query and fragment is expected"));
     }
     match url.scheme() {
         "https" => {}
         "http" if is_loopback(&url) => {}
-        _ => return Err(invalid(NAME, text, "an https URL is expected; http is accepted on loopback only")),
+        _ => return Err(invalid(name, text, "an https URL is expected; http is accepted on loopback only")),
     }
     let canonical = url.as_str().trim_end_matches('/');
     if text != canonical {
-        return Err(invalid(NAME, text, format!("it is expected in the form {canonical:?}")));
+        return Err(invalid(name, text, format!("it is expected in the form {canonical:?}")));
     }
-    Ok(())
+    check_prefix(name, text)
 }
 
 fn mcp_url(http: &HttpSettings) -> String {
@@ -518,10 +377,10 @@ fn check_host(name: &'static str, text: &str) -> Result<(), ConfigError> {
     }
 }
 
-fn check_origin(text: &str) -> Result<(), ConfigError> {
+fn check_origin(name: &'static str, text: &str) -> Result<(), ConfigError> {
     let expected = "an origin is expected: scheme, host and perhaps a port, such as https://app.example.com";
     let origin = Url::parse(text).map(|url| url.origin().ascii_serialization());
-    if origin.as_deref() == Ok(text) { Ok(()) } else { Err(invalid("allowed-origin", text, expected)) }
+    if origin.as_deref() == Ok(text) { Ok(()) } else { Err(invalid(name, text, expected)) }
 }
 
 fn registered(entry: &ClientEntry) -> Result<RegisteredClient, ConfigError> {

@@ -16,8 +16,8 @@ fn load(flags: Layer, variables: &[(&str, &str)], file: Option<&str>) -> Result<
         std::fs::write(&path, file).unwrap();
     }
     let variables = [variables, &[("HOME", "/home/u")]].concat();
-    let path = file.map(|_| path);
-    Sources::read(flags, path, Environment::of(&variables))?.public_client()
+    let flags = Layer { host: HostLayer { config: file.map(|_| path), ..flags.host }, ..flags };
+    Sources::read(flags, Environment::of(&variables))?.public_client()
 }
 
 fn invalid(error: ConfigError) -> (&'static str, String) {
@@ -115,8 +115,9 @@ fn an_unknown_key_in_the_file_is_refused_with_the_known_ones() {
 
 #[test]
 fn a_file_that_was_named_must_exist() {
-    let missing = Some("/does/not/exist.toml".into());
-    let error = Sources::read(flags(), missing, Environment::of(&[])).unwrap_err();
+    let config = Some("/does/not/exist.toml".into());
+    let missing = Layer { host: HostLayer { config, ..HostLayer::default() }, ..flags() };
+    let error = Sources::read(missing, Environment::of(&[])).unwrap_err();
     assert!(matches!(error, ConfigError::Unreadable { .. }));
 }
 
@@ -220,7 +221,7 @@ fn numbers_out_of_range_are_refused() {
 
 #[test]
 fn without_a_home_the_store_has_to_be_named() {
-    let sources = Sources::read(flags(), None, Environment::of(&[])).unwrap();
+    let sources = Sources::read(flags(), Environment::of(&[])).unwrap();
     assert!(matches!(sources.public_client().unwrap_err(), ConfigError::NoHome("sign-ins", _)));
-    assert_eq!(sources.host().code_cache, CodeCache::Off);
+    assert_eq!(sources.host().unwrap().code_cache, CodeCache::Off);
 }

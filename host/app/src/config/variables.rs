@@ -4,8 +4,6 @@ use std::env;
 use std::fmt;
 use std::str::FromStr;
 
-use clap::ValueEnum;
-
 use super::ConfigError;
 
 /// The environment variables, or in tests what stands for them. Empty variables count as not set.
@@ -34,23 +32,6 @@ impl Environment {
     pub(super) fn parse<T: FromStr>(&self, name: &'static str, expected: &str) -> Result<Option<T>, ConfigError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.parse().map(Some).map_err(|_| ConfigError::Invalid { name, value, expected: expected.to_owned() })
-    }
-
-    /// The values of a variable that is a list, separated by commas.
-    pub(super) fn list<T: FromStr>(&self, name: &'static str, expected: &str) -> Result<Option<Vec<T>>, ConfigError> {
-        let Some(value) = self.get(name) else { return Ok(None) };
-        let elements = value.split(',').map(str::trim).filter(|element| !element.is_empty()).map(str::parse);
-        let list = elements.collect::<Result<_, _>>().map(Some);
-        list.map_err(|_| ConfigError::Invalid { name, value, expected: expected.to_owned() })
-    }
-
-    pub(super) fn choice<T: ValueEnum>(&self, name: &'static str) -> Result<Option<T>, ConfigError> {
-        let Some(value) = self.get(name) else { return Ok(None) };
-        T::from_str(&value, false).map(Some).map_err(|_| {
-            let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-            let names: Vec<_> = values.map(|value| value.get_name().to_owned()).collect();
-            ConfigError::Invalid { name, value, expected: format!("one of {} is expected", names.join(", ")) }
-        })
     }
 }
 

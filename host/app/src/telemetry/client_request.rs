@@ -1,16 +1,19 @@
 //! A request to Entra ID or Microsoft Graph, as it is observed.
 
+use std::sync::Arc;
+
 use entra_mcp_plugin::outbound::{ObservedExchange, OutboundObserver};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use opentelemetry::trace::{SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _};
+use opentelemetry::propagation::TextMapPropagator as _;
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Context, KeyValue};
+use opentelemetry_http::HeaderInjector;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tokio::time::Instant;
 
+use super::Telemetry;
 use super::metrics::{method, seconds};
-use super::trace_parent::TRACEPARENT;
 use super::trace_state::TRACESTATE;
-use super::{Telemetry, TraceParent};
-use std::sync::Arc;
 
 /// Which service a request goes to, and what it asks it for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,21 +138,18 @@ impl Telemetry {
             parent.with_span(span)
         });
         if let Some(context) = &context {
-            name_trace(context.span().span_context(), headers);
+            name_trace(context, headers);
         }
         Some(ClientRequest { telemetry: self.clone(), method, target, begun: Instant::now(), context, over: false })
     }
 }
 
 /// Says in the header which trace a request belongs to.
-fn name_trace(span: &SpanContext, headers: &mut HeaderMap) {
-    let Some(parent) = TraceParent::of_span_context(span) else { return };
-    let state = span.trace_state().header();
-    for (name, value) in [(TRACEPARENT, parent.to_string()), (TRACESTATE, state)] {
-        match HeaderValue::try_from(value) {
-            Ok(value) if !value.is_empty() => headers.insert(name, value),
-            _ => headers.remove(name),
-        };
+fn name_trace(context: &Context, headers: &mut HeaderMap) {
+    TraceContextPropagator::new().inject_context(context, &mut HeaderInjector(headers));
+    // The propagator writes a header even where there is nothing to say.
+    if headers.get(TRACESTATE).is_some_and(HeaderValue::is_empty) {
+        headers.remove(TRACESTATE);
     }
 }
 
@@ -200,6 +200,7 @@ impl Drop for ClientRequest {
 mod tests {
     use opentelemetry::trace::TraceState;
 
+    use super::super::TraceParent;
     use super::super::testing::Spans;
     use super::*;
 

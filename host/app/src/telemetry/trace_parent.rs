@@ -4,12 +4,46 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName};
 use opentelemetry::Context;
+use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const NAME: &str = "traceparent";
+const TRACEPARENT: HeaderName = HeaderName::from_static(NAME);
 
 /// The version that is written. Later ones are read as far as they agree with it.
 const VERSION: &str = "00";
+
+/// Characters of all fields of this version, with the dashes between them.
+const LENGTH: usize = 55;
+
+/// The value of the header, where the propagator looks for it.
+struct Header<'a>(&'a str);
+
+impl Extractor for Header<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        (key == NAME).then_some(self.0)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![NAME]
+    }
+}
+
+/// Whether a value is written exactly as the specification has it.
+///
+/// OpenTelemetry's propagator reads the value, but is laxer: it accepts blanks around it, signs, fields that are too short
+/// and a dash at the end. Another reader of such a value may refuse it, or see another trace.
+fn is_of_the_form(text: &str) -> bool {
+    let Some((fields, further)) = text.as_bytes().split_at_checked(LENGTH) else { return false };
+    let allowed = |(index, byte): (usize, &u8)| match index {
+        2 | 35 | 52 => *byte == b'-',
+        _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+    };
+    // A later version may have more fields.
+    let more = further.is_empty() || further.starts_with(b"-") && !text.starts_with(VERSION);
+    fields.iter().enumerate().all(allowed) && more
+}
 
 /// A trace, and what in it called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,24 +56,10 @@ pub struct TraceParent {
 impl TraceParent {
     /// Reads the value of the header; `None` if it is not of the form that the specification demands.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut fields = text.split('-');
-        let (version, trace_id, parent_id, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        let hex = |text: &str, length: usize| {
-            text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        };
-        if !hex(version, 2) || version == "ff" || !hex(trace_id, 32) || !hex(parent_id, 16) || !hex(flags, 2) {
+        if !is_of_the_form(text) {
             return None;
         }
-        // A later version may have more fields.
-        if version == VERSION && fields.next().is_some() {
-            return None;
-        }
-        let parent = Self {
-            trace_id: TraceId::from_hex(trace_id).ok()?,
-            parent_id: SpanId::from_hex(parent_id).ok()?,
-            sampled: u8::from_str_radix(flags, 16).ok()? & 1 == 1,
-        };
-        (parent.trace_id != TraceId::INVALID && parent.parent_id != SpanId::INVALID).then_some(parent)
+        Self::of_context(&TraceContextPropagator::new().extract_with_context(&Context::new(), &Header(text)))
     }
 
     /// Reads the header, which must be there once.

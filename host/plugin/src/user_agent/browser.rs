@@ -3,6 +3,11 @@
 //! `BROWSER` wins, as everywhere on Unix: a colon-separated list of commands, tried in order, in which `%s` stands
 //! for the URL (else it is the last argument). Without it the platform's opener is used. Whatever is started gets
 //! no standard streams of ours: a browser that chats on standard output would break the MCP connection.
+//!
+//! Why this is not `webbrowser` or `opener`: the first runs the text browsers of `BROWSER` on our own standard streams,
+//! and knows no quotes in it; the second does not know `BROWSER`. Both leave the browser in our process group, where
+//! Ctrl-C ends it, and do not notice that a command fails, so that the next one would be tried. What they have beyond
+//! that is the name of each platform's opener ([`platform_opener`]).
 
 use std::ffi::OsString;
 use std::path::Path;

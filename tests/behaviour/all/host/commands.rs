@@ -199,6 +199,33 @@ async fn an_exposed_key_stops_the_server_with_the_fix() {
 }
 
 #[tokio::test]
+async fn the_settings_are_listed_with_the_commands_that_have_them() {
+    let home = Home::new().await;
+    let settings: Value = serde_json::from_str(&stdout(&home.run(&["settings"]).await)).unwrap();
+    let commands = |name: &str| {
+        let setting = settings.as_array().unwrap().iter().find(|setting| setting["name"] == name);
+        setting.unwrap_or_else(|| panic!("{name}: {settings}"))["commands"].clone()
+    };
+    let local = ["stdio", "serve", "client-secret set", "client-secret delete", "login", "logout", "accounts"];
+    let everywhere: Vec<_> = local.into_iter().chain(["validate"]).collect();
+    let remote = ["serve", "client-secret set", "client-secret delete"];
+    for name in ["config", "tenant-id", "cloud", "authority", "ca-file", "log-format"] {
+        assert_eq!(commands(name), json!(everywhere), "{name}");
+    }
+    assert_eq!(commands("client-id"), json!(local));
+    // The emulator has a flag of the same name.
+    for name in ["listen", "clients", "AZURE_CLIENT_SECRET", "metrics-listen"] {
+        assert_eq!(commands(name), json!(remote), "{name}");
+    }
+
+    let page = stdout(&home.run(&["settings", "--markdown"]).await);
+    for setting in settings.as_array().unwrap() {
+        let title = format!("\n### `{}`\n", setting["name"].as_str().unwrap());
+        assert_eq!(page.matches(&title).count(), 1, "{title}");
+    }
+}
+
+#[tokio::test]
 async fn inspect_shows_what_the_component_is_granted() {
     let home = Home::new().await;
     let output = home.run(&["inspect", "--json"]).await;

@@ -6,6 +6,7 @@ use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use base16ct::lower::encode_string;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -159,13 +160,17 @@ impl Received {
             for span in group.scope_spans.into_iter().flat_map(|scope| scope.spans) {
                 self.spans.push(Span {
                     name: span.name,
-                    trace_id: hex(&span.trace_id),
-                    id: hex(&span.span_id),
-                    parent_id: hex(&span.parent_span_id),
+                    trace_id: encode_string(&span.trace_id),
+                    id: encode_string(&span.span_id),
+                    parent_id: encode_string(&span.parent_span_id),
                     kind: span.kind,
                     attributes: attributes(span.attributes),
                     trace_state: span.trace_state,
-                    links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
+                    links: span
+                        .links
+                        .iter()
+                        .map(|link| (encode_string(&link.trace_id), encode_string(&link.span_id)))
+                        .collect(),
                 });
             }
         }
@@ -176,8 +181,8 @@ impl Received {
             self.take_resource(group.resource);
             for log in group.scope_logs.into_iter().flat_map(|scope| scope.log_records) {
                 self.logs.push(Log {
-                    trace_id: hex(&log.trace_id),
-                    span_id: hex(&log.span_id),
+                    trace_id: encode_string(&log.trace_id),
+                    span_id: encode_string(&log.span_id),
                     attributes: attributes(log.attributes),
                 });
             }
@@ -204,8 +209,4 @@ fn attributes(attributes: Vec<KeyValue>) -> Attributes {
         other => format!("{other:?}"),
     };
     attributes.into_iter().map(|pair| (pair.key, text(pair.value))).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -88,11 +88,6 @@ pub(super) fn alert(html: &str) -> Option<(String, Option<u32>)> {
     Some((unescape(text.trim()), code))
 }
 
-/// Text as it appears in a page.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
-}
-
 type Attributes = Vec<(String, String)>;
 
 fn attribute(attributes: &Attributes, name: &str) -> String {
@@ -135,7 +130,8 @@ fn attributes(mut text: &str) -> Attributes {
     }
 }
 
-fn unescape(text: &str) -> String {
+/// Text as a person reads it in a page.
+pub(super) fn unescape(text: &str) -> String {
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&#39;", "'").replace("&amp;", "&")
 }
 

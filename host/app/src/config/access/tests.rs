@@ -1,7 +1,7 @@
 //! Tests of `config/access.rs`.
 
 use super::*;
-use crate::config::{Environment, Layer, ServeConfig, Sources};
+use crate::config::{Environment, HostLayer, Layer, ServeConfig, ServeLayer, Sources};
 
 const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 const OTHER: &str = "33333333-3333-3333-3333-333333333333";
@@ -11,9 +11,14 @@ fn load(file: &str, serve: ServeLayer) -> Result<ServeConfig, ConfigError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
     std::fs::write(&path, file).unwrap();
-    let client_id = "22222222-2222-2222-2222-22222222aaaa";
-    let flags = Layer { tenant_id: Some(TENANT.into()), client_id: Some(client_id.into()), ..Layer::default() };
-    Sources::read_serve(flags, serve, Some(path), Environment::of(&[("HOME", "/home/u")]))?.serve()
+    let (tenant_id, client_id) = (Some(TENANT.into()), Some("22222222-2222-2222-2222-22222222aaaa".into()));
+    let flags = Layer {
+        host: HostLayer { config: Some(path), ..HostLayer::default() },
+        tenant_id,
+        client_id,
+        ..Layer::default()
+    };
+    Sources::read_serve(flags, serve, Environment::of(&[("HOME", "/home/u")]))?.serve()
 }
 
 fn rules(file: &str) -> Result<Vec<ToolRule>, ConfigError> {

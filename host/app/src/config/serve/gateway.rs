@@ -5,8 +5,7 @@ use http::HeaderName;
 use ipnet::{IpNet, Ipv4Net};
 use url::Url;
 
-use super::{ServeLayer, invalid};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, invalid};
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
 /// Bits of an IPv6 address before the IPv4 address that it stands for (RFC 4291 section 2.5.5.2).
@@ -56,8 +55,8 @@ const RESERVED_HEADERS: [&str; 22] = [
 ];
 
 /// The proxies whose word is taken.
-pub(super) fn trusted_proxies(layer: &ServeLayer) -> Result<Vec<IpNet>, ConfigError> {
-    layer.trusted_proxy.iter().flatten().map(|text| network(text)).collect()
+pub(super) fn trusted_proxies(given: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+    given.iter().map(|text| network(text)).collect()
 }
 
 fn network(text: &str) -> Result<IpNet, ConfigError> {
@@ -89,11 +88,11 @@ pub(super) fn trust_advice(trusted_proxies: &[IpNet]) -> Option<String> {
 
 /// The header in which a gateway hands over a token, in lower case.
 pub(super) fn token_header(
-    layer: &ServeLayer,
+    given: Option<&str>,
     mode: TokenMode,
     trusted_proxies: &[IpNet],
 ) -> Result<Option<HeaderName>, ConfigError> {
-    let Some(text) = &layer.token_header else { return Ok(None) };
+    let Some(text) = given else { return Ok(None) };
     const NAME: &str = "token-header";
     let expected = "the name of a header is expected that means nothing else, such as X-Forwarded-Access-Token";
     let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| invalid(NAME, text, expected))?;
@@ -118,8 +117,7 @@ pub(super) fn token_header(
 }
 
 /// Whether Entra ID's metadata is published under the public URL.
-pub(super) fn rewrite_authority_metadata(layer: &ServeLayer, mode: TokenMode) -> Result<bool, ConfigError> {
-    let rewrite = layer.rewrite_authority_metadata == Some(true);
+pub(super) fn rewrite_authority_metadata(rewrite: bool, mode: TokenMode) -> Result<bool, ConfigError> {
     match mode {
         TokenMode::Bearer => Ok(rewrite),
         _ if !rewrite => Ok(false),
@@ -135,14 +133,14 @@ pub(super) fn rewrite_authority_metadata(layer: &ServeLayer, mode: TokenMode) ->
 }
 
 /// A public URL whose path is not to be confused with a path of ours.
-pub(super) fn check_prefix(text: &str) -> Result<(), ConfigError> {
+pub(super) fn check_prefix(name: &'static str, text: &str) -> Result<(), ConfigError> {
     let path = Url::parse(text).map(|url| url.path().to_owned()).unwrap_or_default();
     if OWN_PATHS.contains(&path.as_str()) || path.starts_with("/.well-known/") {
         let expected = format!(
             "a path other than {path:?} is expected, which is a path of the server's own: the MCP endpoint is \
              {{public-url}}/mcp"
         );
-        return Err(invalid("public-url", text, expected));
+        return Err(invalid(name, text, expected));
     }
     Ok(())
 }

@@ -5,23 +5,20 @@ use std::time::Duration;
 
 use entra_mcp_plugin::rate_limiter::Rate;
 
-use super::invalid;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, invalid};
 
-/// Operations whose number per client address is bounded, with their default: the figures of the TypeScript SDK's
-/// sample. `callback`, which it leaves open, is bounded as `authorize` is.
-const RATES: [(&str, u32, u64); 5] = [
-    ("authorize", 100, 15 * 60),
-    ("token", 50, 15 * 60),
-    ("register", 20, 60 * 60),
-    ("callback", 100, 15 * 60),
-    ("revoke", 50, 15 * 60),
-];
+/// Operations whose number per client address is bounded, with their bound unless set otherwise: the figures of the
+/// TypeScript SDK's sample. `callback`, which it leaves open, is bounded as `authorize` is.
+///
+/// For `refused-token`, it is how many bad access tokens of one address, or genuine ones of one caller that are refused,
+/// are answered and recorded one by one. A person's client comes with one when a session or a token has ended, so there
+/// may be some hundred people behind the address; and an attacker needs a month to fill the files that are kept by default
+/// (704 MiB).
+pub(super) const DEFAULT_RATES: &str =
+    "authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m,refused-token=60/1m";
 
-/// How many bad access tokens of one address, or genuine ones of one caller that are refused, are answered and recorded
-/// one by one. A person's client comes with one when a session or a token has ended, so there may be some hundred people
-/// behind the address; and a stranger needs a month to fill the files that are kept by default (704 MiB).
-const REFUSED_TOKENS: (&str, u32, u64) = ("refused-token", 60, 60);
+/// The operation that the component counts, and that has no client id.
+const REFUSED_TOKEN: &str = "refused-token";
 
 /// How many times the bound of one address a client id has: one id, such as a metadata document's, stands for the same
 /// program on many machines.
@@ -33,23 +30,18 @@ const CLIENT_METADATA_RATE: Rate = Rate { count: 1_000, per: Duration::from_secs
 
 /// The bounds by operation: by address, and by client id.
 pub(super) fn rates(given: &[String]) -> Result<HashMap<String, Rate>, ConfigError> {
-    let mut by_operation: HashMap<&str, Option<Rate>> = HashMap::new();
-    for (operation, count, seconds) in RATES.into_iter().chain([REFUSED_TOKENS]) {
-        by_operation.insert(operation, Some(Rate { count, per: Duration::from_secs(seconds) }));
-    }
+    let mut by_operation: Vec<(&str, Option<Rate>)> = DEFAULT_RATES.split(',').map(bound).collect::<Result<_, _>>()?;
     for text in given {
         if text == "off" {
-            by_operation.values_mut().for_each(|rate| *rate = None);
+            by_operation.iter_mut().for_each(|(_, rate)| *rate = None);
             continue;
         }
-        let expected = "OPERATION=COUNT/TIME is expected, such as token=50/15m or token=off, or `off`";
-        let parsed = text.split_once('=').and_then(|(operation, rate)| Some((operation, rate_of(rate)?)));
-        let (operation, rate) = parsed.ok_or_else(|| invalid("rate-limit", text, expected))?;
-        match by_operation.get_mut(operation) {
-            Some(slot) => *slot = rate,
+        let (operation, rate) = bound(text)?;
+        match by_operation.iter_mut().find(|(known, _)| *known == operation) {
+            Some((_, slot)) => *slot = rate,
             None => {
-                let operations = RATES.map(|(name, ..)| name).join(", ");
-                let expected = format!("one of {operations}, {} is expected before the =", REFUSED_TOKENS.0);
+                let operations: Vec<_> = by_operation.iter().map(|(known, _)| *known).collect();
+                let expected = format!("one of {} is expected before the =", operations.join(", "));
                 return Err(invalid("rate-limit", text, expected));
             }
         }
@@ -58,8 +50,7 @@ pub(super) fn rates(given: &[String]) -> Result<HashMap<String, Rate>, ConfigErr
     let mut all = HashMap::from([("client-metadata".to_owned(), CLIENT_METADATA_RATE)]);
     for (operation, rate) in by_operation {
         let Some(rate) = rate else { continue };
-        // The component counts it, and it has no client id.
-        if operation == REFUSED_TOKENS.0 {
+        if operation == REFUSED_TOKEN {
             all.insert(operation.to_owned(), rate);
             continue;
         }
@@ -67,6 +58,13 @@ pub(super) fn rates(given: &[String]) -> Result<HashMap<String, Rate>, ConfigErr
         all.insert(operation.to_owned(), Rate { count: rate.count.saturating_mul(CLIENT_FACTOR), per: rate.per });
     }
     Ok(all)
+}
+
+/// The bound of an operation, such as `token=50/15m`; none is `token=off`.
+fn bound(text: &str) -> Result<(&str, Option<Rate>), ConfigError> {
+    let expected = "OPERATION=COUNT/TIME is expected, such as token=50/15m or token=off, or `off`";
+    let parsed = text.split_once('=').and_then(|(operation, rate)| Some((operation, rate_of(rate)?)));
+    parsed.ok_or_else(|| invalid("rate-limit", text, expected))
 }
 
 /// `50/15m`, `50/900`, or `off`; `None` if it is none of these.

@@ -5,8 +5,7 @@ use entra_mcp_plugin::environment::TokenMode;
 use serde::Deserialize;
 use url::Url;
 
-use super::invalid;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, invalid};
 
 /// The delegated permission, unless set otherwise: what Microsoft's documentation calls the one of an API.
 pub(super) const DEFAULT_SCOPE: &str = "access_as_user";
@@ -37,11 +36,11 @@ impl From<TokenModeName> for TokenMode {
 }
 
 /// It becomes part of scopes, which are separated by spaces and quoted in challenges.
-pub(super) fn check_app_id_uri(text: &str) -> Result<(), ConfigError> {
+pub(super) fn check_app_id_uri(name: &'static str, text: &str) -> Result<(), ConfigError> {
     let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
     match Url::parse(text) {
         Ok(url) if plain && url.query().is_none() && url.fragment().is_none() => Ok(()),
-        _ => Err(invalid("app-id-uri", text, "a URI is expected, such as https://mcp.example.com/mcp or api://mcp")),
+        _ => Err(invalid(name, text, "a URI is expected, such as https://mcp.example.com/mcp or api://mcp")),
     }
 }
 

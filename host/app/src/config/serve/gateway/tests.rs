@@ -3,19 +3,12 @@
 use super::*;
 use crate::config::TokenModeName;
 
-fn layer(change: impl FnOnce(&mut ServeLayer)) -> ServeLayer {
-    let mut layer = ServeLayer::default();
-    change(&mut layer);
-    layer
-}
-
 fn proxies(text: &str) -> Result<Vec<String>, ConfigError> {
-    let layer = layer(|layer| layer.trusted_proxy = Some(vec![text.to_owned()]));
-    Ok(trusted_proxies(&layer)?.iter().map(ToString::to_string).collect())
+    Ok(trusted_proxies(&[text.to_owned()])?.iter().map(ToString::to_string).collect())
 }
 
 fn header(name: &str, mode: TokenModeName, proxies: &[IpNet]) -> Result<Option<HeaderName>, ConfigError> {
-    token_header(&layer(|layer| layer.token_header = Some(name.to_owned())), mode.into(), proxies)
+    token_header(Some(name), mode.into(), proxies)
 }
 
 #[test]
@@ -54,14 +47,13 @@ fn a_token_header_needs_a_gateway_and_a_mode_in_which_it_means_something() {
     assert!(header("x-token", TokenModeName::Bearer, &proxies).is_ok());
     assert!(matches!(header("x-token", TokenModeName::Bearer, &[]), Err(ConfigError::Conflict(_))));
     assert!(matches!(header("x-token", TokenModeName::Session, &proxies), Err(ConfigError::Conflict(_))));
-    assert_eq!(token_header(&ServeLayer::default(), TokenMode::Session, &[]).unwrap(), None);
+    assert_eq!(token_header(None, TokenMode::Session, &[]).unwrap(), None);
 }
 
 #[test]
 fn metadata_is_rewritten_where_the_public_url_is_nobodys_issuer_yet() {
-    let rewrite = |value, mode: TokenModeName| {
-        rewrite_authority_metadata(&layer(|layer| layer.rewrite_authority_metadata = value), mode.into())
-    };
+    let rewrite =
+        |value: Option<bool>, mode: TokenModeName| rewrite_authority_metadata(value.unwrap_or_default(), mode.into());
     assert!(rewrite(Some(true), TokenModeName::Bearer).unwrap());
     for mode in [TokenModeName::Session, TokenModeName::Both] {
         assert!(matches!(rewrite(Some(true), mode), Err(ConfigError::Conflict(_))), "{mode:?}");
@@ -74,10 +66,10 @@ fn metadata_is_rewritten_where_the_public_url_is_nobodys_issuer_yet() {
 #[test]
 fn the_path_of_the_public_url_is_none_of_the_servers_own() {
     for path in ["", "/entra", "/mcp2", "/mcp/entra", "/tools/mcp", "/tokens"] {
-        assert!(check_prefix(&format!("https://gw.example.com{path}")).is_ok(), "{path}");
+        assert!(check_prefix("public-url", &format!("https://gw.example.com{path}")).is_ok(), "{path}");
     }
     for path in ["/mcp", "/sse", "/auth", "/auth/callback", "/token", "/healthz", "/.well-known", "/.well-known/x"] {
-        let refused = check_prefix(&format!("https://gw.example.com{path}"));
+        let refused = check_prefix("public-url", &format!("https://gw.example.com{path}"));
         assert!(matches!(refused, Err(ConfigError::Invalid { name: "public-url", .. })), "{path}");
     }
 }
