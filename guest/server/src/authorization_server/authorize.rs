@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 
 use super::answers::{self, Back, OAuthRefusal};
 use super::browser::{Browser, RememberedUser};
-use super::clients::{self, Client, ClientError, Origin};
+use super::client::{self, Client, ClientError, Origin};
+use super::clients;
 use super::consent::{self, Consent};
 use super::pages;
 use super::parameters::{ParameterError, Parameters};
@@ -188,7 +189,7 @@ async fn client(
         return Ok(Err(page(400, "The request does not name a client (client_id).", request)));
     };
     // A longer one is nobody's, and counts as others that begin like it.
-    let counted = client_id.get(..client_id.floor_char_boundary(clients::MAX_CLIENT_ID)).unwrap_or_default();
+    let counted = client_id.get(..client_id.floor_char_boundary(client::MAX_CLIENT_ID)).unwrap_or_default();
     if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, "authorize", counted, Some(counted)) {
         let response = page(429, "Too many sign-ins were started. Wait a while, then try again.", request);
         return Ok(Err(answers::with_retry_after(response, retry_after.as_secs())));

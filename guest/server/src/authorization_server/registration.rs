@@ -11,8 +11,8 @@ use http::{HeaderValue, Method, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::client::{Client, Origin};
 use super::client_metadata_document::{MAX_NAME, MAX_REDIRECT_URIS, is_json};
-use super::clients::{Client, Origin};
 use super::metadata::{AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES};
 use super::redirect_uri;
 use super::text::visible;

@@ -6,7 +6,8 @@ use world::limits;
 
 use super::answers::{self, OAuthRefusal};
 use super::authorize;
-use super::clients::{self, Client, ClientError};
+use super::client::{self, Client, ClientError};
+use super::clients;
 use super::code::{self, GoodCode, Grant, Presented};
 use super::parameters::Parameters;
 use crate::message::{Request, json as json_answer};
@@ -62,7 +63,7 @@ pub(super) async fn client(
     parameters: &Parameters,
     request: &Request,
 ) -> Result<Client, Response<Vec<u8>>> {
-    let basic = clients::uses_basic(request);
+    let basic = client::uses_basic(request);
     let refuse = |error: &ClientError| match error {
         ClientError::Store(_) => answers::unavailable(&error.to_string(), RETRY_AFTER_SECONDS, request),
         ClientError::Unavailable => answers::unavailable(&error.to_string(), 10, request),
@@ -72,7 +73,7 @@ pub(super) async fn client(
         }
         _ => answers::invalid_client(&error.to_string(), basic, request),
     };
-    let client_id = clients::named(request, parameters.pairs()).map_err(|error| refuse(&error))?;
+    let client_id = client::named(request, parameters.pairs()).map_err(|error| refuse(&error))?;
     if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, operation, &client_id, Some(&client_id)) {
         return Err(too_many(retry_after.as_secs(), request));
     }

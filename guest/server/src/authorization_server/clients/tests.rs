@@ -4,7 +4,10 @@ use base64::engine::general_purpose::STANDARD;
 use http::Method;
 
 use super::*;
+use crate::authorization_server::client::{named, uses_basic};
 use crate::authorization_server::testing::{authorized, form, request};
+use crate::message::Request;
+use base::encoding::digest;
 use base::settings::RegisteredClient;
 use world::testing::{World, run};
 
