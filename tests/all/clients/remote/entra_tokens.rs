@@ -494,7 +494,7 @@ async fn a_disabled_person_is_refused_at_the_next_call(client: Client) {
 }
 
 #[tokio::test]
-async fn the_python_program_of_the_readme_prints_the_details() {
+async fn the_python_program_of_the_tutorial_prints_the_details() {
     let Some(python) = tools::python() else { return };
     let (office, programs) = (open("bearer").await, Programs::write());
     let program = programs.python(&office.server.at("/mcp"), office.emulator.endpoints());
@@ -505,7 +505,7 @@ async fn the_python_program_of_the_readme_prints_the_details() {
 }
 
 #[tokio::test]
-async fn the_node_program_of_the_readme_prints_the_details() {
+async fn the_node_program_of_the_tutorial_prints_the_details() {
     let (Some(_), Some(node)) = (tools::node("msal-node"), tools::node("mcp-client-2")) else { return };
     let (office, programs) = (open("bearer").await, Programs::write());
     let program = programs.node(&office.server.at("/mcp"), office.emulator.endpoints());
