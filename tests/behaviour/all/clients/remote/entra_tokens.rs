@@ -502,7 +502,7 @@ async fn a_disabled_person_is_refused_at_the_next_call(client: Client) {
     not(all(client = "mcp-python", client = "msal-python")),
     ignore = "needs the clients mcp-python and msal-python: use tests/run"
 )]
-async fn the_python_program_of_the_readme_prints_the_details() {
+async fn the_python_program_of_the_tutorial_prints_the_details() {
     let python = tools::client("mcp-python");
     let (office, programs) = (open("bearer").await, Programs::write());
     let program = programs.python(&office.server.at("/mcp"), office.emulator.endpoints());
@@ -517,7 +517,7 @@ async fn the_python_program_of_the_readme_prints_the_details() {
     not(all(client = "mcp-client-2", client = "msal-node")),
     ignore = "needs the clients mcp-client-2 and msal-node: use tests/run"
 )]
-async fn the_node_program_of_the_readme_prints_the_details() {
+async fn the_node_program_of_the_tutorial_prints_the_details() {
     let node = tools::client("mcp-client-2");
     let (office, programs) = (open("bearer").await, Programs::write());
     let program = programs.node(&office.server.at("/mcp"), office.emulator.endpoints());
