@@ -164,10 +164,10 @@ async fn consent_takes_our_page_in_the_same_browser() {
     // The attacker's browser has a cookie of its own, and the victim's form.
     let mut attacker = Tab::default();
     attacker.open(&fleet, &Authorize::new(&client).path()).await;
-    assert_eq!(attacker.submit(&fleet, &form(&csrf)).await.status, 400);
-    assert_eq!(Tab::default().submit(&fleet, &form(&csrf)).await.status, 400);
+    assert_eq!(attacker.submit(&fleet, &form(&csrf)).await.status, 403);
+    assert_eq!(Tab::default().submit(&fleet, &form(&csrf)).await.status, 403);
     // A page elsewhere lets the victim's browser send a form without our token.
-    assert_eq!(victim.submit(&fleet, &form("guessed")).await.status, 400);
+    assert_eq!(victim.submit(&fleet, &form("guessed")).await.status, 403);
     assert_eq!(fleet.control().request_count(Endpoint::Authorize), 0);
 }
 
@@ -273,7 +273,7 @@ async fn a_token_in_the_query_or_in_a_form_is_never_taken() {
     let mut request = call_request("");
     *request.uri_mut() = format!("/mcp?access_token={}", tokens.access).parse().expect("a target");
     let answer = fleet.send(request).await;
-    assert_eq!(answer.status, 401);
+    assert_eq!(answer.status, 400);
     assert_ne!(answer.body["result"]["structuredContent"]["userPrincipalName"], ALICE);
     let mut request = call_request(&tokens.access);
     *request.uri_mut() = format!("/mcp?access_token={}", tokens.access).parse().expect("a target");
