@@ -16,6 +16,7 @@ pub mod oauth;
 pub(crate) mod sealed;
 pub mod secret;
 pub mod session;
+pub mod settings_document;
 pub mod sign_in;
 pub(crate) mod single_flight;
 pub mod token;
