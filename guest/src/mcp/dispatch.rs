@@ -52,15 +52,20 @@ const SERVER_INFO: &str = concat!(
 pub async fn handle(env: &Environment, correlation_id: &str, message: &str) -> Option<String> {
     env.call.is_called(correlation_id);
     let caller = Caller { who: Who::Person, correlation_id };
-    let mut connection = Connection::restore(env.channel.state().as_deref());
-    let reply = receive(env, &caller, &mut connection, message.as_bytes()).await;
-    if let Some(state) = connection.changed() {
-        env.channel.set_state(&state);
-    }
-    match reply {
+    match on_connection(env, &caller, message).await {
         Reply::Message { json, .. } => Some(json),
         Reply::Nothing | Reply::SignInAgain | Reply::ClaimsChallenge(_) | Reply::InsufficientScope(_) => None,
     }
+}
+
+/// Handles one message of a connection that the host remembers.
+pub async fn on_connection(env: &Environment, caller: &Caller<'_>, message: &str) -> Reply {
+    let mut connection = Connection::restore(env.channel.state().as_deref());
+    let reply = receive(env, caller, &mut connection, message.as_bytes()).await;
+    if let Some(state) = connection.changed() {
+        env.channel.set_state(&state);
+    }
+    reply
 }
 
 /// Handles one message of a connection that has a memory.
