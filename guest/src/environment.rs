@@ -65,7 +65,7 @@ pub enum SignInMethod {
     DeviceCode,
 }
 
-/// The configuration; see `wit/environment.wit` for the meaning and unit of each field.
+/// The configuration; see `settings_document.rs` for the meaning and unit of each field.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Public or confidential.

@@ -40,18 +40,29 @@ mod exports {
     use crate::encoding::random_uuid;
     use crate::environment::Environment;
     use crate::graph::groups;
-    use crate::graph::profile::profile_scope;
     use crate::mcp;
+    use crate::secret::Secret;
     use crate::sign_in::interactive::{self, NoClient, Request};
-    use crate::sign_in::{Account, SignInError, accounts, silent};
+    use crate::sign_in::{SignInError, accounts, silent};
     use crate::tools;
+    use crate::transport::http::authorized::{self, Origin};
     use wit::sign_in::SignInError as WitSignInError;
 
     struct Component;
 
     impl wit::mcp_server::Guest for Component {
-        fn handle(message: String, caller: wit::mcp_server::Caller) -> Option<String> {
-            block_on(mcp::handle(environment(), &caller.correlation_id, &message))
+        fn handle(message: String, context: wit::mcp_server::Context) -> Option<String> {
+            let env = environment();
+            let wit::mcp_server::Context { correlation_id, transport: _, authorization, client_address } = context;
+            let Some(authorization) = authorization.map(Secret::new) else {
+                return block_on(mcp::handle(env, &correlation_id, &message));
+            };
+            let origin = Origin {
+                correlation_id: &correlation_id,
+                authorization: &authorization,
+                client_address: client_address.as_deref(),
+            };
+            block_on(authorized::handle(env, &origin, &message))
         }
     }
 
@@ -85,8 +96,8 @@ mod exports {
 
     impl wit::sign_in::Guest for Component {
         fn accounts() -> Result<Vec<wit::sign_in::Account>, WitSignInError> {
-            let accounts = accounts::list(environment()).map_err(|error| to_wit(error.into()))?;
-            Ok(accounts.into_iter().map(account_to_wit).collect())
+            let accounts = accounts::list(environment()).map_err(SignInError::from)?;
+            Ok(accounts.into_iter().map(Into::into).collect())
         }
 
         fn acquire_token_silent(
@@ -94,81 +105,48 @@ mod exports {
             account: Option<String>,
         ) -> Result<wit::sign_in::AccessToken, WitSignInError> {
             let env = environment();
-            let account = accounts::choose(env, account.as_deref()).map_err(to_wit)?;
-            let token = block_on(silent::acquire(env, &account, &scopes, None, &correlation_id(env)));
-            token.map_err(to_wit).map(|token| wit::sign_in::AccessToken {
-                token: token.token.reveal().clone(),
-                expires_at: token.expires_at,
-                account: account_to_wit(token.account),
-            })
+            let account = accounts::choose(env, account.as_deref())?;
+            Ok(block_on(silent::acquire(env, &account, &scopes, None, &correlation_id(env)))?.into())
         }
 
-        fn start(redirect_uri: String, login_hint: Option<String>) -> Result<wit::sign_in::Pending, WitSignInError> {
+        fn start(
+            redirect_uri: String,
+            scopes: Vec<String>,
+            login_hint: Option<String>,
+        ) -> Result<wit::sign_in::Pending, WitSignInError> {
             let env = environment();
-            let scopes = vec![profile_scope(env)];
-            interactive::start(env, redirect_uri, scopes, login_hint.as_deref(), &correlation_id(env))
-                .map(|attempt| wit::sign_in::Pending { id: attempt.id, authorization_url: attempt.instruction.url })
-                .map_err(to_wit)
+            let attempt = interactive::start(env, redirect_uri, scopes, login_hint.as_deref(), &correlation_id(env))?;
+            Ok(wit::sign_in::Pending { id: attempt.id, authorization_url: attempt.instruction.url })
         }
 
         fn complete(id: String, response: String) -> Result<wit::sign_in::Account, WitSignInError> {
             let env = environment();
-            let account = block_on(interactive::redeem(env, &id, &response, &correlation_id(env)));
-            account.map(account_to_wit).map_err(to_wit)
+            Ok(block_on(interactive::redeem(env, &id, &response, &correlation_id(env)))?.into())
         }
 
-        fn interactive(login_hint: Option<String>) -> Result<wit::sign_in::Account, WitSignInError> {
+        fn interactive(
+            scopes: Vec<String>,
+            login_hint: Option<String>,
+        ) -> Result<wit::sign_in::Account, WitSignInError> {
             let env = environment();
             let request = Request {
-                scopes: vec![profile_scope(env)],
+                scopes,
                 login_hint: login_hint.as_deref(),
                 select_account: login_hint.is_none(),
                 correlation_id: &correlation_id(env),
                 ..Request::default()
             };
-            block_on(interactive::sign_in(env, &request, &NoClient)).map(account_to_wit).map_err(to_wit)
+            Ok(block_on(interactive::sign_in(env, &request, &NoClient))?.into())
         }
 
         fn sign_out(home_account_id: String) -> Result<(), WitSignInError> {
             let env = environment();
-            accounts::sign_out(env, &home_account_id, &correlation_id(env)).map_err(to_wit)
+            Ok(accounts::sign_out(env, &home_account_id, &correlation_id(env))?)
         }
     }
 
     fn correlation_id(env: &Environment) -> String {
         random_uuid(env.random.as_ref())
-    }
-
-    fn account_to_wit(account: Account) -> wit::sign_in::Account {
-        wit::sign_in::Account {
-            home_account_id: account.home_account_id,
-            username: account.username,
-            name: account.name,
-            tenant_id: account.tenant_id,
-            object_id: account.object_id,
-        }
-    }
-
-    fn to_wit(error: SignInError) -> WitSignInError {
-        let message = error.to_string();
-        match error {
-            SignInError::InteractionRequired { .. } => WitSignInError::InteractionRequired(message),
-            SignInError::Declined => WitSignInError::Declined(message),
-            SignInError::TimedOut(_) => WitSignInError::TimedOut,
-            SignInError::Refused(refusal) => WitSignInError::Refused(wit::sign_in::Refusal {
-                message: refusal.advice(),
-                error: refusal.error,
-                code: refusal.code,
-            }),
-            SignInError::Untrusted(_) => WitSignInError::UntrustedResponse(message),
-            SignInError::AccountSelection(_) => WitSignInError::AccountSelection(message),
-            SignInError::Store(_) | SignInError::Audit => WitSignInError::Store(message),
-            SignInError::Deferred { .. }
-            | SignInError::Unavailable(_)
-            | SignInError::JoinedFailed(_)
-            | SignInError::TakenOver
-            | SignInError::NoBrowser(_) => WitSignInError::Unavailable(message),
-        }
     }
 
     export!(Component with_types_in crate::bindings);

@@ -12,10 +12,11 @@ use crate::bindings::audit as wit;
 use crate::clock::Clock;
 use crate::telemetry::TraceParent;
 
-pub use crate::bindings::audit::{Event, Outcome};
+pub use event::{Event, Outcome};
 pub use file::{AuditFileError, Rotation};
 pub use journal::{Destination, JsonLinesAudit, OnFailure};
 
+mod event;
 mod file;
 mod journal;
 mod line;
@@ -56,6 +57,7 @@ pub struct LogAudit;
 #[async_trait]
 impl AuditSink for LogAudit {
     async fn record(&self, Record { time, trace, event }: Record) -> Result<(), String> {
+        let further = (!event.further.is_empty()).then(|| serde_json::json!(event.further).to_string());
         tracing::info!(
             target: "audit",
             time = time.as_secs(),
@@ -73,6 +75,7 @@ impl AuditSink for LogAudit {
             latency_us = event.latency_us,
             trace_id = trace.map(|trace| trace.trace_id().to_string()),
             correlation_id = event.correlation_id,
+            attributes = further.as_deref(),
         );
         Ok(())
     }
@@ -112,7 +115,8 @@ impl AuditCtx {
 }
 
 impl wit::Host for AuditCtx {
-    async fn record(&mut self, event: Event) -> wasmtime::Result<Result<(), String>> {
+    async fn record(&mut self, event: wit::Event) -> wasmtime::Result<Result<(), String>> {
+        let event = Event::from(event);
         let named = event.trace_parent.as_deref().and_then(TraceParent::parse);
         let trace = named.map(TraceParent::or_our_own_in_it).or_else(TraceParent::current);
         let recorded = self.sink.record(Record { time: self.clock.now(), trace, event }).await;
@@ -129,21 +133,6 @@ mod testing {
 
     /// An event with nothing but its name.
     pub(super) fn event(name: &str) -> Event {
-        Event {
-            name: name.to_owned(),
-            outcome: Outcome::Success,
-            reason: None,
-            tenant_id: None,
-            object_id: None,
-            client_id: None,
-            tool: None,
-            token_id: None,
-            session: None,
-            address: None,
-            username: None,
-            latency_us: None,
-            trace_parent: None,
-            correlation_id: "c0ffee".to_owned(),
-        }
+        Event::new(name, Outcome::Success, "c0ffee")
     }
 }

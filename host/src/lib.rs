@@ -3,6 +3,7 @@
 //! [`Plugin`] is the component, loaded and ready; [`PluginBuilder`] says what it is given of the world. The host
 //! provides bytes, secrets at rest, a browser, limits; the component takes every decision about identity.
 
+pub mod attributes;
 pub mod audit;
 pub mod bindings;
 pub mod client_channel;
@@ -28,7 +29,9 @@ pub mod random;
 pub mod rate_limiter;
 pub mod secret_store;
 pub mod service_manager;
+pub mod sign_in;
 pub mod telemetry;
+pub mod token_validator;
 pub mod transport;
 pub mod user_agent;
 

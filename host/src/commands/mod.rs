@@ -1,13 +1,13 @@
 //! What the `entra-mcp` program does, a module per subcommand. `main.rs` parses the arguments.
 
 use crate::audit::AuditFileError;
-use crate::bindings::export::sign_in::{Account, SignInError};
 use crate::client_credential::CredentialError;
 use crate::config::ConfigError;
 use crate::environment::confidential_client::ConfidentialError;
 use crate::error::{BuildError, CallError};
 use crate::plugin::Plugin;
 use crate::secret_store::StoreError;
+use crate::sign_in::{Account, SignInError};
 use crate::telemetry::{MetricsError, TelemetryError};
 use crate::transport::http::{HttpError, TlsError};
 use crate::transport::stdio::StdioError;
@@ -135,16 +135,7 @@ impl From<ConfidentialError> for CommandError {
 
 impl From<SignInError> for CommandError {
     fn from(error: SignInError) -> Self {
-        Self::SignIn(match error {
-            SignInError::InteractionRequired(text)
-            | SignInError::Declined(text)
-            | SignInError::Unavailable(text)
-            | SignInError::UntrustedResponse(text)
-            | SignInError::AccountSelection(text)
-            | SignInError::Store(text) => text,
-            SignInError::TimedOut => "nobody finished the sign-in in time".into(),
-            SignInError::Refused(refusal) => refusal.message,
-        })
+        Self::SignIn(error.message)
     }
 }
 
