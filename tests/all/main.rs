@@ -7,6 +7,8 @@
 #[cfg(unix)]
 mod clients;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod emulator;
 #[cfg(test)]
 #[cfg(unix)]
