@@ -20,8 +20,6 @@ mod generated {
             "wasi:cli/terminal-stdin@0.2.12": wasip2::cli::terminal_stdin,
             "wasi:cli/terminal-stdout@0.2.12": wasip2::cli::terminal_stdout,
             "wasi:cli/terminal-stderr@0.2.12": wasip2::cli::terminal_stderr,
-            "wasi:filesystem/types@0.2.12": wasip2::filesystem::types,
-            "wasi:filesystem/preopens@0.2.12": wasip2::filesystem::preopens,
             "wasi:random/insecure-seed@0.2.12": wasip2::random::insecure_seed,
             "wasi:io/poll@0.2.12": wasip2::io::poll,
             "wasi:io/error@0.2.12": wasip2::io::error,

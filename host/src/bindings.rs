@@ -22,7 +22,6 @@ wasmtime::component::bindgen!({
     require_store_data_send: true,
     with: {
         "wasi:cli": wasmtime_wasi::p2::bindings::cli,
-        "wasi:filesystem": wasmtime_wasi::p2::bindings::filesystem,
         "wasi:io": wasmtime_wasi::p2::bindings::io,
         "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
         "wasi:random": wasmtime_wasi::p2::bindings::random,
