@@ -28,8 +28,8 @@ const SETUP: &str = "
       (call $count))
     (func $spin (loop (br 0)))";
 
-/// A component whose `handle` does what `body` says (WebAssembly text); every other function traps. The parameters
-/// of `handle` are the addresses and lengths of the message, the transport and the correlation id.
+/// A component whose `handle` does what `body` says (WebAssembly text); every other function traps. The first parameters
+/// of `handle` are the addresses and lengths of the message, the correlation id and the transport.
 pub(crate) fn component(body: &str) -> Vec<u8> {
     component_with("", "", body)
 }
