@@ -9,6 +9,7 @@ pub mod policy;
 pub mod principal;
 pub mod secret;
 pub mod settings;
+pub mod settings_document;
 pub mod strict_json;
 
 pub use identity::Identity;

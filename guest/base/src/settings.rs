@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::policy::ToolRule;
 
-/// The configuration; see `wit/environment.wit` for the meaning and unit of each field.
+/// The configuration; see `settings_document.rs` for the meaning and unit of each field.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Tenant GUID, domain, `common`, `organizations` or `consumers`.

@@ -7,8 +7,20 @@ mod generated {
     wit_bindgen::generate!({
         path: "../../wit",
         world: "plugin",
+        features: ["client-metadata", "rate-limiter", "tool-catalog"],
         generate_all,
         with: {
+            "wasi:cli/environment@0.2.12": wasip2::cli::environment,
+            "wasi:cli/exit@0.2.12": wasip2::cli::exit,
+            "wasi:cli/stdin@0.2.12": wasip2::cli::stdin,
+            "wasi:cli/stdout@0.2.12": wasip2::cli::stdout,
+            "wasi:cli/stderr@0.2.12": wasip2::cli::stderr,
+            "wasi:cli/terminal-input@0.2.12": wasip2::cli::terminal_input,
+            "wasi:cli/terminal-output@0.2.12": wasip2::cli::terminal_output,
+            "wasi:cli/terminal-stdin@0.2.12": wasip2::cli::terminal_stdin,
+            "wasi:cli/terminal-stdout@0.2.12": wasip2::cli::terminal_stdout,
+            "wasi:cli/terminal-stderr@0.2.12": wasip2::cli::terminal_stderr,
+            "wasi:random/insecure-seed@0.2.12": wasip2::random::insecure_seed,
             "wasi:io/poll@0.2.12": wasip2::io::poll,
             "wasi:io/error@0.2.12": wasip2::io::error,
             "wasi:io/streams@0.2.12": wasip2::io::streams,
@@ -23,8 +35,10 @@ mod generated {
     });
 }
 
+mod attributes;
 mod imports;
 pub(crate) mod incoming;
+mod sign_in;
 mod token_validator;
 
 pub(crate) use generated::{export, exports};

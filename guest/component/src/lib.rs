@@ -9,12 +9,13 @@ mod bindings;
 mod exports {
     use std::rc::Rc;
 
+    use base::Secret;
     use caller::PersonWorld;
     use caller::local::interactive::{self, NoClient, Request};
-    use caller::local::{Account, SignInError, accounts, silent};
+    use caller::local::{SignInError, accounts, silent};
     use entra::graph::groups;
-    use entra::graph::profile::profile_scope;
     use entra::token;
+    use server::http::authorized::{self, Origin};
     use server::{mcp, tools};
     use wasip2::http::types::{IncomingRequest, ResponseOutparam};
     use world::{Trail, UserAgentError};
@@ -28,9 +29,15 @@ mod exports {
     struct Component;
 
     impl wit::mcp_server::Guest for Component {
-        fn handle(message: String, caller: wit::mcp_server::Caller) -> Option<String> {
+        fn handle(message: String, context: wit::mcp_server::Context) -> Option<String> {
             let instance = instance();
-            let trail = Trail::new(instance.recorder(), caller.correlation_id);
+            let wit::mcp_server::Context { correlation_id, transport: _, authorization, client_address } = context;
+            let trail = Trail::new(instance.recorder(), correlation_id);
+            if let Some(authorization) = authorization.map(Secret::new) {
+                let Some(server) = instance.server(&trail) else { return authorized::not_set_up(&message) };
+                let origin = Origin { authorization: &authorization, client_address: client_address.as_deref() };
+                return block_on(authorized::handle(&server, instance.channel(), &origin, &message));
+            }
             match instance.person(&trail) {
                 Some(person) => block_on(mcp::handle(&person, &message)),
                 None => Some(mcp::not_set_up()),
@@ -73,7 +80,7 @@ mod exports {
         fn accounts() -> Result<Vec<wit::sign_in::Account>, WitSignInError> {
             with_person(|person| {
                 let accounts = accounts::list(&person.entra)?;
-                Ok(accounts.into_iter().map(account_to_wit).collect())
+                Ok(accounts.into_iter().map(Into::into).collect())
             })
         }
 
@@ -83,36 +90,37 @@ mod exports {
         ) -> Result<wit::sign_in::AccessToken, WitSignInError> {
             with_person(|person| {
                 let account = accounts::choose(person, account.as_deref())?;
-                let token = block_on(silent::acquire(&person.entra, &account, &scopes, None))?;
-                Ok(wit::sign_in::AccessToken {
-                    token: token.token.reveal().clone(),
-                    expires_at: token.expires_at,
-                    account: account_to_wit(token.account),
-                })
+                Ok(block_on(silent::acquire(&person.entra, &account, &scopes, None))?.into())
             })
         }
 
-        fn start(redirect_uri: String, login_hint: Option<String>) -> Result<wit::sign_in::Pending, WitSignInError> {
+        fn start(
+            redirect_uri: String,
+            scopes: Vec<String>,
+            login_hint: Option<String>,
+        ) -> Result<wit::sign_in::Pending, WitSignInError> {
             with_person(|person| {
-                let scopes = vec![profile_scope(&person.entra)];
                 let attempt = interactive::start(&person.entra, redirect_uri, scopes, login_hint.as_deref())?;
                 Ok(wit::sign_in::Pending { id: attempt.id, authorization_url: attempt.instruction.url })
             })
         }
 
         fn complete(id: String, response: String) -> Result<wit::sign_in::Account, WitSignInError> {
-            with_person(|person| block_on(interactive::redeem(&person.entra, &id, &response)).map(account_to_wit))
+            with_person(|person| Ok(block_on(interactive::redeem(&person.entra, &id, &response))?.into()))
         }
 
-        fn interactive(login_hint: Option<String>) -> Result<wit::sign_in::Account, WitSignInError> {
+        fn interactive(
+            scopes: Vec<String>,
+            login_hint: Option<String>,
+        ) -> Result<wit::sign_in::Account, WitSignInError> {
             with_person(|person| {
                 let request = Request {
-                    scopes: vec![profile_scope(&person.entra)],
+                    scopes,
                     login_hint: login_hint.as_deref(),
                     select_account: login_hint.is_none(),
                     ..Request::default()
                 };
-                block_on(interactive::sign_in(person, &request, &NoClient)).map(account_to_wit)
+                Ok(block_on(interactive::sign_in(person, &request, &NoClient))?.into())
             })
         }
 
@@ -126,39 +134,7 @@ mod exports {
         let instance = instance();
         let trail = Trail::unnamed(instance.recorder());
         let person = instance.person(&trail).ok_or(SignInError::NoBrowser(UserAgentError::Unsupported));
-        person.and_then(|person| action(&person)).map_err(to_wit)
-    }
-
-    fn account_to_wit(account: Account) -> wit::sign_in::Account {
-        wit::sign_in::Account {
-            home_account_id: account.home_account_id,
-            username: account.username,
-            name: account.name,
-            tenant_id: account.tenant_id,
-            object_id: account.object_id,
-        }
-    }
-
-    fn to_wit(error: SignInError) -> WitSignInError {
-        let message = error.to_string();
-        match error {
-            SignInError::InteractionRequired { .. } => WitSignInError::InteractionRequired(message),
-            SignInError::Declined => WitSignInError::Declined(message),
-            SignInError::TimedOut(_) => WitSignInError::TimedOut,
-            SignInError::Refused(refusal) => WitSignInError::Refused(wit::sign_in::Refusal {
-                message: refusal.advice(),
-                error: refusal.error,
-                code: refusal.code,
-            }),
-            SignInError::Untrusted(_) => WitSignInError::UntrustedResponse(message),
-            SignInError::AccountSelection(_) => WitSignInError::AccountSelection(message),
-            SignInError::Store(_) | SignInError::Unrecorded(_) => WitSignInError::Store(message),
-            SignInError::Deferred { .. }
-            | SignInError::Unavailable(_)
-            | SignInError::JoinedFailed(_)
-            | SignInError::TakenOver
-            | SignInError::NoBrowser(_) => WitSignInError::Unavailable(message),
-        }
+        person.and_then(|person| action(&person)).map_err(Into::into)
     }
 
     export!(Component with_types_in crate::bindings);

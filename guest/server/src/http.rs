@@ -4,6 +4,7 @@
 //! call. Everything that a request needs from here on is in its own endpoint. Every answer, a refusal included, leaves
 //! through `headers`, so that no page is without security headers.
 
+pub mod authorized;
 mod bearer;
 mod headers;
 mod index;

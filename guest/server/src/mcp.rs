@@ -5,6 +5,7 @@
 
 mod dispatch;
 mod envelope;
+mod not_admitted;
 mod person;
 mod request_state;
 mod streamable_http;
@@ -13,7 +14,8 @@ mod version;
 #[cfg(test)]
 mod tests;
 
-pub use dispatch::{handle, not_set_up, receive};
+pub use dispatch::{handle, not_set_up, on_connection, receive};
+pub use not_admitted::{NotAdmitted, not_admitted};
 pub use streamable_http::{Field, Fields, handle_http};
 pub use version::Connection;
 

@@ -12,8 +12,8 @@ use std::error::Error;
 use std::io::{self, Read as _};
 
 use entra_mcp_plugin::Plugin;
-use entra_mcp_plugin::bindings::export::token_validator::Requirements;
 use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_plugin::token_validator::Requirements;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // The outer error is the component failing, the inner one its judgement.
     let verdict = match plugin.validate_token(token.trim_end(), &needs).await? {
         Ok(principal) => format!("{} of tenant {}", principal.object_id, principal.tenant_id),
-        Err(reason) => format!("refused: {reason:?}"),
+        Err(error) => format!("refused: {} (HTTP status {})", error.code, error.status()),
     };
     println!("{verdict}");
     Ok(())

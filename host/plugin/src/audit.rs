@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use crate::bindings::audit as wit;
 use crate::clock::Clock;
 
-pub use crate::bindings::audit::{Event, Outcome};
+pub use event::{Event, Outcome};
+
+mod event;
 
 /// An event, and what the host knows of it.
 #[derive(Debug, Clone)]
@@ -46,6 +48,7 @@ pub struct LogAudit;
 #[async_trait]
 impl AuditSink for LogAudit {
     async fn record(&self, Record { time, event }: Record) -> Result<(), String> {
+        let further = (!event.further.is_empty()).then(|| serde_json::json!(event.further).to_string());
         tracing::info!(
             target: "audit",
             time = time.as_secs(),
@@ -63,6 +66,7 @@ impl AuditSink for LogAudit {
             latency_us = event.latency_us,
             trace_id = event.trace_parent.as_deref().and_then(trace_id),
             correlation_id = event.correlation_id,
+            attributes = further.as_deref(),
         );
         Ok(())
     }
@@ -112,7 +116,8 @@ impl AuditCtx {
 }
 
 impl wit::Host for AuditCtx {
-    async fn record(&mut self, event: Event) -> wasmtime::Result<Result<(), String>> {
+    async fn record(&mut self, event: wit::Event) -> wasmtime::Result<Result<(), String>> {
+        let event = Event::from(event);
         let recorded = self.sink.record(Record { time: self.clock.now(), event }).await;
         if let Err(reason) = &recorded {
             tracing::error!(%reason, "an audit event could not be recorded");

@@ -152,14 +152,13 @@ impl wit::Host for ClientChannelCtxView<'_> {
 }
 
 impl wit::HostPendingRequest for ClientChannelCtxView<'_> {
-    async fn wait(
-        &mut self,
-        pending: Resource<PendingRequest>,
-        timeout_ms: u32,
-    ) -> wasmtime::Result<Option<Result<String, wit::ChannelError>>> {
+    async fn wait(&mut self, pending: Resource<PendingRequest>, timeout_ms: u32) -> wasmtime::Result<wit::Answer> {
         let timeout = Duration::from_millis(timeout_ms.into());
-        let answer = self.table.get_mut(&pending)?.wait(timeout).await;
-        Ok(answer.map(|answer| answer.map_err(Into::into)))
+        Ok(match self.table.get_mut(&pending)?.wait(timeout).await {
+            None => wit::Answer::Pending,
+            Some(Ok(result)) => wit::Answer::Received(result),
+            Some(Err(error)) => wit::Answer::Failed(error.into()),
+        })
     }
 
     fn drop(&mut self, pending: Resource<PendingRequest>) -> wasmtime::Result<()> {

@@ -4,24 +4,27 @@ use std::sync::Arc;
 
 use crate::bindings::environment as wit;
 
-pub use crate::bindings::environment::{
-    CallerKinds, ClientType, HttpSettings, RegisteredClient, Settings, SignInMethod, SignInSettings, TokenMode,
+mod settings;
+
+pub use self::settings::{
+    CallerKind, ClientType, HttpSettings, RegisteredClient, Settings, SignInMethod, SignInSettings, TokenMode,
     TokenSettings, ToolRule,
 };
 
 /// What an instance holds.
 pub(crate) struct EnvironmentCtx {
-    settings: Arc<Settings>,
+    /// The settings as JSON: instances are many, and the settings are written once.
+    settings: Arc<str>,
 }
 
 impl EnvironmentCtx {
-    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+    pub(crate) fn new(settings: Arc<str>) -> Self {
         Self { settings }
     }
 }
 
 impl wit::Host for EnvironmentCtx {
-    fn get(&mut self) -> wasmtime::Result<Settings> {
-        Ok((*self.settings).clone())
+    fn settings(&mut self) -> wasmtime::Result<String> {
+        Ok(self.settings.to_string())
     }
 }

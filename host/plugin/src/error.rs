@@ -11,6 +11,9 @@ pub enum BuildError {
     /// The engine refuses its configuration on this machine.
     #[error("the WebAssembly engine cannot start: {0:#}")]
     Engine(wasmtime::Error),
+    /// The settings cannot be written as JSON.
+    #[error("the settings cannot be handed to the component: {0}")]
+    Settings(serde_json::Error),
     /// A required part of the builder is missing.
     #[error("no {0} was given to the plugin builder")]
     Missing(&'static str),

@@ -26,7 +26,7 @@ use crate::client_channel::{ClientChannel, ClientChannelCtx, ClientChannelCtxVie
 use crate::client_credential::{ClientCredential, ClientCredentialCtx};
 use crate::client_metadata::{ClientMetadata, ClientMetadataCtx};
 use crate::clock::Clock;
-use crate::environment::{EnvironmentCtx, Settings};
+use crate::environment::EnvironmentCtx;
 use crate::guest_output::GuestStderr;
 use crate::outbound::{Outbound, OutboundHooks};
 use crate::random::{Random, RandomCtx};
@@ -50,7 +50,8 @@ const MAX_RESOURCES: usize = 1_000;
 
 /// Everything an instance may use, shared by all of them.
 pub(crate) struct World {
-    pub(crate) settings: Arc<Settings>,
+    /// As JSON.
+    pub(crate) settings: Arc<str>,
     pub(crate) store: Arc<dyn SecretStore>,
     pub(crate) user_agent: Arc<dyn UserAgent>,
     pub(crate) listeners: LoopbackListeners,
@@ -148,8 +149,14 @@ pub(crate) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
         table: &mut state.table,
     })?;
     bindings::audit::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.audit)?;
-    bindings::rate_limiter::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.rate_limiter)?;
-    bindings::client_metadata::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.client_metadata)?;
+    let mut unstable = bindings::rate_limiter::LinkOptions::default();
+    bindings::rate_limiter::add_to_linker::<State, HasSelf<_>>(l, unstable.rate_limiter(true), |state| {
+        &mut state.rate_limiter
+    })?;
+    let mut unstable = bindings::client_metadata::LinkOptions::default();
+    bindings::client_metadata::add_to_linker::<State, HasSelf<_>>(l, unstable.client_metadata(true), |state| {
+        &mut state.client_metadata
+    })?;
     bindings::user_agent::add_to_linker::<State, HasUserAgent>(l, |state| UserAgentCtxView {
         ctx: &mut state.user_agent,
         table: &mut state.table,

@@ -10,6 +10,7 @@
 
 #![cfg_attr(not(feature = "pool"), allow(dead_code, reason = "only the pool makes instances"))]
 
+pub mod attributes;
 pub mod audit;
 pub mod bindings;
 pub mod client_channel;
@@ -37,6 +38,8 @@ mod private_files;
 pub mod random;
 pub mod rate_limiter;
 pub mod secret_store;
+pub mod sign_in;
+pub mod token_validator;
 #[cfg(feature = "pool")]
 pub mod transport;
 pub mod user_agent;

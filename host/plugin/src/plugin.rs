@@ -7,12 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::audit::{AuditSink, LogAudit};
 use crate::bindings::export::mcp_server;
-use crate::bindings::export::sign_in::{Account, Pending, SignInError};
-use crate::bindings::export::token_validator::{Principal, Requirements, TokenError};
 use crate::client_channel::{ClientChannel, NoChannel};
 use crate::client_credential::{ClientCredential, NoCredential};
 use crate::client_metadata::{ClientMetadata, NoClientMetadata};
@@ -28,24 +26,39 @@ use crate::outbound::Outbound;
 use crate::random::{Random, SystemRandomness, unguessable_id};
 use crate::rate_limiter::{NoRateLimiter, RateLimiter};
 use crate::secret_store::{MemoryStore, SecretStore};
+use crate::sign_in::{Account, Pending, SignInError};
+use crate::token_validator::{Principal, Requirements, TokenError};
 use crate::user_agent::{LoopbackListeners, NoUserAgent, UserAgent};
 
 /// The JSON-RPC error code for a failure inside the server.
 const INTERNAL_ERROR: i32 = -32603;
 
-/// Where a message comes from.
-#[derive(Debug, Clone)]
+/// Where a message comes from. The authorization is not in its `Debug`.
+#[derive(Clone)]
 pub struct Caller {
-    /// `stdio`, or the name of another local transport.
+    /// `stdio`, or the name of another transport.
     pub transport: String,
     /// Names the call in logs and audit records; `None` makes one up.
     pub correlation_id: Option<String>,
+    /// What HTTP has in the header `Authorization`, and empty if the client sent none. `None`: the caller is the person at
+    /// this machine, and nobody else can use the transport.
+    pub authorization: Option<Zeroizing<String>>,
+    /// The address of the client, for audit records and the bound of refused tokens. Ignored without an authorization.
+    pub client_address: Option<String>,
 }
 
 impl Caller {
-    /// A caller on `transport`, with a correlation id of its own for every call.
+    /// The person at this machine on `transport`, with a correlation id of its own for every call.
     pub fn new(transport: &str) -> Self {
-        Self { transport: transport.to_owned(), correlation_id: None }
+        Self { transport: transport.to_owned(), correlation_id: None, authorization: None, client_address: None }
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { transport, correlation_id, authorization: _, client_address: _ } = self;
+        let mut shown = f.debug_struct("Caller");
+        shown.field("transport", transport).field("correlation_id", correlation_id).finish_non_exhaustive()
     }
 }
 
@@ -99,30 +112,40 @@ impl Plugin {
     /// answer is a JSON-RPC error with the correlation id of the log.
     pub async fn handle(&self, message: &str, caller: &Caller, channel: Arc<dyn ClientChannel>) -> Option<String> {
         let correlation_id = caller.correlation_id.clone().unwrap_or_else(|| self.correlation_id());
-        let from = mcp_server::Caller { transport: caller.transport.clone(), correlation_id: correlation_id.clone() };
+        let mut context = mcp_server::Context {
+            correlation_id: correlation_id.clone(),
+            transport: caller.transport.clone(),
+            authorization: caller.authorization.as_ref().map(|authorization| authorization.to_string()),
+            client_address: caller.client_address.clone(),
+        };
         let answer = self
             .call(correlation_id, channel, async |exports, store| {
-                exports.entra_mcp_plugin_mcp_server().call_handle(store, message, &from).await
+                exports.entra_mcp_plugin_mcp_server().call_handle(store, message, &context).await
             })
             .await;
+        context.authorization.zeroize();
         answer.unwrap_or_else(|error| internal_error(message, &error))
     }
 
     /// Lists the accounts that are signed in.
     pub async fn accounts(&self) -> Result<Result<Vec<Account>, SignInError>, CallError> {
         self.call(None, Arc::new(NoChannel), async |exports, store| {
-            exports.entra_mcp_plugin_sign_in().call_accounts(store).await
+            let accounts = exports.entra_mcp_plugin_sign_in().call_accounts(store).await?;
+            Ok(accounts.map_err(SignInError::from))
         })
         .await
     }
 
-    /// Signs a person in through the user agent, and waits for it.
+    /// Signs a person in through the user agent, and waits for it. The person consents to `scopes`, which belong to one API
+    /// and are qualified by its identifier ([`Settings::profile_scope`] is what the component's own tools need).
     pub async fn sign_in_interactive(
         &self,
+        scopes: &[String],
         login_hint: Option<&str>,
     ) -> Result<Result<Account, SignInError>, CallError> {
         self.call(None, Arc::new(NoChannel), async |exports, store| {
-            exports.entra_mcp_plugin_sign_in().call_interactive(store, login_hint).await
+            let account = exports.entra_mcp_plugin_sign_in().call_interactive(store, scopes, login_hint).await?;
+            Ok(account.map_err(SignInError::from))
         })
         .await
     }
@@ -135,23 +158,28 @@ impl Plugin {
     ) -> Result<Result<AccessToken, SignInError>, CallError> {
         self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
             let acquired = exports.entra_mcp_plugin_sign_in().call_acquire_token_silent(store, scopes, account).await?;
-            Ok(acquired.map(|acquired| AccessToken {
+            let token = acquired.map(|acquired| AccessToken {
                 token: acquired.token.into(),
-                expires_at: acquired.expires_at,
+                expires_at: acquired.expires_at_unix_seconds,
                 account: acquired.account,
-            }))
+            });
+            Ok(token.map_err(SignInError::from))
         })
         .await
     }
 
-    /// Starts a sign-in whose page the embedder shows; [`Plugin::sign_in_complete`] ends it.
+    /// Starts a sign-in whose page the embedder shows; [`Plugin::sign_in_complete`] ends it. `scopes` are as for
+    /// [`Plugin::sign_in_interactive`].
     pub async fn sign_in_start(
         &self,
         redirect_uri: &str,
+        scopes: &[String],
         login_hint: Option<&str>,
     ) -> Result<Result<Pending, SignInError>, CallError> {
         self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
-            exports.entra_mcp_plugin_sign_in().call_start(store, redirect_uri, login_hint).await
+            let pending =
+                exports.entra_mcp_plugin_sign_in().call_start(store, redirect_uri, scopes, login_hint).await?;
+            Ok(pending.map_err(SignInError::from))
         })
         .await
     }
@@ -159,7 +187,8 @@ impl Plugin {
     /// Completes what [`Plugin::sign_in_start`] began. `response` is the query of the redirect.
     pub async fn sign_in_complete(&self, id: &str, response: &str) -> Result<Result<Account, SignInError>, CallError> {
         self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
-            exports.entra_mcp_plugin_sign_in().call_complete(store, id, response).await
+            let account = exports.entra_mcp_plugin_sign_in().call_complete(store, id, response).await?;
+            Ok(account.map_err(SignInError::from))
         })
         .await
     }
@@ -167,7 +196,8 @@ impl Plugin {
     /// Forgets an account and everything that was stored for it.
     pub async fn sign_out(&self, home_account_id: &str) -> Result<Result<(), SignInError>, CallError> {
         self.call(None, Arc::new(NoChannel), async |exports, store| {
-            exports.entra_mcp_plugin_sign_in().call_sign_out(store, home_account_id).await
+            let ended = exports.entra_mcp_plugin_sign_in().call_sign_out(store, home_account_id).await?;
+            Ok(ended.map_err(SignInError::from))
         })
         .await
     }
@@ -179,7 +209,8 @@ impl Plugin {
         needs: &Requirements,
     ) -> Result<Result<Principal, TokenError>, CallError> {
         self.call(None, Arc::new(NoChannel), async |exports, store| {
-            exports.entra_mcp_plugin_token_validator().call_validate(store, token, needs).await
+            let verdict = exports.entra_mcp_plugin_token_validator().call_validate(store, token, needs).await?;
+            Ok(verdict.map_err(TokenError::from))
         })
         .await
     }
@@ -429,6 +460,7 @@ impl PluginBuilder {
             Some(http) => http,
             None => default_http(&self.settings)?,
         };
+        let settings = serde_json::to_string(&self.settings).map_err(BuildError::Settings)?;
         let engine = engine()?;
         #[cfg(feature = "code-cache")]
         let component = self.code_cache.component(&engine, &self.component, self.compiler);
@@ -436,7 +468,7 @@ impl PluginBuilder {
         let component = wasmtime::component::Component::new(&engine, &self.component);
         let component = component.map_err(BuildError::Component)?;
         let world = World {
-            settings: Arc::new(self.settings),
+            settings: settings.into(),
             store: self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock)))),
             user_agent: self.user_agent,
             listeners: LoopbackListeners::new(Arc::clone(&self.clock), Arc::clone(&self.random)),

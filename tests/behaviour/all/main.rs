@@ -6,6 +6,8 @@
 #[cfg(unix)]
 mod clients;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod emulator;

@@ -7,10 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
-use base::policy::{Name, Rule, ToolRule};
-use base::settings::{
-    HttpSettings, LocalSettings, Mode, RegisteredClient, Settings, SignInMethod, TokenMode, TokenSettings,
-};
+use base::settings::{Mode, Settings};
+use base::settings_document;
 use caller::PersonWorld;
 use entra::EntraWorld;
 use server::ServerWorld;
@@ -20,6 +18,7 @@ use world::trail::Recorder;
 use world::*;
 use wstd::http::body::util::{BodyExt, Empty};
 
+use super::attributes::Attributes;
 use super::generated::entra_mcp::plugin as wit;
 
 /// The largest response body that is read. The bundled host has the same limit; other hosts may have none.
@@ -40,7 +39,7 @@ pub(crate) struct Instance {
 thread_local! {
     // The settings are constant for the life of an instance, by contract.
     static INSTANCE: &'static Instance = Box::leak(Box::new(Instance {
-        settings: settings(wit::environment::get()),
+        settings: settings(),
         notes: Notes::default(),
         names: SessionNames::default(),
     }));
@@ -71,6 +70,11 @@ impl Instance {
         }
     }
 
+    /// The connection of the message that is being handled.
+    pub(crate) fn channel(&self) -> &dyn Channel {
+        &Imports
+    }
+
     /// The same with the person at this machine; none if the component is not set up for one.
     pub(crate) fn person<'w>(&'w self, trail: &'w Trail<'w>) -> Option<PersonWorld<'w>> {
         let Mode::Local(settings) = &self.settings.mode else { return None };
@@ -92,81 +96,13 @@ impl Instance {
 
 struct Imports;
 
-fn settings(from: wit::environment::Settings) -> Settings {
-    use wit::environment::{ClientType, SignInMethod as WitMethod};
-    let mode = match (from.http, from.client_type) {
-        (Some(http), _) => Mode::Remote(http_settings(http)),
-        (None, ClientType::ConfidentialClient) => Mode::Validator,
-        (None, ClientType::PublicClient) => Mode::Local(LocalSettings {
-            method: match from.sign_in.method {
-                WitMethod::Automatic => SignInMethod::Automatic,
-                WitMethod::Browser => SignInMethod::Browser,
-                WitMethod::DeviceCode => SignInMethod::DeviceCode,
-            },
-            timeout: Duration::from_secs(from.sign_in.timeout_seconds.into()),
-            account: from.sign_in.account,
-        }),
-    };
-    Settings {
-        tenant: from.tenant,
-        client_id: from.client_id,
-        authority: from.authority,
-        graph: from.graph,
-        graph_resource: from.graph_resource,
-        token: TokenSettings {
-            audiences: from.token.audiences,
-            allowed_tenants: from.token.allowed_tenants,
-            clock_tolerance: Duration::from_secs(from.token.clock_tolerance_seconds.into()),
-        },
-        profile_cache: Duration::from_secs(from.profile_cache_seconds.into()),
-        audit_usernames: from.audit_usernames,
-        mode,
-    }
-}
-
-fn http_settings(from: wit::environment::HttpSettings) -> HttpSettings {
-    let client = |from: wit::environment::RegisteredClient| RegisteredClient {
-        client_id: from.client_id,
-        name: from.name,
-        redirect_uris: from.redirect_uris,
-        secret_hash: from.secret_hash,
-    };
-    HttpSettings {
-        public_url: from.public_url,
-        allowed_hosts: from.allowed_hosts,
-        allowed_origins: from.allowed_origins,
-        client_address_header: from.client_address_header,
-        legacy_sse: from.legacy_sse,
-        clients: from.clients.into_iter().map(client).collect(),
-        dynamic_registration: from.dynamic_registration,
-        client_id_metadata_documents: from.client_id_metadata_documents,
-        token_mode: match from.token_mode {
-            wit::environment::TokenMode::Session => TokenMode::Session,
-            wit::environment::TokenMode::Bearer => TokenMode::Bearer,
-            wit::environment::TokenMode::Both => TokenMode::Both,
-        },
-        app_id_uri: from.app_id_uri,
-        required_scope: from.required_scope,
-        access: from.access.map(|rules| rules.into_iter().map(tool_rule).collect()),
-        token_header: from.token_header,
-        rewrite_authority_metadata: from.rewrite_authority_metadata,
-    }
-}
-
-fn tool_rule(from: wit::environment::ToolRule) -> ToolRule {
-    let names = |names: Vec<String>| names.into_iter().map(Name::Owned).collect::<Vec<_>>();
-    ToolRule {
-        tool: from.tool.into(),
-        rule: Rule {
-            tenants: from.tenants.map(names),
-            users: from.kinds.contains(wit::environment::CallerKinds::USERS),
-            apps: from.kinds.contains(wit::environment::CallerKinds::APPS),
-            clients: from.clients.map(names),
-            roles: from.roles.map(names),
-            groups: from.groups.map(names),
-            scopes: names(from.scopes),
-        },
-    }
+/// The settings of the host. Without valid ones there is nothing that this instance could safely do: it says why, and
+/// ends.
+fn settings() -> Settings {
+    settings_document::read(&wit::environment::settings()).unwrap_or_else(|error| {
+        let _ = std::io::stderr().write_all(format!("{error}\n").as_bytes());
+        core::arch::wasm32::unreachable()
+    })
 }
 
 /// WIT durations are unsigned 32-bit counts; a longer one means "as long as possible".
@@ -246,9 +182,18 @@ fn store_error(error: wit::secret_store::StoreError) -> StoreError {
     }
 }
 
+fn found(lookup: wit::secret_store::Lookup) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+    use wit::secret_store::Lookup;
+    match lookup {
+        Lookup::Found(value) => Ok(Some(Secret::new(value))),
+        Lookup::None => Ok(None),
+        Lookup::Failed(error) => Err(store_error(error)),
+    }
+}
+
 impl Store for Imports {
     fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
-        wit::secret_store::get(key).map(|found| found.map(Secret::new)).map_err(store_error)
+        found(wit::secret_store::get(key))
     }
 
     fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
@@ -256,7 +201,7 @@ impl Store for Imports {
     }
 
     fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
-        wit::secret_store::take(key).map(|found| found.map(Secret::new)).map_err(store_error)
+        found(wit::secret_store::take(key))
     }
 
     fn compare_and_swap(
@@ -366,14 +311,21 @@ impl Channel for Imports {
 
 impl PendingRequest for wit::client_channel::PendingRequest {
     fn wait(&self, timeout: Duration) -> Option<Result<serde_json::Value, ChannelError>> {
-        use wit::client_channel::ChannelError as Wit;
-        Some(match self.wait(milliseconds(timeout))? {
-            Ok(result) => serde_json::from_str(&result).map_err(|error| ChannelError::Refused(error.to_string())),
-            Err(Wit::Unsupported) => Err(ChannelError::Unsupported),
-            Err(Wit::Closed) => Err(ChannelError::Closed),
-            Err(Wit::TimedOut) => Err(ChannelError::TimedOut),
-            Err(Wit::Refused(error)) => Err(ChannelError::Refused(error)),
-        })
+        use wit::client_channel::{Answer, ChannelError as Wit};
+        let error = match self.wait(milliseconds(timeout)) {
+            Answer::Pending => return None,
+            Answer::Received(result) => {
+                let result = serde_json::from_str(&result);
+                return Some(result.map_err(|error| ChannelError::Refused(error.to_string())));
+            }
+            Answer::Failed(error) => error,
+        };
+        Some(Err(match error {
+            Wit::Unsupported => ChannelError::Unsupported,
+            Wit::Closed => ChannelError::Closed,
+            Wit::TimedOut => ChannelError::TimedOut,
+            Wit::Refused(error) => ChannelError::Refused(error),
+        }))
     }
 }
 
@@ -411,25 +363,44 @@ impl Log for Notes {
 impl Audit for Imports {
     fn record(&self, event: AuditEvent) -> Result<(), String> {
         use wit::audit::{Event, Outcome as Wit};
+        let AuditEvent {
+            name,
+            outcome,
+            reason,
+            tenant_id,
+            object_id,
+            client_id,
+            tool,
+            token_id,
+            session,
+            address,
+            username,
+            latency_us,
+            trace_parent,
+            correlation_id,
+        } = event;
+        // The names are in `wit/audit.wit`.
+        let attributes = Attributes::default()
+            .maybe("reason", reason)
+            .maybe("tenant-id", tenant_id)
+            .maybe("object-id", object_id)
+            .maybe("client-id", client_id)
+            .maybe("tool", tool)
+            .maybe("token-id", token_id)
+            .maybe("session", session)
+            .maybe("address", address)
+            .maybe("username", username)
+            .maybe("latency-us", latency_us)
+            .maybe("trace-parent", trace_parent);
         wit::audit::record(&Event {
-            name: event.name.to_owned(),
-            outcome: match event.outcome {
+            name: name.to_owned(),
+            outcome: match outcome {
                 Outcome::Success => Wit::Success,
                 Outcome::Failure => Wit::Failure,
                 Outcome::Started => Wit::Started,
             },
-            reason: event.reason,
-            tenant_id: event.tenant_id,
-            object_id: event.object_id,
-            client_id: event.client_id,
-            tool: event.tool,
-            token_id: event.token_id,
-            session: event.session,
-            address: event.address,
-            username: event.username,
-            latency_us: event.latency_us,
-            trace_parent: event.trace_parent,
-            correlation_id: event.correlation_id,
+            correlation_id,
+            attributes: attributes.into(),
         })
     }
 }

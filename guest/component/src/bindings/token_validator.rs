@@ -1,9 +1,10 @@
-//! Converts between `token-validator` and [`entra::token`]: the types are one to one.
+//! Converts between `token-validator` and [`entra::token`].
 
+use super::attributes::Attributes;
 use super::exports::entra_mcp::plugin::token_validator as wit;
 use super::generated::entra_mcp::plugin::types;
 use base::principal::{Groups, Principal, PrincipalKind};
-use entra::token::{KeyFault, Part, Requirements, TokenError};
+use entra::token::{Requirements, TokenError};
 
 impl From<wit::Requirements> for Requirements {
     fn from(needs: wit::Requirements) -> Self {
@@ -40,8 +41,8 @@ impl From<Principal> for types::Principal {
                 Groups::Listed(groups) => types::Groups::Listed(groups),
                 Groups::Overage => types::Groups::Overage,
             },
-            issued_at: principal.issued_at,
-            expires_at: principal.expires_at,
+            issued_at_unix_seconds: principal.issued_at,
+            expires_at_unix_seconds: principal.expires_at,
             guest: principal.guest,
             token_version: principal.token_version,
             token_id: principal.token_id,
@@ -49,77 +50,107 @@ impl From<Principal> for types::Principal {
     }
 }
 
-impl From<Part> for wit::Part {
-    fn from(part: Part) -> Self {
-        match part {
-            Part::Header => Self::Header,
-            Part::Claims => Self::Claims,
-            Part::Signature => Self::Signature,
-        }
-    }
-}
-
-impl From<KeyFault> for wit::KeyFault {
-    fn from(fault: KeyFault) -> Self {
-        match fault {
-            KeyFault::Type => Self::Type,
-            KeyFault::Use => Self::Use,
-            KeyFault::Algorithm => Self::Algorithm,
-            KeyFault::Size => Self::Size,
-            KeyFault::Exponent => Self::Exponent,
-            KeyFault::Malformed => Self::Malformed,
-            KeyFault::Issuer => Self::Issuer,
-            KeyFault::Private => Self::Private,
-            KeyFault::Ambiguous => Self::Ambiguous,
-        }
-    }
-}
-
 impl From<TokenError> for wit::TokenError {
     fn from(error: TokenError) -> Self {
-        use TokenError as From;
-        match error {
-            From::TooLarge { length, limit } => Self::TooLarge(wit::SizeEvidence { length, limit }),
-            From::NotCompact { parts } => Self::NotCompact(parts),
-            From::EncodingInvalid { part } => Self::EncodingInvalid(part.into()),
-            From::JsonInvalid { part } => Self::JsonInvalid(part.into()),
-            From::NameDuplicate { part, name } => Self::NameDuplicate(wit::NameEvidence { part: part.into(), name }),
-            From::AlgorithmNotAllowed { algorithm } => Self::AlgorithmNotAllowed(algorithm),
-            From::HeaderNotAllowed { name } => Self::HeaderNotAllowed(name),
-            From::HeaderMissing { name } => Self::HeaderMissing(name),
-            From::HeaderMalformed { name } => Self::HeaderMalformed(name),
-            From::TypeNotAllowed { actual } => Self::TypeNotAllowed(actual),
-            From::ClaimMissing { name } => Self::ClaimMissing(name),
-            From::ClaimMalformed { name } => Self::ClaimMalformed(name),
-            From::VersionNotSupported { actual } => Self::VersionNotSupported(actual),
-            From::WrongTokenUse { expected, claim } => Self::WrongTokenUse(wit::UseEvidence { expected, claim }),
-            From::IssuerMismatch { expected, actual } => Self::IssuerMismatch(wit::Mismatch { expected, actual }),
-            From::TenantNotAllowed { tenant_id } => Self::TenantNotAllowed(tenant_id),
-            From::KeyUnknown { key_id } => Self::KeyUnknown(key_id),
-            From::KeyNotAllowed { key_id, fault } => {
-                Self::KeyNotAllowed(wit::KeyEvidence { key_id, fault: fault.into() })
-            }
-            From::SignatureInvalid { key_id } => Self::SignatureInvalid(key_id),
-            From::AudienceMismatch { expected, actual } => {
-                Self::AudienceMismatch(wit::ChoiceMismatch { expected, actual })
-            }
-            From::Expired { seconds_ago } => Self::Expired(seconds_ago),
-            From::NotYetValid { seconds_ahead } => Self::NotYetValid(seconds_ahead),
-            From::IssuedInFuture { seconds_ahead } => Self::IssuedInFuture(seconds_ahead),
-            From::NoPermissions => Self::NoPermissions,
-            From::NonceMismatch => Self::NonceMismatch,
-            From::PrincipalKindMismatch { required, actual } => {
-                Self::PrincipalKindMismatch(wit::KindMismatch { required: required.into(), actual: actual.into() })
-            }
-            From::ClientNotAllowed { expected, actual } => {
-                Self::ClientNotAllowed(wit::ChoiceMismatch { expected, actual })
-            }
-            From::ScopesMissing { required, missing } => Self::ScopesMissing(wit::ScopeEvidence { required, missing }),
-            From::RolesMissing { any_of } => Self::RolesMissing(any_of),
-            From::GroupsMissing { any_of } => Self::GroupsMissing(any_of),
-            From::GroupsUnavailable { reason } => Self::GroupsUnavailable(reason),
-            From::KeysUnavailable { reason, retry_after } => Self::KeysUnavailable(wit::Outage { reason, retry_after }),
-            From::ConfigurationInvalid { setting } => Self::ConfigurationInvalid(setting),
+        let retry_after_seconds = match &error {
+            TokenError::KeysUnavailable { retry_after, .. } => Some(u32::try_from(*retry_after).unwrap_or(u32::MAX)),
+            _ => None,
+        };
+        Self {
+            category: category(&error),
+            code: error.reason().to_owned(),
+            message: error.public_text().to_owned(),
+            challenge: error.challenge().map(|challenge| wit::Challenge {
+                error: challenge.error.map(str::to_owned),
+                scopes: challenge.scopes,
+            }),
+            retry_after_seconds,
+            evidence: evidence(error).into(),
         }
+    }
+}
+
+/// What to do about an error. The status of each category is that of [`TokenError::status`].
+fn category(error: &TokenError) -> wit::TokenErrorCategory {
+    use TokenError as Error;
+    use wit::TokenErrorCategory as Category;
+    match error {
+        Error::TooLarge { .. }
+        | Error::NotCompact { .. }
+        | Error::EncodingInvalid { .. }
+        | Error::JsonInvalid { .. }
+        | Error::NameDuplicate { .. }
+        | Error::HeaderMissing { .. }
+        | Error::HeaderMalformed { .. }
+        | Error::ClaimMissing { .. }
+        | Error::ClaimMalformed { .. } => Category::Malformed,
+        Error::AlgorithmNotAllowed { .. }
+        | Error::HeaderNotAllowed { .. }
+        | Error::TypeNotAllowed { .. }
+        | Error::VersionNotSupported { .. }
+        | Error::WrongTokenUse { .. }
+        | Error::IssuerMismatch { .. }
+        | Error::TenantNotAllowed { .. }
+        | Error::KeyUnknown { .. }
+        | Error::KeyNotAllowed { .. }
+        | Error::SignatureInvalid { .. }
+        | Error::AudienceMismatch { .. }
+        | Error::NoPermissions
+        | Error::NonceMismatch => Category::Untrusted,
+        Error::Expired { .. } | Error::NotYetValid { .. } | Error::IssuedInFuture { .. } => Category::NotCurrent,
+        Error::PrincipalKindMismatch { .. }
+        | Error::ClientNotAllowed { .. }
+        | Error::ScopesMissing { .. }
+        | Error::RolesMissing { .. }
+        | Error::GroupsMissing { .. } => Category::Forbidden,
+        Error::GroupsUnavailable { .. } | Error::KeysUnavailable { .. } => Category::Unavailable,
+        Error::ConfigurationInvalid { .. } => Category::Misconfigured,
+    }
+}
+
+/// The evidence of each code, as `wit/token-validator.wit` names it.
+fn evidence(error: TokenError) -> Attributes {
+    use TokenError as Error;
+    let facts = Attributes::default();
+    match error {
+        Error::TooLarge { length, limit } => facts.with("length-bytes", length).with("limit-bytes", limit),
+        Error::NotCompact { parts } => facts.with("parts", parts),
+        Error::EncodingInvalid { part } | Error::JsonInvalid { part } => facts.with("part", part.name()),
+        Error::NameDuplicate { part, name } => facts.with("part", part.name()).with("name", name),
+        Error::AlgorithmNotAllowed { algorithm: actual }
+        | Error::TypeNotAllowed { actual }
+        | Error::VersionNotSupported { actual } => facts.with("actual", actual),
+        Error::HeaderNotAllowed { name }
+        | Error::HeaderMissing { name }
+        | Error::HeaderMalformed { name }
+        | Error::ClaimMissing { name }
+        | Error::ClaimMalformed { name } => facts.with("name", name),
+        Error::WrongTokenUse { expected, claim } => facts.with("expected", expected).with("claim", claim),
+        Error::IssuerMismatch { expected, actual } => facts.with("expected", expected).with("actual", actual),
+        Error::TenantNotAllowed { tenant_id } => facts.with("tenant-id", tenant_id),
+        Error::KeyUnknown { key_id } | Error::SignatureInvalid { key_id } => facts.with("key-id", key_id),
+        Error::KeyNotAllowed { key_id, fault } => facts.with("key-id", key_id).with("fault", fault.name()),
+        Error::AudienceMismatch { expected, actual } | Error::ClientNotAllowed { expected, actual } => {
+            facts.with("expected", expected).with("actual", actual)
+        }
+        Error::Expired { seconds_ago } => facts.with("ago-seconds", seconds_ago),
+        Error::NotYetValid { seconds_ahead } | Error::IssuedInFuture { seconds_ahead } => {
+            facts.with("ahead-seconds", seconds_ahead)
+        }
+        Error::NoPermissions | Error::NonceMismatch => facts,
+        Error::PrincipalKindMismatch { required, actual } => {
+            facts.with("required", kind(required)).with("actual", kind(actual))
+        }
+        Error::ScopesMissing { required, missing } => facts.with("required", required).with("missing", missing),
+        Error::RolesMissing { any_of } | Error::GroupsMissing { any_of } => facts.with("any-of", any_of),
+        Error::GroupsUnavailable { reason } | Error::KeysUnavailable { reason, .. } => facts.with("reason", reason),
+        Error::ConfigurationInvalid { setting } => facts.with("setting", setting),
+    }
+}
+
+fn kind(kind: PrincipalKind) -> &'static str {
+    match kind {
+        PrincipalKind::User => "user",
+        PrincipalKind::App => "app",
     }
 }

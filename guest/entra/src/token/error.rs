@@ -1,4 +1,5 @@
-//! Why a token is refused: fixed variants with evidence, one to one with `wit/token-validator.wit`.
+//! Why a token is refused: fixed variants with evidence. `bindings/token_validator.rs` says which category, code and
+//! evidence of `wit/token-validator.wit` each of them is.
 //!
 //! `Display` and the fields are for the log. What a client may see is [`TokenError::public_text`] and
 //! [`TokenError::challenge`]: what to do, and nothing that tells an attacker which check stopped a forged token.
@@ -296,7 +297,7 @@ pub struct Challenge {
 }
 
 impl TokenError {
-    /// The variant's name in `token-validator.wit`: stable, also the reason in audit events and in `--json`.
+    /// The code in `token-validator.wit`: stable, also the reason in audit events and in `--json`.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "too-large",

@@ -1,6 +1,7 @@
 //! Every rule of the remote server, on a world of its own. Sessions are stood in for: a token `t` is good if the store
 //! has a record `test-session/t`.
 
+mod authorized;
 mod entra_tokens;
 mod floods;
 mod gateway;

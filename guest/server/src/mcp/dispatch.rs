@@ -21,6 +21,7 @@ use base::principal::PrincipalKind;
 use caller::local::PersonWorld;
 use caller::local::{SignInError, attempt, interactive};
 use caller::{bearer, session};
+use world::Channel;
 
 /// How long a client may keep the answer to `server/discover`: it changes with the version of this component.
 const DISCOVER_TTL_MS: u64 = 3_600_000;
@@ -51,16 +52,20 @@ const SERVER_INFO: &str = concat!(
 
 /// Handles one message of the person at this machine, whose connection the host remembers.
 pub async fn handle(person: &PersonWorld<'_>, message: &str) -> Option<String> {
-    let caller = Caller::Person(person);
-    let mut connection = Connection::restore(person.channel.state().as_deref());
-    let reply = receive(&caller, &mut connection, message.as_bytes()).await;
-    if let Some(state) = connection.changed() {
-        person.channel.set_state(&state);
-    }
-    match reply {
+    match on_connection(&Caller::Person(person), person.channel, message).await {
         Reply::Message { json, .. } => Some(json),
         Reply::Nothing | Reply::SignInAgain | Reply::ClaimsChallenge(_) | Reply::InsufficientScope(_) => None,
     }
+}
+
+/// Handles one message of a connection that the host remembers.
+pub async fn on_connection(caller: &Caller<'_>, channel: &dyn Channel, message: &str) -> Reply {
+    let mut connection = Connection::restore(channel.state().as_deref());
+    let reply = receive(caller, &mut connection, message.as_bytes()).await;
+    if let Some(state) = connection.changed() {
+        channel.set_state(&state);
+    }
+    reply
 }
 
 /// The answer to every message where the component is not set up for the person at this machine.

@@ -3,6 +3,7 @@
 //! Whatever a client managed to get into a value stays inside of its line and does nothing to a terminal: everything
 //! but printable ASCII is escaped.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 
@@ -10,6 +11,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
+use entra_mcp_plugin::attributes::AttributeValue;
 use entra_mcp_plugin::audit::{Record, outcome};
 
 use crate::telemetry::TraceParent;
@@ -47,6 +49,9 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
     correlation_id: &'a str,
+    /// What the component says beyond that.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    attributes: BTreeMap<&'a str, AttributeValue>,
 }
 
 /// The line, with its line break.
@@ -68,6 +73,7 @@ pub(super) fn line(record: &Record, trace: Option<TraceParent>) -> io::Result<Ve
         latency_ms: event.latency_us.map(milliseconds),
         trace_id: trace.map(|trace| trace.trace_id().to_string()),
         correlation_id: cut(&event.correlation_id),
+        attributes: event.further.iter().map(|(name, value)| (cut(name), shortened(value))).collect(),
     };
     let mut bytes = Vec::with_capacity(512);
     line.serialize(&mut Serializer::with_formatter(&mut bytes, Ascii(CompactFormatter)))?;
@@ -89,6 +95,23 @@ fn milliseconds(microseconds: u64) -> f64 {
 
 fn value(value: &Option<String>) -> Option<&str> {
     value.as_deref().map(cut)
+}
+
+/// The same for the value of an attribute. Of several texts, as many are written as are within the limit together.
+fn shortened(value: &AttributeValue) -> AttributeValue {
+    match value {
+        AttributeValue::Number(number) => AttributeValue::Number(*number),
+        AttributeValue::Text(text) => AttributeValue::Text(cut(text).to_owned()),
+        AttributeValue::Texts(texts) => {
+            let mut room = MAX_VALUE_BYTES;
+            let mut fits = |text: &&String| {
+                let fits = text.len() <= room;
+                room = room.saturating_sub(text.len().max(1));
+                fits
+            };
+            AttributeValue::Texts(texts.iter().take_while(&mut fits).cloned().collect())
+        }
+    }
 }
 
 fn cut(value: &str) -> &str {
@@ -192,6 +215,20 @@ mod tests {
         let text = text(&Record { time: Duration::ZERO, event });
         assert!(text.trim_end_matches('\n').bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["tool"], hostile);
+    }
+
+    #[test]
+    fn attributes_that_this_host_does_not_know_are_in_a_field_of_their_own() {
+        let mut event = event("tool.called");
+        event.further = vec![
+            ("event".to_owned(), AttributeValue::Text("forged\n".to_owned())),
+            ("risk".to_owned(), AttributeValue::Number(3)),
+            ("long".to_owned(), AttributeValue::Texts(vec!["x".repeat(MAX_VALUE_BYTES), "y".to_owned()])),
+        ];
+        let line: Value = serde_json::from_str(&text(&Record { time: Duration::ZERO, trace: None, event })).unwrap();
+        let long = ["x".repeat(MAX_VALUE_BYTES)];
+        assert_eq!(line["event"], "tool.called");
+        assert_eq!(line["attributes"], json!({ "event": "forged\n", "risk": 3, "long": long }));
     }
 
     #[test]

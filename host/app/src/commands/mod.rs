@@ -1,10 +1,10 @@
 //! What the `entra-mcp` program does, a module per subcommand. `main.rs` parses the arguments.
 
 use entra_mcp_plugin::Plugin;
-use entra_mcp_plugin::bindings::export::sign_in::{Account, SignInError};
 use entra_mcp_plugin::client_credential::CredentialError;
 use entra_mcp_plugin::error::{BuildError, CallError};
 use entra_mcp_plugin::secret_store::StoreError;
+use entra_mcp_plugin::sign_in::{Account, SignInError};
 use entra_mcp_plugin::transport::stdio::StdioError;
 use entra_mcp_server::{HttpError, TlsError};
 
@@ -147,16 +147,7 @@ impl From<ConfidentialError> for CommandError {
 
 impl From<SignInError> for CommandError {
     fn from(error: SignInError) -> Self {
-        Self::SignIn(match error {
-            SignInError::InteractionRequired(text)
-            | SignInError::Declined(text)
-            | SignInError::Unavailable(text)
-            | SignInError::UntrustedResponse(text)
-            | SignInError::AccountSelection(text)
-            | SignInError::Store(text) => text,
-            SignInError::TimedOut => "nobody finished the sign-in in time".into(),
-            SignInError::Refused(refusal) => refusal.message,
-        })
+        Self::SignIn(error.message)
     }
 }
 

@@ -6,10 +6,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
-use entra_mcp_plugin::bindings::export::token_validator::{Principal, Requirements, TokenError};
-use entra_mcp_plugin::bindings::types::{Groups, PrincipalKind};
 use entra_mcp_plugin::environment::TokenSettings;
 use entra_mcp_plugin::outbound_http::OutboundHttp;
+use entra_mcp_plugin::token_validator::{Groups, Principal, PrincipalKind, Requirements, TokenError};
 use serde_json::{Map, Value, json};
 
 use super::CommandError;
@@ -156,7 +155,7 @@ async fn judge(config: &Config, arguments: &Arguments) -> Result<(), CommandErro
         let result = plugin.validate_token(&token, &needs).await?;
         match &result {
             Ok(_) => {}
-            Err(error) if is_undecided(error) => undecided += 1,
+            Err(error) if !error.is_refusal() => undecided += 1,
             Err(_) => refused += 1,
         }
         console::result(&if arguments.json { in_json(&result) } else { in_words(&result) });
@@ -210,21 +209,13 @@ fn documents(config: &Config, jwks_file: &Path) -> Result<HashMap<String, Vec<u8
     Ok(HashMap::from([(metadata_uri, metadata.to_string().into_bytes()), (jwks_uri, keys)]))
 }
 
-/// Neither good nor bad: the same token may be accepted later, or with other settings.
-fn is_undecided(error: &TokenError) -> bool {
-    matches!(
-        error,
-        TokenError::KeysUnavailable(_) | TokenError::GroupsUnavailable(_) | TokenError::ConfigurationInvalid(_)
-    )
-}
-
 fn in_json(result: &Result<Principal, TokenError>) -> String {
     match result {
         Ok(principal) => json!({ "valid": true, "principal": principal_json(principal) }).to_string(),
         Err(error) => {
-            let (name, evidence) = evidence(error);
-            let mut object = Map::from_iter([("valid".to_owned(), json!(false)), ("error".to_owned(), json!(name))]);
-            object.extend(evidence);
+            let mut object =
+                Map::from_iter([("valid".to_owned(), json!(false)), ("error".to_owned(), json!(error.code))]);
+            object.extend(evidence(error));
             Value::Object(object).to_string()
         }
     }
@@ -237,9 +228,8 @@ fn in_words(result: &Result<Principal, TokenError>) -> String {
             format!("valid    {}", list(&principal))
         }
         Err(error) => {
-            let (name, evidence) = evidence(error);
-            let verdict = if is_undecided(error) { "unknown" } else { "refused" };
-            format!("{verdict}  {name}  {}", list(&evidence)).trim_end().to_owned()
+            let verdict = if error.is_refusal() { "refused" } else { "unknown" };
+            format!("{verdict}  {}  {}", error.code, list(&evidence(error))).trim_end().to_owned()
         }
     }
 }
@@ -269,89 +259,62 @@ fn principal_json(principal: &Principal) -> Value {
             Groups::Listed(groups) => json!(groups),
             Groups::Overage => json!("overage"),
         },
-        "issuedAt": principal.issued_at,
-        "expiresAt": principal.expires_at,
+        "issuedAt": principal.issued_at_unix_seconds,
+        "expiresAt": principal.expires_at_unix_seconds,
         "guest": principal.guest,
         "tokenVersion": principal.token_version,
     })
 }
 
-/// The name of the case in `wit/token-validator.wit`, and what it carries.
-fn evidence(error: &TokenError) -> (&'static str, Map<String, Value>) {
-    use TokenError as E;
-    let (name, evidence) = match error {
-        E::TooLarge(size) => ("too-large", json!({ "length": size.length, "limit": size.limit })),
-        E::NotCompact(parts) => ("not-compact", json!({ "parts": parts })),
-        E::EncodingInvalid(part) => ("encoding-invalid", json!({ "part": part_name(*part) })),
-        E::JsonInvalid(part) => ("json-invalid", json!({ "part": part_name(*part) })),
-        E::NameDuplicate(at) => ("name-duplicate", json!({ "part": part_name(at.part), "name": at.name })),
-        E::AlgorithmNotAllowed(algorithm) => ("algorithm-not-allowed", json!({ "actual": algorithm })),
-        E::HeaderNotAllowed(name) => ("header-not-allowed", json!({ "name": name })),
-        E::HeaderMissing(name) => ("header-missing", json!({ "name": name })),
-        E::HeaderMalformed(name) => ("header-malformed", json!({ "name": name })),
-        E::TypeNotAllowed(actual) => ("type-not-allowed", json!({ "actual": actual })),
-        E::ClaimMissing(name) => ("claim-missing", json!({ "name": name })),
-        E::ClaimMalformed(name) => ("claim-malformed", json!({ "name": name })),
-        E::VersionNotSupported(actual) => ("version-not-supported", json!({ "actual": actual })),
-        E::WrongTokenUse(used) => ("wrong-token-use", json!({ "expected": used.expected, "claim": used.claim })),
-        E::IssuerMismatch(issuer) => {
-            ("issuer-mismatch", json!({ "expected": issuer.expected, "actual": issuer.actual }))
-        }
-        E::TenantNotAllowed(tenant) => ("tenant-not-allowed", json!({ "tenantId": tenant })),
-        E::KeyUnknown(key_id) => ("key-unknown", json!({ "keyId": key_id })),
-        E::KeyNotAllowed(key) => ("key-not-allowed", json!({ "keyId": key.key_id, "fault": fault_name(key.fault) })),
-        E::SignatureInvalid(key_id) => ("signature-invalid", json!({ "keyId": key_id })),
-        E::AudienceMismatch(audience) => {
-            ("audience-mismatch", json!({ "expected": audience.expected, "actual": audience.actual }))
-        }
-        E::Expired(seconds) => ("expired", json!({ "secondsAgo": seconds })),
-        E::NotYetValid(seconds) => ("not-yet-valid", json!({ "secondsAhead": seconds })),
-        E::IssuedInFuture(seconds) => ("issued-in-future", json!({ "secondsAhead": seconds })),
-        E::NoPermissions => ("no-permissions", json!({})),
-        E::NonceMismatch => ("nonce-mismatch", json!({})),
-        E::PrincipalKindMismatch(mismatch) => {
-            ("principal-kind-mismatch", json!({ "required": kind(mismatch.required), "actual": kind(mismatch.actual) }))
-        }
-        E::ClientNotAllowed(client) => {
-            ("client-not-allowed", json!({ "expected": client.expected, "actual": client.actual }))
-        }
-        E::ScopesMissing(scopes) => {
-            ("scopes-missing", json!({ "required": scopes.required, "missing": scopes.missing }))
-        }
-        E::RolesMissing(roles) => ("roles-missing", json!({ "anyOf": roles })),
-        E::GroupsMissing(groups) => ("groups-missing", json!({ "anyOf": groups })),
-        E::GroupsUnavailable(reason) => ("groups-unavailable", json!({ "reason": reason })),
-        E::KeysUnavailable(outage) => {
-            ("keys-unavailable", json!({ "reason": outage.reason, "retryAfter": outage.retry_after }))
-        }
-        E::ConfigurationInvalid(setting) => ("configuration-invalid", json!({ "setting": setting })),
+/// What there is to say about an error, under the names that this command has for it.
+fn evidence(error: &TokenError) -> Map<String, Value> {
+    let mut object: Map<_, _> = error.evidence.iter().map(|(name, value)| (json_name(name), json!(value))).collect();
+    if let Some(after) = error.retry_after {
+        object.insert("retryAfter".to_owned(), json!(after.as_secs()));
+    }
+    object
+}
+
+/// The name of an attribute as it has always been in the output of this command: in camel case.
+fn json_name(attribute: &str) -> String {
+    let renamed = match attribute {
+        "length-bytes" => "length",
+        "limit-bytes" => "limit",
+        "ago-seconds" => "seconds-ago",
+        "ahead-seconds" => "seconds-ahead",
+        other => other,
     };
-    match evidence {
-        Value::Object(evidence) => (name, evidence),
-        _ => (name, Map::new()),
+    let mut name = String::with_capacity(renamed.len());
+    for (position, word) in renamed.split('-').enumerate() {
+        let mut letters = word.chars();
+        match letters.next() {
+            Some(first) if position > 0 => name.push(first.to_ascii_uppercase()),
+            Some(first) => name.push(first),
+            None => {}
+        }
+        name.push_str(letters.as_str());
     }
+    name
 }
 
-fn part_name(part: entra_mcp_plugin::bindings::export::token_validator::Part) -> &'static str {
-    use entra_mcp_plugin::bindings::export::token_validator::Part;
-    match part {
-        Part::Header => "header",
-        Part::Claims => "claims",
-        Part::Signature => "signature",
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn fault_name(fault: entra_mcp_plugin::bindings::export::token_validator::KeyFault) -> &'static str {
-    use entra_mcp_plugin::bindings::export::token_validator::KeyFault;
-    match fault {
-        KeyFault::Type => "type",
-        KeyFault::Use => "use",
-        KeyFault::Algorithm => "algorithm",
-        KeyFault::Size => "size",
-        KeyFault::Exponent => "exponent",
-        KeyFault::Malformed => "malformed",
-        KeyFault::Issuer => "issuer",
-        KeyFault::Private => "private",
-        KeyFault::Ambiguous => "ambiguous",
+    #[test]
+    fn attributes_keep_the_names_of_the_output() {
+        for (attribute, name) in [
+            ("length-bytes", "length"),
+            ("limit-bytes", "limit"),
+            ("ago-seconds", "secondsAgo"),
+            ("ahead-seconds", "secondsAhead"),
+            ("tenant-id", "tenantId"),
+            ("key-id", "keyId"),
+            ("any-of", "anyOf"),
+            ("actual", "actual"),
+            ("-", ""),
+        ] {
+            assert_eq!(json_name(attribute), name);
+        }
     }
 }

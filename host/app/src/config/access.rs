@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use entra_mcp_plugin::environment::{CallerKinds, Settings, ToolRule};
+use entra_mcp_plugin::environment::{CallerKind, Settings, ToolRule};
 use serde::Deserialize;
 
 use super::endpoints::check_guid;
@@ -45,6 +45,15 @@ pub enum Kind {
     User,
     /// An application for itself.
     App,
+}
+
+impl From<Kind> for CallerKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::User => Self::User,
+            Kind::App => Self::App,
+        }
+    }
 }
 
 /// The rules in a file of their own.
@@ -125,16 +134,11 @@ fn rule(entry: &AccessEntry, tenants: Option<&[String]>) -> Result<ToolRule, Con
         check_scope("access.scopes", scope)?;
     }
     let kinds = match kinds.as_deref() {
-        None => CallerKinds::USERS,
+        None => vec![CallerKind::User],
         Some([]) => return Err(invalid("access.kinds", "[]", EMPTY)),
-        Some(kinds) => kinds.iter().fold(CallerKinds::empty(), |all, kind| {
-            all | match kind {
-                Kind::User => CallerKinds::USERS,
-                Kind::App => CallerKinds::APPS,
-            }
-        }),
+        Some(kinds) => kinds.iter().map(|kind| CallerKind::from(*kind)).collect(),
     };
-    if kinds.contains(CallerKinds::APPS) && clients.is_none() && roles.is_none() && groups.is_none() {
+    if kinds.contains(&CallerKind::App) && clients.is_none() && roles.is_none() && groups.is_none() {
         return Err(ConfigError::Conflict(format!(
             "a rule for the tool {tool:?} lets applications call for themselves, whichever they are: name roles or \
              clients, because applications have no scopes"

@@ -131,12 +131,22 @@ impl From<StoreError> for wit::StoreError {
     }
 }
 
-impl wit::Host for SecretStoreCtx {
-    async fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, wit::StoreError>> {
-        if let Err(error) = check_key(&key) {
-            return Ok(Err(error));
+impl From<Result<Option<SecretBytes>, StoreError>> for wit::Lookup {
+    fn from(read: Result<Option<SecretBytes>, StoreError>) -> Self {
+        match read {
+            Ok(Some(value)) => Self::Found(value.reveal().to_vec()),
+            Ok(None) => Self::None,
+            Err(error) => Self::Failed(error.into()),
         }
-        Ok(self.store.get(&key).await.map(|value| value.map(|value| value.reveal().to_vec())).map_err(Into::into))
+    }
+}
+
+impl wit::Host for SecretStoreCtx {
+    async fn get(&mut self, key: String) -> wasmtime::Result<wit::Lookup> {
+        if let Err(error) = check_key(&key) {
+            return Ok(wit::Lookup::Failed(error));
+        }
+        Ok(self.store.get(&key).await.into())
     }
 
     async fn put(
@@ -152,11 +162,11 @@ impl wit::Host for SecretStoreCtx {
         Ok(self.store.put(&key, value, lifetime(ttl_seconds)).await.map_err(Into::into))
     }
 
-    async fn take(&mut self, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, wit::StoreError>> {
+    async fn take(&mut self, key: String) -> wasmtime::Result<wit::Lookup> {
         if let Err(error) = check_key(&key) {
-            return Ok(Err(error));
+            return Ok(wit::Lookup::Failed(error));
         }
-        Ok(self.store.take(&key).await.map(|value| value.map(|value| value.reveal().to_vec())).map_err(Into::into))
+        Ok(self.store.take(&key).await.into())
     }
 
     async fn compare_and_swap(
@@ -196,9 +206,9 @@ mod tests {
         use wit::Host as _;
         let (mut ctx, key) = (ctx(), "k".repeat(MAX_KEY_BYTES + 1));
 
-        assert!(matches!(ctx.get(key.clone()).await.unwrap(), Err(wit::StoreError::TooLarge)));
+        assert!(matches!(ctx.get(key.clone()).await.unwrap(), wit::Lookup::Failed(wit::StoreError::TooLarge)));
         assert!(matches!(ctx.put(key.clone(), vec![1], None).await.unwrap(), Err(wit::StoreError::TooLarge)));
-        assert!(matches!(ctx.take(key.clone()).await.unwrap(), Err(wit::StoreError::TooLarge)));
+        assert!(matches!(ctx.take(key.clone()).await.unwrap(), wit::Lookup::Failed(wit::StoreError::TooLarge)));
         let swapped = ctx.compare_and_swap(key.clone(), None, vec![1], None).await.unwrap();
         assert!(matches!(swapped, Err(wit::StoreError::TooLarge)));
         assert!(matches!(ctx.delete(key).await.unwrap(), Err(wit::StoreError::TooLarge)));
@@ -211,9 +221,13 @@ mod tests {
         ctx.store.put(&key, SecretBytes::new(b"secret".to_vec()), None).await.unwrap();
         let denied = |error| matches!(error, Some(wit::StoreError::Unavailable(_)));
 
-        assert!(denied(ctx.get(key.clone()).await.unwrap().err()));
+        let failure = |lookup| match lookup {
+            wit::Lookup::Failed(error) => Some(error),
+            wit::Lookup::Found(_) | wit::Lookup::None => None,
+        };
+        assert!(denied(failure(ctx.get(key.clone()).await.unwrap())));
         assert!(denied(ctx.put(key.clone(), vec![1], None).await.unwrap().err()));
-        assert!(denied(ctx.take(key.clone()).await.unwrap().err()));
+        assert!(denied(failure(ctx.take(key.clone()).await.unwrap())));
         assert!(denied(ctx.compare_and_swap(key.clone(), None, vec![1], None).await.unwrap().err()));
         assert!(denied(ctx.delete(key.clone()).await.unwrap().err()));
         assert_eq!(ctx.store.get(&key).await.unwrap().unwrap().reveal(), b"secret");
@@ -228,7 +242,8 @@ mod tests {
         let refused = ctx.put("k".into(), vec![8; MAX_VALUE_BYTES + 1], None).await.unwrap();
 
         assert!(matches!(refused, Err(wit::StoreError::TooLarge)));
-        assert_eq!(ctx.get("k".into()).await.unwrap().unwrap(), Some(vec![7; MAX_VALUE_BYTES]));
+        let wit::Lookup::Found(value) = ctx.get("k".into()).await.unwrap() else { panic!("the record is there") };
+        assert_eq!(value, vec![7; MAX_VALUE_BYTES]);
     }
 
     #[test]

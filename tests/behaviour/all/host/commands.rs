@@ -235,7 +235,7 @@ async fn inspect_shows_what_the_component_is_granted() {
     assert!(imports.iter().all(|import| import["granted"].is_string()), "{imports:?}");
     assert!(!stdout(&output).contains("wasi:sockets"));
     let exports = report["exports"].as_array().unwrap();
-    let server = exports.iter().find(|export| export["name"] == "entra-mcp:plugin/mcp-server@0.1.0").unwrap();
+    let server = exports.iter().find(|export| export["name"] == "entra-mcp:plugin/mcp-server@0.2.0").unwrap();
     assert_eq!(server["functions"], json!(["handle"]));
 
     let missing = home.run(&["inspect", "/does/not/exist.wasm"]).await;

@@ -28,8 +28,8 @@ const SETUP: &str = "
       (call $count))
     (func $spin (loop (br 0)))";
 
-/// A component whose `handle` does what `body` says (WebAssembly text); every other function traps. The parameters
-/// of `handle` are the addresses and lengths of the message, the transport and the correlation id.
+/// A component whose `handle` does what `body` says (WebAssembly text); every other function traps. The first parameters
+/// of `handle` are the addresses and lengths of the message, the correlation id and the transport.
 pub(crate) fn component(body: &str) -> Vec<u8> {
     component_with("", "", body)
 }
@@ -45,11 +45,11 @@ pub(crate) fn http_component(body: &str) -> Vec<u8> {
 }
 
 fn make(world_import: &str, module_import: &str, message_body: &str, http_body: &str) -> Vec<u8> {
-    let mut resolve = Resolve::default();
+    let mut resolve = Resolve { all_features: true, ..Resolve::default() };
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
     resolve.push_dir(&wit).unwrap();
     let world =
-        format!("package test:hostile; world hostile {{ include entra-mcp:plugin/plugin@0.1.0; {world_import} }}");
+        format!("package test:hostile; world hostile {{ include entra-mcp:plugin/plugin@0.2.0; {world_import} }}");
     let package = resolve.push_str("hostile.wit", &world).unwrap();
     let world = resolve.select_world(&[package], Some("hostile")).unwrap();
 

@@ -15,7 +15,7 @@ const REQUEST: &str = r#"{"jsonrpc":"2.0","id":7,"method":"x"}"#;
 
 /// The counter of the instance that answered, or the whole answer if it was an error.
 async fn handle(plugin: &Plugin, message: &str) -> String {
-    let caller = Caller { transport: "test".to_owned(), correlation_id: Some("c0ffee".to_owned()) };
+    let caller = Caller { correlation_id: Some("c0ffee".to_owned()), ..Caller::new("test") };
     plugin.handle(message, &caller, Arc::new(NoChannel)).await.unwrap_or_default()
 }
 

@@ -1,7 +1,7 @@
 //! Who may call which tool: a denied test for every part of a rule, and how a client gets further.
 
+use entra_mcp_plugin::environment::{CallerKind, TokenMode, ToolRule};
 use entra_mcp_emulator::{Endpoint, Fault, Scope};
-use entra_mcp_plugin::environment::{CallerKinds, TokenMode, ToolRule};
 use http::Request;
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ pub(super) fn rule() -> ToolRule {
     ToolRule {
         tool: "getUserDetails".to_owned(),
         tenants: None,
-        kinds: CallerKinds::USERS,
+        kinds: vec![CallerKind::User],
         clients: None,
         roles: None,
         groups: None,
@@ -134,7 +134,7 @@ fn challenged(answer: &Answer) -> &str {
 #[tokio::test]
 async fn every_part_of_a_rule_denies_who_does_not_fit_with_one_record_and_without_asking_anybody() {
     let (client, local) = (app(REMOTE), app(LOCAL));
-    let apps = ToolRule { kinds: CallerKinds::APPS, ..roles(&["Mcp.Daemon"]) };
+    let apps = ToolRule { kinds: vec![CallerKind::App], ..roles(&["Mcp.Daemon"]) };
     let cases = [
         (roles(&["Mcp.Owner", "Mcp.Root"]), false, "role-missing", r#""Mcp.Owner", "Mcp.Root""#),
         (groups(&[STRANGERS]), false, "group-missing", STRANGERS),
@@ -208,7 +208,7 @@ async fn a_tool_that_the_rules_do_not_list_is_as_good_as_none() {
 
 #[tokio::test]
 async fn the_list_shows_what_the_caller_may_call_to_users_guests_and_applications() {
-    let rules = vec![roles(&["Mcp.Admin"]), ToolRule { kinds: CallerKinds::APPS, ..roles(&["Mcp.Daemon"]) }];
+    let rules = vec![roles(&["Mcp.Admin"]), ToolRule { kinds: vec![CallerKind::App], ..roles(&["Mcp.Daemon"]) }];
     let fleet = fleet(TokenMode::Bearer, rules).await;
     let tokens = [token(&fleet, ALICE).await, token(&fleet, BOB).await, token(&fleet, GRACE).await];
     let app = app_only(&fleet).await;

@@ -205,6 +205,7 @@ async fn every_event_is_in_the_contract() {
     for event in events(&fleet) {
         assert!(contract.contains(&format!("`{}`", event.name)), "wit/audit.wit does not name {}", event.name);
         assert!(!event.correlation_id.is_empty(), "{event:?}");
+        assert_eq!(event.further, [], "{}: the host knows every attribute of its component", event.name);
     }
 }
 

@@ -3,9 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use entra_mcp_emulator::user_agent::{HeadlessBrowser, Person};
+use entra_mcp_plugin::environment::{CallerKind, Settings, TokenMode, ToolRule};
 use entra_mcp_emulator::{Endpoint, Fault, Requirement};
-use entra_mcp_plugin::environment::{CallerKinds, Settings, TokenMode, ToolRule};
+use entra_mcp_emulator::user_agent::{HeadlessBrowser, Person};
 use serde_json::{Value, json};
 
 use crate::support::lab::{
@@ -290,7 +290,7 @@ async fn a_user_without_the_required_scope_is_told_which_it_is() {
 
 #[tokio::test]
 async fn an_application_for_itself_is_let_in_but_has_no_profile() {
-    let users_and_apps = ToolRule { kinds: CallerKinds::USERS | CallerKinds::APPS, ..super::access::rule() };
+    let users_and_apps = ToolRule { kinds: vec![CallerKind::User, CallerKind::App], ..super::access::rule() };
     // The tool is for users by itself; an operator who lets applications in gets the tool's own answer.
     for (rules, reason) in [(None, "kind-not-allowed"), (Some(vec![users_and_apps]), "no-user")] {
         let fleet = fleet_with(TokenMode::Bearer, |settings| {

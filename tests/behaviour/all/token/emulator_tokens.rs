@@ -1,7 +1,6 @@
 //! Tokens as the emulator issues them at the end of real flows: the controls in every form.
 
-use entra_mcp_plugin::bindings::export::token_validator::TokenError;
-use entra_mcp_plugin::bindings::types::{Groups, PrincipalKind};
+use entra_mcp_plugin::token_validator::{Groups, PrincipalKind, TokenErrorCategory};
 
 use super::Validator;
 use crate::support::lab::{Authorize, CONTOSO, LEGACY, LOCAL, REMOTE, TASKS, app};
@@ -50,7 +49,7 @@ async fn an_applications_token_is_accepted() {
             assert!(!principal.roles.is_empty() && principal.scopes.is_empty());
         }
         // Without a role assigned to itself the application's token permits nothing.
-        Err(error) => assert!(matches!(error, TokenError::NoPermissions), "{error:?}"),
+        Err(error) => assert_eq!(error.code, "no-permissions", "{error:?}"),
     }
 }
 
@@ -69,28 +68,36 @@ async fn a_token_for_another_api_is_refused() {
     let mut validator = Validator::new().await;
     let scope = format!("openid profile api://{}/Tasks.Read", app(TASKS));
     let token = user_token(&mut validator, &scope, "alice@contoso.example").await;
-    let result = validator.validate(&token).await;
-    assert!(matches!(result, Err(TokenError::AudienceMismatch(ref it)) if it.actual == app(TASKS)), "{result:?}");
+    let refused = validator.validate(&token).await.unwrap_err();
+    assert_eq!((refused.code.as_str(), refused.text("actual")), ("audience-mismatch", Some(app(TASKS).as_str())));
+    let accepted = [app(REMOTE), "api://legacy.contoso.example".to_owned()];
+    assert!(refused.texts("expected").unwrap().iter().all(|audience| accepted.contains(audience)), "{refused:?}");
 }
 
 #[tokio::test]
 async fn an_id_token_and_a_token_for_graph_are_no_access_tokens() {
     let mut validator = Validator::new().await;
     let answer = validator.lab.graph_tokens("alice@contoso.example").await;
-    let id_token = validator.validate(answer.text("id_token")).await;
-    assert!(matches!(id_token, Err(TokenError::WrongTokenUse(_))), "{id_token:?}");
-    let graph = validator.validate(answer.text("access_token")).await;
-    assert!(matches!(graph, Err(TokenError::EncodingInvalid(_) | TokenError::JsonInvalid(_))), "{graph:?}");
+    let id_token = validator.validate(answer.text("id_token")).await.unwrap_err();
+    assert_eq!((id_token.code.as_str(), id_token.text("expected")), ("wrong-token-use", Some("access token")));
+    let graph = validator.validate(answer.text("access_token")).await.unwrap_err();
+    assert!(["encoding-invalid", "json-invalid"].contains(&graph.code.as_str()), "{graph:?}");
+    assert_eq!((graph.category, graph.status()), (TokenErrorCategory::Malformed, 401));
 }
 
 #[tokio::test]
 async fn a_token_expires_by_the_validators_clock() {
     let mut validator = Validator::new().await;
     let token = user_token(&mut validator, &remote_scope(), "alice@contoso.example").await;
-    let expires_at = validator.validate(&token).await.unwrap().expires_at;
+    let expires_at = validator.validate(&token).await.unwrap().expires_at_unix_seconds;
     let now = validator.lab.control().now().unsigned_abs();
     validator.advance(expires_at - now + 59);
     validator.validate(&token).await.unwrap();
     validator.advance(1);
-    assert!(matches!(validator.validate(&token).await, Err(TokenError::Expired(60))));
+    let expired = validator.validate(&token).await.unwrap_err();
+    assert_eq!((expired.code.as_str(), expired.number("ago-seconds")), ("expired", Some(60)));
+    assert_eq!(
+        (expired.category, expired.message.as_str()),
+        (TokenErrorCategory::NotCurrent, "the access token has expired")
+    );
 }

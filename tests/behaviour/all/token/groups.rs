@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use entra_mcp_emulator::{Clock, Control, Endpoint, Fault};
 use entra_mcp_plugin::PluginBuilder;
-use entra_mcp_plugin::bindings::export::token_validator::{Requirements, TokenError};
 use entra_mcp_plugin::client_credential::{ClientCredential, Credential, CredentialError};
 use entra_mcp_plugin::environment::{ClientType, Settings};
+use entra_mcp_plugin::token_validator::{Requirements, TokenError};
+use entra_mcp_emulator::{Clock, Control, Endpoint, Fault};
 use serde_json::{Value, json};
 
 use super::{Validator, build, nothing, settings};
@@ -78,10 +78,9 @@ impl Scene {
 
     /// The reason why Graph could not be asked.
     async fn unavailable(&self) -> String {
-        match self.requires(&[&self.group]).await {
-            Err(TokenError::GroupsUnavailable(reason)) => reason,
-            other => panic!("{other:?}"),
-        }
+        let error = self.requires(&[&self.group]).await.unwrap_err();
+        assert_eq!((error.code.as_str(), error.status()), ("groups-unavailable", 503));
+        error.text("reason").unwrap().to_owned()
     }
 
     fn control(&self) -> Control {
@@ -127,8 +126,9 @@ async fn a_user_is_admitted_for_a_group_that_graph_lists() {
 #[tokio::test]
 async fn a_user_is_refused_for_a_group_that_graph_does_not_list() {
     let scene = Scene::new().await;
-    let result = scene.requires(&[STRANGERS]).await;
-    assert!(matches!(&result, Err(TokenError::GroupsMissing(groups)) if groups == &[STRANGERS]), "{result:?}");
+    let refused = scene.requires(&[STRANGERS]).await.unwrap_err();
+    assert_eq!((refused.code.as_str(), refused.status()), ("groups-missing", 403));
+    assert_eq!(refused.texts("any-of").unwrap(), [STRANGERS]);
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn an_answer_is_remembered_for_five_minutes_by_all_instances() {
     grant_permission(&scene.control());
     for _ in 0..5 {
         scene.requires(&[&scene.group]).await.unwrap();
-        assert!(matches!(scene.requires(&[STRANGERS]).await, Err(TokenError::GroupsMissing(_))));
+        assert_eq!(scene.requires(&[STRANGERS]).await.unwrap_err().code, "groups-missing");
     }
     assert_eq!(scene.asked(), (1, 1));
 
@@ -152,7 +152,7 @@ async fn an_answer_is_remembered_for_five_minutes_by_all_instances() {
     scene.validator.advance(299);
     scene.requires(&[&scene.group]).await.unwrap();
     scene.validator.advance(1);
-    assert!(matches!(scene.requires(&[&scene.group]).await, Err(TokenError::GroupsMissing(_))));
+    assert_eq!(scene.requires(&[&scene.group]).await.unwrap_err().code, "groups-missing");
     assert_eq!(scene.asked(), (1, 2), "the token is still good");
 }
 
@@ -246,8 +246,8 @@ async fn an_answer_that_is_not_whole_admits_nobody() {
         let scene = Scene::new().await;
         let fault = Fault::on(Endpoint::GraphMemberObjects).status(200).body(body.to_string());
         scene.control().inject(fault);
-        let result = scene.requires(&[STRANGERS]).await;
-        assert!(matches!(result, Err(TokenError::GroupsUnavailable(_))), "{result:?}");
+        let undecided = scene.requires(&[STRANGERS]).await.unwrap_err();
+        assert_eq!(undecided.code, "groups-unavailable", "{undecided:?}");
     }
 }
 

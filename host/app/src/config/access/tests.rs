@@ -39,7 +39,7 @@ fn a_rule_that_names_a_tool_only_is_for_every_user_and_no_application() {
     else {
         panic!("{rules:?}")
     };
-    assert_eq!((tool.as_str(), *kinds, scopes.len()), ("a", CallerKinds::USERS, 0));
+    assert_eq!((tool.as_str(), kinds.as_slice(), scopes.len()), ("a", &[CallerKind::User][..], 0));
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn every_part_of_a_rule_reaches_the_component() {
     let rules = rules(&file).unwrap();
     assert_eq!(rules.len(), 2);
     assert_eq!(rules[0].tenants.as_deref(), Some([OTHER.to_owned()].as_slice()));
-    assert_eq!(rules[0].kinds, CallerKinds::USERS | CallerKinds::APPS);
+    assert_eq!(rules[0].kinds, [CallerKind::App, CallerKind::User]);
     assert_eq!(rules[0].clients.as_deref(), Some(["https://client.example/metadata".to_owned()].as_slice()));
     assert_eq!(rules[0].roles.as_deref(), Some(["Mcp.Admin".to_owned()].as_slice()));
     assert_eq!(rules[0].groups.as_deref(), Some([GROUP.to_owned()].as_slice()));

@@ -1,0 +1,424 @@
+//! The settings as the host hands them over: one JSON document, published as `wit/settings.schema.json`.
+//!
+//! The types here are the public contract and nothing else: they are read, checked, and converted into [`Settings`].
+//! A field that the contract does not have is refused, so that a misspelt setting never counts as left out.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::policy::{Name, Rule, ToolRule};
+use crate::settings::{
+    HttpSettings, LocalSettings, Mode, RegisteredClient, Settings, SignInMethod, TokenMode, TokenSettings,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Longest tolerance of clock differences, in seconds: Entra ID itself tolerates five minutes.
+const MAX_CLOCK_TOLERANCE_SECONDS: u32 = 300;
+
+/// Why a document is refused. The texts are for the operator; they quote no value of the document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// Not JSON, a field is unknown or missing, or a value has the wrong type.
+    #[error("the settings do not match settings.schema.json at line {line}, column {column}: {fault}")]
+    Mismatch {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1; 0 where a line is empty.
+        column: usize,
+        /// What does not match.
+        fault: String,
+    },
+    /// `token.clock-tolerance-seconds` is above its limit.
+    #[error("the setting token.clock-tolerance-seconds is above {MAX_CLOCK_TOLERANCE_SECONDS}")]
+    ClockTolerance,
+    /// A public client cannot be a remote server.
+    #[error("the setting http needs the client-type confidential-client")]
+    HttpForPublicClient,
+}
+
+/// Reads a document.
+pub fn read(json: &str) -> Result<Settings, DocumentError> {
+    let document: Document = serde_json::from_str(json).map_err(|error| DocumentError::Mismatch {
+        line: error.line(),
+        column: error.column(),
+        fault: fault(&error),
+    })?;
+    if document.token.clock_tolerance_seconds > MAX_CLOCK_TOLERANCE_SECONDS {
+        return Err(DocumentError::ClockTolerance);
+    }
+    if document.http.is_some() && document.client_type == ClientTypeName::PublicClient {
+        return Err(DocumentError::HttpForPublicClient);
+    }
+    Ok(document.into())
+}
+
+/// What serde says, without the value that it quotes: an account is a person's name.
+fn fault(error: &serde_json::Error) -> String {
+    if !error.is_data() {
+        return "not JSON".to_owned();
+    }
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    if text.contains(" field `") {
+        return text.to_owned();
+    }
+    let expected = text.rsplit_once(", expected ").map_or("another one", |(_, expected)| expected);
+    format!("a value is invalid, expected {expected}")
+}
+
+/// Settings of the entra-mcp component, version 0.2. The document is constant for the life of an instance.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[cfg_attr(test, schemars(title = "Settings of entra-mcp:plugin@0.2.0"))]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Document {
+    /// How the component acts towards Entra ID.
+    client_type: ClientTypeName,
+    /// The directory: a tenant id (GUID), a verified domain, `common`, `organizations` or `consumers`.
+    tenant: String,
+    /// Application (client) id, a GUID.
+    client_id: String,
+    /// Scheme and host of the authority, without a path or a trailing slash.
+    #[serde(default = "global_authority")]
+    authority: String,
+    /// Base URL of Microsoft Graph, without a version or a trailing slash.
+    #[serde(default = "global_graph")]
+    graph: String,
+    /// The resource identifier that qualifies scopes of Microsoft Graph. Left out: the same as `graph`, which is right in
+    /// every cloud. It differs only where Microsoft Graph is emulated.
+    #[serde(default)]
+    graph_resource: Option<String>,
+    /// How people sign in to a public client.
+    #[serde(default)]
+    sign_in: SignInDocument,
+    /// Which access tokens are accepted.
+    #[serde(default)]
+    token: TokenDocument,
+    /// How long a profile that was read from Microsoft Graph may be returned again without asking, in seconds; 0 turns
+    /// that off. Upper bound on how long a revoked caller still gets its profile.
+    #[serde(default)]
+    profile_cache_seconds: u32,
+    /// Adds user principal names to audit records. They are personal data.
+    #[serde(default)]
+    audit_usernames: bool,
+    /// The remote server. Present exactly if the host calls `wasi:http/incoming-handler` or passes messages with an
+    /// authorization; needs the client type `confidential-client`.
+    #[serde(default)]
+    http: Option<HttpDocument>,
+}
+
+fn global_authority() -> String {
+    "https://login.microsoftonline.com".to_owned()
+}
+
+fn global_graph() -> String {
+    "https://graph.microsoft.com".to_owned()
+}
+
+/// How the component acts towards Entra ID (RFC 6749 section 2.1).
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+enum ClientTypeName {
+    /// A local server on the user's own machine. It holds no client credential.
+    PublicClient,
+    /// A remote server or a token validator that authenticates itself with the `client-credential` import.
+    ConfidentialClient,
+}
+
+/// How people sign in to a public client.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct SignInDocument {
+    /// Browser or device code.
+    method: SignInMethodName,
+    /// How long one sign-in waits for the person, in seconds.
+    timeout_seconds: NonZeroU32,
+    /// The account to use when several are signed in: a user name or a home account id. Compared exactly.
+    account: Option<String>,
+}
+
+/// Time for a person to find a password and a second factor, in seconds.
+const DEFAULT_SIGN_IN_TIMEOUT_SECONDS: NonZeroU32 = NonZeroU32::MIN.saturating_add(299);
+
+impl Default for SignInDocument {
+    fn default() -> Self {
+        Self { method: SignInMethodName::Automatic, timeout_seconds: DEFAULT_SIGN_IN_TIMEOUT_SECONDS, account: None }
+    }
+}
+
+/// How a person signs in.
+#[derive(Deserialize, Clone, Copy)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+enum SignInMethodName {
+    /// The browser, or the device code flow where no browser can be opened.
+    Automatic,
+    /// Authorization code with PKCE through the system browser (RFC 8252). Never falls back.
+    Browser,
+    /// The device authorization grant (RFC 8628).
+    DeviceCode,
+}
+
+/// Which access tokens are accepted, before the requirements of a single call.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct TokenDocument {
+    /// Accepted values of `aud`, compared exactly: the client id, and the App ID URI for version 1 tokens. An empty list
+    /// accepts no access token.
+    audiences: Vec<String>,
+    /// Tenants whose tokens are accepted, as GUIDs. An empty list accepts the configured tenant only; with the tenants
+    /// `common` and `organizations` it accepts none.
+    allowed_tenants: Vec<String>,
+    /// Tolerated difference between clocks, in seconds, at most 300.
+    #[cfg_attr(test, schemars(range(max = 300)))]
+    clock_tolerance_seconds: u32,
+}
+
+/// The difference that synchronised clocks may have, in seconds.
+const DEFAULT_CLOCK_TOLERANCE_SECONDS: u32 = 60;
+
+impl Default for TokenDocument {
+    fn default() -> Self {
+        Self {
+            audiences: Vec::new(),
+            allowed_tenants: Vec::new(),
+            clock_tolerance_seconds: DEFAULT_CLOCK_TOLERANCE_SECONDS,
+        }
+    }
+}
+
+/// How clients reach the remote server, and which callers it admits.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct HttpDocument {
+    /// Where clients reach this server: scheme, host, optional port and path prefix, no trailing slash. It is the issuer
+    /// of the authorization server. Every URL in metadata, challenges and redirects starts with it.
+    public_url: String,
+    /// Values of `Host` (`:authority`) that are answered, in lower case, with the port if it is not the scheme's. Other
+    /// values are refused, which prevents DNS rebinding.
+    allowed_hosts: Vec<String>,
+    /// Origins (RFC 6454) of web pages that may call the server, besides the origin of `public-url`.
+    #[serde(default)]
+    allowed_origins: Vec<String>,
+    /// The request header in which the host names the address of the client, in lower case. Left out: the host does not
+    /// name it. A host that names one removes this header from what clients send.
+    #[serde(default)]
+    client_address_header: Option<String>,
+    /// Serves the deprecated HTTP+SSE transport of 2024-11-05 (`GET /sse`, `POST /message`).
+    #[serde(default)]
+    legacy_sse: bool,
+    /// Clients that are known without registration.
+    #[serde(default)]
+    clients: Vec<ClientDocument>,
+    /// Lets clients register themselves (RFC 7591).
+    #[serde(default)]
+    dynamic_registration: bool,
+    /// Accepts an https URL as client id, and reads the client's metadata there.
+    #[serde(default)]
+    client_id_metadata_documents: bool,
+    /// Which access tokens are admitted.
+    #[serde(default = "session_tokens")]
+    token_mode: TokenModeName,
+    /// App ID URI of the application, which qualifies the scope that clients request from Entra ID. Left out: the URL of
+    /// the MCP endpoint, `{public-url}/mcp`. Clients name that URL as the resource (RFC 8707), and Entra ID refuses a
+    /// token if the two differ (AADSTS9010010). For version 1 tokens it has to be among `token.audiences`. No effect in
+    /// the token mode `session`.
+    #[serde(default)]
+    app_id_uri: Option<String>,
+    /// The delegated permission of the application, in the short form of `scp`, that a person's token of Entra ID has to
+    /// carry. No effect in the token mode `session`.
+    required_scope: String,
+    /// Which callers may call which tool. Left out: every tool has a rule of its own. Otherwise these are all rules, and a
+    /// tool without a rule is denied to every caller.
+    #[serde(default)]
+    access: Option<Vec<ToolRuleDocument>>,
+    /// The request header in which a gateway hands over the access token of Entra ID with which it admitted the person,
+    /// in lower case. Left out: there is no such gateway. Where a request carries it, `Authorization` has no effect. The
+    /// token is validated like any other. A host that names a header removes it from every request that does not come
+    /// from a gateway that it trusts. No effect in the token mode `session`.
+    #[serde(default)]
+    token_header: Option<String>,
+    /// Publishes the metadata of Entra ID under the issuer `public-url`, with what clients miss in it
+    /// (`code_challenge_methods_supported`), and names that issuer in the metadata of the resource. Effective in the token
+    /// mode `bearer` only: in the others, `public-url` is the issuer of the authorization server.
+    #[serde(default)]
+    rewrite_authority_metadata: bool,
+}
+
+fn session_tokens() -> TokenModeName {
+    TokenModeName::Session
+}
+
+/// A client that may use the authorization server without registration.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ClientDocument {
+    /// The client id that the client sends.
+    client_id: String,
+    /// Shown on the consent page.
+    name: String,
+    /// Compared exactly, except for the port of a loopback redirect (RFC 8252 section 7.3).
+    redirect_uris: Vec<String>,
+    /// SHA-256 of the client's secret as base64url without padding. Left out: a public client.
+    #[serde(default)]
+    secret_hash: Option<String>,
+}
+
+/// Which access tokens the remote server admits.
+#[derive(Deserialize, Clone, Copy)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+enum TokenModeName {
+    /// Tokens of sessions, which the authorization server of the component issues.
+    Session,
+    /// Tokens that clients obtain from Entra ID. Entra ID is the authorization server.
+    Bearer,
+    /// Both: a signed token of three parts (RFC 7515) is a token of Entra ID, any other is a token of a session.
+    Both,
+}
+
+/// A condition under which a caller may call a tool. Everything that is present has to hold; of a list, one entry is
+/// enough, except for `scopes`. All comparisons are exact. A condition that is left out has no effect; an empty list fits
+/// no caller.
+///
+/// Of several rules for one tool, one has to hold. Rules that name the caller's tenant replace rules that name no tenant,
+/// so that a tenant's own rules can be stricter or laxer than the general ones.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ToolRuleDocument {
+    /// Name of the tool, as in `tools/list`. A name that no tool has permits nothing; the export `tool-catalog` lists the
+    /// names.
+    tool: String,
+    /// Tenants that the rule is for, as GUIDs. Left out: all accepted tenants that no other rule for the tool names.
+    #[serde(default)]
+    tenants: Option<Vec<String>>,
+    /// Kinds of callers that the rule admits. An empty list admits no caller.
+    kinds: Vec<CallerKindName>,
+    /// Client ids: of applications in tokens of Entra ID, of MCP clients in sessions.
+    #[serde(default)]
+    clients: Option<Vec<String>>,
+    /// Application roles (`roles` claim), of which the caller needs one.
+    #[serde(default)]
+    roles: Option<Vec<String>>,
+    /// Object ids of groups, of which the caller has to be in one. Groups that do not fit into a token are read from
+    /// Microsoft Graph; if it does not answer, the caller is denied.
+    #[serde(default)]
+    groups: Option<Vec<String>>,
+    /// Scopes in the short form. A person's client needs all of them; `required-scope` need not be repeated. An
+    /// application has no scopes: its roles say what it may do.
+    #[serde(default)]
+    scopes: Vec<String>,
+}
+
+/// A kind of caller.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+enum CallerKindName {
+    /// A person with any client: sessions, and delegated tokens of Entra ID.
+    User,
+    /// An application that acts for itself: app-only tokens of Entra ID.
+    App,
+}
+
+impl From<Document> for Settings {
+    fn from(from: Document) -> Self {
+        Self {
+            tenant: from.tenant,
+            client_id: from.client_id,
+            authority: from.authority,
+            graph_resource: from.graph_resource.unwrap_or_else(|| from.graph.clone()),
+            graph: from.graph,
+            token: TokenSettings {
+                audiences: from.token.audiences,
+                allowed_tenants: from.token.allowed_tenants,
+                clock_tolerance: seconds(from.token.clock_tolerance_seconds),
+            },
+            profile_cache: seconds(from.profile_cache_seconds),
+            audit_usernames: from.audit_usernames,
+            mode: match (from.http, from.client_type) {
+                (Some(http), _) => Mode::Remote(http.into()),
+                (None, ClientTypeName::ConfidentialClient) => Mode::Validator,
+                (None, ClientTypeName::PublicClient) => Mode::Local(from.sign_in.into()),
+            },
+        }
+    }
+}
+
+impl From<SignInDocument> for LocalSettings {
+    fn from(from: SignInDocument) -> Self {
+        Self {
+            method: match from.method {
+                SignInMethodName::Automatic => SignInMethod::Automatic,
+                SignInMethodName::Browser => SignInMethod::Browser,
+                SignInMethodName::DeviceCode => SignInMethod::DeviceCode,
+            },
+            timeout: seconds(from.timeout_seconds.get()),
+            account: from.account,
+        }
+    }
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
+impl From<HttpDocument> for HttpSettings {
+    fn from(from: HttpDocument) -> Self {
+        Self {
+            public_url: from.public_url,
+            allowed_hosts: from.allowed_hosts,
+            allowed_origins: from.allowed_origins,
+            client_address_header: from.client_address_header,
+            legacy_sse: from.legacy_sse,
+            clients: from.clients.into_iter().map(RegisteredClient::from).collect(),
+            dynamic_registration: from.dynamic_registration,
+            client_id_metadata_documents: from.client_id_metadata_documents,
+            token_mode: match from.token_mode {
+                TokenModeName::Session => TokenMode::Session,
+                TokenModeName::Bearer => TokenMode::Bearer,
+                TokenModeName::Both => TokenMode::Both,
+            },
+            app_id_uri: from.app_id_uri,
+            required_scope: from.required_scope,
+            access: from.access.map(|rules| rules.into_iter().map(ToolRule::from).collect()),
+            token_header: from.token_header,
+            rewrite_authority_metadata: from.rewrite_authority_metadata,
+        }
+    }
+}
+
+impl From<ClientDocument> for RegisteredClient {
+    fn from(from: ClientDocument) -> Self {
+        let ClientDocument { client_id, name, redirect_uris, secret_hash } = from;
+        Self { client_id, name, redirect_uris, secret_hash }
+    }
+}
+
+impl From<ToolRuleDocument> for ToolRule {
+    fn from(from: ToolRuleDocument) -> Self {
+        let names = |names: Vec<String>| names.into_iter().map(Name::Owned).collect::<Vec<_>>();
+        Self {
+            tool: from.tool.into(),
+            rule: Rule {
+                tenants: from.tenants.map(names),
+                users: from.kinds.contains(&CallerKindName::User),
+                apps: from.kinds.contains(&CallerKindName::App),
+                clients: from.clients.map(names),
+                roles: from.roles.map(names),
+                groups: from.groups.map(names),
+                scopes: names(from.scopes),
+            },
+        }
+    }
+}

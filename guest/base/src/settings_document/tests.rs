@@ -1,0 +1,263 @@
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// The schema as it is published.
+const SCHEMA: &str = "../../wit/settings.schema.json";
+
+fn minimal() -> Value {
+    json!({
+        "client-type": "public-client",
+        "tenant": "organizations",
+        "client-id": "00000000-0000-0000-0000-000000000001",
+    })
+}
+
+/// A document with every field, none of them at its default.
+fn complete() -> Value {
+    json!({
+        "client-type": "confidential-client",
+        "tenant": "contoso.example",
+        "client-id": "00000000-0000-0000-0000-000000000001",
+        "authority": "https://login.example",
+        "graph": "https://graph.example",
+        "graph-resource": "https://graph.microsoft.com",
+        "sign-in": { "method": "device-code", "timeout-seconds": 7, "account": "alice@contoso.example" },
+        "token": {
+            "audiences": ["api://mcp"],
+            "allowed-tenants": ["11111111-0000-4000-a000-000000000001"],
+            "clock-tolerance-seconds": 300,
+        },
+        "profile-cache-seconds": 11,
+        "audit-usernames": true,
+        "http": {
+            "public-url": "https://mcp.example.com",
+            "allowed-hosts": ["mcp.example.com"],
+            "allowed-origins": ["https://app.example.com"],
+            "client-address-header": "x-client-address",
+            "legacy-sse": true,
+            "clients": [{
+                "client-id": "client",
+                "name": "Client",
+                "redirect-uris": ["https://client.example/callback"],
+                "secret-hash": "x".repeat(43),
+            }],
+            "dynamic-registration": true,
+            "client-id-metadata-documents": true,
+            "token-mode": "both",
+            "app-id-uri": "api://mcp",
+            "required-scope": "Mcp.Access",
+            "access": [{
+                "tool": "listMyGroups",
+                "tenants": ["11111111-0000-4000-a000-000000000001"],
+                "kinds": ["user", "app"],
+                "clients": ["client"],
+                "roles": ["Mcp.Admin"],
+                "groups": ["22222222-0000-4000-a000-000000000001"],
+                "scopes": ["Mcp.Access"],
+            }],
+            "token-header": "x-forwarded-access-token",
+            "rewrite-authority-metadata": true,
+        },
+    })
+}
+
+fn refused(document: &Value) -> DocumentError {
+    read(&document.to_string()).map(drop).expect_err("the document is refused")
+}
+
+fn schema() -> String {
+    let schema = schemars::schema_for!(Document);
+    serde_json::to_string_pretty(&schema).expect("a schema is JSON") + "\n"
+}
+
+fn published() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(SCHEMA)
+}
+
+#[test]
+fn the_published_schema_is_that_of_the_types() {
+    let published = std::fs::read_to_string(published()).expect("the schema is published");
+    assert!(published == schema(), "write it anew: cargo test -p entra-mcp-guest-base write_the_schema -- --ignored");
+}
+
+#[test]
+#[ignore = "writes wit/settings.schema.json"]
+fn write_the_schema() {
+    std::fs::write(published(), schema()).expect("the schema can be written");
+}
+
+#[test]
+fn a_minimal_document_has_the_defaults_of_the_schema() {
+    let settings = read(&minimal().to_string()).expect("the document is accepted");
+    assert_eq!(settings.authority, "https://login.microsoftonline.com");
+    assert_eq!(
+        (settings.graph.as_str(), settings.graph_resource.as_str()),
+        (settings.graph_resource.as_str(), "https://graph.microsoft.com")
+    );
+    let Mode::Local(local) = settings.mode else { panic!("a public client is a local server") };
+    assert_eq!((local.method, local.timeout, local.account), (SignInMethod::Automatic, Duration::from_secs(300), None));
+    let token =
+        TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance: Duration::from_secs(60) };
+    assert_eq!(settings.token, token);
+    assert_eq!((settings.profile_cache, settings.audit_usernames), (Duration::ZERO, false));
+}
+
+#[test]
+fn every_field_of_a_complete_document_is_taken_over() {
+    let settings = read(&complete().to_string()).expect("the document is accepted");
+    assert_eq!(settings.tenant, "contoso.example");
+    assert_eq!(settings.client_id, "00000000-0000-0000-0000-000000000001");
+    assert_eq!(settings.authority, "https://login.example");
+    assert_eq!(settings.graph, "https://graph.example");
+    assert_eq!(settings.graph_resource, "https://graph.microsoft.com");
+    let token = TokenSettings {
+        audiences: vec!["api://mcp".to_owned()],
+        allowed_tenants: vec!["11111111-0000-4000-a000-000000000001".to_owned()],
+        clock_tolerance: Duration::from_secs(300),
+    };
+    assert_eq!(settings.token, token);
+    assert_eq!((settings.profile_cache, settings.audit_usernames), (Duration::from_secs(11), true));
+    let names = |name: &'static str| vec![Name::Borrowed(name)];
+    let expected = HttpSettings {
+        public_url: "https://mcp.example.com".to_owned(),
+        allowed_hosts: vec!["mcp.example.com".to_owned()],
+        allowed_origins: vec!["https://app.example.com".to_owned()],
+        client_address_header: Some("x-client-address".to_owned()),
+        legacy_sse: true,
+        clients: vec![RegisteredClient {
+            client_id: "client".to_owned(),
+            name: "Client".to_owned(),
+            redirect_uris: vec!["https://client.example/callback".to_owned()],
+            secret_hash: Some("x".repeat(43)),
+        }],
+        dynamic_registration: true,
+        client_id_metadata_documents: true,
+        token_mode: TokenMode::Both,
+        app_id_uri: Some("api://mcp".to_owned()),
+        required_scope: "Mcp.Access".to_owned(),
+        access: Some(vec![ToolRule {
+            tool: Name::Borrowed("listMyGroups"),
+            rule: Rule {
+                tenants: Some(names("11111111-0000-4000-a000-000000000001")),
+                users: true,
+                apps: true,
+                clients: Some(names("client")),
+                roles: Some(names("Mcp.Admin")),
+                groups: Some(names("22222222-0000-4000-a000-000000000001")),
+                scopes: names("Mcp.Access"),
+            },
+        }]),
+        token_header: Some("x-forwarded-access-token".to_owned()),
+        rewrite_authority_metadata: true,
+    };
+    let Mode::Remote(http) = settings.mode else { panic!("the document has http") };
+    assert_eq!(http, expected);
+}
+
+#[test]
+fn a_complete_document_without_http_and_of_a_public_client_is_that_of_a_local_server() {
+    let mut document = complete();
+    document["client-type"] = json!("public-client");
+    document.as_object_mut().expect("an object").remove("http");
+    let settings = read(&document.to_string()).expect("the document is accepted");
+    let Mode::Local(local) = settings.mode else { panic!("a public client is a local server") };
+    assert_eq!(local.method, SignInMethod::DeviceCode);
+    assert_eq!(local.timeout, Duration::from_secs(7));
+    assert_eq!(local.account.as_deref(), Some("alice@contoso.example"));
+}
+
+#[test]
+fn a_confidential_client_without_http_validates_tokens_and_nothing_else() {
+    let mut document = minimal();
+    document["client-type"] = json!("confidential-client");
+    let settings = read(&document.to_string()).expect("the document is accepted");
+    assert!(matches!(settings.mode, Mode::Validator));
+}
+
+#[test]
+fn a_complete_document_has_every_field_of_the_schema() {
+    fn objects<'a>(schema: &'a Value, all: &mut Vec<&'a Value>) {
+        match schema {
+            Value::Object(members) => {
+                if members.contains_key("properties") {
+                    all.push(schema);
+                }
+                members.values().for_each(|member| objects(member, all));
+            }
+            Value::Array(members) => members.iter().for_each(|member| objects(member, all)),
+            _ => {}
+        }
+    }
+    let schema: Value = serde_json::from_str(&schema()).expect("a schema is JSON");
+    let mut all = Vec::new();
+    objects(&schema, &mut all);
+    assert_eq!(all.len(), 6, "settings, sign-in, token, http, client, rule");
+    let text = complete().to_string();
+    for object in all {
+        assert_eq!(object["additionalProperties"], false, "unknown fields are refused: {object}");
+        for (name, property) in object["properties"].as_object().expect("an object") {
+            assert!(text.contains(&format!("\"{name}\":")), "{name}");
+            assert!(property["description"].is_string(), "{name} is not documented");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_field_is_refused_wherever_it_is() {
+    for pointer in ["", "/sign-in", "/token", "/http", "/http/clients/0", "/http/access/0"] {
+        let mut document = complete();
+        document.pointer_mut(pointer).expect("it exists")["audience"] = json!("x");
+        let DocumentError::Mismatch { fault, .. } = refused(&document) else { panic!("{pointer}") };
+        assert!(fault.starts_with("unknown field `audience`, expected "), "{pointer}: {fault}");
+    }
+}
+
+#[test]
+fn a_missing_field_is_named() {
+    for (pointer, name) in [
+        ("", "tenant"),
+        ("", "client-id"),
+        ("", "client-type"),
+        ("/http", "public-url"),
+        ("/http", "allowed-hosts"),
+        ("/http", "required-scope"),
+        ("/http/access/0", "kinds"),
+    ] {
+        let mut document = complete();
+        document.pointer_mut(pointer).and_then(Value::as_object_mut).expect("it exists").remove(name);
+        let DocumentError::Mismatch { fault, .. } = refused(&document) else { panic!("{name}") };
+        assert_eq!(fault, format!("missing field `{name}`"));
+    }
+}
+
+#[test]
+fn values_out_of_bounds_are_refused() {
+    let mut document = minimal();
+    document["token"]["clock-tolerance-seconds"] = json!(301);
+    assert_eq!(refused(&document), DocumentError::ClockTolerance);
+    let mut document = minimal();
+    document["sign-in"]["timeout-seconds"] = json!(0);
+    assert!(matches!(refused(&document), DocumentError::Mismatch { .. }));
+    let mut document = complete();
+    document["client-type"] = json!("public-client");
+    assert_eq!(refused(&document), DocumentError::HttpForPublicClient);
+}
+
+#[test]
+fn a_refusal_quotes_no_value() {
+    let mut document = minimal();
+    document["sign-in"]["timeout-seconds"] = json!("alice@contoso.example");
+    let text = refused(&document).to_string();
+    assert!(!text.contains("alice") && text.contains("expected a nonzero u32"), "{text}");
+    assert_eq!(
+        refused(&json!("alice@contoso.example")).to_string(),
+        "the settings do not match settings.schema.json at line 1, column 23: a value is invalid, expected struct Document"
+    );
+    assert_eq!(
+        read("{alice}").unwrap_err().to_string(),
+        "the settings do not match settings.schema.json at line 1, column 2: not JSON"
+    );
+}

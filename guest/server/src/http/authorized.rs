@@ -1,0 +1,98 @@
+//! MCP messages that come with an authorization, but not over HTTP: a host carries them over a transport of its own.
+//!
+//! The caller is admitted by the same rules as over HTTP. What HTTP says with a status and a challenge is in the JSON-RPC
+//! error here.
+
+use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+
+use base::Secret;
+use caller::session;
+use world::Channel;
+
+use super::bearer::{Authenticate, Guard};
+use crate::mcp::{self, NotAdmitted, Reply};
+use crate::message::Request;
+use crate::server_world::ServerWorld;
+use crate::site::MCP_PATH;
+
+/// Where a message comes from.
+pub struct Origin<'a> {
+    /// What HTTP has in its field of that name, and empty if the client sent none.
+    pub authorization: &'a Secret<String>,
+    /// The address of the client, if the host says it.
+    pub client_address: Option<&'a str>,
+}
+
+/// Handles one message.
+pub async fn handle(
+    env: &ServerWorld<'_>,
+    channel: &dyn Channel,
+    origin: &Origin<'_>,
+    message: &str,
+) -> Option<String> {
+    handle_with(env, channel, origin, message, session::authenticate).await
+}
+
+/// The answer to every message with an authorization where the component is not set up as a remote server.
+pub fn not_set_up(message: &str) -> Option<String> {
+    let text = "This server serves the person at this machine: it takes no authorization";
+    let refusal = NotAdmitted { status: 400, text: text.to_owned(), challenge: None, retry_after_seconds: None };
+    mcp::not_admitted(message, &refusal)
+}
+
+pub(super) async fn handle_with(
+    env: &ServerWorld<'_>,
+    channel: &dyn Channel,
+    origin: &Origin<'_>,
+    message: &str,
+    authenticate: Authenticate,
+) -> Option<String> {
+    let Origin { authorization, client_address } = *origin;
+    env.entra.trail.set_address(client_address);
+    let guard = Guard { env, path: MCP_PATH, authenticate };
+    let mut headers = HeaderMap::new();
+    let field = HeaderValue::from_str(authorization.reveal()).ok();
+    // What is no header field gets the answer of a malformed one.
+    let mut field = field.unwrap_or_else(|| HeaderValue::from_static("Bearer ?"));
+    field.set_sensitive(true);
+    headers.insert(AUTHORIZATION, field);
+    let request = Request {
+        method: Method::POST,
+        authority: None,
+        path: MCP_PATH.to_owned(),
+        query: None,
+        headers,
+        body: Vec::new(),
+        client_address: client_address.map(str::to_owned),
+        correlation_id: env.correlation_id().to_owned(),
+    };
+    let admitted = match guard.admit(&request).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return mcp::not_admitted(message, &in_words(&guard.refuse(refusal, &request))),
+    };
+    let response = match mcp::on_connection(&admitted.caller(env), channel, message).await {
+        Reply::Nothing => return None,
+        Reply::Message { json, .. } => return Some(json),
+        Reply::SignInAgain => guard.sign_in_again(&request),
+        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims, &request),
+        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes, &request),
+    };
+    mcp::not_admitted(message, &in_words(&response))
+}
+
+/// What an answer of HTTP says.
+fn in_words(response: &Response<Vec<u8>>) -> NotAdmitted {
+    let field = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let body = serde_json::from_slice::<serde_json::Value>(response.body()).ok();
+    let description = body.as_ref().and_then(|body| body.get("error_description")).and_then(|text| text.as_str());
+    NotAdmitted {
+        status: response.status().as_u16(),
+        text: match description {
+            Some(description) => description.to_owned(),
+            None => String::from_utf8_lossy(response.body()).into_owned(),
+        },
+        challenge: field(WWW_AUTHENTICATE).map(str::to_owned),
+        retry_after_seconds: field(RETRY_AFTER).and_then(|seconds| seconds.parse().ok()),
+    }
+}

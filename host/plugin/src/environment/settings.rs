@@ -1,0 +1,199 @@
+//! The settings of the component. `wit/settings.schema.json` says what each of them means, with unit, limits and default;
+//! the component checks what it gets.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// How the component acts towards Entra ID (RFC 6749 section 2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientType {
+    /// A local server on the user's own machine. It holds no client credential.
+    PublicClient,
+    /// A remote server or a token validator that authenticates itself.
+    ConfidentialClient,
+}
+
+/// How a person signs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignInMethod {
+    /// The browser, or the device code flow where no browser can be opened.
+    Automatic,
+    /// The browser only.
+    Browser,
+    /// The device code flow only.
+    DeviceCode,
+}
+
+/// Everything that is configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Settings {
+    /// Public or confidential.
+    pub client_type: ClientType,
+    /// Tenant id, verified domain, `common`, `organizations` or `consumers`.
+    pub tenant: String,
+    /// Application (client) id.
+    pub client_id: String,
+    /// Scheme and host of the authority.
+    pub authority: String,
+    /// Base URL of Microsoft Graph.
+    pub graph: String,
+    /// The resource identifier that qualifies scopes of Microsoft Graph.
+    pub graph_resource: String,
+    /// How people sign in to a public client.
+    pub sign_in: SignInSettings,
+    /// Which access tokens are accepted.
+    pub token: TokenSettings,
+    /// How long a profile may be returned again without asking Microsoft Graph, in seconds.
+    pub profile_cache_seconds: u32,
+    /// Adds user principal names to audit records.
+    pub audit_usernames: bool,
+    /// The remote server; `None` for a local server and a token validator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSettings>,
+}
+
+impl Settings {
+    /// The scope with which the component reads the profile of its user: the one to sign a person in for.
+    pub fn profile_scope(&self) -> String {
+        format!("{}/User.Read", self.graph_resource)
+    }
+}
+
+/// How people sign in to a public client. The account, which may be a person's name, is not in its `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SignInSettings {
+    /// Browser or device code.
+    pub method: SignInMethod,
+    /// How long one sign-in waits for the person, in seconds. Above zero.
+    pub timeout_seconds: u32,
+    /// The account to use when several are signed in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+}
+
+impl fmt::Debug for SignInSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, timeout_seconds, account: _ } = self;
+        let mut shown = f.debug_struct("SignInSettings");
+        shown.field("method", method).field("timeout_seconds", timeout_seconds).finish_non_exhaustive()
+    }
+}
+
+/// Which access tokens are accepted, before the requirements of a single call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TokenSettings {
+    /// Accepted values of `aud`. An empty list accepts no token.
+    pub audiences: Vec<String>,
+    /// Accepted tenants, as GUIDs. An empty list accepts the configured one only.
+    pub allowed_tenants: Vec<String>,
+    /// Tolerated difference between clocks, in seconds, at most 300.
+    pub clock_tolerance_seconds: u32,
+}
+
+/// How clients reach the remote server, and which callers it admits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HttpSettings {
+    /// Where clients reach this server; no trailing slash.
+    pub public_url: String,
+    /// Values of `Host` that are answered.
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call the server, besides that of `public_url`.
+    pub allowed_origins: Vec<String>,
+    /// The request header in which the host names the address of the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_address_header: Option<String>,
+    /// Serves HTTP+SSE.
+    pub legacy_sse: bool,
+    /// Clients that are known without registration.
+    pub clients: Vec<RegisteredClient>,
+    /// Lets clients register themselves.
+    pub dynamic_registration: bool,
+    /// Accepts https URLs as client ids.
+    pub client_id_metadata_documents: bool,
+    /// Which access tokens are admitted.
+    pub token_mode: TokenMode,
+    /// App ID URI of the application; `None`: the URL of the MCP endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_id_uri: Option<String>,
+    /// The scope that a person's token of Entra ID has to carry.
+    pub required_scope: String,
+    /// Which callers may call which tool; `None` leaves that to the tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<Vec<ToolRule>>,
+    /// The request header in which a gateway hands over a token of Entra ID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_header: Option<String>,
+    /// Publishes the metadata of Entra ID under the issuer `public_url`.
+    pub rewrite_authority_metadata: bool,
+}
+
+/// A client that is known without registration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RegisteredClient {
+    /// The client id that the client sends.
+    pub client_id: String,
+    /// Shown on the consent page.
+    pub name: String,
+    /// Where its users may be sent back to.
+    pub redirect_uris: Vec<String>,
+    /// SHA-256 of its secret as base64url; `None` for a public client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_hash: Option<String>,
+}
+
+/// Which access tokens the remote server admits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenMode {
+    /// Tokens of sessions.
+    Session,
+    /// Tokens of Entra ID.
+    Bearer,
+    /// Both.
+    Both,
+}
+
+/// A kind of caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallerKind {
+    /// A person with any client.
+    User,
+    /// An application that acts for itself.
+    App,
+}
+
+/// A condition under which a caller may call a tool. `None` has no effect; an empty list fits no caller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ToolRule {
+    /// Name of the tool.
+    pub tool: String,
+    /// Tenants that the rule is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<Vec<String>>,
+    /// Kinds of callers that the rule admits. An empty list admits no caller.
+    pub kinds: Vec<CallerKind>,
+    /// Client ids, of which the caller has to use one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Vec<String>>,
+    /// Application roles, of which the caller needs one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
+    /// Object ids of groups, of which the caller has to be in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<String>>,
+    /// Scopes in the short form. A person's client needs all of them.
+    pub scopes: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests;

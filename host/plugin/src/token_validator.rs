@@ -1,0 +1,102 @@
+//! What the component says about an access token (`wit/token-validator.wit`).
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::attributes::{self, Attribute, AttributeValue};
+use crate::bindings::export::token_validator as wit;
+
+pub use crate::bindings::export::token_validator::{Principal, Requirements, TokenErrorCategory};
+pub use crate::bindings::types::{Groups, PrincipalKind};
+
+/// Parameters of the header `WWW-Authenticate: Bearer` (RFC 6750 section 3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge {
+    /// `invalid_token` or `insufficient_scope`; `None` where another token would not help.
+    pub error: Option<String>,
+    /// Scopes to ask for, in the short form.
+    pub scopes: Vec<String>,
+}
+
+/// Why a token is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TokenError {
+    /// What to do.
+    pub category: TokenErrorCategory,
+    /// Stable reason code, such as `audience-mismatch`.
+    pub code: String,
+    /// What a client may know.
+    pub message: String,
+    /// The challenge for the client.
+    pub challenge: Option<Challenge>,
+    /// How long it takes until the same token may be accepted.
+    pub retry_after: Option<Duration>,
+    /// For the log. A client must not see it.
+    pub evidence: Vec<Attribute>,
+}
+
+impl TokenError {
+    /// The HTTP status that answers a client.
+    pub fn status(&self) -> u16 {
+        match self.category {
+            TokenErrorCategory::Malformed | TokenErrorCategory::Untrusted | TokenErrorCategory::NotCurrent => 401,
+            TokenErrorCategory::Forbidden => 403,
+            TokenErrorCategory::Unavailable => 503,
+            TokenErrorCategory::Misconfigured => 500,
+        }
+    }
+
+    /// Whether the token was refused. Otherwise it could not be decided, and the same token may be accepted later or with
+    /// other settings.
+    pub fn is_refusal(&self) -> bool {
+        self.status() < 500
+    }
+
+    /// A part of the evidence that is one text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match attributes::value(&self.evidence, name)? {
+            AttributeValue::Text(text) => Some(text),
+            AttributeValue::Number(_) | AttributeValue::Texts(_) => None,
+        }
+    }
+
+    /// A part of the evidence that is several texts.
+    pub fn texts(&self, name: &str) -> Option<&[String]> {
+        match attributes::value(&self.evidence, name)? {
+            AttributeValue::Texts(texts) => Some(texts),
+            AttributeValue::Number(_) | AttributeValue::Text(_) => None,
+        }
+    }
+
+    /// A part of the evidence that is a number.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        match attributes::value(&self.evidence, name)? {
+            AttributeValue::Number(number) => Some(*number),
+            AttributeValue::Text(_) | AttributeValue::Texts(_) => None,
+        }
+    }
+}
+
+/// For the log: the code only, because evidence may be long.
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.code)
+    }
+}
+
+impl std::error::Error for TokenError {}
+
+impl From<wit::TokenError> for TokenError {
+    fn from(error: wit::TokenError) -> Self {
+        let wit::TokenError { category, code, message, challenge, retry_after_seconds, evidence } = error;
+        Self {
+            category,
+            code,
+            message,
+            challenge: challenge.map(|wit::Challenge { error, scopes }| Challenge { error, scopes }),
+            retry_after: retry_after_seconds.map(|seconds| Duration::from_secs(seconds.into())),
+            evidence: attributes::from_wit(evidence),
+        }
+    }
+}
