@@ -225,3 +225,24 @@ fn without_a_home_the_store_has_to_be_named() {
     assert!(matches!(sources.public_client().unwrap_err(), ConfigError::NoHome("sign-ins", _)));
     assert_eq!(sources.host().unwrap().code_cache, CodeCache::Off);
 }
+
+/// The only file of this name below a folder.
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut found = entries.filter(|path| !path.ends_with("target")).filter_map(|path| match path.is_dir() {
+        true => find(&path, name),
+        false => path.ends_with(name).then_some(path),
+    });
+    found.next()
+}
+
+/// The host and the component know different things about a cloud, so each has a table, on its side of the border.
+#[test]
+fn the_clouds_are_those_that_the_component_knows() {
+    let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("guest"));
+    let guest = folders.find(|folder| folder.is_dir()).unwrap();
+    let table = std::fs::read_to_string(find(&guest, "clouds.rs").unwrap()).unwrap();
+    let entries = table.split("authority: \"").skip(1);
+    let known: Vec<_> = entries.filter_map(|entry| Some(entry.split_once('"')?.0)).collect();
+    assert_eq!(known, Cloud::ALL.map(Cloud::authority));
+}
