@@ -100,8 +100,7 @@ fn read(env: &ServerWorld<'_>, request: IncomingRequest) -> Result<Request, u16>
         Method::GET | Method::HEAD | Method::OPTIONS => Vec::new(),
         _ => read_body(&request, declared_length(&headers))?,
     };
-    let correlation_id = env.correlation_id().to_owned();
-    Ok(Request { method, authority, path, query, headers, body, client_address, correlation_id })
+    Ok(Request { method, authority, path, query, headers, body, client_address })
 }
 
 /// What `Content-Length` says. The host has checked it: it ends the body there.

@@ -26,7 +26,6 @@ pub(super) fn request(method: Method, path: &str) -> Request {
         headers: HeaderMap::new(),
         body: Vec::new(),
         client_address: Some("203.0.113.7".to_owned()),
-        correlation_id: "c-1".to_owned(),
     }
 }
 

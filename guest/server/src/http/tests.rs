@@ -149,7 +149,6 @@ fn request(method: Method, target: &str) -> Request {
         headers: HeaderMap::new(),
         body: Vec::new(),
         client_address: None,
-        correlation_id: "c-1".to_owned(),
     }
 }
 
