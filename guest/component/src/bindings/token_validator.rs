@@ -1,10 +1,11 @@
 //! Converts between `token-validator` and [`entra::token`].
 
+use base::principal::{Groups, Principal, PrincipalKind};
+use entra::token::{Requirements, TokenError};
+
 use super::attributes::Attributes;
 use super::exports::entra_mcp::plugin::token_validator as wit;
 use super::generated::entra_mcp::plugin::types;
-use base::principal::{Groups, Principal, PrincipalKind};
-use entra::token::{Requirements, TokenError};
 
 impl From<wit::Requirements> for Requirements {
     fn from(needs: wit::Requirements) -> Self {

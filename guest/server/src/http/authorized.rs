@@ -65,7 +65,6 @@ pub(super) async fn handle_with(
         headers,
         body: Vec::new(),
         client_address: client_address.map(str::to_owned),
-        correlation_id: env.correlation_id().to_owned(),
     };
     let admitted = match guard.admit(&request).await {
         Ok(admitted) => admitted,
