@@ -11,6 +11,8 @@ pub mod on_behalf_of;
 pub mod refresh;
 
 mod client;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 pub(crate) use transport::retry_after;
