@@ -24,7 +24,7 @@ const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 /// What S256 makes of [`VERIFIER`].
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-/// A record as the version before this module wrote it with the crate `oauth2` 5.0.
+/// A record as the crate `oauth2` 5.0 wrote it, which version 0.1 of the component was made with.
 const STORED_DEVICE_CODE: &str = r#"{"details":{"device_code":"device-1","user_code":"ABC-DEF","verification_uri":"https://login.microsoft.com/device","verification_uri_complete":"https://login.microsoft.com/device?otc=ABC-DEF","expires_in":900,"interval":5},"expires_at":1767226500}"#;
 /// The same of an authorization request.
 const STORED_REQUEST: &str = r#"{"redirect_uri":"http://127.0.0.1:53682/","state":"state-1","nonce":"nonce-1","verifier":"dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk","scopes":["User.Read","offline_access"],"claims":null}"#;
@@ -148,7 +148,7 @@ fn a_public_client_refreshes_without_a_credential() {
 }
 
 #[test]
-fn a_confidential_client_proves_who_it_is_with_an_assertion_for_that_endpoint() {
+fn a_confidential_client_proves_its_identity_with_an_assertion_for_that_endpoint() {
     let world = answering(200, tokens());
     let env = EntraWorld { credential: &Signer, ..world.entra_remote() };
     refresh_at(&env).unwrap();
@@ -341,9 +341,9 @@ fn a_device_authorization_response_that_lacks_something_is_malformed() {
 /// Polls with these answers in turn; the pauses that were made, in seconds. Answers of an error have status 400.
 fn poll(code: &DeviceCode, answers: &[Value], timeout: Duration) -> (Result<TokenSet, OAuthError>, Vec<u64>) {
     let world = World::default();
-    for answer in answers.iter().cloned() {
-        let status = if answer.get("error").is_some() { 400 } else { 200 };
-        world.once(move |_| Ok(response(status, &answer)));
+    for answer in answers {
+        let answer = response(if answer.get("error").is_some() { 400 } else { 200 }, answer);
+        world.once(move |_| Ok(answer.clone()));
     }
     let (answer, pauses) = poll_in(&world, code, timeout);
     assert_eq!(world.sent().len(), answers.len());
@@ -440,6 +440,19 @@ fn a_poll_that_does_not_arrive_is_repeated_after_twice_the_interval() {
     assert_eq!(pauses, [10, 10]);
 }
 
+#[test]
+fn a_poll_that_does_not_arrive_never_shortens_the_pauses() {
+    let world = World::default();
+    for _ in 0..3 {
+        world.once(|_| Ok(response(400, &refused("slow_down"))));
+    }
+    world.once(|_| Err(HttpError::TimedOut));
+    world.once(|_| Ok(response(200, &tokens())));
+    let (answer, pauses) = poll_in(&world, &stored_code(), Duration::from_secs(300));
+    assert!(answer.is_ok());
+    assert_eq!(pauses, [10, 15, 20, 20]);
+}
+
 // What the token endpoint answers.
 
 #[test]
@@ -486,7 +499,11 @@ fn an_answer_that_rfc_6749_does_not_allow_is_malformed() {
         with(tokens(), "access_token", json!(1)),
         with(tokens(), "scope", json!(["User.Read"])),
         with(tokens(), "expires_in", json!(-1)),
+        with(tokens(), "token_type", json!("mac")),
+        with(tokens(), "token_type", json!("pop")),
+        with(tokens(), "token_type", json!("")),
         json!([]),
+        json!(["access-1", "Bearer", null, null, null, null]),
     ];
     for document in documents {
         assert_eq!(read(200, document.clone()).err(), Some(OAuthError::Malformed("the token response")), "{document}");
@@ -524,4 +541,19 @@ fn a_refusal_is_read_with_what_entra_adds() {
     assert_eq!(read(400, document).err(), Some(OAuthError::Refused(expected)));
     let short = Refusal { error: "invalid_client".to_owned(), ..Refusal::default() };
     assert_eq!(read(401, json!({ "error": "invalid_client" })).err(), Some(OAuthError::Refused(short)));
+}
+
+// Secrets.
+
+#[test]
+fn debug_shows_no_code_and_no_token() {
+    let world = answering(200, code());
+    let code = run(DeviceCode::request(&world.entra(), &scopes())).unwrap();
+    let set = read(200, tokens()).unwrap();
+    let malformed = read(200, without(tokens(), "token_type")).unwrap_err();
+    let shown = format!("{code:?} {set:?} {malformed:?} {malformed}");
+    assert!(shown.contains("[redacted]"));
+    for secret in ["device-1", "ABC-DEF", "access-1", "refresh-1", "id-1"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
 }
