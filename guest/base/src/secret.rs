@@ -34,6 +34,12 @@ impl From<&str> for Secret<String> {
     }
 }
 
+impl<T: Zeroize> From<Zeroizing<T>> for Secret<T> {
+    fn from(value: Zeroizing<T>) -> Self {
+        Self(value)
+    }
+}
+
 impl<'de, T: Zeroize + serde::Deserialize<'de>> serde::Deserialize<'de> for Secret<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         T::deserialize(deserializer).map(Self::new)

@@ -1,7 +1,7 @@
 //! The OAuth 2.0 client towards Entra ID.
 //!
-//! `oauth2` builds requests and parses responses; what is Microsoft-specific (retry rules, error codes, claims
-//! challenges, the client credential) is here. One file per grant.
+//! One file per grant. Each fills a form (`form.rs`), which the client (`client.rs`) adds its identity to; all answers
+//! are read by `token_response.rs`. It takes no OAuth crate: the types of those copy secrets and do not zeroise them.
 
 pub mod authorization_code;
 pub mod client_credentials;
@@ -11,6 +11,10 @@ pub mod on_behalf_of;
 pub mod refresh;
 
 mod client;
+mod form;
+#[cfg(test)]
+mod tests;
+mod token_response;
 mod transport;
 
 pub(crate) use transport::retry_after;

@@ -1,13 +1,17 @@
 //! Authorization code with PKCE (RFC 6749 section 4.1, RFC 7636, OpenID Connect Core section 3.1).
 
-use base::Secret;
-use oauth2::{AuthorizationCode, CsrfToken, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope};
 use serde::{Deserialize, Serialize};
-use world::random::random_token;
+use url::Url;
+use zeroize::Zeroizing;
 
-use super::error::Refusal;
-use super::{OAuthError, TokenSet, client};
+use super::client::{self, Client};
+use super::form::Form;
+use super::{OAuthError, TokenSet, error::Refusal};
 use crate::entra_world::EntraWorld;
+use base::Secret;
+use base::encoding::digest;
+use base::secret::reveal;
+use world::random::random_token;
 
 /// What has to be remembered between sending a person to Entra and their return.
 #[derive(Serialize, Deserialize)]
@@ -19,7 +23,8 @@ pub struct AuthorizationRequest {
     /// Binds the ID token to this request.
     pub nonce: String,
     /// PKCE: proves that whoever redeems the code also began the flow.
-    verifier: String,
+    #[serde(serialize_with = "reveal")]
+    verifier: Secret<String>,
     /// Requested scopes.
     pub scopes: Vec<String>,
     /// A claims challenge that the sign-in has to answer.
@@ -44,7 +49,7 @@ impl AuthorizationRequest {
             redirect_uri,
             state: random_token(env.random),
             nonce: random_token(env.random),
-            verifier: random_token(env.random),
+            verifier: Secret::new(random_token(env.random)),
             scopes,
             claims,
         }
@@ -57,49 +62,51 @@ impl AuthorizationRequest {
 
     /// The URL to send the person to.
     pub fn url(&self, env: &EntraWorld<'_>, prompt: Prompt<'_>) -> Result<String, OAuthError> {
-        let prepared = client::prepare(env)?;
-        let redirect = self.redirect()?;
-        let challenge = PkceCodeChallenge::from_code_verifier_sha256(&PkceCodeVerifier::new(self.verifier.clone()));
-        let mut request = prepared
-            .client
-            .authorize_url(|| CsrfToken::new(self.state.clone()))
-            .set_redirect_uri(std::borrow::Cow::Borrowed(&redirect))
-            .set_pkce_challenge(challenge)
-            .add_extra_param("response_mode", "query")
-            .add_extra_param("nonce", &self.nonce)
-            .add_extra_param("claims", client::claims(self.claims.as_deref()));
-        for scope in &self.scopes {
-            request = request.add_scope(Scope::new(scope.clone()));
+        // A client that cannot obtain its credential fails here, before the person has signed in for nothing.
+        let client = Client::new(env)?;
+        self.check_redirect()?;
+        let mut url = client.authorize.clone();
+        let mut query = url.query_pairs_mut();
+        query
+            .append_pair("response_type", "code")
+            .append_pair("client_id", &env.settings.client_id)
+            .append_pair("state", &self.state)
+            // S256 of RFC 7636 section 4.2.
+            .append_pair("code_challenge", &digest(self.verifier.reveal().as_bytes()))
+            .append_pair("code_challenge_method", "S256")
+            .append_pair("redirect_uri", &self.redirect_uri);
+        if !self.scopes.is_empty() {
+            query.append_pair("scope", &self.scopes.join(" "));
         }
+        query
+            .append_pair("response_mode", "query")
+            .append_pair("nonce", &self.nonce)
+            .append_pair("claims", &client::claims(self.claims.as_deref()));
         if let Some(hint) = prompt.login_hint {
-            request = request.add_extra_param("login_hint", hint);
+            query.append_pair("login_hint", hint);
         }
         if prompt.login {
-            request = request.add_extra_param("prompt", "login");
+            query.append_pair("prompt", "login");
         } else if prompt.select_account {
-            request = request.add_extra_param("prompt", "select_account");
+            query.append_pair("prompt", "select_account");
         }
-        Ok(request.url().0.into())
+        drop(query);
+        Ok(url.into())
     }
 
     /// Reads the redirect's query and redeems the code.
     pub async fn redeem(&self, env: &EntraWorld<'_>, query: &str) -> Result<TokenSet, RedeemError> {
         let code = self.code_of(query)?;
-        let prepared = client::prepare(env)?;
-        let redirect = self.redirect()?;
-        let mut request = prepared
-            .client
-            .exchange_code(AuthorizationCode::new(code.reveal().clone()))
-            .set_redirect_uri(std::borrow::Cow::Borrowed(&redirect))
-            .set_pkce_verifier(PkceCodeVerifier::new(self.verifier.clone()))
+        let client = Client::new(env)?;
+        self.check_redirect()?;
+        let form = Form::of_grant("authorization_code")
+            .with_secret("code", &code)
+            .with_secret("code_verifier", &self.verifier)
+            .with("redirect_uri", self.redirect_uri.as_str())
             // Entra wants the scopes again: an authorization may be for several APIs, a token for one only.
-            .add_extra_param("scope", self.scopes.join(" "))
-            .add_extra_param("claims", client::claims(self.claims.as_deref()));
-        for (name, value) in prepared.extra {
-            request = request.add_extra_param(name, value);
-        }
-        let answer = request.request_async(&|request| client::send(env, request)).await;
-        Ok(client::token_set(env, answer)?)
+            .with("scope", self.scopes.join(" "))
+            .with("claims", client::claims(self.claims.as_deref()));
+        Ok(client.tokens(form).await?)
     }
 
     /// Checks the authorization response (RFC 6749 section 4.1.2). `state` comes first: without it nothing in
@@ -114,21 +121,23 @@ impl AuthorizationRequest {
                 "error_description" => &mut description,
                 _ => continue,
             };
-            if slot.replace(value.into_owned()).is_some() {
+            if slot.replace(Zeroizing::new(value.into_owned())).is_some() {
                 return Err(RedeemError::Untrusted("a parameter of the response is repeated"));
             }
         }
-        if state.as_deref() != Some(self.state.as_str()) {
+        if state.as_deref() != Some(&self.state) {
             return Err(RedeemError::Untrusted("its state is not the one that was sent"));
         }
         if let Some(error) = error {
-            return Err(OAuthError::Refused(Refusal::new(&error, &[], description.as_deref())).into());
+            return Err(
+                OAuthError::Refused(Refusal::new(&error, &[], description.as_deref().map(String::as_str))).into()
+            );
         }
-        code.map(Secret::new).ok_or(RedeemError::Untrusted("it has neither a code nor an error"))
+        code.map(Secret::from).ok_or(RedeemError::Untrusted("it has neither a code nor an error"))
     }
 
-    fn redirect(&self) -> Result<RedirectUrl, OAuthError> {
-        RedirectUrl::new(self.redirect_uri.clone()).map_err(|_| OAuthError::Misconfigured("redirect URI"))
+    fn check_redirect(&self) -> Result<(), OAuthError> {
+        Url::parse(&self.redirect_uri).map(drop).map_err(|_| OAuthError::Misconfigured("redirect URI"))
     }
 }
 

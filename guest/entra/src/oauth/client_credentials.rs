@@ -1,9 +1,8 @@
 //! A token for the application itself (RFC 6749 section 4.4).
 
-use oauth2::Scope;
-use world::CredentialError;
-
-use super::{OAuthError, TokenSet, client};
+use super::client::{self, Client};
+use super::form::Form;
+use super::{OAuthError, TokenSet};
 use crate::entra_world::EntraWorld;
 
 /// Asks for a token of the application in `tenant`. The only scope of this grant is `{resource}/.default`: all
@@ -14,19 +13,7 @@ pub async fn request(
     scope: &str,
     claims: Option<&str>,
 ) -> Result<TokenSet, OAuthError> {
-    let prepared = client::prepare_for(env, tenant)?;
-    if !prepared.has_credential {
-        let reason = "the application has no credential, so it cannot act for itself".to_owned();
-        return Err(CredentialError::NotConfigured(reason).into());
-    }
-    let mut request = prepared
-        .client
-        .exchange_client_credentials()
-        .add_scope(Scope::new(scope.to_owned()))
-        .add_extra_param("claims", client::claims(claims));
-    for (name, value) in prepared.extra {
-        request = request.add_extra_param(name, value);
-    }
-    let answer = request.request_async(&|request| client::send(env, request)).await;
-    client::token_set(env, answer)
+    let client = Client::confidential(env, tenant, "act for itself")?;
+    let form = Form::of_grant("client_credentials").with("scope", scope).with("claims", client::claims(claims));
+    client.tokens(form).await
 }

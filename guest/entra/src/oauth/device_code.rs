@@ -3,56 +3,104 @@
 use std::future::Future;
 use std::time::Duration;
 
-use oauth2::{
-    DeviceAuthorizationResponse, DeviceCodeErrorResponseType, EmptyExtraDeviceAuthorizationFields, RequestTokenError,
-    Scope,
-};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use url::Url;
 
-use super::error::Refusal;
-use super::{OAuthError, TokenSet, client};
+use super::client::Client;
+use super::form::Form;
+use super::token_response::{self, Answer, TokenResponse};
+use super::{OAuthError, TokenSet};
 use crate::entra_world::EntraWorld;
+use base::Secret;
+use base::secret::{reveal, reveal_optional};
 
-type Details = DeviceAuthorizationResponse<EmptyExtraDeviceAuthorizationFields>;
+const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// Pause between two polls where Entra names none (RFC 8628 section 3.2).
+const DEFAULT_INTERVAL_SECONDS: u64 = 5;
+/// What each `slow_down` adds to the pause for good (RFC 8628 section 3.5).
+const SLOW_DOWN: Duration = Duration::from_secs(5);
+/// A poll that fails on its way doubles the pause (RFC 8628 section 3.5), but not beyond this: the person is waiting,
+/// and most such failures are not about Entra's load.
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
-/// Unix time after every deadline, 9999-12-31T23:59:59Z.
-const NEVER: u64 = 253_402_300_799;
+/// A device authorization response (RFC 8628 section 3.2). It is stored in this form.
+#[derive(Debug, Serialize, Deserialize)]
+struct Details {
+    #[serde(serialize_with = "reveal")]
+    device_code: Secret<String>,
+    #[serde(serialize_with = "reveal")]
+    user_code: Secret<String>,
+    /// `verification_url` in drafts of the RFC.
+    #[serde(alias = "verification_url", deserialize_with = "absolute_url")]
+    verification_uri: String,
+    /// Has the user code in it.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "reveal_optional")]
+    verification_uri_complete: Option<Secret<String>>,
+    expires_in: u64,
+    #[serde(default = "default_interval", deserialize_with = "interval")]
+    interval: u64,
+}
+
+impl Answer for Details {
+    const MALFORMED: &'static str = "the device authorization response";
+    const EMPTY: &'static str = "an empty device authorization response";
+}
+
+/// Takes the text of an absolute URL as it is.
+fn absolute_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Url::parse(&text).map_err(D::Error::custom)?;
+    Ok(text)
+}
+
+fn default_interval() -> u64 {
+    DEFAULT_INTERVAL_SECONDS
+}
+
+/// `null` counts as absent.
+fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(DEFAULT_INTERVAL_SECONDS))
+}
 
 /// A code that waits for a person to enter it.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct DeviceCode {
     details: Details,
     /// Unix time in seconds; the lifetime in `details` counts from the moment of the answer.
     pub expires_at: u64,
 }
 
+/// What a poll means for the next one.
+enum Poll {
+    Done(TokenSet),
+    /// The person is not done.
+    Pending,
+    /// The same, and Entra wants longer pauses.
+    SlowDown,
+    /// No answer has arrived.
+    Lost,
+}
+
 impl DeviceCode {
     /// Asks Entra for a code.
     pub async fn request(env: &EntraWorld<'_>, scopes: &[String]) -> Result<Self, OAuthError> {
-        let prepared = client::prepare(env)?;
-        let mut request = prepared.client.exchange_device_code().add_scopes(scopes.iter().cloned().map(Scope::new));
-        for (name, value) in prepared.extra {
-            request = request.add_extra_param(name, value);
-        }
-        let answer = request.request_async(&|request| client::send(env, request)).await;
-        let details: Details = answer.map_err(|error| match error {
-            RequestTokenError::ServerResponse(response) => OAuthError::Refused(response.into()),
-            RequestTokenError::Request(error) => error,
-            RequestTokenError::Parse(..) => OAuthError::Malformed("the device authorization response"),
-            RequestTokenError::Other(_) => OAuthError::Malformed("an empty device authorization response"),
-        })?;
-        let expires_at = env.clock.now().saturating_add(details.expires_in().as_secs());
+        let client = Client::new(env)?;
+        let form = Form::default().with_scopes(scopes);
+        let response = form.post(&client, &client.device_authorization).await?;
+        let details: Details = token_response::read(&response)?;
+        let expires_at = env.clock.now().saturating_add(details.expires_in);
         Ok(Self { details, expires_at })
     }
 
     /// Where the person enters the code.
     pub fn verification_uri(&self) -> &str {
-        self.details.verification_uri().as_str()
+        &self.details.verification_uri
     }
 
     /// What the person enters.
     pub fn user_code(&self) -> &str {
-        self.details.user_code().secret()
+        self.details.user_code.reveal()
     }
 
     /// Polls until the person is done, at the pace that Entra asks for (`interval`, `slow_down`).
@@ -62,54 +110,41 @@ impl DeviceCode {
         P: Fn(Duration) -> F,
         F: Future<Output = bool>,
     {
-        let prepared = client::prepare(env)?;
-        let left = self.expires_at.saturating_sub(env.clock.now());
-        let timeout = timeout.min(Duration::from_secs(left));
+        let client = Client::new(env)?;
+        let began = env.clock.now();
+        let timeout = timeout.min(Duration::from_secs(self.expires_at.saturating_sub(began)));
         if timeout.is_zero() {
             return Err(OAuthError::Expired);
         }
-        // `oauth2` asks its clock for the deadline before the first poll. Ours is read through a shared cell
-        // because the crate wants a clock that can be sent between threads.
-        let clock = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(env.clock.now()));
-        let reading = std::sync::Arc::clone(&clock);
-        let mut request = prepared
-            .client
-            .exchange_device_access_token(&self.details)
-            .set_time_fn(move || client::date(reading.load(std::sync::atomic::Ordering::Relaxed)));
-        for (name, value) in prepared.extra {
-            request = request.add_extra_param(name, value);
-        }
-        let send = |request| {
-            clock.store(env.clock.now(), std::sync::atomic::Ordering::Relaxed);
-            client::send(env, request)
-        };
-        let answer = request
-            .request_async(
-                &send,
-                |duration| {
-                    let pause = pause(duration);
-                    let clock = &clock;
-                    async move {
-                        let now = if pause.await { env.clock.now() } else { NEVER };
-                        clock.store(now, std::sync::atomic::Ordering::Relaxed);
-                    }
-                },
-                Some(timeout),
-            )
-            .await;
-        match answer {
-            Ok(response) => Ok(client::into_token_set(env, &response)),
-            Err(RequestTokenError::ServerResponse(response)) => {
-                if *response.error() == DeviceCodeErrorResponseType::ExpiredToken {
-                    return Err(OAuthError::Expired);
-                }
-                let error = serde_json::to_value(response.error()).ok();
-                let error = error.as_ref().and_then(|error| error.as_str()).unwrap_or("unknown");
-                Err(OAuthError::Refused(Refusal::new(error, &[], response.error_description().map(String::as_str))))
+        let deadline = Duration::from_secs(began).saturating_add(timeout);
+        let mut interval = Duration::from_secs(self.details.interval);
+        loop {
+            match self.poll_once(&client).await? {
+                Poll::Done(tokens) => return Ok(tokens),
+                Poll::Pending => {}
+                Poll::SlowDown => interval = interval.saturating_add(SLOW_DOWN),
+                // Never shorter than what `slow_down` has asked for.
+                Poll::Lost => interval = interval.max(interval.saturating_mul(2).min(MAX_BACKOFF)),
             }
-            Err(RequestTokenError::Request(error)) => Err(error),
-            Err(RequestTokenError::Parse(..)) => Err(OAuthError::Malformed("the token response")),
-            Err(RequestTokenError::Other(_)) => Err(OAuthError::Malformed("an empty token response")),
+            if !pause(interval).await || Duration::from_secs(env.clock.now()) > deadline {
+                return Err(OAuthError::Expired);
+            }
+        }
+    }
+
+    /// Asks the token endpoint once (RFC 8628 sections 3.4 and 3.5).
+    async fn poll_once(&self, client: &Client<'_>) -> Result<Poll, OAuthError> {
+        let form = Form::of_grant(GRANT).with_secret("device_code", &self.details.device_code);
+        let Ok(response) = form.post(client, &client.token).await else { return Ok(Poll::Lost) };
+        match token_response::read::<TokenResponse>(&response) {
+            Ok(tokens) => Ok(Poll::Done(tokens.into_token_set(client.env()))),
+            Err(OAuthError::Refused(refusal)) => match refusal.error.as_str() {
+                "authorization_pending" => Ok(Poll::Pending),
+                "slow_down" => Ok(Poll::SlowDown),
+                "expired_token" => Err(OAuthError::Expired),
+                _ => Err(OAuthError::Refused(refusal)),
+            },
+            Err(error) => Err(error),
         }
     }
 }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Request, Response};
-use world::{HttpError, limits};
+use zeroize::Zeroizing;
 
 use super::error::OAuthError;
 use crate::entra_world::EntraWorld;
+use world::HttpError;
+use world::limits;
 
 /// Pause before the one retry after a server error.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -20,7 +22,13 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Sends one request. Answers of status 200 to 499 other than 429 are returned for the caller to read.
-pub(super) async fn send(env: &EntraWorld<'_>, mut request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, OAuthError> {
+///
+/// What is sent and what is returned is zeroised on drop. The copy that a single attempt hands to the HTTP client is the
+/// client's: the streams of `wasi:http` take bytes that cannot be wiped.
+pub(super) async fn send(
+    env: &EntraWorld<'_>,
+    mut request: Request<Zeroizing<Vec<u8>>>,
+) -> Result<Response<Zeroizing<Vec<u8>>>, OAuthError> {
     // Entra counts by application and tenant, and so does the wait.
     let tenant = request.uri().path().split('/').nth(1).unwrap_or_default();
     let throttle = format!("throttled/{}/{tenant}/{}", env.settings.authority, env.settings.client_id);
@@ -34,9 +42,10 @@ pub(super) async fn send(env: &EntraWorld<'_>, mut request: Request<Vec<u8>>) ->
     request.headers_mut().insert(http::header::ACCEPT, HeaderValue::from_static("application/json"));
     let mut retried = false;
     loop {
-        let answer = env.http.send(request.clone()).await;
+        let answer = env.http.send(request.clone().map(|mut body| std::mem::take(&mut *body))).await;
         let failure = match answer {
             Ok(response) => {
+                let response = response.map(Zeroizing::new);
                 let status = response.status();
                 if let Some(pause) = asked_to_wait(&response) {
                     let until = (env.clock.now() + pause.as_secs()).to_string();
@@ -62,7 +71,7 @@ pub(super) async fn send(env: &EntraWorld<'_>, mut request: Request<Vec<u8>>) ->
 }
 
 /// How long the answer asks to wait, if it is one of a server that wants to be left alone.
-fn asked_to_wait(response: &Response<Vec<u8>>) -> Option<Duration> {
+fn asked_to_wait<B>(response: &Response<B>) -> Option<Duration> {
     let status = response.status();
     if status.as_u16() != 429 && !status.is_server_error() {
         return None;
@@ -85,14 +94,14 @@ pub(crate) fn retry_after(value: &HeaderValue) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use world::testing::{World, json as response, run};
 
     use super::*;
     use crate::testing::EntraWorlds as _;
+    use world::testing::{World, json as response, run};
 
     fn ask(env: &EntraWorld<'_>, tenant: &str) -> Result<(), OAuthError> {
         let url = format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token");
-        run(send(env, Request::post(url).body(Vec::new()).unwrap())).map(drop)
+        run(send(env, Request::post(url).body(Zeroizing::default()).unwrap())).map(drop)
     }
 
     /// Otherwise the people of one tenant could keep those of all others from signing in.
