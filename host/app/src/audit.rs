@@ -24,21 +24,6 @@ mod testing {
 
     /// An event with nothing but its name.
     pub(super) fn event(name: &str) -> Event {
-        Event {
-            name: name.to_owned(),
-            outcome: Outcome::Success,
-            reason: None,
-            tenant_id: None,
-            object_id: None,
-            client_id: None,
-            tool: None,
-            token_id: None,
-            session: None,
-            address: None,
-            username: None,
-            latency_us: None,
-            trace_parent: None,
-            correlation_id: "c0ffee".to_owned(),
-        }
+        Event::new(name, Outcome::Success, "c0ffee")
     }
 }

@@ -106,6 +106,15 @@ fn a_minimal_document_has_the_defaults_of_the_schema() {
 }
 
 #[test]
+fn the_document_that_the_documentation_shows_is_that_of_a_validator() {
+    let page = include_str!("../../../../docs/src/how-to/another-host.md");
+    let block = page.split_once("```json").and_then(|(_, rest)| rest.split_once("```")).expect("the page has a document");
+    let settings = read(block.0).expect("the document is accepted");
+    assert!(matches!(settings.mode, Mode::Validator), "{settings:?}");
+    assert_eq!(settings.token.audiences, [settings.client_id]);
+}
+
+#[test]
 fn every_field_of_a_complete_document_is_taken_over() {
     let settings = read(&complete().to_string()).expect("the document is accepted");
     assert_eq!(settings.tenant, "contoso.example");

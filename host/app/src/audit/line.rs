@@ -185,19 +185,17 @@ mod tests {
     #[test]
     fn every_field_is_written_under_its_own_name() {
         let some = |text: &str| Some(text.to_owned());
-        let event = entra_mcp_plugin::audit::Event {
-            reason: some("1"),
-            tenant_id: some("2"),
-            object_id: some("3"),
-            client_id: some("4"),
-            token_id: some("5"),
-            session: some("6"),
-            tool: some("7"),
-            address: some("8"),
-            username: some("9"),
-            latency_us: Some(10_000),
-            ..event("e")
-        };
+        let mut event = event("e");
+        event.reason = some("1");
+        event.tenant_id = some("2");
+        event.object_id = some("3");
+        event.client_id = some("4");
+        event.token_id = some("5");
+        event.session = some("6");
+        event.tool = some("7");
+        event.address = some("8");
+        event.username = some("9");
+        event.latency_us = Some(10_000);
         let record = Record { time: Duration::ZERO, event };
         let expected = json!({
             "time": "1970-01-01T00:00:00.000Z", "event": "e", "outcome": "success", "reason": "1", "tenant_id": "2",
@@ -225,7 +223,7 @@ mod tests {
             ("risk".to_owned(), AttributeValue::Number(3)),
             ("long".to_owned(), AttributeValue::Texts(vec!["x".repeat(MAX_VALUE_BYTES), "y".to_owned()])),
         ];
-        let line: Value = serde_json::from_str(&text(&Record { time: Duration::ZERO, trace: None, event })).unwrap();
+        let line: Value = serde_json::from_str(&text(&Record { time: Duration::ZERO, event })).unwrap();
         let long = ["x".repeat(MAX_VALUE_BYTES)];
         assert_eq!(line["event"], "tool.called");
         assert_eq!(line["attributes"], json!({ "event": "forged\n", "risk": 3, "long": long }));

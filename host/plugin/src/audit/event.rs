@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn every_attribute_of_the_contract_has_a_field() {
-        let contract = include_str!("../../../wit/audit.wit");
+        let contract = include_str!("../../../../wit/audit.wit");
         let documented: Vec<_> = contract.lines().filter_map(|line| line.trim().strip_prefix("/// - `")).collect();
         let mut fields = 0;
         for line in documented {

@@ -89,7 +89,7 @@ fn assert_fits(root: &Value, schema: &Value, value: &Value, path: &str) {
 
 #[test]
 fn the_document_has_exactly_what_the_published_schema_has() {
-    let schema: Value = serde_json::from_str(include_str!("../../../../wit/settings.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(include_str!("../../../../../wit/settings.schema.json")).unwrap();
     assert_fits(&schema, &schema, &serde_json::to_value(complete()).unwrap(), "");
 }
 
@@ -100,7 +100,7 @@ fn written<T: Serialize>(values: &[T]) -> Vec<Value> {
 
 #[test]
 fn every_name_of_an_enumeration_is_in_the_schema() {
-    let schema: Value = serde_json::from_str(include_str!("../../../../wit/settings.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(include_str!("../../../../../wit/settings.schema.json")).unwrap();
     for (name, expected) in [
         ("ClientTypeName", written(&[ClientType::PublicClient, ClientType::ConfidentialClient])),
         ("SignInMethodName", written(&[SignInMethod::Automatic, SignInMethod::Browser, SignInMethod::DeviceCode])),
