@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::stall::StallGuard;
 use super::{Limits, Shared, service};
 
-/// How long a connection that is refused may take to be told so.
+/// How long sending the refusal to a refused connection may take.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 /// What is said on a connection beyond the limit.
@@ -196,7 +196,7 @@ pub(super) async fn refuse(mut stream: TcpStream) {
         stream.write_all(REFUSAL).await?;
         stream.shutdown().await
     };
-    // Who does not listen is not told.
+    // A client that does not read misses the refusal; that is acceptable.
     let _ = tokio::time::timeout(REFUSAL_TIME, telling).await;
 }
 

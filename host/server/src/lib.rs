@@ -63,7 +63,7 @@ pub trait HttpHandler: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Whether the answer is a stream of events that lasts: it needs a place, of which there are few, and no time limit.
+    /// Whether the answer is a lasting stream of events: it has no time limit, and needs one of the few places.
     fn lasts(&self, _method: &Method, _path: &str) -> bool {
         false
     }
@@ -74,13 +74,14 @@ pub trait HttpHandler: Send + Sync + 'static {
     }
 }
 
-/// Makes ids that nobody can guess: each names a refusal in the answer and in the log.
+/// Makes unguessable ids: each names a refusal in the answer and in the log.
 pub type CorrelationIds = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Bounds of what clients may occupy.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at the same time, of which no client address that is not a declared proxy has more than half. Each costs some 50 KiB, and a file descriptor of the usual 1024 or more.
+    /// Connections at the same time. A client address that is not a declared proxy has at most half of them. Each costs
+    /// some 50 KiB, and a file descriptor of the usual 1024 or more.
     pub connections: usize,
     /// Bytes of all header fields of a request. Tokens and cookies are a few KiB.
     pub header_bytes: usize,
@@ -133,10 +134,10 @@ impl Default for Limits {
 pub struct Options {
     /// The certificate; without one, plain http is served.
     pub tls: Option<Arc<Certificates>>,
-    /// Proxies whose word about the client's address is taken.
+    /// Proxies that the server believes about the client's address.
     pub trusted_proxies: Vec<IpNet>,
-    /// The header in which those proxies hand over the access token of whom they have let in. It is removed from the
-    /// requests of everybody else.
+    /// The header in which those proxies hand over the access token of a caller they admit. The server removes it from
+    /// requests that come from any other address.
     pub token_header: Option<HeaderName>,
     /// The path of the public URL, without a slash at its end: `""` or `"/prefix"`.
     pub path_prefix: String,
@@ -152,7 +153,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Plain http without proxies, with the usual limits, and observed by nobody.
+    /// Plain http without proxies, with the usual limits and no observer.
     pub fn new(client_address_header: HeaderName, correlation_ids: CorrelationIds) -> Self {
         Self {
             tls: None,
@@ -285,7 +286,7 @@ impl HttpServer {
                 };
                 let peer = peer.ip().to_canonical();
                 let place = Arc::clone(&places).try_acquire_owned().ok();
-                // A proxy's connections are those of everybody.
+                // A proxy's connections carry the requests of all its clients, so they have no share.
                 let share = match shared.is_proxy(peer) {
                     true => Some(None),
                     false => shared.connections_by_address.take(peer, 1).map(Some),

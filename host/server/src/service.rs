@@ -206,7 +206,7 @@ fn check_target(parts: &Parts) -> Result<(), Refusal> {
     }
 }
 
-/// Whom a gateway lets in is the gateway's word: what others send in its header is nobody's.
+/// Only a declared proxy may hand over a token. From any other address, the header is removed.
 fn keep_handed_over(shared: &Shared, peer: IpAddr, headers: &mut HeaderMap) {
     let Some(name) = &shared.options.token_header else { return };
     if !shared.is_proxy(peer) {

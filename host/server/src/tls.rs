@@ -137,7 +137,7 @@ fn warn_if_exposed(path: &Path) {
     if std::fs::metadata(path)
         .is_ok_and(|metadata| std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o004 != 0)
     {
-        tracing::warn!(file = %path.display(), "everybody on this machine can read the private key");
+        tracing::warn!(file = %path.display(), "every user of this machine can read the private key");
     }
     #[cfg(not(unix))]
     let _ = path;

@@ -101,7 +101,7 @@ async fn a_declared_proxy_hands_over_a_token_that_no_log_shows() {
 }
 
 #[tokio::test]
-async fn nobody_else_hands_over_a_token_whatever_the_request_says() {
+async fn a_client_that_is_no_declared_proxy_hands_over_no_token_whatever_the_request_says() {
     for fields in [
         "x-token: abc\r\n",
         "X-TOKEN: a\r\nx-token: b\r\n",
@@ -133,7 +133,7 @@ async fn plain_http_on_a_network_is_refused_unless_a_proxy_is_declared() {
 }
 
 #[tokio::test]
-async fn behind_a_declared_proxy_nobody_else_is_served_but_health_checks() {
+async fn behind_a_declared_proxy_other_addresses_get_health_checks_only() {
     let proxy =
         |network: &'static str| move |options: &mut Options| options.trusted_proxies = vec![network.parse().unwrap()];
     let server = Running::on("0.0.0.0:0", proxy("10.0.0.0/8")).await;
