@@ -15,12 +15,12 @@ pub struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// Nobody is told anything without a socket.
+    /// Without a socket, no state is sent.
     pub fn new(socket: Option<String>) -> Self {
         Self { socket }
     }
 
-    /// Sends a state such as `READY=1`. That nobody listens is no reason to stop.
+    /// Sends a state such as `READY=1`. A failure is logged; the server goes on.
     pub(crate) fn notify(&self, state: &str) {
         let Some(socket) = &self.socket else { return };
         if let Err(error) = send(socket, state) {

@@ -4,7 +4,7 @@
 //! ([`MetricsServer`]), a collector is sent it over OTLP. Without either, nothing is counted and no thread runs.
 //!
 //! What this does not do: no label, span or attribute holds an id of a person, a token, a path that a client chose, or
-//! a query. Audit records are the one thing that names somebody, and only they do.
+//! a query. Only audit records identify a user.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(crate) use store::ObservedStore;
 /// What the instruments and spans are attributed to.
 const SCOPE: &str = "entra-mcp";
 
-/// What is observed, and for whom.
+/// What is observed, and where it goes.
 #[derive(Debug, Clone, Default)]
 pub struct TelemetryConfig {
     /// Prometheus reads metrics.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// How a file is kept from growing for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rotation {
-    /// Size in bytes from which on a new file is begun; 0: somebody else sees to it.
+    /// Size in bytes at which a new file begins; 0 leaves rotation to another program.
     pub max_bytes: u64,
     /// Files that are kept besides the one that is written: `audit.jsonl.1` is the youngest.
     pub keep: u32,
@@ -119,7 +119,8 @@ impl AuditFile {
 
     /// Moves the file out of the way, unless another process is just doing so.
     fn rotate(&self) -> io::Result<()> {
-        // The lock is on the old file, and goes when it is closed. Who waits for it finds another file under the name.
+        // The lock is on the old file, and ends when it is closed. A process that waits for the lock then finds another
+        // file under the name.
         match self.file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Ok(()),

@@ -62,7 +62,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = CLOCK_TOLERANCE_SECONDS,
           value_parser = clap::value_parser!(u32).range(0..=300))]
     clock_tolerance: u32,
-    /// Take the signing keys from this JSON Web Key Set, and ask nobody
+    /// Take the signing keys from this JSON Web Key Set, and send no requests
     #[arg(long, value_name = "FILE")]
     jwks_file: Option<PathBuf>,
     /// Print a JSON object per token
@@ -199,7 +199,7 @@ fn documents(config: &Config, jwks_file: &Path) -> Result<HashMap<String, Vec<u8
         "consumers" => "9188040d-6c67-4c5b-b112-36a304b66dad",
         id if !id.contains('.') => id,
         _ => {
-            let hint = "with --jwks-file nobody is asked which tenant a domain belongs to: pass the tenant id";
+            let hint = "with --jwks-file no request finds out which tenant a domain belongs to: pass the tenant id";
             return Err(CommandError::Usage(hint.into()));
         }
     };

@@ -55,7 +55,7 @@ pub async fn new(
         }
     };
     credential.warn_if_exposed();
-    // A server that could not sign anybody in would only say so to the first of them.
+    // Fails at the start: otherwise only the first user to sign in would learn that the credential does not work.
     credential.obtain(&settings.authority).await?;
     let policy =
         OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()]).map_err(BuildError::from)?;

@@ -95,7 +95,7 @@ settings! {
         required_scope: String = DEFAULT_SCOPE.to_owned(), value("NAME"), check(check_scope);
         /// File with `[[access]]` rules that say who may call which tool
         access_file: PathBuf, value("FILE"), otherwise("those of the configuration file, else each tool's own");
-        /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse Entra's own
+        /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the original
         rewrite_authority_metadata: bool = false;
         /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
         client_metadata_allow: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
@@ -302,8 +302,8 @@ impl ServeConfig {
         settings
     }
 
-    /// What to tell whoever configured an App ID URI that no MCP client gets a token for; the settings are of
-    /// [`ServeConfig::settings`].
+    /// The warning for an operator who configured an App ID URI for which no MCP client gets a token. The settings come
+    /// from [`ServeConfig::settings`].
     pub fn app_id_uri_advice(settings: &Settings) -> Option<String> {
         let http = settings.http.as_ref().filter(|http| http.token_mode != TokenMode::Session)?;
         let (uri, mcp) = (http.app_id_uri.as_deref()?, mcp_url(http));
@@ -316,7 +316,7 @@ impl ServeConfig {
         })
     }
 
-    /// What to tell whoever declared everybody a proxy.
+    /// The warning for an operator who declared every address a proxy.
     pub fn trust_advice(&self) -> Option<String> {
         trust_advice(&self.trusted_proxies)
     }

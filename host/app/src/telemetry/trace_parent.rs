@@ -76,7 +76,7 @@ impl TraceParent {
         Context::map_current(Self::of_context)
     }
 
-    /// The span of ours that this task is about, if it is in the same trace: it is closer than what called.
+    /// The host's own span of this task, if it is in the same trace: it is a closer parent than the caller's span.
     pub(crate) fn or_our_own_in_it(self) -> Self {
         let own = Context::map_current(|context| {
             let span = context.span();

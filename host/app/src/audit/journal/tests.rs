@@ -180,7 +180,7 @@ async fn it_is_reopened_without_waiting_for_an_event() {
     assert_eq!(bench.writes.lock().unwrap()[0], b"(reopened)");
 }
 
-/// An output that takes everything at once, and notes who writes.
+/// An output whose writes succeed at once, and that notes the thread of each.
 struct Prompt {
     takes: bool,
     writers: Arc<Mutex<Vec<Option<String>>>>,
@@ -206,7 +206,7 @@ async fn the_caller_writes_what_is_taken_at_once_and_the_thread_what_is_not() {
     for (takes, on_failure, by_the_thread) in [
         (true, OnFailure::FailClosed, false),
         (false, OnFailure::FailClosed, true),
-        // Whoever does not wait to be sure does not write either.
+        // A caller that does not wait for the write does not write either.
         (true, OnFailure::DropAndCount, true),
     ] {
         let writers = Arc::default();

@@ -77,11 +77,11 @@ fn network(text: &str) -> Result<IpNet, ConfigError> {
     }
 }
 
-/// What to tell whoever declared everybody a proxy.
+/// The warning for an operator who declared every address a proxy.
 pub(super) fn trust_advice(trusted_proxies: &[IpNet]) -> Option<String> {
     let all = trusted_proxies.iter().find(|network| network.prefix_len() == 0)?;
     Some(format!(
-        "--trusted-proxy {all} believes everybody who connects about who they are: rate limits and audit records name \
+        "--trusted-proxy {all} believes every client about its own address: rate limits count, and audit records name, \
          whatever address a client invents. Name the addresses of the gateway"
     ))
 }
@@ -132,7 +132,7 @@ pub(super) fn rewrite_authority_metadata(rewrite: bool, mode: TokenMode) -> Resu
     }
 }
 
-/// A public URL whose path is not to be confused with a path of ours.
+/// Refuses a public URL whose path could be confused with one of the server's own paths.
 pub(super) fn check_prefix(name: &'static str, text: &str) -> Result<(), ConfigError> {
     let path = Url::parse(text).map(|url| url.path().to_owned()).unwrap_or_default();
     if OWN_PATHS.contains(&path.as_str()) || path.starts_with("/.well-known/") {

@@ -24,8 +24,9 @@ const REFUSED_TOKEN: &str = "refused-token";
 /// program on many machines.
 const CLIENT_FACTOR: u32 = 100;
 
-/// How often documents of one host on the Internet are fetched: strangers choose the addresses, and the host has not
-/// asked for it. More than all that one address may cause, so that nobody alone can keep others from their client.
+/// How often documents of one host on the Internet are fetched: unknown clients choose the addresses, and the host has
+/// not asked for the requests. More than a single client address may cause, so that no single address can keep others from
+/// their client.
 const CLIENT_METADATA_RATE: Rate = Rate { count: 1_000, per: Duration::from_secs(15 * 60) };
 
 /// The bounds by operation: by address, and by client id.
