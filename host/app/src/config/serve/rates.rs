@@ -25,8 +25,8 @@ const REFUSED_TOKEN: &str = "refused-token";
 const CLIENT_FACTOR: u32 = 100;
 
 /// How often documents of one host on the Internet are fetched: unknown clients choose the addresses, and the host has
-/// not asked for the requests. More than a single client address may cause, so that no single address can keep others from
-/// their client.
+/// not asked for the requests. More than a single client address may cause, so that no single address can keep others
+/// from their client.
 const CLIENT_METADATA_RATE: Rate = Rate { count: 1_000, per: Duration::from_secs(15 * 60) };
 
 /// The bounds by operation: by address, and by client id.
