@@ -18,7 +18,7 @@ use super::tenants;
 pub(crate) const BROWSER_COOKIE: &str = "ESTSAUTH";
 /// The one-time code every second factor accepts.
 const MFA_CODE: &str = "123456";
-/// Seconds a person has for the pages, as Entra's own request state lives.
+/// Seconds a person has for the pages: the lifetime of request state in Entra ID.
 const PAGES_EXPIRE_AFTER: i64 = 60 * 60;
 
 /// Starts the pages for a checked request.

@@ -19,7 +19,7 @@ pub(super) enum Cast {
     None,
     /// Groups.
     Group,
-    /// Directory roles or administrative units, which nobody here is in.
+    /// Directory roles or administrative units; no user of the emulator is in one.
     Other,
 }
 
