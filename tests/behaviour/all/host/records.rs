@@ -1,4 +1,4 @@
-//! What the tests of audit records and telemetry have in common: a server that somebody signs in at and calls.
+//! What the tests of audit records and telemetry have in common: a server at which a user signs in and calls tools.
 
 use std::future::ready;
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ impl Site {
     /// Registers a client; the status.
     pub(super) async fn register(&self) -> u16 {
         let registration = json!({
-            "client_name": "Somebody",
+            "client_name": "Test client",
             "redirect_uris": ["https://client.example/callback"],
             "token_endpoint_auth_method": "none",
         });

@@ -210,7 +210,7 @@ async fn a_request_with_a_wrong_client_or_redirect_uri_is_never_redirected() {
 }
 
 #[tokio::test]
-async fn a_redirect_uri_that_nobody_should_have_cannot_be_registered() {
+async fn an_unsafe_or_malformed_redirect_uri_cannot_be_registered() {
     let fleet = Fleet::new().await;
     for redirect in [
         "http://client.example.com/callback",

@@ -19,8 +19,8 @@ pub(crate) const PREFIX: &str = "/entra";
 pub(crate) struct Gateway {
     program: PathBuf,
     folder: TempDir,
-    /// Holds the port until nginx takes it. It does not listen: a program that another test starts at that moment has a
-    /// copy for an instant, and nobody must connect to that one.
+    /// Holds the port until nginx takes it. It does not listen: a program that another test starts at that moment holds
+    /// a copy for an instant, and no client must connect to that copy.
     port: Option<TcpSocket>,
     address: SocketAddr,
     running: Option<Child>,
@@ -51,7 +51,7 @@ impl Gateway {
         format!("https://localhost:{}{PREFIX}", self.address.port())
     }
 
-    /// The certificate, which nobody vouches for, and its key.
+    /// The self-signed certificate and its key.
     pub(crate) fn certificate(&self) -> [PathBuf; 2] {
         ["gateway.pem", "gateway.key"].map(|name| self.folder.path().join(name))
     }

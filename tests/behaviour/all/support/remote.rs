@@ -63,7 +63,7 @@ impl Answer {
         Url::parse(self.header("location")).expect("a redirect leads to a URL")
     }
 
-    /// Where the link leads of a page that sends nobody to a client that nobody vouches for without asking.
+    /// Target of the link on the page shown before redirecting to an unverified client.
     pub(crate) fn link(&self) -> Url {
         assert_eq!(self.status, 400, "{}", self.html());
         let html = self.html();
@@ -204,7 +204,7 @@ impl Fleet {
         self.clock.advance(Duration::from_secs(seconds));
     }
 
-    /// From now on Entra's access tokens live for `seconds`.
+    /// From now on, access tokens of Entra ID live for `seconds`.
     pub(crate) fn shorten_tokens(&self, seconds: i64) {
         self.control().change_policy(|policy| {
             policy.access_token_shortest = seconds;

@@ -7,7 +7,7 @@ use entra_mcp_emulator::user_agent::HeadlessBrowser;
 use serde_json::{Value, json};
 use url::Url;
 
-/// Nobody is there; a browser that stays on this machine reports it, and does not open it.
+/// No server is there; a browser that stays on this machine reports the address and does not open it.
 const REDIRECT: &str = "https://client.example/callback";
 /// With the SHA-256 of RFC 7636, appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";

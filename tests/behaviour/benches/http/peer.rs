@@ -1,7 +1,8 @@
 //! The native peer: rmcp behind axum, with jsonwebtoken on aws-lc, which verifies the token of every request.
 //!
 //! It is what a team would write in Rust without this project: a stateless Streamable HTTP server that answers in JSON,
-//! with an access token of Entra ID checked in front of it. The tool returns what ours returns, without asking anybody.
+//! with an access token of Entra ID checked in front of it. The tool returns what this project's tool returns, without
+//! sending a request.
 
 use std::sync::Arc;
 

@@ -19,7 +19,7 @@ pub(crate) struct Office {
     pub(crate) server: Server,
     person: Person,
     folder: TempDir,
-    /// The server's certificate, if it has one, which nobody vouches for, and its key.
+    /// The server's self-signed certificate and its key, if it has them.
     certificate: Option<[PathBuf; 2]>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Requests {
 }
 
 impl Office {
-    /// Entra's access tokens live for this many seconds, and so do the sessions' at most.
+    /// Access tokens of Entra ID live for this many seconds, and those of sessions no longer.
     pub(crate) async fn new(lifetime_seconds: i64) -> Self {
         Self::start(tempfile::tempdir().unwrap(), lifetime_seconds, None, &[]).await
     }
