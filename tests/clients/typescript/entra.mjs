@@ -42,7 +42,7 @@ const auth = {
 
 let present = true;
 
-/** Signs in at the page, unless nobody is there. */
+/** Signs in at the page if the person is present. */
 async function openBrowser(page) {
     if (!present) throw new Error('AbsentError');
     new Browser().signIn(page, PLAN.username).catch(error => console.error(error));

@@ -152,7 +152,7 @@ function noting(requests) {
     };
 }
 
-/** Waits until the server refuses a token. That a token expires is up to the server's clock, which nobody can move. */
+/** Waits until the server refuses a token. It expires by the server's clock, which this program cannot move. */
 async function expired(url, token) {
     const headers = { authorization: `Bearer ${token}`, accept: 'application/json, text/event-stream' };
     const ping = { jsonrpc: '2.0', id: 'still valid', method: 'ping' };
@@ -189,7 +189,7 @@ export async function play(sdk) {
     // The first attempt ends with a page for the person.
     const [stranger, refused] = make();
     const rejection = await stranger.connect(refused).then(
-        () => assert.fail('nobody has signed in'),
+        () => assert.fail('no person has signed in'),
         error => error
     );
     assert.equal(rejection.constructor.name, 'UnauthorizedError', rejection.stack);
