@@ -75,7 +75,7 @@ pub enum ConfigError {
         /// What the operating system said.
         reason: String,
     },
-    /// The configuration file is not what it should be.
+    /// The configuration file is malformed.
     #[error("the configuration file {path} is wrong: {reason}")]
     File {
         /// The file.
@@ -137,7 +137,7 @@ pub enum StoreLocation {
     File(PathBuf),
 }
 
-/// What does not concern an application: how the program itself runs.
+/// Settings of the program itself, independent of any application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostConfig {
     /// Form of the log.

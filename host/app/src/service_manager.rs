@@ -1,7 +1,7 @@
-//! Tells systemd how far the server is (`sd_notify(3)`), if systemd asked for it.
+//! Tells systemd the state of the server (`sd_notify(3)`), if systemd asks for it.
 //!
-//! Why this is not the crate `sd-notify`: it takes an abstract socket (`@…`) for a file name, waits for a service manager
-//! whose queue is full, and reads the variable of the process by itself, so that no test could name a socket.
+//! Why this is not the crate `sd-notify`: it takes an abstract socket (`@…`) for a file name, waits while the service
+//! manager's queue is full, and reads the process's variable by itself, so that no test could name a socket.
 
 #[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt as _;

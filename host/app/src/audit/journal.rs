@@ -28,7 +28,7 @@ const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that a buffer keeps after a burst.
 const KEPT_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Batches that a caller writes before it leaves the rest to the thread: its own, and what has come meanwhile.
+/// Batches that a caller writes before it leaves the rest to the thread: its own, and those that arrive meanwhile.
 const MAX_BATCHES_OF_A_CALLER: usize = 4;
 
 /// Bytes that a pipe takes at once if it takes any: POSIX's `PIPE_BUF` on Linux, and more than that of others is not
@@ -55,12 +55,12 @@ pub enum Destination {
     },
 }
 
-/// What becomes of an event that cannot be written.
+/// What happens when an event cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
-    /// What it is about does not happen. Every event waits until it is written.
+    /// The action that the event records is refused. Every action waits until its event is written.
     FailClosed,
-    /// It is counted, and what it is about goes on. No event waits.
+    /// The event is counted as lost, and the action goes on. No action waits.
     DropAndCount,
 }
 
@@ -196,7 +196,7 @@ struct Batch {
 }
 
 impl State {
-    /// Takes what is queued, to be written by the caller.
+    /// Takes the queued lines for the caller to write.
     fn begin(&mut self) -> Batch {
         self.writing = true;
         let next = Batch { lines: mem::take(&mut self.spare), ..Batch::default() };
@@ -251,7 +251,7 @@ impl Shared {
         !state.reopen && self.output.try_lock().is_ok_and(|output| output.takes(state.queued.lines.len()))
     }
 
-    /// Writes what is queued, and some of what comes meanwhile.
+    /// Writes the queued lines, and some of those that arrive meanwhile.
     fn write_here<'a>(&'a self, mut state: MutexGuard<'a, State>) {
         for _ in 0..MAX_BATCHES_OF_A_CALLER {
             let batch = state.begin();
@@ -274,7 +274,7 @@ impl Shared {
         }
     }
 
-    /// Writes a batch, and says so to all who wait for it. The buffer, for the next one.
+    /// Writes a batch, and tells every caller that waits for it. Returns the buffer for the next batch.
     fn write(&self, batch: Batch) -> Vec<u8> {
         let Batch { mut lines, unawaited, waiting } = batch;
         let written = self.output.lock().unwrap_or_else(PoisonError::into_inner).write(&lines);
@@ -291,7 +291,7 @@ impl Shared {
         lines
     }
 
-    /// What the thread does.
+    /// The loop of the journal's thread.
     fn write_all(&self) {
         loop {
             let nothing =
@@ -340,11 +340,11 @@ impl Shared {
     }
 }
 
-/// What is written to.
+/// The destination of the lines.
 trait Output: Send {
     /// Writes whole lines; returns when the operating system has them.
     fn write(&mut self, lines: &[u8]) -> io::Result<()>;
-    /// Opens what is under the same name now.
+    /// Opens the file that has the same name now.
     fn reopen(&mut self) -> io::Result<()>;
     /// Whether a write of this many bytes would not block, as it does on a full pipe until its reader reads.
     fn takes(&self, _bytes: usize) -> bool {

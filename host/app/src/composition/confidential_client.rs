@@ -38,7 +38,7 @@ pub fn store(config: &ServeConfig, clock: Arc<dyn Clock>) -> Result<Arc<dyn Secr
     })
 }
 
-/// Gives the component what the remote server needs. Fails if there is no client secret now.
+/// Gives the component everything that the remote server needs. Fails if no client secret is available.
 pub async fn new(
     config: &ServeConfig,
     bound: SocketAddr,
@@ -82,7 +82,7 @@ pub async fn new(
     Ok(ConfidentialClient { builder, rate_limiter })
 }
 
-/// Why the remote server has not what it needs.
+/// Why the parts of the remote server cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfidentialError {
     /// A part cannot be made.

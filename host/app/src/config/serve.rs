@@ -42,7 +42,7 @@ const DEFAULT_MAX_CONNECTIONS: usize = 1_024;
 const QUEUE: RangeInclusive<usize> = 0..=65_536;
 const CONNECTIONS: RangeInclusive<usize> = 1..=65_536;
 
-/// Multi-tenant authorities: which tenants they stand for has to be said.
+/// Multi-tenant authorities: the operator has to name the tenants that they stand for.
 const MULTI_TENANT: [&str; 2] = ["common", "organizations"];
 
 /// Whether requests share instances of the component.
@@ -156,13 +156,13 @@ pub enum CredentialSource {
 /// Everything the remote server needs.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
-    /// What it has in common with a public client. Its settings are completed by [`ServeConfig::settings`].
+    /// The part in common with a public client. [`ServeConfig::settings`] completes its settings.
     pub common: Config,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Certificate and key.
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// Proxies whose word is taken.
+    /// Proxies that the server believes about the client's address.
     pub trusted_proxies: Vec<IpNet>,
     /// The header in which they hand over access tokens.
     pub token_header: Option<HeaderName>,

@@ -194,7 +194,7 @@ fn is_same_span(one: &SpanContext, other: &SpanContext) -> bool {
     (one.trace_id(), one.span_id()) == (other.trace_id(), other.span_id())
 }
 
-/// What a path is called. Those that are not served have one name together.
+/// The name of a path in telemetry. All paths that are not served share one name.
 fn route(path: &str) -> &'static str {
     match path {
         "/mcp" => "/mcp",
@@ -246,7 +246,7 @@ mod tests {
         spans.only()
     }
 
-    /// Its trace, its parent, and what it says to vendors.
+    /// A span's trace, its parent, and its trace state.
     fn place(span: &SpanData) -> (String, String, String) {
         let context = &span.span_context;
         (context.trace_id().to_string(), span.parent_span_id.to_string(), context.trace_state().header())

@@ -1,4 +1,5 @@
-//! What a gateway before the server does: who it is, what it says about a request, and where it puts the server.
+//! Settings for a gateway in front of the server: its addresses, the headers that it adds to a request, and the path
+//! under which it publishes the server.
 
 use entra_mcp_plugin::environment::TokenMode;
 use http::HeaderName;
@@ -54,7 +55,7 @@ const RESERVED_HEADERS: [&str; 22] = [
     CLIENT_ADDRESS_HEADER,
 ];
 
-/// The proxies whose word is taken.
+/// The proxies that the server believes about the client's address.
 pub(super) fn trusted_proxies(given: &[String]) -> Result<Vec<IpNet>, ConfigError> {
     given.iter().map(|text| network(text)).collect()
 }
