@@ -21,7 +21,7 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
         headers.contains_key(name).then(|| walk(peer, headers, name, address, trusted))
     };
     match (of(X_FORWARDED_FOR, bare), of(FORWARDED.as_str(), forwarded_for)) {
-        // A proxy writes one of them, and passes on what it is sent of the other. Which one cannot be known.
+        // A proxy writes one of them, and passes the client's value of the other on. The server cannot know which.
         (Some(one), Some(other)) if one != other => peer,
         (Some(address), _) | (None, Some(address)) => address,
         (None, None) => peer,

@@ -42,22 +42,22 @@ pub use tls::{Certificates, TlsError};
 /// How often the server looks, at its end, whether only event streams are left.
 const END_POLL: Duration = Duration::from_millis(100);
 
-/// For how many such looks nothing but event streams must be left: their last answers are under way for a moment.
+/// How many looks in a row have to find only event streams: last answers of other requests may still be under way.
 const END_POLLS: u32 = 10;
 
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections beyond the limit that are being told so at the same time. Further ones are closed without a word.
+/// Connections beyond the limit to which the server sends a refusal at the same time. It closes further ones silently.
 const MAX_REFUSALS: usize = 64;
 
-/// What handles requests, and what the server has to know of them before. Paths are those below the public URL.
+/// Handles requests, and tells the server in advance what it has to know about them. Paths are below the public URL.
 #[async_trait]
 pub trait HttpHandler: Send + Sync + 'static {
     /// Answers one request. Dropping the future, or the body of an event stream, cancels the call.
     async fn handle_http(&self, request: Request<Bytes>) -> Response<HttpBody>;
 
-    /// Counts a request before its body is read; an error says after which time to try again. `client` stands for all
+    /// Counts a request before its body is read. An error is the time after which to try again. `client` stands for all
     /// addresses that are counted together: an IPv6 client has a /64 to itself.
     fn admit(&self, _method: &Method, _path: &str, _client: IpAddr) -> Result<(), Duration> {
         Ok(())
@@ -239,7 +239,7 @@ impl HttpServer {
         Err(HttpError::Insecure(address))
     }
 
-    /// Serves until `stop` completes, and then lets requests in flight finish, until the time for that is over or
+    /// Serves until `stop` completes. Then lets requests in flight finish, until the time for that is over or
     /// `cancel` completes.
     #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     pub async fn serve(
@@ -278,7 +278,7 @@ impl HttpServer {
                 let (stream, peer) = match accepted {
                     Ok(accepted) => accepted,
                     Err(error) => {
-                        // It is about one connection, or about a moment without file descriptors.
+                        // The error concerns one connection, or a moment without file descriptors.
                         tracing::warn!(%error, "a connection cannot be accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                         continue;

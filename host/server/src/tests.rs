@@ -18,7 +18,7 @@ mod limits;
 mod requests;
 mod tls;
 
-/// Longer than anything takes that works. It decides nothing: it makes a test that waits in vain end with a message.
+/// Longer than any passing test takes. It decides nothing: it makes a test that waits in vain end with a message.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What comes of a future that will be ready if everything works.
