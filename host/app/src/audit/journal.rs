@@ -307,7 +307,7 @@ impl Shared {
             if reopen {
                 let reopened = self.output.lock().unwrap_or_else(PoisonError::into_inner).reopen();
                 if let Err(error) = reopened {
-                    tracing::error!(%error, "the audit file cannot be opened anew");
+                    tracing::error!(%error, "the audit file cannot be reopened");
                 }
             }
             let buffer = if batch.lines.is_empty() { batch.lines } else { self.write(batch) };

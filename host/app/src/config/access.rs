@@ -140,8 +140,8 @@ fn rule(entry: &AccessEntry, tenants: Option<&[String]>) -> Result<ToolRule, Con
     };
     if kinds.contains(&CallerKind::App) && clients.is_none() && roles.is_none() && groups.is_none() {
         return Err(ConfigError::Conflict(format!(
-            "a rule for the tool {tool:?} lets applications call for themselves, whichever they are: name roles or \
-             clients, because applications have no scopes"
+            "a rule for the tool {tool:?} lets every application call for itself: name roles or clients, because \
+             applications have no scopes"
         )));
     }
     Ok(ToolRule {

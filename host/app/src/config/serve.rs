@@ -196,7 +196,7 @@ impl Sources {
         let tenant = common.settings.tenant.as_str();
         if MULTI_TENANT.contains(&tenant) && allowed_tenants.is_empty() {
             return Err(ConfigError::Conflict(format!(
-                "the tenant id is {tenant:?}, which stands for many: name those whose people may sign in with \
+                "the tenant id {tenant:?} stands for many tenants: name those whose users may sign in with \
                  --allow-tenant"
             )));
         }
@@ -207,7 +207,7 @@ impl Sources {
         {
             return Err(ConfigError::Conflict(format!(
                 "the tenant id is {tenant:?}: with --token-mode bearer or both it has to be the directory's GUID, because \
-                 clients compare the issuer of Entra ID's metadata, which names it, with what this server says"
+                 clients compare the issuer in Entra ID's metadata, which names it, with the one that this server names"
             )));
         }
         let entries = self.serve.access.as_deref();

@@ -86,12 +86,12 @@ impl Collector {
         exporter.with_protocol(Protocol::HttpBinary).build().map_err(|_| TelemetryError::Exporter)
     }
 
-    /// Says once that it fails, and once that it works again.
+    /// Logs once that exports fail, and once that they work again.
     fn note(&self, failure: Option<&str>) {
         let was_down = self.down.swap(failure.is_some(), Ordering::Relaxed);
         match failure {
             Some(reason) if !was_down => {
-                tracing::warn!(reason, "telemetry cannot be exported: what is not sent is lost")
+                tracing::warn!(reason, "telemetry cannot be exported: unsent telemetry is lost")
             }
             None if was_down => tracing::info!("telemetry is exported again"),
             _ => {}

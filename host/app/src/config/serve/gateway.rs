@@ -102,14 +102,14 @@ pub(super) fn token_header(
     }
     if !matches!(mode, TokenMode::Bearer | TokenMode::Both) {
         return Err(ConfigError::Conflict(
-            "a gateway hands over tokens of Entra ID, which are not let in: --token-header needs --token-mode bearer \
-             or both"
+            "--token-header hands over tokens of Entra ID, which the server accepts only with --token-mode bearer or \
+             both"
                 .into(),
         ));
     }
     if trusted_proxies.is_empty() {
         return Err(ConfigError::Conflict(
-            "--token-header is believed of declared proxies only, and there is none: name the gateway with \
+            "the server reads --token-header from declared proxies only, and none is declared: name the gateway with \
              --trusted-proxy"
                 .into(),
         ));
