@@ -65,7 +65,7 @@ pub struct Policy {
     pub browser_session: i64,
     /// Longest accepted life of a client assertion.
     pub client_assertion_longest: i64,
-    /// Difference of clocks that is forgiven when an assertion's times are checked.
+    /// Tolerated clock difference when an assertion's times are checked.
     pub clock_skew: i64,
     /// Whether an old refresh token goes on working after it was used, as in Entra ID.
     pub refresh_token_reuse: bool,

@@ -114,7 +114,7 @@ fn apply(world: &World, config: &Config, transaction: &mut Transaction, form: &P
             Step::Next
         }
         "cancel" => match &transaction.purpose {
-            // Who declines on a device's behalf declines for the device.
+            // A person who cancels a device sign-in declines for the device.
             Purpose::Device { device_code } => {
                 device_code::decide(world, device_code, Outcome::Declined);
                 Step::End(errors::CONSENT_DECLINED.because("User declined to continue on the device."))
