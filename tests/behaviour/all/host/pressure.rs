@@ -210,7 +210,7 @@ async fn a_message_for_the_stream_of_another_caller_is_refused_and_not_delivered
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_does_not_read_its_stream_harms_only_itself() {
-    /// Answers of this size fill what the systems between the two sides hold.
+    /// Answers of this size fill the buffers between the two sides.
     const ANSWER_BYTES: usize = 100 * 1024;
     const MAX_POSTS: usize = 2_000;
     let fleet = fleet().await;

@@ -12,7 +12,7 @@ use crate::support::patience::eventually;
 use crate::support::server::Server;
 use crate::support::session::{Session, sign_in};
 
-/// Whose name and address appear nowhere.
+/// The user who signs in. By default, her name and address appear nowhere.
 pub(super) const ALICE: &str = "alice@contoso.example";
 
 /// A server in a folder of its own.
@@ -89,7 +89,7 @@ impl Site {
         request.send().await.unwrap().status().as_u16()
     }
 
-    /// The log, once it has this in it: it is written a moment after what it tells of.
+    /// The log, once it contains `text`: a line is written a moment after the event.
     pub(super) async fn log_with(&self, text: &str) -> String {
         let written = eventually(|| ready(Some(self.server.log()).filter(|log| log.contains(text)))).await;
         written.unwrap_or_else(|error| panic!("{text:?} is {error} in {}", self.server.log()))

@@ -223,7 +223,7 @@ async fn a_client_that_goes_away_ends_the_server_well() {
 
     copy.shutdown(Shutdown::Both).unwrap();
     input.write_all(format!("{}\n", request(1, "ping", json!({}))).as_bytes()).await.unwrap();
-    // Its input stays open: what it cannot write ends it.
+    // Its input stays open: the failed write ends it.
     let (code, log) = ended(child, log).await;
     assert_eq!(code, Some(0), "{log}");
 }

@@ -120,7 +120,7 @@ async fn groups_of(fleet: &Fleet, username: &str) -> Vec<String> {
     claims["groups"].as_array().expect("groups").iter().map(|id| id.as_str().expect("an id").to_owned()).collect()
 }
 
-/// What a client is told to come with.
+/// The scopes that a challenge demands from the client.
 fn challenged(answer: &Answer) -> &str {
     let challenge = answer.header("www-authenticate");
     assert_eq!((answer.status, &answer.body["error"]), (403, &json!("insufficient_scope")), "{challenge}");
@@ -340,7 +340,7 @@ async fn half_an_hour(fleet: &Fleet, session: &Tokens) -> Tokens {
     Tokens::of(&session.client_id, &fleet.refresh(&session.client_id, &session.refresh).await)
 }
 
-/// Alice, whose session has known for four hours but a minute what she is, as Entra has not answered since.
+/// A session of Alice whose roles are a minute short of four hours old, because Entra ID has not answered since.
 async fn after_a_long_outage(rules: Vec<ToolRule>) -> (Fleet, Tokens) {
     let fleet = fleet(TokenMode::Session, rules).await;
     let mut alice = fleet.session(ALICE).await;
@@ -373,9 +373,9 @@ async fn roles_of_a_session_count_for_four_hours_while_entra_is_out_of_reach_and
     assert_eq!(denials(&fleet), ["membership-unconfirmed"]);
     assert_eq!(listed(&fleet, &alice.access).await, ["getUserDetails"]);
     assert_eq!(list(&fleet, &alice.access).await["ttlMs"], 5_000);
-    assert_eq!(fleet.details(&alice.access).await["userPrincipalName"], ALICE, "who needs no role goes on");
+    assert_eq!(fleet.details(&alice.access).await["userPrincipalName"], ALICE, "a tool that needs no role goes on");
     assert_eq!(fleet.control().request_count(Endpoint::Token), 1, "the failure is remembered");
-    // It stays so for as long as the outage lasts, and the session lives.
+    // That stays so while the outage lasts, and the session lives on.
     let mut alice = alice;
     for _ in 0..8 {
         alice = half_an_hour(&fleet, &alice).await;

@@ -125,7 +125,7 @@ async fn everything(fleet: &Fleet) -> Vec<String> {
         secrets.extend([tokens.access, tokens.refresh]);
     }
     secrets.extend(tab.cookies.into_iter().map(|(_, value)| value));
-    // What went between us, people's browsers, Entra and Graph.
+    // Secrets in the requests of the server and of browsers to Entra ID and Graph.
     for endpoint in fleet.control().request_counts().into_keys() {
         for request in fleet.control().requests(endpoint) {
             const SECRET: [&str; 8] = [

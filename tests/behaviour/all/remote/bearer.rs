@@ -82,7 +82,7 @@ pub(super) async fn app_only(fleet: &Fleet) -> String {
     token_request(fleet, CONTOSO, &form).await
 }
 
-/// A token with these claims instead of Alice's, signed with the authority's key or with one that it never had.
+/// A token with these claims instead of Alice's, signed with the authority's key or with an unknown one.
 pub(super) fn signed(fleet: &Fleet, changes: &[(&str, Value)], forged: bool) -> String {
     let now = fleet.control().now();
     let mut claims = json!({
@@ -318,7 +318,7 @@ async fn a_second_factor_that_entra_wants_becomes_a_challenge_for_the_client() {
     assert!(claims.contains("capolids"), "{claims}");
     assert_eq!(challenged(&fleet.call(&first).await), claims);
     assert_eq!(fleet.control().request_count(Endpoint::Token), 1, "a client that repeats itself is no flood at Entra");
-    // At once: what Entra said of one token says nothing of the next.
+    // The next token works at once: a refusal of one token does not apply to another.
     let second = token_by(&fleet, &authorize(SCOPE).with("claims", &claims), ALICE).await;
     assert_eq!(fleet.details(&second).await["userPrincipalName"], ALICE);
     let reasons: Vec<_> = fleet.audit.events().into_iter().filter_map(|(_, event)| event.reason).collect();

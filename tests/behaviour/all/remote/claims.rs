@@ -23,7 +23,7 @@ impl Desk {
         Self { client: fleet.register(REDIRECT).await, tab: Tab::default() }
     }
 
-    /// Goes to Entra ID, signs in and comes back. Where our server sends the browser then.
+    /// Goes to Entra ID, signs in and comes back. Returns where the server then sends the browser.
     async fn first_way(&mut self, fleet: &Fleet, username: &str) -> Url {
         let entra = self.tab.consent(fleet, &Authorize::new(&self.client)).await;
         assert_eq!(carried(&entra), json!({ "access_token": { "xms_cc": { "values": ["cp1"] } } }));

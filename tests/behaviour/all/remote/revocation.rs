@@ -73,7 +73,7 @@ async fn a_revoked_users_own_token_is_refused_with_the_next_question_to_graph() 
     }
     dismiss(&fleet, ALICE, false);
     fleet.control().clear_requests();
-    // The token that we hold for Graph is refused there; the client learns what a new one has to bring.
+    // Graph refuses the token that the server holds for it; the client learns which claims a new one needs.
     let answer = fleet.call(&alice).await;
     assert_eq!(answer.status, 401, "{}", answer.body);
     assert!(answer.header("www-authenticate").starts_with("Bearer error=\"insufficient_claims\", "));

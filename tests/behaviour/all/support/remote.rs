@@ -273,7 +273,7 @@ impl Fleet {
         self.send(tool_request(token, tool, arguments)).await
     }
 
-    /// What a tool answers with.
+    /// The answer of a tool.
     pub(crate) async fn structured(&self, token: &str, tool: &str, arguments: &Value) -> Value {
         let answer = self.call_tool(token, tool, arguments).await;
         let result = &answer.body["result"];
@@ -358,7 +358,7 @@ pub(crate) fn tool_request(token: &str, tool: &str, arguments: &Value) -> Reques
     request.body(message.to_string().into_bytes()).expect("a request")
 }
 
-/// What a client holds.
+/// The tokens that a client holds.
 #[derive(Debug, Clone)]
 pub(crate) struct Tokens {
     pub(crate) client_id: String,

@@ -13,7 +13,7 @@ const REDIRECT: &str = "https://client.example/callback";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-/// What a client has after its user has signed in.
+/// The session that a client has after its user has signed in.
 pub(crate) struct Session {
     pub(crate) access_token: String,
     #[allow(dead_code, reason = "the benchmark needs it")]

@@ -95,14 +95,14 @@ with_every_client! {
     a_disabled_person_is_refused_at_the_next_call
 }
 
-/// What a client has seen.
+/// The record of everything that a client has seen.
 struct Seen {
     whole: Value,
     office: Office,
 }
 
 impl Seen {
-    /// What came of a step.
+    /// The outcome of a step.
     fn step(&self, index: usize) -> &Value {
         self.whole["steps"].get(index).unwrap_or_else(|| panic!("no step {index} in {}", self.whole))
     }
@@ -310,7 +310,7 @@ async fn a_person_with_a_version_1_token_is_let_in(client: Client) {
     seen.end().await;
 }
 
-/// Registers a service with these roles of the server; what a plan says of it.
+/// Registers a service with these roles of the server. Returns its entry in a plan.
 fn service(office: &Office, roles: &[&str]) -> Value {
     let (id, secret) = ("a0000000-0000-4000-a000-0000000000d0", "secret-of-the-service");
     let application: Application = serde_json::from_value(json!({
@@ -326,7 +326,7 @@ fn service(office: &Office, roles: &[&str]) -> Value {
 }
 
 async fn a_service_calls_what_is_for_services_and_nothing_else(client: Client) {
-    // `idtyp` is optional; without it, a service is known by what its token lacks.
+    // `idtyp` is optional; without it, the server recognises a service by the claims that its token lacks.
     for (version, idtyp) in [(2, false), (1, true)] {
         let office = open("bearer").await;
         let changed = office.emulator.control().change_application(&app(REMOTE), |api| {

@@ -237,7 +237,7 @@ async fn clients_behind_the_gateway_are_counted_apart_and_none_by_what_it_says_o
     }
 }
 
-/// What stands for oauth2-proxy: it knows one person by what the client sends in `Authorization`.
+/// A stand-in for oauth2-proxy: it knows one person, by the client's `Authorization` header.
 async fn sign_in_service() -> (SocketAddr, Arc<std::sync::Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, token) = (listener.local_addr().unwrap(), Arc::new(std::sync::Mutex::new(String::new())));

@@ -65,7 +65,7 @@ impl Office {
         Self::start(folder, lifetime_seconds, Some(paths), &arguments).await
     }
 
-    /// Where Entra has a certificate, without which MSAL does not sign in there, and its tokens live as long as they do.
+    /// An office whose emulator has a certificate, without which MSAL does not sign in, and default token lifetimes.
     pub(crate) async fn of_msal(arguments: &[&str]) -> Self {
         let emulator = Builder::new().tls(true).start().await.unwrap();
         let authority = emulator.endpoints().ca.clone().unwrap();
