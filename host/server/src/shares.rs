@@ -92,7 +92,7 @@ mod tests {
         let _other = shares.take(address("203.0.113.2"), 3).unwrap();
         drop(first);
         assert!(shares.take(address("203.0.113.1"), 3).is_some());
-        assert_eq!(shares.occupied.lock().unwrap().len(), 1, "who occupies nothing is forgotten");
+        assert_eq!(shares.occupied.lock().unwrap().len(), 1, "an address that occupies nothing is forgotten");
     }
 
     #[test]

@@ -76,7 +76,7 @@ async fn a_declared_proxy_is_believed_about_the_address() {
     assert_eq!(addresses(&server), ["203.0.113.9"]);
 }
 
-/// What the component sees of the header in which a gateway hands over tokens.
+/// The values that the component sees of the header in which a gateway hands over tokens.
 async fn handed_over(proxies: &[&str], fields: &str) -> Vec<HeaderValue> {
     let trusted_proxies = proxies.iter().map(|proxy| proxy.parse().unwrap()).collect();
     let server = Running::with(|options| {
@@ -96,7 +96,7 @@ async fn a_declared_proxy_hands_over_a_token_that_no_log_shows() {
     let values = handed_over(&["127.0.0.0/8"], "X-Token: abc\r\nauthorization: Bearer x\r\n").await;
     assert_eq!(values, ["abc"]);
     assert!(values[0].is_sensitive() && !format!("{values:?}").contains("abc"));
-    // To be refused by the component.
+    // The component refuses two values.
     assert_eq!(handed_over(&["127.0.0.1/32"], "x-token: a\r\nx-token: b\r\n").await, ["a", "b"]);
 }
 
