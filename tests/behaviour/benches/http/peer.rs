@@ -22,7 +22,7 @@ use serde::Deserialize;
 use crate::tokens::{Issuer, SCOPE};
 use crate::{Served, profile};
 
-/// Serves until the process is ended; prints where. The argument says whose tokens are let in, as JSON.
+/// Prints its address, and serves until the process is ended. The argument, JSON, names the tokens that it accepts.
 pub(crate) async fn serve(issuer: &str) {
     let judge = Arc::new(Judge::new(&serde_json::from_str(issuer).unwrap()));
     let mcp: StreamableHttpService<Peer, NeverSessionManager> =

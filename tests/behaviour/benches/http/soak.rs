@@ -42,7 +42,7 @@ const GROWTH_AT_MOST: f64 = 1.10;
 struct Client {
     http: reqwest::Client,
     token_endpoint: String,
-    /// What its person's answers are.
+    /// The answer that is right for its person.
     details: Value,
     session: Mutex<Session>,
 }
@@ -175,7 +175,7 @@ fn message() -> Value {
 }
 
 impl Client {
-    /// A token that is not the expired one: of this refresh, or of that which another connection has made.
+    /// A token other than the expired one: from this refresh, or from a refresh by another connection.
     async fn another_token(&self, expired: &str) -> String {
         let mut session = self.session.lock().await;
         if session.access_token == expired {
