@@ -95,7 +95,8 @@ settings! {
         required_scope: String = DEFAULT_SCOPE.to_owned(), value("NAME"), check(check_scope);
         /// File with `[[access]]` rules that say who may call which tool
         access_file: PathBuf, value("FILE"), otherwise("those of the configuration file, else each tool's own");
-        /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the original
+        /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the
+        /// original
         rewrite_authority_metadata: bool = false;
         /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
         client_metadata_allow: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
