@@ -1,4 +1,4 @@
-//! What the component is given of the world, in each of its two environments.
+//! The capabilities that the program gives to the component, in each of its two environments.
 
 pub mod confidential_client;
 pub mod public_client;

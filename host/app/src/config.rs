@@ -30,7 +30,8 @@ pub use variables::Environment;
 use endpoints::{Endpoints, check_guid, check_tenant, one_tenant};
 use layer::{HostValues, Values};
 
-/// Tolerated difference between our clock and Entra's. Both are synchronised; more would only keep expired tokens alive.
+/// Tolerated difference between this host's clock and that of Entra ID. Both are synchronised; a larger tolerance would
+/// only keep expired tokens alive.
 const CLOCK_TOLERANCE_SECONDS: u32 = 60;
 
 /// Stands for the client id where there is none: no application has it.
@@ -74,7 +75,7 @@ pub enum ConfigError {
         /// What the operating system said.
         reason: String,
     },
-    /// The configuration file is not what it should be.
+    /// The configuration file is malformed.
     #[error("the configuration file {path} is wrong: {reason}")]
     File {
         /// The file.
@@ -136,7 +137,7 @@ pub enum StoreLocation {
     File(PathBuf),
 }
 
-/// What does not concern an application: how the program itself runs.
+/// Settings of the program itself, independent of any application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostConfig {
     /// Form of the log.
@@ -274,8 +275,8 @@ impl Sources {
         })
     }
 
-    /// Checks the settings of a token validator: a tenant, and which tokens it accepts. It signs nobody in, so it
-    /// needs no client id, and it keeps nothing.
+    /// Checks the settings of a token validator: a tenant, and which tokens it accepts. A validator signs no user in,
+    /// so it needs no client id, and it stores nothing.
     pub fn validator(&self, token: TokenSettings) -> Result<Config, ConfigError> {
         let mut layer = self.merged.clone();
         layer.client_id = Some(NO_CLIENT.to_owned());

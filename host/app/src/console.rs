@@ -3,8 +3,8 @@
 //! In stdio mode standard output belongs to MCP, and `transport/stdio.rs` alone writes to it; the functions here
 //! serve the other commands.
 //!
-//! Standard error is written by a thread of its own. A client may ignore it, and even leave its pipe unread or close
-//! it: whoever logged directly would then wait for ever, or panic. Here such lines are lost instead.
+//! A thread of its own writes standard error. A client may ignore standard error, and even leave its pipe unread or
+//! close it: a direct write would then block for ever, or panic. Here such lines are lost instead.
 //!
 //! Why this is not `tracing-appender`: if its queue is full when the program ends, it says so on standard output, which
 //! would break the MCP connection at the one moment when its client reads slowly. It bounds lines and not bytes, does not
@@ -37,7 +37,7 @@ pub(crate) fn notice(line: &str) {
     error_output().push(format!("{line}\n").as_bytes());
 }
 
-/// Waits until standard error has everything, or nobody seems to read it.
+/// Waits until everything is written to standard error, or until it seems that no process reads it.
 pub(crate) fn flush() {
     error_output().flush(LAST_WRITES);
 }
@@ -56,7 +56,7 @@ impl Write for ErrorWriter {
     }
 }
 
-/// Standard error, for what must be known to be written: whoever writes waits, and learns of errors.
+/// Standard error, for text that must be known to be written: the writer waits, and learns of errors.
 ///
 /// The log's thread takes the same lock for each of its writes, so the lines of the two do not mix.
 pub(crate) struct DirectErrorWriter {
@@ -138,7 +138,7 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     texts: Vec<u8>,
-    /// Texts that found no room, and of which nobody has been told.
+    /// How many texts found no room since the last report of lost lines.
     lost: usize,
     /// Bytes that were taken in and that were written, since the start.
     accepted_bytes: usize,
@@ -164,7 +164,7 @@ impl Shared {
         (mem::take(&mut queue.texts), mem::take(&mut queue.lost))
     }
 
-    /// Notes what is written, and gathers more unless somebody is in a hurry.
+    /// Counts what is written, then gathers more texts unless a caller is flushing.
     fn wrote(&self, bytes: usize) {
         let mut queue = self.queue();
         queue.written_bytes = queue.written_bytes.wrapping_add(bytes);
@@ -215,7 +215,7 @@ impl Output {
 fn write_all(mut stream: impl Write, shared: &Shared) {
     loop {
         let (texts, lost) = shared.next();
-        // Nobody can be told that a stream is closed.
+        // A failed write is ignored: a closed stream cannot carry the news that it is closed.
         if lost > 0 {
             let _ = writeln!(stream, "entra-mcp: {lost} lines of this log are lost: it was not read fast enough");
         }
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_is_bounded_and_counted() {
+    fn unread_texts_are_bounded_and_counted() {
         let (output, open, written) = gated();
         for _ in 0..6 {
             output.push(&[b'x'; 1024 * 1024]);

@@ -55,7 +55,7 @@ impl HttpHandler for ComponentHandler {
     }
 }
 
-/// What is counted by the address of the client. A preflight request does nothing.
+/// The operation that is counted by client address, if any. A preflight request does nothing, so it is not counted.
 fn operation(method: &Method, path: &str) -> Option<&'static str> {
     if *method == Method::OPTIONS {
         return None;
@@ -70,7 +70,7 @@ fn operation(method: &Method, path: &str) -> Option<&'static str> {
     }
 }
 
-/// What the component goes on writing.
+/// An event stream that the component goes on writing.
 struct EventStream(entra_mcp_plugin::HttpBody);
 
 impl Body for EventStream {

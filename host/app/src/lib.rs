@@ -17,7 +17,8 @@ pub mod telemetry;
 
 pub use cli::main;
 
-/// Threads of the server free what others have allocated: with the allocator of the C library they wait for each other.
+/// Threads of the server free memory that other threads allocated: with the C library's allocator, they wait for each
+/// other.
 #[cfg(all(feature = "jemalloc", target_os = "linux", target_arch = "x86_64"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{HostConfig, LogFormat};
 use crate::console::ErrorWriter;
 
-/// What is logged unless `RUST_LOG` says otherwise: what we do, and what others warn of.
+/// The log filter unless `RUST_LOG` sets another: this program's information, and warnings of its dependencies.
 const DEFAULT_FILTER: &str =
     "warn,entra_mcp_app=info,entra_mcp_plugin=info,entra_mcp_server=info,audit=info,guest=info,prompt=info";
 

@@ -15,6 +15,6 @@ pub(crate) fn allow_connections(connections: usize) {
             "there are fewer open files than connections: raise the limit (ulimit -n, LimitNOFILE), or lower \
              --max-connections"
         ),
-        Err(error) => tracing::warn!(%error, "the process cannot have more files open"),
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
     }
 }

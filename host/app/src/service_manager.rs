@@ -1,7 +1,7 @@
-//! Tells systemd how far the server is (`sd_notify(3)`), if systemd asked for it.
+//! Tells systemd the state of the server (`sd_notify(3)`), if systemd asks for it.
 //!
-//! Why this is not the crate `sd-notify`: it takes an abstract socket (`@…`) for a file name, waits for a service manager
-//! whose queue is full, and reads the variable of the process by itself, so that no test could name a socket.
+//! Why this is not the crate `sd-notify`: it takes an abstract socket (`@…`) for a file name, waits while the service
+//! manager's queue is full, and reads the process's variable by itself, so that no test could name a socket.
 
 #[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt as _;
@@ -15,12 +15,12 @@ pub struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// Nobody is told anything without a socket.
+    /// Without a socket, no state is sent.
     pub fn new(socket: Option<String>) -> Self {
         Self { socket }
     }
 
-    /// Sends a state such as `READY=1`. That nobody listens is no reason to stop.
+    /// Sends a state such as `READY=1`. A failure is logged; the server goes on.
     pub(crate) fn notify(&self, state: &str) {
         let Some(socket) = &self.socket else { return };
         if let Err(error) = send(socket, state) {

@@ -4,7 +4,7 @@
 //! ([`MetricsServer`]), a collector is sent it over OTLP. Without either, nothing is counted and no thread runs.
 //!
 //! What this does not do: no label, span or attribute holds an id of a person, a token, a path that a client chose, or
-//! a query. Audit records are the one thing that names somebody, and only they do.
+//! a query. Only audit records identify a user.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(crate) use store::ObservedStore;
 /// What the instruments and spans are attributed to.
 const SCOPE: &str = "entra-mcp";
 
-/// What is observed, and for whom.
+/// What is observed, and where it goes.
 #[derive(Debug, Clone, Default)]
 pub struct TelemetryConfig {
     /// Prometheus reads metrics.
@@ -65,7 +65,7 @@ pub enum TelemetryError {
     /// The registry of metrics refuses them.
     #[error("metrics cannot be collected: {0}")]
     Metrics(String),
-    /// The collector's address or headers cannot be used. What was given is not repeated: it may hold a secret.
+    /// The collector's address or headers cannot be used. The message does not repeat them: they may hold a secret.
     #[error(
         "telemetry cannot be exported: the OTEL_EXPORTER_OTLP_… variables are not an http or https URL and headers"
     )]
@@ -75,7 +75,7 @@ pub enum TelemetryError {
     Tls(String),
 }
 
-/// What observes. Clones are the same; the default observes nothing.
+/// The program's telemetry. Clones share their state; the default observes nothing.
 #[derive(Clone, Default)]
 pub struct Telemetry(Option<Arc<Observers>>);
 
@@ -95,7 +95,7 @@ struct Providers {
 }
 
 impl Telemetry {
-    /// Starts what is configured. Has to be called inside of a runtime, which then carries what is exported.
+    /// Starts the configured telemetry. The caller has to be inside a runtime, which then carries the exports.
     pub fn start(config: &TelemetryConfig) -> Result<Self, TelemetryError> {
         let OtlpConfig { traces, metrics, logs, timeout } = config.otlp;
         if !config.prometheus && !traces && !metrics && !logs {
@@ -142,7 +142,7 @@ impl Telemetry {
         prometheus::text(self.0.as_ref()?.registry.as_ref()?)
     }
 
-    /// Sends what has not been sent yet, within `patience`, and observes nothing more.
+    /// Sends everything that is not sent yet, within `patience`, and observes nothing more.
     pub async fn shut_down(&self, patience: Duration) {
         let Some(observers) = self.0.clone() else { return };
         let ending = tokio::task::spawn_blocking(move || observers.providers.shut_down(patience));
@@ -165,7 +165,7 @@ impl Telemetry {
 }
 
 impl Providers {
-    /// What fails has been said in the log already.
+    /// Ignores failures: the SDK has logged them already.
     fn shut_down(&self, patience: Duration) {
         if let Some(logs) = &self.logs {
             let _ = logs.shutdown_with_timeout(patience);

@@ -21,7 +21,7 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
         headers.contains_key(name).then(|| walk(peer, headers, name, address, trusted))
     };
     match (of(X_FORWARDED_FOR, bare), of(FORWARDED.as_str(), forwarded_for)) {
-        // A proxy writes one of them, and passes on what it is sent of the other. Which one cannot be known.
+        // A proxy writes one of them, and passes the client's value of the other on. The server cannot know which.
         (Some(one), Some(other)) if one != other => peer,
         (Some(address), _) | (None, Some(address)) => address,
         (None, None) => peer,
@@ -71,7 +71,7 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
         let (name, value) = pair.split_once('=')?;
         name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
     });
-    // Once per element (RFC 7239 section 4); of two, one is somebody else's.
+    // Each parameter occurs once per element (RFC 7239 section 4). If there are two, one is not the proxy's.
     let value = values.next().filter(|_| values.next().is_none())?;
     bare(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
 }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_beyond_the_declared_network_is_a_proxy() {
+    fn an_address_beyond_the_declared_network_is_no_proxy() {
         let said = [("x-forwarded-for", "6.6.6.6")];
         for (peer, expected) in
             [("10.255.255.255", "6.6.6.6"), ("11.0.0.0", "11.0.0.0"), ("fdff::1", "6.6.6.6"), ("fe00::1", "fe00::1")]

@@ -18,22 +18,23 @@ use tokio::sync::watch;
 use super::stall::StallGuard;
 use super::{Limits, Shared, service};
 
-/// How long a connection that is refused may take to be told so.
+/// How long sending the refusal to a refused connection may take.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
-/// What is said on a connection beyond the limit.
+/// The refusal that is sent on a connection beyond the limit.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-type: text/plain; \
     charset=utf-8\r\ncontent-length: 38\r\nconnection: close\r\n\r\nthe server has too many connections.\r\n";
 
-/// The windows of HTTP/2 flow control: what a client may send before it is read, per request and per connection.
+/// The windows of HTTP/2 flow control: how many bytes a client may send before the server reads them, per request and
+/// per connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// The protocols, with their limits. hyper itself refuses, in less clear words, what is twice as long as allowed.
+/// The protocols, with their limits. hyper itself refuses, in less clear words, header fields twice as long as allowed.
 pub(super) fn protocols(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     let header_bytes = limits.header_bytes.saturating_mul(2);
-    // How long header fields may take is watched for both protocols below.
+    // The watch below bounds the time for header fields, for both protocols.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(header_bytes.max(8 * 1024));
     builder
         .http2()
@@ -94,9 +95,9 @@ struct Watch {
 
 enum Verdict {
     Stay,
-    /// Nothing has been asked for long.
+    /// The connection has been idle for too long.
     Leave,
-    /// The header of a request takes too long, or the client does not take its leave.
+    /// The header of a request takes too long, or the client does not close the connection when asked.
     Break,
 }
 
@@ -118,7 +119,7 @@ impl Watch {
             return Verdict::Stay;
         }
         self.quiet = self.quiet.saturating_add(1);
-        // On HTTP/2, what comes between requests need not be one.
+        // On HTTP/2, bytes between requests need not begin a request.
         let reading = activity.reading.load(Ordering::Relaxed) && !activity.http2.load(Ordering::Relaxed);
         self.slow = if reading || begun == 0 { self.slow.saturating_add(1) } else { 0 };
         if self.slow >= self.slow_after || self.quiet > self.idle_after.saturating_add(1) {
@@ -196,7 +197,7 @@ pub(super) async fn refuse(mut stream: TcpStream) {
         stream.write_all(REFUSAL).await?;
         stream.shutdown().await
     };
-    // Who does not listen is not told.
+    // A client that does not read misses the refusal; that is acceptable.
     let _ = tokio::time::timeout(REFUSAL_TIME, telling).await;
 }
 

@@ -42,28 +42,28 @@ pub use tls::{Certificates, TlsError};
 /// How often the server looks, at its end, whether only event streams are left.
 const END_POLL: Duration = Duration::from_millis(100);
 
-/// For how many such looks nothing but event streams must be left: their last answers are under way for a moment.
+/// How many looks in a row have to find only event streams: last answers of other requests may still be under way.
 const END_POLLS: u32 = 10;
 
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections beyond the limit that are being told so at the same time. Further ones are closed without a word.
+/// Connections beyond the limit to which the server sends a refusal at the same time. It closes further ones silently.
 const MAX_REFUSALS: usize = 64;
 
-/// What handles requests, and what the server has to know of them before. Paths are those below the public URL.
+/// Handles requests, and tells the server in advance what it has to know about them. Paths are below the public URL.
 #[async_trait]
 pub trait HttpHandler: Send + Sync + 'static {
     /// Answers one request. Dropping the future, or the body of an event stream, cancels the call.
     async fn handle_http(&self, request: Request<Bytes>) -> Response<HttpBody>;
 
-    /// Counts a request before its body is read; an error says after which time to try again. `client` stands for all
+    /// Counts a request before its body is read. An error is the time after which to try again. `client` stands for all
     /// addresses that are counted together: an IPv6 client has a /64 to itself.
     fn admit(&self, _method: &Method, _path: &str, _client: IpAddr) -> Result<(), Duration> {
         Ok(())
     }
 
-    /// Whether the answer is a stream of events that lasts: it needs a place, of which there are few, and no time limit.
+    /// Whether the answer is a lasting stream of events: it has no time limit, and needs one of the few places.
     fn lasts(&self, _method: &Method, _path: &str) -> bool {
         false
     }
@@ -74,13 +74,14 @@ pub trait HttpHandler: Send + Sync + 'static {
     }
 }
 
-/// Makes ids that nobody can guess: each names a refusal in the answer and in the log.
+/// Makes unguessable ids: each names a refusal in the answer and in the log.
 pub type CorrelationIds = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Bounds of what clients may occupy.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at the same time, of which no client address that is not a declared proxy has more than half. Each costs some 50 KiB, and a file descriptor of the usual 1024 or more.
+    /// Connections at the same time. A client address that is not a declared proxy has at most half of them. Each costs
+    /// some 50 KiB, and a file descriptor of the usual 1024 or more.
     pub connections: usize,
     /// Bytes of all header fields of a request. Tokens and cookies are a few KiB.
     pub header_bytes: usize,
@@ -133,10 +134,10 @@ impl Default for Limits {
 pub struct Options {
     /// The certificate; without one, plain http is served.
     pub tls: Option<Arc<Certificates>>,
-    /// Proxies whose word about the client's address is taken.
+    /// Proxies that the server believes about the client's address.
     pub trusted_proxies: Vec<IpNet>,
-    /// The header in which those proxies hand over the access token of whom they have let in. It is removed from the
-    /// requests of everybody else.
+    /// The header in which those proxies hand over the access token of a caller they admit. The server removes it from
+    /// requests that come from any other address.
     pub token_header: Option<HeaderName>,
     /// The path of the public URL, without a slash at its end: `""` or `"/prefix"`.
     pub path_prefix: String,
@@ -152,7 +153,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Plain http without proxies, with the usual limits, and observed by nobody.
+    /// Plain http without proxies, with the usual limits and no observer.
     pub fn new(client_address_header: HeaderName, correlation_ids: CorrelationIds) -> Self {
         Self {
             tls: None,
@@ -238,7 +239,7 @@ impl HttpServer {
         Err(HttpError::Insecure(address))
     }
 
-    /// Serves until `stop` completes, and then lets requests in flight finish, until the time for that is over or
+    /// Serves until `stop` completes. Then lets requests in flight finish, until the time for that is over or
     /// `cancel` completes.
     #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     pub async fn serve(
@@ -277,7 +278,7 @@ impl HttpServer {
                 let (stream, peer) = match accepted {
                     Ok(accepted) => accepted,
                     Err(error) => {
-                        // It is about one connection, or about a moment without file descriptors.
+                        // The error concerns one connection, or a moment without file descriptors.
                         tracing::warn!(%error, "a connection cannot be accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                         continue;
@@ -285,7 +286,7 @@ impl HttpServer {
                 };
                 let peer = peer.ip().to_canonical();
                 let place = Arc::clone(&places).try_acquire_owned().ok();
-                // A proxy's connections are those of everybody.
+                // A proxy's connections carry the requests of all its clients, so they have no share.
                 let share = match shared.is_proxy(peer) {
                     true => Some(None),
                     false => shared.connections_by_address.take(peer, 1).map(Some),

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 /// Observes requests.
 pub trait Observer: Send + Sync + 'static {
-    /// The head of a request is here. `path` is below the public URL. `None`: the request is not observed.
+    /// The head of a request has arrived. `path` is below the public URL. `None`: the request is not observed.
     fn request(
         &self,
         method: &Method,

@@ -148,7 +148,7 @@ async fn received(shared: &Arc<Shared>, peer: IpAddr, request: Request<Incoming>
     parts.headers.insert(&shared.options.client_address_header, address);
     keep_handed_over(shared, peer, &mut parts.headers);
     let (body, buffered) = read(shared, client, &parts.headers, body).await?;
-    // The place is found before an instance is: streams that have none must not wait in the way of other requests.
+    // The stream takes its place before it takes an instance: a stream without a place must not hold up other requests.
     let place = match shared.handler.lasts(&parts.method, &path) {
         true => Some(StreamPlace::take(shared)?),
         false => None,
@@ -206,7 +206,7 @@ fn check_target(parts: &Parts) -> Result<(), Refusal> {
     }
 }
 
-/// Whom a gateway lets in is the gateway's word: what others send in its header is nobody's.
+/// Only a declared proxy may hand over a token. From any other address, the header is removed.
 fn keep_handed_over(shared: &Shared, peer: IpAddr, headers: &mut HeaderMap) {
     let Some(name) = &shared.options.token_header else { return };
     if !shared.is_proxy(peer) {
@@ -284,7 +284,8 @@ struct Buffered {
 }
 
 impl Buffered {
-    /// Whether that is within the bound for all requests together. An answer is there already, so it only counts.
+    /// Whether that is within the bound for all requests together. An answer exists already, so it counts, but its
+    /// excess refuses nothing.
     fn change_to(&mut self, bytes: usize) -> bool {
         let total: &AtomicUsize = &self.shared.buffered;
         let more = bytes.saturating_sub(self.bytes);

@@ -1,4 +1,4 @@
-//! What one client address occupies, so that no single one occupies everything.
+//! Counts what each client address occupies, so that no single address occupies everything.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,7 +10,7 @@ pub(super) struct Shares {
     occupied: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// What somebody occupies, given back when it is dropped.
+/// What one client address occupies. Dropping it gives the amount back.
 pub(super) struct Share {
     most: usize,
     occupied: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -18,7 +18,7 @@ pub(super) struct Share {
     amount: usize,
 }
 
-/// Whose clients count as one: an IPv6 client has a /64 to itself.
+/// The address that stands for all clients counted together: an IPv6 client has a /64 to itself.
 pub(super) fn of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -92,7 +92,7 @@ mod tests {
         let _other = shares.take(address("203.0.113.2"), 3).unwrap();
         drop(first);
         assert!(shares.take(address("203.0.113.1"), 3).is_some());
-        assert_eq!(shares.occupied.lock().unwrap().len(), 1, "who occupies nothing is forgotten");
+        assert_eq!(shares.occupied.lock().unwrap().len(), 1, "an address that occupies nothing is forgotten");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A connection that gives up a client which takes nothing of what is written to it, and notes when something comes.
+//! A connection that fails when its client stops reading, and that notes when bytes arrive.
 
 use std::io;
 use std::pin::Pin;

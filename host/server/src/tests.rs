@@ -18,10 +18,10 @@ mod limits;
 mod requests;
 mod tls;
 
-/// Longer than anything takes that works. It decides nothing: it makes a test that waits in vain end with a message.
+/// Longer than any passing test takes. It decides nothing: it makes a test that waits in vain end with a message.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What comes of a future that will be ready if everything works.
+/// The result of a future that becomes ready if everything works.
 async fn soon<T>(future: impl Future<Output = T>) -> Result<T, tokio::time::error::Elapsed> {
     tokio::time::timeout(PATIENCE, future).await
 }
@@ -38,7 +38,7 @@ async fn pass(time: Duration) {
     tokio::time::resume();
 }
 
-/// What the handler does, by path.
+/// A handler whose behaviour depends on the path.
 #[derive(Default)]
 struct Component {
     /// `/wait` answers when this is notified.
@@ -48,7 +48,7 @@ struct Component {
     /// A `/wait` or `/sse` was dropped before its end.
     cancelled: Arc<Cancelled>,
     seen: Mutex<Vec<Request<Bytes>>>,
-    /// If set, the second request of an address to an endpoint is told to come back after this time.
+    /// If set, the second request of an address to an endpoint is refused, to be repeated after this time.
     retry_after: Option<Duration>,
     counted: Mutex<HashSet<(String, IpAddr)>>,
 }
@@ -233,7 +233,7 @@ impl Running {
     }
 }
 
-/// What came back on a connection.
+/// The answer on a connection.
 #[derive(Debug)]
 struct Reply {
     text: String,

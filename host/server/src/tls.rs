@@ -82,7 +82,7 @@ impl Certificates {
             match tokio::task::spawn_blocking(move || this.refresh()).await {
                 Ok(Ok(false)) => {}
                 Ok(Ok(true)) => tracing::info!(file = %self.certificate_file.display(), "the certificate was renewed"),
-                Ok(Err(error)) => tracing::warn!(%error, "the certificate stays as it was"),
+                Ok(Err(error)) => tracing::warn!(%error, "the old certificate stays in use"),
                 Err(error) => tracing::error!(%error, "the certificate cannot be read again"),
             }
         }
@@ -94,7 +94,7 @@ impl Certificates {
         if *self.contents.read().unwrap_or_else(PoisonError::into_inner) == contents {
             return Ok(false);
         }
-        // Between the replacing of the one file and of the other they do not match. The next look finds both.
+        // While only one of the two files is replaced, they do not match. The next look finds both.
         let fresh = certified(&self.certificate_file, &self.key_file, &contents)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         *self.contents.write().unwrap_or_else(PoisonError::into_inner) = contents;
@@ -137,7 +137,7 @@ fn warn_if_exposed(path: &Path) {
     if std::fs::metadata(path)
         .is_ok_and(|metadata| std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o004 != 0)
     {
-        tracing::warn!(file = %path.display(), "everybody on this machine can read the private key");
+        tracing::warn!(file = %path.display(), "every user of this machine can read the private key");
     }
     #[cfg(not(unix))]
     let _ = path;

@@ -12,7 +12,7 @@ use wit_parser::{
 
 const NAME: &str = "entra-mcp:plugin@0.2.0";
 
-/// What may only be used where its feature is enabled.
+/// Interfaces that may only be used where their feature is enabled.
 const UNSTABLE: [&str; 3] = ["client-metadata", "rate-limiter", "tool-catalog"];
 
 /// Whole numbers without a unit, because they have none.

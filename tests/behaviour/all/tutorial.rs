@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{process, tests_dir};
 
-/// What the list of tools begins with.
+/// The start of the list of tools.
 const LIST: &str = "\ntools! {\n";
 
 /// The block of Rust that follows a text of the page.
@@ -19,7 +19,7 @@ fn block_after<'p>(page: &'p str, text: &str) -> &'p str {
     rest.split_once("```").expect("the block ends").0
 }
 
-/// Copies a folder, except for what is no source.
+/// Copies the sources in a folder.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("the folder can be made");
     for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {

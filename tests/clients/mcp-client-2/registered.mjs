@@ -1,7 +1,7 @@
 // The TypeScript SDK of the second generation with a client id that is registered at Entra ID: signs in there, and calls a
-// remote server with Entra's token. `CLIENT_ID` is the id; without it the client registers, and gets a session of the
-// server's own. `STEP_UP` is a tool that needs more scopes, if there is one. `URL` and `OPENER` are as in
-// ../typescript/remote.mjs.
+// remote server with the token from Entra ID. `CLIENT_ID` is the id; without it the client registers at the server and
+// gets a session of the server. `STEP_UP` is a tool that needs more scopes, if there is one. `URL` and `OPENER` are as
+// in ../typescript/remote.mjs.
 
 import assert from 'node:assert/strict';
 
@@ -22,7 +22,7 @@ const make = () => [
 /** The SDK sends the person to sign in, and stops; this finishes what it began. */
 async function signIn(begun, transport) {
     const rejection = await begun.then(
-        () => assert.fail('nobody has signed in'),
+        () => assert.fail('no person has signed in'),
         error => error
     );
     assert.equal(rejection.constructor.name, 'UnauthorizedError', rejection.stack);

@@ -41,7 +41,7 @@ class Noting(httpx2.AsyncHTTPTransport):
 
 
 class AbsentError(Exception):
-    """Nobody is there to sign in."""
+    """No person is there to sign in."""
 
 
 def absent(*_, **__):

@@ -1,6 +1,6 @@
-// mcp-remote between a client that knows only standard input and output, and a remote server: as the configuration of
-// desktop applications has it. `ARGUMENTS` is a list in JSON: the address, and flags. What signs in, refreshes and stores
-// tokens is mcp-remote; this program sees none of it but the file of tokens.
+// mcp-remote between a remote server and a client that knows only standard input and output, as desktop applications
+// configure it. `ARGUMENTS` is a list in JSON: the address, and flags. mcp-remote signs in, refreshes and stores
+// tokens; this program sees only the file of tokens.
 
 import { readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -232,7 +232,7 @@ class Msal(unittest.TestCase):
         stronger = interactive(client, STELLA, MCP, claims_challenge=refused["claims"])["access_token"]
         self.assertIn("access_token", app.acquire_token_on_behalf_of(stronger, [f"api://{VAULT}/Vault.Open"]))
 
-    def test_an_application_token_cannot_go_on_behalf_of_anybody(self):
+    def test_an_application_token_cannot_go_on_behalf_of_a_user(self):
         app = confidential()
         own = app.acquire_token_for_client([f"api://{CONFIDENTIAL}/.default"])["access_token"]
         refused = app.acquire_token_on_behalf_of(own, ["https://graph.microsoft.com/User.Read"])

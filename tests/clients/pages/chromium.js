@@ -13,7 +13,7 @@ const profile = mkdtempSync(join(tmpdir(), "entra-mcp-chromium-"));
 export const context = await chromium.launchPersistentContext(profile, {
   executablePath: process.env.CHROMIUM,
   headless: true,
-  // A test's server may have a certificate that nobody vouches for; Node is told about it in the same way.
+  // A test's server may have a self-signed certificate; Node.js trusts it through the same variable.
   ignoreHTTPSErrors: Boolean(process.env.NODE_EXTRA_CA_CERTS),
   viewport: { width: 1000, height: 760 },
   args: [

@@ -124,7 +124,7 @@ try {
   await page.getByRole("button", { name: "Back to the app" }).click();
   assert.equal((await landed()).get("error"), "consent_required");
 
-  // An administrator may consent for everybody.
+  // An administrator may consent for all users.
   await page.goto(authorizeUrl(CURIOUS_APP, { scope: "openid Directory.Read.All", login_hint: "admin@contoso.example" }));
   await on("Enter password");
   await page.keyboard.type("emulator");

@@ -67,7 +67,7 @@ try {
   const complaints = [];
   page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
 
-  // What a person sees of a client that anybody could have registered.
+  // The page for a client that anyone could have registered.
   await page.goto(authorizeUrl("one"));
   await on(CONSENT, "remote-1-consent");
   await isAccessible();
@@ -77,7 +77,7 @@ try {
   assert.ok(/read your profile/i.test(text), `the scope is in plain words: ${text}`);
   assert.deepEqual(complaints, [], "the page does what its own policy forbids");
 
-  // A person who does not want it.
+  // The person declines.
   await page.getByRole("button", { name: "Deny" }).click();
   let answer = await landed("one");
   assert.equal(answer.get("error"), "access_denied");
@@ -90,7 +90,7 @@ try {
   await page.waitForLoadState("networkidle");
   assert.equal(await inner.getByRole("button").count(), 0, "the consent page shows in a frame");
 
-  // One who does, by keyboard: deny comes first, so that Enter alone allows nothing.
+  // The person allows it, by keyboard: deny comes first, so that Enter alone allows nothing.
   await page.goto(authorizeUrl("two"));
   await on(CONSENT);
   await page.getByRole("button", { name: "Allow" }).focus();
@@ -104,7 +104,7 @@ try {
   answer = await landed("two");
   assert.equal(answer.get("error"), null);
 
-  // No cookie of ours can be read by a script, or goes anywhere but to us.
+  // A script cannot read the server's cookie, and the browser sends it to the server only.
   const cookies = (await context.cookies(SERVER)).filter(({ name }) => /entra-mcp/.test(name));
   assert.equal(cookies.length, 1, JSON.stringify(cookies.map(({ name }) => name)));
   const [cookie] = cookies;

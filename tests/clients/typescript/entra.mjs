@@ -1,10 +1,10 @@
-// What a TypeScript client does that brings tokens of Entra ID, for both generations of the SDK.
+// A TypeScript client that brings tokens of Entra ID, for both generations of the SDK.
 //
 // A client folder supplies an SDK (see `play`). `URL` is the server, `EMULATOR` the endpoints of the emulator as JSON,
-// `PROGRAMS` the folder with the programs of the documentation, and `PLAN` the JSON of what is to be done:
-// {service: {id, secret}} or {username}, and steps, each {list}, {call, arguments}, {control: [method, path, body]} for the
-// emulator's control API, or {leave}: the person goes. The last thing printed is one line of JSON: what came of each step, the
-// answers of the server, and the claims of the tokens.
+// `PROGRAMS` the folder with the programs of the documentation, and `PLAN` a plan in JSON: {service: {id, secret}} or
+// {username}, and steps. A step is {list}, {call, arguments}, {control: [method, path, body]} for the emulator's
+// control API, or {leave}: the person goes. The program ends by printing one line of JSON: the outcome of each step,
+// the answers of the server, and the claims of the tokens.
 
 import { pathToFileURL } from 'node:url';
 
@@ -42,7 +42,7 @@ const auth = {
 
 let present = true;
 
-/** Signs in at the page, unless nobody is there. */
+/** Signs in at the page if the person is present. */
 async function openBrowser(page) {
     if (!present) throw new Error('AbsentError');
     new Browser().signIn(page, PLAN.username).catch(error => console.error(error));

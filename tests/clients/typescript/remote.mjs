@@ -1,9 +1,10 @@
-// What a TypeScript client does with a remote server that it knows nothing about but the address, for both generations of
-// the SDK: discovers, registers, signs in, calls, refreshes once its access token has expired, and revokes.
+// A TypeScript client that knows nothing of a remote server but its address, for both generations of the SDK:
+// discovers, registers, signs in, calls, refreshes once its access token has expired, and revokes.
 //
-// A client folder supplies an SDK (see `play`). `URL` is the address; `OPENER` is a program that shows its argument to the
-// person. With `CERTIFICATE` and `KEY`, files for localhost, the client does not register: its id is the address of a document
-// that describes it. The last thing printed is one line of JSON: what the person and the model would see, and every HTTP request.
+// A client folder supplies an SDK (see `play`). `URL` is the address; `OPENER` is a program that shows its argument to
+// the person. With `CERTIFICATE` and `KEY`, files for localhost, the client does not register: its id is the address of
+// a document that describes it. The program ends by printing one line of JSON: everything that the person and the model
+// would see, and every HTTP request.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -152,7 +153,7 @@ function noting(requests) {
     };
 }
 
-/** Waits until the server refuses a token. That a token expires is up to the server's clock, which nobody can move. */
+/** Waits until the server refuses a token. It expires by the server's clock, which this program cannot move. */
 async function expired(url, token) {
     const headers = { authorization: `Bearer ${token}`, accept: 'application/json, text/event-stream' };
     const ping = { jsonrpc: '2.0', id: 'still valid', method: 'ping' };
@@ -189,7 +190,7 @@ export async function play(sdk) {
     // The first attempt ends with a page for the person.
     const [stranger, refused] = make();
     const rejection = await stranger.connect(refused).then(
-        () => assert.fail('nobody has signed in'),
+        () => assert.fail('no person has signed in'),
         error => error
     );
     assert.equal(rejection.constructor.name, 'UnauthorizedError', rejection.stack);

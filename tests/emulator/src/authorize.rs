@@ -325,7 +325,7 @@ pub(crate) fn send(world: &World, redirect: &Redirect, mut answer: Vec<(String, 
     use super::faults::RedirectFault;
     let state = match world.faults().take_redirect_fault() {
         None => redirect.state.clone(),
-        Some(RedirectFault::WrongState) => Some("a-state-nobody-sent".to_owned()),
+        Some(RedirectFault::WrongState) => Some("a-state-never-sent".to_owned()),
         Some(RedirectFault::MissingState) => None,
     };
     if let Some(state) = state {

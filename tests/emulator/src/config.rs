@@ -65,9 +65,9 @@ pub struct Policy {
     pub browser_session: i64,
     /// Longest accepted life of a client assertion.
     pub client_assertion_longest: i64,
-    /// Difference of clocks that is forgiven when an assertion's times are checked.
+    /// Tolerated clock difference when an assertion's times are checked.
     pub clock_skew: i64,
-    /// Whether an old refresh token goes on working after it was used, as Entra's do.
+    /// Whether an old refresh token goes on working after it was used, as in Entra ID.
     pub refresh_token_reuse: bool,
     /// Whether the `jti` of a client assertion may be used once only. Entra accepts an assertion again, and MSAL keeps
     /// one for minutes, so this is off unless a test wants to see fresh ones.
@@ -140,7 +140,7 @@ pub struct User {
     /// Conditional access and account state.
     #[serde(default)]
     pub must: Requirement,
-    /// Asks this user for consent even where everybody else's is given.
+    /// Asks this user for consent even where it is given for all other users.
     #[serde(default)]
     pub asks_consent: bool,
     /// May consent to permissions that need an administrator.
@@ -261,7 +261,7 @@ pub struct Application {
     /// Leaves groups out of tokens (default) or writes them.
     #[serde(default)]
     pub group_claims: bool,
-    /// Consent is already given for everybody; false asks each user on the sign-in page.
+    /// Consent is already given for all users; false asks each user on the sign-in page.
     #[serde(default = "yes")]
     pub consent_given: bool,
     /// Delegated permissions configured on the registration, as full scopes; what `.default` means.
@@ -500,7 +500,7 @@ impl User {
     pub fn group_ids(&self) -> impl Iterator<Item = String> + '_ {
         let digest = ring::digest::digest(&ring::digest::SHA256, self.id.as_bytes());
         let seed = digest.as_ref().iter().take(12).fold(0_u128, |seed, byte| seed << 8 | u128::from(*byte));
-        // Version and variant bits make them look like Entra's; the low bits number them.
+        // Version and variant bits make them look like ids of Entra ID; the low bits number them.
         let base = seed << 32 & !(0xf000 << 64 | 0xc000 << 48) | 0x4000 << 64 | 0x8000 << 48;
         (0..self.groups)
             .map(move |index| super::random::guid_text(base & !0xffff_ffff | u128::try_from(index).unwrap_or_default()))

@@ -1,7 +1,7 @@
 //! The control side: what a test does to the emulator, as Rust methods and as an HTTP API on its own port.
 //!
-//! The port is plain HTTP on loopback and has no authentication: whoever can reach it may do anything, to an emulator
-//! that protects nothing.
+//! The port is plain HTTP on loopback and has no authentication: any client that reaches it may do anything to an
+//! emulator that protects nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub struct FederatedToken {
     /// Seconds until it expires; negative makes an expired one.
     #[serde(default = "ten_minutes")]
     pub expires_in: i64,
-    /// Signed by a key nobody trusts.
+    /// Signed by an untrusted key.
     #[serde(default)]
     pub forged: bool,
 }
@@ -231,7 +231,7 @@ impl Control {
         tokens::sign(key, &claims).ok_or(ControlError::Key(KeyError))
     }
 
-    /// Signs any claims with the key that signs now, or with one nobody publishes: for tests of validators.
+    /// Signs any claims with the current signing key, or with an unpublished one: for tests of validators.
     pub fn sign(&self, claims: &Value, forged: bool) -> Result<String, ControlError> {
         let keys = &self.world.keys;
         let key = if forged { keys.unknown.clone() } else { keys.current() };

@@ -17,7 +17,7 @@ use super::tenants::{self, Authority};
 use super::token_endpoint::{TokenRequest, respond};
 use super::tokens::ClientProof;
 
-/// Letters of user codes: no vowels and nothing that looks like something else, as Entra's.
+/// Letters of user codes: as in Entra ID, no vowels and none that looks like another.
 const LETTERS: &[u8] = b"BCDFGHJKLMNPQRSTVWXYZ23456789";
 const USER_CODE_LENGTH: usize = 9;
 
@@ -52,7 +52,7 @@ pub struct DeviceScript {
     pub expires_in: Option<i64>,
     /// How many polls are answered with `slow_down` first.
     pub slow_down: u32,
-    /// The end, without anybody typing the code.
+    /// The end, without a person typing the code.
     pub outcome: Option<DeviceOutcome>,
 }
 
@@ -62,7 +62,7 @@ pub struct DeviceScript {
 pub enum DeviceOutcome {
     /// The person declined.
     Declined,
-    /// Nobody typed it in time.
+    /// The code was not typed in time.
     Expired,
     /// This user (by user name) approved, without any page.
     ApprovedBy(String),

@@ -1,4 +1,4 @@
-//! Entra's refusals: one constant for each AADSTS code, and the JSON and text they are written in.
+//! Refusals of Entra ID: one constant for each AADSTS code, and their JSON and text form.
 //!
 //! The numbers, the OAuth `error` each goes with and the message texts follow Microsoft's published list
 //! (*Microsoft Entra authentication and authorization error codes*) and error reports of MSAL users. Entra itself warns
@@ -11,7 +11,7 @@ use super::World;
 use super::clock::entra_timestamp;
 use super::http::{Incoming, Reply};
 
-/// One of Entra's error codes.
+/// An error code of Entra ID.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Aadsts {
     pub(crate) number: u32,
@@ -87,7 +87,7 @@ impl Refusal {
     }
 }
 
-/// What ties an answer to Entra's logs.
+/// Ids that tie an answer to the logs of Entra ID.
 #[derive(Clone, Debug)]
 pub(crate) struct Ids {
     pub(crate) trace: String,

@@ -32,7 +32,7 @@ const MATERIAL: [(&[u8], &[u8]); 8] = [
 const UNKNOWN: &[u8] = include_bytes!("keys/unknown.pk8.der");
 /// Signs for the external issuers of federated credentials; see [`super::federation`].
 const FEDERATED: &[u8] = include_bytes!("keys/federated.pk8.der");
-/// How many keys are published at the start: Entra's documents carry several, and a client must not take the first.
+/// How many keys are published at the start: documents of Entra ID carry several, and a client must not take the first.
 const PUBLISHED_AT_START: usize = 3;
 /// More published keys than any real tenant has; bounds what repeated `add` rotations can grow.
 const PUBLISHED_AT_MOST: usize = 32;
@@ -65,7 +65,7 @@ impl SigningKey {
     fn load(pkcs8: &[u8], certificate: Option<&'static [u8]>, generation: usize) -> Result<Self, KeyError> {
         let pair = RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| KeyError)?;
         let public = PublicKeyComponents::from(pair.public());
-        // Entra's key ids are certificate thumbprints; re-used material needs a different one each time.
+        // Key ids of Entra ID are certificate thumbprints; re-used material needs a different one each time.
         let mut named = certificate.unwrap_or(pkcs8).to_vec();
         named.extend(generation.to_le_bytes());
         let thumbprint = if generation == 0 { certificate.unwrap_or(pkcs8) } else { named.as_slice() };
@@ -111,7 +111,7 @@ impl std::fmt::Debug for SigningKey {
 #[error("an embedded signing key is unreadable")]
 pub struct KeyError;
 
-/// All keys of the emulator, shared by its tenants as Entra's are.
+/// All keys of the emulator. Its tenants share them, as in Entra ID.
 #[derive(Debug)]
 pub(crate) struct KeyRing {
     published: RwLock<Published>,

@@ -178,10 +178,10 @@ pub struct Endpoints {
 /// The emulator cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The emulator is no place for anybody's secrets, so other machines must not reach it.
+    /// The emulator does not protect secrets, so other machines must not reach it.
     #[error("the emulator listens on loopback addresses only, not on {0}")]
     NotLoopback(SocketAddr),
-    /// The address is taken or not ours.
+    /// The address is taken, or not one of this machine.
     #[error("the emulator cannot listen on {address}")]
     Listen {
         /// The address.

@@ -87,7 +87,7 @@ where
     let builder = auto::Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection(io, service);
     tokio::select! {
-        // The error is the client's or a fault's; there is nobody to tell.
+        // The client or an injected fault caused the error, and the connection is gone: it cannot be reported.
         _ = connection => {}
         _ = stop.changed() => {}
     }

@@ -71,7 +71,7 @@ pub(crate) fn check(
     }
 }
 
-/// Refuses permissions nobody consented to.
+/// Refuses permissions that lack consent.
 pub(crate) fn check_consent(
     world: &World,
     config: &Config,

@@ -7,7 +7,7 @@ use super::World;
 use super::config::{Application, Config, GRAPH_APP_ID, Scope};
 use super::errors::{self, Refusal};
 
-/// What Graph can be called in a scope, in every cloud.
+/// The names of Graph in a scope, in every cloud.
 const GRAPH_NAMES: [&str; 4] = [
     "https://graph.microsoft.com",
     "https://graph.microsoft.us",

@@ -18,7 +18,7 @@ use super::tenants;
 pub(crate) const BROWSER_COOKIE: &str = "ESTSAUTH";
 /// The one-time code every second factor accepts.
 const MFA_CODE: &str = "123456";
-/// Seconds a person has for the pages, as Entra's own request state lives.
+/// Seconds a person has for the pages: the lifetime of request state in Entra ID.
 const PAGES_EXPIRE_AFTER: i64 = 60 * 60;
 
 /// Starts the pages for a checked request.
@@ -114,7 +114,7 @@ fn apply(world: &World, config: &Config, transaction: &mut Transaction, form: &P
             Step::Next
         }
         "cancel" => match &transaction.purpose {
-            // Who declines on a device's behalf declines for the device.
+            // A person who cancels a device sign-in declines for the device.
             Purpose::Device { device_code } => {
                 device_code::decide(world, device_code, Outcome::Declined);
                 Step::End(errors::CONSENT_DECLINED.because("User declined to continue on the device."))

@@ -12,7 +12,7 @@ use super::device_code::DeviceCode;
 /// Entries kept of each kind: more than a test holds at once. All kinds full take about 200 MB.
 const KEPT: usize = 50_000;
 
-/// A map that makes room by forgetting the oldest entry nobody looked at since it was last spared.
+/// A map that makes room by forgetting the oldest entry that was not read since it was last spared.
 #[derive(Debug)]
 pub(crate) struct Bounded<V> {
     entries: HashMap<String, Entry<V>>,
@@ -22,7 +22,7 @@ pub(crate) struct Bounded<V> {
 #[derive(Debug)]
 struct Entry<V> {
     value: V,
-    /// Looked at since it came to the front: a load test goes on using the one refresh token it started with.
+    /// Read since it came to the front: a load test goes on using the one refresh token it started with.
     used: AtomicBool,
 }
 
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_map_forgets_what_nobody_looks_at() {
+    fn a_full_map_forgets_entries_that_are_not_read() {
         let mut map = Bounded::default();
         for index in 0..KEPT + 1_000 {
             map.insert(index.to_string(), index);

@@ -155,7 +155,7 @@ fn wrong_kind(user: &User, wanted: &str) -> Refusal {
     ))
 }
 
-/// Entra's text for a name it does not know.
+/// The text of Entra ID for an unknown user name.
 pub(crate) fn no_such_user(username: &str, tenant: &str) -> Refusal {
     errors::NO_SUCH_USER.because(format!(
         "The user account {username} does not exist in the {tenant} directory. To sign into this application, the account \

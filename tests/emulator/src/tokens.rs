@@ -181,7 +181,7 @@ fn claims(
         }
         Holder::Application { object, roles, .. } => {
             set(&mut claims, "oid", object);
-            // An application is its own subject: there is nobody to hide.
+            // An application is its own subject: it stands for no user whose id would need hiding.
             set(&mut claims, "sub", object);
             if resource.idtyp_for_applications {
                 set(&mut claims, "idtyp", "app");
@@ -280,7 +280,7 @@ fn spoil(world: &World, claims: &mut Map<String, Value>, fault: TokenFault) -> s
     let foreign = "0badbad0-0000-4000-a000-00000000bad0";
     match fault {
         TokenFault::UnknownKey => return world.keys.unknown.clone(),
-        TokenFault::WrongNonce => set(claims, "nonce", "a-nonce-nobody-sent"),
+        TokenFault::WrongNonce => set(claims, "nonce", "a-nonce-never-sent"),
         TokenFault::MissingNonce => drop(claims.remove("nonce")),
         TokenFault::WrongIssuer => set(claims, "iss", format!("https://attacker.example/{foreign}/v2.0")),
         TokenFault::WrongAudience => set(claims, "aud", foreign),

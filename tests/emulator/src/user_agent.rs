@@ -65,7 +65,7 @@ pub enum AgentError {
     /// The address is not on this machine.
     #[error("refuses to open {0}, which is not on loopback")]
     NotLoopback(String),
-    /// Nobody listens there, or TLS failed.
+    /// No server listens there, or TLS failed.
     #[error("cannot connect to {address}")]
     Connect {
         /// Host and port.
@@ -210,7 +210,7 @@ impl HeadlessBrowser {
         self.approve_device_code_as(verification_uri, user_code, &Person::new(username, password)).await
     }
 
-    /// As [`Self::approve_device_code`], with every choice of the person; one who does not consent declines.
+    /// As [`Self::approve_device_code`], with every choice of the person. A person who does not consent declines.
     pub async fn approve_device_code_as(
         &mut self,
         verification_uri: &str,
@@ -275,7 +275,7 @@ impl HeadlessBrowser {
                     next = (Method::POST, target(&page.url, form)?, form.hidden());
                     continue;
                 }
-                // The consent page of the MCP server, which asks before it sends anybody to Entra ID.
+                // The consent page of the MCP server, which asks before it sends the person to Entra ID.
                 if let Some(form) = all.iter().find(|form| form.offers("decision", "allow")) {
                     pages.push(title);
                     let mut answer = form.hidden();
@@ -316,7 +316,7 @@ impl HeadlessBrowser {
                 put("action", "username");
             } else if form.has_input("passwd") {
                 passwords_given += 1;
-                // The page is somebody else's: a login hint or a single session chose another account.
+                // The page is for another person: a login hint or a single session chose that account.
                 if !forms::unescape(&page.body).contains(&person.username) && passwords_given == 1 {
                     put("action", "other");
                 } else {

@@ -1,23 +1,23 @@
 //! The file that records go to.
 //!
-//! It is opened for appending, and every write is one of whole lines, so several processes may share it. It is opened
-//! anew when something else is found under its name, which is what logrotate leaves behind. It is not synchronised to
-//! the disk after each write: a record outlives the process once it is written, not a power failure.
+//! It is opened for appending, and every write consists of whole lines, so several processes may share it. It is opened
+//! anew when its name leads to another file, as after logrotate. It is not synchronised to the disk after each write: a
+//! written record outlives the process, but not a power failure.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How a file is kept from growing for ever.
+/// Bounds the size of the audit files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rotation {
-    /// Size in bytes from which on a new file is begun; 0: somebody else sees to it.
+    /// Size in bytes at which a new file begins; 0 leaves rotation to another program.
     pub max_bytes: u64,
     /// Files that are kept besides the one that is written: `audit.jsonl.1` is the youngest.
     pub keep: u32,
 }
 
-/// Records cannot go where they are to go.
+/// The audit file cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("the audit file {path} cannot be opened: {reason}")]
 pub struct AuditFileError {
@@ -70,7 +70,7 @@ impl AuditFile {
         self.is_regular
     }
 
-    /// Closes the file, and opens what is under its name now.
+    /// Closes the file, and opens the file that has its name now.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
         let Opened { file, identity, is_regular } = open(&self.path)?;
         (self.file, self.identity, self.is_regular) = (file, identity, is_regular);
@@ -119,7 +119,8 @@ impl AuditFile {
 
     /// Moves the file out of the way, unless another process is just doing so.
     fn rotate(&self) -> io::Result<()> {
-        // The lock is on the old file, and goes when it is closed. Who waits for it finds another file under the name.
+        // The lock is on the old file, and ends when it is closed. A process that waits for the lock then finds another
+        // file under the name.
         match self.file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Ok(()),

@@ -1,9 +1,9 @@
-//! Records as lines of JSON, written by whoever comes first, or by a thread of their own.
+//! Records as lines of JSON, written by the first caller or by a thread of the journal's own.
 //!
-//! Whoever waits for a record to be written waits for a write together with everybody else who came while the one
-//! before was under way: so many events cost one write, and a single one does not wait for company. If nobody writes
-//! and the output takes a line at once, the caller writes it: to wake a thread for it, and to be woken by it, costs
-//! more than the write. So a disk that hangs holds up one thread of the runtime at most; a pipe that is full, none.
+//! All records that arrive while a write is under way share the next write: many events cost one write, and a single
+//! event does not wait for others. If no write is under way and the output takes a line at once, the caller writes it:
+//! waking a thread, and being woken by it, costs more than the write. So a disk that hangs holds up at most one thread
+//! of the runtime; a full pipe holds up none.
 
 use std::io;
 use std::mem;
@@ -28,14 +28,14 @@ const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that a buffer keeps after a burst.
 const KEPT_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Batches that a caller writes before it leaves the rest to the thread: its own, and what has come meanwhile.
+/// Batches that a caller writes before it leaves the rest to the thread: its own, and those that arrive meanwhile.
 const MAX_BATCHES_OF_A_CALLER: usize = 4;
 
 /// Bytes that a pipe takes at once if it takes any: POSIX's `PIPE_BUF` on Linux, and more than that of others is not
 /// relied upon.
 const PIPE_BYTES: usize = 4096;
 
-/// How long an event waits for its write. A disk that takes longer is as good as none, and clients give up soon after.
+/// How long an event waits for its write. A disk that takes longer counts as failed, and clients give up soon after.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often at most the log says that events were dropped.
@@ -55,12 +55,12 @@ pub enum Destination {
     },
 }
 
-/// What becomes of an event that cannot be written.
+/// What happens when an event cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
-    /// What it is about does not happen. Every event waits until it is written.
+    /// The action that the event records is refused. Every action waits until its event is written.
     FailClosed,
-    /// It is counted, and what it is about goes on. No event waits.
+    /// The event is counted as lost, and the action goes on. No action waits.
     DropAndCount,
 }
 
@@ -137,7 +137,7 @@ impl AuditSink for JsonLinesAudit {
                 match tokio::time::timeout(WRITE_PATIENCE, answer).await {
                     Ok(Ok(written)) => written.map_err(|reason| reason.to_string()),
                     Ok(Err(_)) => Err("nothing is written any more".to_owned()),
-                    // It may still be: a record of what did not happen is better than the opposite.
+                    // It may still be written later: a record of what did not happen is better than the opposite.
                     Err(_) => Err(format!("it was not written within {} s", WRITE_PATIENCE.as_secs())),
                 }
             }
@@ -163,7 +163,7 @@ type Written = Result<(), Arc<str>>;
 
 struct Shared {
     state: Mutex<State>,
-    /// Whoever has set [`State::writing`] has it, or waits for a reopening to end.
+    /// The thread that has set [`State::writing`] holds it, or waits for a reopening to end.
     output: Mutex<Box<dyn Output>>,
     /// There is something to do for the thread that writes.
     filled: Condvar,
@@ -176,11 +176,11 @@ struct Shared {
 #[derive(Default)]
 struct State {
     queued: Batch,
-    /// A buffer that nobody uses.
+    /// An unused buffer, kept for the next batch.
     spare: Vec<u8>,
-    /// Somebody writes.
+    /// A caller or the journal's thread is writing.
     writing: bool,
-    /// Somebody has asked to be told when everything is written. Telling costs a call of the operating system.
+    /// A caller has asked to be told when everything is written. Telling it costs a system call.
     flushing: bool,
     reopen: bool,
     ended: bool,
@@ -190,13 +190,13 @@ struct State {
 #[derive(Default)]
 struct Batch {
     lines: Vec<u8>,
-    /// Lines of which nobody waits to hear.
+    /// How many lines no caller waits for.
     unawaited: u64,
     waiting: Vec<oneshot::Sender<Written>>,
 }
 
 impl State {
-    /// Takes what is queued, to be written by the caller.
+    /// Takes the queued lines for the caller to write.
     fn begin(&mut self) -> Batch {
         self.writing = true;
         let next = Batch { lines: mem::take(&mut self.spare), ..Batch::default() };
@@ -220,7 +220,8 @@ impl Shared {
         self.drops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there was room. What the output takes at once is written by the caller, if somebody waits for it.
+    /// Queues a line, and returns whether there was room. If a caller waits for the line and the output takes it at
+    /// once, the caller writes it.
     fn push(&self, line: &[u8], waiting: Option<oneshot::Sender<Written>>) -> bool {
         let mut state = self.state();
         if state.queued.lines.len().saturating_add(line.len()) > MAX_QUEUED_BYTES {
@@ -250,7 +251,7 @@ impl Shared {
         !state.reopen && self.output.try_lock().is_ok_and(|output| output.takes(state.queued.lines.len()))
     }
 
-    /// Writes what is queued, and some of what comes meanwhile.
+    /// Writes the queued lines, and some of those that arrive meanwhile.
     fn write_here<'a>(&'a self, mut state: MutexGuard<'a, State>) {
         for _ in 0..MAX_BATCHES_OF_A_CALLER {
             let batch = state.begin();
@@ -273,7 +274,7 @@ impl Shared {
         }
     }
 
-    /// Writes a batch, and says so to all who wait for it. The buffer, for the next one.
+    /// Writes a batch, and tells every caller that waits for it. Returns the buffer for the next batch.
     fn write(&self, batch: Batch) -> Vec<u8> {
         let Batch { mut lines, unawaited, waiting } = batch;
         let written = self.output.lock().unwrap_or_else(PoisonError::into_inner).write(&lines);
@@ -282,7 +283,7 @@ impl Shared {
             self.dropped(unawaited);
         }
         for waiting in waiting {
-            // Who does not wait any more is not told.
+            // A caller that no longer waits misses the result; that is acceptable.
             let _ = waiting.send(written.clone());
         }
         lines.clear();
@@ -290,7 +291,7 @@ impl Shared {
         lines
     }
 
-    /// What the thread does.
+    /// The loop of the journal's thread.
     fn write_all(&self) {
         loop {
             let nothing =
@@ -306,7 +307,7 @@ impl Shared {
             if reopen {
                 let reopened = self.output.lock().unwrap_or_else(PoisonError::into_inner).reopen();
                 if let Err(error) = reopened {
-                    tracing::error!(%error, "the audit file cannot be opened anew");
+                    tracing::error!(%error, "the audit file cannot be reopened");
                 }
             }
             let buffer = if batch.lines.is_empty() { batch.lines } else { self.write(batch) };
@@ -339,13 +340,13 @@ impl Shared {
     }
 }
 
-/// What is written to.
+/// The destination of the lines.
 trait Output: Send {
     /// Writes whole lines; returns when the operating system has them.
     fn write(&mut self, lines: &[u8]) -> io::Result<()>;
-    /// Opens what is under the same name now.
+    /// Opens the file that has the same name now.
     fn reopen(&mut self) -> io::Result<()>;
-    /// Whether a write of so many bytes would not wait for anybody: not for whoever reads a pipe.
+    /// Whether a write of this many bytes would not block, as it does on a full pipe until its reader reads.
     fn takes(&self, _bytes: usize) -> bool {
         false
     }

@@ -17,7 +17,7 @@ use entra_mcp_plugin::audit::{Record, outcome};
 use crate::telemetry::TraceParent;
 
 /// Longest value in bytes. Ids are under 100, the URL of a client's metadata document may be longer. What is longer
-/// still is cut, so that nobody fills a disk with one request.
+/// still is cut, so that no client fills a disk with one request.
 const MAX_VALUE_BYTES: usize = 2 * 1024;
 
 /// The fields in the order in which they are written. Their names are a public contract (`docs/src/reference/audit.md`).

@@ -18,7 +18,7 @@ pub async fn set(config: &ServeConfig) -> Result<(), CommandError> {
     let store = store(config)?;
     let secret = read()?;
     let secret = checked_secret(&secret)
-        .map_err(|reason| CommandError::Usage(format!("what was given is no client secret: {reason}")))?;
+        .map_err(|reason| CommandError::Usage(format!("the input is no client secret: {reason}")))?;
     store.put(&secret_record(&config.common.settings.client_id), secret, None).await?;
     console::result("The client secret is stored.");
     Ok(())

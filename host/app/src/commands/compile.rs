@@ -1,5 +1,5 @@
-//! `entra-mcp compile` (hidden): compiles the bundled component into a folder, for a server whose process is not to keep
-//! what the compiler takes of memory.
+//! `entra-mcp compile` (hidden): compiles the bundled component into a folder, so that the server's process does not
+//! keep the memory that the compiler needs.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -45,7 +45,7 @@ pub enum CommandError {
     /// The component says why there is no sign-in.
     #[error("{0}")]
     SignIn(String),
-    /// The arguments do not fit together, or not to what is there.
+    /// The arguments contradict each other or the present state.
     #[error("{0}")]
     Usage(String),
     /// A file cannot be read.
@@ -84,10 +84,10 @@ pub enum CommandError {
     /// There is no client secret.
     #[error(transparent)]
     Credential(#[from] CredentialError),
-    /// Audit records cannot be written where they are to go.
+    /// The audit file cannot be opened.
     #[error(transparent)]
     Audit(#[from] AuditFileError),
-    /// Metrics cannot be read, or not be sent.
+    /// Telemetry cannot start.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
     /// The listener for metrics cannot start.
@@ -100,7 +100,7 @@ pub enum CommandError {
     #[cfg(feature = "demo")]
     #[error(transparent)]
     Emulator(#[from] entra_mcp_emulator::StartError),
-    /// What the emulator is told cannot be used.
+    /// The arguments for the emulator cannot be used.
     #[cfg(feature = "demo")]
     #[error(transparent)]
     EmulatorArguments(#[from] entra_mcp_emulator::ArgumentsError),
@@ -151,8 +151,8 @@ impl From<SignInError> for CommandError {
     }
 }
 
-/// Runs a command to its end. What still waits in the background then, such as a read of standard input, does not
-/// hold up the end of the process.
+/// Runs a command to its end. Background work that still waits then, such as a read of standard input, does not hold up
+/// the end of the process.
 pub fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(command);

@@ -19,7 +19,7 @@ use crate::open_files;
 use crate::service_manager::ServiceManager;
 use crate::telemetry::{MetricsServer, ObservedAudit, Telemetry, TelemetryConfig};
 
-/// How long the last audit records may take to be written when nobody waits for them (`drop-and-count`).
+/// How long the last audit records may take to be written when no request waits for them (`drop-and-count`).
 const LAST_RECORDS: Duration = Duration::from_secs(1);
 
 /// How long the last telemetry may take to be exported. With the grace for requests, less than service managers wait.
@@ -93,7 +93,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let stop = async {
         end.received().await;
         manager.notify("STOPPING=1");
-        // The second request to end does not wait for anybody.
+        // The second request to end does not wait for requests in flight.
         tokio::spawn(async move {
             end.received().await;
             let _ = ending.send(());
@@ -114,7 +114,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     Ok(())
 }
 
-/// An id that nobody can guess. Without randomness nothing works; the id only has to be there.
+/// An unguessable id. Without randomness nothing else works either, so then an empty id will do.
 fn correlation_id() -> String {
     unguessable_id(&SystemRandomness::default()).unwrap_or_default()
 }

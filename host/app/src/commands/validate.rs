@@ -19,7 +19,7 @@ use crate::console;
 /// Tolerated difference between the clocks in seconds, unless set otherwise.
 const CLOCK_TOLERANCE_SECONDS: u32 = 60;
 
-/// The longest line that is read, in bytes. A token has at most 16 KiB; what is longer is no token.
+/// The longest input line in bytes. A token has at most 16 KiB; a longer line is no token.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
 
 /// Person or application.
@@ -31,7 +31,7 @@ pub enum Kind {
     App,
 }
 
-/// What `entra-mcp validate` is told.
+/// The arguments of `entra-mcp validate`.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// An audience to accept: the client id, or for version 1 tokens the App ID URI; may be repeated
@@ -62,7 +62,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = CLOCK_TOLERANCE_SECONDS,
           value_parser = clap::value_parser!(u32).range(0..=300))]
     clock_tolerance: u32,
-    /// Take the signing keys from this JSON Web Key Set, and ask nobody
+    /// Take the signing keys from this JSON Web Key Set, and send no requests
     #[arg(long, value_name = "FILE")]
     jwks_file: Option<PathBuf>,
     /// Print a JSON object per token
@@ -190,7 +190,7 @@ fn next_line(lines: &mut dyn BufRead, path: &Path) -> Result<Option<String>, Com
     Ok((read > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
-/// What the authority would answer: its metadata, and the keys of the file.
+/// The answers that stand in for the authority: its metadata, and the keys of the file.
 fn documents(config: &Config, jwks_file: &Path) -> Result<HashMap<String, Vec<u8>>, CommandError> {
     let keys = std::fs::read(jwks_file).map_err(|error| unreadable(jwks_file, &error))?;
     let (authority, tenant) = (&config.settings.authority, &config.settings.tenant);
@@ -199,7 +199,7 @@ fn documents(config: &Config, jwks_file: &Path) -> Result<HashMap<String, Vec<u8
         "consumers" => "9188040d-6c67-4c5b-b112-36a304b66dad",
         id if !id.contains('.') => id,
         _ => {
-            let hint = "with --jwks-file nobody is asked which tenant a domain belongs to: pass the tenant id";
+            let hint = "with --jwks-file no request finds out which tenant a domain belongs to: pass the tenant id";
             return Err(CommandError::Usage(hint.into()));
         }
     };

@@ -38,7 +38,7 @@ pub fn store(config: &ServeConfig, clock: Arc<dyn Clock>) -> Result<Arc<dyn Secr
     })
 }
 
-/// Gives the component what the remote server needs. Fails if there is no client secret now.
+/// Gives the component everything that the remote server needs. Fails if no client secret is available.
 pub async fn new(
     config: &ServeConfig,
     bound: SocketAddr,
@@ -55,7 +55,7 @@ pub async fn new(
         }
     };
     credential.warn_if_exposed();
-    // A server that could not sign anybody in would only say so to the first of them.
+    // Fails at the start: otherwise only the first user to sign in would learn that the credential does not work.
     credential.obtain(&settings.authority).await?;
     let policy =
         OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()]).map_err(BuildError::from)?;
@@ -82,7 +82,7 @@ pub async fn new(
     Ok(ConfidentialClient { builder, rate_limiter })
 }
 
-/// Why the remote server has not what it needs.
+/// Why the parts of the remote server cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfidentialError {
     /// A part cannot be made.

@@ -1,7 +1,8 @@
 //! Who may call which tool: `[[access]]` in the configuration file, or in a file of its own.
 //!
-//! What is left out does not matter, but for `kinds`: people only. An empty list is refused, because it may be meant as
-//! "nobody" or as "everybody". Whether a tool exists is known to the component only: see [`check_tools`].
+//! A condition that is left out restricts nothing, except `kinds`, which then means users only. An empty list is
+//! refused, because it could mean "no caller" or "every caller". Only the component knows whether a tool exists: see
+//! [`check_tools`].
 
 use std::path::Path;
 
@@ -27,13 +28,13 @@ pub struct AccessEntry {
     pub tenants: Option<Vec<String>>,
     /// People, applications for themselves, or both; people only if it is left out.
     pub kinds: Option<Vec<Kind>>,
-    /// Client ids of which the caller has to use one.
+    /// Client ids. The caller has to use one of them.
     pub clients: Option<Vec<String>>,
-    /// Application roles of which the caller has to have one.
+    /// Application roles. The caller has to have one of them.
     pub roles: Option<Vec<String>>,
-    /// Object ids of groups of which the caller has to be in one.
+    /// Object ids of groups. The caller has to be in one of them.
     pub groups: Option<Vec<String>>,
-    /// Scopes in the short form, all of which a user's client has to have.
+    /// Scopes in the short form. A user's client has to have all of them.
     pub scopes: Option<Vec<String>>,
 }
 
@@ -91,8 +92,7 @@ pub(super) fn rules(
     };
     if entries.is_empty() {
         return Err(ConfigError::Conflict(
-            "access has no rule, which would deny every tool to everybody: leave it out for the rules that the tools \
-             have by themselves"
+            "access has no rule, which would deny every tool to every caller: leave it out to use each tool's own rule"
                 .to_owned(),
         ));
     }
@@ -140,8 +140,8 @@ fn rule(entry: &AccessEntry, tenants: Option<&[String]>) -> Result<ToolRule, Con
     };
     if kinds.contains(&CallerKind::App) && clients.is_none() && roles.is_none() && groups.is_none() {
         return Err(ConfigError::Conflict(format!(
-            "a rule for the tool {tool:?} lets applications call for themselves, whichever they are: name roles or \
-             clients, because applications have no scopes"
+            "a rule for the tool {tool:?} lets every application call for itself: name roles or clients, because \
+             applications have no scopes"
         )));
     }
     Ok(ToolRule {

@@ -37,9 +37,9 @@ pub enum AuditDestination {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AuditFailure {
-    /// What it is about is refused.
+    /// The action that the event records is refused.
     FailClosed,
-    /// It is counted, and what it is about goes on.
+    /// The event is counted as lost, and the action goes on.
     DropAndCount,
 }
 
@@ -52,7 +52,7 @@ settings! {
         audit: AuditDestination, value("WHERE"), otherwise("file with --audit-file, else stderr");
         /// File that audit records are appended to; opened anew after it was moved, and at SIGHUP
         audit_file: PathBuf, value("FILE");
-        /// Size from which on the audit file is rotated; 0: never
+        /// Size at which the audit file is rotated; 0: never
         audit_max_bytes: u64 = DEFAULT_MAX_BYTES, value("BYTES"), check(check_max_bytes);
         /// Rotated audit files that are kept
         audit_keep: u32 = DEFAULT_KEEP, value("NUMBER"), range(KEEP);

@@ -25,7 +25,7 @@ impl Endpoints {
         let cloud = values.cloud.or(implied).unwrap_or(Cloud::Public);
         if let (Some(implied), true) = (implied, implied.is_some_and(|implied| implied != cloud)) {
             let authority = implied.authority();
-            return Err(ConfigError::Conflict(format!("the authority {authority} is not of the cloud that is set")));
+            return Err(ConfigError::Conflict(format!("the authority {authority} is not of the configured cloud")));
         }
         let graph = values.graph_url.as_deref().map(|text| endpoint("graph-url", text)).transpose()?;
         let resource = values.graph_resource.as_deref().map(|text| endpoint("graph-resource", text)).transpose()?;

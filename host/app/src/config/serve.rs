@@ -42,7 +42,7 @@ const DEFAULT_MAX_CONNECTIONS: usize = 1_024;
 const QUEUE: RangeInclusive<usize> = 0..=65_536;
 const CONNECTIONS: RangeInclusive<usize> = 1..=65_536;
 
-/// Multi-tenant authorities: which tenants they stand for has to be said.
+/// Multi-tenant authorities: the operator has to name the tenants that they stand for.
 const MULTI_TENANT: [&str; 2] = ["common", "organizations"];
 
 /// Whether requests share instances of the component.
@@ -95,7 +95,8 @@ settings! {
         required_scope: String = DEFAULT_SCOPE.to_owned(), value("NAME"), check(check_scope);
         /// File with `[[access]]` rules that say who may call which tool
         access_file: PathBuf, value("FILE"), otherwise("those of the configuration file, else each tool's own");
-        /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse Entra's own
+        /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the
+        /// original
         rewrite_authority_metadata: bool = false;
         /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
         client_metadata_allow: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
@@ -156,13 +157,13 @@ pub enum CredentialSource {
 /// Everything the remote server needs.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
-    /// What it has in common with a public client. Its settings are completed by [`ServeConfig::settings`].
+    /// The part in common with a public client. [`ServeConfig::settings`] completes its settings.
     pub common: Config,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Certificate and key.
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// Proxies whose word is taken.
+    /// Proxies that the server believes about the client's address.
     pub trusted_proxies: Vec<IpNet>,
     /// The header in which they hand over access tokens.
     pub token_header: Option<HeaderName>,
@@ -196,7 +197,7 @@ impl Sources {
         let tenant = common.settings.tenant.as_str();
         if MULTI_TENANT.contains(&tenant) && allowed_tenants.is_empty() {
             return Err(ConfigError::Conflict(format!(
-                "the tenant id is {tenant:?}, which stands for many: name those whose people may sign in with \
+                "the tenant id {tenant:?} stands for many tenants: name those whose users may sign in with \
                  --allow-tenant"
             )));
         }
@@ -207,7 +208,7 @@ impl Sources {
         {
             return Err(ConfigError::Conflict(format!(
                 "the tenant id is {tenant:?}: with --token-mode bearer or both it has to be the directory's GUID, because \
-                 clients compare the issuer of Entra ID's metadata, which names it, with what this server says"
+                 clients compare the issuer in Entra ID's metadata, which names it, with the one that this server names"
             )));
         }
         let entries = self.serve.access.as_deref();
@@ -302,8 +303,8 @@ impl ServeConfig {
         settings
     }
 
-    /// What to tell whoever configured an App ID URI that no MCP client gets a token for; the settings are of
-    /// [`ServeConfig::settings`].
+    /// The warning for an operator who configured an App ID URI for which no MCP client gets a token. The settings come
+    /// from [`ServeConfig::settings`].
     pub fn app_id_uri_advice(settings: &Settings) -> Option<String> {
         let http = settings.http.as_ref().filter(|http| http.token_mode != TokenMode::Session)?;
         let (uri, mcp) = (http.app_id_uri.as_deref()?, mcp_url(http));
@@ -316,7 +317,7 @@ impl ServeConfig {
         })
     }
 
-    /// What to tell whoever declared everybody a proxy.
+    /// The warning for an operator who declared every address a proxy.
     pub fn trust_advice(&self) -> Option<String> {
         trust_advice(&self.trusted_proxies)
     }

@@ -412,9 +412,10 @@ impl Declaration<Vec<String>> {
 
 /// Declares the settings of a group.
 ///
-/// Each source has its say in a struct of options, which is what clap fills; the checked values are in another. A setting
-/// with a default always has a value. `tables` are in the configuration file alone, `variables` in the environment
-/// alone: the struct has no field for them, so a secret among them is not part of what is merged, cloned and printed.
+/// Each source fills a struct of options; clap fills the one of the command line. The checked values are in another
+/// struct, where a setting with a default always has a value. `tables` are in the configuration file alone, `variables`
+/// in the environment alone: the struct of options has no field for variables, so a secret among them is not merged,
+/// cloned or printed with the rest.
 /// `with` names groups that have a struct and a heading of their own.
 macro_rules! settings {
     (@type $type:ty) => { Option<$type> };

@@ -14,7 +14,7 @@ use opentelemetry_sdk::logs::SdkLogger;
 use super::Telemetry;
 use crate::audit::trace;
 
-/// Counts and exports what another sink records.
+/// Counts and exports the events that another sink records.
 pub(crate) struct ObservedAudit {
     inner: Arc<dyn AuditSink>,
     telemetry: Telemetry,

@@ -110,7 +110,7 @@ pub(crate) struct ClientRequest {
 }
 
 impl Telemetry {
-    /// A request begins, on behalf of what `parent` is. The service is told which trace it belongs to.
+    /// Begins a request on behalf of `parent`, and tells the service which trace it belongs to.
     #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     pub(crate) fn client_request(
         &self,
@@ -189,7 +189,7 @@ impl ClientRequest {
 
 impl Drop for ClientRequest {
     fn drop(&mut self) {
-        // Nobody waits for the answer any more.
+        // The caller no longer waits for the answer.
         if !self.over {
             self.end(KeyValue::new("error.type", "cancelled"), true);
         }

@@ -27,10 +27,10 @@ impl ObservedRateLimiter {
 impl RateLimiter for ObservedRateLimiter {
     fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
         let admitted = self.inner.admit(operation, subject);
-        // The request was counted whose record is not wanted.
+        // For an operation that bounds records, the request itself is counted already.
         let is_request = !operation.starts_with(RECORD_OF);
         if let (true, Err(_), Some(metrics)) = (is_request, &admitted, self.telemetry.metrics()) {
-            // Only what the settings name is ever refused.
+            // The label has a fixed set of values: only operations that the settings name are ever refused.
             metrics.rate_limited.add(1, &[KeyValue::new("operation", operation.to_owned())]);
         }
         admitted

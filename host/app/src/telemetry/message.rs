@@ -1,7 +1,7 @@
 //! The trace that an MCP message names in its `_meta` (SEP-414).
 //!
-//! The component reads the message, and says in audit records which trace it names; a span has to begin before that.
-//! Nothing else of the message is looked at, and what is wrong with it is for the component to say.
+//! The component reads the message, and names its trace in audit records; a span has to begin before that. This module
+//! reads nothing else in the message, and leaves it to the component to refuse a faulty one.
 
 use opentelemetry::trace::{SpanContext, TraceState};
 use serde::Deserialize;

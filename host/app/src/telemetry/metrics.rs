@@ -1,7 +1,8 @@
 //! The metrics. Their names follow OpenTelemetry's conventions where there are any; Prometheus sees
 //! `http.server.request.duration` as `http_server_request_duration_seconds`.
 //!
-//! Every label has a fixed set of values: routes and endpoints are named by us, and what a client may choose is none.
+//! Every label has a fixed set of values: the program names routes and endpoints, and no label holds a value that a
+//! client chooses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,7 +154,7 @@ impl Metrics {
 }
 
 impl Telemetry {
-    /// From now on, what happens to the instances of `plugin` is observed.
+    /// Observes the instances of `plugin` from now on.
     pub fn observe_plugin(&self, plugin: &Arc<Plugin>) {
         if let Some(metrics) = self.metrics() {
             metrics.observe_plugin(plugin);

@@ -1,8 +1,8 @@
 //! The way to a collector: OTLP over HTTP (protobuf).
 //!
-//! Batches are made and sent by threads of the SDK; a queue that is full loses what comes, so a collector that hangs
-//! costs bounded memory and no time. The endpoint, headers, time limits and sampling are OpenTelemetry's own
-//! variables, which the SDK reads. The headers are a secret and are never shown.
+//! Threads of the SDK make and send batches. A full queue drops new items, so a collector that hangs costs bounded
+//! memory and no time. The SDK reads the endpoint, headers, time limits and sampling from OpenTelemetry's own
+//! variables. The headers are a secret and are never shown.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 
 use super::TelemetryError;
 
-/// Longest answer of a collector in bytes. It has to say that it has the batch, or how much of it.
+/// Longest answer of a collector in bytes. The answer only says that the collector has the batch, or how much of it.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// How long an idle connection is kept: exports are a second to a minute apart.
@@ -34,7 +34,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 type Sender = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// The collector, as what sends to it sees it.
+/// The HTTP client through which the SDK reaches the collector.
 #[derive(Clone)]
 pub(super) struct Collector {
     sender: Sender,
@@ -86,12 +86,12 @@ impl Collector {
         exporter.with_protocol(Protocol::HttpBinary).build().map_err(|_| TelemetryError::Exporter)
     }
 
-    /// Says once that it fails, and once that it works again.
+    /// Logs once that exports fail, and once that they work again.
     fn note(&self, failure: Option<&str>) {
         let was_down = self.down.swap(failure.is_some(), Ordering::Relaxed);
         match failure {
             Some(reason) if !was_down => {
-                tracing::warn!(reason, "telemetry cannot be exported: what is not sent is lost")
+                tracing::warn!(reason, "telemetry cannot be exported: unsent telemetry is lost")
             }
             None if was_down => tracing::info!("telemetry is exported again"),
             _ => {}

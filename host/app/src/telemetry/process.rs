@@ -1,6 +1,6 @@
-//! What the operating system says of this process.
+//! What the operating system reports about this process.
 
-/// Bytes of memory that are in use; `None` where nobody says.
+/// Bytes of memory in use; `None` where the operating system does not tell.
 pub(super) fn resident_bytes() -> Option<u64> {
     #[cfg(target_os = "linux")]
     {

@@ -1,6 +1,6 @@
 //! Metrics for Prometheus, on a listener of its own: plain http, `GET /metrics`, and nothing else.
 //!
-//! It is not for the Internet: it asks nobody who they are. What it tells names nobody either.
+//! It is not for the Internet: it has no authentication. The metrics identify no user.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -56,7 +56,7 @@ impl MetricsServer {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         if !address.ip().to_canonical().is_loopback() {
-            tracing::warn!(%address, "metrics can be read by everybody who reaches their address");
+            tracing::warn!(%address, "any client that reaches this address can read the metrics");
         }
         Ok(Self { listener, address })
     }

@@ -89,8 +89,9 @@ impl ObservedRequest for ServerRequest {
 }
 
 impl ServerRequest {
-    /// All of the request is here. If it is a message that names its trace, that is where its span belongs: it is closer
-    /// to what is done than the header, which may be of a proxy or of a connection. Without a tracer, nobody looks.
+    /// The whole request is here. If its message names a trace, the span belongs to that trace: the message is closer
+    /// to the work than the header, which may come from a proxy or stand for a connection. Without a tracer, the
+    /// message is not searched for a trace.
     pub(crate) fn received(&mut self, body: &[u8]) {
         let named = match (self.awaits_span, self.method, self.route) {
             (Some(_), "POST", "/mcp" | "/message") => message::trace(body),
@@ -193,7 +194,7 @@ fn is_same_span(one: &SpanContext, other: &SpanContext) -> bool {
     (one.trace_id(), one.span_id()) == (other.trace_id(), other.span_id())
 }
 
-/// What a path is called. Those that are not served have one name together.
+/// The name of a path in telemetry. All paths that are not served share one name.
 fn route(path: &str) -> &'static str {
     match path {
         "/mcp" => "/mcp",
@@ -245,7 +246,7 @@ mod tests {
         spans.only()
     }
 
-    /// Its trace, its parent, and what it says to vendors.
+    /// A span's trace, its parent, and its trace state.
     fn place(span: &SpanData) -> (String, String, String) {
         let context = &span.span_context;
         (context.trace_id().to_string(), span.parent_span_id.to_string(), context.trace_state().header())
@@ -368,7 +369,7 @@ mod tests {
         headers.insert("traceparent", parent.parse().unwrap());
         assert_eq!(context(&headers).as_deref(), Some(parent));
         assert_eq!(TraceParent::current(), None);
-        // Nobody would be shown a span, so nobody looks for another trace.
+        // Without a tracer there is no span, so the message is not searched for another trace.
         let mut request = Telemetry::default().server_request(&Method::POST, "/mcp", false, &headers);
         request.received(message(OF_MESSAGE).as_bytes());
         let _entered = request.enter();

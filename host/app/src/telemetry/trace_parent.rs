@@ -45,7 +45,7 @@ fn is_of_the_form(text: &str) -> bool {
     fields.iter().enumerate().all(allowed) && more
 }
 
-/// A trace, and what in it called.
+/// A trace, and the span in it that called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
     trace_id: TraceId,
@@ -71,12 +71,12 @@ impl TraceParent {
         }
     }
 
-    /// What this task is about, if anything was said about that.
+    /// The current trace and span of this task, if it has any.
     pub(crate) fn current() -> Option<Self> {
         Context::map_current(Self::of_context)
     }
 
-    /// The span of ours that this task is about, if it is in the same trace: it is closer than what called.
+    /// The host's own span of this task, if it is in the same trace: it is a closer parent than the caller's span.
     pub(crate) fn or_our_own_in_it(self) -> Self {
         let own = Context::map_current(|context| {
             let span = context.span();
@@ -98,7 +98,7 @@ impl TraceParent {
         })
     }
 
-    /// What called, with what it says to vendors.
+    /// The calling span, with its trace state for vendors.
     pub(super) fn span_context(self, state: TraceState) -> SpanContext {
         SpanContext::new(self.trace_id, self.parent_id, self.flags(), true, state)
     }

@@ -1,14 +1,14 @@
 //! W3C Trace Context, section 3.3: `tracestate`, which goes on with the trace that it came with.
 //!
-//! It is text of the caller's, for vendors that we have nothing to do with: nothing here looks at it or adds to it. What
-//! is not of the form that the specification demands is discarded as a whole, and its trace goes on without it.
+//! The caller writes it for tracing vendors unknown to this host, so the host neither interprets nor extends it. A
+//! value that does not have the form of the specification is discarded as a whole, and its trace goes on without it.
 
 use http::{HeaderMap, HeaderName};
 use opentelemetry::trace::TraceState;
 
 pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Characters of all fields together: what everybody has to pass on at least.
+/// Characters of all fields together: every participant in a trace has to pass on at least this many.
 const MAX_CHARACTERS: usize = 512;
 
 /// Members of the list.

@@ -76,7 +76,7 @@ async fn a_declared_proxy_is_believed_about_the_address() {
     assert_eq!(addresses(&server), ["203.0.113.9"]);
 }
 
-/// What the component sees of the header in which a gateway hands over tokens.
+/// The values that the component sees of the header in which a gateway hands over tokens.
 async fn handed_over(proxies: &[&str], fields: &str) -> Vec<HeaderValue> {
     let trusted_proxies = proxies.iter().map(|proxy| proxy.parse().unwrap()).collect();
     let server = Running::with(|options| {
@@ -96,12 +96,12 @@ async fn a_declared_proxy_hands_over_a_token_that_no_log_shows() {
     let values = handed_over(&["127.0.0.0/8"], "X-Token: abc\r\nauthorization: Bearer x\r\n").await;
     assert_eq!(values, ["abc"]);
     assert!(values[0].is_sensitive() && !format!("{values:?}").contains("abc"));
-    // To be refused by the component.
+    // The component refuses two values.
     assert_eq!(handed_over(&["127.0.0.1/32"], "x-token: a\r\nx-token: b\r\n").await, ["a", "b"]);
 }
 
 #[tokio::test]
-async fn nobody_else_hands_over_a_token_whatever_the_request_says() {
+async fn a_client_that_is_no_declared_proxy_hands_over_no_token_whatever_the_request_says() {
     for fields in [
         "x-token: abc\r\n",
         "X-TOKEN: a\r\nx-token: b\r\n",
@@ -133,7 +133,7 @@ async fn plain_http_on_a_network_is_refused_unless_a_proxy_is_declared() {
 }
 
 #[tokio::test]
-async fn behind_a_declared_proxy_nobody_else_is_served_but_health_checks() {
+async fn behind_a_declared_proxy_other_addresses_get_health_checks_only() {
     let proxy =
         |network: &'static str| move |options: &mut Options| options.trusted_proxies = vec![network.parse().unwrap()];
     let server = Running::on("0.0.0.0:0", proxy("10.0.0.0/8")).await;

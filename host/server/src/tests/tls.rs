@@ -159,7 +159,7 @@ async fn a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_is_no
     shown(&server, &third).await;
 }
 
-/// One connection that asks again and again; how many whole answers it got.
+/// Sends requests on one connection until `stop` is set. Returns the number of whole answers.
 async fn keep_asking(mut stream: TlsStream<TcpStream>, stop: Arc<AtomicBool>) -> usize {
     let mut answered = 0;
     while !stop.load(Ordering::SeqCst) {

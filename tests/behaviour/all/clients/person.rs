@@ -74,7 +74,7 @@ impl Person {
         assert!(made.success(), "mkfifo: {made}");
         let (pages, opened) = mpsc::unbounded_channel();
         let end = pipe.clone();
-        // A thread of its own, because opening a pipe waits for somebody who writes.
+        // A thread of its own, because opening a pipe blocks until another process opens it for writing.
         thread::spawn(move || {
             loop {
                 for line in fs::read_to_string(&end).unwrap().lines() {
@@ -153,7 +153,7 @@ async fn look_at(
     visits
 }
 
-/// Returns when somebody listens at the redirect URI in an authorization request.
+/// Returns when a server listens at the redirect URI in an authorization request.
 async fn until_awaited(url: &str) {
     let url = Url::parse(url).unwrap();
     let (_, redirect_uri) = url.query_pairs().find(|(name, _)| name == "redirect_uri").unwrap();

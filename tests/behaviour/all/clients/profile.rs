@@ -59,7 +59,7 @@ pub(crate) fn assert_error(result: &Value) -> &str {
     result["content"][0]["text"].as_str().unwrap()
 }
 
-/// Whether a value fits a schema, as far as ours go: types, alternatives, properties, items.
+/// Whether a value fits a schema. Supports what the server's schemas use: types, alternatives, properties, items.
 fn fits(value: &Value, schema: &Value) -> bool {
     if let Some(alternatives) = schema["anyOf"].as_array() {
         return alternatives.iter().any(|schema| fits(value, schema));

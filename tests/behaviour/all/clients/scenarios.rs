@@ -1,4 +1,4 @@
-//! What every client with a program of ours goes through.
+//! What every client program in `tests/clients` goes through.
 
 use std::path::PathBuf;
 

@@ -102,7 +102,7 @@ async fn mistakes_after_that_are_sent_to_the_application() {
             9_010_010,
         ),
         ("unknown resource parameter", new().with("resource", "http://127.0.0.1:9/mcp"), "invalid_target", 9_010_010),
-        ("nobody signed in", new().with("prompt", "none"), "login_required", 50_058),
+        ("no session", new().with("prompt", "none"), "login_required", 50_058),
     ];
     for (case, request, error, code) in cases {
         let landing = lab.authorize(&request, ALICE).await.unwrap();

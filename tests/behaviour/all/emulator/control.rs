@@ -40,7 +40,7 @@ async fn everything_can_be_done_over_http() {
     assert_eq!(lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.status, 503);
     control(&lab, "DELETE", "/faults", None).await;
     control(&lab, "POST", "/faults/id-tokens", Some(json!({ "fault": "wrong-nonce" }))).await;
-    assert_eq!(lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.claims("id_token")["nonce"], "a-nonce-nobody-sent");
+    assert_eq!(lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.claims("id_token")["nonce"], "a-nonce-never-sent");
 
     control(&lab, "POST", "/users/alice@contoso.example", Some(json!({ "must": "use-mfa" }))).await;
     assert_eq!(lab.refresh(LOCAL, &refresh, GRAPH_SCOPE).await.refusal().2, 50_076);

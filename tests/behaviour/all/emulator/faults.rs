@@ -138,8 +138,7 @@ async fn id_tokens_are_spoilt_for_one_reason_at_a_time() {
 #[tokio::test]
 async fn redirects_come_with_a_wrong_state_or_none() {
     let mut lab = Lab::new().await;
-    for (fault, state) in
-        [(RedirectFault::WrongState, Some("a-state-nobody-sent")), (RedirectFault::MissingState, None)]
+    for (fault, state) in [(RedirectFault::WrongState, Some("a-state-never-sent")), (RedirectFault::MissingState, None)]
     {
         lab.control().spoil_redirects(fault, 1);
         let landing = lab.authorize(&Authorize::new(LOCAL), ALICE).await.unwrap();

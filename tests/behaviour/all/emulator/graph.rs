@@ -17,7 +17,7 @@ fn error(answer: &Answer) -> (u16, &str) {
 }
 
 async fn token(lab: &mut Lab, username: &str, scope: &str) -> String {
-    // A browser with one session signs in silently, whoever is meant.
+    // A browser with one session signs that user in silently, even if another user is meant.
     lab.browser.clear_cookies();
     lab.tokens(&Authorize::new(LOCAL).scope(scope), username).await.text("access_token").to_owned()
 }

@@ -153,7 +153,7 @@ async fn policies_that_change_after_the_sign_in_meet_the_next_refresh() {
 }
 
 #[tokio::test]
-async fn consent_is_missing_for_permissions_nobody_accepted() {
+async fn consent_is_missing_for_permissions_that_were_not_accepted() {
     let mut lab = Lab::new().await;
     let refresh = lab.graph_tokens("connie@contoso.example").await.text("refresh_token").to_owned();
     let answer = lab.refresh(LOCAL, &refresh, "Mail.Read").await;

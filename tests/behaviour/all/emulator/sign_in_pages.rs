@@ -88,7 +88,7 @@ async fn consent_is_asked_once_and_can_be_declined() {
     let declined = lab.authorize_as(&request, &person("alice").declining()).await.unwrap();
     assert_eq!(sent_back(&declined), ("access_denied".to_owned(), 65_004));
     let silent = lab.authorize(&request.clone().with("prompt", "none"), ALICE).await.unwrap();
-    assert_eq!(sent_back(&silent).0, "login_required", "declining signs nobody in");
+    assert_eq!(sent_back(&silent).0, "login_required", "declining signs no user in");
     let accepted = lab.authorize(&request, ALICE).await.unwrap();
     assert_eq!(accepted.pages.last().unwrap(), "Permissions requested");
     assert_eq!(lab.authorize(&request, ALICE).await.unwrap().pages, [""; 0]);
@@ -122,7 +122,7 @@ async fn only_assigned_users_may_use_a_restricted_application() {
 }
 
 #[tokio::test]
-async fn whoever_is_blocked_can_go_back_to_the_application() {
+async fn a_blocked_user_can_go_back_to_the_application() {
     let mut lab = Lab::new().await;
     let back = lab.authorize_as(&Authorize::new(LOCAL), &person("carl").going_back()).await.unwrap();
     assert_eq!(sent_back(&back), ("access_denied".to_owned(), 53_003));

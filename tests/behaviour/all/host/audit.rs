@@ -13,7 +13,7 @@ use crate::support::session::sign_in;
 
 const FILE: &str = "audit.jsonl";
 
-/// Who is in more groups than a token has room for.
+/// A user in more groups than a token has room for.
 const OLGA: &str = "olga@contoso.example";
 
 /// Writes records into a file of the site's folder.
@@ -62,7 +62,7 @@ async fn a_sign_in_and_a_call_are_lines_of_json_on_standard_error() {
 }
 
 #[tokio::test]
-async fn why_groups_are_not_known_is_in_the_log_under_the_correlation_id_and_told_to_nobody() {
+async fn why_groups_are_not_known_is_in_the_log_under_the_correlation_id_and_not_in_the_answer() {
     const REASON: &str = "the application or the user lacks a permission";
     let rules = "[[access]]\ntool = \"getUserDetails\"\ngroups = [\"00000000-0000-4000-8000-00000000000a\"]\n";
     let site = Site::new(|folder| {
@@ -71,7 +71,7 @@ async fn why_groups_are_not_known_is_in_the_log_under_the_correlation_id_and_tol
         vec!["--access-file".to_owned(), file.to_str().unwrap().to_owned()]
     })
     .await;
-    // Who is in too many groups for a token, and an application that may not ask Graph for them.
+    // A user in too many groups for a token, and an application that may not ask Graph for them.
     let session = sign_in(site.server.public_url(), "/mcp", OLGA).await;
     let (status, answer) = site.call(&session.access_token, &[]).await;
     assert_eq!((status, &answer["result"]["isError"]), (200, &json!(true)), "{answer}");
@@ -166,7 +166,7 @@ async fn what_cannot_be_recorded_is_refused_and_works_again_when_it_can() {
 }
 
 #[tokio::test]
-async fn with_drop_and_count_a_full_disk_refuses_nobody_and_is_in_the_log_once() {
+async fn with_drop_and_count_a_full_disk_refuses_no_call_and_is_in_the_log_once() {
     let site =
         Site::new(|folder| [to_file(folder), ["--audit-failure", "drop-and-count"].map(str::to_owned).into()].concat())
             .await;

@@ -25,7 +25,7 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// In this home nobody looks at the page that the browser opens.
+    /// In this home, no person looks at the page that the browser opens.
     pub(crate) async fn new() -> Self {
         Self::of(Builder::new()).await
     }

@@ -1,4 +1,4 @@
-//! Many connections for a while, as tokens expire, sessions are refreshed and Entra's keys change.
+//! Many connections for a while, as tokens expire, sessions are refreshed and the keys of Entra ID change.
 //!
 //! These tests take as long as they are told to, so they are run by name: `cargo test -p entra-mcp --test all -- --ignored
 //! load`. A round ends when the token of every session has expired and was refreshed. There are three by default;
@@ -20,12 +20,12 @@ const CONNECTIONS: usize = 64;
 /// Sessions, each of which is used by several connections.
 const SESSIONS: usize = 16;
 
-/// How long Entra's access tokens live, and with them the sessions'.
+/// How long access tokens of Entra ID live, and with them those of sessions.
 const LIFETIME_SECONDS: i64 = 3;
 
-/// In how many rounds keys come once that sign at once. A round takes longer than a token lives, so this is more than
-/// 30 s, which is how long the server does not read Entra's keys again after it has read them for something else than a
-/// sign-in.
+/// Once in this many rounds, a new key signs at once. A round takes longer than a token lives, so this is more than
+/// 30 s: for that long the server does not read the keys of Entra ID again after it has read them for something other
+/// than a sign-in.
 const SWITCH_ROUNDS: u64 = 11;
 
 /// By how much the server may grow after its first quarter. All of its instances, which come and go, are some 15 MiB.
@@ -110,7 +110,7 @@ async fn under_load_every_answer_is_right_and_memory_stays_flat() {
         });
         expired.await.expect("every token expires and is refreshed");
         if round + 1 >= rounds {
-            // Sessions need no key of Entra's.
+            // Sessions need no key of Entra ID.
             control.rotate_keys(Rotation::Replace).unwrap();
         } else {
             let switches = round % SWITCH_ROUNDS == 0;

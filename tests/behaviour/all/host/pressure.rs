@@ -1,5 +1,5 @@
-//! `entra-mcp serve` under clients that occupy what they can: streams that nobody reads, connections that say nothing or
-//! say it slowly, and its end while it is busy. What is asserted is who is served, never how fast.
+//! `entra-mcp serve` under clients that occupy what they can: unread streams, connections that say nothing or say it
+//! slowly, and the end of the server while it is busy. The tests assert who is served, never how fast.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -193,10 +193,10 @@ async fn event_streams_beyond_the_limit_are_told_to_come_back_and_one_that_ends_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_for_the_stream_of_somebody_else_is_refused_and_not_delivered() {
+async fn a_message_for_the_stream_of_another_caller_is_refused_and_not_delivered() {
     let fleet = fleet().await;
     let (alice, bob) = (sse_session(&fleet, ALICE).await, sse_session(&fleet, BOB).await);
-    // The same user with another client is somebody else too.
+    // The same user with another client is another caller too.
     let other = sse_session(&fleet, ALICE).await;
     let mut stream = Stream::open(fleet.address(0), &alice.access).await.ok().expect("a stream");
     for token in [&bob.access, &other.access] {
@@ -210,7 +210,7 @@ async fn a_message_for_the_stream_of_somebody_else_is_refused_and_not_delivered(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_does_not_read_its_stream_harms_only_itself() {
-    /// Answers of this size fill what the systems between the two sides hold.
+    /// Answers of this size fill the buffers between the two sides.
     const ANSWER_BYTES: usize = 100 * 1024;
     const MAX_POSTS: usize = 2_000;
     let fleet = fleet().await;

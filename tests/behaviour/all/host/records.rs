@@ -1,4 +1,4 @@
-//! What the tests of audit records and telemetry have in common: a server that somebody signs in at and calls.
+//! What the tests of audit records and telemetry have in common: a server at which a user signs in and calls tools.
 
 use std::future::ready;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::support::patience::eventually;
 use crate::support::server::Server;
 use crate::support::session::{Session, sign_in};
 
-/// Whose name and address appear nowhere.
+/// The user who signs in. By default, her name and address appear nowhere.
 pub(super) const ALICE: &str = "alice@contoso.example";
 
 /// A server in a folder of its own.
@@ -81,7 +81,7 @@ impl Site {
     /// Registers a client; the status.
     pub(super) async fn register(&self) -> u16 {
         let registration = json!({
-            "client_name": "Somebody",
+            "client_name": "Test client",
             "redirect_uris": ["https://client.example/callback"],
             "token_endpoint_auth_method": "none",
         });
@@ -89,7 +89,7 @@ impl Site {
         request.send().await.unwrap().status().as_u16()
     }
 
-    /// The log, once it has this in it: it is written a moment after what it tells of.
+    /// The log, once it contains `text`: a line is written a moment after the event.
     pub(super) async fn log_with(&self, text: &str) -> String {
         let written = eventually(|| ready(Some(self.server.log()).filter(|log| log.contains(text)))).await;
         written.unwrap_or_else(|error| panic!("{text:?} is {error} in {}", self.server.log()))

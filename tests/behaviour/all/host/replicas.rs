@@ -32,7 +32,7 @@ struct Process {
 }
 
 impl Replicas {
-    /// Starts as many processes. Entra's access tokens live for so many seconds.
+    /// Starts `count` processes. Access tokens of Entra ID live for `lifetime_seconds`.
     pub(super) async fn start(count: usize, lifetime_seconds: i64, filter: &str, arguments: &[&str]) -> Self {
         let emulator = Builder::new().start().await.unwrap();
         let at = emulator.endpoints().clone();
@@ -144,7 +144,7 @@ impl Replicas {
         answer.body["client_id"].as_str().unwrap().to_owned()
     }
 
-    /// Consents; the cookies of the browser, and where Entra's sign-in is.
+    /// Consents. Returns the cookies of the browser, and the address of the sign-in at Entra ID.
     pub(super) async fn consent(&self, client_id: &str) -> (String, Url) {
         self.consent_to(Authorize::new(client_id)).await
     }

@@ -70,7 +70,7 @@ impl Server {
 async fn run(mut command: Command, input: &str) -> (Option<i32>, String, String) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().unwrap();
-    // Who does not read it has closed it.
+    // The write fails if the program ends without reading its input; that is acceptable.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
     let output = soon(child.wait_with_output()).await.expect("it ends").unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -96,7 +96,7 @@ fn initialize() -> Value {
     request(0, "initialize", params)
 }
 
-/// A call that waits for a sign-in which nobody does.
+/// A call that waits for a sign-in which never happens.
 fn sign_in(id: u32) -> Value {
     request(id, "tools/call", json!({ "name": "GetUserDetailsFromGraph", "arguments": {} }))
 }
@@ -142,7 +142,7 @@ async fn requests_written_at_once_are_all_answered_before_the_end() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_waits_holds_up_nobody_and_can_be_cancelled() {
+async fn a_sign_in_that_waits_holds_up_no_request_and_can_be_cancelled() {
     let home = Home::new().await;
     let mut server = Server::start(&home);
     server.send(initialize()).await;
@@ -162,7 +162,7 @@ async fn a_sign_in_that_waits_holds_up_nobody_and_can_be_cancelled() {
 }
 
 #[tokio::test]
-async fn sign_ins_that_wait_hold_up_nobody_however_many_they_are() {
+async fn sign_ins_that_wait_hold_up_no_request_however_many_they_are() {
     let home = Home::new().await;
     let mut server = Server::start(&home);
     server.send(initialize()).await;
@@ -208,9 +208,9 @@ async fn a_client_that_goes_away_ends_the_server_well() {
     let home = Home::new().await;
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
-    // A process that another test starts at this moment has a copy of our end until it runs its program, like this one.
-    // Of a pipe, we could only close our own end: the server would write its answer for nobody, and wait for the next
-    // request. A socket is shut down for all who have it.
+    // Until it runs its program, a process that another test starts at this moment holds a copy of this end. Closing a
+    // pipe would close this test's copy only: the server would write an answer that no client reads, and wait for the
+    // next request. Shutting a socket down works for all copies.
     let copy = ours.try_clone().unwrap();
     let mut command = home.program(&["stdio"]);
     command.stdin(Stdio::piped()).stdout(OwnedFd::from(theirs)).stderr(Stdio::piped()).kill_on_drop(true);
@@ -223,17 +223,17 @@ async fn a_client_that_goes_away_ends_the_server_well() {
 
     copy.shutdown(Shutdown::Both).unwrap();
     input.write_all(format!("{}\n", request(1, "ping", json!({}))).as_bytes()).await.unwrap();
-    // Its input stays open: what it cannot write ends it.
+    // Its input stays open: the failed write ends it.
     let (code, log) = ended(child, log).await;
     assert_eq!(code, Some(0), "{log}");
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_holds_up_nothing() {
+async fn an_unread_log_holds_up_nothing() {
     let home = Home::new().await;
     let Server { mut child, mut input, mut output, log: _unread } = Server::talkative(&home);
     // Each is worth a line; all of them are more than a pipe holds.
-    let answer = format!("{}\n", json!({ "jsonrpc": "2.0", "id": "nobody asked", "result": {} }));
+    let answer = format!("{}\n", json!({ "jsonrpc": "2.0", "id": "unrequested", "result": {} }));
     input.write_all(answer.repeat(3_000).as_bytes()).await.unwrap();
     input.write_all(format!("{}\n", initialize()).as_bytes()).await.unwrap();
     let line = soon(output.next_line()).await.expect("the server answers");

@@ -137,7 +137,7 @@ async fn answer(
     stream.write_all(format!("HTTP/1.1 {head}\r\n\r\n{body}").as_bytes()).await
 }
 
-/// What a browser gets that comes with this client id.
+/// The answer to a browser that arrives with this client id.
 async fn authorize(server: &Server, client_id: &str) -> (u16, String) {
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
     let query = [

@@ -1,4 +1,4 @@
-//! What `entra-mcp serve` tells Prometheus and a collector, and what it tells nobody.
+//! What `entra-mcp serve` tells Prometheus and a collector, and what it keeps to itself.
 
 use std::collections::BTreeMap;
 
@@ -244,7 +244,7 @@ async fn the_trace_that_a_message_names_is_that_of_its_spans_its_record_and_what
     let headers = [("traceparent", PARENT), ("tracestate", "header=1")];
     let said = json!({ "traceparent": OTHER_PARENT, "tracestate": "first=1, second=2" });
     assert_eq!(site.call_with(&session.access_token, &headers, said).await.0, 200);
-    // One that names no valid trace is in that of its header, and a state that is malformed is nobody's.
+    // A message that names no valid trace belongs to the trace of its header; a malformed state is discarded.
     let headers = [("traceparent", PARENT), ("tracestate", "Malformed")];
     let said = json!({ "traceparent": PARENT.to_uppercase(), "tracestate": "second=2" });
     assert_eq!(site.call_with(&session.access_token, &headers, said).await.0, 200);
@@ -329,9 +329,9 @@ async fn without_a_collector_the_callers_trace_is_in_the_record_and_an_invalid_o
 }
 
 #[tokio::test]
-async fn a_collector_that_is_down_or_hangs_costs_nobody_anything_and_the_server_ends_in_time() {
+async fn a_collector_that_is_down_or_hangs_holds_up_no_call_and_the_server_ends_in_time() {
     let hanging = Collector::start(Manner::NeverAnswers).await;
-    // Nobody listens there any more.
+    // No server listens there any more.
     let down = format!("http://{}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
     // An export that hangs for an hour would hold up a call that waited for it until the test gives up.
     for (url, timeout) in [(hanging.url(), "3600000"), (hanging.url(), "1000"), (down, "1000")] {

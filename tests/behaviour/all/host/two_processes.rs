@@ -51,7 +51,7 @@ async fn every_step_of_a_session_is_done_by_the_other_process_and_no_log_tells_a
     for told in tokens.into_iter().chain([secret, code, browser, ALICE.to_owned(), "Anderson".to_owned()]) {
         assert!(!log.contains(&told), "the log tells {told}");
     }
-    assert!(!log.contains("eyJ"), "the log tells a token of Entra's");
+    assert!(!log.contains("eyJ"), "the log tells a token of Entra ID");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ const GRACE: &str = "grace@fabrikam.example";
 const FRANK: &str = "frank@fabrikam.example";
 const OLGA: &str = "olga@contoso.example";
 const GRAPH: &str = "00000003-0000-0000-c000-000000000000";
-/// A group that nobody is in.
+/// A group without members.
 const STRANGERS: &str = "99999999-0000-4000-a000-000000000001";
 
 /// Lets every user call the tool, to be narrowed.
@@ -111,7 +111,7 @@ fn change_roles(fleet: &Fleet, username: &str, roles: &[&str]) {
     changed.expect("the user exists");
 }
 
-/// The groups of somebody, who may be in more than fit into a token.
+/// The groups of a user, who may be in more than fit into a token.
 async fn groups_of(fleet: &Fleet, username: &str) -> Vec<String> {
     let mut before = 0;
     fleet.control().change_policy(|policy| before = std::mem::replace(&mut policy.groups_in_token, 1_000));
@@ -120,7 +120,7 @@ async fn groups_of(fleet: &Fleet, username: &str) -> Vec<String> {
     claims["groups"].as_array().expect("groups").iter().map(|id| id.as_str().expect("an id").to_owned()).collect()
 }
 
-/// What a client is told to come with.
+/// The scopes that a challenge demands from the client.
 fn challenged(answer: &Answer) -> &str {
     let challenge = answer.header("www-authenticate");
     assert_eq!((answer.status, &answer.body["error"]), (403, &json!("insufficient_scope")), "{challenge}");
@@ -132,7 +132,7 @@ fn challenged(answer: &Answer) -> &str {
 }
 
 #[tokio::test]
-async fn every_part_of_a_rule_denies_who_does_not_fit_with_one_record_and_without_asking_anybody() {
+async fn every_part_of_a_rule_denies_a_caller_that_does_not_fit_with_one_record_and_without_a_request() {
     let (client, local) = (app(REMOTE), app(LOCAL));
     let apps = ToolRule { kinds: vec![CallerKind::App], ..roles(&["Mcp.Daemon"]) };
     let cases = [
@@ -230,7 +230,7 @@ async fn the_list_shows_what_the_caller_may_call_to_users_guests_and_application
         let answer = fleet.send(request).await;
         assert_eq!(answer.body["result"]["tools"].as_array().map(Vec::len), Some(expected), "{}", answer.body);
     }
-    assert_eq!(denials(&fleet), [""; 0], "nobody was denied a call");
+    assert_eq!(denials(&fleet), [""; 0], "no call was denied");
 }
 
 #[tokio::test]
@@ -311,8 +311,8 @@ async fn a_role_that_is_taken_away_is_gone_with_the_next_refresh_of_a_session() 
     let fleet = fleet(TokenMode::Session, vec![roles(&["Mcp.Admin"])]).await;
     let mut alice = fleet.session(ALICE).await;
     change_roles(&fleet, ALICE, &["Mcp.Reader"]);
-    assert_eq!(fleet.details(&alice.access).await["userPrincipalName"], ALICE, "nobody has told the session yet");
-    // The bound: what Entra said is never older than half an hour when an access token of one hour is given.
+    assert_eq!(fleet.details(&alice.access).await["userPrincipalName"], ALICE, "the session does not know yet");
+    // The bound: the roles are at most half an hour old when the server issues an access token of one hour.
     fleet.advance(1_800);
     alice = Tokens::of(&alice.client_id, &fleet.refresh(&alice.client_id, &alice.refresh).await);
     assert!(tool_error(&fleet.call(&alice.access).await).contains("Mcp.Admin"));
@@ -324,7 +324,7 @@ async fn a_role_that_is_taken_away_is_gone_with_the_next_refresh_of_a_session() 
 }
 
 #[tokio::test]
-async fn a_role_that_is_taken_away_is_gone_after_a_call_that_refreshed_entras_tokens() {
+async fn a_role_that_is_taken_away_is_gone_after_a_call_that_refreshed_the_entra_tokens() {
     let fleet = fleet(TokenMode::Session, vec![roles(&["Mcp.Admin"])]).await;
     fleet.shorten_tokens(900);
     let alice = fleet.session(ALICE).await;
@@ -340,7 +340,7 @@ async fn half_an_hour(fleet: &Fleet, session: &Tokens) -> Tokens {
     Tokens::of(&session.client_id, &fleet.refresh(&session.client_id, &session.refresh).await)
 }
 
-/// Alice, whose session has known for four hours but a minute what she is, as Entra has not answered since.
+/// A session of Alice whose roles are a minute short of four hours old, because Entra ID has not answered since.
 async fn after_a_long_outage(rules: Vec<ToolRule>) -> (Fleet, Tokens) {
     let fleet = fleet(TokenMode::Session, rules).await;
     let mut alice = fleet.session(ALICE).await;
@@ -373,9 +373,9 @@ async fn roles_of_a_session_count_for_four_hours_while_entra_is_out_of_reach_and
     assert_eq!(denials(&fleet), ["membership-unconfirmed"]);
     assert_eq!(listed(&fleet, &alice.access).await, ["getUserDetails"]);
     assert_eq!(list(&fleet, &alice.access).await["ttlMs"], 5_000);
-    assert_eq!(fleet.details(&alice.access).await["userPrincipalName"], ALICE, "who needs no role goes on");
+    assert_eq!(fleet.details(&alice.access).await["userPrincipalName"], ALICE, "a tool that needs no role goes on");
     assert_eq!(fleet.control().request_count(Endpoint::Token), 1, "the failure is remembered");
-    // It stays so for as long as the outage lasts, and the session lives.
+    // That stays so while the outage lasts, and the session lives on.
     let mut alice = alice;
     for _ in 0..8 {
         alice = half_an_hour(&fleet, &alice).await;
@@ -401,7 +401,7 @@ async fn roles_of_a_session_count_for_four_hours_while_entra_is_out_of_reach_and
 async fn a_role_that_was_taken_away_during_an_outage_is_gone_after_it() {
     let (fleet, alice) = after_a_long_outage(vec![roles(&["Mcp.Admin"])]).await;
     change_roles(&fleet, ALICE, &["Mcp.Reader"]);
-    assert_eq!(fleet.details(&alice.access).await["userPrincipalName"], ALICE, "nobody can say so yet");
+    assert_eq!(fleet.details(&alice.access).await["userPrincipalName"], ALICE, "the server cannot know yet");
     fleet.advance(60);
     assert!(tool_error(&fleet.call(&alice.access).await).contains("cannot be confirmed"));
     fleet.control().clear_faults();
@@ -424,7 +424,7 @@ async fn a_person_whom_entra_wants_again_after_an_outage_is_sent_to_sign_in_and_
 }
 
 #[tokio::test]
-async fn whoever_asks_for_the_tools_with_a_session_that_ends_by_it_is_sent_to_sign_in() {
+async fn a_client_whose_session_ends_as_it_lists_the_tools_is_sent_to_sign_in() {
     let (fleet, alice) = after_a_long_outage(vec![roles(&["Mcp.Admin"])]).await;
     fleet.control().clear_faults();
     fleet.control().revoke_sessions(ALICE).expect("Alice exists");
@@ -442,7 +442,7 @@ async fn a_role_that_is_taken_away_is_gone_with_the_token_of_entra_that_names_it
     fleet.details(&old).await;
     assert!(tool_error(&fleet.call(&token(&fleet, ALICE).await).await).contains("Mcp.Admin"));
     fleet.advance(90 * 60 + 60);
-    assert_eq!(fleet.call(&old).await.status, 401, "no token of ours lives longer");
+    assert_eq!(fleet.call(&old).await.status, 401, "no token of the emulator lives longer");
 }
 
 #[tokio::test]
@@ -465,7 +465,7 @@ async fn groups_in_overage_are_resolved_through_graph_for_tokens_and_for_session
 }
 
 #[tokio::test]
-async fn groups_that_graph_does_not_tell_let_nobody_in_and_the_answer_says_so() {
+async fn groups_that_graph_does_not_tell_admit_no_caller_and_the_answer_says_so() {
     let fleet = fleet(TokenMode::Bearer, vec![groups(&[STRANGERS])]).await;
     let token = token(&fleet, OLGA).await;
     fleet.control().inject(Fault::on(Endpoint::Token).status(503).always());

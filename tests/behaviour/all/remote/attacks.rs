@@ -166,7 +166,7 @@ async fn consent_takes_our_page_in_the_same_browser() {
     attacker.open(&fleet, &Authorize::new(&client).path()).await;
     assert_eq!(attacker.submit(&fleet, &form(&csrf)).await.status, 403);
     assert_eq!(Tab::default().submit(&fleet, &form(&csrf)).await.status, 403);
-    // A page elsewhere lets the victim's browser send a form without our token.
+    // A page of the attacker makes the victim's browser send a form without the server's token.
     assert_eq!(victim.submit(&fleet, &form("guessed")).await.status, 403);
     assert_eq!(fleet.control().request_count(Endpoint::Authorize), 0);
 }
@@ -210,7 +210,7 @@ async fn a_request_with_a_wrong_client_or_redirect_uri_is_never_redirected() {
 }
 
 #[tokio::test]
-async fn a_redirect_uri_that_nobody_should_have_cannot_be_registered() {
+async fn an_unsafe_or_malformed_redirect_uri_cannot_be_registered() {
     let fleet = Fleet::new().await;
     for redirect in [
         "http://client.example.com/callback",

@@ -1,4 +1,4 @@
-//! What is recorded of all that: every event once, whose it is, and never what is nobody's business.
+//! What the audit records hold: every event once, the caller it belongs to, and nothing secret or private.
 
 use std::collections::BTreeMap;
 
@@ -61,17 +61,17 @@ fn how(event: &Event) -> String {
     )
 }
 
-/// Does everything that a client and its user can do, and what they must not. All that is secret in it.
+/// Does everything that a client and its user can do, and what they must not do. Returns the secrets that occur.
 async fn everything(fleet: &Fleet) -> Vec<String> {
     let client = fleet.register(REDIRECT).await;
     let authorize = Authorize::new(&client);
 
-    // Nobody agrees to anything.
+    // The person denies consent.
     let mut tab = Tab::default();
     let page = tab.open(fleet, &authorize.path()).await;
     tab.decide(fleet, &page, "deny").await;
 
-    // A sign-in, a code that somebody else tries, a session.
+    // A sign-in, a code that an attacker tries with a wrong verifier, a session.
     let mut tab = Tab::default();
     let back = tab.walk(fleet, &authorize, ALICE).await;
     let code = parameter(&back, "code").expect("there is a code");
@@ -79,17 +79,17 @@ async fn everything(fleet: &Fleet) -> Vec<String> {
     let first = Tokens::of(&client, &fleet.redeem(&client, &code).await);
     assert_eq!(call(fleet, &first.access).await.status, 200);
 
-    // Graph has had enough.
+    // Graph throttles.
     fleet.control().inject(Fault::on(Endpoint::GraphMe).status(429).header("retry-after", "3600"));
     call(fleet, &first.access).await;
     fleet.control().clear_faults();
 
-    // Refreshed by the client, and refreshed once more with the token that is used up.
+    // The client refreshes, and refreshes again with the used token.
     let second = Tokens::of(&client, &fleet.refresh(&client, &first.refresh).await);
     fleet.refresh(&client, &first.refresh).await;
     assert_eq!(call(fleet, &second.access).await.status, 401);
 
-    // Refreshed by us, and ended by the client.
+    // The server refreshes the Entra ID token; the client ends the session.
     fleet.shorten_tokens(900);
     let third = fleet.session_of(&client, ALICE).await;
     fleet.advance(700);
@@ -105,7 +105,7 @@ async fn everything(fleet: &Fleet) -> Vec<String> {
     let form = [("grant_type", "refresh_token"), ("client_id", id.as_str()), ("refresh_token", "x")];
     fleet.post_form("/token", &form).await;
 
-    // Tokens of Entra ID: for a user, for an application, for nobody.
+    // Tokens of Entra ID: for a user, for an application, and one that is invalid.
     let (user, application) = (token(fleet, ALICE).await, app_only(fleet).await);
     assert_eq!(call(fleet, &user).await.status, 200);
     assert_eq!(call(fleet, &user).await.status, 200);
@@ -125,7 +125,7 @@ async fn everything(fleet: &Fleet) -> Vec<String> {
         secrets.extend([tokens.access, tokens.refresh]);
     }
     secrets.extend(tab.cookies.into_iter().map(|(_, value)| value));
-    // What went between us, people's browsers, Entra and Graph.
+    // Secrets in the requests of the server and of browsers to Entra ID and Graph.
     for endpoint in fleet.control().request_counts().into_keys() {
         for request in fleet.control().requests(endpoint) {
             const SECRET: [&str; 8] = [
@@ -223,7 +223,7 @@ async fn a_call_says_where_it_comes_from_with_which_token_in_which_trace_and_how
     let called = only(&fleet, "tool.called");
     assert_eq!((called.trace_parent.as_deref(), called.tool.as_deref()), (Some(TRACE), Some("getUserDetails")));
     assert!(called.latency_us.is_some() && only(&fleet, "on-behalf-of.issued").latency_us.is_some());
-    // Of the token alone nobody has said yet what trace it is for.
+    // When the token is checked, its trace is not known yet.
     assert_eq!(only(&fleet, "token.accepted").trace_parent, None);
 }
 
@@ -263,7 +263,7 @@ async fn people_are_named_if_the_settings_ask_for_it() {
 async fn one_callers_facts_are_never_in_the_record_of_the_next() {
     let fleet = fleet(TokenMode::Both, true).await;
     let bearer = token(&fleet, ALICE).await;
-    // Both replicas have served Alice, and serve somebody of whom nothing is known.
+    // Both replicas have served Alice, and then serve an unknown caller.
     for _ in 0..2 {
         call(&fleet, &bearer).await;
     }

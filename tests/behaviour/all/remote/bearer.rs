@@ -82,7 +82,7 @@ pub(super) async fn app_only(fleet: &Fleet) -> String {
     token_request(fleet, CONTOSO, &form).await
 }
 
-/// A token with these claims instead of Alice's, signed with the authority's key or with one that it never had.
+/// A token with these claims instead of Alice's, signed with the authority's key or with an unknown one.
 pub(super) fn signed(fleet: &Fleet, changes: &[(&str, Value)], forged: bool) -> String {
     let now = fleet.control().now();
     let mut claims = json!({
@@ -148,7 +148,7 @@ async fn a_version_1_token_is_let_in() {
 }
 
 #[tokio::test]
-async fn a_guest_is_somebody_of_the_tenant_that_they_visit() {
+async fn a_guest_is_a_user_of_the_tenant_that_they_visit() {
     let fleet = fleet(TokenMode::Bearer).await;
     let token = token(&fleet, "grace@fabrikam.example").await;
     assert_eq!(claims_of(&token)["tid"], CONTOSO);
@@ -318,7 +318,7 @@ async fn a_second_factor_that_entra_wants_becomes_a_challenge_for_the_client() {
     assert!(claims.contains("capolids"), "{claims}");
     assert_eq!(challenged(&fleet.call(&first).await), claims);
     assert_eq!(fleet.control().request_count(Endpoint::Token), 1, "a client that repeats itself is no flood at Entra");
-    // At once: what Entra said of one token says nothing of the next.
+    // The next token works at once: a refusal of one token does not apply to another.
     let second = token_by(&fleet, &authorize(SCOPE).with("claims", &claims), ALICE).await;
     assert_eq!(fleet.details(&second).await["userPrincipalName"], ALICE);
     let reasons: Vec<_> = fleet.audit.events().into_iter().filter_map(|(_, event)| event.reason).collect();
@@ -382,7 +382,7 @@ async fn an_authentication_context_that_graph_wants_is_in_the_next_tokens_questi
         serde_json::from_str::<Value>(exchange.form("claims").expect("claims")).expect("JSON")["access_token"].clone()
     };
     assert_eq!((&asked(&fleet)["acrs"]["value"], &asked(&fleet)["xms_cc"]["values"]), (&json!("c1"), &json!(["cp1"])));
-    // What was wanted does not make a weak token strong, and is nobody else's affair.
+    // The demand does not make a weak token strong, and does not apply to other callers.
     assert_eq!(challenged(&fleet.call(&weak).await), claims);
     assert_eq!(fleet.details(&bob).await["userPrincipalName"], BOB);
     assert_eq!(asked(&fleet)["acrs"], Value::Null);
@@ -446,7 +446,7 @@ async fn there_is_no_authorization_server_of_ours_beside_entra_alone() {
 }
 
 #[tokio::test]
-async fn sessions_and_entras_tokens_live_on_one_endpoint() {
+async fn sessions_and_entra_tokens_live_on_one_endpoint() {
     let fleet = fleet(TokenMode::Both).await;
     let entra = format!("{}/{CONTOSO}/v2.0", fleet.emulator.endpoints().authority);
     let document = fleet.get("/.well-known/oauth-protected-resource/mcp").await;

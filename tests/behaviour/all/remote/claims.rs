@@ -1,5 +1,5 @@
-//! Claims challenges of sessions, and continuous access evaluation: what Entra ID or Graph wants to see reaches the next
-//! sign-in of that person with that client, and nobody else's.
+//! Claims challenges of sessions, and continuous access evaluation: the claims that Entra ID or Graph demands reach the
+//! next sign-in of that person with that client, and no other sign-in.
 
 use entra_mcp_emulator::user_agent::Person;
 use entra_mcp_emulator::{Endpoint, Requirement};
@@ -23,7 +23,7 @@ impl Desk {
         Self { client: fleet.register(REDIRECT).await, tab: Tab::default() }
     }
 
-    /// Goes to Entra ID, signs in and comes back. Where our server sends the browser then.
+    /// Goes to Entra ID, signs in and comes back. Returns where the server then sends the browser.
     async fn first_way(&mut self, fleet: &Fleet, username: &str) -> Url {
         let entra = self.tab.consent(fleet, &Authorize::new(&self.client)).await;
         assert_eq!(carried(&entra), json!({ "access_token": { "xms_cc": { "values": ["cp1"] } } }));
@@ -42,7 +42,7 @@ impl Desk {
         Tokens::of(&self.client, &answer)
     }
 
-    /// A session of somebody of whom no claims are wanted.
+    /// A session of a user from whom no claims are demanded.
     async fn session(&mut self, fleet: &Fleet, username: &str) -> Tokens {
         let back = self.first_way(fleet, username).await;
         self.redeem(fleet, &back).await
@@ -82,7 +82,7 @@ async fn end_by_challenge(fleet: &Fleet, tokens: &Tokens) {
     assert_eq!(answer.status, 401, "{}", answer.body);
     let challenge = answer.header("www-authenticate");
     assert!(challenge.starts_with("Bearer error=\"invalid_token\", "), "{challenge}");
-    assert!(!challenge.contains("claims="), "a client of ours can do nothing with Entra's claims: {challenge}");
+    assert!(!challenge.contains("claims="), "the client of a session cannot use claims for Entra ID: {challenge}");
     assert_eq!(fleet.refresh(&tokens.client_id, &tokens.refresh).await.refusal(), (400, "invalid_grant"));
 }
 
@@ -120,7 +120,7 @@ async fn a_challenge_that_a_refresh_can_answer_needs_no_sign_in() {
 #[tokio::test]
 async fn the_claims_of_one_user_are_never_anothers() {
     let (fleet, mut desk) = challenged().await;
-    // Somebody else at the same browser, with the same client.
+    // Another person at the same browser, with the same client.
     desk.tab = Tab::default();
     let bob = desk.session(&fleet, BOB).await;
     assert_eq!(fleet.details(&bob.access).await["userPrincipalName"], BOB);
@@ -128,14 +128,14 @@ async fn the_claims_of_one_user_are_never_anothers() {
     let mut other = Desk::new(&fleet).await;
     let back = other.first_way(&fleet, ALICE).await;
     assert!(back.as_str().starts_with(REDIRECT), "{back}");
-    // They still wait for whom they are wanted of.
+    // The claims still wait for the person from whom they are demanded.
     desk.tab = Tab::default();
     let back = desk.step_up(&fleet, ALICE).await;
     desk.redeem(&fleet, &back).await;
 }
 
 #[tokio::test]
-async fn whoever_comes_back_in_anothers_place_gets_nothing() {
+async fn a_person_who_comes_back_in_anothers_place_gets_nothing() {
     let (fleet, mut desk) = challenged().await;
     let again = desk.first_way(&fleet, ALICE).await;
     assert_eq!(parameter(&again, "login_hint").as_deref(), Some(ALICE));
@@ -198,7 +198,7 @@ async fn a_code_that_entra_redeems_with_claims_only_is_asked_for_again_with_them
 }
 
 #[tokio::test]
-async fn claims_that_a_browser_or_a_client_brings_reach_nobody() {
+async fn claims_that_a_browser_or_a_client_brings_are_not_passed_on() {
     let fleet = Fleet::new().await;
     let mut desk = Desk::new(&fleet).await;
     let authorize = Authorize::new(&desk.client).set("claims", r#"{"access_token":{"acrs":{"value":"c1"}}}"#);

@@ -16,7 +16,7 @@ use crate::support::remote::{ALICE, Answer, BOB, Fleet};
 const DENIED: &str = "listMyGroups";
 /// No rule lists it.
 const OFF: &str = "GetUserDetailsFromGraph";
-/// There for everybody.
+/// Every caller may call it.
 const OPEN: &str = "getUserDetails";
 
 async fn fleet() -> Fleet {
@@ -47,7 +47,7 @@ fn denials(fleet: &Fleet) -> usize {
     fleet.audit.events().iter().filter(|(_, event)| event.name == "tool.denied").count()
 }
 
-/// Nothing was done for anybody.
+/// No tool ran for any caller.
 fn nothing_happened(fleet: &Fleet, answer: &Answer, what: &str) {
     let text = String::from_utf8_lossy(&answer.bytes);
     assert!(!text.contains("structuredContent") && !text.contains("\"isError\":false"), "{what}: {text}");

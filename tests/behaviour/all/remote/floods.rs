@@ -1,5 +1,5 @@
-//! Strangers who send bad tokens without end, to both replicas of one process: what they are told, what is recorded, and
-//! that nobody else notices.
+//! Attackers who send bad tokens without end to both replicas of one process: the answers they get, what is recorded,
+//! and that other callers do not notice.
 
 use entra_mcp_plugin::audit::Event;
 use entra_mcp_plugin::environment::TokenMode;
@@ -62,7 +62,7 @@ async fn a_flood_of_bad_tokens_is_bounded_by_address_in_answers_and_in_records()
     assert_eq!((throttled.address.as_deref(), throttled.client_id.as_deref()), (Some(STRANGER), None));
     assert_eq!(recorded(&fleet, "token.refused").len(), REFUSED_TOKENS as usize);
 
-    // Whose token is genuine has a bound of their own.
+    // A caller with a genuine token has a bound of its own.
     let genuine = signed(&fleet, &[("scp", json!("Other"))], false);
     assert_eq!(status(&fleet, STRANGER, &genuine).await, 403);
     let refused = recorded(&fleet, "token.refused");
@@ -71,7 +71,7 @@ async fn a_flood_of_bad_tokens_is_bounded_by_address_in_answers_and_in_records()
         refused.last().is_some_and(|event| event.object_id.is_some() && event.address.as_deref() == Some(STRANGER))
     );
 
-    // People behind the same address, and whoever begins there.
+    // People with good tokens behind the same address, and a client there that has no token yet.
     for token in [&session, &entras] {
         assert_eq!(status(&fleet, STRANGER, token).await, 200);
     }
@@ -88,7 +88,7 @@ async fn a_flood_of_bad_tokens_is_bounded_by_address_in_answers_and_in_records()
 }
 
 #[tokio::test]
-async fn whoever_goes_on_gets_one_answer_back_at_a_time_and_one_record_in_a_minute() {
+async fn an_attacker_who_goes_on_gets_one_answer_back_at_a_time_and_one_record_in_a_minute() {
     let fleet = fleet().await;
     exhaust(&fleet, STRANGER).await;
     for second in 0..60 {

@@ -10,7 +10,7 @@ use crate::support::remote::{
 };
 
 #[tokio::test]
-async fn a_client_that_nobody_knew_gets_the_details_of_its_user() {
+async fn a_client_that_was_unknown_before_gets_the_details_of_its_user() {
     let fleet = Fleet::new().await;
     let tokens = fleet.session(ALICE).await;
     let details = fleet.details(&tokens.access).await;
@@ -45,7 +45,7 @@ async fn the_token_answer_says_what_was_given() {
     assert!(answer.body["expires_in"].as_u64().is_some_and(|seconds| (1..=3600).contains(&seconds)));
     assert_eq!(answer.header("cache-control"), "no-store");
     let text = answer.body.to_string();
-    assert!(!text.contains("eyJ"), "a token of Entra's left the server");
+    assert!(!text.contains("eyJ"), "a token of Entra ID left the server");
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn the_consent_page_names_client_redirect_and_permission() {
 }
 
 #[tokio::test]
-async fn entras_refusal_reaches_the_client_as_an_oauth_error() {
+async fn a_refusal_by_entra_reaches_the_client_as_an_oauth_error() {
     let fleet = Fleet::new().await;
     fleet.control().set_asks_consent(ALICE, true).expect("Alice exists");
     let client = fleet.register(REDIRECT).await;
@@ -241,7 +241,7 @@ async fn a_token_is_good_for_its_resource_only() {
 async fn a_refused_session_token_is_audited_with_its_reason() {
     let fleet = Fleet::new().await;
     let tokens = fleet.session(ALICE).await;
-    fleet.call("a-token-that-nobody-gave").await;
+    fleet.call("a-token-never-issued").await;
     fleet.advance(3601);
     fleet.call(&tokens.access).await;
     let events = fleet.audit.events();

@@ -1,4 +1,4 @@
-//! What happens as tokens grow old: the session's, and Entra's behind it.
+//! What happens as tokens grow old: those of the session, and those of Entra ID behind it.
 
 use entra_mcp_emulator::{Endpoint, Fault};
 
@@ -44,11 +44,11 @@ async fn a_session_outlives_many_hours_of_refreshes() {
         tokens = Tokens::of(&tokens.client_id, &fleet.refresh(&tokens.client_id, &tokens.refresh).await);
     }
     assert_eq!(fleet.details(&tokens.access).await["userPrincipalName"], ALICE);
-    assert_eq!(fleet.control().request_count(Endpoint::Authorize), 1, "nobody was asked again");
+    assert_eq!(fleet.control().request_count(Endpoint::Authorize), 1, "no user was asked again");
 }
 
 #[tokio::test]
-async fn an_access_token_never_outlives_entras() {
+async fn an_access_token_never_outlives_the_one_from_entra() {
     let fleet = Fleet::new().await;
     fleet.shorten_tokens(900);
     let client = fleet.register(crate::support::remote::REDIRECT).await;
@@ -58,7 +58,7 @@ async fn an_access_token_never_outlives_entras() {
 }
 
 #[tokio::test]
-async fn calls_at_once_on_all_replicas_refresh_entras_token_once() {
+async fn calls_at_once_on_all_replicas_refresh_the_entra_token_once() {
     let fleet = Fleet::new().await;
     fleet.shorten_tokens(900);
     let tokens = fleet.session(ALICE).await;

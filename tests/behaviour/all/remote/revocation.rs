@@ -10,7 +10,7 @@ use crate::support::remote::{ALICE, BOB, Fleet};
 /// As long as a profile is remembered by default, in seconds.
 const PROFILE_CACHE: u64 = 60;
 
-/// What an administrator does to get rid of somebody.
+/// What an administrator does to end a user's access.
 fn dismiss(fleet: &Fleet, username: &str, disabled: bool) {
     if disabled {
         fleet.control().set_requirement(username, Requirement::BeEnabled).expect("the user exists");
@@ -25,7 +25,7 @@ async fn a_revoked_users_session_is_over_with_the_next_question_to_graph() {
         let (alice, bob) = (fleet.session(ALICE).await, fleet.session(BOB).await);
         assert_eq!(fleet.details(&alice.access).await["userPrincipalName"], ALICE);
         dismiss(&fleet, ALICE, disabled);
-        // No second has passed: Graph's challenge is enough, though Entra's token would live for a day.
+        // No second has passed: Graph's challenge is enough, though the Entra ID token would live for a day.
         for _ in 0..2 {
             let answer = fleet.call(&alice.access).await;
             assert_eq!(answer.status, 401, "{}", answer.body);
@@ -34,7 +34,7 @@ async fn a_revoked_users_session_is_over_with_the_next_question_to_graph() {
         assert_eq!(fleet.refresh(&alice.client_id, &alice.refresh).await.refusal(), (400, "invalid_grant"));
         let reasons: Vec<_> = fleet.audit.events().into_iter().filter_map(|(_, event)| event.reason).collect();
         assert!(reasons.iter().any(|reason| reason == "aadsts-50173"), "{reasons:?}");
-        assert_eq!(fleet.details(&bob.access).await["userPrincipalName"], BOB, "nobody else notices");
+        assert_eq!(fleet.details(&bob.access).await["userPrincipalName"], BOB, "other users do not notice");
     }
 }
 
@@ -73,7 +73,7 @@ async fn a_revoked_users_own_token_is_refused_with_the_next_question_to_graph() 
     }
     dismiss(&fleet, ALICE, false);
     fleet.control().clear_requests();
-    // The token that we hold for Graph is refused there; the client learns what a new one has to bring.
+    // Graph refuses the token that the server holds for it; the client learns which claims a new one needs.
     let answer = fleet.call(&alice).await;
     assert_eq!(answer.status, 401, "{}", answer.body);
     assert!(answer.header("www-authenticate").starts_with("Bearer error=\"insufficient_claims\", "));

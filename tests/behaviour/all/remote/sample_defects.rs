@@ -7,7 +7,7 @@ use crate::support::remote::{ALICE, Authorize, Fleet, REDIRECT, Tab, Tokens, par
 #[tokio::test]
 async fn an_unknown_session_is_401_and_not_500() {
     let fleet = Fleet::new().await;
-    assert_eq!(fleet.call("a-token-that-nobody-gave").await.status, 401);
+    assert_eq!(fleet.call("a-token-never-issued").await.status, 401);
 }
 
 #[tokio::test]
@@ -50,11 +50,11 @@ async fn open_registration_does_not_go_without_a_consent_page() {
     let fleet = Fleet::new().await;
     let client = fleet.register(REDIRECT).await;
     let answer = Tab::default().open(&fleet, &Authorize::new(&client).path()).await;
-    assert_eq!(answer.status, 200, "nobody is forwarded to Entra without being asked");
+    assert_eq!(answer.status, 200, "no person is forwarded to Entra without consent");
 }
 
 #[tokio::test]
-async fn entras_error_callback_is_not_swallowed() {
+async fn an_error_callback_from_entra_is_not_swallowed() {
     let fleet = Fleet::new().await;
     let client = fleet.register(REDIRECT).await;
     let mut tab = Tab::default();

@@ -20,7 +20,7 @@ async fn fleet(mode: TokenMode) -> Fleet {
     fleet_with(mode, |_| {}).await
 }
 
-/// A fleet in which everybody of these tests may find people: the rule of that tool wants a role.
+/// A fleet in which every user of these tests may find people: the rule of that tool requires a role.
 async fn fleet_with(mode: TokenMode, change: impl FnOnce(&mut Settings)) -> Fleet {
     let fleet = bearer::fleet_with(mode, change).await;
     for username in [ALICE, BOB, GRACE] {
@@ -33,13 +33,13 @@ async fn fleet_with(mode: TokenMode, change: impl FnOnce(&mut Settings)) -> Flee
     fleet
 }
 
-/// Assigns roles of our application to somebody.
+/// Assigns roles of the server's application to a user.
 fn assign(fleet: &Fleet, username: &str, roles: &[&str]) {
     let roles = roles.iter().map(|role| (*role).to_owned()).collect();
     fleet.control().change_user(username, |user| drop(user.roles.insert(app(REMOTE), roles))).expect("they exist");
 }
 
-/// A token of each kind for somebody: of a session, and of Entra ID.
+/// A token of each kind for a user: of a session, and of Entra ID.
 async fn tokens(fleet: &Fleet, username: &str) -> [String; 2] {
     [fleet.session(username).await.access, token(fleet, username).await]
 }
@@ -64,7 +64,7 @@ async fn refused(fleet: &Fleet, token: &str, tool: &str, arguments: Value) -> (S
     (said, event.reason.expect("a failure has a reason"))
 }
 
-/// The descriptions of the tools that somebody may call.
+/// The descriptions of the tools that the holder of a token may call.
 async fn described(fleet: &Fleet, token: &str) -> Vec<Value> {
     let message = crate::support::component::modern("tools/list", json!({}), json!({}));
     let request = http::Request::post("/mcp")
@@ -227,7 +227,7 @@ async fn a_throttled_graph_is_waited_for_as_long_as_it_asks_and_no_longer_than_a
 }
 
 #[tokio::test]
-async fn a_consent_that_is_missing_is_named_and_costs_nobody_a_session() {
+async fn a_missing_consent_is_named_and_ends_no_session() {
     let fleet = fleet(TokenMode::Both).await;
     let tokens = tokens(&fleet, ALICE).await;
     for (tool, arguments, permission) in
@@ -314,7 +314,7 @@ async fn an_application_for_itself_finds_people_with_the_permission_of_our_own_a
 }
 
 #[tokio::test]
-async fn an_application_whose_permission_was_not_granted_finds_nobody_until_it_is() {
+async fn an_application_finds_no_people_until_its_permission_is_granted() {
     let fleet = fleet(TokenMode::Bearer).await;
     let token = app_only(&fleet).await;
     let granted = |roles: &[&str]| {
@@ -363,7 +363,7 @@ async fn an_application_finds_people_of_its_own_tenant_only() {
 }
 
 #[tokio::test]
-async fn a_guest_sees_their_own_groups_and_finds_nobody() {
+async fn a_guest_sees_their_own_groups_and_finds_no_people() {
     let fleet = fleet(TokenMode::Both).await;
     fleet.control().change_user(GRACE, |grace| grace.groups = 1).expect("Grace exists");
     for token in tokens(&fleet, GRACE).await {
@@ -440,13 +440,13 @@ async fn more_people_than_are_returned_are_said_to_be_there() {
         assert_eq!((answer["users"].as_array().map(Vec::len), &answer["truncated"]), (Some(25), &json!(true)));
         let one = &answer["users"][0];
         let names: Vec<_> = one.as_object().expect("an object").keys().map(String::as_str).collect();
-        assert_eq!(names, ["displayName", "id", "mail", "userPrincipalName"], "and nothing else of anybody");
+        assert_eq!(names, ["displayName", "id", "mail", "userPrincipalName"], "and no other property of a user");
         assert_eq!(found(&fleet, &token, "double29").await, ["double29@contoso.example"]);
     }
 }
 
 #[tokio::test]
-async fn nobody_without_the_role_finds_people_or_sees_the_tool() {
+async fn a_caller_without_the_role_finds_no_people_and_does_not_see_the_tool() {
     let fleet = fleet(TokenMode::Both).await;
     assign(&fleet, BOB, &["Mcp.Reader", "directory.reader", "Directory.Reader.All"]);
     fleet

@@ -111,7 +111,7 @@ async fn a_person_who_is_slower_than_the_client_is_patient_is_signed_in_by_the_n
     while server.control().request_count(Endpoint::SignIn) < 2 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(server.accounts().await, 0, "nobody redeems a code without a call");
+    assert_eq!(server.accounts().await, 0, "without a call, the code is not redeemed");
     server.advance(5);
     let result = server.ask(call_tool(json!({}))).await["result"].clone();
     assert_eq!(result["structuredContent"]["userPrincipalName"], "alice@contoso.example");

@@ -67,7 +67,7 @@ async fn polling_is_slowed_down_as_entra_asks() {
 }
 
 #[tokio::test]
-async fn a_code_that_nobody_enters_is_named_when_the_wait_ends_and_still_works_for_the_next_call() {
+async fn a_code_that_is_not_entered_is_named_when_the_wait_ends_and_still_works_for_the_next_call() {
     let server = Server::with(|settings| {
         settings.sign_in.method = SignInMethod::DeviceCode;
         settings.sign_in.timeout_seconds = 30;

@@ -62,14 +62,14 @@ pub(crate) struct Received {
     pub(crate) bodies: Vec<Bytes>,
 }
 
-/// What it does with what it is sent.
+/// How the collector treats the exports that it receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
     Keeps,
     NeverAnswers,
 }
 
-/// A collector that listens; it ends with this value.
+/// A collector that listens until this value is dropped.
 pub(crate) struct Collector {
     address: SocketAddr,
     received: Arc<Mutex<Received>>,
@@ -104,7 +104,7 @@ impl Collector {
         self.received.lock().unwrap()
     }
 
-    /// Waits until what was received is enough.
+    /// Waits until enough is received.
     pub(crate) async fn wait(&self, enough: impl Fn(&Received) -> bool) -> Received {
         let waited = eventually(|| ready(Some(self.received().clone()).filter(&enough))).await;
         waited.unwrap_or_else(|_| panic!("that was all: {:#?}", *self.received()))

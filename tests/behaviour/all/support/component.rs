@@ -253,13 +253,13 @@ impl Server {
     }
 }
 
-/// Wakes whoever waits for time, as soon as it waits, for both clocks.
+/// Moves both clocks to the end of each short wait as soon as a task begins it.
 pub(crate) fn let_time_fly(clock: &ManualClock, control: &Control) -> tokio::task::JoinHandle<()> {
     let (clock, control) = (clock.clone(), control.clone());
     tokio::spawn(async move {
         loop {
             let wait = clock.next_wait().await;
-            // A longer wait is somebody's deadline, not a pause that holds the call up.
+            // A longer wait is a deadline, not a pause that holds the call up.
             if wait <= LONGEST_PAUSE {
                 control.advance_clock(wait);
                 clock.advance(wait);

@@ -19,8 +19,8 @@ pub(crate) const PREFIX: &str = "/entra";
 pub(crate) struct Gateway {
     program: PathBuf,
     folder: TempDir,
-    /// Holds the port until nginx takes it. It does not listen: a program that another test starts at that moment has a
-    /// copy for an instant, and nobody must connect to that one.
+    /// Holds the port until nginx takes it. It does not listen: a program that another test starts at that moment holds
+    /// a copy for an instant, and no client must connect to that copy.
     port: Option<TcpSocket>,
     address: SocketAddr,
     running: Option<Child>,
@@ -46,17 +46,17 @@ impl Gateway {
         self.address
     }
 
-    /// What clients call the server.
+    /// The URL under which clients reach the server.
     pub(crate) fn public_url(&self) -> String {
         format!("https://localhost:{}{PREFIX}", self.address.port())
     }
 
-    /// The certificate, which nobody vouches for, and its key.
+    /// The self-signed certificate and its key.
     pub(crate) fn certificate(&self) -> [PathBuf; 2] {
         ["gateway.pem", "gateway.key"].map(|name| self.folder.path().join(name))
     }
 
-    /// Starts nginx before the server at `upstream`. `change` is what the page leaves to its reader.
+    /// Starts nginx in front of the server at `upstream`. `change` does what the page leaves to its reader.
     pub(crate) async fn start(&mut self, upstream: &str, change: impl FnOnce(Page) -> String) {
         let path = |name: &str| self.folder.path().join(name).to_str().unwrap().to_owned();
         let mut text = change(Page::read());
@@ -100,7 +100,7 @@ impl Gateway {
         drop(answering.unwrap_or_else(|error| panic!("nginx does not answer: {error}\n{}", logs(self.folder.path()))));
     }
 
-    /// What nginx has written.
+    /// The log of nginx.
     pub(crate) fn log(&self) -> String {
         logs(self.folder.path())
     }
@@ -120,11 +120,11 @@ fn logs(folder: &Path) -> String {
     ["output.log", "start.log", "error.log", "access.log"].map(read).concat()
 }
 
-/// What `docs/src/tutorials/behind-a-gateway.md` says.
+/// The configuration in `docs/src/tutorials/behind-a-gateway.md`.
 pub(crate) struct Page {
     /// The whole configuration.
     pub(crate) whole: String,
-    /// What a gateway that signs people in has in its server block.
+    /// The server block's lines for a gateway that signs people in.
     signing_in: String,
 }
 

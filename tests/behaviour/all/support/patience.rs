@@ -25,7 +25,7 @@ impl fmt::Display for InVain {
     }
 }
 
-/// What comes of a future that will be ready if everything works.
+/// The result of a future that becomes ready if everything works.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> Result<T, InVain> {
     tokio::time::timeout(PATIENCE, future).await.map_err(|_| InVain)
 }

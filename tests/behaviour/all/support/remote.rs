@@ -63,7 +63,7 @@ impl Answer {
         Url::parse(self.header("location")).expect("a redirect leads to a URL")
     }
 
-    /// Where the link leads of a page that sends nobody to a client that nobody vouches for without asking.
+    /// Target of the link on the page shown before redirecting to an unverified client.
     pub(crate) fn link(&self) -> Url {
         assert_eq!(self.status, 400, "{}", self.html());
         let html = self.html();
@@ -204,7 +204,7 @@ impl Fleet {
         self.clock.advance(Duration::from_secs(seconds));
     }
 
-    /// From now on Entra's access tokens live for `seconds`.
+    /// From now on, access tokens of Entra ID live for `seconds`.
     pub(crate) fn shorten_tokens(&self, seconds: i64) {
         self.control().change_policy(|policy| {
             policy.access_token_shortest = seconds;
@@ -273,7 +273,7 @@ impl Fleet {
         self.send(tool_request(token, tool, arguments)).await
     }
 
-    /// What a tool answers with.
+    /// The answer of a tool.
     pub(crate) async fn structured(&self, token: &str, tool: &str, arguments: &Value) -> Value {
         let answer = self.call_tool(token, tool, arguments).await;
         let result = &answer.body["result"];
@@ -358,7 +358,7 @@ pub(crate) fn tool_request(token: &str, tool: &str, arguments: &Value) -> Reques
     request.body(message.to_string().into_bytes()).expect("a request")
 }
 
-/// What a client holds.
+/// The tokens that a client holds.
 #[derive(Debug, Clone)]
 pub(crate) struct Tokens {
     pub(crate) client_id: String,

@@ -7,13 +7,13 @@ use entra_mcp_emulator::user_agent::HeadlessBrowser;
 use serde_json::{Value, json};
 use url::Url;
 
-/// Nobody is there; a browser that stays on this machine reports it, and does not open it.
+/// No server is there; a browser that stays on this machine reports the address and does not open it.
 const REDIRECT: &str = "https://client.example/callback";
 /// With the SHA-256 of RFC 7636, appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-/// What a client has after its user has signed in.
+/// The session that a client has after its user has signed in.
 pub(crate) struct Session {
     pub(crate) access_token: String,
     #[allow(dead_code, reason = "the benchmark needs it")]

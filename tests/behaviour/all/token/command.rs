@@ -141,7 +141,7 @@ async fn a_key_file_makes_it_work_offline() {
     let keys = lab.get(&format!("/{CONTOSO}/discovery/v2.0/keys")).await.bytes;
     let file = std::env::temp_dir().join(format!("entra-mcp-jwks-{}.json", std::process::id()));
     std::fs::write(&file, keys).unwrap();
-    // Whoever is asked does not answer.
+    // No service answers.
     lab.control().inject(Fault::anywhere().always().status(503));
     let outcome = validate(&lab, &["--jwks-file", file.to_str().unwrap()], token).await;
     std::fs::remove_file(&file).unwrap();

@@ -1,5 +1,5 @@
-//! Many calls at once, on many instances, share one fetch. On a clock that goes by itself, because somebody has to
-//! wait, and that can be put forward, because nobody has to wait for long.
+//! Many calls at once, on many instances, share one fetch. The clock runs by itself, because calls have to wait for
+//! each other, and a test can put it forward, so that no test waits long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,7 +87,7 @@ impl Crowd {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_slow_key_endpoint_is_asked_once_by_everybody_together() {
+async fn calls_at_once_ask_a_slow_key_endpoint_once() {
     let crowd = Crowd::new().await;
     crowd.lab.control().inject(Fault { delay_ms: 1_000, ..Fault::anywhere().always() });
     let errors = crowd.validate().await;
@@ -97,7 +97,7 @@ async fn a_slow_key_endpoint_is_asked_once_by_everybody_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_failing_key_endpoint_is_asked_once_by_everybody_together() {
+async fn calls_at_once_ask_a_failing_key_endpoint_once() {
     let crowd = Crowd::new().await;
     crowd.lab.control().inject(Fault { delay_ms: 200, ..Fault::on(Endpoint::Keys).always().status(500) });
     let errors = crowd.validate().await;

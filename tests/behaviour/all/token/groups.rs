@@ -17,7 +17,7 @@ use crate::support::lab::{Authorize, CONTOSO, FABRIKAM, LOCAL, Lab, REMOTE, app}
 const OLGA: &str = "olga@contoso.example";
 const OLGAS_ID: &str = "11111111-0000-4000-a000-000000000008";
 const GRAPH: &str = "00000003-0000-0000-c000-000000000000";
-/// A group that nobody is in.
+/// A group without members.
 const STRANGERS: &str = "99999999-0000-4000-a000-000000000001";
 
 struct TestSecret(String);
@@ -196,7 +196,7 @@ async fn a_challenged_token_is_replaced_once() {
 }
 
 #[tokio::test]
-async fn nobody_is_admitted_while_graph_is_down() {
+async fn no_caller_is_admitted_while_graph_is_down() {
     let scene = Scene::new().await;
     scene.control().inject(Fault::on(Endpoint::GraphMemberObjects).always().status(500));
     assert!(scene.unavailable().await.contains("HTTP status 500"));
@@ -215,7 +215,7 @@ async fn nobody_is_admitted_while_graph_is_down() {
 }
 
 #[tokio::test]
-async fn an_overloaded_graph_is_asked_again_before_anybody_is_turned_away() {
+async fn an_overloaded_graph_is_asked_again_before_a_caller_is_refused() {
     let scene = Scene::new().await;
     let (clock, control) = (scene.validator.clock.clone(), scene.control());
     let time = tokio::spawn(async move {
@@ -236,7 +236,7 @@ async fn an_overloaded_graph_is_asked_again_before_anybody_is_turned_away() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_whole_admits_nobody() {
+async fn an_incomplete_answer_admits_no_caller() {
     for body in [
         json!({ "value": [STRANGERS], "@odata.nextLink": "https://graph.microsoft.com/next" }),
         json!({ "value": ["not an id"] }),
@@ -262,7 +262,7 @@ async fn as_many_groups_as_graph_lists_are_remembered() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_admits_nobody_and_graph_is_not_asked() {
+async fn a_wrong_secret_admits_no_caller_and_graph_is_not_asked() {
     let wrong = |builder: PluginBuilder| builder.client_credential(Arc::new(TestSecret("wrong".to_owned())));
     let scene = Scene::with(|_| {}, wrong).await;
     grant_permission(&scene.control());
@@ -273,7 +273,7 @@ async fn a_wrong_secret_admits_nobody_and_graph_is_not_asked() {
 }
 
 #[tokio::test]
-async fn an_application_without_the_permission_admits_nobody() {
+async fn an_application_without_the_permission_admits_no_caller() {
     let scene = Scene::with(|_| {}, with_secret).await;
     assert!(scene.unavailable().await.contains("Authorization_RequestDenied"));
     // The permission is in the next token, so the one without it is not kept.
@@ -284,14 +284,14 @@ async fn an_application_without_the_permission_admits_nobody() {
 }
 
 #[tokio::test]
-async fn a_public_client_admits_nobody_and_asks_nothing() {
+async fn a_public_client_admits_no_caller_and_sends_no_request() {
     let scene = Scene::with(|settings| settings.client_type = ClientType::PublicClient, with_secret).await;
     assert_eq!(scene.unavailable().await, "the token's groups are in overage and nothing resolves them");
     assert_eq!(scene.asked(), (0, 0));
 }
 
 #[tokio::test]
-async fn a_host_without_a_credential_admits_nobody_and_nothing_is_asked() {
+async fn a_host_without_a_credential_admits_no_caller_and_sends_no_request() {
     let scene = Scene::with(|_| {}, |builder| builder).await;
     assert!(scene.unavailable().await.contains("no credential"));
     assert_eq!(scene.asked(), (0, 0));

@@ -118,7 +118,7 @@ impl Validator {
         })
     }
 
-    /// A token that names a key which nobody has.
+    /// A token that names a key which does not exist.
     fn token_of_unknown_key(&self, key_id: &str) -> String {
         let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let header = encode(json!({ "typ": "JWT", "alg": "RS256", "kid": key_id }));

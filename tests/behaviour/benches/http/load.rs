@@ -26,7 +26,7 @@ pub(crate) struct Target {
     answer: Vec<u8>,
 }
 
-/// What one run has shown.
+/// The figures of one run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figures {
     pub(crate) requests_per_second: f64,
@@ -79,8 +79,8 @@ impl Target {
         target
     }
 
-    /// Asks with every token once. Ours exchanges each one at Entra ID when it first comes (on-behalf-of), which the peer
-    /// does not do at all: once in the life of a token, and not what is measured here.
+    /// Asks once with every token. `entra-mcp serve` exchanges each token at Entra ID on first use (on-behalf-of); the
+    /// peer never does. That happens once in the life of a token, and is not measured here.
     pub(crate) async fn introduce(self: &Arc<Self>, connections: usize) {
         let share = self.requests.len().div_ceil(connections);
         let tasks: Vec<_> = (0..connections)

@@ -1,9 +1,9 @@
-//! What an authenticated `tools/call` costs: `entra-mcp serve`, and beside it a native server for the same, in the same
-//! run, so that the ratios mean something on any machine.
+//! What an authenticated `tools/call` costs: in `entra-mcp serve` and in a native server for the same purpose, in the
+//! same run, so that the ratios mean something on any machine.
 //!
-//! The native server verifies an access token of Entra ID with every request. Ours is measured with a session, with that
-//! very token, and with 10,000 tokens in turn, most of which it has to verify (`-- session`, `-- bearer` and
-//! `-- distinct` measure one of the three).
+//! The native server verifies an access token of Entra ID with every request. `entra-mcp serve` is measured with a
+//! session, with that same token, and with 10,000 tokens in turn, most of which it has to verify (`-- session`,
+//! `-- bearer` and `-- distinct` measure one of the three).
 //!
 //! Each server is a process of its own, with its default settings. A run lasts `ENTRA_MCP_BENCH_SECONDS` (5); the two take
 //! turns `ENTRA_MCP_BENCH_ROUNDS` (3) times, and the median of each figure counts. Every answer is compared; one wrong

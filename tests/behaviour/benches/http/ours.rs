@@ -1,4 +1,4 @@
-//! Our server: the release binary, with the emulator as Entra ID and Graph.
+//! The server of this project: the release binary, with the emulator as Entra ID and Graph.
 
 use entra_mcp_emulator::Emulator;
 use tempfile::TempDir;

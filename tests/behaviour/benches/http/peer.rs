@@ -1,7 +1,8 @@
 //! The native peer: rmcp behind axum, with jsonwebtoken on aws-lc, which verifies the token of every request.
 //!
 //! It is what a team would write in Rust without this project: a stateless Streamable HTTP server that answers in JSON,
-//! with an access token of Entra ID checked in front of it. The tool returns what ours returns, without asking anybody.
+//! with an access token of Entra ID checked in front of it. The tool returns what this project's tool returns, without
+//! sending a request.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use serde::Deserialize;
 use crate::tokens::{Issuer, SCOPE};
 use crate::{Served, profile};
 
-/// Serves until the process is ended; prints where. The argument says whose tokens are let in, as JSON.
+/// Prints its address, and serves until the process is ended. The argument, JSON, names the tokens that it accepts.
 pub(crate) async fn serve(issuer: &str) {
     let judge = Arc::new(Judge::new(&serde_json::from_str(issuer).unwrap()));
     let mcp: StreamableHttpService<Peer, NeverSessionManager> =

@@ -1,8 +1,8 @@
-//! Load for a minute while everything that can change does: tokens expire and are refreshed by their clients, Entra's
-//! tokens are refreshed behind them, signing keys rotate, and profiles are asked for again.
+//! Load for a minute while everything changes that can change: tokens expire and clients refresh them, the server
+//! refreshes the tokens of Entra ID behind them, signing keys rotate, and profiles are read again.
 //!
-//! Every answer has to be the right person's; a call may be refused for a token that has expired, and for nothing else.
-//! The memory at the end may not be more than a little above what it was after a third of the time.
+//! Every answer has to be for the right person. A call may be refused for an expired token, and for nothing else. At
+//! the end, memory use may be only a little above what it was after a third of the time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,19 +29,20 @@ const PEOPLE: [(&str, &str); 4] = [
     ("admin@contoso.example", "Ada Admin"),
 ];
 const SESSIONS: usize = 8;
-/// So that each session is refreshed several times a minute.
+/// Short enough that each session is refreshed several times a minute.
 const TOKEN_LIFETIME_SECONDS: i64 = 15;
-/// A key is published, and after as long again signs. Keys that nobody knows are looked for every thirty seconds at most.
+/// A new key signs one such interval after it is published. The server looks for unknown keys at most every thirty
+/// seconds.
 const BETWEEN_ROTATIONS: Duration = Duration::from_secs(16);
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
-/// What the memory may grow after a third of the time, of what it was then.
+/// Upper bound on memory at the end, relative to memory after a third of the time.
 const GROWTH_AT_MOST: f64 = 1.10;
 
 /// One session, which several connections use.
 struct Client {
     http: reqwest::Client,
     token_endpoint: String,
-    /// What its person's answers are.
+    /// The answer that is right for its person.
     details: Value,
     session: Mutex<Session>,
 }
@@ -95,7 +96,7 @@ pub(crate) async fn run() {
                 control.rotate_keys(rotation).unwrap();
             }
             rotations += 1;
-            // Somebody else signs in, with an ID token that the new key has signed.
+            // Another user signs in, with an ID token that the new key has signed.
             session::sign_in(&public_url, "/mcp", "connie@contoso.example").await;
             if Instant::now() >= end {
                 return rotations;
@@ -174,7 +175,7 @@ fn message() -> Value {
 }
 
 impl Client {
-    /// A token that is not the expired one: of this refresh, or of that which another connection has made.
+    /// A token other than the expired one: from this refresh, or from a refresh by another connection.
     async fn another_token(&self, expired: &str) -> String {
         let mut session = self.session.lock().await;
         if session.access_token == expired {

@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-/// The scope of the emulator's API, which is our server.
+/// The scope of the emulator's API that stands for the server.
 pub(crate) const SCOPE: &str = "Mcp.Access";
 /// Nothing listens there: the browser stays.
 const REDIRECT: &str = "http://localhost:54321/";
 /// With the SHA-256 of RFC 7636, appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-/// So many that no server has verified most of them lately.
+/// So many that a server has not verified most of them recently.
 const DISTINCT: usize = 10_000;
 const SIGNERS: usize = 4;
 

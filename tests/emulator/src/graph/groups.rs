@@ -8,7 +8,7 @@ use crate::World;
 use crate::config::User;
 use crate::http::{Incoming, Reply};
 
-/// What the groups here have of the properties of one.
+/// The properties of a group that the emulator has.
 const PROPERTIES: [&str; 7] =
     ["id", "displayName", "description", "mail", "mailEnabled", "mailNickname", "securityEnabled"];
 
@@ -19,7 +19,7 @@ pub(super) enum Cast {
     None,
     /// Groups.
     Group,
-    /// Directory roles or administrative units, which nobody here is in.
+    /// Directory roles or administrative units; no user of the emulator is in one.
     Other,
 }
 

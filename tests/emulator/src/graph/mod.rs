@@ -82,7 +82,7 @@ impl GraphError {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
-    /// What Graph says of a query that it understands and does not serve.
+    /// The refusal of a query that Graph understands and does not serve.
     fn unsupported_query(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "Request_UnsupportedQuery", message)
     }

@@ -1,7 +1,7 @@
-//! `/users`: the people of a directory, with as much of `$filter` as finding somebody takes.
+//! `/users`: the users of a directory, with the part of `$filter` that finding a user takes.
 //!
-//! A filter is `startswith(property,'text')` or `property eq 'text'`, joined by `or` or by `and`. Everything else that
-//! Graph would serve is refused in the words in which it refuses what it does not.
+//! A filter is `startswith(property,'text')` or `property eq 'text'`, joined by `or` or by `and`. The emulator refuses
+//! every other filter of Graph in the words in which Graph refuses a filter that it does not serve.
 
 use serde_json::{Map, Value};
 

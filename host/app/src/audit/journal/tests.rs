@@ -8,13 +8,13 @@ use serde_json::Value;
 use super::*;
 use crate::audit::testing::event;
 
-/// What no flush takes that works.
+/// Longer than any working flush takes.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What an output was told to write, write by write.
+/// The texts that an output received, one per write.
 type Writes = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// An output that says when a write begins, and answers when it is told how.
+/// An output that reports when a write begins, and ends it with the result that the test sends.
 struct Gated {
     begun: SyncSender<()>,
     answers: Receiver<io::Result<()>>,
@@ -101,7 +101,7 @@ async fn events_that_come_during_a_write_share_the_next_one() {
     }
     let events = bench.events();
     assert_eq!(events.iter().map(Vec::len).collect::<Vec<_>>(), [1, 50]);
-    // A failure is not for ever.
+    // A failure does not last.
     bench.answer.send(Ok(())).unwrap();
     bench.spawn("later").await.unwrap().unwrap();
 }
@@ -180,7 +180,7 @@ async fn it_is_reopened_without_waiting_for_an_event() {
     assert_eq!(bench.writes.lock().unwrap()[0], b"(reopened)");
 }
 
-/// An output that takes everything at once, and notes who writes.
+/// An output whose writes succeed at once, and that notes the thread of each.
 struct Prompt {
     takes: bool,
     writers: Arc<Mutex<Vec<Option<String>>>>,
@@ -206,7 +206,7 @@ async fn the_caller_writes_what_is_taken_at_once_and_the_thread_what_is_not() {
     for (takes, on_failure, by_the_thread) in [
         (true, OnFailure::FailClosed, false),
         (false, OnFailure::FailClosed, true),
-        // Whoever does not wait to be sure does not write either.
+        // A caller that does not wait for the write does not write either.
         (true, OnFailure::DropAndCount, true),
     ] {
         let writers = Arc::default();

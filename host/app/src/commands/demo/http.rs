@@ -56,12 +56,12 @@ pub(super) async fn play(steps: &mut Steps, environment: &Environment) -> Result
 
     steps.begin("register");
     client.register().await?;
-    steps.done("Registered itself as an MCP client nobody has seen before (RFC 7591)");
+    steps.done("Registered itself as an MCP client that the server did not know (RFC 7591)");
 
     steps.begin("consent and sign in");
     let pages = client.sign_in().await?;
     if sign_ins(&emulator) == 0 {
-        return Err("nobody was asked to sign in".into());
+        return Err("no user was asked to sign in".into());
     }
     steps.done(&format!(
         "Opened a browser: {USER} consented and signed in ({}); exchanged the code for a session, bound to this \

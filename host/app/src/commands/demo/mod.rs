@@ -132,7 +132,7 @@ fn server_process(
         .env_clear()
         .envs(inherited)
         .env("BROWSER", browser)
-        // The steps are told here; what the server has to say of them is in between only if asked for.
+        // The demonstration reports the steps; the server's own log appears between them only if `RUST_LOG` asks.
         .env("RUST_LOG", environment.get("RUST_LOG").unwrap_or_else(|| "warn".to_owned()))
         .stderr(std::process::Stdio::inherit())
         .kill_on_drop(true);

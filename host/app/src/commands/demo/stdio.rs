@@ -43,7 +43,7 @@ pub(super) async fn play(steps: &mut Steps, environment: &Environment) -> Result
         return Err("the profile came without a sign-in".into());
     }
     steps.done(&format!(
-        "Called {TOOL}: nobody was signed in, so a browser was opened, {USER} signed in, and Graph was asked"
+        "Called {TOOL}: no account was signed in, so a browser opened, {USER} signed in, and Graph was asked"
     ));
 
     steps.begin("call the tool again");

@@ -1,4 +1,5 @@
-//! What a gateway before the server does: who it is, what it says about a request, and where it puts the server.
+//! Settings for a gateway in front of the server: its addresses, the headers that it adds to a request, and the path
+//! under which it publishes the server.
 
 use entra_mcp_plugin::environment::TokenMode;
 use http::HeaderName;
@@ -54,7 +55,7 @@ const RESERVED_HEADERS: [&str; 22] = [
     CLIENT_ADDRESS_HEADER,
 ];
 
-/// The proxies whose word is taken.
+/// The proxies that the server believes about the client's address.
 pub(super) fn trusted_proxies(given: &[String]) -> Result<Vec<IpNet>, ConfigError> {
     given.iter().map(|text| network(text)).collect()
 }
@@ -77,11 +78,11 @@ fn network(text: &str) -> Result<IpNet, ConfigError> {
     }
 }
 
-/// What to tell whoever declared everybody a proxy.
+/// The warning for an operator who declared every address a proxy.
 pub(super) fn trust_advice(trusted_proxies: &[IpNet]) -> Option<String> {
     let all = trusted_proxies.iter().find(|network| network.prefix_len() == 0)?;
     Some(format!(
-        "--trusted-proxy {all} believes everybody who connects about who they are: rate limits and audit records name \
+        "--trusted-proxy {all} believes every client about its own address: rate limits count, and audit records name, \
          whatever address a client invents. Name the addresses of the gateway"
     ))
 }
@@ -101,14 +102,14 @@ pub(super) fn token_header(
     }
     if !matches!(mode, TokenMode::Bearer | TokenMode::Both) {
         return Err(ConfigError::Conflict(
-            "a gateway hands over tokens of Entra ID, which are not let in: --token-header needs --token-mode bearer \
-             or both"
+            "--token-header hands over tokens of Entra ID, which the server accepts only with --token-mode bearer or \
+             both"
                 .into(),
         ));
     }
     if trusted_proxies.is_empty() {
         return Err(ConfigError::Conflict(
-            "--token-header is believed of declared proxies only, and there is none: name the gateway with \
+            "the server reads --token-header from declared proxies only, and none is declared: name the gateway with \
              --trusted-proxy"
                 .into(),
         ));
@@ -132,7 +133,7 @@ pub(super) fn rewrite_authority_metadata(rewrite: bool, mode: TokenMode) -> Resu
     }
 }
 
-/// A public URL whose path is not to be confused with a path of ours.
+/// Refuses a public URL whose path could be confused with one of the server's own paths.
 pub(super) fn check_prefix(name: &'static str, text: &str) -> Result<(), ConfigError> {
     let path = Url::parse(text).map(|url| url.path().to_owned()).unwrap_or_default();
     if OWN_PATHS.contains(&path.as_str()) || path.starts_with("/.well-known/") {

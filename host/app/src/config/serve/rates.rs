@@ -7,12 +7,12 @@ use entra_mcp_plugin::rate_limiter::Rate;
 
 use crate::config::{ConfigError, invalid};
 
-/// Operations whose number per client address is bounded, with their bound unless set otherwise: the figures of the
-/// TypeScript SDK's sample. `callback`, which it leaves open, is bounded as `authorize` is.
+/// Operations that are rate-limited per client address, with their default bounds: the figures of the TypeScript SDK's
+/// sample. The sample does not bound `callback`; here it has the bound of `authorize`.
 ///
-/// For `refused-token`, it is how many bad access tokens of one address, or genuine ones of one caller that are refused,
-/// are answered and recorded one by one. A person's client comes with one when a session or a token has ended, so there
-/// may be some hundred people behind the address; and an attacker needs a month to fill the files that are kept by default
+/// For `refused-token`, the bound is how many refused access tokens are answered and recorded one by one: bad ones of
+/// one address, or genuine ones of one caller. A person's client sends one when a session or a token has ended, so some
+/// hundred people may share an address; and an attacker needs a month to fill the files that are kept by default
 /// (704 MiB).
 pub(super) const DEFAULT_RATES: &str =
     "authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m,refused-token=60/1m";
@@ -24,8 +24,9 @@ const REFUSED_TOKEN: &str = "refused-token";
 /// program on many machines.
 const CLIENT_FACTOR: u32 = 100;
 
-/// How often documents of one host on the Internet are fetched: strangers choose the addresses, and the host has not
-/// asked for it. More than all that one address may cause, so that nobody alone can keep others from their client.
+/// How often documents of one host on the Internet are fetched: unknown clients choose the addresses, and the host has
+/// not asked for the requests. More than a single client address may cause, so that no single address can keep others
+/// from their client.
 const CLIENT_METADATA_RATE: Rate = Rate { count: 1_000, per: Duration::from_secs(15 * 60) };
 
 /// The bounds by operation: by address, and by client id.

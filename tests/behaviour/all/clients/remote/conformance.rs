@@ -27,7 +27,7 @@ const HOUR: i64 = 3600;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Baseline {
-    /// How many scenarios the run has, so that one that runs nothing does not pass.
+    /// How many scenarios the run has, so that a run without scenarios fails.
     scenarios: usize,
     /// How many checks pass.
     passes: usize,
@@ -63,7 +63,7 @@ async fn conforms(name: &str, folder: &str, arguments: &[&str]) {
         .env("TOKEN", &session.access_token)
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    // It ends with 1 if anything fails; what does is in the results.
+    // The suite ends with 1 if anything fails; the results name the failures.
     let output = soon(command.output()).await.expect("the suite ends").unwrap();
     let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{printed}\n--- server\n{}", office.server.log());
@@ -74,7 +74,7 @@ fn suite(folder: &str) -> std::path::PathBuf {
     script(folder).join("node_modules/@modelcontextprotocol/conformance/dist/index.js")
 }
 
-/// What became of each check: `scenario:check` to the texts of its failures, and the scenarios.
+/// The outcome of each check: `scenario:check` to the texts of its failures, and the scenarios.
 struct Outcome {
     scenarios: BTreeSet<String>,
     passed: BTreeSet<String>,

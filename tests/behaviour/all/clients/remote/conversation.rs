@@ -1,4 +1,4 @@
-//! What every client with a program of ours goes through, from the first request without a token to the last.
+//! What every client program in `tests/clients` goes through, from the first request without a token to the last.
 
 use std::path::PathBuf;
 
@@ -155,7 +155,7 @@ async fn converse_in(office: Office, client: &Client, identification: Identifica
     assert_eq!(seen["afterRevocation"], json!({ "rejected": "UnauthorizedError" }));
     assert_eq!(seen["authorizations"], 2);
 
-    // The document is read once, whoever asks for it how often.
+    // The server reads the document once, however many requests need it.
     let (documents, registrations) = match identification {
         Identification::Registration => (0, vec![201]),
         Identification::Document => (1, Vec::new()),

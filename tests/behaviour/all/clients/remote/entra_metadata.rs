@@ -25,13 +25,13 @@ scopes = ["Mcp.Profile"]
 
 #[tokio::test]
 #[cfg_attr(not(client = "mcp-client-2"), ignore = "needs the client mcp-client-2: use tests/run")]
-async fn the_typescript_sdk_signs_in_at_entra_and_calls_with_entras_token() {
+async fn the_typescript_sdk_signs_in_at_entra_and_calls_with_its_token() {
     a_registered_client_signs_in(&tools::client("mcp-client-2"), "mcp-client-2/registered.mjs").await;
 }
 
 #[tokio::test]
 #[cfg_attr(not(client = "mcp-python"), ignore = "needs the client mcp-python: use tests/run")]
-async fn the_python_sdk_signs_in_at_entra_and_calls_with_entras_token() {
+async fn the_python_sdk_signs_in_at_entra_and_calls_with_its_token() {
     a_registered_client_signs_in(&tools::client("mcp-python"), "mcp-python/remote.py").await;
 }
 
@@ -73,7 +73,7 @@ async fn a_registered_client_signs_in(program: &Path, name: &str) {
     let results = seen["results"].as_array().unwrap();
     assert_eq!(results.len(), 3);
     results.iter().for_each(assert_details);
-    // A token of Entra ID, not one of ours.
+    // A token of Entra ID, not of the server.
     assert_eq!((&seen["tokenParts"], &seen["refreshToken"]), (&json!(3), &json!(true)));
     // The SDK has asked for what the challenge names, beside what it had.
     assert_eq!(seen["steppedUp"]["structuredContent"]["displayName"], "Alice Anderson", "{seen}");

@@ -87,7 +87,7 @@ with_every_client! {
     a_guest_is_let_in_as_who_they_are_in_the_tenant
     groups_that_do_not_fit_into_a_token_count
     missing_scopes_are_asked_for_and_the_call_succeeds
-    missing_scopes_that_nobody_has_agreed_to_are_consented_to
+    missing_scopes_without_consent_are_consented_to
     a_second_factor_that_entra_wants_is_shown_and_the_call_succeeds
     an_authentication_context_that_graph_wants_is_shown_and_the_call_succeeds
     a_challenge_of_graph_is_answered_without_the_person
@@ -95,14 +95,14 @@ with_every_client! {
     a_disabled_person_is_refused_at_the_next_call
 }
 
-/// What a client has seen.
+/// The record of everything that a client has seen.
 struct Seen {
     whole: Value,
     office: Office,
 }
 
 impl Seen {
-    /// What came of a step.
+    /// The outcome of a step.
     fn step(&self, index: usize) -> &Value {
         self.whole["steps"].get(index).unwrap_or_else(|| panic!("no step {index} in {}", self.whole))
     }
@@ -165,7 +165,7 @@ impl Seen {
         self.whole["rejected"].as_str().unwrap_or_else(|| panic!("nothing was rejected in {}", self.whole))
     }
 
-    /// No step was left out; what the server has written names nobody.
+    /// Checks that no step was left out, and that the server's log names no person.
     async fn end(self) {
         assert_eq!(self.whole["rejected"], Value::Null, "{}", self.whole);
         self.office.leave().await;
@@ -231,7 +231,7 @@ kinds = ["user", "app"]
 roles = ["Directory.Reader"]
 "#;
 
-/// One of the groups of somebody who is in more than fit into a token.
+/// One of the groups of a user who is in more than fit into a token.
 fn olgas_group() -> String {
     let config = entra_mcp_emulator::Config::default();
     let olga = config.users.iter().find(|user| user.username == OLGA).unwrap();
@@ -258,7 +258,7 @@ async fn play(office: Office, client: &Client, plan: Value) -> Seen {
     Seen { whole, office }
 }
 
-/// Plays the steps of somebody.
+/// Plays the steps as a user.
 async fn play_as(office: Office, client: &Client, username: &str, steps: Value) -> Seen {
     play(office, client, json!({ "username": username, "steps": steps })).await
 }
@@ -310,7 +310,7 @@ async fn a_person_with_a_version_1_token_is_let_in(client: Client) {
     seen.end().await;
 }
 
-/// Registers a service with these roles of the server; what a plan says of it.
+/// Registers a service with these roles of the server. Returns its entry in a plan.
 fn service(office: &Office, roles: &[&str]) -> Value {
     let (id, secret) = ("a0000000-0000-4000-a000-0000000000d0", "secret-of-the-service");
     let application: Application = serde_json::from_value(json!({
@@ -326,7 +326,7 @@ fn service(office: &Office, roles: &[&str]) -> Value {
 }
 
 async fn a_service_calls_what_is_for_services_and_nothing_else(client: Client) {
-    // `idtyp` is optional; without it, a service is known by what its token lacks.
+    // `idtyp` is optional; without it, the server recognises a service by the claims that its token lacks.
     for (version, idtyp) in [(2, false), (1, true)] {
         let office = open("bearer").await;
         let changed = office.emulator.control().change_application(&app(REMOTE), |api| {
@@ -386,7 +386,7 @@ async fn groups_that_do_not_fit_into_a_token_count(client: Client) {
     assert_eq!((&token["groups"], &token["_claim_names"]["groups"]), (&Value::Null, &json!("src1")));
     assert_eq!(seen.office.emulator.control().request_count(Endpoint::GraphMemberObjects), 1);
     seen.end().await;
-    // Somebody whose groups do not fit either, but who is not in the one that is wanted.
+    // A user whose groups do not fit either, and who is not in the required group.
     let office = open("bearer").await;
     office.emulator.control().change_user(ALICE, |alice| alice.groups = 201).unwrap();
     let seen = play_as(office, &client, ALICE, json!([list(), call(GROUPS)])).await;
@@ -418,7 +418,7 @@ async fn missing_scopes_are_asked_for_and_the_call_succeeds(client: Client) {
     seen.end().await;
 }
 
-async fn missing_scopes_that_nobody_has_agreed_to_are_consented_to(client: Client) {
+async fn missing_scopes_without_consent_are_consented_to(client: Client) {
     let office = open("bearer").await;
     let of_the_client = office.emulator.endpoints().public_client_id.clone();
     office.emulator.control().change_application(&of_the_client, |client| client.consent_given = false).unwrap();

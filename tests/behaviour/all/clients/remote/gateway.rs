@@ -24,7 +24,7 @@ use crate::support::tools;
 
 /// A token that lasts.
 const HOUR: i64 = 3600;
-/// Where people are, none of whom is a declared proxy.
+/// Addresses of people. None is a declared proxy.
 const HERE: &str = "127.0.0.2";
 const THERE: &str = "127.0.0.3";
 const ELSEWHERE: &str = "127.0.0.4";
@@ -226,7 +226,7 @@ async fn clients_behind_the_gateway_are_counted_apart_and_none_by_what_it_says_o
         assert_eq!(site.through(HERE, register(&[])).await.status(), status);
     }
     assert_eq!(site.through(HERE, register(&lies)).await.status(), 429, "what a client says changes nothing");
-    assert_eq!(site.through(THERE, register(&lies)).await.status(), 400, "somebody else is not counted with it");
+    assert_eq!(site.through(THERE, register(&lies)).await.status(), 400, "another address is counted apart");
     assert_eq!(site.through(THERE, register(&[("x-forwarded-for", HERE)])).await.status(), 400);
     assert_eq!(site.through(THERE, register(&[])).await.status(), 429);
     // Past the gateway, from an address that is no proxy.
@@ -237,7 +237,7 @@ async fn clients_behind_the_gateway_are_counted_apart_and_none_by_what_it_says_o
     }
 }
 
-/// What stands for oauth2-proxy: it knows one person by what the client sends in `Authorization`.
+/// A stand-in for oauth2-proxy: it knows one person, by the client's `Authorization` header.
 async fn sign_in_service() -> (SocketAddr, Arc<std::sync::Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, token) = (listener.local_addr().unwrap(), Arc::new(std::sync::Mutex::new(String::new())));
@@ -264,7 +264,7 @@ async fn sign_in_service() -> (SocketAddr, Arc<std::sync::Mutex<String>>) {
 
 #[tokio::test]
 #[cfg_attr(not(tool = "nginx"), ignore = "needs nginx: use tests/run")]
-async fn a_token_is_handed_over_by_the_gateway_and_by_nobody_else() {
+async fn only_the_gateway_hands_over_a_token() {
     let (service, known) = sign_in_service().await;
     let site = Site::open(&HANDS_OVER, |page| page.signing_in(service)).await;
     let good = token(&site.office.emulator);
@@ -274,7 +274,7 @@ async fn a_token_is_handed_over_by_the_gateway_and_by_nobody_else() {
     assert_eq!(status(ping(&[gateways])).await, 200, "{}{}", site.gateway.log(), site.office.server.log());
     assert_eq!(status(ping(&[gateways, (HEADER, "nonsense")])).await, 200, "what the client says is overwritten");
     assert_eq!(status(ping(&[("authorization", "Bearer without-token"), (HEADER, &good)])).await, 401);
-    assert_eq!(status(ping(&[("authorization", &bearer)])).await, 401, "the gateway lets nobody in with that");
+    assert_eq!(status(ping(&[("authorization", &bearer)])).await, 401, "the gateway admits no caller with that");
     assert_eq!(status(ping(&[(HEADER, &good)])).await, 401);
 
     // A token that the gateway likes is validated all the same.
@@ -292,7 +292,7 @@ async fn a_token_is_handed_over_by_the_gateway_and_by_nobody_else() {
     assert_eq!(site.past(ELSEWHERE, ping(&spoofed)).await.status(), 401);
     assert_eq!(site.past(ELSEWHERE, ping(&[("authorization", &bearer)])).await.status(), 200);
 
-    // Whose requests were refused is on record, and it was never nginx.
+    // The records name the address whose requests were refused, never that of nginx.
     let log = site.office.server.log();
     let refused: Vec<_> = log.lines().filter(|line| line.contains("token.refused")).collect();
     assert!(refused.iter().any(|line| line.contains(HERE)), "{log}");

@@ -19,7 +19,7 @@ pub(crate) struct Office {
     pub(crate) server: Server,
     person: Person,
     folder: TempDir,
-    /// The server's certificate, if it has one, which nobody vouches for, and its key.
+    /// The server's self-signed certificate and its key, if it has them.
     certificate: Option<[PathBuf; 2]>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Requests {
 }
 
 impl Office {
-    /// Entra's access tokens live for this many seconds, and so do the sessions' at most.
+    /// Access tokens of Entra ID live for this many seconds, and those of sessions no longer.
     pub(crate) async fn new(lifetime_seconds: i64) -> Self {
         Self::start(tempfile::tempdir().unwrap(), lifetime_seconds, None, &[]).await
     }
@@ -65,7 +65,7 @@ impl Office {
         Self::start(folder, lifetime_seconds, Some(paths), &arguments).await
     }
 
-    /// Where Entra has a certificate, without which MSAL does not sign in there, and its tokens live as long as they do.
+    /// An office whose emulator has a certificate, without which MSAL does not sign in, and default token lifetimes.
     pub(crate) async fn of_msal(arguments: &[&str]) -> Self {
         let emulator = Builder::new().tls(true).start().await.unwrap();
         let authority = emulator.endpoints().ca.clone().unwrap();

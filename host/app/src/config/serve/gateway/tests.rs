@@ -51,7 +51,7 @@ fn a_token_header_needs_a_gateway_and_a_mode_in_which_it_means_something() {
 }
 
 #[test]
-fn metadata_is_rewritten_where_the_public_url_is_nobodys_issuer_yet() {
+fn metadata_is_rewritten_only_where_the_public_url_is_no_issuer_yet() {
     let rewrite =
         |value: Option<bool>, mode: TokenModeName| rewrite_authority_metadata(value.unwrap_or_default(), mode.into());
     assert!(rewrite(Some(true), TokenModeName::Bearer).unwrap());
@@ -75,7 +75,7 @@ fn the_path_of_the_public_url_is_none_of_the_servers_own() {
 }
 
 #[test]
-fn whoever_believes_everybody_is_told_so() {
+fn trusting_every_address_as_a_proxy_is_warned_about() {
     let advice = |text: &str| trust_advice(&["10.0.0.0/8".parse().unwrap(), text.parse().unwrap()]);
     assert!(advice("0.0.0.0/0").is_some_and(|advice| advice.contains("0.0.0.0/0")));
     assert!(advice("::/0").is_some());
