@@ -68,14 +68,14 @@ pub(super) async fn handle_with(
     };
     let admitted = match guard.admit(&request).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return mcp::not_admitted(message, &in_words(&guard.refuse(refusal, &request))),
+        Err(refusal) => return mcp::not_admitted(message, &in_words(&guard.refuse(refusal))),
     };
     let response = match mcp::on_connection(&admitted.caller(env), channel, message).await {
         Reply::Nothing => return None,
         Reply::Message { json, .. } => return Some(json),
-        Reply::SignInAgain => guard.sign_in_again(&request),
-        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims, &request),
-        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes, &request),
+        Reply::SignInAgain => guard.sign_in_again(),
+        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims),
+        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
     };
     mcp::not_admitted(message, &in_words(&response))
 }
