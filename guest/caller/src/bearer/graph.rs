@@ -9,7 +9,6 @@
 //! person's sessions were revoked) than Graph's policies want. Whether that is enough is for Entra ID to say, so what it
 //! gave for another token of the same person is not handed out for this one.
 
-use entra::graph::Source;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,7 +25,7 @@ use base::secret::reveal;
 use entra::AcquireError;
 use entra::EntraWorld;
 use entra::graph::Challenge;
-use entra::graph::{Delegated, GraphError, TokenSource};
+use entra::graph::{GraphError, TokenSource};
 use entra::oauth::error::Refusal;
 use entra::oauth::{OAuthError, on_behalf_of};
 use entra::token;
@@ -47,20 +46,6 @@ const NOT_FOR_THE_CLIENT: [u32; 3] = [65001, 90094, 50105];
 /// challenge, which the error carries then, or because Entra ID does not accept this one (any more).
 pub fn tokens<'a>(env: &'a EntraWorld<'a>, bearer: &'a Bearer, scope: String) -> OnBehalfOf<'a> {
     OnBehalfOf { env, bearer, scope }
-}
-
-/// The person behind a bearer token, as one whom tokens for Graph can be got for.
-pub struct Person<'a> {
-    /// The world.
-    pub env: &'a EntraWorld<'a>,
-    /// Whose token it is.
-    pub bearer: &'a Bearer,
-}
-
-impl Delegated for Person<'_> {
-    fn tokens(&self, scope: String) -> Box<Source<'_>> {
-        Box::new(tokens(self.env, self.bearer, scope))
-    }
 }
 
 /// See [`tokens`].
@@ -107,7 +92,6 @@ impl Answer for Exchanged {
 
 #[async_trait(?Send)]
 impl TokenSource for OnBehalfOf<'_> {
-    type Token = Secret<String>;
     type Error = AcquireError;
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {

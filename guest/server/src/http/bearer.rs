@@ -12,7 +12,6 @@ use url::form_urlencoded;
 
 use super::negotiation::essence;
 use super::unavailable;
-use crate::mcp::Caller;
 use crate::message::{Request, json, text};
 use crate::server_world::ServerWorld;
 use crate::site::SCOPE;
@@ -23,6 +22,7 @@ use base::settings::{HttpSettings, TokenMode};
 use caller::bearer;
 use caller::bearer::{Bearer, Refused};
 use caller::session::{Session, SessionError};
+use caller::{BearerCaller, Caller, SessionCaller};
 use entra::EntraWorld;
 use entra::token::TokenError;
 
@@ -52,10 +52,10 @@ pub(super) enum Admitted {
 
 impl Admitted {
     /// Who calls.
-    pub(super) fn caller<'a>(&'a self, env: &'a ServerWorld<'a>) -> Caller<'a> {
+    pub(super) fn caller<'a>(&'a self, env: &'a EntraWorld<'a>) -> Box<dyn Caller + 'a> {
         match self {
-            Self::Session(session, _) => Caller::Session(env, session),
-            Self::Bearer(bearer) => Caller::Bearer(env, bearer),
+            Self::Session(session, _) => Box::new(SessionCaller { env, session }),
+            Self::Bearer(bearer) => Box::new(BearerCaller { env, bearer }),
         }
     }
 

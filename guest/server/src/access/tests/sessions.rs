@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::*;
 use base::Secret;
 use base::policy::names;
+use caller::SessionCaller;
 use caller::session;
-use caller::session::Owner;
+use caller::session::{Owner, Session};
 use caller::session::entra_tokens::EntraTokens;
 use caller::session::lifecycle;
 use caller::session::lifecycle::{Beginning, Tokens};
@@ -117,7 +118,7 @@ impl Lab {
     fn decide_by(&self, rules: Vec<Rule>) -> Result<(), Denial> {
         let mut env = self.authority.world.remote();
         configure(&mut env, |http| http.access = Some(rules.into_iter().map(of_vault).collect()));
-        run(Access::new(&env, &self.session()).decide(VAULT, own))
+        run(Access::new(&env, &SessionCaller { env: &env.entra, session: &self.session() }).decide(VAULT, own))
     }
 
     /// How often Entra was asked for tokens.
@@ -227,7 +228,7 @@ fn a_denial_for_want_of_an_answer_has_a_reason_of_its_own() {
     lab.entra_is_out_of_reach(true);
     lab.stay_until(4 * HOUR);
     let session = lab.session();
-    let denial = run(Access::new(&lab.env, &session).admit(VAULT, own)).unwrap_err();
+    let denial = run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(VAULT, own)).unwrap_err();
     assert_eq!(
         denial.to_string(),
         "your roles and groups cannot be confirmed by Microsoft Entra ID now, and this tool needs certain ones: try \
@@ -262,7 +263,7 @@ fn a_person_whom_entra_wants_again_has_no_session_any_more() {
     lab.entra_is_out_of_reach(false);
     lab.entra_answers(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }));
     let (session, world) = (lab.session(), &lab.authority.world);
-    assert_eq!(run(Access::new(&lab.env, &session).admit(VAULT, own)), Err(Denial::SessionEnded));
+    assert_eq!(run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(VAULT, own)), Err(Denial::SessionEnded));
     let reasons: Vec<_> = world.audited().into_iter().rev().take(3).filter_map(|event| event.reason).collect();
     assert_eq!(reasons, ["session-ended", "aadsts-50173", "aadsts-50173"]);
     assert!(!world.record_names().iter().any(|name| name.contains("/session/") || name.contains("/session-entra/")));
@@ -374,6 +375,6 @@ fn what_entra_has_said_to_another_call_is_not_asked_for_again() {
     lab.entra_is_out_of_reach(true);
     lab.advance(HOUR);
     let before = lab.asked();
-    assert_eq!(run(Access::new(&lab.env, &old).decide(VAULT, own)), Ok(()));
+    assert_eq!(run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &old }).decide(VAULT, own)), Ok(()));
     assert_eq!(lab.asked() - before, 0);
 }
