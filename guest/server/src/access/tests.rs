@@ -6,6 +6,7 @@ use crate::testing::{OBJECT, ServerWorlds as _, TestCaller as Caller, configure,
 use serde_json::json;
 
 use super::*;
+use crate::tools;
 use base::policy::{Name, names};
 use base::principal::{Groups, PrincipalKind};
 use world::testing::{TENANT, World, json as response, run};
@@ -277,4 +278,19 @@ fn a_denial_says_what_is_missing() {
     assert!(text(Denial::KindNotAllowed { actual: PrincipalKind::App }).contains("an application (app-only)"));
     let unavailable = text(Denial::GroupsUnavailable { reason: "connect 10.0.0.1".to_owned() });
     assert!(!unavailable.contains("10.0.0.1"), "{unavailable}");
+}
+
+/// What a person is told before they let a client act in their name.
+#[test]
+fn a_client_may_use_in_somebodys_name_what_some_rule_lets_people_call() {
+    let mut http = world::testing::http_settings();
+    let names = |http: &base::settings::HttpSettings| tools::of_users(http).into_iter().map(|tool| tool.name()).collect::<Vec<_>>();
+    assert_eq!(names(&http), ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups", "findUser"]);
+    let rule = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
+    let apps = Rule { users: false, ..Rule::users_and_apps() };
+    http.access =
+        Some(vec![rule("findUser", apps.clone()), rule("listMyGroups", Rule::users()), rule("x", Rule::users())]);
+    assert_eq!(names(&http), ["listMyGroups"]);
+    http.access = Some(vec![rule("findUser", apps), rule("findUser", Rule::users())]);
+    assert_eq!(names(&http), ["findUser"]);
 }
