@@ -5,10 +5,10 @@
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
-
-use crate::capabilities::{Keep, StoreError};
 use base::Secret;
 use base::encoding::{base64url, from_base64url};
+
+use crate::capabilities::{Keep, StoreError};
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;

@@ -17,7 +17,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
-
 use base::Secret;
 use base::audit::AuditEvent;
 use base::settings::{HttpSettings, LocalSettings, Mode, Settings, SignInMethod, TokenMode, TokenSettings};

@@ -12,25 +12,20 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::audit::{AuditEvent, Outcome};
+use base::encoding::{digest, same_secret};
+use base::secret::reveal;
+use base::{Identity, Secret};
+use entra::graph::{Challenge, GraphError, TokenSource};
+use entra::oauth::error::Refusal;
+use entra::oauth::{OAuthError, on_behalf_of};
+use entra::{AcquireError, EntraWorld, token};
 use serde::{Deserialize, Serialize};
+use world::single_flight::{self, Answer};
 use zeroize::Zeroizing;
 
 use super::Bearer;
 use crate::claims;
-use base::Identity;
-use base::Secret;
-use base::audit::{AuditEvent, Outcome};
-use base::encoding::{digest, same_secret};
-use base::secret::reveal;
-use entra::AcquireError;
-use entra::EntraWorld;
-use entra::graph::Challenge;
-use entra::graph::{GraphError, TokenSource};
-use entra::oauth::error::Refusal;
-use entra::oauth::{OAuthError, on_behalf_of};
-use entra::token;
-use world::single_flight;
-use world::single_flight::Answer;
 
 /// A token that expires sooner than this is replaced first.
 const EXPIRY_MARGIN_SECONDS: u64 = 300;

@@ -6,17 +6,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
-
-use super::{PersonWorld, SignInError};
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::secret::{reveal, reveal_optional};
 use entra::EntraWorld;
 use entra::oauth::TokenSet;
 use entra::token::ValidatedIdToken;
+use serde::{Deserialize, Serialize};
 use world::StoreError;
+use zeroize::Zeroizing;
+
+use super::{PersonWorld, SignInError};
 
 /// How often a change is tried again when other processes change the same record.
 const MAX_SWAPS: usize = 32;

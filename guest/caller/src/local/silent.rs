@@ -1,14 +1,15 @@
 //! A token without asking anybody: from the cache, else by the refresh token.
 
-use super::SignInError;
-use super::accounts::{self, Account};
-use crate::renewal::{LEASE, LEASE_PATIENCE, LEASE_POLL, margin};
 use base::Secret;
 use base::audit::Outcome;
 use entra::EntraWorld;
 use entra::graph::Challenge;
 use entra::oauth::{OAuthError, TokenSet, refresh};
 use world::single_flight::Lease;
+
+use super::SignInError;
+use super::accounts::{self, Account};
+use crate::renewal::{LEASE, LEASE_PATIENCE, LEASE_POLL, margin};
 
 /// A token for a downstream API.
 #[derive(Debug, Clone)]

@@ -5,11 +5,12 @@
 //! wait in the store, under the person and the client, until that person is back from Entra ID: see
 //! `authorization_server/callback.rs`. They come from Entra ID and Graph alone, never from a client or a browser.
 
-use super::Owner;
-use crate::claims::{LIFETIME, are_usable};
 use base::encoding::digest;
 use entra::EntraWorld;
 use world::StoreError;
+
+use super::Owner;
+use crate::claims::{LIFETIME, are_usable};
 
 /// Keeps claims for the next sign-in of `owner`. Without them it takes one more challenge, so a store that fails here
 /// spoils nothing.
@@ -48,9 +49,9 @@ mod tests {
     use std::time::Duration;
 
     use entra::testing::EntraWorlds as _;
+    use world::testing::World;
 
     use super::*;
-    use world::testing::World;
 
     const CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
 

@@ -9,25 +9,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base::Secret;
+use base::audit::Outcome;
+use base::encoding::digest;
+use base::secret::{reveal, reveal_optional};
+use entra::graph::Challenge;
+use entra::graph::profile::profile_scope;
+use entra::oauth::error::Refusal;
+use entra::oauth::{OAuthError, TokenSet, refresh, with_openid};
+use entra::{AcquireError, EntraWorld};
 use serde::{Deserialize, Serialize};
+use world::StoreError;
+use world::single_flight::Lease;
 use zeroize::Zeroizing;
 
 use super::record::{self, IDLE_SECONDS, LIFETIME_SECONDS, Raw};
 use super::{Membership, Owner, claims, lifecycle};
 use crate::renewal::{LEASE, LEASE_PATIENCE, LEASE_POLL, margin};
-use base::Secret;
-use base::audit::Outcome;
-use base::encoding::digest;
-use base::secret::{reveal, reveal_optional};
-use entra::AcquireError;
-use entra::EntraWorld;
-use entra::graph::Challenge;
-use entra::graph::profile::profile_scope;
-use entra::oauth::error::Refusal;
-use entra::oauth::with_openid;
-use entra::oauth::{OAuthError, TokenSet, refresh};
-use world::StoreError;
-use world::single_flight::Lease;
 
 /// How long the mark of a session's end is kept: it is removed in the next moment.
 const TOMBSTONE: Duration = Duration::from_secs(60);

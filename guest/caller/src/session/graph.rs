@@ -1,14 +1,12 @@
 //! Tokens for Microsoft Graph, of one session.
 
 use async_trait::async_trait;
-use entra::AcquireError;
+use base::Secret;
+use entra::graph::{Challenge, GraphError, TokenSource};
+use entra::{AcquireError, EntraWorld};
 
 use super::entra_tokens::{self, Scope, Wanted};
 use super::{Session, lifecycle};
-use base::Secret;
-use entra::EntraWorld;
-use entra::graph::Challenge;
-use entra::graph::{GraphError, TokenSource};
 
 /// Gives tokens for Graph, in the name of the person of `session`. `scope` is one of Graph's, in the qualified form.
 ///
@@ -47,17 +45,16 @@ impl TokenSource for SessionTokens<'_> {
 
 #[cfg(test)]
 mod tests {
-    use entra::testing::EntraWorlds as _;
     use std::time::Duration;
 
+    use entra::AcquireError;
+    use entra::testing::EntraWorlds as _;
     use serde_json::{Value, json};
+    use world::testing::{self, World, run};
 
     use super::super::entra_tokens::EntraTokens;
     use super::super::{Owner, lifecycle};
     use super::*;
-    use entra::AcquireError;
-    use world::testing;
-    use world::testing::{World, run};
 
     const RESOURCE: &str = "https://mcp.example.com/mcp";
     const GROUPS: &str = "https://graph.microsoft.com/GroupMember.Read.All";

@@ -8,20 +8,17 @@
 
 use std::time::Duration;
 
+use base::Secret;
+use base::principal::Groups;
+use entra::token::{self, IdTokenExpectations, ValidatedIdToken};
+use entra::{AcquireError, EntraWorld};
 use serde::{Deserialize, Serialize};
+use world::single_flight::{self, Answer, Lease};
 use zeroize::Zeroizing;
 
 use super::entra_tokens::{self, Wanted};
 use super::record::{self, CLOCK_DIFFERENCE_SECONDS};
 use super::{Owner, Session, lifecycle};
-use base::Secret;
-use base::principal::Groups;
-use entra::AcquireError;
-use entra::EntraWorld;
-use entra::token;
-use entra::token::{IdTokenExpectations, ValidatedIdToken};
-use world::single_flight;
-use world::single_flight::{Answer, Lease};
 
 /// A client that refreshes its session is told anew what its user is, unless that is not older than this, in seconds.
 /// With the life of an access token (3600 s) it is the longest that a role may outlive its removal while Entra answers:
@@ -173,12 +170,12 @@ async fn ask(env: &EntraWorld<'_>, session: &Session) -> Result<Membership, Stri
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
     use entra::testing::{FakeAuthority, GROUP, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
+    use serde_json::{Value, json};
     use world::HttpError;
     use world::testing::{TENANT, run};
+
+    use super::*;
 
     fn owner() -> Owner {
         Owner { client_id: "client".to_owned(), tenant_id: TENANT.to_owned(), object_id: OBJECT.to_owned() }

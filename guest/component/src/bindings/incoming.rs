@@ -5,14 +5,12 @@
 
 use ::http::header::{CONTENT_LENGTH, HOST};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use server::message::{Answer, Request};
+use server::{ServerWorld, http};
 use wasip2::http::types::{
     Fields, IncomingRequest, Method as WasiMethod, OutgoingBody, OutgoingResponse, ResponseOutparam,
 };
 use wasip2::io::streams::{OutputStream, StreamError};
-
-use server::ServerWorld;
-use server::http;
-use server::message::{Answer, Request};
 
 /// Largest request body in bytes. The bundled host has the same limit; other hosts may have none.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -100,8 +98,7 @@ fn read(env: &ServerWorld<'_>, request: IncomingRequest) -> Result<Request, u16>
         Method::GET | Method::HEAD | Method::OPTIONS => Vec::new(),
         _ => read_body(&request, declared_length(&headers))?,
     };
-    let correlation_id = env.correlation_id().to_owned();
-    Ok(Request { method, authority, path, query, headers, body, client_address, correlation_id })
+    Ok(Request { method, authority, path, query, headers, body, client_address })
 }
 
 /// What `Content-Length` says. The host has checked it: it ends the body there.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::Secret;
+use base::audit::Outcome;
 use serde::{Deserialize, Serialize};
+use world::single_flight::{self, Answer};
 use zeroize::Zeroizing;
 
 use super::client::{Challenge, TokenSource};
@@ -12,10 +15,6 @@ use crate::acquire::AcquireError;
 use crate::entra_world::EntraWorld;
 use crate::oauth::{OAuthError, client_credentials};
 use crate::tenants::is_guid;
-use base::Secret;
-use base::audit::Outcome;
-use world::single_flight;
-use world::single_flight::Answer;
 
 /// A token that expires sooner than this is replaced first.
 const EXPIRY_MARGIN_SECONDS: u64 = 300;

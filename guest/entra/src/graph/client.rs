@@ -4,18 +4,17 @@ use std::error::Error;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::Secret;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response};
 use serde_json::Value;
+use world::random::random_uuid;
+use world::{HttpError, limits};
 
 use super::error::{Evidence, GraphError};
 use crate::acquire::AcquireError;
 use crate::entra_world::EntraWorld;
 use crate::oauth::retry_after;
-use base::Secret;
-use world::HttpError;
-use world::limits;
-use world::random::random_uuid;
 
 /// Requests sent for one answer, the first included.
 const MAX_ATTEMPTS: u32 = 4;
@@ -215,9 +214,9 @@ fn read<E: Error + 'static>(response: &Response<Vec<u8>>) -> Result<Value, Graph
 
 /// The claims of `WWW-Authenticate: Bearer …, error="insufficient_claims", claims="<base64>"`, as JSON.
 fn claims_challenge(response: &Response<Vec<u8>>) -> Option<String> {
-    use base64::Engine;
+    use base64::engine::DecodePaddingMode;
     use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-    use base64::{alphabet, engine::DecodePaddingMode};
+    use base64::{Engine, alphabet};
     const INDIFFERENT: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, INDIFFERENT);

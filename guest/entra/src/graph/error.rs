@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use world::HttpError;
 
 use crate::acquire::AcquireError;
-use world::HttpError;
 
 /// The longest error code and request id that are repeated to a client.
 const MAX_EVIDENCE: usize = 128;

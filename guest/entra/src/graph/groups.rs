@@ -9,8 +9,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::principal::{Principal, PrincipalKind};
 use serde::Deserialize;
 use serde_json::json;
+use world::single_flight::{self, Answer};
 use zeroize::Zeroizing;
 
 use super::app_token::AppTokens;
@@ -19,9 +21,6 @@ use super::error::{Evidence, GraphError};
 use crate::entra_world::EntraWorld;
 use crate::tenants::is_guid;
 use crate::token::GroupResolver;
-use base::principal::{Principal, PrincipalKind};
-use world::single_flight;
-use world::single_flight::Answer;
 
 /// How long an answer is remembered, and with it how long a change of membership may go unnoticed.
 const CACHE: Duration = Duration::from_secs(300);
@@ -135,18 +134,19 @@ fn guid(id: u128) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::Response;
-    use serde_json::Value;
-
-    use super::*;
-    use crate::testing::{FakeAuthority, GROUP, OBJECT, OTHER_TENANT, TestKey, app_claims, header, sign};
-    use crate::testing::{change, user_claims, with};
-    use crate::token::{Requirements, TokenError, validate_access_token_with};
     use base::Secret;
     use base::principal::Groups;
     use base::settings::Mode;
+    use http::Response;
+    use serde_json::Value;
     use world::testing::{TENANT, World, json as response, run};
     use world::{ClientCredential, Credential, CredentialError};
+
+    use super::*;
+    use crate::testing::{
+        FakeAuthority, GROUP, OBJECT, OTHER_TENANT, TestKey, app_claims, change, header, sign, user_claims, with,
+    };
+    use crate::token::{Requirements, TokenError, validate_access_token_with};
 
     struct TestSecret;
 

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use base::Identity;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -9,7 +10,6 @@ use serde_json::{Map, Value};
 use super::client::{self, Source};
 use super::error::{Evidence, GraphError};
 use crate::entra_world::EntraWorld;
-use base::Identity;
 
 /// The profile properties that are asked for: what Graph documents as the default set of `user`.
 pub const PROFILE_PROPERTIES: [&str; 11] = [

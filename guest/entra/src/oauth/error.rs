@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use world::{CredentialError, HttpError, StoreError};
 
 use crate::error_codes;
-use world::{CredentialError, HttpError, StoreError};
 
 /// A failed exchange with Entra ID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Request, Response};
+use world::{HttpError, limits};
 
 use super::error::OAuthError;
 use crate::entra_world::EntraWorld;
-use world::HttpError;
-use world::limits;
 
 /// Pause before the one retry after a server error.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -86,10 +85,10 @@ pub(crate) fn retry_after(value: &HeaderValue) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use world::testing::{World, json as response, run};
 
     use super::*;
     use crate::testing::EntraWorlds as _;
-    use world::testing::{World, json as response, run};
 
     fn ask(env: &EntraWorld<'_>, tenant: &str) -> Result<(), OAuthError> {
         let url = format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token");

@@ -17,14 +17,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use base::audit::{AuditEvent, Outcome};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use world::HttpError;
 
 use crate::entra_world::EntraWorld;
-use base::audit::{AuditEvent, Outcome};
-use world::HttpError;
 
 /// How long a document is fresh, in seconds: Entra ID advises to look for new keys every 24 hours.
 const FRESH_SECONDS: u64 = 24 * 60 * 60;

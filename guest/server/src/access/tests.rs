@@ -2,14 +2,15 @@
 
 mod sessions;
 
-use crate::testing::{OBJECT, ServerWorlds as _, TestCaller as Caller, configure, texts};
-use serde_json::json;
-
-use super::*;
-use crate::tools;
 use base::policy::{Name, names};
 use base::principal::{Groups, PrincipalKind};
-use world::testing::{TENANT, World, json as response, run};
+use base::settings::HttpSettings;
+use serde_json::json;
+use world::testing::{TENANT, World, http_settings, json as response, run};
+
+use super::*;
+use crate::testing::{OBJECT, ServerWorlds as _, TestCaller as Caller, configure, texts};
+use crate::tools;
 
 const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
 const GROUP: &str = "22222222-aaaa-2222-bbbb-3333cccc4444";
@@ -283,8 +284,10 @@ fn a_denial_says_what_is_missing() {
 /// What a person is told before they let a client act in their name.
 #[test]
 fn a_client_may_use_in_somebodys_name_what_some_rule_lets_people_call() {
-    let mut http = world::testing::http_settings();
-    let names = |http: &base::settings::HttpSettings| tools::of_users(http).into_iter().map(|tool| tool.name()).collect::<Vec<_>>();
+    let mut http = http_settings();
+    let names = |http: &HttpSettings| {
+        tools::of_users(http).into_iter().map(|tool| tool.name()).collect::<Vec<_>>()
+    };
     assert_eq!(names(&http), ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups", "findUser"]);
     let rule = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
     let apps = Rule { users: false, ..Rule::users_and_apps() };

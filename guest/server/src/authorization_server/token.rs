@@ -1,25 +1,22 @@
 //! `/token` (RFC 6749 section 3.2): a code or a refresh token becomes tokens of a session.
 
-use http::Response;
-use serde_json::json;
-use world::limits;
-
-use super::answers::{self, OAuthRefusal};
-use super::authorize;
-use super::client::{self, Client, ClientError};
-use super::clients;
-use super::code::{self, GoodCode, Grant, Presented};
-use super::parameters::Parameters;
-use crate::message::{Request, json as json_answer};
-use crate::server_world::ServerWorld;
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::encoding::{digest, same_secret};
-use caller::session::lifecycle;
-use caller::session::lifecycle::{Beginning, RefreshError, Tokens};
+use caller::session::lifecycle::{self, Beginning, RefreshError, Tokens};
 use entra::AcquireError;
 use entra::oauth::OAuthError;
-use world::{StoreError, Unrecorded};
+use http::Response;
+use serde_json::json;
+use world::{StoreError, Unrecorded, limits};
+
+use super::answers::{self, OAuthRefusal};
+use super::client::{self, Client, ClientError};
+use super::code::{self, GoodCode, Grant, Presented};
+use super::parameters::Parameters;
+use super::{authorize, clients};
+use crate::message::{Request, json as json_answer};
+use crate::server_world::ServerWorld;
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +30,7 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
     let parameters = match Parameters::of_form(request) {
         Ok(parameters) => parameters,
-        Err(error) => return answers::refusal(400, &error.into(), request),
+        Err(error) => return answers::refusal(env, 400, &error.into()),
     };
     let client = match client(env, "token", &parameters, request).await {
         Ok(client) => client,
@@ -51,8 +48,8 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
             let _ = clients::touch(env, &client);
             granted(&tokens)
         }
-        Err(Failed::Refused(refusal)) => answers::refusal(400, &refusal, request),
-        Err(Failed::Unavailable(description, retry_after)) => answers::unavailable(&description, retry_after, request),
+        Err(Failed::Refused(refusal)) => answers::refusal(env, 400, &refusal),
+        Err(Failed::Unavailable(description, retry_after)) => answers::unavailable(env, &description, retry_after),
     }
 }
 
@@ -65,17 +62,15 @@ pub(super) async fn client(
 ) -> Result<Client, Response<Vec<u8>>> {
     let basic = client::uses_basic(request);
     let refuse = |error: &ClientError| match error {
-        ClientError::Store(_) => answers::unavailable(&error.to_string(), RETRY_AFTER_SECONDS, request),
-        ClientError::Unavailable => answers::unavailable(&error.to_string(), 10, request),
-        ClientError::TooManyRequests(after) => too_many(after.as_secs(), request),
-        ClientError::Unnamed => {
-            answers::refusal(400, &OAuthRefusal::new("invalid_request", error.to_string()), request)
-        }
-        _ => answers::invalid_client(&error.to_string(), basic, request),
+        ClientError::Store(_) => answers::unavailable(env, &error.to_string(), RETRY_AFTER_SECONDS),
+        ClientError::Unavailable => answers::unavailable(env, &error.to_string(), 10),
+        ClientError::TooManyRequests(after) => too_many(env, after.as_secs()),
+        ClientError::Unnamed => answers::refusal(env, 400, &OAuthRefusal::new("invalid_request", error.to_string())),
+        _ => answers::invalid_client(env, &error.to_string(), basic),
     };
     let client_id = client::named(request, parameters.pairs()).map_err(|error| refuse(&error))?;
     if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, operation, &client_id, Some(&client_id)) {
-        return Err(too_many(retry_after.as_secs(), request));
+        return Err(too_many(env, retry_after.as_secs()));
     }
     let client = clients::find(env, &client_id).await.map_err(|error| refuse(&error))?;
     client.authenticate(request, parameters.pairs()).map_err(|error| {
@@ -90,9 +85,9 @@ pub(super) async fn client(
     Ok(client)
 }
 
-fn too_many(retry_after: u64, request: &Request) -> Response<Vec<u8>> {
+fn too_many(env: &ServerWorld<'_>, retry_after: u64) -> Response<Vec<u8>> {
     let refusal = OAuthRefusal::new("too_many_requests", "Too many requests: try again later.");
-    answers::with_retry_after(answers::refusal(429, &refusal, request), retry_after)
+    answers::with_retry_after(answers::refusal(env, 429, &refusal), retry_after)
 }
 
 enum Failed {

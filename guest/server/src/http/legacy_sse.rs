@@ -8,9 +8,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::encoding::digest;
+use base::{Identity, Secret};
 use http::{HeaderValue, Response};
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
+use world::StoreError;
+use world::random::random_token;
 
 use super::bearer::{Admitted, Guard};
 use super::negotiation::{is_json, takes_event_stream};
@@ -20,11 +24,6 @@ use crate::mcp::{self, Connection, Peer, Reply};
 use crate::message::{Answer, BodyStream, Request, text, with_body};
 use crate::server_world::ServerWorld;
 use crate::site::SSE_PATH;
-use base::Identity;
-use base::Secret;
-use base::encoding::digest;
-use world::StoreError;
-use world::random::random_token;
 
 /// Silence after which proxies and clients take a stream for dead is 30 s and more; a comment every 15 s prevents it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -98,7 +97,7 @@ impl From<StoreError> for Failure {
 pub(super) async fn open(guard: &Guard<'_>, request: &Request) -> Answer {
     let admitted = match guard.admit(request).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return Answer::Full(guard.refuse(refusal, request)),
+        Err(refusal) => return Answer::Full(guard.refuse(refusal)),
     };
     if !takes_event_stream(&request.headers) {
         return Answer::Full(text(406, "This is an event stream: accept text/event-stream"));
@@ -222,7 +221,7 @@ impl Stream {
 pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Vec<u8>> {
     let admitted = match guard.admit(request).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return guard.refuse(refusal, request),
+        Err(refusal) => return guard.refuse(refusal),
     };
     let env = guard.env;
     let not_found = || text(404, "There is no such stream: open one with GET /sse");
@@ -251,9 +250,9 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
     }
     match reply {
         Reply::Nothing => empty(202),
-        Reply::SignInAgain => guard.sign_in_again(request),
-        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims, request),
-        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes, request),
+        Reply::SignInAgain => guard.sign_in_again(),
+        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims),
+        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
         // Nobody waits on the stream for the answer to something that is no message.
         Reply::Message { status: 400, json } => json_text(400, json),
         Reply::Message { json, .. } => match deliver(env, &id, json) {

@@ -9,8 +9,7 @@ use http::{HeaderValue, Response};
 use super::bearer::Guard;
 use super::negotiation::{Form, acceptable, field, is_json};
 use super::{empty, json_text};
-use crate::mcp;
-use crate::mcp::{Fields, Peer, Reply};
+use crate::mcp::{self, Fields, Peer, Reply};
 use crate::message::{Request, text, with_body};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -23,7 +22,7 @@ pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-acce
 pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<u8>> {
     let admitted = match guard.admit(request).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return guard.refuse(refusal, request),
+        Err(refusal) => return guard.refuse(refusal),
     };
     if !is_json(&request.headers) {
         return text(415, "A message has to be sent as application/json");
@@ -46,9 +45,9 @@ pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<
             response
         }
         Reply::Message { status, json } => json_text(status, json),
-        Reply::SignInAgain => guard.sign_in_again(request),
-        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims, request),
-        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes, request),
+        Reply::SignInAgain => guard.sign_in_again(),
+        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims),
+        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
     }
 }
 

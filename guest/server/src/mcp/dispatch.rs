@@ -1,5 +1,8 @@
 //! Finds what a message asks for, and answers.
 
+use base::policy::{Denial, Name};
+use caller::local::{PersonWorld, SignInError, attempt, interactive};
+use caller::{Caller, CallerKind, PersonCaller};
 use rmcp::model::{
     CacheScope, DiscoverResult, Implementation, InitializeResult, JsonObject, ListToolsResult, ProtocolVersion,
     ServerCapabilities, Tool as Description, ToolsCapability,
@@ -13,12 +16,7 @@ use super::request_state::{self, Opened};
 use super::version::{self, Agreed, Connection, Era};
 use super::{Peer, Reply};
 use crate::access::Access;
-use crate::tools;
-use crate::tools::AnyTool;
-use base::policy::{Denial, Name};
-use caller::local::PersonWorld;
-use caller::local::{SignInError, attempt, interactive};
-use caller::{Caller, CallerKind, PersonCaller};
+use crate::tools::{self, AnyTool};
 
 /// How long a client may keep the answer to `server/discover`: it changes with the version of this component.
 const DISCOVER_TTL_MS: u64 = 3_600_000;

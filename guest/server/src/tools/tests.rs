@@ -1,24 +1,22 @@
 //! Rules that hold for every tool, and which token each asks Graph with.
 
-use crate::testing::{ServerWorlds as _, TestCaller};
 use std::collections::HashSet;
 use std::time::Duration;
 
-use rmcp::model::Tool as Description;
-use serde_json::{Value, json};
-
-use super::*;
-use crate::server_world::ServerWorld;
 use base::policy::ToolRule;
 use entra::AcquireError;
 use entra::graph::GraphError;
 use entra::graph::error::Evidence;
 use entra::oauth::OAuthError;
 use entra::oauth::error::Refusal;
-use world::testing;
-use world::testing::http_settings;
-use world::testing::{TENANT, World, run};
+use rmcp::model::Tool as Description;
+use serde_json::{Value, json};
+use world::testing::{self, TENANT, World, http_settings, run};
 use world::{CredentialError, HttpError, Unrecorded};
+
+use super::*;
+use crate::server_world::ServerWorld;
+use crate::testing::{ServerWorlds as _, TestCaller};
 
 fn tool(name: &str) -> &'static dyn AnyTool {
     remote().into_iter().find(|tool| tool.name() == name).unwrap()

@@ -1,20 +1,19 @@
 //! Roles and groups of a session, which count for four hours, and what is asked of Entra ID after that.
 
-use crate::testing::{ServerWorlds as _, configure};
 use std::time::Duration;
 
-use super::*;
 use base::Secret;
 use base::policy::names;
 use caller::SessionCaller;
-use caller::session;
-use caller::session::{Owner, Session};
 use caller::session::entra_tokens::EntraTokens;
-use caller::session::lifecycle;
-use caller::session::lifecycle::{Beginning, Tokens};
+use caller::session::lifecycle::{self, Beginning, Tokens};
+use caller::session::{self, Owner, Session};
 use entra::testing::{FakeAuthority, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
 use world::testing::{START, TENANT};
 use world::{HttpError, Store as _};
+
+use super::*;
+use crate::testing::{ServerWorlds as _, configure};
 
 const RESOURCE: &str = "https://mcp.example.com/mcp";
 const HOUR: u64 = 3600;
@@ -228,7 +227,9 @@ fn a_denial_for_want_of_an_answer_has_a_reason_of_its_own() {
     lab.entra_is_out_of_reach(true);
     lab.stay_until(4 * HOUR);
     let session = lab.session();
-    let denial = run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(VAULT, own)).unwrap_err();
+    let denial =
+        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(VAULT, own))
+            .unwrap_err();
     assert_eq!(
         denial.to_string(),
         "your roles and groups cannot be confirmed by Microsoft Entra ID now, and this tool needs certain ones: try \
@@ -263,7 +264,10 @@ fn a_person_whom_entra_wants_again_has_no_session_any_more() {
     lab.entra_is_out_of_reach(false);
     lab.entra_answers(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }));
     let (session, world) = (lab.session(), &lab.authority.world);
-    assert_eq!(run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(VAULT, own)), Err(Denial::SessionEnded));
+    assert_eq!(
+        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(VAULT, own)),
+        Err(Denial::SessionEnded)
+    );
     let reasons: Vec<_> = world.audited().into_iter().rev().take(3).filter_map(|event| event.reason).collect();
     assert_eq!(reasons, ["session-ended", "aadsts-50173", "aadsts-50173"]);
     assert!(!world.record_names().iter().any(|name| name.contains("/session/") || name.contains("/session-entra/")));
@@ -375,6 +379,9 @@ fn what_entra_has_said_to_another_call_is_not_asked_for_again() {
     lab.entra_is_out_of_reach(true);
     lab.advance(HOUR);
     let before = lab.asked();
-    assert_eq!(run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &old }).decide(VAULT, own)), Ok(()));
+    assert_eq!(
+        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &old }).decide(VAULT, own)),
+        Ok(())
+    );
     assert_eq!(lab.asked() - before, 0);
 }
