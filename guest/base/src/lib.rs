@@ -3,6 +3,7 @@
 //! names a protocol.
 
 pub mod audit;
+pub mod decision;
 pub mod encoding;
 pub mod identity;
 pub mod policy;

@@ -2,6 +2,7 @@
 //! bearer of a token that Entra ID has issued. Nothing here knows MCP, the tools, HTTP requests or pages.
 
 pub mod bearer;
+pub mod caller;
 pub mod claims;
 pub mod local;
 pub mod renewal;
@@ -9,4 +10,5 @@ pub mod session;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use caller::{BearerCaller, Caller, CallerKind, Delegated, NoToken, PersonCaller, SessionCaller};
 pub use local::PersonWorld;

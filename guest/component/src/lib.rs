@@ -64,7 +64,7 @@ mod exports {
 
     impl wit::tool_catalog::Guest for Component {
         fn remote() -> Vec<String> {
-            tools::remote().iter().map(|tool| tool.name().to_owned()).collect()
+            tools::remote().into_iter().map(|tool| tool.name().to_owned()).collect()
         }
     }
 

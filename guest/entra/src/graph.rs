@@ -3,7 +3,6 @@
 mod app_token;
 pub mod client;
 pub mod collection;
-pub mod delegated;
 pub mod error;
 pub mod groups;
 pub mod memberships;
@@ -14,6 +13,5 @@ pub mod users;
 mod tests;
 
 pub use app_token::AppTokens;
-pub use client::{Bearer, Challenge, Source, TokenSource, get, post_read_only};
-pub use delegated::{Delegated, UserTokens};
+pub use client::{Challenge, Source, TokenSource, get, post_read_only};
 pub use error::GraphError;

@@ -21,52 +21,39 @@ pub use version::Connection;
 
 use base::Identity;
 use base::policy::Name;
-use caller::bearer::Bearer;
 use caller::local::PersonWorld;
-use caller::session::Session;
+use caller::{Caller, CallerKind};
 use entra::EntraWorld;
 
 use crate::server_world::ServerWorld;
 
-/// Who sends a message, and what the answer may use of the world.
+/// The other side of the connection, and what the answer may use of the world.
 #[derive(Clone, Copy)]
-pub enum Caller<'a> {
-    /// The person at this machine: on a local transport nothing else can send messages.
-    Person(&'a PersonWorld<'a>),
-    /// A client of the remote server, with the session of one of its users.
-    Session(&'a ServerWorld<'a>, &'a Session),
-    /// A client of the remote server, with an access token that Entra ID has issued for it.
-    Bearer(&'a ServerWorld<'a>, &'a Bearer),
+pub enum Peer<'a> {
+    /// A client of the person at this machine: on a local transport nothing else can send messages.
+    Local(&'a PersonWorld<'a>),
+    /// A client of the remote server, and for whom it calls.
+    Remote(&'a ServerWorld<'a>, &'a dyn Caller),
 }
 
-impl<'a> Caller<'a> {
+impl<'a> Peer<'a> {
     /// The protocol.
     fn entra(self) -> &'a EntraWorld<'a> {
         match self {
-            Self::Person(person) => &person.entra,
-            Self::Session(env, _) | Self::Bearer(env, _) => &env.entra,
-        }
-    }
-
-    /// Who calls a remote server; nobody calls a local one.
-    pub fn identity(self) -> Option<Identity<'a>> {
-        match self {
-            Self::Person(_) => None,
-            Self::Session(_, session) => Some(session.identity()),
-            Self::Bearer(_, bearer) => Some(bearer.identity()),
+            Self::Local(person) => &person.entra,
+            Self::Remote(env, _) => &env.entra,
         }
     }
 
     /// Whom sealed state belongs to.
     fn principal(self) -> String {
-        let kind = match self {
-            Self::Person(_) => "local",
-            Self::Session(..) => "session",
-            Self::Bearer(..) => "bearer",
+        let (kind, identity) = match self {
+            Self::Local(_) => (CallerKind::Person, None),
+            Self::Remote(_, caller) => (caller.kind(), caller.identity()),
         };
-        let Some(Identity { tenant_id, object_id, client_id }) = self.identity() else { return kind.to_owned() };
+        let Some(Identity { tenant_id, object_id, client_id }) = identity else { return kind.name().to_owned() };
         // A tenant and an object are GUIDs, so nothing but the client id can contain a slash.
-        format!("{kind}/{tenant_id}/{object_id}/{client_id}")
+        format!("{}/{tenant_id}/{object_id}/{client_id}", kind.name())
     }
 }
 
@@ -83,11 +70,11 @@ pub enum Reply {
         json: String,
     },
     /// The session of the caller has no way to Entra ID any more, or Entra ID does not take the caller's token any
-    /// more: the user has to sign in again. Never for [`Caller::Person`], whom the tools themselves ask to.
+    /// more: the user has to sign in again. Never for [`Peer::Local`], whose person the tools themselves ask to.
     SignInAgain,
-    /// The client has to come with a token that satisfies these claims, which are JSON. Only for [`Caller::Bearer`].
+    /// The client has to come with a token that satisfies these claims, which are JSON. Only for [`CallerKind::Bearer`].
     ClaimsChallenge(String),
     /// The client has to come with a token that has all of these scopes, which are in the short form. Never for
-    /// [`Caller::Person`].
+    /// [`Peer::Local`].
     InsufficientScope(Vec<Name>),
 }

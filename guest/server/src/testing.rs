@@ -1,8 +1,17 @@
-//! For unit tests: a remote server on fakes.
+//! For unit tests: a remote server on fakes, and callers of it.
 
+use async_trait::async_trait;
+use base::decision::{Fact, Facts};
+use base::principal::{Groups, PrincipalKind};
 use base::settings::{HttpSettings, Mode, Settings};
+use base::{Identity, Secret};
+use caller::session::{Membership, Unconfirmed};
+use caller::{Caller, CallerKind, NoToken};
+use entra::graph::{Challenge, GraphError, Source, profile};
+use entra::oauth::error::Refusal;
 use entra::testing::EntraWorlds as _;
-use world::testing::{World, forever};
+use entra::{AcquireError, EntraWorld};
+use world::testing::{TENANT, World, forever};
 
 use crate::server_world::ServerWorld;
 use crate::site::Site;
@@ -40,4 +49,100 @@ pub(crate) fn configure(env: &mut ServerWorld<'static>, change: impl FnOnce(&mut
         Mode::Remote(http) => change(http),
         Mode::Local(_) | Mode::Validator => panic!("not a remote server"),
     });
+}
+
+/// The object id of a [`TestCaller`].
+pub(crate) const OBJECT: &str = "11111111-aaaa-2222-bbbb-3333cccc4444";
+
+/// A caller with a token of Entra ID, to be changed. It gets tokens that are called like their scope.
+#[derive(Clone)]
+pub(crate) struct TestCaller {
+    pub(crate) tenant: &'static str,
+    pub(crate) client: &'static str,
+    pub(crate) kind: PrincipalKind,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) roles: Vec<String>,
+    pub(crate) groups: Groups,
+    /// What Entra ID refuses tokens with.
+    pub(crate) refusal: Option<Refusal>,
+}
+
+impl TestCaller {
+    pub(crate) fn user() -> Self {
+        Self {
+            tenant: TENANT,
+            client: "client",
+            kind: PrincipalKind::User,
+            scopes: texts(&["access_as_user"]),
+            roles: Vec::new(),
+            groups: Groups::Absent,
+            refusal: None,
+        }
+    }
+
+    pub(crate) fn app() -> Self {
+        Self { kind: PrincipalKind::App, scopes: Vec::new(), ..Self::user() }
+    }
+
+    pub(crate) fn scopes(self, scopes: &[&str]) -> Self {
+        Self { scopes: texts(scopes), ..self }
+    }
+
+    pub(crate) fn roles(self, roles: &[&str]) -> Self {
+        Self { roles: texts(roles), ..self }
+    }
+
+    pub(crate) fn groups(self, groups: &[&str]) -> Self {
+        Self { groups: Groups::Listed(texts(groups)), ..self }
+    }
+
+    pub(crate) fn client(self, client: &'static str) -> Self {
+        Self { client, ..self }
+    }
+
+    pub(crate) fn tenant(self, tenant: &'static str) -> Self {
+        Self { tenant, ..self }
+    }
+
+    fn who(&self) -> Identity<'_> {
+        Identity { tenant_id: self.tenant, object_id: OBJECT, client_id: self.client }
+    }
+}
+
+pub(crate) fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[async_trait(?Send)]
+impl Caller for TestCaller {
+    fn kind(&self) -> CallerKind {
+        CallerKind::Bearer
+    }
+
+    fn facts(&self) -> Option<Facts<'_>> {
+        Some(Facts {
+            identity: self.who(),
+            kind: self.kind,
+            scopes: &self.scopes,
+            server_scope: None,
+            roles: Fact::Known(&self.roles),
+            groups: Fact::Known(&self.groups),
+            all_groups: Fact::Unknown,
+        })
+    }
+
+    async fn confirm(&self) -> Result<Membership, Unconfirmed> {
+        panic!("roles and groups are known")
+    }
+
+    async fn delegated(&self, scope: &str, _: Option<&Challenge>) -> Result<Secret<String>, NoToken> {
+        match &self.refusal {
+            None => Ok(Secret::from(scope)),
+            Some(refusal) => Err(AcquireError::Refused(refusal.clone()).into()),
+        }
+    }
+
+    async fn profile(&self, env: &EntraWorld<'_>, tokens: &Source<'_, NoToken>) -> Result<String, GraphError<NoToken>> {
+        profile::whole(env, self.who(), tokens).await
+    }
 }

@@ -16,7 +16,7 @@ use base::audit::{AuditEvent, Outcome};
 use base::encoding::{digest, same_secret};
 use base::secret::reveal;
 use base::{Identity, Secret};
-use entra::graph::{Challenge, Delegated, GraphError, Source, TokenSource};
+use entra::graph::{Challenge, GraphError, TokenSource};
 use entra::oauth::error::Refusal;
 use entra::oauth::{OAuthError, on_behalf_of};
 use entra::{AcquireError, EntraWorld, token};
@@ -41,20 +41,6 @@ const NOT_FOR_THE_CLIENT: [u32; 3] = [65001, 90094, 50105];
 /// challenge, which the error carries then, or because Entra ID does not accept this one (any more).
 pub fn tokens<'a>(env: &'a EntraWorld<'a>, bearer: &'a Bearer, scope: String) -> OnBehalfOf<'a> {
     OnBehalfOf { env, bearer, scope }
-}
-
-/// The person behind a bearer token, as one whom tokens for Graph can be got for.
-pub struct Person<'a> {
-    /// The world.
-    pub env: &'a EntraWorld<'a>,
-    /// Whose token it is.
-    pub bearer: &'a Bearer,
-}
-
-impl Delegated for Person<'_> {
-    fn tokens(&self, scope: String) -> Box<Source<'_>> {
-        Box::new(tokens(self.env, self.bearer, scope))
-    }
 }
 
 /// See [`tokens`].
@@ -101,7 +87,6 @@ impl Answer for Exchanged {
 
 #[async_trait(?Send)]
 impl TokenSource for OnBehalfOf<'_> {
-    type Token = Secret<String>;
     type Error = AcquireError;
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {

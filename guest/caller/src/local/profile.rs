@@ -1,14 +1,14 @@
 //! The profile of the person at this machine, remembered for a while.
 
+use std::error::Error;
 use std::time::Duration;
 
 use entra::EntraWorld;
-use entra::graph::{GraphError, TokenSource, profile};
+use entra::graph::{GraphError, Source, profile};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::accounts;
-use super::silent::AccessToken;
 
 #[derive(Serialize, Deserialize)]
 struct Cached {
@@ -17,22 +17,26 @@ struct Cached {
     profile: Value,
 }
 
-/// Reads the profile, from the cache if it is fresh enough. The cache belongs to one account.
-pub async fn me<S: TokenSource<Token = AccessToken>>(
+/// Reads the profile, from the cache if it is fresh enough. The cache belongs to one account: `account`, as far as it is
+/// known before a token is, and then the one that `owner` names, whose the token was.
+pub async fn me<E: Error + 'static>(
     env: &EntraWorld<'_>,
-    tokens: &S,
+    tokens: &Source<'_, E>,
     account: Option<&str>,
-) -> Result<Value, GraphError<S::Error>> {
+    owner: impl FnOnce() -> Option<String>,
+) -> Result<Value, GraphError<E>> {
     let lifetime = env.settings.profile_cache;
     if let Some(profile) = account.and_then(|account| cached(env, account, lifetime)) {
         return Ok(profile);
     }
-    let (profile, token) = profile::read(env, tokens).await?;
-    if !lifetime.is_zero() {
+    let profile = profile::read(env, tokens).await?;
+    if !lifetime.is_zero()
+        && let Some(owner) = owner()
+    {
         let entry = Cached { read_at: env.clock.now(), profile: profile.clone() };
         if let Ok(bytes) = serde_json::to_vec(&entry) {
             // A cache that cannot be written costs a request, not the answer.
-            let record = accounts::profile_record(env, &token.account.home_account_id);
+            let record = accounts::profile_record(env, &owner);
             let _ = env.store.put(&record, &bytes, Some(lifetime));
         }
     }
@@ -54,13 +58,13 @@ mod tests {
 
     use async_trait::async_trait;
     use base::Secret;
-    use entra::graph::Challenge;
+    use entra::graph::{Challenge, TokenSource};
     use entra::testing::{EntraWorlds as _, change};
     use serde_json::json;
-    use world::testing::{self, START, World, run};
+    use world::testing::{self, World, run};
 
     use super::*;
-    use crate::local::{Account, SignInError};
+    use crate::local::SignInError;
 
     /// Gives `token-1`, and after a challenge `token-2`; remembers the challenges.
     #[derive(Default)]
@@ -68,25 +72,19 @@ mod tests {
 
     #[async_trait(?Send)]
     impl TokenSource for Tokens {
-        type Token = AccessToken;
         type Error = SignInError;
 
-        async fn token(&self, challenge: Option<&Challenge>) -> Result<AccessToken, GraphError<SignInError>> {
+        async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError<SignInError>> {
             if let Some(challenge) = challenge {
                 self.0.borrow_mut().push(challenge.clone());
             }
-            Ok(AccessToken {
-                token: Secret::new(format!("token-{}", self.0.borrow().len() + 1)),
-                expires_at: START + 3600,
-                account: Account {
-                    home_account_id: "o.t".to_owned(),
-                    username: "alice@contoso.example".to_owned(),
-                    name: "Alice".to_owned(),
-                    tenant_id: "t".to_owned(),
-                    object_id: "o".to_owned(),
-                },
-            })
+            Ok(Secret::new(format!("token-{}", self.0.borrow().len() + 1)))
         }
+    }
+
+    /// Whose the tokens are.
+    fn owner() -> Option<String> {
+        Some("o.t".to_owned())
     }
 
     #[test]
@@ -94,7 +92,7 @@ mod tests {
         let world = World::default();
         world.always(|_| Ok(testing::json(200, &json!({ "id": "o" }))));
         let env = world.entra();
-        let read = |account: Option<&str>| run(me(&env, &Tokens::default(), account)).unwrap();
+        let read = |account: Option<&str>| run(me(&env, &Tokens::default(), account, owner)).unwrap();
         read(None);
         read(Some("o.t"));
         assert_eq!(world.sent().len(), 1, "the second answer is the cached one");
@@ -112,7 +110,7 @@ mod tests {
         let mut env = world.entra();
         change(&mut env, |settings| settings.profile_cache = Duration::ZERO);
         for _ in 0..3 {
-            run(me(&env, &Tokens::default(), Some("o.t"))).unwrap();
+            run(me(&env, &Tokens::default(), Some("o.t"), owner)).unwrap();
         }
         assert_eq!(world.sent().len(), 3);
     }

@@ -3,7 +3,7 @@
 use base::Secret;
 use base::audit::Outcome;
 use entra::EntraWorld;
-use entra::graph::{Bearer, Challenge};
+use entra::graph::Challenge;
 use entra::oauth::{OAuthError, TokenSet, refresh};
 use world::single_flight::Lease;
 
@@ -20,12 +20,6 @@ pub struct AccessToken {
     pub expires_at: u64,
     /// Whose it is.
     pub account: Account,
-}
-
-impl Bearer for AccessToken {
-    fn bearer(&self) -> &Secret<String> {
-        &self.token
-    }
 }
 
 /// Returns a token for `scopes`. With a challenge, the refused token is not returned again.

@@ -2,42 +2,34 @@
 
 use async_trait::async_trait;
 use base::Secret;
-use entra::graph::{Challenge, Delegated, GraphError, Source, TokenSource};
+use entra::graph::{Challenge, GraphError, TokenSource};
 use entra::{AcquireError, EntraWorld};
 
 use super::entra_tokens::{self, Scope, Wanted};
 use super::{Session, lifecycle};
 
-/// The person of a session, as one whom tokens for Graph can be got for.
+/// Gives tokens for Graph, in the name of the person of `session`. `scope` is one of Graph's, in the qualified form.
 ///
 /// The tokens are the session's own, refreshed when they are about to expire or were refused. They fail with
-/// `GraphError::Token(AcquireError::NeedsPerson { .. })` when Entra wants the person again. The session has ended
+/// `GraphError::Token(AcquireError::NeedsPerson { .. })` when Entra ID wants the person again. The session has ended
 /// then, and its client has to sign in: answer 401 with a challenge.
-pub struct Person<'a> {
-    /// The world.
-    pub env: &'a EntraWorld<'a>,
-    /// Whose session it is.
-    pub session: &'a Session,
+pub fn tokens<'a>(env: &'a EntraWorld<'a>, session: &'a Session, scope: String) -> SessionTokens<'a> {
+    SessionTokens { env, session, scope: Scope::of(env, scope) }
 }
 
-impl Delegated for Person<'_> {
-    fn tokens(&self, scope: String) -> Box<Source<'_>> {
-        Box::new(SessionTokens { person: self, scope: Scope::of(self.env, scope) })
-    }
-}
-
-struct SessionTokens<'a> {
-    person: &'a Person<'a>,
+/// See [`tokens`].
+pub struct SessionTokens<'a> {
+    env: &'a EntraWorld<'a>,
+    session: &'a Session,
     scope: Scope,
 }
 
 #[async_trait(?Send)]
 impl TokenSource for SessionTokens<'_> {
-    type Token = Secret<String>;
     type Error = AcquireError;
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
-        let Person { env, session } = *self.person;
+        let Self { env, session, .. } = *self;
         let (owner, wanted) = (session.owner(), challenge.map_or(Wanted::Live, Wanted::Other));
         let live = entra_tokens::live_for(env, &session.id, &owner, &self.scope, wanted).await?;
         lifecycle::note(env, session, &live.membership);
@@ -45,7 +37,7 @@ impl TokenSource for SessionTokens<'_> {
     }
 
     async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError> {
-        let Person { env, session } = *self.person;
+        let Self { env, session, .. } = *self;
         let ended = entra_tokens::unsatisfied(env, &session.id, &session.owner(), &self.scope, challenge);
         Some(ended.unwrap_or_else(|error| error).into())
     }
@@ -103,8 +95,7 @@ mod tests {
         }
 
         fn token(&self, scope: &str, challenge: Option<&Challenge>) -> Result<String, GraphError> {
-            let person = Person { env: &self.env, session: &self.session };
-            run(person.tokens(scope.to_owned()).token(challenge)).map(|token| token.reveal().clone())
+            run(tokens(&self.env, &self.session, scope.to_owned()).token(challenge)).map(|token| token.reveal().clone())
         }
 
         /// Entra answers the next refresh with these tokens, each called by its number.
@@ -220,10 +211,9 @@ mod tests {
         let lab = Lab::new();
         lab.grant(2);
         assert_eq!(lab.token(GROUPS, None), Ok("access-2".to_owned()));
-        let person = Person { env: &lab.env, session: &lab.session };
         for (refused, ends) in [("profile-1", false), ("an older one", false), ("access-2", true)] {
             let challenge = Challenge { refused: Secret::from(refused), claims: Some("{}".to_owned()) };
-            assert!(run(person.tokens(GROUPS.to_owned()).unsatisfied(&challenge)).is_some());
+            assert!(run(tokens(&lab.env, &lab.session, GROUPS.to_owned()).unsatisfied(&challenge)).is_some());
             let ended = lab.world.audited().iter().any(|event| event.name == "session.revoked");
             assert_eq!(ended, ends, "{refused}");
         }

@@ -516,12 +516,12 @@ fn a_session_of_an_earlier_version_has_no_roles_until_it_is_refreshed() {
 
 #[test]
 fn a_call_with_known_roles_reads_the_store_as_often_as_ever() {
-    use entra::graph::Delegated as _;
+    use entra::graph::TokenSource as _;
     let begun = begin();
     let session = begun.authenticate(&begun.tokens.access_token).unwrap();
     let before = begun.world.store_operations();
-    let person = graph::Person { env: &begun.env, session: &session };
-    run(person.tokens(entra::graph::profile::profile_scope(&begun.env)).token(None)).unwrap();
+    let scope = entra::graph::profile::profile_scope(&begun.env);
+    run(graph::tokens(&begun.env, &session, scope).token(None)).unwrap();
     assert_eq!(begun.world.store_operations() - before, 1);
 }
 

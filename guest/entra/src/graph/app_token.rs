@@ -54,7 +54,6 @@ impl Answer for Stored<Secret<String>> {
 
 #[async_trait(?Send)]
 impl TokenSource for AppTokens<'_> {
-    type Token = Secret<String>;
     type Error = AcquireError;
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
@@ -78,12 +77,16 @@ impl TokenSource for AppTokens<'_> {
             },
         }
     }
+
+    fn forbidden(&self) {
+        self.forget();
+    }
 }
 
 impl AppTokens<'_> {
     /// Forgets the token: what an administrator grants the application is in the next one only. Not all the time: Entra
     /// counts the requests of the application, and whoever is denied over and over must not use them up for everybody.
-    pub fn forget(&self) {
+    fn forget(&self) {
         let forgotten = format!("{}/forgotten", self.record());
         if let Ok(true) = self.env.store.compare_and_swap(&forgotten, None, b"", Some(FORGET_PAUSE)) {
             // A token that cannot be forgotten expires.

@@ -37,56 +37,50 @@ pub struct Challenge {
 /// Gives the tokens to ask with.
 #[async_trait(?Send)]
 pub trait TokenSource {
-    /// What a token comes with: whose it is.
-    type Token: Bearer;
     /// Why there is none.
     type Error: Error + 'static;
 
     /// A token; with a challenge, another one than the refused.
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<Self::Token, GraphError<Self::Error>>;
+    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError<Self::Error>>;
 
     /// Graph wants claims that the token which answered its challenge does not have either: what that means for the
     /// caller, if more than that Graph has refused.
     async fn unsatisfied(&self, _challenge: &Challenge) -> Option<GraphError<Self::Error>> {
         None
     }
+
+    /// Graph does not allow what was asked with the token.
+    fn forbidden(&self) {}
 }
 
-/// A source of tokens that are acquired without asking a person.
-pub type Source<'a> = dyn TokenSource<Token = Secret<String>, Error = AcquireError> + 'a;
-
-/// A token that a request can be authorised with.
-pub trait Bearer {
-    /// The token itself.
-    fn bearer(&self) -> &Secret<String>;
-}
-
-impl Bearer for Secret<String> {
-    fn bearer(&self) -> &Self {
-        self
-    }
-}
-
-/// What a source gives, and what was answered to it.
-type Answered<S> = Result<(Value, <S as TokenSource>::Token), GraphError<<S as TokenSource>::Error>>;
+/// A source of tokens, whatever it is. Without a person to ask, acquiring them fails with [`AcquireError`].
+pub type Source<'a, E = AcquireError> = dyn TokenSource<Error = E> + 'a;
 
 /// Gets a JSON document. `path` starts with `/` and follows the version.
-pub async fn get<S: TokenSource + ?Sized>(env: &EntraWorld<'_>, tokens: &S, path: &str) -> Answered<S> {
+pub async fn get<E: Error + 'static>(
+    env: &EntraWorld<'_>,
+    tokens: &Source<'_, E>,
+    path: &str,
+) -> Result<Value, GraphError<E>> {
     ask(env, tokens, Question { path, body: None, eventual: false }).await
 }
 
 /// Gets a JSON document by an advanced query of the directory, whose index may lag behind the directory.
-pub(super) async fn get_eventual<S: TokenSource + ?Sized>(env: &EntraWorld<'_>, tokens: &S, path: &str) -> Answered<S> {
+pub(super) async fn get_eventual<E: Error + 'static>(
+    env: &EntraWorld<'_>,
+    tokens: &Source<'_, E>,
+    path: &str,
+) -> Result<Value, GraphError<E>> {
     ask(env, tokens, Question { path, body: None, eventual: true }).await
 }
 
 /// Posts to an action that only reads, and is therefore repeated like a `GET`. Not for anything that writes.
-pub async fn post_read_only<S: TokenSource + ?Sized>(
+pub async fn post_read_only<E: Error + 'static>(
     env: &EntraWorld<'_>,
-    tokens: &S,
+    tokens: &Source<'_, E>,
     path: &str,
     body: &Value,
-) -> Answered<S> {
+) -> Result<Value, GraphError<E>> {
     ask(env, tokens, Question { path, body: Some(body), eventual: false }).await
 }
 
@@ -101,25 +95,38 @@ struct Question<'a> {
     eventual: bool,
 }
 
-async fn ask<S: TokenSource + ?Sized>(env: &EntraWorld<'_>, tokens: &S, question: Question<'_>) -> Answered<S> {
+async fn ask<E: Error + 'static>(
+    env: &EntraWorld<'_>,
+    tokens: &Source<'_, E>,
+    question: Question<'_>,
+) -> Result<Value, GraphError<E>> {
     let token = tokens.token(None).await?;
-    let response = exchange(env, token.bearer(), question).await?;
+    let response = exchange(env, &token, question).await?;
     if response.status().as_u16() != 401 {
-        return Ok((read(&response)?, token));
+        return finish(tokens, &response);
     }
     // Continuous access evaluation: the token was good by its date, but something has changed. One more try.
-    let challenge = Challenge { refused: token.bearer().clone(), claims: claims_challenge(&response) };
+    let challenge = Challenge { refused: token.clone(), claims: claims_challenge(&response) };
     let token = tokens.token(Some(&challenge)).await?;
-    let response = exchange(env, token.bearer(), question).await?;
+    let response = exchange(env, &token, question).await?;
     if response.status().as_u16() == 401
         && let Some(claims) = claims_challenge(&response)
     {
-        let challenge = Challenge { refused: token.bearer().clone(), claims: Some(claims) };
+        let challenge = Challenge { refused: token.clone(), claims: Some(claims) };
         if let Some(error) = tokens.unsatisfied(&challenge).await {
             return Err(error);
         }
     }
-    Ok((read(&response)?, token))
+    finish(tokens, &response)
+}
+
+/// Reads the answer; tells the source of the token if it does not permit enough.
+fn finish<E: Error + 'static>(tokens: &Source<'_, E>, response: &Response<Vec<u8>>) -> Result<Value, GraphError<E>> {
+    let answer = read(response);
+    if let Err(GraphError::Forbidden(_)) = answer {
+        tokens.forbidden();
+    }
+    answer
 }
 
 /// Sends until there is an answer that is not worth repeating the question.

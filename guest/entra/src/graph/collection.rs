@@ -3,6 +3,8 @@
 //! Threat: the link to the next page comes with the answer, and the token would go wherever it leads. It is followed
 //! only to the configured Graph, below its version, and only so often.
 
+use std::error::Error;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -48,18 +50,18 @@ struct Page {
 }
 
 /// Reads a collection, page after page. `path` starts with `/` and follows the version.
-pub async fn read(
+pub async fn read<E: Error + 'static>(
     env: &EntraWorld<'_>,
-    tokens: &Source<'_>,
+    tokens: &Source<'_, E>,
     path: &str,
     query: Query,
     bounds: Bounds,
-) -> Result<Collection, GraphError> {
+) -> Result<Collection, GraphError<E>> {
     let malformed = || GraphError::Malformed(Evidence::default());
     let mut items = Vec::new();
     let mut path = path.to_owned();
     for _ in 0..bounds.pages {
-        let (page, _) = match query {
+        let page = match query {
             Query::Plain => get(env, tokens, &path).await?,
             Query::Advanced => get_eventual(env, tokens, &path).await?,
         };
@@ -107,7 +109,6 @@ mod tests {
 
     #[async_trait(?Send)]
     impl TokenSource for Tokens {
-        type Token = Secret<String>;
         type Error = AcquireError;
 
         async fn token(&self, _: Option<&Challenge>) -> Result<Secret<String>, GraphError> {

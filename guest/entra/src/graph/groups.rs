@@ -16,7 +16,7 @@ use world::single_flight::{self, Answer};
 use zeroize::Zeroizing;
 
 use super::app_token::AppTokens;
-use super::client::{self, Source};
+use super::client;
 use super::error::{Evidence, GraphError};
 use crate::entra_world::EntraWorld;
 use crate::tenants::is_guid;
@@ -97,12 +97,7 @@ async fn ask(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<G
     }
     let tokens = AppTokens { env, tenant: tenant_id };
     let path = format!("/users/{object_id}/getMemberObjects");
-    let answer =
-        client::post_read_only::<Source<'_>>(env, &tokens, &path, &json!({ "securityEnabledOnly": true })).await;
-    if let Err(GraphError::Forbidden(_)) = answer {
-        tokens.forget();
-    }
-    let (answer, _) = answer?;
+    let answer = client::post_read_only(env, &tokens, &path, &json!({ "securityEnabledOnly": true })).await?;
     let malformed = || GraphError::Malformed(Evidence::default());
     let page = Page::deserialize(answer).map_err(|_| malformed())?;
     // Graph documents one whole answer. A part of it would say of the rest that it is not there.

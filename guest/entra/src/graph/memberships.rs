@@ -1,5 +1,8 @@
 //! The groups that the signed-in user is in, directly or through other groups.
 
+use std::error::Error;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::client::Source;
@@ -17,7 +20,7 @@ pub const MAX_GROUPS: usize = 500;
 const MAX_PAGES: usize = 4;
 
 /// A group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Group {
     /// Object id.
     pub id: String,
@@ -27,16 +30,20 @@ pub struct Group {
 }
 
 /// What is known of a user's groups.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Memberships {
-    /// At most [`MAX_GROUPS`].
+    /// The first of them.
+    #[schemars(length(max = MAX_GROUPS))]
     pub groups: Vec<Group>,
-    /// There are more.
+    /// There are more than these.
     pub truncated: bool,
 }
 
 /// Reads the groups of the user whom the tokens are for.
-pub async fn of_user(env: &EntraWorld<'_>, tokens: &Source<'_>) -> Result<Memberships, GraphError> {
+pub async fn of_user<E: Error + 'static>(
+    env: &EntraWorld<'_>,
+    tokens: &Source<'_, E>,
+) -> Result<Memberships, GraphError<E>> {
     // Without the cast there would be directory roles and administrative units as well. A cast is an advanced query,
     // which needs `$count`.
     let path = format!("/me/transitiveMemberOf/microsoft.graph.group?$select=id,displayName&$count=true&$top={PAGE}");

@@ -1,9 +1,13 @@
 //! The profile of the signed-in user: `GET /me`.
 
+use std::error::Error;
+
 use base::Identity;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::client::{self, Source, TokenSource};
+use super::client::{self, Source};
 use super::error::{Evidence, GraphError};
 use crate::entra_world::EntraWorld;
 
@@ -25,6 +29,44 @@ pub const PROFILE_PROPERTIES: [&str; 11] = [
 /// The profile properties of a remote client's user.
 pub const CONTACT_PROPERTIES: [&str; 3] = ["displayName", "mail", "userPrincipalName"];
 
+/// How a user is called and reached: what [`contact`] answers, for its schema. Graph answers `null` for what is not filled
+/// in.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Contact {
+    display_name: Option<String>,
+    mail: Option<String>,
+    user_principal_name: Option<String>,
+}
+
+/// Graph's `user` as far as it is asked for: what [`whole`] answers, for its schema. Graph answers `null` for what is not
+/// filled in.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Profile {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    display_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    surname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_principal_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_title: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    office_location: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mobile_phone: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    business_phones: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preferred_language: Option<String>,
+}
+
 /// The permission that `/me` needs.
 pub const PROFILE_SCOPE: &str = "User.Read";
 
@@ -34,34 +76,39 @@ pub fn profile_scope(env: &EntraWorld<'_>) -> String {
 }
 
 /// Reads the profile of the user whom the tokens are for.
-pub async fn read<S: TokenSource + ?Sized>(
-    env: &EntraWorld<'_>,
-    tokens: &S,
-) -> Result<(Value, S::Token), GraphError<S::Error>> {
+pub async fn read<E: Error + 'static>(env: &EntraWorld<'_>, tokens: &Source<'_, E>) -> Result<Value, GraphError<E>> {
     let path = format!("/me?$select={}", PROFILE_PROPERTIES.join(","));
-    let (profile, token) = client::get(env, tokens, &path).await?;
+    let profile = client::get(env, tokens, &path).await?;
     // What the output schema promises.
     if !profile.get("id").is_some_and(Value::is_string) {
         return Err(GraphError::Malformed(Evidence::default()));
     }
-    Ok((profile, token))
+    Ok(profile)
 }
 
 /// Reads the profile of a remote client's user, from the cache if it is fresh enough: the whole profile, as JSON. The
 /// cache belongs to one user of one tenant, whichever client asks.
-pub async fn whole(env: &EntraWorld<'_>, who: Identity<'_>, tokens: &Source<'_>) -> Result<String, GraphError> {
+pub async fn whole<E: Error + 'static>(
+    env: &EntraWorld<'_>,
+    who: Identity<'_>,
+    tokens: &Source<'_, E>,
+) -> Result<String, GraphError<E>> {
     once(env, &user_record(env, "profile-of", who, &PROFILE_PROPERTIES), async || {
-        Ok(read(env, tokens).await?.0.to_string())
+        Ok(read(env, tokens).await?.to_string())
     })
     .await
 }
 
 /// Reads how a user is called and reached, from the cache if it is fresh enough: an object with
 /// [`CONTACT_PROPERTIES`], as JSON. The cache belongs to one user of one tenant, whichever client asks.
-pub async fn contact(env: &EntraWorld<'_>, who: Identity<'_>, tokens: &Source<'_>) -> Result<String, GraphError> {
+pub async fn contact<E: Error + 'static>(
+    env: &EntraWorld<'_>,
+    who: Identity<'_>,
+    tokens: &Source<'_, E>,
+) -> Result<String, GraphError<E>> {
     once(env, &contact_record(env, who), async || {
         let path = format!("/me?$select={}", CONTACT_PROPERTIES.join(","));
-        let (profile, _) = client::get(env, tokens, &path).await?;
+        let profile = client::get(env, tokens, &path).await?;
         let contact = contact_of(&profile).ok_or_else(|| GraphError::Malformed(Evidence::default()))?;
         Ok(contact.to_string())
     })
@@ -69,11 +116,11 @@ pub async fn contact(env: &EntraWorld<'_>, who: Identity<'_>, tokens: &Source<'_
 }
 
 /// What is in the record, or else what `read` reads, which is then kept there for as long as the settings say.
-async fn once(
+async fn once<E: Error + 'static>(
     env: &EntraWorld<'_>,
     record: &str,
-    read: impl AsyncFnOnce() -> Result<String, GraphError>,
-) -> Result<String, GraphError> {
+    read: impl AsyncFnOnce() -> Result<String, GraphError<E>>,
+) -> Result<String, GraphError<E>> {
     let lifetime = env.settings.profile_cache;
     if !lifetime.is_zero()
         && let Ok(Some(cached)) = env.store.get(record)

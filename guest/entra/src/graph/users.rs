@@ -3,6 +3,9 @@
 //! Threat: what is searched for comes from a language model, and becomes part of an OData expression and of a URL. It
 //! is a string literal in the one and percent-encoded in the other, whatever is in it.
 
+use std::error::Error;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
@@ -11,8 +14,10 @@ use super::collection::{self, Bounds, Query};
 use super::error::{Evidence, GraphError};
 use crate::entra_world::EntraWorld;
 
-/// The delegated permission that finding people needs. An application needs `User.Read.All`.
+/// The delegated permission that finding people needs.
 pub const BASIC_PERMISSION: &str = "User.ReadBasic.All";
+/// What an administrator has to grant the application for the same.
+pub const APPLICATION_PERMISSION: &str = "User.Read.All";
 /// People in an answer. Whoever is not among them is found with more of the name.
 pub const MAX_USERS: usize = 25;
 /// Characters of a search. Graph has names of up to 256; nobody needs to type one.
@@ -21,30 +26,35 @@ pub const MAX_QUERY_CHARS: usize = 100;
 const SEARCHED: [&str; 5] = ["displayName", "givenName", "surname", "mail", "userPrincipalName"];
 
 /// Somebody in the directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
     /// Object id.
     pub id: String,
-    /// Null if it is not filled in, as any of the following.
+    /// Null if it is not filled in.
     pub display_name: Option<String>,
-    /// Mail address.
+    /// Null if it is not filled in.
     pub mail: Option<String>,
-    /// User principal name.
+    /// Null if it is not filled in.
     pub user_principal_name: Option<String>,
 }
 
 /// The people that were found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Found {
-    /// At most [`MAX_USERS`].
+    /// The first of them.
+    #[schemars(length(max = MAX_USERS))]
     pub users: Vec<User>,
-    /// There are more.
+    /// There are more than these.
     pub truncated: bool,
 }
 
 /// Finds people whose name, mail address or user principal name begins with `query`.
-pub async fn find(env: &EntraWorld<'_>, tokens: &Source<'_>, query: &str) -> Result<Found, GraphError> {
+pub async fn find<E: Error + 'static>(
+    env: &EntraWorld<'_>,
+    tokens: &Source<'_, E>,
+    query: &str,
+) -> Result<Found, GraphError<E>> {
     let path = format!(
         "/users?$select=id,displayName,mail,userPrincipalName&$top={MAX_USERS}&$filter={}",
         encoded(&filter(query))

@@ -3,15 +3,16 @@
 mod sessions;
 
 use base::policy::{Name, names};
+use base::principal::{Groups, PrincipalKind};
+use base::settings::HttpSettings;
 use serde_json::json;
-use world::testing::{World, json as response, run};
+use world::testing::{TENANT, World, http_settings, json as response, run};
 
 use super::*;
-use crate::testing::{ServerWorlds as _, configure};
+use crate::testing::{OBJECT, ServerWorlds as _, TestCaller as Caller, configure, texts};
+use crate::tools;
 
-const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
-const OBJECT: &str = "11111111-aaaa-2222-bbbb-3333cccc4444";
 const GROUP: &str = "22222222-aaaa-2222-bbbb-3333cccc4444";
 
 /// A tool that only a role lets in by itself.
@@ -19,69 +20,6 @@ const VAULT: &str = "vault";
 
 fn own() -> Rule {
     Rule::users().with_any_role(&["Vault.Open"])
-}
-
-/// Somebody, to be changed.
-#[derive(Clone)]
-struct Caller {
-    tenant: &'static str,
-    client: &'static str,
-    kind: PrincipalKind,
-    scopes: Vec<String>,
-    roles: Vec<String>,
-    groups: Groups,
-}
-
-impl Caller {
-    fn user() -> Self {
-        Self {
-            tenant: TENANT,
-            client: "client",
-            kind: PrincipalKind::User,
-            scopes: texts(&["access_as_user"]),
-            roles: Vec::new(),
-            groups: Groups::Absent,
-        }
-    }
-
-    fn app() -> Self {
-        Self { kind: PrincipalKind::App, scopes: Vec::new(), ..Self::user() }
-    }
-
-    fn scopes(self, scopes: &[&str]) -> Self {
-        Self { scopes: texts(scopes), ..self }
-    }
-
-    fn roles(self, roles: &[&str]) -> Self {
-        Self { roles: texts(roles), ..self }
-    }
-
-    fn groups(self, groups: &[&str]) -> Self {
-        Self { groups: Groups::Listed(texts(groups)), ..self }
-    }
-
-    fn client(self, client: &'static str) -> Self {
-        Self { client, ..self }
-    }
-
-    fn tenant(self, tenant: &'static str) -> Self {
-        Self { tenant, ..self }
-    }
-
-    fn subject(&self) -> Subject<'_> {
-        Subject {
-            who: Identity { tenant_id: self.tenant, object_id: OBJECT, client_id: self.client },
-            kind: self.kind,
-            scopes: &self.scopes,
-            roles: &self.roles,
-            groups: &self.groups,
-            session: None,
-        }
-    }
-}
-
-fn texts(texts: &[&str]) -> Vec<String> {
-    texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
 fn some(some: &[&'static str]) -> Option<Vec<Name>> {
@@ -101,7 +39,7 @@ fn env_with(rules: Option<Vec<ToolRule>>) -> (World, ServerWorld<'static>) {
 
 fn decide(rules: Vec<Rule>, caller: &Caller) -> Result<(), Denial> {
     let (_, env) = env_with(Some(rules.into_iter().map(of_vault).collect()));
-    run(Access::new(&env, caller.subject()).decide(VAULT, own))
+    run(Access::new(&env, caller).decide(VAULT, own))
 }
 
 /// The reason code, or nothing for who is let in.
@@ -230,7 +168,7 @@ fn the_rules_that_name_a_tenant_take_the_place_of_the_others_there() {
 fn the_rule_of_a_tool_holds_until_the_settings_have_rules_and_then_what_they_do_not_list_is_denied() {
     let admitted = |rules: Option<Vec<ToolRule>>, caller: &Caller| {
         let (_, env) = env_with(rules);
-        run(Access::new(&env, caller.subject()).decide(VAULT, own))
+        run(Access::new(&env, caller).decide(VAULT, own))
     };
     let opener = Caller::user().roles(&["Vault.Open"]);
     assert_eq!(admitted(None, &opener), Ok(()));
@@ -255,12 +193,12 @@ fn groups_in_overage_are_asked_for_once_and_only_if_a_rule_depends_on_them() {
         };
         Ok(response(200, &body))
     });
-    assert_eq!(run(Access::new(&env, olga.subject()).decide(VAULT, own)), Ok(()));
+    assert_eq!(run(Access::new(&env, &olga).decide(VAULT, own)), Ok(()));
     assert_eq!(world.sent().len(), 2, "a token, and the question");
-    assert_eq!(run(Access::new(&env, olga.subject()).decide(VAULT, own)), Ok(()));
+    assert_eq!(run(Access::new(&env, &olga).decide(VAULT, own)), Ok(()));
     assert_eq!(world.sent().len(), 2, "the answer is remembered");
     let (world, env) = env_with(Some(vec![of_vault(groups().with_any_role(&["role"]))]));
-    assert!(run(Access::new(&env, olga.subject()).decide(VAULT, own)).is_err());
+    assert!(run(Access::new(&env, &olga).decide(VAULT, own)).is_err());
     assert_eq!((world.sent().len(), world.store_operations()), (0, 0), "the role is missing anyway");
 }
 
@@ -270,12 +208,12 @@ fn groups_that_cannot_be_found_out_let_nobody_in() {
     let (world, env) = env_with(rules());
     world.always(|_| Ok(response(500, &json!({}))));
     let olga = Caller { groups: Groups::Overage, ..Caller::user() };
-    let denial = run(Access::new(&env, olga.subject()).decide(VAULT, own)).unwrap_err();
+    let denial = run(Access::new(&env, &olga).decide(VAULT, own)).unwrap_err();
     assert!(matches!(denial, Denial::GroupsUnavailable { .. }), "{denial:?}");
     assert_eq!(world.notes().len(), 1);
     let (world, env) = env_with(rules());
     let app = Caller { groups: Groups::Overage, ..Caller::app() };
-    let denial = run(Access::new(&env, app.subject()).decide(VAULT, own)).unwrap_err();
+    let denial = run(Access::new(&env, &app).decide(VAULT, own)).unwrap_err();
     assert!(matches!(denial, Denial::GroupsUnavailable { .. }), "{denial:?}");
     assert_eq!(world.sent().len(), 0);
 }
@@ -286,7 +224,7 @@ fn why_groups_cannot_be_found_out_is_noted_once_in_a_call_under_its_correlation_
         |scope: &'static str| of_vault(Rule { groups: some(&[GROUP]), ..Rule::users_and_apps().with_scopes(&[scope]) });
     let (world, env) = env_with(Some(vec![rule("a"), rule("b")]));
     let app = Caller { groups: Groups::Overage, ..Caller::app() };
-    let access = Access::new(&env, app.subject());
+    let access = Access::new(&env, &app);
     let reason = "the groups of an application are not resolved".to_owned();
     let unavailable = Err(Denial::GroupsUnavailable { reason: reason.clone() });
     assert_eq!(run(access.admit(VAULT, own)), unavailable);
@@ -297,7 +235,7 @@ fn why_groups_cannot_be_found_out_is_noted_once_in_a_call_under_its_correlation_
     assert_eq!(audited.iter().map(|event| event.reason.as_deref()).collect::<Vec<_>>(), [Some("groups-unavailable")]);
     // A denial that was decided without groups is no matter for the operator.
     let (world, env) = env_with(Some(vec![of_vault(Rule { groups: some(&[GROUP]), ..Rule::users() })]));
-    assert!(run(Access::new(&env, app.subject()).decide(VAULT, own)).is_err());
+    assert!(run(Access::new(&env, &app).decide(VAULT, own)).is_err());
     assert_eq!(world.notes(), [""; 0]);
 }
 
@@ -305,7 +243,7 @@ fn why_groups_cannot_be_found_out_is_noted_once_in_a_call_under_its_correlation_
 fn a_denial_is_recorded_once_with_who_and_what_and_a_record_that_fails_lets_nobody_in() {
     let (world, env) = env_with(None);
     let caller = Caller::user();
-    let access = Access::new(&env, caller.subject());
+    let access = Access::new(&env, &caller);
     assert!(run(access.admit(VAULT, own)).is_err());
     let audited = world.audited();
     let [event] = audited.as_slice() else { panic!("{audited:?}") };
@@ -320,7 +258,7 @@ fn a_denial_is_recorded_once_with_who_and_what_and_a_record_that_fails_lets_nobo
     assert!(run(access.admit(VAULT, own)).is_err());
     world.refuse_audit(false);
     let opener = Caller::user().roles(&["Vault.Open"]);
-    assert_eq!(run(Access::new(&env, opener.subject()).admit(VAULT, own)), Ok(()));
+    assert_eq!(run(Access::new(&env, &opener).admit(VAULT, own)), Ok(()));
     assert_eq!(world.audited().len(), 1, "a call that is allowed is recorded by the call");
 }
 
@@ -328,7 +266,7 @@ fn a_denial_is_recorded_once_with_who_and_what_and_a_record_that_fails_lets_nobo
 fn an_ordinary_decision_touches_neither_the_store_nor_the_network() {
     let (world, env) = env_with(Some(vec![of_vault(Rule::users().with_scopes(&["a"]))]));
     let caller = Caller::user().scopes(&["a"]);
-    assert_eq!(run(Access::new(&env, caller.subject()).admit(VAULT, own)), Ok(()));
+    assert_eq!(run(Access::new(&env, &caller).admit(VAULT, own)), Ok(()));
     assert_eq!((world.store_operations(), world.sent().len()), (0, 0));
 }
 
@@ -341,4 +279,21 @@ fn a_denial_says_what_is_missing() {
     assert!(text(Denial::KindNotAllowed { actual: PrincipalKind::App }).contains("an application (app-only)"));
     let unavailable = text(Denial::GroupsUnavailable { reason: "connect 10.0.0.1".to_owned() });
     assert!(!unavailable.contains("10.0.0.1"), "{unavailable}");
+}
+
+/// What a person is told before they let a client act in their name.
+#[test]
+fn a_client_may_use_in_somebodys_name_what_some_rule_lets_people_call() {
+    let mut http = http_settings();
+    let names = |http: &HttpSettings| {
+        tools::of_users(http).into_iter().map(|tool| tool.name()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&http), ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups", "findUser"]);
+    let rule = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
+    let apps = Rule { users: false, ..Rule::users_and_apps() };
+    http.access =
+        Some(vec![rule("findUser", apps.clone()), rule("listMyGroups", Rule::users()), rule("x", Rule::users())]);
+    assert_eq!(names(&http), ["listMyGroups"]);
+    http.access = Some(vec![rule("findUser", apps), rule("findUser", Rule::users())]);
+    assert_eq!(names(&http), ["findUser"]);
 }

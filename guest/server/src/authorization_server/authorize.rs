@@ -316,7 +316,7 @@ pub(super) fn show(
     let request_id = random_token(env.entra.random);
     keep(env, &pending_record(env, &request_id), &pending)?;
     let csrf_token = browser.csrf(&request_id)?;
-    let tools: Vec<String> = tools::of_users(env.site.settings).into_iter().map(tools::title).collect();
+    let tools = tools::of_users(env.site.settings).into_iter().map(|tool| tool.title().to_owned()).collect::<Vec<_>>();
     let page = pages::consent(&pages::Consent {
         client,
         redirect_uri: &pending.redirect_uri,

@@ -11,7 +11,7 @@ use caller::session;
 use world::Channel;
 
 use super::bearer::{Authenticate, Guard};
-use crate::mcp::{self, NotAdmitted, Reply};
+use crate::mcp::{self, NotAdmitted, Peer, Reply};
 use crate::message::Request;
 use crate::server_world::ServerWorld;
 use crate::site::MCP_PATH;
@@ -70,7 +70,8 @@ pub(super) async fn handle_with(
         Ok(admitted) => admitted,
         Err(refusal) => return mcp::not_admitted(message, &in_words(&guard.refuse(refusal))),
     };
-    let response = match mcp::on_connection(&admitted.caller(env), channel, message).await {
+    let caller = admitted.caller(&env.entra);
+    let response = match mcp::on_connection(&Peer::Remote(env, &*caller), channel, message).await {
         Reply::Nothing => return None,
         Reply::Message { json, .. } => return Some(json),
         Reply::SignInAgain => guard.sign_in_again(),

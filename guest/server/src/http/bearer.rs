@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use caller::bearer::{self, Bearer, Refused};
 use caller::session::{Session, SessionError};
+use caller::{BearerCaller, Caller, SessionCaller};
 use entra::EntraWorld;
 use entra::token::TokenError;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -19,7 +20,6 @@ use url::form_urlencoded;
 
 use super::negotiation::essence;
 use super::unavailable;
-use crate::mcp::Caller;
 use crate::message::{Request, json, text};
 use crate::server_world::ServerWorld;
 use crate::site::SCOPE;
@@ -50,10 +50,10 @@ pub(super) enum Admitted {
 
 impl Admitted {
     /// Who calls.
-    pub(super) fn caller<'a>(&'a self, env: &'a ServerWorld<'a>) -> Caller<'a> {
+    pub(super) fn caller<'a>(&'a self, env: &'a EntraWorld<'a>) -> Box<dyn Caller + 'a> {
         match self {
-            Self::Session(session, _) => Caller::Session(env, session),
-            Self::Bearer(bearer) => Caller::Bearer(env, bearer),
+            Self::Session(session, _) => Box::new(SessionCaller { env, session }),
+            Self::Bearer(bearer) => Box::new(BearerCaller { env, bearer }),
         }
     }
 

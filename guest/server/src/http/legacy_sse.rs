@@ -20,7 +20,7 @@ use super::bearer::{Admitted, Guard};
 use super::negotiation::{is_json, takes_event_stream};
 use super::streamable::{X_ACCEL_BUFFERING, event};
 use super::{Authenticate, empty, json_text, retry_later, unavailable};
-use crate::mcp::{self, Connection, Reply};
+use crate::mcp::{self, Connection, Peer, Reply};
 use crate::message::{Answer, BodyStream, Request, text, with_body};
 use crate::server_world::ServerWorld;
 use crate::site::SSE_PATH;
@@ -235,9 +235,9 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
     if !is_json(&request.headers) {
         return text(415, "A message has to be sent as application/json");
     }
-    let caller = admitted.caller(env);
+    let caller = admitted.caller(&env.entra);
     let mut connection = Connection::restore(record.state.as_deref());
-    let reply = mcp::receive(&caller, &mut connection, &request.body).await;
+    let reply = mcp::receive(&Peer::Remote(env, &*caller), &mut connection, &request.body).await;
     if let Some(state) = connection.changed().filter(|state| state.len() <= MAX_STATE) {
         let remembered = change(env, &record_key(&id), RECORD_LIFETIME, |record: Option<Record>| {
             record.map(|record| Record { state: Some(state.clone()), ..record }).ok_or(Failure::Gone)

@@ -9,7 +9,7 @@ use http::{HeaderValue, Response};
 use super::bearer::Guard;
 use super::negotiation::{Form, acceptable, field, is_json};
 use super::{empty, json_text};
-use crate::mcp::{self, Fields, Reply};
+use crate::mcp::{self, Fields, Peer, Reply};
 use crate::message::{Request, text, with_body};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -35,8 +35,8 @@ pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<
         method: field(&request.headers, &METHOD),
         name: field(&request.headers, &NAME),
     };
-    let caller = admitted.caller(guard.env);
-    match mcp::handle_http(&caller, &fields, &request.body).await {
+    let caller = admitted.caller(&guard.env.entra);
+    match mcp::handle_http(&Peer::Remote(guard.env, &*caller), &fields, &request.body).await {
         Reply::Nothing => empty(202),
         // A refusal of the request is no event of its answer.
         Reply::Message { status: 200, json } if form == Form::EventStream => {

@@ -1,9 +1,8 @@
 //! Finds what a message asks for, and answers.
 
 use base::policy::{Denial, Name};
-use base::principal::PrincipalKind;
 use caller::local::{PersonWorld, SignInError, attempt, interactive};
-use caller::{bearer, session};
+use caller::{Caller, CallerKind, PersonCaller};
 use rmcp::model::{
     CacheScope, DiscoverResult, Implementation, InitializeResult, JsonObject, ListToolsResult, ProtocolVersion,
     ServerCapabilities, Tool as Description, ToolsCapability,
@@ -16,10 +15,9 @@ use super::envelope::{self, BAD_REQUEST, INTERNAL_ERROR, METHOD_NOT_FOUND, Messa
 use super::person::{self, Client, ClientState};
 use super::request_state::{self, Opened};
 use super::version::{self, Agreed, Connection, Era};
-use super::{Caller, Reply};
+use super::{Peer, Reply};
 use crate::access::Access;
-use crate::server_world::ServerWorld;
-use crate::tools::{self, LocalCall, LocalTool, RemoteCall, RemoteTool};
+use crate::tools::{self, AnyTool};
 
 /// How long a client may keep the answer to `server/discover`: it changes with the version of this component.
 const DISCOVER_TTL_MS: u64 = 3_600_000;
@@ -50,16 +48,16 @@ const SERVER_INFO: &str = concat!(
 
 /// Handles one message of the person at this machine, whose connection the host remembers.
 pub async fn handle(person: &PersonWorld<'_>, message: &str) -> Option<String> {
-    match on_connection(&Caller::Person(person), person.channel, message).await {
+    match on_connection(&Peer::Local(person), person.channel, message).await {
         Reply::Message { json, .. } => Some(json),
         Reply::Nothing | Reply::SignInAgain | Reply::ClaimsChallenge(_) | Reply::InsufficientScope(_) => None,
     }
 }
 
 /// Handles one message of a connection that the host remembers.
-pub async fn on_connection(caller: &Caller<'_>, channel: &dyn Channel, message: &str) -> Reply {
+pub async fn on_connection(peer: &Peer<'_>, channel: &dyn Channel, message: &str) -> Reply {
     let mut connection = Connection::restore(channel.state().as_deref());
-    let reply = receive(caller, &mut connection, message.as_bytes()).await;
+    let reply = receive(peer, &mut connection, message.as_bytes()).await;
     if let Some(state) = connection.changed() {
         channel.set_state(&state);
     }
@@ -72,20 +70,20 @@ pub fn not_set_up() -> String {
 }
 
 /// Handles one message of a connection that has a memory.
-pub async fn receive(caller: &Caller<'_>, connection: &mut Connection, message: &[u8]) -> Reply {
+pub async fn receive(peer: &Peer<'_>, connection: &mut Connection, message: &[u8]) -> Reply {
     // Before it is parsed: an array of four million small values takes more memory than an instance has.
     if message.trim_ascii_start().starts_with(b"[") && !connection.has_batches() {
         let error = RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only");
         return refused(&error, None);
     }
-    let read = match *caller {
-        Caller::Person(_) => envelope::read::<Value>(message),
-        Caller::Session(..) | Caller::Bearer(..) => envelope::read_bounded::<Value>(message),
+    let read = match *peer {
+        Peer::Local(_) => envelope::read::<Value>(message),
+        Peer::Remote(..) => envelope::read_bounded::<Value>(message),
     };
     match read {
         Err(error) => refused(&error, None),
-        Ok(Value::Array(batch)) => handle_batch(caller, connection, batch).await,
-        Ok(value) => handle_one(caller, connection, value).await,
+        Ok(Value::Array(batch)) => handle_batch(peer, connection, batch).await,
+        Ok(value) => handle_one(peer, connection, value).await,
     }
 }
 
@@ -95,7 +93,7 @@ pub(super) fn refused(error: &RpcError, id: Option<&Value>) -> Reply {
 }
 
 /// A batch exists in 2025-03-26 only. Its messages are independent; `initialize` may not be among them.
-pub(super) async fn handle_batch(caller: &Caller<'_>, connection: &mut Connection, batch: Vec<Value>) -> Reply {
+pub(super) async fn handle_batch(peer: &Peer<'_>, connection: &mut Connection, batch: Vec<Value>) -> Reply {
     if batch.is_empty() || batch.len() > MAX_BATCH {
         return refused(&RpcError::invalid_request(format!("a batch has 1 to {MAX_BATCH} messages")), None);
     }
@@ -104,7 +102,7 @@ pub(super) async fn handle_batch(caller: &Caller<'_>, connection: &mut Connectio
         let reply = if value.get("method").and_then(Value::as_str) == Some("initialize") {
             refused(&RpcError::invalid_request("initialize cannot be part of a batch"), value.get("id"))
         } else {
-            handle_one(caller, connection, value).await
+            handle_one(peer, connection, value).await
         };
         match reply {
             Reply::Nothing => {}
@@ -122,23 +120,23 @@ pub(super) async fn handle_batch(caller: &Caller<'_>, connection: &mut Connectio
     Reply::Message { status: OK, json: answers }
 }
 
-async fn handle_one(caller: &Caller<'_>, connection: &mut Connection, value: Value) -> Reply {
+async fn handle_one(peer: &Peer<'_>, connection: &mut Connection, value: Value) -> Reply {
     match envelope::parse(value) {
-        Ok(Parsed::Message(message)) => handle_message(caller, connection, message).await,
+        Ok(Parsed::Message(message)) => handle_message(peer, connection, message).await,
         Ok(Parsed::Ignored) => Reply::Nothing,
         Err((id, error)) => refused(&error, id.as_ref()),
     }
 }
 
-pub(super) async fn handle_message(caller: &Caller<'_>, connection: &mut Connection, message: Message) -> Reply {
+pub(super) async fn handle_message(peer: &Peer<'_>, connection: &mut Connection, message: Message) -> Reply {
     // A notification is never answered. `notifications/cancelled` is carried out by the host, which drops the
     // instance that works on the request; there is nothing to do for the others.
     let Message { id: Some(id), method, params } = message else {
         return Reply::Nothing;
     };
     let meta = params.get("_meta");
-    caller.entra().trail.set_trace_parent(meta.and_then(|meta| meta.get(TRACE_PARENT)).and_then(Value::as_str));
-    match answer(caller, connection, &method, params).await {
+    peer.entra().trail.set_trace_parent(meta.and_then(|meta| meta.get(TRACE_PARENT)).and_then(Value::as_str));
+    match answer(peer, connection, &method, params).await {
         Ok(result) => Reply::Message { status: OK, json: envelope::result(&id, &result) },
         Err(Failure::Rpc(error)) => refused(&error, Some(&id)),
         Err(Failure::SignInAgain) => Reply::SignInAgain,
@@ -163,18 +161,18 @@ impl From<RpcError> for Failure {
 
 /// The result of a request, as JSON.
 async fn answer(
-    caller: &Caller<'_>,
+    peer: &Peer<'_>,
     connection: &mut Connection,
     method: &str,
     params: Map<String, Value>,
 ) -> Result<String, Failure> {
     let era = version::era_of(&params, connection)?;
     Ok(match (method, &era) {
-        ("initialize", Era::Legacy(_) | Era::Unknown) => initialize(caller, connection, &params)?.to_string(),
+        ("initialize", Era::Legacy(_) | Era::Unknown) => initialize(peer, connection, &params)?.to_string(),
         ("ping", Era::Legacy(_) | Era::Unknown) => "{}".to_owned(),
-        ("server/discover", Era::Modern { .. }) => discover(caller)?.to_string(),
-        ("tools/list", Era::Modern { .. } | Era::Legacy(_)) => list_tools(caller, &params, &era).await?.to_string(),
-        ("tools/call", Era::Modern { .. } | Era::Legacy(_)) => call_tool(caller, params, &era).await?,
+        ("server/discover", Era::Modern { .. }) => discover(peer)?.to_string(),
+        ("tools/list", Era::Modern { .. } | Era::Legacy(_)) => list_tools(peer, &params, &era).await?.to_string(),
+        ("tools/call", Era::Modern { .. } | Era::Legacy(_)) => call_tool(peer, params, &era).await?,
         ("server/discover" | "tools/list" | "tools/call", _) => {
             let message = format!("_meta[\"{}\"] is missing, and there was no initialize", version::VERSION_KEY);
             return Err(RpcError::invalid_params(message).with_status(BAD_REQUEST).into());
@@ -197,18 +195,14 @@ fn capabilities() -> ServerCapabilities {
     capabilities
 }
 
-fn instructions(caller: &Caller<'_>) -> &'static str {
-    match *caller {
-        Caller::Person(_) => INSTRUCTIONS,
-        Caller::Session(..) | Caller::Bearer(..) => REMOTE_INSTRUCTIONS,
+fn instructions(peer: &Peer<'_>) -> &'static str {
+    match *peer {
+        Peer::Local(_) => INSTRUCTIONS,
+        Peer::Remote(..) => REMOTE_INSTRUCTIONS,
     }
 }
 
-fn initialize(
-    caller: &Caller<'_>,
-    connection: &mut Connection,
-    params: &Map<String, Value>,
-) -> Result<Value, RpcError> {
+fn initialize(peer: &Peer<'_>, connection: &mut Connection, params: &Map<String, Value>) -> Result<Value, RpcError> {
     let Some(requested) = params.get("protocolVersion").and_then(Value::as_str) else {
         return Err(RpcError::invalid_params("protocolVersion is missing or not a string"));
     };
@@ -221,7 +215,7 @@ fn initialize(
     connection.agree(Agreed { version: agreed.to_owned(), capabilities: capabilities_of_client });
     let result = InitializeResult::new(capabilities())
         .with_server_info(server_info())
-        .with_instructions(instructions(caller))
+        .with_instructions(instructions(peer))
         .with_protocol_version(protocol_version(agreed)?);
     to_value(&result)
 }
@@ -230,22 +224,22 @@ fn protocol_version(version: &str) -> Result<ProtocolVersion, RpcError> {
     serde_json::from_value(json!(version)).map_err(internal)
 }
 
-fn discover(caller: &Caller<'_>) -> Result<Value, RpcError> {
+fn discover(peer: &Peer<'_>) -> Result<Value, RpcError> {
     let versions = version::supported().into_iter().map(protocol_version).collect::<Result<_, _>>()?;
     let mut result = DiscoverResult::new(versions, capabilities())
         .with_server_info(server_info())
         .with_ttl_ms(DISCOVER_TTL_MS)
         .with_cache_scope(CacheScope::Public);
-    result.instructions = Some(instructions(caller).to_owned());
+    result.instructions = Some(instructions(peer).to_owned());
     to_value(&result)
 }
 
-async fn list_tools(caller: &Caller<'_>, params: &Map<String, Value>, era: &Era) -> Result<Value, Failure> {
+async fn list_tools(peer: &Peer<'_>, params: &Map<String, Value>, era: &Era) -> Result<Value, Failure> {
     if params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
         return Err(RpcError::invalid_params("unknown cursor: the list has one page").into());
     }
-    let (descriptions, ttl) = match access_of(caller) {
-        None => (tools::local().iter().map(|tool| tool.describe()).collect(), TOOLS_TTL_MS),
+    let (descriptions, ttl) = match access_of(peer) {
+        None => (tools_of(peer).into_iter().map(|tool| tool.describe().clone()).collect(), TOOLS_TTL_MS),
         Some(access) => permitted(&access).await?,
     };
     let result = ListToolsResult::with_all_items(descriptions).with_ttl_ms(ttl).with_cache_scope(CacheScope::Private);
@@ -257,7 +251,7 @@ async fn permitted(access: &Access<'_>) -> Result<(Vec<Description>, u64), Failu
     let (mut descriptions, mut ttl) = (Vec::new(), TOOLS_TTL_MS);
     for tool in tools::remote() {
         match access.decide(tool.name(), || tool.rule()).await {
-            Ok(()) => descriptions.push(tool.describe()),
+            Ok(()) => descriptions.push(tool.describe().clone()),
             Err(Denial::SessionEnded) => return Err(Failure::SignInAgain),
             Err(denial) if denial.is_undecided() => ttl = UNDECIDED_TTL_MS,
             Err(_) => {}
@@ -267,48 +261,41 @@ async fn permitted(access: &Access<'_>) -> Result<(Vec<Description>, u64), Failu
 }
 
 /// What a caller of the remote server may do. The person at this machine may do everything.
-fn access_of<'a>(caller: &Caller<'a>) -> Option<Access<'a>> {
-    match *caller {
-        Caller::Person(_) => None,
-        Caller::Session(env, session) => Some(Access::new(env, session)),
-        Caller::Bearer(env, bearer) => Some(Access::new(env, bearer)),
+fn access_of<'a>(peer: &Peer<'a>) -> Option<Access<'a>> {
+    match *peer {
+        Peer::Local(_) => None,
+        Peer::Remote(env, caller) => Some(Access::new(env, caller)),
     }
 }
 
-async fn call_tool(caller: &Caller<'_>, mut params: Map<String, Value>, era: &Era) -> Result<String, Failure> {
+/// The tools of the server that the message was sent to.
+fn tools_of(peer: &Peer<'_>) -> Vec<&'static dyn AnyTool> {
+    match peer {
+        Peer::Local(_) => tools::local(),
+        Peer::Remote(..) => tools::remote(),
+    }
+}
+
+async fn call_tool(peer: &Peer<'_>, mut params: Map<String, Value>, era: &Era) -> Result<String, Failure> {
     let arguments = params.remove("arguments");
     let Some(name) = params.get("name").and_then(Value::as_str) else {
         return Err(RpcError::invalid_params("name is missing or not a string").into());
     };
     let unknown = || Failure::from(RpcError::invalid_params("Unknown tool").with_data(json!({ "name": name })));
-    if let Caller::Person(person) = *caller {
-        let tool = tools::local().into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
-        return call_local(caller, person, tool, &params, arguments, era).await;
-    }
-    let Some(access) = access_of(caller) else { return Err(unknown()) };
-    let tool = tools::remote().into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
-    match access.admit(tool.name(), || tool.rule()).await {
-        Ok(()) => {}
-        // It is switched off for everybody, and looks like it.
-        Err(Denial::NotListed) => return Err(unknown()),
-        Err(Denial::ScopesMissing { required }) => return Err(Failure::InsufficientScope(required)),
-        Err(Denial::SessionEnded) => return Err(Failure::SignInAgain),
-        Err(denial) => return Ok(finished(Err(&denial.into()), caller, era)),
-    }
-    match *caller {
-        // Served above.
-        Caller::Person(_) => Err(unknown()),
-        Caller::Session(ServerWorld { entra: env, .. }, session) => {
-            let person = session::graph::Person { env, session };
-            let call = RemoteCall { env, who: session.identity(), user: Some(&person) };
-            call_remote(&call, caller, tool, &params, arguments, era).await
+    let tool = tools_of(peer).into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
+    if let Some(access) = access_of(peer) {
+        match access.admit(tool.name(), || tool.rule()).await {
+            Ok(()) => {}
+            // It is switched off for everybody, and looks like it.
+            Err(Denial::NotListed) => return Err(unknown()),
+            Err(Denial::ScopesMissing { required }) => return Err(Failure::InsufficientScope(required)),
+            Err(Denial::SessionEnded) => return Err(Failure::SignInAgain),
+            Err(denial) => return Ok(finished(Err(&denial.into()), peer, era)),
         }
-        Caller::Bearer(ServerWorld { entra: env, .. }, bearer) => {
-            let person = bearer::graph::Person { env, bearer };
-            let is_user = bearer.principal().kind == PrincipalKind::User;
-            let call = RemoteCall { env, who: bearer.identity(), user: if is_user { Some(&person) } else { None } };
-            call_remote(&call, caller, tool, &params, arguments, era).await
-        }
+    }
+    match *peer {
+        Peer::Local(person) => call_for_person(peer, person, tool, &params, arguments, era).await,
+        Peer::Remote(_, caller) => call_for_client(peer, caller, tool, &params, arguments, era).await,
     }
 }
 
@@ -320,37 +307,34 @@ fn arguments_of(arguments: Option<Value>) -> Result<JsonObject, RpcError> {
     }
 }
 
-/// A tool of the local server: it may ask the person at this machine to sign in.
-async fn call_local(
-    caller: &Caller<'_>,
+/// A call of the person at this machine, whom the tool may ask to sign in.
+async fn call_for_person(
+    peer: &Peer<'_>,
     person: &PersonWorld<'_>,
-    tool: &dyn LocalTool,
+    tool: &'static dyn AnyTool,
     params: &Map<String, Value>,
     arguments: Option<Value>,
     era: &Era,
 ) -> Result<String, Failure> {
     let request = request_state::request_digest(tool.name(), arguments.as_ref());
     let arguments = arguments_of(arguments)?;
-    let round = round_of(caller, params, era, &request)?;
-    if let Round::Declined(attempt) = &round {
-        let declined = interactive::decline(person, attempt).err().unwrap_or(SignInError::Declined);
-        return Ok(finished(Err(&tools::ToolError::from(declined)), caller, era));
-    }
-    let client = Client { person, era, progress_token: progress_token(params), state: ClientState::default() };
-    let call = LocalCall {
-        person,
-        presenter: &client,
-        resumes: match &round {
-            Round::Resumes(attempt) => Some(attempt),
-            _ => None,
-        },
+    let round = round_of(peer, params, era, &request)?;
+    let resumes = match &round {
+        Round::First => None,
+        Round::Resumes(attempt) => Some(attempt.as_str()),
+        Round::Declined(attempt) => {
+            let declined = interactive::decline(person, attempt).err().unwrap_or(SignInError::Declined);
+            return Ok(finished(Err(&tools::ToolError::from(declined)), peer, era));
+        }
     };
-    let result = tools::call_local(tool, &call, &arguments).await;
+    let client = Client { person, era, progress_token: progress_token(params), state: ClientState::default() };
+    let caller = PersonCaller::new(person, &client, resumes);
+    let result = tools::call(tool, &person.entra, &caller, arguments).await;
     if let Err(error) = &result
         && let Some(SignInError::Deferred { attempt, instruction }) = error.sign_in()
     {
         let expires_at = person.entra.clock.now() + attempt::BROWSER_LIFETIME.as_secs();
-        let state = request_state::seal(caller, attempt, expires_at, request).map_err(internal)?;
+        let state = request_state::seal(peer, attempt, expires_at, request).map_err(internal)?;
         let result = json!({
             "resultType": "input_required",
             "inputRequests": {
@@ -360,34 +344,34 @@ async fn call_local(
         });
         return Ok(in_era(result, era).to_string());
     }
-    Ok(finished(result.as_deref(), caller, era))
+    Ok(finished(result.as_deref(), peer, era))
 }
 
-/// A tool of the remote server. Who calls has signed in already; what is missing is for the transport to say.
-async fn call_remote(
-    call: &RemoteCall<'_>,
-    caller: &Caller<'_>,
-    tool: &dyn RemoteTool,
+/// A call of a client of the remote server. Its user has signed in already; what is missing is for the transport to say.
+async fn call_for_client(
+    peer: &Peer<'_>,
+    caller: &dyn Caller,
+    tool: &'static dyn AnyTool,
     params: &Map<String, Value>,
     arguments: Option<Value>,
     era: &Era,
 ) -> Result<String, Failure> {
-    // A remote tool asks for nothing, so no state was ever given to anybody.
+    // A tool asks a remote client for nothing, so no state was ever given to one.
     if era.is_modern() && params.contains_key("requestState") {
         return Err(foreign_state().into());
     }
     let arguments = arguments_of(arguments)?;
-    let result = tools::call_remote(tool, call, &arguments).await;
+    let result = tools::call(tool, peer.entra(), caller, arguments).await;
     if let Err(error) = &result
         && let Some(claims) = error.needs_person()
     {
-        return Err(match (caller, claims) {
-            (Caller::Bearer(..), Some(claims)) => Failure::ClaimsChallenge(claims.to_owned()),
+        return Err(match (caller.kind(), claims) {
+            (CallerKind::Bearer, Some(claims)) => Failure::ClaimsChallenge(claims.to_owned()),
             // A session that needs more of its user has ended; the next sign-in brings the claims.
-            _ => Failure::SignInAgain,
+            (CallerKind::Person | CallerKind::Session | CallerKind::Bearer, _) => Failure::SignInAgain,
         });
     }
-    Ok(finished(result.as_deref(), caller, era))
+    Ok(finished(result.as_deref(), peer, era))
 }
 
 /// Where in a multi-round call (2026-07-28) a request is.
@@ -402,12 +386,12 @@ fn foreign_state() -> RpcError {
     RpcError::invalid_params("requestState is not one that this server gave for this request")
 }
 
-fn round_of(caller: &Caller<'_>, params: &Map<String, Value>, era: &Era, request: &str) -> Result<Round, RpcError> {
+fn round_of(peer: &Peer<'_>, params: &Map<String, Value>, era: &Era, request: &str) -> Result<Round, RpcError> {
     let Some(state) = params.get("requestState").filter(|_| era.is_modern()) else {
         return Ok(Round::First);
     };
     let state = state.as_str().ok_or_else(foreign_state)?;
-    let attempt = match request_state::open(caller, state, request).map_err(internal)? {
+    let attempt = match request_state::open(peer, state, request).map_err(internal)? {
         Opened::Attempt(attempt) => attempt,
         Opened::Expired => return Ok(Round::First),
         Opened::Refused => return Err(foreign_state()),
@@ -427,7 +411,7 @@ fn progress_token(params: &Map<String, Value>) -> Option<Value> {
 }
 
 /// The result of a call, in the form of the era. `result` is a JSON object.
-fn finished(result: Result<&str, &tools::ToolError>, caller: &Caller<'_>, era: &Era) -> String {
+fn finished(result: Result<&str, &tools::ToolError>, peer: &Peer<'_>, era: &Era) -> String {
     let mut json = String::with_capacity(RESULT_CAPACITY);
     json.push_str(r#"{"content":[{"type":"text","text":"#);
     match result {
@@ -438,7 +422,7 @@ fn finished(result: Result<&str, &tools::ToolError>, caller: &Caller<'_>, era: &
             json.push_str(r#","isError":false"#);
         }
         Err(error) => {
-            json.push_str(&as_json_string(&explain(error, caller)));
+            json.push_str(&as_json_string(&explain(error, peer)));
             json.push_str(r#"}],"isError":true"#);
         }
     }
@@ -457,14 +441,14 @@ fn as_json_string(text: &str) -> String {
 }
 
 /// What went wrong, and what the person can do, for a model to pass on.
-fn explain(error: &tools::ToolError, caller: &Caller<'_>) -> String {
-    match (error.sign_in(), *caller) {
-        (Some(SignInError::TimedOut(Some(instruction))), Caller::Person(_)) => {
+fn explain(error: &tools::ToolError, peer: &Peer<'_>) -> String {
+    match (error.sign_in(), *peer) {
+        (Some(SignInError::TimedOut(Some(instruction))), Peer::Local(_)) => {
             format!("{error}. {} Then call this tool again.", instruction.sentence())
         }
-        (_, Caller::Person(_)) => error.to_string(),
-        (_, Caller::Session(..) | Caller::Bearer(..)) => {
-            format!("{} (correlation id {})", error.public(), caller.entra().trail.id())
+        (_, Peer::Local(_)) => error.to_string(),
+        (_, Peer::Remote(..)) => {
+            format!("{} (correlation id {})", error.public(), peer.entra().trail.id())
         }
     }
 }

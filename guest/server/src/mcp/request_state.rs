@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use world::{StoreError, sealed};
 
-use super::Caller;
+use super::Peer;
 
 /// Binds the ciphertext to its purpose and form.
 const PURPOSE: &[u8] = b"entra-mcp request-state v1";
@@ -39,31 +39,31 @@ pub(super) fn request_digest(tool: &str, arguments: Option<&Value>) -> String {
     digest(format!("tools/call\n{tool}\n{arguments}").as_bytes())
 }
 
-/// Seals the way back to an attempt, for `caller` only.
-pub(super) fn seal(caller: &Caller<'_>, attempt: &str, expires_at: u64, request: String) -> Result<String, StoreError> {
-    let state = State { attempt: attempt.to_owned(), expires_at, principal: caller.principal(), request };
+/// Seals the way back to an attempt, for `peer` only.
+pub(super) fn seal(peer: &Peer<'_>, attempt: &str, expires_at: u64, request: String) -> Result<String, StoreError> {
+    let state = State { attempt: attempt.to_owned(), expires_at, principal: peer.principal(), request };
     let plain = serde_json::to_vec(&state).map_err(|_| StoreError::TooLarge)?;
-    sealed::seal(caller.entra(), &key(caller), PURPOSE, &plain)
+    sealed::seal(peer.entra(), &key(peer), PURPOSE, &plain)
 }
 
-/// Opens a state that `caller` presents with a request.
-pub(super) fn open(caller: &Caller<'_>, state: &str, request: &str) -> Result<Opened, StoreError> {
-    let opened = sealed::open(caller.entra(), &key(caller), PURPOSE, state)?;
+/// Opens a state that `peer` presents with a request.
+pub(super) fn open(peer: &Peer<'_>, state: &str, request: &str) -> Result<Opened, StoreError> {
+    let opened = sealed::open(peer.entra(), &key(peer), PURPOSE, state)?;
     let Some(state) = opened.and_then(|plain| serde_json::from_slice::<State>(plain.reveal()).ok()) else {
         return Ok(Opened::Refused);
     };
-    if state.principal != caller.principal() || state.request != request {
+    if state.principal != peer.principal() || state.request != request {
         return Ok(Opened::Refused);
     }
-    if state.expires_at <= caller.entra().clock.now() {
+    if state.expires_at <= peer.entra().clock.now() {
         return Ok(Opened::Expired);
     }
     Ok(Opened::Attempt(state.attempt))
 }
 
 /// The record of the key.
-fn key(caller: &Caller<'_>) -> String {
-    caller.entra().settings.record("request-state-key")
+fn key(peer: &Peer<'_>) -> String {
+    peer.entra().settings.record("request-state-key")
 }
 
 #[cfg(test)]
@@ -71,6 +71,7 @@ mod tests {
     use std::time::Duration;
 
     use base::encoding::{base64url, from_base64url};
+    use caller::SessionCaller;
     use caller::local::PersonWorld;
     use caller::session::Session;
     use caller::testing::PersonWorlds as _;
@@ -80,7 +81,7 @@ mod tests {
     use crate::testing::ServerWorlds as _;
 
     fn sealed(person: &PersonWorld<'_>) -> String {
-        seal(&Caller::Person(person), "attempt-1", START + 600, request_digest("tool", None)).unwrap()
+        seal(&Peer::Local(person), "attempt-1", START + 600, request_digest("tool", None)).unwrap()
     }
 
     #[test]
@@ -88,7 +89,7 @@ mod tests {
         let env = World::default().person();
         let state = sealed(&env);
         assert_eq!(
-            open(&Caller::Person(&env), &state, &request_digest("tool", None)).unwrap(),
+            open(&Peer::Local(&env), &state, &request_digest("tool", None)).unwrap(),
             Opened::Attempt("attempt-1".to_owned())
         );
     }
@@ -97,10 +98,10 @@ mod tests {
     fn a_state_for_another_request_is_refused() {
         let env = World::default().person();
         let state = sealed(&env);
-        assert_eq!(open(&Caller::Person(&env), &state, &request_digest("other", None)).unwrap(), Opened::Refused);
+        assert_eq!(open(&Peer::Local(&env), &state, &request_digest("other", None)).unwrap(), Opened::Refused);
         let arguments = serde_json::json!({"a": 1});
         assert_eq!(
-            open(&Caller::Person(&env), &state, &request_digest("tool", Some(&arguments))).unwrap(),
+            open(&Peer::Local(&env), &state, &request_digest("tool", Some(&arguments))).unwrap(),
             Opened::Refused
         );
     }
@@ -111,7 +112,7 @@ mod tests {
         let env = world.person();
         let state = sealed(&env);
         world.advance(Duration::from_secs(600));
-        assert_eq!(open(&Caller::Person(&env), &state, &request_digest("tool", None)).unwrap(), Opened::Expired);
+        assert_eq!(open(&Peer::Local(&env), &state, &request_digest("tool", None)).unwrap(), Opened::Expired);
     }
 
     #[test]
@@ -122,7 +123,7 @@ mod tests {
             let mut changed = bytes.clone();
             changed[index] ^= 1;
             assert_eq!(
-                open(&Caller::Person(&env), &base64url(&changed), &request_digest("tool", None)).unwrap(),
+                open(&Peer::Local(&env), &base64url(&changed), &request_digest("tool", None)).unwrap(),
                 Opened::Refused
             );
         }
@@ -135,7 +136,7 @@ mod tests {
         let mut skip = [0; 8];
         world::Random::fill(&other, &mut skip);
         assert_eq!(
-            open(&Caller::Person(&other.person()), &state, &request_digest("tool", None)).unwrap(),
+            open(&Peer::Local(&other.person()), &state, &request_digest("tool", None)).unwrap(),
             Opened::Refused
         );
     }
@@ -156,13 +157,15 @@ mod tests {
         };
         let request = request_digest("tool", None);
         let alice = session("t", "alice", "client");
-        let alice = Caller::Session(&server, &alice);
+        let alice = SessionCaller { env: &server.entra, session: &alice };
+        let alice = Peer::Remote(&server, &alice);
         let state = seal(&alice, "attempt-1", START + 600, request.clone()).unwrap();
         assert_eq!(open(&alice, &state, &request).unwrap(), Opened::Attempt("attempt-1".to_owned()));
-        assert_eq!(open(&Caller::Person(&env), &state, &request).unwrap(), Opened::Refused);
+        assert_eq!(open(&Peer::Local(&env), &state, &request).unwrap(), Opened::Refused);
         for (tenant, object, client) in [("u", "alice", "client"), ("t", "bob", "client"), ("t", "alice", "other")] {
             let other = session(tenant, object, client);
-            let other = Caller::Session(&server, &other);
+            let other = SessionCaller { env: &server.entra, session: &other };
+            let other = Peer::Remote(&server, &other);
             assert_eq!(open(&other, &state, &request).unwrap(), Opened::Refused, "{tenant} {object} {client}");
             assert_eq!(open(&other, &sealed(&env), &request).unwrap(), Opened::Refused);
         }
@@ -172,7 +175,7 @@ mod tests {
     fn nonsense_is_refused() {
         let env = World::default().person();
         for state in ["", "x", "====", "AAAA", &"A".repeat(5000)] {
-            assert_eq!(open(&Caller::Person(&env), state, "").unwrap(), Opened::Refused);
+            assert_eq!(open(&Peer::Local(&env), state, "").unwrap(), Opened::Refused);
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::dispatch::{handle_batch, handle_message, refused};
 use super::envelope::{self, BAD_REQUEST, HEADER_MISMATCH, Message, Parsed, RpcError};
 use super::version::{self, Connection, MODERN, VERSION_KEY, WITH_BATCHES};
-use super::{Caller, Reply};
+use super::{Peer, Reply};
 
 /// A header field, as it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,10 +35,10 @@ pub struct Fields<'a> {
 }
 
 /// Handles the body of one `POST` to the MCP endpoint.
-pub async fn handle_http(caller: &Caller<'_>, fields: &Fields<'_>, body: &[u8]) -> Reply {
+pub async fn handle_http(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> Reply {
     // Before it is parsed, as on other transports.
     if body.trim_ascii_start().starts_with(b"[") {
-        return handle_array(caller, fields, body).await;
+        return handle_array(peer, fields, body).await;
     }
     let value = match envelope::read_bounded::<Value>(body) {
         Ok(value) => value,
@@ -57,13 +57,13 @@ pub async fn handle_http(caller: &Caller<'_>, fields: &Fields<'_>, body: &[u8]) 
         };
     }
     match connection(fields, &message) {
-        Ok(mut connection) => handle_message(caller, &mut connection, message).await,
+        Ok(mut connection) => handle_message(peer, &mut connection, message).await,
         Err(error) => refused(&error, message.id.as_ref()),
     }
 }
 
 /// A batch exists in 2025-03-26 only, which knew no `MCP-Protocol-Version`.
-async fn handle_array(caller: &Caller<'_>, fields: &Fields<'_>, body: &[u8]) -> Reply {
+async fn handle_array(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> Reply {
     let connection = match fields.version {
         Field::Absent | Field::Value(WITH_BATCHES) => Connection::stateless(WITH_BATCHES),
         Field::Value(_) | Field::Malformed => None,
@@ -82,7 +82,7 @@ async fn handle_array(caller: &Caller<'_>, fields: &Fields<'_>, body: &[u8]) -> 
         let error = RpcError::invalid_request("a request of 2026-07-28 cannot be part of a batch");
         return refused(&error, None);
     }
-    handle_batch(caller, &mut connection, batch).await
+    handle_batch(peer, &mut connection, batch).await
 }
 
 /// An answer to a request of ours, though there are none, or a notification with malformed parameters. Harmless from

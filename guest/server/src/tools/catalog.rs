@@ -5,32 +5,40 @@ macro_rules! tools {
     ($($module:ident::$tool:ident => $($server:ident)+;)+) => {
         $(mod $module;)+
 
+        /// All tools, each with whether the local and whether the remote server has it.
+        static TOOLS: &[(&dyn AnyTool, bool, bool)] = &[$((
+            {
+                static LISTED: tool::Listed<$module::$tool> = tool::Listed::new();
+                &LISTED
+            },
+            offers!(local: $($server)+),
+            offers!(remote: $($server)+),
+        )),+];
+
         /// The tools of the local server.
-        pub fn local() -> Vec<&'static dyn LocalTool> {
-            let offers: Vec<Option<&'static dyn LocalTool>> = vec![$($(offer!(local $server $module $tool)),+),+];
-            offers.into_iter().flatten().collect()
+        pub fn local() -> Vec<&'static dyn AnyTool> {
+            TOOLS.iter().filter(|(_, local, _)| *local).map(|(tool, ..)| *tool).collect()
         }
 
         /// The tools of the remote server.
-        pub fn remote() -> Vec<&'static dyn RemoteTool> {
-            let offers: Vec<Option<&'static dyn RemoteTool>> = vec![$($(offer!(remote $server $module $tool)),+),+];
-            offers.into_iter().flatten().collect()
+        pub fn remote() -> Vec<&'static dyn AnyTool> {
+            TOOLS.iter().filter(|(_, _, remote)| *remote).map(|(tool, ..)| *tool).collect()
         }
     };
 }
 
-/// A tool, if it is one of the server that is asked for.
-macro_rules! offer {
-    (local local $module:ident $tool:ident) => {
-        Some(&$module::$tool)
+/// Whether a server is one of these.
+macro_rules! offers {
+    (local: local $($more:ident)*) => {
+        true
     };
-    (remote remote $module:ident $tool:ident) => {
-        Some(&$module::$tool)
+    (remote: remote $($more:ident)*) => {
+        true
     };
-    (local remote $module:ident $tool:ident) => {
-        None
+    ($server:ident: $other:ident $($more:ident)*) => {
+        offers!($server: $($more)*)
     };
-    (remote local $module:ident $tool:ident) => {
-        None
+    ($server:ident:) => {
+        false
     };
 }

@@ -3,71 +3,41 @@
 //! For a user Graph is asked in that user's name, so that they find only whom they may see anyway. An application that
 //! calls for itself has no such view; it gets that of our own application, and no more than the same four properties.
 
-use async_trait::async_trait;
 use base::policy::Rule;
-use entra::graph::GraphError;
-use entra::graph::users::{self, BASIC_PERMISSION, MAX_QUERY_CHARS, MAX_USERS};
-use rmcp::model::{JsonObject, Tool as Description};
-use serde_json::json;
+use entra::graph::users::{self, APPLICATION_PERMISSION, BASIC_PERMISSION, Found, MAX_QUERY_CHARS};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-use super::arguments::only_text;
-use super::{RemoteCall, RemoteTool, Tool, ToolError, answer, list_of, object, reads};
+use super::arguments::Text;
+use super::tool::{Content, Tool};
+use super::{Permission, ToolContext, ToolError};
 
-const QUERY: &str = "query";
+const DIRECTORY: Permission = Permission::delegated(BASIC_PERMISSION).or_application(APPLICATION_PERMISSION);
 
 pub(super) struct FindUser;
 
-impl Tool for FindUser {
-    fn name(&self) -> &'static str {
-        "findUser"
-    }
-
-    fn describe(&self) -> Description {
-        Description::new(
-            self.name(),
-            format!(
-                "Finds people in the organization's directory (Microsoft Graph) whose display name, given name, \
-                 surname, mail address or user principal name begins with `query`. Returns id, display name, mail \
-                 address and user principal name of at most {MAX_USERS}; `truncated` says whether there are more: then \
-                 search for more of the name."
-            ),
-            object(json!({
-                "type": "object",
-                "properties": {
-                    QUERY: {
-                        "type": "string",
-                        "description": "The beginning of a name or of an address, in any case of letters.",
-                        "minLength": 1,
-                        "maxLength": MAX_QUERY_CHARS,
-                    },
-                },
-                "required": [QUERY],
-                "additionalProperties": false,
-            })),
-        )
-        .with_title("Find a user")
-        .with_raw_output_schema(list_of("users", MAX_USERS, &["displayName", "mail", "userPrincipalName"]))
-        .with_annotations(reads("Find a user"))
-    }
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Search {
+    /// The beginning of a name or of an address, in any case of letters.
+    query: Text<MAX_QUERY_CHARS>,
 }
 
-#[async_trait(?Send)]
-impl RemoteTool for FindUser {
-    fn rule(&self) -> Rule {
+impl Tool for FindUser {
+    const NAME: &'static str = "findUser";
+    const TITLE: &'static str = "Find a user";
+    const DESCRIPTION: &'static str = "Finds people in the organization's directory (Microsoft Graph) whose display name, given name, surname, mail \
+         address or user principal name begins with `query`. Returns id, display name, mail address and user principal \
+         name of at most 25; `truncated` says whether there are more: then search for more of the name.";
+    const NEEDS: &'static [Permission] = &[DIRECTORY];
+    type Args = Search;
+    type Answer = Found;
+
+    fn rule() -> Rule {
         Rule::users_and_apps().with_any_role(&["Directory.Reader"])
     }
 
-    async fn call(&self, call: &RemoteCall<'_>, arguments: &JsonObject) -> Result<String, ToolError> {
-        let query = only_text(arguments, QUERY, MAX_QUERY_CHARS)?;
-        if call.user.is_some() {
-            return answer(&users::find(call.env, &call.user_tokens(BASIC_PERMISSION)?, query).await?);
-        }
-        let tokens = call.app_tokens();
-        let found = users::find(call.env, &tokens, query).await;
-        if let Err(GraphError::Forbidden(_)) = found {
-            // What an administrator grants now is in the next token only.
-            tokens.forget();
-        }
-        answer(&found?)
+    async fn call(search: Search, ctx: &ToolContext<'_>) -> Result<Content<Found>, ToolError> {
+        Content::of(&users::find(ctx.env, &ctx.tokens(&DIRECTORY)?, search.query.as_str()).await?)
     }
 }

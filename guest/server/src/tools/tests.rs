@@ -3,62 +3,36 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use base::Secret;
 use base::policy::ToolRule;
-use entra::graph::Source;
+use entra::AcquireError;
+use entra::graph::GraphError;
+use entra::graph::error::Evidence;
 use entra::oauth::OAuthError;
 use entra::oauth::error::Refusal;
+use rmcp::model::Tool as Description;
 use serde_json::{Value, json};
 use world::testing::{self, TENANT, World, http_settings, run};
-use world::{CredentialError, HttpError};
+use world::{CredentialError, HttpError, Unrecorded};
 
 use super::*;
 use crate::server_world::ServerWorld;
-use crate::testing::ServerWorlds as _;
+use crate::testing::{ServerWorlds as _, TestCaller};
 
-/// Gives tokens that are called like their scope, or a refusal.
-struct Person(Option<Refusal>);
-
-struct Token<'a>(&'a Person, String);
-
-impl Delegated for Person {
-    fn tokens(&self, scope: String) -> Box<Source<'_>> {
-        Box::new(Token(self, scope))
-    }
-}
-
-#[async_trait(?Send)]
-impl TokenSource for Token<'_> {
-    type Token = Secret<String>;
-    type Error = AcquireError;
-
-    async fn token(&self, _: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
-        match &self.0.0 {
-            None => Ok(Secret::new(self.1.clone())),
-            Some(refusal) => Err(AcquireError::Refused(refusal.clone()).into()),
-        }
-    }
-}
-
-fn tool(name: &str) -> &'static dyn RemoteTool {
+fn tool(name: &str) -> &'static dyn AnyTool {
     remote().into_iter().find(|tool| tool.name() == name).unwrap()
 }
 
-fn call(env: &ServerWorld<'_>, name: &str, person: Option<&Person>, arguments: Value) -> Result<Value, ToolError> {
+fn call(env: &ServerWorld<'_>, name: &str, caller: &TestCaller, arguments: Value) -> Result<Value, ToolError> {
     let Value::Object(arguments) = arguments else { panic!("{arguments}") };
-    let who = Identity { tenant_id: TENANT, object_id: "object", client_id: "client" };
-    let user = person.map(|person| person as &dyn Delegated);
-    let call = RemoteCall { env: &env.entra, who, user };
-    run(call_remote(tool(name), &call, &arguments)).map(|answer| serde_json::from_str(&answer).unwrap())
+    run(super::call(tool(name), &env.entra, caller, arguments)).map(|answer| serde_json::from_str(&answer).unwrap())
 }
 
 #[test]
 fn every_tool_has_a_name_of_its_own_and_says_what_it_takes_and_answers() {
-    let described: Vec<Description> = remote().iter().map(|tool| tool.describe()).collect();
+    let described: Vec<&Description> = remote().into_iter().map(|tool| tool.describe()).collect();
     let names: HashSet<_> = described.iter().map(|tool| tool.name.to_string()).collect();
     assert_eq!(names.len(), described.len());
-    for (tool, described) in remote().iter().zip(&described) {
+    for (tool, described) in remote().into_iter().zip(described) {
         assert_eq!(tool.name(), described.name);
         assert!(described.title.is_some() && described.description.is_some(), "{}", tool.name());
         assert_eq!(described.input_schema["type"], "object", "{}", tool.name());
@@ -71,7 +45,7 @@ fn every_tool_has_a_name_of_its_own_and_says_what_it_takes_and_answers() {
 
 #[test]
 fn the_local_server_has_the_tool_of_the_sample_and_no_other() {
-    let names: Vec<_> = local().iter().map(|tool| tool.name()).collect();
+    let names: Vec<_> = local().into_iter().map(|tool| tool.name()).collect();
     assert_eq!(names, ["GetUserDetailsFromGraph"]);
 }
 
@@ -89,7 +63,7 @@ fn each_tool_asks_with_the_least_permission_that_it_can_do_with() {
             assert_eq!(request.headers()["authorization"], expected.as_str());
             Ok(testing::json(200, &json!({ "id": "o", "value": [] })))
         });
-        call(&world.remote(), name, Some(&Person(None)), arguments).unwrap();
+        call(&world.remote(), name, &TestCaller::user(), arguments).unwrap();
     }
 }
 
@@ -97,7 +71,7 @@ fn each_tool_asks_with_the_least_permission_that_it_can_do_with() {
 fn an_application_is_told_that_a_tool_is_about_users_and_nobody_is_asked() {
     for name in ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups"] {
         let world = World::default();
-        assert_eq!(call(&world.remote(), name, None, json!({})), Err(ToolError::NoUser), "{name}");
+        assert_eq!(call(&world.remote(), name, &TestCaller::app(), json!({})), Err(ToolError::NoUser), "{name}");
         assert_eq!(world.sent(), [""; 0]);
         assert_eq!(world.audited()[0].reason.as_deref(), Some("no-user"));
     }
@@ -118,13 +92,14 @@ fn a_missing_consent_is_said_with_the_permission_and_nothing_else_is() {
         refusal("invalid_grant", 7, Some("consent_required")),
     ] {
         let code = refusal.code;
-        let person = Person(Some(refusal));
-        let result = call(&World::default().remote(), "listMyGroups", Some(&person), json!({}));
+        let person = TestCaller { refusal: Some(refusal), ..TestCaller::user() };
+        let result = call(&World::default().remote(), "listMyGroups", &person, json!({}));
         let expected = GraphError::NotConsented { permission: "GroupMember.Read.All", code };
         assert_eq!(result, Err(ToolError::Graph(expected)));
     }
     let other = refusal("invalid_grant", 50105, None);
-    let result = call(&World::default().remote(), "listMyGroups", Some(&Person(Some(other.clone()))), json!({}));
+    let person = TestCaller { refusal: Some(other.clone()), ..TestCaller::user() };
+    let result = call(&World::default().remote(), "listMyGroups", &person, json!({}));
     assert_eq!(result, Err(ToolError::Graph(AcquireError::Refused(other).into())));
 }
 
@@ -139,9 +114,9 @@ fn an_applications_token_that_is_not_allowed_is_not_kept() {
     world.once(|_| Ok(testing::json(200, &json!({ "value": [{ "id": "o", "mail": null }] }))));
     let env = world.remote();
     let query = json!({ "query": "a" });
-    let denied = call(&env, "findUser", None, query.clone());
+    let denied = call(&env, "findUser", &TestCaller::app(), query.clone());
     assert!(matches!(denied, Err(ToolError::Graph(GraphError::Forbidden(_)))), "{denied:?}");
-    let found = call(&env, "findUser", None, query).unwrap();
+    let found = call(&env, "findUser", &TestCaller::app(), query).unwrap();
     let user = json!({ "id": "o", "displayName": null, "mail": null, "userPrincipalName": null });
     assert_eq!(found, json!({ "users": [user], "truncated": false }));
     let asked = world.sent().into_iter().filter(|sent| sent.starts_with("POST ")).collect::<Vec<_>>();
@@ -164,7 +139,7 @@ fn an_application_that_is_denied_all_the_time_is_no_flood_at_entra() {
     let tokens = || world.sent().into_iter().filter(|sent| sent.starts_with("POST ")).count();
     for expected in [2, 3] {
         for _ in 0..20 {
-            let denied = call(&env, "findUser", None, json!({ "query": "a" }));
+            let denied = call(&env, "findUser", &TestCaller::app(), json!({ "query": "a" }));
             assert!(matches!(denied, Err(ToolError::Graph(GraphError::Forbidden(_)))), "{denied:?}");
         }
         assert_eq!(tokens(), expected);
@@ -178,7 +153,7 @@ fn what_graph_does_not_document_is_malformed() {
         for item in [json!({}), json!("x"), json!({ "id": 1 }), json!({ "id": "o", "displayName": [] })] {
             let world = World::default();
             world.once(move |_| Ok(testing::json(200, &json!({ "value": [item] }))));
-            let result = call(&world.remote(), name, Some(&Person(None)), arguments.clone());
+            let result = call(&world.remote(), name, &TestCaller::user(), arguments.clone());
             assert_eq!(result, Err(ToolError::Graph(GraphError::Malformed(Evidence::default()))), "{name}");
         }
     }
@@ -190,14 +165,14 @@ fn the_whole_profile_is_remembered_for_its_user_and_apart_from_the_short_one() {
     world.always(|_| Ok(testing::json(200, &json!({ "id": "o", "displayName": "Alice", "jobTitle": "Manager" }))));
     let env = world.remote();
     for _ in 0..2 {
-        let whole = call(&env, "GetUserDetailsFromGraph", Some(&Person(None)), json!({})).unwrap();
+        let whole = call(&env, "GetUserDetailsFromGraph", &TestCaller::user(), json!({})).unwrap();
         assert_eq!(whole["jobTitle"], "Manager");
-        let short = call(&env, "getUserDetails", Some(&Person(None)), json!({})).unwrap();
+        let short = call(&env, "getUserDetails", &TestCaller::user(), json!({})).unwrap();
         assert_eq!(short, json!({ "displayName": "Alice", "mail": null, "userPrincipalName": null }));
     }
     assert_eq!(world.sent().len(), 2);
     world.advance(Duration::from_secs(60));
-    call(&env, "GetUserDetailsFromGraph", Some(&Person(None)), json!({})).unwrap();
+    call(&env, "GetUserDetailsFromGraph", &TestCaller::user(), json!({})).unwrap();
     assert_eq!(world.sent().len(), 3);
 }
 
@@ -206,21 +181,6 @@ fn what_clients_may_ask_for_is_what_rules_name_besides_the_scope_of_the_server()
     let rule = |scopes: &[&'static str]| ToolRule { tool: "vault".into(), rule: Rule::users().with_scopes(scopes) };
     let access = Some(vec![rule(&["b", "access_as_user"]), rule(&["a", "b"]), rule(&[])]);
     assert_eq!(scopes(&HttpSettings { access, ..http_settings() }), ["b", "a"]);
-}
-
-/// What a person is told before they let a client act in their name.
-#[test]
-fn a_client_may_use_in_somebodys_name_what_some_rule_lets_people_call() {
-    let mut http = http_settings();
-    let names = |http: &HttpSettings| of_users(http).into_iter().map(Tool::name).collect::<Vec<_>>();
-    assert_eq!(names(&http), ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups", "findUser"]);
-    let rule = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
-    let apps = Rule { users: false, ..Rule::users_and_apps() };
-    http.access =
-        Some(vec![rule("findUser", apps.clone()), rule("listMyGroups", Rule::users()), rule("x", Rule::users())]);
-    assert_eq!(names(&http), ["listMyGroups"]);
-    http.access = Some(vec![rule("findUser", apps), rule("findUser", Rule::users())]);
-    assert_eq!(names(&http), ["findUser"]);
 }
 
 #[test]
@@ -246,4 +206,128 @@ fn a_remote_client_learns_nothing_of_the_servers_configuration_or_network() {
     }
     let graph = ToolError::Graph(GraphError::Unreachable(unreachable)).public();
     assert_eq!(graph, "Microsoft Graph cannot be asked now. Try again later.");
+}
+
+#[test]
+fn what_a_tool_takes_and_answers_is_published_as_plain_json_schema() {
+    let nullable = |about: Option<&str>| {
+        let mut schema = json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] });
+        if let Some(about) = about {
+            schema["description"] = json!(about);
+        }
+        schema
+    };
+    let truncated = json!({ "type": "boolean", "description": "There are more than these." });
+    let id = json!({ "type": "string", "description": "Object id." });
+    let nothing = json!({ "type": "object", "properties": {}, "additionalProperties": false });
+    let unfilled = || nullable(Some("Null if it is not filled in."));
+    let plain = || nullable(None);
+    let expected = [
+        (
+            "getUserDetails",
+            nothing.clone(),
+            json!({
+                "type": "object",
+                "properties": { "displayName": plain(), "mail": plain(), "userPrincipalName": plain() },
+                "required": ["displayName", "mail", "userPrincipalName"],
+            }),
+        ),
+        (
+            "GetUserDetailsFromGraph",
+            nothing.clone(),
+            json!({
+                "type": "object",
+                "properties": {
+                    "id": { "type": "string" },
+                    "displayName": plain(),
+                    "givenName": plain(),
+                    "surname": plain(),
+                    "userPrincipalName": plain(),
+                    "mail": plain(),
+                    "jobTitle": plain(),
+                    "officeLocation": plain(),
+                    "mobilePhone": plain(),
+                    "businessPhones": { "type": "array", "items": { "type": "string" } },
+                    "preferredLanguage": plain(),
+                },
+                "required": ["id"],
+            }),
+        ),
+        (
+            "listMyGroups",
+            nothing,
+            json!({
+                "type": "object",
+                "properties": {
+                    "groups": { "type": "array", "description": "The first of them.", "maxItems": 500, "items": {
+                        "type": "object",
+                        "properties": { "id": id, "displayName": nullable(Some("Null where the user may not see it.")) },
+                        "required": ["id", "displayName"],
+                    } },
+                    "truncated": truncated,
+                },
+                "required": ["groups", "truncated"],
+            }),
+        ),
+        (
+            "findUser",
+            json!({
+                "type": "object",
+                "properties": {
+                    "query": {
+                        "type": "string",
+                        "description": "The beginning of a name or of an address, in any case of letters.",
+                        "minLength": 1,
+                        "maxLength": 100,
+                    },
+                },
+                "required": ["query"],
+                "additionalProperties": false,
+            }),
+            json!({
+                "type": "object",
+                "properties": {
+                    "users": { "type": "array", "description": "The first of them.", "maxItems": 25, "items": {
+                        "type": "object",
+                        "properties": {
+                            "id": id,
+                            "displayName": unfilled(),
+                            "mail": unfilled(),
+                            "userPrincipalName": nullable(Some("Null if it is not filled in.")),
+                        },
+                        "required": ["id", "displayName", "mail", "userPrincipalName"],
+                    } },
+                    "truncated": truncated,
+                },
+                "required": ["users", "truncated"],
+            }),
+        ),
+    ];
+    for (name, arguments, answer) in expected {
+        let described = tool(name).describe();
+        assert_eq!(Value::Object((*described.input_schema).clone()), arguments, "{name}");
+        assert_eq!(Value::Object((**described.output_schema.as_ref().unwrap()).clone()), answer, "{name}");
+    }
+}
+
+#[test]
+fn a_description_names_the_bound_of_the_answer() {
+    for (name, items) in [("findUser", "users"), ("listMyGroups", "groups")] {
+        let described = tool(name).describe();
+        let bound = &described.output_schema.as_ref().unwrap()["properties"][items]["maxItems"];
+        let text = described.description.as_ref().unwrap();
+        assert!(text.to_lowercase().contains(&format!("at most {bound};")), "{text}");
+    }
+}
+
+#[test]
+fn a_tool_gets_no_token_for_what_it_has_not_declared() {
+    const DECLARED: Permission = Permission::delegated("User.Read");
+    let (world, caller) = (World::default(), TestCaller::user());
+    let env = world.remote();
+    let ctx = ToolContext::new(&env.entra, &caller, &[DECLARED]);
+    assert!(ctx.tokens(&DECLARED).is_ok());
+    for other in [Permission::delegated("Mail.Read"), DECLARED.or_application("User.Read.All")] {
+        assert!(matches!(ctx.tokens(&other), Err(ToolError::Undeclared { .. })), "{other:?}");
+    }
 }

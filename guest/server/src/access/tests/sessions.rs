@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use base::Secret;
 use base::policy::names;
+use caller::SessionCaller;
 use caller::session::entra_tokens::EntraTokens;
 use caller::session::lifecycle::{self, Beginning, Tokens};
-use caller::session::{self, Owner};
+use caller::session::{self, Owner, Session};
 use entra::testing::{FakeAuthority, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
 use world::testing::{START, TENANT};
 use world::{HttpError, Store as _};
@@ -116,7 +117,7 @@ impl Lab {
     fn decide_by(&self, rules: Vec<Rule>) -> Result<(), Denial> {
         let mut env = self.authority.world.remote();
         configure(&mut env, |http| http.access = Some(rules.into_iter().map(of_vault).collect()));
-        run(Access::new(&env, &self.session()).decide(VAULT, own))
+        run(Access::new(&env, &SessionCaller { env: &env.entra, session: &self.session() }).decide(VAULT, own))
     }
 
     /// How often Entra was asked for tokens.
@@ -226,7 +227,9 @@ fn a_denial_for_want_of_an_answer_has_a_reason_of_its_own() {
     lab.entra_is_out_of_reach(true);
     lab.stay_until(4 * HOUR);
     let session = lab.session();
-    let denial = run(Access::new(&lab.env, &session).admit(VAULT, own)).unwrap_err();
+    let denial =
+        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(VAULT, own))
+            .unwrap_err();
     assert_eq!(
         denial.to_string(),
         "your roles and groups cannot be confirmed by Microsoft Entra ID now, and this tool needs certain ones: try \
@@ -261,7 +264,10 @@ fn a_person_whom_entra_wants_again_has_no_session_any_more() {
     lab.entra_is_out_of_reach(false);
     lab.entra_answers(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }));
     let (session, world) = (lab.session(), &lab.authority.world);
-    assert_eq!(run(Access::new(&lab.env, &session).admit(VAULT, own)), Err(Denial::SessionEnded));
+    assert_eq!(
+        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(VAULT, own)),
+        Err(Denial::SessionEnded)
+    );
     let reasons: Vec<_> = world.audited().into_iter().rev().take(3).filter_map(|event| event.reason).collect();
     assert_eq!(reasons, ["session-ended", "aadsts-50173", "aadsts-50173"]);
     assert!(!world.record_names().iter().any(|name| name.contains("/session/") || name.contains("/session-entra/")));
@@ -373,6 +379,9 @@ fn what_entra_has_said_to_another_call_is_not_asked_for_again() {
     lab.entra_is_out_of_reach(true);
     lab.advance(HOUR);
     let before = lab.asked();
-    assert_eq!(run(Access::new(&lab.env, &old).decide(VAULT, own)), Ok(()));
+    assert_eq!(
+        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &old }).decide(VAULT, own)),
+        Ok(())
+    );
     assert_eq!(lab.asked() - before, 0);
 }

@@ -1,0 +1,141 @@
+//! Decides by a rule and by what is known of a caller. Pure: where a rule depends on something that is not known, the
+//! decision says so, the server asks, and decides again.
+//!
+//! Everything is compared exactly. The order of the checks is by who can change the outcome. Scopes come last: they are
+//! named as missing only if nothing else is, so that a client never asks its user for more in vain.
+
+use crate::identity::Identity;
+use crate::policy::{Denial, Name, Rule, ToolRule, has};
+use crate::principal::{Groups, PrincipalKind};
+
+/// Something about a caller that may have to be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact<'a, T> {
+    /// It is this.
+    Known(T),
+    /// It was not asked for yet, or what was said is too old to count.
+    Unknown,
+    /// It was asked for in vain. A rule that depends on it denies for this reason.
+    Unavailable(&'a Denial),
+}
+
+/// What is known of a caller, as far as rules look at it. All of it comes from a token that was validated.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Tenant, object and client.
+    pub identity: Identity<'a>,
+    /// Person or application.
+    pub kind: PrincipalKind,
+    /// Scopes in the short form.
+    pub scopes: &'a [String],
+    /// The scope that every caller of the server has: a token of Entra ID by its name, a session by its own.
+    pub server_scope: Option<&'a str>,
+    /// Application roles.
+    pub roles: Fact<'a, &'a [String]>,
+    /// Groups, as far as the token told them.
+    pub groups: Fact<'a, &'a Groups>,
+    /// All groups, where they did not fit into the token.
+    pub all_groups: Fact<'a, &'a [String]>,
+}
+
+/// What a rule says of a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The caller may call.
+    Allow,
+    /// The caller may not.
+    Deny(Denial),
+    /// That depends on [`Facts::roles`] or [`Facts::groups`], which are not known.
+    NeedsMembership,
+    /// That depends on [`Facts::all_groups`], which are not known.
+    NeedsGroups,
+}
+
+/// Decides by one rule.
+pub fn decide(rule: &Rule, facts: &Facts<'_>) -> Decision {
+    check(rule, facts).map_or_else(|no| no, |()| Decision::Allow)
+}
+
+/// Decides by those of `rules` that are for `tool`, of which one has to hold. A rule that names the caller's tenant takes
+/// the place of those that name none.
+pub fn decide_by(rules: &[ToolRule], tool: &str, facts: &Facts<'_>) -> Decision {
+    let rules = rules.iter().filter(|rule| rule.tool == tool).map(|rule| &rule.rule);
+    let tenant = facts.identity.tenant_id;
+    let has_own = rules.clone().any(|rule| rule.is_for(tenant));
+    let mut closest = Denial::NotListed;
+    for rule in rules {
+        let replaced = has_own && rule.tenants.is_none();
+        let decision = if replaced { Decision::Deny(other_tenant(facts)) } else { decide(rule, facts) };
+        match decision {
+            // There is no session any more that another rule could let in.
+            Decision::Allow
+            | Decision::NeedsMembership
+            | Decision::NeedsGroups
+            | Decision::Deny(Denial::SessionEnded) => return decision,
+            Decision::Deny(denial) if denial.closeness() > closest.closeness() => closest = denial,
+            Decision::Deny(_) => {}
+        }
+    }
+    Decision::Deny(closest)
+}
+
+/// The checks of one rule, in their order. An error is what to answer in place of [`Decision::Allow`].
+fn check(rule: &Rule, facts: &Facts<'_>) -> Result<(), Decision> {
+    let Facts { identity, kind, .. } = *facts;
+    if rule.tenants.is_some() && !rule.is_for(identity.tenant_id) {
+        return Err(Decision::Deny(other_tenant(facts)));
+    }
+    let kind_fits = match kind {
+        PrincipalKind::User => rule.users,
+        PrincipalKind::App => rule.apps,
+    };
+    if !kind_fits {
+        return Err(Decision::Deny(Denial::KindNotAllowed { actual: kind }));
+    }
+    if rule.clients.as_ref().is_some_and(|clients| !has(clients, identity.client_id)) {
+        return Err(Decision::Deny(Denial::ClientNotAllowed { client_id: identity.client_id.to_owned() }));
+    }
+    if let Some(any_of) = &rule.roles
+        && !has_any(any_of, known(facts.roles, Decision::NeedsMembership)?)
+    {
+        return Err(Decision::Deny(Denial::RoleMissing { any_of: any_of.clone() }));
+    }
+    if let Some(any_of) = &rule.groups {
+        let groups = match known(facts.groups, Decision::NeedsMembership)? {
+            Groups::Absent => &[],
+            Groups::Listed(groups) => groups.as_slice(),
+            Groups::Overage => known(facts.all_groups, Decision::NeedsGroups)?,
+        };
+        if !has_any(any_of, groups) {
+            return Err(Decision::Deny(Denial::GroupMissing { any_of: any_of.clone() }));
+        }
+    }
+    if kind == PrincipalKind::User && !rule.scopes.iter().all(|scope| has_scope(facts, scope)) {
+        return Err(Decision::Deny(Denial::ScopesMissing { required: rule.scopes.clone() }));
+    }
+    Ok(())
+}
+
+/// The fact, or what to answer while it is not known.
+fn known<T>(fact: Fact<'_, T>, needs: Decision) -> Result<T, Decision> {
+    match fact {
+        Fact::Known(known) => Ok(known),
+        Fact::Unknown => Err(needs),
+        Fact::Unavailable(denial) => Err(Decision::Deny(denial.clone())),
+    }
+}
+
+fn other_tenant(facts: &Facts<'_>) -> Denial {
+    Denial::TenantNotAllowed { tenant_id: facts.identity.tenant_id.to_owned() }
+}
+
+fn has_any(any_of: &[Name], names: &[String]) -> bool {
+    names.iter().any(|name| has(any_of, name))
+}
+
+fn has_scope(facts: &Facts<'_>, scope: &str) -> bool {
+    facts.server_scope == Some(scope) || facts.scopes.iter().any(|granted| granted == scope)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! The decisions, as a table: a name, a rule, what is known of the caller, and what is decided.
+
+use super::*;
+use crate::policy::names;
+
+const TENANT: &str = "tenant";
+const OTHER_TENANT: &str = "other-tenant";
+
+/// Owns what [`Facts`] borrow. Everything of it can be changed.
+#[derive(Clone)]
+struct Known {
+    tenant: &'static str,
+    client: &'static str,
+    kind: PrincipalKind,
+    scopes: Vec<String>,
+    roles: Asked<Vec<String>>,
+    groups: Asked<Groups>,
+    all_groups: Asked<Vec<String>>,
+}
+
+#[derive(Clone)]
+enum Asked<T> {
+    Known(T),
+    Unknown,
+    Unavailable(Denial),
+}
+
+impl<T> Asked<T> {
+    fn fact<'a, U: ?Sized>(&'a self, known: impl FnOnce(&'a T) -> &'a U) -> Fact<'a, &'a U> {
+        match self {
+            Self::Known(value) => Fact::Known(known(value)),
+            Self::Unknown => Fact::Unknown,
+            Self::Unavailable(denial) => Fact::Unavailable(denial),
+        }
+    }
+}
+
+impl Known {
+    fn user() -> Self {
+        Self {
+            tenant: TENANT,
+            client: "client",
+            kind: PrincipalKind::User,
+            scopes: Vec::new(),
+            roles: Asked::Known(Vec::new()),
+            groups: Asked::Known(Groups::Absent),
+            all_groups: Asked::Unknown,
+        }
+    }
+
+    fn app() -> Self {
+        Self { kind: PrincipalKind::App, ..Self::user() }
+    }
+
+    fn roles(self, roles: &[&str]) -> Self {
+        Self { roles: Asked::Known(texts(roles)), ..self }
+    }
+
+    fn groups(self, groups: Groups) -> Self {
+        Self { groups: Asked::Known(groups), ..self }
+    }
+
+    fn scopes(self, scopes: &[&str]) -> Self {
+        Self { scopes: texts(scopes), ..self }
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            identity: Identity { tenant_id: self.tenant, object_id: "object", client_id: self.client },
+            kind: self.kind,
+            scopes: &self.scopes,
+            server_scope: Some("server"),
+            roles: self.roles.fact(Vec::as_slice),
+            groups: self.groups.fact(|groups| groups),
+            all_groups: self.all_groups.fact(Vec::as_slice),
+        }
+    }
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn some(some: &[&'static str]) -> Option<Vec<Name>> {
+    Some(names(some))
+}
+
+fn listed(groups: &[&str]) -> Groups {
+    Groups::Listed(texts(groups))
+}
+
+#[test]
+fn one_rule_decides_by_what_is_known_and_says_what_is_not() {
+    let (user, app, all) = (Known::user, Known::app, Rule::users_and_apps);
+    let role = || Rule { roles: some(&["role"]), ..all() };
+    let group = || Rule { groups: some(&["group"]), ..all() };
+    let scope = || Rule { scopes: names(&["scope"]), ..all() };
+    let client = || Rule { clients: some(&["client"]), ..all() };
+    let tenant = || Rule { tenants: some(&[TENANT]), ..all() };
+    let unconfirmed = || Denial::MembershipUnconfirmed { reason: "outage".to_owned() };
+    let unresolved = || Denial::GroupsUnavailable { reason: "throttled".to_owned() };
+    let role_missing = || Decision::Deny(Denial::RoleMissing { any_of: names(&["role"]) });
+    let group_missing = || Decision::Deny(Denial::GroupMissing { any_of: names(&["group"]) });
+    let scope_missing = || Decision::Deny(Denial::ScopesMissing { required: names(&["scope"]) });
+    let stale = || Known { roles: Asked::Unknown, groups: Asked::Unknown, ..user() };
+    let unsaid =
+        || Known { roles: Asked::Unavailable(unconfirmed()), groups: Asked::Unavailable(unconfirmed()), ..user() };
+    let ended = || Known { roles: Asked::Unavailable(Denial::SessionEnded), ..user() };
+    let table: Vec<(&str, Rule, Known, Decision)> = vec![
+        ("a user where users may", Rule::users(), user(), Decision::Allow),
+        (
+            "an application where users may",
+            Rule::users(),
+            app(),
+            Decision::Deny(Denial::KindNotAllowed { actual: PrincipalKind::App }),
+        ),
+        (
+            "a user where applications may",
+            Rule { users: false, ..all() },
+            user(),
+            Decision::Deny(Denial::KindNotAllowed { actual: PrincipalKind::User }),
+        ),
+        ("a caller of the tenant", tenant(), user(), Decision::Allow),
+        (
+            "a caller of another tenant, who fits in nothing else either",
+            Rule { users: false, ..tenant() },
+            Known { tenant: OTHER_TENANT, ..user() },
+            Decision::Deny(Denial::TenantNotAllowed { tenant_id: OTHER_TENANT.to_owned() }),
+        ),
+        ("the client", client(), user(), Decision::Allow),
+        (
+            "another client, with the case of its letters changed",
+            client(),
+            Known { client: "Client", ..user() },
+            Decision::Deny(Denial::ClientNotAllowed { client_id: "Client".to_owned() }),
+        ),
+        ("the role", role(), user().roles(&["other", "role"]), Decision::Allow),
+        ("no role", role(), user(), role_missing()),
+        ("roles that are not confirmed", role(), stale(), Decision::NeedsMembership),
+        ("roles that cannot be confirmed", role(), unsaid(), Decision::Deny(unconfirmed())),
+        ("roles of a session that has ended", role(), ended(), Decision::Deny(Denial::SessionEnded)),
+        ("roles that do not matter are not asked for", Rule::users(), stale(), Decision::Allow),
+        (
+            "roles are not asked for where the client is another",
+            Rule { clients: some(&["x"]), ..role() },
+            stale(),
+            Decision::Deny(Denial::ClientNotAllowed { client_id: "client".to_owned() }),
+        ),
+        ("the group", group(), user().groups(listed(&["other", "group"])), Decision::Allow),
+        ("no group", group(), user(), group_missing()),
+        ("other groups", group(), user().groups(listed(&["Group"])), group_missing()),
+        ("groups that are not confirmed", group(), stale(), Decision::NeedsMembership),
+        ("groups that cannot be confirmed", group(), unsaid(), Decision::Deny(unconfirmed())),
+        ("groups in overage", group(), user().groups(Groups::Overage), Decision::NeedsGroups),
+        (
+            "groups in overage, which are not confirmed before",
+            group(),
+            Known { roles: Asked::Unknown, ..user().groups(Groups::Overage) },
+            Decision::NeedsGroups,
+        ),
+        (
+            "groups in overage that were resolved",
+            group(),
+            Known { all_groups: Asked::Known(texts(&["group"])), ..user().groups(Groups::Overage) },
+            Decision::Allow,
+        ),
+        (
+            "groups in overage that were resolved to others",
+            group(),
+            Known { all_groups: Asked::Known(Vec::new()), ..user().groups(Groups::Overage) },
+            group_missing(),
+        ),
+        (
+            "groups in overage that cannot be resolved",
+            group(),
+            Known { all_groups: Asked::Unavailable(unresolved()), ..user().groups(Groups::Overage) },
+            Decision::Deny(unresolved()),
+        ),
+        (
+            "groups are not asked for where the role is missing",
+            Rule { roles: some(&["role"]), ..group() },
+            user().groups(Groups::Overage),
+            role_missing(),
+        ),
+        (
+            "resolved groups do not replace those of the token",
+            group(),
+            { Known { all_groups: Asked::Known(texts(&["group"])), ..user() } },
+            group_missing(),
+        ),
+        ("the scope", scope(), user().scopes(&["scope"]), Decision::Allow),
+        ("no scope", scope(), user(), scope_missing()),
+        ("a scope that only begins the same", scope(), user().scopes(&["scope.more"]), scope_missing()),
+        ("an application needs no scope", scope(), app(), Decision::Allow),
+        ("the scope of the server", Rule { scopes: names(&["server"]), ..all() }, user(), Decision::Allow),
+        (
+            "a scope is named as missing only if nothing else is",
+            Rule { scopes: names(&["scope"]), ..group() },
+            user().groups(Groups::Overage),
+            Decision::NeedsGroups,
+        ),
+    ];
+    for (name, rule, known, expected) in table {
+        assert_eq!(decide(&rule, &known.facts()), expected, "{name}");
+    }
+}
+
+#[test]
+fn of_several_rules_one_is_enough_and_the_first_that_has_to_ask_asks() {
+    let on = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
+    let role = || Rule { roles: some(&["role"]), ..Rule::users() };
+    let group = || Rule { groups: some(&["group"]), ..Rule::users() };
+    let own = || Rule { tenants: some(&[TENANT]), ..role() };
+    let stale = || Known { roles: Asked::Unknown, groups: Asked::Unknown, ..Known::user() };
+    let overage = || Known::user().groups(Groups::Overage);
+    let ended = || Known { roles: Asked::Unavailable(Denial::SessionEnded), ..Known::user() };
+    let missing = |any_of: &[&'static str]| Decision::Deny(Denial::RoleMissing { any_of: names(any_of) });
+    let table: Vec<(&str, Vec<ToolRule>, Known, Decision)> = vec![
+        ("no rule", vec![], Known::user(), Decision::Deny(Denial::NotListed)),
+        ("a rule for another tool", vec![on("other", Rule::users())], Known::user(), Decision::Deny(Denial::NotListed)),
+        ("one of two", vec![on("tool", role()), on("tool", Rule::users())], Known::user(), Decision::Allow),
+        (
+            "what may be asked in vain",
+            vec![on("tool", group()), on("tool", Rule::users())],
+            overage(),
+            Decision::NeedsGroups,
+        ),
+        ("nothing to ask any more", vec![on("tool", Rule::users()), on("tool", group())], overage(), Decision::Allow),
+        ("not confirmed", vec![on("tool", role()), on("tool", group())], stale(), Decision::NeedsMembership),
+        (
+            "an ended session, which a further rule does not let in",
+            vec![on("tool", role()), on("tool", Rule::users())],
+            ended(),
+            Decision::Deny(Denial::SessionEnded),
+        ),
+        (
+            "the closest denial",
+            vec![on("tool", role()), on("tool", Rule { users: false, ..Rule::users() })],
+            Known::user(),
+            missing(&["role"]),
+        ),
+        (
+            "a rule of the tenant in place of the others",
+            vec![on("tool", Rule::users()), on("tool", own())],
+            Known::user(),
+            missing(&["role"]),
+        ),
+        (
+            "another tenant's caller by the others",
+            vec![on("tool", Rule::users()), on("tool", own())],
+            Known { tenant: OTHER_TENANT, ..Known::user() },
+            Decision::Allow,
+        ),
+    ];
+    for (name, rules, known, expected) in table {
+        assert_eq!(decide_by(&rules, "tool", &known.facts()), expected, "{name}");
+    }
+}

@@ -1,0 +1,140 @@
+//! Who calls, and what a tool can have of them: the person at this machine, the client of a session, or the bearer of a
+//! token.
+//!
+//! A caller hands out tokens in its own name and says what is known of it. It decides nothing: see `base::decision`.
+
+mod bearer;
+mod person;
+mod session;
+
+use async_trait::async_trait;
+use base::decision::Facts;
+use base::{Identity, Secret};
+use entra::graph::{Challenge, GraphError, Source, TokenSource};
+use entra::{AcquireError, EntraWorld};
+
+use crate::local::SignInError;
+use crate::session::{Membership, Unconfirmed};
+
+pub use bearer::BearerCaller;
+pub use person::PersonCaller;
+pub use session::SessionCaller;
+
+/// By what a caller is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallerKind {
+    /// It is the person at this machine.
+    Person,
+    /// A session. It ends where Entra ID wants the person again; the client signs in then.
+    Session,
+    /// A token of Entra ID. The client brings another one that satisfies a claims challenge.
+    Bearer,
+}
+
+impl CallerKind {
+    /// Its name in sealed state.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Person => "local",
+            Self::Session => "session",
+            Self::Bearer => "bearer",
+        }
+    }
+}
+
+/// One caller, during one call.
+#[async_trait(?Send)]
+pub trait Caller {
+    /// By what the caller is known.
+    fn kind(&self) -> CallerKind;
+
+    /// Tenant, object and client; none for the person at this machine, who may have to sign in first.
+    fn identity(&self) -> Option<Identity<'_>> {
+        self.facts().map(|facts| facts.identity)
+    }
+
+    /// What rules look at; none for the person at this machine, who may do everything.
+    fn facts(&self) -> Option<Facts<'_>>;
+
+    /// Roles and groups, where the facts say that they are not known. Asks Entra ID if what it said is too old.
+    async fn confirm(&self) -> Result<Membership, Unconfirmed>;
+
+    /// A token in the caller's name for one `scope`, which is qualified by its resource. With a challenge it is another one
+    /// than the refused, and Entra ID hears of the claims that it has to have; or the error says who has to bring them.
+    async fn delegated(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Secret<String>, NoToken>;
+
+    /// An API wants claims that the token which answered its challenge does not have either: what that means for the caller,
+    /// if more than that the API has refused.
+    async fn unsatisfied(&self, _scope: &str, _challenge: &Challenge) -> Option<NoToken> {
+        None
+    }
+
+    /// The caller's whole profile of Microsoft Graph, as JSON. It is remembered for a while, for this user only.
+    async fn profile(&self, env: &EntraWorld<'_>, tokens: &Source<'_, NoToken>) -> Result<String, GraphError<NoToken>>;
+}
+
+/// Why there is no token in the caller's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoToken {
+    /// It cannot be acquired.
+    #[error(transparent)]
+    Acquire(#[from] AcquireError),
+    /// The person at this machine has not signed in.
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
+    /// Entra ID cannot be asked now. The text is for the log.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<GraphError> for NoToken {
+    fn from(error: GraphError) -> Self {
+        match error.into_token::<AcquireError>() {
+            Ok(error) => Self::Acquire(error),
+            Err(GraphError::NoToken(reason)) => Self::Unavailable(reason),
+            Err(other) => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl NoToken {
+    /// The same as an error of a request to Graph with this permission. Where nobody has consented to it, that is said with
+    /// its name.
+    fn for_permission(self, permission: &'static str) -> GraphError<Self> {
+        match self {
+            Self::Acquire(AcquireError::Refused(refusal)) if refusal.needs_consent() => {
+                GraphError::NotConsented { permission, code: refusal.code }
+            }
+            Self::Unavailable(reason) => GraphError::NoToken(reason),
+            other => GraphError::Token(other),
+        }
+    }
+}
+
+/// A caller's tokens for Microsoft Graph with one delegated permission.
+pub struct Delegated<'a> {
+    caller: &'a dyn Caller,
+    scope: String,
+    permission: &'static str,
+}
+
+impl<'a> Delegated<'a> {
+    /// Tokens of `caller`. The permission is in the short form.
+    pub fn new(env: &EntraWorld<'_>, caller: &'a dyn Caller, permission: &'static str) -> Self {
+        Self { caller, scope: [env.settings.graph_resource.as_str(), permission].join("/"), permission }
+    }
+}
+
+#[async_trait(?Send)]
+impl TokenSource for Delegated<'_> {
+    type Error = NoToken;
+
+    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError<NoToken>> {
+        let token = self.caller.delegated(&self.scope, challenge).await;
+        token.map_err(|error| error.for_permission(self.permission))
+    }
+
+    async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError<NoToken>> {
+        self.caller.unsatisfied(&self.scope, challenge).await.map(GraphError::Token)
+    }
+}

@@ -1,0 +1,52 @@
+//! The bearer of a token that Entra ID has issued.
+
+use async_trait::async_trait;
+use base::Secret;
+use base::decision::{Fact, Facts};
+use base::principal::Principal;
+use entra::EntraWorld;
+use entra::graph::{Challenge, GraphError, Source, TokenSource as _, profile};
+
+use super::{Caller, CallerKind, NoToken};
+use crate::bearer::{Bearer, graph};
+use crate::session::{Membership, Unconfirmed};
+
+/// A client that has brought an access token.
+pub struct BearerCaller<'a> {
+    /// The protocol.
+    pub env: &'a EntraWorld<'a>,
+    /// The token, and whom it stands for.
+    pub bearer: &'a Bearer,
+}
+
+#[async_trait(?Send)]
+impl Caller for BearerCaller<'_> {
+    fn kind(&self) -> CallerKind {
+        CallerKind::Bearer
+    }
+
+    fn facts(&self) -> Option<Facts<'_>> {
+        let Principal { kind, scopes, roles, groups, .. } = self.bearer.principal();
+        Some(Facts {
+            identity: self.bearer.identity(),
+            kind: *kind,
+            scopes,
+            server_scope: None,
+            roles: Fact::Known(roles),
+            groups: Fact::Known(groups),
+            all_groups: Fact::Unknown,
+        })
+    }
+
+    async fn confirm(&self) -> Result<Membership, Unconfirmed> {
+        Err(Unconfirmed::Unavailable("the token is the only one who knows roles and groups".to_owned()))
+    }
+
+    async fn delegated(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Secret<String>, NoToken> {
+        Ok(graph::tokens(self.env, self.bearer, scope.to_owned()).token(challenge).await?)
+    }
+
+    async fn profile(&self, env: &EntraWorld<'_>, tokens: &Source<'_, NoToken>) -> Result<String, GraphError<NoToken>> {
+        profile::whole(env, self.bearer.identity(), tokens).await
+    }
+}

@@ -1,0 +1,86 @@
+//! The person at this machine: on a local transport nothing else can send messages.
+
+use std::cell::RefCell;
+
+use async_trait::async_trait;
+use base::Secret;
+use base::decision::Facts;
+use entra::EntraWorld;
+use entra::graph::{Challenge, GraphError, Source};
+
+use super::{Caller, CallerKind, NoToken};
+use crate::local::interactive::{self, Presenter, Request};
+use crate::local::{AccessToken, PersonWorld, SignInError, accounts, profile, silent};
+use crate::session::{Membership, Unconfirmed};
+
+/// The person at this machine, whom a token may have to be asked of.
+pub struct PersonCaller<'a> {
+    person: &'a PersonWorld<'a>,
+    presenter: &'a dyn Presenter,
+    resumes: Option<&'a str>,
+    /// The home account id of the latest token.
+    account: RefCell<Option<String>>,
+}
+
+impl<'a> PersonCaller<'a> {
+    /// The person is asked through `presenter`. `resumes` is the sign-in attempt that the client has shown its user before
+    /// it repeated the call.
+    pub fn new(person: &'a PersonWorld<'a>, presenter: &'a dyn Presenter, resumes: Option<&'a str>) -> Self {
+        Self { person, presenter, resumes, account: RefCell::default() }
+    }
+
+    /// A token by whichever way works: silently, else by asking the person.
+    async fn acquire(&self, scope: &str, challenge: Option<&Challenge>) -> Result<AccessToken, SignInError> {
+        let Self { person, presenter, resumes, .. } = *self;
+        let env = &person.entra;
+        let scopes = [scope.to_owned()];
+        let silent = match accounts::choose(person, None) {
+            Ok(account) => silent::acquire(env, &account, &scopes, challenge).await,
+            Err(error) => Err(error),
+        };
+        let Err(SignInError::InteractionRequired { claims, .. }) = silent else {
+            return silent;
+        };
+        let request = Request { scopes: scopes.to_vec(), login_hint: None, claims, select_account: false, resumes };
+        let account = interactive::sign_in(person, &request, presenter).await?;
+        if let Some(wanted) = person.settings.account.as_deref()
+            && wanted != account.home_account_id
+            && wanted != account.username
+        {
+            return Err(SignInError::AccountSelection(
+                "Another account than the one in the setting `account` signed in: sign in with that one, or change \
+                 the setting."
+                    .to_owned(),
+            ));
+        }
+        silent::acquire(env, &account, &scopes, challenge).await
+    }
+}
+
+#[async_trait(?Send)]
+impl Caller for PersonCaller<'_> {
+    fn kind(&self) -> CallerKind {
+        CallerKind::Person
+    }
+
+    fn facts(&self) -> Option<Facts<'_>> {
+        None
+    }
+
+    async fn confirm(&self) -> Result<Membership, Unconfirmed> {
+        Err(Unconfirmed::Unavailable("no rule is about the person at this machine".to_owned()))
+    }
+
+    async fn delegated(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Secret<String>, NoToken> {
+        let AccessToken { token, account, .. } = self.acquire(scope, challenge).await?;
+        *self.account.borrow_mut() = Some(account.home_account_id);
+        Ok(token)
+    }
+
+    async fn profile(&self, env: &EntraWorld<'_>, tokens: &Source<'_, NoToken>) -> Result<String, GraphError<NoToken>> {
+        // The account that a token would be for, if that is clear without asking.
+        let account = accounts::choose(self.person, None).ok().map(|account| account.home_account_id);
+        let owner = || self.account.borrow().clone();
+        Ok(profile::me(env, tokens, account.as_deref(), owner).await?.to_string())
+    }
+}

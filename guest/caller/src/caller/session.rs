@@ -1,0 +1,65 @@
+//! The client of a session, in the name of the session's person.
+
+use async_trait::async_trait;
+use base::Secret;
+use base::decision::{Fact, Facts};
+use base::principal::{Groups, PrincipalKind};
+use entra::EntraWorld;
+use entra::graph::{Challenge, GraphError, Source, TokenSource as _, profile};
+
+use super::{Caller, CallerKind, NoToken};
+use crate::session::{self, Membership, Session, Unconfirmed, graph};
+
+/// A client with a session.
+pub struct SessionCaller<'a> {
+    /// The protocol.
+    pub env: &'a EntraWorld<'a>,
+    /// The session.
+    pub session: &'a Session,
+}
+
+#[async_trait(?Send)]
+impl Caller for SessionCaller<'_> {
+    fn kind(&self) -> CallerKind {
+        CallerKind::Session
+    }
+
+    fn facts(&self) -> Option<Facts<'_>> {
+        let Session { scopes, membership, .. } = self.session;
+        Some(Facts {
+            identity: self.session.identity(),
+            kind: PrincipalKind::User,
+            scopes,
+            server_scope: None,
+            // What the session says counts for some hours: whether it does is looked at where a rule depends on it.
+            roles: Fact::Unknown,
+            groups: match &membership.groups {
+                // That they do not fit may be old: what they are, Graph is asked for anew.
+                groups @ Groups::Overage => Fact::Known(groups),
+                Groups::Absent | Groups::Listed(_) => Fact::Unknown,
+            },
+            all_groups: Fact::Unknown,
+        })
+    }
+
+    async fn confirm(&self) -> Result<Membership, Unconfirmed> {
+        let membership = &self.session.membership;
+        if membership.counts(self.env.clock.now()) {
+            return Ok(membership.clone());
+        }
+        session::confirm(self.env, self.session).await
+    }
+
+    async fn delegated(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Secret<String>, NoToken> {
+        Ok(graph::tokens(self.env, self.session, scope.to_owned()).token(challenge).await?)
+    }
+
+    async fn unsatisfied(&self, scope: &str, challenge: &Challenge) -> Option<NoToken> {
+        let tokens = graph::tokens(self.env, self.session, scope.to_owned());
+        tokens.unsatisfied(challenge).await.map(NoToken::from)
+    }
+
+    async fn profile(&self, env: &EntraWorld<'_>, tokens: &Source<'_, NoToken>) -> Result<String, GraphError<NoToken>> {
+        profile::whole(env, self.session.identity(), tokens).await
+    }
+}

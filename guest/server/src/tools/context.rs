@@ -1,0 +1,105 @@
+//! What a tool may use: the caller, and tokens for what the tool has declared.
+
+use async_trait::async_trait;
+use base::principal::PrincipalKind;
+use base::{Identity, Secret};
+use caller::{Caller, Delegated, NoToken};
+use entra::EntraWorld;
+use entra::graph::{AppTokens, Challenge, GraphError, TokenSource};
+
+use super::error::ToolError;
+
+/// A permission of Microsoft Graph that a tool asks with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permission {
+    /// Delegated: what a user's token carries, in the short form.
+    delegated: &'static str,
+    /// What an administrator has to grant our application, for callers that are applications themselves; none if the tool
+    /// is about the user who calls it.
+    application: Option<&'static str>,
+}
+
+impl Permission {
+    /// For callers that are users, in whose name Graph is asked.
+    pub(crate) const fn delegated(permission: &'static str) -> Self {
+        Self { delegated: permission, application: None }
+    }
+
+    /// For applications that call for themselves as well. Graph is asked with a token of our own application then, which
+    /// carries all that an administrator has granted: what the tool answers with must be fit for every caller that its rule
+    /// lets in.
+    pub(crate) const fn or_application(self, permission: &'static str) -> Self {
+        Self { application: Some(permission), ..self }
+    }
+}
+
+/// One call of a tool.
+pub struct ToolContext<'a> {
+    /// The protocol.
+    pub env: &'a EntraWorld<'a>,
+    /// Who calls.
+    pub caller: &'a dyn Caller,
+    needs: &'static [Permission],
+}
+
+impl<'a> ToolContext<'a> {
+    pub(super) fn new(env: &'a EntraWorld<'a>, caller: &'a dyn Caller, needs: &'static [Permission]) -> Self {
+        Self { env, caller, needs }
+    }
+
+    /// Tenant, object and client of a caller of the remote server.
+    pub(crate) fn identity(&self) -> Result<Identity<'a>, ToolError> {
+        self.caller.identity().ok_or(ToolError::NoIdentity)
+    }
+
+    /// The caller's tokens with one of the permissions that the tool has declared.
+    pub(crate) fn tokens(&self, permission: &Permission) -> Result<Tokens<'a>, ToolError> {
+        if !self.needs.contains(permission) {
+            return Err(ToolError::Undeclared { permission: permission.delegated });
+        }
+        match (self.caller.facts(), permission.application) {
+            (Some(facts), None) if facts.kind == PrincipalKind::App => Err(ToolError::NoUser),
+            (Some(facts), Some(_)) if facts.kind == PrincipalKind::App => {
+                Ok(Tokens::App(AppTokens { env: self.env, tenant: facts.identity.tenant_id }))
+            }
+            _ => Ok(Tokens::User(Delegated::new(self.env, self.caller, permission.delegated))),
+        }
+    }
+}
+
+/// See [`ToolContext::tokens`].
+pub(crate) enum Tokens<'a> {
+    /// In the name of the user who calls.
+    User(Delegated<'a>),
+    /// Of our own application, in the tenant of the application that calls.
+    App(AppTokens<'a>),
+}
+
+#[async_trait(?Send)]
+impl TokenSource for Tokens<'_> {
+    type Error = NoToken;
+
+    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError<NoToken>> {
+        match self {
+            Self::User(tokens) => tokens.token(challenge).await,
+            Self::App(tokens) => tokens.token(challenge).await.map_err(|error| match error.into_token() {
+                Ok(error) => GraphError::Token(error.into()),
+                Err(error) => error,
+            }),
+        }
+    }
+
+    async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError<NoToken>> {
+        match self {
+            Self::User(tokens) => tokens.unsatisfied(challenge).await,
+            Self::App(_) => None,
+        }
+    }
+
+    fn forbidden(&self) {
+        match self {
+            Self::User(tokens) => tokens.forbidden(),
+            Self::App(tokens) => tokens.forbidden(),
+        }
+    }
+}

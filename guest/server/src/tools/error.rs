@@ -1,0 +1,121 @@
+//! Why a tool has no answer.
+
+use base::policy::Denial;
+use caller::NoToken;
+use caller::local::SignInError;
+use entra::AcquireError;
+use entra::graph::GraphError;
+use world::Unrecorded;
+
+use super::arguments::ArgumentError;
+
+/// Why a tool has no answer. Shown to the model as `isError`, except for a sign-in that a client goes on with:
+/// [`SignInError::Deferred`] of the person at this machine, [`AcquireError::NeedsPerson`] of a remote caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ToolError {
+    /// Graph, or the token for it.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The sign-in of the person at this machine.
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
+    /// The security event could not be recorded.
+    #[error(transparent)]
+    Unrecorded(#[from] Unrecorded),
+    /// The tool is about a user, and an application calls for itself.
+    #[error(
+        "this tool is about the user who calls it, and the access token stands for an application (app-only): call it \
+         with a token that the application got on behalf of a user"
+    )]
+    NoUser,
+    /// The tool is about a caller of the remote server, and this is the person at this machine.
+    #[error("this tool is about the caller of a remote server")]
+    NoIdentity,
+    /// The tool asks for a permission that is not among those it has declared.
+    #[error("this tool does not declare that it needs the permission {permission}")]
+    Undeclared {
+        /// In the short form.
+        permission: &'static str,
+    },
+    /// The arguments are not what the input schema says.
+    #[error(transparent)]
+    Arguments(#[from] ArgumentError),
+    /// The caller may not call the tool.
+    #[error("you may not call this tool: {0}")]
+    Denied(#[from] Denial),
+}
+
+impl ToolError {
+    /// The sign-in part of the error of a local call, if that is what it is.
+    pub fn sign_in(&self) -> Option<&SignInError> {
+        match self {
+            Self::SignIn(error) => Some(error),
+            Self::Graph(_)
+            | Self::Unrecorded(_)
+            | Self::NoUser
+            | Self::NoIdentity
+            | Self::Undeclared { .. }
+            | Self::Arguments(_)
+            | Self::Denied(_) => None,
+        }
+    }
+
+    /// Whether only the user of a remote call can bring what is missing; the claims challenge to sign in with, if any.
+    pub fn needs_person(&self) -> Option<Option<&str>> {
+        match self {
+            Self::Graph(GraphError::Token(AcquireError::NeedsPerson { claims, .. })) => Some(claims.as_deref()),
+            _ => None,
+        }
+    }
+
+    /// What may be said to the clients of a server: not why it cannot reach another one.
+    pub fn public(&self) -> String {
+        match self {
+            Self::Graph(GraphError::Token(error)) => error.public(),
+            Self::SignIn(error) => error.public(),
+            Self::Unrecorded(_) => Unrecorded::PUBLIC.to_owned(),
+            Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_)) => {
+                "Microsoft Graph cannot be asked now. Try again later.".to_owned()
+            }
+            Self::NoUser | Self::NoIdentity | Self::Undeclared { .. } | Self::Arguments(_) | Self::Denied(_) => {
+                self.to_string()
+            }
+            Self::Graph(error) => error.to_string(),
+        }
+    }
+
+    /// A stable reason code for the audit record.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Graph(GraphError::Token(error)) => error.reason(),
+            Self::SignIn(error) => error.reason(),
+            Self::Unrecorded(_) => "audit".to_owned(),
+            Self::Graph(GraphError::Throttled { .. }) => "graph-throttled".to_owned(),
+            Self::Graph(GraphError::Unauthorised(_)) => "graph-unauthorised".to_owned(),
+            Self::Graph(GraphError::Forbidden(_)) => "graph-forbidden".to_owned(),
+            Self::Graph(GraphError::NotFound(_)) => "graph-not-found".to_owned(),
+            Self::Graph(GraphError::Refused { .. }) => "graph-refused".to_owned(),
+            Self::Graph(GraphError::Unavailable { .. }) => "graph-unavailable".to_owned(),
+            Self::Graph(GraphError::Unreachable(_)) => "graph-unreachable".to_owned(),
+            Self::Graph(GraphError::Malformed(_)) => "graph-malformed".to_owned(),
+            Self::Graph(GraphError::NoToken(_)) => "graph-no-token".to_owned(),
+            Self::Graph(GraphError::NotConsented { .. }) => "graph-not-consented".to_owned(),
+            Self::NoUser => "no-user".to_owned(),
+            Self::NoIdentity => "no-identity".to_owned(),
+            Self::Undeclared { .. } => "undeclared-permission".to_owned(),
+            Self::Arguments(_) => "arguments".to_owned(),
+            Self::Denied(denial) => denial.reason().to_owned(),
+        }
+    }
+}
+
+impl From<GraphError<NoToken>> for ToolError {
+    fn from(error: GraphError<NoToken>) -> Self {
+        match error.into_token() {
+            Ok(NoToken::SignIn(error)) => Self::SignIn(error),
+            Ok(NoToken::Acquire(error)) => Self::Graph(error.into()),
+            Ok(NoToken::Unavailable(reason)) => Self::Graph(GraphError::NoToken(reason)),
+            Err(error) => Self::Graph(error),
+        }
+    }
+}
