@@ -145,6 +145,9 @@ pub trait Question {
     /// Why they do not get it.
     type Error: From<StoreError>;
 
+    /// How calls share the answer, given what the last look has found.
+    fn policy(&self) -> Policy;
+
     /// Looks for the answer in the store. `None`: it has to be asked for. An error ends the call.
     async fn look(&mut self, moment: Moment) -> Result<Option<Self::Answer>, Self::Error>;
 
@@ -161,7 +164,6 @@ pub async fn once_with<Q: Question>(
     records: &Records<'_>,
     leases: &Namespace<Holder>,
     key: impl Into<Key<'_>>,
-    policy: &Policy,
     question: &mut Q,
 ) -> Result<Q::Answer, Q::Error> {
     let key = key.into();
@@ -172,7 +174,8 @@ pub async fn once_with<Q: Question>(
             if let Some(answer) = question.look(moment).await? {
                 return Ok(answer);
             }
-            match turn::claim(records, leases, key, policy).await? {
+            let policy = question.policy();
+            match turn::claim(records, leases, key, &policy).await? {
                 Claim::Granted(turn) => break Some(turn),
                 Claim::TooSoon { attempted_at } => return question.instead(NotAsked::TooSoon { attempted_at }).await,
                 Claim::AnotherCalls => {}

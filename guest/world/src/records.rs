@@ -70,12 +70,7 @@ pub enum Next<T, R> {
 
 impl<'w> Records<'w> {
     /// The records in `store`.
-    pub fn new(
-        store: &'w dyn Store,
-        clock: &'w dyn Clock,
-        random: &'w dyn Random,
-        partitions: &'w Partitions,
-    ) -> Self {
+    pub fn new(store: &'w dyn Store, clock: &'w dyn Clock, random: &'w dyn Random, partitions: &'w Partitions) -> Self {
         Self { store, clock, random, partitions }
     }
 
@@ -123,12 +118,7 @@ impl<'w> Records<'w> {
     }
 
     /// Writes a record, whatever is there.
-    pub async fn put<T>(
-        &self,
-        namespace: &Namespace<T>,
-        key: impl Into<Key<'_>>,
-        value: &T,
-    ) -> Result<(), StoreError> {
+    pub async fn put<T>(&self, namespace: &Namespace<T>, key: impl Into<Key<'_>>, value: &T) -> Result<(), StoreError> {
         let bytes = namespace.encode(value)?;
         let ttl = namespace.ttl(value, || self.clock.now());
         self.store.put(&self.raw_key(namespace, key), &bytes, ttl).await

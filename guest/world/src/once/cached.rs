@@ -71,8 +71,8 @@ pub async fn once<T, E: OnceError>(
     let failures = answers.beside(FAILED, FAILURES).kept_for(policy.failure);
     let leases = answers.beside(ASKING, LEASES);
     let mut question =
-        Cached { records, answers, failures, key, fresh, ask: Some(ask), stale: None, error: PhantomData };
-    once_with(records, &leases, key, policy, &mut question).await
+        Cached { records, answers, failures, key, policy, fresh, ask: Some(ask), stale: None, error: PhantomData };
+    once_with(records, &leases, key, &mut question).await
 }
 
 struct Cached<'q, T, F, A, E> {
@@ -80,6 +80,7 @@ struct Cached<'q, T, F, A, E> {
     answers: &'q Namespace<T>,
     failures: Namespace<Failure>,
     key: Key<'q>,
+    policy: &'q Policy,
     fresh: F,
     /// Until it is asked.
     ask: Option<A>,
@@ -96,6 +97,10 @@ where
 {
     type Answer = T;
     type Error = E;
+
+    fn policy(&self) -> Policy {
+        *self.policy
+    }
 
     async fn look(&mut self, _: Moment) -> Result<Option<T>, E> {
         match self.records.get(self.answers, self.key).await? {

@@ -13,9 +13,12 @@ use crate::store::StoreError;
 /// parsed anew, so nothing here can be out of date.
 pub struct Parsed<T> {
     /// By name in the store.
-    records: RefCell<HashMap<String, (Secret<Vec<u8>>, Rc<T>)>>,
+    records: RefCell<HashMap<String, Known<T>>>,
     capacity: usize,
 }
+
+/// The bytes of a record, and what they say.
+type Known<T> = (Secret<Vec<u8>>, Rc<T>);
 
 impl<T> Parsed<T> {
     /// Keeps at most `capacity` records.

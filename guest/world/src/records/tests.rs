@@ -109,7 +109,7 @@ fn a_damaged_record_is_an_error_or_absent_as_the_namespace_says() {
             assert_eq!(run(records.read(&namespace, "a")).unwrap().map(|read| read.map(|read| read.value)), expected);
             let parsed = run(records.get_parsed(&namespace, "a", &Parsed::new(4))).unwrap();
             assert_eq!(parsed.map(|parsed| parsed.map(|note| (*note).clone())), expected);
-            assert_eq!(run(records.update(&namespace, "a", |found| Next::Leave(found))).unwrap(), expected);
+            assert_eq!(run(records.update(&namespace, "a", Next::Leave)).unwrap(), expected);
             assert_eq!(run(records.take(&namespace, "a")).unwrap(), expected);
         }
     }
@@ -120,7 +120,7 @@ fn a_store_out_of_reach_is_an_error_everywhere() {
     let world = Simulation::default();
     let records = world.records();
     let tolerant = NOTES.absent_if_unreadable();
-    world.is_out_of_reach(true);
+    world.set_unavailable(true);
     assert_eq!(run(records.get(&tolerant, "a")).unwrap(), Err(unavailable()));
     assert_eq!(run(records.take(&tolerant, "a")).unwrap(), Err(unavailable()));
     assert_eq!(run(records.exists(&tolerant, "a")).unwrap(), Err(unavailable()));
@@ -224,7 +224,10 @@ fn a_record_is_parsed_once_for_as_long_as_it_is_the_same() {
     let (world, parsed) = (Simulation::default(), Parsed::new(2));
     let read = |key: &str| run(world.records().get_parsed(&COUNTED, key, &parsed)).unwrap().unwrap();
     world.plant("counted/a", b"one", None);
-    assert_eq!((read("a").as_deref(), read("a").as_deref(), DECODED.get()), (Some(&"one".into()), Some(&"one".into()), 1));
+    assert_eq!(
+        (read("a").as_deref(), read("a").as_deref(), DECODED.get()),
+        (Some(&"one".into()), Some(&"one".into()), 1)
+    );
     assert_eq!(world.operations(), 2, "it is read each time");
     world.plant("counted/a", b"two", None);
     assert_eq!((read("a").as_deref(), DECODED.get()), (Some(&"two".to_owned()), 2));

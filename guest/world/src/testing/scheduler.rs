@@ -12,8 +12,9 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
-use super::simulation::{Operation, Simulation};
+use super::simulation::{Call, Operation, Simulation};
 
 /// Operations of one schedule after which the calls are taken to never end.
 const MAX_STEPS: usize = 2_000;
@@ -60,12 +61,13 @@ pub struct Scheduler {
     seed: u64,
     crashes: usize,
     faults: usize,
+    delays: usize,
     prunes: bool,
 }
 
 impl Default for Scheduler {
     fn default() -> Self {
-        Self { schedules: 20_000, random: 500, seed: 1, crashes: 0, faults: 0, prunes: true }
+        Self { schedules: 20_000, random: 500, seed: 1, crashes: 0, faults: 0, delays: 0, prunes: true }
     }
 }
 
@@ -107,6 +109,17 @@ enum Action {
     Fail(usize),
     /// The call is cancelled before its operation.
     Crash(usize),
+    /// Time passes.
+    Pass,
+}
+
+impl Action {
+    fn call(self) -> Option<usize> {
+        match self {
+            Self::Run(call) | Self::Fail(call) | Self::Crash(call) => Some(call),
+            Self::Pass => None,
+        }
+    }
 }
 
 /// An action, and the operation that it comes with.
@@ -119,10 +132,7 @@ struct Transition {
 impl Transition {
     /// Whether the order of the two makes no difference, whatever comes afterwards.
     fn is_independent_of(&self, other: &Self) -> bool {
-        let call = |action| match action {
-            Action::Run(call) | Action::Fail(call) | Action::Crash(call) => call,
-        };
-        if call(self.action) == call(other.action) {
+        if self.action.call() == other.action.call() {
             return false;
         }
         match (self.action, other.action) {
@@ -130,7 +140,9 @@ impl Transition {
                 let (one, other) = (&self.operation, &other.operation);
                 one.on != other.on || (one.reads_only && other.reads_only)
             }
-            // Neither touches the store.
+            // Whatever comes afterwards, it comes later.
+            (Action::Pass, _) | (_, Action::Pass) => false,
+            // One of them does not touch the store.
             (Action::Run(_), _) | (_, Action::Run(_)) => true,
             // Both are of a bounded number.
             _ => false,
@@ -158,7 +170,8 @@ impl Choice {
     }
 
     fn rest(&mut self, from: usize) -> bool {
-        let next = self.possible.iter().enumerate().skip(from).find(|(_, transition)| !self.asleep.contains(transition));
+        let next =
+            self.possible.iter().enumerate().skip(from).find(|(_, transition)| !self.asleep.contains(transition));
         self.chosen = next.map_or(self.possible.len(), |(at, _)| at);
         next.is_some()
     }
@@ -196,6 +209,14 @@ impl Scheduler {
     #[must_use]
     pub fn faults(mut self, faults: usize) -> Self {
         self.faults = faults;
+        self
+    }
+
+    /// Lets time pass at most so often in a schedule although calls could go on, each time until the next call wakes or the
+    /// next record expires: as when a process is slow.
+    #[must_use]
+    pub fn delays(mut self, delays: usize) -> Self {
+        self.delays = delays;
         self
     }
 
@@ -270,12 +291,14 @@ impl Scheduler {
         world.begin(calls.len());
         let mut calls: Vec<_> = calls.into_iter().map(|(name, task)| (name, Some(task))).collect();
         (0..calls.len()).for_each(|at| go_on(&world, &mut calls, at));
-        let (mut crashes, mut faults) = (self.crashes, self.faults);
+        // How much of each may still happen.
+        let mut left = *self;
         let found = |message: String| Found { message, schedule: world.take_log() };
         for _ in 0..MAX_STEPS {
-            let possible = possible(&world, calls.len(), crashes > 0, faults > 0);
+            let possible = left.possible(&world, calls.len());
             if possible.is_empty() {
-                if wake(&world, &mut calls) {
+                let wakes = next_wake(&world, calls.len());
+                if pass(&world, &mut calls, wakes) {
                     continue;
                 }
                 if let Some((name, _)) = calls.iter().find(|(_, task)| task.is_some()) {
@@ -283,48 +306,55 @@ impl Scheduler {
                 }
                 return check.map_or(Ok(()), |check| check()).map(|()| End::Done).map_err(found);
             }
-            let Some(Transition { action, operation }) = choose(possible.clone()).and_then(|at| possible.get(at).cloned())
-            else {
-                return Ok(End::Pruned);
-            };
-            let (Action::Run(at) | Action::Fail(at) | Action::Crash(at)) = action;
+            let chosen = choose(possible.clone()).and_then(|at| possible.into_iter().nth(at));
+            let Some(Transition { action, operation }) = chosen else { return Ok(End::Pruned) };
+            let at = action.call().unwrap_or(calls.len());
             let name = calls.get(at).map_or("", |(name, _)| name);
             world.with_call(at, |call| (call.pending, call.fails) = (None, matches!(action, Action::Fail(_))));
             match action {
                 Action::Run(_) | Action::Fail(_) => {
-                    faults -= usize::from(matches!(action, Action::Fail(_)));
+                    left.faults -= usize::from(matches!(action, Action::Fail(_)));
                     world.log(format!("{name}: {operation}"));
                     go_on(&world, &mut calls, at);
                 }
                 Action::Crash(_) => {
-                    crashes -= 1;
+                    left.crashes -= 1;
                     world.log(format!("{name} is cancelled before: {operation}"));
                     calls.iter_mut().skip(at).take(1).for_each(|(_, task)| *task = None);
+                }
+                Action::Pass => {
+                    left.delays -= 1;
+                    let event = next_event(&world, calls.len());
+                    pass(&world, &mut calls, event);
                 }
             }
         }
         Err(found(format!("the calls have not ended after {MAX_STEPS} operations")))
     }
+
+    /// What can happen next, as long as any call can go on.
+    fn possible(&self, world: &Simulation, calls: usize) -> Vec<Transition> {
+        let pending = (0..calls).filter_map(|at| Some((at, world.with_call(at, |call| call.pending.clone())??)));
+        let pending: Vec<_> = pending.collect();
+        let mut possible = Vec::with_capacity(3 * pending.len() + 1);
+        for (at, operation) in &pending {
+            let mut add = |action| possible.push(Transition { action, operation: operation.clone() });
+            add(Action::Run(*at));
+            if self.faults > 0 && operation.is_of_the_store() {
+                add(Action::Fail(*at));
+            }
+            if self.crashes > 0 {
+                add(Action::Crash(*at));
+            }
+        }
+        if self.delays > 0 && !pending.is_empty() && next_event(world, calls).is_some() {
+            possible.push(Transition { action: Action::Pass, operation: Operation::default() });
+        }
+        possible
+    }
 }
 
 type Calls = [(&'static str, Option<Task>)];
-
-fn possible(world: &Simulation, calls: usize, crashes: bool, faults: bool) -> Vec<Transition> {
-    let pending = (0..calls).filter_map(|at| Some((at, world.with_call(at, |call| call.pending.clone())??)));
-    let pending: Vec<_> = pending.collect();
-    let mut possible = Vec::with_capacity(3 * pending.len());
-    let mut add = |action: fn(usize) -> Action| {
-        possible.extend(pending.iter().map(|(at, operation)| Transition { action: action(*at), operation: operation.clone() }));
-    };
-    add(Action::Run);
-    if faults {
-        add(Action::Fail);
-    }
-    if crashes {
-        add(Action::Crash);
-    }
-    possible
-}
 
 /// Lets a call go on until its next operation.
 fn go_on(world: &Simulation, calls: &mut Calls, at: usize) {
@@ -335,15 +365,24 @@ fn go_on(world: &Simulation, calls: &mut Calls, at: usize) {
     }
 }
 
-/// Lets time pass until the next call wakes; whether one does.
-fn wake(world: &Simulation, calls: &mut Calls) -> bool {
-    let sleeping = |at| world.with_call(at, |call| call.wakes_at).flatten();
-    let Some(next) = (0..calls.len()).filter_map(sleeping).min() else { return false };
-    world.advance(next.saturating_sub(world.elapsed()));
+/// When the next call wakes.
+fn next_wake(world: &Simulation, calls: usize) -> Option<Duration> {
+    (0..calls).filter_map(|at| world.with_call(at, |call| call.wakes_at).flatten()).min()
+}
+
+/// When the next call wakes or the next record expires.
+fn next_event(world: &Simulation, calls: usize) -> Option<Duration> {
+    next_wake(world, calls).into_iter().chain(world.next_expiry()).min()
+}
+
+/// Lets time pass until then, and the calls that wake go on. Whether there is such a time.
+fn pass(world: &Simulation, calls: &mut Calls, until: Option<Duration>) -> bool {
+    let Some(until) = until else { return false };
+    world.advance(until.saturating_sub(world.elapsed()));
     world.log(format!("{:?} have passed", world.elapsed()));
     for at in 0..calls.len() {
-        if sleeping(at).is_some_and(|until| until <= world.elapsed()) {
-            world.with_call(at, |call| call.wakes_at = None);
+        let wakes = |call: &mut Call| call.wakes_at.take_if(|at| *at <= until).is_some();
+        if world.with_call(at, wakes).unwrap_or_default() {
             go_on(world, calls, at);
         }
     }

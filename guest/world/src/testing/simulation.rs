@@ -31,13 +31,22 @@ pub fn run<F: Future>(future: F) -> Option<F::Output> {
     }
 }
 
+/// The name of what is no operation of the store.
+const ASK: &str = "ask";
+
 /// What a call does next that other calls can notice.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Operation {
     name: &'static str,
     /// The record, or the service outside.
     pub(super) on: String,
     pub(super) reads_only: bool,
+}
+
+impl Operation {
+    pub(super) fn is_of_the_store(&self) -> bool {
+        self.name != ASK
+    }
 }
 
 impl fmt::Display for Operation {
@@ -63,10 +72,12 @@ pub(super) struct Call {
 #[derive(Clone)]
 pub struct Simulation(Rc<Inner>);
 
+/// The bytes of a record, and when it expires.
+type Record = (Vec<u8>, Option<Duration>);
+
 struct Inner {
     elapsed: Cell<Duration>,
-    /// With the time at which a record expires.
-    records: RefCell<BTreeMap<String, (Vec<u8>, Option<Duration>)>>,
+    records: RefCell<BTreeMap<String, Record>>,
     partitions: Partitions,
     operations: Cell<usize>,
     unavailable: Cell<bool>,
@@ -122,7 +133,7 @@ impl Simulation {
 
     /// Asks a service outside, as a call can be stopped before it does: other calls may see the difference.
     pub async fn service(&self, name: &str) {
-        self.step("ask", name, false).await;
+        self.step(ASK, name, false).await;
     }
 
     /// The names of the records, in order.
@@ -154,7 +165,7 @@ impl Simulation {
     }
 
     /// Makes every operation fail, or none.
-    pub fn is_out_of_reach(&self, unavailable: bool) {
+    pub fn set_unavailable(&self, unavailable: bool) {
         self.0.unavailable.set(unavailable);
     }
 
@@ -203,7 +214,12 @@ impl Simulation {
         found.map(Secret::new)
     }
 
-    /// For the scheduler.
+    /// When the next record expires.
+    pub(super) fn next_expiry(&self) -> Option<Duration> {
+        let records = self.0.records.borrow();
+        records.values().filter_map(|(_, expires)| *expires).filter(|at| *at > self.0.elapsed.get()).min()
+    }
+
     pub(super) fn begin(&self, calls: usize) {
         let call = |at| Call { random: u64::try_from(at).unwrap_or_default() << 32, ..Call::default() };
         *self.0.calls.borrow_mut() = (1..=calls).map(call).collect();
@@ -319,7 +335,8 @@ impl Random for Simulation {
                 }),
                 None => Some(next(self.0.random.get())).inspect(|state| self.0.random.set(*state)),
             };
-            for (byte, random) in chunk.iter_mut().zip(super::scheduler::mixed(state.unwrap_or_default()).to_le_bytes()) {
+            for (byte, random) in chunk.iter_mut().zip(super::scheduler::mixed(state.unwrap_or_default()).to_le_bytes())
+            {
                 *byte = random;
             }
         }

@@ -191,7 +191,7 @@ fn the_answer_that_is_not_fresh_is_at_hand_when_another_is_asked_for() {
 fn an_answer_that_cannot_be_kept_is_an_answer_nevertheless() {
     let service = Service::default();
     let ask = async |_| {
-        service.world.is_out_of_reach(true);
+        service.world.set_unavailable(true);
         Ok::<_, NoNumber>(1)
     };
     let answer = run(once(&service.world.records(), &NUMBERS, (), &Policy::ANSWER, |_| true, ask));

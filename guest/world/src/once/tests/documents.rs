@@ -33,25 +33,6 @@ impl From<StoreError> for Unavailable {
     }
 }
 
-/// A policy as `token/documents.rs` has it, for the demand and the document at hand.
-fn policy(newer_than: Option<u64>, at_hand: bool) -> Policy {
-    let patience = match (newer_than, at_hand) {
-        (None, true) => Duration::ZERO,
-        (Some(_), true) => Duration::from_secs(2),
-        (_, false) => Duration::from_secs(10),
-    };
-    let pause = Duration::from_secs(if at_hand { 30 } else { 5 });
-    Policy {
-        lease: Duration::from_secs(60),
-        patience,
-        poll: Duration::from_millis(50),
-        impatient: Impatient::GivesUp,
-        without_store: WithoutStore::Asks,
-        after: After::Attempted { pause, kept: Duration::from_secs(30) },
-        ..Policy::ANSWER
-    }
-}
-
 /// An instance that has a document, or not.
 struct Instance<'i> {
     world: &'i Simulation,
@@ -68,8 +49,8 @@ impl<'i> Instance<'i> {
     }
 
     fn get(&mut self) -> Result<Document, Unavailable> {
-        let (records, policy) = (self.records, policy(self.newer_than, self.current.is_some()));
-        let asked = run(once_with(&records, &ATTEMPTS, NAME, &policy, self)).unwrap();
+        let records = self.records;
+        let asked = run(once_with(&records, &ATTEMPTS, NAME, self)).unwrap();
         // What cannot be refreshed still serves.
         asked.or_else(|error| self.current.clone().ok_or(error))
     }
@@ -84,7 +65,8 @@ impl<'i> Instance<'i> {
     fn satisfying(&self) -> Option<Document> {
         let now = self.world.now();
         let is_due = |document: &Document| now >= document.fetched_at + 20 * 3600;
-        let satisfies = |document: &&Document| self.newer_than.map_or(!is_due(document), |time| document.fetched_at > time);
+        let satisfies =
+            |document: &&Document| self.newer_than.map_or(!is_due(document), |time| document.fetched_at > time);
         self.current.as_ref().filter(satisfies).cloned()
     }
 }
@@ -92,6 +74,25 @@ impl<'i> Instance<'i> {
 impl Question for Instance<'_> {
     type Answer = Document;
     type Error = Unavailable;
+
+    /// As `token/documents.rs` has it, for the demand and the document at hand.
+    fn policy(&self) -> Policy {
+        let (patience, pause) = match (self.newer_than, &self.current) {
+            (None, Some(_)) => (0, 30),
+            (Some(_), Some(_)) => (2, 30),
+            (_, None) => (10, 5),
+        };
+        let (pause, kept) = (Duration::from_secs(pause), Duration::from_secs(30));
+        Policy {
+            lease: Duration::from_secs(60),
+            patience: Duration::from_secs(patience),
+            poll: Duration::from_millis(50),
+            impatient: Impatient::GivesUp,
+            without_store: WithoutStore::Asks,
+            after: After::Attempted { pause, kept },
+            ..Policy::ANSWER
+        }
+    }
 
     async fn look(&mut self, moment: Moment) -> Result<Option<Document>, Unavailable> {
         if moment != Moment::Holding {
@@ -107,6 +108,7 @@ impl Question for Instance<'_> {
         }
         let document = Document { keys: self.fetched.get(), fetched_at: self.world.now() };
         let _ = self.records.put(&DOCUMENTS, NAME, &document).await;
+        self.current = Some(document.clone());
         Ok(Asked::Answer(document))
     }
 
@@ -158,6 +160,16 @@ fn an_instance_with_a_document_does_not_wait() {
     instance.newer_than = Some(document.fetched_at);
     assert_eq!(instance.get(), Ok(document), "for a newer one it waits two seconds");
     assert_eq!(world.elapsed(), Duration::from_secs(20 * 3600 + 2));
+}
+
+#[test]
+fn an_instance_that_begins_serves_what_is_due_while_another_one_fetches() {
+    let (world, fetched) = (Simulation::default(), Cell::new(0));
+    let document = Instance::new(&world, &fetched).get().unwrap();
+    world.advance(Duration::from_secs(20 * 3600));
+    running(&world);
+    assert_eq!(Instance::new(&world, &fetched).get(), Ok(document));
+    assert_eq!((fetched.get(), world.elapsed()), (1, Duration::from_secs(20 * 3600)));
 }
 
 #[test]
@@ -219,7 +231,7 @@ fn an_attempt_that_cannot_be_read_is_none() {
 #[test]
 fn without_a_store_every_instance_asks_for_itself() {
     let (world, fetched) = (Simulation::default(), Cell::new(0));
-    world.is_out_of_reach(true);
+    world.set_unavailable(true);
     Instance::new(&world, &fetched).get().unwrap();
     Instance::new(&world, &fetched).get().unwrap();
     assert_eq!(fetched.get(), 2);

@@ -74,17 +74,29 @@ pub(super) struct Refresh<'r> {
     pub(super) records: Records<'r>,
     pub(super) authority: Rc<RefCell<Authority>>,
     pub(super) scope: &'static str,
+    policy: Policy,
     found: Option<Tokens>,
 }
 
 impl<'r> Refresh<'r> {
     pub(super) fn new(world: &'r Simulation, authority: &Rc<RefCell<Authority>>) -> Self {
-        Self { world, records: world.records(), authority: Rc::clone(authority), scope: "User.Read", found: None }
+        Self {
+            world,
+            records: world.records(),
+            authority: Rc::clone(authority),
+            scope: "User.Read",
+            policy: Policy::REFRESH,
+            found: None,
+        }
     }
 
-    pub(super) async fn acquire(&mut self, policy: &Policy) -> Result<String, NoToken> {
+    pub(super) fn with(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
+    pub(super) async fn acquire(&mut self) -> Result<String, NoToken> {
         let records = self.records;
-        once_with(&records, &REFRESHING, "o.t", policy, self).await
+        once_with(&records, &REFRESHING, "o.t", self).await
     }
 
     fn cached(&self, margin: u64) -> Option<String> {
@@ -100,6 +112,10 @@ impl<'r> Refresh<'r> {
 impl Question for Refresh<'_> {
     type Answer = String;
     type Error = NoToken;
+
+    fn policy(&self) -> Policy {
+        self.policy
+    }
 
     async fn look(&mut self, _: Moment) -> Result<Option<String>, NoToken> {
         self.found = self.records.get(&TOKENS, "o.t").await?;
@@ -163,7 +179,7 @@ pub(super) fn store(world: &Simulation, refresh_token: &str, (token, seconds): (
 }
 
 fn token(world: &Simulation, authority: &Rc<RefCell<Authority>>) -> Result<String, NoToken> {
-    run(Refresh::new(world, authority).acquire(&Policy::REFRESH)).unwrap()
+    run(Refresh::new(world, authority).acquire()).unwrap()
 }
 
 #[test]
@@ -206,7 +222,7 @@ fn a_call_that_was_overtaken_by_a_sign_in_goes_on_with_its_tokens() {
 }
 
 #[test]
-fn a_token_that_still_lives_is_used_while_the_authority_is_out_of_reach() {
+fn a_token_that_still_lives_is_used_while_the_authority_set_unavailable() {
     let (world, authority) = signed_in(100);
     authority.borrow_mut().is_down = true;
     assert_eq!(token(&world, &authority), Ok("access-0".to_owned()));

@@ -12,7 +12,11 @@ const CODES: Namespace<String> = Namespace::json(Partition::Store, "code", Ttl::
 const NAMES: [&str; 4] = ["one", "two", "three", "four"];
 
 /// Calls that count, and the check that no count is lost.
-fn counting<F: Future<Output = ()> + 'static>(world: &Simulation, calls: usize, count: fn(Simulation) -> F) -> Scenario {
+fn counting<F: Future<Output = ()> + 'static>(
+    world: &Simulation,
+    calls: usize,
+    count: fn(Simulation) -> F,
+) -> Scenario {
     let scenario =
         NAMES.iter().take(calls).fold(Scenario::new(), |scenario, name| scenario.call(name, count(world.clone())));
     let world = world.clone();
@@ -137,7 +141,8 @@ fn a_code_is_claimed_once_in_every_order() {
                 }
             })
         });
-        scenario.check(move || if claimed.get() == 1 { Ok(()) } else { Err(format!("claimed {} times", claimed.get())) })
+        scenario
+            .check(move || if claimed.get() == 1 { Ok(()) } else { Err(format!("claimed {} times", claimed.get())) })
     }));
     assert!(report.exhaustive, "{report:?}");
 }
@@ -155,7 +160,11 @@ fn a_record_that_all_make_at_once_is_one_record() {
         });
         scenario.check(move || {
             let got = got.borrow();
-            if got.len() == 3 && got.iter().all(|one| Some(one) == got.first()) { Ok(()) } else { Err(format!("{got:?}")) }
+            if got.len() == 3 && got.iter().all(|one| Some(one) == got.first()) {
+                Ok(())
+            } else {
+                Err(format!("{got:?}"))
+            }
         })
     }));
     assert!(report.exhaustive, "{report:?}");

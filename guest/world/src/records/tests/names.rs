@@ -33,7 +33,7 @@ fn world() -> Simulation {
     Simulation::new(Partitions::new(AUTHORITY, TENANT, CLIENT, "https://mcp.example.com"))
 }
 
-fn is_named<T>(records: &Records<'_>, namespace: &Namespace<T>, key: Key<'_>, name: &str) {
+fn assert_named<T>(records: &Records<'_>, namespace: &Namespace<T>, key: Key<'_>, name: &str) {
     assert_eq!(records.raw_key(namespace, key), name);
 }
 
@@ -69,10 +69,10 @@ fn records_of_the_application_are_named_after_cloud_tenant_and_client() {
             "claims/ZiV9_nGd_p9saauL0yZIoP_I3aAvl5NM6LoFjhqhVbk",
         ),
     ] {
-        is_named(&records, &namespace, key, &format!("{ACCOUNT}{name}"));
+        assert_named(&records, &namespace, key, &format!("{ACCOUNT}{name}"));
     }
     let refreshing: Namespace<Holder> = Namespace::leases(Partition::Application, "refreshing");
-    is_named(&records, &refreshing, Key::One("o.t"), &format!("{ACCOUNT}refreshing/o.t"));
+    assert_named(&records, &refreshing, Key::One("o.t"), &format!("{ACCOUNT}refreshing/o.t"));
 }
 
 #[test]
@@ -93,14 +93,14 @@ fn records_of_the_authorization_server_are_named_after_its_issuer() {
         (server("leg").hashed(), Key::One("another"), "leg/rkSKyGxOjk3sZFcpcI70GHOuecbf-E7_czYJiUh_COU"),
         (server("pending").hashed(), Key::One("another"), "pending/rkSKyGxOjk3sZFcpcI70GHOuecbf-E7_czYJiUh_COU"),
     ] {
-        is_named(&records, &namespace, key, &format!("{SERVER}{name}"));
+        assert_named(&records, &namespace, key, &format!("{SERVER}{name}"));
     }
     let (user, what) = (format!(r#"["{TENANT}","{OBJECT}"]"#), r#"["client",["User.Read"],"https://a.example/"]"#);
     let name = format!("{SERVER}consent/hAG-D4BDY8AQhO4zRqoUNTa5Y11zNnKxwPCvxZk3QZ4/{}", digest(what.as_bytes()));
-    is_named(&records, &server("consent").hashed(), Key::Parts(&[&user, what]), &name);
+    assert_named(&records, &server("consent").hashed(), Key::Parts(&[&user, what]), &name);
     let other = Simulation::new(Partitions::new(AUTHORITY, TENANT, CLIENT, "https://other.example.com"));
     let name = "authorization-server/wY7tE9VRD2T2M1GEnrNQZNom38dXkxhTbfu8ltwd3rk/browser-key";
-    is_named(&other.records(), &server("browser-key"), Key::Only, name);
+    assert_named(&other.records(), &server("browser-key"), Key::Only, name);
 }
 
 #[test]
@@ -117,7 +117,11 @@ fn records_of_the_store_are_named_after_what_they_depend_on() {
     let contact = "displayName,mail,userPrincipalName";
     for (namespace, key, name) in [
         (store("ready"), Key::Only, "ready".to_owned()),
-        (store("throttled"), Key::Parts(&[AUTHORITY, TENANT, CLIENT]), format!("throttled/{AUTHORITY}/{TENANT}/{CLIENT}")),
+        (
+            store("throttled"),
+            Key::Parts(&[AUTHORITY, TENANT, CLIENT]),
+            format!("throttled/{AUTHORITY}/{TENANT}/{CLIENT}"),
+        ),
         (store("app-token"), Key::Parts(app_token), app_token_name.clone()),
         (store("app-token").ending_with("/asking"), Key::Parts(app_token), format!("{app_token_name}/asking")),
         (store("app-token").ending_with("/failed"), Key::Parts(app_token), format!("{app_token_name}/failed")),
@@ -153,7 +157,7 @@ fn records_of_the_store_are_named_after_what_they_depend_on() {
         (store("sse"), Key::One("an-id"), "sse/an-id".to_owned()),
         (store("sse").ending_with("/queue"), Key::One("an-id"), "sse/an-id/queue".to_owned()),
     ] {
-        is_named(&records, &namespace, key, &name);
+        assert_named(&records, &namespace, key, &name);
     }
 }
 
@@ -172,5 +176,5 @@ fn keys_are_written_as_they_read() {
 fn a_server_without_an_issuer_has_a_partition_of_its_own() {
     let world = Simulation::new(Partitions::new(AUTHORITY, TENANT, CLIENT, ""));
     let name = format!("authorization-server/{}/browser-key", digest(b""));
-    is_named(&world.records(), &server("browser-key"), Key::Only, &name);
+    assert_named(&world.records(), &server("browser-key"), Key::Only, &name);
 }
