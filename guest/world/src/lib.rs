@@ -1,31 +1,21 @@
-//! What the component may use of the world: capabilities, and what is made of them.
+//! The capabilities of the component, and what is made of them alone: typed records, one question at a time, the trail of
+//! a call, random texts. A function that does input or output takes one of these as a parameter. Nothing here knows
+//! Microsoft Entra ID, OAuth, MCP or WIT.
 //!
-//! [`store::Store`] is the raw port. [`records`] is the only caller of it: typed records, with their key schemes, times
-//! to live and compare-and-swap. [`once`](mod@once) lets one call at a time ask a service, for all instances that share the store.
-//! Nothing here knows a protocol, a token or MCP.
+//! [`store::Store`] is the raw port of the secret store, and [`records`] is its only caller: key schemes, times to live and
+//! compare-and-swap are there. [`once`](mod@once) lets one call at a time ask a service, for all instances that share the
+//! store.
 
+pub mod capabilities;
+pub mod limits;
 pub mod once;
+pub mod random;
 pub mod records;
 pub mod store;
-
-/// Fakes for tests.
 #[cfg(any(test, feature = "testing"))]
-pub mod testing {
-    pub mod scheduler;
-    pub mod simulation;
-}
+pub mod testing;
+pub mod trail;
 
-/// What will come from the crate `base`, and from this crate's own capabilities.
-mod base {
-    pub(crate) mod encoding {
-        pub(crate) use entra_mcp::encoding::{base64url, digest, from_base64url, random_token, same_bytes};
-    }
-    pub(crate) mod secret {
-        pub(crate) use entra_mcp::secret::Secret;
-    }
-}
-
-/// Time and randomness.
-mod capabilities {
-    pub(crate) use entra_mcp::environment::{Clock, Random};
-}
+pub use capabilities::*;
+pub use store::{Store, StoreError};
+pub use trail::{SessionNames, Trail, Unrecorded};

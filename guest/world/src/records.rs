@@ -14,10 +14,10 @@ mod namespace;
 mod parsed;
 mod sealed;
 
-use crate::base::encoding::same_bytes;
-use crate::base::secret::Secret;
 use crate::capabilities::{Clock, Random};
 use crate::store::{Store, StoreError};
+use base::encoding::same_bytes;
+use base::secret::Secret;
 
 pub use key::{Key, Partition, Partitions};
 pub use lease::{Holder, Lease};
@@ -72,6 +72,13 @@ impl<'w> Records<'w> {
     /// The records in `store`.
     pub fn new(store: &'w dyn Store, clock: &'w dyn Clock, random: &'w dyn Random, partitions: &'w Partitions) -> Self {
         Self { store, clock, random, partitions }
+    }
+
+    /// The same store, as an instance with these settings sees it.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn under(self, settings: &base::settings::Settings) -> Self {
+        Self { partitions: crate::testing::forever(Partitions::of(settings)), ..self }
     }
 
     /// The clock that times to live are counted by.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::base::secret::Secret;
+use base::secret::Secret;
 
 /// Why the secret store failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,4 +47,15 @@ pub trait Store {
     ) -> Result<bool, StoreError>;
     /// Deletes a record, whether or not it exists.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_the_store_keeps_the_reason_for_the_log() {
+        let error = StoreError::Unavailable("cannot open /home/alice/.local/share/store.sqlite".to_owned());
+        assert!(!error.to_string().contains("alice"));
+    }
 }

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::lease::Holder;
-use crate::base::secret::Secret;
 use crate::store::StoreError;
+use base::secret::Secret;
 
 /// Bytes that the buffer of a record begins with: most records fit.
 const BUFFER: usize = 512;

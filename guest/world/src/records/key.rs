@@ -2,7 +2,8 @@
 //!
 //! Names outlive releases. The tests pin them byte for byte, so that a store written by an earlier version stays readable.
 
-use crate::base::encoding::digest;
+use base::encoding::digest;
+use base::settings::{Mode, Settings};
 
 /// What separates records of different configurations that share one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,13 @@ pub struct Partitions {
 }
 
 impl Partitions {
+    /// The partitions of an instance with these settings.
+    pub fn of(settings: &Settings) -> Self {
+        let Settings { authority, tenant, client_id, mode, .. } = settings;
+        let issuer = if let Mode::Remote(http) = mode { http.public_url.as_str() } else { "" };
+        Self::new(authority, tenant, client_id, issuer)
+    }
+
     /// The partitions of an application. `issuer` is the server's public URL; a local server has none, which is the empty
     /// text.
     pub fn new(authority: &str, tenant: &str, client_id: &str, issuer: &str) -> Self {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Key, Namespace, Records};
-use crate::base::encoding::random_token;
+use crate::random::random_token;
 use crate::store::StoreError;
 
 /// The call that holds a lease: a name that no other call has.

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 use super::encoding::Encoding;
 use super::key::{Key, KeyForm, Layout, Partition, Partitions};
 use super::lease::Holder;
-use crate::base::secret::Secret;
 use crate::store::StoreError;
+use base::secret::Secret;
 
 /// How long a record is kept.
 pub enum Ttl<T> {

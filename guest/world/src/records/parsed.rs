@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::{Key, Namespace, Records};
-use crate::base::encoding::same_bytes;
-use crate::base::secret::Secret;
 use crate::store::StoreError;
+use base::encoding::same_bytes;
+use base::secret::Secret;
 
 /// Parsed records beside their bytes. It spares the parsing and never the read: a record that has changed in the store is
 /// parsed anew, so nothing here can be out of date.

@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 
 use super::encoding::Encoding;
 use super::{Namespace, Partition, Records, Ttl};
-use crate::base::encoding::{base64url, from_base64url};
-use crate::base::secret::Secret;
 use crate::store::StoreError;
+use base::encoding::{base64url, from_base64url};
+use base::secret::Secret;
 
 /// Bytes of a key (AES-256).
 const KEY_BYTES: usize = 32;

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::base::secret::Secret;
 use crate::capabilities::{Clock, Random};
 use crate::records::{Partitions, Records};
 use crate::store::{Store, StoreError};
+use base::secret::Secret;
 
 /// 2026-01-01T00:00:00Z, when every simulation begins. Unix time in seconds.
 pub const START: u64 = 1_767_225_600;

@@ -4,8 +4,8 @@
 //! has a hash in it, what was hashed is in those tests. The namespaces here say nothing of what the records hold.
 
 use super::super::{Holder, Key, Namespace, Partition, Partitions, Records, Ttl};
-use crate::base::encoding::digest;
 use crate::testing::simulation::Simulation;
+use base::encoding::digest;
 
 const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 const CLIENT: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";

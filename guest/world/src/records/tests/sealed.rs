@@ -3,9 +3,9 @@
 use zeroize::Zeroizing;
 
 use super::super::{Partition, Sealed};
-use crate::base::encoding::{base64url, from_base64url};
 use crate::store::StoreError;
 use crate::testing::simulation::{Simulation, run};
+use base::encoding::{base64url, from_base64url};
 
 const TEXTS: Sealed<String> = Sealed::json(Partition::Application, "request-state-key");
 const OTHERS: Sealed<String> = Sealed::json(Partition::Application, "another key");

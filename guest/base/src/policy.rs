@@ -1,0 +1,204 @@
+//! Rules of who may call which tool, and why a caller may not. Who decides by them is the server.
+
+use std::borrow::Cow;
+
+use crate::principal::PrincipalKind;
+
+/// A name in a rule: a tool states it, or the settings do.
+pub type Name = Cow<'static, str>;
+
+/// What a caller of a tool has to be. All of it has to hold; of a list one entry is enough, except for `scopes`. `None`
+/// means that it does not matter, an empty list that nobody fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The tenants that the rule is for. A rule that names the caller's tenant takes the place of those that name none.
+    pub tenants: Option<Vec<Name>>,
+    /// Lets people call, with whatever client.
+    pub users: bool,
+    /// Lets applications call for themselves (app-only tokens).
+    pub apps: bool,
+    /// Client ids.
+    pub clients: Option<Vec<Name>>,
+    /// Application roles.
+    pub roles: Option<Vec<Name>>,
+    /// Object ids of groups.
+    pub groups: Option<Vec<Name>>,
+    /// Scopes in the short form, all of which a user's client needs. An application has none, and needs none: what it
+    /// may do follows from its roles.
+    pub scopes: Vec<Name>,
+}
+
+impl Rule {
+    /// Lets every user call, and no application.
+    pub fn users() -> Self {
+        Self { tenants: None, users: true, apps: false, clients: None, roles: None, groups: None, scopes: Vec::new() }
+    }
+
+    /// Lets users and applications call.
+    pub fn users_and_apps() -> Self {
+        Self { apps: true, ..Self::users() }
+    }
+
+    /// One of these application roles is needed as well.
+    #[must_use]
+    pub fn with_any_role(self, roles: &[&'static str]) -> Self {
+        Self { roles: Some(names(roles)), ..self }
+    }
+
+    /// All of these scopes are needed as well, if a user calls.
+    #[must_use]
+    pub fn with_scopes(self, scopes: &[&'static str]) -> Self {
+        Self { scopes: names(scopes), ..self }
+    }
+
+    /// Whether it names this tenant.
+    pub fn is_for(&self, tenant_id: &str) -> bool {
+        self.tenants.as_ref().is_some_and(|tenants| has(tenants, tenant_id))
+    }
+}
+
+/// Names that a program states.
+pub fn names(names: &[&'static str]) -> Vec<Name> {
+    names.iter().copied().map(Cow::Borrowed).collect()
+}
+
+/// Whether a name is among these. Compared exactly.
+pub fn has(names: &[Name], name: &str) -> bool {
+    names.iter().any(|known| known == name)
+}
+
+/// A rule of the settings. Of several for one tool one has to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolRule {
+    /// The tool. One that does not exist permits nothing.
+    pub tool: Name,
+    /// What its callers have to be.
+    pub rule: Rule,
+}
+
+/// Why somebody may not call a tool. The texts are for the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// The settings have rules, and none for this tool.
+    #[error("this tool is not offered")]
+    NotListed,
+    /// All rules are for other tenants.
+    #[error("this tool is not open to your organisation (tenant {tenant_id})")]
+    TenantNotAllowed {
+        /// The caller's.
+        tenant_id: String,
+    },
+    /// Only people may call, or only applications.
+    #[error("{}", kind_text(*.actual))]
+    KindNotAllowed {
+        /// The caller's.
+        actual: PrincipalKind,
+    },
+    /// Another client has to be used.
+    #[error("this tool is not open to the client {client_id:?}")]
+    ClientNotAllowed {
+        /// The caller's.
+        client_id: String,
+    },
+    /// No role fits.
+    #[error("this tool needs one of the application roles {}: ask an administrator to assign it", list(.any_of))]
+    RoleMissing {
+        /// Those of which one is needed.
+        any_of: Vec<Name>,
+    },
+    /// No group fits.
+    #[error("this tool is for members of one of the groups {}: ask an administrator to add you", list(.any_of))]
+    GroupMissing {
+        /// Object ids of those of which one is needed.
+        any_of: Vec<Name>,
+    },
+    /// What the session knows of roles and groups is too old, and Entra ID does not say now what they are.
+    #[error(
+        "your roles and groups cannot be confirmed by Microsoft Entra ID now, and this tool needs certain ones: try \
+         again later"
+    )]
+    MembershipUnconfirmed {
+        /// For the log.
+        reason: String,
+    },
+    /// The token does not list the groups, and Microsoft Graph does not say now which they are.
+    #[error(
+        "your groups cannot be read from Microsoft Graph now, and this tool is for members of certain groups: try again \
+         later"
+    )]
+    GroupsUnavailable {
+        /// For the log, which has it.
+        reason: String,
+    },
+    /// Only scopes are missing: the client can ask for them.
+    #[error("this tool needs the scopes {}", list(.required))]
+    ScopesMissing {
+        /// All that are needed, in the short form.
+        required: Vec<Name>,
+    },
+    /// Entra ID was asked for roles and groups, and wants the person again.
+    #[error("the session has ended: sign in again")]
+    SessionEnded,
+}
+
+fn kind_text(actual: PrincipalKind) -> &'static str {
+    match actual {
+        PrincipalKind::User => "this tool is for applications that act for themselves, and the caller is a user",
+        PrincipalKind::App => {
+            "this tool is for users, and the access token stands for an application (app-only): call it with a token \
+             that the application got on behalf of a user"
+        }
+    }
+}
+
+fn list(names: &[Name]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}
+
+impl Denial {
+    /// A stable reason code for the audit record.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotListed => "tool-not-listed",
+            Self::TenantNotAllowed { .. } => "tenant-not-allowed",
+            Self::KindNotAllowed { .. } => "kind-not-allowed",
+            Self::ClientNotAllowed { .. } => "client-not-allowed",
+            Self::RoleMissing { .. } => "role-missing",
+            Self::GroupMissing { .. } => "group-missing",
+            Self::MembershipUnconfirmed { .. } => "membership-unconfirmed",
+            Self::GroupsUnavailable { .. } => "groups-unavailable",
+            Self::ScopesMissing { .. } => "scope-missing",
+            Self::SessionEnded => "session-ended",
+        }
+    }
+
+    /// How close the caller came. Of several rules the closest is what the caller hears of.
+    pub fn closeness(&self) -> u8 {
+        match self {
+            Self::NotListed => 0,
+            Self::TenantNotAllowed { .. } => 1,
+            Self::KindNotAllowed { .. } => 2,
+            Self::ClientNotAllowed { .. } => 3,
+            Self::RoleMissing { .. } => 4,
+            Self::GroupMissing { .. } => 5,
+            Self::MembershipUnconfirmed { .. } => 6,
+            Self::GroupsUnavailable { .. } => 7,
+            Self::ScopesMissing { .. } => 8,
+            Self::SessionEnded => 9,
+        }
+    }
+
+    /// Whether it says nothing of what the caller is: that is not known now, or the session that knew it is gone.
+    pub fn is_undecided(&self) -> bool {
+        match self {
+            Self::MembershipUnconfirmed { .. } | Self::GroupsUnavailable { .. } | Self::SessionEnded => true,
+            Self::NotListed
+            | Self::TenantNotAllowed { .. }
+            | Self::KindNotAllowed { .. }
+            | Self::ClientNotAllowed { .. }
+            | Self::RoleMissing { .. }
+            | Self::GroupMissing { .. }
+            | Self::ScopesMissing { .. } => false,
+        }
+    }
+}

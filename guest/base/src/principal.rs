@@ -1,0 +1,64 @@
+//! Who a token stands for. Data only: it is the `ValidatedToken` around it that proves anything.
+
+use std::fmt;
+
+/// Whether a person or an application stands behind a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrincipalKind {
+    /// A delegated token: an application acts for a person.
+    User,
+    /// An app-only token: an application acts for itself.
+    App,
+}
+
+impl fmt::Display for PrincipalKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::User => "a user",
+            Self::App => "an application",
+        })
+    }
+}
+
+/// Security groups of a principal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Groups {
+    /// The token says nothing about groups.
+    #[default]
+    Absent,
+    /// Object ids of the groups.
+    Listed(Vec<String>),
+    /// More than fit into a token: Microsoft Graph has to be asked.
+    Overage,
+}
+
+/// Who a token stands for. A user is tenant id and object id; nothing else identifies one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// `tid`.
+    pub tenant_id: String,
+    /// `oid`.
+    pub object_id: String,
+    /// `sub`; differs from application to application.
+    pub subject: String,
+    /// `azp`, or `appid` in version 1: the application that obtained the token.
+    pub client_id: String,
+    /// Person or application.
+    pub kind: PrincipalKind,
+    /// `scp`, split; empty for an application.
+    pub scopes: Vec<String>,
+    /// `roles`.
+    pub roles: Vec<String>,
+    /// `groups`, or their overage.
+    pub groups: Groups,
+    /// `uti`, else `jti`: what Entra ID calls the token in its own logs.
+    pub token_id: Option<String>,
+    /// `iat`, Unix time in seconds.
+    pub issued_at: u64,
+    /// `exp`, Unix time in seconds.
+    pub expires_at: u64,
+    /// The user's home is another identity provider.
+    pub guest: bool,
+    /// 1 or 2.
+    pub token_version: u8,
+}

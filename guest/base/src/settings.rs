@@ -1,0 +1,185 @@
+//! What is configured. The settings are constant for the life of an instance.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::policy::ToolRule;
+
+/// The configuration; see `wit/environment.wit` for the meaning and unit of each field.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Tenant GUID, domain, `common`, `organizations` or `consumers`.
+    pub tenant: String,
+    /// Application id.
+    pub client_id: String,
+    /// Scheme and host of the authority; no path, no trailing slash.
+    pub authority: String,
+    /// Base URL of Graph; no version, no trailing slash.
+    pub graph: String,
+    /// The resource that Graph scopes are qualified with.
+    pub graph_resource: String,
+    /// Access tokens that are accepted.
+    pub token: TokenSettings,
+    /// Life of a cached profile.
+    pub profile_cache: Duration,
+    /// Audit records name the user.
+    pub audit_usernames: bool,
+    /// What the component is used as.
+    pub mode: Mode,
+}
+
+impl Settings {
+    /// The name of a record of the configured application. Two applications, tenants or clouds never share any.
+    pub fn record(&self, name: &str) -> String {
+        let Self { authority, tenant, client_id, .. } = self;
+        ["account", authority, tenant, client_id, name].join("/")
+    }
+
+    /// Whether the application is a public client (RFC 6749 section 2.1), which holds no credential.
+    pub fn is_public_client(&self) -> bool {
+        matches!(self.mode, Mode::Local(_))
+    }
+}
+
+/// What the component is used as.
+#[derive(Debug, Clone)]
+pub enum Mode {
+    /// A server for the person at this machine: a public client.
+    Local(LocalSettings),
+    /// A server for remote clients: a confidential client.
+    Remote(HttpSettings),
+    /// A validator of tokens, as a confidential client. It serves no messages, and no person signs in.
+    Validator,
+}
+
+/// How a person signs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignInMethod {
+    /// Browser, else device code.
+    Automatic,
+    /// Browser only.
+    Browser,
+    /// Device code only.
+    DeviceCode,
+}
+
+/// How the remote server is reached, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// The base of every URL; no slash at its end. The issuer.
+    pub public_url: String,
+    /// Accepted values of `Host`.
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages, besides that of `public_url`.
+    pub allowed_origins: Vec<String>,
+    /// The header in which the host names the address of the client.
+    pub client_address_header: Option<String>,
+    /// Serves HTTP+SSE.
+    pub legacy_sse: bool,
+    /// Clients that are known without registration.
+    pub clients: Vec<RegisteredClient>,
+    /// Accepts RFC 7591.
+    pub dynamic_registration: bool,
+    /// Accepts https URLs as client ids.
+    pub client_id_metadata_documents: bool,
+    /// Which access tokens are let in.
+    pub token_mode: TokenMode,
+    /// App ID URI of the application; none is the URL of the MCP endpoint.
+    pub app_id_uri: Option<String>,
+    /// The scope that a person's token of Entra ID has to carry, in the short form.
+    pub required_scope: String,
+    /// Who may call which tool; none leaves that to the rule of each tool.
+    pub access: Option<Vec<ToolRule>>,
+    /// The header in which a gateway hands over a token of Entra ID.
+    pub token_header: Option<String>,
+    /// Publishes Entra ID's metadata under our own issuer.
+    pub rewrite_authority_metadata: bool,
+}
+
+impl HttpSettings {
+    /// Whether Entra ID is the authorization server, under our own issuer.
+    pub fn stands_in_for_the_authority(&self) -> bool {
+        self.rewrite_authority_metadata && self.token_mode == TokenMode::Bearer
+    }
+}
+
+/// Which access tokens the remote server lets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenMode {
+    /// Those of sessions.
+    Session,
+    /// Those of Entra ID.
+    Bearer,
+    /// Both.
+    Both,
+}
+
+impl TokenMode {
+    /// Whether there are sessions, and with them an authorization server of ours.
+    pub fn has_sessions(self) -> bool {
+        matches!(self, Self::Session | Self::Both)
+    }
+
+    /// Whether clients may bring tokens of Entra ID.
+    pub fn takes_entra_tokens(self) -> bool {
+        matches!(self, Self::Bearer | Self::Both)
+    }
+}
+
+/// A client that is known without registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisteredClient {
+    /// As in requests.
+    pub client_id: String,
+    /// For people.
+    pub name: String,
+    /// Where its users may be sent back to.
+    pub redirect_uris: Vec<String>,
+    /// SHA-256 of its secret as base64url; none for a public client.
+    pub secret_hash: Option<String>,
+}
+
+/// How people sign in to a public client.
+#[derive(Clone)]
+pub struct LocalSettings {
+    /// Browser or device code.
+    pub method: SignInMethod,
+    /// How long a sign-in waits for the person.
+    pub timeout: Duration,
+    /// The account to use when there are several.
+    pub account: Option<String>,
+}
+
+/// The account may be somebody's address.
+impl fmt::Debug for LocalSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, timeout, account: _ } = self;
+        f.debug_struct("LocalSettings").field("method", method).field("timeout", timeout).finish_non_exhaustive()
+    }
+}
+
+/// Which access tokens the validator accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSettings {
+    /// Accepted `aud` values. Empty accepts none.
+    pub audiences: Vec<String>,
+    /// Accepted tenants (GUIDs). Empty: the configured tenant only.
+    pub allowed_tenants: Vec<String>,
+    /// Tolerated clock difference; at most 300 s.
+    pub clock_tolerance: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_the_settings_shows_no_account() {
+        let settings = LocalSettings {
+            method: SignInMethod::Automatic,
+            timeout: Duration::from_secs(300),
+            account: Some("alice@contoso.example".to_owned()),
+        };
+        assert!(!format!("{settings:?} {:?}", Mode::Local(settings.clone())).contains("alice"));
+    }
+}

@@ -1,0 +1,155 @@
+//! Clients that bring an access token which Entra ID has issued for us: who they are, and what they may have of
+//! Microsoft Graph.
+//!
+//! The token is validated and goes no further. Microsoft Graph is asked with a token of our own, which Entra ID gives
+//! in exchange (on-behalf-of): see [`graph`].
+
+pub mod graph;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use base::Identity;
+use base::Secret;
+use base::audit::{AuditEvent, Outcome};
+use base::principal::{Principal, PrincipalKind};
+use entra::EntraWorld;
+use entra::token;
+use entra::token::{Requirements, TokenError, ValidatedToken, validate_access_token_with};
+use world::{RateLimiter, Trail, Unrecorded, limits};
+
+/// The operation of the rate limiter that counts refused tokens, by address, or by caller if they are genuine. Good ones
+/// are never counted: many people may have one address.
+const REFUSED_TOKEN: &str = "refused-token";
+/// Header, claims and signature.
+const PARTS: usize = 3;
+
+/// A token that was accepted, and who it stands for.
+#[derive(Debug, Clone)]
+pub struct Bearer {
+    validated: Rc<ValidatedToken>,
+    token: Secret<String>,
+}
+
+impl Bearer {
+    /// Who the token stands for.
+    pub fn principal(&self) -> &Principal {
+        self.validated.principal()
+    }
+
+    /// Who calls, with which client.
+    pub fn identity(&self) -> Identity<'_> {
+        let Principal { tenant_id, object_id, client_id, .. } = self.principal();
+        Identity { tenant_id, object_id, client_id }
+    }
+
+    /// The token itself: to be exchanged at Entra ID, and to be looked at again. For nothing else.
+    pub fn token(&self) -> &Secret<String> {
+        &self.token
+    }
+}
+
+/// Why nobody is let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// What the validator says.
+    Token(TokenError),
+    /// It is a bad token, after too many others from the same address, or of the same caller. How long it takes until the next one is told why.
+    TooMany(Duration),
+}
+
+/// Whether a token has the form of Entra's: three parts (RFC 7515 section 7.1). A session's has one.
+pub fn looks_signed(token: &Secret<String>) -> bool {
+    token.reveal().split('.').count() == PARTS
+}
+
+/// Accepts a token for us, or says why not. A person's has to carry the required scope; an application has none, and
+/// what it may do follows from its roles. A refusal is recorded, as [`record_refusal`] says.
+pub async fn authenticate(
+    env: &EntraWorld<'_>,
+    limiter: &dyn RateLimiter,
+    token: Secret<String>,
+    required_scope: &str,
+) -> Result<Bearer, Refused> {
+    let validated = validate_access_token_with(env, token.reveal(), &Requirements::default(), None).await;
+    let validated = match validated {
+        Ok(validated) => validated,
+        Err(error) => return Err(refused(env, limiter, error, None).await),
+    };
+    env.trail.set_token(validated.principal().token_id.as_deref());
+    env.trail.set_user(validated.username());
+    let bearer = Bearer { validated, token };
+    let Principal { kind, scopes, .. } = bearer.principal();
+    if *kind == PrincipalKind::User && !scopes.iter().any(|scope| scope == required_scope) {
+        let required = vec![required_scope.to_owned()];
+        let error = TokenError::ScopesMissing { missing: required.clone(), required };
+        return Err(refused(env, limiter, error, Some(bearer.identity())).await);
+    }
+    Ok(bearer)
+}
+
+/// Records that a token was accepted: once for each token and instance, because every use of it has records of its own.
+pub async fn record_acceptance(env: &EntraWorld<'_>, bearer: &Bearer) -> Result<(), Unrecorded> {
+    if !bearer.validated.is_first_seen() {
+        return Ok(());
+    }
+    let event = AuditEvent::new("token.accepted", Outcome::Success);
+    let recorded = env.trail.record(bearer.identity().attribute(event)).await;
+    if recorded.is_err() {
+        // The next use of it is a first one again.
+        token::forget(env.settings, bearer.token.reveal());
+    }
+    recorded
+}
+
+/// Whether a token that was accepted before still is. What cannot be decided now says nothing against it.
+pub async fn is_still_good(env: &EntraWorld<'_>, token: &Secret<String>) -> bool {
+    match validate_access_token_with(env, token.reveal(), &Requirements::default(), None).await {
+        Ok(_) => true,
+        Err(error) => !error.is_refusal(),
+    }
+}
+
+async fn refused(
+    env: &EntraWorld<'_>,
+    limiter: &dyn RateLimiter,
+    error: TokenError,
+    who: Option<Identity<'_>>,
+) -> Refused {
+    // Where it could not be decided, nobody was refused. A genuine token that has expired is answered as ever: its client
+    // has to renew it, whatever strangers at the same address send.
+    if error.is_refusal()
+        && let Err(after) = record_refusal(env.trail, limiter, error.reason(), who).await
+        && !matches!(error, TokenError::Expired { .. })
+    {
+        return Refused::TooMany(after);
+    }
+    Refused::Token(error)
+}
+
+/// Records that a token was refused; who it stands for only if that is proven. A record that cannot be written changes
+/// nothing: the token is refused anyway.
+///
+/// Too many from one address, or of one caller, have no records of their own, or a stranger could fill the files until the
+/// records that matter are gone. An error says how long that lasts.
+pub async fn record_refusal(
+    trail: &Trail<'_>,
+    limiter: &dyn RateLimiter,
+    reason: &str,
+    who: Option<Identity<'_>>,
+) -> Result<(), Duration> {
+    // Whose token is genuine answers for themselves: a flood from their address must not hide what they try.
+    let subject = match &who {
+        Some(Identity { tenant_id, object_id, .. }) => Some([*tenant_id, *object_id].join("/")),
+        None => trail.address(),
+    };
+    if let Some(subject) = subject {
+        limits::admit(limiter, trail, REFUSED_TOKEN, &subject, None).await?;
+    }
+    let event = AuditEvent::new("token.refused", Outcome::Failure).because(reason.to_owned());
+    let _ = trail.record(if let Some(who) = who { who.attribute(event) } else { event }).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! The accounts and their tokens in the secret store.
+//!
+//! One record lists the accounts of the application; one record per account holds its tokens, so that a refresh
+//! replaces everything in one step. Several processes share the store, so every change is a compare-and-swap.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PersonWorld, SignInError};
+use base::Secret;
+use base::audit::{AuditEvent, Outcome};
+use base::secret::{reveal, reveal_optional};
+use entra::EntraWorld;
+use entra::oauth::TokenSet;
+use entra::token::ValidatedIdToken;
+use world::StoreError;
+use world::records::{Namespace, Next, Partition, Ttl};
+
+/// Access tokens kept per account. Each is for one set of scopes, and there are few of those.
+const MAX_ACCESS_TOKENS: usize = 16;
+
+/// A signed-in account. Identified by `home_account_id`; user name and name are for display only.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// `{object id}.{tenant id}`.
+    pub home_account_id: String,
+    /// For display.
+    pub username: String,
+    /// For display.
+    pub name: String,
+    /// Tenant id.
+    pub tenant_id: String,
+    /// Object id.
+    pub object_id: String,
+}
+
+impl Account {
+    /// A security event about the account.
+    pub fn event(&self, name: &'static str, outcome: Outcome) -> AuditEvent {
+        AuditEvent {
+            tenant_id: Some(self.tenant_id.clone()),
+            object_id: Some(self.object_id.clone()),
+            username: Some(self.username.clone()),
+            ..AuditEvent::new(name, outcome)
+        }
+    }
+}
+
+/// Names and addresses of people do not belong into logs.
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("home_account_id", &self.home_account_id).finish_non_exhaustive()
+    }
+}
+
+impl From<&ValidatedIdToken> for Account {
+    fn from(token: &ValidatedIdToken) -> Self {
+        Self {
+            home_account_id: format!("{}.{}", token.object_id(), token.tenant_id()),
+            username: token.preferred_username().unwrap_or_default().to_owned(),
+            name: token.name().unwrap_or_default().to_owned(),
+            tenant_id: token.tenant_id().to_owned(),
+            object_id: token.object_id().to_owned(),
+        }
+    }
+}
+
+/// The tokens of one account.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Tokens {
+    /// Absent once Entra has refused it.
+    #[serde(serialize_with = "reveal_optional")]
+    pub refresh_token: Option<Secret<String>>,
+    /// By scopes, sorted and joined with a space.
+    pub access: BTreeMap<String, CachedAccessToken>,
+}
+
+/// An access token in the store.
+#[derive(Serialize, Deserialize)]
+pub struct CachedAccessToken {
+    /// Opaque.
+    #[serde(serialize_with = "reveal")]
+    pub token: Secret<String>,
+    /// Unix time in seconds.
+    pub expires_at: u64,
+}
+
+/// A profile that was read from Graph.
+#[derive(Serialize, Deserialize)]
+pub(super) struct CachedProfile {
+    /// Unix time in seconds.
+    pub(super) read_at: u64,
+    pub(super) profile: serde_json::Value,
+}
+
+/// The accounts of the application.
+const ACCOUNTS: Namespace<Vec<Account>> = Namespace::json(Partition::Application, "list", Ttl::Kept);
+/// Their tokens, by home account id.
+const TOKENS: Namespace<Tokens> = Namespace::json(Partition::Application, "tokens", Ttl::Kept);
+/// Their profiles, by home account id.
+pub(super) const PROFILES: Namespace<CachedProfile> =
+    Namespace::json(Partition::Application, "profile", Ttl::Kept).absent_if_malformed();
+
+/// The name under which the token for a set of scopes is kept: the order of scopes has no meaning.
+pub fn scope_key(scopes: &[String]) -> String {
+    let mut scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    scopes.join(" ")
+}
+
+/// The signed-in accounts, in the order they signed in.
+pub async fn list(env: &EntraWorld<'_>) -> Result<Vec<Account>, StoreError> {
+    Ok(env.records.get(&ACCOUNTS, ()).await?.unwrap_or_default())
+}
+
+/// Chooses the account to use: the wanted one, else the configured one, else the only one.
+pub async fn choose(person: &PersonWorld<'_>, wanted: Option<&str>) -> Result<Account, SignInError> {
+    let accounts = list(&person.entra).await?;
+    let wanted = wanted.or(person.settings.account.as_deref());
+    if let Some(wanted) = wanted {
+        if let Some(account) = accounts.iter().find(|account| account.home_account_id == wanted) {
+            return Ok(account.clone());
+        }
+        // A user name identifies nobody: a person's work account and personal account may have the same.
+        let mut named = accounts.iter().filter(|account| account.username == wanted);
+        return match (named.next(), named.next()) {
+            (Some(account), None) => Ok(account.clone()),
+            (Some(_), Some(_)) => Err(SignInError::AccountSelection(
+                "Several accounts have this user name: choose one by its id, as in the list of accounts.".to_owned(),
+            )),
+            (None, _) => Err(SignInError::InteractionRequired {
+                reason: "The chosen account is not signed in: sign in with it.".to_owned(),
+                claims: None,
+            }),
+        };
+    }
+    match accounts.as_slice() {
+        [] => Err(SignInError::InteractionRequired {
+            reason: "Nobody is signed in: sign in first.".to_owned(),
+            claims: None,
+        }),
+        [account] => Ok(account.clone()),
+        several => Err(SignInError::AccountSelection(format!(
+            "{} accounts are signed in: choose one with the setting `account`, or sign out of the others.",
+            several.len()
+        ))),
+    }
+}
+
+/// Stores an account that has just signed in, with its tokens. Other accounts stay.
+pub async fn save(
+    env: &EntraWorld<'_>,
+    account: &Account,
+    scopes: &[String],
+    tokens: TokenSet,
+) -> Result<(), StoreError> {
+    let now = env.clock.now();
+    let taken_in = env.records.update(&TOKENS, &account.home_account_id, |stored| {
+        let mut stored = stored.unwrap_or_default();
+        stored.take_in(now, scopes, &tokens);
+        Next::Write(stored, ())
+    });
+    taken_in.await?;
+    let listed = env.records.update(&ACCOUNTS, (), |accounts| {
+        let mut accounts = accounts.unwrap_or_default();
+        match accounts.iter_mut().find(|known| known.home_account_id == account.home_account_id) {
+            Some(known) => *known = account.clone(),
+            None => accounts.push(account.clone()),
+        }
+        Next::Write(accounts, ())
+    });
+    listed.await
+}
+
+/// The tokens of an account.
+pub async fn tokens(env: &EntraWorld<'_>, home_account_id: &str) -> Result<Tokens, StoreError> {
+    Ok(env.records.get(&TOKENS, home_account_id).await?.unwrap_or_default())
+}
+
+impl Tokens {
+    fn take_in(&mut self, now: u64, scopes: &[String], set: &TokenSet) {
+        if let Some(refresh_token) = &set.refresh_token {
+            self.refresh_token = Some(refresh_token.clone());
+        }
+        self.access.retain(|_, cached| cached.expires_at > now);
+        while self.access.len() >= MAX_ACCESS_TOKENS {
+            self.access.pop_first();
+        }
+        let token = CachedAccessToken { token: set.access_token.clone(), expires_at: set.expires_at };
+        self.access.insert(scope_key(scopes), token);
+    }
+
+    /// Whether this is the refresh token of the account: not after a sign-in, another refresh, or a sign-out.
+    pub fn has(&self, refresh_token: &Secret<String>) -> bool {
+        self.refresh_token.as_ref().is_some_and(|token| token.reveal() == refresh_token.reveal())
+    }
+}
+
+/// Stores what a refresh answered, unless `used`, the refresh token it was asked with, was replaced or forgotten
+/// in the meantime: what is there now is newer, and an account that was signed out stays so.
+pub async fn put_refreshed(
+    env: &EntraWorld<'_>,
+    home_account_id: &str,
+    scopes: &[String],
+    used: &Secret<String>,
+    set: &TokenSet,
+) -> Result<(), StoreError> {
+    let now = env.clock.now();
+    let put = env.records.update(&TOKENS, home_account_id, |tokens| match tokens {
+        Some(mut tokens) if tokens.has(used) => {
+            tokens.take_in(now, scopes, set);
+            Next::Write(tokens, ())
+        }
+        _ => Next::Leave(()),
+    });
+    put.await
+}
+
+/// Forgets a refresh token that Entra has refused, unless it was replaced in the meantime.
+pub async fn forget_refresh_token(
+    env: &EntraWorld<'_>,
+    home_account_id: &str,
+    refused: &Secret<String>,
+) -> Result<(), StoreError> {
+    let forgotten = env.records.update(&TOKENS, home_account_id, |tokens| match tokens {
+        Some(tokens) if tokens.has(refused) => Next::Write(Tokens { refresh_token: None, ..tokens }, ()),
+        _ => Next::Leave(()),
+    });
+    forgotten.await
+}
+
+/// Forgets an account and its tokens.
+pub async fn remove(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), StoreError> {
+    env.records.delete(&TOKENS, home_account_id).await?;
+    env.records.delete(&PROFILES, home_account_id).await?;
+    let listed = env.records.update(&ACCOUNTS, (), |accounts| {
+        let mut accounts = accounts.unwrap_or_default();
+        accounts.retain(|account| account.home_account_id != home_account_id);
+        Next::Write(accounts, ())
+    });
+    listed.await
+}
+
+/// Signs an account out: forgets it, and says so in the audit record first.
+pub async fn sign_out(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), SignInError> {
+    let account =
+        list(env).await?.into_iter().find(|account| account.home_account_id == home_account_id).ok_or_else(|| {
+            SignInError::AccountSelection("No such account is signed in: see the list of accounts.".to_owned())
+        })?;
+    env.trail.record(account.event("sign-out", Outcome::Success)).await?;
+    Ok(remove(env, home_account_id).await?)
+}

@@ -1,0 +1,18 @@
+//! What a sign-in needs of the world.
+
+use base::settings::LocalSettings;
+use entra::EntraWorld;
+use world::{Channel, UserAgent};
+
+/// What one call may use of the world to reach the person at this machine.
+#[derive(Clone, Copy)]
+pub struct PersonWorld<'w> {
+    /// The protocol.
+    pub entra: EntraWorld<'w>,
+    /// How people sign in.
+    pub settings: &'w LocalSettings,
+    /// Browser, loopback listener, prompt.
+    pub agent: &'w dyn UserAgent,
+    /// The connection of the message that is being handled.
+    pub channel: &'w dyn Channel,
+}

@@ -1,0 +1,109 @@
+//! The profile of the person at this machine, remembered for a while.
+
+use std::time::Duration;
+
+use entra::EntraWorld;
+use entra::graph::{GraphError, TokenSource, profile};
+use serde_json::Value;
+
+use super::accounts::{CachedProfile, PROFILES};
+use super::silent::AccessToken;
+
+/// Reads the profile, from the cache if it is fresh enough. The cache belongs to one account.
+pub async fn me<S: TokenSource<Token = AccessToken>>(
+    env: &EntraWorld<'_>,
+    tokens: &S,
+    account: Option<&str>,
+) -> Result<Value, GraphError<S::Error>> {
+    let lifetime = env.settings.profile_cache;
+    if let Some(account) = account
+        && let Some(profile) = cached(env, account, lifetime).await
+    {
+        return Ok(profile);
+    }
+    let (profile, token) = profile::read(env, tokens).await?;
+    if !lifetime.is_zero() {
+        let entry = CachedProfile { read_at: env.clock.now(), profile: profile.clone() };
+        // A cache that cannot be written costs a request, not the answer.
+        let _ = env.records.put(&PROFILES.kept_for(lifetime), &token.account.home_account_id, &entry).await;
+    }
+    Ok(profile)
+}
+
+async fn cached(env: &EntraWorld<'_>, account: &str, lifetime: Duration) -> Option<Value> {
+    if lifetime.is_zero() {
+        return None;
+    }
+    let cached = env.records.get(&PROFILES, account).await.ok()??;
+    (env.clock.now().saturating_sub(cached.read_at) < lifetime.as_secs()).then_some(cached.profile)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use async_trait::async_trait;
+    use base::Secret;
+    use entra::graph::Challenge;
+    use entra::testing::{EntraWorlds as _, change};
+    use serde_json::json;
+    use world::testing::{self, START, World, run};
+
+    use super::*;
+    use crate::local::{Account, SignInError};
+
+    /// Gives `token-1`, and after a challenge `token-2`; remembers the challenges.
+    #[derive(Default)]
+    struct Tokens(RefCell<Vec<Challenge>>);
+
+    #[async_trait(?Send)]
+    impl TokenSource for Tokens {
+        type Token = AccessToken;
+        type Error = SignInError;
+
+        async fn token(&self, challenge: Option<&Challenge>) -> Result<AccessToken, GraphError<SignInError>> {
+            if let Some(challenge) = challenge {
+                self.0.borrow_mut().push(challenge.clone());
+            }
+            Ok(AccessToken {
+                token: Secret::new(format!("token-{}", self.0.borrow().len() + 1)),
+                expires_at: START + 3600,
+                account: Account {
+                    home_account_id: "o.t".to_owned(),
+                    username: "alice@contoso.example".to_owned(),
+                    name: "Alice".to_owned(),
+                    tenant_id: "t".to_owned(),
+                    object_id: "o".to_owned(),
+                },
+            })
+        }
+    }
+
+    #[test]
+    fn a_profile_is_read_once_a_minute_for_one_account() {
+        let world = World::default();
+        world.always(|_| Ok(testing::json(200, &json!({ "id": "o" }))));
+        let env = world.entra();
+        let read = |account: Option<&str>| run(me(&env, &Tokens::default(), account)).unwrap();
+        read(None);
+        read(Some("o.t"));
+        assert_eq!(world.sent().len(), 1, "the second answer is the cached one");
+        read(Some("other.t"));
+        assert_eq!(world.sent().len(), 2, "another account's profile is not this one's");
+        world.advance(Duration::from_secs(60));
+        read(Some("o.t"));
+        assert_eq!(world.sent().len(), 3, "a minute later it is read again");
+    }
+
+    #[test]
+    fn a_profile_is_never_cached_when_the_cache_is_off() {
+        let world = World::default();
+        world.always(|_| Ok(testing::json(200, &json!({ "id": "o" }))));
+        let mut env = world.entra();
+        change(&mut env, |settings| settings.profile_cache = Duration::ZERO);
+        for _ in 0..3 {
+            run(me(&env, &Tokens::default(), Some("o.t"))).unwrap();
+        }
+        assert_eq!(world.sent().len(), 3);
+    }
+}

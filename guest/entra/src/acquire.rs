@@ -1,0 +1,96 @@
+//! Why there is no token for an API.
+
+use world::once::{Failure, OnceError};
+use world::{StoreError, Unrecorded};
+
+use crate::oauth::OAuthError;
+use crate::oauth::error::Refusal;
+
+/// Why a token could not be acquired without asking a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AcquireError {
+    /// Only a person can bring what is missing, by signing in. Carries the claims challenge to sign in with, if any.
+    #[error("{reason}")]
+    NeedsPerson {
+        /// One sentence.
+        reason: String,
+        /// A claims challenge.
+        claims: Option<String>,
+    },
+    /// Entra ID refused.
+    #[error("{}", refused(.0))]
+    Refused(Refusal),
+    /// Entra ID could not be asked.
+    #[error("{0}")]
+    Unavailable(OAuthError),
+    /// The secret store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The security event could not be recorded.
+    #[error(transparent)]
+    Unrecorded(#[from] Unrecorded),
+}
+
+fn refused(refusal: &Refusal) -> String {
+    if refusal.is_declined() { "the sign-in was declined".to_owned() } else { refusal.advice() }
+}
+
+impl From<OAuthError> for AcquireError {
+    fn from(error: OAuthError) -> Self {
+        match error {
+            OAuthError::Refused(refusal) => Self::Refused(refusal),
+            OAuthError::Store(error) => Self::Store(error),
+            other => Self::Unavailable(other),
+        }
+    }
+}
+
+impl From<Failure> for AcquireError {
+    fn from(failure: Failure) -> Self {
+        Self::Unavailable(OAuthError::NotAsked(failure))
+    }
+}
+
+/// The calls that wait hear of every failure, and of the pause that Entra ID asks for.
+impl OnceError for AcquireError {
+    fn failure(&self, now: u64) -> Option<Failure> {
+        let retry_at = if let Self::Unavailable(error) = self { error.retry_at(now) } else { None };
+        Some(Failure { reason: self.to_string(), retry_at })
+    }
+}
+
+impl From<Refusal> for AcquireError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl AcquireError {
+    /// See [`OAuthError::at`].
+    #[must_use]
+    pub fn at(self, now: u64) -> Self {
+        if let Self::Unavailable(error) = self { Self::Unavailable(error.at(now)) } else { self }
+    }
+
+    /// What may be said to the clients of a server ([`OAuthError::public`]).
+    pub fn public(&self) -> String {
+        match self {
+            Self::Refused(refusal) if !refusal.is_declined() => refusal.public_advice(),
+            Self::Unavailable(error) => error.public(),
+            Self::Unrecorded(_) => Unrecorded::PUBLIC.to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// A stable reason code for the audit record.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::NeedsPerson { .. } => "interaction-required".to_owned(),
+            Self::Refused(refusal) if refusal.is_declined() => "declined".to_owned(),
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Unavailable(_) => "entra-unavailable".to_owned(),
+            Self::Store(_) => "store".to_owned(),
+            Self::Unrecorded(_) => "audit".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What the protocol needs of the world.
+
+use base::settings::Settings;
+use world::records::Records;
+use world::{Ask, ClientCredential, Clock, Http, Keep, Random, Trail};
+
+/// What one call may use of the world to speak with Microsoft Entra ID and Microsoft Graph. Made anew for every call.
+#[derive(Clone, Copy)]
+pub struct EntraWorld<'w> {
+    /// What is configured.
+    pub settings: &'w Settings,
+    /// Outbound HTTP, to the allow-listed hosts only.
+    pub http: &'w dyn Http,
+    /// Records that outlive the instance.
+    pub records: Records<'w>,
+    /// Wall clock, monotonic clock, timers.
+    pub clock: &'w dyn Clock,
+    /// Cryptographically secure randomness.
+    pub random: &'w dyn Random,
+    /// The application's credential for the token endpoint.
+    pub credential: &'w dyn ClientCredential,
+    /// What is known of the call, and its security events.
+    pub trail: &'w Trail<'w>,
+}
+
+impl Ask for EntraWorld<'_> {
+    fn http(&self) -> &dyn Http {
+        self.http
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        self.clock
+    }
+}
+
+impl Keep for EntraWorld<'_> {
+    fn records(&self) -> Records<'_> {
+        self.records
+    }
+
+    fn random(&self) -> &dyn Random {
+        self.random
+    }
+}

@@ -1,0 +1,19 @@
+//! Microsoft Graph: requests with a token of our own, the retry rules, typed errors.
+
+mod app_token;
+pub mod client;
+pub mod collection;
+pub mod delegated;
+pub mod error;
+pub mod groups;
+pub mod memberships;
+pub mod profile;
+pub mod users;
+
+#[cfg(test)]
+mod tests;
+
+pub use app_token::AppTokens;
+pub use client::{Bearer, Challenge, Source, TokenSource, get, post_read_only};
+pub use delegated::{Delegated, UserTokens};
+pub use error::GraphError;

@@ -1,0 +1,134 @@
+//! Tokens for Graph that are the application's own: what a remote server asks with where nobody is signed in.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::client::{Challenge, TokenSource};
+use super::error::GraphError;
+use crate::acquire::AcquireError;
+use crate::entra_world::EntraWorld;
+use crate::oauth::{OAuthError, TokenSet, client_credentials};
+use crate::tenants::is_guid;
+use base::Secret;
+use base::audit::Outcome;
+use base::secret::reveal;
+use world::once::{Failure, Policy, once};
+use world::records::{Namespace, Partition, Ttl};
+
+/// A token that expires sooner than this is replaced first.
+const EXPIRY_MARGIN_SECONDS: u64 = 300;
+
+/// How often at most a token is given up because it does not permit enough.
+const FORGET_PAUSE: Duration = Duration::from_secs(60);
+
+/// The application's tokens in one tenant, from the store or from the token endpoint.
+pub struct AppTokens<'a> {
+    /// The world.
+    pub env: &'a EntraWorld<'a>,
+    /// The tenant whose directory is asked. A GUID: it becomes part of a URL.
+    pub tenant: &'a str,
+}
+
+/// A token as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    #[serde(serialize_with = "reveal")]
+    token: Secret<String>,
+    /// Unix time in seconds.
+    expires_at: u64,
+}
+
+impl Stored {
+    fn ttl(&self, now: u64) -> Duration {
+        Duration::from_secs(self.expires_at.saturating_sub(now))
+    }
+}
+
+/// By authority, tenant, application and scope.
+const TOKENS: Namespace<Stored> =
+    Namespace::json(Partition::Store, "app-token", Ttl::Computed(Stored::ttl)).absent_if_unreadable();
+/// That a token was given up lately, under the name of the token.
+const FORGOTTEN: Namespace<()> =
+    Namespace::marks(Partition::Store, "app-token", Ttl::For(FORGET_PAUSE)).ending_with("/forgotten");
+
+#[async_trait(?Send)]
+impl TokenSource for AppTokens<'_> {
+    type Token = Secret<String>;
+    type Error = AcquireError;
+
+    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
+        let env = self.env;
+        if !is_guid(self.tenant) {
+            return Err(GraphError::NoToken(Failure::new("the tenant is not named by a GUID").into()));
+        }
+        let scope = self.scope();
+        let key = self.key(&scope);
+        let lives = |stored: &Stored, seconds: u64| {
+            stored.expires_at > env.clock.now() + seconds
+                && challenge.is_none_or(|challenge| challenge.refused.reveal() != stored.token.reveal())
+        };
+        let fresh = |stored: &Stored| lives(stored, EXPIRY_MARGIN_SECONDS);
+        let ask = async |_| self.request(&scope, challenge).await;
+        let asked: Result<Stored, AcquireError> = once(&env.records, &TOKENS, &key, &Policy::ANSWER, fresh, ask).await;
+        match asked {
+            Ok(stored) => Ok(stored.token),
+            // Entra is out of reach, but the token at hand is still good for a while.
+            Err(error) => match env.records.get(&TOKENS, &key).await {
+                Ok(Some(stored)) if lives(&stored, 0) => Ok(stored.token),
+                _ => Err(GraphError::NoToken(error.at(env.clock.now()))),
+            },
+        }
+    }
+}
+
+impl<'a> AppTokens<'a> {
+    /// Forgets the token: what an administrator grants the application is in the next one only. Not all the time: Entra
+    /// counts the requests of the application, and whoever is denied over and over must not use them up for everybody.
+    pub async fn forget(&self) {
+        let scope = self.scope();
+        let key = self.key(&scope);
+        if let Ok(true) = self.env.records.insert_new(&FORGOTTEN, &key, &()).await {
+            // A token that cannot be forgotten expires.
+            let _ = self.env.records.delete(&TOKENS, &key).await;
+        }
+    }
+
+    fn scope(&self) -> String {
+        format!("{}/.default", self.env.settings.graph_resource)
+    }
+
+    /// Which of [`TOKENS`].
+    fn key<'k>(&self, scope: &'k str) -> [&'k str; 4]
+    where
+        'a: 'k,
+    {
+        let settings = self.env.settings;
+        [&settings.authority, self.tenant, &settings.client_id, scope]
+    }
+
+    async fn request(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Stored, AcquireError> {
+        let env = self.env;
+        let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
+        let began = env.clock.monotonic();
+        let answer = client_credentials::request(env, self.tenant, scope, claims).await;
+        let (outcome, reason) = match &answer {
+            Ok(_) => (Outcome::Success, None),
+            Err(OAuthError::Refused(refusal)) => (Outcome::Failure, Some(refusal.reason())),
+            // Nothing was decided, so there is nothing to record.
+            Err(_) => return Ok(answer?.into()),
+        };
+        let mut event = env.trail.event("app-token.issued", outcome);
+        event.tenant_id = Some(self.tenant.to_owned());
+        event.reason = reason;
+        env.trail.record(event.lasting(env.clock.monotonic().saturating_sub(began))).await?;
+        Ok(answer?.into())
+    }
+}
+
+impl From<TokenSet> for Stored {
+    fn from(set: TokenSet) -> Self {
+        Self { token: set.access_token, expires_at: set.expires_at }
+    }
+}

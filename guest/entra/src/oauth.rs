@@ -1,0 +1,48 @@
+//! The OAuth 2.0 client towards Entra ID.
+//!
+//! `oauth2` builds requests and parses responses; what is Microsoft-specific (retry rules, error codes, claims
+//! challenges, the client credential) is here. One file per grant.
+
+pub mod authorization_code;
+pub mod client_credentials;
+pub mod device_code;
+pub mod error;
+pub mod on_behalf_of;
+pub mod refresh;
+
+mod client;
+mod transport;
+
+pub(crate) use transport::retry_after;
+
+use base::Secret;
+
+pub use error::OAuthError;
+
+/// Scopes of OpenID Connect that every request asks for: an ID token, and a refresh token.
+/// Entra answers without a refresh token when `offline_access` is missing.
+pub const OPENID_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
+
+/// The scopes to ask for: those of the API, and those that give an ID token and a refresh token.
+pub fn with_openid(scopes: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = scopes.to_vec();
+    for scope in OPENID_SCOPES {
+        if !all.iter().any(|known| known == scope) {
+            all.push(scope.to_owned());
+        }
+    }
+    all
+}
+
+/// What the token endpoint answered.
+#[derive(Debug)]
+pub struct TokenSet {
+    /// For the API that the scopes belong to. Opaque.
+    pub access_token: Secret<String>,
+    /// Unix time in seconds.
+    pub expires_at: u64,
+    /// Replaces the one it was obtained with.
+    pub refresh_token: Option<Secret<String>>,
+    /// To be validated before anything in it is believed.
+    pub id_token: Option<Secret<String>>,
+}

@@ -1,0 +1,158 @@
+//! What can go wrong between us and Entra's token endpoint.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error_codes;
+use world::once::Failure;
+use world::{CredentialError, HttpError, StoreError};
+
+/// A failed exchange with Entra ID.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OAuthError {
+    /// Entra answered with an OAuth error.
+    #[error("{}", .0.advice())]
+    Refused(Refusal),
+    /// Entra asked to wait; nothing is sent until then.
+    #[error("Microsoft Entra ID asks to wait {} seconds before the next attempt", .0.as_secs())]
+    Throttled(Duration),
+    /// Entra answered with a server error, after the retry.
+    #[error("Microsoft Entra ID is not available now (HTTP status {0}); try again later")]
+    ServerError(u16),
+    /// No answer arrived.
+    #[error("Microsoft Entra ID cannot be reached: {0}")]
+    Unreachable(HttpError),
+    /// The answer was not what the specification says.
+    #[error("Microsoft Entra ID answered with something unexpected: {0}")]
+    Malformed(&'static str),
+    /// A URL could not be built from the settings.
+    #[error("the setting {0} does not give a valid URL")]
+    Misconfigured(&'static str),
+    /// The person did not finish in time.
+    #[error("the code expired before the sign-in was finished")]
+    Expired,
+    /// There is no credential for a confidential client.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// This call has not asked. Most often another one has, and failed like this.
+    #[error("{}", .0.reason)]
+    NotAsked(Failure),
+    /// The secret store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl OAuthError {
+    /// A stable code for the audit record.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Credential(_) => "client-credential".to_owned(),
+            Self::Misconfigured(_) => "misconfigured".to_owned(),
+            Self::Malformed(_) => "entra-malformed".to_owned(),
+            Self::Store(_) => "store".to_owned(),
+            _ => "entra-unavailable".to_owned(),
+        }
+    }
+
+    /// When Entra ID may be asked again, if it has said so. Unix time in seconds.
+    pub fn retry_at(&self, now: u64) -> Option<u64> {
+        match self {
+            Self::Throttled(pause) => Some(now.saturating_add(pause.as_secs())),
+            Self::NotAsked(failure) => failure.retry_at,
+            _ => None,
+        }
+    }
+
+    /// The same error for a call that goes on at this Unix time in seconds: what another call was told to wait for, this
+    /// one is.
+    #[must_use]
+    pub fn at(self, now: u64) -> Self {
+        match self.retry_at(now) {
+            Some(retry_at) => Self::Throttled(Duration::from_secs(retry_at.saturating_sub(now))),
+            None => self,
+        }
+    }
+
+    /// What may be said to the clients of a server: what Entra's error means, not how the server is configured or why
+    /// it cannot reach Entra.
+    pub fn public(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.public_advice(),
+            Self::Throttled(_) | Self::ServerError(_) => self.to_string(),
+            Self::Unreachable(_) | Self::NotAsked(_) => {
+                "Microsoft Entra ID cannot be reached now. Try again later.".to_owned()
+            }
+            Self::Malformed(_) => "Microsoft Entra ID answered with something unexpected.".to_owned(),
+            Self::Credential(_) | Self::Misconfigured(_) => {
+                "The server is not configured correctly: its operator finds the reason in the log.".to_owned()
+            }
+            Self::Expired | Self::Store(_) => "The sign-in could not be finished. Try again later.".to_owned(),
+        }
+    }
+}
+
+/// An OAuth error response (RFC 6749 section 5.2) with Entra's additions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// `invalid_grant`, `interaction_required` …
+    pub error: String,
+    /// The AADSTS number; 0 if there is none.
+    pub code: u32,
+    /// Narrows `error` down: `bad_token`, `consent_required` …
+    pub suberror: Option<String>,
+    /// A claims challenge to repeat the sign-in with.
+    pub claims: Option<String>,
+    /// Entra's own id of the exchange, for a support case.
+    pub trace_id: Option<String>,
+}
+
+impl Refusal {
+    /// Reads the AADSTS number from where Entra puts it: the list of codes, else the start of the description.
+    pub fn new(error: &str, codes: &[u32], description: Option<&str>) -> Self {
+        let from_text = || description.and_then(error_codes::number_in);
+        Self {
+            error: error.to_owned(),
+            code: codes.first().copied().or_else(from_text).unwrap_or(0),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the person has declined.
+    pub fn is_declined(&self) -> bool {
+        matches!(self.error.as_str(), "access_denied" | "authorization_declined")
+    }
+
+    /// Whether a new interactive sign-in is the way out.
+    pub fn needs_interaction(&self) -> bool {
+        matches!(self.error.as_str(), "invalid_grant" | "interaction_required" | "consent_required" | "login_required")
+    }
+
+    /// Whether what is missing is somebody's consent to a permission: 65001 says that of a user or an administrator,
+    /// 90094 and 90095 of an administrator.
+    pub fn needs_consent(&self) -> bool {
+        matches!(self.code, 65001 | 90094 | 90095)
+            || self.error == "consent_required"
+            || self.suberror.as_deref() == Some("consent_required")
+    }
+
+    /// One sentence that says what to do.
+    pub fn advice(&self) -> String {
+        error_codes::advice(&self.error, self.code)
+    }
+
+    /// The same for the clients of a server, who can do nothing about its configuration.
+    pub fn public_advice(&self) -> String {
+        error_codes::public_advice(&self.error, self.code)
+    }
+
+    /// A stable code for the audit record: `aadsts-65001`, else the OAuth error if it is a known one. The error may
+    /// have come by way of somebody's browser, so its text is not believed.
+    pub fn reason(&self) -> String {
+        match self.code {
+            0 => error_codes::known(&self.error).unwrap_or("unknown-error").to_owned(),
+            code => format!("aadsts-{code}"),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What the configured authority says about itself: its tenant, its issuers, its keys.
+//!
+//! Metadata and keys come from the configured authority and from nowhere else: the URL of the metadata is made
+//! of settings only, and the key set it points to has to be on the same origin.
+
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::documents::{Demand, Fetched, Kind, Name, Slot, Unavailable};
+use super::error::TokenError;
+use super::instance::Instance;
+use super::jwks::KeySet;
+use crate::entra_world::EntraWorld;
+use crate::issuers;
+use crate::issuers::TokenVersion;
+use crate::tenants::Tenant;
+use base::settings::Settings;
+use base::strict_json;
+
+/// Bytes of a metadata document. Entra ID's have 2 KiB.
+const MAX_METADATA_BYTES: usize = 64 * 1024;
+
+/// Seconds after which a client may try again while the keys are unavailable.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
+/// The metadata that matters here.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Metadata {
+    /// The tenant of the authority; `None` if it serves several.
+    pub(super) tenant_id: Option<String>,
+    jwks_uri: String,
+    /// What clients need of it; `None` if it does not say that, which is nothing to the validation of tokens.
+    pub(super) endpoints: Option<Endpoints>,
+}
+
+/// Where clients obtain tokens from the authority, and how, as its metadata says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints {
+    /// RFC 6749 section 3.1; on the origin of the authority, like all of them.
+    pub authorization: String,
+    /// RFC 6749 section 3.2.
+    pub token: String,
+    /// RFC 8628.
+    pub device_authorization: Option<String>,
+    /// Its signing keys.
+    pub jwks_uri: String,
+    /// How clients authenticate themselves at the token endpoint.
+    pub auth_methods: Vec<String>,
+    /// How an answer comes back from the authorization endpoint.
+    pub response_modes: Vec<String>,
+    /// OpenID Connect: whether `sub` is the same for all clients.
+    pub subject_types: Vec<String>,
+    /// OpenID Connect: what ID tokens are signed with.
+    pub signing_algorithms: Vec<String>,
+}
+
+/// What an instance knows of its authority.
+#[derive(Debug, Default)]
+pub(super) struct Authority {
+    metadata: Slot<Metadata>,
+    version_1_issuer: Slot<String>,
+    keys: Slot<KeySet>,
+}
+
+impl Authority {
+    /// Metadata and keys. The usual case, in which the instance has both, costs next to nothing.
+    pub(super) async fn current(
+        &self,
+        env: &EntraWorld<'_>,
+        now: u64,
+    ) -> Result<(Rc<Fetched<Metadata>>, Rc<Fetched<KeySet>>), TokenError> {
+        if let (Some(metadata), Some(keys)) = (self.metadata.fresh(now), self.keys.fresh(now)) {
+            return Ok((metadata, keys));
+        }
+        let metadata = self.metadata(env).await?;
+        let keys = self.keys(env, &metadata.value, Demand::Current).await?;
+        Ok((metadata, keys))
+    }
+
+    pub(super) async fn metadata(&self, env: &EntraWorld<'_>) -> Result<Rc<Fetched<Metadata>>, TokenError> {
+        let settings = env.settings;
+        check_configuration(settings)?;
+        let url = issuers::metadata_url(&settings.authority, &settings.tenant);
+        let authority = authority_id(settings);
+        let name = Name { kind: Kind::Metadata, authority: &authority, url: &url };
+        self.metadata
+            .get(env, name, &|body| Metadata::parse(settings, body), Demand::Current)
+            .await
+            .map_err(unavailable)
+    }
+
+    pub(super) async fn keys(
+        &self,
+        env: &EntraWorld<'_>,
+        metadata: &Metadata,
+        demand: Demand,
+    ) -> Result<Rc<Fetched<KeySet>>, TokenError> {
+        let authority = authority_id(&env.settings);
+        let name = Name { kind: Kind::Jwks, authority: &authority, url: &metadata.jwks_uri };
+        self.keys
+            .get(env, name, &|body| KeySet::parse(body).map_err(|error| error.to_string()), demand)
+            .await
+            .map_err(unavailable)
+    }
+
+    /// The issuer that tokens of this tenant and version have.
+    pub(super) async fn issuer(
+        &self,
+        env: &EntraWorld<'_>,
+        metadata: &Metadata,
+        version: TokenVersion,
+        tenant_id: &str,
+    ) -> Result<String, TokenError> {
+        let settings = env.settings;
+        if version == TokenVersion::V2 {
+            return Ok(issuers::version_2(&settings.authority, tenant_id));
+        }
+        if let Some(issuer) = issuers::version_1(&settings.authority, tenant_id) {
+            return Ok(issuer);
+        }
+        let authority_tenant = metadata.tenant_id.as_deref();
+        let url = issuers::version_1_metadata_url(&settings.authority, &settings.tenant);
+        let authority = authority_id(settings);
+        let name = Name { kind: Kind::Version1Metadata, authority: &authority, url: &url };
+        let parse = |body: &[u8]| {
+            let issuer = text(&object(body)?, "issuer")?;
+            // Whether it can be used is decided now, so that a useless one does not replace a good one.
+            issuers::version_1_from_metadata(&issuer, authority_tenant, "")
+                .map(|_| issuer.clone())
+                .ok_or(format!("the issuer {issuer:?} names no tenant"))
+        };
+        let issuer = self.version_1_issuer.get(env, name, &parse, Demand::Current).await.map_err(unavailable)?;
+        issuers::version_1_from_metadata(&issuer.value, authority_tenant, tenant_id)
+            .ok_or_else(|| unavailable(Unavailable("the version 1 issuer names no tenant".to_owned())))
+    }
+}
+
+impl Metadata {
+    fn parse(settings: &Settings, body: &[u8]) -> Result<Self, String> {
+        let metadata = object(body)?;
+        let issuer = text(&metadata, "issuer")?;
+        let tenant_id = issuers::tenant_of_metadata(&settings.authority, &Tenant::of(&settings.tenant), &issuer)
+            .map_err(|expected| format!("the metadata names the issuer {issuer:?}, expected is {expected:?}"))?;
+        let jwks_uri = text(&metadata, "jwks_uri")?;
+        if !is_on_origin(&jwks_uri, &settings.authority) {
+            return Err(format!("jwks_uri {jwks_uri:?} is not on the authority {:?}", settings.authority));
+        }
+        let endpoints = Endpoints::read(settings, &metadata, &jwks_uri);
+        Ok(Self { tenant_id, jwks_uri, endpoints })
+    }
+}
+
+impl Endpoints {
+    /// `None` if there is none that can be passed on: people type passwords at these addresses.
+    fn read(settings: &Settings, metadata: &Map<String, Value>, jwks_uri: &str) -> Option<Self> {
+        let endpoint = |name| text(metadata, name).ok().filter(|url| is_on_origin(url, &settings.authority));
+        let list = |name| {
+            let values = metadata.get(name).and_then(Value::as_array).into_iter().flatten();
+            values.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        Some(Self {
+            authorization: endpoint("authorization_endpoint")?,
+            token: endpoint("token_endpoint")?,
+            device_authorization: endpoint("device_authorization_endpoint"),
+            jwks_uri: jwks_uri.to_owned(),
+            auth_methods: list("token_endpoint_auth_methods_supported"),
+            response_modes: list("response_modes_supported"),
+            subject_types: list("subject_types_supported"),
+            signing_algorithms: list("id_token_signing_alg_values_supported"),
+        })
+    }
+}
+
+/// Where clients of the configured authority obtain tokens.
+pub async fn endpoints(env: &EntraWorld<'_>) -> Result<Endpoints, TokenError> {
+    let metadata = Instance::current(env.settings).authority.metadata(env).await?;
+    let endpoints = metadata.value.endpoints.clone();
+    endpoints.ok_or_else(|| unavailable(Unavailable("the metadata names no endpoints on the authority".to_owned())))
+}
+
+fn is_on_origin(url: &str, authority: &str) -> bool {
+    match (Url::parse(url), Url::parse(authority)) {
+        (Ok(url), Ok(authority)) => {
+            url.origin() == authority.origin()
+                && url.origin().is_tuple()
+                && url.username().is_empty()
+                && url.password().is_none()
+        }
+        _ => false,
+    }
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
+    if body.len() > MAX_METADATA_BYTES {
+        return Err(format!("the metadata has {} bytes", body.len()));
+    }
+    strict_json::parse_object(body).map_err(|_| "the metadata is not a JSON object".to_owned())
+}
+
+fn text(metadata: &Map<String, Value>, name: &str) -> Result<String, String> {
+    metadata.get(name).and_then(Value::as_str).map(str::to_owned).ok_or(format!("the metadata has no {name}"))
+}
+
+/// The authority as configured: the issuer by which records are told apart.
+fn authority_id(settings: &Settings) -> String {
+    format!("{}/{}", settings.authority, settings.tenant)
+}
+
+/// The tenant becomes a path segment of the authority's URLs, so it must be one.
+fn check_configuration(settings: &Settings) -> Result<(), TokenError> {
+    let wrong = |setting: &str| Err(TokenError::ConfigurationInvalid { setting: setting.to_owned() });
+    let is_segment = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+    };
+    if !is_segment(&settings.tenant) || settings.tenant.starts_with('.') {
+        return wrong("tenant");
+    }
+    if Url::parse(&settings.authority).is_err() || settings.authority.ends_with('/') {
+        return wrong("authority");
+    }
+    Ok(())
+}
+
+fn unavailable(Unavailable(reason): Unavailable) -> TokenError {
+    TokenError::KeysUnavailable { reason, retry_after: RETRY_AFTER_SECONDS }
+}

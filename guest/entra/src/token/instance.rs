@@ -1,0 +1,80 @@
+//! What an instance remembers between calls. All of it is a cache that may vanish at any time.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::authority::Authority;
+use super::validated::{RefusedSignatures, ValidatedTokens};
+use base::settings::{Settings, TokenSettings};
+
+/// The caches of one instance.
+#[derive(Debug, Default)]
+pub(crate) struct Instance {
+    pub(super) authority: Authority,
+    pub(super) validated: RefCell<ValidatedTokens>,
+    pub(super) refused: RefCell<RefusedSignatures>,
+}
+
+/// The settings that decide about a token. What was decided under other settings is not remembered.
+#[derive(Debug, PartialEq, Eq)]
+struct Policy {
+    public_client: bool,
+    tenant: String,
+    client_id: String,
+    authority: String,
+    token: TokenSettings,
+}
+
+impl Policy {
+    fn is_of(&self, settings: &Settings) -> bool {
+        let Settings { tenant, client_id, authority, token, .. } = settings;
+        self.public_client == settings.is_public_client()
+            && self.tenant == *tenant
+            && self.client_id == *client_id
+            && self.authority == *authority
+            && self.token == *token
+    }
+}
+
+impl From<&Settings> for Policy {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            public_client: settings.is_public_client(),
+            tenant: settings.tenant.clone(),
+            client_id: settings.client_id.clone(),
+            authority: settings.authority.clone(),
+            token: settings.token.clone(),
+        }
+    }
+}
+
+thread_local! {
+    // A component instance has one thread, so this is the instance's.
+    static CURRENT: RefCell<Option<(Policy, Rc<Instance>)>> = const { RefCell::new(None) };
+}
+
+impl Instance {
+    /// The caches of the running instance, empty if the settings are not those they were filled under.
+    pub(super) fn current(settings: &Settings) -> Rc<Self> {
+        CURRENT.with_borrow_mut(|current| match current {
+            Some((policy, instance)) if policy.is_of(settings) => Rc::clone(instance),
+            _ => {
+                let instance = Rc::new(Self::default());
+                *current = Some((Policy::from(settings), Rc::clone(&instance)));
+                instance
+            }
+        })
+    }
+
+    /// Continues as another instance.
+    #[cfg(test)]
+    pub(super) fn replace(settings: &Settings, instance: Rc<Self>) {
+        CURRENT.with_borrow_mut(|current| *current = Some((Policy::from(settings), instance)));
+    }
+
+    /// Forgets everything, as a new instance would.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn restart() {
+        CURRENT.with_borrow_mut(|current| *current = None);
+    }
+}

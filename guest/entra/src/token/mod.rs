@@ -1,0 +1,37 @@
+//! Token validation: whether a token issued by Microsoft Entra ID is genuine, for us, in date, and sufficient.
+//!
+//! [`validation`] holds the steps and is the only module that can make a [`ValidatedToken`]. The others serve it:
+//! [`compact`] and `claims` read a token, [`jwks`] reads keys, `authority` and `documents` fetch and keep them,
+//! `signature` and `rs256` verify, `validated` remembers. Errors are one closed set, [`TokenError`].
+
+mod authority;
+mod claims;
+pub mod compact;
+mod documents;
+mod error;
+pub(crate) mod instance;
+pub mod jwks;
+mod requirements;
+mod rs256;
+mod signature;
+mod validated;
+pub mod validation;
+
+#[cfg(test)]
+mod tests;
+
+pub use authority::Endpoints;
+pub use authority::endpoints;
+pub use error::{Challenge, KeyFault, Part, TokenError};
+pub use requirements::{GroupResolver, Requirements};
+pub use validation::{
+    IdTokenExpectations, ValidatedIdToken, ValidatedToken, forget, forget_principal, validate_access_token,
+    validate_access_token_with, validate_id_token,
+};
+
+/// Reads a claims set and drops it: for fuzzing. Nothing that passes is validated.
+#[doc(hidden)]
+pub fn check_claims(json: &[u8]) -> Result<(), TokenError> {
+    let claims = base::strict_json::parse_object(json).map_err(|_| TokenError::JsonInvalid { part: Part::Claims })?;
+    claims::Claims::read(&claims).map(drop)
+}

@@ -1,0 +1,387 @@
+//! Rules against callers. How a denial reaches a client is tested in `tests/all/remote/access.rs`.
+
+mod sessions;
+
+use crate::testing::{ServerWorlds as _, configure};
+use async_trait::async_trait;
+use rmcp::model::{JsonObject, Tool as Description};
+use serde_json::json;
+
+use super::*;
+use crate::tools::{RemoteCall, Tool, ToolError};
+use world::testing::{World, json as response, run};
+
+const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
+const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
+const OBJECT: &str = "11111111-aaaa-2222-bbbb-3333cccc4444";
+const GROUP: &str = "22222222-aaaa-2222-bbbb-3333cccc4444";
+
+/// A tool that only a role lets in by itself.
+struct Vault;
+
+impl Tool for Vault {
+    fn name(&self) -> &'static str {
+        "vault"
+    }
+
+    fn describe(&self) -> Description {
+        Description::new(self.name(), "", std::sync::Arc::new(JsonObject::new()))
+    }
+}
+
+#[async_trait(?Send)]
+impl RemoteTool for Vault {
+    fn rule(&self) -> Rule {
+        Rule::users().with_any_role(&["Vault.Open"])
+    }
+
+    async fn call(&self, _: &RemoteCall<'_>, _: &JsonObject) -> Result<String, ToolError> {
+        unreachable!("nobody calls it")
+    }
+}
+
+/// Somebody, to be changed.
+#[derive(Clone)]
+struct Caller {
+    tenant: &'static str,
+    client: &'static str,
+    kind: PrincipalKind,
+    scopes: Vec<String>,
+    roles: Vec<String>,
+    groups: Groups,
+}
+
+impl Caller {
+    fn user() -> Self {
+        Self {
+            tenant: TENANT,
+            client: "client",
+            kind: PrincipalKind::User,
+            scopes: texts(&["access_as_user"]),
+            roles: Vec::new(),
+            groups: Groups::Absent,
+        }
+    }
+
+    fn app() -> Self {
+        Self { kind: PrincipalKind::App, scopes: Vec::new(), ..Self::user() }
+    }
+
+    fn scopes(self, scopes: &[&str]) -> Self {
+        Self { scopes: texts(scopes), ..self }
+    }
+
+    fn roles(self, roles: &[&str]) -> Self {
+        Self { roles: texts(roles), ..self }
+    }
+
+    fn groups(self, groups: &[&str]) -> Self {
+        Self { groups: Groups::Listed(texts(groups)), ..self }
+    }
+
+    fn client(self, client: &'static str) -> Self {
+        Self { client, ..self }
+    }
+
+    fn tenant(self, tenant: &'static str) -> Self {
+        Self { tenant, ..self }
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            who: Identity { tenant_id: self.tenant, object_id: OBJECT, client_id: self.client },
+            kind: self.kind,
+            scopes: &self.scopes,
+            roles: &self.roles,
+            groups: &self.groups,
+            session: None,
+        }
+    }
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn some(names: &[&'static str]) -> Option<Vec<Name>> {
+    Some(super::names(names))
+}
+
+fn of_vault(rule: Rule) -> ToolRule {
+    ToolRule { tool: "vault".into(), rule }
+}
+
+fn env_with(rules: Option<Vec<ToolRule>>) -> (World, ServerWorld<'static>) {
+    let world = World::default();
+    let mut env = world.remote();
+    configure(&mut env, |http| http.access = rules);
+    (world, env)
+}
+
+fn decide(rules: Vec<Rule>, caller: &Caller) -> Result<(), Denial> {
+    let (_, env) = env_with(Some(rules.into_iter().map(of_vault).collect()));
+    run(Access::new(&env, caller.subject()).decide(&Vault))
+}
+
+/// The reason code, or nothing for who is let in.
+fn reason(rules: Vec<Rule>, caller: &Caller) -> &'static str {
+    decide(rules, caller).map_or_else(|denial| denial.reason(), |()| "")
+}
+
+#[test]
+fn every_part_of_a_rule_lets_in_who_fits_and_nobody_else() {
+    let (user, app) = (Caller::user, Caller::app);
+    let all = Rule::users_and_apps;
+    let roles = |roles: &[&'static str]| Rule { roles: some(roles), ..all() };
+    let groups = |groups: &[&'static str]| Rule { groups: some(groups), ..all() };
+    let clients = |clients: &[&'static str]| Rule { clients: some(clients), ..all() };
+    let tenants = |tenants: &[&'static str]| Rule { tenants: some(tenants), ..all() };
+    let scopes = |scopes: &[&'static str]| Rule { scopes: super::names(scopes), ..all() };
+    let table: Vec<(Rule, Caller, &str)> = vec![
+        (Rule::users(), user(), ""),
+        (Rule::users(), app(), "kind-not-allowed"),
+        (all(), app(), ""),
+        (Rule { users: false, ..all() }, app(), ""),
+        (Rule { users: false, ..all() }, user(), "kind-not-allowed"),
+        (Rule { users: false, ..Rule::users() }, user(), "kind-not-allowed"),
+        (Rule { users: false, ..Rule::users() }, app(), "kind-not-allowed"),
+        (roles(&["a", "b"]), user(), "role-missing"),
+        (roles(&["a", "b"]), user().roles(&["c", "A", "a "]), "role-missing"),
+        (roles(&["a", "b"]), user().roles(&["c", "b"]), ""),
+        (roles(&["a", "b"]), app().roles(&["a"]), ""),
+        (roles(&["a", "b"]), app().roles(&["c"]), "role-missing"),
+        (roles(&[]), user().roles(&["a"]), "role-missing"),
+        (roles(&["a"]), user().scopes(&["a"]).groups(&["a"]), "role-missing"),
+        (groups(&["a", "b"]), user(), "group-missing"),
+        (groups(&["a", "b"]), user().groups(&[]), "group-missing"),
+        (groups(&["a", "b"]), user().groups(&["c"]), "group-missing"),
+        (groups(&["a", "b"]), user().groups(&["c", "b"]), ""),
+        (groups(&["a", "b"]), app().groups(&["a"]), ""),
+        (groups(&[]), user().groups(&["a"]), "group-missing"),
+        (groups(&["a"]), user().roles(&["a"]).scopes(&["a"]), "group-missing"),
+        (clients(&["client", "other"]), user(), ""),
+        (clients(&["client", "other"]), app().client("other"), ""),
+        (clients(&["client"]), user().client("clients"), "client-not-allowed"),
+        (clients(&["client"]), app().client("Client"), "client-not-allowed"),
+        (clients(&[]), user(), "client-not-allowed"),
+        (tenants(&[TENANT]), user(), ""),
+        (tenants(&[OTHER_TENANT, TENANT]), app(), ""),
+        (tenants(&[OTHER_TENANT]), user(), "tenant-not-allowed"),
+        (tenants(&[OTHER_TENANT]), app(), "tenant-not-allowed"),
+        (tenants(&[]), user(), "tenant-not-allowed"),
+        (scopes(&["a", "b"]), user(), "scope-missing"),
+        (scopes(&["a", "b"]), user().scopes(&["a"]), "scope-missing"),
+        (scopes(&["a", "b"]), user().scopes(&["b", "c", "a"]), ""),
+        (scopes(&["a"]), user().scopes(&["A", "a.b"]), "scope-missing"),
+        (scopes(&["a"]), user().roles(&["a"]), "scope-missing"),
+        (scopes(&["a"]), app(), ""),
+        (scopes(&["access_as_user"]), user().scopes(&["User.Read"]), ""),
+    ];
+    for (index, (rule, caller, expected)) in table.into_iter().enumerate() {
+        assert_eq!(reason(vec![rule.clone()], &caller), expected, "row {index}: {rule:?}");
+    }
+}
+
+#[test]
+fn all_parts_of_a_rule_have_to_hold_and_scopes_are_named_last() {
+    let rule = Rule {
+        tenants: some(&[TENANT]),
+        clients: some(&["client"]),
+        roles: some(&["role"]),
+        groups: some(&["group"]),
+        scopes: super::names(&["one", "two"]),
+        ..Rule::users()
+    };
+    let fitting = Caller::user().roles(&["role"]).groups(&["group"]).scopes(&["one", "two"]);
+    assert_eq!(decide(vec![rule.clone()], &fitting), Ok(()));
+    // Each row lacks one thing more than the one before it.
+    let fewer: [(&dyn Fn(Caller) -> Caller, Denial); 6] = [
+        (&|caller| caller.scopes(&["two"]), Denial::ScopesMissing { required: super::names(&["one", "two"]) }),
+        (&|caller| caller.groups(&["x"]), Denial::GroupMissing { any_of: super::names(&["group"]) }),
+        (&|caller| caller.roles(&["x"]), Denial::RoleMissing { any_of: super::names(&["role"]) }),
+        (&|caller| caller.client("x"), Denial::ClientNotAllowed { client_id: "x".to_owned() }),
+        (
+            &|caller| Caller { kind: PrincipalKind::App, ..caller },
+            Denial::KindNotAllowed { actual: PrincipalKind::App },
+        ),
+        (&|caller| caller.tenant(OTHER_TENANT), Denial::TenantNotAllowed { tenant_id: OTHER_TENANT.to_owned() }),
+    ];
+    let mut caller = fitting;
+    for (change, denial) in fewer {
+        caller = change(caller);
+        assert_eq!(decide(vec![rule.clone()], &caller), Err(denial));
+    }
+}
+
+#[test]
+fn of_several_rules_one_is_enough_and_the_closest_is_what_the_caller_hears_of() {
+    let role = || Rule::users().with_any_role(&["role"]);
+    let scope = || Rule { clients: some(&["client"]), ..Rule::users() }.with_scopes(&["scope"]);
+    for rules in [vec![role(), scope()], vec![scope(), role()]] {
+        assert_eq!(reason(rules.clone(), &Caller::user().roles(&["role"])), "");
+        assert_eq!(reason(rules.clone(), &Caller::user().scopes(&["scope"])), "");
+        assert_eq!(reason(rules.clone(), &Caller::user()), "scope-missing");
+        assert_eq!(reason(rules, &Caller::user().client("x")), "role-missing", "a scope would not help");
+    }
+}
+
+#[test]
+fn the_rules_that_name_a_tenant_take_the_place_of_the_others_there() {
+    let general = || Rule::users().with_any_role(&["general"]);
+    let own = || Rule { tenants: some(&[TENANT]), ..Rule::users().with_any_role(&["own"]) };
+    for rules in [vec![general(), own()], vec![own(), general()]] {
+        assert_eq!(reason(rules.clone(), &Caller::user().roles(&["own"])), "");
+        assert_eq!(
+            decide(rules.clone(), &Caller::user().roles(&["general"])),
+            Err(Denial::RoleMissing { any_of: super::names(&["own"]) })
+        );
+        let elsewhere = Caller::user().tenant(OTHER_TENANT);
+        assert_eq!(reason(rules.clone(), &elsewhere.clone().roles(&["general"])), "");
+        assert_eq!(
+            decide(rules, &elsewhere.roles(&["own"])),
+            Err(Denial::RoleMissing { any_of: super::names(&["general"]) }),
+            "nobody hears of the rules of another tenant"
+        );
+    }
+}
+
+#[test]
+fn the_rule_of_a_tool_holds_until_the_settings_have_rules_and_then_what_they_do_not_list_is_denied() {
+    let admitted = |rules: Option<Vec<ToolRule>>, caller: &Caller| {
+        let (_, env) = env_with(rules);
+        run(Access::new(&env, caller.subject()).decide(&Vault))
+    };
+    let opener = Caller::user().roles(&["Vault.Open"]);
+    assert_eq!(admitted(None, &opener), Ok(()));
+    assert_eq!(admitted(None, &Caller::user()), Err(Denial::RoleMissing { any_of: super::names(&["Vault.Open"]) }));
+    assert_eq!(admitted(Some(vec![of_vault(Rule::users())]), &Caller::user()), Ok(()), "the settings replace it");
+    let for_another = ToolRule { tool: "vaults".into(), rule: Rule::users_and_apps() };
+    for rules in [vec![], vec![for_another]] {
+        assert_eq!(admitted(Some(rules), &opener), Err(Denial::NotListed));
+    }
+}
+
+#[test]
+fn groups_in_overage_are_asked_for_once_and_only_if_a_rule_depends_on_them() {
+    let groups = || Rule { groups: some(&[GROUP]), ..Rule::users() };
+    let olga = Caller { groups: Groups::Overage, ..Caller::user() };
+    let (world, env) = env_with(Some(vec![of_vault(groups().with_any_role(&["role"])), of_vault(groups())]));
+    world.always(|request| {
+        let body = if request.uri().path().ends_with("/token") {
+            json!({ "token_type": "Bearer", "access_token": "app-token", "expires_in": 3600 })
+        } else {
+            json!({ "value": [GROUP] })
+        };
+        Ok(response(200, &body))
+    });
+    assert_eq!(run(Access::new(&env, olga.subject()).decide(&Vault)), Ok(()));
+    assert_eq!(world.sent().len(), 2, "a token, and the question");
+    assert_eq!(run(Access::new(&env, olga.subject()).decide(&Vault)), Ok(()));
+    assert_eq!(world.sent().len(), 2, "the answer is remembered");
+    let (world, env) = env_with(Some(vec![of_vault(groups().with_any_role(&["role"]))]));
+    assert!(run(Access::new(&env, olga.subject()).decide(&Vault)).is_err());
+    assert_eq!((world.sent().len(), world.store_operations()), (0, 0), "the role is missing anyway");
+}
+
+#[test]
+fn groups_that_cannot_be_found_out_let_nobody_in() {
+    let rules = || Some(vec![of_vault(Rule { groups: some(&[GROUP]), ..Rule::users_and_apps() })]);
+    let (world, env) = env_with(rules());
+    world.always(|_| Ok(response(500, &json!({}))));
+    let olga = Caller { groups: Groups::Overage, ..Caller::user() };
+    let denial = run(Access::new(&env, olga.subject()).decide(&Vault)).unwrap_err();
+    assert!(matches!(denial, Denial::GroupsUnavailable { .. }), "{denial:?}");
+    assert_eq!(world.notes().len(), 1);
+    let (world, env) = env_with(rules());
+    let app = Caller { groups: Groups::Overage, ..Caller::app() };
+    let denial = run(Access::new(&env, app.subject()).decide(&Vault)).unwrap_err();
+    assert!(matches!(denial, Denial::GroupsUnavailable { .. }), "{denial:?}");
+    assert_eq!(world.sent().len(), 0);
+}
+
+#[test]
+fn why_groups_cannot_be_found_out_is_noted_once_in_a_call_under_its_correlation_id() {
+    let rule =
+        |scope: &'static str| of_vault(Rule { groups: some(&[GROUP]), ..Rule::users_and_apps().with_scopes(&[scope]) });
+    let (world, env) = env_with(Some(vec![rule("a"), rule("b")]));
+    env.call.is_called("c-1");
+    let app = Caller { groups: Groups::Overage, ..Caller::app() };
+    let access = Access::new(&env, app.subject());
+    let reason = "the groups of an application are not resolved".to_owned();
+    let unavailable = Err(Denial::GroupsUnavailable { reason: reason.clone() });
+    assert_eq!(run(access.admit(&Vault, "c-1")), unavailable);
+    assert_eq!(run(access.decide(&Vault)), unavailable);
+    let note = format!("the groups of a caller are not known: {reason:?} (correlation id c-1)");
+    assert_eq!(world.notes(), [note.as_str()]);
+    let audited = world.audited();
+    assert_eq!(audited.iter().map(|event| event.reason.as_deref()).collect::<Vec<_>>(), [Some("groups-unavailable")]);
+    // A denial that was decided without groups is no matter for the operator.
+    let (world, env) = env_with(Some(vec![of_vault(Rule { groups: some(&[GROUP]), ..Rule::users() })]));
+    assert!(run(Access::new(&env, app.subject()).decide(&Vault)).is_err());
+    assert_eq!(world.notes(), [""; 0]);
+}
+
+#[test]
+fn a_denial_is_recorded_once_with_who_and_what_and_a_record_that_fails_lets_nobody_in() {
+    let (world, env) = env_with(None);
+    let caller = Caller::user();
+    let access = Access::new(&env, caller.subject());
+    assert!(run(access.admit(&Vault, "c-1")).is_err());
+    let audited = world.audited();
+    let [event] = audited.as_slice() else { panic!("{audited:?}") };
+    assert_eq!(
+        (event.name, event.outcome, event.reason.as_deref()),
+        ("tool.denied", Outcome::Failure, Some("role-missing"))
+    );
+    assert_eq!((event.tenant_id.as_deref(), event.object_id.as_deref()), (Some(TENANT), Some(OBJECT)));
+    assert_eq!((event.client_id.as_deref(), event.tool.as_deref()), (Some("client"), Some("vault")));
+    assert_eq!(event.correlation_id, "c-1");
+    world.refuse_audit(true);
+    assert!(run(access.admit(&Vault, "c-2")).is_err());
+    world.refuse_audit(false);
+    let opener = Caller::user().roles(&["Vault.Open"]);
+    assert_eq!(run(Access::new(&env, opener.subject()).admit(&Vault, "c-3")), Ok(()));
+    assert_eq!(world.audited().len(), 1, "a call that is allowed is recorded by the call");
+}
+
+#[test]
+fn an_ordinary_decision_touches_neither_the_store_nor_the_network() {
+    let (world, env) = env_with(Some(vec![of_vault(Rule::users().with_scopes(&["a"]))]));
+    let caller = Caller::user().scopes(&["a"]);
+    assert_eq!(run(Access::new(&env, caller.subject()).admit(&Vault, "c-1")), Ok(()));
+    assert_eq!((world.store_operations(), world.sent().len()), (0, 0));
+}
+
+#[test]
+fn what_clients_may_ask_for_is_what_rules_name_besides_the_scope_of_the_server() {
+    let rule = |scopes: &[&'static str]| of_vault(Rule::users().with_scopes(scopes));
+    let (_, env) = env_with(Some(vec![rule(&["b", "access_as_user"]), rule(&["a", "b"]), rule(&[])]));
+    assert_eq!(super::scopes(env.settings.http.as_ref().unwrap()), ["b", "a"]);
+}
+
+#[test]
+fn a_denial_says_what_is_missing() {
+    let text = |denial: Denial| denial.to_string();
+    let any_of = super::names(&["Mcp.Admin", "Mcp.\"x"]);
+    assert!(text(Denial::RoleMissing { any_of: any_of.clone() }).contains(r#""Mcp.Admin", "Mcp.\"x""#));
+    assert!(text(Denial::GroupMissing { any_of }).contains(r#"one of the groups "Mcp.Admin""#));
+    assert!(text(Denial::KindNotAllowed { actual: PrincipalKind::App }).contains("an application (app-only)"));
+    let unavailable = text(Denial::GroupsUnavailable { reason: "connect 10.0.0.1".to_owned() });
+    assert!(!unavailable.contains("10.0.0.1"), "{unavailable}");
+}
+
+/// What a person is told before they let a client act in their name.
+#[test]
+fn a_client_may_use_in_somebodys_name_what_some_rule_lets_people_call() {
+    let env = World::default().remote();
+    let mut http = env.settings.http.unwrap();
+    let names = |http: &HttpSettings| super::of_users(http).into_iter().map(Tool::name).collect::<Vec<_>>();
+    assert_eq!(names(&http), ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups", "findUser"]);
+    let rule = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
+    let apps = Rule { users: false, ..Rule::users_and_apps() };
+    http.access =
+        Some(vec![rule("findUser", apps.clone()), rule("listMyGroups", Rule::users()), rule("x", Rule::users())]);
+    assert_eq!(names(&http), ["listMyGroups"]);
+    http.access = Some(vec![rule("findUser", apps), rule("findUser", Rule::users())]);
+    assert_eq!(names(&http), ["findUser"]);
+}

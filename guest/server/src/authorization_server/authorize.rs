@@ -1,0 +1,544 @@
+//! `/authorize` (RFC 6749 section 4.1.1): checks what a client asks for, asks the person, and sends them to Entra.
+//!
+//! Nothing is redirected before client and redirect URI are known to belong together: until then an error is a page
+//! of ours. Entra is asked only after the person has agreed on our page (the confused deputy problem of MCP's
+//! security best practices), with a `state`, `nonce` and PKCE verifier of our own.
+
+use std::time::Duration;
+use world::limits;
+
+use http::header::SET_COOKIE;
+use http::{Method, Response};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::answers::{self, Back, OAuthRefusal};
+use super::browser::{Browser, RememberedUser};
+use super::clients::{self, Client, ClientError, Origin};
+use super::consent::{self, Consent};
+use super::pages;
+use super::parameters::{ParameterError, Parameters};
+use super::redirect_uri::is_loopback;
+use crate::message::Request;
+use crate::server_world::ServerWorld;
+use crate::site::{MCP_PATH, SCOPE, SSE_PATH, Site};
+use crate::tools;
+use base::audit::{AuditEvent, Outcome};
+use base::encoding::{digest, from_base64url};
+use base::policy::Name;
+use caller::session::entra_tokens;
+use entra::oauth::authorization_code::{AuthorizationRequest, Prompt};
+use world::StoreError;
+use world::Unrecorded;
+use world::random::random_token;
+
+#[cfg(test)]
+mod tests;
+
+/// How long a person may take on our page, and then at Entra.
+pub(super) const LIFETIME: Duration = Duration::from_secs(600);
+/// The longest `state` of a client that is carried, in bytes. Some put a whole page into it.
+const MAX_STATE: usize = 2048;
+/// The longest `login_hint` in bytes: a mail address.
+const MAX_LOGIN_HINT: usize = 320;
+/// Bytes of a SHA-256, which is what a code challenge is (RFC 7636 section 4.2).
+const CHALLENGE_BYTES: usize = 32;
+/// Scopes that clients ask for out of habit. They change nothing: every session can be refreshed, and there is no ID
+/// token of ours.
+const TOLERATED_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
+
+/// An authorization request that was checked.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Pending {
+    pub(super) client_id: String,
+    /// Where the person is sent back to.
+    pub(super) redirect_uri: String,
+    /// Whether the client named it: then it has to name it again for the code.
+    pub(super) redirect_uri_sent: bool,
+    pub(super) state: Option<String>,
+    pub(super) scopes: Vec<String>,
+    pub(super) resource: String,
+    pub(super) code_challenge: String,
+    login_hint: Option<String>,
+    prompt: Asked,
+    /// The browser that asked ([`Browser::id`]).
+    pub(super) browser: String,
+}
+
+/// What the client wants the person to be asked (OpenID Connect Core section 3.1.2.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Asked {
+    /// Consent, even if it was given before.
+    consent: bool,
+    login: bool,
+    select_account: bool,
+}
+
+/// A person who is at Entra.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Leg {
+    pub(super) pending: Pending,
+    pub(super) request: AuthorizationRequest,
+    /// Whether the person has agreed on our page, or only has before.
+    pub(super) consented: bool,
+    /// Whether, and for whom, this is the second way to Entra.
+    #[serde(default)]
+    pub(super) step_up: Option<StepUp>,
+}
+
+/// What a person is sent to Entra for a second time for: the first sign-in lacked claims that are wanted of them.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StepUp {
+    /// Who has to come back. None if Entra has refused the first sign-in before it said whose it was.
+    pub(super) user: Option<RememberedUser>,
+}
+
+impl Pending {
+    pub(super) fn back(&self) -> Back<'_> {
+        Back { redirect_uri: &self.redirect_uri, state: self.state.as_deref() }
+    }
+
+    pub(super) fn consent<'a>(&'a self, client: &'a Client, user: &'a RememberedUser) -> Consent<'a> {
+        Consent { user, client, scopes: &self.scopes, redirect_uri: &self.redirect_uri }
+    }
+}
+
+/// Answers a request to `/authorize`.
+pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
+    let answered = if request.method == Method::POST { decide(env, request) } else { ask(env, request).await };
+    answered.unwrap_or_else(|error| store_page(&error, request))
+}
+
+async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
+    let parameters = match Parameters::of_query(request) {
+        Ok(parameters) => parameters,
+        Err(error) => return Ok(page(400, &sentence(&error), request)),
+    };
+    let client = match client(env, &parameters, request).await? {
+        Ok(client) => client,
+        Err(page) => return Ok(page),
+    };
+    let sent = parameters.get("redirect_uri");
+    // An empty one is not one that was left out.
+    let sent = if parameters.pairs().iter().any(|(name, _)| name == "redirect_uri") { sent.or(Some("")) } else { sent };
+    let redirect_uri = match client.redirect_uri(sent) {
+        Ok(redirect_uri) => redirect_uri,
+        Err(error) => {
+            client_refused(env, &client.client_id, &error, request);
+            return Ok(page(400, &sentence(&error), request));
+        }
+    };
+    // From here on the client can be told.
+    let state = parameters.get("state").filter(|state| state.len() <= MAX_STATE);
+    let back = Back { redirect_uri: &redirect_uri, state };
+    let browser = Browser::of(env, request)?;
+    let pending = match check(&env.site, &parameters, &redirect_uri, sent.is_some()) {
+        Ok(pending) => Pending { client_id: client.client_id.clone(), browser: browser.id().to_owned(), ..pending },
+        Err(refusal) => return tell(env, &client, &browser, back, &refusal, request),
+    };
+    let remembered = match browser.remembered_user() {
+        Some(user) if !pending.prompt.consent => consent::is_remembered(env, &pending.consent(&client, user))?,
+        _ => false,
+    };
+    let prompts: Vec<&str> = parameters.get("prompt").unwrap_or_default().split(' ').collect();
+    if prompts.contains(&"none") {
+        // Whether the person could go on without being asked is known to Entra, after a page of ours.
+        let error = if remembered { "login_required" } else { "consent_required" };
+        let refusal = OAuthRefusal::new(error, "The person has to be asked: repeat the request without prompt=none.");
+        return tell(env, &client, &browser, back, &refusal, request);
+    }
+    if remembered {
+        return forward(env, pending, &browser, Trip::first(false), request);
+    }
+    show(env, pending, &client, &browser)
+}
+
+/// Tells a client what was wrong with its request. A site that the operator has not set up and that this person never
+/// consented to is not gone to without being asked: else a link to this server would be a link to any site
+/// (RFC 9700 section 4.11.2).
+fn tell(
+    env: &ServerWorld<'_>,
+    client: &Client,
+    browser: &Browser<'_>,
+    back: Back<'_>,
+    refusal: &OAuthRefusal,
+    request: &Request,
+) -> Result<Response<Vec<u8>>, StoreError> {
+    let consented = |user| {
+        let scopes = [SCOPE.to_owned()];
+        consent::is_remembered(env, &Consent { user, client, scopes: &scopes, redirect_uri: back.redirect_uri })
+    };
+    let trusted = client.origin == Origin::Settings
+        || is_loopback(back.redirect_uri)
+        || browser.remembered_user().map(consented).transpose()?.unwrap_or(false);
+    if trusted {
+        return Ok(back.refuse(env, refusal, request));
+    }
+    let link = back.refusal_url(env, refusal, request);
+    Ok(pages::refused(back.redirect_uri, &refusal.description, &link, &request.correlation_id))
+}
+
+/// The client of an authorization request, or the page that says why there is none.
+async fn client(
+    env: &ServerWorld<'_>,
+    parameters: &Parameters,
+    request: &Request,
+) -> Result<Result<Client, Response<Vec<u8>>>, StoreError> {
+    let Some(client_id) = parameters.get("client_id") else {
+        return Ok(Err(page(400, "The request does not name a client (client_id).", request)));
+    };
+    // A longer one is nobody's, and counts as others that begin like it.
+    let counted = client_id.get(..client_id.floor_char_boundary(clients::MAX_CLIENT_ID)).unwrap_or_default();
+    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, "authorize", counted, Some(counted)) {
+        let response = page(429, "Too many sign-ins were started. Wait a while, then try again.", request);
+        return Ok(Err(answers::with_retry_after(response, retry_after.as_secs())));
+    }
+    let found = clients::find(env, client_id).await;
+    if let Err(error) = &found {
+        client_refused(env, client_id, error, request);
+    }
+    Ok(match found {
+        Ok(client) => Ok(client),
+        Err(ClientError::Store(error)) => return Err(error),
+        Err(error @ ClientError::Unavailable) => {
+            Err(answers::with_retry_after(page(503, &sentence(&error), request), 10))
+        }
+        Err(ClientError::TooManyRequests(after)) => Err(answers::with_retry_after(
+            page(429, &sentence(&ClientError::TooManyRequests(after)), request),
+            after.as_secs(),
+        )),
+        Err(error) => Err(page(400, &sentence(&error), request)),
+    })
+}
+
+/// Records that a client is not served, which it is not whether or not that can be recorded.
+fn client_refused(env: &ServerWorld<'_>, client_id: &str, error: &ClientError, request: &Request) {
+    let Some(reason) = error.reason() else { return };
+    let client_id = Some(limits::shown_client_id(client_id).to_owned());
+    let event = AuditEvent { client_id, ..AuditEvent::new("client.refused", Outcome::Failure) };
+    let _ = env.entra.trail.record(event.because(reason.to_owned()));
+}
+
+/// Checks everything that the client is told about.
+fn check(
+    site: &Site<'_>,
+    parameters: &Parameters,
+    redirect_uri: &str,
+    redirect_uri_sent: bool,
+) -> Result<Pending, OAuthRefusal> {
+    let refuse = |error, description: &str| Err(OAuthRefusal::new(error, description));
+    if parameters.get("state").is_some_and(|state| state.len() > MAX_STATE) {
+        return refuse("invalid_request", "state is longer than 2048 bytes.");
+    }
+    match parameters.get("response_type") {
+        Some("code") => {}
+        Some(_) => return refuse("unsupported_response_type", "The only response_type is code."),
+        None => return refuse("invalid_request", "response_type is missing."),
+    }
+    if parameters.get("response_mode").is_some_and(|mode| mode != "query") {
+        return refuse("invalid_request", "The only response_mode is query.");
+    }
+    if parameters.get("request").is_some() {
+        return refuse("request_not_supported", "Request objects are not supported.");
+    }
+    if parameters.get("request_uri").is_some() {
+        return refuse("request_uri_not_supported", "Request objects are not supported.");
+    }
+    let Some(code_challenge) = parameters.get("code_challenge") else {
+        return refuse("invalid_request", "code_challenge is missing: PKCE with S256 is required.");
+    };
+    if parameters.get("code_challenge_method") != Some("S256") {
+        return refuse("invalid_request", "code_challenge_method has to be S256.");
+    }
+    if from_base64url(code_challenge).is_none_or(|bytes| bytes.len() != CHALLENGE_BYTES) {
+        return refuse("invalid_request", "code_challenge is not a SHA-256 in base64url.");
+    }
+    let Some(scopes) = scopes(site, parameters.get("scope")) else {
+        return refuse("invalid_scope", "A scope is not known here: see scopes_supported in the metadata.");
+    };
+    let mut resources = parameters.all("resource");
+    let resource = match (resources.next(), resources.next()) {
+        (None, _) => site.settings.public_url.clone(),
+        (Some(resource), None) if is_ours(site, resource) => resource.to_owned(),
+        _ => return refuse("invalid_target", "resource has to be one of this server's, as in its metadata."),
+    };
+    let login_hint = parameters.get("login_hint").filter(|hint| hint.len() <= MAX_LOGIN_HINT).map(str::to_owned);
+    let prompts: Vec<&str> = parameters.get("prompt").map(|prompt| prompt.split(' ').collect()).unwrap_or_default();
+    let known = ["none", "login", "consent", "select_account"];
+    if prompts.iter().any(|prompt| !known.contains(prompt)) || (prompts.contains(&"none") && prompts.len() > 1) {
+        return refuse("invalid_request", "prompt is not one of none, login, consent, select_account.");
+    }
+    let prompt = Asked {
+        consent: prompts.contains(&"consent"),
+        login: prompts.contains(&"login"),
+        select_account: prompts.contains(&"select_account"),
+    };
+    Ok(Pending {
+        client_id: String::new(),
+        redirect_uri: redirect_uri.to_owned(),
+        redirect_uri_sent,
+        state: parameters.get("state").map(str::to_owned),
+        scopes,
+        resource,
+        code_challenge: code_challenge.to_owned(),
+        login_hint,
+        prompt,
+        browser: String::new(),
+    })
+}
+
+/// What a `scope` parameter comes down to; `None` if there is one in it that we do not know. The scope that the resource
+/// names for Entra ID's tokens stands for that of a session: a client need not know whose tokens it will get. The scopes
+/// that tools need are given, in the short form, to whoever asks for them.
+pub(super) fn scopes(site: &Site<'_>, scope: Option<&str>) -> Option<Vec<String>> {
+    let named = site.requested_scope();
+    let known = tools::scopes(site.settings);
+    let is = |asked: &str, known: &str| asked == known || asked == site.clients_form(known);
+    let of_tools: Vec<&str> = scope
+        .unwrap_or_default()
+        .split(' ')
+        .filter(|scope| !scope.is_empty() && *scope != SCOPE && *scope != named && !TOLERATED_SCOPES.contains(scope))
+        .collect();
+    if of_tools.iter().any(|asked| !known.iter().any(|known| is(asked, known))) {
+        return None;
+    }
+    let granted = known.into_iter().filter(|known| of_tools.iter().any(|asked| is(asked, known)));
+    Some(std::iter::once(SCOPE.to_owned()).chain(granted.map(Name::into_owned)).collect())
+}
+
+/// Whether a resource indicator (RFC 8707) names this server or one of its endpoints. Compared exactly.
+pub(super) fn is_ours(site: &Site<'_>, resource: &str) -> bool {
+    let sse = site.settings.legacy_sse.then_some(SSE_PATH);
+    ["", MCP_PATH].into_iter().chain(sse).any(|path| site.resource(path) == resource)
+}
+
+/// Shows the consent page.
+pub(super) fn show(
+    env: &ServerWorld<'_>,
+    pending: Pending,
+    client: &Client,
+    browser: &Browser<'_>,
+) -> Result<Response<Vec<u8>>, StoreError> {
+    let request_id = random_token(env.entra.random);
+    keep(env, &pending_record(env, &request_id), &pending)?;
+    let csrf_token = browser.csrf(&request_id)?;
+    let tools: Vec<String> = tools::of_users(env.site.settings).into_iter().map(tools::title).collect();
+    let page = pages::consent(&pages::Consent {
+        client,
+        redirect_uri: &pending.redirect_uri,
+        scopes: &pending.scopes,
+        tools: &tools,
+        account_hint: pending.login_hint.as_deref(),
+        action: &env.site.url("/authorize"),
+        request_id: &request_id,
+        csrf_token: &csrf_token,
+    });
+    with_cookie(page, browser)
+}
+
+/// The person has pressed a button of the consent page.
+fn decide(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
+    let parameters = match Parameters::of_form(request) {
+        Ok(parameters) => parameters,
+        Err(error) => return Ok(page(400, &sentence(&error), request)),
+    };
+    let (request_id, csrf_token) = (parameters.get("request_id"), parameters.get("csrf_token"));
+    let (Some(request_id), Some(csrf_token)) = (request_id, csrf_token) else {
+        return Ok(page(400, "This is not the form of the consent page.", request));
+    };
+    let browser = Browser::of(env, request)?;
+    if !browser.check_csrf(request_id, csrf_token)? {
+        let text = "The form was not sent by the page that we showed to this browser, or it is too old. Go back to \
+                    your application and start again.";
+        return Ok(page(403, text, request));
+    }
+    let decision = parameters.get("decision");
+    if !matches!(decision, Some("allow" | "deny")) {
+        return Ok(page(400, "The form does not say whether you allow it.", request));
+    }
+    // Of any number of concurrent submissions one gets it.
+    let Some(pending) = take::<Pending>(env, &pending_record(env, request_id))? else { return Ok(gone(request)) };
+    if !browser.is(&pending.browser) {
+        return Ok(gone(request));
+    }
+    let allowed = decision == Some("allow");
+    let (name, outcome) =
+        if allowed { ("consent.given", Outcome::Success) } else { ("consent.denied", Outcome::Failure) };
+    if env.entra.trail.record(event(&pending, name, outcome, request)).is_err() {
+        return Ok(unrecorded(env, &pending, request));
+    }
+    if !allowed {
+        let refusal = OAuthRefusal::new("access_denied", "The user did not allow it.");
+        return Ok(with_cookie_if_possible(pending.back().refuse(env, &refusal, request), &browser));
+    }
+    forward(env, pending, &browser, Trip::first(true), request)
+}
+
+/// How a person goes to Entra.
+pub(super) struct Trip<'a> {
+    /// See [`Leg::consented`].
+    pub(super) consented: bool,
+    /// None the first time.
+    pub(super) again: Option<Again<'a>>,
+}
+
+/// Why a person goes to Entra again.
+pub(super) struct Again<'a> {
+    /// What the sign-in has to bring: a JSON object.
+    pub(super) claims: String,
+    /// See [`StepUp::user`].
+    pub(super) user: Option<RememberedUser>,
+    /// What that person is called at Entra.
+    pub(super) login_hint: Option<&'a str>,
+}
+
+impl Trip<'_> {
+    fn first(consented: bool) -> Self {
+        Self { consented, again: None }
+    }
+}
+
+/// Sends the person to Entra, or back to the client that has to hear that this is not possible now.
+pub(super) fn forward(
+    env: &ServerWorld<'_>,
+    pending: Pending,
+    browser: &Browser<'_>,
+    trip: Trip<'_>,
+    request: &Request,
+) -> Result<Response<Vec<u8>>, StoreError> {
+    let (claims, step_up, prompt) = match trip.again {
+        // Who has just chosen the account and signed in is not asked for that again.
+        Some(Again { claims, user, login_hint }) => {
+            (Some(claims), Some(StepUp { user }), Prompt { login_hint, ..Prompt::default() })
+        }
+        None => {
+            let Asked { select_account, login, .. } = pending.prompt;
+            (None, None, Prompt { login_hint: pending.login_hint.as_deref(), select_account, login })
+        }
+    };
+    let reason = step_up.as_ref().map(|_| "claims-challenge".to_owned());
+    let entra = AuthorizationRequest::new(&env.entra, env.site.url("/auth/callback"), entra::scopes(env), claims);
+    let url = match entra.url(&env.entra, prompt) {
+        Ok(url) => url,
+        Err(error) => {
+            let refusal = OAuthRefusal::new("server_error", error.public());
+            return Ok(failed(env, &pending, &refusal, error.reason(), request));
+        }
+    };
+    let started = event(&pending, "authorization.started", Outcome::Started, request);
+    if env.entra.trail.record(AuditEvent { reason, ..started }).is_err() {
+        return Ok(unrecorded(env, &pending, request));
+    }
+    let leg = Leg { pending, request: entra, consented: trip.consented, step_up };
+    let kept = keep(env, &leg_record(env, &leg.request.state), &leg);
+    match kept.and_then(|()| with_cookie(answers::redirect(&url), browser)) {
+        Ok(response) => Ok(response),
+        Err(error) => Ok(store_failed(env, &leg.pending, &error, request)),
+    }
+}
+
+/// Ends an authorization: the client is told, and that is recorded.
+pub(super) fn failed(
+    env: &ServerWorld<'_>,
+    pending: &Pending,
+    refusal: &OAuthRefusal,
+    reason: String,
+    request: &Request,
+) -> Response<Vec<u8>> {
+    let event = event(pending, "authorization.completed", Outcome::Failure, request);
+    if env.entra.trail.record(event.because(reason)).is_err() {
+        return unrecorded(env, pending, request);
+    }
+    pending.back().refuse(env, refusal, request)
+}
+
+/// The same for want of the store.
+pub(super) fn store_failed(
+    env: &ServerWorld<'_>,
+    pending: &Pending,
+    error: &StoreError,
+    request: &Request,
+) -> Response<Vec<u8>> {
+    let refusal = OAuthRefusal::new("temporarily_unavailable", sentence(error));
+    failed(env, pending, &refusal, "store".to_owned(), request)
+}
+
+/// A security event about an authorization.
+pub(super) fn event(pending: &Pending, name: &'static str, outcome: Outcome, request: &Request) -> AuditEvent {
+    AuditEvent { client_id: Some(pending.client_id.clone()), ..AuditEvent::new(name, outcome) }
+}
+
+/// What cannot be recorded is not done.
+pub(super) fn unrecorded(env: &ServerWorld<'_>, pending: &Pending, request: &Request) -> Response<Vec<u8>> {
+    pending.back().refuse(env, &OAuthRefusal::new("temporarily_unavailable", Unrecorded::PUBLIC), request)
+}
+
+/// A page that says what went wrong, where no client can be told.
+pub(super) fn page(status: u16, message: &str, request: &Request) -> Response<Vec<u8>> {
+    pages::error(status, "The sign-in cannot go on", message, &request.correlation_id)
+}
+
+pub(super) fn gone(request: &Request) -> Response<Vec<u8>> {
+    let text = "This sign-in was finished already, took longer than ten minutes, or was begun in another browser. Go \
+                back to your application and start again.";
+    page(400, text, request)
+}
+
+fn store_page(error: &StoreError, request: &Request) -> Response<Vec<u8>> {
+    let response = page(503, &format!("{}. Try again later.", sentence(error).trim_end_matches('.')), request);
+    answers::with_retry_after(response, 5)
+}
+
+pub(super) fn with_cookie(
+    mut response: Response<Vec<u8>>,
+    browser: &Browser<'_>,
+) -> Result<Response<Vec<u8>>, StoreError> {
+    response.headers_mut().append(SET_COOKIE, browser.set_cookie_header()?);
+    Ok(response)
+}
+
+/// The same for an answer that has to be given in any case.
+pub(super) fn with_cookie_if_possible(mut response: Response<Vec<u8>>, browser: &Browser<'_>) -> Response<Vec<u8>> {
+    if let Ok(cookie) = browser.set_cookie_header() {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// An error text as a sentence.
+pub(super) fn sentence(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => format!("{}{}.", first.to_uppercase(), characters.as_str()),
+        None => text,
+    }
+}
+
+fn pending_record(env: &ServerWorld<'_>, request_id: &str) -> String {
+    env.site.record(&format!("pending/{}", digest(request_id.as_bytes())))
+}
+
+pub(super) fn leg_record(env: &ServerWorld<'_>, state: &str) -> String {
+    env.site.record(&format!("leg/{}", digest(state.as_bytes())))
+}
+
+fn keep(env: &ServerWorld<'_>, record: &str, value: &impl Serialize) -> Result<(), StoreError> {
+    let bytes = Zeroizing::new(serde_json::to_vec(value).map_err(|_| StoreError::TooLarge)?);
+    env.entra.store.put(record, &bytes, Some(LIFETIME))
+}
+
+/// Takes a record; one that cannot be read is none.
+pub(super) fn take<T: for<'de> Deserialize<'de>>(env: &ServerWorld<'_>, record: &str) -> Result<Option<T>, StoreError> {
+    match env.entra.store.take(record) {
+        Ok(found) => Ok(found.and_then(|raw| serde_json::from_slice(raw.reveal()).ok())),
+        Err(StoreError::Unreadable) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl From<ParameterError> for OAuthRefusal {
+    fn from(error: ParameterError) -> Self {
+        Self::new("invalid_request", sentence(&error))
+    }
+}

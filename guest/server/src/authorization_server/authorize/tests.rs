@@ -1,0 +1,172 @@
+//! What an authorization request may ask for, and who is told when it may not.
+
+use crate::testing::change;
+use http::header::LOCATION;
+use serde_json::json;
+
+use crate::authorization_server::testing::*;
+use crate::authorization_server::{Endpoint, handle};
+use world::testing::run;
+
+fn html(response: &http::Response<Vec<u8>>) -> String {
+    String::from_utf8_lossy(response.body()).into_owned()
+}
+
+#[test]
+fn without_a_client_and_a_redirect_uri_that_belong_together_nothing_is_redirected() {
+    let flow = Flow::new();
+    let long = "x".repeat(2049);
+    for changes in [
+        &[("client_id", "")][..],
+        &[("client_id", "nobody")],
+        &[("client_id", &long)],
+        &[("redirect_uri", "https://evil.example/callback")],
+        &[("redirect_uri", "https://app.example.com/callback?x=1")],
+        &[("redirect_uri", "https://app.example.com/callback\r\nX: y")],
+        &[("state", "a"), ("state", "b")],
+    ] {
+        let response = flow.authorize(changes);
+        assert_eq!((response.status().as_u16(), response.headers().get(LOCATION)), (400, None), "{changes:?}");
+    }
+    assert!(flow.world.record_names().iter().all(|name| !name.contains("/pending/")));
+}
+
+#[test]
+fn what_a_known_client_gets_wrong_it_is_told() {
+    let flow = Flow::new();
+    let long = "x".repeat(2049);
+    for (changes, error) in [
+        (&[("response_type", "")][..], "invalid_request"),
+        (&[("response_type", "token")], "unsupported_response_type"),
+        (&[("response_mode", "fragment")], "invalid_request"),
+        (&[("request", "x")], "request_not_supported"),
+        (&[("request_uri", "https://app.example.com/r")], "request_uri_not_supported"),
+        (&[("code_challenge", "")], "invalid_request"),
+        (&[("code_challenge", "short")], "invalid_request"),
+        (&[("code_challenge_method", "")], "invalid_request"),
+        (&[("code_challenge_method", "plain")], "invalid_request"),
+        (&[("scope", "Mail.Read")], "invalid_scope"),
+        (&[("resource", "https://mcp.example.com/")], "invalid_target"),
+        (&[("resource", "https://mcp.example.com"), ("resource", "https://mcp.example.com")], "invalid_target"),
+        (&[("prompt", "create")], "invalid_request"),
+        (&[("prompt", "none login")], "invalid_request"),
+        (&[("prompt", "none")], "consent_required"),
+        (&[("state", &long)], "invalid_request"),
+    ] {
+        let response = flow.authorize(changes);
+        assert_eq!(parameter(&response, "error").as_deref(), Some(error), "{changes:?}");
+        assert_eq!(parameter(&response, "iss").as_deref(), Some("https://mcp.example.com"));
+        assert!(parameter(&response, "error_description").unwrap().ends_with("(correlation id c-1)"));
+        let state = (changes[0].0 != "state").then_some("s");
+        assert_eq!(parameter(&response, "state").as_deref(), state, "a state that is too long is not sent back");
+    }
+}
+
+/// A self-registered client at a site that nobody has looked at.
+fn stranger(flow: &Flow, redirect_uri: &str) -> String {
+    let body = json!({ "redirect_uris": [redirect_uri], "token_endpoint_auth_method": "none" });
+    let response = run(handle(&flow.env, Endpoint::Register, &registration(&body.to_string())));
+    answer(&response)["client_id"].as_str().unwrap().to_owned()
+}
+
+/// RFC 9700 section 4.11.2: a link to this server must not be a link to any site.
+#[test]
+fn nobody_is_sent_to_a_stranger_without_being_asked() {
+    let flow = Flow::new();
+    let evil = "https://evil.example/landing";
+    let client = stranger(&flow, evil);
+    let us = [("client_id", client.as_str()), ("redirect_uri", evil)];
+    for wrong in [("scope", "x"), ("prompt", "none"), ("response_type", "bogus"), ("resource", "x")] {
+        let response = flow.authorize(&[us[0], us[1], wrong]);
+        assert_eq!((response.status().as_u16(), response.headers().get(LOCATION)), (400, None), "{wrong:?}");
+        let html = html(&response);
+        assert!(html.contains("evil.example"), "the person is told where the link goes: {html}");
+        assert!(html.contains("<a href=\"https://evil.example/landing?error="), "{html}");
+    }
+    let page = flow.authorize(&us);
+    assert_eq!(
+        parameter(&flow.decide(&page, "deny"), "error").as_deref(),
+        Some("access_denied"),
+        "who denies is sent back"
+    );
+}
+
+#[test]
+fn a_program_on_the_persons_own_machine_is_told_at_once() {
+    let flow = Flow::new();
+    let client = stranger(&flow, "http://127.0.0.1/callback");
+    let us = [("client_id", client.as_str()), ("redirect_uri", "http://127.0.0.1:4711/callback")];
+    let response = flow.authorize(&[us[0], us[1], ("scope", "x")]);
+    assert_eq!(parameter(&response, "error").as_deref(), Some("invalid_scope"));
+}
+
+#[test]
+fn a_stranger_that_the_person_has_consented_to_is_told_at_once() {
+    let flow = Flow::new();
+    let redirect = "https://site.example/callback";
+    let client = stranger(&flow, redirect);
+    let us = [("client_id", client.as_str()), ("redirect_uri", redirect)];
+    assert!(parameter(&flow.walk(&us), "code").is_some());
+    assert_eq!(parameter(&flow.authorize(&[us[0], us[1], ("scope", "x")]), "error").as_deref(), Some("invalid_scope"));
+    let silent = flow.authorize(&[us[0], us[1], ("prompt", "none")]);
+    assert_eq!(parameter(&silent, "error").as_deref(), Some("login_required"));
+}
+
+#[test]
+fn a_decision_counts_once_from_our_page_in_the_same_browser() {
+    let flow = Flow::new();
+    let page = flow.authorize(&[]);
+    let form = |decision| [("request_id", "x"), ("csrf_token", "y"), ("decision", decision)];
+    assert_eq!(flow.post(Endpoint::Authorize, &form("allow")).status(), 403);
+    assert_eq!(flow.post(Endpoint::Authorize, &[("decision", "allow")]).status(), 400);
+    assert_eq!(flow.decide(&page, "perhaps").status(), 400);
+    assert_eq!(flow.decide(&page, "allow").status(), 303);
+    assert_eq!(flow.decide(&page, "allow").status(), 400);
+    let page = flow.authorize(&[]);
+    flow.forget_cookie();
+    assert_eq!(flow.decide(&page, "allow").status(), 403);
+}
+
+#[test]
+fn a_sign_in_that_cannot_begin_is_told_and_recorded() {
+    let mut flow = Flow::new();
+    let page = flow.authorize(&[]);
+    change(&mut flow.env, |settings| settings.authority = "not a url".to_owned());
+    assert_eq!(parameter(&flow.decide(&page, "allow"), "error").as_deref(), Some("server_error"));
+    assert_eq!(flow.audited(), ["consent.given/success", "authorization.completed/failure/misconfigured"]);
+}
+
+#[test]
+fn nothing_begins_that_cannot_be_recorded() {
+    let flow = Flow::new();
+    let page = flow.authorize(&[]);
+    flow.world.refuse_audit(true);
+    let back = flow.decide(&page, "allow");
+    assert_eq!(parameter(&back, "error").as_deref(), Some("temporarily_unavailable"));
+}
+
+#[test]
+fn debug_of_parameters_shows_no_value() {
+    let mut request = request(http::Method::GET, "/auth/callback");
+    request.query = Some("code=hunter2&state=s".to_owned());
+    request.body = b"hunter2".to_vec();
+    request.headers.insert("cookie", "hunter2".parse().unwrap());
+    let parameters = crate::authorization_server::parameters::Parameters::of_query(&request).unwrap();
+    let shown = format!("{parameters:?} {request:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("c-1"), "{shown}");
+}
+
+/// A stranger chooses it, and sends as much of it as a URL may hold.
+#[test]
+fn a_client_id_without_end_is_counted_and_recorded_by_its_beginning() {
+    let flow = Flow::new();
+    let endless = "ü".repeat(10_000);
+    assert_eq!(flow.authorize(&[("client_id", &endless)]).status(), 400);
+    flow.world.exhaust("authorize", std::time::Duration::from_secs(7));
+    assert_eq!(flow.authorize(&[("client_id", &endless)]).status(), 429);
+    let recorded: Vec<_> =
+        flow.world.audited().into_iter().filter_map(|event| Some((event.name, event.client_id?))).collect();
+    let beginning = "ü".repeat(128);
+    assert_eq!(recorded, [("client.refused", beginning.clone()), ("request.throttled", beginning)]);
+}

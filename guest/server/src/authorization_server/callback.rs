@@ -1,0 +1,283 @@
+//! `/auth/callback`: where Entra sends the person back to.
+//!
+//! The answer is taken from the browser that asked, once, within ten minutes. Whatever Entra says then reaches the
+//! client: a code of ours, or an OAuth error with words of ours. Entra's own words stay in its pages.
+//!
+//! Of whom claims are wanted (a challenge has ended their last session, or Entra says so now) goes to Entra once more,
+//! with the claims. Once: what still does not suffice then, the client hears of.
+
+use http::Response;
+
+use super::answers::{self, OAuthRefusal};
+use super::authorize::{self, Again, Leg, Trip};
+use super::browser::{Browser, RememberedUser};
+use super::clients::{self, Client, ClientError};
+use super::code::{self, Grant};
+use super::consent;
+use super::parameters::Parameters;
+use crate::message::Request;
+use crate::server_world::ServerWorld;
+use base::audit::Outcome;
+use caller::session::entra_tokens::EntraTokens;
+use caller::session::{Membership, Owner, claims};
+use entra::oauth::OAuthError;
+use entra::oauth::authorization_code::RedeemError;
+use entra::oauth::error::Refusal;
+use entra::token;
+use entra::token::{IdTokenExpectations, TokenError};
+use world::StoreError;
+
+#[cfg(test)]
+mod tests;
+
+/// Nothing is used up yet when this is said.
+const RELOAD: &str = "Wait a little, then reload this page.";
+/// Seconds after which that may help.
+const RETRY_AFTER_SECONDS: u64 = 5;
+/// The longest `state` that can be one of ours, in characters.
+const MAX_STATE: usize = 64;
+
+/// Answers a request to `/auth/callback`.
+pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
+    match come_back(env, request).await {
+        Ok(response) => response,
+        Err(error) => {
+            let response = authorize::page(503, &format!("{} {RELOAD}", authorize::sentence(&error)), request);
+            answers::with_retry_after(response, RETRY_AFTER_SECONDS)
+        }
+    }
+}
+
+async fn come_back(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
+    let parameters = match Parameters::of_query(request) {
+        Ok(parameters) => parameters,
+        Err(error) => return Ok(authorize::page(400, &authorize::sentence(&error), request)),
+    };
+    let Some(state) = parameters.get("state").filter(|state| state.len() <= MAX_STATE) else {
+        return Ok(authorize::gone(request));
+    };
+    let record = authorize::leg_record(env, state);
+    // Looked at before it is taken: another browser that learned the state must not end the sign-in.
+    let browser = Browser::of(env, request)?;
+    let found = match env.entra.store.get(&record) {
+        Ok(found) => found,
+        Err(StoreError::Unreadable) => None,
+        Err(error) => return Err(error),
+    };
+    let leg = found.and_then(|raw| serde_json::from_slice::<Leg>(raw.reveal()).ok());
+    let Some(leg) = leg.filter(|leg| browser.is(&leg.pending.browser)) else { return Ok(authorize::gone(request)) };
+    let client = match clients::find(env, &leg.pending.client_id).await {
+        Err(ClientError::Store(error)) => return Err(error),
+        Err(error @ (ClientError::Unavailable | ClientError::TooManyRequests(_))) => {
+            let response = authorize::page(503, &format!("{} {RELOAD}", authorize::sentence(&error)), request);
+            return Ok(answers::with_retry_after(response, RETRY_AFTER_SECONDS));
+        }
+        found => found,
+    };
+    // Of any number of concurrent requests one gets it.
+    let Some(leg) = authorize::take::<Leg>(env, &record)? else { return Ok(authorize::gone(request)) };
+    match client {
+        Ok(client) => Ok(finish(env, &leg, &client, browser, request).await),
+        // It was there ten minutes ago; without it there is nobody to give a code to.
+        Err(error) => {
+            let event = authorize::event(&leg.pending, "authorization.completed", Outcome::Failure, request);
+            // It is refused whether or not that can be recorded.
+            let _ = env.entra.trail.record(event.because("client-unknown".to_owned()));
+            Ok(authorize::page(400, &authorize::sentence(&error), request))
+        }
+    }
+}
+
+/// What goes wrong once the client is known.
+struct Failed {
+    refusal: OAuthRefusal,
+    /// For the audit record.
+    reason: String,
+}
+
+impl Failed {
+    fn new(error: &'static str, description: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { refusal: OAuthRefusal::new(error, description), reason: reason.into() }
+    }
+}
+
+/// Whatever happens from here on, the client hears of it.
+async fn finish(
+    env: &ServerWorld<'_>,
+    leg: &Leg,
+    client: &Client,
+    browser: Browser<'_>,
+    request: &Request,
+) -> Response<Vec<u8>> {
+    let answered = match admit(env, leg, request).await {
+        Ok(admitted) => give(env, leg, client, browser, admitted, request),
+        Err(NotAdmitted::Claims(claims)) => {
+            let again = Again { claims, user: None, login_hint: None };
+            step_up(env, leg, &browser, again, request)
+        }
+        Err(NotAdmitted::Failed(Failed { refusal, reason })) => {
+            let response = authorize::failed(env, &leg.pending, &refusal, reason, request);
+            Ok(authorize::with_cookie_if_possible(response, &browser))
+        }
+    };
+    answered.unwrap_or_else(|error| authorize::store_failed(env, &leg.pending, &error, request))
+}
+
+/// Gives the client a code for what Entra has given, or asks the person first.
+fn give(
+    env: &ServerWorld<'_>,
+    leg: &Leg,
+    client: &Client,
+    mut browser: Browser<'_>,
+    admitted: SignedIn,
+    request: &Request,
+) -> Result<Response<Vec<u8>>, StoreError> {
+    let SignedIn { owner, tokens, username } = admitted;
+    env.entra.trail.set_user(username.as_deref());
+    let user = RememberedUser { tenant_id: owner.tenant_id.clone(), object_id: owner.object_id.clone() };
+    browser.remember_user(user.clone());
+    let pending = &leg.pending;
+    if leg.consented {
+        consent::remember(env, &pending.consent(client, &user))?;
+    } else if !consent::is_remembered(env, &pending.consent(client, &user))? {
+        // The page was skipped for the person who was here last, and another one has signed in.
+        return authorize::show(env, pending.clone(), client, &browser);
+    }
+    if leg.step_up.is_none()
+        && let Some(claims) = claims::wanted(&env.entra, &owner)?
+    {
+        let again = Again { claims, user: Some(user), login_hint: username.as_deref() };
+        return step_up(env, leg, &browser, again, request);
+    }
+    let signed_in = owner.clone();
+    let event = owner.event("authorization.completed", Outcome::Success);
+    let code = code::give(
+        env,
+        Grant {
+            owner,
+            redirect_uri: pending.redirect_uri_sent.then(|| pending.redirect_uri.clone()),
+            code_challenge: pending.code_challenge.clone(),
+            resource: pending.resource.clone(),
+            scopes: pending.scopes.clone(),
+            tokens,
+            username: username.filter(|_| env.entra.settings.audit_usernames),
+            expires_at: 0,
+        },
+    )?;
+    let response = authorize::with_cookie(pending.back().with(env, &[("code", code.reveal())]), &browser)?;
+    // A code that nobody hears of ends by itself.
+    if env.entra.trail.record(event).is_err() {
+        return Ok(authorize::unrecorded(env, pending, request));
+    }
+    if let Some(carried) = leg.request.claims() {
+        claims::satisfied(&env.entra, &signed_in, carried);
+    }
+    Ok(response)
+}
+
+fn step_up(
+    env: &ServerWorld<'_>,
+    leg: &Leg,
+    browser: &Browser<'_>,
+    again: Again<'_>,
+    request: &Request,
+) -> Result<Response<Vec<u8>>, StoreError> {
+    let trip = Trip { consented: leg.consented, again: Some(again) };
+    authorize::forward(env, leg.pending.clone(), browser, trip, request)
+}
+
+/// Who has signed in.
+struct SignedIn {
+    owner: Owner,
+    tokens: EntraTokens,
+    /// What they are called at Entra, to be sent back there and for nothing else.
+    username: Option<String>,
+}
+
+/// Why nobody has signed in.
+enum NotAdmitted {
+    /// Entra wants these claims (JSON) first.
+    Claims(String),
+    Failed(Failed),
+}
+
+impl From<Failed> for NotAdmitted {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+/// Redeems Entra's code, and validates the ID token that comes with the tokens.
+async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<SignedIn, NotAdmitted> {
+    let redeemed = leg.request.redeem(&env.entra, request.query.as_deref().unwrap_or_default()).await;
+    let set = redeemed.map_err(|error| match error {
+        RedeemError::Untrusted(_) => {
+            let description = "Microsoft Entra ID answered with something unexpected.";
+            Failed::new("server_error", description, "untrusted-response").into()
+        }
+        // Of the token endpoint: a browser that brings an error cannot bring claims.
+        RedeemError::OAuth(OAuthError::Refused(Refusal { claims: Some(claims), .. }))
+            if leg.step_up.is_none() && claims::are_usable(&claims) =>
+        {
+            NotAdmitted::Claims(claims)
+        }
+        RedeemError::OAuth(error) => Failed::new(error_of(&error), error.public(), error.reason()).into(),
+    })?;
+    let nonce = Some(leg.request.nonce.as_str());
+    let Some(id_token) = set.id_token.as_ref() else {
+        return Err(Failed::new("server_error", "Microsoft Entra ID gave no ID token.", "no-id-token").into());
+    };
+    let validated = token::validate_id_token(&env.entra, id_token.reveal(), &IdTokenExpectations { nonce }).await;
+    let validated = validated.map_err(|error| {
+        let reason = format!("id-token-{}", error.reason());
+        match error {
+            TokenError::KeysUnavailable { .. } => Failed::new(
+                "temporarily_unavailable",
+                "Microsoft Entra ID's signing keys cannot be read now. Try again later.",
+                reason,
+            ),
+            // Newer than the keys that Entra ID publishes, or than our copy, which is not read anew all the time.
+            TokenError::KeyUnknown { .. } => Failed::new(
+                "temporarily_unavailable",
+                "Microsoft Entra ID has signed with a key that it has not published yet. Try again in a minute.",
+                reason,
+            ),
+            TokenError::TenantNotAllowed { .. } => {
+                Failed::new("access_denied", "Accounts of this organisation are not admitted here.", reason)
+            }
+            _ => Failed::new("server_error", "The answer of Microsoft Entra ID could not be verified.", reason),
+        }
+    })?;
+    let owner = Owner {
+        client_id: leg.pending.client_id.clone(),
+        tenant_id: validated.tenant_id().to_owned(),
+        object_id: validated.object_id().to_owned(),
+    };
+    // What is wanted of one person, another one cannot bring.
+    let expected = leg.step_up.as_ref().and_then(|step_up| step_up.user.as_ref());
+    if expected.is_some_and(|user| user.tenant_id != owner.tenant_id || user.object_id != owner.object_id) {
+        let description = "Another account came back than the one that had to sign in again. Start again.";
+        return Err(Failed::new("access_denied", description, "other-account").into());
+    }
+    let tokens = EntraTokens { membership: Membership::of(&env.entra, &validated), ..set.into() };
+    Ok(SignedIn { owner, tokens, username: validated.preferred_username().map(str::to_owned) })
+}
+
+/// What an OAuth client is told of a failed exchange with Entra (RFC 6749 section 4.1.2.1, OpenID Connect Core
+/// section 3.1.2.6).
+fn error_of(error: &OAuthError) -> &'static str {
+    match error {
+        OAuthError::Refused(refusal) => match refusal.error.as_str() {
+            "access_denied" | "authorization_declined" => "access_denied",
+            "consent_required" => "consent_required",
+            "interaction_required" => "interaction_required",
+            "login_required" => "login_required",
+            "temporarily_unavailable" => "temporarily_unavailable",
+            _ => "server_error",
+        },
+        OAuthError::Throttled(_) | OAuthError::ServerError(_) | OAuthError::Unreachable(_) | OAuthError::Store(_) => {
+            "temporarily_unavailable"
+        }
+        _ => "server_error",
+    }
+}

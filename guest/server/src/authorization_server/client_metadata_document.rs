@@ -1,0 +1,219 @@
+//! Client ID Metadata Documents: a client whose id is the URL of what it says of itself
+//! (draft-ietf-oauth-client-id-metadata-document, as MCP 2025-11-25 and later require).
+//!
+//! Strangers choose the URL. The host fetches it and keeps it from reaching anything but the public Internet; what
+//! comes back is checked here before any of it is used. The draft forbids to remember failures, so it is the rate
+//! limit per host, and not a cache, that keeps requests from being turned into a flood of fetches.
+
+use std::time::Duration;
+use world::limits;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use url::{Host, Url};
+
+use super::clients::{Client, ClientError, Origin};
+use super::redirect_uri;
+use super::text::visible;
+use crate::server_world::ServerWorld;
+use base::encoding::digest;
+use base::strict_json;
+use world::{Document, FetchError, StoreError};
+
+#[cfg(test)]
+mod tests;
+
+/// The longest document, in bytes. The draft recommends 5 KiB; some real documents hold many redirect URIs.
+const MAX_DOCUMENT: usize = 16 * 1024;
+/// The most redirect URIs of one client: bounds what every request is compared with.
+pub(super) const MAX_REDIRECT_URIS: usize = 32;
+/// The longest name of a client, in characters.
+pub(super) const MAX_NAME: usize = 200;
+/// A document is kept at least this long, whatever its server says: one authorization reads it several times.
+const MIN_LIFETIME: Duration = Duration::from_secs(60);
+/// And at most this long, so that a redirect URI that was withdrawn is withdrawn here too.
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// How long it is kept if its server says nothing.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// What is wrong with a client's document, in words for its developer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// The URL itself.
+    #[error("the client id is not an https URL with a path, without fragment, user name, and `.` or `..` segments")]
+    Url,
+    /// The host refuses to go there.
+    #[error("its address is not on the public Internet")]
+    Denied,
+    /// Not 200.
+    #[error("it was answered with status {0} instead of 200")]
+    Status(u16),
+    /// Over the limit.
+    #[error("it is longer than 16 KiB")]
+    TooLarge,
+    /// Not JSON by its header.
+    #[error("its content type is not application/json")]
+    ContentType,
+    /// Not a JSON object.
+    #[error("it is not a JSON object")]
+    Malformed,
+    /// Describes another client.
+    #[error("its client_id is not the URL that it was read from")]
+    ClientId,
+    /// No name.
+    #[error("client_name is missing or longer than 200 characters")]
+    Name,
+    /// No redirect URI, too many, or none that may be used.
+    #[error("redirect_uris has to be a list of 1 to 32 URIs, at least one of them https or http to localhost")]
+    RedirectUris,
+    /// A secret in public.
+    #[error("it has a client_secret, which a public document cannot keep")]
+    Secret,
+    /// Authentication that is not offered.
+    #[error("token_endpoint_auth_method has to be none")]
+    AuthMethod,
+    /// Cannot use this server.
+    #[error("grant_types and response_types have to include authorization_code and code")]
+    GrantTypes,
+}
+
+/// What is kept of a document.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    client_id: String,
+    name: String,
+    redirect_uris: Vec<String>,
+}
+
+impl From<Kept> for Client {
+    fn from(kept: Kept) -> Self {
+        Self {
+            client_id: kept.client_id,
+            name: Some(kept.name),
+            origin: Origin::Document,
+            redirect_uris: kept.redirect_uris,
+            secret_hash: None,
+        }
+    }
+}
+
+/// Whether a client id is meant to be the URL of a document. No other id of ours looks like one.
+pub(super) fn is_client_id(client_id: &str) -> bool {
+    client_id.starts_with("https://")
+}
+
+/// The client whose document is at `client_id`.
+pub(super) fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, ClientError> {
+    let host = check_url(env, client_id).map_err(ClientError::Metadata)?;
+    let record = env.site.record(&format!("client-document/{}", digest(client_id.as_bytes())));
+    if let Some(kept) = read(env, &record)?.filter(|kept| kept.client_id == client_id) {
+        return Ok(kept.into());
+    }
+    limits::admit(env.limiter, env.entra.trail, "client-metadata", &host, None)
+        .map_err(ClientError::TooManyRequests)?;
+    let document = env.client_metadata.fetch(client_id).map_err(|error| match error {
+        FetchError::Denied(_) => ClientError::Metadata(DocumentError::Denied),
+        FetchError::Status(status) => ClientError::Metadata(DocumentError::Status(status)),
+        FetchError::TooLarge => ClientError::Metadata(DocumentError::TooLarge),
+        FetchError::Unavailable(_) => ClientError::Unavailable,
+    })?;
+    let kept = parse(client_id, &document).map_err(ClientError::Metadata)?;
+    let lifetime = document.max_age.unwrap_or(DEFAULT_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME);
+    let bytes = serde_json::to_vec(&kept).map_err(|_| StoreError::TooLarge)?;
+    env.entra.store.put(&record, &bytes, Some(lifetime))?;
+    Ok(kept.into())
+}
+
+/// A record that cannot be read is as good as none: the document is fetched anew.
+fn read(env: &ServerWorld<'_>, record: &str) -> Result<Option<Kept>, StoreError> {
+    match env.entra.store.get(record) {
+        Ok(found) => Ok(found.and_then(|bytes| serde_json::from_slice(bytes.reveal()).ok())),
+        Err(StoreError::Unreadable) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Checks the URL, which has to be in its normal form: then it has no dot segments, hidden or not, and its host is
+/// what it seems to be. Returns the host.
+fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<String, DocumentError> {
+    let url = Url::parse(client_id).map_err(|_| DocumentError::Url)?;
+    let plain = url.as_str() == client_id
+        && client_id.bytes().all(|byte| byte.is_ascii_graphic())
+        && url.scheme() == "https"
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.fragment().is_none()
+        && url.path() != "/";
+    // Before anything is resolved: an address, and a name of this machine, is nobody's name on the Internet. Only a
+    // server that itself is on this machine may look there (section "Server Side Request Forgery").
+    let local = redirect_uri::is_loopback(&env.site.settings.public_url);
+    let public = match url.host() {
+        Some(Host::Domain(domain)) => domain.contains('.') && !domain.ends_with('.') && !domain.ends_with(".localhost"),
+        _ => false,
+    };
+    if !plain {
+        return Err(DocumentError::Url);
+    }
+    if public || (local && redirect_uri::is_loopback(client_id)) {
+        Ok(url.host_str().unwrap_or_default().to_owned())
+    } else {
+        Err(DocumentError::Denied)
+    }
+}
+
+fn parse(client_id: &str, document: &Document) -> Result<Kept, DocumentError> {
+    if document.body.len() > MAX_DOCUMENT {
+        return Err(DocumentError::TooLarge);
+    }
+    if !document.content_type.as_deref().is_some_and(is_json) {
+        return Err(DocumentError::ContentType);
+    }
+    let members = strict_json::parse_object(&document.body).map_err(|_| DocumentError::Malformed)?;
+    if members.get("client_id").and_then(Value::as_str) != Some(client_id) {
+        return Err(DocumentError::ClientId);
+    }
+    if members.contains_key("client_secret") || members.contains_key("client_secret_expires_at") {
+        return Err(DocumentError::Secret);
+    }
+    // The default of RFC 7591 is a shared secret, which a document cannot have.
+    if members.get("token_endpoint_auth_method").is_some_and(|method| method != "none") {
+        return Err(DocumentError::AuthMethod);
+    }
+    if !includes(&members, "grant_types", "authorization_code") || !includes(&members, "response_types", "code") {
+        return Err(DocumentError::GrantTypes);
+    }
+    let name = members.get("client_name").and_then(Value::as_str).map(visible).unwrap_or_default();
+    if name.is_empty() || name.chars().count() > MAX_NAME {
+        return Err(DocumentError::Name);
+    }
+    Ok(Kept { client_id: client_id.to_owned(), name, redirect_uris: redirect_uris(&members)? })
+}
+
+/// The redirect URIs that may be used here. One document serves all authorization servers, so those that only others
+/// accept (a scheme of the client's own) are passed over.
+fn redirect_uris(members: &Map<String, Value>) -> Result<Vec<String>, DocumentError> {
+    let listed = members.get("redirect_uris").and_then(Value::as_array).ok_or(DocumentError::RedirectUris)?;
+    if listed.len() > MAX_REDIRECT_URIS {
+        return Err(DocumentError::RedirectUris);
+    }
+    let listed: Vec<&str> =
+        listed.iter().map(Value::as_str).collect::<Option<_>>().ok_or(DocumentError::RedirectUris)?;
+    let usable: Vec<String> =
+        listed.into_iter().filter(|uri| redirect_uri::check(uri).is_ok()).map(str::to_owned).collect();
+    if usable.is_empty() { Err(DocumentError::RedirectUris) } else { Ok(usable) }
+}
+
+/// Whether the list has `wanted`, as the list that is assumed where there is none does.
+fn includes(members: &Map<String, Value>, list: &str, wanted: &str) -> bool {
+    match members.get(list) {
+        Some(Value::Array(values)) => values.iter().any(|value| value == wanted),
+        Some(_) => false,
+        None => true,
+    }
+}
+
+/// `application/json` or `application/…+json`, with or without parameters.
+pub(super) fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}

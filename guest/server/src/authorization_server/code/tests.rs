@@ -1,0 +1,127 @@
+//! A code and the moments at which it can be presented.
+
+use crate::testing::ServerWorlds as _;
+use std::rc::Rc;
+
+use super::*;
+use world::testing::World;
+
+fn grant() -> Grant {
+    Grant {
+        owner: Owner { client_id: "client".to_owned(), tenant_id: "tenant".to_owned(), object_id: "object".to_owned() },
+        redirect_uri: None,
+        code_challenge: "challenge".to_owned(),
+        resource: "https://mcp.example.com/mcp".to_owned(),
+        scopes: vec!["User.Read".to_owned()],
+        tokens: EntraTokens {
+            access_token: Secret::from("a"),
+            expires_at: 0,
+            refresh_token: None,
+            membership: Default::default(),
+        },
+        username: None,
+        expires_at: 0,
+    }
+}
+
+struct Given {
+    world: World,
+    env: Rc<Environment>,
+    code: Secret<String>,
+}
+
+fn given() -> Given {
+    let world = World::default();
+    let env = Rc::new(world.remote());
+    let code = give(&env, grant()).unwrap();
+    Given { world, env, code }
+}
+
+impl Given {
+    /// What `client_id` sees: `good`, `unknown`, or the session that the code became.
+    fn seen_by(&self, client_id: &str) -> String {
+        match present(&self.env, self.code.reveal(), client_id).unwrap() {
+            Presented::Good(_) => "good".to_owned(),
+            Presented::Unknown => "unknown".to_owned(),
+            Presented::Replayed { session, owner } => {
+                assert_eq!(owner, grant().owner);
+                session
+            }
+        }
+    }
+
+    fn good(&self) -> GoodCode {
+        match present(&self.env, self.code.reveal(), "client").unwrap() {
+            Presented::Good(code) => *code,
+            _ => panic!("the code is not good"),
+        }
+    }
+}
+
+#[test]
+fn a_code_is_claimed_once() {
+    let given = given();
+    let (mut one, mut other) = (given.good(), given.good());
+    assert_eq!((one.claim(&given.env), other.claim(&given.env)), (Ok(true), Ok(false)));
+    assert_eq!(one.became(&given.env, "session"), Ok(true));
+    assert_eq!((given.seen_by("client").as_str(), given.seen_by("another").as_str()), ("session", "unknown"));
+}
+
+#[test]
+fn a_code_that_comes_again_while_it_is_used_becomes_nothing() {
+    let given = given();
+    let mut code = given.good();
+    assert_eq!(code.claim(&given.env), Ok(true));
+    assert_eq!(given.seen_by("client"), "unknown");
+    assert_eq!(code.became(&given.env, "session"), Ok(false));
+    code.restore(&given.env);
+    assert_eq!(given.seen_by("client"), "unknown", "it is not made good again either");
+}
+
+#[test]
+fn another_client_changes_nothing_while_it_is_used() {
+    let given = given();
+    let mut code = given.good();
+    assert_eq!(code.claim(&given.env), Ok(true));
+    assert_eq!(given.seen_by("another"), "unknown");
+    assert_eq!(code.became(&given.env, "session"), Ok(true));
+}
+
+#[test]
+fn a_code_whose_use_ends_while_it_is_looked_at_is_seen_as_used() {
+    let given = given();
+    let mut code = given.good();
+    assert_eq!(code.claim(&given.env), Ok(true));
+    let env = Rc::clone(&given.env);
+    // Between reading the record and marking it.
+    given.world.interrupt_store(1, move || assert_eq!(code.became(&env, "session"), Ok(true)));
+    assert_eq!(given.seen_by("client"), "session");
+}
+
+#[test]
+fn a_code_of_which_nothing_came_is_good_again_for_the_rest_of_its_time() {
+    let given = given();
+    let mut code = given.good();
+    assert_eq!(code.claim(&given.env), Ok(true));
+    given.world.advance(Duration::from_secs(30));
+    code.restore(&given.env);
+    assert_eq!(given.seen_by("client"), "good");
+    given.world.advance(Duration::from_secs(30));
+    assert_eq!(given.seen_by("client"), "unknown");
+}
+
+#[test]
+fn a_use_is_remembered_longer_than_the_code_lives() {
+    let given = given();
+    let mut code = given.good();
+    assert_eq!(code.claim(&given.env), Ok(true));
+    assert_eq!(code.became(&given.env, "session"), Ok(true));
+    given.world.advance(Duration::from_secs(599));
+    assert_eq!(given.seen_by("client"), "session");
+}
+
+#[test]
+fn neither_the_code_nor_entras_tokens_stand_in_the_name_of_the_record() {
+    let given = given();
+    assert!(given.world.record_names().iter().all(|name| !name.contains(given.code.reveal().as_str())));
+}

@@ -1,0 +1,198 @@
+//! What people have consented to, remembered so that the same question is not asked again.
+//!
+//! A consent is for one person, one client, these scopes, this redirect URI and the tools that there were. It is never remembered for a redirect
+//! to the person's own machine: any program there can name the client and listen on a port, so nothing says that it
+//! is the same client that asks again (RFC 8252 section 8.6; MCP's "Localhost Redirect URI Risks"). For an https
+//! redirect the code goes where it went before, whoever asks.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::browser::RememberedUser;
+use super::clients::Client;
+use super::redirect_uri;
+use crate::server_world::ServerWorld;
+use crate::tools;
+use base::encoding::digest;
+use world::StoreError;
+
+/// How long a consent is remembered.
+const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// A consent: who allowed which client what, and where the answer goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Consent<'a> {
+    /// Who allows it.
+    pub user: &'a RememberedUser,
+    /// Who is allowed it.
+    pub client: &'a Client,
+    /// What is allowed, in the short form. The order has no meaning.
+    pub scopes: &'a [String],
+    /// Where the code is sent.
+    pub redirect_uri: &'a str,
+}
+
+/// Whether the consent was given within the last 90 days and may stand in for the page. Never for a loopback
+/// redirect.
+///
+/// The page may be skipped only if the same person then signs in: compare the account at the callback with
+/// [`super::browser::Browser::remembered_user`], or ask here again for the person who did sign in.
+pub fn is_remembered(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<bool, StoreError> {
+    if redirect_uri::is_loopback(consent.redirect_uri) {
+        return Ok(false);
+    }
+    match env.entra.store.get(&consent.record(env)) {
+        Ok(found) => Ok(found.is_some()),
+        // One that cannot be read is as good as none: the person is asked.
+        Err(StoreError::Unreadable) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Remembers a consent, once the person who gave it has signed in. Does nothing where it must not be remembered.
+pub fn remember(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<(), StoreError> {
+    if redirect_uri::is_loopback(consent.redirect_uri) {
+        return Ok(());
+    }
+    env.entra.store.put(&consent.record(env), b"1", Some(LIFETIME))
+}
+
+/// Forgets a consent.
+pub fn forget(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<(), StoreError> {
+    env.entra.store.delete(&consent.record(env))
+}
+
+impl Consent<'_> {
+    /// The record is named after all of it. Hashed as JSON, in which no part can pass for another.
+    fn record(&self, env: &ServerWorld<'_>) -> String {
+        let mut scopes: Vec<&str> = self.scopes.iter().map(String::as_str).collect();
+        scopes.sort_unstable();
+        scopes.dedup();
+        let user = digest(json!([self.user.tenant_id, self.user.object_id]).to_string().as_bytes());
+        let tools: Vec<&str> = tools::of_users(env.site.settings).into_iter().map(|tool| tool.name()).collect();
+        let what = json!([self.client.client_id, scopes, self.redirect_uri, tools]);
+        env.site.record(&format!("consent/{user}/{}", digest(what.to_string().as_bytes())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authorization_server::clients::Origin;
+    use crate::testing::{ServerWorlds as _, configure};
+    use base::policy::{Rule, ToolRule};
+    use world::testing::World;
+
+    const REDIRECT: &str = "https://app.example.com/callback";
+
+    fn user(object_id: &str) -> RememberedUser {
+        RememberedUser { tenant_id: "tenant".to_owned(), object_id: object_id.to_owned() }
+    }
+
+    fn client(client_id: &str) -> Client {
+        Client {
+            client_id: client_id.to_owned(),
+            name: None,
+            origin: Origin::Registration,
+            redirect_uris: vec![REDIRECT.to_owned(), "https://app.example.com/other".to_owned()],
+            secret_hash: None,
+        }
+    }
+
+    fn scopes(scopes: &[&str]) -> Vec<String> {
+        scopes.iter().map(|scope| (*scope).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_consent_is_remembered_for_ninety_days() {
+        let world = World::default();
+        let env = world.remote();
+        let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
+        let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT };
+        assert_eq!(is_remembered(&env, &consent), Ok(false));
+        remember(&env, &consent).unwrap();
+        assert_eq!(is_remembered(&env, &consent), Ok(true));
+        world.advance(LIFETIME - Duration::from_secs(1));
+        assert_eq!(is_remembered(&env, &consent), Ok(true));
+        world.advance(Duration::from_secs(1));
+        assert_eq!(is_remembered(&env, &consent), Ok(false));
+    }
+
+    #[test]
+    fn a_consent_is_for_this_person_client_scopes_and_redirect_only() {
+        let env = World::default().remote();
+        let (alice, bob) = (user("alice"), user("bob"));
+        let (one, other) = (client("one"), client("other"));
+        let (little, much) = (scopes(&["User.Read"]), scopes(&["User.Read", "Mail.Read"]));
+        let given = Consent { user: &alice, client: &one, scopes: &little, redirect_uri: REDIRECT };
+        remember(&env, &given).unwrap();
+        for another in [
+            Consent { user: &bob, ..given },
+            Consent { client: &other, ..given },
+            Consent { scopes: &much, ..given },
+            Consent { scopes: &[], ..given },
+            Consent { redirect_uri: "https://app.example.com/other", ..given },
+        ] {
+            assert_eq!(is_remembered(&env, &another), Ok(false), "{another:?}");
+        }
+        assert_eq!(is_remembered(&env, &given), Ok(true));
+    }
+
+    #[test]
+    fn who_has_consented_to_some_tools_is_asked_again_when_there_are_others() {
+        let mut env = World::default().remote();
+        let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
+        let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT };
+        let only = |tool: &'static str| Some(vec![ToolRule { tool: tool.into(), rule: Rule::users() }]);
+        configure(&mut env, |http| http.access = only("getUserDetails"));
+        remember(&env, &consent).unwrap();
+        assert_eq!(is_remembered(&env, &consent), Ok(true));
+        configure(&mut env, |http| http.access = only("listMyGroups"));
+        assert_eq!(is_remembered(&env, &consent), Ok(false));
+    }
+
+    #[test]
+    fn the_order_of_scopes_has_no_meaning() {
+        let env = World::default().remote();
+        let (user, client) = (user("alice"), client("a"));
+        let (one, other) = (scopes(&["A", "B"]), scopes(&["B", "A", "B"]));
+        let consent = Consent { user: &user, client: &client, scopes: &one, redirect_uri: REDIRECT };
+        remember(&env, &consent).unwrap();
+        assert_eq!(is_remembered(&env, &Consent { scopes: &other, ..consent }), Ok(true));
+    }
+
+    #[test]
+    fn a_consent_for_a_program_on_this_machine_is_never_remembered() {
+        let world = World::default();
+        let env = world.remote();
+        let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
+        for redirect_uri in ["http://localhost:1/", "http://127.0.0.1:1/", "http://[::1]:1/", "https://localhost/"] {
+            let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri };
+            remember(&env, &consent).unwrap();
+            assert_eq!(is_remembered(&env, &consent), Ok(false), "{redirect_uri}");
+        }
+        assert_eq!(world.record_names(), [""; 0]);
+    }
+
+    #[test]
+    fn a_consent_can_be_forgotten() {
+        let env = World::default().remote();
+        let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
+        let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT };
+        remember(&env, &consent).unwrap();
+        forget(&env, &consent).unwrap();
+        assert_eq!(is_remembered(&env, &consent), Ok(false));
+    }
+
+    #[test]
+    fn the_name_of_a_record_fits_the_store_and_tells_nothing() {
+        let world = World::default();
+        let env = world.remote();
+        let (user, client) = (user(&"alice".repeat(100)), client(&format!("https://{}", "x".repeat(2000))));
+        let consent = Consent { user: &user, client: &client, scopes: &[], redirect_uri: REDIRECT };
+        remember(&env, &consent).unwrap();
+        let names = world.record_names();
+        assert!(names.iter().all(|name| name.len() < 512 && !name.contains("alice")), "{names:?}");
+    }
+}

@@ -1,0 +1,199 @@
+//! The pages that people see: consent, and what went wrong. Everything is escaped; there are no scripts.
+
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use http::{HeaderValue, Response};
+use sha2::{Digest, Sha256};
+
+use super::clients::{Client, Origin};
+use super::redirect_uri;
+use super::text::{truncated, visible};
+use crate::message::with_body;
+use crate::site::SCOPE;
+use base::encoding::escape_html;
+
+#[cfg(test)]
+mod tests;
+
+/// How much of a text from outside is shown, in characters: enough to recognise it, too little to push the buttons
+/// out of sight.
+const MAX_SHOWN_NAME: usize = 64;
+const MAX_SHOWN_URI: usize = 300;
+const MAX_SHOWN_MESSAGE: usize = 600;
+
+/// The look of all pages. Its hash is in the policy, so no other style is applied.
+const STYLE: &str = include_str!("pages/style.css");
+
+/// What the consent page says. The page itself finds out which host the redirect goes to, and warns of loopback.
+#[derive(Debug, Clone)]
+pub struct Consent<'a> {
+    /// Who asks.
+    pub client: &'a Client,
+    /// Where the person is sent afterwards, as requested.
+    pub redirect_uri: &'a str,
+    /// What is asked for, in the short form; the page says it in plain words.
+    pub scopes: &'a [String],
+    /// What the tools are called that the client may use in the person's name.
+    pub tools: &'a [String],
+    /// The account that the client suggests (`login_hint`), if any.
+    pub account_hint: Option<&'a str>,
+    /// Where the form is sent: an absolute URL of ours. It is posted with `request_id`, `csrf_token` and
+    /// `decision`, which is `allow` or `deny`.
+    pub action: &'a str,
+    /// Names the request that is consented to.
+    pub request_id: &'a str,
+    /// Shows that the form came from our page.
+    pub csrf_token: &'a str,
+}
+
+/// The consent page.
+///
+/// Its policy has no `form-action`. Chromium applies that directive to every redirect that follows the form: to
+/// Entra, to whatever Entra federates with, to the client's redirect URI, and to where the client goes from there
+/// (a scheme of its own, often). The list cannot be known, and the form is ours: nothing on the page is anybody
+/// else's markup.
+pub fn consent(page: &Consent<'_>) -> Response<Vec<u8>> {
+    let name = page.client.name.as_deref().map(visible).filter(|name| !name.is_empty());
+    let name = shown(name.as_deref().unwrap_or("A program without a name"), MAX_SHOWN_NAME);
+    let host = shown(&redirect_uri::host(page.redirect_uri), MAX_SHOWN_URI);
+    let loopback = redirect_uri::is_loopback(page.redirect_uri);
+    let mut body =
+        format!("<h1>Allow access to your account?</h1>\n<p><strong><bdi>{name}</bdi></strong> asks to:</p>\n<ul>");
+    for scope in page.scopes {
+        let _ = write!(body, "<li>{}</li>", in_plain_words(scope, page.tools));
+    }
+    body.push_str("</ul>\n<dl>\n");
+    let _ = writeln!(body, "<dt>Who asks</dt><dd>{}</dd>", vouching(page.client));
+    let destination =
+        if loopback { format!("A program on this computer (<b>{host}</b>)") } else { format!("<b>{host}</b>") };
+    let _ = writeln!(
+        body,
+        "<dt>Where you are sent afterwards</dt><dd>{destination}<br><code>{}</code></dd>",
+        shown(page.redirect_uri, MAX_SHOWN_URI)
+    );
+    if let Some(hint) = page.account_hint.map(visible).filter(|hint| !hint.is_empty()) {
+        let _ = writeln!(
+            body,
+            "<dt>Account</dt><dd>The program suggests <bdi>{}</bdi>. You choose the account on the next page.</dd>",
+            shown(&hint, MAX_SHOWN_NAME)
+        );
+    }
+    body.push_str("</dl>\n");
+    let mut described = " aria-describedby=\"warning\"";
+    if loopback {
+        body.push_str(
+            "<p class=\"warning\" id=\"warning\" role=\"note\"><strong>Be careful:</strong> any program on this \
+             computer could ask this in the name of another one. Allow it only if you have just started to connect a \
+             program that you trust.</p>\n",
+        );
+    } else if page.client.host().is_some_and(|vouching| vouching != redirect_uri::host(page.redirect_uri)) {
+        body.push_str(
+            "<p class=\"warning\" id=\"warning\" role=\"note\"><strong>Be careful:</strong> you will be sent to \
+             another site than the one that describes the program.</p>\n",
+        );
+    } else {
+        described = "";
+    }
+    let _ = write!(
+        body,
+        "<form method=\"post\" action=\"{}\">\n\
+         <input type=\"hidden\" name=\"request_id\" value=\"{}\">\n\
+         <input type=\"hidden\" name=\"csrf_token\" value=\"{}\">\n\
+         <button type=\"submit\" name=\"decision\" value=\"deny\" class=\"secondary\">Deny</button>\n\
+         <button type=\"submit\" name=\"decision\" value=\"allow\"{described}>Allow</button>\n\
+         </form>\n\
+         <p class=\"small\">If you allow it, you sign in with Microsoft next. This page never asks for a password.</p>",
+        escape_html(page.action),
+        escape_html(page.request_id),
+        escape_html(page.csrf_token),
+    );
+    document(200, "Allow access to your account?", &body, "")
+}
+
+/// Says to a person what went wrong, where no client can be told.
+pub fn error(status: u16, title: &str, message: &str, correlation_id: &str) -> Response<Vec<u8>> {
+    let body = format!(
+        "<h1>{}</h1>\n<p role=\"alert\">{}</p>\n<p class=\"small\">If you ask for help, name this correlation id: \
+         <code>{}</code></p>",
+        shown(title, MAX_SHOWN_NAME),
+        shown(message, MAX_SHOWN_MESSAGE),
+        shown(correlation_id, MAX_SHOWN_NAME),
+    );
+    document(status, title, &body, "; form-action 'none'")
+}
+
+/// Says to a person that a client has asked for something wrong. `link` tells the client, at a site that only the
+/// person can judge: nobody is sent there without being asked (RFC 9700 section 4.11.2).
+pub fn refused(redirect_uri: &str, message: &str, link: &str, correlation_id: &str) -> Response<Vec<u8>> {
+    let title = "The sign-in cannot go on";
+    let body = format!(
+        "<h1>{title}</h1>\n<p role=\"alert\">{}</p>\n<p>The program that asked is at <b>{}</b>. If you know that site, \
+         you can <a href=\"{}\">go back to it and tell it what went wrong</a>. Otherwise close this page.</p>\n\
+         <p class=\"small\">If you ask for help, name this correlation id: <code>{}</code></p>",
+        shown(message, MAX_SHOWN_MESSAGE),
+        shown(&redirect_uri::host(redirect_uri), MAX_SHOWN_URI),
+        escape_html(link),
+        shown(correlation_id, MAX_SHOWN_NAME),
+    );
+    document(400, title, &body, "; form-action 'none'")
+}
+
+/// Says something to a person: what this is, or that something is done.
+pub fn info(title: &str, message: &str) -> Response<Vec<u8>> {
+    let body = format!("<h1>{}</h1>\n<p>{}</p>", shown(title, MAX_SHOWN_NAME), shown(message, MAX_SHOWN_MESSAGE));
+    document(200, title, &body, "; form-action 'none'")
+}
+
+/// Who answers for the name of the client.
+fn vouching(client: &Client) -> String {
+    match client.origin {
+        Origin::Settings => "A program that the operator of this server has set up".to_owned(),
+        Origin::Document => {
+            let host = client.host().unwrap_or_default();
+            format!("A program described by <b>{}</b>. Its name is what that site says.", shown(&host, MAX_SHOWN_URI))
+        }
+        Origin::Registration => "A program that registered itself. <b>Nobody has checked its name.</b>".to_owned(),
+    }
+}
+
+fn in_plain_words(scope: &str, tools: &[String]) -> String {
+    if scope == SCOPE {
+        let tools: String = tools.iter().map(|tool| format!("<li>{}</li>", shown(tool, MAX_SHOWN_NAME))).collect();
+        format!("Read your profile, and use the tools of this server in your name:<ul>{tools}</ul>")
+    } else {
+        format!("Use the permission <code>{}</code>", shown(scope, MAX_SHOWN_NAME))
+    }
+}
+
+fn document(status: u16, title: &str, body: &str, policy: &str) -> Response<Vec<u8>> {
+    let html = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>{} · entra-mcp</title>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"robots\" content=\"noindex\">\n\
+         <style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n",
+        shown(title, MAX_SHOWN_NAME),
+    );
+    let mut response = with_body(status, "text/html; charset=utf-8", html.into_bytes());
+    let style = STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
+    let policy =
+        format!("default-src 'none'; style-src 'sha256-{style}'; frame-ancestors 'none'; base-uri 'none'{policy}");
+    let headers = response.headers_mut();
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // With `no-referrer`, browsers would send `Origin: null` with the form, which is refused as another site's. Other
+    // sites learn nothing either way.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A text from outside: without hidden characters, not too long, escaped.
+fn shown(text: &str, max: usize) -> String {
+    escape_html(&truncated(&visible(text), max))
+}

@@ -1,0 +1,33 @@
+//! `/revoke` (RFC 7009): a client ends a session of its own, by either of its tokens.
+
+use http::Response;
+use serde_json::json;
+
+use super::answers::{self, OAuthRefusal};
+use super::parameters::Parameters;
+use super::token;
+use crate::message::{Request, json as json_answer};
+use crate::server_world::ServerWorld;
+use base::Secret;
+use caller::session::lifecycle;
+
+/// Answers a request to `/revoke`. What is unknown, or another client's, is none of the client's business: 200
+/// (RFC 7009 section 2.2).
+pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
+    let parameters = match Parameters::of_form(request) {
+        Ok(parameters) => parameters,
+        Err(error) => return answers::refusal(400, &error.into(), request),
+    };
+    let client = match token::client(env, "revoke", &parameters, request).await {
+        Ok(client) => client,
+        Err(answer) => return answer,
+    };
+    let Some(presented) = parameters.get("token") else {
+        return answers::refusal(400, &OAuthRefusal::new("invalid_request", "token is missing."), request);
+    };
+    match lifecycle::revoke(&env.entra, &Secret::from(presented), &client.client_id) {
+        Ok(_) => json_answer(200, &json!({})),
+        // The client has to try again (RFC 7009 section 2.2.1).
+        Err(error) => answers::unavailable(&error.public(), 5, request),
+    }
+}

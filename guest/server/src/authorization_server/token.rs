@@ -1,0 +1,294 @@
+//! `/token` (RFC 6749 section 3.2): a code or a refresh token becomes tokens of a session.
+
+use http::Response;
+use serde_json::json;
+use world::limits;
+
+use super::answers::{self, OAuthRefusal};
+use super::authorize;
+use super::clients::{self, Client, ClientError};
+use super::code::{self, GoodCode, Grant, Presented};
+use super::parameters::Parameters;
+use crate::message::{Request, json as json_answer};
+use crate::server_world::ServerWorld;
+use base::Secret;
+use base::audit::{AuditEvent, Outcome};
+use base::encoding::{digest, same_secret};
+use caller::session::lifecycle;
+use caller::session::lifecycle::{Beginning, RefreshError, Tokens};
+use entra::AcquireError;
+use entra::oauth::OAuthError;
+use world::{StoreError, Unrecorded};
+
+#[cfg(test)]
+mod tests;
+
+/// Length of a code verifier (RFC 7636 section 4.1).
+const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
+/// Seconds after which a request that failed for want of the store or of Entra may be repeated.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
+/// Answers a request to `/token`.
+pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
+    let parameters = match Parameters::of_form(request) {
+        Ok(parameters) => parameters,
+        Err(error) => return answers::refusal(400, &error.into(), request),
+    };
+    let client = match client(env, "token", &parameters, request).await {
+        Ok(client) => client,
+        Err(answer) => return answer,
+    };
+    let answered = match parameters.get("grant_type") {
+        Some("authorization_code") => exchange(env, &client, &parameters, request).await,
+        Some("refresh_token") => refresh(env, &client, &parameters, request).await,
+        Some(_) => Err(refused("unsupported_grant_type", "grant_type is authorization_code or refresh_token.")),
+        None => Err(refused("invalid_request", "grant_type is missing.")),
+    };
+    match answered {
+        Ok(tokens) => {
+            // A registration that cannot be touched lives as long as it would have.
+            let _ = clients::touch(env, &client);
+            granted(&tokens)
+        }
+        Err(Failed::Refused(refusal)) => answers::refusal(400, &refusal, request),
+        Err(Failed::Unavailable(description, retry_after)) => answers::unavailable(&description, retry_after, request),
+    }
+}
+
+/// The client that sends the request, authenticated; or the answer that refuses it.
+pub(super) async fn client(
+    env: &ServerWorld<'_>,
+    operation: &str,
+    parameters: &Parameters,
+    request: &Request,
+) -> Result<Client, Response<Vec<u8>>> {
+    let basic = clients::uses_basic(request);
+    let refuse = |error: &ClientError| match error {
+        ClientError::Store(_) => answers::unavailable(&error.to_string(), RETRY_AFTER_SECONDS, request),
+        ClientError::Unavailable => answers::unavailable(&error.to_string(), 10, request),
+        ClientError::TooManyRequests(after) => too_many(after.as_secs(), request),
+        ClientError::Unnamed => {
+            answers::refusal(400, &OAuthRefusal::new("invalid_request", error.to_string()), request)
+        }
+        _ => answers::invalid_client(&error.to_string(), basic, request),
+    };
+    let client_id = clients::named(request, parameters.pairs()).map_err(|error| refuse(&error))?;
+    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, operation, &client_id, Some(&client_id)) {
+        return Err(too_many(retry_after.as_secs(), request));
+    }
+    let client = clients::find(env, &client_id).await.map_err(|error| refuse(&error))?;
+    client.authenticate(request, parameters.pairs()).map_err(|error| {
+        let event = AuditEvent {
+            client_id: Some(client.client_id.clone()),
+            ..env.entra.trail.event("client.refused", Outcome::Failure)
+        };
+        // It is refused whether or not that can be recorded.
+        let _ = env.entra.trail.record(event.because("unauthenticated".to_owned()));
+        refuse(&error)
+    })?;
+    Ok(client)
+}
+
+fn too_many(retry_after: u64, request: &Request) -> Response<Vec<u8>> {
+    let refusal = OAuthRefusal::new("too_many_requests", "Too many requests: try again later.");
+    answers::with_retry_after(answers::refusal(429, &refusal, request), retry_after)
+}
+
+enum Failed {
+    Refused(OAuthRefusal),
+    /// What is out of reach, and seconds after which to try again.
+    Unavailable(String, u64),
+}
+
+fn refused(error: &'static str, description: &str) -> Failed {
+    Failed::Refused(OAuthRefusal::new(error, description))
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string(), RETRY_AFTER_SECONDS)
+    }
+}
+
+impl From<Unrecorded> for Failed {
+    fn from(_: Unrecorded) -> Self {
+        Self::Unavailable(Unrecorded::PUBLIC.to_owned(), RETRY_AFTER_SECONDS)
+    }
+}
+
+impl From<AcquireError> for Failed {
+    fn from(error: AcquireError) -> Self {
+        match error {
+            AcquireError::NeedsPerson { reason, .. } => refused("invalid_grant", &reason),
+            AcquireError::Unavailable(OAuthError::Throttled(wait)) => {
+                Self::Unavailable(OAuthError::Throttled(wait).public(), wait.as_secs())
+            }
+            other => Self::Unavailable(other.public(), RETRY_AFTER_SECONDS),
+        }
+    }
+}
+
+/// `grant_type=authorization_code` (RFC 6749 section 4.1.3).
+async fn exchange(
+    env: &ServerWorld<'_>,
+    client: &Client,
+    parameters: &Parameters,
+    request: &Request,
+) -> Result<Tokens, Failed> {
+    let missing = |name: &str| refused("invalid_request", &format!("{name} is missing."));
+    let presented = parameters.get("code").ok_or_else(|| missing("code"))?;
+    let verifier = parameters.get("code_verifier").ok_or_else(|| missing("code_verifier"))?;
+    let mut code = look(env, client, presented, request)?;
+    // Checked before the code is claimed: whoever has stolen a code can neither use it nor use it up. What is tried
+    // in vain is bounded by the life of a code and the rate limit.
+    let grant = &code.grant;
+    let same_redirect = grant.redirect_uri.is_none() || grant.redirect_uri.as_deref() == parameters.get("redirect_uri");
+    let same_secret = same_secret(digest(verifier.as_bytes()).as_bytes(), grant.code_challenge.as_bytes());
+    let mismatch = match () {
+        () if grant.owner.client_id != client.client_id => Some("other-client"),
+        () if !same_redirect => Some("other-redirect-uri"),
+        () if !is_verifier(verifier) || !same_secret => Some("wrong-verifier"),
+        () => None,
+    };
+    if let Some(reason) = mismatch {
+        let event = grant.owner.event("code.refused", Outcome::Failure);
+        // It is refused whether or not that can be recorded.
+        let _ = env.entra.trail.record(event.because(reason.to_owned()));
+        return Err(invalid());
+    }
+    let resource = resource(env, parameters, &grant.resource)?;
+    if !code.claim(env)? {
+        // Somebody else uses it at this moment, or just has: this is the second use.
+        look(env, client, presented, request)?;
+        return Err(invalid());
+    }
+    begin(env, &code, resource, request).await
+}
+
+fn invalid() -> Failed {
+    refused("invalid_grant", "The code is unknown, used or expired, or is not for this request.")
+}
+
+/// Looks at a presented code. If it was used before, what it gave is taken back.
+fn look(env: &ServerWorld<'_>, client: &Client, presented: &str, request: &Request) -> Result<Box<GoodCode>, Failed> {
+    match code::present(env, presented, &client.client_id)? {
+        Presented::Good(code) => Ok(code),
+        Presented::Replayed { session, owner } => {
+            lifecycle::end(&env.entra, &session, &owner, "code-replayed")?;
+            Err(invalid())
+        }
+        Presented::Unknown => Err(invalid()),
+    }
+}
+
+/// Makes a session of a claimed code.
+async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String, request: &Request) -> Result<Tokens, Failed> {
+    let grant = code.grant.clone();
+    let owner = grant.owner.clone();
+    let event = |outcome| owner.event("session.created", outcome);
+    let end = |session: &str, reason| lifecycle::end(&env.entra, session, &owner, reason);
+    let Grant { owner: of, scopes, tokens, username, .. } = grant;
+    let beginning = Beginning { owner: of, resource, scopes, tokens, username };
+    let (session, tokens) = match lifecycle::begin(&env.entra, beginning).await {
+        Ok(begun) => begun,
+        Err(error) => {
+            let recorded = env.entra.trail.record(audit::because(event(Outcome::Failure), error.reason()));
+            if !matches!(error, AcquireError::NeedsPerson { .. }) {
+                code.restore(env);
+            }
+            recorded?;
+            return Err(error.into());
+        }
+    };
+    if let Err(error) = env.entra.trail.record(event(Outcome::Success)) {
+        undo(env, code, end(&session, "audit"));
+        return Err(error.into());
+    }
+    match code.became(env, &session) {
+        Ok(true) => Ok(tokens),
+        Ok(false) => {
+            // Presented again at the same time: nobody may have the session.
+            end(&session, "code-replayed")?;
+            Err(invalid())
+        }
+        Err(error) => {
+            undo(env, code, end(&session, "store"));
+            Err(error.into())
+        }
+    }
+}
+
+/// Lets the client try again, once the session that it will never hear of is known to be gone.
+fn undo(env: &ServerWorld<'_>, code: &GoodCode, ended: Result<(), AcquireError>) {
+    if !matches!(ended, Err(AcquireError::Store(_))) {
+        code.restore(env);
+    }
+}
+
+/// The resource of the session: that of the authorization, which a request without one may narrow down (RFC 8707
+/// section 2.2).
+fn resource(env: &ServerWorld<'_>, parameters: &Parameters, granted: &str) -> Result<String, Failed> {
+    let target = |description: &str| Err(refused("invalid_target", description));
+    let mut requested = parameters.all("resource");
+    let (first, more) = (requested.next(), requested.next());
+    let (Some(requested), None) = (first, more) else {
+        return if more.is_some() { target("Name one resource.") } else { Ok(granted.to_owned()) };
+    };
+    let narrows = granted == env.site.settings.public_url && authorize::is_ours(&env.site, requested);
+    if requested == granted || narrows {
+        return Ok(requested.to_owned());
+    }
+    target("resource is not the one of the authorization.")
+}
+
+fn is_verifier(verifier: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    VERIFIER.contains(&verifier.len()) && verifier.bytes().all(allowed)
+}
+
+/// `grant_type=refresh_token` (RFC 6749 section 6).
+async fn refresh(
+    env: &ServerWorld<'_>,
+    client: &Client,
+    parameters: &Parameters,
+    request: &Request,
+) -> Result<Tokens, Failed> {
+    let Some(token) = parameters.get("refresh_token") else {
+        return Err(refused("invalid_request", "refresh_token is missing."));
+    };
+    let scopes = match parameters.get("scope") {
+        None => None,
+        Some(scope) => match authorize::scopes(&env.site, Some(scope)) {
+            Some(scopes) => Some(scopes),
+            None => return Err(refused("invalid_scope", "A scope is wider than what was granted.")),
+        },
+    };
+    let mut resources = parameters.all("resource");
+    let resource = resources.next();
+    if resources.next().is_some() {
+        return Err(refused("invalid_target", "Name one resource."));
+    }
+    let token = Secret::from(token);
+    let refreshed = lifecycle::refresh(&env.entra, &token, &client.client_id, scopes.as_deref(), resource).await;
+    refreshed.map_err(|error| match error {
+        RefreshError::Unknown | RefreshError::Reused => {
+            refused("invalid_grant", "The session has ended, or the refresh token is not its last one: sign in again.")
+        }
+        RefreshError::WiderScope => refused("invalid_scope", "A scope is wider than what was granted."),
+        RefreshError::WrongResource => refused("invalid_target", "resource is not the one of the session."),
+        RefreshError::Acquire(error) => error.into(),
+    })
+}
+
+fn granted(tokens: &Tokens) -> Response<Vec<u8>> {
+    let body = json!({
+        "access_token": tokens.access_token.reveal(),
+        "token_type": "Bearer",
+        "expires_in": tokens.expires_in,
+        "refresh_token": tokens.refresh_token.reveal(),
+        "scope": tokens.scopes.join(" "),
+    });
+    let mut response = json_answer(200, &body);
+    response.headers_mut().insert(http::header::PRAGMA, http::HeaderValue::from_static("no-cache"));
+    response
+}

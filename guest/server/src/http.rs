@@ -1,0 +1,207 @@
+//! The remote server: what is served at which path, and the rules that hold for all of it.
+//!
+//! A request passes the checks in this order: its `Host` is ours, its path is known, its method fits, its `Origin` may
+//! call. Everything that a request needs from here on is in its own endpoint. Every answer, a refusal included, leaves
+//! through `headers`, so that no page is without security headers.
+
+mod bearer;
+mod headers;
+mod index;
+mod legacy_sse;
+mod negotiation;
+mod origin;
+mod routes;
+mod streamable;
+
+#[cfg(test)]
+mod tests;
+
+use http::header::ALLOW;
+use http::{HeaderName, HeaderValue, Method, Response};
+
+use self::bearer::{Authenticate, Guard};
+use self::origin::Sharing;
+use self::routes::Route;
+use crate::authorization_server;
+use crate::authorization_server::{authority_metadata, metadata};
+use crate::message::{Answer, Request, text, with_body};
+use crate::server_world::ServerWorld;
+use crate::site::Site;
+use crate::site::{MCP_PATH, SSE_PATH};
+use caller::session;
+
+/// Names the request in answers about errors, as in the log and the audit records.
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+/// Where `readyz` looks. Nothing is ever stored there.
+const READY_RECORD: &str = "ready";
+/// Seconds after which something that is unavailable now is worth another try.
+const RETRY_AFTER_SECONDS: u64 = 2;
+
+/// Answers one request.
+pub async fn handle(env: &ServerWorld<'_>, request: Request) -> Answer {
+    handle_with(env, request, session::authenticate).await
+}
+
+/// Answers a request that could not be read, with a status of 4xx or 5xx.
+pub fn unreadable(env: &ServerWorld<'_>, status: u16) -> Answer {
+    let message = match status {
+        413 => "The request is larger than 1 MiB",
+        431 => "The header fields of the request are larger than 32 KiB",
+        _ => "The request cannot be read",
+    };
+    let mut answer = Answer::Full(text(status, message));
+    headers::secure(&env.site, &Route::Unknown, answer.head());
+    name(&mut answer, env.correlation_id());
+    answer
+}
+
+/// The answer to every request where the component is not set up as a remote server.
+pub fn not_set_up() -> Answer {
+    Answer::Full(text(404, "This component is not set up as a remote server: it has no public URL"))
+}
+
+async fn handle_with(env: &ServerWorld<'_>, mut request: Request, authenticate: Authenticate) -> Answer {
+    env.entra.trail.set_address(request.client_address.as_deref());
+    let site = &env.site;
+    let (route, path) = routes::find(site, &request.path);
+    request.path = path;
+    let mut answer = match refuse(site, &route, &request) {
+        Some(refusal) => Answer::Full(refusal),
+        None => serve(env, &route, &request, authenticate).await,
+    };
+    headers::secure(site, &route, answer.head());
+    origin::share(site, &route, &request, answer.head());
+    name(&mut answer, env.correlation_id());
+    match answer {
+        Answer::Full(mut response) if request.method == Method::HEAD => {
+            response.body_mut().clear();
+            Answer::Full(response)
+        }
+        answer => answer,
+    }
+}
+
+/// The answer to a request that reaches no endpoint.
+fn refuse(site: &Site<'_>, route: &Route, request: &Request) -> Option<Response<Vec<u8>>> {
+    // Whoever watches over the process asks by address, and learns nothing that a stranger must not know.
+    if !matches!(route, Route::Health | Route::Ready) && !origin::is_our_host(site, request) {
+        return Some(text(421, "This server does not answer for this host name: see the setting `allowed_hosts`"));
+    }
+    let methods = route.methods();
+    if methods.is_empty() {
+        return Some(text(404, "Not found"));
+    }
+    if request.method == Method::OPTIONS {
+        return Some(origin::preflight(site, route, request));
+    }
+    let method = if request.method == Method::HEAD { &Method::GET } else { &request.method };
+    if !methods.contains(method) || (request.method == Method::HEAD && !route.has_head()) {
+        let mut response = text(405, "This method is not served here");
+        response.headers_mut().insert(ALLOW, route.allow());
+        return Some(response);
+    }
+    if !origin::may_call(site, route, request) {
+        return Some(text(403, "Web pages of this origin may not call this server: see the setting `allowed_origins`"));
+    }
+    None
+}
+
+async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenticate: Authenticate) -> Answer {
+    let site = &env.site;
+    let guard = |path| Guard { env, path, authenticate };
+    Answer::Full(match route {
+        Route::Unknown | Route::UnknownMetadata => text(404, "Not found"),
+        Route::Index => index::page(site),
+        Route::Health => text(200, "ok"),
+        Route::Ready => ready(env),
+        Route::Mcp => streamable::serve(&guard(MCP_PATH), request).await,
+        Route::Sse => return legacy_sse::open(&guard(SSE_PATH), request).await,
+        Route::Message => legacy_sse::receive(&guard(SSE_PATH), request).await,
+        Route::OAuth(endpoint) => authorization_server::handle(env, *endpoint, request).await,
+        Route::ProtectedResource(path) => {
+            message::json(200, &metadata::protected_resource(env.entra.settings, site, path))
+        }
+        Route::AuthorizationServer if site.settings.stands_in_for_the_authority() => {
+            match authority_metadata::document(env).await {
+                Ok(document) => message::json(200, &document),
+                Err(_) => unavailable("The metadata of the authorization server cannot be read now"),
+            }
+        }
+        Route::AuthorizationServer => message::json(200, &metadata::authorization_server(site)),
+    })
+}
+
+/// Ready is who can reach the store: nothing works without it.
+fn ready(env: &ServerWorld<'_>) -> Response<Vec<u8>> {
+    match env.entra.store.get(READY_RECORD) {
+        Ok(_) => text(200, "ready"),
+        Err(_) => unavailable("The secret store cannot be reached now"),
+    }
+}
+
+/// 503.
+fn unavailable(message: &str) -> Response<Vec<u8>> {
+    retry_later(text(503, message))
+}
+
+fn retry_later(mut response: Response<Vec<u8>>) -> Response<Vec<u8>> {
+    response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    response
+}
+
+/// An answer without a body.
+fn empty(status: u16) -> Response<Vec<u8>> {
+    let mut response = with_body(status, "text/plain", Vec::new());
+    response.headers_mut().remove(http::header::CONTENT_TYPE);
+    response
+}
+
+/// An answer that is JSON already.
+fn json_text(status: u16, json: String) -> Response<Vec<u8>> {
+    with_body(status, "application/json", json.into_bytes())
+}
+
+/// An error carries the correlation id, so that whoever reports it can name it.
+fn name(answer: &mut Answer, correlation_id: &str) {
+    let head = answer.head();
+    if (head.status.is_client_error() || head.status.is_server_error())
+        && let Ok(id) = HeaderValue::from_str(correlation_id)
+    {
+        head.headers.insert(CORRELATION_ID, id);
+    }
+}
+
+/// The part of an answer that comes before its body.
+struct Head<'a> {
+    status: http::StatusCode,
+    headers: &'a mut http::HeaderMap,
+}
+
+impl Answer {
+    fn head(&mut self) -> Head<'_> {
+        match self {
+            Self::Full(response) => Head { status: response.status(), headers: response.headers_mut() },
+            Self::Stream(response, _) => Head { status: response.status(), headers: response.headers_mut() },
+        }
+    }
+}
+
+impl Route {
+    /// Who may read the answers from a web page.
+    fn sharing(&self) -> Sharing {
+        match self {
+            // Browser clients discover with them before anybody has signed in. They are the same for everybody, hold
+            // nothing private and are read without credentials.
+            Self::ProtectedResource(_) | Self::AuthorizationServer | Self::UnknownMetadata => Sharing::Everybody,
+            Self::Mcp | Self::Sse | Self::Message => Sharing::AllowedOrigins,
+            Self::OAuth(endpoint) => match endpoint {
+                authorization_server::Endpoint::Token
+                | authorization_server::Endpoint::Register
+                | authorization_server::Endpoint::Revoke => Sharing::AllowedOrigins,
+                // People navigate to them; no page has to read them.
+                authorization_server::Endpoint::Authorize | authorization_server::Endpoint::Callback => Sharing::Nobody,
+            },
+            Self::Unknown | Self::Index | Self::Health | Self::Ready => Sharing::Nobody,
+        }
+    }
+}

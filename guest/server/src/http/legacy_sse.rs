@@ -1,0 +1,316 @@
+//! `/sse` and `/message`: the deprecated HTTP+SSE transport of 2024-11-05.
+//!
+//! A client holds an event stream open and posts its messages elsewhere, perhaps to another replica. So what a stream
+//! has to deliver is a record in the store: a message is handled where it arrives, its answer is put into the queue of
+//! the stream, and the stream looks there. Everything belongs to one user and one client; a message of anybody else
+//! finds nothing. When a client goes away its stream is dropped with the instance, and the records expire.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{HeaderValue, Response};
+use serde::{Deserialize, Serialize};
+use url::form_urlencoded;
+
+use super::bearer::{Admitted, Guard};
+use super::negotiation::{is_json, takes_event_stream};
+use super::streamable::{X_ACCEL_BUFFERING, event};
+use super::{Authenticate, empty, json_text, retry_later, unavailable};
+use crate::mcp;
+use crate::mcp::{self, Connection, Reply};
+use crate::message::{Answer, BodyStream, Request, text, with_body};
+use crate::server_world::ServerWorld;
+use crate::site::SSE_PATH;
+use base::Identity;
+use base::Secret;
+use base::encoding::digest;
+use world::StoreError;
+use world::random::random_token;
+
+/// Silence after which proxies and clients take a stream for dead is 30 s and more; a comment every 15 s prevents it.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A stream whose replica died is forgotten after this: two keep-alives may be late.
+const RECORD_LIFETIME: Duration = Duration::from_secs(45);
+/// Pause between two looks at the queue while messages come; short enough not to be noticed.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+/// The same while nothing comes: doubled up to this, so that idle streams cost the store two reads a second.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Answers that wait for their stream. More than any client asks for at once.
+const MAX_QUEUED: usize = 32;
+/// Bytes of all of them, as stored: a record of the store holds 256 KiB.
+const MAX_QUEUED_BYTES: usize = 192 * 1024;
+/// Streams that one client may hold open for one user: each of them occupies an instance.
+const MAX_STREAMS: usize = 16;
+/// How long the list of somebody's streams is kept: longer than an access token, with which a stream ends.
+const LIST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// How often a change is tried again when others change the same record.
+const MAX_SWAPS: usize = 32;
+/// Characters of the id of a stream (256 bits as base64url).
+const ID_LENGTH: usize = 43;
+/// Bytes of the longest state of a connection that is kept. It holds a version and a flag.
+const MAX_STATE: usize = 4096;
+
+/// A stream, as its replicas see it.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    tenant_id: String,
+    object_id: String,
+    client_id: String,
+    /// What `initialize` agreed on.
+    state: Option<String>,
+}
+
+impl Record {
+    fn belongs_to(&self, who: Identity<'_>) -> bool {
+        let Self { tenant_id, object_id, client_id, state: _ } = self;
+        who == Identity { tenant_id, object_id, client_id }
+    }
+}
+
+fn record_key(id: &str) -> String {
+    format!("sse/{id}")
+}
+
+fn queue_key(id: &str) -> String {
+    format!("sse/{id}/queue")
+}
+
+fn list_key(who: Identity<'_>) -> String {
+    // The client's id may be a long URL.
+    format!("sse-of/{}/{}/{}", who.tenant_id, who.object_id, digest(who.client_id.as_bytes()))
+}
+
+/// Why something could not be done with a record.
+enum Failure {
+    /// The bound is reached.
+    Full,
+    /// There is no such record any more.
+    Gone,
+    Store,
+}
+
+impl From<StoreError> for Failure {
+    fn from(_: StoreError) -> Self {
+        Self::Store
+    }
+}
+
+/// Opens a stream.
+pub(super) async fn open(guard: &Guard<'_>, request: &Request) -> Answer {
+    let admitted = match guard.admit(request).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return Answer::Full(guard.refuse(refusal, request)),
+    };
+    if !takes_event_stream(&request.headers) {
+        return Answer::Full(text(406, "This is an event stream: accept text/event-stream"));
+    }
+    match begin(guard, &admitted) {
+        Ok(stream) => {
+            let head = with_body(200, "text/event-stream", Vec::new());
+            let mut head = Response::from_parts(head.into_parts().0, ());
+            head.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+            Answer::Stream(head, Box::new(stream))
+        }
+        Err(Failure::Full) => {
+            Answer::Full(retry_later(text(429, "This client holds too many streams open for this user")))
+        }
+        Err(Failure::Gone | Failure::Store) => Answer::Full(unavailable("The stream cannot be opened now")),
+    }
+}
+
+fn begin(guard: &Guard<'_>, admitted: &Admitted) -> Result<Stream, Failure> {
+    let (env, who) = (guard.env, admitted.identity());
+    let id = random_token(env.entra.random);
+    change(env, &list_key(who), LIST_LIFETIME, |open: Option<Vec<String>>| {
+        let mut open = open.unwrap_or_default();
+        open.retain(|other| matches!(env.entra.store.get(&record_key(other)), Ok(Some(_)) | Err(_)));
+        if open.len() >= MAX_STREAMS {
+            return Err(Failure::Full);
+        }
+        open.push(id.clone());
+        Ok(open)
+    })?;
+    let record = Record {
+        tenant_id: who.tenant_id.to_owned(),
+        object_id: who.object_id.to_owned(),
+        client_id: who.client_id.to_owned(),
+        state: None,
+    };
+    let bytes = serde_json::to_vec(&record).map_err(|_| Failure::Store)?;
+    env.entra.store.put(&record_key(&id), &bytes, Some(RECORD_LIFETIME))?;
+    Ok(Stream {
+        endpoint: Some(format!("{}/message?sessionId={id}", guard.env.site.prefix)),
+        id,
+        token: admitted.token().clone(),
+        authenticate: guard.authenticate,
+        pause: SHORTEST_PAUSE,
+        kept: env.entra.clock.monotonic(),
+        ended: false,
+    })
+}
+
+/// The stream of one client.
+struct Stream {
+    id: String,
+    /// Where messages are posted; said once.
+    endpoint: Option<String>,
+    /// What the stream was opened with: it ends with its session.
+    token: Secret<String>,
+    authenticate: Authenticate,
+    pause: Duration,
+    /// When it was last made sure that the session goes on.
+    kept: Duration,
+    ended: bool,
+}
+
+#[async_trait(?Send)]
+impl BodyStream for Stream {
+    async fn next(&mut self, env: &ServerWorld<'_>) -> Option<Vec<u8>> {
+        if let Some(endpoint) = self.endpoint.take() {
+            return Some(event("endpoint", &endpoint).into_bytes());
+        }
+        while !self.ended {
+            let silent = env.entra.clock.monotonic().saturating_sub(self.kept);
+            if silent >= KEEP_ALIVE {
+                if !self.goes_on(env).await {
+                    break;
+                }
+                self.kept = env.entra.clock.monotonic();
+                return Some(b": keep-alive\n\n".to_vec());
+            }
+            if let Some(events) = self.queued(env) {
+                self.pause = SHORTEST_PAUSE;
+                return Some(events);
+            }
+            env.entra.clock.sleep(self.pause.min(KEEP_ALIVE.saturating_sub(silent))).await;
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
+        if !self.ended {
+            self.ended = true;
+            // What cannot be deleted expires.
+            let _ = env.entra.store.delete(&record_key(&self.id));
+            let _ = env.entra.store.delete(&queue_key(&self.id));
+        }
+        None
+    }
+}
+
+impl Stream {
+    /// Whether the session that the stream was opened with still lives; if so, so does the record.
+    async fn goes_on(&self, env: &ServerWorld<'_>) -> bool {
+        let guard = Guard { env, path: SSE_PATH, authenticate: self.authenticate };
+        if !guard.is_still_good(&self.token).await {
+            return false;
+        }
+        let kept =
+            change(env, &record_key(&self.id), RECORD_LIFETIME, |record: Option<Record>| record.ok_or(Failure::Gone));
+        // A store that does not answer now is asked again before the record expires.
+        !matches!(kept, Err(Failure::Gone))
+    }
+
+    /// What is to be delivered. A store that does not answer is asked again.
+    fn queued(&self, env: &ServerWorld<'_>) -> Option<Vec<u8>> {
+        let key = queue_key(&self.id);
+        // A look first: it changes nothing, and mostly there is nothing.
+        env.entra.store.get(&key).ok()??;
+        let taken = env.entra.store.take(&key).ok()??;
+        let messages: Vec<String> = serde_json::from_slice(taken.reveal()).ok()?;
+        Some(messages.iter().map(|message| event("message", message)).collect::<String>().into_bytes())
+    }
+}
+
+/// Takes a message; its answer goes to the stream.
+pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Vec<u8>> {
+    let admitted = match guard.admit(request).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return guard.refuse(refusal, request),
+    };
+    let env = guard.env;
+    let not_found = || text(404, "There is no such stream: open one with GET /sse");
+    let Some(id) = stream_id(request) else { return not_found() };
+    let record = match load(env, &id) {
+        // A stream of somebody else is as good as none.
+        Ok(Some(record)) if record.belongs_to(admitted.identity()) => record,
+        Ok(_) => return not_found(),
+        Err(_) => return unavailable("The stream cannot be looked up now"),
+    };
+    if !is_json(&request.headers) {
+        return text(415, "A message has to be sent as application/json");
+    }
+    let caller = admitted.caller(env);
+    let mut connection = Connection::restore(record.state.as_deref());
+    let reply = mcp::receive(&caller, &mut connection, &request.body).await;
+    if let Some(state) = connection.changed().filter(|state| state.len() <= MAX_STATE) {
+        let remembered = change(env, &record_key(&id), RECORD_LIFETIME, |record: Option<Record>| {
+            record.map(|record| Record { state: Some(state.clone()), ..record }).ok_or(Failure::Gone)
+        });
+        match remembered {
+            Ok(()) => {}
+            Err(Failure::Gone) => return not_found(),
+            Err(Failure::Full | Failure::Store) => return unavailable("The connection cannot be remembered now"),
+        }
+    }
+    match reply {
+        Reply::Nothing => empty(202),
+        Reply::SignInAgain => guard.sign_in_again(request),
+        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims, request),
+        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes, request),
+        // Nobody waits on the stream for the answer to something that is no message.
+        Reply::Message { status: 400, json } => json_text(400, json),
+        Reply::Message { json, .. } => match deliver(env, &id, json) {
+            Ok(()) => empty(202),
+            Err(Failure::Full) => unavailable("Too many answers wait for this stream: read it"),
+            Err(Failure::Gone) => not_found(),
+            Err(Failure::Store) => unavailable("The answer cannot be delivered now"),
+        },
+    }
+}
+
+/// The id of a stream in a query that has one.
+fn stream_id(request: &Request) -> Option<String> {
+    let query = request.query.as_deref().unwrap_or_default();
+    let mut ids = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "sessionId");
+    match (ids.next(), ids.next()) {
+        (Some((_, id)), None) => {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            (id.len() == ID_LENGTH && id.bytes().all(plain)).then(|| id.into_owned())
+        }
+        _ => None,
+    }
+}
+
+fn load(env: &ServerWorld<'_>, id: &str) -> Result<Option<Record>, StoreError> {
+    match env.entra.store.get(&record_key(id)) {
+        Ok(raw) => Ok(raw.and_then(|raw| serde_json::from_slice(raw.reveal()).ok())),
+        Err(StoreError::Unreadable) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn deliver(env: &ServerWorld<'_>, id: &str, json: String) -> Result<(), Failure> {
+    change(env, &queue_key(id), RECORD_LIFETIME, |queued: Option<Vec<String>>| {
+        let mut queued = queued.unwrap_or_default();
+        queued.push(json.clone());
+        let bytes: usize = queued.iter().map(String::len).sum();
+        if queued.len() > MAX_QUEUED || bytes > MAX_QUEUED_BYTES { Err(Failure::Full) } else { Ok(queued) }
+    })
+}
+
+/// Changes a record in one step, whoever else changes it.
+fn change<T: Serialize + for<'de> Deserialize<'de>>(
+    env: &ServerWorld<'_>,
+    key: &str,
+    lifetime: Duration,
+    change: impl Fn(Option<T>) -> Result<T, Failure>,
+) -> Result<(), Failure> {
+    for _ in 0..MAX_SWAPS {
+        let raw = env.entra.store.get(key)?;
+        let current = raw.as_ref().and_then(|raw| serde_json::from_slice(raw.reveal()).ok());
+        let changed = serde_json::to_vec(&change(current)?).map_err(|_| Failure::Store)?;
+        let expected = raw.as_ref().map(|raw| raw.reveal().as_slice());
+        if env.entra.store.compare_and_swap(key, expected, &changed, Some(lifetime))? {
+            return Ok(());
+        }
+    }
+    Err(Failure::Store)
+}

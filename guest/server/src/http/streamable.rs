@@ -1,0 +1,58 @@
+//! `/mcp`: Streamable HTTP.
+//!
+//! Stateless in both eras: no session id is issued and one that a client sends is ignored, so any replica answers any
+//! request. `GET` (notifications that nobody asked for) and `DELETE` (the end of a session) are not offered.
+
+use http::header::HeaderName;
+use http::{HeaderValue, Response};
+
+use super::bearer::Guard;
+use super::negotiation::{Form, acceptable, field, is_json};
+use super::{empty, json_text};
+use crate::mcp;
+use crate::mcp::{Fields, Reply};
+use crate::message::{Request, text, with_body};
+
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const NAME: HeaderName = HeaderName::from_static("mcp-name");
+/// Tells reverse proxies to pass an event stream on as it comes.
+pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Answers a `POST`.
+pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<u8>> {
+    let admitted = match guard.admit(request).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return guard.refuse(refusal, request),
+    };
+    if !is_json(&request.headers) {
+        return text(415, "A message has to be sent as application/json");
+    }
+    let Some(form) = acceptable(&request.headers) else {
+        return text(406, "An answer is application/json or text/event-stream: accept both");
+    };
+    let fields = Fields {
+        version: field(&request.headers, &PROTOCOL_VERSION),
+        method: field(&request.headers, &METHOD),
+        name: field(&request.headers, &NAME),
+    };
+    let caller = admitted.caller(guard.env);
+    match mcp::handle_http(&caller, &fields, &request.body).await {
+        Reply::Nothing => empty(202),
+        // A refusal of the request is no event of its answer.
+        Reply::Message { status: 200, json } if form == Form::EventStream => {
+            let mut response = with_body(200, "text/event-stream", event("message", &json).into_bytes());
+            response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+            response
+        }
+        Reply::Message { status, json } => json_text(status, json),
+        Reply::SignInAgain => guard.sign_in_again(request),
+        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims, request),
+        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes, request),
+    }
+}
+
+/// One server-sent event. `data` is one line.
+pub(super) fn event(name: &str, data: &str) -> String {
+    format!("event: {name}\ndata: {data}\n\n")
+}

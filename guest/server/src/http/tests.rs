@@ -1,0 +1,411 @@
+//! Every rule of the remote server, on a world of its own. Sessions are stood in for: a token `t` is good if the store
+//! has a record `test-session/t`.
+
+mod entra_tokens;
+mod floods;
+mod gateway;
+mod legacy_sse;
+mod origins;
+mod streamable;
+mod tokens;
+
+use crate::testing::{ServerWorlds as _, configure};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::handle_with;
+use crate::authorization_server::metadata;
+use crate::message::{Answer, Request};
+use crate::server_world::ServerWorld;
+use base::Secret;
+use base::principal::Groups;
+use caller::session::{Membership, Session, SessionError};
+use world::StoreError;
+use world::testing::{PUBLIC_URL, World, run};
+
+const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
+
+/// A remote server, and clients of it.
+struct Server {
+    world: World,
+    env: ServerWorld<'static>,
+}
+
+/// Somebody's session, under the token `token`.
+struct Someone<'a> {
+    token: &'a str,
+    object: &'a str,
+    client: &'a str,
+    resource: &'a str,
+    scopes: &'a [&'a str],
+    expires_in: u64,
+}
+
+const ALICE: Someone<'static> = Someone {
+    token: "alice",
+    object: "alice-object",
+    client: "client-1",
+    resource: "/mcp",
+    scopes: &["User.Read"],
+    expires_in: 3600,
+};
+
+impl Server {
+    fn new() -> Self {
+        let world = World::default();
+        let env = world.remote();
+        Self { world, env }
+    }
+
+    /// With Alice signed in.
+    fn with_alice() -> Self {
+        let server = Self::new();
+        server.sign_in(&ALICE);
+        server
+    }
+
+    fn sign_in(&self, someone: &Someone<'_>) {
+        let session = json!({
+            "object": someone.object,
+            "client": someone.client,
+            "resource": format!("{PUBLIC_URL}{}", someone.resource),
+            "scopes": someone.scopes,
+            "expires_at": self.env.entra.clock.now() + someone.expires_in,
+        });
+        let key = format!("test-session/{}", someone.token);
+        self.env.entra.store.put(&key, session.to_string().as_bytes(), None).unwrap();
+    }
+
+    fn sign_out(&self, token: &str) {
+        self.env.entra.store.delete(&format!("test-session/{token}")).unwrap();
+    }
+
+    /// What Graph would have answered lately.
+    fn remember_profile(&self, object: &str, name: &str) {
+        let session = Session {
+            id: String::new(),
+            client_id: String::new(),
+            resource: String::new(),
+            scopes: Vec::new(),
+            tenant_id: TENANT.to_owned(),
+            object_id: object.to_owned(),
+            expires_at: 0,
+            membership: Membership::default(),
+        };
+        let profile =
+            json!({ "displayName": name, "mail": null, "userPrincipalName": format!("{name}@contoso.example") });
+        entra::graph::profile::remember(&self.env, session.identity(), &profile.to_string());
+    }
+
+    fn answer(&self, request: Request) -> Answer {
+        run(handle_with(&self.env, request, authenticate))
+    }
+
+    fn send(&self, request: Request) -> Response<Vec<u8>> {
+        match self.answer(request) {
+            Answer::Full(response) => response,
+            Answer::Stream(..) => panic!("an answer that is a stream"),
+        }
+    }
+}
+
+fn authenticate(env: &ServerWorld<'_>, token: &Secret<String>, resources: &[&str]) -> Result<Session, SessionError> {
+    if token.reveal() == "unavailable" {
+        return Err(StoreError::Unavailable("down".to_owned()).into());
+    }
+    let raw = env.entra.store.get(&format!("test-session/{}", token.reveal()))?.ok_or(SessionError::Unknown)?;
+    let record: Value = serde_json::from_slice(raw.reveal()).unwrap();
+    let text = |name: &str| record[name].as_str().unwrap().to_owned();
+    let expires_at = record["expires_at"].as_u64().unwrap();
+    if expires_at <= env.entra.clock.now() {
+        return Err(SessionError::Expired);
+    }
+    if !resources.contains(&text("resource").as_str()) {
+        return Err(SessionError::WrongResource);
+    }
+    Ok(Session {
+        id: "s-1".to_owned(),
+        client_id: text("client"),
+        resource: text("resource"),
+        scopes: record["scopes"].as_array().unwrap().iter().map(|s| s.as_str().unwrap().to_owned()).collect(),
+        tenant_id: TENANT.to_owned(),
+        object_id: text("object"),
+        expires_at,
+        membership: Membership::at(env.entra.clock.now(), &[], Groups::Absent),
+    })
+}
+
+/// A request to the server as a well-behaved client sends it.
+fn request(method: Method, target: &str) -> Request {
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query.to_owned())),
+        None => (target, None),
+    };
+    Request {
+        method,
+        authority: Some("mcp.example.com".to_owned()),
+        path: path.to_owned(),
+        query,
+        headers: HeaderMap::new(),
+        body: Vec::new(),
+        client_address: None,
+        correlation_id: "c-1".to_owned(),
+    }
+}
+
+fn get(target: &str) -> Request {
+    request(Method::GET, target)
+}
+
+fn post(target: &str, body: &Value) -> Request {
+    Request { body: body.to_string().into_bytes(), ..request(Method::POST, target) }
+        .with("content-type", "application/json")
+        .with("accept", "application/json, text/event-stream")
+}
+
+impl Request {
+    fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        self
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        self.headers.remove(name);
+        self
+    }
+
+    fn by(self, token: &str) -> Self {
+        self.with("authorization", &format!("Bearer {token}"))
+    }
+}
+
+fn json_of(response: &Response<Vec<u8>>) -> Value {
+    serde_json::from_slice(response.body()).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(response.body())))
+}
+
+fn header<'a>(response: &'a Response<Vec<u8>>, name: &str) -> &'a str {
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+#[test]
+fn a_local_server_serves_nothing_over_http() {
+    let env = World::default().environment();
+    let Answer::Full(response) = run(handle_with(&env, get("/healthz"), authenticate)) else { panic!() };
+    assert_eq!(response.status(), 404);
+}
+
+#[test]
+fn an_unknown_path_is_not_found() {
+    let server = Server::new();
+    for path in ["/nothing", "/mcp/", "/MCP", "//mcp", "/mcp/x", "/.well-known/x", "/healthz/", "", "/../mcp"] {
+        let status = server.send(get(path)).status();
+        assert_eq!(status, if path.is_empty() { 200 } else { 404 }, "{path}");
+    }
+}
+
+#[test]
+fn a_method_that_is_not_served_gets_the_list_of_those_that_are() {
+    let server = Server::with_alice();
+    for (method, path, allow) in [
+        (Method::GET, "/mcp", "POST, OPTIONS"),
+        (Method::DELETE, "/mcp", "POST, OPTIONS"),
+        (Method::PUT, "/mcp", "POST, OPTIONS"),
+        (Method::HEAD, "/mcp", "POST, OPTIONS"),
+        (Method::POST, "/sse", "GET, OPTIONS"),
+        (Method::HEAD, "/sse", "GET, OPTIONS"),
+        (Method::GET, "/message", "POST, OPTIONS"),
+        (Method::GET, "/token", "POST, OPTIONS"),
+        (Method::GET, "/register", "POST, OPTIONS"),
+        (Method::GET, "/revoke", "POST, OPTIONS"),
+        (Method::PUT, "/authorize", "GET, POST, OPTIONS"),
+        (Method::HEAD, "/authorize", "GET, POST, OPTIONS"),
+        (Method::POST, "/auth/callback", "GET, OPTIONS"),
+        (Method::POST, "/", "GET, HEAD, OPTIONS"),
+        (Method::POST, "/.well-known/oauth-protected-resource/mcp", "GET, HEAD, OPTIONS"),
+    ] {
+        let response = server.send(request(method.clone(), path).by("alice"));
+        assert_eq!((response.status(), header(&response, "allow")), (StatusCode::METHOD_NOT_ALLOWED, allow), "{path}");
+    }
+}
+
+#[test]
+fn metadata_is_found_at_every_path_that_clients_try() {
+    let server = Server::new();
+    for path in [
+        "/.well-known/oauth-protected-resource",
+        "/.well-known/oauth-protected-resource/mcp",
+        "/.well-known/oauth-protected-resource/sse",
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/oauth-authorization-server/mcp",
+        "/.well-known/oauth-authorization-server/sse",
+        "/.well-known/openid-configuration",
+        "/.well-known/openid-configuration/mcp",
+        "/mcp/.well-known/openid-configuration",
+    ] {
+        let response = server.send(get(path));
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(header(&response, "content-type"), "application/json");
+    }
+}
+
+#[test]
+fn everything_is_under_the_path_prefix_of_the_public_url_and_metadata_where_the_rfcs_say() {
+    let mut server = Server::new();
+    configure(&mut server.env, |http| http.public_url = "https://mcp.example.com/entra".to_owned());
+    for (path, status) in [
+        ("/entra", 200),
+        ("/entra/", 200),
+        ("/entra/healthz", 200),
+        ("/entrance/mcp", 404),
+        ("/entramcp", 404),
+        ("/entra/entra/mcp", 404),
+        ("/entra/mcp", 405),
+        ("/.well-known/oauth-protected-resource/entra/mcp", 200),
+        ("/.well-known/oauth-protected-resource/entra", 200),
+        ("/.well-known/oauth-authorization-server/entra", 200),
+        ("/.well-known/openid-configuration/entra", 200),
+        ("/entra/.well-known/openid-configuration", 200),
+        ("/.well-known/oauth-protected-resource/entra/other", 404),
+        ("/.well-known/oauth-protected-resource/other/mcp", 404),
+    ] {
+        assert_eq!(server.send(get(path)).status(), status, "{path}");
+    }
+    let settings = server.env.settings.http.as_ref().unwrap();
+    for path in ["", "/mcp", "/sse"] {
+        let told = metadata::resource_metadata_path(settings, path);
+        assert_eq!(json_of(&server.send(get(&told)))["resource"], format!("https://mcp.example.com/entra{path}"));
+    }
+    let told = metadata::authorization_server_metadata_path(settings);
+    assert_eq!(json_of(&server.send(get(&told)))["issuer"], "https://mcp.example.com/entra");
+    let challenge = server.send(post("/entra/mcp", &json!({})));
+    assert_eq!(
+        header(&challenge, "www-authenticate"),
+        "Bearer resource_metadata=\"https://mcp.example.com/.well-known/oauth-protected-resource/entra/mcp\", \
+         scope=\"User.Read\""
+    );
+}
+
+#[test]
+fn a_head_request_gets_the_head_of_what_a_get_would() {
+    let server = Server::new();
+    for path in ["/", "/healthz", "/readyz", "/.well-known/oauth-protected-resource/mcp"] {
+        let response = server.send(request(Method::HEAD, path));
+        assert_eq!(response.status(), 200, "{path}");
+        assert!(response.body().is_empty());
+        assert_eq!(header(&response, "content-type"), header(&server.send(get(path)), "content-type"));
+    }
+}
+
+#[test]
+fn the_transport_of_2024_can_be_turned_off() {
+    let mut server = Server::with_alice();
+    configure(&mut server.env, |http| http.legacy_sse = false);
+    assert_eq!(server.send(get("/sse").by("alice")).status(), 404);
+    assert_eq!(server.send(post("/message?sessionId=x", &json!({})).by("alice")).status(), 404);
+    assert_eq!(server.send(get("/.well-known/oauth-protected-resource/sse")).status(), 404);
+    assert!(!String::from_utf8_lossy(server.send(get("/")).body()).contains("/sse"));
+}
+
+#[test]
+fn the_server_says_that_it_runs_and_whether_it_is_ready() {
+    let server = Server::new();
+    let probe = |path| Request { authority: Some("10.0.0.7:3001".to_owned()), ..get(path) };
+    assert_eq!(server.send(probe("/healthz")).body(), b"ok");
+    assert_eq!(server.send(probe("/readyz")).body(), b"ready");
+    assert_eq!(server.send(probe("/")).status(), 421, "by address only for whoever watches over the process");
+
+    struct NoStore;
+    impl world::Store for NoStore {
+        fn get(&self, _: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+            Err(StoreError::Unavailable("down".to_owned()))
+        }
+        fn put(&self, _: &str, _: &[u8], _: Option<std::time::Duration>) -> Result<(), StoreError> {
+            unreachable!()
+        }
+        fn take(&self, _: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+            unreachable!()
+        }
+        fn compare_and_swap(
+            &self,
+            _: &str,
+            _: Option<&[u8]>,
+            _: &[u8],
+            _: Option<std::time::Duration>,
+        ) -> Result<bool, StoreError> {
+            unreachable!()
+        }
+        fn delete(&self, _: &str) -> Result<(), StoreError> {
+            unreachable!()
+        }
+    }
+    let server = Server {
+        env: ServerWorld { entra: EntraWorld { store: &NoStore, ..server.env.entra }, ..server.env },
+        ..server
+    };
+    assert_eq!(server.send(probe("/healthz")).status(), 200);
+    let response = server.send(probe("/readyz"));
+    assert_eq!((response.status().as_u16(), header(&response, "retry-after")), (503, "2"));
+}
+
+#[test]
+fn the_first_page_says_where_to_connect() {
+    let response = Server::new().send(get("/"));
+    assert_eq!(header(&response, "content-type"), "text/html; charset=utf-8");
+    let html = String::from_utf8_lossy(response.body()).into_owned();
+    assert!(html.contains("https://mcp.example.com/mcp"));
+    assert!(html.contains("https://mcp.example.com/.well-known/oauth-protected-resource/mcp"));
+    assert!(!html.contains("<script") && !html.contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn every_answer_has_security_headers() {
+    let server = Server::with_alice();
+    let strict = "default-src 'none'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'";
+    for request in [
+        get("/"),
+        get("/nothing"),
+        get("/mcp"),
+        get("/authorize"),
+        get("/.well-known/oauth-protected-resource/mcp"),
+        post("/mcp", &json!({})),
+        post("/mcp", &json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" })).by("alice"),
+        request(Method::OPTIONS, "/mcp"),
+        Request { authority: Some("evil.example".to_owned()), ..get("/") },
+    ] {
+        let path = request.path.clone();
+        let response = server.send(request);
+        let policy = header(&response, "content-security-policy");
+        assert!(
+            policy == strict
+                || ["/", "/authorize"].contains(&path.as_str()) && policy.contains("frame-ancestors 'none'"),
+            "{path}: {policy}"
+        );
+        assert_eq!(header(&response, "x-content-type-options"), "nosniff");
+        assert_eq!(header(&response, "x-frame-options"), "DENY");
+        assert_eq!(header(&response, "cache-control"), "no-store");
+        assert_eq!(header(&response, "strict-transport-security"), "max-age=31536000");
+        let referrer = if path == "/authorize" { "same-origin" } else { "no-referrer" };
+        assert_eq!(header(&response, "referrer-policy"), referrer);
+        let html = header(&response, "content-type").starts_with("text/html");
+        assert_eq!(header(&response, "cross-origin-opener-policy"), if html { "same-origin" } else { "" });
+    }
+}
+
+#[test]
+fn transport_security_is_promised_for_https_only() {
+    let mut server = Server::new();
+    configure(&mut server.env, |http| http.public_url = "http://localhost:3001".to_owned());
+    assert_eq!(header(&server.send(get("/healthz")), "strict-transport-security"), "");
+}
+
+#[test]
+fn an_error_carries_the_correlation_id() {
+    let server = Server::new();
+    assert_eq!(header(&server.send(get("/nothing")), "x-correlation-id"), "c-1");
+    assert_eq!(header(&server.send(get("/healthz")), "x-correlation-id"), "");
+    let response = server.send(post("/mcp", &json!({})));
+    assert_eq!((header(&response, "x-correlation-id"), &json_of(&response)["correlation_id"]), ("c-1", &json!("c-1")));
+    let Answer::Full(response) = super::unreadable(&server.env, 413, "c-2") else { panic!() };
+    assert_eq!((response.status().as_u16(), header(&response, "x-correlation-id")), (413, "c-2"));
+    assert_eq!(header(&response, "x-content-type-options"), "nosniff");
+}

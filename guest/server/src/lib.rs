@@ -1,0 +1,16 @@
+//! What the component serves: MCP with its tools, who may call which of them, the authorization server for clients, and
+//! HTTP around it all. It decides and answers. How a person signs in, what a session is and how Entra ID is spoken to is
+//! for the crates below; nothing here names a generated type.
+
+pub mod access;
+pub mod authorization_server;
+pub mod http;
+pub mod mcp;
+pub mod message;
+pub mod server_world;
+pub mod site;
+#[cfg(test)]
+mod testing;
+pub mod tools;
+
+pub use server_world::ServerWorld;

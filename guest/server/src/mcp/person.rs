@@ -1,0 +1,108 @@
+//! How the person behind an MCP client learns that they have to act: elicitation in URL mode, progress.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::version::Era;
+use caller::local::PersonWorld;
+use caller::local::interactive::{Presented, Presenter, SLICE};
+use caller::local::{Instruction, SignInError};
+use world::ChannelError;
+use world::random::random_uuid;
+
+/// Pause between two progress notifications.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(2);
+
+/// The client of one call.
+pub(super) struct Client<'a> {
+    pub(super) person: &'a PersonWorld<'a>,
+    pub(super) era: &'a Era,
+    /// The token of the call's progress notifications, if the client wants any.
+    pub(super) progress_token: Option<Value>,
+    pub(super) state: ClientState,
+}
+
+/// What is remembered while a call runs.
+#[derive(Default)]
+pub(super) struct ClientState {
+    /// The elicitation that was accepted and has not been completed.
+    elicitation: RefCell<Option<String>>,
+    /// Progress last reported: it has to grow with every notification.
+    progress: Cell<Option<Duration>>,
+}
+
+/// The parameters of an elicitation in URL mode.
+pub(super) fn elicitation(instruction: &Instruction) -> Value {
+    let message = match &instruction.user_code {
+        Some(code) => format!("Sign in to Microsoft Entra ID: open the page and enter the code {code}."),
+        None => "Sign in to Microsoft Entra ID to let this server read your profile.".to_owned(),
+    };
+    json!({ "mode": "url", "message": message, "url": instruction.url })
+}
+
+impl Presenter for Client<'_> {
+    fn present(
+        &self,
+        instruction: &Instruction,
+        timeout: Duration,
+        alive: &dyn Fn() -> Result<(), SignInError>,
+    ) -> Result<Presented, SignInError> {
+        if !self.era.can_show_url() {
+            return Ok(Presented::Unsupported);
+        }
+        if self.era.is_modern() {
+            return Ok(Presented::Deferred);
+        }
+        let id = random_uuid(self.person.entra.random);
+        let mut params = elicitation(instruction);
+        if let Some(params) = params.as_object_mut() {
+            params.insert("elicitationId".to_owned(), json!(id));
+        }
+        let began = self.person.entra.clock.monotonic();
+        let pending = self.person.channel.request("elicitation/create", &params, timeout);
+        let answer = loop {
+            alive()?;
+            let waited = self.person.entra.clock.monotonic().saturating_sub(began);
+            if waited >= timeout {
+                break Err(ChannelError::TimedOut);
+            }
+            self.waiting(instruction, waited);
+            if let Some(answer) = pending.wait(SLICE) {
+                break answer;
+            }
+        };
+        Ok(match answer {
+            Ok(result) if result.get("action").and_then(Value::as_str) == Some("accept") => {
+                *self.state.elicitation.borrow_mut() = Some(id);
+                Presented::ByClient
+            }
+            Ok(_) => Presented::Declined,
+            Err(ChannelError::TimedOut) => return Err(SignInError::TimedOut(Some(instruction.clone()))),
+            // The client has promised more than it does: the user agent is still there.
+            Err(_) => Presented::Unsupported,
+        })
+    }
+
+    fn waiting(&self, instruction: &Instruction, waited: Duration) {
+        let Some(token) = &self.progress_token else { return };
+        if self.state.progress.get().is_some_and(|last| waited < last + PROGRESS_PAUSE) {
+            return;
+        }
+        self.state.progress.set(Some(waited));
+        let params = json!({
+            "progressToken": token,
+            "progress": waited.as_secs_f64(),
+            "total": self.person.settings.timeout.as_secs_f64(),
+            "message": instruction.sentence(),
+        });
+        self.person.channel.notify("notifications/progress", &params);
+    }
+
+    fn ended(&self) {
+        if let Some(id) = self.state.elicitation.borrow_mut().take() {
+            self.person.channel.notify("notifications/elicitation/complete", &json!({ "elicitationId": id }));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The opaque `requestState` of 2026-07-28: what a client carries from one round of a call to the next.
+//!
+//! It comes back from outside, so it is sealed (AES-256-GCM) and holds its expiry, the principal it was given to,
+//! and a digest of the request it belongs to. The attempt it names can be completed once only.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Caller;
+use base::encoding::digest;
+use caller::local::accounts;
+use world::StoreError;
+use world::sealed;
+
+/// Binds the ciphertext to its purpose and form.
+const PURPOSE: &[u8] = b"entra-mcp request-state v1";
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    attempt: String,
+    /// Unix time in seconds.
+    expires_at: u64,
+    principal: String,
+    request: String,
+}
+
+/// What a presented state turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Opened {
+    /// Genuine: the attempt to go on with.
+    Attempt(String),
+    /// Genuine, but its time is up.
+    Expired,
+    /// Not ours, altered, another caller's, or for another request.
+    Refused,
+}
+
+/// What the state belongs to: the tool and its arguments.
+pub(super) fn request_digest(tool: &str, arguments: Option<&Value>) -> String {
+    let arguments = arguments.map(Value::to_string).unwrap_or_default();
+    digest(format!("tools/call\n{tool}\n{arguments}").as_bytes())
+}
+
+/// Seals the way back to an attempt, for `caller` only.
+pub(super) fn seal(caller: &Caller<'_>, attempt: &str, expires_at: u64, request: String) -> Result<String, StoreError> {
+    let state = State { attempt: attempt.to_owned(), expires_at, principal: caller.principal(), request };
+    let plain = serde_json::to_vec(&state).map_err(|_| StoreError::TooLarge)?;
+    sealed::seal(caller.entra(), &key(caller), PURPOSE, &plain)
+}
+
+/// Opens a state that `caller` presents with a request.
+pub(super) fn open(caller: &Caller<'_>, state: &str, request: &str) -> Result<Opened, StoreError> {
+    let opened = sealed::open(caller.entra(), &key(caller), PURPOSE, state)?;
+    let Some(state) = opened.and_then(|plain| serde_json::from_slice::<State>(plain.reveal()).ok()) else {
+        return Ok(Opened::Refused);
+    };
+    if state.principal != caller.principal() || state.request != request {
+        return Ok(Opened::Refused);
+    }
+    if state.expires_at <= caller.entra().clock.now() {
+        return Ok(Opened::Expired);
+    }
+    Ok(Opened::Attempt(state.attempt))
+}
+
+/// The record of the key.
+fn key(caller: &Caller<'_>) -> String {
+    caller.entra().settings.record("request-state-key")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::ServerWorlds as _;
+    use base::encoding::{base64url, from_base64url};
+    use caller::local::PersonWorld;
+    use caller::session::Session;
+    use caller::testing::PersonWorlds as _;
+    use world::testing::{START, World};
+
+    fn sealed(person: &PersonWorld<'_>) -> String {
+        seal(&Caller::Person(person), "attempt-1", START + 600, request_digest("tool", None)).unwrap()
+    }
+
+    #[test]
+    fn a_state_leads_back_to_its_attempt() {
+        let env = World::default().person();
+        let state = sealed(&env);
+        assert_eq!(
+            open(&Caller::Person(&env), &state, &request_digest("tool", None)).unwrap(),
+            Opened::Attempt("attempt-1".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_state_for_another_request_is_refused() {
+        let env = World::default().person();
+        let state = sealed(&env);
+        assert_eq!(open(&Caller::Person(&env), &state, &request_digest("other", None)).unwrap(), Opened::Refused);
+        let arguments = serde_json::json!({"a": 1});
+        assert_eq!(
+            open(&Caller::Person(&env), &state, &request_digest("tool", Some(&arguments))).unwrap(),
+            Opened::Refused
+        );
+    }
+
+    #[test]
+    fn a_state_whose_time_is_up_is_expired() {
+        let world = World::default();
+        let env = world.person();
+        let state = sealed(&env);
+        world.advance(Duration::from_secs(600));
+        assert_eq!(open(&Caller::Person(&env), &state, &request_digest("tool", None)).unwrap(), Opened::Expired);
+    }
+
+    #[test]
+    fn any_changed_byte_of_a_state_is_refused() {
+        let env = World::default().person();
+        let bytes = from_base64url(&sealed(&env)).unwrap();
+        for index in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[index] ^= 1;
+            assert_eq!(
+                open(&Caller::Person(&env), &base64url(&changed), &request_digest("tool", None)).unwrap(),
+                Opened::Refused
+            );
+        }
+    }
+
+    #[test]
+    fn a_state_of_another_store_is_refused() {
+        let state = sealed(&World::default().person());
+        let other = World::default();
+        let mut skip = [0; 8];
+        world::Random::fill(&other, &mut skip);
+        assert_eq!(
+            open(&Caller::Person(&other.person()), &state, &request_digest("tool", None)).unwrap(),
+            Opened::Refused
+        );
+    }
+
+    #[test]
+    fn a_state_of_one_caller_is_refused_from_every_other() {
+        let world = World::default();
+        let (env, server) = (world.person(), world.remote());
+        let session = |tenant: &str, object: &str, client: &str| Session {
+            id: "s".to_owned(),
+            client_id: client.to_owned(),
+            resource: "https://mcp.example.com/mcp".to_owned(),
+            scopes: vec!["User.Read".to_owned()],
+            tenant_id: tenant.to_owned(),
+            object_id: object.to_owned(),
+            expires_at: START + 600,
+            membership: Default::default(),
+        };
+        let request = request_digest("tool", None);
+        let alice = session("t", "alice", "client");
+        let alice = Caller::Session(&server, &alice);
+        let state = seal(&alice, "attempt-1", START + 600, request.clone()).unwrap();
+        assert_eq!(open(&alice, &state, &request).unwrap(), Opened::Attempt("attempt-1".to_owned()));
+        assert_eq!(open(&Caller::Person(&env), &state, &request).unwrap(), Opened::Refused);
+        for (tenant, object, client) in [("u", "alice", "client"), ("t", "bob", "client"), ("t", "alice", "other")] {
+            let other = session(tenant, object, client);
+            let other = Caller::Session(&server, &other);
+            assert_eq!(open(&other, &state, &request).unwrap(), Opened::Refused, "{tenant} {object} {client}");
+            assert_eq!(open(&other, &sealed(&env), &request).unwrap(), Opened::Refused);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let env = World::default().person();
+        for state in ["", "x", "====", "AAAA", &"A".repeat(5000)] {
+            assert_eq!(open(&Caller::Person(&env), state, "").unwrap(), Opened::Refused);
+        }
+    }
+}

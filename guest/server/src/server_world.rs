@@ -1,0 +1,28 @@
+//! What the remote server needs of the world.
+
+use entra::EntraWorld;
+use world::{ClientMetadata, Log, RateLimiter};
+
+use crate::site::Site;
+
+/// What one request may use of the world.
+#[derive(Clone, Copy)]
+pub struct ServerWorld<'w> {
+    /// The protocol.
+    pub entra: EntraWorld<'w>,
+    /// Where the server is.
+    pub site: Site<'w>,
+    /// Bounds of how often something may be done.
+    pub limiter: &'w dyn RateLimiter,
+    /// Documents at addresses that strangers choose.
+    pub client_metadata: &'w dyn ClientMetadata,
+    /// What only the operator should know.
+    pub log: &'w dyn Log,
+}
+
+impl ServerWorld<'_> {
+    /// The correlation id of the request.
+    pub fn correlation_id(&self) -> &str {
+        self.entra.trail.id()
+    }
+}

@@ -1,0 +1,129 @@
+//! Where the server is, as its public URL says.
+
+use base::encoding::digest;
+use base::policy::Name;
+use base::settings::HttpSettings;
+
+/// The path of the MCP endpoint.
+pub const MCP_PATH: &str = "/mcp";
+/// The path of the event stream of HTTP+SSE.
+pub const SSE_PATH: &str = "/sse";
+/// The scope of a session, in the short form.
+pub const SCOPE: &str = "User.Read";
+
+/// RFC 9728 section 3.1.
+pub const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
+/// RFC 8414 section 3.
+pub const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server";
+
+/// The server as its clients see it: URLs, paths and scopes. Clients compare them character for character, with each
+/// other and with what they asked for, so all of them are made of the configured public URL and of nothing that a request
+/// says.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    /// How it is reached.
+    pub settings: &'a HttpSettings,
+    /// Scheme and host, perhaps with a port.
+    pub origin: &'a str,
+    /// The path that stands before every path of ours; empty, or it starts with a slash and ends without one.
+    pub prefix: &'a str,
+}
+
+impl<'a> Site<'a> {
+    /// That of these settings.
+    pub fn of(settings: &'a HttpSettings) -> Self {
+        let url = settings.public_url.as_str();
+        let host = url.find("://").map_or(0, |at| at + "://".len());
+        let path = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |at| host + at);
+        let (origin, prefix) = url.split_at(path);
+        Self { settings, origin, prefix }
+    }
+
+    /// Whether the server is reached over TLS.
+    pub fn is_https(&self) -> bool {
+        self.origin.starts_with("https://")
+    }
+
+    /// The URL of something that is served at `path`.
+    pub fn url(&self, path: &str) -> String {
+        [&self.settings.public_url, path].concat()
+    }
+
+    /// The name of a record of this server. Client ids and consents of one server mean nothing to another.
+    pub fn record(&self, name: &str) -> String {
+        format!("authorization-server/{}/{name}", digest(self.settings.public_url.as_bytes()))
+    }
+
+    /// The resource identifier (RFC 8707) of the endpoint at `path`; an empty path is the server as a whole.
+    pub fn resource(&self, path: &str) -> String {
+        [&self.settings.public_url, path].concat()
+    }
+
+    /// The scope that clients are told to ask for. Where Entra ID may be who they ask, it is fully qualified, and the short
+    /// form is said nowhere: Entra ID would take it for a permission of Microsoft Graph.
+    pub fn requested_scope(&self) -> String {
+        if self.settings.token_mode.takes_entra_tokens() {
+            self.qualified(&self.settings.required_scope)
+        } else {
+            SCOPE.to_owned()
+        }
+    }
+
+    /// The scope that clients are told to ask for when a tool needs `scopes`, which are in the short form: that of the server
+    /// and all of these, in the form of [`requested_scope`].
+    pub fn scopes_with(&self, scopes: &[Name]) -> String {
+        let mut all = self.requested_scope();
+        for scope in scopes.iter().filter(|scope| **scope != self.settings.required_scope && **scope != SCOPE) {
+            all.push(' ');
+            all.push_str(&self.clients_form(scope));
+        }
+        all
+    }
+
+    /// The form in which clients ask for a scope of a rule.
+    pub fn clients_form(&self, scope: &str) -> String {
+        if self.settings.token_mode.takes_entra_tokens() { self.qualified(scope) } else { scope.to_owned() }
+    }
+
+    /// A scope of our application as Entra ID wants it: qualified with the App ID URI.
+    pub fn qualified(&self, scope: &str) -> String {
+        match &self.settings.app_id_uri {
+            Some(uri) => format!("{}/{scope}", uri.trim_end_matches('/')),
+            None => format!("{}/{scope}", self.resource(MCP_PATH)),
+        }
+    }
+
+    /// The URL of the metadata of the resource at `path` (RFC 9728 section 3.1), for `resource_metadata` in challenges.
+    pub fn resource_metadata_url(&self, path: &str) -> String {
+        format!("{}{}", self.origin, self.resource_metadata_path(path))
+    }
+
+    /// The path on the host at which the metadata of the resource at `path` is found: the well-known name stands before
+    /// the path prefix of the public URL, so compare it with the path of a request before the prefix is taken off.
+    pub fn resource_metadata_path(&self, path: &str) -> String {
+        format!("{PROTECTED_RESOURCE}{}{path}", self.prefix)
+    }
+
+    /// The same for the metadata of the authorization server (RFC 8414 section 3.1).
+    pub fn authorization_server_metadata_path(&self) -> String {
+        format!("{AUTHORIZATION_SERVER}{}", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use world::testing::http_settings;
+
+    #[test]
+    fn a_public_url_is_an_origin_and_a_path_prefix() {
+        for (public_url, origin, prefix, is_https) in [
+            ("https://mcp.example.com", "https://mcp.example.com", "", true),
+            ("http://localhost:3001/a/b", "http://localhost:3001", "/a/b", false),
+        ] {
+            let settings = HttpSettings { public_url: public_url.to_owned(), ..http_settings() };
+            let site = Site::of(&settings);
+            assert_eq!((site.origin, site.prefix, site.is_https()), (origin, prefix, is_https));
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Rules that hold for every tool, and which token each asks Graph with.
+
+use crate::testing::ServerWorlds as _;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::*;
+use base::Secret;
+use entra::oauth::error::Refusal;
+use world::testing;
+use world::testing::{TENANT, World, run};
+
+/// Gives tokens that are called like their scope, or a refusal.
+struct Person(Option<Refusal>);
+
+struct Token<'a>(&'a Person, String);
+
+impl Delegated for Person {
+    fn tokens(&self, scope: String) -> Box<dyn TokenSource<Token = Secret<String>> + '_> {
+        Box::new(Token(self, scope))
+    }
+}
+
+#[async_trait(?Send)]
+impl TokenSource for Token<'_> {
+    type Token = Secret<String>;
+
+    async fn token(&self, _: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
+        match &self.0.0 {
+            None => Ok(Secret::new(self.1.clone())),
+            Some(refusal) => Err(SignInError::Refused(refusal.clone()).into()),
+        }
+    }
+}
+
+fn tool(name: &str) -> &'static dyn RemoteTool {
+    remote().into_iter().find(|tool| tool.name() == name).unwrap()
+}
+
+fn call(env: &Environment, name: &str, person: Option<&Person>, arguments: Value) -> Result<Value, ToolError> {
+    let Value::Object(arguments) = arguments else { panic!("{arguments}") };
+    let who = Identity { tenant_id: TENANT, object_id: "object", client_id: "client" };
+    let user = person.map(|person| person as &dyn Delegated);
+    let call = RemoteCall { env, who, user };
+    run(call_remote(tool(name), &call, &arguments)).map(|answer| serde_json::from_str(&answer).unwrap())
+}
+
+#[test]
+fn every_tool_has_a_name_of_its_own_and_says_what_it_takes_and_answers() {
+    let described: Vec<Description> = remote().iter().map(|tool| tool.describe()).collect();
+    let names: HashSet<_> = described.iter().map(|tool| tool.name.to_string()).collect();
+    assert_eq!(names.len(), described.len());
+    for (tool, described) in remote().iter().zip(&described) {
+        assert_eq!(tool.name(), described.name);
+        assert!(described.title.is_some() && described.description.is_some(), "{}", tool.name());
+        assert_eq!(described.input_schema["type"], "object", "{}", tool.name());
+        assert_eq!(described.input_schema["additionalProperties"], false, "{}", tool.name());
+        assert_eq!(described.output_schema.as_ref().unwrap()["type"], "object", "{}", tool.name());
+        let annotations = described.annotations.as_ref().unwrap();
+        assert_eq!((annotations.read_only_hint, annotations.destructive_hint), (Some(true), Some(false)));
+    }
+}
+
+#[test]
+fn the_local_server_has_the_tool_of_the_sample_and_no_other() {
+    let names: Vec<_> = local().iter().map(|tool| tool.name()).collect();
+    assert_eq!(names, ["GetUserDetailsFromGraph"]);
+}
+
+#[test]
+fn each_tool_asks_with_the_least_permission_that_it_can_do_with() {
+    for (name, arguments, scope) in [
+        ("getUserDetails", json!({}), "User.Read"),
+        ("GetUserDetailsFromGraph", json!({}), "User.Read"),
+        ("listMyGroups", json!({}), "GroupMember.Read.All"),
+        ("findUser", json!({ "query": "a" }), "User.ReadBasic.All"),
+    ] {
+        let world = World::default();
+        world.once(move |request| {
+            let expected = format!("Bearer https://graph.microsoft.com/{scope}");
+            assert_eq!(request.headers()["authorization"], expected.as_str());
+            Ok(testing::json(200, &json!({ "id": "o", "value": [] })))
+        });
+        call(&world.remote(), name, Some(&Person(None)), arguments).unwrap();
+    }
+}
+
+#[test]
+fn an_application_is_told_that_a_tool_is_about_users_and_nobody_is_asked() {
+    for name in ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups"] {
+        let world = World::default();
+        assert_eq!(call(&world.remote(), name, None, json!({})), Err(ToolError::NoUser), "{name}");
+        assert_eq!(world.sent(), [""; 0]);
+        assert_eq!(world.audited()[0].reason.as_deref(), Some("no-user"));
+    }
+}
+
+#[test]
+fn a_missing_consent_is_said_with_the_permission_and_nothing_else_is() {
+    let refusal = |error: &str, code, suberror: Option<&str>| Refusal {
+        error: error.to_owned(),
+        code,
+        suberror: suberror.map(str::to_owned),
+        ..Refusal::default()
+    };
+    for refusal in [
+        refusal("invalid_grant", 65001, None),
+        refusal("invalid_grant", 90094, None),
+        refusal("consent_required", 0, None),
+        refusal("invalid_grant", 7, Some("consent_required")),
+    ] {
+        let code = refusal.code;
+        let person = Person(Some(refusal));
+        let result = call(&World::default().remote(), "listMyGroups", Some(&person), json!({}));
+        let expected = GraphError::NotConsented { permission: "GroupMember.Read.All", code };
+        assert_eq!(result, Err(ToolError::Graph(expected)));
+    }
+    let other = refusal("invalid_grant", 50105, None);
+    let result = call(&World::default().remote(), "listMyGroups", Some(&Person(Some(other.clone()))), json!({}));
+    assert_eq!(result, Err(ToolError::Graph(SignInError::Refused(other).into())));
+}
+
+#[test]
+fn an_applications_token_that_is_not_allowed_is_not_kept() {
+    let world = World::default();
+    let issue =
+        || testing::json(200, &json!({ "token_type": "Bearer", "access_token": "app-token", "expires_in": 3600 }));
+    world.once(move |_| Ok(issue()));
+    world.once(|_| Ok(testing::json(403, &json!({ "error": { "code": "Authorization_RequestDenied" } }))));
+    world.once(move |_| Ok(issue()));
+    world.once(|_| Ok(testing::json(200, &json!({ "value": [{ "id": "o", "mail": null }] }))));
+    let env = world.remote();
+    let query = json!({ "query": "a" });
+    let denied = call(&env, "findUser", None, query.clone());
+    assert!(matches!(denied, Err(ToolError::Graph(GraphError::Forbidden(_)))), "{denied:?}");
+    let found = call(&env, "findUser", None, query).unwrap();
+    let user = json!({ "id": "o", "displayName": null, "mail": null, "userPrincipalName": null });
+    assert_eq!(found, json!({ "users": [user], "truncated": false }));
+    let asked = world.sent().into_iter().filter(|sent| sent.starts_with("POST ")).collect::<Vec<_>>();
+    assert_eq!(asked, vec![format!("POST https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"); 2]);
+}
+
+/// Entra counts the requests of our application, and stops all sign-ins with it when they are too many.
+#[test]
+fn an_application_that_is_denied_all_the_time_is_no_flood_at_entra() {
+    let world = World::default();
+    world.always(|request| {
+        Ok(match request.uri().path().ends_with("/token") {
+            true => {
+                testing::json(200, &json!({ "token_type": "Bearer", "access_token": "app-token", "expires_in": 3600 }))
+            }
+            false => testing::json(403, &json!({ "error": { "code": "Authorization_RequestDenied" } })),
+        })
+    });
+    let env = world.remote();
+    let tokens = || world.sent().into_iter().filter(|sent| sent.starts_with("POST ")).count();
+    for expected in [2, 3] {
+        for _ in 0..20 {
+            let denied = call(&env, "findUser", None, json!({ "query": "a" }));
+            assert!(matches!(denied, Err(ToolError::Graph(GraphError::Forbidden(_)))), "{denied:?}");
+        }
+        assert_eq!(tokens(), expected);
+        world.advance(Duration::from_secs(60));
+    }
+}
+
+#[test]
+fn what_graph_does_not_document_is_malformed() {
+    for (name, arguments) in [("listMyGroups", json!({})), ("findUser", json!({ "query": "a" }))] {
+        for item in [json!({}), json!("x"), json!({ "id": 1 }), json!({ "id": "o", "displayName": [] })] {
+            let world = World::default();
+            world.once(move |_| Ok(testing::json(200, &json!({ "value": [item] }))));
+            let result = call(&world.remote(), name, Some(&Person(None)), arguments.clone());
+            assert_eq!(result, Err(ToolError::Graph(GraphError::Malformed(Evidence::default()))), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_whole_profile_is_remembered_for_its_user_and_apart_from_the_short_one() {
+    let world = World::default();
+    world.always(|_| Ok(testing::json(200, &json!({ "id": "o", "displayName": "Alice", "jobTitle": "Manager" }))));
+    let env = world.remote();
+    for _ in 0..2 {
+        let whole = call(&env, "GetUserDetailsFromGraph", Some(&Person(None)), json!({})).unwrap();
+        assert_eq!(whole["jobTitle"], "Manager");
+        let short = call(&env, "getUserDetails", Some(&Person(None)), json!({})).unwrap();
+        assert_eq!(short, json!({ "displayName": "Alice", "mail": null, "userPrincipalName": null }));
+    }
+    assert_eq!(world.sent().len(), 2);
+    world.advance(Duration::from_secs(60));
+    call(&env, "GetUserDetailsFromGraph", Some(&Person(None)), json!({})).unwrap();
+    assert_eq!(world.sent().len(), 3);
+}

@@ -1,0 +1,239 @@
+//! The traits behind which the world is.
+//!
+//! Time, randomness, HTTP, secrets and people are reached through these traits and in no other way, so that expiry,
+//! clock skew, key rotation and faults are tested without sleeping and without a network. The component implements the
+//! traits on the WIT imports; `testing` implements them for unit tests.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base::Secret;
+use base::audit::AuditEvent;
+
+use crate::records::Records;
+
+/// Why an HTTP exchange produced no response. A response of any status is not an error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    /// The host refused the request: its target is not allowed.
+    #[error("the target is not on the allow-list")]
+    Denied,
+    /// No connection could be made (name, route, TLS). Nothing was sent.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// No complete answer in time.
+    #[error("timed out")]
+    TimedOut,
+    /// The response is over the limit.
+    #[error("the response is too large")]
+    TooLarge,
+    /// The exchange broke after it had started: the request may have been processed.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+}
+
+/// Outbound HTTP. Redirects are not followed.
+#[async_trait(?Send)]
+pub trait Http {
+    /// Sends a request and reads the whole response.
+    async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>;
+}
+
+/// Time.
+#[async_trait(?Send)]
+pub trait Clock {
+    /// Unix time in seconds.
+    fn now(&self) -> u64;
+    /// Time since some fixed moment; never goes back.
+    fn monotonic(&self) -> Duration;
+    /// Returns after `duration`.
+    async fn sleep(&self, duration: Duration);
+}
+
+/// Cryptographically secure randomness.
+pub trait Random {
+    /// Fills `bytes`.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// Why the person could not be reached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UserAgentError {
+    /// There is no person at this machine.
+    #[error("this environment has no user agent")]
+    Unsupported,
+    /// No browser or no port.
+    #[error("{0}")]
+    Unavailable(String),
+    /// No such listener is running.
+    #[error("the redirect listener is no longer running")]
+    NoSuchListener,
+    /// Too many run already.
+    #[error("too many sign-ins are waiting for a redirect")]
+    TooManyListeners,
+}
+
+/// What the browser tab shows after the redirect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Whether the sign-in succeeded.
+    pub success: bool,
+    /// Plain text heading.
+    pub title: String,
+    /// Plain text.
+    pub message: String,
+}
+
+/// Browser, loopback listener, prompt.
+pub trait UserAgent {
+    /// Opens the browser.
+    fn open_browser(&self, url: &str) -> Result<(), UserAgentError>;
+    /// Shows a message outside of the MCP conversation.
+    fn prompt(&self, message: &str);
+    /// Starts a listener.
+    fn listen(&self) -> Result<Box<dyn LoopbackListener>, UserAgentError>;
+    /// Continues with a detached listener.
+    fn attach(&self, id: &str) -> Result<Box<dyn LoopbackListener>, UserAgentError>;
+}
+
+/// Receives one redirect.
+pub trait LoopbackListener {
+    /// `http://localhost:{port}`.
+    fn redirect_uri(&self) -> String;
+    /// Blocks until the redirect arrives; its query, or `None` after `timeout`.
+    fn wait(&self, timeout: Duration) -> Option<String>;
+    /// Answers the browser.
+    fn respond(&self, page: Page);
+    /// Leaves the listener running after this handle is dropped; the id to attach with.
+    fn detach(&self, lifetime: Duration) -> String;
+}
+
+/// Why the client did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// The transport cannot carry requests to the client.
+    #[error("the transport cannot carry server-to-client requests")]
+    Unsupported,
+    /// The connection is closed.
+    #[error("the connection is closed")]
+    Closed,
+    /// No answer in time.
+    #[error("the client did not answer in time")]
+    TimedOut,
+    /// The client answered with an error object (JSON).
+    #[error("the client answered with an error")]
+    Refused(String),
+}
+
+/// The connection of the message that is being handled.
+pub trait Channel {
+    /// Sends a notification; best effort.
+    fn notify(&self, method: &str, params: &serde_json::Value);
+    /// Sends a request that has to be answered within `timeout`.
+    fn request(&self, method: &str, params: &serde_json::Value, timeout: Duration) -> Box<dyn PendingRequest>;
+    /// What was last remembered for the connection.
+    fn state(&self) -> Option<String>;
+    /// Remembers a value for as long as the connection lasts.
+    fn set_state(&self, value: &str);
+}
+
+/// A request that the client has not answered yet. Dropping it gives the answer up.
+pub trait PendingRequest {
+    /// Blocks until the answer arrives, or `None` after `timeout`.
+    fn wait(&self, timeout: Duration) -> Option<Result<serde_json::Value, ChannelError>>;
+}
+
+/// What proves to Entra ID which application this is.
+pub enum Credential {
+    /// A public client.
+    None,
+    /// `client_secret`.
+    Secret(Secret<String>),
+    /// `client_assertion`.
+    Assertion(Secret<String>),
+}
+
+/// Why there is no credential.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// The text names the setting.
+    #[error("{0}")]
+    NotConfigured(String),
+    /// The source did not answer.
+    #[error("the client credential is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// The application's credential.
+pub trait ClientCredential {
+    /// Obtains a credential for one request to the token endpoint `audience`.
+    fn obtain(&self, audience: &str) -> Result<Credential, CredentialError>;
+}
+
+/// Where security events go.
+pub trait Audit {
+    /// Records an event; an error means that it could not be written.
+    fn record(&self, event: AuditEvent) -> Result<(), String>;
+}
+
+/// Notes for the operator, in the host's log.
+pub trait Log {
+    /// Adds one line. It must not hold a token, a secret or the name of a person.
+    fn note(&self, line: &str);
+}
+
+/// Bounds of how often something may be done.
+pub trait RateLimiter {
+    /// Counts one `operation` by `subject`; an error says after which time to try again.
+    fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration>;
+}
+
+/// A document at an address that a stranger chose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// At most 64 KiB.
+    pub body: Vec<u8>,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// How long it may be kept, if the answer said so.
+    pub max_age: Option<Duration>,
+}
+
+/// Why there is no document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// Not https, or not on the public Internet.
+    #[error("the address is not allowed: {0}")]
+    Denied(String),
+    /// Another status than 200.
+    #[error("answered with status {0}")]
+    Status(u16),
+    /// Over the limit.
+    #[error("the document is too large")]
+    TooLarge,
+    /// Not reached, or not in time. The text is for the log.
+    #[error("the document cannot be read now")]
+    Unavailable(String),
+}
+
+/// Reads documents at addresses that strangers choose; see `wit/client-metadata.wit` for the limits.
+pub trait ClientMetadata {
+    /// Fetches an https URL.
+    fn fetch(&self, url: &str) -> Result<Document, FetchError>;
+}
+
+/// What asking a service over HTTP takes.
+pub trait Ask {
+    /// Outbound HTTP, to the allow-listed hosts only.
+    fn http(&self) -> &dyn Http;
+    /// Wall clock, monotonic clock, timers.
+    fn clock(&self) -> &dyn Clock;
+}
+
+/// What keeping something takes that outlives the instance.
+pub trait Keep {
+    /// Records that outlive the instance.
+    fn records(&self) -> Records<'_>;
+    /// Cryptographically secure randomness.
+    fn random(&self) -> &dyn Random;
+}
