@@ -52,7 +52,7 @@ fn main() {
 fn run() -> Result<()> {
     let workspace = variable("CARGO_MANIFEST_DIR").map(PathBuf::from)?;
     let workspace = workspace.parent().ok_or("the host has no workspace around it")?;
-    for source in ["guest/src", "guest/Cargo.toml", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
+    for source in ["guest", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
     println!("cargo::rerun-if-changed=build.rs");

@@ -45,14 +45,15 @@ fn copy_of_the_component(workspace: &Path) -> PathBuf {
     // Vectors that tests of the component read.
     copy(&workspace.join("tests/fixtures/wycheproof"), &copied.join("tests/fixtures/wycheproof"));
     let manifest = fs::read_to_string(workspace.join("Cargo.toml")).expect("the workspace has a manifest");
-    let members = "members = [\"guest\", \"host\", \"tests\"]\ndefault-members = [\"host\"]\n";
-    assert!(manifest.contains(members), "the members of the workspace are others: change this test");
+    let (before, rest) = manifest.split_once("\nmembers = [").expect("the workspace has members");
+    let (_, rest) = rest.split_once("]\ndefault-members = [").expect("the default members follow");
+    let (_, after) = rest.split_once("]\n").expect("they are a list");
     // Cargo tells packages apart by their place in the workspace, which is the same here: with the version of the original
     // it would take the one's tests for the other's.
     let version = concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"\nedition");
     assert!(manifest.contains(version), "the version of the workspace is elsewhere: change this test");
-    let manifest =
-        manifest.replace(members, "members = [\"guest\"]\n").replace(version, "version = \"0.0.0\"\nedition");
+    let manifest = format!("{before}\nmembers = [\"guest/*\"]\n{after}");
+    let manifest = manifest.replace(version, "version = \"0.0.0\"\nedition");
     fs::write(copied.join("Cargo.toml"), manifest).expect("written");
     fs::copy(workspace.join("Cargo.lock"), copied.join("Cargo.lock")).expect("the workspace has a lock file");
     copied
@@ -62,11 +63,11 @@ fn copy_of_the_component(workspace: &Path) -> PathBuf {
 fn a_tool_is_one_file_and_one_line() {
     let workspace = tests_dir().join("..").canonicalize().expect("the tests are in the workspace");
     let page = fs::read_to_string(workspace.join("docs/adding-a-tool.md")).expect("the page is there");
-    let (file, line) = (block_after(&page, "`guest/src/tools/who_am_i.rs`:"), block_after(&page, "## The line"));
+    let (file, line) = (block_after(&page, "`guest/server/src/tools/who_am_i.rs`:"), block_after(&page, "## The line"));
     assert_eq!(line.trim_end().lines().count(), 1, "one line, not {line}");
 
     let copied = copy_of_the_component(&workspace);
-    let (tool, list) = (copied.join("guest/src/tools/who_am_i.rs"), copied.join("guest/src/tools.rs"));
+    let (tool, list) = (copied.join("guest/server/src/tools/who_am_i.rs"), copied.join("guest/server/src/tools.rs"));
     assert!(!tool.exists(), "the tool of the page is in the component");
     fs::write(&tool, file).expect("written");
     let tools = fs::read_to_string(&list).expect("the list of tools is there");
@@ -76,7 +77,7 @@ fn a_tool_is_one_file_and_one_line() {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the folder is in the target directory");
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(&copied)
-        .args(["test", "--offline", "--quiet", "--package", "entra-mcp-guest", "--lib", "--target-dir"])
+        .args(["test", "--offline", "--quiet", "--package", "entra-mcp-guest-server", "--lib", "--target-dir"])
         .arg(target)
         .args(["--", "tools::"])
         .output()

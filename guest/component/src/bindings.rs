@@ -1,11 +1,11 @@
-//! The generated bindings of the world `plugin`, and the world behind [`Environment`](crate::environment).
+//! The generated bindings of the world `plugin`, and the capabilities of `world` on them.
 //!
-//! Generated types stay in this module and in `lib.rs`; everything else speaks the traits of `environment.rs`.
+//! Generated types stay in this module and in `lib.rs`; every other crate speaks the traits of `world`.
 
 #[allow(missing_docs, unsafe_code, clippy::all, clippy::restriction, reason = "generated code")]
 mod generated {
     wit_bindgen::generate!({
-        path: "../wit",
+        path: "../../wit",
         world: "plugin",
         generate_all,
         with: {
@@ -28,4 +28,4 @@ pub(crate) mod incoming;
 mod token_validator;
 
 pub(crate) use generated::{export, exports};
-pub(crate) use imports::environment;
+pub(crate) use imports::instance;

@@ -1,26 +1,5 @@
-//! The entra-mcp component: MCP, OAuth with Microsoft Entra ID, token validation and the tools.
-//!
-//! This file holds the exports only: it converts WIT types and delegates.
-
-pub mod access;
-pub mod audit;
-pub mod authorization_server;
-pub mod bearer;
-pub mod encoding;
-pub mod entra;
-pub mod environment;
-pub mod graph;
-pub mod identity;
-pub mod mcp;
-pub mod oauth;
-pub(crate) mod sealed;
-pub mod secret;
-pub mod session;
-pub mod sign_in;
-pub(crate) mod single_flight;
-pub mod token;
-pub mod tools;
-pub mod transport;
+//! The component: its exports, and its imports behind the capabilities of `world`. It is the only crate that knows WIT, and
+//! it decides nothing: an export makes the world of the call, converts types and delegates to the crates below.
 
 #[cfg(target_family = "wasm")]
 mod bindings;
@@ -30,27 +9,32 @@ mod bindings;
 mod exports {
     use std::rc::Rc;
 
+    use caller::PersonWorld;
+    use caller::local::interactive::{self, NoClient, Request};
+    use caller::local::{Account, SignInError, accounts, silent};
+    use entra::graph::groups;
+    use entra::graph::profile::profile_scope;
+    use entra::token;
+    use server::{mcp, tools};
     use wasip2::http::types::{IncomingRequest, ResponseOutparam};
+    use world::{Trail, UserAgentError};
     use wstd::runtime::block_on;
 
     use crate::bindings::exports::entra_mcp::plugin as wit;
     use crate::bindings::exports::wasi::http::incoming_handler::Guest as IncomingHandler;
-    use crate::bindings::{environment, export, incoming};
-    use crate::encoding::random_uuid;
-    use crate::environment::Environment;
-    use crate::graph::groups;
-    use crate::graph::profile::profile_scope;
-    use crate::mcp;
-    use crate::sign_in::interactive::{self, NoClient, Request};
-    use crate::sign_in::{Account, SignInError, accounts, silent};
-    use crate::tools;
+    use crate::bindings::{export, incoming, instance};
     use wit::sign_in::SignInError as WitSignInError;
 
     struct Component;
 
     impl wit::mcp_server::Guest for Component {
         fn handle(message: String, caller: wit::mcp_server::Caller) -> Option<String> {
-            block_on(mcp::handle(environment(), &caller.correlation_id, &message))
+            let instance = instance();
+            let trail = Trail::new(instance.recorder(), caller.correlation_id);
+            match instance.person(&trail) {
+                Some(person) => block_on(mcp::handle(&person, &message)),
+                None => Some(mcp::not_set_up()),
+            }
         }
     }
 
@@ -59,10 +43,12 @@ mod exports {
             token: String,
             needs: wit::token_validator::Requirements,
         ) -> Result<wit::token_validator::Principal, wit::token_validator::TokenError> {
-            let env = environment();
+            let instance = instance();
+            let trail = Trail::unnamed(instance.recorder());
+            let env = instance.entra(&trail);
             let needs = needs.into();
-            let resolver = groups::resolver(env);
-            match block_on(crate::token::validate_access_token_with(env, &token, &needs, resolver)) {
+            let resolver = groups::resolver(&env);
+            match block_on(token::validate_access_token_with(&env, &token, &needs, resolver)) {
                 Ok(validated) => Ok(Rc::unwrap_or_clone(validated).into_principal().into()),
                 Err(error) => Err(error.into()),
             }
@@ -77,65 +63,70 @@ mod exports {
 
     impl IncomingHandler for Component {
         fn handle(request: IncomingRequest, response_out: ResponseOutparam) {
-            let env = environment();
-            block_on(incoming::serve(env, request, response_out));
+            let instance = instance();
+            let trail = Trail::unnamed(instance.recorder());
+            block_on(incoming::serve(instance.server(&trail).as_ref(), request, response_out));
         }
     }
 
     impl wit::sign_in::Guest for Component {
         fn accounts() -> Result<Vec<wit::sign_in::Account>, WitSignInError> {
-            let accounts = accounts::list(environment()).map_err(|error| to_wit(error.into()))?;
-            Ok(accounts.into_iter().map(account_to_wit).collect())
+            with_person(|person| {
+                let accounts = accounts::list(&person.entra)?;
+                Ok(accounts.into_iter().map(account_to_wit).collect())
+            })
         }
 
         fn acquire_token_silent(
             scopes: Vec<String>,
             account: Option<String>,
         ) -> Result<wit::sign_in::AccessToken, WitSignInError> {
-            let env = environment();
-            let account = accounts::choose(env, account.as_deref()).map_err(to_wit)?;
-            let token = block_on(silent::acquire(env, &account, &scopes, None, &correlation_id(env)));
-            token.map_err(to_wit).map(|token| wit::sign_in::AccessToken {
-                token: token.token.reveal().clone(),
-                expires_at: token.expires_at,
-                account: account_to_wit(token.account),
+            with_person(|person| {
+                let account = accounts::choose(person, account.as_deref())?;
+                let token = block_on(silent::acquire(&person.entra, &account, &scopes, None))?;
+                Ok(wit::sign_in::AccessToken {
+                    token: token.token.reveal().clone(),
+                    expires_at: token.expires_at,
+                    account: account_to_wit(token.account),
+                })
             })
         }
 
         fn start(redirect_uri: String, login_hint: Option<String>) -> Result<wit::sign_in::Pending, WitSignInError> {
-            let env = environment();
-            let scopes = vec![profile_scope(env)];
-            interactive::start(env, redirect_uri, scopes, login_hint.as_deref(), &correlation_id(env))
-                .map(|attempt| wit::sign_in::Pending { id: attempt.id, authorization_url: attempt.instruction.url })
-                .map_err(to_wit)
+            with_person(|person| {
+                let scopes = vec![profile_scope(&person.entra)];
+                let attempt = interactive::start(&person.entra, redirect_uri, scopes, login_hint.as_deref())?;
+                Ok(wit::sign_in::Pending { id: attempt.id, authorization_url: attempt.instruction.url })
+            })
         }
 
         fn complete(id: String, response: String) -> Result<wit::sign_in::Account, WitSignInError> {
-            let env = environment();
-            let account = block_on(interactive::redeem(env, &id, &response, &correlation_id(env)));
-            account.map(account_to_wit).map_err(to_wit)
+            with_person(|person| block_on(interactive::redeem(&person.entra, &id, &response)).map(account_to_wit))
         }
 
         fn interactive(login_hint: Option<String>) -> Result<wit::sign_in::Account, WitSignInError> {
-            let env = environment();
-            let request = Request {
-                scopes: vec![profile_scope(env)],
-                login_hint: login_hint.as_deref(),
-                select_account: login_hint.is_none(),
-                correlation_id: &correlation_id(env),
-                ..Request::default()
-            };
-            block_on(interactive::sign_in(env, &request, &NoClient)).map(account_to_wit).map_err(to_wit)
+            with_person(|person| {
+                let request = Request {
+                    scopes: vec![profile_scope(&person.entra)],
+                    login_hint: login_hint.as_deref(),
+                    select_account: login_hint.is_none(),
+                    ..Request::default()
+                };
+                block_on(interactive::sign_in(person, &request, &NoClient)).map(account_to_wit)
+            })
         }
 
         fn sign_out(home_account_id: String) -> Result<(), WitSignInError> {
-            let env = environment();
-            accounts::sign_out(env, &home_account_id, &correlation_id(env)).map_err(to_wit)
+            with_person(|person| accounts::sign_out(&person.entra, &home_account_id))
         }
     }
 
-    fn correlation_id(env: &Environment) -> String {
-        random_uuid(env.random.as_ref())
+    /// Does something with the person at this machine.
+    fn with_person<T>(action: impl FnOnce(&PersonWorld<'_>) -> Result<T, SignInError>) -> Result<T, WitSignInError> {
+        let instance = instance();
+        let trail = Trail::unnamed(instance.recorder());
+        let person = instance.person(&trail).ok_or(SignInError::NoBrowser(UserAgentError::Unsupported));
+        person.and_then(|person| action(&person)).map_err(to_wit)
     }
 
     fn account_to_wit(account: Account) -> wit::sign_in::Account {
@@ -161,7 +152,7 @@ mod exports {
             }),
             SignInError::Untrusted(_) => WitSignInError::UntrustedResponse(message),
             SignInError::AccountSelection(_) => WitSignInError::AccountSelection(message),
-            SignInError::Store(_) | SignInError::Audit => WitSignInError::Store(message),
+            SignInError::Store(_) | SignInError::Unrecorded(_) => WitSignInError::Store(message),
             SignInError::Deferred { .. }
             | SignInError::Unavailable(_)
             | SignInError::JoinedFailed(_)

@@ -1,5 +1,13 @@
 //! For unit tests: keys, tokens signed with them, and an authority that publishes them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may stop at the first surprise"
+)]
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -72,7 +80,9 @@ pub fn change(env: &mut EntraWorld<'static>, change: impl FnOnce(&mut Settings))
 /// A key of `token/tests/keys`.
 #[derive(Clone)]
 pub enum TestKey {
+    /// For RS256 and PS256.
     Rsa(Box<rsa::RsaPrivateKey>),
+    /// For ES256.
     P256(p256::ecdsa::SigningKey),
 }
 
@@ -239,7 +249,9 @@ type Documents = Rc<RefCell<Vec<(String, http::Response<Vec<u8>>)>>>;
 
 /// An Entra ID that publishes metadata and keys, and an environment that is configured for it.
 pub struct FakeAuthority {
+    /// The fakes.
     pub world: World,
+    /// On these fakes.
     pub env: EntraWorld<'static>,
     /// Answered for URLs by their end; the first match counts.
     pub documents: Documents,
@@ -297,6 +309,7 @@ impl FakeAuthority {
         self.publish("/v2.0/.well-known/openid-configuration", response(200, &metadata));
     }
 
+    /// Publishes these keys.
     pub fn publish_keys(&self, keys: Value) {
         self.publish("/discovery/v2.0/keys", response(200, &json!({ "keys": keys })));
     }
@@ -306,6 +319,7 @@ impl FakeAuthority {
         self.world.sent().iter().filter(|sent| sent.ends_with(end)).count()
     }
 
+    /// How many requests were for the keys.
     pub fn key_requests(&self) -> usize {
         self.requests("/discovery/v2.0/keys")
     }

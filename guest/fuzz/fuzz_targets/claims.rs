@@ -1,7 +1,7 @@
 //! Whatever is signed as claims: no panic, and nothing without the claims that decide.
 #![no_main]
 
-use entra_mcp::token::check_claims;
+use entra::token::check_claims;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|claims: &[u8]| {

@@ -1,7 +1,7 @@
 //! Whatever is sent as a token: no panic, and what is accepted has exactly one form.
 #![no_main]
 
-use entra_mcp::token::compact::{self, MAX_TOKEN_BYTES};
+use entra::token::compact::{self, MAX_TOKEN_BYTES};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

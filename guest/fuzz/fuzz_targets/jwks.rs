@@ -1,8 +1,8 @@
 //! Whatever an authority publishes as its keys: no panic, also not when a key is constructed from it.
 #![no_main]
 
-use entra_mcp::token::compact::Algorithm;
-use entra_mcp::token::jwks::{KeySet, MAX_JWKS_BYTES};
+use entra::token::compact::Algorithm;
+use entra::token::jwks::{KeySet, MAX_JWKS_BYTES};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|document: &[u8]| {

@@ -6,6 +6,7 @@
 //! The order of the checks is by who could change the outcome. Scopes come last: they are named as missing only if
 //! nothing else is, so that a client never asks its user for more in vain.
 
+use base::policy::{Denial, Rule, ToolRule, has};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 

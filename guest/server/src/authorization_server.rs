@@ -8,6 +8,7 @@ pub mod authority_metadata;
 mod authorize;
 pub mod browser;
 mod callback;
+pub mod client;
 mod client_metadata_document;
 pub mod clients;
 mod code;

@@ -16,6 +16,7 @@ mod streamable;
 #[cfg(test)]
 mod tests;
 
+use crate::message;
 use http::header::ALLOW;
 use http::{HeaderName, HeaderValue, Method, Response};
 
@@ -51,7 +52,7 @@ pub fn unreadable(env: &ServerWorld<'_>, status: u16) -> Answer {
     };
     let mut answer = Answer::Full(text(status, message));
     headers::secure(&env.site, &Route::Unknown, answer.head());
-    name(&mut answer, env.correlation_id());
+    name(env, &mut answer);
     answer
 }
 
@@ -71,7 +72,7 @@ async fn handle_with(env: &ServerWorld<'_>, mut request: Request, authenticate: 
     };
     headers::secure(site, &route, answer.head());
     origin::share(site, &route, &request, answer.head());
-    name(&mut answer, env.correlation_id());
+    name(env, &mut answer);
     match answer {
         Answer::Full(mut response) if request.method == Method::HEAD => {
             response.body_mut().clear();
@@ -162,10 +163,10 @@ fn json_text(status: u16, json: String) -> Response<Vec<u8>> {
 }
 
 /// An error carries the correlation id, so that whoever reports it can name it.
-fn name(answer: &mut Answer, correlation_id: &str) {
+fn name(env: &ServerWorld<'_>, answer: &mut Answer) {
     let head = answer.head();
     if (head.status.is_client_error() || head.status.is_server_error())
-        && let Ok(id) = HeaderValue::from_str(correlation_id)
+        && let Ok(id) = HeaderValue::from_str(env.correlation_id())
     {
         head.headers.insert(CORRELATION_ID, id);
     }

@@ -13,7 +13,7 @@ mod version;
 #[cfg(test)]
 mod tests;
 
-pub use dispatch::{handle, receive};
+pub use dispatch::{handle, not_set_up, receive};
 pub use streamable_http::{Field, Fields, handle_http};
 pub use version::Connection;
 

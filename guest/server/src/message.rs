@@ -24,16 +24,14 @@ pub struct Request {
     pub body: Vec<u8>,
     /// The address of the client, if the host says it.
     pub client_address: Option<String>,
-    /// Names this request in logs, audit records and error messages.
-    pub correlation_id: String,
 }
 
 /// Tokens, codes, cookies and secrets are in the query, the header fields and the body.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, path, correlation_id, .. } = self;
+        let Self { method, path, .. } = self;
         let mut shown = f.debug_struct("Request");
-        shown.field("method", method).field("path", path).field("correlation_id", correlation_id);
+        shown.field("method", method).field("path", path);
         shown.finish_non_exhaustive()
     }
 }

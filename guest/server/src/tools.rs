@@ -8,7 +8,12 @@ mod tests;
 
 pub use arguments::ArgumentError;
 
+use base::policy::Name;
+use base::settings::HttpSettings;
+use caller::local::PersonWorld;
+use entra::{AcquireError, EntraWorld};
 use std::sync::Arc;
+use world::Unrecorded;
 
 use async_trait::async_trait;
 use rmcp::model::{JsonObject, Tool as Description, ToolAnnotations};
@@ -345,7 +350,7 @@ fn reads(title: &str) -> ToolAnnotations {
 
 /// What a tool answers with, as JSON.
 fn answer(value: &impl Serialize) -> Result<String, ToolError> {
-    serde_json::to_string(value).map_err(|_| GraphError::Malformed(Evidence::default()).into())
+    serde_json::to_string(value).map_err(|_| ToolError::Graph(GraphError::Malformed(Evidence::default())))
 }
 
 /// An object of a schema.

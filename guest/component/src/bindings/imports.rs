@@ -1,18 +1,26 @@
-//! Implements the traits of `environment.rs` on the component's imports.
+//! Implements the capabilities of `world` on the component's imports.
 
 use std::cell::Cell;
 use std::io::Write as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::Secret;
+use base::audit::{AuditEvent, Outcome};
+use base::policy::{Name, Rule, ToolRule};
+use base::settings::{
+    HttpSettings, LocalSettings, Mode, RegisteredClient, Settings, SignInMethod, TokenMode, TokenSettings,
+};
+use caller::PersonWorld;
+use entra::EntraWorld;
+use server::ServerWorld;
+use server::site::Site;
 use wasip2::http::types::ErrorCode;
+use world::trail::Recorder;
+use world::*;
 use wstd::http::body::util::{BodyExt, Empty};
 
 use super::generated::entra_mcp::plugin as wit;
-use crate::access::{Name, Rule, ToolRule};
-use crate::audit::Call;
-use crate::environment::*;
-use crate::secret::Secret;
 
 /// The largest response body that is read. The bundled host has the same limit; other hosts may have none.
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
@@ -22,51 +30,74 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Notes of one instance: half of the lines that the bundled host takes, so that there is room for a panic message.
 const MAX_NOTES: u32 = 100;
 
+/// What stays the same for the life of an instance. Nothing of a call is here.
+pub(crate) struct Instance {
+    pub(crate) settings: Settings,
+    notes: Notes,
+    names: SessionNames,
+}
+
 thread_local! {
-    // The settings are constant for the life of an instance, by contract, and the rest is asked for when it is used.
-    static ENVIRONMENT: &'static Environment = Box::leak(Box::new(world()));
-}
-
-/// The world, for a call that begins now: an instance serves one at a time.
-pub(crate) fn environment() -> &'static Environment {
-    let environment = ENVIRONMENT.with(|environment| *environment);
-    environment.call.begin();
-    environment
-}
-
-fn world() -> Environment {
-    Environment {
+    // The settings are constant for the life of an instance, by contract.
+    static INSTANCE: &'static Instance = Box::leak(Box::new(Instance {
         settings: settings(wit::environment::get()),
-        http: Box::new(Imports),
-        store: Box::new(Imports),
-        clock: Box::new(Imports),
-        random: Box::new(Imports),
-        user_agent: Box::new(Imports),
-        channel: Box::new(Imports),
-        credential: Box::new(Imports),
-        audit: Box::new(Imports),
-        log: Box::new(Notes::default()),
-        rate_limiter: Box::new(Imports),
-        client_metadata: Box::new(Imports),
-        call: Call::default(),
+        notes: Notes::default(),
+        names: SessionNames::default(),
+    }));
+}
+
+/// The running instance.
+pub(crate) fn instance() -> &'static Instance {
+    INSTANCE.with(|instance| *instance)
+}
+
+impl Instance {
+    /// What a call needs to record its events.
+    pub(crate) fn recorder(&self) -> Recorder<'_> {
+        let Self { settings, names, .. } = self;
+        Recorder { audit: &Imports, store: &Imports, random: &Imports, settings, names }
+    }
+
+    /// The world of the call that has this trail.
+    pub(crate) fn entra<'w>(&'w self, trail: &'w Trail<'w>) -> EntraWorld<'w> {
+        EntraWorld {
+            settings: &self.settings,
+            http: &Imports,
+            store: &Imports,
+            clock: &Imports,
+            random: &Imports,
+            credential: &Imports,
+            trail,
+        }
+    }
+
+    /// The same with the person at this machine; none if the component is not set up for one.
+    pub(crate) fn person<'w>(&'w self, trail: &'w Trail<'w>) -> Option<PersonWorld<'w>> {
+        let Mode::Local(settings) = &self.settings.mode else { return None };
+        Some(PersonWorld { entra: self.entra(trail), settings, agent: &Imports, channel: &Imports })
+    }
+
+    /// The same for a request to the remote server; none if the component is not set up as one.
+    pub(crate) fn server<'w>(&'w self, trail: &'w Trail<'w>) -> Option<ServerWorld<'w>> {
+        let Mode::Remote(settings) = &self.settings.mode else { return None };
+        Some(ServerWorld {
+            entra: self.entra(trail),
+            site: Site::of(settings),
+            limiter: &Imports,
+            client_metadata: &Imports,
+            log: &self.notes,
+        })
     }
 }
 
 struct Imports;
 
 fn settings(from: wit::environment::Settings) -> Settings {
-    use wit::environment::{ClientType as WitClientType, SignInMethod as WitMethod};
-    Settings {
-        client_type: match from.client_type {
-            WitClientType::PublicClient => ClientType::Public,
-            WitClientType::ConfidentialClient => ClientType::Confidential,
-        },
-        tenant: from.tenant,
-        client_id: from.client_id,
-        authority: from.authority,
-        graph: from.graph,
-        graph_resource: from.graph_resource,
-        sign_in: SignInSettings {
+    use wit::environment::{ClientType, SignInMethod as WitMethod};
+    let mode = match (from.http, from.client_type) {
+        (Some(http), _) => Mode::Remote(http_settings(http)),
+        (None, ClientType::ConfidentialClient) => Mode::Validator,
+        (None, ClientType::PublicClient) => Mode::Local(LocalSettings {
             method: match from.sign_in.method {
                 WitMethod::Automatic => SignInMethod::Automatic,
                 WitMethod::Browser => SignInMethod::Browser,
@@ -74,7 +105,14 @@ fn settings(from: wit::environment::Settings) -> Settings {
             },
             timeout: Duration::from_secs(from.sign_in.timeout_seconds.into()),
             account: from.sign_in.account,
-        },
+        }),
+    };
+    Settings {
+        tenant: from.tenant,
+        client_id: from.client_id,
+        authority: from.authority,
+        graph: from.graph,
+        graph_resource: from.graph_resource,
         token: TokenSettings {
             audiences: from.token.audiences,
             allowed_tenants: from.token.allowed_tenants,
@@ -82,7 +120,7 @@ fn settings(from: wit::environment::Settings) -> Settings {
         },
         profile_cache: Duration::from_secs(from.profile_cache_seconds.into()),
         audit_usernames: from.audit_usernames,
-        http: from.http.map(http_settings),
+        mode,
     }
 }
 
@@ -141,7 +179,7 @@ fn milliseconds(duration: Duration) -> u32 {
 }
 
 #[async_trait(?Send)]
-impl HttpClient for Imports {
+impl Http for Imports {
     async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> {
         let mut client = wstd::http::Client::new();
         client.set_connect_timeout(CONNECT_TIMEOUT);
@@ -208,7 +246,7 @@ fn store_error(error: wit::secret_store::StoreError) -> StoreError {
     }
 }
 
-impl SecretStore for Imports {
+impl Store for Imports {
     fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
         wit::secret_store::get(key).map(|found| found.map(Secret::new)).map_err(store_error)
     }
@@ -308,7 +346,7 @@ impl LoopbackListener for wit::user_agent::LoopbackListener {
     }
 }
 
-impl ClientChannel for Imports {
+impl Channel for Imports {
     fn notify(&self, method: &str, params: &serde_json::Value) {
         wit::client_channel::notify(method, &params.to_string());
     }

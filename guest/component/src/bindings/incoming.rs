@@ -10,10 +10,9 @@ use wasip2::http::types::{
 };
 use wasip2::io::streams::{OutputStream, StreamError};
 
-use crate::encoding::random_uuid;
-use crate::environment::Environment;
-use crate::transport::http;
-use crate::transport::http::message::{Answer, Request};
+use server::ServerWorld;
+use server::http;
+use server::message::{Answer, Request};
 
 /// Largest request body in bytes. The bundled host has the same limit; other hosts may have none.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -25,15 +24,17 @@ const MAX_HEADER_FIELDS: usize = 256;
 const READ_BYTES: u64 = 64 * 1024;
 
 /// Serves one request.
-pub(crate) async fn serve(env: &Environment, request: IncomingRequest, out: ResponseOutparam) {
-    let correlation_id = random_uuid(env.random.as_ref());
+pub(crate) async fn serve(env: Option<&ServerWorld<'_>>, request: IncomingRequest, out: ResponseOutparam) {
     let mut is_head = false;
-    let answer = match read(env, request, &correlation_id) {
-        Ok(request) => {
-            is_head = request.method == Method::HEAD;
-            http::handle(env, request).await
-        }
-        Err(status) => http::unreadable(env, status, &correlation_id),
+    let answer = match env {
+        None => http::not_set_up(),
+        Some(env) => match read(env, request) {
+            Ok(request) => {
+                is_head = request.method == Method::HEAD;
+                http::handle(env, request).await
+            }
+            Err(status) => http::unreadable(env, status),
+        },
     };
     match answer {
         Answer::Full(response) => {
@@ -48,7 +49,9 @@ pub(crate) async fn serve(env: &Environment, request: IncomingRequest, out: Resp
         Answer::Stream(response, mut stream) => {
             let (head, ()) = response.into_parts();
             let Some(mut writer) = Writer::begin(out, head.status.as_u16(), &head.headers, None) else { return };
-            while let Some(piece) = stream.next(env).await {
+            while let Some(env) = env
+                && let Some(piece) = stream.next(env).await
+            {
                 if !writer.write(&piece) {
                     return;
                 }
@@ -58,7 +61,7 @@ pub(crate) async fn serve(env: &Environment, request: IncomingRequest, out: Resp
     }
 }
 
-fn read(env: &Environment, request: IncomingRequest, correlation_id: &str) -> Result<Request, u16> {
+fn read(env: &ServerWorld<'_>, request: IncomingRequest) -> Result<Request, u16> {
     let method = match request.method() {
         WasiMethod::Get => Method::GET,
         WasiMethod::Post => Method::POST,
@@ -88,20 +91,16 @@ fn read(env: &Environment, request: IncomingRequest, correlation_id: &str) -> Re
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| 400_u16)?;
         headers.append(name, HeaderValue::try_from(value).map_err(|_| 400_u16)?);
     }
-    let settings = env.settings.http.as_ref();
-    let client_address = settings
-        .and_then(|settings| settings.client_address_header.as_deref())
-        .and_then(|name| headers.get(name))
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
+    let header = env.site.settings.client_address_header.as_deref();
+    let client_address =
+        header.and_then(|name| headers.get(name)).and_then(|value| value.to_str().ok()).map(str::to_owned);
     // A host that does not take the name out of the header fields may say it there only.
     let authority = request.authority().filter(|authority| !authority.is_empty() || !headers.contains_key(HOST));
     let body = match method {
         Method::GET | Method::HEAD | Method::OPTIONS => Vec::new(),
         _ => read_body(&request, declared_length(&headers))?,
     };
-    let correlation_id = correlation_id.to_owned();
-    Ok(Request { method, authority, path, query, headers, body, client_address, correlation_id })
+    Ok(Request { method, authority, path, query, headers, body, client_address })
 }
 
 /// What `Content-Length` says. The host has checked it: it ends the body there.

@@ -1,8 +1,9 @@
-//! Converts between `token-validator` and [`crate::token`]: the types are one to one.
+//! Converts between `token-validator` and [`entra::token`]: the types are one to one.
 
 use super::exports::entra_mcp::plugin::token_validator as wit;
 use super::generated::entra_mcp::plugin::types;
-use crate::token::{Groups, KeyFault, Part, Principal, PrincipalKind, Requirements, TokenError};
+use base::principal::{Groups, Principal, PrincipalKind};
+use entra::token::{KeyFault, Part, Requirements, TokenError};
 
 impl From<wit::Requirements> for Requirements {
     fn from(needs: wit::Requirements) -> Self {

@@ -10,7 +10,6 @@ use url::Url;
 
 use super::documents::{Demand, Fetched, Kind, Name, Slot, Unavailable};
 use super::error::TokenError;
-use super::instance::Instance;
 use super::jwks::KeySet;
 use crate::entra_world::EntraWorld;
 use crate::issuers;
@@ -89,6 +88,12 @@ impl Authority {
             .get(env, name, &|body| Metadata::parse(settings, body), Demand::Current)
             .await
             .map_err(unavailable)
+    }
+
+    /// Where clients obtain tokens.
+    pub(super) async fn endpoints(&self, env: &EntraWorld<'_>) -> Result<Endpoints, TokenError> {
+        let endpoints = self.metadata(env).await?.value.endpoints.clone();
+        endpoints.ok_or_else(|| unavailable(Unavailable("the metadata names no endpoints on the authority".to_owned())))
     }
 
     pub(super) async fn keys(
@@ -171,13 +176,6 @@ impl Endpoints {
             signing_algorithms: list("id_token_signing_alg_values_supported"),
         })
     }
-}
-
-/// Where clients of the configured authority obtain tokens.
-pub async fn endpoints(env: &EntraWorld<'_>) -> Result<Endpoints, TokenError> {
-    let metadata = Instance::current(env.settings).authority.metadata(env).await?;
-    let endpoints = metadata.value.endpoints.clone();
-    endpoints.ok_or_else(|| unavailable(Unavailable("the metadata names no endpoints on the authority".to_owned())))
 }
 
 fn is_on_origin(url: &str, authority: &str) -> bool {

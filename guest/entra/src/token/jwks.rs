@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::compact::Algorithm;
 use super::error::KeyFault;
-use super::signature::VerifyingKey;
+use super::signature::{Material, VerifyingKey};
 use base::strict_json;
 
 /// Bytes of a key set. Entra ID's, certificates included, has 10 to 30 KiB; the secret store takes 256 KiB.
@@ -74,13 +74,6 @@ pub struct Key {
 
 /// SHA-256 over the members of a key as they stand in the set.
 pub type Fingerprint = [u8; 32];
-
-/// The numbers that make a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Material {
-    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
-    P256 { x: Vec<u8>, y: Vec<u8> },
-}
 
 impl KeySet {
     /// Reads a key set.

@@ -21,11 +21,10 @@ pub mod validation;
 mod tests;
 
 pub use authority::Endpoints;
-pub use authority::endpoints;
 pub use error::{Challenge, KeyFault, Part, TokenError};
 pub use requirements::{GroupResolver, Requirements};
 pub use validation::{
-    IdTokenExpectations, ValidatedIdToken, ValidatedToken, forget, forget_principal, validate_access_token,
+    IdTokenExpectations, ValidatedIdToken, ValidatedToken, endpoints, forget, forget_principal, validate_access_token,
     validate_access_token_with, validate_id_token,
 };
 

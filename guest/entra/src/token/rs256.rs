@@ -15,8 +15,6 @@ use crypto_bigint::modular::{BoxedMontyForm, BoxedMontyParams};
 use crypto_bigint::{BoxedUint, Odd, SquareAssign as _};
 use sha2::{Digest as _, Sha256};
 
-use super::signature::BadSignature;
-
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +33,10 @@ const DIGEST_INFO: [u8; 19] =
 
 /// Bytes of the digest.
 const DIGEST_BYTES: usize = 32;
+
+/// The signature does not verify. There is nothing more to say about a bad signature.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct BadSignature;
 
 /// An RSA public key, made ready: what is computed from the modulus alone is computed once.
 pub(super) struct PublicKey {

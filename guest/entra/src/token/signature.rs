@@ -22,8 +22,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::compact::{Algorithm, MAX_TOKEN_BYTES};
 use super::error::KeyFault;
-use super::jwks::Material;
-use super::rs256;
+use super::rs256::{self, BadSignature};
 
 /// The most that jwt-simple takes; see its `check_rsa_key_policy`.
 const JWT_SIMPLE_MAX_RSA_BYTES: usize = 4096 / 8;
@@ -32,9 +31,12 @@ const JWT_SIMPLE_RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 /// Bits that the `rsa` crate is told to allow; the key set parser has already applied this limit.
 const MAX_RSA_BITS: usize = 8192;
 
-/// The signature does not verify. There is nothing more to say about a bad signature.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct BadSignature;
+/// The numbers that make a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Material {
+    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    P256 { x: Vec<u8>, y: Vec<u8> },
+}
 
 /// A public key bound to one algorithm.
 #[derive(Debug)]

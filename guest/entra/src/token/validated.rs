@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::jwks::Fingerprint;
-use super::validation::ValidatedToken;
+use super::validation::proof::ValidatedToken;
 
 /// Accepted tokens remembered: some per user of a busy server.
 const MAX_ENTRIES: usize = 10_000;

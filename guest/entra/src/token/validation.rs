@@ -11,6 +11,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::authority::Endpoints;
 use super::claims::{Claims, client_claim};
 use super::compact;
 use super::documents::Demand;
@@ -27,60 +28,12 @@ use crate::tenants::{TokenUse, is_guid};
 use base::principal::{Groups, Principal, PrincipalKind};
 use base::settings::Settings;
 
+pub(super) mod proof;
+
+pub use proof::ValidatedToken;
+
 /// The most that clocks may differ, whatever is configured: beyond it, expiry would lose its meaning.
 const MAX_CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
-
-/// Proof that an access token passed every step. Made here and nowhere else.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ValidatedToken {
-    principal: Principal,
-    username: Option<String>,
-    not_before: u64,
-    key: Fingerprint,
-    first_seen: bool,
-}
-
-impl ValidatedToken {
-    /// Who the token stands for.
-    pub fn principal(&self) -> &Principal {
-        &self.principal
-    }
-
-    /// Who the token stands for, without the proof.
-    pub fn into_principal(self) -> Principal {
-        self.principal
-    }
-
-    /// `preferred_username`, or `upn` in version 1. For audit records that have to name people: it can change hands.
-    pub fn username(&self) -> Option<&str> {
-        self.username.as_deref()
-    }
-
-    /// Whether the token was judged just now, and not remembered by this instance.
-    pub fn is_first_seen(&self) -> bool {
-        self.first_seen
-    }
-
-    /// Bytes this takes in memory, about.
-    pub(super) fn bytes(&self) -> usize {
-        let Principal { tenant_id, object_id, subject, client_id, scopes, roles, groups, token_id, .. } =
-            &self.principal;
-        let list = |list: &[String]| list.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
-        let groups = if let Groups::Listed(groups) = groups { list(groups) } else { 0 };
-        size_of::<Self>()
-            + [tenant_id, object_id, subject, client_id].map(String::len).iter().sum::<usize>()
-            + [&self.username, token_id].into_iter().flatten().map(String::len).sum::<usize>()
-            + list(scopes)
-            + list(roles)
-            + groups
-    }
-}
-
-impl fmt::Debug for ValidatedToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ValidatedToken").field("principal", &self.principal).finish_non_exhaustive()
-    }
-}
 
 /// What an ID token has to match besides the settings. Its audience is the configured client id.
 #[derive(Clone, Copy)]
@@ -212,6 +165,11 @@ pub async fn validate_id_token(
     let Claims { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups, .. } =
         claims;
     Ok(ValidatedIdToken { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups })
+}
+
+/// Where clients of the configured authority obtain tokens.
+pub async fn endpoints(env: &EntraWorld<'_>) -> Result<Endpoints, TokenError> {
+    Instance::current(env.settings).authority.endpoints(env).await
 }
 
 /// Forgets that this token was accepted: it is validated anew when it comes again. For sign-out and revocation.

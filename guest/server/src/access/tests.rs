@@ -3,12 +3,10 @@
 mod sessions;
 
 use crate::testing::{ServerWorlds as _, configure};
-use async_trait::async_trait;
-use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
 use super::*;
-use crate::tools::{RemoteCall, Tool, ToolError};
+use base::policy::{Name, names};
 use world::testing::{World, json as response, run};
 
 const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
@@ -17,27 +15,10 @@ const OBJECT: &str = "11111111-aaaa-2222-bbbb-3333cccc4444";
 const GROUP: &str = "22222222-aaaa-2222-bbbb-3333cccc4444";
 
 /// A tool that only a role lets in by itself.
-struct Vault;
+const VAULT: &str = "vault";
 
-impl Tool for Vault {
-    fn name(&self) -> &'static str {
-        "vault"
-    }
-
-    fn describe(&self) -> Description {
-        Description::new(self.name(), "", std::sync::Arc::new(JsonObject::new()))
-    }
-}
-
-#[async_trait(?Send)]
-impl RemoteTool for Vault {
-    fn rule(&self) -> Rule {
-        Rule::users().with_any_role(&["Vault.Open"])
-    }
-
-    async fn call(&self, _: &RemoteCall<'_>, _: &JsonObject) -> Result<String, ToolError> {
-        unreachable!("nobody calls it")
-    }
+fn own() -> Rule {
+    Rule::users().with_any_role(&["Vault.Open"])
 }
 
 /// Somebody, to be changed.
@@ -103,8 +84,8 @@ fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-fn some(names: &[&'static str]) -> Option<Vec<Name>> {
-    Some(super::names(names))
+fn some(some: &[&'static str]) -> Option<Vec<Name>> {
+    Some(names(some))
 }
 
 fn of_vault(rule: Rule) -> ToolRule {
@@ -120,7 +101,7 @@ fn env_with(rules: Option<Vec<ToolRule>>) -> (World, ServerWorld<'static>) {
 
 fn decide(rules: Vec<Rule>, caller: &Caller) -> Result<(), Denial> {
     let (_, env) = env_with(Some(rules.into_iter().map(of_vault).collect()));
-    run(Access::new(&env, caller.subject()).decide(&Vault))
+    run(Access::new(&env, caller.subject()).decide(VAULT, own))
 }
 
 /// The reason code, or nothing for who is let in.
@@ -136,7 +117,7 @@ fn every_part_of_a_rule_lets_in_who_fits_and_nobody_else() {
     let groups = |groups: &[&'static str]| Rule { groups: some(groups), ..all() };
     let clients = |clients: &[&'static str]| Rule { clients: some(clients), ..all() };
     let tenants = |tenants: &[&'static str]| Rule { tenants: some(tenants), ..all() };
-    let scopes = |scopes: &[&'static str]| Rule { scopes: super::names(scopes), ..all() };
+    let scopes = |scopes: &[&'static str]| Rule { scopes: names(scopes), ..all() };
     let table: Vec<(Rule, Caller, &str)> = vec![
         (Rule::users(), user(), ""),
         (Rule::users(), app(), "kind-not-allowed"),
@@ -189,16 +170,16 @@ fn all_parts_of_a_rule_have_to_hold_and_scopes_are_named_last() {
         clients: some(&["client"]),
         roles: some(&["role"]),
         groups: some(&["group"]),
-        scopes: super::names(&["one", "two"]),
+        scopes: names(&["one", "two"]),
         ..Rule::users()
     };
     let fitting = Caller::user().roles(&["role"]).groups(&["group"]).scopes(&["one", "two"]);
     assert_eq!(decide(vec![rule.clone()], &fitting), Ok(()));
     // Each row lacks one thing more than the one before it.
     let fewer: [(&dyn Fn(Caller) -> Caller, Denial); 6] = [
-        (&|caller| caller.scopes(&["two"]), Denial::ScopesMissing { required: super::names(&["one", "two"]) }),
-        (&|caller| caller.groups(&["x"]), Denial::GroupMissing { any_of: super::names(&["group"]) }),
-        (&|caller| caller.roles(&["x"]), Denial::RoleMissing { any_of: super::names(&["role"]) }),
+        (&|caller| caller.scopes(&["two"]), Denial::ScopesMissing { required: names(&["one", "two"]) }),
+        (&|caller| caller.groups(&["x"]), Denial::GroupMissing { any_of: names(&["group"]) }),
+        (&|caller| caller.roles(&["x"]), Denial::RoleMissing { any_of: names(&["role"]) }),
         (&|caller| caller.client("x"), Denial::ClientNotAllowed { client_id: "x".to_owned() }),
         (
             &|caller| Caller { kind: PrincipalKind::App, ..caller },
@@ -233,13 +214,13 @@ fn the_rules_that_name_a_tenant_take_the_place_of_the_others_there() {
         assert_eq!(reason(rules.clone(), &Caller::user().roles(&["own"])), "");
         assert_eq!(
             decide(rules.clone(), &Caller::user().roles(&["general"])),
-            Err(Denial::RoleMissing { any_of: super::names(&["own"]) })
+            Err(Denial::RoleMissing { any_of: names(&["own"]) })
         );
         let elsewhere = Caller::user().tenant(OTHER_TENANT);
         assert_eq!(reason(rules.clone(), &elsewhere.clone().roles(&["general"])), "");
         assert_eq!(
             decide(rules, &elsewhere.roles(&["own"])),
-            Err(Denial::RoleMissing { any_of: super::names(&["general"]) }),
+            Err(Denial::RoleMissing { any_of: names(&["general"]) }),
             "nobody hears of the rules of another tenant"
         );
     }
@@ -249,11 +230,11 @@ fn the_rules_that_name_a_tenant_take_the_place_of_the_others_there() {
 fn the_rule_of_a_tool_holds_until_the_settings_have_rules_and_then_what_they_do_not_list_is_denied() {
     let admitted = |rules: Option<Vec<ToolRule>>, caller: &Caller| {
         let (_, env) = env_with(rules);
-        run(Access::new(&env, caller.subject()).decide(&Vault))
+        run(Access::new(&env, caller.subject()).decide(VAULT, own))
     };
     let opener = Caller::user().roles(&["Vault.Open"]);
     assert_eq!(admitted(None, &opener), Ok(()));
-    assert_eq!(admitted(None, &Caller::user()), Err(Denial::RoleMissing { any_of: super::names(&["Vault.Open"]) }));
+    assert_eq!(admitted(None, &Caller::user()), Err(Denial::RoleMissing { any_of: names(&["Vault.Open"]) }));
     assert_eq!(admitted(Some(vec![of_vault(Rule::users())]), &Caller::user()), Ok(()), "the settings replace it");
     let for_another = ToolRule { tool: "vaults".into(), rule: Rule::users_and_apps() };
     for rules in [vec![], vec![for_another]] {
@@ -274,12 +255,12 @@ fn groups_in_overage_are_asked_for_once_and_only_if_a_rule_depends_on_them() {
         };
         Ok(response(200, &body))
     });
-    assert_eq!(run(Access::new(&env, olga.subject()).decide(&Vault)), Ok(()));
+    assert_eq!(run(Access::new(&env, olga.subject()).decide(VAULT, own)), Ok(()));
     assert_eq!(world.sent().len(), 2, "a token, and the question");
-    assert_eq!(run(Access::new(&env, olga.subject()).decide(&Vault)), Ok(()));
+    assert_eq!(run(Access::new(&env, olga.subject()).decide(VAULT, own)), Ok(()));
     assert_eq!(world.sent().len(), 2, "the answer is remembered");
     let (world, env) = env_with(Some(vec![of_vault(groups().with_any_role(&["role"]))]));
-    assert!(run(Access::new(&env, olga.subject()).decide(&Vault)).is_err());
+    assert!(run(Access::new(&env, olga.subject()).decide(VAULT, own)).is_err());
     assert_eq!((world.sent().len(), world.store_operations()), (0, 0), "the role is missing anyway");
 }
 
@@ -289,12 +270,12 @@ fn groups_that_cannot_be_found_out_let_nobody_in() {
     let (world, env) = env_with(rules());
     world.always(|_| Ok(response(500, &json!({}))));
     let olga = Caller { groups: Groups::Overage, ..Caller::user() };
-    let denial = run(Access::new(&env, olga.subject()).decide(&Vault)).unwrap_err();
+    let denial = run(Access::new(&env, olga.subject()).decide(VAULT, own)).unwrap_err();
     assert!(matches!(denial, Denial::GroupsUnavailable { .. }), "{denial:?}");
     assert_eq!(world.notes().len(), 1);
     let (world, env) = env_with(rules());
     let app = Caller { groups: Groups::Overage, ..Caller::app() };
-    let denial = run(Access::new(&env, app.subject()).decide(&Vault)).unwrap_err();
+    let denial = run(Access::new(&env, app.subject()).decide(VAULT, own)).unwrap_err();
     assert!(matches!(denial, Denial::GroupsUnavailable { .. }), "{denial:?}");
     assert_eq!(world.sent().len(), 0);
 }
@@ -304,20 +285,19 @@ fn why_groups_cannot_be_found_out_is_noted_once_in_a_call_under_its_correlation_
     let rule =
         |scope: &'static str| of_vault(Rule { groups: some(&[GROUP]), ..Rule::users_and_apps().with_scopes(&[scope]) });
     let (world, env) = env_with(Some(vec![rule("a"), rule("b")]));
-    env.call.is_called("c-1");
     let app = Caller { groups: Groups::Overage, ..Caller::app() };
     let access = Access::new(&env, app.subject());
     let reason = "the groups of an application are not resolved".to_owned();
     let unavailable = Err(Denial::GroupsUnavailable { reason: reason.clone() });
-    assert_eq!(run(access.admit(&Vault, "c-1")), unavailable);
-    assert_eq!(run(access.decide(&Vault)), unavailable);
+    assert_eq!(run(access.admit(VAULT, own)), unavailable);
+    assert_eq!(run(access.decide(VAULT, own)), unavailable);
     let note = format!("the groups of a caller are not known: {reason:?} (correlation id c-1)");
     assert_eq!(world.notes(), [note.as_str()]);
     let audited = world.audited();
     assert_eq!(audited.iter().map(|event| event.reason.as_deref()).collect::<Vec<_>>(), [Some("groups-unavailable")]);
     // A denial that was decided without groups is no matter for the operator.
     let (world, env) = env_with(Some(vec![of_vault(Rule { groups: some(&[GROUP]), ..Rule::users() })]));
-    assert!(run(Access::new(&env, app.subject()).decide(&Vault)).is_err());
+    assert!(run(Access::new(&env, app.subject()).decide(VAULT, own)).is_err());
     assert_eq!(world.notes(), [""; 0]);
 }
 
@@ -326,7 +306,7 @@ fn a_denial_is_recorded_once_with_who_and_what_and_a_record_that_fails_lets_nobo
     let (world, env) = env_with(None);
     let caller = Caller::user();
     let access = Access::new(&env, caller.subject());
-    assert!(run(access.admit(&Vault, "c-1")).is_err());
+    assert!(run(access.admit(VAULT, own)).is_err());
     let audited = world.audited();
     let [event] = audited.as_slice() else { panic!("{audited:?}") };
     assert_eq!(
@@ -337,10 +317,10 @@ fn a_denial_is_recorded_once_with_who_and_what_and_a_record_that_fails_lets_nobo
     assert_eq!((event.client_id.as_deref(), event.tool.as_deref()), (Some("client"), Some("vault")));
     assert_eq!(event.correlation_id, "c-1");
     world.refuse_audit(true);
-    assert!(run(access.admit(&Vault, "c-2")).is_err());
+    assert!(run(access.admit(VAULT, own)).is_err());
     world.refuse_audit(false);
     let opener = Caller::user().roles(&["Vault.Open"]);
-    assert_eq!(run(Access::new(&env, opener.subject()).admit(&Vault, "c-3")), Ok(()));
+    assert_eq!(run(Access::new(&env, opener.subject()).admit(VAULT, own)), Ok(()));
     assert_eq!(world.audited().len(), 1, "a call that is allowed is recorded by the call");
 }
 
@@ -348,40 +328,17 @@ fn a_denial_is_recorded_once_with_who_and_what_and_a_record_that_fails_lets_nobo
 fn an_ordinary_decision_touches_neither_the_store_nor_the_network() {
     let (world, env) = env_with(Some(vec![of_vault(Rule::users().with_scopes(&["a"]))]));
     let caller = Caller::user().scopes(&["a"]);
-    assert_eq!(run(Access::new(&env, caller.subject()).admit(&Vault, "c-1")), Ok(()));
+    assert_eq!(run(Access::new(&env, caller.subject()).admit(VAULT, own)), Ok(()));
     assert_eq!((world.store_operations(), world.sent().len()), (0, 0));
-}
-
-#[test]
-fn what_clients_may_ask_for_is_what_rules_name_besides_the_scope_of_the_server() {
-    let rule = |scopes: &[&'static str]| of_vault(Rule::users().with_scopes(scopes));
-    let (_, env) = env_with(Some(vec![rule(&["b", "access_as_user"]), rule(&["a", "b"]), rule(&[])]));
-    assert_eq!(super::scopes(env.settings.http.as_ref().unwrap()), ["b", "a"]);
 }
 
 #[test]
 fn a_denial_says_what_is_missing() {
     let text = |denial: Denial| denial.to_string();
-    let any_of = super::names(&["Mcp.Admin", "Mcp.\"x"]);
+    let any_of = names(&["Mcp.Admin", "Mcp.\"x"]);
     assert!(text(Denial::RoleMissing { any_of: any_of.clone() }).contains(r#""Mcp.Admin", "Mcp.\"x""#));
     assert!(text(Denial::GroupMissing { any_of }).contains(r#"one of the groups "Mcp.Admin""#));
     assert!(text(Denial::KindNotAllowed { actual: PrincipalKind::App }).contains("an application (app-only)"));
     let unavailable = text(Denial::GroupsUnavailable { reason: "connect 10.0.0.1".to_owned() });
     assert!(!unavailable.contains("10.0.0.1"), "{unavailable}");
-}
-
-/// What a person is told before they let a client act in their name.
-#[test]
-fn a_client_may_use_in_somebodys_name_what_some_rule_lets_people_call() {
-    let env = World::default().remote();
-    let mut http = env.settings.http.unwrap();
-    let names = |http: &HttpSettings| super::of_users(http).into_iter().map(Tool::name).collect::<Vec<_>>();
-    assert_eq!(names(&http), ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups", "findUser"]);
-    let rule = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
-    let apps = Rule { users: false, ..Rule::users_and_apps() };
-    http.access =
-        Some(vec![rule("findUser", apps.clone()), rule("listMyGroups", Rule::users()), rule("x", Rule::users())]);
-    assert_eq!(names(&http), ["listMyGroups"]);
-    http.access = Some(vec![rule("findUser", apps), rule("findUser", Rule::users())]);
-    assert_eq!(names(&http), ["findUser"]);
 }

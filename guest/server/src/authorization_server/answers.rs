@@ -4,7 +4,7 @@ use http::header::{CACHE_CONTROL, LOCATION, PRAGMA, RETRY_AFTER, WWW_AUTHENTICAT
 use http::{HeaderValue, Response};
 use serde_json::json;
 
-use crate::message::{Request, json, text};
+use crate::message::{json, text};
 use crate::server_world::ServerWorld;
 
 /// An error that a client is told (RFC 6749 sections 4.1.2.1 and 5.2).
@@ -70,28 +70,28 @@ impl Back<'_> {
     }
 
     /// The error answer.
-    pub(super) fn refuse(&self, env: &ServerWorld<'_>, refusal: &OAuthRefusal, request: &Request) -> Response<Vec<u8>> {
+    pub(super) fn refuse(&self, env: &ServerWorld<'_>, refusal: &OAuthRefusal) -> Response<Vec<u8>> {
         redirect(&self.refusal_url(env, refusal, request))
     }
 
     /// The URL that carries the error to the client.
-    pub(super) fn refusal_url(&self, env: &ServerWorld<'_>, refusal: &OAuthRefusal, request: &Request) -> String {
-        let description = described(&refusal.description, request);
+    pub(super) fn refusal_url(&self, env: &ServerWorld<'_>, refusal: &OAuthRefusal) -> String {
+        let description = described(env, &refusal.description);
         self.url(env, &[("error", refusal.error), ("error_description", &description)])
     }
 }
 
 /// An error of the token or revocation endpoint.
-pub(super) fn refusal(status: u16, refusal: &OAuthRefusal, request: &Request) -> Response<Vec<u8>> {
-    let description = described(&refusal.description, request);
+pub(super) fn refusal(env: &ServerWorld<'_>, status: u16, refusal: &OAuthRefusal) -> Response<Vec<u8>> {
+    let description = described(env, &refusal.description);
     let mut response = json(status, &json!({ "error": refusal.error, "error_description": description }));
     response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
     response
 }
 
 /// The client is not who it says (RFC 6749 section 5.2).
-pub(super) fn invalid_client(description: &str, basic: bool, request: &Request) -> Response<Vec<u8>> {
-    let mut response = refusal(401, &OAuthRefusal::new("invalid_client", description), request);
+pub(super) fn invalid_client(env: &ServerWorld<'_>, description: &str, basic: bool) -> Response<Vec<u8>> {
+    let mut response = refusal(env, 401, &OAuthRefusal::new("invalid_client", description));
     if basic {
         let challenge = HeaderValue::from_static("Basic realm=\"entra-mcp\", charset=\"UTF-8\"");
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -100,9 +100,9 @@ pub(super) fn invalid_client(description: &str, basic: bool, request: &Request) 
 }
 
 /// Something is out of reach; the same request may succeed later.
-pub(super) fn unavailable(description: &str, retry_after: u64, request: &Request) -> Response<Vec<u8>> {
+pub(super) fn unavailable(env: &ServerWorld<'_>, description: &str, retry_after: u64) -> Response<Vec<u8>> {
     let refused = OAuthRefusal::new("temporarily_unavailable", description);
-    with_retry_after(refusal(503, &refused, request), retry_after)
+    with_retry_after(refusal(env, 503, &refused), retry_after)
 }
 
 /// Says when to come back.
@@ -112,7 +112,7 @@ pub(super) fn with_retry_after(mut response: Response<Vec<u8>>, seconds: u64) ->
 }
 
 /// The description with the correlation id, in the characters that are allowed in it (RFC 6749 section 5.2).
-fn described(description: &str, request: &Request) -> String {
+fn described(env: &ServerWorld<'_>, description: &str) -> String {
     let allowed = |character: char| match character {
         '"' => '\'',
         '\u{2018}' | '\u{2019}' => '\'',
@@ -121,13 +121,12 @@ fn described(description: &str, request: &Request) -> String {
         _ => '?',
     };
     let description: String = description.chars().map(allowed).collect();
-    format!("{description} (correlation id {})", request.correlation_id)
+    format!("{description} (correlation id {})", env.correlation_id())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authorization_server::testing::request;
     use crate::testing::ServerWorlds as _;
     use world::testing::World;
 
@@ -148,8 +147,7 @@ mod tests {
 
     #[test]
     fn a_description_has_the_allowed_characters_only() {
-        let request = request(http::Method::GET, "/authorize");
-        let text = described("say \"no\" \\ \u{e9}\n", &request);
+        let text = described(&World::default().remote(), "say \"no\" \\ \u{e9}\n");
         assert_eq!(text, "say 'no' / ?? (correlation id c-1)");
     }
 }

@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 
 use super::answers::{self, Back, OAuthRefusal};
 use super::browser::{Browser, RememberedUser};
-use super::clients::{self, Client, ClientError, Origin};
+use super::client::{self, Client, ClientError, Origin};
+use super::clients;
 use super::consent::{self, Consent};
 use super::pages;
 use super::parameters::{ParameterError, Parameters};
@@ -106,15 +107,15 @@ impl Pending {
 /// Answers a request to `/authorize`.
 pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
     let answered = if request.method == Method::POST { decide(env, request) } else { ask(env, request).await };
-    answered.unwrap_or_else(|error| store_page(&error, request))
+    answered.unwrap_or_else(|error| store_page(env, &error))
 }
 
 async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
     let parameters = match Parameters::of_query(request) {
         Ok(parameters) => parameters,
-        Err(error) => return Ok(page(400, &sentence(&error), request)),
+        Err(error) => return Ok(page(env, 400, &sentence(&error))),
     };
-    let client = match client(env, &parameters, request).await? {
+    let client = match client(env, &parameters).await? {
         Ok(client) => client,
         Err(page) => return Ok(page),
     };
@@ -124,8 +125,8 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
     let redirect_uri = match client.redirect_uri(sent) {
         Ok(redirect_uri) => redirect_uri,
         Err(error) => {
-            client_refused(env, &client.client_id, &error, request);
-            return Ok(page(400, &sentence(&error), request));
+            client_refused(env, &client.client_id, &error);
+            return Ok(page(env, 400, &sentence(&error)));
         }
     };
     // From here on the client can be told.
@@ -134,7 +135,7 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
     let browser = Browser::of(env, request)?;
     let pending = match check(&env.site, &parameters, &redirect_uri, sent.is_some()) {
         Ok(pending) => Pending { client_id: client.client_id.clone(), browser: browser.id().to_owned(), ..pending },
-        Err(refusal) => return tell(env, &client, &browser, back, &refusal, request),
+        Err(refusal) => return tell(env, &client, &browser, back, &refusal),
     };
     let remembered = match browser.remembered_user() {
         Some(user) if !pending.prompt.consent => consent::is_remembered(env, &pending.consent(&client, user))?,
@@ -145,10 +146,10 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
         // Whether the person could go on without being asked is known to Entra, after a page of ours.
         let error = if remembered { "login_required" } else { "consent_required" };
         let refusal = OAuthRefusal::new(error, "The person has to be asked: repeat the request without prompt=none.");
-        return tell(env, &client, &browser, back, &refusal, request);
+        return tell(env, &client, &browser, back, &refusal);
     }
     if remembered {
-        return forward(env, pending, &browser, Trip::first(false), request);
+        return forward(env, pending, &browser, Trip::first(false));
     }
     show(env, pending, &client, &browser)
 }
@@ -162,7 +163,6 @@ fn tell(
     browser: &Browser<'_>,
     back: Back<'_>,
     refusal: &OAuthRefusal,
-    request: &Request,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let consented = |user| {
         let scopes = [SCOPE.to_owned()];
@@ -175,44 +175,41 @@ fn tell(
         return Ok(back.refuse(env, refusal, request));
     }
     let link = back.refusal_url(env, refusal, request);
-    Ok(pages::refused(back.redirect_uri, &refusal.description, &link, &request.correlation_id))
+    Ok(pages::refused(back.redirect_uri, &refusal.description, &link, env.correlation_id()))
 }
 
 /// The client of an authorization request, or the page that says why there is none.
 async fn client(
     env: &ServerWorld<'_>,
     parameters: &Parameters,
-    request: &Request,
 ) -> Result<Result<Client, Response<Vec<u8>>>, StoreError> {
     let Some(client_id) = parameters.get("client_id") else {
-        return Ok(Err(page(400, "The request does not name a client (client_id).", request)));
+        return Ok(Err(page(env, 400, "The request does not name a client (client_id).")));
     };
     // A longer one is nobody's, and counts as others that begin like it.
-    let counted = client_id.get(..client_id.floor_char_boundary(clients::MAX_CLIENT_ID)).unwrap_or_default();
+    let counted = client_id.get(..client_id.floor_char_boundary(client::MAX_CLIENT_ID)).unwrap_or_default();
     if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, "authorize", counted, Some(counted)) {
-        let response = page(429, "Too many sign-ins were started. Wait a while, then try again.", request);
+        let response = page(env, 429, "Too many sign-ins were started. Wait a while, then try again.");
         return Ok(Err(answers::with_retry_after(response, retry_after.as_secs())));
     }
     let found = clients::find(env, client_id).await;
     if let Err(error) = &found {
-        client_refused(env, client_id, error, request);
+        client_refused(env, client_id, error);
     }
     Ok(match found {
         Ok(client) => Ok(client),
         Err(ClientError::Store(error)) => return Err(error),
-        Err(error @ ClientError::Unavailable) => {
-            Err(answers::with_retry_after(page(503, &sentence(&error), request), 10))
-        }
+        Err(error @ ClientError::Unavailable) => Err(answers::with_retry_after(page(env, 503, &sentence(&error)), 10)),
         Err(ClientError::TooManyRequests(after)) => Err(answers::with_retry_after(
-            page(429, &sentence(&ClientError::TooManyRequests(after)), request),
+            page(env, 429, &sentence(&ClientError::TooManyRequests(after))),
             after.as_secs(),
         )),
-        Err(error) => Err(page(400, &sentence(&error), request)),
+        Err(error) => Err(page(env, 400, &sentence(&error))),
     })
 }
 
 /// Records that a client is not served, which it is not whether or not that can be recorded.
-fn client_refused(env: &ServerWorld<'_>, client_id: &str, error: &ClientError, request: &Request) {
+fn client_refused(env: &ServerWorld<'_>, client_id: &str, error: &ClientError) {
     let Some(reason) = error.reason() else { return };
     let client_id = Some(limits::shown_client_id(client_id).to_owned());
     let event = AuditEvent { client_id, ..AuditEvent::new("client.refused", Outcome::Failure) };
@@ -340,38 +337,38 @@ pub(super) fn show(
 fn decide(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
     let parameters = match Parameters::of_form(request) {
         Ok(parameters) => parameters,
-        Err(error) => return Ok(page(400, &sentence(&error), request)),
+        Err(error) => return Ok(page(env, 400, &sentence(&error))),
     };
     let (request_id, csrf_token) = (parameters.get("request_id"), parameters.get("csrf_token"));
     let (Some(request_id), Some(csrf_token)) = (request_id, csrf_token) else {
-        return Ok(page(400, "This is not the form of the consent page.", request));
+        return Ok(page(env, 400, "This is not the form of the consent page."));
     };
     let browser = Browser::of(env, request)?;
     if !browser.check_csrf(request_id, csrf_token)? {
         let text = "The form was not sent by the page that we showed to this browser, or it is too old. Go back to \
                     your application and start again.";
-        return Ok(page(403, text, request));
+        return Ok(page(env, 403, text));
     }
     let decision = parameters.get("decision");
     if !matches!(decision, Some("allow" | "deny")) {
-        return Ok(page(400, "The form does not say whether you allow it.", request));
+        return Ok(page(env, 400, "The form does not say whether you allow it."));
     }
     // Of any number of concurrent submissions one gets it.
-    let Some(pending) = take::<Pending>(env, &pending_record(env, request_id))? else { return Ok(gone(request)) };
+    let Some(pending) = take::<Pending>(env, &pending_record(env, request_id))? else { return Ok(gone(env)) };
     if !browser.is(&pending.browser) {
-        return Ok(gone(request));
+        return Ok(gone(env));
     }
     let allowed = decision == Some("allow");
     let (name, outcome) =
         if allowed { ("consent.given", Outcome::Success) } else { ("consent.denied", Outcome::Failure) };
-    if env.entra.trail.record(event(&pending, name, outcome, request)).is_err() {
-        return Ok(unrecorded(env, &pending, request));
+    if env.entra.trail.record(event(&pending, name, outcome)).is_err() {
+        return Ok(unrecorded(env, &pending));
     }
     if !allowed {
         let refusal = OAuthRefusal::new("access_denied", "The user did not allow it.");
-        return Ok(with_cookie_if_possible(pending.back().refuse(env, &refusal, request), &browser));
+        return Ok(with_cookie_if_possible(pending.back().refuse(env, &refusal), &browser));
     }
-    forward(env, pending, &browser, Trip::first(true), request)
+    forward(env, pending, &browser, Trip::first(true))
 }
 
 /// How a person goes to Entra.
@@ -404,7 +401,6 @@ pub(super) fn forward(
     pending: Pending,
     browser: &Browser<'_>,
     trip: Trip<'_>,
-    request: &Request,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let (claims, step_up, prompt) = match trip.again {
         // Who has just chosen the account and signed in is not asked for that again.
@@ -417,23 +413,24 @@ pub(super) fn forward(
         }
     };
     let reason = step_up.as_ref().map(|_| "claims-challenge".to_owned());
-    let entra = AuthorizationRequest::new(&env.entra, env.site.url("/auth/callback"), entra::scopes(env), claims);
+    let entra =
+        AuthorizationRequest::new(&env.entra, env.site.url("/auth/callback"), entra_tokens::scopes(&env.entra), claims);
     let url = match entra.url(&env.entra, prompt) {
         Ok(url) => url,
         Err(error) => {
             let refusal = OAuthRefusal::new("server_error", error.public());
-            return Ok(failed(env, &pending, &refusal, error.reason(), request));
+            return Ok(failed(env, &pending, &refusal, error.reason()));
         }
     };
-    let started = event(&pending, "authorization.started", Outcome::Started, request);
+    let started = event(&pending, "authorization.started", Outcome::Started);
     if env.entra.trail.record(AuditEvent { reason, ..started }).is_err() {
-        return Ok(unrecorded(env, &pending, request));
+        return Ok(unrecorded(env, &pending));
     }
     let leg = Leg { pending, request: entra, consented: trip.consented, step_up };
     let kept = keep(env, &leg_record(env, &leg.request.state), &leg);
     match kept.and_then(|()| with_cookie(answers::redirect(&url), browser)) {
         Ok(response) => Ok(response),
-        Err(error) => Ok(store_failed(env, &leg.pending, &error, request)),
+        Err(error) => Ok(store_failed(env, &leg.pending, &error)),
     }
 }
 
@@ -443,49 +440,43 @@ pub(super) fn failed(
     pending: &Pending,
     refusal: &OAuthRefusal,
     reason: String,
-    request: &Request,
 ) -> Response<Vec<u8>> {
-    let event = event(pending, "authorization.completed", Outcome::Failure, request);
+    let event = event(pending, "authorization.completed", Outcome::Failure);
     if env.entra.trail.record(event.because(reason)).is_err() {
-        return unrecorded(env, pending, request);
+        return unrecorded(env, pending);
     }
-    pending.back().refuse(env, refusal, request)
+    pending.back().refuse(env, refusal)
 }
 
 /// The same for want of the store.
-pub(super) fn store_failed(
-    env: &ServerWorld<'_>,
-    pending: &Pending,
-    error: &StoreError,
-    request: &Request,
-) -> Response<Vec<u8>> {
+pub(super) fn store_failed(env: &ServerWorld<'_>, pending: &Pending, error: &StoreError) -> Response<Vec<u8>> {
     let refusal = OAuthRefusal::new("temporarily_unavailable", sentence(error));
-    failed(env, pending, &refusal, "store".to_owned(), request)
+    failed(env, pending, &refusal, "store".to_owned())
 }
 
 /// A security event about an authorization.
-pub(super) fn event(pending: &Pending, name: &'static str, outcome: Outcome, request: &Request) -> AuditEvent {
+pub(super) fn event(pending: &Pending, name: &'static str, outcome: Outcome) -> AuditEvent {
     AuditEvent { client_id: Some(pending.client_id.clone()), ..AuditEvent::new(name, outcome) }
 }
 
 /// What cannot be recorded is not done.
-pub(super) fn unrecorded(env: &ServerWorld<'_>, pending: &Pending, request: &Request) -> Response<Vec<u8>> {
-    pending.back().refuse(env, &OAuthRefusal::new("temporarily_unavailable", Unrecorded::PUBLIC), request)
+pub(super) fn unrecorded(env: &ServerWorld<'_>, pending: &Pending) -> Response<Vec<u8>> {
+    pending.back().refuse(env, &OAuthRefusal::new("temporarily_unavailable", Unrecorded::PUBLIC))
 }
 
 /// A page that says what went wrong, where no client can be told.
-pub(super) fn page(status: u16, message: &str, request: &Request) -> Response<Vec<u8>> {
-    pages::error(status, "The sign-in cannot go on", message, &request.correlation_id)
+pub(super) fn page(env: &ServerWorld<'_>, status: u16, message: &str) -> Response<Vec<u8>> {
+    pages::error(status, "The sign-in cannot go on", message, env.correlation_id())
 }
 
-pub(super) fn gone(request: &Request) -> Response<Vec<u8>> {
+pub(super) fn gone(env: &ServerWorld<'_>) -> Response<Vec<u8>> {
     let text = "This sign-in was finished already, took longer than ten minutes, or was begun in another browser. Go \
                 back to your application and start again.";
-    page(400, text, request)
+    page(env, 400, text)
 }
 
-fn store_page(error: &StoreError, request: &Request) -> Response<Vec<u8>> {
-    let response = page(503, &format!("{}. Try again later.", sentence(error).trim_end_matches('.')), request);
+fn store_page(env: &ServerWorld<'_>, error: &StoreError) -> Response<Vec<u8>> {
+    let response = page(env, 503, &format!("{}. Try again later.", sentence(error).trim_end_matches('.')));
     answers::with_retry_after(response, 5)
 }
 

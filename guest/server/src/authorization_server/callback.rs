@@ -11,7 +11,8 @@ use http::Response;
 use super::answers::{self, OAuthRefusal};
 use super::authorize::{self, Again, Leg, Trip};
 use super::browser::{Browser, RememberedUser};
-use super::clients::{self, Client, ClientError};
+use super::client::{Client, ClientError};
+use super::clients;
 use super::code::{self, Grant};
 use super::consent;
 use super::parameters::Parameters;
@@ -42,7 +43,7 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
     match come_back(env, request).await {
         Ok(response) => response,
         Err(error) => {
-            let response = authorize::page(503, &format!("{} {RELOAD}", authorize::sentence(&error)), request);
+            let response = authorize::page(env, 503, &format!("{} {RELOAD}", authorize::sentence(&error)));
             answers::with_retry_after(response, RETRY_AFTER_SECONDS)
         }
     }
@@ -51,10 +52,10 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
 async fn come_back(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
     let parameters = match Parameters::of_query(request) {
         Ok(parameters) => parameters,
-        Err(error) => return Ok(authorize::page(400, &authorize::sentence(&error), request)),
+        Err(error) => return Ok(authorize::page(env, 400, &authorize::sentence(&error))),
     };
     let Some(state) = parameters.get("state").filter(|state| state.len() <= MAX_STATE) else {
-        return Ok(authorize::gone(request));
+        return Ok(authorize::gone(env));
     };
     let record = authorize::leg_record(env, state);
     // Looked at before it is taken: another browser that learned the state must not end the sign-in.
@@ -65,25 +66,25 @@ async fn come_back(env: &ServerWorld<'_>, request: &Request) -> Result<Response<
         Err(error) => return Err(error),
     };
     let leg = found.and_then(|raw| serde_json::from_slice::<Leg>(raw.reveal()).ok());
-    let Some(leg) = leg.filter(|leg| browser.is(&leg.pending.browser)) else { return Ok(authorize::gone(request)) };
+    let Some(leg) = leg.filter(|leg| browser.is(&leg.pending.browser)) else { return Ok(authorize::gone(env)) };
     let client = match clients::find(env, &leg.pending.client_id).await {
         Err(ClientError::Store(error)) => return Err(error),
         Err(error @ (ClientError::Unavailable | ClientError::TooManyRequests(_))) => {
-            let response = authorize::page(503, &format!("{} {RELOAD}", authorize::sentence(&error)), request);
+            let response = authorize::page(env, 503, &format!("{} {RELOAD}", authorize::sentence(&error)));
             return Ok(answers::with_retry_after(response, RETRY_AFTER_SECONDS));
         }
         found => found,
     };
     // Of any number of concurrent requests one gets it.
-    let Some(leg) = authorize::take::<Leg>(env, &record)? else { return Ok(authorize::gone(request)) };
+    let Some(leg) = authorize::take::<Leg>(env, &record)? else { return Ok(authorize::gone(env)) };
     match client {
         Ok(client) => Ok(finish(env, &leg, &client, browser, request).await),
         // It was there ten minutes ago; without it there is nobody to give a code to.
         Err(error) => {
-            let event = authorize::event(&leg.pending, "authorization.completed", Outcome::Failure, request);
+            let event = authorize::event(&leg.pending, "authorization.completed", Outcome::Failure);
             // It is refused whether or not that can be recorded.
             let _ = env.entra.trail.record(event.because("client-unknown".to_owned()));
-            Ok(authorize::page(400, &authorize::sentence(&error), request))
+            Ok(authorize::page(env, 400, &authorize::sentence(&error)))
         }
     }
 }
@@ -110,17 +111,17 @@ async fn finish(
     request: &Request,
 ) -> Response<Vec<u8>> {
     let answered = match admit(env, leg, request).await {
-        Ok(admitted) => give(env, leg, client, browser, admitted, request),
+        Ok(admitted) => give(env, leg, client, browser, admitted),
         Err(NotAdmitted::Claims(claims)) => {
             let again = Again { claims, user: None, login_hint: None };
-            step_up(env, leg, &browser, again, request)
+            step_up(env, leg, &browser, again)
         }
         Err(NotAdmitted::Failed(Failed { refusal, reason })) => {
-            let response = authorize::failed(env, &leg.pending, &refusal, reason, request);
+            let response = authorize::failed(env, &leg.pending, &refusal, reason);
             Ok(authorize::with_cookie_if_possible(response, &browser))
         }
     };
-    answered.unwrap_or_else(|error| authorize::store_failed(env, &leg.pending, &error, request))
+    answered.unwrap_or_else(|error| authorize::store_failed(env, &leg.pending, &error))
 }
 
 /// Gives the client a code for what Entra has given, or asks the person first.
@@ -130,7 +131,6 @@ fn give(
     client: &Client,
     mut browser: Browser<'_>,
     admitted: SignedIn,
-    request: &Request,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let SignedIn { owner, tokens, username } = admitted;
     env.entra.trail.set_user(username.as_deref());
@@ -147,7 +147,7 @@ fn give(
         && let Some(claims) = claims::wanted(&env.entra, &owner)?
     {
         let again = Again { claims, user: Some(user), login_hint: username.as_deref() };
-        return step_up(env, leg, &browser, again, request);
+        return step_up(env, leg, &browser, again);
     }
     let signed_in = owner.clone();
     let event = owner.event("authorization.completed", Outcome::Success);
@@ -167,7 +167,7 @@ fn give(
     let response = authorize::with_cookie(pending.back().with(env, &[("code", code.reveal())]), &browser)?;
     // A code that nobody hears of ends by itself.
     if env.entra.trail.record(event).is_err() {
-        return Ok(authorize::unrecorded(env, pending, request));
+        return Ok(authorize::unrecorded(env, pending));
     }
     if let Some(carried) = leg.request.claims() {
         claims::satisfied(&env.entra, &signed_in, carried);
@@ -180,10 +180,9 @@ fn step_up(
     leg: &Leg,
     browser: &Browser<'_>,
     again: Again<'_>,
-    request: &Request,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let trip = Trip { consented: leg.consented, again: Some(again) };
-    authorize::forward(env, leg.pending.clone(), browser, trip, request)
+    authorize::forward(env, leg.pending.clone(), browser, trip)
 }
 
 /// Who has signed in.
@@ -217,7 +216,7 @@ async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<Si
         }
         // Of the token endpoint: a browser that brings an error cannot bring claims.
         RedeemError::OAuth(OAuthError::Refused(Refusal { claims: Some(claims), .. }))
-            if leg.step_up.is_none() && claims::are_usable(&claims) =>
+            if leg.step_up.is_none() && caller::claims::are_usable(&claims) =>
         {
             NotAdmitted::Claims(claims)
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::{Host, Url};
 
-use super::clients::{Client, ClientError, Origin};
+use super::client::{Client, ClientError, DocumentError, Origin};
 use super::redirect_uri;
 use super::text::visible;
 use crate::server_world::ServerWorld;
@@ -35,47 +35,6 @@ const MIN_LIFETIME: Duration = Duration::from_secs(60);
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How long it is kept if its server says nothing.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
-
-/// What is wrong with a client's document, in words for its developer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DocumentError {
-    /// The URL itself.
-    #[error("the client id is not an https URL with a path, without fragment, user name, and `.` or `..` segments")]
-    Url,
-    /// The host refuses to go there.
-    #[error("its address is not on the public Internet")]
-    Denied,
-    /// Not 200.
-    #[error("it was answered with status {0} instead of 200")]
-    Status(u16),
-    /// Over the limit.
-    #[error("it is longer than 16 KiB")]
-    TooLarge,
-    /// Not JSON by its header.
-    #[error("its content type is not application/json")]
-    ContentType,
-    /// Not a JSON object.
-    #[error("it is not a JSON object")]
-    Malformed,
-    /// Describes another client.
-    #[error("its client_id is not the URL that it was read from")]
-    ClientId,
-    /// No name.
-    #[error("client_name is missing or longer than 200 characters")]
-    Name,
-    /// No redirect URI, too many, or none that may be used.
-    #[error("redirect_uris has to be a list of 1 to 32 URIs, at least one of them https or http to localhost")]
-    RedirectUris,
-    /// A secret in public.
-    #[error("it has a client_secret, which a public document cannot keep")]
-    Secret,
-    /// Authentication that is not offered.
-    #[error("token_endpoint_auth_method has to be none")]
-    AuthMethod,
-    /// Cannot use this server.
-    #[error("grant_types and response_types have to include authorization_code and code")]
-    GrantTypes,
-}
 
 /// What is kept of a document.
 #[derive(Serialize, Deserialize)]

@@ -1,102 +1,15 @@
 //! The clients of the authorization server: pre-registered, described by a document, or registered by themselves.
 
-use std::time::Duration;
-
-use url::Url;
-
-use super::client_metadata_document as document;
-use super::{redirect_uri, registration};
-use crate::message::Request;
-use crate::server_world::ServerWorld;
-use base::encoding::{digest, same_secret};
 use base::settings::HttpSettings;
 use world::StoreError;
 
-mod authentication;
+use super::client::{Client, ClientError, MAX_CLIENT_ID, Origin};
+use super::client_metadata_document as document;
+use super::{redirect_uri, registration};
+use crate::server_world::ServerWorld;
+
 #[cfg(test)]
 mod tests;
-
-/// The longest client id, in bytes: as long as a URL may be.
-pub(super) const MAX_CLIENT_ID: usize = 2048;
-
-/// How a client came to be known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// In the settings.
-    Settings,
-    /// Its id is the URL of its Client ID Metadata Document.
-    Document,
-    /// By dynamic registration (RFC 7591).
-    Registration,
-}
-
-/// A client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Client {
-    /// As in requests.
-    pub client_id: String,
-    /// What it calls itself. Comes from strangers: never show it without the host.
-    pub name: Option<String>,
-    /// How it came to be known.
-    pub origin: Origin,
-    /// Where its users may be sent back to.
-    pub redirect_uris: Vec<String>,
-    /// SHA-256 of its secret as base64url; none for a public client.
-    pub secret_hash: Option<String>,
-}
-
-/// Why there is no such client, or why it is not who it says.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ClientError {
-    /// Nobody knows it.
-    #[error("the client is not known here")]
-    Unknown,
-    /// Its metadata cannot be accepted; says why, in words for the client's developer.
-    #[error("the client's metadata document cannot be used: {0}")]
-    Metadata(DocumentError),
-    /// Too many documents of its host are asked for. Try again after this time.
-    #[error("too many requests: try again later")]
-    TooManyRequests(Duration),
-    /// Its document cannot be read now.
-    #[error("the client's metadata document cannot be read now")]
-    Unavailable,
-    /// It did not prove its identity, or in more than one way.
-    #[error("the client did not authenticate")]
-    Unauthenticated,
-    /// The request names no client, or several.
-    #[error("the request does not name one client")]
-    Unnamed,
-    /// The request names no redirect URI, and the client has not exactly one fixed one.
-    #[error("redirect_uri is missing, and the client has not exactly one")]
-    MissingRedirectUri,
-    /// The redirect URI is not one of the client's.
-    #[error("the redirect URI is not registered for this client")]
-    RedirectUri,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl ClientError {
-    /// A stable code for the audit record; none for what says nothing about the client.
-    pub fn reason(&self) -> Option<&'static str> {
-        Some(match self {
-            Self::Unknown => "client-unknown",
-            Self::Metadata(DocumentError::Url) => "client-metadata-url",
-            Self::Metadata(DocumentError::Denied) => "client-metadata-denied",
-            Self::Metadata(_) => "client-metadata-invalid",
-            Self::TooManyRequests(_) => "client-metadata-throttled",
-            Self::Unavailable => "client-metadata-unavailable",
-            Self::Unauthenticated => "unauthenticated",
-            Self::Unnamed => "client-unnamed",
-            Self::MissingRedirectUri | Self::RedirectUri => "redirect-uri",
-            Self::Store(_) => return None,
-        })
-    }
-}
-
-pub use super::client_metadata_document::DocumentError;
-pub use authentication::{named, uses_basic};
 
 /// Finds a client: in the settings, by its document, or among the registrations. What is turned off finds none.
 pub async fn find(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, ClientError> {
@@ -135,49 +48,4 @@ fn preregistered(settings: &HttpSettings, client_id: &str) -> Option<Client> {
         redirect_uris: client.redirect_uris.iter().filter(|uri| redirect_uri::check(uri).is_ok()).cloned().collect(),
         secret_hash: client.secret_hash.clone(),
     })
-}
-
-impl Client {
-    /// The host that vouches for the client: that of its metadata document.
-    pub fn host(&self) -> Option<String> {
-        if self.origin != Origin::Document {
-            return None;
-        }
-        let url = Url::parse(&self.client_id).ok()?;
-        let host = url.host_str()?;
-        Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
-    }
-
-    /// The redirect URI to use: the requested one if it is registered, else the only registered one. A loopback
-    /// redirect has to be requested: nobody else knows its port.
-    pub fn redirect_uri(&self, requested: Option<&str>) -> Result<String, ClientError> {
-        match (requested, self.redirect_uris.as_slice()) {
-            (Some(requested), registered) => {
-                let known = registered.iter().any(|uri| redirect_uri::matches(uri, requested));
-                if known { Ok(requested.to_owned()) } else { Err(ClientError::RedirectUri) }
-            }
-            (None, [only]) if !redirect_uri::has_variable_port(only) => Ok(only.clone()),
-            (None, _) => Err(ClientError::MissingRedirectUri),
-        }
-    }
-
-    /// Checks the client's authentication at the token endpoint (RFC 6749 section 2.3): `client_secret_basic` or
-    /// `client_secret_post`, or none for a public client. `form` holds the parameters of the request.
-    ///
-    /// A confidential client may use either of the two, whichever it has registered.
-    pub fn authenticate(&self, request: &Request, form: &[(String, String)]) -> Result<(), ClientError> {
-        let credentials = authentication::credentials(request, form)?;
-        if credentials.client_id != self.client_id {
-            return Err(ClientError::Unauthenticated);
-        }
-        match (&self.secret_hash, credentials.secret) {
-            (None, None) => Ok(()),
-            (Some(hash), Some(secret)) => {
-                let presented = digest(secret.reveal().as_bytes());
-                let same = same_secret(presented.as_bytes(), hash.as_bytes());
-                if same { Ok(()) } else { Err(ClientError::Unauthenticated) }
-            }
-            _ => Err(ClientError::Unauthenticated),
-        }
-    }
 }

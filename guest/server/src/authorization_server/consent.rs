@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::browser::RememberedUser;
-use super::clients::Client;
+use super::client::Client;
 use super::redirect_uri;
 use crate::server_world::ServerWorld;
 use crate::tools;
@@ -79,7 +79,7 @@ impl Consent<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authorization_server::clients::Origin;
+    use crate::authorization_server::client::Origin;
     use crate::testing::{ServerWorlds as _, configure};
     use base::policy::{Rule, ToolRule};
     use world::testing::World;

@@ -8,7 +8,7 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CO
 use http::{HeaderValue, Response};
 use sha2::{Digest, Sha256};
 
-use super::clients::{Client, Origin};
+use super::client::{Client, Origin};
 use super::redirect_uri;
 use super::text::{truncated, visible};
 use crate::message::with_body;

@@ -11,8 +11,8 @@ use http::{HeaderValue, Method, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::client::{Client, Origin};
 use super::client_metadata_document::{MAX_NAME, MAX_REDIRECT_URIS, is_json};
-use super::clients::{Client, Origin};
 use super::metadata::{AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES};
 use super::redirect_uri;
 use super::text::visible;
@@ -75,25 +75,25 @@ pub async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8
     if !enabled {
         let text =
             "Clients cannot register themselves here. Use a client id that the operator of the server gives you.";
-        return refusal(404, "invalid_request", text, request);
+        return refusal(env, 404, "invalid_request", text);
     }
     if request.method != Method::POST {
-        let mut response = refusal(405, "invalid_request", "Register with POST.", request);
+        let mut response = refusal(env, 405, "invalid_request", "Register with POST.");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
     let subject = request.client_address.as_deref().unwrap_or("unknown");
     if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, "register", subject, None) {
-        let mut response = refusal(429, "too_many_requests", "Too many registrations: try again later.", request);
+        let mut response = refusal(env, 429, "too_many_requests", "Too many registrations: try again later.");
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
         return response;
     }
     if request.body.len() > MAX_BODY {
-        return refusal(413, "invalid_client_metadata", "The registration is longer than 32 KiB.", request);
+        return refusal(env, 413, "invalid_client_metadata", "The registration is longer than 32 KiB.");
     }
     let content_type = request.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !content_type.is_some_and(is_json) {
-        return refusal(400, "invalid_client_metadata", "Send the registration as application/json.", request);
+        return refusal(env, 400, "invalid_client_metadata", "Send the registration as application/json.");
     }
     let metadata = match strict_json::parse_object(&request.body) {
         Ok(mut members) => {
@@ -104,13 +104,9 @@ pub async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8
         Err(_) => Err(RegistrationError::Metadata("The registration is not one JSON object.")),
     };
     match metadata {
-        Ok(metadata) => register(env, metadata, request),
-        Err(error @ RegistrationError::RedirectUri(_)) => {
-            refusal(400, "invalid_redirect_uri", &error.to_string(), request)
-        }
-        Err(error @ RegistrationError::Metadata(_)) => {
-            refusal(400, "invalid_client_metadata", &error.to_string(), request)
-        }
+        Ok(metadata) => register(env, metadata),
+        Err(error @ RegistrationError::RedirectUri(_)) => refusal(env, 400, "invalid_redirect_uri", &error.to_string()),
+        Err(error @ RegistrationError::Metadata(_)) => refusal(env, 400, "invalid_client_metadata", &error.to_string()),
     }
 }
 
@@ -154,7 +150,7 @@ fn registration_record(env: &ServerWorld<'_>, client_id: &str) -> String {
     env.site.record(&format!("registration/{client_id}"))
 }
 
-fn register(env: &ServerWorld<'_>, metadata: Metadata, request: &Request) -> Response<Vec<u8>> {
+fn register(env: &ServerWorld<'_>, metadata: Metadata) -> Response<Vec<u8>> {
     let client_id = random_token(env.entra.random);
     let secret = (metadata.auth_method != "none").then(|| random_token(env.entra.random));
     let registration = Registration {
@@ -163,7 +159,7 @@ fn register(env: &ServerWorld<'_>, metadata: Metadata, request: &Request) -> Res
         secret_hash: secret.as_ref().map(|secret| digest(secret.as_bytes())),
         used_at: None,
     };
-    let unavailable = || refusal(503, "temporarily_unavailable", "Registration is not possible now.", request);
+    let unavailable = || refusal(env, 503, "temporarily_unavailable", "Registration is not possible now.");
     let record = registration_record(env, &client_id);
     let stored = serde_json::to_vec(&registration)
         .is_ok_and(|bytes| env.entra.store.put(&record, &bytes, Some(UNUSED_LIFETIME)).is_ok());
@@ -270,7 +266,7 @@ fn lists(members: &Map<String, Value>, list: &str, wanted: &str) -> bool {
     }
 }
 
-fn refusal(status: u16, error: &str, description: &str, request: &Request) -> Response<Vec<u8>> {
-    let description = format!("{description} (correlation id {})", request.correlation_id);
+fn refusal(env: &ServerWorld<'_>, status: u16, error: &str, description: &str) -> Response<Vec<u8>> {
+    let description = format!("{description} (correlation id {})", env.correlation_id());
     json_answer(status, &json!({ "error": error, "error_description": description }))
 }

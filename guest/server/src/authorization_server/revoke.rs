@@ -16,18 +16,18 @@ use caller::session::lifecycle;
 pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
     let parameters = match Parameters::of_form(request) {
         Ok(parameters) => parameters,
-        Err(error) => return answers::refusal(400, &error.into(), request),
+        Err(error) => return answers::refusal(env, 400, &error.into()),
     };
     let client = match token::client(env, "revoke", &parameters, request).await {
         Ok(client) => client,
         Err(answer) => return answer,
     };
     let Some(presented) = parameters.get("token") else {
-        return answers::refusal(400, &OAuthRefusal::new("invalid_request", "token is missing."), request);
+        return answers::refusal(env, 400, &OAuthRefusal::new("invalid_request", "token is missing."));
     };
     match lifecycle::revoke(&env.entra, &Secret::from(presented), &client.client_id) {
         Ok(_) => json_answer(200, &json!({})),
         // The client has to try again (RFC 7009 section 2.2.1).
-        Err(error) => answers::unavailable(&error.public(), 5, request),
+        Err(error) => answers::unavailable(env, &error.public(), 5),
     }
 }

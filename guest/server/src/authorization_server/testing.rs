@@ -1,6 +1,6 @@
 //! Requests for the unit tests of this folder, and the whole flow.
 
-use crate::testing::ServerWorlds as _;
+use crate::testing::{ServerWorlds as _, configure};
 use std::cell::RefCell;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
@@ -26,7 +26,6 @@ pub(super) fn request(method: Method, path: &str) -> Request {
         headers: HeaderMap::new(),
         body: Vec::new(),
         client_address: Some("203.0.113.7".to_owned()),
-        correlation_id: "c-1".to_owned(),
     }
 }
 
@@ -91,8 +90,9 @@ impl Flow {
             redirect_uris: vec![REDIRECT.to_owned()],
             secret_hash: secret.map(|secret| digest(secret.as_bytes())),
         };
-        env.settings.http.as_mut().unwrap().clients =
-            vec![client(CLIENT, None), client(OTHER, None), client(CONFIDENTIAL, Some("client secret"))];
+        configure(&mut env, |http| {
+            http.clients = vec![client(CLIENT, None), client(OTHER, None), client(CONFIDENTIAL, Some("client secret"))]
+        });
         Self { world, env, authority, cookie: RefCell::default() }
     }
 

@@ -6,7 +6,8 @@ use world::limits;
 
 use super::answers::{self, OAuthRefusal};
 use super::authorize;
-use super::clients::{self, Client, ClientError};
+use super::client::{self, Client, ClientError};
+use super::clients;
 use super::code::{self, GoodCode, Grant, Presented};
 use super::parameters::Parameters;
 use crate::message::{Request, json as json_answer};
@@ -32,15 +33,15 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
     let parameters = match Parameters::of_form(request) {
         Ok(parameters) => parameters,
-        Err(error) => return answers::refusal(400, &error.into(), request),
+        Err(error) => return answers::refusal(env, 400, &error.into()),
     };
     let client = match client(env, "token", &parameters, request).await {
         Ok(client) => client,
         Err(answer) => return answer,
     };
     let answered = match parameters.get("grant_type") {
-        Some("authorization_code") => exchange(env, &client, &parameters, request).await,
-        Some("refresh_token") => refresh(env, &client, &parameters, request).await,
+        Some("authorization_code") => exchange(env, &client, &parameters).await,
+        Some("refresh_token") => refresh(env, &client, &parameters).await,
         Some(_) => Err(refused("unsupported_grant_type", "grant_type is authorization_code or refresh_token.")),
         None => Err(refused("invalid_request", "grant_type is missing.")),
     };
@@ -50,8 +51,8 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
             let _ = clients::touch(env, &client);
             granted(&tokens)
         }
-        Err(Failed::Refused(refusal)) => answers::refusal(400, &refusal, request),
-        Err(Failed::Unavailable(description, retry_after)) => answers::unavailable(&description, retry_after, request),
+        Err(Failed::Refused(refusal)) => answers::refusal(env, 400, &refusal),
+        Err(Failed::Unavailable(description, retry_after)) => answers::unavailable(env, &description, retry_after),
     }
 }
 
@@ -62,19 +63,17 @@ pub(super) async fn client(
     parameters: &Parameters,
     request: &Request,
 ) -> Result<Client, Response<Vec<u8>>> {
-    let basic = clients::uses_basic(request);
+    let basic = client::uses_basic(request);
     let refuse = |error: &ClientError| match error {
-        ClientError::Store(_) => answers::unavailable(&error.to_string(), RETRY_AFTER_SECONDS, request),
-        ClientError::Unavailable => answers::unavailable(&error.to_string(), 10, request),
-        ClientError::TooManyRequests(after) => too_many(after.as_secs(), request),
-        ClientError::Unnamed => {
-            answers::refusal(400, &OAuthRefusal::new("invalid_request", error.to_string()), request)
-        }
-        _ => answers::invalid_client(&error.to_string(), basic, request),
+        ClientError::Store(_) => answers::unavailable(env, &error.to_string(), RETRY_AFTER_SECONDS),
+        ClientError::Unavailable => answers::unavailable(env, &error.to_string(), 10),
+        ClientError::TooManyRequests(after) => too_many(env, after.as_secs()),
+        ClientError::Unnamed => answers::refusal(env, 400, &OAuthRefusal::new("invalid_request", error.to_string())),
+        _ => answers::invalid_client(env, &error.to_string(), basic),
     };
-    let client_id = clients::named(request, parameters.pairs()).map_err(|error| refuse(&error))?;
+    let client_id = client::named(request, parameters.pairs()).map_err(|error| refuse(&error))?;
     if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, operation, &client_id, Some(&client_id)) {
-        return Err(too_many(retry_after.as_secs(), request));
+        return Err(too_many(env, retry_after.as_secs()));
     }
     let client = clients::find(env, &client_id).await.map_err(|error| refuse(&error))?;
     client.authenticate(request, parameters.pairs()).map_err(|error| {
@@ -89,9 +88,9 @@ pub(super) async fn client(
     Ok(client)
 }
 
-fn too_many(retry_after: u64, request: &Request) -> Response<Vec<u8>> {
+fn too_many(env: &ServerWorld<'_>, retry_after: u64) -> Response<Vec<u8>> {
     let refusal = OAuthRefusal::new("too_many_requests", "Too many requests: try again later.");
-    answers::with_retry_after(answers::refusal(429, &refusal, request), retry_after)
+    answers::with_retry_after(answers::refusal(env, 429, &refusal), retry_after)
 }
 
 enum Failed {
@@ -129,16 +128,11 @@ impl From<AcquireError> for Failed {
 }
 
 /// `grant_type=authorization_code` (RFC 6749 section 4.1.3).
-async fn exchange(
-    env: &ServerWorld<'_>,
-    client: &Client,
-    parameters: &Parameters,
-    request: &Request,
-) -> Result<Tokens, Failed> {
+async fn exchange(env: &ServerWorld<'_>, client: &Client, parameters: &Parameters) -> Result<Tokens, Failed> {
     let missing = |name: &str| refused("invalid_request", &format!("{name} is missing."));
     let presented = parameters.get("code").ok_or_else(|| missing("code"))?;
     let verifier = parameters.get("code_verifier").ok_or_else(|| missing("code_verifier"))?;
-    let mut code = look(env, client, presented, request)?;
+    let mut code = look(env, client, presented)?;
     // Checked before the code is claimed: whoever has stolen a code can neither use it nor use it up. What is tried
     // in vain is bounded by the life of a code and the rate limit.
     let grant = &code.grant;
@@ -159,10 +153,10 @@ async fn exchange(
     let resource = resource(env, parameters, &grant.resource)?;
     if !code.claim(env)? {
         // Somebody else uses it at this moment, or just has: this is the second use.
-        look(env, client, presented, request)?;
+        look(env, client, presented)?;
         return Err(invalid());
     }
-    begin(env, &code, resource, request).await
+    begin(env, &code, resource).await
 }
 
 fn invalid() -> Failed {
@@ -170,7 +164,7 @@ fn invalid() -> Failed {
 }
 
 /// Looks at a presented code. If it was used before, what it gave is taken back.
-fn look(env: &ServerWorld<'_>, client: &Client, presented: &str, request: &Request) -> Result<Box<GoodCode>, Failed> {
+fn look(env: &ServerWorld<'_>, client: &Client, presented: &str) -> Result<Box<GoodCode>, Failed> {
     match code::present(env, presented, &client.client_id)? {
         Presented::Good(code) => Ok(code),
         Presented::Replayed { session, owner } => {
@@ -182,7 +176,7 @@ fn look(env: &ServerWorld<'_>, client: &Client, presented: &str, request: &Reque
 }
 
 /// Makes a session of a claimed code.
-async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String, request: &Request) -> Result<Tokens, Failed> {
+async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String) -> Result<Tokens, Failed> {
     let grant = code.grant.clone();
     let owner = grant.owner.clone();
     let event = |outcome| owner.event("session.created", outcome);
@@ -192,7 +186,7 @@ async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String, request
     let (session, tokens) = match lifecycle::begin(&env.entra, beginning).await {
         Ok(begun) => begun,
         Err(error) => {
-            let recorded = env.entra.trail.record(audit::because(event(Outcome::Failure), error.reason()));
+            let recorded = env.entra.trail.record(event(Outcome::Failure).because(error.reason()));
             if !matches!(error, AcquireError::NeedsPerson { .. }) {
                 code.restore(env);
             }
@@ -247,12 +241,7 @@ fn is_verifier(verifier: &str) -> bool {
 }
 
 /// `grant_type=refresh_token` (RFC 6749 section 6).
-async fn refresh(
-    env: &ServerWorld<'_>,
-    client: &Client,
-    parameters: &Parameters,
-    request: &Request,
-) -> Result<Tokens, Failed> {
+async fn refresh(env: &ServerWorld<'_>, client: &Client, parameters: &Parameters) -> Result<Tokens, Failed> {
     let Some(token) = parameters.get("refresh_token") else {
         return Err(refused("invalid_request", "refresh_token is missing."));
     };

@@ -16,7 +16,6 @@ use crate::mcp::Caller;
 use crate::message::{Request, json, text};
 use crate::server_world::ServerWorld;
 use crate::site::SCOPE;
-use crate::site::Site;
 use base::Identity;
 use base::Secret;
 use base::policy::Name;
@@ -169,8 +168,8 @@ impl Guard<'_> {
     }
 
     /// The answer to a caller whose session has no way to Entra ID any more.
-    pub(super) fn sign_in_again(&self, request: &Request) -> Response<Vec<u8>> {
-        self.refuse(Refusal::InvalidToken("The sign-in has ended: sign in again"), request)
+    pub(super) fn sign_in_again(&self) -> Response<Vec<u8>> {
+        self.refuse(Refusal::InvalidToken("The sign-in has ended: sign in again"))
     }
 
     /// What a token may be for: this resource, or the server as a whole for clients that name no resource.
@@ -180,28 +179,28 @@ impl Guard<'_> {
 
     /// The answer to a caller who has to come with a token that satisfies `claims`, which are JSON: Entra's form of a
     /// challenge, which its client libraries know.
-    pub(super) fn claims_challenge(&self, claims: &str, request: &Request) -> Response<Vec<u8>> {
+    pub(super) fn claims_challenge(&self, claims: &str) -> Response<Vec<u8>> {
         if claims.len() > MAX_CLAIMS_BYTES {
-            return self.sign_in_again(request);
+            return self.sign_in_again();
         }
         let description = "Another access token is needed, with the claims of this challenge";
         let more = format!("claims=\"{}\", ", STANDARD.encode(claims));
-        self.challenge(401, Some("insufficient_claims"), description, &more, &self.scope(), request)
+        self.challenge(401, Some("insufficient_claims"), description, &more, &self.scope())
     }
 
     /// The answer to a caller whose token lacks some of `scopes`, which are in the short form: it names all that are
     /// needed, so that one new token is enough.
-    pub(super) fn insufficient_scope(&self, scopes: &[Name], request: &Request) -> Response<Vec<u8>> {
+    pub(super) fn insufficient_scope(&self, scopes: &[Name]) -> Response<Vec<u8>> {
         let description = "This tool needs an access token with all scopes of this challenge";
         let scope = self.env.site.scopes_with(scopes);
-        self.challenge(403, Some("insufficient_scope"), description, "", &scope, request)
+        self.challenge(403, Some("insufficient_scope"), description, "", &scope)
     }
 
     /// The answer to a request that was not let in.
-    pub(super) fn refuse(&self, refusal: Refusal, request: &Request) -> Response<Vec<u8>> {
+    pub(super) fn refuse(&self, refusal: Refusal) -> Response<Vec<u8>> {
         let (status, error, description) = match refusal {
             Refusal::Unavailable => return unavailable("The session cannot be looked up now"),
-            Refusal::Token(error) => return self.refuse_token(&error, request),
+            Refusal::Token(error) => return self.refuse_token(&error),
             Refusal::TooMany(after) => return too_many(after),
             Refusal::Missing => (401, None, "Sign in first: this request has no access token"),
             Refusal::InvalidRequest(description) => (400, Some("invalid_request"), description),
@@ -210,11 +209,11 @@ impl Guard<'_> {
                 (403, Some("insufficient_scope"), "The access token does not permit to read the profile")
             }
         };
-        self.challenge(status, error, description, "", &self.scope(), request)
+        self.challenge(status, error, description, "", &self.scope())
     }
 
     /// The answer to a token of Entra ID that was not accepted.
-    fn refuse_token(&self, error: &TokenError, request: &Request) -> Response<Vec<u8>> {
+    fn refuse_token(&self, error: &TokenError) -> Response<Vec<u8>> {
         let Some(challenge) = error.challenge() else {
             let TokenError::KeysUnavailable { retry_after, .. } = error else {
                 return match error.status() {
@@ -228,7 +227,7 @@ impl Guard<'_> {
         };
         let scopes: Vec<_> = challenge.scopes.iter().map(|scope| self.env.site.qualified(scope)).collect();
         let scope = if scopes.is_empty() { self.scope() } else { scopes.join(" ") };
-        self.challenge(error.status(), challenge.error, challenge.error_description, "", &scope, request)
+        self.challenge(error.status(), challenge.error, challenge.error_description, "", &scope)
     }
 
     /// What a client should ask for.
@@ -244,7 +243,6 @@ impl Guard<'_> {
         description: &'static str,
         more: &str,
         scope: &str,
-        request: &Request,
     ) -> Response<Vec<u8>> {
         let mut challenge = String::from("Bearer ");
         if let Some(error) = error {
@@ -254,7 +252,7 @@ impl Guard<'_> {
             "{more}resource_metadata=\"{}\", scope=\"{scope}\"",
             self.env.site.resource_metadata_url(self.path)
         ));
-        let mut body = json!({ "error_description": description, "correlation_id": request.correlation_id });
+        let mut body = json!({ "error_description": description, "correlation_id": self.env.correlation_id() });
         if let (Some(error), Some(body)) = (error, body.as_object_mut()) {
             body.insert("error".to_owned(), json!(error));
         }

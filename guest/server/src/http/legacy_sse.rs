@@ -16,7 +16,6 @@ use super::bearer::{Admitted, Guard};
 use super::negotiation::{is_json, takes_event_stream};
 use super::streamable::{X_ACCEL_BUFFERING, event};
 use super::{Authenticate, empty, json_text, retry_later, unavailable};
-use crate::mcp;
 use crate::mcp::{self, Connection, Reply};
 use crate::message::{Answer, BodyStream, Request, text, with_body};
 use crate::server_world::ServerWorld;
@@ -99,7 +98,7 @@ impl From<StoreError> for Failure {
 pub(super) async fn open(guard: &Guard<'_>, request: &Request) -> Answer {
     let admitted = match guard.admit(request).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return Answer::Full(guard.refuse(refusal, request)),
+        Err(refusal) => return Answer::Full(guard.refuse(refusal)),
     };
     if !takes_event_stream(&request.headers) {
         return Answer::Full(text(406, "This is an event stream: accept text/event-stream"));
@@ -223,7 +222,7 @@ impl Stream {
 pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Vec<u8>> {
     let admitted = match guard.admit(request).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return guard.refuse(refusal, request),
+        Err(refusal) => return guard.refuse(refusal),
     };
     let env = guard.env;
     let not_found = || text(404, "There is no such stream: open one with GET /sse");
@@ -252,9 +251,9 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
     }
     match reply {
         Reply::Nothing => empty(202),
-        Reply::SignInAgain => guard.sign_in_again(request),
-        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims, request),
-        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes, request),
+        Reply::SignInAgain => guard.sign_in_again(),
+        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims),
+        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
         // Nobody waits on the stream for the answer to something that is no message.
         Reply::Message { status: 400, json } => json_text(400, json),
         Reply::Message { json, .. } => match deliver(env, &id, json) {

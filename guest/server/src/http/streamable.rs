@@ -23,7 +23,7 @@ pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-acce
 pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<u8>> {
     let admitted = match guard.admit(request).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return guard.refuse(refusal, request),
+        Err(refusal) => return guard.refuse(refusal),
     };
     if !is_json(&request.headers) {
         return text(415, "A message has to be sent as application/json");
@@ -46,9 +46,9 @@ pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<
             response
         }
         Reply::Message { status, json } => json_text(status, json),
-        Reply::SignInAgain => guard.sign_in_again(request),
-        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims, request),
-        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes, request),
+        Reply::SignInAgain => guard.sign_in_again(),
+        Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims),
+        Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
     }
 }
 

@@ -10,11 +10,11 @@ mod streamable;
 mod tokens;
 
 use crate::testing::{ServerWorlds as _, configure};
+use entra::EntraWorld;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::handle_with;
-use crate::authorization_server::metadata;
 use crate::message::{Answer, Request};
 use crate::server_world::ServerWorld;
 use base::Secret;
@@ -94,7 +94,7 @@ impl Server {
         };
         let profile =
             json!({ "displayName": name, "mail": null, "userPrincipalName": format!("{name}@contoso.example") });
-        entra::graph::profile::remember(&self.env, session.identity(), &profile.to_string());
+        entra::graph::profile::remember(&self.env.entra, session.identity(), &profile.to_string());
     }
 
     fn answer(&self, request: Request) -> Answer {
@@ -109,15 +109,15 @@ impl Server {
     }
 }
 
-fn authenticate(env: &ServerWorld<'_>, token: &Secret<String>, resources: &[&str]) -> Result<Session, SessionError> {
+fn authenticate(env: &EntraWorld<'_>, token: &Secret<String>, resources: &[&str]) -> Result<Session, SessionError> {
     if token.reveal() == "unavailable" {
         return Err(StoreError::Unavailable("down".to_owned()).into());
     }
-    let raw = env.entra.store.get(&format!("test-session/{}", token.reveal()))?.ok_or(SessionError::Unknown)?;
+    let raw = env.store.get(&format!("test-session/{}", token.reveal()))?.ok_or(SessionError::Unknown)?;
     let record: Value = serde_json::from_slice(raw.reveal()).unwrap();
     let text = |name: &str| record[name].as_str().unwrap().to_owned();
     let expires_at = record["expires_at"].as_u64().unwrap();
-    if expires_at <= env.entra.clock.now() {
+    if expires_at <= env.clock.now() {
         return Err(SessionError::Expired);
     }
     if !resources.contains(&text("resource").as_str()) {
@@ -131,7 +131,7 @@ fn authenticate(env: &ServerWorld<'_>, token: &Secret<String>, resources: &[&str
         tenant_id: TENANT.to_owned(),
         object_id: text("object"),
         expires_at,
-        membership: Membership::at(env.entra.clock.now(), &[], Groups::Absent),
+        membership: Membership::at(env.clock.now(), &[], Groups::Absent),
     })
 }
 
@@ -149,7 +149,6 @@ fn request(method: Method, target: &str) -> Request {
         headers: HeaderMap::new(),
         body: Vec::new(),
         client_address: None,
-        correlation_id: "c-1".to_owned(),
     }
 }
 
@@ -189,8 +188,7 @@ fn header<'a>(response: &'a Response<Vec<u8>>, name: &str) -> &'a str {
 
 #[test]
 fn a_local_server_serves_nothing_over_http() {
-    let env = World::default().environment();
-    let Answer::Full(response) = run(handle_with(&env, get("/healthz"), authenticate)) else { panic!() };
+    let Answer::Full(response) = super::not_set_up() else { panic!() };
     assert_eq!(response.status(), 404);
 }
 
@@ -270,12 +268,12 @@ fn everything_is_under_the_path_prefix_of_the_public_url_and_metadata_where_the_
     ] {
         assert_eq!(server.send(get(path)).status(), status, "{path}");
     }
-    let settings = server.env.settings.http.as_ref().unwrap();
+    let site = server.env.site;
     for path in ["", "/mcp", "/sse"] {
-        let told = metadata::resource_metadata_path(settings, path);
+        let told = site.resource_metadata_path(path);
         assert_eq!(json_of(&server.send(get(&told)))["resource"], format!("https://mcp.example.com/entra{path}"));
     }
-    let told = metadata::authorization_server_metadata_path(settings);
+    let told = site.authorization_server_metadata_path();
     assert_eq!(json_of(&server.send(get(&told)))["issuer"], "https://mcp.example.com/entra");
     let challenge = server.send(post("/entra/mcp", &json!({})));
     assert_eq!(
@@ -405,7 +403,7 @@ fn an_error_carries_the_correlation_id() {
     assert_eq!(header(&server.send(get("/healthz")), "x-correlation-id"), "");
     let response = server.send(post("/mcp", &json!({})));
     assert_eq!((header(&response, "x-correlation-id"), &json_of(&response)["correlation_id"]), ("c-1", &json!("c-1")));
-    let Answer::Full(response) = super::unreadable(&server.env, 413, "c-2") else { panic!() };
-    assert_eq!((response.status().as_u16(), header(&response, "x-correlation-id")), (413, "c-2"));
+    let Answer::Full(response) = super::unreadable(&server.env, 413) else { panic!() };
+    assert_eq!((response.status().as_u16(), header(&response, "x-correlation-id")), (413, "c-1"));
     assert_eq!(header(&response, "x-content-type-options"), "nosniff");
 }

@@ -14,7 +14,6 @@ use super::version::{self, Agreed, Connection, Era};
 use super::{Caller, Reply};
 use crate::access::Access;
 use crate::server_world::ServerWorld;
-use crate::server_world::ServerWorld;
 use crate::tools;
 use crate::tools::{LocalCall, LocalTool, RemoteCall, RemoteTool};
 use base::policy::{Denial, Name};
@@ -62,6 +61,11 @@ pub async fn handle(person: &PersonWorld<'_>, message: &str) -> Option<String> {
         Reply::Message { json, .. } => Some(json),
         Reply::Nothing | Reply::SignInAgain | Reply::ClaimsChallenge(_) | Reply::InsufficientScope(_) => None,
     }
+}
+
+/// The answer to every message where the component is not set up for the person at this machine.
+pub fn not_set_up() -> String {
+    RpcError::new(INTERNAL_ERROR, "this component is not set up as a local server").answer(None).to_string()
 }
 
 /// Handles one message of a connection that has a memory.

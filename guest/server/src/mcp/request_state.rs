@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::Caller;
 use base::encoding::digest;
-use caller::local::accounts;
 use world::StoreError;
 use world::sealed;
 

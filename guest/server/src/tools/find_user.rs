@@ -11,8 +11,8 @@ use super::arguments::only_text;
 use super::{RemoteCall, RemoteTool, Tool, ToolError, answer, list_of, object, reads};
 use base::policy::Rule;
 use entra::graph::GraphError;
-use entra::graph::users::{BASIC_PERMISSION, MAX_QUERY_CHARS, MAX_USERS};
 use entra::graph::users;
+use entra::graph::users::{BASIC_PERMISSION, MAX_QUERY_CHARS, MAX_USERS};
 
 const QUERY: &str = "query";
 

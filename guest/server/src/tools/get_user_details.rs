@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::{RemoteCall, RemoteTool, Tool, ToolError, nullable_string, object, reads};
 use base::policy::Rule;
-use entra::graph::profile::{CONTACT_PROPERTIES, PROFILE_SCOPE};
 use entra::graph::profile;
+use entra::graph::profile::{CONTACT_PROPERTIES, PROFILE_SCOPE};
 
 pub(super) struct GetUserDetails;
 

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::{LocalCall, LocalTool, RemoteCall, RemoteTool, Tool, ToolError, nullable_string, object, reads};
 use base::policy::Rule;
-use entra::graph::profile::{PROFILE_PROPERTIES, PROFILE_SCOPE};
 use entra::graph::profile;
+use entra::graph::profile::{PROFILE_PROPERTIES, PROFILE_SCOPE};
 
 pub(super) struct GetUserDetailsFromGraph;
 

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::{RemoteCall, RemoteTool, Tool, ToolError, answer, list_of, object, reads};
 use base::policy::Rule;
-use entra::graph::memberships::{GROUPS_PERMISSION, MAX_GROUPS};
 use entra::graph::memberships;
+use entra::graph::memberships::{GROUPS_PERMISSION, MAX_GROUPS};
 
 pub(super) struct ListMyGroups;
 

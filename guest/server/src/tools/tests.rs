@@ -8,10 +8,16 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::server_world::ServerWorld;
 use base::Secret;
+use base::policy::ToolRule;
+use entra::graph::Source;
+use entra::oauth::OAuthError;
 use entra::oauth::error::Refusal;
 use world::testing;
+use world::testing::http_settings;
 use world::testing::{TENANT, World, run};
+use world::{CredentialError, HttpError};
 
 /// Gives tokens that are called like their scope, or a refusal.
 struct Person(Option<Refusal>);
@@ -19,7 +25,7 @@ struct Person(Option<Refusal>);
 struct Token<'a>(&'a Person, String);
 
 impl Delegated for Person {
-    fn tokens(&self, scope: String) -> Box<dyn TokenSource<Token = Secret<String>> + '_> {
+    fn tokens(&self, scope: String) -> Box<Source<'_>> {
         Box::new(Token(self, scope))
     }
 }
@@ -27,11 +33,12 @@ impl Delegated for Person {
 #[async_trait(?Send)]
 impl TokenSource for Token<'_> {
     type Token = Secret<String>;
+    type Error = AcquireError;
 
     async fn token(&self, _: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
         match &self.0.0 {
             None => Ok(Secret::new(self.1.clone())),
-            Some(refusal) => Err(SignInError::Refused(refusal.clone()).into()),
+            Some(refusal) => Err(AcquireError::Refused(refusal.clone()).into()),
         }
     }
 }
@@ -40,11 +47,11 @@ fn tool(name: &str) -> &'static dyn RemoteTool {
     remote().into_iter().find(|tool| tool.name() == name).unwrap()
 }
 
-fn call(env: &Environment, name: &str, person: Option<&Person>, arguments: Value) -> Result<Value, ToolError> {
+fn call(env: &ServerWorld<'_>, name: &str, person: Option<&Person>, arguments: Value) -> Result<Value, ToolError> {
     let Value::Object(arguments) = arguments else { panic!("{arguments}") };
     let who = Identity { tenant_id: TENANT, object_id: "object", client_id: "client" };
     let user = person.map(|person| person as &dyn Delegated);
-    let call = RemoteCall { env, who, user };
+    let call = RemoteCall { env: &env.entra, who, user };
     run(call_remote(tool(name), &call, &arguments)).map(|answer| serde_json::from_str(&answer).unwrap())
 }
 
@@ -120,7 +127,7 @@ fn a_missing_consent_is_said_with_the_permission_and_nothing_else_is() {
     }
     let other = refusal("invalid_grant", 50105, None);
     let result = call(&World::default().remote(), "listMyGroups", Some(&Person(Some(other.clone()))), json!({}));
-    assert_eq!(result, Err(ToolError::Graph(SignInError::Refused(other).into())));
+    assert_eq!(result, Err(ToolError::Graph(AcquireError::Refused(other).into())));
 }
 
 #[test]
@@ -194,4 +201,51 @@ fn the_whole_profile_is_remembered_for_its_user_and_apart_from_the_short_one() {
     world.advance(Duration::from_secs(60));
     call(&env, "GetUserDetailsFromGraph", Some(&Person(None)), json!({})).unwrap();
     assert_eq!(world.sent().len(), 3);
+}
+
+#[test]
+fn what_clients_may_ask_for_is_what_rules_name_besides_the_scope_of_the_server() {
+    let rule = |scopes: &[&'static str]| ToolRule { tool: "vault".into(), rule: Rule::users().with_scopes(scopes) };
+    let access = Some(vec![rule(&["b", "access_as_user"]), rule(&["a", "b"]), rule(&[])]);
+    assert_eq!(scopes(&HttpSettings { access, ..http_settings() }), ["b", "a"]);
+}
+
+/// What a person is told before they let a client act in their name.
+#[test]
+fn a_client_may_use_in_somebodys_name_what_some_rule_lets_people_call() {
+    let mut http = http_settings();
+    let names = |http: &HttpSettings| of_users(http).into_iter().map(Tool::name).collect::<Vec<_>>();
+    assert_eq!(names(&http), ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups", "findUser"]);
+    let rule = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
+    let apps = Rule { users: false, ..Rule::users_and_apps() };
+    http.access =
+        Some(vec![rule("findUser", apps.clone()), rule("listMyGroups", Rule::users()), rule("x", Rule::users())]);
+    assert_eq!(names(&http), ["listMyGroups"]);
+    http.access = Some(vec![rule("findUser", apps), rule("findUser", Rule::users())]);
+    assert_eq!(names(&http), ["findUser"]);
+}
+
+#[test]
+fn a_remote_client_learns_nothing_of_the_servers_configuration_or_network() {
+    let refusal = |code| entra::oauth::error::Refusal::new("invalid_client", &[code], None);
+    let secret = "The client secret is wrong";
+    let local = SignInError::Refused(refusal(7_000_215));
+    assert!(local.to_string().contains(secret), "a local person is told");
+    let unreachable = HttpError::Connect("10.1.2.3: connection refused".to_owned());
+    let credential = CredentialError::NotConfigured("the setting client_secret".to_owned());
+    for (error, expected) in [
+        (AcquireError::Refused(refusal(7_000_215)), "not set up correctly at Microsoft Entra ID"),
+        (AcquireError::Unavailable(OAuthError::Unreachable(unreachable.clone())), "cannot be reached now"),
+        (AcquireError::Unavailable(OAuthError::Credential(credential)), "its operator finds the reason"),
+        (AcquireError::Unrecorded(Unrecorded), "cannot keep its records now"),
+    ] {
+        let said = error.public();
+        assert!(said.contains(expected), "{said}");
+        for inside in [secret, "10.1.2.3", "client_secret"] {
+            assert!(!said.contains(inside), "{said}");
+        }
+        assert_eq!(ToolError::from(GraphError::Token(error)).public(), said);
+    }
+    let graph = ToolError::Graph(GraphError::Unreachable(unreachable)).public();
+    assert_eq!(graph, "Microsoft Graph cannot be asked now. Try again later.");
 }

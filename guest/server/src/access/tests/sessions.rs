@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use base::Secret;
-use caller::local::accounts;
+use base::policy::names;
 use caller::session;
 use caller::session::Owner;
 use caller::session::entra_tokens::EntraTokens;
@@ -117,7 +117,7 @@ impl Lab {
     fn decide_by(&self, rules: Vec<Rule>) -> Result<(), Denial> {
         let mut env = self.authority.world.remote();
         configure(&mut env, |http| http.access = Some(rules.into_iter().map(of_vault).collect()));
-        run(Access::new(&env, &self.session()).decide(&Vault))
+        run(Access::new(&env, &self.session()).decide(VAULT, own))
     }
 
     /// How often Entra was asked for tokens.
@@ -227,7 +227,7 @@ fn a_denial_for_want_of_an_answer_has_a_reason_of_its_own() {
     lab.entra_is_out_of_reach(true);
     lab.stay_until(4 * HOUR);
     let session = lab.session();
-    let denial = run(Access::new(&lab.env, &session).admit(&Vault, "c-9")).unwrap_err();
+    let denial = run(Access::new(&lab.env, &session).admit(VAULT, own)).unwrap_err();
     assert_eq!(
         denial.to_string(),
         "your roles and groups cannot be confirmed by Microsoft Entra ID now, and this tool needs certain ones: try \
@@ -235,7 +235,7 @@ fn a_denial_for_want_of_an_answer_has_a_reason_of_its_own() {
     );
     let event = lab.authority.world.audited().pop().unwrap();
     assert_eq!((event.name, event.reason.as_deref()), ("tool.denied", Some("membership-unconfirmed")));
-    assert_eq!((event.object_id.as_deref(), event.correlation_id.as_str()), (Some(OBJECT), "c-9"));
+    assert_eq!((event.object_id.as_deref(), event.correlation_id.as_str()), (Some(OBJECT), "c-1"));
 }
 
 /// Nobody knows how old what they know is, which is nothing.
@@ -262,7 +262,7 @@ fn a_person_whom_entra_wants_again_has_no_session_any_more() {
     lab.entra_is_out_of_reach(false);
     lab.entra_answers(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }));
     let (session, world) = (lab.session(), &lab.authority.world);
-    assert_eq!(run(Access::new(&lab.env, &session).admit(&Vault, "c-9")), Err(Denial::SessionEnded));
+    assert_eq!(run(Access::new(&lab.env, &session).admit(VAULT, own)), Err(Denial::SessionEnded));
     let reasons: Vec<_> = world.audited().into_iter().rev().take(3).filter_map(|event| event.reason).collect();
     assert_eq!(reasons, ["session-ended", "aadsts-50173", "aadsts-50173"]);
     assert!(!world.record_names().iter().any(|name| name.contains("/session/") || name.contains("/session-entra/")));
@@ -374,6 +374,6 @@ fn what_entra_has_said_to_another_call_is_not_asked_for_again() {
     lab.entra_is_out_of_reach(true);
     lab.advance(HOUR);
     let before = lab.asked();
-    assert_eq!(run(Access::new(&lab.env, &old).decide(&Vault)), Ok(()));
+    assert_eq!(run(Access::new(&lab.env, &old).decide(VAULT, own)), Ok(()));
     assert_eq!(lab.asked() - before, 0);
 }

@@ -3,14 +3,14 @@ use http::Method;
 
 use super::*;
 use crate::authorization_server::testing::{request, with_cookies};
-use world::testing::World;
+use world::testing::{World, http_settings};
 
 fn user() -> RememberedUser {
     RememberedUser { tenant_id: "tenant".to_owned(), object_id: "alice".to_owned() }
 }
 
 /// A browser that has no cookie yet.
-fn new_browser(env: &ServerWorld<'_>) -> Browser<'_> {
+fn new_browser<'e>(env: &'e ServerWorld<'e>) -> Browser<'e> {
     Browser::of(env, &request(Method::GET, "/authorize")).unwrap()
 }
 
@@ -72,7 +72,7 @@ fn the_cookie_shows_nothing_of_what_is_in_it() {
 fn a_cookie_that_is_not_ours_makes_a_new_browser() {
     let world = World::default();
     let (env, mut other) = (world.remote(), world.remote());
-    other.settings.http.as_mut().unwrap().public_url = "https://other.example.com".to_owned();
+    configure(&mut other, |http| http.public_url = "https://other.example.com".to_owned());
     let browser = new_browser(&env);
     let good = cookie(&browser);
     let other_server = cookie(&new_browser(&other));
@@ -175,11 +175,7 @@ fn the_clocks_of_two_servers_may_differ_a_little() {
 
 #[test]
 fn servers_that_share_a_host_have_their_own_cookies() {
-    let settings = |public_url: &str| {
-        let mut env = World::default().remote();
-        configure(&mut env, |http| http.public_url = public_url.to_owned());
-        env.settings.http.unwrap()
-    };
+    let settings = |public_url: &str| HttpSettings { public_url: public_url.to_owned(), ..http_settings() };
     assert_eq!(cookie_name(&settings("https://mcp.example.com")), "__Host-entra-mcp");
     let names: Vec<String> = [
         "https://mcp.example.com/a",

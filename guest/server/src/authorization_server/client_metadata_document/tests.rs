@@ -398,7 +398,7 @@ fn a_kept_document_counts_as_no_fetch() {
     let world = World::default();
     world.publish(ID, Ok(document(&metadata())));
     let count = Rc::new(Cell::new(0));
-    let env = Environment { rate_limiter: Box::new(Counting(count.clone())), ..world.remote() };
+    let env = ServerWorld { limiter: &Counting(count.clone()), ..world.remote() };
     for _ in 0..3 {
         run(find(&env, ID)).unwrap();
     }

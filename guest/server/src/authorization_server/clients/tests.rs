@@ -4,7 +4,10 @@ use base64::engine::general_purpose::STANDARD;
 use http::Method;
 
 use super::*;
+use crate::authorization_server::client::{named, uses_basic};
 use crate::authorization_server::testing::{authorized, form, request};
+use crate::message::Request;
+use base::encoding::digest;
 use base::settings::RegisteredClient;
 use world::testing::{World, run};
 
@@ -84,8 +87,8 @@ fn a_client_whose_id_is_a_url_may_be_in_the_settings() {
 }
 
 #[test]
-fn a_local_server_has_no_clients() {
-    assert_eq!(run(find(&World::default().environment(), "contoso")), Err(ClientError::Unknown));
+fn a_server_has_no_clients_until_they_are_made_known() {
+    assert_eq!(run(find(&World::default().remote(), "contoso")), Err(ClientError::Unknown));
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn grant() -> Grant {
 
 struct Given {
     world: World,
-    env: Rc<Environment>,
+    env: Rc<ServerWorld<'static>>,
     code: Secret<String>,
 }
 

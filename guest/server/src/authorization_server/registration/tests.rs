@@ -2,8 +2,9 @@ use crate::testing::{ServerWorlds as _, configure};
 use std::collections::HashSet;
 
 use super::*;
+use crate::authorization_server::client::ClientError;
 use crate::authorization_server::clients;
-use crate::authorization_server::clients::{ClientError, find};
+use crate::authorization_server::clients::find;
 use crate::authorization_server::testing;
 use world::Store;
 use world::testing::{START, World, run};

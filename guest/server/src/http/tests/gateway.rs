@@ -19,8 +19,7 @@ fn server(mode: TokenMode, token_header: Option<&str>) -> (Server, FakeAuthority
     let authority = FakeAuthority::new();
     let mut env = authority.world.remote();
     change(&mut env, |settings| settings.token.audiences = vec![CLIENT.to_owned()]);
-    let http = env.settings.http.as_mut().unwrap();
-    (http.token_mode, http.token_header) = (mode, token_header.map(str::to_owned));
+    configure(&mut env, |http| (http.token_mode, http.token_header) = (mode, token_header.map(str::to_owned)));
     let server = Server { world: authority.world.clone(), env };
     server.sign_in(&ALICE);
     (server, authority)

@@ -2,6 +2,7 @@
 
 use http::Response;
 use serde_json::{Value, json};
+use world::Channel;
 
 use super::{ALICE, Server, Someone, header, json_of, post};
 use crate::message::Request;
@@ -268,7 +269,7 @@ fn initialize_is_answered_without_a_session() {
 fn the_state_of_the_connection_is_not_the_processs() {
     let server = Server::with_alice();
     server.send(legacy("initialize", json!({ "protocolVersion": "2025-03-26", "capabilities": {} })));
-    assert_eq!(server.env.channel.state(), None);
+    assert_eq!(Channel::state(&server.world), None);
 }
 
 #[test]
