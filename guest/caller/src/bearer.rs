@@ -9,13 +9,11 @@ pub mod graph;
 use std::rc::Rc;
 use std::time::Duration;
 
-use base::Identity;
-use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::principal::{Principal, PrincipalKind};
-use entra::EntraWorld;
-use entra::token;
+use base::{Identity, Secret};
 use entra::token::{Requirements, TokenError, ValidatedToken, validate_access_token_with};
+use entra::{EntraWorld, token};
 use world::{RateLimiter, Trail, Unrecorded, limits};
 
 /// The operation of the rate limiter that counts refused tokens, by address, or by caller if they are genuine. Good ones

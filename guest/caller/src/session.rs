@@ -16,9 +16,8 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use base::Identity;
-use base::Secret;
 use base::audit::{AuditEvent, Outcome};
+use base::{Identity, Secret};
 use entra::EntraWorld;
 use record::Presented;
 use world::StoreError;

@@ -17,13 +17,13 @@ mod exports {
     use entra::token;
     use server::{mcp, tools};
     use wasip2::http::types::{IncomingRequest, ResponseOutparam};
+    use wit::sign_in::SignInError as WitSignInError;
     use world::{Trail, UserAgentError};
     use wstd::runtime::block_on;
 
     use crate::bindings::exports::entra_mcp::plugin as wit;
     use crate::bindings::exports::wasi::http::incoming_handler::Guest as IncomingHandler;
     use crate::bindings::{export, incoming, instance};
-    use wit::sign_in::SignInError as WitSignInError;
 
     struct Component;
 

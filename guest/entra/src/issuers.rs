@@ -107,8 +107,9 @@ pub fn is_foreign_identity_provider(idp: &str, authority: &str, tenant_id: &str,
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use world::testing::TENANT;
+
+    use super::*;
 
     const AUTHORITY: &str = "https://login.microsoftonline.com";
     const OTHER: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";

@@ -1,7 +1,8 @@
 //! Which directory an authority stands for, and which tenants' tokens are accepted.
 
-use super::clouds::CONSUMER_TENANT;
 use base::settings::Settings;
+
+use super::clouds::CONSUMER_TENANT;
 
 /// What the `tenant` setting names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +78,9 @@ pub fn is_guid(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use world::testing::{TENANT, settings};
+
+    use super::*;
 
     const OTHER: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
 

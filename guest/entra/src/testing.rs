@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use base::settings::Settings;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use p256::ecdsa::signature::Signer as _;
@@ -20,12 +21,11 @@ use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _, Signer as _}
 use rsa::traits::PublicKeyParts as _;
 use serde_json::{Value, json};
 use sha2::Sha256;
+use world::HttpError;
+use world::testing::{self, CLIENT, START, TENANT, World, forever, json as response};
 
 use crate::entra_world::EntraWorld;
 use crate::token::instance::Instance;
-use base::settings::Settings;
-use world::HttpError;
-use world::testing::{self, CLIENT, START, TENANT, World, forever, json as response};
 
 /// The authority of the fake settings.
 pub const AUTHORITY: &str = "https://login.microsoftonline.com";

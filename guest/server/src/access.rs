@@ -6,18 +6,18 @@
 //! The order of the checks is by who could change the outcome. Scopes come last: they are named as missing only if
 //! nothing else is, so that a client never asks its user for more in vain.
 
-use base::policy::{Denial, Rule, ToolRule, has};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-use crate::server_world::ServerWorld;
 use base::Identity;
 use base::audit::{AuditEvent, Outcome};
+use base::policy::{Denial, Rule, ToolRule, has};
 use base::principal::{Groups, PrincipalKind};
 use caller::bearer::Bearer;
-use caller::session;
-use caller::session::{Membership, Session, Unconfirmed};
+use caller::session::{self, Membership, Session, Unconfirmed};
 use entra::graph::groups;
+
+use crate::server_world::ServerWorld;
 
 /// Who asks, as far as rules look at it.
 #[derive(Debug, Clone, Copy)]

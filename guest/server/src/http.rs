@@ -16,20 +16,17 @@ mod streamable;
 #[cfg(test)]
 mod tests;
 
-use crate::message;
+use caller::session;
 use http::header::ALLOW;
 use http::{HeaderName, HeaderValue, Method, Response};
 
 use self::bearer::{Authenticate, Guard};
 use self::origin::Sharing;
 use self::routes::Route;
-use crate::authorization_server;
-use crate::authorization_server::{authority_metadata, metadata};
-use crate::message::{Answer, Request, text, with_body};
+use crate::authorization_server::{self, authority_metadata, metadata};
+use crate::message::{self, Answer, Request, text, with_body};
 use crate::server_world::ServerWorld;
-use crate::site::Site;
-use crate::site::{MCP_PATH, SSE_PATH};
-use caller::session;
+use crate::site::{MCP_PATH, SSE_PATH, Site};
 
 /// Names the request in answers about errors, as in the log and the audit records.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");

@@ -21,10 +21,10 @@ use base::Identity;
 use base::policy::Name;
 use caller::bearer::Bearer;
 use caller::local::PersonWorld;
+use caller::session::Session;
 use entra::EntraWorld;
 
 use crate::server_world::ServerWorld;
-use caller::session::Session;
 
 /// Who sends a message, and what the answer may use of the world.
 #[derive(Clone, Copy)]

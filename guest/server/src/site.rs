@@ -112,8 +112,9 @@ impl<'a> Site<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use world::testing::http_settings;
+
+    use super::*;
 
     #[test]
     fn a_public_url_is_an_origin_and_a_path_prefix() {

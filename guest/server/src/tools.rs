@@ -8,29 +8,23 @@ mod tests;
 
 pub use arguments::ArgumentError;
 
-use base::policy::Name;
-use base::settings::HttpSettings;
-use caller::local::PersonWorld;
-use entra::{AcquireError, EntraWorld};
 use std::sync::Arc;
-use world::Unrecorded;
 
 use async_trait::async_trait;
+use base::Identity;
+use base::audit::{AuditEvent, Outcome};
+use base::policy::{Denial, Name, Rule};
+use base::settings::HttpSettings;
+use caller::local::interactive::{self, Presenter, Request};
+use caller::local::silent::{self, AccessToken};
+use caller::local::{PersonWorld, SignInError, accounts};
+use entra::graph::error::Evidence;
+use entra::graph::{AppTokens, Challenge, Delegated, GraphError, TokenSource, UserTokens};
+use entra::{AcquireError, EntraWorld};
 use rmcp::model::{JsonObject, Tool as Description, ToolAnnotations};
 use serde::Serialize;
 use serde_json::{Value, json};
-
-use base::Identity;
-use base::audit::{AuditEvent, Outcome};
-use base::policy::{Denial, Rule};
-use caller::local::interactive;
-use caller::local::interactive::{Presenter, Request};
-use caller::local::silent;
-use caller::local::silent::AccessToken;
-use caller::local::{SignInError, accounts};
-use entra::graph::Challenge;
-use entra::graph::error::Evidence;
-use entra::graph::{AppTokens, Delegated, GraphError, TokenSource, UserTokens};
+use world::Unrecorded;
 
 /// The audit event of a call.
 const TOOL_CALLED: &str = "tool.called";

@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-
 use base::secret::Secret;
 
 /// Why the secret store failed.

@@ -2,9 +2,6 @@
 //!
 //! The [scheduler] runs calls on a [simulation] in every order that they could have.
 
-pub mod scheduler;
-pub mod simulation;
-
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,6 +9,9 @@ pub mod simulation;
     clippy::indexing_slicing,
     reason = "tests may stop at the first surprise"
 )]
+
+pub mod scheduler;
+pub mod simulation;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -22,7 +22,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
-
 use base::Secret;
 use base::audit::AuditEvent;
 use base::settings::{HttpSettings, LocalSettings, Mode, Settings, SignInMethod, TokenMode, TokenSettings};

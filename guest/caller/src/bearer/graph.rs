@@ -9,28 +9,23 @@
 //! person's sessions were revoked) than Graph's policies want. Whether that is enough is for Entra ID to say, so what it
 //! gave for another token of the same person is not handed out for this one.
 
-use entra::graph::Source;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
-
-use super::Bearer;
-use crate::claims;
-use base::Identity;
-use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::encoding::{digest, same_secret};
 use base::secret::reveal;
-use entra::AcquireError;
-use entra::EntraWorld;
-use entra::graph::Challenge;
-use entra::graph::{Delegated, GraphError, TokenSource};
+use base::{Identity, Secret};
+use entra::graph::{Challenge, Delegated, GraphError, Source, TokenSource};
 use entra::oauth::error::Refusal;
 use entra::oauth::{OAuthError, on_behalf_of};
-use entra::token;
+use entra::{AcquireError, EntraWorld, token};
+use serde::{Deserialize, Serialize};
 use world::once::{Policy, once};
 use world::records::{Namespace, Partition, Ttl};
+
+use super::Bearer;
+use crate::claims;
 
 /// A token that expires sooner than this is replaced first.
 const EXPIRY_MARGIN_SECONDS: u64 = 300;

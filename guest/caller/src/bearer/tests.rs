@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
-use super::*;
 use entra::AcquireError;
-use entra::graph::Challenge;
 use entra::graph::profile::profile_scope;
-use entra::graph::{GraphError, TokenSource as _};
-use entra::testing::{EntraWorlds as _, change};
-use entra::testing::{FakeAuthority, OBJECT, TestKey, app_claims, header, sign, user_claims, with};
+use entra::graph::{Challenge, GraphError, TokenSource as _};
+use entra::testing::{
+    EntraWorlds as _, FakeAuthority, OBJECT, TestKey, app_claims, change, header, sign, user_claims, with,
+};
+use serde_json::{Value, json};
 use world::HttpError;
 use world::testing::{CLIENT, json as response, run};
+
+use super::*;
 
 const TOKEN_ENDPOINT: &str = "/oauth2/v2.0/token";
 

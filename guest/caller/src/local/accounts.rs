@@ -6,17 +6,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-use super::{PersonWorld, SignInError};
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::secret::{reveal, reveal_optional};
 use entra::EntraWorld;
 use entra::oauth::TokenSet;
 use entra::token::ValidatedIdToken;
+use serde::{Deserialize, Serialize};
 use world::StoreError;
 use world::records::{Namespace, Next, Partition, Ttl};
+
+use super::{PersonWorld, SignInError};
 
 /// Access tokens kept per account. Each is for one set of scopes, and there are few of those.
 const MAX_ACCESS_TOKENS: usize = 16;

@@ -7,20 +7,19 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::accounts::{self, Account};
-use super::{SignInError, Untrusted};
 use base::audit::Outcome;
-use entra::EntraWorld;
 use entra::oauth::TokenSet;
 use entra::oauth::authorization_code::AuthorizationRequest;
 use entra::oauth::device_code::DeviceCode;
-use entra::token;
 use entra::token::IdTokenExpectations;
+use entra::{EntraWorld, token};
+use serde::{Deserialize, Serialize};
 use world::StoreError;
 use world::random::random_token;
 use world::records::{Namespace, Next, Partition, Stored, Ttl};
+
+use super::accounts::{self, Account};
+use super::{SignInError, Untrusted};
 
 /// How long an authorization request may be answered. Entra's own pages give up after about as long.
 pub const BROWSER_LIFETIME: Duration = Duration::from_secs(600);

@@ -4,10 +4,6 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use async_trait::async_trait;
-
-use super::accounts::{self, Account};
-use super::attempt::{self, Attempt, BUSY, Current, Ended, Grant, Instruction, SIGN_OF_LIFE, Turn};
-use super::{PersonWorld, SignInError, Untrusted};
 use base::audit::Outcome;
 use base::settings::SignInMethod;
 use entra::EntraWorld;
@@ -15,6 +11,10 @@ use entra::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use entra::oauth::device_code::DeviceCode;
 use entra::oauth::with_openid;
 use world::{LoopbackListener, Page, UserAgent, UserAgentError};
+
+use super::accounts::{self, Account};
+use super::attempt::{self, Attempt, BUSY, Current, Ended, Grant, Instruction, SIGN_OF_LIFE, Turn};
+use super::{PersonWorld, SignInError, Untrusted};
 
 #[cfg(test)]
 mod tests;

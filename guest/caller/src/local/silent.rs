@@ -1,8 +1,5 @@
 //! A token without asking anybody: from the cache, else by the refresh token.
 
-use super::SignInError;
-use super::accounts::{self, Account, Tokens};
-use crate::renewal::margin;
 use base::Secret;
 use base::audit::Outcome;
 use entra::EntraWorld;
@@ -11,6 +8,10 @@ use entra::oauth::{OAuthError, TokenSet, refresh};
 use world::StoreError;
 use world::once::{Asked, Moment, NotAsked, Policy, Question, once_with};
 use world::records::{Holder, Namespace, Partition};
+
+use super::SignInError;
+use super::accounts::{self, Account, Tokens};
+use crate::renewal::margin;
 
 /// The right to refresh the tokens of an account, by home account id.
 const REFRESHING: Namespace<Holder> = Namespace::leases(Partition::Application, "refreshing");

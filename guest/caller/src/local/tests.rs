@@ -3,12 +3,6 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
-use super::accounts::{self, Account};
-use super::silent::{self, AccessToken};
-use super::{PersonWorld, SignInError};
-use crate::testing::PersonWorlds as _;
 use base::Secret;
 use base::audit::Outcome;
 use base::settings::LocalSettings;
@@ -16,10 +10,14 @@ use entra::EntraWorld;
 use entra::graph::Challenge;
 use entra::oauth::{OAuthError, TokenSet};
 use entra::testing::{EntraWorlds as _, change};
-use world::Store;
-use world::Unrecorded;
-use world::testing;
+use serde_json::{Value, json};
 use world::testing::{World, forever, local_settings, run};
+use world::{Unrecorded, testing};
+
+use super::accounts::{self, Account};
+use super::silent::{self, AccessToken};
+use super::{PersonWorld, SignInError};
+use crate::testing::PersonWorlds as _;
 
 const SCOPE: &str = "https://graph.microsoft.com/User.Read";
 

@@ -5,11 +5,12 @@
 //! wait in the store, under the person and the client, until that person is back from Entra ID: see
 //! `authorization_server/callback.rs`. They come from Entra ID and Graph alone, never from a client or a browser.
 
-use super::Owner;
-use crate::claims::{LIFETIME, are_usable};
 use entra::EntraWorld;
 use world::StoreError;
 use world::records::{Namespace, Partition, Ttl};
+
+use super::Owner;
+use crate::claims::{LIFETIME, are_usable};
 
 /// By [`key`].
 const CLAIMS: Namespace<String> =

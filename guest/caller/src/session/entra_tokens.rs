@@ -9,24 +9,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base::Secret;
+use base::audit::Outcome;
+use base::secret::{reveal, reveal_optional};
+use entra::graph::Challenge;
+use entra::graph::profile::profile_scope;
+use entra::oauth::error::Refusal;
+use entra::oauth::{OAuthError, TokenSet, refresh, with_openid};
+use entra::{AcquireError, EntraWorld};
 use serde::{Deserialize, Serialize};
+use world::StoreError;
+use world::once::{Asked, Moment, NotAsked, Policy, Question, once_with};
+use world::records::{Holder, Namespace, Partition, Stored, Ttl, Version};
 
 use super::record::{IDLE_SECONDS, LIFETIME_SECONDS};
 use super::{Membership, Owner, claims, lifecycle};
 use crate::renewal::margin;
-use base::Secret;
-use base::audit::Outcome;
-use base::secret::{reveal, reveal_optional};
-use entra::AcquireError;
-use entra::EntraWorld;
-use entra::graph::Challenge;
-use entra::graph::profile::profile_scope;
-use entra::oauth::error::Refusal;
-use entra::oauth::with_openid;
-use entra::oauth::{OAuthError, TokenSet, refresh};
-use world::StoreError;
-use world::once::{Asked, Moment, NotAsked, Policy, Question, once_with};
-use world::records::{Holder, Namespace, Partition, Stored, Ttl, Version};
 
 /// How long it is remembered that Entra gives no token for more: long enough that a client which repeats itself is no
 /// flood at Entra ID, and short enough that a consent which is given now soon works.

@@ -1,15 +1,12 @@
 //! Tokens for Microsoft Graph, of one session.
 
 use async_trait::async_trait;
-use entra::AcquireError;
-use entra::graph::Source;
+use base::Secret;
+use entra::graph::{Challenge, Delegated, GraphError, Source, TokenSource};
+use entra::{AcquireError, EntraWorld};
 
 use super::entra_tokens::{self, Scope, Wanted};
 use super::{Session, lifecycle};
-use base::Secret;
-use entra::EntraWorld;
-use entra::graph::Challenge;
-use entra::graph::{Delegated, GraphError, TokenSource};
 
 /// The person of a session, as one whom tokens for Graph can be got for.
 ///

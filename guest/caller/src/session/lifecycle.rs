@@ -5,15 +5,15 @@
 //! because a thief who is fast enough would look the same. A token that never was one ends nothing: who holds an old
 //! access token knows the session's id, and must not be able to sign its owner out.
 
+use base::Secret;
+use base::audit::Outcome;
+use entra::{AcquireError, EntraWorld};
+use world::records::Stored;
+use world::{StoreError, Unrecorded};
+
 use super::entra_tokens::{self, EntraTokens, Wanted};
 use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, Presented, Record, SESSIONS};
 use super::{Membership, Owner, Session};
-use base::Secret;
-use base::audit::Outcome;
-use entra::AcquireError;
-use entra::EntraWorld;
-use world::records::Stored;
-use world::{StoreError, Unrecorded};
 
 /// How often a change is tried again when others change the same session.
 const MAX_SWAPS: usize = 8;

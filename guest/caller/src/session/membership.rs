@@ -8,20 +8,18 @@
 
 use std::time::Duration;
 
+use base::Secret;
+use base::principal::Groups;
+use entra::oauth::OAuthError;
+use entra::token::{IdTokenExpectations, ValidatedIdToken};
+use entra::{AcquireError, EntraWorld, token};
 use serde::{Deserialize, Serialize};
+use world::once::{Failure, Policy, once};
+use world::records::{Holder, Namespace, Partition, Ttl};
 
 use super::entra_tokens::{self, Wanted};
 use super::record::{self, CLOCK_DIFFERENCE_SECONDS};
 use super::{Owner, Session, lifecycle};
-use base::Secret;
-use base::principal::Groups;
-use entra::AcquireError;
-use entra::EntraWorld;
-use entra::oauth::OAuthError;
-use entra::token;
-use entra::token::{IdTokenExpectations, ValidatedIdToken};
-use world::once::{Failure, Policy, once};
-use world::records::{Holder, Namespace, Partition, Ttl};
 
 /// A client that refreshes its session is told anew what its user is, unless that is not older than this, in seconds.
 /// With the life of an access token (3600 s) it is the longest that a role may outlive its removal while Entra answers:

@@ -9,15 +9,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
-
-use super::{Membership, Owner};
 use base::Secret;
 use base::encoding::{base64url, digest, from_base64url, same_secret};
 use entra::EntraWorld;
+use serde::{Deserialize, Serialize};
 use world::StoreError;
 use world::records::{Namespace, Parsed, Partition, Ttl};
+use zeroize::Zeroizing;
+
+use super::{Membership, Owner};
 
 /// Bytes of a session id.
 const ID_BYTES: usize = 16;

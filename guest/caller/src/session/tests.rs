@@ -3,18 +3,18 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::json;
-
-use super::entra_tokens::{self, EntraTokens, Wanted};
-use super::lifecycle::{self, Beginning, RefreshError, Tokens};
-use super::*;
 use base::principal::Groups;
 use entra::AcquireError;
 use entra::graph::Challenge;
 use entra::oauth::OAuthError;
 use entra::testing::{EntraWorlds as _, change};
+use serde_json::json;
 use world::testing;
 use world::testing::{World, run};
+
+use super::entra_tokens::{self, EntraTokens, Wanted};
+use super::lifecycle::{self, Beginning, RefreshError, Tokens};
+use super::*;
 
 const RESOURCE: &str = "https://mcp.example.com/mcp";
 /// Life of Entra's first token, in seconds.

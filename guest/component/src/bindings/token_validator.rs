@@ -1,9 +1,10 @@
 //! Converts between `token-validator` and [`entra::token`]: the types are one to one.
 
-use super::exports::entra_mcp::plugin::token_validator as wit;
-use super::generated::entra_mcp::plugin::types;
 use base::principal::{Groups, Principal, PrincipalKind};
 use entra::token::{KeyFault, Part, Requirements, TokenError};
+
+use super::exports::entra_mcp::plugin::token_validator as wit;
+use super::generated::entra_mcp::plugin::types;
 
 impl From<wit::Requirements> for Requirements {
     fn from(needs: wit::Requirements) -> Self {

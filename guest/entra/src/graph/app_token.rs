@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::Secret;
+use base::audit::Outcome;
+use base::secret::reveal;
 use serde::{Deserialize, Serialize};
+use world::once::{Failure, Policy, once};
+use world::records::{Namespace, Partition, Ttl};
 
 use super::client::{Challenge, TokenSource};
 use super::error::GraphError;
@@ -11,11 +16,6 @@ use crate::acquire::AcquireError;
 use crate::entra_world::EntraWorld;
 use crate::oauth::{OAuthError, TokenSet, client_credentials};
 use crate::tenants::is_guid;
-use base::Secret;
-use base::audit::Outcome;
-use base::secret::reveal;
-use world::once::{Failure, Policy, once};
-use world::records::{Namespace, Partition, Ttl};
 
 /// A token that expires sooner than this is replaced first.
 const EXPIRY_MARGIN_SECONDS: u64 = 300;

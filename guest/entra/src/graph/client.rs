@@ -4,18 +4,17 @@ use std::error::Error;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::Secret;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response};
 use serde_json::Value;
+use world::random::random_uuid;
+use world::{HttpError, limits};
 
 use super::error::{Evidence, GraphError};
 use crate::acquire::AcquireError;
 use crate::entra_world::EntraWorld;
 use crate::oauth::retry_after;
-use base::Secret;
-use world::HttpError;
-use world::limits;
-use world::random::random_uuid;
 
 /// Requests sent for one answer, the first included.
 const MAX_ATTEMPTS: u32 = 4;

@@ -91,15 +91,14 @@ fn next_path<'l>(env: &EntraWorld<'_>, link: &'l str) -> Option<&'l str> {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
+    use base::Secret;
     use serde_json::json;
+    use world::testing::{self, World, run};
 
     use super::*;
     use crate::acquire::AcquireError;
     use crate::graph::{Challenge, TokenSource};
     use crate::testing::EntraWorlds as _;
-    use base::Secret;
-    use world::testing;
-    use world::testing::{World, run};
 
     const GRAPH: &str = "https://graph.microsoft.com/v1.0";
     const BOUNDS: Bounds = Bounds { items: 4, pages: 3 };

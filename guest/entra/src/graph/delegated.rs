@@ -1,11 +1,11 @@
 //! Tokens for Graph in the name of a user who calls a remote server, whichever way they came.
 
 use async_trait::async_trait;
+use base::Secret;
 
 use super::client::{Challenge, Source, TokenSource};
 use super::error::GraphError;
 use crate::acquire::AcquireError;
-use base::Secret;
 
 /// A user, whom tokens for Graph can be got for.
 pub trait Delegated {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-
-use crate::acquire::AcquireError;
 use world::once::{Failure, OnceError};
 use world::{HttpError, StoreError};
+
+use crate::acquire::AcquireError;
 
 /// The longest error code and request id that are repeated to a client.
 const MAX_EVIDENCE: usize = 128;

@@ -9,8 +9,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::principal::{Principal, PrincipalKind};
 use serde::Deserialize;
 use serde_json::json;
+use world::StoreError;
+use world::once::{Failure, Policy, once};
+use world::records::{Namespace, Partition, Ttl};
 use zeroize::Zeroizing;
 
 use super::app_token::AppTokens;
@@ -19,10 +23,6 @@ use super::error::{Evidence, GraphError};
 use crate::entra_world::EntraWorld;
 use crate::tenants::is_guid;
 use crate::token::GroupResolver;
-use base::principal::{Principal, PrincipalKind};
-use world::StoreError;
-use world::once::{Failure, Policy, once};
-use world::records::{Namespace, Partition, Ttl};
 
 /// How long an answer is remembered, and with it how long a change of membership may go unnoticed.
 const CACHE: Duration = Duration::from_secs(300);

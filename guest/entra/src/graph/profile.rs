@@ -1,12 +1,12 @@
 //! The profile of the signed-in user: `GET /me`.
 
+use base::Identity;
 use serde_json::{Map, Value};
+use world::records::{Namespace, Partition, Ttl};
 
 use super::client::{self, Source, TokenSource};
 use super::error::{Evidence, GraphError};
 use crate::entra_world::EntraWorld;
-use base::Identity;
-use world::records::{Namespace, Partition, Ttl};
 
 /// The profile properties that are asked for: what Graph documents as the default set of `user`.
 pub const PROFILE_PROPERTIES: [&str; 11] = [

@@ -4,8 +4,11 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::{Identity, Secret};
 use http::Response;
 use serde_json::{Value, json};
+use world::HttpError;
+use world::testing::{self, World, run};
 
 use super::client::{TokenSource, get, post_read_only};
 use super::error::{Evidence, GraphError};
@@ -14,10 +17,6 @@ use crate::acquire::AcquireError;
 use crate::entra_world::EntraWorld;
 use crate::graph::Challenge;
 use crate::testing::{EntraWorlds as _, change};
-use base::{Identity, Secret};
-use world::HttpError;
-use world::testing;
-use world::testing::{World, run};
 
 /// Gives `token-1`, and after a challenge `token-2`; remembers the challenges.
 #[derive(Default)]

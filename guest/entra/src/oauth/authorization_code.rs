@@ -1,12 +1,13 @@
 //! Authorization code with PKCE (RFC 6749 section 4.1, RFC 7636, OpenID Connect Core section 3.1).
 
+use base::Secret;
 use oauth2::{AuthorizationCode, CsrfToken, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope};
 use serde::{Deserialize, Serialize};
-
-use super::{OAuthError, TokenSet, client, error::Refusal};
-use crate::entra_world::EntraWorld;
-use base::Secret;
 use world::random::random_token;
+
+use super::error::Refusal;
+use super::{OAuthError, TokenSet, client};
+use crate::entra_world::EntraWorld;
 
 /// What has to be remembered between sending a person to Entra and their return.
 #[derive(Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use base::Secret;
 use chrono::{DateTime, Utc};
 use oauth2::basic::{BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType};
 use oauth2::{
@@ -9,12 +10,11 @@ use oauth2::{
     ExtraTokenFields, RequestTokenError, StandardRevocableToken, StandardTokenResponse, TokenResponse, TokenUrl,
 };
 use serde::{Deserialize, Serialize};
+use world::Credential;
 
 use super::error::{OAuthError, Refusal};
 use super::{TokenSet, transport};
 use crate::entra_world::EntraWorld;
-use base::Secret;
-use world::Credential;
 
 /// Opts in to continuous access evaluation: the client understands claims challenges.
 const CLIENT_CAPABILITIES: &str = r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#;

@@ -1,10 +1,10 @@
 //! A token for the application itself (RFC 6749 section 4.4).
 
 use oauth2::Scope;
+use world::CredentialError;
 
 use super::{OAuthError, TokenSet, client};
 use crate::entra_world::EntraWorld;
-use world::CredentialError;
 
 /// Asks for a token of the application in `tenant`. The only scope of this grant is `{resource}/.default`: all
 /// that an administrator of the tenant has granted the application.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-
-use crate::error_codes;
 use world::once::Failure;
 use world::{CredentialError, HttpError, StoreError};
+
+use crate::error_codes;
 
 /// A failed exchange with Entra ID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,14 +3,14 @@
 //!
 //! `oauth2` has no request for this grant, so it is written here.
 
+use base::Secret;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request};
 use url::form_urlencoded;
+use world::{Credential, CredentialError};
 
 use super::{OAuthError, TokenSet, client, transport};
 use crate::entra_world::EntraWorld;
-use base::Secret;
-use world::{Credential, CredentialError};
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

@@ -1,10 +1,10 @@
 //! Refreshing an access token (RFC 6749 section 6).
 
+use base::Secret;
 use oauth2::{RefreshToken, Scope};
 
 use super::{OAuthError, TokenSet, client};
 use crate::entra_world::EntraWorld;
-use base::Secret;
 
 /// Exchanges a refresh token for a new set. Scopes are always sent: Entra refuses a refresh without.
 pub async fn refresh(

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Request, Response};
+use world::records::{Namespace, Partition, Ttl};
+use world::{HttpError, limits};
 
 use super::error::OAuthError;
 use crate::entra_world::EntraWorld;
-use world::records::{Namespace, Partition, Ttl};
-use world::{HttpError, limits};
 
 /// Pause before the one retry after a server error.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

@@ -5,6 +5,8 @@
 
 use std::rc::Rc;
 
+use base::settings::Settings;
+use base::strict_json;
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -12,11 +14,8 @@ use super::documents::{Demand, Fetched, Kind, Name, Slot, Unavailable};
 use super::error::TokenError;
 use super::jwks::KeySet;
 use crate::entra_world::EntraWorld;
-use crate::issuers;
-use crate::issuers::TokenVersion;
+use crate::issuers::{self, TokenVersion};
 use crate::tenants::Tenant;
-use base::settings::Settings;
-use base::strict_json;
 
 /// Bytes of a metadata document. Entra ID's have 2 KiB.
 const MAX_METADATA_BYTES: usize = 64 * 1024;

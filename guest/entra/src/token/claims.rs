@@ -2,12 +2,12 @@
 
 use std::fmt;
 
+use base::principal::Groups;
 use serde_json::{Map, Value};
 
 use super::error::TokenError;
 use crate::issuers::TokenVersion;
 use crate::tenants::is_guid;
-use base::principal::Groups;
 
 /// 9999-12-31T23:59:59Z. Later dates are nonsense, and arithmetic with them invites overflow.
 const MAX_DATE: u64 = 253_402_300_799;

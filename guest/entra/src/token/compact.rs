@@ -6,12 +6,12 @@
 
 use std::fmt;
 
+use base::strict_json::{self, StrictJsonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::error::{Part, TokenError};
-use base::strict_json::{self, StrictJsonError};
 
 /// Bytes of a whole token. Entra ID's tokens have 1 to 4 KiB, groups and all; HTTP servers take 8 to 16 KiB of
 /// headers.

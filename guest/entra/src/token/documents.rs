@@ -17,14 +17,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
-
-use crate::entra_world::EntraWorld;
 use base::audit::{AuditEvent, Outcome};
+use serde::{Deserialize, Serialize};
 use world::once::{After, Asked, Impatient, Moment, NotAsked, Policy, Question, WithoutStore, once_with};
 use world::records::{Holder, Namespace, Partition, Ttl};
 use world::{HttpError, StoreError};
+use zeroize::Zeroizing;
+
+use crate::entra_world::EntraWorld;
 
 /// How long a document is fresh, in seconds: Entra ID advises to look for new keys every 24 hours.
 const FRESH_SECONDS: u64 = 24 * 60 * 60;

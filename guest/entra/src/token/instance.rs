@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use base::settings::{Settings, TokenSettings};
+
 use super::authority::Authority;
 use super::validated::{RefusedSignatures, ValidatedTokens};
-use base::settings::{Settings, TokenSettings};
 
 /// The caches of one instance.
 #[derive(Debug, Default)]

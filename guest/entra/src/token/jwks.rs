@@ -6,6 +6,7 @@
 
 use std::cell::OnceCell;
 
+use base::strict_json;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
@@ -14,7 +15,6 @@ use sha2::{Digest as _, Sha256};
 use super::compact::Algorithm;
 use super::error::KeyFault;
 use super::signature::{Material, VerifyingKey};
-use base::strict_json;
 
 /// Bytes of a key set. Entra ID's, certificates included, has 10 to 30 KiB; the secret store takes 256 KiB.
 pub const MAX_JWKS_BYTES: usize = 128 * 1024;

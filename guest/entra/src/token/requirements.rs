@@ -1,10 +1,10 @@
 //! What a single call requires of a token that is otherwise accepted.
 
 use async_trait::async_trait;
+use base::principal::{Groups, Principal, PrincipalKind};
 
 use super::error::TokenError;
 use crate::entra_world::EntraWorld;
-use base::principal::{Groups, Principal, PrincipalKind};
 
 /// All of these have to hold; the default requires nothing more than an accepted token.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

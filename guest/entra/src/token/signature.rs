@@ -9,6 +9,8 @@
 //! Its RSA keys end at 4096 bits and know the exponent 65537 only. Larger PS256 keys within our limits are
 //! verified by the `rsa` crate, which is what jwt-simple calls too.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwt_simple::prelude::{
     Duration, ECDSAP256PublicKeyLike as _, ES256PublicKey, NoCustomClaims, PS256PublicKey, RSAPublicKeyLike as _,
     UnixTimeStamp, VerificationOptions,
@@ -16,9 +18,6 @@ use jwt_simple::prelude::{
 use rsa::signature::Verifier as _;
 use rsa::{BigUint, RsaPublicKey, pss};
 use sha2::Sha256;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::compact::{Algorithm, MAX_TOKEN_BYTES};
 use super::error::KeyFault;

@@ -11,6 +11,9 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use base::principal::{Groups, Principal, PrincipalKind};
+use base::settings::Settings;
+
 use super::authority::Endpoints;
 use super::claims::{Claims, client_claim};
 use super::compact;
@@ -21,12 +24,8 @@ use super::jwks::{Fingerprint, Key, KeySet};
 use super::requirements::{GroupResolver, Requirements};
 use super::validated::{self, TokenHash};
 use crate::entra_world::EntraWorld;
-use crate::issuers;
-use crate::issuers::TokenVersion;
-use crate::tenants;
-use crate::tenants::{TokenUse, is_guid};
-use base::principal::{Groups, Principal, PrincipalKind};
-use base::settings::Settings;
+use crate::issuers::{self, TokenVersion};
+use crate::tenants::{self, TokenUse, is_guid};
 
 pub(super) mod proof;
 

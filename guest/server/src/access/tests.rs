@@ -2,12 +2,12 @@
 
 mod sessions;
 
-use crate::testing::{ServerWorlds as _, configure};
+use base::policy::{Name, names};
 use serde_json::json;
+use world::testing::{World, json as response, run};
 
 use super::*;
-use base::policy::{Name, names};
-use world::testing::{World, json as response, run};
+use crate::testing::{ServerWorlds as _, configure};
 
 const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";

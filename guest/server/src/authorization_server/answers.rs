@@ -71,7 +71,7 @@ impl Back<'_> {
 
     /// The error answer.
     pub(super) fn refuse(&self, env: &ServerWorld<'_>, refusal: &OAuthRefusal) -> Response<Vec<u8>> {
-        redirect(&self.refusal_url(env, refusal, request))
+        redirect(&self.refusal_url(env, refusal))
     }
 
     /// The URL that carries the error to the client.
@@ -126,9 +126,10 @@ fn described(env: &ServerWorld<'_>, description: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use world::testing::World;
+
     use super::*;
     use crate::testing::ServerWorlds as _;
-    use world::testing::World;
 
     #[test]
     fn the_query_of_a_redirect_uri_is_kept() {

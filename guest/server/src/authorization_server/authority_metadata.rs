@@ -5,12 +5,11 @@
 //! have Entra ID's issuer, which is for us to check and not for the client. Nothing makes a client believe in an ID token
 //! of our issuer: `openid` is not offered. RFC 9207's `iss` is not promised either, because Entra ID does not send it.
 
+use entra::token::{self, TokenError};
 use serde_json::{Map, Value, json};
 
 use super::metadata::{GRANT_TYPES, RESPONSE_TYPES};
 use crate::server_world::ServerWorld;
-use entra::token;
-use entra::token::TokenError;
 
 /// What a refresh token is asked for with. Entra ID gives none without.
 const OFFLINE_ACCESS: &str = "offline_access";

@@ -5,33 +5,30 @@
 //! security best practices), with a `state`, `nonce` and PKCE verifier of our own.
 
 use std::time::Duration;
-use world::limits;
 
-use http::header::SET_COOKIE;
-use http::{Method, Response};
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
-
-use super::answers::{self, Back, OAuthRefusal};
-use super::browser::{Browser, RememberedUser};
-use super::client::{self, Client, ClientError, Origin};
-use super::clients;
-use super::consent::{self, Consent};
-use super::pages;
-use super::parameters::{ParameterError, Parameters};
-use super::redirect_uri::is_loopback;
-use crate::message::Request;
-use crate::server_world::ServerWorld;
-use crate::site::{MCP_PATH, SCOPE, SSE_PATH, Site};
-use crate::tools;
 use base::audit::{AuditEvent, Outcome};
 use base::encoding::{digest, from_base64url};
 use base::policy::Name;
 use caller::session::entra_tokens;
 use entra::oauth::authorization_code::{AuthorizationRequest, Prompt};
-use world::StoreError;
-use world::Unrecorded;
+use http::header::SET_COOKIE;
+use http::{Method, Response};
+use serde::{Deserialize, Serialize};
 use world::random::random_token;
+use world::{StoreError, Unrecorded, limits};
+use zeroize::Zeroizing;
+
+use super::answers::{self, Back, OAuthRefusal};
+use super::browser::{Browser, RememberedUser};
+use super::client::{self, Client, ClientError, Origin};
+use super::consent::{self, Consent};
+use super::parameters::{ParameterError, Parameters};
+use super::redirect_uri::is_loopback;
+use super::{clients, pages};
+use crate::message::Request;
+use crate::server_world::ServerWorld;
+use crate::site::{MCP_PATH, SCOPE, SSE_PATH, Site};
+use crate::tools;
 
 #[cfg(test)]
 mod tests;
@@ -172,9 +169,9 @@ fn tell(
         || is_loopback(back.redirect_uri)
         || browser.remembered_user().map(consented).transpose()?.unwrap_or(false);
     if trusted {
-        return Ok(back.refuse(env, refusal, request));
+        return Ok(back.refuse(env, refusal));
     }
-    let link = back.refusal_url(env, refusal, request);
+    let link = back.refusal_url(env, refusal);
     Ok(pages::refused(back.redirect_uri, &refusal.description, &link, env.correlation_id()))
 }
 

@@ -6,18 +6,17 @@
 
 use std::time::Duration;
 
+use base::encoding::{digest, same_secret};
+use base::settings::HttpSettings;
 use http::HeaderValue;
 use http::header::COOKIE;
 use serde::{Deserialize, Serialize};
+use world::random::random_token;
+use world::{StoreError, sealed};
 
 use super::redirect_uri;
 use crate::message::Request;
 use crate::server_world::ServerWorld;
-use base::encoding::{digest, same_secret};
-use base::settings::HttpSettings;
-use world::StoreError;
-use world::random::random_token;
-use world::sealed;
 
 #[cfg(test)]
 mod tests;

@@ -6,27 +6,25 @@
 //! Of whom claims are wanted (a challenge has ended their last session, or Entra says so now) goes to Entra once more,
 //! with the claims. Once: what still does not suffice then, the client hears of.
 
-use http::Response;
-
-use super::answers::{self, OAuthRefusal};
-use super::authorize::{self, Again, Leg, Trip};
-use super::browser::{Browser, RememberedUser};
-use super::client::{Client, ClientError};
-use super::clients;
-use super::code::{self, Grant};
-use super::consent;
-use super::parameters::Parameters;
-use crate::message::Request;
-use crate::server_world::ServerWorld;
 use base::audit::Outcome;
 use caller::session::entra_tokens::EntraTokens;
 use caller::session::{Membership, Owner, claims};
 use entra::oauth::OAuthError;
 use entra::oauth::authorization_code::RedeemError;
 use entra::oauth::error::Refusal;
-use entra::token;
-use entra::token::{IdTokenExpectations, TokenError};
+use entra::token::{self, IdTokenExpectations, TokenError};
+use http::Response;
 use world::StoreError;
+
+use super::answers::{self, OAuthRefusal};
+use super::authorize::{self, Again, Leg, Trip};
+use super::browser::{Browser, RememberedUser};
+use super::client::{Client, ClientError};
+use super::code::{self, Grant};
+use super::parameters::Parameters;
+use super::{clients, consent};
+use crate::message::Request;
+use crate::server_world::ServerWorld;
 
 #[cfg(test)]
 mod tests;

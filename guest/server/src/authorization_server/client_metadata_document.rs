@@ -6,19 +6,18 @@
 //! limit per host, and not a cache, that keeps requests from being turned into a flood of fetches.
 
 use std::time::Duration;
-use world::limits;
 
+use base::encoding::digest;
+use base::strict_json;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::{Host, Url};
+use world::{Document, FetchError, StoreError, limits};
 
 use super::client::{Client, ClientError, DocumentError, Origin};
 use super::redirect_uri;
 use super::text::visible;
 use crate::server_world::ServerWorld;
-use base::encoding::digest;
-use base::strict_json;
-use world::{Document, FetchError, StoreError};
 
 #[cfg(test)]
 mod tests;

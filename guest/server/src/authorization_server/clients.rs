@@ -4,8 +4,7 @@ use base::settings::HttpSettings;
 use world::StoreError;
 
 use super::client::{Client, ClientError, MAX_CLIENT_ID, Origin};
-use super::client_metadata_document as document;
-use super::{redirect_uri, registration};
+use super::{client_metadata_document as document, redirect_uri, registration};
 use crate::server_world::ServerWorld;
 
 #[cfg(test)]

@@ -6,16 +6,16 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
-
-use crate::server_world::ServerWorld;
 use base::Secret;
 use base::encoding::digest;
 use caller::session::Owner;
 use caller::session::entra_tokens::EntraTokens;
+use serde::{Deserialize, Serialize};
 use world::StoreError;
 use world::random::random_token;
+use zeroize::Zeroizing;
+
+use crate::server_world::ServerWorld;
 
 #[cfg(test)]
 mod tests;

@@ -7,15 +7,15 @@
 
 use std::time::Duration;
 
+use base::encoding::digest;
 use serde_json::json;
+use world::StoreError;
 
 use super::browser::RememberedUser;
 use super::client::Client;
 use super::redirect_uri;
 use crate::server_world::ServerWorld;
 use crate::tools;
-use base::encoding::digest;
-use world::StoreError;
 
 /// How long a consent is remembered.
 const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -78,11 +78,12 @@ impl Consent<'_> {
 
 #[cfg(test)]
 mod tests {
+    use base::policy::{Rule, ToolRule};
+    use world::testing::World;
+
     use super::*;
     use crate::authorization_server::client::Origin;
     use crate::testing::{ServerWorlds as _, configure};
-    use base::policy::{Rule, ToolRule};
-    use world::testing::World;
 
     const REDIRECT: &str = "https://app.example.com/callback";
 

@@ -1,12 +1,12 @@
 //! The whole flow, with each operation of the store failing in its turn, and requests that make no sense.
 
+use entra::testing::OBJECT;
 use http::Response;
 use http::header::LOCATION;
 use proptest::prelude::*;
 
 use super::Endpoint;
 use super::testing::*;
-use entra::testing::OBJECT;
 
 /// What a step may answer when the store fails once, and that a failure is said to be one.
 fn step(name: &str, response: &Response<Vec<u8>>, failing: usize) -> u16 {

@@ -3,12 +3,11 @@
 //! Clients compare the strings in them character for character, with each other and with what they asked for, so all
 //! of them are made of the configured public URL and of nothing that a request says.
 
+use base::settings::Settings;
 use serde_json::{Value, json};
 
 use crate::site::{SCOPE, Site};
 use crate::tools;
-
-use base::settings::Settings;
 
 /// Authentication at `/token`, `/revoke`, and what a client may register.
 pub(super) const AUTH_METHODS: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
@@ -70,11 +69,11 @@ pub fn authorization_server(site: &Site<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use base::settings::{HttpSettings, TokenMode};
+    use world::testing::{PUBLIC_URL, http_settings};
+
     use super::*;
     use crate::site::{MCP_PATH, SSE_PATH};
-    use base::settings::HttpSettings;
-    use base::settings::TokenMode;
-    use world::testing::{PUBLIC_URL, http_settings};
 
     fn settings() -> HttpSettings {
         http_settings()

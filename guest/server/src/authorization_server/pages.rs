@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use base::encoding::escape_html;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
@@ -13,7 +14,6 @@ use super::redirect_uri;
 use super::text::{truncated, visible};
 use crate::message::with_body;
 use crate::site::SCOPE;
-use base::encoding::escape_html;
 
 #[cfg(test)]
 mod tests;

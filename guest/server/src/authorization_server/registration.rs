@@ -4,12 +4,16 @@
 //! where its users are sent back to. One that nobody uses goes away by itself.
 
 use std::time::Duration;
-use world::limits;
 
+use base::audit::Outcome;
+use base::encoding::{digest, from_base64url};
+use base::strict_json;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use world::random::random_token;
+use world::{StoreError, limits};
 
 use super::client::{Client, Origin};
 use super::client_metadata_document::{MAX_NAME, MAX_REDIRECT_URIS, is_json};
@@ -19,11 +23,6 @@ use super::text::visible;
 use crate::message::{Request, json as json_answer};
 use crate::server_world::ServerWorld;
 use crate::site::SCOPE;
-use base::audit::Outcome;
-use base::encoding::{digest, from_base64url};
-use base::strict_json;
-use world::StoreError;
-use world::random::random_token;
 
 #[cfg(test)]
 mod tests;

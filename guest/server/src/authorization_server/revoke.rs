@@ -1,5 +1,7 @@
 //! `/revoke` (RFC 7009): a client ends a session of its own, by either of its tokens.
 
+use base::Secret;
+use caller::session::lifecycle;
 use http::Response;
 use serde_json::json;
 
@@ -8,8 +10,6 @@ use super::parameters::Parameters;
 use super::token;
 use crate::message::{Request, json as json_answer};
 use crate::server_world::ServerWorld;
-use base::Secret;
-use caller::session::lifecycle;
 
 /// Answers a request to `/revoke`. What is unknown, or another client's, is none of the client's business: 200
 /// (RFC 7009 section 2.2).

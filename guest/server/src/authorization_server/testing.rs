@@ -1,20 +1,19 @@
 //! Requests for the unit tests of this folder, and the whole flow.
 
-use crate::testing::{ServerWorlds as _, configure};
 use std::cell::RefCell;
 
+use base::encoding::digest;
+use base::settings::RegisteredClient;
+use entra::testing::{FakeAuthority, TestKey, header, id_claims, sign, with};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Response};
 use serde_json::{Value, json};
+use world::testing::{self, World, run};
 
 use super::{Endpoint, handle};
 use crate::message::Request;
 use crate::server_world::ServerWorld;
-use base::encoding::digest;
-use base::settings::RegisteredClient;
-use entra::testing::{FakeAuthority, TestKey, header, id_claims, sign, with};
-use world::testing;
-use world::testing::{World, run};
+use crate::testing::{ServerWorlds as _, configure};
 
 /// A request without header fields and body.
 pub(super) fn request(method: Method, path: &str) -> Request {

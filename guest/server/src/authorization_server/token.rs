@@ -1,25 +1,22 @@
 //! `/token` (RFC 6749 section 3.2): a code or a refresh token becomes tokens of a session.
 
-use http::Response;
-use serde_json::json;
-use world::limits;
-
-use super::answers::{self, OAuthRefusal};
-use super::authorize;
-use super::client::{self, Client, ClientError};
-use super::clients;
-use super::code::{self, GoodCode, Grant, Presented};
-use super::parameters::Parameters;
-use crate::message::{Request, json as json_answer};
-use crate::server_world::ServerWorld;
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::encoding::{digest, same_secret};
-use caller::session::lifecycle;
-use caller::session::lifecycle::{Beginning, RefreshError, Tokens};
+use caller::session::lifecycle::{self, Beginning, RefreshError, Tokens};
 use entra::AcquireError;
 use entra::oauth::OAuthError;
-use world::{StoreError, Unrecorded};
+use http::Response;
+use serde_json::json;
+use world::{StoreError, Unrecorded, limits};
+
+use super::answers::{self, OAuthRefusal};
+use super::client::{self, Client, ClientError};
+use super::code::{self, GoodCode, Grant, Presented};
+use super::parameters::Parameters;
+use super::{authorize, clients};
+use crate::message::{Request, json as json_answer};
+use crate::server_world::ServerWorld;
 
 #[cfg(test)]
 mod tests;

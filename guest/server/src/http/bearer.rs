@@ -3,8 +3,15 @@
 
 use std::time::Duration;
 
+use base::policy::Name;
+use base::settings::{HttpSettings, TokenMode};
+use base::{Identity, Secret};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use caller::bearer::{self, Bearer, Refused};
+use caller::session::{Session, SessionError};
+use entra::EntraWorld;
+use entra::token::TokenError;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response};
 use serde_json::json;
@@ -16,15 +23,6 @@ use crate::mcp::Caller;
 use crate::message::{Request, json, text};
 use crate::server_world::ServerWorld;
 use crate::site::SCOPE;
-use base::Identity;
-use base::Secret;
-use base::policy::Name;
-use base::settings::{HttpSettings, TokenMode};
-use caller::bearer;
-use caller::bearer::{Bearer, Refused};
-use caller::session::{Session, SessionError};
-use entra::EntraWorld;
-use entra::token::TokenError;
 
 /// A longer token is not one of a session.
 const MAX_TOKEN_BYTES: usize = 1024;

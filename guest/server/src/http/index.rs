@@ -1,12 +1,11 @@
 //! `/`: says to a person what this is, and how to connect.
 
+use base::encoding::escape_html;
 use http::header::CONTENT_SECURITY_POLICY;
 use http::{HeaderValue, Response};
 
 use crate::message::with_body;
-use crate::site::Site;
-use crate::site::{MCP_PATH, SSE_PATH};
-use base::encoding::escape_html;
+use crate::site::{MCP_PATH, SSE_PATH, Site};
 
 /// The page has a style of its own and nothing else.
 const POLICY: &str =
@@ -55,9 +54,10 @@ pub(super) fn page(site: &Site<'_>) -> Response<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use base::settings::HttpSettings;
     use world::testing::http_settings;
+
+    use super::*;
 
     #[test]
     fn the_page_says_where_to_connect_and_escapes_it() {

@@ -8,9 +8,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::encoding::digest;
+use base::{Identity, Secret};
 use http::{HeaderValue, Response};
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
+use world::StoreError;
+use world::random::random_token;
 
 use super::bearer::{Admitted, Guard};
 use super::negotiation::{is_json, takes_event_stream};
@@ -20,11 +24,6 @@ use crate::mcp::{self, Connection, Reply};
 use crate::message::{Answer, BodyStream, Request, text, with_body};
 use crate::server_world::ServerWorld;
 use crate::site::SSE_PATH;
-use base::Identity;
-use base::Secret;
-use base::encoding::digest;
-use world::StoreError;
-use world::random::random_token;
 
 /// Silence after which proxies and clients take a stream for dead is 30 s and more; a comment every 15 s prevents it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

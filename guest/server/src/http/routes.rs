@@ -3,8 +3,7 @@
 use http::{HeaderValue, Method};
 
 use crate::authorization_server::Endpoint;
-use crate::site::Site;
-use crate::site::{MCP_PATH, SSE_PATH};
+use crate::site::{MCP_PATH, SSE_PATH, Site};
 
 /// RFC 9728 section 3.1.
 const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";

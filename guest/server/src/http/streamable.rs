@@ -9,8 +9,7 @@ use http::{HeaderValue, Response};
 use super::bearer::Guard;
 use super::negotiation::{Form, acceptable, field, is_json};
 use super::{empty, json_text};
-use crate::mcp;
-use crate::mcp::{Fields, Reply};
+use crate::mcp::{self, Fields, Reply};
 use crate::message::{Request, text, with_body};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");

@@ -9,19 +9,19 @@ mod origins;
 mod streamable;
 mod tokens;
 
-use crate::testing::{ServerWorlds as _, configure};
+use base::Secret;
+use base::principal::Groups;
+use caller::session::{Membership, Session, SessionError};
 use entra::EntraWorld;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
+use world::StoreError;
+use world::testing::{PUBLIC_URL, World, run};
 
 use super::handle_with;
 use crate::message::{Answer, Request};
 use crate::server_world::ServerWorld;
-use base::Secret;
-use base::principal::Groups;
-use caller::session::{Membership, Session, SessionError};
-use world::StoreError;
-use world::testing::{PUBLIC_URL, World, run};
+use crate::testing::{ServerWorlds as _, configure};
 
 const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 

@@ -1,5 +1,9 @@
 //! Finds what a message asks for, and answers.
 
+use base::policy::{Denial, Name};
+use base::principal::PrincipalKind;
+use caller::local::{PersonWorld, SignInError, attempt, interactive};
+use caller::{bearer, session};
 use rmcp::model::{
     CacheScope, DiscoverResult, Implementation, InitializeResult, JsonObject, ListToolsResult, ProtocolVersion,
     ServerCapabilities, Tool as Description, ToolsCapability,
@@ -14,13 +18,7 @@ use super::version::{self, Agreed, Connection, Era};
 use super::{Caller, Reply};
 use crate::access::Access;
 use crate::server_world::ServerWorld;
-use crate::tools;
-use crate::tools::{LocalCall, LocalTool, RemoteCall, RemoteTool};
-use base::policy::{Denial, Name};
-use base::principal::PrincipalKind;
-use caller::local::PersonWorld;
-use caller::local::{SignInError, attempt, interactive};
-use caller::{bearer, session};
+use crate::tools::{self, LocalCall, LocalTool, RemoteCall, RemoteTool};
 
 /// How long a client may keep the answer to `server/discover`: it changes with the version of this component.
 const DISCOVER_TTL_MS: u64 = 3_600_000;

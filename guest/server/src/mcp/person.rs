@@ -3,14 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
-use super::version::Era;
-use caller::local::PersonWorld;
 use caller::local::interactive::{Presented, Presenter, SLICE};
-use caller::local::{Instruction, SignInError};
+use caller::local::{Instruction, PersonWorld, SignInError};
+use serde_json::{Value, json};
 use world::ChannelError;
 use world::random::random_uuid;
+
+use super::version::Era;
 
 /// Pause between two progress notifications.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(2);

@@ -3,13 +3,12 @@
 //! It comes back from outside, so it is sealed (AES-256-GCM) and holds its expiry, the principal it was given to,
 //! and a digest of the request it belongs to. The attempt it names can be completed once only.
 
+use base::encoding::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use world::{StoreError, sealed};
 
 use super::Caller;
-use base::encoding::digest;
-use world::StoreError;
-use world::sealed;
 
 /// Binds the ciphertext to its purpose and form.
 const PURPOSE: &[u8] = b"entra-mcp request-state v1";
@@ -71,13 +70,14 @@ fn key(caller: &Caller<'_>) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
-    use crate::testing::ServerWorlds as _;
     use base::encoding::{base64url, from_base64url};
     use caller::local::PersonWorld;
     use caller::session::Session;
     use caller::testing::PersonWorlds as _;
     use world::testing::{START, World};
+
+    use super::*;
+    use crate::testing::ServerWorlds as _;
 
     fn sealed(person: &PersonWorld<'_>) -> String {
         seal(&Caller::Person(person), "attempt-1", START + 600, request_digest("tool", None)).unwrap()

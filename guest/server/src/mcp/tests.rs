@@ -1,16 +1,14 @@
 //! The protocol, message by message. The tool itself is tested where it is, and end to end with real clients.
 
-use serde_json::{Value, json};
-
-use super::handle;
-use caller::local::PersonWorld;
-use caller::local::attempt;
-use caller::local::attempt::{Attempt, Turn};
-use caller::local::{Account, accounts};
+use caller::local::attempt::{self, Attempt, Turn};
+use caller::local::{Account, PersonWorld, accounts};
 use caller::testing::PersonWorlds as _;
 use entra::graph::profile::profile_scope;
 use entra::oauth::TokenSet;
+use serde_json::{Value, json};
 use world::testing::{World, run};
+
+use super::handle;
 
 fn send(env: &PersonWorld<'_>, message: &str) -> Option<Value> {
     run(handle(env, message)).map(|answer| {

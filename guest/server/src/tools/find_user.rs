@@ -4,15 +4,14 @@
 //! calls for itself has no such view; it gets that of our own application, and no more than the same four properties.
 
 use async_trait::async_trait;
+use base::policy::Rule;
+use entra::graph::GraphError;
+use entra::graph::users::{self, BASIC_PERMISSION, MAX_QUERY_CHARS, MAX_USERS};
 use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
 use super::arguments::only_text;
 use super::{RemoteCall, RemoteTool, Tool, ToolError, answer, list_of, object, reads};
-use base::policy::Rule;
-use entra::graph::GraphError;
-use entra::graph::users;
-use entra::graph::users::{BASIC_PERMISSION, MAX_QUERY_CHARS, MAX_USERS};
 
 const QUERY: &str = "query";
 

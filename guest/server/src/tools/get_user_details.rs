@@ -1,13 +1,12 @@
 //! `getUserDetails`: the Microsoft Graph profile of the user who calls.
 
 use async_trait::async_trait;
+use base::policy::Rule;
+use entra::graph::profile::{self, CONTACT_PROPERTIES, PROFILE_SCOPE};
 use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
 use super::{RemoteCall, RemoteTool, Tool, ToolError, nullable_string, object, reads};
-use base::policy::Rule;
-use entra::graph::profile;
-use entra::graph::profile::{CONTACT_PROPERTIES, PROFILE_SCOPE};
 
 pub(super) struct GetUserDetails;
 

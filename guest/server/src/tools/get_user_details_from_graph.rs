@@ -4,14 +4,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use base::policy::Rule;
 use caller::local;
+use entra::graph::profile::{self, PROFILE_PROPERTIES, PROFILE_SCOPE};
 use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
 use super::{LocalCall, LocalTool, RemoteCall, RemoteTool, Tool, ToolError, nullable_string, object, reads};
-use base::policy::Rule;
-use entra::graph::profile;
-use entra::graph::profile::{PROFILE_PROPERTIES, PROFILE_SCOPE};
 
 pub(super) struct GetUserDetailsFromGraph;
 

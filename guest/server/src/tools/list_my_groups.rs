@@ -1,13 +1,12 @@
 //! `listMyGroups`: the groups that the user who calls is in.
 
 use async_trait::async_trait;
+use base::policy::Rule;
+use entra::graph::memberships::{self, GROUPS_PERMISSION, MAX_GROUPS};
 use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
 use super::{RemoteCall, RemoteTool, Tool, ToolError, answer, list_of, object, reads};
-use base::policy::Rule;
-use entra::graph::memberships;
-use entra::graph::memberships::{GROUPS_PERMISSION, MAX_GROUPS};
 
 pub(super) struct ListMyGroups;
 

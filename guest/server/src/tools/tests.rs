@@ -1,23 +1,21 @@
 //! Rules that hold for every tool, and which token each asks Graph with.
 
-use crate::testing::ServerWorlds as _;
 use std::collections::HashSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
-
-use super::*;
-use crate::server_world::ServerWorld;
 use base::Secret;
 use base::policy::ToolRule;
 use entra::graph::Source;
 use entra::oauth::OAuthError;
 use entra::oauth::error::Refusal;
-use world::testing;
-use world::testing::http_settings;
-use world::testing::{TENANT, World, run};
+use serde_json::{Value, json};
+use world::testing::{self, TENANT, World, http_settings, run};
 use world::{CredentialError, HttpError};
+
+use super::*;
+use crate::server_world::ServerWorld;
+use crate::testing::ServerWorlds as _;
 
 /// Gives tokens that are called like their scope, or a refusal.
 struct Person(Option<Refusal>);

@@ -1,6 +1,6 @@
-use super::*;
 use std::time::Duration;
 
+use super::*;
 use crate::limits::admit;
 use crate::testing::{self, CALL, World, forever, run};
 

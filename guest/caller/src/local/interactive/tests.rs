@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
+use base::settings::LocalSettings;
+use entra::testing::{EntraWorlds as _, FakeAuthority, TestKey, header, id_claims, sign, with};
 use serde_json::{Value, json};
+use world::testing;
+use world::testing::{World, local_settings, run};
 
 use super::*;
 use crate::testing::PersonWorlds as _;
-use base::settings::LocalSettings;
-use entra::testing::EntraWorlds as _;
-use entra::testing::{FakeAuthority, TestKey, header, id_claims, sign, with};
-use world::testing;
-use world::testing::{World, local_settings, run};
 
 fn code(interval: u64) -> Value {
     json!({

@@ -2,11 +2,11 @@
 
 use base::principal::{Groups, Principal, PrincipalKind};
 use serde_json::{Value, json};
+use world::testing::{CLIENT, START, TENANT, run};
 
 use crate::clouds::CONSUMER_TENANT;
 use crate::testing::*;
 use crate::token::*;
-use world::testing::{CLIENT, START, TENANT, run};
 
 fn accept(authority: &FakeAuthority, token: &str) -> Principal {
     run(validate_access_token(&authority.env, token, &Requirements::default())).unwrap().principal().clone()

@@ -1,16 +1,16 @@
 //! Groups that did not fit into the token are asked for, and only when a requirement needs them.
 
-use base::principal::{Groups, Principal};
 use std::cell::Cell;
 use std::rc::Rc;
 
 use async_trait::async_trait;
+use base::principal::{Groups, Principal};
 use serde_json::json;
+use world::testing::run;
 
 use crate::entra_world::EntraWorld;
 use crate::testing::*;
 use crate::token::*;
-use world::testing::run;
 
 struct Graph {
     answer: Result<Vec<String>, String>,

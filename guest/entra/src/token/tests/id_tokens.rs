@@ -1,12 +1,12 @@
 //! ID tokens of a sign-in go through the same steps, and some of their own.
 
+use base::settings::Mode;
 use serde_json::{Value, json};
+use world::testing::{CLIENT, START, TENANT, run};
 
 use crate::clouds::CONSUMER_TENANT;
 use crate::testing::*;
 use crate::token::*;
-use base::settings::Mode;
-use world::testing::{CLIENT, START, TENANT, run};
 
 fn validate(authority: &FakeAuthority, claims: Value, nonce: Option<&str>) -> Result<ValidatedIdToken, TokenError> {
     let token = sign(&header("RS256", "rsa"), &claims, &TestKey::named("rsa"));

@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
+use base::audit::Outcome;
 use serde_json::{Value, json};
+use world::HttpError;
+use world::testing::{START, TENANT, json as response, run};
 
 use crate::testing::*;
 use crate::token::instance::Instance;
 use crate::token::*;
-use base::audit::Outcome;
-use world::HttpError;
-use world::testing::{START, TENANT, json as response, run};
 
 const HOUR: u64 = 3600;
 

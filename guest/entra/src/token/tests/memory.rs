@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde_json::json;
+use world::testing::{START, TENANT, run};
 
 use crate::testing::*;
 use crate::token::instance::Instance;
 use crate::token::validated::{RefusedSignatures, hash};
 use crate::token::*;
-use world::testing::{START, TENANT, run};
 
 fn validate(authority: &FakeAuthority, token: &str) -> Result<ValidatedToken, TokenError> {
     run(validate_access_token(&authority.env, token, &Requirements::default()))

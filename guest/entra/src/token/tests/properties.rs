@@ -1,16 +1,15 @@
 //! What holds for all inputs, not only for those that somebody thought of.
 
+use base::strict_json::parse_object;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
+use world::testing::run;
 
 use crate::testing::*;
 use crate::token::claims::Claims;
-use crate::token::compact;
 use crate::token::jwks::KeySet;
-use crate::token::*;
-use base::strict_json::parse_object;
-use world::testing::run;
+use crate::token::{compact, *};
 
 fn valid_tokens() -> [String; 3] {
     [("RS256", "rsa", "rsa"), ("PS256", "rsa-ps", "rsa"), ("ES256", "p256", "p256")]

@@ -12,8 +12,7 @@ use rsa::signature::Verifier as _;
 use serde_json::{Value, json};
 
 use crate::testing::decode;
-use crate::token::compact;
-use crate::token::compact::Signed;
+use crate::token::compact::{self, Signed};
 use crate::token::jwks::KeySet;
 use crate::token::signature::VerifyingKey;
 

@@ -1,19 +1,18 @@
 //! Roles and groups of a session, which count for four hours, and what is asked of Entra ID after that.
 
-use crate::testing::{ServerWorlds as _, configure};
 use std::time::Duration;
 
-use super::*;
 use base::Secret;
 use base::policy::names;
-use caller::session;
-use caller::session::Owner;
 use caller::session::entra_tokens::EntraTokens;
-use caller::session::lifecycle;
-use caller::session::lifecycle::{Beginning, Tokens};
+use caller::session::lifecycle::{self, Beginning, Tokens};
+use caller::session::{self, Owner};
 use entra::testing::{FakeAuthority, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
 use world::testing::{START, TENANT};
 use world::{HttpError, Store as _};
+
+use super::*;
+use crate::testing::{ServerWorlds as _, configure};
 
 const RESOURCE: &str = "https://mcp.example.com/mcp";
 const HOUR: u64 = 3600;

@@ -1,12 +1,12 @@
 //! What an authorization request may ask for, and who is told when it may not.
 
-use crate::testing::change;
 use http::header::LOCATION;
 use serde_json::json;
+use world::testing::run;
 
 use crate::authorization_server::testing::*;
 use crate::authorization_server::{Endpoint, handle};
-use world::testing::run;
+use crate::testing::change;
 
 fn html(response: &http::Response<Vec<u8>>) -> String {
     String::from_utf8_lossy(response.body()).into_owned()

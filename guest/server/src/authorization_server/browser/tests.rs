@@ -1,9 +1,9 @@
-use crate::testing::{ServerWorlds as _, configure};
 use http::Method;
+use world::testing::{World, http_settings};
 
 use super::*;
 use crate::authorization_server::testing::{request, with_cookies};
-use world::testing::{World, http_settings};
+use crate::testing::{ServerWorlds as _, configure};
 
 fn user() -> RememberedUser {
     RememberedUser { tenant_id: "tenant".to_owned(), object_id: "alice".to_owned() }

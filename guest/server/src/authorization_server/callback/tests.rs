@@ -1,11 +1,11 @@
 //! What is made of Entra's answers.
 
-use crate::testing::configure;
+use entra::testing::{OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
 use http::header::LOCATION;
 use serde_json::json;
 
 use crate::authorization_server::testing::*;
-use entra::testing::{OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
+use crate::testing::configure;
 
 /// Where the client is told, and what.
 fn told(response: &http::Response<Vec<u8>>) -> (u16, String) {

@@ -1,5 +1,6 @@
 //! How a client says who it is, and proves it (RFC 6749 section 2.3).
 
+use base::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
@@ -7,7 +8,6 @@ use zeroize::Zeroizing;
 
 use super::{ClientError, MAX_CLIENT_ID};
 use crate::message::Request;
-use base::Secret;
 
 /// The longest value of `Authorization` that is read, in bytes: a client id and a secret, each percent-encoded,
 /// in base64.

@@ -1,13 +1,13 @@
-use crate::testing::{ServerWorlds as _, configure};
 use std::cell::Cell;
 use std::rc::Rc;
 
 use serde_json::json;
+use world::RateLimiter;
+use world::testing::{World, run};
 
 use super::*;
 use crate::authorization_server::clients::find;
-use world::RateLimiter;
-use world::testing::{World, run};
+use crate::testing::{ServerWorlds as _, configure};
 
 const ID: &str = "https://app.example.com/oauth/client.json";
 

@@ -1,15 +1,15 @@
-use crate::testing::{ServerWorlds as _, configure};
+use base::encoding::digest;
+use base::settings::RegisteredClient;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
+use world::testing::{World, run};
 
 use super::*;
 use crate::authorization_server::client::{named, uses_basic};
 use crate::authorization_server::testing::{authorized, form, request};
 use crate::message::Request;
-use base::encoding::digest;
-use base::settings::RegisteredClient;
-use world::testing::{World, run};
+use crate::testing::{ServerWorlds as _, configure};
 
 const SECRET: &str = "s3cret+/&=:% ä";
 

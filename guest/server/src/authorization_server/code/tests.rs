@@ -1,10 +1,11 @@
 //! A code and the moments at which it can be presented.
 
-use crate::testing::ServerWorlds as _;
 use std::rc::Rc;
 
-use super::*;
 use world::testing::World;
+
+use super::*;
+use crate::testing::ServerWorlds as _;
 
 fn grant() -> Grant {
     Grant {

@@ -1,13 +1,13 @@
-use crate::testing::{ServerWorlds as _, configure};
 use std::collections::HashSet;
+
+use world::Store;
+use world::testing::{START, World, run};
 
 use super::*;
 use crate::authorization_server::client::ClientError;
-use crate::authorization_server::clients;
-use crate::authorization_server::clients::find;
+use crate::authorization_server::clients::{self, find};
 use crate::authorization_server::testing;
-use world::Store;
-use world::testing::{START, World, run};
+use crate::testing::{ServerWorlds as _, configure};
 
 const REDIRECT: &str = "https://app.example.com/callback";
 

@@ -1,16 +1,16 @@
 //! Tokens of Entra ID, where flows with a whole Entra ID do not reach: HTTP+SSE, outages, and which way a token goes.
 
-use crate::testing::{ServerWorlds as _, change, configure};
 use std::time::Duration;
 
+use base::settings::TokenMode;
+use entra::testing::{FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
 use serde_json::{Value, json};
+use world::HttpError;
+use world::testing::{CLIENT, run};
 
 use super::{ALICE, Server, get, header, json_of, post};
 use crate::message::{Answer, Request};
-use base::settings::TokenMode;
-use entra::testing::{FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
-use world::HttpError;
-use world::testing::{CLIENT, run};
+use crate::testing::{ServerWorlds as _, change, configure};
 
 const OTHER: &str = "22222222-bbbb-3333-cccc-4444dddd5555";
 

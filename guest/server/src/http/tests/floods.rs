@@ -1,17 +1,17 @@
 //! Bad tokens without end: what is answered and recorded of them, and who is not affected.
 
-use crate::testing::{ServerWorlds as _, change, configure};
 use std::time::Duration;
 
+use base::settings::TokenMode;
+use entra::testing::{FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
 use http::Response;
 use serde_json::json;
+use world::HttpError;
+use world::testing::{CLIENT, START};
 
 use super::{ALICE, Server, Someone, get, header, json_of, post};
 use crate::message::Request;
-use base::settings::TokenMode;
-use entra::testing::{FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
-use world::HttpError;
-use world::testing::{CLIENT, START};
+use crate::testing::{ServerWorlds as _, change, configure};
 
 const BOUND: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);

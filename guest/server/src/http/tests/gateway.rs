@@ -1,16 +1,16 @@
 //! Behind a gateway: a path prefix that it takes off, a token that it hands over, Entra ID's metadata under our issuer.
 
-use crate::testing::{ServerWorlds as _, change, configure};
 use std::time::Duration;
 
+use base::settings::TokenMode;
+use entra::testing::{AUTHORITY, FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
 use serde_json::{Value, json};
+use world::HttpError;
+use world::testing::{CLIENT, TENANT, json as response};
 
 use super::{ALICE, Server, get, header, json_of, post};
 use crate::message::Request;
-use base::settings::TokenMode;
-use entra::testing::{AUTHORITY, FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
-use world::HttpError;
-use world::testing::{CLIENT, TENANT, json as response};
+use crate::testing::{ServerWorlds as _, change, configure};
 
 const HEADER: &str = "x-forwarded-access-token";
 const METADATA: &str = "/v2.0/.well-known/openid-configuration";

@@ -1,13 +1,13 @@
 //! HTTP+SSE: a stream here, messages there.
 
-use crate::testing::configure;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use world::testing::run;
 
 use super::{ALICE, Server, Someone, get, header, json_of, post};
 use crate::message::{Answer, BodyStream, Request};
-use world::testing::run;
+use crate::testing::configure;
 
 /// A stream that a client holds open.
 struct Open {

@@ -1,11 +1,11 @@
 //! Host names and origins: who may speak to the server from where.
 
-use crate::testing::configure;
 use http::Method;
 use serde_json::json;
 
 use super::{Server, get, header, post, request};
 use crate::message::Request;
+use crate::testing::configure;
 
 const OWN: &str = "https://mcp.example.com";
 const ALLOWED: &str = "https://app.example.com";

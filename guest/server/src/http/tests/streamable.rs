@@ -1,12 +1,12 @@
 //! Streamable HTTP, of both eras.
 
+use base::audit::Outcome;
 use http::Response;
 use serde_json::{Value, json};
 use world::Channel;
 
 use super::{ALICE, Server, Someone, header, json_of, post};
 use crate::message::Request;
-use base::audit::Outcome;
 
 const MODERN: &str = "2026-07-28";
 

@@ -1,9 +1,9 @@
 //! Steps 2, 3, 10 and 11: the claims by themselves.
 
 use serde_json::json;
+use world::testing::{START, TENANT};
 
 use super::*;
-use world::testing::{START, TENANT};
 
 fn missing(name: &str) -> TokenError {
     TokenError::ClaimMissing { name: name.to_owned() }

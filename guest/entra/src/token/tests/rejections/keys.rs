@@ -1,9 +1,9 @@
 //! Steps 7 and 8: key and signature.
 
 use serde_json::json;
+use world::testing::TENANT;
 
 use super::*;
-use world::testing::TENANT;
 
 fn unknown(key_id: &str) -> TokenError {
     TokenError::KeyUnknown { key_id: key_id.to_owned() }

@@ -13,10 +13,10 @@ mod requirements;
 use std::collections::HashSet;
 
 use serde_json::Value;
+use world::testing::run;
 
 use crate::testing::*;
 use crate::token::*;
-use world::testing::run;
 
 /// A token with one fault.
 struct Case {

@@ -1,10 +1,10 @@
 //! Steps 5, 6 and 9: issuer, tenant, audience.
 
 use serde_json::json;
+use world::testing::{CLIENT, TENANT};
 
 use super::*;
 use crate::clouds::CONSUMER_TENANT;
-use world::testing::{CLIENT, TENANT};
 
 const V1: &str = "https://sts.windows.net";
 

@@ -2,9 +2,9 @@
 
 use base::principal::PrincipalKind;
 use serde_json::json;
+use world::testing::CLIENT;
 
 use super::*;
-use world::testing::CLIENT;
 
 fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
