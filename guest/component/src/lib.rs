@@ -72,7 +72,7 @@ mod exports {
     impl wit::sign_in::Guest for Component {
         fn accounts() -> Result<Vec<wit::sign_in::Account>, WitSignInError> {
             with_person(|person| {
-                let accounts = accounts::list(&person.entra)?;
+                let accounts = block_on(accounts::list(&person.entra))?;
                 Ok(accounts.into_iter().map(account_to_wit).collect())
             })
         }
@@ -82,8 +82,10 @@ mod exports {
             account: Option<String>,
         ) -> Result<wit::sign_in::AccessToken, WitSignInError> {
             with_person(|person| {
-                let account = accounts::choose(person, account.as_deref())?;
-                let token = block_on(silent::acquire(&person.entra, &account, &scopes, None))?;
+                let token = block_on(async {
+                    let account = accounts::choose(person, account.as_deref()).await?;
+                    silent::acquire(&person.entra, &account, &scopes, None).await
+                })?;
                 Ok(wit::sign_in::AccessToken {
                     token: token.token.reveal().clone(),
                     expires_at: token.expires_at,
@@ -95,7 +97,8 @@ mod exports {
         fn start(redirect_uri: String, login_hint: Option<String>) -> Result<wit::sign_in::Pending, WitSignInError> {
             with_person(|person| {
                 let scopes = vec![profile_scope(&person.entra)];
-                let attempt = interactive::start(&person.entra, redirect_uri, scopes, login_hint.as_deref())?;
+                let start = interactive::start(&person.entra, redirect_uri, scopes, login_hint.as_deref());
+                let attempt = block_on(start)?;
                 Ok(wit::sign_in::Pending { id: attempt.id, authorization_url: attempt.instruction.url })
             })
         }
@@ -117,7 +120,7 @@ mod exports {
         }
 
         fn sign_out(home_account_id: String) -> Result<(), WitSignInError> {
-            with_person(|person| accounts::sign_out(&person.entra, &home_account_id))
+            with_person(|person| block_on(accounts::sign_out(&person.entra, &home_account_id)))
         }
     }
 

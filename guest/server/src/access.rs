@@ -97,7 +97,7 @@ impl<'a> Access<'a> {
                 tool: Some(tool.to_owned()),
                 ..AuditEvent::new("tool.denied", Outcome::Failure)
             };
-            let _ = self.env.entra.trail.record(self.subject.who.attribute(event));
+            let _ = self.env.entra.trail.record(self.subject.who.attribute(event)).await;
         }
         decided
     }
@@ -173,7 +173,7 @@ impl<'a> Access<'a> {
         let outdated = session.filter(|session| !session.membership.counts(self.env.entra.clock.now()));
         let Some(session) = outdated else { return Ok((roles, groups)) };
         if self.confirmed.get().is_none() {
-            let confirmed = session::confirm(&self.env.entra, session).await;
+            let confirmed = Box::pin(session::confirm(&self.env.entra, session)).await;
             if let Err(Unconfirmed::Unavailable(reason)) = &confirmed {
                 self.note("the roles of a caller cannot be confirmed", reason);
             }
@@ -203,7 +203,8 @@ impl<'a> Access<'a> {
         }
         if self.resolved.get().is_none() {
             let Identity { tenant_id, object_id, .. } = self.subject.who;
-            let resolved = groups::of(&self.env.entra, self.subject.kind, tenant_id, object_id).await;
+            let resolved = Box::pin(groups::of(&self.env.entra, self.subject.kind, tenant_id, object_id)).await;
+            let resolved = resolved.map_err(|error| error.to_string());
             if let Err(reason) = &resolved {
                 self.note("the groups of a caller are not known", reason);
             }

@@ -117,7 +117,7 @@ impl ToolError {
             Self::Graph(GraphError::Token(error)) => error.public(),
             Self::SignIn(error) => error.public(),
             Self::Unrecorded(_) => Unrecorded::PUBLIC.to_owned(),
-            Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_)) => {
+            Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_) | GraphError::NotAsked(_)) => {
                 "Microsoft Graph cannot be asked now. Try again later.".to_owned()
             }
             Self::NoUser | Self::Arguments(_) | Self::Denied(_) => self.to_string(),
@@ -140,6 +140,7 @@ impl ToolError {
             Self::Graph(GraphError::Unreachable(_)) => "graph-unreachable".to_owned(),
             Self::Graph(GraphError::Malformed(_)) => "graph-malformed".to_owned(),
             Self::Graph(GraphError::NoToken(_)) => "graph-no-token".to_owned(),
+            Self::Graph(GraphError::NotAsked(_)) => "graph-unavailable".to_owned(),
             Self::Graph(GraphError::NotConsented { .. }) => "graph-not-consented".to_owned(),
             Self::NoUser => "no-user".to_owned(),
             Self::Arguments(_) => "arguments".to_owned(),
@@ -200,8 +201,8 @@ impl LocalCall<'_> {
     }
 
     /// The account that a token would be for, if that is clear without asking.
-    pub fn account(&self) -> Option<String> {
-        accounts::choose(self.person, None).ok().map(|account| account.home_account_id)
+    pub async fn account(&self) -> Option<String> {
+        accounts::choose(self.person, None).await.ok().map(|account| account.home_account_id)
     }
 }
 
@@ -225,7 +226,7 @@ impl CallTokens<'_> {
     async fn acquire(&self, challenge: Option<&Challenge>) -> Result<AccessToken, SignInError> {
         let LocalCall { person, presenter, resumes } = *self.call;
         let env = &person.entra;
-        let silent = match accounts::choose(person, None) {
+        let silent = match accounts::choose(person, None).await {
             Ok(account) => silent::acquire(env, &account, &self.scopes, challenge).await,
             Err(error) => Err(error),
         };
@@ -266,7 +267,7 @@ pub async fn call_local(
     };
     let event = env.trail.event(TOOL_CALLED, outcome);
     let event = AuditEvent { tool: Some(tool.name().to_owned()), reason, ..event };
-    env.trail.record(event.lasting(env.clock.monotonic().saturating_sub(began)))?;
+    env.trail.record(event.lasting(env.clock.monotonic().saturating_sub(began))).await?;
     result
 }
 
@@ -286,7 +287,7 @@ pub async fn call_remote(
         ..AuditEvent::new(TOOL_CALLED, outcome)
     };
     let took = env.clock.monotonic().saturating_sub(began);
-    env.trail.record(call.who.attribute(event).lasting(took))?;
+    env.trail.record(call.who.attribute(event).lasting(took)).await?;
     result
 }
 

@@ -249,7 +249,8 @@ impl<T> Slot<T> {
         }
         let key = name.key();
         let mut refresh = Refresh { slot: self, env, name, key: &key, parse, demand };
-        let asked = once_with(&env.records, &name.kind.attempts(), &key, &mut refresh).await;
+        // In a box, so that a call which finds the document in the instance is not as large as one that fetches it.
+        let asked = Box::pin(once_with(&env.records, &name.kind.attempts(), &key, &mut refresh)).await;
         // What cannot be refreshed still serves for a while.
         asked.or_else(|unavailable| self.usable(env.clock.now()).ok_or(unavailable))
     }

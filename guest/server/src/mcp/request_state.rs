@@ -6,7 +6,8 @@
 use base::encoding::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use world::{StoreError, sealed};
+use world::StoreError;
+use world::records::{Partition, Sealed};
 
 use super::Caller;
 
@@ -21,6 +22,9 @@ struct State {
     principal: String,
     request: String,
 }
+
+/// States as they go out.
+const STATES: Sealed<State> = Sealed::json(Partition::Application, "request-state-key");
 
 /// What a presented state turned out to be.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,16 +44,19 @@ pub(super) fn request_digest(tool: &str, arguments: Option<&Value>) -> String {
 }
 
 /// Seals the way back to an attempt, for `caller` only.
-pub(super) fn seal(caller: &Caller<'_>, attempt: &str, expires_at: u64, request: String) -> Result<String, StoreError> {
+pub(super) async fn seal(
+    caller: &Caller<'_>,
+    attempt: &str,
+    expires_at: u64,
+    request: String,
+) -> Result<String, StoreError> {
     let state = State { attempt: attempt.to_owned(), expires_at, principal: caller.principal(), request };
-    let plain = serde_json::to_vec(&state).map_err(|_| StoreError::TooLarge)?;
-    sealed::seal(caller.entra(), &key(caller), PURPOSE, &plain)
+    caller.entra().records.seal(&STATES, PURPOSE, &state).await
 }
 
 /// Opens a state that `caller` presents with a request.
-pub(super) fn open(caller: &Caller<'_>, state: &str, request: &str) -> Result<Opened, StoreError> {
-    let opened = sealed::open(caller.entra(), &key(caller), PURPOSE, state)?;
-    let Some(state) = opened.and_then(|plain| serde_json::from_slice::<State>(plain.reveal()).ok()) else {
+pub(super) async fn open(caller: &Caller<'_>, state: &str, request: &str) -> Result<Opened, StoreError> {
+    let Some(state) = caller.entra().records.open(&STATES, PURPOSE, state).await? else {
         return Ok(Opened::Refused);
     };
     if state.principal != caller.principal() || state.request != request {
@@ -61,11 +68,6 @@ pub(super) fn open(caller: &Caller<'_>, state: &str, request: &str) -> Result<Op
     Ok(Opened::Attempt(state.attempt))
 }
 
-/// The record of the key.
-fn key(caller: &Caller<'_>) -> String {
-    caller.entra().settings.record("request-state-key")
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -74,13 +76,13 @@ mod tests {
     use caller::local::PersonWorld;
     use caller::session::Session;
     use caller::testing::PersonWorlds as _;
-    use world::testing::{START, World};
+    use world::testing::{START, World, run};
 
     use super::*;
     use crate::testing::ServerWorlds as _;
 
     fn sealed(person: &PersonWorld<'_>) -> String {
-        seal(&Caller::Person(person), "attempt-1", START + 600, request_digest("tool", None)).unwrap()
+        run(seal(&Caller::Person(person), "attempt-1", START + 600, request_digest("tool", None))).unwrap()
     }
 
     #[test]
@@ -88,7 +90,7 @@ mod tests {
         let env = World::default().person();
         let state = sealed(&env);
         assert_eq!(
-            open(&Caller::Person(&env), &state, &request_digest("tool", None)).unwrap(),
+            run(open(&Caller::Person(&env), &state, &request_digest("tool", None))).unwrap(),
             Opened::Attempt("attempt-1".to_owned())
         );
     }
@@ -97,10 +99,10 @@ mod tests {
     fn a_state_for_another_request_is_refused() {
         let env = World::default().person();
         let state = sealed(&env);
-        assert_eq!(open(&Caller::Person(&env), &state, &request_digest("other", None)).unwrap(), Opened::Refused);
+        assert_eq!(run(open(&Caller::Person(&env), &state, &request_digest("other", None))).unwrap(), Opened::Refused);
         let arguments = serde_json::json!({"a": 1});
         assert_eq!(
-            open(&Caller::Person(&env), &state, &request_digest("tool", Some(&arguments))).unwrap(),
+            run(open(&Caller::Person(&env), &state, &request_digest("tool", Some(&arguments)))).unwrap(),
             Opened::Refused
         );
     }
@@ -111,7 +113,7 @@ mod tests {
         let env = world.person();
         let state = sealed(&env);
         world.advance(Duration::from_secs(600));
-        assert_eq!(open(&Caller::Person(&env), &state, &request_digest("tool", None)).unwrap(), Opened::Expired);
+        assert_eq!(run(open(&Caller::Person(&env), &state, &request_digest("tool", None))).unwrap(), Opened::Expired);
     }
 
     #[test]
@@ -122,7 +124,7 @@ mod tests {
             let mut changed = bytes.clone();
             changed[index] ^= 1;
             assert_eq!(
-                open(&Caller::Person(&env), &base64url(&changed), &request_digest("tool", None)).unwrap(),
+                run(open(&Caller::Person(&env), &base64url(&changed), &request_digest("tool", None))).unwrap(),
                 Opened::Refused
             );
         }
@@ -135,7 +137,7 @@ mod tests {
         let mut skip = [0; 8];
         world::Random::fill(&other, &mut skip);
         assert_eq!(
-            open(&Caller::Person(&other.person()), &state, &request_digest("tool", None)).unwrap(),
+            run(open(&Caller::Person(&other.person()), &state, &request_digest("tool", None))).unwrap(),
             Opened::Refused
         );
     }
@@ -157,14 +159,14 @@ mod tests {
         let request = request_digest("tool", None);
         let alice = session("t", "alice", "client");
         let alice = Caller::Session(&server, &alice);
-        let state = seal(&alice, "attempt-1", START + 600, request.clone()).unwrap();
-        assert_eq!(open(&alice, &state, &request).unwrap(), Opened::Attempt("attempt-1".to_owned()));
-        assert_eq!(open(&Caller::Person(&env), &state, &request).unwrap(), Opened::Refused);
+        let state = run(seal(&alice, "attempt-1", START + 600, request.clone())).unwrap();
+        assert_eq!(run(open(&alice, &state, &request)).unwrap(), Opened::Attempt("attempt-1".to_owned()));
+        assert_eq!(run(open(&Caller::Person(&env), &state, &request)).unwrap(), Opened::Refused);
         for (tenant, object, client) in [("u", "alice", "client"), ("t", "bob", "client"), ("t", "alice", "other")] {
             let other = session(tenant, object, client);
             let other = Caller::Session(&server, &other);
-            assert_eq!(open(&other, &state, &request).unwrap(), Opened::Refused, "{tenant} {object} {client}");
-            assert_eq!(open(&other, &sealed(&env), &request).unwrap(), Opened::Refused);
+            assert_eq!(run(open(&other, &state, &request)).unwrap(), Opened::Refused, "{tenant} {object} {client}");
+            assert_eq!(run(open(&other, &sealed(&env), &request)).unwrap(), Opened::Refused);
         }
     }
 
@@ -172,7 +174,7 @@ mod tests {
     fn nonsense_is_refused() {
         let env = World::default().person();
         for state in ["", "x", "====", "AAAA", &"A".repeat(5000)] {
-            assert_eq!(open(&Caller::Person(&env), state, "").unwrap(), Opened::Refused);
+            assert_eq!(run(open(&Caller::Person(&env), state, "")).unwrap(), Opened::Refused);
         }
     }
 }

@@ -66,7 +66,7 @@ impl RemoteTool for FindUser {
         let found = users::find(call.env, &tokens, query).await;
         if let Err(GraphError::Forbidden(_)) = found {
             // What an administrator grants now is in the next token only.
-            tokens.forget();
+            tokens.forget().await;
         }
         answer(&found?)
     }

@@ -10,7 +10,7 @@ use entra::graph::profile::{self, PROFILE_PROPERTIES, PROFILE_SCOPE};
 use rmcp::model::{JsonObject, Tool as Description};
 use serde_json::json;
 
-use super::{LocalCall, LocalTool, RemoteCall, RemoteTool, Tool, ToolError, nullable_string, object, reads};
+use super::{nullable_string, object, reads, LocalCall, LocalTool, RemoteCall, RemoteTool, Tool, ToolError};
 
 pub(super) struct GetUserDetailsFromGraph;
 
@@ -37,7 +37,7 @@ impl LocalTool for GetUserDetailsFromGraph {
     async fn call(&self, call: &LocalCall<'_>, _arguments: &JsonObject) -> Result<String, ToolError> {
         let env = &call.person.entra;
         let tokens = call.tokens(vec![profile::profile_scope(env)]);
-        Ok(local::profile::me(env, &tokens, call.account().as_deref()).await?.to_string())
+        Ok(local::profile::me(env, &tokens, call.account().await.as_deref()).await?.to_string())
     }
 }
 
