@@ -12,8 +12,8 @@ use std::time::Duration;
 use base::audit::{AuditEvent, Outcome};
 use base::principal::{Principal, PrincipalKind};
 use base::{Identity, Secret};
-use entra::EntraWorld;
-use entra::token::{self, Requirements, TokenError, ValidatedToken, validate_access_token_with};
+use entra::token::{Requirements, TokenError, ValidatedToken, validate_access_token_with};
+use entra::{EntraWorld, token};
 use world::{RateLimiter, Trail, Unrecorded, limits};
 
 /// The operation of the rate limiter that counts refused tokens, by address, or by caller if they are genuine. Good ones
@@ -70,7 +70,10 @@ pub async fn authenticate(
     required_scope: &str,
 ) -> Result<Bearer, Refused> {
     let validated = validate_access_token_with(env, token.reveal(), &Requirements::default(), None).await;
-    let validated = validated.map_err(|error| refused(env, limiter, error, None))?;
+    let validated = match validated {
+        Ok(validated) => validated,
+        Err(error) => return Err(refused(env, limiter, error, None).await),
+    };
     env.trail.set_token(validated.principal().token_id.as_deref());
     env.trail.set_user(validated.username());
     let bearer = Bearer { validated, token };
@@ -78,21 +81,23 @@ pub async fn authenticate(
     if *kind == PrincipalKind::User && !scopes.iter().any(|scope| scope == required_scope) {
         let required = vec![required_scope.to_owned()];
         let error = TokenError::ScopesMissing { missing: required.clone(), required };
-        return Err(refused(env, limiter, error, Some(bearer.identity())));
+        return Err(refused(env, limiter, error, Some(bearer.identity())).await);
     }
     Ok(bearer)
 }
 
 /// Records that a token was accepted: once for each token and instance, because every use of it has records of its own.
-pub fn record_acceptance(env: &EntraWorld<'_>, bearer: &Bearer) -> Result<(), Unrecorded> {
+pub async fn record_acceptance(env: &EntraWorld<'_>, bearer: &Bearer) -> Result<(), Unrecorded> {
     if !bearer.validated.is_first_seen() {
         return Ok(());
     }
     let event = AuditEvent::new("token.accepted", Outcome::Success);
-    env.trail.record(bearer.identity().attribute(event)).inspect_err(|_| {
+    let recorded = env.trail.record(bearer.identity().attribute(event)).await;
+    if recorded.is_err() {
         // The next use of it is a first one again.
         token::forget(env.settings, bearer.token.reveal());
-    })
+    }
+    recorded
 }
 
 /// Whether a token that was accepted before still is. What cannot be decided now says nothing against it.
@@ -103,11 +108,16 @@ pub async fn is_still_good(env: &EntraWorld<'_>, token: &Secret<String>) -> bool
     }
 }
 
-fn refused(env: &EntraWorld<'_>, limiter: &dyn RateLimiter, error: TokenError, who: Option<Identity<'_>>) -> Refused {
+async fn refused(
+    env: &EntraWorld<'_>,
+    limiter: &dyn RateLimiter,
+    error: TokenError,
+    who: Option<Identity<'_>>,
+) -> Refused {
     // Where it could not be decided, nobody was refused. A genuine token that has expired is answered as ever: its client
     // has to renew it, whatever strangers at the same address send.
     if error.is_refusal()
-        && let Err(after) = record_refusal(env.trail, limiter, error.reason(), who)
+        && let Err(after) = record_refusal(env.trail, limiter, error.reason(), who).await
         && !matches!(error, TokenError::Expired { .. })
     {
         return Refused::TooMany(after);
@@ -120,7 +130,7 @@ fn refused(env: &EntraWorld<'_>, limiter: &dyn RateLimiter, error: TokenError, w
 ///
 /// Too many from one address, or of one caller, have no records of their own, or a stranger could fill the files until the
 /// records that matter are gone. An error says how long that lasts.
-pub fn record_refusal(
+pub async fn record_refusal(
     trail: &Trail<'_>,
     limiter: &dyn RateLimiter,
     reason: &str,
@@ -132,10 +142,10 @@ pub fn record_refusal(
         None => trail.address(),
     };
     if let Some(subject) = subject {
-        limits::admit(limiter, trail, REFUSED_TOKEN, &subject, None)?;
+        limits::admit(limiter, trail, REFUSED_TOKEN, &subject, None).await?;
     }
     let event = AuditEvent::new("token.refused", Outcome::Failure).because(reason.to_owned());
-    let _ = trail.record(if let Some(who) = who { who.attribute(event) } else { event });
+    let _ = trail.record(if let Some(who) = who { who.attribute(event) } else { event }).await;
     Ok(())
 }
 

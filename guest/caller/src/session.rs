@@ -64,13 +64,13 @@ pub enum SessionError {
 
 /// Finds the session that an access token belongs to, with one read of the store. `resources` are those of which
 /// the session has to be for one.
-pub fn authenticate(
+pub async fn authenticate(
     env: &EntraWorld<'_>,
     access_token: &Secret<String>,
     resources: &[&str],
 ) -> Result<Session, SessionError> {
     let presented = Presented::read(access_token).ok_or(SessionError::Unknown)?;
-    let record = record::look(env, &presented.id)?.ok_or(SessionError::Unknown)?;
+    let record = record::look(env, &presented.id).await?.ok_or(SessionError::Unknown)?;
     let access = record.access(&presented).ok_or(SessionError::Unknown)?;
     env.trail.set_session(&presented.id);
     env.trail.set_user(record.username.as_deref());

@@ -79,7 +79,7 @@ mod exports {
     impl wit::sign_in::Guest for Component {
         fn accounts() -> Result<Vec<wit::sign_in::Account>, WitSignInError> {
             with_person(|person| {
-                let accounts = accounts::list(&person.entra)?;
+                let accounts = block_on(accounts::list(&person.entra))?;
                 Ok(accounts.into_iter().map(Into::into).collect())
             })
         }
@@ -89,8 +89,11 @@ mod exports {
             account: Option<String>,
         ) -> Result<wit::sign_in::AccessToken, WitSignInError> {
             with_person(|person| {
-                let account = accounts::choose(person, account.as_deref())?;
-                Ok(block_on(silent::acquire(&person.entra, &account, &scopes, None))?.into())
+                let token = block_on(async {
+                    let account = accounts::choose(person, account.as_deref()).await?;
+                    silent::acquire(&person.entra, &account, &scopes, None).await
+                })?;
+                Ok(token.into())
             })
         }
 
@@ -100,7 +103,8 @@ mod exports {
             login_hint: Option<String>,
         ) -> Result<wit::sign_in::Pending, WitSignInError> {
             with_person(|person| {
-                let attempt = interactive::start(&person.entra, redirect_uri, scopes, login_hint.as_deref())?;
+                let start = interactive::start(&person.entra, redirect_uri, scopes, login_hint.as_deref());
+                let attempt = block_on(start)?;
                 Ok(wit::sign_in::Pending { id: attempt.id, authorization_url: attempt.instruction.url })
             })
         }
@@ -125,7 +129,7 @@ mod exports {
         }
 
         fn sign_out(home_account_id: String) -> Result<(), WitSignInError> {
-            with_person(|person| accounts::sign_out(&person.entra, &home_account_id))
+            with_person(|person| block_on(accounts::sign_out(&person.entra, &home_account_id)))
         }
     }
 

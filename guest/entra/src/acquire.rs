@@ -1,5 +1,6 @@
 //! Why there is no token for an API.
 
+use world::once::{Failure, OnceError};
 use world::{StoreError, Unrecorded};
 
 use crate::oauth::OAuthError;
@@ -44,6 +45,20 @@ impl From<OAuthError> for AcquireError {
     }
 }
 
+impl From<Failure> for AcquireError {
+    fn from(failure: Failure) -> Self {
+        Self::Unavailable(OAuthError::NotAsked(failure))
+    }
+}
+
+/// The calls that wait hear of every failure, and of the pause that Entra ID asks for.
+impl OnceError for AcquireError {
+    fn failure(&self, now: u64) -> Option<Failure> {
+        let retry_at = if let Self::Unavailable(error) = self { error.retry_at(now) } else { None };
+        Some(Failure { reason: self.to_string(), retry_at })
+    }
+}
+
 impl From<Refusal> for AcquireError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
@@ -51,6 +66,12 @@ impl From<Refusal> for AcquireError {
 }
 
 impl AcquireError {
+    /// See [`OAuthError::at`].
+    #[must_use]
+    pub fn at(self, now: u64) -> Self {
+        if let Self::Unavailable(error) = self { Self::Unavailable(error.at(now)) } else { self }
+    }
+
     /// What may be said to the clients of a server ([`OAuthError::public`]).
     pub fn public(&self) -> String {
         match self {

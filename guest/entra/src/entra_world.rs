@@ -1,7 +1,8 @@
 //! What the protocol needs of the world.
 
 use base::settings::Settings;
-use world::{Ask, ClientCredential, Clock, Http, Keep, Random, Store, Trail};
+use world::records::Records;
+use world::{Ask, ClientCredential, Clock, Http, Keep, Random, Trail};
 
 /// What one call may use of the world to speak with Microsoft Entra ID and Microsoft Graph. Made anew for every call.
 #[derive(Clone, Copy)]
@@ -11,7 +12,7 @@ pub struct EntraWorld<'w> {
     /// Outbound HTTP, to the allow-listed hosts only.
     pub http: &'w dyn Http,
     /// Records that outlive the instance.
-    pub store: &'w dyn Store,
+    pub records: Records<'w>,
     /// Wall clock, monotonic clock, timers.
     pub clock: &'w dyn Clock,
     /// Cryptographically secure randomness.
@@ -33,8 +34,8 @@ impl Ask for EntraWorld<'_> {
 }
 
 impl Keep for EntraWorld<'_> {
-    fn store(&self) -> &dyn Store {
-        self.store
+    fn records(&self) -> Records<'_> {
+        self.records
     }
 
     fn random(&self) -> &dyn Random {

@@ -52,7 +52,7 @@ impl EntraWorlds for World {
         EntraWorld {
             settings,
             http: world,
-            store: world,
+            records: self.records(settings),
             clock: world,
             random: world,
             credential: world,
@@ -73,6 +73,7 @@ pub fn change(env: &mut EntraWorld<'static>, change: impl FnOnce(&mut Settings))
     let mut settings = env.settings.clone();
     change(&mut settings);
     env.settings = forever(settings);
+    env.records = env.records.under(env.settings);
     env.trail = forever(env.trail.under(env.settings));
 }
 

@@ -56,7 +56,7 @@ impl<'a> Access<'a> {
                 ..AuditEvent::new("tool.denied", Outcome::Failure)
             };
             let event = self.facts.iter().fold(event, |event, facts| facts.identity.attribute(event));
-            let _ = self.env.entra.trail.record(event);
+            let _ = self.env.entra.trail.record(event).await;
         }
         decided
     }

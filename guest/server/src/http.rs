@@ -20,6 +20,7 @@ mod tests;
 use caller::session;
 use http::header::ALLOW;
 use http::{HeaderName, HeaderValue, Method, Response};
+use world::records::{Namespace, Partition, Ttl};
 
 use self::bearer::{Authenticate, Guard};
 use self::origin::Sharing;
@@ -32,13 +33,14 @@ use crate::site::{MCP_PATH, SSE_PATH, Site};
 /// Names the request in answers about errors, as in the log and the audit records.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 /// Where `readyz` looks. Nothing is ever stored there.
-const READY_RECORD: &str = "ready";
+const READY: Namespace<()> = Namespace::marks(Partition::Store, "ready", Ttl::Kept);
 /// Seconds after which something that is unavailable now is worth another try.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// Answers one request.
 pub async fn handle(env: &ServerWorld<'_>, request: Request) -> Answer {
-    handle_with(env, request, session::authenticate).await
+    let authenticate: Authenticate = |env, token, resources| Box::pin(session::authenticate(env, token, resources));
+    handle_with(env, request, authenticate).await
 }
 
 /// Answers a request that could not be read, with a status of 4xx or 5xx.
@@ -108,15 +110,16 @@ fn refuse(site: &Site<'_>, route: &Route, request: &Request) -> Option<Response<
 async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenticate: Authenticate) -> Answer {
     let site = &env.site;
     let guard = |path| Guard { env, path, authenticate };
+    // The rare ones are in boxes, so that a message is not as large as a sign-in.
     Answer::Full(match route {
         Route::Unknown | Route::UnknownMetadata => text(404, "Not found"),
         Route::Index => index::page(site),
         Route::Health => text(200, "ok"),
-        Route::Ready => ready(env),
+        Route::Ready => ready(env).await,
         Route::Mcp => streamable::serve(&guard(MCP_PATH), request).await,
-        Route::Sse => return legacy_sse::open(&guard(SSE_PATH), request).await,
-        Route::Message => legacy_sse::receive(&guard(SSE_PATH), request).await,
-        Route::OAuth(endpoint) => authorization_server::handle(env, *endpoint, request).await,
+        Route::Sse => return Box::pin(legacy_sse::open(&guard(SSE_PATH), request)).await,
+        Route::Message => Box::pin(legacy_sse::receive(&guard(SSE_PATH), request)).await,
+        Route::OAuth(endpoint) => Box::pin(authorization_server::handle(env, *endpoint, request)).await,
         Route::ProtectedResource(path) => {
             message::json(200, &metadata::protected_resource(env.entra.settings, site, path))
         }
@@ -131,8 +134,8 @@ async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenti
 }
 
 /// Ready is who can reach the store: nothing works without it.
-fn ready(env: &ServerWorld<'_>) -> Response<Vec<u8>> {
-    match env.entra.store.get(READY_RECORD) {
+async fn ready(env: &ServerWorld<'_>) -> Response<Vec<u8>> {
+    match env.entra.records.exists(&READY, ()).await {
         Ok(_) => text(200, "ready"),
         Err(_) => unavailable("The secret store cannot be reached now"),
     }

@@ -1,6 +1,5 @@
 //! Where the server is, as its public URL says.
 
-use base::encoding::digest;
 use base::policy::Name;
 use base::settings::HttpSettings;
 
@@ -47,11 +46,6 @@ impl<'a> Site<'a> {
     /// The URL of something that is served at `path`.
     pub fn url(&self, path: &str) -> String {
         [&self.settings.public_url, path].concat()
-    }
-
-    /// The name of a record of this server. Client ids and consents of one server mean nothing to another.
-    pub fn record(&self, name: &str) -> String {
-        format!("authorization-server/{}/{name}", digest(self.settings.public_url.as_bytes()))
     }
 
     /// The resource identifier (RFC 8707) of the endpoint at `path`; an empty path is the server as a whole.

@@ -57,7 +57,7 @@ pub async fn call(
         Some(identity) => identity.attribute(event),
         None => event,
     };
-    env.trail.record(event.lasting(env.clock.monotonic().saturating_sub(began)))?;
+    env.trail.record(event.lasting(env.clock.monotonic().saturating_sub(began))).await?;
     result
 }
 

@@ -10,6 +10,8 @@ use async_trait::async_trait;
 use base::Secret;
 use base::audit::AuditEvent;
 
+use crate::records::Records;
+
 /// Why an HTTP exchange produced no response. A response of any status is not an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
@@ -35,40 +37,6 @@ pub enum HttpError {
 pub trait Http {
     /// Sends a request and reads the whole response.
     async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>;
-}
-
-/// Why the secret store failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// Key or value over its limit.
-    #[error("the record is too large")]
-    TooLarge,
-    /// Altered, or sealed with another key.
-    #[error("the record cannot be opened")]
-    Unreadable,
-    /// Cannot be reached or written now. The text is for the log, and the host has logged it.
-    #[error("the secret store is unavailable now: see the log")]
-    Unavailable(String),
-}
-
-/// Records that outlive an instance, shared with other instances and processes.
-pub trait Store {
-    /// Reads a record.
-    fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError>;
-    /// Writes a record; `None` keeps it until deleted.
-    fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError>;
-    /// Reads and deletes in one step.
-    fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError>;
-    /// Writes only if the record is still `expected`.
-    fn compare_and_swap(
-        &self,
-        key: &str,
-        expected: Option<&[u8]>,
-        value: &[u8],
-        ttl: Option<Duration>,
-    ) -> Result<bool, StoreError>;
-    /// Deletes a record.
-    fn delete(&self, key: &str) -> Result<(), StoreError>;
 }
 
 /// Time.
@@ -265,18 +233,7 @@ pub trait Ask {
 /// What keeping something takes that outlives the instance.
 pub trait Keep {
     /// Records that outlive the instance.
-    fn store(&self) -> &dyn Store;
+    fn records(&self) -> Records<'_>;
     /// Cryptographically secure randomness.
     fn random(&self) -> &dyn Random;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failure_of_the_store_keeps_the_reason_for_the_log() {
-        let error = StoreError::Unavailable("cannot open /home/alice/.local/share/store.sqlite".to_owned());
-        assert!(!error.to_string().contains("alice"));
-    }
 }

@@ -1,15 +1,21 @@
-//! The capabilities of the component, and what is made of them alone: the trail of a call, sealed values, one question
-//! at a time, random texts. A function that does input or output takes one of these traits as a parameter. Nothing here
-//! knows Microsoft Entra ID, OAuth, MCP or WIT.
+//! The capabilities of the component, and what is made of them alone: typed records, one question at a time, the trail of
+//! a call, random texts. A function that does input or output takes one of these as a parameter. Nothing here knows
+//! Microsoft Entra ID, OAuth, MCP or WIT.
+//!
+//! [`store::Store`] is the raw port of the secret store, and [`records`] is its only caller: key schemes, times to live and
+//! compare-and-swap are there. [`once`](mod@once) lets one call at a time ask a service, for all instances that share the
+//! store.
 
 pub mod capabilities;
 pub mod limits;
+pub mod once;
 pub mod random;
-pub mod sealed;
-pub mod single_flight;
+pub mod records;
+pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod trail;
 
 pub use capabilities::*;
+pub use store::{Store, StoreError};
 pub use trail::{SessionNames, Trail, Unrecorded};

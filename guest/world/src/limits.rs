@@ -19,26 +19,26 @@ pub fn shown_client_id(client_id: &str) -> &str {
 
 /// Counts one `operation` by `subject`; an error says after which time to try again. Refusals of one subject are one
 /// record in the time of the bound: a client that floods the server must not flood the records.
-pub fn admit(
+pub async fn admit(
     limiter: &dyn RateLimiter,
     trail: &Trail<'_>,
     operation: &str,
     subject: &str,
     client_id: Option<&str>,
 ) -> Result<(), Duration> {
-    limiter.admit(operation, subject).inspect_err(|_| {
-        if limiter.admit(&format!("{RECORD_OF}{operation}"), subject).is_ok() {
-            throttled(trail, operation, client_id);
-        }
-    })
+    let admitted = limiter.admit(operation, subject);
+    if admitted.is_err() && limiter.admit(&format!("{RECORD_OF}{operation}"), subject).is_ok() {
+        throttled(trail, operation, client_id).await;
+    }
+    admitted
 }
 
 /// Something was asked too often: here (`operation` of the rate limiter), or by this component of a service. It is
 /// refused whether or not that can be recorded.
-pub fn throttled(trail: &Trail<'_>, operation: &str, client_id: Option<&str>) {
+pub async fn throttled(trail: &Trail<'_>, operation: &str, client_id: Option<&str>) {
     let event = AuditEvent {
         client_id: client_id.map(|id| shown_client_id(id).to_owned()),
         ..AuditEvent::new("request.throttled", Outcome::Failure).because(operation.to_owned())
     };
-    let _ = trail.record(event);
+    let _ = trail.record(event).await;
 }

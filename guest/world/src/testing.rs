@@ -1,4 +1,6 @@
 //! A world for unit tests: scripted HTTP, a manual clock, seeded randomness, a store in memory.
+//!
+//! The [scheduler] runs calls on a [simulation] in every order that they could have.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,6 +9,9 @@
     clippy::indexing_slicing,
     reason = "tests may stop at the first surprise"
 )]
+
+pub mod scheduler;
+pub mod simulation;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -22,7 +27,9 @@ use base::audit::AuditEvent;
 use base::settings::{HttpSettings, LocalSettings, Mode, Settings, SignInMethod, TokenMode, TokenSettings};
 
 use crate::capabilities::*;
-use crate::trail::{KEY_RECORD, Recorder, SessionNames, Trail};
+use crate::records::{Partitions, Records};
+use crate::store::{Store, StoreError};
+use crate::trail::{KEY_NAME, Recorder, SessionNames, Trail};
 
 /// 2026-01-01T00:00:00Z.
 pub const START: u64 = 1_767_225_600;
@@ -57,7 +64,7 @@ pub type Responder = Box<dyn FnMut(&http::Request<Vec<u8>>) -> Result<http::Resp
 /// What happens between two operations of a store.
 type Interruption = Box<dyn FnOnce()>;
 
-/// Handles that a test keeps on the fakes inside an [`Environment`].
+/// Handles that a test keeps on the fakes.
 #[derive(Clone, Default)]
 pub struct World(Rc<Inner>);
 
@@ -96,8 +103,40 @@ impl World {
     pub fn trail(&self, settings: &'static Settings) -> &'static Trail<'static> {
         let world = forever(self.clone());
         let names = forever(SessionNames::default());
-        let recorder = Recorder { audit: world, store: world, random: world, settings, names };
+        let recorder = Recorder { audit: world, records: world.records(settings), random: world, settings, names };
         forever(Trail::new(recorder, CALL.to_owned()))
+    }
+
+    /// The records of the store under these settings. The world and they are never freed.
+    pub fn records(&self, settings: &Settings) -> Records<'static> {
+        let world = forever(self.clone());
+        Records::new(world, world, world, forever(Partitions::of(settings)))
+    }
+
+    /// Reads a record of the store, at once.
+    pub fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+        run(Store::get(self, key))
+    }
+
+    /// Writes a record of the store, at once.
+    pub fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
+        run(Store::put(self, key, value, ttl))
+    }
+
+    /// Changes a record of the store, at once.
+    pub fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<&[u8]>,
+        value: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<bool, StoreError> {
+        run(Store::compare_and_swap(self, key, expected, value, ttl))
+    }
+
+    /// Deletes a record of the store, at once.
+    pub fn delete(&self, key: &str) -> Result<(), StoreError> {
+        run(Store::delete(self, key))
     }
 
     /// Gives the application a client secret.
@@ -208,7 +247,7 @@ impl World {
     pub fn record_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.0.records.borrow().keys().cloned().collect();
         // It names sessions in audit records, and outlives them all.
-        names.retain(|name| !name.ends_with(KEY_RECORD));
+        names.retain(|name| !name.ends_with(KEY_NAME));
         names.sort();
         names
     }
@@ -345,26 +384,27 @@ impl Http for World {
     }
 }
 
+#[async_trait(?Send)]
 impl Store for World {
-    fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+    async fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
         self.operate()?;
         Ok(self.read(key))
     }
 
-    fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
+    async fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
         self.operate()?;
         self.write(key, value, ttl);
         Ok(())
     }
 
-    fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+    async fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
         self.operate()?;
         let found = self.read(key);
         self.0.records.borrow_mut().remove(key);
         Ok(found)
     }
 
-    fn compare_and_swap(
+    async fn compare_and_swap(
         &self,
         key: &str,
         expected: Option<&[u8]>,
@@ -379,7 +419,7 @@ impl Store for World {
         Ok(true)
     }
 
-    fn delete(&self, key: &str) -> Result<(), StoreError> {
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.operate()?;
         self.0.records.borrow_mut().remove(key);
         Ok(())
@@ -548,8 +588,9 @@ impl Ask for World {
 }
 
 impl Keep for World {
-    fn store(&self) -> &dyn Store {
-        self
+    /// Those of the default settings.
+    fn records(&self) -> Records<'_> {
+        World::records(self, &settings())
     }
 
     fn random(&self) -> &dyn Random {

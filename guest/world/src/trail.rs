@@ -11,12 +11,14 @@ use base::audit::{AuditEvent, Outcome};
 use base::encoding::hex;
 use base::settings::Settings;
 
-use crate::capabilities::{Audit, Keep, Random, Store};
+use crate::capabilities::{Audit, Random};
 use crate::random::random_uuid;
-use crate::sealed;
+use crate::records::{KeyRecord, Namespace, Partition, Records, Ttl};
 
-/// The record of the key that names sessions.
-pub const KEY_RECORD: &str = "audit/session-key";
+/// What the record of the key that names sessions ends with.
+pub(crate) const KEY_NAME: &str = "audit/session-key";
+/// The key that names sessions.
+const KEY: KeyRecord = Namespace::bytes(Partition::Application, KEY_NAME, Ttl::Kept);
 /// Bytes of a session's name: nobody finds a second session with the same one, and nobody finds the session.
 const NAME_BYTES: usize = 16;
 /// Sessions whose names an instance remembers: some 20 KiB.
@@ -53,24 +55,14 @@ pub struct SessionNames {
 pub struct Recorder<'w> {
     /// Where events go.
     pub audit: &'w dyn Audit,
-    /// Has the key that names sessions.
-    pub store: &'w dyn Store,
-    /// Makes that key, and the id of a call that has none.
+    /// Have the key that names sessions.
+    pub records: Records<'w>,
+    /// Makes the id of a call that has none.
     pub random: &'w dyn Random,
     /// Whether people are named, and which application this is.
     pub settings: &'w Settings,
     /// Those of the instance.
     pub names: &'w SessionNames,
-}
-
-impl Keep for Recorder<'_> {
-    fn store(&self) -> &dyn Store {
-        self.store
-    }
-
-    fn random(&self) -> &dyn Random {
-        self.random
-    }
 }
 
 /// What is known of one call. It goes into every record of the call, so that no place that records has to know all of it.
@@ -104,7 +96,8 @@ impl<'w> Trail<'w> {
     #[cfg(any(test, feature = "testing"))]
     pub fn under(&self, settings: &'w Settings) -> Self {
         let names = crate::testing::forever(SessionNames::default());
-        Self::new(Recorder { settings, names, ..self.recorder }, self.id().to_owned())
+        let records = self.recorder.records.under(settings);
+        Self::new(Recorder { records, settings, names, ..self.recorder }, self.id().to_owned())
     }
 
     /// The correlation id: names the call in logs, records and answers.
@@ -147,17 +140,20 @@ impl<'w> Trail<'w> {
         AuditEvent { client_id: Some(self.recorder.settings.client_id.clone()), ..AuditEvent::new(name, outcome) }
     }
 
-    /// Records an event; a failure stops what was about to happen.
-    pub fn record(&self, event: AuditEvent) -> Result<(), Unrecorded> {
-        let event = self.complete(event);
+    /// Records an event; a failure stops what was about to happen. The first event about a session reads the key that
+    /// names sessions, once in the life of an instance.
+    pub async fn record(&self, event: AuditEvent) -> Result<(), Unrecorded> {
+        let event = self.complete(event).await;
         self.recorder.audit.record(event).map_err(|_| Unrecorded)
     }
 
     /// Adds what is known of the call. What the event says itself stands.
-    fn complete(&self, mut event: AuditEvent) -> AuditEvent {
+    async fn complete(&self, mut event: AuditEvent) -> AuditEvent {
         self.id().clone_into(&mut event.correlation_id);
         let session = self.facts.borrow().session.clone();
-        event.session = event.session.or_else(|| self.recorder.name_of(session.as_deref()?));
+        if let (None, Some(session)) = (&event.session, session) {
+            event.session = self.recorder.name_of(&session).await;
+        }
         let facts = self.facts.borrow();
         event.address = event.address.or_else(|| facts.address.clone());
         event.token_id = event.token_id.or_else(|| facts.token_id.clone());
@@ -172,7 +168,7 @@ impl<'w> Trail<'w> {
 
 impl Recorder<'_> {
     /// Names a session without leading to it. Without the key there is no name: the record says the rest.
-    fn name_of(&self, session: &str) -> Option<String> {
+    async fn name_of(&self, session: &str) -> Option<String> {
         let SessionNames { key, names } = self.names;
         if let Some(name) = names.borrow().get(session) {
             return Some(name.clone());
@@ -180,7 +176,7 @@ impl Recorder<'_> {
         let key = match key.get() {
             Some(key) => key,
             None => {
-                let read = sealed::read_key(self, &self.settings.record(KEY_RECORD)).ok()?;
+                let read = self.records.key(&KEY).await.ok()?;
                 key.get_or_init(|| read)
             }
         };

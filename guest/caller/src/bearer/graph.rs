@@ -21,8 +21,8 @@ use entra::oauth::error::Refusal;
 use entra::oauth::{OAuthError, on_behalf_of};
 use entra::{AcquireError, EntraWorld, token};
 use serde::{Deserialize, Serialize};
-use world::single_flight::{self, Answer};
-use zeroize::Zeroizing;
+use world::once::{Policy, once};
+use world::records::{Namespace, Partition, Ttl};
 
 use super::Bearer;
 use crate::claims;
@@ -66,16 +66,8 @@ enum Exchanged {
     },
 }
 
-impl Answer for Exchanged {
-    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(serde_json::to_vec(self).unwrap_or_default())
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice(bytes).ok()
-    }
-
-    fn lifetime(&self, now: u64) -> Duration {
+impl Exchanged {
+    fn ttl(&self, now: u64) -> Duration {
         match self {
             Self::Granted { expires_at, kept_until, .. } => {
                 Duration::from_secs(expires_at.min(kept_until).saturating_sub(now).max(1))
@@ -85,27 +77,42 @@ impl Answer for Exchanged {
     }
 }
 
+/// By tenant, object and [`OnBehalfOf::token_key`]. Tenant and object are GUIDs, so no two people share a record, and no two
+/// of their tokens do.
+const EXCHANGED: Namespace<Exchanged> =
+    Namespace::json(Partition::Store, "on-behalf-of", Ttl::Computed(Exchanged::ttl))
+        .last_part_hashed()
+        .absent_if_unreadable();
+/// The claims that Graph wants to see in the next token, whichever token is presented for it: by tenant, object and
+/// [`OnBehalfOf::client_key`].
+const WANTED: Namespace<String> = Namespace::text(Partition::Store, "on-behalf-of-claims", Ttl::For(claims::LIFETIME))
+    .last_part_hashed()
+    .absent_if_malformed();
+
 #[async_trait(?Send)]
 impl TokenSource for OnBehalfOf<'_> {
     type Error = AcquireError;
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
-        let (env, record) = (self.env, self.record());
+        let (env, of) = (self.env, self.token_key());
+        let key = self.key(&of);
         if let Some(challenge) = challenge {
-            self.forget(&record, challenge)?;
+            self.forget(&key, challenge).await?;
         }
         let wanted = |answer: &Exchanged| match answer {
             Exchanged::Granted { expires_at, .. } => *expires_at > env.clock.now() + EXPIRY_MARGIN_SECONDS,
             Exchanged::Refused { .. } => true,
         };
-        let asked = single_flight::ask_once(env, &record, wanted, async || self.ask().await).await;
+        let ask = async |_| self.ask().await;
+        let asked: Result<Exchanged, AcquireError> =
+            once(&env.records, &EXCHANGED, &key, &Policy::ANSWER, wanted, ask).await;
         match asked {
             Ok(Exchanged::Granted { token, .. }) => Ok(token),
             Ok(Exchanged::Refused { refusal }) => Err(refused(refusal)),
             // Entra is out of reach, but the token at hand is still good for a while.
-            Err(reason) => match single_flight::remembered(env, &record) {
+            Err(error) => match env.records.get(&EXCHANGED, &key).await {
                 Ok(Some(Exchanged::Granted { token, expires_at, .. })) if expires_at > env.clock.now() => Ok(token),
-                _ => Err(GraphError::NoToken(reason)),
+                _ => Err(GraphError::NoToken(error.at(env.clock.now()))),
             },
         }
     }
@@ -123,39 +130,38 @@ fn refused(refusal: Refusal) -> GraphError {
 }
 
 impl OnBehalfOf<'_> {
-    /// Where the token is. Tenant and object are GUIDs, so no two people share a record, and no two of their tokens do.
-    fn record(&self) -> String {
+    /// Application, client and scope.
+    fn client_key(&self) -> String {
         let settings = self.env.settings;
-        let Identity { tenant_id, object_id, client_id } = self.bearer.identity();
-        let scope = &self.scope;
-        let assertion = digest(self.bearer.token().reveal().as_bytes());
-        let of = format!("{}/{}/{client_id}/{scope}/{assertion}", settings.authority, settings.client_id);
-        let of = digest(of.as_bytes());
-        format!("on-behalf-of/{tenant_id}/{object_id}/{of}")
+        let client_id = self.bearer.identity().client_id;
+        [settings.authority.as_str(), &settings.client_id, client_id, &self.scope].join("/")
     }
 
-    /// Where the claims are that Graph wants to see in the next token for this person, client and scope, whichever token is
-    /// presented for it.
-    fn wanted(&self) -> String {
-        let settings = self.env.settings;
-        let Identity { tenant_id, object_id, client_id } = self.bearer.identity();
-        let of = format!("{}/{}/{client_id}/{}", settings.authority, settings.client_id, self.scope);
-        format!("on-behalf-of-claims/{tenant_id}/{object_id}/{}", digest(of.as_bytes()))
+    /// The same, and the token that was presented.
+    fn token_key(&self) -> String {
+        let assertion = digest(self.bearer.token().reveal().as_bytes());
+        [self.client_key(), assertion].join("/")
+    }
+
+    /// The key of a record that is about the person and `of`.
+    fn key<'k>(&'k self, of: &'k str) -> [&'k str; 3] {
+        let Identity { tenant_id, object_id, .. } = self.bearer.identity();
+        [tenant_id, object_id, of]
     }
 
     /// Graph has refused the token: it is not used any more. If Graph says what it wants to see (continuous access
     /// evaluation), only the client can bring it, and what was known of the person is not relied upon any more.
-    fn forget(&self, record: &str, challenge: &Challenge) -> Result<(), GraphError> {
+    async fn forget(&self, key: &[&str; 3], challenge: &Challenge) -> Result<(), GraphError> {
         let env = self.env;
-        if let Ok(Some(Exchanged::Granted { token, .. })) = single_flight::remembered(env, record)
+        if let Ok(Some(Exchanged::Granted { token, .. })) = env.records.get(&EXCHANGED, key).await
             && same_secret(token.reveal().as_bytes(), challenge.refused.reveal().as_bytes())
         {
-            env.store.delete(record).map_err(AcquireError::Store)?;
+            env.records.delete(&EXCHANGED, key).await?;
         }
         let Some(claims) = &challenge.claims else { return Ok(()) };
         if claims::are_usable(claims) {
             // Without them it takes one more challenge, so a store that fails here spoils nothing.
-            let _ = env.store.put(&self.wanted(), claims.as_bytes(), Some(claims::LIFETIME));
+            let _ = env.records.put(&WANTED, &self.key(&self.client_key()), claims).await;
         }
         let Identity { tenant_id, object_id, .. } = self.bearer.identity();
         token::forget_principal(env.settings, tenant_id, object_id);
@@ -163,30 +169,28 @@ impl OnBehalfOf<'_> {
         Err(AcquireError::NeedsPerson { reason: reason.to_owned(), claims: Some(claims.clone()) }.into())
     }
 
-    async fn ask(&self) -> Result<Exchanged, String> {
+    async fn ask(&self) -> Result<Exchanged, AcquireError> {
         let env = self.env;
         let tenant_id = self.bearer.identity().tenant_id;
         let began = env.clock.monotonic();
-        let wanted = env.store.get(&self.wanted()).ok().flatten();
-        let wanted = wanted.as_ref().and_then(|claims| std::str::from_utf8(claims.reveal()).ok());
-        let answer = on_behalf_of::exchange(env, tenant_id, self.bearer.token(), &self.scope, wanted).await;
+        let wanted = env.records.get(&WANTED, &self.key(&self.client_key())).await.ok().flatten();
+        let answer = on_behalf_of::exchange(env, tenant_id, self.bearer.token(), &self.scope, wanted.as_deref()).await;
         let (outcome, reason) = match &answer {
             Ok(_) => (Outcome::Success, None),
             Err(OAuthError::Refused(refusal)) => (Outcome::Failure, Some(refusal.reason())),
-            // Nobody has decided anything.
-            Err(error) => return Err(error.to_string()),
+            // Nothing was decided, so there is nothing to record.
+            Err(error) => return Err(error.clone().into()),
         };
         let event = AuditEvent { reason, ..AuditEvent::new("on-behalf-of.issued", outcome) };
-        env.trail
-            .record(self.bearer.identity().attribute(event).lasting(env.clock.monotonic().saturating_sub(began)))
-            .map_err(|error| error.to_string())?;
+        let event = self.bearer.identity().attribute(event).lasting(env.clock.monotonic().saturating_sub(began));
+        env.trail.record(event).await?;
         match answer {
             Ok(set) => {
                 let kept_until = self.bearer.principal().expires_at;
                 Ok(Exchanged::Granted { token: set.access_token, expires_at: set.expires_at, kept_until })
             }
             Err(OAuthError::Refused(refusal)) => Ok(Exchanged::Refused { refusal }),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
         }
     }
 }

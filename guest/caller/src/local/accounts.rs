@@ -14,12 +14,10 @@ use entra::oauth::TokenSet;
 use entra::token::ValidatedIdToken;
 use serde::{Deserialize, Serialize};
 use world::StoreError;
-use zeroize::Zeroizing;
+use world::records::{Namespace, Next, Partition, Ttl};
 
 use super::{PersonWorld, SignInError};
 
-/// How often a change is tried again when other processes change the same record.
-const MAX_SWAPS: usize = 32;
 /// Access tokens kept per account. Each is for one set of scopes, and there are few of those.
 const MAX_ACCESS_TOKENS: usize = 16;
 
@@ -89,6 +87,22 @@ pub struct CachedAccessToken {
     pub expires_at: u64,
 }
 
+/// A profile that was read from Graph.
+#[derive(Serialize, Deserialize)]
+pub(super) struct CachedProfile {
+    /// Unix time in seconds.
+    pub(super) read_at: u64,
+    pub(super) profile: serde_json::Value,
+}
+
+/// The accounts of the application.
+const ACCOUNTS: Namespace<Vec<Account>> = Namespace::json(Partition::Application, "list", Ttl::Kept);
+/// Their tokens, by home account id.
+const TOKENS: Namespace<Tokens> = Namespace::json(Partition::Application, "tokens", Ttl::Kept);
+/// Their profiles, by home account id.
+pub(super) const PROFILES: Namespace<CachedProfile> =
+    Namespace::json(Partition::Application, "profile", Ttl::Kept).absent_if_malformed();
+
 /// The name under which the token for a set of scopes is kept: the order of scopes has no meaning.
 pub fn scope_key(scopes: &[String]) -> String {
     let mut scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
@@ -98,13 +112,13 @@ pub fn scope_key(scopes: &[String]) -> String {
 }
 
 /// The signed-in accounts, in the order they signed in.
-pub fn list(env: &EntraWorld<'_>) -> Result<Vec<Account>, StoreError> {
-    read(env, &env.settings.record("list")).map(|(accounts, _)| accounts.unwrap_or_default())
+pub async fn list(env: &EntraWorld<'_>) -> Result<Vec<Account>, StoreError> {
+    Ok(env.records.get(&ACCOUNTS, ()).await?.unwrap_or_default())
 }
 
 /// Chooses the account to use: the wanted one, else the configured one, else the only one.
-pub fn choose(person: &PersonWorld<'_>, wanted: Option<&str>) -> Result<Account, SignInError> {
-    let accounts = list(&person.entra)?;
+pub async fn choose(person: &PersonWorld<'_>, wanted: Option<&str>) -> Result<Account, SignInError> {
+    let accounts = list(&person.entra).await?;
     let wanted = wanted.or(person.settings.account.as_deref());
     if let Some(wanted) = wanted {
         if let Some(account) = accounts.iter().find(|account| account.home_account_id == wanted) {
@@ -137,24 +151,33 @@ pub fn choose(person: &PersonWorld<'_>, wanted: Option<&str>) -> Result<Account,
 }
 
 /// Stores an account that has just signed in, with its tokens. Other accounts stay.
-pub fn save(env: &EntraWorld<'_>, account: &Account, scopes: &[String], tokens: TokenSet) -> Result<(), StoreError> {
+pub async fn save(
+    env: &EntraWorld<'_>,
+    account: &Account,
+    scopes: &[String],
+    tokens: TokenSet,
+) -> Result<(), StoreError> {
     let now = env.clock.now();
-    update(env, &tokens_record(env, &account.home_account_id), |stored: &mut Tokens| {
+    let taken_in = env.records.update(&TOKENS, &account.home_account_id, |stored| {
+        let mut stored = stored.unwrap_or_default();
         stored.take_in(now, scopes, &tokens);
-        true
-    })?;
-    update(env, &env.settings.record("list"), |accounts: &mut Vec<Account>| {
+        Next::Write(stored, ())
+    });
+    taken_in.await?;
+    let listed = env.records.update(&ACCOUNTS, (), |accounts| {
+        let mut accounts = accounts.unwrap_or_default();
         match accounts.iter_mut().find(|known| known.home_account_id == account.home_account_id) {
             Some(known) => *known = account.clone(),
             None => accounts.push(account.clone()),
         }
-        true
-    })
+        Next::Write(accounts, ())
+    });
+    listed.await
 }
 
 /// The tokens of an account.
-pub fn tokens(env: &EntraWorld<'_>, home_account_id: &str) -> Result<Tokens, StoreError> {
-    read(env, &tokens_record(env, home_account_id)).map(|(tokens, _)| tokens.unwrap_or_default())
+pub async fn tokens(env: &EntraWorld<'_>, home_account_id: &str) -> Result<Tokens, StoreError> {
+    Ok(env.records.get(&TOKENS, home_account_id).await?.unwrap_or_default())
 }
 
 impl Tokens {
@@ -178,7 +201,7 @@ impl Tokens {
 
 /// Stores what a refresh answered, unless `used`, the refresh token it was asked with, was replaced or forgotten
 /// in the meantime: what is there now is newer, and an account that was signed out stays so.
-pub fn put_refreshed(
+pub async fn put_refreshed(
     env: &EntraWorld<'_>,
     home_account_id: &str,
     scopes: &[String],
@@ -186,87 +209,47 @@ pub fn put_refreshed(
     set: &TokenSet,
 ) -> Result<(), StoreError> {
     let now = env.clock.now();
-    update(env, &tokens_record(env, home_account_id), |tokens: &mut Tokens| {
-        let current = tokens.has(used);
-        if current {
+    let put = env.records.update(&TOKENS, home_account_id, |tokens| match tokens {
+        Some(mut tokens) if tokens.has(used) => {
             tokens.take_in(now, scopes, set);
+            Next::Write(tokens, ())
         }
-        current
-    })
+        _ => Next::Leave(()),
+    });
+    put.await
 }
 
 /// Forgets a refresh token that Entra has refused, unless it was replaced in the meantime.
-pub fn forget_refresh_token(
+pub async fn forget_refresh_token(
     env: &EntraWorld<'_>,
     home_account_id: &str,
     refused: &Secret<String>,
 ) -> Result<(), StoreError> {
-    update(env, &tokens_record(env, home_account_id), |tokens: &mut Tokens| {
-        let current = tokens.has(refused);
-        if current {
-            tokens.refresh_token = None;
-        }
-        current
-    })
+    let forgotten = env.records.update(&TOKENS, home_account_id, |tokens| match tokens {
+        Some(tokens) if tokens.has(refused) => Next::Write(Tokens { refresh_token: None, ..tokens }, ()),
+        _ => Next::Leave(()),
+    });
+    forgotten.await
 }
 
 /// Forgets an account and its tokens.
-pub fn remove(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), StoreError> {
-    env.store.delete(&tokens_record(env, home_account_id))?;
-    env.store.delete(&profile_record(env, home_account_id))?;
-    update(env, &env.settings.record("list"), |accounts: &mut Vec<Account>| {
+pub async fn remove(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), StoreError> {
+    env.records.delete(&TOKENS, home_account_id).await?;
+    env.records.delete(&PROFILES, home_account_id).await?;
+    let listed = env.records.update(&ACCOUNTS, (), |accounts| {
+        let mut accounts = accounts.unwrap_or_default();
         accounts.retain(|account| account.home_account_id != home_account_id);
-        true
-    })
-}
-
-/// Where the cached profile of an account is.
-pub fn profile_record(env: &EntraWorld<'_>, home_account_id: &str) -> String {
-    env.settings.record(&format!("profile/{home_account_id}"))
-}
-
-fn tokens_record(env: &EntraWorld<'_>, home_account_id: &str) -> String {
-    env.settings.record(&format!("tokens/{home_account_id}"))
-}
-
-type Raw = Option<Secret<Vec<u8>>>;
-
-fn read<T: for<'de> Deserialize<'de>>(env: &EntraWorld<'_>, key: &str) -> Result<(Option<T>, Raw), StoreError> {
-    let raw = env.store.get(key)?;
-    let value = match &raw {
-        Some(raw) => Some(serde_json::from_slice(raw.reveal()).map_err(|_| StoreError::Unreadable)?),
-        None => None,
-    };
-    Ok((value, raw))
-}
-
-/// Changes a record in one step, again and again until nobody else changed it meanwhile. A `change` that returns
-/// false leaves the record as it is.
-fn update<T>(env: &EntraWorld<'_>, key: &str, mut change: impl FnMut(&mut T) -> bool) -> Result<(), StoreError>
-where
-    T: Default + Serialize + for<'de> Deserialize<'de>,
-{
-    for _ in 0..MAX_SWAPS {
-        let (value, raw) = read::<T>(env, key)?;
-        let mut value = value.unwrap_or_default();
-        if !change(&mut value) {
-            return Ok(());
-        }
-        let bytes = Zeroizing::new(serde_json::to_vec(&value).map_err(|_| StoreError::TooLarge)?);
-        let expected = raw.as_ref().map(|raw| raw.reveal().as_slice());
-        if env.store.compare_and_swap(key, expected, &bytes, None)? {
-            return Ok(());
-        }
-    }
-    Err(StoreError::Unavailable("the record is changed all the time by others".to_owned()))
+        Next::Write(accounts, ())
+    });
+    listed.await
 }
 
 /// Signs an account out: forgets it, and says so in the audit record first.
-pub fn sign_out(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), SignInError> {
+pub async fn sign_out(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), SignInError> {
     let account =
-        list(env)?.into_iter().find(|account| account.home_account_id == home_account_id).ok_or_else(|| {
+        list(env).await?.into_iter().find(|account| account.home_account_id == home_account_id).ok_or_else(|| {
             SignInError::AccountSelection("No such account is signed in: see the list of accounts.".to_owned())
         })?;
-    env.trail.record(account.event("sign-out", Outcome::Success))?;
-    Ok(remove(env, home_account_id)?)
+    env.trail.record(account.event("sign-out", Outcome::Success)).await?;
+    Ok(remove(env, home_account_id).await?)
 }

@@ -8,16 +8,15 @@ use std::fmt;
 use std::time::Duration;
 
 use base::audit::Outcome;
-use entra::EntraWorld;
 use entra::oauth::TokenSet;
 use entra::oauth::authorization_code::AuthorizationRequest;
 use entra::oauth::device_code::DeviceCode;
-use entra::token::{self, IdTokenExpectations};
-use serde::de::DeserializeOwned;
+use entra::token::IdTokenExpectations;
+use entra::{EntraWorld, token};
 use serde::{Deserialize, Serialize};
 use world::StoreError;
 use world::random::random_token;
-use zeroize::Zeroizing;
+use world::records::{Namespace, Next, Partition, Stored, Ttl};
 
 use super::accounts::{self, Account};
 use super::{SignInError, Untrusted};
@@ -88,24 +87,30 @@ pub struct Attempt {
 
 impl Attempt {
     /// Stores the attempt, so that another call can go on with it.
-    pub fn save(&self, env: &EntraWorld<'_>) -> Result<(), StoreError> {
-        let left = self.expires_at.saturating_sub(env.clock.now()).max(1);
-        put(env, &attempt_record(env, &self.id), self, Duration::from_secs(left))
+    pub async fn save(&self, env: &EntraWorld<'_>) -> Result<(), StoreError> {
+        env.records.put(&ATTEMPTS, &self.id, self).await
     }
 
     /// Reads an attempt without ending it.
-    pub fn load(env: &EntraWorld<'_>, id: &str) -> Result<Option<Self>, StoreError> {
-        get(env, &attempt_record(env, id))
+    pub async fn load(env: &EntraWorld<'_>, id: &str) -> Result<Option<Self>, StoreError> {
+        env.records.get(&ATTEMPTS, id).await
     }
 
     /// Ends an attempt: of any number of callers, one gets it.
-    pub fn take(env: &EntraWorld<'_>, id: &str) -> Result<Option<Self>, StoreError> {
-        let Some(raw) = env.store.take(&attempt_record(env, id))? else {
-            return Ok(None);
-        };
-        serde_json::from_slice(raw.reveal()).map(Some).map_err(|_| StoreError::Unreadable)
+    pub async fn take(env: &EntraWorld<'_>, id: &str) -> Result<Option<Self>, StoreError> {
+        env.records.take(&ATTEMPTS, id).await
+    }
+
+    /// How long the attempt is kept.
+    fn ttl(&self, now: u64) -> Duration {
+        Duration::from_secs(self.expires_at.saturating_sub(now).max(1))
     }
 }
+
+/// Sign-ins that wait for a person, by id.
+const ATTEMPTS: Namespace<Attempt> = Namespace::json(Partition::Application, "attempt", Ttl::Computed(Attempt::ttl));
+/// Which sign-in is going on.
+const CURRENT: Namespace<Current> = Namespace::json(Partition::Application, "sign-in", Ttl::Computed(Current::ttl));
 
 /// Validates the ID token, and only then stores account and tokens.
 pub async fn admit(
@@ -119,8 +124,8 @@ pub async fn admit(
         .await
         .map_err(|error| SignInError::Untrusted(Untrusted::IdToken(error)))?;
     let account = Account::from(&validated);
-    env.trail.record(account.event("sign-in.completed", Outcome::Success))?;
-    accounts::save(env, &account, scopes, tokens)?;
+    env.trail.record(account.event("sign-in.completed", Outcome::Success)).await?;
+    accounts::save(env, &account, scopes, tokens).await?;
     Ok(account)
 }
 
@@ -140,6 +145,11 @@ pub struct Current {
 }
 
 impl Current {
+    /// How long the record is kept.
+    fn ttl(&self, _: u64) -> Duration {
+        if self.outcome.is_some() { OUTCOME_LIFETIME } else { BROWSER_LIFETIME * 2 }
+    }
+
     /// Whether a call leads and is alive. No leader promises more than [`BUSY`]: a later time was written before
     /// the clock was set back.
     pub fn is_led(&self, now: u64) -> bool {
@@ -168,28 +178,25 @@ pub enum Turn {
 }
 
 /// Decides, in one atomic step, which part a call plays. `me` is unguessable and fresh.
-pub fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<Turn, StoreError> {
-    loop {
+pub async fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<Turn, StoreError> {
+    let tolerant = CURRENT.absent_if_malformed();
+    let turn = env.records.update_with(&tolerant, (), async |current: Option<Current>| {
         let now = env.clock.now();
-        let raw = env.store.get(&current_record(env))?;
-        let current: Option<Current> = raw.as_ref().and_then(|raw| serde_json::from_slice(raw.reveal()).ok());
         let pending = current.filter(|current| current.outcome.is_none() && current.expires_at > now);
         let resumed = match &pending {
-            Some(current) if current.is_led(now) => return Ok(Turn::Join),
-            Some(current) if !current.attempt.is_empty() => Attempt::load(env, &current.attempt)?,
+            Some(current) if current.is_led(now) => return Next::Leave(Ok(Turn::Join)),
+            Some(current) if !current.attempt.is_empty() => match Attempt::load(env, &current.attempt).await {
+                Ok(attempt) => attempt,
+                Err(error) => return Next::Leave(Err(error)),
+            },
             _ => None,
         };
         let mut next = pending.filter(|_| resumed.is_some()).unwrap_or_else(|| fresh(env, me));
         next.leader = Some(me.to_owned());
         next.alive_until = now + SIGN_OF_LIFE.as_secs();
-        let expected = raw.as_ref().map(|raw| raw.reveal().as_slice());
-        if swap(env, expected, &next, BROWSER_LIFETIME * 2)? {
-            return Ok(match resumed {
-                Some(attempt) => Turn::Resume(Box::new(attempt)),
-                None => Turn::Lead,
-            });
-        }
-    }
+        Next::Write(next, Ok(resumed.map_or(Turn::Lead, |attempt| Turn::Resume(Box::new(attempt)))))
+    });
+    turn.await?
 }
 
 fn fresh(env: &EntraWorld<'_>, me: &str) -> Current {
@@ -204,50 +211,24 @@ fn fresh(env: &EntraWorld<'_>, me: &str) -> Current {
 }
 
 /// Reads which sign-in is going on.
-pub fn current(env: &EntraWorld<'_>) -> Result<Option<Current>, StoreError> {
-    get(env, &current_record(env))
+pub async fn current(env: &EntraWorld<'_>) -> Result<Option<Current>, StoreError> {
+    env.records.get(&CURRENT, ()).await
 }
 
 /// Changes the record if `me` still leads; whether it did.
-pub fn as_leader(env: &EntraWorld<'_>, me: &str, change: impl FnOnce(&mut Current)) -> Result<bool, StoreError> {
-    let raw = env.store.get(&current_record(env))?;
-    let Some(mut current) = raw.as_ref().and_then(|raw| serde_json::from_slice::<Current>(raw.reveal()).ok()) else {
+pub async fn as_leader(env: &EntraWorld<'_>, me: &str, change: impl FnOnce(&mut Current)) -> Result<bool, StoreError> {
+    let tolerant = CURRENT.absent_if_malformed();
+    let Some(Stored { value: mut current, version }) = env.records.read(&tolerant, ()).await? else {
         return Ok(false);
     };
     if current.leader.as_deref() != Some(me) {
         return Ok(false);
     }
     change(&mut current);
-    let ttl = if current.outcome.is_some() { OUTCOME_LIFETIME } else { BROWSER_LIFETIME * 2 };
-    swap(env, raw.as_ref().map(|raw| raw.reveal().as_slice()), &current, ttl)
+    Ok(env.records.replace(&tolerant, (), &version, &current).await?.is_some())
 }
 
 /// A fresh id for an attempt or a leader.
 pub fn fresh_id(env: &EntraWorld<'_>) -> String {
     random_token(env.random)
-}
-
-fn current_record(env: &EntraWorld<'_>) -> String {
-    env.settings.record("sign-in")
-}
-
-fn attempt_record(env: &EntraWorld<'_>, id: &str) -> String {
-    env.settings.record(&format!("attempt/{id}"))
-}
-
-fn swap(env: &EntraWorld<'_>, expected: Option<&[u8]>, next: &Current, ttl: Duration) -> Result<bool, StoreError> {
-    let bytes = serde_json::to_vec(next).map_err(|_| StoreError::TooLarge)?;
-    env.store.compare_and_swap(&current_record(env), expected, &bytes, Some(ttl))
-}
-
-fn get<T: DeserializeOwned>(env: &EntraWorld<'_>, key: &str) -> Result<Option<T>, StoreError> {
-    match env.store.get(key)? {
-        Some(raw) => serde_json::from_slice(raw.reveal()).map(Some).map_err(|_| StoreError::Unreadable),
-        None => Ok(None),
-    }
-}
-
-fn put<T: Serialize>(env: &EntraWorld<'_>, key: &str, value: &T, ttl: Duration) -> Result<(), StoreError> {
-    let bytes = Zeroizing::new(serde_json::to_vec(value).map_err(|_| StoreError::TooLarge)?);
-    env.store.put(key, &bytes, Some(ttl))
 }

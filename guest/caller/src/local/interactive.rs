@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use base::audit::Outcome;
 use base::settings::SignInMethod;
 use entra::EntraWorld;
@@ -24,19 +25,27 @@ pub const SLICE: Duration = Duration::from_secs(1);
 const JOIN_POLL: Duration = Duration::from_millis(200);
 
 /// How a person learns what to do. Implemented by the MCP side for a client's capabilities.
+#[async_trait(?Send)]
 pub trait Presenter {
-    /// Shows the instruction, and waits at most `timeout` for the person to take notice. Calls `alive` about every
+    /// Shows the instruction, and waits at most `timeout` for the person to take notice. Calls [`Alive::alive`] about every
     /// second, and stops with its error.
-    fn present(
+    async fn present(
         &self,
         instruction: &Instruction,
         timeout: Duration,
-        alive: &dyn Fn() -> Result<(), SignInError>,
+        alive: &dyn Alive,
     ) -> Result<Presented, SignInError>;
     /// Called about every second while the person is awaited.
     fn waiting(&self, instruction: &Instruction, waited: Duration);
     /// The sign-in that was presented has ended.
     fn ended(&self);
+}
+
+/// A call that leads a sign-in.
+#[async_trait(?Send)]
+pub trait Alive {
+    /// Shows the other calls that this one is still there. An error says that another call leads now.
+    async fn alive(&self) -> Result<(), SignInError>;
 }
 
 /// What became of an instruction.
@@ -55,13 +64,9 @@ pub enum Presented {
 /// For callers without an MCP client, such as the command line.
 pub struct NoClient;
 
+#[async_trait(?Send)]
 impl Presenter for NoClient {
-    fn present(
-        &self,
-        _: &Instruction,
-        _: Duration,
-        _: &dyn Fn() -> Result<(), SignInError>,
-    ) -> Result<Presented, SignInError> {
+    async fn present(&self, _: &Instruction, _: Duration, _: &dyn Alive) -> Result<Presented, SignInError> {
         Ok(Presented::Unsupported)
     }
     fn waiting(&self, _: &Instruction, _: Duration) {}
@@ -93,15 +98,15 @@ pub async fn sign_in(
     let deadline = env.clock.monotonic() + person.settings.timeout;
     let me = attempt::fresh_id(env);
     loop {
-        let result = match attempt::take_turn(env, &me)? {
+        let result = match attempt::take_turn(env, &me).await? {
             Turn::Join => match join(person, deadline, presenter).await? {
                 Some(account) => return Ok(account),
                 None => continue,
             },
             Turn::Lead if request.resumes.is_some() => {
                 // What the client has shown its user is over: by success of another call, or by time.
-                if let Some(account) = signed_in_meanwhile(person, request)? {
-                    finish(env, &me, Ended::SignedIn(account.home_account_id.clone()))?;
+                if let Some(account) = signed_in_meanwhile(person, request).await? {
+                    finish(env, &me, Ended::SignedIn(account.home_account_id.clone())).await?;
                     return Ok(account);
                 }
                 Leader { person, env, request, presenter, me: &me, deadline }.begin().await
@@ -118,35 +123,36 @@ pub async fn sign_in(
             continue;
         }
         match &result {
-            Ok(account) => finish(env, &me, Ended::SignedIn(account.home_account_id.clone()))?,
+            Ok(account) => finish(env, &me, Ended::SignedIn(account.home_account_id.clone())).await?,
             // The attempt goes on without this call.
             Err(SignInError::Deferred { .. } | SignInError::TimedOut(Some(_))) => {}
-            Err(error) => finish(env, &me, Ended::Failed(error.to_string()))?,
+            Err(error) => finish(env, &me, Ended::Failed(error.to_string())).await?,
         }
         if let Err(error) = &result {
             let outcome =
                 if matches!(error, SignInError::Deferred { .. }) { Outcome::Started } else { Outcome::Failure };
             let event = env.trail.event("sign-in.ended", outcome);
-            env.trail.record(event.because(error.reason()))?;
+            env.trail.record(event.because(error.reason())).await?;
         }
         return result;
     }
 }
 
 /// The account, if there is one that needs no sign-in.
-fn signed_in_meanwhile(person: &PersonWorld<'_>, request: &Request<'_>) -> Result<Option<Account>, SignInError> {
-    let Ok(account) = accounts::choose(person, None) else {
+async fn signed_in_meanwhile(person: &PersonWorld<'_>, request: &Request<'_>) -> Result<Option<Account>, SignInError> {
+    let Ok(account) = accounts::choose(person, None).await else {
         return Ok(None);
     };
-    let session = accounts::tokens(&person.entra, &account.home_account_id)?.refresh_token;
+    let session = accounts::tokens(&person.entra, &account.home_account_id).await?.refresh_token;
     Ok((session.is_some() && request.claims.is_none()).then_some(account))
 }
 
-fn finish(env: &EntraWorld<'_>, me: &str, outcome: Ended) -> Result<(), SignInError> {
+async fn finish(env: &EntraWorld<'_>, me: &str, outcome: Ended) -> Result<(), SignInError> {
     attempt::as_leader(env, me, |current| {
         current.outcome = Some(outcome);
         current.leader = None;
-    })?;
+    })
+    .await?;
     Ok(())
 }
 
@@ -159,16 +165,16 @@ async fn join(
     let env = &person.entra;
     let began = env.clock.monotonic();
     loop {
-        let Some(current) = attempt::current(env)? else {
+        let Some(current) = attempt::current(env).await? else {
             return Ok(None);
         };
         match current.outcome {
-            Some(Ended::SignedIn(id)) => return Ok(Some(accounts::choose(person, Some(&id))?)),
+            Some(Ended::SignedIn(id)) => return Ok(Some(accounts::choose(person, Some(&id)).await?)),
             Some(Ended::Failed(message)) => return Err(SignInError::JoinedFailed(message)),
             None if !current.is_led(env.clock.now()) => return Ok(None),
             None => {}
         }
-        let instruction = Attempt::load(env, &current.attempt)?.map(|attempt| attempt.instruction);
+        let instruction = Attempt::load(env, &current.attempt).await?.map(|attempt| attempt.instruction);
         let now = env.clock.monotonic();
         if now >= deadline {
             return Err(SignInError::TimedOut(instruction));
@@ -193,7 +199,7 @@ struct Leader<'a> {
 impl Leader<'_> {
     async fn begin(&self) -> Result<Account, SignInError> {
         let event = self.env.trail.event("sign-in.started", Outcome::Started);
-        self.env.trail.record(event)?;
+        self.env.trail.record(event).await?;
         match self.person.settings.method {
             SignInMethod::DeviceCode => self.by_device_code().await,
             SignInMethod::Browser => self.by_browser().await,
@@ -238,7 +244,7 @@ impl Leader<'_> {
             scopes: self.request.scopes.clone(),
             expires_at: env.clock.now() + attempt::BROWSER_LIFETIME.as_secs(),
         };
-        self.announce(&attempt)?;
+        self.announce(&attempt).await?;
         self.go_on_with_browser(attempt, listener, false).await
     }
 
@@ -253,7 +259,7 @@ impl Leader<'_> {
             let left = attempt.expires_at.saturating_sub(self.env.clock.now());
             *id = Some(listener.detach(Duration::from_secs(left)));
         }
-        attempt.save(self.env)?;
+        attempt.save(self.env).await?;
         if let Some(query) = listener.wait(Duration::ZERO) {
             return self.redirected(&attempt, listener.as_ref(), &query).await;
         }
@@ -267,12 +273,12 @@ impl Leader<'_> {
         listener: Box<dyn LoopbackListener>,
         presented: bool,
     ) -> Result<Account, SignInError> {
-        let shown = if presented { Ok(()) } else { self.present(&attempt) };
+        let shown = if presented { Ok(()) } else { self.present(&attempt).await };
         match shown {
             Ok(()) => self.await_redirect(attempt, listener).await,
             Err(error) => {
                 match error {
-                    SignInError::Deferred { .. } | SignInError::TimedOut(_) => self.release()?,
+                    SignInError::Deferred { .. } | SignInError::TimedOut(_) => self.release().await?,
                     SignInError::TakenOver => {}
                     _ => close(self.person.agent, &attempt),
                 }
@@ -283,12 +289,12 @@ impl Leader<'_> {
 
     /// Presents the code unless the client has done so, and polls for the tokens.
     async fn go_on_with_code(&self, attempt: Attempt, presented: bool) -> Result<Account, SignInError> {
-        let shown = if presented { Ok(()) } else { self.present(&attempt) };
+        let shown = if presented { Ok(()) } else { self.present(&attempt).await };
         match shown {
             Ok(()) => self.poll(attempt).await,
             Err(error) => {
                 if matches!(error, SignInError::Deferred { .. }) {
-                    self.release()?;
+                    self.release().await?;
                 }
                 Err(error)
             }
@@ -297,7 +303,7 @@ impl Leader<'_> {
 
     async fn by_device_code(&self) -> Result<Account, SignInError> {
         let env = self.env;
-        self.alive(BUSY)?;
+        self.alive_for(BUSY).await?;
         let code = DeviceCode::request(env, &with_openid(&self.request.scopes)).await?;
         let attempt = Attempt {
             id: attempt::fresh_id(env),
@@ -309,24 +315,25 @@ impl Leader<'_> {
             grant: Grant::DeviceCode(code),
             scopes: self.request.scopes.clone(),
         };
-        self.announce(&attempt)?;
+        self.announce(&attempt).await?;
         self.go_on_with_code(attempt, false).await
     }
 
     /// Makes the attempt known to other calls, before the person sees it.
-    fn announce(&self, attempt: &Attempt) -> Result<(), SignInError> {
-        attempt.save(self.env)?;
+    async fn announce(&self, attempt: &Attempt) -> Result<(), SignInError> {
+        attempt.save(self.env).await?;
         self.lead(|current| {
             current.attempt.clone_from(&attempt.id);
             current.expires_at = attempt.expires_at;
         })
+        .await
     }
 
     /// Shows the person what to do: by the client if it can, else by the user agent.
-    fn present(&self, attempt: &Attempt) -> Result<(), SignInError> {
+    async fn present(&self, attempt: &Attempt) -> Result<(), SignInError> {
         let timeout = self.deadline.saturating_sub(self.env.clock.monotonic());
         let instruction = &attempt.instruction;
-        match self.presenter.present(instruction, timeout, &|| self.alive(SIGN_OF_LIFE))? {
+        match self.presenter.present(instruction, timeout, self).await? {
             Presented::ByClient => Ok(()),
             Presented::Declined => Err(SignInError::Declined),
             Presented::Deferred => {
@@ -353,10 +360,10 @@ impl Leader<'_> {
             let now = env.clock.monotonic();
             if now >= self.deadline {
                 // The page stays open: the next call goes on with it.
-                self.release()?;
+                self.release().await?;
                 return Err(SignInError::TimedOut(Some(attempt.instruction)));
             }
-            self.alive(SIGN_OF_LIFE)?;
+            self.alive_for(SIGN_OF_LIFE).await?;
             self.presenter.waiting(&attempt.instruction, now.saturating_sub(began));
             if let Some(query) = listener.wait(SLICE.min(self.deadline.saturating_sub(now))) {
                 return self.redirected(&attempt, listener.as_ref(), &query).await;
@@ -371,7 +378,7 @@ impl Leader<'_> {
         listener: &dyn LoopbackListener,
         query: &str,
     ) -> Result<Account, SignInError> {
-        self.alive(BUSY)?;
+        self.alive_for(BUSY).await?;
         let result = redeem(self.env, &attempt.id, query).await;
         listener.respond(page(&result));
         close(self.person.agent, attempt);
@@ -395,7 +402,7 @@ impl Leader<'_> {
                 loop {
                     let now = env.clock.monotonic();
                     // The poll that follows may take long.
-                    let alive = self.alive(if now >= end { BUSY } else { SIGN_OF_LIFE + SLICE });
+                    let alive = self.alive_for(if now >= end { BUSY } else { SIGN_OF_LIFE + SLICE }).await;
                     if let Err(error) = alive {
                         lost.set(Some(error));
                         return false;
@@ -408,7 +415,7 @@ impl Leader<'_> {
                 }
             }
         };
-        self.alive(BUSY)?;
+        self.alive_for(BUSY).await?;
         let timeout = self.deadline.saturating_sub(began);
         let answer = code.poll(env, timeout, pause).await;
         if let Some(error) = lost.take() {
@@ -418,34 +425,41 @@ impl Leader<'_> {
             Ok(tokens) => tokens,
             Err(entra::oauth::OAuthError::Expired) if env.clock.now() < attempt.expires_at => {
                 // The code still stands; only this call has run out of time.
-                self.release()?;
+                self.release().await?;
                 return Err(SignInError::TimedOut(Some(attempt.instruction.clone())));
             }
             Err(error) => {
-                Attempt::take(env, &attempt.id)?;
+                Attempt::take(env, &attempt.id).await?;
                 return Err(error.into());
             }
         };
         // Whoever leads by now: the code is used up, and these are the tokens.
-        let _ = self.alive(BUSY);
-        Attempt::take(env, &attempt.id)?;
+        let _ = self.alive_for(BUSY).await;
+        Attempt::take(env, &attempt.id).await?;
         attempt::admit(env, tokens, &attempt.scopes, None).await
     }
 
     /// Stops leading; the attempt stays.
-    fn release(&self) -> Result<(), SignInError> {
-        attempt::as_leader(self.env, self.me, |current| current.leader = None)?;
+    async fn release(&self) -> Result<(), SignInError> {
+        attempt::as_leader(self.env, self.me, |current| current.leader = None).await?;
         Ok(())
     }
 
     /// Shows the other calls that this one is still there.
-    fn alive(&self, duration: Duration) -> Result<(), SignInError> {
+    async fn alive_for(&self, duration: Duration) -> Result<(), SignInError> {
         let until = self.env.clock.now() + duration.as_secs();
-        self.lead(|current| current.alive_until = until)
+        self.lead(|current| current.alive_until = until).await
     }
 
-    fn lead(&self, change: impl FnOnce(&mut Current)) -> Result<(), SignInError> {
-        if attempt::as_leader(self.env, self.me, change)? { Ok(()) } else { Err(SignInError::TakenOver) }
+    async fn lead(&self, change: impl FnOnce(&mut Current)) -> Result<(), SignInError> {
+        if attempt::as_leader(self.env, self.me, change).await? { Ok(()) } else { Err(SignInError::TakenOver) }
+    }
+}
+
+#[async_trait(?Send)]
+impl Alive for Leader<'_> {
+    async fn alive(&self) -> Result<(), SignInError> {
+        self.alive_for(SIGN_OF_LIFE).await
     }
 }
 
@@ -458,7 +472,7 @@ fn close(agent: &dyn UserAgent, attempt: &Attempt) {
 
 /// Redeems what came back through the browser. The attempt ends here, whatever the result.
 pub async fn redeem(env: &EntraWorld<'_>, attempt: &str, query: &str) -> Result<Account, SignInError> {
-    let attempt = Attempt::take(env, attempt)?.ok_or(SignInError::Untrusted(Untrusted::UnknownAttempt))?;
+    let attempt = Attempt::take(env, attempt).await?.ok_or(SignInError::Untrusted(Untrusted::UnknownAttempt))?;
     let Grant::AuthorizationCode { request, .. } = &attempt.grant else {
         return Err(SignInError::Untrusted(Untrusted::UnknownAttempt));
     };
@@ -467,25 +481,26 @@ pub async fn redeem(env: &EntraWorld<'_>, attempt: &str, query: &str) -> Result<
 }
 
 /// Ends an attempt that the person has declined in the client, unless another call has taken it over.
-pub fn decline(person: &PersonWorld<'_>, attempt: &str) -> Result<(), SignInError> {
+pub async fn decline(person: &PersonWorld<'_>, attempt: &str) -> Result<(), SignInError> {
     let env = &person.entra;
     let now = env.clock.now();
-    let taken_over = attempt::current(env)?.is_some_and(|current| current.attempt == attempt && current.is_led(now));
-    if !taken_over && let Some(attempt) = Attempt::take(env, attempt)? {
+    let taken_over =
+        attempt::current(env).await?.is_some_and(|current| current.attempt == attempt && current.is_led(now));
+    if !taken_over && let Some(attempt) = Attempt::take(env, attempt).await? {
         close(person.agent, &attempt);
     }
     let event = env.trail.event("sign-in.ended", Outcome::Failure);
-    Ok(env.trail.record(event.because(SignInError::Declined.reason()))?)
+    Ok(env.trail.record(event.because(SignInError::Declined.reason())).await?)
 }
 
 /// Begins a sign-in whose page the host shows itself.
-pub fn start(
+pub async fn start(
     env: &EntraWorld<'_>,
     redirect_uri: String,
     scopes: Vec<String>,
     login_hint: Option<&str>,
 ) -> Result<Attempt, SignInError> {
-    env.trail.record(env.trail.event("sign-in.started", Outcome::Started))?;
+    env.trail.record(env.trail.event("sign-in.started", Outcome::Started)).await?;
     let request = AuthorizationRequest::new(env, redirect_uri, with_openid(&scopes), None);
     let url = request.url(env, Prompt { login_hint, ..Prompt::default() })?;
     let attempt = Attempt {
@@ -495,7 +510,7 @@ pub fn start(
         scopes,
         expires_at: env.clock.now() + attempt::BROWSER_LIFETIME.as_secs(),
     };
-    attempt.save(env)?;
+    attempt.save(env).await?;
     Ok(attempt)
 }
 

@@ -5,17 +5,9 @@ use std::time::Duration;
 
 use entra::EntraWorld;
 use entra::graph::{GraphError, Source, profile};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::accounts;
-
-#[derive(Serialize, Deserialize)]
-struct Cached {
-    /// Unix time in seconds.
-    read_at: u64,
-    profile: Value,
-}
+use super::accounts::{CachedProfile, PROFILES};
 
 /// Reads the profile, from the cache if it is fresh enough. The cache belongs to one account: `account`, as far as it is
 /// known before a token is, and then the one that `owner` names, whose the token was.
@@ -26,29 +18,27 @@ pub async fn me<E: Error + 'static>(
     owner: impl FnOnce() -> Option<String>,
 ) -> Result<Value, GraphError<E>> {
     let lifetime = env.settings.profile_cache;
-    if let Some(profile) = account.and_then(|account| cached(env, account, lifetime)) {
+    if let Some(account) = account
+        && let Some(profile) = cached(env, account, lifetime).await
+    {
         return Ok(profile);
     }
     let profile = profile::read(env, tokens).await?;
     if !lifetime.is_zero()
         && let Some(owner) = owner()
     {
-        let entry = Cached { read_at: env.clock.now(), profile: profile.clone() };
-        if let Ok(bytes) = serde_json::to_vec(&entry) {
-            // A cache that cannot be written costs a request, not the answer.
-            let record = accounts::profile_record(env, &owner);
-            let _ = env.store.put(&record, &bytes, Some(lifetime));
-        }
+        let entry = CachedProfile { read_at: env.clock.now(), profile: profile.clone() };
+        // A cache that cannot be written costs a request, not the answer.
+        let _ = env.records.put(&PROFILES.kept_for(lifetime), &owner, &entry).await;
     }
     Ok(profile)
 }
 
-fn cached(env: &EntraWorld<'_>, account: &str, lifetime: Duration) -> Option<Value> {
+async fn cached(env: &EntraWorld<'_>, account: &str, lifetime: Duration) -> Option<Value> {
     if lifetime.is_zero() {
         return None;
     }
-    let raw = env.store.get(&accounts::profile_record(env, account)).ok()??;
-    let cached: Cached = serde_json::from_slice(raw.reveal()).ok()?;
+    let cached = env.records.get(&PROFILES, account).await.ok()??;
     (env.clock.now().saturating_sub(cached.read_at) < lifetime.as_secs()).then_some(cached.profile)
 }
 

@@ -5,11 +5,16 @@ use base::audit::Outcome;
 use entra::EntraWorld;
 use entra::graph::Challenge;
 use entra::oauth::{OAuthError, TokenSet, refresh};
-use world::single_flight::Lease;
+use world::StoreError;
+use world::once::{Asked, Moment, NotAsked, Policy, Question, once_with};
+use world::records::{Holder, Namespace, Partition};
 
 use super::SignInError;
-use super::accounts::{self, Account};
-use crate::renewal::{LEASE, LEASE_PATIENCE, LEASE_POLL, margin};
+use super::accounts::{self, Account, Tokens};
+use crate::renewal::margin;
+
+/// The right to refresh the tokens of an account, by home account id.
+const REFRESHING: Namespace<Holder> = Namespace::leases(Partition::Application, "refreshing");
 
 /// A token for a downstream API.
 #[derive(Debug, Clone)]
@@ -29,84 +34,111 @@ pub async fn acquire(
     scopes: &[String],
     challenge: Option<&Challenge>,
 ) -> Result<AccessToken, SignInError> {
-    let id = &account.home_account_id;
-    let began = env.clock.monotonic();
-    let lease_record = env.settings.record(&format!("refreshing/{id}"));
-    loop {
-        let tokens = accounts::tokens(env, id)?;
-        let cached = tokens
-            .access
-            .get(&accounts::scope_key(scopes))
-            .filter(|cached| challenge.is_none_or(|challenge| challenge.refused.reveal() != cached.token.reveal()));
-        let found = |cached: &accounts::CachedAccessToken| AccessToken {
-            token: cached.token.clone(),
-            expires_at: cached.expires_at,
-            account: account.clone(),
-        };
-        if let Some(cached) = cached.filter(|cached| cached.expires_at > env.clock.now() + margin(env.random)) {
-            return Ok(found(cached));
-        }
-        let Some(refresh_token) = &tokens.refresh_token else {
-            return Err(SignInError::InteractionRequired {
-                reason: "The session has ended: sign in again.".to_owned(),
-                claims: challenge.and_then(|challenge| challenge.claims.clone()),
-            });
-        };
-        let lease = Lease::take(env, &lease_record, LEASE)?;
-        if lease.is_none() && env.clock.monotonic().saturating_sub(began) < LEASE_PATIENCE {
-            env.clock.sleep(LEASE_POLL).await;
-            continue;
-        }
-        // Another call may have refreshed between our look and our lease.
-        if lease.is_some() && !accounts::tokens(env, id)?.has(refresh_token) {
-            lease.into_iter().for_each(Lease::release);
-            continue;
-        }
-        let refreshed = refresh(env, account, scopes, refresh_token, challenge).await;
-        lease.into_iter().for_each(Lease::release);
-        return match refreshed {
-            Ok(Some(token)) => Ok(token),
-            // Somebody has signed in, or refreshed, while Entra refused the token that we had.
-            Ok(None) => continue,
-            // Entra is out of reach, but the token at hand is still good for a while.
-            Err(error) if !matches!(error, SignInError::InteractionRequired { .. } | SignInError::Unrecorded(_)) => {
-                cached.filter(|cached| cached.expires_at > env.clock.now()).map(found).ok_or(error)
-            }
-            Err(error) => Err(error),
-        };
+    let mut refresh = Refresh { env, account, scopes, challenge, margin: margin(env.random), found: Tokens::default() };
+    once_with(&env.records, &REFRESHING, &account.home_account_id, &mut refresh).await
+}
+
+/// One call's question for a token.
+struct Refresh<'r> {
+    env: &'r EntraWorld<'r>,
+    account: &'r Account,
+    scopes: &'r [String],
+    challenge: Option<&'r Challenge>,
+    /// A token that ends sooner than this is refreshed first, in seconds.
+    margin: u64,
+    /// What the last look has found.
+    found: Tokens,
+}
+
+impl Refresh<'_> {
+    /// The token that was found, if it lives for so many seconds more and was not refused.
+    fn cached(&self, seconds: u64) -> Option<AccessToken> {
+        let cached = self.found.access.get(&accounts::scope_key(self.scopes))?;
+        let is_refused = self.challenge.is_some_and(|challenge| challenge.refused.reveal() == cached.token.reveal());
+        let lives = cached.expires_at > self.env.clock.now() + seconds;
+        (lives && !is_refused).then(|| self.token(cached.token.clone(), cached.expires_at))
+    }
+
+    fn token(&self, token: Secret<String>, expires_at: u64) -> AccessToken {
+        AccessToken { token, expires_at, account: self.account.clone() }
     }
 }
 
-/// Uses the refresh token, and stores what comes back. `None` if Entra refused it and there is another one now.
-async fn refresh(
-    env: &EntraWorld<'_>,
-    account: &Account,
-    scopes: &[String],
-    refresh_token: &Secret<String>,
-    challenge: Option<&Challenge>,
-) -> Result<Option<AccessToken>, SignInError> {
-    let id = &account.home_account_id;
-    let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
-    match refresh::refresh(env, refresh_token, scopes, claims).await {
-        Ok(set) => {
-            env.trail.record(account.event("token.refreshed", Outcome::Success))?;
-            accounts::put_refreshed(env, id, scopes, refresh_token, &set)?;
-            let TokenSet { access_token: token, expires_at, .. } = set;
-            Ok(Some(AccessToken { token, expires_at, account: account.clone() }))
-        }
-        Err(OAuthError::Refused(refusal)) if refusal.needs_interaction() => {
-            let event = account.event("token.refreshed", Outcome::Failure);
-            env.trail.record(event.because(refusal.reason()))?;
-            let now = accounts::tokens(env, id)?;
-            if now.refresh_token.is_some() && !now.has(refresh_token) {
-                return Ok(None);
-            }
-            accounts::forget_refresh_token(env, id, refresh_token)?;
-            Err(SignInError::InteractionRequired {
-                reason: refusal.advice(),
-                claims: refusal.claims.or_else(|| claims.map(str::to_owned)),
-            })
-        }
-        Err(error) => Err(error.into()),
+impl Question for Refresh<'_> {
+    type Answer = AccessToken;
+    type Error = SignInError;
+
+    fn policy(&self) -> Policy {
+        Policy::REFRESH
     }
+
+    async fn look(&mut self, _: Moment) -> Result<Option<AccessToken>, SignInError> {
+        self.found = accounts::tokens(self.env, &self.account.home_account_id).await?;
+        if let Some(token) = self.cached(self.margin) {
+            return Ok(Some(token));
+        }
+        if self.found.refresh_token.is_some() {
+            return Ok(None);
+        }
+        Err(SignInError::InteractionRequired {
+            reason: "The session has ended: sign in again.".to_owned(),
+            claims: self.challenge.and_then(|challenge| challenge.claims.clone()),
+        })
+    }
+
+    /// Uses the refresh token, and stores what comes back.
+    async fn ask(&mut self) -> Result<Asked<AccessToken>, SignInError> {
+        let Self { env, account, scopes, challenge, .. } = *self;
+        let id = &account.home_account_id;
+        let Some(used) = &self.found.refresh_token else { return Ok(Asked::Overtaken) };
+        let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
+        match refresh::refresh(env, used, scopes, claims).await {
+            Ok(set) => {
+                env.trail.record(account.event("token.refreshed", Outcome::Success)).await?;
+                let put = accounts::put_refreshed(env, id, scopes, used, &set).await;
+                let TokenSet { access_token, expires_at, .. } = set;
+                match put {
+                    Ok(()) => Ok(Asked::Answer(self.token(access_token, expires_at))),
+                    Err(error) => self.still_good(error.into()),
+                }
+            }
+            Err(OAuthError::Refused(refusal)) if refusal.needs_interaction() => {
+                let event = account.event("token.refreshed", Outcome::Failure);
+                env.trail.record(event.because(refusal.reason())).await?;
+                let forgotten = forget(env, id, used).await;
+                match forgotten {
+                    Ok(true) => Err(SignInError::InteractionRequired {
+                        reason: refusal.advice(),
+                        claims: refusal.claims.or_else(|| claims.map(str::to_owned)),
+                    }),
+                    // A sign-in or another refresh has replaced the token that Entra has refused.
+                    Ok(false) => Ok(Asked::Overtaken),
+                    Err(error) => self.still_good(error.into()),
+                }
+            }
+            Err(error) => self.still_good(error.into()),
+        }
+    }
+
+    /// An impatient call asks ([`Policy::REFRESH`]), so this is not reached.
+    async fn instead(&mut self, _: NotAsked) -> Result<AccessToken, SignInError> {
+        Err(StoreError::Contended.into())
+    }
+}
+
+impl Refresh<'_> {
+    /// Entra or the store is out of reach, but the token at hand is still good for a while.
+    fn still_good(&self, error: SignInError) -> Result<Asked<AccessToken>, SignInError> {
+        self.cached(0).map(Asked::Answer).ok_or(error)
+    }
+}
+
+/// Forgets a refresh token that Entra has refused. `false` if there is another one now.
+async fn forget(env: &EntraWorld<'_>, id: &str, refused: &Secret<String>) -> Result<bool, StoreError> {
+    let now = accounts::tokens(env, id).await?;
+    if now.refresh_token.is_some() && !now.has(refused) {
+        return Ok(false);
+    }
+    accounts::forget_refresh_token(env, id, refused).await?;
+    Ok(true)
 }

@@ -11,8 +11,8 @@ use entra::graph::Challenge;
 use entra::oauth::{OAuthError, TokenSet};
 use entra::testing::{EntraWorlds as _, change};
 use serde_json::{Value, json};
-use world::testing::{self, World, forever, local_settings, run};
-use world::{Store, Unrecorded};
+use world::testing::{World, forever, local_settings, run};
+use world::{Unrecorded, testing};
 
 use super::accounts::{self, Account};
 use super::silent::{self, AccessToken};
@@ -45,7 +45,7 @@ fn signed_in(lifetime: u64) -> (World, EntraWorld<'static>) {
         refresh_token: Some(Secret::from("refresh-1")),
         id_token: None,
     };
-    accounts::save(&env, &account(), &scopes(), tokens).unwrap();
+    run(accounts::save(&env, &account(), &scopes(), tokens)).unwrap();
     (world, env)
 }
 
@@ -100,7 +100,7 @@ fn a_token_within_five_minutes_of_its_end_is_refreshed_and_the_refresh_token_rot
     assert!(body.contains("refresh_token=refresh-1"));
     assert!(body.contains("scope=https%3A%2F%2Fgraph.microsoft.com%2FUser.Read"), "scopes are always sent");
     assert!(body.contains("cp1"), "claims challenges are declared to be understood");
-    let stored = accounts::tokens(&env, "o.t").unwrap();
+    let stored = run(accounts::tokens(&env, "o.t")).unwrap();
     assert_eq!(stored.refresh_token.unwrap().reveal(), "refresh-2");
 }
 
@@ -110,7 +110,7 @@ fn a_refused_refresh_token_is_forgotten_and_the_person_is_needed() {
     world.once(|_| Ok(testing::json(400, &refusal("invalid_grant", 700_082))));
     let Err(SignInError::InteractionRequired { reason, claims: None }) = acquire(&env) else { panic!() };
     assert_eq!(reason, "The session has ended: sign in again. (AADSTS700082)");
-    assert!(accounts::tokens(&env, "o.t").unwrap().refresh_token.is_none());
+    assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_none());
     assert!(matches!(acquire(&env), Err(SignInError::InteractionRequired { .. })));
     assert_eq!(world.sent().len(), 1, "a refused token is not tried again");
     let event = world.audited().pop().unwrap();
@@ -124,7 +124,7 @@ fn a_refusal_for_another_reason_keeps_the_refresh_token() {
     world.once(|_| Ok(testing::json(401, &refusal("invalid_client", 7_000_215))));
     let Err(SignInError::Refused(refusal)) = acquire(&env) else { panic!() };
     assert_eq!((refusal.code, refusal.suberror.as_deref()), (7_000_215, Some("bad_token")));
-    assert!(accounts::tokens(&env, "o.t").unwrap().refresh_token.is_some());
+    assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_some());
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_lease_that_ran_out_and_was_taken_by_another_call_is_left_to_it() {
         Ok(testing::json(200, &fresh_tokens(2)))
     });
     assert_eq!(token(&env), "access-2");
-    assert_eq!(env.store.get(&lease).unwrap().unwrap().reveal(), b"another");
+    assert_eq!(world.get(&lease).unwrap().unwrap().reveal(), b"another");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn meanwhile(env: &EntraWorld<'_>, number: u32) {
         refresh_token: Some(Secret::new(format!("refresh-{number}"))),
         id_token: None,
     };
-    accounts::save(env, &account(), &scopes(), tokens).unwrap();
+    run(accounts::save(env, &account(), &scopes(), tokens)).unwrap();
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_slow_refresh_does_not_replace_what_came_after_it() {
         Ok(testing::json(200, &fresh_tokens(2)))
     });
     assert_eq!(token(&env), "access-2", "the token is good, whoever else has got one");
-    let stored = accounts::tokens(&env, "o.t").unwrap();
+    let stored = run(accounts::tokens(&env, "o.t")).unwrap();
     assert_eq!(stored.refresh_token.unwrap().reveal(), "refresh-3");
     assert_eq!(token(&env), "access-3");
 }
@@ -263,7 +263,7 @@ fn a_sign_out_during_a_refresh_leaves_no_tokens_behind() {
         let (world, env) = signed_in(0);
         let other = world.entra();
         world.once(move |_| {
-            accounts::sign_out(&other, "o.t").unwrap();
+            run(accounts::sign_out(&other, "o.t")).unwrap();
             Ok(testing::json(status, &answer))
         });
         let _ = acquire(&env);
@@ -309,10 +309,10 @@ fn the_order_of_scopes_does_not_matter_for_the_cache() {
 fn the_account_is_the_wanted_else_the_configured_else_the_only_one() {
     let (world, env) = signed_in(3600);
     let mut person = person(&world, &env);
-    assert_eq!(accounts::choose(&person, None).unwrap(), account());
-    assert_eq!(accounts::choose(&person, Some("alice@contoso.example")).unwrap(), account());
+    assert_eq!(run(accounts::choose(&person, None)).unwrap(), account());
+    assert_eq!(run(accounts::choose(&person, Some("alice@contoso.example"))).unwrap(), account());
     assert!(matches!(
-        accounts::choose(&person, Some("ALICE@contoso.example")),
+        run(accounts::choose(&person, Some("ALICE@contoso.example"))),
         Err(SignInError::InteractionRequired { .. })
     ));
     let bob = Account { home_account_id: "b.t".to_owned(), username: "bob@contoso.example".to_owned(), ..account() };
@@ -322,10 +322,10 @@ fn the_account_is_the_wanted_else_the_configured_else_the_only_one() {
         refresh_token: None,
         id_token: None,
     };
-    accounts::save(&env, &bob, &scopes(), tokens).unwrap();
-    assert!(matches!(accounts::choose(&person, None), Err(SignInError::AccountSelection(_))));
+    run(accounts::save(&env, &bob, &scopes(), tokens)).unwrap();
+    assert!(matches!(run(accounts::choose(&person, None)), Err(SignInError::AccountSelection(_))));
     person.settings = forever(LocalSettings { account: Some("b.t".to_owned()), ..local_settings() });
-    assert_eq!(accounts::choose(&person, None).unwrap(), bob);
+    assert_eq!(run(accounts::choose(&person, None)).unwrap(), bob);
 }
 
 #[test]
@@ -339,9 +339,12 @@ fn a_user_name_that_two_accounts_share_chooses_neither() {
         refresh_token: None,
         id_token: None,
     };
-    accounts::save(&env, &personal, &scopes(), tokens).unwrap();
-    assert!(matches!(accounts::choose(&person, Some("alice@contoso.example")), Err(SignInError::AccountSelection(_))));
-    assert_eq!(accounts::choose(&person, Some("p.consumers")).unwrap(), personal);
+    run(accounts::save(&env, &personal, &scopes(), tokens)).unwrap();
+    assert!(matches!(
+        run(accounts::choose(&person, Some("alice@contoso.example"))),
+        Err(SignInError::AccountSelection(_))
+    ));
+    assert_eq!(run(accounts::choose(&person, Some("p.consumers"))).unwrap(), personal);
 }
 
 #[test]
@@ -357,26 +360,26 @@ fn the_id_of_an_account_wins_over_an_equal_user_name() {
             refresh_token: None,
             id_token: None,
         };
-        accounts::save(&env, account, &scopes(), tokens).unwrap();
+        run(accounts::save(&env, account, &scopes(), tokens)).unwrap();
     }
-    assert_eq!(accounts::choose(&person, Some("z.t")).unwrap(), wanted);
+    assert_eq!(run(accounts::choose(&person, Some("z.t"))).unwrap(), wanted);
 }
 
 #[test]
 fn signing_out_forgets_the_account_its_tokens_and_nobody_else() {
     let (world, env) = signed_in(3600);
-    accounts::sign_out(&env, "o.t").unwrap();
-    assert!(accounts::list(&env).unwrap().is_empty());
-    assert!(accounts::tokens(&env, "o.t").unwrap().refresh_token.is_none());
+    run(accounts::sign_out(&env, "o.t")).unwrap();
+    assert!(run(accounts::list(&env)).unwrap().is_empty());
+    assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_none());
     assert_eq!(world.audited().pop().unwrap().name, "sign-out");
-    assert!(matches!(accounts::sign_out(&env, "o.t"), Err(SignInError::AccountSelection(_))));
+    assert!(matches!(run(accounts::sign_out(&env, "o.t")), Err(SignInError::AccountSelection(_))));
 }
 
 #[test]
 fn accounts_of_another_application_or_tenant_are_not_seen() {
     let (_world, mut env) = signed_in(3600);
     change(&mut env, |settings| settings.client_id = "another".to_owned());
-    assert!(accounts::list(&env).unwrap().is_empty());
+    assert!(run(accounts::list(&env)).unwrap().is_empty());
 }
 
 #[test]

@@ -5,43 +5,42 @@
 //! wait in the store, under the person and the client, until that person is back from Entra ID: see
 //! `authorization_server/callback.rs`. They come from Entra ID and Graph alone, never from a client or a browser.
 
-use base::encoding::digest;
 use entra::EntraWorld;
 use world::StoreError;
+use world::records::{Namespace, Partition, Ttl};
 
 use super::Owner;
 use crate::claims::{LIFETIME, are_usable};
 
+/// By [`key`].
+const CLAIMS: Namespace<String> =
+    Namespace::text(Partition::Application, "claims", Ttl::For(LIFETIME)).hashed().absent_if_unreadable();
+
 /// Keeps claims for the next sign-in of `owner`. Without them it takes one more challenge, so a store that fails here
 /// spoils nothing.
-pub(super) fn want(env: &EntraWorld<'_>, owner: &Owner, claims: &str) {
+pub(super) async fn want(env: &EntraWorld<'_>, owner: &Owner, claims: &str) {
     if are_usable(claims) {
-        let _ = env.store.put(&key(env, owner), claims.as_bytes(), Some(LIFETIME));
+        let _ = env.records.put(&CLAIMS, &key(owner), &claims.to_owned()).await;
     }
 }
 
 /// The claims that are wanted of `owner`, a JSON object.
-pub fn wanted(env: &EntraWorld<'_>, owner: &Owner) -> Result<Option<String>, StoreError> {
-    match env.store.get(&key(env, owner)) {
-        Ok(found) => Ok(found.and_then(|claims| String::from_utf8(claims.reveal().clone()).ok())),
-        Err(StoreError::Unreadable) => Ok(None),
-        Err(error) => Err(error),
-    }
+pub async fn wanted(env: &EntraWorld<'_>, owner: &Owner) -> Result<Option<String>, StoreError> {
+    env.records.get(&CLAIMS, &key(owner)).await
 }
 
 /// `owner` has signed in with these claims. Others, that are wanted since, stay. What cannot be removed now is asked for
 /// once more.
-pub fn satisfied(env: &EntraWorld<'_>, owner: &Owner, claims: &str) {
-    if wanted(env, owner).is_ok_and(|wanted| wanted.as_deref() == Some(claims)) {
-        let _ = env.store.delete(&key(env, owner));
+pub async fn satisfied(env: &EntraWorld<'_>, owner: &Owner, claims: &str) {
+    if wanted(env, owner).await.is_ok_and(|wanted| wanted.as_deref() == Some(claims)) {
+        let _ = env.records.delete(&CLAIMS, &key(owner)).await;
     }
 }
 
 /// A person of a client has a record of their own: the parts are quoted, so none of them can pass for two.
-fn key(env: &EntraWorld<'_>, owner: &Owner) -> String {
+fn key(owner: &Owner) -> String {
     let Owner { client_id, tenant_id, object_id } = owner;
-    let of = digest(format!("{tenant_id:?} {object_id:?} {client_id:?}").as_bytes());
-    env.settings.record(&format!("claims/{of}"))
+    format!("{tenant_id:?} {object_id:?} {client_id:?}")
 }
 
 #[cfg(test)]
@@ -49,9 +48,9 @@ mod tests {
     use std::time::Duration;
 
     use entra::testing::EntraWorlds as _;
-    use world::testing::World;
 
     use super::*;
+    use world::testing::{World, run};
 
     const CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
 
@@ -64,19 +63,19 @@ mod tests {
         let world = World::default();
         let env = world.entra_remote();
         let alice = owner("t", "alice", "client");
-        want(&env, &alice, CLAIMS);
+        run(want(&env, &alice, CLAIMS));
         for other in [
             owner("t", "bob", "client"),
             owner("other", "alice", "client"),
             owner("t", "alice", "other"),
             owner("t", "alice\" \"client", ""),
         ] {
-            assert_eq!(wanted(&env, &other), Ok(None));
+            assert_eq!(run(wanted(&env, &other)), Ok(None));
         }
         world.advance(LIFETIME - Duration::from_secs(1));
-        assert_eq!(wanted(&env, &alice), Ok(Some(CLAIMS.to_owned())));
+        assert_eq!(run(wanted(&env, &alice)), Ok(Some(CLAIMS.to_owned())));
         world.advance(Duration::from_secs(1));
-        assert_eq!(wanted(&env, &alice), Ok(None));
+        assert_eq!(run(wanted(&env, &alice)), Ok(None));
     }
 
     #[test]
@@ -84,11 +83,11 @@ mod tests {
         let world = World::default();
         let env = world.entra_remote();
         let alice = owner("t", "alice", "client");
-        want(&env, &alice, CLAIMS);
-        satisfied(&env, &alice, r#"{"access_token":{}}"#);
-        assert_eq!(wanted(&env, &alice), Ok(Some(CLAIMS.to_owned())));
-        satisfied(&env, &alice, CLAIMS);
-        assert_eq!(wanted(&env, &alice), Ok(None));
+        run(want(&env, &alice, CLAIMS));
+        run(satisfied(&env, &alice, r#"{"access_token":{}}"#));
+        assert_eq!(run(wanted(&env, &alice)), Ok(Some(CLAIMS.to_owned())));
+        run(satisfied(&env, &alice, CLAIMS));
+        assert_eq!(run(wanted(&env, &alice)), Ok(None));
     }
 
     #[test]
@@ -97,7 +96,7 @@ mod tests {
         let env = world.entra_remote();
         let long = format!(r#"{{"access_token":{{"x":"{}"}}}}"#, "x".repeat(crate::claims::MAX_BYTES));
         for claims in ["", "[]", "text", "{", long.as_str()] {
-            want(&env, &owner("t", "alice", "client"), claims);
+            run(want(&env, &owner("t", "alice", "client"), claims));
         }
         assert_eq!(world.record_names(), [""; 0]);
     }

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use base::Secret;
 use base::audit::Outcome;
-use base::encoding::digest;
 use base::secret::{reveal, reveal_optional};
 use entra::graph::Challenge;
 use entra::graph::profile::profile_scope;
@@ -20,15 +19,13 @@ use entra::oauth::{OAuthError, TokenSet, refresh, with_openid};
 use entra::{AcquireError, EntraWorld};
 use serde::{Deserialize, Serialize};
 use world::StoreError;
-use world::single_flight::Lease;
-use zeroize::Zeroizing;
+use world::once::{Asked, Moment, NotAsked, Policy, Question, once_with};
+use world::records::{Holder, Namespace, Partition, Stored, Ttl, Version};
 
-use super::record::{self, IDLE_SECONDS, LIFETIME_SECONDS, Raw};
+use super::record::{IDLE_SECONDS, LIFETIME_SECONDS};
 use super::{Membership, Owner, claims, lifecycle};
-use crate::renewal::{LEASE, LEASE_PATIENCE, LEASE_POLL, margin};
+use crate::renewal::margin;
 
-/// How long the mark of a session's end is kept: it is removed in the next moment.
-const TOMBSTONE: Duration = Duration::from_secs(60);
 /// How long it is remembered that Entra gives no token for more: long enough that a client which repeats itself is no
 /// flood at Entra ID, and short enough that a consent which is given now soon works.
 const REFUSAL: Duration = Duration::from_secs(5);
@@ -96,10 +93,6 @@ struct Record {
 }
 
 impl Record {
-    fn bytes(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        serde_json::to_vec(self).map(Zeroizing::new).map_err(|_| StoreError::TooLarge)
-    }
-
     fn ttl(&self, now: u64) -> Duration {
         Duration::from_secs(self.ends_at.saturating_sub(now).clamp(1, IDLE_SECONDS))
     }
@@ -115,20 +108,26 @@ impl Record {
     }
 }
 
-fn key(env: &EntraWorld<'_>, id: &str) -> String {
-    env.settings.record(&format!("session-entra/{id}"))
-}
+/// Entra's tokens by session.
+const TOKENS: Namespace<Record> =
+    Namespace::json(Partition::Application, "session-entra", Ttl::Computed(Record::ttl)).absent_if_unreadable();
+/// The right to refresh them, by session.
+const REFRESHING: Namespace<Holder> = Namespace::leases(Partition::Application, "session-refreshing");
+/// That there is no consent, by session and scope.
+const REFUSALS: Namespace<Refusal> = Namespace::json(Partition::Application, "session-refused", Ttl::For(REFUSAL))
+    .last_part_hashed()
+    .absent_if_unreadable();
 
 /// Keeps the tokens of a session that begins.
-pub(super) fn keep(env: &EntraWorld<'_>, id: &str, tokens: &EntraTokens) -> Result<(), StoreError> {
-    let now = env.clock.now();
-    let record = Record { tokens: tokens.clone(), more: BTreeMap::new(), ends_at: now + LIFETIME_SECONDS };
-    env.store.put(&key(env, id), &record.bytes()?, Some(record.ttl(now)))
+pub(super) async fn keep(env: &EntraWorld<'_>, id: &str, tokens: &EntraTokens) -> Result<(), StoreError> {
+    let ends_at = env.clock.now() + LIFETIME_SECONDS;
+    let record = Record { tokens: tokens.clone(), more: BTreeMap::new(), ends_at };
+    env.records.put(&TOKENS, id, &record).await
 }
 
 /// Forgets the tokens of a session.
-pub(super) fn forget(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
-    env.store.delete(&key(env, id))
+pub(super) async fn forget(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
+    env.records.delete(&TOKENS, id).await
 }
 
 /// What an access token is for.
@@ -196,88 +195,128 @@ pub(super) async fn live_for(
     scope: &Scope,
     wanted: Wanted<'_>,
 ) -> Result<Live, AcquireError> {
-    let challenge = match wanted {
-        Wanted::Live | Wanted::Recent | Wanted::Confirmed => None,
-        Wanted::Other(challenge) => Some(challenge),
-    };
-    let of = Of { id, owner };
-    let began = env.clock.monotonic();
-    let lease_record = env.settings.record(&format!("session-refreshing/{id}"));
-    loop {
-        let Some((record, raw)) = record::read::<Record>(env, &key(env, id))? else {
-            lifecycle::end_without_tokens(env, id, owner)?;
+    let mut refresh = Refresh { env, of: Of { id, owner }, scope, wanted, margin: margin(env.random), found: None };
+    once_with(&env.records, &REFRESHING, id, &mut refresh).await
+}
+
+/// One call's question for a token.
+struct Refresh<'r> {
+    env: &'r EntraWorld<'r>,
+    of: Of<'r>,
+    scope: &'r Scope,
+    wanted: Wanted<'r>,
+    /// A token that ends sooner than this is refreshed first, in seconds.
+    margin: u64,
+    /// What the last look has found, if it has to be refreshed.
+    found: Option<Found>,
+}
+
+/// Tokens that have to be refreshed.
+struct Found {
+    record: Record,
+    version: Version,
+    refresh_token: Secret<String>,
+    /// The token at hand, if it still lives and was not refused.
+    usable: Option<Live>,
+    /// Whether what Entra has said of the person does not count any more, where it has to.
+    unconfirmed: bool,
+}
+
+impl<'r> Refresh<'r> {
+    fn challenge(&self) -> Option<&'r Challenge> {
+        match self.wanted {
+            Wanted::Live | Wanted::Recent | Wanted::Confirmed => None,
+            Wanted::Other(challenge) => Some(challenge),
+        }
+    }
+}
+
+impl Question for Refresh<'_> {
+    type Answer = Live;
+    type Error = AcquireError;
+
+    fn policy(&self) -> Policy {
+        Policy::REFRESH
+    }
+
+    async fn look(&mut self, _: Moment) -> Result<Option<Live>, AcquireError> {
+        let (Self { env, of: Of { id, owner }, scope, .. }, challenge) = (&*self, self.challenge());
+        let Some(Stored { value: record, version }) = env.records.read(&TOKENS, *id).await? else {
+            lifecycle::end_without_tokens(env, id, owner).await?;
             return Err(ended(challenge));
         };
         let now = env.clock.now();
         let was_refused = |live: &Live| challenge.is_some_and(|it| it.refused.reveal() == live.access_token.reveal());
         let usable = record.access(scope).filter(|live| !was_refused(live) && live.expires_at > now);
-        let unconfirmed = matches!(wanted, Wanted::Confirmed) && !record.tokens.membership.counts(now);
-        let outdated = unconfirmed || matches!(wanted, Wanted::Recent) && !record.tokens.membership.is_recent(now);
-        if let Some(live) = usable.as_ref().filter(|live| !outdated && live.expires_at > now + margin(env.random)) {
-            return Ok(live.clone());
+        let unconfirmed = matches!(self.wanted, Wanted::Confirmed) && !record.tokens.membership.counts(now);
+        let outdated = unconfirmed || matches!(self.wanted, Wanted::Recent) && !record.tokens.membership.is_recent(now);
+        if usable.as_ref().is_some_and(|live| !outdated && live.expires_at > now + self.margin) {
+            return Ok(usable);
         }
         let Some(refresh_token) = record.tokens.refresh_token.clone() else {
             // Roles must not live on for as long as a token of continuous access evaluation, which is a day.
             if let Some(live) = usable.filter(|live| !outdated || !live.membership.names_something()) {
-                return Ok(live);
+                return Ok(Some(live));
             }
-            // Nobody has consented to `offline_access`. Without more than the profile a session can live until it expires.
-            if *scope != Scope::Profile && challenge.is_none() {
+            // Without consent to `offline_access` and without more than the profile a session lives until its token expires.
+            if **scope != Scope::Profile && challenge.is_none() {
                 return Err(Refusal::new("consent_required", &[], None).into());
             }
-            want(env, owner, challenge);
-            lifecycle::end(env, id, owner, "no-refresh-token")?;
+            want(env, owner, challenge).await;
+            lifecycle::end(env, id, owner, "no-refresh-token").await?;
             return Err(ended(challenge));
         };
-        if let Some(refusal) = remembered_refusal(env, id, scope)? {
+        if let Scope::More(scope) = scope
+            && let Some(refusal) = env.records.get(&REFUSALS, &[id, scope.as_str()]).await?
+        {
             return Err(refusal.into());
         }
-        let lease = Lease::take(env, &lease_record, LEASE)?;
-        if lease.is_none() && env.clock.monotonic().saturating_sub(began) < LEASE_PATIENCE {
-            env.clock.sleep(LEASE_POLL).await;
-            continue;
-        }
-        // Another call may have refreshed between our look and our lease.
-        if lease.is_some() && !is_still(env, id, &raw)? {
-            lease.into_iter().for_each(Lease::release);
-            continue;
-        }
-        let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
-        let answer = refresh::refresh(env, &refresh_token, &scope.requested(env), claims).await;
-        let result = match answer {
+        self.found = Some(Found { record, version, refresh_token, usable, unconfirmed });
+        Ok(None)
+    }
+
+    async fn ask(&mut self) -> Result<Asked<Live>, AcquireError> {
+        let Some(found) = self.found.take() else { return Ok(Asked::Overtaken) };
+        let Self { env, of, scope, .. } = *self;
+        let claims = self.challenge().and_then(|challenge| challenge.claims.as_deref());
+        let answer = refresh::refresh(env, &found.refresh_token, &scope.requested(env), claims).await;
+        match answer {
             Ok(set) => {
-                let membership = record.tokens.membership.clone().renewed(env, owner, set.id_token.as_ref()).await;
-                took(env, of, scope, (record, &raw), (set, membership)).map(Some)
+                let before = found.record.tokens.membership.clone();
+                let membership = before.renewed(env, of.owner, set.id_token.as_ref()).await;
+                took(env, of, scope, (found.record, &found.version), (set, membership)).await.map(Asked::Answer)
             }
             Err(OAuthError::Refused(refusal)) if *scope != Scope::Profile && refusal.needs_consent() => {
-                Err(no_more(env, of, scope, refusal))
+                Err(no_more(env, of, scope, refusal).await)
             }
+            // If another call has refreshed meanwhile, its tokens are there.
             Err(OAuthError::Refused(refusal)) if refusal.needs_interaction() => {
-                refused_for_good(env, of, &raw, &refusal, claims).map(|()| None)
+                refused_for_good(env, of, &found.version, &refusal, claims).await.map(|()| Asked::Overtaken)
             }
             // Entra is out of reach, but the token at hand is still good for a while.
-            Err(error) => usable.filter(|_| !unconfirmed).map(Some).ok_or_else(|| error.into()),
-        };
-        lease.into_iter().for_each(Lease::release);
-        match result {
-            Ok(Some(live)) => return Ok(live),
-            // Somebody has refreshed while Entra refused the token that we had.
-            Ok(None) => continue,
-            Err(error) => return Err(error),
+            Err(error) => {
+                let usable = found.usable.filter(|_| !found.unconfirmed);
+                usable.map(Asked::Answer).ok_or_else(|| error.into())
+            }
         }
+    }
+
+    /// An impatient call asks ([`Policy::REFRESH`]), so this is not reached.
+    async fn instead(&mut self, _: NotAsked) -> Result<Live, AcquireError> {
+        Err(StoreError::Contended.into())
     }
 }
 
 /// Stores what a refresh answered, unless the session has ended or was refreshed by another call meanwhile.
-fn took(
+async fn took(
     env: &EntraWorld<'_>,
     of: Of<'_>,
     scope: &Scope,
-    before: (Record, &Raw),
+    before: (Record, &Version),
     answer: (TokenSet, Membership),
 ) -> Result<Live, AcquireError> {
     let Of { id, owner } = of;
-    let ((mut record, raw), (set, membership)) = (before, answer);
+    let ((mut record, version), (set, membership)) = (before, answer);
     let live = Live { access_token: set.access_token, expires_at: set.expires_at, membership };
     record.tokens.membership = live.membership.clone();
     match scope {
@@ -294,91 +333,74 @@ fn took(
         record.tokens.refresh_token = set.refresh_token;
     }
     // What Entra has rotated must not be lost, so it is stored first. Nobody gets it before it is on record.
-    let expected = Some(raw.reveal().as_slice());
-    let ttl = Some(record.ttl(env.clock.now()));
-    let stored = env.store.compare_and_swap(&key(env, id), expected, &record.bytes()?, ttl)?;
-    env.trail.record(owner.event("token.refreshed", Outcome::Success))?;
+    let stored = env.records.replace(&TOKENS, id, version, &record).await?;
+    env.trail.record(owner.event("token.refreshed", Outcome::Success)).await?;
     // A session that was ended meanwhile stays so: its token is not used any more.
-    if !stored && record::read::<Record>(env, &key(env, id))?.is_none() {
+    if stored.is_none() && env.records.get(&TOKENS, id).await?.is_none() {
         return Err(ended(None));
     }
     Ok(live)
 }
 
 /// There is no consent to more than the profile. The session goes on.
-fn no_more(env: &EntraWorld<'_>, of: Of<'_>, scope: &Scope, refusal: Refusal) -> AcquireError {
+async fn no_more(env: &EntraWorld<'_>, of: Of<'_>, scope: &Scope, refusal: Refusal) -> AcquireError {
     let Of { id, owner } = of;
     let event = owner.event("token.refreshed", Outcome::Failure);
-    if let Err(error) = env.trail.record(event.because(refusal.reason())) {
+    if let Err(error) = env.trail.record(event.because(refusal.reason())).await {
         return error.into();
     }
-    if let (Some(record), Ok(bytes)) = (refusal_record(env, id, scope), serde_json::to_vec(&refusal)) {
+    if let Scope::More(scope) = scope {
         // A refusal that cannot be remembered costs a request.
-        let _ = env.store.put(&record, &bytes, Some(REFUSAL));
+        let _ = env.records.put(&REFUSALS, &[id, scope.as_str()], &refusal).await;
     }
     refusal.into()
 }
 
-fn remembered_refusal(env: &EntraWorld<'_>, id: &str, scope: &Scope) -> Result<Option<Refusal>, StoreError> {
-    let Some(record) = refusal_record(env, id, scope) else { return Ok(None) };
-    Ok(record::read::<Refusal>(env, &record)?.map(|(refusal, _)| refusal))
-}
-
-/// Where it is remembered that there is no consent; nowhere for the profile.
-fn refusal_record(env: &EntraWorld<'_>, id: &str, scope: &Scope) -> Option<String> {
-    let Scope::More(scope) = scope else { return None };
-    Some(env.settings.record(&format!("session-refused/{id}/{}", digest(scope.as_bytes()))))
-}
-
 /// Entra does not accept the refresh token any more. `Ok` if there is another one now.
-fn refused_for_good(
+async fn refused_for_good(
     env: &EntraWorld<'_>,
     of: Of<'_>,
-    raw: &Raw,
+    version: &Version,
     refusal: &Refusal,
     claims: Option<&str>,
 ) -> Result<(), AcquireError> {
     let Of { id, owner } = of;
     let event = owner.event("token.refreshed", Outcome::Failure);
-    env.trail.record(event.because(refusal.reason()))?;
+    env.trail.record(event.because(refusal.reason())).await?;
     // Replaced by what is no record: a call that refreshes at this moment finds that the session has ended.
-    if !env.store.compare_and_swap(&key(env, id), Some(raw.reveal().as_slice()), b"", Some(TOMBSTONE))? {
+    if !env.records.retire(&TOKENS, id, version).await? {
         return Ok(());
     }
     // What Entra says now is newer than what Graph has said.
     let claims = refusal.claims.as_deref().or(claims);
     if let Some(claims) = claims {
-        claims::want(env, owner, claims);
+        claims::want(env, owner, claims).await;
     }
-    lifecycle::end(env, id, owner, &refusal.reason())?;
+    lifecycle::end(env, id, owner, &refusal.reason()).await?;
     Err(AcquireError::NeedsPerson { reason: refusal.public_advice(), claims: claims.map(str::to_owned) })
 }
 
 /// Graph refuses the new token too, so only the person can bring what it wants: the session ends, unless another call
 /// has got other tokens meanwhile. What the caller has to be told.
-pub(super) fn unsatisfied(
+pub(super) async fn unsatisfied(
     env: &EntraWorld<'_>,
     id: &str,
     owner: &Owner,
     scope: &Scope,
     challenge: &Challenge,
 ) -> Result<AcquireError, AcquireError> {
-    let found = record::read::<Record>(env, &key(env, id))?.and_then(|(record, _)| record.access(scope));
+    let found = env.records.get(&TOKENS, id).await?.and_then(|record| record.access(scope));
     if found.is_some_and(|live| live.access_token.reveal() == challenge.refused.reveal()) {
-        want(env, owner, Some(challenge));
-        lifecycle::end(env, id, owner, "claims-challenge")?;
+        want(env, owner, Some(challenge)).await;
+        lifecycle::end(env, id, owner, "claims-challenge").await?;
     }
     Ok(ended(Some(challenge)))
 }
 
-fn want(env: &EntraWorld<'_>, owner: &Owner, challenge: Option<&Challenge>) {
+async fn want(env: &EntraWorld<'_>, owner: &Owner, challenge: Option<&Challenge>) {
     if let Some(claims) = challenge.and_then(|challenge| challenge.claims.as_deref()) {
-        claims::want(env, owner, claims);
+        claims::want(env, owner, claims).await;
     }
-}
-
-fn is_still(env: &EntraWorld<'_>, id: &str, raw: &Raw) -> Result<bool, StoreError> {
-    Ok(env.store.get(&key(env, id))?.is_some_and(|now| now.reveal() == raw.reveal()))
 }
 
 fn ended(challenge: Option<&Challenge>) -> AcquireError {

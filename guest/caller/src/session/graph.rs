@@ -32,29 +32,30 @@ impl TokenSource for SessionTokens<'_> {
         let Self { env, session, .. } = *self;
         let (owner, wanted) = (session.owner(), challenge.map_or(Wanted::Live, Wanted::Other));
         let live = entra_tokens::live_for(env, &session.id, &owner, &self.scope, wanted).await?;
-        lifecycle::note(env, session, &live.membership);
+        lifecycle::note(env, session, &live.membership).await;
         Ok(live.access_token)
     }
 
     async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError> {
         let Self { env, session, .. } = *self;
-        let ended = entra_tokens::unsatisfied(env, &session.id, &session.owner(), &self.scope, challenge);
+        let ended = entra_tokens::unsatisfied(env, &session.id, &session.owner(), &self.scope, challenge).await;
         Some(ended.unwrap_or_else(|error| error).into())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use entra::testing::EntraWorlds as _;
     use std::time::Duration;
 
-    use entra::AcquireError;
-    use entra::testing::EntraWorlds as _;
     use serde_json::{Value, json};
-    use world::testing::{self, World, run};
 
     use super::super::entra_tokens::EntraTokens;
     use super::super::{Owner, lifecycle};
     use super::*;
+    use entra::AcquireError;
+    use world::testing;
+    use world::testing::{World, run};
 
     const RESOURCE: &str = "https://mcp.example.com/mcp";
     const GROUPS: &str = "https://graph.microsoft.com/GroupMember.Read.All";
@@ -90,7 +91,7 @@ mod tests {
             let beginning =
                 lifecycle::Beginning { owner, resource: RESOURCE.to_owned(), scopes, tokens, username: None };
             let (_, begun) = run(lifecycle::begin(&env, beginning)).unwrap();
-            let session = super::super::authenticate(&env, &begun.access_token, &[RESOURCE]).unwrap();
+            let session = run(super::super::authenticate(&env, &begun.access_token, &[RESOURCE])).unwrap();
             Self { world, env, session }
         }
 

@@ -8,10 +8,11 @@
 use base::Secret;
 use base::audit::Outcome;
 use entra::{AcquireError, EntraWorld};
+use world::records::Stored;
 use world::{StoreError, Unrecorded};
 
 use super::entra_tokens::{self, EntraTokens, Wanted};
-use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, Presented, Record};
+use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, Presented, Record, SESSIONS};
 use super::{Membership, Owner, Session};
 
 /// How often a change is tried again when others change the same session.
@@ -83,14 +84,14 @@ pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String
     let id = record::fresh_id(env);
     env.trail.set_session(&id);
     env.trail.set_user(username.as_deref());
-    entra_tokens::keep(env, &id, &tokens)?;
+    entra_tokens::keep(env, &id, &tokens).await?;
     let begun = match entra_tokens::live(env, &id, &owner, Wanted::Live).await {
         Ok(live) => {
             let family = Family::fresh(env);
             let mut record = Record::new(env, owner, resource, scopes.clone(), username, &family);
             record.membership = live.membership;
             let tokens = issue(env, &id, &mut record, scopes, live.expires_at, &family);
-            match record::swap(env, &id, None, &record) {
+            match env.records.insert_new(&SESSIONS, &id, &record).await {
                 Ok(true) => Ok(tokens),
                 Ok(false) => Err(StoreError::Unavailable("the id of the session is taken".to_owned()).into()),
                 Err(error) => Err(error.into()),
@@ -100,7 +101,7 @@ pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String
     };
     if begun.is_err() {
         // What cannot be removed now is sealed, known to nobody, and ends by itself.
-        let _ = remove(env, &id);
+        let _ = remove(env, &id).await;
     }
     begun.map(|tokens| (id, tokens))
 }
@@ -118,7 +119,8 @@ pub async fn refresh(
     // A client that mixes its two tokens up is no thief.
     let family = presented.family.as_ref().ok_or(RefreshError::Unknown)?;
     for _ in 0..MAX_SWAPS {
-        let (mut record, raw) = record::load(env, &presented.id)?.ok_or(RefreshError::Unknown)?;
+        let found = env.records.read(&SESSIONS, &presented.id).await?.ok_or(RefreshError::Unknown)?;
+        let Stored { value: mut record, version } = found;
         // Client ids are public: a wrong one says nothing about whether the token was stolen.
         if record.owner.client_id != client_id || record.is_over(env.clock.now()) {
             return Err(RefreshError::Unknown);
@@ -129,10 +131,10 @@ pub async fn refresh(
             if !record.was_refresh_token(&presented) {
                 return Err(RefreshError::Unknown);
             }
-            return Err(reused(env, &presented.id, &record.owner)?);
+            return Err(reused(env, &presented.id, &record.owner).await?);
         }
         if !record.owner.is_let_in(env) {
-            end(env, &presented.id, &record.owner, "tenant-not-allowed")?;
+            end(env, &presented.id, &record.owner, "tenant-not-allowed").await?;
             return Err(RefreshError::Unknown);
         }
         if resource.is_some_and(|resource| resource != record.resource) {
@@ -147,42 +149,42 @@ pub async fn refresh(
         record.membership = live.membership;
         let tokens = issue(env, &presented.id, &mut record, narrowed, live.expires_at, family);
         // Recorded first: once the refresh token is replaced, the client must get the new one.
-        env.trail.record(owner.event("session.refreshed", Outcome::Success))?;
-        let swapped = record::swap(env, &presented.id, Some(&raw), &record);
-        let reason = match &swapped {
-            Ok(true) => return Ok(tokens),
-            Ok(false) => "changed-meanwhile",
+        env.trail.record(owner.event("session.refreshed", Outcome::Success)).await?;
+        let replaced = env.records.replace(&SESSIONS, &presented.id, &version, &record).await;
+        let reason = match &replaced {
+            Ok(Some(_)) => return Ok(tokens),
+            Ok(None) => "changed-meanwhile",
             Err(_) => "store",
         };
         let event = owner.event("session.refreshed", Outcome::Failure);
-        env.trail.record(event.because(reason.to_owned()))?;
-        swapped?;
+        env.trail.record(event.because(reason.to_owned())).await?;
+        replaced?;
     }
-    Err(StoreError::Unavailable("the session is changed all the time by others".to_owned()).into())
+    Err(StoreError::Contended.into())
 }
 
-fn reused(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<RefreshError, AcquireError> {
+async fn reused(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<RefreshError, AcquireError> {
     // The session ends even if that cannot be recorded.
-    let removed = remove(env, id);
-    env.trail.record(owner.event("session.reused", Outcome::Failure))?;
+    let removed = remove(env, id).await;
+    env.trail.record(owner.event("session.reused", Outcome::Failure)).await?;
     removed?;
     let revoked = owner.event("session.revoked", Outcome::Success);
-    env.trail.record(revoked.because("refresh-token-reused".to_owned()))?;
+    env.trail.record(revoked.because("refresh-token-reused".to_owned())).await?;
     Ok(RefreshError::Reused)
 }
 
 /// Notes what Entra says of the person now, if that is not what the session says. What is changed at this moment, or
 /// cannot be written, is noted with the next refresh.
-pub(super) fn note(env: &EntraWorld<'_>, session: &Session, membership: &Membership) {
+pub(super) async fn note(env: &EntraWorld<'_>, session: &Session, membership: &Membership) {
     if session.membership == *membership {
         return;
     }
     // A client may have refreshed the session since this call began, and what it was told then is newer.
-    if let Ok(Some((mut record, raw))) = record::load(env, &session.id)
+    if let Ok(Some(Stored { value: mut record, version })) = env.records.read(&SESSIONS, &session.id).await
         && membership.replaces(&record.membership)
     {
         record.membership = membership.clone();
-        let _ = record::swap(env, &session.id, Some(&raw), &record);
+        let _ = env.records.replace(&SESSIONS, &session.id, &version, &record).await;
     }
 }
 
@@ -205,44 +207,44 @@ fn issue(
 
 /// Ends the session that a token of `client_id` belongs to (RFC 7009); whether there was one. A token of another
 /// client ends nothing.
-pub fn revoke(env: &EntraWorld<'_>, token: &Secret<String>, client_id: &str) -> Result<bool, AcquireError> {
+pub async fn revoke(env: &EntraWorld<'_>, token: &Secret<String>, client_id: &str) -> Result<bool, AcquireError> {
     let Some(presented) = Presented::read(token) else { return Ok(false) };
-    let Some((record, _)) = record::load(env, &presented.id)? else { return Ok(false) };
+    let Some(record) = env.records.get(&SESSIONS, &presented.id).await? else { return Ok(false) };
     let genuine = record.is_refresh_token(&presented) || record.access(&presented).is_some();
     if !genuine || record.owner.client_id != client_id {
         return Ok(false);
     }
     env.trail.set_user(record.username.as_deref());
-    end(env, &presented.id, &record.owner, "revoked-by-client")?;
+    end(env, &presented.id, &record.owner, "revoked-by-client").await?;
     Ok(true)
 }
 
 /// Ends a session. `reason` is a stable code for the audit record.
-pub fn end(env: &EntraWorld<'_>, id: &str, owner: &Owner, reason: &str) -> Result<(), AcquireError> {
+pub async fn end(env: &EntraWorld<'_>, id: &str, owner: &Owner, reason: &str) -> Result<(), AcquireError> {
     // The session ends even if that cannot be recorded.
-    remove(env, id)?;
+    remove(env, id).await?;
     env.trail.set_session(id);
     let event = owner.event("session.revoked", Outcome::Success);
-    Ok(env.trail.record(event.because(reason.to_owned()))?)
+    Ok(env.trail.record(event.because(reason.to_owned())).await?)
 }
 
 /// Entra's tokens go first: if the store fails in between, the client can ask again.
-fn remove(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
-    entra_tokens::forget(env, id)?;
-    env.store.delete(&record::key(env, id))
+async fn remove(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
+    entra_tokens::forget(env, id).await?;
+    env.records.delete(&SESSIONS, id).await
 }
 
 /// Ends what is left of a session whose Entra tokens are gone.
-pub(super) fn end_without_tokens(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<(), AcquireError> {
+pub(super) async fn end_without_tokens(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<(), AcquireError> {
     // Whoever has ended it in this moment has recorded that as well.
-    if env.store.take(&record::key(env, id))?.is_none() {
+    if env.records.take(&SESSIONS, id).await?.is_none() {
         return Ok(());
     }
     let event = owner.event("session.revoked", Outcome::Success);
-    Ok(env.trail.record(event.because("entra-tokens-gone".to_owned()))?)
+    Ok(env.trail.record(event.because("entra-tokens-gone".to_owned())).await?)
 }
 
 /// Ends the session of an access token that was authenticated, as far as the server is concerned.
-pub fn end_session(env: &EntraWorld<'_>, session: &Session, reason: &str) -> Result<(), AcquireError> {
-    end(env, &session.id, &session.owner(), reason)
+pub async fn end_session(env: &EntraWorld<'_>, session: &Session, reason: &str) -> Result<(), AcquireError> {
+    end(env, &session.id, &session.owner(), reason).await
 }

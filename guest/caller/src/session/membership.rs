@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use base::Secret;
 use base::principal::Groups;
-use entra::token::{self, IdTokenExpectations, ValidatedIdToken};
-use entra::{AcquireError, EntraWorld};
+use entra::oauth::OAuthError;
+use entra::token::{IdTokenExpectations, ValidatedIdToken};
+use entra::{AcquireError, EntraWorld, token};
 use serde::{Deserialize, Serialize};
-use world::single_flight::{self, Answer, Lease};
-use zeroize::Zeroizing;
+use world::once::{Failure, Policy, once};
+use world::records::{Holder, Namespace, Partition, Ttl};
 
 use super::entra_tokens::{self, Wanted};
 use super::record::{self, CLOCK_DIFFERENCE_SECONDS};
@@ -116,66 +117,73 @@ pub enum Unconfirmed {
     Unavailable(String),
 }
 
-impl Answer for Membership {
-    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(serde_json::to_vec(self).unwrap_or_default())
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice(bytes).ok()
-    }
-
-    fn lifetime(&self, _: u64) -> Duration {
-        CONFIRMED
-    }
-}
+/// What Entra has said, by session.
+const ANSWERS: Namespace<Membership> =
+    Namespace::json(Partition::Application, "session-confirmed", Ttl::For(CONFIRMED)).absent_if_unreadable();
+/// That Entra was out of reach.
+const OUT_OF_REACH: Namespace<()> = Namespace::marks(Partition::Application, "entra-out-of-reach", Ttl::For(OUTAGE));
+/// The right to ask nevertheless.
+const ASKING: Namespace<Holder> =
+    Namespace::leases(Partition::Application, "entra-out-of-reach").ending_with("/asking");
 
 /// Asks Entra what the person of a session is, as what the session says does not count any more. A failure is remembered
 /// for five seconds, so that a client which repeats itself is no flood at Entra ID.
 pub async fn confirm(env: &EntraWorld<'_>, session: &Session) -> Result<Membership, Unconfirmed> {
-    let record = env.settings.record(&format!("session-confirmed/{}", session.id));
     let counts = |membership: &Membership| membership.counts(env.clock.now());
-    let asked = single_flight::ask_once(env, &record, counts, async || ask(env, session).await).await;
-    asked.map_err(|reason| match record::look(env, &session.id) {
+    let ask = async |_| ask(env, session).await;
+    let asked: Result<Membership, AcquireError> =
+        once(&env.records, &ANSWERS, &session.id, &Policy::ANSWER, counts, ask).await;
+    let Err(error) = asked else { return asked.map_err(|error| Unconfirmed::Unavailable(error.to_string())) };
+    Err(match record::look(env, &session.id).await {
         Ok(None) => Unconfirmed::Ended,
-        Ok(Some(_)) | Err(_) => Unconfirmed::Unavailable(reason),
+        Ok(Some(_)) | Err(_) => Unconfirmed::Unavailable(error.to_string()),
     })
 }
 
 /// Entra's tokens are refreshed for the ID token that comes with them.
-async fn ask(env: &EntraWorld<'_>, session: &Session) -> Result<Membership, String> {
-    let outage = env.settings.record("entra-out-of-reach");
-    let was_out_of_reach = env.store.get(&outage).map_err(|error| error.to_string())?.is_some();
-    let attempt = if was_out_of_reach {
-        let attempt = Lease::take(env, &format!("{outage}/asking"), ATTEMPT).map_err(|error| error.to_string())?;
-        Some(attempt.ok_or("Microsoft Entra ID was out of reach, and another call asks whether it is back")?)
-    } else {
-        None
-    };
+async fn ask(env: &EntraWorld<'_>, session: &Session) -> Result<Membership, AcquireError> {
+    let was_out_of_reach = env.records.exists(&OUT_OF_REACH, ()).await?;
+    let attempt =
+        if was_out_of_reach {
+            let attempt = env.records.lease(&ASKING, (), ATTEMPT).await?;
+            Some(attempt.ok_or_else(|| {
+                unknown("Microsoft Entra ID was out of reach, and another call asks whether it is back")
+            })?)
+        } else {
+            None
+        };
     let answer = entra_tokens::live(env, &session.id, &session.owner(), Wanted::Confirmed).await;
     // What cannot be remembered costs others a wait.
     let _ = match &answer {
-        Err(AcquireError::Unavailable(_)) => env.store.put(&outage, b"", Some(OUTAGE)),
-        Ok(live) if was_out_of_reach && live.membership.counts(env.clock.now()) => env.store.delete(&outage),
+        Err(AcquireError::Unavailable(_)) => env.records.put(&OUT_OF_REACH, (), &()).await,
+        Ok(live) if was_out_of_reach && live.membership.counts(env.clock.now()) => {
+            env.records.delete(&OUT_OF_REACH, ()).await
+        }
         _ => Ok(()),
     };
-    attempt.into_iter().for_each(Lease::release);
-    let membership = answer.map_err(|error| error.to_string())?.membership;
-    if !membership.counts(env.clock.now()) {
-        return Err("Microsoft Entra ID has not said which roles and groups the person has".to_owned());
+    if let Some(attempt) = attempt {
+        attempt.release().await;
     }
-    lifecycle::note(env, session, &membership);
+    let membership = answer?.membership;
+    if !membership.counts(env.clock.now()) {
+        return Err(unknown("Microsoft Entra ID has not said which roles and groups the person has"));
+    }
+    lifecycle::note(env, session, &membership).await;
     Ok(membership)
+}
+
+fn unknown(reason: &str) -> AcquireError {
+    OAuthError::NotAsked(Failure::new(reason)).into()
 }
 
 #[cfg(test)]
 mod tests {
-    use entra::testing::{FakeAuthority, GROUP, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
     use serde_json::{Value, json};
-    use world::HttpError;
-    use world::testing::{TENANT, run};
 
     use super::*;
+    use entra::testing::{FakeAuthority, GROUP, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
+    use world::HttpError;
+    use world::testing::{TENANT, run};
 
     fn owner() -> Owner {
         Owner { client_id: "client".to_owned(), tenant_id: TENANT.to_owned(), object_id: OBJECT.to_owned() }

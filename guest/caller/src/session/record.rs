@@ -6,16 +6,15 @@
 //! them, and whoever does not has only heard of the session. The record holds SHA-256 hashes only. Ids come from our
 //! randomness and never from a client, so nobody can prepare a session for somebody else.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use base::Secret;
-use base::encoding::{base64url, digest, from_base64url, same_bytes, same_secret};
+use base::encoding::{base64url, digest, from_base64url, same_secret};
 use entra::EntraWorld;
 use serde::{Deserialize, Serialize};
 use world::StoreError;
+use world::records::{Namespace, Parsed, Partition, Ttl};
 use zeroize::Zeroizing;
 
 use super::{Membership, Owner};
@@ -205,71 +204,18 @@ impl Record {
     }
 }
 
-/// Where a session is.
-pub(super) fn key(env: &EntraWorld<'_>, id: &str) -> String {
-    env.settings.record(&["session/", id].concat())
-}
-
-/// The bytes of a record, to be compared with what is there when it is replaced.
-pub(super) type Raw = Secret<Vec<u8>>;
-
-/// Reads a session. One that cannot be opened or read is none: its client signs in again.
-pub(super) fn load(env: &EntraWorld<'_>, id: &str) -> Result<Option<(Record, Raw)>, StoreError> {
-    read(env, &key(env, id))
-}
+/// Sessions by their id. One that cannot be opened or read is none: its client signs in again.
+pub(super) const SESSIONS: Namespace<Record> =
+    Namespace::json(Partition::Application, "session", Ttl::Computed(Record::ttl)).absent_if_unreadable();
 
 thread_local! {
-    /// What the records say that this instance has looked at lately, beside their bytes, by session.
-    static LOOKED_AT: RefCell<HashMap<String, (Raw, Rc<Record>)>> = RefCell::default();
+    /// The sessions that this instance has looked at lately. It spares the parsing and never the read, so the calls of an
+    /// instance may share it.
+    static LOOKED_AT: Rc<Parsed<Record>> = Rc::new(Parsed::new(MAX_LOOKED_AT));
 }
 
-/// Looks at a session that is not to be changed. It is read from the store each time; what it says is worked out again
-/// only if that is not what the store said the last time.
-pub(super) fn look(env: &EntraWorld<'_>, id: &str) -> Result<Option<Rc<Record>>, StoreError> {
-    let raw = match env.store.get(&key(env, id)) {
-        Ok(Some(raw)) => raw,
-        Ok(None) | Err(StoreError::Unreadable) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let known = LOOKED_AT.with_borrow(|records| {
-        records
-            .get(id)
-            .filter(|(before, _)| same_bytes(before.reveal(), raw.reveal()))
-            .map(|(_, record)| Rc::clone(record))
-    });
-    if known.is_some() {
-        return Ok(known);
-    }
-    let Ok(record) = serde_json::from_slice(raw.reveal()).map(Rc::new) else { return Ok(None) };
-    LOOKED_AT.with_borrow_mut(|records| {
-        if records.len() >= MAX_LOOKED_AT {
-            records.clear();
-        }
-        records.insert(id.to_owned(), (raw, Rc::clone(&record)));
-    });
-    Ok(Some(record))
-}
-
-/// Reads a record, as long as it can be opened and understood.
-pub(super) fn read<T: for<'de> Deserialize<'de>>(
-    env: &EntraWorld<'_>,
-    key: &str,
-) -> Result<Option<(T, Raw)>, StoreError> {
-    match env.store.get(key) {
-        Ok(Some(raw)) => Ok(serde_json::from_slice(raw.reveal()).ok().map(|record| (record, raw))),
-        Ok(None) | Err(StoreError::Unreadable) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Writes a session, if it still is `expected`; whether it was.
-pub(super) fn swap(
-    env: &EntraWorld<'_>,
-    id: &str,
-    expected: Option<&Raw>,
-    record: &Record,
-) -> Result<bool, StoreError> {
-    let bytes = Zeroizing::new(serde_json::to_vec(record).map_err(|_| StoreError::TooLarge)?);
-    let expected = expected.map(|raw| raw.reveal().as_slice());
-    env.store.compare_and_swap(&key(env, id), expected, &bytes, Some(record.ttl(env.clock.now())))
+/// Looks at a session that is not to be changed. It is read from the store each time, and parsed only if it has changed.
+pub(super) async fn look(env: &EntraWorld<'_>, id: &str) -> Result<Option<Rc<Record>>, StoreError> {
+    let looked_at = LOOKED_AT.with(Rc::clone);
+    env.records.get_parsed(&SESSIONS, id, &looked_at).await
 }

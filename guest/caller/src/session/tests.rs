@@ -9,8 +9,8 @@ use entra::graph::Challenge;
 use entra::oauth::OAuthError;
 use entra::testing::{EntraWorlds as _, change};
 use serde_json::json;
-use world::Store as _;
-use world::testing::{self, World, run};
+use world::testing;
+use world::testing::{World, run};
 
 use super::entra_tokens::{self, EntraTokens, Wanted};
 use super::lifecycle::{self, Beginning, RefreshError, Tokens};
@@ -59,7 +59,7 @@ fn begin() -> Begun {
 
 impl Begun {
     fn authenticate(&self, token: &Secret<String>) -> Result<Session, SessionError> {
-        authenticate(&self.env, token, &[RESOURCE])
+        run(authenticate(&self.env, token, &[RESOURCE]))
     }
 
     fn refresh(&self, token: &Secret<String>) -> Result<Tokens, RefreshError> {
@@ -136,9 +136,9 @@ fn no_other_token_opens_it() {
     for token in ["", "x", &flipped, &access[..63], &format!("{access}A"), begun.tokens.refresh_token.reveal()] {
         assert_eq!(begun.authenticate(&Secret::from(token)), Err(SessionError::Unknown), "{token}");
     }
-    let elsewhere = authenticate(&begun.env, &begun.tokens.access_token, &["https://mcp.example.com/sse"]);
+    let elsewhere = run(authenticate(&begun.env, &begun.tokens.access_token, &["https://mcp.example.com/sse"]));
     assert_eq!(elsewhere, Err(SessionError::WrongResource));
-    assert_eq!(authenticate(&begun.env, &begun.tokens.access_token, &[]), Err(SessionError::WrongResource));
+    assert_eq!(run(authenticate(&begun.env, &begun.tokens.access_token, &[])), Err(SessionError::WrongResource));
     begun.world.fail_store(0);
     assert!(matches!(begun.authenticate(&begun.tokens.access_token), Err(SessionError::Store(_))));
 }
@@ -156,7 +156,7 @@ fn an_access_token_ends_and_does_not_come_back_with_the_clock() {
     let env = world.entra_remote();
     let (_, tokens) = run(lifecycle::begin(&env, beginning(&env, None))).unwrap();
     world.set_back(Duration::from_secs(3600));
-    assert_eq!(authenticate(&env, &tokens.access_token, &[RESOURCE]), Err(SessionError::Expired));
+    assert_eq!(run(authenticate(&env, &tokens.access_token, &[RESOURCE])), Err(SessionError::Expired));
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn an_answer_of_entra_does_not_bring_an_ended_session_back() {
         begun.world.advance(Duration::from_secs(ENTRA_LIFETIME));
         let other = Rc::clone(&begun);
         begun.world.always(move |_| {
-            lifecycle::end(&other.env, &other.id, &owner(), "revoked-by-client").unwrap();
+            run(lifecycle::end(&other.env, &other.id, &owner(), "revoked-by-client")).unwrap();
             Ok(match status {
                 200 => fresh(2),
                 status => testing::json(status, &json!({ "error": "invalid_grant" })),
@@ -470,7 +470,7 @@ fn a_revocation_that_breaks_off_can_be_repeated() {
     for failing in 0..3 {
         let begun = begin();
         begun.world.fail_store(failing);
-        let revoke = || lifecycle::revoke(&begun.env, &begun.tokens.refresh_token, "client");
+        let revoke = || run(lifecycle::revoke(&begun.env, &begun.tokens.refresh_token, "client"));
         assert!(matches!(revoke(), Err(AcquireError::Store(_))), "operation {failing}");
         assert_eq!(revoke(), Ok(true));
         assert_eq!(revoke(), Ok(false));
@@ -482,7 +482,7 @@ fn a_revocation_that_breaks_off_can_be_repeated() {
 fn a_token_with_a_made_up_secret_revokes_nothing() {
     let begun = begin();
     let made_up = format!("{}{}", &begun.tokens.refresh_token.reveal()[..22], "A".repeat(42));
-    assert_eq!(lifecycle::revoke(&begun.env, &Secret::from(made_up.as_str()), "client"), Ok(false));
+    assert_eq!(run(lifecycle::revoke(&begun.env, &Secret::from(made_up.as_str()), "client")), Ok(false));
     assert!(begun.authenticate(&begun.tokens.access_token).is_ok());
 }
 
@@ -490,7 +490,7 @@ fn a_token_with_a_made_up_secret_revokes_nothing() {
 fn a_session_ends_even_if_that_cannot_be_recorded() {
     let begun = begin();
     begun.world.refuse_audit(true);
-    let revoked = lifecycle::revoke(&begun.env, &begun.tokens.refresh_token, "client");
+    let revoked = run(lifecycle::revoke(&begun.env, &begun.tokens.refresh_token, "client"));
     assert_eq!(revoked, Err(AcquireError::Unrecorded(world::Unrecorded)));
     assert_eq!(begun.world.record_names(), [""; 0]);
 }
@@ -541,7 +541,7 @@ fn what_entra_said_before_never_replaces_what_it_said_later() {
     let now = begun.env.clock.now();
     let said = |seconds: u64, role: &str| Membership::at(now + seconds, &[role], Groups::Absent);
     let noted = |membership: &Membership| {
-        lifecycle::note(&begun.env, &session, membership);
+        run(lifecycle::note(&begun.env, &session, membership));
         begun.authenticate(&begun.tokens.access_token).unwrap().membership
     };
     assert_eq!(noted(&said(1, "Old")), said(1, "Old"));

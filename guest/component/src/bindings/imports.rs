@@ -14,8 +14,9 @@ use entra::EntraWorld;
 use server::ServerWorld;
 use server::site::Site;
 use wasip2::http::types::ErrorCode;
-use world::trail::Recorder;
 use world::*;
+use world::records::{Partitions, Records};
+use world::trail::Recorder;
 use wstd::http::body::util::{BodyExt, Empty};
 
 use super::attributes::Attributes;
@@ -32,17 +33,19 @@ const MAX_NOTES: u32 = 100;
 /// What stays the same for the life of an instance. Nothing of a call is here.
 pub(crate) struct Instance {
     pub(crate) settings: Settings,
+    partitions: Partitions,
     notes: Notes,
     names: SessionNames,
 }
 
 thread_local! {
     // The settings are constant for the life of an instance, by contract.
-    static INSTANCE: &'static Instance = Box::leak(Box::new(Instance {
-        settings: settings(),
-        notes: Notes::default(),
-        names: SessionNames::default(),
-    }));
+    static INSTANCE: &'static Instance = {
+        let settings = settings();
+        let partitions = Partitions::of(&settings);
+        let (notes, names) = (Notes::default(), SessionNames::default());
+        Box::leak(Box::new(Instance { settings, partitions, notes, names }))
+    };
 }
 
 /// The running instance.
@@ -54,7 +57,12 @@ impl Instance {
     /// What a call needs to record its events.
     pub(crate) fn recorder(&self) -> Recorder<'_> {
         let Self { settings, names, .. } = self;
-        Recorder { audit: &Imports, store: &Imports, random: &Imports, settings, names }
+        Recorder { audit: &Imports, records: self.records(), random: &Imports, settings, names }
+    }
+
+    /// The records of the store.
+    fn records(&self) -> Records<'_> {
+        Records::new(&Imports, &Imports, &Imports, &self.partitions)
     }
 
     /// The world of the call that has this trail.
@@ -62,7 +70,7 @@ impl Instance {
         EntraWorld {
             settings: &self.settings,
             http: &Imports,
-            store: &Imports,
+            records: self.records(),
             clock: &Imports,
             random: &Imports,
             credential: &Imports,
@@ -191,20 +199,22 @@ fn found(lookup: wit::secret_store::Lookup) -> Result<Option<Secret<Vec<u8>>>, S
     }
 }
 
+/// The imports block, so the futures are ready at once.
+#[async_trait(?Send)]
 impl Store for Imports {
-    fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+    async fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
         found(wit::secret_store::get(key))
     }
 
-    fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
+    async fn put(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StoreError> {
         wit::secret_store::put(key, value, ttl.map(seconds)).map_err(store_error)
     }
 
-    fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+    async fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
         found(wit::secret_store::take(key))
     }
 
-    fn compare_and_swap(
+    async fn compare_and_swap(
         &self,
         key: &str,
         expected: Option<&[u8]>,
@@ -214,7 +224,7 @@ impl Store for Imports {
         wit::secret_store::compare_and_swap(key, expected, value, ttl.map(seconds)).map_err(store_error)
     }
 
-    fn delete(&self, key: &str) -> Result<(), StoreError> {
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
         wit::secret_store::delete(key).map_err(store_error)
     }
 }

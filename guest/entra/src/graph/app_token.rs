@@ -5,15 +5,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base::Secret;
 use base::audit::Outcome;
+use base::secret::reveal;
 use serde::{Deserialize, Serialize};
-use world::single_flight::{self, Answer};
-use zeroize::Zeroizing;
+use world::once::{Failure, Policy, once};
+use world::records::{Namespace, Partition, Ttl};
 
 use super::client::{Challenge, TokenSource};
 use super::error::GraphError;
 use crate::acquire::AcquireError;
 use crate::entra_world::EntraWorld;
-use crate::oauth::{OAuthError, client_credentials};
+use crate::oauth::{OAuthError, TokenSet, client_credentials};
 use crate::tenants::is_guid;
 
 /// A token that expires sooner than this is replaced first.
@@ -30,27 +31,27 @@ pub struct AppTokens<'a> {
     pub tenant: &'a str,
 }
 
+/// A token as it is stored.
 #[derive(Serialize, Deserialize)]
-struct Stored<T> {
-    token: T,
+struct Stored {
+    #[serde(serialize_with = "reveal")]
+    token: Secret<String>,
     /// Unix time in seconds.
     expires_at: u64,
 }
 
-impl Answer for Stored<Secret<String>> {
-    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let stored = Stored { token: self.token.reveal(), expires_at: self.expires_at };
-        Zeroizing::new(serde_json::to_vec(&stored).unwrap_or_default())
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice(bytes).ok()
-    }
-
-    fn lifetime(&self, now: u64) -> Duration {
+impl Stored {
+    fn ttl(&self, now: u64) -> Duration {
         Duration::from_secs(self.expires_at.saturating_sub(now))
     }
 }
+
+/// By authority, tenant, application and scope.
+const TOKENS: Namespace<Stored> =
+    Namespace::json(Partition::Store, "app-token", Ttl::Computed(Stored::ttl)).absent_if_unreadable();
+/// That a token was given up lately, under the name of the token.
+const FORGOTTEN: Namespace<()> =
+    Namespace::marks(Partition::Store, "app-token", Ttl::For(FORGET_PAUSE)).ending_with("/forgotten");
 
 #[async_trait(?Send)]
 impl TokenSource for AppTokens<'_> {
@@ -59,38 +60,41 @@ impl TokenSource for AppTokens<'_> {
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
         let env = self.env;
         if !is_guid(self.tenant) {
-            return Err(GraphError::NoToken("the tenant is not named by a GUID".to_owned()));
+            return Err(GraphError::NoToken(Failure::new("the tenant is not named by a GUID").into()));
         }
-        let (scope, record) = (self.scope(), self.record());
-        let lives = |stored: &Stored<Secret<String>>, seconds: u64| {
+        let scope = self.scope();
+        let key = self.key(&scope);
+        let lives = |stored: &Stored, seconds: u64| {
             stored.expires_at > env.clock.now() + seconds
                 && challenge.is_none_or(|challenge| challenge.refused.reveal() != stored.token.reveal())
         };
-        let fresh = |stored: &Stored<_>| lives(stored, EXPIRY_MARGIN_SECONDS);
-        let asked = single_flight::ask_once(env, &record, fresh, async || self.request(&scope, challenge).await).await;
+        let fresh = |stored: &Stored| lives(stored, EXPIRY_MARGIN_SECONDS);
+        let ask = async |_| self.request(&scope, challenge).await;
+        let asked: Result<Stored, AcquireError> = once(&env.records, &TOKENS, &key, &Policy::ANSWER, fresh, ask).await;
         match asked {
             Ok(stored) => Ok(stored.token),
             // Entra is out of reach, but the token at hand is still good for a while.
-            Err(reason) => match single_flight::remembered(env, &record) {
+            Err(error) => match env.records.get(&TOKENS, &key).await {
                 Ok(Some(stored)) if lives(&stored, 0) => Ok(stored.token),
-                _ => Err(GraphError::NoToken(reason)),
+                _ => Err(GraphError::NoToken(error.at(env.clock.now()))),
             },
         }
     }
 
-    fn forbidden(&self) {
-        self.forget();
+    async fn forbidden(&self) {
+        self.forget().await;
     }
 }
 
-impl AppTokens<'_> {
+impl<'a> AppTokens<'a> {
     /// Forgets the token: what an administrator grants the application is in the next one only. Not all the time: Entra
     /// counts the requests of the application, and whoever is denied over and over must not use them up for everybody.
-    fn forget(&self) {
-        let forgotten = format!("{}/forgotten", self.record());
-        if let Ok(true) = self.env.store.compare_and_swap(&forgotten, None, b"", Some(FORGET_PAUSE)) {
+    async fn forget(&self) {
+        let scope = self.scope();
+        let key = self.key(&scope);
+        if let Ok(true) = self.env.records.insert_new(&FORGOTTEN, &key, &()).await {
             // A token that cannot be forgotten expires.
-            let _ = self.env.store.delete(&self.record());
+            let _ = self.env.records.delete(&TOKENS, &key).await;
         }
     }
 
@@ -98,12 +102,16 @@ impl AppTokens<'_> {
         format!("{}/.default", self.env.settings.graph_resource)
     }
 
-    fn record(&self) -> String {
-        let settings = &self.env.settings;
-        format!("app-token/{}/{}/{}/{}", settings.authority, self.tenant, settings.client_id, self.scope())
+    /// Which of [`TOKENS`].
+    fn key<'k>(&self, scope: &'k str) -> [&'k str; 4]
+    where
+        'a: 'k,
+    {
+        let settings = self.env.settings;
+        [&settings.authority, self.tenant, &settings.client_id, scope]
     }
 
-    async fn request(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Stored<Secret<String>>, String> {
+    async fn request(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Stored, AcquireError> {
         let env = self.env;
         let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
         let began = env.clock.monotonic();
@@ -111,16 +119,19 @@ impl AppTokens<'_> {
         let (outcome, reason) = match &answer {
             Ok(_) => (Outcome::Success, None),
             Err(OAuthError::Refused(refusal)) => (Outcome::Failure, Some(refusal.reason())),
-            // Nobody has decided anything.
-            Err(error) => return Err(error.to_string()),
+            // Nothing was decided, so there is nothing to record.
+            Err(_) => return Ok(answer?.into()),
         };
         let mut event = env.trail.event("app-token.issued", outcome);
         event.tenant_id = Some(self.tenant.to_owned());
         event.reason = reason;
-        env.trail
-            .record(event.lasting(env.clock.monotonic().saturating_sub(began)))
-            .map_err(|error| error.to_string())?;
-        let set = answer.map_err(|error| error.to_string())?;
-        Ok(Stored { token: set.access_token, expires_at: set.expires_at })
+        env.trail.record(event.lasting(env.clock.monotonic().saturating_sub(began))).await?;
+        Ok(answer?.into())
+    }
+}
+
+impl From<TokenSet> for Stored {
+    fn from(set: TokenSet) -> Self {
+        Self { token: set.access_token, expires_at: set.expires_at }
     }
 }

@@ -50,7 +50,7 @@ pub trait TokenSource {
     }
 
     /// Graph does not allow what was asked with the token.
-    fn forbidden(&self) {}
+    async fn forbidden(&self) {}
 }
 
 /// A source of tokens, whatever it is. Without a person to ask, acquiring them fails with [`AcquireError`].
@@ -124,7 +124,7 @@ async fn ask<E: Error + 'static>(
 fn finish<E: Error + 'static>(tokens: &Source<'_, E>, response: &Response<Vec<u8>>) -> Result<Value, GraphError<E>> {
     let answer = read(response);
     if let Err(GraphError::Forbidden(_)) = answer {
-        tokens.forbidden();
+        tokens.forbidden().await;
     }
     answer
 }
@@ -143,7 +143,7 @@ async fn exchange<E: Error + 'static>(
         let asked = match &answer {
             Ok(response) if matches!(response.status().as_u16(), 429 | 503 | 504) => {
                 if response.status().as_u16() == 429 {
-                    limits::throttled(env.trail, "graph", None);
+                    limits::throttled(env.trail, "graph", None).await;
                 }
                 response.headers().get(http::header::RETRY_AFTER).and_then(retry_after)
             }
@@ -214,9 +214,9 @@ fn read<E: Error + 'static>(response: &Response<Vec<u8>>) -> Result<Value, Graph
 
 /// The claims of `WWW-Authenticate: Bearer …, error="insufficient_claims", claims="<base64>"`, as JSON.
 fn claims_challenge(response: &Response<Vec<u8>>) -> Option<String> {
-    use base64::engine::DecodePaddingMode;
+    use base64::Engine;
     use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-    use base64::{Engine, alphabet};
+    use base64::{alphabet, engine::DecodePaddingMode};
     const INDIFFERENT: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, INDIFFERENT);

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use world::HttpError;
+use world::once::{Failure, OnceError};
+use world::{HttpError, StoreError};
 
 use crate::acquire::AcquireError;
 
@@ -66,9 +67,12 @@ pub enum GraphError<E: std::error::Error + 'static = AcquireError> {
         /// The AADSTS number; 0 if there is none.
         code: u32,
     },
-    /// There is no token of our own to ask with.
+    /// There is no token of the application to ask with.
     #[error("there is no token to ask Microsoft Graph with: {0}")]
-    NoToken(String),
+    NoToken(AcquireError),
+    /// This call has not asked. Most often another one has, and failed like this.
+    #[error("{}", .0.reason)]
+    NotAsked(Failure),
 }
 
 impl<E: std::error::Error + 'static> GraphError<E> {
@@ -85,8 +89,34 @@ impl<E: std::error::Error + 'static> GraphError<E> {
             Self::Unreachable(error) => GraphError::Unreachable(error),
             Self::Malformed(evidence) => GraphError::Malformed(evidence),
             Self::NotConsented { permission, code } => GraphError::NotConsented { permission, code },
-            Self::NoToken(reason) => GraphError::NoToken(reason),
+            Self::NoToken(error) => GraphError::NoToken(error),
+            Self::NotAsked(failure) => GraphError::NotAsked(failure),
         })
+    }
+}
+
+impl From<StoreError> for GraphError {
+    fn from(error: StoreError) -> Self {
+        Self::Token(error.into())
+    }
+}
+
+impl From<Failure> for GraphError {
+    fn from(failure: Failure) -> Self {
+        Self::NotAsked(failure)
+    }
+}
+
+/// The calls that wait hear of every failure, and of the pause that Graph or Entra ID asks for.
+impl OnceError for GraphError {
+    fn failure(&self, now: u64) -> Option<Failure> {
+        let retry_at = match self {
+            Self::Throttled { after, .. } => after.map(|after| now.saturating_add(after.as_secs())),
+            Self::Token(error) | Self::NoToken(error) => error.failure(now).and_then(|failure| failure.retry_at),
+            Self::NotAsked(failure) => failure.retry_at,
+            _ => None,
+        };
+        Some(Failure { reason: self.to_string(), retry_at })
     }
 }
 

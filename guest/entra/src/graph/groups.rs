@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use base::principal::{Principal, PrincipalKind};
 use serde::Deserialize;
 use serde_json::json;
-use world::single_flight::{self, Answer};
+use world::StoreError;
+use world::once::{Failure, Policy, once};
+use world::records::{Namespace, Partition, Ttl};
 use zeroize::Zeroizing;
 
 use super::app_token::AppTokens;
@@ -32,6 +34,13 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// record 176 KB: below the limits of a response (1 MiB) and of a record (256 KiB).
 const MAX_GROUPS: usize = 11_000;
 
+/// By the address of Graph, application, tenant and object.
+const GROUPS: Namespace<GroupIds> =
+    Namespace::with_encoding(Partition::Store, "groups", Ttl::For(CACHE), GroupIds::encode, GroupIds::decode)
+        .absent_if_unreadable();
+/// That Graph asks to wait, by its address, application and tenant.
+const THROTTLED: Namespace<()> = Namespace::marks(Partition::Store, "groups-throttled", Ttl::Kept);
+
 /// Asks Graph as the application.
 struct Membership;
 
@@ -43,49 +52,45 @@ pub fn resolver(env: &EntraWorld<'_>) -> Option<&'static dyn GroupResolver> {
 #[async_trait(?Send)]
 impl GroupResolver for Membership {
     async fn groups(&self, env: &EntraWorld<'_>, principal: &Principal) -> Result<Vec<String>, String> {
-        of(env, principal.kind, &principal.tenant_id, &principal.object_id).await
+        let groups = of(env, principal.kind, &principal.tenant_id, &principal.object_id);
+        groups.await.map_err(|error| error.to_string())
     }
 }
 
-/// Object ids of all groups that somebody is in, transitively; the error is for the log. Only for a confidential client.
+/// Object ids of all groups that somebody is in, transitively. Only for a confidential client.
 pub async fn of(
     env: &EntraWorld<'_>,
     kind: PrincipalKind,
     tenant_id: &str,
     object_id: &str,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, GraphError> {
     if kind != PrincipalKind::User {
-        return Err("the groups of an application are not resolved".to_owned());
+        return Err(Failure::new("the groups of an application are not resolved").into());
     }
     // Both become parts of a URL. The validation has checked them; this is where it matters.
     if !is_guid(tenant_id) || !is_guid(object_id) {
-        return Err("the principal is not identified by GUIDs".to_owned());
+        return Err(Failure::new("the principal is not identified by GUIDs").into());
     }
     let settings = env.settings;
-    let record = format!("groups/{}/{}/{tenant_id}/{object_id}", settings.graph, settings.client_id);
-    let groups = single_flight::ask_once(
-        env,
-        &record,
-        |_: &GroupIds| true,
-        async || ask_unless_throttled(env, tenant_id, object_id).await,
-    );
-    Ok(groups.await?.0)
+    let key = [settings.graph.as_str(), &settings.client_id, tenant_id, object_id];
+    let ask = async |_| ask_unless_throttled(env, tenant_id, object_id).await;
+    let groups: GroupIds = once(&env.records, &GROUPS, &key, &Policy::ANSWER, |_| true, ask).await?;
+    Ok(groups.0)
 }
 
 /// Asks, unless Graph wants to be left alone. Graph counts the requests of an application in a tenant, so the wait
 /// is everybody's there.
-async fn ask_unless_throttled(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<GroupIds, String> {
-    let throttled = format!("groups-throttled/{}/{}/{tenant_id}", env.settings.graph, env.settings.client_id);
-    if env.store.get(&throttled).map_err(|error| error.to_string())?.is_some() {
-        return Err("Microsoft Graph has asked to wait".to_owned());
+async fn ask_unless_throttled(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<GroupIds, GraphError> {
+    let key = [env.settings.graph.as_str(), &env.settings.client_id, tenant_id];
+    if env.records.exists(&THROTTLED, &key).await? {
+        return Err(Failure::new("Microsoft Graph has asked to wait").into());
     }
-    ask(env, tenant_id, object_id).await.map_err(|error| {
-        if let GraphError::Throttled { after: Some(after), .. } = error {
-            // A wait that cannot be remembered costs a request.
-            let _ = env.store.put(&throttled, b"", Some(after.min(MAX_RETRY_AFTER)));
-        }
-        error.to_string()
-    })
+    let answer = ask(env, tenant_id, object_id).await;
+    if let Err(GraphError::Throttled { after: Some(after), .. }) = &answer {
+        // A wait that cannot be remembered costs a request.
+        let _ = env.records.put(&THROTTLED.kept_for(MAX_RETRY_AFTER.min(*after)), &key, &()).await;
+    }
+    answer
 }
 
 async fn ask(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<GroupIds, GraphError> {
@@ -111,19 +116,15 @@ async fn ask(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<G
 #[derive(Debug, PartialEq, Eq)]
 struct GroupIds(Vec<String>);
 
-impl Answer for GroupIds {
-    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+impl GroupIds {
+    fn encode(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let ids = self.0.iter().filter_map(|id| u128::from_str_radix(&id.replace('-', ""), 16).ok());
-        Zeroizing::new(ids.flat_map(u128::to_be_bytes).collect())
+        Ok(Zeroizing::new(ids.flat_map(u128::to_be_bytes).collect()))
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    fn decode(bytes: &[u8]) -> Option<Self> {
         let (ids, rest) = bytes.as_chunks::<16>();
         rest.is_empty().then(|| Self(ids.iter().map(|id| guid(u128::from_be_bytes(*id))).collect()))
-    }
-
-    fn lifetime(&self, _: u64) -> Duration {
-        CACHE
     }
 }
 
@@ -134,19 +135,18 @@ fn guid(id: u128) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::Response;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::testing::{FakeAuthority, GROUP, OBJECT, OTHER_TENANT, TestKey, app_claims, header, sign};
+    use crate::testing::{change, user_claims, with};
+    use crate::token::{Requirements, TokenError, validate_access_token_with};
     use base::Secret;
     use base::principal::Groups;
     use base::settings::Mode;
-    use http::Response;
-    use serde_json::Value;
     use world::testing::{TENANT, World, json as response, run};
     use world::{ClientCredential, Credential, CredentialError};
-
-    use super::*;
-    use crate::testing::{
-        FakeAuthority, GROUP, OBJECT, OTHER_TENANT, TestKey, app_claims, change, header, sign, user_claims, with,
-    };
-    use crate::token::{Requirements, TokenError, validate_access_token_with};
 
     struct TestSecret;
 
@@ -326,9 +326,9 @@ mod tests {
     #[test]
     fn stored_ids_are_the_ids_that_were_stored() {
         let ids = GroupIds([GROUP, TENANT, OBJECT, "00000000-0000-0000-0000-000000000001"].map(str::to_owned).into());
-        let bytes = ids.to_bytes();
+        let bytes = ids.encode().unwrap();
         assert_eq!(bytes.len(), 64);
-        assert_eq!(GroupIds::from_bytes(&bytes), Some(ids));
-        assert_eq!(GroupIds::from_bytes(&bytes[1..]), None);
+        assert_eq!(GroupIds::decode(&bytes), Some(ids));
+        assert_eq!(GroupIds::decode(&bytes[1..]), None);
     }
 }

@@ -6,6 +6,7 @@ use base::Identity;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use world::records::{Namespace, Partition, Ttl};
 
 use super::client::{self, Source};
 use super::error::{Evidence, GraphError};
@@ -67,6 +68,11 @@ pub struct Profile {
     preferred_language: Option<String>,
 }
 
+/// Whole profiles as JSON, by the address of Graph, application, tenant, object and properties.
+const PROFILES: Namespace<String> = Namespace::text(Partition::Store, "profile-of", Ttl::Kept).absent_if_malformed();
+/// How users are called and reached, in the same way.
+const CONTACTS: Namespace<String> = Namespace::text(Partition::Store, "contact", Ttl::Kept).absent_if_malformed();
+
 /// The permission that `/me` needs.
 pub const PROFILE_SCOPE: &str = "User.Read";
 
@@ -93,10 +99,7 @@ pub async fn whole<E: Error + 'static>(
     who: Identity<'_>,
     tokens: &Source<'_, E>,
 ) -> Result<String, GraphError<E>> {
-    once(env, &user_record(env, "profile-of", who, &PROFILE_PROPERTIES), async || {
-        Ok(read(env, tokens).await?.to_string())
-    })
-    .await
+    cached(env, &PROFILES, who, &PROFILE_PROPERTIES, async || Ok(read(env, tokens).await?.to_string())).await
 }
 
 /// Reads how a user is called and reached, from the cache if it is fresh enough: an object with
@@ -106,7 +109,7 @@ pub async fn contact<E: Error + 'static>(
     who: Identity<'_>,
     tokens: &Source<'_, E>,
 ) -> Result<String, GraphError<E>> {
-    once(env, &contact_record(env, who), async || {
+    cached(env, &CONTACTS, who, &CONTACT_PROPERTIES, async || {
         let path = format!("/me?$select={}", CONTACT_PROPERTIES.join(","));
         let profile = client::get(env, tokens, &path).await?;
         let contact = contact_of(&profile).ok_or_else(|| GraphError::Malformed(Evidence::default()))?;
@@ -115,32 +118,41 @@ pub async fn contact<E: Error + 'static>(
     .await
 }
 
-/// What is in the record, or else what `read` reads, which is then kept there for as long as the settings say.
-async fn once<E: Error + 'static>(
+/// What is in the record, or else what `read` reads, which is then kept there for as long as the settings say. The tenant
+/// and the object are GUIDs of a validated token: they contain no slash, so no two users share a record.
+async fn cached<E: Error + 'static>(
     env: &EntraWorld<'_>,
-    record: &str,
+    records: &Namespace<String>,
+    who: Identity<'_>,
+    properties: &[&str],
     read: impl AsyncFnOnce() -> Result<String, GraphError<E>>,
 ) -> Result<String, GraphError<E>> {
     let lifetime = env.settings.profile_cache;
-    if !lifetime.is_zero()
-        && let Ok(Some(cached)) = env.store.get(record)
-        && let Ok(cached) = std::str::from_utf8(cached.reveal())
-    {
-        return Ok(cached.to_owned());
+    if lifetime.is_zero() {
+        return read().await;
+    }
+    let properties = properties.join(",");
+    let key = user(env, who, &properties);
+    if let Ok(Some(cached)) = env.records.get(records, &key).await {
+        return Ok(cached);
     }
     let answer = read().await?;
-    if !lifetime.is_zero() {
-        // A cache that cannot be written costs a request, not the answer.
-        let _ = env.store.put(record, answer.as_bytes(), Some(lifetime));
-    }
+    // A cache that cannot be written costs a request, not the answer.
+    let _ = env.records.put(&records.kept_for(lifetime), &key, &answer).await;
     Ok(answer)
+}
+
+/// Which of [`PROFILES`] or [`CONTACTS`].
+fn user<'k>(env: &EntraWorld<'k>, who: Identity<'k>, properties: &'k str) -> [&'k str; 5] {
+    let Identity { tenant_id, object_id, .. } = who;
+    [&env.settings.graph, &env.settings.client_id, tenant_id, object_id, properties]
 }
 
 /// Keeps what [`contact`] answers, without asking.
 #[cfg(any(test, feature = "testing"))]
-pub fn remember(env: &EntraWorld<'_>, who: Identity<'_>, contact: &str) {
-    let record = contact_record(env, who);
-    let _ = env.store.put(&record, contact.as_bytes(), Some(env.settings.profile_cache));
+pub async fn remember(env: &EntraWorld<'_>, who: Identity<'_>, contact: &str) {
+    let contacts = CONTACTS.kept_for(env.settings.profile_cache);
+    let _ = env.records.put(&contacts, &user(env, who, &CONTACT_PROPERTIES.join(",")), &contact.to_owned()).await;
 }
 
 /// What the output schema promises, and nothing else that Graph may have said.
@@ -154,15 +166,4 @@ fn contact_of(profile: &Value) -> Option<Value> {
         contact.insert(name.to_owned(), value.clone());
     }
     Some(Value::Object(contact))
-}
-
-fn contact_record(env: &EntraWorld<'_>, who: Identity<'_>) -> String {
-    user_record(env, "contact", who, &CONTACT_PROPERTIES)
-}
-
-/// The tenant and the object are GUIDs of a validated token: they contain no slash, so no two users share a record.
-fn user_record(env: &EntraWorld<'_>, kind: &str, who: Identity<'_>, properties: &[&str]) -> String {
-    let (graph, application) = (&env.settings.graph, &env.settings.client_id);
-    let Identity { tenant_id: tenant, object_id: object, .. } = who;
-    [kind, graph, application, tenant, object, &properties.join(",")].join("/")
 }

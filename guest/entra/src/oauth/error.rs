@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use world::once::Failure;
 use world::{CredentialError, HttpError, StoreError};
 
 use crate::error_codes;
@@ -34,6 +35,9 @@ pub enum OAuthError {
     /// There is no credential for a confidential client.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// This call has not asked. Most often another one has, and failed like this.
+    #[error("{}", .0.reason)]
+    NotAsked(Failure),
     /// The secret store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -52,13 +56,34 @@ impl OAuthError {
         }
     }
 
+    /// When Entra ID may be asked again, if it has said so. Unix time in seconds.
+    pub fn retry_at(&self, now: u64) -> Option<u64> {
+        match self {
+            Self::Throttled(pause) => Some(now.saturating_add(pause.as_secs())),
+            Self::NotAsked(failure) => failure.retry_at,
+            _ => None,
+        }
+    }
+
+    /// The same error for a call that goes on at this Unix time in seconds: what another call was told to wait for, this
+    /// one is.
+    #[must_use]
+    pub fn at(self, now: u64) -> Self {
+        match self.retry_at(now) {
+            Some(retry_at) => Self::Throttled(Duration::from_secs(retry_at.saturating_sub(now))),
+            None => self,
+        }
+    }
+
     /// What may be said to the clients of a server: what Entra's error means, not how the server is configured or why
     /// it cannot reach Entra.
     pub fn public(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal.public_advice(),
             Self::Throttled(_) | Self::ServerError(_) => self.to_string(),
-            Self::Unreachable(_) => "Microsoft Entra ID cannot be reached now. Try again later.".to_owned(),
+            Self::Unreachable(_) | Self::NotAsked(_) => {
+                "Microsoft Entra ID cannot be reached now. Try again later.".to_owned()
+            }
             Self::Malformed(_) => "Microsoft Entra ID answered with something unexpected.".to_owned(),
             Self::Credential(_) | Self::Misconfigured(_) => {
                 "The server is not configured correctly: its operator finds the reason in the log.".to_owned()

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Request, Response};
+use world::records::{Namespace, Partition, Ttl};
+use world::{HttpError, limits};
 use zeroize::Zeroizing;
 
 use super::error::OAuthError;
@@ -21,6 +23,9 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// What a throttled answer without `Retry-After` is taken to mean.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
+/// Until when Entra ID asks an application to send nothing about a tenant. Unix time in seconds.
+const THROTTLED: Namespace<u64> = Namespace::json(Partition::Store, "throttled", Ttl::Kept).absent_if_malformed();
+
 /// Sends one request. Answers of status 200 to 499 other than 429 are returned for the caller to read.
 ///
 /// What is sent and what is returned is zeroised on drop. The copy that a single attempt hands to the HTTP client is the
@@ -30,10 +35,9 @@ pub(super) async fn send(
     mut request: Request<Zeroizing<Vec<u8>>>,
 ) -> Result<Response<Zeroizing<Vec<u8>>>, OAuthError> {
     // Entra counts by application and tenant, and so does the wait.
-    let tenant = request.uri().path().split('/').nth(1).unwrap_or_default();
-    let throttle = format!("throttled/{}/{tenant}/{}", env.settings.authority, env.settings.client_id);
-    if let Some(until) = env.store.get(&throttle)? {
-        let until = std::str::from_utf8(until.reveal()).ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let tenant = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
+    let throttle = [env.settings.authority.as_str(), &tenant, &env.settings.client_id];
+    if let Some(until) = env.records.get(&THROTTLED, &throttle).await? {
         let left = until.saturating_sub(env.clock.now());
         if left > 0 {
             return Err(OAuthError::Throttled(Duration::from_secs(left)));
@@ -48,9 +52,9 @@ pub(super) async fn send(
                 let response = response.map(Zeroizing::new);
                 let status = response.status();
                 if let Some(pause) = asked_to_wait(&response) {
-                    let until = (env.clock.now() + pause.as_secs()).to_string();
-                    limits::throttled(env.trail, "entra", None);
-                    env.store.put(&throttle, until.as_bytes(), Some(pause))?;
+                    let until = env.clock.now() + pause.as_secs();
+                    limits::throttled(env.trail, "entra", None).await;
+                    env.records.put(&THROTTLED.kept_for(pause), &throttle, &until).await?;
                     return Err(OAuthError::Throttled(pause));
                 }
                 if !status.is_server_error() {

@@ -1,7 +1,7 @@
 //! Documents of the authority (metadata, key sets), fetched rarely and shared by all instances.
 //!
 //! Instances are many and short-lived, so a document is kept twice: parsed, in the instance, and as it was
-//! fetched, in the secret store. Who fetches holds a lease in the store, taken by compare-and-swap; the same
+//! fetched, in the secret store. The instance that fetches holds a lease in the store ([`world::once`]); the same
 //! record remembers when the last attempt was, so that the limits hold across instances:
 //!
 //! - fresh for 24 hours, or as long as `Cache-Control` says if that is shorter; refreshed ahead of that;
@@ -18,11 +18,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use base::audit::{AuditEvent, Outcome};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use world::HttpError;
+use world::once::{After, Asked, Impatient, Moment, NotAsked, Policy, Question, WithoutStore, once_with};
+use world::records::{Holder, Namespace, Partition, Ttl};
+use world::{HttpError, StoreError};
+use zeroize::Zeroizing;
 
 use crate::entra_world::EntraWorld;
 
@@ -82,6 +82,24 @@ impl Kind {
             Self::Jwks => "jwks",
         }
     }
+
+    /// The documents as they were fetched, by [`Name::key`].
+    fn documents(self) -> Namespace<Document> {
+        let ttl = Ttl::For(Duration::from_secs(STALE_SECONDS));
+        Namespace::with_encoding(Partition::Store, self.name(), ttl, Document::encode, Document::decode)
+            .hashed()
+            .absent_if_unreadable()
+    }
+
+    /// The attempts to fetch them, by the same key.
+    fn attempts(self) -> Namespace<Holder> {
+        let prefix = match self {
+            Self::Metadata => "openid-metadata-attempt",
+            Self::Version1Metadata => "openid-metadata-v1-attempt",
+            Self::Jwks => "jwks-attempt",
+        };
+        Namespace::leases(Partition::Store, prefix).hashed()
+    }
 }
 
 /// Which document: of which authority, and where.
@@ -95,20 +113,8 @@ pub(super) struct Name<'a> {
 
 impl Name<'_> {
     /// Authority and URL together name the record: one key set is never taken for another's.
-    fn id(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(self.authority);
-        hash.update("\n");
-        hash.update(self.url);
-        URL_SAFE_NO_PAD.encode(hash.finalize())
-    }
-
-    fn record(&self) -> String {
-        format!("{}/{}", self.kind.name(), self.id())
-    }
-
-    fn attempt_record(&self) -> String {
-        format!("{}-attempt/{}", self.kind.name(), self.id())
+    fn key(&self) -> String {
+        [self.authority, "\n", self.url].concat()
     }
 }
 
@@ -126,6 +132,12 @@ pub(super) enum Demand {
 /// There is no document. The text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unavailable(pub(super) String);
+
+impl From<StoreError> for Unavailable {
+    fn from(error: StoreError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// A document in its parsed form.
 #[derive(Debug)]
@@ -178,7 +190,14 @@ impl<T> Default for Slot<T> {
     }
 }
 
-/// The part of a stored document before the first line break; the body follows as it was fetched.
+/// A document as it is stored.
+struct Document {
+    envelope: Envelope,
+    /// As it was fetched.
+    body: Vec<u8>,
+}
+
+/// The part of a stored document before the first line break; the body follows.
 #[derive(Serialize, Deserialize)]
 struct Envelope {
     authority: String,
@@ -187,31 +206,20 @@ struct Envelope {
     fresh_until: u64,
 }
 
-#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum AttemptState {
-    Running,
-    Succeeded,
-    Failed,
-}
+impl Document {
+    fn encode(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        let mut record = serde_json::to_vec(&self.envelope).map_err(|_| StoreError::TooLarge)?;
+        record.push(b'\n');
+        record.extend_from_slice(&self.body);
+        Ok(Zeroizing::new(record))
+    }
 
-/// The lease, and after the fetch the memory of it.
-#[derive(Serialize, Deserialize, Clone, Copy)]
-struct Attempt {
-    at: u64,
-    state: AttemptState,
-}
-
-enum Turn {
-    /// This instance fetches.
-    Ours,
-    /// Another instance is fetching.
-    Others,
-    /// The last attempt is too recent.
-    TooSoon {
-        /// Unix time in seconds.
-        attempted_at: u64,
-    },
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let at = bytes.iter().position(|byte| *byte == b'\n')?;
+        let (envelope, body) = bytes.split_at(at);
+        let envelope = serde_json::from_slice(envelope).ok()?;
+        Some(Self { envelope, body: body.get(1..)?.to_vec() })
+    }
 }
 
 /// How a document is read; the error is for the log.
@@ -239,39 +247,12 @@ impl<T> Slot<T> {
             self.attempted_at.set(None);
             name.url.clone_into(&mut self.url.borrow_mut());
         }
-        let now = env.clock.now();
-        if self.checked_at.get().is_none_or(|at| now.abs_diff(at) >= STORE_CHECK_SECONDS) {
-            self.look_into_store(env, name, parse);
-        }
-        if let Some(current) = self.satisfying(demand, now) {
-            return Ok(current);
-        }
-        // Another instance may have fetched since our last look. A second is as exact as the records are.
-        if self.checked_at.get().is_none_or(|at| now > at) {
-            self.look_into_store(env, name, parse);
-            if let Some(current) = self.satisfying(demand, now) {
-                return Ok(current);
-            }
-        }
-        let mut reason = "the last attempt failed, the next one is not due yet".to_owned();
-        match self.turn(env, name, demand) {
-            Turn::Ours => match self.fetch(env, name, parse).await {
-                Ok(fetched) => return Ok(fetched),
-                Err(failure) => reason = failure,
-            },
-            Turn::Others => {
-                if let Some(current) = self.wait_for_others(env, name, parse, demand).await {
-                    return Ok(current);
-                }
-                "another instance is still fetching".clone_into(&mut reason);
-            }
-            // The last attempt may be younger than our last look, and its document the one that is wished for.
-            Turn::TooSoon { attempted_at } if self.checked_at.get().is_none_or(|at| at <= attempted_at) => {
-                self.look_into_store(env, name, parse);
-            }
-            Turn::TooSoon { .. } => {}
-        }
-        self.usable(env.clock.now()).ok_or(Unavailable(reason))
+        let key = name.key();
+        let mut refresh = Refresh { slot: self, env, name, key: &key, parse, demand };
+        // In a box, so that a call which finds the document in the instance is not as large as one that fetches it.
+        let asked = Box::pin(once_with(&env.records, &name.kind.attempts(), &key, &mut refresh)).await;
+        // What cannot be refreshed still serves for a while.
+        asked.or_else(|unavailable| self.usable(env.clock.now()).ok_or(unavailable))
     }
 
     fn satisfying(&self, demand: Demand, now: u64) -> Option<Rc<Fetched<T>>> {
@@ -281,146 +262,158 @@ impl<T> Slot<T> {
     fn usable(&self, now: u64) -> Option<Rc<Fetched<T>>> {
         self.current.borrow().as_ref().filter(|current| current.is_usable(now)).cloned()
     }
+}
+
+/// One call's question for a document.
+struct Refresh<'r, T> {
+    slot: &'r Slot<T>,
+    env: &'r EntraWorld<'r>,
+    name: Name<'r>,
+    /// Names the records.
+    key: &'r str,
+    parse: Parse<'r, T>,
+    demand: Demand,
+}
+
+impl<T> Question for Refresh<'_, T> {
+    type Answer = Rc<Fetched<T>>;
+    type Error = Unavailable;
+
+    fn policy(&self) -> Policy {
+        let patience = match (self.demand, self.slot.usable(self.env.clock.now())) {
+            // What is there serves until the other instance is done.
+            (Demand::Current, Some(_)) => Duration::ZERO,
+            (Demand::NewerThan(_) | Demand::NewerThanForAuthority(_), Some(_)) => WAIT_FOR_NEWER,
+            (_, None) => WAIT_WITHOUT_DOCUMENT,
+        };
+        Policy {
+            lease: Duration::from_secs(LEASE_SECONDS),
+            patience,
+            poll: WAIT_STEP,
+            impatient: Impatient::GivesUp,
+            // Without a store there is no instance to coordinate with; the instance's own memory is the limit then.
+            without_store: WithoutStore::Asks,
+            after: After::Attempted {
+                pause: Duration::from_secs(self.pause_seconds()),
+                kept: Duration::from_secs(ATTEMPT_SECONDS),
+            },
+            ..Policy::ANSWER
+        }
+    }
+
+    async fn look(&mut self, moment: Moment) -> Result<Option<Rc<Fetched<T>>>, Unavailable> {
+        let now = self.env.clock.now();
+        match moment {
+            Moment::Begin => {
+                if self.slot.checked_at.get().is_none_or(|at| now.abs_diff(at) >= STORE_CHECK_SECONDS) {
+                    self.look_into_store().await;
+                }
+                if let Some(current) = self.slot.satisfying(self.demand, now) {
+                    return Ok(Some(current));
+                }
+                // Another instance may have fetched since the last look. A second is as exact as the records are.
+                if self.slot.checked_at.get().is_none_or(|at| now > at) {
+                    self.look_into_store().await;
+                    if let Some(current) = self.slot.satisfying(self.demand, now) {
+                        return Ok(Some(current));
+                    }
+                }
+                // Absolute differences: a clock that is set back must not make the pause longer.
+                let pause = self.pause_seconds();
+                match self.slot.attempted_at.get().filter(|at| now.abs_diff(*at) < pause) {
+                    Some(attempted_at) => self.instead(NotAsked::TooSoon { attempted_at }).await.map(Some),
+                    None => Ok(None),
+                }
+            }
+            Moment::Waiting => {
+                self.look_into_store().await;
+                Ok(self.slot.satisfying(self.demand, now))
+            }
+            // The record that grants the right to ask is the one that tells of another call's attempt.
+            Moment::Holding => Ok(None),
+        }
+    }
+
+    async fn ask(&mut self) -> Result<Asked<Rc<Fetched<T>>>, Unavailable> {
+        let Self { slot, env, name, .. } = *self;
+        slot.attempted_at.set(Some(env.clock.now()));
+        let result = download(env, name.url).await.and_then(|(body, fresh_seconds)| {
+            (self.parse)(&body).map(|value| (body, fresh_seconds, value)).map_err(|reason| ("document-invalid", reason))
+        });
+        let now = env.clock.now();
+        // The pause counts from the end, or a slow endpoint would be asked again at once.
+        slot.attempted_at.set(Some(now));
+        match result {
+            Ok((body, fresh_seconds, value)) => {
+                let fresh_until = now + fresh_seconds;
+                // Stored before the attempt ends: a call that sees its success looks for the document, and once only.
+                self.store(now, fresh_until, body).await;
+                let fetched = Rc::new(Fetched { value, fetched_at: now, fresh_until });
+                *slot.current.borrow_mut() = Some(Rc::clone(&fetched));
+                slot.checked_at.set(Some(now));
+                if matches!(name.kind, Kind::Jwks) {
+                    report(env, Outcome::Success, None).await;
+                }
+                Ok(Asked::Answer(fetched))
+            }
+            Err((code, reason)) => {
+                report(env, Outcome::Failure, Some(format!("{}-{code}", name.kind.name()))).await;
+                Err(Unavailable(format!("{}: {reason}", name.url)))
+            }
+        }
+    }
+
+    async fn instead(&mut self, why: NotAsked) -> Result<Rc<Fetched<T>>, Unavailable> {
+        let reason = match why {
+            NotAsked::Impatient => "another instance is still fetching",
+            NotAsked::TooSoon { attempted_at } => {
+                // The last attempt may be younger than the last look, and its document the one that is wished for.
+                if self.slot.checked_at.get().is_none_or(|at| at <= attempted_at) {
+                    self.look_into_store().await;
+                }
+                "the last attempt failed, the next one is not due yet"
+            }
+        };
+        let current = self.slot.satisfying(self.demand, self.env.clock.now());
+        current.ok_or_else(|| Unavailable(reason.to_owned()))
+    }
+}
+
+impl<T> Refresh<'_, T> {
+    /// Seconds between two attempts.
+    fn pause_seconds(&self) -> u64 {
+        match (self.demand, self.slot.usable(self.env.clock.now())) {
+            (Demand::NewerThanForAuthority(_), Some(_)) => ATTEMPT_SECONDS_FOR_AUTHORITY,
+            (_, Some(_)) => ATTEMPT_SECONDS,
+            (_, None) => ATTEMPT_SECONDS_WITHOUT_DOCUMENT,
+        }
+    }
 
     /// Takes a newer document from the store. A store that fails, or holds something else, is no store.
-    fn look_into_store(&self, env: &EntraWorld<'_>, name: Name<'_>, parse: Parse<'_, T>) {
-        self.checked_at.set(Some(env.clock.now()));
-        let Ok(Some(record)) = env.store.get(&name.record()) else {
-            return;
-        };
-        let Some(at) = record.reveal().iter().position(|byte| *byte == b'\n') else {
-            return;
-        };
-        let (envelope, body) = record.reveal().split_at(at);
-        let Ok(envelope) = serde_json::from_slice::<Envelope>(envelope) else {
+    async fn look_into_store(&self) {
+        let Self { slot, env, name, .. } = self;
+        slot.checked_at.set(Some(env.clock.now()));
+        let Ok(Some(Document { envelope, body })) = env.records.get(&name.kind.documents(), self.key).await else {
             return;
         };
         if envelope.authority != name.authority || envelope.url != name.url {
             return;
         }
-        let known = self.current.borrow().as_ref().map(|current| current.fetched_at);
+        let known = slot.current.borrow().as_ref().map(|current| current.fetched_at);
         if known.is_some_and(|known| known >= envelope.fetched_at) {
             return;
         }
-        if let Ok(value) = parse(body.get(1..).unwrap_or_default()) {
+        if let Ok(value) = (self.parse)(&body) {
             let Envelope { fetched_at, fresh_until, .. } = envelope;
-            *self.current.borrow_mut() = Some(Rc::new(Fetched { value, fetched_at, fresh_until }));
+            *slot.current.borrow_mut() = Some(Rc::new(Fetched { value, fetched_at, fresh_until }));
         }
     }
 
-    fn turn(&self, env: &EntraWorld<'_>, name: Name<'_>, demand: Demand) -> Turn {
-        let now = env.clock.now();
-        let pause = match (demand, self.usable(now)) {
-            (Demand::NewerThanForAuthority(_), Some(_)) => ATTEMPT_SECONDS_FOR_AUTHORITY,
-            (_, Some(_)) => ATTEMPT_SECONDS,
-            (_, None) => ATTEMPT_SECONDS_WITHOUT_DOCUMENT,
-        };
-        // Absolute differences: a clock that is set back must not make the pause longer.
-        if let Some(attempted_at) = self.attempted_at.get().filter(|at| now.abs_diff(*at) < pause) {
-            return Turn::TooSoon { attempted_at };
-        }
-        let record = name.attempt_record();
-        // Without a store there is nobody to coordinate with; the instance's own memory is the limit then.
-        let Ok(found) = env.store.get(&record) else {
-            return Turn::Ours;
-        };
-        let attempt =
-            found.as_ref().and_then(|found| serde_json::from_slice::<Attempt>(found.reveal().as_slice()).ok());
-        if let Some(Attempt { at, state }) = attempt {
-            let age = now.abs_diff(at);
-            match state {
-                AttemptState::Running if age < LEASE_SECONDS => return Turn::Others,
-                AttemptState::Succeeded | AttemptState::Failed if age < pause => {
-                    return Turn::TooSoon { attempted_at: at };
-                }
-                _ => {}
-            }
-        }
-        let lease = encode_attempt(now, AttemptState::Running);
-        let expected = found.as_ref().map(|found| found.reveal().as_slice());
-        match env.store.compare_and_swap(&record, expected, &lease, Some(Duration::from_secs(LEASE_SECONDS))) {
-            Ok(true) | Err(_) => Turn::Ours,
-            Ok(false) => Turn::Others,
-        }
-    }
-
-    async fn wait_for_others(
-        &self,
-        env: &EntraWorld<'_>,
-        name: Name<'_>,
-        parse: Parse<'_, T>,
-        demand: Demand,
-    ) -> Option<Rc<Fetched<T>>> {
-        let limit = match (demand, self.usable(env.clock.now())) {
-            // What we have serves until the other instance is done.
-            (Demand::Current, Some(current)) => return Some(current),
-            (Demand::NewerThan(_) | Demand::NewerThanForAuthority(_), Some(_)) => WAIT_FOR_NEWER,
-            (_, None) => WAIT_WITHOUT_DOCUMENT,
-        };
-        let start = env.clock.monotonic();
-        while env.clock.monotonic().saturating_sub(start) < limit {
-            env.clock.sleep(WAIT_STEP).await;
-            // In this order: whoever fetches stores the document before the end of the attempt.
-            let running = matches!(env.store.get(&name.attempt_record()), Ok(Some(found))
-                if serde_json::from_slice::<Attempt>(found.reveal().as_slice())
-                    .is_ok_and(|attempt| attempt.state == AttemptState::Running));
-            self.look_into_store(env, name, parse);
-            if let Some(current) = self.satisfying(demand, env.clock.now()) {
-                return Some(current);
-            }
-            if !running {
-                break;
-            }
-        }
-        None
-    }
-
-    async fn fetch(&self, env: &EntraWorld<'_>, name: Name<'_>, parse: Parse<'_, T>) -> Result<Rc<Fetched<T>>, String> {
-        self.attempted_at.set(Some(env.clock.now()));
-        let result = download(env, name.url).await.and_then(|(body, fresh_seconds)| {
-            parse(&body).map(|value| (body, fresh_seconds, value)).map_err(|reason| ("document-invalid", reason))
-        });
-        let now = env.clock.now();
-        // The pause counts from the end, or a slow endpoint would be asked again at once.
-        self.attempted_at.set(Some(now));
-        // The document first: who sees that the attempt has succeeded looks for it, and once only.
-        if let Ok((body, fresh_seconds, _)) = &result {
-            store(env, name, now, now + fresh_seconds, body);
-        }
-        let state = if result.is_ok() { AttemptState::Succeeded } else { AttemptState::Failed };
-        let finished = encode_attempt(now, state);
-        // A store that fails here costs a request more, nothing else.
-        let _ = env.store.put(&name.attempt_record(), &finished, Some(Duration::from_secs(ATTEMPT_SECONDS)));
-        match result {
-            Ok((_, fresh_seconds, value)) => {
-                let fresh_until = now + fresh_seconds;
-                let fetched = Rc::new(Fetched { value, fetched_at: now, fresh_until });
-                *self.current.borrow_mut() = Some(Rc::clone(&fetched));
-                self.checked_at.set(Some(now));
-                if matches!(name.kind, Kind::Jwks) {
-                    report(env, Outcome::Success, None);
-                }
-                Ok(fetched)
-            }
-            Err((code, reason)) => {
-                report(env, Outcome::Failure, Some(format!("{}-{code}", name.kind.name())));
-                Err(format!("{}: {reason}", name.url))
-            }
-        }
-    }
-}
-
-fn encode_attempt(at: u64, state: AttemptState) -> Vec<u8> {
-    serde_json::to_vec(&Attempt { at, state }).unwrap_or_default()
-}
-
-fn store(env: &EntraWorld<'_>, name: Name<'_>, fetched_at: u64, fresh_until: u64, body: &[u8]) {
-    let envelope = Envelope { authority: name.authority.to_owned(), url: name.url.to_owned(), fetched_at, fresh_until };
-    if let Ok(mut record) = serde_json::to_vec(&envelope) {
-        record.push(b'\n');
-        record.extend_from_slice(body);
-        // As above: other instances fetch for themselves if this fails.
-        let _ = env.store.put(&name.record(), &record, Some(Duration::from_secs(STALE_SECONDS)));
+    /// Stores a document. If the store fails, other instances fetch for themselves.
+    async fn store(&self, fetched_at: u64, fresh_until: u64, body: Vec<u8>) {
+        let Name { kind, authority, url } = self.name;
+        let envelope = Envelope { authority: authority.to_owned(), url: url.to_owned(), fetched_at, fresh_until };
+        let _ = self.env.records.put(&kind.documents(), self.key, &Document { envelope, body }).await;
     }
 }
 
@@ -465,6 +458,6 @@ fn fresh_seconds(headers: &http::HeaderMap) -> u64 {
 
 /// An outage is reported even while the old document hides it. Nothing depends on the report: the token that
 /// led here is judged by what there is, and a failing sink must not turn an outage into a refusal.
-fn report(env: &EntraWorld<'_>, outcome: Outcome, reason: Option<String>) {
-    let _ = env.trail.record(AuditEvent { reason, ..AuditEvent::new("signing-keys.refresh", outcome) });
+async fn report(env: &EntraWorld<'_>, outcome: Outcome, reason: Option<String>) {
+    let _ = env.trail.record(AuditEvent { reason, ..AuditEvent::new("signing-keys.refresh", outcome) }).await;
 }

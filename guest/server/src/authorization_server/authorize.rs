@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use base::audit::{AuditEvent, Outcome};
-use base::encoding::{digest, from_base64url};
+use base::encoding::from_base64url;
 use base::policy::Name;
 use caller::session::entra_tokens;
 use entra::oauth::authorization_code::{AuthorizationRequest, Prompt};
@@ -15,8 +15,8 @@ use http::header::SET_COOKIE;
 use http::{Method, Response};
 use serde::{Deserialize, Serialize};
 use world::random::random_token;
+use world::records::{Namespace, Partition, Ttl};
 use world::{StoreError, Unrecorded, limits};
-use zeroize::Zeroizing;
 
 use super::answers::{self, Back, OAuthRefusal};
 use super::browser::{Browser, RememberedUser};
@@ -101,9 +101,16 @@ impl Pending {
     }
 }
 
+/// Requests that wait for the person on our page, by request id. One that cannot be read is none.
+const PENDING: Namespace<Pending> =
+    Namespace::json(Partition::AuthorizationServer, "pending", Ttl::For(LIFETIME)).hashed().absent_if_unreadable();
+/// Requests whose person is at Entra, by `state`. One that cannot be read is none.
+pub(super) const LEGS: Namespace<Leg> =
+    Namespace::json(Partition::AuthorizationServer, "leg", Ttl::For(LIFETIME)).hashed().absent_if_unreadable();
+
 /// Answers a request to `/authorize`.
 pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
-    let answered = if request.method == Method::POST { decide(env, request) } else { ask(env, request).await };
+    let answered = if request.method == Method::POST { decide(env, request).await } else { ask(env, request).await };
     answered.unwrap_or_else(|error| store_page(env, &error))
 }
 
@@ -122,20 +129,20 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
     let redirect_uri = match client.redirect_uri(sent) {
         Ok(redirect_uri) => redirect_uri,
         Err(error) => {
-            client_refused(env, &client.client_id, &error);
+            client_refused(env, &client.client_id, &error).await;
             return Ok(page(env, 400, &sentence(&error)));
         }
     };
     // From here on the client can be told.
     let state = parameters.get("state").filter(|state| state.len() <= MAX_STATE);
     let back = Back { redirect_uri: &redirect_uri, state };
-    let browser = Browser::of(env, request)?;
+    let browser = Browser::of(env, request).await?;
     let pending = match check(&env.site, &parameters, &redirect_uri, sent.is_some()) {
         Ok(pending) => Pending { client_id: client.client_id.clone(), browser: browser.id().to_owned(), ..pending },
-        Err(refusal) => return tell(env, &client, &browser, back, &refusal),
+        Err(refusal) => return tell(env, &client, &browser, back, &refusal).await,
     };
     let remembered = match browser.remembered_user() {
-        Some(user) if !pending.prompt.consent => consent::is_remembered(env, &pending.consent(&client, user))?,
+        Some(user) if !pending.prompt.consent => consent::is_remembered(env, &pending.consent(&client, user)).await?,
         _ => false,
     };
     let prompts: Vec<&str> = parameters.get("prompt").unwrap_or_default().split(' ').collect();
@@ -143,31 +150,33 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
         // Whether the person could go on without being asked is known to Entra, after a page of ours.
         let error = if remembered { "login_required" } else { "consent_required" };
         let refusal = OAuthRefusal::new(error, "The person has to be asked: repeat the request without prompt=none.");
-        return tell(env, &client, &browser, back, &refusal);
+        return tell(env, &client, &browser, back, &refusal).await;
     }
     if remembered {
-        return forward(env, pending, &browser, Trip::first(false));
+        return forward(env, pending, &browser, Trip::first(false)).await;
     }
-    show(env, pending, &client, &browser)
+    show(env, pending, &client, &browser).await
 }
 
 /// Tells a client what was wrong with its request. A site that the operator has not set up and that this person never
 /// consented to is not gone to without being asked: else a link to this server would be a link to any site
 /// (RFC 9700 section 4.11.2).
-fn tell(
+async fn tell(
     env: &ServerWorld<'_>,
     client: &Client,
     browser: &Browser<'_>,
     back: Back<'_>,
     refusal: &OAuthRefusal,
 ) -> Result<Response<Vec<u8>>, StoreError> {
-    let consented = |user| {
+    let consented = async |user: Option<&RememberedUser>| {
+        let Some(user) = user else { return Ok(false) };
         let scopes = [SCOPE.to_owned()];
-        consent::is_remembered(env, &Consent { user, client, scopes: &scopes, redirect_uri: back.redirect_uri })
+        let consent = Consent { user, client, scopes: &scopes, redirect_uri: back.redirect_uri };
+        consent::is_remembered(env, &consent).await
     };
     let trusted = client.origin == Origin::Settings
         || is_loopback(back.redirect_uri)
-        || browser.remembered_user().map(consented).transpose()?.unwrap_or(false);
+        || consented(browser.remembered_user()).await?;
     if trusted {
         return Ok(back.refuse(env, refusal));
     }
@@ -185,13 +194,13 @@ async fn client(
     };
     // A longer one is nobody's, and counts as others that begin like it.
     let counted = client_id.get(..client_id.floor_char_boundary(client::MAX_CLIENT_ID)).unwrap_or_default();
-    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, "authorize", counted, Some(counted)) {
+    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, "authorize", counted, Some(counted)).await {
         let response = page(env, 429, "Too many sign-ins were started. Wait a while, then try again.");
         return Ok(Err(answers::with_retry_after(response, retry_after.as_secs())));
     }
     let found = clients::find(env, client_id).await;
     if let Err(error) = &found {
-        client_refused(env, client_id, error);
+        client_refused(env, client_id, error).await;
     }
     Ok(match found {
         Ok(client) => Ok(client),
@@ -206,11 +215,11 @@ async fn client(
 }
 
 /// Records that a client is not served, which it is not whether or not that can be recorded.
-fn client_refused(env: &ServerWorld<'_>, client_id: &str, error: &ClientError) {
+async fn client_refused(env: &ServerWorld<'_>, client_id: &str, error: &ClientError) {
     let Some(reason) = error.reason() else { return };
     let client_id = Some(limits::shown_client_id(client_id).to_owned());
     let event = AuditEvent { client_id, ..AuditEvent::new("client.refused", Outcome::Failure) };
-    let _ = env.entra.trail.record(event.because(reason.to_owned()));
+    let _ = env.entra.trail.record(event.because(reason.to_owned())).await;
 }
 
 /// Checks everything that the client is told about.
@@ -307,15 +316,15 @@ pub(super) fn is_ours(site: &Site<'_>, resource: &str) -> bool {
 }
 
 /// Shows the consent page.
-pub(super) fn show(
+pub(super) async fn show(
     env: &ServerWorld<'_>,
     pending: Pending,
     client: &Client,
     browser: &Browser<'_>,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let request_id = random_token(env.entra.random);
-    keep(env, &pending_record(env, &request_id), &pending)?;
-    let csrf_token = browser.csrf(&request_id)?;
+    env.entra.records.put(&PENDING, &request_id, &pending).await?;
+    let csrf_token = browser.csrf(&request_id).await?;
     let tools = tools::of_users(env.site.settings).into_iter().map(|tool| tool.title().to_owned()).collect::<Vec<_>>();
     let page = pages::consent(&pages::Consent {
         client,
@@ -327,11 +336,11 @@ pub(super) fn show(
         request_id: &request_id,
         csrf_token: &csrf_token,
     });
-    with_cookie(page, browser)
+    with_cookie(page, browser).await
 }
 
 /// The person has pressed a button of the consent page.
-fn decide(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
+async fn decide(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
     let parameters = match Parameters::of_form(request) {
         Ok(parameters) => parameters,
         Err(error) => return Ok(page(env, 400, &sentence(&error))),
@@ -340,8 +349,8 @@ fn decide(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>,
     let (Some(request_id), Some(csrf_token)) = (request_id, csrf_token) else {
         return Ok(page(env, 400, "This is not the form of the consent page."));
     };
-    let browser = Browser::of(env, request)?;
-    if !browser.check_csrf(request_id, csrf_token)? {
+    let browser = Browser::of(env, request).await?;
+    if !browser.check_csrf(request_id, csrf_token).await? {
         let text = "The form was not sent by the page that we showed to this browser, or it is too old. Go back to \
                     your application and start again.";
         return Ok(page(env, 403, text));
@@ -351,21 +360,21 @@ fn decide(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>,
         return Ok(page(env, 400, "The form does not say whether you allow it."));
     }
     // Of any number of concurrent submissions one gets it.
-    let Some(pending) = take::<Pending>(env, &pending_record(env, request_id))? else { return Ok(gone(env)) };
+    let Some(pending) = env.entra.records.take(&PENDING, request_id).await? else { return Ok(gone(env)) };
     if !browser.is(&pending.browser) {
         return Ok(gone(env));
     }
     let allowed = decision == Some("allow");
     let (name, outcome) =
         if allowed { ("consent.given", Outcome::Success) } else { ("consent.denied", Outcome::Failure) };
-    if env.entra.trail.record(event(&pending, name, outcome)).is_err() {
+    if env.entra.trail.record(event(&pending, name, outcome)).await.is_err() {
         return Ok(unrecorded(env, &pending));
     }
     if !allowed {
         let refusal = OAuthRefusal::new("access_denied", "The user did not allow it.");
-        return Ok(with_cookie_if_possible(pending.back().refuse(env, &refusal), &browser));
+        return Ok(with_cookie_if_possible(pending.back().refuse(env, &refusal), &browser).await);
     }
-    forward(env, pending, &browser, Trip::first(true))
+    forward(env, pending, &browser, Trip::first(true)).await
 }
 
 /// How a person goes to Entra.
@@ -393,7 +402,7 @@ impl Trip<'_> {
 }
 
 /// Sends the person to Entra, or back to the client that has to hear that this is not possible now.
-pub(super) fn forward(
+pub(super) async fn forward(
     env: &ServerWorld<'_>,
     pending: Pending,
     browser: &Browser<'_>,
@@ -416,39 +425,42 @@ pub(super) fn forward(
         Ok(url) => url,
         Err(error) => {
             let refusal = OAuthRefusal::new("server_error", error.public());
-            return Ok(failed(env, &pending, &refusal, error.reason()));
+            return Ok(failed(env, &pending, &refusal, error.reason()).await);
         }
     };
     let started = event(&pending, "authorization.started", Outcome::Started);
-    if env.entra.trail.record(AuditEvent { reason, ..started }).is_err() {
+    if env.entra.trail.record(AuditEvent { reason, ..started }).await.is_err() {
         return Ok(unrecorded(env, &pending));
     }
     let leg = Leg { pending, request: entra, consented: trip.consented, step_up };
-    let kept = keep(env, &leg_record(env, &leg.request.state), &leg);
-    match kept.and_then(|()| with_cookie(answers::redirect(&url), browser)) {
+    let answered = match env.entra.records.put(&LEGS, &leg.request.state, &leg).await {
+        Ok(()) => with_cookie(answers::redirect(&url), browser).await,
+        Err(error) => Err(error),
+    };
+    match answered {
         Ok(response) => Ok(response),
-        Err(error) => Ok(store_failed(env, &leg.pending, &error)),
+        Err(error) => Ok(store_failed(env, &leg.pending, &error).await),
     }
 }
 
 /// Ends an authorization: the client is told, and that is recorded.
-pub(super) fn failed(
+pub(super) async fn failed(
     env: &ServerWorld<'_>,
     pending: &Pending,
     refusal: &OAuthRefusal,
     reason: String,
 ) -> Response<Vec<u8>> {
     let event = event(pending, "authorization.completed", Outcome::Failure);
-    if env.entra.trail.record(event.because(reason)).is_err() {
+    if env.entra.trail.record(event.because(reason)).await.is_err() {
         return unrecorded(env, pending);
     }
     pending.back().refuse(env, refusal)
 }
 
 /// The same for want of the store.
-pub(super) fn store_failed(env: &ServerWorld<'_>, pending: &Pending, error: &StoreError) -> Response<Vec<u8>> {
+pub(super) async fn store_failed(env: &ServerWorld<'_>, pending: &Pending, error: &StoreError) -> Response<Vec<u8>> {
     let refusal = OAuthRefusal::new("temporarily_unavailable", sentence(error));
-    failed(env, pending, &refusal, "store".to_owned())
+    failed(env, pending, &refusal, "store".to_owned()).await
 }
 
 /// A security event about an authorization.
@@ -477,17 +489,20 @@ fn store_page(env: &ServerWorld<'_>, error: &StoreError) -> Response<Vec<u8>> {
     answers::with_retry_after(response, 5)
 }
 
-pub(super) fn with_cookie(
+pub(super) async fn with_cookie(
     mut response: Response<Vec<u8>>,
     browser: &Browser<'_>,
 ) -> Result<Response<Vec<u8>>, StoreError> {
-    response.headers_mut().append(SET_COOKIE, browser.set_cookie_header()?);
+    response.headers_mut().append(SET_COOKIE, browser.set_cookie_header().await?);
     Ok(response)
 }
 
 /// The same for an answer that has to be given in any case.
-pub(super) fn with_cookie_if_possible(mut response: Response<Vec<u8>>, browser: &Browser<'_>) -> Response<Vec<u8>> {
-    if let Ok(cookie) = browser.set_cookie_header() {
+pub(super) async fn with_cookie_if_possible(
+    mut response: Response<Vec<u8>>,
+    browser: &Browser<'_>,
+) -> Response<Vec<u8>> {
+    if let Ok(cookie) = browser.set_cookie_header().await {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
@@ -500,28 +515,6 @@ pub(super) fn sentence(error: &impl std::fmt::Display) -> String {
     match characters.next() {
         Some(first) => format!("{}{}.", first.to_uppercase(), characters.as_str()),
         None => text,
-    }
-}
-
-fn pending_record(env: &ServerWorld<'_>, request_id: &str) -> String {
-    env.site.record(&format!("pending/{}", digest(request_id.as_bytes())))
-}
-
-pub(super) fn leg_record(env: &ServerWorld<'_>, state: &str) -> String {
-    env.site.record(&format!("leg/{}", digest(state.as_bytes())))
-}
-
-fn keep(env: &ServerWorld<'_>, record: &str, value: &impl Serialize) -> Result<(), StoreError> {
-    let bytes = Zeroizing::new(serde_json::to_vec(value).map_err(|_| StoreError::TooLarge)?);
-    env.entra.store.put(record, &bytes, Some(LIFETIME))
-}
-
-/// Takes a record; one that cannot be read is none.
-pub(super) fn take<T: for<'de> Deserialize<'de>>(env: &ServerWorld<'_>, record: &str) -> Result<Option<T>, StoreError> {
-    match env.entra.store.take(record) {
-        Ok(found) => Ok(found.and_then(|raw| serde_json::from_slice(raw.reveal()).ok())),
-        Err(StoreError::Unreadable) => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

@@ -11,8 +11,10 @@ use base::settings::HttpSettings;
 use http::HeaderValue;
 use http::header::COOKIE;
 use serde::{Deserialize, Serialize};
+use world::StoreError;
 use world::random::random_token;
-use world::{StoreError, sealed};
+use world::records::{Partition, Sealed};
+use zeroize::Zeroizing;
 
 use super::redirect_uri;
 use crate::message::Request;
@@ -60,19 +62,25 @@ struct Content {
     made_at: u64,
 }
 
+/// Cookies.
+const COOKIES: Sealed<Content> = Sealed::json(Partition::AuthorizationServer, "browser-key");
+/// When a form was made, in Unix seconds. Its key is that of the cookies; what the two are bound to keeps them apart.
+const FORMS: Sealed<u64> = COOKIES.with_encoding(
+    |made_at| Ok(Zeroizing::new(made_at.to_be_bytes().to_vec())),
+    |bytes| bytes.try_into().ok().map(u64::from_be_bytes),
+);
+
 impl<'e> Browser<'e> {
     /// The browser that sent `request`; a new one if it brings no cookie of ours, several, or one that cannot be
     /// trusted.
-    pub fn of(env: &'e ServerWorld<'e>, request: &Request) -> Result<Self, StoreError> {
+    pub async fn of(env: &'e ServerWorld<'e>, request: &Request) -> Result<Self, StoreError> {
         let presented = only_cookie(request, &cookie_name(env.site.settings));
         let opened = match presented {
-            Some(sealed) => sealed::open(&env.entra, &key(env), COOKIE_NAME.as_bytes(), sealed)?,
+            Some(sealed) => env.entra.records.open(&COOKIES, COOKIE_NAME.as_bytes(), sealed).await?,
             None => None,
         };
         let now = env.entra.clock.now();
-        let content = opened
-            .and_then(|plain| serde_json::from_slice::<Content>(plain.reveal()).ok())
-            .filter(|content| is_current(now, content.made_at, LIFETIME));
+        let content = opened.filter(|content| is_current(now, content.made_at, LIFETIME));
         Ok(match content {
             Some(content) => Self { env, id: content.id, user: content.user },
             None => Self { env, id: random_token(env.entra.random), user: None },
@@ -91,16 +99,16 @@ impl<'e> Browser<'e> {
     }
 
     /// What a form of ours carries, so that only a page that we have shown to this browser can have sent it.
-    pub fn csrf(&self, request_id: &str) -> Result<String, StoreError> {
-        let now = self.env.entra.clock.now().to_be_bytes();
-        sealed::seal(&self.env.entra, &key(self.env), &self.form(request_id), &now)
+    pub async fn csrf(&self, request_id: &str) -> Result<String, StoreError> {
+        let entra = &self.env.entra;
+        entra.records.seal(&FORMS, &self.form(request_id), &entra.clock.now()).await
     }
 
     /// Whether `token` is from [`Browser::csrf`], for this browser and this request, at most an hour old.
-    pub fn check_csrf(&self, request_id: &str, token: &str) -> Result<bool, StoreError> {
-        let opened = sealed::open(&self.env.entra, &key(self.env), &self.form(request_id), token)?;
-        let made_at = opened.and_then(|plain| plain.reveal().as_slice().try_into().ok()).map(u64::from_be_bytes);
-        Ok(made_at.is_some_and(|made_at| is_current(self.env.entra.clock.now(), made_at, FORM_LIFETIME)))
+    pub async fn check_csrf(&self, request_id: &str, token: &str) -> Result<bool, StoreError> {
+        let entra = &self.env.entra;
+        let made_at = entra.records.open(&FORMS, &self.form(request_id), token).await?;
+        Ok(made_at.is_some_and(|made_at| is_current(entra.clock.now(), made_at, FORM_LIFETIME)))
     }
 
     /// The person who last signed in here.
@@ -114,10 +122,9 @@ impl<'e> Browser<'e> {
     }
 
     /// The value of `Set-Cookie`. Send it with every page and redirect of `/authorize` and `/auth/callback`.
-    pub fn set_cookie_header(&self) -> Result<HeaderValue, StoreError> {
+    pub async fn set_cookie_header(&self) -> Result<HeaderValue, StoreError> {
         let content = Content { id: self.id.clone(), user: self.user.clone(), made_at: self.env.entra.clock.now() };
-        let plain = serde_json::to_vec(&content).map_err(|_| StoreError::TooLarge)?;
-        let sealed = sealed::seal(&self.env.entra, &key(self.env), COOKIE_NAME.as_bytes(), &plain)?;
+        let sealed = self.env.entra.records.seal(&COOKIES, COOKIE_NAME.as_bytes(), &content).await?;
         let (name, secure) = (cookie_name(self.env.site.settings), is_secure(self.env.site.settings));
         let secure = if secure { "; Secure" } else { "" };
         let cookie = format!("{name}={sealed}; Path=/; Max-Age={}; HttpOnly; SameSite=Lax{secure}", LIFETIME.as_secs());
@@ -131,11 +138,6 @@ impl<'e> Browser<'e> {
     fn form(&self, request_id: &str) -> Vec<u8> {
         format!("entra-mcp form v1\n{}\n{}", self.id, digest(request_id.as_bytes())).into_bytes()
     }
-}
-
-/// The record of the key that cookies and forms are sealed with.
-fn key(env: &ServerWorld<'_>) -> String {
-    env.site.record("browser-key")
 }
 
 fn is_secure(settings: &HttpSettings) -> bool {

@@ -55,15 +55,9 @@ async fn come_back(env: &ServerWorld<'_>, request: &Request) -> Result<Response<
     let Some(state) = parameters.get("state").filter(|state| state.len() <= MAX_STATE) else {
         return Ok(authorize::gone(env));
     };
-    let record = authorize::leg_record(env, state);
     // Looked at before it is taken: another browser that learned the state must not end the sign-in.
-    let browser = Browser::of(env, request)?;
-    let found = match env.entra.store.get(&record) {
-        Ok(found) => found,
-        Err(StoreError::Unreadable) => None,
-        Err(error) => return Err(error),
-    };
-    let leg = found.and_then(|raw| serde_json::from_slice::<Leg>(raw.reveal()).ok());
+    let browser = Browser::of(env, request).await?;
+    let leg = env.entra.records.get(&authorize::LEGS, state).await?;
     let Some(leg) = leg.filter(|leg| browser.is(&leg.pending.browser)) else { return Ok(authorize::gone(env)) };
     let client = match clients::find(env, &leg.pending.client_id).await {
         Err(ClientError::Store(error)) => return Err(error),
@@ -74,14 +68,14 @@ async fn come_back(env: &ServerWorld<'_>, request: &Request) -> Result<Response<
         found => found,
     };
     // Of any number of concurrent requests one gets it.
-    let Some(leg) = authorize::take::<Leg>(env, &record)? else { return Ok(authorize::gone(env)) };
+    let Some(leg) = env.entra.records.take(&authorize::LEGS, state).await? else { return Ok(authorize::gone(env)) };
     match client {
         Ok(client) => Ok(finish(env, &leg, &client, browser, request).await),
         // It was there ten minutes ago; without it there is nobody to give a code to.
         Err(error) => {
             let event = authorize::event(&leg.pending, "authorization.completed", Outcome::Failure);
             // It is refused whether or not that can be recorded.
-            let _ = env.entra.trail.record(event.because("client-unknown".to_owned()));
+            let _ = env.entra.trail.record(event.because("client-unknown".to_owned())).await;
             Ok(authorize::page(env, 400, &authorize::sentence(&error)))
         }
     }
@@ -109,21 +103,24 @@ async fn finish(
     request: &Request,
 ) -> Response<Vec<u8>> {
     let answered = match admit(env, leg, request).await {
-        Ok(admitted) => give(env, leg, client, browser, admitted),
+        Ok(admitted) => give(env, leg, client, browser, admitted).await,
         Err(NotAdmitted::Claims(claims)) => {
             let again = Again { claims, user: None, login_hint: None };
-            step_up(env, leg, &browser, again)
+            step_up(env, leg, &browser, again).await
         }
         Err(NotAdmitted::Failed(Failed { refusal, reason })) => {
-            let response = authorize::failed(env, &leg.pending, &refusal, reason);
-            Ok(authorize::with_cookie_if_possible(response, &browser))
+            let response = authorize::failed(env, &leg.pending, &refusal, reason).await;
+            Ok(authorize::with_cookie_if_possible(response, &browser).await)
         }
     };
-    answered.unwrap_or_else(|error| authorize::store_failed(env, &leg.pending, &error))
+    match answered {
+        Ok(response) => response,
+        Err(error) => authorize::store_failed(env, &leg.pending, &error).await,
+    }
 }
 
 /// Gives the client a code for what Entra has given, or asks the person first.
-fn give(
+async fn give(
     env: &ServerWorld<'_>,
     leg: &Leg,
     client: &Client,
@@ -136,16 +133,16 @@ fn give(
     browser.remember_user(user.clone());
     let pending = &leg.pending;
     if leg.consented {
-        consent::remember(env, &pending.consent(client, &user))?;
-    } else if !consent::is_remembered(env, &pending.consent(client, &user))? {
+        consent::remember(env, &pending.consent(client, &user)).await?;
+    } else if !consent::is_remembered(env, &pending.consent(client, &user)).await? {
         // The page was skipped for the person who was here last, and another one has signed in.
-        return authorize::show(env, pending.clone(), client, &browser);
+        return authorize::show(env, pending.clone(), client, &browser).await;
     }
     if leg.step_up.is_none()
-        && let Some(claims) = claims::wanted(&env.entra, &owner)?
+        && let Some(claims) = claims::wanted(&env.entra, &owner).await?
     {
         let again = Again { claims, user: Some(user), login_hint: username.as_deref() };
-        return step_up(env, leg, &browser, again);
+        return step_up(env, leg, &browser, again).await;
     }
     let signed_in = owner.clone();
     let event = owner.event("authorization.completed", Outcome::Success);
@@ -161,26 +158,27 @@ fn give(
             username: username.filter(|_| env.entra.settings.audit_usernames),
             expires_at: 0,
         },
-    )?;
-    let response = authorize::with_cookie(pending.back().with(env, &[("code", code.reveal())]), &browser)?;
+    )
+    .await?;
+    let response = authorize::with_cookie(pending.back().with(env, &[("code", code.reveal())]), &browser).await?;
     // A code that nobody hears of ends by itself.
-    if env.entra.trail.record(event).is_err() {
+    if env.entra.trail.record(event).await.is_err() {
         return Ok(authorize::unrecorded(env, pending));
     }
     if let Some(carried) = leg.request.claims() {
-        claims::satisfied(&env.entra, &signed_in, carried);
+        claims::satisfied(&env.entra, &signed_in, carried).await;
     }
     Ok(response)
 }
 
-fn step_up(
+async fn step_up(
     env: &ServerWorld<'_>,
     leg: &Leg,
     browser: &Browser<'_>,
     again: Again<'_>,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let trip = Trip { consented: leg.consented, again: Some(again) };
-    authorize::forward(env, leg.pending.clone(), browser, trip)
+    authorize::forward(env, leg.pending.clone(), browser, trip).await
 }
 
 /// Who has signed in.
@@ -272,9 +270,11 @@ fn error_of(error: &OAuthError) -> &'static str {
             "temporarily_unavailable" => "temporarily_unavailable",
             _ => "server_error",
         },
-        OAuthError::Throttled(_) | OAuthError::ServerError(_) | OAuthError::Unreachable(_) | OAuthError::Store(_) => {
-            "temporarily_unavailable"
-        }
+        OAuthError::Throttled(_)
+        | OAuthError::ServerError(_)
+        | OAuthError::Unreachable(_)
+        | OAuthError::NotAsked(_)
+        | OAuthError::Store(_) => "temporarily_unavailable",
         _ => "server_error",
     }
 }

@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
-use base::encoding::digest;
 use base::strict_json;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::{Host, Url};
-use world::{Document, FetchError, StoreError, limits};
+use world::records::{Namespace, Partition, Ttl};
+use world::{Document, FetchError, limits};
 
 use super::client::{Client, ClientError, DocumentError, Origin};
 use super::redirect_uri;
@@ -43,6 +43,10 @@ struct Kept {
     redirect_uris: Vec<String>,
 }
 
+/// Documents by URL. One that cannot be read is none: it is fetched anew.
+const DOCUMENTS: Namespace<Kept> =
+    Namespace::json(Partition::AuthorizationServer, "client-document", Ttl::Kept).hashed().absent_if_unreadable();
+
 impl From<Kept> for Client {
     fn from(kept: Kept) -> Self {
         Self {
@@ -61,13 +65,14 @@ pub(super) fn is_client_id(client_id: &str) -> bool {
 }
 
 /// The client whose document is at `client_id`.
-pub(super) fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, ClientError> {
+pub(super) async fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, ClientError> {
     let host = check_url(env, client_id).map_err(ClientError::Metadata)?;
-    let record = env.site.record(&format!("client-document/{}", digest(client_id.as_bytes())));
-    if let Some(kept) = read(env, &record)?.filter(|kept| kept.client_id == client_id) {
+    let kept = env.entra.records.get(&DOCUMENTS, client_id).await?;
+    if let Some(kept) = kept.filter(|kept| kept.client_id == client_id) {
         return Ok(kept.into());
     }
     limits::admit(env.limiter, env.entra.trail, "client-metadata", &host, None)
+        .await
         .map_err(ClientError::TooManyRequests)?;
     let document = env.client_metadata.fetch(client_id).map_err(|error| match error {
         FetchError::Denied(_) => ClientError::Metadata(DocumentError::Denied),
@@ -77,18 +82,8 @@ pub(super) fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, C
     })?;
     let kept = parse(client_id, &document).map_err(ClientError::Metadata)?;
     let lifetime = document.max_age.unwrap_or(DEFAULT_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME);
-    let bytes = serde_json::to_vec(&kept).map_err(|_| StoreError::TooLarge)?;
-    env.entra.store.put(&record, &bytes, Some(lifetime))?;
+    env.entra.records.put(&DOCUMENTS.kept_for(lifetime), client_id, &kept).await?;
     Ok(kept.into())
-}
-
-/// A record that cannot be read is as good as none: the document is fetched anew.
-fn read(env: &ServerWorld<'_>, record: &str) -> Result<Option<Kept>, StoreError> {
-    match env.entra.store.get(record) {
-        Ok(found) => Ok(found.and_then(|bytes| serde_json::from_slice(bytes.reveal()).ok())),
-        Err(StoreError::Unreadable) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Checks the URL, which has to be in its normal form: then it has no dot segments, hidden or not, and its host is

@@ -20,19 +20,19 @@ pub async fn find(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, Clie
         return Ok(client);
     }
     if settings.client_id_metadata_documents && document::is_client_id(client_id) {
-        return document::client(env, client_id);
+        return document::client(env, client_id).await;
     }
     if settings.dynamic_registration {
-        return registration::client(env, client_id)?.ok_or(ClientError::Unknown);
+        return registration::client(env, client_id).await?.ok_or(ClientError::Unknown);
     }
     Err(ClientError::Unknown)
 }
 
 /// Notes that a client is in use: a dynamic registration lives on for 90 days from now. Call it when a code or a
 /// refresh token was exchanged.
-pub fn touch(env: &ServerWorld<'_>, client: &Client) -> Result<(), StoreError> {
+pub async fn touch(env: &ServerWorld<'_>, client: &Client) -> Result<(), StoreError> {
     match client.origin {
-        Origin::Registration => registration::touch(env, &client.client_id),
+        Origin::Registration => registration::touch(env, &client.client_id).await,
         Origin::Settings | Origin::Document => Ok(()),
     }
 }

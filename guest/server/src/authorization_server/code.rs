@@ -7,13 +7,12 @@
 use std::time::Duration;
 
 use base::Secret;
-use base::encoding::digest;
 use caller::session::Owner;
 use caller::session::entra_tokens::EntraTokens;
 use serde::{Deserialize, Serialize};
 use world::StoreError;
 use world::random::random_token;
-use zeroize::Zeroizing;
+use world::records::{Namespace, Partition, Stored, Ttl, Version};
 
 use crate::server_world::ServerWorld;
 
@@ -60,13 +59,26 @@ enum State {
     Replayed,
 }
 
+impl State {
+    /// How long the record is kept.
+    fn ttl(&self, now: u64) -> Duration {
+        match self {
+            Self::Given(grant) => Duration::from_secs(grant.expires_at.saturating_sub(now).max(1)),
+            Self::InUse(_) | Self::Used { .. } | Self::Replayed => MEMORY,
+        }
+    }
+}
+
+/// Codes by themselves.
+const CODES: Namespace<State> =
+    Namespace::json(Partition::AuthorizationServer, "code", Ttl::Computed(State::ttl)).hashed().absent_if_unreadable();
+
 /// Gives a code for `grant`.
-pub(super) fn give(env: &ServerWorld<'_>, mut grant: Grant) -> Result<Secret<String>, StoreError> {
+pub(super) async fn give(env: &ServerWorld<'_>, mut grant: Grant) -> Result<Secret<String>, StoreError> {
     grant.expires_at = env.entra.clock.now() + LIFETIME.as_secs();
     let code = Secret::new(random_token(env.entra.random));
-    let bytes = bytes(&State::Given(Box::new(grant)))?;
-    // Nobody has this record: the code is 256 random bits.
-    env.entra.store.put(&name(env, code.reveal()), &bytes, Some(LIFETIME))?;
+    // There is no such record: the code is 256 random bits.
+    env.entra.records.put(&CODES, code.reveal(), &State::Given(Box::new(grant))).await?;
     Ok(code)
 }
 
@@ -83,41 +95,35 @@ pub(super) enum Presented {
 /// A code that may be used.
 pub(super) struct GoodCode {
     pub(super) grant: Grant,
-    name: String,
-    raw: Secret<Vec<u8>>,
+    code: Secret<String>,
+    version: Version,
 }
 
 /// Looks at a code that `client_id` presents. A client that it was not given to cannot spoil it for the one it was.
-pub(super) fn present(env: &ServerWorld<'_>, code: &str, client_id: &str) -> Result<Presented, StoreError> {
+pub(super) async fn present(env: &ServerWorld<'_>, code: &str, client_id: &str) -> Result<Presented, StoreError> {
     if code.len() > MAX_LENGTH {
         return Ok(Presented::Unknown);
     }
-    let name = name(env, code);
     for _ in 0..MAX_LOOKS {
-        let raw = match env.entra.store.get(&name) {
-            Ok(Some(raw)) => raw,
-            Ok(None) | Err(StoreError::Unreadable) => return Ok(Presented::Unknown),
-            Err(error) => return Err(error),
+        let Some(Stored { value, version }) = env.entra.records.read(&CODES, code).await? else {
+            return Ok(Presented::Unknown);
         };
-        return Ok(match serde_json::from_slice(raw.reveal()) {
-            Ok(State::Given(grant)) if grant.is_current(env.entra.clock.now()) => {
-                Presented::Good(Box::new(GoodCode { grant: *grant, name, raw }))
+        return Ok(match value {
+            State::Given(grant) if grant.is_current(env.entra.clock.now()) => {
+                Presented::Good(Box::new(GoodCode { grant: *grant, code: Secret::from(code), version }))
             }
-            Ok(State::InUse(owner)) if owner.client_id == client_id => {
-                let replayed = bytes(&State::Replayed)?;
-                if !env.entra.store.compare_and_swap(&name, Some(raw.reveal()), &replayed, Some(MEMORY))? {
+            State::InUse(owner) if owner.client_id == client_id => {
+                if env.entra.records.replace(&CODES, code, &version, &State::Replayed).await?.is_none() {
                     // That use has ended in this moment: what became of it is seen now.
                     continue;
                 }
                 Presented::Unknown
             }
-            Ok(State::Used { session, owner }) if owner.client_id == client_id => {
-                Presented::Replayed { session, owner }
-            }
+            State::Used { session, owner } if owner.client_id == client_id => Presented::Replayed { session, owner },
             _ => Presented::Unknown,
         });
     }
-    Err(StoreError::Unavailable("the code is changed all the time by others".to_owned()))
+    Err(StoreError::Contended)
 }
 
 impl Grant {
@@ -130,33 +136,26 @@ impl Grant {
 
 impl GoodCode {
     /// Claims the code; false if somebody else was faster.
-    pub(super) fn claim(&mut self, env: &ServerWorld<'_>) -> Result<bool, StoreError> {
-        let in_use = bytes(&State::InUse(self.grant.owner.clone()))?;
-        let claimed = env.entra.store.compare_and_swap(&self.name, Some(self.raw.reveal()), &in_use, Some(MEMORY))?;
-        self.raw = Secret::new(in_use.to_vec());
-        Ok(claimed)
+    pub(super) async fn claim(&mut self, env: &ServerWorld<'_>) -> Result<bool, StoreError> {
+        let in_use = State::InUse(self.grant.owner.clone());
+        let Some(version) = self.replace(env, &in_use).await? else { return Ok(false) };
+        self.version = version;
+        Ok(true)
     }
 
     /// Notes what the code became. False if it was presented again meanwhile: then the session has to end.
-    pub(super) fn became(&self, env: &ServerWorld<'_>, session: &str) -> Result<bool, StoreError> {
-        let used = bytes(&State::Used { session: session.to_owned(), owner: self.grant.owner.clone() })?;
-        env.entra.store.compare_and_swap(&self.name, Some(self.raw.reveal()), &used, Some(MEMORY))
+    pub(super) async fn became(&self, env: &ServerWorld<'_>, session: &str) -> Result<bool, StoreError> {
+        let used = State::Used { session: session.to_owned(), owner: self.grant.owner.clone() };
+        Ok(self.replace(env, &used).await?.is_some())
     }
 
     /// Makes the code usable again, because nothing came of its use. If that fails, or if the code was presented again
     /// meanwhile, the person signs in again.
-    pub(super) fn restore(&self, env: &ServerWorld<'_>) {
-        let left = Duration::from_secs(self.grant.expires_at.saturating_sub(env.entra.clock.now()).max(1));
-        if let Ok(given) = bytes(&State::Given(Box::new(self.grant.clone()))) {
-            let _ = env.entra.store.compare_and_swap(&self.name, Some(self.raw.reveal()), &given, Some(left));
-        }
+    pub(super) async fn restore(&self, env: &ServerWorld<'_>) {
+        let _ = self.replace(env, &State::Given(Box::new(self.grant.clone()))).await;
     }
-}
 
-fn bytes(state: &State) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    serde_json::to_vec(state).map(Zeroizing::new).map_err(|_| StoreError::TooLarge)
-}
-
-fn name(env: &ServerWorld<'_>, code: &str) -> String {
-    env.site.record(&format!("code/{}", digest(code.as_bytes())))
+    async fn replace(&self, env: &ServerWorld<'_>, state: &State) -> Result<Option<Version>, StoreError> {
+        env.entra.records.replace(&CODES, self.code.reveal(), &self.version, state).await
+    }
 }

@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use base::encoding::digest;
 use serde_json::json;
 use world::StoreError;
+use world::records::{Namespace, Partition, Ttl};
 
 use super::browser::RememberedUser;
 use super::client::Client;
@@ -19,6 +19,10 @@ use crate::tools;
 
 /// How long a consent is remembered.
 const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// Consents by [`Consent::key`]. What one holds says nothing.
+const CONSENTS: Namespace<u8> =
+    Namespace::json(Partition::AuthorizationServer, "consent", Ttl::For(LIFETIME)).hashed().absent_if_unreadable();
 
 /// A consent: who allowed which client what, and where the answer goes.
 #[derive(Debug, Clone, Copy)]
@@ -38,48 +42,47 @@ pub struct Consent<'a> {
 ///
 /// The page may be skipped only if the same person then signs in: compare the account at the callback with
 /// [`super::browser::Browser::remembered_user`], or ask here again for the person who did sign in.
-pub fn is_remembered(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<bool, StoreError> {
+pub async fn is_remembered(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<bool, StoreError> {
     if redirect_uri::is_loopback(consent.redirect_uri) {
         return Ok(false);
     }
-    match env.entra.store.get(&consent.record(env)) {
-        Ok(found) => Ok(found.is_some()),
-        // One that cannot be read is as good as none: the person is asked.
-        Err(StoreError::Unreadable) => Ok(false),
-        Err(error) => Err(error),
-    }
+    let [user, what] = consent.key(env);
+    // One that cannot be read is none: the person is asked.
+    env.entra.records.exists(&CONSENTS, &[user.as_str(), &what]).await
 }
 
 /// Remembers a consent, once the person who gave it has signed in. Does nothing where it must not be remembered.
-pub fn remember(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<(), StoreError> {
+pub async fn remember(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<(), StoreError> {
     if redirect_uri::is_loopback(consent.redirect_uri) {
         return Ok(());
     }
-    env.entra.store.put(&consent.record(env), b"1", Some(LIFETIME))
+    let [user, what] = consent.key(env);
+    env.entra.records.put(&CONSENTS, &[user.as_str(), &what], &1).await
 }
 
 /// Forgets a consent.
-pub fn forget(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<(), StoreError> {
-    env.entra.store.delete(&consent.record(env))
+pub async fn forget(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<(), StoreError> {
+    let [user, what] = consent.key(env);
+    env.entra.records.delete(&CONSENTS, &[user.as_str(), &what]).await
 }
 
 impl Consent<'_> {
-    /// The record is named after all of it. Hashed as JSON, in which no part can pass for another.
-    fn record(&self, env: &ServerWorld<'_>) -> String {
+    /// The record is named after all of it, as JSON, in which no part can pass for another.
+    fn key(&self, env: &ServerWorld<'_>) -> [String; 2] {
         let mut scopes: Vec<&str> = self.scopes.iter().map(String::as_str).collect();
         scopes.sort_unstable();
         scopes.dedup();
-        let user = digest(json!([self.user.tenant_id, self.user.object_id]).to_string().as_bytes());
+        let user = json!([self.user.tenant_id, self.user.object_id]);
         let tools: Vec<&str> = tools::of_users(env.site.settings).into_iter().map(|tool| tool.name()).collect();
         let what = json!([self.client.client_id, scopes, self.redirect_uri, tools]);
-        env.site.record(&format!("consent/{user}/{}", digest(what.to_string().as_bytes())))
+        [user.to_string(), what.to_string()]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use base::policy::{Rule, ToolRule};
-    use world::testing::World;
+    use world::testing::{World, run};
 
     use super::*;
     use crate::authorization_server::client::Origin;
@@ -111,13 +114,13 @@ mod tests {
         let env = world.remote();
         let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
         let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT };
-        assert_eq!(is_remembered(&env, &consent), Ok(false));
-        remember(&env, &consent).unwrap();
-        assert_eq!(is_remembered(&env, &consent), Ok(true));
+        assert_eq!(run(is_remembered(&env, &consent)), Ok(false));
+        run(remember(&env, &consent)).unwrap();
+        assert_eq!(run(is_remembered(&env, &consent)), Ok(true));
         world.advance(LIFETIME - Duration::from_secs(1));
-        assert_eq!(is_remembered(&env, &consent), Ok(true));
+        assert_eq!(run(is_remembered(&env, &consent)), Ok(true));
         world.advance(Duration::from_secs(1));
-        assert_eq!(is_remembered(&env, &consent), Ok(false));
+        assert_eq!(run(is_remembered(&env, &consent)), Ok(false));
     }
 
     #[test]
@@ -127,7 +130,7 @@ mod tests {
         let (one, other) = (client("one"), client("other"));
         let (little, much) = (scopes(&["User.Read"]), scopes(&["User.Read", "Mail.Read"]));
         let given = Consent { user: &alice, client: &one, scopes: &little, redirect_uri: REDIRECT };
-        remember(&env, &given).unwrap();
+        run(remember(&env, &given)).unwrap();
         for another in [
             Consent { user: &bob, ..given },
             Consent { client: &other, ..given },
@@ -135,9 +138,9 @@ mod tests {
             Consent { scopes: &[], ..given },
             Consent { redirect_uri: "https://app.example.com/other", ..given },
         ] {
-            assert_eq!(is_remembered(&env, &another), Ok(false), "{another:?}");
+            assert_eq!(run(is_remembered(&env, &another)), Ok(false), "{another:?}");
         }
-        assert_eq!(is_remembered(&env, &given), Ok(true));
+        assert_eq!(run(is_remembered(&env, &given)), Ok(true));
     }
 
     #[test]
@@ -147,10 +150,10 @@ mod tests {
         let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT };
         let only = |tool: &'static str| Some(vec![ToolRule { tool: tool.into(), rule: Rule::users() }]);
         configure(&mut env, |http| http.access = only("getUserDetails"));
-        remember(&env, &consent).unwrap();
-        assert_eq!(is_remembered(&env, &consent), Ok(true));
+        run(remember(&env, &consent)).unwrap();
+        assert_eq!(run(is_remembered(&env, &consent)), Ok(true));
         configure(&mut env, |http| http.access = only("listMyGroups"));
-        assert_eq!(is_remembered(&env, &consent), Ok(false));
+        assert_eq!(run(is_remembered(&env, &consent)), Ok(false));
     }
 
     #[test]
@@ -159,8 +162,8 @@ mod tests {
         let (user, client) = (user("alice"), client("a"));
         let (one, other) = (scopes(&["A", "B"]), scopes(&["B", "A", "B"]));
         let consent = Consent { user: &user, client: &client, scopes: &one, redirect_uri: REDIRECT };
-        remember(&env, &consent).unwrap();
-        assert_eq!(is_remembered(&env, &Consent { scopes: &other, ..consent }), Ok(true));
+        run(remember(&env, &consent)).unwrap();
+        assert_eq!(run(is_remembered(&env, &Consent { scopes: &other, ..consent })), Ok(true));
     }
 
     #[test]
@@ -170,8 +173,8 @@ mod tests {
         let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
         for redirect_uri in ["http://localhost:1/", "http://127.0.0.1:1/", "http://[::1]:1/", "https://localhost/"] {
             let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri };
-            remember(&env, &consent).unwrap();
-            assert_eq!(is_remembered(&env, &consent), Ok(false), "{redirect_uri}");
+            run(remember(&env, &consent)).unwrap();
+            assert_eq!(run(is_remembered(&env, &consent)), Ok(false), "{redirect_uri}");
         }
         assert_eq!(world.record_names(), [""; 0]);
     }
@@ -181,9 +184,9 @@ mod tests {
         let env = World::default().remote();
         let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
         let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT };
-        remember(&env, &consent).unwrap();
-        forget(&env, &consent).unwrap();
-        assert_eq!(is_remembered(&env, &consent), Ok(false));
+        run(remember(&env, &consent)).unwrap();
+        run(forget(&env, &consent)).unwrap();
+        assert_eq!(run(is_remembered(&env, &consent)), Ok(false));
     }
 
     #[test]
@@ -192,7 +195,7 @@ mod tests {
         let env = world.remote();
         let (user, client) = (user(&"alice".repeat(100)), client(&format!("https://{}", "x".repeat(2000))));
         let consent = Consent { user: &user, client: &client, scopes: &[], redirect_uri: REDIRECT };
-        remember(&env, &consent).unwrap();
+        run(remember(&env, &consent)).unwrap();
         let names = world.record_names();
         assert!(names.iter().all(|name| name.len() < 512 && !name.contains("alice")), "{names:?}");
     }

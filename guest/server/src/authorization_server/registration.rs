@@ -13,6 +13,7 @@ use http::{HeaderValue, Method, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use world::random::random_token;
+use world::records::{Namespace, Next, Partition, Ttl};
 use world::{StoreError, limits};
 
 use super::client::{Client, Origin};
@@ -35,8 +36,6 @@ const UNUSED_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const USED_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A use is noted once in this time, so that not every refresh writes.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// How often a note of use is tried again when another process changes the same record.
-const MAX_SWAPS: usize = 4;
 /// Bytes of a client id, by which it is known as ours before the store is asked.
 const CLIENT_ID_BYTES: usize = 32;
 
@@ -49,6 +48,18 @@ struct Registration {
     /// Unix time in seconds.
     used_at: Option<u64>,
 }
+
+impl Registration {
+    /// How long the record is kept.
+    fn ttl(&self, _: u64) -> Duration {
+        if self.used_at.is_some() { USED_LIFETIME } else { UNUSED_LIFETIME }
+    }
+}
+
+/// Registrations by client id.
+const REGISTRATIONS: Namespace<Registration> =
+    Namespace::json(Partition::AuthorizationServer, "registration", Ttl::Computed(Registration::ttl))
+        .absent_if_malformed();
 
 /// Why a registration is refused (RFC 7591 section 3.2.2). The texts are for the client's developer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,7 +93,7 @@ pub async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8
         return response;
     }
     let subject = request.client_address.as_deref().unwrap_or("unknown");
-    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, "register", subject, None) {
+    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, "register", subject, None).await {
         let mut response = refusal(env, 429, "too_many_requests", "Too many registrations: try again later.");
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
         return response;
@@ -103,19 +114,18 @@ pub async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8
         Err(_) => Err(RegistrationError::Metadata("The registration is not one JSON object.")),
     };
     match metadata {
-        Ok(metadata) => register(env, metadata),
+        Ok(metadata) => register(env, metadata).await,
         Err(error @ RegistrationError::RedirectUri(_)) => refusal(env, 400, "invalid_redirect_uri", &error.to_string()),
         Err(error @ RegistrationError::Metadata(_)) => refusal(env, 400, "invalid_client_metadata", &error.to_string()),
     }
 }
 
 /// The client of a registration that has not expired.
-pub(super) fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Option<Client>, StoreError> {
+pub(super) async fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Option<Client>, StoreError> {
     if from_base64url(client_id).is_none_or(|bytes| bytes.len() != CLIENT_ID_BYTES) {
         return Ok(None);
     }
-    let found = env.entra.store.get(&registration_record(env, client_id))?;
-    let registration = found.and_then(|bytes| serde_json::from_slice::<Registration>(bytes.reveal()).ok());
+    let registration = env.entra.records.get(&REGISTRATIONS, client_id).await?;
     Ok(registration.map(|registration| Client {
         client_id: client_id.to_owned(),
         name: registration.name,
@@ -126,30 +136,18 @@ pub(super) fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Option<Cl
 }
 
 /// Notes that a registration is in use.
-pub(super) fn touch(env: &ServerWorld<'_>, client_id: &str) -> Result<(), StoreError> {
-    let record = registration_record(env, client_id);
+pub(super) async fn touch(env: &ServerWorld<'_>, client_id: &str) -> Result<(), StoreError> {
     let now = env.entra.clock.now();
-    for _ in 0..MAX_SWAPS {
-        let Some(current) = env.entra.store.get(&record)? else { return Ok(()) };
-        let Ok(mut registration) = serde_json::from_slice::<Registration>(current.reveal()) else { return Ok(()) };
-        if registration.used_at.is_some_and(|at| now.abs_diff(at) < TOUCH_INTERVAL.as_secs()) {
-            return Ok(());
+    let noted = env.entra.records.update(&REGISTRATIONS, client_id, |registration| match registration {
+        Some(registration) if registration.used_at.is_none_or(|at| now.abs_diff(at) >= TOUCH_INTERVAL.as_secs()) => {
+            Next::Write(Registration { used_at: Some(now), ..registration }, ())
         }
-        registration.used_at = Some(now);
-        let changed = serde_json::to_vec(&registration).map_err(|_| StoreError::TooLarge)?;
-        if env.entra.store.compare_and_swap(&record, Some(current.reveal()), &changed, Some(USED_LIFETIME))? {
-            return Ok(());
-        }
-    }
-    // Whoever changes the record so often notes its use as well.
-    Ok(())
+        _ => Next::Leave(()),
+    });
+    noted.await
 }
 
-fn registration_record(env: &ServerWorld<'_>, client_id: &str) -> String {
-    env.site.record(&format!("registration/{client_id}"))
-}
-
-fn register(env: &ServerWorld<'_>, metadata: Metadata) -> Response<Vec<u8>> {
+async fn register(env: &ServerWorld<'_>, metadata: Metadata) -> Response<Vec<u8>> {
     let client_id = random_token(env.entra.random);
     let secret = (metadata.auth_method != "none").then(|| random_token(env.entra.random));
     let registration = Registration {
@@ -159,17 +157,14 @@ fn register(env: &ServerWorld<'_>, metadata: Metadata) -> Response<Vec<u8>> {
         used_at: None,
     };
     let unavailable = || refusal(env, 503, "temporarily_unavailable", "Registration is not possible now.");
-    let record = registration_record(env, &client_id);
-    let stored = serde_json::to_vec(&registration)
-        .is_ok_and(|bytes| env.entra.store.put(&record, &bytes, Some(UNUSED_LIFETIME)).is_ok());
-    if !stored {
+    if env.entra.records.put(&REGISTRATIONS, &client_id, &registration).await.is_err() {
         return unavailable();
     }
     let mut event = env.entra.trail.event("client.registered", Outcome::Success);
     event.client_id = Some(client_id.clone());
-    if env.entra.trail.record(event).is_err() {
+    if env.entra.trail.record(event).await.is_err() {
         // What cannot be recorded is not done. If it cannot be undone either, it expires: nobody knows the id.
-        let _ = env.entra.store.delete(&record);
+        let _ = env.entra.records.delete(&REGISTRATIONS, &client_id).await;
         return unavailable();
     }
     let mut answer = json!({

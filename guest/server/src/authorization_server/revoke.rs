@@ -25,7 +25,7 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
     let Some(presented) = parameters.get("token") else {
         return answers::refusal(env, 400, &OAuthRefusal::new("invalid_request", "token is missing."));
     };
-    match lifecycle::revoke(&env.entra, &Secret::from(presented), &client.client_id) {
+    match lifecycle::revoke(&env.entra, &Secret::from(presented), &client.client_id).await {
         Ok(_) => json_answer(200, &json!({})),
         // The client has to try again (RFC 7009 section 2.2.1).
         Err(error) => answers::unavailable(env, &error.public(), 5),

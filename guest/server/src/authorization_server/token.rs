@@ -45,7 +45,7 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
     match answered {
         Ok(tokens) => {
             // A registration that cannot be touched lives as long as it would have.
-            let _ = clients::touch(env, &client);
+            let _ = clients::touch(env, &client).await;
             granted(&tokens)
         }
         Err(Failed::Refused(refusal)) => answers::refusal(env, 400, &refusal),
@@ -69,19 +69,20 @@ pub(super) async fn client(
         _ => answers::invalid_client(env, &error.to_string(), basic),
     };
     let client_id = client::named(request, parameters.pairs()).map_err(|error| refuse(&error))?;
-    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, operation, &client_id, Some(&client_id)) {
+    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, operation, &client_id, Some(&client_id)).await
+    {
         return Err(too_many(env, retry_after.as_secs()));
     }
     let client = clients::find(env, &client_id).await.map_err(|error| refuse(&error))?;
-    client.authenticate(request, parameters.pairs()).map_err(|error| {
+    if let Err(error) = client.authenticate(request, parameters.pairs()) {
         let event = AuditEvent {
             client_id: Some(client.client_id.clone()),
             ..env.entra.trail.event("client.refused", Outcome::Failure)
         };
         // It is refused whether or not that can be recorded.
-        let _ = env.entra.trail.record(event.because("unauthenticated".to_owned()));
-        refuse(&error)
-    })?;
+        let _ = env.entra.trail.record(event.because("unauthenticated".to_owned())).await;
+        return Err(refuse(&error));
+    }
     Ok(client)
 }
 
@@ -129,7 +130,7 @@ async fn exchange(env: &ServerWorld<'_>, client: &Client, parameters: &Parameter
     let missing = |name: &str| refused("invalid_request", &format!("{name} is missing."));
     let presented = parameters.get("code").ok_or_else(|| missing("code"))?;
     let verifier = parameters.get("code_verifier").ok_or_else(|| missing("code_verifier"))?;
-    let mut code = look(env, client, presented)?;
+    let mut code = look(env, client, presented).await?;
     // Checked before the code is claimed: whoever has stolen a code can neither use it nor use it up. What is tried
     // in vain is bounded by the life of a code and the rate limit.
     let grant = &code.grant;
@@ -144,13 +145,13 @@ async fn exchange(env: &ServerWorld<'_>, client: &Client, parameters: &Parameter
     if let Some(reason) = mismatch {
         let event = grant.owner.event("code.refused", Outcome::Failure);
         // It is refused whether or not that can be recorded.
-        let _ = env.entra.trail.record(event.because(reason.to_owned()));
+        let _ = env.entra.trail.record(event.because(reason.to_owned())).await;
         return Err(invalid());
     }
     let resource = resource(env, parameters, &grant.resource)?;
-    if !code.claim(env)? {
+    if !code.claim(env).await? {
         // Somebody else uses it at this moment, or just has: this is the second use.
-        look(env, client, presented)?;
+        look(env, client, presented).await?;
         return Err(invalid());
     }
     begin(env, &code, resource).await
@@ -161,11 +162,11 @@ fn invalid() -> Failed {
 }
 
 /// Looks at a presented code. If it was used before, what it gave is taken back.
-fn look(env: &ServerWorld<'_>, client: &Client, presented: &str) -> Result<Box<GoodCode>, Failed> {
-    match code::present(env, presented, &client.client_id)? {
+async fn look(env: &ServerWorld<'_>, client: &Client, presented: &str) -> Result<Box<GoodCode>, Failed> {
+    match code::present(env, presented, &client.client_id).await? {
         Presented::Good(code) => Ok(code),
         Presented::Replayed { session, owner } => {
-            lifecycle::end(&env.entra, &session, &owner, "code-replayed")?;
+            lifecycle::end(&env.entra, &session, &owner, "code-replayed").await?;
             Err(invalid())
         }
         Presented::Unknown => Err(invalid()),
@@ -177,42 +178,42 @@ async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String) -> Resu
     let grant = code.grant.clone();
     let owner = grant.owner.clone();
     let event = |outcome| owner.event("session.created", outcome);
-    let end = |session: &str, reason| lifecycle::end(&env.entra, session, &owner, reason);
+    let end = async |session: &str, reason| lifecycle::end(&env.entra, session, &owner, reason).await;
     let Grant { owner: of, scopes, tokens, username, .. } = grant;
     let beginning = Beginning { owner: of, resource, scopes, tokens, username };
     let (session, tokens) = match lifecycle::begin(&env.entra, beginning).await {
         Ok(begun) => begun,
         Err(error) => {
-            let recorded = env.entra.trail.record(event(Outcome::Failure).because(error.reason()));
+            let recorded = env.entra.trail.record(event(Outcome::Failure).because(error.reason())).await;
             if !matches!(error, AcquireError::NeedsPerson { .. }) {
-                code.restore(env);
+                code.restore(env).await;
             }
             recorded?;
             return Err(error.into());
         }
     };
-    if let Err(error) = env.entra.trail.record(event(Outcome::Success)) {
-        undo(env, code, end(&session, "audit"));
+    if let Err(error) = env.entra.trail.record(event(Outcome::Success)).await {
+        undo(env, code, end(&session, "audit").await).await;
         return Err(error.into());
     }
-    match code.became(env, &session) {
+    match code.became(env, &session).await {
         Ok(true) => Ok(tokens),
         Ok(false) => {
             // Presented again at the same time: nobody may have the session.
-            end(&session, "code-replayed")?;
+            end(&session, "code-replayed").await?;
             Err(invalid())
         }
         Err(error) => {
-            undo(env, code, end(&session, "store"));
+            undo(env, code, end(&session, "store").await).await;
             Err(error.into())
         }
     }
 }
 
 /// Lets the client try again, once the session that it will never hear of is known to be gone.
-fn undo(env: &ServerWorld<'_>, code: &GoodCode, ended: Result<(), AcquireError>) {
+async fn undo(env: &ServerWorld<'_>, code: &GoodCode, ended: Result<(), AcquireError>) {
     if !matches!(ended, Err(AcquireError::Store(_))) {
-        code.restore(env);
+        code.restore(env).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who calls: the session of a bearer token, or whom Entra ID has issued it for; or the challenge that tells a client how
 //! to get one (RFC 6750, RFC 9728).
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use base::policy::Name;
@@ -30,7 +31,9 @@ const MAX_TOKEN_BYTES: usize = 1024;
 const MAX_CLAIMS_BYTES: usize = 4096;
 
 /// Finds the session of an access token: `session::authenticate`, and something simpler in tests.
-pub(super) type Authenticate = fn(&EntraWorld<'_>, &Secret<String>, &[&str]) -> Result<Session, SessionError>;
+pub(super) type Authenticate = for<'a> fn(&'a EntraWorld<'a>, &'a Secret<String>, &'a [&'a str]) -> Found<'a>;
+/// The session that is found.
+pub(super) type Found<'a> = Pin<Box<dyn Future<Output = Result<Session, SessionError>> + 'a>>;
 
 /// Watches over one resource.
 pub(super) struct Guard<'a> {
@@ -109,13 +112,13 @@ impl Guard<'_> {
         if of_entra || self.is_entras(&token) {
             let scope = &self.env.site.settings.required_scope;
             let admitted = bearer::authenticate(&self.env.entra, self.env.limiter, token, scope).await?;
-            let recorded = bearer::record_acceptance(&self.env.entra, &admitted);
+            let recorded = bearer::record_acceptance(&self.env.entra, &admitted).await;
             return recorded.map(|()| Admitted::Bearer(admitted)).map_err(|_| Refusal::Unavailable);
         }
         if token.reveal().len() > MAX_TOKEN_BYTES {
-            return Err(self.refused(UNKNOWN, "session-unknown"));
+            return Err(self.refused(UNKNOWN, "session-unknown").await);
         }
-        let (refusal, reason) = match self.session(&token) {
+        let (refusal, reason) = match self.session(&token).await {
             Ok(session) if session.scopes.iter().any(|scope| scope == SCOPE) => {
                 return Ok(Admitted::Session(session, token));
             }
@@ -124,24 +127,24 @@ impl Guard<'_> {
             Err(SessionError::Unknown) => (UNKNOWN, "session-unknown"),
             Err(SessionError::Expired) => {
                 // Its client has to renew it, and is told so whatever strangers at the same address send.
-                let _ = self.record("session-expired");
+                let _ = self.record("session-expired").await;
                 return Err(Refusal::InvalidToken("The access token has expired"));
             }
             Err(SessionError::WrongResource) => {
                 (Refusal::InvalidToken("The access token is for another resource"), "session-wrong-resource")
             }
         };
-        Err(self.refused(refusal, reason))
+        Err(self.refused(refusal, reason).await)
     }
 
     /// Records that a session's token is refused; or that it is one of too many.
-    fn refused(&self, refusal: Refusal, reason: &str) -> Refusal {
-        let recorded = self.record(reason);
+    async fn refused(&self, refusal: Refusal, reason: &str) -> Refusal {
+        let recorded = self.record(reason).await;
         recorded.map_or_else(Refusal::TooMany, |()| refusal)
     }
 
-    fn record(&self, reason: &str) -> Result<(), Duration> {
-        bearer::record_refusal(self.env.entra.trail, self.env.limiter, reason, None)
+    async fn record(&self, reason: &str) -> Result<(), Duration> {
+        bearer::record_refusal(self.env.entra.trail, self.env.limiter, reason, None).await
     }
 
     /// Whether a token that was good before still is. A store that does not answer says nothing against it.
@@ -149,7 +152,7 @@ impl Guard<'_> {
         if self.is_entras(token) {
             return bearer::is_still_good(&self.env.entra, token).await;
         }
-        matches!(self.session(token), Ok(_) | Err(SessionError::Store(_)))
+        matches!(self.session(token).await, Ok(_) | Err(SessionError::Store(_)))
     }
 
     /// Whether the validator decides about a token, and not the store.
@@ -161,8 +164,8 @@ impl Guard<'_> {
         }
     }
 
-    fn session(&self, token: &Secret<String>) -> Result<Session, SessionError> {
-        (self.authenticate)(&self.env.entra, token, &self.resources().each_ref().map(String::as_str))
+    async fn session(&self, token: &Secret<String>) -> Result<Session, SessionError> {
+        (self.authenticate)(&self.env.entra, token, &self.resources().each_ref().map(String::as_str)).await
     }
 
     /// The answer to a caller whose session has no way to Entra ID any more.

@@ -8,13 +8,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base::encoding::digest;
 use base::{Identity, Secret};
 use http::{HeaderValue, Response};
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 use world::StoreError;
 use world::random::random_token;
+use world::records::{Namespace, Next, Partition, Ttl};
 
 use super::bearer::{Admitted, Guard};
 use super::negotiation::{is_json, takes_event_stream};
@@ -41,8 +41,6 @@ const MAX_QUEUED_BYTES: usize = 192 * 1024;
 const MAX_STREAMS: usize = 16;
 /// How long the list of somebody's streams is kept: longer than an access token, with which a stream ends.
 const LIST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// How often a change is tried again when others change the same record.
-const MAX_SWAPS: usize = 32;
 /// Characters of the id of a stream (256 bits as base64url).
 const ID_LENGTH: usize = 43;
 /// Bytes of the longest state of a connection that is kept. It holds a version and a flag.
@@ -65,18 +63,15 @@ impl Record {
     }
 }
 
-fn record_key(id: &str) -> String {
-    format!("sse/{id}")
-}
-
-fn queue_key(id: &str) -> String {
-    format!("sse/{id}/queue")
-}
-
-fn list_key(who: Identity<'_>) -> String {
-    // The client's id may be a long URL.
-    format!("sse-of/{}/{}/{}", who.tenant_id, who.object_id, digest(who.client_id.as_bytes()))
-}
+/// Streams by id.
+const STREAMS: Namespace<Record> = Namespace::json(Partition::Store, "sse", Ttl::For(RECORD_LIFETIME));
+/// What they have to deliver, by the same id.
+const QUEUES: Namespace<Vec<String>> =
+    Namespace::json(Partition::Store, "sse", Ttl::For(RECORD_LIFETIME)).ending_with("/queue").absent_if_malformed();
+/// The ids of the streams that a client holds open for a user, by tenant, object and client. The client's id may be a long
+/// URL.
+const LISTS: Namespace<Vec<String>> =
+    Namespace::json(Partition::Store, "sse-of", Ttl::For(LIST_LIFETIME)).last_part_hashed().absent_if_malformed();
 
 /// Why something could not be done with a record.
 enum Failure {
@@ -102,7 +97,7 @@ pub(super) async fn open(guard: &Guard<'_>, request: &Request) -> Answer {
     if !takes_event_stream(&request.headers) {
         return Answer::Full(text(406, "This is an event stream: accept text/event-stream"));
     }
-    match begin(guard, &admitted) {
+    match begin(guard, &admitted).await {
         Ok(stream) => {
             let head = with_body(200, "text/event-stream", Vec::new());
             let mut head = Response::from_parts(head.into_parts().0, ());
@@ -116,26 +111,32 @@ pub(super) async fn open(guard: &Guard<'_>, request: &Request) -> Answer {
     }
 }
 
-fn begin(guard: &Guard<'_>, admitted: &Admitted) -> Result<Stream, Failure> {
+async fn begin(guard: &Guard<'_>, admitted: &Admitted) -> Result<Stream, Failure> {
     let (env, who) = (guard.env, admitted.identity());
     let id = random_token(env.entra.random);
-    change(env, &list_key(who), LIST_LIFETIME, |open: Option<Vec<String>>| {
-        let mut open = open.unwrap_or_default();
-        open.retain(|other| matches!(env.entra.store.get(&record_key(other)), Ok(Some(_)) | Err(_)));
+    let of = [who.tenant_id, who.object_id, who.client_id];
+    let listed = env.entra.records.update_with(&LISTS, &of, async |listed: Option<Vec<String>>| {
+        let mut open = Vec::new();
+        for other in listed.unwrap_or_default() {
+            // One that cannot be looked up counts.
+            if env.entra.records.exists(&STREAMS, &other).await.unwrap_or(true) {
+                open.push(other);
+            }
+        }
         if open.len() >= MAX_STREAMS {
-            return Err(Failure::Full);
+            return Next::Leave(Err(Failure::Full));
         }
         open.push(id.clone());
-        Ok(open)
-    })?;
+        Next::Write(open, Ok(()))
+    });
+    listed.await??;
     let record = Record {
         tenant_id: who.tenant_id.to_owned(),
         object_id: who.object_id.to_owned(),
         client_id: who.client_id.to_owned(),
         state: None,
     };
-    let bytes = serde_json::to_vec(&record).map_err(|_| Failure::Store)?;
-    env.entra.store.put(&record_key(&id), &bytes, Some(RECORD_LIFETIME))?;
+    env.entra.records.put(&STREAMS, &id, &record).await?;
     Ok(Stream {
         endpoint: Some(format!("{}/message?sessionId={id}", guard.env.site.prefix)),
         id,
@@ -176,7 +177,7 @@ impl BodyStream for Stream {
                 self.kept = env.entra.clock.monotonic();
                 return Some(b": keep-alive\n\n".to_vec());
             }
-            if let Some(events) = self.queued(env) {
+            if let Some(events) = self.queued(env).await {
                 self.pause = SHORTEST_PAUSE;
                 return Some(events);
             }
@@ -186,8 +187,8 @@ impl BodyStream for Stream {
         if !self.ended {
             self.ended = true;
             // What cannot be deleted expires.
-            let _ = env.entra.store.delete(&record_key(&self.id));
-            let _ = env.entra.store.delete(&queue_key(&self.id));
+            let _ = env.entra.records.delete(&STREAMS, &self.id).await;
+            let _ = env.entra.records.delete(&QUEUES, &self.id).await;
         }
         None
     }
@@ -200,19 +201,18 @@ impl Stream {
         if !guard.is_still_good(&self.token).await {
             return false;
         }
-        let kept =
-            change(env, &record_key(&self.id), RECORD_LIFETIME, |record: Option<Record>| record.ok_or(Failure::Gone));
+        let kept = change(env, &self.id, |record| record).await;
         // A store that does not answer now is asked again before the record expires.
         !matches!(kept, Err(Failure::Gone))
     }
 
     /// What is to be delivered. A store that does not answer is asked again.
-    fn queued(&self, env: &ServerWorld<'_>) -> Option<Vec<u8>> {
-        let key = queue_key(&self.id);
+    async fn queued(&self, env: &ServerWorld<'_>) -> Option<Vec<u8>> {
         // A look first: it changes nothing, and mostly there is nothing.
-        env.entra.store.get(&key).ok()??;
-        let taken = env.entra.store.take(&key).ok()??;
-        let messages: Vec<String> = serde_json::from_slice(taken.reveal()).ok()?;
+        if !env.entra.records.exists(&QUEUES, &self.id).await.ok()? {
+            return None;
+        }
+        let messages = env.entra.records.take(&QUEUES, &self.id).await.ok()??;
         Some(messages.iter().map(|message| event("message", message)).collect::<String>().into_bytes())
     }
 }
@@ -226,7 +226,7 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
     let env = guard.env;
     let not_found = || text(404, "There is no such stream: open one with GET /sse");
     let Some(id) = stream_id(request) else { return not_found() };
-    let record = match load(env, &id) {
+    let record = match env.entra.records.get(&STREAMS.absent_if_unreadable(), &id).await {
         // A stream of somebody else is as good as none.
         Ok(Some(record)) if record.belongs_to(admitted.identity()) => record,
         Ok(_) => return not_found(),
@@ -239,10 +239,8 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
     let mut connection = Connection::restore(record.state.as_deref());
     let reply = mcp::receive(&Peer::Remote(env, &*caller), &mut connection, &request.body).await;
     if let Some(state) = connection.changed().filter(|state| state.len() <= MAX_STATE) {
-        let remembered = change(env, &record_key(&id), RECORD_LIFETIME, |record: Option<Record>| {
-            record.map(|record| Record { state: Some(state.clone()), ..record }).ok_or(Failure::Gone)
-        });
-        match remembered {
+        let remembered = change(env, &id, |record| Record { state: Some(state.clone()), ..record });
+        match remembered.await {
             Ok(()) => {}
             Err(Failure::Gone) => return not_found(),
             Err(Failure::Full | Failure::Store) => return unavailable("The connection cannot be remembered now"),
@@ -255,7 +253,7 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
         Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
         // Nobody waits on the stream for the answer to something that is no message.
         Reply::Message { status: 400, json } => json_text(400, json),
-        Reply::Message { json, .. } => match deliver(env, &id, json) {
+        Reply::Message { json, .. } => match deliver(env, &id, &json).await {
             Ok(()) => empty(202),
             Err(Failure::Full) => unavailable("Too many answers wait for this stream: read it"),
             Err(Failure::Gone) => not_found(),
@@ -277,38 +275,25 @@ fn stream_id(request: &Request) -> Option<String> {
     }
 }
 
-fn load(env: &ServerWorld<'_>, id: &str) -> Result<Option<Record>, StoreError> {
-    match env.entra.store.get(&record_key(id)) {
-        Ok(raw) => Ok(raw.and_then(|raw| serde_json::from_slice(raw.reveal()).ok())),
-        Err(StoreError::Unreadable) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn deliver(env: &ServerWorld<'_>, id: &str, json: String) -> Result<(), Failure> {
-    change(env, &queue_key(id), RECORD_LIFETIME, |queued: Option<Vec<String>>| {
+async fn deliver(env: &ServerWorld<'_>, id: &str, json: &str) -> Result<(), Failure> {
+    let delivered = env.entra.records.update(&QUEUES, id, |queued| {
         let mut queued = queued.unwrap_or_default();
-        queued.push(json.clone());
+        queued.push(json.to_owned());
         let bytes: usize = queued.iter().map(String::len).sum();
-        if queued.len() > MAX_QUEUED || bytes > MAX_QUEUED_BYTES { Err(Failure::Full) } else { Ok(queued) }
-    })
+        if queued.len() > MAX_QUEUED || bytes > MAX_QUEUED_BYTES {
+            return Next::Leave(Err(Failure::Full));
+        }
+        Next::Write(queued, Ok(()))
+    });
+    delivered.await?
 }
 
-/// Changes a record in one step, whoever else changes it.
-fn change<T: Serialize + for<'de> Deserialize<'de>>(
-    env: &ServerWorld<'_>,
-    key: &str,
-    lifetime: Duration,
-    change: impl Fn(Option<T>) -> Result<T, Failure>,
-) -> Result<(), Failure> {
-    for _ in 0..MAX_SWAPS {
-        let raw = env.entra.store.get(key)?;
-        let current = raw.as_ref().and_then(|raw| serde_json::from_slice(raw.reveal()).ok());
-        let changed = serde_json::to_vec(&change(current)?).map_err(|_| Failure::Store)?;
-        let expected = raw.as_ref().map(|raw| raw.reveal().as_slice());
-        if env.entra.store.compare_and_swap(key, expected, &changed, Some(lifetime))? {
-            return Ok(());
-        }
-    }
-    Err(Failure::Store)
+/// Changes the record of a stream, if there is one, which lives on for its time from now.
+async fn change(env: &ServerWorld<'_>, id: &str, change: impl Fn(Record) -> Record) -> Result<(), Failure> {
+    let streams = STREAMS.absent_if_malformed();
+    let changed = env.entra.records.update(&streams, id, |record| match record {
+        Some(record) => Next::Write(change(record), Ok(())),
+        None => Next::Leave(Err(Failure::Gone)),
+    });
+    changed.await?
 }

@@ -17,6 +17,7 @@ use entra::EntraWorld;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 use world::StoreError;
+use world::records::{Namespace, Partition, Ttl};
 use world::testing::{PUBLIC_URL, World, run};
 
 use super::handle_with;
@@ -74,11 +75,11 @@ impl Server {
             "expires_at": self.env.entra.clock.now() + someone.expires_in,
         });
         let key = format!("test-session/{}", someone.token);
-        self.env.entra.store.put(&key, session.to_string().as_bytes(), None).unwrap();
+        self.world.put(&key, session.to_string().as_bytes(), None).unwrap();
     }
 
     fn sign_out(&self, token: &str) {
-        self.env.entra.store.delete(&format!("test-session/{token}")).unwrap();
+        self.world.delete(&format!("test-session/{token}")).unwrap();
     }
 
     /// What Graph would have answered lately.
@@ -95,11 +96,11 @@ impl Server {
         };
         let profile =
             json!({ "displayName": name, "mail": null, "userPrincipalName": format!("{name}@contoso.example") });
-        entra::graph::profile::remember(&self.env.entra, session.identity(), &profile.to_string());
+        run(entra::graph::profile::remember(&self.env.entra, session.identity(), &profile.to_string()));
     }
 
     fn answer(&self, request: Request) -> Answer {
-        run(handle_with(&self.env, request, authenticate))
+        run(handle_with(&self.env, request, |env, token, resources| Box::pin(authenticate(env, token, resources))))
     }
 
     fn send(&self, request: Request) -> Response<Vec<u8>> {
@@ -110,12 +111,18 @@ impl Server {
     }
 }
 
-fn authenticate(env: &EntraWorld<'_>, token: &Secret<String>, resources: &[&str]) -> Result<Session, SessionError> {
+/// The sessions of these tests, by token.
+const SESSIONS: Namespace<Value> = Namespace::json(Partition::Store, "test-session", Ttl::Kept);
+
+async fn authenticate(
+    env: &EntraWorld<'_>,
+    token: &Secret<String>,
+    resources: &[&str],
+) -> Result<Session, SessionError> {
     if token.reveal() == "unavailable" {
         return Err(StoreError::Unavailable("down".to_owned()).into());
     }
-    let raw = env.store.get(&format!("test-session/{}", token.reveal()))?.ok_or(SessionError::Unknown)?;
-    let record: Value = serde_json::from_slice(raw.reveal()).unwrap();
+    let record = env.records.get(&SESSIONS, token.reveal()).await?.ok_or(SessionError::Unknown)?;
     let text = |name: &str| record[name].as_str().unwrap().to_owned();
     let expires_at = record["expires_at"].as_u64().unwrap();
     if expires_at <= env.clock.now() {
@@ -313,34 +320,7 @@ fn the_server_says_that_it_runs_and_whether_it_is_ready() {
     assert_eq!(server.send(probe("/readyz")).body(), b"ready");
     assert_eq!(server.send(probe("/")).status(), 421, "by address only for whoever watches over the process");
 
-    struct NoStore;
-    impl world::Store for NoStore {
-        fn get(&self, _: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
-            Err(StoreError::Unavailable("down".to_owned()))
-        }
-        fn put(&self, _: &str, _: &[u8], _: Option<std::time::Duration>) -> Result<(), StoreError> {
-            unreachable!()
-        }
-        fn take(&self, _: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
-            unreachable!()
-        }
-        fn compare_and_swap(
-            &self,
-            _: &str,
-            _: Option<&[u8]>,
-            _: &[u8],
-            _: Option<std::time::Duration>,
-        ) -> Result<bool, StoreError> {
-            unreachable!()
-        }
-        fn delete(&self, _: &str) -> Result<(), StoreError> {
-            unreachable!()
-        }
-    }
-    let server = Server {
-        env: ServerWorld { entra: EntraWorld { store: &NoStore, ..server.env.entra }, ..server.env },
-        ..server
-    };
+    server.world.break_store(0);
     assert_eq!(server.send(probe("/healthz")).status(), 200);
     let response = server.send(probe("/readyz"));
     assert_eq!((response.status().as_u16(), header(&response, "retry-after")), (503, "2"));

@@ -318,12 +318,12 @@ async fn call_for_person(
 ) -> Result<String, Failure> {
     let request = request_state::request_digest(tool.name(), arguments.as_ref());
     let arguments = arguments_of(arguments)?;
-    let round = round_of(peer, params, era, &request)?;
+    let round = round_of(peer, params, era, &request).await?;
     let resumes = match &round {
         Round::First => None,
         Round::Resumes(attempt) => Some(attempt.as_str()),
         Round::Declined(attempt) => {
-            let declined = interactive::decline(person, attempt).err().unwrap_or(SignInError::Declined);
+            let declined = interactive::decline(person, attempt).await.err().unwrap_or(SignInError::Declined);
             return Ok(finished(Err(&tools::ToolError::from(declined)), peer, era));
         }
     };
@@ -334,7 +334,7 @@ async fn call_for_person(
         && let Some(SignInError::Deferred { attempt, instruction }) = error.sign_in()
     {
         let expires_at = person.entra.clock.now() + attempt::BROWSER_LIFETIME.as_secs();
-        let state = request_state::seal(peer, attempt, expires_at, request).map_err(internal)?;
+        let state = request_state::seal(peer, attempt, expires_at, request).await.map_err(internal)?;
         let result = json!({
             "resultType": "input_required",
             "inputRequests": {
@@ -386,12 +386,12 @@ fn foreign_state() -> RpcError {
     RpcError::invalid_params("requestState is not one that this server gave for this request")
 }
 
-fn round_of(peer: &Peer<'_>, params: &Map<String, Value>, era: &Era, request: &str) -> Result<Round, RpcError> {
+async fn round_of(peer: &Peer<'_>, params: &Map<String, Value>, era: &Era, request: &str) -> Result<Round, RpcError> {
     let Some(state) = params.get("requestState").filter(|_| era.is_modern()) else {
         return Ok(Round::First);
     };
     let state = state.as_str().ok_or_else(foreign_state)?;
-    let attempt = match request_state::open(peer, state, request).map_err(internal)? {
+    let attempt = match request_state::open(peer, state, request).await.map_err(internal)? {
         Opened::Attempt(attempt) => attempt,
         Opened::Expired => return Ok(Round::First),
         Opened::Refused => return Err(foreign_state()),

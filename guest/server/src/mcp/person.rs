@@ -3,7 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use caller::local::interactive::{Presented, Presenter, SLICE};
+use async_trait::async_trait;
+use caller::local::interactive::{Alive, Presented, Presenter, SLICE};
 use caller::local::{Instruction, PersonWorld, SignInError};
 use serde_json::{Value, json};
 use world::ChannelError;
@@ -41,12 +42,13 @@ pub(super) fn elicitation(instruction: &Instruction) -> Value {
     json!({ "mode": "url", "message": message, "url": instruction.url })
 }
 
+#[async_trait(?Send)]
 impl Presenter for Client<'_> {
-    fn present(
+    async fn present(
         &self,
         instruction: &Instruction,
         timeout: Duration,
-        alive: &dyn Fn() -> Result<(), SignInError>,
+        alive: &dyn Alive,
     ) -> Result<Presented, SignInError> {
         if !self.era.can_show_url() {
             return Ok(Presented::Unsupported);
@@ -62,7 +64,7 @@ impl Presenter for Client<'_> {
         let began = self.person.entra.clock.monotonic();
         let pending = self.person.channel.request("elicitation/create", &params, timeout);
         let answer = loop {
-            alive()?;
+            alive.alive().await?;
             let waited = self.person.entra.clock.monotonic().saturating_sub(began);
             if waited >= timeout {
                 break Err(ChannelError::TimedOut);

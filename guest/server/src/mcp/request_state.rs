@@ -6,7 +6,8 @@
 use base::encoding::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use world::{StoreError, sealed};
+use world::StoreError;
+use world::records::{Partition, Sealed};
 
 use super::Peer;
 
@@ -21,6 +22,9 @@ struct State {
     principal: String,
     request: String,
 }
+
+/// States as they go out.
+const STATES: Sealed<State> = Sealed::json(Partition::Application, "request-state-key");
 
 /// What a presented state turned out to be.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,16 +44,19 @@ pub(super) fn request_digest(tool: &str, arguments: Option<&Value>) -> String {
 }
 
 /// Seals the way back to an attempt, for `peer` only.
-pub(super) fn seal(peer: &Peer<'_>, attempt: &str, expires_at: u64, request: String) -> Result<String, StoreError> {
+pub(super) async fn seal(
+    peer: &Peer<'_>,
+    attempt: &str,
+    expires_at: u64,
+    request: String,
+) -> Result<String, StoreError> {
     let state = State { attempt: attempt.to_owned(), expires_at, principal: peer.principal(), request };
-    let plain = serde_json::to_vec(&state).map_err(|_| StoreError::TooLarge)?;
-    sealed::seal(peer.entra(), &key(peer), PURPOSE, &plain)
+    peer.entra().records.seal(&STATES, PURPOSE, &state).await
 }
 
 /// Opens a state that `peer` presents with a request.
-pub(super) fn open(peer: &Peer<'_>, state: &str, request: &str) -> Result<Opened, StoreError> {
-    let opened = sealed::open(peer.entra(), &key(peer), PURPOSE, state)?;
-    let Some(state) = opened.and_then(|plain| serde_json::from_slice::<State>(plain.reveal()).ok()) else {
+pub(super) async fn open(peer: &Peer<'_>, state: &str, request: &str) -> Result<Opened, StoreError> {
+    let Some(state) = peer.entra().records.open(&STATES, PURPOSE, state).await? else {
         return Ok(Opened::Refused);
     };
     if state.principal != peer.principal() || state.request != request {
@@ -61,11 +68,6 @@ pub(super) fn open(peer: &Peer<'_>, state: &str, request: &str) -> Result<Opened
     Ok(Opened::Attempt(state.attempt))
 }
 
-/// The record of the key.
-fn key(peer: &Peer<'_>) -> String {
-    peer.entra().settings.record("request-state-key")
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -75,13 +77,13 @@ mod tests {
     use caller::local::PersonWorld;
     use caller::session::Session;
     use caller::testing::PersonWorlds as _;
-    use world::testing::{START, World};
+    use world::testing::{START, World, run};
 
     use super::*;
     use crate::testing::ServerWorlds as _;
 
     fn sealed(person: &PersonWorld<'_>) -> String {
-        seal(&Peer::Local(person), "attempt-1", START + 600, request_digest("tool", None)).unwrap()
+        run(seal(&Peer::Local(person), "attempt-1", START + 600, request_digest("tool", None))).unwrap()
     }
 
     #[test]
@@ -89,7 +91,7 @@ mod tests {
         let env = World::default().person();
         let state = sealed(&env);
         assert_eq!(
-            open(&Peer::Local(&env), &state, &request_digest("tool", None)).unwrap(),
+            run(open(&Peer::Local(&env), &state, &request_digest("tool", None))).unwrap(),
             Opened::Attempt("attempt-1".to_owned())
         );
     }
@@ -98,10 +100,10 @@ mod tests {
     fn a_state_for_another_request_is_refused() {
         let env = World::default().person();
         let state = sealed(&env);
-        assert_eq!(open(&Peer::Local(&env), &state, &request_digest("other", None)).unwrap(), Opened::Refused);
+        assert_eq!(run(open(&Peer::Local(&env), &state, &request_digest("other", None))).unwrap(), Opened::Refused);
         let arguments = serde_json::json!({"a": 1});
         assert_eq!(
-            open(&Peer::Local(&env), &state, &request_digest("tool", Some(&arguments))).unwrap(),
+            run(open(&Peer::Local(&env), &state, &request_digest("tool", Some(&arguments)))).unwrap(),
             Opened::Refused
         );
     }
@@ -112,7 +114,7 @@ mod tests {
         let env = world.person();
         let state = sealed(&env);
         world.advance(Duration::from_secs(600));
-        assert_eq!(open(&Peer::Local(&env), &state, &request_digest("tool", None)).unwrap(), Opened::Expired);
+        assert_eq!(run(open(&Peer::Local(&env), &state, &request_digest("tool", None))).unwrap(), Opened::Expired);
     }
 
     #[test]
@@ -123,7 +125,7 @@ mod tests {
             let mut changed = bytes.clone();
             changed[index] ^= 1;
             assert_eq!(
-                open(&Peer::Local(&env), &base64url(&changed), &request_digest("tool", None)).unwrap(),
+                run(open(&Peer::Local(&env), &base64url(&changed), &request_digest("tool", None))).unwrap(),
                 Opened::Refused
             );
         }
@@ -136,7 +138,7 @@ mod tests {
         let mut skip = [0; 8];
         world::Random::fill(&other, &mut skip);
         assert_eq!(
-            open(&Peer::Local(&other.person()), &state, &request_digest("tool", None)).unwrap(),
+            run(open(&Peer::Local(&other.person()), &state, &request_digest("tool", None))).unwrap(),
             Opened::Refused
         );
     }
@@ -159,15 +161,15 @@ mod tests {
         let alice = session("t", "alice", "client");
         let alice = SessionCaller { env: &server.entra, session: &alice };
         let alice = Peer::Remote(&server, &alice);
-        let state = seal(&alice, "attempt-1", START + 600, request.clone()).unwrap();
-        assert_eq!(open(&alice, &state, &request).unwrap(), Opened::Attempt("attempt-1".to_owned()));
-        assert_eq!(open(&Peer::Local(&env), &state, &request).unwrap(), Opened::Refused);
+        let state = run(seal(&alice, "attempt-1", START + 600, request.clone())).unwrap();
+        assert_eq!(run(open(&alice, &state, &request)).unwrap(), Opened::Attempt("attempt-1".to_owned()));
+        assert_eq!(run(open(&Peer::Local(&env), &state, &request)).unwrap(), Opened::Refused);
         for (tenant, object, client) in [("u", "alice", "client"), ("t", "bob", "client"), ("t", "alice", "other")] {
             let other = session(tenant, object, client);
             let other = SessionCaller { env: &server.entra, session: &other };
             let other = Peer::Remote(&server, &other);
-            assert_eq!(open(&other, &state, &request).unwrap(), Opened::Refused, "{tenant} {object} {client}");
-            assert_eq!(open(&other, &sealed(&env), &request).unwrap(), Opened::Refused);
+            assert_eq!(run(open(&other, &state, &request)).unwrap(), Opened::Refused, "{tenant} {object} {client}");
+            assert_eq!(run(open(&other, &sealed(&env), &request)).unwrap(), Opened::Refused);
         }
     }
 
@@ -175,7 +177,7 @@ mod tests {
     fn nonsense_is_refused() {
         let env = World::default().person();
         for state in ["", "x", "====", "AAAA", &"A".repeat(5000)] {
-            assert_eq!(open(&Peer::Local(&env), state, "").unwrap(), Opened::Refused);
+            assert_eq!(run(open(&Peer::Local(&env), state, "")).unwrap(), Opened::Refused);
         }
     }
 }

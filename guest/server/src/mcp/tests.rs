@@ -318,9 +318,9 @@ fn declining_a_sign_in_leaves_it_to_another_call_that_has_taken_it_over() {
     let world = World::default();
     let env = world.person();
     let state = deferred(&world, &env);
-    let Turn::Resume(attempt) = attempt::take_turn(&env.entra, "another call").unwrap() else { panic!() };
+    let Turn::Resume(attempt) = run(attempt::take_turn(&env.entra, "another call")).unwrap() else { panic!() };
     assert_eq!(declined(&env, &state)["isError"], true);
-    assert!(Attempt::load(&env.entra, &attempt.id).unwrap().is_some());
+    assert!(run(Attempt::load(&env.entra, &attempt.id)).unwrap().is_some());
 }
 
 #[test]
@@ -335,10 +335,10 @@ fn a_client_that_comes_back_to_a_lost_sign_in_is_asked_again_if_the_session_has_
         object_id: "o".to_owned(),
     };
     let ended = TokenSet { access_token: "access".into(), expires_at: 0, refresh_token: None, id_token: None };
-    accounts::save(&env.entra, &account, &[profile_scope(&env.entra)], ended).unwrap();
+    run(accounts::save(&env.entra, &account, &[profile_scope(&env.entra)], ended)).unwrap();
     let state = deferred(&world, &env);
-    let lost = attempt::current(&env.entra).unwrap().unwrap().attempt;
-    Attempt::take(&env.entra, &lost).unwrap();
+    let lost = run(attempt::current(&env.entra)).unwrap().unwrap().attempt;
+    run(Attempt::take(&env.entra, &lost)).unwrap();
     let params = json!({
         "name": "GetUserDetailsFromGraph",
         "requestState": state,

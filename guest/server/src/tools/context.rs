@@ -96,10 +96,10 @@ impl TokenSource for Tokens<'_> {
         }
     }
 
-    fn forbidden(&self) {
+    async fn forbidden(&self) {
         match self {
-            Self::User(tokens) => tokens.forbidden(),
-            Self::App(tokens) => tokens.forbidden(),
+            Self::User(tokens) => tokens.forbidden().await,
+            Self::App(tokens) => tokens.forbidden().await,
         }
     }
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::limits::admit;
-use crate::testing::{self, CALL, World, forever};
+use crate::testing::{self, CALL, World, forever, run};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -15,7 +15,7 @@ fn trail_with_names(world: &World) -> &'static Trail<'static> {
 }
 
 fn recorded(trail: &Trail<'_>, world: &World) -> AuditEvent {
-    trail.record(AuditEvent::new("tool.called", Outcome::Success)).unwrap();
+    run(trail.record(AuditEvent::new("tool.called", Outcome::Success))).unwrap();
     world.audited().pop().unwrap()
 }
 
@@ -109,7 +109,7 @@ fn a_refused_operation_is_recorded_once_for_each_subject_and_time() {
     world.bound("token", 2, Duration::from_secs(60));
     world.bound("authorize", 1, Duration::from_secs(60));
     let trail = trail(&world);
-    let ask = |operation, subject| admit(&world, trail, operation, subject, Some(subject));
+    let ask = |operation, subject| run(admit(&world, trail, operation, subject, Some(subject)));
     let flood = || {
         for _ in 0..10 {
             let _ = (ask("token", "a"), ask("token", "b"), ask("authorize", "a"));
@@ -132,7 +132,7 @@ fn every_refused_operation_is_recorded_where_the_host_bounds_no_records() {
     world.exhaust("token", Duration::from_secs(7));
     let trail = trail(&world);
     for _ in 0..3 {
-        assert_eq!(admit(&world, trail, "token", "a", None), Err(Duration::from_secs(7)));
+        assert_eq!(run(admit(&world, trail, "token", "a", None)), Err(Duration::from_secs(7)));
     }
     assert_eq!(world.audited().len(), 3);
 }

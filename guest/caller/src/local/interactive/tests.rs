@@ -5,7 +5,8 @@ use std::time::Duration;
 use base::settings::LocalSettings;
 use entra::testing::{EntraWorlds as _, FakeAuthority, TestKey, header, id_claims, sign, with};
 use serde_json::{Value, json};
-use world::testing::{self, World, local_settings, run};
+use world::testing;
+use world::testing::{World, local_settings, run};
 
 use super::*;
 use crate::testing::PersonWorlds as _;
@@ -54,7 +55,7 @@ fn slow_poll(delay: Duration) -> (Result<Account, SignInError>, World, bool) {
     let (slow, taken) = (world.clone(), std::rc::Rc::clone(&took_over));
     world.once(move |_| {
         slow.advance(delay);
-        let turn = attempt::take_turn(&slow.entra(), "another call").unwrap();
+        let turn = run(attempt::take_turn(&slow.entra(), "another call")).unwrap();
         taken.set(!matches!(turn, Turn::Join));
         Ok(testing::json(200, &tokens()))
     });
@@ -72,7 +73,7 @@ fn a_poll_that_entra_answers_slowly_is_no_sign_of_death() {
 fn tokens_that_have_come_are_kept_even_if_another_call_has_taken_over() {
     let (account, world, took_over) = slow_poll(Duration::from_secs(120));
     assert!(took_over, "two minutes without a sign of life");
-    assert_eq!(accounts::list(&world.entra()).unwrap(), [account.unwrap()]);
+    assert_eq!(run(accounts::list(&world.entra())).unwrap(), [account.unwrap()]);
 }
 
 #[test]
@@ -102,7 +103,7 @@ fn a_call_that_has_lost_the_lead_waits_for_the_one_that_has_it() {
     let asleep = world.clone();
     world.once(move |_| {
         asleep.advance(Duration::from_secs(120));
-        assert!(matches!(attempt::take_turn(&asleep.entra(), "another call"), Ok(Turn::Resume(_))));
+        assert!(matches!(run(attempt::take_turn(&asleep.entra(), "another call")), Ok(Turn::Resume(_))));
         Ok(testing::json(400, &pending()))
     });
     // The other call dies, so this one takes its turn again and goes on with the same code.
@@ -118,7 +119,7 @@ fn a_sign_in_that_another_call_leads_by_now_is_not_shown() {
     let asleep = world.clone();
     world.once(move |_| {
         asleep.advance(Duration::from_secs(120));
-        assert!(matches!(attempt::take_turn(&asleep.entra(), "another call"), Ok(Turn::Lead)));
+        assert!(matches!(run(attempt::take_turn(&asleep.entra(), "another call")), Ok(Turn::Lead)));
         Ok(testing::json(200, &code(5)))
     });
     // The other call dies before it has asked for a code of its own.
@@ -133,7 +134,7 @@ fn a_leader_of_the_future_is_taken_for_gone() {
     let world = World::default();
     let env = world.entra();
     world.advance(Duration::from_secs(7200));
-    assert!(matches!(attempt::take_turn(&env, "dead call"), Ok(Turn::Lead)));
+    assert!(matches!(run(attempt::take_turn(&env, "dead call")), Ok(Turn::Lead)));
     world.set_back(Duration::from_secs(3600));
-    assert!(matches!(attempt::take_turn(&env, "me"), Ok(Turn::Lead)));
+    assert!(matches!(run(attempt::take_turn(&env, "me")), Ok(Turn::Lead)));
 }

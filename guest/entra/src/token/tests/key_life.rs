@@ -194,8 +194,8 @@ fn a_flood_of_unknown_key_ids_during_an_outage_costs_no_more() {
 
 #[test]
 fn the_limit_holds_within_an_instance_that_has_no_working_store() {
-    let mut authority = FakeAuthority::new();
-    authority.env.store = &BrokenStore;
+    let authority = FakeAuthority::new();
+    authority.world.break_store(0);
     validate(&authority, &token("rsa", "rsa")).unwrap();
     advance(&authority, 30);
     for attempt in 0..50 {
@@ -414,7 +414,7 @@ fn what_is_in_the_store_is_read_as_strictly_as_what_was_fetched() {
     validate(&authority, &token("rsa", "rsa")).unwrap();
     for name in authority.world.record_names() {
         for value in [b"".as_slice(), b"{}", b"{}\n{}", b"\xff", b"{\"authority\":\"x\"}\n{\"keys\":[]}"] {
-            authority.env.store.put(&name, value, None).unwrap();
+            authority.world.put(&name, value, None).unwrap();
             Instance::restart();
             // Whatever is made of it, it is no panic and no acceptance of another key.
             let _ = validate(&authority, &token("rsa", "rsa"));
@@ -429,38 +429,8 @@ fn lease(authority: &FakeAuthority) {
     let names = authority.world.record_names();
     for name in names.iter().filter(|name| !name.contains("-attempt/")) {
         let attempt = name.replacen('/', "-attempt/", 1);
-        authority.env.store.put(&attempt, running.as_bytes(), None).unwrap();
+        authority.world.put(&attempt, running.as_bytes(), None).unwrap();
     }
-}
-
-struct BrokenStore;
-
-impl world::Store for BrokenStore {
-    fn get(&self, _: &str) -> Result<Option<base::Secret<Vec<u8>>>, StoreError> {
-        Err(broken())
-    }
-
-    fn put(&self, _: &str, _: &[u8], _: Option<Duration>) -> Result<(), StoreError> {
-        Err(broken())
-    }
-
-    fn take(&self, _: &str) -> Result<Option<base::Secret<Vec<u8>>>, StoreError> {
-        Err(broken())
-    }
-
-    fn compare_and_swap(&self, _: &str, _: Option<&[u8]>, _: &[u8], _: Option<Duration>) -> Result<bool, StoreError> {
-        Err(broken())
-    }
-
-    fn delete(&self, _: &str) -> Result<(), StoreError> {
-        Err(broken())
-    }
-}
-
-use world::StoreError;
-
-fn broken() -> StoreError {
-    StoreError::Unavailable("out of order".to_owned())
 }
 
 #[test]

@@ -9,8 +9,8 @@ use caller::session::entra_tokens::EntraTokens;
 use caller::session::lifecycle::{self, Beginning, Tokens};
 use caller::session::{self, Owner, Session};
 use entra::testing::{FakeAuthority, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
-use world::testing::{START, TENANT};
-use world::{HttpError, Store as _};
+use world::HttpError;
+use world::testing::{START, TENANT, run};
 
 use super::*;
 use crate::testing::{ServerWorlds as _, configure};
@@ -106,7 +106,7 @@ impl Lab {
     }
 
     fn session(&self) -> Session {
-        session::authenticate(&self.env.entra, &self.tokens.access_token, &[RESOURCE]).unwrap()
+        run(session::authenticate(&self.env.entra, &self.tokens.access_token, &[RESOURCE])).unwrap()
     }
 
     /// What is decided by this rule.

@@ -1,5 +1,5 @@
 use http::Method;
-use world::testing::{World, http_settings};
+use world::testing::{World, http_settings, run};
 
 use super::*;
 use crate::authorization_server::testing::{request, with_cookies};
@@ -11,17 +11,17 @@ fn user() -> RememberedUser {
 
 /// A browser that has no cookie yet.
 fn new_browser<'e>(env: &'e ServerWorld<'e>) -> Browser<'e> {
-    Browser::of(env, &request(Method::GET, "/authorize")).unwrap()
+    run(Browser::of(env, &request(Method::GET, "/authorize"))).unwrap()
 }
 
 /// What a browser sends back of `Set-Cookie`.
 fn cookie(browser: &Browser<'_>) -> String {
-    let header = browser.set_cookie_header().unwrap();
+    let header = run(browser.set_cookie_header()).unwrap();
     header.to_str().unwrap().split(';').next().unwrap().to_owned()
 }
 
 fn recognised<'e>(env: &'e ServerWorld<'e>, cookies: &[&str]) -> Browser<'e> {
-    Browser::of(env, &with_cookies(cookies)).unwrap()
+    run(Browser::of(env, &with_cookies(cookies))).unwrap()
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn two_browsers_are_told_apart() {
 
 #[test]
 fn the_cookie_is_for_this_host_only_and_for_no_script() {
-    let header = new_browser(&World::default().remote()).set_cookie_header().unwrap();
+    let header = run(new_browser(&World::default().remote()).set_cookie_header()).unwrap();
     let (value, attributes) = header.to_str().unwrap().split_once("; ").unwrap();
     assert!(value.starts_with("__Host-entra-mcp="));
     assert_eq!(attributes, "Path=/; Max-Age=7776000; HttpOnly; SameSite=Lax; Secure");
@@ -76,7 +76,7 @@ fn a_cookie_that_is_not_ours_makes_a_new_browser() {
     let browser = new_browser(&env);
     let good = cookie(&browser);
     let other_server = cookie(&new_browser(&other));
-    let csrf = format!("{COOKIE_NAME}={}", browser.csrf("request-1").unwrap());
+    let csrf = format!("{COOKIE_NAME}={}", run(browser.csrf("request-1")).unwrap());
     for cookies in [
         &[][..],
         &[""],
@@ -129,22 +129,22 @@ fn another_process_with_the_same_store_recognises_the_browser() {
     let browser = new_browser(&one);
     let again = recognised(&other, &[&cookie(&browser)]);
     assert!(again.is(browser.id()));
-    assert_eq!(again.check_csrf("request-1", &browser.csrf("request-1").unwrap()), Ok(true));
+    assert_eq!(run(again.check_csrf("request-1", &run(browser.csrf("request-1")).unwrap())), Ok(true));
 }
 
 #[test]
 fn a_form_is_for_its_browser_and_its_request() {
     let env = World::default().remote();
     let (browser, other) = (new_browser(&env), new_browser(&env));
-    let token = browser.csrf("request-1").unwrap();
-    assert_eq!(browser.check_csrf("request-1", &token), Ok(true));
-    assert_eq!(browser.check_csrf("request-2", &token), Ok(false));
-    assert_eq!(browser.check_csrf("", &token), Ok(false));
-    assert_eq!(other.check_csrf("request-1", &token), Ok(false));
+    let token = run(browser.csrf("request-1")).unwrap();
+    assert_eq!(run(browser.check_csrf("request-1", &token)), Ok(true));
+    assert_eq!(run(browser.check_csrf("request-2", &token)), Ok(false));
+    assert_eq!(run(browser.check_csrf("", &token)), Ok(false));
+    assert_eq!(run(other.check_csrf("request-1", &token)), Ok(false));
     let sealed_cookie = cookie(&browser);
     let sealed_cookie = sealed_cookie.split_once('=').unwrap().1;
     for nonsense in ["", "x", &token[1..], &format!("{token}A"), "ä", &"A".repeat(100_000), sealed_cookie] {
-        assert_eq!(browser.check_csrf("request-1", nonsense), Ok(false));
+        assert_eq!(run(browser.check_csrf("request-1", nonsense)), Ok(false));
     }
 }
 
@@ -153,11 +153,11 @@ fn a_form_stays_open_for_an_hour() {
     let world = World::default();
     let env = world.remote();
     let browser = new_browser(&env);
-    let token = browser.csrf("request-1").unwrap();
+    let token = run(browser.csrf("request-1")).unwrap();
     world.advance(FORM_LIFETIME - Duration::from_secs(1));
-    assert_eq!(browser.check_csrf("request-1", &token), Ok(true));
+    assert_eq!(run(browser.check_csrf("request-1", &token)), Ok(true));
     world.advance(Duration::from_secs(1));
-    assert_eq!(browser.check_csrf("request-1", &token), Ok(false));
+    assert_eq!(run(browser.check_csrf("request-1", &token)), Ok(false));
 }
 
 #[test]
@@ -166,11 +166,11 @@ fn the_clocks_of_two_servers_may_differ_a_little() {
     let env = world.remote();
     world.advance(Duration::from_secs(1000));
     let browser = new_browser(&env);
-    let token = browser.csrf("request-1").unwrap();
+    let token = run(browser.csrf("request-1")).unwrap();
     world.set_back(CLOCK_TOLERANCE);
-    assert_eq!(browser.check_csrf("request-1", &token), Ok(true));
+    assert_eq!(run(browser.check_csrf("request-1", &token)), Ok(true));
     world.set_back(Duration::from_secs(1));
-    assert_eq!(browser.check_csrf("request-1", &token), Ok(false));
+    assert_eq!(run(browser.check_csrf("request-1", &token)), Ok(false));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn only_a_server_on_the_persons_machine_does_without_tls() {
     let attributes = |public_url: &str| {
         let mut env = World::default().remote();
         configure(&mut env, |http| http.public_url = public_url.to_owned());
-        let header = new_browser(&env).set_cookie_header().unwrap();
+        let header = run(new_browser(&env).set_cookie_header()).unwrap();
         header.to_str().unwrap().to_owned()
     };
     assert!(!attributes("http://localhost:3001").contains("Secure"));

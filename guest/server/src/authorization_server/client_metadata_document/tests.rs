@@ -367,7 +367,7 @@ fn a_kept_document_that_cannot_be_read_is_fetched_again() {
     world.publish(ID, Ok(document(&metadata())));
     run(find(&env, ID)).unwrap();
     let name = world.record_names().remove(0);
-    env.entra.store.put(&name, b"not JSON", None).unwrap();
+    world.put(&name, b"not JSON", None).unwrap();
     assert!(run(find(&env, ID)).is_ok());
     assert_eq!(world.fetched().len(), 2);
 }

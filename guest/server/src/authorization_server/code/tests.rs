@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use world::testing::World;
+use world::testing::{World, run};
 
 use super::*;
 use crate::testing::ServerWorlds as _;
@@ -34,14 +34,14 @@ struct Given {
 fn given() -> Given {
     let world = World::default();
     let env = Rc::new(world.remote());
-    let code = give(&env, grant()).unwrap();
+    let code = run(give(&env, grant())).unwrap();
     Given { world, env, code }
 }
 
 impl Given {
     /// What `client_id` sees: `good`, `unknown`, or the session that the code became.
     fn seen_by(&self, client_id: &str) -> String {
-        match present(&self.env, self.code.reveal(), client_id).unwrap() {
+        match run(present(&self.env, self.code.reveal(), client_id)).unwrap() {
             Presented::Good(_) => "good".to_owned(),
             Presented::Unknown => "unknown".to_owned(),
             Presented::Replayed { session, owner } => {
@@ -52,7 +52,7 @@ impl Given {
     }
 
     fn good(&self) -> GoodCode {
-        match present(&self.env, self.code.reveal(), "client").unwrap() {
+        match run(present(&self.env, self.code.reveal(), "client")).unwrap() {
             Presented::Good(code) => *code,
             _ => panic!("the code is not good"),
         }
@@ -63,8 +63,8 @@ impl Given {
 fn a_code_is_claimed_once() {
     let given = given();
     let (mut one, mut other) = (given.good(), given.good());
-    assert_eq!((one.claim(&given.env), other.claim(&given.env)), (Ok(true), Ok(false)));
-    assert_eq!(one.became(&given.env, "session"), Ok(true));
+    assert_eq!((run(one.claim(&given.env)), run(other.claim(&given.env))), (Ok(true), Ok(false)));
+    assert_eq!(run(one.became(&given.env, "session")), Ok(true));
     assert_eq!((given.seen_by("client").as_str(), given.seen_by("another").as_str()), ("session", "unknown"));
 }
 
@@ -72,10 +72,10 @@ fn a_code_is_claimed_once() {
 fn a_code_that_comes_again_while_it_is_used_becomes_nothing() {
     let given = given();
     let mut code = given.good();
-    assert_eq!(code.claim(&given.env), Ok(true));
+    assert_eq!(run(code.claim(&given.env)), Ok(true));
     assert_eq!(given.seen_by("client"), "unknown");
-    assert_eq!(code.became(&given.env, "session"), Ok(false));
-    code.restore(&given.env);
+    assert_eq!(run(code.became(&given.env, "session")), Ok(false));
+    run(code.restore(&given.env));
     assert_eq!(given.seen_by("client"), "unknown", "it is not made good again either");
 }
 
@@ -83,19 +83,19 @@ fn a_code_that_comes_again_while_it_is_used_becomes_nothing() {
 fn another_client_changes_nothing_while_it_is_used() {
     let given = given();
     let mut code = given.good();
-    assert_eq!(code.claim(&given.env), Ok(true));
+    assert_eq!(run(code.claim(&given.env)), Ok(true));
     assert_eq!(given.seen_by("another"), "unknown");
-    assert_eq!(code.became(&given.env, "session"), Ok(true));
+    assert_eq!(run(code.became(&given.env, "session")), Ok(true));
 }
 
 #[test]
 fn a_code_whose_use_ends_while_it_is_looked_at_is_seen_as_used() {
     let given = given();
     let mut code = given.good();
-    assert_eq!(code.claim(&given.env), Ok(true));
+    assert_eq!(run(code.claim(&given.env)), Ok(true));
     let env = Rc::clone(&given.env);
     // Between reading the record and marking it.
-    given.world.interrupt_store(1, move || assert_eq!(code.became(&env, "session"), Ok(true)));
+    given.world.interrupt_store(1, move || assert_eq!(run(code.became(&env, "session")), Ok(true)));
     assert_eq!(given.seen_by("client"), "session");
 }
 
@@ -103,9 +103,9 @@ fn a_code_whose_use_ends_while_it_is_looked_at_is_seen_as_used() {
 fn a_code_of_which_nothing_came_is_good_again_for_the_rest_of_its_time() {
     let given = given();
     let mut code = given.good();
-    assert_eq!(code.claim(&given.env), Ok(true));
+    assert_eq!(run(code.claim(&given.env)), Ok(true));
     given.world.advance(Duration::from_secs(30));
-    code.restore(&given.env);
+    run(code.restore(&given.env));
     assert_eq!(given.seen_by("client"), "good");
     given.world.advance(Duration::from_secs(30));
     assert_eq!(given.seen_by("client"), "unknown");
@@ -115,8 +115,8 @@ fn a_code_of_which_nothing_came_is_good_again_for_the_rest_of_its_time() {
 fn a_use_is_remembered_longer_than_the_code_lives() {
     let given = given();
     let mut code = given.good();
-    assert_eq!(code.claim(&given.env), Ok(true));
-    assert_eq!(code.became(&given.env, "session"), Ok(true));
+    assert_eq!(run(code.claim(&given.env)), Ok(true));
+    assert_eq!(run(code.became(&given.env, "session")), Ok(true));
     given.world.advance(Duration::from_secs(599));
     assert_eq!(given.seen_by("client"), "session");
 }

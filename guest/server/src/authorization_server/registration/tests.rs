@@ -1,6 +1,5 @@
 use std::collections::HashSet;
 
-use world::Store;
 use world::testing::{START, World, run};
 
 use super::*;
@@ -350,11 +349,11 @@ fn a_registration_that_is_used_lives_on() {
     let answer = registered(&env, &json!({"redirect_uris": [REDIRECT]}));
     let client = client_of(&env, &answer);
     for _ in 0..5 {
-        clients::touch(&env, &client).unwrap();
+        run(clients::touch(&env, &client)).unwrap();
         world.advance(USED_LIFETIME - TOUCH_INTERVAL);
         assert_eq!(run(find(&env, &client.client_id)), Ok(client.clone()));
     }
-    clients::touch(&env, &client).unwrap();
+    run(clients::touch(&env, &client)).unwrap();
     world.advance(USED_LIFETIME);
     assert_eq!(run(find(&env, &client.client_id)), Err(ClientError::Unknown));
 }
@@ -365,7 +364,7 @@ fn a_use_does_not_bring_back_what_has_gone_away() {
     let env = world.remote();
     let client = client_of(&env, &registered(&env, &json!({"redirect_uris": [REDIRECT]})));
     world.advance(UNUSED_LIFETIME);
-    clients::touch(&env, &client).unwrap();
+    run(clients::touch(&env, &client)).unwrap();
     assert_eq!(run(find(&env, &client.client_id)), Err(ClientError::Unknown));
 }
 
@@ -375,13 +374,13 @@ fn a_use_is_noted_once_a_day() {
     let env = world.remote();
     let client = client_of(&env, &registered(&env, &json!({"redirect_uris": [REDIRECT]})));
     let noted = || world.get(&world.record_names().remove(0)).unwrap().unwrap().reveal().clone();
-    clients::touch(&env, &client).unwrap();
+    run(clients::touch(&env, &client)).unwrap();
     let first = noted();
     world.advance(TOUCH_INTERVAL - Duration::from_secs(1));
-    clients::touch(&env, &client).unwrap();
+    run(clients::touch(&env, &client)).unwrap();
     assert_eq!(noted(), first);
     world.advance(Duration::from_secs(1));
-    clients::touch(&env, &client).unwrap();
+    run(clients::touch(&env, &client)).unwrap();
     assert_ne!(noted(), first);
 }
 
@@ -398,6 +397,6 @@ fn a_client_of_another_server_on_the_same_store_is_not_known() {
 fn an_id_that_is_not_one_of_ours_is_not_looked_up() {
     let env = World::default().remote();
     for id in ["", "x", "../browser-key", &"A".repeat(42), &"A".repeat(44), &"/".repeat(43)] {
-        assert_eq!(client(&env, id), Ok(None), "{id}");
+        assert_eq!(run(client(&env, id)), Ok(None), "{id}");
     }
 }

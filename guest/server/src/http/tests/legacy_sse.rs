@@ -205,7 +205,7 @@ fn a_stream_whose_record_is_missing_ends() {
     let server = server();
     let mut open = server.open("alice");
     let id = open.endpoint.split_once('=').unwrap().1.to_owned();
-    server.env.entra.store.delete(&format!("sse/{id}")).unwrap();
+    server.world.delete(&format!("sse/{id}")).unwrap();
     assert_eq!(server.tell(&open, "alice", &ping(1)), 404);
     assert_eq!(server.next(&mut open), None);
 }

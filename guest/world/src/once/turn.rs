@@ -1,0 +1,127 @@
+//! Which of the calls that have the same question asks it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{After, Policy, WithoutStore};
+use crate::records::{Holder, Key, Lease, Namespace, Next, Partition, Records, Ttl};
+use crate::store::StoreError;
+
+/// Which part a call plays.
+pub(super) enum Claim<'w, 'k> {
+    /// It asks.
+    Granted(Turn<'w, 'k>),
+    /// Another call asks.
+    AnotherCalls,
+    /// None asks: the last question is too recent.
+    TooSoon {
+        /// Unix time in seconds.
+        attempted_at: u64,
+    },
+}
+
+/// The right to ask.
+pub(super) enum Turn<'w, 'k> {
+    /// Guarded by a lease, which is deleted after the question.
+    Leased(Lease<'w>),
+    /// Guarded by the record of the attempt, which tells its end.
+    Attempt {
+        /// Where its end is remembered.
+        attempts: Namespace<Attempt>,
+        /// Which record of them.
+        key: Key<'k>,
+    },
+    /// Not guarded: the store does not answer.
+    Unguarded,
+}
+
+/// The lease of an attempt, and afterwards the memory of it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Attempt {
+    /// When it began or ended. Unix time in seconds.
+    at: u64,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Running,
+    Succeeded,
+    Failed,
+}
+
+/// What of [`Attempt`] does not depend on where it is. A record that cannot be read is no attempt.
+const ATTEMPTS: Namespace<Attempt> = Namespace::json(Partition::Store, "", Ttl::Kept).absent_if_malformed();
+
+/// Claims the right to ask.
+pub(super) async fn claim<'w, 'k>(
+    records: &Records<'w>,
+    leases: &Namespace<Holder>,
+    key: Key<'k>,
+    policy: &Policy,
+) -> Result<Claim<'w, 'k>, StoreError> {
+    let (claim, otherwise) = match policy.after {
+        After::Released => (claim_lease(records, leases, key, policy.lease).await, Turn::Unguarded),
+        After::Attempted { pause, kept } => {
+            let attempts = leases.layout_for(ATTEMPTS);
+            let turn = Turn::Attempt { attempts: attempts.kept_for(kept), key };
+            match claim_attempt(records, &attempts.kept_for(policy.lease), key, policy.lease, pause).await {
+                Ok(Some(refused)) => return Ok(refused),
+                Ok(None) => return Ok(Claim::Granted(turn)),
+                Err(error) => (Err(error), turn),
+            }
+        }
+    };
+    match (claim, policy.without_store) {
+        (Err(_), WithoutStore::Asks) => Ok(Claim::Granted(otherwise)),
+        (claim, _) => claim,
+    }
+}
+
+async fn claim_lease<'w, 'k>(
+    records: &Records<'w>,
+    leases: &Namespace<Holder>,
+    key: Key<'k>,
+    time: Duration,
+) -> Result<Claim<'w, 'k>, StoreError> {
+    let lease = records.lease(leases, key, time).await?;
+    Ok(lease.map_or(Claim::AnotherCalls, |lease| Claim::Granted(Turn::Leased(lease))))
+}
+
+/// Begins an attempt, or says why not.
+async fn claim_attempt<'w, 'k>(
+    records: &Records<'_>,
+    attempts: &Namespace<Attempt>,
+    key: Key<'_>,
+    lease: Duration,
+    pause: Duration,
+) -> Result<Option<Claim<'w, 'k>>, StoreError> {
+    let update = records.update(attempts, key, |found| {
+        let now = records.clock().now();
+        // Absolute differences: a clock that is set back must not make the pause longer.
+        match found.map(|Attempt { at, state }| (at, state, now.abs_diff(at))) {
+            Some((_, State::Running, age)) if age < lease.as_secs() => Next::Leave(Some(Claim::AnotherCalls)),
+            Some((at, State::Succeeded | State::Failed, age)) if age < pause.as_secs() => {
+                Next::Leave(Some(Claim::TooSoon { attempted_at: at }))
+            }
+            _ => Next::Write(Attempt { at: now, state: State::Running }, None),
+        }
+    });
+    update.await
+}
+
+impl Turn<'_, '_> {
+    /// Ends it. A store that fails here costs other calls a wait or a question, nothing else.
+    pub(super) async fn end(self, records: &Records<'_>, succeeded: bool) {
+        match self {
+            Self::Leased(lease) => lease.release().await,
+            Self::Attempt { attempts, key } => {
+                let state = if succeeded { State::Succeeded } else { State::Failed };
+                let _ = records.put(&attempts, key, &Attempt { at: records.clock().now(), state }).await;
+            }
+            Self::Unguarded => {}
+        }
+    }
+}

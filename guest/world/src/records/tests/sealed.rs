@@ -1,0 +1,85 @@
+//! Values that go out sealed.
+
+use zeroize::Zeroizing;
+
+use super::super::{Partition, Sealed};
+use crate::store::StoreError;
+use crate::testing::simulation::{Simulation, run};
+use base::encoding::{base64url, from_base64url};
+
+const TEXTS: Sealed<String> = Sealed::json(Partition::Application, "request-state-key");
+const OTHERS: Sealed<String> = Sealed::json(Partition::Application, "another key");
+/// `"plain"` for `purpose` under the key 00 01 … 1f, sealed by an independent implementation (Python's cryptography).
+const VECTOR: &str = "ZGVmZ2hpamtsbW5vamuyBxCHdAXWzrQXG1nHL4M36SqxtFI";
+
+fn seal(world: &Simulation, bound: &[u8]) -> String {
+    run(world.records().seal(&TEXTS, bound, &"plain".to_owned())).unwrap().unwrap()
+}
+
+fn open(world: &Simulation, bound: &[u8], text: &str) -> Option<String> {
+    run(world.records().open(&TEXTS, bound, text)).unwrap().unwrap()
+}
+
+#[test]
+fn a_value_is_opened_for_the_same_purpose_only() {
+    let world = Simulation::default();
+    let text = seal(&world, b"purpose");
+    assert_eq!(open(&world, b"purpose", &text), Some("plain".to_owned()));
+    assert_eq!(open(&world, b"another", &text), None);
+    assert_eq!(run(world.records().open(&OTHERS, b"purpose", &text)).unwrap(), Ok(None));
+}
+
+#[test]
+fn the_text_is_the_nonce_and_aes_256_gcm() {
+    let world = Simulation::default();
+    let key: Vec<u8> = (0..32).collect();
+    world.plant("account/https://login.microsoftonline.com/tenant/client/request-state-key", &key, None);
+    assert_eq!(open(&world, b"purpose", VECTOR), Some("plain".to_owned()));
+}
+
+#[test]
+fn sealing_twice_shows_nothing_of_what_is_the_same() {
+    let world = Simulation::default();
+    assert_ne!(seal(&world, b""), seal(&world, b""));
+}
+
+#[test]
+fn any_changed_byte_is_refused() {
+    let world = Simulation::default();
+    let bytes = from_base64url(&seal(&world, b"")).unwrap();
+    for index in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[index] ^= 1;
+        assert_eq!(open(&world, b"", &base64url(&changed)), None);
+    }
+}
+
+#[test]
+fn nonsense_is_refused_without_a_look_at_the_key() {
+    let world = Simulation::default();
+    for text in ["", "x", "====", "AAAA", "ä", &"A".repeat(5000)] {
+        assert_eq!(open(&world, b"", text), None);
+    }
+    assert_eq!(world.operations(), 0);
+}
+
+#[test]
+fn a_key_of_another_length_is_an_error() {
+    let world = Simulation::default();
+    world.plant("account/https://login.microsoftonline.com/tenant/client/request-state-key", b"short", None);
+    let sealed = run(world.records().seal(&TEXTS, b"", &"plain".to_owned())).unwrap();
+    assert_eq!(sealed, Err(StoreError::Unreadable));
+}
+
+#[test]
+fn values_of_another_kind_share_the_key_and_not_the_encoding() {
+    const NUMBERS: Sealed<u64> = TEXTS.with_encoding(
+        |number| Ok(Zeroizing::new(u64::to_be_bytes(*number).to_vec())),
+        |bytes| bytes.try_into().ok().map(u64::from_be_bytes),
+    );
+    let world = Simulation::default();
+    let text = run(world.records().seal(&NUMBERS, b"form", &7)).unwrap().unwrap();
+    assert_eq!(run(world.records().open(&NUMBERS, b"form", &text)).unwrap(), Ok(Some(7)));
+    assert_eq!(open(&world, b"form", &text), None);
+    assert_eq!(world.names().len(), 1);
+}
