@@ -29,12 +29,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The name of a record of the configured application. Two applications, tenants or clouds never share any.
-    pub fn record(&self, name: &str) -> String {
-        let Self { authority, tenant, client_id, .. } = self;
-        ["account", authority, tenant, client_id, name].join("/")
-    }
-
     /// Whether the application is a public client (RFC 6749 section 2.1), which holds no credential.
     pub fn is_public_client(&self) -> bool {
         matches!(self.mode, Mode::Local(_))

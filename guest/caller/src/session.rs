@@ -10,6 +10,8 @@
 pub mod claims;
 pub mod entra_tokens;
 pub mod graph;
+#[cfg(test)]
+mod interleavings;
 pub mod lifecycle;
 mod membership;
 mod record;

@@ -10,8 +10,6 @@ use async_trait::async_trait;
 use base::Secret;
 use base::audit::AuditEvent;
 
-use crate::records::Records;
-
 /// Why an HTTP exchange produced no response. A response of any status is not an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
@@ -228,12 +226,4 @@ pub trait Ask {
     fn http(&self) -> &dyn Http;
     /// Wall clock, monotonic clock, timers.
     fn clock(&self) -> &dyn Clock;
-}
-
-/// What keeping something takes that outlives the instance.
-pub trait Keep {
-    /// Records that outlive the instance.
-    fn records(&self) -> Records<'_>;
-    /// Cryptographically secure randomness.
-    fn random(&self) -> &dyn Random;
 }

@@ -17,5 +17,6 @@ pub mod testing;
 pub mod trail;
 
 pub use capabilities::*;
+pub use records::Keep;
 pub use store::{Store, StoreError};
 pub use trail::{SessionNames, Trail, Unrecorded};

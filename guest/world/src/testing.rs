@@ -27,7 +27,7 @@ use base::audit::AuditEvent;
 use base::settings::{HttpSettings, LocalSettings, Mode, Settings, SignInMethod, TokenMode, TokenSettings};
 
 use crate::capabilities::*;
-use crate::records::{Partitions, Records};
+use crate::records::{Keep, Partitions, Records};
 use crate::store::{Store, StoreError};
 use crate::trail::{KEY_NAME, Recorder, SessionNames, Trail};
 
@@ -306,6 +306,12 @@ impl World {
     fn now(&self) -> u64 {
         START + self.0.elapsed.get().as_secs()
     }
+}
+
+/// What a record of the application is called in the store.
+pub fn record(settings: &Settings, name: &str) -> String {
+    let Settings { authority, tenant, client_id, .. } = settings;
+    ["account", authority, tenant, client_id, name].join("/")
 }
 
 /// A public client of one tenant.

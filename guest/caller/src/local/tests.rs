@@ -179,7 +179,7 @@ fn an_absurd_wait_is_cut_to_an_hour() {
 #[test]
 fn a_call_waits_for_the_refresh_of_another_one() {
     let (world, env) = signed_in(0);
-    let lease = env.settings.record("refreshing/o.t");
+    let lease = world::testing::record(env.settings, "refreshing/o.t");
     assert!(world.compare_and_swap(&lease, None, b"another", Some(Duration::from_secs(3))).unwrap());
     world.once(|_| Ok(testing::json(200, &fresh_tokens(2))));
     assert_eq!(token(&env), "access-2");
@@ -189,7 +189,7 @@ fn a_call_waits_for_the_refresh_of_another_one() {
 #[test]
 fn a_refresh_that_never_ends_is_not_waited_for_longer_than_ten_seconds() {
     let (world, env) = signed_in(0);
-    let lease = env.settings.record("refreshing/o.t");
+    let lease = world::testing::record(env.settings, "refreshing/o.t");
     assert!(world.compare_and_swap(&lease, None, b"another", None).unwrap());
     world.once(|_| Ok(testing::json(200, &fresh_tokens(2))));
     assert_eq!(token(&env), "access-2");
@@ -199,7 +199,7 @@ fn a_refresh_that_never_ends_is_not_waited_for_longer_than_ten_seconds() {
 #[test]
 fn a_lease_that_ran_out_and_was_taken_by_another_call_is_left_to_it() {
     let (world, env) = signed_in(0);
-    let lease = env.settings.record("refreshing/o.t");
+    let lease = world::testing::record(env.settings, "refreshing/o.t");
     let (slow, taken) = (world.clone(), lease.clone());
     world.once(move |_| {
         slow.advance(Duration::from_secs(70));

@@ -83,11 +83,11 @@ impl Begun {
     }
 
     fn entra_record(&self) -> String {
-        self.env.settings.record(&format!("session-entra/{}", self.id))
+        world::testing::record(self.env.settings, &format!("session-entra/{}", self.id))
     }
 
     fn lease_record(&self) -> String {
-        self.env.settings.record(&format!("session-refreshing/{}", self.id))
+        world::testing::record(self.env.settings, &format!("session-refreshing/{}", self.id))
     }
 
     /// Keeps the records for ever, so that their own dates count.
@@ -498,7 +498,7 @@ fn a_session_ends_even_if_that_cannot_be_recorded() {
 #[test]
 fn a_session_of_an_earlier_version_has_no_roles_until_it_is_refreshed() {
     let begun = begin();
-    let session_record = begun.env.settings.record(&format!("session/{}", begun.id));
+    let session_record = world::testing::record(begun.env.settings, &format!("session/{}", begun.id));
     for (name, place) in [(session_record, ""), (begun.entra_record(), "/tokens")] {
         let raw = begun.world.get(&name).unwrap().unwrap();
         let mut record: serde_json::Value = serde_json::from_slice(raw.reveal()).unwrap();

@@ -58,7 +58,7 @@ impl Lab {
     fn of_an_earlier_version() -> Self {
         let lab = Self::new();
         for (name, place) in [("session", ""), ("session-entra", "/tokens")] {
-            let name = lab.env.entra.settings.record(&format!("{name}/{}", lab.id));
+            let name = world::testing::record(lab.env.entra.settings, &format!("{name}/{}", lab.id));
             let raw = lab.authority.world.get(&name).unwrap().unwrap();
             let mut record: serde_json::Value = serde_json::from_slice(raw.reveal()).unwrap();
             let fields = record.pointer_mut(place).and_then(serde_json::Value::as_object_mut).unwrap();
@@ -334,7 +334,7 @@ fn during_an_outage_one_call_at_a_time_asks_whoever_it_is_for() {
     let mut lab = Lab::new();
     lab.entra_is_out_of_reach(true);
     lab.stay_until(4 * HOUR);
-    let (outage, world) = (lab.env.entra.settings.record("entra-out-of-reach"), &lab.authority.world);
+    let (outage, world) = (world::testing::record(lab.env.entra.settings, "entra-out-of-reach"), &lab.authority.world);
     let asking = format!("{outage}/asking");
     assert!(is_unconfirmed(&lab.decide(role())));
     assert_eq!(world.get(&asking).unwrap().map(|_| ()), None, "the right to ask is given back");
@@ -361,7 +361,7 @@ fn an_outage_that_nobody_has_asked_about_for_two_minutes_holds_nobody_up() {
     lab.entra_is_out_of_reach(false);
     lab.entra_says(json!({ "roles": ["Vault.Open"] }));
     lab.advance(120);
-    let asking = lab.env.entra.settings.record("entra-out-of-reach/asking");
+    let asking = world::testing::record(lab.env.entra.settings, "entra-out-of-reach/asking");
     lab.authority.world.put(&asking, b"another call", None).unwrap();
     assert_eq!(lab.decide(role()), Ok(()));
 }
