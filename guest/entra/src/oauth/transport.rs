@@ -13,8 +13,6 @@ use zeroize::Zeroizing;
 
 use super::error::OAuthError;
 use crate::entra_world::EntraWorld;
-use world::HttpError;
-use world::limits;
 
 /// Pause before the one retry after a server error.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
