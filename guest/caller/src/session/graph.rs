@@ -50,9 +50,9 @@ mod tests {
 
     use serde_json::{Value, json};
 
+    use super::*;
     use super::super::entra_tokens::EntraTokens;
     use super::super::{Owner, lifecycle};
-    use super::*;
     use entra::AcquireError;
     use world::testing;
     use world::testing::{World, run};

@@ -103,7 +103,7 @@ async fn ask<E: Error + 'static>(
     let token = tokens.token(None).await?;
     let response = exchange(env, &token, question).await?;
     if response.status().as_u16() != 401 {
-        return finish(tokens, &response);
+        return finish(tokens, &response).await;
     }
     // Continuous access evaluation: the token was good by its date, but something has changed. One more try.
     let challenge = Challenge { refused: token.clone(), claims: claims_challenge(&response) };
@@ -117,11 +117,11 @@ async fn ask<E: Error + 'static>(
             return Err(error);
         }
     }
-    finish(tokens, &response)
+    finish(tokens, &response).await
 }
 
 /// Reads the answer; tells the source of the token if it does not permit enough.
-fn finish<E: Error + 'static>(tokens: &Source<'_, E>, response: &Response<Vec<u8>>) -> Result<Value, GraphError<E>> {
+async fn finish<E: Error + 'static>(tokens: &Source<'_, E>, response: &Response<Vec<u8>>) -> Result<Value, GraphError<E>> {
     let answer = read(response);
     if let Err(GraphError::Forbidden(_)) = answer {
         tokens.forbidden().await;
