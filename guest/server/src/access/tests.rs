@@ -3,11 +3,13 @@
 mod sessions;
 
 use base::policy::{Name, names};
+use base::settings::HttpSettings;
 use serde_json::json;
-use world::testing::{World, json as response, run};
+use world::testing::{World, http_settings, json as response, run};
 
 use super::*;
 use crate::testing::{ServerWorlds as _, configure};
+use crate::tools::{Tool, of_users};
 
 const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
@@ -341,4 +343,19 @@ fn a_denial_says_what_is_missing() {
     assert!(text(Denial::KindNotAllowed { actual: PrincipalKind::App }).contains("an application (app-only)"));
     let unavailable = text(Denial::GroupsUnavailable { reason: "connect 10.0.0.1".to_owned() });
     assert!(!unavailable.contains("10.0.0.1"), "{unavailable}");
+}
+
+/// What a person is told before they let a client act in their name.
+#[test]
+fn a_client_may_use_in_somebodys_name_what_some_rule_lets_people_call() {
+    let mut http = http_settings();
+    let names = |http: &HttpSettings| of_users(http).into_iter().map(Tool::name).collect::<Vec<_>>();
+    assert_eq!(names(&http), ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups", "findUser"]);
+    let rule = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
+    let apps = Rule { users: false, ..Rule::users_and_apps() };
+    http.access =
+        Some(vec![rule("findUser", apps.clone()), rule("listMyGroups", Rule::users()), rule("x", Rule::users())]);
+    assert_eq!(names(&http), ["listMyGroups"]);
+    http.access = Some(vec![rule("findUser", apps), rule("findUser", Rule::users())]);
+    assert_eq!(names(&http), ["findUser"]);
 }

@@ -208,21 +208,6 @@ fn what_clients_may_ask_for_is_what_rules_name_besides_the_scope_of_the_server()
     assert_eq!(scopes(&HttpSettings { access, ..http_settings() }), ["b", "a"]);
 }
 
-/// What a person is told before they let a client act in their name.
-#[test]
-fn a_client_may_use_in_somebodys_name_what_some_rule_lets_people_call() {
-    let mut http = http_settings();
-    let names = |http: &HttpSettings| of_users(http).into_iter().map(Tool::name).collect::<Vec<_>>();
-    assert_eq!(names(&http), ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups", "findUser"]);
-    let rule = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
-    let apps = Rule { users: false, ..Rule::users_and_apps() };
-    http.access =
-        Some(vec![rule("findUser", apps.clone()), rule("listMyGroups", Rule::users()), rule("x", Rule::users())]);
-    assert_eq!(names(&http), ["listMyGroups"]);
-    http.access = Some(vec![rule("findUser", apps), rule("findUser", Rule::users())]);
-    assert_eq!(names(&http), ["findUser"]);
-}
-
 #[test]
 fn a_remote_client_learns_nothing_of_the_servers_configuration_or_network() {
     let refusal = |code| entra::oauth::error::Refusal::new("invalid_client", &[code], None);
