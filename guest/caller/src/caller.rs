@@ -82,17 +82,16 @@ pub enum NoToken {
     /// The person at this machine has not signed in.
     #[error(transparent)]
     SignIn(#[from] SignInError),
-    /// Entra ID cannot be asked now. The text is for the log.
-    #[error("{0}")]
-    Unavailable(String),
+    /// Entra ID cannot be asked now. Never [`GraphError::Token`].
+    #[error(transparent)]
+    Unavailable(GraphError),
 }
 
 impl From<GraphError> for NoToken {
     fn from(error: GraphError) -> Self {
         match error.into_token::<AcquireError>() {
             Ok(error) => Self::Acquire(error),
-            Err(GraphError::NoToken(reason)) => Self::Unavailable(reason),
-            Err(other) => Self::Unavailable(other.to_string()),
+            Err(error) => Self::Unavailable(error),
         }
     }
 }
@@ -105,7 +104,7 @@ impl NoToken {
             Self::Acquire(AcquireError::Refused(refusal)) if refusal.needs_consent() => {
                 GraphError::NotConsented { permission, code: refusal.code }
             }
-            Self::Unavailable(reason) => GraphError::NoToken(reason),
+            Self::Unavailable(error) => error.into_token().map_or_else(|error| error, |error| GraphError::Token(Self::Acquire(error))),
             other => GraphError::Token(other),
         }
     }

@@ -118,7 +118,8 @@ impl<'a> Access<'a> {
     /// Groups as Microsoft Graph lists them.
     async fn resolve(&self, facts: &Facts<'_>) -> Result<Vec<String>, Denial> {
         let Identity { tenant_id, object_id, .. } = facts.identity;
-        groups::of(&self.env.entra, facts.kind, tenant_id, object_id).await.map_err(|reason| {
+        Box::pin(groups::of(&self.env.entra, facts.kind, tenant_id, object_id)).await.map_err(|error| {
+            let reason = error.to_string();
             self.note("the groups of a caller are not known", &reason);
             Denial::GroupsUnavailable { reason }
         })

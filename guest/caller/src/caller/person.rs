@@ -34,7 +34,7 @@ impl<'a> PersonCaller<'a> {
         let Self { person, presenter, resumes, .. } = *self;
         let env = &person.entra;
         let scopes = [scope.to_owned()];
-        let silent = match accounts::choose(person, None) {
+        let silent = match accounts::choose(person, None).await {
             Ok(account) => silent::acquire(env, &account, &scopes, challenge).await,
             Err(error) => Err(error),
         };
@@ -79,7 +79,7 @@ impl Caller for PersonCaller<'_> {
 
     async fn profile(&self, env: &EntraWorld<'_>, tokens: &Source<'_, NoToken>) -> Result<String, GraphError<NoToken>> {
         // The account that a token would be for, if that is clear without asking.
-        let account = accounts::choose(self.person, None).ok().map(|account| account.home_account_id);
+        let account = accounts::choose(self.person, None).await.ok().map(|account| account.home_account_id);
         let owner = || self.account.borrow().clone();
         Ok(profile::me(env, tokens, account.as_deref(), owner).await?.to_string())
     }

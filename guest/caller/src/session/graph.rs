@@ -45,17 +45,22 @@ impl TokenSource for SessionTokens<'_> {
 
 #[cfg(test)]
 mod tests {
-    use entra::testing::EntraWorlds as _;
     use std::time::Duration;
 
+    use entra::AcquireError;
+    use entra::testing::EntraWorlds as _;
     use serde_json::{Value, json};
+    use world::testing::{self, World, run};
 
-    use super::*;
     use super::super::entra_tokens::EntraTokens;
     use super::super::{Owner, lifecycle};
+<<<<<<< HEAD
     use entra::AcquireError;
     use world::testing;
     use world::testing::{World, run};
+=======
+    use super::*;
+>>>>>>> w-records
 
     const RESOURCE: &str = "https://mcp.example.com/mcp";
     const GROUPS: &str = "https://graph.microsoft.com/GroupMember.Read.All";

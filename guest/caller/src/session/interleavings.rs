@@ -1,4 +1,4 @@
-//! Two calls that find Entra's token of one session about to expire, in every order that they could have.
+//! Two calls that find the Entra ID token of one session about to expire, in every order that they could have.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use super::lifecycle::{self, Beginning};
 use super::{Membership, Owner};
 
 const NAMES: [&str; 2] = ["one", "two"];
-/// Life of Entra's tokens, in seconds.
+/// Life of the tokens of Entra ID, in seconds.
 const LIFETIME: u64 = 4000;
 
 /// An Entra ID that gives `entra-1`, `entra-2` … and takes every refresh token that it has ever given, as Entra ID does.

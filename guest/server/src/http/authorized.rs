@@ -31,7 +31,8 @@ pub async fn handle(
     origin: &Origin<'_>,
     message: &str,
 ) -> Option<String> {
-    handle_with(env, channel, origin, message, session::authenticate).await
+    let authenticate: Authenticate = |env, token, resources| Box::pin(session::authenticate(env, token, resources));
+    handle_with(env, channel, origin, message, authenticate).await
 }
 
 /// The answer to every message with an authorization where the component is not set up as a remote server.

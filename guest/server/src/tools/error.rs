@@ -74,7 +74,7 @@ impl ToolError {
             Self::Graph(GraphError::Token(error)) => error.public(),
             Self::SignIn(error) => error.public(),
             Self::Unrecorded(_) => Unrecorded::PUBLIC.to_owned(),
-            Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_)) => {
+            Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_) | GraphError::NotAsked(_)) => {
                 "Microsoft Graph cannot be asked now. Try again later.".to_owned()
             }
             Self::NoUser | Self::NoIdentity | Self::Undeclared { .. } | Self::Arguments(_) | Self::Denied(_) => {
@@ -99,6 +99,7 @@ impl ToolError {
             Self::Graph(GraphError::Unreachable(_)) => "graph-unreachable".to_owned(),
             Self::Graph(GraphError::Malformed(_)) => "graph-malformed".to_owned(),
             Self::Graph(GraphError::NoToken(_)) => "graph-no-token".to_owned(),
+            Self::Graph(GraphError::NotAsked(_)) => "graph-unavailable".to_owned(),
             Self::Graph(GraphError::NotConsented { .. }) => "graph-not-consented".to_owned(),
             Self::NoUser => "no-user".to_owned(),
             Self::NoIdentity => "no-identity".to_owned(),
@@ -114,7 +115,7 @@ impl From<GraphError<NoToken>> for ToolError {
         match error.into_token() {
             Ok(NoToken::SignIn(error)) => Self::SignIn(error),
             Ok(NoToken::Acquire(error)) => Self::Graph(error.into()),
-            Ok(NoToken::Unavailable(reason)) => Self::Graph(GraphError::NoToken(reason)),
+            Ok(NoToken::Unavailable(error)) => Self::Graph(error),
             Err(error) => Self::Graph(error),
         }
     }
