@@ -104,7 +104,9 @@ impl NoToken {
             Self::Acquire(AcquireError::Refused(refusal)) if refusal.needs_consent() => {
                 GraphError::NotConsented { permission, code: refusal.code }
             }
-            Self::Unavailable(error) => error.into_token().map_or_else(|error| error, |error| GraphError::Token(Self::Acquire(error))),
+            Self::Unavailable(error) => {
+                error.into_token().map_or_else(|error| error, |error| GraphError::Token(Self::Acquire(error)))
+            }
             other => GraphError::Token(other),
         }
     }

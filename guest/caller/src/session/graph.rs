@@ -54,13 +54,7 @@ mod tests {
 
     use super::super::entra_tokens::EntraTokens;
     use super::super::{Owner, lifecycle};
-<<<<<<< HEAD
-    use entra::AcquireError;
-    use world::testing;
-    use world::testing::{World, run};
-=======
     use super::*;
->>>>>>> w-records
 
     const RESOURCE: &str = "https://mcp.example.com/mcp";
     const GROUPS: &str = "https://graph.microsoft.com/GroupMember.Read.All";

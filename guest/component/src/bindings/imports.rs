@@ -7,24 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
-<<<<<<< HEAD
 use base::settings::{Mode, Settings};
 use base::settings_document;
-=======
-use base::policy::{Name, Rule, ToolRule};
-use base::settings::{
-    HttpSettings, LocalSettings, Mode, RegisteredClient, Settings, SignInMethod, TokenMode, TokenSettings,
-};
->>>>>>> w-records
 use caller::PersonWorld;
 use entra::EntraWorld;
 use server::ServerWorld;
 use server::site::Site;
 use wasip2::http::types::ErrorCode;
-<<<<<<< HEAD
-use world::*;
-=======
->>>>>>> w-records
 use world::records::{Partitions, Records};
 use world::trail::Recorder;
 use world::*;

@@ -121,7 +121,10 @@ async fn ask<E: Error + 'static>(
 }
 
 /// Reads the answer; tells the source of the token if it does not permit enough.
-async fn finish<E: Error + 'static>(tokens: &Source<'_, E>, response: &Response<Vec<u8>>) -> Result<Value, GraphError<E>> {
+async fn finish<E: Error + 'static>(
+    tokens: &Source<'_, E>,
+    response: &Response<Vec<u8>>,
+) -> Result<Value, GraphError<E>> {
     let answer = read(response);
     if let Err(GraphError::Forbidden(_)) = answer {
         tokens.forbidden().await;

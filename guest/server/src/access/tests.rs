@@ -285,9 +285,7 @@ fn a_denial_says_what_is_missing() {
 #[test]
 fn a_client_may_use_in_somebodys_name_what_some_rule_lets_people_call() {
     let mut http = http_settings();
-    let names = |http: &HttpSettings| {
-        tools::of_users(http).into_iter().map(|tool| tool.name()).collect::<Vec<_>>()
-    };
+    let names = |http: &HttpSettings| tools::of_users(http).into_iter().map(|tool| tool.name()).collect::<Vec<_>>();
     assert_eq!(names(&http), ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups", "findUser"]);
     let rule = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
     let apps = Rule { users: false, ..Rule::users_and_apps() };

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use entra_mcp_emulator::{Clock, Endpoint, Fault};
 use entra_mcp_plugin::Plugin;
 use entra_mcp_plugin::clock::{Clock as HostClock, SystemClock};
 use entra_mcp_plugin::token_validator::TokenError;
-use entra_mcp_emulator::{Clock, Endpoint, Fault};
 use serde_json::json;
 
 use super::{build, nothing, settings};

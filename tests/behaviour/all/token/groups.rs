@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use entra_mcp_emulator::{Clock, Control, Endpoint, Fault};
 use entra_mcp_plugin::PluginBuilder;
 use entra_mcp_plugin::client_credential::{ClientCredential, Credential, CredentialError};
 use entra_mcp_plugin::environment::{ClientType, Settings};
 use entra_mcp_plugin::token_validator::{Requirements, TokenError};
-use entra_mcp_emulator::{Clock, Control, Endpoint, Fault};
 use serde_json::{Value, json};
 
 use super::{Validator, build, nothing, settings};

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use entra_mcp_emulator::Endpoint;
 use entra_mcp_plugin::audit::MemoryAudit;
 use entra_mcp_plugin::clock::{Clock, ManualClock};
 use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
 use entra_mcp_plugin::token_validator::{Principal, Requirements, TokenError};
 use entra_mcp_plugin::{Plugin, PluginBuilder};
-use entra_mcp_emulator::Endpoint;
 use serde_json::{Value, json};
 
 use crate::support::component::code_cache;
