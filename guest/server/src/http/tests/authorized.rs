@@ -11,7 +11,9 @@ use world::testing::run;
 fn ask(server: &Server, authorization: &str, message: &str) -> Option<Value> {
     let authorization = Secret::new(authorization.to_owned());
     let origin = Origin { authorization: &authorization, client_address: Some("203.0.113.7") };
-    let answer = run(handle_with(&server.env, &server.world, &origin, message, authenticate));
+    let answer = run(handle_with(&server.env, &server.world, &origin, message, |env, token, resources| {
+        Box::pin(authenticate(env, token, resources))
+    }));
     answer.map(|answer| serde_json::from_str(&answer).unwrap())
 }
 
