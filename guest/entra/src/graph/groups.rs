@@ -324,6 +324,24 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_that_entra_id_asks_for_reaches_the_calls_that_have_not_asked() {
+        let authority = confidential(listing(&[GROUP]));
+        let mut busy = response(429, &json!({}));
+        busy.headers_mut().insert("retry-after", http::HeaderValue::from_static("60"));
+        authority.publish("/oauth2/v2.0/token", busy);
+        let tokens = AppTokens { env: &authority.env, tenant: TENANT };
+        let token = || run(crate::graph::TokenSource::token(&tokens, None)).map(drop);
+        let throttled = |seconds| {
+            let error = crate::oauth::OAuthError::Throttled(Duration::from_secs(seconds));
+            Err(GraphError::NoToken(crate::AcquireError::Unavailable(error)))
+        };
+        assert_eq!(token(), throttled(60));
+        authority.world.advance(Duration::from_secs(4));
+        assert_eq!(token(), throttled(56), "as the remembered failure says");
+        assert_eq!(asked(&authority.world).len(), 1);
+    }
+
+    #[test]
     fn stored_ids_are_the_ids_that_were_stored() {
         let ids = GroupIds([GROUP, TENANT, OBJECT, "00000000-0000-0000-0000-000000000001"].map(str::to_owned).into());
         let bytes = ids.encode().unwrap();
