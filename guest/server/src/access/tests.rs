@@ -5,6 +5,9 @@ mod sessions;
 use base::policy::{Name, names};
 use base::principal::{Groups, PrincipalKind};
 use base::settings::HttpSettings;
+use caller::PersonCaller;
+use caller::local::interactive::NoClient;
+use caller::testing::PersonWorlds as _;
 use serde_json::json;
 use world::testing::{TENANT, World, http_settings, json as response, run};
 
@@ -271,6 +274,15 @@ fn an_ordinary_decision_touches_neither_the_store_nor_the_network() {
 }
 
 #[test]
+fn a_caller_of_whom_rules_know_nothing_may_call_nothing() {
+    let (world, env) = env_with(Some(vec![of_vault(Rule::users_and_apps())]));
+    let person = world.person();
+    let caller = PersonCaller::new(&person, &NoClient, None);
+    assert_eq!(run(Access::new(&env, &caller).admit(VAULT, own)), Err(Denial::NotListed));
+    assert_eq!(run(Access::new(&env, &Caller::user()).admit(VAULT, own)), Ok(()));
+}
+
+#[test]
 fn a_denial_says_what_is_missing() {
     let text = |denial: Denial| denial.to_string();
     let any_of = names(&["Mcp.Admin", "Mcp.\"x"]);
@@ -285,9 +297,7 @@ fn a_denial_says_what_is_missing() {
 #[test]
 fn a_client_may_use_in_somebodys_name_what_some_rule_lets_people_call() {
     let mut http = http_settings();
-    let names = |http: &HttpSettings| {
-        tools::of_users(http).into_iter().map(|tool| tool.name()).collect::<Vec<_>>()
-    };
+    let names = |http: &HttpSettings| tools::of_users(http).into_iter().map(|tool| tool.name()).collect::<Vec<_>>();
     assert_eq!(names(&http), ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups", "findUser"]);
     let rule = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
     let apps = Rule { users: false, ..Rule::users_and_apps() };
