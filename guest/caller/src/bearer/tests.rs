@@ -5,7 +5,9 @@ use std::time::Duration;
 use entra::AcquireError;
 use entra::graph::profile::profile_scope;
 use entra::graph::{Challenge, GraphError, TokenSource as _};
-use entra::testing::{EntraWorlds as _, FakeAuthority, OBJECT, TestKey, app_claims, change, header, sign, user_claims, with};
+use entra::testing::{
+    EntraWorlds as _, FakeAuthority, OBJECT, TestKey, app_claims, change, header, sign, user_claims, with,
+};
 use serde_json::{Value, json};
 use world::HttpError;
 use world::testing::{CLIENT, json as response, run};

@@ -52,9 +52,9 @@ mod tests {
     use serde_json::{Value, json};
     use world::testing::{self, World, run};
 
-    use super::*;
     use super::super::entra_tokens::EntraTokens;
     use super::super::{Owner, lifecycle};
+    use super::*;
 
     const RESOURCE: &str = "https://mcp.example.com/mcp";
     const GROUPS: &str = "https://graph.microsoft.com/GroupMember.Read.All";

@@ -12,9 +12,9 @@ use serde_json::json;
 use world::Store as _;
 use world::testing::{self, World, run};
 
-use super::*;
 use super::entra_tokens::{self, EntraTokens, Wanted};
 use super::lifecycle::{self, Beginning, RefreshError, Tokens};
+use super::*;
 
 const RESOURCE: &str = "https://mcp.example.com/mcp";
 /// Life of Entra's first token, in seconds.

@@ -8,14 +8,16 @@ use async_trait::async_trait;
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::policy::{Name, Rule, ToolRule};
-use base::settings::{HttpSettings, LocalSettings, Mode, RegisteredClient, Settings, SignInMethod, TokenMode, TokenSettings};
+use base::settings::{
+    HttpSettings, LocalSettings, Mode, RegisteredClient, Settings, SignInMethod, TokenMode, TokenSettings,
+};
 use caller::PersonWorld;
 use entra::EntraWorld;
 use server::ServerWorld;
 use server::site::Site;
 use wasip2::http::types::ErrorCode;
-use world::*;
 use world::trail::Recorder;
+use world::*;
 use wstd::http::body::util::{BodyExt, Empty};
 
 use super::generated::entra_mcp::plugin as wit;

@@ -7,7 +7,9 @@ use ::http::header::{CONTENT_LENGTH, HOST};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use server::message::{Answer, Request};
 use server::{ServerWorld, http};
-use wasip2::http::types::{Fields, IncomingRequest, Method as WasiMethod, OutgoingBody, OutgoingResponse, ResponseOutparam};
+use wasip2::http::types::{
+    Fields, IncomingRequest, Method as WasiMethod, OutgoingBody, OutgoingResponse, ResponseOutparam,
+};
 use wasip2::io::streams::{OutputStream, StreamError};
 
 /// Largest request body in bytes. The bundled host has the same limit; other hosts may have none.
