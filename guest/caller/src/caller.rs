@@ -115,14 +115,19 @@ impl NoToken {
 /// A caller's tokens for Microsoft Graph with one delegated permission.
 pub struct Delegated<'a> {
     caller: &'a dyn Caller,
-    scope: String,
+    /// What scopes of Graph are qualified with.
+    resource: &'a str,
     permission: &'static str,
 }
 
 impl<'a> Delegated<'a> {
     /// Tokens of `caller`. The permission is in the short form.
-    pub fn new(env: &EntraWorld<'_>, caller: &'a dyn Caller, permission: &'static str) -> Self {
-        Self { caller, scope: [env.settings.graph_resource.as_str(), permission].join("/"), permission }
+    pub fn new(env: &EntraWorld<'a>, caller: &'a dyn Caller, permission: &'static str) -> Self {
+        Self { caller, resource: &env.settings.graph_resource, permission }
+    }
+
+    fn scope(&self) -> String {
+        [self.resource, self.permission].join("/")
     }
 }
 
@@ -131,11 +136,11 @@ impl TokenSource for Delegated<'_> {
     type Error = NoToken;
 
     async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError<NoToken>> {
-        let token = self.caller.delegated(&self.scope, challenge).await;
+        let token = self.caller.delegated(&self.scope(), challenge).await;
         token.map_err(|error| error.for_permission(self.permission))
     }
 
     async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError<NoToken>> {
-        self.caller.unsatisfied(&self.scope, challenge).await.map(GraphError::Token)
+        self.caller.unsatisfied(&self.scope(), challenge).await.map(GraphError::Token)
     }
 }

@@ -39,7 +39,7 @@ impl Caller for BearerCaller<'_> {
     }
 
     async fn confirm(&self) -> Result<Membership, Unconfirmed> {
-        Err(Unconfirmed::Unavailable("the token is the only one who knows roles and groups".to_owned()))
+        Err(Unconfirmed::Unavailable("only the token says which roles and groups the caller has".to_owned()))
     }
 
     async fn delegated(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Secret<String>, NoToken> {

@@ -5,6 +5,9 @@ mod sessions;
 use base::policy::{Name, names};
 use base::principal::{Groups, PrincipalKind};
 use base::settings::HttpSettings;
+use caller::PersonCaller;
+use caller::local::interactive::NoClient;
+use caller::testing::PersonWorlds as _;
 use serde_json::json;
 use world::testing::{TENANT, World, http_settings, json as response, run};
 
@@ -268,6 +271,15 @@ fn an_ordinary_decision_touches_neither_the_store_nor_the_network() {
     let caller = Caller::user().scopes(&["a"]);
     assert_eq!(run(Access::new(&env, &caller).admit(VAULT, own)), Ok(()));
     assert_eq!((world.store_operations(), world.sent().len()), (0, 0));
+}
+
+#[test]
+fn a_caller_of_whom_rules_know_nothing_may_call_nothing() {
+    let (world, env) = env_with(Some(vec![of_vault(Rule::users_and_apps())]));
+    let person = world.person();
+    let caller = PersonCaller::new(&person, &NoClient, None);
+    assert_eq!(run(Access::new(&env, &caller).admit(VAULT, own)), Err(Denial::NotListed));
+    assert_eq!(run(Access::new(&env, &Caller::user()).admit(VAULT, own)), Ok(()));
 }
 
 #[test]
