@@ -1,13 +1,18 @@
 //! The application as a client of Entra ID: its endpoints, what identifies it, what it declares to understand.
 
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response};
 use url::Url;
+use world::{Credential, CredentialError};
+use zeroize::Zeroizing;
 
-use super::TokenSet;
 use super::error::OAuthError;
 use super::form::Form;
 use super::token_response::{self, TokenResponse};
+use super::{TokenSet, transport};
 use crate::entra_world::EntraWorld;
-use world::{Credential, CredentialError};
+
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
 /// Opts in to continuous access evaluation: the client understands claims challenges.
 const CLIENT_CAPABILITIES: &str = r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#;
@@ -58,8 +63,18 @@ impl<'w> Client<'w> {
 
     /// Asks the token endpoint for tokens.
     pub(super) async fn tokens(&self, form: Form<'_>) -> Result<TokenSet, OAuthError> {
-        let response = form.post(self, &self.token).await?;
+        let response = self.post(form, &self.token).await?;
         token_response::read::<TokenResponse>(&response).map(|tokens| tokens.into_token_set(&self.env))
+    }
+
+    /// Posts a form, and the fields that say which client sends it. Answers of status 200 to 499 other than 429 are
+    /// returned.
+    pub(super) async fn post(&self, form: Form<'_>, to: &Url) -> Result<Response<Zeroizing<Vec<u8>>>, OAuthError> {
+        let mut request = Request::post(to.as_str())
+            .body(self.identify(form).encode())
+            .map_err(|_| OAuthError::Misconfigured("authority"))?;
+        request.headers_mut().insert(CONTENT_TYPE, FORM);
+        transport::send(&self.env, request).await
     }
 
     /// What the client uses of the world.
@@ -68,7 +83,7 @@ impl<'w> Client<'w> {
     }
 
     /// Adds to a form which client sends it (RFC 6749 section 2.3.1, RFC 7523 section 2.2).
-    pub(super) fn identify<'a>(&'a self, form: Form<'a>) -> Form<'a> {
+    fn identify<'a>(&'a self, form: Form<'a>) -> Form<'a> {
         let form = form.with("client_id", self.env.settings.client_id.as_str());
         match &self.credential {
             Credential::None => form,

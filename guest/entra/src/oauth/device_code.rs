@@ -87,7 +87,7 @@ impl DeviceCode {
     pub async fn request(env: &EntraWorld<'_>, scopes: &[String]) -> Result<Self, OAuthError> {
         let client = Client::new(env)?;
         let form = Form::default().with_scopes(scopes);
-        let response = form.post(&client, &client.device_authorization).await?;
+        let response = client.post(form, &client.device_authorization).await?;
         let details: Details = token_response::read(&response)?;
         let expires_at = env.clock.now().saturating_add(details.expires_in);
         Ok(Self { details, expires_at })
@@ -135,7 +135,7 @@ impl DeviceCode {
     /// Asks the token endpoint once (RFC 8628 sections 3.4 and 3.5).
     async fn poll_once(&self, client: &Client<'_>) -> Result<Poll, OAuthError> {
         let form = Form::of_grant(GRANT).with_secret("device_code", &self.details.device_code);
-        let Ok(response) = form.post(client, &client.token).await else { return Ok(Poll::Lost) };
+        let Ok(response) = client.post(form, &client.token).await else { return Ok(Poll::Lost) };
         match token_response::read::<TokenResponse>(&response) {
             Ok(tokens) => Ok(Poll::Done(tokens.into_token_set(client.env()))),
             Err(OAuthError::Refused(refusal)) => match refusal.error.as_str() {

@@ -1,4 +1,4 @@
-//! One form, posted to the token or device authorization endpoint: what all five grants send.
+//! One form for the token or device authorization endpoint: what all five grants send.
 //!
 //! A form borrows its secrets, and the body made of it is zeroised on drop. Its room is reserved before anything is
 //! written, so that no copy is left behind by growing.
@@ -6,16 +6,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response};
-use url::{Url, form_urlencoded};
+use base::Secret;
+use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use super::client::Client;
-use super::{OAuthError, transport};
-use base::Secret;
-
-const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 /// An encoded byte is at most `%` and two digits.
 const MAX_ENCODED_BYTES: usize = 3;
 /// `&` before a field and `=` inside of it.
@@ -73,17 +67,8 @@ impl<'a> Form<'a> {
         if scopes.is_empty() { self } else { self.with("scope", scopes.join(" ")) }
     }
 
-    /// Posts the fields, and those that say which client sends them. Answers of status 200 to 499 other than 429 are
-    /// returned.
-    pub(super) async fn post(self, client: &Client<'_>, to: &Url) -> Result<Response<Zeroizing<Vec<u8>>>, OAuthError> {
-        let mut request = Request::post(to.as_str())
-            .body(client.identify(self).encode())
-            .map_err(|_| OAuthError::Misconfigured("authority"))?;
-        request.headers_mut().insert(CONTENT_TYPE, FORM);
-        transport::send(client.env(), request).await
-    }
-
-    fn encode(&self) -> Zeroizing<Vec<u8>> {
+    /// The body of a request.
+    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let room = |(name, value): &(&str, Value<'_>)| {
             SEPARATORS + MAX_ENCODED_BYTES * name.len().saturating_add(value.reveal().len())
         };
