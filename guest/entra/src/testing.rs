@@ -258,6 +258,12 @@ pub struct FakeAuthority {
     pub outage: Rc<RefCell<Option<HttpError>>>,
 }
 
+impl Default for FakeAuthority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl FakeAuthority {
     /// Publishes the RSA key `rsa`, `rsa-ps` for PS256, and the EC key `p256`.
     pub fn new() -> Self {

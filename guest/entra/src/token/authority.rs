@@ -102,7 +102,7 @@ impl Authority {
         metadata: &Metadata,
         demand: Demand,
     ) -> Result<Rc<Fetched<KeySet>>, TokenError> {
-        let authority = authority_id(&env.settings);
+        let authority = authority_id(env.settings);
         let name = Name { kind: Kind::Jwks, authority: &authority, url: &metadata.jwks_uri };
         self.keys
             .get(env, name, &|body| KeySet::parse(body).map_err(|error| error.to_string()), demand)

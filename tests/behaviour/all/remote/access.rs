@@ -1,7 +1,7 @@
 //! Who may call which tool: a denied test for every part of a rule, and how a client gets further.
 
-use entra_mcp_plugin::environment::{CallerKind, TokenMode, ToolRule};
 use entra_mcp_emulator::{Endpoint, Fault, Scope};
+use entra_mcp_plugin::environment::{CallerKind, TokenMode, ToolRule};
 use http::Request;
 use serde_json::{Value, json};
 

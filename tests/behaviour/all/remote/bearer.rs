@@ -3,9 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use entra_mcp_plugin::environment::{CallerKind, Settings, TokenMode, ToolRule};
-use entra_mcp_emulator::{Endpoint, Fault, Requirement};
 use entra_mcp_emulator::user_agent::{HeadlessBrowser, Person};
+use entra_mcp_emulator::{Endpoint, Fault, Requirement};
+use entra_mcp_plugin::environment::{CallerKind, Settings, TokenMode, ToolRule};
 use serde_json::{Value, json};
 
 use crate::support::lab::{

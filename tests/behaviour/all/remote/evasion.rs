@@ -1,7 +1,7 @@
 //! A client that tries to get at tools which it is denied, by every way in that there is.
 
-use entra_mcp_plugin::environment::{TokenMode, ToolRule};
 use entra_mcp_emulator::Endpoint;
+use entra_mcp_plugin::environment::{TokenMode, ToolRule};
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! Keys rotate, their endpoint fails or lies, and strangers ask for keys that do not exist.
 
-use entra_mcp_plugin::token_validator::TokenErrorCategory;
 use entra_mcp_emulator::{Endpoint, Fault, Rotation};
+use entra_mcp_plugin::token_validator::TokenErrorCategory;
 
 use super::Validator;
 

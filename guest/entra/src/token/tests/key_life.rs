@@ -335,12 +335,12 @@ fn a_key_that_another_instance_saw_withdrawn_ends_within_a_minute() {
     let old = token("old", "rsa");
     validate(&authority, &old).unwrap();
     // Another instance meets an unknown key id, and stores the set without the withdrawn key.
-    let kept = Instance::current(&authority.env.settings);
+    let kept = Instance::current(authority.env.settings);
     Instance::restart();
     authority.publish_keys(json!([jwk("new", "rsa-other")]));
     advance(&authority, 30);
     validate(&authority, &token("unknown", "rsa")).unwrap_err();
-    Instance::replace(&authority.env.settings, kept);
+    Instance::replace(authority.env.settings, kept);
     advance(&authority, 60);
     assert_eq!(validate(&authority, &old), Err(TokenError::KeyUnknown { key_id: "old".to_owned() }));
 }
@@ -370,7 +370,7 @@ fn a_document_that_another_instance_has_just_fetched_is_found() {
     let authority = FakeAuthority::with_keys(json!([jwk("old", "rsa")]));
     validate(&authority, &token("old", "rsa")).unwrap();
     advance(&authority, 30);
-    let kept = Instance::current(&authority.env.settings);
+    let kept = Instance::current(authority.env.settings);
     // This instance looks into the store, and in the same second another one fetches the new key.
     validate(&authority, &token_of("old", "rsa", "another")).unwrap();
     advance(&authority, 60);
@@ -379,7 +379,7 @@ fn a_document_that_another_instance_has_just_fetched_is_found() {
     authority.publish_keys(json!([jwk("old", "rsa"), jwk("new", "rsa-other")]));
     validate(&authority, &token("new", "rsa-other")).unwrap();
     assert_eq!(authority.key_requests(), 2);
-    Instance::replace(&authority.env.settings, kept);
+    Instance::replace(authority.env.settings, kept);
     validate(&authority, &token("new", "rsa-other")).unwrap();
     assert_eq!(authority.key_requests(), 2);
 }

@@ -15,7 +15,7 @@ fn validate(authority: &FakeAuthority, token: &str) -> Result<ValidatedToken, To
 }
 
 fn remembered(authority: &FakeAuthority) -> usize {
-    Instance::current(&authority.env.settings).validated.borrow().len()
+    Instance::current(authority.env.settings).validated.borrow().len()
 }
 
 fn token(claims: serde_json::Value) -> String {
@@ -72,7 +72,7 @@ fn a_forgotten_token_is_validated_anew() {
     let authority = FakeAuthority::new();
     let token = token(json!({}));
     validate(&authority, &token).unwrap();
-    forget(&authority.env.settings, &token);
+    forget(authority.env.settings, &token);
     assert_eq!(remembered(&authority), 0);
     validate(&authority, &token).unwrap();
     assert_eq!(remembered(&authority), 1);
@@ -86,7 +86,7 @@ fn a_claims_challenge_forgets_every_token_of_the_principal_and_no_other() {
         validate(&authority, &token).unwrap();
     }
     assert_eq!(remembered(&authority), 3);
-    forget_principal(&authority.env.settings, TENANT, OBJECT);
+    forget_principal(authority.env.settings, TENANT, OBJECT);
     assert_eq!(remembered(&authority), 1);
 }
 
@@ -100,7 +100,7 @@ fn refused_tokens_are_not_remembered_except_bad_signatures() {
 
     let forged = sign(&header("RS256", "rsa"), &user_claims(), &TestKey::named("rsa-other"));
     validate(&authority, &forged).unwrap_err();
-    let instance = Instance::current(&authority.env.settings);
+    let instance = Instance::current(authority.env.settings);
     assert_eq!(instance.refused.borrow().len(), 1);
     assert_eq!(validate(&authority, &forged).unwrap_err().reason(), "signature-invalid");
 }
@@ -132,7 +132,7 @@ fn the_memory_of_accepted_tokens_is_bounded_in_number_and_bytes() {
     let small = validated(json!({}));
     let groups: Vec<String> = (0..150).map(|_| GROUP.to_owned()).collect();
     let large = validated(json!({ "groups": groups }));
-    let instance = Instance::current(&authority.env.settings);
+    let instance = Instance::current(authority.env.settings);
     let mut memory = instance.validated.borrow_mut();
     for number in 0_u32..12_000 {
         memory.insert(hash(&number.to_string()), std::rc::Rc::clone(&small));
@@ -152,7 +152,7 @@ fn the_memory_of_accepted_tokens_is_bounded_in_number_and_bytes() {
 fn a_token_that_is_inserted_and_removed_for_ever_leaves_nothing_behind() {
     let authority = FakeAuthority::new();
     let validated = std::rc::Rc::new(validate(&authority, &token(json!({}))).unwrap());
-    let instance = Instance::current(&authority.env.settings);
+    let instance = Instance::current(authority.env.settings);
     let mut memory = instance.validated.borrow_mut();
     for _ in 0..50_000 {
         memory.insert(hash("x"), std::rc::Rc::clone(&validated));
