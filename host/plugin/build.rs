@@ -2,8 +2,10 @@
 //!
 //! The component comes, in this order, from
 //! 1. `ENTRA_MCP_COMPONENT`, the path of a component that was built elsewhere (see `.ci/component-fallback`);
-//! 2. a nested cargo build for `wasm32-wasip2`, if that target is installed;
-//! 3. the same after `rustup target add wasm32-wasip2`;
+//! 2. the package itself, where it is one that was published: there is no workspace around it, and `.ci/package` has put
+//!    the component into it;
+//! 3. a nested cargo build for `wasm32-wasip2`, if that target is installed;
+//! 4. the same after `rustup target add wasm32-wasip2`;
 //!
 //! and else the build stops with one message that names the fix.
 //!
@@ -29,6 +31,10 @@ const GUEST: [&str; 6] =
     ["guest/base", "guest/caller", "guest/component", "guest/entra", "guest/server", "guest/world"];
 
 const TARGET: &str = "wasm32-wasip2";
+
+/// The component in a package that was published, and the `cfg` that says that the contract is in it too.
+const PACKAGED: &str = "component/entra_mcp.bundled.wasm";
+const PACKAGED_CFG: &str = "entra_mcp_packaged";
 
 /// One way to build the component.
 struct Flavour {
@@ -56,12 +62,14 @@ fn main() {
 
 fn run() -> Result<()> {
     let package = variable("CARGO_MANIFEST_DIR").map(PathBuf::from)?;
-    let workspace = package.ancestors().nth(2).ok_or("this package has no workspace around it")?;
+    println!("cargo::rustc-check-cfg=cfg({PACKAGED_CFG})");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=ENTRA_MCP_COMPONENT");
+    let workspace = package.ancestors().nth(2).filter(|folder| folder.join("guest/component").is_dir());
+    let Some(workspace) = workspace else { return use_packaged(&package) };
     for source in GUEST.into_iter().chain(["wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"]) {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-env-changed=ENTRA_MCP_COMPONENT");
 
     let out = target_directory()?.join("component");
     fs::create_dir_all(&out)?;
@@ -88,6 +96,24 @@ fn run() -> Result<()> {
     if let Some(portable) = portable {
         println!("cargo::rustc-env=ENTRA_MCP_PORTABLE_COMPONENT={}", portable.display());
     }
+    Ok(())
+}
+
+/// Takes the component that is in the package. Nothing is built, and nothing is written outside of `OUT_DIR`.
+fn use_packaged(package: &Path) -> Result<()> {
+    if env::var_os("CARGO_FEATURE_PORTABLE_COMPONENT").is_some() {
+        return Err("the feature portable-component needs a checkout of the repository".into());
+    }
+    let component = match env::var_os("ENTRA_MCP_COMPONENT") {
+        Some(given) => PathBuf::from(given),
+        None => package.join(PACKAGED),
+    };
+    if !component.is_file() {
+        return Err(format!("{} is missing: the package was not made by `.ci/package`", component.display()).into());
+    }
+    println!("cargo::rerun-if-changed={}", component.display());
+    println!("cargo::rustc-cfg={PACKAGED_CFG}");
+    println!("cargo::rustc-env=ENTRA_MCP_BUNDLED_COMPONENT={}", component.display());
     Ok(())
 }
 

@@ -4,32 +4,42 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::indexing_slicing, clippy::unwrap_used, reason = "generated code")]
 
-wasmtime::component::bindgen!({
-    path: "../../wit",
-    world: "plugin",
-    imports: {
-        "entra-mcp:plugin/environment": trappable,
-        "entra-mcp:plugin/client-channel.state": trappable,
-        "entra-mcp:plugin/client-channel.set-state": trappable,
-        "entra-mcp:plugin/client-channel.[drop]pending-request": trappable,
-        "entra-mcp:plugin/user-agent.[method]loopback-listener.redirect-uri": trappable,
-        "entra-mcp:plugin/user-agent.[method]loopback-listener.respond": trappable,
-        "entra-mcp:plugin/user-agent.[method]loopback-listener.detach": trappable,
-        "entra-mcp:plugin/user-agent.[drop]loopback-listener": trappable,
-        default: async | trappable,
-    },
-    exports: { default: async },
-    require_store_data_send: true,
-    with: {
-        "wasi:cli": wasmtime_wasi::p2::bindings::cli,
-        "wasi:io": wasmtime_wasi::p2::bindings::io,
-        "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
-        "wasi:random": wasmtime_wasi::p2::bindings::random,
-        "wasi:http": wasmtime_wasi_http::p2::bindings::http,
-        "entra-mcp:plugin/client-channel.pending-request": crate::client_channel::PendingRequest,
-        "entra-mcp:plugin/user-agent.loopback-listener": crate::user_agent::LoopbackListener,
-    },
-});
+/// The bindings of the contract in a folder, which is named relative to this package.
+macro_rules! bindings {
+    ($wit:literal) => {
+        wasmtime::component::bindgen!({
+            path: $wit,
+            world: "plugin",
+            imports: {
+                "entra-mcp:plugin/environment": trappable,
+                "entra-mcp:plugin/client-channel.state": trappable,
+                "entra-mcp:plugin/client-channel.set-state": trappable,
+                "entra-mcp:plugin/client-channel.[drop]pending-request": trappable,
+                "entra-mcp:plugin/user-agent.[method]loopback-listener.redirect-uri": trappable,
+                "entra-mcp:plugin/user-agent.[method]loopback-listener.respond": trappable,
+                "entra-mcp:plugin/user-agent.[method]loopback-listener.detach": trappable,
+                "entra-mcp:plugin/user-agent.[drop]loopback-listener": trappable,
+                default: async | trappable,
+            },
+            exports: { default: async },
+            require_store_data_send: true,
+            with: {
+                "wasi:cli": wasmtime_wasi::p2::bindings::cli,
+                "wasi:io": wasmtime_wasi::p2::bindings::io,
+                "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
+                "wasi:random": wasmtime_wasi::p2::bindings::random,
+                "wasi:http": wasmtime_wasi_http::p2::bindings::http,
+                "entra-mcp:plugin/client-channel.pending-request": crate::client_channel::PendingRequest,
+                "entra-mcp:plugin/user-agent.loopback-listener": crate::user_agent::LoopbackListener,
+            },
+        });
+    };
+}
+
+#[cfg(not(entra_mcp_packaged))]
+bindings!("../../wit");
+#[cfg(entra_mcp_packaged)]
+bindings!("wit");
 
 pub use self::entra_mcp::plugin::*;
 pub use self::exports::entra_mcp::plugin as export;

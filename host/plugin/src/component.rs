@@ -2,7 +2,7 @@
 
 use wasmtime::{Config, Engine};
 
-use crate::error::BuildError;
+use crate::error::Error;
 
 /// The component that was built together with this host.
 pub const BUNDLED_COMPONENT: &[u8] = include_bytes!(env!("ENTRA_MCP_BUNDLED_COMPONENT"));
@@ -14,9 +14,9 @@ pub const PORTABLE_COMPONENT: &[u8] = include_bytes!(env!("ENTRA_MCP_PORTABLE_CO
 /// Stack of a guest call in bytes; WebAssembly may use half of it. The component parses JSON of bounded depth.
 const STACK_BYTES: usize = 1024 * 1024;
 
-/// The engine: everything of WebAssembly that the component does not use is off.
-pub fn engine() -> Result<Engine, BuildError> {
-    let mut config = Config::new();
+/// Configures an engine for the bundled component: what of WebAssembly it uses is on, everything else is off, and calls
+/// can be interrupted at the end of an epoch.
+pub fn configure(config: &mut Config) {
     config
         .wasm_wide_arithmetic(true)
         .wasm_simd(true)
@@ -25,5 +25,11 @@ pub fn engine() -> Result<Engine, BuildError> {
         .epoch_interruption(true)
         .async_stack_size(STACK_BYTES)
         .max_wasm_stack(STACK_BYTES / 2);
-    Engine::new(&config).map_err(BuildError::Engine)
+}
+
+/// An engine for the bundled component.
+pub fn engine() -> Result<Engine, Error> {
+    let mut config = Config::new();
+    configure(&mut config);
+    Engine::new(&config).map_err(Error::Engine)
 }

@@ -1,10 +1,15 @@
-//! What can go wrong in the host, split by who can do something about it.
+//! What can go wrong in the host: one flat type, whose cases say who can do something about it.
 
 use std::path::PathBuf;
 
-/// Why a plugin could not be made ready. Somebody has to change the configuration, the component or the machine.
+use crate::sign_in::SignInError;
+use crate::token_validator::TokenError;
+
+/// Why something has no result. Cases may be added.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+#[non_exhaustive]
+pub enum Error {
+    // Before a call: the operator or the embedder changes the configuration, the component or the machine.
     /// The bytes are no component, or it imports something that the host does not grant.
     #[error("the component cannot be loaded: {0:#}")]
     Component(wasmtime::Error),
@@ -14,6 +19,9 @@ pub enum BuildError {
     /// The settings cannot be written as JSON.
     #[error("the settings cannot be handed to the component: {0}")]
     Settings(serde_json::Error),
+    /// The URL of a remote server is not one of an origin: `https`, or `http` on loopback, without a path.
+    #[error("{0:?} is no public URL: it has to be https (or http on loopback), without a path")]
+    PublicUrl(String),
     /// A required part of the builder is missing.
     #[error("no {0} was given to the plugin builder")]
     Missing(&'static str),
@@ -39,11 +47,8 @@ pub enum BuildError {
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
-}
 
-/// Why one call into the component has no result. Other calls are not affected.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
+    // During a call. Other calls are not affected.
     /// The component stopped itself, ran into a limit, or ran for too long. The log has the details under the
     /// correlation id.
     #[error("the component failed (correlation id {correlation_id})")]
@@ -64,15 +69,30 @@ pub enum CallError {
         /// Names the call in the log.
         correlation_id: String,
     },
+
+    // What the component decided: the caller can do something about it.
+    /// There is no account or no token.
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
+    /// The token is not accepted.
+    #[error(transparent)]
+    Token(Box<TokenError>),
 }
 
-impl CallError {
-    /// Names the call in the log.
-    pub fn correlation_id(&self) -> &str {
+impl Error {
+    /// Names the call in the log, if it was the host or the component that failed.
+    pub fn correlation_id(&self) -> Option<&str> {
         match self {
             Self::Trapped { correlation_id } | Self::Busy { correlation_id } | Self::NoInstance { correlation_id } => {
-                correlation_id
+                Some(correlation_id)
             }
+            _ => None,
         }
+    }
+}
+
+impl From<TokenError> for Error {
+    fn from(error: TokenError) -> Self {
+        Self::Token(Box::new(error))
     }
 }

@@ -24,7 +24,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::bindings::Plugin as Exports;
 use crate::client_channel::NoChannel;
-use crate::error::CallError;
+use crate::error::Error;
 use crate::instance::InstanceState;
 use crate::plugin::{Plugin, no_lease};
 
@@ -188,7 +188,7 @@ impl Plugin {
         plain_text(status, reason, &correlation_id)
     }
 
-    async fn try_handle_http(&self, request: Request<Bytes>) -> Result<Response<HttpBody>, CallError> {
+    async fn try_handle_http(&self, request: Request<Bytes>) -> Result<Response<HttpBody>, Error> {
         let lease = match self.pool.lease(Arc::new(NoChannel)).await {
             Ok(lease) => lease,
             Err(error) => return Err(no_lease(error, self.correlation_id())),
@@ -207,7 +207,7 @@ impl Plugin {
         let trapped = |error: wasmtime::Error| {
             let correlation_id = self.correlation_id();
             tracing::error!(%correlation_id, error = format!("{error:?}"), "the component failed");
-            CallError::Trapped { correlation_id }
+            Error::Trapped { correlation_id }
         };
         let (response, running) = first(&mut call, &mut head).await.map_err(trapped)?;
         let (mut parts, written) = response.into_parts();
@@ -331,15 +331,16 @@ fn is_event_stream(headers: &http::HeaderMap) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
-fn failed(error: &CallError) -> Response<HttpBody> {
+fn failed(error: &Error) -> Response<HttpBody> {
     match error {
-        CallError::Busy { correlation_id } => {
+        Error::Busy { correlation_id } => {
             let reason = "the server is busy, try again in a moment";
             let mut response = plain_text(StatusCode::SERVICE_UNAVAILABLE, reason, correlation_id);
             response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
             response
         }
-        CallError::Trapped { correlation_id } | CallError::NoInstance { correlation_id } => {
+        error => {
+            let correlation_id = error.correlation_id().unwrap_or_default();
             plain_text(StatusCode::INTERNAL_SERVER_ERROR, "internal error", correlation_id)
         }
     }

@@ -20,19 +20,12 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::http;
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::audit::{AuditCtx, AuditSink};
-use crate::bindings;
-use crate::client_channel::{ClientChannel, ClientChannelCtx, ClientChannelCtxView, HasClientChannel, NoChannel};
-use crate::client_credential::{ClientCredential, ClientCredentialCtx};
-use crate::client_metadata::{ClientMetadata, ClientMetadataCtx};
+use crate::client_channel::{ClientChannel, NoChannel};
 use crate::clock::Clock;
-use crate::environment::EnvironmentCtx;
 use crate::guest_output::GuestStderr;
+use crate::imports::{self, EntraCtx, EntraCtxView, EntraView, Imports};
 use crate::outbound::{Outbound, OutboundHooks};
-use crate::random::{Random, RandomCtx};
-use crate::rate_limiter::{RateLimiter, RateLimiterCtx};
-use crate::secret_store::{SecretStore, SecretStoreCtx};
-use crate::user_agent::{HasUserAgent, LoopbackListeners, UserAgent, UserAgentCtx, UserAgentCtxView};
+use crate::random::RandomCtx;
 
 /// Largest size of the linear memories of an instance in bytes. Verifying a token takes about 2 MiB, a message is at most 4 MiB.
 pub(crate) const MAX_MEMORY_BYTES: usize = 64 * 1024 * 1024;
@@ -50,17 +43,7 @@ const MAX_RESOURCES: usize = 1_000;
 
 /// Everything an instance may use, shared by all of them.
 pub(crate) struct World {
-    /// As JSON.
-    pub(crate) settings: Arc<str>,
-    pub(crate) store: Arc<dyn SecretStore>,
-    pub(crate) user_agent: Arc<dyn UserAgent>,
-    pub(crate) listeners: LoopbackListeners,
-    pub(crate) credential: Arc<dyn ClientCredential>,
-    pub(crate) audit: Arc<dyn AuditSink>,
-    pub(crate) rate_limiter: Arc<dyn RateLimiter>,
-    pub(crate) client_metadata: Arc<dyn ClientMetadata>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) random: Arc<dyn Random>,
+    pub(crate) imports: Imports,
     pub(crate) http: Arc<dyn Outbound>,
     pub(crate) max_memory_bytes: usize,
 }
@@ -71,16 +54,9 @@ pub(crate) struct InstanceState {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: OutboundHooks,
-    environment: EnvironmentCtx,
-    secret_store: SecretStoreCtx,
-    user_agent: UserAgentCtx,
-    credential: ClientCredentialCtx,
-    audit: AuditCtx,
-    rate_limiter: RateLimiterCtx,
-    client_metadata: ClientMetadataCtx,
+    entra: EntraCtx,
     clock: Arc<dyn Clock>,
     random: RandomCtx,
-    pub(crate) channel: ClientChannelCtx,
     pub(crate) limits: InstanceLimits,
 }
 
@@ -93,33 +69,32 @@ impl InstanceState {
             wasi: WasiCtx::builder().stderr(GuestStderr::default()).build(),
             http: WasiHttpCtx::new(),
             outbound: OutboundHooks::new(Arc::clone(&world.http)),
-            environment: EnvironmentCtx::new(Arc::clone(&world.settings)),
-            secret_store: SecretStoreCtx::new(Arc::clone(&world.store)),
-            user_agent: UserAgentCtx::new(Arc::clone(&world.user_agent), world.listeners.clone()),
-            credential: ClientCredentialCtx::new(Arc::clone(&world.credential)),
-            rate_limiter: RateLimiterCtx::new(Arc::clone(&world.rate_limiter)),
-            client_metadata: ClientMetadataCtx::new(Arc::clone(&world.client_metadata)),
-            audit: AuditCtx::new(Arc::clone(&world.audit), Arc::clone(&world.clock)),
-            clock: Arc::clone(&world.clock),
-            random: RandomCtx::new(Arc::clone(&world.random)),
-            channel: ClientChannelCtx { channel: Arc::new(NoChannel), clock: Arc::clone(&world.clock) },
+            entra: world.imports.context(),
+            clock: Arc::clone(&world.imports.clock),
+            random: RandomCtx::new(Arc::clone(&world.imports.random)),
             limits: InstanceLimits::new(world.max_memory_bytes),
         }
     }
 
     /// Begins a call that came in on `channel`.
     pub(crate) fn begin(&mut self, channel: Arc<dyn ClientChannel>) {
-        self.channel.channel = channel;
+        self.entra.set_channel(channel);
     }
 
     /// Forgets what belonged to the call that ended.
     pub(crate) fn end(&mut self) {
-        self.channel.channel = Arc::new(NoChannel);
+        self.entra.set_channel(Arc::new(NoChannel));
     }
 
     /// Resources that the instance holds now.
     pub(crate) fn resources(&mut self) -> usize {
         self.table.iter_mut().count()
+    }
+}
+
+impl EntraView for InstanceState {
+    fn entra(&mut self) -> EntraCtxView<'_> {
+        EntraCtxView { ctx: &mut self.entra, table: &mut self.table }
     }
 }
 
@@ -140,27 +115,8 @@ pub(crate) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
     type State = InstanceState;
     let l = linker;
 
-    // Ours.
-    bindings::environment::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.environment)?;
-    bindings::secret_store::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.secret_store)?;
-    bindings::client_credential::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.credential)?;
-    bindings::client_channel::add_to_linker::<State, HasClientChannel>(l, |state| ClientChannelCtxView {
-        ctx: &mut state.channel,
-        table: &mut state.table,
-    })?;
-    bindings::audit::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.audit)?;
-    let mut unstable = bindings::rate_limiter::LinkOptions::default();
-    bindings::rate_limiter::add_to_linker::<State, HasSelf<_>>(l, unstable.rate_limiter(true), |state| {
-        &mut state.rate_limiter
-    })?;
-    let mut unstable = bindings::client_metadata::LinkOptions::default();
-    bindings::client_metadata::add_to_linker::<State, HasSelf<_>>(l, unstable.client_metadata(true), |state| {
-        &mut state.client_metadata
-    })?;
-    bindings::user_agent::add_to_linker::<State, HasUserAgent>(l, |state| UserAgentCtxView {
-        ctx: &mut state.user_agent,
-        table: &mut state.table,
-    })?;
+    // The contract.
+    imports::add_to_linker(l)?;
 
     // Of WASI, what does something.
     wasmtime_wasi::p2::bindings::io::error::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;

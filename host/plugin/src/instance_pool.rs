@@ -17,7 +17,7 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::bindings::{Plugin as Exports, PluginPre};
 use crate::client_channel::ClientChannel;
-use crate::error::BuildError;
+use crate::error::Error;
 use crate::instance::{InstanceState, Runaway, World, link};
 use warm::Warm;
 
@@ -139,15 +139,10 @@ struct Instance {
 
 impl InstancePool {
     /// Checks that the component imports nothing but what is granted. Instances are made when they are needed.
-    pub(crate) fn new(
-        engine: &Engine,
-        component: &Component,
-        world: World,
-        limits: PoolLimits,
-    ) -> Result<Self, BuildError> {
+    pub(crate) fn new(engine: &Engine, component: &Component, world: World, limits: PoolLimits) -> Result<Self, Error> {
         let mut linker = Linker::new(engine);
-        link(&mut linker).map_err(BuildError::Engine)?;
-        let pre = linker.instantiate_pre(component).and_then(PluginPre::new).map_err(BuildError::Component)?;
+        link(&mut linker).map_err(Error::Engine)?;
+        let pre = linker.instantiate_pre(component).and_then(PluginPre::new).map_err(Error::Component)?;
         Ok(Self {
             pre,
             world,
@@ -155,7 +150,7 @@ impl InstancePool {
             permits: Arc::new(Semaphore::new(limits.max_instances)),
             waiting: AtomicUsize::new(0),
             idle: Warm::new(limits.max_idle_instances, MAX_IDLE_TIME),
-            ticker: Ticker::start(engine).map_err(BuildError::Thread)?,
+            ticker: Ticker::start(engine).map_err(Error::Thread)?,
             counts: Counts::default(),
         })
     }
@@ -266,7 +261,7 @@ impl Lease {
         let kept = instance.calls < pool.limits.max_calls
             && instance.store.data().limits.memory_bytes <= pool.limits.max_kept_memory_bytes
             && instance.store.data_mut().resources() <= MAX_KEPT_RESOURCES;
-        let now = pool.world.clock.monotonic();
+        let now = pool.world.imports.clock.monotonic();
         let surplus = if kept { pool.idle.put(instance, now).err() } else { Some(instance) };
         let unneeded = pool.idle.unneeded(now);
         let recycled = u64::from(surplus.is_some()).saturating_add(unneeded.len() as u64);

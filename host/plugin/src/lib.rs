@@ -6,6 +6,25 @@
 //! given of the world. The host provides bytes, secrets at rest, a browser, limits; the component takes every decision
 //! about identity.
 //!
+//! ```no_run
+//! use entra_mcp_plugin::environment::Settings;
+//! use entra_mcp_plugin::token_validator::Requirements;
+//! use entra_mcp_plugin::{Error, Plugin};
+//!
+//! # async fn judge(token: &str) -> Result<(), Error> {
+//! let id = "00000000-0000-0000-0000-000000000001";
+//! let plugin = Plugin::builder(Settings::validator("contoso.example", id, id)).build()?;
+//! match plugin.validate_token(token, &Requirements::default()).await {
+//!     Ok(principal) => println!("{} of tenant {}", principal.object_id, principal.tenant_id),
+//!     Err(Error::Token(refused)) => println!("{} (HTTP status {})", refused.code, refused.status()),
+//!     Err(error) => return Err(error),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A program that has a wasmtime engine and linker of its own uses [`imports::add_to_linker`] instead.
+//!
 //! What may not be in it: a command line, a configuration file, telemetry, a listener of its own. They are the program's.
 
 #![cfg_attr(not(feature = "pool"), allow(dead_code, reason = "only the pool makes instances"))]
@@ -25,6 +44,7 @@ pub mod error;
 mod guest_output;
 #[cfg(feature = "pool")]
 mod http_call;
+pub mod imports;
 mod instance;
 #[cfg(feature = "pool")]
 mod instance_pool;
@@ -46,7 +66,8 @@ pub mod user_agent;
 
 #[cfg(feature = "portable-component")]
 pub use component::PORTABLE_COMPONENT;
-pub use component::{BUNDLED_COMPONENT, engine};
+pub use component::{BUNDLED_COMPONENT, configure, engine};
+pub use error::Error;
 #[cfg(feature = "pool")]
 pub use http_call::{BrokenOff, HttpBody};
 pub use instance::grant;

@@ -31,7 +31,6 @@ use tokio::time::{Instant, Sleep};
 use url::{Host, Url};
 use wasmtime_wasi_http::{Error, RequestOptions};
 
-use crate::error::BuildError;
 use crate::outbound::{BoxFuture, NoObserver, ObservedExchange, Outbound, OutboundObserver, RequestBody, ResponseBody};
 
 mod addresses;
@@ -191,7 +190,7 @@ pub struct OutboundHttp {
 
 impl OutboundHttp {
     /// A client for what `policy` allows. `ca_file` (PEM) adds roots of trust to the system's.
-    pub fn new(policy: OutboundPolicy, ca_file: Option<&Path>) -> Result<Self, BuildError> {
+    pub fn new(policy: OutboundPolicy, ca_file: Option<&Path>) -> Result<Self, crate::Error> {
         let extra_roots = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
         Ok(Self {
             policy: Arc::new(policy),

@@ -9,26 +9,27 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::audit::{AuditSink, LogAudit};
+use crate::audit::AuditSink;
 use crate::bindings::export::mcp_server;
 use crate::client_channel::{ClientChannel, NoChannel};
-use crate::client_credential::{ClientCredential, NoCredential};
-use crate::client_metadata::{ClientMetadata, NoClientMetadata};
-use crate::clock::{Clock, SystemClock};
+use crate::client_credential::ClientCredential;
+use crate::client_metadata::ClientMetadata;
+use crate::clock::Clock;
 #[cfg(feature = "code-cache")]
 use crate::code_cache::CodeCache;
 use crate::component::{BUNDLED_COMPONENT, engine};
 use crate::environment::Settings;
-use crate::error::{BuildError, CallError};
+use crate::error::Error;
+use crate::imports::{Imports, ImportsBuilder};
 use crate::instance::{MAX_MEMORY_BYTES, World};
 use crate::instance_pool::{InstancePool, LeaseError, PoolLimits, PoolStatistics};
 use crate::outbound::Outbound;
-use crate::random::{Random, SystemRandomness, unguessable_id};
-use crate::rate_limiter::{NoRateLimiter, RateLimiter};
-use crate::secret_store::{MemoryStore, SecretStore};
+use crate::random::{Random, unguessable_id};
+use crate::rate_limiter::RateLimiter;
+use crate::secret_store::SecretStore;
 use crate::sign_in::{Account, Pending, SignInError};
 use crate::token_validator::{Principal, Requirements, TokenError};
-use crate::user_agent::{LoopbackListeners, NoUserAgent, UserAgent};
+use crate::user_agent::UserAgent;
 
 /// The JSON-RPC error code for a failure inside the server.
 const INTERNAL_ERROR: i32 = -32603;
@@ -88,20 +89,12 @@ impl Plugin {
     /// Starts a builder for a component that is configured with `settings`.
     pub fn builder(settings: Settings) -> PluginBuilder {
         PluginBuilder {
-            settings,
+            imports: Imports::builder(settings),
             component: BUNDLED_COMPONENT.into(),
             #[cfg(feature = "code-cache")]
             code_cache: CodeCache::Off,
             #[cfg(feature = "code-cache")]
             compiler: None,
-            store: None,
-            user_agent: Arc::new(NoUserAgent),
-            credential: Arc::new(NoCredential),
-            audit: Arc::new(LogAudit),
-            rate_limiter: Arc::new(NoRateLimiter),
-            client_metadata: Arc::new(NoClientMetadata),
-            clock: Arc::new(SystemClock::new()),
-            random: Arc::new(SystemRandomness::default()),
             http: None,
             limits: PoolLimits::default(),
             max_memory_bytes: MAX_MEMORY_BYTES,
@@ -128,42 +121,34 @@ impl Plugin {
     }
 
     /// Lists the accounts that are signed in.
-    pub async fn accounts(&self) -> Result<Result<Vec<Account>, SignInError>, CallError> {
-        self.call(None, Arc::new(NoChannel), async |exports, store| {
+    pub async fn accounts(&self) -> Result<Vec<Account>, Error> {
+        self.judged(None, Arc::new(NoChannel), async |exports, store| {
             let accounts = exports.entra_mcp_plugin_sign_in().call_accounts(store).await?;
-            Ok(accounts.map_err(SignInError::from))
+            Ok(accounts.map_err(SignInError::from).map_err(Error::from))
         })
         .await
     }
 
     /// Signs a person in through the user agent, and waits for it. The person consents to `scopes`, which belong to one API
     /// and are qualified by its identifier ([`Settings::profile_scope`] is what the component's own tools need).
-    pub async fn sign_in_interactive(
-        &self,
-        scopes: &[String],
-        login_hint: Option<&str>,
-    ) -> Result<Result<Account, SignInError>, CallError> {
-        self.call(None, Arc::new(NoChannel), async |exports, store| {
+    pub async fn sign_in_interactive(&self, scopes: &[String], login_hint: Option<&str>) -> Result<Account, Error> {
+        self.judged(None, Arc::new(NoChannel), async |exports, store| {
             let account = exports.entra_mcp_plugin_sign_in().call_interactive(store, scopes, login_hint).await?;
-            Ok(account.map_err(SignInError::from))
+            Ok(account.map_err(SignInError::from).map_err(Error::from))
         })
         .await
     }
 
     /// Returns an access token without asking anybody; `account` is a user name or home account id.
-    pub async fn acquire_token_silent(
-        &self,
-        scopes: &[String],
-        account: Option<&str>,
-    ) -> Result<Result<AccessToken, SignInError>, CallError> {
-        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+    pub async fn acquire_token_silent(&self, scopes: &[String], account: Option<&str>) -> Result<AccessToken, Error> {
+        self.judged(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
             let acquired = exports.entra_mcp_plugin_sign_in().call_acquire_token_silent(store, scopes, account).await?;
             let token = acquired.map(|acquired| AccessToken {
                 token: acquired.token.into(),
                 expires_at: acquired.expires_at_unix_seconds,
                 account: acquired.account,
             });
-            Ok(token.map_err(SignInError::from))
+            Ok(token.map_err(SignInError::from).map_err(Error::from))
         })
         .await
     }
@@ -175,52 +160,61 @@ impl Plugin {
         redirect_uri: &str,
         scopes: &[String],
         login_hint: Option<&str>,
-    ) -> Result<Result<Pending, SignInError>, CallError> {
-        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+    ) -> Result<Pending, Error> {
+        self.judged(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
             let pending =
                 exports.entra_mcp_plugin_sign_in().call_start(store, redirect_uri, scopes, login_hint).await?;
-            Ok(pending.map_err(SignInError::from))
+            Ok(pending.map_err(SignInError::from).map_err(Error::from))
         })
         .await
     }
 
     /// Completes what [`Plugin::sign_in_start`] began. `response` is the query of the redirect.
-    pub async fn sign_in_complete(&self, id: &str, response: &str) -> Result<Result<Account, SignInError>, CallError> {
-        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+    pub async fn sign_in_complete(&self, id: &str, response: &str) -> Result<Account, Error> {
+        self.judged(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
             let account = exports.entra_mcp_plugin_sign_in().call_complete(store, id, response).await?;
-            Ok(account.map_err(SignInError::from))
+            Ok(account.map_err(SignInError::from).map_err(Error::from))
         })
         .await
     }
 
     /// Forgets an account and everything that was stored for it.
-    pub async fn sign_out(&self, home_account_id: &str) -> Result<Result<(), SignInError>, CallError> {
-        self.call(None, Arc::new(NoChannel), async |exports, store| {
+    pub async fn sign_out(&self, home_account_id: &str) -> Result<(), Error> {
+        self.judged(None, Arc::new(NoChannel), async |exports, store| {
             let ended = exports.entra_mcp_plugin_sign_in().call_sign_out(store, home_account_id).await?;
-            Ok(ended.map_err(SignInError::from))
+            Ok(ended.map_err(SignInError::from).map_err(Error::from))
         })
         .await
     }
 
     /// Judges an access token by the settings and by what `needs` requires.
-    pub async fn validate_token(
-        &self,
-        token: &str,
-        needs: &Requirements,
-    ) -> Result<Result<Principal, TokenError>, CallError> {
-        self.call(None, Arc::new(NoChannel), async |exports, store| {
+    pub async fn validate_token(&self, token: &str, needs: &Requirements) -> Result<Principal, Error> {
+        self.judged(None, Arc::new(NoChannel), async |exports, store| {
             let verdict = exports.entra_mcp_plugin_token_validator().call_validate(store, token, needs).await?;
-            Ok(verdict.map_err(TokenError::from))
+            Ok(verdict.map_err(TokenError::from).map_err(Error::from))
         })
         .await
     }
 
     /// The names of the tools that a remote server has: what rules in its settings may name.
-    pub async fn remote_tools(&self) -> Result<Vec<String>, CallError> {
+    pub async fn remote_tools(&self) -> Result<Vec<String>, Error> {
         self.call(None, Arc::new(NoChannel), async |exports, store| {
             exports.entra_mcp_plugin_tool_catalog().call_remote(store).await
         })
         .await
+    }
+
+    /// A call whose answer may be an error of the component's own.
+    async fn judged<T>(
+        &self,
+        correlation_id: impl Into<Option<String>>,
+        channel: Arc<dyn ClientChannel>,
+        call: impl AsyncFnOnce(
+            &crate::bindings::Plugin,
+            &mut wasmtime::Store<crate::instance::InstanceState>,
+        ) -> wasmtime::Result<Result<T, Error>>,
+    ) -> Result<T, Error> {
+        self.call(correlation_id, channel, call).await?
     }
 
     async fn call<T>(
@@ -231,7 +225,7 @@ impl Plugin {
             &crate::bindings::Plugin,
             &mut wasmtime::Store<crate::instance::InstanceState>,
         ) -> wasmtime::Result<T>,
-    ) -> Result<T, CallError> {
+    ) -> Result<T, Error> {
         // What goes well is never asked for its id.
         let given = correlation_id.into();
         let correlation_id = || given.unwrap_or_else(|| self.correlation_id());
@@ -242,7 +236,7 @@ impl Plugin {
         lease.call(call).await.map_err(|error| {
             let correlation_id = correlation_id();
             tracing::error!(%correlation_id, error = format!("{error:?}"), "the component failed");
-            CallError::Trapped { correlation_id }
+            Error::Trapped { correlation_id }
         })
     }
 
@@ -264,22 +258,22 @@ impl fmt::Debug for Plugin {
 }
 
 /// Says in the log why there is no instance for a call.
-pub(crate) fn no_lease(error: LeaseError, correlation_id: String) -> CallError {
+pub(crate) fn no_lease(error: LeaseError, correlation_id: String) -> Error {
     match error {
         LeaseError::Busy => {
             tracing::warn!(%correlation_id, "all instances are busy: a call is refused");
-            CallError::Busy { correlation_id }
+            Error::Busy { correlation_id }
         }
         LeaseError::Failed(error) => {
             tracing::error!(%correlation_id, error = format!("{error:#}"), "no instance can be created");
-            CallError::NoInstance { correlation_id }
+            Error::NoInstance { correlation_id }
         }
     }
 }
 
 /// The answer to `message` if the component failed on it. A notification, or what cannot be read, has none; a batch
 /// is answered as one.
-fn internal_error(message: &str, error: &CallError) -> Option<String> {
+fn internal_error(message: &str, error: &Error) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Request<'a> {
         #[serde(borrow)]
@@ -290,7 +284,7 @@ fn internal_error(message: &str, error: &CallError) -> Option<String> {
     } else {
         serde_json::from_str::<Request<'_>>(message).ok()?.id.get()
     };
-    let text = format!("internal error (correlation id {})", error.correlation_id());
+    let text = format!("internal error (correlation id {})", error.correlation_id().unwrap_or_default());
     Some(error_answer(id, INTERNAL_ERROR, &text))
 }
 
@@ -301,20 +295,12 @@ pub(crate) fn error_answer(id: &str, code: i32, message: &str) -> String {
 
 /// Says what the component is given of the world.
 pub struct PluginBuilder {
-    settings: Settings,
+    imports: ImportsBuilder,
     component: Arc<[u8]>,
     #[cfg(feature = "code-cache")]
     code_cache: CodeCache,
     #[cfg(feature = "code-cache")]
     compiler: Option<Command>,
-    store: Option<Arc<dyn SecretStore>>,
-    user_agent: Arc<dyn UserAgent>,
-    credential: Arc<dyn ClientCredential>,
-    audit: Arc<dyn AuditSink>,
-    rate_limiter: Arc<dyn RateLimiter>,
-    client_metadata: Arc<dyn ClientMetadata>,
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
     http: Option<Arc<dyn Outbound>>,
     limits: PoolLimits,
     max_memory_bytes: usize,
@@ -349,56 +335,56 @@ impl PluginBuilder {
     /// Where secrets are kept; by default in memory.
     #[must_use]
     pub fn secret_store(mut self, store: Arc<dyn SecretStore>) -> Self {
-        self.store = Some(store);
+        self.imports = self.imports.secret_store(store);
         self
     }
 
     /// How a person is reached; by default not at all.
     #[must_use]
     pub fn user_agent(mut self, agent: Arc<dyn UserAgent>) -> Self {
-        self.user_agent = agent;
+        self.imports = self.imports.user_agent(agent);
         self
     }
 
     /// What proves to Entra ID which application this is; by default nothing, as for a public client.
     #[must_use]
     pub fn client_credential(mut self, credential: Arc<dyn ClientCredential>) -> Self {
-        self.credential = credential;
+        self.imports = self.imports.client_credential(credential);
         self
     }
 
     /// Where security events go; by default into the log.
     #[must_use]
     pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
-        self.audit = sink;
+        self.imports = self.imports.audit(sink);
         self
     }
 
     /// What bounds how often something may be done; by default nothing does.
     #[must_use]
     pub fn rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
-        self.rate_limiter = limiter;
+        self.imports = self.imports.rate_limiter(limiter);
         self
     }
 
     /// What reads the metadata documents of clients; by default nothing does.
     #[must_use]
     pub fn client_metadata(mut self, source: Arc<dyn ClientMetadata>) -> Self {
-        self.client_metadata = source;
+        self.imports = self.imports.client_metadata(source);
         self
     }
 
     /// The clock of the component and of everything that expires.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.imports = self.imports.clock(clock);
         self
     }
 
     /// The source of randomness.
     #[must_use]
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
-        self.random = random;
+        self.imports = self.imports.random(random);
         self
     }
 
@@ -455,40 +441,28 @@ impl PluginBuilder {
     }
 
     /// Loads the component. Compiles it, unless the code cache has it.
-    pub fn build(self) -> Result<Plugin, BuildError> {
+    pub fn build(self) -> Result<Plugin, Error> {
         let http = match self.http {
             Some(http) => http,
-            None => default_http(&self.settings)?,
+            None => default_http(&self.imports.settings)?,
         };
-        let settings = serde_json::to_string(&self.settings).map_err(BuildError::Settings)?;
+        let imports = self.imports.build()?;
         let engine = engine()?;
         #[cfg(feature = "code-cache")]
         let component = self.code_cache.component(&engine, &self.component, self.compiler);
         #[cfg(not(feature = "code-cache"))]
         let component = wasmtime::component::Component::new(&engine, &self.component);
-        let component = component.map_err(BuildError::Component)?;
-        let world = World {
-            settings: settings.into(),
-            store: self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock)))),
-            user_agent: self.user_agent,
-            listeners: LoopbackListeners::new(Arc::clone(&self.clock), Arc::clone(&self.random)),
-            credential: self.credential,
-            audit: self.audit,
-            rate_limiter: self.rate_limiter,
-            client_metadata: self.client_metadata,
-            clock: self.clock,
-            random: Arc::clone(&self.random),
-            http,
-            max_memory_bytes: self.max_memory_bytes,
-        };
+        let component = component.map_err(Error::Component)?;
+        let random = Arc::clone(&imports.random);
+        let world = World { imports, http, max_memory_bytes: self.max_memory_bytes };
         let pool = InstancePool::new(&engine, &component, world, self.limits)?;
-        Ok(Plugin { pool: Arc::new(pool), random: self.random })
+        Ok(Plugin { pool: Arc::new(pool), random })
     }
 }
 
 /// The way out unless another one was given: to the configured authority and Graph.
 #[cfg(feature = "outbound-http")]
-fn default_http(settings: &Settings) -> Result<Arc<dyn Outbound>, BuildError> {
+fn default_http(settings: &Settings) -> Result<Arc<dyn Outbound>, Error> {
     use crate::outbound_http::{OutboundHttp, OutboundPolicy};
     let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()])?;
     Ok(Arc::new(OutboundHttp::new(policy, None)?))
@@ -496,16 +470,16 @@ fn default_http(settings: &Settings) -> Result<Arc<dyn Outbound>, BuildError> {
 
 /// There is none without the feature `outbound-http`.
 #[cfg(not(feature = "outbound-http"))]
-fn default_http(_: &Settings) -> Result<Arc<dyn Outbound>, BuildError> {
-    Err(BuildError::Missing("way out (`PluginBuilder::outbound_http`)"))
+fn default_http(_: &Settings) -> Result<Arc<dyn Outbound>, Error> {
+    Err(Error::Missing("way out (`PluginBuilder::outbound_http`)"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn trapped() -> CallError {
-        CallError::Trapped { correlation_id: "c0ffee".into() }
+    fn trapped() -> Error {
+        Error::Trapped { correlation_id: "c0ffee".into() }
     }
 
     #[test]

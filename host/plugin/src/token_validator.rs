@@ -9,6 +9,14 @@ use crate::bindings::export::token_validator as wit;
 pub use crate::bindings::export::token_validator::{Principal, Requirements, TokenErrorCategory};
 pub use crate::bindings::types::{Groups, PrincipalKind};
 
+/// Nothing beyond what the settings say.
+#[allow(clippy::derivable_impls, reason = "the type is generated")]
+impl Default for Requirements {
+    fn default() -> Self {
+        Self { all_scopes: Vec::new(), any_role: Vec::new(), any_group: Vec::new(), kind: None, any_client: Vec::new() }
+    }
+}
+
 /// Parameters of the header `WWW-Authenticate: Bearer` (RFC 6750 section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {

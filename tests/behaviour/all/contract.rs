@@ -64,7 +64,7 @@ fn names(items: &Items) -> BTreeSet<&str> {
 }
 
 /// The interfaces of the package.
-fn interfaces<'a>(resolve: &'a Resolve, package: PackageId) -> impl Iterator<Item = (&'a String, &'a Interface)> {
+fn interfaces(resolve: &Resolve, package: PackageId) -> impl Iterator<Item = (&String, &Interface)> {
     resolve.packages[package].interfaces.iter().map(|(name, id)| (name, &resolve.interfaces[*id]))
 }
 

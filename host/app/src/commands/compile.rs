@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use entra_mcp_plugin::Error;
 use entra_mcp_plugin::code_cache::CodeCache;
-use entra_mcp_plugin::error::BuildError;
 use entra_mcp_plugin::{BUNDLED_COMPONENT, engine};
 
 use super::CommandError;
@@ -16,7 +16,7 @@ pub const NAME: &str = "compile";
 /// Compiles into `folder`, unless that is done.
 pub fn run(folder: PathBuf) -> Result<(), CommandError> {
     let filled = CodeCache::Folder(folder).fill(&engine()?, BUNDLED_COMPONENT);
-    Ok(filled.map_err(BuildError::Component)?)
+    Ok(filled.map_err(Error::Component)?)
 }
 
 /// How a server has this done. `None`: nothing is kept, or this program cannot tell where it is.

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use entra_mcp_plugin::Error;
 use entra_mcp_plugin::code_cache::CodeCache;
-use entra_mcp_plugin::error::BuildError;
 use entra_mcp_plugin::grant;
 use entra_mcp_plugin::{BUNDLED_COMPONENT, engine};
 use ring::digest;
@@ -57,9 +57,9 @@ pub fn run(path: Option<&Path>, as_json: bool, code_cache: &CodeCache) -> Result
     Ok(())
 }
 
-fn report(source: String, bytes: &[u8], code_cache: &CodeCache) -> Result<Report, BuildError> {
+fn report(source: String, bytes: &[u8], code_cache: &CodeCache) -> Result<Report, Error> {
     let engine = engine()?;
-    let component = code_cache.component(&engine, bytes, None).map_err(BuildError::Component)?;
+    let component = code_cache.component(&engine, bytes, None).map_err(Error::Component)?;
     let ty = component.component_type();
     let functions = |item: &ComponentItem| match item {
         ComponentItem::ComponentInstance(instance) => instance

@@ -9,7 +9,7 @@ use crate::console;
 pub async fn run(config: &Config) -> Result<(), CommandError> {
     let plugin = public_client::builder(config)?.build()?;
     let scopes = [config.settings.profile_scope()];
-    let account = plugin.sign_in_interactive(&scopes, config.settings.sign_in.account.as_deref()).await??;
+    let account = plugin.sign_in_interactive(&scopes, config.settings.sign_in.account.as_deref()).await?;
     console::result(&format!("Signed in as {} ({}).", account.username, account.home_account_id));
     Ok(())
 }

@@ -28,7 +28,7 @@ pub async fn run(config: &Config, all: bool) -> Result<(), CommandError> {
         console::result("Nobody is signed in.");
     }
     for account in leaving {
-        plugin.sign_out(&account.home_account_id).await??;
+        plugin.sign_out(&account.home_account_id).await?;
         console::result(&format!("Signed out {} ({}).", account.username, account.home_account_id));
     }
     Ok(())

@@ -1,11 +1,10 @@
 //! What the `entra-mcp` program does, a module per subcommand. `main.rs` parses the arguments.
 
-use entra_mcp_plugin::Plugin;
 use entra_mcp_plugin::client_credential::CredentialError;
-use entra_mcp_plugin::error::{BuildError, CallError};
 use entra_mcp_plugin::secret_store::StoreError;
-use entra_mcp_plugin::sign_in::{Account, SignInError};
+use entra_mcp_plugin::sign_in::Account;
 use entra_mcp_plugin::transport::stdio::StdioError;
+use entra_mcp_plugin::{Error, Plugin};
 use entra_mcp_server::{HttpError, TlsError};
 
 use crate::audit::AuditFileError;
@@ -36,15 +35,9 @@ pub enum CommandError {
     /// The configuration has to be corrected.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The component cannot be made ready.
+    /// The component cannot be made ready, a call into it failed, or it says why there is no sign-in.
     #[error(transparent)]
-    Build(#[from] BuildError),
-    /// A call into the component failed.
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// The component says why there is no sign-in.
-    #[error("{0}")]
-    SignIn(String),
+    Plugin(#[from] Error),
     /// The arguments contradict each other or the present state.
     #[error("{0}")]
     Usage(String),
@@ -122,7 +115,7 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Usage(_) | Self::TokensUndecided { .. } | Self::Undecided(_) => 2,
-            Self::Build(BuildError::Endpoint(_) | BuildError::CertificateFile { .. }) => 2,
+            Self::Plugin(Error::Endpoint(_) | Error::CertificateFile { .. }) => 2,
             Self::Http(HttpError::Insecure(_) | HttpError::Tls(_)) | Self::Credential(_) => 2,
             Self::Audit(_) | Self::Telemetry(_) => 2,
             _ => 1,
@@ -139,15 +132,9 @@ impl From<TlsError> for CommandError {
 impl From<ConfidentialError> for CommandError {
     fn from(error: ConfidentialError) -> Self {
         match error {
-            ConfidentialError::Build(error) => Self::Build(error),
+            ConfidentialError::Build(error) => Self::Plugin(error),
             ConfidentialError::Credential(error) => Self::Credential(error),
         }
-    }
-}
-
-impl From<SignInError> for CommandError {
-    fn from(error: SignInError) -> Self {
-        Self::SignIn(error.message)
     }
 }
 
@@ -162,7 +149,7 @@ pub fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Resu
 
 /// Lists the accounts, with one kind of error.
 async fn accounts(plugin: &Plugin) -> Result<Vec<Account>, CommandError> {
-    Ok(plugin.accounts().await??)
+    Ok(plugin.accounts().await?)
 }
 
 /// The requests to open files anew (SIGHUP), which programs send that rotate them. While this exists, the signal does

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use entra_mcp_plugin::Error;
 use entra_mcp_plugin::environment::TokenSettings;
 use entra_mcp_plugin::outbound_http::OutboundHttp;
 use entra_mcp_plugin::token_validator::{Groups, Principal, PrincipalKind, Requirements, TokenError};
@@ -152,7 +153,11 @@ async fn judge(config: &Config, arguments: &Arguments) -> Result<(), CommandErro
             continue;
         }
         total += 1;
-        let result = plugin.validate_token(&token, &needs).await?;
+        let result = match plugin.validate_token(&token, &needs).await {
+            Ok(principal) => Ok(principal),
+            Err(Error::Token(error)) => Err(*error),
+            Err(error) => return Err(error.into()),
+        };
         match &result {
             Ok(_) => {}
             Err(error) if !error.is_refusal() => undecided += 1,

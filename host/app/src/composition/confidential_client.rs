@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use entra_mcp_plugin::Error;
 use entra_mcp_plugin::client_credential::{ClientCredential, ClientSecret, CredentialError};
 use entra_mcp_plugin::client_metadata::PublicClientMetadata;
 use entra_mcp_plugin::clock::{Clock, SystemClock};
-use entra_mcp_plugin::error::BuildError;
 use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
 use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, RateLimiter};
 use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore, SqliteStore};
@@ -31,7 +31,7 @@ pub struct ConfidentialClient {
 }
 
 /// Opens the configured store.
-pub fn store(config: &ServeConfig, clock: Arc<dyn Clock>) -> Result<Arc<dyn SecretStore>, BuildError> {
+pub fn store(config: &ServeConfig, clock: Arc<dyn Clock>) -> Result<Arc<dyn SecretStore>, Error> {
     Ok(match &config.common.store {
         StoreLocation::Memory => Arc::new(MemoryStore::new(clock)),
         StoreLocation::File(path) => Arc::new(SqliteStore::open(path, clock)?),
@@ -57,8 +57,7 @@ pub async fn new(
     credential.warn_if_exposed();
     // Fails at the start: otherwise only the first user to sign in would learn that the credential does not work.
     credential.obtain(&settings.authority).await?;
-    let policy =
-        OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()]).map_err(BuildError::from)?;
+    let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()]).map_err(Error::from)?;
     let ca_file = config.common.ca_file.as_deref();
     let rate_limiter: Arc<dyn RateLimiter> =
         Arc::new(CountingRateLimiter::new(Arc::clone(&clock), config.rates.clone()));
@@ -87,7 +86,7 @@ pub async fn new(
 pub enum ConfidentialError {
     /// A part cannot be made.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Build(#[from] Error),
     /// There is no client secret.
     #[error(transparent)]
     Credential(#[from] CredentialError),

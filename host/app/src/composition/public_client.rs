@@ -5,17 +5,16 @@
 use std::sync::Arc;
 
 use entra_mcp_plugin::clock::{Clock, SystemClock};
-use entra_mcp_plugin::error::BuildError;
 use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
 use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore, SqliteStore};
 use entra_mcp_plugin::user_agent::{Prompts, SystemBrowser};
-use entra_mcp_plugin::{Plugin, PluginBuilder};
+use entra_mcp_plugin::{Error, Plugin, PluginBuilder};
 
 use crate::config::{Config, LogFormat, StoreLocation};
 use crate::console;
 
 /// Gives the component what a public client needs.
-pub fn builder(config: &Config) -> Result<PluginBuilder, BuildError> {
+pub fn builder(config: &Config) -> Result<PluginBuilder, Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store: Arc<dyn SecretStore> = match &config.store {
         StoreLocation::Memory => Arc::new(MemoryStore::new(Arc::clone(&clock))),

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 use super::{ClientMetadata, Document, FetchError};
-use crate::error::BuildError;
+use crate::error::Error;
 use crate::outbound_http::{
     ConnectError, GuardedResolver, Resolve, TimedConnector, is_public, read_certificates, system_resolver, tls_config,
 };
@@ -54,7 +54,7 @@ pub struct PublicClientMetadata {
 
 impl PublicClientMetadata {
     /// `anywhere` lists hosts whose documents are read wherever they are. `ca_file` adds roots of trust.
-    pub fn new(anywhere: Vec<String>, ca_file: Option<&Path>) -> Result<Self, BuildError> {
+    pub fn new(anywhere: Vec<String>, ca_file: Option<&Path>) -> Result<Self, Error> {
         Ok(Self {
             anywhere: anywhere.into(),
             extra_roots: ca_file.map(read_certificates).transpose()?.unwrap_or_default(),

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+mod defaults;
+
 /// How the component acts towards Entra ID (RFC 6749 section 2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tower_service::Service;
 
-use crate::error::BuildError;
+use crate::error::Error;
 use crate::outbound::BoxFuture;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -106,8 +106,8 @@ where
 }
 
 /// The certificates in a file (PEM), if all of them can be roots of trust.
-pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
-    let unusable = |reason: String| BuildError::CertificateFile { path: path.to_owned(), reason };
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let unusable = |reason: String| Error::CertificateFile { path: path.to_owned(), reason };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| unusable(error.to_string()))?;

@@ -334,9 +334,9 @@ fn a_certificate_file_must_exist_and_hold_a_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
     let refused = |path: &Path| OutboundHttp::new(entra(), Some(path)).err().unwrap();
-    assert!(matches!(refused(&path), BuildError::CertificateFile { .. }));
+    assert!(matches!(refused(&path), crate::Error::CertificateFile { .. }));
     for content in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
         std::fs::write(&path, content).unwrap();
-        assert!(matches!(refused(&path), BuildError::CertificateFile { .. }), "{content}");
+        assert!(matches!(refused(&path), crate::Error::CertificateFile { .. }), "{content}");
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use entra_mcp_plugin::Error;
 use entra_mcp_plugin::client_channel::NoChannel;
-use entra_mcp_plugin::error::BuildError;
 use entra_mcp_plugin::{Caller, Plugin};
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
@@ -137,12 +137,12 @@ fn a_component_that_imports_more_than_is_granted_does_not_load() {
         "call $count",
     );
     let error = builder(sockets).build().unwrap_err();
-    assert!(matches!(&error, BuildError::Component(error) if format!("{error:#}").contains("wasi:sockets")), "{error}");
+    assert!(matches!(&error, Error::Component(error) if format!("{error:#}").contains("wasi:sockets")), "{error}");
 }
 
 #[test]
 fn bytes_that_are_no_component_do_not_load() {
     for bytes in [b"".to_vec(), b"garbage".to_vec(), b"\0asm\x01\0\0\0".to_vec()] {
-        assert!(matches!(builder(bytes).build().unwrap_err(), BuildError::Component(_)));
+        assert!(matches!(builder(bytes).build().unwrap_err(), Error::Component(_)));
     }
 }

@@ -123,8 +123,8 @@ async fn the_listener_of_a_sign_in_that_is_over_is_closed() {
     let mut server = Server::new().await;
     for _ in 0..20 {
         server.signed_in_call().await;
-        let accounts = server.plugin.accounts().await.unwrap().unwrap();
-        server.plugin.sign_out(&accounts[0].home_account_id).await.unwrap().unwrap();
+        let accounts = server.plugin.accounts().await.unwrap();
+        server.plugin.sign_out(&accounts[0].home_account_id).await.unwrap();
     }
 }
 

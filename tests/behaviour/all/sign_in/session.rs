@@ -68,8 +68,8 @@ async fn a_revoked_session_leads_to_a_new_sign_in() {
 async fn signing_out_asks_the_person_again() {
     let mut server = Server::new().await;
     server.signed_in_call().await;
-    let accounts = server.plugin.accounts().await.unwrap().unwrap();
-    server.plugin.sign_out(&accounts[0].home_account_id).await.unwrap().unwrap();
+    let accounts = server.plugin.accounts().await.unwrap();
+    server.plugin.sign_out(&accounts[0].home_account_id).await.unwrap();
     assert_eq!(server.accounts().await, 0);
     assert_eq!(server.signed_in_call().await["isError"], false);
 }

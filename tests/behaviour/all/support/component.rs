@@ -245,7 +245,7 @@ impl Server {
     }
 
     pub(crate) async fn accounts(&self) -> usize {
-        self.plugin.accounts().await.expect("the component answers").expect("the store answers").len()
+        self.plugin.accounts().await.expect("the component and the store answer").len()
     }
 
     pub(crate) fn now(&self) -> Duration {

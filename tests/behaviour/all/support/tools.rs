@@ -9,6 +9,7 @@ use std::process::Command;
 use super::tests_dir;
 
 #[allow(dead_code, reason = "the build script needs more of it")]
+#[allow(clippy::disallowed_methods, reason = "the build script includes this file too, and has no `process`")]
 #[path = "../../../clients/tools.rs"]
 mod installed;
 

@@ -12,7 +12,7 @@ use entra_mcp_plugin::clock::{Clock as HostClock, SystemClock};
 use entra_mcp_plugin::token_validator::TokenError;
 use serde_json::json;
 
-use super::{build, nothing, settings};
+use super::{build, nothing, settings, verdict};
 use crate::support::lab::{CONTOSO, Lab, REMOTE, app};
 
 const CALLS: usize = 16;
@@ -75,7 +75,7 @@ impl Crowd {
         let calls: Vec<_> = (0..CALLS)
             .map(|number| {
                 let (plugin, token) = (Arc::clone(&self.plugin), self.token(number));
-                tokio::spawn(async move { plugin.validate_token(&token, &nothing()).await.unwrap().err() })
+                tokio::spawn(async move { verdict(plugin.validate_token(&token, &nothing()).await).err() })
             })
             .collect();
         let mut errors = Vec::new();

@@ -11,7 +11,7 @@ use entra_mcp_plugin::environment::{ClientType, Settings};
 use entra_mcp_plugin::token_validator::{Requirements, TokenError};
 use serde_json::{Value, json};
 
-use super::{Validator, build, nothing, settings};
+use super::{Validator, build, nothing, settings, verdict};
 use crate::support::lab::{Authorize, CONTOSO, FABRIKAM, LOCAL, Lab, REMOTE, app};
 
 const OLGA: &str = "olga@contoso.example";
@@ -73,7 +73,7 @@ impl Scene {
     async fn validate(&self, token: &str, groups: &[&str]) -> Result<(), TokenError> {
         let any_group = groups.iter().map(|group| (*group).to_owned()).collect();
         let needs = Requirements { any_group, ..nothing() };
-        self.validator.plugin.validate_token(token, &needs).await.unwrap().map(drop)
+        verdict(self.validator.plugin.validate_token(token, &needs).await).map(drop)
     }
 
     /// The reason why Graph could not be asked.
@@ -311,7 +311,7 @@ async fn many_calls_at_once_ask_once_together() {
         .map(|_| {
             let (plugin, token) = (Arc::clone(&plugin), token.clone());
             let needs = Requirements { any_group: vec![group.clone()], ..nothing() };
-            tokio::spawn(async move { plugin.validate_token(&token, &needs).await.unwrap().err() })
+            tokio::spawn(async move { verdict(plugin.validate_token(&token, &needs).await).err() })
         })
         .collect();
     for call in calls {

@@ -1,0 +1,277 @@
+//! What the component imports, for an instance in a [`Linker`] of your own.
+//!
+//! [`Plugin`](crate::Plugin) does all of this by itself. A program that has a wasmtime [`Engine`](wasmtime::Engine) and a
+//! [`Store`](wasmtime::Store) already links the imports of `entra-mcp:plugin` with [`add_to_linker`], and those of WASI
+//! with `wasmtime-wasi` and `wasmtime-wasi-http`.
+//!
+//! What this module does not do: it sets no limits, and it does not restrict what the instance reaches over `wasi:http`.
+//! Give the instance bounds of memory and computing time, and send its requests to the authority and to Microsoft Graph
+//! only: the component refuses other destinations, but a sandbox does not rely on what is in it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+
+use crate::audit::{AuditCtx, AuditSink, LogAudit};
+use crate::bindings;
+use crate::client_channel::{ClientChannel, ClientChannelCtx, ClientChannelCtxView, HasClientChannel, NoChannel};
+use crate::client_credential::{ClientCredential, ClientCredentialCtx, NoCredential};
+use crate::client_metadata::{ClientMetadata, ClientMetadataCtx, NoClientMetadata};
+use crate::clock::{Clock, SystemClock};
+use crate::environment::{EnvironmentCtx, Settings};
+use crate::error::Error;
+use crate::random::{Random, SystemRandomness};
+use crate::rate_limiter::{NoRateLimiter, RateLimiter, RateLimiterCtx};
+use crate::secret_store::{MemoryStore, SecretStore, SecretStoreCtx};
+use crate::user_agent::{HasUserAgent, LoopbackListeners, NoUserAgent, UserAgent, UserAgentCtx, UserAgentCtxView};
+
+/// Says what the component is given of the world.
+pub struct ImportsBuilder {
+    pub(crate) settings: Settings,
+    store: Option<Arc<dyn SecretStore>>,
+    user_agent: Arc<dyn UserAgent>,
+    credential: Arc<dyn ClientCredential>,
+    audit: Arc<dyn AuditSink>,
+    rate_limiter: Arc<dyn RateLimiter>,
+    client_metadata: Arc<dyn ClientMetadata>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl ImportsBuilder {
+    /// Where secrets are kept; by default in memory.
+    #[must_use]
+    pub fn secret_store(mut self, store: Arc<dyn SecretStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// How a person is reached; by default not at all.
+    #[must_use]
+    pub fn user_agent(mut self, agent: Arc<dyn UserAgent>) -> Self {
+        self.user_agent = agent;
+        self
+    }
+
+    /// What proves to Entra ID which application this is; by default nothing, as for a public client.
+    #[must_use]
+    pub fn client_credential(mut self, credential: Arc<dyn ClientCredential>) -> Self {
+        self.credential = credential;
+        self
+    }
+
+    /// Where security events go; by default into the log.
+    #[must_use]
+    pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
+        self.audit = sink;
+        self
+    }
+
+    /// What bounds how often something may be done; by default nothing does.
+    #[must_use]
+    pub fn rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
+        self.rate_limiter = limiter;
+        self
+    }
+
+    /// What reads the metadata documents of clients; by default nothing does.
+    #[must_use]
+    pub fn client_metadata(mut self, source: Arc<dyn ClientMetadata>) -> Self {
+        self.client_metadata = source;
+        self
+    }
+
+    /// The clock of everything that expires.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The source of randomness.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// What all instances share.
+    pub fn build(self) -> Result<Imports, Error> {
+        let settings = serde_json::to_string(&self.settings).map_err(Error::Settings)?;
+        Ok(Imports {
+            settings: settings.into(),
+            store: self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock)))),
+            user_agent: self.user_agent,
+            listeners: LoopbackListeners::new(Arc::clone(&self.clock), Arc::clone(&self.random)),
+            credential: self.credential,
+            audit: self.audit,
+            rate_limiter: self.rate_limiter,
+            client_metadata: self.client_metadata,
+            clock: self.clock,
+            random: self.random,
+        })
+    }
+}
+
+impl fmt::Debug for ImportsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImportsBuilder").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Everything that the imports of an instance may use, shared by all instances.
+pub struct Imports {
+    /// As JSON.
+    settings: Arc<str>,
+    store: Arc<dyn SecretStore>,
+    user_agent: Arc<dyn UserAgent>,
+    listeners: LoopbackListeners,
+    credential: Arc<dyn ClientCredential>,
+    audit: Arc<dyn AuditSink>,
+    rate_limiter: Arc<dyn RateLimiter>,
+    client_metadata: Arc<dyn ClientMetadata>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+}
+
+impl Imports {
+    /// Starts a builder for a component that is configured with `settings`.
+    pub fn builder(settings: Settings) -> ImportsBuilder {
+        ImportsBuilder {
+            settings,
+            store: None,
+            user_agent: Arc::new(NoUserAgent),
+            credential: Arc::new(NoCredential),
+            audit: Arc::new(LogAudit),
+            rate_limiter: Arc::new(NoRateLimiter),
+            client_metadata: Arc::new(NoClientMetadata),
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandomness::default()),
+        }
+    }
+
+    /// The state of one instance. It belongs into the data of the instance's store.
+    pub fn context(&self) -> EntraCtx {
+        EntraCtx {
+            environment: EnvironmentCtx::new(Arc::clone(&self.settings)),
+            secret_store: SecretStoreCtx::new(Arc::clone(&self.store)),
+            user_agent: UserAgentCtx::new(Arc::clone(&self.user_agent), self.listeners.clone()),
+            credential: ClientCredentialCtx::new(Arc::clone(&self.credential)),
+            audit: AuditCtx::new(Arc::clone(&self.audit), Arc::clone(&self.clock)),
+            rate_limiter: RateLimiterCtx::new(Arc::clone(&self.rate_limiter)),
+            client_metadata: ClientMetadataCtx::new(Arc::clone(&self.client_metadata)),
+            channel: ClientChannelCtx { channel: Arc::new(NoChannel), clock: Arc::clone(&self.clock) },
+        }
+    }
+}
+
+impl fmt::Debug for Imports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Imports").finish_non_exhaustive()
+    }
+}
+
+/// The state of one instance: what its imports use.
+pub struct EntraCtx {
+    environment: EnvironmentCtx,
+    secret_store: SecretStoreCtx,
+    user_agent: UserAgentCtx,
+    credential: ClientCredentialCtx,
+    audit: AuditCtx,
+    rate_limiter: RateLimiterCtx,
+    client_metadata: ClientMetadataCtx,
+    channel: ClientChannelCtx,
+}
+
+impl EntraCtx {
+    /// Says on which connection the next call comes in. Without one, the component reaches no client.
+    pub fn set_channel(&mut self, channel: Arc<dyn ClientChannel>) {
+        self.channel.channel = channel;
+    }
+}
+
+impl fmt::Debug for EntraCtx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntraCtx").finish_non_exhaustive()
+    }
+}
+
+/// The state of an instance with its table of resources.
+pub struct EntraCtxView<'a> {
+    /// The state.
+    pub ctx: &'a mut EntraCtx,
+    /// The table, which the implementation of WASI uses too.
+    pub table: &'a mut ResourceTable,
+}
+
+impl fmt::Debug for EntraCtxView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntraCtxView").finish_non_exhaustive()
+    }
+}
+
+/// What the data of a store has to offer.
+pub trait EntraView: Send {
+    /// The state of the imports.
+    fn entra(&mut self) -> EntraCtxView<'_>;
+}
+
+/// Links all imports of `entra-mcp:plugin`.
+///
+/// ```
+/// use entra_mcp_plugin::environment::Settings;
+/// use entra_mcp_plugin::imports::{self, EntraCtx, EntraCtxView, EntraView, Imports};
+/// use wasmtime::component::{Linker, ResourceTable};
+/// use wasmtime::{Config, Engine, Store};
+///
+/// /// The data of a store of yours.
+/// struct State {
+///     entra: EntraCtx,
+///     table: ResourceTable,
+/// }
+///
+/// impl EntraView for State {
+///     fn entra(&mut self) -> EntraCtxView<'_> {
+///         EntraCtxView { ctx: &mut self.entra, table: &mut self.table }
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut config = Config::new();
+/// entra_mcp_plugin::configure(&mut config);
+/// let engine = Engine::new(&config)?;
+///
+/// let mut linker = Linker::<State>::new(&engine);
+/// imports::add_to_linker(&mut linker)?;
+/// // Here, `wasmtime_wasi` and `wasmtime_wasi_http` link the rest.
+///
+/// let settings = Settings::local("contoso.example", "00000000-0000-0000-0000-000000000001");
+/// let shared = Imports::builder(settings).build()?;
+/// let store = Store::new(&engine, State { entra: shared.context(), table: ResourceTable::new() });
+/// # drop(store);
+/// # Ok(())
+/// # }
+/// ```
+pub fn add_to_linker<T: EntraView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    bindings::environment::add_to_linker::<T, HasSelf<_>>(linker, |state| &mut state.entra().ctx.environment)?;
+    bindings::secret_store::add_to_linker::<T, HasSelf<_>>(linker, |state| &mut state.entra().ctx.secret_store)?;
+    bindings::client_credential::add_to_linker::<T, HasSelf<_>>(linker, |state| &mut state.entra().ctx.credential)?;
+    bindings::client_channel::add_to_linker::<T, HasClientChannel>(linker, |state| {
+        let EntraCtxView { ctx, table } = state.entra();
+        ClientChannelCtxView { ctx: &mut ctx.channel, table }
+    })?;
+    bindings::audit::add_to_linker::<T, HasSelf<_>>(linker, |state| &mut state.entra().ctx.audit)?;
+    let mut unstable = bindings::rate_limiter::LinkOptions::default();
+    bindings::rate_limiter::add_to_linker::<T, HasSelf<_>>(linker, unstable.rate_limiter(true), |state| {
+        &mut state.entra().ctx.rate_limiter
+    })?;
+    let mut unstable = bindings::client_metadata::LinkOptions::default();
+    bindings::client_metadata::add_to_linker::<T, HasSelf<_>>(linker, unstable.client_metadata(true), |state| {
+        &mut state.entra().ctx.client_metadata
+    })?;
+    bindings::user_agent::add_to_linker::<T, HasUserAgent>(linker, |state| {
+        let EntraCtxView { ctx, table } = state.entra();
+        UserAgentCtxView { ctx: &mut ctx.user_agent, table }
+    })
+}
