@@ -52,7 +52,8 @@ impl Bearer {
 pub enum Refused {
     /// What the validator says.
     Token(TokenError),
-    /// It is a bad token, after too many others from the same address, or of the same caller. How long it takes until the next one is told why.
+    /// The token is bad, after too many other bad tokens from the same address, or of the same caller. Holds the time
+    /// until the server tells the reason for the next one.
     TooMany(Duration),
 }
 
