@@ -2,7 +2,7 @@
 
 use crate::audit::AuditEvent;
 
-/// Somebody, and the client they use. All of it is from a token that was validated.
+/// A caller and its client. Both come from a validated token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity<'a> {
     /// The tenant. A GUID.

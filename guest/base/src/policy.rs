@@ -7,8 +7,8 @@ use crate::principal::PrincipalKind;
 /// A name in a rule: a tool states it, or the settings do.
 pub type Name = Cow<'static, str>;
 
-/// What a caller of a tool has to be. All of it has to hold; of a list one entry is enough, except for `scopes`. `None`
-/// means that it does not matter, an empty list that nobody fits.
+/// What the caller of a tool has to be. Every requirement has to hold; of a list one entry is enough, except for
+/// `scopes`. `None` means that the property does not matter; an empty list admits no caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// The tenants that the rule is for. A rule that names the caller's tenant takes the place of those that name none.
@@ -76,7 +76,7 @@ pub struct ToolRule {
     pub rule: Rule,
 }
 
-/// Why somebody may not call a tool. The texts are for the caller.
+/// Why a caller may not call a tool. The texts are for the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// The settings have rules, and none for this tool.

@@ -109,7 +109,7 @@ pub enum TokenMode {
 }
 
 impl TokenMode {
-    /// Whether there are sessions, and with them an authorization server of ours.
+    /// Whether the server issues sessions, and with them runs an authorization server.
     pub fn has_sessions(self) -> bool {
         matches!(self, Self::Session | Self::Both)
     }
@@ -144,7 +144,7 @@ pub struct LocalSettings {
     pub account: Option<String>,
 }
 
-/// The account may be somebody's address.
+/// The account may be a person's address, so `Debug` leaves it out.
 impl fmt::Debug for LocalSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { method, timeout, account: _ } = self;

@@ -47,16 +47,17 @@ impl Bearer {
     }
 }
 
-/// Why nobody is let in.
+/// Why the caller is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// What the validator says.
     Token(TokenError),
-    /// It is a bad token, after too many others from the same address, or of the same caller. How long it takes until the next one is told why.
+    /// The token is bad, after too many other bad tokens from the same address, or of the same caller. Holds the time
+    /// until the server tells the reason for the next one.
     TooMany(Duration),
 }
 
-/// Whether a token has the form of Entra's: three parts (RFC 7515 section 7.1). A session's has one.
+/// Whether a token has the form of an Entra token: three parts (RFC 7515 section 7.1). A session's token has one part.
 pub fn looks_signed(token: &Secret<String>) -> bool {
     token.reveal().split('.').count() == PARTS
 }
@@ -114,8 +115,8 @@ async fn refused(
     error: TokenError,
     who: Option<Identity<'_>>,
 ) -> Refused {
-    // Where it could not be decided, nobody was refused. A genuine token that has expired is answered as ever: its client
-    // has to renew it, whatever strangers at the same address send.
+    // An undecided validation refuses no caller. An expired genuine token always gets its usual answer: its client has
+    // to renew it, whatever strangers at the same address send.
     if error.is_refusal()
         && let Err(after) = record_refusal(env.trail, limiter, error.reason(), who).await
         && !matches!(error, TokenError::Expired { .. })

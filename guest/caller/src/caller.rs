@@ -97,8 +97,8 @@ impl From<GraphError> for NoToken {
 }
 
 impl NoToken {
-    /// The same as an error of a request to Graph with this permission. Where nobody has consented to it, that is said with
-    /// its name.
+    /// The same as an error of a request to Graph with this permission. If consent to the permission is missing, the
+    /// error names the permission.
     fn for_permission(self, permission: &'static str) -> GraphError<Self> {
         match self {
             Self::Acquire(AcquireError::Refused(refusal)) if refusal.needs_consent() => {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-/// How long claims wait for their person. A client signs in again at once; later the claims may no longer be what is
-/// wanted, and whoever still wants them asks again.
+/// How long claims wait for their person. A client signs in again at once. Later the claims may no longer be what is
+/// wanted; a service that still wants them asks again.
 pub const LIFETIME: Duration = Duration::from_secs(600);
 /// The longest claims that are kept, in bytes: they become part of a URL.
 pub const MAX_BYTES: usize = 4096;

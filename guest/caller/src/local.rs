@@ -25,7 +25,7 @@ pub use silent::AccessToken;
 /// Why there is no account, or no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignInError {
-    /// Nobody is signed in, or the session has ended. Carries the claims challenge to sign in with, if any.
+    /// No account is signed in, or the session has ended. Carries the claims challenge to sign in with, if any.
     #[error("{reason}")]
     InteractionRequired {
         /// One sentence.
@@ -88,7 +88,7 @@ pub enum Untrusted {
     /// The ID token.
     #[error("the ID token is not valid")]
     IdToken(TokenError),
-    /// Nobody is waiting for this answer.
+    /// No attempt waits for this answer.
     #[error("no sign-in is waiting for this answer")]
     UnknownAttempt,
 }

@@ -1,11 +1,11 @@
-//! Sessions: what a client of the remote server holds instead of Entra's tokens.
+//! Sessions: what a client of the remote server holds instead of Entra tokens.
 //!
-//! A session belongs to one client, one person and one resource. The client gets random tokens of which only hashes
-//! are stored; Entra's tokens stay in the store and never leave the server.
+//! A session belongs to one client, one person and one resource. The client gets random tokens of which only hashes are
+//! stored; the Entra tokens stay in the store and never leave the server.
 //!
-//! `record` is the session as it is stored, [`lifecycle`] begins, continues and ends one, [`entra_tokens`] keeps Entra's
-//! tokens of it, [`graph`] hands those to requests to Microsoft Graph, [`claims`] remembers what the next sign-in has to
-//! bring, and `membership` is what Entra says of the person.
+//! `record` is the session as it is stored, [`lifecycle`] begins, continues and ends one, [`entra_tokens`] keeps the
+//! Entra tokens of a session, [`graph`] hands those to requests to Microsoft Graph, [`claims`] remembers what the next
+//! sign-in has to bring, and `membership` is what Entra ID says of the person.
 
 pub mod claims;
 pub mod entra_tokens;

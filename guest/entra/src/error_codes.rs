@@ -1,4 +1,4 @@
-//! Entra's error codes, and what a person can do about each.
+//! The error codes of Entra ID, and what a person can do about each.
 //!
 //! Source: Microsoft's reference "Microsoft Entra authentication and authorization error codes".
 
@@ -66,8 +66,8 @@ pub fn advice(error: &str, code: u32) -> String {
     format!("{sentence} (AADSTS{code})")
 }
 
-/// The same for people who use a server that somebody else operates. What is wrong with its configuration is said to
-/// its operator, by the code in the audit record; they cannot do anything about it, and need not know.
+/// The same for people who use a server that another party operates. The code in the audit record tells the operator
+/// what is wrong with the configuration; the people cannot do anything about it, and need not know.
 pub fn public_advice(error: &str, code: u32) -> String {
     let is_configuration = match code {
         28000 | 28003 | 50011 | 50059 | 90002 | 70001 | 70002 | 70011 | 90009 | 500_011 | 650_053 | 700_016
@@ -84,7 +84,7 @@ pub fn public_advice(error: &str, code: u32) -> String {
 
 const NOT_SET_UP: &str = "The server is not set up correctly at Microsoft Entra ID: ask its operator.";
 
-/// The error codes of OAuth and OpenID Connect, and those of Entra's own.
+/// The error codes of OAuth and OpenID Connect, and those that Entra ID adds.
 const KNOWN: [&str; 21] = [
     "access_denied",
     "account_selection_required",

@@ -49,9 +49,9 @@ pub enum TokenUse {
 /// Whether tokens of `tenant_id` are accepted. `authority_tenant` is the id behind the `tenant` setting, if the
 /// authority is one tenant's.
 ///
-/// An allow-list is complete: with one, nothing else counts. Without one the configured tenant is accepted, and
-/// a multi-tenant authority accepts nobody. One exception: a public client signs in the person at this machine,
-/// so the ID token of any tenant that the authority serves may come back.
+/// An allow-list is complete: with one, nothing else counts. Without one the configured tenant is accepted, and a
+/// multi-tenant authority accepts no tenant. One exception: a public client signs in the person at this machine, so the
+/// ID token of any tenant that the authority serves may come back.
 pub fn accepts(settings: &Settings, authority_tenant: Option<&str>, tenant_id: &str, token_use: TokenUse) -> bool {
     let tenant = Tenant::of(&settings.tenant);
     if tenant == Tenant::Organizations && tenant_id == CONSUMER_TENANT {

@@ -1,8 +1,8 @@
 //! Who may call which tool of the remote server.
 //!
-//! Every tool states a rule of its own. Rules in the settings replace all of these: then a tool that they do not name is
-//! denied to everybody. What the rules say of a caller is decided by `base::decision`, which is pure; here is asked for what
-//! that depends on.
+//! Every tool states a rule of its own. Rules in the settings replace all of these: then a tool that they do not name
+//! is denied to all callers. `base::decision`, which is pure, decides what the rules say of a caller; this module asks
+//! for what the decision depends on.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;

@@ -1,7 +1,7 @@
 //! The authorization server that MCP clients talk to: it stands before Entra ID, which knows neither their clients
 //! nor their protocol extensions.
 //!
-//! A client's user consents here, signs in at Entra, and the client gets a session of ours (`session.rs`).
+//! A client's user consents here, signs in at Entra ID, and the client gets a session of this server (`session.rs`).
 
 mod answers;
 pub mod authority_metadata;

@@ -84,7 +84,7 @@ async fn handle_with(env: &ServerWorld<'_>, mut request: Request, authenticate: 
 
 /// The answer to a request that reaches no endpoint.
 fn refuse(site: &Site<'_>, route: &Route, request: &Request) -> Option<Response<Vec<u8>>> {
-    // Whoever watches over the process asks by address, and learns nothing that a stranger must not know.
+    // A monitor of the process asks by address, and learns nothing that a stranger must not know.
     if !matches!(route, Route::Health | Route::Ready) && !origin::is_our_host(site, request) {
         return Some(text(421, "This server does not answer for this host name: see the setting `allowed_hosts`"));
     }
@@ -163,7 +163,7 @@ fn json_text(status: u16, json: String) -> Response<Vec<u8>> {
     with_body(status, "application/json", json.into_bytes())
 }
 
-/// An error carries the correlation id, so that whoever reports it can name it.
+/// An error carries the correlation id, so that a person who reports it can name it.
 fn name(env: &ServerWorld<'_>, answer: &mut Answer) {
     let head = answer.head();
     if (head.status.is_client_error() || head.status.is_server_error())
@@ -192,8 +192,8 @@ impl Route {
     /// Who may read the answers from a web page.
     fn sharing(&self) -> Sharing {
         match self {
-            // Browser clients discover with them before anybody has signed in. They are the same for everybody, hold
-            // nothing private and are read without credentials.
+            // Browser clients discover with them before a person has signed in. They are the same for every client,
+            // hold nothing private and are read without credentials.
             Self::ProtectedResource(_) | Self::AuthorizationServer | Self::UnknownMetadata => Sharing::Everybody,
             Self::Mcp | Self::Sse | Self::Message => Sharing::AllowedOrigins,
             Self::OAuth(endpoint) => match endpoint {

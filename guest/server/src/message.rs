@@ -56,7 +56,7 @@ pub fn text(status: u16, text: &str) -> Response<Vec<u8>> {
     with_body(status, "text/plain; charset=utf-8", text.as_bytes().to_vec())
 }
 
-/// An answer in JSON that nobody may keep.
+/// An answer in JSON that no cache may keep.
 pub fn json(status: u16, value: &serde_json::Value) -> Response<Vec<u8>> {
     let mut response = with_body(status, "application/json", value.to_string().into_bytes());
     response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

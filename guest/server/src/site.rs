@@ -24,7 +24,7 @@ pub struct Site<'a> {
     pub settings: &'a HttpSettings,
     /// Scheme and host, perhaps with a port.
     pub origin: &'a str,
-    /// The path that stands before every path of ours; empty, or it starts with a slash and ends without one.
+    /// The path that stands before every path of this server; empty, or it starts with a slash and ends without one.
     pub prefix: &'a str,
 }
 

@@ -61,7 +61,7 @@ pub async fn call(
     result
 }
 
-/// The tools that people may be let call, whatever else it takes: what a client that acts in somebody's name may use.
+/// The tools that people may be let call, whatever else it takes: what a client that acts in a person's name may use.
 pub fn of_users(settings: &HttpSettings) -> Vec<&'static dyn AnyTool> {
     let lets_people = |tool: &&'static dyn AnyTool| match &settings.access {
         Some(rules) => rules.iter().any(|rule| rule.tool == tool.name() && rule.rule.users),

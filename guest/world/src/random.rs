@@ -4,7 +4,7 @@ use base::encoding::{base64url, push_hex};
 
 use crate::capabilities::Random;
 
-/// Bytes of randomness in a `state`, a `nonce`, a PKCE verifier, an id that nobody may guess.
+/// Bytes of randomness in a `state`, a `nonce`, a PKCE verifier, an id that an attacker must not guess.
 const TOKEN_BYTES: usize = 32;
 
 /// 256 random bits as base64url: 43 characters, all allowed in a URL and in a PKCE verifier (RFC 7636

@@ -19,15 +19,15 @@ use crate::records::{KeyRecord, Namespace, Partition, Records, Ttl};
 pub(crate) const KEY_NAME: &str = "audit/session-key";
 /// The key that names sessions.
 const KEY: KeyRecord = Namespace::bytes(Partition::Application, KEY_NAME, Ttl::Kept);
-/// Bytes of a session's name: nobody finds a second session with the same one, and nobody finds the session.
+/// Bytes of a session's name: an attacker finds no second session with the same name, and does not find the session.
 const NAME_BYTES: usize = 16;
 /// Sessions whose names an instance remembers: some 20 KiB.
 const MAX_NAMES: usize = 128;
-/// Characters of a user principal name that are recorded: Entra's limit is 113.
+/// Characters of a user principal name that are recorded: the limit of Entra ID is 113.
 const MAX_USERNAME: usize = 256;
 /// Characters of an address that are recorded: enough for an IPv6 address with a zone.
 const MAX_ADDRESS: usize = 64;
-/// Characters of a token id that are recorded. Entra's have 22.
+/// Characters of a token id that are recorded. Those of Entra ID have 22.
 const MAX_TOKEN_ID: usize = 64;
 
 /// A security event could not be recorded, so what it is about is not done.
@@ -206,7 +206,7 @@ fn is_trace_parent(text: &str) -> bool {
     else {
         return false;
     };
-    // A longer one of a later version is cut by nobody: it is not recorded.
+    // A longer value of a later version is not cut to fit: it is not recorded.
     let known = version == "00" && parts.next().is_none();
     known
         && (trace.len(), parent.len(), flags.len()) == (32, 16, 2)

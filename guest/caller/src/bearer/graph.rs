@@ -5,9 +5,9 @@
 //! remembered briefly. What Graph wants to see besides goes to the client, and Entra ID is told when the client comes
 //! with another token: the claims of an authentication context are in a token for Graph only if they were asked for.
 //!
-//! Threat: somebody has a token of a person who has signed in less strongly (without a second factor, or before the
-//! person's sessions were revoked) than Graph's policies want. Whether that is enough is for Entra ID to say, so what it
-//! gave for another token of the same person is not handed out for this one.
+//! Threat: an attacker has a token of a person whose sign-in was weaker than Graph's policies want (without a second
+//! factor, or before the person's sessions were revoked). Entra ID decides whether that is enough, so what Entra ID
+//! granted for another token of the same person is not handed out for this one.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ enum Exchanged {
         token: Secret<String>,
         /// Unix time in seconds.
         expires_at: u64,
-        /// The same, of the token that was presented: after that nobody asks any more.
+        /// Unix time in seconds at which the presented token expires: after that no client asks with it.
         kept_until: u64,
     },
     Refused {

@@ -124,7 +124,7 @@ pub async fn choose(person: &PersonWorld<'_>, wanted: Option<&str>) -> Result<Ac
         if let Some(account) = accounts.iter().find(|account| account.home_account_id == wanted) {
             return Ok(account.clone());
         }
-        // A user name identifies nobody: a person's work account and personal account may have the same.
+        // A user name does not identify a person: a person's work account and personal account may have the same one.
         let mut named = accounts.iter().filter(|account| account.username == wanted);
         return match (named.next(), named.next()) {
             (Some(account), None) => Ok(account.clone()),

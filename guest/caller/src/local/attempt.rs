@@ -21,13 +21,13 @@ use world::records::{Namespace, Next, Partition, Stored, Ttl};
 use super::accounts::{self, Account};
 use super::{SignInError, Untrusted};
 
-/// How long an authorization request may be answered. Entra's own pages give up after about as long.
+/// How long an authorization request may be answered. The pages of Entra ID give up after about as long.
 pub const BROWSER_LIFETIME: Duration = Duration::from_secs(600);
 /// How long the outcome of a sign-in is kept for calls that wait for it.
 const OUTCOME_LIFETIME: Duration = Duration::from_secs(30);
 /// A leader that has not shown a sign of life for this long is gone (its call was cancelled, its process ended).
 pub const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
-/// How long a leader may be busy with Entra's endpoints before others take it for gone.
+/// How long a leader may be busy with the endpoints of Entra ID before others take it for gone.
 pub const BUSY: Duration = Duration::from_secs(90);
 
 /// What a person has to do.
@@ -39,7 +39,8 @@ pub struct Instruction {
     pub user_code: Option<String>,
 }
 
-/// The URL holds `state` and `nonce`: of no use to anybody without the verifier, but no business of a log either.
+/// The URL holds `state` and `nonce`. An attacker cannot use them without the verifier, but they do not belong in a
+/// log.
 impl fmt::Debug for Instruction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Instruction")

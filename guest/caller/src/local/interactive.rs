@@ -433,7 +433,7 @@ impl Leader<'_> {
                 return Err(error.into());
             }
         };
-        // Whoever leads by now: the code is used up, and these are the tokens.
+        // Another call may lead by now: the code is used up all the same, and these are the tokens.
         let _ = self.alive_for(BUSY).await;
         Attempt::take(env, &attempt.id).await?;
         attempt::admit(env, tokens, &attempt.scopes, None).await

@@ -1,4 +1,4 @@
-//! A token without asking anybody: from the cache, else by the refresh token.
+//! A token without asking the person: from the cache, else by the refresh token.
 
 use base::Secret;
 use base::audit::Outcome;

@@ -1,4 +1,4 @@
-//! Tokens without asking anybody: cache, refresh, single flight. The flows with a person are tested with the
+//! Tokens without asking the person: cache, refresh, single flight. The flows with a person are tested with the
 //! emulator, in `tests/behaviour/all/sign_in`.
 
 use std::time::Duration;
@@ -211,7 +211,7 @@ fn a_lease_that_ran_out_and_was_taken_by_another_call_is_left_to_it() {
 }
 
 #[test]
-fn a_refresh_that_cannot_be_recorded_holds_up_nobody() {
+fn a_refresh_that_cannot_be_recorded_holds_up_no_call() {
     let (world, env) = signed_in(0);
     world.refuse_audit(true);
     world.always(|_| Ok(testing::json(200, &fresh_tokens(2))));
@@ -247,7 +247,7 @@ fn a_slow_refresh_does_not_replace_what_came_after_it() {
 }
 
 #[test]
-fn a_refused_refresh_token_that_was_replaced_meanwhile_asks_nobody_to_sign_in() {
+fn a_refused_refresh_token_that_was_replaced_meanwhile_causes_no_sign_in() {
     let (world, env) = signed_in(0);
     let other = world.entra();
     world.once(move |_| {
@@ -366,7 +366,7 @@ fn the_id_of_an_account_wins_over_an_equal_user_name() {
 }
 
 #[test]
-fn signing_out_forgets_the_account_its_tokens_and_nobody_else() {
+fn signing_out_forgets_the_account_its_tokens_and_no_other_account() {
     let (world, env) = signed_in(3600);
     run(accounts::sign_out(&env, "o.t")).unwrap();
     assert!(run(accounts::list(&env)).unwrap().is_empty());

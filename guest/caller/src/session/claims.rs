@@ -1,9 +1,10 @@
 //! What Entra ID or Microsoft Graph wants to see in the next sign-in of a person with a client: a claims challenge that
 //! has ended a session.
 //!
-//! Nobody can be asked while a call of a tool runs, and at `/authorize` nobody knows yet who will sign in. So the claims
-//! wait in the store, under the person and the client, until that person is back from Entra ID: see
-//! `authorization_server/callback.rs`. They come from Entra ID and Graph alone, never from a client or a browser.
+//! The server cannot ask a person while a call of a tool runs, and at `/authorize` it does not know yet which person
+//! will sign in. So the claims wait in the store, under the person and the client, until that person is back from Entra
+//! ID: see `authorization_server/callback.rs`. They come from Entra ID and Graph alone, never from a client or a
+//! browser.
 
 use entra::EntraWorld;
 use world::StoreError;

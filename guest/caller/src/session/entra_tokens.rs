@@ -1,10 +1,10 @@
-//! Entra's tokens of a session. They never leave the server.
+//! The Entra tokens of a session. They never leave the server.
 //!
-//! They are a record of their own, which ends with the session. One call at a time refreshes them, across all
-//! servers on one store; the others wait for it. What Entra hands out is stored before anything else is done.
+//! They are a record of their own, which ends with the session. One call at a time refreshes them, across all servers
+//! on one store; the others wait for it. That call stores what Entra ID hands out before it does anything else.
 //!
-//! The token for the profile is the session's own: without it there is no session. Tokens for more of Graph are got by
-//! the same refresh token when a tool wants them. That nobody has consented to more says nothing against the session.
+//! The token for the profile is the session's own: without it there is no session. When a tool wants tokens for more of
+//! Graph, the same refresh token gets them. A missing consent to more says nothing against the session.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -108,7 +108,7 @@ impl Record {
     }
 }
 
-/// Entra's tokens by session.
+/// The Entra tokens by session.
 const TOKENS: Namespace<Record> =
     Namespace::json(Partition::Application, "session-entra", Ttl::Computed(Record::ttl)).absent_if_unreadable();
 /// The right to refresh them, by session.
@@ -153,7 +153,7 @@ impl Scope {
     }
 }
 
-/// What is asked of Entra's tokens.
+/// What a call asks of the Entra tokens.
 #[derive(Clone, Copy)]
 pub(super) enum Wanted<'a> {
     /// That they live.
@@ -332,7 +332,7 @@ async fn took(
     if set.refresh_token.is_some() {
         record.tokens.refresh_token = set.refresh_token;
     }
-    // What Entra has rotated must not be lost, so it is stored first. Nobody gets it before it is on record.
+    // What Entra ID has rotated must not be lost, so it is stored first. No caller gets it before it is on record.
     let stored = env.records.replace(&TOKENS, id, version, &record).await?;
     env.trail.record(owner.event("token.refreshed", Outcome::Success)).await?;
     // A session that was ended meanwhile stays so: its token is not used any more.

@@ -1,9 +1,9 @@
 //! How a session begins, continues and ends.
 //!
-//! The refresh token changes with every use. One that was used before is presented by a thief, or by a client from
-//! which it was stolen, and nobody can say which: the session ends. Two uses at the same moment are no exception,
-//! because a thief who is fast enough would look the same. A token that never was one ends nothing: who holds an old
-//! access token knows the session's id, and must not be able to sign its owner out.
+//! The refresh token changes with every use. A thief presents one that was used before, or a client does from which it
+//! was stolen, and the server cannot tell which: the session ends. Two uses at the same moment are no exception,
+//! because a thief who is fast enough would look the same. A token that never was one ends nothing: the holder of an
+//! old access token knows the session's id, and must not be able to sign its owner out.
 
 use base::Secret;
 use base::audit::Outcome;
@@ -25,7 +25,7 @@ pub struct Tokens {
     pub access_token: Secret<String>,
     /// The refresh token, which replaces the one before.
     pub refresh_token: Secret<String>,
-    /// Seconds until the access token expires: never longer than Entra's own lives.
+    /// Seconds until the access token expires: never longer than the Entra token lives.
     pub expires_in: u64,
     /// What the access token is good for.
     pub scopes: Vec<String>,
@@ -60,7 +60,7 @@ pub enum RefreshError {
     /// The session is for another resource.
     #[error("the session is for another resource")]
     WrongResource,
-    /// Entra's tokens behind the session cannot be refreshed.
+    /// The Entra tokens behind the session cannot be refreshed.
     #[error(transparent)]
     Acquire(#[from] AcquireError),
 }
@@ -77,8 +77,8 @@ impl From<StoreError> for RefreshError {
     }
 }
 
-/// Begins a session; its id, and the client's first tokens. Entra's tokens are stored before the session, so that no
-/// session is ever without.
+/// Begins a session and returns its id and the client's first tokens. The Entra tokens are stored before the session,
+/// so that no session is ever without.
 pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String, Tokens), AcquireError> {
     let Beginning { owner, resource, scopes, tokens, username } = beginning;
     let id = record::fresh_id(env);
@@ -100,14 +100,14 @@ pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String
         Err(error) => Err(error),
     };
     if begun.is_err() {
-        // What cannot be removed now is sealed, known to nobody, and ends by itself.
+        // What cannot be removed now is sealed, no client knows its id, and it ends by itself.
         let _ = remove(env, &id).await;
     }
     begun.map(|tokens| (id, tokens))
 }
 
-/// Continues a session: new tokens for its refresh token. Nothing is consumed before Entra's token behind the
-/// session lives long enough, so a client may try again when Entra or the store was out of reach.
+/// Continues a session: new tokens for its refresh token. Nothing is consumed before the Entra token behind the session
+/// lives long enough, so a client may try again when Entra ID or the store was out of reach.
 pub async fn refresh(
     env: &EntraWorld<'_>,
     refresh_token: &Secret<String>,
@@ -228,7 +228,7 @@ pub async fn end(env: &EntraWorld<'_>, id: &str, owner: &Owner, reason: &str) ->
     Ok(env.trail.record(event.because(reason.to_owned())).await?)
 }
 
-/// Entra's tokens go first: if the store fails in between, the client can ask again.
+/// Removes the Entra tokens first: if the store fails in between, the client can ask again.
 async fn remove(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
     entra_tokens::forget(env, id).await?;
     env.records.delete(&SESSIONS, id).await
@@ -236,7 +236,7 @@ async fn remove(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
 
 /// Ends what is left of a session whose Entra tokens are gone.
 pub(super) async fn end_without_tokens(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<(), AcquireError> {
-    // Whoever has ended it in this moment has recorded that as well.
+    // Another call may have ended the session in this moment; that call has recorded the end as well.
     if env.records.take(&SESSIONS, id).await?.is_none() {
         return Ok(());
     }

@@ -1,10 +1,10 @@
 //! What Entra ID says of the person behind a session: application roles and groups.
 //!
-//! They are claims of the ID token that came with the sign-in, and of those that come when Entra's tokens are refreshed.
-//! A session carries them, so that a request needs no other record.
+//! They are claims of the ID token that came with the sign-in, and of those that come when the Entra tokens are
+//! refreshed. A session carries them, so that a request needs no other record.
 //!
-//! They count for [`MAX_AGE_SECONDS`]. A decision that depends on older ones asks Entra; while Entra does not answer,
-//! nobody knows what the person is, and nobody is let in by it.
+//! They count for [`MAX_AGE_SECONDS`]. A decision that depends on older ones asks Entra ID; while Entra ID does not
+//! answer, the person's roles and groups are unknown, and such a decision admits no caller.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ use super::record::{self, CLOCK_DIFFERENCE_SECONDS};
 use super::{Owner, Session, lifecycle};
 
 /// A client that refreshes its session is told anew what its user is, unless that is not older than this, in seconds.
-/// With the life of an access token (3600 s) it is the longest that a role may outlive its removal while Entra answers:
-/// 90 minutes, as long as Entra's own access tokens live.
+/// With the life of an access token (3600 s) it is the longest that a role may outlive its removal while Entra ID
+/// answers: 90 minutes, as long as the access tokens of Entra ID live.
 pub(super) const RECENT_SECONDS: u64 = 1800;
 
-/// What an ID token says counts for this long, in seconds, if Entra is out of reach after it: four hours, so that people
-/// work on through a short outage. The session itself lives on for as long as Entra's access token, up to 28 hours with
-/// continuous access evaluation: too long for a role that was taken away.
+/// What an ID token says counts for this long, in seconds, if Entra ID is out of reach after it: four hours, so that
+/// people work on through a short outage. The session itself lives on for as long as the Entra access token, up to 28
+/// hours with continuous access evaluation: too long for a role that was taken away.
 pub(super) const MAX_AGE_SECONDS: u64 = 4 * 3600;
 
 /// How long an answer of Entra is kept for the calls that wait for it. All later ones find it in the session.
@@ -93,8 +93,8 @@ impl Membership {
         self.as_of <= now.saturating_add(CLOCK_DIFFERENCE_SECONDS) && now < self.as_of.saturating_add(MAX_AGE_SECONDS)
     }
 
-    /// What the ID token of a refresh says. One that is refused, or is somebody else's, takes roles and groups away;
-    /// where there is none, or it cannot be judged now, they stay as they are.
+    /// What the ID token of a refresh says. One that is refused, or belongs to another person, takes roles and groups
+    /// away; where there is none, or it cannot be judged now, they stay as they are.
     pub(super) async fn renewed(self, env: &EntraWorld<'_>, owner: &Owner, id_token: Option<&Secret<String>>) -> Self {
         let Some(id_token) = id_token else { return self };
         let expected = IdTokenExpectations { nonce: None };
@@ -140,7 +140,7 @@ pub async fn confirm(env: &EntraWorld<'_>, session: &Session) -> Result<Membersh
     })
 }
 
-/// Entra's tokens are refreshed for the ID token that comes with them.
+/// Refreshes the Entra tokens for the ID token that comes with them.
 async fn ask(env: &EntraWorld<'_>, session: &Session) -> Result<Membership, AcquireError> {
     let was_out_of_reach = env.records.exists(&OUT_OF_REACH, ()).await?;
     let attempt =
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_token_that_is_refused_or_somebody_elses_takes_roles_away() {
+    fn an_id_token_that_is_refused_or_another_persons_takes_roles_away() {
         let authority = FakeAuthority::new();
         for changes in [
             json!({ "oid": OTHER_TENANT }),

@@ -2,9 +2,10 @@
 //!
 //! An access token is `base64url(session id, 16 bytes || secret, 32 bytes)`: the id finds the record with one read, the
 //! secret proves that the token is genuine. A refresh token is `base64url(session id || family, 18 bytes || secret)`.
-//! The family is the same in all refresh tokens of a session: whoever presents it with an old secret has had one of
-//! them, and whoever does not has only heard of the session. The record holds SHA-256 hashes only. Ids come from our
-//! randomness and never from a client, so nobody can prepare a session for somebody else.
+//! The family is the same in all refresh tokens of a session: a caller that presents the family with an old secret has
+//! had one of the tokens, and a caller that does not present it has only heard of the session. The record holds SHA-256
+//! hashes only. Ids come from the server's randomness and never from a client, so an attacker cannot prepare a session
+//! for another person.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -29,13 +30,13 @@ const FAMILY_BYTES: usize = 18;
 const ACCESS_TOKEN_CHARS: usize = (ID_BYTES + SECRET_BYTES) / 3 * 4;
 /// Characters of a refresh token.
 const REFRESH_TOKEN_CHARS: usize = (ID_BYTES + FAMILY_BYTES + SECRET_BYTES) / 3 * 4;
-/// An access token lives at most this long, in seconds. Entra's live 60 to 90 minutes.
+/// An access token lives at most this long, in seconds. Those of Entra ID live 60 to 90 minutes.
 pub(super) const ACCESS_LIFETIME_SECONDS: u64 = 3600;
 /// The clocks of two servers on one store may differ by this much, in seconds.
 pub(super) const CLOCK_DIFFERENCE_SECONDS: u64 = 60;
 /// Access tokens that are good at the same time: requests may be under way with one while the client refreshes.
 const MAX_ACCESS_TOKENS: usize = 4;
-/// A session ends this long after its sign-in, in seconds: 90 days, as long as Entra's own refresh tokens live.
+/// A session ends this long after its sign-in, in seconds: 90 days, as long as the refresh tokens of Entra ID live.
 pub(super) const LIFETIME_SECONDS: u64 = 90 * 24 * 3600;
 /// Sessions whose records an instance keeps as it has understood them: some 100 KiB.
 const MAX_LOOKED_AT: usize = 64;
@@ -67,7 +68,7 @@ impl Family {
 }
 
 impl Presented {
-    /// Takes a token apart; `None` for what cannot be one of ours.
+    /// Takes a token apart; `None` for what cannot be a token of a session.
     pub(super) fn read(token: &Secret<String>) -> Option<Self> {
         let family_bytes = match token.reveal().len() {
             ACCESS_TOKEN_CHARS => 0,
@@ -180,7 +181,7 @@ impl Record {
         self.was_refresh_token(presented) && same_secret(self.refresh_hash.as_bytes(), presented.hash.as_bytes())
     }
 
-    /// Whether somebody was presented who has, or has had, a refresh token of the session.
+    /// Whether the caller that presents this has, or has had, a refresh token of the session.
     pub(super) fn was_refresh_token(&self, presented: &Presented) -> bool {
         let hash = presented.family.as_ref().map(Family::hash);
         hash.is_some_and(|hash| same_secret(self.family_hash.as_bytes(), hash.as_bytes()))

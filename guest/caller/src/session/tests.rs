@@ -1,4 +1,5 @@
-//! Sessions without the endpoints around them: what opens one, what ends one, and who refreshes Entra's tokens.
+//! Sessions without the endpoints around them: what opens one, what ends one, and which call refreshes the Entra
+//! tokens.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::lifecycle::{self, Beginning, RefreshError, Tokens};
 use super::*;
 
 const RESOURCE: &str = "https://mcp.example.com/mcp";
-/// Life of Entra's first token, in seconds.
+/// Life of the first Entra token, in seconds.
 const ENTRA_LIFETIME: u64 = 4000;
 
 fn owner() -> Owner {
@@ -72,7 +73,7 @@ impl Begun {
         Ok(tokens.access_token.reveal().clone())
     }
 
-    /// Lets Entra's token come near its end, and Entra give new ones: `entra-2`, `entra-3` …
+    /// Lets the Entra token come near its end, and Entra ID give new ones: `entra-2`, `entra-3` …
     fn grow_old(&self) {
         self.world.advance(Duration::from_secs(ENTRA_LIFETIME - 100));
         let mut number = 1;
@@ -160,7 +161,7 @@ fn an_access_token_ends_and_does_not_come_back_with_the_clock() {
 }
 
 #[test]
-fn an_access_token_never_outlives_entras() {
+fn an_access_token_never_outlives_the_entra_token() {
     let world = World::default();
     let env = world.entra_remote();
     let mut beginning = beginning(&env, None);
@@ -226,7 +227,7 @@ fn a_refresh_is_refused_with_its_reason() {
     assert_eq!(begun.world.record_names(), [""; 0]);
 }
 
-/// Whoever holds an access token, even an expired one, knows the session's id and nothing else of a refresh token.
+/// The holder of an access token, even an expired one, knows the session's id and nothing else of a refresh token.
 #[test]
 fn what_never_was_a_refresh_token_ends_no_session() {
     let begun = begin();
@@ -258,7 +259,7 @@ fn what_never_was_a_refresh_token_ends_no_session() {
 #[test]
 fn a_refresh_that_could_not_be_stored_says_so_in_the_record_and_costs_nothing() {
     let begun = begin();
-    // Reading the session, reading Entra's tokens, making the key of audit records, writing the session.
+    // Reading the session, reading the Entra tokens, making the key of audit records, writing the session.
     begun.world.fail_store(4);
     let failed = begun.refresh(&begun.tokens.refresh_token).unwrap_err();
     assert!(matches!(failed, RefreshError::Acquire(AcquireError::Store(_))));
@@ -300,7 +301,7 @@ fn a_session_that_cannot_be_stored_never_began() {
 }
 
 #[test]
-fn entras_token_is_refreshed_before_its_end_and_stored() {
+fn the_entra_token_is_refreshed_before_its_end_and_stored() {
     let begun = begin();
     assert_eq!(begun.live(None).unwrap(), "entra-1");
     begun.grow_old();
@@ -320,7 +321,7 @@ fn a_refused_token_is_not_given_again() {
 }
 
 #[test]
-fn whoever_waits_for_another_refresh_takes_its_result() {
+fn a_call_that_waits_for_another_refresh_takes_its_result() {
     let begun = Rc::new(begin());
     begun.grow_old();
     begun.world.put(&begun.lease_record(), b"another", Some(Duration::from_secs(70))).unwrap();
@@ -424,7 +425,7 @@ fn a_session_never_ends_with_tokens_that_another_call_has_stored() {
 }
 
 #[test]
-fn entras_refusal_of_the_person_ends_the_session() {
+fn a_refusal_of_the_person_by_entra_ends_the_session() {
     let begun = begin();
     begun.world.advance(Duration::from_secs(ENTRA_LIFETIME));
     begun.world.always(|_| Ok(testing::json(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }))));
@@ -562,7 +563,7 @@ fn a_tenant_that_is_not_let_in_any_more_has_no_sessions() {
     assert_eq!(begun.world.sent(), [""; 0]);
 }
 
-/// Nobody can be asked whether they still have them: the person signs in again.
+/// Entra ID cannot be asked whether the person still has them: the person signs in again.
 #[test]
 fn roles_and_groups_of_a_session_without_a_refresh_token_end_with_it() {
     for (membership, survives) in [
@@ -575,7 +576,7 @@ fn roles_and_groups_of_a_session_without_a_refresh_token_end_with_it() {
         let env = world.entra_remote();
         let mut beginning = beginning(&env, None);
         beginning.tokens.membership = membership.clone();
-        // As with continuous access evaluation: Entra's token lives for a day.
+        // As with continuous access evaluation: the Entra token lives for a day.
         beginning.tokens.expires_at = env.clock.now() + 86_400;
         let (_, tokens) = run(lifecycle::begin(&env, beginning)).unwrap();
         world.advance(Duration::from_secs(3600));

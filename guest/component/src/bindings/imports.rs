@@ -365,7 +365,7 @@ impl Log for Notes {
             number if number == MAX_NOTES + 1 => "further notes of this instance are left out",
             _ => return,
         };
-        // A host without a log is nobody to tell.
+        // A host without a log loses the note; no other place could take it.
         let _ = std::io::stderr().write_all([line, "\n"].concat().as_bytes());
     }
 }

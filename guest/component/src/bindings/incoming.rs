@@ -158,7 +158,7 @@ impl Writer {
         Some(Self { stream: Some(stream), body })
     }
 
-    /// Whether there is still somebody who reads.
+    /// Writes `bytes`; false if the client does not read any more.
     fn write(&mut self, mut bytes: &[u8]) -> bool {
         let Some(stream) = &self.stream else { return false };
         while !bytes.is_empty() {
@@ -178,7 +178,7 @@ impl Writer {
 
     fn finish(mut self) {
         drop(self.stream.take());
-        // If it cannot be finished, nobody reads any more.
+        // If it cannot be finished, the client does not read any more.
         let _ = OutgoingBody::finish(self.body, None);
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens for Graph that are the application's own: what a remote server asks with where nobody is signed in.
+//! Tokens for Graph that are the application's own: what a remote server asks with where no person is signed in.
 
 use std::time::Duration;
 
@@ -88,7 +88,8 @@ impl TokenSource for AppTokens<'_> {
 
 impl<'a> AppTokens<'a> {
     /// Forgets the token: what an administrator grants the application is in the next one only. Not all the time: Entra
-    /// counts the requests of the application, and whoever is denied over and over must not use them up for everybody.
+    /// ID counts the requests of the application, and a caller that is denied over and over must not use them up for
+    /// all callers.
     async fn forget(&self) {
         let scope = self.scope();
         let key = self.key(&scope);

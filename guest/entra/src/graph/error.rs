@@ -56,7 +56,7 @@ pub enum GraphError<E: std::error::Error + 'static = AcquireError> {
     /// There is no token of the caller to ask with.
     #[error(transparent)]
     Token(#[from] E),
-    /// Nobody who may has consented to a permission that the request needs.
+    /// No user or administrator with the right to consent has consented to a permission that the request needs.
     #[error(
         "the application has no consent to the permission {permission} of Microsoft Graph: ask an administrator to grant \
          it{}", aadsts(*.code)

@@ -3,7 +3,7 @@
 //! Graph is asked with a token of the application in the user's own tenant, at the configured address. The token
 //! that is being validated is not sent anywhere, and the address that it names for its groups is not looked at.
 //!
-//! Threat: whoever has a genuine token decides how often a validation asks. Answers are remembered for five minutes
+//! Threat: the holder of a genuine token decides how often a validation asks. Answers are remembered for five minutes
 //! and failures for five seconds, in the store, and one call asks while the others wait.
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::token::GroupResolver;
 /// How long an answer is remembered, and with it how long a change of membership may go unnoticed.
 const CACHE: Duration = Duration::from_secs(300);
 
-/// A longer wait that Graph asks for is cut to this, so that a broken answer cannot turn everybody away for days.
+/// A longer wait that Graph asks for is cut to this, so that a broken answer cannot turn all callers away for days.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// The most that Graph lists; for a user in more groups it answers with an error. The answer then has 430 KB, the
@@ -57,7 +57,7 @@ impl GroupResolver for Membership {
     }
 }
 
-/// Object ids of all groups that somebody is in, transitively. Only for a confidential client.
+/// Object ids of all groups that a user is in, transitively. Only for a confidential client.
 pub async fn of(
     env: &EntraWorld<'_>,
     kind: PrincipalKind,
@@ -79,7 +79,7 @@ pub async fn of(
 }
 
 /// Asks, unless Graph wants to be left alone. Graph counts the requests of an application in a tenant, so the wait
-/// is everybody's there.
+/// holds for all users of that tenant.
 async fn ask_unless_throttled(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<GroupIds, GraphError> {
     let key = [env.settings.graph.as_str(), &env.settings.client_id, tenant_id];
     if env.records.exists(&THROTTLED, &key).await? {
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(asked(&authority.world).len(), 3, "the application's token is still good");
     }
 
-    /// Otherwise whoever was removed from a group would be a member for as long as Graph is out of reach.
+    /// Otherwise a user who was removed from a group would be a member for as long as Graph is out of reach.
     #[test]
     fn an_answer_counts_for_five_minutes_whether_or_not_graph_can_be_asked_again() {
         let authority = confidential(listing(&[GROUP]));
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_throttled_graph_is_left_alone_by_everybody_for_as_long_as_it_asks() {
+    fn a_throttled_graph_is_left_alone_by_all_calls_for_as_long_as_it_asks() {
         let mut throttled = response(429, &json!({}));
         throttled.headers_mut().insert("retry-after", http::HeaderValue::from_static("60"));
         let authority = confidential(throttled);

@@ -18,14 +18,14 @@ use crate::entra_world::EntraWorld;
 pub const BASIC_PERMISSION: &str = "User.ReadBasic.All";
 /// What an administrator has to grant the application for the same.
 pub const APPLICATION_PERMISSION: &str = "User.Read.All";
-/// People in an answer. Whoever is not among them is found with more of the name.
+/// People in an answer. A caller finds a person who is not among them with more of the name.
 pub const MAX_USERS: usize = 25;
-/// Characters of a search. Graph has names of up to 256; nobody needs to type one.
+/// Characters of a search. Graph has names of up to 256; no caller needs to type one.
 pub const MAX_QUERY_CHARS: usize = 100;
 /// Where the search text may stand at the beginning. All of them can be searched without an index that lags behind.
 const SEARCHED: [&str; 5] = ["displayName", "givenName", "surname", "mail", "userPrincipalName"];
 
-/// Somebody in the directory.
+/// A person in the directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
@@ -72,7 +72,7 @@ fn filter(query: &str) -> String {
     SEARCHED.map(|property| format!("startswith({property},'{literal}')")).join(" or ")
 }
 
-/// Percent-encodes everything that could end a value in a query. A blank is `%20`: not everybody reads `+` as one.
+/// Percent-encodes everything that could end a value in a query. A blank is `%20`: not every server reads `+` as one.
 fn encoded(value: &str) -> String {
     form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>().replace('+', "%20")
 }

@@ -22,7 +22,7 @@ pub struct AuthorizationRequest {
     pub state: String,
     /// Binds the ID token to this request.
     pub nonce: String,
-    /// PKCE: proves that whoever redeems the code also began the flow.
+    /// PKCE: proves that the party that redeems the code also began the flow.
     #[serde(serialize_with = "reveal")]
     verifier: Secret<String>,
     /// Requested scopes.

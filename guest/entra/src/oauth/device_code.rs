@@ -21,7 +21,7 @@ const DEFAULT_INTERVAL_SECONDS: u64 = 5;
 /// What each `slow_down` adds to the pause for good (RFC 8628 section 3.5).
 const SLOW_DOWN: Duration = Duration::from_secs(5);
 /// A poll that fails on its way doubles the pause (RFC 8628 section 3.5), but not beyond this: the person is waiting,
-/// and most such failures are not about Entra's load.
+/// and most such failures are not about the load of Entra ID.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 /// A device authorization response (RFC 8628 section 3.2). It is stored in this form.

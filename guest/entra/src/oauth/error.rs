@@ -1,4 +1,4 @@
-//! What can go wrong between us and Entra's token endpoint.
+//! What can go wrong between this program and the token endpoint of Entra ID.
 
 use std::time::Duration;
 
@@ -75,8 +75,8 @@ impl OAuthError {
         }
     }
 
-    /// What may be said to the clients of a server: what Entra's error means, not how the server is configured or why
-    /// it cannot reach Entra.
+    /// What the clients of a server may learn: what the error of Entra ID means, not how the server is configured or
+    /// why it cannot reach Entra ID.
     pub fn public(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal.public_advice(),
@@ -93,7 +93,7 @@ impl OAuthError {
     }
 }
 
-/// An OAuth error response (RFC 6749 section 5.2) with Entra's additions.
+/// An OAuth error response (RFC 6749 section 5.2) with the additions of Entra ID.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// `invalid_grant`, `interaction_required` …
@@ -104,7 +104,7 @@ pub struct Refusal {
     pub suberror: Option<String>,
     /// A claims challenge to repeat the sign-in with.
     pub claims: Option<String>,
-    /// Entra's own id of the exchange, for a support case.
+    /// The id that Entra ID gives the exchange, for a support case.
     pub trace_id: Option<String>,
 }
 
@@ -129,8 +129,8 @@ impl Refusal {
         matches!(self.error.as_str(), "invalid_grant" | "interaction_required" | "consent_required" | "login_required")
     }
 
-    /// Whether what is missing is somebody's consent to a permission: 65001 says that of a user or an administrator,
-    /// 90094 and 90095 of an administrator.
+    /// Whether the missing thing is a consent to a permission: 65001 says that of a user or an administrator, 90094 and
+    /// 90095 of an administrator.
     pub fn needs_consent(&self) -> bool {
         matches!(self.code, 65001 | 90094 | 90095)
             || self.error == "consent_required"
@@ -148,7 +148,7 @@ impl Refusal {
     }
 
     /// A stable code for the audit record: `aadsts-65001`, else the OAuth error if it is a known one. The error may
-    /// have come by way of somebody's browser, so its text is not believed.
+    /// have come by way of a person's browser, so its text is not believed.
     pub fn reason(&self) -> String {
         match self.code {
             0 => error_codes::known(&self.error).unwrap_or("unknown-error").to_owned(),

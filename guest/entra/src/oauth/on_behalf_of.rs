@@ -1,5 +1,5 @@
-//! A token for an API behind this server, in the name of the person whose token a client has brought (RFC 7523
-//! section 2.1, with Entra's `requested_token_use`).
+//! A token for an API behind this server, in the name of the person whose token a client has brought (RFC 7523 section
+//! 2.1, with the `requested_token_use` of Entra ID).
 
 use super::client::{self, Client};
 use super::form::Form;

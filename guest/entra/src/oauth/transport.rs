@@ -1,7 +1,7 @@
 //! Sends requests to the token and device authorization endpoints, with the retry rules of MSAL.
 //!
-//! A server error is retried once after a second, unless the answer carries `Retry-After`. That one is honoured
-//! for everybody who shares the store: until then nothing is sent.
+//! A server error is retried once after a second, unless the answer carries `Retry-After`. All instances that share the
+//! store honour that wait: until then none of them sends anything.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::entra_world::EntraWorld;
 
 /// Pause before the one retry after a server error.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// A longer `Retry-After` is cut to this, so that a broken answer cannot lock anybody out for days.
+/// A longer `Retry-After` is cut to this, so that a broken answer cannot lock the users out for days.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// What a throttled answer without `Retry-After` is taken to mean.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);

@@ -99,7 +99,7 @@ pub(super) fn client_claim(version: TokenVersion) -> &'static str {
     }
 }
 
-/// A text that is shown and decides nothing: another type is as good as none.
+/// A text that is shown and decides nothing: a value of another type counts as absent.
 fn shown_text(claims: &Map<String, Value>, name: &str) -> Option<String> {
     claims.get(name).and_then(Value::as_str).map(str::to_owned)
 }

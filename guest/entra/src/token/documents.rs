@@ -5,13 +5,13 @@
 //! record remembers when the last attempt was, so that the limits hold across instances:
 //!
 //! - fresh for 24 hours, or as long as `Cache-Control` says if that is shorter; refreshed ahead of that;
-//! - at most one fetch at a time, and at most one per 30 seconds, whoever asks and however often; for an ID token, which
-//!   comes from the authority itself, one per 5 seconds;
+//! - at most one fetch at a time, and at most one per 30 seconds, whichever caller asks and however often; for an ID
+//!   token, which comes from the authority itself, one per 5 seconds;
 //! - what cannot be refreshed is used for 48 hours after it was fetched, and the failure is audited;
 //! - a document that does not parse never replaces one that did.
 //!
-//! Threat: whoever can send us tokens decides which key ids we look for. They must not be able to make us load
-//! the authority, or wait for it, at will.
+//! Threat: an attacker who can send tokens decides which key ids the validator looks for. The attacker must not be able
+//! to make it load the authority, or wait for it, at will.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -39,11 +39,11 @@ const STALE_SECONDS: u64 = 48 * 60 * 60;
 /// Seconds between two attempts at one document, whatever the load.
 const ATTEMPT_SECONDS: u64 = 30;
 
-/// The same for a key of a token that the authority itself has given us over TLS: a key that signs at once after its
-/// publication should not cost anybody their sign-in. The seconds protect the authority from its own mistakes.
+/// The same for a key of a token that the authority itself has given over TLS: a key that signs at once after its
+/// publication should not cost a person the sign-in. The seconds protect the authority from its own mistakes.
 const ATTEMPT_SECONDS_FOR_AUTHORITY: u64 = 5;
 
-/// Seconds between two attempts while there is no document at all: nobody is served, so try sooner.
+/// Seconds between two attempts while there is no document at all: no caller is served, so try sooner.
 const ATTEMPT_SECONDS_WITHOUT_DOCUMENT: u64 = 5;
 
 /// How long a lease is honoured, in seconds. Longer than the host lets a request last; an instance that was

@@ -195,7 +195,7 @@ pub enum TokenError {
         /// `kid` of the key it was checked with.
         key_id: String,
     },
-    /// `aud` is not one of ours.
+    /// `aud` is not an accepted audience.
     #[error("the audience is {actual:?}, accepted are {expected:?}")]
     AudienceMismatch {
         /// The accepted audiences for this version of token.

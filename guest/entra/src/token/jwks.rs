@@ -176,7 +176,7 @@ fn check_use(key: &Map<String, Value>) -> Result<(), KeyFault> {
 }
 
 fn material(key: &Map<String, Value>) -> Result<Material, KeyFault> {
-    // Whoever can read the set could sign with such a key.
+    // Any reader of the set could sign with such a key.
     if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| key.contains_key(*name)) {
         return Err(KeyFault::Private);
     }

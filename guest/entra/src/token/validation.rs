@@ -372,7 +372,7 @@ fn principal(settings: &Settings, claims: Claims) -> Result<Principal, TokenErro
         (None, Some("app")) if !claims.roles.is_empty() => PrincipalKind::App,
         (None, None) if !claims.roles.is_empty() && claims.subject == claims.object_id => PrincipalKind::App,
         (None, None | Some("app")) => return Err(TokenError::NoPermissions),
-        // The two claims contradict each other, or `idtyp` has a value that nobody defined.
+        // The two claims contradict each other, or `idtyp` has an undefined value.
         _ => return Err(malformed("idtyp")),
     };
     let is_foreign = |idp: &String| {

@@ -51,7 +51,7 @@ fn reason(rules: Vec<Rule>, caller: &Caller) -> &'static str {
 }
 
 #[test]
-fn every_part_of_a_rule_lets_in_who_fits_and_nobody_else() {
+fn every_part_of_a_rule_admits_callers_that_fit_and_no_others() {
     let (user, app) = (Caller::user, Caller::app);
     let all = Rule::users_and_apps;
     let roles = |roles: &[&'static str]| Rule { roles: some(roles), ..all() };
@@ -206,7 +206,7 @@ fn groups_in_overage_are_asked_for_once_and_only_if_a_rule_depends_on_them() {
 }
 
 #[test]
-fn groups_that_cannot_be_found_out_let_nobody_in() {
+fn groups_that_cannot_be_found_out_admit_no_caller() {
     let rules = || Some(vec![of_vault(Rule { groups: some(&[GROUP]), ..Rule::users_and_apps() })]);
     let (world, env) = env_with(rules());
     world.always(|_| Ok(response(500, &json!({}))));
@@ -243,7 +243,7 @@ fn why_groups_cannot_be_found_out_is_noted_once_in_a_call_under_its_correlation_
 }
 
 #[test]
-fn a_denial_is_recorded_once_with_who_and_what_and_a_record_that_fails_lets_nobody_in() {
+fn a_denial_is_recorded_once_with_caller_and_tool_and_a_record_that_fails_admits_no_caller() {
     let (world, env) = env_with(None);
     let caller = Caller::user();
     let access = Access::new(&env, &caller);
@@ -295,7 +295,7 @@ fn a_denial_says_what_is_missing() {
 
 /// What a person is told before they let a client act in their name.
 #[test]
-fn a_client_may_use_in_somebodys_name_what_some_rule_lets_people_call() {
+fn a_client_may_use_in_a_persons_name_what_some_rule_lets_people_call() {
     let mut http = http_settings();
     let names = |http: &HttpSettings| tools::of_users(http).into_iter().map(|tool| tool.name()).collect::<Vec<_>>();
     assert_eq!(names(&http), ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups", "findUser"]);

@@ -1,8 +1,8 @@
-//! `/authorize` (RFC 6749 section 4.1.1): checks what a client asks for, asks the person, and sends them to Entra.
+//! `/authorize` (RFC 6749 section 4.1.1): checks what a client asks for, asks the person, and sends them to Entra ID.
 //!
-//! Nothing is redirected before client and redirect URI are known to belong together: until then an error is a page
-//! of ours. Entra is asked only after the person has agreed on our page (the confused deputy problem of MCP's
-//! security best practices), with a `state`, `nonce` and PKCE verifier of our own.
+//! Nothing is redirected before client and redirect URI are known to belong together: until then this server shows an
+//! error as a page of its own. Entra ID is asked only after the person has agreed on the consent page (the confused
+//! deputy problem of MCP's security best practices), with a `state`, `nonce` and PKCE verifier that this server makes.
 
 use std::time::Duration;
 
@@ -41,8 +41,8 @@ const MAX_STATE: usize = 2048;
 const MAX_LOGIN_HINT: usize = 320;
 /// Bytes of a SHA-256, which is what a code challenge is (RFC 7636 section 4.2).
 const CHALLENGE_BYTES: usize = 32;
-/// Scopes that clients ask for out of habit. They change nothing: every session can be refreshed, and there is no ID
-/// token of ours.
+/// Scopes that clients ask for out of habit. They change nothing: every session can be refreshed, and this server
+/// issues no ID token.
 const TOLERATED_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
 
 /// An authorization request that was checked.
@@ -147,7 +147,7 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
     };
     let prompts: Vec<&str> = parameters.get("prompt").unwrap_or_default().split(' ').collect();
     if prompts.contains(&"none") {
-        // Whether the person could go on without being asked is known to Entra, after a page of ours.
+        // Only Entra ID knows, after a page of this server, whether the person could go on without being asked.
         let error = if remembered { "login_required" } else { "consent_required" };
         let refusal = OAuthRefusal::new(error, "The person has to be asked: repeat the request without prompt=none.");
         return tell(env, &client, &browser, back, &refusal).await;
@@ -192,7 +192,7 @@ async fn client(
     let Some(client_id) = parameters.get("client_id") else {
         return Ok(Err(page(env, 400, "The request does not name a client (client_id).")));
     };
-    // A longer one is nobody's, and counts as others that begin like it.
+    // No client has a longer id; a longer one counts as others that begin like it.
     let counted = client_id.get(..client_id.floor_char_boundary(client::MAX_CLIENT_ID)).unwrap_or_default();
     if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, "authorize", counted, Some(counted)).await {
         let response = page(env, 429, "Too many sign-ins were started. Wait a while, then try again.");
@@ -290,9 +290,9 @@ fn check(
     })
 }
 
-/// What a `scope` parameter comes down to; `None` if there is one in it that we do not know. The scope that the resource
-/// names for Entra ID's tokens stands for that of a session: a client need not know whose tokens it will get. The scopes
-/// that tools need are given, in the short form, to whoever asks for them.
+/// What a `scope` parameter comes down to; `None` if it names a scope that this server does not know. The scope that
+/// the resource names for Entra tokens stands for that of a session: a client need not know whose tokens it will get. A
+/// client that asks for the scopes that tools need gets them, in the short form.
 pub(super) fn scopes(site: &Site<'_>, scope: Option<&str>) -> Option<Vec<String>> {
     let named = site.requested_scope();
     let known = tools::scopes(site.settings);

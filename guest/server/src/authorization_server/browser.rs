@@ -2,7 +2,7 @@
 //!
 //! The cookie is sealed. It names the browser, so that what begins in one browser cannot be ended in another (login
 //! CSRF), and the person who last signed in with it, so that a consent given before is recognised. It grants nothing:
-//! whoever has it still has to sign in at Entra.
+//! its holder still has to sign in at Entra ID.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ const FORMS: Sealed<u64> = COOKIES.with_encoding(
 );
 
 impl<'e> Browser<'e> {
-    /// The browser that sent `request`; a new one if it brings no cookie of ours, several, or one that cannot be
+    /// The browser that sent `request`; a new one if it brings no cookie of this server, several, or one that cannot be
     /// trusted.
     pub async fn of(env: &'e ServerWorld<'e>, request: &Request) -> Result<Self, StoreError> {
         let presented = only_cookie(request, &cookie_name(env.site.settings));
@@ -87,8 +87,8 @@ impl<'e> Browser<'e> {
         })
     }
 
-    /// Names the browser; 256 random bits that nobody else knows, the browser included. Bind what belongs to one
-    /// browser (a pending authorization, a `state`) to it, and compare with [`Browser::is`].
+    /// Names the browser; 256 random bits that only this server knows; the browser holds them sealed. Bind what belongs
+    /// to one browser (a pending authorization, a `state`) to it, and compare with [`Browser::is`].
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -98,7 +98,7 @@ impl<'e> Browser<'e> {
         same_secret(self.id.as_bytes(), id.as_bytes())
     }
 
-    /// What a form of ours carries, so that only a page that we have shown to this browser can have sent it.
+    /// What a form of this server carries, so that only a page that this browser was shown can have sent it.
     pub async fn csrf(&self, request_id: &str) -> Result<String, StoreError> {
         let entra = &self.env.entra;
         entra.records.seal(&FORMS, &self.form(request_id), &entra.clock.now()).await
@@ -157,7 +157,7 @@ fn cookie_name(settings: &HttpSettings) -> String {
     format!("{name}-{}", digest.get(..SUFFIX).unwrap_or_default())
 }
 
-/// The value of the cookie, if there is exactly one of that name: of two, one is somebody else's.
+/// The value of the cookie, if there is exactly one of that name: of two, another site or program has set one.
 fn only_cookie<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
     let headers = request.headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut values = headers

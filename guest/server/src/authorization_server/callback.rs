@@ -1,10 +1,11 @@
-//! `/auth/callback`: where Entra sends the person back to.
+//! `/auth/callback`: where Entra ID sends the person back to.
 //!
-//! The answer is taken from the browser that asked, once, within ten minutes. Whatever Entra says then reaches the
-//! client: a code of ours, or an OAuth error with words of ours. Entra's own words stay in its pages.
+//! The answer is taken from the browser that asked, once, within ten minutes. Whatever Entra ID says then reaches the
+//! client: an authorization code of this server, or an OAuth error in this server's words. The words of Entra ID stay
+//! in its pages.
 //!
-//! Of whom claims are wanted (a challenge has ended their last session, or Entra says so now) goes to Entra once more,
-//! with the claims. Once: what still does not suffice then, the client hears of.
+//! A person of whom claims are wanted (a challenge has ended their last session, or Entra ID says so now) goes to Entra
+//! ID once more, with the claims. Once only: if that still does not suffice, the client gets an error.
 
 use base::audit::Outcome;
 use caller::session::entra_tokens::EntraTokens;
@@ -33,7 +34,7 @@ mod tests;
 const RELOAD: &str = "Wait a little, then reload this page.";
 /// Seconds after which that may help.
 const RETRY_AFTER_SECONDS: u64 = 5;
-/// The longest `state` that can be one of ours, in characters.
+/// The longest `state` that can come from this server, in characters.
 const MAX_STATE: usize = 64;
 
 /// Answers a request to `/auth/callback`.
@@ -71,7 +72,7 @@ async fn come_back(env: &ServerWorld<'_>, request: &Request) -> Result<Response<
     let Some(leg) = env.entra.records.take(&authorize::LEGS, state).await? else { return Ok(authorize::gone(env)) };
     match client {
         Ok(client) => Ok(finish(env, &leg, &client, browser, request).await),
-        // It was there ten minutes ago; without it there is nobody to give a code to.
+        // The client was there ten minutes ago; without it no party can get a code.
         Err(error) => {
             let event = authorize::event(&leg.pending, "authorization.completed", Outcome::Failure);
             // It is refused whether or not that can be recorded.
@@ -161,7 +162,7 @@ async fn give(
     )
     .await?;
     let response = authorize::with_cookie(pending.back().with(env, &[("code", code.reveal())]), &browser).await?;
-    // A code that nobody hears of ends by itself.
+    // A code that no client receives ends by itself.
     if env.entra.trail.record(event).await.is_err() {
         return Ok(authorize::unrecorded(env, pending));
     }
@@ -189,7 +190,7 @@ struct SignedIn {
     username: Option<String>,
 }
 
-/// Why nobody has signed in.
+/// Why the person is not signed in.
 enum NotAdmitted {
     /// Entra wants these claims (JSON) first.
     Claims(String),
@@ -202,7 +203,7 @@ impl From<Failed> for NotAdmitted {
     }
 }
 
-/// Redeems Entra's code, and validates the ID token that comes with the tokens.
+/// Redeems the code of Entra ID, and validates the ID token that comes with the tokens.
 async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<SignedIn, NotAdmitted> {
     let redeemed = leg.request.redeem(&env.entra, request.query.as_deref().unwrap_or_default()).await;
     let set = redeemed.map_err(|error| match error {

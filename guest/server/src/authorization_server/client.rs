@@ -84,7 +84,7 @@ pub enum DocumentError {
 /// Why there is no such client, or why it is not who it says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody knows it.
+    /// The server does not know the client.
     #[error("the client is not known here")]
     Unknown,
     /// Its metadata cannot be accepted; says why, in words for the client's developer.
@@ -144,8 +144,8 @@ impl Client {
         Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
     }
 
-    /// The redirect URI to use: the requested one if it is registered, else the only registered one. A loopback
-    /// redirect has to be requested: nobody else knows its port.
+    /// The redirect URI to use: the requested one if it is registered, else the only registered one. The client has to
+    /// request a loopback redirect: only the client knows its port.
     pub fn redirect_uri(&self, requested: Option<&str>) -> Result<String, ClientError> {
         match (requested, self.redirect_uris.as_slice()) {
             (Some(requested), registered) => {

@@ -59,7 +59,7 @@ impl From<Kept> for Client {
     }
 }
 
-/// Whether a client id is meant to be the URL of a document. No other id of ours looks like one.
+/// Whether a client id is meant to be the URL of a document. No other id that this server accepts looks like one.
 pub(super) fn is_client_id(client_id: &str) -> bool {
     client_id.starts_with("https://")
 }
@@ -97,8 +97,8 @@ fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<String, DocumentE
         && url.password().is_none()
         && url.fragment().is_none()
         && url.path() != "/";
-    // Before anything is resolved: an address, and a name of this machine, is nobody's name on the Internet. Only a
-    // server that itself is on this machine may look there (section "Server Side Request Forgery").
+    // Before anything is resolved: an address, or a name of this machine, names no party on the Internet. Only a server
+    // that itself is on this machine may look there (section "Server Side Request Forgery").
     let local = redirect_uri::is_loopback(&env.site.settings.public_url);
     let public = match url.host() {
         Some(Host::Domain(domain)) => domain.contains('.') && !domain.ends_with('.') && !domain.ends_with(".localhost"),

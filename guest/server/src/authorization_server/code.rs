@@ -1,8 +1,8 @@
 //! Authorization codes (RFC 6749 section 4.1.2): what a client gets by way of the browser, and exchanges once.
 //!
-//! A code's record outlives its use. Whoever presents it again has stolen it, or was stolen from, and nobody can say
-//! which: what it gave is taken back (RFC 6749 section 10.5). All changes of the record are compare-and-swap, so two
-//! uses at once are seen for what they are.
+//! A code's record outlives its use. A caller that presents it again has stolen it, or was stolen from, and the server
+//! cannot tell which: what the code gave is taken back (RFC 6749 section 10.5). All changes of the record are
+//! compare-and-swap, so two uses at once are seen for what they are.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const MEMORY: Duration = Duration::from_secs(600);
 const CLOCK_DIFFERENCE_SECONDS: u64 = 60;
 /// How often a code is looked at that changes at the same moment. It changes three times at most in a use.
 const MAX_LOOKS: usize = 8;
-/// The longest code that can be one of ours, in characters.
+/// The longest code that this server can have issued, in characters.
 const MAX_LENGTH: usize = 64;
 
 /// What a code stands for, and what it is bound to.
@@ -49,9 +49,9 @@ pub(super) struct Grant {
 
 #[derive(Clone, Serialize, Deserialize)]
 enum State {
-    /// Nobody has used it.
+    /// No client has used it.
     Given(Box<Grant>),
-    /// Somebody uses it now.
+    /// A client uses it now.
     InUse(Owner),
     /// It became this session.
     Used { session: String, owner: Owner },
@@ -135,7 +135,7 @@ impl Grant {
 }
 
 impl GoodCode {
-    /// Claims the code; false if somebody else was faster.
+    /// Claims the code; false if another request was faster.
     pub(super) async fn claim(&mut self, env: &ServerWorld<'_>) -> Result<bool, StoreError> {
         let in_use = State::InUse(self.grant.owner.clone());
         let Some(version) = self.replace(env, &in_use).await? else { return Ok(false) };

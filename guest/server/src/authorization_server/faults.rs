@@ -188,7 +188,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn whatever_is_asked_is_answered_and_leads_to_nobody_else(parameters in parameters()) {
+    fn whatever_is_asked_is_answered_and_leads_to_no_other_site(parameters in parameters()) {
         thread_local!(static FLOW: Flow = Flow::new());
         let parameters: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         FLOW.with(|flow| {

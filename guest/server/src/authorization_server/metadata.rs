@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_that_takes_entras_tokens_names_entra_and_the_qualified_scope() {
+    fn a_resource_that_takes_entra_tokens_names_entra_and_the_qualified_scope() {
         let entra = "https://login.microsoftonline.com/aaaabbbb-0000-cccc-1111-dddd2222eeee/v2.0";
         for (mode, servers) in [(TokenMode::Bearer, json!([entra])), (TokenMode::Both, json!([PUBLIC_URL, entra]))] {
             let document = protected_resource(&in_mode(mode), MCP_PATH);

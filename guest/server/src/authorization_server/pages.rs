@@ -40,7 +40,7 @@ pub struct Consent<'a> {
     pub tools: &'a [String],
     /// The account that the client suggests (`login_hint`), if any.
     pub account_hint: Option<&'a str>,
-    /// Where the form is sent: an absolute URL of ours. It is posted with `request_id`, `csrf_token` and
+    /// Where the form is sent: an absolute URL of this server. It is posted with `request_id`, `csrf_token` and
     /// `decision`, which is `allow` or `deny`.
     pub action: &'a str,
     /// Names the request that is consented to.
@@ -51,10 +51,10 @@ pub struct Consent<'a> {
 
 /// The consent page.
 ///
-/// Its policy has no `form-action`. Chromium applies that directive to every redirect that follows the form: to
-/// Entra, to whatever Entra federates with, to the client's redirect URI, and to where the client goes from there
-/// (a scheme of its own, often). The list cannot be known, and the form is ours: nothing on the page is anybody
-/// else's markup.
+/// Its policy has no `form-action`. Chromium applies that directive to every redirect that follows the form: to Entra
+/// ID, to whatever Entra ID federates with, to the client's redirect URI, and to where the client goes from there (a
+/// scheme of its own, often). The list cannot be known, and the form is this server's: no other party's markup is on
+/// the page.
 pub fn consent(page: &Consent<'_>) -> Response<Vec<u8>> {
     let name = page.client.name.as_deref().map(visible).filter(|name| !name.is_empty());
     let name = shown(name.as_deref().unwrap_or("A program without a name"), MAX_SHOWN_NAME);
@@ -126,7 +126,7 @@ pub fn error(status: u16, title: &str, message: &str, correlation_id: &str) -> R
 }
 
 /// Says to a person that a client has asked for something wrong. `link` tells the client, at a site that only the
-/// person can judge: nobody is sent there without being asked (RFC 9700 section 4.11.2).
+/// person can judge: the server does not send a person there without asking (RFC 9700 section 4.11.2).
 pub fn refused(redirect_uri: &str, message: &str, link: &str, correlation_id: &str) -> Response<Vec<u8>> {
     let title = "The sign-in cannot go on";
     let body = format!(

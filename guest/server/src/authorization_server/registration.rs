@@ -1,7 +1,7 @@
 //! Dynamic client registration (RFC 7591), for clients that know no other way.
 //!
-//! Anybody may register, so nothing of a registration is believed: it gives a client an id of its own, and a place
-//! where its users are sent back to. One that nobody uses goes away by itself.
+//! Any program may register, so nothing of a registration is believed: it gives a client an id of its own, and a place
+//! where its users are sent back to. A registration without use goes away by itself.
 
 use std::time::Duration;
 
@@ -163,7 +163,7 @@ async fn register(env: &ServerWorld<'_>, metadata: Metadata) -> Response<Vec<u8>
     let mut event = env.entra.trail.event("client.registered", Outcome::Success);
     event.client_id = Some(client_id.clone());
     if env.entra.trail.record(event).await.is_err() {
-        // What cannot be recorded is not done. If it cannot be undone either, it expires: nobody knows the id.
+        // What cannot be recorded is not done. If it cannot be undone either, it expires: no client knows the id.
         let _ = env.entra.records.delete(&REGISTRATIONS, &client_id).await;
         return unavailable();
     }

@@ -67,7 +67,7 @@ pub(super) const CONFIDENTIAL: &str = "confidential-client";
 pub(super) const OTHER: &str = "other-client";
 pub(super) const REDIRECT: &str = "https://app.example.com/callback";
 pub(super) const VERIFIER: &str = "abcdefghijklmnopqrstuvwxyz-._~0123456789ABCDEFG";
-/// Life of Entra's access tokens, in seconds.
+/// Life of the access tokens of Entra ID, in seconds.
 pub(super) const ENTRA_LIFETIME: u64 = 4000;
 
 /// A browser, a client and Entra around the authorization server.
@@ -154,7 +154,7 @@ impl Flow {
         self.come_back(&[("code", "entra-code"), ("state", &parameter(to, "state").unwrap())])
     }
 
-    /// What Entra's token endpoint answers from now on.
+    /// What the token endpoint of Entra ID answers from now on.
     pub(super) fn entra_gives(&self, id_claims: &Value) {
         let id_token = sign(&header("RS256", "rsa"), id_claims, &TestKey::named("rsa"));
         self.entra_answers(
@@ -166,7 +166,7 @@ impl Flow {
         );
     }
 
-    /// What Entra's token endpoint answers from now on.
+    /// What the token endpoint of Entra ID answers from now on.
     pub(super) fn entra_answers(&self, status: u16, body: &Value) {
         self.authority.publish("/oauth2/v2.0/token", testing::json(status, body));
     }
@@ -218,7 +218,7 @@ impl Flow {
         self.world.audited().into_iter().map(event).collect()
     }
 
-    /// The sessions in the store, and the records of Entra's tokens.
+    /// The sessions in the store, and the records of the Entra tokens.
     pub(super) fn sessions(&self) -> (usize, usize) {
         let names = self.world.record_names();
         let count = |part: &str| names.iter().filter(|name| name.contains(part)).count();

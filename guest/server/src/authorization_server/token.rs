@@ -131,8 +131,8 @@ async fn exchange(env: &ServerWorld<'_>, client: &Client, parameters: &Parameter
     let presented = parameters.get("code").ok_or_else(|| missing("code"))?;
     let verifier = parameters.get("code_verifier").ok_or_else(|| missing("code_verifier"))?;
     let mut code = look(env, client, presented).await?;
-    // Checked before the code is claimed: whoever has stolen a code can neither use it nor use it up. What is tried
-    // in vain is bounded by the life of a code and the rate limit.
+    // Checked before the code is claimed: an attacker who has stolen a code can neither use it nor use it up. The life
+    // of a code and the rate limit bound the attempts that fail.
     let grant = &code.grant;
     let same_redirect = grant.redirect_uri.is_none() || grant.redirect_uri.as_deref() == parameters.get("redirect_uri");
     let same_secret = same_secret(digest(verifier.as_bytes()).as_bytes(), grant.code_challenge.as_bytes());
@@ -150,7 +150,7 @@ async fn exchange(env: &ServerWorld<'_>, client: &Client, parameters: &Parameter
     }
     let resource = resource(env, parameters, &grant.resource)?;
     if !code.claim(env).await? {
-        // Somebody else uses it at this moment, or just has: this is the second use.
+        // Another request uses it at this moment, or just has: this is the second use.
         look(env, client, presented).await?;
         return Err(invalid());
     }
@@ -199,7 +199,7 @@ async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String) -> Resu
     match code.became(env, &session).await {
         Ok(true) => Ok(tokens),
         Ok(false) => {
-            // Presented again at the same time: nobody may have the session.
+            // Presented again at the same time: no caller may have the session.
             end(&session, "code-replayed").await?;
             Err(invalid())
         }

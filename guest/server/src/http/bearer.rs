@@ -178,8 +178,8 @@ impl Guard<'_> {
         [self.env.site.resource(self.path), self.env.site.settings.public_url.clone()]
     }
 
-    /// The answer to a caller who has to come with a token that satisfies `claims`, which are JSON: Entra's form of a
-    /// challenge, which its client libraries know.
+    /// The answer to a caller who has to come with a token that satisfies `claims`, which are JSON: the form of a
+    /// challenge that Entra ID defines and its client libraries know.
     pub(super) fn claims_challenge(&self, claims: &str) -> Response<Vec<u8>> {
         if claims.len() > MAX_CLAIMS_BYTES {
             return self.sign_in_again();
@@ -265,7 +265,8 @@ impl Guard<'_> {
     }
 }
 
-/// The answer to one bad token of too many. It has no challenge: whoever follows it would send the next one.
+/// The answer to one bad token of too many. It has no challenge: a client that follows one would send the next bad
+/// token.
 fn too_many(after: Duration) -> Response<Vec<u8>> {
     let message = "Too many access tokens from this address, or of this caller, were refused: wait a while, or \
                    come with a good one";
@@ -298,7 +299,7 @@ fn handed_over(settings: &HttpSettings, request: &Request) -> Result<Option<Secr
     b64token(token).map(Secret::from).map(Some).ok_or(MALFORMED)
 }
 
-/// A token in the URL or the body is refused, not overlooked: whoever sends it there has to stop.
+/// A token in the URL or the body is refused, not overlooked: a client that sends it there has to stop.
 fn refuse_elsewhere(request: &Request) -> Result<(), Refusal> {
     if has_token_parameter(request.query.as_deref().unwrap_or_default().as_bytes()) {
         return Err(Refusal::InvalidRequest("An access token must not be sent in the URL"));
@@ -321,7 +322,7 @@ fn presented(request: &Request) -> Result<Secret<String>, Refusal> {
     const MALFORMED: Refusal = Refusal::InvalidRequest("The Authorization field is malformed");
     match after_scheme(field.as_bytes()) {
         Some(token) => b64token(token).map(Secret::from).ok_or(MALFORMED),
-        // Another scheme is as good as none.
+        // A token under another scheme counts as absent.
         None if field.to_str().is_ok() => Err(Refusal::Missing),
         None => Err(MALFORMED),
     }

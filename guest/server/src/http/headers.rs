@@ -16,10 +16,10 @@ const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-
 
 /// Nothing may be loaded, run, sent or framed.
 const STRICT_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'";
-/// A year, in seconds. Not for sub-domains: they are somebody else's.
+/// A year, in seconds. Not for sub-domains: other parties may own them.
 const TRANSPORT_SECURITY: &str = "max-age=31536000";
 
-/// Adds what is missing. A page may say itself what it loads and refers to; nobody may weaken the rest.
+/// Adds what is missing. A page may say itself what it loads and refers to; no page may weaken the rest.
 pub(super) fn secure(site: &Site<'_>, route: &Route, head: Head<'_>) {
     let fixed = HeaderValue::from_static;
     let headers = head.headers;

@@ -2,8 +2,8 @@
 //!
 //! A client holds an event stream open and posts its messages elsewhere, perhaps to another replica. So what a stream
 //! has to deliver is a record in the store: a message is handled where it arrives, its answer is put into the queue of
-//! the stream, and the stream looks there. Everything belongs to one user and one client; a message of anybody else
-//! finds nothing. When a client goes away its stream is dropped with the instance, and the records expire.
+//! the stream, and the stream looks there. Everything belongs to one user and one client; a message of another user or
+//! client finds nothing. When a client goes away its stream is dropped with the instance, and the records expire.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ const MAX_QUEUED: usize = 32;
 const MAX_QUEUED_BYTES: usize = 192 * 1024;
 /// Streams that one client may hold open for one user: each of them occupies an instance.
 const MAX_STREAMS: usize = 16;
-/// How long the list of somebody's streams is kept: longer than an access token, with which a stream ends.
+/// How long the list of a caller's streams is kept: longer than an access token, with which a stream ends.
 const LIST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Characters of the id of a stream (256 bits as base64url).
 const ID_LENGTH: usize = 43;
@@ -227,7 +227,7 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
     let not_found = || text(404, "There is no such stream: open one with GET /sse");
     let Some(id) = stream_id(request) else { return not_found() };
     let record = match env.entra.records.get(&STREAMS.absent_if_unreadable(), &id).await {
-        // A stream of somebody else is as good as none.
+        // A stream of another caller counts as absent.
         Ok(Some(record)) if record.belongs_to(admitted.identity()) => record,
         Ok(_) => return not_found(),
         Err(_) => return unavailable("The stream cannot be looked up now"),
@@ -251,7 +251,7 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
         Reply::SignInAgain => guard.sign_in_again(),
         Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims),
         Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
-        // Nobody waits on the stream for the answer to something that is no message.
+        // The client does not wait on the stream for the answer to something that is no message.
         Reply::Message { status: 400, json } => json_text(400, json),
         Reply::Message { json, .. } => match deliver(env, &id, &json).await {
             Ok(()) => empty(202),

@@ -60,7 +60,7 @@ fn origin_of(request: &Request) -> Result<Option<&HeaderValue>, ()> {
 }
 
 fn is_allowed(site: &Site<'_>, origin: &HeaderValue) -> bool {
-    // `null` is the origin of every sandboxed page: it names nobody, so it is refused whatever the settings say.
+    // `null` is the origin of every sandboxed page: it identifies no site, so it is refused whatever the settings say.
     origin != "null" && (origin == site.origin || site.settings.allowed_origins.iter().any(|allowed| origin == allowed))
 }
 
@@ -83,7 +83,7 @@ pub(super) fn share(site: &Site<'_>, route: &Route, request: &Request, head: Hea
             head.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         }
         Sharing::AllowedOrigins => {
-            // Without an origin there is nobody to share with, and a cache keeps none of these answers.
+            // Without an origin there is no page to share with, and a cache keeps none of these answers.
             let Ok(Some(origin)) = origin_of(request) else { return };
             head.headers.append(VARY, HeaderValue::from_static("Origin"));
             if is_allowed(site, origin) {

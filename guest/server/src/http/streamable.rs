@@ -1,7 +1,7 @@
 //! `/mcp`: Streamable HTTP.
 //!
 //! Stateless in both eras: no session id is issued and one that a client sends is ignored, so any replica answers any
-//! request. `GET` (notifications that nobody asked for) and `DELETE` (the end of a session) are not offered.
+//! request. `GET` (unsolicited notifications) and `DELETE` (the end of a session) are not offered.
 
 use http::header::HeaderName;
 use http::{HeaderValue, Response};

@@ -33,7 +33,7 @@ struct Server {
     env: ServerWorld<'static>,
 }
 
-/// Somebody's session, under the token `token`.
+/// A person's session, under the token `token`.
 struct Someone<'a> {
     token: &'a str,
     object: &'a str,

@@ -286,7 +286,7 @@ async fn call_tool(peer: &Peer<'_>, mut params: Map<String, Value>, era: &Era) -
     if let Some(access) = access_of(peer) {
         match access.admit(tool.name(), || tool.rule()).await {
             Ok(()) => {}
-            // It is switched off for everybody, and looks like it.
+            // The tool is switched off for all callers, and looks like a tool that does not exist.
             Err(Denial::NotListed) => return Err(unknown()),
             Err(Denial::ScopesMissing { required }) => return Err(Failure::InsufficientScope(required)),
             Err(Denial::SessionEnded) => return Err(Failure::SignInAgain),

@@ -118,7 +118,7 @@ fn structure(text: &[u8]) -> impl Iterator<Item = u8> {
 pub(super) enum Parsed {
     /// A request or notification.
     Message(Message),
-    /// Nothing to do, and never answered: an answer to a request of ours, which the host has correlated already,
+    /// Nothing to do, and never answered: an answer to a request of this server, which the host has correlated already,
     /// or a notification with malformed parameters (JSON-RPC 2.0 section 4.1).
     Ignored,
 }

@@ -85,8 +85,8 @@ async fn handle_array(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> Repl
     handle_batch(peer, &mut connection, batch).await
 }
 
-/// An answer to a request of ours, though there are none, or a notification with malformed parameters. Harmless from
-/// an old client; 2026-07-28 says that a client must not send it.
+/// An answer to a request of this server, though there are none, or a notification with malformed parameters. Harmless
+/// from an old client; 2026-07-28 says that a client must not send it.
 fn ignore(fields: &Fields<'_>) -> Reply {
     if fields.version == Field::Value(MODERN) {
         return refused(&RpcError::invalid_request("a message has to be a request or a notification"), None);

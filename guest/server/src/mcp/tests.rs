@@ -218,7 +218,7 @@ fn notifications_are_never_answered() {
 }
 
 #[test]
-fn answers_to_requests_of_ours_are_not_answered() {
+fn answers_to_requests_of_the_server_are_not_answered() {
     let env = World::default().person();
     assert_eq!(send(&env, r#"{"jsonrpc":"2.0","id":"x","result":{}}"#), None);
     assert_eq!(send(&env, r#"{"jsonrpc":"2.0","id":"x","error":{"code":1,"message":"m"}}"#), None);

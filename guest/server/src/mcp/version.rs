@@ -49,8 +49,8 @@ impl Connection {
         Self { agreed: state.and_then(|state| serde_json::from_str(state).ok()), changed: false }
     }
 
-    /// A connection without memory, whose messages say which revision with `initialize` they are in; `None` if that
-    /// is none of ours.
+    /// A connection without memory, whose messages say which revision with `initialize` they are in; `None` if this
+    /// server does not know that revision.
     pub fn stateless(version: &str) -> Option<Self> {
         let version = LEGACY.into_iter().find(|known| *known == version)?;
         Some(Self { agreed: Some(Agreed { version: version.to_owned(), capabilities: json!({}) }), changed: false })
@@ -114,7 +114,7 @@ pub(super) fn named(params: &Map<String, Value>) -> Option<&Value> {
     params.get("_meta").and_then(|meta| meta.get(VERSION_KEY))
 }
 
-/// A version that is none of ours.
+/// An error for a version that this server does not know.
 pub(super) fn unsupported(requested: &str) -> RpcError {
     RpcError::new(UNSUPPORTED_VERSION, "Unsupported protocol version")
         .with_data(json!({ "supported": supported(), "requested": requested }))

@@ -68,7 +68,7 @@ fn each_tool_asks_with_the_least_permission_that_it_can_do_with() {
 }
 
 #[test]
-fn an_application_is_told_that_a_tool_is_about_users_and_nobody_is_asked() {
+fn an_application_is_told_that_a_tool_is_about_users_and_no_service_is_asked() {
     for name in ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups"] {
         let world = World::default();
         assert_eq!(call(&world.remote(), name, &TestCaller::app(), json!({})), Err(ToolError::NoUser), "{name}");

@@ -50,7 +50,7 @@ fn a_session_has_one_name_on_every_replica_and_it_is_not_its_id() {
     let first = name("session");
     assert_eq!((first.len(), first.as_str()), (2 * NAME_BYTES, name("session").as_str()));
     assert_ne!(first, name("another"));
-    // Without the key of the store nobody can compute the name.
+    // Without the key of the store an attacker cannot compute the name.
     let elsewhere = World::default();
     elsewhere.fill(&mut [0; 64]);
     let trail = trail(&elsewhere);

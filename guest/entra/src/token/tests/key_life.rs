@@ -157,7 +157,7 @@ fn a_key_that_signs_at_once_does_not_cost_a_sign_in_because_of_a_flood_of_unknow
     validate(&authority, &token("old", "rsa")).unwrap();
     authority.publish_keys(json!([jwk("old", "rsa"), jwk("new", "rsa-other")]));
     advance(&authority, 5);
-    // A stranger's token makes nobody look so soon, a sign-in does.
+    // A stranger's token does not cause a fetch so soon, a sign-in does.
     assert!(matches!(validate(&authority, &token("x", "rsa")), Err(TokenError::KeyUnknown { .. })));
     assert_eq!(authority.key_requests(), 1);
     id_token(&authority, "new", "rsa-other").unwrap();

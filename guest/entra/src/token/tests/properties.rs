@@ -1,4 +1,4 @@
-//! What holds for all inputs, not only for those that somebody thought of.
+//! What holds for all inputs, not only for those that a test names.
 
 use base::strict_json::parse_object;
 use proptest::prelude::*;

@@ -21,7 +21,7 @@ const HOUR: u64 = 3600;
 const ENTRA_LIFETIME: u64 = 28 * HOUR;
 const TOKEN_ENDPOINT: &str = "/oauth2/v2.0/token";
 
-/// A session of somebody with the role `Vault.Open` who is in `GROUP`, and an Entra ID that can be out of reach.
+/// A session of a person with the role `Vault.Open` who is in `GROUP`, and an Entra ID that can be out of reach.
 struct Lab {
     authority: FakeAuthority,
     env: ServerWorld<'static>,
@@ -138,7 +138,7 @@ fn is_unconfirmed(decided: &Result<(), Denial>) -> bool {
     matches!(decided, Err(Denial::MembershipUnconfirmed { .. }))
 }
 
-/// The bound: Entra's access token lives for a day more, and with it the session.
+/// The bound: the Entra access token lives for a day more, and with it the session.
 #[test]
 fn roles_and_groups_count_for_four_hours_while_entra_is_out_of_reach() {
     let mut lab = Lab::new();
@@ -240,7 +240,7 @@ fn a_denial_for_want_of_an_answer_has_a_reason_of_its_own() {
     assert_eq!((event.object_id.as_deref(), event.correlation_id.as_str()), (Some(OBJECT), "c-1"));
 }
 
-/// Nobody knows how old what they know is, which is nothing.
+/// Such a record does not say how old its roles and groups are, and it holds none.
 #[test]
 fn a_session_of_an_earlier_version_is_asked_about_at_once() {
     let lab = Lab::of_an_earlier_version();
@@ -285,7 +285,7 @@ fn a_session_that_ends_while_a_rule_is_judged_is_let_in_by_no_other() {
 }
 
 #[test]
-fn an_answer_that_does_not_say_what_the_person_is_lets_nobody_in() {
+fn an_answer_that_does_not_say_what_the_person_is_admits_no_caller() {
     for changes in [json!({ "oid": OTHER_TENANT }), json!({ "aud": OTHER_TENANT }), json!({ "exp": START })] {
         let mut lab = Lab::new();
         lab.entra_is_out_of_reach(true);
@@ -328,9 +328,9 @@ fn groups_in_overage_are_those_that_graph_names_now() {
     assert!(is_unconfirmed(&lab.decide(role())), "roles are Entra's to tell");
 }
 
-/// Questions that nobody answers take long, and whoever waits for one occupies an instance.
+/// Unanswered questions take long, and every call that waits for one occupies an instance.
 #[test]
-fn during_an_outage_one_call_at_a_time_asks_whoever_it_is_for() {
+fn during_an_outage_one_call_at_a_time_asks_whichever_caller_it_is_for() {
     let mut lab = Lab::new();
     lab.entra_is_out_of_reach(true);
     lab.stay_until(4 * HOUR);
@@ -353,7 +353,7 @@ fn during_an_outage_one_call_at_a_time_asks_whoever_it_is_for() {
 }
 
 #[test]
-fn an_outage_that_nobody_has_asked_about_for_two_minutes_holds_nobody_up() {
+fn an_outage_that_no_call_has_asked_about_for_two_minutes_holds_no_call_up() {
     let mut lab = Lab::new();
     lab.entra_is_out_of_reach(true);
     lab.stay_until(4 * HOUR);

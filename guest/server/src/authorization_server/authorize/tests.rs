@@ -62,7 +62,7 @@ fn what_a_known_client_gets_wrong_it_is_told() {
     }
 }
 
-/// A self-registered client at a site that nobody has looked at.
+/// A self-registered client at a site that no person has reviewed.
 fn stranger(flow: &Flow, redirect_uri: &str) -> String {
     let body = json!({ "redirect_uris": [redirect_uri], "token_endpoint_auth_method": "none" });
     let response = run(handle(&flow.env, Endpoint::Register, &registration(&body.to_string())));
@@ -71,7 +71,7 @@ fn stranger(flow: &Flow, redirect_uri: &str) -> String {
 
 /// RFC 9700 section 4.11.2: a link to this server must not be a link to any site.
 #[test]
-fn nobody_is_sent_to_a_stranger_without_being_asked() {
+fn no_person_is_sent_to_a_stranger_without_being_asked() {
     let flow = Flow::new();
     let evil = "https://evil.example/landing";
     let client = stranger(&flow, evil);

@@ -1,4 +1,4 @@
-//! What is made of Entra's answers.
+//! What becomes of the answers of Entra ID.
 
 use entra::testing::{OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
 use http::header::LOCATION;
@@ -54,7 +54,7 @@ fn how_the_server_is_configured_is_not_told_to_clients() {
 }
 
 #[test]
-fn entras_refusals_reach_the_client_as_its_own_errors() {
+fn refusals_by_entra_reach_the_client_as_its_own_errors() {
     for (error, expected) in [
         ("access_denied", "access_denied"),
         ("consent_required", "consent_required"),

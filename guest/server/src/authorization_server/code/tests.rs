@@ -122,7 +122,7 @@ fn a_use_is_remembered_longer_than_the_code_lives() {
 }
 
 #[test]
-fn neither_the_code_nor_entras_tokens_stand_in_the_name_of_the_record() {
+fn neither_the_code_nor_the_entra_tokens_stand_in_the_name_of_the_record() {
     let given = given();
     assert!(given.world.record_names().iter().all(|name| !name.contains(given.code.reveal().as_str())));
 }

@@ -201,7 +201,7 @@ proptest! {
 }
 
 #[test]
-fn the_page_before_a_site_that_nobody_vouches_for_says_where_its_link_goes() {
+fn the_page_before_an_unverified_site_says_where_its_link_goes() {
     let link = "https://evil.example/a'b?error=x&state=%22%3Cscript%3E";
     let response = refused("https://evil.example/a'b", "A scope is not known <here>.", link, "correlation-1");
     let html = text(&response);

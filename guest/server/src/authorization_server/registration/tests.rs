@@ -394,7 +394,7 @@ fn a_client_of_another_server_on_the_same_store_is_not_known() {
 }
 
 #[test]
-fn an_id_that_is_not_one_of_ours_is_not_looked_up() {
+fn an_id_that_this_server_cannot_have_issued_is_not_looked_up() {
     let env = World::default().remote();
     for id in ["", "x", "../browser-key", &"A".repeat(42), &"A".repeat(44), &"/".repeat(43)] {
         assert_eq!(run(client(&env, id)), Ok(None), "{id}");

@@ -28,7 +28,7 @@ fn session() -> (Flow, String, String) {
 }
 
 #[test]
-fn a_code_becomes_a_session_and_nobody_may_keep_the_answer() {
+fn a_code_becomes_a_session_and_no_cache_may_keep_the_answer() {
     let flow = Flow::new();
     let response = flow.exchange(&flow.code(), &[]);
     assert_eq!(response.status(), 200);
@@ -243,7 +243,7 @@ fn a_session_that_is_revoked_during_a_refresh_stays_so() {
 }
 
 #[test]
-fn entras_refusal_of_the_servers_own_credential_is_not_told_to_clients() {
+fn a_refusal_of_the_servers_own_credential_by_entra_is_not_told_to_clients() {
     let (flow, _, refresh) = session();
     flow.world.advance(Duration::from_secs(ENTRA_LIFETIME));
     flow.entra_answers(401, &json!({ "error": "invalid_client", "error_codes": [7_000_215] }));
@@ -259,7 +259,7 @@ fn entras_refusal_of_the_servers_own_credential_is_not_told_to_clients() {
 }
 
 #[test]
-fn entras_refusal_of_the_person_ends_the_session() {
+fn a_refusal_of_the_person_by_entra_ends_the_session() {
     let (flow, _, refresh) = session();
     flow.world.advance(Duration::from_secs(ENTRA_LIFETIME));
     flow.entra_answers(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }));

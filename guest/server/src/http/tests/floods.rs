@@ -98,7 +98,7 @@ fn a_genuine_token_that_is_refused_is_recorded_however_many_bad_ones_came_from_i
     }
     let of_someone = || server.world.audited().into_iter().filter(|event| event.object_id.is_some());
     assert_eq!(of_someone().filter(|event| event.name == "token.refused").count(), BOUND);
-    // It has a bound of its own, wherever it comes from, and affects nobody else.
+    // It has a bound of its own, wherever it comes from, and affects no other caller.
     assert_eq!(server.status(OTHER, ping().by(&genuine)), 429);
     assert_eq!(server.status(OTHER, ping().by("unknown")), 401);
 }
@@ -116,7 +116,7 @@ fn the_bound_is_one_for_all_endpoints_of_mcp() {
 }
 
 #[test]
-fn a_good_token_is_neither_counted_nor_refused_whoever_else_has_the_address() {
+fn a_good_token_is_neither_counted_nor_refused_whichever_callers_share_the_address() {
     let (server, _authority) = server();
     let good = || [ping().by("alice"), ping().by(&entras("access_as_user"))];
     for request in good().into_iter().chain(good()).chain(good()) {
@@ -150,7 +150,7 @@ fn a_request_without_a_token_is_told_where_to_get_one_however_often_and_however_
     }
 }
 
-/// Otherwise a stranger behind the same address could keep everybody from renewing their tokens.
+/// Otherwise a stranger behind the same address could keep the other clients from renewing their tokens.
 #[test]
 fn a_token_that_was_good_and_has_expired_is_told_so_however_many_bad_ones_came() {
     let (server, _authority) = server();

@@ -124,7 +124,7 @@ fn a_stream_and_a_message_need_a_token_for_this_resource() {
 }
 
 #[test]
-fn a_stream_of_somebody_else_is_as_good_as_none() {
+fn a_stream_of_another_caller_counts_as_absent() {
     let server = server();
     server.sign_in(&Someone { token: "bob", object: "bob-object", ..ALICE_SSE });
     server.sign_in(&Someone { token: "alice-elsewhere", client: "client-2", ..ALICE_SSE });
@@ -211,7 +211,7 @@ fn a_stream_whose_record_is_missing_ends() {
 }
 
 #[test]
-fn answers_that_nobody_reads_are_bounded() {
+fn unread_answers_are_bounded() {
     let server = server();
     let mut open = server.open("alice");
     for id in 0..32 {

@@ -140,7 +140,7 @@ fn a_caller_whose_sign_in_has_ended_is_challenged_and_not_told_of_an_error() {
 }
 
 #[test]
-fn a_remote_caller_sees_the_remote_tools_and_nobody_is_asked_to_sign_in_at_this_machine() {
+fn a_remote_caller_sees_the_remote_tools_and_no_person_is_asked_to_sign_in_at_this_machine() {
     let server = Server::with_alice();
     for request in [modern("tools/list", json!({})), legacy("tools/list", json!({}))] {
         let tools = json_of(&server.send(request))["result"]["tools"].clone();
