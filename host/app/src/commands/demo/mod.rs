@@ -1,7 +1,7 @@
 //! `entra-mcp demo`: a real MCP conversation, with everything on this machine.
 //!
 //! It starts the emulator, runs this same program as an MCP server, and is the server's client: over standard input
-//! and output ([`stdio`]), or over HTTP with the whole of OAuth ([`http`]). A headless browser is the person. Nothing
+//! and output (`stdio.rs`), or over HTTP with the whole of OAuth (`http.rs`). A headless browser is the person. Nothing
 //! leaves the loopback interface.
 
 mod http;
