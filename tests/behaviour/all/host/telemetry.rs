@@ -333,8 +333,11 @@ async fn a_collector_that_is_down_or_hangs_holds_up_no_call_and_the_server_ends_
     let hanging = Collector::start(Manner::NeverAnswers).await;
     // No server listens there any more.
     let down = format!("http://{}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
-    // An export that hangs for an hour would hold up a call that waited for it until the test gives up.
-    for (url, timeout) in [(hanging.url(), "3600000"), (hanging.url(), "1000"), (down, "1000")] {
+    // An export that hangs for an hour would hold up a call that waited for it until the test gives up. The process may end
+    // before it can log that such an export is given up; one that times out is logged, once.
+    for (url, timeout, logged) in
+        [(hanging.url(), "3600000", 0..=1), (hanging.url(), "1000", 1..=1), (down, "1000", 1..=1)]
+    {
         let mut site = exporting_within(&url, timeout, Vec::new()).await;
         let session = site.sign_in().await;
         let calls = async {
@@ -347,7 +350,7 @@ async fn a_collector_that_is_down_or_hangs_holds_up_no_call_and_the_server_ends_
         let (code, site) = soon(ending).await.unwrap().unwrap();
         let log = site.server.log();
         assert_eq!(code, Some(0), "{log}");
-        assert_eq!(log.matches("telemetry cannot be exported").count(), 1, "{log}");
+        assert!(logged.contains(&log.matches("telemetry cannot be exported").count()), "{log}");
         assert!(!log.contains("recognisable-collector-key"), "{log}");
     }
 }
