@@ -1,4 +1,4 @@
-//! Who calls, and what a tool can have of them: the person at this machine, the client of a session, or the bearer of a
+//! Callers, and what a tool gets of them: the person at this machine, the client of a session, or the bearer of a
 //! token.
 //!
 //! A caller hands out tokens in its own name and says what is known of it. It decides nothing: see `base::decision`.
@@ -59,8 +59,9 @@ pub trait Caller {
     /// Roles and groups, where the facts say that they are not known. Asks Entra ID if what it said is too old.
     async fn confirm(&self) -> Result<Membership, Unconfirmed>;
 
-    /// A token in the caller's name for one `scope`, which is qualified by its resource. With a challenge it is another one
-    /// than the refused, and Entra ID hears of the claims that it has to have; or the error says who has to bring them.
+    /// A token in the caller's name for one `scope`, which is qualified by its resource. With a challenge it is another
+    /// one than the refused, and Entra ID hears of the claims that it has to have; or the error names the party that
+    /// has to bring them.
     async fn delegated(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Secret<String>, NoToken>;
 
     /// An API wants claims that the token which answered its challenge does not have either: what that means for the caller,

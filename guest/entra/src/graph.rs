@@ -1,4 +1,4 @@
-//! Microsoft Graph: requests with a token of our own, the retry rules, typed errors.
+//! Microsoft Graph: requests with a token of the server's own, the retry rules, typed errors.
 
 mod app_token;
 pub mod client;

@@ -33,7 +33,7 @@ pub const AUTHORITY: &str = "https://login.microsoftonline.com";
 pub const OBJECT: &str = "11112222-bbbb-3333-cccc-4444dddd5555";
 /// The application that obtained the token.
 pub const AZP: &str = "22223333-cccc-4444-dddd-5555eeee6666";
-/// A tenant that is not ours.
+/// A tenant that is not the configured one.
 pub const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
 /// A group.
 pub const GROUP: &str = "33334444-dddd-5555-eeee-6666ffff7777";

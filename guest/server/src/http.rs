@@ -1,8 +1,8 @@
 //! The remote server: what is served at which path, and the rules that hold for all of it.
 //!
-//! A request passes the checks in this order: its `Host` is ours, its path is known, its method fits, its `Origin` may
-//! call. Everything that a request needs from here on is in its own endpoint. Every answer, a refusal included, leaves
-//! through `headers`, so that no page is without security headers.
+//! A request passes the checks in this order: its `Host` is the server's, its path is known, its method fits, its
+//! `Origin` may call. Everything that a request needs from here on is in its own endpoint. Every answer, a refusal
+//! included, leaves through `headers`, so that no page is without security headers.
 
 pub mod authorized;
 mod bearer;
@@ -133,7 +133,7 @@ async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenti
     })
 }
 
-/// Ready is who can reach the store: nothing works without it.
+/// A server is ready if it can reach the store: nothing works without it.
 async fn ready(env: &ServerWorld<'_>) -> Response<Vec<u8>> {
     match env.entra.records.exists(&READY, ()).await {
         Ok(_) => text(200, "ready"),
@@ -189,7 +189,7 @@ impl Answer {
 }
 
 impl Route {
-    /// Who may read the answers from a web page.
+    /// Which web pages may read the answers.
     fn sharing(&self) -> Sharing {
         match self {
             // Browser clients discover with them before a person has signed in. They are the same for every client,

@@ -93,7 +93,7 @@ struct Inner {
     fetched: RefCell<Vec<String>>,
     exceeded: RefCell<HashMap<String, Duration>>,
     bounds: RefCell<HashMap<String, (usize, Duration)>>,
-    /// When what was counted, and of whom.
+    /// When an operation was counted, and for which subject.
     counted: RefCell<Vec<(String, String, Duration)>>,
     credential: RefCell<Option<String>>,
 }

@@ -115,7 +115,7 @@ impl<'w> Trail<'w> {
         self.facts.borrow().address.clone().filter(|address| !address.is_empty())
     }
 
-    /// Notes the token that the caller was let in with: `uti` or `jti`.
+    /// Notes the token that the caller was admitted with: `uti` or `jti`.
     pub fn set_token(&self, id: Option<&str>) {
         self.facts.borrow_mut().token_id = id.map(|id| shortened(id, MAX_TOKEN_ID));
     }

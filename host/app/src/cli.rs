@@ -94,7 +94,7 @@ enum Command {
         #[command(flatten)]
         settings: Layer,
     },
-    /// List who is signed in
+    /// List the accounts that are signed in
     #[command(after_help = "Examples:\n  entra-mcp accounts\n  entra-mcp accounts --json")]
     Accounts {
         /// Print JSON

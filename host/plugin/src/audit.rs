@@ -1,7 +1,7 @@
 //! The record of security events (`wit/audit.wit`).
 //!
-//! The component says what happened; the host adds the time, and decides where it goes. By contract an
-//! event holds no token, secret, name or e-mail address; the user principal name is in `username` or nowhere.
+//! The component says what happened. The host adds the time, and decides where the event goes. By contract an event
+//! holds no token, secret, name or e-mail address; the user principal name is in `username` or nowhere.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,16 +15,16 @@ pub use event::{Event, Outcome};
 
 mod event;
 
-/// An event, and what the host knows of it.
+/// An event, and what the host knows about it.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// When it happened: time since the Unix epoch.
+    /// Time of the event since the Unix epoch.
     pub time: Duration,
     /// What the component says.
     pub event: Event,
 }
 
-/// Takes records. An error makes the component refuse what it was about to do.
+/// Takes records. After an error, the component refuses what it was about to do.
 #[async_trait]
 pub trait AuditSink: Send + Sync + 'static {
     /// Records an event, in the task of the call that it belongs to.
@@ -40,8 +40,8 @@ pub fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-/// Records events in the log, under the target `audit`: for a local server, whose log is all that its user has. A log
-/// may lose lines, so this never refuses anything.
+/// Records events in the log, under the target `audit`: for a local server, whose user has no other records. A log may
+/// lose lines, so this sink never refuses anything.
 #[derive(Debug, Default)]
 pub struct LogAudit;
 
@@ -82,14 +82,14 @@ fn trace_id(trace_parent: &str) -> Option<&str> {
     trace_parent.split('-').nth(1).filter(is_id)
 }
 
-/// Keeps events in memory, for tests and for embedders that look at them.
+/// Keeps events in memory, for tests and for embedders that read them.
 #[derive(Debug, Default, Clone)]
 pub struct MemoryAudit {
     events: Arc<Mutex<Vec<(u64, Event)>>>,
 }
 
 impl MemoryAudit {
-    /// What was recorded so far, with the time of each event in Unix seconds.
+    /// The events so far, each with its time in Unix seconds.
     pub fn events(&self) -> Vec<(u64, Event)> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -103,7 +103,7 @@ impl AuditSink for MemoryAudit {
     }
 }
 
-/// What an instance holds.
+/// The state of an instance.
 pub(crate) struct AuditCtx {
     sink: Arc<dyn AuditSink>,
     clock: Arc<dyn Clock>,

@@ -1,8 +1,8 @@
 //! Warm instances of the component, reused from call to call.
 //!
-//! An instance serves one call at a time, so the pool grows with the number of concurrent calls, up to a bound. An
-//! instance is given up after a number of calls, when its memory has grown, and whenever a call ended in any other
-//! way than by returning: after a trap, and when the caller stopped waiting.
+//! An instance serves one call at a time, so the pool grows with the number of concurrent calls, up to a bound. The
+//! pool discards an instance after a number of calls, when its memory has grown, and whenever a call did not return:
+//! after a trap, and when the caller stopped waiting.
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -23,15 +23,15 @@ use warm::Warm;
 
 mod warm;
 
-/// Instances at the same time. A call that waits for a person occupies one, so there are as many as the transport
-/// takes calls: beyond, it says that it is busy, while a call that waits for an instance would wait unheard. One costs
-/// some 200 KiB.
+/// Concurrent instances. A call that waits for a person occupies one, so there are as many as the transport admits
+/// calls: the transport refuses further calls as busy, whereas a call in the pool's queue would wait without an answer.
+/// An instance costs some 200 KiB.
 pub const DEFAULT_MAX_INSTANCES: usize = 256;
 
-/// Instances that are kept warm while nothing is to do. A client rarely has more calls in flight.
+/// Idle instances that stay warm. A client rarely has more calls in flight.
 const MAX_IDLE_INSTANCES: usize = 8;
 
-/// How long an instance that is not needed stays warm: after a burst its memory is given back.
+/// How long an idle instance stays warm. After a burst its memory is given back.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// Calls after which an instance is replaced, so that a slow leak never matters.
@@ -47,8 +47,8 @@ const MAX_KEPT_RESOURCES: usize = 500;
 /// Length of an epoch: how often a computing guest lets other tasks run.
 const EPOCH: Duration = Duration::from_millis(100);
 
-/// Epochs for which a guest may compute without a pause: 10 s. The longest honest computation, verifying a token,
-/// takes a few milliseconds.
+/// Epochs for which a guest may compute without a pause: 10 s. The longest honest computation, the verification of a
+/// token, takes a few milliseconds.
 const MAX_COMPUTING_EPOCHS: u32 = 100;
 
 /// Bounds of the pool.
@@ -79,7 +79,7 @@ impl Default for PoolLimits {
     }
 }
 
-/// What the pool holds now, and what has become of its instances since the start.
+/// What the pool holds now, and its counts since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PoolStatistics {
     /// Instances that serve a call.
@@ -90,11 +90,11 @@ pub struct PoolStatistics {
     pub waiting: usize,
     /// Instances that were made.
     pub created: u64,
-    /// Instances that were given up in good order.
+    /// Instances that were replaced in good order.
     pub recycled: u64,
-    /// Instances that were given up because a call failed.
+    /// Instances that were discarded because a call failed.
     pub trapped: u64,
-    /// Instances that were given up together with a call, whose caller stopped waiting.
+    /// Instances that were discarded with a call because its caller stopped waiting.
     pub cancelled: u64,
 }
 
@@ -121,10 +121,10 @@ pub(crate) struct InstancePool {
 /// Why a call got no instance.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LeaseError {
-    /// Too many calls wait, or this one has waited for too long.
+    /// Too many calls wait, or this one has waited too long.
     #[error("all instances are busy")]
     Busy,
-    /// No instance can be made.
+    /// The pool cannot make an instance.
     #[error(transparent)]
     Failed(#[from] wasmtime::Error),
 }
@@ -138,7 +138,7 @@ struct Instance {
 }
 
 impl InstancePool {
-    /// Checks that the component imports nothing but what is granted. Instances are made when they are needed.
+    /// Checks that the component imports only what is granted. Instances are made on demand.
     pub(crate) fn new(engine: &Engine, component: &Component, world: World, limits: PoolLimits) -> Result<Self, Error> {
         let mut linker = Linker::new(engine);
         link(&mut linker).map_err(Error::Engine)?;
@@ -155,7 +155,7 @@ impl InstancePool {
         })
     }
 
-    /// Waits for room, and takes a warm instance or makes one, for a call that came in on `channel`.
+    /// Waits for a place, then takes a warm instance or makes one, for a call that came in on `channel`.
     pub(crate) async fn lease(self: &Arc<Self>, channel: Arc<dyn ClientChannel>) -> Result<Lease, LeaseError> {
         let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
@@ -185,7 +185,7 @@ impl InstancePool {
         }
     }
 
-    /// Waits for room in the queue, which is first come, first served.
+    /// Waits for a place in the queue, which is first come, first served.
     async fn wait(&self) -> Result<OwnedSemaphorePermit, LeaseError> {
         let _place = Place::take(&self.waiting, self.limits.max_queue).ok_or(LeaseError::Busy)?;
         let room = Arc::clone(&self.permits).acquire_owned();
@@ -222,7 +222,7 @@ struct Place<'a>(&'a AtomicUsize);
 impl<'a> Place<'a> {
     fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
         let place = Self(waiting);
-        // If there is no room, dropping the place takes it back.
+        // If there is no place, dropping the guard takes the call back out of the count.
         (waiting.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
     }
 }
@@ -233,8 +233,8 @@ impl Drop for Place<'_> {
     }
 }
 
-/// An instance on loan. It returns to the pool only through [`Lease::call`] that succeeded; dropped in any other
-/// way it is destroyed, and with it whatever call was going on.
+/// An instance on loan. It returns to the pool only after a successful [`Lease::call`]. Dropped otherwise, it is
+/// destroyed together with the current call.
 pub(crate) struct Lease {
     pool: Arc<InstancePool>,
     instance: Instance,
@@ -243,7 +243,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Runs one call. The instance survives it only if it returns.
+    /// Runs one call. The instance survives only if the call returns.
     pub(crate) async fn call<T>(
         self,
         call: impl AsyncFnOnce(&Exports, &mut Store<InstanceState>) -> wasmtime::Result<T>,
@@ -272,7 +272,7 @@ impl Lease {
     }
 }
 
-/// Notices a call whose future is dropped before it returns.
+/// Notices a call with a future that is dropped before it returns.
 struct End<'a> {
     pool: &'a InstancePool,
     returned: bool,
@@ -311,14 +311,14 @@ impl<F: Future + Unpin> Future for Watched<F> {
     }
 }
 
-/// A thread that ends an epoch every [`EPOCH`] while there are calls. It ends with the pool.
+/// A thread that ends an epoch every [`EPOCH`] while calls are running. It ends with the pool.
 struct Ticker {
     shared: Arc<TickerShared>,
 }
 
 #[derive(Default)]
 struct TickerShared {
-    /// Calls that go on. Every call changes it, so it is not behind the lock.
+    /// Running calls. Every call changes the number, so it is not behind the lock.
     calls: AtomicUsize,
     /// The thread waits for a call, or is about to.
     resting: AtomicBool,
@@ -347,10 +347,10 @@ impl Ticker {
     }
 
     fn call(&self) -> Ticking {
-        // The thread says that it rests before it looks for calls, and a call is counted before it looks whether the
-        // thread rests: in the one order of all these steps, one of the two sees the other.
+        // The thread sets `resting` before it reads the number of calls, and a call is counted before it reads
+        // `resting`. In the total order of these steps, one of the two sees the other.
         self.shared.calls.fetch_add(1, Ordering::SeqCst);
-        // In the middle of an epoch the thread needs no waking: that would cost every call a switch of threads.
+        // In the middle of an epoch the thread needs no waking, which would cost every call a switch of threads.
         if self.shared.resting.load(Ordering::SeqCst) {
             self.shared.wake(|_| ());
         }
@@ -371,14 +371,14 @@ impl Drop for Ticking {
 }
 
 impl TickerShared {
-    /// The lock makes sure that the thread is not between its look and its rest.
+    /// The lock ensures that the thread is not between its check and its wait.
     fn wake(&self, change: impl FnOnce(&mut bool)) {
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut ended);
         self.changed.notify_one();
     }
 
-    /// Waits until there are calls and another epoch has passed; false if the pool is gone.
+    /// Waits until calls are running and another epoch has passed. Returns false if the pool is gone.
     fn next_epoch(&self) -> bool {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         self.resting.store(true, Ordering::SeqCst);

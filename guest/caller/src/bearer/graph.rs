@@ -109,7 +109,7 @@ impl TokenSource for OnBehalfOf<'_> {
         match asked {
             Ok(Exchanged::Granted { token, .. }) => Ok(token),
             Ok(Exchanged::Refused { refusal }) => Err(refused(refusal)),
-            // Entra is out of reach, but the token at hand is still good for a while.
+            // Entra ID is out of reach, but the token at hand stays good for a while.
             Err(error) => match env.records.get(&EXCHANGED, &key).await {
                 Ok(Some(Exchanged::Granted { token, expires_at, .. })) if expires_at > env.clock.now() => Ok(token),
                 _ => Err(GraphError::NoToken(error.at(env.clock.now()))),

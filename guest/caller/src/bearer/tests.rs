@@ -119,7 +119,7 @@ fn a_token_that_is_about_to_expire_is_replaced_and_used_while_entra_is_out_of_re
     lab.grant("second", 1200);
     assert_eq!((lab.graph_token(None), lab.exchanges()), (Ok("first".to_owned()), 1));
     lab.authority.world.advance(Duration::from_secs(1));
-    lab.answer(400, &json!("not an answer of Entra's"));
+    lab.answer(400, &json!("no answer of Entra ID"));
     assert_eq!((lab.graph_token(None), lab.exchanges()), (Ok("first".to_owned()), 2));
     lab.authority.world.advance(Duration::from_secs(5));
     lab.grant("third", 1200);

@@ -15,7 +15,7 @@ use crate::session::{Membership, Unconfirmed};
 pub struct BearerCaller<'a> {
     /// The protocol.
     pub env: &'a EntraWorld<'a>,
-    /// The token, and whom it stands for.
+    /// The token and its principal.
     pub bearer: &'a Bearer,
 }
 

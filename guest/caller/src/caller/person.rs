@@ -13,7 +13,7 @@ use crate::local::interactive::{self, Presenter, Request};
 use crate::local::{AccessToken, PersonWorld, SignInError, accounts, profile, silent};
 use crate::session::{Membership, Unconfirmed};
 
-/// The person at this machine, whom a token may have to be asked of.
+/// The person at this machine. A token may require asking them.
 pub struct PersonCaller<'a> {
     person: &'a PersonWorld<'a>,
     presenter: &'a dyn Presenter,

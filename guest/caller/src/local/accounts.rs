@@ -70,7 +70,7 @@ impl From<&ValidatedIdToken> for Account {
 /// The tokens of one account.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Tokens {
-    /// Absent once Entra has refused it.
+    /// Absent once Entra ID has refused it.
     #[serde(serialize_with = "reveal_optional")]
     pub refresh_token: Option<Secret<String>>,
     /// By scopes, sorted and joined with a space.
@@ -139,7 +139,7 @@ pub async fn choose(person: &PersonWorld<'_>, wanted: Option<&str>) -> Result<Ac
     }
     match accounts.as_slice() {
         [] => Err(SignInError::InteractionRequired {
-            reason: "Nobody is signed in: sign in first.".to_owned(),
+            reason: "No account is signed in: sign in first.".to_owned(),
             claims: None,
         }),
         [account] => Ok(account.clone()),
@@ -219,7 +219,7 @@ pub async fn put_refreshed(
     put.await
 }
 
-/// Forgets a refresh token that Entra has refused, unless it was replaced in the meantime.
+/// Forgets a refresh token that Entra ID has refused, unless it was replaced in the meantime.
 pub async fn forget_refresh_token(
     env: &EntraWorld<'_>,
     home_account_id: &str,

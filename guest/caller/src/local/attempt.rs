@@ -130,7 +130,7 @@ pub async fn admit(
     Ok(account)
 }
 
-/// Which sign-in is going on, and who leads it.
+/// The sign-in that is going on, and the call that leads it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Current {
     /// The attempt. Empty until the leader has prepared it.

@@ -396,7 +396,7 @@ impl Leader<'_> {
         let pause = |duration: Duration| {
             let (lost, instruction) = (&lost, &attempt.instruction);
             async move {
-                // Whatever pause Entra asks for: not shorter than a slice, and not beyond the deadline.
+                // Whatever pause Entra ID asks for: not shorter than a slice, and not beyond the deadline.
                 let now = env.clock.monotonic();
                 let end = now.saturating_add(duration).min(self.deadline).max(now + SLICE);
                 loop {
@@ -493,7 +493,7 @@ pub async fn decline(person: &PersonWorld<'_>, attempt: &str) -> Result<(), Sign
     Ok(env.trail.record(event.because(SignInError::Declined.reason())).await?)
 }
 
-/// Begins a sign-in whose page the host shows itself.
+/// Begins a sign-in whose page is shown by the host itself.
 pub async fn start(
     env: &EntraWorld<'_>,
     redirect_uri: String,

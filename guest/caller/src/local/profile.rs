@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::accounts::{CachedProfile, PROFILES};
 
 /// Reads the profile, from the cache if it is fresh enough. The cache belongs to one account: `account`, as far as it is
-/// known before a token is, and then the one that `owner` names, whose the token was.
+/// known before a token is, and then the account that `owner` names, to which the token belongs.
 pub async fn me<E: Error + 'static>(
     env: &EntraWorld<'_>,
     tokens: &Source<'_, E>,
@@ -72,7 +72,7 @@ mod tests {
         }
     }
 
-    /// Whose the tokens are.
+    /// The account that the tokens belong to.
     fn owner() -> Option<String> {
         Some("o.t".to_owned())
     }

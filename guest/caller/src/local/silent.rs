@@ -23,7 +23,7 @@ pub struct AccessToken {
     pub token: Secret<String>,
     /// Unix time in seconds.
     pub expires_at: u64,
-    /// Whose it is.
+    /// The account that the token belongs to.
     pub account: Account,
 }
 
@@ -111,7 +111,7 @@ impl Question for Refresh<'_> {
                         reason: refusal.advice(),
                         claims: refusal.claims.or_else(|| claims.map(str::to_owned)),
                     }),
-                    // A sign-in or another refresh has replaced the token that Entra has refused.
+                    // A sign-in or another refresh has replaced the token that Entra ID has refused.
                     Ok(false) => Ok(Asked::Overtaken),
                     Err(error) => self.still_good(error.into()),
                 }
@@ -127,13 +127,13 @@ impl Question for Refresh<'_> {
 }
 
 impl Refresh<'_> {
-    /// Entra or the store is out of reach, but the token at hand is still good for a while.
+    /// Entra ID or the store is out of reach, but the token at hand is still good for a while.
     fn still_good(&self, error: SignInError) -> Result<Asked<AccessToken>, SignInError> {
         self.cached(0).map(Asked::Answer).ok_or(error)
     }
 }
 
-/// Forgets a refresh token that Entra has refused. `false` if there is another one now.
+/// Forgets a refresh token that Entra ID has refused. `false` if there is another one now.
 async fn forget(env: &EntraWorld<'_>, id: &str, refused: &Secret<String>) -> Result<bool, StoreError> {
     let now = accounts::tokens(env, id).await?;
     if now.refresh_token.is_some() && !now.has(refused) {

@@ -240,7 +240,7 @@ fn a_slow_refresh_does_not_replace_what_came_after_it() {
         meanwhile(&other, 3);
         Ok(testing::json(200, &fresh_tokens(2)))
     });
-    assert_eq!(token(&env), "access-2", "the token is good, whoever else has got one");
+    assert_eq!(token(&env), "access-2", "the token is good, whichever other call has got one");
     let stored = run(accounts::tokens(&env, "o.t")).unwrap();
     assert_eq!(stored.refresh_token.unwrap().reveal(), "refresh-3");
     assert_eq!(token(&env), "access-3");

@@ -1,4 +1,4 @@
-//! The Entra tokens of a session. They never leave the server.
+//! The tokens of Entra ID behind a session. They never leave the server.
 //!
 //! They are a record of their own, which ends with the session. One call at a time refreshes them, across all servers
 //! on one store; the others wait for it. That call stores what Entra ID hands out before it does anything else.
@@ -26,11 +26,11 @@ use super::record::{IDLE_SECONDS, LIFETIME_SECONDS};
 use super::{Membership, Owner, claims, lifecycle};
 use crate::renewal::margin;
 
-/// How long it is remembered that Entra gives no token for more: long enough that a client which repeats itself is no
-/// flood at Entra ID, and short enough that a consent which is given now soon works.
+/// How long it is remembered that Entra ID gives no token for more: long enough that a client which repeats itself is
+/// no flood at Entra ID, and short enough that a consent which is given now soon works.
 const REFUSAL: Duration = Duration::from_secs(5);
 
-/// What Entra gave us for a session.
+/// What Entra ID gave for a session.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct EntraTokens {
     /// For Microsoft Graph. Opaque.
@@ -38,7 +38,7 @@ pub struct EntraTokens {
     pub access_token: Secret<String>,
     /// Unix time in seconds.
     pub expires_at: u64,
-    /// Absent if Entra gave none.
+    /// Absent if Entra ID gave none.
     #[serde(serialize_with = "reveal_optional")]
     pub refresh_token: Option<Secret<String>>,
     /// What the ID token says that came with these, or with earlier ones.
@@ -57,7 +57,7 @@ impl From<TokenSet> for EntraTokens {
     }
 }
 
-/// The scopes that Entra is asked for: those of the profile, and those that give an ID token and a refresh token.
+/// The scopes that Entra ID is asked for: those of the profile, and those that give an ID token and a refresh token.
 pub fn scopes(env: &EntraWorld<'_>) -> Vec<String> {
     with_openid(&[profile_scope(env)])
 }
@@ -108,7 +108,7 @@ impl Record {
     }
 }
 
-/// The Entra tokens by session.
+/// The tokens of Entra ID, by session.
 const TOKENS: Namespace<Record> =
     Namespace::json(Partition::Application, "session-entra", Ttl::Computed(Record::ttl)).absent_if_unreadable();
 /// The right to refresh them, by session.
@@ -153,14 +153,14 @@ impl Scope {
     }
 }
 
-/// What a call asks of the Entra tokens.
+/// What a call needs of the tokens of Entra ID.
 #[derive(Clone, Copy)]
 pub(super) enum Wanted<'a> {
     /// That they live.
     Live,
-    /// That what Entra says with them of the person is recent as well, if Entra can be reached.
+    /// That what Entra ID says with them of the person is recent as well, if Entra ID can be reached.
     Recent,
-    /// That what Entra says with them of the person counts. Tokens alone are of no use.
+    /// That what Entra ID says with them of the person counts. Tokens alone are of no use.
     Confirmed,
     /// That they are not those that were refused.
     Other(&'a Challenge),
@@ -218,7 +218,7 @@ struct Found {
     refresh_token: Secret<String>,
     /// The token at hand, if it still lives and was not refused.
     usable: Option<Live>,
-    /// Whether what Entra has said of the person does not count any more, where it has to.
+    /// Whether what Entra ID has said of the person does not count any more, where it has to.
     unconfirmed: bool,
 }
 
@@ -293,7 +293,7 @@ impl Question for Refresh<'_> {
             Err(OAuthError::Refused(refusal)) if refusal.needs_interaction() => {
                 refused_for_good(env, of, &found.version, &refusal, claims).await.map(|()| Asked::Overtaken)
             }
-            // Entra is out of reach, but the token at hand is still good for a while.
+            // Entra ID is out of reach, but the token at hand is still good for a while.
             Err(error) => {
                 let usable = found.usable.filter(|_| !found.unconfirmed);
                 usable.map(Asked::Answer).ok_or_else(|| error.into())
@@ -356,7 +356,7 @@ async fn no_more(env: &EntraWorld<'_>, of: Of<'_>, scope: &Scope, refusal: Refus
     refusal.into()
 }
 
-/// Entra does not accept the refresh token any more. `Ok` if there is another one now.
+/// Entra ID does not accept the refresh token any more. `Ok` if there is another one now.
 async fn refused_for_good(
     env: &EntraWorld<'_>,
     of: Of<'_>,
@@ -371,7 +371,7 @@ async fn refused_for_good(
     if !env.records.retire(&TOKENS, id, version).await? {
         return Ok(());
     }
-    // What Entra says now is newer than what Graph has said.
+    // What Entra ID says now is newer than what Graph has said.
     let claims = refusal.claims.as_deref().or(claims);
     if let Some(claims) = claims {
         claims::want(env, owner, claims).await;

@@ -98,7 +98,7 @@ mod tests {
             run(tokens(&self.env, &self.session, scope.to_owned()).token(challenge)).map(|token| token.reveal().clone())
         }
 
-        /// Entra answers the next refresh with these tokens, each called by its number.
+        /// Entra ID answers the next refresh with these tokens, each called by its number.
         fn grant(&self, number: u32) {
             let body = json!({
                 "token_type": "Bearer", "access_token": format!("access-{number}"), "expires_in": 4000,
@@ -111,7 +111,7 @@ mod tests {
             self.world.once(move |_| Ok(testing::json(400, &body)));
         }
 
-        /// The refresh token and the scope of each request to Entra.
+        /// The refresh token and the scope of each request to Entra ID.
         fn asked(&self) -> Vec<(String, String)> {
             let bodies = self.world.sent_bodies().into_iter();
             let parameters = bodies.map(|body| {

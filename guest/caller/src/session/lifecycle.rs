@@ -25,7 +25,7 @@ pub struct Tokens {
     pub access_token: Secret<String>,
     /// The refresh token, which replaces the one before.
     pub refresh_token: Secret<String>,
-    /// Seconds until the access token expires: never longer than the Entra token lives.
+    /// Seconds until the access token expires: never longer than the token of Entra ID lives.
     pub expires_in: u64,
     /// What the access token is good for.
     pub scopes: Vec<String>,
@@ -33,13 +33,13 @@ pub struct Tokens {
 
 /// What a session is made from.
 pub struct Beginning {
-    /// Whose it is.
+    /// The owner of the session.
     pub owner: Owner,
     /// The resource that its access tokens are for.
     pub resource: String,
     /// What the person has consented to.
     pub scopes: Vec<String>,
-    /// What Entra gave us.
+    /// What Entra ID gave for the session.
     pub tokens: EntraTokens,
     /// For audit records, if they are to name people.
     pub username: Option<String>,
@@ -60,7 +60,7 @@ pub enum RefreshError {
     /// The session is for another resource.
     #[error("the session is for another resource")]
     WrongResource,
-    /// The Entra tokens behind the session cannot be refreshed.
+    /// The tokens of Entra ID behind the session cannot be refreshed.
     #[error(transparent)]
     Acquire(#[from] AcquireError),
 }
@@ -77,8 +77,8 @@ impl From<StoreError> for RefreshError {
     }
 }
 
-/// Begins a session and returns its id and the client's first tokens. The Entra tokens are stored before the session,
-/// so that no session is ever without.
+/// Begins a session and returns its id and the client's first tokens. The tokens of Entra ID are stored before the
+/// session, so that no session is ever without.
 pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String, Tokens), AcquireError> {
     let Beginning { owner, resource, scopes, tokens, username } = beginning;
     let id = record::fresh_id(env);
@@ -106,8 +106,8 @@ pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String
     begun.map(|tokens| (id, tokens))
 }
 
-/// Continues a session: new tokens for its refresh token. Nothing is consumed before the Entra token behind the session
-/// lives long enough, so a client may try again when Entra ID or the store was out of reach.
+/// Continues a session: new tokens for its refresh token. Nothing is consumed before the token of Entra ID behind the
+/// session lives long enough, so a client may try again when Entra ID or the store was out of reach.
 pub async fn refresh(
     env: &EntraWorld<'_>,
     refresh_token: &Secret<String>,
@@ -173,7 +173,7 @@ async fn reused(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<Refresh
     Ok(RefreshError::Reused)
 }
 
-/// Notes what Entra says of the person now, if that is not what the session says. What is changed at this moment, or
+/// Notes what Entra ID says of the person now, if that is not what the session says. What is changed at this moment, or
 /// cannot be written, is noted with the next refresh.
 pub(super) async fn note(env: &EntraWorld<'_>, session: &Session, membership: &Membership) {
     if session.membership == *membership {
@@ -228,13 +228,13 @@ pub async fn end(env: &EntraWorld<'_>, id: &str, owner: &Owner, reason: &str) ->
     Ok(env.trail.record(event.because(reason.to_owned())).await?)
 }
 
-/// Removes the Entra tokens first: if the store fails in between, the client can ask again.
+/// Removes the tokens of Entra ID first: if the store fails in between, the client can ask again.
 async fn remove(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
     entra_tokens::forget(env, id).await?;
     env.records.delete(&SESSIONS, id).await
 }
 
-/// Ends what is left of a session whose Entra tokens are gone.
+/// Ends what is left of a session that has lost its tokens of Entra ID.
 pub(super) async fn end_without_tokens(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<(), AcquireError> {
     // Another call may have ended the session in this moment; that call has recorded the end as well.
     if env.records.take(&SESSIONS, id).await?.is_none() {

@@ -73,7 +73,7 @@ impl TokenSource for AppTokens<'_> {
         let asked: Result<Stored, AcquireError> = once(&env.records, &TOKENS, &key, &Policy::ANSWER, fresh, ask).await;
         match asked {
             Ok(stored) => Ok(stored.token),
-            // Entra is out of reach, but the token at hand is still good for a while.
+            // Entra ID is out of reach, but the token at hand is still good for a while.
             Err(error) => match env.records.get(&TOKENS, &key).await {
                 Ok(Some(stored)) if lives(&stored, 0) => Ok(stored.token),
                 _ => Err(GraphError::NoToken(error.at(env.clock.now()))),

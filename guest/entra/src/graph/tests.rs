@@ -266,7 +266,7 @@ fn a_contact_is_what_was_asked_for_and_nothing_else() {
 #[test]
 fn a_contact_is_remembered_for_one_user_of_one_tenant_whichever_client_asks() {
     let world = World::default();
-    world.always(|_| Ok(testing::json(200, &json!({ "displayName": "somebody" }))));
+    world.always(|_| Ok(testing::json(200, &json!({ "displayName": "Alice" }))));
     let env = world.entra_remote();
     for (user, requests) in [
         (user("t", "o", "c"), 1),

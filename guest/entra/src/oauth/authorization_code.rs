@@ -13,10 +13,10 @@ use base::encoding::digest;
 use base::secret::reveal;
 use world::random::random_token;
 
-/// What has to be remembered between sending a person to Entra and their return.
+/// What has to be remembered between sending a person to Entra ID and their return.
 #[derive(Serialize, Deserialize)]
 pub struct AuthorizationRequest {
-    /// Where Entra sends the person back to. Repeated at the token endpoint.
+    /// Where Entra ID sends the person back to. Repeated at the token endpoint.
     pub redirect_uri: String,
     /// Binds the response to this request.
     pub state: String,
@@ -103,7 +103,7 @@ impl AuthorizationRequest {
             .with_secret("code", &code)
             .with_secret("code_verifier", &self.verifier)
             .with("redirect_uri", self.redirect_uri.as_str())
-            // Entra wants the scopes again: an authorization may be for several APIs, a token for one only.
+            // Entra ID wants the scopes again: an authorization may be for several APIs, a token for one only.
             .with("scope", self.scopes.join(" "))
             .with("claims", client::claims(self.claims.as_deref()));
         Ok(client.tokens(form).await?)
@@ -147,7 +147,7 @@ pub enum RedeemError {
     /// The response does not belong to the request.
     #[error("the answer did not belong to this sign-in: {0}")]
     Untrusted(&'static str),
-    /// Entra refused, or could not be reached.
+    /// Entra ID refused, or could not be reached.
     #[error(transparent)]
     OAuth(#[from] OAuthError),
 }

@@ -95,7 +95,7 @@ impl<'w> Client<'w> {
     }
 }
 
-/// The value of the `claims` parameter: our capabilities, merged with a claims challenge if there is one.
+/// The value of the `claims` parameter: the client's capabilities, merged with a claims challenge if there is one.
 pub(super) fn claims(challenge: Option<&str>) -> String {
     let Some(challenge) = challenge else {
         return CLIENT_CAPABILITIES.to_owned();

@@ -16,7 +16,7 @@ use base::Secret;
 use base::secret::{reveal, reveal_optional};
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
-/// Pause between two polls where Entra names none (RFC 8628 section 3.2).
+/// Pause between two polls where Entra ID names none (RFC 8628 section 3.2).
 const DEFAULT_INTERVAL_SECONDS: u64 = 5;
 /// What each `slow_down` adds to the pause for good (RFC 8628 section 3.5).
 const SLOW_DOWN: Duration = Duration::from_secs(5);
@@ -76,14 +76,14 @@ enum Poll {
     Done(TokenSet),
     /// The person is not done.
     Pending,
-    /// The same, and Entra wants longer pauses.
+    /// The same, and Entra ID wants longer pauses.
     SlowDown,
     /// No answer has arrived.
     Lost,
 }
 
 impl DeviceCode {
-    /// Asks Entra for a code.
+    /// Asks Entra ID for a code.
     pub async fn request(env: &EntraWorld<'_>, scopes: &[String]) -> Result<Self, OAuthError> {
         let client = Client::new(env)?;
         let form = Form::default().with_scopes(scopes);
@@ -103,7 +103,7 @@ impl DeviceCode {
         self.details.user_code.reveal()
     }
 
-    /// Polls until the person is done, at the pace that Entra asks for (`interval`, `slow_down`).
+    /// Polls until the person is done, at the pace that Entra ID asks for (`interval`, `slow_down`).
     /// `pause` waits between two polls, and returns whether to go on.
     pub async fn poll<P, F>(&self, env: &EntraWorld<'_>, timeout: Duration, pause: P) -> Result<TokenSet, OAuthError>
     where

@@ -9,9 +9,9 @@ use base::Secret;
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// Exchanges a person's validated token for us (`assertion`) for one for the API that `scope` belongs to. `tenant` is
-/// that of the assertion, a GUID: it becomes part of a URL. `claims` are those of a claims challenge of that API, a JSON
-/// object. Entra refuses an application's token.
+/// Exchanges a person's validated token for this server (`assertion`) for one for the API that `scope` belongs to.
+/// `tenant` is that of the assertion, a GUID: it becomes part of a URL. `claims` are those of a claims challenge of
+/// that API, a JSON object. Entra ID refuses an application's token.
 pub async fn exchange(
     env: &EntraWorld<'_>,
     tenant: &str,

@@ -6,7 +6,7 @@ use super::{OAuthError, TokenSet};
 use crate::entra_world::EntraWorld;
 use base::Secret;
 
-/// Exchanges a refresh token for a new set. Scopes are always sent: Entra refuses a refresh without.
+/// Exchanges a refresh token for a new set. Scopes are always sent: Entra ID refuses a refresh without.
 pub async fn refresh(
     env: &EntraWorld<'_>,
     refresh_token: &Secret<String>,

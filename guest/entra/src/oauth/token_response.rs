@@ -17,7 +17,7 @@ use super::error::{OAuthError, Refusal};
 use crate::entra_world::EntraWorld;
 use base::Secret;
 
-/// What an answer without `expires_in` is taken to mean: the shortest life Entra gives.
+/// What an answer without `expires_in` is taken to mean: the shortest life Entra ID gives.
 const DEFAULT_LIFETIME_SECONDS: u64 = 3600;
 /// The media type of an answer, in any case and with any parameters.
 const JSON: &str = "application/json";
@@ -69,7 +69,7 @@ fn bearer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
     if token_type.eq_ignore_ascii_case(BEARER) { Ok(()) } else { Err(D::Error::custom("no bearer token")) }
 }
 
-/// An error response (RFC 6749 section 5.2) with what Entra adds.
+/// An error response (RFC 6749 section 5.2) with what Entra ID adds.
 #[derive(Deserialize)]
 struct ErrorResponse {
     error: String,

@@ -118,7 +118,7 @@ impl Name<'_> {
     }
 }
 
-/// Whether any document will do, or what we have was not enough.
+/// Whether any document will do, or the cached one was not enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Demand {
     /// Whatever is in date.

@@ -337,7 +337,7 @@ impl TokenError {
     }
 
     /// The HTTP status for a client that presented the token: 401 get another token, 403 this principal may
-    /// not, 503 not decided now, 500 our configuration.
+    /// not, 503 not decided now, 500 wrong configuration.
     pub fn status(&self) -> u16 {
         match self {
             Self::PrincipalKindMismatch { .. }

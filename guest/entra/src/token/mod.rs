@@ -1,4 +1,5 @@
-//! Token validation: whether a token issued by Microsoft Entra ID is genuine, for us, in date, and sufficient.
+//! Token validation: whether a token issued by Microsoft Entra ID is genuine, meant for this application, in date, and
+//! sufficient.
 //!
 //! [`validation`] holds the steps and is the only module that can make a [`ValidatedToken`]. The others serve it:
 //! [`compact`] and `claims` read a token, [`jwks`] reads keys, `authority` and `documents` fetch and keep them,

@@ -104,7 +104,7 @@ impl ValidatedIdToken {
         self.name.as_deref()
     }
 
-    /// `roles`: those of our application.
+    /// `roles`: those of the configured application.
     pub fn roles(&self) -> &[String] {
         &self.roles
     }
@@ -206,8 +206,8 @@ async fn access_token(
     // 1. to 8.
     let (claims, key) = genuine(env, instance, token, &hash, TokenUse::Access).await?;
 
-    // 9. The token is for us (RFC 7519 section 4.1.3, RFC 8725 section 3.9). Version 2 names the application by
-    //    its id and nothing else, version 1 also by its App ID URI.
+    // 9. The token is for this application (RFC 7519 section 4.1.3, RFC 8725 section 3.9). Version 2 names the application
+    //    by its id and nothing else, version 1 also by its App ID URI.
     let accepted: Vec<String> = env
         .settings
         .token
@@ -221,7 +221,7 @@ async fn access_token(
     // 10. The token is in date (RFC 7519 sections 4.1.4 to 4.1.6).
     check_times(env, claims.not_before, claims.issued_at, claims.expires_at)?;
 
-    // 11. Who it stands for, and that it permits anything at all.
+    // 11. Its principal, and that it permits anything at all.
     let not_before = claims.not_before;
     let username = claims.preferred_username.clone().or_else(|| claims.upn.clone());
     let principal = principal(env.settings, claims)?;

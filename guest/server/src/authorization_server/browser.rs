@@ -116,7 +116,7 @@ impl<'e> Browser<'e> {
         self.user.as_ref()
     }
 
-    /// Remembers who has signed in here. It takes effect with [`Browser::set_cookie_header`].
+    /// Remembers the person that has signed in here. It takes effect with [`Browser::set_cookie_header`].
     pub fn remember_user(&mut self, user: RememberedUser) {
         self.user = Some(user);
     }
@@ -144,8 +144,8 @@ fn is_secure(settings: &HttpSettings) -> bool {
     settings.public_url.starts_with("https://") || !redirect_uri::is_loopback(&settings.public_url)
 }
 
-/// Browsers keep cookies by host, whatever the port, and ours are for all paths: servers that are not alone on a host
-/// (with a path prefix, or on a port of the person's own machine) each have a name of their own.
+/// Browsers keep cookies by host, whatever the port, and those of this server are for all paths: servers that are not
+/// alone on a host (with a path prefix, or on a port of the person's own machine) each have a name of their own.
 fn cookie_name(settings: &HttpSettings) -> String {
     let secure = is_secure(settings);
     let name = if secure { COOKIE_NAME } else { LOCAL_COOKIE_NAME };

@@ -120,7 +120,7 @@ async fn finish(
     }
 }
 
-/// Gives the client a code for what Entra has given, or asks the person first.
+/// Gives the client a code for what Entra ID has given, or asks the person first.
 async fn give(
     env: &ServerWorld<'_>,
     leg: &Leg,
@@ -136,7 +136,7 @@ async fn give(
     if leg.consented {
         consent::remember(env, &pending.consent(client, &user)).await?;
     } else if !consent::is_remembered(env, &pending.consent(client, &user)).await? {
-        // The page was skipped for the person who was here last, and another one has signed in.
+        // The page was skipped for the person that signed in here last, and another person has signed in.
         return authorize::show(env, pending.clone(), client, &browser).await;
     }
     if leg.step_up.is_none()
@@ -182,17 +182,17 @@ async fn step_up(
     authorize::forward(env, leg.pending.clone(), browser, trip).await
 }
 
-/// Who has signed in.
+/// The person that has signed in.
 struct SignedIn {
     owner: Owner,
     tokens: EntraTokens,
-    /// What they are called at Entra, to be sent back there and for nothing else.
+    /// What they are called at Entra ID, to be sent back there and for nothing else.
     username: Option<String>,
 }
 
 /// Why the person is not signed in.
 enum NotAdmitted {
-    /// Entra wants these claims (JSON) first.
+    /// Entra ID wants these claims (JSON) first.
     Claims(String),
     Failed(Failed),
 }
@@ -232,7 +232,8 @@ async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<Si
                 "Microsoft Entra ID's signing keys cannot be read now. Try again later.",
                 reason,
             ),
-            // Newer than the keys that Entra ID publishes, or than our copy, which is not read anew all the time.
+            // Newer than the keys that Entra ID publishes, or than the server's copy, which is not read anew all the
+            // time.
             TokenError::KeyUnknown { .. } => Failed::new(
                 "temporarily_unavailable",
                 "Microsoft Entra ID has signed with a key that it has not published yet. Try again in a minute.",
@@ -259,7 +260,7 @@ async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<Si
     Ok(SignedIn { owner, tokens, username: validated.preferred_username().map(str::to_owned) })
 }
 
-/// What an OAuth client is told of a failed exchange with Entra (RFC 6749 section 4.1.2.1, OpenID Connect Core
+/// What an OAuth client is told of a failed exchange with Entra ID (RFC 6749 section 4.1.2.1, OpenID Connect Core
 /// section 3.1.2.6).
 fn error_of(error: &OAuthError) -> &'static str {
     match error {

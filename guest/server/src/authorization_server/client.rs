@@ -81,7 +81,7 @@ pub enum DocumentError {
     GrantTypes,
 }
 
-/// Why there is no such client, or why it is not who it says.
+/// Why there is no such client, or why its identity is not proven.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// The server does not know the client.

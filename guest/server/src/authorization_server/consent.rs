@@ -24,12 +24,12 @@ const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 const CONSENTS: Namespace<u8> =
     Namespace::json(Partition::AuthorizationServer, "consent", Ttl::For(LIFETIME)).hashed().absent_if_unreadable();
 
-/// A consent: who allowed which client what, and where the answer goes.
+/// A consent: the person that gave it, the client it is for, what the client may do, and where the answer goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Consent<'a> {
-    /// Who allows it.
+    /// The person that gives it.
     pub user: &'a RememberedUser,
-    /// Who is allowed it.
+    /// The client that it is for.
     pub client: &'a Client,
     /// What is allowed, in the short form. The order has no meaning.
     pub scopes: &'a [String],

@@ -30,7 +30,7 @@ const STYLE: &str = include_str!("pages/style.css");
 /// What the consent page says. The page itself finds out which host the redirect goes to, and warns of loopback.
 #[derive(Debug, Clone)]
 pub struct Consent<'a> {
-    /// Who asks.
+    /// The client that asks.
     pub client: &'a Client,
     /// Where the person is sent afterwards, as requested.
     pub redirect_uri: &'a str,
@@ -45,7 +45,7 @@ pub struct Consent<'a> {
     pub action: &'a str,
     /// Names the request that is consented to.
     pub request_id: &'a str,
-    /// Shows that the form came from our page.
+    /// Shows that the form came from this server's page.
     pub csrf_token: &'a str,
 }
 
@@ -66,7 +66,7 @@ pub fn consent(page: &Consent<'_>) -> Response<Vec<u8>> {
         let _ = write!(body, "<li>{}</li>", in_plain_words(scope, page.tools));
     }
     body.push_str("</ul>\n<dl>\n");
-    let _ = writeln!(body, "<dt>Who asks</dt><dd>{}</dd>", vouching(page.client));
+    let _ = writeln!(body, "<dt>Requested by</dt><dd>{}</dd>", vouching(page.client));
     let destination =
         if loopback { format!("A program on this computer (<b>{host}</b>)") } else { format!("<b>{host}</b>") };
     let _ = writeln!(
@@ -147,7 +147,7 @@ pub fn info(title: &str, message: &str) -> Response<Vec<u8>> {
     document(200, title, &body, "; form-action 'none'")
 }
 
-/// Who answers for the name of the client.
+/// What vouches for the name of the client.
 fn vouching(client: &Client) -> String {
     match client.origin {
         Origin::Settings => "A program that the operator of this server has set up".to_owned(),
@@ -155,7 +155,7 @@ fn vouching(client: &Client) -> String {
             let host = client.host().unwrap_or_default();
             format!("A program described by <b>{}</b>. Its name is what that site says.", shown(&host, MAX_SHOWN_URI))
         }
-        Origin::Registration => "A program that registered itself. <b>Nobody has checked its name.</b>".to_owned(),
+        Origin::Registration => "A program that registered itself. <b>Its name has not been verified.</b>".to_owned(),
     }
 }
 

@@ -32,11 +32,11 @@ mod tests;
 const MAX_BODY: usize = 32 * 1024;
 /// How long a registration waits for its first use.
 const UNUSED_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// How long it lives on after its last use: as long as a refresh token of Entra.
+/// How long it lives on after its last use: as long as a refresh token of Entra ID.
 const USED_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A use is noted once in this time, so that not every refresh writes.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// Bytes of a client id, by which it is known as ours before the store is asked.
+/// Bytes of a client id, by which the server knows an id as its own before it asks the store.
 const CLIENT_ID_BYTES: usize = 32;
 
 /// A registration in the store.

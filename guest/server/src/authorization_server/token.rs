@@ -23,7 +23,7 @@ mod tests;
 
 /// Length of a code verifier (RFC 7636 section 4.1).
 const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
-/// Seconds after which a request that failed for want of the store or of Entra may be repeated.
+/// Seconds after which a request that failed for want of the store or of Entra ID may be repeated.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// Answers a request to `/token`.

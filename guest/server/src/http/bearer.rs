@@ -1,5 +1,5 @@
-//! Who calls: the session of a bearer token, or whom Entra ID has issued it for; or the challenge that tells a client how
-//! to get one (RFC 6750, RFC 9728).
+//! Authentication of a request: the session or the principal of its bearer token, or the challenge that tells a client
+//! how to get one (RFC 6750, RFC 9728).
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(super) struct Guard<'a> {
     pub(super) authenticate: Authenticate,
 }
 
-/// A caller that was let in, and the token that it was let in with.
+/// An admitted caller, and its token.
 pub(super) enum Admitted {
     /// With a session.
     Session(Session, Secret<String>),
@@ -52,7 +52,7 @@ pub(super) enum Admitted {
 }
 
 impl Admitted {
-    /// Who calls.
+    /// The caller.
     pub(super) fn caller<'a>(&'a self, env: &'a EntraWorld<'a>) -> Box<dyn Caller + 'a> {
         match self {
             Self::Session(session, _) => Box::new(SessionCaller { env, session }),
@@ -197,7 +197,7 @@ impl Guard<'_> {
         self.challenge(403, Some("insufficient_scope"), description, "", &scope)
     }
 
-    /// The answer to a request that was not let in.
+    /// The answer to a request that was not admitted.
     pub(super) fn refuse(&self, refusal: Refusal) -> Response<Vec<u8>> {
         let (status, error, description) = match refusal {
             Refusal::Unavailable => return unavailable("The session cannot be looked up now"),

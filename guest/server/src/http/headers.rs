@@ -28,7 +28,7 @@ pub(super) fn secure(site: &Site<'_>, route: &Route, head: Head<'_>) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
     headers.insert(X_FRAME_OPTIONS, fixed("DENY"));
     // With `no-referrer` a browser sends the consent form with `Origin: null` (Fetch standard, "append a request
-    // `Origin` header"), which is refused. Nothing leaves our origin with this value either.
+    // `Origin` header"), which is refused. Nothing leaves the server's origin with this value either.
     let referrer = if *route == Route::OAuth(Endpoint::Authorize) { "same-origin" } else { "no-referrer" };
     headers.entry(REFERRER_POLICY).or_insert(fixed(referrer));
     if site.is_https() {

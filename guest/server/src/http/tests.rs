@@ -318,7 +318,7 @@ fn the_server_says_that_it_runs_and_whether_it_is_ready() {
     let probe = |path| Request { authority: Some("10.0.0.7:3001".to_owned()), ..get(path) };
     assert_eq!(server.send(probe("/healthz")).body(), b"ok");
     assert_eq!(server.send(probe("/readyz")).body(), b"ready");
-    assert_eq!(server.send(probe("/")).status(), 421, "by address only for whoever watches over the process");
+    assert_eq!(server.send(probe("/")).status(), 421, "by address only for the process supervisor");
 
     server.world.break_store(0);
     assert_eq!(server.send(probe("/healthz")).status(), 200);

@@ -21,7 +21,7 @@ use crate::tools::{self, AnyTool};
 
 /// How long a client may keep the answer to `server/discover`: it changes with the version of this component.
 const DISCOVER_TTL_MS: u64 = 3_600_000;
-/// How long a client may keep the list of tools: it may depend on who asks.
+/// How long a client may keep the list of tools: it may depend on the caller.
 const TOOLS_TTL_MS: u64 = 300_000;
 /// The same while it cannot be found out whether the caller may call one of them: that Graph or Entra ID failed is
 /// remembered as long.
@@ -35,7 +35,7 @@ const TRACE_PARENT: &str = "traceparent";
 /// Messages in one batch (2025-03-26 only). Enough for any client seen; a bound for the others.
 const MAX_BATCH: usize = 100;
 
-const INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsoft Graph. If nobody is signed in, a \
+const INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsoft Graph. If no account is signed in, a \
                             tool asks the user to sign in to Microsoft Entra ID; repeat the call after that.";
 const REMOTE_INSTRUCTIONS: &str = "Reads from Microsoft Graph: the signed-in user's own profile and groups, and people \
                                    of the organization by name.";
@@ -46,7 +46,7 @@ const SERVER_INFO: &str = concat!(
     r#""}"#
 );
 
-/// Handles one message of the person at this machine, whose connection the host remembers.
+/// Handles one message of the person at this machine. The host remembers the connection.
 pub async fn handle(person: &PersonWorld<'_>, message: &str) -> Option<String> {
     match on_connection(&Peer::Local(person), person.channel, message).await {
         Reply::Message { json, .. } => Some(json),
@@ -307,7 +307,7 @@ fn arguments_of(arguments: Option<Value>) -> Result<JsonObject, RpcError> {
     }
 }
 
-/// A call of the person at this machine, whom the tool may ask to sign in.
+/// A call of the person at this machine. The tool may ask this person to sign in.
 async fn call_for_person(
     peer: &Peer<'_>,
     person: &PersonWorld<'_>,

@@ -33,7 +33,7 @@ pub(super) enum Opened {
     Attempt(String),
     /// Genuine, but its time is up.
     Expired,
-    /// Not ours, altered, another caller's, or for another request.
+    /// Not sealed by this server, altered, another caller's, or for another request.
     Refused,
 }
 

@@ -14,20 +14,20 @@ use super::error::ToolError;
 pub struct Permission {
     /// Delegated: what a user's token carries, in the short form.
     delegated: &'static str,
-    /// What an administrator has to grant our application, for callers that are applications themselves; none if the tool
-    /// is about the user who calls it.
+    /// What an administrator has to grant the server's application, for callers that are applications themselves; none
+    /// if the tool is about the user that calls it.
     application: Option<&'static str>,
 }
 
 impl Permission {
-    /// For callers that are users, in whose name Graph is asked.
+    /// For callers that are users. Graph is asked in their name.
     pub(crate) const fn delegated(permission: &'static str) -> Self {
         Self { delegated: permission, application: None }
     }
 
-    /// For applications that call for themselves as well. Graph is asked with a token of our own application then, which
-    /// carries all that an administrator has granted: what the tool answers with must be fit for every caller that its rule
-    /// lets in.
+    /// For applications that call for themselves as well. Graph is asked with a token of the server's own application
+    /// then, which carries all that an administrator has granted: what the tool answers with must be fit for every
+    /// caller that its rule admits.
     pub(crate) const fn or_application(self, permission: &'static str) -> Self {
         Self { application: Some(permission), ..self }
     }
@@ -37,7 +37,7 @@ impl Permission {
 pub struct ToolContext<'a> {
     /// The protocol.
     pub env: &'a EntraWorld<'a>,
-    /// Who calls.
+    /// The caller.
     pub caller: &'a dyn Caller,
     needs: &'static [Permission],
 }
@@ -69,9 +69,9 @@ impl<'a> ToolContext<'a> {
 
 /// See [`ToolContext::tokens`].
 pub(crate) enum Tokens<'a> {
-    /// In the name of the user who calls.
+    /// In the name of the user that calls.
     User(Delegated<'a>),
-    /// Of our own application, in the tenant of the application that calls.
+    /// Of the server's own application, in the tenant of the application that calls.
     App(AppTokens<'a>),
 }
 

@@ -1,7 +1,8 @@
 //! `findUser`: people of the organization, by the beginning of their name or address.
 //!
-//! For a user Graph is asked in that user's name, so that they find only whom they may see anyway. An application that
-//! calls for itself has no such view; it gets that of our own application, and no more than the same four properties.
+//! For a user Graph is asked in that user's name, so that a user finds only people that they may see anyway. An
+//! application that calls for itself has no such view; it gets that of the server's own application, and no more than
+//! the same four properties.
 
 use base::policy::Rule;
 use entra::graph::users::{self, APPLICATION_PERMISSION, BASIC_PERMISSION, Found, MAX_QUERY_CHARS};

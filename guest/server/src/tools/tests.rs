@@ -123,7 +123,7 @@ fn an_applications_token_that_is_not_allowed_is_not_kept() {
     assert_eq!(asked, vec![format!("POST https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"); 2]);
 }
 
-/// Entra counts the requests of our application, and stops all sign-ins with it when they are too many.
+/// Entra ID counts the requests of the server's application, and stops all sign-ins with it when they are too many.
 #[test]
 fn an_application_that_is_denied_all_the_time_is_no_flood_at_entra() {
     let world = World::default();

@@ -53,7 +53,7 @@ pub struct Arguments {
     /// An application (client id); one of those named must have obtained every token
     #[arg(long, value_name = "GUID")]
     require_client: Vec<String>,
-    /// Whom every token must stand for
+    /// The principal that every token must stand for
     #[arg(long)]
     require_kind: Option<Kind>,
     /// A tenant whose tokens are accepted, instead of the configured one; may be repeated

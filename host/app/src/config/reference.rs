@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Layer, ServeLayer, Setting};
 
-/// Marks the page as made, for people who would edit it.
+/// Marks the page as generated, for people that would edit it.
 const NOTE: &str = "<!-- Made by `entra-mcp settings --markdown` from the declarations in the program. -->";
 
 /// A setting, and the commands that have it.

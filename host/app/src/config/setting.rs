@@ -369,7 +369,7 @@ impl<T: Value> Declaration<T> {
         }
     }
 
-    /// What the environment says. Our variable wins over one of other tools.
+    /// What the environment says. This program's variable wins over one of other tools.
     pub(super) fn of_environment(&'static self, environment: &Environment) -> Result<Option<T>, ConfigError> {
         let setting = &self.setting;
         for name in setting.variable.as_deref().into_iter().chain(setting.also) {

@@ -1,4 +1,4 @@
-//! Records in the memory of this process: for tests, and for people who want to sign in at every start.
+//! Records in the memory of this process: for tests, and for people that want to sign in at every start.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use super::{SecretBytes, SecretStore, StoreError, same};
 use crate::clock::Clock;
 
-/// Most records that are kept. The component stores a handful per account and per session; the bound is against a
-/// runaway, and against strangers who begin sign-ins that they do not finish.
+/// Most records that are kept. The component stores a handful per account and per session. The bound guards against a
+/// runaway component, and against clients that begin sign-ins and do not finish them.
 const MAX_RECORDS: usize = 50_000;
 
 /// A store that ends with the process.

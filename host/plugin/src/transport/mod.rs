@@ -9,7 +9,7 @@ use crate::plugin::{Caller, Plugin};
 
 pub mod stdio;
 
-/// What handles the messages of a transport: the [`Plugin`], or something simpler in tests.
+/// Handles the messages of a transport: the [`Plugin`], or something simpler in tests.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Handles one message and returns the answer, if it has one. Dropping the future cancels the call.

@@ -180,7 +180,7 @@ impl Server {
         self.emulator.control()
     }
 
-    /// Lets time pass for the host and for Entra.
+    /// Lets time pass for the host and for Entra ID.
     pub(crate) fn advance(&self, seconds: u64) {
         self.control().advance_clock(Duration::from_secs(seconds));
         self.clock.advance(Duration::from_secs(seconds));

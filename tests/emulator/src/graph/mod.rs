@@ -1,4 +1,4 @@
-//! Microsoft Graph: who is asking, what they may see, and the profile itself.
+//! Microsoft Graph: the asking principal, what it may see, and the profile itself.
 //!
 //! Only reads that a signed-in application needs are here. There is no OData beyond `$select`, `$top`, `$skiptoken`,
 //! `$count` and the `$filter` of `/users`, no writing, and no `beta`.
@@ -184,7 +184,7 @@ fn me<'a>(config: &'a Config, caller: &Caller) -> Result<&'a User, GraphError> {
 
 /// A user by object id or user principal name, if a member or guest of the caller's directory.
 fn other<'a>(config: &'a Config, caller: &Caller, id: &str) -> Result<&'a User, GraphError> {
-    // Without any permission to read others, Graph does not say whether someone exists.
+    // Without any permission to read others, Graph does not say whether a user exists.
     let own = caller.grant().and_then(|grant| config.user(&grant.user));
     let found = config
         .users

@@ -70,7 +70,7 @@ fn the_page_says_who_vouches_for_the_name() {
     for (origin, part) in [
         (Origin::Settings, "the operator of this server has set up"),
         (Origin::Document, "described by <b>vendor.example</b>"),
-        (Origin::Registration, "Nobody has checked its name"),
+        (Origin::Registration, "Its name has not been verified"),
     ] {
         let html = text(&page(&client(origin, Some("Contoso")), "https://a.example/", &read(), None));
         assert!(html.contains(part), "{part}");
