@@ -37,27 +37,27 @@ const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 /// Seconds after which a request that found all instances busy may be tried again.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-type Call = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
-type Head = Result<Response<HyperOutgoingBody>, ErrorCode>;
+type CallFuture = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
+type OutgoingHead = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 /// The body of an answer: all of it, or an event stream. Dropping an event stream ends the call that writes it, and
 /// its instance.
 #[derive(Debug)]
-pub struct HttpBody(Content);
+pub struct HttpBody(BodyContent);
 
-enum Content {
+enum BodyContent {
     Full(Option<Bytes>),
-    Stream(EventStream),
+    Stream(ComponentStream),
 }
 
 /// The component, and what it has written.
-struct EventStream {
-    call: Option<Call>,
+struct ComponentStream {
+    call: Option<CallFuture>,
     written: HyperOutgoingBody,
     correlation_id: String,
 }
 
-impl std::fmt::Debug for Content {
+impl std::fmt::Debug for BodyContent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Full(bytes) => f.debug_tuple("Full").field(&bytes.as_ref().map(Bytes::len)).finish(),
@@ -77,20 +77,20 @@ pub struct BrokenOff {
 impl HttpBody {
     /// A body that is all there.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Content::Full(Some(bytes.into())))
+        Self(BodyContent::Full(Some(bytes.into())))
     }
 
     /// The bytes of a body that is all there; else the event stream itself.
     pub fn into_bytes(self) -> Result<Bytes, Self> {
         match self.0 {
-            Content::Full(bytes) => Ok(bytes.unwrap_or_default()),
-            Content::Stream(_) => Err(self),
+            BodyContent::Full(bytes) => Ok(bytes.unwrap_or_default()),
+            BodyContent::Stream(_) => Err(self),
         }
     }
 
     /// Whether the component goes on writing while this is read.
     pub fn is_event_stream(&self) -> bool {
-        matches!(self.0, Content::Stream(_))
+        matches!(self.0, BodyContent::Stream(_))
     }
 }
 
@@ -103,31 +103,31 @@ impl Body for HttpBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match &mut self.0 {
-            Content::Full(bytes) => {
+            BodyContent::Full(bytes) => {
                 Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(Frame::data).map(Ok))
             }
-            Content::Stream(stream) => stream.poll_frame(context),
+            BodyContent::Stream(stream) => stream.poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Content::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Content::Stream(_) => false,
+            BodyContent::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            BodyContent::Stream(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Content::Full(bytes) => {
+            BodyContent::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len).try_into().unwrap_or(u64::MAX))
             }
-            Content::Stream(_) => SizeHint::default(),
+            BodyContent::Stream(_) => SizeHint::default(),
         }
     }
 }
 
-impl EventStream {
+impl ComponentStream {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         if let Some(call) = &mut self.call
             && let Poll::Ready(result) = call.as_mut().poll(context)
@@ -194,16 +194,17 @@ impl Plugin {
             Err(error) => return Err(no_lease(error, self.correlation_id())),
         };
         let (sender, mut head) = oneshot::channel();
-        let mut call: Call = Box::pin(lease.call(async move |exports: &Exports, store: &mut Store<InstanceState>| {
-            let mut view = store.data_mut().http();
-            let scheme = match request.uri().scheme_str() {
-                Some("https") => Scheme::Https,
-                _ => Scheme::Http,
-            };
-            let request = view.new_incoming_request(scheme, request.map(Full::new))?;
-            let out = view.new_response_outparam(sender)?;
-            exports.wasi_http_incoming_handler().call_handle(store, request, out).await
-        }));
+        let mut call: CallFuture =
+            Box::pin(lease.call(async move |exports: &Exports, store: &mut Store<InstanceState>| {
+                let mut view = store.data_mut().http();
+                let scheme = match request.uri().scheme_str() {
+                    Some("https") => Scheme::Https,
+                    _ => Scheme::Http,
+                };
+                let request = view.new_incoming_request(scheme, request.map(Full::new))?;
+                let out = view.new_response_outparam(sender)?;
+                exports.wasi_http_incoming_handler().call_handle(store, request, out).await
+            }));
         let trapped = |error: wasmtime::Error| {
             let correlation_id = self.correlation_id();
             tracing::error!(%correlation_id, error = format!("{error:?}"), "the component failed");
@@ -213,8 +214,8 @@ impl Plugin {
         let (mut parts, written) = response.into_parts();
         if is_event_stream(&parts.headers) {
             let call = running.then_some(call);
-            let stream = EventStream { call, written, correlation_id: self.correlation_id() };
-            return Ok(Response::from_parts(parts, HttpBody(Content::Stream(stream))));
+            let stream = ComponentStream { call, written, correlation_id: self.correlation_id() };
+            return Ok(Response::from_parts(parts, HttpBody(BodyContent::Stream(stream))));
         }
         let bytes = collect(running.then_some(call), written).await.map_err(trapped)?;
         // The answer to HEAD declares the length of what it leaves out.
@@ -235,8 +236,8 @@ fn log_refusal<B>(method: &Method, uri: &Uri, response: &Response<B>) {
 
 /// Runs the call until the head of the answer is there. Also returns whether the call still runs.
 async fn first(
-    call: &mut Call,
-    head: &mut oneshot::Receiver<Head>,
+    call: &mut CallFuture,
+    head: &mut oneshot::Receiver<OutgoingHead>,
 ) -> wasmtime::Result<(Response<HyperOutgoingBody>, bool)> {
     let mut running = true;
     poll_fn(|context| {
@@ -260,7 +261,7 @@ async fn first(
 }
 
 /// Runs the call to its end, and takes what it writes.
-async fn collect(mut call: Option<Call>, mut written: HyperOutgoingBody) -> wasmtime::Result<Bytes> {
+async fn collect(mut call: Option<CallFuture>, mut written: HyperOutgoingBody) -> wasmtime::Result<Bytes> {
     let (mut first, mut more) = (Bytes::new(), BytesMut::new());
     let mut ended = false;
     poll_fn(|context| {

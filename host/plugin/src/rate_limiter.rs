@@ -58,11 +58,11 @@ pub struct CountingRateLimiter {
     max_subjects: usize,
     /// Keyed with a secret of the process, so that nobody can choose a subject that counts as another one.
     hasher: RandomState,
-    counts: Mutex<Counts>,
+    counts: Mutex<RateCounts>,
 }
 
 #[derive(Default)]
-struct Counts {
+struct RateCounts {
     /// By operation and subject: when the count would be back at zero, as a reading of the monotonic clock.
     subjects: HashMap<u64, Duration>,
     strangers: HashMap<String, Duration>,
