@@ -10,5 +10,5 @@ pub mod session;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use caller::{BearerCaller, Caller, CallerKind, Delegated, NoToken, PersonCaller, SessionCaller};
+pub use caller::{BearerCaller, Caller, CallerAuthentication, Delegated, NoToken, PersonCaller, SessionCaller};
 pub use local::PersonWorld;

@@ -10,7 +10,7 @@ pub mod silent;
 
 use entra::oauth::OAuthError;
 use entra::oauth::authorization_code::RedeemError;
-use entra::oauth::error::Refusal;
+use entra::oauth::error::EntraRefusal;
 use entra::token::TokenError;
 use world::{StoreError, Unrecorded, UserAgentError};
 
@@ -49,7 +49,7 @@ pub enum SignInError {
     },
     /// Entra ID refused.
     #[error("{}", .0.advice())]
-    Refused(Refusal),
+    Refused(EntraRefusal),
     /// Entra ID could not be asked.
     #[error("{0}")]
     Unavailable(OAuthError),

@@ -21,7 +21,7 @@ mod tests;
 use base::audit::{AuditEvent, Outcome};
 use base::{Identity, Secret};
 use entra::EntraWorld;
-use record::Presented;
+use record::PresentedToken;
 use world::StoreError;
 
 pub use membership::{Membership, Unconfirmed, confirm};
@@ -71,7 +71,7 @@ pub async fn authenticate(
     access_token: &Secret<String>,
     resources: &[&str],
 ) -> Result<Session, SessionError> {
-    let presented = Presented::read(access_token).ok_or(SessionError::Unknown)?;
+    let presented = PresentedToken::read(access_token).ok_or(SessionError::Unknown)?;
     let record = record::look(env, &presented.id).await?.ok_or(SessionError::Unknown)?;
     let access = record.access(&presented).ok_or(SessionError::Unknown)?;
     env.trail.set_session(&presented.id);

@@ -13,5 +13,5 @@ pub mod users;
 mod tests;
 
 pub use app_token::AppTokens;
-pub use client::{Challenge, Source, TokenSource, get, post_read_only};
+pub use client::{GraphChallenge, Source, TokenSource, get, post_read_only};
 pub use error::GraphError;

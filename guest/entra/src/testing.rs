@@ -25,7 +25,7 @@ use world::HttpError;
 use world::testing::{self, CLIENT, START, TENANT, World, forever, json as response};
 
 use crate::entra_world::EntraWorld;
-use crate::token::instance::Instance;
+use crate::token::instance::InstanceCaches;
 
 /// The authority of the fake settings.
 pub const AUTHORITY: &str = "https://login.microsoftonline.com";
@@ -279,7 +279,7 @@ impl FakeAuthority {
 
     /// Publishes these keys.
     pub fn with_keys(keys: Value) -> Self {
-        Instance::restart();
+        InstanceCaches::restart();
         let world = World::default();
         let mut env = world.entra();
         change(&mut env, |settings| settings.token.audiences = vec![CLIENT.to_owned(), format!("api://{CLIENT}")]);

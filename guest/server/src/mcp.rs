@@ -22,7 +22,7 @@ pub use version::Connection;
 use base::Identity;
 use base::policy::Name;
 use caller::local::PersonWorld;
-use caller::{Caller, CallerKind};
+use caller::{Caller, CallerAuthentication};
 use entra::EntraWorld;
 
 use crate::server_world::ServerWorld;
@@ -48,7 +48,7 @@ impl<'a> Peer<'a> {
     /// The owner of sealed state.
     fn principal(self) -> String {
         let (kind, identity) = match self {
-            Self::Local(_) => (CallerKind::Person, None),
+            Self::Local(_) => (CallerAuthentication::Person, None),
             Self::Remote(_, caller) => (caller.kind(), caller.identity()),
         };
         let Some(Identity { tenant_id, object_id, client_id }) = identity else { return kind.name().to_owned() };
@@ -72,7 +72,8 @@ pub enum Reply {
     /// The session of the caller has no way to Entra ID any more, or Entra ID does not take the caller's token any
     /// more: the user has to sign in again. Never for [`Peer::Local`]: there the tools themselves ask the person.
     SignInAgain,
-    /// The client has to come with a token that satisfies these claims, which are JSON. Only for [`CallerKind::Bearer`].
+    /// The client has to come with a token that satisfies these claims, which are JSON. Only for
+    /// [`CallerAuthentication::Bearer`].
     ClaimsChallenge(String),
     /// The client has to come with a token that has all of these scopes, which are in the short form. Never for
     /// [`Peer::Local`].

@@ -69,11 +69,11 @@ pub struct Recorder<'w> {
 pub struct Trail<'w> {
     recorder: Recorder<'w>,
     id: OnceCell<String>,
-    facts: RefCell<Facts>,
+    facts: RefCell<TrailFacts>,
 }
 
 #[derive(Default)]
-struct Facts {
+struct TrailFacts {
     address: Option<String>,
     token_id: Option<String>,
     session: Option<String>,

@@ -17,7 +17,7 @@ mod event;
 
 /// An event, and what the host knows about it.
 #[derive(Debug, Clone)]
-pub struct Record {
+pub struct AuditRecord {
     /// Time of the event since the Unix epoch.
     pub time: Duration,
     /// What the component says.
@@ -28,7 +28,7 @@ pub struct Record {
 #[async_trait]
 pub trait AuditSink: Send + Sync + 'static {
     /// Records an event, in the task of the call that it belongs to.
-    async fn record(&self, record: Record) -> Result<(), String>;
+    async fn record(&self, record: AuditRecord) -> Result<(), String>;
 }
 
 /// The name of an outcome in records.
@@ -47,7 +47,7 @@ pub struct LogAudit;
 
 #[async_trait]
 impl AuditSink for LogAudit {
-    async fn record(&self, Record { time, event }: Record) -> Result<(), String> {
+    async fn record(&self, AuditRecord { time, event }: AuditRecord) -> Result<(), String> {
         let further = (!event.further.is_empty()).then(|| serde_json::json!(event.further).to_string());
         tracing::info!(
             target: "audit",
@@ -97,7 +97,7 @@ impl MemoryAudit {
 
 #[async_trait]
 impl AuditSink for MemoryAudit {
-    async fn record(&self, Record { time, event, .. }: Record) -> Result<(), String> {
+    async fn record(&self, AuditRecord { time, event, .. }: AuditRecord) -> Result<(), String> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push((time.as_secs(), event));
         Ok(())
     }
@@ -118,7 +118,7 @@ impl AuditCtx {
 impl wit::Host for AuditCtx {
     async fn record(&mut self, event: wit::Event) -> wasmtime::Result<Result<(), String>> {
         let event = Event::from(event);
-        let recorded = self.sink.record(Record { time: self.clock.now(), event }).await;
+        let recorded = self.sink.record(AuditRecord { time: self.clock.now(), event }).await;
         if let Err(reason) = &recorded {
             tracing::error!(%reason, "an audit event could not be recorded");
         }

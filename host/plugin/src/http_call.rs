@@ -37,26 +37,26 @@ const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 /// Seconds after which a client may repeat a request that found all instances busy.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-type Call = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
-type Head = Result<Response<HyperOutgoingBody>, ErrorCode>;
+type CallFuture = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
+type OutgoingHead = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 /// The body of an answer: all of it, or an event stream. Dropping an event stream ends its call and its instance.
 #[derive(Debug)]
-pub struct HttpBody(Content);
+pub struct HttpBody(BodyContent);
 
-enum Content {
+enum BodyContent {
     Full(Option<Bytes>),
-    Stream(EventStream),
+    Stream(ComponentStream),
 }
 
 /// The component, and the bytes that it has written.
-struct EventStream {
-    call: Option<Call>,
+struct ComponentStream {
+    call: Option<CallFuture>,
     written: HyperOutgoingBody,
     correlation_id: String,
 }
 
-impl std::fmt::Debug for Content {
+impl std::fmt::Debug for BodyContent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Full(bytes) => f.debug_tuple("Full").field(&bytes.as_ref().map(Bytes::len)).finish(),
@@ -76,20 +76,20 @@ pub struct BrokenOff {
 impl HttpBody {
     /// A complete body.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Content::Full(Some(bytes.into())))
+        Self(BodyContent::Full(Some(bytes.into())))
     }
 
     /// The bytes of a complete body; otherwise the event stream itself.
     pub fn into_bytes(self) -> Result<Bytes, Self> {
         match self.0 {
-            Content::Full(bytes) => Ok(bytes.unwrap_or_default()),
-            Content::Stream(_) => Err(self),
+            BodyContent::Full(bytes) => Ok(bytes.unwrap_or_default()),
+            BodyContent::Stream(_) => Err(self),
         }
     }
 
     /// Whether the component goes on writing while the body is read.
     pub fn is_event_stream(&self) -> bool {
-        matches!(self.0, Content::Stream(_))
+        matches!(self.0, BodyContent::Stream(_))
     }
 }
 
@@ -102,31 +102,31 @@ impl Body for HttpBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match &mut self.0 {
-            Content::Full(bytes) => {
+            BodyContent::Full(bytes) => {
                 Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(Frame::data).map(Ok))
             }
-            Content::Stream(stream) => stream.poll_frame(context),
+            BodyContent::Stream(stream) => stream.poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Content::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Content::Stream(_) => false,
+            BodyContent::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            BodyContent::Stream(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Content::Full(bytes) => {
+            BodyContent::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len).try_into().unwrap_or(u64::MAX))
             }
-            Content::Stream(_) => SizeHint::default(),
+            BodyContent::Stream(_) => SizeHint::default(),
         }
     }
 }
 
-impl EventStream {
+impl ComponentStream {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         if let Some(call) = &mut self.call
             && let Poll::Ready(result) = call.as_mut().poll(context)
@@ -193,16 +193,17 @@ impl Plugin {
             Err(error) => return Err(no_lease(error, self.correlation_id())),
         };
         let (sender, mut head) = oneshot::channel();
-        let mut call: Call = Box::pin(lease.call(async move |exports: &Exports, store: &mut Store<InstanceState>| {
-            let mut view = store.data_mut().http();
-            let scheme = match request.uri().scheme_str() {
-                Some("https") => Scheme::Https,
-                _ => Scheme::Http,
-            };
-            let request = view.new_incoming_request(scheme, request.map(Full::new))?;
-            let out = view.new_response_outparam(sender)?;
-            exports.wasi_http_incoming_handler().call_handle(store, request, out).await
-        }));
+        let mut call: CallFuture =
+            Box::pin(lease.call(async move |exports: &Exports, store: &mut Store<InstanceState>| {
+                let mut view = store.data_mut().http();
+                let scheme = match request.uri().scheme_str() {
+                    Some("https") => Scheme::Https,
+                    _ => Scheme::Http,
+                };
+                let request = view.new_incoming_request(scheme, request.map(Full::new))?;
+                let out = view.new_response_outparam(sender)?;
+                exports.wasi_http_incoming_handler().call_handle(store, request, out).await
+            }));
         let trapped = |error: wasmtime::Error| {
             let correlation_id = self.correlation_id();
             tracing::error!(%correlation_id, error = format!("{error:?}"), "the component failed");
@@ -212,8 +213,8 @@ impl Plugin {
         let (mut parts, written) = response.into_parts();
         if is_event_stream(&parts.headers) {
             let call = running.then_some(call);
-            let stream = EventStream { call, written, correlation_id: self.correlation_id() };
-            return Ok(Response::from_parts(parts, HttpBody(Content::Stream(stream))));
+            let stream = ComponentStream { call, written, correlation_id: self.correlation_id() };
+            return Ok(Response::from_parts(parts, HttpBody(BodyContent::Stream(stream))));
         }
         let bytes = collect(running.then_some(call), written).await.map_err(trapped)?;
         // The answer to HEAD declares the length of the body that it leaves out.
@@ -234,8 +235,8 @@ fn log_refusal<B>(method: &Method, uri: &Uri, response: &Response<B>) {
 
 /// Runs the call until it has produced the head of the answer. Also returns whether the call still runs.
 async fn first(
-    call: &mut Call,
-    head: &mut oneshot::Receiver<Head>,
+    call: &mut CallFuture,
+    head: &mut oneshot::Receiver<OutgoingHead>,
 ) -> wasmtime::Result<(Response<HyperOutgoingBody>, bool)> {
     let mut running = true;
     poll_fn(|context| {
@@ -259,7 +260,7 @@ async fn first(
 }
 
 /// Runs the call to its end, and collects its output.
-async fn collect(mut call: Option<Call>, mut written: HyperOutgoingBody) -> wasmtime::Result<Bytes> {
+async fn collect(mut call: Option<CallFuture>, mut written: HyperOutgoingBody) -> wasmtime::Result<Bytes> {
     let (mut first, mut more) = (Bytes::new(), BytesMut::new());
     let mut ended = false;
     poll_fn(|context| {

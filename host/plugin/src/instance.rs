@@ -42,7 +42,7 @@ const MAX_MEMORIES: usize = 4;
 const MAX_RESOURCES: usize = 1_000;
 
 /// The resources that all instances share.
-pub(crate) struct World {
+pub(crate) struct InstanceResources {
     pub(crate) imports: Imports,
     pub(crate) http: Arc<dyn Outbound>,
     pub(crate) max_memory_bytes: usize,
@@ -61,7 +61,7 @@ pub(crate) struct InstanceState {
 }
 
 impl InstanceState {
-    pub(crate) fn new(world: &World) -> Self {
+    pub(crate) fn new(world: &InstanceResources) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         Self {

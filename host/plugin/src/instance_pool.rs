@@ -18,7 +18,7 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 use crate::bindings::{Plugin as Exports, PluginPre};
 use crate::client_channel::ClientChannel;
 use crate::error::Error;
-use crate::instance::{InstanceState, Runaway, World, link};
+use crate::instance::{InstanceResources, InstanceState, Runaway, link};
 use warm::Warm;
 
 mod warm;
@@ -99,7 +99,7 @@ pub struct PoolStatistics {
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct PoolCounts {
     created: AtomicU64,
     recycled: AtomicU64,
     trapped: AtomicU64,
@@ -109,13 +109,13 @@ struct Counts {
 /// The pool.
 pub(crate) struct InstancePool {
     pre: PluginPre<InstanceState>,
-    world: World,
+    world: InstanceResources,
     limits: PoolLimits,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
-    idle: Warm<Instance>,
+    idle: Warm<PooledInstance>,
     ticker: Ticker,
-    counts: Counts,
+    counts: PoolCounts,
 }
 
 /// Why a call got no instance.
@@ -130,7 +130,7 @@ pub(crate) enum LeaseError {
 }
 
 /// An instance with its store.
-struct Instance {
+struct PooledInstance {
     store: Store<InstanceState>,
     exports: Exports,
     runaway: Arc<Runaway>,
@@ -139,7 +139,12 @@ struct Instance {
 
 impl InstancePool {
     /// Checks that the component imports only what is granted. Instances are made on demand.
-    pub(crate) fn new(engine: &Engine, component: &Component, world: World, limits: PoolLimits) -> Result<Self, Error> {
+    pub(crate) fn new(
+        engine: &Engine,
+        component: &Component,
+        world: InstanceResources,
+        limits: PoolLimits,
+    ) -> Result<Self, Error> {
         let mut linker = Linker::new(engine);
         link(&mut linker).map_err(Error::Engine)?;
         let pre = linker.instantiate_pre(component).and_then(PluginPre::new).map_err(Error::Component)?;
@@ -151,12 +156,12 @@ impl InstancePool {
             waiting: AtomicUsize::new(0),
             idle: Warm::new(limits.max_idle_instances, MAX_IDLE_TIME),
             ticker: Ticker::start(engine).map_err(Error::Thread)?,
-            counts: Counts::default(),
+            counts: PoolCounts::default(),
         })
     }
 
     /// Waits for a place, then takes a warm instance or makes one, for a call that came in on `channel`.
-    pub(crate) async fn lease(self: &Arc<Self>, channel: Arc<dyn ClientChannel>) -> Result<Lease, LeaseError> {
+    pub(crate) async fn lease(self: &Arc<Self>, channel: Arc<dyn ClientChannel>) -> Result<InstanceLease, LeaseError> {
         let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => self.wait().await?,
@@ -169,7 +174,7 @@ impl InstancePool {
         instance.store.data_mut().begin(channel);
         instance.store.set_epoch_deadline(1);
         instance.runaway.reset();
-        Ok(Lease { pool: Arc::clone(self), instance, ticking, _permit: permit })
+        Ok(InstanceLease { pool: Arc::clone(self), instance, ticking, _permit: permit })
     }
 
     pub(crate) fn statistics(&self) -> PoolStatistics {
@@ -197,7 +202,7 @@ impl InstancePool {
         permit.map_err(|_| LeaseError::Busy)
     }
 
-    async fn instantiate(&self) -> wasmtime::Result<Instance> {
+    async fn instantiate(&self) -> wasmtime::Result<PooledInstance> {
         let mut store = Store::new(self.pre.engine(), InstanceState::new(&self.world));
         store.limiter(|state| &mut state.limits);
         let runaway = Arc::new(Runaway::default());
@@ -212,7 +217,7 @@ impl InstancePool {
         });
         let exports = Watched::run(self.pre.instantiate_async(&mut store), Arc::clone(&runaway)).await?;
         self.counts.created.fetch_add(1, Ordering::Relaxed);
-        Ok(Instance { store, exports, runaway, calls: 0 })
+        Ok(PooledInstance { store, exports, runaway, calls: 0 })
     }
 }
 
@@ -233,16 +238,16 @@ impl Drop for Place<'_> {
     }
 }
 
-/// An instance on loan. It returns to the pool only after a successful [`Lease::call`]. Dropped otherwise, it is
+/// An instance on loan. It returns to the pool only after a successful [`InstanceLease::call`]. Dropped otherwise, it is
 /// destroyed together with the current call.
-pub(crate) struct Lease {
+pub(crate) struct InstanceLease {
     pool: Arc<InstancePool>,
-    instance: Instance,
+    instance: PooledInstance,
     ticking: Ticking,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Lease {
+impl InstanceLease {
     /// Runs one call. The instance survives only if the call returns.
     pub(crate) async fn call<T>(
         self,
@@ -250,7 +255,7 @@ impl Lease {
     ) -> wasmtime::Result<T> {
         let Self { pool, mut instance, ticking: _ticking, _permit } = self;
         let runaway = Arc::clone(&instance.runaway);
-        let mut end = End { pool: &pool, returned: false };
+        let mut end = CallWatch { pool: &pool, returned: false };
         let result = Watched::run(call(&instance.exports, &mut instance.store), runaway).await;
         end.returned = true;
         let result = result.inspect_err(|_| {
@@ -273,12 +278,12 @@ impl Lease {
 }
 
 /// Notices a call with a future that is dropped before it returns.
-struct End<'a> {
+struct CallWatch<'a> {
     pool: &'a InstancePool,
     returned: bool,
 }
 
-impl Drop for End<'_> {
+impl Drop for CallWatch<'_> {
     fn drop(&mut self) {
         if !self.returned {
             self.pool.counts.cancelled.fetch_add(1, Ordering::Relaxed);

@@ -163,7 +163,7 @@ impl fmt::Display for OutboundPolicy {
     }
 }
 
-type HttpClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Full<Bytes>>;
+type OutboundClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Full<Bytes>>;
 
 /// Limits of an exchange. Only tests deviate from the defaults.
 #[derive(Debug, Clone, Copy)]
@@ -185,7 +185,7 @@ pub struct OutboundHttp {
     documents: Option<HashMap<String, Bytes>>,
     observer: Arc<dyn OutboundObserver>,
     /// Made at the first request: reading the system's certificates takes longer than the rest of the start.
-    client: OnceLock<Result<HttpClient, String>>,
+    client: OnceLock<Result<OutboundClient, String>>,
 }
 
 impl OutboundHttp {
@@ -228,14 +228,14 @@ impl OutboundHttp {
         &self.policy
     }
 
-    fn client(&self) -> Result<HttpClient, Error> {
+    fn client(&self) -> Result<OutboundClient, Error> {
         self.client.get_or_init(|| self.make_client()).clone().map_err(|reason| {
             tracing::error!(%reason, "TLS cannot be set up");
             Error::ConfigurationError
         })
     }
 
-    fn make_client(&self) -> Result<HttpClient, String> {
+    fn make_client(&self) -> Result<OutboundClient, String> {
         let policy = Arc::clone(&self.policy);
         let admits: AdmitsAddress = Arc::new(move |name, address| policy.admits_address(name, address));
         let resolver = GuardedResolver { admits, resolve: Arc::clone(&self.resolve) };

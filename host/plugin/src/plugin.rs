@@ -21,7 +21,7 @@ use crate::component::{BUNDLED_COMPONENT, engine};
 use crate::environment::Settings;
 use crate::error::Error;
 use crate::imports::{Imports, ImportsBuilder};
-use crate::instance::{MAX_MEMORY_BYTES, World};
+use crate::instance::{InstanceResources, MAX_MEMORY_BYTES};
 use crate::instance_pool::{InstancePool, LeaseError, PoolLimits, PoolStatistics};
 use crate::outbound::Outbound;
 use crate::random::{Random, unguessable_id};
@@ -455,7 +455,7 @@ impl PluginBuilder {
         let component = wasmtime::component::Component::new(&engine, &self.component);
         let component = component.map_err(Error::Component)?;
         let random = Arc::clone(&imports.random);
-        let world = World { imports, http, max_memory_bytes: self.max_memory_bytes };
+        let world = InstanceResources { imports, http, max_memory_bytes: self.max_memory_bytes };
         let pool = InstancePool::new(&engine, &component, world, self.limits)?;
         Ok(Plugin { pool: Arc::new(pool), random })
     }

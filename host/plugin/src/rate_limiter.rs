@@ -59,11 +59,11 @@ pub struct CountingRateLimiter {
     max_subjects: usize,
     /// Keyed with a secret of the process, so that an attacker cannot choose a subject that counts as another one.
     hasher: RandomState,
-    counts: Mutex<Counts>,
+    counts: Mutex<RateCounts>,
 }
 
 #[derive(Default)]
-struct Counts {
+struct RateCounts {
     /// When the count of an operation and subject is back at zero, as a reading of the monotonic clock.
     subjects: HashMap<u64, Duration>,
     strangers: HashMap<String, Duration>,

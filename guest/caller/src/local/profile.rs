@@ -48,7 +48,7 @@ mod tests {
 
     use async_trait::async_trait;
     use base::Secret;
-    use entra::graph::{Challenge, TokenSource};
+    use entra::graph::{GraphChallenge, TokenSource};
     use entra::testing::{EntraWorlds as _, change};
     use serde_json::json;
     use world::testing::{self, World, run};
@@ -58,13 +58,13 @@ mod tests {
 
     /// Gives `token-1`, and after a challenge `token-2`; remembers the challenges.
     #[derive(Default)]
-    struct Tokens(RefCell<Vec<Challenge>>);
+    struct Tokens(RefCell<Vec<GraphChallenge>>);
 
     #[async_trait(?Send)]
     impl TokenSource for Tokens {
         type Error = SignInError;
 
-        async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError<SignInError>> {
+        async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError<SignInError>> {
             if let Some(challenge) = challenge {
                 self.0.borrow_mut().push(challenge.clone());
             }

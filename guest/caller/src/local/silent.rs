@@ -3,14 +3,14 @@
 use base::Secret;
 use base::audit::Outcome;
 use entra::EntraWorld;
-use entra::graph::Challenge;
+use entra::graph::GraphChallenge;
 use entra::oauth::{OAuthError, TokenSet, refresh};
 use world::StoreError;
 use world::once::{Asked, Moment, NotAsked, Policy, Question, once_with};
 use world::records::{Holder, Namespace, Partition};
 
 use super::SignInError;
-use super::accounts::{self, Account, Tokens};
+use super::accounts::{self, Account, AccountTokens};
 use crate::renewal::margin;
 
 /// The right to refresh the tokens of an account, by home account id.
@@ -32,25 +32,26 @@ pub async fn acquire(
     env: &EntraWorld<'_>,
     account: &Account,
     scopes: &[String],
-    challenge: Option<&Challenge>,
+    challenge: Option<&GraphChallenge>,
 ) -> Result<AccessToken, SignInError> {
-    let mut refresh = Refresh { env, account, scopes, challenge, margin: margin(env.random), found: Tokens::default() };
+    let mut refresh =
+        TokenQuestion { env, account, scopes, challenge, margin: margin(env.random), found: AccountTokens::default() };
     once_with(&env.records, &REFRESHING, &account.home_account_id, &mut refresh).await
 }
 
 /// One call's question for a token.
-struct Refresh<'r> {
+struct TokenQuestion<'r> {
     env: &'r EntraWorld<'r>,
     account: &'r Account,
     scopes: &'r [String],
-    challenge: Option<&'r Challenge>,
+    challenge: Option<&'r GraphChallenge>,
     /// A token that ends sooner than this is refreshed first, in seconds.
     margin: u64,
     /// What the last look has found.
-    found: Tokens,
+    found: AccountTokens,
 }
 
-impl Refresh<'_> {
+impl TokenQuestion<'_> {
     /// The token that was found, if it lives for so many seconds more and was not refused.
     fn cached(&self, seconds: u64) -> Option<AccessToken> {
         let cached = self.found.access.get(&accounts::scope_key(self.scopes))?;
@@ -64,7 +65,7 @@ impl Refresh<'_> {
     }
 }
 
-impl Question for Refresh<'_> {
+impl Question for TokenQuestion<'_> {
     type Answer = AccessToken;
     type Error = SignInError;
 
@@ -126,7 +127,7 @@ impl Question for Refresh<'_> {
     }
 }
 
-impl Refresh<'_> {
+impl TokenQuestion<'_> {
     /// Entra ID or the store is out of reach, but the token at hand is still good for a while.
     fn still_good(&self, error: SignInError) -> Result<Asked<AccessToken>, SignInError> {
         self.cached(0).map(Asked::Answer).ok_or(error)

@@ -12,7 +12,7 @@ use world::records::Stored;
 use world::{StoreError, Unrecorded};
 
 use super::entra_tokens::{self, EntraTokens, Wanted};
-use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, Presented, Record, SESSIONS};
+use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, PresentedToken, SESSIONS, SessionRecord};
 use super::{Membership, Owner, Session};
 
 /// How often a change is tried again when others change the same session.
@@ -20,7 +20,7 @@ const MAX_SWAPS: usize = 8;
 
 /// What a client gets.
 #[derive(Debug)]
-pub struct Tokens {
+pub struct IssuedTokens {
     /// The access token.
     pub access_token: Secret<String>,
     /// The refresh token, which replaces the one before.
@@ -79,7 +79,7 @@ impl From<StoreError> for RefreshError {
 
 /// Begins a session and returns its id and the client's first tokens. The tokens of Entra ID are stored before the
 /// session, so that no session is ever without.
-pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String, Tokens), AcquireError> {
+pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String, IssuedTokens), AcquireError> {
     let Beginning { owner, resource, scopes, tokens, username } = beginning;
     let id = record::fresh_id(env);
     env.trail.set_session(&id);
@@ -88,7 +88,7 @@ pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String
     let begun = match entra_tokens::live(env, &id, &owner, Wanted::Live).await {
         Ok(live) => {
             let family = Family::fresh(env);
-            let mut record = Record::new(env, owner, resource, scopes.clone(), username, &family);
+            let mut record = SessionRecord::new(env, owner, resource, scopes.clone(), username, &family);
             record.membership = live.membership;
             let tokens = issue(env, &id, &mut record, scopes, live.expires_at, &family);
             match env.records.insert_new(&SESSIONS, &id, &record).await {
@@ -114,8 +114,8 @@ pub async fn refresh(
     client_id: &str,
     scopes: Option<&[String]>,
     resource: Option<&str>,
-) -> Result<Tokens, RefreshError> {
-    let presented = Presented::read(refresh_token).ok_or(RefreshError::Unknown)?;
+) -> Result<IssuedTokens, RefreshError> {
+    let presented = PresentedToken::read(refresh_token).ok_or(RefreshError::Unknown)?;
     // A client that mixes its two tokens up is no thief.
     let family = presented.family.as_ref().ok_or(RefreshError::Unknown)?;
     for _ in 0..MAX_SWAPS {
@@ -192,23 +192,23 @@ pub(super) async fn note(env: &EntraWorld<'_>, session: &Session, membership: &M
 fn issue(
     env: &EntraWorld<'_>,
     id: &str,
-    record: &mut Record,
+    record: &mut SessionRecord,
     scopes: Vec<String>,
     entra_expires_at: u64,
     family: &Family,
-) -> Tokens {
+) -> IssuedTokens {
     let now = env.clock.now();
     let expires_at = entra_expires_at.min(now + ACCESS_LIFETIME_SECONDS);
     let (access_token, access_hash) = record::mint(env, id, None);
     let (refresh_token, refresh_hash) = record::mint(env, id, Some(family));
     record.renew(now, access_hash, (scopes.clone(), expires_at), refresh_hash);
-    Tokens { access_token, refresh_token, expires_in: expires_at.saturating_sub(now), scopes }
+    IssuedTokens { access_token, refresh_token, expires_in: expires_at.saturating_sub(now), scopes }
 }
 
 /// Ends the session that a token of `client_id` belongs to (RFC 7009); whether there was one. A token of another
 /// client ends nothing.
 pub async fn revoke(env: &EntraWorld<'_>, token: &Secret<String>, client_id: &str) -> Result<bool, AcquireError> {
-    let Some(presented) = Presented::read(token) else { return Ok(false) };
+    let Some(presented) = PresentedToken::read(token) else { return Ok(false) };
     let Some(record) = env.records.get(&SESSIONS, &presented.id).await? else { return Ok(false) };
     let genuine = record.is_refresh_token(&presented) || record.access(&presented).is_some();
     if !genuine || record.owner.client_id != client_id {

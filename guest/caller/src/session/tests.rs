@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base::principal::Groups;
 use entra::AcquireError;
-use entra::graph::Challenge;
+use entra::graph::GraphChallenge;
 use entra::oauth::OAuthError;
 use entra::testing::{EntraWorlds as _, change};
 use serde_json::json;
@@ -14,7 +14,7 @@ use world::testing;
 use world::testing::{World, run};
 
 use super::entra_tokens::{self, EntraTokens, Wanted};
-use super::lifecycle::{self, Beginning, RefreshError, Tokens};
+use super::lifecycle::{self, Beginning, IssuedTokens, RefreshError};
 use super::*;
 
 const RESOURCE: &str = "https://mcp.example.com/mcp";
@@ -44,7 +44,7 @@ struct Begun {
     world: World,
     env: EntraWorld<'static>,
     id: String,
-    tokens: Tokens,
+    tokens: IssuedTokens,
 }
 
 fn begin_with(refresh_token: Option<&str>) -> Begun {
@@ -63,11 +63,11 @@ impl Begun {
         run(authenticate(&self.env, token, &[RESOURCE]))
     }
 
-    fn refresh(&self, token: &Secret<String>) -> Result<Tokens, RefreshError> {
+    fn refresh(&self, token: &Secret<String>) -> Result<IssuedTokens, RefreshError> {
         run(lifecycle::refresh(&self.env, token, "client", None, None))
     }
 
-    fn live(&self, challenge: Option<&Challenge>) -> Result<String, AcquireError> {
+    fn live(&self, challenge: Option<&GraphChallenge>) -> Result<String, AcquireError> {
         let wanted = challenge.map_or(Wanted::Live, Wanted::Other);
         let tokens = run(entra_tokens::live(&self.env, &self.id, &owner(), wanted))?;
         Ok(tokens.access_token.reveal().clone())
@@ -315,7 +315,8 @@ fn the_entra_token_is_refreshed_before_its_end_and_stored() {
 fn a_refused_token_is_not_given_again() {
     let begun = begin();
     begun.grow_old();
-    let challenge = Challenge { refused: Secret::from("entra-1"), claims: Some("{\"access_token\":{}}".to_owned()) };
+    let challenge =
+        GraphChallenge { refused: Secret::from("entra-1"), claims: Some("{\"access_token\":{}}".to_owned()) };
     assert_eq!(begun.live(Some(&challenge)).unwrap(), "entra-2");
     assert_eq!(begun.live(Some(&challenge)).unwrap(), "entra-2", "whatever else is there may be used");
 }

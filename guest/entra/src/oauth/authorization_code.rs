@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::client::{self, Client};
+use super::client::{self, EntraClient};
 use super::form::Form;
-use super::{OAuthError, TokenSet, error::Refusal};
+use super::{OAuthError, TokenSet, error::EntraRefusal};
 use crate::entra_world::EntraWorld;
 use base::Secret;
 use base::encoding::digest;
@@ -63,7 +63,7 @@ impl AuthorizationRequest {
     /// The URL to send the person to.
     pub fn url(&self, env: &EntraWorld<'_>, prompt: Prompt<'_>) -> Result<String, OAuthError> {
         // A client that cannot obtain its credential fails here, before the person has signed in for nothing.
-        let client = Client::new(env)?;
+        let client = EntraClient::new(env)?;
         self.check_redirect()?;
         let mut url = client.authorize.clone();
         let mut query = url.query_pairs_mut();
@@ -97,7 +97,7 @@ impl AuthorizationRequest {
     /// Reads the redirect's query and redeems the code.
     pub async fn redeem(&self, env: &EntraWorld<'_>, query: &str) -> Result<TokenSet, RedeemError> {
         let code = self.code_of(query)?;
-        let client = Client::new(env)?;
+        let client = EntraClient::new(env)?;
         self.check_redirect()?;
         let form = Form::of_grant("authorization_code")
             .with_secret("code", &code)
@@ -129,9 +129,12 @@ impl AuthorizationRequest {
             return Err(RedeemError::Untrusted("its state is not the one that was sent"));
         }
         if let Some(error) = error {
-            return Err(
-                OAuthError::Refused(Refusal::new(&error, &[], description.as_deref().map(String::as_str))).into()
-            );
+            return Err(OAuthError::Refused(EntraRefusal::new(
+                &error,
+                &[],
+                description.as_deref().map(String::as_str),
+            ))
+            .into());
         }
         code.map(Secret::from).ok_or(RedeemError::Untrusted("it has neither a code nor an error"))
     }

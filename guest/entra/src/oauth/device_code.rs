@@ -7,9 +7,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
-use super::client::Client;
+use super::client::EntraClient;
 use super::form::Form;
-use super::token_response::{self, Answer, TokenResponse};
+use super::token_response::{self, SuccessResponse, TokenResponse};
 use super::{OAuthError, TokenSet};
 use crate::entra_world::EntraWorld;
 use base::Secret;
@@ -42,7 +42,7 @@ struct Details {
     interval: u64,
 }
 
-impl Answer for Details {
+impl SuccessResponse for Details {
     const MALFORMED: &'static str = "the device authorization response";
     const EMPTY: &'static str = "an empty device authorization response";
 }
@@ -85,7 +85,7 @@ enum Poll {
 impl DeviceCode {
     /// Asks Entra ID for a code.
     pub async fn request(env: &EntraWorld<'_>, scopes: &[String]) -> Result<Self, OAuthError> {
-        let client = Client::new(env)?;
+        let client = EntraClient::new(env)?;
         let form = Form::default().with_scopes(scopes);
         let response = client.post(form, &client.device_authorization).await?;
         let details: Details = token_response::read(&response)?;
@@ -110,7 +110,7 @@ impl DeviceCode {
         P: Fn(Duration) -> F,
         F: Future<Output = bool>,
     {
-        let client = Client::new(env)?;
+        let client = EntraClient::new(env)?;
         let began = env.clock.now();
         let timeout = timeout.min(Duration::from_secs(self.expires_at.saturating_sub(began)));
         if timeout.is_zero() {
@@ -133,7 +133,7 @@ impl DeviceCode {
     }
 
     /// Asks the token endpoint once (RFC 8628 sections 3.4 and 3.5).
-    async fn poll_once(&self, client: &Client<'_>) -> Result<Poll, OAuthError> {
+    async fn poll_once(&self, client: &EntraClient<'_>) -> Result<Poll, OAuthError> {
         let form = Form::of_grant(GRANT).with_secret("device_code", &self.details.device_code);
         let Ok(response) = client.post(form, &client.token).await else { return Ok(Poll::Lost) };
         match token_response::read::<TokenResponse>(&response) {

@@ -13,7 +13,7 @@ use crate::error_codes;
 pub enum OAuthError {
     /// Entra ID answered with an OAuth error.
     #[error("{}", .0.advice())]
-    Refused(Refusal),
+    Refused(EntraRefusal),
     /// Entra ID asked to wait; nothing is sent until then.
     #[error("Microsoft Entra ID asks to wait {} seconds before the next attempt", .0.as_secs())]
     Throttled(Duration),
@@ -95,7 +95,7 @@ impl OAuthError {
 
 /// An OAuth error response (RFC 6749 section 5.2) with the additions of Entra ID.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct EntraRefusal {
     /// `invalid_grant`, `interaction_required` …
     pub error: String,
     /// The AADSTS number; 0 if there is none.
@@ -108,7 +108,7 @@ pub struct Refusal {
     pub trace_id: Option<String>,
 }
 
-impl Refusal {
+impl EntraRefusal {
     /// Reads the AADSTS number from where Entra ID puts it: the list of codes, else the start of the description.
     pub fn new(error: &str, codes: &[u32], description: Option<&str>) -> Self {
         let from_text = || description.and_then(error_codes::number_in);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use super::TokenSet;
-use super::error::{OAuthError, Refusal};
+use super::error::{EntraRefusal, OAuthError};
 use crate::entra_world::EntraWorld;
 use base::Secret;
 
@@ -25,7 +25,7 @@ const JSON: &str = "application/json";
 const BEARER: &str = "bearer";
 
 /// A success that an endpoint answers with.
-pub(super) trait Answer: DeserializeOwned {
+pub(super) trait SuccessResponse: DeserializeOwned {
     /// What is said of one that does not parse.
     const MALFORMED: &'static str;
     /// What is said of one without a body.
@@ -46,7 +46,7 @@ pub(super) struct TokenResponse {
     _scope: Option<String>,
 }
 
-impl Answer for TokenResponse {
+impl SuccessResponse for TokenResponse {
     const MALFORMED: &'static str = "the token response";
     const EMPTY: &'static str = "an empty token response";
 }
@@ -81,7 +81,7 @@ struct ErrorResponse {
     trace_id: Option<String>,
 }
 
-impl From<ErrorResponse> for Refusal {
+impl From<ErrorResponse> for EntraRefusal {
     fn from(from: ErrorResponse) -> Self {
         Self {
             suberror: from.suberror,
@@ -93,7 +93,7 @@ impl From<ErrorResponse> for Refusal {
 }
 
 /// Reads an answer.
-pub(super) fn read<A: Answer>(response: &Response<Zeroizing<Vec<u8>>>) -> Result<A, OAuthError> {
+pub(super) fn read<A: SuccessResponse>(response: &Response<Zeroizing<Vec<u8>>>) -> Result<A, OAuthError> {
     let body = response.body().as_slice();
     if body.is_empty() {
         return Err(OAuthError::Malformed(A::EMPTY));

@@ -21,8 +21,8 @@ pub mod validation;
 #[cfg(test)]
 mod tests;
 
-pub use authority::Endpoints;
-pub use error::{Challenge, KeyFault, Part, TokenError};
+pub use authority::AuthorityEndpoints;
+pub use error::{BearerChallenge, KeyFault, Part, TokenError};
 pub use requirements::{GroupResolver, Requirements};
 pub use validation::{
     IdTokenExpectations, ValidatedIdToken, ValidatedToken, endpoints, forget, forget_principal, validate_access_token,

@@ -20,7 +20,7 @@ use world::{StoreError, Unrecorded, limits};
 
 use super::answers::{self, Back, OAuthRefusal};
 use super::browser::{Browser, RememberedUser};
-use super::client::{self, Client, ClientError, Origin};
+use super::client::{self, Client, ClientError, ClientOrigin};
 use super::consent::{self, Consent};
 use super::parameters::{ParameterError, Parameters};
 use super::redirect_uri::is_loopback;
@@ -58,14 +58,14 @@ pub(super) struct Pending {
     pub(super) resource: String,
     pub(super) code_challenge: String,
     login_hint: Option<String>,
-    prompt: Asked,
+    prompt: RequestedPrompt,
     /// The browser that asked ([`Browser::id`]).
     pub(super) browser: String,
 }
 
 /// What the client wants the person to be asked (OpenID Connect Core section 3.1.2.1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Asked {
+struct RequestedPrompt {
     /// Consent, even if it was given before.
     consent: bool,
     login: bool,
@@ -174,7 +174,7 @@ async fn tell(
         let consent = Consent { user, client, scopes: &scopes, redirect_uri: back.redirect_uri };
         consent::is_remembered(env, &consent).await
     };
-    let trusted = client.origin == Origin::Settings
+    let trusted = client.origin == ClientOrigin::Settings
         || is_loopback(back.redirect_uri)
         || consented(browser.remembered_user()).await?;
     if trusted {
@@ -271,7 +271,7 @@ fn check(
     if prompts.iter().any(|prompt| !known.contains(prompt)) || (prompts.contains(&"none") && prompts.len() > 1) {
         return refuse("invalid_request", "prompt is not one of none, login, consent, select_account.");
     }
-    let prompt = Asked {
+    let prompt = RequestedPrompt {
         consent: prompts.contains(&"consent"),
         login: prompts.contains(&"login"),
         select_account: prompts.contains(&"select_account"),
@@ -326,7 +326,7 @@ pub(super) async fn show(
     env.entra.records.put(&PENDING, &request_id, &pending).await?;
     let csrf_token = browser.csrf(&request_id).await?;
     let tools = tools::of_users(env.site.settings).into_iter().map(|tool| tool.title().to_owned()).collect::<Vec<_>>();
-    let page = pages::consent(&pages::Consent {
+    let page = pages::consent(&pages::ConsentPage {
         client,
         redirect_uri: &pending.redirect_uri,
         scopes: &pending.scopes,
@@ -414,7 +414,7 @@ pub(super) async fn forward(
             (Some(claims), Some(StepUp { user }), Prompt { login_hint, ..Prompt::default() })
         }
         None => {
-            let Asked { select_account, login, .. } = pending.prompt;
+            let RequestedPrompt { select_account, login, .. } = pending.prompt;
             (None, None, Prompt { login_hint: pending.login_hint.as_deref(), select_account, login })
         }
     };

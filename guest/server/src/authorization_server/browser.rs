@@ -55,7 +55,7 @@ pub struct Browser<'e> {
 
 /// What is in the cookie.
 #[derive(Serialize, Deserialize)]
-struct Content {
+struct BrowserCookie {
     id: String,
     user: Option<RememberedUser>,
     /// Unix time in seconds.
@@ -63,7 +63,7 @@ struct Content {
 }
 
 /// Cookies.
-const COOKIES: Sealed<Content> = Sealed::json(Partition::AuthorizationServer, "browser-key");
+const COOKIES: Sealed<BrowserCookie> = Sealed::json(Partition::AuthorizationServer, "browser-key");
 /// When a form was made, in Unix seconds. Its key is that of the cookies; what the two are bound to keeps them apart.
 const FORMS: Sealed<u64> = COOKIES.with_encoding(
     |made_at| Ok(Zeroizing::new(made_at.to_be_bytes().to_vec())),
@@ -123,7 +123,8 @@ impl<'e> Browser<'e> {
 
     /// The value of `Set-Cookie`. Send it with every page and redirect of `/authorize` and `/auth/callback`.
     pub async fn set_cookie_header(&self) -> Result<HeaderValue, StoreError> {
-        let content = Content { id: self.id.clone(), user: self.user.clone(), made_at: self.env.entra.clock.now() };
+        let content =
+            BrowserCookie { id: self.id.clone(), user: self.user.clone(), made_at: self.env.entra.clock.now() };
         let sealed = self.env.entra.records.seal(&COOKIES, COOKIE_NAME.as_bytes(), &content).await?;
         let (name, secure) = (cookie_name(self.env.site.settings), is_secure(self.env.site.settings));
         let secure = if secure { "; Secure" } else { "" };

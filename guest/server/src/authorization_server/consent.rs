@@ -85,7 +85,7 @@ mod tests {
     use world::testing::{World, run};
 
     use super::*;
-    use crate::authorization_server::client::Origin;
+    use crate::authorization_server::client::ClientOrigin;
     use crate::testing::{ServerWorlds as _, configure};
 
     const REDIRECT: &str = "https://app.example.com/callback";
@@ -98,7 +98,7 @@ mod tests {
         Client {
             client_id: client_id.to_owned(),
             name: None,
-            origin: Origin::Registration,
+            origin: ClientOrigin::Registration,
             redirect_uris: vec![REDIRECT.to_owned(), "https://app.example.com/other".to_owned()],
             secret_hash: None,
         }

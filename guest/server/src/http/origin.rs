@@ -10,7 +10,7 @@ use http::header::{
 use http::{HeaderValue, Method, Response};
 
 use super::routes::Route;
-use super::{Head, empty};
+use super::{ResponseHead, empty};
 use crate::authorization_server::Endpoint;
 use crate::message::{Request, text};
 use crate::site::Site;
@@ -77,7 +77,7 @@ pub(super) fn may_call(site: &Site<'_>, route: &Route, request: &Request) -> boo
 }
 
 /// Says which pages may read an answer.
-pub(super) fn share(site: &Site<'_>, route: &Route, request: &Request, head: Head<'_>) {
+pub(super) fn share(site: &Site<'_>, route: &Route, request: &Request, head: ResponseHead<'_>) {
     match route.sharing() {
         Sharing::Everybody => {
             head.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));

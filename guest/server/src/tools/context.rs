@@ -5,7 +5,7 @@ use base::principal::PrincipalKind;
 use base::{Identity, Secret};
 use caller::{Caller, Delegated, NoToken};
 use entra::EntraWorld;
-use entra::graph::{AppTokens, Challenge, GraphError, TokenSource};
+use entra::graph::{AppTokens, GraphChallenge, GraphError, TokenSource};
 
 use super::error::ToolError;
 
@@ -53,22 +53,22 @@ impl<'a> ToolContext<'a> {
     }
 
     /// The caller's tokens with one of the permissions that the tool has declared.
-    pub(crate) fn tokens(&self, permission: &Permission) -> Result<Tokens<'a>, ToolError> {
+    pub(crate) fn tokens(&self, permission: &Permission) -> Result<ToolTokens<'a>, ToolError> {
         if !self.needs.contains(permission) {
             return Err(ToolError::Undeclared { permission: permission.delegated });
         }
         match (self.caller.facts(), permission.application) {
             (Some(facts), None) if facts.kind == PrincipalKind::App => Err(ToolError::NoUser),
             (Some(facts), Some(_)) if facts.kind == PrincipalKind::App => {
-                Ok(Tokens::App(AppTokens { env: self.env, tenant: facts.identity.tenant_id }))
+                Ok(ToolTokens::App(AppTokens { env: self.env, tenant: facts.identity.tenant_id }))
             }
-            _ => Ok(Tokens::User(Delegated::new(self.env, self.caller, permission.delegated))),
+            _ => Ok(ToolTokens::User(Delegated::new(self.env, self.caller, permission.delegated))),
         }
     }
 }
 
 /// See [`ToolContext::tokens`].
-pub(crate) enum Tokens<'a> {
+pub(crate) enum ToolTokens<'a> {
     /// In the name of the user that calls.
     User(Delegated<'a>),
     /// Of the server's own application, in the tenant of the application that calls.
@@ -76,10 +76,10 @@ pub(crate) enum Tokens<'a> {
 }
 
 #[async_trait(?Send)]
-impl TokenSource for Tokens<'_> {
+impl TokenSource for ToolTokens<'_> {
     type Error = NoToken;
 
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError<NoToken>> {
+    async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError<NoToken>> {
         match self {
             Self::User(tokens) => tokens.token(challenge).await,
             Self::App(tokens) => tokens.token(challenge).await.map_err(|error| match error.into_token() {
@@ -89,7 +89,7 @@ impl TokenSource for Tokens<'_> {
         }
     }
 
-    async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError<NoToken>> {
+    async fn unsatisfied(&self, challenge: &GraphChallenge) -> Option<GraphError<NoToken>> {
         match self {
             Self::User(tokens) => tokens.unsatisfied(challenge).await,
             Self::App(_) => None,

@@ -5,7 +5,7 @@
 //! the same four properties.
 
 use base::policy::Rule;
-use entra::graph::users::{self, APPLICATION_PERMISSION, BASIC_PERMISSION, Found, MAX_QUERY_CHARS};
+use entra::graph::users::{self, APPLICATION_PERMISSION, BASIC_PERMISSION, FoundUsers, MAX_QUERY_CHARS};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -32,13 +32,13 @@ impl Tool for FindUser {
          name of at most 25; `truncated` says whether there are more: then search for more of the name.";
     const NEEDS: &'static [Permission] = &[DIRECTORY];
     type Args = Search;
-    type Answer = Found;
+    type Answer = FoundUsers;
 
     fn rule() -> Rule {
         Rule::users_and_apps().with_any_role(&["Directory.Reader"])
     }
 
-    async fn call(search: Search, ctx: &ToolContext<'_>) -> Result<Content<Found>, ToolError> {
+    async fn call(search: Search, ctx: &ToolContext<'_>) -> Result<Content<FoundUsers>, ToolError> {
         Content::of(&users::find(ctx.env, &ctx.tokens(&DIRECTORY)?, search.query.as_str()).await?)
     }
 }

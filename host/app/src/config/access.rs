@@ -27,7 +27,7 @@ pub struct AccessEntry {
     /// Tenants that the rule is for.
     pub tenants: Option<Vec<String>>,
     /// People, applications for themselves, or both; people only if it is left out.
-    pub kinds: Option<Vec<Kind>>,
+    pub kinds: Option<Vec<CallerKindName>>,
     /// Client ids. The caller has to use one of them.
     pub clients: Option<Vec<String>>,
     /// Application roles. The caller has to have one of them.
@@ -41,18 +41,18 @@ pub struct AccessEntry {
 /// What stands behind a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum CallerKindName {
     /// A person.
     User,
     /// An application for itself.
     App,
 }
 
-impl From<Kind> for CallerKind {
-    fn from(kind: Kind) -> Self {
+impl From<CallerKindName> for CallerKind {
+    fn from(kind: CallerKindName) -> Self {
         match kind {
-            Kind::User => Self::User,
-            Kind::App => Self::App,
+            CallerKindName::User => Self::User,
+            CallerKindName::App => Self::App,
         }
     }
 }

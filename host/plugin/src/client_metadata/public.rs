@@ -40,7 +40,7 @@ const MAX_FETCHES: usize = 16;
 /// The `User-Agent` of the requests.
 const AGENT: &str = concat!("entra-mcp/", env!("CARGO_PKG_VERSION"));
 
-type HttpClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Empty<Bytes>>;
+type MetadataClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Empty<Bytes>>;
 
 /// Reads documents of the public Internet.
 pub struct PublicClientMetadata {
@@ -50,7 +50,7 @@ pub struct PublicClientMetadata {
     resolve: Resolve,
     timeout: Duration,
     places: Semaphore,
-    client: OnceLock<Result<HttpClient, String>>,
+    client: OnceLock<Result<MetadataClient, String>>,
 }
 
 impl PublicClientMetadata {
@@ -94,7 +94,7 @@ impl PublicClientMetadata {
         self.anywhere.iter().any(|allowed| *allowed == host.to_string() || *allowed == format!("{host}:{port}"))
     }
 
-    fn client(&self, anywhere: bool) -> Result<HttpClient, FetchError> {
+    fn client(&self, anywhere: bool) -> Result<MetadataClient, FetchError> {
         // The resolver sees no port, so the hosts that may be anywhere have a client of their own.
         if anywhere {
             return self.make_client(true).map_err(FetchError::Unavailable);
@@ -102,7 +102,7 @@ impl PublicClientMetadata {
         self.client.get_or_init(|| self.make_client(false)).clone().map_err(FetchError::Unavailable)
     }
 
-    fn make_client(&self, anywhere: bool) -> Result<HttpClient, String> {
+    fn make_client(&self, anywhere: bool) -> Result<MetadataClient, String> {
         let resolver = GuardedResolver {
             admits: Arc::new(move |_, address| anywhere || is_public(address)),
             resolve: Arc::clone(&self.resolve),

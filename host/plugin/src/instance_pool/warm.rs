@@ -17,7 +17,7 @@ const LOOK_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Warm<T> {
     /// One shelf for each processor, which is the number of threads of the runtime. The last value of a shelf was used
     /// last.
-    shelves: Vec<Mutex<VecDeque<Kept<T>>>>,
+    shelves: Vec<Mutex<VecDeque<Shelved<T>>>>,
     /// Values on all shelves, including those that are being added.
     count: AtomicUsize,
     /// Most values to keep.
@@ -28,7 +28,7 @@ pub(super) struct Warm<T> {
     next_look: AtomicU64,
 }
 
-struct Kept<T> {
+struct Shelved<T> {
     value: T,
     /// When the value was last used: a reading of the monotonic clock.
     used_at: Duration,
@@ -63,7 +63,7 @@ impl<T> Warm<T> {
         if self.count.fetch_add(1, Ordering::Relaxed) < self.limit
             && let Some(mut shelf) = self.shelf(shelf_of_this_thread())
         {
-            shelf.push_back(Kept { value, used_at: now });
+            shelf.push_back(Shelved { value, used_at: now });
             return Ok(());
         }
         self.count.fetch_sub(1, Ordering::Relaxed);
@@ -80,14 +80,14 @@ impl<T> Warm<T> {
         if !is_due {
             return Vec::new();
         }
-        let is_unneeded = |coldest: &mut Kept<T>| now.saturating_sub(coldest.used_at) > self.lifetime;
+        let is_unneeded = |coldest: &mut Shelved<T>| now.saturating_sub(coldest.used_at) > self.lifetime;
         let shelves = 0..self.shelves.len();
         let unneeded: Vec<_> = shelves.filter_map(|number| self.shelf(number)?.pop_front_if(is_unneeded)).collect();
         self.count.fetch_sub(unneeded.len(), Ordering::Relaxed);
         unneeded.into_iter().map(|unneeded| unneeded.value).collect()
     }
 
-    fn shelf(&self, number: usize) -> Option<MutexGuard<'_, VecDeque<Kept<T>>>> {
+    fn shelf(&self, number: usize) -> Option<MutexGuard<'_, VecDeque<Shelved<T>>>> {
         let shelf = self.shelves.get(number.checked_rem(self.shelves.len())?)?;
         Some(shelf.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -16,10 +16,10 @@ const MAX_RECORDS: usize = 50_000;
 /// A store that ends with the process.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
-    records: Mutex<HashMap<String, Record>>,
+    records: Mutex<HashMap<String, MemoryRecord>>,
 }
 
-struct Record {
+struct MemoryRecord {
     value: SecretBytes,
     expires_at: Option<Duration>,
 }
@@ -30,17 +30,17 @@ impl MemoryStore {
         Self { clock, records: Mutex::default() }
     }
 
-    fn records(&self) -> MutexGuard<'_, HashMap<String, Record>> {
+    fn records(&self) -> MutexGuard<'_, HashMap<String, MemoryRecord>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_live(&self, record: &Record) -> bool {
+    fn is_live(&self, record: &MemoryRecord) -> bool {
         record.expires_at.is_none_or(|expires_at| self.clock.now() < expires_at)
     }
 
     fn insert(
         &self,
-        records: &mut HashMap<String, Record>,
+        records: &mut HashMap<String, MemoryRecord>,
         key: &str,
         value: SecretBytes,
         ttl: Option<Duration>,
@@ -52,7 +52,7 @@ impl MemoryStore {
             return Err(StoreError::Unavailable(format!("more than {MAX_RECORDS} records")));
         }
         let expires_at = ttl.map(|ttl| self.clock.now().saturating_add(ttl));
-        records.insert(key.to_owned(), Record { value, expires_at });
+        records.insert(key.to_owned(), MemoryRecord { value, expires_at });
         Ok(())
     }
 }

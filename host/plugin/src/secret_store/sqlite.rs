@@ -109,10 +109,10 @@ pub enum OpenError {
 /// The store.
 pub struct SqliteStore {
     clock: Arc<dyn Clock>,
-    inner: Arc<Inner>,
+    inner: Arc<OpenDatabase>,
 }
 
-struct Inner {
+struct OpenDatabase {
     connection: Mutex<Connection>,
     readers: Readers,
     cipher: Cipher,
@@ -141,19 +141,19 @@ impl SqliteStore {
             return Err(OpenError::Version { path: path.to_owned(), found });
         }
         let readers = Readers::open(path).map_err(|error| database_error(error.to_string()))?;
-        Ok(Self { clock, inner: Arc::new(Inner { connection: Mutex::new(connection), readers, cipher }) })
+        Ok(Self { clock, inner: Arc::new(OpenDatabase { connection: Mutex::new(connection), readers, cipher }) })
     }
 
     /// Runs `work` in one IMMEDIATE transaction on a thread that may block.
     async fn transaction<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Records<'_>) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&StoreTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (inner, now) = (Arc::clone(&self.inner), self.clock.now_seconds());
         let run = move || {
             let mut connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let result = work(&Records { connection: &transaction, cipher: &inner.cipher, now })?;
+            let result = work(&StoreTransaction { connection: &transaction, cipher: &inner.cipher, now })?;
             transaction.commit()?;
             Ok(result)
         };
@@ -219,13 +219,13 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 /// The records inside a transaction.
-struct Records<'a> {
+struct StoreTransaction<'a> {
     connection: &'a Connection,
     cipher: &'a Cipher,
     now: u64,
 }
 
-impl Records<'_> {
+impl StoreTransaction<'_> {
     fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
         Ok(self.find(key)?.map(|(value, _)| value))
     }
@@ -287,7 +287,7 @@ impl SecretStore for SqliteStore {
         let key = key.to_owned();
         let run = move || {
             let connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            Records { connection: &connection, cipher: &inner.cipher, now }.get(&key)
+            StoreTransaction { connection: &connection, cipher: &inner.cipher, now }.get(&key)
         };
         tokio::task::spawn_blocking(run).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }

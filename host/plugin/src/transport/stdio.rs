@@ -93,7 +93,7 @@ pub async fn serve(
         lines: lines.clone(),
         shared: Mutex::default(),
     });
-    let mut session = Session {
+    let mut session = StdioSession {
         handler,
         channel,
         lines,
@@ -153,7 +153,7 @@ struct Envelope<'a> {
 }
 
 /// The destination of a message.
-enum Route {
+enum MessageRoute {
     /// To the component: a request (with its id), a notification, a batch, or garbage.
     Component { id: Option<String>, initialize: bool },
     /// The task that waits for the answer to a request of the server.
@@ -162,20 +162,20 @@ enum Route {
     Cancel { id: String },
 }
 
-fn route(message: &str) -> Route {
+fn route(message: &str) -> MessageRoute {
     let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(message) else {
-        return Route::Component { id: None, initialize: false };
+        return MessageRoute::Component { id: None, initialize: false };
     };
     let id = envelope.id.and_then(canonical);
     match (envelope.method.as_deref(), id, envelope.result, envelope.error) {
         (Some("notifications/cancelled"), None, ..) => match envelope.params.and_then(cancelled_id) {
-            Some(id) => Route::Cancel { id },
-            None => Route::Component { id: None, initialize: false },
+            Some(id) => MessageRoute::Cancel { id },
+            None => MessageRoute::Component { id: None, initialize: false },
         },
-        (Some(method), id, ..) => Route::Component { initialize: method == "initialize" && id.is_some(), id },
-        (None, Some(id), Some(result), None) => Route::Answer { id, answer: Ok(result.get().to_owned()) },
-        (None, Some(id), None, Some(error)) => Route::Answer { id, answer: Err(error.get().to_owned()) },
-        (None, id, ..) => Route::Component { id, initialize: false },
+        (Some(method), id, ..) => MessageRoute::Component { initialize: method == "initialize" && id.is_some(), id },
+        (None, Some(id), Some(result), None) => MessageRoute::Answer { id, answer: Ok(result.get().to_owned()) },
+        (None, Some(id), None, Some(error)) => MessageRoute::Answer { id, answer: Err(error.get().to_owned()) },
+        (None, id, ..) => MessageRoute::Component { id, initialize: false },
     }
 }
 
@@ -197,18 +197,18 @@ fn cancelled_id(params: &RawValue) -> Option<String> {
 }
 
 /// A message that is being handled.
-struct Call {
+struct PendingCall {
     id: Option<String>,
     bytes: usize,
     initialize: bool,
     abort: AbortHandle,
 }
 
-struct Session {
+struct StdioSession {
     handler: Arc<dyn Handler>,
     channel: Arc<StdioChannel>,
     lines: mpsc::Sender<String>,
-    calls: HashMap<Id, Call>,
+    calls: HashMap<Id, PendingCall>,
     ids: HashMap<String, Id>,
     tasks: JoinSet<()>,
     /// Closed when the last `initialize` has been answered.
@@ -217,7 +217,7 @@ struct Session {
     patient: bool,
 }
 
-impl Session {
+impl StdioSession {
     /// Reads messages until the input ends. May be dropped at any point.
     async fn read(&mut self, input: &mut LineReader<impl AsyncBufRead + Unpin>) -> End {
         loop {
@@ -230,11 +230,11 @@ impl Session {
                 line = input.next() => line,
             };
             match line {
-                Ok(Some(Line::Message(bytes))) => match String::from_utf8(bytes) {
+                Ok(Some(InputLine::Message(bytes))) => match String::from_utf8(bytes) {
                     Ok(message) => self.message(message).await,
                     Err(_) => self.answer(error_answer("null", PARSE_ERROR, "the message is not UTF-8")).await,
                 },
-                Ok(Some(Line::TooLong)) => {
+                Ok(Some(InputLine::TooLong)) => {
                     let text = format!("the message is longer than {} bytes", input.max_bytes);
                     self.answer(error_answer("null", INVALID_REQUEST, &text)).await;
                 }
@@ -249,9 +249,9 @@ impl Session {
 
     async fn message(&mut self, message: String) {
         match route(&message) {
-            Route::Component { id, initialize } => self.call(message, id, initialize).await,
-            Route::Answer { id, answer } => self.channel.deliver(&id, answer),
-            Route::Cancel { id } => self.cancel(&id),
+            MessageRoute::Component { id, initialize } => self.call(message, id, initialize).await,
+            MessageRoute::Answer { id, answer } => self.channel.deliver(&id, answer),
+            MessageRoute::Cancel { id } => self.cancel(&id),
         }
     }
 
@@ -294,7 +294,7 @@ impl Session {
         if let Some(id) = &id {
             self.ids.insert(id.clone(), task);
         }
-        self.calls.insert(task, Call { id, bytes, initialize, abort });
+        self.calls.insert(task, PendingCall { id, bytes, initialize, abort });
     }
 
     /// Whether there is no room for another message of `bytes`.
@@ -365,7 +365,7 @@ fn one_line(message: String) -> String {
 
 /// A line of input.
 #[derive(Debug, PartialEq, Eq)]
-enum Line {
+enum InputLine {
     /// Without its line break.
     Message(Vec<u8>),
     /// The line was skipped to its end.
@@ -386,7 +386,7 @@ impl<R: AsyncBufRead + Unpin> LineReader<R> {
     }
 
     /// The next line that is not blank; `None` at the end of the input. Dropping the future loses nothing.
-    async fn next(&mut self) -> io::Result<Option<Line>> {
+    async fn next(&mut self) -> io::Result<Option<InputLine>> {
         loop {
             let available = match self.input.fill_buf().await {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -416,12 +416,12 @@ impl<R: AsyncBufRead + Unpin> LineReader<R> {
         }
     }
 
-    fn end_line(&mut self) -> Option<Line> {
+    fn end_line(&mut self) -> Option<InputLine> {
         if std::mem::take(&mut self.skipping) {
-            return Some(Line::TooLong);
+            return Some(InputLine::TooLong);
         }
         let line = std::mem::take(&mut self.partial);
-        if line.iter().all(u8::is_ascii_whitespace) { None } else { Some(Line::Message(line)) }
+        if line.iter().all(u8::is_ascii_whitespace) { None } else { Some(InputLine::Message(line)) }
     }
 }
 
@@ -431,11 +431,11 @@ struct StdioChannel {
     /// Makes ids unguessable: output of a tool that a client echoes must not pass for an answer.
     prefix: String,
     lines: mpsc::Sender<String>,
-    shared: Mutex<Shared>,
+    shared: Mutex<ChannelState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct ChannelState {
     state: Option<String>,
     closed: bool,
     next: u64,
@@ -443,7 +443,7 @@ struct Shared {
 }
 
 impl StdioChannel {
-    fn shared(&self) -> std::sync::MutexGuard<'_, Shared> {
+    fn shared(&self) -> std::sync::MutexGuard<'_, ChannelState> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -62,7 +62,7 @@ struct Registry {
 
 /// A listener without a handle, and the task that ends it.
 struct Detached {
-    listener: Arc<Listener>,
+    listener: Arc<BoundListener>,
     end: AbortHandle,
 }
 
@@ -73,14 +73,14 @@ impl Drop for Detached {
 }
 
 /// A listening pair of sockets. Dropping the last reference closes them.
-struct Listener {
+struct BoundListener {
     port: u16,
     redirects: AsyncMutex<mpsc::Receiver<Redirect>>,
     accepting: Vec<AbortHandle>,
     _slot: tokio::sync::OwnedSemaphorePermit,
 }
 
-impl Drop for Listener {
+impl Drop for BoundListener {
     fn drop(&mut self) {
         for task in &self.accepting {
             task.abort();
@@ -96,7 +96,7 @@ struct Redirect {
 
 /// A handle on a running listener.
 pub struct LoopbackListener {
-    listener: Arc<Listener>,
+    listener: Arc<BoundListener>,
     registry: Arc<Registry>,
     answer: Option<oneshot::Sender<Page>>,
 }
@@ -123,7 +123,7 @@ impl LoopbackListeners {
             .into_listeners()
             .map(|socket| tokio::spawn(accept(socket, port, sender.clone(), Arc::clone(&connections))).abort_handle())
             .collect();
-        let listener = Listener { port, redirects: AsyncMutex::new(receiver), accepting, _slot: slot };
+        let listener = BoundListener { port, redirects: AsyncMutex::new(receiver), accepting, _slot: slot };
         Ok(LoopbackListener { listener: Arc::new(listener), registry, answer: None })
     }
 

@@ -6,7 +6,7 @@ use base::Secret;
 use base::policy::names;
 use caller::SessionCaller;
 use caller::session::entra_tokens::EntraTokens;
-use caller::session::lifecycle::{self, Beginning, Tokens};
+use caller::session::lifecycle::{self, Beginning, IssuedTokens};
 use caller::session::{self, Owner, Session};
 use entra::testing::{FakeAuthority, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
 use world::HttpError;
@@ -26,7 +26,7 @@ struct Lab {
     authority: FakeAuthority,
     env: ServerWorld<'static>,
     id: String,
-    tokens: Tokens,
+    tokens: IssuedTokens,
 }
 
 impl Lab {

@@ -73,7 +73,7 @@ fn a_public_client_registers_and_is_found() {
         Ok(Client {
             client_id,
             name: Some("Contoso Desktop".to_owned()),
-            origin: Origin::Registration,
+            origin: ClientOrigin::Registration,
             redirect_uris: vec![REDIRECT.to_owned(), "http://localhost:3000/callback".to_owned()],
             secret_hash: None,
         })

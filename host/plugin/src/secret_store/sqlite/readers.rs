@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::wal_index::{Version, WalIndex};
-use super::{Cipher, Records};
+use super::wal_index::{WalIndex, WalVersion};
+use super::{Cipher, StoreTransaction};
 use crate::secret_store::{SecretBytes, StoreError};
 
 /// Readers, so that threads do not wait for each other. Machines have more cores, but a read takes microseconds.
@@ -45,7 +45,7 @@ pub(super) struct Readers {
 #[derive(Default)]
 struct Shard {
     /// The version of the database when the first of the records was read.
-    version: Option<Version>,
+    version: Option<WalVersion>,
     records: HashMap<String, Remembered>,
 }
 
@@ -75,7 +75,7 @@ impl Readers {
             return Some(Ok((!expired).then(|| remembered.value.clone())));
         }
         let reader = self.reader(hash)?;
-        let found = Records { connection: &reader, cipher, now }.find(key);
+        let found = StoreTransaction { connection: &reader, cipher, now }.find(key);
         drop(reader);
         let (value, expires_at) = match found {
             Ok(Some(found)) => found,
@@ -107,7 +107,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shard {
     /// The records that are true of the database at `version`.
-    fn at(&mut self, version: Version) -> &HashMap<String, Remembered> {
+    fn at(&mut self, version: WalVersion) -> &HashMap<String, Remembered> {
         if self.version != Some(version) {
             self.records.clear();
             self.version = Some(version);
@@ -117,7 +117,7 @@ impl Shard {
 
     /// Remembers a record that was read after the database was at `version`. If anything was committed since, the
     /// record may be older or newer than what other reads have found: it is not kept.
-    fn remember(&mut self, version: Version, key: &str, record: Remembered) {
+    fn remember(&mut self, version: WalVersion, key: &str, record: Remembered) {
         if self.version != Some(version) || record.value.reveal().len() > MAX_REMEMBERED_BYTES {
             return;
         }
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_was_read_before_a_commit_is_not_remembered_after_it() {
-        let (before, after) = (Version::of(1), Version::of(2));
+        let (before, after) = (WalVersion::of(1), WalVersion::of(2));
         let mut shard = Shard::default();
         assert!(shard.at(before).is_empty());
         // Another read has seen the commit before this one ended.

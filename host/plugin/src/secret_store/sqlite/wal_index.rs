@@ -29,10 +29,10 @@ const PART_BYTES: c_int = 32 * 1024;
 
 /// The state of the database at some moment. If two are equal, nothing was committed in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Version([u32; HEADER_WORDS]);
+pub(super) struct WalVersion([u32; HEADER_WORDS]);
 
 #[cfg(test)]
-impl Version {
+impl WalVersion {
     pub(super) fn of(change: u32) -> Self {
         Self([change; HEADER_WORDS])
     }
@@ -69,7 +69,7 @@ impl WalIndex {
     }
 
     /// The version of the database now. `None` during a commit, or if the layout of the index is not the known one.
-    pub(super) fn version(&self) -> Option<Version> {
+    pub(super) fn version(&self) -> Option<WalVersion> {
         // A commit writes the second copy first.
         let first = self.header(0);
         fence(Ordering::Acquire);
@@ -77,7 +77,7 @@ impl WalIndex {
         // The first byte of the fourth word says whether the index is in use.
         let [format, _, _, in_use, ..] = first;
         let known = format == FORMAT && in_use.to_ne_bytes().first() == Some(&1);
-        (known && first == second).then_some(Version(first))
+        (known && first == second).then_some(WalVersion(first))
     }
 
     #[allow(unsafe_code, reason = "reads memory that SQLite has mapped")]
