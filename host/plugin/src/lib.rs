@@ -74,4 +74,4 @@ pub use instance::grant;
 #[cfg(feature = "pool")]
 pub use instance_pool::{DEFAULT_MAX_INSTANCES, PoolStatistics};
 #[cfg(feature = "pool")]
-pub use plugin::{AccessToken, Caller, Plugin, PluginBuilder};
+pub use plugin::{AccessToken, MessageContext, Plugin, PluginBuilder};

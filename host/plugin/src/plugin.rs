@@ -36,7 +36,7 @@ const INTERNAL_ERROR: i32 = -32603;
 
 /// The origin of a message. `Debug` leaves out the authorization.
 #[derive(Clone)]
-pub struct Caller {
+pub struct MessageContext {
     /// `stdio`, or the name of another transport.
     pub transport: String,
     /// Correlation id of the call in logs and audit records; `None` generates one.
@@ -48,17 +48,17 @@ pub struct Caller {
     pub client_address: Option<String>,
 }
 
-impl Caller {
+impl MessageContext {
     /// The person at this machine on `transport`. Every call gets a correlation id of its own.
     pub fn new(transport: &str) -> Self {
         Self { transport: transport.to_owned(), correlation_id: None, authorization: None, client_address: None }
     }
 }
 
-impl fmt::Debug for Caller {
+impl fmt::Debug for MessageContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { transport, correlation_id, authorization: _, client_address: _ } = self;
-        let mut shown = f.debug_struct("Caller");
+        let mut shown = f.debug_struct("MessageContext");
         shown.field("transport", transport).field("correlation_id", correlation_id).finish_non_exhaustive()
     }
 }
@@ -103,20 +103,25 @@ impl Plugin {
 
     /// Handles one MCP message and returns the answer, if it has one. Never fails: if the component fails, the answer
     /// is a JSON-RPC error with the correlation id of the log.
-    pub async fn handle(&self, message: &str, caller: &Caller, channel: Arc<dyn ClientChannel>) -> Option<String> {
-        let correlation_id = caller.correlation_id.clone().unwrap_or_else(|| self.correlation_id());
-        let mut context = mcp_server::Context {
+    pub async fn handle(
+        &self,
+        message: &str,
+        context: &MessageContext,
+        channel: Arc<dyn ClientChannel>,
+    ) -> Option<String> {
+        let correlation_id = context.correlation_id.clone().unwrap_or_else(|| self.correlation_id());
+        let mut given = mcp_server::Context {
             correlation_id: correlation_id.clone(),
-            transport: caller.transport.clone(),
-            authorization: caller.authorization.as_ref().map(|authorization| authorization.to_string()),
-            client_address: caller.client_address.clone(),
+            transport: context.transport.clone(),
+            authorization: context.authorization.as_ref().map(|authorization| authorization.to_string()),
+            client_address: context.client_address.clone(),
         };
         let answer = self
             .call(correlation_id, channel, async |exports, store| {
-                exports.entra_mcp_plugin_mcp_server().call_handle(store, message, &context).await
+                exports.entra_mcp_plugin_mcp_server().call_handle(store, message, &given).await
             })
             .await;
-        context.authorization.zeroize();
+        given.authorization.zeroize();
         answer.unwrap_or_else(|error| internal_error(message, &error))
     }
 

@@ -23,7 +23,7 @@ use super::Handler;
 use crate::client_channel::{ChannelError, ClientChannel};
 use crate::clock::{self, Clock};
 use crate::instance_pool::DEFAULT_MAX_INSTANCES;
-use crate::plugin::{Caller, error_answer};
+use crate::plugin::{MessageContext, error_answer};
 use crate::random::{NoRandomness, Random, unguessable_id};
 
 /// Longest message in bytes, unless set otherwise. Tool calls are under 10 KiB.
@@ -282,8 +282,8 @@ impl StdioSession {
                 // Nothing is ever sent: this waits for the other end to be dropped.
                 while before.changed().await.is_ok() {}
             }
-            let caller = Caller::new("stdio");
-            let answer = handler.handle(&message, &caller, channel).await;
+            let context = MessageContext::new("stdio");
+            let answer = handler.handle(&message, &context, channel).await;
             if let Some(answer) = answer.map(one_line) {
                 // If the writer has ended, no client reads.
                 let _ = lines.send(answer).await;

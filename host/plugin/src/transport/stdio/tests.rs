@@ -59,7 +59,7 @@ impl Fake {
 
 #[async_trait]
 impl Handler for Fake {
-    async fn handle(&self, message: &str, _: &Caller, channel: Arc<dyn ClientChannel>) -> Option<String> {
+    async fn handle(&self, message: &str, _: &MessageContext, channel: Arc<dyn ClientChannel>) -> Option<String> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let Ok(message) = serde_json::from_str::<Value>(message) else {
             return Some(error_answer("null", PARSE_ERROR, "garbage"));
