@@ -21,7 +21,7 @@ pub(super) struct Server {
 }
 
 /// `serve` on a free port, with a client secret.
-pub(super) fn serve(home: &Home, arguments: &[&str]) -> Command {
+pub(crate) fn serve(home: &Home, arguments: &[&str]) -> Command {
     let mut command = home.program(&["serve", "--listen", "127.0.0.1:0"]);
     command.args(arguments).env("AZURE_CLIENT_SECRET", SECRET);
     command
