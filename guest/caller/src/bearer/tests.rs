@@ -102,6 +102,15 @@ fn an_application_needs_a_role_and_no_scope() {
 }
 
 #[test]
+fn a_token_that_is_bound_to_a_key_is_refused_and_never_exchanged() {
+    let lab = Lab::new();
+    let bound = Lab::sign(&with(user_claims(), json!({ "cnf": { "jkt": "thumbprint" } })));
+    assert_eq!(lab.accept(&bound).unwrap_err(), TokenError::KeyBound { methods: vec!["jkt".to_owned()] });
+    assert!(!run(is_still_good(&lab.env, &bound)));
+    assert_eq!((lab.refusals(), lab.exchanges()), (vec!["key-bound".to_owned()], 0));
+}
+
+#[test]
 fn an_outage_is_no_refusal_and_not_recorded_as_one() {
     let lab = Lab::new();
     *lab.authority.outage.borrow_mut() = Some(HttpError::TimedOut);

@@ -134,7 +134,7 @@ pub async fn validate_access_token_with(
 ) -> Result<Rc<ValidatedToken>, TokenError> {
     let instance = Instance::current(env.settings);
     let validated = access_token(env, &instance, token).await?;
-    // 12. What this call requires. Not remembered: the next call may require something else.
+    // 13. What this call requires. Not remembered: the next call may require something else.
     needs.check(env, validated.principal(), resolver).await?;
     Ok(validated)
 }
@@ -221,7 +221,13 @@ async fn access_token(
     // 10. The token is in date (RFC 7519 sections 4.1.4 to 4.1.6).
     check_times(env, claims.not_before, claims.issued_at, claims.expires_at)?;
 
-    // 11. Who it stands for, and that it permits anything at all.
+    // 11. It is a bearer token. One that is bound to a key (`cnf`) is nothing without a proof of possession, which
+    //     this server asks no client for (RFC 7800 section 3).
+    if let Some(methods) = claims.confirmation {
+        return Err(TokenError::KeyBound { methods });
+    }
+
+    // 12. Who it stands for, and that it permits anything at all.
     let not_before = claims.not_before;
     let username = claims.preferred_username.clone().or_else(|| claims.upn.clone());
     let principal = principal(env.settings, claims)?;
