@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use base::principal::Groups;
+use base::principal::{Agent, Groups};
 use serde_json::{Map, Value};
 
+use super::agent;
 use super::error::TokenError;
 use crate::issuers::TokenVersion;
 use crate::tenants::is_guid;
@@ -42,6 +43,8 @@ pub(super) struct Claims {
     pub(super) token_id: Option<String>,
     /// How `cnf` (RFC 7800) names the key that the token is bound to, such as `jkt`.
     pub(super) confirmation: Option<Vec<String>>,
+    /// For records.
+    pub(super) agent: Option<Agent>,
     pub(super) preferred_username: Option<String>,
     /// `upn`, in access tokens of version 1.
     pub(super) upn: Option<String>,
@@ -87,6 +90,7 @@ impl Claims {
             nonce: optional_text(claims, "nonce")?,
             token_id: shown_text(claims, "uti").or(jti),
             confirmation: confirmation(claims)?,
+            agent: agent::of(claims),
             preferred_username: optional_text(claims, "preferred_username")?,
             upn: shown_text(claims, "upn"),
             name: optional_text(claims, "name")?,

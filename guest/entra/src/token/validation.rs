@@ -230,9 +230,10 @@ async fn access_token(
     // 12. Who it stands for, and that it permits anything at all.
     let not_before = claims.not_before;
     let username = claims.preferred_username.clone().or_else(|| claims.upn.clone());
+    let agent = claims.agent.clone();
     let principal = principal(env.settings, claims)?;
 
-    let validated = ValidatedToken { principal, username, not_before, key, first_seen: false };
+    let validated = ValidatedToken { principal, username, agent, not_before, key, first_seen: false };
     instance.validated.borrow_mut().insert(hash, Rc::new(validated.clone()));
     Ok(Rc::new(ValidatedToken { first_seen: true, ..validated }))
 }
