@@ -77,8 +77,8 @@ pub async fn receive(peer: &Peer<'_>, connection: &mut Connection, message: &[u8
         return refused(&error, None);
     }
     let read = match *peer {
-        Peer::Local(_) => envelope::read::<Value>(message),
-        Peer::Remote(..) => envelope::read_bounded::<Value>(message),
+        Peer::Local(_) => envelope::read(message),
+        Peer::Remote(..) => envelope::read_bounded(message),
     };
     match read {
         Err(error) => refused(&error, None),
