@@ -52,6 +52,7 @@ pub struct ValidatedIdToken {
     expires_at: u64,
     preferred_username: Option<String>,
     name: Option<String>,
+    guest: bool,
     roles: Vec<String>,
     groups: Groups,
 }
@@ -102,6 +103,11 @@ impl ValidatedIdToken {
     /// `name`. For display only.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// Whether the person's home is another identity provider (`idp`, `acct`).
+    pub fn guest(&self) -> bool {
+        self.guest
     }
 
     /// `roles`: those of our application.
@@ -161,9 +167,21 @@ pub async fn validate_id_token(
     if claims.nonce.as_deref() != expected.nonce {
         return Err(TokenError::NonceMismatch);
     }
+    let guest = is_guest(settings, &claims);
     let Claims { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups, .. } =
         claims;
-    Ok(ValidatedIdToken { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups })
+    Ok(ValidatedIdToken {
+        tenant_id,
+        object_id,
+        subject,
+        issuer,
+        expires_at,
+        preferred_username,
+        name,
+        guest,
+        roles,
+        groups,
+    })
 }
 
 /// Where clients of the configured authority obtain tokens.
@@ -370,6 +388,14 @@ fn check_times(env: &EntraWorld<'_>, not_before: u64, issued_at: u64, expires_at
     Ok(())
 }
 
+/// The person's home is another identity provider (`idp`), or the tenant says so (`acct`).
+fn is_guest(settings: &Settings, claims: &Claims) -> bool {
+    let is_foreign = |idp: &String| {
+        issuers::is_foreign_identity_provider(idp, &settings.authority, &claims.tenant_id, &claims.issuer)
+    };
+    claims.identity_provider.as_ref().is_some_and(is_foreign) || claims.account_status == Some(1)
+}
+
 /// Delegated tokens have scopes. App-only tokens have roles, and say so with `idtyp`, or, where that optional
 /// claim is not configured, by being their own subject. A token with neither gives access to nothing.
 fn principal(settings: &Settings, claims: Claims) -> Result<Principal, TokenError> {
@@ -382,11 +408,7 @@ fn principal(settings: &Settings, claims: Claims) -> Result<Principal, TokenErro
         // The two claims contradict each other, or `idtyp` has an undefined value.
         _ => return Err(malformed("idtyp")),
     };
-    let is_foreign = |idp: &String| {
-        issuers::is_foreign_identity_provider(idp, &settings.authority, &claims.tenant_id, &claims.issuer)
-    };
-    let guest = kind == PrincipalKind::User
-        && (claims.identity_provider.as_ref().is_some_and(is_foreign) || claims.account_status == Some(1));
+    let guest = kind == PrincipalKind::User && is_guest(settings, &claims);
     Ok(Principal {
         tenant_id: claims.tenant_id,
         object_id: claims.object_id,
