@@ -70,6 +70,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let options = Options {
         tls,
         trusted_proxies: config.trusted_proxies.clone(),
+        forwarded_header: config.forwarded_header,
         token_header: config.token_header.clone(),
         path_prefix: config.path_prefix(),
         observer: Arc::new(telemetry.clone()),
