@@ -120,7 +120,8 @@ fn no_refusal_shows_its_evidence_to_the_client() {
         let text = case.expected.public_text();
         assert!(
             matches!(text, "the access token is not valid for this server" | "the access token has expired")
-                || matches!(case.expected, TokenError::KeyBound { .. }) && text.starts_with("the access token is bound to"),
+                || matches!(case.expected, TokenError::KeyBound { .. })
+                    && text.starts_with("the access token is bound to"),
             "{}: {text}",
             case.name
         );
