@@ -64,7 +64,10 @@ fn the_defaults_serve_on_loopback() {
     assert_eq!(config.rates["address:revoke"], rate(50, 900));
     assert_eq!(config.rates["token"], rate(5_000, 900));
     assert_eq!(config.rates["refused-token"], rate(60, 60));
-    assert_eq!(config.rates.len(), 12);
+    assert_eq!(config.rates["called-records"], rate(600, 900));
+    assert_eq!(config.rates["denied-records"], rate(60, 900));
+    assert_eq!(config.rates["stranger-records"], rate(2_000, 900));
+    assert_eq!(config.rates.len(), 15);
 }
 
 #[test]
