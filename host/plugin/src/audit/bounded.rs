@@ -165,7 +165,11 @@ fn bound_of(event: &Event) -> Option<(&'static str, String)> {
         "tool.called" => CALLED_RECORDS,
         _ => return None,
     };
-    Some((operation, [tenant, "/", object].concat()))
+    Some((operation, caller(tenant, object)))
+}
+
+fn caller(tenant: &str, object: &str) -> String {
+    [tenant, "/", object].concat()
 }
 
 /// Events of one kind differ in nothing that is decided by the component. A caller has few kinds: tools and reasons are
@@ -173,7 +177,7 @@ fn bound_of(event: &Event) -> Option<(&'static str, String)> {
 fn kind(event: &Event) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let who = match (&event.tenant_id, &event.object_id) {
-        (Some(tenant), Some(object)) => [tenant, "/", object].concat(),
+        (Some(tenant), Some(object)) => caller(tenant, object),
         _ => event.address.as_deref().and_then(neighbourhood).unwrap_or_default(),
     };
     [event.name.as_str(), outcome(event.outcome), &text(&event.reason), &text(&event.tool), &who].join(" ")

@@ -243,9 +243,9 @@ async fn records_are_not_rotated_away_within_a_week_and_what_finds_no_room_is_re
     let log = site.log_with("the audit files are full").await;
     assert!(log.contains("the last of the audit files is written"), "{log}");
 
-    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(7 * 24 * 3_600 + 60);
     let oldest = std::fs::File::options().append(true).open(site.path("audit.jsonl.1")).unwrap();
-    oldest.set_modified(old).unwrap();
+    let written = oldest.metadata().unwrap().modified().unwrap();
+    oldest.set_modified(written - std::time::Duration::from_secs(7 * 24 * 3_600)).unwrap();
     assert_eq!(site.register().await, 201);
     assert_eq!(held(&site)[0], 1, "the old file made room");
 }
