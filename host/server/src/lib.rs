@@ -36,6 +36,7 @@ mod stall;
 mod tls;
 
 pub use body::{BrokenOff, HttpBody};
+pub use client_address::ForwardedHeader;
 pub use observer::{NoObserver, ObservedRequest, Observer};
 pub use tls::{Certificates, TlsError};
 
@@ -136,6 +137,8 @@ pub struct Options {
     pub tls: Option<Arc<Certificates>>,
     /// Proxies that the server believes about the client's address.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they say it.
+    pub forwarded_header: ForwardedHeader,
     /// The header in which those proxies hand over the access token of a caller they admit. The server removes it from
     /// requests that come from any other address.
     pub token_header: Option<HeaderName>,
@@ -158,6 +161,7 @@ impl Options {
         Self {
             tls: None,
             trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
             token_header: None,
             path_prefix: String::new(),
             client_address_header,

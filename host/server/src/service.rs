@@ -140,7 +140,7 @@ async fn received(shared: &Arc<Shared>, peer: IpAddr, request: Request<Incoming>
     if shared.proxies_only && !shared.is_proxy(peer) && !shared.handler.is_health_check(&path) {
         return Err(Refusal::new(StatusCode::FORBIDDEN, "requests are accepted from the declared proxy only"));
     }
-    let client = client_address(peer, &parts.headers, &shared.options.trusted_proxies);
+    let client = client_address(peer, &parts.headers, &shared.options.trusted_proxies, shared.options.forwarded_header);
     let admitted = shared.handler.admit(&parts.method, &path, shares::of(client));
     admitted.map_err(|after| Refusal::later(StatusCode::TOO_MANY_REQUESTS, "too many requests", after))?;
     let address = HeaderValue::try_from(client.to_string());

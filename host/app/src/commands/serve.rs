@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use entra_mcp_plugin::audit::AuditSink;
+use entra_mcp_plugin::audit::{AuditSink, BoundedAudit};
 use entra_mcp_plugin::clock::SystemClock;
 use entra_mcp_plugin::random::{SystemRandomness, unguessable_id};
+use entra_mcp_plugin::rate_limiter::CountingRateLimiter;
 use entra_mcp_server::{Certificates, HttpServer, Limits, Options};
 use serde_json::json;
 
@@ -57,6 +58,11 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     }
     let compiler = compile::command(&config.common.host.code_cache);
     let sink = ObservedAudit::over(Arc::clone(&audit) as Arc<dyn AuditSink>, &telemetry);
+    let clock = Arc::new(SystemClock::new());
+    // With counts of its own: that a record is not written one by one is no request that was refused.
+    let limiter = CountingRateLimiter::new(clock.clone(), config.rates.clone());
+    let bounded = BoundedAudit::start(sink, Arc::new(limiter), clock);
+    let sink = Arc::clone(&bounded) as Arc<dyn AuditSink>;
     let plugin = Arc::new(client.builder.audit(sink).compiler(compiler).build()?);
     access::check_tools(&settings, &plugin.remote_tools().await?)?;
     telemetry.observe_plugin(&plugin);
@@ -70,6 +76,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let options = Options {
         tls,
         trusted_proxies: config.trusted_proxies.clone(),
+        forwarded_header: config.forwarded_header,
         token_header: config.token_header.clone(),
         path_prefix: config.path_prefix(),
         observer: Arc::new(telemetry.clone()),
@@ -107,6 +114,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let handler = Arc::new(ComponentHandler::new(plugin, client.rate_limiter));
     let served = server.serve(handler, options, stop, cancel).await;
     // The runtime has nothing else to do any more.
+    bounded.flush().await;
     audit.flush(LAST_RECORDS);
     telemetry.shut_down(LAST_EXPORTS).await;
     served?;

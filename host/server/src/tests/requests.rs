@@ -73,6 +73,16 @@ async fn the_address_of_the_client_is_what_the_host_says_and_not_what_the_client
 async fn a_declared_proxy_is_believed_about_the_address() {
     let server = Running::with(|options| options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
     server.get("/", "x-forwarded-for: 6.6.6.6, 203.0.113.9\r\n").await;
+    // The client hides nothing with a header that its proxy passes on.
+    server.get("/", "x-forwarded-for: 203.0.113.9\r\nforwarded: x\r\n").await;
+    server.get("/", "x-forwarded-for: 203.0.113.9\r\nforwarded: for=6.6.6.6\r\n").await;
+    assert_eq!(addresses(&server), ["203.0.113.9"; 3]);
+    let server = Running::with(|options| {
+        options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        options.forwarded_header = ForwardedHeader::Forwarded;
+    })
+    .await;
+    server.get("/", "x-forwarded-for: 6.6.6.6\r\nforwarded: for=203.0.113.9\r\n").await;
     assert_eq!(addresses(&server), ["203.0.113.9"]);
 }
 
