@@ -27,6 +27,7 @@ use base::audit::AuditEvent;
 use base::settings::{HttpSettings, LocalSettings, Mode, Settings, SignInMethod, TokenMode, TokenSettings};
 
 use crate::capabilities::*;
+use crate::http_error::HttpError;
 use crate::records::{Keep, Partitions, Records};
 use crate::store::{Store, StoreError};
 use crate::trail::{KEY_NAME, Recorder, SessionNames, Trail};

@@ -425,7 +425,7 @@ async fn download(env: &EntraWorld<'_>, url: &str) -> Result<(Vec<u8>, u64), (&'
         .map_err(|error| ("url-invalid", error.to_string()))?;
     let response = env.http.send(request).await.map_err(|error| {
         let code = match &error {
-            HttpError::Denied => "denied",
+            HttpError::Denied(_) => "denied",
             HttpError::Connect(_) => "connect",
             HttpError::TimedOut => "timed-out",
             HttpError::TooLarge => "too-large",

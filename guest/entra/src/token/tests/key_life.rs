@@ -7,6 +7,7 @@ use std::time::Duration;
 use base::audit::Outcome;
 use serde_json::{Value, json};
 use world::HttpError;
+use world::http_error::NotConnected;
 use world::testing::{START, TENANT, json as response, run};
 
 use crate::testing::*;
@@ -182,7 +183,7 @@ fn a_flood_of_unknown_key_ids_during_an_outage_costs_no_more() {
     let authority = FakeAuthority::new();
     validate(&authority, &token("rsa", "rsa")).unwrap();
     advance(&authority, 30);
-    *authority.outage.borrow_mut() = Some(HttpError::Connect("refused".to_owned()));
+    *authority.outage.borrow_mut() = Some(HttpError::Connect(NotConnected::Refused));
     for second in 0..60 {
         Instance::restart();
         let error = validate(&authority, &token(&format!("unknown-{second}"), "rsa")).unwrap_err();
@@ -225,7 +226,7 @@ fn an_outage_is_survived_for_48_hours_and_reported() {
 #[test]
 fn an_outage_before_the_first_keys_is_no_refusal_and_ends_soon() {
     let authority = FakeAuthority::new();
-    *authority.outage.borrow_mut() = Some(HttpError::Connect("refused".to_owned()));
+    *authority.outage.borrow_mut() = Some(HttpError::Connect(NotConnected::Refused));
     for _ in 0..10 {
         Instance::restart();
         let error = validate(&authority, &token("rsa", "rsa")).unwrap_err();
