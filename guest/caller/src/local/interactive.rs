@@ -528,7 +528,15 @@ fn page(result: &Result<Account, SignInError>) -> Page {
         Err(error) => Page {
             success: false,
             title: "The sign-in did not succeed".to_owned(),
-            message: format!("{error} Go back to your application to try again."),
+            message: format!("{} Go back to your application to try again.", sentence(&error.to_string())),
         },
     }
+}
+
+/// The text of an error as a sentence of its own.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase()).into_iter().flatten();
+    let end = if text.ends_with(['.', ')']) { "" } else { "." };
+    first.chain(letters).chain(end.chars()).collect()
 }

@@ -119,9 +119,14 @@ impl Refusal {
         }
     }
 
-    /// Whether the person has declined.
+    /// Whether the person has declined. The code of Entra ID decides before the OAuth error does: `access_denied` is
+    /// also what a browser brings when conditional access has blocked the sign-in.
     pub fn is_declined(&self) -> bool {
-        matches!(self.error.as_str(), "access_denied" | "authorization_declined")
+        match self.code {
+            0 => matches!(self.error.as_str(), "access_denied" | "authorization_declined"),
+            error_codes::DECLINED => true,
+            code => self.error == "authorization_declined" && !error_codes::is_known(code),
+        }
     }
 
     /// Whether a new interactive sign-in is the way out.
@@ -153,6 +158,31 @@ impl Refusal {
         match self.code {
             0 => error_codes::known(&self.error).unwrap_or("unknown-error").to_owned(),
             code => format!("aadsts-{code}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a browser brings back from Entra ID, and what a poll for a device code is answered with.
+    #[test]
+    fn only_a_person_declines() {
+        for (error, code, declined) in [
+            ("access_denied", 0, true),
+            ("authorization_declined", 0, true),
+            ("access_denied", 65004, true),
+            ("consent_required", 65004, true),
+            ("authorization_declined", 70_000, true),
+            ("access_denied", 53003, false),
+            ("authorization_declined", 53003, false),
+            ("access_denied", 50105, false),
+            ("access_denied", 90094, false),
+            ("access_denied", 12345, false),
+            ("invalid_grant", 0, false),
+        ] {
+            assert_eq!(Refusal::new(error, &[code], None).is_declined(), declined, "{error} {code}");
         }
     }
 }
