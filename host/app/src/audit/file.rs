@@ -5,7 +5,7 @@
 //! written record outlives the process, but not a power failure.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
 /// Bounds the size of the audit files.
@@ -62,7 +62,8 @@ impl AuditFile {
         let opened = open(path);
         let opened = opened.map_err(|reason| AuditFileError { path: path.to_owned(), reason })?;
         let Opened { file, identity, is_regular } = opened;
-        Ok(Self { path: path.to_owned(), rotation, file, identity, is_regular, torn: false, stuck: false })
+        let torn = is_regular && ends_within_a_line(path);
+        Ok(Self { path: path.to_owned(), rotation, file, identity, is_regular, torn, stuck: false })
     }
 
     /// Whether it is a file, and not a device or a pipe, which may keep a writer waiting.
@@ -74,7 +75,7 @@ impl AuditFile {
     pub(super) fn reopen(&mut self) -> io::Result<()> {
         let Opened { file, identity, is_regular } = open(&self.path)?;
         (self.file, self.identity, self.is_regular) = (file, identity, is_regular);
-        self.torn = false;
+        self.torn = is_regular && ends_within_a_line(&self.path);
         Ok(())
     }
 
@@ -168,6 +169,17 @@ fn open(path: &Path) -> io::Result<Opened> {
     Ok(Opened { identity: Identity::of(&metadata), is_regular: metadata.is_file(), file })
 }
 
+/// Whether the last line of a file lacks its end, because the disk was full when a process wrote it that has ended since.
+fn ends_within_a_line(path: &Path) -> bool {
+    let mut last = [b'\n'];
+    let read = File::open(path).and_then(|mut file| {
+        // A file without a last byte has no line at all.
+        file.seek(io::SeekFrom::End(-1))?;
+        file.read_exact(&mut last)
+    });
+    read.is_ok() && last != [b'\n']
+}
+
 /// Writes lines whole, normally at once. If a write breaks off within a line, the next one begins on a line of its own.
 pub(super) fn append(stream: &mut impl io::Write, torn: &mut bool, lines: &[u8]) -> io::Result<()> {
     if *torn {
@@ -219,6 +231,17 @@ mod tests {
         assert_eq!(names(&folder), ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"]);
         let contents = ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"].map(|name| read(&folder, name));
         assert_eq!(contents, ["four\n", "three\n", "two2\n"]);
+    }
+
+    #[test]
+    fn a_line_that_an_ended_process_has_torn_is_ended_before_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("audit.jsonl"), "one\n{\"event\":\"to").unwrap();
+        let mut file = audit(&folder, 0, 1);
+        file.write(b"two\n").unwrap();
+        file.reopen().unwrap();
+        file.write(b"three\n").unwrap();
+        assert_eq!(read(&folder, "audit.jsonl"), "one\n{\"event\":\"to\ntwo\nthree\n");
     }
 
     #[test]
