@@ -87,16 +87,20 @@ fn sentence(code: u32) -> Option<&'static str> {
 /// The same for people who use a server that another party operates. The code in the audit record tells the operator
 /// what is wrong with the configuration; the people cannot do anything about it, and need not know.
 pub fn public_advice(error: &str, code: u32) -> String {
-    let is_configuration = match code {
+    match (is_configuration(error, code), code) {
+        (false, _) => advice(error, code),
+        (true, 0) => NOT_SET_UP.to_owned(),
+        (true, _) => format!("{NOT_SET_UP} (AADSTS{code})"),
+    }
+}
+
+/// Whether what is configured, here or in the app registration, has to be changed.
+pub fn is_configuration(error: &str, code: u32) -> bool {
+    match code {
         28000 | 28003 | 50011 | 50059 | 90002 | 70001 | 70002 | 70011 | 90009 | 500_011 | 650_053 | 700_016
         | 700_030 => true,
         900_971 | 7_000_112 | 7_000_114 | 7_000_215 | 7_000_216 | 7_000_218 | 7_000_222 | 9_010_010 => true,
         _ => matches!(error, "invalid_client" | "unauthorized_client" | "invalid_scope" | "invalid_resource"),
-    };
-    match (is_configuration, code) {
-        (false, _) => advice(error, code),
-        (true, 0) => NOT_SET_UP.to_owned(),
-        (true, _) => format!("{NOT_SET_UP} (AADSTS{code})"),
     }
 }
 

@@ -44,6 +44,8 @@ pub trait EntraWorlds {
     fn entra(&self) -> EntraWorld<'static>;
     /// For a remote server of the same tenant, with a client secret.
     fn entra_remote(&self) -> EntraWorld<'static>;
+    /// Answers every request that no `once` answers with the metadata of the tenant.
+    fn publishes_metadata(&self);
 }
 
 impl EntraWorlds for World {
@@ -66,6 +68,19 @@ impl EntraWorlds for World {
         change(&mut env, |settings| *settings = testing::remote_settings());
         env
     }
+
+    fn publishes_metadata(&self) {
+        let metadata = json!({
+            "issuer": format!("{AUTHORITY}/{TENANT}/v2.0"),
+            "jwks_uri": format!("{AUTHORITY}/{TENANT}/discovery/v2.0/keys"),
+        });
+        self.always(move |_| Ok(response(200, &metadata)));
+    }
+}
+
+/// Forgets what the running instance has kept of the authority, as a new instance would.
+pub fn forget_instance() {
+    Instance::restart();
 }
 
 /// Changes the settings, as another configuration of the component does.

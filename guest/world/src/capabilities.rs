@@ -12,6 +12,11 @@ use base::audit::AuditEvent;
 
 use crate::http_error::HttpError;
 
+/// How long a request may wait for its response, where that is less than the bound of all requests: an extension of
+/// [`http::Request`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience(pub Duration);
+
 /// Outbound HTTP. Redirects are not followed.
 #[async_trait(?Send)]
 pub trait Http {

@@ -209,6 +209,11 @@ impl World {
         self.0.sent.borrow().iter().map(|r| format!("{} {}", r.method(), r.uri())).collect()
     }
 
+    /// Something of each request sent so far.
+    pub fn sent_with<T>(&self, what: impl FnMut(&http::Request<Vec<u8>>) -> T) -> Vec<T> {
+        self.0.sent.borrow().iter().map(what).collect()
+    }
+
     /// The bodies of the requests sent so far.
     pub fn sent_bodies(&self) -> Vec<String> {
         self.0.sent.borrow().iter().map(|r| String::from_utf8_lossy(r.body()).into_owned()).collect()
@@ -323,11 +328,7 @@ pub fn settings() -> Settings {
         authority: "https://login.microsoftonline.com".to_owned(),
         graph: "https://graph.microsoft.com".to_owned(),
         graph_resource: "https://graph.microsoft.com".to_owned(),
-        token: TokenSettings {
-            audiences: vec![CLIENT.to_owned()],
-            allowed_tenants: Vec::new(),
-            clock_tolerance: Duration::from_secs(60),
-        },
+        token: TokenSettings { audiences: vec![CLIENT.to_owned()], allowed_tenants: Vec::new(), clock_tolerance: None },
         profile_cache: Duration::from_secs(60),
         audit_usernames: false,
         mode: Mode::Local(local_settings()),
@@ -352,6 +353,7 @@ pub fn http_settings() -> HttpSettings {
         legacy_sse: true,
         clients: Vec::new(),
         dynamic_registration: true,
+        allowed_redirect_schemes: Vec::new(),
         client_id_metadata_documents: true,
         token_mode: TokenMode::Session,
         app_id_uri: None,

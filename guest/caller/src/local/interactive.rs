@@ -10,6 +10,7 @@ use entra::EntraWorld;
 use entra::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use entra::oauth::device_code::DeviceCode;
 use entra::oauth::with_openid;
+use entra::token;
 use world::{LoopbackListener, Page, UserAgent, UserAgentError};
 
 use super::accounts::{self, Account};
@@ -118,6 +119,7 @@ pub async fn sign_in(
             }
         };
         presenter.ended();
+        let result = result.map_err(|error| error.naming_ids(env.settings));
         // Another call took this one for dead and leads now: this one waits for its outcome.
         if matches!(result, Err(SignInError::TakenOver)) {
             continue;
@@ -164,6 +166,7 @@ async fn join(
 ) -> Result<Option<Account>, SignInError> {
     let env = &person.entra;
     let began = env.clock.monotonic();
+    let mut alive_until = None;
     loop {
         let Some(current) = attempt::current(env).await? else {
             return Ok(None);
@@ -179,7 +182,10 @@ async fn join(
         if now >= deadline {
             return Err(SignInError::TimedOut(instruction));
         }
-        if let Some(instruction) = &instruction {
+        // The link of a leader that has shown no sign of life since may lead to a listener that is gone.
+        let lives = alive_until.is_some_and(|seen| current.alive_until != seen);
+        alive_until = alive_until.or(Some(current.alive_until));
+        if let Some(instruction) = instruction.as_ref().filter(|_| lives) {
             presenter.waiting(instruction, now.saturating_sub(began));
         }
         env.clock.sleep(JOIN_POLL).await;
@@ -213,7 +219,7 @@ impl Leader<'_> {
     /// Goes on with an attempt that an earlier call has left behind.
     async fn resume(&self, attempt: Attempt, presented: bool) -> Result<Account, SignInError> {
         let Grant::AuthorizationCode { listener, .. } = &attempt.grant else {
-            return self.go_on_with_code(attempt, presented).await;
+            return self.resume_code(attempt, presented).await;
         };
         match listener.as_deref().map(|id| self.person.agent.attach(id)) {
             Some(Ok(listener)) => self.resume_browser(attempt, listener, presented).await,
@@ -222,9 +228,28 @@ impl Leader<'_> {
         }
     }
 
+    /// Goes on with a code that an earlier call has shown. One of a process that could open no browser is not handed to a
+    /// person whose browser can be opened.
+    async fn resume_code(&self, attempt: Attempt, presented: bool) -> Result<Account, SignInError> {
+        if presented || self.person.settings.method == SignInMethod::DeviceCode {
+            return self.go_on_with_code(attempt, presented).await;
+        }
+        match self.by_browser().await {
+            Err(SignInError::NoBrowser(_)) if self.person.settings.method == SignInMethod::Automatic => {
+                self.announce(&attempt).await?;
+                self.go_on_with_code(attempt, presented).await
+            }
+            other => other,
+        }
+    }
+
     async fn by_browser(&self) -> Result<Account, SignInError> {
         let env = self.env;
         let listener = self.person.agent.listen().map_err(no_browser)?;
+        // Entra ID shows what is wrong with the tenant on its own page, and sends nobody back: this call would wait in
+        // vain.
+        self.alive_for(BUSY).await?;
+        token::check_authority(env).await?;
         let scopes = with_openid(&self.request.scopes);
         let request = AuthorizationRequest::new(env, listener.redirect_uri(), scopes, self.request.claims.clone());
         let prompt = Prompt {
@@ -476,7 +501,7 @@ pub async fn redeem(env: &EntraWorld<'_>, attempt: &str, query: &str) -> Result<
     let Grant::AuthorizationCode { request, .. } = &attempt.grant else {
         return Err(SignInError::Untrusted(Untrusted::UnknownAttempt));
     };
-    let tokens = request.redeem(env, query).await?;
+    let tokens = request.redeem(env, query).await.map_err(|error| SignInError::from(error).naming_ids(env.settings))?;
     attempt::admit(env, tokens, &attempt.scopes, Some(&request.nonce)).await
 }
 
@@ -491,6 +516,17 @@ pub async fn decline(person: &PersonWorld<'_>, attempt: &str) -> Result<(), Sign
     }
     let event = env.trail.event("sign-in.ended", Outcome::Failure);
     Ok(env.trail.record(event.because(SignInError::Declined.reason())).await?)
+}
+
+/// Gives the sign-in up that a call of this process leads: the process ends, and with it the listener for the answer. A
+/// device code stands by itself, and stays.
+pub async fn give_up(person: &PersonWorld<'_>) -> Result<(), SignInError> {
+    let env = &person.entra;
+    let is_ours = |attempt: &Attempt| match &attempt.grant {
+        Grant::AuthorizationCode { listener: Some(id), .. } => person.agent.attach(id).is_ok(),
+        Grant::AuthorizationCode { listener: None, .. } | Grant::DeviceCode(_) => false,
+    };
+    Ok(attempt::give_up(env, is_ours).await?)
 }
 
 /// Begins a sign-in whose page the host shows itself.

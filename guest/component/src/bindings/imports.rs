@@ -127,9 +127,10 @@ fn milliseconds(duration: Duration) -> u32 {
 impl Http for Imports {
     async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> {
         let mut client = wstd::http::Client::new();
-        client.set_connect_timeout(CONNECT_TIMEOUT);
-        client.set_first_byte_timeout(FIRST_BYTE_TIMEOUT);
-        client.set_between_bytes_timeout(FIRST_BYTE_TIMEOUT);
+        let Patience(patience) = request.extensions().get().copied().unwrap_or(Patience(FIRST_BYTE_TIMEOUT));
+        client.set_connect_timeout(CONNECT_TIMEOUT.min(patience));
+        client.set_first_byte_timeout(patience);
+        client.set_between_bytes_timeout(patience);
         let request = request.map(outgoing_body);
         let response = client.send(request).await.map_err(|error| http_error(&error))?;
         let (head, body) = response.into_parts();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base::settings::Settings;
 use serde::{Deserialize, Serialize};
 use world::once::Failure;
 use world::{CredentialError, HttpError, StoreError};
@@ -145,6 +146,22 @@ impl Refusal {
     /// One sentence that says what to do.
     pub fn advice(&self) -> String {
         error_codes::advice(&self.error, self.code)
+    }
+
+    /// Whether what is configured, here or in the app registration, has to be changed.
+    pub fn is_configuration(&self) -> bool {
+        error_codes::is_configuration(&self.error, self.code)
+    }
+
+    /// The same as [`Refusal::advice`]; names the ids that are configured, if one of them may be wrong.
+    pub fn advice_for(&self, settings: &Settings) -> String {
+        let Settings { tenant, client_id, .. } = settings;
+        match self.advice() {
+            advice if self.is_configuration() => {
+                format!("{advice} The tenant id is {tenant}, the client id is {client_id}.")
+            }
+            advice => advice,
+        }
     }
 
     /// The same for the clients of a server, who can do nothing about its configuration.
