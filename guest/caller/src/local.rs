@@ -1,5 +1,5 @@
-//! Who is signed in to a public client, and how a token for an API is got: from the cache, else by the refresh
-//! token, else by asking the person.
+//! The accounts that are signed in to a public client, and how it gets a token for an API: from the cache, else by the
+//! refresh token, else by asking the person.
 
 pub mod accounts;
 pub mod attempt;
@@ -12,7 +12,7 @@ use base::settings::Settings;
 use entra::clock_offset::ClockOffset;
 use entra::oauth::OAuthError;
 use entra::oauth::authorization_code::RedeemError;
-use entra::oauth::error::Refusal;
+use entra::oauth::error::EntraRefusal;
 use entra::token::{AuthorityFault, TokenError};
 use world::{StoreError, Unrecorded, UserAgentError};
 
@@ -49,21 +49,21 @@ pub enum SignInError {
         /// What the person has to do.
         instruction: Instruction,
     },
-    /// Entra refused.
+    /// Entra ID refused.
     #[error("{}", .0.advice())]
-    Refused(Refusal),
-    /// Entra refused because of what is configured, here or in the app registration.
+    Refused(EntraRefusal),
+    /// Entra ID refused because of what is configured, here or in the app registration.
     #[error("{message}")]
     Misconfigured {
-        /// What Entra has said.
-        refusal: Refusal,
+        /// What Entra ID has said.
+        refusal: EntraRefusal,
         /// What to do about it, with the ids that are configured.
         message: String,
     },
     /// The metadata of the tenant cannot be read, so that no sign-in could succeed.
     #[error("{0}")]
     Authority(AuthorityFault),
-    /// Entra could not be asked.
+    /// Entra ID could not be asked.
     #[error("{0}")]
     Unavailable(OAuthError),
     /// The answer was not for this sign-in, or not genuine. Nothing was stored.
@@ -171,7 +171,7 @@ impl SignInError {
     }
 
     /// What Entra has refused with.
-    pub fn refusal(&self) -> Option<&Refusal> {
+    pub fn refusal(&self) -> Option<&EntraRefusal> {
         match self {
             Self::Refused(refusal) | Self::Misconfigured { refusal, .. } => Some(refusal),
             _ => None,

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use http::HeaderMap;
 
 use crate::entra_world::EntraWorld;
-use crate::token::instance::Instance;
+use crate::token::instance::InstanceCaches;
 
 /// From this difference on, in seconds, it is worth a word. A header is exact to a second, and the answer takes some.
 pub const NOTICEABLE_SECONDS: u64 = 30;
@@ -37,13 +37,13 @@ impl ClockOffset {
 
 /// The difference, as the last answer of Entra ID showed it to this instance.
 pub fn current(env: &EntraWorld<'_>) -> Option<ClockOffset> {
-    Instance::current(env.settings).clock_offset.get()
+    InstanceCaches::current(env.settings).clock_offset.get()
 }
 
 /// Reads the time in an answer of Entra ID. One without is none.
 pub(crate) fn observe(env: &EntraWorld<'_>, headers: &HeaderMap) {
     if let Some(offset) = ClockOffset::of(headers, env.clock.now()) {
-        Instance::current(env.settings).clock_offset.set(offset);
+        InstanceCaches::current(env.settings).clock_offset.set(offset);
     }
 }
 

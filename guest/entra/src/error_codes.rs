@@ -32,7 +32,7 @@ pub fn is_known(code: u32) -> bool {
 
 fn sentence(code: u32) -> Option<&'static str> {
     Some(match code {
-        16000 | 50058 => "Nobody is signed in there, or several accounts are; sign in again and choose an account.",
+        16000 | 50058 => "No account is signed in there, or several are; sign in again and choose an account.",
         50011 => {
             "The redirect URI is not registered: add `http://localhost` under Authentication > Mobile and desktop \
              applications in the app registration."

@@ -3,7 +3,7 @@
 use base::settings::HttpSettings;
 use world::StoreError;
 
-use super::client::{Client, ClientError, MAX_CLIENT_ID, Origin};
+use super::client::{Client, ClientError, ClientOrigin, MAX_CLIENT_ID};
 use super::redirect_uri::RedirectUriError;
 use super::redirect_uri::private_use::{self, Admitted};
 use super::{client_metadata_document as document, registration};
@@ -34,8 +34,8 @@ pub async fn find(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, Clie
 /// refresh token was exchanged.
 pub async fn touch(env: &ServerWorld<'_>, client: &Client) -> Result<(), StoreError> {
     match client.origin {
-        Origin::Registration => registration::touch(env, &client.client_id).await,
-        Origin::Settings | Origin::Document => Ok(()),
+        ClientOrigin::Registration => registration::touch(env, &client.client_id).await,
+        ClientOrigin::Settings | ClientOrigin::Document => Ok(()),
     }
 }
 
@@ -44,7 +44,7 @@ fn preregistered(settings: &HttpSettings, client_id: &str) -> Option<Client> {
     Some(Client {
         client_id: client.client_id.clone(),
         name: Some(client.name.clone()),
-        origin: Origin::Settings,
+        origin: ClientOrigin::Settings,
         // A setting does not make a redirect safe that is not.
         redirect_uris: client.redirect_uris.iter().filter(|uri| may_be_set(uri).is_ok()).cloned().collect(),
         secret_hash: client.secret_hash.clone(),

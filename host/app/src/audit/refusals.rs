@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use entra_mcp_plugin::audit::{AuditSink, Outcome, Record};
+use entra_mcp_plugin::audit::{AuditRecord, AuditSink, Outcome};
 
 /// Logs the failures among the events that another sink records. There are no more of them than records.
 pub struct LoggedRefusals {
@@ -22,7 +22,7 @@ impl LoggedRefusals {
 
 #[async_trait]
 impl AuditSink for LoggedRefusals {
-    async fn record(&self, record: Record) -> Result<(), String> {
+    async fn record(&self, record: AuditRecord) -> Result<(), String> {
         if let (Outcome::Failure, Some(reason)) = (record.event.outcome, &record.event.reason) {
             let (event, correlation_id) = (&record.event.name, &record.event.correlation_id);
             tracing::info!(%event, %reason, %correlation_id, "refused");

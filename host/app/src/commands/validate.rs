@@ -22,7 +22,7 @@ const MAX_LINE_BYTES: u64 = 1024 * 1024;
 
 /// Person or application.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Kind {
+pub enum PrincipalKindName {
     /// A person, by way of an application.
     User,
     /// An application by itself.
@@ -51,9 +51,9 @@ pub struct Arguments {
     /// An application (client id); one of those named must have obtained every token
     #[arg(long, value_name = "GUID")]
     require_client: Vec<String>,
-    /// Whom every token must stand for
+    /// The principal that every token must stand for
     #[arg(long)]
-    require_kind: Option<Kind>,
+    require_kind: Option<PrincipalKindName>,
     /// A tenant whose tokens are accepted, instead of the configured one; may be repeated
     #[arg(long, value_name = "GUID")]
     allow_tenant: Vec<String>,
@@ -64,7 +64,7 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    settings: Settings,
+    settings: ValidateSettings,
 }
 
 /// The settings of other commands that count here as well.
@@ -73,9 +73,9 @@ pub const SETTINGS: [&str; 7] =
 
 /// These settings.
 #[derive(Debug)]
-struct Settings(Layer);
+struct ValidateSettings(Layer);
 
-impl FromArgMatches for Settings {
+impl FromArgMatches for ValidateSettings {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         Layer::from_arg_matches(matches).map(Self)
     }
@@ -85,7 +85,7 @@ impl FromArgMatches for Settings {
     }
 }
 
-impl Args for Settings {
+impl Args for ValidateSettings {
     fn augment_args(command: Command) -> Command {
         let all = Layer::augment_args(Command::new("all"));
         command.args(all.get_arguments().filter(|setting| SETTINGS.contains(&setting.get_id().as_str())))
@@ -118,8 +118,8 @@ impl Arguments {
             any_group: self.require_group.clone(),
             any_client: self.require_client.clone(),
             kind: self.require_kind.map(|kind| match kind {
-                Kind::User => PrincipalKind::User,
-                Kind::App => PrincipalKind::App,
+                PrincipalKindName::User => PrincipalKind::User,
+                PrincipalKindName::App => PrincipalKind::App,
             }),
         }
     }

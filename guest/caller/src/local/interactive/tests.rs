@@ -41,7 +41,7 @@ fn pending() -> Value {
 fn sign_in(authority: &FakeAuthority) -> Result<Account, SignInError> {
     let settings = LocalSettings { method: SignInMethod::DeviceCode, ..local_settings() };
     let person = PersonWorld { entra: authority.env, settings: &settings, ..authority.world.person() };
-    let request = Request { scopes: vec!["s".to_owned()], ..Request::default() };
+    let request = SignInRequest { scopes: vec!["s".to_owned()], ..SignInRequest::default() };
     run(super::sign_in(&person, &request, &NoClient))
 }
 
@@ -57,7 +57,7 @@ fn slow_poll(delay: Duration) -> (Result<Account, SignInError>, World, bool) {
     world.once(move |_| {
         slow.advance(delay);
         let turn = run(attempt::take_turn(&slow.entra(), "another call")).unwrap();
-        taken.set(!matches!(turn, Turn::Join));
+        taken.set(!matches!(turn, SignInTurn::Join));
         Ok(testing::json(200, &tokens()))
     });
     let account = sign_in(&authority);
@@ -104,7 +104,7 @@ fn a_call_that_has_lost_the_lead_waits_for_the_one_that_has_it() {
     let asleep = world.clone();
     world.once(move |_| {
         asleep.advance(Duration::from_secs(120));
-        assert!(matches!(run(attempt::take_turn(&asleep.entra(), "another call")), Ok(Turn::Resume(_))));
+        assert!(matches!(run(attempt::take_turn(&asleep.entra(), "another call")), Ok(SignInTurn::Resume(_))));
         Ok(testing::json(400, &pending()))
     });
     // The other call dies, so this one takes its turn again and goes on with the same code.
@@ -120,7 +120,7 @@ fn a_sign_in_that_another_call_leads_by_now_is_not_shown() {
     let asleep = world.clone();
     world.once(move |_| {
         asleep.advance(Duration::from_secs(120));
-        assert!(matches!(run(attempt::take_turn(&asleep.entra(), "another call")), Ok(Turn::Lead)));
+        assert!(matches!(run(attempt::take_turn(&asleep.entra(), "another call")), Ok(SignInTurn::Lead)));
         Ok(testing::json(200, &code(5)))
     });
     // The other call dies before it has asked for a code of its own.
@@ -135,9 +135,9 @@ fn a_leader_of_the_future_is_taken_for_gone() {
     let world = World::default();
     let env = world.entra();
     world.advance(Duration::from_secs(7200));
-    assert!(matches!(run(attempt::take_turn(&env, "dead call")), Ok(Turn::Lead)));
+    assert!(matches!(run(attempt::take_turn(&env, "dead call")), Ok(SignInTurn::Lead)));
     world.set_back(Duration::from_secs(3600));
-    assert!(matches!(run(attempt::take_turn(&env, "me")), Ok(Turn::Lead)));
+    assert!(matches!(run(attempt::take_turn(&env, "me")), Ok(SignInTurn::Lead)));
 }
 
 /// A client that shows its user the page, and remembers what it was told to show meanwhile.
@@ -148,8 +148,8 @@ struct Showing {
 
 #[async_trait(?Send)]
 impl Presenter for Showing {
-    async fn present(&self, _: &Instruction, _: Duration, _: &dyn Alive) -> Result<Presented, SignInError> {
-        Ok(Presented::ByClient)
+    async fn present(&self, _: &Instruction, _: Duration, _: &dyn Alive) -> Result<Presentation, SignInError> {
+        Ok(Presentation::ByClient)
     }
     fn waiting(&self, instruction: &Instruction, _: Duration) {
         self.shown.borrow_mut().push(instruction.url.clone());
@@ -161,7 +161,7 @@ fn sign_in_by_browser(authority: &FakeAuthority, presenter: &dyn Presenter) -> R
     authority.world.can_listen();
     let settings = local_settings();
     let person = PersonWorld { entra: authority.env, settings: &settings, ..authority.world.person() };
-    let request = Request { scopes: vec!["s".to_owned()], ..Request::default() };
+    let request = SignInRequest { scopes: vec!["s".to_owned()], ..SignInRequest::default() };
     run(super::sign_in(&person, &request, presenter))
 }
 
@@ -238,7 +238,7 @@ fn a_code_that_another_process_left_behind_is_not_shown_where_a_browser_can_be_o
     authority.publish("/token", testing::json(400, &pending()));
     let settings = LocalSettings { timeout: Duration::from_secs(2), ..local_settings() };
     let person = PersonWorld { entra: authority.env, settings: &settings, ..authority.world.person() };
-    let request = Request { scopes: vec!["s".to_owned()], ..Request::default() };
+    let request = SignInRequest { scopes: vec!["s".to_owned()], ..SignInRequest::default() };
     let Err(SignInError::TimedOut(Some(left))) = run(super::sign_in(&person, &request, &Showing::default())) else {
         panic!("no browser, so a code");
     };
@@ -248,16 +248,16 @@ fn a_code_that_another_process_left_behind_is_not_shown_where_a_browser_can_be_o
 }
 
 /// What a call that leads a sign-in by the browser leaves behind when its process is killed.
-fn left_behind(authority: &FakeAuthority) -> Attempt {
+fn left_behind(authority: &FakeAuthority) -> SignInAttempt {
     let env = &authority.env;
     authority.world.can_listen();
     let listener = authority.world.listen().unwrap().detach(attempt::BROWSER_LIFETIME);
-    assert!(matches!(run(attempt::take_turn(env, "other")), Ok(Turn::Lead)));
+    assert!(matches!(run(attempt::take_turn(env, "other")), Ok(SignInTurn::Lead)));
     let request = AuthorizationRequest::new(env, "http://localhost:49152".to_owned(), Vec::new(), None);
-    let attempt = Attempt {
+    let attempt = SignInAttempt {
         id: "left".to_owned(),
         instruction: Instruction { url: "https://left.behind.example".to_owned(), user_code: None },
-        grant: Grant::AuthorizationCode { request, listener: Some(listener) },
+        grant: SignInGrant::AuthorizationCode { request, listener: Some(listener) },
         scopes: Vec::new(),
         expires_at: env.clock.now() + 600,
     };
@@ -288,12 +288,12 @@ fn a_process_that_ends_gives_its_sign_in_up_and_that_of_no_other_process() {
     let world = &authority.world;
     let person = PersonWorld { entra: authority.env, ..world.person() };
     run(give_up(&person)).unwrap();
-    assert!(matches!(run(attempt::take_turn(&authority.env, "next")), Ok(Turn::Lead)), "at once");
+    assert!(matches!(run(attempt::take_turn(&authority.env, "next")), Ok(SignInTurn::Lead)), "at once");
 
     let authority = FakeAuthority::new();
     left_behind(&authority);
     authority.world.attach("listener-1").map(drop).unwrap();
     let person = PersonWorld { entra: authority.env, ..authority.world.person() };
     run(give_up(&person)).unwrap();
-    assert!(matches!(run(attempt::take_turn(&authority.env, "next")), Ok(Turn::Join)), "the other one may live");
+    assert!(matches!(run(attempt::take_turn(&authority.env, "next")), Ok(SignInTurn::Join)), "the other one may live");
 }
