@@ -137,8 +137,8 @@ async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenti
     })
 }
 
-/// Ready is a server whose store can be written that has met its authority: without the one nothing works, without the
-/// other no person can sign in and no token of Entra ID can be judged.
+/// A server is ready if its store can be written and Entra ID was reached: without the one nothing works, without the other
+/// no person can sign in and no token of Entra ID can be judged.
 async fn ready(env: &ServerWorld<'_>) -> Response<Vec<u8>> {
     let records = &env.entra.records;
     let written = match records.exists(&READY, ()).await {

@@ -228,6 +228,11 @@ pub async fn current(env: &EntraWorld<'_>) -> Result<Option<Current>, StoreError
     env.records.get(&CURRENT, ()).await
 }
 
+/// Ends the sign-in that `me` leads, so that the next call begins anew.
+pub async fn abandon(env: &EntraWorld<'_>, me: &str) -> Result<(), StoreError> {
+    as_leader(env, me, |current| (current.leader, current.expires_at) = (None, 0)).await.map(drop)
+}
+
 /// Ends what the calls of this process lead: the process is about to end, so the next call of another one begins anew.
 /// `is_ours` says whether an attempt waits for an answer that only this process can receive.
 pub async fn give_up(env: &EntraWorld<'_>, is_ours: impl FnOnce(&SignInAttempt) -> bool) -> Result<(), StoreError> {

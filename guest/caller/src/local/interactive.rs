@@ -126,6 +126,8 @@ pub async fn sign_in(
         }
         match &result {
             Ok(account) => finish(env, &me, Ended::SignedIn(account.home_account_id.clone())).await?,
+            // No other call has to fail because this one's client has gone.
+            Err(SignInError::ClientGone) => attempt::abandon(env, &me).await?,
             // The attempt goes on without this call.
             Err(SignInError::Deferred { .. } | SignInError::TimedOut(Some(_))) => {}
             Err(error) => finish(env, &me, Ended::Failed(error.to_string())).await?,
