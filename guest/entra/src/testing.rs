@@ -302,7 +302,7 @@ impl FakeAuthority {
         let (documents, outage) = (Rc::clone(&authority.documents), Rc::clone(&authority.outage));
         world.always(move |request| {
             if let Some(error) = outage.borrow().as_ref() {
-                return Err(error.clone());
+                return Err(*error);
             }
             let url = request.uri().to_string();
             let documents = documents.borrow();

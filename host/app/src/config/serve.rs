@@ -410,6 +410,12 @@ fn registered(entry: &ClientEntry) -> Result<RegisteredClient, ConfigError> {
         let expected = "a client needs an id of at most 512 bytes, a name and at least one redirect URI";
         return Err(invalid("clients", id, expected));
     }
+    // Which URI may be one is for the component, which is asked as soon as it runs.
+    for uri in &entry.redirect_uris {
+        if Url::parse(uri).is_err() {
+            return Err(invalid("clients.redirect-uris", uri, "an absolute URI is expected"));
+        }
+    }
     let secret_hash = match (&entry.secret_hash, &entry.secret_file) {
         (Some(_), Some(_)) => {
             return Err(ConfigError::Conflict(format!("the client {id:?} has both secret-hash and secret-file")));
