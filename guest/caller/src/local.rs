@@ -56,7 +56,7 @@ pub enum SignInError {
     #[error("{message}")]
     Misconfigured {
         /// What Entra ID has said.
-        refusal: EntraRefusal,
+        refusal: Box<EntraRefusal>,
         /// What to do about it, with the ids that are configured.
         message: String,
     },
@@ -164,7 +164,7 @@ impl SignInError {
         match self {
             Self::Refused(refusal) if refusal.is_configuration() => {
                 let message = refusal.advice_for(settings);
-                Self::Misconfigured { refusal, message }
+                Self::Misconfigured { refusal: Box::new(refusal), message }
             }
             other => other,
         }
@@ -173,7 +173,8 @@ impl SignInError {
     /// What Entra has refused with.
     pub fn refusal(&self) -> Option<&EntraRefusal> {
         match self {
-            Self::Refused(refusal) | Self::Misconfigured { refusal, .. } => Some(refusal),
+            Self::Refused(refusal) => Some(refusal),
+            Self::Misconfigured { refusal, .. } => Some(refusal),
             _ => None,
         }
     }
@@ -181,7 +182,8 @@ impl SignInError {
     /// What may be said to the clients of a server ([`OAuthError::public`]).
     pub fn public(&self) -> String {
         match self {
-            Self::Refused(refusal) | Self::Misconfigured { refusal, .. } => refusal.public_advice(),
+            Self::Refused(refusal) => refusal.public_advice(),
+            Self::Misconfigured { refusal, .. } => refusal.public_advice(),
             Self::Unavailable(error) => error.public(),
             // Some things are done all the same: a session ends even if that cannot be recorded.
             Self::Unrecorded(_) => Unrecorded::PUBLIC.to_owned(),
@@ -196,7 +198,8 @@ impl SignInError {
             Self::Declined => "declined".to_owned(),
             Self::TimedOut(_) => "timed-out".to_owned(),
             Self::Deferred { .. } => "deferred".to_owned(),
-            Self::Refused(refusal) | Self::Misconfigured { refusal, .. } => refusal.reason(),
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Misconfigured { refusal, .. } => refusal.reason(),
             Self::Authority(fault) => fault.reason(),
             Self::Unavailable(_) => "entra-unavailable".to_owned(),
             Self::Untrusted(Untrusted::IdToken(error) | Untrusted::Clock { error, .. }) => {

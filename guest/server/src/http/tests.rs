@@ -297,6 +297,7 @@ fn everything_is_under_the_path_prefix_of_the_public_url_and_metadata_where_the_
 #[test]
 fn a_head_request_gets_the_head_of_what_a_get_would() {
     let server = Server::new();
+    server.world.publishes_metadata();
     for path in ["/", "/healthz", "/readyz", "/.well-known/oauth-protected-resource/mcp"] {
         let response = server.send(request(Method::HEAD, path));
         assert_eq!(response.status(), 200, "{path}");

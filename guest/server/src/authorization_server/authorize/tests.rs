@@ -47,7 +47,7 @@ fn what_a_known_client_gets_wrong_it_is_told() {
         (&[("code_challenge_method", "")], "invalid_request"),
         (&[("code_challenge_method", "plain")], "invalid_request"),
         (&[("scope", "Mail.Read")], "invalid_scope"),
-        (&[("resource", "https://mcp.example.com/")], "invalid_target"),
+        (&[("resource", "https://mcp.example.com//")], "invalid_target"),
         (&[("resource", "https://mcp.example.com"), ("resource", "https://mcp.example.com")], "invalid_target"),
         (&[("prompt", "create")], "invalid_request"),
         (&[("prompt", "none login")], "invalid_request"),
