@@ -30,6 +30,7 @@ use base::audit::AuditEvent;
 use base::settings::Settings;
 
 use crate::capabilities::*;
+use crate::http_error::HttpError;
 use crate::records::{Partitions, Records};
 use crate::store::{Store, StoreError};
 use crate::trail::{KEY_NAME, Recorder, SessionNames, Trail};
@@ -205,6 +206,11 @@ impl World {
     /// The requests sent so far, as `METHOD url`.
     pub fn sent(&self) -> Vec<String> {
         self.0.sent.borrow().iter().map(|r| format!("{} {}", r.method(), r.uri())).collect()
+    }
+
+    /// Something of each request sent so far.
+    pub fn sent_with<T>(&self, what: impl FnMut(&http::Request<Vec<u8>>) -> T) -> Vec<T> {
+        self.0.sent.borrow().iter().map(what).collect()
     }
 
     /// The bodies of the requests sent so far.

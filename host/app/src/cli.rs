@@ -201,7 +201,8 @@ fn run(cli: Cli) -> Result<(), CommandError> {
             commands::block_on(commands::accounts::run(&public_client(settings)?, json))
         }
         Command::Validate { arguments } => {
-            let sources = Sources::read(arguments.layer(), Environment::of_process())?;
+            let own = commands::validate::SETTINGS;
+            let sources = Sources::read_some(arguments.layer(), &own, Environment::of_process())?;
             let config = sources.validator(arguments.token_settings())?;
             logging::start(&config.host);
             commands::block_on(commands::validate::run(&config, &arguments))

@@ -17,7 +17,7 @@ use base::settings::Settings;
 use super::authority::AuthorityEndpoints;
 use super::claims::{Claims, client_claim};
 use super::compact;
-use super::documents::Demand;
+use super::documents::{AuthorityFault, Demand};
 use super::error::{KeyFault, TokenError};
 use super::instance::InstanceCaches;
 use super::jwks::{Fingerprint, JsonWebKey, KeySet};
@@ -33,6 +33,14 @@ pub use proof::ValidatedToken;
 
 /// The most that clocks may differ, whatever is configured: beyond it, expiry would lose its meaning.
 const MAX_CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// The difference between clocks that an access token is accepted with, unless set otherwise. Servers have synchronised
+/// clocks, and a larger one would keep expired tokens alive.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// The same for an ID token, as in Microsoft's libraries: it comes from Entra ID over TLS at the moment it was issued, and
+/// people's machines have clocks that are minutes off.
+const ID_TOKEN_CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
 /// What an ID token has to match besides the settings. Its audience is the configured client id.
 #[derive(Clone, Copy)]
@@ -158,7 +166,7 @@ pub async fn validate_id_token(
     let instance = InstanceCaches::current(settings);
     let (claims, _) = genuine(env, &instance, token, &validated::hash(token), TokenUse::Id).await?;
     check_audience(&claims, std::slice::from_ref(&settings.client_id))?;
-    check_times(env, claims.not_before, claims.issued_at, claims.expires_at)?;
+    check_times(env, TokenUse::Id, claims.not_before, claims.issued_at, claims.expires_at)?;
     // OpenID Connect Core section 3.1.3.7, steps 4 and 5: the authorized party, if named, is this client.
     if let Some(party) = claims.client_id.as_ref().filter(|party| **party != settings.client_id) {
         return Err(TokenError::ClientNotAllowed { expected: vec![settings.client_id.clone()], actual: party.clone() });
@@ -189,6 +197,21 @@ pub async fn endpoints(env: &EntraWorld<'_>) -> Result<AuthorityEndpoints, Token
     InstanceCaches::current(env.settings).authority.endpoints(env).await
 }
 
+/// Whether the authority is one, and knows the tenant: its metadata can be read, now or within the last two days.
+pub async fn check_authority(env: &EntraWorld<'_>) -> Result<(), AuthorityFault> {
+    InstanceCaches::current(env.settings).authority.check(env).await.map(drop)
+}
+
+/// Whether the metadata of the authority was read within the last two days. Asks no service.
+pub async fn knows_authority(env: &EntraWorld<'_>) -> bool {
+    InstanceCaches::current(env.settings).authority.is_known(env).await
+}
+
+/// Whether the authority has usable signing keys.
+pub async fn check_keys(env: &EntraWorld<'_>) -> Result<(), AuthorityFault> {
+    InstanceCaches::current(env.settings).authority.check_keys(env).await
+}
+
 /// Forgets that this token was accepted: it is validated anew when it comes again. For sign-out and revocation.
 pub fn forget(settings: &Settings, token: &str) {
     InstanceCaches::current(settings).validated.borrow_mut().remove(&validated::hash(token));
@@ -215,7 +238,7 @@ async fn access_token(
         let (_, keys) = instance.authority.current(env, now).await?;
         if keys.value.contains(&remembered.key) {
             let Principal { issued_at, expires_at, .. } = remembered.principal;
-            check_times(env, remembered.not_before, issued_at, expires_at)?;
+            check_times(env, TokenUse::Access, remembered.not_before, issued_at, expires_at)?;
             return Ok(remembered);
         }
         instance.validated.borrow_mut().remove(&hash);
@@ -237,21 +260,15 @@ async fn access_token(
     check_audience(&claims, &accepted)?;
 
     // 10. The token is in date (RFC 7519 sections 4.1.4 to 4.1.6).
-    check_times(env, claims.not_before, claims.issued_at, claims.expires_at)?;
+    check_times(env, TokenUse::Access, claims.not_before, claims.issued_at, claims.expires_at)?;
 
-<<<<<<< ours
-    // 12. Its principal, and that it permits anything at all.
-||||||| base
-    // 11. Who it stands for, and that it permits anything at all.
-=======
     // 11. It is a bearer token. One that is bound to a key (`cnf`) is nothing without a proof of possession, which
     //     this server asks no client for (RFC 7800 section 3).
     if let Some(methods) = claims.confirmation {
         return Err(TokenError::KeyBound { methods });
     }
 
-    // 12. Who it stands for, and that it permits anything at all.
->>>>>>> theirs
+    // 12. Its principal, and that it permits anything at all.
     let not_before = claims.not_before;
     let username = claims.preferred_username.clone().or_else(|| claims.upn.clone());
     let agent = claims.agent.clone();
@@ -379,9 +396,19 @@ fn check_audience(claims: &Claims, accepted: &[String]) -> Result<(), TokenError
 }
 
 /// All dates are at most the year 9999, so none of these sums overflows.
-fn check_times(env: &EntraWorld<'_>, not_before: u64, issued_at: u64, expires_at: u64) -> Result<(), TokenError> {
+fn check_times(
+    env: &EntraWorld<'_>,
+    token_use: TokenUse,
+    not_before: u64,
+    issued_at: u64,
+    expires_at: u64,
+) -> Result<(), TokenError> {
+    let default_tolerance = match token_use {
+        TokenUse::Access => CLOCK_TOLERANCE,
+        TokenUse::Id => ID_TOKEN_CLOCK_TOLERANCE,
+    };
     let now = env.clock.now();
-    let tolerance = env.settings.token.clock_tolerance.min(MAX_CLOCK_TOLERANCE).as_secs();
+    let tolerance = env.settings.token.clock_tolerance.unwrap_or(default_tolerance).min(MAX_CLOCK_TOLERANCE).as_secs();
     if now >= expires_at + tolerance {
         return Err(TokenError::Expired { seconds_ago: now - expires_at });
     }

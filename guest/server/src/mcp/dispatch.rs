@@ -1,6 +1,9 @@
 //! Finds what a message asks for, and answers.
 
+use std::fmt::Write as _;
+
 use base::policy::{Denial, Name};
+use base::settings::Settings;
 use caller::local::{PersonWorld, SignInError, attempt, interactive};
 use caller::{Caller, CallerAuthentication, PersonCaller};
 use rmcp::model::{
@@ -448,7 +451,17 @@ fn as_json_string(text: &str) -> String {
 fn explain(error: &tools::ToolError, peer: &Peer<'_>) -> String {
     match (error.sign_in(), *peer) {
         (Some(SignInError::TimedOut(Some(instruction))), Peer::Local(_)) => {
-            format!("{error}. {} Then call this tool again.", instruction.sentence())
+            let mut text = format!("{error}. {} Then call this tool again.", instruction.sentence());
+            if instruction.user_code.is_none() {
+                // Entra ID shows what is wrong with the application on its page, and sends no answer here.
+                let Settings { tenant, client_id, .. } = peer.entra().settings;
+                let _ = write!(
+                    text,
+                    " If the page shows an error about the application, check the tenant id, {tenant}, and the client id, \
+                     {client_id}."
+                );
+            }
+            text
         }
         (_, Peer::Local(_)) => error.to_string(),
         (_, Peer::Remote(..)) => {

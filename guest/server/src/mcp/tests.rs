@@ -5,6 +5,7 @@ use caller::local::{Account, PersonWorld, accounts};
 use caller::testing::PersonWorlds as _;
 use entra::graph::profile::profile_scope;
 use entra::oauth::TokenSet;
+use entra::testing::EntraWorlds as _;
 use serde_json::{Value, json};
 use world::testing::{World, run};
 
@@ -324,6 +325,7 @@ fn modern_with_elicitation(params: Value) -> Value {
 /// A client that has been asked to show the sign-in page, and its way back.
 fn deferred(world: &World, env: &PersonWorld<'_>) -> Value {
     world.can_listen();
+    world.publishes_metadata();
     let answer = ask(env, modern_with_elicitation(json!({ "name": "GetUserDetailsFromGraph" })));
     assert_eq!(answer["result"]["resultType"], "input_required");
     answer["result"]["requestState"].clone()

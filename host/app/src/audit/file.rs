@@ -5,7 +5,7 @@
 //! written record outlives the process, but not a power failure.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -88,7 +88,8 @@ impl AuditFile {
         let opened = open(path);
         let opened = opened.map_err(|reason| AuditFileError { path: path.to_owned(), reason })?;
         let OpenedFile { file, identity, is_regular } = opened;
-        let (path, torn, stuck, warned) = (path.to_owned(), false, false, false);
+        let torn = is_regular && ends_within_a_line(path);
+        let (path, stuck, warned) = (path.to_owned(), false, false);
         Ok(Self { path, rotation, clock, file, identity, is_regular, torn, stuck, warned })
     }
 
@@ -101,7 +102,7 @@ impl AuditFile {
     pub(super) fn reopen(&mut self) -> io::Result<()> {
         let OpenedFile { file, identity, is_regular } = open(&self.path)?;
         (self.file, self.identity, self.is_regular) = (file, identity, is_regular);
-        self.torn = false;
+        self.torn = is_regular && ends_within_a_line(&self.path);
         Ok(())
     }
 
@@ -237,6 +238,17 @@ fn open(path: &Path) -> io::Result<OpenedFile> {
     let file = open_append(path)?;
     let metadata = file.metadata()?;
     Ok(OpenedFile { identity: FileIdentity::of(&metadata), is_regular: metadata.is_file(), file })
+}
+
+/// Whether the last line of a file lacks its end, because the disk was full when a process wrote it that has ended since.
+fn ends_within_a_line(path: &Path) -> bool {
+    let mut last = [b'\n'];
+    let read = File::open(path).and_then(|mut file| {
+        // A file without a last byte has no line at all.
+        file.seek(io::SeekFrom::End(-1))?;
+        file.read_exact(&mut last)
+    });
+    read.is_ok() && last != [b'\n']
 }
 
 /// Writes lines whole, normally at once. If a write breaks off within a line, the next one begins on a line of its own.
@@ -376,6 +388,17 @@ mod tests {
         let future = File::options().append(true).open(folder.path().join("audit.jsonl.1")).unwrap();
         future.set_modified(UNIX_EPOCH + days(TODAY + 100)).unwrap();
         file.write(b"three\n").unwrap_err();
+    }
+
+    #[test]
+    fn a_line_that_an_ended_process_has_torn_is_ended_before_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("audit.jsonl"), "one\n{\"event\":\"to").unwrap();
+        let mut file = audit(&folder, 0, 1);
+        file.write(b"two\n").unwrap();
+        file.reopen().unwrap();
+        file.write(b"three\n").unwrap();
+        assert_eq!(read(&folder, "audit.jsonl"), "one\n{\"event\":\"to\ntwo\nthree\n");
     }
 
     #[test]

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use entra_mcp_plugin::Plugin;
 use entra_mcp_plugin::audit::{AuditSink, BoundedAudit};
 use entra_mcp_plugin::clock::SystemClock;
+use entra_mcp_plugin::lifecycle::{Problem, Subject};
 use entra_mcp_plugin::random::{SystemRandomness, unguessable_id};
 use entra_mcp_plugin::rate_limiter::CountingRateLimiter;
 use entra_mcp_server::{Certificates, HttpServer, Limits, Options};
 use serde_json::json;
 
 use super::{CommandError, EndRequest, ReopenRequest, compile};
-use crate::audit::{Destination, JsonLinesAudit};
+use crate::audit::{Destination, JsonLinesAudit, LoggedRefusals};
 use crate::composition::confidential_client;
-use crate::config::{AuditConfig, ServeConfig, access};
+use crate::config::{AuditConfig, ConfigError, ServeConfig, StartCheck, access};
 use crate::console;
 use crate::http_handler::{CLIENT_ADDRESS_HEADER, ComponentHandler};
 use crate::open_files;
@@ -63,8 +65,14 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let limiter = CountingRateLimiter::new(clock.clone(), config.rates.clone());
     let bounded = BoundedAudit::start(sink, Arc::new(limiter), clock);
     let sink = Arc::clone(&bounded) as Arc<dyn AuditSink>;
+    // On standard error, the records themselves are in the log.
+    let sink = if matches!(destination, Destination::File { .. }) { LoggedRefusals::over(sink) } else { sink };
     let plugin = Arc::new(client.builder.audit(sink).compiler(compiler).build()?);
     access::check_tools(&settings, &plugin.remote_tools().await?)?;
+    if let Some(Problem { message, .. }) = plugin.check_settings().await?.into_iter().next() {
+        return Err(ConfigError::Conflict(message).into());
+    }
+    start_check(&plugin, config.check).await?;
     telemetry.observe_plugin(&plugin);
     telemetry.observe_audit(&audit);
     let limits = Limits {
@@ -120,6 +128,44 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     served?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Asks Entra ID whether it knows the tenant and the credential. A server that only warns does not wait for the answer.
+async fn start_check(plugin: &Arc<Plugin>, check: StartCheck) -> Result<(), CommandError> {
+    match check {
+        StartCheck::Off => Ok(()),
+        StartCheck::Fail => {
+            let mut problems = plugin.check_authority().await?.into_iter();
+            match problems.next() {
+                None => Ok(()),
+                Some(first) => {
+                    problems.for_each(|problem| warn(&problem));
+                    Err(CommandError::StartCheck(first.message))
+                }
+            }
+        }
+        StartCheck::Warn => {
+            let plugin = Arc::clone(plugin);
+            tokio::spawn(async move {
+                match plugin.check_authority().await {
+                    Ok(problems) => problems.iter().for_each(warn),
+                    Err(error) => tracing::warn!(%error, "Entra ID was not asked whether it knows the application"),
+                }
+            });
+            Ok(())
+        }
+    }
+}
+
+fn warn(Problem { about, code, message }: &Problem) {
+    let about = match about {
+        Subject::Settings => "settings",
+        Subject::Authority => "authority",
+        Subject::SigningKeys => "signing-keys",
+        Subject::ClientCredential => "client-credential",
+        Subject::Clock => "clock",
+    };
+    tracing::warn!(about, %code, "the check at the start has found a problem: {message}");
 }
 
 /// An unguessable id. Without randomness nothing else works either, so then an empty id will do.

@@ -57,7 +57,19 @@ pub enum Isolation {
     PerRequest,
 }
 
-choices!(Isolation, TokenModeName);
+/// What follows from the check at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartCheck {
+    /// Problems are warnings in the log.
+    Warn,
+    /// The server does not start with a problem.
+    Fail,
+    /// Nothing is asked.
+    Off,
+}
+
+choices!(Isolation, TokenModeName, StartCheck);
 
 settings! {
     /// What one source says about the remote server.
@@ -89,6 +101,8 @@ settings! {
         no_legacy_sse: bool = false;
         /// Do not let clients register themselves (RFC 7591)
         no_dynamic_registration: bool = false;
+        /// A private-use URI scheme, such as `cursor`, that clients may register redirect URIs of; may be repeated
+        allow_redirect_scheme: Vec<String> = Vec::new(), value("SCHEME");
         /// Do not accept Client ID Metadata Documents
         no_client_id_metadata: bool = false;
         /// Which access tokens are admitted
@@ -104,6 +118,8 @@ settings! {
         rewrite_authority_metadata: bool = false;
         /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
         client_metadata_allow: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
+        /// What follows if Entra ID does not know the tenant or the credential when the server starts, or cannot be asked
+        check: StartCheck = StartCheck::Warn;
         /// Whether requests share warm instances
         isolation: Isolation = Isolation::Shared;
         /// Requests that may wait for an instance
@@ -179,6 +195,8 @@ pub struct ServeConfig {
     pub credential: CredentialSource,
     /// Hosts whose metadata documents are read wherever they are.
     pub client_metadata_allow: Vec<String>,
+    /// What follows from the check at the start.
+    pub check: StartCheck,
     /// Whether requests share instances.
     pub isolation: Isolation,
     /// Requests that may wait.
@@ -258,6 +276,7 @@ impl Sources {
             token_header: token_header.clone(),
             credential,
             client_metadata_allow: values.client_metadata_allow,
+            check: values.check,
             isolation: values.isolation,
             max_queue: values.max_queue,
             max_connections: values.max_connections,
@@ -273,6 +292,7 @@ impl Sources {
                 legacy_sse: !values.no_legacy_sse,
                 clients,
                 dynamic_registration: !values.no_dynamic_registration,
+                allowed_redirect_schemes: values.allow_redirect_scheme,
                 client_id_metadata_documents: !values.no_client_id_metadata,
                 token_mode,
                 app_id_uri: values.app_id_uri,
@@ -399,6 +419,7 @@ fn registered(entry: &ClientEntry) -> Result<RegisteredClient, ConfigError> {
         let expected = "a client needs an id of at most 512 bytes, a name and at least one redirect URI";
         return Err(invalid("clients", id, expected));
     }
+    // Which URI may be one is for the component, which is asked as soon as it runs.
     for uri in &entry.redirect_uris {
         if Url::parse(uri).is_err() {
             return Err(invalid("clients.redirect-uris", uri, "an absolute URI is expected"));

@@ -156,3 +156,28 @@ async fn a_key_file_makes_it_work_offline() {
     std::fs::remove_file(&file).unwrap();
     assert_eq!(outcome.code, 0, "{} {:?}", outcome.errors, outcome.lines);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_file_that_is_none_is_named() {
+    let lab = lab().await;
+    let token = token(&lab, &app(REMOTE));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), r#"{ "keys": [null] }"#).unwrap();
+    let path = file.path().to_str().unwrap();
+    let outcome = validate(&lab, &["--jwks-file", path], token).await;
+    assert_eq!(outcome.code, 2);
+    let expected =
+        format!("the file with the signing keys, {path}, cannot be used: the key set has no usable signing key");
+    assert!(outcome.errors.contains(&expected), "{}", outcome.errors);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_key_in_the_file_names_the_keys_of_this_command() {
+    let lab = lab().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "tenant = 'x'\n").unwrap();
+    let outcome = validate(&lab, &["--config", file.path().to_str().unwrap()], String::new()).await;
+    assert_eq!(outcome.code, 2);
+    let expected = "expected one of `tenant-id`, `cloud`, `authority`, `clock-tolerance`, `ca-file`, `log-format`";
+    assert!(outcome.errors.contains(expected), "{}", outcome.errors);
+}
