@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use crate::good::Good;
-use crate::session::Session;
 use crate::site::{BEHIND_A_PROXY, Door, From, MODERN, Site, behind, call, good_elsewhere, in_one_56};
 use crate::{Crowd, play, until};
 
@@ -30,7 +29,7 @@ pub(crate) async fn client_lock_out() {
     let site = Site::start(&BEHIND_A_PROXY).await;
     let session = site.sign_in("/mcp", "alice@contoso.example").await;
     let client_id = session.client_id.clone();
-    let good = Good::refreshing(Session { ..session }, good_elsewhere());
+    let good = Good::refreshing(session, good_elsewhere());
     let sent = Arc::<AtomicUsize>::default();
     let begin = async |crowd: &mut Crowd| {
         for sender in 0..SENDERS {
