@@ -1,4 +1,4 @@
-//! Who has how much, and who gives way to whom.
+//! How much each client has, and which of them gives way.
 
 use std::future::Future as _;
 use std::pin::pin;

@@ -1,5 +1,5 @@
-//! Bodies of requests: those that nothing depends on, those that come too slowly, and who gives way when there is no more
-//! room.
+//! Bodies of requests: those that nothing depends on, those that come too slowly, and those that give way when there is
+//! no more room.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The table of connections when it is full: who gets in, and who gives way.
+//! The table of connections when it is full: which clients get in, and which give way.
 
 use super::*;
 

@@ -40,7 +40,7 @@ use tokio::task::JoinSet;
 use good::{Good, Phase};
 use site::Site;
 
-/// Those who attack: every task goes on until it is aborted.
+/// The attackers: every task goes on until it is aborted.
 pub(crate) type Crowd = JoinSet<()>;
 
 /// How long an attack may take to be under way, and the server to recover before it is measured again.

@@ -36,10 +36,10 @@ pub(crate) async fn bodies() {
         ("/mcp", "content-type: application/json\r\nauthorization: Bearer made-up\r\n"),
         ("/token", "content-type: application/x-www-form-urlencoded\r\n"),
     ] {
-        for (whence, attackers) in directions() {
-            let site = started(whence).await;
-            let good = Good::calling(&site, good(whence)).await;
-            let name = format!("1. {BODIES} stalled bodies of 1 MiB to {path}, {whence}");
+        for (origin, attackers) in directions() {
+            let site = started(origin).await;
+            let good = Good::calling(&site, good(origin)).await;
+            let name = format!("1. {BODIES} stalled bodies of 1 MiB to {path}, {origin}");
             let begin = async |crowd: &mut Crowd| {
                 let begun = Arc::<AtomicUsize>::default();
                 for number in 0..BODIES {
@@ -69,10 +69,10 @@ async fn stall(door: &Door, from: From, path: &str, lines: &str, begun: &AtomicU
 
 pub(crate) async fn connections() {
     let [two, four, _] = directions();
-    for (whence, attackers) in [two, four] {
-        let site = started(whence).await;
-        let good = Good::calling(&site, good(whence)).await;
-        let name = format!("2. {CONNECTIONS} idle connections, {whence}");
+    for (origin, attackers) in [two, four] {
+        let site = started(origin).await;
+        let good = Good::calling(&site, good(origin)).await;
+        let name = format!("2. {CONNECTIONS} idle connections, {origin}");
         let begin = async |crowd: &mut Crowd| {
             let begun = Arc::<AtomicUsize>::default();
             for number in 0..CONNECTIONS {
@@ -98,10 +98,10 @@ async fn idle(door: &Door, from: From, begun: &AtomicUsize) {
 }
 
 /// A /56 needs a proxy that declares it: this machine has none.
-async fn started(whence: &str) -> Site {
-    if whence.contains("IPv6") { Site::start(&BEHIND_A_PROXY).await } else { Site::start(&[]).await }
+async fn started(origin: &str) -> Site {
+    if origin.contains("IPv6") { Site::start(&BEHIND_A_PROXY).await } else { Site::start(&[]).await }
 }
 
-fn good(whence: &str) -> From {
-    if whence.contains("IPv6") { good_elsewhere() } else { here(LAST_OF_GOOD) }
+fn good(origin: &str) -> From {
+    if origin.contains("IPv6") { good_elsewhere() } else { here(LAST_OF_GOOD) }
 }
