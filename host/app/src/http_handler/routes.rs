@@ -57,7 +57,7 @@ const FORM: Option<Posted> = Some(Posted { media: Media::Form, most: OAUTH_BYTES
 const REGISTRATION: Option<Posted> = Some(Posted { media: Media::AnyJson, most: OAUTH_BYTES, needs_token: false });
 
 #[rustfmt::skip]
-const ROUTES: [Route; 7] = [
+static ROUTES: [Route; 7] = [
     Route { path: "/mcp", served: Served::Always, posted: MESSAGE, counted: None },
     Route { path: "/message", served: Served::WithSse, posted: MESSAGE, counted: None },
     Route { path: "/authorize", served: Served::WithSessions, posted: FORM, counted: Some("address:authorize") },
