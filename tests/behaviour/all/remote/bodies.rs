@@ -1,7 +1,7 @@
-//! Requests whose body the program does not read (`entra_mcp::http_handler::Routes`): the component would have answered
+//! Requests whose body the program does not read (`entra_mcp_app::http_handler::Routes`): the component would have answered
 //! them as it does without the body.
 
-use entra_mcp::http_handler::Routes;
+use entra_mcp_app::http_handler::Routes;
 use entra_mcp_plugin::environment::TokenMode;
 use entra_mcp_server::BodyNeed;
 use http::{HeaderValue, Method, Request};

@@ -103,7 +103,7 @@ pub(crate) async fn hidden_address() {
     let good = Good::calling(&site, good_elsewhere()).await;
     let (sent, limited) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
     let begin = async |crowd: &mut Crowd| {
-        let (door, sent, limited) = (site.door(), Arc::clone(&sent), Arc::clone(&limited));
+        let (door, sending, limiting) = (site.door(), Arc::clone(&sent), Arc::clone(&limited));
         crowd.spawn(async move {
             for _ in 0..TOKENS {
                 let lines = format!(
@@ -112,8 +112,8 @@ pub(crate) async fn hidden_address() {
                 );
                 let message = call("getUserDetails").to_string();
                 let answer = door.ask(behind(attacker.into()), "POST /mcp", &lines, &message).await;
-                limited.fetch_add(usize::from(answer.is_some_and(|(status, _)| status == 429)), Ordering::Relaxed);
-                sent.fetch_add(1, Ordering::Relaxed);
+                limiting.fetch_add(usize::from(answer.is_some_and(|(status, _)| status == 429)), Ordering::Relaxed);
+                sending.fetch_add(1, Ordering::Relaxed);
             }
         });
         until(|| sent.load(Ordering::Relaxed) >= TOKENS).await;
