@@ -17,7 +17,7 @@ use crate::audit::{Destination, JsonLinesAudit, LoggedRefusals};
 use crate::composition::confidential_client;
 use crate::config::{AuditConfig, ConfigError, ServeConfig, StartCheck, access};
 use crate::console;
-use crate::http_handler::{CLIENT_ADDRESS_HEADER, ComponentHandler};
+use crate::http_handler::{CLIENT_ADDRESS_HEADER, ComponentHandler, Routes};
 use crate::open_files;
 use crate::service_manager::ServiceManager;
 use crate::telemetry::{MetricsServer, ObservedAudit, Telemetry, TelemetryConfig};
@@ -38,9 +38,9 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     };
     open_files::allow_connections(config.max_connections);
     let server = HttpServer::bind(config.listen).await?;
-    let AuditConfig { destination, on_failure, metrics_listen, .. } = &config.audit;
+    let AuditConfig { destination, on_failure, metrics_listen, metrics_host, .. } = &config.audit;
     let metrics = match metrics_listen {
-        Some(address) => Some(MetricsServer::bind(*address).await?),
+        Some(address) => Some(MetricsServer::bind(*address, metrics_host.clone()).await?),
         None => None,
     };
     let telemetry = Telemetry::start(&TelemetryConfig {
@@ -91,6 +91,8 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         limits,
         ..Options::new(http::HeaderName::from_static(CLIENT_ADDRESS_HEADER), Arc::new(correlation_id))
     };
+    let routes = settings.http.as_ref().map(Routes::of);
+    let handler = ComponentHandler::new(plugin, client.rate_limiter, routes.unwrap_or_default());
     let public_url = settings.http.map(|http| http.public_url).unwrap_or_default();
     let address = server.address();
     let mut ready = json!({ "listening": address.to_string(), "public_url": public_url });
@@ -119,8 +121,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
             std::future::pending::<()>().await;
         }
     };
-    let handler = Arc::new(ComponentHandler::new(plugin, client.rate_limiter));
-    let served = server.serve(handler, options, stop, cancel).await;
+    let served = server.serve(Arc::new(handler), options, stop, cancel).await;
     // The runtime has nothing else to do any more.
     bounded.flush().await;
     audit.flush(LAST_RECORDS);

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use super::setting::{choices, settings};
-use super::{ConfigError, within};
+use super::{ConfigError, invalid, within};
 use crate::audit::{Destination, OnFailure, Rotation};
 
 /// Size of an audit file, unless set otherwise: some 150,000 events.
@@ -71,7 +71,18 @@ settings! {
         audit_usernames: bool = false;
         /// Address and port for Prometheus, plain http: GET /metrics; loopback or a private network
         metrics_listen: SocketAddr, value("ADDRESS"), otherwise("none");
+        /// A host name, without a port, under which Prometheus may ask for the metrics, besides addresses and localhost;
+        /// may be repeated
+        metrics_host: Vec<String> = Vec::new(), value("HOST"), each(check_name);
     }
+}
+
+fn check_name(name: &'static str, text: &str) -> Result<(), ConfigError> {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    if !text.is_empty() && text.bytes().all(is_allowed) {
+        return Ok(());
+    }
+    Err(invalid(name, text, "a host name without a port is expected in lower case, such as metrics.example.com"))
 }
 
 fn check_max_bytes(name: &'static str, value: &u64) -> Result<(), ConfigError> {
@@ -89,6 +100,8 @@ pub struct AuditConfig {
     pub usernames: bool,
     /// Where Prometheus finds the metrics.
     pub metrics_listen: Option<SocketAddr>,
+    /// Names under which it may be asked for them.
+    pub metrics_host: Vec<String>,
 }
 
 impl AuditLayer {
@@ -115,8 +128,8 @@ impl AuditLayer {
             AuditFailure::FailClosed => OnFailure::FailClosed,
             AuditFailure::DropAndCount => OnFailure::DropAndCount,
         };
-        let AuditValues { audit_usernames: usernames, metrics_listen, .. } = values;
-        Ok(AuditConfig { destination, on_failure, usernames, metrics_listen })
+        let AuditValues { audit_usernames: usernames, metrics_listen, metrics_host, .. } = values;
+        Ok(AuditConfig { destination, on_failure, usernames, metrics_listen, metrics_host })
     }
 }
 
@@ -199,6 +212,8 @@ mod tests {
             (AuditLayer { audit_keep: Some(0), ..layer() }, "audit-keep"),
             (AuditLayer { audit_keep: Some(1_001), ..layer() }, "audit-keep"),
             (AuditLayer { audit_keep_days: Some(3_651), ..layer() }, "audit-keep-days"),
+            (AuditLayer { metrics_host: Some(vec!["a.example:80".to_owned()]), ..layer() }, "metrics-host"),
+            (AuditLayer { metrics_host: Some(vec![String::new()]), ..layer() }, "metrics-host"),
         ] {
             assert!(matches!(load(layer, &[], ""), Err(ConfigError::Invalid { name, .. }) if name == expected));
         }

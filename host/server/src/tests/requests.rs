@@ -201,3 +201,27 @@ async fn clients_behind_a_proxy_are_counted_apart() {
         server.get("/token", &from(client)).await.refused(StatusCode::TOO_MANY_REQUESTS);
     }
 }
+
+#[tokio::test]
+async fn a_transfer_coding_other_than_one_chunked_is_refused_and_ends_the_connection() {
+    let server = Running::new().await;
+    for codings in [
+        "transfer-encoding: gzip, chunked\r\n",
+        "transfer-encoding: chunked, chunked\r\n",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: identity, chunked\r\n",
+        "transfer-encoding: , chunked\r\n",
+    ] {
+        let smuggled = "GET /smuggled HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let request = format!("POST / HTTP/1.1\r\nhost: x\r\n{codings}\r\n0\r\n\r\n{smuggled}");
+        let reply = server.send(request).await;
+        reply.refused(StatusCode::NOT_IMPLEMENTED);
+        assert_eq!(reply.header("connection"), Some("close"), "{codings}");
+        assert_eq!(reply.text.matches("HTTP/1.1").count(), 1, "{codings}: {}", reply.text);
+    }
+    assert!(server.component.seen.lock().unwrap().is_empty());
+    let chunked =
+        "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nTransfer-Encoding: Chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+    assert_eq!(server.send(chunked).await.body(), "ab");
+}
