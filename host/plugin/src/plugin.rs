@@ -367,7 +367,8 @@ impl PluginBuilder {
         self
     }
 
-    /// What reads the metadata documents of clients; by default nothing does.
+    /// What reads the metadata documents of clients; by default nothing does. The component gets it only if its settings
+    /// have a use for it ([`Settings::reads_client_metadata`]).
     #[must_use]
     pub fn client_metadata(mut self, source: Arc<dyn ClientMetadata>) -> Self {
         self.imports = self.imports.client_metadata(source);
