@@ -56,7 +56,7 @@ pub fn run<F: Future>(future: F) -> F::Output {
 }
 
 /// A value, and the Unix time at which it expires.
-type Record = (Vec<u8>, Option<u64>);
+type StoredValue = (Vec<u8>, Option<u64>);
 
 /// What a scripted server answers.
 pub type Responder = Box<dyn FnMut(&http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>>;
@@ -66,16 +66,16 @@ type Interruption = Box<dyn FnOnce()>;
 
 /// Handles that a test keeps on the fakes.
 #[derive(Clone, Default)]
-pub struct World(Rc<Inner>);
+pub struct World(Rc<Fakes>);
 
 #[derive(Default)]
-struct Inner {
+struct Fakes {
     /// Seconds and nanoseconds since [`START`].
     elapsed: Cell<Duration>,
     responders: RefCell<VecDeque<Responder>>,
     fallback: RefCell<Option<Responder>>,
     sent: RefCell<Vec<http::Request<Vec<u8>>>>,
-    records: RefCell<HashMap<String, Record>>,
+    records: RefCell<HashMap<String, StoredValue>>,
     /// Operations of the store so far.
     operations: Cell<usize>,
     /// The operation that fails, and whether all later ones do as well.
@@ -93,7 +93,7 @@ struct Inner {
     fetched: RefCell<Vec<String>>,
     exceeded: RefCell<HashMap<String, Duration>>,
     bounds: RefCell<HashMap<String, (usize, Duration)>>,
-    /// When what was counted, and of whom.
+    /// When an operation was counted, and for which subject.
     counted: RefCell<Vec<(String, String, Duration)>>,
     credential: RefCell<Option<String>>,
 }
@@ -472,21 +472,21 @@ impl UserAgent for World {
     }
 
     fn listen(&self) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
-        if self.0.listens.get() { Ok(Box::new(Listener(self.clone()))) } else { Err(UserAgentError::Unsupported) }
+        if self.0.listens.get() { Ok(Box::new(FakeListener(self.clone()))) } else { Err(UserAgentError::Unsupported) }
     }
 
     fn attach(&self, id: &str) -> Result<Box<dyn LoopbackListener>, UserAgentError> {
         let mut detached = self.0.detached.borrow_mut();
         let at = detached.iter().position(|known| known == id).ok_or(UserAgentError::NoSuchListener)?;
         detached.remove(at);
-        Ok(Box::new(Listener(self.clone())))
+        Ok(Box::new(FakeListener(self.clone())))
     }
 }
 
 /// A listener that no redirect ever reaches.
-struct Listener(World);
+struct FakeListener(World);
 
-impl LoopbackListener for Listener {
+impl LoopbackListener for FakeListener {
     fn redirect_uri(&self) -> String {
         "http://localhost:49152".to_owned()
     }

@@ -1,13 +1,13 @@
 //! Compiled code on disk, so that only the first start compiles the component.
 //!
 //! Loading compiled code means running it. So the folder belongs to this user, and no other user can change it or a
-//! folder above it; an entry is a regular file of this user's that no other user can write to, and no symbolic link. An
-//! entry carries the SHA-256 of its content in its name and is loaded only if that is right: what was cut short, or has
-//! a flipped bit, is compiled again. The descriptor that was examined and hashed is the one that is loaded. This guards
-//! against other users and accidents; a program that runs as this user can do anything else as well.
+//! folder above it; an entry is a regular file of this user that no other user can write to, and no symbolic link. An
+//! entry carries the SHA-256 of its content in its name, and is loaded only if the two agree: a truncated or damaged
+//! entry is compiled again. The descriptor that was examined and hashed is the one that is loaded. This guards against
+//! other users and accidents. An attacker that runs programs as this user can do anything else as well.
 //!
-//! The compiler takes more memory than everything else, and does not give it back. A program that can compile by being
-//! started once more ([`CodeCache::component`]) has it do so, and only loads the result.
+//! The compiler takes more memory than everything else, and does not give it back. A program that can compile in a
+//! second process of its own ([`CodeCache::component`]) does so, and only loads the result.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -21,12 +21,12 @@ use wasmtime::component::Component;
 
 use crate::private_files::{self, User};
 
-/// Entries that are kept: a handful of versions of the one component, each for its engine. One is about 10 MB.
+/// Entries that the cache keeps: a handful of versions of one component, each for its engine. An entry has about 10 MB.
 const MAX_ENTRIES: usize = 8;
 
 const EXTENSION: &str = "compiled";
 
-/// Where compiled code is kept.
+/// Where the compiled code is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CodeCache {
     /// Nowhere: every start compiles.
@@ -36,9 +36,9 @@ pub enum CodeCache {
 }
 
 impl CodeCache {
-    /// The component, from the folder or else compiled: by `compiler`, a program with the arguments that make it put
-    /// the component's compiled code into this folder, or else here. A folder that cannot be used costs time, nothing
-    /// else: it is logged.
+    /// The component, from the folder or newly compiled: by `compiler`, a program with the arguments that make it put
+    /// the compiled code into this folder, or else in this process. A folder that cannot be used costs time and nothing
+    /// else; the log says so.
     pub fn component(
         &self,
         engine: &Engine,
@@ -83,7 +83,7 @@ impl CodeCache {
     }
 }
 
-/// Whether another process has compiled the component.
+/// Whether another process could compile the component.
 fn compiled(mut compiler: Command) -> bool {
     let status = compiler.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     let done = status.as_ref().is_ok_and(std::process::ExitStatus::success);
@@ -93,7 +93,7 @@ fn compiled(mut compiler: Command) -> bool {
     done
 }
 
-/// What the entry of a component begins with: it depends on the component and on everything that the compiler was told.
+/// The prefix of a component's entries: it depends on the component and on all options of the compiler.
 fn name(engine: &Engine, component: &[u8]) -> String {
     let mut told = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut told);
@@ -127,8 +127,8 @@ impl Folder {
         files.filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
     }
 
-    /// Loads the compiled code of this name. Removes what is damaged, may come from others, or was made by another
-    /// compiler.
+    /// Loads the compiled code with this name. Removes an entry that is damaged, that another user could write, or that
+    /// another compiler made.
     fn load(&self, engine: &Engine, name: &str) -> Option<Component> {
         self.entries().find_map(|path| {
             let (_, hash) = parts(&path).filter(|(of, _)| *of == name)?;
@@ -136,7 +136,7 @@ impl Folder {
                 Ok(component) => Some(component),
                 Err(error) => {
                     tracing::warn!(entry = %path.display(), %error, "compiled code cannot be used");
-                    // If it stays, it is found again.
+                    // If it stays, the next start finds it again.
                     let _ = fs::remove_file(&path);
                     None
                 }
@@ -153,7 +153,7 @@ impl Folder {
         deserialize(engine, file)
     }
 
-    /// Keeps the code of a component, and no more than [`MAX_ENTRIES`].
+    /// Stores the code of a component, and keeps at most [`MAX_ENTRIES`].
     fn keep(&self, name: &str, code: &[u8]) -> io::Result<()> {
         let hash = digest::digest(&digest::SHA256, code);
         let entry = format!("{name}.{}.{EXTENSION}", base16ct::lower::encode_string(hash.as_ref()));
@@ -163,7 +163,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Writes beside and renames, so that no process loads half an entry. Temporary files are for the user only.
+    /// Writes a file beside the entry and renames it, so that no process loads half an entry. Temporary files are for the user only.
     fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
         let mut temporary = tempfile::Builder::new().prefix("new-").tempfile_in(&self.path)?;
         temporary.write_all(code)?;
@@ -197,14 +197,14 @@ fn content_hash(file: &mut File) -> io::Result<String> {
 /// Loads what the open file holds.
 #[allow(unsafe_code, reason = "code that was compiled before is run as it is")]
 fn deserialize(engine: &Engine, mut file: File) -> wasmtime::Result<Component> {
-    // SAFETY: the content is, to the last bit, what this program wrote after compiling, and no other user can change the
+    // SAFETY: the content is bit for bit what this program wrote after compiling, and no other user can change the
     // file. Entries are replaced and removed, never changed.
     if let Some(path) = path_of(&file)
         && let Ok(component) = unsafe { Component::deserialize_file(engine, path) }
     {
         return Ok(component);
     }
-    // From some file systems code must not be mapped.
+    // Some file systems do not allow mapping code.
     let mut code = Vec::new();
     file.rewind()?;
     file.read_to_end(&mut code)?;
@@ -226,7 +226,7 @@ fn path_of(_: &File) -> Option<PathBuf> {
 
 #[allow(unsafe_code, reason = "code that was compiled before is run as it is")]
 fn run(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: this is what the compiler made, in this process or as for `deserialize`.
+    // SAFETY: the compiler made this, in this process or as for `deserialize`.
     unsafe { Component::deserialize(engine, code) }
 }
 

@@ -1,10 +1,10 @@
-//! Files and folders that only one user may read or change, on systems where a file says so itself (Unix).
+//! Files and folders that only one user may read or change, on systems where the mode of a file says so (Unix).
 //!
 //! An attacker with an account on the machine may have been there first: a folder or a file of theirs with the expected
 //! name, a symbolic link that leads elsewhere, a folder above that they may rename. So a path is walked from the root,
 //! link by link, and what is opened is examined through its descriptor.
 //!
-//! On Windows the per-user folders that are written to are private by their inherited access lists.
+//! On Windows, the inherited access lists of the per-user folders make the files in them private.
 //!
 //! Why this is not `fs-mistrust`: it judges paths, where these files are judged by the descriptor that is then used, and
 //! it trusts a group by what the user database says of it.
@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What is said of a folder or a file that other users can change.
-const WRITABLE: &str = "can be written by others than its owner";
+const WRITABLE: &str = "can be written by other users than its owner";
 
 /// What is said of a folder or a file of another user.
 const FOREIGN: &str = "belongs to another user";
@@ -67,7 +67,7 @@ impl User {
         Self { id: rustix::process::geteuid().as_raw() + 1, unmapped: None }
     }
 
-    /// Creates a folder and what is missing above it, for the user only, and returns where it really is. An existing
+    /// Creates a folder and its missing parents, for the user only, and returns where it really is. An existing
     /// folder has to belong to the user, and no other user may be able to change it or what leads to it.
     pub(crate) fn folder(&self, path: &Path) -> Result<PathBuf, FolderError> {
         create(path)?;
@@ -78,16 +78,16 @@ impl User {
         Ok(path)
     }
 
-    /// Whether a file is a regular one of the user's that no other user can change.
+    /// Whether a file is a regular one of the user that no other user can change.
     #[cfg(feature = "code-cache")]
     pub(crate) fn check_unchangeable(&self, file: &File) -> Result<(), &'static str> {
         self.check(file, 0o022, WRITABLE)
     }
 
-    /// Whether a file is a regular one of the user's that no other user can read or change.
+    /// Whether a file is a regular one of the user that no other user can read or change.
     #[cfg(feature = "sqlite")]
     pub(crate) fn check_private(&self, file: &File) -> Result<(), &'static str> {
-        self.check(file, 0o077, "can be read or written by others than its owner")
+        self.check(file, 0o077, "can be read or written by other users than its owner")
     }
 
     #[cfg_attr(not(unix), allow(unused_variables, reason = "the mode says nothing there"))]
@@ -112,7 +112,7 @@ impl User {
     }
 }
 
-/// Creates a folder and what is missing above it. An existing one is left as it is.
+/// Creates a folder and its missing parents. Leaves an existing one as it is.
 fn create(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);

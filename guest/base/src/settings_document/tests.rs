@@ -64,12 +64,12 @@ fn complete() -> Value {
     })
 }
 
-fn refused(document: &Value) -> DocumentError {
+fn refused(document: &Value) -> SettingsDocumentError {
     read(&document.to_string()).map(drop).expect_err("the document is refused")
 }
 
 fn schema() -> String {
-    let schema = schemars::schema_for!(Document);
+    let schema = schemars::schema_for!(SettingsDocument);
     serde_json::to_string_pretty(&schema).expect("a schema is JSON") + "\n"
 }
 
@@ -220,7 +220,7 @@ fn an_unknown_field_is_refused_wherever_it_is() {
     for pointer in ["", "/sign-in", "/token", "/http", "/http/clients/0", "/http/access/0"] {
         let mut document = complete();
         document.pointer_mut(pointer).expect("it exists")["audience"] = json!("x");
-        let DocumentError::Mismatch { fault, .. } = refused(&document) else { panic!("{pointer}") };
+        let SettingsDocumentError::Mismatch { fault, .. } = refused(&document) else { panic!("{pointer}") };
         assert!(fault.starts_with("unknown field `audience`, expected "), "{pointer}: {fault}");
     }
 }
@@ -238,7 +238,7 @@ fn a_missing_field_is_named() {
     ] {
         let mut document = complete();
         document.pointer_mut(pointer).and_then(Value::as_object_mut).expect("it exists").remove(name);
-        let DocumentError::Mismatch { fault, .. } = refused(&document) else { panic!("{name}") };
+        let SettingsDocumentError::Mismatch { fault, .. } = refused(&document) else { panic!("{name}") };
         assert_eq!(fault, format!("missing field `{name}`"));
     }
 }
@@ -247,13 +247,13 @@ fn a_missing_field_is_named() {
 fn values_out_of_bounds_are_refused() {
     let mut document = minimal();
     document["token"]["clock-tolerance-seconds"] = json!(301);
-    assert_eq!(refused(&document), DocumentError::ClockTolerance);
+    assert_eq!(refused(&document), SettingsDocumentError::ClockTolerance);
     let mut document = minimal();
     document["sign-in"]["timeout-seconds"] = json!(0);
-    assert!(matches!(refused(&document), DocumentError::Mismatch { .. }));
+    assert!(matches!(refused(&document), SettingsDocumentError::Mismatch { .. }));
     let mut document = complete();
     document["client-type"] = json!("public-client");
-    assert_eq!(refused(&document), DocumentError::HttpForPublicClient);
+    assert_eq!(refused(&document), SettingsDocumentError::HttpForPublicClient);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use base::settings::HttpSettings;
 use world::StoreError;
 
-use super::client::{Client, ClientError, MAX_CLIENT_ID, Origin};
+use super::client::{Client, ClientError, ClientOrigin, MAX_CLIENT_ID};
 use super::{client_metadata_document as document, redirect_uri, registration};
 use crate::server_world::ServerWorld;
 
@@ -32,8 +32,8 @@ pub async fn find(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, Clie
 /// refresh token was exchanged.
 pub async fn touch(env: &ServerWorld<'_>, client: &Client) -> Result<(), StoreError> {
     match client.origin {
-        Origin::Registration => registration::touch(env, &client.client_id).await,
-        Origin::Settings | Origin::Document => Ok(()),
+        ClientOrigin::Registration => registration::touch(env, &client.client_id).await,
+        ClientOrigin::Settings | ClientOrigin::Document => Ok(()),
     }
 }
 
@@ -42,7 +42,7 @@ fn preregistered(settings: &HttpSettings, client_id: &str) -> Option<Client> {
     Some(Client {
         client_id: client.client_id.clone(),
         name: Some(client.name.clone()),
-        origin: Origin::Settings,
+        origin: ClientOrigin::Settings,
         // A setting does not make a redirect safe that is not.
         redirect_uris: client.redirect_uris.iter().filter(|uri| redirect_uri::check(uri).is_ok()).cloned().collect(),
         secret_hash: client.secret_hash.clone(),

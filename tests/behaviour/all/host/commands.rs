@@ -96,7 +96,7 @@ async fn login_accounts_and_logout_share_one_store() {
     let home = Home::new().await;
     let id = "11111111-0000-4000-a000-000000000001.c0117050-0000-4000-a000-000000000001";
 
-    assert_eq!(stdout(&home.run(&["accounts"]).await), "Nobody is signed in.\n");
+    assert_eq!(stdout(&home.run(&["accounts"]).await), "No account is signed in.\n");
     let login = home.run_with_person(&["login"]).await;
     assert_eq!(stdout(&login), format!("Signed in as {ALICE} ({id}).\n"), "{}", stderr(&login));
     let accounts: Value = serde_json::from_str(&stdout(&home.run(&["accounts", "--json"]).await)).unwrap();

@@ -12,7 +12,7 @@ use crate::support::patience::eventually;
 use crate::support::server::Server;
 use crate::support::session::{Session, sign_in};
 
-/// The user who signs in. By default, her name and address appear nowhere.
+/// The user that signs in. By default, her name and address appear nowhere.
 pub(super) const ALICE: &str = "alice@contoso.example";
 
 /// A server in a folder of its own.

@@ -20,7 +20,7 @@ use crate::support::lab::CHALLENGE;
 
 const EVIL: &str = "https://evil.example.com/callback";
 
-/// A listener that counts who connects, and says nothing.
+/// A listener that counts the connections, and says nothing.
 struct Trap {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,

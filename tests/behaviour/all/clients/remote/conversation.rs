@@ -129,7 +129,7 @@ async fn converse_in(office: Office, client: &Client, identification: Identifica
     let seen = office.run(&mut command).await;
 
     assert_eq!(seen["protocolVersion"], client.revision);
-    // A client that insists on a revision does not ask who the server is.
+    // A client that insists on a revision does not ask for the server's name.
     if client.era.is_none_or(|era| era == "auto" || era == "legacy") {
         assert_eq!(seen["server"]["name"], "entra-mcp");
     }
@@ -139,7 +139,8 @@ async fn converse_in(office: Office, client: &Client, identification: Identifica
     results.iter().for_each(assert_details);
     assert_eq!(seen["errorsBeforeRevocation"], json!([]));
 
-    // The authorization server says who it is in the same words everywhere, and the client asks for no more than it has to.
+    // The authorization server names itself in the same words everywhere, and the client asks for no more than it has
+    // to.
     let public_url = office.server.public_url();
     assert_eq!(seen["issuer"], public_url);
     assert_eq!(seen["answer"], json!({ "code": "code", "iss": public_url }));

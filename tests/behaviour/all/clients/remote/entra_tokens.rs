@@ -477,7 +477,7 @@ fn revoke() -> Value {
 }
 
 async fn a_revoked_person_signs_in_again(client: Client) {
-    // Graph says so of the token that the server holds, or Entra when there is none yet.
+    // Graph says so of the token that the server holds, or Entra ID when there is none yet.
     for (first, error) in [(call(TOOL), "insufficient_claims"), (list(), "invalid_token")] {
         let seen = play_as(open("bearer").await, &client, ALICE, json!([first, revoke(), call(TOOL)])).await;
         assert_eq!(seen.result(2), &alice());
@@ -562,7 +562,7 @@ async fn sessions_and_tokens_that_msal_gets_live_on_one_endpoint() {
     let session = office.run(&mut command).await;
     assert_eq!(session["tokenParts"], 1, "{session}");
     session["results"].as_array().unwrap().iter().for_each(assert_details);
-    // The others have tokens of Entra ID. Each is let in as who it is.
+    // The others have tokens of Entra ID. Each is admitted under its own identity.
     let mut office = office;
     for client in [
         Client::msal_node_and_the_first_typescript_sdk(),
