@@ -129,7 +129,7 @@ settings! {
         /// Bound per client address, such as token=50/15m; `off` for none. Operations: authorize, token, register,
         /// callback, revoke, refused-token (access tokens that are not good). And how many audit records are written
         /// one by one, while the rest is counted: called-records, denied-records (of one caller), stranger-records (of
-        /// all who are no callers); may be repeated
+        /// all requests without a caller); may be repeated
         rate_limit: Vec<String> = Vec::new(), value("OPERATION=COUNT/TIME"), otherwise(DEFAULT_RATES);
     }
     tables {
