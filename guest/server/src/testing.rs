@@ -60,6 +60,7 @@ pub(crate) struct TestCaller {
     pub(crate) tenant: &'static str,
     pub(crate) client: &'static str,
     pub(crate) kind: PrincipalKind,
+    pub(crate) guest: bool,
     pub(crate) scopes: Vec<String>,
     pub(crate) roles: Vec<String>,
     pub(crate) groups: Groups,
@@ -73,6 +74,7 @@ impl TestCaller {
             tenant: TENANT,
             client: "client",
             kind: PrincipalKind::User,
+            guest: false,
             scopes: texts(&["access_as_user"]),
             roles: Vec::new(),
             groups: Groups::Absent,
@@ -123,6 +125,7 @@ impl Caller for TestCaller {
         Some(Facts {
             identity: self.who(),
             kind: self.kind,
+            guest: Fact::Known(self.guest),
             scopes: &self.scopes,
             server_scope: None,
             roles: Fact::Known(&self.roles),

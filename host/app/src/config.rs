@@ -23,7 +23,7 @@ mod variables;
 pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
 pub use layer::{Cloud, HostLayer, Layer, LogFormat, SignIn};
 pub use otlp::OtlpConfig;
-pub use serve::{CredentialSource, Isolation, ServeConfig, ServeLayer, StartCheck, TokenModeName};
+pub use serve::{CredentialSource, ForwardedHeaderName, Isolation, ServeConfig, ServeLayer, StartCheck, TokenModeName};
 pub use setting::Setting;
 pub use variables::Environment;
 

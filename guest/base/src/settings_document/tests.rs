@@ -108,8 +108,10 @@ fn a_minimal_document_has_the_defaults_of_the_schema() {
 #[test]
 fn the_document_that_the_documentation_shows_is_that_of_a_validator() {
     let page = include_str!("../../../../docs/src/how-to/another-host.md");
-    let block =
-        page.split_once("```json").and_then(|(_, rest)| rest.split_once("```")).expect("the page has a document");
+    let block = page
+        .split_once("```json input\n")
+        .and_then(|(_, rest)| rest.split_once("```"))
+        .expect("the page has a document");
     let settings = read(block.0).expect("the document is accepted");
     assert!(matches!(settings.mode, Mode::Validator), "{settings:?}");
     assert_eq!(settings.token.audiences, [settings.client_id]);

@@ -409,6 +409,8 @@ impl Audit for HostImports {
             session,
             address,
             username,
+            agent,
+            agent_blueprint,
             latency_us,
             trace_parent,
             correlation_id,
@@ -424,6 +426,8 @@ impl Audit for HostImports {
             .maybe("session", session)
             .maybe("address", address)
             .maybe("username", username)
+            .maybe("agent", agent)
+            .maybe("agent-blueprint", agent_blueprint)
             .maybe("latency-us", latency_us)
             .maybe("trace-parent", trace_parent);
         wit::audit::record(&Event {

@@ -2,9 +2,10 @@
 //! sufficient.
 //!
 //! [`validation`] holds the steps and is the only module that can make a [`ValidatedToken`]. The others serve it:
-//! [`compact`] and `claims` read a token, [`jwks`] reads keys, `authority` and `documents` fetch and keep them,
+//! [`compact`], `claims` and `agent` read a token, [`jwks`] reads keys, `authority` and `documents` fetch and keep them,
 //! `signature` and `rs256` verify, `validated` remembers. Errors are one closed set, [`TokenError`].
 
+mod agent;
 mod authority;
 mod claims;
 pub mod compact;

@@ -60,6 +60,7 @@ pub struct ValidatedIdToken {
     expires_at: u64,
     preferred_username: Option<String>,
     name: Option<String>,
+    guest: bool,
     roles: Vec<String>,
     groups: Groups,
 }
@@ -112,6 +113,11 @@ impl ValidatedIdToken {
         self.name.as_deref()
     }
 
+    /// Whether the person's home is another identity provider (`idp`, `acct`).
+    pub fn guest(&self) -> bool {
+        self.guest
+    }
+
     /// `roles`: those of the configured application.
     pub fn roles(&self) -> &[String] {
         &self.roles
@@ -142,7 +148,7 @@ pub async fn validate_access_token_with(
 ) -> Result<Rc<ValidatedToken>, TokenError> {
     let instance = InstanceCaches::current(env.settings);
     let validated = access_token(env, &instance, token).await?;
-    // 12. What this call requires. Not remembered: the next call may require something else.
+    // 13. What this call requires. Not remembered: the next call may require something else.
     needs.check(env, validated.principal(), resolver).await?;
     Ok(validated)
 }
@@ -169,9 +175,21 @@ pub async fn validate_id_token(
     if claims.nonce.as_deref() != expected.nonce {
         return Err(TokenError::NonceMismatch);
     }
+    let guest = is_guest(settings, &claims);
     let Claims { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups, .. } =
         claims;
-    Ok(ValidatedIdToken { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups })
+    Ok(ValidatedIdToken {
+        tenant_id,
+        object_id,
+        subject,
+        issuer,
+        expires_at,
+        preferred_username,
+        name,
+        guest,
+        roles,
+        groups,
+    })
 }
 
 /// Where clients of the configured authority obtain tokens.
@@ -244,12 +262,19 @@ async fn access_token(
     // 10. The token is in date (RFC 7519 sections 4.1.4 to 4.1.6).
     check_times(env, TokenUse::Access, claims.not_before, claims.issued_at, claims.expires_at)?;
 
-    // 11. Its principal, and that it permits anything at all.
+    // 11. It is a bearer token. One that is bound to a key (`cnf`) is nothing without a proof of possession, which
+    //     this server asks no client for (RFC 7800 section 3).
+    if let Some(methods) = claims.confirmation {
+        return Err(TokenError::KeyBound { methods });
+    }
+
+    // 12. Its principal, and that it permits anything at all.
     let not_before = claims.not_before;
     let username = claims.preferred_username.clone().or_else(|| claims.upn.clone());
+    let agent = claims.agent.clone();
     let principal = principal(env.settings, claims)?;
 
-    let validated = ValidatedToken { principal, username, not_before, key, first_seen: false };
+    let validated = ValidatedToken { principal, username, agent, not_before, key, first_seen: false };
     instance.validated.borrow_mut().insert(hash, Rc::new(validated.clone()));
     Ok(Rc::new(ValidatedToken { first_seen: true, ..validated }))
 }
@@ -396,6 +421,14 @@ fn check_times(
     Ok(())
 }
 
+/// The person's home is another identity provider (`idp`), or the tenant says so (`acct`).
+fn is_guest(settings: &Settings, claims: &Claims) -> bool {
+    let is_foreign = |idp: &String| {
+        issuers::is_foreign_identity_provider(idp, &settings.authority, &claims.tenant_id, &claims.issuer)
+    };
+    claims.identity_provider.as_ref().is_some_and(is_foreign) || claims.account_status == Some(1)
+}
+
 /// Delegated tokens have scopes. App-only tokens have roles, and say so with `idtyp`, or, where that optional
 /// claim is not configured, by being their own subject. A token with neither gives access to nothing.
 fn principal(settings: &Settings, claims: Claims) -> Result<Principal, TokenError> {
@@ -408,11 +441,7 @@ fn principal(settings: &Settings, claims: Claims) -> Result<Principal, TokenErro
         // The two claims contradict each other, or `idtyp` has an undefined value.
         _ => return Err(malformed("idtyp")),
     };
-    let is_foreign = |idp: &String| {
-        issuers::is_foreign_identity_provider(idp, &settings.authority, &claims.tenant_id, &claims.issuer)
-    };
-    let guest = kind == PrincipalKind::User
-        && (claims.identity_provider.as_ref().is_some_and(is_foreign) || claims.account_status == Some(1));
+    let guest = kind == PrincipalKind::User && is_guest(settings, &claims);
     Ok(Principal {
         tenant_id: claims.tenant_id,
         object_id: claims.object_id,

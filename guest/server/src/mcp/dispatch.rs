@@ -82,8 +82,8 @@ pub async fn receive(peer: &Peer<'_>, connection: &mut Connection, message: &[u8
         return refused(&error, None);
     }
     let read = match *peer {
-        Peer::Local(_) => envelope::read::<Value>(message),
-        Peer::Remote(..) => envelope::read_bounded::<Value>(message),
+        Peer::Local(_) => envelope::read(message),
+        Peer::Remote(..) => envelope::read_bounded(message),
     };
     match read {
         Err(error) => refused(&error, None),
@@ -255,7 +255,7 @@ async fn list_tools(peer: &Peer<'_>, params: &Map<String, Value>, era: &Era) -> 
 async fn permitted(access: &Access<'_>) -> Result<(Vec<Description>, u64), RequestError> {
     let (mut descriptions, mut ttl) = (Vec::new(), TOOLS_TTL_MS);
     for tool in tools::remote() {
-        match access.decide(tool.name(), || tool.rule()).await {
+        match access.decide(&tool.terms()).await {
             Ok(()) => descriptions.push(tool.describe().clone()),
             Err(Denial::SessionEnded) => return Err(RequestError::SignInAgain),
             Err(denial) if denial.is_undecided() => ttl = UNDECIDED_TTL_MS,
@@ -289,7 +289,7 @@ async fn call_tool(peer: &Peer<'_>, mut params: Map<String, Value>, era: &Era) -
     let unknown = || RequestError::from(RpcError::invalid_params("Unknown tool").with_data(json!({ "name": name })));
     let tool = tools_of(peer).into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
     if let Some(access) = access_of(peer) {
-        match access.admit(tool.name(), || tool.rule()).await {
+        match access.admit(&tool.terms()).await {
             Ok(()) => {}
             // The tool is switched off for all callers, and looks like a tool that does not exist.
             Err(Denial::NotListed) => return Err(unknown()),

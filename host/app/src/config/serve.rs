@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use entra_mcp_plugin::environment::{ClientType, HttpSettings, RegisteredClient, Settings, TokenMode};
 use entra_mcp_plugin::rate_limiter::Rate;
 use entra_mcp_plugin::secret_store::SecretBytes;
+use entra_mcp_server::ForwardedHeader;
 use http::HeaderName;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -23,6 +24,7 @@ use super::setting::{choices, settings};
 use super::{AuditConfig, AuditLayer, Config, ConfigError, OtlpConfig, Sources, invalid};
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
+pub use self::gateway::ForwardedHeaderName;
 pub use self::token_mode::TokenModeName;
 pub(super) use self::token_mode::check_scope;
 
@@ -82,6 +84,8 @@ settings! {
         tls_key: PathBuf, value("FILE");
         /// Proxies that terminate TLS and name the client, as addresses or networks; may be repeated
         trusted_proxy: Vec<String> = Vec::new(), value("CIDR");
+        /// Header in which a declared proxy says where a request comes from; the other one is ignored
+        forwarded_header: ForwardedHeaderName = ForwardedHeaderName::XForwardedFor, value("NAME");
         /// Header in which a declared proxy hands over the person's access token of Entra ID; counts instead of
         /// Authorization
         token_header: String, value("NAME");
@@ -112,7 +116,7 @@ settings! {
         /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the
         /// original
         rewrite_authority_metadata: bool = false;
-        /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
+        /// For development: a host whose Client ID Metadata Documents are read at any address and port; may be repeated
         client_metadata_allow: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
         /// What follows if Entra ID does not know the tenant or the credential when the server starts, or cannot be asked
         check: StartCheck = StartCheck::Warn;
@@ -123,7 +127,9 @@ settings! {
         /// Connections at the same time
         max_connections: usize = DEFAULT_MAX_CONNECTIONS, value("NUMBER"), range(CONNECTIONS);
         /// Bound per client address, such as token=50/15m; `off` for none. Operations: authorize, token, register,
-        /// callback, revoke, refused-token (access tokens that are not good); may be repeated
+        /// callback, revoke, refused-token (access tokens that are not good). And how many audit records are written
+        /// one by one, while the rest is counted: called-records, denied-records (of one caller), stranger-records (of
+        /// all who are no callers); may be repeated
         rate_limit: Vec<String> = Vec::new(), value("OPERATION=COUNT/TIME"), otherwise(DEFAULT_RATES);
     }
     tables {
@@ -181,6 +187,8 @@ pub struct ServeConfig {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Proxies that the server believes about the client's address.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they say it.
+    pub forwarded_header: ForwardedHeader,
     /// The header in which they hand over access tokens.
     pub token_header: Option<HeaderName>,
     /// Where the client secret is.
@@ -264,6 +272,7 @@ impl Sources {
             listen,
             tls,
             trusted_proxies,
+            forwarded_header: values.forwarded_header.into(),
             token_header: token_header.clone(),
             credential,
             client_metadata_allow: values.client_metadata_allow,

@@ -30,7 +30,7 @@ impl Home {
         Self::of(Builder::new()).await
     }
 
-    async fn of(emulator: Builder) -> Self {
+    pub(crate) async fn of(emulator: Builder) -> Self {
         let home = Self { folder: tempfile::tempdir().unwrap(), emulator: emulator.start().await.unwrap() };
         let at = home.emulator.endpoints();
         let ca = at.ca.iter().map(|path| format!("ca-file = {path:?}\n")).collect::<String>();
@@ -44,6 +44,10 @@ impl Home {
         std::fs::write(config.join("config.toml"), settings).unwrap();
         COMPILED.get_or_init(async || assert!(home.run(&["inspect"]).await.status.success())).await;
         home
+    }
+
+    pub(crate) fn emulator(&self) -> &Emulator {
+        &self.emulator
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -83,7 +87,7 @@ impl Home {
     }
 
     /// The same, with a person at the browser.
-    async fn run_with_person(&self, arguments: &[&str]) -> Output {
+    pub(crate) async fn run_with_person(&self, arguments: &[&str]) -> Output {
         let at = self.emulator.endpoints();
         let ca = at.ca.iter().map(|path| format!("--ca-file {path:?}")).collect::<String>();
         let browser =

@@ -46,13 +46,19 @@ async fn lab() -> Lab {
 }
 
 fn token(lab: &Lab, audience: &str) -> String {
+    let mut claims = claims(lab, Value::Null);
+    claims.as_object_mut().unwrap().remove("cnf");
+    claims["aud"] = json!(audience);
+    lab.control().sign(&claims, false).unwrap()
+}
+
+fn claims(lab: &Lab, confirmation: Value) -> Value {
     let now = lab.control().now();
-    let claims = json!({
-        "aud": audience, "iss": format!("{}/{CONTOSO}/v2.0", lab.endpoints().authority),
+    json!({
+        "aud": app(REMOTE), "cnf": confirmation, "iss": format!("{}/{CONTOSO}/v2.0", lab.endpoints().authority),
         "iat": now, "nbf": now, "exp": now + 3600, "azp": app(1), "ver": "2.0", "tid": CONTOSO,
         "oid": "11111111-0000-4000-a000-000000000001", "sub": "subject", "scp": "Mcp.Access", "roles": ["Reader"],
-    });
-    lab.control().sign(&claims, false).unwrap()
+    })
 }
 
 /// Runs without blocking the emulator, which lives in the same process.
@@ -87,7 +93,9 @@ async fn refused_tokens_print_the_reason_in_order() {
     let lab = lab().await;
     let (good, other) = (token(&lab, &app(REMOTE)), token(&lab, &app(9)));
     let forged = lab.control().sign(&json!({ "ver": "2.0" }), true).unwrap();
-    let outcome = validate(&lab, &["--json"], format!("{other}\n{good}\nnonsense\n{forged}")).await;
+    let bound = lab.control().sign(&claims(&lab, json!({ "jkt": "thumbprint" })), false).unwrap();
+    let input = format!("{other}\n{good}\nnonsense\n{forged}\n{bound}");
+    let outcome = validate(&lab, &["--json"], input).await;
     assert_eq!(outcome.code, 1);
     let lines = outcome.json();
     let expected = json!({
@@ -97,7 +105,8 @@ async fn refused_tokens_print_the_reason_in_order() {
     assert_eq!(lines[1]["valid"], true);
     assert_eq!(lines[2], json!({ "valid": false, "error": "not-compact", "parts": 1 }));
     assert_eq!(lines[3], json!({ "valid": false, "error": "claim-missing", "name": "iss" }));
-    assert!(outcome.errors.contains("3 of 4 tokens refused"), "{}", outcome.errors);
+    assert_eq!(lines[4], json!({ "valid": false, "error": "key-bound", "methods": ["jkt"] }));
+    assert!(outcome.errors.contains("4 of 5 tokens refused"), "{}", outcome.errors);
 }
 
 #[tokio::test(flavor = "multi_thread")]
