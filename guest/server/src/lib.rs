@@ -9,8 +9,8 @@ pub mod mcp;
 pub mod message;
 pub mod server_world;
 pub mod site;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tools;
 
 pub use server_world::ServerWorld;
