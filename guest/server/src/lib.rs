@@ -8,6 +8,7 @@ pub mod http;
 pub mod mcp;
 pub mod message;
 pub mod server_world;
+pub mod setup;
 pub mod site;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

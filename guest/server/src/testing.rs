@@ -65,6 +65,8 @@ pub struct TestCaller {
     pub client: &'static str,
     /// A person or an application.
     pub kind: PrincipalKind,
+    /// Whether the person is a guest of the tenant.
+    pub guest: bool,
     /// The scopes of its token.
     pub scopes: Vec<String>,
     /// Its roles.
@@ -82,6 +84,7 @@ impl TestCaller {
             tenant: TENANT,
             client: "client",
             kind: PrincipalKind::User,
+            guest: false,
             scopes: texts(&["access_as_user"]),
             roles: Vec::new(),
             groups: Groups::Absent,
@@ -139,6 +142,7 @@ impl Caller for TestCaller {
         Some(Facts {
             identity: self.who(),
             kind: self.kind,
+            guest: Fact::Known(self.guest),
             scopes: &self.scopes,
             server_scope: None,
             roles: Fact::Known(&self.roles),

@@ -209,7 +209,8 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
             commands::block_on(commands::accounts::run(&public_client(settings, environment)?, json))
         }
         Command::Validate { arguments } => {
-            let sources = Sources::read(arguments.layer(), environment)?;
+            let own = commands::validate::SETTINGS;
+            let sources = Sources::read_some(arguments.layer(), &own, environment)?;
             let config = sources.validator(arguments.token_settings())?;
             logging::start(&config.host);
             commands::block_on(commands::validate::run(&config, &arguments))

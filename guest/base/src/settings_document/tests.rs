@@ -45,6 +45,7 @@ fn complete() -> Value {
                 "secret-hash": "x".repeat(43),
             }],
             "dynamic-registration": true,
+            "allowed-redirect-schemes": ["cursor"],
             "client-id-metadata-documents": true,
             "token-mode": "both",
             "app-id-uri": "api://mcp",
@@ -99,8 +100,7 @@ fn a_minimal_document_has_the_defaults_of_the_schema() {
     );
     let Mode::Local(local) = settings.mode else { panic!("a public client is a local server") };
     assert_eq!((local.method, local.timeout, local.account), (SignInMethod::Automatic, Duration::from_secs(300), None));
-    let token =
-        TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance: Duration::from_secs(60) };
+    let token = TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance: None };
     assert_eq!(settings.token, token);
     assert_eq!((settings.profile_cache, settings.audit_usernames), (Duration::ZERO, false));
 }
@@ -108,8 +108,10 @@ fn a_minimal_document_has_the_defaults_of_the_schema() {
 #[test]
 fn the_document_that_the_documentation_shows_is_that_of_a_validator() {
     let page = include_str!("../../../../docs/src/how-to/another-host.md");
-    let block =
-        page.split_once("```json").and_then(|(_, rest)| rest.split_once("```")).expect("the page has a document");
+    let block = page
+        .split_once("```json input\n")
+        .and_then(|(_, rest)| rest.split_once("```"))
+        .expect("the page has a document");
     let settings = read(block.0).expect("the document is accepted");
     assert!(matches!(settings.mode, Mode::Validator), "{settings:?}");
     assert_eq!(settings.token.audiences, [settings.client_id]);
@@ -126,7 +128,7 @@ fn every_field_of_a_complete_document_is_taken_over() {
     let token = TokenSettings {
         audiences: vec!["api://mcp".to_owned()],
         allowed_tenants: vec!["11111111-0000-4000-a000-000000000001".to_owned()],
-        clock_tolerance: Duration::from_secs(300),
+        clock_tolerance: Some(Duration::from_secs(300)),
     };
     assert_eq!(settings.token, token);
     assert_eq!((settings.profile_cache, settings.audit_usernames), (Duration::from_secs(11), true));
@@ -144,6 +146,7 @@ fn every_field_of_a_complete_document_is_taken_over() {
             secret_hash: Some("x".repeat(43)),
         }],
         dynamic_registration: true,
+        allowed_redirect_schemes: vec!["cursor".to_owned()],
         client_id_metadata_documents: true,
         token_mode: TokenMode::Both,
         app_id_uri: Some("api://mcp".to_owned()),

@@ -101,8 +101,9 @@ pub struct TokenSettings {
     pub audiences: Vec<String>,
     /// Accepted tenants, as GUIDs. An empty list accepts the configured one only.
     pub allowed_tenants: Vec<String>,
-    /// Tolerated difference between clocks, in seconds, at most 300.
-    pub clock_tolerance_seconds: u32,
+    /// Tolerated difference between clocks, in seconds, at most 300. `None`: 60 for access tokens, 300 for ID tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_tolerance_seconds: Option<u32>,
 }
 
 /// How clients reach the remote server, and which callers it admits.
@@ -124,6 +125,9 @@ pub struct HttpSettings {
     pub clients: Vec<RegisteredClient>,
     /// Lets clients register themselves.
     pub dynamic_registration: bool,
+    /// Private-use URI schemes that clients may register redirect URIs of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_redirect_schemes: Vec<String>,
     /// Accepts https URLs as client ids.
     pub client_id_metadata_documents: bool,
     /// Which access tokens are admitted.

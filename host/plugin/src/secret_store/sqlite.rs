@@ -27,6 +27,7 @@ use super::{SecretBytes, SecretStore, StoreError, same};
 use crate::clock::Clock;
 use crate::private_files::{self, Exposed, FolderError, User};
 
+mod fingerprint;
 mod readers;
 mod wal_index;
 
@@ -175,6 +176,8 @@ impl SqliteStore {
         if found != SCHEMA_VERSION {
             return Err(OpenError::Version { path: path.to_owned(), found });
         }
+        fingerprint::check(&connection, &cipher.hidden_name(fingerprint::NAME), path)
+            .map_err(|error| database_error(error.to_string()))?;
         let readers = Readers::open(path).map_err(|error| database_error(error.to_string()))?;
         Ok(Self { clock, inner: Arc::new(OpenDatabase { connection: Mutex::new(connection), readers, cipher }) })
     }

@@ -12,6 +12,10 @@ use crate::support::process::send_signal;
 
 const SECRET: &str = "recognisable-client-secret";
 
+/// The remote server in the emulator's own directory, and its secret there.
+const CONFIDENTIAL: &str = "a0000000-0000-4000-a000-000000000002";
+const CONFIDENTIAL_SECRET: &str = "confidential-client-secret-of-the-emulator";
+
 pub(super) struct Server {
     child: Child,
     output: Lines<BufReader<ChildStdout>>,
@@ -21,7 +25,7 @@ pub(super) struct Server {
 }
 
 /// `serve` on a free port, with a client secret.
-pub(super) fn serve(home: &Home, arguments: &[&str]) -> Command {
+pub(crate) fn serve(home: &Home, arguments: &[&str]) -> Command {
     let mut command = home.program(&["serve", "--listen", "127.0.0.1:0"]);
     command.args(arguments).env("AZURE_CLIENT_SECRET", SECRET);
     command
@@ -80,7 +84,7 @@ async fn run(mut command: Command, input: &str) -> (Option<i32>, String, String)
 #[tokio::test]
 async fn it_says_where_it_listens_serves_and_ends_with_0_when_it_is_asked_to() {
     let home = Home::new().await;
-    let server = Server::start(serve(&home, &[])).await;
+    let server = HttpServerProcess::start(serve(&home, &[])).await;
     let address = server.ready["listening"].as_str().unwrap().to_owned();
     let port = address.strip_prefix("127.0.0.1:").unwrap();
     assert_eq!(server.ready["public_url"], format!("http://localhost:{port}"));
@@ -119,7 +123,7 @@ async fn its_memory_is_not_dumped_and_its_environment_shows_no_secret() {
 #[tokio::test]
 async fn the_correlation_id_of_a_refused_request_leads_to_the_log() {
     let home = Home::new().await;
-    let server = Server::start(serve(&home, &[])).await;
+    let server = HttpServerProcess::start(serve(&home, &[])).await;
     let mut ids = Vec::new();
     for (path, status) in
         [("/authorize?client_id=nobody&login_hint=alice-hint", 400), ("/nothing/here", 404), ("/mcp", 405)]
@@ -138,7 +142,7 @@ async fn the_correlation_id_of_a_refused_request_leads_to_the_log() {
 #[tokio::test]
 async fn with_tokens_of_entra_alone_it_is_no_authorization_server_and_warns_of_an_app_id_uri_that_does_not_fit() {
     let home = Home::new().await;
-    let server = Server::start(serve(&home, &["--token-mode", "bearer", "--app-id-uri", "api://mcp"])).await;
+    let server = HttpServerProcess::start(serve(&home, &["--token-mode", "bearer", "--app-id-uri", "api://mcp"])).await;
     assert_eq!(server.status("/authorize").await, 404);
     let metadata = reqwest::get(server.url("/.well-known/oauth-protected-resource/mcp")).await.unwrap();
     let metadata: Value = serde_json::from_slice(&metadata.bytes().await.unwrap()).unwrap();
@@ -157,7 +161,7 @@ async fn it_tells_systemd_that_it_is_ready_and_that_it_ends() {
     let listener = tokio::net::UnixDatagram::bind(&path).unwrap();
     let mut command = serve(&home, &[]);
     command.env("NOTIFY_SOCKET", &path);
-    let server = Server::start(command).await;
+    let server = HttpServerProcess::start(command).await;
     let mut buffer = [0; 64];
     let length = soon(listener.recv(&mut buffer)).await.unwrap().unwrap();
     assert_eq!(&buffer[..length], b"READY=1");
@@ -229,7 +233,7 @@ async fn a_client_secret_is_kept_encrypted_in_the_store() {
         let content = std::fs::read(entry.unwrap().path()).unwrap();
         assert!(!content.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()));
     }
-    let server = Server::start(without(&["serve", "--listen", "127.0.0.1:0"])).await;
+    let server = HttpServerProcess::start(without(&["serve", "--listen", "127.0.0.1:0"])).await;
     assert_eq!(server.status("/healthz").await, 200);
     assert_eq!(server.end().await.0, Some(0));
 
@@ -251,7 +255,7 @@ async fn what_is_no_client_secret_is_not_stored() {
 #[tokio::test]
 async fn in_a_server_of_isolated_requests_every_request_is_served() {
     let home = Home::new().await;
-    let server = Server::start(serve(&home, &["--isolation", "per-request", "--max-instances", "1"])).await;
+    let server = HttpServerProcess::start(serve(&home, &["--isolation", "per-request", "--max-instances", "1"])).await;
     for _ in 0..3 {
         assert_eq!(server.status("/healthz").await, 200);
     }
@@ -261,11 +265,89 @@ async fn in_a_server_of_isolated_requests_every_request_is_served() {
 #[tokio::test]
 async fn the_bound_of_an_oauth_endpoint_holds_in_the_program() {
     let home = Home::new().await;
-    let server = Server::start(serve(&home, &["--rate-limit", "token=1/1h"])).await;
+    let server = HttpServerProcess::start(serve(&home, &["--rate-limit", "token=1/1h"])).await;
     assert_eq!(server.status("/token").await, 405);
     let refused = reqwest::get(server.url("/token")).await.unwrap();
     assert_eq!(refused.status().as_u16(), 429);
     let after: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((3_500..=3_600).contains(&after), "{after}");
+    assert_eq!(server.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_does_not_start_where_entra_id_does_not_know_it() {
+    let home = Home::new().await;
+    let unknown = "99999999-0000-4000-a000-000000000009";
+    for (arguments, expected) in [
+        (&["--tenant-id", unknown][..], &["AADSTS90002", unknown][..]),
+        (&["--client-id", unknown], &["AADSTS700016", unknown]),
+        (&["--client-id", CONFIDENTIAL], &["AADSTS7000215", CONFIDENTIAL]),
+        (&["--authority", "http://127.0.0.1:9"], &["Microsoft Entra ID cannot be reached: the connection was refused"]),
+    ] {
+        let mut command = serve(&home, arguments);
+        command.args(["--check", "fail"]);
+        let (code, output, log) = run(command, "").await;
+        assert_eq!((code, output.as_str()), (Some(2), ""), "{arguments:?}: {log}");
+        assert!(expected.iter().all(|part| log.contains(part)), "{arguments:?}: {log}");
+        assert!(!log.contains(SECRET), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_entra_id_knows_starts_and_is_ready() {
+    let home = Home::new().await;
+    let mut command = serve(&home, &["--check", "fail", "--client-id", CONFIDENTIAL]);
+    command.env("AZURE_CLIENT_SECRET", CONFIDENTIAL_SECRET);
+    let server = HttpServerProcess::start(command).await;
+    assert_eq!(server.status("/readyz").await, 200);
+    let (code, _, log) = server.end().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("found a problem"), "{log}");
+}
+
+#[tokio::test]
+async fn a_server_that_never_met_its_authority_is_not_ready() {
+    let home = Home::new().await;
+    let server = HttpServerProcess::start(serve(&home, &["--authority", "http://127.0.0.1:9"])).await;
+    assert_eq!((server.status("/healthz").await, server.status("/readyz").await), (200, 503));
+    assert_eq!(server.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn the_log_names_the_reason_of_a_refusal_and_no_person_where_records_go_to_a_file() {
+    let home = Home::new().await;
+    let file = home.path().join("audit.jsonl");
+    let arguments = ["--token-mode", "bearer", "--audit-file", file.to_str().unwrap()];
+    let server = HttpServerProcess::start(serve(&home, &arguments)).await;
+    let request = reqwest::Client::new().post(server.url("/mcp")).bearer_auth("eyJhbGciOiJub25lIn0.e30.x").body("{}");
+    assert_eq!(request.send().await.unwrap().status(), 401);
+    let (_, _, log) = server.end().await;
+    let records = std::fs::read_to_string(&file).unwrap();
+    let mut records = records.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let refused = records.find(|record| record["event"] == "token.refused").expect("it is recorded");
+    let (reason, id) = (refused["reason"].as_str().unwrap(), refused["correlation_id"].as_str().unwrap());
+    let line = log.lines().find(|line| line.contains("token.refused")).expect("it is in the log");
+    assert!(line.contains(reason) && line.contains(id), "{line}");
+}
+
+#[tokio::test]
+async fn what_a_client_in_the_file_cannot_be_sent_back_to_stops_the_server() {
+    let home = Home::new().await;
+    let file = home.path().join("serve.toml");
+    let base = std::fs::read_to_string(home.path().join(".config/entra-mcp/config.toml")).unwrap();
+    for (uri, expected) in [
+        ("http://mcp.example.com/back", "unless its host is localhost"),
+        ("https://mcp.example.com/#here", "must not have a fragment"),
+        ("javascript://x/", "unless the operator of the server lets its scheme in"),
+    ] {
+        let client = format!("\n[[clients]]\nclient-id = 'x'\nname = 'X'\nredirect-uris = ['{uri}']\n");
+        std::fs::write(&file, base.clone() + &client).unwrap();
+        let (code, output, log) = run(serve(&home, &["--config", file.to_str().unwrap()]), "").await;
+        assert_eq!((code, output.as_str()), (Some(2), ""), "{uri}: {log}");
+        assert!(log.contains(expected) && log.contains(uri), "{uri}: {log}");
+    }
+    let client = "\n[[clients]]\nclient-id = 'x'\nname = 'X'\nredirect-uris = ['cursor://anysphere.cursor-mcp/oauth/callback']\n";
+    std::fs::write(&file, base + client).unwrap();
+    let server = HttpServerProcess::start(serve(&home, &["--config", file.to_str().unwrap()])).await;
     assert_eq!(server.end().await.0, Some(0));
 }
