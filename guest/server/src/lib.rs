@@ -10,8 +10,8 @@ pub mod message;
 pub mod server_world;
 pub mod setup;
 pub mod site;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tools;
 
 pub use server_world::ServerWorld;
