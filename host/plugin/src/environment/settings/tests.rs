@@ -34,6 +34,7 @@ fn complete() -> Settings {
             }],
             dynamic_registration: true,
             allowed_redirect_schemes: Vec::new(),
+            allowed_redirect_schemes: Vec::new(),
             client_id_metadata_documents: true,
             token_mode: TokenMode::Both,
             app_id_uri: Some("i".to_owned()),
