@@ -48,6 +48,7 @@ pub mod imports;
 mod instance;
 #[cfg(feature = "pool")]
 mod instance_pool;
+mod networks;
 pub mod outbound;
 #[cfg(feature = "outbound-http")]
 pub mod outbound_http;

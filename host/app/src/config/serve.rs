@@ -107,7 +107,8 @@ settings! {
         /// Connections at the same time
         max_connections: usize = DEFAULT_MAX_CONNECTIONS, value("NUMBER"), range(CONNECTIONS);
         /// Bound per client address, such as token=50/15m; `off` for none. Operations: authorize, token, register,
-        /// callback, revoke, refused-token (access tokens that are not good); may be repeated
+        /// callback, revoke, refused-token (access tokens that are not good); per caller: call (MCP requests),
+        /// graph-request (requests to Microsoft Graph for tools); may be repeated
         rate_limit: Vec<String> = Vec::new(), value("OPERATION=COUNT/TIME"), otherwise(DEFAULT_RATES);
     }
     tables {

@@ -1,4 +1,4 @@
-//! How often clients may use the OAuth endpoints, and come with bad tokens.
+//! How often clients may use the OAuth endpoints and come with bad tokens, and how much callers may ask for.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,11 +14,15 @@ use crate::config::{ConfigError, invalid};
 /// one address, or genuine ones of one caller. A person's client sends one when a session or a token has ended, so some
 /// hundred people may share an address; and an attacker needs a month to fill the files that are kept by default
 /// (704 MiB).
-pub(super) const DEFAULT_RATES: &str =
-    "authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m,refused-token=60/1m";
+///
+/// For `call` and `graph-request`, the bound is of one caller, whatever its client and its address: ten requests in each
+/// second of a minute. No person with a model needs a tenth of it, and Microsoft Graph, which admits an application some
+/// hundred requests in a second, is left for others.
+pub(super) const DEFAULT_RATES: &str = "authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m,\
+                                        refused-token=60/1m,call=600/1m,graph-request=600/1m";
 
-/// The operation that the component counts, and that has no client id.
-const REFUSED_TOKEN: &str = "refused-token";
+/// The operations that the component counts alone: they are not bounded by client id as well.
+const OF_THE_COMPONENT: [&str; 3] = ["refused-token", "call", "graph-request"];
 
 /// How many times the bound of one address a client id has: one id, such as a metadata document's, stands for the same
 /// program on many machines.
@@ -29,7 +33,7 @@ const CLIENT_FACTOR: u32 = 100;
 /// from their client.
 const CLIENT_METADATA_RATE: Rate = Rate { count: 1_000, per: Duration::from_secs(15 * 60) };
 
-/// The bounds by operation: by address, and by client id.
+/// The bounds by operation: by address, by client id, and by caller.
 pub(super) fn rates(given: &[String]) -> Result<HashMap<String, Rate>, ConfigError> {
     let mut by_operation: Vec<(&str, Option<Rate>)> = DEFAULT_RATES.split(',').map(bound).collect::<Result<_, _>>()?;
     for text in given {
@@ -51,7 +55,7 @@ pub(super) fn rates(given: &[String]) -> Result<HashMap<String, Rate>, ConfigErr
     let mut all = HashMap::from([("client-metadata".to_owned(), CLIENT_METADATA_RATE)]);
     for (operation, rate) in by_operation {
         let Some(rate) = rate else { continue };
-        if operation == REFUSED_TOKEN {
+        if OF_THE_COMPONENT.contains(&operation) {
             all.insert(operation.to_owned(), rate);
             continue;
         }

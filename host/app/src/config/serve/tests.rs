@@ -64,7 +64,9 @@ fn the_defaults_serve_on_loopback() {
     assert_eq!(config.rates["address:revoke"], rate(50, 900));
     assert_eq!(config.rates["token"], rate(5_000, 900));
     assert_eq!(config.rates["refused-token"], rate(60, 60));
-    assert_eq!(config.rates.len(), 12);
+    assert_eq!(config.rates["call"], rate(600, 60));
+    assert_eq!(config.rates["graph-request"], rate(600, 60));
+    assert_eq!(config.rates.len(), 14);
 }
 
 #[test]
