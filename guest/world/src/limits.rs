@@ -33,6 +33,15 @@ pub async fn admit(
     admitted
 }
 
+/// The same by the address of the client. A call without one, whose host does not name addresses, is not counted: all
+/// clients would share the count.
+pub async fn admit_address(limiter: &dyn RateLimiter, trail: &Trail<'_>, operation: &str) -> Result<(), Duration> {
+    match trail.address() {
+        Some(address) => admit(limiter, trail, operation, &address, None).await,
+        None => Ok(()),
+    }
+}
+
 /// Something was asked too often: here (`operation` of the rate limiter), or by this component of a service. It is
 /// refused whether or not that can be recorded.
 pub async fn throttled(trail: &Trail<'_>, operation: &str, client_id: Option<&str>) {

@@ -20,7 +20,7 @@ use world::{StoreError, Unrecorded, limits};
 
 use super::answers::{self, Back, OAuthRefusal};
 use super::browser::{Browser, RememberedUser};
-use super::client::{self, Client, ClientError, Origin};
+use super::client::{Client, ClientError, Origin};
 use super::consent::{self, Consent};
 use super::parameters::{ParameterError, Parameters};
 use super::redirect_uri::is_loopback;
@@ -192,9 +192,9 @@ async fn client(
     let Some(client_id) = parameters.get("client_id") else {
         return Ok(Err(page(env, 400, "The request does not name a client (client_id).")));
     };
-    // No client has a longer id; a longer one counts as others that begin like it.
-    let counted = client_id.get(..client_id.floor_char_boundary(client::MAX_CLIENT_ID)).unwrap_or_default();
-    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, "authorize", counted, Some(counted)).await {
+    // By address: a client id is public, and until the person has signed in nothing says that it is the client that
+    // asks.
+    if let Err(retry_after) = limits::admit_address(env.limiter, env.entra.trail, "authorize").await {
         let response = page(env, 429, "Too many sign-ins were started. Wait a while, then try again.");
         return Ok(Err(answers::with_retry_after(response, retry_after.as_secs())));
     }

@@ -134,6 +134,11 @@ impl ClientError {
 pub use authentication::{named, uses_basic};
 
 impl Client {
+    /// Whether the client has no secret: anything can say that it is this client.
+    pub fn is_public(&self) -> bool {
+        self.secret_hash.is_none()
+    }
+
     /// The host that vouches for the client: that of its metadata document.
     pub fn host(&self) -> Option<String> {
         if self.origin != Origin::Document {
