@@ -130,8 +130,8 @@ fn records_of_the_store_are_named_after_what_they_depend_on() {
         (store("groups").ending_with("/asking"), Key::Parts(groups), format!("{groups_name}/asking")),
         (
             store("groups-throttled"),
-            Key::Parts(&[GRAPH, CLIENT, TENANT]),
-            format!("groups-throttled/{GRAPH}/{CLIENT}/{TENANT}"),
+            Key::Parts(&[GRAPH, CLIENT, TENANT, OBJECT]),
+            format!("groups-throttled/{GRAPH}/{CLIENT}/{TENANT}/{OBJECT}"),
         ),
         (
             store("contact"),
