@@ -139,7 +139,7 @@ pub async fn record_refusal(
 ) -> Result<(), Duration> {
     // Whose token is genuine answers for themselves: a flood from their address must not hide what they try.
     let subject = match &who {
-        Some(Identity { tenant_id, object_id, .. }) => Some([*tenant_id, *object_id].join("/")),
+        Some(who) => Some(who.principal()),
         None => trail.address(),
     };
     if let Some(subject) = subject {

@@ -251,6 +251,7 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
         Reply::SignInAgain => guard.sign_in_again(),
         Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims),
         Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
+        Reply::TooMany(after) => guard.too_many_calls(after),
         // The client does not wait on the stream for the answer to something that is no message.
         Reply::Message { status: 400, json } => json_text(400, json),
         Reply::Message { json, .. } => match deliver(env, &id, &json).await {
