@@ -7,7 +7,7 @@ use crate::bindings::environment as wit;
 mod settings;
 
 pub use self::settings::{
-    CallerKind, ClientType, HttpSettings, RegisteredClient, Settings, SignInMethod, SignInSettings, TokenMode,
+    CallerKind, ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, RegisteredClient, Settings, SignInMethod, SignInSettings, TokenMode,
     TokenSettings, ToolRule,
 };
 

@@ -168,6 +168,7 @@ impl Fleet {
                 access: None,
                 token_header: None,
                 rewrite_authority_metadata: false,
+                max_streams_per_caller: 16,
             }),
         };
         change(&mut settings);
