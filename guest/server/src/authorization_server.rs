@@ -25,6 +25,9 @@ mod revoke;
 mod testing;
 mod text;
 mod token;
+mod unused;
+
+pub use client_metadata_document::Documents;
 
 use http::Response;
 

@@ -13,6 +13,7 @@ use entra::testing::EntraWorlds as _;
 use entra::{AcquireError, EntraWorld};
 use world::testing::{TENANT, World, forever};
 
+use crate::authorization_server::Documents;
 use crate::server_world::ServerWorld;
 use crate::site::Site;
 
@@ -26,7 +27,7 @@ impl ServerWorlds for World {
     fn remote(&self) -> ServerWorld<'static> {
         let (world, entra) = (forever(self.clone()), self.entra_remote());
         let site = Site::of(http_settings_of(entra.settings));
-        ServerWorld { entra, site, limiter: world, client_metadata: world, log: world }
+        ServerWorld { entra, site, limiter: world, client_metadata: world, documents: forever(Documents::default()), log: world }
     }
 }
 

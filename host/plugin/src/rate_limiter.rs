@@ -94,12 +94,15 @@ enum Counted {
     Strangers,
 }
 
-/// When the count would be back at zero with one more, or after which time there is room for it. `back_at` is when it
-/// would be without.
-fn next(back_at: Duration, now: Duration, rate: Rate) -> Result<Duration, Duration> {
-    let next = back_at.max(now).saturating_add(rate.per / rate.count.max(1));
+/// Counts one, or says when there is room for it. `back_at` is when the count would be back at zero.
+fn count(back_at: &mut Duration, now: Duration, rate: Rate) -> Result<(), Duration> {
+    let next = (*back_at).max(now).saturating_add(rate.per / rate.count.max(1));
     let limit = now.saturating_add(rate.per);
-    if next > limit { Err(next.saturating_sub(limit)) } else { Ok(next) }
+    if next > limit {
+        return Err(next.saturating_sub(limit));
+    }
+    *back_at = next;
+    Ok(())
 }
 
 impl RateLimiter for CountingRateLimiter {
@@ -122,16 +125,17 @@ impl RateLimiter for CountingRateLimiter {
         for (key, rate) in subjects {
             let known = counts.subjects.get(&key).copied();
             let has_room = counts.subjects.len().saturating_add(admitted.len()) < self.max_subjects;
-            admitted.push(match known {
-                Some(back_at) => (Counted::Subject(key), next(back_at, now, rate)?),
-                None if has_room => (Counted::Subject(key), next(Duration::ZERO, now, rate)?),
+            let (counted, mut back_at, rate) = match known {
+                Some(back_at) => (Counted::Subject(key), back_at, rate),
+                None if has_room => (Counted::Subject(key), Duration::ZERO, rate),
                 None => {
                     tracing::warn!(operation, "more callers than can be told apart: their requests are counted together");
                     let rate = Rate { count: rate.count.saturating_mul(STRANGERS), ..rate };
-                    let back_at = counts.strangers.get(operation).copied().unwrap_or_default();
-                    (Counted::Strangers, next(back_at, now, rate)?)
+                    (Counted::Strangers, counts.strangers.get(operation).copied().unwrap_or_default(), rate)
                 }
-            });
+            };
+            count(&mut back_at, now, rate)?;
+            admitted.push((counted, back_at));
         }
         for (counted, back_at) in admitted {
             match counted {

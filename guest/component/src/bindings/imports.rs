@@ -12,6 +12,7 @@ use base::settings_document;
 use caller::PersonWorld;
 use entra::EntraWorld;
 use server::ServerWorld;
+use server::authorization_server::Documents;
 use server::site::Site;
 use wasip2::http::types::ErrorCode;
 use world::records::{Partitions, Records};
@@ -36,6 +37,7 @@ pub(crate) struct Instance {
     partitions: Partitions,
     notes: Notes,
     names: SessionNames,
+    documents: Documents,
 }
 
 thread_local! {
@@ -44,7 +46,7 @@ thread_local! {
         let settings = settings();
         let partitions = Partitions::of(&settings);
         let (notes, names) = (Notes::default(), SessionNames::default());
-        Box::leak(Box::new(Instance { settings, partitions, notes, names }))
+        Box::leak(Box::new(Instance { settings, partitions, notes, names, documents: Documents::default() }))
     };
 }
 
@@ -97,6 +99,7 @@ impl Instance {
             site: Site::of(settings),
             limiter: &Imports,
             client_metadata: &Imports,
+            documents: &self.documents,
             log: &self.notes,
         })
     }
@@ -423,9 +426,9 @@ impl RateLimiter for Imports {
 }
 
 impl ClientMetadata for Imports {
-    fn fetch(&self, url: &str) -> Result<Document, FetchError> {
+    fn fetch(&self, url: &str, client_address: Option<&str>) -> Result<Document, FetchError> {
         use wit::client_metadata::FetchError as Wit;
-        match wit::client_metadata::fetch(url) {
+        match wit::client_metadata::fetch(url, client_address) {
             Ok(document) => Ok(Document {
                 body: document.body,
                 content_type: document.content_type,

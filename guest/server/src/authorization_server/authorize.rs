@@ -21,10 +21,12 @@ use world::{StoreError, Unrecorded, limits};
 use super::answers::{self, Back, OAuthRefusal};
 use super::browser::{Browser, RememberedUser};
 use super::client::{Client, ClientError, Origin};
+use super::client_metadata_document::Kept;
 use super::consent::{self, Consent};
 use super::parameters::{ParameterError, Parameters};
 use super::redirect_uri::is_loopback;
-use super::{clients, pages};
+use super::unused::RING;
+use super::{client_metadata_document, clients, pages};
 use crate::message::Request;
 use crate::server_world::ServerWorld;
 use crate::site::{MCP_PATH, SCOPE, SSE_PATH, Site};
@@ -61,6 +63,9 @@ pub(super) struct Pending {
     prompt: Asked,
     /// The browser that asked ([`Browser::id`]).
     pub(super) browser: String,
+    /// What the client has published, if that is how it came to be known: then it is not read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) document: Option<Kept>,
 }
 
 /// What the client wants the person to be asked (OpenID Connect Core section 3.1.2.1).
@@ -138,7 +143,12 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
     let back = Back { redirect_uri: &redirect_uri, state };
     let browser = Browser::of(env, request).await?;
     let pending = match check(&env.site, &parameters, &redirect_uri, sent.is_some()) {
-        Ok(pending) => Pending { client_id: client.client_id.clone(), browser: browser.id().to_owned(), ..pending },
+        Ok(pending) => Pending {
+            client_id: client.client_id.clone(),
+            browser: browser.id().to_owned(),
+            document: client_metadata_document::of(env, &client),
+            ..pending
+        },
         Err(refusal) => return tell(env, &client, &browser, back, &refusal).await,
     };
     let remembered = match browser.remembered_user() {
@@ -205,7 +215,7 @@ async fn client(
     Ok(match found {
         Ok(client) => Ok(client),
         Err(ClientError::Store(error)) => return Err(error),
-        Err(error @ ClientError::Unavailable) => Err(answers::with_retry_after(page(env, 503, &sentence(&error)), 10)),
+        Err(error @ (ClientError::Unavailable | ClientError::Private)) => Err(answers::with_retry_after(page(env, 503, &sentence(&error)), 10)),
         Err(ClientError::TooManyRequests(after)) => Err(answers::with_retry_after(
             page(env, 429, &sentence(&ClientError::TooManyRequests(after))),
             after.as_secs(),
@@ -287,6 +297,7 @@ fn check(
         login_hint,
         prompt,
         browser: String::new(),
+        document: None,
     })
 }
 
@@ -323,7 +334,7 @@ pub(super) async fn show(
     browser: &Browser<'_>,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let request_id = random_token(env.entra.random);
-    env.entra.records.put(&PENDING, &request_id, &pending).await?;
+    env.entra.records.put_in(&RING, 0, &PENDING, &request_id, &pending).await?;
     let csrf_token = browser.csrf(&request_id).await?;
     let tools = tools::of_users(env.site.settings).into_iter().map(|tool| tool.title().to_owned()).collect::<Vec<_>>();
     let page = pages::consent(&pages::Consent {
@@ -433,7 +444,7 @@ pub(super) async fn forward(
         return Ok(unrecorded(env, &pending));
     }
     let leg = Leg { pending, request: entra, consented: trip.consented, step_up };
-    let answered = match env.entra.records.put(&LEGS, &leg.request.state, &leg).await {
+    let answered = match env.entra.records.put_in(&RING, 0, &LEGS, &leg.request.state, &leg).await {
         Ok(()) => with_cookie(answers::redirect(&url), browser).await,
         Err(error) => Err(error),
     };

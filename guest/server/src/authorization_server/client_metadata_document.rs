@@ -4,6 +4,11 @@
 //! Strangers choose the URL. The host fetches it and keeps it from reaching anything but the public Internet; what
 //! comes back is checked here before any of it is used. The draft forbids to remember failures, so it is the rate
 //! limit per host, and not a cache, that keeps requests from being turned into a flood of fetches.
+//!
+//! A document is read for `/authorize` only, and travels with the sign-in. It is stored when a person has signed in with
+//! its client: before that it is in the memory of the instance, which is bounded. A document that was good is used for a
+//! day longer than it is fresh while its site cannot be reached, so that a site that is down, or an attacker who uses up
+//! the fetches, keeps no person from a client that is known.
 
 use std::time::Duration;
 
@@ -12,15 +17,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::{Host, Url};
 use world::records::{Namespace, Partition, Ttl};
-use world::{Document, FetchError, limits};
+use world::{Document, FetchError, StoreError, limits};
 
 use super::client::{Client, ClientError, DocumentError, Origin};
 use super::redirect_uri;
 use super::text::visible;
+use super::unused::RING;
 use crate::server_world::ServerWorld;
 
+mod memory;
 #[cfg(test)]
 mod tests;
+
+pub use memory::Documents;
 
 /// The longest document, in bytes. The draft recommends 5 KiB; some real documents hold many redirect URIs.
 const MAX_DOCUMENT: usize = 16 * 1024;
@@ -35,17 +44,47 @@ const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How long it is kept if its server says nothing.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 
+/// How long a document is used that is not fresh any more, while it cannot be read.
+const LAST_GOOD: Duration = Duration::from_secs(24 * 3600);
+
 /// What is kept of a document.
-#[derive(Serialize, Deserialize)]
-struct Kept {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
     client_id: String,
     name: String,
     redirect_uris: Vec<String>,
+    /// Until when it need not be read again. Unix time in seconds.
+    #[serde(default)]
+    fresh_until: u64,
 }
 
-/// Documents by URL. One that cannot be read is none: it is fetched anew.
+impl Kept {
+    /// Not if it claims to be fresh for longer than any is: then the clock was set back.
+    fn is_fresh(&self, now: u64) -> bool {
+        now < self.fresh_until && self.fresh_until <= now + MAX_LIFETIME.as_secs()
+    }
+
+    /// Whether it may stand in for one that cannot be read now.
+    fn is_last_good(&self, now: u64) -> bool {
+        now < self.fresh_until + LAST_GOOD.as_secs()
+    }
+
+    /// How long the record is kept.
+    fn ttl(&self, now: u64) -> Duration {
+        Duration::from_secs((self.fresh_until + LAST_GOOD.as_secs()).saturating_sub(now).max(1))
+    }
+
+    fn bytes(&self) -> usize {
+        let uris = self.redirect_uris.iter().map(String::len).sum::<usize>();
+        self.client_id.len().saturating_add(self.name.len()).saturating_add(uris)
+    }
+}
+
+/// Documents by URL, of clients that a person has signed in with. One that cannot be read is none: it is fetched anew.
 const DOCUMENTS: Namespace<Kept> =
-    Namespace::json(Partition::AuthorizationServer, "client-document", Ttl::Kept).hashed().absent_if_unreadable();
+    Namespace::json(Partition::AuthorizationServer, "client-document", Ttl::Computed(Kept::ttl))
+        .hashed()
+        .absent_if_unreadable();
 
 impl From<Kept> for Client {
     fn from(kept: Kept) -> Self {
@@ -66,15 +105,74 @@ pub(super) fn is_client_id(client_id: &str) -> bool {
 
 /// The client whose document is at `client_id`.
 pub(super) async fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, ClientError> {
-    let host = check_url(env, client_id).map_err(ClientError::Metadata)?;
-    let kept = env.entra.records.get(&DOCUMENTS, client_id).await?;
-    if let Some(kept) = kept.filter(|kept| kept.client_id == client_id) {
-        return Ok(kept.into());
+    let url = check_url(env, client_id).map_err(ClientError::Metadata)?;
+    let now = env.entra.clock.now();
+    let mut known = env.documents.get(client_id);
+    if known.as_ref().is_none_or(|kept| !kept.is_fresh(now)) {
+        let stored = env.entra.records.get(&DOCUMENTS, client_id).await?;
+        let stored = stored.filter(|kept| kept.client_id == client_id);
+        known = known.into_iter().chain(stored).max_by_key(|kept| kept.fresh_until);
     }
-    limits::admit(env.limiter, env.entra.trail, "client-metadata", &host, None)
+    let kept = match known {
+        Some(kept) if kept.is_fresh(now) => kept,
+        known => match read(env, &url, client_id).await {
+            Ok(kept) => kept,
+            Err(error) if error.is_passing() => known.filter(|kept| kept.is_last_good(now)).ok_or(error)?,
+            Err(error) => {
+                // What its site has withdrawn is not used when the site is down later. What cannot be deleted expires.
+                env.documents.remove(client_id);
+                if known.is_some() {
+                    let _ = env.entra.records.delete(&DOCUMENTS, client_id).await;
+                }
+                return Err(error);
+            }
+        },
+    };
+    env.documents.insert(kept.clone());
+    Ok(kept.into())
+}
+
+/// The client with this id, as far as the id tells it: for requests whose code or token says that the client was known
+/// when the person signed in. Nothing is read.
+pub(super) fn by_id(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, ClientError> {
+    check_url(env, client_id).map_err(ClientError::Metadata)?;
+    Ok(Client {
+        client_id: client_id.to_owned(),
+        name: None,
+        origin: Origin::Document,
+        redirect_uris: Vec::new(),
+        secret_hash: None,
+    })
+}
+
+/// The document of a client that was found a moment ago.
+pub(super) fn of(env: &ServerWorld<'_>, client: &Client) -> Option<Kept> {
+    if client.origin == Origin::Document { env.documents.get(&client.client_id) } else { None }
+}
+
+/// Stores a document: a person has signed in with its client. One that cannot be stored is read again.
+pub(super) async fn keep(env: &ServerWorld<'_>, kept: &Kept) -> Result<(), StoreError> {
+    let (records, client_id) = (env.entra.records, kept.client_id.as_str());
+    // A new one takes the room that it may need later, so that it can be replaced where it is.
+    if records.exists(&DOCUMENTS, client_id).await? {
+        records.put(&DOCUMENTS, client_id, kept).await
+    } else {
+        records.put_in(&RING, MAX_DOCUMENT, &DOCUMENTS, client_id, kept).await
+    }
+}
+
+/// Fetches a document, and checks it.
+async fn read(env: &ServerWorld<'_>, url: &Url, client_id: &str) -> Result<Kept, ClientError> {
+    let host = url.host_str().unwrap_or_default();
+    limits::admit(env.limiter, env.entra.trail, "client-metadata", host, None)
         .await
         .map_err(ClientError::TooManyRequests)?;
-    let document = env.client_metadata.fetch(client_id).map_err(|error| match error {
+    // A name that nothing is known of, and one that this network knows and the Internet does not, look the same: else a
+    // stranger could ask for the names of this network.
+    let is_name = matches!(url.host(), Some(Host::Domain(_))) && !redirect_uri::is_loopback(client_id);
+    let address = env.entra.trail.address();
+    let document = env.client_metadata.fetch(client_id, address.as_deref()).map_err(|error| match error {
+        FetchError::Denied(_) if is_name => ClientError::Private,
         FetchError::Denied(_) => ClientError::Metadata(DocumentError::Denied),
         FetchError::Status(status) => ClientError::Metadata(DocumentError::Status(status)),
         FetchError::TooLarge => ClientError::Metadata(DocumentError::TooLarge),
@@ -82,13 +180,12 @@ pub(super) async fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Cli
     })?;
     let kept = parse(client_id, &document).map_err(ClientError::Metadata)?;
     let lifetime = document.max_age.unwrap_or(DEFAULT_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME);
-    env.entra.records.put(&DOCUMENTS.kept_for(lifetime), client_id, &kept).await?;
-    Ok(kept.into())
+    Ok(Kept { fresh_until: env.entra.clock.now() + lifetime.as_secs(), ..kept })
 }
 
 /// Checks the URL, which has to be in its normal form: then it has no dot segments, hidden or not, and its host is
-/// what it seems to be. Returns the host.
-fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<String, DocumentError> {
+/// what it seems to be.
+fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<Url, DocumentError> {
     let url = Url::parse(client_id).map_err(|_| DocumentError::Url)?;
     let plain = url.as_str() == client_id
         && client_id.bytes().all(|byte| byte.is_ascii_graphic())
@@ -108,7 +205,7 @@ fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<String, DocumentE
         return Err(DocumentError::Url);
     }
     if public || (local && redirect_uri::is_loopback(client_id)) {
-        Ok(url.host_str().unwrap_or_default().to_owned())
+        Ok(url)
     } else {
         Err(DocumentError::Denied)
     }
@@ -139,7 +236,7 @@ fn parse(client_id: &str, document: &Document) -> Result<Kept, DocumentError> {
     if name.is_empty() || name.chars().count() > MAX_NAME {
         return Err(DocumentError::Name);
     }
-    Ok(Kept { client_id: client_id.to_owned(), name, redirect_uris: redirect_uris(&members)? })
+    Ok(Kept { client_id: client_id.to_owned(), name, redirect_uris: redirect_uris(&members)?, fresh_until: 0 })
 }
 
 /// The redirect URIs that may be used here. One document serves all authorization servers, so those that only others

@@ -72,14 +72,14 @@ pub(super) async fn client(
     let basic = client::uses_basic(request);
     let refuse = |error: &ClientError| match error {
         ClientError::Store(_) => answers::unavailable(env, &error.to_string(), RETRY_AFTER_SECONDS),
-        ClientError::Unavailable => answers::unavailable(env, &error.to_string(), 10),
+        ClientError::Unavailable | ClientError::Private => answers::unavailable(env, &error.to_string(), 10),
         ClientError::TooManyRequests(after) => too_many(env, *after),
         ClientError::Unnamed => answers::refusal(env, 400, &OAuthRefusal::new("invalid_request", error.to_string())),
         _ => answers::invalid_client(env, &error.to_string(), basic),
     };
     let found = async {
         let client_id = client::named(request, parameters.pairs())?;
-        let client = clients::find(env, &client_id).await?;
+        let client = clients::recognize(env, &client_id).await?;
         if let Err(error) = client.authenticate(request, parameters.pairs()) {
             let event = AuditEvent {
                 client_id: Some(client.client_id.clone()),

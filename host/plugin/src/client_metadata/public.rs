@@ -4,6 +4,7 @@
 //! request forgery): https only, addresses of the public Internet only, checked after resolution on the very addresses
 //! that are then connected to; no redirect, no proxy, no credential, no cookie, and little time and space.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,9 +19,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::Semaphore;
 use url::{Host, Url};
 
+use super::places::Places;
 use super::{ClientMetadata, Document, FetchError};
 use crate::error::Error;
 use crate::outbound_http::{
@@ -32,9 +33,6 @@ const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 
 /// Time for everything, from resolving the name to the last byte (from the WIT contract).
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Fetches at the same time. Each occupies an instance of the component, and strangers cause them.
-const MAX_FETCHES: usize = 16;
 
 /// Who asks.
 const AGENT: &str = concat!("entra-mcp/", env!("CARGO_PKG_VERSION"));
@@ -48,7 +46,7 @@ pub struct PublicClientMetadata {
     extra_roots: Vec<CertificateDer<'static>>,
     resolve: Resolve,
     timeout: Duration,
-    places: Semaphore,
+    places: Places,
     client: OnceLock<Result<HttpClient, String>>,
 }
 
@@ -60,7 +58,7 @@ impl PublicClientMetadata {
             extra_roots: ca_file.map(read_certificates).transpose()?.unwrap_or_default(),
             resolve: system_resolver(),
             timeout: TOTAL_TIMEOUT,
-            places: Semaphore::new(MAX_FETCHES),
+            places: Places::default(),
             client: OnceLock::new(),
         })
     }
@@ -146,9 +144,9 @@ impl PublicClientMetadata {
 
 #[async_trait]
 impl ClientMetadata for PublicClientMetadata {
-    async fn fetch(&self, url: &str) -> Result<Document, FetchError> {
+    async fn fetch(&self, url: &str, client: Option<IpAddr>) -> Result<Document, FetchError> {
         let url = self.admitted(url)?;
-        let Ok(_place) = self.places.try_acquire() else {
+        let Some(_place) = self.places.take(&url, client) else {
             return Err(FetchError::Unavailable("too many documents are being fetched".to_owned()));
         };
         let fetched = tokio::time::timeout(self.timeout, self.read(&url)).await;
