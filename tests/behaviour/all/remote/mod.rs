@@ -8,6 +8,7 @@ mod bearer;
 mod claims;
 mod discovery;
 mod evasion;
+mod fairness;
 mod floods;
 mod flow;
 mod gateway;
