@@ -1,19 +1,19 @@
-//! Builds the component that the host bundles, so that neither `cargo run` nor `cargo test` can use a stale one.
+//! Builds the component that the host bundles, so that `cargo run` and `cargo test` never use a stale one.
 //!
 //! The component comes, in this order, from
 //! 1. `ENTRA_MCP_COMPONENT`, the path of a component that was built elsewhere (see `.ci/component-fallback`);
-//! 2. the package itself, where it is one that was published: there is no workspace around it, and `.ci/package` has put
+//! 2. the package itself, if it is a published one: there is no workspace around it, and `.ci/package` has put
 //!    the component into it;
 //! 3. a nested cargo build for `wasm32-wasip2`, if that target is installed;
 //! 4. the same after `rustup target add wasm32-wasip2`;
 //!
-//! and else the build stops with one message that names the fix.
+//! Otherwise the build stops with one message that names the fix.
 //!
 //! Two flavours can be built from the one source. The bundled one (`target/component/entra_mcp.bundled.wasm`) uses the
 //! wide-arithmetic instructions of WebAssembly (a token is verified in a third of the time) and the SIMD ones (long
-//! header fields are read many bytes at a time), and is built for speed. Other hosts do not know them all, so
-//! `target/component/entra_mcp.wasm`, the portable one to hand out, is built without, and for size: only with the feature
-//! `portable-component`, which releases and `cargo bench --bench token_validation --features portable-component` set.
+//! header fields are read many bytes at a time). Other hosts do not know them all, so `target/component/entra_mcp.wasm`,
+//! the portable one to hand out, is built without: only with the feature `portable-component`, which releases and
+//! `cargo bench --bench token_validation --features portable-component` set.
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
 #![allow(clippy::disallowed_methods, reason = "a build script reads the environment and runs cargo")]
@@ -32,7 +32,7 @@ const GUEST: [&str; 6] =
 
 const TARGET: &str = "wasm32-wasip2";
 
-/// The component in a package that was published, and the `cfg` that says that the contract is in it too.
+/// The component in a published package, and the `cfg` that says that the package holds the contract too.
 const PACKAGED: &str = "component/entra_mcp.bundled.wasm";
 const PACKAGED_CFG: &str = "entra_mcp_packaged";
 
@@ -42,16 +42,13 @@ struct Flavour {
     folder: &'static str,
     rustflags: &'static str,
     features: &'static str,
-    /// For what the profile `component` is not specific about.
-    opt_level: &'static str,
 }
 
-const PORTABLE: Flavour = Flavour { folder: "component-build", rustflags: "", features: "", opt_level: "s" };
+const PORTABLE: Flavour = Flavour { folder: "component-build", rustflags: "", features: "" };
 const BUNDLED: Flavour = Flavour {
     folder: "component-build-wide",
     rustflags: "-Ctarget-feature=+wide-arithmetic,+simd128",
     features: "simd",
-    opt_level: "2",
 };
 
 fn main() {
@@ -73,7 +70,7 @@ fn run() -> Result<()> {
 
     let out = target_directory()?.join("component");
     fs::create_dir_all(&out)?;
-    // Only where it is asked for.
+    // Only on request.
     let portable = env::var_os("CARGO_FEATURE_PORTABLE_COMPONENT").map(|_| out.join("entra_mcp.wasm"));
     let bundled = out.join("entra_mcp.bundled.wasm");
 
@@ -99,7 +96,7 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// Takes the component that is in the package. Nothing is built, and nothing is written outside of `OUT_DIR`.
+/// Takes the component that is in the package. Builds nothing, and writes nothing outside `OUT_DIR`.
 fn use_packaged(package: &Path) -> Result<()> {
     if env::var_os("CARGO_FEATURE_PORTABLE_COMPONENT").is_some() {
         return Err("the feature portable-component needs a checkout of the repository".into());
@@ -178,7 +175,6 @@ fn build(workspace: &Path, flavour: &Flavour) -> Result<PathBuf> {
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("CARGO_BUILD_TARGET")
         .env("RUSTFLAGS", flavour.rustflags)
-        .env("CARGO_PROFILE_COMPONENT_OPT_LEVEL", flavour.opt_level)
         .status()?;
     if !status.success() {
         return Err("the component does not build (see the compiler's messages above)".into());
@@ -186,7 +182,7 @@ fn build(workspace: &Path, flavour: &Flavour) -> Result<PathBuf> {
     Ok(target.join(TARGET).join("component/entra_mcp.wasm"))
 }
 
-/// Writes beside and renames, so that a process which is reading the old component is not disturbed. An
+/// Writes a file beside the target and renames it, so that a process that reads the old component is not disturbed. An
 /// unchanged component is left alone: its time stamp would rebuild everything that includes it.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|current| current == bytes) {

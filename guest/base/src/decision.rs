@@ -1,8 +1,8 @@
 //! Decides by a rule and by what is known of a caller. Pure: where a rule depends on something that is not known, the
 //! decision says so, the server asks, and decides again.
 //!
-//! Everything is compared exactly. The order of the checks is by who can change the outcome. Scopes come last: they are
-//! named as missing only if nothing else is, so that a client never asks its user for more in vain.
+//! Everything is compared exactly. The checks are ordered by the party that can change the outcome. Scopes come last:
+//! they are named as missing only if nothing else is, so that a client never asks its user for more in vain.
 
 use crate::identity::Identity;
 use crate::policy::{Denial, Name, Rule, ToolRule, has};
@@ -67,7 +67,7 @@ pub fn decide_by(rules: &[ToolRule], tool: &str, facts: &Facts<'_>) -> Decision 
         let replaced = has_own && rule.tenants.is_none();
         let decision = if replaced { Decision::Deny(other_tenant(facts)) } else { decide(rule, facts) };
         match decision {
-            // There is no session any more that another rule could let in.
+            // There is no session any more that another rule could admit.
             Decision::Allow
             | Decision::NeedsMembership
             | Decision::NeedsGroups

@@ -1,4 +1,4 @@
-//! Rules of who may call which tool, and why a caller may not. Who decides by them is the server.
+//! Rules that say which caller may call which tool, and the reasons for a refusal. The server decides by them.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Who a token stands for. Data only: it is the `ValidatedToken` around it that proves anything.
+//! The principal of a token. Data only: the `ValidatedToken` around it is the proof.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ pub enum Groups {
     Overage,
 }
 
-/// Who a token stands for. A user is tenant id and object id; nothing else identifies one.
+/// The user or application that a token stands for. Tenant id and object id identify a user; nothing else does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// `tid`.

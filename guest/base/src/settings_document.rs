@@ -21,7 +21,7 @@ const MAX_CLOCK_TOLERANCE_SECONDS: u32 = 300;
 
 /// Why a document is refused. The texts are for the operator; they quote no value of the document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DocumentError {
+pub enum SettingsDocumentError {
     /// Not JSON, a field is unknown or missing, or a value has the wrong type.
     #[error("the settings do not match settings.schema.json at line {line}, column {column}: {fault}")]
     Mismatch {
@@ -41,17 +41,17 @@ pub enum DocumentError {
 }
 
 /// Reads a document.
-pub fn read(json: &str) -> Result<Settings, DocumentError> {
-    let document: Document = serde_json::from_str(json).map_err(|error| DocumentError::Mismatch {
+pub fn read(json: &str) -> Result<Settings, SettingsDocumentError> {
+    let document: SettingsDocument = serde_json::from_str(json).map_err(|error| SettingsDocumentError::Mismatch {
         line: error.line(),
         column: error.column(),
         fault: fault(&error),
     })?;
     if document.token.clock_tolerance_seconds > MAX_CLOCK_TOLERANCE_SECONDS {
-        return Err(DocumentError::ClockTolerance);
+        return Err(SettingsDocumentError::ClockTolerance);
     }
     if document.http.is_some() && document.client_type == ClientTypeName::PublicClient {
-        return Err(DocumentError::HttpForPublicClient);
+        return Err(SettingsDocumentError::HttpForPublicClient);
     }
     Ok(document.into())
 }
@@ -74,8 +74,8 @@ fn fault(error: &serde_json::Error) -> String {
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[cfg_attr(test, schemars(title = "Settings of entra-mcp:plugin@0.2.0"))]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Document {
+#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "struct Document")]
+struct SettingsDocument {
     /// How the component acts towards Entra ID.
     client_type: ClientTypeName,
     /// The directory: a tenant id (GUID), a verified domain, `common`, `organizations` or `consumers`.
@@ -340,8 +340,8 @@ enum CallerKindName {
     App,
 }
 
-impl From<Document> for Settings {
-    fn from(from: Document) -> Self {
+impl From<SettingsDocument> for Settings {
+    fn from(from: SettingsDocument) -> Self {
         Self {
             tenant: from.tenant,
             client_id: from.client_id,

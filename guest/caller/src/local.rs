@@ -1,5 +1,5 @@
-//! Who is signed in to a public client, and how a token for an API is got: from the cache, else by the refresh
-//! token, else by asking the person.
+//! The accounts that are signed in to a public client, and how it gets a token for an API: from the cache, else by the
+//! refresh token, else by asking the person.
 
 pub mod accounts;
 pub mod attempt;
@@ -10,7 +10,7 @@ pub mod silent;
 
 use entra::oauth::OAuthError;
 use entra::oauth::authorization_code::RedeemError;
-use entra::oauth::error::Refusal;
+use entra::oauth::error::EntraRefusal;
 use entra::token::TokenError;
 use world::{StoreError, Unrecorded, UserAgentError};
 
@@ -47,10 +47,10 @@ pub enum SignInError {
         /// What the person has to do.
         instruction: Instruction,
     },
-    /// Entra refused.
+    /// Entra ID refused.
     #[error("{}", .0.advice())]
-    Refused(Refusal),
-    /// Entra could not be asked.
+    Refused(EntraRefusal),
+    /// Entra ID could not be asked.
     #[error("{0}")]
     Unavailable(OAuthError),
     /// The answer was not for this sign-in, or not genuine. Nothing was stored.

@@ -11,11 +11,11 @@ mod exports {
 
     use base::Secret;
     use caller::PersonWorld;
-    use caller::local::interactive::{self, NoClient, Request};
+    use caller::local::interactive::{self, NoClient, SignInRequest};
     use caller::local::{SignInError, accounts, silent};
     use entra::graph::groups;
     use entra::token;
-    use server::http::authorized::{self, Origin};
+    use server::http::authorized::{self, MessageOrigin};
     use server::{mcp, tools};
     use wasip2::http::types::{IncomingRequest, ResponseOutparam};
     use wit::sign_in::SignInError as WitSignInError;
@@ -35,7 +35,7 @@ mod exports {
             let trail = Trail::new(instance.recorder(), correlation_id);
             if let Some(authorization) = authorization.map(Secret::new) {
                 let Some(server) = instance.server(&trail) else { return authorized::not_set_up(&message) };
-                let origin = Origin { authorization: &authorization, client_address: client_address.as_deref() };
+                let origin = MessageOrigin { authorization: &authorization, client_address: client_address.as_deref() };
                 return block_on(authorized::handle(&server, instance.channel(), &origin, &message));
             }
             match instance.person(&trail) {
@@ -118,11 +118,11 @@ mod exports {
             login_hint: Option<String>,
         ) -> Result<wit::sign_in::Account, WitSignInError> {
             with_person(|person| {
-                let request = Request {
+                let request = SignInRequest {
                     scopes,
                     login_hint: login_hint.as_deref(),
                     select_account: login_hint.is_none(),
-                    ..Request::default()
+                    ..SignInRequest::default()
                 };
                 Ok(block_on(interactive::sign_in(person, &request, &NoClient))?.into())
             })

@@ -13,7 +13,7 @@ pub fn number_in(description: &str) -> Option<u32> {
 pub fn advice(error: &str, code: u32) -> String {
     let sentence = match code {
         0 => return oauth_advice(error),
-        16000 | 50058 => "Nobody is signed in there, or several accounts are; sign in again and choose an account.",
+        16000 | 50058 => "No account is signed in there, or several are; sign in again and choose an account.",
         50011 => {
             "The redirect URI is not registered: add `http://localhost` under Authentication > Mobile and desktop \
              applications in the app registration."

@@ -25,7 +25,7 @@ use world::HttpError;
 use world::testing::{self, CLIENT, START, TENANT, World, forever, json as response};
 
 use crate::entra_world::EntraWorld;
-use crate::token::instance::Instance;
+use crate::token::instance::InstanceCaches;
 
 /// The authority of the fake settings.
 pub const AUTHORITY: &str = "https://login.microsoftonline.com";
@@ -33,7 +33,7 @@ pub const AUTHORITY: &str = "https://login.microsoftonline.com";
 pub const OBJECT: &str = "11112222-bbbb-3333-cccc-4444dddd5555";
 /// The application that obtained the token.
 pub const AZP: &str = "22223333-cccc-4444-dddd-5555eeee6666";
-/// A tenant that is not ours.
+/// A tenant that is not the configured one.
 pub const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
 /// A group.
 pub const GROUP: &str = "33334444-dddd-5555-eeee-6666ffff7777";
@@ -279,7 +279,7 @@ impl FakeAuthority {
 
     /// Publishes these keys.
     pub fn with_keys(keys: Value) -> Self {
-        Instance::restart();
+        InstanceCaches::restart();
         let world = World::default();
         let mut env = world.entra();
         change(&mut env, |settings| settings.token.audiences = vec![CLIENT.to_owned(), format!("api://{CLIENT}")]);

@@ -1,4 +1,4 @@
-//! Who may call which tool of the remote server.
+//! Which callers may call which tool of the remote server.
 //!
 //! Every tool states a rule of its own. Rules in the settings replace all of these: then a tool that they do not name
 //! is denied to all callers. `base::decision`, which is pure, decides what the rules say of a caller; this module asks
@@ -22,7 +22,7 @@ use crate::server_world::ServerWorld;
 pub struct Access<'a> {
     env: &'a ServerWorld<'a>,
     caller: &'a dyn Caller,
-    /// Nothing is known of a caller whom rules cannot be about: such a caller may do nothing here.
+    /// `None` for a caller that rules cannot describe: it may do nothing here.
     facts: Option<Facts<'a>>,
     /// What Entra ID says in place of what is too old.
     confirmed: OnceCell<Result<Membership, Denial>>,

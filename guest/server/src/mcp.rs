@@ -24,7 +24,7 @@ use std::time::Duration;
 use base::Identity;
 use base::policy::Name;
 use caller::local::PersonWorld;
-use caller::{Caller, CallerKind};
+use caller::{Caller, CallerAuthentication};
 use entra::EntraWorld;
 use world::limits;
 
@@ -38,7 +38,7 @@ const CALL: &str = "call";
 pub enum Peer<'a> {
     /// A client of the person at this machine: on a local transport nothing else can send messages.
     Local(&'a PersonWorld<'a>),
-    /// A client of the remote server, and for whom it calls.
+    /// A client of the remote server, and the caller that it acts for.
     Remote(&'a ServerWorld<'a>, &'a dyn Caller),
 }
 
@@ -61,10 +61,10 @@ impl<'a> Peer<'a> {
         Ok(())
     }
 
-    /// Whom sealed state belongs to.
+    /// The owner of sealed state.
     fn principal(self) -> String {
         let (kind, identity) = match self {
-            Self::Local(_) => (CallerKind::Person, None),
+            Self::Local(_) => (CallerAuthentication::Person, None),
             Self::Remote(_, caller) => (caller.kind(), caller.identity()),
         };
         let Some(Identity { tenant_id, object_id, client_id }) = identity else { return kind.name().to_owned() };
@@ -86,9 +86,10 @@ pub enum Reply {
         json: String,
     },
     /// The session of the caller has no way to Entra ID any more, or Entra ID does not take the caller's token any
-    /// more: the user has to sign in again. Never for [`Peer::Local`], whose person the tools themselves ask to.
+    /// more: the user has to sign in again. Never for [`Peer::Local`]: there the tools themselves ask the person.
     SignInAgain,
-    /// The client has to come with a token that satisfies these claims, which are JSON. Only for [`CallerKind::Bearer`].
+    /// The client has to come with a token that satisfies these claims, which are JSON. Only for
+    /// [`CallerAuthentication::Bearer`].
     ClaimsChallenge(String),
     /// The client has to come with a token that has all of these scopes, which are in the short form. Never for
     /// [`Peer::Local`].

@@ -3,7 +3,7 @@
 use entra::EntraWorld;
 use world::{ClientMetadata, Log, RateLimiter};
 
-use crate::authorization_server::Documents;
+use crate::client_documents::Documents;
 use crate::site::Site;
 
 /// What one request may use of the world.

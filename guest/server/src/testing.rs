@@ -6,14 +6,14 @@ use base::principal::{Groups, PrincipalKind};
 use base::settings::{HttpSettings, Mode, Settings};
 use base::{Identity, Secret};
 use caller::session::{Membership, Unconfirmed};
-use caller::{Caller, CallerKind, NoToken};
-use entra::graph::{Challenge, GraphError, Source, profile};
-use entra::oauth::error::Refusal;
+use caller::{Caller, CallerAuthentication, NoToken};
+use entra::graph::{GraphChallenge, GraphError, Source, profile};
+use entra::oauth::error::EntraRefusal;
 use entra::testing::EntraWorlds as _;
 use entra::{AcquireError, EntraWorld};
 use world::testing::{TENANT, World, forever};
 
-use crate::authorization_server::Documents;
+use crate::client_documents::Documents;
 use crate::server_world::ServerWorld;
 use crate::site::Site;
 
@@ -27,7 +27,14 @@ impl ServerWorlds for World {
     fn remote(&self) -> ServerWorld<'static> {
         let (world, entra) = (forever(self.clone()), self.entra_remote());
         let site = Site::of(http_settings_of(entra.settings));
-        ServerWorld { entra, site, limiter: world, client_metadata: world, documents: forever(Documents::default()), log: world }
+        ServerWorld {
+            entra,
+            site,
+            limiter: world,
+            client_metadata: world,
+            documents: forever(Documents::default()),
+            log: world,
+        }
     }
 }
 
@@ -65,7 +72,7 @@ pub(crate) struct TestCaller {
     pub(crate) roles: Vec<String>,
     pub(crate) groups: Groups,
     /// What Entra ID refuses tokens with.
-    pub(crate) refusal: Option<Refusal>,
+    pub(crate) refusal: Option<EntraRefusal>,
 }
 
 impl TestCaller {
@@ -116,8 +123,8 @@ pub(crate) fn texts(texts: &[&str]) -> Vec<String> {
 
 #[async_trait(?Send)]
 impl Caller for TestCaller {
-    fn kind(&self) -> CallerKind {
-        CallerKind::Bearer
+    fn kind(&self) -> CallerAuthentication {
+        CallerAuthentication::Bearer
     }
 
     fn facts(&self) -> Option<Facts<'_>> {
@@ -136,7 +143,7 @@ impl Caller for TestCaller {
         panic!("roles and groups are known")
     }
 
-    async fn delegated(&self, scope: &str, _: Option<&Challenge>) -> Result<Secret<String>, NoToken> {
+    async fn delegated(&self, scope: &str, _: Option<&GraphChallenge>) -> Result<Secret<String>, NoToken> {
         match &self.refusal {
             None => Ok(Secret::from(scope)),
             Some(refusal) => Err(AcquireError::Refused(refusal.clone()).into()),

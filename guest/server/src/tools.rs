@@ -38,7 +38,7 @@ tools! {
     find_user::FindUser => remote;
 }
 
-/// Calls a tool and records that it was called; by whom and with which client, if the caller is remote. A remote caller
+/// Calls a tool and records the call: for a remote caller with its identity and client. A remote caller
 /// has a `limiter`, which counts what the tool asks of Graph.
 pub async fn call(
     tool: &'static dyn AnyTool,

@@ -23,7 +23,7 @@ use base::secret::Secret;
 pub use key::{Key, Partition, Partitions};
 pub use lease::{Holder, Lease};
 pub use namespace::{Namespace, Ttl};
-pub use parsed::Parsed;
+pub use parsed::ParsedRecords;
 pub use ring::Ring;
 pub use sealed::{KeyRecord, Sealed};
 

@@ -69,11 +69,11 @@ pub struct Recorder<'w> {
 pub struct Trail<'w> {
     recorder: Recorder<'w>,
     id: OnceCell<String>,
-    facts: RefCell<Facts>,
+    facts: RefCell<TrailFacts>,
 }
 
 #[derive(Default)]
-struct Facts {
+struct TrailFacts {
     address: Option<String>,
     token_id: Option<String>,
     session: Option<String>,
@@ -115,7 +115,7 @@ impl<'w> Trail<'w> {
         self.facts.borrow().address.clone().filter(|address| !address.is_empty())
     }
 
-    /// Notes the token that the caller was let in with: `uti` or `jti`.
+    /// Notes the token that the caller was admitted with: `uti` or `jti`.
     pub fn set_token(&self, id: Option<&str>) {
         self.facts.borrow_mut().token_id = id.map(|id| shortened(id, MAX_TOKEN_ID));
     }

@@ -32,7 +32,7 @@ struct ServeSettings {
 }
 
 #[derive(Subcommand)]
-enum ClientSecret {
+enum ClientSecretCommand {
     /// Read the client secret from standard input, and keep it encrypted in the server's store
     #[command(after_help = "Examples:\n  entra-mcp client-secret set\n  az ad app credential reset --id … --query \
         password -o tsv | entra-mcp client-secret set")]
@@ -75,7 +75,7 @@ enum Command {
     /// Keep the client secret of the remote server in its encrypted store
     ClientSecret {
         #[command(subcommand)]
-        command: Box<ClientSecret>,
+        command: Box<ClientSecretCommand>,
     },
     /// Sign a person in, so that the server starts silently
     #[command(after_help = "Examples:\n  entra-mcp login\n  entra-mcp login --sign-in device-code\n  entra-mcp login \
@@ -94,7 +94,7 @@ enum Command {
         #[command(flatten)]
         settings: Layer,
     },
-    /// List who is signed in
+    /// List the accounts that are signed in
     #[command(after_help = "Examples:\n  entra-mcp accounts\n  entra-mcp accounts --json")]
     Accounts {
         /// Print JSON
@@ -187,10 +187,10 @@ fn run(cli: Cli) -> Result<(), CommandError> {
             commands::block_on(commands::serve::run(&remote_server(*settings)?, manager))
         }
         Command::ClientSecret { command } => match *command {
-            ClientSecret::Set { settings } => {
+            ClientSecretCommand::Set { settings } => {
                 commands::block_on(commands::client_secret::set(&remote_server(settings)?))
             }
-            ClientSecret::Delete { settings } => {
+            ClientSecretCommand::Delete { settings } => {
                 commands::block_on(commands::client_secret::delete(&remote_server(settings)?))
             }
         },

@@ -179,7 +179,7 @@ impl Providers {
     }
 }
 
-/// Who this is. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say otherwise.
+/// The name of this service. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` override it.
 fn resource(instance_id: &str) -> Resource {
     let given = Resource::builder().build();
     let own = [

@@ -1,6 +1,6 @@
-//! The one door to the public Internet: Client ID Metadata Documents (`wit/client-metadata.wit`).
+//! The only way to the public Internet: Client ID Metadata Documents (`wit/client-metadata.wit`).
 //!
-//! What a document says is for the component to judge.
+//! The component judges the content of a document.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub use public::PublicClientMetadata;
 
 pub use crate::bindings::client_metadata::{Document, FetchError};
 
-/// Reads documents at addresses that strangers choose.
+/// Reads documents at addresses that unauthenticated clients choose.
 #[async_trait]
 pub trait ClientMetadata: Send + Sync + 'static {
     /// Fetches `url`. `client` causes it, if its address is known: what fetches occupy at the same time is shared among
@@ -27,7 +27,7 @@ pub trait ClientMetadata: Send + Sync + 'static {
     async fn fetch(&self, url: &str, client: Option<IpAddr>) -> Result<Document, FetchError>;
 }
 
-/// Reads nothing: for hosts without strangers.
+/// Reads nothing: for hosts without unauthenticated clients.
 #[derive(Debug, Default)]
 pub struct NoClientMetadata;
 
@@ -38,7 +38,7 @@ impl ClientMetadata for NoClientMetadata {
     }
 }
 
-/// What an instance holds.
+/// The state of an instance.
 pub(crate) struct ClientMetadataCtx {
     source: Arc<dyn ClientMetadata>,
 }

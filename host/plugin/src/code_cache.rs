@@ -1,12 +1,12 @@
 //! Compiled code on disk, so that only the first start compiles the component.
 //!
-//! Loading compiled code means running it. So a folder of our own is used that only this user can enter, and a folder
-//! that others can write to is not used at all. An entry carries the SHA-256 of its content in its name and is loaded
-//! only if that is right: what was cut short, or has a flipped bit, is compiled again. This guards against accidents;
-//! who can write to the folder as this user can do anything else as well.
+//! Loading compiled code means running it. So the cache uses a folder of its own that only this user can enter, and
+//! rejects a folder that other users can write to. The name of an entry carries the SHA-256 of its content, and an
+//! entry is loaded only if the two agree: a truncated or damaged entry is compiled again. This guards against
+//! accidents. An attacker that can write to the folder as this user can do anything else as well.
 //!
-//! The compiler takes more memory than everything else, and does not give it back. A program that can compile by being
-//! started once more ([`CodeCache::component`]) has it do so, and only loads the result.
+//! The compiler takes more memory than everything else, and does not give it back. A program that can compile in a
+//! second process of its own ([`CodeCache::component`]) does so, and only loads the result.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -20,12 +20,12 @@ use wasmtime::component::Component;
 
 use crate::private_files;
 
-/// Entries that are kept: a handful of versions of the one component, each for its engine. One is about 10 MB.
+/// Entries that the cache keeps: a handful of versions of one component, each for its engine. An entry has about 10 MB.
 const MAX_ENTRIES: usize = 8;
 
 const EXTENSION: &str = "compiled";
 
-/// Where compiled code is kept.
+/// Where the compiled code is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CodeCache {
     /// Nowhere: every start compiles.
@@ -35,9 +35,9 @@ pub enum CodeCache {
 }
 
 impl CodeCache {
-    /// The component, from the folder or else compiled: by `compiler`, a program with the arguments that make it put
-    /// the component's compiled code into this folder, or else here. A folder that cannot be used costs time, nothing
-    /// else: it is logged.
+    /// The component, from the folder or newly compiled: by `compiler`, a program with the arguments that make it put
+    /// the compiled code into this folder, or else in this process. A folder that cannot be used costs time and nothing
+    /// else; the log says so.
     pub fn component(
         &self,
         engine: &Engine,
@@ -82,7 +82,7 @@ impl CodeCache {
     }
 }
 
-/// Whether another process has compiled the component.
+/// Whether another process could compile the component.
 fn compiled(mut compiler: Command) -> bool {
     let status = compiler.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     let done = status.as_ref().is_ok_and(std::process::ExitStatus::success);
@@ -98,7 +98,7 @@ fn open(folder: &Path) -> Result<PathBuf, String> {
     folder.canonicalize().map_err(|error| error.to_string())
 }
 
-/// What the entry of a component begins with: it depends on the component and on everything that the compiler was told.
+/// The prefix of a component's entries: it depends on the component and on all options of the compiler.
 fn name(engine: &Engine, component: &[u8]) -> String {
     let mut told = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut told);
@@ -121,7 +121,7 @@ fn parts(path: &Path) -> Option<(&str, &str)> {
     path.file_stem()?.to_str()?.rsplit_once('.')
 }
 
-/// Loads the compiled code of this name. Removes what is damaged, or was made by another compiler.
+/// Loads the compiled code with this name. Removes an entry that is damaged, or that another compiler made.
 fn load(engine: &Engine, folder: &Path, name: &str) -> Option<Component> {
     entries(folder).filter(|path| parts(path).is_some_and(|(of, _)| of == name)).find_map(|path| {
         let whole = parts(&path).map(|(_, hash)| hash.to_owned()) == content_hash(&path).ok();
@@ -130,7 +130,7 @@ fn load(engine: &Engine, folder: &Path, name: &str) -> Option<Component> {
             Ok(component) => Some(component),
             Err(error) => {
                 tracing::warn!(entry = %path.display(), %error, "compiled code cannot be used");
-                // If it stays, it is found again.
+                // If it stays, the next start finds it again.
                 let _ = fs::remove_file(&path);
                 None
             }
@@ -152,22 +152,22 @@ fn content_hash(path: &Path) -> io::Result<String> {
 
 #[allow(unsafe_code, reason = "code that was compiled before is run as it is")]
 fn deserialize(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: the content is, to the last bit, what this program wrote after compiling, into a folder that only this
+    // SAFETY: the content is bit for bit what this program wrote after compiling, into a folder that only this
     // user can enter. Entries are replaced and removed, never changed.
     match unsafe { Component::deserialize_file(engine, path) } {
         Ok(component) => Ok(component),
-        // From some file systems code must not be mapped.
+        // Some file systems do not allow mapping code.
         Err(_) => run(engine, &fs::read(path)?),
     }
 }
 
 #[allow(unsafe_code, reason = "code that was compiled before is run as it is")]
 fn run(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: this is what the compiler made, in this process or as for `deserialize`.
+    // SAFETY: the compiler made this, in this process or as for `deserialize`.
     unsafe { Component::deserialize(engine, code) }
 }
 
-/// Keeps the code of a component, and no more than [`MAX_ENTRIES`].
+/// Stores the code of a component, and keeps at most [`MAX_ENTRIES`].
 fn keep(folder: &Path, name: &str, code: &[u8]) -> io::Result<()> {
     let hash = digest::digest(&digest::SHA256, code);
     let path = folder.join(format!("{name}.{}.{EXTENSION}", base16ct::lower::encode_string(hash.as_ref())));
@@ -176,7 +176,7 @@ fn keep(folder: &Path, name: &str, code: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes beside and renames, so that nobody loads half an entry.
+/// Writes a file beside the entry and renames it, so that no process loads half an entry.
 fn write(folder: &Path, path: &Path, code: &[u8]) -> io::Result<()> {
     let mut temporary = tempfile::Builder::new().prefix("new-").tempfile_in(folder)?;
     temporary.write_all(code)?;
@@ -224,7 +224,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for mode in [0o770, 0o707, 0o777] {
             fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(open(folder.path()).unwrap_err(), "it can be written by others than its owner");
+            assert_eq!(open(folder.path()).unwrap_err(), "it can be written by other users than its owner");
             CodeCache::Folder(folder.path().to_owned()).component(&engine(), &component(), None).unwrap();
         }
         assert!(files(folder.path()).is_empty());

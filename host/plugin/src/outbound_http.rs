@@ -1,10 +1,10 @@
-//! The component's way out: `wasi:http/outgoing-handler` with an allow-list.
+//! The component's outgoing HTTP: `wasi:http/outgoing-handler` with an allow-list.
 //!
-//! The component may reach the configured origins (scheme, host and port) and nothing else, whatever a message or
-//! a metadata document talks it into. A name on the list is not enough either: the addresses it *resolves* to are
-//! checked when the connection is made, so that a name cannot be pointed at this machine or its network. Only an
-//! origin that was itself configured as loopback (an emulator) may be on loopback, and only there is plain `http`
-//! accepted. Redirects are not followed: the component sees them as answers. Proxies are not used.
+//! The component may reach the configured origins (scheme, host and port) and nothing else, whatever a message or a
+//! metadata document makes it try. A name on the list is not sufficient: the addresses that it *resolves* to are
+//! checked when the connection is made, so that a name cannot be pointed at this machine or its network. Only an origin
+//! that was itself configured as loopback (an emulator) may be on loopback, and only there is plain `http` accepted.
+//! Redirects are not followed: the component sees them as answers. Proxies are not used.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -40,22 +40,22 @@ pub(crate) use addresses::is_public;
 pub(crate) use connect::{AdmitsAddress, ConnectError, GuardedResolver, Resolve, TimedConnector, system_resolver};
 pub use connect::{read_certificates, tls_config};
 
-/// Time to resolve, connect and finish the TLS handshake. Longer waits end in a person's impatience anyway.
+/// Time to resolve, connect and finish the TLS handshake. A person would not wait longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time for a whole exchange, from the request to the last byte of the body. Graph ends its own work after 30 s.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longest request body in bytes. The largest that is sent, a token request with a client assertion, is under 20 KiB.
+/// Longest request body in bytes. The largest, a token request with a client assertion, is under 20 KiB.
 const MAX_REQUEST_BYTES: u64 = 1024 * 1024;
 
-/// Longest response body in bytes. The largest that is expected, a key set or a page of Graph, is under 200 KiB.
+/// Longest response body in bytes. The largest expected one, a key set or a page of Graph, is under 200 KiB.
 const MAX_RESPONSE_BYTES: u64 = 1024 * 1024;
 
-/// Idle connections that are kept per origin. HTTP/2, which Entra and Graph speak, needs one.
+/// Idle connections that are kept per origin. HTTP/2, which Entra ID and Graph speak, needs one.
 const MAX_IDLE_CONNECTIONS: usize = 8;
 
-/// How long an idle connection is kept; less than the idle limit of the services.
+/// How long an idle connection is kept: less than the idle limit of the services.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why an endpoint cannot be on the allow-list.
@@ -133,13 +133,13 @@ impl OutboundPolicy {
         Ok(Self { origins })
     }
 
-    /// Whether a request to `uri` may be sent. The check of its addresses comes when it is connected.
+    /// Whether a request to `uri` may be sent. Its addresses are checked when the connection is made.
     fn admits(&self, uri: &Uri) -> bool {
-        // A user name in the authority would be read differently by different parsers.
+        // Parsers disagree about a user name in the authority.
         if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
             return false;
         }
-        // Parsed by the same parser as the configured endpoints, so that both mean the same.
+        // The configured endpoints went through the same parser, so that both mean the same.
         Origin::parse(&uri.to_string()).is_ok_and(|origin| self.origins.contains(&origin))
     }
 
@@ -163,9 +163,9 @@ impl fmt::Display for OutboundPolicy {
     }
 }
 
-type HttpClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Full<Bytes>>;
+type OutboundClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Full<Bytes>>;
 
-/// Limits of an exchange; other than the defaults only in tests.
+/// Limits of an exchange. Only tests deviate from the defaults.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     connect: Duration,
@@ -181,15 +181,15 @@ pub struct OutboundHttp {
     resolve: Resolve,
     extra_roots: Vec<CertificateDer<'static>>,
     limits: Limits,
-    /// Answers everything, if set: nothing is sent.
+    /// Answers everything, if set: no request is sent.
     documents: Option<HashMap<String, Bytes>>,
     observer: Arc<dyn OutboundObserver>,
     /// Made at the first request: reading the system's certificates takes longer than the rest of the start.
-    client: OnceLock<Result<HttpClient, String>>,
+    client: OnceLock<Result<OutboundClient, String>>,
 }
 
 impl OutboundHttp {
-    /// A client for what `policy` allows. `ca_file` (PEM) adds roots of trust to the system's.
+    /// A client for the origins that `policy` allows. `ca_file` (PEM) adds roots of trust to the system's.
     pub fn new(policy: OutboundPolicy, ca_file: Option<&Path>) -> Result<Self, crate::Error> {
         let extra_roots = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
         Ok(Self {
@@ -203,7 +203,7 @@ impl OutboundHttp {
         })
     }
 
-    /// Lets requests be observed.
+    /// Sets the observer of the requests.
     #[must_use]
     pub fn observed(mut self, observer: Arc<dyn OutboundObserver>) -> Self {
         self.observer = observer;
@@ -223,19 +223,19 @@ impl OutboundHttp {
         }
     }
 
-    /// What is allowed.
+    /// The allow-list.
     pub fn policy(&self) -> &OutboundPolicy {
         &self.policy
     }
 
-    fn client(&self) -> Result<HttpClient, Error> {
+    fn client(&self) -> Result<OutboundClient, Error> {
         self.client.get_or_init(|| self.make_client()).clone().map_err(|reason| {
             tracing::error!(%reason, "TLS cannot be set up");
             Error::ConfigurationError
         })
     }
 
-    fn make_client(&self) -> Result<HttpClient, String> {
+    fn make_client(&self) -> Result<OutboundClient, String> {
         let policy = Arc::clone(&self.policy);
         let admits: AdmitsAddress = Arc::new(move |name, address| policy.admits_address(name, address));
         let resolver = GuardedResolver { admits, resolve: Arc::clone(&self.resolve) };
@@ -264,8 +264,8 @@ impl OutboundHttp {
         mut observed: Option<Box<dyn ObservedExchange>>,
     ) -> Result<Response<ResponseBody>, Error> {
         let deadline = Instant::now() + self.limits.total;
-        // The whole body is taken before anything else is decided: whoever writes it would otherwise learn that it
-        // is not wanted any more, and not why. It also gives the request a length, which not all servers do without.
+        // The whole body is taken before any other decision. Otherwise the component would learn that its body is no
+        // longer wanted, but not why. It also gives the request a length, without which some servers refuse it.
         let mut request = match tokio::time::timeout_at(deadline, collected(request)).await {
             Ok(request) => request?,
             Err(_) => return Err(Error::ConnectionWriteTimeout),
@@ -277,7 +277,7 @@ impl OutboundHttp {
         }
         if !self.policy.admits(request.uri()) {
             let uri = request.uri();
-            // The query of a URL may hold a secret; its origin does not.
+            // The query of a URL may hold a secret; the origin does not.
             tracing::warn!(
                 target: "entra_mcp_plugin::outbound_http",
                 scheme = uri.scheme_str(),
@@ -286,7 +286,7 @@ impl OutboundHttp {
             );
             return Err(Error::HttpRequestDenied);
         }
-        // What the client derives from the URI is right for both versions of HTTP.
+        // The headers that the client derives from the URI are right for both versions of HTTP.
         request.headers_mut().remove(http::header::HOST);
         let (method, uri) = (request.method().clone(), request.uri().clone());
         if let Some(observed) = &mut observed {
@@ -324,7 +324,7 @@ impl Outbound for OutboundHttp {
         request: Request<RequestBody>,
         options: Option<RequestOptions>,
     ) -> BoxFuture<Result<Response<ResponseBody>, Error>> {
-        // Where this is called, it is known on whose behalf; the task that sends does not know.
+        // This runs in the task of the call, which knows its caller. The task that sends does not.
         let observed = self.observer.request();
         Box::pin(self.exchange(request, options, observed))
     }
@@ -345,7 +345,7 @@ async fn collected(request: Request<RequestBody>) -> Result<Request<Full<Bytes>>
     Ok(Request::from_parts(head, Full::new(bytes.freeze())))
 }
 
-/// Says in the words of `wasi:http` why an exchange failed.
+/// Expresses in the terms of `wasi:http` why an exchange failed.
 fn exchange_error(error: &hyper_util::client::legacy::Error) -> Error {
     tracing::info!(error = %Chain(error), "an outgoing request failed");
     let mut next: Option<&(dyn StdError + 'static)> = Some(error);
@@ -370,7 +370,7 @@ fn known_error(error: &(dyn StdError + 'static)) -> Option<Error> {
         return Some(tls_error(error));
     }
     let error = error.downcast_ref::<io::Error>()?;
-    // An I/O error may hide another error, which is not its source.
+    // An I/O error may wrap another error that is not its source.
     if let Some(known) = error.get_ref().and_then(|inner| known_error(inner)) {
         return Some(known);
     }

@@ -1,6 +1,6 @@
-//! Files and folders that only the user may read, on systems where a file says so itself (Unix).
+//! Files and folders that only the user may read, on systems where the mode of a file says so (Unix).
 //!
-//! On Windows the per-user folders we write to are private by their inherited access lists.
+//! On Windows, the inherited access lists of the per-user folders make the files in them private.
 
 use std::fs;
 #[cfg(feature = "sqlite")]
@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Creates a folder and what is missing above it, readable for the user only. An existing one is left as it is.
+/// Creates a folder and its missing parents, readable for the user only. Leaves an existing one as it is.
 pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -38,7 +38,7 @@ fn options() -> OpenOptions {
 }
 
 #[cfg(feature = "sqlite")]
-/// Says which rule an opened file breaks: it must be a regular file, and nobody but its owner may have access.
+/// Says which rule an opened file breaks: it must be a regular file, and only its owner may have access.
 pub(crate) fn check_private(file: &File) -> Result<(), &'static str> {
     let Ok(metadata) = file.metadata() else {
         return Err("cannot be examined");
@@ -48,13 +48,13 @@ pub(crate) fn check_private(file: &File) -> Result<(), &'static str> {
     }
     #[cfg(unix)]
     if std::os::unix::fs::MetadataExt::mode(&metadata) & 0o077 != 0 {
-        return Err("can be read or written by others than its owner");
+        return Err("can be read or written by other users than its owner");
     }
     Ok(())
 }
 
 #[cfg(feature = "code-cache")]
-/// Says which rule a folder breaks: it must be a folder of this user's that nobody else can write to.
+/// Says which rule a folder breaks: it must be a folder of this user that no other user can write to.
 pub(crate) fn check_private_folder(path: &Path) -> Result<(), String> {
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
     if !metadata.is_dir() {
@@ -67,7 +67,7 @@ pub(crate) fn check_private_folder(path: &Path) -> Result<(), String> {
             return Err("it belongs to another user".into());
         }
         if metadata.mode() & 0o022 != 0 {
-            return Err("it can be written by others than its owner".into());
+            return Err("it can be written by other users than its owner".into());
         }
     }
     Ok(())

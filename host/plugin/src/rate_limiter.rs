@@ -1,6 +1,6 @@
-//! Bounds of how often something may be done (`wit/rate-limiter.wit`).
+//! Limits how often an operation may be done (`wit/rate-limiter.wit`).
 //!
-//! The counts are of this process: with several replicas, each has its own. They bound abuse; nothing that has to be
+//! The counts belong to this process: with several replicas, each has its own. They bound abuse. Nothing that has to be
 //! exact, such as the single use of a code, relies on them.
 
 use std::collections::HashMap;
@@ -13,24 +13,25 @@ use crate::bindings::rate_limiter as wit;
 use crate::clock::Clock;
 use crate::networks;
 
-/// What the name of an operation begins with that is the record of another one's refusal.
+/// The prefix of an operation that is the record of another operation's refusal.
 pub const RECORD_OF: &str = "record:";
 
 /// Most pairs of operation and subject that are remembered: some 3 MiB.
 const MAX_SUBJECTS: usize = 100_000;
 
-/// How many times the bound of one subject all subjects together have that are not remembered for want of room.
+/// The shared limit of all subjects that are not remembered for want of room, as a multiple of the limit of one
+/// subject.
 const STRANGERS: u32 = 10;
 
-/// Counts operations by subject. What the component counts is in `wit/rate-limiter.wit`.
+/// Counts operations by subject. `wit/rate-limiter.wit` says what the component counts.
 pub trait RateLimiter: Send + Sync + 'static {
-    /// Counts one `operation` by `subject`; an error says after which time to try again. A subject that is an address of
+    /// Counts one `operation` by `subject`; an error says when to try again. A subject that is an address of
     /// IPv6 has to be counted by its networks, as [`CountingRateLimiter`] does: a client has more addresses than there
     /// are bounds.
     fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration>;
 }
 
-/// Admits everything: for hosts without strangers.
+/// Admits everything: for hosts without unauthenticated clients.
 #[derive(Debug, Default)]
 pub struct NoRateLimiter;
 
@@ -40,20 +41,20 @@ impl RateLimiter for NoRateLimiter {
     }
 }
 
-/// So many within so long.
+/// A number of operations within a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// How many at once, if there were none for long enough. Above zero.
+    /// Operations at once, after a long enough pause. Above zero.
     pub count: u32,
-    /// In which time that many come back, one after the other. Above zero.
+    /// The time in which that many operations become free again, one after the other. Above zero.
     pub per: Duration,
 }
 
-/// Bounds operations by the generic cell rate algorithm: one number per subject, and no window at whose end everything
-/// is allowed again at once.
+/// Bounds operations by the generic cell rate algorithm: one number per subject, and no window at the end of which
+/// everything is allowed again at once.
 ///
-/// What is remembered of a subject is never given up while it matters, so that nobody gets a fresh count by sending
-/// under many other names: when there is no room, subjects that are not remembered share one count.
+/// The count of a subject is never discarded while it matters, so that no client gets a fresh count by sending under
+/// many other names: when there is no room, subjects that are not remembered share one count.
 ///
 /// A subject that is an address of IPv6 counts in its /64, its /56 and its /48, which have one, four and sixteen times
 /// the bound: what one of them has no room for is refused, and counts in none.
@@ -61,23 +62,23 @@ pub struct CountingRateLimiter {
     clock: Arc<dyn Clock>,
     rates: HashMap<String, Rate>,
     max_subjects: usize,
-    /// Keyed with a secret of the process, so that nobody can choose a subject that counts as another one.
+    /// Keyed with a secret of the process, so that an attacker cannot choose a subject that counts as another one.
     hasher: RandomState,
-    counts: Mutex<Counts>,
+    counts: Mutex<RateCounts>,
 }
 
 #[derive(Default)]
-struct Counts {
-    /// By operation and subject: when the count would be back at zero, as a reading of the monotonic clock.
+struct RateCounts {
+    /// When the count of an operation and subject is back at zero, as a reading of the monotonic clock.
     subjects: HashMap<u64, Duration>,
     strangers: HashMap<String, Duration>,
-    /// When room was last made.
+    /// When expired counts were last removed.
     purged_at: Option<Duration>,
 }
 
 impl CountingRateLimiter {
-    /// Bounds the named operations, and records of their refusal to one within the same time; what has no name here is
-    /// admitted.
+    /// Bounds the named operations, and the records of their refusal to one within the same time. Operations without a
+    /// name here are admitted.
     pub fn new(clock: Arc<dyn Clock>, rates: HashMap<String, Rate>) -> Self {
         Self { clock, rates, max_subjects: MAX_SUBJECTS, hasher: RandomState::new(), counts: Mutex::default() }
     }
@@ -94,7 +95,7 @@ enum Counted {
     Strangers,
 }
 
-/// Counts one, or says when there is room for it. `back_at` is when the count would be back at zero.
+/// Counts one operation, or says when there is room for it. `back_at` is when the count would be back at zero.
 fn count(back_at: &mut Duration, now: Duration, rate: Rate) -> Result<(), Duration> {
     let next = (*back_at).max(now).saturating_add(rate.per / rate.count.max(1));
     let limit = now.saturating_add(rate.per);
@@ -129,7 +130,10 @@ impl RateLimiter for CountingRateLimiter {
                 Some(back_at) => (Counted::Subject(key), back_at, rate),
                 None if has_room => (Counted::Subject(key), Duration::ZERO, rate),
                 None => {
-                    tracing::warn!(operation, "more callers than can be told apart: their requests are counted together");
+                    tracing::warn!(
+                        operation,
+                        "more callers than can be told apart: their requests are counted together"
+                    );
                     let rate = Rate { count: rate.count.saturating_mul(STRANGERS), ..rate };
                     (Counted::Strangers, counts.strangers.get(operation).copied().unwrap_or_default(), rate)
                 }
@@ -159,7 +163,7 @@ impl Counts {
     }
 }
 
-/// What an instance holds.
+/// The state of an instance.
 pub(crate) struct RateLimiterCtx {
     limiter: Arc<dyn RateLimiter>,
 }
@@ -317,8 +321,8 @@ mod tests {
 
         clock.advance(Duration::from_secs(30));
         for _ in 0..3 {
-            limiter.admit("token", "somebody new").unwrap();
+            limiter.admit("token", "a new subject").unwrap();
         }
-        assert!(limiter.admit("token", "somebody new").is_err());
+        assert!(limiter.admit("token", "a new subject").is_err());
     }
 }

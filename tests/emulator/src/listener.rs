@@ -24,7 +24,7 @@ use super::endpoint::Endpoint;
 use super::http::{Incoming, Params, Reply};
 use super::{authorize, device_code, graph, managed_identity, metadata, sign_in, token_endpoint};
 
-/// Larger than anything Entra or Graph would be sent here; a batch of twenty requests is a few kilobytes.
+/// Larger than anything Entra ID or Graph would be sent here; a batch of twenty requests is a few kilobytes.
 const BODY_AT_MOST: usize = 1024 * 1024;
 /// A client that opens a connection and never finishes the TLS handshake is let go after this.
 const HANDSHAKE_AT_MOST: Duration = Duration::from_secs(10);

@@ -228,7 +228,7 @@ fn of_several_rules_one_is_enough_and_the_first_that_has_to_ask_asks() {
         ("nothing to ask any more", vec![on("tool", Rule::users()), on("tool", group())], overage(), Decision::Allow),
         ("not confirmed", vec![on("tool", role()), on("tool", group())], stale(), Decision::NeedsMembership),
         (
-            "an ended session, which a further rule does not let in",
+            "an ended session, which a further rule does not admit",
             vec![on("tool", role()), on("tool", Rule::users())],
             ended(),
             Decision::Deny(Denial::SessionEnded),

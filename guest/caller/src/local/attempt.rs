@@ -59,7 +59,7 @@ impl Instruction {
 
 /// How the person's answer comes back.
 #[derive(Serialize, Deserialize)]
-pub enum Grant {
+pub enum SignInGrant {
     /// Through the browser to a redirect URI.
     AuthorizationCode {
         /// The request, with its secrets.
@@ -73,20 +73,20 @@ pub enum Grant {
 
 /// A sign-in that waits for a person.
 #[derive(Serialize, Deserialize)]
-pub struct Attempt {
+pub struct SignInAttempt {
     /// Unguessable.
     pub id: String,
     /// What the person has to do.
     pub instruction: Instruction,
     /// How the answer comes back.
-    pub grant: Grant,
+    pub grant: SignInGrant,
     /// Scopes that were asked for.
     pub scopes: Vec<String>,
     /// Unix time in seconds.
     pub expires_at: u64,
 }
 
-impl Attempt {
+impl SignInAttempt {
     /// Stores the attempt, so that another call can go on with it.
     pub async fn save(&self, env: &EntraWorld<'_>) -> Result<(), StoreError> {
         env.records.put(&ATTEMPTS, &self.id, self).await
@@ -109,7 +109,8 @@ impl Attempt {
 }
 
 /// Sign-ins that wait for a person, by id.
-const ATTEMPTS: Namespace<Attempt> = Namespace::json(Partition::Application, "attempt", Ttl::Computed(Attempt::ttl));
+const ATTEMPTS: Namespace<SignInAttempt> =
+    Namespace::json(Partition::Application, "attempt", Ttl::Computed(SignInAttempt::ttl));
 /// Which sign-in is going on.
 const CURRENT: Namespace<Current> = Namespace::json(Partition::Application, "sign-in", Ttl::Computed(Current::ttl));
 
@@ -130,7 +131,7 @@ pub async fn admit(
     Ok(account)
 }
 
-/// Which sign-in is going on, and who leads it.
+/// The sign-in that is going on, and the call that leads it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Current {
     /// The attempt. Empty until the leader has prepared it.
@@ -169,24 +170,24 @@ pub enum Ended {
 }
 
 /// What a call that needs a sign-in finds.
-pub enum Turn {
+pub enum SignInTurn {
     /// Nothing usable: this call leads a new sign-in.
     Lead,
     /// An attempt that waits for a call to go on with it: this call leads it from now on.
-    Resume(Box<Attempt>),
+    Resume(Box<SignInAttempt>),
     /// Another call leads.
     Join,
 }
 
 /// Decides, in one atomic step, which part a call plays. `me` is unguessable and fresh.
-pub async fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<Turn, StoreError> {
+pub async fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<SignInTurn, StoreError> {
     let tolerant = CURRENT.absent_if_malformed();
     let turn = env.records.update_with(&tolerant, (), async |current: Option<Current>| {
         let now = env.clock.now();
         let pending = current.filter(|current| current.outcome.is_none() && current.expires_at > now);
         let resumed = match &pending {
-            Some(current) if current.is_led(now) => return Next::Leave(Ok(Turn::Join)),
-            Some(current) if !current.attempt.is_empty() => match Attempt::load(env, &current.attempt).await {
+            Some(current) if current.is_led(now) => return Next::Leave(Ok(SignInTurn::Join)),
+            Some(current) if !current.attempt.is_empty() => match SignInAttempt::load(env, &current.attempt).await {
                 Ok(attempt) => attempt,
                 Err(error) => return Next::Leave(Err(error)),
             },
@@ -195,7 +196,7 @@ pub async fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<Turn, StoreErro
         let mut next = pending.filter(|_| resumed.is_some()).unwrap_or_else(|| fresh(env, me));
         next.leader = Some(me.to_owned());
         next.alive_until = now + SIGN_OF_LIFE.as_secs();
-        Next::Write(next, Ok(resumed.map_or(Turn::Lead, |attempt| Turn::Resume(Box::new(attempt)))))
+        Next::Write(next, Ok(resumed.map_or(SignInTurn::Lead, |attempt| SignInTurn::Resume(Box::new(attempt)))))
     });
     turn.await?
 }

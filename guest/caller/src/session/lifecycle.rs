@@ -12,7 +12,7 @@ use world::records::Stored;
 use world::{StoreError, Unrecorded};
 
 use super::entra_tokens::{self, EntraTokens, Wanted};
-use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, Presented, Record, SESSIONS};
+use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, PresentedToken, SESSIONS, SessionRecord};
 use super::{Membership, Owner, Session};
 
 /// How often a change is tried again when others change the same session.
@@ -20,12 +20,12 @@ const MAX_SWAPS: usize = 8;
 
 /// What a client gets.
 #[derive(Debug)]
-pub struct Tokens {
+pub struct IssuedTokens {
     /// The access token.
     pub access_token: Secret<String>,
     /// The refresh token, which replaces the one before.
     pub refresh_token: Secret<String>,
-    /// Seconds until the access token expires: never longer than the Entra token lives.
+    /// Seconds until the access token expires: never longer than the token of Entra ID lives.
     pub expires_in: u64,
     /// What the access token is good for.
     pub scopes: Vec<String>,
@@ -33,13 +33,13 @@ pub struct Tokens {
 
 /// What a session is made from.
 pub struct Beginning {
-    /// Whose it is.
+    /// The owner of the session.
     pub owner: Owner,
     /// The resource that its access tokens are for.
     pub resource: String,
     /// What the person has consented to.
     pub scopes: Vec<String>,
-    /// What Entra gave us.
+    /// What Entra ID gave for the session.
     pub tokens: EntraTokens,
     /// For audit records, if they are to name people.
     pub username: Option<String>,
@@ -60,7 +60,7 @@ pub enum RefreshError {
     /// The session is for another resource.
     #[error("the session is for another resource")]
     WrongResource,
-    /// The Entra tokens behind the session cannot be refreshed.
+    /// The tokens of Entra ID behind the session cannot be refreshed.
     #[error(transparent)]
     Acquire(#[from] AcquireError),
 }
@@ -77,9 +77,9 @@ impl From<StoreError> for RefreshError {
     }
 }
 
-/// Begins a session and returns its id and the client's first tokens. The Entra tokens are stored before the session,
-/// so that no session is ever without.
-pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String, Tokens), AcquireError> {
+/// Begins a session and returns its id and the client's first tokens. The tokens of Entra ID are stored before the
+/// session, so that no session is ever without.
+pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String, IssuedTokens), AcquireError> {
     let Beginning { owner, resource, scopes, tokens, username } = beginning;
     let id = record::fresh_id(env);
     env.trail.set_session(&id);
@@ -88,7 +88,7 @@ pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String
     let begun = match entra_tokens::live(env, &id, &owner, Wanted::Live).await {
         Ok(live) => {
             let family = Family::fresh(env);
-            let mut record = Record::new(env, owner, resource, scopes.clone(), username, &family);
+            let mut record = SessionRecord::new(env, owner, resource, scopes.clone(), username, &family);
             record.membership = live.membership;
             let tokens = issue(env, &id, &mut record, scopes, live.expires_at, &family);
             match env.records.insert_new(&SESSIONS, &id, &record).await {
@@ -106,16 +106,16 @@ pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String
     begun.map(|tokens| (id, tokens))
 }
 
-/// Continues a session: new tokens for its refresh token. Nothing is consumed before the Entra token behind the session
-/// lives long enough, so a client may try again when Entra ID or the store was out of reach.
+/// Continues a session: new tokens for its refresh token. Nothing is consumed before the token of Entra ID behind the
+/// session lives long enough, so a client may try again when Entra ID or the store was out of reach.
 pub async fn refresh(
     env: &EntraWorld<'_>,
     refresh_token: &Secret<String>,
     client_id: &str,
     scopes: Option<&[String]>,
     resource: Option<&str>,
-) -> Result<Tokens, RefreshError> {
-    let presented = Presented::read(refresh_token).ok_or(RefreshError::Unknown)?;
+) -> Result<IssuedTokens, RefreshError> {
+    let presented = PresentedToken::read(refresh_token).ok_or(RefreshError::Unknown)?;
     // A client that mixes its two tokens up is no thief.
     let family = presented.family.as_ref().ok_or(RefreshError::Unknown)?;
     for _ in 0..MAX_SWAPS {
@@ -173,7 +173,7 @@ async fn reused(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<Refresh
     Ok(RefreshError::Reused)
 }
 
-/// Notes what Entra says of the person now, if that is not what the session says. What is changed at this moment, or
+/// Notes what Entra ID says of the person now, if that is not what the session says. What is changed at this moment, or
 /// cannot be written, is noted with the next refresh.
 pub(super) async fn note(env: &EntraWorld<'_>, session: &Session, membership: &Membership) {
     if session.membership == *membership {
@@ -192,23 +192,23 @@ pub(super) async fn note(env: &EntraWorld<'_>, session: &Session, membership: &M
 fn issue(
     env: &EntraWorld<'_>,
     id: &str,
-    record: &mut Record,
+    record: &mut SessionRecord,
     scopes: Vec<String>,
     entra_expires_at: u64,
     family: &Family,
-) -> Tokens {
+) -> IssuedTokens {
     let now = env.clock.now();
     let expires_at = entra_expires_at.min(now + ACCESS_LIFETIME_SECONDS);
     let (access_token, access_hash) = record::mint(env, id, None);
     let (refresh_token, refresh_hash) = record::mint(env, id, Some(family));
     record.renew(now, access_hash, (scopes.clone(), expires_at), refresh_hash);
-    Tokens { access_token, refresh_token, expires_in: expires_at.saturating_sub(now), scopes }
+    IssuedTokens { access_token, refresh_token, expires_in: expires_at.saturating_sub(now), scopes }
 }
 
 /// Ends the session that a token of `client_id` belongs to (RFC 7009); whether there was one. A token of another
 /// client ends nothing.
 pub async fn revoke(env: &EntraWorld<'_>, token: &Secret<String>, client_id: &str) -> Result<bool, AcquireError> {
-    let Some(presented) = Presented::read(token) else { return Ok(false) };
+    let Some(presented) = PresentedToken::read(token) else { return Ok(false) };
     let Some(record) = env.records.get(&SESSIONS, &presented.id).await? else { return Ok(false) };
     let genuine = record.is_refresh_token(&presented) || record.access(&presented).is_some();
     if !genuine || record.owner.client_id != client_id {
@@ -228,13 +228,13 @@ pub async fn end(env: &EntraWorld<'_>, id: &str, owner: &Owner, reason: &str) ->
     Ok(env.trail.record(event.because(reason.to_owned())).await?)
 }
 
-/// Removes the Entra tokens first: if the store fails in between, the client can ask again.
+/// Removes the tokens of Entra ID first: if the store fails in between, the client can ask again.
 async fn remove(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
     entra_tokens::forget(env, id).await?;
     env.records.delete(&SESSIONS, id).await
 }
 
-/// Ends what is left of a session whose Entra tokens are gone.
+/// Ends what is left of a session that has lost its tokens of Entra ID.
 pub(super) async fn end_without_tokens(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<(), AcquireError> {
     // Another call may have ended the session in this moment; that call has recorded the end as well.
     if env.records.take(&SESSIONS, id).await?.is_none() {
@@ -251,8 +251,12 @@ pub async fn end_session(env: &EntraWorld<'_>, session: &Session, reason: &str) 
 
 /// Whether a client presents a refresh token that it was given, the current one or an earlier one. Changes nothing:
 /// [`refresh`] decides what follows.
-pub async fn was_given(env: &EntraWorld<'_>, refresh_token: &Secret<String>, client_id: &str) -> Result<bool, StoreError> {
-    let Some(presented) = Presented::read(refresh_token) else { return Ok(false) };
+pub async fn was_given(
+    env: &EntraWorld<'_>,
+    refresh_token: &Secret<String>,
+    client_id: &str,
+) -> Result<bool, StoreError> {
+    let Some(presented) = PresentedToken::read(refresh_token) else { return Ok(false) };
     let found = env.records.get(&SESSIONS, &presented.id).await?;
     Ok(found.is_some_and(|record| record.owner.client_id == client_id && record.was_refresh_token(&presented)))
 }

@@ -1,6 +1,6 @@
 //! What Entra ID says of the person behind a session: application roles and groups.
 //!
-//! They are claims of the ID token that came with the sign-in, and of those that come when the Entra tokens are
+//! They are claims of the ID token that came with the sign-in, and of those that come when the tokens of Entra ID are
 //! refreshed. A session carries them, so that a request needs no other record.
 //!
 //! They count for [`MAX_AGE_SECONDS`]. A decision that depends on older ones asks Entra ID; while Entra ID does not
@@ -27,15 +27,16 @@ use super::{Owner, Session, lifecycle};
 pub(super) const RECENT_SECONDS: u64 = 1800;
 
 /// What an ID token says counts for this long, in seconds, if Entra ID is out of reach after it: four hours, so that
-/// people work on through a short outage. The session itself lives on for as long as the Entra access token, up to 28
-/// hours with continuous access evaluation: too long for a role that was taken away.
+/// people work on through a short outage. The session itself lives on for as long as the access token of Entra ID, up
+/// to 28 hours with continuous access evaluation: too long for a role that was taken away.
 pub(super) const MAX_AGE_SECONDS: u64 = 4 * 3600;
 
-/// How long an answer of Entra is kept for the calls that wait for it. All later ones find it in the session.
+/// How long an answer of Entra ID is kept for the calls that wait for it. All later ones find it in the session.
 const CONFIRMED: Duration = Duration::from_secs(1);
 
-/// How long it is remembered that Entra was out of reach: longer than one more question takes. Until then one call at a
-/// time asks, so that an outage in which questions wait for long leaves the instances to the calls that need no role.
+/// How long it is remembered that Entra ID was out of reach: longer than one more question takes. Until then one call
+/// at a time asks, so that an outage in which questions wait for long leaves the instances to the calls that need no
+/// role.
 const OUTAGE: Duration = Duration::from_secs(120);
 
 /// How long one call may hold the right to ask in an outage: longer than a question with its retry usually takes. A call
@@ -111,23 +112,23 @@ impl Membership {
 /// Why it is not known what the person of a session is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unconfirmed {
-    /// Entra wants the person again, and the session has ended.
+    /// Entra ID wants the person again, and the session has ended.
     Ended,
-    /// Entra has not said it. The text is for the log.
+    /// Entra ID has not said it. The text is for the log.
     Unavailable(String),
 }
 
-/// What Entra has said, by session.
+/// What Entra ID has said, by session.
 const ANSWERS: Namespace<Membership> =
     Namespace::json(Partition::Application, "session-confirmed", Ttl::For(CONFIRMED)).absent_if_unreadable();
-/// That Entra was out of reach.
+/// That Entra ID was out of reach.
 const OUT_OF_REACH: Namespace<()> = Namespace::marks(Partition::Application, "entra-out-of-reach", Ttl::For(OUTAGE));
 /// The right to ask nevertheless.
 const ASKING: Namespace<Holder> =
     Namespace::leases(Partition::Application, "entra-out-of-reach").ending_with("/asking");
 
-/// Asks Entra what the person of a session is, as what the session says does not count any more. A failure is remembered
-/// for five seconds, so that a client which repeats itself is no flood at Entra ID.
+/// Asks Entra ID what the person of a session is, as what the session says does not count any more. A failure is
+/// remembered for five seconds, so that a client which repeats itself is no flood at Entra ID.
 pub async fn confirm(env: &EntraWorld<'_>, session: &Session) -> Result<Membership, Unconfirmed> {
     let counts = |membership: &Membership| membership.counts(env.clock.now());
     let ask = async |_| ask(env, session).await;
@@ -140,7 +141,7 @@ pub async fn confirm(env: &EntraWorld<'_>, session: &Session) -> Result<Membersh
     })
 }
 
-/// Refreshes the Entra tokens for the ID token that comes with them.
+/// Refreshes the tokens of Entra ID for the ID token that comes with them.
 async fn ask(env: &EntraWorld<'_>, session: &Session) -> Result<Membership, AcquireError> {
     let was_out_of_reach = env.records.exists(&OUT_OF_REACH, ()).await?;
     let attempt =

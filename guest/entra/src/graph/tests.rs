@@ -15,18 +15,18 @@ use super::error::{Evidence, GraphError};
 use super::profile;
 use crate::acquire::AcquireError;
 use crate::entra_world::EntraWorld;
-use crate::graph::Challenge;
+use crate::graph::GraphChallenge;
 use crate::testing::{EntraWorlds as _, change};
 
 /// Gives `token-1`, and after a challenge `token-2`; remembers the challenges.
 #[derive(Default)]
-struct Tokens(RefCell<Vec<Challenge>>);
+struct Tokens(RefCell<Vec<GraphChallenge>>);
 
 #[async_trait(?Send)]
 impl TokenSource for Tokens {
     type Error = AcquireError;
 
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
+    async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError> {
         if let Some(challenge) = challenge {
             self.0.borrow_mut().push(challenge.clone());
         }
@@ -229,7 +229,7 @@ struct SessionTokens(Option<&'static str>);
 impl TokenSource for SessionTokens {
     type Error = AcquireError;
 
-    async fn token(&self, _: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
+    async fn token(&self, _: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError> {
         self.0.map(Secret::from).ok_or_else(ended)
     }
 }
@@ -266,7 +266,7 @@ fn a_contact_is_what_was_asked_for_and_nothing_else() {
 #[test]
 fn a_contact_is_remembered_for_one_user_of_one_tenant_whichever_client_asks() {
     let world = World::default();
-    world.always(|_| Ok(testing::json(200, &json!({ "displayName": "somebody" }))));
+    world.always(|_| Ok(testing::json(200, &json!({ "displayName": "Alice" }))));
     let env = world.entra_remote();
     for (user, requests) in [
         (user("t", "o", "c"), 1),

@@ -11,13 +11,13 @@ use crate::error_codes;
 /// A failed exchange with Entra ID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OAuthError {
-    /// Entra answered with an OAuth error.
+    /// Entra ID answered with an OAuth error.
     #[error("{}", .0.advice())]
-    Refused(Refusal),
-    /// Entra asked to wait; nothing is sent until then.
+    Refused(EntraRefusal),
+    /// Entra ID asked to wait; nothing is sent until then.
     #[error("Microsoft Entra ID asks to wait {} seconds before the next attempt", .0.as_secs())]
     Throttled(Duration),
-    /// Entra answered with a server error, after the retry.
+    /// Entra ID answered with a server error, after the retry.
     #[error("Microsoft Entra ID is not available now (HTTP status {0}); try again later")]
     ServerError(u16),
     /// No answer arrived.
@@ -95,7 +95,7 @@ impl OAuthError {
 
 /// An OAuth error response (RFC 6749 section 5.2) with the additions of Entra ID.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct EntraRefusal {
     /// `invalid_grant`, `interaction_required` …
     pub error: String,
     /// The AADSTS number; 0 if there is none.
@@ -108,8 +108,8 @@ pub struct Refusal {
     pub trace_id: Option<String>,
 }
 
-impl Refusal {
-    /// Reads the AADSTS number from where Entra puts it: the list of codes, else the start of the description.
+impl EntraRefusal {
+    /// Reads the AADSTS number from where Entra ID puts it: the list of codes, else the start of the description.
     pub fn new(error: &str, codes: &[u32], description: Option<&str>) -> Self {
         let from_text = || description.and_then(error_codes::number_in);
         Self {

@@ -68,13 +68,13 @@ const CLOCK_STEP_SECONDS: u64 = 300;
 
 /// What kind of document; decides the name of its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum DocumentKind {
     Metadata,
     Version1Metadata,
     Jwks,
 }
 
-impl Kind {
+impl DocumentKind {
     fn name(self) -> &'static str {
         match self {
             Self::Metadata => "openid-metadata",
@@ -83,10 +83,10 @@ impl Kind {
         }
     }
 
-    /// The documents as they were fetched, by [`Name::key`].
-    fn documents(self) -> Namespace<Document> {
+    /// The documents as they were fetched, by [`DocumentName::key`].
+    fn documents(self) -> Namespace<StoredDocument> {
         let ttl = Ttl::For(Duration::from_secs(STALE_SECONDS));
-        Namespace::with_encoding(Partition::Store, self.name(), ttl, Document::encode, Document::decode)
+        Namespace::with_encoding(Partition::Store, self.name(), ttl, StoredDocument::encode, StoredDocument::decode)
             .hashed()
             .absent_if_unreadable()
     }
@@ -104,21 +104,21 @@ impl Kind {
 
 /// Which document: of which authority, and where.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Name<'a> {
-    pub(super) kind: Kind,
+pub(super) struct DocumentName<'a> {
+    pub(super) kind: DocumentKind,
     /// The authority with its tenant, as configured.
     pub(super) authority: &'a str,
     pub(super) url: &'a str,
 }
 
-impl Name<'_> {
+impl DocumentName<'_> {
     /// Authority and URL together name the record: one key set is never taken for another's.
     fn key(&self) -> String {
         [self.authority, "\n", self.url].concat()
     }
 }
 
-/// Whether any document will do, or what we have was not enough.
+/// Whether any document will do, or the cached one was not enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Demand {
     /// Whatever is in date.
@@ -191,22 +191,22 @@ impl<T> Default for Slot<T> {
 }
 
 /// A document as it is stored.
-struct Document {
-    envelope: Envelope,
+struct StoredDocument {
+    envelope: DocumentHeader,
     /// As it was fetched.
     body: Vec<u8>,
 }
 
 /// The part of a stored document before the first line break; the body follows.
 #[derive(Serialize, Deserialize)]
-struct Envelope {
+struct DocumentHeader {
     authority: String,
     url: String,
     fetched_at: u64,
     fresh_until: u64,
 }
 
-impl Document {
+impl StoredDocument {
     fn encode(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let mut record = serde_json::to_vec(&self.envelope).map_err(|_| StoreError::TooLarge)?;
         record.push(b'\n');
@@ -237,7 +237,7 @@ impl<T> Slot<T> {
     pub(super) async fn get(
         &self,
         env: &EntraWorld<'_>,
-        name: Name<'_>,
+        name: DocumentName<'_>,
         parse: Parse<'_, T>,
         demand: Demand,
     ) -> Result<Rc<Fetched<T>>, Unavailable> {
@@ -248,7 +248,7 @@ impl<T> Slot<T> {
             name.url.clone_into(&mut self.url.borrow_mut());
         }
         let key = name.key();
-        let mut refresh = Refresh { slot: self, env, name, key: &key, parse, demand };
+        let mut refresh = DocumentQuestion { slot: self, env, name, key: &key, parse, demand };
         // In a box, so that a call which finds the document in the instance is not as large as one that fetches it.
         let asked = Box::pin(once_with(&env.records, &name.kind.attempts(), &key, &mut refresh)).await;
         // What cannot be refreshed still serves for a while.
@@ -265,17 +265,17 @@ impl<T> Slot<T> {
 }
 
 /// One call's question for a document.
-struct Refresh<'r, T> {
+struct DocumentQuestion<'r, T> {
     slot: &'r Slot<T>,
     env: &'r EntraWorld<'r>,
-    name: Name<'r>,
+    name: DocumentName<'r>,
     /// Names the records.
     key: &'r str,
     parse: Parse<'r, T>,
     demand: Demand,
 }
 
-impl<T> Question for Refresh<'_, T> {
+impl<T> Question for DocumentQuestion<'_, T> {
     type Answer = Rc<Fetched<T>>;
     type Error = Unavailable;
 
@@ -351,7 +351,7 @@ impl<T> Question for Refresh<'_, T> {
                 let fetched = Rc::new(Fetched { value, fetched_at: now, fresh_until });
                 *slot.current.borrow_mut() = Some(Rc::clone(&fetched));
                 slot.checked_at.set(Some(now));
-                if matches!(name.kind, Kind::Jwks) {
+                if matches!(name.kind, DocumentKind::Jwks) {
                     report(env, Outcome::Success, None).await;
                 }
                 Ok(Asked::Answer(fetched))
@@ -379,7 +379,7 @@ impl<T> Question for Refresh<'_, T> {
     }
 }
 
-impl<T> Refresh<'_, T> {
+impl<T> DocumentQuestion<'_, T> {
     /// Seconds between two attempts.
     fn pause_seconds(&self) -> u64 {
         match (self.demand, self.slot.usable(self.env.clock.now())) {
@@ -393,7 +393,8 @@ impl<T> Refresh<'_, T> {
     async fn look_into_store(&self) {
         let Self { slot, env, name, .. } = self;
         slot.checked_at.set(Some(env.clock.now()));
-        let Ok(Some(Document { envelope, body })) = env.records.get(&name.kind.documents(), self.key).await else {
+        let Ok(Some(StoredDocument { envelope, body })) = env.records.get(&name.kind.documents(), self.key).await
+        else {
             return;
         };
         if envelope.authority != name.authority || envelope.url != name.url {
@@ -404,16 +405,16 @@ impl<T> Refresh<'_, T> {
             return;
         }
         if let Ok(value) = (self.parse)(&body) {
-            let Envelope { fetched_at, fresh_until, .. } = envelope;
+            let DocumentHeader { fetched_at, fresh_until, .. } = envelope;
             *slot.current.borrow_mut() = Some(Rc::new(Fetched { value, fetched_at, fresh_until }));
         }
     }
 
     /// Stores a document. If the store fails, other instances fetch for themselves.
     async fn store(&self, fetched_at: u64, fresh_until: u64, body: Vec<u8>) {
-        let Name { kind, authority, url } = self.name;
-        let envelope = Envelope { authority: authority.to_owned(), url: url.to_owned(), fetched_at, fresh_until };
-        let _ = self.env.records.put(&kind.documents(), self.key, &Document { envelope, body }).await;
+        let DocumentName { kind, authority, url } = self.name;
+        let envelope = DocumentHeader { authority: authority.to_owned(), url: url.to_owned(), fetched_at, fresh_until };
+        let _ = self.env.records.put(&kind.documents(), self.key, &StoredDocument { envelope, body }).await;
     }
 }
 

@@ -287,7 +287,7 @@ pub enum TokenError {
 
 /// The `error` of a `WWW-Authenticate: Bearer` challenge (RFC 6750 section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Challenge {
+pub struct BearerChallenge {
     /// `invalid_token`, `insufficient_scope`, or nothing where a new token would not help.
     pub error: Option<&'static str>,
     /// `error_description`: the public text.
@@ -337,7 +337,7 @@ impl TokenError {
     }
 
     /// The HTTP status for a client that presented the token: 401 get another token, 403 this principal may
-    /// not, 503 not decided now, 500 our configuration.
+    /// not, 503 not decided now, 500 wrong configuration.
     pub fn status(&self) -> u16 {
         match self {
             Self::PrincipalKindMismatch { .. }
@@ -352,7 +352,7 @@ impl TokenError {
     }
 
     /// Parameters of the `WWW-Authenticate` header; `None` where the client can do nothing about it.
-    pub fn challenge(&self) -> Option<Challenge> {
+    pub fn challenge(&self) -> Option<BearerChallenge> {
         let error = match (self.status(), self) {
             (401, _) => Some("invalid_token"),
             (403, Self::ScopesMissing { .. }) => Some("insufficient_scope"),
@@ -364,7 +364,7 @@ impl TokenError {
             Self::ScopesMissing { required, .. } => required.clone(),
             _ => Vec::new(),
         };
-        Some(Challenge { error, error_description: self.public_text(), scopes })
+        Some(BearerChallenge { error, error_description: self.public_text(), scopes })
     }
 
     /// What the client may know. All that a forger could learn from is one and the same text.
@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(error.status(), 401);
         assert_eq!(
             error.challenge(),
-            Some(Challenge {
+            Some(BearerChallenge {
                 error: Some("invalid_token"),
                 error_description: "the access token is not valid for this server",
                 scopes: Vec::new()

@@ -10,7 +10,7 @@ use super::validated::{RefusedSignatures, ValidatedTokens};
 
 /// The caches of one instance.
 #[derive(Debug, Default)]
-pub(crate) struct Instance {
+pub(crate) struct InstanceCaches {
     pub(super) authority: Authority,
     pub(super) validated: RefCell<ValidatedTokens>,
     pub(super) refused: RefCell<RefusedSignatures>,
@@ -18,7 +18,7 @@ pub(crate) struct Instance {
 
 /// The settings that decide about a token. What was decided under other settings is not remembered.
 #[derive(Debug, PartialEq, Eq)]
-struct Policy {
+struct TokenPolicy {
     public_client: bool,
     tenant: String,
     client_id: String,
@@ -26,7 +26,7 @@ struct Policy {
     token: TokenSettings,
 }
 
-impl Policy {
+impl TokenPolicy {
     fn is_of(&self, settings: &Settings) -> bool {
         let Settings { tenant, client_id, authority, token, .. } = settings;
         self.public_client == settings.is_public_client()
@@ -37,7 +37,7 @@ impl Policy {
     }
 }
 
-impl From<&Settings> for Policy {
+impl From<&Settings> for TokenPolicy {
     fn from(settings: &Settings) -> Self {
         Self {
             public_client: settings.is_public_client(),
@@ -51,17 +51,17 @@ impl From<&Settings> for Policy {
 
 thread_local! {
     // A component instance has one thread, so this is the instance's.
-    static CURRENT: RefCell<Option<(Policy, Rc<Instance>)>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<(TokenPolicy, Rc<InstanceCaches>)>> = const { RefCell::new(None) };
 }
 
-impl Instance {
+impl InstanceCaches {
     /// The caches of the running instance, empty if the settings are not those they were filled under.
     pub(super) fn current(settings: &Settings) -> Rc<Self> {
         CURRENT.with_borrow_mut(|current| match current {
             Some((policy, instance)) if policy.is_of(settings) => Rc::clone(instance),
             _ => {
                 let instance = Rc::new(Self::default());
-                *current = Some((Policy::from(settings), Rc::clone(&instance)));
+                *current = Some((TokenPolicy::from(settings), Rc::clone(&instance)));
                 instance
             }
         })
@@ -70,7 +70,7 @@ impl Instance {
     /// Continues as another instance.
     #[cfg(test)]
     pub(super) fn replace(settings: &Settings, instance: Rc<Self>) {
-        CURRENT.with_borrow_mut(|current| *current = Some((Policy::from(settings), instance)));
+        CURRENT.with_borrow_mut(|current| *current = Some((TokenPolicy::from(settings), instance)));
     }
 
     /// Forgets everything, as a new instance would.

@@ -1,4 +1,5 @@
-//! Token validation: whether a token issued by Microsoft Entra ID is genuine, for us, in date, and sufficient.
+//! Token validation: whether a token issued by Microsoft Entra ID is genuine, meant for this application, in date, and
+//! sufficient.
 //!
 //! [`validation`] holds the steps and is the only module that can make a [`ValidatedToken`]. The others serve it:
 //! [`compact`] and `claims` read a token, [`jwks`] reads keys, `authority` and `documents` fetch and keep them,
@@ -20,8 +21,8 @@ pub mod validation;
 #[cfg(test)]
 mod tests;
 
-pub use authority::Endpoints;
-pub use error::{Challenge, KeyFault, Part, TokenError};
+pub use authority::AuthorityEndpoints;
+pub use error::{BearerChallenge, KeyFault, Part, TokenError};
 pub use requirements::{GroupResolver, Requirements};
 pub use validation::{
     IdTokenExpectations, ValidatedIdToken, ValidatedToken, endpoints, forget, forget_principal, validate_access_token,

@@ -14,13 +14,13 @@ use std::time::Duration;
 use base::principal::{Groups, Principal, PrincipalKind};
 use base::settings::Settings;
 
-use super::authority::Endpoints;
+use super::authority::AuthorityEndpoints;
 use super::claims::{Claims, client_claim};
 use super::compact;
 use super::documents::Demand;
 use super::error::{KeyFault, TokenError};
-use super::instance::Instance;
-use super::jwks::{Fingerprint, Key, KeySet};
+use super::instance::InstanceCaches;
+use super::jwks::{Fingerprint, JsonWebKey, KeySet};
 use super::requirements::{GroupResolver, Requirements};
 use super::validated::{self, TokenHash};
 use crate::entra_world::EntraWorld;
@@ -104,7 +104,7 @@ impl ValidatedIdToken {
         self.name.as_deref()
     }
 
-    /// `roles`: those of our application.
+    /// `roles`: those of the configured application.
     pub fn roles(&self) -> &[String] {
         &self.roles
     }
@@ -132,7 +132,7 @@ pub async fn validate_access_token_with(
     needs: &Requirements,
     resolver: Option<&dyn GroupResolver>,
 ) -> Result<Rc<ValidatedToken>, TokenError> {
-    let instance = Instance::current(env.settings);
+    let instance = InstanceCaches::current(env.settings);
     let validated = access_token(env, &instance, token).await?;
     // 12. What this call requires. Not remembered: the next call may require something else.
     needs.check(env, validated.principal(), resolver).await?;
@@ -149,7 +149,7 @@ pub async fn validate_id_token(
     if !is_guid(&settings.client_id) {
         return Err(TokenError::ConfigurationInvalid { setting: "client_id".to_owned() });
     }
-    let instance = Instance::current(settings);
+    let instance = InstanceCaches::current(settings);
     let (claims, _) = genuine(env, &instance, token, &validated::hash(token), TokenUse::Id).await?;
     check_audience(&claims, std::slice::from_ref(&settings.client_id))?;
     check_times(env, claims.not_before, claims.issued_at, claims.expires_at)?;
@@ -167,25 +167,25 @@ pub async fn validate_id_token(
 }
 
 /// Where clients of the configured authority obtain tokens.
-pub async fn endpoints(env: &EntraWorld<'_>) -> Result<Endpoints, TokenError> {
-    Instance::current(env.settings).authority.endpoints(env).await
+pub async fn endpoints(env: &EntraWorld<'_>) -> Result<AuthorityEndpoints, TokenError> {
+    InstanceCaches::current(env.settings).authority.endpoints(env).await
 }
 
 /// Forgets that this token was accepted: it is validated anew when it comes again. For sign-out and revocation.
 pub fn forget(settings: &Settings, token: &str) {
-    Instance::current(settings).validated.borrow_mut().remove(&validated::hash(token));
+    InstanceCaches::current(settings).validated.borrow_mut().remove(&validated::hash(token));
 }
 
 /// Forgets all accepted tokens of a principal. For a claims challenge: a downstream API has said that what Entra
 /// ID knows about the principal has changed.
 pub fn forget_principal(settings: &Settings, tenant_id: &str, object_id: &str) {
-    Instance::current(settings).validated.borrow_mut().remove_principal(tenant_id, object_id);
+    InstanceCaches::current(settings).validated.borrow_mut().remove_principal(tenant_id, object_id);
 }
 
 /// The steps for an access token, or the memory of them.
 async fn access_token(
     env: &EntraWorld<'_>,
-    instance: &Instance,
+    instance: &InstanceCaches,
     token: &str,
 ) -> Result<Rc<ValidatedToken>, TokenError> {
     // 0. A token that was accepted before is accepted again, as long as it is in date and its key in the set.
@@ -206,8 +206,8 @@ async fn access_token(
     // 1. to 8.
     let (claims, key) = genuine(env, instance, token, &hash, TokenUse::Access).await?;
 
-    // 9. The token is for us (RFC 7519 section 4.1.3, RFC 8725 section 3.9). Version 2 names the application by
-    //    its id and nothing else, version 1 also by its App ID URI.
+    // 9. The token is for this application (RFC 7519 section 4.1.3, RFC 8725 section 3.9). Version 2 names the application
+    //    by its id and nothing else, version 1 also by its App ID URI.
     let accepted: Vec<String> = env
         .settings
         .token
@@ -221,7 +221,7 @@ async fn access_token(
     // 10. The token is in date (RFC 7519 sections 4.1.4 to 4.1.6).
     check_times(env, claims.not_before, claims.issued_at, claims.expires_at)?;
 
-    // 11. Who it stands for, and that it permits anything at all.
+    // 11. Its principal, and that it permits anything at all.
     let not_before = claims.not_before;
     let username = claims.preferred_username.clone().or_else(|| claims.upn.clone());
     let principal = principal(env.settings, claims)?;
@@ -234,7 +234,7 @@ async fn access_token(
 /// Steps 1 to 8: the token is what Entra ID signed for a tenant that counts. The claims, and the key.
 async fn genuine(
     env: &EntraWorld<'_>,
-    instance: &Instance,
+    instance: &InstanceCaches,
     token: &str,
     hash: &TokenHash,
     token_use: TokenUse,
@@ -318,7 +318,7 @@ fn select_key<'a>(
     key_id: &'a str,
     authority_tenant: Option<&str>,
     claims: &Claims,
-) -> Result<&'a Key, TokenError> {
+) -> Result<&'a JsonWebKey, TokenError> {
     let not_allowed = |fault| TokenError::KeyNotAllowed { key_id: key_id.to_owned(), fault };
     let mut found = None;
     let mut fault = None;

@@ -18,7 +18,7 @@ use crate::tools;
 const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
 const GROUP: &str = "22222222-aaaa-2222-bbbb-3333cccc4444";
 
-/// A tool that only a role lets in by itself.
+/// A tool whose own rule admits one role only.
 const VAULT: &str = "vault";
 
 fn own() -> Rule {
@@ -45,7 +45,7 @@ fn decide(rules: Vec<Rule>, caller: &Caller) -> Result<(), Denial> {
     run(Access::new(&env, caller).decide(VAULT, own))
 }
 
-/// The reason code, or nothing for who is let in.
+/// The reason code; `None` for a caller that is admitted.
 fn reason(rules: Vec<Rule>, caller: &Caller) -> &'static str {
     decide(rules, caller).map_or_else(|denial| denial.reason(), |()| "")
 }
@@ -162,7 +162,7 @@ fn the_rules_that_name_a_tenant_take_the_place_of_the_others_there() {
         assert_eq!(
             decide(rules, &elsewhere.roles(&["own"])),
             Err(Denial::RoleMissing { any_of: names(&["general"]) }),
-            "nobody hears of the rules of another tenant"
+            "no caller learns the rules of another tenant"
         );
     }
 }

@@ -20,13 +20,13 @@ use world::{StoreError, Unrecorded, limits};
 
 use super::answers::{self, Back, OAuthRefusal};
 use super::browser::{Browser, RememberedUser};
-use super::client::{Client, ClientError, Origin};
-use super::client_metadata_document::Kept;
+use super::client::{Client, ClientError, ClientOrigin};
 use super::consent::{self, Consent};
 use super::parameters::{ParameterError, Parameters};
 use super::redirect_uri::is_loopback;
 use super::unused::RING;
 use super::{client_metadata_document, clients, pages};
+use crate::client_documents::KeptDocument;
 use crate::message::Request;
 use crate::server_world::ServerWorld;
 use crate::site::{MCP_PATH, SCOPE, SSE_PATH, Site};
@@ -35,7 +35,7 @@ use crate::tools;
 #[cfg(test)]
 mod tests;
 
-/// How long a person may take on our page, and then at Entra.
+/// How long a person may take on the consent page, and then at Entra ID.
 pub(super) const LIFETIME: Duration = Duration::from_secs(600);
 /// The longest `state` of a client that is carried, in bytes. Some put a whole page into it.
 const MAX_STATE: usize = 2048;
@@ -60,39 +60,39 @@ pub(super) struct Pending {
     pub(super) resource: String,
     pub(super) code_challenge: String,
     login_hint: Option<String>,
-    prompt: Asked,
+    prompt: RequestedPrompt,
     /// The browser that asked ([`Browser::id`]).
     pub(super) browser: String,
     /// What the client has published, if that is how it came to be known: then it is not read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) document: Option<Kept>,
+    pub(super) document: Option<KeptDocument>,
 }
 
 /// What the client wants the person to be asked (OpenID Connect Core section 3.1.2.1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Asked {
+struct RequestedPrompt {
     /// Consent, even if it was given before.
     consent: bool,
     login: bool,
     select_account: bool,
 }
 
-/// A person who is at Entra.
+/// A person who is at Entra ID.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Leg {
     pub(super) pending: Pending,
     pub(super) request: AuthorizationRequest,
-    /// Whether the person has agreed on our page, or only has before.
+    /// Whether the person has agreed on the consent page, or only has before.
     pub(super) consented: bool,
-    /// Whether, and for whom, this is the second way to Entra.
+    /// Whether this is the second way to Entra ID, and for which person.
     #[serde(default)]
     pub(super) step_up: Option<StepUp>,
 }
 
-/// What a person is sent to Entra for a second time for: the first sign-in lacked claims that are wanted of them.
+/// What a person is sent to Entra ID for a second time for: the first sign-in lacked claims that are wanted of them.
 #[derive(Serialize, Deserialize)]
 pub(super) struct StepUp {
-    /// Who has to come back. None if Entra has refused the first sign-in before it said whose it was.
+    /// The person that has to come back. `None` if Entra ID refused the first sign-in before it named the person.
     pub(super) user: Option<RememberedUser>,
 }
 
@@ -106,10 +106,10 @@ impl Pending {
     }
 }
 
-/// Requests that wait for the person on our page, by request id. One that cannot be read is none.
+/// Requests that wait for the person on the consent page, by request id. One that cannot be read is none.
 const PENDING: Namespace<Pending> =
     Namespace::json(Partition::AuthorizationServer, "pending", Ttl::For(LIFETIME)).hashed().absent_if_unreadable();
-/// Requests whose person is at Entra, by `state`. One that cannot be read is none.
+/// Requests whose person is at Entra ID, by `state`. One that cannot be read is none.
 pub(super) const LEGS: Namespace<Leg> =
     Namespace::json(Partition::AuthorizationServer, "leg", Ttl::For(LIFETIME)).hashed().absent_if_unreadable();
 
@@ -184,7 +184,7 @@ async fn tell(
         let consent = Consent { user, client, scopes: &scopes, redirect_uri: back.redirect_uri };
         consent::is_remembered(env, &consent).await
     };
-    let trusted = client.origin == Origin::Settings
+    let trusted = client.origin == ClientOrigin::Settings
         || is_loopback(back.redirect_uri)
         || consented(browser.remembered_user()).await?;
     if trusted {
@@ -215,7 +215,9 @@ async fn client(
     Ok(match found {
         Ok(client) => Ok(client),
         Err(ClientError::Store(error)) => return Err(error),
-        Err(error @ (ClientError::Unavailable | ClientError::Private)) => Err(answers::with_retry_after(page(env, 503, &sentence(&error)), 10)),
+        Err(error @ (ClientError::Unavailable | ClientError::Private)) => {
+            Err(answers::with_retry_after(page(env, 503, &sentence(&error)), 10))
+        }
         Err(ClientError::TooManyRequests(after)) => Err(answers::with_retry_after(
             page(env, 429, &sentence(&ClientError::TooManyRequests(after))),
             after.as_secs(),
@@ -281,7 +283,7 @@ fn check(
     if prompts.iter().any(|prompt| !known.contains(prompt)) || (prompts.contains(&"none") && prompts.len() > 1) {
         return refuse("invalid_request", "prompt is not one of none, login, consent, select_account.");
     }
-    let prompt = Asked {
+    let prompt = RequestedPrompt {
         consent: prompts.contains(&"consent"),
         login: prompts.contains(&"login"),
         select_account: prompts.contains(&"select_account"),
@@ -302,8 +304,8 @@ fn check(
 }
 
 /// What a `scope` parameter comes down to; `None` if it names a scope that this server does not know. The scope that
-/// the resource names for Entra tokens stands for that of a session: a client need not know whose tokens it will get. A
-/// client that asks for the scopes that tools need gets them, in the short form.
+/// the resource names for tokens of Entra ID stands for that of a session: a client need not know which issuer's tokens
+/// it will get. A client that asks for the scopes that tools need gets them, in the short form.
 pub(super) fn scopes(site: &Site<'_>, scope: Option<&str>) -> Option<Vec<String>> {
     let named = site.requested_scope();
     let known = tools::scopes(site.settings);
@@ -337,7 +339,7 @@ pub(super) async fn show(
     env.entra.records.put_in(&RING, 0, &PENDING, &request_id, &pending).await?;
     let csrf_token = browser.csrf(&request_id).await?;
     let tools = tools::of_users(env.site.settings).into_iter().map(|tool| tool.title().to_owned()).collect::<Vec<_>>();
-    let page = pages::consent(&pages::Consent {
+    let page = pages::consent(&pages::ConsentPage {
         client,
         redirect_uri: &pending.redirect_uri,
         scopes: &pending.scopes,
@@ -362,8 +364,8 @@ async fn decide(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec
     };
     let browser = Browser::of(env, request).await?;
     if !browser.check_csrf(request_id, csrf_token).await? {
-        let text = "The form was not sent by the page that we showed to this browser, or it is too old. Go back to \
-                    your application and start again.";
+        let text = "The form was not sent by the page that this server showed to this browser, or it is too old. Go \
+                    back to your application and start again.";
         return Ok(page(env, 403, text));
     }
     let decision = parameters.get("decision");
@@ -388,7 +390,7 @@ async fn decide(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec
     forward(env, pending, &browser, Trip::first(true)).await
 }
 
-/// How a person goes to Entra.
+/// How a person goes to Entra ID.
 pub(super) struct Trip<'a> {
     /// See [`Leg::consented`].
     pub(super) consented: bool,
@@ -396,13 +398,13 @@ pub(super) struct Trip<'a> {
     pub(super) again: Option<Again<'a>>,
 }
 
-/// Why a person goes to Entra again.
+/// Why a person goes to Entra ID again.
 pub(super) struct Again<'a> {
     /// What the sign-in has to bring: a JSON object.
     pub(super) claims: String,
     /// See [`StepUp::user`].
     pub(super) user: Option<RememberedUser>,
-    /// What that person is called at Entra.
+    /// What that person is called at Entra ID.
     pub(super) login_hint: Option<&'a str>,
 }
 
@@ -412,7 +414,7 @@ impl Trip<'_> {
     }
 }
 
-/// Sends the person to Entra, or back to the client that has to hear that this is not possible now.
+/// Sends the person to Entra ID, or back to the client that has to hear that this is not possible now.
 pub(super) async fn forward(
     env: &ServerWorld<'_>,
     pending: Pending,
@@ -420,12 +422,12 @@ pub(super) async fn forward(
     trip: Trip<'_>,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let (claims, step_up, prompt) = match trip.again {
-        // Who has just chosen the account and signed in is not asked for that again.
+        // A person that has just chosen the account and signed in is not asked for that again.
         Some(Again { claims, user, login_hint }) => {
             (Some(claims), Some(StepUp { user }), Prompt { login_hint, ..Prompt::default() })
         }
         None => {
-            let Asked { select_account, login, .. } = pending.prompt;
+            let RequestedPrompt { select_account, login, .. } = pending.prompt;
             (None, None, Prompt { login_hint: pending.login_hint.as_deref(), select_account, login })
         }
     };

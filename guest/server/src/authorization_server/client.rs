@@ -16,7 +16,7 @@ pub(super) const MAX_CLIENT_ID: usize = 2048;
 
 /// How a client came to be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum ClientOrigin {
     /// In the settings.
     Settings,
     /// Its id is the URL of its Client ID Metadata Document.
@@ -33,7 +33,7 @@ pub struct Client {
     /// What it calls itself. Comes from strangers: never show it without the host.
     pub name: Option<String>,
     /// How it came to be known.
-    pub origin: Origin,
+    pub origin: ClientOrigin,
     /// Where its users may be sent back to.
     pub redirect_uris: Vec<String>,
     /// SHA-256 of its secret as base64url; none for a public client.
@@ -42,7 +42,7 @@ pub struct Client {
 
 /// What is wrong with a client's document, in words for its developer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DocumentError {
+pub enum ClientDocumentError {
     /// The URL itself.
     #[error("the client id is not an https URL with a path, without fragment, user name, and `.` or `..` segments")]
     Url,
@@ -84,7 +84,7 @@ pub enum DocumentError {
 const UNREADABLE: &str = "the client's metadata document cannot be read now: its host does not answer, or is not on the \
                           public Internet";
 
-/// Why there is no such client, or why it is not who it says.
+/// Why there is no such client, or why its identity is not proven.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// The server does not know the client.
@@ -92,7 +92,7 @@ pub enum ClientError {
     Unknown,
     /// Its metadata cannot be accepted; says why, in words for the client's developer.
     #[error("the client's metadata document cannot be used: {0}")]
-    Metadata(DocumentError),
+    Metadata(ClientDocumentError),
     /// Too many documents of its host are asked for. Try again after this time.
     #[error("too many requests: try again later")]
     TooManyRequests(Duration),
@@ -125,7 +125,7 @@ impl ClientError {
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Unavailable | Self::Private | Self::TooManyRequests(_) | Self::Store(_) => true,
-            Self::Metadata(DocumentError::Status(status)) => *status == 429 || *status >= 500,
+            Self::Metadata(ClientDocumentError::Status(status)) => *status == 429 || *status >= 500,
             _ => false,
         }
     }
@@ -134,8 +134,8 @@ impl ClientError {
     pub fn reason(&self) -> Option<&'static str> {
         Some(match self {
             Self::Unknown => "client-unknown",
-            Self::Metadata(DocumentError::Url) => "client-metadata-url",
-            Self::Metadata(DocumentError::Denied) | Self::Private => "client-metadata-denied",
+            Self::Metadata(ClientDocumentError::Url) => "client-metadata-url",
+            Self::Metadata(ClientDocumentError::Denied) | Self::Private => "client-metadata-denied",
             Self::Metadata(_) => "client-metadata-invalid",
             Self::TooManyRequests(_) => "client-metadata-throttled",
             Self::Unavailable => "client-metadata-unavailable",
@@ -157,7 +157,7 @@ impl Client {
 
     /// The host that vouches for the client: that of its metadata document.
     pub fn host(&self) -> Option<String> {
-        if self.origin != Origin::Document {
+        if self.origin != ClientOrigin::Document {
             return None;
         }
         let url = Url::parse(&self.client_id).ok()?;

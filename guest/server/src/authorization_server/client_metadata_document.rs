@@ -13,23 +13,20 @@
 use std::time::Duration;
 
 use base::strict_json;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::{Host, Url};
 use world::records::{Namespace, Partition, Ttl};
 use world::{Document, FetchError, StoreError, limits};
 
-use super::client::{Client, ClientError, DocumentError, Origin};
+use super::client::{Client, ClientDocumentError, ClientError, ClientOrigin};
 use super::redirect_uri;
 use super::text::visible;
 use super::unused::RING;
+use crate::client_documents::{KeptDocument, MAX_LIFETIME};
 use crate::server_world::ServerWorld;
 
-mod memory;
 #[cfg(test)]
 mod tests;
-
-pub use memory::Documents;
 
 /// The longest document, in bytes. The draft recommends 5 KiB; some real documents hold many redirect URIs.
 const MAX_DOCUMENT: usize = 16 * 1024;
@@ -39,59 +36,21 @@ pub(super) const MAX_REDIRECT_URIS: usize = 32;
 pub(super) const MAX_NAME: usize = 200;
 /// A document is kept at least this long, whatever its server says: one authorization reads it several times.
 const MIN_LIFETIME: Duration = Duration::from_secs(60);
-/// And at most this long, so that a redirect URI that was withdrawn is withdrawn here too.
-const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How long it is kept if its server says nothing.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// How long a document is used that is not fresh any more, while it cannot be read.
-const LAST_GOOD: Duration = Duration::from_secs(24 * 3600);
-
-/// What is kept of a document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kept {
-    client_id: String,
-    name: String,
-    redirect_uris: Vec<String>,
-    /// Until when it need not be read again. Unix time in seconds.
-    #[serde(default)]
-    fresh_until: u64,
-}
-
-impl Kept {
-    /// Not if it claims to be fresh for longer than any is: then the clock was set back.
-    fn is_fresh(&self, now: u64) -> bool {
-        now < self.fresh_until && self.fresh_until <= now + MAX_LIFETIME.as_secs()
-    }
-
-    /// Whether it may stand in for one that cannot be read now.
-    fn is_last_good(&self, now: u64) -> bool {
-        now < self.fresh_until + LAST_GOOD.as_secs()
-    }
-
-    /// How long the record is kept.
-    fn ttl(&self, now: u64) -> Duration {
-        Duration::from_secs((self.fresh_until + LAST_GOOD.as_secs()).saturating_sub(now).max(1))
-    }
-
-    fn bytes(&self) -> usize {
-        let uris = self.redirect_uris.iter().map(String::len).sum::<usize>();
-        self.client_id.len().saturating_add(self.name.len()).saturating_add(uris)
-    }
-}
-
 /// Documents by URL, of clients that a person has signed in with. One that cannot be read is none: it is fetched anew.
-const DOCUMENTS: Namespace<Kept> =
-    Namespace::json(Partition::AuthorizationServer, "client-document", Ttl::Computed(Kept::ttl))
+const DOCUMENTS: Namespace<KeptDocument> =
+    Namespace::json(Partition::AuthorizationServer, "client-document", Ttl::Computed(KeptDocument::ttl))
         .hashed()
         .absent_if_unreadable();
 
-impl From<Kept> for Client {
-    fn from(kept: Kept) -> Self {
+impl From<KeptDocument> for Client {
+    fn from(kept: KeptDocument) -> Self {
         Self {
             client_id: kept.client_id,
             name: Some(kept.name),
-            origin: Origin::Document,
+            origin: ClientOrigin::Document,
             redirect_uris: kept.redirect_uris,
             secret_hash: None,
         }
@@ -139,19 +98,19 @@ pub(super) fn by_id(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, Cl
     Ok(Client {
         client_id: client_id.to_owned(),
         name: None,
-        origin: Origin::Document,
+        origin: ClientOrigin::Document,
         redirect_uris: Vec::new(),
         secret_hash: None,
     })
 }
 
 /// The document of a client that was found a moment ago.
-pub(super) fn of(env: &ServerWorld<'_>, client: &Client) -> Option<Kept> {
-    if client.origin == Origin::Document { env.documents.get(&client.client_id) } else { None }
+pub(super) fn of(env: &ServerWorld<'_>, client: &Client) -> Option<KeptDocument> {
+    if client.origin == ClientOrigin::Document { env.documents.get(&client.client_id) } else { None }
 }
 
 /// Stores a document: a person has signed in with its client. One that cannot be stored is read again.
-pub(super) async fn keep(env: &ServerWorld<'_>, kept: &Kept) -> Result<(), StoreError> {
+pub(super) async fn keep(env: &ServerWorld<'_>, kept: &KeptDocument) -> Result<(), StoreError> {
     let (records, client_id) = (env.entra.records, kept.client_id.as_str());
     // A new one takes the room that it may need later, so that it can be replaced where it is.
     if records.exists(&DOCUMENTS, client_id).await? {
@@ -162,7 +121,7 @@ pub(super) async fn keep(env: &ServerWorld<'_>, kept: &Kept) -> Result<(), Store
 }
 
 /// Fetches a document, and checks it.
-async fn read(env: &ServerWorld<'_>, url: &Url, client_id: &str) -> Result<Kept, ClientError> {
+async fn read(env: &ServerWorld<'_>, url: &Url, client_id: &str) -> Result<KeptDocument, ClientError> {
     let host = url.host_str().unwrap_or_default();
     limits::admit(env.limiter, env.entra.trail, "client-metadata", host, None)
         .await
@@ -173,20 +132,20 @@ async fn read(env: &ServerWorld<'_>, url: &Url, client_id: &str) -> Result<Kept,
     let address = env.entra.trail.address();
     let document = env.client_metadata.fetch(client_id, address.as_deref()).map_err(|error| match error {
         FetchError::Denied(_) if is_name => ClientError::Private,
-        FetchError::Denied(_) => ClientError::Metadata(DocumentError::Denied),
-        FetchError::Status(status) => ClientError::Metadata(DocumentError::Status(status)),
-        FetchError::TooLarge => ClientError::Metadata(DocumentError::TooLarge),
+        FetchError::Denied(_) => ClientError::Metadata(ClientDocumentError::Denied),
+        FetchError::Status(status) => ClientError::Metadata(ClientDocumentError::Status(status)),
+        FetchError::TooLarge => ClientError::Metadata(ClientDocumentError::TooLarge),
         FetchError::Unavailable(_) => ClientError::Unavailable,
     })?;
     let kept = parse(client_id, &document).map_err(ClientError::Metadata)?;
     let lifetime = document.max_age.unwrap_or(DEFAULT_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME);
-    Ok(Kept { fresh_until: env.entra.clock.now() + lifetime.as_secs(), ..kept })
+    Ok(KeptDocument { fresh_until: env.entra.clock.now() + lifetime.as_secs(), ..kept })
 }
 
 /// Checks the URL, which has to be in its normal form: then it has no dot segments, hidden or not, and its host is
 /// what it seems to be.
-fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<Url, DocumentError> {
-    let url = Url::parse(client_id).map_err(|_| DocumentError::Url)?;
+fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<Url, ClientDocumentError> {
+    let url = Url::parse(client_id).map_err(|_| ClientDocumentError::Url)?;
     let plain = url.as_str() == client_id
         && client_id.bytes().all(|byte| byte.is_ascii_graphic())
         && url.scheme() == "https"
@@ -202,55 +161,51 @@ fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<Url, DocumentErro
         _ => false,
     };
     if !plain {
-        return Err(DocumentError::Url);
+        return Err(ClientDocumentError::Url);
     }
-    if public || (local && redirect_uri::is_loopback(client_id)) {
-        Ok(url)
-    } else {
-        Err(DocumentError::Denied)
-    }
+    if public || (local && redirect_uri::is_loopback(client_id)) { Ok(url) } else { Err(ClientDocumentError::Denied) }
 }
 
-fn parse(client_id: &str, document: &Document) -> Result<Kept, DocumentError> {
+fn parse(client_id: &str, document: &Document) -> Result<KeptDocument, ClientDocumentError> {
     if document.body.len() > MAX_DOCUMENT {
-        return Err(DocumentError::TooLarge);
+        return Err(ClientDocumentError::TooLarge);
     }
     if !document.content_type.as_deref().is_some_and(is_json) {
-        return Err(DocumentError::ContentType);
+        return Err(ClientDocumentError::ContentType);
     }
-    let members = strict_json::parse_object(&document.body).map_err(|_| DocumentError::Malformed)?;
+    let members = strict_json::parse_object(&document.body).map_err(|_| ClientDocumentError::Malformed)?;
     if members.get("client_id").and_then(Value::as_str) != Some(client_id) {
-        return Err(DocumentError::ClientId);
+        return Err(ClientDocumentError::ClientId);
     }
     if members.contains_key("client_secret") || members.contains_key("client_secret_expires_at") {
-        return Err(DocumentError::Secret);
+        return Err(ClientDocumentError::Secret);
     }
     // The default of RFC 7591 is a shared secret, which a document cannot have.
     if members.get("token_endpoint_auth_method").is_some_and(|method| method != "none") {
-        return Err(DocumentError::AuthMethod);
+        return Err(ClientDocumentError::AuthMethod);
     }
     if !includes(&members, "grant_types", "authorization_code") || !includes(&members, "response_types", "code") {
-        return Err(DocumentError::GrantTypes);
+        return Err(ClientDocumentError::GrantTypes);
     }
     let name = members.get("client_name").and_then(Value::as_str).map(visible).unwrap_or_default();
     if name.is_empty() || name.chars().count() > MAX_NAME {
-        return Err(DocumentError::Name);
+        return Err(ClientDocumentError::Name);
     }
-    Ok(Kept { client_id: client_id.to_owned(), name, redirect_uris: redirect_uris(&members)?, fresh_until: 0 })
+    Ok(KeptDocument { client_id: client_id.to_owned(), name, redirect_uris: redirect_uris(&members)?, fresh_until: 0 })
 }
 
 /// The redirect URIs that may be used here. One document serves all authorization servers, so those that only others
 /// accept (a scheme of the client's own) are passed over.
-fn redirect_uris(members: &Map<String, Value>) -> Result<Vec<String>, DocumentError> {
-    let listed = members.get("redirect_uris").and_then(Value::as_array).ok_or(DocumentError::RedirectUris)?;
+fn redirect_uris(members: &Map<String, Value>) -> Result<Vec<String>, ClientDocumentError> {
+    let listed = members.get("redirect_uris").and_then(Value::as_array).ok_or(ClientDocumentError::RedirectUris)?;
     if listed.len() > MAX_REDIRECT_URIS {
-        return Err(DocumentError::RedirectUris);
+        return Err(ClientDocumentError::RedirectUris);
     }
     let listed: Vec<&str> =
-        listed.iter().map(Value::as_str).collect::<Option<_>>().ok_or(DocumentError::RedirectUris)?;
+        listed.iter().map(Value::as_str).collect::<Option<_>>().ok_or(ClientDocumentError::RedirectUris)?;
     let usable: Vec<String> =
         listed.into_iter().filter(|uri| redirect_uri::check(uri).is_ok()).map(str::to_owned).collect();
-    if usable.is_empty() { Err(DocumentError::RedirectUris) } else { Ok(usable) }
+    if usable.is_empty() { Err(ClientDocumentError::RedirectUris) } else { Ok(usable) }
 }
 
 /// Whether the list has `wanted`, as the list that is assumed where there is none does.

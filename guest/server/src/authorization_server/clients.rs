@@ -3,9 +3,9 @@
 use base::settings::HttpSettings;
 use world::StoreError;
 
-use super::client::{Client, ClientError, MAX_CLIENT_ID, Origin};
-use super::client_metadata_document::Kept;
+use super::client::{Client, ClientError, ClientOrigin, MAX_CLIENT_ID};
 use super::{client_metadata_document as document, redirect_uri, registration};
+use crate::client_documents::KeptDocument;
 use crate::server_world::ServerWorld;
 
 #[cfg(test)]
@@ -34,7 +34,7 @@ pub async fn find(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, Clie
 pub(super) async fn known(
     env: &ServerWorld<'_>,
     client_id: &str,
-    document: Option<&Kept>,
+    document: Option<&KeptDocument>,
 ) -> Result<Client, ClientError> {
     match document {
         Some(document) if env.site.settings.client_id_metadata_documents => Ok(document.clone().into()),
@@ -57,8 +57,8 @@ pub(super) async fn recognize(env: &ServerWorld<'_>, client_id: &str) -> Result<
 /// refresh token was exchanged.
 pub async fn touch(env: &ServerWorld<'_>, client: &Client) -> Result<(), StoreError> {
     match client.origin {
-        Origin::Registration => registration::touch(env, &client.client_id).await,
-        Origin::Settings | Origin::Document => Ok(()),
+        ClientOrigin::Registration => registration::touch(env, &client.client_id).await,
+        ClientOrigin::Settings | ClientOrigin::Document => Ok(()),
     }
 }
 
@@ -67,7 +67,7 @@ fn preregistered(settings: &HttpSettings, client_id: &str) -> Option<Client> {
     Some(Client {
         client_id: client.client_id.clone(),
         name: Some(client.name.clone()),
-        origin: Origin::Settings,
+        origin: ClientOrigin::Settings,
         // A setting does not make a redirect safe that is not.
         redirect_uris: client.redirect_uris.iter().filter(|uri| redirect_uri::check(uri).is_ok()).cloned().collect(),
         secret_hash: client.secret_hash.clone(),

@@ -48,7 +48,7 @@ pub(super) struct Grant {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-enum State {
+enum CodeState {
     /// No client has used it.
     Given(Box<Grant>),
     /// A client uses it now.
@@ -59,7 +59,7 @@ enum State {
     Replayed,
 }
 
-impl State {
+impl CodeState {
     /// How long the record is kept.
     fn ttl(&self, now: u64) -> Duration {
         match self {
@@ -70,20 +70,22 @@ impl State {
 }
 
 /// Codes by themselves.
-const CODES: Namespace<State> =
-    Namespace::json(Partition::AuthorizationServer, "code", Ttl::Computed(State::ttl)).hashed().absent_if_unreadable();
+const CODES: Namespace<CodeState> =
+    Namespace::json(Partition::AuthorizationServer, "code", Ttl::Computed(CodeState::ttl))
+        .hashed()
+        .absent_if_unreadable();
 
 /// Gives a code for `grant`.
 pub(super) async fn give(env: &ServerWorld<'_>, mut grant: Grant) -> Result<Secret<String>, StoreError> {
     grant.expires_at = env.entra.clock.now() + LIFETIME.as_secs();
     let code = Secret::new(random_token(env.entra.random));
     // There is no such record: the code is 256 random bits.
-    env.entra.records.put(&CODES, code.reveal(), &State::Given(Box::new(grant))).await?;
+    env.entra.records.put(&CODES, code.reveal(), &CodeState::Given(Box::new(grant))).await?;
     Ok(code)
 }
 
 /// What a presented code turned out to be.
-pub(super) enum Presented {
+pub(super) enum PresentedCode {
     /// Good, and not used so far.
     Good(Box<GoodCode>),
     /// It became this session, which has to end.
@@ -100,27 +102,29 @@ pub(super) struct GoodCode {
 }
 
 /// Looks at a code that `client_id` presents. A client that it was not given to cannot spoil it for the one it was.
-pub(super) async fn present(env: &ServerWorld<'_>, code: &str, client_id: &str) -> Result<Presented, StoreError> {
+pub(super) async fn present(env: &ServerWorld<'_>, code: &str, client_id: &str) -> Result<PresentedCode, StoreError> {
     if code.len() > MAX_LENGTH {
-        return Ok(Presented::Unknown);
+        return Ok(PresentedCode::Unknown);
     }
     for _ in 0..MAX_LOOKS {
         let Some(Stored { value, version }) = env.entra.records.read(&CODES, code).await? else {
-            return Ok(Presented::Unknown);
+            return Ok(PresentedCode::Unknown);
         };
         return Ok(match value {
-            State::Given(grant) if grant.is_current(env.entra.clock.now()) => {
-                Presented::Good(Box::new(GoodCode { grant: *grant, code: Secret::from(code), version }))
+            CodeState::Given(grant) if grant.is_current(env.entra.clock.now()) => {
+                PresentedCode::Good(Box::new(GoodCode { grant: *grant, code: Secret::from(code), version }))
             }
-            State::InUse(owner) if owner.client_id == client_id => {
-                if env.entra.records.replace(&CODES, code, &version, &State::Replayed).await?.is_none() {
+            CodeState::InUse(owner) if owner.client_id == client_id => {
+                if env.entra.records.replace(&CODES, code, &version, &CodeState::Replayed).await?.is_none() {
                     // That use has ended in this moment: what became of it is seen now.
                     continue;
                 }
-                Presented::Unknown
+                PresentedCode::Unknown
             }
-            State::Used { session, owner } if owner.client_id == client_id => Presented::Replayed { session, owner },
-            _ => Presented::Unknown,
+            CodeState::Used { session, owner } if owner.client_id == client_id => {
+                PresentedCode::Replayed { session, owner }
+            }
+            _ => PresentedCode::Unknown,
         });
     }
     Err(StoreError::Contended)
@@ -137,7 +141,7 @@ impl Grant {
 impl GoodCode {
     /// Claims the code; false if another request was faster.
     pub(super) async fn claim(&mut self, env: &ServerWorld<'_>) -> Result<bool, StoreError> {
-        let in_use = State::InUse(self.grant.owner.clone());
+        let in_use = CodeState::InUse(self.grant.owner.clone());
         let Some(version) = self.replace(env, &in_use).await? else { return Ok(false) };
         self.version = version;
         Ok(true)
@@ -145,17 +149,17 @@ impl GoodCode {
 
     /// Notes what the code became. False if it was presented again meanwhile: then the session has to end.
     pub(super) async fn became(&self, env: &ServerWorld<'_>, session: &str) -> Result<bool, StoreError> {
-        let used = State::Used { session: session.to_owned(), owner: self.grant.owner.clone() };
+        let used = CodeState::Used { session: session.to_owned(), owner: self.grant.owner.clone() };
         Ok(self.replace(env, &used).await?.is_some())
     }
 
     /// Makes the code usable again, because nothing came of its use. If that fails, or if the code was presented again
     /// meanwhile, the person signs in again.
     pub(super) async fn restore(&self, env: &ServerWorld<'_>) {
-        let _ = self.replace(env, &State::Given(Box::new(self.grant.clone()))).await;
+        let _ = self.replace(env, &CodeState::Given(Box::new(self.grant.clone()))).await;
     }
 
-    async fn replace(&self, env: &ServerWorld<'_>, state: &State) -> Result<Option<Version>, StoreError> {
+    async fn replace(&self, env: &ServerWorld<'_>, state: &CodeState) -> Result<Option<Version>, StoreError> {
         env.entra.records.replace(&CODES, self.code.reveal(), &self.version, state).await
     }
 }

@@ -24,12 +24,12 @@ const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 const CONSENTS: Namespace<u8> =
     Namespace::json(Partition::AuthorizationServer, "consent", Ttl::For(LIFETIME)).hashed().absent_if_unreadable();
 
-/// A consent: who allowed which client what, and where the answer goes.
+/// A consent: the person that gave it, the client it is for, what the client may do, and where the answer goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Consent<'a> {
-    /// Who allows it.
+    /// The person that gives it.
     pub user: &'a RememberedUser,
-    /// Who is allowed it.
+    /// The client that it is for.
     pub client: &'a Client,
     /// What is allowed, in the short form. The order has no meaning.
     pub scopes: &'a [String],
@@ -85,7 +85,7 @@ mod tests {
     use world::testing::{World, run};
 
     use super::*;
-    use crate::authorization_server::client::Origin;
+    use crate::authorization_server::client::ClientOrigin;
     use crate::testing::{ServerWorlds as _, configure};
 
     const REDIRECT: &str = "https://app.example.com/callback";
@@ -98,7 +98,7 @@ mod tests {
         Client {
             client_id: client_id.to_owned(),
             name: None,
-            origin: Origin::Registration,
+            origin: ClientOrigin::Registration,
             redirect_uris: vec![REDIRECT.to_owned(), "https://app.example.com/other".to_owned()],
             secret_hash: None,
         }

@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CO
 use http::{HeaderValue, Response};
 use sha2::{Digest, Sha256};
 
-use super::client::{Client, Origin};
+use super::client::{Client, ClientOrigin};
 use super::redirect_uri;
 use super::text::{truncated, visible};
 use crate::message::with_body;
@@ -29,8 +29,8 @@ const STYLE: &str = include_str!("pages/style.css");
 
 /// What the consent page says. The page itself finds out which host the redirect goes to, and warns of loopback.
 #[derive(Debug, Clone)]
-pub struct Consent<'a> {
-    /// Who asks.
+pub struct ConsentPage<'a> {
+    /// The client that asks.
     pub client: &'a Client,
     /// Where the person is sent afterwards, as requested.
     pub redirect_uri: &'a str,
@@ -45,7 +45,7 @@ pub struct Consent<'a> {
     pub action: &'a str,
     /// Names the request that is consented to.
     pub request_id: &'a str,
-    /// Shows that the form came from our page.
+    /// Shows that the form came from this server's page.
     pub csrf_token: &'a str,
 }
 
@@ -55,7 +55,7 @@ pub struct Consent<'a> {
 /// ID, to whatever Entra ID federates with, to the client's redirect URI, and to where the client goes from there (a
 /// scheme of its own, often). The list cannot be known, and the form is this server's: no other party's markup is on
 /// the page.
-pub fn consent(page: &Consent<'_>) -> Response<Vec<u8>> {
+pub fn consent(page: &ConsentPage<'_>) -> Response<Vec<u8>> {
     let name = page.client.name.as_deref().map(visible).filter(|name| !name.is_empty());
     let name = shown(name.as_deref().unwrap_or("A program without a name"), MAX_SHOWN_NAME);
     let host = shown(&redirect_uri::host(page.redirect_uri), MAX_SHOWN_URI);
@@ -66,7 +66,7 @@ pub fn consent(page: &Consent<'_>) -> Response<Vec<u8>> {
         let _ = write!(body, "<li>{}</li>", in_plain_words(scope, page.tools));
     }
     body.push_str("</ul>\n<dl>\n");
-    let _ = writeln!(body, "<dt>Who asks</dt><dd>{}</dd>", vouching(page.client));
+    let _ = writeln!(body, "<dt>Requested by</dt><dd>{}</dd>", vouching(page.client));
     let destination =
         if loopback { format!("A program on this computer (<b>{host}</b>)") } else { format!("<b>{host}</b>") };
     let _ = writeln!(
@@ -147,15 +147,17 @@ pub fn info(title: &str, message: &str) -> Response<Vec<u8>> {
     document(200, title, &body, "; form-action 'none'")
 }
 
-/// Who answers for the name of the client.
+/// What vouches for the name of the client.
 fn vouching(client: &Client) -> String {
     match client.origin {
-        Origin::Settings => "A program that the operator of this server has set up".to_owned(),
-        Origin::Document => {
+        ClientOrigin::Settings => "A program that the operator of this server has set up".to_owned(),
+        ClientOrigin::Document => {
             let host = client.host().unwrap_or_default();
             format!("A program described by <b>{}</b>. Its name is what that site says.", shown(&host, MAX_SHOWN_URI))
         }
-        Origin::Registration => "A program that registered itself. <b>Nobody has checked its name.</b>".to_owned(),
+        ClientOrigin::Registration => {
+            "A program that registered itself. <b>Its name has not been verified.</b>".to_owned()
+        }
     }
 }
 

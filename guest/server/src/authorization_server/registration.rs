@@ -16,7 +16,7 @@ use world::random::random_token;
 use world::records::{Namespace, Next, Partition, Ttl};
 use world::{StoreError, limits};
 
-use super::client::{Client, Origin};
+use super::client::{Client, ClientOrigin};
 use super::client_metadata_document::{MAX_NAME, MAX_REDIRECT_URIS, is_json};
 use super::metadata::{AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES};
 use super::redirect_uri;
@@ -33,11 +33,11 @@ mod tests;
 const MAX_BODY: usize = 32 * 1024;
 /// How long a registration waits for its first use.
 const UNUSED_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// How long it lives on after its last use: as long as a refresh token of Entra.
+/// How long it lives on after its last use: as long as a refresh token of Entra ID.
 const USED_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A use is noted once in this time, so that not every refresh writes.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// Bytes of a client id, by which it is known as ours before the store is asked.
+/// Bytes of a client id, by which the server knows an id as its own before it asks the store.
 const CLIENT_ID_BYTES: usize = 32;
 
 /// A registration in the store.
@@ -77,7 +77,7 @@ enum RegistrationError {
 
 /// What is registered, checked.
 #[derive(Debug, PartialEq, Eq)]
-struct Metadata {
+struct RegistrationMetadata {
     name: Option<String>,
     redirect_uris: Vec<String>,
     auth_method: &'static str,
@@ -137,7 +137,7 @@ pub(super) async fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Opt
     Ok(registration.map(|registration| Client {
         client_id: client_id.to_owned(),
         name: registration.name,
-        origin: Origin::Registration,
+        origin: ClientOrigin::Registration,
         redirect_uris: registration.redirect_uris,
         secret_hash: registration.secret_hash,
     }))
@@ -162,7 +162,7 @@ pub(super) async fn touch(env: &ServerWorld<'_>, client_id: &str) -> Result<(), 
     noted.await
 }
 
-async fn register(env: &ServerWorld<'_>, metadata: Metadata) -> Response<Vec<u8>> {
+async fn register(env: &ServerWorld<'_>, metadata: RegistrationMetadata) -> Response<Vec<u8>> {
     let client_id = random_token(env.entra.random);
     let secret = (metadata.auth_method != "none").then(|| random_token(env.entra.random));
     let registration = Registration {
@@ -206,7 +206,7 @@ async fn register(env: &ServerWorld<'_>, metadata: Metadata) -> Response<Vec<u8>
 }
 
 /// Checks what a client says of itself. Members that are not listed here are ignored (RFC 7591 section 2).
-fn check(members: &Map<String, Value>) -> Result<Metadata, RegistrationError> {
+fn check(members: &Map<String, Value>) -> Result<RegistrationMetadata, RegistrationError> {
     use RegistrationError::Metadata as Refused;
     let auth_method = match members.get("token_endpoint_auth_method") {
         // The default of RFC 7591.
@@ -245,7 +245,7 @@ fn check(members: &Map<String, Value>) -> Result<Metadata, RegistrationError> {
         Some(Some("web")) => "web",
         Some(_) => return Err(Refused("application_type has to be native or web.")),
     };
-    Ok(Metadata { name, redirect_uris, auth_method, application_type })
+    Ok(RegistrationMetadata { name, redirect_uris, auth_method, application_type })
 }
 
 fn redirect_uris(members: &Map<String, Value>) -> Result<Vec<String>, RegistrationError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::encoding::{digest, same_secret};
-use caller::session::lifecycle::{self, Beginning, RefreshError, Tokens};
+use caller::session::lifecycle::{self, Beginning, IssuedTokens, RefreshError};
 use entra::AcquireError;
 use entra::oauth::OAuthError;
 use http::Response;
@@ -14,7 +14,7 @@ use world::{StoreError, Unrecorded, limits};
 
 use super::answers::{self, OAuthRefusal};
 use super::client::{self, Client, ClientError};
-use super::code::{self, GoodCode, Grant, Presented};
+use super::code::{self, GoodCode, Grant, PresentedCode};
 use super::parameters::Parameters;
 use super::{authorize, clients};
 use crate::message::{Request, json as json_answer};
@@ -27,7 +27,7 @@ mod tests;
 const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
 /// The operation of the rate limiter.
 const TOKEN: &str = "token";
-/// Seconds after which a request that failed for want of the store or of Entra may be repeated.
+/// Seconds after which a request that failed for want of the store or of Entra ID may be repeated.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// Answers a request to `/token`.
@@ -52,9 +52,11 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
             let _ = clients::touch(env, &client).await;
             granted(&tokens)
         }
-        Err(Failed::Refused(refusal)) => not_genuine(env, TOKEN, answers::refusal(env, 400, &refusal)).await,
-        Err(Failed::TooMany(after)) => too_many(env, after),
-        Err(Failed::Unavailable(description, retry_after)) => answers::unavailable(env, &description, retry_after),
+        Err(TokenRequestError::Refused(refusal)) => not_genuine(env, TOKEN, answers::refusal(env, 400, &refusal)).await,
+        Err(TokenRequestError::TooMany(after)) => too_many(env, after),
+        Err(TokenRequestError::Unavailable(description, retry_after)) => {
+            answers::unavailable(env, &description, retry_after)
+        }
     }
 }
 
@@ -108,8 +110,8 @@ async fn count(env: &ServerWorld<'_>, operation: &str, client: &Client) -> Resul
 }
 
 /// The same for a public client, which proves it by what it presents. A confidential one is counted already.
-async fn count_public(env: &ServerWorld<'_>, client: &Client) -> Result<(), Failed> {
-    if client.is_public() { count(env, TOKEN, client).await.map_err(Failed::TooMany) } else { Ok(()) }
+async fn count_public(env: &ServerWorld<'_>, client: &Client) -> Result<(), TokenRequestError> {
+    if client.is_public() { count(env, TOKEN, client).await.map_err(TokenRequestError::TooMany) } else { Ok(()) }
 }
 
 /// Counts a request that was refused for its address. `answer` is what it gets, unless there were too many.
@@ -133,7 +135,7 @@ fn too_many(env: &ServerWorld<'_>, after: Duration) -> Response<Vec<u8>> {
     answers::with_retry_after(answers::refusal(env, 429, &refusal), after.as_secs())
 }
 
-enum Failed {
+enum TokenRequestError {
     Refused(OAuthRefusal),
     /// Too many requests of the client. Time after which to try again.
     TooMany(Duration),
@@ -141,23 +143,23 @@ enum Failed {
     Unavailable(String, u64),
 }
 
-fn refused(error: &'static str, description: &str) -> Failed {
-    Failed::Refused(OAuthRefusal::new(error, description))
+fn refused(error: &'static str, description: &str) -> TokenRequestError {
+    TokenRequestError::Refused(OAuthRefusal::new(error, description))
 }
 
-impl From<StoreError> for Failed {
+impl From<StoreError> for TokenRequestError {
     fn from(error: StoreError) -> Self {
         Self::Unavailable(error.to_string(), RETRY_AFTER_SECONDS)
     }
 }
 
-impl From<Unrecorded> for Failed {
+impl From<Unrecorded> for TokenRequestError {
     fn from(_: Unrecorded) -> Self {
         Self::Unavailable(Unrecorded::PUBLIC.to_owned(), RETRY_AFTER_SECONDS)
     }
 }
 
-impl From<AcquireError> for Failed {
+impl From<AcquireError> for TokenRequestError {
     fn from(error: AcquireError) -> Self {
         match error {
             AcquireError::NeedsPerson { reason, .. } => refused("invalid_grant", &reason),
@@ -170,7 +172,11 @@ impl From<AcquireError> for Failed {
 }
 
 /// `grant_type=authorization_code` (RFC 6749 section 4.1.3).
-async fn exchange(env: &ServerWorld<'_>, client: &Client, parameters: &Parameters) -> Result<Tokens, Failed> {
+async fn exchange(
+    env: &ServerWorld<'_>,
+    client: &Client,
+    parameters: &Parameters,
+) -> Result<IssuedTokens, TokenRequestError> {
     let missing = |name: &str| refused("invalid_request", &format!("{name} is missing."));
     let presented = parameters.get("code").ok_or_else(|| missing("code"))?;
     let verifier = parameters.get("code_verifier").ok_or_else(|| missing("code_verifier"))?;
@@ -202,24 +208,24 @@ async fn exchange(env: &ServerWorld<'_>, client: &Client, parameters: &Parameter
     begin(env, &code, resource).await
 }
 
-fn invalid() -> Failed {
+fn invalid() -> TokenRequestError {
     refused("invalid_grant", "The code is unknown, used or expired, or is not for this request.")
 }
 
 /// Looks at a presented code. If it was used before, what it gave is taken back.
-async fn look(env: &ServerWorld<'_>, client: &Client, presented: &str) -> Result<Box<GoodCode>, Failed> {
+async fn look(env: &ServerWorld<'_>, client: &Client, presented: &str) -> Result<Box<GoodCode>, TokenRequestError> {
     match code::present(env, presented, &client.client_id).await? {
-        Presented::Good(code) => Ok(code),
-        Presented::Replayed { session, owner } => {
+        PresentedCode::Good(code) => Ok(code),
+        PresentedCode::Replayed { session, owner } => {
             lifecycle::end(&env.entra, &session, &owner, "code-replayed").await?;
             Err(invalid())
         }
-        Presented::Unknown => Err(invalid()),
+        PresentedCode::Unknown => Err(invalid()),
     }
 }
 
 /// Makes a session of a claimed code.
-async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String) -> Result<Tokens, Failed> {
+async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String) -> Result<IssuedTokens, TokenRequestError> {
     let grant = code.grant.clone();
     let owner = grant.owner.clone();
     let event = |outcome| owner.event("session.created", outcome);
@@ -264,7 +270,7 @@ async fn undo(env: &ServerWorld<'_>, code: &GoodCode, ended: Result<(), AcquireE
 
 /// The resource of the session: that of the authorization, which a request without one may narrow down (RFC 8707
 /// section 2.2).
-fn resource(env: &ServerWorld<'_>, parameters: &Parameters, granted: &str) -> Result<String, Failed> {
+fn resource(env: &ServerWorld<'_>, parameters: &Parameters, granted: &str) -> Result<String, TokenRequestError> {
     let target = |description: &str| Err(refused("invalid_target", description));
     let mut requested = parameters.all("resource");
     let (first, more) = (requested.next(), requested.next());
@@ -284,7 +290,11 @@ fn is_verifier(verifier: &str) -> bool {
 }
 
 /// `grant_type=refresh_token` (RFC 6749 section 6).
-async fn refresh(env: &ServerWorld<'_>, client: &Client, parameters: &Parameters) -> Result<Tokens, Failed> {
+async fn refresh(
+    env: &ServerWorld<'_>,
+    client: &Client,
+    parameters: &Parameters,
+) -> Result<IssuedTokens, TokenRequestError> {
     let Some(token) = parameters.get("refresh_token") else {
         return Err(refused("invalid_request", "refresh_token is missing."));
     };
@@ -315,7 +325,7 @@ async fn refresh(env: &ServerWorld<'_>, client: &Client, parameters: &Parameters
     })
 }
 
-fn granted(tokens: &Tokens) -> Response<Vec<u8>> {
+fn granted(tokens: &IssuedTokens) -> Response<Vec<u8>> {
     let body = json!({
         "access_token": tokens.access_token.reveal(),
         "token_type": "Bearer",

@@ -22,5 +22,4 @@ const PLACE_BYTES: usize = 4 * 1024;
 const LIFETIME: Duration = Duration::from_secs(48 * 3600);
 
 /// The places that all of them share.
-pub(super) const RING: Ring =
-    Ring::new(Partition::AuthorizationServer, "unused", LANES, PLACES, PLACE_BYTES, LIFETIME);
+pub(super) const RING: Ring = Ring::new(Partition::AuthorizationServer, "unused", LANES, PLACES, PLACE_BYTES, LIFETIME);

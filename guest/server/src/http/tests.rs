@@ -22,7 +22,7 @@ use world::records::{Namespace, Partition, Ttl};
 use world::testing::{PUBLIC_URL, World, run};
 
 use super::handle_with;
-use crate::message::{Answer, Request};
+use crate::message::{HttpResponse, Request};
 use crate::server_world::ServerWorld;
 use crate::testing::{ServerWorlds as _, configure};
 
@@ -100,14 +100,14 @@ impl Server {
         run(entra::graph::profile::remember(&self.env.entra, session.identity(), &profile.to_string()));
     }
 
-    fn answer(&self, request: Request) -> Answer {
+    fn answer(&self, request: Request) -> HttpResponse {
         run(handle_with(&self.env, request, |env, token, resources| Box::pin(authenticate(env, token, resources))))
     }
 
     fn send(&self, request: Request) -> Response<Vec<u8>> {
         match self.answer(request) {
-            Answer::Full(response) => response,
-            Answer::Stream(..) => panic!("an answer that is a stream"),
+            HttpResponse::Full(response) => response,
+            HttpResponse::Stream(..) => panic!("an answer that is a stream"),
         }
     }
 }
@@ -197,7 +197,7 @@ fn header<'a>(response: &'a Response<Vec<u8>>, name: &str) -> &'a str {
 
 #[test]
 fn a_local_server_serves_nothing_over_http() {
-    let Answer::Full(response) = super::not_set_up() else { panic!() };
+    let HttpResponse::Full(response) = super::not_set_up() else { panic!() };
     assert_eq!(response.status(), 404);
 }
 
@@ -319,7 +319,7 @@ fn the_server_says_that_it_runs_and_whether_it_is_ready() {
     let probe = |path| Request { authority: Some("10.0.0.7:3001".to_owned()), ..get(path) };
     assert_eq!(server.send(probe("/healthz")).body(), b"ok");
     assert_eq!(server.send(probe("/readyz")).body(), b"ready");
-    assert_eq!(server.send(probe("/")).status(), 421, "by address only for whoever watches over the process");
+    assert_eq!(server.send(probe("/")).status(), 421, "by address only for the process supervisor");
 
     server.world.break_store(0);
     assert_eq!(server.send(probe("/healthz")).status(), 200);
@@ -385,7 +385,7 @@ fn an_error_carries_the_correlation_id() {
     assert_eq!(header(&server.send(get("/healthz")), "x-correlation-id"), "");
     let response = server.send(post("/mcp", &json!({})));
     assert_eq!((header(&response, "x-correlation-id"), &json_of(&response)["correlation_id"]), ("c-1", &json!("c-1")));
-    let Answer::Full(response) = super::unreadable(&server.env, 413) else { panic!() };
+    let HttpResponse::Full(response) = super::unreadable(&server.env, 413) else { panic!() };
     assert_eq!((response.status().as_u16(), header(&response, "x-correlation-id")), (413, "c-1"));
     assert_eq!(header(&response, "x-content-type-options"), "nosniff");
 }

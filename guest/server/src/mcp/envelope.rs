@@ -115,7 +115,7 @@ fn structure(text: &[u8]) -> impl Iterator<Item = u8> {
 }
 
 /// What one JSON value is.
-pub(super) enum Parsed {
+pub(super) enum ParsedMessage {
     /// A request or notification.
     Message(Message),
     /// Nothing to do, and never answered: an answer to a request of this server, which the host has correlated already,
@@ -124,7 +124,7 @@ pub(super) enum Parsed {
 }
 
 /// Reads a message. An error carries the id to answer with, as far as it could be read.
-pub(super) fn parse(value: Value) -> Result<Parsed, (Option<Value>, RpcError)> {
+pub(super) fn parse(value: Value) -> Result<ParsedMessage, (Option<Value>, RpcError)> {
     let Value::Object(mut object) = value else {
         return Err((None, RpcError::invalid_request("a message has to be a JSON object")));
     };
@@ -135,7 +135,7 @@ pub(super) fn parse(value: Value) -> Result<Parsed, (Option<Value>, RpcError)> {
     }
     let Some(method) = object.remove("method") else {
         if object.contains_key("result") || object.contains_key("error") {
-            return Ok(Parsed::Ignored);
+            return Ok(ParsedMessage::Ignored);
         }
         return Err((readable, RpcError::invalid_request("method is missing")));
     };
@@ -148,10 +148,10 @@ pub(super) fn parse(value: Value) -> Result<Parsed, (Option<Value>, RpcError)> {
     let params = match object.remove("params") {
         None => Map::new(),
         Some(Value::Object(params)) => params,
-        Some(_) if id.is_none() => return Ok(Parsed::Ignored),
+        Some(_) if id.is_none() => return Ok(ParsedMessage::Ignored),
         Some(_) => return Err((readable, RpcError::invalid_params("params has to be an object"))),
     };
-    Ok(Parsed::Message(Message { id, method, params }))
+    Ok(ParsedMessage::Message(Message { id, method, params }))
 }
 
 fn is_id(id: &Value) -> bool {

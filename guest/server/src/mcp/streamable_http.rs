@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::dispatch::{handle_batch, handle_message, refused};
-use super::envelope::{self, BAD_REQUEST, HEADER_MISMATCH, Message, Parsed, RpcError};
+use super::envelope::{self, BAD_REQUEST, HEADER_MISMATCH, Message, ParsedMessage, RpcError};
 use super::version::{self, Connection, MODERN, VERSION_KEY, WITH_BATCHES};
 use super::{Peer, Reply};
 
@@ -45,8 +45,8 @@ pub async fn handle_http(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> R
         Err(error) => return refused(&error, None),
     };
     let message = match envelope::parse(value) {
-        Ok(Parsed::Message(message)) => message,
-        Ok(Parsed::Ignored) => return ignore(fields),
+        Ok(ParsedMessage::Message(message)) => message,
+        Ok(ParsedMessage::Ignored) => return ignore(fields),
         Err((id, error)) => return refused(&error, id.as_ref()),
     };
     // 2026-07-28 defines no notification that a client could send over HTTP, and no header fields for one.

@@ -1,6 +1,6 @@
 //! The protocol, message by message. The tool itself is tested where it is, and end to end with real clients.
 
-use caller::local::attempt::{self, Attempt, Turn};
+use caller::local::attempt::{self, SignInAttempt, SignInTurn};
 use caller::local::{Account, PersonWorld, accounts};
 use caller::testing::PersonWorlds as _;
 use entra::graph::profile::profile_scope;
@@ -318,9 +318,9 @@ fn declining_a_sign_in_leaves_it_to_another_call_that_has_taken_it_over() {
     let world = World::default();
     let env = world.person();
     let state = deferred(&world, &env);
-    let Turn::Resume(attempt) = run(attempt::take_turn(&env.entra, "another call")).unwrap() else { panic!() };
+    let SignInTurn::Resume(attempt) = run(attempt::take_turn(&env.entra, "another call")).unwrap() else { panic!() };
     assert_eq!(declined(&env, &state)["isError"], true);
-    assert!(run(Attempt::load(&env.entra, &attempt.id)).unwrap().is_some());
+    assert!(run(SignInAttempt::load(&env.entra, &attempt.id)).unwrap().is_some());
 }
 
 #[test]
@@ -338,7 +338,7 @@ fn a_client_that_comes_back_to_a_lost_sign_in_is_asked_again_if_the_session_has_
     run(accounts::save(&env.entra, &account, &[profile_scope(&env.entra)], ended)).unwrap();
     let state = deferred(&world, &env);
     let lost = run(attempt::current(&env.entra)).unwrap().unwrap().attempt;
-    run(Attempt::take(&env.entra, &lost)).unwrap();
+    run(SignInAttempt::take(&env.entra, &lost)).unwrap();
     let params = json!({
         "name": "GetUserDetailsFromGraph",
         "requestState": state,

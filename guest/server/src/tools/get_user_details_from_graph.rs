@@ -1,5 +1,5 @@
-//! `GetUserDetailsFromGraph`: the whole Microsoft Graph profile of the person who is signed in on this machine, or who
-//! calls a remote server.
+//! `GetUserDetailsFromGraph`: the whole Microsoft Graph profile of the person that is signed in on this machine, or
+//! that calls the remote server.
 
 use base::policy::Rule;
 use entra::graph::profile::{PROFILE_SCOPE, Profile};

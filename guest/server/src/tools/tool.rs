@@ -32,7 +32,7 @@ pub(crate) trait Tool: 'static {
     /// What it answers with: an object.
     type Answer: JsonSchema;
 
-    /// Who may call it, unless the settings have rules. There is no default: every tool has to say.
+    /// The callers that may call it, unless the settings have rules. There is no default: every tool has to say.
     fn rule() -> Rule;
 
     /// Does the work.
@@ -72,7 +72,7 @@ pub trait AnyTool: Sync {
     fn name(&self) -> &'static str;
     /// What it is called where people read it.
     fn title(&self) -> &'static str;
-    /// Who may call it, unless the settings have rules.
+    /// The callers that may call it, unless the settings have rules.
     fn rule(&self) -> Rule;
     /// What it may ask Microsoft Graph with.
     fn needs(&self) -> &'static [Permission];

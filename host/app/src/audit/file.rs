@@ -29,9 +29,9 @@ pub struct AuditFileError {
 
 /// Which file it is, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity(#[cfg(unix)] (u64, u64));
+struct FileIdentity(#[cfg(unix)] (u64, u64));
 
-impl Identity {
+impl FileIdentity {
     #[cfg(unix)]
     fn of(metadata: &fs::Metadata) -> Self {
         use std::os::unix::fs::MetadataExt as _;
@@ -49,7 +49,7 @@ pub(super) struct AuditFile {
     path: PathBuf,
     rotation: Rotation,
     file: File,
-    identity: Identity,
+    identity: FileIdentity,
     is_regular: bool,
     /// A write broke off within a line.
     torn: bool,
@@ -61,7 +61,7 @@ impl AuditFile {
     pub(super) fn open(path: &Path, rotation: Rotation) -> Result<Self, AuditFileError> {
         let opened = open(path);
         let opened = opened.map_err(|reason| AuditFileError { path: path.to_owned(), reason })?;
-        let Opened { file, identity, is_regular } = opened;
+        let OpenedFile { file, identity, is_regular } = opened;
         Ok(Self { path: path.to_owned(), rotation, file, identity, is_regular, torn: false, stuck: false })
     }
 
@@ -72,7 +72,7 @@ impl AuditFile {
 
     /// Closes the file, and opens the file that has its name now.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
-        let Opened { file, identity, is_regular } = open(&self.path)?;
+        let OpenedFile { file, identity, is_regular } = open(&self.path)?;
         (self.file, self.identity, self.is_regular) = (file, identity, is_regular);
         self.torn = false;
         Ok(())
@@ -81,7 +81,7 @@ impl AuditFile {
     /// Appends whole lines.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         let found = match fs::metadata(&self.path) {
-            Ok(found) if Identity::of(&found) == self.identity => Some(found),
+            Ok(found) if FileIdentity::of(&found) == self.identity => Some(found),
             Ok(_) => None,
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
@@ -126,7 +126,7 @@ impl AuditFile {
             Err(fs::TryLockError::WouldBlock) => return Ok(()),
             Err(fs::TryLockError::Error(error)) => return Err(error),
         }
-        if fs::metadata(&self.path).is_ok_and(|found| Identity::of(&found) != self.identity) {
+        if fs::metadata(&self.path).is_ok_and(|found| FileIdentity::of(&found) != self.identity) {
             return Ok(());
         }
         for number in (1..self.rotation.keep).rev() {
@@ -147,9 +147,9 @@ impl AuditFile {
 }
 
 /// What is found under the name.
-struct Opened {
+struct OpenedFile {
     file: File,
-    identity: Identity,
+    identity: FileIdentity,
     is_regular: bool,
 }
 
@@ -162,10 +162,10 @@ fn open_append(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn open(path: &Path) -> io::Result<Opened> {
+fn open(path: &Path) -> io::Result<OpenedFile> {
     let file = open_append(path)?;
     let metadata = file.metadata()?;
-    Ok(Opened { identity: Identity::of(&metadata), is_regular: metadata.is_file(), file })
+    Ok(OpenedFile { identity: FileIdentity::of(&metadata), is_regular: metadata.is_file(), file })
 }
 
 /// Writes lines whole, normally at once. If a write breaks off within a line, the next one begins on a line of its own.

@@ -25,7 +25,7 @@ const MAX_LINE_BYTES: u64 = 1024 * 1024;
 
 /// Person or application.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Kind {
+pub enum PrincipalKindName {
     /// A person, by way of an application.
     User,
     /// An application by itself.
@@ -53,9 +53,9 @@ pub struct Arguments {
     /// An application (client id); one of those named must have obtained every token
     #[arg(long, value_name = "GUID")]
     require_client: Vec<String>,
-    /// Whom every token must stand for
+    /// The principal that every token must stand for
     #[arg(long)]
-    require_kind: Option<Kind>,
+    require_kind: Option<PrincipalKindName>,
     /// A tenant whose tokens are accepted, instead of the configured one; may be repeated
     #[arg(long, value_name = "GUID")]
     allow_tenant: Vec<String>,
@@ -70,7 +70,7 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    settings: Settings,
+    settings: ValidateSettings,
 }
 
 /// The settings of other commands that count here as well.
@@ -78,9 +78,9 @@ const SETTINGS: [&str; 6] = ["config", "tenant-id", "cloud", "authority", "ca-fi
 
 /// These settings.
 #[derive(Debug)]
-struct Settings(Layer);
+struct ValidateSettings(Layer);
 
-impl FromArgMatches for Settings {
+impl FromArgMatches for ValidateSettings {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         Layer::from_arg_matches(matches).map(Self)
     }
@@ -90,7 +90,7 @@ impl FromArgMatches for Settings {
     }
 }
 
-impl Args for Settings {
+impl Args for ValidateSettings {
     fn augment_args(command: Command) -> Command {
         let all = Layer::augment_args(Command::new("all"));
         command.args(all.get_arguments().filter(|setting| SETTINGS.contains(&setting.get_id().as_str())))
@@ -123,8 +123,8 @@ impl Arguments {
             any_group: self.require_group.clone(),
             any_client: self.require_client.clone(),
             kind: self.require_kind.map(|kind| match kind {
-                Kind::User => PrincipalKind::User,
-                Kind::App => PrincipalKind::App,
+                PrincipalKindName::User => PrincipalKind::User,
+                PrincipalKindName::App => PrincipalKind::App,
             }),
         }
     }

@@ -72,7 +72,7 @@ settings! {
         tls_cert: PathBuf, value("FILE");
         /// Private key of the certificate (PEM)
         tls_key: PathBuf, value("FILE");
-        /// Proxies that terminate TLS and say who the client is, as addresses or networks; may be repeated
+        /// Proxies that terminate TLS and name the client, as addresses or networks; may be repeated
         trusted_proxy: Vec<String> = Vec::new(), value("CIDR");
         /// Header in which a declared proxy hands over the person's access token of Entra ID; counts instead of
         /// Authorization
@@ -81,7 +81,7 @@ settings! {
         allowed_host: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
         /// An origin of web pages that may call the server; may be repeated
         allowed_origin: Vec<String> = Vec::new(), value("ORIGIN"), each(check_origin);
-        /// A tenant whose people may sign in, with a multi-tenant authority; may be repeated
+        /// A tenant with people that may sign in, with a multi-tenant authority; may be repeated
         allow_tenant: Vec<String> = Vec::new(), value("GUID"), each(check_guid);
         /// File with the client secret [also: AZURE_CLIENT_SECRET, or `entra-mcp client-secret set`]
         client_secret_file: PathBuf, value("FILE");
@@ -91,13 +91,13 @@ settings! {
         no_dynamic_registration: bool = false;
         /// Do not accept Client ID Metadata Documents
         no_client_id_metadata: bool = false;
-        /// Which access tokens are let in
+        /// Which access tokens are admitted
         token_mode: TokenModeName = TokenModeName::Session;
         /// App ID URI of the application, for tokens of Entra ID
         app_id_uri: String, value("URI"), otherwise("the URL of the MCP endpoint"), check(check_app_id_uri);
         /// Delegated permission (scope) that people's tokens of Entra ID have to carry
         required_scope: String = DEFAULT_SCOPE.to_owned(), value("NAME"), check(check_scope);
-        /// File with `[[access]]` rules that say who may call which tool
+        /// File with `[[access]]` rules that say which callers may call which tool
         access_file: PathBuf, value("FILE"), otherwise("those of the configuration file, else each tool's own");
         /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the
         /// original
@@ -118,7 +118,7 @@ settings! {
         rate_limit: Vec<String> = Vec::new(), value("OPERATION=COUNT/TIME"), otherwise(DEFAULT_RATES);
     }
     tables {
-        /// Rules that say who may call which tool
+        /// Rules that say which callers may call which tool
         access: Vec<AccessEntry>;
         /// Clients that are known without registration
         clients: Vec<ClientEntry>;

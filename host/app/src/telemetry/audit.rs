@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
-use entra_mcp_plugin::audit::{AuditSink, Outcome, Record, outcome};
+use entra_mcp_plugin::audit::{AuditRecord, AuditSink, Outcome, outcome};
 use opentelemetry::KeyValue;
 use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, Severity};
 use opentelemetry_sdk::logs::SdkLogger;
@@ -32,7 +32,7 @@ impl ObservedAudit {
 
 #[async_trait]
 impl AuditSink for ObservedAudit {
-    async fn record(&self, record: Record) -> Result<(), String> {
+    async fn record(&self, record: AuditRecord) -> Result<(), String> {
         if let Some(metrics) = self.telemetry.metrics() {
             let event = KeyValue::new("event", record.event.name.clone());
             metrics.audit_events.add(1, &[event, KeyValue::new("outcome", outcome(record.event.outcome))]);
@@ -49,7 +49,7 @@ impl AuditSink for ObservedAudit {
 }
 
 /// The same fields as in a line of JSON.
-fn export(logger: &SdkLogger, record: &Record) {
+fn export(logger: &SdkLogger, record: &AuditRecord) {
     let event = &record.event;
     let mut log = logger.create_log_record();
     log.set_target("audit");

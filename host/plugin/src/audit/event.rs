@@ -1,11 +1,11 @@
-//! An event, with the facts that this host knows the names of as fields.
+//! An event. Facts with a name that this host knows are fields.
 
 use crate::attributes::{Attribute, AttributeValue};
 use crate::bindings::audit as wit;
 
 pub use crate::bindings::audit::Outcome;
 
-/// Most attributes with unknown names that are kept of an event. A component that is newer than this host has a few.
+/// Most attributes with unknown names that are kept per event. A component that is newer than this host has a few.
 const MAX_FURTHER: usize = 32;
 
 /// One security event. `wit/audit.wit` says what each attribute means.
@@ -14,7 +14,7 @@ const MAX_FURTHER: usize = 32;
 pub struct Event {
     /// Dotted, stable name.
     pub name: String,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
     /// Stable code of a failure.
     pub reason: Option<String>,
@@ -34,18 +34,18 @@ pub struct Event {
     pub address: Option<String>,
     /// User principal name.
     pub username: Option<String>,
-    /// How long it took, in microseconds.
+    /// Duration in microseconds.
     pub latency_us: Option<u64>,
-    /// The trace that the MCP message names.
+    /// The trace that the MCP message belongs to.
     pub trace_parent: Option<String>,
-    /// Names the call.
+    /// Correlation id of the call.
     pub correlation_id: String,
-    /// Attributes of which this host does not know the name.
+    /// Attributes with a name that this host does not know.
     pub further: Vec<Attribute>,
 }
 
 impl Event {
-    /// An event of which nothing else is known.
+    /// An event without any known fact besides its name and outcome.
     pub fn new(name: &str, outcome: Outcome, correlation_id: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -66,7 +66,7 @@ impl Event {
         }
     }
 
-    /// Where a text of this name belongs.
+    /// The field for a text of this name.
     fn text(&mut self, name: &str) -> Option<&mut Option<String>> {
         Some(match name {
             "reason" => &mut self.reason,

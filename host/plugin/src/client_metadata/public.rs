@@ -1,8 +1,9 @@
 //! Reads documents of the public Internet.
 //!
-//! The caller chooses the address, so this must not become a way to reach what only this machine can reach (server-side
-//! request forgery): https only, addresses of the public Internet only, checked after resolution on the very addresses
-//! that are then connected to; no redirect, no proxy, no credential, no cookie, and little time and space.
+//! An unauthenticated client chooses the address, so this must not become a way to reach what only this machine can
+//! reach (server-side request forgery): https only, and addresses of the public Internet only. The address is checked
+//! after resolution, and the connection goes to the checked address. No redirect, no proxy, no credential, no cookie,
+//! and tight limits of time and size.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -34,10 +35,10 @@ const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 /// Time for everything, from resolving the name to the last byte (from the WIT contract).
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who asks.
+/// The `User-Agent` of the requests.
 const AGENT: &str = concat!("entra-mcp/", env!("CARGO_PKG_VERSION"));
 
-type HttpClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Empty<Bytes>>;
+type MetadataClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Empty<Bytes>>;
 
 /// Reads documents of the public Internet.
 pub struct PublicClientMetadata {
@@ -47,7 +48,7 @@ pub struct PublicClientMetadata {
     resolve: Resolve,
     timeout: Duration,
     places: Places,
-    client: OnceLock<Result<HttpClient, String>>,
+    client: OnceLock<Result<MetadataClient, String>>,
 }
 
 impl PublicClientMetadata {
@@ -63,7 +64,7 @@ impl PublicClientMetadata {
         })
     }
 
-    /// The URL, if it may be asked. Of a host that is a name, the addresses are checked when it is connected.
+    /// The URL, if it may be fetched. If its host is a name, the addresses are checked when the connection is made.
     fn admitted(&self, url: &str) -> Result<Url, FetchError> {
         let denied = |reason: &str| FetchError::Denied(reason.to_owned());
         let url = Url::parse(url).map_err(|_| denied("not a URL"))?;
@@ -91,15 +92,15 @@ impl PublicClientMetadata {
         self.anywhere.iter().any(|allowed| *allowed == host.to_string() || *allowed == format!("{host}:{port}"))
     }
 
-    fn client(&self, anywhere: bool) -> Result<HttpClient, FetchError> {
-        // The resolver sees no port, so what may be anywhere has a client of its own.
+    fn client(&self, anywhere: bool) -> Result<MetadataClient, FetchError> {
+        // The resolver sees no port, so the hosts that may be anywhere have a client of their own.
         if anywhere {
             return self.make_client(true).map_err(FetchError::Unavailable);
         }
         self.client.get_or_init(|| self.make_client(false)).clone().map_err(FetchError::Unavailable)
     }
 
-    fn make_client(&self, anywhere: bool) -> Result<HttpClient, String> {
+    fn make_client(&self, anywhere: bool) -> Result<MetadataClient, String> {
         let resolver = GuardedResolver {
             admits: Arc::new(move |_, address| anywhere || is_public(address)),
             resolve: Arc::clone(&self.resolve),
@@ -111,7 +112,7 @@ impl PublicClientMetadata {
             .https_only()
             .enable_all_versions()
             .wrap_connector(tcp);
-        // Connections are not kept: the same document is asked for again after hours.
+        // Connections are not kept: a document is fetched again after hours at the earliest.
         Ok(Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .build(TimedConnector { inner: https, timeout: self.timeout }))
@@ -154,7 +155,7 @@ impl ClientMetadata for PublicClientMetadata {
     }
 }
 
-/// Says why nothing was answered.
+/// Says why there is no answer.
 fn failed(error: &hyper_util::client::legacy::Error) -> FetchError {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut text = error.to_string();
@@ -168,7 +169,7 @@ fn failed(error: &hyper_util::client::legacy::Error) -> FetchError {
     FetchError::Unavailable(text)
 }
 
-/// For how long an answer may be kept, as far as it says so.
+/// How long an answer may be kept, if it says so.
 fn max_age(headers: &HeaderMap) -> Option<u32> {
     let mut age = None;
     for line in headers.get_all(CACHE_CONTROL) {
@@ -176,7 +177,7 @@ fn max_age(headers: &HeaderMap) -> Option<u32> {
             let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
             match name.trim().to_ascii_lowercase().as_str() {
                 "no-store" | "no-cache" => return Some(0),
-                // A number that is too large means for ever (RFC 9111 section 1.2.2).
+                // A number that is too large means forever (RFC 9111 section 1.2.2).
                 "max-age" => age = Some(seconds(value.trim().trim_matches('"'))?),
                 _ => {}
             }

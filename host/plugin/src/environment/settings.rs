@@ -1,5 +1,5 @@
-//! The settings of the component. `wit/settings.schema.json` says what each of them means, with unit, limits and default;
-//! the component checks what it gets.
+//! The settings of the component. `wit/settings.schema.json` specifies each of them, with unit, limits and default; the
+//! component checks the values.
 
 use std::fmt;
 
@@ -59,7 +59,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The scope with which the component reads the profile of its user: the one to sign a person in for.
+    /// The scope for the profile of the user: the one to sign a person in for.
     pub fn profile_scope(&self) -> String {
         format!("{}/User.Read", self.graph_resource)
     }
@@ -104,7 +104,7 @@ pub struct TokenSettings {
 pub struct HttpSettings {
     /// Where clients reach this server; no trailing slash.
     pub public_url: String,
-    /// Values of `Host` that are answered.
+    /// Values of `Host` that the server answers to.
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may call the server, besides that of `public_url`.
     pub allowed_origins: Vec<String>,
@@ -149,7 +149,7 @@ pub struct RegisteredClient {
     pub client_id: String,
     /// Shown on the consent page.
     pub name: String,
-    /// Where its users may be sent back to.
+    /// Where its users may be sent back to after the sign-in.
     pub redirect_uris: Vec<String>,
     /// SHA-256 of its secret as base64url; `None` for a public client.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,13 +1,13 @@
 //! Records in one SQLite file, shared by any number of processes of the same user.
 //!
-//! Every value is sealed with AES-256-GCM under a key that lies beside the database in a file only the user can
-//! read. The name of a record and its expiry are the associated data: a value that was altered, moved to another
-//! name, or given a longer life does not open. Names are stored as keyed hashes, since they contain account ids
-//! and are never listed. What this does not protect against: a program that runs as the same user can read the
-//! key file; the operating system's keyring is to hold the key in a later version.
+//! Every value is sealed with AES-256-GCM under a key beside the database, in a file that only the user can read. The
+//! name of a record and its expiry are the associated data: a value that was altered, moved to another name, or given a
+//! longer life does not open. Names are stored as keyed hashes, because they contain account ids; they are never
+//! listed. What this does not protect against: a program that runs as the same user can read the key file. The
+//! operating system's keyring is to hold the key in a later version.
 //!
-//! Atomicity across processes is SQLite's: `take` and `compare_and_swap` run in an IMMEDIATE transaction, which
-//! holds the write lock from its first statement.
+//! SQLite makes operations atomic across processes: `take` and `compare_and_swap` run in an IMMEDIATE transaction,
+//! which holds the write lock from its first statement.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -34,20 +34,20 @@ use readers::Readers;
 /// Size of the data key in bytes (AES-256).
 const KEY_BYTES: usize = 32;
 
-/// The extension of the key file, which otherwise has the name of the database.
+/// The extension of the key file. The rest of its name is that of the database.
 const KEY_EXTENSION: &str = "key";
 
 /// How long a statement waits for another process's write lock. Transactions take well under a millisecond; a
-/// process that was suspended in the middle of one should not hang the others for ever.
+/// process that was suspended in the middle of one must not hang the others forever.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pause between attempts to prepare a database that another process is preparing, and their number: as long as
-/// [`BUSY_TIMEOUT`] together. SQLite does not wait by itself while the journal mode changes.
+/// Pause between attempts to prepare a database that another process is preparing, and the number of attempts: together
+/// [`BUSY_TIMEOUT`]. SQLite itself does not wait while the journal mode changes.
 const PREPARE_PAUSE: Duration = Duration::from_millis(10);
 const PREPARE_ATTEMPTS: u32 = 500;
 
-/// Expired records that a write removes at most. A write adds one, so the file shrinks again after a flood of records
-/// that expire together, and no write has to remove all of them.
+/// Most expired records that a write removes. A write adds one record, so the file shrinks again after a flood of
+/// records that expire together, and no write has to remove all of them.
 const MAX_PURGED: u32 = 64;
 
 /// Layout of the table and of sealed values. A file with another number is refused.
@@ -64,7 +64,7 @@ pub enum OpenError {
         /// What SQLite or the operating system said.
         reason: String,
     },
-    /// The database would be its own key file.
+    /// The name of the database would also be that of its key file.
     #[error("the secret store {path} needs another extension: {KEY_EXTENSION:?} is that of the file with its key")]
     NamedLikeKey {
         /// The database file.
@@ -94,14 +94,14 @@ pub enum OpenError {
         /// Which rule it breaks.
         reason: &'static str,
     },
-    /// The key file has another size than a key.
+    /// The size of the key file is not that of a key.
     #[error(
         "the key of the secret store, {path}, has {found} bytes instead of {KEY_BYTES}; remove it and sign in again"
     )]
     KeySize {
         /// The key file.
         path: PathBuf,
-        /// Its size.
+        /// The size found.
         found: usize,
     },
 }
@@ -109,10 +109,10 @@ pub enum OpenError {
 /// The store.
 pub struct SqliteStore {
     clock: Arc<dyn Clock>,
-    inner: Arc<Inner>,
+    inner: Arc<OpenDatabase>,
 }
 
-struct Inner {
+struct OpenDatabase {
     connection: Mutex<Connection>,
     readers: Readers,
     cipher: Cipher,
@@ -123,7 +123,7 @@ impl SqliteStore {
     /// if they do not exist.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let database_error = |reason: String| OpenError::Database { path: path.to_owned(), reason };
-        // SQLite gives some names a meaning, such as `:memory:` and `file:x`, but no absolute path.
+        // SQLite gives some names a meaning, such as `:memory:` and `file:x`, but never an absolute path.
         let path = &std::path::absolute(path).map_err(|error| database_error(error.to_string()))?;
         let key = path.with_extension(KEY_EXTENSION);
         if key == *path {
@@ -133,26 +133,27 @@ impl SqliteStore {
             private_files::create_folder(folder).map_err(|error| database_error(error.to_string()))?;
         }
         let cipher = Cipher::from_key_file(&key)?;
-        // SQLite gives its side files the mode of the database file, so that one has to be private from the start.
+        // SQLite gives its side files the mode of the database file, so the database file has to be private from the
+        // start.
         private_files::open_append(path).map_err(|error| database_error(error.to_string()))?;
         let (connection, found) = prepare(path).map_err(|error| database_error(error.to_string()))?;
         if found != SCHEMA_VERSION {
             return Err(OpenError::Version { path: path.to_owned(), found });
         }
         let readers = Readers::open(path).map_err(|error| database_error(error.to_string()))?;
-        Ok(Self { clock, inner: Arc::new(Inner { connection: Mutex::new(connection), readers, cipher }) })
+        Ok(Self { clock, inner: Arc::new(OpenDatabase { connection: Mutex::new(connection), readers, cipher }) })
     }
 
     /// Runs `work` in one IMMEDIATE transaction on a thread that may block.
     async fn transaction<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Records<'_>) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&StoreTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (inner, now) = (Arc::clone(&self.inner), self.clock.now_seconds());
         let run = move || {
             let mut connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let result = work(&Records { connection: &transaction, cipher: &inner.cipher, now })?;
+            let result = work(&StoreTransaction { connection: &transaction, cipher: &inner.cipher, now })?;
             transaction.commit()?;
             Ok(result)
         };
@@ -160,8 +161,8 @@ impl SqliteStore {
     }
 }
 
-/// Opens the database and creates what is missing in it. Several processes may do so at the same time.
-#[allow(clippy::disallowed_methods, reason = "it waits for another process, which no clock of ours could hurry")]
+/// Opens the database and creates the missing parts. Several processes may do so at the same time.
+#[allow(clippy::disallowed_methods, reason = "it waits for another process, which no injected clock could hurry")]
 fn prepare(path: &Path) -> rusqlite::Result<(Connection, i32)> {
     let mut attempt = 1;
     loop {
@@ -192,7 +193,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Creates the table in an empty database; returns the version of the layout that is then there.
+/// Creates the table in an empty database; returns the resulting version of the layout.
 fn migrate(connection: &Connection) -> rusqlite::Result<i32> {
     let version = |connection: &Connection| connection.query_row("PRAGMA user_version", [], |row| row.get(0));
     if version(connection)? == 0 {
@@ -217,19 +218,19 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// The records as seen inside a transaction.
-struct Records<'a> {
+/// The records inside a transaction.
+struct StoreTransaction<'a> {
     connection: &'a Connection,
     cipher: &'a Cipher,
     now: u64,
 }
 
-impl Records<'_> {
+impl StoreTransaction<'_> {
     fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
         Ok(self.find(key)?.map(|(value, _)| value))
     }
 
-    /// A record that has not expired, and when it will.
+    /// A record that has not expired, and its expiry.
     fn find(&self, key: &str) -> Result<Option<(SecretBytes, Option<i64>)>, StoreError> {
         let row = self
             .connection
@@ -239,7 +240,7 @@ impl Records<'_> {
         let Some((sealed, expires_at)): Option<(Vec<u8>, Option<i64>)> = row else {
             return Ok(None);
         };
-        // The expiry is trusted only once the seal proved it.
+        // The expiry is trusted only after the seal has proved it.
         let value = self.cipher.open(key, expires_at, sealed)?;
         let expired = expires_at.is_some_and(|expires_at| expires_at <= self.now_as_column());
         Ok(if expired { None } else { Some((value, expires_at)) })
@@ -261,7 +262,7 @@ impl Records<'_> {
         Ok(())
     }
 
-    /// Removes some of what has expired, so that the file does not grow with every sign-in.
+    /// Removes some expired records, so that the file does not grow with every sign-in.
     fn purge(&self) -> Result<(), StoreError> {
         let expired = "SELECT name FROM record WHERE expires_at <= ?1 LIMIT ?2";
         self.connection
@@ -279,14 +280,14 @@ impl Records<'_> {
 impl SecretStore for SqliteStore {
     async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
         let (inner, now) = (Arc::clone(&self.inner), self.clock.now_seconds());
-        // In WAL mode readers and writers do not wait for each other, but for a moment when the journal is set up.
+        // In WAL mode, readers and writers do not wait for each other, except for a moment when the journal is set up.
         if let Some(result) = inner.readers.get(&inner.cipher, key, now) {
             return result;
         }
         let key = key.to_owned();
         let run = move || {
             let connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            Records { connection: &connection, cipher: &inner.cipher, now }.get(&key)
+            StoreTransaction { connection: &connection, cipher: &inner.cipher, now }.get(&key)
         };
         tokio::task::spawn_blocking(run).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
@@ -388,15 +389,16 @@ impl Cipher {
     }
 }
 
-/// Binds a sealed value to its name and its expiry. The expiry has a fixed length, so the two cannot run together.
+/// Binds a sealed value to its name and its expiry. The expiry has a fixed length, so that the boundary between the two
+/// is unambiguous.
 fn associated_data(key: &str, expires_at: Option<i64>) -> Aad<Vec<u8>> {
     let mut data = expires_at.unwrap_or(i64::MIN).to_be_bytes().to_vec();
     data.extend_from_slice(key.as_bytes());
     Aad::from(data)
 }
 
-/// Whether the key is there is asked once, and before it is read: another process may create it at any moment, and
-/// [`create_key`] leaves one that is there alone.
+/// Checks once whether the key exists, and before reading it: another process may create it at any moment, and
+/// [`create_key`] leaves an existing one alone.
 fn read_or_create_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     if matches!(path.try_exists(), Ok(false)) {
         create_key(path).map_err(|error| OpenError::Key { path: path.to_owned(), reason: error.to_string() })?;
@@ -404,7 +406,7 @@ fn read_or_create_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     read_key(path)
 }
 
-/// Writes a new key to a file of its own and links that to `path`, which fails if another process was faster: the
+/// Writes a new key to a file of its own and links that file to `path`, which fails if another process was faster: the
 /// file at `path` is complete from the first moment, and all processes use the same one.
 fn create_key(path: &Path) -> io::Result<()> {
     let mut key = Zeroizing::new([0; KEY_BYTES]);

@@ -1,5 +1,5 @@
 //! `entra-mcp serve` under clients that occupy what they can: unread streams, connections that say nothing or say it
-//! slowly, and the end of the server while it is busy. The tests assert who is served, never how fast.
+//! slowly, and the end of the server while it is busy. The tests assert which client is served, never how fast.
 
 use std::net::SocketAddr;
 use std::process::Stdio;

@@ -21,7 +21,7 @@ pub(super) struct Server {
 }
 
 /// `serve` on a free port, with a client secret.
-pub(super) fn serve(home: &Home, arguments: &[&str]) -> Command {
+pub(crate) fn serve(home: &Home, arguments: &[&str]) -> Command {
     let mut command = home.program(&["serve", "--listen", "127.0.0.1:0"]);
     command.args(arguments).env("AZURE_CLIENT_SECRET", SECRET);
     command
@@ -99,7 +99,7 @@ async fn the_correlation_id_of_a_refused_request_leads_to_the_log() {
     let server = Server::start(serve(&home, &[])).await;
     let mut ids = Vec::new();
     for (path, status) in
-        [("/authorize?client_id=nobody&login_hint=somebody", 400), ("/nothing/here", 404), ("/mcp", 405)]
+        [("/authorize?client_id=nobody&login_hint=alice-hint", 400), ("/nothing/here", 404), ("/mcp", 405)]
     {
         let answer = reqwest::get(server.url(path)).await.unwrap();
         assert_eq!(answer.status(), status, "{path}");
@@ -109,7 +109,7 @@ async fn the_correlation_id_of_a_refused_request_leads_to_the_log() {
     for id in ids {
         assert!(log.contains(&id), "{id} is not in {log}");
     }
-    assert!(!log.contains("somebody"), "a query is in the log: {log}");
+    assert!(!log.contains("alice-hint"), "a query is in the log: {log}");
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ async fn metrics_are_on_a_listener_of_their_own_and_count_what_happens() {
     for _ in 0..3 {
         assert_eq!(site.call(&session.access_token, &[]).await.0, 200);
     }
-    assert_eq!(site.call("no-token-of-ours", &[]).await.0, 401);
+    assert_eq!(site.call("no-token-of-this-server", &[]).await.0, 401);
     let samples = site.metrics_when(|samples| sum(samples, "http_server_active_requests", &[]) == 0.0).await;
     let count = |metric: &str, labels: &[&str]| sum(&samples, metric, labels);
     let requests = "http_server_request_duration_seconds_count";

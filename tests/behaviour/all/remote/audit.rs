@@ -96,7 +96,7 @@ async fn everything(fleet: &Fleet) -> Vec<String> {
     let renewed = Tokens::of(&client, &fleet.refresh(&client, &third.refresh).await);
     fleet.post_form("/revoke", &[("client_id", &client), ("token", &renewed.access)]).await;
 
-    // A client that does not prove who it is.
+    // A client that does not prove its identity.
     let metadata = json!({
         "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "client_secret_post",
     });

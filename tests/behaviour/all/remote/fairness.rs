@@ -107,7 +107,8 @@ async fn a_caller_that_calls_without_end_is_told_when_to_come_back_and_others_ar
     let fleet = fleet(&[("call", 5, 60), ("graph-request", 3, 60)]).await;
     let (alice, bob) = (fleet.session(ALICE).await.access, fleet.session(BOB).await.access);
     let also_alice = fleet.session(ALICE).await.access;
-    let call = |token: &str, tool: &str, arguments: serde_json::Value| fleet.send(tool_request(token, tool, &arguments));
+    let call =
+        |token: &str, tool: &str, arguments: serde_json::Value| fleet.send(tool_request(token, tool, &arguments));
     for _ in 0..3 {
         assert_eq!(call(&alice, "listMyGroups", json!({})).await.status, 200);
     }

@@ -1,5 +1,5 @@
-//! Each tool, in the sessions of the facade and with tokens of Entra ID: for whom, with which token, and what happens
-//! when Graph or Entra ID says no.
+//! Each tool, in the sessions of the facade and with tokens of Entra ID: for which caller, with which token, and what
+//! happens when Graph or Entra ID says no.
 
 use entra_mcp_emulator::{Endpoint, Fault};
 use entra_mcp_plugin::environment::{Settings, TokenMode};
@@ -296,7 +296,7 @@ async fn an_application_for_itself_has_no_profile_and_no_groups() {
         assert!(said.contains("stands for an application (app-only)"), "{said}");
         assert_eq!(reason, "kind-not-allowed");
     }
-    assert_eq!(fleet.control().request_count(Endpoint::Token), 0, "Entra is not asked in vain");
+    assert_eq!(fleet.control().request_count(Endpoint::Token), 0, "Entra ID is not asked in vain");
 }
 
 #[tokio::test]

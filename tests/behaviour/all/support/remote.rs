@@ -219,7 +219,7 @@ impl Fleet {
         self.emulator.control()
     }
 
-    /// Lets time pass for the fleet and for Entra.
+    /// Lets time pass for the fleet and for Entra ID.
     pub(crate) fn advance(&self, seconds: u64) {
         self.control().advance_clock(Duration::from_secs(seconds));
         self.clock.advance(Duration::from_secs(seconds));
@@ -476,7 +476,7 @@ impl Tab {
         answer
     }
 
-    /// Signs in at Entra; the callback URL that Entra sends the person to, not opened yet.
+    /// Signs in at Entra ID; the callback URL that Entra ID sends the person to, not opened yet.
     pub(crate) async fn sign_in(&mut self, entra: &Url, person: &Person) -> Url {
         let mut browser = std::mem::take(&mut self.entra).staying();
         let landing = browser.sign_in_as(entra.as_str(), person).await.expect("the sign-in ends at the application");
@@ -484,7 +484,7 @@ impl Tab {
         Url::parse(&landing.url).expect("the callback is a URL")
     }
 
-    /// The consent page, or the redirect to Entra where consent is remembered; allowed. Where it leads at Entra.
+    /// The consent page, or the redirect to Entra ID where consent is remembered; allowed. Where it leads at Entra ID.
     pub(crate) async fn consent(&mut self, fleet: &Fleet, authorize: &Authorize) -> Url {
         let page = self.open(fleet, &authorize.path()).await;
         let decided = match page.status {
@@ -516,7 +516,7 @@ pub(crate) fn input(page: &Answer, name: &str) -> String {
     value.unwrap_or_else(|| panic!("the field {name} has no value")).to_owned()
 }
 
-/// A person who declines at Entra.
+/// A person who declines at Entra ID.
 pub(crate) fn declining(username: &str) -> Person {
     Person::new(username, PASSWORD).declining().going_back()
 }

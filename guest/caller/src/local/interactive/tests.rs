@@ -40,7 +40,7 @@ fn pending() -> Value {
 fn sign_in(authority: &FakeAuthority) -> Result<Account, SignInError> {
     let settings = LocalSettings { method: SignInMethod::DeviceCode, ..local_settings() };
     let person = PersonWorld { entra: authority.env, settings: &settings, ..authority.world.person() };
-    let request = Request { scopes: vec!["s".to_owned()], ..Request::default() };
+    let request = SignInRequest { scopes: vec!["s".to_owned()], ..SignInRequest::default() };
     run(super::sign_in(&person, &request, &NoClient))
 }
 
@@ -56,7 +56,7 @@ fn slow_poll(delay: Duration) -> (Result<Account, SignInError>, World, bool) {
     world.once(move |_| {
         slow.advance(delay);
         let turn = run(attempt::take_turn(&slow.entra(), "another call")).unwrap();
-        taken.set(!matches!(turn, Turn::Join));
+        taken.set(!matches!(turn, SignInTurn::Join));
         Ok(testing::json(200, &tokens()))
     });
     let account = sign_in(&authority);
@@ -103,7 +103,7 @@ fn a_call_that_has_lost_the_lead_waits_for_the_one_that_has_it() {
     let asleep = world.clone();
     world.once(move |_| {
         asleep.advance(Duration::from_secs(120));
-        assert!(matches!(run(attempt::take_turn(&asleep.entra(), "another call")), Ok(Turn::Resume(_))));
+        assert!(matches!(run(attempt::take_turn(&asleep.entra(), "another call")), Ok(SignInTurn::Resume(_))));
         Ok(testing::json(400, &pending()))
     });
     // The other call dies, so this one takes its turn again and goes on with the same code.
@@ -119,7 +119,7 @@ fn a_sign_in_that_another_call_leads_by_now_is_not_shown() {
     let asleep = world.clone();
     world.once(move |_| {
         asleep.advance(Duration::from_secs(120));
-        assert!(matches!(run(attempt::take_turn(&asleep.entra(), "another call")), Ok(Turn::Lead)));
+        assert!(matches!(run(attempt::take_turn(&asleep.entra(), "another call")), Ok(SignInTurn::Lead)));
         Ok(testing::json(200, &code(5)))
     });
     // The other call dies before it has asked for a code of its own.
@@ -134,7 +134,7 @@ fn a_leader_of_the_future_is_taken_for_gone() {
     let world = World::default();
     let env = world.entra();
     world.advance(Duration::from_secs(7200));
-    assert!(matches!(run(attempt::take_turn(&env, "dead call")), Ok(Turn::Lead)));
+    assert!(matches!(run(attempt::take_turn(&env, "dead call")), Ok(SignInTurn::Lead)));
     world.set_back(Duration::from_secs(3600));
-    assert!(matches!(run(attempt::take_turn(&env, "me")), Ok(Turn::Lead)));
+    assert!(matches!(run(attempt::take_turn(&env, "me")), Ok(SignInTurn::Lead)));
 }

@@ -17,12 +17,12 @@ pub struct ValidatedToken {
 }
 
 impl ValidatedToken {
-    /// Who the token stands for.
+    /// The principal of the token.
     pub fn principal(&self) -> &Principal {
         &self.principal
     }
 
-    /// Who the token stands for, without the proof.
+    /// The principal of the token, without the proof.
     pub fn into_principal(self) -> Principal {
         self.principal
     }

@@ -6,7 +6,7 @@ use base::Secret;
 use base::policy::names;
 use caller::SessionCaller;
 use caller::session::entra_tokens::EntraTokens;
-use caller::session::lifecycle::{self, Beginning, Tokens};
+use caller::session::lifecycle::{self, Beginning, IssuedTokens};
 use caller::session::{self, Owner, Session};
 use entra::testing::{FakeAuthority, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
 use world::HttpError;
@@ -26,7 +26,7 @@ struct Lab {
     authority: FakeAuthority,
     env: ServerWorld<'static>,
     id: String,
-    tokens: Tokens,
+    tokens: IssuedTokens,
 }
 
 impl Lab {
@@ -72,7 +72,7 @@ impl Lab {
         *self.authority.outage.borrow_mut() = out_of_reach.then_some(HttpError::TimedOut);
     }
 
-    /// Entra answers refreshes with an ID token that says this.
+    /// Entra ID answers refreshes with an ID token that says this.
     fn entra_says(&self, changes: serde_json::Value) {
         let now = self.env.entra.clock.now();
         let dates = json!({ "nonce": null, "iat": now, "nbf": now, "exp": now + HOUR });
@@ -120,7 +120,7 @@ impl Lab {
         run(Access::new(&env, &SessionCaller { env: &env.entra, session: &self.session() }).decide(VAULT, own))
     }
 
-    /// How often Entra was asked for tokens.
+    /// How often Entra ID was asked for tokens.
     fn asked(&self) -> usize {
         self.authority.requests(TOKEN_ENDPOINT)
     }
@@ -138,7 +138,7 @@ fn is_unconfirmed(decided: &Result<(), Denial>) -> bool {
     matches!(decided, Err(Denial::MembershipUnconfirmed { .. }))
 }
 
-/// The bound: the Entra access token lives for a day more, and with it the session.
+/// The bound: the access token of Entra ID lives for a day more, and with it the session.
 #[test]
 fn roles_and_groups_count_for_four_hours_while_entra_is_out_of_reach() {
     let mut lab = Lab::new();
@@ -325,7 +325,7 @@ fn groups_in_overage_are_those_that_graph_names_now() {
     assert_eq!(lab.decide(group()), Ok(()));
     lab.advance(1);
     assert!(matches!(lab.decide(group()), Err(Denial::GroupsUnavailable { .. })));
-    assert!(is_unconfirmed(&lab.decide(role())), "roles are Entra's to tell");
+    assert!(is_unconfirmed(&lab.decide(role())), "only Entra ID knows the roles");
 }
 
 /// Unanswered questions take long, and every call that waits for one occupies an instance.
@@ -366,7 +366,7 @@ fn an_outage_that_no_call_has_asked_about_for_two_minutes_holds_no_call_up() {
     assert_eq!(lab.decide(role()), Ok(()));
 }
 
-/// What Entra says to a call that refreshes its tokens need not have reached the session.
+/// What Entra ID says to a call that refreshes its tokens need not have reached the session.
 #[test]
 fn what_entra_has_said_to_another_call_is_not_asked_for_again() {
     let mut lab = Lab::new();

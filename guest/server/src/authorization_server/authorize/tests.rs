@@ -1,4 +1,4 @@
-//! What an authorization request may ask for, and who is told when it may not.
+//! What an authorization request may ask for, and which party learns that it may not.
 
 use http::header::LOCATION;
 use serde_json::json;
@@ -87,7 +87,7 @@ fn no_person_is_sent_to_a_stranger_without_being_asked() {
     assert_eq!(
         parameter(&flow.decide(&page, "deny"), "error").as_deref(),
         Some("access_denied"),
-        "who denies is sent back"
+        "a person that denies is sent back"
     );
 }
 

@@ -42,9 +42,9 @@ impl Given {
     /// What `client_id` sees: `good`, `unknown`, or the session that the code became.
     fn seen_by(&self, client_id: &str) -> String {
         match run(present(&self.env, self.code.reveal(), client_id)).unwrap() {
-            Presented::Good(_) => "good".to_owned(),
-            Presented::Unknown => "unknown".to_owned(),
-            Presented::Replayed { session, owner } => {
+            PresentedCode::Good(_) => "good".to_owned(),
+            PresentedCode::Unknown => "unknown".to_owned(),
+            PresentedCode::Replayed { session, owner } => {
                 assert_eq!(owner, grant().owner);
                 session
             }
@@ -53,7 +53,7 @@ impl Given {
 
     fn good(&self) -> GoodCode {
         match run(present(&self.env, self.code.reveal(), "client")).unwrap() {
-            Presented::Good(code) => *code,
+            PresentedCode::Good(code) => *code,
             _ => panic!("the code is not good"),
         }
     }

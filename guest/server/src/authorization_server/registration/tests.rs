@@ -73,7 +73,7 @@ fn a_public_client_registers_and_is_found() {
         Ok(Client {
             client_id,
             name: Some("Contoso Desktop".to_owned()),
-            origin: Origin::Registration,
+            origin: ClientOrigin::Registration,
             redirect_uris: vec![REDIRECT.to_owned(), "http://localhost:3000/callback".to_owned()],
             secret_hash: None,
         })
@@ -296,7 +296,7 @@ fn registration_that_is_turned_off_is_not_there() {
     let answer = registered(&env, &json!({"redirect_uris": [REDIRECT]}));
     configure(&mut env, |http| http.dynamic_registration = false);
     assert_eq!(post(&env, &json!({"redirect_uris": [REDIRECT]})).status(), 404);
-    // Nor are those who registered before.
+    // Nor are clients that registered before.
     assert_eq!(run(find(&env, answer["client_id"].as_str().unwrap())), Err(ClientError::Unknown));
 }
 

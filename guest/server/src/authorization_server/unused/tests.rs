@@ -7,7 +7,8 @@ use world::testing::{World, forever, run};
 
 use super::{LANES, PLACE_BYTES, PLACES};
 use crate::authorization_server::testing::*;
-use crate::authorization_server::{Documents, Endpoint, handle};
+use crate::authorization_server::{Endpoint, handle};
+use crate::client_documents::Documents;
 
 const ID: &str = "https://app.example.com/client.json";
 /// The records that the ring has places for, and their bytes.

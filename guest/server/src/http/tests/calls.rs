@@ -6,7 +6,7 @@ use base::audit::Outcome;
 use serde_json::{Value, json};
 use world::testing::{self, World, run};
 
-use super::super::authorized::{Origin, handle_with};
+use super::super::authorized::{MessageOrigin, handle_with};
 use super::{ALICE, Server, Someone, authenticate, header, json_of, post};
 use crate::mcp::{self, Field, Fields, Peer, Reply};
 use crate::message::Request;
@@ -79,7 +79,7 @@ fn a_batch_has_at_most_twenty_messages() {
 fn another_transport_is_told_the_same_in_words() {
     let server = server();
     let authorization = base::Secret::from("Bearer alice");
-    let origin = Origin { authorization: &authorization, client_address: None };
+    let origin = MessageOrigin { authorization: &authorization, client_address: None };
     let ask = || {
         let message = ping(7).to_string();
         let answer = run(handle_with(&server.env, &server.world, &origin, &message, |env, token, resources| {

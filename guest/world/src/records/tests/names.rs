@@ -149,11 +149,7 @@ fn records_of_the_store_are_named_after_what_they_depend_on() {
             "openid-metadata-attempt/pHcZhkekEiIJ3oietQ-jwwILtafTqvEb7sYMYNTYp5U".to_owned(),
         ),
         (store("jwks").hashed(), Key::One(&keys), "jwks/fFc1QiOUFzY96LjvpTovyX0VxD1nIiuYcc95Ez3fssw".to_owned()),
-        (
-            store("sse-of"),
-            Key::Parts(&[TENANT, "alice-object"]),
-            format!("sse-of/{TENANT}/alice-object"),
-        ),
+        (store("sse-of"), Key::Parts(&[TENANT, "alice-object"]), format!("sse-of/{TENANT}/alice-object")),
         (store("sse"), Key::One("an-id"), "sse/an-id".to_owned()),
         (store("sse").ending_with("/queue"), Key::One("an-id"), "sse/an-id/queue".to_owned()),
     ] {

@@ -1,6 +1,7 @@
 //! Tests of `client_metadata.rs`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -13,10 +14,29 @@ struct Site {
     address: SocketAddr,
     root: CertificateDer<'static>,
     requests: Arc<std::sync::Mutex<Vec<String>>>,
+    /// Bytes that were sent one by one.
+    drops: Arc<AtomicUsize>,
+}
+
+/// What the site does after its answer.
+#[derive(Clone, Copy)]
+enum Then {
+    Close,
+    Wait,
+    /// Sends a byte each time this has passed.
+    Drip(Duration),
 }
 
 impl Site {
     async fn new(answer: Vec<u8>, then_close: bool) -> Self {
+        Self::that(answer, if then_close { Then::Close } else { Then::Wait }).await
+    }
+
+    async fn dripping(answer: Vec<u8>, pause: Duration) -> Self {
+        Self::that(answer, Then::Drip(pause)).await
+    }
+
+    async fn that(answer: Vec<u8>, then: Then) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
@@ -35,10 +55,12 @@ impl Site {
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let requests = Arc::<std::sync::Mutex<Vec<String>>>::default();
-        let seen = Arc::clone(&requests);
+        let drops = Arc::<AtomicUsize>::default();
+        let (seen, dropped) = (Arc::clone(&requests), Arc::clone(&drops));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, answer, seen) = (acceptor.clone(), answer.clone(), Arc::clone(&seen));
+                let (acceptor, answer) = (acceptor.clone(), answer.clone());
+                let (seen, dropped) = (Arc::clone(&seen), Arc::clone(&dropped));
                 tokio::spawn(async move {
                     let Ok(mut stream) = acceptor.accept(stream).await else { return };
                     let mut request = vec![0; 4096];
@@ -46,15 +68,21 @@ impl Site {
                     seen.lock().unwrap().push(String::from_utf8_lossy(&request[..length]).into_owned());
                     let _ = stream.write_all(&answer).await;
                     let _ = stream.flush().await;
-                    if then_close {
-                        let _ = stream.shutdown().await;
-                    } else {
-                        std::future::pending::<()>().await;
+                    match then {
+                        Then::Close => drop(stream.shutdown().await),
+                        Then::Wait => std::future::pending().await,
+                        Then::Drip(pause) => {
+                            let mut drip = tokio::time::interval(pause);
+                            while stream.write_all(b" ").await.is_ok() && stream.flush().await.is_ok() {
+                                dropped.fetch_add(1, Ordering::SeqCst);
+                                drip.tick().await;
+                            }
+                        }
                     }
                 });
             }
         });
-        Self { address, root, requests }
+        Self { address, root, requests, drops }
     }
 
     async fn answering(head: &str, body: &str) -> Self {
@@ -224,6 +252,20 @@ async fn an_untrusted_certificate_is_refused() {
     let mut reader = site.reader(&[&site.host()]);
     reader.extra_roots.clear();
     assert!(matches!(reader.fetch(&site.url(), None).await, Err(FetchError::Unavailable(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_site_that_drips_gains_no_time() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n";
+    let site = Site::dripping(HEAD.as_bytes().to_vec(), Duration::from_millis(100)).await;
+    let mut reader = site.reader(&[&site.host()]);
+    reader.timeout = TOTAL_TIMEOUT;
+    let begun = tokio::time::Instant::now();
+    let fetched = reader.fetch(&site.url()).await;
+    assert!(matches!(&fetched, Err(FetchError::Unavailable(text)) if text == "no whole answer in time"), "{fetched:?}");
+    assert_eq!(begun.elapsed().as_secs(), TOTAL_TIMEOUT.as_secs());
+    // It was never silent for long: the drops before the end have been sent.
+    assert!(site.drops.load(Ordering::SeqCst) >= 40);
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
-//! Settings from what cannot have a default. Every field stays public: change what differs.
+//! Settings with defaults for everything that can have one. All fields are public: change what differs.
 
 use url::Url;
 
-use super::{ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, Settings, SignInMethod, SignInSettings, TokenMode, TokenSettings};
+use super::{
+    ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, Settings, SignInMethod, SignInSettings, TokenMode,
+    TokenSettings,
+};
 use crate::error::Error;
 
 /// How long a sign-in waits for the person, in seconds: the lifetime of a device code is three times that.
@@ -11,7 +14,7 @@ const SIGN_IN_TIMEOUT_SECONDS: u32 = 300;
 /// Tolerated difference between clocks, in seconds.
 const CLOCK_TOLERANCE_SECONDS: u32 = 60;
 
-/// How long a profile may be returned again, in seconds: a revoked caller still gets its own for so long.
+/// How long a profile may be returned again, in seconds. For this time, a revoked caller still gets its own profile.
 const PROFILE_CACHE_SECONDS: u32 = 60;
 
 /// The delegated permission that a token of Entra ID has to carry, as the portal suggests it.
@@ -53,8 +56,9 @@ impl Settings {
         }
     }
 
-    /// A remote server in the public cloud: MCP clients sign their users in through it, at `public_url`. That is where
-    /// clients reach it: `https`, or `http` on loopback, without a path. Only requests for its host are answered.
+    /// A remote server in the public cloud, through which MCP clients sign their users in. `public_url` is the address
+    /// at which clients reach it: `https`, or `http` on loopback, without a path. The server only answers requests for
+    /// this host.
     ///
     /// The server needs a client credential
     /// ([`PluginBuilder::client_credential`](crate::PluginBuilder::client_credential)).
@@ -77,7 +81,7 @@ impl Settings {
         Ok(Self { http: Some(http), ..confidential })
     }
 
-    /// A judge of access tokens in the public cloud: no server at all. It accepts tokens of `tenant` whose `aud` is
+    /// A validator of access tokens in the public cloud, without a server. It accepts tokens of `tenant` whose `aud` is
     /// `audience`, which is the id of the application or its App ID URI.
     ///
     /// ```
@@ -96,8 +100,8 @@ impl Settings {
 }
 
 impl HttpSettings {
-    /// A server at `public_url` that admits tokens of its own sessions, and clients that register themselves or publish
-    /// a metadata document.
+    /// A server at `public_url` that admits the tokens of its own sessions, and clients that register themselves or
+    /// publish a metadata document.
     fn new(public_url: &str) -> Result<Self, Error> {
         let refused = || Error::PublicUrl(public_url.to_owned());
         let url = Url::parse(public_url).map_err(|_| refused())?;

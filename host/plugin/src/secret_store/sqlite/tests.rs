@@ -300,7 +300,7 @@ fn stores_opened_at_the_same_time_agree_on_the_key() {
     assert!(files.map(|entry| entry.unwrap().file_name()).all(|name| !name.to_string_lossy().contains("key-")));
 }
 
-/// Whoever comes while the key is being created gets that one, and no error.
+/// A process that opens the store while the key is being created gets that key, and no error.
 #[test]
 fn a_key_that_is_created_at_the_same_time_is_used() {
     let folder = tempfile::tempdir().unwrap();
@@ -348,11 +348,11 @@ async fn the_version_of_the_database_changes_with_every_commit_and_with_nothing_
     let fixture = Fixture::new();
     let (here, there) = (fixture.open(), fixture.open());
     let index = wal_index::WalIndex::open(&fixture.path()).expect("the database has a WAL-index");
-    let mut before = index.version().expect("nobody commits");
+    let mut before = index.version().expect("no commit is going on");
     for number in 0..20 {
         let store = if number % 2 == 0 { &here } else { &there };
         store.put("record", bytes(&number.to_string()), None).await.unwrap();
-        let after = index.version().expect("nobody commits");
+        let after = index.version().expect("no commit is going on");
         assert_ne!(after, before, "{number}");
         assert!(here.get("record").await.unwrap().is_some() && there.get("missing").await.unwrap().is_none());
         assert_eq!(index.version(), Some(after));

@@ -41,7 +41,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::claims("oid is a name", json!({ "oid": "user@contoso.com" }), malformed("oid")),
         Case::claims("azp is a URL", json!({ "azp": "https://client.example" }), malformed("azp")),
         Case::claims("sub too long", json!({ "sub": "s".repeat(256) }), malformed("sub")),
-        Case::claims("aud is a list with ours", json!({ "aud": [world::testing::CLIENT] }), malformed("aud")),
+        Case::claims("aud is a list with the right one", json!({ "aud": [world::testing::CLIENT] }), malformed("aud")),
         Case::claims("scp is a list", json!({ "scp": ["User.Read"] }), malformed("scp")),
         Case::claims("scp empty", json!({ "scp": "" }), malformed("scp")),
         Case::claims("scp with two spaces", json!({ "scp": "A  B" }), malformed("scp")),
@@ -55,7 +55,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::claims("_claim_names is text", json!({ "_claim_names": "groups" }), malformed("_claim_names")),
         Case::claims("acct is text", json!({ "acct": "1" }), malformed("acct")),
         Case::claims("idp is a list", json!({ "idp": [] }), malformed("idp")),
-        Case::claims("idtyp of nobody", json!({ "idtyp": "device" }), malformed("idtyp")),
+        Case::claims("idtyp of an unknown kind", json!({ "idtyp": "device" }), malformed("idtyp")),
         Case::claims("idtyp app with scopes", json!({ "idtyp": "app" }), malformed("idtyp")),
         Case::claims(
             "idtyp user without scopes",
@@ -76,7 +76,7 @@ pub(super) fn cases() -> Vec<Case> {
             TokenError::NoPermissions,
         ),
         Case::new(
-            "roles without scopes, of somebody who is not the subject",
+            "roles without scopes, of a principal that is not the subject",
             rs256(&with(app_claims(), json!({ "idtyp": null, "sub": "pairwise" }))),
             TokenError::NoPermissions,
         ),
