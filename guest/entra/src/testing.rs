@@ -92,11 +92,6 @@ pub fn change(env: &mut EntraWorld<'static>, change: impl FnOnce(&mut Settings))
     env.trail = forever(env.trail.under(env.settings));
 }
 
-/// Forgets what this instance of the component remembers, such as keys and tokens.
-pub fn forget() {
-    InstanceCaches::restart();
-}
-
 /// A key of `token/tests/keys`.
 #[derive(Clone)]
 pub enum TestKey {

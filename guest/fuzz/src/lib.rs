@@ -85,7 +85,7 @@ impl Server {
 
     /// Forgets all conversations.
     pub fn restart(&mut self) {
-        forget();
+        forget_instance();
         self.authority.world.restart();
         self.authority.world.has_client_secret();
         let me = json!({ "displayName": "Alice", "mail": null, "userPrincipalName": "alice@contoso.example" });

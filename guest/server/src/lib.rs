@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod authorization_server;
+pub mod client_documents;
 pub mod http;
 pub mod mcp;
 pub mod message;

@@ -15,6 +15,7 @@ use entra::testing::EntraWorlds as _;
 use entra::{AcquireError, EntraWorld};
 use world::testing::{TENANT, World, forever};
 
+use crate::client_documents::Documents;
 use crate::server_world::ServerWorld;
 use crate::site::Site;
 
@@ -28,7 +29,14 @@ impl ServerWorlds for World {
     fn remote(&self) -> ServerWorld<'static> {
         let (world, entra) = (forever(self.clone()), self.entra_remote());
         let site = Site::of(http_settings_of(entra.settings));
-        ServerWorld { entra, site, limiter: world, client_metadata: world, log: world }
+        ServerWorld {
+            entra,
+            site,
+            limiter: world,
+            client_metadata: world,
+            documents: forever(Documents::default()),
+            log: world,
+        }
     }
 }
 

@@ -34,7 +34,6 @@ fn complete() -> Settings {
             }],
             dynamic_registration: true,
             allowed_redirect_schemes: Vec::new(),
-            allowed_redirect_schemes: Vec::new(),
             client_id_metadata_documents: true,
             token_mode: TokenMode::Both,
             app_id_uri: Some("i".to_owned()),
@@ -50,6 +49,7 @@ fn complete() -> Settings {
             }]),
             token_header: Some("h".to_owned()),
             rewrite_authority_metadata: true,
+            max_streams_per_caller: 1,
         }),
     }
 }
