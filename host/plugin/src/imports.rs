@@ -293,7 +293,7 @@ mod tests {
 
     #[async_trait]
     impl ClientMetadata for Reader {
-        async fn fetch(&self, _: &str) -> Result<Document, FetchError> {
+        async fn fetch(&self, _: &str, _: Option<std::net::IpAddr>) -> Result<Document, FetchError> {
             Err(FetchError::TooLarge)
         }
     }
@@ -301,7 +301,8 @@ mod tests {
     /// Whether a component with these settings gets at the reader that the host has.
     async fn is_granted(settings: Settings) -> bool {
         let imports = Imports::builder(settings).client_metadata(Arc::new(Reader)).build().unwrap();
-        let fetched = imports.context().client_metadata.fetch("https://client.example/".to_owned()).await.unwrap();
+        let fetched =
+            imports.context().client_metadata.fetch("https://client.example/".to_owned(), None).await.unwrap();
         match fetched {
             Err(FetchError::TooLarge) => true,
             Err(FetchError::Denied(_)) => false,

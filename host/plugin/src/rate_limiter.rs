@@ -151,7 +151,7 @@ impl RateLimiter for CountingRateLimiter {
     }
 }
 
-impl Counts {
+impl RateCounts {
     /// Forgets what does not matter any more, if there is no room for so many. Looking for room takes a while, and finds
     /// none more often than once in a second.
     fn make_room(&mut self, wanted: usize, max_subjects: usize, now: Duration) {

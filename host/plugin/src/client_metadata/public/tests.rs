@@ -206,7 +206,7 @@ async fn another_port_than_443_is_denied() {
     let reader = reader(&[], "20.190.128.1".parse().unwrap());
     for host in ["client.example:22", "client.example:80", "client.example:8443", "20.190.128.1:444", "[2620:1ec::1]:1"]
     {
-        assert!(denied(reader.fetch(&format!("https://{host}/metadata.json")).await), "{host}");
+        assert!(denied(reader.fetch(&format!("https://{host}/metadata.json"), None).await), "{host}");
     }
     for host in ["client.example", "client.example:443", "20.190.128.1", "20.190.128.1:443"] {
         assert!(reader.admitted(&format!("https://{host}/metadata.json")).is_ok(), "{host}");
@@ -220,16 +220,16 @@ async fn only_so_many_documents_are_read_in_a_minute() {
     let clock = ManualClock::new(0);
     (reader.clock, reader.rate) = (Arc::new(clock.clone()), Rate { count: 2, per: Duration::from_secs(60) });
     for _ in 0..2 {
-        assert!(reader.fetch(&site.url()).await.is_ok());
+        assert!(reader.fetch(&site.url(), None).await.is_ok());
     }
     for url in [site.url(), "https://127.0.0.1/".to_owned()] {
-        assert!(reader.fetch(&url).await.is_err(), "{url}");
+        assert!(reader.fetch(&url, None).await.is_err(), "{url}");
     }
     assert_eq!(site.requests.lock().unwrap().len(), 2);
     // A URL that is not asked does not count.
     clock.advance(Duration::from_secs(30));
-    assert!(reader.fetch(&site.url()).await.is_ok());
-    let refused = reader.fetch(&site.url()).await;
+    assert!(reader.fetch(&site.url(), None).await.is_ok());
+    let refused = reader.fetch(&site.url(), None).await;
     assert!(matches!(refused, Err(FetchError::Unavailable(text)) if text.contains("in the last minute")));
 }
 
@@ -294,7 +294,7 @@ async fn a_site_that_drips_gains_no_time() {
     let mut reader = site.reader(&[&site.host()]);
     reader.timeout = TOTAL_TIMEOUT;
     let begun = tokio::time::Instant::now();
-    let fetched = reader.fetch(&site.url()).await;
+    let fetched = reader.fetch(&site.url(), None).await;
     assert!(matches!(&fetched, Err(FetchError::Unavailable(text)) if text == "no whole answer in time"), "{fetched:?}");
     assert_eq!(begun.elapsed().as_secs(), TOTAL_TIMEOUT.as_secs());
     // It was never silent for long: the drops before the end have been sent.
