@@ -14,6 +14,11 @@ pub struct Identity<'a> {
 }
 
 impl Identity<'_> {
+    /// Names the person or the application, with whatever client: `{tenant id}/{object id}`.
+    pub fn principal(&self) -> String {
+        [self.tenant_id, self.object_id].join("/")
+    }
+
     /// Attributes an event to this caller.
     pub fn attribute(&self, event: AuditEvent) -> AuditEvent {
         AuditEvent {

@@ -90,6 +90,8 @@ pub struct HttpSettings {
     pub token_header: Option<String>,
     /// Publishes Entra ID's metadata under the server's own issuer.
     pub rewrite_authority_metadata: bool,
+    /// Event streams that one caller may hold open at the same time, with all of its clients.
+    pub max_streams_per_caller: u32,
 }
 
 impl HttpSettings {

@@ -243,6 +243,15 @@ struct HttpDocument {
     /// mode `bearer` only: in the others, `public-url` is the issuer of the authorization server.
     #[serde(default)]
     rewrite_authority_metadata: bool,
+    /// Event streams (`GET /sse`) that one caller may hold open at the same time, with all of its clients. Each occupies an
+    /// instance.
+    #[serde(default = "streams_per_caller")]
+    max_streams_per_caller: u32,
+}
+
+/// As many as a person with some programs on some machines opens, and a quarter of what the bundled host has places for.
+fn streams_per_caller() -> u32 {
+    16
 }
 
 fn session_tokens() -> TokenModeName {
@@ -387,6 +396,7 @@ impl From<HttpDocument> for HttpSettings {
             access: from.access.map(|rules| rules.into_iter().map(ToolRule::from).collect()),
             token_header: from.token_header,
             rewrite_authority_metadata: from.rewrite_authority_metadata,
+            max_streams_per_caller: from.max_streams_per_caller,
         }
     }
 }

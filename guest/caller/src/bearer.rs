@@ -142,7 +142,7 @@ pub async fn record_refusal(
     // A caller with a genuine token has a count of its own: a flood from the caller's address must not hide its
     // attempts.
     let subject = match &who {
-        Some(Identity { tenant_id, object_id, .. }) => Some([*tenant_id, *object_id].join("/")),
+        Some(who) => Some(who.principal()),
         None => trail.address(),
     };
     if let Some(subject) = subject {

@@ -25,6 +25,7 @@ mod revoke;
 mod testing;
 mod text;
 mod token;
+mod unused;
 
 use http::Response;
 

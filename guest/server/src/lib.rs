@@ -4,14 +4,15 @@
 
 pub mod access;
 pub mod authorization_server;
+pub mod client_documents;
 pub mod http;
 pub mod mcp;
 pub mod message;
 pub mod server_world;
 pub mod setup;
 pub mod site;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tools;
 
 pub use server_world::ServerWorld;

@@ -19,13 +19,19 @@ pub use not_admitted::{NotAdmitted, not_admitted};
 pub use streamable_http::{Field, Fields, handle_http};
 pub use version::Connection;
 
+use std::time::Duration;
+
 use base::Identity;
 use base::policy::Name;
 use caller::local::PersonWorld;
 use caller::{Caller, CallerAuthentication};
 use entra::EntraWorld;
+use world::limits;
 
 use crate::server_world::ServerWorld;
+
+/// The operation of the rate limiter.
+const CALL: &str = "call";
 
 /// The other side of the connection, and what the answer may use of the world.
 #[derive(Clone, Copy)]
@@ -43,6 +49,16 @@ impl<'a> Peer<'a> {
             Self::Local(person) => &person.entra,
             Self::Remote(env, _) => &env.entra,
         }
+    }
+
+    /// Counts requests of a remote caller. An error says after which time to try again.
+    async fn count(self, requests: usize) -> Result<(), Duration> {
+        let Self::Remote(env, caller) = self else { return Ok(()) };
+        let Some(who) = caller.identity() else { return Ok(()) };
+        for _ in 0..requests {
+            limits::admit_caller(env.limiter, env.entra.trail, CALL, who).await?;
+        }
+        Ok(())
     }
 
     /// The owner of sealed state.
@@ -78,4 +94,7 @@ pub enum Reply {
     /// The client has to come with a token that has all of these scopes, which are in the short form. Never for
     /// [`Peer::Local`].
     InsufficientScope(Vec<Name>),
+    /// The caller has made too many calls, or caused too many requests to Graph. Time after which to try again. Never for
+    /// [`Peer::Local`].
+    TooMany(Duration),
 }

@@ -3,6 +3,7 @@
 use entra::EntraWorld;
 use world::{ClientMetadata, Log, RateLimiter};
 
+use crate::client_documents::Documents;
 use crate::site::Site;
 
 /// What one request may use of the world.
@@ -16,6 +17,8 @@ pub struct ServerWorld<'w> {
     pub limiter: &'w dyn RateLimiter,
     /// Documents at addresses that strangers choose.
     pub client_metadata: &'w dyn ClientMetadata,
+    /// Documents that the instance remembers.
+    pub documents: &'w Documents,
     /// What only the operator should know.
     pub log: &'w dyn Log,
 }

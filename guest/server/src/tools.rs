@@ -5,6 +5,7 @@ mod arguments;
 mod catalog;
 mod context;
 mod error;
+mod graph_bounds;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,8 @@ pub use context::{Permission, ToolContext};
 pub use error::ToolError;
 pub use tool::AnyTool;
 
+pub(crate) use graph_bounds::GraphBounds;
+
 use base::audit::{AuditEvent, Outcome};
 use base::policy::{Name, Rule};
 use base::settings::HttpSettings;
@@ -22,6 +25,7 @@ use caller::Caller;
 use caller::local::SignInError;
 use entra::EntraWorld;
 use rmcp::model::JsonObject;
+use world::RateLimiter;
 
 /// The audit event of a call.
 const TOOL_CALLED: &str = "tool.called";
@@ -34,15 +38,18 @@ tools! {
     find_user::FindUser => remote;
 }
 
-/// Calls a tool and records the call: for a remote caller with its identity and client.
+/// Calls a tool and records the call: for a remote caller with its identity and client. A remote caller
+/// has a `limiter`, which counts what the tool asks of Graph.
 pub async fn call(
     tool: &'static dyn AnyTool,
     env: &EntraWorld<'_>,
     caller: &dyn Caller,
+    limiter: Option<&dyn RateLimiter>,
     arguments: JsonObject,
 ) -> Result<String, ToolError> {
     let began = env.clock.monotonic();
-    let result = tool.call(arguments, &ToolContext::new(env, caller, tool.needs())).await;
+    let bounds = limiter.zip(caller.identity()).map(|(limiter, who)| GraphBounds::of(env, limiter, who));
+    let result = tool.call(arguments, &ToolContext::new(env, caller, bounds, tool.needs())).await;
     let outcome = match &result {
         Ok(_) => Outcome::Success,
         Err(ToolError::SignIn(SignInError::Deferred { .. })) => Outcome::Started,

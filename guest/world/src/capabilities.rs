@@ -203,8 +203,8 @@ pub enum FetchError {
 
 /// Reads documents at addresses that strangers choose; see `wit/client-metadata.wit` for the limits.
 pub trait ClientMetadata {
-    /// Fetches an https URL.
-    fn fetch(&self, url: &str) -> Result<Document, FetchError>;
+    /// Fetches an https URL for the client at this address, if it is known.
+    fn fetch(&self, url: &str, client_address: Option<&str>) -> Result<Document, FetchError>;
 }
 
 /// What asking a service over HTTP takes.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base::Identity;
 use base::audit::{AuditEvent, Outcome};
 
 use crate::capabilities::RateLimiter;
@@ -27,10 +28,40 @@ pub async fn admit(
     client_id: Option<&str>,
 ) -> Result<(), Duration> {
     let admitted = limiter.admit(operation, subject);
-    if admitted.is_err() && limiter.admit(&format!("{RECORD_OF}{operation}"), subject).is_ok() {
+    if admitted.is_err() && is_worth_a_record(limiter, operation, subject) {
         throttled(trail, operation, client_id).await;
     }
     admitted
+}
+
+/// The same by the person or the application that calls, whatever its client and its address.
+pub async fn admit_caller(
+    limiter: &dyn RateLimiter,
+    trail: &Trail<'_>,
+    operation: &str,
+    who: Identity<'_>,
+) -> Result<(), Duration> {
+    let subject = who.principal();
+    let admitted = limiter.admit(operation, &subject);
+    if admitted.is_err() && is_worth_a_record(limiter, operation, &subject) {
+        let event = AuditEvent::new("request.throttled", Outcome::Failure).because(operation.to_owned());
+        // It is refused whether or not that can be recorded.
+        let _ = trail.record(who.attribute(event)).await;
+    }
+    admitted
+}
+
+fn is_worth_a_record(limiter: &dyn RateLimiter, operation: &str, subject: &str) -> bool {
+    limiter.admit(&format!("{RECORD_OF}{operation}"), subject).is_ok()
+}
+
+/// The same by the address of the client. A call without one, whose host does not name addresses, is not counted: all
+/// clients would share the count.
+pub async fn admit_address(limiter: &dyn RateLimiter, trail: &Trail<'_>, operation: &str) -> Result<(), Duration> {
+    match trail.address() {
+        Some(address) => admit(limiter, trail, operation, &address, None).await,
+        None => Ok(()),
+    }
 }
 
 /// Something was asked too often: here (`operation` of the rate limiter), or by this component of a service. It is

@@ -12,6 +12,7 @@ mod key;
 mod lease;
 mod namespace;
 mod parsed;
+mod ring;
 mod sealed;
 
 use crate::capabilities::{Clock, Random};
@@ -23,6 +24,7 @@ pub use key::{Key, Partition, Partitions};
 pub use lease::{Holder, Lease};
 pub use namespace::{Namespace, Ttl};
 pub use parsed::ParsedRecords;
+pub use ring::Ring;
 pub use sealed::{KeyRecord, Sealed};
 
 pub(crate) use encoding::{from_json, to_json};

@@ -172,6 +172,28 @@ impl World {
         counted.iter().map(|(operation, subject, _)| (operation.clone(), subject.clone())).collect()
     }
 
+    /// Forgets everything that has happened, but not how requests are answered: for fuzz targets, which use one world many
+    /// times.
+    pub fn restart(&self) {
+        let inner = &*self.0;
+        inner.elapsed.take();
+        inner.responders.take();
+        inner.sent.take();
+        inner.records.take();
+        inner.operations.take();
+        inner.failing.take();
+        inner.interruption.take();
+        inner.random.take();
+        inner.audited.take();
+        inner.notes.take();
+        inner.detached.take();
+        inner.prompts.take();
+        inner.state.take();
+        inner.documents.take();
+        inner.fetched.take();
+        inner.counted.take();
+    }
+
     /// Lets time pass.
     pub fn advance(&self, duration: Duration) {
         self.0.elapsed.set(self.0.elapsed.get() + duration);

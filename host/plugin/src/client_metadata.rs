@@ -2,12 +2,15 @@
 //!
 //! The component judges the content of a document.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::bindings::client_metadata as wit;
 
+#[cfg(feature = "outbound-http")]
+mod places;
 #[cfg(feature = "outbound-http")]
 mod public;
 
@@ -19,8 +22,9 @@ pub use crate::bindings::client_metadata::{Document, FetchError};
 /// Reads documents at addresses that unauthenticated clients choose.
 #[async_trait]
 pub trait ClientMetadata: Send + Sync + 'static {
-    /// Fetches `url`.
-    async fn fetch(&self, url: &str) -> Result<Document, FetchError>;
+    /// Fetches `url`. `client` causes it, if its address is known: what fetches occupy at the same time is shared among
+    /// clients.
+    async fn fetch(&self, url: &str, client: Option<IpAddr>) -> Result<Document, FetchError>;
 }
 
 /// Reads nothing: for hosts without unauthenticated clients.
@@ -29,7 +33,7 @@ pub struct NoClientMetadata;
 
 #[async_trait]
 impl ClientMetadata for NoClientMetadata {
-    async fn fetch(&self, _: &str) -> Result<Document, FetchError> {
+    async fn fetch(&self, _: &str, _: Option<IpAddr>) -> Result<Document, FetchError> {
         Err(FetchError::Denied("this host fetches no documents".to_owned()))
     }
 }
@@ -46,7 +50,11 @@ impl ClientMetadataCtx {
 }
 
 impl wit::Host for ClientMetadataCtx {
-    async fn fetch(&mut self, url: String) -> wasmtime::Result<Result<Document, FetchError>> {
-        Ok(self.source.fetch(&url).await)
+    async fn fetch(
+        &mut self,
+        url: String,
+        client: wit::KnownAddress,
+    ) -> wasmtime::Result<Result<Document, FetchError>> {
+        Ok(self.source.fetch(&url, client.and_then(|address| address.parse().ok())).await)
     }
 }

@@ -49,6 +49,7 @@ mod instance;
 #[cfg(feature = "pool")]
 mod instance_pool;
 pub mod lifecycle;
+mod networks;
 pub mod outbound;
 #[cfg(feature = "outbound-http")]
 pub mod outbound_http;

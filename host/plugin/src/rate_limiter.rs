@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::bindings::rate_limiter as wit;
 use crate::clock::Clock;
+use crate::networks;
 
 /// The prefix of an operation that is the record of another operation's refusal.
 pub const RECORD_OF: &str = "record:";
@@ -22,10 +23,11 @@ const MAX_SUBJECTS: usize = 100_000;
 /// subject.
 const STRANGERS: u32 = 10;
 
-/// Counts operations by subject. `wit/rate-limiter.wit` says what the component counts. An IPv6 address counts as its
-/// network.
+/// Counts operations by subject. `wit/rate-limiter.wit` says what the component counts.
 pub trait RateLimiter: Send + Sync + 'static {
-    /// Counts one `operation` by `subject`; an error says when to try again.
+    /// Counts one `operation` by `subject`; an error says when to try again. A subject that is an address of
+    /// IPv6 has to be counted by its networks, as [`CountingRateLimiter`] does: a client has more addresses than there
+    /// are bounds.
     fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration>;
 }
 
@@ -53,6 +55,9 @@ pub struct Rate {
 ///
 /// The count of a subject is never discarded while it matters, so that no client gets a fresh count by sending under
 /// many other names: when there is no room, subjects that are not remembered share one count.
+///
+/// A subject that is an address of IPv6 counts in its /64, its /56 and its /48, which have one, four and sixteen times
+/// the bound: what one of them has no room for is refused, and counts in none.
 pub struct CountingRateLimiter {
     clock: Arc<dyn Clock>,
     rates: HashMap<String, Rate>,
@@ -84,6 +89,12 @@ impl CountingRateLimiter {
     }
 }
 
+/// What is counted: a subject, or all those that are not remembered.
+enum Counted {
+    Subject(u64),
+    Strangers,
+}
+
 /// Counts one operation, or says when there is room for it. `back_at` is when the count would be back at zero.
 pub(crate) fn count(back_at: &mut Duration, now: Duration, rate: Rate) -> Result<(), Duration> {
     let next = (*back_at).max(now).saturating_add(rate.per / rate.count.max(1));
@@ -99,23 +110,56 @@ impl RateLimiter for CountingRateLimiter {
     fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
         let Some(rate) = self.rate(operation) else { return Ok(()) };
         let now = self.clock.monotonic();
-        let key = self.hasher.hash_one((operation, subject));
+        // An id that a client has made up may look like an address; then it counts as one.
+        let subjects: Vec<(u64, Rate)> = match subject.parse::<IpAddr>() {
+            Err(_) => vec![(self.hasher.hash_one((operation, subject)), rate)],
+            Ok(address) => networks::of(address)
+                .map(|network| {
+                    let rate = Rate { count: rate.count.saturating_mul(network.factor), ..rate };
+                    (self.hasher.hash_one((operation, network.to_string())), rate)
+                })
+                .collect(),
+        };
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(back_at) = counts.subjects.get_mut(&key) {
-            return count(back_at, now, rate);
+        counts.make_room(subjects.len(), self.max_subjects, now);
+        let mut admitted = Vec::with_capacity(subjects.len());
+        for (key, rate) in subjects {
+            let known = counts.subjects.get(&key).copied();
+            let has_room = counts.subjects.len().saturating_add(admitted.len()) < self.max_subjects;
+            let (counted, mut back_at, rate) = match known {
+                Some(back_at) => (Counted::Subject(key), back_at, rate),
+                None if has_room => (Counted::Subject(key), Duration::ZERO, rate),
+                None => {
+                    tracing::warn!(
+                        operation,
+                        "more callers than can be told apart: their requests are counted together"
+                    );
+                    let rate = Rate { count: rate.count.saturating_mul(STRANGERS), ..rate };
+                    (Counted::Strangers, counts.strangers.get(operation).copied().unwrap_or_default(), rate)
+                }
+            };
+            count(&mut back_at, now, rate)?;
+            admitted.push((counted, back_at));
         }
-        // Looking for room takes a while, and finds some at most once in a second.
-        let purgeable = counts.purged_at.is_none_or(|at| now.saturating_sub(at) >= Duration::from_secs(1));
-        if counts.subjects.len() >= self.max_subjects && purgeable {
-            counts.subjects.retain(|_, back_at| *back_at > now);
-            counts.purged_at = Some(now);
+        for (counted, back_at) in admitted {
+            match counted {
+                Counted::Subject(key) => counts.subjects.insert(key, back_at),
+                Counted::Strangers => counts.strangers.insert(operation.to_owned(), back_at),
+            };
         }
-        if counts.subjects.len() >= self.max_subjects {
-            tracing::warn!(operation, "more callers than can be told apart: their requests are counted together");
-            let rate = Rate { count: rate.count.saturating_mul(STRANGERS), per: rate.per };
-            return count(counts.strangers.entry(operation.to_owned()).or_default(), now, rate);
+        Ok(())
+    }
+}
+
+impl Counts {
+    /// Forgets what does not matter any more, if there is no room for so many. Looking for room takes a while, and finds
+    /// none more often than once in a second.
+    fn make_room(&mut self, wanted: usize, max_subjects: usize, now: Duration) {
+        let purgeable = self.purged_at.is_none_or(|at| now.saturating_sub(at) >= Duration::from_secs(1));
+        if self.subjects.len().saturating_add(wanted) > max_subjects && purgeable {
+            self.subjects.retain(|_, back_at| *back_at > now);
+            self.purged_at = Some(now);
         }
-        count(counts.subjects.entry(key).or_default(), now, rate)
     }
 }
 
@@ -130,29 +174,9 @@ impl RateLimiterCtx {
     }
 }
 
-/// The subject that is counted. The component passes on an address as the host named it. Any other text that looks like
-/// an address is a client id that a client has made up.
-fn counted(subject: String) -> String {
-    match subject.parse::<IpAddr>() {
-        Ok(address) => network(address.to_canonical()).to_string(),
-        Err(_) => subject,
-    }
-}
-
-/// The unit that counts as one client: an IPv6 client has a /64 to itself.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
-}
-
 impl wit::Host for RateLimiterCtx {
     async fn admit(&mut self, operation: String, subject: String) -> wasmtime::Result<Result<(), wit::Exceeded>> {
-        Ok(self.limiter.admit(&operation, &counted(subject)).map_err(|after| wit::Exceeded {
+        Ok(self.limiter.admit(&operation, &subject).map_err(|after| wit::Exceeded {
             retry_after_seconds: u32::try_from(after.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1),
         }))
     }
@@ -239,27 +263,45 @@ mod tests {
         assert_eq!(recorded, 2 + 10);
     }
 
+    /// What each of the subjects is told.
+    async fn told(limiter: CountingRateLimiter, subjects: &[&str]) -> Vec<Option<u32>> {
+        let mut context = RateLimiterCtx::new(Arc::new(limiter));
+        let mut told = Vec::new();
+        for subject in subjects {
+            let admitted = wit::Host::admit(&mut context, "token".to_owned(), (*subject).to_owned()).await.unwrap();
+            told.push(admitted.err().map(|exceeded| exceeded.retry_after_seconds));
+        }
+        told
+    }
+
     #[tokio::test]
     async fn the_addresses_of_one_ipv6_network_are_one_subject_and_client_ids_are_what_they_are() {
-        let clock = ManualClock::new(0);
-        let mut context = RateLimiterCtx::new(Arc::new(limiter(&clock)));
-        let mut refused = async |subjects: [&str; 4]| {
-            let mut refused = Vec::new();
-            for subject in subjects {
-                let admitted = wit::Host::admit(&mut context, "token".to_owned(), subject.to_owned()).await.unwrap();
-                refused.push(admitted.err().map(|exceeded| exceeded.retry_after_seconds));
-            }
-            refused
-        };
         let three = [None, None, None, Some(10)];
-        let one = ["2001:db8::1", "2001:db8:0:0:ffff::2", "2001:DB8::3", "2001:db8::4"];
-        assert_eq!(refused(one).await, three);
-        assert_eq!(refused(["203.0.113.1", "::ffff:203.0.113.1", "203.0.113.1", "203.0.113.1"]).await, three);
-        for others in [
-            ["2001:db8:0:1::1", "2001:db8:0:2::1", "203.0.113.2", "::ffff:203.0.113.3"],
-            ["https://2001:db8::/", "https://2001:db8::1/", "[2001:db8::1]", ""],
+        for (subjects, expected) in [
+            (["2001:db8::1", "2001:db8:0:0:ffff::2", "2001:DB8::3", "2001:db8::4"], three),
+            (["203.0.113.1", "::ffff:203.0.113.1", "203.0.113.1", "203.0.113.1"], three),
+            (["2001:db8:0:1::1", "2001:db8:0:2::1", "203.0.113.2", "::ffff:203.0.113.3"], [None; 4]),
+            (["https://2001:db8::/", "https://2001:db8::1/", "[2001:db8::1]", ""], [None; 4]),
         ] {
-            assert_eq!(refused(others).await, [None; 4]);
+            assert_eq!(told(limiter(&ManualClock::new(0)), &subjects).await, expected, "{subjects:?}");
+        }
+    }
+
+    #[test]
+    fn a_larger_network_has_a_multiple_of_the_bound_and_no_more_however_many_addresses_it_has() {
+        for (network, admitted) in [("2001:db8:1:2{:02x}::1", 12), ("2001:db8:1:{:02x}00::1", 48)] {
+            let clock = ManualClock::new(0);
+            let limiter = limiter(&clock);
+            let address = |number: u32| network.replace("{:02x}", &format!("{:02x}", number % 256));
+            let ok = (0..1_000).filter(|number| limiter.admit("token", &address(*number)).is_ok()).count();
+            assert_eq!(ok, admitted, "{network}");
+            // What was refused counts nowhere, so a flood of a /48 does not fill the table.
+            assert!(limiter.counts.lock().unwrap().subjects.len() <= 2 * admitted + 1);
+            // The neighbours are not touched.
+            limiter.admit("token", "2001:db8:2::1").unwrap();
+            // What comes back, comes back to the network.
+            clock.advance(Duration::from_secs(30));
+            assert!(limiter.admit("token", &address(0)).is_ok());
         }
     }
 

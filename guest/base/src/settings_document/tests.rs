@@ -61,6 +61,7 @@ fn complete() -> Value {
             }],
             "token-header": "x-forwarded-access-token",
             "rewrite-authority-metadata": true,
+            "max-streams-per-caller": 5,
         },
     })
 }
@@ -165,6 +166,7 @@ fn every_field_of_a_complete_document_is_taken_over() {
         }]),
         token_header: Some("x-forwarded-access-token".to_owned()),
         rewrite_authority_metadata: true,
+        max_streams_per_caller: 5,
     };
     let Mode::Remote(http) = settings.mode else { panic!("the document has http") };
     assert_eq!(http, expected);

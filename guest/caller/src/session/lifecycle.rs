@@ -248,3 +248,15 @@ pub(super) async fn end_without_tokens(env: &EntraWorld<'_>, id: &str, owner: &O
 pub async fn end_session(env: &EntraWorld<'_>, session: &Session, reason: &str) -> Result<(), AcquireError> {
     end(env, &session.id, &session.owner(), reason).await
 }
+
+/// Whether a client presents a refresh token that it was given, the current one or an earlier one. Changes nothing:
+/// [`refresh`] decides what follows.
+pub async fn was_given(
+    env: &EntraWorld<'_>,
+    refresh_token: &Secret<String>,
+    client_id: &str,
+) -> Result<bool, StoreError> {
+    let Some(presented) = PresentedToken::read(refresh_token) else { return Ok(false) };
+    let found = env.records.get(&SESSIONS, &presented.id).await?;
+    Ok(found.is_some_and(|record| record.owner.client_id == client_id && record.was_refresh_token(&presented)))
+}

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_token_says_whether_the_person_is_a_guest_and_who_is_not_known_counts_as_one() {
+    fn the_id_token_says_whether_the_person_is_a_guest_and_without_that_the_person_counts_as_one() {
         let authority = FakeAuthority::new();
         let elsewhere = format!("https://sts.windows.net/{OTHER_TENANT}/");
         for (changes, guest) in [

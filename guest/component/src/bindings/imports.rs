@@ -12,6 +12,7 @@ use base::settings_document;
 use caller::PersonWorld;
 use entra::EntraWorld;
 use server::ServerWorld;
+use server::client_documents::Documents;
 use server::site::Site;
 use wasip2::http::types::ErrorCode;
 use world::http_error::{DeniedTarget, Interrupted, NotConnected};
@@ -37,6 +38,7 @@ pub(crate) struct InstanceContext {
     partitions: Partitions,
     notes: Notes,
     names: SessionNames,
+    documents: Documents,
 }
 
 thread_local! {
@@ -45,7 +47,7 @@ thread_local! {
         let settings = settings();
         let partitions = Partitions::of(&settings);
         let (notes, names) = (Notes::default(), SessionNames::default());
-        Box::leak(Box::new(InstanceContext { settings, partitions, notes, names }))
+        Box::leak(Box::new(InstanceContext { settings, partitions, notes, names, documents: Documents::default() }))
     };
 }
 
@@ -98,6 +100,7 @@ impl InstanceContext {
             site: Site::of(settings),
             limiter: &HostImports,
             client_metadata: &HostImports,
+            documents: &self.documents,
             log: &self.notes,
         })
     }
@@ -451,9 +454,9 @@ impl RateLimiter for HostImports {
 }
 
 impl ClientMetadata for HostImports {
-    fn fetch(&self, url: &str) -> Result<Document, FetchError> {
+    fn fetch(&self, url: &str, client_address: Option<&str>) -> Result<Document, FetchError> {
         use wit::client_metadata::FetchError as Wit;
-        match wit::client_metadata::fetch(url) {
+        match wit::client_metadata::fetch(url, client_address) {
             Ok(document) => Ok(Document {
                 body: document.body,
                 content_type: document.content_type,

@@ -9,7 +9,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response};
 use serde_json::Value;
 use world::random::random_uuid;
-use world::{HttpError, limits};
+use world::{Clock, HttpError, limits};
 
 use super::error::{Evidence, GraphError};
 use crate::acquire::AcquireError;
@@ -51,6 +51,18 @@ pub trait TokenSource {
 
     /// Graph does not allow what was asked with the token.
     async fn forbidden(&self) {}
+
+    /// Counts a request to Graph, which is about to be sent; an error says why it must not be.
+    async fn admit(&self) -> Result<(), GraphError<Self::Error>> {
+        Ok(())
+    }
+
+    /// Waits before Graph is asked again. False if the caller has too many calls already that wait: then the answer
+    /// stands that Graph has given.
+    async fn wait(&self, clock: &dyn Clock, pause: Duration) -> bool {
+        clock.sleep(pause).await;
+        true
+    }
 }
 
 /// A source of tokens, whatever it is. Without a person to ask, acquiring them fails with [`AcquireError`].
@@ -101,14 +113,14 @@ async fn ask<E: Error + 'static>(
     question: GraphRequest<'_>,
 ) -> Result<Value, GraphError<E>> {
     let token = tokens.token(None).await?;
-    let response = exchange(env, &token, question).await?;
+    let response = exchange(env, tokens, &token, question).await?;
     if response.status().as_u16() != 401 {
         return finish(tokens, &response).await;
     }
     // Continuous access evaluation: the token was good by its date, but something has changed. One more try.
     let challenge = GraphChallenge { refused: token.clone(), claims: claims_challenge(&response) };
     let token = tokens.token(Some(&challenge)).await?;
-    let response = exchange(env, &token, question).await?;
+    let response = exchange(env, tokens, &token, question).await?;
     if response.status().as_u16() == 401
         && let Some(claims) = claims_challenge(&response)
     {
@@ -135,6 +147,7 @@ async fn finish<E: Error + 'static>(
 /// Sends until there is an answer that is not worth repeating the question.
 async fn exchange<E: Error + 'static>(
     env: &EntraWorld<'_>,
+    tokens: &Source<'_, E>,
     token: &Secret<String>,
     question: GraphRequest<'_>,
 ) -> Result<Response<Vec<u8>>, GraphError<E>> {
@@ -142,6 +155,7 @@ async fn exchange<E: Error + 'static>(
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
     loop {
+        tokens.admit().await?;
         let answer = env.http.send(request(env, token, question)?).await;
         let asked = match &answer {
             Ok(response) if matches!(response.status().as_u16(), 429 | 503 | 504) => {
@@ -157,10 +171,9 @@ async fn exchange<E: Error + 'static>(
         };
         let wait = asked.unwrap_or_else(|| jittered(env, pause));
         let spent = env.clock.monotonic().saturating_sub(began);
-        if attempt >= MAX_ATTEMPTS || spent + wait > MAX_WAIT {
+        if attempt >= MAX_ATTEMPTS || spent + wait > MAX_WAIT || !tokens.wait(env.clock, wait).await {
             return answer.map_err(GraphError::Unreachable);
         }
-        env.clock.sleep(wait).await;
         pause *= 2;
         attempt += 1;
     }

@@ -70,6 +70,9 @@ pub enum GraphError<E: std::error::Error + 'static = AcquireError> {
     /// There is no token of the application to ask with.
     #[error("there is no token to ask Microsoft Graph with: {0}")]
     NoToken(AcquireError),
+    /// The caller has asked for too much. Time after which to try again.
+    #[error("too many requests to Microsoft Graph in a short time: try again in {} seconds", .0.as_secs().max(1))]
+    TooMany(Duration),
     /// This call has not asked. Most often another one has, and failed like this.
     #[error("{}", .0.reason)]
     NotAsked(Failure),
@@ -90,6 +93,7 @@ impl<E: std::error::Error + 'static> GraphError<E> {
             Self::Malformed(evidence) => GraphError::Malformed(evidence),
             Self::NotConsented { permission, code } => GraphError::NotConsented { permission, code },
             Self::NoToken(error) => GraphError::NoToken(error),
+            Self::TooMany(after) => GraphError::TooMany(after),
             Self::NotAsked(failure) => GraphError::NotAsked(failure),
         })
     }

@@ -20,11 +20,13 @@ use world::{StoreError, Unrecorded, limits};
 
 use super::answers::{self, Back, OAuthRefusal};
 use super::browser::{Browser, RememberedUser};
-use super::client::{self, Client, ClientError, ClientOrigin};
+use super::client::{Client, ClientError, ClientOrigin};
 use super::consent::{self, Consent};
 use super::parameters::{ParameterError, Parameters};
 use super::redirect_uri::is_loopback;
-use super::{clients, pages};
+use super::unused::RING;
+use super::{client_metadata_document, clients, pages};
+use crate::client_documents::KeptDocument;
 use crate::message::Request;
 use crate::server_world::ServerWorld;
 use crate::site::{MCP_PATH, SCOPE, SSE_PATH, Site};
@@ -61,6 +63,9 @@ pub(super) struct Pending {
     prompt: RequestedPrompt,
     /// The browser that asked ([`Browser::id`]).
     pub(super) browser: String,
+    /// What the client has published, if that is how it came to be known: then it is not read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) document: Option<KeptDocument>,
 }
 
 /// What the client wants the person to be asked (OpenID Connect Core section 3.1.2.1).
@@ -138,7 +143,12 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
     let back = Back { redirect_uri: &redirect_uri, state };
     let browser = Browser::of(env, request).await?;
     let pending = match check(&env.site, &parameters, &redirect_uri, sent.is_some()) {
-        Ok(pending) => Pending { client_id: client.client_id.clone(), browser: browser.id().to_owned(), ..pending },
+        Ok(pending) => Pending {
+            client_id: client.client_id.clone(),
+            browser: browser.id().to_owned(),
+            document: client_metadata_document::of(env, &client),
+            ..pending
+        },
         Err(refusal) => return tell(env, &client, &browser, back, &refusal).await,
     };
     let remembered = match browser.remembered_user() {
@@ -192,9 +202,9 @@ async fn client(
     let Some(client_id) = parameters.get("client_id") else {
         return Ok(Err(page(env, 400, "The request does not name a client (client_id).")));
     };
-    // No client has a longer id; a longer one counts as others that begin like it.
-    let counted = client_id.get(..client_id.floor_char_boundary(client::MAX_CLIENT_ID)).unwrap_or_default();
-    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, "authorize", counted, Some(counted)).await {
+    // By address: a client id is public, and until the person has signed in nothing says that it is the client that
+    // asks.
+    if let Err(retry_after) = limits::admit_address(env.limiter, env.entra.trail, "authorize").await {
         let response = page(env, 429, "Too many sign-ins were started. Wait a while, then try again.");
         return Ok(Err(answers::with_retry_after(response, retry_after.as_secs())));
     }
@@ -205,7 +215,9 @@ async fn client(
     Ok(match found {
         Ok(client) => Ok(client),
         Err(ClientError::Store(error)) => return Err(error),
-        Err(error @ ClientError::Unavailable) => Err(answers::with_retry_after(page(env, 503, &sentence(&error)), 10)),
+        Err(error @ (ClientError::Unavailable | ClientError::Private)) => {
+            Err(answers::with_retry_after(page(env, 503, &sentence(&error)), 10))
+        }
         Err(ClientError::TooManyRequests(after)) => Err(answers::with_retry_after(
             page(env, 429, &sentence(&ClientError::TooManyRequests(after))),
             after.as_secs(),
@@ -287,6 +299,7 @@ fn check(
         login_hint,
         prompt,
         browser: String::new(),
+        document: None,
     })
 }
 
@@ -331,7 +344,7 @@ pub(super) async fn show(
     browser: &Browser<'_>,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let request_id = random_token(env.entra.random);
-    env.entra.records.put(&PENDING, &request_id, &pending).await?;
+    env.entra.records.put_in(&RING, 0, &PENDING, &request_id, &pending).await?;
     let csrf_token = browser.csrf(&request_id).await?;
     let tools = tools::of_users(env.site.settings).into_iter().map(|tool| tool.title().to_owned()).collect::<Vec<_>>();
     let page = pages::consent(&pages::ConsentPage {
@@ -441,7 +454,7 @@ pub(super) async fn forward(
         return Ok(unrecorded(env, &pending));
     }
     let leg = Leg { pending, request: entra, consented: trip.consented, step_up };
-    let answered = match env.entra.records.put(&LEGS, &leg.request.state, &leg).await {
+    let answered = match env.entra.records.put_in(&RING, 0, &LEGS, &leg.request.state, &leg).await {
         Ok(()) => with_cookie(answers::redirect(&url), browser).await,
         Err(error) => Err(error),
     };

@@ -24,7 +24,7 @@ use super::browser::{Browser, RememberedUser};
 use super::client::{Client, ClientError};
 use super::code::{self, Grant};
 use super::parameters::Parameters;
-use super::{clients, consent};
+use super::{client_metadata_document, clients, consent};
 use crate::message::Request;
 use crate::server_world::ServerWorld;
 
@@ -61,9 +61,9 @@ async fn come_back(env: &ServerWorld<'_>, request: &Request) -> Result<Response<
     let browser = Browser::of(env, request).await?;
     let leg = env.entra.records.get(&authorize::LEGS, state).await?;
     let Some(leg) = leg.filter(|leg| browser.is(&leg.pending.browser)) else { return Ok(authorize::gone(env)) };
-    let client = match clients::find(env, &leg.pending.client_id).await {
+    let client = match clients::known(env, &leg.pending.client_id, leg.pending.document.as_ref()).await {
         Err(ClientError::Store(error)) => return Err(error),
-        Err(error @ (ClientError::Unavailable | ClientError::TooManyRequests(_))) => {
+        Err(error) if error.is_passing() => {
             let response = authorize::page(env, 503, &format!("{} {RELOAD}", authorize::sentence(&error)));
             return Ok(answers::with_retry_after(response, RETRY_AFTER_SECONDS));
         }
@@ -163,6 +163,10 @@ async fn give(
     )
     .await?;
     let response = authorize::with_cookie(pending.back().with(env, &[("code", code.reveal())]), &browser).await?;
+    if let Some(document) = &pending.document {
+        // What cannot be stored is read again.
+        let _ = client_metadata_document::keep(env, document).await;
+    }
     // A code that no client receives ends by itself.
     if env.entra.trail.record(event).await.is_err() {
         return Ok(authorize::unrecorded(env, pending));

@@ -81,6 +81,9 @@ pub enum ClientDocumentError {
     GrantTypes,
 }
 
+const UNREADABLE: &str = "the client's metadata document cannot be read now: its host does not answer, or is not on the \
+                          public Internet";
+
 /// Why there is no such client, or why its identity is not proven.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
@@ -94,8 +97,12 @@ pub enum ClientError {
     #[error("too many requests: try again later")]
     TooManyRequests(Duration),
     /// Its document cannot be read now.
-    #[error("the client's metadata document cannot be read now")]
+    #[error("{UNREADABLE}")]
     Unavailable,
+    /// Its document is at a name without an address of the public Internet. A client is told the same as of a name without
+    /// any address.
+    #[error("{UNREADABLE}")]
+    Private,
     /// It did not prove its identity, or in more than one way.
     #[error("the client did not authenticate")]
     Unauthenticated,
@@ -114,12 +121,21 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether the same request may succeed later, so that a document which was good before may stand in.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unavailable | Self::Private | Self::TooManyRequests(_) | Self::Store(_) => true,
+            Self::Metadata(ClientDocumentError::Status(status)) => *status == 429 || *status >= 500,
+            _ => false,
+        }
+    }
+
     /// A stable code for the audit record; none for what says nothing about the client.
     pub fn reason(&self) -> Option<&'static str> {
         Some(match self {
             Self::Unknown => "client-unknown",
             Self::Metadata(ClientDocumentError::Url) => "client-metadata-url",
-            Self::Metadata(ClientDocumentError::Denied) => "client-metadata-denied",
+            Self::Metadata(ClientDocumentError::Denied) | Self::Private => "client-metadata-denied",
             Self::Metadata(_) => "client-metadata-invalid",
             Self::TooManyRequests(_) => "client-metadata-throttled",
             Self::Unavailable => "client-metadata-unavailable",
@@ -134,6 +150,11 @@ impl ClientError {
 pub use authentication::{named, uses_basic};
 
 impl Client {
+    /// Whether the client has no secret: anything can say that it is this client.
+    pub fn is_public(&self) -> bool {
+        self.secret_hash.is_none()
+    }
+
     /// The host that vouches for the client: that of its metadata document.
     pub fn host(&self) -> Option<String> {
         if self.origin != ClientOrigin::Document {

@@ -4,19 +4,25 @@
 //! Strangers choose the URL. The host fetches it and keeps it from reaching anything but the public Internet; what
 //! comes back is checked here before any of it is used. The draft forbids to remember failures, so it is the rate
 //! limit per host, and not a cache, that keeps requests from being turned into a flood of fetches.
+//!
+//! A document is read for `/authorize` only, and travels with the sign-in. It is stored when a person has signed in with
+//! its client: before that it is in the memory of the instance, which is bounded. A document that was good is used for a
+//! day longer than it is fresh while its site cannot be reached, so that a site that is down, or an attacker who uses up
+//! the fetches, keeps no person from a client that is known.
 
 use std::time::Duration;
 
 use base::strict_json;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::{Host, Url};
 use world::records::{Namespace, Partition, Ttl};
-use world::{Document, FetchError, limits};
+use world::{Document, FetchError, StoreError, limits};
 
 use super::client::{Client, ClientDocumentError, ClientError, ClientOrigin};
 use super::redirect_uri;
 use super::text::visible;
+use super::unused::RING;
+use crate::client_documents::{KeptDocument, MAX_LIFETIME};
 use crate::server_world::ServerWorld;
 
 #[cfg(test)]
@@ -30,22 +36,14 @@ pub(super) const MAX_REDIRECT_URIS: usize = 32;
 pub(super) const MAX_NAME: usize = 200;
 /// A document is kept at least this long, whatever its server says: one authorization reads it several times.
 const MIN_LIFETIME: Duration = Duration::from_secs(60);
-/// And at most this long, so that a redirect URI that was withdrawn is withdrawn here too.
-const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How long it is kept if its server says nothing.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// What is kept of a document.
-#[derive(Serialize, Deserialize)]
-struct KeptDocument {
-    client_id: String,
-    name: String,
-    redirect_uris: Vec<String>,
-}
-
-/// Documents by URL. One that cannot be read is none: it is fetched anew.
+/// Documents by URL, of clients that a person has signed in with. One that cannot be read is none: it is fetched anew.
 const DOCUMENTS: Namespace<KeptDocument> =
-    Namespace::json(Partition::AuthorizationServer, "client-document", Ttl::Kept).hashed().absent_if_unreadable();
+    Namespace::json(Partition::AuthorizationServer, "client-document", Ttl::Computed(KeptDocument::ttl))
+        .hashed()
+        .absent_if_unreadable();
 
 impl From<KeptDocument> for Client {
     fn from(kept: KeptDocument) -> Self {
@@ -66,15 +64,74 @@ pub(super) fn is_client_id(client_id: &str) -> bool {
 
 /// The client whose document is at `client_id`.
 pub(super) async fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, ClientError> {
-    let host = check_url(env, client_id).map_err(ClientError::Metadata)?;
-    let kept = env.entra.records.get(&DOCUMENTS, client_id).await?;
-    if let Some(kept) = kept.filter(|kept| kept.client_id == client_id) {
-        return Ok(kept.into());
+    let url = check_url(env, client_id).map_err(ClientError::Metadata)?;
+    let now = env.entra.clock.now();
+    let mut known = env.documents.get(client_id);
+    if known.as_ref().is_none_or(|kept| !kept.is_fresh(now)) {
+        let stored = env.entra.records.get(&DOCUMENTS, client_id).await?;
+        let stored = stored.filter(|kept| kept.client_id == client_id);
+        known = known.into_iter().chain(stored).max_by_key(|kept| kept.fresh_until);
     }
-    limits::admit(env.limiter, env.entra.trail, "client-metadata", &host, None)
+    let kept = match known {
+        Some(kept) if kept.is_fresh(now) => kept,
+        known => match read(env, &url, client_id).await {
+            Ok(kept) => kept,
+            Err(error) if error.is_passing() => known.filter(|kept| kept.is_last_good(now)).ok_or(error)?,
+            Err(error) => {
+                // What its site has withdrawn is not used when the site is down later. What cannot be deleted expires.
+                env.documents.remove(client_id);
+                if known.is_some() {
+                    let _ = env.entra.records.delete(&DOCUMENTS, client_id).await;
+                }
+                return Err(error);
+            }
+        },
+    };
+    env.documents.insert(kept.clone());
+    Ok(kept.into())
+}
+
+/// The client with this id, as far as the id tells it: for requests whose code or token says that the client was known
+/// when the person signed in. Nothing is read.
+pub(super) fn by_id(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, ClientError> {
+    check_url(env, client_id).map_err(ClientError::Metadata)?;
+    Ok(Client {
+        client_id: client_id.to_owned(),
+        name: None,
+        origin: ClientOrigin::Document,
+        redirect_uris: Vec::new(),
+        secret_hash: None,
+    })
+}
+
+/// The document of a client that was found a moment ago.
+pub(super) fn of(env: &ServerWorld<'_>, client: &Client) -> Option<KeptDocument> {
+    if client.origin == ClientOrigin::Document { env.documents.get(&client.client_id) } else { None }
+}
+
+/// Stores a document: a person has signed in with its client. One that cannot be stored is read again.
+pub(super) async fn keep(env: &ServerWorld<'_>, kept: &KeptDocument) -> Result<(), StoreError> {
+    let (records, client_id) = (env.entra.records, kept.client_id.as_str());
+    // A new one takes the room that it may need later, so that it can be replaced where it is.
+    if records.exists(&DOCUMENTS, client_id).await? {
+        records.put(&DOCUMENTS, client_id, kept).await
+    } else {
+        records.put_in(&RING, MAX_DOCUMENT, &DOCUMENTS, client_id, kept).await
+    }
+}
+
+/// Fetches a document, and checks it.
+async fn read(env: &ServerWorld<'_>, url: &Url, client_id: &str) -> Result<KeptDocument, ClientError> {
+    let host = url.host_str().unwrap_or_default();
+    limits::admit(env.limiter, env.entra.trail, "client-metadata", host, None)
         .await
         .map_err(ClientError::TooManyRequests)?;
-    let document = env.client_metadata.fetch(client_id).map_err(|error| match error {
+    // A name that nothing is known of, and one that this network knows and the Internet does not, look the same: else a
+    // stranger could ask for the names of this network.
+    let is_name = matches!(url.host(), Some(Host::Domain(_))) && !redirect_uri::is_loopback(client_id);
+    let address = env.entra.trail.address();
+    let document = env.client_metadata.fetch(client_id, address.as_deref()).map_err(|error| match error {
+        FetchError::Denied(_) if is_name => ClientError::Private,
         FetchError::Denied(_) => ClientError::Metadata(ClientDocumentError::Denied),
         FetchError::Status(status) => ClientError::Metadata(ClientDocumentError::Status(status)),
         FetchError::TooLarge => ClientError::Metadata(ClientDocumentError::TooLarge),
@@ -82,13 +139,12 @@ pub(super) async fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Cli
     })?;
     let kept = parse(client_id, &document).map_err(ClientError::Metadata)?;
     let lifetime = document.max_age.unwrap_or(DEFAULT_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME);
-    env.entra.records.put(&DOCUMENTS.kept_for(lifetime), client_id, &kept).await?;
-    Ok(kept.into())
+    Ok(KeptDocument { fresh_until: env.entra.clock.now() + lifetime.as_secs(), ..kept })
 }
 
 /// Checks the URL, which has to be in its normal form: then it has no dot segments, hidden or not, and its host is
-/// what it seems to be. Returns the host.
-fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<String, ClientDocumentError> {
+/// what it seems to be.
+fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<Url, ClientDocumentError> {
     let url = Url::parse(client_id).map_err(|_| ClientDocumentError::Url)?;
     let plain = url.as_str() == client_id
         && client_id.bytes().all(|byte| byte.is_ascii_graphic())
@@ -107,11 +163,7 @@ fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<String, ClientDoc
     if !plain {
         return Err(ClientDocumentError::Url);
     }
-    if public || (local && redirect_uri::is_loopback(client_id)) {
-        Ok(url.host_str().unwrap_or_default().to_owned())
-    } else {
-        Err(ClientDocumentError::Denied)
-    }
+    if public || (local && redirect_uri::is_loopback(client_id)) { Ok(url) } else { Err(ClientDocumentError::Denied) }
 }
 
 fn parse(client_id: &str, document: &Document) -> Result<KeptDocument, ClientDocumentError> {
@@ -139,7 +191,7 @@ fn parse(client_id: &str, document: &Document) -> Result<KeptDocument, ClientDoc
     if name.is_empty() || name.chars().count() > MAX_NAME {
         return Err(ClientDocumentError::Name);
     }
-    Ok(KeptDocument { client_id: client_id.to_owned(), name, redirect_uris: redirect_uris(&members)? })
+    Ok(KeptDocument { client_id: client_id.to_owned(), name, redirect_uris: redirect_uris(&members)?, fresh_until: 0 })
 }
 
 /// The redirect URIs that may be used here. One document serves all authorization servers, so those that only others

@@ -7,12 +7,14 @@ use super::client::{Client, ClientError, ClientOrigin, MAX_CLIENT_ID};
 use super::redirect_uri::RedirectUriError;
 use super::redirect_uri::private_use::{self, Admitted};
 use super::{client_metadata_document as document, registration};
+use crate::client_documents::KeptDocument;
 use crate::server_world::ServerWorld;
 
 #[cfg(test)]
 mod tests;
 
-/// Finds a client: in the settings, by its document, or among the registrations. What is turned off finds none.
+/// Finds a client: in the settings, by its document, or among the registrations. What is turned off finds none. A document
+/// is fetched: only for requests that begin a sign-in.
 pub async fn find(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, ClientError> {
     let settings = env.site.settings;
     if client_id.len() > MAX_CLIENT_ID {
@@ -28,6 +30,29 @@ pub async fn find(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, Clie
         return registration::client(env, client_id).await?.ok_or(ClientError::Unknown);
     }
     Err(ClientError::Unknown)
+}
+
+/// The client of a sign-in that is going on, which was found before. `document` is what it had published then.
+pub(super) async fn known(
+    env: &ServerWorld<'_>,
+    client_id: &str,
+    document: Option<&KeptDocument>,
+) -> Result<Client, ClientError> {
+    match document {
+        Some(document) if env.site.settings.client_id_metadata_documents => Ok(document.clone().into()),
+        _ => find(env, client_id).await,
+    }
+}
+
+/// The client that a request to the token or revocation endpoint names. Nothing is fetched: what the client presents says
+/// that it was known when the person signed in.
+pub(super) async fn recognize(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, ClientError> {
+    let settings = env.site.settings;
+    let by_document = settings.client_id_metadata_documents
+        && client_id.len() <= MAX_CLIENT_ID
+        && document::is_client_id(client_id)
+        && preregistered(settings, client_id).is_none();
+    if by_document { document::by_id(env, client_id) } else { find(env, client_id).await }
 }
 
 /// Notes that a client is in use: a dynamic registration lives on for 90 days from now. Call it when a code or a

@@ -22,6 +22,7 @@ use super::metadata::{AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES};
 use super::redirect_uri;
 use super::redirect_uri::private_use::{self, Admitted};
 use super::text::visible;
+use super::unused::RING;
 use crate::message::{Request, json as json_answer};
 use crate::server_world::ServerWorld;
 use crate::site::SCOPE;
@@ -57,9 +58,13 @@ impl Registration {
     }
 }
 
-/// Registrations by client id.
+/// Registrations that are in use, by client id; and those from before there were [`UNUSED`].
 const REGISTRATIONS: Namespace<Registration> =
     Namespace::json(Partition::AuthorizationServer, "registration", Ttl::Computed(Registration::ttl))
+        .absent_if_malformed();
+/// Registrations that wait for their first use, by client id. They give way when there are too many.
+const UNUSED: Namespace<Registration> =
+    Namespace::json(Partition::AuthorizationServer, "registration-unused", Ttl::Computed(Registration::ttl))
         .absent_if_malformed();
 
 /// Why a registration is refused (RFC 7591 section 3.2.2). The texts are for the client's developer.
@@ -126,7 +131,10 @@ pub(super) async fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Opt
     if from_base64url(client_id).is_none_or(|bytes| bytes.len() != CLIENT_ID_BYTES) {
         return Ok(None);
     }
-    let registration = env.entra.records.get(&REGISTRATIONS, client_id).await?;
+    let registration = match env.entra.records.get(&REGISTRATIONS, client_id).await? {
+        Some(registration) => Some(registration),
+        None => env.entra.records.get(&UNUSED, client_id).await?,
+    };
     // A scheme that the operator no longer lets in ends what was registered with it.
     let schemes = &env.site.settings.allowed_redirect_schemes;
     let may_be_used =
@@ -143,6 +151,13 @@ pub(super) async fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Opt
 /// Notes that a registration is in use.
 pub(super) async fn touch(env: &ServerWorld<'_>, client_id: &str) -> Result<(), StoreError> {
     let now = env.entra.clock.now();
+    if let Some(registration) = env.entra.records.get(&UNUSED, client_id).await? {
+        let used = Registration { used_at: Some(now), ..registration };
+        env.entra.records.put(&REGISTRATIONS, client_id, &used).await?;
+        // What cannot be deleted expires.
+        let _ = env.entra.records.delete(&UNUSED, client_id).await;
+        return Ok(());
+    }
     let noted = env.entra.records.update(&REGISTRATIONS, client_id, |registration| match registration {
         Some(registration) if registration.used_at.is_none_or(|at| now.abs_diff(at) >= TOUCH_INTERVAL.as_secs()) => {
             Next::Write(Registration { used_at: Some(now), ..registration }, ())
@@ -162,14 +177,14 @@ async fn register(env: &ServerWorld<'_>, metadata: RegistrationMetadata) -> Resp
         used_at: None,
     };
     let unavailable = || refusal(env, 503, "temporarily_unavailable", "Registration is not possible now.");
-    if env.entra.records.put(&REGISTRATIONS, &client_id, &registration).await.is_err() {
+    if env.entra.records.put_in(&RING, 0, &UNUSED, &client_id, &registration).await.is_err() {
         return unavailable();
     }
     let mut event = env.entra.trail.event("client.registered", Outcome::Success);
     event.client_id = Some(client_id.clone());
     if env.entra.trail.record(event).await.is_err() {
         // What cannot be recorded is not done. If it cannot be undone either, it expires: no client knows the id.
-        let _ = env.entra.records.delete(&REGISTRATIONS, &client_id).await;
+        let _ = env.entra.records.delete(&UNUSED, &client_id).await;
         return unavailable();
     }
     let mut answer = json!({

@@ -76,6 +76,7 @@ pub(super) struct Flow {
     pub(super) env: ServerWorld<'static>,
     authority: FakeAuthority,
     cookie: RefCell<Option<String>>,
+    address: RefCell<String>,
 }
 
 impl Flow {
@@ -92,7 +93,13 @@ impl Flow {
         configure(&mut env, |http| {
             http.clients = vec![client(CLIENT, None), client(OTHER, None), client(CONFIDENTIAL, Some("client secret"))]
         });
-        Self { world, env, authority, cookie: RefCell::default() }
+        let address = RefCell::new("203.0.113.7".to_owned());
+        Self { world, env, authority, cookie: RefCell::default(), address }
+    }
+
+    /// Further requests come from there.
+    pub(super) fn moves_to(&self, address: &str) {
+        self.address.replace(address.to_owned());
     }
 
     /// Another browser.
@@ -104,6 +111,8 @@ impl Flow {
         if let Some(cookie) = self.cookie.borrow().as_deref() {
             request.headers.insert(COOKIE, HeaderValue::from_str(cookie).unwrap());
         }
+        request.client_address = Some(self.address.borrow().clone());
+        self.env.entra.trail.set_address(request.client_address.as_deref());
         let response = run(handle(&self.env, endpoint, &request));
         if let Some(cookie) = response.headers().get(SET_COOKIE) {
             let cookie = cookie.to_str().unwrap().split(';').next().unwrap();

@@ -1,5 +1,7 @@
 //! `/token` (RFC 6749 section 3.2): a code or a refresh token becomes tokens of a session.
 
+use std::time::Duration;
+
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::encoding::{digest, same_secret};
@@ -23,6 +25,8 @@ mod tests;
 
 /// Length of a code verifier (RFC 7636 section 4.1).
 const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
+/// The operation of the rate limiter.
+const TOKEN: &str = "token";
 /// Seconds after which a request that failed for want of the store or of Entra ID may be repeated.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
@@ -32,7 +36,7 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
         Ok(parameters) => parameters,
         Err(error) => return answers::refusal(env, 400, &error.into()),
     };
-    let client = match client(env, "token", &parameters, request).await {
+    let client = match client(env, TOKEN, &parameters, request).await {
         Ok(client) => client,
         Err(answer) => return answer,
     };
@@ -48,7 +52,8 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
             let _ = clients::touch(env, &client).await;
             granted(&tokens)
         }
-        Err(TokenRequestError::Refused(refusal)) => answers::refusal(env, 400, &refusal),
+        Err(TokenRequestError::Refused(refusal)) => not_genuine(env, TOKEN, answers::refusal(env, 400, &refusal)).await,
+        Err(TokenRequestError::TooMany(after)) => too_many(env, after),
         Err(TokenRequestError::Unavailable(description, retry_after)) => {
             answers::unavailable(env, &description, retry_after)
         }
@@ -56,6 +61,10 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
 }
 
 /// The client that sends the request, authenticated; or the answer that refuses it.
+///
+/// A confidential client is counted by its id. A public one has proved nothing yet: it is counted when it presents
+/// something that is good ([`count_public`]), and what is refused counts for the address ([`not_genuine`]). Otherwise a
+/// stranger could use up the bound of a client that many people share.
 pub(super) async fn client(
     env: &ServerWorld<'_>,
     operation: &str,
@@ -65,36 +74,71 @@ pub(super) async fn client(
     let basic = client::uses_basic(request);
     let refuse = |error: &ClientError| match error {
         ClientError::Store(_) => answers::unavailable(env, &error.to_string(), RETRY_AFTER_SECONDS),
-        ClientError::Unavailable => answers::unavailable(env, &error.to_string(), 10),
-        ClientError::TooManyRequests(after) => too_many(env, after.as_secs()),
+        ClientError::Unavailable | ClientError::Private => answers::unavailable(env, &error.to_string(), 10),
+        ClientError::TooManyRequests(after) => too_many(env, *after),
         ClientError::Unnamed => answers::refusal(env, 400, &OAuthRefusal::new("invalid_request", error.to_string())),
         _ => answers::invalid_client(env, &error.to_string(), basic),
     };
-    let client_id = client::named(request, parameters.pairs()).map_err(|error| refuse(&error))?;
-    if let Err(retry_after) = limits::admit(env.limiter, env.entra.trail, operation, &client_id, Some(&client_id)).await
-    {
-        return Err(too_many(env, retry_after.as_secs()));
-    }
-    let client = clients::find(env, &client_id).await.map_err(|error| refuse(&error))?;
-    if let Err(error) = client.authenticate(request, parameters.pairs()) {
-        let event = AuditEvent {
-            client_id: Some(client.client_id.clone()),
-            ..env.entra.trail.event("client.refused", Outcome::Failure)
-        };
-        // It is refused whether or not that can be recorded.
-        let _ = env.entra.trail.record(event.because("unauthenticated".to_owned())).await;
-        return Err(refuse(&error));
+    let found = async {
+        let client_id = client::named(request, parameters.pairs())?;
+        let client = clients::recognize(env, &client_id).await?;
+        if let Err(error) = client.authenticate(request, parameters.pairs()) {
+            let event = AuditEvent {
+                client_id: Some(client.client_id.clone()),
+                ..env.entra.trail.event("client.refused", Outcome::Failure)
+            };
+            // It is refused whether or not that can be recorded.
+            let _ = env.entra.trail.record(event.because("unauthenticated".to_owned())).await;
+            return Err(error);
+        }
+        Ok(client)
+    };
+    let client = match found.await {
+        Ok(client) => client,
+        Err(error) => return Err(not_genuine(env, operation, refuse(&error)).await),
+    };
+    if !client.is_public() {
+        count(env, operation, &client).await.map_err(|after| too_many(env, after))?;
     }
     Ok(client)
 }
 
-fn too_many(env: &ServerWorld<'_>, retry_after: u64) -> Response<Vec<u8>> {
+/// Counts a request of a client, which has proved that it is the client's.
+async fn count(env: &ServerWorld<'_>, operation: &str, client: &Client) -> Result<(), Duration> {
+    let client_id = client.client_id.as_str();
+    limits::admit(env.limiter, env.entra.trail, operation, client_id, Some(client_id)).await
+}
+
+/// The same for a public client, which proves it by what it presents. A confidential one is counted already.
+async fn count_public(env: &ServerWorld<'_>, client: &Client) -> Result<(), TokenRequestError> {
+    if client.is_public() { count(env, TOKEN, client).await.map_err(TokenRequestError::TooMany) } else { Ok(()) }
+}
+
+/// Counts a request that was refused for its address. `answer` is what it gets, unless there were too many.
+pub(super) async fn not_genuine(
+    env: &ServerWorld<'_>,
+    operation: &str,
+    answer: Response<Vec<u8>>,
+) -> Response<Vec<u8>> {
+    // What is out of reach says nothing about the client, and what is over a bound was counted by it.
+    if answer.status().is_server_error() || answer.status().as_u16() == 429 {
+        return answer;
+    }
+    match limits::admit_address(env.limiter, env.entra.trail, operation).await {
+        Ok(()) => answer,
+        Err(after) => too_many(env, after),
+    }
+}
+
+fn too_many(env: &ServerWorld<'_>, after: Duration) -> Response<Vec<u8>> {
     let refusal = OAuthRefusal::new("too_many_requests", "Too many requests: try again later.");
-    answers::with_retry_after(answers::refusal(env, 429, &refusal), retry_after)
+    answers::with_retry_after(answers::refusal(env, 429, &refusal), after.as_secs())
 }
 
 enum TokenRequestError {
     Refused(OAuthRefusal),
+    /// Too many requests of the client. Time after which to try again.
+    TooMany(Duration),
     /// What is out of reach, and seconds after which to try again.
     Unavailable(String, u64),
 }
@@ -155,6 +199,7 @@ async fn exchange(
         return Err(invalid());
     }
     let resource = resource(env, parameters, &grant.resource)?;
+    count_public(env, client).await?;
     if !code.claim(env).await? {
         // Another request uses it at this moment, or just has: this is the second use.
         look(env, client, presented).await?;
@@ -267,6 +312,9 @@ async fn refresh(
         return Err(refused("invalid_target", "Name one resource."));
     }
     let token = Secret::from(token);
+    if lifecycle::was_given(&env.entra, &token, &client.client_id).await? {
+        count_public(env, client).await?;
+    }
     let refreshed = lifecycle::refresh(&env.entra, &token, &client.client_id, scopes.as_deref(), resource).await;
     refreshed.map_err(|error| match error {
         RefreshError::Unknown | RefreshError::Reused => {

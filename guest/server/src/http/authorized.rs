@@ -78,6 +78,7 @@ pub(super) async fn handle_with(
         Reply::SignInAgain => guard.sign_in_again(),
         Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims),
         Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
+        Reply::TooMany(after) => guard.too_many_calls(after),
     };
     mcp::not_admitted(message, &in_words(&response))
 }

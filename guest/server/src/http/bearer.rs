@@ -197,6 +197,12 @@ impl Guard<'_> {
         self.challenge(403, Some("insufficient_scope"), description, "", &scope)
     }
 
+    /// The answer to a caller that has asked for too much.
+    pub(super) fn too_many_calls(&self, after: Duration) -> Response<Vec<u8>> {
+        let message = "Too many calls of this caller, or too many requests to Microsoft Graph for it: wait a while";
+        retry_after_a_while(text(429, message), after)
+    }
+
     /// The answer to a request that was not admitted.
     pub(super) fn refuse(&self, refusal: BearerRefusal) -> Response<Vec<u8>> {
         let (status, error, description) = match refusal {
@@ -270,7 +276,10 @@ impl Guard<'_> {
 fn too_many(after: Duration) -> Response<Vec<u8>> {
     let message = "Too many access tokens from this address, or of this caller, were refused: wait a while, or \
                    come with a good one";
-    let mut response = text(429, message);
+    retry_after_a_while(text(429, message), after)
+}
+
+fn retry_after_a_while(mut response: Response<Vec<u8>>, after: Duration) -> Response<Vec<u8>> {
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     response
 }

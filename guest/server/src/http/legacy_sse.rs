@@ -37,8 +37,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_QUEUED: usize = 32;
 /// Bytes of all of them, as stored: a record of the store holds 256 KiB.
 const MAX_QUEUED_BYTES: usize = 192 * 1024;
-/// Streams that one client may hold open for one user: each of them occupies an instance.
-const MAX_STREAMS: usize = 16;
 /// How long the list of a caller's streams is kept: longer than an access token, with which a stream ends.
 const LIST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Characters of the id of a stream (256 bits as base64url).
@@ -68,10 +66,10 @@ const STREAMS: Namespace<StreamRecord> = Namespace::json(Partition::Store, "sse"
 /// What they have to deliver, by the same id.
 const QUEUES: Namespace<Vec<String>> =
     Namespace::json(Partition::Store, "sse", Ttl::For(RECORD_LIFETIME)).ending_with("/queue").absent_if_malformed();
-/// The ids of the streams that a client holds open for a user, by tenant, object and client. The client's id may be a long
-/// URL.
+/// The ids of the streams that a caller holds open, by tenant and object. Of all its clients: a caller has as many client
+/// ids as it likes.
 const LISTS: Namespace<Vec<String>> =
-    Namespace::json(Partition::Store, "sse-of", Ttl::For(LIST_LIFETIME)).last_part_hashed().absent_if_malformed();
+    Namespace::json(Partition::Store, "sse-of", Ttl::For(LIST_LIFETIME)).absent_if_malformed();
 
 /// Why something could not be done with a record.
 enum StreamRecordError {
@@ -105,7 +103,7 @@ pub(super) async fn open(guard: &Guard<'_>, request: &Request) -> HttpResponse {
             HttpResponse::Stream(head, Box::new(stream))
         }
         Err(StreamRecordError::Full) => {
-            HttpResponse::Full(retry_later(text(429, "This client holds too many streams open for this user")))
+            HttpResponse::Full(retry_later(text(429, "You hold too many event streams open: close one")))
         }
         Err(StreamRecordError::Gone | StreamRecordError::Store) => {
             HttpResponse::Full(unavailable("The stream cannot be opened now"))
@@ -116,7 +114,9 @@ pub(super) async fn open(guard: &Guard<'_>, request: &Request) -> HttpResponse {
 async fn begin(guard: &Guard<'_>, admitted: &Admitted) -> Result<Stream, StreamRecordError> {
     let (env, who) = (guard.env, admitted.identity());
     let id = random_token(env.entra.random);
-    let of = [who.tenant_id, who.object_id, who.client_id];
+    let of = [who.tenant_id, who.object_id];
+    // Each of them occupies an instance.
+    let most = usize::try_from(env.site.settings.max_streams_per_caller).unwrap_or(usize::MAX);
     let listed = env.entra.records.update_with(&LISTS, &of, async |listed: Option<Vec<String>>| {
         let mut open = Vec::new();
         for other in listed.unwrap_or_default() {
@@ -125,7 +125,7 @@ async fn begin(guard: &Guard<'_>, admitted: &Admitted) -> Result<Stream, StreamR
                 open.push(other);
             }
         }
-        if open.len() >= MAX_STREAMS {
+        if open.len() >= most {
             return Next::Leave(Err(StreamRecordError::Full));
         }
         open.push(id.clone());
@@ -255,6 +255,7 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
         Reply::SignInAgain => guard.sign_in_again(),
         Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims),
         Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
+        Reply::TooMany(after) => guard.too_many_calls(after),
         // The client does not wait on the stream for the answer to something that is no message.
         Reply::Message { status: 400, json } => json_text(400, json),
         Reply::Message { json, .. } => match deliver(env, &id, &json).await {

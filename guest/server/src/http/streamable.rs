@@ -48,6 +48,7 @@ pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<
         Reply::SignInAgain => guard.sign_in_again(),
         Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims),
         Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
+        Reply::TooMany(after) => guard.too_many_calls(after),
     }
 }
 

@@ -2,6 +2,7 @@
 //! has a record `test-session/t`.
 
 mod authorized;
+mod calls;
 mod entra_tokens;
 mod floods;
 mod gateway;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use std::time::Duration;
+
 use base::policy::{Denial, Name};
 use base::settings::Settings;
 use caller::local::{PersonWorld, SignInError, attempt, interactive};
@@ -22,6 +24,7 @@ use super::request_state::{self, OpenedState};
 use super::version::{self, Agreed, Connection, Era};
 use super::{Peer, Reply};
 use crate::access::Access;
+use crate::server_world::ServerWorld;
 use crate::tools::{self, AnyTool};
 
 /// How long a client may keep the answer to `server/discover`: it changes with the version of this component.
@@ -38,7 +41,7 @@ const RESULT_CAPACITY: usize = 1024;
 /// The trace of a message, in its `_meta` (SEP-414, W3C Trace Context).
 const TRACE_PARENT: &str = "traceparent";
 /// Messages in one batch (2025-03-26 only). Enough for any client seen; a bound for the others.
-const MAX_BATCH: usize = 100;
+const MAX_BATCH: usize = 20;
 
 const INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsoft Graph. If no account is signed in, a \
                             tool asks the user to sign in to Microsoft Entra ID; repeat the call after that.";
@@ -55,7 +58,11 @@ const SERVER_INFO: &str = concat!(
 pub async fn handle(person: &PersonWorld<'_>, message: &str) -> Option<String> {
     match on_connection(&Peer::Local(person), person.channel, message).await {
         Reply::Message { json, .. } => Some(json),
-        Reply::Nothing | Reply::SignInAgain | Reply::ClaimsChallenge(_) | Reply::InsufficientScope(_) => None,
+        Reply::Nothing
+        | Reply::SignInAgain
+        | Reply::ClaimsChallenge(_)
+        | Reply::InsufficientScope(_)
+        | Reply::TooMany(_) => None,
     }
 }
 
@@ -88,7 +95,11 @@ pub async fn receive(peer: &Peer<'_>, connection: &mut Connection, message: &[u8
     match read {
         Err(error) => refused(&error, None),
         Ok(Value::Array(batch)) => handle_batch(peer, connection, batch).await,
-        Ok(value) => handle_one(peer, connection, value).await,
+        Ok(value) => match envelope::parse(value) {
+            Ok(ParsedMessage::Message(message)) => handle_message(peer, connection, message).await,
+            Ok(ParsedMessage::Ignored) => Reply::Nothing,
+            Err((id, error)) => refused(&error, id.as_ref()),
+        },
     }
 }
 
@@ -102,12 +113,21 @@ pub(super) async fn handle_batch(peer: &Peer<'_>, connection: &mut Connection, b
     if batch.is_empty() || batch.len() > MAX_BATCH {
         return refused(&RpcError::invalid_request(format!("a batch has 1 to {MAX_BATCH} messages")), None);
     }
+    // All of them before the first is answered: what a batch would cost is known.
+    let requests = batch.iter().filter(|value| value.get("id").is_some()).count();
+    if let Err(after) = peer.count(requests).await {
+        return Reply::TooMany(after);
+    }
     let mut answers = String::new();
     for value in batch {
         let reply = if value.get("method").and_then(Value::as_str) == Some("initialize") {
             refused(&RpcError::invalid_request("initialize cannot be part of a batch"), value.get("id"))
         } else {
-            handle_one(peer, connection, value).await
+            match envelope::parse(value) {
+                Ok(ParsedMessage::Message(message)) => answer_message(peer, connection, message).await,
+                Ok(ParsedMessage::Ignored) => Reply::Nothing,
+                Err((id, error)) => refused(&error, id.as_ref()),
+            }
         };
         match reply {
             Reply::Nothing => {}
@@ -115,7 +135,10 @@ pub(super) async fn handle_batch(peer: &Peer<'_>, connection: &mut Connection, b
                 answers.push(if answers.is_empty() { '[' } else { ',' });
                 answers.push_str(&json);
             }
-            reply @ (Reply::SignInAgain | Reply::ClaimsChallenge(_) | Reply::InsufficientScope(_)) => return reply,
+            reply @ (Reply::SignInAgain
+            | Reply::ClaimsChallenge(_)
+            | Reply::InsufficientScope(_)
+            | Reply::TooMany(_)) => return reply,
         }
     }
     if answers.is_empty() {
@@ -125,15 +148,15 @@ pub(super) async fn handle_batch(peer: &Peer<'_>, connection: &mut Connection, b
     Reply::Message { status: OK, json: answers }
 }
 
-async fn handle_one(peer: &Peer<'_>, connection: &mut Connection, value: Value) -> Reply {
-    match envelope::parse(value) {
-        Ok(ParsedMessage::Message(message)) => handle_message(peer, connection, message).await,
-        Ok(ParsedMessage::Ignored) => Reply::Nothing,
-        Err((id, error)) => refused(&error, id.as_ref()),
+/// Counts a message and answers it.
+pub(super) async fn handle_message(peer: &Peer<'_>, connection: &mut Connection, message: Message) -> Reply {
+    match peer.count(message.id.iter().len()).await {
+        Ok(()) => answer_message(peer, connection, message).await,
+        Err(after) => Reply::TooMany(after),
     }
 }
 
-pub(super) async fn handle_message(peer: &Peer<'_>, connection: &mut Connection, message: Message) -> Reply {
+async fn answer_message(peer: &Peer<'_>, connection: &mut Connection, message: Message) -> Reply {
     // A notification is never answered. `notifications/cancelled` is carried out by the host, which drops the
     // instance that works on the request; there is nothing to do for the others.
     let Message { id: Some(id), method, params } = message else {
@@ -147,6 +170,7 @@ pub(super) async fn handle_message(peer: &Peer<'_>, connection: &mut Connection,
         Err(RequestError::SignInAgain) => Reply::SignInAgain,
         Err(RequestError::ClaimsChallenge(claims)) => Reply::ClaimsChallenge(claims),
         Err(RequestError::InsufficientScope(scopes)) => Reply::InsufficientScope(scopes),
+        Err(RequestError::TooMany(after)) => Reply::TooMany(after),
     }
 }
 
@@ -156,6 +180,7 @@ enum RequestError {
     SignInAgain,
     ClaimsChallenge(String),
     InsufficientScope(Vec<Name>),
+    TooMany(Duration),
 }
 
 impl From<RpcError> for RequestError {
@@ -300,7 +325,7 @@ async fn call_tool(peer: &Peer<'_>, mut params: Map<String, Value>, era: &Era) -
     }
     match *peer {
         Peer::Local(person) => call_for_person(peer, person, tool, &params, arguments, era).await,
-        Peer::Remote(_, caller) => call_for_client(peer, caller, tool, &params, arguments, era).await,
+        Peer::Remote(env, caller) => call_for_client(peer, env, caller, tool, &params, arguments, era).await,
     }
 }
 
@@ -334,7 +359,7 @@ async fn call_for_person(
     };
     let client = ClientPresenter { person, era, progress_token: progress_token(params), state: ClientState::default() };
     let caller = PersonCaller::new(person, &client, resumes);
-    let result = tools::call(tool, &person.entra, &caller, arguments).await;
+    let result = tools::call(tool, &person.entra, &caller, None, arguments).await;
     if let Err(error) = &result
         && let Some(SignInError::Deferred { attempt, instruction }) = error.sign_in()
     {
@@ -355,6 +380,7 @@ async fn call_for_person(
 /// A call of a client of the remote server. Its user has signed in already; what is missing is for the transport to say.
 async fn call_for_client(
     peer: &Peer<'_>,
+    env: &ServerWorld<'_>,
     caller: &dyn Caller,
     tool: &'static dyn AnyTool,
     params: &Map<String, Value>,
@@ -366,7 +392,10 @@ async fn call_for_client(
         return Err(foreign_state().into());
     }
     let arguments = arguments_of(arguments)?;
-    let result = tools::call(tool, peer.entra(), caller, arguments).await;
+    let result = tools::call(tool, &env.entra, caller, Some(env.limiter), arguments).await;
+    if let Some(after) = result.as_ref().err().and_then(tools::ToolError::too_many) {
+        return Err(RequestError::TooMany(after));
+    }
     if let Err(error) = &result
         && let Some(claims) = error.needs_person()
     {

@@ -1,13 +1,17 @@
 //! What a tool may use: the caller, and tokens for what the tool has declared.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use base::principal::PrincipalKind;
 use base::{Identity, Secret};
 use caller::{Caller, Delegated, NoToken};
 use entra::EntraWorld;
 use entra::graph::{AppTokens, GraphChallenge, GraphError, TokenSource};
+use world::Clock;
 
 use super::error::ToolError;
+use super::graph_bounds::GraphBounds;
 
 /// A permission of Microsoft Graph that a tool asks with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +43,18 @@ pub struct ToolContext<'a> {
     pub env: &'a EntraWorld<'a>,
     /// The caller.
     pub caller: &'a dyn Caller,
+    bounds: Option<GraphBounds<'a>>,
     needs: &'static [Permission],
 }
 
 impl<'a> ToolContext<'a> {
-    pub(super) fn new(env: &'a EntraWorld<'a>, caller: &'a dyn Caller, needs: &'static [Permission]) -> Self {
-        Self { env, caller, needs }
+    pub(super) fn new(
+        env: &'a EntraWorld<'a>,
+        caller: &'a dyn Caller,
+        bounds: Option<GraphBounds<'a>>,
+        needs: &'static [Permission],
+    ) -> Self {
+        Self { env, caller, bounds, needs }
     }
 
     /// Tenant, object and client of a caller of the remote server.
@@ -57,18 +67,25 @@ impl<'a> ToolContext<'a> {
         if !self.needs.contains(permission) {
             return Err(ToolError::Undeclared { permission: permission.delegated });
         }
-        match (self.caller.facts(), permission.application) {
-            (Some(facts), None) if facts.kind == PrincipalKind::App => Err(ToolError::NoUser),
+        let whose = match (self.caller.facts(), permission.application) {
+            (Some(facts), None) if facts.kind == PrincipalKind::App => return Err(ToolError::NoUser),
             (Some(facts), Some(_)) if facts.kind == PrincipalKind::App => {
-                Ok(ToolTokens::App(AppTokens { env: self.env, tenant: facts.identity.tenant_id }))
+                Whose::App(AppTokens { env: self.env, tenant: facts.identity.tenant_id })
             }
-            _ => Ok(ToolTokens::User(Delegated::new(self.env, self.caller, permission.delegated))),
-        }
+            _ => Whose::User(Delegated::new(self.env, self.caller, permission.delegated)),
+        };
+        Ok(ToolTokens { whose, bounds: self.bounds })
     }
 }
 
 /// See [`ToolContext::tokens`].
-pub(crate) enum ToolTokens<'a> {
+pub(crate) struct ToolTokens<'a> {
+    whose: Whose<'a>,
+    /// None of the person at this machine.
+    bounds: Option<GraphBounds<'a>>,
+}
+
+enum Whose<'a> {
     /// In the name of the user that calls.
     User(Delegated<'a>),
     /// Of the server's own application, in the tenant of the application that calls.
@@ -80,9 +97,9 @@ impl TokenSource for ToolTokens<'_> {
     type Error = NoToken;
 
     async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError<NoToken>> {
-        match self {
-            Self::User(tokens) => tokens.token(challenge).await,
-            Self::App(tokens) => tokens.token(challenge).await.map_err(|error| match error.into_token() {
+        match &self.whose {
+            Whose::User(tokens) => tokens.token(challenge).await,
+            Whose::App(tokens) => tokens.token(challenge).await.map_err(|error| match error.into_token() {
                 Ok(error) => GraphError::Token(error.into()),
                 Err(error) => error,
             }),
@@ -90,16 +107,33 @@ impl TokenSource for ToolTokens<'_> {
     }
 
     async fn unsatisfied(&self, challenge: &GraphChallenge) -> Option<GraphError<NoToken>> {
-        match self {
-            Self::User(tokens) => tokens.unsatisfied(challenge).await,
-            Self::App(_) => None,
+        match &self.whose {
+            Whose::User(tokens) => tokens.unsatisfied(challenge).await,
+            Whose::App(_) => None,
         }
     }
 
     async fn forbidden(&self) {
-        match self {
-            Self::User(tokens) => tokens.forbidden().await,
-            Self::App(tokens) => tokens.forbidden().await,
+        match &self.whose {
+            Whose::User(tokens) => tokens.forbidden().await,
+            Whose::App(tokens) => tokens.forbidden().await,
+        }
+    }
+
+    async fn admit(&self) -> Result<(), GraphError<NoToken>> {
+        match &self.bounds {
+            Some(bounds) => bounds.admit().await.map_err(GraphError::TooMany),
+            None => Ok(()),
+        }
+    }
+
+    async fn wait(&self, clock: &dyn Clock, pause: Duration) -> bool {
+        match &self.bounds {
+            Some(bounds) => bounds.wait(clock, pause).await,
+            None => {
+                clock.sleep(pause).await;
+                true
+            }
         }
     }
 }

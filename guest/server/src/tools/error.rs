@@ -1,5 +1,7 @@
 //! Why a tool has no answer.
 
+use std::time::Duration;
+
 use base::policy::Denial;
 use caller::NoToken;
 use caller::local::SignInError;
@@ -68,6 +70,14 @@ impl ToolError {
         }
     }
 
+    /// Whether the caller has asked for too much; the time after which to try again.
+    pub fn too_many(&self) -> Option<Duration> {
+        match self {
+            Self::Graph(GraphError::TooMany(after)) => Some(*after),
+            _ => None,
+        }
+    }
+
     /// What may be said to the clients of a server: not why it cannot reach another one.
     pub fn public(&self) -> String {
         match self {
@@ -99,6 +109,7 @@ impl ToolError {
             Self::Graph(GraphError::Unreachable(_)) => "graph-unreachable".to_owned(),
             Self::Graph(GraphError::Malformed(_)) => "graph-malformed".to_owned(),
             Self::Graph(GraphError::NoToken(_)) => "graph-no-token".to_owned(),
+            Self::Graph(GraphError::TooMany(_)) => "graph-too-many".to_owned(),
             Self::Graph(GraphError::NotAsked(_)) => "graph-unavailable".to_owned(),
             Self::Graph(GraphError::NotConsented { .. }) => "graph-not-consented".to_owned(),
             Self::NoUser => "no-user".to_owned(),

@@ -25,7 +25,8 @@ fn tool(name: &str) -> &'static dyn AnyTool {
 
 fn call(env: &ServerWorld<'_>, name: &str, caller: &TestCaller, arguments: Value) -> Result<Value, ToolError> {
     let Value::Object(arguments) = arguments else { panic!("{arguments}") };
-    run(super::call(tool(name), &env.entra, caller, arguments)).map(|answer| serde_json::from_str(&answer).unwrap())
+    let answer = run(super::call(tool(name), &env.entra, caller, Some(env.limiter), arguments));
+    answer.map(|answer| serde_json::from_str(&answer).unwrap())
 }
 
 #[test]
@@ -326,7 +327,7 @@ fn a_tool_gets_no_token_for_what_it_has_not_declared() {
     const DECLARED: Permission = Permission::delegated("User.Read");
     let (world, caller) = (World::default(), TestCaller::user());
     let env = world.remote();
-    let ctx = ToolContext::new(&env.entra, &caller, &[DECLARED]);
+    let ctx = ToolContext::new(&env.entra, &caller, None, &[DECLARED]);
     assert!(ctx.tokens(&DECLARED).is_ok());
     for other in [Permission::delegated("Mail.Read"), DECLARED.or_application("User.Read.All")] {
         assert!(matches!(ctx.tokens(&other), Err(ToolError::Undeclared { .. })), "{other:?}");

@@ -197,7 +197,7 @@ impl RateLimiter for World {
 }
 
 impl ClientMetadata for World {
-    fn fetch(&self, url: &str) -> Result<Document, FetchError> {
+    fn fetch(&self, url: &str, _: Option<&str>) -> Result<Document, FetchError> {
         self.0.fetched.borrow_mut().push(url.to_owned());
         let missing = || Err(FetchError::Unavailable("no such host".to_owned()));
         self.0.documents.borrow().get(url).cloned().unwrap_or_else(missing)

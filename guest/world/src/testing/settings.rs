@@ -56,6 +56,7 @@ pub fn http_settings() -> HttpSettings {
         access: None,
         token_header: None,
         rewrite_authority_metadata: false,
+        max_streams_per_caller: 16,
     }
 }
 

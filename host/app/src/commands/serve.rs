@@ -60,13 +60,13 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     }
     let compiler = compile::command(&config.common.host.code_cache);
     let sink = ObservedAudit::over(Arc::clone(&audit) as Arc<dyn AuditSink>, &telemetry);
+    // On standard error, the records themselves are in the log.
+    let sink = if matches!(destination, Destination::File { .. }) { LoggedRefusals::over(sink) } else { sink };
     let clock = Arc::new(SystemClock::new());
     // With counts of its own: that a record is not written one by one is no request that was refused.
     let limiter = CountingRateLimiter::new(clock.clone(), config.rates.clone());
     let bounded = BoundedAudit::start(sink, Arc::new(limiter), clock);
     let sink = Arc::clone(&bounded) as Arc<dyn AuditSink>;
-    // On standard error, the records themselves are in the log.
-    let sink = if matches!(destination, Destination::File { .. }) { LoggedRefusals::over(sink) } else { sink };
     let plugin = Arc::new(client.builder.audit(sink).compiler(compiler).build()?);
     access::check_tools(&settings, &plugin.remote_tools().await?)?;
     if let Some(Problem { message, .. }) = plugin.check_settings().await?.into_iter().next() {

@@ -6,7 +6,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use entra_mcp_plugin::environment::{ClientType, HttpSettings, RegisteredClient, Settings, TokenMode};
+use entra_mcp_plugin::environment::{
+    ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, RegisteredClient, Settings, TokenMode,
+};
 use entra_mcp_plugin::rate_limiter::Rate;
 use entra_mcp_plugin::secret_store::SecretBytes;
 use entra_mcp_server::ForwardedHeader;
@@ -43,6 +45,8 @@ const DEFAULT_MAX_CONNECTIONS: usize = 1_024;
 
 const QUEUE: RangeInclusive<usize> = 0..=65_536;
 const CONNECTIONS: RangeInclusive<usize> = 1..=65_536;
+/// The server has places for 64.
+const STREAMS: RangeInclusive<u32> = 1..=64;
 
 /// Multi-tenant authorities: the operator has to name the tenants that they stand for.
 const MULTI_TENANT: [&str; 2] = ["common", "organizations"];
@@ -126,10 +130,13 @@ settings! {
         max_queue: usize = DEFAULT_MAX_QUEUE, value("NUMBER"), range(QUEUE);
         /// Connections at the same time
         max_connections: usize = DEFAULT_MAX_CONNECTIONS, value("NUMBER"), range(CONNECTIONS);
+        /// Event streams (HTTP+SSE) that one caller may hold open, with all of its clients
+        max_streams_per_caller: u32 = DEFAULT_MAX_STREAMS_PER_CALLER, value("NUMBER"), range(STREAMS);
         /// Bound per client address, such as token=50/15m; `off` for none. Operations: authorize, token, register,
         /// callback, revoke, refused-token (access tokens that are not good). And how many audit records are written
         /// one by one, while the rest is counted: called-records, denied-records (of one caller), stranger-records (of
-        /// all who are no callers); may be repeated
+        /// all requests without a caller); per caller: call (MCP requests),
+        /// graph-request (requests to Microsoft Graph for tools); may be repeated
         rate_limit: Vec<String> = Vec::new(), value("OPERATION=COUNT/TIME"), otherwise(DEFAULT_RATES);
     }
     tables {
@@ -300,6 +307,7 @@ impl Sources {
                 access,
                 token_header: token_header.map(|name| name.as_str().to_owned()),
                 rewrite_authority_metadata: rewrite_authority_metadata(values.rewrite_authority_metadata, token_mode)?,
+                max_streams_per_caller: values.max_streams_per_caller,
             },
             common,
         })

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{AuditSink, Event, Record, outcome};
+use super::{AuditRecord, AuditSink, Event, outcome};
 use crate::clock::{self, Clock};
 use crate::rate_limiter::{RECORD_OF, RateLimiter};
 
@@ -48,7 +48,7 @@ pub struct BoundedAudit {
 
 /// Events of one kind that have not been written.
 struct Counted {
-    last: Record,
+    last: AuditRecord,
     /// How many there were before the last one.
     before: u64,
 }
@@ -78,14 +78,14 @@ impl BoundedAudit {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn write(&self, record: Record) -> Result<(), String> {
+    async fn write(&self, record: AuditRecord) -> Result<(), String> {
         let written = self.inner.record(record).await;
         self.failing.store(written.is_err(), Ordering::Relaxed);
         written
     }
 
     /// Writes a record, and how many like it were counted before.
-    async fn write_alone(&self, kind: &str, mut record: Record) -> Result<(), String> {
+    async fn write_alone(&self, kind: &str, mut record: AuditRecord) -> Result<(), String> {
         let counted = self.counted().remove(kind);
         let Some(Counted { last, before }) = counted else { return self.write(record).await };
         record = with_count(record, before.saturating_add(1));
@@ -97,7 +97,7 @@ impl BoundedAudit {
     }
 
     /// Counts an event. Returns the record if there is no room.
-    fn count(&self, kind: &str, record: Record) -> Option<Record> {
+    fn count(&self, kind: &str, record: AuditRecord) -> Option<AuditRecord> {
         let mut counted = self.counted();
         if counted.len() >= MAX_KINDS && !counted.contains_key(kind) {
             return Some(record);
@@ -108,7 +108,7 @@ impl BoundedAudit {
 }
 
 /// Counts an event, and `before` others like it.
-fn add(counted: &mut HashMap<String, Counted>, kind: &str, record: Record, before: u64) {
+fn add(counted: &mut HashMap<String, Counted>, kind: &str, record: AuditRecord, before: u64) {
     match counted.get_mut(kind) {
         None => {
             counted.insert(kind.to_owned(), Counted { last: record, before });
@@ -125,7 +125,7 @@ fn add(counted: &mut HashMap<String, Counted>, kind: &str, record: Record, befor
 
 #[async_trait]
 impl AuditSink for BoundedAudit {
-    async fn record(&self, record: Record) -> Result<(), String> {
+    async fn record(&self, record: AuditRecord) -> Result<(), String> {
         let Some((operation, caller)) = bound_of(&record.event) else { return self.write(record).await };
         let alone = self.failing.load(Ordering::Relaxed) || self.limiter.admit(operation, &caller).is_ok();
         if alone && self.counted().is_empty() {
@@ -150,7 +150,7 @@ async fn write_counts(audit: Weak<BoundedAudit>, clock: Arc<dyn Clock>) {
     }
 }
 
-fn with_count(mut record: Record, events: u64) -> Record {
+fn with_count(mut record: AuditRecord, events: u64) -> AuditRecord {
     record.event.suppressed = Some(events).filter(|events| *events > 0);
     record
 }

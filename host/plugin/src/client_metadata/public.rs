@@ -5,6 +5,7 @@
 //! checked after resolution, and the connection goes to the checked address. No redirect, no proxy, no credential, no
 //! cookie, tight limits of time and size, and a bounded number of requests.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -19,9 +20,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::Semaphore;
 use url::{Host, Url};
 
+use super::places::Places;
 use super::{ClientMetadata, Document, FetchError};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -40,9 +41,6 @@ const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 /// Time for everything, from resolving the name to the last byte (from the WIT contract).
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Concurrent fetches. Each occupies an instance of the component, and unauthenticated clients cause them.
-const MAX_FETCHES: usize = 16;
-
 /// Requests that leave this machine, whatever the component or its callers want. The component remembers documents, so
 /// this many different clients may begin at the same minute; an attacker in the component sends no more than that many
 /// URLs out.
@@ -60,7 +58,7 @@ pub struct PublicClientMetadata {
     extra_roots: Vec<CertificateDer<'static>>,
     resolve: Resolve,
     timeout: Duration,
-    places: Semaphore,
+    places: Places,
     clock: Arc<dyn Clock>,
     rate: Rate,
     /// When all requests so far are forgotten, as a reading of the monotonic clock.
@@ -77,7 +75,7 @@ impl PublicClientMetadata {
             extra_roots: ca_file.map(read_certificates).transpose()?.unwrap_or_default(),
             resolve: system_resolver(),
             timeout: TOTAL_TIMEOUT,
-            places: Semaphore::new(MAX_FETCHES),
+            places: Places::default(),
             clock,
             rate: RATE,
             forgotten_at: Mutex::default(),
@@ -181,9 +179,9 @@ impl PublicClientMetadata {
 
 #[async_trait]
 impl ClientMetadata for PublicClientMetadata {
-    async fn fetch(&self, url: &str) -> Result<Document, FetchError> {
+    async fn fetch(&self, url: &str, client: Option<IpAddr>) -> Result<Document, FetchError> {
         let url = self.admitted(url)?;
-        let Ok(_place) = self.places.try_acquire() else {
+        let Some(_place) = self.places.take(&url, client) else {
             return Err(FetchError::Unavailable("too many documents are being fetched".to_owned()));
         };
         self.counted()?;

@@ -145,7 +145,12 @@ pub struct HttpSettings {
     pub token_header: Option<String>,
     /// Publishes the metadata of Entra ID under the issuer `public_url`.
     pub rewrite_authority_metadata: bool,
+    /// Event streams that one caller may hold open at the same time, with all of its clients.
+    pub max_streams_per_caller: u32,
 }
+
+/// Event streams of one caller, unless set otherwise: a quarter of the places that `entra-mcp serve` has.
+pub const DEFAULT_MAX_STREAMS_PER_CALLER: u32 = 16;
 
 /// A client that is known without registration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -84,7 +84,7 @@ async fn run(mut command: Command, input: &str) -> (Option<i32>, String, String)
 #[tokio::test]
 async fn it_says_where_it_listens_serves_and_ends_with_0_when_it_is_asked_to() {
     let home = Home::new().await;
-    let server = HttpServerProcess::start(serve(&home, &[])).await;
+    let server = Server::start(serve(&home, &[])).await;
     let address = server.ready["listening"].as_str().unwrap().to_owned();
     let port = address.strip_prefix("127.0.0.1:").unwrap();
     assert_eq!(server.ready["public_url"], format!("http://localhost:{port}"));
@@ -123,7 +123,7 @@ async fn its_memory_is_not_dumped_and_its_environment_shows_no_secret() {
 #[tokio::test]
 async fn the_correlation_id_of_a_refused_request_leads_to_the_log() {
     let home = Home::new().await;
-    let server = HttpServerProcess::start(serve(&home, &[])).await;
+    let server = Server::start(serve(&home, &[])).await;
     let mut ids = Vec::new();
     for (path, status) in
         [("/authorize?client_id=nobody&login_hint=alice-hint", 400), ("/nothing/here", 404), ("/mcp", 405)]
@@ -142,7 +142,7 @@ async fn the_correlation_id_of_a_refused_request_leads_to_the_log() {
 #[tokio::test]
 async fn with_tokens_of_entra_alone_it_is_no_authorization_server_and_warns_of_an_app_id_uri_that_does_not_fit() {
     let home = Home::new().await;
-    let server = HttpServerProcess::start(serve(&home, &["--token-mode", "bearer", "--app-id-uri", "api://mcp"])).await;
+    let server = Server::start(serve(&home, &["--token-mode", "bearer", "--app-id-uri", "api://mcp"])).await;
     assert_eq!(server.status("/authorize").await, 404);
     let metadata = reqwest::get(server.url("/.well-known/oauth-protected-resource/mcp")).await.unwrap();
     let metadata: Value = serde_json::from_slice(&metadata.bytes().await.unwrap()).unwrap();
@@ -161,7 +161,7 @@ async fn it_tells_systemd_that_it_is_ready_and_that_it_ends() {
     let listener = tokio::net::UnixDatagram::bind(&path).unwrap();
     let mut command = serve(&home, &[]);
     command.env("NOTIFY_SOCKET", &path);
-    let server = HttpServerProcess::start(command).await;
+    let server = Server::start(command).await;
     let mut buffer = [0; 64];
     let length = soon(listener.recv(&mut buffer)).await.unwrap().unwrap();
     assert_eq!(&buffer[..length], b"READY=1");
@@ -233,7 +233,7 @@ async fn a_client_secret_is_kept_encrypted_in_the_store() {
         let content = std::fs::read(entry.unwrap().path()).unwrap();
         assert!(!content.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()));
     }
-    let server = HttpServerProcess::start(without(&["serve", "--listen", "127.0.0.1:0"])).await;
+    let server = Server::start(without(&["serve", "--listen", "127.0.0.1:0"])).await;
     assert_eq!(server.status("/healthz").await, 200);
     assert_eq!(server.end().await.0, Some(0));
 
@@ -255,7 +255,7 @@ async fn what_is_no_client_secret_is_not_stored() {
 #[tokio::test]
 async fn in_a_server_of_isolated_requests_every_request_is_served() {
     let home = Home::new().await;
-    let server = HttpServerProcess::start(serve(&home, &["--isolation", "per-request", "--max-instances", "1"])).await;
+    let server = Server::start(serve(&home, &["--isolation", "per-request", "--max-instances", "1"])).await;
     for _ in 0..3 {
         assert_eq!(server.status("/healthz").await, 200);
     }
@@ -265,7 +265,7 @@ async fn in_a_server_of_isolated_requests_every_request_is_served() {
 #[tokio::test]
 async fn the_bound_of_an_oauth_endpoint_holds_in_the_program() {
     let home = Home::new().await;
-    let server = HttpServerProcess::start(serve(&home, &["--rate-limit", "token=1/1h"])).await;
+    let server = Server::start(serve(&home, &["--rate-limit", "token=1/1h"])).await;
     assert_eq!(server.status("/token").await, 405);
     let refused = reqwest::get(server.url("/token")).await.unwrap();
     assert_eq!(refused.status().as_u16(), 429);
@@ -298,7 +298,7 @@ async fn a_server_that_entra_id_knows_starts_and_is_ready() {
     let home = Home::new().await;
     let mut command = serve(&home, &["--check", "fail", "--client-id", CONFIDENTIAL]);
     command.env("AZURE_CLIENT_SECRET", CONFIDENTIAL_SECRET);
-    let server = HttpServerProcess::start(command).await;
+    let server = Server::start(command).await;
     assert_eq!(server.status("/readyz").await, 200);
     let (code, _, log) = server.end().await;
     assert_eq!(code, Some(0), "{log}");
@@ -308,7 +308,7 @@ async fn a_server_that_entra_id_knows_starts_and_is_ready() {
 #[tokio::test]
 async fn a_server_that_never_met_its_authority_is_not_ready() {
     let home = Home::new().await;
-    let server = HttpServerProcess::start(serve(&home, &["--authority", "http://127.0.0.1:9"])).await;
+    let server = Server::start(serve(&home, &["--authority", "http://127.0.0.1:9"])).await;
     assert_eq!((server.status("/healthz").await, server.status("/readyz").await), (200, 503));
     assert_eq!(server.end().await.0, Some(0));
 }
@@ -318,7 +318,7 @@ async fn the_log_names_the_reason_of_a_refusal_and_no_person_where_records_go_to
     let home = Home::new().await;
     let file = home.path().join("audit.jsonl");
     let arguments = ["--token-mode", "bearer", "--audit-file", file.to_str().unwrap()];
-    let server = HttpServerProcess::start(serve(&home, &arguments)).await;
+    let server = Server::start(serve(&home, &arguments)).await;
     let request = reqwest::Client::new().post(server.url("/mcp")).bearer_auth("eyJhbGciOiJub25lIn0.e30.x").body("{}");
     assert_eq!(request.send().await.unwrap().status(), 401);
     let (_, _, log) = server.end().await;
@@ -348,6 +348,6 @@ async fn what_a_client_in_the_file_cannot_be_sent_back_to_stops_the_server() {
     }
     let client = "\n[[clients]]\nclient-id = 'x'\nname = 'X'\nredirect-uris = ['cursor://anysphere.cursor-mcp/oauth/callback']\n";
     std::fs::write(&file, base + client).unwrap();
-    let server = HttpServerProcess::start(serve(&home, &["--config", file.to_str().unwrap()])).await;
+    let server = Server::start(serve(&home, &["--config", file.to_str().unwrap()])).await;
     assert_eq!(server.end().await.0, Some(0));
 }

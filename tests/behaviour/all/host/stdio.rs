@@ -104,7 +104,7 @@ fn sign_in(id: u32) -> Value {
 #[tokio::test]
 async fn every_kind_of_bad_line_is_answered_and_the_server_goes_on() {
     let home = Home::new().await;
-    let mut server = StdioServerProcess::start(&home);
+    let mut server = Server::start(&home);
     server.send(initialize()).await;
     assert_eq!(server.receive().await["id"], 0);
     let overlong = [vec![b'x'; 70_000], b"\n".to_vec()].concat();
@@ -128,7 +128,7 @@ async fn every_kind_of_bad_line_is_answered_and_the_server_goes_on() {
 #[tokio::test]
 async fn requests_written_at_once_are_all_answered_before_the_end() {
     let home = Home::new().await;
-    let mut server = StdioServerProcess::start(&home);
+    let mut server = Server::start(&home);
     let mut lines = format!("{}\n", initialize());
     for id in 1..=50 {
         lines += &format!("{}\n", request(id, "tools/list", json!({})));
@@ -144,7 +144,7 @@ async fn requests_written_at_once_are_all_answered_before_the_end() {
 #[tokio::test]
 async fn a_sign_in_that_waits_holds_up_no_request_and_can_be_cancelled() {
     let home = Home::new().await;
-    let mut server = StdioServerProcess::start(&home);
+    let mut server = Server::start(&home);
     server.send(initialize()).await;
     server.receive().await;
     server.send(sign_in(1)).await;
@@ -164,7 +164,7 @@ async fn a_sign_in_that_waits_holds_up_no_request_and_can_be_cancelled() {
 #[tokio::test]
 async fn sign_ins_that_wait_hold_up_no_request_however_many_they_are() {
     let home = Home::new().await;
-    let mut server = StdioServerProcess::start(&home);
+    let mut server = Server::start(&home);
     server.send(initialize()).await;
     server.receive().await;
     for id in 1..=100 {
@@ -178,7 +178,7 @@ async fn sign_ins_that_wait_hold_up_no_request_however_many_they_are() {
 #[tokio::test]
 async fn the_end_of_input_in_the_middle_of_a_sign_in_ends_the_server_well() {
     let home = Home::new().await;
-    let mut server = StdioServerProcess::start(&home);
+    let mut server = Server::start(&home);
     server.send(initialize()).await;
     server.receive().await;
     server.send(sign_in(1)).await;
@@ -191,14 +191,14 @@ async fn the_end_of_input_in_the_middle_of_a_sign_in_ends_the_server_well() {
 #[tokio::test]
 async fn the_next_client_is_not_shown_the_page_of_a_process_that_has_ended() {
     let home = Home::new().await;
-    let mut server = StdioServerProcess::start(&home);
+    let mut server = Server::start(&home);
     server.send(initialize()).await;
     server.receive().await;
     server.send(sign_in(1)).await;
     let first = home.opened_page().await;
     assert_eq!(server.end().await.0, Some(0));
 
-    let mut next = StdioServerProcess::start(&home);
+    let mut next = Server::start(&home);
     next.send(initialize()).await;
     next.receive().await;
     let params = json!({ "name": "GetUserDetailsFromGraph", "arguments": {}, "_meta": { "progressToken": "p" } });
@@ -215,7 +215,7 @@ async fn the_next_client_is_not_shown_the_page_of_a_process_that_has_ended() {
 async fn a_signal_ends_the_server_well() {
     for signal in ["TERM", "INT"] {
         let home = Home::new().await;
-        let mut server = StdioServerProcess::start(&home);
+        let mut server = Server::start(&home);
         server.send(initialize()).await;
         server.receive().await;
         send_signal(signal, server.child.id().unwrap());

@@ -9,6 +9,7 @@ mod bodies;
 mod claims;
 mod discovery;
 mod evasion;
+mod fairness;
 mod floods;
 mod flow;
 mod gateway;

@@ -93,19 +93,34 @@ impl ClientCredential for Secret {
 
 /// Metadata documents that are published somewhere.
 #[derive(Default)]
-pub(crate) struct Documents(std::sync::Mutex<std::collections::HashMap<String, Value>>);
+pub(crate) struct Documents {
+    documents: std::sync::Mutex<HashMap<String, Result<Value, FetchError>>>,
+    fetched: AtomicUsize,
+}
 
 impl Documents {
     pub(crate) fn publish(&self, url: &str, document: Value) {
-        self.0.lock().expect("no test panicked").insert(url.to_owned(), document);
+        self.documents.lock().expect("no test panicked").insert(url.to_owned(), Ok(document));
+    }
+
+    /// From now on there is no document.
+    pub(crate) fn fail(&self, url: &str, failure: FetchError) {
+        self.documents.lock().expect("no test panicked").insert(url.to_owned(), Err(failure));
+    }
+
+    /// How many were asked for.
+    pub(crate) fn fetched(&self) -> usize {
+        self.fetched.load(Ordering::Relaxed)
     }
 }
 
 #[async_trait]
 impl ClientMetadata for Documents {
-    async fn fetch(&self, url: &str) -> Result<Document, FetchError> {
-        let documents = self.0.lock().expect("no test panicked");
-        let document = documents.get(url).ok_or_else(|| FetchError::Unavailable("no such document".to_owned()))?;
+    async fn fetch(&self, url: &str, _: Option<std::net::IpAddr>) -> Result<Document, FetchError> {
+        self.fetched.fetch_add(1, Ordering::Relaxed);
+        let documents = self.documents.lock().expect("no test panicked");
+        let missing = || Err(FetchError::Unavailable("no such document".to_owned()));
+        let document = documents.get(url).cloned().unwrap_or_else(missing)?;
         Ok(Document {
             body: document.to_string().into_bytes(),
             content_type: Some("application/json".to_owned()),
@@ -131,6 +146,11 @@ impl Fleet {
 
     /// Two replicas with changed settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::bounded(HashMap::new(), change).await
+    }
+
+    /// The same with more bounds than that of refused tokens.
+    pub(crate) async fn bounded(mut rates: HashMap<String, Rate>, change: impl FnOnce(&mut Settings)) -> Self {
         let emulator = Builder::new().seed(42).clock(Clock::manual(START)).start().await.expect("the emulator starts");
         let endpoints = emulator.endpoints().clone();
         let callback = format!("{PUBLIC_URL}/auth/callback");
@@ -169,6 +189,7 @@ impl Fleet {
                 access: None,
                 token_header: None,
                 rewrite_authority_metadata: false,
+                max_streams_per_caller: 16,
             }),
         };
         change(&mut settings);
@@ -176,7 +197,7 @@ impl Fleet {
         let store: Arc<dyn SecretStore> = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
         // One process, so one limiter for both.
         let rate = Rate { count: REFUSED_TOKENS, per: Duration::from_secs(60) };
-        let rates = HashMap::from([("refused-token".to_owned(), rate)]);
+        rates.insert("refused-token".to_owned(), rate);
         let limiter: Arc<dyn RateLimiter> = Arc::new(CountingRateLimiter::new(Arc::new(clock.clone()), rates));
         let (audit, documents) = (MemoryAudit::default(), Arc::new(Documents::default()));
         let replica = || -> PluginBuilder {

@@ -7,6 +7,7 @@ use world::testing::{World, run};
 
 use super::*;
 use crate::authorization_server::clients::find;
+use crate::client_documents::LAST_GOOD;
 use crate::testing::{ServerWorlds as _, configure};
 
 const ID: &str = "https://app.example.com/oauth/client.json";
@@ -294,7 +295,7 @@ fn what_is_turned_off_is_not_fetched() {
 #[test]
 fn a_document_that_cannot_be_fetched_says_whose_fault_it_is() {
     for (answer, error) in [
-        (FetchError::Denied("127.0.0.1".to_owned()), ClientError::Metadata(ClientDocumentError::Denied)),
+        (FetchError::Denied("127.0.0.1".to_owned()), ClientError::Private),
         (FetchError::Status(302), ClientError::Metadata(ClientDocumentError::Status(302))),
         (FetchError::Status(404), ClientError::Metadata(ClientDocumentError::Status(404))),
         (FetchError::TooLarge, ClientError::Metadata(ClientDocumentError::TooLarge)),
@@ -365,11 +366,103 @@ fn a_kept_document_that_cannot_be_read_is_fetched_again() {
     let world = World::default();
     let env = world.remote();
     world.publish(ID, Ok(document(&metadata())));
-    run(find(&env, ID)).unwrap();
+    sign_in_with(&env);
     let name = world.record_names().remove(0);
+    assert!(name.contains("/client-document/"), "{name}");
     world.put(&name, b"not JSON", None).unwrap();
-    assert!(run(find(&env, ID)).is_ok());
+    assert!(run(find(&world.remote(), ID)).is_ok());
     assert_eq!(world.fetched().len(), 2);
+}
+
+/// What a sign-in does with the document of its client.
+fn sign_in_with(env: &ServerWorld<'_>) {
+    let client = run(find(env, ID)).unwrap();
+    run(keep(env, &of(env, &client).unwrap())).unwrap();
+}
+
+#[test]
+fn a_document_is_stored_for_all_instances_once_a_person_has_signed_in_with_it_and_not_before() {
+    let world = World::default();
+    world.publish(ID, Ok(document(&metadata())));
+    let env = world.remote();
+    for _ in 0..3 {
+        run(find(&env, ID)).unwrap();
+    }
+    assert_eq!((world.fetched().len(), world.record_names()), (1, Vec::new()), "it is in the memory of the instance");
+    sign_in_with(&env);
+    assert!(run(find(&world.remote(), ID)).is_ok());
+    assert_eq!(world.fetched().len(), 1);
+}
+
+#[test]
+fn the_last_good_document_is_used_for_a_day_while_it_cannot_be_read() {
+    let failures = [
+        Err(FetchError::Unavailable("timed out".to_owned())),
+        Err(FetchError::Denied("it has no address".to_owned())),
+        Err(FetchError::Status(503)),
+        Err(FetchError::Status(429)),
+    ];
+    for failure in failures {
+        let world = World::default();
+        world.publish(ID, Ok(document(&metadata())));
+        sign_in_with(&world.remote());
+        world.publish(ID, failure.clone());
+        world.advance(DEFAULT_LIFETIME + LAST_GOOD - Duration::from_secs(1));
+        let env = world.remote();
+        for fetched in 2..4 {
+            assert!(run(find(&env, ID)).is_ok(), "{failure:?}");
+            assert_eq!(world.fetched().len(), fetched, "the failure is not remembered");
+        }
+        world.advance(Duration::from_secs(1));
+        assert!(run(find(&env, ID)).is_err(), "{failure:?}");
+    }
+}
+
+#[test]
+fn the_last_good_document_is_used_while_too_many_are_fetched() {
+    let world = World::default();
+    world.publish(ID, Ok(document(&metadata())));
+    sign_in_with(&world.remote());
+    world.advance(DEFAULT_LIFETIME);
+    world.exhaust("client-metadata", Duration::from_secs(30));
+    assert!(run(find(&world.remote(), ID)).is_ok());
+}
+
+#[test]
+fn a_document_that_its_site_has_withdrawn_is_not_used_when_the_site_is_down_later() {
+    let withdrawn = [
+        (Err(FetchError::Status(404)), ClientDocumentError::Status(404)),
+        (Ok(document(&without("client_name"))), ClientDocumentError::Name),
+        (Ok(document(&with("client_id", json!("https://other.example.com/")))), ClientDocumentError::ClientId),
+    ];
+    for (answer, error) in withdrawn {
+        let world = World::default();
+        world.publish(ID, Ok(document(&metadata())));
+        let env = world.remote();
+        sign_in_with(&env);
+        world.advance(DEFAULT_LIFETIME);
+        world.publish(ID, answer);
+        assert_eq!(run(find(&env, ID)), Err(ClientError::Metadata(error)));
+        world.publish(ID, Err(FetchError::Unavailable("down".to_owned())));
+        for env in [env, world.remote()] {
+            assert_eq!(run(find(&env, ID)), Err(ClientError::Unavailable));
+        }
+    }
+}
+
+#[test]
+fn a_name_of_this_network_looks_like_a_name_without_an_address() {
+    let told = |failure: FetchError| {
+        let world = World::default();
+        world.publish(ID, Err(failure));
+        let error = run(find(&world.remote(), ID)).unwrap_err();
+        (error.to_string(), error.is_passing(), error.reason())
+    };
+    let (private, passing, reason) = told(FetchError::Denied("10.0.0.1".to_owned()));
+    let unresolvable = told(FetchError::Unavailable("no such host".to_owned()));
+    assert_eq!((private, passing), (unresolvable.0, unresolvable.1));
+    // The operator is told.
+    assert_eq!((reason, unresolvable.2), (Some("client-metadata-denied"), Some("client-metadata-unavailable")));
 }
 
 #[test]

@@ -319,7 +319,7 @@ fn a_registration_that_cannot_be_audited_is_not_made() {
     world.refuse_audit(true);
     let response = post(&world.remote(), &json!({"redirect_uris": [REDIRECT]}));
     assert_eq!(response.status(), 503);
-    assert_eq!(world.record_names(), [""; 0]);
+    assert!(!world.record_names().iter().any(|name| name.contains("/registration")));
 }
 
 #[test]

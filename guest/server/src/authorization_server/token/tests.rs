@@ -313,3 +313,76 @@ fn too_many_requests_of_a_client_are_told_when_to_come_back() {
     is(&refused, (429, "too_many_requests"));
     assert_eq!(refused.headers()[RETRY_AFTER], "7");
 }
+
+const WINDOW: Duration = Duration::from_secs(900);
+
+/// A client id is public, so a stranger can name it from as many networks as it has.
+#[test]
+fn strangers_from_128_networks_do_not_lock_a_public_client_out() {
+    let flow = Flow::new();
+    for operation in ["token", "revoke"] {
+        flow.world.bound(operation, 3, WINDOW);
+    }
+    for number in 0..128 {
+        flow.moves_to(&format!("2001:db8:0:{number:x}::1"));
+        is(&flow.exchange("nonsense", &[]), (400, "invalid_grant"));
+        is(&flow.refresh(&"A".repeat(110), &[]), (400, "invalid_grant"));
+        let answered = flow.post(Endpoint::Revoke, &[("client_id", CLIENT), ("token", "nonsense")]);
+        assert_eq!(answered.status(), 200);
+    }
+    assert!(!flow.world.counted().iter().any(|(_, subject)| subject == CLIENT));
+    flow.moves_to("203.0.113.7");
+    let tokens = answer(&flow.exchange(&flow.code(), &[]));
+    let renewed = flow.refresh(tokens["refresh_token"].as_str().unwrap(), &[]);
+    assert_eq!(renewed.status(), 200);
+    let of_the_client = flow.world.counted().into_iter().filter(|(_, subject)| subject == CLIENT).count();
+    assert_eq!(of_the_client, 2, "what was genuine");
+}
+
+#[test]
+fn what_is_refused_at_the_token_and_revocation_endpoints_counts_for_the_address() {
+    let refused_by = |send: fn(&Flow) -> http::Response<Vec<u8>>| {
+        let flow = Flow::new();
+        for operation in ["token", "revoke"] {
+            flow.world.bound(operation, 3, WINDOW);
+        }
+        let mut statuses: Vec<u16> = (0..5).map(|_| send(&flow).status().as_u16()).collect();
+        flow.moves_to("203.0.113.8");
+        statuses.push(send(&flow).status().as_u16());
+        let throttled = flow.audited().iter().filter(|event| event.starts_with("request.throttled")).count();
+        (statuses, throttled)
+    };
+    let of = |status| (vec![status, status, status, 429, 429, status], 1);
+    assert_eq!(refused_by(|flow| flow.exchange("nonsense", &[])), of(400));
+    assert_eq!(refused_by(|flow| flow.refresh("nonsense", &[])), of(400));
+    assert_eq!(refused_by(|flow| flow.exchange("code", &[("client_id", "nobody")])), of(401));
+    assert_eq!(refused_by(|flow| flow.exchange("code", &[("client_id", "")])), of(400));
+    assert_eq!(refused_by(|flow| flow.exchange("code", &[("client_id", CONFIDENTIAL)])), of(401));
+    let revoke = |flow: &Flow| flow.post(Endpoint::Revoke, &[("client_id", CLIENT), ("token", "nonsense")]);
+    assert_eq!(refused_by(revoke), of(200));
+}
+
+#[test]
+fn a_client_that_has_authenticated_itself_is_counted_by_its_id_whatever_it_presents() {
+    let flow = Flow::new();
+    flow.world.bound("token", 2, WINDOW);
+    let secret = [("client_id", CONFIDENTIAL), ("client_secret", "client secret")];
+    let statuses: Vec<u16> = (0..3)
+        .map(|number| {
+            flow.moves_to(&format!("203.0.113.{number}"));
+            flow.exchange("nonsense", &secret).status().as_u16()
+        })
+        .collect();
+    assert_eq!(statuses, [400, 400, 429]);
+}
+
+#[test]
+fn a_refresh_token_over_the_bound_of_its_client_is_not_used_up() {
+    let (flow, _, refresh) = session();
+    flow.world.bound("token", 1, WINDOW);
+    let renewed = answer(&flow.refresh(&refresh, &[]));
+    let refresh = renewed["refresh_token"].as_str().unwrap();
+    is(&flow.refresh(refresh, &[]), (429, "too_many_requests"));
+    flow.world.advance(WINDOW);
+    assert_eq!(flow.refresh(refresh, &[]).status(), 200);
+}

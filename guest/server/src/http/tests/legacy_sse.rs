@@ -226,10 +226,14 @@ fn unread_answers_are_bounded() {
 }
 
 #[test]
-fn the_streams_of_one_client_of_one_user_are_bounded() {
+fn the_streams_of_one_user_are_bounded_whatever_the_clients() {
     let server = server();
     server.sign_in(&Someone { token: "bob", object: "bob-object", ..ALICE_SSE });
-    let mut open: Vec<Open> = (0..16).map(|_| server.open("alice")).collect();
+    for (token, client) in [("a", "client-2"), ("b", "client-3"), ("c", "client-4")] {
+        server.sign_in(&Someone { token, client, ..ALICE_SSE });
+    }
+    let mut open: Vec<Open> = ["alice", "a", "b", "c"].repeat(4).into_iter().map(|token| server.open(token)).collect();
+    assert_eq!(server.send(get("/sse").by("c")).status(), 429);
     let refused = server.send(get("/sse").by("alice"));
     assert_eq!((refused.status().as_u16(), header(&refused, "retry-after")), (429, "2"));
     server.open("bob");
@@ -240,6 +244,16 @@ fn the_streams_of_one_client_of_one_user_are_bounded() {
     }
     server.world.advance(Duration::from_secs(46));
     server.open("alice");
+}
+
+#[test]
+fn how_many_streams_a_user_may_hold_open_is_a_setting() {
+    for most in [0, 1, 3] {
+        let mut server = server();
+        configure(&mut server.env, |http| http.max_streams_per_caller = most);
+        let open: Vec<Open> = (0..most).map(|_| server.open("alice")).collect();
+        assert_eq!(server.send(get("/sse").by("alice")).status(), 429, "{}", open.len());
+    }
 }
 
 #[test]

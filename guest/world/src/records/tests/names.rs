@@ -130,8 +130,8 @@ fn records_of_the_store_are_named_after_what_they_depend_on() {
         (store("groups").ending_with("/asking"), Key::Parts(groups), format!("{groups_name}/asking")),
         (
             store("groups-throttled"),
-            Key::Parts(&[GRAPH, CLIENT, TENANT]),
-            format!("groups-throttled/{GRAPH}/{CLIENT}/{TENANT}"),
+            Key::Parts(&[GRAPH, CLIENT, TENANT, OBJECT]),
+            format!("groups-throttled/{GRAPH}/{CLIENT}/{TENANT}/{OBJECT}"),
         ),
         (
             store("contact"),
@@ -149,11 +149,7 @@ fn records_of_the_store_are_named_after_what_they_depend_on() {
             "openid-metadata-attempt/pHcZhkekEiIJ3oietQ-jwwILtafTqvEb7sYMYNTYp5U".to_owned(),
         ),
         (store("jwks").hashed(), Key::One(&keys), "jwks/fFc1QiOUFzY96LjvpTovyX0VxD1nIiuYcc95Ez3fssw".to_owned()),
-        (
-            store("sse-of").last_part_hashed(),
-            Key::Parts(&[TENANT, "alice-object", "client-1"]),
-            format!("sse-of/{TENANT}/alice-object/VwTeGPxgReTQjDomEWJ5Vom6agODlkEJNQ-PrTxK2XI"),
-        ),
+        (store("sse-of"), Key::Parts(&[TENANT, "alice-object"]), format!("sse-of/{TENANT}/alice-object")),
         (store("sse"), Key::One("an-id"), "sse/an-id".to_owned()),
         (store("sse").ending_with("/queue"), Key::One("an-id"), "sse/an-id/queue".to_owned()),
     ] {

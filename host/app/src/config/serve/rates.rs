@@ -1,4 +1,5 @@
-//! How often clients may use the OAuth endpoints, and come with bad tokens; and how many records are written one by one.
+//! How often clients may use the OAuth endpoints and come with bad tokens, how much callers may ask for, and how many
+//! records are written one by one.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,13 +17,19 @@ use crate::config::{ConfigError, invalid};
 /// hundred people may share an address; and an attacker needs a month to fill the files that are kept by default
 /// (704 MiB).
 ///
+/// For `call` and `graph-request`, the bound is of one caller, whatever its client and its address: ten requests in each
+/// second of a minute. No person with a model needs a tenth of it, and Microsoft Graph, which admits an application some
+/// hundred requests in a second, is left for others.
+///
 /// The bounds of records are about as generous: with its calls, a caller needs three weeks to fill the files, with denied
 /// ones eight months, and all strangers together need ten days. That is longer than `--audit-keep-days`.
 pub(super) const DEFAULT_RATES: &str = "authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m,\
-    refused-token=60/1m,called-records=600/15m,denied-records=60/15m,stranger-records=2000/15m";
+    refused-token=60/1m,call=600/1m,graph-request=600/1m,called-records=600/15m,denied-records=60/15m,\
+    stranger-records=2000/15m";
 
-/// Operations that are not counted by client id: one that the component counts, and those that bound records.
-const NOT_OF_CLIENTS: [&str; 4] = ["refused-token", CALLED_RECORDS, DENIED_RECORDS, STRANGER_RECORDS];
+/// Operations that are not counted by client id: those that the component counts alone, and those that bound records.
+const NOT_OF_CLIENTS: [&str; 6] =
+    ["refused-token", "call", "graph-request", CALLED_RECORDS, DENIED_RECORDS, STRANGER_RECORDS];
 
 /// How many times the bound of one address a client id has: one id, such as a metadata document's, stands for the same
 /// program on many machines.
@@ -33,7 +40,7 @@ const CLIENT_FACTOR: u32 = 100;
 /// from their client.
 const CLIENT_METADATA_RATE: Rate = Rate { count: 1_000, per: Duration::from_secs(15 * 60) };
 
-/// The bounds by operation: by address, and by client id.
+/// The bounds by operation: by address, by client id, and by caller.
 pub(super) fn rates(given: &[String]) -> Result<HashMap<String, Rate>, ConfigError> {
     let mut by_operation: Vec<(&str, Option<Rate>)> = DEFAULT_RATES.split(',').map(bound).collect::<Result<_, _>>()?;
     for text in given {

@@ -19,7 +19,7 @@ struct Disk {
 
 #[async_trait]
 impl AuditSink for Disk {
-    async fn record(&self, record: Record) -> Result<(), String> {
+    async fn record(&self, record: AuditRecord) -> Result<(), String> {
         if self.full.load(Ordering::Relaxed) {
             return Err("no space left".to_owned());
         }
@@ -46,7 +46,7 @@ impl Bench {
     }
 
     async fn record(&self, event: Event) -> Result<(), String> {
-        self.audit.record(Record { time: self.clock.now(), event }).await
+        self.audit.record(AuditRecord { time: self.clock.now(), event }).await
     }
 
     /// The reason, or else the tool, of every record that was written, and how many it stands for besides itself.

@@ -108,7 +108,7 @@ impl Site {
 
     /// What the site's document is for a reader that may go there.
     async fn fetched(&self) -> Result<Document, FetchError> {
-        self.reader(&[&self.host()]).fetch(&self.url()).await
+        self.reader(&[&self.host()]).fetch(&self.url(), None).await
     }
 }
 
@@ -160,7 +160,7 @@ async fn a_name_that_resolves_to_what_is_not_public_is_denied() {
         "2002:7f00:1::",
     ] {
         let reader = reader(&[], address.parse().unwrap());
-        assert!(denied(reader.fetch("https://client.example/metadata.json").await), "{address}");
+        assert!(denied(reader.fetch("https://client.example/metadata.json", None).await), "{address}");
     }
 }
 
@@ -180,7 +180,7 @@ async fn a_url_that_names_such_an_address_is_denied() {
         "[::ffff:127.0.0.1]",
         "[::ffff:a9fe:a9fe]",
     ] {
-        assert!(denied(reader.fetch(&format!("https://{host}/metadata.json")).await), "{host}");
+        assert!(denied(reader.fetch(&format!("https://{host}/metadata.json"), None).await), "{host}");
     }
 }
 
@@ -197,7 +197,7 @@ async fn what_is_not_a_plain_https_url_is_denied() {
         "https://client.example/#fragment",
         "https:///",
     ] {
-        assert!(denied(reader.fetch(url).await), "{url}");
+        assert!(denied(reader.fetch(url, None).await), "{url}");
     }
 }
 
@@ -237,12 +237,12 @@ async fn only_so_many_documents_are_read_in_a_minute() {
 async fn what_is_allowed_anywhere_is_allowed_with_its_port_only() {
     let site = Site::answering("200 OK", "{}").await;
     for anywhere in ["client.example:1", "other.example", "127.0.0.1"] {
-        assert!(denied(site.reader(&[anywhere]).fetch(&site.url()).await), "{anywhere}");
+        assert!(denied(site.reader(&[anywhere]).fetch(&site.url(), None).await), "{anywhere}");
     }
-    assert!(site.reader(&["client.example"]).fetch(&site.url()).await.is_ok());
+    assert!(site.reader(&["client.example"]).fetch(&site.url(), None).await.is_ok());
     let literal = format!("https://127.0.0.1:{}/", site.address.port());
-    assert!(site.reader(&["127.0.0.1"]).fetch(&literal).await.is_ok());
-    assert!(denied(site.reader(&[]).fetch(&literal).await));
+    assert!(site.reader(&["127.0.0.1"]).fetch(&literal, None).await.is_ok());
+    assert!(denied(site.reader(&[]).fetch(&literal, None).await));
 }
 
 #[tokio::test]
@@ -284,7 +284,7 @@ async fn an_untrusted_certificate_is_refused() {
     let site = Site::answering("200 OK", "{}").await;
     let mut reader = site.reader(&[&site.host()]);
     reader.extra_roots.clear();
-    assert!(matches!(reader.fetch(&site.url()).await, Err(FetchError::Unavailable(_))));
+    assert!(matches!(reader.fetch(&site.url(), None).await, Err(FetchError::Unavailable(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,15 +304,16 @@ async fn a_site_that_drips_gains_no_time() {
 #[tokio::test]
 async fn only_so_many_documents_are_fetched_at_the_same_time() {
     let site = Site::new(Vec::new(), false).await;
-    let mut reader = site.reader(&[&site.host()]);
-    reader.places = Semaphore::new(1);
-    let url = site.url();
-    let (first, second) = tokio::join!(reader.fetch(&url), reader.fetch(&url));
-    let texts = [first, second].map(|result| match result {
+    let reader = site.reader(&[&site.host()]);
+    let (url, client) = (site.url(), Some(IpAddr::from([203, 0, 113, 1])));
+    let fetch = || reader.fetch(&url, client);
+    let (first, second, third) = tokio::join!(fetch(), fetch(), fetch());
+    let texts = [first, second, third].map(|result| match result {
         Err(FetchError::Unavailable(text)) => text,
         other => panic!("{other:?}"),
     });
-    assert!(texts.contains(&"too many documents are being fetched".to_owned()), "{texts:?}");
+    let refused = texts.iter().filter(|text| *text == "too many documents are being fetched").count();
+    assert_eq!(refused, 1, "one client address has two places: {texts:?}");
 }
 
 #[test]

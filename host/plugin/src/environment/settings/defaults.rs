@@ -2,7 +2,10 @@
 
 use url::Url;
 
-use super::{ClientType, HttpSettings, Settings, SignInMethod, SignInSettings, TokenMode, TokenSettings};
+use super::{
+    ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, Settings, SignInMethod, SignInSettings, TokenMode,
+    TokenSettings,
+};
 use crate::error::Error;
 
 /// How long a sign-in waits for the person, in seconds: the lifetime of a device code is three times that.
@@ -121,6 +124,7 @@ impl HttpSettings {
             access: None,
             token_header: None,
             rewrite_authority_metadata: false,
+            max_streams_per_caller: DEFAULT_MAX_STREAMS_PER_CALLER,
         })
     }
 }

@@ -33,6 +33,7 @@ fn complete() -> Settings {
                 secret_hash: Some("s".to_owned()),
             }],
             dynamic_registration: true,
+            allowed_redirect_schemes: Vec::new(),
             client_id_metadata_documents: true,
             token_mode: TokenMode::Both,
             app_id_uri: Some("i".to_owned()),
@@ -48,6 +49,7 @@ fn complete() -> Settings {
             }]),
             token_header: Some("h".to_owned()),
             rewrite_authority_metadata: true,
+            max_streams_per_caller: 1,
         }),
     }
 }
