@@ -369,8 +369,9 @@ mod tests {
         one.write(b"two2\n").unwrap();
         other.write(b"x\n").unwrap();
         age(&folder, "audit.jsonl.1", 1);
-        for file in [&mut one, &mut other, &mut one, &mut other] {
-            file.write(b"three\n").unwrap_err();
+        for _ in 0..2 {
+            one.write(b"three\n").unwrap_err();
+            other.write(b"three\n").unwrap_err();
         }
         age(&folder, "audit.jsonl.1", 7);
         other.write(b"three\n").unwrap();
