@@ -129,7 +129,7 @@ fn id_token(error: &TokenError) -> &'static str {
 impl From<AuthorityFault> for SignInError {
     fn from(fault: AuthorityFault) -> Self {
         match fault {
-            AuthorityFault::Refused(refusal) => Self::Refused(refusal),
+            AuthorityFault::Refused(refusal) => Self::Refused(*refusal),
             AuthorityFault::Unreachable(error) => Self::Unavailable(OAuthError::Unreachable(error)),
             other => Self::Authority(other),
         }

@@ -31,7 +31,8 @@ impl ClockOffset {
         let there = httpdate::parse_http_date(date).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
         let difference = there.abs_diff(now);
         let noticeable = difference > NOTICEABLE_SECONDS;
-        Some(noticeable.then(|| if there > now { Self::Behind(difference) } else { Self::Ahead(difference) }))
+        let offset = if there > now { Self::Behind(difference) } else { Self::Ahead(difference) };
+        Some(noticeable.then_some(offset))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use entra_mcp_plugin::audit::Event;
 
-use crate::telemetry::TraceParent;
+use crate::telemetry::trace_parent::TraceParent;
 
 pub use file::{AuditFileError, Rotation};
 pub use journal::{Destination, JsonLinesAudit, OnFailure};

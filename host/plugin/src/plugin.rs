@@ -399,7 +399,8 @@ impl PluginBuilder {
         self
     }
 
-    /// The reader of clients' metadata documents; by default there is none.
+    /// The reader of clients' metadata documents; by default there is none. The component gets it only if its settings
+    /// have a use for it ([`Settings::reads_client_metadata`]).
     #[must_use]
     pub fn client_metadata(mut self, source: Arc<dyn ClientMetadata>) -> Self {
         self.imports = self.imports.client_metadata(source);

@@ -162,7 +162,7 @@ impl From<StoreError> for Unavailable {
 pub enum AuthorityFault {
     /// Entra ID answered with an error, such as that it does not know the tenant.
     #[error("{}", .0.advice())]
-    Refused(EntraRefusal),
+    Refused(Box<EntraRefusal>),
     /// No answer arrived.
     #[error("Microsoft Entra ID cannot be reached: {0}")]
     Unreachable(HttpError),
@@ -526,7 +526,8 @@ async fn download(env: &EntraWorld<'_>, url: &str, cold: bool) -> Result<(Vec<u8
         let status = response.status().as_u16();
         let refusal = oauth::refusal(response.body());
         let code = refusal.as_ref().map(|refusal| format!(" ({})", refusal.reason())).unwrap_or_default();
-        let fault = refusal.map_or(AuthorityFault::Status(status), AuthorityFault::Refused);
+        let fault =
+            refusal.map_or(AuthorityFault::Status(status), |refusal| AuthorityFault::Refused(Box::new(refusal)));
         return Err(("status", Unavailable { reason: format!("status {status}{code}"), fault }));
     }
     let fresh = fresh_seconds(response.headers());

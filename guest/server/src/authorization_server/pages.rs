@@ -88,11 +88,11 @@ pub fn consent(page: &ConsentPage<'_>) -> Response<Vec<u8>> {
     body.push_str("</dl>\n");
     let mut described = " aria-describedby=\"warning\"";
     if let Some(scheme) = scheme {
-        let _ = write!(
+        let _ = writeln!(
             body,
             "<p class=\"warning\" id=\"warning\" role=\"note\"><strong>Be careful:</strong> another program on this \
              computer may have claimed <b>{scheme}:</b> and would then get the answer. Allow it only if you have just \
-             started to connect a program that you trust.</p>\n",
+             started to connect a program that you trust.</p>",
         );
     } else if loopback {
         body.push_str(

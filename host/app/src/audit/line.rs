@@ -14,7 +14,7 @@ use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 use entra_mcp_plugin::attributes::AttributeValue;
 use entra_mcp_plugin::audit::{AuditRecord, outcome};
 
-use crate::telemetry::TraceParent;
+use crate::telemetry::trace_parent::TraceParent;
 
 /// Longest value in bytes. Ids are under 100, the URL of a client's metadata document may be longer. What is longer
 /// still is cut, so that no client fills a disk with one request.

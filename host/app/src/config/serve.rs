@@ -116,7 +116,7 @@ settings! {
         /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the
         /// original
         rewrite_authority_metadata: bool = false;
-        /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
+        /// For development: a host whose Client ID Metadata Documents are read at any address and port; may be repeated
         client_metadata_allow: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
         /// What follows if Entra ID does not know the tenant or the credential when the server starts, or cannot be asked
         check: StartCheck = StartCheck::Warn;

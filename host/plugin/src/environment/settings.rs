@@ -63,6 +63,13 @@ impl Settings {
     pub fn profile_scope(&self) -> String {
         format!("{}/User.Read", self.graph_resource)
     }
+
+    /// Whether the component ever reads a metadata document of a client: only a remote server that accepts them as client
+    /// ids, and has sessions to give to clients.
+    pub fn reads_client_metadata(&self) -> bool {
+        let sessions = |http: &HttpSettings| http.token_mode != TokenMode::Bearer;
+        self.http.as_ref().is_some_and(|http| http.client_id_metadata_documents && sessions(http))
+    }
 }
 
 /// How people sign in to a public client. The account, which may be a person's name, is not in its `Debug`.

@@ -97,6 +97,29 @@ async fn it_says_where_it_listens_serves_and_ends_with_0_when_it_is_asked_to() {
     assert!(!log.contains(SECRET), "{log}");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn its_memory_is_not_dumped_and_its_environment_shows_no_secret() {
+    let home = Home::new().await;
+    let server = Server::start(serve(&home, &[])).await;
+    let shown = |name: &str| {
+        String::from_utf8_lossy(&std::fs::read(format!("/proc/{}/{name}", server.pid())).unwrap()).into_owned()
+    };
+    // Without privileges, not even the environment can be read: the process is not dumpable.
+    if rustix::process::geteuid().is_root() {
+        let environment = shown("environ");
+        assert!(environment.contains("AZURE_CLIENT_SECRET=") && !environment.contains(SECRET), "{environment:?}");
+    } else {
+        let denied = std::fs::read(format!("/proc/{}/environ", server.pid())).unwrap_err();
+        assert_eq!(denied.kind(), std::io::ErrorKind::PermissionDenied);
+    }
+    let limits = shown("limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let columns: Vec<_> = core.split_ascii_whitespace().collect();
+    assert_eq!(columns, ["Max", "core", "file", "size", "0", "0", "bytes"]);
+    assert_eq!(server.end().await.0, Some(0));
+}
+
 #[tokio::test]
 async fn the_correlation_id_of_a_refused_request_leads_to_the_log() {
     let home = Home::new().await;
