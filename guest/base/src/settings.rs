@@ -74,6 +74,8 @@ pub struct HttpSettings {
     pub clients: Vec<RegisteredClient>,
     /// Accepts RFC 7591.
     pub dynamic_registration: bool,
+    /// Private-use URI schemes that clients may register redirect URIs of.
+    pub allowed_redirect_schemes: Vec<String>,
     /// Accepts https URLs as client ids.
     pub client_id_metadata_documents: bool,
     /// Which access tokens are admitted.
@@ -161,8 +163,8 @@ pub struct TokenSettings {
     pub audiences: Vec<String>,
     /// Accepted tenants (GUIDs). Empty: the configured tenant only.
     pub allowed_tenants: Vec<String>,
-    /// Tolerated clock difference; at most 300 s.
-    pub clock_tolerance: Duration,
+    /// Tolerated clock difference; at most 300 s. None leaves it to the use of the token.
+    pub clock_tolerance: Option<Duration>,
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub fn read(json: &str) -> Result<Settings, SettingsDocumentError> {
         column: error.column(),
         fault: fault(&error),
     })?;
-    if document.token.clock_tolerance_seconds > MAX_CLOCK_TOLERANCE_SECONDS {
+    if document.token.clock_tolerance_seconds.is_some_and(|seconds| seconds > MAX_CLOCK_TOLERANCE_SECONDS) {
         return Err(SettingsDocumentError::ClockTolerance);
     }
     if document.http.is_some() && document.client_type == ClientTypeName::PublicClient {
@@ -166,7 +166,7 @@ enum SignInMethodName {
 }
 
 /// Which access tokens are accepted, before the requirements of a single call.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct TokenDocument {
@@ -176,22 +176,10 @@ struct TokenDocument {
     /// Tenants whose tokens are accepted, as GUIDs. An empty list accepts the configured tenant only; with the tenants
     /// `common` and `organizations` it accepts none.
     allowed_tenants: Vec<String>,
-    /// Tolerated difference between clocks, in seconds, at most 300.
+    /// Tolerated difference between clocks, in seconds, at most 300. Left out: 60 for access tokens, and 300 for ID tokens,
+    /// as in Microsoft's libraries.
     #[cfg_attr(test, schemars(range(max = 300)))]
-    clock_tolerance_seconds: u32,
-}
-
-/// The difference that synchronised clocks may have, in seconds.
-const DEFAULT_CLOCK_TOLERANCE_SECONDS: u32 = 60;
-
-impl Default for TokenDocument {
-    fn default() -> Self {
-        Self {
-            audiences: Vec::new(),
-            allowed_tenants: Vec::new(),
-            clock_tolerance_seconds: DEFAULT_CLOCK_TOLERANCE_SECONDS,
-        }
-    }
+    clock_tolerance_seconds: Option<u32>,
 }
 
 /// How clients reach the remote server, and which callers it admits.
@@ -221,6 +209,10 @@ struct HttpDocument {
     /// Lets clients register themselves (RFC 7591).
     #[serde(default)]
     dynamic_registration: bool,
+    /// Private-use URI schemes (RFC 8252 section 7.1) of the redirect URIs that clients may register, in lower case and
+    /// without the colon. Left out: none. Clients in `clients` may have any.
+    #[serde(default)]
+    allowed_redirect_schemes: Vec<String>,
     /// Accepts an https URL as client id, and reads the client's metadata there.
     #[serde(default)]
     client_id_metadata_documents: bool,
@@ -351,7 +343,7 @@ impl From<SettingsDocument> for Settings {
             token: TokenSettings {
                 audiences: from.token.audiences,
                 allowed_tenants: from.token.allowed_tenants,
-                clock_tolerance: seconds(from.token.clock_tolerance_seconds),
+                clock_tolerance: from.token.clock_tolerance_seconds.map(seconds),
             },
             profile_cache: seconds(from.profile_cache_seconds),
             audit_usernames: from.audit_usernames,
@@ -392,6 +384,7 @@ impl From<HttpDocument> for HttpSettings {
             legacy_sse: from.legacy_sse,
             clients: from.clients.into_iter().map(RegisteredClient::from).collect(),
             dynamic_registration: from.dynamic_registration,
+            allowed_redirect_schemes: from.allowed_redirect_schemes,
             client_id_metadata_documents: from.client_id_metadata_documents,
             token_mode: match from.token_mode {
                 TokenModeName::Session => TokenMode::Session,

@@ -78,6 +78,7 @@ pub async fn authenticate(
     };
     env.trail.set_token(validated.principal().token_id.as_deref());
     env.trail.set_user(validated.username());
+    env.trail.set_agent(validated.agent());
     let bearer = Bearer { validated, token };
     let Principal { kind, scopes, .. } = bearer.principal();
     if *kind == PrincipalKind::User && !scopes.iter().any(|scope| scope == required_scope) {

@@ -13,10 +13,11 @@ mod exports {
     use caller::PersonWorld;
     use caller::local::interactive::{self, NoClient, SignInRequest};
     use caller::local::{SignInError, accounts, silent};
+    use entra::check;
     use entra::graph::groups;
     use entra::token;
     use server::http::authorized::{self, MessageOrigin};
-    use server::{mcp, tools};
+    use server::{mcp, setup, tools};
     use wasip2::http::types::{IncomingRequest, ResponseOutparam};
     use wit::sign_in::SignInError as WitSignInError;
     use world::{Trail, UserAgentError};
@@ -65,6 +66,23 @@ mod exports {
     impl wit::tool_catalog::Guest for Component {
         fn remote() -> Vec<String> {
             tools::remote().into_iter().map(|tool| tool.name().to_owned()).collect()
+        }
+    }
+
+    impl wit::lifecycle::Guest for Component {
+        fn check_settings() -> Vec<wit::lifecycle::Problem> {
+            setup::problems(&instance().settings).into_iter().map(Into::into).collect()
+        }
+
+        fn check_authority() -> Vec<wit::lifecycle::Problem> {
+            let instance = instance();
+            let trail = Trail::unnamed(instance.recorder());
+            block_on(check::authority(&instance.entra(&trail))).into_iter().map(Into::into).collect()
+        }
+
+        fn give_up_sign_in() {
+            // What cannot be given up now is taken over by the next call a few seconds later.
+            let _ = with_person(|person| block_on(interactive::give_up(person)));
         }
     }
 

@@ -17,6 +17,7 @@ mod tests;
 mod token_response;
 mod transport;
 
+pub(crate) use token_response::refusal;
 pub(crate) use transport::retry_after;
 
 use base::Secret;

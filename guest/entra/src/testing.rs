@@ -44,6 +44,8 @@ pub trait EntraWorlds {
     fn entra(&self) -> EntraWorld<'static>;
     /// For a remote server of the same tenant, with a client secret.
     fn entra_remote(&self) -> EntraWorld<'static>;
+    /// Answers every request that no `once` answers with the metadata of the tenant.
+    fn publishes_metadata(&self);
 }
 
 impl EntraWorlds for World {
@@ -66,6 +68,19 @@ impl EntraWorlds for World {
         change(&mut env, |settings| *settings = testing::remote_settings());
         env
     }
+
+    fn publishes_metadata(&self) {
+        let metadata = json!({
+            "issuer": format!("{AUTHORITY}/{TENANT}/v2.0"),
+            "jwks_uri": format!("{AUTHORITY}/{TENANT}/discovery/v2.0/keys"),
+        });
+        self.always(move |_| Ok(response(200, &metadata)));
+    }
+}
+
+/// Forgets what the running instance has kept of the authority, as a new instance would.
+pub fn forget_instance() {
+    InstanceCaches::restart();
 }
 
 /// Changes the settings, as another configuration of the component does.
@@ -287,7 +302,7 @@ impl FakeAuthority {
         let (documents, outage) = (Rc::clone(&authority.documents), Rc::clone(&authority.outage));
         world.always(move |request| {
             if let Some(error) = outage.borrow().as_ref() {
-                return Err(error.clone());
+                return Err(*error);
             }
             let url = request.uri().to_string();
             let documents = documents.borrow();

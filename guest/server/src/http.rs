@@ -17,7 +17,10 @@ mod streamable;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use caller::session;
+use entra::token;
 use http::header::ALLOW;
 use http::{HeaderName, HeaderValue, Method, Response};
 use world::records::{Namespace, Partition, Ttl};
@@ -32,8 +35,9 @@ use crate::site::{MCP_PATH, SSE_PATH, Site};
 
 /// Names the request in answers about errors, as in the log and the audit records.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-/// Where `readyz` looks. Nothing is ever stored there.
-const READY: Namespace<()> = Namespace::marks(Partition::Store, "ready", Ttl::Kept);
+/// What `readyz` writes, to find out whether anything can be written. It is believed for as long as it is kept, so that
+/// a monitor that asks often does not make the disk busy.
+const READY: Namespace<()> = Namespace::marks(Partition::Store, "ready", Ttl::For(Duration::from_secs(5)));
 /// Seconds after which something that is unavailable now is worth another try.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
@@ -133,12 +137,22 @@ async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenti
     })
 }
 
-/// A server is ready if it can reach the store: nothing works without it.
+/// A server is ready if its store can be written and Entra ID was reached: without the one nothing works, without the other
+/// no person can sign in and no token of Entra ID can be judged.
 async fn ready(env: &ServerWorld<'_>) -> Response<Vec<u8>> {
-    match env.entra.records.exists(&READY, ()).await {
-        Ok(_) => text(200, "ready"),
-        Err(_) => unavailable("The secret store cannot be reached now"),
+    let records = &env.entra.records;
+    let written = match records.exists(&READY, ()).await {
+        Ok(false) => records.put(&READY, (), &()).await,
+        Ok(true) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if written.is_err() {
+        return unavailable("The secret store cannot be written now");
     }
+    if !token::knows_authority(&env.entra).await && token::check_authority(&env.entra).await.is_err() {
+        return unavailable("Microsoft Entra ID was not reached yet: the log says why");
+    }
+    text(200, "ready")
 }
 
 /// 503.

@@ -9,9 +9,10 @@ pub mod http;
 pub mod mcp;
 pub mod message;
 pub mod server_world;
+pub mod setup;
 pub mod site;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tools;
 
 pub use server_world::ServerWorld;

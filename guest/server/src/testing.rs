@@ -1,4 +1,6 @@
-//! For unit tests: a remote server on fakes, and callers of it.
+//! For unit tests and fuzz targets: a remote server on fakes, and callers of it.
+
+#![allow(clippy::panic, reason = "tests may stop at the first surprise")]
 
 use async_trait::async_trait;
 use base::decision::{Fact, Facts};
@@ -18,7 +20,7 @@ use crate::server_world::ServerWorld;
 use crate::site::Site;
 
 /// Worlds on fakes, which are never freed.
-pub(crate) trait ServerWorlds {
+pub trait ServerWorlds {
     /// For a remote server with a client secret.
     fn remote(&self) -> ServerWorld<'static>;
 }
@@ -46,13 +48,13 @@ fn http_settings_of(settings: &Settings) -> &HttpSettings {
 }
 
 /// Changes the settings, as another configuration of the component does.
-pub(crate) fn change(env: &mut ServerWorld<'static>, change: impl FnOnce(&mut Settings)) {
+pub fn change(env: &mut ServerWorld<'static>, change: impl FnOnce(&mut Settings)) {
     entra::testing::change(&mut env.entra, change);
     env.site = Site::of(http_settings_of(env.entra.settings));
 }
 
 /// Changes the settings of the remote server.
-pub(crate) fn configure(env: &mut ServerWorld<'static>, change: impl FnOnce(&mut HttpSettings)) {
+pub fn configure(env: &mut ServerWorld<'static>, change: impl FnOnce(&mut HttpSettings)) {
     self::change(env, |settings| match &mut settings.mode {
         Mode::Remote(http) => change(http),
         Mode::Local(_) | Mode::Validator => panic!("not a remote server"),
@@ -60,27 +62,37 @@ pub(crate) fn configure(env: &mut ServerWorld<'static>, change: impl FnOnce(&mut
 }
 
 /// The object id of a [`TestCaller`].
-pub(crate) const OBJECT: &str = "11111111-aaaa-2222-bbbb-3333cccc4444";
+pub const OBJECT: &str = "11111111-aaaa-2222-bbbb-3333cccc4444";
 
 /// A caller with a token of Entra ID, to be changed. It gets tokens that are called like their scope.
 #[derive(Clone)]
-pub(crate) struct TestCaller {
-    pub(crate) tenant: &'static str,
-    pub(crate) client: &'static str,
-    pub(crate) kind: PrincipalKind,
-    pub(crate) scopes: Vec<String>,
-    pub(crate) roles: Vec<String>,
-    pub(crate) groups: Groups,
+pub struct TestCaller {
+    /// Its tenant.
+    pub tenant: &'static str,
+    /// The client that it calls with.
+    pub client: &'static str,
+    /// A person or an application.
+    pub kind: PrincipalKind,
+    /// Whether the person is a guest of the tenant.
+    pub guest: bool,
+    /// The scopes of its token.
+    pub scopes: Vec<String>,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// Its groups.
+    pub groups: Groups,
     /// What Entra ID refuses tokens with.
-    pub(crate) refusal: Option<EntraRefusal>,
+    pub refusal: Option<EntraRefusal>,
 }
 
 impl TestCaller {
-    pub(crate) fn user() -> Self {
+    /// A person with the scope of this server.
+    pub fn user() -> Self {
         Self {
             tenant: TENANT,
             client: "client",
             kind: PrincipalKind::User,
+            guest: false,
             scopes: texts(&["access_as_user"]),
             roles: Vec::new(),
             groups: Groups::Absent,
@@ -88,27 +100,33 @@ impl TestCaller {
         }
     }
 
-    pub(crate) fn app() -> Self {
+    /// An application without roles.
+    pub fn app() -> Self {
         Self { kind: PrincipalKind::App, scopes: Vec::new(), ..Self::user() }
     }
 
-    pub(crate) fn scopes(self, scopes: &[&str]) -> Self {
+    /// With these scopes.
+    pub fn scopes(self, scopes: &[&str]) -> Self {
         Self { scopes: texts(scopes), ..self }
     }
 
-    pub(crate) fn roles(self, roles: &[&str]) -> Self {
+    /// With these roles.
+    pub fn roles(self, roles: &[&str]) -> Self {
         Self { roles: texts(roles), ..self }
     }
 
-    pub(crate) fn groups(self, groups: &[&str]) -> Self {
+    /// With these groups.
+    pub fn groups(self, groups: &[&str]) -> Self {
         Self { groups: Groups::Listed(texts(groups)), ..self }
     }
 
-    pub(crate) fn client(self, client: &'static str) -> Self {
+    /// With this client.
+    pub fn client(self, client: &'static str) -> Self {
         Self { client, ..self }
     }
 
-    pub(crate) fn tenant(self, tenant: &'static str) -> Self {
+    /// Of this tenant.
+    pub fn tenant(self, tenant: &'static str) -> Self {
         Self { tenant, ..self }
     }
 
@@ -117,7 +135,8 @@ impl TestCaller {
     }
 }
 
-pub(crate) fn texts(texts: &[&str]) -> Vec<String> {
+/// Texts of their own.
+pub fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
@@ -131,6 +150,7 @@ impl Caller for TestCaller {
         Some(Facts {
             identity: self.who(),
             kind: self.kind,
+            guest: Fact::Known(self.guest),
             scopes: &self.scopes,
             server_scope: None,
             roles: Fact::Known(&self.roles),

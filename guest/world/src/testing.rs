@@ -30,6 +30,7 @@ use base::audit::AuditEvent;
 use base::settings::Settings;
 
 use crate::capabilities::*;
+use crate::http_error::HttpError;
 use crate::records::{Partitions, Records};
 use crate::store::{Store, StoreError};
 use crate::trail::{KEY_NAME, Recorder, SessionNames, Trail};
@@ -171,6 +172,28 @@ impl World {
         counted.iter().map(|(operation, subject, _)| (operation.clone(), subject.clone())).collect()
     }
 
+    /// Forgets everything that has happened, but not how requests are answered: for fuzz targets, which use one world many
+    /// times.
+    pub fn restart(&self) {
+        let inner = &*self.0;
+        inner.elapsed.take();
+        inner.responders.take();
+        inner.sent.take();
+        inner.records.take();
+        inner.operations.take();
+        inner.failing.take();
+        inner.interruption.take();
+        inner.random.take();
+        inner.audited.take();
+        inner.notes.take();
+        inner.detached.take();
+        inner.prompts.take();
+        inner.state.take();
+        inner.documents.take();
+        inner.fetched.take();
+        inner.counted.take();
+    }
+
     /// Lets time pass.
     pub fn advance(&self, duration: Duration) {
         self.0.elapsed.set(self.0.elapsed.get() + duration);
@@ -205,6 +228,11 @@ impl World {
     /// The requests sent so far, as `METHOD url`.
     pub fn sent(&self) -> Vec<String> {
         self.0.sent.borrow().iter().map(|r| format!("{} {}", r.method(), r.uri())).collect()
+    }
+
+    /// Something of each request sent so far.
+    pub fn sent_with<T>(&self, what: impl FnMut(&http::Request<Vec<u8>>) -> T) -> Vec<T> {
+        self.0.sent.borrow().iter().map(what).collect()
     }
 
     /// The bodies of the requests sent so far.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::encoding::hex;
+use base::principal::Agent;
 use base::settings::Settings;
 
 use crate::capabilities::{Audit, Random};
@@ -78,6 +79,7 @@ struct TrailFacts {
     token_id: Option<String>,
     session: Option<String>,
     user: Option<Secret<String>>,
+    agent: Option<Agent>,
     trace_parent: Option<String>,
 }
 
@@ -130,6 +132,11 @@ impl<'w> Trail<'w> {
         self.facts.borrow_mut().user = name.map(|name| Secret::new(shortened(name, MAX_USERNAME)));
     }
 
+    /// Notes the AI agent that the caller's token was issued to.
+    pub fn set_agent(&self, agent: Option<&Agent>) {
+        self.facts.borrow_mut().agent = agent.cloned();
+    }
+
     /// Notes the trace that the call is part of, as a `traceparent`; anything else counts as none.
     pub fn set_trace_parent(&self, trace_parent: Option<&str>) {
         self.facts.borrow_mut().trace_parent = trace_parent.filter(|parent| is_trace_parent(parent)).map(str::to_owned);
@@ -157,6 +164,10 @@ impl<'w> Trail<'w> {
         let facts = self.facts.borrow();
         event.address = event.address.or_else(|| facts.address.clone());
         event.token_id = event.token_id.or_else(|| facts.token_id.clone());
+        if let Some(Agent { role, blueprint }) = &facts.agent {
+            event.agent = event.agent.or(Some(role.name()));
+            event.agent_blueprint = event.agent_blueprint.or_else(|| blueprint.clone());
+        }
         event.trace_parent = event.trace_parent.or_else(|| facts.trace_parent.clone());
         event.username = event
             .username

@@ -33,7 +33,7 @@ mod server_request;
 mod store;
 #[cfg(test)]
 mod testing;
-mod trace_parent;
+pub(crate) mod trace_parent;
 mod trace_state;
 
 pub use prometheus::{MetricsError, MetricsServer};

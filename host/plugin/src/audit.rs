@@ -11,8 +11,10 @@ use async_trait::async_trait;
 use crate::bindings::audit as wit;
 use crate::clock::Clock;
 
+pub use bounded::{BoundedAudit, CALLED_RECORDS, DENIED_RECORDS, STRANGER_RECORDS};
 pub use event::{Event, Outcome};
 
+mod bounded;
 mod event;
 
 /// An event, and what the host knows about it.
@@ -63,6 +65,9 @@ impl AuditSink for LogAudit {
             session = event.session,
             address = event.address,
             username = event.username,
+            agent = event.agent,
+            agent_blueprint = event.agent_blueprint,
+            suppressed = event.suppressed,
             latency_us = event.latency_us,
             trace_id = event.trace_parent.as_deref().and_then(trace_id),
             correlation_id = event.correlation_id,

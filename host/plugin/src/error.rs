@@ -28,7 +28,7 @@ pub enum Error {
     /// A configured endpoint cannot be on the allow-list.
     #[cfg(feature = "outbound-http")]
     #[error(transparent)]
-    Endpoint(#[from] crate::outbound_http::PolicyError),
+    Endpoint(#[from] crate::outbound_http::policy::PolicyError),
     /// The roots of trust cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),

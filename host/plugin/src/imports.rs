@@ -75,7 +75,8 @@ impl ImportsBuilder {
         self
     }
 
-    /// The reader of clients' metadata documents; by default there is none.
+    /// The reader of clients' metadata documents; by default there is none. The component gets it only if its settings
+    /// have a use for it ([`Settings::reads_client_metadata`]).
     #[must_use]
     pub fn client_metadata(mut self, source: Arc<dyn ClientMetadata>) -> Self {
         self.client_metadata = source;
@@ -99,6 +100,9 @@ impl ImportsBuilder {
     /// The state that all instances share.
     pub fn build(self) -> Result<Imports, Error> {
         let settings = serde_json::to_string(&self.settings).map_err(Error::Settings)?;
+        // The only way to the public Internet is closed where it is of no use: the component does not decide that.
+        let client_metadata: Arc<dyn ClientMetadata> =
+            if self.settings.reads_client_metadata() { self.client_metadata } else { Arc::new(NoClientMetadata) };
         Ok(Imports {
             settings: settings.into(),
             store: self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock)))),
@@ -107,7 +111,7 @@ impl ImportsBuilder {
             credential: self.credential,
             audit: self.audit,
             rate_limiter: self.rate_limiter,
-            client_metadata: self.client_metadata,
+            client_metadata,
             clock: self.clock,
             random: self.random,
         })
@@ -274,4 +278,57 @@ pub fn add_to_linker<T: EntraView + 'static>(linker: &mut Linker<T>) -> wasmtime
         let EntraCtxView { ctx, table } = state.entra();
         UserAgentCtxView { ctx: &mut ctx.user_agent, table }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::bindings::client_metadata::Host as _;
+    use crate::client_metadata::{Document, FetchError};
+    use crate::environment::TokenMode;
+
+    struct Reader;
+
+    #[async_trait]
+    impl ClientMetadata for Reader {
+        async fn fetch(&self, _: &str) -> Result<Document, FetchError> {
+            Err(FetchError::TooLarge)
+        }
+    }
+
+    /// Whether a component with these settings gets at the reader that the host has.
+    async fn is_granted(settings: Settings) -> bool {
+        let imports = Imports::builder(settings).client_metadata(Arc::new(Reader)).build().unwrap();
+        let fetched = imports.context().client_metadata.fetch("https://client.example/".to_owned()).await.unwrap();
+        match fetched {
+            Err(FetchError::TooLarge) => true,
+            Err(FetchError::Denied(_)) => false,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_public_internet_is_granted_only_where_documents_of_clients_are_of_use() {
+        let id = "00000000-0000-0000-0000-000000000001";
+        let remote = || Settings::remote(id, id, "https://mcp.example.com").unwrap();
+        let with = |documents: bool, mode: TokenMode| {
+            let mut settings = remote();
+            let http = settings.http.as_mut().unwrap();
+            (http.client_id_metadata_documents, http.token_mode) = (documents, mode);
+            settings
+        };
+        for (settings, granted) in [
+            (with(true, TokenMode::Session), true),
+            (with(true, TokenMode::Both), true),
+            (with(true, TokenMode::Bearer), false),
+            (with(false, TokenMode::Session), false),
+            (with(false, TokenMode::Both), false),
+            (Settings::local(id, id), false),
+            (Settings::validator(id, id, id), false),
+        ] {
+            assert_eq!(is_granted(settings.clone()).await, granted, "{settings:?}");
+        }
+    }
 }

@@ -159,7 +159,9 @@ pub fn grant(import: &str) -> Option<&'static str> {
         "entra-mcp:plugin/user-agent" => "opening a browser, receiving its redirect on loopback",
         "entra-mcp:plugin/audit" => "writing audit events",
         "entra-mcp:plugin/rate-limiter" => "counts of how often something was done",
-        "entra-mcp:plugin/client-metadata" => "public documents over https, bounded; nothing for a local server",
+        "entra-mcp:plugin/client-metadata" => {
+            "public documents over https, bounded; nothing where documents of clients are of no use"
+        }
         "entra-mcp:plugin/types" => "types only",
         "wasi:http/outgoing-handler" => "requests to the configured authority and Graph only",
         "wasi:http/types" => "types of requests and responses",

@@ -48,6 +48,7 @@ pub mod imports;
 mod instance;
 #[cfg(feature = "pool")]
 mod instance_pool;
+pub mod lifecycle;
 mod networks;
 pub mod outbound;
 #[cfg(feature = "outbound-http")]

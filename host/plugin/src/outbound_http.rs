@@ -11,7 +11,6 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -19,7 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -28,17 +27,18 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use tokio::time::{Instant, Sleep};
-use url::{Host, Url};
 use wasmtime_wasi_http::{Error, RequestOptions};
 
 use crate::outbound::{BoxFuture, NoObserver, ObservedExchange, Outbound, OutboundObserver, RequestBody, ResponseBody};
 
 mod addresses;
 mod connect;
+pub(crate) mod policy;
 
 pub(crate) use addresses::is_public;
 pub(crate) use connect::{AdmitsAddress, ConnectError, GuardedResolver, Resolve, TimedConnector, system_resolver};
 pub use connect::{read_certificates, tls_config};
+pub use policy::{OutboundPolicy, PolicyError};
 
 /// Time to resolve, connect and finish the TLS handshake. A person would not wait longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,111 +57,6 @@ const MAX_IDLE_CONNECTIONS: usize = 8;
 
 /// How long an idle connection is kept: less than the idle limit of the services.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Why an endpoint cannot be on the allow-list.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// Not an absolute URL with a host.
-    #[error("{0:?} is not an absolute http or https URL")]
-    NotAUrl(String),
-    /// `http` to another machine.
-    #[error("{0} is refused: http is accepted on loopback only, use https")]
-    Insecure(String),
-    /// The URL holds a user name or a password.
-    #[error("an endpoint must not contain a user name or a password")]
-    Credentials,
-    /// An address of a private or special network.
-    #[error("{0} is refused: it is an address of a private or special network")]
-    ProhibitedAddress(String),
-}
-
-/// One allowed origin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Origin {
-    https: bool,
-    host: Host<String>,
-    port: u16,
-}
-
-impl Origin {
-    fn parse(text: &str) -> Result<Self, PolicyError> {
-        let not_a_url = || PolicyError::NotAUrl(text.to_owned());
-        let url = Url::parse(text).map_err(|_| not_a_url())?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(PolicyError::Credentials);
-        }
-        let https = match url.scheme() {
-            "https" => true,
-            "http" => false,
-            _ => return Err(not_a_url()),
-        };
-        let host = url.host().ok_or_else(not_a_url)?.to_owned();
-        let port = url.port_or_known_default().ok_or_else(not_a_url)?;
-        let origin = Self { https, host, port };
-        if origin.is_loopback() {
-            return Ok(origin);
-        }
-        if !https {
-            return Err(PolicyError::Insecure(text.to_owned()));
-        }
-        match origin.host {
-            Host::Ipv4(address) if !is_public(address.into()) => Err(PolicyError::ProhibitedAddress(text.to_owned())),
-            Host::Ipv6(address) if !is_public(address.into()) => Err(PolicyError::ProhibitedAddress(text.to_owned())),
-            _ => Ok(origin),
-        }
-    }
-
-    fn is_loopback(&self) -> bool {
-        match &self.host {
-            Host::Domain(name) => name == "localhost",
-            Host::Ipv4(address) => address.is_loopback(),
-            Host::Ipv6(address) => address.is_loopback(),
-        }
-    }
-}
-
-/// The allow-list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutboundPolicy {
-    origins: Vec<Origin>,
-}
-
-impl OutboundPolicy {
-    /// Allows the origins of the given URLs; their paths do not matter.
-    pub fn new<'a>(endpoints: impl IntoIterator<Item = &'a str>) -> Result<Self, PolicyError> {
-        let origins = endpoints.into_iter().map(Origin::parse).collect::<Result<_, _>>()?;
-        Ok(Self { origins })
-    }
-
-    /// Whether a request to `uri` may be sent. Its addresses are checked when the connection is made.
-    fn admits(&self, uri: &Uri) -> bool {
-        // Parsers disagree about a user name in the authority.
-        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-            return false;
-        }
-        // The configured endpoints went through the same parser, so that both mean the same.
-        Origin::parse(&uri.to_string()).is_ok_and(|origin| self.origins.contains(&origin))
-    }
-
-    /// Whether a connection for `host` may go to `address`.
-    fn admits_address(&self, host: &str, address: IpAddr) -> bool {
-        let loopback = self.origins.iter().any(|origin| {
-            origin.is_loopback() && matches!(&origin.host, Host::Domain(name) if name.eq_ignore_ascii_case(host))
-        });
-        if loopback { address.is_loopback() } else { is_public(address) }
-    }
-}
-
-impl fmt::Display for OutboundPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, origin) in self.origins.iter().enumerate() {
-            let scheme = if origin.https { "https" } else { "http" };
-            let separator = if number == 0 { "" } else { ", " };
-            write!(f, "{separator}{scheme}://{}:{}", origin.host, origin.port)?;
-        }
-        Ok(())
-    }
-}
 
 type OutboundClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Full<Bytes>>;
 
@@ -190,7 +85,7 @@ pub struct OutboundHttp {
 
 impl OutboundHttp {
     /// A client for the origins that `policy` allows. `ca_file` (PEM) adds roots of trust to the system's.
-    pub fn new(policy: OutboundPolicy, ca_file: Option<&Path>) -> Result<Self, crate::Error> {
+    pub fn new(policy: OutboundPolicy, ca_file: Option<&Path>) -> Result<Self, crate::error::Error> {
         let extra_roots = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
         Ok(Self {
             policy: Arc::new(policy),
@@ -213,7 +108,7 @@ impl OutboundHttp {
     /// Sends nothing: answers requests for these URLs with these documents, and denies all others.
     pub fn offline(documents: HashMap<String, Vec<u8>>) -> Self {
         Self {
-            policy: Arc::new(OutboundPolicy { origins: Vec::new() }),
+            policy: Arc::new(OutboundPolicy::nothing()),
             resolve: system_resolver(),
             extra_roots: Vec::new(),
             limits: LIMITS,

@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::imports::{Imports, ImportsBuilder};
 use crate::instance::{InstanceResources, MAX_MEMORY_BYTES};
 use crate::instance_pool::{InstancePool, LeaseError, PoolLimits, PoolStatistics};
+use crate::lifecycle::Problem;
 use crate::outbound::Outbound;
 use crate::random::{Random, unguessable_id};
 use crate::rate_limiter::RateLimiter;
@@ -210,6 +211,31 @@ impl Plugin {
         .await
     }
 
+    /// What is wrong with the settings, beyond their form. Asks no service.
+    pub async fn check_settings(&self) -> Result<Vec<Problem>, Error> {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_lifecycle().call_check_settings(store).await
+        })
+        .await
+    }
+
+    /// Asks Entra ID whether it knows the tenant and the credential, and says what is wrong.
+    pub async fn check_authority(&self) -> Result<Vec<Problem>, Error> {
+        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_lifecycle().call_check_authority(store).await
+        })
+        .await
+    }
+
+    /// Gives up the sign-in whose redirect only this process can receive. For a process that has ended its calls and is
+    /// about to end itself.
+    pub async fn give_up_sign_in(&self) -> Result<(), Error> {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_lifecycle().call_give_up_sign_in(store).await
+        })
+        .await
+    }
+
     /// A call that may also answer with an error of the component's own.
     async fn judged<T>(
         &self,
@@ -373,7 +399,8 @@ impl PluginBuilder {
         self
     }
 
-    /// The reader of clients' metadata documents; by default there is none.
+    /// The reader of clients' metadata documents; by default there is none. The component gets it only if its settings
+    /// have a use for it ([`Settings::reads_client_metadata`]).
     #[must_use]
     pub fn client_metadata(mut self, source: Arc<dyn ClientMetadata>) -> Self {
         self.imports = self.imports.client_metadata(source);

@@ -95,7 +95,7 @@ enum Counted {
 }
 
 /// Counts one operation, or says when there is room for it. `back_at` is when the count would be back at zero.
-fn count(back_at: &mut Duration, now: Duration, rate: Rate) -> Result<(), Duration> {
+pub(crate) fn count(back_at: &mut Duration, now: Duration, rate: Rate) -> Result<(), Duration> {
     let next = (*back_at).max(now).saturating_add(rate.per / rate.count.max(1));
     let limit = now.saturating_add(rate.per);
     if next > limit {

@@ -45,6 +45,7 @@ fn complete() -> Value {
                 "secret-hash": "x".repeat(43),
             }],
             "dynamic-registration": true,
+            "allowed-redirect-schemes": ["cursor"],
             "client-id-metadata-documents": true,
             "token-mode": "both",
             "app-id-uri": "api://mcp",
@@ -100,8 +101,7 @@ fn a_minimal_document_has_the_defaults_of_the_schema() {
     );
     let Mode::Local(local) = settings.mode else { panic!("a public client is a local server") };
     assert_eq!((local.method, local.timeout, local.account), (SignInMethod::Automatic, Duration::from_secs(300), None));
-    let token =
-        TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance: Duration::from_secs(60) };
+    let token = TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance: None };
     assert_eq!(settings.token, token);
     assert_eq!((settings.profile_cache, settings.audit_usernames), (Duration::ZERO, false));
 }
@@ -129,7 +129,7 @@ fn every_field_of_a_complete_document_is_taken_over() {
     let token = TokenSettings {
         audiences: vec!["api://mcp".to_owned()],
         allowed_tenants: vec!["11111111-0000-4000-a000-000000000001".to_owned()],
-        clock_tolerance: Duration::from_secs(300),
+        clock_tolerance: Some(Duration::from_secs(300)),
     };
     assert_eq!(settings.token, token);
     assert_eq!((settings.profile_cache, settings.audit_usernames), (Duration::from_secs(11), true));
@@ -147,6 +147,7 @@ fn every_field_of_a_complete_document_is_taken_over() {
             secret_hash: Some("x".repeat(43)),
         }],
         dynamic_registration: true,
+        allowed_redirect_schemes: vec!["cursor".to_owned()],
         client_id_metadata_documents: true,
         token_mode: TokenMode::Both,
         app_id_uri: Some("api://mcp".to_owned()),

@@ -102,6 +102,37 @@ fn an_application_needs_a_role_and_no_scope() {
 }
 
 #[test]
+fn a_token_that_is_bound_to_a_key_is_refused_and_never_exchanged() {
+    let lab = Lab::new();
+    let bound = Lab::sign(&with(user_claims(), json!({ "cnf": { "jkt": "thumbprint" } })));
+    assert_eq!(lab.accept(&bound).unwrap_err(), TokenError::KeyBound { methods: vec!["jkt".to_owned()] });
+    assert!(!run(is_still_good(&lab.env, &bound)));
+    assert_eq!((lab.refusals(), lab.exchanges()), (vec!["key-bound".to_owned()], 0));
+}
+
+#[test]
+fn every_record_of_an_agents_call_says_that_an_agent_acted_and_nothing_is_decided_by_it() {
+    const BLUEPRINT: &str = "30cf4c22-9985-4ef7-8756-91cc888176bd";
+    let lab = Lab::new();
+    let agent = json!({ "xms_act_fct": "3 11", "xms_sub_fct": "3", "xms_par_app_azp": BLUEPRINT });
+    let (person, agents) = (lab.accept(&lab.token).unwrap(), Lab::sign(&with(user_claims(), agent)));
+    let bearer = lab.accept(&agents).unwrap();
+    assert_eq!(bearer.principal(), person.principal());
+    run(record_acceptance(&lab.env, &bearer)).unwrap();
+    lab.grant("first", 1200);
+    run(graph::tokens(&lab.env, &bearer, profile_scope(&lab.env)).token(None)).unwrap();
+    for name in ["token.accepted", "on-behalf-of.issued"] {
+        let event = lab.authority.world.audited().into_iter().find(|event| event.name == name).unwrap();
+        assert_eq!((event.agent, event.agent_blueprint.as_deref()), (Some("on-behalf-of-user"), Some(BLUEPRINT)));
+    }
+    // The next caller of the same trail is a person, as far as the token says.
+    lab.accept(&lab.token).unwrap();
+    run(lab.env.trail.record(AuditEvent::new("tool.called", Outcome::Success))).unwrap();
+    let event = lab.authority.world.audited().pop().unwrap();
+    assert_eq!((event.agent, event.agent_blueprint), (None, None));
+}
+
+#[test]
 fn an_outage_is_no_refusal_and_not_recorded_as_one() {
     let lab = Lab::new();
     *lab.authority.outage.borrow_mut() = Some(HttpError::TimedOut);

@@ -26,10 +26,11 @@ impl Caller for BearerCaller<'_> {
     }
 
     fn facts(&self) -> Option<Facts<'_>> {
-        let Principal { kind, scopes, roles, groups, .. } = self.bearer.principal();
+        let Principal { kind, guest, scopes, roles, groups, .. } = self.bearer.principal();
         Some(Facts {
             identity: self.bearer.identity(),
             kind: *kind,
+            guest: Fact::Known(*guest),
             scopes,
             server_scope: None,
             roles: Fact::Known(roles),

@@ -29,6 +29,7 @@ impl Caller for SessionCaller<'_> {
         Some(Facts {
             identity: self.session.identity(),
             kind: PrincipalKind::User,
+            guest: Fact::Unknown,
             scopes,
             server_scope: None,
             // What the session says counts for some hours: whether it does is looked at where a rule depends on it.

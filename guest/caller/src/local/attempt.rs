@@ -11,8 +11,8 @@ use base::audit::Outcome;
 use entra::oauth::TokenSet;
 use entra::oauth::authorization_code::AuthorizationRequest;
 use entra::oauth::device_code::DeviceCode;
-use entra::token::IdTokenExpectations;
-use entra::{EntraWorld, token};
+use entra::token::{IdTokenExpectations, TokenError};
+use entra::{EntraWorld, clock_offset, token};
 use serde::{Deserialize, Serialize};
 use world::StoreError;
 use world::random::random_token;
@@ -124,11 +124,22 @@ pub async fn admit(
     let id_token = tokens.id_token.as_ref().ok_or(SignInError::Untrusted(Untrusted::NoIdToken))?;
     let validated = token::validate_id_token(env, id_token.reveal(), &IdTokenExpectations { nonce })
         .await
-        .map_err(|error| SignInError::Untrusted(Untrusted::IdToken(error)))?;
+        .map_err(|error| SignInError::Untrusted(untrusted(env, error)))?;
     let account = Account::from(&validated);
     env.trail.record(account.event("sign-in.completed", Outcome::Success)).await?;
     accounts::save(env, &account, scopes, tokens).await?;
     Ok(account)
+}
+
+/// An ID token is out of date only by the clock of one side, because it was issued a moment ago.
+fn untrusted(env: &EntraWorld<'_>, error: TokenError) -> Untrusted {
+    use TokenError::{Expired, IssuedInFuture, NotYetValid};
+    match (clock_offset::current(env), error) {
+        (Some(offset), error @ (Expired { .. } | NotYetValid { .. } | IssuedInFuture { .. })) => {
+            Untrusted::Clock { error, offset }
+        }
+        (_, error) => Untrusted::IdToken(error),
+    }
 }
 
 /// The sign-in that is going on, and the call that leads it.
@@ -215,6 +226,33 @@ fn fresh(env: &EntraWorld<'_>, me: &str) -> Current {
 /// Reads which sign-in is going on.
 pub async fn current(env: &EntraWorld<'_>) -> Result<Option<Current>, StoreError> {
     env.records.get(&CURRENT, ()).await
+}
+
+/// Ends the sign-in that `me` leads, so that the next call begins anew.
+pub async fn abandon(env: &EntraWorld<'_>, me: &str) -> Result<(), StoreError> {
+    as_leader(env, me, |current| (current.leader, current.expires_at) = (None, 0)).await.map(drop)
+}
+
+/// Ends what the calls of this process lead: the process is about to end, so the next call of another one begins anew.
+/// `is_ours` says whether an attempt waits for an answer that only this process can receive.
+pub async fn give_up(env: &EntraWorld<'_>, is_ours: impl FnOnce(&SignInAttempt) -> bool) -> Result<(), StoreError> {
+    let tolerant = CURRENT.absent_if_malformed();
+    let Some(current) = env.records.get(&tolerant, ()).await? else { return Ok(()) };
+    if current.outcome.is_some() {
+        return Ok(());
+    }
+    let Some(attempt) = SignInAttempt::load(env, &current.attempt).await? else { return Ok(()) };
+    if !is_ours(&attempt) {
+        return Ok(());
+    }
+    SignInAttempt::take(env, &attempt.id).await?;
+    // Another process may have begun in the meantime: its record stays.
+    env.records
+        .update(&tolerant, (), |now: Option<Current>| match now {
+            Some(now) if now.attempt == attempt.id => Next::Write(Current { leader: None, expires_at: 0, ..now }, ()),
+            _ => Next::Leave(()),
+        })
+        .await
 }
 
 /// Changes the record if `me` still leads; whether it did.

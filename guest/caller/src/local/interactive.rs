@@ -10,6 +10,7 @@ use entra::EntraWorld;
 use entra::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use entra::oauth::device_code::DeviceCode;
 use entra::oauth::with_openid;
+use entra::token;
 use world::{LoopbackListener, Page, UserAgent, UserAgentError};
 
 use super::accounts::{self, Account};
@@ -118,12 +119,15 @@ pub async fn sign_in(
             }
         };
         presenter.ended();
+        let result = result.map_err(|error| error.naming_ids(env.settings));
         // Another call took this one for dead and leads now: this one waits for its outcome.
         if matches!(result, Err(SignInError::TakenOver)) {
             continue;
         }
         match &result {
             Ok(account) => finish(env, &me, Ended::SignedIn(account.home_account_id.clone())).await?,
+            // No other call has to fail because this one's client has gone.
+            Err(SignInError::ClientGone) => attempt::abandon(env, &me).await?,
             // The attempt goes on without this call.
             Err(SignInError::Deferred { .. } | SignInError::TimedOut(Some(_))) => {}
             Err(error) => finish(env, &me, Ended::Failed(error.to_string())).await?,
@@ -167,6 +171,7 @@ async fn join(
 ) -> Result<Option<Account>, SignInError> {
     let env = &person.entra;
     let began = env.clock.monotonic();
+    let mut alive_until = None;
     loop {
         let Some(current) = attempt::current(env).await? else {
             return Ok(None);
@@ -182,7 +187,10 @@ async fn join(
         if now >= deadline {
             return Err(SignInError::TimedOut(instruction));
         }
-        if let Some(instruction) = &instruction {
+        // The link of a leader that has shown no sign of life since may lead to a listener that is gone.
+        let lives = alive_until.is_some_and(|seen| current.alive_until != seen);
+        alive_until = alive_until.or(Some(current.alive_until));
+        if let Some(instruction) = instruction.as_ref().filter(|_| lives) {
             presenter.waiting(instruction, now.saturating_sub(began));
         }
         env.clock.sleep(JOIN_POLL).await;
@@ -216,7 +224,7 @@ impl Leader<'_> {
     /// Goes on with an attempt that an earlier call has left behind.
     async fn resume(&self, attempt: SignInAttempt, presented: bool) -> Result<Account, SignInError> {
         let SignInGrant::AuthorizationCode { listener, .. } = &attempt.grant else {
-            return self.go_on_with_code(attempt, presented).await;
+            return self.resume_code(attempt, presented).await;
         };
         match listener.as_deref().map(|id| self.person.agent.attach(id)) {
             Some(Ok(listener)) => self.resume_browser(attempt, listener, presented).await,
@@ -225,9 +233,28 @@ impl Leader<'_> {
         }
     }
 
+    /// Goes on with a code that an earlier call has shown. One of a process that could open no browser is not handed to a
+    /// person whose browser can be opened.
+    async fn resume_code(&self, attempt: SignInAttempt, presented: bool) -> Result<Account, SignInError> {
+        if presented || self.person.settings.method == SignInMethod::DeviceCode {
+            return self.go_on_with_code(attempt, presented).await;
+        }
+        match self.by_browser().await {
+            Err(SignInError::NoBrowser(_)) if self.person.settings.method == SignInMethod::Automatic => {
+                self.announce(&attempt).await?;
+                self.go_on_with_code(attempt, presented).await
+            }
+            other => other,
+        }
+    }
+
     async fn by_browser(&self) -> Result<Account, SignInError> {
         let env = self.env;
         let listener = self.person.agent.listen().map_err(no_browser)?;
+        // Entra ID shows what is wrong with the tenant on its own page, and sends nobody back: this call would wait in
+        // vain.
+        self.alive_for(BUSY).await?;
+        token::check_authority(env).await?;
         let scopes = with_openid(&self.request.scopes);
         let request = AuthorizationRequest::new(env, listener.redirect_uri(), scopes, self.request.claims.clone());
         let prompt = Prompt {
@@ -482,7 +509,7 @@ pub async fn redeem(env: &EntraWorld<'_>, attempt: &str, query: &str) -> Result<
     let SignInGrant::AuthorizationCode { request, .. } = &attempt.grant else {
         return Err(SignInError::Untrusted(Untrusted::UnknownAttempt));
     };
-    let tokens = request.redeem(env, query).await?;
+    let tokens = request.redeem(env, query).await.map_err(|error| SignInError::from(error).naming_ids(env.settings))?;
     attempt::admit(env, tokens, &attempt.scopes, Some(&request.nonce)).await
 }
 
@@ -497,6 +524,17 @@ pub async fn decline(person: &PersonWorld<'_>, attempt: &str) -> Result<(), Sign
     }
     let event = env.trail.event("sign-in.ended", Outcome::Failure);
     Ok(env.trail.record(event.because(SignInError::Declined.reason())).await?)
+}
+
+/// Gives the sign-in up that a call of this process leads: the process ends, and with it the listener for the answer. A
+/// device code stands by itself, and stays.
+pub async fn give_up(person: &PersonWorld<'_>) -> Result<(), SignInError> {
+    let env = &person.entra;
+    let is_ours = |attempt: &SignInAttempt| match &attempt.grant {
+        SignInGrant::AuthorizationCode { listener: Some(id), .. } => person.agent.attach(id).is_ok(),
+        SignInGrant::AuthorizationCode { listener: None, .. } | SignInGrant::DeviceCode(_) => false,
+    };
+    Ok(attempt::give_up(env, is_ours).await?)
 }
 
 /// Begins a sign-in whose page is shown by the host itself.
@@ -534,7 +572,15 @@ fn page(result: &Result<Account, SignInError>) -> Page {
         Err(error) => Page {
             success: false,
             title: "The sign-in did not succeed".to_owned(),
-            message: format!("{error} Go back to your application to try again."),
+            message: format!("{} Go back to your application to try again.", sentence(&error.to_string())),
         },
     }
+}
+
+/// The text of an error as a sentence of its own.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase()).into_iter().flatten();
+    let end = if text.ends_with(['.', ')']) { "" } else { "." };
+    first.chain(letters).chain(end.chars()).collect()
 }

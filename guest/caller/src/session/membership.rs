@@ -46,13 +46,16 @@ const ATTEMPT: Duration = Duration::from_secs(25);
 /// Groups that are kept, the number that Entra ID puts into a token; Microsoft Graph is asked for more.
 const MAX_GROUPS: usize = 200;
 
-/// Roles and groups of a person. Bounded by the ID token that they are from, which has 16 KiB at most.
+/// Roles and groups of a person, and whether they are a guest. Bounded by the ID token that they are from, which has 16 KiB at most.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// Application roles.
     pub roles: Vec<String>,
     /// Groups, or that they did not fit.
     pub groups: Groups,
+    /// Whether the person is a guest of the tenant. What an earlier version wrote does not say it, and counts as too old.
+    #[serde(default)]
+    guest: Option<bool>,
     /// When the ID token was accepted, in Unix seconds. Zero if none ever was, and then there are no roles and groups.
     as_of: u64,
 }
@@ -64,13 +67,25 @@ impl Membership {
             Groups::Listed(groups) if groups.len() > MAX_GROUPS => Groups::Overage,
             groups => groups.clone(),
         };
-        Self { roles: token.roles().to_vec(), groups, as_of: env.clock.now() }
+        Self { roles: token.roles().to_vec(), groups, guest: Some(token.guest()), as_of: env.clock.now() }
+    }
+
+    /// Whether the person is a guest of the tenant. So is a person of whom that is not known.
+    pub fn is_guest(&self) -> bool {
+        self.guest.unwrap_or(true)
     }
 
     /// With these roles and groups, accepted at this time.
     #[cfg(any(test, feature = "testing"))]
     pub fn at(as_of: u64, roles: &[&str], groups: Groups) -> Self {
-        Self { roles: roles.iter().map(|role| (*role).to_owned()).collect(), groups, as_of }
+        Self { roles: roles.iter().map(|role| (*role).to_owned()).collect(), groups, guest: Some(false), as_of }
+    }
+
+    /// The same of a guest.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn of_a_guest(self) -> Self {
+        Self { guest: Some(true), ..self }
     }
 
     /// Whether it names roles or groups, which may be taken away. Groups that Graph is asked for are asked for anew.
@@ -91,7 +106,9 @@ impl Membership {
     /// Whether this is not too old to decide by. Another server's clock may be a little ahead; what was said later than
     /// that was said before the clock was set back, and how old it is cannot be said.
     pub fn counts(&self, now: u64) -> bool {
-        self.as_of <= now.saturating_add(CLOCK_DIFFERENCE_SECONDS) && now < self.as_of.saturating_add(MAX_AGE_SECONDS)
+        self.guest.is_some()
+            && self.as_of <= now.saturating_add(CLOCK_DIFFERENCE_SECONDS)
+            && now < self.as_of.saturating_add(MAX_AGE_SECONDS)
     }
 
     /// What the ID token of a refresh says. One that is refused, or belongs to another person, takes roles and groups
@@ -214,6 +231,27 @@ mod tests {
         for (count, kept) in [(MAX_GROUPS, groups(&vec![GROUP; MAX_GROUPS])), (MAX_GROUPS + 1, Groups::Overage)] {
             assert_eq!(renewed(&authority, json!({ "groups": vec![GROUP; count] })).groups, kept);
         }
+    }
+
+    #[test]
+    fn the_id_token_says_whether_the_person_is_a_guest_and_without_that_the_person_counts_as_one() {
+        let authority = FakeAuthority::new();
+        let elsewhere = format!("https://sts.windows.net/{OTHER_TENANT}/");
+        for (changes, guest) in [
+            (json!({}), false),
+            (json!({ "idp": elsewhere }), true),
+            (json!({ "idp": "live.com" }), true),
+            (json!({ "acct": 1 }), true),
+            (json!({ "acct": 0 }), false),
+        ] {
+            assert_eq!(renewed(&authority, changes.clone()).is_guest(), guest, "{changes}");
+        }
+        let now = authority.env.clock.now();
+        let mut written = serde_json::to_value(Membership::at(now, &["Old"], Groups::Absent)).unwrap();
+        let read = |written: &Value| serde_json::from_value::<Membership>(written.clone()).unwrap();
+        assert!(read(&written).counts(now) && !read(&written).is_guest());
+        written.as_object_mut().unwrap().remove("guest").unwrap();
+        assert!(!read(&written).counts(now) && read(&written).is_guest(), "of an earlier version");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use server::ServerWorld;
 use server::client_documents::Documents;
 use server::site::Site;
 use wasip2::http::types::ErrorCode;
+use world::http_error::{DeniedTarget, Interrupted, NotConnected};
 use world::records::{Partitions, Records};
 use world::trail::Recorder;
 use world::*;
@@ -129,9 +130,10 @@ fn milliseconds(duration: Duration) -> u32 {
 impl Http for HostImports {
     async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> {
         let mut client = wstd::http::Client::new();
-        client.set_connect_timeout(CONNECT_TIMEOUT);
-        client.set_first_byte_timeout(FIRST_BYTE_TIMEOUT);
-        client.set_between_bytes_timeout(FIRST_BYTE_TIMEOUT);
+        let Patience(patience) = request.extensions().get().copied().unwrap_or(Patience(FIRST_BYTE_TIMEOUT));
+        client.set_connect_timeout(CONNECT_TIMEOUT.min(patience));
+        client.set_first_byte_timeout(patience);
+        client.set_between_bytes_timeout(patience);
         let request = request.map(outgoing_body);
         let response = client.send(request).await.map_err(|error| http_error(&error))?;
         let (head, body) = response.into_parts();
@@ -161,27 +163,49 @@ async fn read_body(body: wstd::http::Body) -> Result<Vec<u8>, HttpError> {
     Ok(bytes)
 }
 
+/// Every code of `wasi:http` as one of the reasons that people can do something about. What a host says in words is for
+/// its log.
 fn http_error(error: &wstd::http::Error) -> HttpError {
     let Some(code) = error.downcast_ref::<ErrorCode>() else {
-        return HttpError::Broken(error.to_string());
+        return HttpError::Broken(Interrupted::Unknown);
     };
     match code {
-        ErrorCode::HttpRequestDenied | ErrorCode::DestinationIpProhibited => HttpError::Denied,
+        ErrorCode::HttpRequestDenied => HttpError::Denied(DeniedTarget::NotListed),
+        ErrorCode::DestinationIpProhibited => HttpError::Denied(DeniedTarget::Address),
         ErrorCode::ConnectionTimeout
         | ErrorCode::ConnectionReadTimeout
         | ErrorCode::ConnectionWriteTimeout
         | ErrorCode::HttpResponseTimeout => HttpError::TimedOut,
-        ErrorCode::HttpResponseBodySize(_) => HttpError::TooLarge,
-        ErrorCode::DnsTimeout
-        | ErrorCode::DnsError(_)
-        | ErrorCode::DestinationNotFound
-        | ErrorCode::DestinationUnavailable
-        | ErrorCode::DestinationIpUnroutable
-        | ErrorCode::ConnectionRefused
-        | ErrorCode::TlsProtocolError
-        | ErrorCode::TlsCertificateError
-        | ErrorCode::TlsAlertReceived(_) => HttpError::Connect(format!("{code:?}")),
-        other => HttpError::Broken(format!("{other:?}")),
+        ErrorCode::HttpResponseBodySize(_)
+        | ErrorCode::HttpResponseHeaderSectionSize(_)
+        | ErrorCode::HttpResponseHeaderSize(_)
+        | ErrorCode::HttpResponseTrailerSectionSize(_)
+        | ErrorCode::HttpResponseTrailerSize(_) => HttpError::TooLarge,
+        ErrorCode::DnsTimeout => HttpError::Connect(NotConnected::NameTimedOut),
+        ErrorCode::DnsError(_) | ErrorCode::DestinationNotFound => HttpError::Connect(NotConnected::NameNotFound),
+        ErrorCode::DestinationIpUnroutable => HttpError::Connect(NotConnected::Unroutable),
+        ErrorCode::DestinationUnavailable => HttpError::Connect(NotConnected::Unavailable),
+        ErrorCode::ConnectionRefused => HttpError::Connect(NotConnected::Refused),
+        ErrorCode::ConnectionLimitReached => HttpError::Connect(NotConnected::TooMany),
+        ErrorCode::TlsCertificateError => HttpError::Connect(NotConnected::Certificate),
+        ErrorCode::TlsProtocolError | ErrorCode::TlsAlertReceived(_) => HttpError::Connect(NotConnected::Tls),
+        ErrorCode::ConfigurationError => HttpError::Connect(NotConnected::NotSetUp),
+        ErrorCode::ConnectionTerminated | ErrorCode::HttpResponseIncomplete => HttpError::Broken(Interrupted::Ended),
+        ErrorCode::HttpRequestBodySize(_)
+        | ErrorCode::HttpRequestUriTooLong
+        | ErrorCode::HttpRequestHeaderSectionSize(_)
+        | ErrorCode::HttpRequestHeaderSize(_)
+        | ErrorCode::HttpRequestTrailerSectionSize(_)
+        | ErrorCode::HttpRequestTrailerSize(_) => HttpError::Broken(Interrupted::RequestTooLarge),
+        ErrorCode::HttpRequestLengthRequired
+        | ErrorCode::HttpRequestMethodInvalid
+        | ErrorCode::HttpRequestUriInvalid
+        | ErrorCode::HttpUpgradeFailed => HttpError::Broken(Interrupted::RequestInvalid),
+        ErrorCode::HttpResponseTransferCoding(_)
+        | ErrorCode::HttpResponseContentCoding(_)
+        | ErrorCode::HttpProtocolError => HttpError::Broken(Interrupted::ResponseInvalid),
+        ErrorCode::LoopDetected => HttpError::Broken(Interrupted::Loop),
+        ErrorCode::InternalError(_) => HttpError::Broken(Interrupted::Unknown),
     }
 }
 
@@ -388,6 +412,8 @@ impl Audit for HostImports {
             session,
             address,
             username,
+            agent,
+            agent_blueprint,
             latency_us,
             trace_parent,
             correlation_id,
@@ -403,6 +429,8 @@ impl Audit for HostImports {
             .maybe("session", session)
             .maybe("address", address)
             .maybe("username", username)
+            .maybe("agent", agent)
+            .maybe("agent-blueprint", agent_blueprint)
             .maybe("latency-us", latency_us)
             .maybe("trace-parent", trace_parent);
         wit::audit::record(&Event {

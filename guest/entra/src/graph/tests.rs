@@ -8,6 +8,7 @@ use base::{Identity, Secret};
 use http::Response;
 use serde_json::{Value, json};
 use world::HttpError;
+use world::http_error::{DeniedTarget, Interrupted};
 use world::testing::{self, World, run};
 
 use super::client::{TokenSource, get, post_read_only};
@@ -69,7 +70,7 @@ fn a_request_carries_the_token_and_an_id_of_its_own() {
 #[test]
 fn a_question_with_a_body_is_a_post_and_repeated_like_a_get() {
     let world = World::default();
-    world.once(|_| Err(HttpError::Broken("reset".to_owned())));
+    world.once(|_| Err(HttpError::Broken(Interrupted::Ended)));
     world.once(|_| Ok(testing::json(503, &graph_error("ServiceUnavailable"))));
     world.once(|request| {
         assert_eq!(request.uri(), "https://graph.microsoft.com/v1.0/users/o/getMemberObjects");
@@ -117,7 +118,7 @@ fn an_unavailable_graph_is_asked_a_bounded_number_of_times_with_growing_pauses()
 fn an_unavailable_graph_that_comes_back_is_not_noticed() {
     let world = World::default();
     world.once(|_| Ok(testing::json(503, &graph_error("ServiceUnavailable"))));
-    world.once(|_| Err(HttpError::Broken("reset".to_owned())));
+    world.once(|_| Err(HttpError::Broken(Interrupted::Ended)));
     world.once(|_| Ok(testing::json(200, &json!({ "id": "o" }))));
     assert!(ask(&world).is_ok());
 }
@@ -125,16 +126,15 @@ fn an_unavailable_graph_that_comes_back_is_not_noticed() {
 #[test]
 fn a_connection_that_always_breaks_is_reported() {
     let world = World::default();
-    world.always(|_| Err(HttpError::Broken("reset".to_owned())));
-    assert_eq!(ask(&world), Err(GraphError::Unreachable(HttpError::Broken("reset".to_owned()))));
+    world.always(|_| Err(HttpError::Broken(Interrupted::Ended)));
+    assert_eq!(ask(&world), Err(GraphError::Unreachable(HttpError::Broken(Interrupted::Ended))));
 }
 
 #[test]
 fn a_denied_a_slow_and_a_huge_answer_are_not_asked_for_again() {
-    for error in [HttpError::Denied, HttpError::TimedOut, HttpError::TooLarge] {
+    for error in [HttpError::Denied(DeniedTarget::NotListed), HttpError::TimedOut, HttpError::TooLarge] {
         let world = World::default();
-        let answer = error.clone();
-        world.once(move |_| Err(answer.clone()));
+        world.once(move |_| Err(error));
         assert_eq!(ask(&world), Err(GraphError::Unreachable(error)));
         assert_eq!(world.sent().len(), 1);
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base::settings::Settings;
 use serde::{Deserialize, Serialize};
 use world::once::Failure;
 use world::{CredentialError, HttpError, StoreError};
@@ -119,9 +120,14 @@ impl EntraRefusal {
         }
     }
 
-    /// Whether the person has declined.
+    /// Whether the person has declined. The code of Entra ID decides before the OAuth error does: `access_denied` is
+    /// also what a browser brings when conditional access has blocked the sign-in.
     pub fn is_declined(&self) -> bool {
-        matches!(self.error.as_str(), "access_denied" | "authorization_declined")
+        match self.code {
+            0 => matches!(self.error.as_str(), "access_denied" | "authorization_declined"),
+            error_codes::DECLINED => true,
+            code => self.error == "authorization_declined" && !error_codes::is_known(code),
+        }
     }
 
     /// Whether a new interactive sign-in is the way out.
@@ -142,6 +148,22 @@ impl EntraRefusal {
         error_codes::advice(&self.error, self.code)
     }
 
+    /// Whether what is configured, here or in the app registration, has to be changed.
+    pub fn is_configuration(&self) -> bool {
+        error_codes::is_configuration(&self.error, self.code)
+    }
+
+    /// The same as [`EntraRefusal::advice`]; names the ids that are configured, if one of them may be wrong.
+    pub fn advice_for(&self, settings: &Settings) -> String {
+        let Settings { tenant, client_id, .. } = settings;
+        match self.advice() {
+            advice if self.is_configuration() => {
+                format!("{advice} The tenant id is {tenant}, the client id is {client_id}.")
+            }
+            advice => advice,
+        }
+    }
+
     /// The same for the clients of a server, who can do nothing about its configuration.
     pub fn public_advice(&self) -> String {
         error_codes::public_advice(&self.error, self.code)
@@ -153,6 +175,31 @@ impl EntraRefusal {
         match self.code {
             0 => error_codes::known(&self.error).unwrap_or("unknown-error").to_owned(),
             code => format!("aadsts-{code}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a browser brings back from Entra ID, and what a poll for a device code is answered with.
+    #[test]
+    fn only_a_person_declines() {
+        for (error, code, declined) in [
+            ("access_denied", 0, true),
+            ("authorization_declined", 0, true),
+            ("access_denied", 65004, true),
+            ("consent_required", 65004, true),
+            ("authorization_declined", 70_000, true),
+            ("access_denied", 53003, false),
+            ("authorization_declined", 53003, false),
+            ("access_denied", 50105, false),
+            ("access_denied", 90094, false),
+            ("access_denied", 12345, false),
+            ("invalid_grant", 0, false),
+        ] {
+            assert_eq!(EntraRefusal::new(error, &[code], None).is_declined(), declined, "{error} {code}");
         }
     }
 }

@@ -379,11 +379,12 @@ fn slow_down_adds_five_seconds_to_all_later_pauses() {
 
 #[test]
 fn a_person_who_declines_ends_the_polling() {
-    for error in ["access_denied", "authorization_declined"] {
-        let (answer, pauses) = poll(&stored_code(), &[refused(error)], Duration::from_secs(300));
+    for (error, code) in [("access_denied", 65004), ("authorization_declined", 0)] {
+        let declined = json!({ "error": error, "error_codes": [code] });
+        let (answer, pauses) = poll(&stored_code(), &[declined], Duration::from_secs(300));
         let Err(OAuthError::Refused(refusal)) = answer else { panic!("{answer:?}") };
         assert!(refusal.is_declined());
-        assert_eq!((refusal.error.as_str(), refusal.code), (error, 70016));
+        assert_eq!((refusal.error.as_str(), refusal.code), (error, code));
         assert_eq!(pauses, [] as [u64; 0]);
     }
 }

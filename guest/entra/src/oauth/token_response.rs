@@ -92,6 +92,12 @@ impl From<ErrorResponse> for EntraRefusal {
     }
 }
 
+/// The error in an answer that is no success, if it says one with a code of Entra ID.
+pub(crate) fn refusal(body: &[u8]) -> Option<EntraRefusal> {
+    let refusal = EntraRefusal::from(serde_json::from_slice::<ErrorResponse>(body).ok()?);
+    (refusal.code > 0).then_some(refusal)
+}
+
 /// Reads an answer.
 pub(super) fn read<A: SuccessResponse>(response: &Response<Zeroizing<Vec<u8>>>) -> Result<A, OAuthError> {
     let body = response.body().as_slice();

@@ -12,6 +12,7 @@ use world::{HttpError, limits};
 use zeroize::Zeroizing;
 
 use super::error::OAuthError;
+use crate::clock_offset;
 use crate::entra_world::EntraWorld;
 
 /// Pause before the one retry after a server error.
@@ -48,6 +49,7 @@ pub(super) async fn send(
         let failure = match answer {
             Ok(response) => {
                 let response = response.map(Zeroizing::new);
+                clock_offset::observe(env, response.headers());
                 let status = response.status();
                 if let Some(pause) = asked_to_wait(&response) {
                     let until = env.clock.now() + pause.as_secs();

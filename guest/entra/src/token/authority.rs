@@ -10,7 +10,7 @@ use base::strict_json;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::documents::{Demand, DocumentKind, DocumentName, Fetched, Slot, Unavailable};
+use super::documents::{AuthorityFault, Demand, DocumentKind, DocumentName, Fetched, Slot, Unavailable};
 use super::error::TokenError;
 use super::jwks::KeySet;
 use crate::entra_world::EntraWorld;
@@ -78,21 +78,45 @@ impl Authority {
     }
 
     pub(super) async fn metadata(&self, env: &EntraWorld<'_>) -> Result<Rc<Fetched<AuthorityMetadata>>, TokenError> {
+        check_configuration(env.settings)?;
+        self.look_up_metadata(env).await.map_err(unavailable)
+    }
+
+    /// Whether the metadata of the tenant can be read.
+    pub(super) async fn check(&self, env: &EntraWorld<'_>) -> Result<Rc<Fetched<AuthorityMetadata>>, AuthorityFault> {
+        if let Err(TokenError::ConfigurationInvalid { setting }) = check_configuration(env.settings) {
+            return Err(AuthorityFault::Misconfigured(setting));
+        }
+        self.look_up_metadata(env).await.map_err(|unavailable| unavailable.fault)
+    }
+
+    /// Whether the metadata is at hand.
+    pub(super) async fn is_known(&self, env: &EntraWorld<'_>) -> bool {
         let settings = env.settings;
-        check_configuration(settings)?;
+        let (url, authority) = (issuers::metadata_url(&settings.authority, &settings.tenant), authority_id(settings));
+        let name = DocumentName { kind: DocumentKind::Metadata, authority: &authority, url: &url };
+        self.metadata.is_known(env, name, &|body| AuthorityMetadata::parse(settings, body)).await
+    }
+
+    /// Whether there are keys.
+    pub(super) async fn check_keys(&self, env: &EntraWorld<'_>) -> Result<(), AuthorityFault> {
+        let metadata = self.check(env).await?;
+        let keys = self.look_up_keys(env, &metadata.value, Demand::Current).await;
+        keys.map(drop).map_err(|unavailable| unavailable.fault)
+    }
+
+    async fn look_up_metadata(&self, env: &EntraWorld<'_>) -> Result<Rc<Fetched<AuthorityMetadata>>, Unavailable> {
+        let settings = env.settings;
         let url = issuers::metadata_url(&settings.authority, &settings.tenant);
         let authority = authority_id(settings);
         let name = DocumentName { kind: DocumentKind::Metadata, authority: &authority, url: &url };
-        self.metadata
-            .get(env, name, &|body| AuthorityMetadata::parse(settings, body), Demand::Current)
-            .await
-            .map_err(unavailable)
+        self.metadata.get(env, name, &|body| AuthorityMetadata::parse(settings, body), Demand::Current).await
     }
 
     /// Where clients obtain tokens.
     pub(super) async fn endpoints(&self, env: &EntraWorld<'_>) -> Result<AuthorityEndpoints, TokenError> {
         let endpoints = self.metadata(env).await?.value.endpoints.clone();
-        endpoints.ok_or_else(|| unavailable(Unavailable("the metadata names no endpoints on the authority".to_owned())))
+        endpoints.ok_or_else(|| unavailable(Unavailable::unusable("the metadata names no endpoints on the authority")))
     }
 
     pub(super) async fn keys(
@@ -101,12 +125,18 @@ impl Authority {
         metadata: &AuthorityMetadata,
         demand: Demand,
     ) -> Result<Rc<Fetched<KeySet>>, TokenError> {
+        self.look_up_keys(env, metadata, demand).await.map_err(unavailable)
+    }
+
+    async fn look_up_keys(
+        &self,
+        env: &EntraWorld<'_>,
+        metadata: &AuthorityMetadata,
+        demand: Demand,
+    ) -> Result<Rc<Fetched<KeySet>>, Unavailable> {
         let authority = authority_id(env.settings);
         let name = DocumentName { kind: DocumentKind::Jwks, authority: &authority, url: &metadata.jwks_uri };
-        self.keys
-            .get(env, name, &|body| KeySet::parse(body).map_err(|error| error.to_string()), demand)
-            .await
-            .map_err(unavailable)
+        self.keys.get(env, name, &|body| KeySet::parse(body).map_err(|error| error.to_string()), demand).await
     }
 
     /// The issuer that tokens of this tenant and version have.
@@ -137,7 +167,7 @@ impl Authority {
         };
         let issuer = self.version_1_issuer.get(env, name, &parse, Demand::Current).await.map_err(unavailable)?;
         issuers::version_1_from_metadata(&issuer.value, authority_tenant, tenant_id)
-            .ok_or_else(|| unavailable(Unavailable("the version 1 issuer names no tenant".to_owned())))
+            .ok_or_else(|| unavailable(Unavailable::unusable("the version 1 issuer names no tenant")))
     }
 }
 
@@ -220,6 +250,6 @@ fn check_configuration(settings: &Settings) -> Result<(), TokenError> {
     Ok(())
 }
 
-fn unavailable(Unavailable(reason): Unavailable) -> TokenError {
+fn unavailable(Unavailable { reason, .. }: Unavailable) -> TokenError {
     TokenError::KeysUnavailable { reason, retry_after: RETRY_AFTER_SECONDS }
 }

@@ -1,12 +1,13 @@
 //! What an instance remembers between calls. All of it is a cache that may vanish at any time.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use base::settings::{Settings, TokenSettings};
 
 use super::authority::Authority;
 use super::validated::{RefusedSignatures, ValidatedTokens};
+use crate::clock_offset::ClockOffset;
 
 /// The caches of one instance.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub(crate) struct InstanceCaches {
     pub(super) authority: Authority,
     pub(super) validated: RefCell<ValidatedTokens>,
     pub(super) refused: RefCell<RefusedSignatures>,
+    /// As the last answer of the authority showed it, where it is noticeable.
+    pub(crate) clock_offset: Cell<Option<ClockOffset>>,
 }
 
 /// The settings that decide about a token. What was decided under other settings is not remembered.
@@ -56,7 +59,7 @@ thread_local! {
 
 impl InstanceCaches {
     /// The caches of the running instance, empty if the settings are not those they were filled under.
-    pub(super) fn current(settings: &Settings) -> Rc<Self> {
+    pub(crate) fn current(settings: &Settings) -> Rc<Self> {
         CURRENT.with_borrow_mut(|current| match current {
             Some((policy, instance)) if policy.is_of(settings) => Rc::clone(instance),
             _ => {

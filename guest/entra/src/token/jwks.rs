@@ -90,6 +90,8 @@ impl KeySet {
         }
         let keys = keys
             .iter()
+            // Nothing at all is no key, and spoils no other.
+            .filter(|key| !key.is_null())
             .map(|key| key.as_object().ok_or(JwksError::Malformed))
             // A key without an id cannot be named by any token.
             .filter_map(|key| key.map(JsonWebKey::read).transpose())

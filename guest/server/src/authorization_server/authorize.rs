@@ -274,7 +274,7 @@ fn check(
     let mut resources = parameters.all("resource");
     let resource = match (resources.next(), resources.next()) {
         (None, _) => site.settings.public_url.clone(),
-        (Some(resource), None) if is_ours(site, resource) => resource.to_owned(),
+        (Some(resource), None) if is_ours(site, resource) => named(site, resource).to_owned(),
         _ => return refuse("invalid_target", "resource has to be one of this server's, as in its metadata."),
     };
     let login_hint = parameters.get("login_hint").filter(|hint| hint.len() <= MAX_LOGIN_HINT).map(str::to_owned);
@@ -322,8 +322,16 @@ pub(super) fn scopes(site: &Site<'_>, scope: Option<&str>) -> Option<Vec<String>
     Some(std::iter::once(SCOPE.to_owned()).chain(granted.map(Name::into_owned)).collect())
 }
 
-/// Whether a resource indicator (RFC 8707) names this server or one of its endpoints. Compared exactly.
+/// A resource indicator (RFC 8707) as this server writes it: parsers of URLs put a slash behind an origin, and clients
+/// send what those have made.
+pub(super) fn named<'r>(site: &Site<'_>, resource: &'r str) -> &'r str {
+    let origin = resource.strip_suffix('/').filter(|origin| site.prefix.is_empty() && *origin == site.origin);
+    origin.unwrap_or(resource)
+}
+
+/// Whether a resource indicator names this server or one of its endpoints. Compared exactly, but for [`named`].
 pub(super) fn is_ours(site: &Site<'_>, resource: &str) -> bool {
+    let resource = named(site, resource);
     let sse = site.settings.legacy_sse.then_some(SSE_PATH);
     ["", MCP_PATH].into_iter().chain(sse).any(|path| site.resource(path) == resource)
 }

@@ -10,6 +10,7 @@
 use base::audit::Outcome;
 use caller::session::entra_tokens::EntraTokens;
 use caller::session::{Membership, Owner, claims};
+use entra::clock_offset;
 use entra::oauth::OAuthError;
 use entra::oauth::authorization_code::RedeemError;
 use entra::oauth::error::EntraRefusal;
@@ -230,6 +231,9 @@ async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<Si
     let validated = token::validate_id_token(&env.entra, id_token.reveal(), &IdTokenExpectations { nonce }).await;
     let validated = validated.map_err(|error| {
         let reason = format!("id-token-{}", error.reason());
+        if let Some(offset) = clock_offset::current(&env.entra) {
+            env.log.note(&format!("a sign-in was not accepted ({reason}), and {offset}: correct the date and time"));
+        }
         match error {
             TokenError::KeysUnavailable { .. } => FailedSignIn::new(
                 "temporarily_unavailable",

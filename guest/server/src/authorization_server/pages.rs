@@ -10,7 +10,7 @@ use http::{HeaderValue, Response};
 use sha2::{Digest, Sha256};
 
 use super::client::{Client, ClientOrigin};
-use super::redirect_uri;
+use super::redirect_uri::{self, private_use};
 use super::text::{truncated, visible};
 use crate::message::with_body;
 use crate::site::SCOPE;
@@ -60,6 +60,7 @@ pub fn consent(page: &ConsentPage<'_>) -> Response<Vec<u8>> {
     let name = shown(name.as_deref().unwrap_or("A program without a name"), MAX_SHOWN_NAME);
     let host = shown(&redirect_uri::host(page.redirect_uri), MAX_SHOWN_URI);
     let loopback = redirect_uri::is_loopback(page.redirect_uri);
+    let scheme = private_use::scheme(page.redirect_uri).map(|scheme| shown(scheme, MAX_SHOWN_NAME));
     let mut body =
         format!("<h1>Allow access to your account?</h1>\n<p><strong><bdi>{name}</bdi></strong> asks to:</p>\n<ul>");
     for scope in page.scopes {
@@ -67,8 +68,11 @@ pub fn consent(page: &ConsentPage<'_>) -> Response<Vec<u8>> {
     }
     body.push_str("</ul>\n<dl>\n");
     let _ = writeln!(body, "<dt>Requested by</dt><dd>{}</dd>", vouching(page.client));
-    let destination =
-        if loopback { format!("A program on this computer (<b>{host}</b>)") } else { format!("<b>{host}</b>") };
+    let destination = match &scheme {
+        Some(scheme) => format!("The program on this computer that opens links of the form <b>{scheme}:</b>"),
+        None if loopback => format!("A program on this computer (<b>{host}</b>)"),
+        None => format!("<b>{host}</b>"),
+    };
     let _ = writeln!(
         body,
         "<dt>Where you are sent afterwards</dt><dd>{destination}<br><code>{}</code></dd>",
@@ -83,7 +87,14 @@ pub fn consent(page: &ConsentPage<'_>) -> Response<Vec<u8>> {
     }
     body.push_str("</dl>\n");
     let mut described = " aria-describedby=\"warning\"";
-    if loopback {
+    if let Some(scheme) = scheme {
+        let _ = writeln!(
+            body,
+            "<p class=\"warning\" id=\"warning\" role=\"note\"><strong>Be careful:</strong> another program on this \
+             computer may have claimed <b>{scheme}:</b> and would then get the answer. Allow it only if you have just \
+             started to connect a program that you trust.</p>",
+        );
+    } else if loopback {
         body.push_str(
             "<p class=\"warning\" id=\"warning\" role=\"note\"><strong>Be careful:</strong> any program on this \
              computer could ask this in the name of another one. Allow it only if you have just started to connect a \

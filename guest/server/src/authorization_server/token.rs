@@ -277,6 +277,7 @@ fn resource(env: &ServerWorld<'_>, parameters: &Parameters, granted: &str) -> Re
     let (Some(requested), None) = (first, more) else {
         return if more.is_some() { target("Name one resource.") } else { Ok(granted.to_owned()) };
     };
+    let requested = authorize::named(&env.site, requested);
     let narrows = granted == env.site.settings.public_url && authorize::is_ours(&env.site, requested);
     if requested == granted || narrows {
         return Ok(requested.to_owned());
@@ -306,7 +307,7 @@ async fn refresh(
         },
     };
     let mut resources = parameters.all("resource");
-    let resource = resources.next();
+    let resource = resources.next().map(|resource| authorize::named(&env.site, resource));
     if resources.next().is_some() {
         return Err(refused("invalid_target", "Name one resource."));
     }

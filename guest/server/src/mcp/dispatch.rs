@@ -1,8 +1,11 @@
 //! Finds what a message asks for, and answers.
 
+use std::fmt::Write as _;
+
 use std::time::Duration;
 
 use base::policy::{Denial, Name};
+use base::settings::Settings;
 use caller::local::{PersonWorld, SignInError, attempt, interactive};
 use caller::{Caller, CallerAuthentication, PersonCaller};
 use rmcp::model::{
@@ -86,8 +89,8 @@ pub async fn receive(peer: &Peer<'_>, connection: &mut Connection, message: &[u8
         return refused(&error, None);
     }
     let read = match *peer {
-        Peer::Local(_) => envelope::read::<Value>(message),
-        Peer::Remote(..) => envelope::read_bounded::<Value>(message),
+        Peer::Local(_) => envelope::read(message),
+        Peer::Remote(..) => envelope::read_bounded(message),
     };
     match read {
         Err(error) => refused(&error, None),
@@ -277,7 +280,7 @@ async fn list_tools(peer: &Peer<'_>, params: &Map<String, Value>, era: &Era) -> 
 async fn permitted(access: &Access<'_>) -> Result<(Vec<Description>, u64), RequestError> {
     let (mut descriptions, mut ttl) = (Vec::new(), TOOLS_TTL_MS);
     for tool in tools::remote() {
-        match access.decide(tool.name(), || tool.rule()).await {
+        match access.decide(&tool.terms()).await {
             Ok(()) => descriptions.push(tool.describe().clone()),
             Err(Denial::SessionEnded) => return Err(RequestError::SignInAgain),
             Err(denial) if denial.is_undecided() => ttl = UNDECIDED_TTL_MS,
@@ -311,7 +314,7 @@ async fn call_tool(peer: &Peer<'_>, mut params: Map<String, Value>, era: &Era) -
     let unknown = || RequestError::from(RpcError::invalid_params("Unknown tool").with_data(json!({ "name": name })));
     let tool = tools_of(peer).into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
     if let Some(access) = access_of(peer) {
-        match access.admit(tool.name(), || tool.rule()).await {
+        match access.admit(&tool.terms()).await {
             Ok(()) => {}
             // The tool is switched off for all callers, and looks like a tool that does not exist.
             Err(Denial::NotListed) => return Err(unknown()),
@@ -477,7 +480,17 @@ fn as_json_string(text: &str) -> String {
 fn explain(error: &tools::ToolError, peer: &Peer<'_>) -> String {
     match (error.sign_in(), *peer) {
         (Some(SignInError::TimedOut(Some(instruction))), Peer::Local(_)) => {
-            format!("{error}. {} Then call this tool again.", instruction.sentence())
+            let mut text = format!("{error}. {} Then call this tool again.", instruction.sentence());
+            if instruction.user_code.is_none() {
+                // Entra ID shows what is wrong with the application on its page, and sends no answer here.
+                let Settings { tenant, client_id, .. } = peer.entra().settings;
+                let _ = write!(
+                    text,
+                    " If the page shows an error about the application, check the tenant id, {tenant}, and the client id, \
+                     {client_id}."
+                );
+            }
+            text
         }
         (_, Peer::Local(_)) => error.to_string(),
         (_, Peer::Remote(..)) => {

@@ -1,5 +1,6 @@
 //! JSON-RPC 2.0 messages.
 
+use base::strict_json::{self, StrictJsonError};
 use serde_json::{Map, Value, json};
 
 pub(super) const PARSE_ERROR: i32 = -32700;
@@ -21,6 +22,9 @@ pub(super) const NOT_FOUND: u16 = 404;
 
 /// Values in a message from a stranger. No message of the protocol has a tenth of it; each may take 600 bytes.
 const MAX_VALUES: usize = 20_000;
+
+/// Depth of nesting of a message: what `serde_json` allows, which bounds recursion on the stack of an instance.
+const MAX_DEPTH: usize = 127;
 
 /// A request or notification.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +87,7 @@ pub(super) fn result(id: &Value, result: &str) -> String {
 
 /// Reads JSON that a stranger sent: a small text can stand for a lot of memory, since an object of one member takes
 /// a hundred times the bytes of `{"":0}`.
-pub(super) fn read_bounded<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<T, RpcError> {
+pub(super) fn read_bounded(text: &[u8]) -> Result<Value, RpcError> {
     // Every value but the first follows one of these.
     if text.len() > MAX_VALUES && structure(text).take(MAX_VALUES + 1).count() > MAX_VALUES {
         return Err(RpcError::invalid_request(format!("a message has at most {MAX_VALUES} values")));
@@ -91,9 +95,16 @@ pub(super) fn read_bounded<T: serde::de::DeserializeOwned>(text: &[u8]) -> Resul
     read(text)
 }
 
-/// Reads JSON.
-pub(super) fn read<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<T, RpcError> {
-    serde_json::from_slice(text).map_err(|error| RpcError::new(PARSE_ERROR, format!("not JSON: {error}")))
+/// Reads JSON in which no object has two members of one name: a gateway in front, or a log, may read another one of them
+/// than this server does.
+pub(super) fn read(text: &[u8]) -> Result<Value, RpcError> {
+    strict_json::parse(text, MAX_DEPTH).map_err(|error| {
+        let message = match error {
+            StrictJsonError::Malformed(reason) => format!("not JSON: {reason}"),
+            StrictJsonError::Duplicate(_) => "a name occurs twice in one object".to_owned(),
+        };
+        RpcError::new(PARSE_ERROR, message)
+    })
 }
 
 /// The brackets, braces and commas of a JSON text, outside of its strings.

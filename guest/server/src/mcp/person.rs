@@ -81,6 +81,8 @@ impl Presenter for ClientPresenter<'_> {
             }
             Ok(_) => Presentation::Declined,
             Err(ChannelError::TimedOut) => return Err(SignInError::TimedOut(Some(instruction.clone()))),
+            // No client is left to sign in for.
+            Err(ChannelError::Closed) => return Err(SignInError::ClientGone),
             // The client has promised more than it does: the user agent is still there.
             Err(_) => Presentation::Unsupported,
         })

@@ -40,7 +40,7 @@ pub async fn handle_http(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> R
     if body.trim_ascii_start().starts_with(b"[") {
         return handle_array(peer, fields, body).await;
     }
-    let value = match envelope::read_bounded::<Value>(body) {
+    let value = match envelope::read_bounded(body) {
         Ok(value) => value,
         Err(error) => return refused(&error, None),
     };
@@ -72,8 +72,10 @@ async fn handle_array(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> Repl
         let error = RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only");
         return refused(&error, None);
     };
-    let batch = match envelope::read_bounded::<Vec<Value>>(body) {
-        Ok(batch) => batch,
+    let batch = match envelope::read_bounded(body) {
+        Ok(Value::Array(batch)) => batch,
+        // The body begins with a bracket.
+        Ok(_) => return refused(&RpcError::invalid_request("a batch has to be a JSON array"), None),
         Err(error) => return refused(&error, None),
     };
     // The header fields are about one message.

@@ -30,6 +30,9 @@ impl Tool for FindUser {
     const DESCRIPTION: &'static str = "Finds people in the organization's directory (Microsoft Graph) whose display name, given name, surname, mail \
          address or user principal name begins with `query`. Returns id, display name, mail address and user principal \
          name of at most 25; `truncated` says whether there are more: then search for more of the name.";
+    // Guests see the directory that they visit as its settings say; a role that they have been given by mistake, or for
+    // another tool, is no reason to let them search it.
+    const GUESTS: bool = false;
     const NEEDS: &'static [Permission] = &[DIRECTORY];
     type Args = Search;
     type Answer = FoundUsers;

@@ -16,6 +16,7 @@ impl Tool for GetUserDetailsFromGraph {
     const TITLE: &'static str = "Get user details from Microsoft Graph";
     const DESCRIPTION: &'static str = "Returns the profile of the signed-in user from Microsoft Graph: name, mail address, job title, office, phone \
          numbers. Takes no arguments. Asks the user to sign in if needed.";
+    const GUESTS: bool = true;
     const NEEDS: &'static [Permission] = &[PROFILE];
     type Args = NoArguments;
     type Answer = Profile;

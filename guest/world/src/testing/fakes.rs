@@ -8,6 +8,7 @@ use base::audit::AuditEvent;
 
 use super::{World, settings};
 use crate::capabilities::*;
+use crate::http_error::HttpError;
 use crate::records::{Keep, Records};
 use crate::store::{Store, StoreError};
 

@@ -79,7 +79,7 @@ impl JsonLinesAudit {
     ) -> Result<Self, AuditFileError> {
         let output: Box<dyn JournalOutput> = match destination {
             Destination::StandardError => Box::new(StandardError::default()),
-            Destination::File { path, rotation } => Box::new(AuditFile::open(path, *rotation)?),
+            Destination::File { path, rotation } => Box::new(AuditFile::open(path, *rotation, Arc::clone(&clock))?),
         };
         let path = match destination {
             Destination::StandardError => PathBuf::from("(standard error)"),

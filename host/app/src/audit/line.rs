@@ -14,7 +14,7 @@ use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 use entra_mcp_plugin::attributes::AttributeValue;
 use entra_mcp_plugin::audit::{AuditRecord, outcome};
 
-use crate::telemetry::TraceParent;
+use crate::telemetry::trace_parent::TraceParent;
 
 /// Longest value in bytes. Ids are under 100, the URL of a client's metadata document may be longer. What is longer
 /// still is cut, so that no client fills a disk with one request.
@@ -45,7 +45,13 @@ struct AuditLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_blueprint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     latency_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suppressed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
     correlation_id: &'a str,
@@ -70,7 +76,10 @@ pub(super) fn line(record: &AuditRecord, trace: Option<TraceParent>) -> io::Resu
         tool: value(&event.tool),
         address: value(&event.address),
         username: value(&event.username),
+        agent: value(&event.agent),
+        agent_blueprint: value(&event.agent_blueprint),
         latency_ms: event.latency_us.map(milliseconds),
+        suppressed: event.suppressed,
         trace_id: trace.map(|trace| trace.trace_id().to_string()),
         correlation_id: cut(&event.correlation_id),
         attributes: event.further.iter().map(|(name, value)| (cut(name), shortened(value))).collect(),
@@ -195,12 +204,15 @@ mod tests {
         event.tool = some("7");
         event.address = some("8");
         event.username = some("9");
-        event.latency_us = Some(10_000);
+        event.agent = some("10");
+        event.agent_blueprint = some("11");
+        event.latency_us = Some(12_000);
+        event.suppressed = Some(13);
         let record = AuditRecord { time: Duration::ZERO, event };
         let expected = json!({
             "time": "1970-01-01T00:00:00.000Z", "event": "e", "outcome": "success", "reason": "1", "tenant_id": "2",
             "object_id": "3", "client_id": "4", "token_id": "5", "session": "6", "tool": "7", "address": "8",
-            "username": "9", "latency_ms": 10.0, "trace_id": "0af7651916cd43dd8448eb211c80319c", "correlation_id": "c0ffee",
+            "username": "9", "agent": "10", "agent_blueprint": "11", "latency_ms": 12.0, "suppressed": 13, "trace_id": "0af7651916cd43dd8448eb211c80319c", "correlation_id": "c0ffee",
         });
         assert_eq!(serde_json::from_str::<Value>(&text_in_trace(&record)).unwrap(), expected);
     }

@@ -11,6 +11,7 @@ use entra_mcp_plugin::environment::{
 };
 use entra_mcp_plugin::rate_limiter::Rate;
 use entra_mcp_plugin::secret_store::SecretBytes;
+use entra_mcp_server::ForwardedHeader;
 use http::HeaderName;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -25,6 +26,7 @@ use super::setting::{choices, settings};
 use super::{AuditConfig, AuditLayer, Config, ConfigError, OtlpConfig, Sources, invalid};
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
+pub use self::gateway::ForwardedHeaderName;
 pub use self::token_mode::TokenModeName;
 pub(super) use self::token_mode::check_scope;
 
@@ -59,7 +61,19 @@ pub enum Isolation {
     PerRequest,
 }
 
-choices!(Isolation, TokenModeName);
+/// What follows from the check at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartCheck {
+    /// Problems are warnings in the log.
+    Warn,
+    /// The server does not start with a problem.
+    Fail,
+    /// Nothing is asked.
+    Off,
+}
+
+choices!(Isolation, TokenModeName, StartCheck);
 
 settings! {
     /// What one source says about the remote server.
@@ -74,6 +88,8 @@ settings! {
         tls_key: PathBuf, value("FILE");
         /// Proxies that terminate TLS and name the client, as addresses or networks; may be repeated
         trusted_proxy: Vec<String> = Vec::new(), value("CIDR");
+        /// Header in which a declared proxy says where a request comes from; the other one is ignored
+        forwarded_header: ForwardedHeaderName = ForwardedHeaderName::XForwardedFor, value("NAME");
         /// Header in which a declared proxy hands over the person's access token of Entra ID; counts instead of
         /// Authorization
         token_header: String, value("NAME");
@@ -89,6 +105,8 @@ settings! {
         no_legacy_sse: bool = false;
         /// Do not let clients register themselves (RFC 7591)
         no_dynamic_registration: bool = false;
+        /// A private-use URI scheme, such as `cursor`, that clients may register redirect URIs of; may be repeated
+        allow_redirect_scheme: Vec<String> = Vec::new(), value("SCHEME");
         /// Do not accept Client ID Metadata Documents
         no_client_id_metadata: bool = false;
         /// Which access tokens are admitted
@@ -102,8 +120,10 @@ settings! {
         /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the
         /// original
         rewrite_authority_metadata: bool = false;
-        /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
+        /// For development: a host whose Client ID Metadata Documents are read at any address and port; may be repeated
         client_metadata_allow: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
+        /// What follows if Entra ID does not know the tenant or the credential when the server starts, or cannot be asked
+        check: StartCheck = StartCheck::Warn;
         /// Whether requests share warm instances
         isolation: Isolation = Isolation::Shared;
         /// Requests that may wait for an instance
@@ -113,7 +133,9 @@ settings! {
         /// Event streams (HTTP+SSE) that one caller may hold open, with all of its clients
         max_streams_per_caller: u32 = DEFAULT_MAX_STREAMS_PER_CALLER, value("NUMBER"), range(STREAMS);
         /// Bound per client address, such as token=50/15m; `off` for none. Operations: authorize, token, register,
-        /// callback, revoke, refused-token (access tokens that are not good); per caller: call (MCP requests),
+        /// callback, revoke, refused-token (access tokens that are not good). And how many audit records are written
+        /// one by one, while the rest is counted: called-records, denied-records (of one caller), stranger-records (of
+        /// all requests without a caller); per caller: call (MCP requests),
         /// graph-request (requests to Microsoft Graph for tools); may be repeated
         rate_limit: Vec<String> = Vec::new(), value("OPERATION=COUNT/TIME"), otherwise(DEFAULT_RATES);
     }
@@ -172,12 +194,16 @@ pub struct ServeConfig {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Proxies that the server believes about the client's address.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they say it.
+    pub forwarded_header: ForwardedHeader,
     /// The header in which they hand over access tokens.
     pub token_header: Option<HeaderName>,
     /// Where the client secret is.
     pub credential: CredentialSource,
     /// Hosts whose metadata documents are read wherever they are.
     pub client_metadata_allow: Vec<String>,
+    /// What follows from the check at the start.
+    pub check: StartCheck,
     /// Whether requests share instances.
     pub isolation: Isolation,
     /// Requests that may wait.
@@ -253,9 +279,11 @@ impl Sources {
             listen,
             tls,
             trusted_proxies,
+            forwarded_header: values.forwarded_header.into(),
             token_header: token_header.clone(),
             credential,
             client_metadata_allow: values.client_metadata_allow,
+            check: values.check,
             isolation: values.isolation,
             max_queue: values.max_queue,
             max_connections: values.max_connections,
@@ -271,6 +299,7 @@ impl Sources {
                 legacy_sse: !values.no_legacy_sse,
                 clients,
                 dynamic_registration: !values.no_dynamic_registration,
+                allowed_redirect_schemes: values.allow_redirect_scheme,
                 client_id_metadata_documents: !values.no_client_id_metadata,
                 token_mode,
                 app_id_uri: values.app_id_uri,
@@ -398,6 +427,7 @@ fn registered(entry: &ClientEntry) -> Result<RegisteredClient, ConfigError> {
         let expected = "a client needs an id of at most 512 bytes, a name and at least one redirect URI";
         return Err(invalid("clients", id, expected));
     }
+    // Which URI may be one is for the component, which is asked as soon as it runs.
     for uri in &entry.redirect_uris {
         if Url::parse(uri).is_err() {
             return Err(invalid("clients.redirect-uris", uri, "an absolute URI is expected"));

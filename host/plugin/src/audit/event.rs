@@ -34,8 +34,15 @@ pub struct Event {
     pub address: Option<String>,
     /// User principal name.
     pub username: Option<String>,
+    /// How an AI agent takes part in the call.
+    pub agent: Option<String>,
+    /// The application that the agent was made from.
+    pub agent_blueprint: Option<String>,
     /// Duration in microseconds.
     pub latency_us: Option<u64>,
+    /// How many events like this one came before it and are not recorded. [`BoundedAudit`](super::BoundedAudit) says it,
+    /// and no component.
+    pub suppressed: Option<u64>,
     /// The trace that the MCP message belongs to.
     pub trace_parent: Option<String>,
     /// Correlation id of the call.
@@ -59,7 +66,10 @@ impl Event {
             session: None,
             address: None,
             username: None,
+            agent: None,
+            agent_blueprint: None,
             latency_us: None,
+            suppressed: None,
             trace_parent: None,
             correlation_id: correlation_id.to_owned(),
             further: Vec::new(),
@@ -78,6 +88,8 @@ impl Event {
             "session" => &mut self.session,
             "address" => &mut self.address,
             "username" => &mut self.username,
+            "agent" => &mut self.agent,
+            "agent-blueprint" => &mut self.agent_blueprint,
             "trace-parent" => &mut self.trace_parent,
             _ => return None,
         })
@@ -138,7 +150,7 @@ mod tests {
             assert_eq!(event(vec![(name, value)]).further, [], "{name}");
             fields += 1;
         }
-        assert_eq!(fields, 11);
+        assert_eq!(fields, 13);
     }
 
     #[test]
@@ -154,6 +166,8 @@ mod tests {
             "session",
             "address",
             "username",
+            "agent",
+            "agent-blueprint",
             "trace-parent",
         ];
         let mut attributes: Vec<_> = names.iter().map(|name| (*name, text(name))).collect();
@@ -169,6 +183,8 @@ mod tests {
             session: some("session"),
             address: some("address"),
             username: some("username"),
+            agent: some("agent"),
+            agent_blueprint: some("agent-blueprint"),
             trace_parent: some("trace-parent"),
             latency_us: Some(7),
             ..Event::new("tool.called", Outcome::Failure, "c0ffee")
@@ -178,12 +194,17 @@ mod tests {
 
     #[test]
     fn what_this_host_does_not_know_is_kept_up_to_a_limit() {
-        let kept = event(vec![("risk", Wit::Text("low".to_owned())), ("reason", Wit::Number(1))]);
+        let kept = event(vec![
+            ("risk", Wit::Text("low".to_owned())),
+            ("suppressed", Wit::Number(7)),
+            ("reason", Wit::Number(1)),
+        ]);
         let expected = [
             ("risk".to_owned(), AttributeValue::Text("low".to_owned())),
+            ("suppressed".to_owned(), AttributeValue::Number(7)),
             ("reason".to_owned(), AttributeValue::Number(1)),
         ];
-        assert_eq!((kept.further.as_slice(), kept.reason), (expected.as_slice(), None));
+        assert_eq!((kept.further.as_slice(), kept.reason, kept.suppressed), (expected.as_slice(), None, None));
         assert_eq!(event(vec![("risk", Wit::Number(1)); MAX_FURTHER + 1]).further.len(), MAX_FURTHER);
     }
 }

@@ -1,13 +1,13 @@
 //! Reads documents of the public Internet.
 //!
 //! An unauthenticated client chooses the address, so this must not become a way to reach what only this machine can
-//! reach (server-side request forgery): https only, and addresses of the public Internet only. The address is checked
-//! after resolution, and the connection goes to the checked address. No redirect, no proxy, no credential, no cookie,
-//! and tight limits of time and size.
+//! reach (server-side request forgery): https on port 443 only, and addresses of the public Internet only. The address is
+//! checked after resolution, and the connection goes to the checked address. No redirect, no proxy, no credential, no
+//! cookie, tight limits of time and size, and a bounded number of requests.
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,16 +24,27 @@ use url::{Host, Url};
 
 use super::places::Places;
 use super::{ClientMetadata, Document, FetchError};
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::outbound_http::{
     ConnectError, GuardedResolver, Resolve, TimedConnector, is_public, read_certificates, system_resolver, tls_config,
 };
+use crate::rate_limiter::{self, Rate};
+
+/// The one port that is asked (from the WIT contract). Documents of clients are web pages; on other ports there are
+/// services that an attacker would have this machine talk to.
+const PORT: u16 = 443;
 
 /// Longest document in bytes (from the WIT contract). The specification suggests 5 KiB.
 const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 
 /// Time for everything, from resolving the name to the last byte (from the WIT contract).
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Requests that leave this machine, whatever the component or its callers want. The component remembers documents, so
+/// this many different clients may begin at the same minute; an attacker in the component sends no more than that many
+/// URLs out.
+const RATE: Rate = Rate { count: 300, per: Duration::from_secs(60) };
 
 /// The `User-Agent` of the requests.
 const AGENT: &str = concat!("entra-mcp/", env!("CARGO_PKG_VERSION"));
@@ -48,18 +59,26 @@ pub struct PublicClientMetadata {
     resolve: Resolve,
     timeout: Duration,
     places: Places,
+    clock: Arc<dyn Clock>,
+    rate: Rate,
+    /// When all requests so far are forgotten, as a reading of the monotonic clock.
+    forgotten_at: Mutex<Duration>,
     client: OnceLock<Result<MetadataClient, String>>,
 }
 
 impl PublicClientMetadata {
-    /// `anywhere` lists hosts whose documents are read wherever they are. `ca_file` adds roots of trust.
-    pub fn new(anywhere: Vec<String>, ca_file: Option<&Path>) -> Result<Self, Error> {
+    /// `anywhere` lists hosts whose documents are read wherever they are. `ca_file` adds roots of trust. `clock` measures
+    /// how many documents are read in a minute.
+    pub fn new(anywhere: Vec<String>, ca_file: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         Ok(Self {
             anywhere: anywhere.into(),
             extra_roots: ca_file.map(read_certificates).transpose()?.unwrap_or_default(),
             resolve: system_resolver(),
             timeout: TOTAL_TIMEOUT,
             places: Places::default(),
+            clock,
+            rate: RATE,
+            forgotten_at: Mutex::default(),
             client: OnceLock::new(),
         })
     }
@@ -80,10 +99,25 @@ impl PublicClientMetadata {
             Some(Host::Ipv4(address)) => Some(address.into()),
             Some(Host::Ipv6(address)) => Some(address.into()),
         };
-        if address.is_some_and(|address| !is_public(address)) && !self.is_anywhere(&url) {
+        if self.is_anywhere(&url) {
+            return Ok(url);
+        }
+        if url.port_or_known_default() != Some(PORT) {
+            return Err(denied("a port other than 443"));
+        }
+        if address.is_some_and(|address| !is_public(address)) {
             return Err(denied("an address that is not of the public Internet"));
         }
         Ok(url)
+    }
+
+    /// Counts a request. An error: there were too many lately.
+    fn counted(&self) -> Result<(), FetchError> {
+        let mut forgotten_at = self.forgotten_at.lock().unwrap_or_else(PoisonError::into_inner);
+        rate_limiter::count(&mut forgotten_at, self.clock.monotonic(), self.rate).map_err(|_| {
+            tracing::warn!("too many documents of clients were read in the last minute: no more are read for now");
+            FetchError::Unavailable("too many documents were read in the last minute".to_owned())
+        })
     }
 
     fn is_anywhere(&self, url: &Url) -> bool {
@@ -150,6 +184,7 @@ impl ClientMetadata for PublicClientMetadata {
         let Some(_place) = self.places.take(&url, client) else {
             return Err(FetchError::Unavailable("too many documents are being fetched".to_owned()));
         };
+        self.counted()?;
         let fetched = tokio::time::timeout(self.timeout, self.read(&url)).await;
         fetched.unwrap_or_else(|_| Err(FetchError::Unavailable("no whole answer in time".to_owned())))
     }

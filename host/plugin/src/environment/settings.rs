@@ -63,6 +63,13 @@ impl Settings {
     pub fn profile_scope(&self) -> String {
         format!("{}/User.Read", self.graph_resource)
     }
+
+    /// Whether the component ever reads a metadata document of a client: only a remote server that accepts them as client
+    /// ids, and has sessions to give to clients.
+    pub fn reads_client_metadata(&self) -> bool {
+        let sessions = |http: &HttpSettings| http.token_mode != TokenMode::Bearer;
+        self.http.as_ref().is_some_and(|http| http.client_id_metadata_documents && sessions(http))
+    }
 }
 
 /// How people sign in to a public client. The account, which may be a person's name, is not in its `Debug`.
@@ -94,8 +101,9 @@ pub struct TokenSettings {
     pub audiences: Vec<String>,
     /// Accepted tenants, as GUIDs. An empty list accepts the configured one only.
     pub allowed_tenants: Vec<String>,
-    /// Tolerated difference between clocks, in seconds, at most 300.
-    pub clock_tolerance_seconds: u32,
+    /// Tolerated difference between clocks, in seconds, at most 300. `None`: 60 for access tokens, 300 for ID tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_tolerance_seconds: Option<u32>,
 }
 
 /// How clients reach the remote server, and which callers it admits.
@@ -117,6 +125,9 @@ pub struct HttpSettings {
     pub clients: Vec<RegisteredClient>,
     /// Lets clients register themselves.
     pub dynamic_registration: bool,
+    /// Private-use URI schemes that clients may register redirect URIs of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_redirect_schemes: Vec<String>,
     /// Accepts https URLs as client ids.
     pub client_id_metadata_documents: bool,
     /// Which access tokens are admitted.

@@ -3,13 +3,14 @@
 //! Every value is sealed with AES-256-GCM under a key beside the database, in a file that only the user can read. The
 //! name of a record and its expiry are the associated data: a value that was altered, moved to another name, or given a
 //! longer life does not open. Names are stored as keyed hashes, because they contain account ids; they are never
-//! listed. What this does not protect against: a program that runs as the same user can read the key file. The
+//! listed. The folder, the database and the key file belong to this user, and no other user can change them or a folder
+//! above them. What this does not protect against: a program that runs as the same user can read the key file. The
 //! operating system's keyring is to hold the key in a later version.
 //!
 //! SQLite makes operations atomic across processes: `take` and `compare_and_swap` run in an IMMEDIATE transaction,
 //! which holds the write lock from its first statement.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,8 +25,9 @@ use zeroize::Zeroizing;
 
 use super::{SecretBytes, SecretStore, StoreError, same};
 use crate::clock::Clock;
-use crate::private_files;
+use crate::private_files::{self, Exposed, FolderError, User};
 
+mod fingerprint;
 mod readers;
 mod wal_index;
 
@@ -86,7 +88,28 @@ pub enum OpenError {
         /// What the operating system said.
         reason: String,
     },
-    /// The key file is not a regular file that only this user can read.
+    /// The folder, or one above it, is not this user's alone to change.
+    #[error(
+        "the secret store {store} cannot be used, because {path} {reason}; choose a folder that belongs to you, below \
+         folders that no other user can change, or fix it (chmod go-w)"
+    )]
+    FolderExposed {
+        /// The database file.
+        store: PathBuf,
+        /// The folder or link that breaks the rule.
+        path: PathBuf,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// The database file is not a regular file of this user's that no other user can read.
+    #[error("the secret store {path} {reason}; fix it (chmod 600) or remove it and sign in again")]
+    DatabaseExposed {
+        /// The database file.
+        path: PathBuf,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// The key file is not a regular file of this user's that no other user can read.
     #[error("the key of the secret store, {path}, {reason}; fix it (chmod 600) or remove it and sign in again")]
     KeyExposed {
         /// The key file.
@@ -122,24 +145,39 @@ impl SqliteStore {
     /// Opens the database at `path`, creating it, its folder and its key file (`path` with the extension `key`)
     /// if they do not exist.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Self::open_as(&User::of_process(), path, clock)
+    }
+
+    fn open_as(user: &User, path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let database_error = |reason: String| OpenError::Database { path: path.to_owned(), reason };
         // SQLite gives some names a meaning, such as `:memory:` and `file:x`, but never an absolute path.
         let path = &std::path::absolute(path).map_err(|error| database_error(error.to_string()))?;
-        let key = path.with_extension(KEY_EXTENSION);
-        if key == *path {
+        if path.with_extension(KEY_EXTENSION) == *path {
             return Err(OpenError::NamedLikeKey { path: path.clone() });
         }
-        if let Some(folder) = path.parent() {
-            private_files::create_folder(folder).map_err(|error| database_error(error.to_string()))?;
-        }
-        let cipher = Cipher::from_key_file(&key)?;
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(database_error("it is not the name of a file".into()));
+        };
+        // From here on by the folder's real path, on which no other user can put another one in its place.
+        let path = &match user.folder(folder) {
+            Ok(folder) => folder.join(name),
+            Err(FolderError::Exposed(Exposed { path: exposed, rule })) => {
+                return Err(OpenError::FolderExposed { store: path.clone(), path: exposed, reason: rule });
+            }
+            Err(FolderError::Io(error)) => return Err(database_error(error.to_string())),
+        };
+        let cipher = Cipher::from_key_file(user, &path.with_extension(KEY_EXTENSION))?;
         // SQLite gives its side files the mode of the database file, so the database file has to be private from the
         // start.
-        private_files::open_append(path).map_err(|error| database_error(error.to_string()))?;
+        let file = private_files::open_append(path).map_err(|error| database_error(error.to_string()))?;
+        user.check_private(&file).map_err(|reason| OpenError::DatabaseExposed { path: path.clone(), reason })?;
+        drop(file);
         let (connection, found) = prepare(path).map_err(|error| database_error(error.to_string()))?;
         if found != SCHEMA_VERSION {
             return Err(OpenError::Version { path: path.to_owned(), found });
         }
+        fingerprint::check(&connection, &cipher.hidden_name(fingerprint::NAME), path)
+            .map_err(|error| database_error(error.to_string()))?;
         let readers = Readers::open(path).map_err(|error| database_error(error.to_string()))?;
         Ok(Self { clock, inner: Arc::new(OpenDatabase { connection: Mutex::new(connection), readers, cipher }) })
     }
@@ -343,8 +381,8 @@ struct Cipher {
 }
 
 impl Cipher {
-    fn from_key_file(path: &Path) -> Result<Self, OpenError> {
-        let key = read_or_create_key(path)?;
+    fn from_key_file(user: &User, path: &Path) -> Result<Self, OpenError> {
+        let key = read_or_create_key(user, path)?;
         Self::derive(&key)
             .ok_or_else(|| OpenError::Key { path: path.to_owned(), reason: "the keys cannot be derived".into() })
     }
@@ -399,11 +437,11 @@ fn associated_data(key: &str, expires_at: Option<i64>) -> Aad<Vec<u8>> {
 
 /// Checks once whether the key exists, and before reading it: another process may create it at any moment, and
 /// [`create_key`] leaves an existing one alone.
-fn read_or_create_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+fn read_or_create_key(user: &User, path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     if matches!(path.try_exists(), Ok(false)) {
         create_key(path).map_err(|error| OpenError::Key { path: path.to_owned(), reason: error.to_string() })?;
     }
-    read_key(path)
+    read_key(user, path)
 }
 
 /// Writes a new key to a file of its own and links that file to `path`, which fails if another process was faster: the
@@ -426,10 +464,10 @@ fn create_key(path: &Path) -> io::Result<()> {
     linked
 }
 
-fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+fn read_key(user: &User, path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     let key_error = |error: io::Error| OpenError::Key { path: path.to_owned(), reason: error.to_string() };
-    let mut file: File = OpenOptions::new().read(true).open(path).map_err(key_error)?;
-    private_files::check_private(&file).map_err(|reason| OpenError::KeyExposed { path: path.to_owned(), reason })?;
+    let mut file = private_files::open(path).map_err(key_error)?;
+    user.check_private(&file).map_err(|reason| OpenError::KeyExposed { path: path.to_owned(), reason })?;
     let mut key = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 1));
     (&mut file).take(KEY_BYTES as u64 + 1).read_to_end(&mut key).map_err(key_error)?;
     if key.len() != KEY_BYTES {

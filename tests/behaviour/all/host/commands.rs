@@ -73,6 +73,15 @@ impl Home {
         until(opened).await.expect("a page is opened");
     }
 
+    /// Waits until the program has opened a page, which is then forgotten, and returns its URL.
+    pub(crate) async fn opened_page(&self) -> String {
+        let complete = || std::fs::read_to_string(self.page()).is_ok_and(|url| url.ends_with('\n'));
+        until(complete).await.expect("a page is opened");
+        let url = std::fs::read_to_string(self.page()).unwrap();
+        std::fs::remove_file(self.page()).unwrap();
+        url.trim_end().to_owned()
+    }
+
     async fn run(&self, arguments: &[&str]) -> Output {
         self.program(arguments).stdin(Stdio::null()).output().await.unwrap()
     }

@@ -96,6 +96,24 @@ pub(super) fn signed(fleet: &Fleet, changes: &[(&str, Value)], forged: bool) -> 
     fleet.control().sign(&claims, forged).expect("the emulator signs")
 }
 
+#[tokio::test]
+async fn a_token_that_is_bound_to_a_key_is_refused_with_what_to_get_instead_and_never_exchanged() {
+    let fleet = fleet(TokenMode::Both).await;
+    for cnf in [json!({ "jkt": "thumbprint" }), json!({ "kid": "key", "xms_ksl": "sw" }), json!({ "x5t#S256": "hash" })]
+    {
+        let answer = fleet.call(&signed(&fleet, &[("cnf", cnf)], false)).await;
+        assert_eq!(answer.status, 401);
+        let challenge = answer.header("www-authenticate");
+        assert!(challenge.starts_with("Bearer error=\"invalid_token\", error_description=\""), "{challenge}");
+        assert!(challenge.contains("bound to a key (cnf)"), "{challenge}");
+    }
+    assert_eq!(refusals(&fleet), ["key-bound"; 3]);
+    assert_eq!(fleet.control().request_count(Endpoint::Token), 0);
+    // An attacker who made the token up is not told so much.
+    let answer = fleet.call(&signed(&fleet, &[("cnf", json!({ "jkt": "x" }))], true)).await;
+    assert!(!answer.header("www-authenticate").contains("cnf"), "{}", answer.header("www-authenticate"));
+}
+
 /// The reasons of refused tokens.
 fn refusals(fleet: &Fleet) -> Vec<String> {
     let events = fleet.audit.events().into_iter().filter(|(_, event)| event.name == "token.refused");

@@ -159,7 +159,7 @@ impl Server {
             token: TokenSettings {
                 audiences: vec![endpoints.public_client_id.clone()],
                 allowed_tenants: Vec::new(),
-                clock_tolerance_seconds: 60,
+                clock_tolerance_seconds: Some(60),
             },
             profile_cache_seconds: 0,
             audit_usernames: false,

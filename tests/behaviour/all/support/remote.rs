@@ -169,7 +169,7 @@ impl Fleet {
             token: TokenSettings {
                 audiences: vec![endpoints.confidential_client_id.clone()],
                 allowed_tenants: Vec::new(),
-                clock_tolerance_seconds: 60,
+                clock_tolerance_seconds: Some(60),
             },
             profile_cache_seconds: 0,
             audit_usernames: false,
@@ -181,6 +181,7 @@ impl Fleet {
                 legacy_sse: true,
                 clients: Vec::new(),
                 dynamic_registration: true,
+                allowed_redirect_schemes: Vec::new(),
                 client_id_metadata_documents: true,
                 token_mode: TokenMode::Session,
                 app_id_uri: None,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use base::audit::Outcome;
 use serde_json::{Value, json};
-use world::HttpError;
-use world::testing::{START, TENANT, json as response, run};
+use world::http_error::NotConnected;
+use world::testing::{CLIENT, START, TENANT, json as response, run};
+use world::{HttpError, Patience};
 
 use crate::testing::*;
 use crate::token::instance::InstanceCaches;
@@ -182,7 +183,7 @@ fn a_flood_of_unknown_key_ids_during_an_outage_costs_no_more() {
     let authority = FakeAuthority::new();
     validate(&authority, &token("rsa", "rsa")).unwrap();
     advance(&authority, 30);
-    *authority.outage.borrow_mut() = Some(HttpError::Connect("refused".to_owned()));
+    *authority.outage.borrow_mut() = Some(HttpError::Connect(NotConnected::Refused));
     for second in 0..60 {
         InstanceCaches::restart();
         let error = validate(&authority, &token(&format!("unknown-{second}"), "rsa")).unwrap_err();
@@ -225,7 +226,7 @@ fn an_outage_is_survived_for_48_hours_and_reported() {
 #[test]
 fn an_outage_before_the_first_keys_is_no_refusal_and_ends_soon() {
     let authority = FakeAuthority::new();
-    *authority.outage.borrow_mut() = Some(HttpError::Connect("refused".to_owned()));
+    *authority.outage.borrow_mut() = Some(HttpError::Connect(NotConnected::Refused));
     for _ in 0..10 {
         InstanceCaches::restart();
         let error = validate(&authority, &token("rsa", "rsa")).unwrap_err();
@@ -431,6 +432,40 @@ fn lease(authority: &FakeAuthority) {
         let attempt = name.replacen('/', "-attempt/", 1);
         authority.world.put(&attempt, running.as_bytes(), None).unwrap();
     }
+}
+
+#[test]
+fn nothing_at_all_among_the_keys_spoils_no_other() {
+    let authority = FakeAuthority::with_keys(json!([null, jwk("rsa", "rsa")]));
+    validate(&authority, &token("rsa", "rsa")).unwrap();
+    let authority = FakeAuthority::with_keys(json!(["key", jwk("rsa", "rsa")]));
+    assert!(matches!(validate(&authority, &token("rsa", "rsa")), Err(TokenError::KeysUnavailable { .. })));
+}
+
+/// Clients of a server get 503 within five seconds; at a person's machine, a slow network is no reason to give up.
+#[test]
+fn a_server_without_any_keys_does_not_wait_long_for_them() {
+    for (remote, patience) in [(true, Some(Patience(Duration::from_secs(4)))), (false, None)] {
+        let mut authority = FakeAuthority::new();
+        if remote {
+            InstanceCaches::restart();
+            authority.env = authority.world.entra_remote();
+            change(&mut authority.env, |settings| settings.token.audiences = vec![CLIENT.to_owned()]);
+        }
+        validate(&authority, &token_for_client()).unwrap();
+        assert_eq!(patiences(&authority), [patience, patience]);
+        advance(&authority, 20 * HOUR);
+        validate(&authority, &token_for_client()).unwrap();
+        assert_eq!(patiences(&authority).last(), Some(&None), "what is there serves meanwhile");
+    }
+}
+
+fn token_for_client() -> String {
+    sign(&header("RS256", "rsa"), &with(user_claims(), json!({ "exp": START + 48 * HOUR })), &TestKey::named("rsa"))
+}
+
+fn patiences(authority: &FakeAuthority) -> Vec<Option<Patience>> {
+    authority.world.sent_with(|request| request.extensions().get().copied())
 }
 
 #[test]

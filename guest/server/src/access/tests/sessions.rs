@@ -117,7 +117,7 @@ impl Lab {
     fn decide_by(&self, rules: Vec<Rule>) -> Result<(), Denial> {
         let mut env = self.authority.world.remote();
         configure(&mut env, |http| http.access = Some(rules.into_iter().map(of_vault).collect()));
-        run(Access::new(&env, &SessionCaller { env: &env.entra, session: &self.session() }).decide(VAULT, own))
+        run(Access::new(&env, &SessionCaller { env: &env.entra, session: &self.session() }).decide(&VAULT))
     }
 
     /// How often Entra ID was asked for tokens.
@@ -227,9 +227,8 @@ fn a_denial_for_want_of_an_answer_has_a_reason_of_its_own() {
     lab.entra_is_out_of_reach(true);
     lab.stay_until(4 * HOUR);
     let session = lab.session();
-    let denial =
-        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(VAULT, own))
-            .unwrap_err();
+    let denial = run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(&VAULT))
+        .unwrap_err();
     assert_eq!(
         denial.to_string(),
         "your roles and groups cannot be confirmed by Microsoft Entra ID now, and this tool needs certain ones: try \
@@ -256,6 +255,30 @@ fn a_session_of_an_earlier_version_is_asked_about_at_once() {
     assert_eq!(lab.decide(Rule::users()), Ok(()));
 }
 
+/// A tool of the vault that is closed to guests, and needs no role.
+const CELLAR: Terms = Terms { guests: false, rule: Rule::users, ..VAULT };
+
+#[test]
+fn whether_a_person_is_a_guest_counts_as_long_as_their_roles_do_and_is_asked_for_then() {
+    let decide = |lab: &Lab| {
+        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &lab.session() }).decide(&CELLAR))
+    };
+    let mut lab = Lab::new();
+    assert_eq!((decide(&lab), lab.asked()), (Ok(()), 0));
+    lab.entra_is_out_of_reach(true);
+    lab.stay_until(4 * HOUR - HOUR / 2);
+    assert_eq!(decide(&lab), Ok(()));
+    lab.stay_until(4 * HOUR);
+    assert!(is_unconfirmed(&decide(&lab)));
+    lab.advance(120);
+    lab.entra_is_out_of_reach(false);
+    lab.entra_says(json!({ "idp": format!("https://sts.windows.net/{OTHER_TENANT}/") }));
+    assert_eq!(decide(&lab), Err(Denial::GuestNotAllowed), "the account is another one's now");
+
+    let guest = Lab::with(None, |now| Membership::at(now, &["Vault.Open"], Groups::Absent).of_a_guest());
+    assert_eq!((decide(&guest), guest.decide(role())), (Err(Denial::GuestNotAllowed), Ok(())));
+}
+
 #[test]
 fn a_person_whom_entra_wants_again_has_no_session_any_more() {
     let mut lab = Lab::new();
@@ -265,7 +288,7 @@ fn a_person_whom_entra_wants_again_has_no_session_any_more() {
     lab.entra_answers(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }));
     let (session, world) = (lab.session(), &lab.authority.world);
     assert_eq!(
-        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(VAULT, own)),
+        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(&VAULT)),
         Err(Denial::SessionEnded)
     );
     let reasons: Vec<_> = world.audited().into_iter().rev().take(3).filter_map(|event| event.reason).collect();
@@ -380,7 +403,7 @@ fn what_entra_has_said_to_another_call_is_not_asked_for_again() {
     lab.advance(HOUR);
     let before = lab.asked();
     assert_eq!(
-        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &old }).decide(VAULT, own)),
+        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &old }).decide(&VAULT)),
         Ok(())
     );
     assert_eq!(lab.asked() - before, 0);

@@ -1,12 +1,13 @@
 //! What an authorization request may ask for, and which party learns that it may not.
 
+use entra::testing::OBJECT;
 use http::header::LOCATION;
 use serde_json::json;
 use world::testing::run;
 
 use crate::authorization_server::testing::*;
 use crate::authorization_server::{Endpoint, handle};
-use crate::testing::change;
+use crate::testing::{change, configure};
 
 fn html(response: &http::Response<Vec<u8>>) -> String {
     String::from_utf8_lossy(response.body()).into_owned()
@@ -46,7 +47,7 @@ fn what_a_known_client_gets_wrong_it_is_told() {
         (&[("code_challenge_method", "")], "invalid_request"),
         (&[("code_challenge_method", "plain")], "invalid_request"),
         (&[("scope", "Mail.Read")], "invalid_scope"),
-        (&[("resource", "https://mcp.example.com/")], "invalid_target"),
+        (&[("resource", "https://mcp.example.com//")], "invalid_target"),
         (&[("resource", "https://mcp.example.com"), ("resource", "https://mcp.example.com")], "invalid_target"),
         (&[("prompt", "create")], "invalid_request"),
         (&[("prompt", "none login")], "invalid_request"),
@@ -178,4 +179,35 @@ fn an_address_that_starts_too_many_sign_ins_stops_no_other_one() {
     flow.moves_to("2001:db8::1");
     answers.push(flow.authorize(&[]).status().as_u16());
     assert_eq!(answers, [200, 200, 200, 429, 429, 200], "of one client");
+}
+
+/// The client in the settings is Cursor; the person is asked every time, because any program can claim the scheme.
+#[test]
+fn a_redirect_by_a_scheme_works_and_is_asked_about_every_time() {
+    const CURSOR: &str = "cursor://anysphere.cursor-mcp/oauth/callback";
+    let mut flow = Flow::new();
+    configure(&mut flow.env, |http| {
+        for client in &mut http.clients {
+            client.redirect_uris = vec![CURSOR.to_owned()];
+        }
+    });
+    for _ in 0..2 {
+        let asked = flow.authorize(&[("redirect_uri", CURSOR)]);
+        assert_eq!(asked.status(), 200, "the page is shown");
+        let back = flow.sign_in(&flow.decide(&asked, "allow"), OBJECT);
+        let location = back.headers()[LOCATION].to_str().unwrap();
+        assert!(location.starts_with(&format!("{CURSOR}?code=")), "{location}");
+    }
+}
+
+/// Parsers of URLs put a slash behind an origin.
+#[test]
+fn a_resource_is_the_same_with_the_slash_that_parsers_put_behind_an_origin() {
+    let flow = Flow::new();
+    let resource = "https://mcp.example.com/";
+    assert_eq!(flow.authorize(&[("resource", resource)]).status(), 200);
+    assert_eq!(
+        parameter(&flow.authorize(&[("resource", "https://mcp.example.com//")]), "error").as_deref(),
+        Some("invalid_target")
+    );
 }

@@ -214,3 +214,17 @@ fn the_page_before_an_unverified_site_says_where_its_link_goes() {
     let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap();
     assert!(policy.contains("frame-ancestors 'none'") && policy.contains("form-action 'none'"), "{policy}");
 }
+
+#[test]
+fn the_consent_page_warns_that_another_program_may_have_claimed_the_scheme() {
+    let client = client(ClientOrigin::Settings, Some("Cursor"));
+    let html = text(&page(&client, "cursor://anysphere.cursor-mcp/oauth/callback", &read(), None));
+    for part in [
+        "The program on this computer that opens links of the form <b>cursor:</b>",
+        "<code>cursor://anysphere.cursor-mcp/oauth/callback</code>",
+        "another program on this computer may have claimed <b>cursor:</b>",
+        r#"aria-describedby="warning""#,
+    ] {
+        assert!(html.contains(part), "{part}\n{html}");
+    }
+}

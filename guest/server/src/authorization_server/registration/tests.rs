@@ -400,3 +400,21 @@ fn an_id_that_this_server_cannot_have_issued_is_not_looked_up() {
         assert_eq!(run(client(&env, id)), Ok(None), "{id}");
     }
 }
+
+/// Cursor registers such a redirect URI.
+#[test]
+fn a_scheme_of_a_program_is_registered_where_the_operator_has_named_it() {
+    const CURSOR: &str = "cursor://anysphere.cursor-mcp/oauth/callback";
+    assert_eq!(refused(&json!({ "redirect_uris": [CURSOR] })), "invalid_redirect_uri");
+    let mut env = World::default().remote();
+    configure(&mut env, |http| http.allowed_redirect_schemes = vec!["cursor".to_owned()]);
+    let answer = registered(&env, &json!({ "redirect_uris": [CURSOR] }));
+    assert_eq!(answer["application_type"], "native");
+    assert_eq!(client_of(&env, &answer).redirect_uris, [CURSOR]);
+    assert_eq!(post(&env, &json!({ "redirect_uris": ["vscode://x/"] })).status(), 400);
+    let web = json!({ "redirect_uris": [CURSOR], "application_type": "web" });
+    assert_eq!(post(&env, &web).status(), 400);
+    // What the operator no longer lets in does not go on.
+    configure(&mut env, |http| http.allowed_redirect_schemes.clear());
+    assert_eq!(client_of(&env, &answer).redirect_uris, [""; 0]);
+}

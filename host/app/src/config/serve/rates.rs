@@ -1,8 +1,10 @@
-//! How often clients may use the OAuth endpoints and come with bad tokens, and how much callers may ask for.
+//! How often clients may use the OAuth endpoints and come with bad tokens, how much callers may ask for, and how many
+//! records are written one by one.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use entra_mcp_plugin::audit::{CALLED_RECORDS, DENIED_RECORDS, STRANGER_RECORDS};
 use entra_mcp_plugin::rate_limiter::Rate;
 
 use crate::config::{ConfigError, invalid};
@@ -18,11 +20,16 @@ use crate::config::{ConfigError, invalid};
 /// For `call` and `graph-request`, the bound is of one caller, whatever its client and its address: ten requests in each
 /// second of a minute. No person with a model needs a tenth of it, and Microsoft Graph, which admits an application some
 /// hundred requests in a second, is left for others.
+///
+/// The bounds of records are about as generous: with its calls, a caller needs three weeks to fill the files, with denied
+/// ones eight months, and all strangers together need ten days. That is longer than `--audit-keep-days`.
 pub(super) const DEFAULT_RATES: &str = "authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m,\
-                                        refused-token=60/1m,call=600/1m,graph-request=600/1m";
+    refused-token=60/1m,call=600/1m,graph-request=600/1m,called-records=600/15m,denied-records=60/15m,\
+    stranger-records=2000/15m";
 
-/// The operations that the component counts alone: they are not bounded by client id as well.
-const OF_THE_COMPONENT: [&str; 3] = ["refused-token", "call", "graph-request"];
+/// Operations that are not counted by client id: those that the component counts alone, and those that bound records.
+const NOT_OF_CLIENTS: [&str; 6] =
+    ["refused-token", "call", "graph-request", CALLED_RECORDS, DENIED_RECORDS, STRANGER_RECORDS];
 
 /// How many times the bound of one address a client id has: one id, such as a metadata document's, stands for the same
 /// program on many machines.
@@ -55,7 +62,7 @@ pub(super) fn rates(given: &[String]) -> Result<HashMap<String, Rate>, ConfigErr
     let mut all = HashMap::from([("client-metadata".to_owned(), CLIENT_METADATA_RATE)]);
     for (operation, rate) in by_operation {
         let Some(rate) = rate else { continue };
-        if OF_THE_COMPONENT.contains(&operation) {
+        if NOT_OF_CLIENTS.contains(&operation) {
             all.insert(operation.to_owned(), rate);
             continue;
         }

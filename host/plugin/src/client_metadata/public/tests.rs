@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::clock::ManualClock;
 
 /// A https server on loopback that gives every connection the same answer, and the roots that trust it.
 struct Site {
@@ -113,7 +114,7 @@ impl Site {
 
 fn reader(anywhere: &[&str], address: IpAddr) -> PublicClientMetadata {
     let anywhere = anywhere.iter().map(ToString::to_string).collect();
-    let mut reader = PublicClientMetadata::new(anywhere, None).unwrap();
+    let mut reader = PublicClientMetadata::new(anywhere, None, Arc::new(ManualClock::new(0))).unwrap();
     reader.resolve = Arc::new(move |_| Box::pin(std::future::ready(Ok(vec![SocketAddr::new(address, 0)]))));
     reader.timeout = Duration::from_millis(500);
     reader
@@ -198,6 +199,38 @@ async fn what_is_not_a_plain_https_url_is_denied() {
     ] {
         assert!(denied(reader.fetch(url, None).await), "{url}");
     }
+}
+
+#[tokio::test]
+async fn another_port_than_443_is_denied() {
+    let reader = reader(&[], "20.190.128.1".parse().unwrap());
+    for host in ["client.example:22", "client.example:80", "client.example:8443", "20.190.128.1:444", "[2620:1ec::1]:1"]
+    {
+        assert!(denied(reader.fetch(&format!("https://{host}/metadata.json")).await), "{host}");
+    }
+    for host in ["client.example", "client.example:443", "20.190.128.1", "20.190.128.1:443"] {
+        assert!(reader.admitted(&format!("https://{host}/metadata.json")).is_ok(), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn only_so_many_documents_are_read_in_a_minute() {
+    let site = Site::answering("200 OK", "{}").await;
+    let mut reader = site.reader(&[&site.host()]);
+    let clock = ManualClock::new(0);
+    (reader.clock, reader.rate) = (Arc::new(clock.clone()), Rate { count: 2, per: Duration::from_secs(60) });
+    for _ in 0..2 {
+        assert!(reader.fetch(&site.url()).await.is_ok());
+    }
+    for url in [site.url(), "https://127.0.0.1/".to_owned()] {
+        assert!(reader.fetch(&url).await.is_err(), "{url}");
+    }
+    assert_eq!(site.requests.lock().unwrap().len(), 2);
+    // A URL that is not asked does not count.
+    clock.advance(Duration::from_secs(30));
+    assert!(reader.fetch(&site.url()).await.is_ok());
+    let refused = reader.fetch(&site.url()).await;
+    assert!(matches!(refused, Err(FetchError::Unavailable(text)) if text.contains("in the last minute")));
 }
 
 #[tokio::test]

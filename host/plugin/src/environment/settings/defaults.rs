@@ -11,9 +11,6 @@ use crate::error::Error;
 /// How long a sign-in waits for the person, in seconds: the lifetime of a device code is three times that.
 const SIGN_IN_TIMEOUT_SECONDS: u32 = 300;
 
-/// Tolerated difference between clocks, in seconds.
-const CLOCK_TOLERANCE_SECONDS: u32 = 60;
-
 /// How long a profile may be returned again, in seconds. For this time, a revoked caller still gets its own profile.
 const PROFILE_CACHE_SECONDS: u32 = 60;
 
@@ -45,11 +42,7 @@ impl Settings {
                 timeout_seconds: SIGN_IN_TIMEOUT_SECONDS,
                 account: None,
             },
-            token: TokenSettings {
-                audiences: Vec::new(),
-                allowed_tenants: Vec::new(),
-                clock_tolerance_seconds: CLOCK_TOLERANCE_SECONDS,
-            },
+            token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: None },
             profile_cache_seconds: PROFILE_CACHE_SECONDS,
             audit_usernames: false,
             http: None,
@@ -123,6 +116,7 @@ impl HttpSettings {
             legacy_sse: false,
             clients: Vec::new(),
             dynamic_registration: true,
+            allowed_redirect_schemes: Vec::new(),
             client_id_metadata_documents: true,
             token_mode: TokenMode::Session,
             app_id_uri: None,

@@ -266,6 +266,66 @@ fn a_key_that_others_can_read_is_refused() {
 }
 
 #[cfg(unix)]
+#[test]
+fn a_key_that_is_a_symbolic_link_is_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let elsewhere = fixture.folder.path().join("elsewhere");
+    fs::rename(fixture.key_path(), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, fixture.key_path()).unwrap();
+    assert!(matches!(fixture.try_open().err().unwrap(), OpenError::Key { .. }));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_and_a_store_of_another_user_are_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let key = read_key(&User::another(), &fixture.key_path()).err().unwrap();
+    assert!(matches!(key, OpenError::KeyExposed { reason: "belongs to another user", .. }), "{key}");
+    let clock = Arc::new(fixture.clock.clone());
+    let store = SqliteStore::open_as(&User::another(), &fixture.path(), clock).err().unwrap();
+    assert!(matches!(store, OpenError::FolderExposed { reason: "belongs to another user", .. }), "{store}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_that_others_can_change_is_refused_with_the_fix() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let folder = fixture.path().parent().unwrap().to_owned();
+    for exposed in [folder.as_path(), fixture.folder.path()] {
+        for mode in [0o770, 0o707] {
+            set_mode(exposed, mode);
+            let error = fixture.try_open().err().unwrap();
+            assert!(error.to_string().contains("chmod go-w"), "{error}");
+            let real = exposed.canonicalize().unwrap();
+            assert!(matches!(error, OpenError::FolderExposed { path, .. } if path == real), "{exposed:?} {mode:o}");
+            set_mode(exposed, 0o700);
+        }
+    }
+    for mode in [0o640, 0o606] {
+        set_mode(&fixture.path(), mode);
+        assert!(matches!(fixture.try_open().err().unwrap(), OpenError::DatabaseExposed { .. }), "{mode:o}");
+    }
+    set_mode(&fixture.path(), 0o600);
+    drop(fixture.open());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_database_that_is_a_symbolic_link_is_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let elsewhere = fixture.folder.path().join("elsewhere.db");
+    fs::rename(fixture.path(), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, fixture.path()).unwrap();
+    assert!(matches!(fixture.try_open().err().unwrap(), OpenError::Database { .. }));
+}
+
+#[cfg(unix)]
 #[tokio::test]
 async fn everything_that_is_created_is_private() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -312,7 +372,7 @@ fn a_key_that_is_created_at_the_same_time_is_used() {
                 .map(|_| {
                     scope.spawn(|| {
                         barrier.wait();
-                        read_or_create_key(&path)
+                        read_or_create_key(&User::of_process(), &path)
                     })
                 })
                 .collect();

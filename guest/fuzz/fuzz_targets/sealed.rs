@@ -1,0 +1,45 @@
+//! Whatever comes back as a sealed value: it opens only if it is what went out, for what it was bound to.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use world::records::{Partition, Records, Sealed};
+use world::testing::{World, run, settings};
+
+const VALUES: Sealed<String> = Sealed::json(Partition::Application, "fuzz-key");
+/// Another kind under the same key.
+const NUMBERS: Sealed<Vec<u8>> =
+    VALUES.with_encoding(|bytes| Ok(zeroize::Zeroizing::new(bytes.clone())), |bytes| Some(bytes.to_vec()));
+const BOUND: &[u8] = b"what it is for";
+
+thread_local! {
+    static RECORDS: Records<'static> = World::default().records(&settings());
+}
+
+fuzz_target!(|input: (String, String, u16)| {
+    let (text, value, place) = input;
+    RECORDS.with(|records| {
+        let sealed = run(records.seal(&VALUES, BOUND, &value)).expect("the store works");
+        let open = |bound: &[u8], text: &str| run(records.open(&VALUES, bound, text)).expect("the store works");
+        assert!(open(BOUND, &text).is_none(), "{text} was made up");
+        // What is longer than what is ever sealed is not opened at all.
+        if let Some(opened) = open(BOUND, &sealed) {
+            assert_eq!(opened, value);
+        } else {
+            assert!(sealed.len() > 4096, "{sealed} does not open");
+        }
+        assert!(open(b"", &sealed).is_none() && open(text.as_bytes(), &sealed).is_none() || text.as_bytes() == BOUND);
+        assert!(run(records.open(&NUMBERS, b"other", &sealed)).expect("the store works").is_none());
+        for altered in [altered(&sealed, place), format!("{sealed}="), format!("{sealed}{text}A"), format!("A{sealed}")]
+        {
+            assert!(open(BOUND, &altered).is_none(), "{altered} opens like {sealed}");
+        }
+    });
+});
+
+/// With another character somewhere.
+fn altered(sealed: &str, place: u16) -> String {
+    let mut bytes = sealed.as_bytes().to_vec();
+    let place = usize::from(place) % bytes.len();
+    bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };
+    String::from_utf8(bytes).expect("base64url is text")
+}
