@@ -50,11 +50,7 @@ impl ClientMetadataCtx {
 }
 
 impl wit::Host for ClientMetadataCtx {
-    async fn fetch(
-        &mut self,
-        url: String,
-        client: wit::KnownAddress,
-    ) -> wasmtime::Result<Result<Document, FetchError>> {
+    async fn fetch(&mut self, url: String, client: Option<String>) -> wasmtime::Result<Result<Document, FetchError>> {
         Ok(self.source.fetch(&url, client.and_then(|address| address.parse().ok())).await)
     }
 }

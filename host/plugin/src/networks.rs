@@ -3,15 +3,12 @@
 //! One subscriber of IPv6 has at least a /64, often a /56, and an organisation a /48. A bound of a single address or
 //! of a /64 alone is none for an attacker with a larger network. So an address is counted in all three, and the larger
 //! ones have a multiple of the bound of the smallest, because several subscribers may share them.
-//!
-//! `host/server` compiles this file as well: it counts connections and bodies by the same rule, and knows nothing of
-//! this crate.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Lengths of the prefixes of IPv6 by which an address is counted, each with how many times the bound of the smallest
 /// network the network as a whole has. One /56 has as much as four clients, one /48 as sixteen.
-const PREFIXES: [(u32, u32); 3] = [(64, 1), (56, 4), (48, 16)];
+static PREFIXES: [(u32, u32); 3] = [(64, 1), (56, 4), (48, 16)];
 
 /// A network that an address is counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

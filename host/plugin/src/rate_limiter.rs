@@ -25,9 +25,8 @@ const STRANGERS: u32 = 10;
 
 /// Counts operations by subject. `wit/rate-limiter.wit` says what the component counts.
 pub trait RateLimiter: Send + Sync + 'static {
-    /// Counts one `operation` by `subject`; an error says when to try again. A subject that is an address of
-    /// IPv6 has to be counted by its networks, as [`CountingRateLimiter`] does: a client has more addresses than there
-    /// are bounds.
+    /// Counts one `operation` by `subject`; an error says when to try again. A subject that is an address of IPv6 has to
+    /// be counted by its networks, as [`CountingRateLimiter`] does: a client has more addresses than there are bounds.
     fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration>;
 }
 

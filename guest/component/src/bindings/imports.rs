@@ -456,7 +456,7 @@ impl RateLimiter for HostImports {
 impl ClientMetadata for HostImports {
     fn fetch(&self, url: &str, client_address: Option<&str>) -> Result<Document, FetchError> {
         use wit::client_metadata::FetchError as Wit;
-        match wit::client_metadata::fetch(url, client_address) {
+        match wit::client_metadata::fetch(url, &client_address.map(str::to_owned)) {
             Ok(document) => Ok(Document {
                 body: document.body,
                 content_type: document.content_type,
