@@ -23,7 +23,7 @@ pub use key::{Key, Partition, Partitions};
 pub use lease::{Holder, Lease};
 pub use namespace::{Namespace, Ttl};
 pub use parsed::Parsed;
-pub use sealed::{KeyRecord, Sealed};
+pub use sealed::{KeyRecord, Sealed, SealedUnder};
 
 pub(crate) use encoding::{from_json, to_json};
 
