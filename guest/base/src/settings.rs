@@ -88,6 +88,8 @@ pub struct HttpSettings {
     pub token_header: Option<String>,
     /// Publishes Entra ID's metadata under our own issuer.
     pub rewrite_authority_metadata: bool,
+    /// How long a refresh token that was replaced gets the answer again that replaced it. Zero: never.
+    pub refresh_grace: Duration,
 }
 
 impl HttpSettings {

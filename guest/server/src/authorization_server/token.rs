@@ -3,7 +3,8 @@
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::encoding::{digest, same_secret};
-use caller::session::lifecycle::{self, Beginning, RefreshError, Tokens};
+use caller::session::lifecycle::{self, Beginning, Tokens};
+use caller::session::refresh::{self, RefreshError};
 use entra::AcquireError;
 use entra::oauth::OAuthError;
 use http::Response;
@@ -256,7 +257,7 @@ async fn refresh(env: &ServerWorld<'_>, client: &Client, parameters: &Parameters
         return Err(refused("invalid_target", "Name one resource."));
     }
     let token = Secret::from(token);
-    let refreshed = lifecycle::refresh(&env.entra, &token, &client.client_id, scopes.as_deref(), resource).await;
+    let refreshed = refresh::refresh(&env.entra, &token, &client.client_id, scopes.as_deref(), resource).await;
     refreshed.map_err(|error| match error {
         RefreshError::Unknown | RefreshError::Reused => {
             refused("invalid_grant", "The session has ended, or the refresh token is not its last one: sign in again.")

@@ -134,6 +134,8 @@ pub struct HttpSettings {
     pub token_header: Option<String>,
     /// Publishes the metadata of Entra ID under the issuer `public_url`.
     pub rewrite_authority_metadata: bool,
+    /// How long a refresh token that was replaced gets the same answer again, in seconds, at most 120; 0: never.
+    pub refresh_grace_seconds: u32,
 }
 
 /// A client that is known without registration.

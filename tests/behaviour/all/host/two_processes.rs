@@ -98,3 +98,20 @@ async fn a_session_that_one_process_revokes_is_refused_by_the_other_at_once_whil
         assert!(refused.iter().all(|answer| answer.status == 401), "round {round}");
     }
 }
+
+/// Each process has its own instances, and SQLite alone is between them.
+#[tokio::test]
+async fn fifty_refreshes_at_once_on_two_processes_have_one_successor() {
+    let fleet = Replicas::start(2, AN_HOUR, "warn", &["--rate-limit", "off"]).await;
+    let tokens = fleet.session(ALICE).await;
+    let answers = futures_util::future::join_all((0..50).map(|_| fleet.refresh(&tokens))).await;
+    for answer in &answers {
+        assert_eq!((answer.status, &answer.body), (200, &answers[0].body), "{}", fleet.log());
+    }
+    let renewed = Tokens::of(&tokens.client_id, &answers[0]);
+    let answer = fleet.send(call_request(&renewed.access)).await;
+    assert_eq!(answer.body["result"]["structuredContent"]["userPrincipalName"], ALICE, "{}", answer.html());
+    assert_eq!(fleet.refresh(&renewed).await.status, 200, "the session goes on");
+    assert_eq!(fleet.refresh(&tokens).await.refusal(), (400, "invalid_grant"), "and with one token only");
+    assert_eq!(fleet.send(call_request(&renewed.access)).await.status, 401);
+}

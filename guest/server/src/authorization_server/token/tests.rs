@@ -202,6 +202,7 @@ fn a_refresh_that_is_refused_uses_nothing_up() {
 fn a_refresh_token_that_comes_again_ends_the_session() {
     let (flow, _, refresh) = session();
     let renewed = text(&flow.refresh(&refresh, &[]), "refresh_token");
+    flow.world.advance(world::testing::REFRESH_GRACE + Duration::from_secs(1));
     is(&flow.refresh(&refresh, &[]), INVALID);
     assert_eq!(flow.sessions(), (0, 0));
     is(&flow.refresh(&renewed, &[]), INVALID);
@@ -209,6 +210,21 @@ fn a_refresh_token_that_comes_again_ends_the_session() {
     let expected =
         ["session.refreshed/success", "session.reused/failure", "session.revoked/success/refresh-token-reused"];
     assert_eq!(audited[audited.len() - 3..], expected);
+}
+
+#[test]
+fn a_refresh_that_is_repeated_at_once_is_answered_in_the_same_words() {
+    let (flow, _, refresh) = session();
+    let first = flow.refresh(&refresh, &[]);
+    flow.world.advance(world::testing::REFRESH_GRACE);
+    let again = flow.refresh(&refresh, &[]);
+    assert_eq!((again.status(), again.headers(), again.body()), (first.status(), first.headers(), first.body()));
+    assert_eq!(flow.sessions(), (1, 1));
+    assert_eq!(flow.audited().last().unwrap(), "session.refresh-repeated/success");
+    is(&flow.refresh(&refresh, &[("client_id", OTHER)]), INVALID);
+    assert_eq!(flow.refresh(&text(&first, "refresh_token"), &[]).status(), 200);
+    is(&flow.refresh(&refresh, &[]), INVALID);
+    assert_eq!(flow.sessions(), (0, 0));
 }
 
 #[test]

@@ -14,6 +14,10 @@ const CLOCK_TOLERANCE_SECONDS: u32 = 60;
 /// How long a profile may be returned again, in seconds: a revoked caller still gets its own for so long.
 const PROFILE_CACHE_SECONDS: u32 = 60;
 
+/// How long a replaced refresh token gets the same answer again, in seconds: clients that get no answer ask again within
+/// this time.
+const REFRESH_GRACE_SECONDS: u32 = 30;
+
 /// The delegated permission that a token of Entra ID has to carry, as the portal suggests it.
 const REQUIRED_SCOPE: &str = "access_as_user";
 
@@ -126,6 +130,7 @@ impl HttpSettings {
             access: None,
             token_header: None,
             rewrite_authority_metadata: false,
+            refresh_grace_seconds: REFRESH_GRACE_SECONDS,
         })
     }
 }

@@ -48,6 +48,7 @@ fn complete() -> Settings {
             }]),
             token_header: Some("h".to_owned()),
             rewrite_authority_metadata: true,
+            refresh_grace_seconds: 7,
         }),
     }
 }
