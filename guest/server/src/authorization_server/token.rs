@@ -2,7 +2,6 @@
 
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
-use base::encoding::{digest, same_secret};
 use caller::session::lifecycle::{self, Beginning, Tokens};
 use caller::session::refresh::{self, RefreshError};
 use entra::AcquireError;
@@ -13,7 +12,7 @@ use world::{StoreError, Unrecorded, limits};
 
 use super::answers::{self, OAuthRefusal};
 use super::client::{self, Client, ClientError};
-use super::code::{self, GoodCode, Grant, Presented};
+use super::code::{self, GoodCode, Grant, Presentation, Presented};
 use super::parameters::Parameters;
 use super::{authorize, clients};
 use crate::message::{Request, json as json_answer};
@@ -22,8 +21,6 @@ use crate::server_world::ServerWorld;
 #[cfg(test)]
 mod tests;
 
-/// Length of a code verifier (RFC 7636 section 4.1).
-const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
 /// Seconds after which a request that failed for want of the store or of Entra may be repeated.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
@@ -129,30 +126,17 @@ impl From<AcquireError> for Failed {
 /// `grant_type=authorization_code` (RFC 6749 section 4.1.3).
 async fn exchange(env: &ServerWorld<'_>, client: &Client, parameters: &Parameters) -> Result<Tokens, Failed> {
     let missing = |name: &str| refused("invalid_request", &format!("{name} is missing."));
-    let presented = parameters.get("code").ok_or_else(|| missing("code"))?;
+    let code = parameters.get("code").ok_or_else(|| missing("code"))?;
     let verifier = parameters.get("code_verifier").ok_or_else(|| missing("code_verifier"))?;
-    let mut code = look(env, client, presented).await?;
+    let presented =
+        Presentation { code, client_id: &client.client_id, redirect_uri: parameters.get("redirect_uri"), verifier };
     // Checked before the code is claimed: an attacker who has stolen a code can neither use it nor use it up. The life
     // of a code and the rate limit bound the attempts that fail.
-    let grant = &code.grant;
-    let same_redirect = grant.redirect_uri.is_none() || grant.redirect_uri.as_deref() == parameters.get("redirect_uri");
-    let same_secret = same_secret(digest(verifier.as_bytes()).as_bytes(), grant.code_challenge.as_bytes());
-    let mismatch = match () {
-        () if grant.owner.client_id != client.client_id => Some("other-client"),
-        () if !same_redirect => Some("other-redirect-uri"),
-        () if !is_verifier(verifier) || !same_secret => Some("wrong-verifier"),
-        () => None,
-    };
-    if let Some(reason) = mismatch {
-        let event = grant.owner.event("code.refused", Outcome::Failure);
-        // It is refused whether or not that can be recorded.
-        let _ = env.entra.trail.record(event.because(reason.to_owned())).await;
-        return Err(invalid());
-    }
-    let resource = resource(env, parameters, &grant.resource)?;
+    let mut code = look(env, presented).await?;
+    let resource = resource(env, parameters, &code.grant.resource)?;
     if !code.claim(env).await? {
         // Another request uses it at this moment, or just has: this is the second use.
-        look(env, client, presented).await?;
+        look(env, presented).await?;
         return Err(invalid());
     }
     begin(env, &code, resource).await
@@ -163,9 +147,15 @@ fn invalid() -> Failed {
 }
 
 /// Looks at a presented code. If it was used before, what it gave is taken back.
-async fn look(env: &ServerWorld<'_>, client: &Client, presented: &str) -> Result<Box<GoodCode>, Failed> {
-    match code::present(env, presented, &client.client_id).await? {
+async fn look(env: &ServerWorld<'_>, presented: Presentation<'_>) -> Result<Box<GoodCode>, Failed> {
+    match code::present(env, presented).await? {
         Presented::Good(code) => Ok(code),
+        Presented::Refused { owner, reason } => {
+            let event = owner.event("code.refused", Outcome::Failure);
+            // It is refused whether or not that can be recorded.
+            let _ = env.entra.trail.record(event.because(reason.to_owned())).await;
+            Err(invalid())
+        }
         Presented::Replayed { session, owner } => {
             lifecycle::end(&env.entra, &session, &owner, "code-replayed").await?;
             Err(invalid())
@@ -232,11 +222,6 @@ fn resource(env: &ServerWorld<'_>, parameters: &Parameters, granted: &str) -> Re
         return Ok(requested.to_owned());
     }
     target("resource is not the one of the authorization.")
-}
-
-fn is_verifier(verifier: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    VERIFIER.contains(&verifier.len()) && verifier.bytes().all(allowed)
 }
 
 /// `grant_type=refresh_token` (RFC 6749 section 6).

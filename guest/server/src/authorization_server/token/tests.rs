@@ -141,6 +141,26 @@ fn a_code_that_comes_again_ends_what_it_gave() {
     assert!(flow.audited().contains(&"session.revoked/success/code-replayed".to_owned()));
 }
 
+#[test]
+fn a_used_code_without_its_verifier_or_redirect_uri_ends_nothing() {
+    let flow = Flow::new();
+    let code = flow.code();
+    let refresh = text(&flow.exchange(&code, &[]), "refresh_token");
+    for wrong in [
+        ("code_verifier", "x".repeat(43)),
+        ("redirect_uri", "https://app.example.com/other".to_owned()),
+        ("redirect_uri", String::new()),
+    ] {
+        is(&flow.exchange(&code, &[(wrong.0, &wrong.1)]), INVALID);
+        assert_eq!(flow.sessions(), (1, 1), "{wrong:?}");
+    }
+    let refused = |reason: &str| flow.audited().contains(&format!("code.refused/failure/{reason}"));
+    assert!(refused("wrong-verifier") && refused("other-redirect-uri"));
+    assert_eq!(flow.refresh(&refresh, &[]).status(), 200);
+    is(&flow.exchange(&code, &[]), INVALID);
+    assert_eq!(flow.sessions(), (0, 0), "with the right ones it is a second use");
+}
+
 /// Every place in an exchange at which the same code can come a second time.
 #[test]
 fn of_two_exchanges_at_once_none_leaves_a_session() {
