@@ -6,7 +6,7 @@
 //! | presented | what happens | then |
 //! | --- | --- | --- |
 //! | the current one, R1 | a new one, R2, takes its place | R2 is the current one |
-//! | the one that R1 has replaced, within the grace | the answer that brought R1, once more | unchanged |
+//! | the one before R1, within the grace, by its client | the answer that brought R1, once more | unchanged |
 //! | any other of the family | `session.reused` | the session has ended |
 //! | anything else | unknown | unchanged |
 //!
@@ -41,10 +41,12 @@
 //! - *A made-up one.* The holder of an old access token knows the session's id, not the family, and must not be able to
 //!   sign its owner out: nothing ends.
 //!
-//! A client id is public, so a token that comes under another one says nothing about who has it: it is unknown.
+//! A client id is public. An old token ends the session under any: its holder could name the right one just as well. The
+//! current token is of no use to another client, and unknown to it; it ends nothing, as a client may mix up the tokens of
+//! its own registrations.
 
 use base::Secret;
-use base::audit::Outcome;
+use base::audit::{AuditEvent, Outcome};
 use entra::{AcquireError, EntraWorld};
 use world::records::{Stored, Version};
 use world::{StoreError, Unrecorded};
@@ -112,17 +114,20 @@ pub async fn refresh(
     for _ in 0..MAX_SWAPS {
         let found = env.records.read(&SESSIONS, &presented.id).await?.ok_or(RefreshError::Unknown)?;
         let Stored { value: record, version } = found;
-        // Client ids are public: a wrong one says nothing about whether the token was stolen.
-        if record.owner.client_id != client_id || record.is_over(env.clock.now()) {
+        if record.is_over(env.clock.now()) || !record.was_refresh_token(&presented) {
             return Err(RefreshError::Unknown);
         }
-        env.trail.set_session(&presented.id);
+        let (id, is_current) = (presented.id.as_str(), record.is_refresh_token(&presented));
+        let is_own = record.owner.client_id == client_id;
+        if is_current && !is_own {
+            return Err(RefreshError::Unknown);
+        }
+        env.trail.set_session(id);
         env.trail.set_user(record.username.as_deref());
-        if !record.was_refresh_token(&presented) {
-            return Err(RefreshError::Unknown);
+        if !is_own {
+            return Err(reused(env, id, &record.owner, Some("other-client")).await?);
         }
-        let id = presented.id.as_str();
-        if !record.is_refresh_token(&presented) {
+        if !is_current {
             return repeat(env, id, &record, token, asked).await;
         }
         if !record.owner.is_let_in(env) {
@@ -199,7 +204,7 @@ async fn repeat(
 ) -> Result<Tokens, RefreshError> {
     let owner = &record.owner;
     let Some(tokens) = grace::find(env, id, token, record.refresh_hash()).await? else {
-        return Err(reused(env, id, owner).await?);
+        return Err(reused(env, id, owner, None).await?);
     };
     if !owner.is_let_in(env) {
         lifecycle::end(env, id, owner, "tenant-not-allowed").await?;
@@ -210,10 +215,17 @@ async fn repeat(
     Ok(tokens)
 }
 
-async fn reused(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<RefreshError, AcquireError> {
+/// Ends a session whose refresh token was used before. `reason` is a stable code for the audit record.
+async fn reused(
+    env: &EntraWorld<'_>,
+    id: &str,
+    owner: &Owner,
+    reason: Option<&str>,
+) -> Result<RefreshError, AcquireError> {
     // The session ends even if that cannot be recorded.
     let removed = lifecycle::remove(env, id).await;
-    env.trail.record(owner.event("session.reused", Outcome::Failure)).await?;
+    let event = owner.event("session.reused", Outcome::Failure);
+    env.trail.record(AuditEvent { reason: reason.map(str::to_owned), ..event }).await?;
     removed?;
     let revoked = owner.event("session.revoked", Outcome::Success);
     env.trail.record(revoked.because("refresh-token-reused".to_owned())).await?;

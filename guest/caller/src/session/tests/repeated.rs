@@ -87,12 +87,17 @@ fn an_access_token_that_is_used_does_not_end_the_grace() {
 }
 
 #[test]
-fn another_client_gets_no_answer_and_ends_nothing() {
+fn another_client_gets_no_answer_and_ends_the_session() {
     let begun = begin();
     let first = begun.refresh(&begun.tokens.refresh_token).unwrap();
-    let other = run(refresh::refresh(&begun.env, &begun.tokens.refresh_token, "another", None, None)).map(drop);
-    assert_eq!(other, Err(RefreshError::Unknown));
+    let other = |token| run(refresh::refresh(&begun.env, token, "another", None, None)).map(drop);
+    assert_eq!(other(&first.refresh_token), Err(RefreshError::Unknown), "the current one is unknown to it");
     assert!(begun.authenticate(&first.access_token).is_ok());
+    assert_eq!(other(&begun.tokens.refresh_token), Err(RefreshError::Reused));
+    assert_eq!((begun.ended(), begun.world.record_names()), (vec!["refresh-token-reused".to_owned()], vec![]));
+    let audited = begun.world.audited();
+    let reused = audited.iter().find(|event| event.name == "session.reused").unwrap();
+    assert_eq!(reused.reason.as_deref(), Some("other-client"));
 }
 
 /// The family is in every refresh token of the session; the secret is in one.
