@@ -115,3 +115,15 @@ async fn fifty_refreshes_at_once_on_two_processes_have_one_successor() {
     assert_eq!(fleet.refresh(&tokens).await.refusal(), (400, "invalid_grant"), "and with one token only");
     assert_eq!(fleet.send(call_request(&renewed.access)).await.status, 401);
 }
+
+/// The record of the session is in the journal until then. The other process goes on, so SQLite does not clear it up.
+#[tokio::test]
+async fn a_process_that_ends_leaves_no_journal_of_what_was_revoked() {
+    let mut fleet = Replicas::start(2, AN_HOUR, "warn", &[]).await;
+    let tokens = fleet.session(ALICE).await;
+    let form = [("client_id", tokens.client_id.as_str()), ("token", &tokens.refresh)];
+    assert_eq!(fleet.post_form("/revoke", &form).await.status, 200);
+    assert_eq!(fleet.terminate(0).await, Some(0));
+    assert_eq!(fleet.journal_bytes(), 0);
+    assert_eq!(fleet.send_to(1, call_request(&tokens.access)).await.status, 401);
+}
