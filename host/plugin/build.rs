@@ -1,19 +1,23 @@
-//! Builds the component that the host bundles, so that neither `cargo run` nor `cargo test` can use a stale one.
+//! Builds the component that the host bundles, so that `cargo run` and `cargo test` never use a stale one.
 //!
 //! The component comes, in this order, from
-//! 1. `ENTRA_MCP_COMPONENT`, the path of a component that was built elsewhere (see `.ci/component-fallback`);
-//! 2. the package itself, where it is one that was published: there is no workspace around it, and `.ci/package` has put
+//! 1. `ENTRA_MCP_COMPONENT`, the path of a component that was built elsewhere (see `.ci/component-fallback`). A warning
+//!    names its SHA-256: what is bundled then does not follow from the source;
+//! 2. the package itself, if it is a published one: there is no workspace around it, and `.ci/package` has put
 //!    the component into it;
 //! 3. a nested cargo build for `wasm32-wasip2`, if that target is installed;
 //! 4. the same after `rustup target add wasm32-wasip2`;
 //!
-//! and else the build stops with one message that names the fix.
+//! Otherwise the build stops with one message that names the fix.
+//!
+//! This script downloads one thing, that target, which `rust-toolchain.toml` names, and says so. With `ENTRA_MCP_OFFLINE=1`
+//! it downloads nothing: it stops with the instruction, and the nested build runs with `--offline`.
 //!
 //! Two flavours can be built from the one source. The bundled one (`target/component/entra_mcp.bundled.wasm`) uses the
 //! wide-arithmetic instructions of WebAssembly (a token is verified in a third of the time) and the SIMD ones (long
-//! header fields are read many bytes at a time), and is built for speed. Other hosts do not know them all, so
-//! `target/component/entra_mcp.wasm`, the portable one to hand out, is built without, and for size: only with the feature
-//! `portable-component`, which releases and `cargo bench --bench token_validation --features portable-component` set.
+//! header fields are read many bytes at a time). Other hosts do not know them all, so `target/component/entra_mcp.wasm`,
+//! the portable one to hand out, is built without: only with the feature `portable-component`, which releases and
+//! `cargo bench --bench token_validation --features portable-component` set.
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
 #![allow(clippy::disallowed_methods, reason = "a build script reads the environment and runs cargo")]
@@ -24,6 +28,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use sha2::{Digest as _, Sha256};
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The crates of the component.
@@ -32,7 +38,10 @@ const GUEST: [&str; 6] =
 
 const TARGET: &str = "wasm32-wasip2";
 
-/// The component in a package that was published, and the `cfg` that says that the contract is in it too.
+/// Set to `1`, this script downloads nothing.
+const OFFLINE: &str = "ENTRA_MCP_OFFLINE";
+
+/// The component in a published package, and the `cfg` that says that the package holds the contract too.
 const PACKAGED: &str = "component/entra_mcp.bundled.wasm";
 const PACKAGED_CFG: &str = "entra_mcp_packaged";
 
@@ -42,16 +51,13 @@ struct Flavour {
     folder: &'static str,
     rustflags: &'static str,
     features: &'static str,
-    /// For what the profile `component` is not specific about.
-    opt_level: &'static str,
 }
 
-const PORTABLE: Flavour = Flavour { folder: "component-build", rustflags: "", features: "", opt_level: "s" };
+const PORTABLE: Flavour = Flavour { folder: "component-build", rustflags: "", features: "" };
 const BUNDLED: Flavour = Flavour {
     folder: "component-build-wide",
     rustflags: "-Ctarget-feature=+wide-arithmetic,+simd128",
     features: "simd",
-    opt_level: "2",
 };
 
 fn main() {
@@ -65,6 +71,7 @@ fn run() -> Result<()> {
     println!("cargo::rustc-check-cfg=cfg({PACKAGED_CFG})");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=ENTRA_MCP_COMPONENT");
+    println!("cargo::rerun-if-env-changed={OFFLINE}");
     let workspace = package.ancestors().nth(2).filter(|folder| folder.join("guest/component").is_dir());
     let Some(workspace) = workspace else { return use_packaged(&package) };
     for source in GUEST.into_iter().chain(["wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"]) {
@@ -73,7 +80,7 @@ fn run() -> Result<()> {
 
     let out = target_directory()?.join("component");
     fs::create_dir_all(&out)?;
-    // Only where it is asked for.
+    // Only on request.
     let portable = env::var_os("CARGO_FEATURE_PORTABLE_COMPONENT").map(|_| out.join("entra_mcp.wasm"));
     let bundled = out.join("entra_mcp.bundled.wasm");
 
@@ -81,12 +88,13 @@ fn run() -> Result<()> {
         let given = PathBuf::from(given);
         println!("cargo::rerun-if-changed={}", given.display());
         let bytes = fs::read(&given).map_err(|error| format!("ENTRA_MCP_COMPONENT: {}: {error}", given.display()))?;
+        name_given(&given, &bytes);
         replace(&bundled, &bytes)?;
         if let Some(portable) = &portable {
             replace(portable, &bytes)?;
         }
     } else {
-        ensure_target()?;
+        ensure_target(workspace)?;
         replace(&bundled, &fs::read(build(workspace, &BUNDLED)?)?)?;
         if let Some(portable) = &portable {
             replace(portable, &fs::read(build(workspace, &PORTABLE)?)?)?;
@@ -99,7 +107,7 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// Takes the component that is in the package. Nothing is built, and nothing is written outside of `OUT_DIR`.
+/// Takes the component that is in the package. Builds nothing, and writes nothing outside `OUT_DIR`.
 fn use_packaged(package: &Path) -> Result<()> {
     if env::var_os("CARGO_FEATURE_PORTABLE_COMPONENT").is_some() {
         return Err("the feature portable-component needs a checkout of the repository".into());
@@ -110,6 +118,9 @@ fn use_packaged(package: &Path) -> Result<()> {
     };
     if !component.is_file() {
         return Err(format!("{} is missing: the package was not made by `.ci/package`", component.display()).into());
+    }
+    if env::var_os("ENTRA_MCP_COMPONENT").is_some() {
+        name_given(&component, &fs::read(&component)?);
     }
     println!("cargo::rerun-if-changed={}", component.display());
     println!("cargo::rustc-cfg={PACKAGED_CFG}");
@@ -137,20 +148,40 @@ fn target_directory() -> Result<PathBuf> {
     Ok(above.to_owned())
 }
 
-fn ensure_target() -> Result<()> {
+/// Says which component is bundled in place of the one that the source makes.
+fn name_given(path: &Path, bytes: &[u8]) {
+    let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("cargo::warning=the component is not built from this source: {} with the SHA-256 {hash}", path.display());
+}
+
+fn is_offline() -> bool {
+    env::var_os(OFFLINE).is_some_and(|value| value == "1")
+}
+
+fn ensure_target(workspace: &Path) -> Result<()> {
     if target_is_installed() {
         return Ok(());
     }
-    println!("cargo::warning=installing the {TARGET} target with rustup");
+    let fix = format!(
+        "Run `rustup target add {TARGET}`, or where that cannot download, build the component with \
+         `.ci/component-fallback` and set ENTRA_MCP_COMPONENT to it."
+    );
+    if is_offline() {
+        return Err(
+            format!("the Rust target {TARGET} is missing, and {OFFLINE}=1 forbids to download it. {fix}").into()
+        );
+    }
+    if !fs::read_to_string(workspace.join("rust-toolchain.toml"))?.contains(TARGET) {
+        return Err(
+            format!("rust-toolchain.toml does not name the target {TARGET}: it is not downloaded. {fix}").into()
+        );
+    }
+    println!("cargo::warning=downloading the Rust target {TARGET}, which rust-toolchain.toml names, with rustup");
     let added = Command::new("rustup").args(["target", "add", TARGET]).output();
     if added.is_ok_and(|output| output.status.success()) && target_is_installed() {
         return Ok(());
     }
-    Err(format!(
-        "the Rust target {TARGET} is missing and could not be installed. Run `rustup target add {TARGET}`, or where \
-         that cannot download, build the component with `.ci/component-fallback` and set ENTRA_MCP_COMPONENT to it."
-    )
-    .into())
+    Err(format!("the Rust target {TARGET} is missing and could not be installed. {fix}").into())
 }
 
 /// Whether rustc has a standard library for the target.
@@ -169,6 +200,7 @@ fn build(workspace: &Path, flavour: &Flavour) -> Result<PathBuf> {
     let status = Command::new(variable("CARGO")?)
         .current_dir(workspace)
         .args(["build", "--locked", "--quiet", "--package", "entra-mcp-guest", "--lib"])
+        .args(is_offline().then_some("--offline"))
         .args(["--target", TARGET, "--profile", "component", "--target-dir"])
         .arg(&target)
         .args(["--features", flavour.features])
@@ -178,7 +210,6 @@ fn build(workspace: &Path, flavour: &Flavour) -> Result<PathBuf> {
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("CARGO_BUILD_TARGET")
         .env("RUSTFLAGS", flavour.rustflags)
-        .env("CARGO_PROFILE_COMPONENT_OPT_LEVEL", flavour.opt_level)
         .status()?;
     if !status.success() {
         return Err("the component does not build (see the compiler's messages above)".into());
@@ -186,7 +217,7 @@ fn build(workspace: &Path, flavour: &Flavour) -> Result<PathBuf> {
     Ok(target.join(TARGET).join("component/entra_mcp.wasm"))
 }
 
-/// Writes beside and renames, so that a process which is reading the old component is not disturbed. An
+/// Writes a file beside the target and renames it, so that a process that reads the old component is not disturbed. An
 /// unchanged component is left alone: its time stamp would rebuild everything that includes it.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|current| current == bytes) {

@@ -2,7 +2,8 @@
 # Installs what the client tests need: every client folder's pinned packages.
 #
 # Python packages go into one virtual environment in target/clients/python, Node packages into each folder's node_modules.
-# Running it again is quick: a folder is installed anew only when its lock file changed.
+# Running it again is quick: a folder is installed anew only when its lock file changed. Lock files have the hashes of all
+# packages, which npm and pip check.
 set -eu
 
 clients=$(cd "$(dirname "$0")" && pwd)
@@ -36,7 +37,7 @@ for lock in "$clients"/*/requirements.txt; do
     fi
     if ! installed "$lock" "$stamp"; then
         echo "Installing Python packages of $name"
-        "$target/python/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --requirement "$lock"
+        "$target/python/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement "$lock"
         cp "$lock" "$stamp"
     fi
 done

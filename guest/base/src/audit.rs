@@ -38,6 +38,10 @@ pub struct AuditEvent {
     pub address: Option<String>,
     /// User principal name, if the settings ask for it.
     pub username: Option<String>,
+    /// How an AI agent takes part in the call.
+    pub agent: Option<&'static str>,
+    /// The application that the agent was made from.
+    pub agent_blueprint: Option<String>,
     /// How long it took, in microseconds.
     pub latency_us: Option<u64>,
     /// W3C trace context of the MCP message.
@@ -61,6 +65,8 @@ impl AuditEvent {
             session: None,
             address: None,
             username: None,
+            agent: None,
+            agent_blueprint: None,
             latency_us: None,
             trace_parent: None,
             correlation_id: String::new(),

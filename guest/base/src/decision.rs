@@ -1,11 +1,11 @@
 //! Decides by a rule and by what is known of a caller. Pure: where a rule depends on something that is not known, the
 //! decision says so, the server asks, and decides again.
 //!
-//! Everything is compared exactly. The order of the checks is by who can change the outcome. Scopes come last: they are
-//! named as missing only if nothing else is, so that a client never asks its user for more in vain.
+//! Everything is compared exactly. The checks are ordered by the party that can change the outcome. Scopes come last:
+//! they are named as missing only if nothing else is, so that a client never asks its user for more in vain.
 
 use crate::identity::Identity;
-use crate::policy::{Denial, Name, Rule, ToolRule, has};
+use crate::policy::{Denial, Name, Rule, Terms, ToolRule, has};
 use crate::principal::{Groups, PrincipalKind};
 
 /// Something about a caller that may have to be asked for.
@@ -26,6 +26,8 @@ pub struct Facts<'a> {
     pub identity: Identity<'a>,
     /// Person or application.
     pub kind: PrincipalKind,
+    /// Whether the caller is a person whose home is another tenant or identity provider.
+    pub guest: Fact<'a, bool>,
     /// Scopes in the short form.
     pub scopes: &'a [String],
     /// The scope that every caller of the server has: a token of Entra ID by its name, a session by its own.
@@ -45,29 +47,29 @@ pub enum Decision {
     Allow,
     /// The caller may not.
     Deny(Denial),
-    /// That depends on [`Facts::roles`] or [`Facts::groups`], which are not known.
+    /// That depends on [`Facts::guest`], [`Facts::roles`] or [`Facts::groups`], which are not known.
     NeedsMembership,
     /// That depends on [`Facts::all_groups`], which are not known.
     NeedsGroups,
 }
 
-/// Decides by one rule.
-pub fn decide(rule: &Rule, facts: &Facts<'_>) -> Decision {
-    check(rule, facts).map_or_else(|no| no, |()| Decision::Allow)
+/// Decides by one rule. `guests` says whether the tool is open to guests at all.
+pub fn decide(rule: &Rule, guests: bool, facts: &Facts<'_>) -> Decision {
+    check(rule, guests, facts).map_or_else(|no| no, |()| Decision::Allow)
 }
 
-/// Decides by those of `rules` that are for `tool`, of which one has to hold. A rule that names the caller's tenant takes
-/// the place of those that name none.
-pub fn decide_by(rules: &[ToolRule], tool: &str, facts: &Facts<'_>) -> Decision {
-    let rules = rules.iter().filter(|rule| rule.tool == tool).map(|rule| &rule.rule);
+/// Decides by those of `rules` that are for the tool, of which one has to hold. A rule that names the caller's tenant
+/// takes the place of those that name none. What the tool itself says of guests holds in any case.
+pub fn decide_by(rules: &[ToolRule], terms: &Terms, facts: &Facts<'_>) -> Decision {
+    let rules = rules.iter().filter(|rule| rule.tool == terms.tool).map(|rule| &rule.rule);
     let tenant = facts.identity.tenant_id;
     let has_own = rules.clone().any(|rule| rule.is_for(tenant));
     let mut closest = Denial::NotListed;
     for rule in rules {
         let replaced = has_own && rule.tenants.is_none();
-        let decision = if replaced { Decision::Deny(other_tenant(facts)) } else { decide(rule, facts) };
+        let decision = if replaced { Decision::Deny(other_tenant(facts)) } else { decide(rule, terms.guests, facts) };
         match decision {
-            // There is no session any more that another rule could let in.
+            // There is no session any more that another rule could admit.
             Decision::Allow
             | Decision::NeedsMembership
             | Decision::NeedsGroups
@@ -80,7 +82,7 @@ pub fn decide_by(rules: &[ToolRule], tool: &str, facts: &Facts<'_>) -> Decision 
 }
 
 /// The checks of one rule, in their order. An error is what to answer in place of [`Decision::Allow`].
-fn check(rule: &Rule, facts: &Facts<'_>) -> Result<(), Decision> {
+fn check(rule: &Rule, guests: bool, facts: &Facts<'_>) -> Result<(), Decision> {
     let Facts { identity, kind, .. } = *facts;
     if rule.tenants.is_some() && !rule.is_for(identity.tenant_id) {
         return Err(Decision::Deny(other_tenant(facts)));
@@ -94,6 +96,9 @@ fn check(rule: &Rule, facts: &Facts<'_>) -> Result<(), Decision> {
     }
     if rule.clients.as_ref().is_some_and(|clients| !has(clients, identity.client_id)) {
         return Err(Decision::Deny(Denial::ClientNotAllowed { client_id: identity.client_id.to_owned() }));
+    }
+    if !guests && kind == PrincipalKind::User && known(facts.guest, Decision::NeedsMembership)? {
+        return Err(Decision::Deny(Denial::GuestNotAllowed));
     }
     if let Some(any_of) = &rule.roles
         && !has_any(any_of, known(facts.roles, Decision::NeedsMembership)?)

@@ -1,4 +1,4 @@
-//! Who calls a remote server, as Entra ID names them.
+//! The caller of a remote server, as Entra ID names it.
 
 use crate::audit::AuditEvent;
 
@@ -14,7 +14,7 @@ pub struct Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// Says in an event who it is about.
+    /// Attributes an event to this caller.
     pub fn attribute(&self, event: AuditEvent) -> AuditEvent {
         AuditEvent {
             tenant_id: Some(self.tenant_id.to_owned()),

@@ -1,4 +1,4 @@
-//! Rules of who may call which tool, and why a caller may not. Who decides by them is the server.
+//! Rules that say which caller may call which tool, and the reasons for a refusal. The server decides by them.
 
 use std::borrow::Cow;
 
@@ -67,6 +67,17 @@ pub fn has(names: &[Name], name: &str) -> bool {
     names.iter().any(|known| known == name)
 }
 
+/// What a tool itself says about its callers.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// The name that clients call it by.
+    pub tool: &'static str,
+    /// Whether guests of a tenant may call it. No rule and no role changes that.
+    pub guests: bool,
+    /// Who may call it, unless the settings have rules.
+    pub rule: fn() -> Rule,
+}
+
 /// A rule of the settings. Of several for one tool one has to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolRule {
@@ -100,6 +111,9 @@ pub enum Denial {
         /// The caller's.
         client_id: String,
     },
+    /// The caller is a guest of the tenant, and the tool is closed to guests.
+    #[error("this tool is not open to guests of an organisation, whatever their role")]
+    GuestNotAllowed,
     /// No role fits.
     #[error("this tool needs one of the application roles {}: ask an administrator to assign it", list(.any_of))]
     RoleMissing {
@@ -163,6 +177,7 @@ impl Denial {
             Self::TenantNotAllowed { .. } => "tenant-not-allowed",
             Self::KindNotAllowed { .. } => "kind-not-allowed",
             Self::ClientNotAllowed { .. } => "client-not-allowed",
+            Self::GuestNotAllowed => "guest-not-allowed",
             Self::RoleMissing { .. } => "role-missing",
             Self::GroupMissing { .. } => "group-missing",
             Self::MembershipUnconfirmed { .. } => "membership-unconfirmed",
@@ -179,12 +194,13 @@ impl Denial {
             Self::TenantNotAllowed { .. } => 1,
             Self::KindNotAllowed { .. } => 2,
             Self::ClientNotAllowed { .. } => 3,
-            Self::RoleMissing { .. } => 4,
-            Self::GroupMissing { .. } => 5,
-            Self::MembershipUnconfirmed { .. } => 6,
-            Self::GroupsUnavailable { .. } => 7,
-            Self::ScopesMissing { .. } => 8,
-            Self::SessionEnded => 9,
+            Self::GuestNotAllowed => 4,
+            Self::RoleMissing { .. } => 5,
+            Self::GroupMissing { .. } => 6,
+            Self::MembershipUnconfirmed { .. } => 7,
+            Self::GroupsUnavailable { .. } => 8,
+            Self::ScopesMissing { .. } => 9,
+            Self::SessionEnded => 10,
         }
     }
 
@@ -196,6 +212,7 @@ impl Denial {
             | Self::TenantNotAllowed { .. }
             | Self::KindNotAllowed { .. }
             | Self::ClientNotAllowed { .. }
+            | Self::GuestNotAllowed
             | Self::RoleMissing { .. }
             | Self::GroupMissing { .. }
             | Self::ScopesMissing { .. } => false,

@@ -1,4 +1,4 @@
-//! Who a token stands for. Data only: it is the `ValidatedToken` around it that proves anything.
+//! The principal of a token. Data only: the `ValidatedToken` around it is the proof.
 
 use std::fmt;
 
@@ -32,7 +32,42 @@ pub enum Groups {
     Overage,
 }
 
-/// Who a token stands for. A user is tenant id and object id; nothing else identifies one.
+/// How an AI agent (Microsoft Entra Agent ID) takes part in a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentRole {
+    /// The agent acts on behalf of a person: the token stands for that person.
+    OnBehalfOfUser,
+    /// The agent acts for itself, with application roles.
+    Autonomous,
+    /// The token stands for a user account that belongs to an agent, not to a person.
+    AgentUser,
+    /// The token names an agent's blueprint, and says nothing else of the agent.
+    Unknown,
+}
+
+impl AgentRole {
+    /// As in audit records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OnBehalfOfUser => "on-behalf-of-user",
+            Self::Autonomous => "autonomous",
+            Self::AgentUser => "agent-user",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The AI agent that a token was issued to. For records only: it is no part of [`Principal`], so that no rule can look at
+/// it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// How the agent takes part.
+    pub role: AgentRole,
+    /// `xms_par_app_azp`: the application that the agent was made from. A GUID.
+    pub blueprint: Option<String>,
+}
+
+/// The user or application that a token stands for. Tenant id and object id identify a user; nothing else does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// `tid`.

@@ -57,7 +57,7 @@ pub enum SignInMethod {
     DeviceCode,
 }
 
-/// How the remote server is reached, and by whom.
+/// How clients reach the remote server, and which callers it admits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSettings {
     /// The base of every URL; no slash at its end. The issuer.
@@ -74,32 +74,34 @@ pub struct HttpSettings {
     pub clients: Vec<RegisteredClient>,
     /// Accepts RFC 7591.
     pub dynamic_registration: bool,
+    /// Private-use URI schemes that clients may register redirect URIs of.
+    pub allowed_redirect_schemes: Vec<String>,
     /// Accepts https URLs as client ids.
     pub client_id_metadata_documents: bool,
-    /// Which access tokens are let in.
+    /// Which access tokens are admitted.
     pub token_mode: TokenMode,
     /// App ID URI of the application; none is the URL of the MCP endpoint.
     pub app_id_uri: Option<String>,
     /// The scope that a person's token of Entra ID has to carry, in the short form.
     pub required_scope: String,
-    /// Who may call which tool; none leaves that to the rule of each tool.
+    /// Which callers may call which tool; `None` leaves that to the rule of each tool.
     pub access: Option<Vec<ToolRule>>,
     /// The header in which a gateway hands over a token of Entra ID.
     pub token_header: Option<String>,
-    /// Publishes Entra ID's metadata under our own issuer.
+    /// Publishes Entra ID's metadata under the server's own issuer.
     pub rewrite_authority_metadata: bool,
     /// How long a refresh token that was replaced gets the answer again that replaced it. Zero: never.
     pub refresh_grace: Duration,
 }
 
 impl HttpSettings {
-    /// Whether Entra ID is the authorization server, under our own issuer.
+    /// Whether Entra ID is the authorization server, under the server's own issuer.
     pub fn stands_in_for_the_authority(&self) -> bool {
         self.rewrite_authority_metadata && self.token_mode == TokenMode::Bearer
     }
 }
 
-/// Which access tokens the remote server lets in.
+/// Which access tokens the remote server admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenMode {
     /// Those of sessions.
@@ -161,8 +163,8 @@ pub struct TokenSettings {
     pub audiences: Vec<String>,
     /// Accepted tenants (GUIDs). Empty: the configured tenant only.
     pub allowed_tenants: Vec<String>,
-    /// Tolerated clock difference; at most 300 s.
-    pub clock_tolerance: Duration,
+    /// Tolerated clock difference; at most 300 s. None leaves it to the use of the token.
+    pub clock_tolerance: Option<Duration>,
 }
 
 #[cfg(test)]

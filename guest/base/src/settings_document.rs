@@ -25,7 +25,7 @@ const MAX_REFRESH_GRACE_SECONDS: u32 = 120;
 
 /// Why a document is refused. The texts are for the operator; they quote no value of the document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DocumentError {
+pub enum SettingsDocumentError {
     /// Not JSON, a field is unknown or missing, or a value has the wrong type.
     #[error("the settings do not match settings.schema.json at line {line}, column {column}: {fault}")]
     Mismatch {
@@ -48,20 +48,20 @@ pub enum DocumentError {
 }
 
 /// Reads a document.
-pub fn read(json: &str) -> Result<Settings, DocumentError> {
-    let document: Document = serde_json::from_str(json).map_err(|error| DocumentError::Mismatch {
+pub fn read(json: &str) -> Result<Settings, SettingsDocumentError> {
+    let document: SettingsDocument = serde_json::from_str(json).map_err(|error| SettingsDocumentError::Mismatch {
         line: error.line(),
         column: error.column(),
         fault: fault(&error),
     })?;
-    if document.token.clock_tolerance_seconds > MAX_CLOCK_TOLERANCE_SECONDS {
-        return Err(DocumentError::ClockTolerance);
+    if document.token.clock_tolerance_seconds.is_some_and(|seconds| seconds > MAX_CLOCK_TOLERANCE_SECONDS) {
+        return Err(SettingsDocumentError::ClockTolerance);
     }
     if document.http.as_ref().is_some_and(|http| http.refresh_grace_seconds > MAX_REFRESH_GRACE_SECONDS) {
-        return Err(DocumentError::RefreshGrace);
+        return Err(SettingsDocumentError::RefreshGrace);
     }
     if document.http.is_some() && document.client_type == ClientTypeName::PublicClient {
-        return Err(DocumentError::HttpForPublicClient);
+        return Err(SettingsDocumentError::HttpForPublicClient);
     }
     Ok(document.into())
 }
@@ -84,8 +84,8 @@ fn fault(error: &serde_json::Error) -> String {
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[cfg_attr(test, schemars(title = "Settings of entra-mcp:plugin@0.2.0"))]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Document {
+#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "struct Document")]
+struct SettingsDocument {
     /// How the component acts towards Entra ID.
     client_type: ClientTypeName,
     /// The directory: a tenant id (GUID), a verified domain, `common`, `organizations` or `consumers`.
@@ -176,7 +176,7 @@ enum SignInMethodName {
 }
 
 /// Which access tokens are accepted, before the requirements of a single call.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct TokenDocument {
@@ -186,22 +186,10 @@ struct TokenDocument {
     /// Tenants whose tokens are accepted, as GUIDs. An empty list accepts the configured tenant only; with the tenants
     /// `common` and `organizations` it accepts none.
     allowed_tenants: Vec<String>,
-    /// Tolerated difference between clocks, in seconds, at most 300.
+    /// Tolerated difference between clocks, in seconds, at most 300. Left out: 60 for access tokens, and 300 for ID tokens,
+    /// as in Microsoft's libraries.
     #[cfg_attr(test, schemars(range(max = 300)))]
-    clock_tolerance_seconds: u32,
-}
-
-/// The difference that synchronised clocks may have, in seconds.
-const DEFAULT_CLOCK_TOLERANCE_SECONDS: u32 = 60;
-
-impl Default for TokenDocument {
-    fn default() -> Self {
-        Self {
-            audiences: Vec::new(),
-            allowed_tenants: Vec::new(),
-            clock_tolerance_seconds: DEFAULT_CLOCK_TOLERANCE_SECONDS,
-        }
-    }
+    clock_tolerance_seconds: Option<u32>,
 }
 
 /// How clients reach the remote server, and which callers it admits.
@@ -231,6 +219,10 @@ struct HttpDocument {
     /// Lets clients register themselves (RFC 7591).
     #[serde(default)]
     dynamic_registration: bool,
+    /// Private-use URI schemes (RFC 8252 section 7.1) of the redirect URIs that clients may register, in lower case and
+    /// without the colon. Left out: none. Clients in `clients` may have any.
+    #[serde(default)]
+    allowed_redirect_schemes: Vec<String>,
     /// Accepts an https URL as client id, and reads the client's metadata there.
     #[serde(default)]
     client_id_metadata_documents: bool,
@@ -353,8 +345,8 @@ enum CallerKindName {
     App,
 }
 
-impl From<Document> for Settings {
-    fn from(from: Document) -> Self {
+impl From<SettingsDocument> for Settings {
+    fn from(from: SettingsDocument) -> Self {
         Self {
             tenant: from.tenant,
             client_id: from.client_id,
@@ -364,7 +356,7 @@ impl From<Document> for Settings {
             token: TokenSettings {
                 audiences: from.token.audiences,
                 allowed_tenants: from.token.allowed_tenants,
-                clock_tolerance: seconds(from.token.clock_tolerance_seconds),
+                clock_tolerance: from.token.clock_tolerance_seconds.map(seconds),
             },
             profile_cache: seconds(from.profile_cache_seconds),
             audit_usernames: from.audit_usernames,
@@ -405,6 +397,7 @@ impl From<HttpDocument> for HttpSettings {
             legacy_sse: from.legacy_sse,
             clients: from.clients.into_iter().map(RegisteredClient::from).collect(),
             dynamic_registration: from.dynamic_registration,
+            allowed_redirect_schemes: from.allowed_redirect_schemes,
             client_id_metadata_documents: from.client_id_metadata_documents,
             token_mode: match from.token_mode {
                 TokenModeName::Session => TokenMode::Session,

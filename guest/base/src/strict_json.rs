@@ -8,47 +8,54 @@ use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
-/// Depth of nesting. Entra ID nests three levels (`_claim_sources`); the limit bounds recursion on the small
+/// Depth of nesting of a token, key set or other document. Entra ID nests three levels (`_claim_sources`); the limit bounds recursion on the small
 /// stack of a WebAssembly instance.
 const MAX_DEPTH: usize = 16;
 
 /// Why a text is not accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StrictJsonError {
-    /// Not JSON in UTF-8, not an object, too deep, or trailing data.
-    Malformed,
+    /// Not JSON in UTF-8, not an object where one is expected, too deep, or trailing data. The text says what and where.
+    Malformed(String),
     /// This name occurs twice in one object.
     Duplicate(String),
 }
 
-/// Parses one JSON object.
+/// Parses one JSON object that is nested at most 16 deep.
 pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, StrictJsonError> {
+    match parse(bytes, MAX_DEPTH)? {
+        Value::Object(object) => Ok(object),
+        _ => Err(StrictJsonError::Malformed("not an object".to_owned())),
+    }
+}
+
+/// Parses one JSON value that is nested at most so deep, in one pass. `serde_json` itself stops at 127.
+pub fn parse(bytes: &[u8], max_depth: usize) -> Result<Value, StrictJsonError> {
     let duplicate = RefCell::new(None);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = Strict { duplicate: &duplicate, depth: 0 }
+    let parsed = Strict { duplicate: &duplicate, room: max_depth }
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value));
     match (parsed, duplicate.into_inner()) {
         (_, Some(name)) => Err(StrictJsonError::Duplicate(name)),
-        (Ok(Value::Object(object)), None) => Ok(object),
-        _ => Err(StrictJsonError::Malformed),
+        (parsed, None) => parsed.map_err(|error| StrictJsonError::Malformed(error.to_string())),
     }
 }
 
 #[derive(Clone, Copy)]
 struct Strict<'a> {
     duplicate: &'a RefCell<Option<String>>,
-    depth: usize,
+    /// Levels that may still follow.
+    room: usize,
 }
 
 impl Strict<'_> {
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        if self.depth >= MAX_DEPTH {
-            return Err(E::custom("too deep"));
-        }
-        Ok(Self { depth: self.depth + 1, ..self })
+        let room = self.room.checked_sub(1).ok_or_else(|| E::custom("too deep"))?;
+        Ok(Self { room, ..self })
     }
 }
 
@@ -108,13 +115,16 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let inner = self.deeper()?;
         let mut object = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            if object.contains_key(&name) {
-                let error = A::Error::custom("duplicate name");
-                *self.duplicate.borrow_mut() = Some(name);
-                return Err(error);
-            }
             let value = map.next_value_seed(inner)?;
-            object.insert(name, value);
+            match object.entry(name) {
+                Entry::Vacant(place) => {
+                    place.insert(value);
+                }
+                Entry::Occupied(place) => {
+                    *self.duplicate.borrow_mut() = Some(place.key().clone());
+                    return Err(A::Error::custom("duplicate name"));
+                }
+            }
         }
         Ok(Value::Object(object))
     }
@@ -146,17 +156,33 @@ mod tests {
     #[test]
     fn what_is_not_one_object_is_refused() {
         for text in ["", "[]", "1", "null", "{}x", "{} {}", "{\"a\":1,}", "{'a':1}", "{\"a\":NaN}", "\u{feff}{}"] {
-            assert_eq!(parse(text), Err(StrictJsonError::Malformed), "{text}");
+            assert!(matches!(parse(text), Err(StrictJsonError::Malformed(_))), "{text}");
         }
-        assert_eq!(parse_object(b"{\"a\":\"\xff\"}"), Err(StrictJsonError::Malformed));
+        assert!(matches!(parse_object(b"{\"a\":\"\xff\"}"), Err(StrictJsonError::Malformed(_))));
     }
 
     #[test]
     fn nesting_is_limited() {
         let nested = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
         assert!(parse(&nested(MAX_DEPTH)).is_ok());
-        assert_eq!(parse(&nested(MAX_DEPTH + 1)), Err(StrictJsonError::Malformed));
+        assert!(matches!(parse(&nested(MAX_DEPTH + 1)), Err(StrictJsonError::Malformed(_))));
         let arrays = format!("{{\"a\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
-        assert_eq!(parse(&arrays), Err(StrictJsonError::Malformed));
+        assert!(matches!(parse(&arrays), Err(StrictJsonError::Malformed(_))));
+        for depth in [1, 2, 100] {
+            let read = |depth: usize, room| super::parse(nested(depth).as_bytes(), room);
+            assert!(read(depth, depth).is_ok());
+            assert!(matches!(read(depth + 1, depth), Err(StrictJsonError::Malformed(_))));
+        }
+    }
+
+    #[test]
+    fn any_value_can_be_read_and_an_error_says_where_it_is() {
+        for text in ["1", "null", "[]", "\"x\"", "[{\"a\":1},{\"a\":1}]"] {
+            let expected = serde_json::from_str::<Value>(text).unwrap();
+            assert_eq!(super::parse(text.as_bytes(), 2).unwrap(), expected);
+        }
+        let error = super::parse(b"[1,\n?]", 2).unwrap_err();
+        assert_eq!(error, StrictJsonError::Malformed("expected value at line 2 column 1".to_owned()));
+        assert_eq!(super::parse(br#"[{"a":{"a":1},"a":1}]"#, 9), Err(StrictJsonError::Duplicate("a".to_owned())));
     }
 }

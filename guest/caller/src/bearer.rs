@@ -1,8 +1,8 @@
-//! Clients that bring an access token which Entra ID has issued for us: who they are, and what they may have of
-//! Microsoft Graph.
+//! Clients that bring an access token which Entra ID has issued for this server: the principal of the token, and tokens
+//! for Microsoft Graph on its behalf.
 //!
-//! The token is validated and goes no further. Microsoft Graph is asked with a token of our own, which Entra ID gives
-//! in exchange (on-behalf-of): see [`graph`].
+//! The token is validated and goes no further. Microsoft Graph is asked with a token of the server's own, which Entra
+//! ID gives in exchange (on-behalf-of): see [`graph`].
 
 pub mod graph;
 
@@ -22,7 +22,7 @@ const REFUSED_TOKEN: &str = "refused-token";
 /// Header, claims and signature.
 const PARTS: usize = 3;
 
-/// A token that was accepted, and who it stands for.
+/// A token that was accepted, and its principal.
 #[derive(Debug, Clone)]
 pub struct Bearer {
     validated: Rc<ValidatedToken>,
@@ -30,12 +30,12 @@ pub struct Bearer {
 }
 
 impl Bearer {
-    /// Who the token stands for.
+    /// The principal of the token.
     pub fn principal(&self) -> &Principal {
         self.validated.principal()
     }
 
-    /// Who calls, with which client.
+    /// The caller and its client.
     pub fn identity(&self) -> Identity<'_> {
         let Principal { tenant_id, object_id, client_id, .. } = self.principal();
         Identity { tenant_id, object_id, client_id }
@@ -57,13 +57,14 @@ pub enum Refused {
     TooMany(Duration),
 }
 
-/// Whether a token has the form of an Entra token: three parts (RFC 7515 section 7.1). A session's token has one part.
+/// Whether a token has the form of a token of Entra ID: three parts (RFC 7515 section 7.1). A session's token has one
+/// part.
 pub fn looks_signed(token: &Secret<String>) -> bool {
     token.reveal().split('.').count() == PARTS
 }
 
-/// Accepts a token for us, or says why not. A person's has to carry the required scope; an application has none, and
-/// what it may do follows from its roles. A refusal is recorded, as [`record_refusal`] says.
+/// Accepts a token for this server, or says why not. A person's has to carry the required scope; an application has
+/// none, and what it may do follows from its roles. A refusal is recorded, as [`record_refusal`] says.
 pub async fn authenticate(
     env: &EntraWorld<'_>,
     limiter: &dyn RateLimiter,
@@ -77,6 +78,7 @@ pub async fn authenticate(
     };
     env.trail.set_token(validated.principal().token_id.as_deref());
     env.trail.set_user(validated.username());
+    env.trail.set_agent(validated.agent());
     let bearer = Bearer { validated, token };
     let Principal { kind, scopes, .. } = bearer.principal();
     if *kind == PrincipalKind::User && !scopes.iter().any(|scope| scope == required_scope) {
@@ -126,7 +128,7 @@ async fn refused(
     Refused::Token(error)
 }
 
-/// Records that a token was refused; who it stands for only if that is proven. A record that cannot be written changes
+/// Records that a token was refused; its principal only if that is proven. A record that cannot be written changes
 /// nothing: the token is refused anyway.
 ///
 /// Too many from one address, or of one caller, have no records of their own, or a stranger could fill the files until the
@@ -137,7 +139,8 @@ pub async fn record_refusal(
     reason: &str,
     who: Option<Identity<'_>>,
 ) -> Result<(), Duration> {
-    // Whose token is genuine answers for themselves: a flood from their address must not hide what they try.
+    // A caller with a genuine token has a count of its own: a flood from the caller's address must not hide its
+    // attempts.
     let subject = match &who {
         Some(Identity { tenant_id, object_id, .. }) => Some([*tenant_id, *object_id].join("/")),
         None => trail.address(),

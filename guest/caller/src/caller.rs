@@ -1,4 +1,4 @@
-//! Who calls, and what a tool can have of them: the person at this machine, the client of a session, or the bearer of a
+//! Callers, and what a tool gets of them: the person at this machine, the client of a session, or the bearer of a
 //! token.
 //!
 //! A caller hands out tokens in its own name and says what is known of it. It decides nothing: see `base::decision`.
@@ -10,7 +10,7 @@ mod session;
 use async_trait::async_trait;
 use base::decision::Facts;
 use base::{Identity, Secret};
-use entra::graph::{Challenge, GraphError, Source, TokenSource};
+use entra::graph::{GraphChallenge, GraphError, Source, TokenSource};
 use entra::{AcquireError, EntraWorld};
 
 use crate::local::SignInError;
@@ -22,7 +22,7 @@ pub use session::SessionCaller;
 
 /// By what a caller is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CallerKind {
+pub enum CallerAuthentication {
     /// It is the person at this machine.
     Person,
     /// A session. It ends where Entra ID wants the person again; the client signs in then.
@@ -31,7 +31,7 @@ pub enum CallerKind {
     Bearer,
 }
 
-impl CallerKind {
+impl CallerAuthentication {
     /// Its name in sealed state.
     pub fn name(self) -> &'static str {
         match self {
@@ -46,7 +46,7 @@ impl CallerKind {
 #[async_trait(?Send)]
 pub trait Caller {
     /// By what the caller is known.
-    fn kind(&self) -> CallerKind;
+    fn kind(&self) -> CallerAuthentication;
 
     /// Tenant, object and client; none for the person at this machine, who may have to sign in first.
     fn identity(&self) -> Option<Identity<'_>> {
@@ -56,16 +56,17 @@ pub trait Caller {
     /// What rules look at; none for the person at this machine, who may do everything.
     fn facts(&self) -> Option<Facts<'_>>;
 
-    /// Roles and groups, where the facts say that they are not known. Asks Entra ID if what it said is too old.
+    /// Roles and groups, and whether the caller is a guest, where the facts say that they are not known. Asks Entra ID if what it said is too old.
     async fn confirm(&self) -> Result<Membership, Unconfirmed>;
 
-    /// A token in the caller's name for one `scope`, which is qualified by its resource. With a challenge it is another one
-    /// than the refused, and Entra ID hears of the claims that it has to have; or the error says who has to bring them.
-    async fn delegated(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Secret<String>, NoToken>;
+    /// A token in the caller's name for one `scope`, which is qualified by its resource. With a challenge it is another
+    /// one than the refused, and Entra ID hears of the claims that it has to have; or the error names the party that
+    /// has to bring them.
+    async fn delegated(&self, scope: &str, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, NoToken>;
 
     /// An API wants claims that the token which answered its challenge does not have either: what that means for the caller,
     /// if more than that the API has refused.
-    async fn unsatisfied(&self, _scope: &str, _challenge: &Challenge) -> Option<NoToken> {
+    async fn unsatisfied(&self, _scope: &str, _challenge: &GraphChallenge) -> Option<NoToken> {
         None
     }
 
@@ -135,12 +136,12 @@ impl<'a> Delegated<'a> {
 impl TokenSource for Delegated<'_> {
     type Error = NoToken;
 
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError<NoToken>> {
+    async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError<NoToken>> {
         let token = self.caller.delegated(&self.scope(), challenge).await;
         token.map_err(|error| error.for_permission(self.permission))
     }
 
-    async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError<NoToken>> {
+    async fn unsatisfied(&self, challenge: &GraphChallenge) -> Option<GraphError<NoToken>> {
         self.caller.unsatisfied(&self.scope(), challenge).await.map(GraphError::Token)
     }
 }

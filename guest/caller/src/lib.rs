@@ -1,4 +1,4 @@
-//! Who calls, and how a token in the caller's name is acquired: the person at this machine, a session of the server, a
+//! Callers, and how a token in the caller's name is acquired: the person at this machine, a session of the server, a
 //! bearer of a token that Entra ID has issued. Nothing here knows MCP, the tools, HTTP requests or pages.
 
 pub mod bearer;
@@ -10,5 +10,5 @@ pub mod session;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use caller::{BearerCaller, Caller, CallerKind, Delegated, NoToken, PersonCaller, SessionCaller};
+pub use caller::{BearerCaller, Caller, CallerAuthentication, Delegated, NoToken, PersonCaller, SessionCaller};
 pub use local::PersonWorld;

@@ -1,5 +1,5 @@
-//! Who is signed in to a public client, and how a token for an API is got: from the cache, else by the refresh
-//! token, else by asking the person.
+//! The accounts that are signed in to a public client, and how it gets a token for an API: from the cache, else by the
+//! refresh token, else by asking the person.
 
 pub mod accounts;
 pub mod attempt;
@@ -8,10 +8,12 @@ mod person_world;
 pub mod profile;
 pub mod silent;
 
+use base::settings::Settings;
+use entra::clock_offset::ClockOffset;
 use entra::oauth::OAuthError;
 use entra::oauth::authorization_code::RedeemError;
-use entra::oauth::error::Refusal;
-use entra::token::TokenError;
+use entra::oauth::error::EntraRefusal;
+use entra::token::{AuthorityFault, TokenError};
 use world::{StoreError, Unrecorded, UserAgentError};
 
 #[cfg(test)]
@@ -47,10 +49,21 @@ pub enum SignInError {
         /// What the person has to do.
         instruction: Instruction,
     },
-    /// Entra refused.
+    /// Entra ID refused.
     #[error("{}", .0.advice())]
-    Refused(Refusal),
-    /// Entra could not be asked.
+    Refused(EntraRefusal),
+    /// Entra ID refused because of what is configured, here or in the app registration.
+    #[error("{message}")]
+    Misconfigured {
+        /// What Entra ID has said.
+        refusal: Box<EntraRefusal>,
+        /// What to do about it, with the ids that are configured.
+        message: String,
+    },
+    /// The metadata of the tenant cannot be read, so that no sign-in could succeed.
+    #[error("{0}")]
+    Authority(AuthorityFault),
+    /// Entra ID could not be asked.
     #[error("{0}")]
     Unavailable(OAuthError),
     /// The answer was not for this sign-in, or not genuine. Nothing was stored.
@@ -65,6 +78,9 @@ pub enum SignInError {
     /// Another call leads the sign-in now: this one was silent for too long.
     #[error("another call has taken the sign-in over")]
     TakenOver,
+    /// The connection to the client ended while its person was asked.
+    #[error("the client has closed the connection")]
+    ClientGone,
     /// No browser could be opened, or no redirect received.
     #[error("no browser can be used here: {0}")]
     NoBrowser(UserAgentError),
@@ -86,11 +102,38 @@ pub enum Untrusted {
     #[error("there is no ID token")]
     NoIdToken,
     /// The ID token.
-    #[error("the ID token is not valid")]
+    #[error("{}", id_token(.0))]
     IdToken(TokenError),
+    /// The ID token is out of date by a clock that is wrong.
+    #[error("the ID token is not valid now, because {offset}; correct the date and time of this machine")]
+    Clock {
+        /// What was found.
+        error: TokenError,
+        /// How wrong the clock is.
+        offset: ClockOffset,
+    },
     /// No attempt waits for this answer.
     #[error("no sign-in is waiting for this answer")]
     UnknownAttempt,
+}
+
+fn id_token(error: &TokenError) -> &'static str {
+    match error {
+        TokenError::KeysUnavailable { .. } => {
+            "the signing keys of Microsoft Entra ID cannot be read now; try again later"
+        }
+        _ => "the ID token is not valid",
+    }
+}
+
+impl From<AuthorityFault> for SignInError {
+    fn from(fault: AuthorityFault) -> Self {
+        match fault {
+            AuthorityFault::Refused(refusal) => Self::Refused(*refusal),
+            AuthorityFault::Unreachable(error) => Self::Unavailable(OAuthError::Unreachable(error)),
+            other => Self::Authority(other),
+        }
+    }
 }
 
 impl From<OAuthError> for SignInError {
@@ -115,10 +158,32 @@ impl From<RedeemError> for SignInError {
 }
 
 impl SignInError {
+    /// The same error; names the ids that are configured, if one of them may be wrong.
+    #[must_use]
+    pub fn naming_ids(self, settings: &Settings) -> Self {
+        match self {
+            Self::Refused(refusal) if refusal.is_configuration() => {
+                let message = refusal.advice_for(settings);
+                Self::Misconfigured { refusal: Box::new(refusal), message }
+            }
+            other => other,
+        }
+    }
+
+    /// What Entra has refused with.
+    pub fn refusal(&self) -> Option<&EntraRefusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Misconfigured { refusal, .. } => Some(refusal),
+            _ => None,
+        }
+    }
+
     /// What may be said to the clients of a server ([`OAuthError::public`]).
     pub fn public(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal.public_advice(),
+            Self::Misconfigured { refusal, .. } => refusal.public_advice(),
             Self::Unavailable(error) => error.public(),
             // Some things are done all the same: a session ends even if that cannot be recorded.
             Self::Unrecorded(_) => Unrecorded::PUBLIC.to_owned(),
@@ -134,12 +199,17 @@ impl SignInError {
             Self::TimedOut(_) => "timed-out".to_owned(),
             Self::Deferred { .. } => "deferred".to_owned(),
             Self::Refused(refusal) => refusal.reason(),
+            Self::Misconfigured { refusal, .. } => refusal.reason(),
+            Self::Authority(fault) => fault.reason(),
             Self::Unavailable(_) => "entra-unavailable".to_owned(),
-            Self::Untrusted(Untrusted::IdToken(error)) => format!("id-token-{}", error.reason()),
+            Self::Untrusted(Untrusted::IdToken(error) | Untrusted::Clock { error, .. }) => {
+                format!("id-token-{}", error.reason())
+            }
             Self::Untrusted(_) => "untrusted-response".to_owned(),
             Self::AccountSelection(_) => "account-selection".to_owned(),
             Self::JoinedFailed(_) => "joined-failed".to_owned(),
             Self::TakenOver => "taken-over".to_owned(),
+            Self::ClientGone => "client-gone".to_owned(),
             Self::NoBrowser(_) => "no-browser".to_owned(),
             Self::Store(_) => "store".to_owned(),
             Self::Unrecorded(_) => "audit".to_owned(),

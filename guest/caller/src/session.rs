@@ -1,11 +1,12 @@
-//! Sessions: what a client of the remote server holds instead of Entra tokens.
+//! Sessions: what a client of the remote server holds instead of tokens of Entra ID.
 //!
 //! A session belongs to one client, one person and one resource. The client gets random tokens of which only hashes are
-//! stored; the Entra tokens stay in the store and never leave the server.
+//! stored; the tokens of Entra ID stay in the store and never leave the server.
 //!
 //! `record` is the session as it is stored, [`lifecycle`] begins and ends one, [`refresh`] continues one, `grace` keeps the
-//! last answer for a client that did not get it, [`entra_tokens`] keeps the Entra tokens of a session, [`graph`] hands those to requests to Microsoft Graph, [`claims`] remembers what the next
-//! sign-in has to bring, and `membership` is what Entra ID says of the person.
+//! last answer for a client that did not get it, [`entra_tokens`] keeps the tokens of Entra ID behind a session, [`graph`]
+//! hands those to requests to Microsoft Graph, [`claims`] remembers what the next sign-in has to bring, and `membership` is
+//! what Entra ID says of the person.
 
 pub mod claims;
 pub mod entra_tokens;
@@ -23,7 +24,7 @@ mod tests;
 use base::audit::{AuditEvent, Outcome};
 use base::{Identity, Secret};
 use entra::EntraWorld;
-use record::Presented;
+use record::PresentedToken;
 use world::StoreError;
 
 pub use membership::{Membership, Unconfirmed, confirm};
@@ -73,7 +74,7 @@ pub async fn authenticate(
     access_token: &Secret<String>,
     resources: &[&str],
 ) -> Result<Session, SessionError> {
-    let presented = Presented::read(access_token).ok_or(SessionError::Unknown)?;
+    let presented = PresentedToken::read(access_token).ok_or(SessionError::Unknown)?;
     let record = record::look(env, &presented.id).await?.ok_or(SessionError::Unknown)?;
     let access = record.access(&presented).ok_or(SessionError::Unknown)?;
     env.trail.set_session(&presented.id);
@@ -100,7 +101,7 @@ pub async fn authenticate(
     })
 }
 
-/// Whose a session is.
+/// The owner of a session.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Owner {
     /// The client.
@@ -131,12 +132,12 @@ impl Owner {
 }
 
 impl Session {
-    /// Who calls, with which client.
+    /// The caller and its client.
     pub fn identity(&self) -> Identity<'_> {
         Identity { tenant_id: &self.tenant_id, object_id: &self.object_id, client_id: &self.client_id }
     }
 
-    /// Whose the session is.
+    /// The owner of the session.
     pub fn owner(&self) -> Owner {
         Owner {
             client_id: self.client_id.clone(),

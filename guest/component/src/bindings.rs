@@ -7,7 +7,7 @@ mod generated {
     wit_bindgen::generate!({
         path: "../../wit",
         world: "plugin",
-        features: ["client-metadata", "rate-limiter", "tool-catalog"],
+        features: ["client-metadata", "lifecycle", "rate-limiter", "tool-catalog"],
         generate_all,
         with: {
             "wasi:cli/environment@0.2.12": wasip2::cli::environment,
@@ -38,6 +38,7 @@ mod generated {
 mod attributes;
 mod imports;
 pub(crate) mod incoming;
+mod lifecycle;
 mod sign_in;
 mod token_validator;
 

@@ -11,12 +11,13 @@ mod exports {
 
     use base::Secret;
     use caller::PersonWorld;
-    use caller::local::interactive::{self, NoClient, Request};
+    use caller::local::interactive::{self, NoClient, SignInRequest};
     use caller::local::{SignInError, accounts, silent};
+    use entra::check;
     use entra::graph::groups;
     use entra::token;
-    use server::http::authorized::{self, Origin};
-    use server::{mcp, tools};
+    use server::http::authorized::{self, MessageOrigin};
+    use server::{mcp, setup, tools};
     use wasip2::http::types::{IncomingRequest, ResponseOutparam};
     use wit::sign_in::SignInError as WitSignInError;
     use world::{Trail, UserAgentError};
@@ -35,7 +36,7 @@ mod exports {
             let trail = Trail::new(instance.recorder(), correlation_id);
             if let Some(authorization) = authorization.map(Secret::new) {
                 let Some(server) = instance.server(&trail) else { return authorized::not_set_up(&message) };
-                let origin = Origin { authorization: &authorization, client_address: client_address.as_deref() };
+                let origin = MessageOrigin { authorization: &authorization, client_address: client_address.as_deref() };
                 return block_on(authorized::handle(&server, instance.channel(), &origin, &message));
             }
             match instance.person(&trail) {
@@ -65,6 +66,23 @@ mod exports {
     impl wit::tool_catalog::Guest for Component {
         fn remote() -> Vec<String> {
             tools::remote().into_iter().map(|tool| tool.name().to_owned()).collect()
+        }
+    }
+
+    impl wit::lifecycle::Guest for Component {
+        fn check_settings() -> Vec<wit::lifecycle::Problem> {
+            setup::problems(&instance().settings).into_iter().map(Into::into).collect()
+        }
+
+        fn check_authority() -> Vec<wit::lifecycle::Problem> {
+            let instance = instance();
+            let trail = Trail::unnamed(instance.recorder());
+            block_on(check::authority(&instance.entra(&trail))).into_iter().map(Into::into).collect()
+        }
+
+        fn give_up_sign_in() {
+            // What cannot be given up now is taken over by the next call a few seconds later.
+            let _ = with_person(|person| block_on(interactive::give_up(person)));
         }
     }
 
@@ -118,11 +136,11 @@ mod exports {
             login_hint: Option<String>,
         ) -> Result<wit::sign_in::Account, WitSignInError> {
             with_person(|person| {
-                let request = Request {
+                let request = SignInRequest {
                     scopes,
                     login_hint: login_hint.as_deref(),
                     select_account: login_hint.is_none(),
-                    ..Request::default()
+                    ..SignInRequest::default()
                 };
                 Ok(block_on(interactive::sign_in(person, &request, &NoClient))?.into())
             })

@@ -4,7 +4,7 @@ use world::once::{Failure, OnceError};
 use world::{StoreError, Unrecorded};
 
 use crate::oauth::OAuthError;
-use crate::oauth::error::Refusal;
+use crate::oauth::error::EntraRefusal;
 
 /// Why a token could not be acquired without asking a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum AcquireError {
     },
     /// Entra ID refused.
     #[error("{}", refused(.0))]
-    Refused(Refusal),
+    Refused(EntraRefusal),
     /// Entra ID could not be asked.
     #[error("{0}")]
     Unavailable(OAuthError),
@@ -31,7 +31,7 @@ pub enum AcquireError {
     Unrecorded(#[from] Unrecorded),
 }
 
-fn refused(refusal: &Refusal) -> String {
+fn refused(refusal: &EntraRefusal) -> String {
     if refusal.is_declined() { "the sign-in was declined".to_owned() } else { refusal.advice() }
 }
 
@@ -59,8 +59,8 @@ impl OnceError for AcquireError {
     }
 }
 
-impl From<Refusal> for AcquireError {
-    fn from(refusal: Refusal) -> Self {
+impl From<EntraRefusal> for AcquireError {
+    fn from(refusal: EntraRefusal) -> Self {
         Self::Refused(refusal)
     }
 }

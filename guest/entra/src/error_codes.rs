@@ -9,11 +9,30 @@ pub fn number_in(description: &str) -> Option<u32> {
     digits.get(..end)?.parse().ok()
 }
 
-/// One sentence that says what to do about an error. The code is part of it, so that it can be looked up.
+/// The person has declined to consent.
+pub const DECLINED: u32 = 65004;
+
+/// One sentence that says what to do about an error. The code is part of it, so that it can be looked up. The code decides
+/// before the OAuth error does, which is the same for many causes.
 pub fn advice(error: &str, code: u32) -> String {
-    let sentence = match code {
-        0 => return oauth_advice(error),
-        16000 | 50058 => "Nobody is signed in there, or several accounts are; sign in again and choose an account.",
+    match (code, sentence(code)) {
+        (0, _) => oauth_advice(error),
+        (_, Some(sentence)) => format!("{sentence} (AADSTS{code})"),
+        // It is not known what a code means that no sentence is about; `access_denied` with one is no decision of the
+        // person.
+        (_, None) if error == "access_denied" => format!("Microsoft Entra ID refused the sign-in. (AADSTS{code})"),
+        (_, None) => format!("{} (AADSTS{code})", oauth_advice(error)),
+    }
+}
+
+/// Whether a sentence is about the code.
+pub fn is_known(code: u32) -> bool {
+    sentence(code).is_some()
+}
+
+fn sentence(code: u32) -> Option<&'static str> {
+    Some(match code {
+        16000 | 50058 => "No account is signed in there, or several are; sign in again and choose an account.",
         50011 => {
             "The redirect URI is not registered: add `http://localhost` under Authentication > Mobile and desktop \
              applications in the app registration."
@@ -32,12 +51,12 @@ pub fn advice(error: &str, code: u32) -> String {
         50126 => "The user name or the password is wrong.",
         50173 | 70043 | 700_082 | 700_084 | 50132 | 50133 => "The session has ended: sign in again.",
         53000 | 53001 => "The device does not satisfy the organisation's policy: use a compliant, joined device.",
-        53003 => "Conditional access blocks this sign-in: ask an administrator which policy applies.",
+        53003 | 530_032 => "Conditional access blocks this sign-in: ask an administrator which policy applies.",
         54005 | 70008 => "The authorization code was used already or has expired: sign in again.",
         65001 => {
             "Consent is missing: sign in again and consent, or ask an administrator to grant it for the application."
         }
-        65004 => "The consent was declined: sign in again and accept the permissions to go on.",
+        DECLINED => "The consent was declined: sign in again and accept the permissions to go on.",
         90094 => "An administrator has to consent: ask one to grant the permissions of the application.",
         70011 | 650_053 | 90009 | 28003 => {
             "The requested scope does not exist: check the API permissions of the application."
@@ -61,24 +80,27 @@ pub fn advice(error: &str, code: u32) -> String {
         7_000_222 => "The client secret has expired: create a new one under Certificates & secrets.",
         900_971 => "No reply address is registered: add `http://localhost` under Authentication.",
         9_010_010 => "The resource does not match the scopes: check the App ID URI in the settings.",
-        _ => return format!("{} (AADSTS{code})", oauth_advice(error)),
-    };
-    format!("{sentence} (AADSTS{code})")
+        _ => return None,
+    })
 }
 
 /// The same for people who use a server that another party operates. The code in the audit record tells the operator
 /// what is wrong with the configuration; the people cannot do anything about it, and need not know.
 pub fn public_advice(error: &str, code: u32) -> String {
-    let is_configuration = match code {
+    match (is_configuration(error, code), code) {
+        (false, _) => advice(error, code),
+        (true, 0) => NOT_SET_UP.to_owned(),
+        (true, _) => format!("{NOT_SET_UP} (AADSTS{code})"),
+    }
+}
+
+/// Whether what is configured, here or in the app registration, has to be changed.
+pub fn is_configuration(error: &str, code: u32) -> bool {
+    match code {
         28000 | 28003 | 50011 | 50059 | 90002 | 70001 | 70002 | 70011 | 90009 | 500_011 | 650_053 | 700_016
         | 700_030 => true,
         900_971 | 7_000_112 | 7_000_114 | 7_000_215 | 7_000_216 | 7_000_218 | 7_000_222 | 9_010_010 => true,
         _ => matches!(error, "invalid_client" | "unauthorized_client" | "invalid_scope" | "invalid_resource"),
-    };
-    match (is_configuration, code) {
-        (false, _) => advice(error, code),
-        (true, 0) => NOT_SET_UP.to_owned(),
-        (true, _) => format!("{NOT_SET_UP} (AADSTS{code})"),
     }
 }
 
@@ -158,6 +180,18 @@ mod tests {
     #[test]
     fn an_unknown_code_falls_back_to_the_oauth_error_and_keeps_the_number() {
         assert_eq!(advice("invalid_grant", 12345), "The session has ended: sign in again. (AADSTS12345)");
+    }
+
+    #[test]
+    fn a_code_decides_before_the_oauth_error_does() {
+        let blocked = advice("access_denied", 53003);
+        assert_eq!(
+            blocked,
+            "Conditional access blocks this sign-in: ask an administrator which policy applies. (AADSTS53003)"
+        );
+        assert_eq!(advice("access_denied", 0), "The sign-in was declined.");
+        let unknown = advice("access_denied", 12345);
+        assert_eq!(unknown, "Microsoft Entra ID refused the sign-in. (AADSTS12345)", "no person has decided that");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Microsoft Graph: requests with a token of our own, the retry rules, typed errors.
+//! Microsoft Graph: requests with a token of the server's own, the retry rules, typed errors.
 
 mod app_token;
 pub mod client;
@@ -13,5 +13,5 @@ pub mod users;
 mod tests;
 
 pub use app_token::AppTokens;
-pub use client::{Challenge, Source, TokenSource, get, post_read_only};
+pub use client::{GraphChallenge, Source, TokenSource, get, post_read_only};
 pub use error::GraphError;

@@ -3,6 +3,8 @@
 //! ID or Graph has answered, and what to do about it is for the crates above.
 
 pub mod acquire;
+pub mod check;
+pub mod clock_offset;
 pub mod clouds;
 pub mod entra_world;
 pub mod error_codes;

@@ -17,6 +17,7 @@ mod tests;
 mod token_response;
 mod transport;
 
+pub(crate) use token_response::refusal;
 pub(crate) use transport::retry_after;
 
 use base::Secret;
@@ -24,7 +25,7 @@ use base::Secret;
 pub use error::OAuthError;
 
 /// Scopes of OpenID Connect that every request asks for: an ID token, and a refresh token.
-/// Entra answers without a refresh token when `offline_access` is missing.
+/// Entra ID answers without a refresh token when `offline_access` is missing.
 pub const OPENID_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
 
 /// The scopes to ask for: those of the API, and those that give an ID token and a refresh token.

@@ -135,7 +135,7 @@ mod tests {
             assert!(!accepts(&settings, None, TENANT, TokenUse::Access));
             assert!(accepts(&settings, None, TENANT, TokenUse::Id), "the person at this machine may sign in");
             settings.mode = base::settings::Mode::Validator;
-            assert!(!accepts(&settings, None, TENANT, TokenUse::Id), "a server lets nobody in by default");
+            assert!(!accepts(&settings, None, TENANT, TokenUse::Id), "a server admits no tenant by default");
         }
     }
 

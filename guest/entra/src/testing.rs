@@ -25,7 +25,7 @@ use world::HttpError;
 use world::testing::{self, CLIENT, START, TENANT, World, forever, json as response};
 
 use crate::entra_world::EntraWorld;
-use crate::token::instance::Instance;
+use crate::token::instance::InstanceCaches;
 
 /// The authority of the fake settings.
 pub const AUTHORITY: &str = "https://login.microsoftonline.com";
@@ -33,7 +33,7 @@ pub const AUTHORITY: &str = "https://login.microsoftonline.com";
 pub const OBJECT: &str = "11112222-bbbb-3333-cccc-4444dddd5555";
 /// The application that obtained the token.
 pub const AZP: &str = "22223333-cccc-4444-dddd-5555eeee6666";
-/// A tenant that is not ours.
+/// A tenant that is not the configured one.
 pub const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
 /// A group.
 pub const GROUP: &str = "33334444-dddd-5555-eeee-6666ffff7777";
@@ -44,6 +44,8 @@ pub trait EntraWorlds {
     fn entra(&self) -> EntraWorld<'static>;
     /// For a remote server of the same tenant, with a client secret.
     fn entra_remote(&self) -> EntraWorld<'static>;
+    /// Answers every request that no `once` answers with the metadata of the tenant.
+    fn publishes_metadata(&self);
 }
 
 impl EntraWorlds for World {
@@ -66,6 +68,19 @@ impl EntraWorlds for World {
         change(&mut env, |settings| *settings = testing::remote_settings());
         env
     }
+
+    fn publishes_metadata(&self) {
+        let metadata = json!({
+            "issuer": format!("{AUTHORITY}/{TENANT}/v2.0"),
+            "jwks_uri": format!("{AUTHORITY}/{TENANT}/discovery/v2.0/keys"),
+        });
+        self.always(move |_| Ok(response(200, &metadata)));
+    }
+}
+
+/// Forgets what the running instance has kept of the authority, as a new instance would.
+pub fn forget_instance() {
+    InstanceCaches::restart();
 }
 
 /// Changes the settings, as another configuration of the component does.
@@ -279,7 +294,7 @@ impl FakeAuthority {
 
     /// Publishes these keys.
     pub fn with_keys(keys: Value) -> Self {
-        Instance::restart();
+        InstanceCaches::restart();
         let world = World::default();
         let mut env = world.entra();
         change(&mut env, |settings| settings.token.audiences = vec![CLIENT.to_owned(), format!("api://{CLIENT}")]);
@@ -287,7 +302,7 @@ impl FakeAuthority {
         let (documents, outage) = (Rc::clone(&authority.documents), Rc::clone(&authority.outage));
         world.always(move |request| {
             if let Some(error) = outage.borrow().as_ref() {
-                return Err(error.clone());
+                return Err(*error);
             }
             let url = request.uri().to_string();
             let documents = documents.borrow();

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|document: &[u8]| {
     if let Ok(keys) = KeySet::parse(document) {
         assert!(document.len() <= MAX_JWKS_BYTES);
-        assert!(serde_json::from_slice::<serde_json::Value>(document).is_ok(), "serde_json reads whatever we read");
+        assert!(serde_json::from_slice::<serde_json::Value>(document).is_ok(), "serde_json reads it too");
         for algorithm in [Algorithm::Rs256, Algorithm::Ps256, Algorithm::Es256] {
             keys.construct_all(algorithm);
         }

@@ -1,4 +1,4 @@
-//! Who may call which tool of the remote server.
+//! Which callers may call which tool of the remote server.
 //!
 //! Every tool states a rule of its own. Rules in the settings replace all of these: then a tool that they do not name
 //! is denied to all callers. `base::decision`, which is pure, decides what the rules say of a caller; this module asks
@@ -10,7 +10,7 @@ use std::cell::OnceCell;
 use base::Identity;
 use base::audit::{AuditEvent, Outcome};
 use base::decision::{Decision, Fact, Facts, decide_by};
-use base::policy::{Denial, Rule, ToolRule};
+use base::policy::{Denial, Terms, ToolRule};
 use caller::Caller;
 use caller::session::{Membership, Unconfirmed};
 use entra::graph::groups;
@@ -22,7 +22,7 @@ use crate::server_world::ServerWorld;
 pub struct Access<'a> {
     env: &'a ServerWorld<'a>,
     caller: &'a dyn Caller,
-    /// Nothing is known of a caller whom rules cannot be about: such a caller may do nothing here.
+    /// `None` for a caller that rules cannot describe: it may do nothing here.
     facts: Option<Facts<'a>>,
     /// What Entra ID says in place of what is too old.
     confirmed: OnceCell<Result<Membership, Denial>>,
@@ -38,21 +38,21 @@ impl<'a> Access<'a> {
         Self { env, caller, facts, confirmed: OnceCell::new(), resolved: OnceCell::new() }
     }
 
-    /// Whether the caller may call `tool`, whose own rule counts unless the settings have rules. Nothing is recorded.
-    pub async fn decide(&self, tool: &'static str, own: impl FnOnce() -> Rule) -> Result<(), Denial> {
+    /// Whether the caller may call a tool, whose own rule counts unless the settings have rules. Nothing is recorded.
+    pub async fn decide(&self, terms: &Terms) -> Result<(), Denial> {
         match &self.env.site.settings.access {
-            Some(rules) => self.decided(rules, tool).await,
-            None => self.decided(&[ToolRule { tool: Cow::Borrowed(tool), rule: own() }], tool).await,
+            Some(rules) => self.decided(rules, terms).await,
+            None => self.decided(&[ToolRule { tool: Cow::Borrowed(terms.tool), rule: (terms.rule)() }], terms).await,
         }
     }
 
     /// The same, and a denial is recorded. A record that cannot be written changes nothing: the call is denied anyway.
-    pub async fn admit(&self, tool: &'static str, own: impl FnOnce() -> Rule) -> Result<(), Denial> {
-        let decided = self.decide(tool, own).await;
+    pub async fn admit(&self, terms: &Terms) -> Result<(), Denial> {
+        let decided = self.decide(terms).await;
         if let Err(denial) = &decided {
             let event = AuditEvent {
                 reason: Some(denial.reason().to_owned()),
-                tool: Some(tool.to_owned()),
+                tool: Some(terms.tool.to_owned()),
                 ..AuditEvent::new("tool.denied", Outcome::Failure)
             };
             let event = self.facts.iter().fold(event, |event, facts| facts.identity.attribute(event));
@@ -62,10 +62,10 @@ impl<'a> Access<'a> {
     }
 
     /// Decides, and asks for what that depends on: twice at most, because an answer is kept.
-    async fn decided(&self, rules: &[ToolRule], tool: &str) -> Result<(), Denial> {
+    async fn decided(&self, rules: &[ToolRule], terms: &Terms) -> Result<(), Denial> {
         let Some(facts) = self.facts else { return Err(Denial::NotListed) };
         loop {
-            match decide_by(rules, tool, &self.known(facts)) {
+            match decide_by(rules, terms, &self.known(facts)) {
                 Decision::Allow => return Ok(()),
                 Decision::Deny(denial) => return Err(denial),
                 Decision::NeedsMembership => {
@@ -84,6 +84,9 @@ impl<'a> Access<'a> {
             None => {}
             Some(Ok(membership)) => {
                 facts.roles = Fact::Known(&membership.roles);
+                if facts.guest == Fact::Unknown {
+                    facts.guest = Fact::Known(membership.is_guest());
+                }
                 // That groups do not fit may be old: what they are, Graph is asked for anew.
                 if facts.groups == Fact::Unknown {
                     facts.groups = Fact::Known(&membership.groups);
@@ -91,6 +94,9 @@ impl<'a> Access<'a> {
             }
             Some(Err(denial)) => {
                 facts.roles = Fact::Unavailable(denial);
+                if facts.guest == Fact::Unknown {
+                    facts.guest = Fact::Unavailable(denial);
+                }
                 if facts.groups == Fact::Unknown {
                     facts.groups = Fact::Unavailable(denial);
                 }
@@ -104,7 +110,7 @@ impl<'a> Access<'a> {
         facts
     }
 
-    /// Roles, and groups as far as Entra ID tells them.
+    /// Roles, groups as far as Entra ID tells them, and whether the caller is a guest.
     async fn confirm(&self) -> Result<Membership, Denial> {
         self.caller.confirm().await.map_err(|unconfirmed| match unconfirmed {
             Unconfirmed::Ended => Denial::SessionEnded,

@@ -34,9 +34,9 @@ use crate::server_world::ServerWorld;
 /// What can be asked of the authorization server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
-    /// `/authorize` (RFC 6749 section 3.1), and the answer to our consent page.
+    /// `/authorize` (RFC 6749 section 3.1), and the answer to the server's consent page.
     Authorize,
-    /// `/auth/callback`: where Entra sends the person back to.
+    /// `/auth/callback`: where Entra ID sends the person back to.
     Callback,
     /// `/token` (RFC 6749 section 3.2).
     Token,

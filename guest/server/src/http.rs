@@ -1,8 +1,8 @@
 //! The remote server: what is served at which path, and the rules that hold for all of it.
 //!
-//! A request passes the checks in this order: its `Host` is ours, its path is known, its method fits, its `Origin` may
-//! call. Everything that a request needs from here on is in its own endpoint. Every answer, a refusal included, leaves
-//! through `headers`, so that no page is without security headers.
+//! A request passes the checks in this order: its `Host` is the server's, its path is known, its method fits, its
+//! `Origin` may call. Everything that a request needs from here on is in its own endpoint. Every answer, a refusal
+//! included, leaves through `headers`, so that no page is without security headers.
 
 pub mod authorized;
 mod bearer;
@@ -17,7 +17,10 @@ mod streamable;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use caller::session;
+use entra::token;
 use http::header::ALLOW;
 use http::{HeaderName, HeaderValue, Method, Response};
 use world::records::{Namespace, Partition, Ttl};
@@ -26,57 +29,58 @@ use self::bearer::{Authenticate, Guard};
 use self::origin::Sharing;
 use self::routes::Route;
 use crate::authorization_server::{self, authority_metadata, metadata};
-use crate::message::{self, Answer, Request, text, with_body};
+use crate::message::{self, HttpResponse, Request, text, with_body};
 use crate::server_world::ServerWorld;
 use crate::site::{MCP_PATH, SSE_PATH, Site};
 
 /// Names the request in answers about errors, as in the log and the audit records.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-/// Where `readyz` looks. Nothing is ever stored there.
-const READY: Namespace<()> = Namespace::marks(Partition::Store, "ready", Ttl::Kept);
+/// What `readyz` writes, to find out whether anything can be written. It is believed for as long as it is kept, so that
+/// a monitor that asks often does not make the disk busy.
+const READY: Namespace<()> = Namespace::marks(Partition::Store, "ready", Ttl::For(Duration::from_secs(5)));
 /// Seconds after which something that is unavailable now is worth another try.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// Answers one request.
-pub async fn handle(env: &ServerWorld<'_>, request: Request) -> Answer {
+pub async fn handle(env: &ServerWorld<'_>, request: Request) -> HttpResponse {
     let authenticate: Authenticate = |env, token, resources| Box::pin(session::authenticate(env, token, resources));
     handle_with(env, request, authenticate).await
 }
 
 /// Answers a request that could not be read, with a status of 4xx or 5xx.
-pub fn unreadable(env: &ServerWorld<'_>, status: u16) -> Answer {
+pub fn unreadable(env: &ServerWorld<'_>, status: u16) -> HttpResponse {
     let message = match status {
         413 => "The request is larger than 1 MiB",
         431 => "The header fields of the request are larger than 32 KiB",
         _ => "The request cannot be read",
     };
-    let mut answer = Answer::Full(text(status, message));
+    let mut answer = HttpResponse::Full(text(status, message));
     headers::secure(&env.site, &Route::Unknown, answer.head());
     name(env, &mut answer);
     answer
 }
 
 /// The answer to every request where the component is not set up as a remote server.
-pub fn not_set_up() -> Answer {
-    Answer::Full(text(404, "This component is not set up as a remote server: it has no public URL"))
+pub fn not_set_up() -> HttpResponse {
+    HttpResponse::Full(text(404, "This component is not set up as a remote server: it has no public URL"))
 }
 
-async fn handle_with(env: &ServerWorld<'_>, mut request: Request, authenticate: Authenticate) -> Answer {
+async fn handle_with(env: &ServerWorld<'_>, mut request: Request, authenticate: Authenticate) -> HttpResponse {
     env.entra.trail.set_address(request.client_address.as_deref());
     let site = &env.site;
     let (route, path) = routes::find(site, &request.path);
     request.path = path;
     let mut answer = match refuse(site, &route, &request) {
-        Some(refusal) => Answer::Full(refusal),
+        Some(refusal) => HttpResponse::Full(refusal),
         None => serve(env, &route, &request, authenticate).await,
     };
     headers::secure(site, &route, answer.head());
     origin::share(site, &route, &request, answer.head());
     name(env, &mut answer);
     match answer {
-        Answer::Full(mut response) if request.method == Method::HEAD => {
+        HttpResponse::Full(mut response) if request.method == Method::HEAD => {
             response.body_mut().clear();
-            Answer::Full(response)
+            HttpResponse::Full(response)
         }
         answer => answer,
     }
@@ -107,11 +111,11 @@ fn refuse(site: &Site<'_>, route: &Route, request: &Request) -> Option<Response<
     None
 }
 
-async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenticate: Authenticate) -> Answer {
+async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenticate: Authenticate) -> HttpResponse {
     let site = &env.site;
     let guard = |path| Guard { env, path, authenticate };
     // The rare ones are in boxes, so that a message is not as large as a sign-in.
-    Answer::Full(match route {
+    HttpResponse::Full(match route {
         Route::Unknown | Route::UnknownMetadata => text(404, "Not found"),
         Route::Index => index::page(site),
         Route::Health => text(200, "ok"),
@@ -133,12 +137,22 @@ async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenti
     })
 }
 
-/// Ready is who can reach the store: nothing works without it.
+/// A server is ready if its store can be written and Entra ID was reached: without the one nothing works, without the other
+/// no person can sign in and no token of Entra ID can be judged.
 async fn ready(env: &ServerWorld<'_>) -> Response<Vec<u8>> {
-    match env.entra.records.exists(&READY, ()).await {
-        Ok(_) => text(200, "ready"),
-        Err(_) => unavailable("The secret store cannot be reached now"),
+    let records = &env.entra.records;
+    let written = match records.exists(&READY, ()).await {
+        Ok(false) => records.put(&READY, (), &()).await,
+        Ok(true) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if written.is_err() {
+        return unavailable("The secret store cannot be written now");
     }
+    if !token::knows_authority(&env.entra).await && token::check_authority(&env.entra).await.is_err() {
+        return unavailable("Microsoft Entra ID was not reached yet: the log says why");
+    }
+    text(200, "ready")
 }
 
 /// 503.
@@ -164,7 +178,7 @@ fn json_text(status: u16, json: String) -> Response<Vec<u8>> {
 }
 
 /// An error carries the correlation id, so that a person who reports it can name it.
-fn name(env: &ServerWorld<'_>, answer: &mut Answer) {
+fn name(env: &ServerWorld<'_>, answer: &mut HttpResponse) {
     let head = answer.head();
     if (head.status.is_client_error() || head.status.is_server_error())
         && let Ok(id) = HeaderValue::from_str(env.correlation_id())
@@ -174,22 +188,22 @@ fn name(env: &ServerWorld<'_>, answer: &mut Answer) {
 }
 
 /// The part of an answer that comes before its body.
-struct Head<'a> {
+struct ResponseHead<'a> {
     status: http::StatusCode,
     headers: &'a mut http::HeaderMap,
 }
 
-impl Answer {
-    fn head(&mut self) -> Head<'_> {
+impl HttpResponse {
+    fn head(&mut self) -> ResponseHead<'_> {
         match self {
-            Self::Full(response) => Head { status: response.status(), headers: response.headers_mut() },
-            Self::Stream(response, _) => Head { status: response.status(), headers: response.headers_mut() },
+            Self::Full(response) => ResponseHead { status: response.status(), headers: response.headers_mut() },
+            Self::Stream(response, _) => ResponseHead { status: response.status(), headers: response.headers_mut() },
         }
     }
 }
 
 impl Route {
-    /// Who may read the answers from a web page.
+    /// Which web pages may read the answers.
     fn sharing(&self) -> Sharing {
         match self {
             // Browser clients discover with them before a person has signed in. They are the same for every client,

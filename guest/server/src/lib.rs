@@ -1,4 +1,4 @@
-//! What the component serves: MCP with its tools, who may call which of them, the authorization server for clients, and
+//! What the component serves: MCP with its tools, the rules for calling them, the authorization server for clients, and
 //! HTTP around it all. It decides and answers. How a person signs in, what a session is and how Entra ID is spoken to is
 //! for the crates below; nothing here names a generated type.
 
@@ -8,6 +8,7 @@ pub mod http;
 pub mod mcp;
 pub mod message;
 pub mod server_world;
+pub mod setup;
 pub mod site;
 #[cfg(test)]
 mod testing;

@@ -22,7 +22,7 @@ pub use version::Connection;
 use base::Identity;
 use base::policy::Name;
 use caller::local::PersonWorld;
-use caller::{Caller, CallerKind};
+use caller::{Caller, CallerAuthentication};
 use entra::EntraWorld;
 
 use crate::server_world::ServerWorld;
@@ -32,7 +32,7 @@ use crate::server_world::ServerWorld;
 pub enum Peer<'a> {
     /// A client of the person at this machine: on a local transport nothing else can send messages.
     Local(&'a PersonWorld<'a>),
-    /// A client of the remote server, and for whom it calls.
+    /// A client of the remote server, and the caller that it acts for.
     Remote(&'a ServerWorld<'a>, &'a dyn Caller),
 }
 
@@ -45,10 +45,10 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Whom sealed state belongs to.
+    /// The owner of sealed state.
     fn principal(self) -> String {
         let (kind, identity) = match self {
-            Self::Local(_) => (CallerKind::Person, None),
+            Self::Local(_) => (CallerAuthentication::Person, None),
             Self::Remote(_, caller) => (caller.kind(), caller.identity()),
         };
         let Some(Identity { tenant_id, object_id, client_id }) = identity else { return kind.name().to_owned() };
@@ -70,9 +70,10 @@ pub enum Reply {
         json: String,
     },
     /// The session of the caller has no way to Entra ID any more, or Entra ID does not take the caller's token any
-    /// more: the user has to sign in again. Never for [`Peer::Local`], whose person the tools themselves ask to.
+    /// more: the user has to sign in again. Never for [`Peer::Local`]: there the tools themselves ask the person.
     SignInAgain,
-    /// The client has to come with a token that satisfies these claims, which are JSON. Only for [`CallerKind::Bearer`].
+    /// The client has to come with a token that satisfies these claims, which are JSON. Only for
+    /// [`CallerAuthentication::Bearer`].
     ClaimsChallenge(String),
     /// The client has to come with a token that has all of these scopes, which are in the short form. Never for
     /// [`Peer::Local`].

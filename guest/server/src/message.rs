@@ -37,7 +37,7 @@ impl fmt::Debug for Request {
 }
 
 /// An answer.
-pub enum Answer {
+pub enum HttpResponse {
     /// All of it.
     Full(Response<Vec<u8>>),
     /// The head, and a body that comes piece by piece.

@@ -53,7 +53,7 @@ impl<'a> Site<'a> {
         [&self.settings.public_url, path].concat()
     }
 
-    /// The scope that clients are told to ask for. Where Entra ID may be who they ask, it is fully qualified, and the short
+    /// The scope that clients are told to ask for. Where clients may ask Entra ID, it is fully qualified, and the short
     /// form is said nowhere: Entra ID would take it for a permission of Microsoft Graph.
     pub fn requested_scope(&self) -> String {
         if self.settings.token_mode.takes_entra_tokens() {
@@ -64,7 +64,7 @@ impl<'a> Site<'a> {
     }
 
     /// The scope that clients are told to ask for when a tool needs `scopes`, which are in the short form: that of the server
-    /// and all of these, in the form of [`requested_scope`].
+    /// and all of these, in the form of [`Self::requested_scope`].
     pub fn scopes_with(&self, scopes: &[Name]) -> String {
         let mut all = self.requested_scope();
         for scope in scopes.iter().filter(|scope| **scope != self.settings.required_scope && **scope != SCOPE) {
@@ -79,7 +79,7 @@ impl<'a> Site<'a> {
         if self.settings.token_mode.takes_entra_tokens() { self.qualified(scope) } else { scope.to_owned() }
     }
 
-    /// A scope of our application as Entra ID wants it: qualified with the App ID URI.
+    /// A scope of the server's application as Entra ID wants it: qualified with the App ID URI.
     pub fn qualified(&self, scope: &str) -> String {
         match &self.settings.app_id_uri {
             Some(uri) => format!("{}/{scope}", uri.trim_end_matches('/')),

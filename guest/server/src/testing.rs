@@ -6,9 +6,9 @@ use base::principal::{Groups, PrincipalKind};
 use base::settings::{HttpSettings, Mode, Settings};
 use base::{Identity, Secret};
 use caller::session::{Membership, Unconfirmed};
-use caller::{Caller, CallerKind, NoToken};
-use entra::graph::{Challenge, GraphError, Source, profile};
-use entra::oauth::error::Refusal;
+use caller::{Caller, CallerAuthentication, NoToken};
+use entra::graph::{GraphChallenge, GraphError, Source, profile};
+use entra::oauth::error::EntraRefusal;
 use entra::testing::EntraWorlds as _;
 use entra::{AcquireError, EntraWorld};
 use world::testing::{TENANT, World, forever};
@@ -60,11 +60,12 @@ pub(crate) struct TestCaller {
     pub(crate) tenant: &'static str,
     pub(crate) client: &'static str,
     pub(crate) kind: PrincipalKind,
+    pub(crate) guest: bool,
     pub(crate) scopes: Vec<String>,
     pub(crate) roles: Vec<String>,
     pub(crate) groups: Groups,
     /// What Entra ID refuses tokens with.
-    pub(crate) refusal: Option<Refusal>,
+    pub(crate) refusal: Option<EntraRefusal>,
 }
 
 impl TestCaller {
@@ -73,6 +74,7 @@ impl TestCaller {
             tenant: TENANT,
             client: "client",
             kind: PrincipalKind::User,
+            guest: false,
             scopes: texts(&["access_as_user"]),
             roles: Vec::new(),
             groups: Groups::Absent,
@@ -115,14 +117,15 @@ pub(crate) fn texts(texts: &[&str]) -> Vec<String> {
 
 #[async_trait(?Send)]
 impl Caller for TestCaller {
-    fn kind(&self) -> CallerKind {
-        CallerKind::Bearer
+    fn kind(&self) -> CallerAuthentication {
+        CallerAuthentication::Bearer
     }
 
     fn facts(&self) -> Option<Facts<'_>> {
         Some(Facts {
             identity: self.who(),
             kind: self.kind,
+            guest: Fact::Known(self.guest),
             scopes: &self.scopes,
             server_scope: None,
             roles: Fact::Known(&self.roles),
@@ -135,7 +138,7 @@ impl Caller for TestCaller {
         panic!("roles and groups are known")
     }
 
-    async fn delegated(&self, scope: &str, _: Option<&Challenge>) -> Result<Secret<String>, NoToken> {
+    async fn delegated(&self, scope: &str, _: Option<&GraphChallenge>) -> Result<Secret<String>, NoToken> {
         match &self.refusal {
             None => Ok(Secret::from(scope)),
             Some(refusal) => Err(AcquireError::Refused(refusal.clone()).into()),

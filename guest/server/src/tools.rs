@@ -34,7 +34,7 @@ tools! {
     find_user::FindUser => remote;
 }
 
-/// Calls a tool and records that it was called; by whom and with which client, if the caller is remote.
+/// Calls a tool and records the call: for a remote caller with its identity and client.
 pub async fn call(
     tool: &'static dyn AnyTool,
     env: &EntraWorld<'_>,

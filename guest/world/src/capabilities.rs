@@ -10,25 +10,12 @@ use async_trait::async_trait;
 use base::Secret;
 use base::audit::AuditEvent;
 
-/// Why an HTTP exchange produced no response. A response of any status is not an error.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HttpError {
-    /// The host refused the request: its target is not allowed.
-    #[error("the target is not on the allow-list")]
-    Denied,
-    /// No connection could be made (name, route, TLS). Nothing was sent.
-    #[error("cannot connect: {0}")]
-    Connect(String),
-    /// No complete answer in time.
-    #[error("timed out")]
-    TimedOut,
-    /// The response is over the limit.
-    #[error("the response is too large")]
-    TooLarge,
-    /// The exchange broke after it had started: the request may have been processed.
-    #[error("the connection broke: {0}")]
-    Broken(String),
-}
+use crate::http_error::HttpError;
+
+/// How long a request may wait for its response, where that is less than the bound of all requests: an extension of
+/// [`http::Request`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience(pub Duration);
 
 /// Outbound HTTP. Redirects are not followed.
 #[async_trait(?Send)]

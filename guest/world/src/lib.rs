@@ -7,6 +7,7 @@
 //! store.
 
 pub mod capabilities;
+pub mod http_error;
 pub mod limits;
 pub mod once;
 pub mod random;
@@ -17,6 +18,7 @@ pub mod testing;
 pub mod trail;
 
 pub use capabilities::*;
+pub use http_error::HttpError;
 pub use records::Keep;
 pub use store::{Store, StoreError};
 pub use trail::{SessionNames, Trail, Unrecorded};

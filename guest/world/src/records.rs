@@ -22,7 +22,7 @@ use base::secret::Secret;
 pub use key::{Key, Partition, Partitions};
 pub use lease::{Holder, Lease};
 pub use namespace::{Namespace, Ttl};
-pub use parsed::Parsed;
+pub use parsed::ParsedRecords;
 pub use sealed::{KeyRecord, Sealed, SealedUnder};
 
 pub(crate) use encoding::{from_json, to_json};

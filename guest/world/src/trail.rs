@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::encoding::hex;
+use base::principal::Agent;
 use base::settings::Settings;
 
 use crate::capabilities::{Audit, Random};
@@ -69,15 +70,16 @@ pub struct Recorder<'w> {
 pub struct Trail<'w> {
     recorder: Recorder<'w>,
     id: OnceCell<String>,
-    facts: RefCell<Facts>,
+    facts: RefCell<TrailFacts>,
 }
 
 #[derive(Default)]
-struct Facts {
+struct TrailFacts {
     address: Option<String>,
     token_id: Option<String>,
     session: Option<String>,
     user: Option<Secret<String>>,
+    agent: Option<Agent>,
     trace_parent: Option<String>,
 }
 
@@ -115,7 +117,7 @@ impl<'w> Trail<'w> {
         self.facts.borrow().address.clone().filter(|address| !address.is_empty())
     }
 
-    /// Notes the token that the caller was let in with: `uti` or `jti`.
+    /// Notes the token that the caller was admitted with: `uti` or `jti`.
     pub fn set_token(&self, id: Option<&str>) {
         self.facts.borrow_mut().token_id = id.map(|id| shortened(id, MAX_TOKEN_ID));
     }
@@ -128,6 +130,11 @@ impl<'w> Trail<'w> {
     /// Notes the user that the call is about.
     pub fn set_user(&self, name: Option<&str>) {
         self.facts.borrow_mut().user = name.map(|name| Secret::new(shortened(name, MAX_USERNAME)));
+    }
+
+    /// Notes the AI agent that the caller's token was issued to.
+    pub fn set_agent(&self, agent: Option<&Agent>) {
+        self.facts.borrow_mut().agent = agent.cloned();
     }
 
     /// Notes the trace that the call is part of, as a `traceparent`; anything else counts as none.
@@ -157,6 +164,10 @@ impl<'w> Trail<'w> {
         let facts = self.facts.borrow();
         event.address = event.address.or_else(|| facts.address.clone());
         event.token_id = event.token_id.or_else(|| facts.token_id.clone());
+        if let Some(Agent { role, blueprint }) = &facts.agent {
+            event.agent = event.agent.or(Some(role.name()));
+            event.agent_blueprint = event.agent_blueprint.or_else(|| blueprint.clone());
+        }
         event.trace_parent = event.trace_parent.or_else(|| facts.trace_parent.clone());
         event.username = event
             .username

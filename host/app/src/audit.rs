@@ -2,14 +2,16 @@
 
 use entra_mcp_plugin::audit::Event;
 
-use crate::telemetry::TraceParent;
+use crate::telemetry::trace_parent::TraceParent;
 
 pub use file::{AuditFileError, Rotation};
 pub use journal::{Destination, JsonLinesAudit, OnFailure};
+pub use refusals::LoggedRefusals;
 
 mod file;
 mod journal;
 mod line;
+mod refusals;
 
 /// The trace that an event belongs to: the one that the MCP message names, else that of the HTTP request; and in it the
 /// span of the request, if there is one. Has to be called in the task of the call that the event belongs to.

@@ -10,7 +10,7 @@ use crate::commands::headless_browser::HeadlessBrowserArgs;
 use crate::commands::{self, CommandError};
 use crate::config::{Environment, Layer, ServeConfig, ServeLayer, Sources};
 use crate::service_manager::ServiceManager;
-use crate::{console, logging};
+use crate::{console, logging, process_memory};
 
 /// An MCP server that signs people in with Microsoft Entra ID, in a WebAssembly sandbox
 #[derive(Parser)]
@@ -32,7 +32,7 @@ struct ServeSettings {
 }
 
 #[derive(Subcommand)]
-enum ClientSecret {
+enum ClientSecretCommand {
     /// Read the client secret from standard input, and keep it encrypted in the server's store
     #[command(after_help = "Examples:\n  entra-mcp client-secret set\n  az ad app credential reset --id … --query \
         password -o tsv | entra-mcp client-secret set")]
@@ -75,7 +75,7 @@ enum Command {
     /// Keep the client secret of the remote server in its encrypted store
     ClientSecret {
         #[command(subcommand)]
-        command: Box<ClientSecret>,
+        command: Box<ClientSecretCommand>,
     },
     /// Sign a person in, so that the server starts silently
     #[command(after_help = "Examples:\n  entra-mcp login\n  entra-mcp login --sign-in device-code\n  entra-mcp login \
@@ -94,7 +94,7 @@ enum Command {
         #[command(flatten)]
         settings: Layer,
     },
-    /// List who is signed in
+    /// List the accounts that are signed in
     #[command(after_help = "Examples:\n  entra-mcp accounts\n  entra-mcp accounts --json")]
     Accounts {
         /// Print JSON
@@ -157,8 +157,13 @@ enum Command {
 
 /// Runs the program: what it is told stands on the command line of the process.
 pub fn main() -> ExitCode {
+    // First of all, and before any thread is there.
+    let environment = Environment::take_from_process();
+    if let Err(error) = process_memory::keep_private() {
+        console::notice(&format!("entra-mcp: a crash may write this process's memory to a disk: {error}"));
+    }
     let cli = Cli::parse();
-    let exit_code = match run(cli) {
+    let exit_code = match run(cli, environment) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console::notice(&format!("entra-mcp: {error}"));
@@ -169,45 +174,49 @@ pub fn main() -> ExitCode {
     exit_code
 }
 
-fn run(cli: Cli) -> Result<(), CommandError> {
-    let public_client = |settings: Layer| -> Result<_, CommandError> {
-        let config = Sources::read(settings, Environment::of_process())?.public_client()?;
+fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
+    let notify_socket = environment.get("NOTIFY_SOCKET");
+    let public_client = |settings: Layer, environment: Environment| -> Result<_, CommandError> {
+        let config = Sources::read(settings, environment)?.public_client()?;
         logging::start(&config.host);
         Ok(config)
     };
-    let remote_server = |settings: ServeSettings| -> Result<ServeConfig, CommandError> {
-        let sources = Sources::read_serve(settings.flags, settings.serve, Environment::of_process())?;
+    let remote_server = |settings: ServeSettings, environment: Environment| -> Result<ServeConfig, CommandError> {
+        let sources = Sources::read_serve(settings.flags, settings.serve, environment)?;
         let config = sources.serve()?;
         logging::start(&config.common.host);
         Ok(config)
     };
     match cli.command {
         Command::Serve { settings } => {
-            let manager = ServiceManager::new(Environment::of_process().get("NOTIFY_SOCKET"));
-            commands::block_on(commands::serve::run(&remote_server(*settings)?, manager))
+            let manager = ServiceManager::new(notify_socket);
+            commands::block_on(commands::serve::run(&remote_server(*settings, environment)?, manager))
         }
         Command::ClientSecret { command } => match *command {
-            ClientSecret::Set { settings } => {
-                commands::block_on(commands::client_secret::set(&remote_server(settings)?))
+            ClientSecretCommand::Set { settings } => {
+                commands::block_on(commands::client_secret::set(&remote_server(settings, environment)?))
             }
-            ClientSecret::Delete { settings } => {
-                commands::block_on(commands::client_secret::delete(&remote_server(settings)?))
+            ClientSecretCommand::Delete { settings } => {
+                commands::block_on(commands::client_secret::delete(&remote_server(settings, environment)?))
             }
         },
-        Command::Stdio { settings } => commands::block_on(commands::stdio::run(&public_client(settings)?)),
-        Command::Login { settings } => commands::block_on(commands::login::run(&public_client(settings)?)),
-        Command::Logout { all, settings } => commands::block_on(commands::logout::run(&public_client(settings)?, all)),
+        Command::Stdio { settings } => commands::block_on(commands::stdio::run(&public_client(settings, environment)?)),
+        Command::Login { settings } => commands::block_on(commands::login::run(&public_client(settings, environment)?)),
+        Command::Logout { all, settings } => {
+            commands::block_on(commands::logout::run(&public_client(settings, environment)?, all))
+        }
         Command::Accounts { json, settings } => {
-            commands::block_on(commands::accounts::run(&public_client(settings)?, json))
+            commands::block_on(commands::accounts::run(&public_client(settings, environment)?, json))
         }
         Command::Validate { arguments } => {
-            let sources = Sources::read(arguments.layer(), Environment::of_process())?;
+            let own = commands::validate::SETTINGS;
+            let sources = Sources::read_some(arguments.layer(), &own, environment)?;
             let config = sources.validator(arguments.token_settings())?;
             logging::start(&config.host);
             commands::block_on(commands::validate::run(&config, &arguments))
         }
         Command::Inspect { json, path } => {
-            let host = Sources::read(Layer::default(), Environment::of_process())?.host()?;
+            let host = Sources::read(Layer::default(), environment)?.host()?;
             logging::start(&host);
             commands::inspect::run(path.as_deref(), json, &host.code_cache)
         }
@@ -218,7 +227,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         #[cfg(feature = "demo")]
         Command::Emulator { arguments } => commands::block_on(commands::emulator::run(&arguments)),
         #[cfg(feature = "demo")]
-        Command::Demo { arguments } => commands::block_on(commands::demo::run(&arguments, &Environment::of_process())),
+        Command::Demo { arguments } => commands::block_on(commands::demo::run(&arguments, &environment)),
         Command::Compile { folder } => commands::compile::run(folder),
         #[cfg(feature = "demo")]
         Command::HeadlessBrowser { arguments } => commands::block_on(commands::headless_browser::run(&arguments)),

@@ -23,16 +23,12 @@ mod variables;
 pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
 pub use layer::{Cloud, HostLayer, Layer, LogFormat, SignIn};
 pub use otlp::OtlpConfig;
-pub use serve::{CredentialSource, Isolation, ServeConfig, ServeLayer, TokenModeName};
+pub use serve::{CredentialSource, ForwardedHeaderName, Isolation, ServeConfig, ServeLayer, StartCheck, TokenModeName};
 pub use setting::Setting;
 pub use variables::Environment;
 
 use endpoints::{Endpoints, check_guid, check_tenant, one_tenant};
 use layer::{HostValues, Values};
-
-/// Tolerated difference between this host's clock and that of Entra ID. Both are synchronised; a larger tolerance would
-/// only keep expired tokens alive.
-const CLOCK_TOLERANCE_SECONDS: u32 = 60;
 
 /// Stands for the client id where there is none: no application has it.
 const NO_CLIENT: &str = "00000000-0000-0000-0000-000000000000";
@@ -182,15 +178,26 @@ pub struct Sources {
 impl Sources {
     /// Reads all sources. `flags` may name the configuration file.
     pub fn read(flags: Layer, environment: Environment) -> Result<Self, ConfigError> {
-        Self::read_all(flags, None, environment)
+        Self::read_all(flags, None, &[], environment)
+    }
+
+    /// The same, for a command that has only those of the settings that are named.
+    pub fn read_some(flags: Layer, own: &[&str], environment: Environment) -> Result<Self, ConfigError> {
+        Self::read_all(flags, None, own, environment)
     }
 
     /// The same, for the remote server.
     pub fn read_serve(flags: Layer, serve: ServeLayer, environment: Environment) -> Result<Self, ConfigError> {
-        Self::read_all(flags, Some(serve), environment)
+        Self::read_all(flags, Some(serve), &[], environment)
     }
 
-    fn read_all(flags: Layer, serve: Option<ServeLayer>, environment: Environment) -> Result<Self, ConfigError> {
+    /// `own` names the settings of the command, if it has not all of its layers.
+    fn read_all(
+        flags: Layer,
+        serve: Option<ServeLayer>,
+        own: &[&str],
+        environment: Environment,
+    ) -> Result<Self, ConfigError> {
         let folders = Folders::new(&environment);
         let set = flags.over(Layer::of_environment(&environment)?);
         let (file, required) = match set.host.values()?.config {
@@ -203,6 +210,7 @@ impl Sources {
             settings.extend(ServeLayer::settings());
             serve_set = serve.over(ServeLayer::of_environment(&environment)?);
         }
+        settings.retain(|setting| own.is_empty() || own.contains(&setting.name.as_str()));
         let (from_file, serve_from_file) = match &file {
             Some(path) => read_file(path, required, &settings)?,
             None => Default::default(),
@@ -230,6 +238,7 @@ impl Sources {
         let values = layer.values()?;
         let Endpoints { authority, tenant_of_authority, graph, graph_resource } = Endpoints::new(&values)?;
         let Values { tenant_id, client_id, sign_in, sign_in_timeout, account, profile_cache_seconds, .. } = values;
+        let clock_tolerance = values.clock_tolerance;
         let tenant = one_tenant(tenant_id, tenant_of_authority)?;
         let (Some(tenant), Some(client_id)) = (tenant.clone(), client_id.clone()) else {
             let unset = [("the tenant id", tenant.is_none()), ("the client id", client_id.is_none())];
@@ -259,7 +268,7 @@ impl Sources {
                 token: TokenSettings {
                     audiences: vec![client_id],
                     allowed_tenants: Vec::new(),
-                    clock_tolerance_seconds: CLOCK_TOLERANCE_SECONDS,
+                    clock_tolerance_seconds: clock_tolerance,
                 },
                 profile_cache_seconds,
                 audit_usernames: false,
@@ -285,7 +294,8 @@ impl Sources {
             check_guid("allow-tenant", tenant)?;
         }
         let mut config = self.checked(&layer, "")?;
-        config.settings.token = token;
+        let clock_tolerance_seconds = config.settings.token.clock_tolerance_seconds;
+        config.settings.token = TokenSettings { clock_tolerance_seconds, ..token };
         Ok(config)
     }
 

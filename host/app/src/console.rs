@@ -116,18 +116,18 @@ pub(crate) fn error_output_has_room() -> bool {
     false
 }
 
-fn error_output() -> &'static Output {
-    static OUTPUT: OnceLock<Output> = OnceLock::new();
-    OUTPUT.get_or_init(|| Output::start(io::stderr()))
+fn error_output() -> &'static ConsoleOutput {
+    static OUTPUT: OnceLock<ConsoleOutput> = OnceLock::new();
+    OUTPUT.get_or_init(|| ConsoleOutput::start(io::stderr()))
 }
 
 /// A stream that never keeps its writers waiting.
-struct Output {
-    shared: Arc<Shared>,
+struct ConsoleOutput {
+    shared: Arc<ConsoleShared>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct ConsoleShared {
     queue: Mutex<Queue>,
     /// There is something to do for the thread that writes.
     filled: Condvar,
@@ -149,7 +149,7 @@ struct Queue {
     flushing: usize,
 }
 
-impl Shared {
+impl ConsoleShared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,9 +175,9 @@ impl Shared {
     }
 }
 
-impl Output {
+impl ConsoleOutput {
     fn start(stream: impl Write + Send + 'static) -> Self {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<ConsoleShared>::default();
         let writer = Arc::clone(&shared);
         // Without the thread nothing is written, and what does not fit is lost.
         let _ = thread::Builder::new().name("stderr".into()).spawn(move || write_all(stream, &writer));
@@ -212,7 +212,7 @@ impl Output {
     }
 }
 
-fn write_all(mut stream: impl Write, shared: &Shared) {
+fn write_all(mut stream: impl Write, shared: &ConsoleShared) {
     loop {
         let (texts, lost) = shared.next();
         // A failed write is ignored: a closed stream cannot carry the news that it is closed.
@@ -250,10 +250,10 @@ mod tests {
         }
     }
 
-    fn gated() -> (Output, SyncSender<()>, Arc<Mutex<Vec<u8>>>) {
+    fn gated() -> (ConsoleOutput, SyncSender<()>, Arc<Mutex<Vec<u8>>>) {
         let (open, gate) = mpsc::sync_channel(0);
         let written = Arc::default();
-        (Output::start(Gated { gate, written: Arc::clone(&written) }), open, written)
+        (ConsoleOutput::start(Gated { gate, written: Arc::clone(&written) }), open, written)
     }
 
     #[test]

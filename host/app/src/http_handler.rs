@@ -10,9 +10,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use entra_mcp_plugin::Plugin;
 use entra_mcp_plugin::rate_limiter::RateLimiter;
-use entra_mcp_server::{BrokenOff, HttpBody, HttpHandler};
-use http::{Method, Request, Response};
+use entra_mcp_server::{BodyNeed, BrokenOff, HttpBody, HttpHandler};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::{Body, Frame};
+
+pub use self::routes::Routes;
+
+mod routes;
 
 /// The request header that tells the component the address of the client.
 pub const CLIENT_ADDRESS_HEADER: &str = "x-entra-mcp-client-address";
@@ -21,12 +25,13 @@ pub const CLIENT_ADDRESS_HEADER: &str = "x-entra-mcp-client-address";
 pub struct ComponentHandler {
     plugin: Arc<Plugin>,
     rate_limiter: Arc<dyn RateLimiter>,
+    routes: Routes,
 }
 
 impl ComponentHandler {
-    /// Answers with `plugin` what `rate_limiter` admits.
-    pub fn new(plugin: Arc<Plugin>, rate_limiter: Arc<dyn RateLimiter>) -> Self {
-        Self { plugin, rate_limiter }
+    /// Answers with `plugin`, which serves `routes`, what `rate_limiter` admits.
+    pub fn new(plugin: Arc<Plugin>, rate_limiter: Arc<dyn RateLimiter>, routes: Routes) -> Self {
+        Self { plugin, rate_limiter, routes }
     }
 }
 
@@ -40,33 +45,22 @@ impl HttpHandler for ComponentHandler {
     }
 
     fn admit(&self, method: &Method, path: &str, client: IpAddr) -> Result<(), Duration> {
-        match operation(method, path) {
+        match routes::operation(method, path) {
             Some(operation) => self.rate_limiter.admit(operation, &client.to_string()),
             None => Ok(()),
         }
     }
 
     fn lasts(&self, method: &Method, path: &str) -> bool {
-        *method == Method::GET && path == "/sse"
+        routes::lasts(method, path)
+    }
+
+    fn body_need(&self, method: &Method, path: &str, headers: &HeaderMap) -> BodyNeed {
+        self.routes.body_need(method, path, headers)
     }
 
     fn is_health_check(&self, path: &str) -> bool {
-        matches!(path, "/healthz" | "/readyz")
-    }
-}
-
-/// The operation that is counted by client address, if any. A preflight request does nothing, so it is not counted.
-fn operation(method: &Method, path: &str) -> Option<&'static str> {
-    if *method == Method::OPTIONS {
-        return None;
-    }
-    match path {
-        "/authorize" => Some("address:authorize"),
-        "/token" => Some("address:token"),
-        "/register" => Some("address:register"),
-        "/auth/callback" => Some("address:callback"),
-        "/revoke" => Some("address:revoke"),
-        _ => None,
+        routes::is_health_check(path)
     }
 }
 
@@ -83,28 +77,5 @@ impl Body for EventStream {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let frame = Pin::new(&mut self.0).poll_frame(context);
         frame.map_err(|error| BrokenOff { reason: error.to_string() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oauth_endpoints_are_counted_by_address_and_nothing_else_is() {
-        for (path, expected) in [
-            ("/authorize", "address:authorize"),
-            ("/token", "address:token"),
-            ("/register", "address:register"),
-            ("/auth/callback", "address:callback"),
-            ("/revoke", "address:revoke"),
-        ] {
-            assert_eq!(operation(&Method::GET, path), Some(expected));
-            assert_eq!(operation(&Method::POST, path), Some(expected));
-            assert_eq!(operation(&Method::OPTIONS, path), None);
-        }
-        for path in ["/mcp", "/", "/tokens", "/token/", "/healthz"] {
-            assert_eq!(operation(&Method::POST, path), None, "{path}");
-        }
     }
 }

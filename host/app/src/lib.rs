@@ -12,6 +12,7 @@ mod console;
 pub mod http_handler;
 pub mod logging;
 mod open_files;
+mod process_memory;
 pub mod service_manager;
 pub mod telemetry;
 

@@ -33,7 +33,7 @@ mod server_request;
 mod store;
 #[cfg(test)]
 mod testing;
-mod trace_parent;
+pub(crate) mod trace_parent;
 mod trace_state;
 
 pub use prometheus::{MetricsError, MetricsServer};
@@ -179,7 +179,7 @@ impl Providers {
     }
 }
 
-/// Who this is. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say otherwise.
+/// The name of this service. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` override it.
 fn resource(instance_id: &str) -> Resource {
     let given = Resource::builder().build();
     let own = [

@@ -15,7 +15,7 @@ use entra_mcp_plugin::Plugin;
 use entra_mcp_plugin::client_credential::ClientSecret;
 use entra_mcp_plugin::environment::Settings;
 
-/// Longest body of a request, in bytes: the component takes no longer one.
+/// Longest body of a request, in bytes. The component accepts no longer one.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 #[tokio::main]

@@ -1,10 +1,10 @@
-//! A host of its own in a few lines: loads the component, and judges access tokens with it.
+//! A host in a few lines: it loads the component and validates access tokens with it.
 //!
 //! ```console
 //! $ cargo run --example validate -- <tenant id> <audience> < token.txt
 //! ```
 //!
-//! The component fetches the tenant's signing keys itself, through the one way out that the host gives it.
+//! The component fetches the tenant's signing keys itself, over the only connection that the host gives it.
 
 #![allow(clippy::print_stdout, reason = "an example prints its result")]
 
@@ -25,12 +25,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let plugin = Plugin::builder(Settings::validator(tenant, audience.clone(), audience)).build()?;
 
-    // Every scope here would have to be in the token; so would one of the roles.
+    // Every scope listed here has to be in the token, and one of the roles.
     let needs = Requirements { all_scopes: vec![], any_role: vec![], ..Requirements::default() };
     let verdict = match plugin.validate_token(token.trim_end(), &needs).await {
         Ok(principal) => format!("{} of tenant {}", principal.object_id, principal.tenant_id),
         Err(Error::Token(refused)) => format!("refused: {} (HTTP status {})", refused.code, refused.status()),
-        // The component itself failed, which says nothing about the token.
+        // The component itself failed. That says nothing about the token.
         Err(error) => return Err(error.into()),
     };
     println!("{verdict}");

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::bindings::types as wit;
 
-/// The value of an attribute. The unit of a number ends the name of the attribute.
+/// The value of an attribute. The name of a numeric attribute ends with its unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum AttributeValue {

@@ -1,7 +1,7 @@
 //! The record of security events (`wit/audit.wit`).
 //!
-//! The component says what happened; the host adds the time, and decides where it goes. By contract an
-//! event holds no token, secret, name or e-mail address; the user principal name is in `username` or nowhere.
+//! The component says what happened. The host adds the time, and decides where the event goes. By contract an event
+//! holds no token, secret, name or e-mail address; the user principal name is in `username` or nowhere.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,24 +11,26 @@ use async_trait::async_trait;
 use crate::bindings::audit as wit;
 use crate::clock::Clock;
 
+pub use bounded::{BoundedAudit, CALLED_RECORDS, DENIED_RECORDS, STRANGER_RECORDS};
 pub use event::{Event, Outcome};
 
+mod bounded;
 mod event;
 
-/// An event, and what the host knows of it.
+/// An event, and what the host knows about it.
 #[derive(Debug, Clone)]
-pub struct Record {
-    /// When it happened: time since the Unix epoch.
+pub struct AuditRecord {
+    /// Time of the event since the Unix epoch.
     pub time: Duration,
     /// What the component says.
     pub event: Event,
 }
 
-/// Takes records. An error makes the component refuse what it was about to do.
+/// Takes records. After an error, the component refuses what it was about to do.
 #[async_trait]
 pub trait AuditSink: Send + Sync + 'static {
     /// Records an event, in the task of the call that it belongs to.
-    async fn record(&self, record: Record) -> Result<(), String>;
+    async fn record(&self, record: AuditRecord) -> Result<(), String>;
 }
 
 /// The name of an outcome in records.
@@ -40,14 +42,14 @@ pub fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-/// Records events in the log, under the target `audit`: for a local server, whose log is all that its user has. A log
-/// may lose lines, so this never refuses anything.
+/// Records events in the log, under the target `audit`: for a local server, whose user has no other records. A log may
+/// lose lines, so this sink never refuses anything.
 #[derive(Debug, Default)]
 pub struct LogAudit;
 
 #[async_trait]
 impl AuditSink for LogAudit {
-    async fn record(&self, Record { time, event }: Record) -> Result<(), String> {
+    async fn record(&self, AuditRecord { time, event }: AuditRecord) -> Result<(), String> {
         let further = (!event.further.is_empty()).then(|| serde_json::json!(event.further).to_string());
         tracing::info!(
             target: "audit",
@@ -63,6 +65,9 @@ impl AuditSink for LogAudit {
             session = event.session,
             address = event.address,
             username = event.username,
+            agent = event.agent,
+            agent_blueprint = event.agent_blueprint,
+            suppressed = event.suppressed,
             latency_us = event.latency_us,
             trace_id = event.trace_parent.as_deref().and_then(trace_id),
             correlation_id = event.correlation_id,
@@ -82,14 +87,14 @@ fn trace_id(trace_parent: &str) -> Option<&str> {
     trace_parent.split('-').nth(1).filter(is_id)
 }
 
-/// Keeps events in memory, for tests and for embedders that look at them.
+/// Keeps events in memory, for tests and for embedders that read them.
 #[derive(Debug, Default, Clone)]
 pub struct MemoryAudit {
     events: Arc<Mutex<Vec<(u64, Event)>>>,
 }
 
 impl MemoryAudit {
-    /// What was recorded so far, with the time of each event in Unix seconds.
+    /// The events so far, each with its time in Unix seconds.
     pub fn events(&self) -> Vec<(u64, Event)> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -97,13 +102,13 @@ impl MemoryAudit {
 
 #[async_trait]
 impl AuditSink for MemoryAudit {
-    async fn record(&self, Record { time, event, .. }: Record) -> Result<(), String> {
+    async fn record(&self, AuditRecord { time, event, .. }: AuditRecord) -> Result<(), String> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push((time.as_secs(), event));
         Ok(())
     }
 }
 
-/// What an instance holds.
+/// The state of an instance.
 pub(crate) struct AuditCtx {
     sink: Arc<dyn AuditSink>,
     clock: Arc<dyn Clock>,
@@ -118,7 +123,7 @@ impl AuditCtx {
 impl wit::Host for AuditCtx {
     async fn record(&mut self, event: wit::Event) -> wasmtime::Result<Result<(), String>> {
         let event = Event::from(event);
-        let recorded = self.sink.record(Record { time: self.clock.now(), event }).await;
+        let recorded = self.sink.record(AuditRecord { time: self.clock.now(), event }).await;
         if let Err(reason) = &recorded {
             tracing::error!(%reason, "an audit event could not be recorded");
         }

@@ -1,6 +1,7 @@
 //! The bindings generated from `wit/`: the only place where they are generated.
 //!
-//! Interfaces of WASI come from wasmtime's own crates; ours are implemented by the modules of the same name.
+//! The interfaces of WASI come from wasmtime's own crates. Those of this contract are implemented by the modules of the
+//! same name.
 
 #![allow(missing_docs, unreachable_pub, clippy::indexing_slicing, clippy::unwrap_used, reason = "generated code")]
 

@@ -10,7 +10,7 @@ use wasmtime::component::{HasData, Resource, ResourceTable};
 use crate::bindings::client_channel as wit;
 use crate::clock::{self, Clock};
 
-/// Most bytes that are remembered for a connection (from the WIT contract).
+/// Largest value in bytes that a connection remembers (from the WIT contract).
 pub const MAX_STATE_BYTES: usize = 64 * 1024;
 
 /// Why the client did not answer.
@@ -54,7 +54,7 @@ pub trait ClientChannel: Send + Sync + 'static {
     fn set_state(&self, value: String);
 }
 
-/// No connection: a call that no MCP client made.
+/// No connection: for a call that no MCP client made.
 #[derive(Debug, Default)]
 pub struct NoChannel;
 
@@ -73,13 +73,13 @@ impl ClientChannel for NoChannel {
     fn set_state(&self, _: String) {}
 }
 
-/// What an instance holds: the connection of the call it serves now.
+/// The state of an instance: the connection of its current call.
 pub(crate) struct ClientChannelCtx {
     pub(crate) channel: Arc<dyn ClientChannel>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// A view on the connection, with the table that its requests are in.
+/// A view on the connection, with the resource table of its requests.
 pub(crate) struct ClientChannelCtxView<'a> {
     pub(crate) ctx: &'a mut ClientChannelCtx,
     pub(crate) table: &'a mut ResourceTable,
@@ -91,9 +91,9 @@ impl HasData for HasClientChannel {
     type Data<'a> = ClientChannelCtxView<'a>;
 }
 
-/// A request to the client that a task waits on. Dropping it ends the task.
+/// A request to the client, and the task that waits for the answer. Dropping it ends the task.
 pub struct PendingRequest {
-    /// `None` once the answer was given out.
+    /// `None` after the answer was handed out.
     answer: Option<JoinHandle<Result<String, ChannelError>>>,
     clock: Arc<dyn Clock>,
 }

@@ -1,6 +1,6 @@
-//! The one door to the public Internet: Client ID Metadata Documents (`wit/client-metadata.wit`).
+//! The only way to the public Internet: Client ID Metadata Documents (`wit/client-metadata.wit`).
 //!
-//! What a document says is for the component to judge.
+//! The component judges the content of a document.
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ pub use public::PublicClientMetadata;
 
 pub use crate::bindings::client_metadata::{Document, FetchError};
 
-/// Reads documents at addresses that strangers choose.
+/// Reads documents at addresses that unauthenticated clients choose.
 #[async_trait]
 pub trait ClientMetadata: Send + Sync + 'static {
     /// Fetches `url`.
     async fn fetch(&self, url: &str) -> Result<Document, FetchError>;
 }
 
-/// Reads nothing: for hosts without strangers.
+/// Reads nothing: for hosts without unauthenticated clients.
 #[derive(Debug, Default)]
 pub struct NoClientMetadata;
 
@@ -34,7 +34,7 @@ impl ClientMetadata for NoClientMetadata {
     }
 }
 
-/// What an instance holds.
+/// The state of an instance.
 pub(crate) struct ClientMetadataCtx {
     source: Arc<dyn ClientMetadata>,
 }

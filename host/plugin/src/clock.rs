@@ -1,8 +1,8 @@
 //! Time as a parameter.
 //!
-//! Everything that asks for the time or waits does so through [`Clock`]: the component's `wasi:clocks`, the time
-//! to live of stored secrets, the lifetime of a redirect listener. Tests use [`ManualClock`] and never sleep.
-//! Timeouts of the network itself (connect, response) stay on the runtime's timer: they are about real peers.
+//! All code that reads the time or waits does so through [`Clock`]: the component's `wasi:clocks`, the time to live of
+//! stored secrets, the lifetime of a redirect listener. Tests use [`ManualClock`] and never sleep. Timeouts of the
+//! network itself (connect, response) stay on the runtime's timer, because the peers are real.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 pub trait Clock: Send + Sync + 'static {
     /// Time since the Unix epoch.
     fn now(&self) -> Duration;
-    /// Time since some fixed moment; never goes back.
+    /// Time since a fixed moment; never goes back.
     fn monotonic(&self) -> Duration;
     /// Returns once [`Clock::monotonic`] has reached `deadline`. Dropping the future cancels the wait.
     async fn sleep_until(&self, deadline: Duration);
@@ -56,7 +56,7 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "this module is where the machine's clock is read")]
     fn now(&self) -> Duration {
-        // A clock set before 1970 is treated as 1970: every token is then in the future and refused.
+        // A clock set before 1970 counts as 1970: every token is then in the future, and refused.
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 
@@ -89,7 +89,7 @@ struct ManualState {
 }
 
 impl ManualClock {
-    /// A clock whose wall time is `unix_seconds`.
+    /// A clock with the wall time `unix_seconds`.
     pub fn new(unix_seconds: u64) -> Self {
         let state = ManualState {
             start: Duration::from_secs(unix_seconds),
@@ -100,7 +100,7 @@ impl ManualClock {
         Self { state: Arc::new(Mutex::new(state)), arrivals: Arc::default() }
     }
 
-    /// Moves both clocks forward and wakes whoever has waited long enough.
+    /// Moves both clocks forward and wakes every waiter that is due.
     pub fn advance(&self, by: Duration) {
         let due = {
             let mut state = self.lock();
@@ -110,12 +110,12 @@ impl ManualClock {
             std::mem::replace(&mut state.waiters, later)
         };
         for waiter in due.into_values() {
-            // A waiter that has been dropped meanwhile needs no waking.
+            // A waiter that was dropped meanwhile needs no waking.
             let _ = waiter.send(());
         }
     }
 
-    /// Returns once at least one caller waits for a later time, and how long the first of them still has to wait.
+    /// Returns when at least one caller waits for a later time, with the time that the first of them still has to wait.
     pub async fn next_wait(&self) -> Duration {
         loop {
             let arrival = self.arrivals.notified();

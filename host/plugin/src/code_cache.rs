@@ -1,16 +1,17 @@
 //! Compiled code on disk, so that only the first start compiles the component.
 //!
-//! Loading compiled code means running it. So a folder of our own is used that only this user can enter, and a folder
-//! that others can write to is not used at all. An entry carries the SHA-256 of its content in its name and is loaded
-//! only if that is right: what was cut short, or has a flipped bit, is compiled again. This guards against accidents;
-//! who can write to the folder as this user can do anything else as well.
+//! Loading compiled code means running it. So the folder belongs to this user, and no other user can change it or a
+//! folder above it; an entry is a regular file of this user that no other user can write to, and no symbolic link. An
+//! entry carries the SHA-256 of its content in its name, and is loaded only if the two agree: a truncated or damaged
+//! entry is compiled again. The descriptor that was examined and hashed is the one that is loaded. This guards against
+//! other users and accidents. An attacker that runs programs as this user can do anything else as well.
 //!
-//! The compiler takes more memory than everything else, and does not give it back. A program that can compile by being
-//! started once more ([`CodeCache::component`]) has it do so, and only loads the result.
+//! The compiler takes more memory than everything else, and does not give it back. A program that can compile in a
+//! second process of its own ([`CodeCache::component`]) does so, and only loads the result.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -18,14 +19,14 @@ use ring::digest;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::private_files;
+use crate::private_files::{self, User};
 
-/// Entries that are kept: a handful of versions of the one component, each for its engine. One is about 10 MB.
+/// Entries that the cache keeps: a handful of versions of one component, each for its engine. An entry has about 10 MB.
 const MAX_ENTRIES: usize = 8;
 
 const EXTENSION: &str = "compiled";
 
-/// Where compiled code is kept.
+/// Where the compiled code is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CodeCache {
     /// Nowhere: every start compiles.
@@ -35,9 +36,9 @@ pub enum CodeCache {
 }
 
 impl CodeCache {
-    /// The component, from the folder or else compiled: by `compiler`, a program with the arguments that make it put
-    /// the component's compiled code into this folder, or else here. A folder that cannot be used costs time, nothing
-    /// else: it is logged.
+    /// The component, from the folder or newly compiled: by `compiler`, a program with the arguments that make it put
+    /// the compiled code into this folder, or else in this process. A folder that cannot be used costs time and nothing
+    /// else; the log says so.
     pub fn component(
         &self,
         engine: &Engine,
@@ -47,24 +48,24 @@ impl CodeCache {
         let Self::Folder(folder) = self else { return Component::new(engine, component) };
         let unusable =
             |reason: String| tracing::warn!(folder = %folder.display(), %reason, "compiled code is not kept");
-        let folder = match open(folder) {
+        let folder = match Folder::open(folder, User::of_process()) {
             Ok(folder) => folder,
-            Err(reason) => {
-                unusable(reason);
+            Err(error) => {
+                unusable(error.to_string());
                 return Component::new(engine, component);
             }
         };
         let name = name(engine, component);
-        if let Some(component) = load(engine, &folder, &name) {
+        if let Some(component) = folder.load(engine, &name) {
             return Ok(component);
         }
         if compiler.is_some_and(compiled)
-            && let Some(component) = load(engine, &folder, &name)
+            && let Some(component) = folder.load(engine, &name)
         {
             return Ok(component);
         }
         let code = engine.precompile_component(component)?;
-        if let Err(error) = keep(&folder, &name, &code) {
+        if let Err(error) = folder.keep(&name, &code) {
             unusable(error.to_string());
         }
         run(engine, &code)
@@ -73,16 +74,16 @@ impl CodeCache {
     /// Compiles the component into the folder, unless it is there.
     pub fn fill(&self, engine: &Engine, component: &[u8]) -> wasmtime::Result<()> {
         let Self::Folder(folder) = self else { return Ok(()) };
-        let folder = open(folder).map_err(wasmtime::Error::msg)?;
+        let folder = Folder::open(folder, User::of_process())?;
         let name = name(engine, component);
-        if load(engine, &folder, &name).is_none() {
-            keep(&folder, &name, &engine.precompile_component(component)?)?;
+        if folder.load(engine, &name).is_none() {
+            folder.keep(&name, &engine.precompile_component(component)?)?;
         }
         Ok(())
     }
 }
 
-/// Whether another process has compiled the component.
+/// Whether another process could compile the component.
 fn compiled(mut compiler: Command) -> bool {
     let status = compiler.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     let done = status.as_ref().is_ok_and(std::process::ExitStatus::success);
@@ -92,13 +93,7 @@ fn compiled(mut compiler: Command) -> bool {
     done
 }
 
-fn open(folder: &Path) -> Result<PathBuf, String> {
-    private_files::create_folder(folder).map_err(|error| error.to_string())?;
-    private_files::check_private_folder(folder)?;
-    folder.canonicalize().map_err(|error| error.to_string())
-}
-
-/// What the entry of a component begins with: it depends on the component and on everything that the compiler was told.
+/// The prefix of a component's entries: it depends on the component and on all options of the compiler.
 fn name(engine: &Engine, component: &[u8]) -> String {
     let mut told = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut told);
@@ -110,36 +105,85 @@ fn name(engine: &Engine, component: &[u8]) -> String {
     )
 }
 
-/// The files in the folder that are entries.
-fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
-    let files = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    files.filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
-}
-
 /// The name of an entry's component, and the hash of its content.
 fn parts(path: &Path) -> Option<(&str, &str)> {
     path.file_stem()?.to_str()?.rsplit_once('.')
 }
 
-/// Loads the compiled code of this name. Removes what is damaged, or was made by another compiler.
-fn load(engine: &Engine, folder: &Path, name: &str) -> Option<Component> {
-    entries(folder).filter(|path| parts(path).is_some_and(|(of, _)| of == name)).find_map(|path| {
-        let whole = parts(&path).map(|(_, hash)| hash.to_owned()) == content_hash(&path).ok();
-        let loaded = if whole { deserialize(engine, &path) } else { Err(wasmtime::Error::msg("it is damaged")) };
-        match loaded {
-            Ok(component) => Some(component),
-            Err(error) => {
-                tracing::warn!(entry = %path.display(), %error, "compiled code cannot be used");
-                // If it stays, it is found again.
-                let _ = fs::remove_file(&path);
-                None
-            }
-        }
-    })
+/// A folder that was found good, and its user.
+struct Folder {
+    path: PathBuf,
+    user: User,
 }
 
-fn content_hash(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+impl Folder {
+    fn open(path: &Path, user: User) -> Result<Self, private_files::FolderError> {
+        Ok(Self { path: user.folder(path)?, user })
+    }
+
+    /// The files that are entries.
+    fn entries(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        let files = fs::read_dir(&self.path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        files.filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
+    }
+
+    /// Loads the compiled code with this name. Removes an entry that is damaged, that another user could write, or that
+    /// another compiler made.
+    fn load(&self, engine: &Engine, name: &str) -> Option<Component> {
+        self.entries().find_map(|path| {
+            let (_, hash) = parts(&path).filter(|(of, _)| *of == name)?;
+            match self.load_entry(engine, &path, hash) {
+                Ok(component) => Some(component),
+                Err(error) => {
+                    tracing::warn!(entry = %path.display(), %error, "compiled code cannot be used");
+                    // If it stays, the next start finds it again.
+                    let _ = fs::remove_file(&path);
+                    None
+                }
+            }
+        })
+    }
+
+    fn load_entry(&self, engine: &Engine, path: &Path, hash: &str) -> wasmtime::Result<Component> {
+        let mut file = private_files::open(path)?;
+        self.user.check_unchangeable(&file).map_err(|rule| wasmtime::Error::msg(format!("it {rule}")))?;
+        if content_hash(&mut file)? != hash {
+            return Err(wasmtime::Error::msg("it is damaged"));
+        }
+        deserialize(engine, file)
+    }
+
+    /// Stores the code of a component, and keeps at most [`MAX_ENTRIES`].
+    fn keep(&self, name: &str, code: &[u8]) -> io::Result<()> {
+        let hash = digest::digest(&digest::SHA256, code);
+        let entry = format!("{name}.{}.{EXTENSION}", base16ct::lower::encode_string(hash.as_ref()));
+        let path = self.path.join(entry);
+        self.write(&path, code)?;
+        self.forget_old(&path);
+        Ok(())
+    }
+
+    /// Writes a file beside the entry and renames it, so that no process loads half an entry. Temporary files are for the user only.
+    fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
+        let mut temporary = tempfile::Builder::new().prefix("new-").tempfile_in(&self.path)?;
+        temporary.write_all(code)?;
+        temporary.persist(path)?;
+        Ok(())
+    }
+
+    /// Removes the oldest entries beyond [`MAX_ENTRIES`].
+    fn forget_old(&self, new: &Path) {
+        let age = |path: PathBuf| Some((fs::symlink_metadata(&path).ok()?.modified().ok()?, path));
+        let mut others: Vec<_> = self.entries().filter(|path| path != new).filter_map(age).collect();
+        others.sort();
+        let surplus = others.len().saturating_add(1).saturating_sub(MAX_ENTRIES);
+        for (_, path) in others.into_iter().take(surplus) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn content_hash(file: &mut File) -> io::Result<String> {
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut buffer = vec![0; 256 * 1024];
     loop {
@@ -150,49 +194,40 @@ fn content_hash(path: &Path) -> io::Result<String> {
     }
 }
 
+/// Loads what the open file holds.
 #[allow(unsafe_code, reason = "code that was compiled before is run as it is")]
-fn deserialize(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: the content is, to the last bit, what this program wrote after compiling, into a folder that only this
-    // user can enter. Entries are replaced and removed, never changed.
-    match unsafe { Component::deserialize_file(engine, path) } {
-        Ok(component) => Ok(component),
-        // From some file systems code must not be mapped.
-        Err(_) => run(engine, &fs::read(path)?),
+fn deserialize(engine: &Engine, mut file: File) -> wasmtime::Result<Component> {
+    // SAFETY: the content is bit for bit what this program wrote after compiling, and no other user can change the
+    // file. Entries are replaced and removed, never changed.
+    if let Some(path) = path_of(&file)
+        && let Ok(component) = unsafe { Component::deserialize_file(engine, path) }
+    {
+        return Ok(component);
     }
+    // Some file systems do not allow mapping code.
+    let mut code = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut code)?;
+    run(engine, &code)
+}
+
+/// A path that leads to this very file, whatever has become of its name. The engine maps files by their path.
+#[cfg(unix)]
+fn path_of(file: &File) -> Option<PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    let folder = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
+    Some(Path::new(folder).join(file.as_raw_fd().to_string()))
+}
+
+#[cfg(not(unix))]
+fn path_of(_: &File) -> Option<PathBuf> {
+    None
 }
 
 #[allow(unsafe_code, reason = "code that was compiled before is run as it is")]
 fn run(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: this is what the compiler made, in this process or as for `deserialize`.
+    // SAFETY: the compiler made this, in this process or as for `deserialize`.
     unsafe { Component::deserialize(engine, code) }
-}
-
-/// Keeps the code of a component, and no more than [`MAX_ENTRIES`].
-fn keep(folder: &Path, name: &str, code: &[u8]) -> io::Result<()> {
-    let hash = digest::digest(&digest::SHA256, code);
-    let path = folder.join(format!("{name}.{}.{EXTENSION}", base16ct::lower::encode_string(hash.as_ref())));
-    write(folder, &path, code)?;
-    forget_old(folder, &path);
-    Ok(())
-}
-
-/// Writes beside and renames, so that nobody loads half an entry.
-fn write(folder: &Path, path: &Path, code: &[u8]) -> io::Result<()> {
-    let mut temporary = tempfile::Builder::new().prefix("new-").tempfile_in(folder)?;
-    temporary.write_all(code)?;
-    temporary.persist(path)?;
-    Ok(())
-}
-
-/// Removes the oldest entries beyond [`MAX_ENTRIES`].
-fn forget_old(folder: &Path, new: &Path) {
-    let age = |path: PathBuf| Some((fs::metadata(&path).ok()?.modified().ok()?, path));
-    let mut others: Vec<_> = entries(folder).filter(|path| path != new).filter_map(age).collect();
-    others.sort();
-    let surplus = others.len().saturating_add(1).saturating_sub(MAX_ENTRIES);
-    for (_, path) in others.into_iter().take(surplus) {
-        let _ = fs::remove_file(path);
-    }
 }
 
 #[cfg(test)]
@@ -205,29 +240,83 @@ mod tests {
         crate::component::engine().unwrap()
     }
 
-    fn files(folder: &Path) -> Vec<PathBuf> {
-        entries(folder).collect()
+    fn opened(path: &Path) -> Folder {
+        Folder::open(path, User::of_process()).unwrap()
     }
 
-    #[test]
-    fn a_missing_folder_is_created_for_the_user_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a").join("b");
-        open(&path).unwrap();
-        private_files::check_private_folder(&path).unwrap();
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        opened(folder).entries().collect()
+    }
+
+    #[cfg(unix)]
+    fn set_mode(path: &Path, mode: u32) {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_folder_that_others_can_write_to_is_not_used() {
-        use std::os::unix::fs::PermissionsExt as _;
+    fn a_folder_that_others_can_change_or_below_one_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
-        for mode in [0o770, 0o707, 0o777] {
-            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(open(folder.path()).unwrap_err(), "it can be written by others than its owner");
-            CodeCache::Folder(folder.path().to_owned()).component(&engine(), &component(), None).unwrap();
+        let below = folder.path().join("below");
+        for (path, mode) in [(folder.path(), 0o770), (folder.path(), 0o707), (&below, 0o770), (&below, 0o707)] {
+            drop(opened(&below));
+            set_mode(path, mode);
+            CodeCache::Folder(below.clone()).component(&engine(), &component(), None).unwrap();
+            assert_eq!(fs::read_dir(&below).unwrap().count(), 0, "{path:?} {mode:o}");
+            set_mode(path, 0o700);
         }
-        assert!(files(folder.path()).is_empty());
+    }
+
+    /// An entry that is right, in a folder of its own.
+    #[cfg(unix)]
+    fn entry() -> (tempfile::TempDir, PathBuf, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let (engine, component) = (engine(), component());
+        CodeCache::Folder(folder.path().to_owned()).fill(&engine, &component).unwrap();
+        let path = files(folder.path()).remove(0);
+        (folder, path, name(&engine, &component))
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_entry_that_others_can_write_to_is_removed_and_not_loaded() {
+        for mode in [0o620, 0o602, 0o666] {
+            let (folder, path, name) = entry();
+            set_mode(&path, mode);
+            assert!(opened(folder.path()).load(&engine(), &name).is_none(), "{mode:o}");
+            assert!(!path.exists());
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_entry_of_another_user_is_not_loaded() {
+        let (folder, path, name) = entry();
+        let folder = Folder { path: folder.path().to_owned(), user: User::another() };
+        assert!(folder.load(&engine(), &name).is_none());
+        assert!(!path.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_entry_that_is_a_symbolic_link_is_removed_and_not_loaded() {
+        let (folder, path, name) = entry();
+        let elsewhere = folder.path().join("elsewhere");
+        fs::rename(&path, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        assert!(opened(folder.path()).load(&engine(), &name).is_none());
+        assert!(fs::symlink_metadata(&path).is_err() && elsewhere.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_file_that_was_examined_is_loaded_even_if_its_name_stands_for_another_one_now() {
+        let (folder, path, _) = entry();
+        let file = private_files::open(&path).unwrap();
+        fs::rename(&path, folder.path().join("elsewhere")).unwrap();
+        fs::write(&path, "planted").unwrap();
+        assert!(deserialize(&engine(), file).is_ok());
     }
 
     fn component() -> Vec<u8> {
@@ -238,11 +327,11 @@ mod tests {
     fn what_was_compiled_is_loaded_the_next_time() {
         let folder = tempfile::tempdir().unwrap();
         let (cache, engine, component) = (CodeCache::Folder(folder.path().to_owned()), engine(), component());
-        assert!(load(&engine, folder.path(), &name(&engine, &component)).is_none());
+        assert!(opened(folder.path()).load(&engine, &name(&engine, &component)).is_none());
         cache.component(&engine, &component, None).unwrap();
         let entries = files(folder.path());
         assert_eq!(entries.len(), 1);
-        assert!(load(&engine, folder.path(), &name(&engine, &component)).is_some());
+        assert!(opened(folder.path()).load(&engine, &name(&engine, &component)).is_some());
         cache.component(&engine, &component, None).unwrap();
         assert_eq!(files(folder.path()), entries);
     }
@@ -258,7 +347,7 @@ mod tests {
         flipped[right.len() / 2] ^= 1;
         for damaged in [flipped.as_slice(), &right[..right.len() - 1], &[]] {
             fs::write(&entry, damaged).unwrap();
-            assert!(load(&engine, folder.path(), &name(&engine, &component)).is_none());
+            assert!(opened(folder.path()).load(&engine, &name(&engine, &component)).is_none());
             assert!(!entry.exists());
             cache.component(&engine, &component, None).unwrap();
             assert_eq!(files(folder.path()).len(), 1);

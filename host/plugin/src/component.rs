@@ -1,4 +1,4 @@
-//! The component as it was built together with this crate, and the engine that runs it.
+//! The bundled component, built together with this crate, and the engine that runs it.
 
 use wasmtime::{Config, Engine};
 
@@ -7,15 +7,15 @@ use crate::error::Error;
 /// The component that was built together with this host.
 pub const BUNDLED_COMPONENT: &[u8] = include_bytes!(env!("ENTRA_MCP_BUNDLED_COMPONENT"));
 
-/// The same for hosts that know neither wide arithmetic nor SIMD.
+/// The same component, for hosts without wide arithmetic and SIMD.
 #[cfg(feature = "portable-component")]
 pub const PORTABLE_COMPONENT: &[u8] = include_bytes!(env!("ENTRA_MCP_PORTABLE_COMPONENT"));
 
-/// Stack of a guest call in bytes; WebAssembly may use half of it. The component parses JSON of bounded depth.
+/// Stack of a guest call in bytes; WebAssembly may use half of it. The component only parses JSON of bounded depth.
 const STACK_BYTES: usize = 1024 * 1024;
 
-/// Configures an engine for the bundled component: what of WebAssembly it uses is on, everything else is off, and calls
-/// can be interrupted at the end of an epoch.
+/// Configures an engine for the bundled component: the WebAssembly features that it uses are on, all others are off,
+/// and calls can be interrupted at the end of an epoch.
 pub fn configure(config: &mut Config) {
     config
         .wasm_wide_arithmetic(true)

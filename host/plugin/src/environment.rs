@@ -1,4 +1,4 @@
-//! What the component is configured to be (`wit/environment.wit`).
+//! The configuration of the component (`wit/environment.wit`).
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ pub use self::settings::{
     TokenSettings, ToolRule,
 };
 
-/// What an instance holds.
+/// The state of an instance.
 pub(crate) struct EnvironmentCtx {
-    /// The settings as JSON: instances are many, and the settings are written once.
+    /// The settings as JSON, serialised once for all instances.
     settings: Arc<str>,
 }
 

@@ -1,8 +1,7 @@
-//! Where the component's standard error goes: line by line into the log, target `guest`.
+//! The component's standard error: it goes into the log line by line, under the target `guest`.
 //!
-//! The component writes there what only the operator should know: why it could not decide something, and the message of
-//! a panic. Lines are cut and their number per instance is bounded, so that a component that runs wild cannot fill the
-//! disk.
+//! The component writes what only the operator should know: the reason why it could not decide, or the message of a
+//! panic. Length and number of lines are bounded per instance, so that a runaway component cannot fill the disk.
 
 use std::io;
 use std::pin::Pin;
@@ -12,10 +11,11 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
-/// Longest line in bytes; the rest of a longer one becomes the next line.
+/// Longest line in bytes. The rest of a longer line becomes the next line.
 const MAX_LINE_BYTES: usize = 2 * 1024;
 
-/// Most lines of one instance. A panic message has a handful; the component writes half as many others at most.
+/// Most lines of one instance. A panic message has a handful of lines; the component writes at most half as many
+/// others.
 const MAX_LINES: usize = 200;
 
 /// The standard error of one instance.

@@ -1,9 +1,9 @@
-//! One HTTP request through the component (`wasi:http/incoming-handler`): the embedding interface that the HTTP
-//! transport is built on.
+//! One HTTP request through the component (`wasi:http/incoming-handler`): the embedding interface below the HTTP
+//! transport.
 //!
-//! The request comes whole, so that no instance waits for a slow sender, and an answer is collected while the
-//! component writes it, so that no instance waits for a slow reader. Only an event stream keeps its instance: its
-//! body, while it is read, runs the component.
+//! The request arrives whole, so that no instance waits for a slow sender. The answer is collected while the component
+//! writes it, so that no instance waits for a slow reader. Only an event stream keeps its instance: reading its body
+//! runs the component.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -28,36 +28,35 @@ use crate::error::Error;
 use crate::instance::InstanceState;
 use crate::plugin::{Plugin, no_lease};
 
-/// Largest answer in bytes that is not an event stream. The component's largest, a list or a page, are some KiB.
+/// Largest answer in bytes, except for event streams. The component's largest answers, lists and pages, have some KiB.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
-/// In which the component names a request that it answers with an error.
+/// The header in which the component names the correlation id of an error.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
-/// Seconds after which a request that found all instances busy may be tried again.
+/// Seconds after which a client may repeat a request that found all instances busy.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-type Call = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
-type Head = Result<Response<HyperOutgoingBody>, ErrorCode>;
+type CallFuture = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
+type OutgoingHead = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
-/// The body of an answer: all of it, or an event stream. Dropping an event stream ends the call that writes it, and
-/// its instance.
+/// The body of an answer: all of it, or an event stream. Dropping an event stream ends its call and its instance.
 #[derive(Debug)]
-pub struct HttpBody(Content);
+pub struct HttpBody(BodyContent);
 
-enum Content {
+enum BodyContent {
     Full(Option<Bytes>),
-    Stream(EventStream),
+    Stream(ComponentStream),
 }
 
-/// The component, and what it has written.
-struct EventStream {
-    call: Option<Call>,
+/// The component, and the bytes that it has written.
+struct ComponentStream {
+    call: Option<CallFuture>,
     written: HyperOutgoingBody,
     correlation_id: String,
 }
 
-impl std::fmt::Debug for Content {
+impl std::fmt::Debug for BodyContent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Full(bytes) => f.debug_tuple("Full").field(&bytes.as_ref().map(Bytes::len)).finish(),
@@ -66,31 +65,31 @@ impl std::fmt::Debug for Content {
     }
 }
 
-/// An event stream broke off, because the component failed. The log has the details under the correlation id.
+/// An event stream broke off because the component failed. The log has the details under the correlation id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the answer broke off (correlation id {correlation_id})")]
 pub struct BrokenOff {
-    /// Names the call in the log.
+    /// Correlation id of the call in the log.
     pub correlation_id: String,
 }
 
 impl HttpBody {
-    /// A body that is all there.
+    /// A complete body.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Content::Full(Some(bytes.into())))
+        Self(BodyContent::Full(Some(bytes.into())))
     }
 
-    /// The bytes of a body that is all there; else the event stream itself.
+    /// The bytes of a complete body; otherwise the event stream itself.
     pub fn into_bytes(self) -> Result<Bytes, Self> {
         match self.0 {
-            Content::Full(bytes) => Ok(bytes.unwrap_or_default()),
-            Content::Stream(_) => Err(self),
+            BodyContent::Full(bytes) => Ok(bytes.unwrap_or_default()),
+            BodyContent::Stream(_) => Err(self),
         }
     }
 
-    /// Whether the component goes on writing while this is read.
+    /// Whether the component goes on writing while the body is read.
     pub fn is_event_stream(&self) -> bool {
-        matches!(self.0, Content::Stream(_))
+        matches!(self.0, BodyContent::Stream(_))
     }
 }
 
@@ -103,31 +102,31 @@ impl Body for HttpBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match &mut self.0 {
-            Content::Full(bytes) => {
+            BodyContent::Full(bytes) => {
                 Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(Frame::data).map(Ok))
             }
-            Content::Stream(stream) => stream.poll_frame(context),
+            BodyContent::Stream(stream) => stream.poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Content::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Content::Stream(_) => false,
+            BodyContent::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            BodyContent::Stream(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Content::Full(bytes) => {
+            BodyContent::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len).try_into().unwrap_or(u64::MAX))
             }
-            Content::Stream(_) => SizeHint::default(),
+            BodyContent::Stream(_) => SizeHint::default(),
         }
     }
 }
 
-impl EventStream {
+impl ComponentStream {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         if let Some(call) = &mut self.call
             && let Poll::Ready(result) = call.as_mut().poll(context)
@@ -141,7 +140,7 @@ impl EventStream {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.broken_off(&wasmtime::Error::new(error))))),
             Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(|_| self.unfinished()))),
             Poll::Pending if self.call.is_some() => Poll::Pending,
-            // The component returned without an end of what it was writing.
+            // The component returned without an end of its output.
             Poll::Pending => Poll::Ready(Some(Err(self.unfinished()))),
         }
     }
@@ -158,16 +157,16 @@ impl EventStream {
 }
 
 impl Plugin {
-    /// Answers one HTTP request, whose URI holds the path and the query at least, and which names its host in the URI
-    /// or in `Host`. A header that the settings name as `client-address-header` is the caller's to set and to clear;
-    /// one that they name as `token-header`, to clear unless the request comes from a gateway that is trusted.
+    /// Answers one HTTP request. Its URI holds at least the path and the query, and the URI or `Host` names the host.
+    /// The embedder sets and clears the header that the settings name as `client-address-header`, and clears the one
+    /// that they name as `token-header` unless the request comes from a trusted gateway.
     ///
-    /// Never fails: if the component does, or is too busy, the answer is a 500 or 503 in plain text with the
+    /// Never fails: if the component fails or is too busy, the answer is a 500 or 503 in plain text with the
     /// correlation id of the log. There is no time limit: dropping the future, or the body of an event stream, ends the
     /// call.
     pub async fn handle_http(&self, request: Request<Bytes>) -> Response<HttpBody> {
         if !names_its_host(&request) {
-            return self.refuse(StatusCode::BAD_REQUEST, "the request does not say for which host it is");
+            return self.refuse(StatusCode::BAD_REQUEST, "the request names no host");
         }
         let (method, uri) = (request.method().clone(), request.uri().clone());
         match self.try_handle_http(request).await {
@@ -181,7 +180,7 @@ impl Plugin {
         }
     }
 
-    /// An answer in plain text, with a correlation id that the log has too.
+    /// An answer in plain text. The log has the same correlation id.
     fn refuse(&self, status: StatusCode, reason: &str) -> Response<HttpBody> {
         let correlation_id = self.correlation_id();
         tracing::info!(%correlation_id, status = status.as_u16(), reason, "a request was refused");
@@ -194,16 +193,17 @@ impl Plugin {
             Err(error) => return Err(no_lease(error, self.correlation_id())),
         };
         let (sender, mut head) = oneshot::channel();
-        let mut call: Call = Box::pin(lease.call(async move |exports: &Exports, store: &mut Store<InstanceState>| {
-            let mut view = store.data_mut().http();
-            let scheme = match request.uri().scheme_str() {
-                Some("https") => Scheme::Https,
-                _ => Scheme::Http,
-            };
-            let request = view.new_incoming_request(scheme, request.map(Full::new))?;
-            let out = view.new_response_outparam(sender)?;
-            exports.wasi_http_incoming_handler().call_handle(store, request, out).await
-        }));
+        let mut call: CallFuture =
+            Box::pin(lease.call(async move |exports: &Exports, store: &mut Store<InstanceState>| {
+                let mut view = store.data_mut().http();
+                let scheme = match request.uri().scheme_str() {
+                    Some("https") => Scheme::Https,
+                    _ => Scheme::Http,
+                };
+                let request = view.new_incoming_request(scheme, request.map(Full::new))?;
+                let out = view.new_response_outparam(sender)?;
+                exports.wasi_http_incoming_handler().call_handle(store, request, out).await
+            }));
         let trapped = |error: wasmtime::Error| {
             let correlation_id = self.correlation_id();
             tracing::error!(%correlation_id, error = format!("{error:?}"), "the component failed");
@@ -213,11 +213,11 @@ impl Plugin {
         let (mut parts, written) = response.into_parts();
         if is_event_stream(&parts.headers) {
             let call = running.then_some(call);
-            let stream = EventStream { call, written, correlation_id: self.correlation_id() };
-            return Ok(Response::from_parts(parts, HttpBody(Content::Stream(stream))));
+            let stream = ComponentStream { call, written, correlation_id: self.correlation_id() };
+            return Ok(Response::from_parts(parts, HttpBody(BodyContent::Stream(stream))));
         }
         let bytes = collect(running.then_some(call), written).await.map_err(trapped)?;
-        // The answer to HEAD declares the length of what it leaves out.
+        // The answer to HEAD declares the length of the body that it leaves out.
         if !bytes.is_empty() {
             parts.headers.insert(CONTENT_LENGTH, bytes.len().into());
         }
@@ -225,18 +225,18 @@ impl Plugin {
     }
 }
 
-/// Notes an error that the component has answered, so that the correlation id which the client saw leads somewhere. The
-/// query is left out: it may hold what is not for logs. Why is in the audit record, where somebody was refused.
+/// Logs an error answer of the component, so that the correlation id that the client saw leads to an entry. The query
+/// is left out: it may hold secrets. The audit record of the refusal has the reason.
 fn log_refusal<B>(method: &Method, uri: &Uri, response: &Response<B>) {
     let correlation_id = response.headers().get(CORRELATION_ID).and_then(|id| id.to_str().ok());
     let status = response.status().as_u16();
     tracing::info!(correlation_id, status, %method, path = uri.path(), "a request was refused");
 }
 
-/// Runs the call until the head of the answer is there. Also returns whether the call still runs.
+/// Runs the call until it has produced the head of the answer. Also returns whether the call still runs.
 async fn first(
-    call: &mut Call,
-    head: &mut oneshot::Receiver<Head>,
+    call: &mut CallFuture,
+    head: &mut oneshot::Receiver<OutgoingHead>,
 ) -> wasmtime::Result<(Response<HyperOutgoingBody>, bool)> {
     let mut running = true;
     poll_fn(|context| {
@@ -252,15 +252,15 @@ async fn first(
                 Poll::Ready(Err(wasmtime::Error::msg(format!("it answers with the error {code:?}"))))
             }
             Poll::Pending if running => Poll::Pending,
-            // What it did not use to answer with may still be in the instance.
+            // The answer may still be in the instance, unread.
             Poll::Pending | Poll::Ready(Err(_)) => Poll::Ready(Err(wasmtime::Error::msg("it does not answer"))),
         }
     })
     .await
 }
 
-/// Runs the call to its end, and takes what it writes.
-async fn collect(mut call: Option<Call>, mut written: HyperOutgoingBody) -> wasmtime::Result<Bytes> {
+/// Runs the call to its end, and collects its output.
+async fn collect(mut call: Option<CallFuture>, mut written: HyperOutgoingBody) -> wasmtime::Result<Bytes> {
     let (mut first, mut more) = (Bytes::new(), BytesMut::new());
     let mut ended = false;
     poll_fn(|context| {
@@ -278,7 +278,7 @@ async fn collect(mut call: Option<Call>, mut written: HyperOutgoingBody) -> wasm
                     ended = true;
                     break;
                 };
-                // Trailers are not passed on: nobody reads them.
+                // Trailers are dropped: no caller reads them.
                 let Ok(data) = frame?.into_data() else { continue };
                 if first.len().saturating_add(more.len()).saturating_add(data.len()) > MAX_ANSWER_BYTES {
                     return Poll::Ready(Err(wasmtime::Error::msg("its answer is too long")));
@@ -295,7 +295,7 @@ async fn collect(mut call: Option<Call>, mut written: HyperOutgoingBody) -> wasm
             match (&call, ended, progress) {
                 (None, true, _) => return Poll::Ready(Ok(())),
                 (None, false, _) => return Poll::Ready(Err(wasmtime::Error::msg("it does not finish its answer"))),
-                // What was taken may have made room for more.
+                // Reading may have made room for more output.
                 (Some(_), _, true) => {}
                 (Some(_), _, false) => return Poll::Pending,
             }
@@ -305,8 +305,8 @@ async fn collect(mut call: Option<Call>, mut written: HyperOutgoingBody) -> wasm
     Ok(if more.is_empty() { first } else { more.freeze() })
 }
 
-/// What is written and not taken yet. A component that has returned writes nothing more, so nothing must look like
-/// nothing written: the runtime's own wish that the task pauses (its budget is used up) is left out of account.
+/// Takes the output that is written and not read yet. A component that has returned writes nothing more, so "no output
+/// yet" has to be reliable here: the budget of the runtime, which makes a task pause, is switched off.
 fn poll_written(
     written: &mut HyperOutgoingBody,
     context: &mut Context<'_>,
@@ -346,7 +346,7 @@ fn failed(error: &Error) -> Response<HttpBody> {
     }
 }
 
-/// An answer of the host's own. It does not say more than a client has to know.
+/// An answer of the host's own. It tells the client no more than necessary.
 fn plain_text(status: StatusCode, reason: &str, correlation_id: &str) -> Response<HttpBody> {
     let text = format!("{reason} (correlation id {correlation_id})\n");
     let mut response = Response::new(HttpBody::full(text.into_bytes()));

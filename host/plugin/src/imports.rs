@@ -1,12 +1,12 @@
-//! What the component imports, for an instance in a [`Linker`] of your own.
+//! The imports of the component, for an instance in a [`Linker`] of the embedder's own.
 //!
-//! [`Plugin`](crate::Plugin) does all of this by itself. A program that has a wasmtime [`Engine`](wasmtime::Engine) and a
+//! [`Plugin`](crate::Plugin) does all of this itself. A program that has a wasmtime [`Engine`](wasmtime::Engine) and a
 //! [`Store`](wasmtime::Store) already links the imports of `entra-mcp:plugin` with [`add_to_linker`], and those of WASI
 //! with `wasmtime-wasi` and `wasmtime-wasi-http`.
 //!
-//! What this module does not do: it sets no limits, and it does not restrict what the instance reaches over `wasi:http`.
-//! Give the instance bounds of memory and computing time, and send its requests to the authority and to Microsoft Graph
-//! only: the component refuses other destinations, but a sandbox does not rely on what is in it.
+//! This module sets no limits, and it does not restrict the destinations that the instance reaches over `wasi:http`.
+//! Bound the memory and computing time of the instance, and send its requests to the authority and to Microsoft Graph
+//! only: the component refuses other destinations, but a sandbox does not rely on its content.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::rate_limiter::{NoRateLimiter, RateLimiter, RateLimiterCtx};
 use crate::secret_store::{MemoryStore, SecretStore, SecretStoreCtx};
 use crate::user_agent::{HasUserAgent, LoopbackListeners, NoUserAgent, UserAgent, UserAgentCtx, UserAgentCtxView};
 
-/// Says what the component is given of the world.
+/// Configures the capabilities of the component.
 pub struct ImportsBuilder {
     pub(crate) settings: Settings,
     store: Option<Arc<dyn SecretStore>>,
@@ -54,28 +54,29 @@ impl ImportsBuilder {
         self
     }
 
-    /// What proves to Entra ID which application this is; by default nothing, as for a public client.
+    /// The proof to Entra ID of the application's identity; by default none, as for a public client.
     #[must_use]
     pub fn client_credential(mut self, credential: Arc<dyn ClientCredential>) -> Self {
         self.credential = credential;
         self
     }
 
-    /// Where security events go; by default into the log.
+    /// Where security events go; by default to the log.
     #[must_use]
     pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
         self.audit = sink;
         self
     }
 
-    /// What bounds how often something may be done; by default nothing does.
+    /// The rate limiter; by default nothing is limited.
     #[must_use]
     pub fn rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
         self.rate_limiter = limiter;
         self
     }
 
-    /// What reads the metadata documents of clients; by default nothing does.
+    /// The reader of clients' metadata documents; by default there is none. The component gets it only if its settings
+    /// have a use for it ([`Settings::reads_client_metadata`]).
     #[must_use]
     pub fn client_metadata(mut self, source: Arc<dyn ClientMetadata>) -> Self {
         self.client_metadata = source;
@@ -96,9 +97,12 @@ impl ImportsBuilder {
         self
     }
 
-    /// What all instances share.
+    /// The state that all instances share.
     pub fn build(self) -> Result<Imports, Error> {
         let settings = serde_json::to_string(&self.settings).map_err(Error::Settings)?;
+        // The only way to the public Internet is closed where it is of no use: the component does not decide that.
+        let client_metadata: Arc<dyn ClientMetadata> =
+            if self.settings.reads_client_metadata() { self.client_metadata } else { Arc::new(NoClientMetadata) };
         Ok(Imports {
             settings: settings.into(),
             store: self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock)))),
@@ -107,7 +111,7 @@ impl ImportsBuilder {
             credential: self.credential,
             audit: self.audit,
             rate_limiter: self.rate_limiter,
-            client_metadata: self.client_metadata,
+            client_metadata,
             clock: self.clock,
             random: self.random,
         })
@@ -120,7 +124,7 @@ impl fmt::Debug for ImportsBuilder {
     }
 }
 
-/// Everything that the imports of an instance may use, shared by all instances.
+/// The resources behind the imports, shared by all instances.
 pub struct Imports {
     /// As JSON.
     settings: Arc<str>,
@@ -151,7 +155,7 @@ impl Imports {
         }
     }
 
-    /// The state of one instance. It belongs into the data of the instance's store.
+    /// The state of one instance. Keep it in the data of the instance's store.
     pub fn context(&self) -> EntraCtx {
         EntraCtx {
             environment: EnvironmentCtx::new(Arc::clone(&self.settings)),
@@ -172,7 +176,7 @@ impl fmt::Debug for Imports {
     }
 }
 
-/// The state of one instance: what its imports use.
+/// The state of one instance: the data of its imports.
 pub struct EntraCtx {
     environment: EnvironmentCtx,
     secret_store: SecretStoreCtx,
@@ -185,7 +189,7 @@ pub struct EntraCtx {
 }
 
 impl EntraCtx {
-    /// Says on which connection the next call comes in. Without one, the component reaches no client.
+    /// Sets the connection of the next call. Without one, the component reaches no client.
     pub fn set_channel(&mut self, channel: Arc<dyn ClientChannel>) {
         self.channel.channel = channel;
     }
@@ -201,7 +205,7 @@ impl fmt::Debug for EntraCtx {
 pub struct EntraCtxView<'a> {
     /// The state.
     pub ctx: &'a mut EntraCtx,
-    /// The table, which the implementation of WASI uses too.
+    /// The table, which the implementation of WASI shares.
     pub table: &'a mut ResourceTable,
 }
 
@@ -211,7 +215,7 @@ impl fmt::Debug for EntraCtxView<'_> {
     }
 }
 
-/// What the data of a store has to offer.
+/// Access to the state, for the data of a store.
 pub trait EntraView: Send {
     /// The state of the imports.
     fn entra(&mut self) -> EntraCtxView<'_>;
@@ -274,4 +278,57 @@ pub fn add_to_linker<T: EntraView + 'static>(linker: &mut Linker<T>) -> wasmtime
         let EntraCtxView { ctx, table } = state.entra();
         UserAgentCtxView { ctx: &mut ctx.user_agent, table }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::bindings::client_metadata::Host as _;
+    use crate::client_metadata::{Document, FetchError};
+    use crate::environment::TokenMode;
+
+    struct Reader;
+
+    #[async_trait]
+    impl ClientMetadata for Reader {
+        async fn fetch(&self, _: &str) -> Result<Document, FetchError> {
+            Err(FetchError::TooLarge)
+        }
+    }
+
+    /// Whether a component with these settings gets at the reader that the host has.
+    async fn is_granted(settings: Settings) -> bool {
+        let imports = Imports::builder(settings).client_metadata(Arc::new(Reader)).build().unwrap();
+        let fetched = imports.context().client_metadata.fetch("https://client.example/".to_owned()).await.unwrap();
+        match fetched {
+            Err(FetchError::TooLarge) => true,
+            Err(FetchError::Denied(_)) => false,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_public_internet_is_granted_only_where_documents_of_clients_are_of_use() {
+        let id = "00000000-0000-0000-0000-000000000001";
+        let remote = || Settings::remote(id, id, "https://mcp.example.com").unwrap();
+        let with = |documents: bool, mode: TokenMode| {
+            let mut settings = remote();
+            let http = settings.http.as_mut().unwrap();
+            (http.client_id_metadata_documents, http.token_mode) = (documents, mode);
+            settings
+        };
+        for (settings, granted) in [
+            (with(true, TokenMode::Session), true),
+            (with(true, TokenMode::Both), true),
+            (with(true, TokenMode::Bearer), false),
+            (with(false, TokenMode::Session), false),
+            (with(false, TokenMode::Both), false),
+            (Settings::local(id, id), false),
+            (Settings::validator(id, id, id), false),
+        ] {
+            assert_eq!(is_granted(settings.clone()).await, granted, "{settings:?}");
+        }
+    }
 }

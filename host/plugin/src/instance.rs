@@ -1,8 +1,8 @@
-//! One instance of the component: its state, what is linked to it, and its limits.
+//! One instance of the component: its state, its imports, and its limits.
 //!
-//! The linker grants what `wit/world.wit` names and the inert part of WASI that Rust's standard library imports:
-//! an empty environment, no arguments, no files, a closed standard input, a discarded standard output. There is no
-//! `wasi:sockets` at all.
+//! The linker grants the imports of `wit/world.wit`, and an inert form of the rest of WASI that Rust's standard library
+//! imports: an empty environment, no arguments, no files, a closed standard input, a discarded standard output. There
+//! is no `wasi:sockets` at all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -38,11 +38,11 @@ const MAX_CORE_INSTANCES: usize = 16;
 const MAX_TABLES: usize = 16;
 const MAX_MEMORIES: usize = 4;
 
-/// Most resources (requests, bodies, pollables, listeners) of one instance at the same time.
+/// Concurrent resources (requests, bodies, pollables, listeners) of one instance.
 const MAX_RESOURCES: usize = 1_000;
 
-/// Everything an instance may use, shared by all of them.
-pub(crate) struct World {
+/// The resources that all instances share.
+pub(crate) struct InstanceResources {
     pub(crate) imports: Imports,
     pub(crate) http: Arc<dyn Outbound>,
     pub(crate) max_memory_bytes: usize,
@@ -61,7 +61,7 @@ pub(crate) struct InstanceState {
 }
 
 impl InstanceState {
-    pub(crate) fn new(world: &World) -> Self {
+    pub(crate) fn new(world: &InstanceResources) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         Self {
@@ -81,12 +81,12 @@ impl InstanceState {
         self.entra.set_channel(channel);
     }
 
-    /// Forgets what belonged to the call that ended.
+    /// Forgets the data of the call that ended.
     pub(crate) fn end(&mut self) {
         self.entra.set_channel(Arc::new(NoChannel));
     }
 
-    /// Resources that the instance holds now.
+    /// Number of resources that the instance holds now.
     pub(crate) fn resources(&mut self) -> usize {
         self.table.iter_mut().count()
     }
@@ -110,7 +110,7 @@ impl WasiHttpView for InstanceState {
     }
 }
 
-/// Links what an instance is granted. What is not here makes the component fail to load.
+/// Links the imports that an instance is granted. A component with any other import fails to load.
 pub(crate) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
     type State = InstanceState;
     let l = linker;
@@ -118,7 +118,7 @@ pub(crate) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
     // The contract.
     imports::add_to_linker(l)?;
 
-    // Of WASI, what does something.
+    // The part of WASI that has an effect.
     wasmtime_wasi::p2::bindings::io::error::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
     wasmtime_wasi::p2::bindings::io::poll::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
     wasmtime_wasi::p2::bindings::io::streams::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
@@ -130,7 +130,7 @@ pub(crate) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
     http::types::add_to_linker::<State, WasiHttp>(l, &http::types::LinkOptions::default(), State::http)?;
     http::outgoing_handler::add_to_linker::<State, WasiHttp>(l, State::http)?;
 
-    // Of WASI, what Rust's standard library imports and finds empty.
+    // The part of WASI that Rust's standard library imports, without an effect.
     cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
     cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)?;
     cli::stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
@@ -146,7 +146,7 @@ pub(crate) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// What the host does for an import, for people (`entra-mcp inspect`). `None`: it is not granted.
+/// What the host does for an import, in words (`entra-mcp inspect`). `None`: the import is not granted.
 pub fn grant(import: &str) -> Option<&'static str> {
     let name = import.split_once('@').map_or(import, |(name, _)| name);
     Some(match name {
@@ -159,7 +159,9 @@ pub fn grant(import: &str) -> Option<&'static str> {
         "entra-mcp:plugin/user-agent" => "opening a browser, receiving its redirect on loopback",
         "entra-mcp:plugin/audit" => "writing audit events",
         "entra-mcp:plugin/rate-limiter" => "counts of how often something was done",
-        "entra-mcp:plugin/client-metadata" => "public documents over https, bounded; nothing for a local server",
+        "entra-mcp:plugin/client-metadata" => {
+            "public documents over https, bounded; nothing where documents of clients are of no use"
+        }
         "entra-mcp:plugin/types" => "types only",
         "wasi:http/outgoing-handler" => "requests to the configured authority and Graph only",
         "wasi:http/types" => "types of requests and responses",
@@ -245,15 +247,15 @@ impl Pollable for Timer {
         if self.clock.monotonic() < self.deadline {
             self.clock.sleep_until(self.deadline).await;
         } else if !self.yielded {
-            // A guest that polls sockets in a loop adds a timer that is over. Without this pause the runtime would
-            // never get to look at the sockets.
+            // A guest that polls sockets in a loop adds a timer that is due already. Without this pause the runtime
+            // would never look at the sockets.
             self.yielded = true;
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// The limits of an instance, and how much memory it has taken.
+/// The limits of an instance, and the memory that it has taken.
 pub(crate) struct InstanceLimits {
     limits: StoreLimits,
     max_memory_bytes: usize,
@@ -302,10 +304,10 @@ impl ResourceLimiter for InstanceLimits {
     }
 }
 
-/// Counts for how many epochs the guest has been computing without a pause.
+/// Counts the epochs that the guest has been computing without a pause.
 ///
-/// A guest that is suspended in an import takes no processor time, however long that lasts: a pause resets the
-/// count. The epoch callback suspends the guest too; that suspension is marked and is no pause.
+/// A guest that is suspended in an import takes no processor time, for however long: a pause resets the count. The
+/// epoch callback suspends the guest too; that suspension is marked and does not count as a pause.
 #[derive(Debug, Default)]
 pub(crate) struct Runaway {
     epochs: AtomicU32,
@@ -313,13 +315,13 @@ pub(crate) struct Runaway {
 }
 
 impl Runaway {
-    /// The guest was found computing at the end of an epoch. Returns for how many in a row.
+    /// The guest was computing at the end of an epoch. Returns the number of such epochs in a row.
     pub(crate) fn computing(&self) -> u32 {
         self.yielding.store(true, Ordering::Relaxed);
         self.epochs.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
-    /// The guest was suspended: by the epoch callback, or else because it waits.
+    /// The guest was suspended: by the epoch callback, or because it waits.
     pub(crate) fn suspended(&self) {
         if !self.yielding.swap(false, Ordering::Relaxed) {
             self.epochs.store(0, Ordering::Relaxed);

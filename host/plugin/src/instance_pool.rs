@@ -1,8 +1,8 @@
 //! Warm instances of the component, reused from call to call.
 //!
-//! An instance serves one call at a time, so the pool grows with the number of concurrent calls, up to a bound. An
-//! instance is given up after a number of calls, when its memory has grown, and whenever a call ended in any other
-//! way than by returning: after a trap, and when the caller stopped waiting.
+//! An instance serves one call at a time, so the pool grows with the number of concurrent calls, up to a bound. The
+//! pool discards an instance after a number of calls, when its memory has grown, and whenever a call did not return:
+//! after a trap, and when the caller stopped waiting.
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,20 +18,20 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 use crate::bindings::{Plugin as Exports, PluginPre};
 use crate::client_channel::ClientChannel;
 use crate::error::Error;
-use crate::instance::{InstanceState, Runaway, World, link};
+use crate::instance::{InstanceResources, InstanceState, Runaway, link};
 use warm::Warm;
 
 mod warm;
 
-/// Instances at the same time. A call that waits for a person occupies one, so there are as many as the transport
-/// takes calls: beyond, it says that it is busy, while a call that waits for an instance would wait unheard. One costs
-/// some 200 KiB.
+/// Concurrent instances. A call that waits for a person occupies one, so there are as many as the transport admits
+/// calls: the transport refuses further calls as busy, whereas a call in the pool's queue would wait without an answer.
+/// An instance costs some 200 KiB.
 pub const DEFAULT_MAX_INSTANCES: usize = 256;
 
-/// Instances that are kept warm while nothing is to do. A client rarely has more calls in flight.
+/// Idle instances that stay warm. A client rarely has more calls in flight.
 const MAX_IDLE_INSTANCES: usize = 8;
 
-/// How long an instance that is not needed stays warm: after a burst its memory is given back.
+/// How long an idle instance stays warm. After a burst its memory is given back.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// Calls after which an instance is replaced, so that a slow leak never matters.
@@ -47,8 +47,8 @@ const MAX_KEPT_RESOURCES: usize = 500;
 /// Length of an epoch: how often a computing guest lets other tasks run.
 const EPOCH: Duration = Duration::from_millis(100);
 
-/// Epochs for which a guest may compute without a pause: 10 s. The longest honest computation, verifying a token,
-/// takes a few milliseconds.
+/// Epochs for which a guest may compute without a pause: 10 s. The longest honest computation, the verification of a
+/// token, takes a few milliseconds.
 const MAX_COMPUTING_EPOCHS: u32 = 100;
 
 /// Bounds of the pool.
@@ -79,7 +79,7 @@ impl Default for PoolLimits {
     }
 }
 
-/// What the pool holds now, and what has become of its instances since the start.
+/// What the pool holds now, and its counts since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PoolStatistics {
     /// Instances that serve a call.
@@ -90,16 +90,16 @@ pub struct PoolStatistics {
     pub waiting: usize,
     /// Instances that were made.
     pub created: u64,
-    /// Instances that were given up in good order.
+    /// Instances that were replaced in good order.
     pub recycled: u64,
-    /// Instances that were given up because a call failed.
+    /// Instances that were discarded because a call failed.
     pub trapped: u64,
-    /// Instances that were given up together with a call, whose caller stopped waiting.
+    /// Instances that were discarded with a call because its caller stopped waiting.
     pub cancelled: u64,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct PoolCounts {
     created: AtomicU64,
     recycled: AtomicU64,
     trapped: AtomicU64,
@@ -109,28 +109,28 @@ struct Counts {
 /// The pool.
 pub(crate) struct InstancePool {
     pre: PluginPre<InstanceState>,
-    world: World,
+    world: InstanceResources,
     limits: PoolLimits,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
-    idle: Warm<Instance>,
+    idle: Warm<PooledInstance>,
     ticker: Ticker,
-    counts: Counts,
+    counts: PoolCounts,
 }
 
 /// Why a call got no instance.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LeaseError {
-    /// Too many calls wait, or this one has waited for too long.
+    /// Too many calls wait, or this one has waited too long.
     #[error("all instances are busy")]
     Busy,
-    /// No instance can be made.
+    /// The pool cannot make an instance.
     #[error(transparent)]
     Failed(#[from] wasmtime::Error),
 }
 
 /// An instance with its store.
-struct Instance {
+struct PooledInstance {
     store: Store<InstanceState>,
     exports: Exports,
     runaway: Arc<Runaway>,
@@ -138,8 +138,13 @@ struct Instance {
 }
 
 impl InstancePool {
-    /// Checks that the component imports nothing but what is granted. Instances are made when they are needed.
-    pub(crate) fn new(engine: &Engine, component: &Component, world: World, limits: PoolLimits) -> Result<Self, Error> {
+    /// Checks that the component imports only what is granted. Instances are made on demand.
+    pub(crate) fn new(
+        engine: &Engine,
+        component: &Component,
+        world: InstanceResources,
+        limits: PoolLimits,
+    ) -> Result<Self, Error> {
         let mut linker = Linker::new(engine);
         link(&mut linker).map_err(Error::Engine)?;
         let pre = linker.instantiate_pre(component).and_then(PluginPre::new).map_err(Error::Component)?;
@@ -151,12 +156,12 @@ impl InstancePool {
             waiting: AtomicUsize::new(0),
             idle: Warm::new(limits.max_idle_instances, MAX_IDLE_TIME),
             ticker: Ticker::start(engine).map_err(Error::Thread)?,
-            counts: Counts::default(),
+            counts: PoolCounts::default(),
         })
     }
 
-    /// Waits for room, and takes a warm instance or makes one, for a call that came in on `channel`.
-    pub(crate) async fn lease(self: &Arc<Self>, channel: Arc<dyn ClientChannel>) -> Result<Lease, LeaseError> {
+    /// Waits for a place, then takes a warm instance or makes one, for a call that came in on `channel`.
+    pub(crate) async fn lease(self: &Arc<Self>, channel: Arc<dyn ClientChannel>) -> Result<InstanceLease, LeaseError> {
         let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => self.wait().await?,
@@ -169,7 +174,7 @@ impl InstancePool {
         instance.store.data_mut().begin(channel);
         instance.store.set_epoch_deadline(1);
         instance.runaway.reset();
-        Ok(Lease { pool: Arc::clone(self), instance, ticking, _permit: permit })
+        Ok(InstanceLease { pool: Arc::clone(self), instance, ticking, _permit: permit })
     }
 
     pub(crate) fn statistics(&self) -> PoolStatistics {
@@ -185,7 +190,7 @@ impl InstancePool {
         }
     }
 
-    /// Waits for room in the queue, which is first come, first served.
+    /// Waits for a place in the queue, which is first come, first served.
     async fn wait(&self) -> Result<OwnedSemaphorePermit, LeaseError> {
         let _place = Place::take(&self.waiting, self.limits.max_queue).ok_or(LeaseError::Busy)?;
         let room = Arc::clone(&self.permits).acquire_owned();
@@ -197,7 +202,7 @@ impl InstancePool {
         permit.map_err(|_| LeaseError::Busy)
     }
 
-    async fn instantiate(&self) -> wasmtime::Result<Instance> {
+    async fn instantiate(&self) -> wasmtime::Result<PooledInstance> {
         let mut store = Store::new(self.pre.engine(), InstanceState::new(&self.world));
         store.limiter(|state| &mut state.limits);
         let runaway = Arc::new(Runaway::default());
@@ -212,7 +217,7 @@ impl InstancePool {
         });
         let exports = Watched::run(self.pre.instantiate_async(&mut store), Arc::clone(&runaway)).await?;
         self.counts.created.fetch_add(1, Ordering::Relaxed);
-        Ok(Instance { store, exports, runaway, calls: 0 })
+        Ok(PooledInstance { store, exports, runaway, calls: 0 })
     }
 }
 
@@ -222,7 +227,7 @@ struct Place<'a>(&'a AtomicUsize);
 impl<'a> Place<'a> {
     fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
         let place = Self(waiting);
-        // If there is no room, dropping the place takes it back.
+        // If there is no place, dropping the guard takes the call back out of the count.
         (waiting.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
     }
 }
@@ -233,24 +238,24 @@ impl Drop for Place<'_> {
     }
 }
 
-/// An instance on loan. It returns to the pool only through [`Lease::call`] that succeeded; dropped in any other
-/// way it is destroyed, and with it whatever call was going on.
-pub(crate) struct Lease {
+/// An instance on loan. It returns to the pool only after a successful [`InstanceLease::call`]. Dropped otherwise, it is
+/// destroyed together with the current call.
+pub(crate) struct InstanceLease {
     pool: Arc<InstancePool>,
-    instance: Instance,
+    instance: PooledInstance,
     ticking: Ticking,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Lease {
-    /// Runs one call. The instance survives it only if it returns.
+impl InstanceLease {
+    /// Runs one call. The instance survives only if the call returns.
     pub(crate) async fn call<T>(
         self,
         call: impl AsyncFnOnce(&Exports, &mut Store<InstanceState>) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<T> {
         let Self { pool, mut instance, ticking: _ticking, _permit } = self;
         let runaway = Arc::clone(&instance.runaway);
-        let mut end = End { pool: &pool, returned: false };
+        let mut end = CallWatch { pool: &pool, returned: false };
         let result = Watched::run(call(&instance.exports, &mut instance.store), runaway).await;
         end.returned = true;
         let result = result.inspect_err(|_| {
@@ -272,13 +277,13 @@ impl Lease {
     }
 }
 
-/// Notices a call whose future is dropped before it returns.
-struct End<'a> {
+/// Notices a call with a future that is dropped before it returns.
+struct CallWatch<'a> {
     pool: &'a InstancePool,
     returned: bool,
 }
 
-impl Drop for End<'_> {
+impl Drop for CallWatch<'_> {
     fn drop(&mut self) {
         if !self.returned {
             self.pool.counts.cancelled.fetch_add(1, Ordering::Relaxed);
@@ -311,14 +316,14 @@ impl<F: Future + Unpin> Future for Watched<F> {
     }
 }
 
-/// A thread that ends an epoch every [`EPOCH`] while there are calls. It ends with the pool.
+/// A thread that ends an epoch every [`EPOCH`] while calls are running. It ends with the pool.
 struct Ticker {
     shared: Arc<TickerShared>,
 }
 
 #[derive(Default)]
 struct TickerShared {
-    /// Calls that go on. Every call changes it, so it is not behind the lock.
+    /// Running calls. Every call changes the number, so it is not behind the lock.
     calls: AtomicUsize,
     /// The thread waits for a call, or is about to.
     resting: AtomicBool,
@@ -347,10 +352,10 @@ impl Ticker {
     }
 
     fn call(&self) -> Ticking {
-        // The thread says that it rests before it looks for calls, and a call is counted before it looks whether the
-        // thread rests: in the one order of all these steps, one of the two sees the other.
+        // The thread sets `resting` before it reads the number of calls, and a call is counted before it reads
+        // `resting`. In the total order of these steps, one of the two sees the other.
         self.shared.calls.fetch_add(1, Ordering::SeqCst);
-        // In the middle of an epoch the thread needs no waking: that would cost every call a switch of threads.
+        // In the middle of an epoch the thread needs no waking, which would cost every call a switch of threads.
         if self.shared.resting.load(Ordering::SeqCst) {
             self.shared.wake(|_| ());
         }
@@ -371,14 +376,14 @@ impl Drop for Ticking {
 }
 
 impl TickerShared {
-    /// The lock makes sure that the thread is not between its look and its rest.
+    /// The lock ensures that the thread is not between its check and its wait.
     fn wake(&self, change: impl FnOnce(&mut bool)) {
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut ended);
         self.changed.notify_one();
     }
 
-    /// Waits until there are calls and another epoch has passed; false if the pool is gone.
+    /// Waits until calls are running and another epoch has passed. Returns false if the pool is gone.
     fn next_epoch(&self) -> bool {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         self.resting.store(true, Ordering::SeqCst);

@@ -1,9 +1,9 @@
-//! Embeds the entra-mcp component, which secures MCP servers with Microsoft Entra ID, in a program of yours.
+//! Embeds the entra-mcp component, which secures MCP servers with Microsoft Entra ID, in a Rust program.
 //!
 //! This crate has the ports through which the component sees the world (secret store, audit sink, credential, clock,
 //! randomness, user agent, client channel, rate limiter, client metadata, outbound HTTP), and adapters for them behind
-//! features. With the feature `pool`, [`Plugin`] is the component, loaded and ready, and [`PluginBuilder`] says what it is
-//! given of the world. The host provides bytes, secrets at rest, a browser, limits; the component takes every decision
+//! features. With the feature `pool`, [`Plugin`] is the component, loaded and ready, and [`PluginBuilder`] configures
+//! its capabilities. The host provides bytes, secrets at rest, a browser, limits; the component takes every decision
 //! about identity.
 //!
 //! ```no_run
@@ -23,9 +23,9 @@
 //! # }
 //! ```
 //!
-//! A program that has a wasmtime engine and linker of its own uses [`imports::add_to_linker`] instead.
+//! A program with its own wasmtime engine and linker uses [`imports::add_to_linker`] instead.
 //!
-//! What may not be in it: a command line, a configuration file, telemetry, a listener of its own. They are the program's.
+//! Deliberately absent: a command line, a configuration file, telemetry, a listener. They belong to the program.
 
 #![cfg_attr(not(feature = "pool"), allow(dead_code, reason = "only the pool makes instances"))]
 
@@ -48,6 +48,7 @@ pub mod imports;
 mod instance;
 #[cfg(feature = "pool")]
 mod instance_pool;
+pub mod lifecycle;
 pub mod outbound;
 #[cfg(feature = "outbound-http")]
 pub mod outbound_http;
@@ -74,4 +75,4 @@ pub use instance::grant;
 #[cfg(feature = "pool")]
 pub use instance_pool::{DEFAULT_MAX_INSTANCES, PoolStatistics};
 #[cfg(feature = "pool")]
-pub use plugin::{AccessToken, Caller, Plugin, PluginBuilder};
+pub use plugin::{AccessToken, MessageContext, Plugin, PluginBuilder};

@@ -1,4 +1,4 @@
-//! The component's way out: what carries its HTTP requests, and what observes them.
+//! The component's outgoing HTTP: the port that carries its requests, and the one that observes them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,16 +9,16 @@ use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
 
-/// The body of a request of the component.
+/// The body of a request from the component.
 pub type RequestBody = UnsyncBoxBody<Bytes, Error>;
 /// The body of the answer.
 pub type ResponseBody = UnsyncBoxBody<Bytes, Error>;
-/// A future that is not named.
+/// A boxed future.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Carries the component's requests. What the component may reach is decided here, and nowhere else.
+/// Carries the component's requests. It alone decides what the component may reach.
 pub trait Outbound: Send + Sync + 'static {
-    /// Sends one request. It is called in the task of the call that asks; another task runs the future.
+    /// Sends one request. The task of the asking call calls it; another task runs the future.
     fn send(
         self: Arc<Self>,
         request: Request<RequestBody>,
@@ -26,7 +26,7 @@ pub trait Outbound: Send + Sync + 'static {
     ) -> BoxFuture<Result<Response<ResponseBody>, Error>>;
 }
 
-/// Sends nothing: for embedders whose component asks no service.
+/// Sends nothing: for components that call no service.
 #[derive(Debug, Default)]
 pub struct NoOutbound;
 
@@ -42,15 +42,15 @@ impl Outbound for NoOutbound {
 
 /// Observes the requests that are sent.
 pub trait OutboundObserver: Send + Sync + 'static {
-    /// The component asks for a request, in the task of the call that it belongs to. `None`: it is not observed.
+    /// The component starts a request, in the task of the call that it belongs to. `None`: the request is not observed.
     fn request(&self) -> Option<Box<dyn ObservedExchange>>;
 }
 
-/// One request, as it is observed. Dropped before its end, it was cancelled.
+/// An observed request. If it is dropped before its end, the request was cancelled.
 pub trait ObservedExchange: Send {
-    /// The request is allowed and about to be sent. Headers may be added that name the trace.
+    /// The request is allowed and about to be sent. The observer may add headers that name the trace.
     fn begun(&mut self, method: &Method, uri: &Uri, headers: &mut HeaderMap);
-    /// The head of the answer is here.
+    /// The head of the answer has arrived.
     fn answered(&mut self, status: StatusCode);
     /// There is no answer.
     fn failed(&mut self);
@@ -66,7 +66,7 @@ impl OutboundObserver for NoObserver {
     }
 }
 
-/// What an instance holds of the client.
+/// The state of an instance.
 pub(crate) struct OutboundHooks {
     http: Arc<dyn Outbound>,
 }
@@ -78,7 +78,7 @@ impl OutboundHooks {
 }
 
 impl WasiHttpHooks for OutboundHooks {
-    /// The same as by default, which makes the list anew for every field of every message.
+    /// The same as the default, which builds the list anew for every field of every message.
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
         matches!(
             name.as_str(),
@@ -110,7 +110,7 @@ impl WasiHttpHooks for OutboundHooks {
         let sending = Arc::clone(&self.http).send(request, options);
         Box::new(async move {
             let response = sending.await?;
-            // The connection is driven by the client, there is nothing left to wait for.
+            // The client drives the connection; there is nothing left to wait for.
             let rest: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(std::future::ready(Ok(())));
             Ok((response, rest))
         })

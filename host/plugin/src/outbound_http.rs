@@ -1,17 +1,16 @@
-//! The component's way out: `wasi:http/outgoing-handler` with an allow-list.
+//! The component's outgoing HTTP: `wasi:http/outgoing-handler` with an allow-list.
 //!
-//! The component may reach the configured origins (scheme, host and port) and nothing else, whatever a message or
-//! a metadata document talks it into. A name on the list is not enough either: the addresses it *resolves* to are
-//! checked when the connection is made, so that a name cannot be pointed at this machine or its network. Only an
-//! origin that was itself configured as loopback (an emulator) may be on loopback, and only there is plain `http`
-//! accepted. Redirects are not followed: the component sees them as answers. Proxies are not used.
+//! The component may reach the configured origins (scheme, host and port) and nothing else, whatever a message or a
+//! metadata document makes it try. A name on the list is not sufficient: the addresses that it *resolves* to are
+//! checked when the connection is made, so that a name cannot be pointed at this machine or its network. Only an origin
+//! that was itself configured as loopback (an emulator) may be on loopback, and only there is plain `http` accepted.
+//! Redirects are not followed: the component sees them as answers. Proxies are not used.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -19,7 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -28,144 +27,40 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use tokio::time::{Instant, Sleep};
-use url::{Host, Url};
 use wasmtime_wasi_http::{Error, RequestOptions};
 
 use crate::outbound::{BoxFuture, NoObserver, ObservedExchange, Outbound, OutboundObserver, RequestBody, ResponseBody};
 
 mod addresses;
 mod connect;
+pub(crate) mod policy;
 
 pub(crate) use addresses::is_public;
 pub(crate) use connect::{AdmitsAddress, ConnectError, GuardedResolver, Resolve, TimedConnector, system_resolver};
 pub use connect::{read_certificates, tls_config};
+pub use policy::{OutboundPolicy, PolicyError};
 
-/// Time to resolve, connect and finish the TLS handshake. Longer waits end in a person's impatience anyway.
+/// Time to resolve, connect and finish the TLS handshake. A person would not wait longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time for a whole exchange, from the request to the last byte of the body. Graph ends its own work after 30 s.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longest request body in bytes. The largest that is sent, a token request with a client assertion, is under 20 KiB.
+/// Longest request body in bytes. The largest, a token request with a client assertion, is under 20 KiB.
 const MAX_REQUEST_BYTES: u64 = 1024 * 1024;
 
-/// Longest response body in bytes. The largest that is expected, a key set or a page of Graph, is under 200 KiB.
+/// Longest response body in bytes. The largest expected one, a key set or a page of Graph, is under 200 KiB.
 const MAX_RESPONSE_BYTES: u64 = 1024 * 1024;
 
-/// Idle connections that are kept per origin. HTTP/2, which Entra and Graph speak, needs one.
+/// Idle connections that are kept per origin. HTTP/2, which Entra ID and Graph speak, needs one.
 const MAX_IDLE_CONNECTIONS: usize = 8;
 
-/// How long an idle connection is kept; less than the idle limit of the services.
+/// How long an idle connection is kept: less than the idle limit of the services.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why an endpoint cannot be on the allow-list.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// Not an absolute URL with a host.
-    #[error("{0:?} is not an absolute http or https URL")]
-    NotAUrl(String),
-    /// `http` to another machine.
-    #[error("{0} is refused: http is accepted on loopback only, use https")]
-    Insecure(String),
-    /// The URL holds a user name or a password.
-    #[error("an endpoint must not contain a user name or a password")]
-    Credentials,
-    /// An address of a private or special network.
-    #[error("{0} is refused: it is an address of a private or special network")]
-    ProhibitedAddress(String),
-}
+type OutboundClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Full<Bytes>>;
 
-/// One allowed origin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Origin {
-    https: bool,
-    host: Host<String>,
-    port: u16,
-}
-
-impl Origin {
-    fn parse(text: &str) -> Result<Self, PolicyError> {
-        let not_a_url = || PolicyError::NotAUrl(text.to_owned());
-        let url = Url::parse(text).map_err(|_| not_a_url())?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(PolicyError::Credentials);
-        }
-        let https = match url.scheme() {
-            "https" => true,
-            "http" => false,
-            _ => return Err(not_a_url()),
-        };
-        let host = url.host().ok_or_else(not_a_url)?.to_owned();
-        let port = url.port_or_known_default().ok_or_else(not_a_url)?;
-        let origin = Self { https, host, port };
-        if origin.is_loopback() {
-            return Ok(origin);
-        }
-        if !https {
-            return Err(PolicyError::Insecure(text.to_owned()));
-        }
-        match origin.host {
-            Host::Ipv4(address) if !is_public(address.into()) => Err(PolicyError::ProhibitedAddress(text.to_owned())),
-            Host::Ipv6(address) if !is_public(address.into()) => Err(PolicyError::ProhibitedAddress(text.to_owned())),
-            _ => Ok(origin),
-        }
-    }
-
-    fn is_loopback(&self) -> bool {
-        match &self.host {
-            Host::Domain(name) => name == "localhost",
-            Host::Ipv4(address) => address.is_loopback(),
-            Host::Ipv6(address) => address.is_loopback(),
-        }
-    }
-}
-
-/// The allow-list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutboundPolicy {
-    origins: Vec<Origin>,
-}
-
-impl OutboundPolicy {
-    /// Allows the origins of the given URLs; their paths do not matter.
-    pub fn new<'a>(endpoints: impl IntoIterator<Item = &'a str>) -> Result<Self, PolicyError> {
-        let origins = endpoints.into_iter().map(Origin::parse).collect::<Result<_, _>>()?;
-        Ok(Self { origins })
-    }
-
-    /// Whether a request to `uri` may be sent. The check of its addresses comes when it is connected.
-    fn admits(&self, uri: &Uri) -> bool {
-        // A user name in the authority would be read differently by different parsers.
-        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-            return false;
-        }
-        // Parsed by the same parser as the configured endpoints, so that both mean the same.
-        Origin::parse(&uri.to_string()).is_ok_and(|origin| self.origins.contains(&origin))
-    }
-
-    /// Whether a connection for `host` may go to `address`.
-    fn admits_address(&self, host: &str, address: IpAddr) -> bool {
-        let loopback = self.origins.iter().any(|origin| {
-            origin.is_loopback() && matches!(&origin.host, Host::Domain(name) if name.eq_ignore_ascii_case(host))
-        });
-        if loopback { address.is_loopback() } else { is_public(address) }
-    }
-}
-
-impl fmt::Display for OutboundPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, origin) in self.origins.iter().enumerate() {
-            let scheme = if origin.https { "https" } else { "http" };
-            let separator = if number == 0 { "" } else { ", " };
-            write!(f, "{separator}{scheme}://{}:{}", origin.host, origin.port)?;
-        }
-        Ok(())
-    }
-}
-
-type HttpClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Full<Bytes>>;
-
-/// Limits of an exchange; other than the defaults only in tests.
+/// Limits of an exchange. Only tests deviate from the defaults.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     connect: Duration,
@@ -181,16 +76,16 @@ pub struct OutboundHttp {
     resolve: Resolve,
     extra_roots: Vec<CertificateDer<'static>>,
     limits: Limits,
-    /// Answers everything, if set: nothing is sent.
+    /// Answers everything, if set: no request is sent.
     documents: Option<HashMap<String, Bytes>>,
     observer: Arc<dyn OutboundObserver>,
     /// Made at the first request: reading the system's certificates takes longer than the rest of the start.
-    client: OnceLock<Result<HttpClient, String>>,
+    client: OnceLock<Result<OutboundClient, String>>,
 }
 
 impl OutboundHttp {
-    /// A client for what `policy` allows. `ca_file` (PEM) adds roots of trust to the system's.
-    pub fn new(policy: OutboundPolicy, ca_file: Option<&Path>) -> Result<Self, crate::Error> {
+    /// A client for the origins that `policy` allows. `ca_file` (PEM) adds roots of trust to the system's.
+    pub fn new(policy: OutboundPolicy, ca_file: Option<&Path>) -> Result<Self, crate::error::Error> {
         let extra_roots = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
         Ok(Self {
             policy: Arc::new(policy),
@@ -203,7 +98,7 @@ impl OutboundHttp {
         })
     }
 
-    /// Lets requests be observed.
+    /// Sets the observer of the requests.
     #[must_use]
     pub fn observed(mut self, observer: Arc<dyn OutboundObserver>) -> Self {
         self.observer = observer;
@@ -213,7 +108,7 @@ impl OutboundHttp {
     /// Sends nothing: answers requests for these URLs with these documents, and denies all others.
     pub fn offline(documents: HashMap<String, Vec<u8>>) -> Self {
         Self {
-            policy: Arc::new(OutboundPolicy { origins: Vec::new() }),
+            policy: Arc::new(OutboundPolicy::nothing()),
             resolve: system_resolver(),
             extra_roots: Vec::new(),
             limits: LIMITS,
@@ -223,19 +118,19 @@ impl OutboundHttp {
         }
     }
 
-    /// What is allowed.
+    /// The allow-list.
     pub fn policy(&self) -> &OutboundPolicy {
         &self.policy
     }
 
-    fn client(&self) -> Result<HttpClient, Error> {
+    fn client(&self) -> Result<OutboundClient, Error> {
         self.client.get_or_init(|| self.make_client()).clone().map_err(|reason| {
             tracing::error!(%reason, "TLS cannot be set up");
             Error::ConfigurationError
         })
     }
 
-    fn make_client(&self) -> Result<HttpClient, String> {
+    fn make_client(&self) -> Result<OutboundClient, String> {
         let policy = Arc::clone(&self.policy);
         let admits: AdmitsAddress = Arc::new(move |name, address| policy.admits_address(name, address));
         let resolver = GuardedResolver { admits, resolve: Arc::clone(&self.resolve) };
@@ -264,8 +159,8 @@ impl OutboundHttp {
         mut observed: Option<Box<dyn ObservedExchange>>,
     ) -> Result<Response<ResponseBody>, Error> {
         let deadline = Instant::now() + self.limits.total;
-        // The whole body is taken before anything else is decided: whoever writes it would otherwise learn that it
-        // is not wanted any more, and not why. It also gives the request a length, which not all servers do without.
+        // The whole body is taken before any other decision. Otherwise the component would learn that its body is no
+        // longer wanted, but not why. It also gives the request a length, without which some servers refuse it.
         let mut request = match tokio::time::timeout_at(deadline, collected(request)).await {
             Ok(request) => request?,
             Err(_) => return Err(Error::ConnectionWriteTimeout),
@@ -277,7 +172,7 @@ impl OutboundHttp {
         }
         if !self.policy.admits(request.uri()) {
             let uri = request.uri();
-            // The query of a URL may hold a secret; its origin does not.
+            // The query of a URL may hold a secret; the origin does not.
             tracing::warn!(
                 target: "entra_mcp_plugin::outbound_http",
                 scheme = uri.scheme_str(),
@@ -286,7 +181,7 @@ impl OutboundHttp {
             );
             return Err(Error::HttpRequestDenied);
         }
-        // What the client derives from the URI is right for both versions of HTTP.
+        // The headers that the client derives from the URI are right for both versions of HTTP.
         request.headers_mut().remove(http::header::HOST);
         let (method, uri) = (request.method().clone(), request.uri().clone());
         if let Some(observed) = &mut observed {
@@ -324,7 +219,7 @@ impl Outbound for OutboundHttp {
         request: Request<RequestBody>,
         options: Option<RequestOptions>,
     ) -> BoxFuture<Result<Response<ResponseBody>, Error>> {
-        // Where this is called, it is known on whose behalf; the task that sends does not know.
+        // This runs in the task of the call, which knows its caller. The task that sends does not.
         let observed = self.observer.request();
         Box::pin(self.exchange(request, options, observed))
     }
@@ -345,7 +240,7 @@ async fn collected(request: Request<RequestBody>) -> Result<Request<Full<Bytes>>
     Ok(Request::from_parts(head, Full::new(bytes.freeze())))
 }
 
-/// Says in the words of `wasi:http` why an exchange failed.
+/// Expresses in the terms of `wasi:http` why an exchange failed.
 fn exchange_error(error: &hyper_util::client::legacy::Error) -> Error {
     tracing::info!(error = %Chain(error), "an outgoing request failed");
     let mut next: Option<&(dyn StdError + 'static)> = Some(error);
@@ -370,7 +265,7 @@ fn known_error(error: &(dyn StdError + 'static)) -> Option<Error> {
         return Some(tls_error(error));
     }
     let error = error.downcast_ref::<io::Error>()?;
-    // An I/O error may hide another error, which is not its source.
+    // An I/O error may wrap another error that is not its source.
     if let Some(known) = error.get_ref().and_then(|inner| known_error(inner)) {
         return Some(known);
     }

@@ -1,4 +1,4 @@
-//! The component, loaded and ready, and the builder that says what it is given of the world.
+//! The component, loaded and ready, and the builder that configures its capabilities.
 
 use std::fmt;
 #[cfg(feature = "code-cache")]
@@ -21,8 +21,9 @@ use crate::component::{BUNDLED_COMPONENT, engine};
 use crate::environment::Settings;
 use crate::error::Error;
 use crate::imports::{Imports, ImportsBuilder};
-use crate::instance::{MAX_MEMORY_BYTES, World};
+use crate::instance::{InstanceResources, MAX_MEMORY_BYTES};
 use crate::instance_pool::{InstancePool, LeaseError, PoolLimits, PoolStatistics};
+use crate::lifecycle::Problem;
 use crate::outbound::Outbound;
 use crate::random::{Random, unguessable_id};
 use crate::rate_limiter::RateLimiter;
@@ -31,34 +32,34 @@ use crate::sign_in::{Account, Pending, SignInError};
 use crate::token_validator::{Principal, Requirements, TokenError};
 use crate::user_agent::UserAgent;
 
-/// The JSON-RPC error code for a failure inside the server.
+/// The JSON-RPC error code for a failure in the server.
 const INTERNAL_ERROR: i32 = -32603;
 
-/// Where a message comes from. The authorization is not in its `Debug`.
+/// The origin of a message. `Debug` leaves out the authorization.
 #[derive(Clone)]
-pub struct Caller {
+pub struct MessageContext {
     /// `stdio`, or the name of another transport.
     pub transport: String,
-    /// Names the call in logs and audit records; `None` makes one up.
+    /// Correlation id of the call in logs and audit records; `None` generates one.
     pub correlation_id: Option<String>,
-    /// What HTTP has in the header `Authorization`, and empty if the client sent none. `None`: the caller is the person at
-    /// this machine, and nobody else can use the transport.
+    /// The value of the HTTP header `Authorization`, empty if the client sent none. `None`: the caller is the person at
+    /// this machine, and no other party can use the transport.
     pub authorization: Option<Zeroizing<String>>,
-    /// The address of the client, for audit records and the bound of refused tokens. Ignored without an authorization.
+    /// The address of the client, for audit records and the limit of refused tokens. Ignored without an authorization.
     pub client_address: Option<String>,
 }
 
-impl Caller {
-    /// The person at this machine on `transport`, with a correlation id of its own for every call.
+impl MessageContext {
+    /// The person at this machine on `transport`. Every call gets a correlation id of its own.
     pub fn new(transport: &str) -> Self {
         Self { transport: transport.to_owned(), correlation_id: None, authorization: None, client_address: None }
     }
 }
 
-impl fmt::Debug for Caller {
+impl fmt::Debug for MessageContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { transport, correlation_id, authorization: _, client_address: _ } = self;
-        let mut shown = f.debug_struct("Caller");
+        let mut shown = f.debug_struct("MessageContext");
         shown.field("transport", transport).field("correlation_id", correlation_id).finish_non_exhaustive()
     }
 }
@@ -69,7 +70,7 @@ pub struct AccessToken {
     pub token: Zeroizing<String>,
     /// Unix time in seconds.
     pub expires_at: u64,
-    /// Whom it stands for.
+    /// The account that the token stands for.
     pub account: Account,
 }
 
@@ -79,14 +80,14 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// The component, loaded and ready. Calls may run at the same time; dropping the future of a call cancels it.
+/// The component, loaded and ready. Calls may run concurrently; dropping the future of a call cancels it.
 pub struct Plugin {
     pub(crate) pool: Arc<InstancePool>,
     random: Arc<dyn Random>,
 }
 
 impl Plugin {
-    /// Starts a builder for a component that is configured with `settings`.
+    /// Starts a builder for a component with `settings`.
     pub fn builder(settings: Settings) -> PluginBuilder {
         PluginBuilder {
             imports: Imports::builder(settings),
@@ -101,22 +102,27 @@ impl Plugin {
         }
     }
 
-    /// Handles one MCP message and returns the answer, if it has one. Never fails: if the component does, the
-    /// answer is a JSON-RPC error with the correlation id of the log.
-    pub async fn handle(&self, message: &str, caller: &Caller, channel: Arc<dyn ClientChannel>) -> Option<String> {
-        let correlation_id = caller.correlation_id.clone().unwrap_or_else(|| self.correlation_id());
-        let mut context = mcp_server::Context {
+    /// Handles one MCP message and returns the answer, if it has one. Never fails: if the component fails, the answer
+    /// is a JSON-RPC error with the correlation id of the log.
+    pub async fn handle(
+        &self,
+        message: &str,
+        context: &MessageContext,
+        channel: Arc<dyn ClientChannel>,
+    ) -> Option<String> {
+        let correlation_id = context.correlation_id.clone().unwrap_or_else(|| self.correlation_id());
+        let mut given = mcp_server::Context {
             correlation_id: correlation_id.clone(),
-            transport: caller.transport.clone(),
-            authorization: caller.authorization.as_ref().map(|authorization| authorization.to_string()),
-            client_address: caller.client_address.clone(),
+            transport: context.transport.clone(),
+            authorization: context.authorization.as_ref().map(|authorization| authorization.to_string()),
+            client_address: context.client_address.clone(),
         };
         let answer = self
             .call(correlation_id, channel, async |exports, store| {
-                exports.entra_mcp_plugin_mcp_server().call_handle(store, message, &context).await
+                exports.entra_mcp_plugin_mcp_server().call_handle(store, message, &given).await
             })
             .await;
-        context.authorization.zeroize();
+        given.authorization.zeroize();
         answer.unwrap_or_else(|error| internal_error(message, &error))
     }
 
@@ -129,8 +135,9 @@ impl Plugin {
         .await
     }
 
-    /// Signs a person in through the user agent, and waits for it. The person consents to `scopes`, which belong to one API
-    /// and are qualified by its identifier ([`Settings::profile_scope`] is what the component's own tools need).
+    /// Signs a person in through the user agent, and waits for the end. The person consents to `scopes`, which belong
+    /// to one API and are qualified by its identifier ([`Settings::profile_scope`] is what the component's own tools
+    /// need).
     pub async fn sign_in_interactive(&self, scopes: &[String], login_hint: Option<&str>) -> Result<Account, Error> {
         self.judged(None, Arc::new(NoChannel), async |exports, store| {
             let account = exports.entra_mcp_plugin_sign_in().call_interactive(store, scopes, login_hint).await?;
@@ -139,7 +146,7 @@ impl Plugin {
         .await
     }
 
-    /// Returns an access token without asking anybody; `account` is a user name or home account id.
+    /// Returns an access token without asking a person; `account` is a user name or home account id.
     pub async fn acquire_token_silent(&self, scopes: &[String], account: Option<&str>) -> Result<AccessToken, Error> {
         self.judged(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
             let acquired = exports.entra_mcp_plugin_sign_in().call_acquire_token_silent(store, scopes, account).await?;
@@ -153,7 +160,7 @@ impl Plugin {
         .await
     }
 
-    /// Starts a sign-in whose page the embedder shows; [`Plugin::sign_in_complete`] ends it. `scopes` are as for
+    /// Starts a sign-in with a page that the embedder shows; [`Plugin::sign_in_complete`] ends it. `scopes` are as for
     /// [`Plugin::sign_in_interactive`].
     pub async fn sign_in_start(
         &self,
@@ -169,7 +176,7 @@ impl Plugin {
         .await
     }
 
-    /// Completes what [`Plugin::sign_in_start`] began. `response` is the query of the redirect.
+    /// Completes the sign-in that [`Plugin::sign_in_start`] began. `response` is the query of the redirect.
     pub async fn sign_in_complete(&self, id: &str, response: &str) -> Result<Account, Error> {
         self.judged(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
             let account = exports.entra_mcp_plugin_sign_in().call_complete(store, id, response).await?;
@@ -178,7 +185,7 @@ impl Plugin {
         .await
     }
 
-    /// Forgets an account and everything that was stored for it.
+    /// Forgets an account and all its records.
     pub async fn sign_out(&self, home_account_id: &str) -> Result<(), Error> {
         self.judged(None, Arc::new(NoChannel), async |exports, store| {
             let ended = exports.entra_mcp_plugin_sign_in().call_sign_out(store, home_account_id).await?;
@@ -187,7 +194,7 @@ impl Plugin {
         .await
     }
 
-    /// Judges an access token by the settings and by what `needs` requires.
+    /// Validates an access token by the settings and the requirements `needs`.
     pub async fn validate_token(&self, token: &str, needs: &Requirements) -> Result<Principal, Error> {
         self.judged(None, Arc::new(NoChannel), async |exports, store| {
             let verdict = exports.entra_mcp_plugin_token_validator().call_validate(store, token, needs).await?;
@@ -196,7 +203,7 @@ impl Plugin {
         .await
     }
 
-    /// The names of the tools that a remote server has: what rules in its settings may name.
+    /// The names of the tools of a remote server, which rules in its settings may name.
     pub async fn remote_tools(&self) -> Result<Vec<String>, Error> {
         self.call(None, Arc::new(NoChannel), async |exports, store| {
             exports.entra_mcp_plugin_tool_catalog().call_remote(store).await
@@ -204,7 +211,32 @@ impl Plugin {
         .await
     }
 
-    /// A call whose answer may be an error of the component's own.
+    /// What is wrong with the settings, beyond their form. Asks no service.
+    pub async fn check_settings(&self) -> Result<Vec<Problem>, Error> {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_lifecycle().call_check_settings(store).await
+        })
+        .await
+    }
+
+    /// Asks Entra ID whether it knows the tenant and the credential, and says what is wrong.
+    pub async fn check_authority(&self) -> Result<Vec<Problem>, Error> {
+        self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_lifecycle().call_check_authority(store).await
+        })
+        .await
+    }
+
+    /// Gives up the sign-in whose redirect only this process can receive. For a process that has ended its calls and is
+    /// about to end itself.
+    pub async fn give_up_sign_in(&self) -> Result<(), Error> {
+        self.call(None, Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_lifecycle().call_give_up_sign_in(store).await
+        })
+        .await
+    }
+
+    /// A call that may also answer with an error of the component's own.
     async fn judged<T>(
         &self,
         correlation_id: impl Into<Option<String>>,
@@ -226,7 +258,7 @@ impl Plugin {
             &mut wasmtime::Store<crate::instance::InstanceState>,
         ) -> wasmtime::Result<T>,
     ) -> Result<T, Error> {
-        // What goes well is never asked for its id.
+        // A successful call is never asked for its id.
         let given = correlation_id.into();
         let correlation_id = || given.unwrap_or_else(|| self.correlation_id());
         let lease = match self.pool.lease(channel).await {
@@ -240,13 +272,13 @@ impl Plugin {
         })
     }
 
-    /// What the instances do, and what has become of them.
+    /// The state of the pool and its counts.
     pub fn statistics(&self) -> PoolStatistics {
         self.pool.statistics()
     }
 
     pub(crate) fn correlation_id(&self) -> String {
-        // Without randomness no sign-in works; the id only has to be there.
+        // Without randomness no sign-in works; the id only has to exist.
         unguessable_id(&*self.random).unwrap_or_default()
     }
 }
@@ -257,7 +289,7 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// Says in the log why there is no instance for a call.
+/// Logs why there is no instance for a call.
 pub(crate) fn no_lease(error: LeaseError, correlation_id: String) -> Error {
     match error {
         LeaseError::Busy => {
@@ -271,8 +303,8 @@ pub(crate) fn no_lease(error: LeaseError, correlation_id: String) -> Error {
     }
 }
 
-/// The answer to `message` if the component failed on it. A notification, or what cannot be read, has none; a batch
-/// is answered as one.
+/// The answer to `message` if the component failed on it. A notification or an unreadable message has none; a batch
+/// gets one answer.
 fn internal_error(message: &str, error: &Error) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Request<'a> {
@@ -293,7 +325,7 @@ pub(crate) fn error_answer(id: &str, code: i32, message: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{}}}}}"#, serde_json::json!(message))
 }
 
-/// Says what the component is given of the world.
+/// Configures the capabilities of the component.
 pub struct PluginBuilder {
     imports: ImportsBuilder,
     component: Arc<[u8]>,
@@ -307,7 +339,7 @@ pub struct PluginBuilder {
 }
 
 impl PluginBuilder {
-    /// Another component than the bundled one (WebAssembly, binary form).
+    /// A component in place of the bundled one (WebAssembly, binary form).
     #[must_use]
     pub fn component(mut self, bytes: impl Into<Arc<[u8]>>) -> Self {
         self.component = bytes.into();
@@ -322,8 +354,8 @@ impl PluginBuilder {
         self
     }
 
-    /// A program that puts the compiled component into the code cache, with its arguments. It is started when the
-    /// component is not there; without it, or if it fails, the component is compiled in this process, which keeps some
+    /// A program that puts the compiled component into the code cache, with its arguments. It is started when the cache
+    /// has no entry for the component. Without it, or if it fails, this process compiles the component and keeps some
     /// 60 MB of memory from then on.
     #[cfg(feature = "code-cache")]
     #[must_use]
@@ -346,28 +378,29 @@ impl PluginBuilder {
         self
     }
 
-    /// What proves to Entra ID which application this is; by default nothing, as for a public client.
+    /// The proof to Entra ID of the application's identity; by default none, as for a public client.
     #[must_use]
     pub fn client_credential(mut self, credential: Arc<dyn ClientCredential>) -> Self {
         self.imports = self.imports.client_credential(credential);
         self
     }
 
-    /// Where security events go; by default into the log.
+    /// Where security events go; by default to the log.
     #[must_use]
     pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
         self.imports = self.imports.audit(sink);
         self
     }
 
-    /// What bounds how often something may be done; by default nothing does.
+    /// The rate limiter; by default nothing is limited.
     #[must_use]
     pub fn rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
         self.imports = self.imports.rate_limiter(limiter);
         self
     }
 
-    /// What reads the metadata documents of clients; by default nothing does.
+    /// The reader of clients' metadata documents; by default there is none. The component gets it only if its settings
+    /// have a use for it ([`Settings::reads_client_metadata`]).
     #[must_use]
     pub fn client_metadata(mut self, source: Arc<dyn ClientMetadata>) -> Self {
         self.imports = self.imports.client_metadata(source);
@@ -388,7 +421,7 @@ impl PluginBuilder {
         self
     }
 
-    /// The way out; by default, with the feature `outbound-http`, to the configured authority and Graph, with the
+    /// The outgoing HTTP; by default, with the feature `outbound-http`, to the configured authority and Graph, with the
     /// system's roots of trust.
     #[must_use]
     pub fn outbound_http(mut self, http: impl Outbound) -> Self {
@@ -396,21 +429,21 @@ impl PluginBuilder {
         self
     }
 
-    /// Most instances at the same time.
+    /// Most concurrent instances.
     #[must_use]
     pub fn max_instances(mut self, instances: usize) -> Self {
         self.limits.max_instances = instances.max(1);
         self
     }
 
-    /// Instances that are kept warm while nothing is to do; by default a few, as one client needs.
+    /// Idle instances that stay warm; by default a few, as one client needs.
     #[must_use]
     pub fn max_idle_instances(mut self, instances: usize) -> Self {
         self.limits.max_idle_instances = instances;
         self
     }
 
-    /// Calls that may wait for an instance, and for how long. Beyond, they are refused as busy; by default they wait
+    /// Calls that may wait for an instance, and for how long. Further calls are refused as busy. By default calls wait
     /// as long as their caller does.
     #[must_use]
     pub fn max_queue(mut self, calls: usize, wait: Duration) -> Self {
@@ -454,13 +487,13 @@ impl PluginBuilder {
         let component = wasmtime::component::Component::new(&engine, &self.component);
         let component = component.map_err(Error::Component)?;
         let random = Arc::clone(&imports.random);
-        let world = World { imports, http, max_memory_bytes: self.max_memory_bytes };
+        let world = InstanceResources { imports, http, max_memory_bytes: self.max_memory_bytes };
         let pool = InstancePool::new(&engine, &component, world, self.limits)?;
         Ok(Plugin { pool: Arc::new(pool), random })
     }
 }
 
-/// The way out unless another one was given: to the configured authority and Graph.
+/// The default outgoing HTTP: to the configured authority and Graph.
 #[cfg(feature = "outbound-http")]
 fn default_http(settings: &Settings) -> Result<Arc<dyn Outbound>, Error> {
     use crate::outbound_http::{OutboundHttp, OutboundPolicy};

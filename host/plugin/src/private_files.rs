@@ -1,15 +1,121 @@
-//! Files and folders that only the user may read, on systems where a file says so itself (Unix).
+//! Files and folders that only one user may read or change, on systems where the mode of a file says so (Unix).
 //!
-//! On Windows the per-user folders we write to are private by their inherited access lists.
+//! An attacker with an account on the machine may have been there first: a folder or a file of theirs with the expected
+//! name, a symbolic link that leads elsewhere, a folder above that they may rename. So a path is walked from the root,
+//! link by link, and what is opened is examined through its descriptor.
+//!
+//! On Windows, the inherited access lists of the per-user folders make the files in them private.
+//!
+//! Why this is not `fs-mistrust`: it judges paths, where these files are judged by the descriptor that is then used, and
+//! it trusts a group by what the user database says of it.
 
-use std::fs;
-#[cfg(feature = "sqlite")]
-use std::fs::{File, OpenOptions};
+#![cfg_attr(not(unix), allow(dead_code, reason = "only Unix has owners and modes"))]
+
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Creates a folder and what is missing above it, readable for the user only. An existing one is left as it is.
-pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+#[cfg(unix)]
+mod unix;
+
+/// What is said of a folder or a file that other users can change.
+const WRITABLE: &str = "can be written by other users than its owner";
+
+/// What is said of a folder or a file of another user.
+const FOREIGN: &str = "belongs to another user";
+
+/// A folder or a file that cannot be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path} {rule}")]
+pub(crate) struct Exposed {
+    pub(crate) path: PathBuf,
+    /// Which rule it breaks.
+    pub(crate) rule: &'static str,
+}
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FolderError {
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The user whose files these are to be.
+#[derive(Debug, Clone)]
+pub(crate) struct User {
+    #[cfg(unix)]
+    id: u32,
+    /// What the administrator's files show where the administrator has no user id of this process's kind.
+    #[cfg(unix)]
+    unmapped: Option<u32>,
+}
+
+impl User {
+    /// The user of this process.
+    pub(crate) fn of_process() -> Self {
+        Self {
+            #[cfg(unix)]
+            id: rustix::process::geteuid().as_raw(),
+            #[cfg(unix)]
+            unmapped: unix::unmapped_administrator(),
+        }
+    }
+
+    /// A user who does not own what this process makes.
+    #[cfg(all(test, unix))]
+    pub(crate) fn another() -> Self {
+        Self { id: rustix::process::geteuid().as_raw() + 1, unmapped: None }
+    }
+
+    /// Creates a folder and its missing parents, for the user only, and returns where it really is. An existing
+    /// folder has to belong to the user, and no other user may be able to change it or what leads to it.
+    pub(crate) fn folder(&self, path: &Path) -> Result<PathBuf, FolderError> {
+        create(path)?;
+        let path = std::path::absolute(path)?;
+        #[cfg(unix)]
+        return unix::walk(self, &path);
+        #[cfg(not(unix))]
+        Ok(path)
+    }
+
+    /// Whether a file is a regular one of the user that no other user can change.
+    #[cfg(feature = "code-cache")]
+    pub(crate) fn check_unchangeable(&self, file: &File) -> Result<(), &'static str> {
+        self.check(file, 0o022, WRITABLE)
+    }
+
+    /// Whether a file is a regular one of the user that no other user can read or change.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn check_private(&self, file: &File) -> Result<(), &'static str> {
+        self.check(file, 0o077, "can be read or written by other users than its owner")
+    }
+
+    #[cfg_attr(not(unix), allow(unused_variables, reason = "the mode says nothing there"))]
+    fn check(&self, file: &File, forbidden: u32, rule: &'static str) -> Result<(), &'static str> {
+        let Ok(metadata) = file.metadata() else {
+            return Err("cannot be examined");
+        };
+        if !metadata.is_file() {
+            return Err("is not a regular file");
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            if metadata.uid() != self.id {
+                return Err(FOREIGN);
+            }
+            if metadata.mode() & forbidden != 0 {
+                return Err(rule);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Creates a folder and its missing parents. Leaves an existing one as it is.
+fn create(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -17,58 +123,183 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-#[cfg(feature = "sqlite")]
+/// Opens a file for reading.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    options().read(true).open(path)
+}
+
 /// Creates a file that must not exist yet.
+#[cfg(feature = "sqlite")]
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     options().write(true).create_new(true).open(path)
 }
 
-#[cfg(feature = "sqlite")]
 /// Opens a file for appending, creating it if it does not exist.
+#[cfg(feature = "sqlite")]
 pub(crate) fn open_append(path: &Path) -> io::Result<File> {
     options().append(true).create(true).open(path)
 }
 
-#[cfg(feature = "sqlite")]
+/// New files are the user's alone. A symbolic link is not followed, and a named pipe not waited for.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+
+        use rustix::fs::OFlags;
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        options.mode(0o600).custom_flags(flags.bits().cast_signed());
+    }
     options
 }
 
-#[cfg(feature = "sqlite")]
-/// Says which rule an opened file breaks: it must be a regular file, and nobody but its owner may have access.
-pub(crate) fn check_private(file: &File) -> Result<(), &'static str> {
-    let Ok(metadata) = file.metadata() else {
-        return Err("cannot be examined");
-    };
-    if !metadata.is_file() {
-        return Err("is not a regular file");
-    }
-    #[cfg(unix)]
-    if std::os::unix::fs::MetadataExt::mode(&metadata) & 0o077 != 0 {
-        return Err("can be read or written by others than its owner");
-    }
-    Ok(())
-}
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
-#[cfg(feature = "code-cache")]
-/// Says which rule a folder breaks: it must be a folder of this user's that nobody else can write to.
-pub(crate) fn check_private_folder(path: &Path) -> Result<(), String> {
-    let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
-    if !metadata.is_dir() {
-        return Err("it is not a folder".into());
+    use super::*;
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        if metadata.uid() != rustix::process::geteuid().as_raw() {
-            return Err("it belongs to another user".into());
-        }
-        if metadata.mode() & 0o022 != 0 {
-            return Err("it can be written by others than its owner".into());
+
+    fn broken(user: &User, path: &Path) -> Exposed {
+        match user.folder(path) {
+            Err(FolderError::Exposed(exposed)) => exposed,
+            other => panic!("{other:?}"),
         }
     }
-    Ok(())
+
+    /// A folder below one that tests may change, without symbolic links.
+    fn folders() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let top = root.path().canonicalize().unwrap().join("top");
+        let below = top.join("middle").join("below");
+        create(&below).unwrap();
+        (root, top, below)
+    }
+
+    #[test]
+    fn what_is_missing_is_created_for_the_user_only() {
+        let (_root, top, _) = folders();
+        let path = top.join("a").join("b");
+        assert_eq!(User::of_process().folder(&path).unwrap(), path);
+        for folder in [&path, path.parent().unwrap()] {
+            assert_eq!(fs::metadata(folder).unwrap().mode() & 0o777, 0o700);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_others_can_change_is_not_used() {
+        let (_root, _, below) = folders();
+        for mode in [0o720, 0o702, 0o777, 0o1777] {
+            set_mode(&below, mode);
+            assert_eq!(broken(&User::of_process(), &below), Exposed { path: below.clone(), rule: WRITABLE });
+        }
+        set_mode(&below, 0o755);
+        assert_eq!(User::of_process().folder(&below).unwrap(), below);
+    }
+
+    #[test]
+    fn a_folder_below_one_that_others_can_change_is_not_used() {
+        let (_root, top, below) = folders();
+        for mode in [0o770, 0o707] {
+            set_mode(&top, mode);
+            assert_eq!(broken(&User::of_process(), &below), Exposed { path: top.clone(), rule: WRITABLE });
+        }
+        // There, only the owner of a folder can rename it.
+        set_mode(&top, 0o1777);
+        assert_eq!(User::of_process().folder(&below).unwrap(), below);
+    }
+
+    #[test]
+    fn a_folder_of_another_user_is_not_used() {
+        let (_root, _, below) = folders();
+        let exposed = broken(&User::another(), &below);
+        assert_eq!(exposed.rule, FOREIGN);
+        assert!(below.starts_with(&exposed.path));
+    }
+
+    #[test]
+    fn folders_on_the_way_belong_to_the_user_or_the_administrator() {
+        let user = User { id: 1000, unmapped: None };
+        for (owner, mode, expected) in [
+            (1000, 0o700, Ok(())),
+            (0, 0o755, Ok(())),
+            (0, 0o1777, Ok(())),
+            (1000, 0o1775, Ok(())),
+            (1001, 0o700, Err(FOREIGN)),
+            (1001, 0o1777, Err(FOREIGN)),
+            (65534, 0o755, Err(FOREIGN)),
+            (0, 0o775, Err(WRITABLE)),
+            (1000, 0o757, Err(WRITABLE)),
+        ] {
+            assert_eq!(unix::judge(&user, owner, mode), expected, "{owner} {mode:o}");
+        }
+        // In a user namespace without the administrator.
+        assert_eq!(unix::judge(&User { id: 1000, unmapped: Some(65534) }, 65534, 0o755), Ok(()));
+    }
+
+    #[test]
+    fn a_user_namespace_is_recognised() {
+        assert!(unix::has_all_users("         0          0 4294967295\n"));
+        assert!(!unix::has_all_users("      1000       1000          1\n"));
+        assert!(!unix::has_all_users("0 1000 1\n1 100000 65536\n"));
+    }
+
+    #[test]
+    fn a_symbolic_link_is_followed_only_through_folders_that_others_cannot_change() {
+        let (_root, top, below) = folders();
+        let other = top.join("other");
+        create(&other).unwrap();
+        symlink(&below, other.join("absolute")).unwrap();
+        symlink("../middle/below", other.join("relative")).unwrap();
+        for link in ["absolute", "relative"] {
+            assert_eq!(User::of_process().folder(&other.join(link)).unwrap(), below);
+        }
+        symlink(other.join("absolute"), top.join("chain")).unwrap();
+        set_mode(&other, 0o770);
+        for path in [other.join("absolute"), other.join("relative"), top.join("chain")] {
+            assert_eq!(broken(&User::of_process(), &path), Exposed { path: other.clone(), rule: WRITABLE });
+        }
+    }
+
+    #[test]
+    fn a_file_in_place_of_a_folder_is_not_used() {
+        let (_root, top, _) = folders();
+        fs::write(top.join("file"), "").unwrap();
+        assert!(User::of_process().folder(&top.join("file")).is_err());
+    }
+
+    #[test]
+    fn neither_a_symbolic_link_nor_a_folder_is_used_as_a_file() {
+        let (_root, top, _) = folders();
+        fs::write(top.join("file"), "content").unwrap();
+        symlink(top.join("file"), top.join("link")).unwrap();
+        assert!(open(&top.join("file")).is_ok());
+        assert!(open(&top.join("link")).is_err());
+        let folder = open(&top).unwrap();
+        assert_eq!(User::of_process().check(&folder, 0, WRITABLE), Err("is not a regular file"));
+    }
+
+    #[test]
+    fn a_file_is_judged_by_its_owner_and_mode() {
+        let (_root, top, _) = folders();
+        let path = top.join("file");
+        fs::write(&path, "content").unwrap();
+        for (mode, forbidden, fits) in [
+            (0o600, 0o077, true),
+            (0o640, 0o077, false),
+            (0o644, 0o022, true),
+            (0o664, 0o022, false),
+            (0o602, 0o022, false),
+        ] {
+            set_mode(&path, mode);
+            let file = open(&path).unwrap();
+            let found = User::of_process().check(&file, forbidden, WRITABLE);
+            assert_eq!(found, if fits { Ok(()) } else { Err(WRITABLE) }, "{mode:o}");
+            assert_eq!(User::another().check(&file, forbidden, WRITABLE), Err(FOREIGN));
+        }
+    }
 }

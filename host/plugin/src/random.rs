@@ -7,31 +7,32 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 use zeroize::{Zeroize as _, Zeroizing};
 
-/// Most bytes that the component may ask for at once. It needs a few dozen.
+/// Most bytes that the component may request at once. It needs a few dozen.
 const MAX_RANDOM_BYTES: u64 = 64 * 1024;
 
 /// A source of cryptographically secure randomness.
 pub trait Random: Send + Sync + 'static {
-    /// Fills `bytes`, or says that there is no randomness now.
+    /// Fills `bytes`, or fails if there is no randomness now.
     fn fill(&self, bytes: &mut [u8]) -> Result<(), NoRandomness>;
 }
 
-/// The source has nothing to give. Whoever asked must not go on.
+/// The source has no randomness. The caller must not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no secure randomness is available")]
 pub struct NoRandomness;
 
-/// What may be drawn ahead of its use: ids, such as the correlation id of every request. Keys and tokens are longer.
+/// Longest value in bytes that may be drawn ahead of its use: an id, such as the correlation id of every request. Keys
+/// and tokens are longer.
 const MAX_DRAWN_AHEAD: usize = 16;
 
-/// Bytes that are drawn ahead at once, by each thread: a call into the operating system for 32 ids.
+/// Bytes that each thread draws ahead at once: a call into the operating system for 32 ids.
 const DRAWN_BYTES: usize = 32 * MAX_DRAWN_AHEAD;
 
 /// The operating system's generator.
 #[derive(Debug)]
 pub struct SystemRandomness(SystemRandom);
 
-/// Random bytes that nobody has had yet.
+/// Random bytes that were not handed out yet.
 struct Drawn {
     bytes: Zeroizing<[u8; DRAWN_BYTES]>,
     left: usize,
@@ -42,7 +43,7 @@ thread_local! {
 }
 
 impl Drawn {
-    /// Fills `bytes`, which are no more than [`MAX_DRAWN_AHEAD`], and forgets what it gave.
+    /// Fills `bytes`, of which there are at most [`MAX_DRAWN_AHEAD`], and forgets the bytes that it gave.
     fn give(&mut self, bytes: &mut [u8], source: &SystemRandom) -> Result<(), NoRandomness> {
         if self.left < bytes.len() {
             self.left = 0;
@@ -73,15 +74,15 @@ impl Random for SystemRandomness {
     }
 }
 
-/// 128 random bits as 32 hexadecimal digits: ids that nobody can guess.
+/// 128 random bits as 32 hexadecimal digits: ids that an attacker cannot guess.
 pub fn unguessable_id(random: &dyn Random) -> Result<String, NoRandomness> {
     let mut bytes = [0; 16];
     random.fill(&mut bytes)?;
     Ok(base16ct::lower::encode_string(&bytes))
 }
 
-/// `wasi:random` on a [`Random`]. The insecure interfaces, which the Rust standard library asks for the seeds of
-/// hash maps, are answered securely too.
+/// `wasi:random` on a [`Random`]. The insecure interfaces, from which the Rust standard library seeds hash maps, are
+/// answered securely too.
 pub(crate) struct RandomCtx {
     source: Arc<dyn Random>,
 }

@@ -1,6 +1,6 @@
-//! Bounds of how often something may be done (`wit/rate-limiter.wit`).
+//! Limits how often an operation may be done (`wit/rate-limiter.wit`).
 //!
-//! The counts are of this process: with several replicas, each has its own. They bound abuse; nothing that has to be
+//! The counts belong to this process: with several replicas, each has its own. They bound abuse. Nothing that has to be
 //! exact, such as the single use of a code, relies on them.
 
 use std::collections::HashMap;
@@ -12,23 +12,24 @@ use std::time::Duration;
 use crate::bindings::rate_limiter as wit;
 use crate::clock::Clock;
 
-/// What the name of an operation begins with that is the record of another one's refusal.
+/// The prefix of an operation that is the record of another operation's refusal.
 pub const RECORD_OF: &str = "record:";
 
 /// Most pairs of operation and subject that are remembered: some 3 MiB.
 const MAX_SUBJECTS: usize = 100_000;
 
-/// How many times the bound of one subject all subjects together have that are not remembered for want of room.
+/// The shared limit of all subjects that are not remembered for want of room, as a multiple of the limit of one
+/// subject.
 const STRANGERS: u32 = 10;
 
-/// Counts operations by subject. What the component counts is in `wit/rate-limiter.wit`; an address of IPv6 is its
-/// network's here.
+/// Counts operations by subject. `wit/rate-limiter.wit` says what the component counts. An IPv6 address counts as its
+/// network.
 pub trait RateLimiter: Send + Sync + 'static {
-    /// Counts one `operation` by `subject`; an error says after which time to try again.
+    /// Counts one `operation` by `subject`; an error says when to try again.
     fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration>;
 }
 
-/// Admits everything: for hosts without strangers.
+/// Admits everything: for hosts without unauthenticated clients.
 #[derive(Debug, Default)]
 pub struct NoRateLimiter;
 
@@ -38,41 +39,41 @@ impl RateLimiter for NoRateLimiter {
     }
 }
 
-/// So many within so long.
+/// A number of operations within a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// How many at once, if there were none for long enough. Above zero.
+    /// Operations at once, after a long enough pause. Above zero.
     pub count: u32,
-    /// In which time that many come back, one after the other. Above zero.
+    /// The time in which that many operations become free again, one after the other. Above zero.
     pub per: Duration,
 }
 
-/// Bounds operations by the generic cell rate algorithm: one number per subject, and no window at whose end everything
-/// is allowed again at once.
+/// Bounds operations by the generic cell rate algorithm: one number per subject, and no window at the end of which
+/// everything is allowed again at once.
 ///
-/// What is remembered of a subject is never given up while it matters, so that nobody gets a fresh count by sending
-/// under many other names: when there is no room, subjects that are not remembered share one count.
+/// The count of a subject is never discarded while it matters, so that no client gets a fresh count by sending under
+/// many other names: when there is no room, subjects that are not remembered share one count.
 pub struct CountingRateLimiter {
     clock: Arc<dyn Clock>,
     rates: HashMap<String, Rate>,
     max_subjects: usize,
-    /// Keyed with a secret of the process, so that nobody can choose a subject that counts as another one.
+    /// Keyed with a secret of the process, so that an attacker cannot choose a subject that counts as another one.
     hasher: RandomState,
-    counts: Mutex<Counts>,
+    counts: Mutex<RateCounts>,
 }
 
 #[derive(Default)]
-struct Counts {
-    /// By operation and subject: when the count would be back at zero, as a reading of the monotonic clock.
+struct RateCounts {
+    /// When the count of an operation and subject is back at zero, as a reading of the monotonic clock.
     subjects: HashMap<u64, Duration>,
     strangers: HashMap<String, Duration>,
-    /// When room was last made.
+    /// When expired counts were last removed.
     purged_at: Option<Duration>,
 }
 
 impl CountingRateLimiter {
-    /// Bounds the named operations, and records of their refusal to one within the same time; what has no name here is
-    /// admitted.
+    /// Bounds the named operations, and the records of their refusal to one within the same time. Operations without a
+    /// name here are admitted.
     pub fn new(clock: Arc<dyn Clock>, rates: HashMap<String, Rate>) -> Self {
         Self { clock, rates, max_subjects: MAX_SUBJECTS, hasher: RandomState::new(), counts: Mutex::default() }
     }
@@ -83,8 +84,8 @@ impl CountingRateLimiter {
     }
 }
 
-/// Counts one, or says when there is room for it. `back_at` is when the count would be back at zero.
-fn count(back_at: &mut Duration, now: Duration, rate: Rate) -> Result<(), Duration> {
+/// Counts one operation, or says when there is room for it. `back_at` is when the count would be back at zero.
+pub(crate) fn count(back_at: &mut Duration, now: Duration, rate: Rate) -> Result<(), Duration> {
     let next = (*back_at).max(now).saturating_add(rate.per / rate.count.max(1));
     let limit = now.saturating_add(rate.per);
     if next > limit {
@@ -103,7 +104,7 @@ impl RateLimiter for CountingRateLimiter {
         if let Some(back_at) = counts.subjects.get_mut(&key) {
             return count(back_at, now, rate);
         }
-        // Looking for room takes a while, and finds none more often than once in a second.
+        // Looking for room takes a while, and finds some at most once in a second.
         let purgeable = counts.purged_at.is_none_or(|at| now.saturating_sub(at) >= Duration::from_secs(1));
         if counts.subjects.len() >= self.max_subjects && purgeable {
             counts.subjects.retain(|_, back_at| *back_at > now);
@@ -118,7 +119,7 @@ impl RateLimiter for CountingRateLimiter {
     }
 }
 
-/// What an instance holds.
+/// The state of an instance.
 pub(crate) struct RateLimiterCtx {
     limiter: Arc<dyn RateLimiter>,
 }
@@ -129,8 +130,8 @@ impl RateLimiterCtx {
     }
 }
 
-/// The subject that is counted. The component passes on an address as it was told; whatever else looks like one is a
-/// client id that a stranger has made up.
+/// The subject that is counted. The component passes on an address as the host named it. Any other text that looks like
+/// an address is a client id that a client has made up.
 fn counted(subject: String) -> String {
     match subject.parse::<IpAddr>() {
         Ok(address) => network(address.to_canonical()).to_string(),
@@ -138,7 +139,7 @@ fn counted(subject: String) -> String {
     }
 }
 
-/// What is counted as one caller: an IPv6 client has a /64 to itself.
+/// The unit that counts as one client: an IPv6 client has a /64 to itself.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -278,8 +279,8 @@ mod tests {
 
         clock.advance(Duration::from_secs(30));
         for _ in 0..3 {
-            limiter.admit("token", "somebody new").unwrap();
+            limiter.admit("token", "a new subject").unwrap();
         }
-        assert!(limiter.admit("token", "somebody new").is_err());
+        assert!(limiter.admit("token", "a new subject").is_err());
     }
 }

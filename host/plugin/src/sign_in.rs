@@ -1,4 +1,4 @@
-//! Accounts of a public client, and what the component says when there is none (`wit/sign-in.wit`).
+//! Accounts of a public client, and the component's answer when there is none (`wit/sign-in.wit`).
 
 use crate::attributes::{self, Attribute};
 use crate::bindings::export::sign_in as wit;
@@ -10,7 +10,7 @@ pub use crate::bindings::export::sign_in::{Account, Pending, SignInFailure};
 #[error("{message}")]
 #[non_exhaustive]
 pub struct SignInError {
-    /// What the caller can do.
+    /// What the caller can do about it.
     pub failure: SignInFailure,
     /// Stable reason code, such as `aadsts-65001`.
     pub code: String,

@@ -1,4 +1,4 @@
-//! What the component says about an access token (`wit/token-validator.wit`).
+//! The component's verdict on an access token (`wit/token-validator.wit`).
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::bindings::export::token_validator as wit;
 pub use crate::bindings::export::token_validator::{Principal, Requirements, TokenErrorCategory};
 pub use crate::bindings::types::{Groups, PrincipalKind};
 
-/// Nothing beyond what the settings say.
+/// No requirements beyond the settings.
 #[allow(clippy::derivable_impls, reason = "the type is generated")]
 impl Default for Requirements {
     fn default() -> Self {
@@ -30,7 +30,7 @@ pub struct Challenge {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokenError {
-    /// What to do.
+    /// What the caller can do about it.
     pub category: TokenErrorCategory,
     /// Stable reason code, such as `audience-mismatch`.
     pub code: String,
@@ -38,14 +38,14 @@ pub struct TokenError {
     pub message: String,
     /// The challenge for the client.
     pub challenge: Option<Challenge>,
-    /// How long it takes until the same token may be accepted.
+    /// Time until the same token may be accepted.
     pub retry_after: Option<Duration>,
     /// For the log. A client must not see it.
     pub evidence: Vec<Attribute>,
 }
 
 impl TokenError {
-    /// The HTTP status that answers a client.
+    /// The HTTP status of the answer to a client.
     pub fn status(&self) -> u16 {
         match self.category {
             TokenErrorCategory::Malformed | TokenErrorCategory::Untrusted | TokenErrorCategory::NotCurrent => 401,
@@ -55,13 +55,13 @@ impl TokenError {
         }
     }
 
-    /// Whether the token was refused. Otherwise it could not be decided, and the same token may be accepted later or with
+    /// Whether the token was refused. Otherwise there is no verdict, and the same token may be accepted later or with
     /// other settings.
     pub fn is_refusal(&self) -> bool {
         self.status() < 500
     }
 
-    /// A part of the evidence that is one text.
+    /// An item of the evidence that is one text.
     pub fn text(&self, name: &str) -> Option<&str> {
         match attributes::value(&self.evidence, name)? {
             AttributeValue::Text(text) => Some(text),
@@ -69,7 +69,7 @@ impl TokenError {
         }
     }
 
-    /// A part of the evidence that is several texts.
+    /// An item of the evidence that is several texts.
     pub fn texts(&self, name: &str) -> Option<&[String]> {
         match attributes::value(&self.evidence, name)? {
             AttributeValue::Texts(texts) => Some(texts),
@@ -77,7 +77,7 @@ impl TokenError {
         }
     }
 
-    /// A part of the evidence that is a number.
+    /// An item of the evidence that is a number.
     pub fn number(&self, name: &str) -> Option<u64> {
         match attributes::value(&self.evidence, name)? {
             AttributeValue::Number(number) => Some(*number),

@@ -3,6 +3,9 @@
 //! Every proxy appends the address that it was connected from, so only the end of the list is its word; what stands
 //! before may be the client's invention. The list is read from its end, as long as the address that named the next
 //! one is a declared proxy.
+//!
+//! One header counts, which the operator names. A proxy writes one of the two, and passes on what a client wrote into the
+//! other one: a server that read both would let the client choose, or hide its address behind the contradiction.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,19 +15,24 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
+/// In which header declared proxies say where a request comes from. The other one is not looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
 /// The address that is responsible for a request which came from `peer`.
-pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet], counts: ForwardedHeader) -> IpAddr {
     if !is_trusted(peer, trusted) {
         return peer;
     }
-    let of = |name: &str, address: fn(&str) -> Option<IpAddr>| {
-        headers.contains_key(name).then(|| walk(peer, headers, name, address, trusted))
-    };
-    match (of(X_FORWARDED_FOR, bare), of(FORWARDED.as_str(), forwarded_for)) {
-        // A proxy writes one of them, and passes the client's value of the other on. The server cannot know which.
-        (Some(one), Some(other)) if one != other => peer,
-        (Some(address), _) | (None, Some(address)) => address,
-        (None, None) => peer,
+    match counts {
+        ForwardedHeader::XForwardedFor => walk(peer, headers, X_FORWARDED_FOR, bare, trusted),
+        ForwardedHeader::Forwarded => walk(peer, headers, FORWARDED.as_str(), forwarded_for, trusted),
     }
 }
 
@@ -84,13 +92,19 @@ mod tests {
 
     const PROXY: &str = "10.0.0.1";
 
+    /// The client by the header that the first line is of.
     fn client(peer: &str, lines: &[(&'static str, &'static str)]) -> String {
+        let of_rfc_7239 = lines.first().is_some_and(|(name, _)| *name == "forwarded");
+        client_by(if of_rfc_7239 { ForwardedHeader::Forwarded } else { ForwardedHeader::XForwardedFor }, peer, lines)
+    }
+
+    fn client_by(counts: ForwardedHeader, peer: &str, lines: &[(&'static str, &'static str)]) -> String {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
-        client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
+        client_address(peer.parse().unwrap(), &headers, &trusted, counts).to_string()
     }
 
     #[test]
@@ -171,10 +185,16 @@ mod tests {
     }
 
     #[test]
-    fn two_headers_that_contradict_each_other_are_not_believed() {
-        let lines = [("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=203.0.113.9")];
-        assert_eq!(client(PROXY, &lines), PROXY);
-        let agreeing = [("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=203.0.113.9")];
-        assert_eq!(client(PROXY, &agreeing), "203.0.113.9");
+    fn one_header_counts_and_the_other_is_a_clients_whatever_it_says() {
+        let named = [("x-forwarded-for", "203.0.113.9")];
+        for lie in ["x", "", "for=6.6.6.6", "for=203.0.113.9", "for=10.0.0.1", "for=_hidden"] {
+            assert_eq!(client(PROXY, &[named[0], ("forwarded", lie)]), "203.0.113.9", "{lie}");
+            assert_eq!(client_by(ForwardedHeader::XForwardedFor, PROXY, &[("forwarded", lie)]), PROXY, "{lie}");
+        }
+        let named = [("forwarded", "for=203.0.113.9")];
+        for lie in ["x", "", "6.6.6.6", "10.0.0.1", "203.0.113.9"] {
+            assert_eq!(client(PROXY, &[named[0], ("x-forwarded-for", lie)]), "203.0.113.9", "{lie}");
+            assert_eq!(client_by(ForwardedHeader::Forwarded, PROXY, &[("x-forwarded-for", lie)]), PROXY, "{lie}");
+        }
     }
 }

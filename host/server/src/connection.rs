@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::rt::{Read, Write};
@@ -15,6 +14,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::activity::Activity;
+use super::shares::Share;
 use super::stall::StallGuard;
 use super::{Limits, Shared, service};
 
@@ -44,43 +45,6 @@ pub(super) fn protocols(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX));
     builder
-}
-
-/// What happens on a connection.
-#[derive(Default)]
-pub(super) struct Activity {
-    /// Requests that are being read or answered.
-    active: AtomicUsize,
-    /// Requests so far.
-    begun: AtomicU64,
-    /// Something came since the last request ended.
-    reading: AtomicBool,
-    http2: AtomicBool,
-}
-
-/// A request that is being read or answered.
-pub(super) struct InFlight(Arc<Activity>);
-
-impl Activity {
-    pub(super) fn begin(self: &Arc<Self>, http2: bool) -> InFlight {
-        self.active.fetch_add(1, Ordering::Relaxed);
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        self.reading.store(false, Ordering::Relaxed);
-        self.http2.store(http2, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
-    }
-
-    pub(super) fn received(&self) {
-        if self.active.load(Ordering::Relaxed) == 0 {
-            self.reading.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Decides, look by look, whether a connection is given up.
@@ -113,15 +77,13 @@ impl Watch {
     }
 
     fn look(&mut self, activity: &Activity) -> Verdict {
-        let begun = activity.begun.load(Ordering::Relaxed);
-        if activity.active.load(Ordering::Relaxed) > 0 || begun != self.begun {
+        let begun = activity.begun();
+        if activity.is_active() || begun != self.begun {
             (self.begun, self.slow, self.quiet) = (begun, 0, 0);
             return Verdict::Stay;
         }
         self.quiet = self.quiet.saturating_add(1);
-        // On HTTP/2, bytes between requests need not begin a request.
-        let reading = activity.reading.load(Ordering::Relaxed) && !activity.http2.load(Ordering::Relaxed);
-        self.slow = if reading || begun == 0 { self.slow.saturating_add(1) } else { 0 };
+        self.slow = if activity.is_reading() || begun == 0 { self.slow.saturating_add(1) } else { 0 };
         if self.slow >= self.slow_after || self.quiet > self.idle_after.saturating_add(1) {
             Verdict::Break
         } else if self.quiet >= self.idle_after {
@@ -132,11 +94,33 @@ impl Watch {
     }
 }
 
-/// Serves a connection to its end.
-pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, ended: watch::Receiver<bool>) {
+/// A connection that has its place.
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    pub(super) peer: IpAddr,
+    pub(super) activity: Arc<Activity>,
+    pub(super) place: Share,
+}
+
+/// Serves a connection to its end, or until another client needs its place.
+pub(super) async fn serve(shared: Arc<Shared>, connection: Connection, ended: watch::Receiver<bool>) {
+    let Connection { stream, peer, activity, place } = connection;
+    tokio::select! {
+        biased;
+        () = begin(shared, stream, peer, activity, ended) => {}
+        () = place.displaced() => tracing::debug!(%peer, "a connection gave way to that of another client"),
+    }
+}
+
+async fn begin(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: IpAddr,
+    activity: Arc<Activity>,
+    ended: watch::Receiver<bool>,
+) {
     // Small answers to small questions: waiting to fill a packet would only add delay.
     let _ = stream.set_nodelay(true);
-    let activity = Arc::<Activity>::default();
     let stream = StallGuard::new(stream, shared.options.limits.stall_time, Arc::clone(&activity));
     let Some(acceptor) = &shared.acceptor else {
         return drive(TokioIo::new(stream), shared, peer, activity, ended).await;

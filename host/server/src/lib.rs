@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response};
+use http::{HeaderMap, HeaderName, Method, Request, Response};
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use ipnet::IpNet;
@@ -24,18 +24,23 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use shares::Shares;
+use activity::Activity;
+use connection::Connection;
+use shares::{Bounds, Shares};
 
+mod activity;
 mod body;
 mod client_address;
 mod connection;
 mod observer;
+mod request_body;
 mod service;
 mod shares;
 mod stall;
 mod tls;
 
 pub use body::{BrokenOff, HttpBody};
+pub use client_address::ForwardedHeader;
 pub use observer::{NoObserver, ObservedRequest, Observer};
 pub use tls::{Certificates, TlsError};
 
@@ -68,10 +73,25 @@ pub trait HttpHandler: Send + Sync + 'static {
         false
     }
 
+    /// What the answer needs of the body of a request, as far as its head says it. A request that needs nothing of its
+    /// body is handled before the body comes, as if it had none. `headers` are those that the request is going to have.
+    fn body_need(&self, _method: &Method, _path: &str, _headers: &HeaderMap) -> BodyNeed {
+        BodyNeed::UpTo(usize::MAX)
+    }
+
     /// Whether this is a health check, which is answered even where only declared proxies are served.
     fn is_health_check(&self, _path: &str) -> bool {
         false
     }
+}
+
+/// What an answer needs of the body of its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyNeed {
+    /// The answer is the same whatever the body is.
+    Nothing,
+    /// All of it, and it has no more than so many bytes; [`Limits::body_bytes`] is the bound for every body.
+    UpTo(usize),
 }
 
 /// Makes unguessable ids: each names a refusal in the answer and in the log.
@@ -80,8 +100,9 @@ pub type CorrelationIds = Arc<dyn Fn() -> String + Send + Sync>;
 /// Bounds of what clients may occupy.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at the same time. A client address that is not a declared proxy has at most half of them. Each costs
-    /// some 50 KiB, and a file descriptor of the usual 1024 or more.
+    /// Connections at the same time. A client address that is not a declared proxy has at most half of them, and so has
+    /// an IPv6 network (/56, /48). When there are no more, the one that has been idle for longest, of the address that
+    /// has most, gives way. Each costs some 50 KiB, and a file descriptor of the usual 1024 or more.
     pub connections: usize,
     /// Bytes of all header fields of a request. Tokens and cookies are a few KiB.
     pub header_bytes: usize,
@@ -93,8 +114,19 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Time to send a request body.
     pub body_time: Duration,
-    /// Bytes of all request bodies and large answers that are in memory at the same time. The request bodies of one
-    /// client address occupy no more than half.
+    /// Bytes of a request body that have to come in every [`Limits::pace_time`], unless it ends before: the slowest
+    /// mobile networks carry some KiB in a second.
+    pub pace_bytes: usize,
+    /// See [`Limits::pace_bytes`]. It is also the time for the pauses that networks make.
+    pub pace_time: Duration,
+    /// Bytes of a body that are read and forgotten when the answer did not need it: if the server closed the connection
+    /// instead, the client could lose the answer. Longer than the messages of clients that have yet to sign in.
+    pub unneeded_bytes: usize,
+    /// Time to send them.
+    pub unneeded_time: Duration,
+    /// Bytes of all request bodies and large answers that are in memory at the same time. The request bodies that one
+    /// client address, or an IPv6 network (/56, /48), is sending occupy no more than half. When there is no more room,
+    /// a body of the address that occupies most gives way to one of an address that occupies less.
     pub buffered_bytes: usize,
     /// Time from a whole request to its whole answer; for a stream that lasts, to its beginning.
     pub request_time: Duration,
@@ -119,6 +151,10 @@ impl Default for Limits {
             handshake_time: Duration::from_secs(10),
             body_bytes: 1024 * 1024,
             body_time: Duration::from_secs(30),
+            pace_bytes: 5 * 1024,
+            pace_time: Duration::from_secs(5),
+            unneeded_bytes: 64 * 1024,
+            unneeded_time: Duration::from_secs(5),
             buffered_bytes: 64 * 1024 * 1024,
             request_time: Duration::from_secs(60),
             idle_time: Duration::from_secs(75),
@@ -136,6 +172,8 @@ pub struct Options {
     pub tls: Option<Arc<Certificates>>,
     /// Proxies that the server believes about the client's address.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they say it.
+    pub forwarded_header: ForwardedHeader,
     /// The header in which those proxies hand over the access token of a caller they admit. The server removes it from
     /// requests that come from any other address.
     pub token_header: Option<HeaderName>,
@@ -158,6 +196,7 @@ impl Options {
         Self {
             tls: None,
             trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
             token_header: None,
             path_prefix: String::new(),
             client_address_header,
@@ -198,9 +237,7 @@ struct Shared {
     proxies_only: bool,
     acceptor: Option<TlsAcceptor>,
     protocols: auto::Builder<TokioExecutor>,
-    buffered: AtomicUsize,
-    buffered_by_address: Shares,
-    connections_by_address: Shares,
+    buffered: Arc<Shares>,
     event_streams: Arc<Semaphore>,
     streaming: AtomicUsize,
 }
@@ -257,9 +294,11 @@ impl HttpServer {
             proxies_only: !https && !self.address.ip().to_canonical().is_loopback(),
             acceptor: tls.as_ref().map(Certificates::acceptor).transpose()?,
             protocols: connection::protocols(&limits),
-            buffered: AtomicUsize::new(0),
-            buffered_by_address: Shares::new(limits.buffered_bytes / 2),
-            connections_by_address: Shares::new((limits.connections / 2).max(1)),
+            buffered: Shares::new(Bounds {
+                most: limits.buffered_bytes,
+                most_each: limits.buffered_bytes / 2,
+                newcomers_first: false,
+            }),
             event_streams: Arc::new(Semaphore::new(limits.event_streams)),
             streaming: AtomicUsize::new(0),
             options,
@@ -267,7 +306,11 @@ impl HttpServer {
         let reloading = tls.map(|tls| tokio::spawn(tls.keep_fresh()));
         let (ending, ended) = watch::channel(false);
         let mut connections = JoinSet::new();
-        let places = Arc::new(Semaphore::new(limits.connections));
+        let places = Shares::new(Bounds {
+            most: limits.connections,
+            most_each: (limits.connections / 2).max(1),
+            newcomers_first: true,
+        });
         let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
         let accepting = async {
             loop {
@@ -285,21 +328,15 @@ impl HttpServer {
                     }
                 };
                 let peer = peer.ip().to_canonical();
-                let place = Arc::clone(&places).try_acquire_owned().ok();
+                let activity = Arc::<Activity>::default();
                 // A proxy's connections carry the requests of all its clients, so they have no share.
-                let share = match shared.is_proxy(peer) {
-                    true => Some(None),
-                    false => shared.connections_by_address.take(peer, 1).map(Some),
-                };
-                match place.zip(share) {
-                    Some((place, share)) => {
-                        let connection = connection::serve(Arc::clone(&shared), stream, peer, ended.clone());
-                        connections.spawn(async move {
-                            connection.await;
-                            drop((place, share));
-                        });
+                let mut place = places.share((!shared.is_proxy(peer)).then_some(peer), &activity);
+                match place.grow(1, 1) {
+                    true => {
+                        let connection = Connection { stream, peer, activity, place };
+                        connections.spawn(connection::serve(Arc::clone(&shared), connection, ended.clone()));
                     }
-                    None => {
+                    false => {
                         tracing::warn!(connections = limits.connections, "too many connections: one is refused");
                         if let (false, Ok(place)) = (https, Arc::clone(&refusals).try_acquire_owned()) {
                             connections.spawn(async move {

@@ -4,27 +4,29 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tracing::Instrument as _;
 
+use super::activity::{Activity, Handled, InFlight};
 use super::client_address::client_address;
-use super::connection::{Activity, InFlight};
 use super::observer::Observed;
-use super::{BrokenOff, HttpBody, Shared, shares};
+use super::request_body::{self, Whole};
+use super::shares::{self, Share};
+use super::{BodyNeed, BrokenOff, HttpBody, Shared};
 
 /// Bytes of overhead that HTTP/2 counts per header field (RFC 9113 section 6.5.2); a fair estimate for HTTP/1.1 too.
 const FIELD_OVERHEAD: usize = 32;
@@ -33,23 +35,29 @@ const FIELD_OVERHEAD: usize = 32;
 const LARGE_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Why a request does not reach the handler.
-struct Refusal {
+pub(super) struct Refusal {
     status: StatusCode,
     reason: &'static str,
     retry_after: Option<Duration>,
+    /// What is left of the request is not read: the connection is of no more use.
+    closes: bool,
 }
 
 impl Refusal {
-    fn new(status: StatusCode, reason: &'static str) -> Self {
-        Self { status, reason, retry_after: None }
+    pub(super) fn new(status: StatusCode, reason: &'static str) -> Self {
+        Self { status, reason, retry_after: None, closes: false }
     }
 
     fn later(status: StatusCode, reason: &'static str, retry_after: Duration) -> Self {
-        Self { status, reason, retry_after: Some(retry_after) }
+        Self { retry_after: Some(retry_after), ..Self::new(status, reason) }
     }
 
-    fn busy(reason: &'static str) -> Self {
+    pub(super) fn busy(reason: &'static str) -> Self {
         Self::later(StatusCode::SERVICE_UNAVAILABLE, reason, Duration::from_secs(1))
+    }
+
+    pub(super) fn closing(self) -> Self {
+        Self { closes: true, ..self }
     }
 }
 
@@ -67,11 +75,11 @@ pub(super) async fn answer(
     let https = shared.acceptor.is_some();
     let observed = shared.options.observer.request(request.method(), &path, https, request.headers());
     let mut observed = Observed(observed);
-    let handled = match received(shared, peer, request).await {
+    let handled = match received(shared, peer, request, &in_flight).await {
         Err(refusal) => Err(refusal),
         Ok(received) => {
             observed.received(received.request.body());
-            observed.run(handled(shared, received)).instrument(observed.log_span()).await
+            observed.run(handled(shared, received, &in_flight)).instrument(observed.log_span()).await
         }
     };
     match handled {
@@ -79,6 +87,10 @@ pub(super) async fn answer(
             observed.answered(response.status());
             let deadline = (response.body().is_event_stream() && holds.place.is_none())
                 .then(|| Box::pin(tokio::time::sleep(shared.options.limits.request_time)));
+            let mut response = response;
+            if holds.closes && version != Version::HTTP_2 {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             response.map(|body| Answer { body, deadline, observed, _holds: holds, _in_flight: in_flight })
         }
         Err(refusal) => {
@@ -96,7 +108,7 @@ pub(super) async fn answer(
 }
 
 fn refused(shared: &Shared, refusal: Refusal, version: Version) -> Response<HttpBody> {
-    let Refusal { status, reason, retry_after } = refusal;
+    let Refusal { status, reason, retry_after, closes } = refusal;
     let correlation_id = (shared.options.correlation_ids)();
     tracing::info!(%correlation_id, status = status.as_u16(), reason, "a request was refused");
     let mut response = plain_text(status, reason, &correlation_id);
@@ -104,9 +116,7 @@ fn refused(shared: &Shared, refusal: Refusal, version: Version) -> Response<Http
         let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0)).max(1);
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
-    // What is left of the request is not read.
-    let unread = matches!(status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT);
-    if unread && version != Version::HTTP_2 {
+    if closes && version != Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -127,47 +137,99 @@ fn plain_text(status: StatusCode, reason: &str, correlation_id: &str) -> Respons
 /// A request that may reach the handler, and what it occupies.
 struct Received {
     request: Request<Bytes>,
-    buffered: Buffered,
+    buffered: Share,
     place: Option<StreamPlace>,
+    closes: bool,
 }
 
-async fn received(shared: &Arc<Shared>, peer: IpAddr, request: Request<Incoming>) -> Result<Received, Refusal> {
-    let limits = &shared.options.limits;
+async fn received(
+    shared: &Arc<Shared>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+    in_flight: &InFlight,
+) -> Result<Received, Refusal> {
     let (mut parts, body) = request.into_parts();
-    check_size(&parts, limits.header_bytes)?;
-    check_target(&parts)?;
+    check_coding(&parts.headers)?;
+    let (client, path) = match screened(shared, peer, &mut parts) {
+        Ok(screened) => screened,
+        Err(refusal) => {
+            request_body::forget(shared, &parts.headers, body, in_flight);
+            return Err(refusal);
+        }
+    };
+    let Whole { bytes, share: buffered, closes } = match shared.handler.body_need(&parts.method, &path, &parts.headers)
+    {
+        BodyNeed::UpTo(most) => request_body::read(shared, client, &parts.headers, body, most).await?,
+        BodyNeed::Nothing => {
+            let closes = request_body::forget(shared, &parts.headers, body, in_flight);
+            parts.headers.remove(CONTENT_LENGTH);
+            parts.headers.remove(TRANSFER_ENCODING);
+            Whole { closes, ..Whole::empty(shared, client) }
+        }
+    };
+    // The stream takes its place before it takes an instance: a stream without a place must not hold up other requests.
+    let place = match shared.handler.lasts(&parts.method, &path) {
+        true => Some(StreamPlace::take(shared)?),
+        false => None,
+    };
+    Ok(Received { request: Request::from_parts(parts, bytes), buffered, place, closes })
+}
+
+/// What is decided by the head of a request alone. Returns the address that is responsible for it, and its path.
+fn screened(shared: &Shared, peer: IpAddr, parts: &mut Parts) -> Result<(IpAddr, String), Refusal> {
+    check_size(parts, shared.options.limits.header_bytes)?;
+    check_target(parts)?;
     let path = path(&parts.uri, &shared.options.path_prefix).into_owned();
     if shared.proxies_only && !shared.is_proxy(peer) && !shared.handler.is_health_check(&path) {
         return Err(Refusal::new(StatusCode::FORBIDDEN, "requests are accepted from the declared proxy only"));
     }
-    let client = client_address(peer, &parts.headers, &shared.options.trusted_proxies);
+    let client = client_address(peer, &parts.headers, &shared.options.trusted_proxies, shared.options.forwarded_header);
     let admitted = shared.handler.admit(&parts.method, &path, shares::of(client));
     admitted.map_err(|after| Refusal::later(StatusCode::TOO_MANY_REQUESTS, "too many requests", after))?;
     let address = HeaderValue::try_from(client.to_string());
     let address = address.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the address cannot be told"))?;
     parts.headers.insert(&shared.options.client_address_header, address);
     keep_handed_over(shared, peer, &mut parts.headers);
-    let (body, buffered) = read(shared, client, &parts.headers, body).await?;
-    // The stream takes its place before it takes an instance: a stream without a place must not hold up other requests.
-    let place = match shared.handler.lasts(&parts.method, &path) {
-        true => Some(StreamPlace::take(shared)?),
-        false => None,
-    };
-    Ok(Received { request: Request::from_parts(parts, body), buffered, place })
+    Ok((client, path))
 }
 
-async fn handled(shared: &Shared, received: Received) -> Result<(Response<HttpBody>, Holds), Refusal> {
-    let Received { request, mut buffered, place } = received;
+async fn handled(
+    shared: &Shared,
+    received: Received,
+    in_flight: &InFlight,
+) -> Result<(Response<HttpBody>, Holds), Refusal> {
+    let Received { request, mut buffered, place, closes } = received;
+    let handled = in_flight.handled();
     let answered = tokio::time::timeout(shared.options.limits.request_time, shared.handler.handle_http(request)).await;
     let response = answered
         .map_err(|_| Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the request took too long and was cancelled"))?;
-    // The request is over; what is held from now on is the answer.
-    buffered.change_to(match response.body().size_hint().exact() {
+    // The request is over; what is held from now on is the answer. There is always room for one that exists already.
+    buffered.settle(match response.body().size_hint().exact() {
         Some(length) if length >= LARGE_ANSWER_BYTES as u64 => usize::try_from(length).unwrap_or(usize::MAX),
         _ => 0,
     });
-    let place = place.filter(|_| response.body().is_event_stream());
-    Ok((response, Holds { place, _buffered: Some(buffered) }))
+    let is_stream = response.body().is_event_stream();
+    let holds = Holds {
+        place: place.filter(|_| is_stream),
+        closes,
+        _buffered: Some(buffered),
+        _handled: Some(handled).filter(|_| is_stream),
+    };
+    Ok((response, holds))
+}
+
+/// A body is framed by its length or in chunks. Proxies and servers that read any other coding differently take a part of
+/// one request for another request (RFC 9112 sections 6.1 and 11.2), so nothing more of the connection is believed.
+fn check_coding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => {
+            let reason = "the transfer coding of the request is not supported: send it as chunked, and say so once";
+            Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, reason).closing())
+        }
+    }
 }
 
 fn check_size(parts: &Parts, most: usize) -> Result<(), Refusal> {
@@ -228,84 +290,6 @@ fn path<'a>(uri: &'a Uri, prefix: &str) -> Cow<'a, str> {
     }
 }
 
-/// The whole body, within its limits, and what it occupies.
-async fn read(
-    shared: &Arc<Shared>,
-    client: IpAddr,
-    headers: &HeaderMap,
-    mut body: Incoming,
-) -> Result<(Bytes, Buffered), Refusal> {
-    let limits = &shared.options.limits;
-    let mut buffered = Buffered { shared: Arc::clone(shared), bytes: 0 };
-    if body.is_end_stream() {
-        return Ok((Bytes::new(), buffered));
-    }
-    let too_large = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body of the request is too large");
-    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|declared| declared > limits.body_bytes as u64) {
-        return Err(too_large());
-    }
-    let reading = async {
-        let (mut first, mut more) = (Bytes::new(), BytesMut::new());
-        // Only what is still being sent: a whole request soon is over.
-        let busy = || Refusal::busy("the server is busy, try again in a moment");
-        let mut share = shared.buffered_by_address.take(client, 0).ok_or_else(busy)?;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the body breaks off"))?;
-            // Trailers mean nothing here.
-            let Ok(data) = frame.into_data() else { continue };
-            let length = buffered.bytes.saturating_add(data.len());
-            if length > limits.body_bytes {
-                return Err(too_large());
-            }
-            if !share.grow(data.len()) || !buffered.change_to(length) {
-                return Err(busy());
-            }
-            if first.is_empty() && more.is_empty() {
-                first = data;
-            } else {
-                if more.is_empty() {
-                    more.extend_from_slice(&std::mem::take(&mut first));
-                }
-                more.extend_from_slice(&data);
-            }
-        }
-        Ok(if more.is_empty() { first } else { more.freeze() })
-    };
-    let read = tokio::time::timeout(limits.body_time, reading).await;
-    let bytes = read.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long"))??;
-    Ok((bytes, buffered))
-}
-
-/// Bytes that a request or its answer occupies.
-struct Buffered {
-    shared: Arc<Shared>,
-    bytes: usize,
-}
-
-impl Buffered {
-    /// Whether that is within the bound for all requests together. An answer exists already, so it counts, but its
-    /// excess refuses nothing.
-    fn change_to(&mut self, bytes: usize) -> bool {
-        let total: &AtomicUsize = &self.shared.buffered;
-        let more = bytes.saturating_sub(self.bytes);
-        if more > 0 {
-            let before = total.fetch_add(more, Ordering::Relaxed);
-            self.bytes = bytes;
-            return before.saturating_add(more) <= self.shared.options.limits.buffered_bytes;
-        }
-        total.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
-        self.bytes = bytes;
-        true
-    }
-}
-
-impl Drop for Buffered {
-    fn drop(&mut self) {
-        self.change_to(0);
-    }
-}
-
 /// A place for an event stream that lasts.
 struct StreamPlace {
     shared: Arc<Shared>,
@@ -332,7 +316,10 @@ impl Drop for StreamPlace {
 #[derive(Default)]
 struct Holds {
     place: Option<StreamPlace>,
-    _buffered: Option<Buffered>,
+    /// The connection ends with the answer, because part of the request is not read.
+    closes: bool,
+    _buffered: Option<Share>,
+    _handled: Option<Handled>,
 }
 
 /// The body of an answer.

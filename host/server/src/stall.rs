@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::connection::Activity;
+use super::activity::Activity;
 
 /// Fails a write that makes no progress for `patience`.
 pub(super) struct StallGuard<S> {
@@ -23,6 +23,12 @@ pub(super) struct StallGuard<S> {
 impl<S> StallGuard<S> {
     pub(super) fn new(inner: S, patience: Duration, activity: Arc<Activity>) -> Self {
         Self { inner, patience, activity, stalled: None }
+    }
+
+    fn note(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.activity.progressed_now();
+        }
     }
 
     #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
@@ -58,6 +64,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for StallGuard<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.note(&written);
         self.watch(context, written)
     }
 
@@ -81,6 +88,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
+        self.note(&written);
         self.watch(context, written)
     }
 }

@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
+mod bodies;
+mod connections;
 mod lifecycle;
 mod limits;
 mod requests;
@@ -132,6 +134,14 @@ impl HttpHandler for Component {
         };
         let first = self.counted.lock().unwrap().insert((path.to_owned(), client));
         if first { Ok(()) } else { Err(after) }
+    }
+
+    fn body_need(&self, _method: &Method, path: &str, _headers: &HeaderMap) -> BodyNeed {
+        match path {
+            "/nothing" => BodyNeed::Nothing,
+            "/small" => BodyNeed::UpTo(4),
+            _ => BodyNeed::UpTo(usize::MAX),
+        }
     }
 
     fn lasts(&self, method: &Method, path: &str) -> bool {

@@ -1,5 +1,5 @@
 //! Pages of the documentation that are made from the code: each is compared with what it is made from. A page may go on by
-//! hand after [`BY_HAND`].
+//! hand after [`BY_HAND`]. Output on the other pages is compared with what the program prints.
 //!
 //! A page that is out of date fails its test, which writes the new one and says how to put it into its place.
 
@@ -8,6 +8,10 @@ use std::path::Path;
 
 use crate::support::{process, tests_dir};
 
+#[cfg(unix)]
+mod blocks;
+#[cfg(unix)]
+mod output;
 mod wit;
 
 /// The line after which a page is written by hand.

@@ -118,7 +118,7 @@ fn plugin(issuer: &Issuer, component: &'static [u8]) -> Plugin {
         token: TokenSettings {
             audiences: vec![CLIENT.into()],
             allowed_tenants: Vec::new(),
-            clock_tolerance_seconds: 60,
+            clock_tolerance_seconds: Some(60),
         },
         profile_cache_seconds: 0,
         audit_usernames: false,

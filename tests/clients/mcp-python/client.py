@@ -181,7 +181,7 @@ async def main():
         options["mode"] = era
     async with Client(recorded(server), **options) as client:
         seen["protocolVersion"] = client.protocol_version
-        # A client that insists on a revision does not ask who the server is.
+        # A client that insists on a revision does not ask for the server's name.
         seen["server"] = client.server_info and as_json(client.server_info)
         seen["instructions"] = client.instructions
         seen["tools"] = as_json(await client.list_tools())["tools"]

@@ -37,7 +37,8 @@ const GRAPH_DEFAULT = ["https://graph.microsoft.com/.default"];
 const MCP = [`api://${emulator.confidential_client_id}/Mcp.Access`];
 
 async function control(method, path, body) {
-  const response = await fetch(emulator.control + path, { method, body: body && JSON.stringify(body) });
+  const json = body && { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+  const response = await fetch(emulator.control + path, { method, ...json });
   assert.ok(response.ok, `${method} ${path}: ${await response.clone().text()}`);
   return response.json();
 }

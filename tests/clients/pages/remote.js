@@ -67,7 +67,7 @@ try {
   const complaints = [];
   page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
 
-  // The page for a client that anyone could have registered.
+  // The page for a client that any program could have registered.
   await page.goto(authorizeUrl("one"));
   await on(CONSENT, "remote-1-consent");
   await isAccessible();
@@ -141,7 +141,8 @@ try {
   assert.equal(called, 200, JSON.stringify(result));
   assert.equal(result.result.structuredContent.displayName, "Alice Anderson");
 
-  // The same person with the same client again: Entra remembers, but we ask, as any program may listen on this machine.
+  // The same person with the same client again: Entra ID remembers, but the server asks, as any program may listen on
+  // this machine.
   await page.goto(authorizeUrl("three"));
   await on(CONSENT);
   await page.getByRole("button", { name: "Allow" }).click();

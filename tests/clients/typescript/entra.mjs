@@ -59,7 +59,8 @@ function acquire() {
 async function take(step, client) {
     if (step.control) {
         const [method, path, body] = step.control;
-        const response = await plain(EMULATOR.control + path, { method, body: body && JSON.stringify(body) });
+        const json = body && { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
+        const response = await plain(EMULATOR.control + path, { method, ...json });
         if (!response.ok) throw new Error(await response.text());
         return {};
     }

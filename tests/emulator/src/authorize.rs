@@ -1,6 +1,6 @@
 //! `/oauth2/v2.0/authorize`: checks the request, then hands over to the sign-in pages.
 //!
-//! Entra tells an application about a mistake only after it knows that the redirect URI is the application's; before
+//! Entra ID tells an application about a mistake only after it knows that the redirect URI is the application's; before
 //! that, the person in front of the browser sees an error page.
 
 use super::World;
@@ -216,7 +216,7 @@ fn challenge(parameters: &Params) -> Result<Option<Challenge>, Refusal> {
     }
 }
 
-/// A `resource` parameter has to name the resource the scopes are for (RFC 8707 as Entra understands it).
+/// A `resource` parameter has to name the resource the scopes are for (RFC 8707 as Entra ID understands it).
 pub(crate) fn check_resource(
     world: &World,
     config: &Config,
@@ -228,7 +228,7 @@ pub(crate) fn check_resource(
     };
     let named = resources::resource(world, config, written);
     let asked_id = asked.map_or(super::config::GRAPH_APP_ID, Resource::id);
-    // Entra compares with the App ID URI as registered; a resource it does not know cannot match either.
+    // Entra ID compares with the App ID URI as registered; a resource it does not know cannot match either.
     if named.is_some_and(|resource| resource.id() == asked_id) {
         return Ok(());
     }

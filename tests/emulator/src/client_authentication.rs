@@ -1,4 +1,4 @@
-//! How a confidential client proves who it is: secret, certificate assertion, federated assertion.
+//! How a confidential client proves its identity: secret, certificate assertion, federated assertion.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -199,8 +199,8 @@ fn check_federated(world: &World, client: &Application, assertion: &Unverified, 
             assertion.text("aud").unwrap_or_default()
         )));
     }
-    // Entra fetches an issuer's keys from its metadata. Here the emulator's own issuers have its keys, and all others one
-    // key, with which the control API mints their tokens.
+    // Entra ID fetches an issuer's keys from its metadata. Here the emulator's own issuers have its keys, and all
+    // others one key, with which the control API mints their tokens.
     let key = if issuer.starts_with(&world.base) {
         assertion.header_text("kid").and_then(|id| world.keys.find(id))
     } else {
@@ -226,7 +226,7 @@ fn thumbprint(algorithm: &'static digest::Algorithm, certificate: &CertificateDe
     URL_SAFE_NO_PAD.encode(digest::digest(algorithm, certificate))
 }
 
-/// MSAL for Python writes thumbprints with padding, against RFC 7515, and Entra accepts them.
+/// MSAL for Python writes thumbprints with padding, against RFC 7515, and Entra ID accepts them.
 fn unpadded(thumbprint: &str) -> &str {
     thumbprint.trim_end_matches('=')
 }

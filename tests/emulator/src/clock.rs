@@ -63,7 +63,7 @@ impl Clock {
     }
 }
 
-/// The `YYYY-MM-DD hh:mm:ssZ` form Entra prints in its errors.
+/// The `YYYY-MM-DD hh:mm:ssZ` form Entra ID prints in its errors.
 pub(crate) fn entra_timestamp(unix_seconds: i64) -> String {
     let (date, time) = civil(unix_seconds);
     format!("{date} {time}Z")

@@ -45,7 +45,7 @@ pub struct Config {
 pub struct Policy {
     /// Shortest life of an access token.
     pub access_token_shortest: i64,
-    /// Longest life of an access token; Entra draws one between 60 and 90 minutes.
+    /// Longest life of an access token; Entra ID draws one between 60 and 90 minutes.
     pub access_token_longest: i64,
     /// Life of an access token when the client can handle claims challenges.
     pub continuous_access_token: i64,
@@ -69,8 +69,8 @@ pub struct Policy {
     pub clock_skew: i64,
     /// Whether an old refresh token goes on working after it was used, as in Entra ID.
     pub refresh_token_reuse: bool,
-    /// Whether the `jti` of a client assertion may be used once only. Entra accepts an assertion again, and MSAL keeps
-    /// one for minutes, so this is off unless a test wants to see fresh ones.
+    /// Whether the `jti` of a client assertion may be used once only. Entra ID accepts an assertion again, and MSAL
+    /// keeps one for minutes, so this is off unless a test wants to see fresh ones.
     pub refuse_replayed_assertions: bool,
     /// Groups above this number are left out of a token and replaced by the overage claims.
     pub groups_in_token: usize,
@@ -188,7 +188,7 @@ pub enum Requirement {
     BeEnabled,
 }
 
-/// Who may sign in to an application.
+/// The users that may sign in to an application.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Audience {
     /// Accounts of the home tenant.
@@ -216,7 +216,7 @@ pub struct Application {
     pub name: String,
     /// The home tenant's id.
     pub tenant: String,
-    /// Who may sign in.
+    /// The users that may sign in.
     #[serde(default)]
     pub audience: Audience,
     /// Other tenants in which an administrator has already added the application.
@@ -279,8 +279,8 @@ pub struct Application {
     /// Adds the optional `idtyp` claim to user tokens too.
     #[serde(default)]
     pub idtyp_for_users: bool,
-    /// Has the optional `idtyp` claim in applications' tokens; without it, Entra leaves it to a resource to see that such a
-    /// token has no scopes, and its own object as the subject.
+    /// Has the optional `idtyp` claim in applications' tokens; without it, Entra ID leaves it to a resource to see that
+    /// such a token has no scopes, and its own object as the subject.
     #[serde(default = "yes")]
     pub idtyp_for_applications: bool,
 }

@@ -1,12 +1,15 @@
 //! The control side: what a test does to the emulator, as Rust methods and as an HTTP API on its own port.
 //!
-//! The port is plain HTTP on loopback and has no authentication: any client that reaches it may do anything to an
-//! emulator that protects nothing.
+//! The port is plain HTTP on loopback and has no authentication: any program that reaches it may do anything to an
+//! emulator that protects nothing. Web pages may not: what they have a browser send is refused.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::ORIGIN;
+use http::uri::Authority;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -301,6 +304,8 @@ fn once() -> usize {
 
 /// Why a control request failed.
 enum Failure {
+    /// A web page sent it, or may have.
+    Stranger(&'static str),
     NotFound,
     Unreadable(serde_json::Error),
     Control(ControlError),
@@ -320,8 +325,9 @@ impl From<ControlError> for Failure {
 
 /// Serves the control API.
 pub(crate) fn serve(world: &Arc<World>, incoming: &Incoming) -> Reply {
-    match route(&Control { world: world.clone() }, incoming) {
+    match from_here(incoming).and_then(|()| route(&Control { world: world.clone() }, incoming)) {
         Ok(body) => Reply::ok(&body),
+        Err(Failure::Stranger(why)) => Reply::json(StatusCode::FORBIDDEN, &json!({ "error": why })),
         Err(Failure::NotFound) => Reply::json(
             StatusCode::NOT_FOUND,
             &json!({ "error": "no such control; GET / lists them", "controls": CONTROLS }),
@@ -329,6 +335,34 @@ pub(crate) fn serve(world: &Arc<World>, incoming: &Incoming) -> Reply {
         Err(Failure::Unreadable(error)) => Reply::json(StatusCode::BAD_REQUEST, &json!({ "error": error.to_string() })),
         Err(Failure::Control(error)) => Reply::json(StatusCode::BAD_REQUEST, &json!({ "error": error.to_string() })),
     }
+}
+
+/// Whether a program on this machine sent the request. A web page can send some requests to any address that its visitor
+/// reaches, but not without `Origin`, not with a media type that needs a preflight request, and, where its own name
+/// leads here (DNS rebinding), not under an address.
+fn from_here(incoming: &Incoming) -> Result<(), Failure> {
+    let host = incoming.header("host").and_then(|host| host.parse::<Authority>().ok());
+    if !host.is_some_and(|host| is_local(host.host())) {
+        return Err(Failure::Stranger("the control API is asked under 127.0.0.1, [::1] or localhost"));
+    }
+    // `none`: the person has typed the address.
+    let by_a_page = incoming.headers.get("sec-fetch-site").is_some_and(|site| site != "none");
+    if incoming.headers.contains_key(ORIGIN) || by_a_page {
+        return Err(Failure::Stranger("the control API is not for web pages"));
+    }
+    let said = incoming.header("content-type").map(|value| value.split(';').next().unwrap_or_default().trim());
+    let changes = matches!(incoming.method, Method::POST | Method::PUT);
+    match said {
+        Some(media) if media.eq_ignore_ascii_case("application/json") => Ok(()),
+        None if incoming.body.is_empty() && !incoming.headers.contains_key("content-type") => Ok(()),
+        _ if changes => Err(Failure::Stranger("the control API takes application/json")),
+        _ => Ok(()),
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
 }
 
 /// The whole API; `GET /` answers with it.

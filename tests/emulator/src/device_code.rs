@@ -163,7 +163,7 @@ pub(crate) fn decide(world: &World, device_code: &str, outcome: Outcome) {
 pub(crate) fn login(world: &World, incoming: &Incoming) -> Reply {
     const PATH: &str = "/devicelogin";
     if incoming.method != http::Method::POST {
-        // No `verification_uri_complete`: a code in the query is not filled in, as Entra does not.
+        // No `verification_uri_complete`: a code in the query is not filled in, as Entra ID does not.
         return pages::enter_code(PATH, "", None);
     }
     let config = world.config();

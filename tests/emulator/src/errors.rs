@@ -1,8 +1,8 @@
 //! Refusals of Entra ID: one constant for each AADSTS code, and their JSON and text form.
 //!
-//! The numbers, the OAuth `error` each goes with and the message texts follow Microsoft's published list
-//! (*Microsoft Entra authentication and authorization error codes*) and error reports of MSAL users. Entra itself warns
-//! that texts change, so a client should look at `error`, `suberror` and `error_codes` only.
+//! The numbers, the OAuth `error` each goes with and the message texts follow Microsoft's published list (*Microsoft
+//! Entra authentication and authorization error codes*) and error reports of MSAL users. Entra ID itself warns that
+//! texts change, so a client should look at `error`, `suberror` and `error_codes` only.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ impl Refusal {
         self
     }
 
-    /// What Entra writes into `error_description`.
+    /// What Entra ID writes into `error_description`.
     pub(crate) fn description(&self, ids: &Ids) -> String {
         format!(
             "AADSTS{}: {}\r\nTrace ID: {}\r\nCorrelation ID: {}\r\nTimestamp: {}",
@@ -110,7 +110,7 @@ impl Ids {
     }
 }
 
-// Who and where: tenants, applications, users.
+// Parties and places: tenants, applications, users.
 pub(crate) static USER_OF_OTHER_TENANT: Aadsts = Aadsts::new(50020, "invalid_request");
 pub(crate) static NO_SUCH_USER: Aadsts = Aadsts::new(50034, "invalid_grant");
 pub(crate) static PASSWORD_EXPIRED: Aadsts = Aadsts::new(50055, "invalid_grant");

@@ -37,7 +37,7 @@ impl Incoming {
             .find_map(|(key, value)| (key == name).then_some(value))
     }
 
-    /// The caller's correlation id, which Entra echoes in answers and errors.
+    /// The caller's correlation id, which Entra ID echoes in answers and errors.
     pub(crate) fn correlation_id(&self) -> Option<&str> {
         self.header("client-request-id")
             .or_else(|| self.query.get("client-request-id"))
@@ -54,7 +54,7 @@ impl Params {
         Self(url::form_urlencoded::parse(text).into_owned().collect())
     }
 
-    /// The first non-empty value: Entra treats an empty parameter as an absent one.
+    /// The first non-empty value: Entra ID treats an empty parameter as an absent one.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }

@@ -1,7 +1,7 @@
 //! Compact JWS: writing the emulator's own, and reading the assertions clients send.
 //!
-//! Only what Entra accepts is here: RS256 for tokens, PS256 and RS256 for client assertions, RS256 for federated ones.
-//! Nothing is decided by a token's own header; each caller says which algorithms it allows.
+//! Only what Entra ID accepts is here: RS256 for tokens, PS256 and RS256 for client assertions, RS256 for federated
+//! ones. Nothing is decided by a token's own header; each caller says which algorithms it allows.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

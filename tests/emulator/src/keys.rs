@@ -1,7 +1,7 @@
 //! Signing keys: what `/discovery/v2.0/keys` publishes and how it changes.
 //!
-//! Entra publishes several keys at once, signs with one of them, and overlaps old and new when it rotates. A key carries
-//! the `issuer` it may sign for; a validator of multi-tenant tokens has to check it.
+//! Entra ID publishes several keys at once, signs with one of them, and overlaps old and new when it rotates. A key
+//! carries the `issuer` it may sign for; a validator of multi-tenant tokens has to check it.
 //!
 //! The key pairs are files made once with
 //! `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`, written as PKCS#8 DER, so that the emulator starts in
@@ -41,7 +41,7 @@ const PUBLISHED_AT_MOST: usize = 32;
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rotation {
-    /// Publishes a new key and goes on signing with the current one, as Entra does some days before a switch.
+    /// Publishes a new key and goes on signing with the current one, as Entra ID does some days before a switch.
     Add,
     /// Publishes a new key and signs with it at once; older keys stay published.
     Switch,
@@ -194,7 +194,7 @@ impl KeyRing {
         published.keys = restricted.collect();
     }
 
-    /// The JSON web key set. Below `common` the issuers are templates; below one tenant they name it, as Entra does.
+    /// The JSON web key set. Below `common` the issuers are templates; below one tenant they name it, as Entra ID does.
     pub(crate) fn document(&self, base: &str, tenant: Option<&str>) -> Value {
         let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
         let keys: Vec<Value> = published

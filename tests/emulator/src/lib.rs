@@ -1,8 +1,9 @@
 //! An Entra ID and Microsoft Graph emulator, for tests and for development without a tenant.
 //!
-//! It behaves as Entra does where a client would notice: endpoints, tokens, sign-in pages, refusals with their AADSTS
-//! codes. It is checked with Microsoft's own client libraries for Python and Node. The rules come from Microsoft's
-//! documentation of the identity platform, from what its client libraries expect, and from published error reports.
+//! It behaves as Entra ID does where a client would notice: endpoints, tokens, sign-in pages, refusals with their
+//! AADSTS codes. It is checked with Microsoft's own client libraries for Python and Node. The rules come from
+//! Microsoft's documentation of the identity platform, from what its client libraries expect, and from published error
+//! reports.
 //!
 //! **What it is not.** Nothing here is secure: passwords, secrets and keys are public, random values are predictable.
 //! It therefore listens on loopback only. It has no B2C, no SAML or WS-Federation, no implicit flow, no password grant, no
@@ -236,7 +237,7 @@ impl Builder {
         Self::default()
     }
 
-    /// The address of Entra and Graph; loopback only.
+    /// The address of Entra ID and Graph; loopback only.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = address;
         self

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -24,10 +24,13 @@ use super::endpoint::Endpoint;
 use super::http::{Incoming, Params, Reply};
 use super::{authorize, device_code, graph, managed_identity, metadata, sign_in, token_endpoint};
 
-/// Larger than anything Entra or Graph would be sent here; a batch of twenty requests is a few kilobytes.
+/// Larger than anything Entra ID or Graph would be sent here; a batch of twenty requests is a few kilobytes.
 const BODY_AT_MOST: usize = 1024 * 1024;
 /// A client that opens a connection and never finishes the TLS handshake is let go after this.
 const HANDSHAKE_AT_MOST: Duration = Duration::from_secs(10);
+
+/// The last second of the year 9999, in Unix time: no header names a later one.
+const LAST_DATE: u64 = 253_402_300_799;
 
 /// Which of the two servers a connection reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -106,7 +109,7 @@ async fn handle(
 ) -> Result<Response<Answer>, Dropped> {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_AT_MOST).collect().await else {
-        return Ok(response(Reply::empty(StatusCode::PAYLOAD_TOO_LARGE), None));
+        return Ok(response(&world, Reply::empty(StatusCode::PAYLOAD_TOO_LARGE), None));
     };
     let incoming = Incoming {
         method: parts.method,
@@ -116,13 +119,13 @@ async fn handle(
         body: body.to_bytes(),
     };
     if server == Server::Control {
-        return Ok(response(control::serve(&world, &incoming), None));
+        return Ok(response(&world, control::serve(&world, &incoming), None));
     }
     let (endpoint, tenant) = Endpoint::of(&incoming.path);
     world.log().record(endpoint, &incoming);
     let fault = world.faults().strike(endpoint, &incoming);
     let Some(fault) = fault else {
-        return Ok(response(dispatch(&world, endpoint, tenant, &incoming), None));
+        return Ok(response(&world, dispatch(&world, endpoint, tenant, &incoming), None));
     };
     if fault.delay_ms > 0 {
         tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
@@ -131,7 +134,7 @@ async fn handle(
         return Err(Dropped);
     }
     let reply = fault.reply(endpoint).unwrap_or_else(|| dispatch(&world, endpoint, tenant, &incoming));
-    Ok(response(fault.alter(reply), fault.truncate_body))
+    Ok(response(&world, fault.alter(reply), fault.truncate_body))
 }
 
 fn dispatch(world: &World, endpoint: Endpoint, tenant: &str, incoming: &Incoming) -> Reply {
@@ -160,7 +163,7 @@ fn dispatch(world: &World, endpoint: Endpoint, tenant: &str, incoming: &Incoming
     }
 }
 
-fn response(reply: Reply, truncate: Option<usize>) -> Response<Answer> {
+fn response(world: &World, reply: Reply, truncate: Option<usize>) -> Response<Answer> {
     let announced = u64::try_from(reply.body.len()).unwrap_or(u64::MAX);
     let (data, broken) = match truncate {
         Some(kept) if kept < reply.body.len() => (reply.body.slice(..kept), true),
@@ -169,6 +172,12 @@ fn response(reply: Reply, truncate: Option<usize>) -> Response<Answer> {
     let mut response = Response::new(Answer { data: Some(data), broken, announced });
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
+    // The time of the emulator, which its tokens have as well; hyper would write that of the machine.
+    let seconds = u64::try_from(world.clock.now()).unwrap_or_default().min(LAST_DATE);
+    let date = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).map(httpdate::fmt_http_date);
+    if let Some(Ok(date)) = date.map(|date| http::HeaderValue::from_str(&date)) {
+        response.headers_mut().entry(http::header::DATE).or_insert(date);
+    }
     response
 }
 

@@ -1,6 +1,6 @@
-//! What Entra publishes about itself: instance discovery, OpenID configuration, keys, error look-up, sign-out.
+//! What Entra ID publishes about itself: instance discovery, OpenID configuration, keys, error look-up, sign-out.
 //!
-//! Absent on purpose, as in Entra: RFC 8414 metadata, a registration endpoint, `code_challenge_methods_supported`.
+//! Absent on purpose, as in Entra ID: RFC 8414 metadata, a registration endpoint, `code_challenge_methods_supported`.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use super::tenants::Authority;
 
 /// `/common/discovery/instance`: which hosts are one cloud.
 ///
-/// Entra names its own hosts here and refuses an authority of another host; the emulator is a cloud of one host.
+/// Entra ID names its own hosts here and refuses an authority of another host; the emulator is a cloud of one host.
 pub(crate) fn instance_discovery(world: &World, incoming: &Incoming) -> Reply {
     let host = world.host();
     if let Some(endpoint) = incoming.query.get("authorization_endpoint") {
@@ -134,7 +134,7 @@ pub(crate) fn logout(world: &World, segment: &str, incoming: &Incoming) -> Reply
     let parameters = if incoming.method == http::Method::POST { incoming.form() } else { incoming.query.clone() };
     let forget = format!("{}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax", super::sign_in::BROWSER_COOKIE);
     match parameters.get("post_logout_redirect_uri") {
-        // Entra returns only to a registered address; every other request ends on its own page.
+        // Entra ID returns only to a registered address; every other request ends on its own page.
         Some(uri) if config.applications.iter().any(|one| super::authorize::platform_of(one, uri).is_some()) => {
             let separator = if uri.contains('?') { '&' } else { '?' };
             let location = match parameters.get("state") {

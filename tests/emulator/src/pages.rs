@@ -200,7 +200,7 @@ pub(crate) fn confirm_device(form: &Form<'_>, application: &str, username: &str)
         "Confirm the device",
         &format!(
             "{}<h1>Are you trying to sign in to {}?</h1><p class=\"lead\">Only continue if you started this sign-in yourself, \
-             on another device or in a terminal. Never enter a code that someone else gives you.</p>{}{}{}</form>",
+             on another device or in a terminal. Never enter a code that another person gives you.</p>{}{}{}</form>",
             identity(username),
             escape(application),
             form.alert(),
@@ -332,7 +332,10 @@ fn headline(refusal: &Refusal) -> (&'static str, &'static str) {
 /// The words of the Entra ID pages for mistakes that a person can mend; anything else is shown as it is.
 fn in_plain_words(refusal: &Refusal) -> String {
     match refusal.code.number {
-        50126 => "Your account or password is incorrect. If you don't remember your password, ask the person who runs this emulator.".to_owned(),
+        50126 => {
+            "Your account or password is incorrect. If you don't remember your password, ask this emulator's operator."
+                .to_owned()
+        }
         50034 => "We couldn't find an account with that user name.".to_owned(),
         50055 => "Your password has expired and has to be changed.".to_owned(),
         50057 => "Your account has been locked. Contact your support person to unlock it.".to_owned(),

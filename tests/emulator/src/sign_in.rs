@@ -174,7 +174,7 @@ pub(crate) struct Finished {
     grant: Grant,
 }
 
-/// Decides what is missing, in the order in which Entra asks.
+/// Decides what is missing, in the order in which Entra ID asks.
 fn missing_or_grant(world: &World, config: &Config, transaction: &Transaction) -> Result<Finished, Missing> {
     let progress = &transaction.progress;
     let user = progress.user.as_deref().and_then(|id| config.user(id)).ok_or(Missing::Account)?;

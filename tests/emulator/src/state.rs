@@ -122,7 +122,7 @@ pub(crate) struct SignedIn {
     pub(crate) session: String,
 }
 
-/// Who signed in to what, when and how: the root of codes and tokens.
+/// A sign-in: user, application, time and method. The root of codes and tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
     /// Object id in the home tenant.
@@ -177,7 +177,7 @@ pub(crate) struct RefreshToken {
     pub(crate) redeemed: bool,
 }
 
-/// Whom an access token for Graph speaks for.
+/// The principal that an access token for Graph speaks for.
 #[derive(Clone, Debug)]
 pub(crate) struct GraphToken {
     pub(crate) subject: GraphSubject,

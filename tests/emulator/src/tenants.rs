@@ -1,4 +1,4 @@
-//! Authorities: what `{tenant}` in a path means, and who may sign in there.
+//! Authorities: what `{tenant}` in a path means, and which users may sign in there.
 
 use super::config::{Application, Audience, CONSUMERS_TENANT, Config, Tenant, User};
 use super::errors::{self, Refusal};
@@ -37,7 +37,7 @@ impl Authority {
         }
     }
 
-    /// The segment as Entra writes it into endpoint addresses.
+    /// The segment as Entra ID writes it into endpoint addresses.
     pub(crate) fn path_segment(&self) -> &str {
         match self {
             Self::Common => "common",

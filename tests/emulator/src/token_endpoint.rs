@@ -315,7 +315,7 @@ fn refresh_token(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
     Ok(reply)
 }
 
-/// Without a scope, Entra assumes the client itself as the resource where that was the last one, and refuses that.
+/// Without a scope, Entra ID assumes the client itself as the resource where that was the last one, and refuses that.
 fn refresh_without_scope(request: &TokenRequest<'_>, token: &RefreshToken) -> Refusal {
     let for_itself = request
         .parse(&token.scope)
@@ -461,7 +461,7 @@ pub(crate) fn respond(
     Ok(body)
 }
 
-/// The `scope` of an answer: permissions as they were asked for, with the OpenID ones for Graph only, as Entra does.
+/// The `scope` of an answer: permissions as they were asked for, with the OpenID ones for Graph only, as Entra ID does.
 fn granted_scope(asked: &Asked, target: &Target) -> String {
     let mut scopes: Vec<String> = Vec::new();
     if matches!(target.resource, Resource::Graph) {

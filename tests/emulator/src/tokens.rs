@@ -1,4 +1,4 @@
-//! Tokens as Entra forms them: v1 and v2 access tokens, ID tokens, and Graph's opaque ones.
+//! Tokens as Entra ID forms them: v1 and v2 access tokens, ID tokens, and Graph's opaque ones.
 //!
 //! A token for an application is a signed JWT in the version *the resource* asks for, whichever endpoint the client used.
 //! A token for Microsoft Graph is random text: Microsoft reserves its form, and a client that parses one must fail here.
@@ -16,7 +16,7 @@ use super::keys::SigningKey;
 use super::resources::{Resource, Target};
 use super::state::{Grant, GraphSubject, GraphToken};
 
-/// How the client proved who it is; written into `azpacr` or `appidacr`.
+/// How the client proved its identity; written into `azpacr` or `appidacr`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ClientProof {
     None,
@@ -41,7 +41,7 @@ pub(crate) struct AccessToken {
     pub(crate) expires_in: i64,
 }
 
-/// Whom an access token is issued to.
+/// The principal that an access token is issued to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Holder<'a> {
     /// A user, through an application.
@@ -204,8 +204,8 @@ fn v1_audience<'a>(resource: &'a Application, written_as: &str) -> &'a str {
     registered.map_or(&resource.id, String::as_str)
 }
 
-/// Groups, or the overage claims. The address in them is the retired Azure AD Graph one, as Entra still writes it: it does
-/// not work, and a client must not follow it anyway.
+/// Groups, or the overage claims. The address in them is the retired Azure AD Graph one, as Entra ID still writes it:
+/// it does not work, and a client must not follow it anyway.
 fn add_groups(claims: &mut Map<String, Value>, user: &User, config: &Config, object: &str, tenant: &str) {
     if user.groups > config.policy.groups_in_token {
         set(claims, "_claim_names", json!({ "groups": "src1" }));

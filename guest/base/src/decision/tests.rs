@@ -12,6 +12,7 @@ struct Known {
     tenant: &'static str,
     client: &'static str,
     kind: PrincipalKind,
+    guest: Asked<bool>,
     scopes: Vec<String>,
     roles: Asked<Vec<String>>,
     groups: Asked<Groups>,
@@ -41,6 +42,7 @@ impl Known {
             tenant: TENANT,
             client: "client",
             kind: PrincipalKind::User,
+            guest: Asked::Known(false),
             scopes: Vec::new(),
             roles: Asked::Known(Vec::new()),
             groups: Asked::Known(Groups::Absent),
@@ -68,6 +70,11 @@ impl Known {
         Facts {
             identity: Identity { tenant_id: self.tenant, object_id: "object", client_id: self.client },
             kind: self.kind,
+            guest: match &self.guest {
+                Asked::Known(guest) => Fact::Known(*guest),
+                Asked::Unknown => Fact::Unknown,
+                Asked::Unavailable(denial) => Fact::Unavailable(denial),
+            },
             scopes: &self.scopes,
             server_scope: Some("server"),
             roles: self.roles.fact(Vec::as_slice),
@@ -201,7 +208,7 @@ fn one_rule_decides_by_what_is_known_and_says_what_is_not() {
         ),
     ];
     for (name, rule, known, expected) in table {
-        assert_eq!(decide(&rule, &known.facts()), expected, "{name}");
+        assert_eq!(decide(&rule, true, &known.facts()), expected, "{name}");
     }
 }
 
@@ -228,7 +235,7 @@ fn of_several_rules_one_is_enough_and_the_first_that_has_to_ask_asks() {
         ("nothing to ask any more", vec![on("tool", Rule::users()), on("tool", group())], overage(), Decision::Allow),
         ("not confirmed", vec![on("tool", role()), on("tool", group())], stale(), Decision::NeedsMembership),
         (
-            "an ended session, which a further rule does not let in",
+            "an ended session, which a further rule does not admit",
             vec![on("tool", role()), on("tool", Rule::users())],
             ended(),
             Decision::Deny(Denial::SessionEnded),
@@ -253,6 +260,42 @@ fn of_several_rules_one_is_enough_and_the_first_that_has_to_ask_asks() {
         ),
     ];
     for (name, rules, known, expected) in table {
-        assert_eq!(decide_by(&rules, "tool", &known.facts()), expected, "{name}");
+        assert_eq!(decide_by(&rules, &terms(true), &known.facts()), expected, "{name}");
+    }
+}
+
+fn terms(guests: bool) -> Terms {
+    Terms { tool: "tool", guests, rule: Rule::users }
+}
+
+#[test]
+fn a_tool_that_is_closed_to_guests_lets_none_in_by_any_rule_and_decides_about_others_as_ever() {
+    let on = |rule| ToolRule { tool: "tool".into(), rule };
+    let role = || Rule::users_and_apps().with_any_role(&["role"]);
+    let unconfirmed = Denial::MembershipUnconfirmed { reason: "outage".to_owned() };
+    let guest = || Known { guest: Asked::Known(true), ..Known::user().roles(&["role"]) };
+    let unknown = || Known { guest: Asked::Unknown, ..Known::user().roles(&["role"]) };
+    let unsaid = || Known { guest: Asked::Unavailable(unconfirmed.clone()), ..Known::user().roles(&["role"]) };
+    let missing = Denial::RoleMissing { any_of: names(&["role"]) };
+    let kind = Denial::KindNotAllowed { actual: PrincipalKind::User };
+    let deny = Decision::Deny;
+    let table: Vec<(&str, Vec<Rule>, Known, Decision)> = vec![
+        ("a guest with the role", vec![role()], guest(), deny(Denial::GuestNotAllowed)),
+        ("a guest by any of several rules", vec![role(), Rule::users()], guest(), deny(Denial::GuestNotAllowed)),
+        ("a guest is not told of a role", vec![role()], guest().roles(&[]), deny(Denial::GuestNotAllowed)),
+        ("a member with the role", vec![role()], Known::user().roles(&["role"]), Decision::Allow),
+        ("a member without", vec![role()], Known::user(), deny(missing)),
+        ("an application is no guest", vec![role()], Known { kind: PrincipalKind::App, ..guest() }, Decision::Allow),
+        ("not known yet, without a role", vec![Rule::users()], unknown(), Decision::NeedsMembership),
+        ("not to be found out", vec![Rule::users()], unsaid(), deny(unconfirmed.clone())),
+        ("a rule for applications", vec![Rule { users: false, ..role() }], unknown(), deny(kind)),
+        ("a tool without a rule", Vec::new(), guest(), deny(Denial::NotListed)),
+    ];
+    for (name, rules, known, expected) in table {
+        let rules: Vec<_> = rules.into_iter().map(on).collect();
+        assert_eq!(decide_by(&rules, &terms(false), &known.facts()), expected, "{name}");
+    }
+    for caller in [guest(), unknown(), unsaid()] {
+        assert_eq!(decide_by(&[on(role())], &terms(true), &caller.facts()), Decision::Allow, "where guests may");
     }
 }

@@ -45,6 +45,7 @@ fn complete() -> Value {
                 "secret-hash": "x".repeat(43),
             }],
             "dynamic-registration": true,
+            "allowed-redirect-schemes": ["cursor"],
             "client-id-metadata-documents": true,
             "token-mode": "both",
             "app-id-uri": "api://mcp",
@@ -65,12 +66,12 @@ fn complete() -> Value {
     })
 }
 
-fn refused(document: &Value) -> DocumentError {
+fn refused(document: &Value) -> SettingsDocumentError {
     read(&document.to_string()).map(drop).expect_err("the document is refused")
 }
 
 fn schema() -> String {
-    let schema = schemars::schema_for!(Document);
+    let schema = schemars::schema_for!(SettingsDocument);
     serde_json::to_string_pretty(&schema).expect("a schema is JSON") + "\n"
 }
 
@@ -100,8 +101,7 @@ fn a_minimal_document_has_the_defaults_of_the_schema() {
     );
     let Mode::Local(local) = settings.mode else { panic!("a public client is a local server") };
     assert_eq!((local.method, local.timeout, local.account), (SignInMethod::Automatic, Duration::from_secs(300), None));
-    let token =
-        TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance: Duration::from_secs(60) };
+    let token = TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance: None };
     assert_eq!(settings.token, token);
     assert_eq!((settings.profile_cache, settings.audit_usernames), (Duration::ZERO, false));
 }
@@ -109,8 +109,10 @@ fn a_minimal_document_has_the_defaults_of_the_schema() {
 #[test]
 fn the_document_that_the_documentation_shows_is_that_of_a_validator() {
     let page = include_str!("../../../../docs/src/how-to/another-host.md");
-    let block =
-        page.split_once("```json").and_then(|(_, rest)| rest.split_once("```")).expect("the page has a document");
+    let block = page
+        .split_once("```json input\n")
+        .and_then(|(_, rest)| rest.split_once("```"))
+        .expect("the page has a document");
     let settings = read(block.0).expect("the document is accepted");
     assert!(matches!(settings.mode, Mode::Validator), "{settings:?}");
     assert_eq!(settings.token.audiences, [settings.client_id]);
@@ -127,7 +129,7 @@ fn every_field_of_a_complete_document_is_taken_over() {
     let token = TokenSettings {
         audiences: vec!["api://mcp".to_owned()],
         allowed_tenants: vec!["11111111-0000-4000-a000-000000000001".to_owned()],
-        clock_tolerance: Duration::from_secs(300),
+        clock_tolerance: Some(Duration::from_secs(300)),
     };
     assert_eq!(settings.token, token);
     assert_eq!((settings.profile_cache, settings.audit_usernames), (Duration::from_secs(11), true));
@@ -145,6 +147,7 @@ fn every_field_of_a_complete_document_is_taken_over() {
             secret_hash: Some("x".repeat(43)),
         }],
         dynamic_registration: true,
+        allowed_redirect_schemes: vec!["cursor".to_owned()],
         client_id_metadata_documents: true,
         token_mode: TokenMode::Both,
         app_id_uri: Some("api://mcp".to_owned()),
@@ -222,7 +225,7 @@ fn an_unknown_field_is_refused_wherever_it_is() {
     for pointer in ["", "/sign-in", "/token", "/http", "/http/clients/0", "/http/access/0"] {
         let mut document = complete();
         document.pointer_mut(pointer).expect("it exists")["audience"] = json!("x");
-        let DocumentError::Mismatch { fault, .. } = refused(&document) else { panic!("{pointer}") };
+        let SettingsDocumentError::Mismatch { fault, .. } = refused(&document) else { panic!("{pointer}") };
         assert!(fault.starts_with("unknown field `audience`, expected "), "{pointer}: {fault}");
     }
 }
@@ -240,7 +243,7 @@ fn a_missing_field_is_named() {
     ] {
         let mut document = complete();
         document.pointer_mut(pointer).and_then(Value::as_object_mut).expect("it exists").remove(name);
-        let DocumentError::Mismatch { fault, .. } = refused(&document) else { panic!("{name}") };
+        let SettingsDocumentError::Mismatch { fault, .. } = refused(&document) else { panic!("{name}") };
         assert_eq!(fault, format!("missing field `{name}`"));
     }
 }
@@ -249,16 +252,16 @@ fn a_missing_field_is_named() {
 fn values_out_of_bounds_are_refused() {
     let mut document = minimal();
     document["token"]["clock-tolerance-seconds"] = json!(301);
-    assert_eq!(refused(&document), DocumentError::ClockTolerance);
+    assert_eq!(refused(&document), SettingsDocumentError::ClockTolerance);
     let mut document = minimal();
     document["sign-in"]["timeout-seconds"] = json!(0);
-    assert!(matches!(refused(&document), DocumentError::Mismatch { .. }));
+    assert!(matches!(refused(&document), SettingsDocumentError::Mismatch { .. }));
     let mut document = complete();
     document["http"]["refresh-grace-seconds"] = json!(121);
-    assert_eq!(refused(&document), DocumentError::RefreshGrace);
+    assert_eq!(refused(&document), SettingsDocumentError::RefreshGrace);
     let mut document = complete();
     document["client-type"] = json!("public-client");
-    assert_eq!(refused(&document), DocumentError::HttpForPublicClient);
+    assert_eq!(refused(&document), SettingsDocumentError::HttpForPublicClient);
 }
 
 #[test]

@@ -16,8 +16,8 @@ use base::audit::{AuditEvent, Outcome};
 use base::encoding::{digest, same_secret};
 use base::secret::reveal;
 use base::{Identity, Secret};
-use entra::graph::{Challenge, GraphError, TokenSource};
-use entra::oauth::error::Refusal;
+use entra::graph::{GraphChallenge, GraphError, TokenSource};
+use entra::oauth::error::EntraRefusal;
 use entra::oauth::{OAuthError, on_behalf_of};
 use entra::{AcquireError, EntraWorld, token};
 use serde::{Deserialize, Serialize};
@@ -62,7 +62,7 @@ enum Exchanged {
         kept_until: u64,
     },
     Refused {
-        refusal: Refusal,
+        refusal: EntraRefusal,
     },
 }
 
@@ -93,7 +93,7 @@ const WANTED: Namespace<String> = Namespace::text(Partition::Store, "on-behalf-o
 impl TokenSource for OnBehalfOf<'_> {
     type Error = AcquireError;
 
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
+    async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError> {
         let (env, of) = (self.env, self.token_key());
         let key = self.key(&of);
         if let Some(challenge) = challenge {
@@ -109,7 +109,7 @@ impl TokenSource for OnBehalfOf<'_> {
         match asked {
             Ok(Exchanged::Granted { token, .. }) => Ok(token),
             Ok(Exchanged::Refused { refusal }) => Err(refused(refusal)),
-            // Entra is out of reach, but the token at hand is still good for a while.
+            // Entra ID is out of reach, but the token at hand stays good for a while.
             Err(error) => match env.records.get(&EXCHANGED, &key).await {
                 Ok(Some(Exchanged::Granted { token, expires_at, .. })) if expires_at > env.clock.now() => Ok(token),
                 _ => Err(GraphError::NoToken(error.at(env.clock.now()))),
@@ -119,7 +119,7 @@ impl TokenSource for OnBehalfOf<'_> {
 }
 
 /// What a refusal means for the client.
-fn refused(refusal: Refusal) -> GraphError {
+fn refused(refusal: EntraRefusal) -> GraphError {
     let for_an_administrator =
         NOT_FOR_THE_CLIENT.contains(&refusal.code) || refusal.suberror.as_deref() == Some("consent_required");
     if refusal.needs_interaction() && !for_an_administrator {
@@ -151,7 +151,7 @@ impl OnBehalfOf<'_> {
 
     /// Graph has refused the token: it is not used any more. If Graph says what it wants to see (continuous access
     /// evaluation), only the client can bring it, and what was known of the person is not relied upon any more.
-    async fn forget(&self, key: &[&str; 3], challenge: &Challenge) -> Result<(), GraphError> {
+    async fn forget(&self, key: &[&str; 3], challenge: &GraphChallenge) -> Result<(), GraphError> {
         let env = self.env;
         if let Ok(Some(Exchanged::Granted { token, .. })) = env.records.get(&EXCHANGED, key).await
             && same_secret(token.reveal().as_bytes(), challenge.refused.reveal().as_bytes())

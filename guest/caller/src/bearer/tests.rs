@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use entra::AcquireError;
 use entra::graph::profile::profile_scope;
-use entra::graph::{Challenge, GraphError, TokenSource as _};
+use entra::graph::{GraphChallenge, GraphError, TokenSource as _};
 use entra::testing::{
     EntraWorlds as _, FakeAuthority, OBJECT, TestKey, app_claims, change, header, sign, user_claims, with,
 };
@@ -58,7 +58,7 @@ impl Lab {
         self.answer(200, &json!({ "token_type": "Bearer", "access_token": token, "expires_in": seconds }));
     }
 
-    fn graph_token(&self, challenge: Option<&Challenge>) -> Result<String, GraphError> {
+    fn graph_token(&self, challenge: Option<&GraphChallenge>) -> Result<String, GraphError> {
         let bearer = self.accept(&self.token).unwrap();
         let token = run(graph::tokens(&self.env, &bearer, profile_scope(&self.env)).token(challenge));
         token.map(|token| token.reveal().clone())
@@ -102,6 +102,37 @@ fn an_application_needs_a_role_and_no_scope() {
 }
 
 #[test]
+fn a_token_that_is_bound_to_a_key_is_refused_and_never_exchanged() {
+    let lab = Lab::new();
+    let bound = Lab::sign(&with(user_claims(), json!({ "cnf": { "jkt": "thumbprint" } })));
+    assert_eq!(lab.accept(&bound).unwrap_err(), TokenError::KeyBound { methods: vec!["jkt".to_owned()] });
+    assert!(!run(is_still_good(&lab.env, &bound)));
+    assert_eq!((lab.refusals(), lab.exchanges()), (vec!["key-bound".to_owned()], 0));
+}
+
+#[test]
+fn every_record_of_an_agents_call_says_that_an_agent_acted_and_nothing_is_decided_by_it() {
+    const BLUEPRINT: &str = "30cf4c22-9985-4ef7-8756-91cc888176bd";
+    let lab = Lab::new();
+    let agent = json!({ "xms_act_fct": "3 11", "xms_sub_fct": "3", "xms_par_app_azp": BLUEPRINT });
+    let (person, agents) = (lab.accept(&lab.token).unwrap(), Lab::sign(&with(user_claims(), agent)));
+    let bearer = lab.accept(&agents).unwrap();
+    assert_eq!(bearer.principal(), person.principal());
+    run(record_acceptance(&lab.env, &bearer)).unwrap();
+    lab.grant("first", 1200);
+    run(graph::tokens(&lab.env, &bearer, profile_scope(&lab.env)).token(None)).unwrap();
+    for name in ["token.accepted", "on-behalf-of.issued"] {
+        let event = lab.authority.world.audited().into_iter().find(|event| event.name == name).unwrap();
+        assert_eq!((event.agent, event.agent_blueprint.as_deref()), (Some("on-behalf-of-user"), Some(BLUEPRINT)));
+    }
+    // The next caller of the same trail is a person, as far as the token says.
+    lab.accept(&lab.token).unwrap();
+    run(lab.env.trail.record(AuditEvent::new("tool.called", Outcome::Success))).unwrap();
+    let event = lab.authority.world.audited().pop().unwrap();
+    assert_eq!((event.agent, event.agent_blueprint), (None, None));
+}
+
+#[test]
 fn an_outage_is_no_refusal_and_not_recorded_as_one() {
     let lab = Lab::new();
     *lab.authority.outage.borrow_mut() = Some(HttpError::TimedOut);
@@ -119,7 +150,7 @@ fn a_token_that_is_about_to_expire_is_replaced_and_used_while_entra_is_out_of_re
     lab.grant("second", 1200);
     assert_eq!((lab.graph_token(None), lab.exchanges()), (Ok("first".to_owned()), 1));
     lab.authority.world.advance(Duration::from_secs(1));
-    lab.answer(400, &json!("not an answer of Entra's"));
+    lab.answer(400, &json!("no answer of Entra ID"));
     assert_eq!((lab.graph_token(None), lab.exchanges()), (Ok("first".to_owned()), 2));
     lab.authority.world.advance(Duration::from_secs(5));
     lab.grant("third", 1200);
@@ -132,7 +163,7 @@ fn a_refused_token_is_replaced_and_another_calls_newer_one_is_kept() {
     lab.grant("first", 3600);
     assert_eq!(lab.graph_token(None), Ok("first".to_owned()));
     lab.grant("second", 3600);
-    let refused = Challenge { refused: Secret::from("first"), claims: None };
+    let refused = GraphChallenge { refused: Secret::from("first"), claims: None };
     assert_eq!(lab.graph_token(Some(&refused)), Ok("second".to_owned()));
     assert_eq!((lab.graph_token(Some(&refused)), lab.exchanges()), (Ok("second".to_owned()), 2));
 }
@@ -144,7 +175,7 @@ fn what_graph_wants_is_told_to_entra_with_the_next_token_for_ten_minutes() {
     assert_eq!(lab.graph_token(None), Ok("first".to_owned()));
     assert!(lab.asked_claims()["access_token"]["acrs"].is_null());
     let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
-    let challenge = Challenge { refused: Secret::from("first"), claims: Some(claims.to_owned()) };
+    let challenge = GraphChallenge { refused: Secret::from("first"), claims: Some(claims.to_owned()) };
     assert!(matches!(
         lab.graph_token(Some(&challenge)),
         Err(GraphError::Token(AcquireError::NeedsPerson { claims: Some(passed_on), .. })) if passed_on == claims

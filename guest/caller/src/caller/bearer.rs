@@ -5,9 +5,9 @@ use base::Secret;
 use base::decision::{Fact, Facts};
 use base::principal::Principal;
 use entra::EntraWorld;
-use entra::graph::{Challenge, GraphError, Source, TokenSource as _, profile};
+use entra::graph::{GraphChallenge, GraphError, Source, TokenSource as _, profile};
 
-use super::{Caller, CallerKind, NoToken};
+use super::{Caller, CallerAuthentication, NoToken};
 use crate::bearer::{Bearer, graph};
 use crate::session::{Membership, Unconfirmed};
 
@@ -15,21 +15,22 @@ use crate::session::{Membership, Unconfirmed};
 pub struct BearerCaller<'a> {
     /// The protocol.
     pub env: &'a EntraWorld<'a>,
-    /// The token, and whom it stands for.
+    /// The token and its principal.
     pub bearer: &'a Bearer,
 }
 
 #[async_trait(?Send)]
 impl Caller for BearerCaller<'_> {
-    fn kind(&self) -> CallerKind {
-        CallerKind::Bearer
+    fn kind(&self) -> CallerAuthentication {
+        CallerAuthentication::Bearer
     }
 
     fn facts(&self) -> Option<Facts<'_>> {
-        let Principal { kind, scopes, roles, groups, .. } = self.bearer.principal();
+        let Principal { kind, guest, scopes, roles, groups, .. } = self.bearer.principal();
         Some(Facts {
             identity: self.bearer.identity(),
             kind: *kind,
+            guest: Fact::Known(*guest),
             scopes,
             server_scope: None,
             roles: Fact::Known(roles),
@@ -42,7 +43,7 @@ impl Caller for BearerCaller<'_> {
         Err(Unconfirmed::Unavailable("only the token says which roles and groups the caller has".to_owned()))
     }
 
-    async fn delegated(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Secret<String>, NoToken> {
+    async fn delegated(&self, scope: &str, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, NoToken> {
         Ok(graph::tokens(self.env, self.bearer, scope.to_owned()).token(challenge).await?)
     }
 

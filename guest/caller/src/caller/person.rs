@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use base::Secret;
 use base::decision::Facts;
 use entra::EntraWorld;
-use entra::graph::{Challenge, GraphError, Source};
+use entra::graph::{GraphChallenge, GraphError, Source};
 
-use super::{Caller, CallerKind, NoToken};
-use crate::local::interactive::{self, Presenter, Request};
+use super::{Caller, CallerAuthentication, NoToken};
+use crate::local::interactive::{self, Presenter, SignInRequest};
 use crate::local::{AccessToken, PersonWorld, SignInError, accounts, profile, silent};
 use crate::session::{Membership, Unconfirmed};
 
-/// The person at this machine, whom a token may have to be asked of.
+/// The person at this machine. A token may require asking them.
 pub struct PersonCaller<'a> {
     person: &'a PersonWorld<'a>,
     presenter: &'a dyn Presenter,
@@ -30,7 +30,7 @@ impl<'a> PersonCaller<'a> {
     }
 
     /// A token by whichever way works: silently, else by asking the person.
-    async fn acquire(&self, scope: &str, challenge: Option<&Challenge>) -> Result<AccessToken, SignInError> {
+    async fn acquire(&self, scope: &str, challenge: Option<&GraphChallenge>) -> Result<AccessToken, SignInError> {
         let Self { person, presenter, resumes, .. } = *self;
         let env = &person.entra;
         let scopes = [scope.to_owned()];
@@ -41,7 +41,8 @@ impl<'a> PersonCaller<'a> {
         let Err(SignInError::InteractionRequired { claims, .. }) = silent else {
             return silent;
         };
-        let request = Request { scopes: scopes.to_vec(), login_hint: None, claims, select_account: false, resumes };
+        let request =
+            SignInRequest { scopes: scopes.to_vec(), login_hint: None, claims, select_account: false, resumes };
         let account = interactive::sign_in(person, &request, presenter).await?;
         if let Some(wanted) = person.settings.account.as_deref()
             && wanted != account.home_account_id
@@ -59,8 +60,8 @@ impl<'a> PersonCaller<'a> {
 
 #[async_trait(?Send)]
 impl Caller for PersonCaller<'_> {
-    fn kind(&self) -> CallerKind {
-        CallerKind::Person
+    fn kind(&self) -> CallerAuthentication {
+        CallerAuthentication::Person
     }
 
     fn facts(&self) -> Option<Facts<'_>> {
@@ -71,7 +72,7 @@ impl Caller for PersonCaller<'_> {
         Err(Unconfirmed::Unavailable("no rule is about the person at this machine".to_owned()))
     }
 
-    async fn delegated(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Secret<String>, NoToken> {
+    async fn delegated(&self, scope: &str, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, NoToken> {
         let AccessToken { token, account, .. } = self.acquire(scope, challenge).await?;
         *self.account.borrow_mut() = Some(account.home_account_id);
         Ok(token)

@@ -5,9 +5,9 @@ use base::Secret;
 use base::decision::{Fact, Facts};
 use base::principal::{Groups, PrincipalKind};
 use entra::EntraWorld;
-use entra::graph::{Challenge, GraphError, Source, TokenSource as _, profile};
+use entra::graph::{GraphChallenge, GraphError, Source, TokenSource as _, profile};
 
-use super::{Caller, CallerKind, NoToken};
+use super::{Caller, CallerAuthentication, NoToken};
 use crate::session::{self, Membership, Session, Unconfirmed, graph};
 
 /// A client with a session.
@@ -20,8 +20,8 @@ pub struct SessionCaller<'a> {
 
 #[async_trait(?Send)]
 impl Caller for SessionCaller<'_> {
-    fn kind(&self) -> CallerKind {
-        CallerKind::Session
+    fn kind(&self) -> CallerAuthentication {
+        CallerAuthentication::Session
     }
 
     fn facts(&self) -> Option<Facts<'_>> {
@@ -29,6 +29,7 @@ impl Caller for SessionCaller<'_> {
         Some(Facts {
             identity: self.session.identity(),
             kind: PrincipalKind::User,
+            guest: Fact::Unknown,
             scopes,
             server_scope: None,
             // What the session says counts for some hours: whether it does is looked at where a rule depends on it.
@@ -50,11 +51,11 @@ impl Caller for SessionCaller<'_> {
         session::confirm(self.env, self.session).await
     }
 
-    async fn delegated(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Secret<String>, NoToken> {
+    async fn delegated(&self, scope: &str, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, NoToken> {
         Ok(graph::tokens(self.env, self.session, scope.to_owned()).token(challenge).await?)
     }
 
-    async fn unsatisfied(&self, scope: &str, challenge: &Challenge) -> Option<NoToken> {
+    async fn unsatisfied(&self, scope: &str, challenge: &GraphChallenge) -> Option<NoToken> {
         let tokens = graph::tokens(self.env, self.session, scope.to_owned());
         tokens.unsatisfied(challenge).await.map(NoToken::from)
     }

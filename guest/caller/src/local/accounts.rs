@@ -69,8 +69,8 @@ impl From<&ValidatedIdToken> for Account {
 
 /// The tokens of one account.
 #[derive(Default, Serialize, Deserialize)]
-pub struct Tokens {
-    /// Absent once Entra has refused it.
+pub struct AccountTokens {
+    /// Absent once Entra ID has refused it.
     #[serde(serialize_with = "reveal_optional")]
     pub refresh_token: Option<Secret<String>>,
     /// By scopes, sorted and joined with a space.
@@ -98,7 +98,7 @@ pub(super) struct CachedProfile {
 /// The accounts of the application.
 const ACCOUNTS: Namespace<Vec<Account>> = Namespace::json(Partition::Application, "list", Ttl::Kept);
 /// Their tokens, by home account id.
-const TOKENS: Namespace<Tokens> = Namespace::json(Partition::Application, "tokens", Ttl::Kept);
+const TOKENS: Namespace<AccountTokens> = Namespace::json(Partition::Application, "tokens", Ttl::Kept);
 /// Their profiles, by home account id.
 pub(super) const PROFILES: Namespace<CachedProfile> =
     Namespace::json(Partition::Application, "profile", Ttl::Kept).absent_if_malformed();
@@ -139,7 +139,7 @@ pub async fn choose(person: &PersonWorld<'_>, wanted: Option<&str>) -> Result<Ac
     }
     match accounts.as_slice() {
         [] => Err(SignInError::InteractionRequired {
-            reason: "Nobody is signed in: sign in first.".to_owned(),
+            reason: "No account is signed in: sign in first.".to_owned(),
             claims: None,
         }),
         [account] => Ok(account.clone()),
@@ -176,11 +176,11 @@ pub async fn save(
 }
 
 /// The tokens of an account.
-pub async fn tokens(env: &EntraWorld<'_>, home_account_id: &str) -> Result<Tokens, StoreError> {
+pub async fn tokens(env: &EntraWorld<'_>, home_account_id: &str) -> Result<AccountTokens, StoreError> {
     Ok(env.records.get(&TOKENS, home_account_id).await?.unwrap_or_default())
 }
 
-impl Tokens {
+impl AccountTokens {
     fn take_in(&mut self, now: u64, scopes: &[String], set: &TokenSet) {
         if let Some(refresh_token) = &set.refresh_token {
             self.refresh_token = Some(refresh_token.clone());
@@ -219,14 +219,14 @@ pub async fn put_refreshed(
     put.await
 }
 
-/// Forgets a refresh token that Entra has refused, unless it was replaced in the meantime.
+/// Forgets a refresh token that Entra ID has refused, unless it was replaced in the meantime.
 pub async fn forget_refresh_token(
     env: &EntraWorld<'_>,
     home_account_id: &str,
     refused: &Secret<String>,
 ) -> Result<(), StoreError> {
     let forgotten = env.records.update(&TOKENS, home_account_id, |tokens| match tokens {
-        Some(tokens) if tokens.has(refused) => Next::Write(Tokens { refresh_token: None, ..tokens }, ()),
+        Some(tokens) if tokens.has(refused) => Next::Write(AccountTokens { refresh_token: None, ..tokens }, ()),
         _ => Next::Leave(()),
     });
     forgotten.await

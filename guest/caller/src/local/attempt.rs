@@ -11,8 +11,8 @@ use base::audit::Outcome;
 use entra::oauth::TokenSet;
 use entra::oauth::authorization_code::AuthorizationRequest;
 use entra::oauth::device_code::DeviceCode;
-use entra::token::IdTokenExpectations;
-use entra::{EntraWorld, token};
+use entra::token::{IdTokenExpectations, TokenError};
+use entra::{EntraWorld, clock_offset, token};
 use serde::{Deserialize, Serialize};
 use world::StoreError;
 use world::random::random_token;
@@ -59,7 +59,7 @@ impl Instruction {
 
 /// How the person's answer comes back.
 #[derive(Serialize, Deserialize)]
-pub enum Grant {
+pub enum SignInGrant {
     /// Through the browser to a redirect URI.
     AuthorizationCode {
         /// The request, with its secrets.
@@ -73,20 +73,20 @@ pub enum Grant {
 
 /// A sign-in that waits for a person.
 #[derive(Serialize, Deserialize)]
-pub struct Attempt {
+pub struct SignInAttempt {
     /// Unguessable.
     pub id: String,
     /// What the person has to do.
     pub instruction: Instruction,
     /// How the answer comes back.
-    pub grant: Grant,
+    pub grant: SignInGrant,
     /// Scopes that were asked for.
     pub scopes: Vec<String>,
     /// Unix time in seconds.
     pub expires_at: u64,
 }
 
-impl Attempt {
+impl SignInAttempt {
     /// Stores the attempt, so that another call can go on with it.
     pub async fn save(&self, env: &EntraWorld<'_>) -> Result<(), StoreError> {
         env.records.put(&ATTEMPTS, &self.id, self).await
@@ -109,7 +109,8 @@ impl Attempt {
 }
 
 /// Sign-ins that wait for a person, by id.
-const ATTEMPTS: Namespace<Attempt> = Namespace::json(Partition::Application, "attempt", Ttl::Computed(Attempt::ttl));
+const ATTEMPTS: Namespace<SignInAttempt> =
+    Namespace::json(Partition::Application, "attempt", Ttl::Computed(SignInAttempt::ttl));
 /// Which sign-in is going on.
 const CURRENT: Namespace<Current> = Namespace::json(Partition::Application, "sign-in", Ttl::Computed(Current::ttl));
 
@@ -123,14 +124,25 @@ pub async fn admit(
     let id_token = tokens.id_token.as_ref().ok_or(SignInError::Untrusted(Untrusted::NoIdToken))?;
     let validated = token::validate_id_token(env, id_token.reveal(), &IdTokenExpectations { nonce })
         .await
-        .map_err(|error| SignInError::Untrusted(Untrusted::IdToken(error)))?;
+        .map_err(|error| SignInError::Untrusted(untrusted(env, error)))?;
     let account = Account::from(&validated);
     env.trail.record(account.event("sign-in.completed", Outcome::Success)).await?;
     accounts::save(env, &account, scopes, tokens).await?;
     Ok(account)
 }
 
-/// Which sign-in is going on, and who leads it.
+/// An ID token is out of date only by the clock of one side, because it was issued a moment ago.
+fn untrusted(env: &EntraWorld<'_>, error: TokenError) -> Untrusted {
+    use TokenError::{Expired, IssuedInFuture, NotYetValid};
+    match (clock_offset::current(env), error) {
+        (Some(offset), error @ (Expired { .. } | NotYetValid { .. } | IssuedInFuture { .. })) => {
+            Untrusted::Clock { error, offset }
+        }
+        (_, error) => Untrusted::IdToken(error),
+    }
+}
+
+/// The sign-in that is going on, and the call that leads it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Current {
     /// The attempt. Empty until the leader has prepared it.
@@ -169,24 +181,24 @@ pub enum Ended {
 }
 
 /// What a call that needs a sign-in finds.
-pub enum Turn {
+pub enum SignInTurn {
     /// Nothing usable: this call leads a new sign-in.
     Lead,
     /// An attempt that waits for a call to go on with it: this call leads it from now on.
-    Resume(Box<Attempt>),
+    Resume(Box<SignInAttempt>),
     /// Another call leads.
     Join,
 }
 
 /// Decides, in one atomic step, which part a call plays. `me` is unguessable and fresh.
-pub async fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<Turn, StoreError> {
+pub async fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<SignInTurn, StoreError> {
     let tolerant = CURRENT.absent_if_malformed();
     let turn = env.records.update_with(&tolerant, (), async |current: Option<Current>| {
         let now = env.clock.now();
         let pending = current.filter(|current| current.outcome.is_none() && current.expires_at > now);
         let resumed = match &pending {
-            Some(current) if current.is_led(now) => return Next::Leave(Ok(Turn::Join)),
-            Some(current) if !current.attempt.is_empty() => match Attempt::load(env, &current.attempt).await {
+            Some(current) if current.is_led(now) => return Next::Leave(Ok(SignInTurn::Join)),
+            Some(current) if !current.attempt.is_empty() => match SignInAttempt::load(env, &current.attempt).await {
                 Ok(attempt) => attempt,
                 Err(error) => return Next::Leave(Err(error)),
             },
@@ -195,7 +207,7 @@ pub async fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<Turn, StoreErro
         let mut next = pending.filter(|_| resumed.is_some()).unwrap_or_else(|| fresh(env, me));
         next.leader = Some(me.to_owned());
         next.alive_until = now + SIGN_OF_LIFE.as_secs();
-        Next::Write(next, Ok(resumed.map_or(Turn::Lead, |attempt| Turn::Resume(Box::new(attempt)))))
+        Next::Write(next, Ok(resumed.map_or(SignInTurn::Lead, |attempt| SignInTurn::Resume(Box::new(attempt)))))
     });
     turn.await?
 }
@@ -214,6 +226,33 @@ fn fresh(env: &EntraWorld<'_>, me: &str) -> Current {
 /// Reads which sign-in is going on.
 pub async fn current(env: &EntraWorld<'_>) -> Result<Option<Current>, StoreError> {
     env.records.get(&CURRENT, ()).await
+}
+
+/// Ends the sign-in that `me` leads, so that the next call begins anew.
+pub async fn abandon(env: &EntraWorld<'_>, me: &str) -> Result<(), StoreError> {
+    as_leader(env, me, |current| (current.leader, current.expires_at) = (None, 0)).await.map(drop)
+}
+
+/// Ends what the calls of this process lead: the process is about to end, so the next call of another one begins anew.
+/// `is_ours` says whether an attempt waits for an answer that only this process can receive.
+pub async fn give_up(env: &EntraWorld<'_>, is_ours: impl FnOnce(&SignInAttempt) -> bool) -> Result<(), StoreError> {
+    let tolerant = CURRENT.absent_if_malformed();
+    let Some(current) = env.records.get(&tolerant, ()).await? else { return Ok(()) };
+    if current.outcome.is_some() {
+        return Ok(());
+    }
+    let Some(attempt) = SignInAttempt::load(env, &current.attempt).await? else { return Ok(()) };
+    if !is_ours(&attempt) {
+        return Ok(());
+    }
+    SignInAttempt::take(env, &attempt.id).await?;
+    // Another process may have begun in the meantime: its record stays.
+    env.records
+        .update(&tolerant, (), |now: Option<Current>| match now {
+            Some(now) if now.attempt == attempt.id => Next::Write(Current { leader: None, expires_at: 0, ..now }, ()),
+            _ => Next::Leave(()),
+        })
+        .await
 }
 
 /// Changes the record if `me` still leads; whether it did.

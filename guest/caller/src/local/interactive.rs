@@ -10,10 +10,11 @@ use entra::EntraWorld;
 use entra::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use entra::oauth::device_code::DeviceCode;
 use entra::oauth::with_openid;
+use entra::token;
 use world::{LoopbackListener, Page, UserAgent, UserAgentError};
 
 use super::accounts::{self, Account};
-use super::attempt::{self, Attempt, BUSY, Current, Ended, Grant, Instruction, SIGN_OF_LIFE, Turn};
+use super::attempt::{self, BUSY, Current, Ended, Instruction, SIGN_OF_LIFE, SignInAttempt, SignInGrant, SignInTurn};
 use super::{PersonWorld, SignInError, Untrusted};
 
 #[cfg(test)]
@@ -34,7 +35,7 @@ pub trait Presenter {
         instruction: &Instruction,
         timeout: Duration,
         alive: &dyn Alive,
-    ) -> Result<Presented, SignInError>;
+    ) -> Result<Presentation, SignInError>;
     /// Called about every second while the person is awaited.
     fn waiting(&self, instruction: &Instruction, waited: Duration);
     /// The sign-in that was presented has ended.
@@ -50,7 +51,7 @@ pub trait Alive {
 
 /// What became of an instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presented {
+pub enum Presentation {
     /// The client has shown it, and opens the page.
     ByClient,
     /// The client shows it and repeats the call afterwards.
@@ -66,8 +67,8 @@ pub struct NoClient;
 
 #[async_trait(?Send)]
 impl Presenter for NoClient {
-    async fn present(&self, _: &Instruction, _: Duration, _: &dyn Alive) -> Result<Presented, SignInError> {
-        Ok(Presented::Unsupported)
+    async fn present(&self, _: &Instruction, _: Duration, _: &dyn Alive) -> Result<Presentation, SignInError> {
+        Ok(Presentation::Unsupported)
     }
     fn waiting(&self, _: &Instruction, _: Duration) {}
     fn ended(&self) {}
@@ -75,7 +76,7 @@ impl Presenter for NoClient {
 
 /// What a sign-in is for.
 #[derive(Default)]
-pub struct Request<'a> {
+pub struct SignInRequest<'a> {
     /// Scopes of the API that the token is for.
     pub scopes: Vec<String>,
     /// The user name to fill in.
@@ -91,7 +92,7 @@ pub struct Request<'a> {
 /// Signs a person in. Waits at most as long as the settings say.
 pub async fn sign_in(
     person: &PersonWorld<'_>,
-    request: &Request<'_>,
+    request: &SignInRequest<'_>,
     presenter: &dyn Presenter,
 ) -> Result<Account, SignInError> {
     let env = &person.entra;
@@ -99,11 +100,11 @@ pub async fn sign_in(
     let me = attempt::fresh_id(env);
     loop {
         let result = match attempt::take_turn(env, &me).await? {
-            Turn::Join => match join(person, deadline, presenter).await? {
+            SignInTurn::Join => match join(person, deadline, presenter).await? {
                 Some(account) => return Ok(account),
                 None => continue,
             },
-            Turn::Lead if request.resumes.is_some() => {
+            SignInTurn::Lead if request.resumes.is_some() => {
                 // What the client has shown its user is over: by success of another call, or by time.
                 if let Some(account) = signed_in_meanwhile(person, request).await? {
                     finish(env, &me, Ended::SignedIn(account.home_account_id.clone())).await?;
@@ -111,19 +112,22 @@ pub async fn sign_in(
                 }
                 Leader { person, env, request, presenter, me: &me, deadline }.begin().await
             }
-            Turn::Lead => Leader { person, env, request, presenter, me: &me, deadline }.begin().await,
-            Turn::Resume(attempt) => {
+            SignInTurn::Lead => Leader { person, env, request, presenter, me: &me, deadline }.begin().await,
+            SignInTurn::Resume(attempt) => {
                 let resumed_by_client = request.resumes == Some(attempt.id.as_str());
                 Leader { person, env, request, presenter, me: &me, deadline }.resume(*attempt, resumed_by_client).await
             }
         };
         presenter.ended();
+        let result = result.map_err(|error| error.naming_ids(env.settings));
         // Another call took this one for dead and leads now: this one waits for its outcome.
         if matches!(result, Err(SignInError::TakenOver)) {
             continue;
         }
         match &result {
             Ok(account) => finish(env, &me, Ended::SignedIn(account.home_account_id.clone())).await?,
+            // No other call has to fail because this one's client has gone.
+            Err(SignInError::ClientGone) => attempt::abandon(env, &me).await?,
             // The attempt goes on without this call.
             Err(SignInError::Deferred { .. } | SignInError::TimedOut(Some(_))) => {}
             Err(error) => finish(env, &me, Ended::Failed(error.to_string())).await?,
@@ -139,7 +143,10 @@ pub async fn sign_in(
 }
 
 /// The account, if there is one that needs no sign-in.
-async fn signed_in_meanwhile(person: &PersonWorld<'_>, request: &Request<'_>) -> Result<Option<Account>, SignInError> {
+async fn signed_in_meanwhile(
+    person: &PersonWorld<'_>,
+    request: &SignInRequest<'_>,
+) -> Result<Option<Account>, SignInError> {
     let Ok(account) = accounts::choose(person, None).await else {
         return Ok(None);
     };
@@ -164,6 +171,7 @@ async fn join(
 ) -> Result<Option<Account>, SignInError> {
     let env = &person.entra;
     let began = env.clock.monotonic();
+    let mut alive_until = None;
     loop {
         let Some(current) = attempt::current(env).await? else {
             return Ok(None);
@@ -174,12 +182,15 @@ async fn join(
             None if !current.is_led(env.clock.now()) => return Ok(None),
             None => {}
         }
-        let instruction = Attempt::load(env, &current.attempt).await?.map(|attempt| attempt.instruction);
+        let instruction = SignInAttempt::load(env, &current.attempt).await?.map(|attempt| attempt.instruction);
         let now = env.clock.monotonic();
         if now >= deadline {
             return Err(SignInError::TimedOut(instruction));
         }
-        if let Some(instruction) = &instruction {
+        // The link of a leader that has shown no sign of life since may lead to a listener that is gone.
+        let lives = alive_until.is_some_and(|seen| current.alive_until != seen);
+        alive_until = alive_until.or(Some(current.alive_until));
+        if let Some(instruction) = instruction.as_ref().filter(|_| lives) {
             presenter.waiting(instruction, now.saturating_sub(began));
         }
         env.clock.sleep(JOIN_POLL).await;
@@ -190,7 +201,7 @@ async fn join(
 struct Leader<'a> {
     person: &'a PersonWorld<'a>,
     env: &'a EntraWorld<'a>,
-    request: &'a Request<'a>,
+    request: &'a SignInRequest<'a>,
     presenter: &'a dyn Presenter,
     me: &'a str,
     deadline: Duration,
@@ -211,9 +222,9 @@ impl Leader<'_> {
     }
 
     /// Goes on with an attempt that an earlier call has left behind.
-    async fn resume(&self, attempt: Attempt, presented: bool) -> Result<Account, SignInError> {
-        let Grant::AuthorizationCode { listener, .. } = &attempt.grant else {
-            return self.go_on_with_code(attempt, presented).await;
+    async fn resume(&self, attempt: SignInAttempt, presented: bool) -> Result<Account, SignInError> {
+        let SignInGrant::AuthorizationCode { listener, .. } = &attempt.grant else {
+            return self.resume_code(attempt, presented).await;
         };
         match listener.as_deref().map(|id| self.person.agent.attach(id)) {
             Some(Ok(listener)) => self.resume_browser(attempt, listener, presented).await,
@@ -222,9 +233,28 @@ impl Leader<'_> {
         }
     }
 
+    /// Goes on with a code that an earlier call has shown. One of a process that could open no browser is not handed to a
+    /// person whose browser can be opened.
+    async fn resume_code(&self, attempt: SignInAttempt, presented: bool) -> Result<Account, SignInError> {
+        if presented || self.person.settings.method == SignInMethod::DeviceCode {
+            return self.go_on_with_code(attempt, presented).await;
+        }
+        match self.by_browser().await {
+            Err(SignInError::NoBrowser(_)) if self.person.settings.method == SignInMethod::Automatic => {
+                self.announce(&attempt).await?;
+                self.go_on_with_code(attempt, presented).await
+            }
+            other => other,
+        }
+    }
+
     async fn by_browser(&self) -> Result<Account, SignInError> {
         let env = self.env;
         let listener = self.person.agent.listen().map_err(no_browser)?;
+        // Entra ID shows what is wrong with the tenant on its own page, and sends nobody back: this call would wait in
+        // vain.
+        self.alive_for(BUSY).await?;
+        token::check_authority(env).await?;
         let scopes = with_openid(&self.request.scopes);
         let request = AuthorizationRequest::new(env, listener.redirect_uri(), scopes, self.request.claims.clone());
         let prompt = Prompt {
@@ -237,10 +267,13 @@ impl Leader<'_> {
             login: false,
         };
         let url = request.url(env, prompt)?;
-        let attempt = Attempt {
+        let attempt = SignInAttempt {
             id: attempt::fresh_id(env),
             instruction: Instruction { url, user_code: None },
-            grant: Grant::AuthorizationCode { request, listener: Some(listener.detach(attempt::BROWSER_LIFETIME)) },
+            grant: SignInGrant::AuthorizationCode {
+                request,
+                listener: Some(listener.detach(attempt::BROWSER_LIFETIME)),
+            },
             scopes: self.request.scopes.clone(),
             expires_at: env.clock.now() + attempt::BROWSER_LIFETIME.as_secs(),
         };
@@ -251,11 +284,11 @@ impl Leader<'_> {
     /// Goes on with a page that an earlier call has opened. The person may have been faster than this call.
     async fn resume_browser(
         &self,
-        mut attempt: Attempt,
+        mut attempt: SignInAttempt,
         listener: Box<dyn LoopbackListener>,
         presented: bool,
     ) -> Result<Account, SignInError> {
-        if let Grant::AuthorizationCode { listener: id, .. } = &mut attempt.grant {
+        if let SignInGrant::AuthorizationCode { listener: id, .. } = &mut attempt.grant {
             let left = attempt.expires_at.saturating_sub(self.env.clock.now());
             *id = Some(listener.detach(Duration::from_secs(left)));
         }
@@ -269,7 +302,7 @@ impl Leader<'_> {
     /// Presents the page unless the client has done so, and waits for the redirect.
     async fn go_on_with_browser(
         &self,
-        attempt: Attempt,
+        attempt: SignInAttempt,
         listener: Box<dyn LoopbackListener>,
         presented: bool,
     ) -> Result<Account, SignInError> {
@@ -288,7 +321,7 @@ impl Leader<'_> {
     }
 
     /// Presents the code unless the client has done so, and polls for the tokens.
-    async fn go_on_with_code(&self, attempt: Attempt, presented: bool) -> Result<Account, SignInError> {
+    async fn go_on_with_code(&self, attempt: SignInAttempt, presented: bool) -> Result<Account, SignInError> {
         let shown = if presented { Ok(()) } else { self.present(&attempt).await };
         match shown {
             Ok(()) => self.poll(attempt).await,
@@ -305,14 +338,14 @@ impl Leader<'_> {
         let env = self.env;
         self.alive_for(BUSY).await?;
         let code = DeviceCode::request(env, &with_openid(&self.request.scopes)).await?;
-        let attempt = Attempt {
+        let attempt = SignInAttempt {
             id: attempt::fresh_id(env),
             instruction: Instruction {
                 url: code.verification_uri().to_owned(),
                 user_code: Some(code.user_code().to_owned()),
             },
             expires_at: code.expires_at,
-            grant: Grant::DeviceCode(code),
+            grant: SignInGrant::DeviceCode(code),
             scopes: self.request.scopes.clone(),
         };
         self.announce(&attempt).await?;
@@ -320,7 +353,7 @@ impl Leader<'_> {
     }
 
     /// Makes the attempt known to other calls, before the person sees it.
-    async fn announce(&self, attempt: &Attempt) -> Result<(), SignInError> {
+    async fn announce(&self, attempt: &SignInAttempt) -> Result<(), SignInError> {
         attempt.save(self.env).await?;
         self.lead(|current| {
             current.attempt.clone_from(&attempt.id);
@@ -330,16 +363,16 @@ impl Leader<'_> {
     }
 
     /// Shows the person what to do: by the client if it can, else by the user agent.
-    async fn present(&self, attempt: &Attempt) -> Result<(), SignInError> {
+    async fn present(&self, attempt: &SignInAttempt) -> Result<(), SignInError> {
         let timeout = self.deadline.saturating_sub(self.env.clock.monotonic());
         let instruction = &attempt.instruction;
         match self.presenter.present(instruction, timeout, self).await? {
-            Presented::ByClient => Ok(()),
-            Presented::Declined => Err(SignInError::Declined),
-            Presented::Deferred => {
+            Presentation::ByClient => Ok(()),
+            Presentation::Declined => Err(SignInError::Declined),
+            Presentation::Deferred => {
                 Err(SignInError::Deferred { attempt: attempt.id.clone(), instruction: instruction.clone() })
             }
-            Presented::Unsupported => {
+            Presentation::Unsupported => {
                 if instruction.user_code.is_some() {
                     self.person.agent.prompt(&instruction.sentence());
                     return Ok(());
@@ -351,7 +384,7 @@ impl Leader<'_> {
 
     async fn await_redirect(
         &self,
-        attempt: Attempt,
+        attempt: SignInAttempt,
         listener: Box<dyn LoopbackListener>,
     ) -> Result<Account, SignInError> {
         let env = self.env;
@@ -374,7 +407,7 @@ impl Leader<'_> {
     /// The person has come back: redeems the code, tells the browser how it went, and closes the listener.
     async fn redirected(
         &self,
-        attempt: &Attempt,
+        attempt: &SignInAttempt,
         listener: &dyn LoopbackListener,
         query: &str,
     ) -> Result<Account, SignInError> {
@@ -385,9 +418,9 @@ impl Leader<'_> {
         result
     }
 
-    async fn poll(&self, attempt: Attempt) -> Result<Account, SignInError> {
+    async fn poll(&self, attempt: SignInAttempt) -> Result<Account, SignInError> {
         let env = self.env;
-        let Grant::DeviceCode(code) = &attempt.grant else {
+        let SignInGrant::DeviceCode(code) = &attempt.grant else {
             return Err(SignInError::Untrusted(Untrusted::UnknownAttempt));
         };
         let began = env.clock.monotonic();
@@ -396,7 +429,7 @@ impl Leader<'_> {
         let pause = |duration: Duration| {
             let (lost, instruction) = (&lost, &attempt.instruction);
             async move {
-                // Whatever pause Entra asks for: not shorter than a slice, and not beyond the deadline.
+                // Whatever pause Entra ID asks for: not shorter than a slice, and not beyond the deadline.
                 let now = env.clock.monotonic();
                 let end = now.saturating_add(duration).min(self.deadline).max(now + SLICE);
                 loop {
@@ -429,13 +462,13 @@ impl Leader<'_> {
                 return Err(SignInError::TimedOut(Some(attempt.instruction.clone())));
             }
             Err(error) => {
-                Attempt::take(env, &attempt.id).await?;
+                SignInAttempt::take(env, &attempt.id).await?;
                 return Err(error.into());
             }
         };
         // Another call may lead by now: the code is used up all the same, and these are the tokens.
         let _ = self.alive_for(BUSY).await;
-        Attempt::take(env, &attempt.id).await?;
+        SignInAttempt::take(env, &attempt.id).await?;
         attempt::admit(env, tokens, &attempt.scopes, None).await
     }
 
@@ -464,19 +497,19 @@ impl Alive for Leader<'_> {
 }
 
 /// Closes the listener of an attempt that is over: a listener that was left running is closed by attaching to it.
-fn close(agent: &dyn UserAgent, attempt: &Attempt) {
-    if let Grant::AuthorizationCode { listener: Some(id), .. } = &attempt.grant {
+fn close(agent: &dyn UserAgent, attempt: &SignInAttempt) {
+    if let SignInGrant::AuthorizationCode { listener: Some(id), .. } = &attempt.grant {
         drop(agent.attach(id));
     }
 }
 
 /// Redeems what came back through the browser. The attempt ends here, whatever the result.
 pub async fn redeem(env: &EntraWorld<'_>, attempt: &str, query: &str) -> Result<Account, SignInError> {
-    let attempt = Attempt::take(env, attempt).await?.ok_or(SignInError::Untrusted(Untrusted::UnknownAttempt))?;
-    let Grant::AuthorizationCode { request, .. } = &attempt.grant else {
+    let attempt = SignInAttempt::take(env, attempt).await?.ok_or(SignInError::Untrusted(Untrusted::UnknownAttempt))?;
+    let SignInGrant::AuthorizationCode { request, .. } = &attempt.grant else {
         return Err(SignInError::Untrusted(Untrusted::UnknownAttempt));
     };
-    let tokens = request.redeem(env, query).await?;
+    let tokens = request.redeem(env, query).await.map_err(|error| SignInError::from(error).naming_ids(env.settings))?;
     attempt::admit(env, tokens, &attempt.scopes, Some(&request.nonce)).await
 }
 
@@ -486,27 +519,38 @@ pub async fn decline(person: &PersonWorld<'_>, attempt: &str) -> Result<(), Sign
     let now = env.clock.now();
     let taken_over =
         attempt::current(env).await?.is_some_and(|current| current.attempt == attempt && current.is_led(now));
-    if !taken_over && let Some(attempt) = Attempt::take(env, attempt).await? {
+    if !taken_over && let Some(attempt) = SignInAttempt::take(env, attempt).await? {
         close(person.agent, &attempt);
     }
     let event = env.trail.event("sign-in.ended", Outcome::Failure);
     Ok(env.trail.record(event.because(SignInError::Declined.reason())).await?)
 }
 
-/// Begins a sign-in whose page the host shows itself.
+/// Gives the sign-in up that a call of this process leads: the process ends, and with it the listener for the answer. A
+/// device code stands by itself, and stays.
+pub async fn give_up(person: &PersonWorld<'_>) -> Result<(), SignInError> {
+    let env = &person.entra;
+    let is_ours = |attempt: &SignInAttempt| match &attempt.grant {
+        SignInGrant::AuthorizationCode { listener: Some(id), .. } => person.agent.attach(id).is_ok(),
+        SignInGrant::AuthorizationCode { listener: None, .. } | SignInGrant::DeviceCode(_) => false,
+    };
+    Ok(attempt::give_up(env, is_ours).await?)
+}
+
+/// Begins a sign-in whose page is shown by the host itself.
 pub async fn start(
     env: &EntraWorld<'_>,
     redirect_uri: String,
     scopes: Vec<String>,
     login_hint: Option<&str>,
-) -> Result<Attempt, SignInError> {
+) -> Result<SignInAttempt, SignInError> {
     env.trail.record(env.trail.event("sign-in.started", Outcome::Started)).await?;
     let request = AuthorizationRequest::new(env, redirect_uri, with_openid(&scopes), None);
     let url = request.url(env, Prompt { login_hint, ..Prompt::default() })?;
-    let attempt = Attempt {
+    let attempt = SignInAttempt {
         id: attempt::fresh_id(env),
         instruction: Instruction { url, user_code: None },
-        grant: Grant::AuthorizationCode { request, listener: None },
+        grant: SignInGrant::AuthorizationCode { request, listener: None },
         scopes,
         expires_at: env.clock.now() + attempt::BROWSER_LIFETIME.as_secs(),
     };
@@ -528,7 +572,15 @@ fn page(result: &Result<Account, SignInError>) -> Page {
         Err(error) => Page {
             success: false,
             title: "The sign-in did not succeed".to_owned(),
-            message: format!("{error} Go back to your application to try again."),
+            message: format!("{} Go back to your application to try again.", sentence(&error.to_string())),
         },
     }
+}
+
+/// The text of an error as a sentence of its own.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase()).into_iter().flatten();
+    let end = if text.ends_with(['.', ')']) { "" } else { "." };
+    first.chain(letters).chain(end.chars()).collect()
 }

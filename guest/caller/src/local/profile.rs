@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::accounts::{CachedProfile, PROFILES};
 
 /// Reads the profile, from the cache if it is fresh enough. The cache belongs to one account: `account`, as far as it is
-/// known before a token is, and then the one that `owner` names, whose the token was.
+/// known before a token is, and then the account that `owner` names, to which the token belongs.
 pub async fn me<E: Error + 'static>(
     env: &EntraWorld<'_>,
     tokens: &Source<'_, E>,
@@ -48,7 +48,7 @@ mod tests {
 
     use async_trait::async_trait;
     use base::Secret;
-    use entra::graph::{Challenge, TokenSource};
+    use entra::graph::{GraphChallenge, TokenSource};
     use entra::testing::{EntraWorlds as _, change};
     use serde_json::json;
     use world::testing::{self, World, run};
@@ -58,13 +58,13 @@ mod tests {
 
     /// Gives `token-1`, and after a challenge `token-2`; remembers the challenges.
     #[derive(Default)]
-    struct Tokens(RefCell<Vec<Challenge>>);
+    struct Tokens(RefCell<Vec<GraphChallenge>>);
 
     #[async_trait(?Send)]
     impl TokenSource for Tokens {
         type Error = SignInError;
 
-        async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError<SignInError>> {
+        async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError<SignInError>> {
             if let Some(challenge) = challenge {
                 self.0.borrow_mut().push(challenge.clone());
             }
@@ -72,7 +72,7 @@ mod tests {
         }
     }
 
-    /// Whose the tokens are.
+    /// The account that the tokens belong to.
     fn owner() -> Option<String> {
         Some("o.t".to_owned())
     }

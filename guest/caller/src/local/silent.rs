@@ -3,14 +3,14 @@
 use base::Secret;
 use base::audit::Outcome;
 use entra::EntraWorld;
-use entra::graph::Challenge;
+use entra::graph::GraphChallenge;
 use entra::oauth::{OAuthError, TokenSet, refresh};
 use world::StoreError;
 use world::once::{Asked, Moment, NotAsked, Policy, Question, once_with};
 use world::records::{Holder, Namespace, Partition};
 
 use super::SignInError;
-use super::accounts::{self, Account, Tokens};
+use super::accounts::{self, Account, AccountTokens};
 use crate::renewal::margin;
 
 /// The right to refresh the tokens of an account, by home account id.
@@ -23,7 +23,7 @@ pub struct AccessToken {
     pub token: Secret<String>,
     /// Unix time in seconds.
     pub expires_at: u64,
-    /// Whose it is.
+    /// The account that the token belongs to.
     pub account: Account,
 }
 
@@ -32,25 +32,26 @@ pub async fn acquire(
     env: &EntraWorld<'_>,
     account: &Account,
     scopes: &[String],
-    challenge: Option<&Challenge>,
+    challenge: Option<&GraphChallenge>,
 ) -> Result<AccessToken, SignInError> {
-    let mut refresh = Refresh { env, account, scopes, challenge, margin: margin(env.random), found: Tokens::default() };
+    let mut refresh =
+        TokenQuestion { env, account, scopes, challenge, margin: margin(env.random), found: AccountTokens::default() };
     once_with(&env.records, &REFRESHING, &account.home_account_id, &mut refresh).await
 }
 
 /// One call's question for a token.
-struct Refresh<'r> {
+struct TokenQuestion<'r> {
     env: &'r EntraWorld<'r>,
     account: &'r Account,
     scopes: &'r [String],
-    challenge: Option<&'r Challenge>,
+    challenge: Option<&'r GraphChallenge>,
     /// A token that ends sooner than this is refreshed first, in seconds.
     margin: u64,
     /// What the last look has found.
-    found: Tokens,
+    found: AccountTokens,
 }
 
-impl Refresh<'_> {
+impl TokenQuestion<'_> {
     /// The token that was found, if it lives for so many seconds more and was not refused.
     fn cached(&self, seconds: u64) -> Option<AccessToken> {
         let cached = self.found.access.get(&accounts::scope_key(self.scopes))?;
@@ -64,7 +65,7 @@ impl Refresh<'_> {
     }
 }
 
-impl Question for Refresh<'_> {
+impl Question for TokenQuestion<'_> {
     type Answer = AccessToken;
     type Error = SignInError;
 
@@ -111,7 +112,7 @@ impl Question for Refresh<'_> {
                         reason: refusal.advice(),
                         claims: refusal.claims.or_else(|| claims.map(str::to_owned)),
                     }),
-                    // A sign-in or another refresh has replaced the token that Entra has refused.
+                    // A sign-in or another refresh has replaced the token that Entra ID has refused.
                     Ok(false) => Ok(Asked::Overtaken),
                     Err(error) => self.still_good(error.into()),
                 }
@@ -126,14 +127,14 @@ impl Question for Refresh<'_> {
     }
 }
 
-impl Refresh<'_> {
-    /// Entra or the store is out of reach, but the token at hand is still good for a while.
+impl TokenQuestion<'_> {
+    /// Entra ID or the store is out of reach, but the token at hand is still good for a while.
     fn still_good(&self, error: SignInError) -> Result<Asked<AccessToken>, SignInError> {
         self.cached(0).map(Asked::Answer).ok_or(error)
     }
 }
 
-/// Forgets a refresh token that Entra has refused. `false` if there is another one now.
+/// Forgets a refresh token that Entra ID has refused. `false` if there is another one now.
 async fn forget(env: &EntraWorld<'_>, id: &str, refused: &Secret<String>) -> Result<bool, StoreError> {
     let now = accounts::tokens(env, id).await?;
     if now.refresh_token.is_some() && !now.has(refused) {

@@ -7,7 +7,7 @@ use base::Secret;
 use base::audit::Outcome;
 use base::settings::LocalSettings;
 use entra::EntraWorld;
-use entra::graph::Challenge;
+use entra::graph::GraphChallenge;
 use entra::oauth::{OAuthError, TokenSet};
 use entra::testing::{EntraWorlds as _, change};
 use serde_json::{Value, json};
@@ -240,7 +240,7 @@ fn a_slow_refresh_does_not_replace_what_came_after_it() {
         meanwhile(&other, 3);
         Ok(testing::json(200, &fresh_tokens(2)))
     });
-    assert_eq!(token(&env), "access-2", "the token is good, whoever else has got one");
+    assert_eq!(token(&env), "access-2", "the token is good, whichever other call has got one");
     let stored = run(accounts::tokens(&env, "o.t")).unwrap();
     assert_eq!(stored.refresh_token.unwrap().reveal(), "refresh-3");
     assert_eq!(token(&env), "access-3");
@@ -280,7 +280,7 @@ fn a_challenged_token_is_not_returned_again_and_the_challenge_is_sent_along() {
         assert!(body.contains("nbf"), "the challenge is part of the claims");
         Ok(testing::json(200, &fresh_tokens(2)))
     });
-    let challenge = Challenge {
+    let challenge = GraphChallenge {
         refused: Secret::from("access-1"),
         claims: Some(r#"{"access_token":{"nbf":{"essential":true}}}"#.to_owned()),
     };

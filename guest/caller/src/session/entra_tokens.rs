@@ -1,4 +1,4 @@
-//! The Entra tokens of a session. They never leave the server.
+//! The tokens of Entra ID behind a session. They never leave the server.
 //!
 //! They are a record of their own, which ends with the session. One call at a time refreshes them, across all servers
 //! on one store; the others wait for it. That call stores what Entra ID hands out before it does anything else.
@@ -12,9 +12,9 @@ use std::time::Duration;
 use base::Secret;
 use base::audit::Outcome;
 use base::secret::{reveal, reveal_optional};
-use entra::graph::Challenge;
+use entra::graph::GraphChallenge;
 use entra::graph::profile::profile_scope;
-use entra::oauth::error::Refusal;
+use entra::oauth::error::EntraRefusal;
 use entra::oauth::{OAuthError, TokenSet, refresh, with_openid};
 use entra::{AcquireError, EntraWorld};
 use serde::{Deserialize, Serialize};
@@ -26,11 +26,11 @@ use super::record::{IDLE_SECONDS, LIFETIME_SECONDS};
 use super::{Membership, Owner, claims, lifecycle};
 use crate::renewal::margin;
 
-/// How long it is remembered that Entra gives no token for more: long enough that a client which repeats itself is no
-/// flood at Entra ID, and short enough that a consent which is given now soon works.
+/// How long it is remembered that Entra ID gives no token for more: long enough that a client which repeats itself is
+/// no flood at Entra ID, and short enough that a consent which is given now soon works.
 const REFUSAL: Duration = Duration::from_secs(5);
 
-/// What Entra gave us for a session.
+/// What Entra ID gave for a session.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct EntraTokens {
     /// For Microsoft Graph. Opaque.
@@ -38,7 +38,7 @@ pub struct EntraTokens {
     pub access_token: Secret<String>,
     /// Unix time in seconds.
     pub expires_at: u64,
-    /// Absent if Entra gave none.
+    /// Absent if Entra ID gave none.
     #[serde(serialize_with = "reveal_optional")]
     pub refresh_token: Option<Secret<String>>,
     /// What the ID token says that came with these, or with earlier ones.
@@ -57,7 +57,7 @@ impl From<TokenSet> for EntraTokens {
     }
 }
 
-/// The scopes that Entra is asked for: those of the profile, and those that give an ID token and a refresh token.
+/// The scopes that Entra ID is asked for: those of the profile, and those that give an ID token and a refresh token.
 pub fn scopes(env: &EntraWorld<'_>) -> Vec<String> {
     with_openid(&[profile_scope(env)])
 }
@@ -83,7 +83,7 @@ struct More {
 
 /// The record: the tokens, and when the session ends at the latest.
 #[derive(Serialize, Deserialize)]
-struct Record {
+struct EntraTokensRecord {
     tokens: EntraTokens,
     /// Tokens for more than the profile, by their scope. The tools ask for a few scopes only, so this is small.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -92,7 +92,7 @@ struct Record {
     ends_at: u64,
 }
 
-impl Record {
+impl EntraTokensRecord {
     fn ttl(&self, now: u64) -> Duration {
         Duration::from_secs(self.ends_at.saturating_sub(now).clamp(1, IDLE_SECONDS))
     }
@@ -108,20 +108,21 @@ impl Record {
     }
 }
 
-/// The Entra tokens by session.
-const TOKENS: Namespace<Record> =
-    Namespace::json(Partition::Application, "session-entra", Ttl::Computed(Record::ttl)).absent_if_unreadable();
+/// The tokens of Entra ID, by session.
+const TOKENS: Namespace<EntraTokensRecord> =
+    Namespace::json(Partition::Application, "session-entra", Ttl::Computed(EntraTokensRecord::ttl))
+        .absent_if_unreadable();
 /// The right to refresh them, by session.
 const REFRESHING: Namespace<Holder> = Namespace::leases(Partition::Application, "session-refreshing");
 /// That there is no consent, by session and scope.
-const REFUSALS: Namespace<Refusal> = Namespace::json(Partition::Application, "session-refused", Ttl::For(REFUSAL))
+const REFUSALS: Namespace<EntraRefusal> = Namespace::json(Partition::Application, "session-refused", Ttl::For(REFUSAL))
     .last_part_hashed()
     .absent_if_unreadable();
 
 /// Keeps the tokens of a session that begins.
 pub(super) async fn keep(env: &EntraWorld<'_>, id: &str, tokens: &EntraTokens) -> Result<(), StoreError> {
     let ends_at = env.clock.now() + LIFETIME_SECONDS;
-    let record = Record { tokens: tokens.clone(), more: BTreeMap::new(), ends_at };
+    let record = EntraTokensRecord { tokens: tokens.clone(), more: BTreeMap::new(), ends_at };
     env.records.put(&TOKENS, id, &record).await
 }
 
@@ -153,17 +154,17 @@ impl Scope {
     }
 }
 
-/// What a call asks of the Entra tokens.
+/// What a call needs of the tokens of Entra ID.
 #[derive(Clone, Copy)]
 pub(super) enum Wanted<'a> {
     /// That they live.
     Live,
-    /// That what Entra says with them of the person is recent as well, if Entra can be reached.
+    /// That what Entra ID says with them of the person is recent as well, if Entra ID can be reached.
     Recent,
-    /// That what Entra says with them of the person counts. Tokens alone are of no use.
+    /// That what Entra ID says with them of the person counts. Tokens alone are of no use.
     Confirmed,
     /// That they are not those that were refused.
-    Other(&'a Challenge),
+    Other(&'a GraphChallenge),
 }
 
 /// The session that a token is for.
@@ -195,12 +196,13 @@ pub(super) async fn live_for(
     scope: &Scope,
     wanted: Wanted<'_>,
 ) -> Result<Live, AcquireError> {
-    let mut refresh = Refresh { env, of: Of { id, owner }, scope, wanted, margin: margin(env.random), found: None };
+    let mut refresh =
+        SessionTokenQuestion { env, of: Of { id, owner }, scope, wanted, margin: margin(env.random), found: None };
     once_with(&env.records, &REFRESHING, id, &mut refresh).await
 }
 
 /// One call's question for a token.
-struct Refresh<'r> {
+struct SessionTokenQuestion<'r> {
     env: &'r EntraWorld<'r>,
     of: Of<'r>,
     scope: &'r Scope,
@@ -208,22 +210,22 @@ struct Refresh<'r> {
     /// A token that ends sooner than this is refreshed first, in seconds.
     margin: u64,
     /// What the last look has found, if it has to be refreshed.
-    found: Option<Found>,
+    found: Option<StaleTokens>,
 }
 
 /// Tokens that have to be refreshed.
-struct Found {
-    record: Record,
+struct StaleTokens {
+    record: EntraTokensRecord,
     version: Version,
     refresh_token: Secret<String>,
     /// The token at hand, if it still lives and was not refused.
     usable: Option<Live>,
-    /// Whether what Entra has said of the person does not count any more, where it has to.
+    /// Whether what Entra ID has said of the person does not count any more, where it has to.
     unconfirmed: bool,
 }
 
-impl<'r> Refresh<'r> {
-    fn challenge(&self) -> Option<&'r Challenge> {
+impl<'r> SessionTokenQuestion<'r> {
+    fn challenge(&self) -> Option<&'r GraphChallenge> {
         match self.wanted {
             Wanted::Live | Wanted::Recent | Wanted::Confirmed => None,
             Wanted::Other(challenge) => Some(challenge),
@@ -231,7 +233,7 @@ impl<'r> Refresh<'r> {
     }
 }
 
-impl Question for Refresh<'_> {
+impl Question for SessionTokenQuestion<'_> {
     type Answer = Live;
     type Error = AcquireError;
 
@@ -260,7 +262,7 @@ impl Question for Refresh<'_> {
             }
             // Without consent to `offline_access` and without more than the profile a session lives until its token expires.
             if **scope != Scope::Profile && challenge.is_none() {
-                return Err(Refusal::new("consent_required", &[], None).into());
+                return Err(EntraRefusal::new("consent_required", &[], None).into());
             }
             want(env, owner, challenge).await;
             lifecycle::end(env, id, owner, "no-refresh-token").await?;
@@ -271,7 +273,7 @@ impl Question for Refresh<'_> {
         {
             return Err(refusal.into());
         }
-        self.found = Some(Found { record, version, refresh_token, usable, unconfirmed });
+        self.found = Some(StaleTokens { record, version, refresh_token, usable, unconfirmed });
         Ok(None)
     }
 
@@ -293,7 +295,7 @@ impl Question for Refresh<'_> {
             Err(OAuthError::Refused(refusal)) if refusal.needs_interaction() => {
                 refused_for_good(env, of, &found.version, &refusal, claims).await.map(|()| Asked::Overtaken)
             }
-            // Entra is out of reach, but the token at hand is still good for a while.
+            // Entra ID is out of reach, but the token at hand is still good for a while.
             Err(error) => {
                 let usable = found.usable.filter(|_| !found.unconfirmed);
                 usable.map(Asked::Answer).ok_or_else(|| error.into())
@@ -312,7 +314,7 @@ async fn took(
     env: &EntraWorld<'_>,
     of: Of<'_>,
     scope: &Scope,
-    before: (Record, &Version),
+    before: (EntraTokensRecord, &Version),
     answer: (TokenSet, Membership),
 ) -> Result<Live, AcquireError> {
     let Of { id, owner } = of;
@@ -343,7 +345,7 @@ async fn took(
 }
 
 /// There is no consent to more than the profile. The session goes on.
-async fn no_more(env: &EntraWorld<'_>, of: Of<'_>, scope: &Scope, refusal: Refusal) -> AcquireError {
+async fn no_more(env: &EntraWorld<'_>, of: Of<'_>, scope: &Scope, refusal: EntraRefusal) -> AcquireError {
     let Of { id, owner } = of;
     let event = owner.event("token.refreshed", Outcome::Failure);
     if let Err(error) = env.trail.record(event.because(refusal.reason())).await {
@@ -356,12 +358,12 @@ async fn no_more(env: &EntraWorld<'_>, of: Of<'_>, scope: &Scope, refusal: Refus
     refusal.into()
 }
 
-/// Entra does not accept the refresh token any more. `Ok` if there is another one now.
+/// Entra ID does not accept the refresh token any more. `Ok` if there is another one now.
 async fn refused_for_good(
     env: &EntraWorld<'_>,
     of: Of<'_>,
     version: &Version,
-    refusal: &Refusal,
+    refusal: &EntraRefusal,
     claims: Option<&str>,
 ) -> Result<(), AcquireError> {
     let Of { id, owner } = of;
@@ -371,7 +373,7 @@ async fn refused_for_good(
     if !env.records.retire(&TOKENS, id, version).await? {
         return Ok(());
     }
-    // What Entra says now is newer than what Graph has said.
+    // What Entra ID says now is newer than what Graph has said.
     let claims = refusal.claims.as_deref().or(claims);
     if let Some(claims) = claims {
         claims::want(env, owner, claims).await;
@@ -387,7 +389,7 @@ pub(super) async fn unsatisfied(
     id: &str,
     owner: &Owner,
     scope: &Scope,
-    challenge: &Challenge,
+    challenge: &GraphChallenge,
 ) -> Result<AcquireError, AcquireError> {
     let found = env.records.get(&TOKENS, id).await?.and_then(|record| record.access(scope));
     if found.is_some_and(|live| live.access_token.reveal() == challenge.refused.reveal()) {
@@ -397,13 +399,13 @@ pub(super) async fn unsatisfied(
     Ok(ended(Some(challenge)))
 }
 
-async fn want(env: &EntraWorld<'_>, owner: &Owner, challenge: Option<&Challenge>) {
+async fn want(env: &EntraWorld<'_>, owner: &Owner, challenge: Option<&GraphChallenge>) {
     if let Some(claims) = challenge.and_then(|challenge| challenge.claims.as_deref()) {
         claims::want(env, owner, claims).await;
     }
 }
 
-fn ended(challenge: Option<&Challenge>) -> AcquireError {
+fn ended(challenge: Option<&GraphChallenge>) -> AcquireError {
     AcquireError::NeedsPerson {
         reason: "The session has ended: sign in again.".to_owned(),
         claims: challenge.and_then(|challenge| challenge.claims.clone()),

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use world::StoreError;
 use world::records::{Namespace, Partition, SealedUnder, Ttl};
 
-use super::lifecycle::Tokens;
+use super::lifecycle::IssuedTokens;
 use super::record::{CLOCK_DIFFERENCE_SECONDS, RefreshToken};
 
 /// How answers are sealed.
@@ -56,7 +56,7 @@ pub(super) async fn keep(
     id: &str,
     old: &RefreshToken,
     new: &str,
-    tokens: &Tokens,
+    tokens: &IssuedTokens,
 ) -> Result<(), StoreError> {
     let Some(time) = time(env) else { return Ok(()) };
     let answer = Answer {
@@ -79,7 +79,7 @@ pub(super) async fn find(
     id: &str,
     old: &RefreshToken,
     current: &str,
-) -> Result<Option<Tokens>, StoreError> {
+) -> Result<Option<IssuedTokens>, StoreError> {
     let Some(time) = time(env) else { return Ok(None) };
     let found = env.records.get(&ANSWERS, &[id, current]).await?;
     let opened = found.and_then(|sealed| SEALED.open(&old.secret, &bound(id, current), sealed.reveal()));
@@ -89,7 +89,7 @@ pub(super) async fn find(
         now.saturating_sub(answer.answered_at) <= time.as_secs()
             && answer.answered_at <= now.saturating_add(CLOCK_DIFFERENCE_SECONDS)
     };
-    Ok(opened.filter(counts).map(|answer| Tokens {
+    Ok(opened.filter(counts).map(|answer| IssuedTokens {
         access_token: answer.access_token,
         refresh_token: answer.refresh_token,
         expires_in: answer.expires_in,

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use base::Secret;
-use entra::graph::{Challenge, GraphError, TokenSource};
+use entra::graph::{GraphChallenge, GraphError, TokenSource};
 use entra::{AcquireError, EntraWorld};
 
 use super::entra_tokens::{self, Scope, Wanted};
@@ -28,7 +28,7 @@ pub struct SessionTokens<'a> {
 impl TokenSource for SessionTokens<'_> {
     type Error = AcquireError;
 
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
+    async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError> {
         let Self { env, session, .. } = *self;
         let (owner, wanted) = (session.owner(), challenge.map_or(Wanted::Live, Wanted::Other));
         let live = entra_tokens::live_for(env, &session.id, &owner, &self.scope, wanted).await?;
@@ -36,7 +36,7 @@ impl TokenSource for SessionTokens<'_> {
         Ok(live.access_token)
     }
 
-    async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError> {
+    async fn unsatisfied(&self, challenge: &GraphChallenge) -> Option<GraphError> {
         let Self { env, session, .. } = *self;
         let ended = entra_tokens::unsatisfied(env, &session.id, &session.owner(), &self.scope, challenge).await;
         Some(ended.unwrap_or_else(|error| error).into())
@@ -94,11 +94,11 @@ mod tests {
             Self { world, env, session }
         }
 
-        fn token(&self, scope: &str, challenge: Option<&Challenge>) -> Result<String, GraphError> {
+        fn token(&self, scope: &str, challenge: Option<&GraphChallenge>) -> Result<String, GraphError> {
             run(tokens(&self.env, &self.session, scope.to_owned()).token(challenge)).map(|token| token.reveal().clone())
         }
 
-        /// Entra answers the next refresh with these tokens, each called by its number.
+        /// Entra ID answers the next refresh with these tokens, each called by its number.
         fn grant(&self, number: u32) {
             let body = json!({
                 "token_type": "Bearer", "access_token": format!("access-{number}"), "expires_in": 4000,
@@ -111,7 +111,7 @@ mod tests {
             self.world.once(move |_| Ok(testing::json(400, &body)));
         }
 
-        /// The refresh token and the scope of each request to Entra.
+        /// The refresh token and the scope of each request to Entra ID.
         fn asked(&self) -> Vec<(String, String)> {
             let bodies = self.world.sent_bodies().into_iter();
             let parameters = bodies.map(|body| {
@@ -150,7 +150,7 @@ mod tests {
         lab.grant(2);
         assert_eq!(lab.token(GROUPS, None), Ok("access-2".to_owned()));
         lab.grant(3);
-        let challenge = Challenge { refused: Secret::from("access-2"), claims: None };
+        let challenge = GraphChallenge { refused: Secret::from("access-2"), claims: None };
         assert_eq!(lab.token(GROUPS, Some(&challenge)), Ok("access-3".to_owned()));
         assert_eq!(lab.token(PROFILE, None), Ok("profile-1".to_owned()));
     }
@@ -212,7 +212,7 @@ mod tests {
         lab.grant(2);
         assert_eq!(lab.token(GROUPS, None), Ok("access-2".to_owned()));
         for (refused, ends) in [("profile-1", false), ("an older one", false), ("access-2", true)] {
-            let challenge = Challenge { refused: Secret::from(refused), claims: Some("{}".to_owned()) };
+            let challenge = GraphChallenge { refused: Secret::from(refused), claims: Some("{}".to_owned()) };
             assert!(run(tokens(&lab.env, &lab.session, GROUPS.to_owned()).unsatisfied(&challenge)).is_some());
             let ended = lab.world.audited().iter().any(|event| event.name == "session.revoked");
             assert_eq!(ended, ends, "{refused}");

@@ -11,7 +11,7 @@ use base::settings::Settings;
 use entra::{AcquireError, EntraWorld};
 use serde_json::json;
 use world::records::{Partitions, Records};
-use world::testing::scheduler::{Report, Scenario, Scheduler};
+use world::testing::scheduler::{Scenario, Scheduler, SearchReport};
 use world::testing::simulation::{Simulation, run};
 use world::testing::{World, forever, json as response, remote_settings};
 use world::trail::Recorder;
@@ -117,7 +117,7 @@ impl Instance {
         })
     }
 
-    fn explore(self, scheduler: Scheduler, check: fn(&Seen) -> bool) -> Result<Report, String> {
+    fn explore(self, scheduler: Scheduler, check: fn(&Seen) -> bool) -> Result<SearchReport, String> {
         scheduler.explore(|world| self.scenario(world, check)).map_err(|found| found.to_string())
     }
 }

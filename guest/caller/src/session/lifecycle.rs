@@ -7,17 +7,17 @@ use world::StoreError;
 use world::records::Stored;
 
 use super::entra_tokens::{self, EntraTokens, Wanted};
-use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, Presented, Record, SESSIONS};
+use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, PresentedToken, SESSIONS, SessionRecord};
 use super::{Membership, Owner, Session, grace};
 
 /// What a client gets.
 #[derive(Debug)]
-pub struct Tokens {
+pub struct IssuedTokens {
     /// The access token.
     pub access_token: Secret<String>,
     /// The refresh token, which replaces the one before.
     pub refresh_token: Secret<String>,
-    /// Seconds until the access token expires: never longer than the Entra token lives.
+    /// Seconds until the access token expires: never longer than the token of Entra ID lives.
     pub expires_in: u64,
     /// What the access token is good for.
     pub scopes: Vec<String>,
@@ -25,21 +25,21 @@ pub struct Tokens {
 
 /// What a session is made from.
 pub struct Beginning {
-    /// Whose it is.
+    /// The owner of the session.
     pub owner: Owner,
     /// The resource that its access tokens are for.
     pub resource: String,
     /// What the person has consented to.
     pub scopes: Vec<String>,
-    /// What Entra gave us.
+    /// What Entra ID gave for the session.
     pub tokens: EntraTokens,
     /// For audit records, if they are to name people.
     pub username: Option<String>,
 }
 
-/// Begins a session and returns its id and the client's first tokens. The Entra tokens are stored before the session,
-/// so that no session is ever without.
-pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String, Tokens), AcquireError> {
+/// Begins a session and returns its id and the client's first tokens. The tokens of Entra ID are stored before the
+/// session, so that no session is ever without.
+pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String, IssuedTokens), AcquireError> {
     let Beginning { owner, resource, scopes, tokens, username } = beginning;
     let id = record::fresh_id(env);
     env.trail.set_session(&id);
@@ -48,7 +48,7 @@ pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String
     let begun = match entra_tokens::live(env, &id, &owner, Wanted::Live).await {
         Ok(live) => {
             let family = Family::fresh(env);
-            let mut record = Record::new(env, owner, resource, scopes.clone(), username, &family);
+            let mut record = SessionRecord::new(env, owner, resource, scopes.clone(), username, &family);
             record.membership = live.membership;
             let tokens = issue(env, &id, &mut record, scopes, live.expires_at, &family);
             match env.records.insert_new(&SESSIONS, &id, &record).await {
@@ -66,7 +66,7 @@ pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String
     begun.map(|tokens| (id, tokens))
 }
 
-/// Notes what Entra says of the person now, if that is not what the session says. What is changed at this moment, or
+/// Notes what Entra ID says of the person now, if that is not what the session says. What is changed at this moment, or
 /// cannot be written, is noted with the next refresh.
 pub(super) async fn note(env: &EntraWorld<'_>, session: &Session, membership: &Membership) {
     if session.membership == *membership {
@@ -85,23 +85,23 @@ pub(super) async fn note(env: &EntraWorld<'_>, session: &Session, membership: &M
 pub(super) fn issue(
     env: &EntraWorld<'_>,
     id: &str,
-    record: &mut Record,
+    record: &mut SessionRecord,
     scopes: Vec<String>,
     entra_expires_at: u64,
     family: &Family,
-) -> Tokens {
+) -> IssuedTokens {
     let now = env.clock.now();
     let expires_at = entra_expires_at.min(now + ACCESS_LIFETIME_SECONDS);
     let (access_token, access_hash) = record::mint(env, id, None);
     let (refresh_token, refresh_hash) = record::mint(env, id, Some(family));
     record.renew(now, access_hash, (scopes.clone(), expires_at), refresh_hash);
-    Tokens { access_token, refresh_token, expires_in: expires_at.saturating_sub(now), scopes }
+    IssuedTokens { access_token, refresh_token, expires_in: expires_at.saturating_sub(now), scopes }
 }
 
 /// Ends the session that a token of `client_id` belongs to (RFC 7009); whether there was one. A token of another
 /// client ends nothing.
 pub async fn revoke(env: &EntraWorld<'_>, token: &Secret<String>, client_id: &str) -> Result<bool, AcquireError> {
-    let Some(presented) = Presented::read(token) else { return Ok(false) };
+    let Some(presented) = PresentedToken::read(token) else { return Ok(false) };
     let Some(record) = env.records.get(&SESSIONS, &presented.id).await? else { return Ok(false) };
     let genuine = record.is_refresh_token(&presented) || record.access(&presented).is_some();
     if !genuine || record.owner.client_id != client_id {
@@ -121,7 +121,7 @@ pub async fn end(env: &EntraWorld<'_>, id: &str, owner: &Owner, reason: &str) ->
     Ok(env.trail.record(event.because(reason.to_owned())).await?)
 }
 
-/// Removes the Entra tokens first: if the store fails in between, the client can ask again.
+/// Removes the tokens of Entra ID first: if the store fails in between, the client can ask again.
 pub(super) async fn remove(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
     entra_tokens::forget(env, id).await?;
     let record = env.records.get(&SESSIONS, id).await?;
@@ -132,7 +132,7 @@ pub(super) async fn remove(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Ends what is left of a session whose Entra tokens are gone.
+/// Ends what is left of a session that has lost its tokens of Entra ID.
 pub(super) async fn end_without_tokens(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<(), AcquireError> {
     // Another call may have ended the session in this moment; that call has recorded the end as well.
     let Some(record) = env.records.take(&SESSIONS, id).await? else { return Ok(()) };

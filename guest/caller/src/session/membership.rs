@@ -1,6 +1,6 @@
 //! What Entra ID says of the person behind a session: application roles and groups.
 //!
-//! They are claims of the ID token that came with the sign-in, and of those that come when the Entra tokens are
+//! They are claims of the ID token that came with the sign-in, and of those that come when the tokens of Entra ID are
 //! refreshed. A session carries them, so that a request needs no other record.
 //!
 //! They count for [`MAX_AGE_SECONDS`]. A decision that depends on older ones asks Entra ID; while Entra ID does not
@@ -27,15 +27,16 @@ use super::{Owner, Session, lifecycle};
 pub(super) const RECENT_SECONDS: u64 = 1800;
 
 /// What an ID token says counts for this long, in seconds, if Entra ID is out of reach after it: four hours, so that
-/// people work on through a short outage. The session itself lives on for as long as the Entra access token, up to 28
-/// hours with continuous access evaluation: too long for a role that was taken away.
+/// people work on through a short outage. The session itself lives on for as long as the access token of Entra ID, up
+/// to 28 hours with continuous access evaluation: too long for a role that was taken away.
 pub(super) const MAX_AGE_SECONDS: u64 = 4 * 3600;
 
-/// How long an answer of Entra is kept for the calls that wait for it. All later ones find it in the session.
+/// How long an answer of Entra ID is kept for the calls that wait for it. All later ones find it in the session.
 const CONFIRMED: Duration = Duration::from_secs(1);
 
-/// How long it is remembered that Entra was out of reach: longer than one more question takes. Until then one call at a
-/// time asks, so that an outage in which questions wait for long leaves the instances to the calls that need no role.
+/// How long it is remembered that Entra ID was out of reach: longer than one more question takes. Until then one call
+/// at a time asks, so that an outage in which questions wait for long leaves the instances to the calls that need no
+/// role.
 const OUTAGE: Duration = Duration::from_secs(120);
 
 /// How long one call may hold the right to ask in an outage: longer than a question with its retry usually takes. A call
@@ -45,13 +46,16 @@ const ATTEMPT: Duration = Duration::from_secs(25);
 /// Groups that are kept, the number that Entra ID puts into a token; Microsoft Graph is asked for more.
 const MAX_GROUPS: usize = 200;
 
-/// Roles and groups of a person. Bounded by the ID token that they are from, which has 16 KiB at most.
+/// Roles and groups of a person, and whether they are a guest. Bounded by the ID token that they are from, which has 16 KiB at most.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// Application roles.
     pub roles: Vec<String>,
     /// Groups, or that they did not fit.
     pub groups: Groups,
+    /// Whether the person is a guest of the tenant. What an earlier version wrote does not say it, and counts as too old.
+    #[serde(default)]
+    guest: Option<bool>,
     /// When the ID token was accepted, in Unix seconds. Zero if none ever was, and then there are no roles and groups.
     as_of: u64,
 }
@@ -63,13 +67,25 @@ impl Membership {
             Groups::Listed(groups) if groups.len() > MAX_GROUPS => Groups::Overage,
             groups => groups.clone(),
         };
-        Self { roles: token.roles().to_vec(), groups, as_of: env.clock.now() }
+        Self { roles: token.roles().to_vec(), groups, guest: Some(token.guest()), as_of: env.clock.now() }
+    }
+
+    /// Whether the person is a guest of the tenant. So is a person of whom that is not known.
+    pub fn is_guest(&self) -> bool {
+        self.guest.unwrap_or(true)
     }
 
     /// With these roles and groups, accepted at this time.
     #[cfg(any(test, feature = "testing"))]
     pub fn at(as_of: u64, roles: &[&str], groups: Groups) -> Self {
-        Self { roles: roles.iter().map(|role| (*role).to_owned()).collect(), groups, as_of }
+        Self { roles: roles.iter().map(|role| (*role).to_owned()).collect(), groups, guest: Some(false), as_of }
+    }
+
+    /// The same of a guest.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn of_a_guest(self) -> Self {
+        Self { guest: Some(true), ..self }
     }
 
     /// Whether it names roles or groups, which may be taken away. Groups that Graph is asked for are asked for anew.
@@ -90,7 +106,9 @@ impl Membership {
     /// Whether this is not too old to decide by. Another server's clock may be a little ahead; what was said later than
     /// that was said before the clock was set back, and how old it is cannot be said.
     pub fn counts(&self, now: u64) -> bool {
-        self.as_of <= now.saturating_add(CLOCK_DIFFERENCE_SECONDS) && now < self.as_of.saturating_add(MAX_AGE_SECONDS)
+        self.guest.is_some()
+            && self.as_of <= now.saturating_add(CLOCK_DIFFERENCE_SECONDS)
+            && now < self.as_of.saturating_add(MAX_AGE_SECONDS)
     }
 
     /// What the ID token of a refresh says. One that is refused, or belongs to another person, takes roles and groups
@@ -111,23 +129,23 @@ impl Membership {
 /// Why it is not known what the person of a session is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unconfirmed {
-    /// Entra wants the person again, and the session has ended.
+    /// Entra ID wants the person again, and the session has ended.
     Ended,
-    /// Entra has not said it. The text is for the log.
+    /// Entra ID has not said it. The text is for the log.
     Unavailable(String),
 }
 
-/// What Entra has said, by session.
+/// What Entra ID has said, by session.
 const ANSWERS: Namespace<Membership> =
     Namespace::json(Partition::Application, "session-confirmed", Ttl::For(CONFIRMED)).absent_if_unreadable();
-/// That Entra was out of reach.
+/// That Entra ID was out of reach.
 const OUT_OF_REACH: Namespace<()> = Namespace::marks(Partition::Application, "entra-out-of-reach", Ttl::For(OUTAGE));
 /// The right to ask nevertheless.
 const ASKING: Namespace<Holder> =
     Namespace::leases(Partition::Application, "entra-out-of-reach").ending_with("/asking");
 
-/// Asks Entra what the person of a session is, as what the session says does not count any more. A failure is remembered
-/// for five seconds, so that a client which repeats itself is no flood at Entra ID.
+/// Asks Entra ID what the person of a session is, as what the session says does not count any more. A failure is
+/// remembered for five seconds, so that a client which repeats itself is no flood at Entra ID.
 pub async fn confirm(env: &EntraWorld<'_>, session: &Session) -> Result<Membership, Unconfirmed> {
     let counts = |membership: &Membership| membership.counts(env.clock.now());
     let ask = async |_| ask(env, session).await;
@@ -140,7 +158,7 @@ pub async fn confirm(env: &EntraWorld<'_>, session: &Session) -> Result<Membersh
     })
 }
 
-/// Refreshes the Entra tokens for the ID token that comes with them.
+/// Refreshes the tokens of Entra ID for the ID token that comes with them.
 async fn ask(env: &EntraWorld<'_>, session: &Session) -> Result<Membership, AcquireError> {
     let was_out_of_reach = env.records.exists(&OUT_OF_REACH, ()).await?;
     let attempt =
@@ -213,6 +231,27 @@ mod tests {
         for (count, kept) in [(MAX_GROUPS, groups(&vec![GROUP; MAX_GROUPS])), (MAX_GROUPS + 1, Groups::Overage)] {
             assert_eq!(renewed(&authority, json!({ "groups": vec![GROUP; count] })).groups, kept);
         }
+    }
+
+    #[test]
+    fn the_id_token_says_whether_the_person_is_a_guest_and_without_that_the_person_counts_as_one() {
+        let authority = FakeAuthority::new();
+        let elsewhere = format!("https://sts.windows.net/{OTHER_TENANT}/");
+        for (changes, guest) in [
+            (json!({}), false),
+            (json!({ "idp": elsewhere }), true),
+            (json!({ "idp": "live.com" }), true),
+            (json!({ "acct": 1 }), true),
+            (json!({ "acct": 0 }), false),
+        ] {
+            assert_eq!(renewed(&authority, changes.clone()).is_guest(), guest, "{changes}");
+        }
+        let now = authority.env.clock.now();
+        let mut written = serde_json::to_value(Membership::at(now, &["Old"], Groups::Absent)).unwrap();
+        let read = |written: &Value| serde_json::from_value::<Membership>(written.clone()).unwrap();
+        assert!(read(&written).counts(now) && !read(&written).is_guest());
+        written.as_object_mut().unwrap().remove("guest").unwrap();
+        assert!(!read(&written).counts(now) && read(&written).is_guest(), "of an earlier version");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use base::encoding::{base64url, digest, from_base64url, same_secret};
 use entra::EntraWorld;
 use serde::{Deserialize, Serialize};
 use world::StoreError;
-use world::records::{Namespace, Parsed, Partition, Ttl};
+use world::records::{Namespace, ParsedRecords, Partition, Ttl};
 use zeroize::Zeroizing;
 
 use super::{Membership, Owner};
@@ -44,7 +44,7 @@ const MAX_LOOKED_AT: usize = 64;
 pub(super) const IDLE_SECONDS: u64 = 30 * 24 * 3600;
 
 /// What a client presented. It says which session it belongs to; whether it is genuine says the record.
-pub(super) struct Presented {
+pub(super) struct PresentedToken {
     pub(super) id: String,
     /// Of a refresh token.
     pub(super) refresh: Option<RefreshToken>,
@@ -74,7 +74,7 @@ impl Family {
     }
 }
 
-impl Presented {
+impl PresentedToken {
     /// Takes a token apart; `None` for what cannot be a token of a session.
     pub(super) fn read(token: &Secret<String>) -> Option<Self> {
         let family_bytes = match token.reveal().len() {
@@ -113,7 +113,7 @@ pub(super) fn mint(env: &EntraWorld<'_>, id: &str, family: Option<&Family>) -> (
 
 /// An access token of a session.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Access {
+pub(super) struct AccessTokenRecord {
     hash: String,
     /// Some or all of those of the session.
     pub(super) scopes: Vec<String>,
@@ -121,7 +121,7 @@ pub(super) struct Access {
     pub(super) expires_at: u64,
 }
 
-impl Access {
+impl AccessTokenRecord {
     /// Whether the token is in date. One that seems to live longer than any is given was issued before the clock
     /// was set back, and how much of its time has passed cannot be said.
     pub(super) fn is_current(&self, now: u64) -> bool {
@@ -131,7 +131,7 @@ impl Access {
 
 /// A session.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct SessionRecord {
     pub(super) owner: Owner,
     pub(super) resource: String,
     /// What the person has consented to.
@@ -142,7 +142,7 @@ pub(super) struct Record {
     /// Kept only if audit records name people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) username: Option<String>,
-    access: Vec<Access>,
+    access: Vec<AccessTokenRecord>,
     refresh_hash: String,
     family_hash: String,
     /// Unix time in seconds: the end, whatever happens.
@@ -151,7 +151,7 @@ pub(super) struct Record {
     idle_until: u64,
 }
 
-impl Record {
+impl SessionRecord {
     /// A session that begins now. It has no token yet.
     pub(super) fn new(
         env: &EntraWorld<'_>,
@@ -181,7 +181,7 @@ impl Record {
     }
 
     /// The access token that was presented, whether or not it is in date.
-    pub(super) fn access(&self, presented: &Presented) -> Option<&Access> {
+    pub(super) fn access(&self, presented: &PresentedToken) -> Option<&AccessTokenRecord> {
         let mut access = self.access.iter().filter(|_| presented.refresh.is_none());
         access.find(|access| same_secret(access.hash.as_bytes(), presented.hash.as_bytes()))
     }
@@ -192,12 +192,12 @@ impl Record {
     }
 
     /// Whether the one refresh token of the session was presented.
-    pub(super) fn is_refresh_token(&self, presented: &Presented) -> bool {
+    pub(super) fn is_refresh_token(&self, presented: &PresentedToken) -> bool {
         self.was_refresh_token(presented) && same_secret(self.refresh_hash.as_bytes(), presented.hash.as_bytes())
     }
 
     /// Whether the caller that presents this has, or has had, a refresh token of the session.
-    pub(super) fn was_refresh_token(&self, presented: &Presented) -> bool {
+    pub(super) fn was_refresh_token(&self, presented: &PresentedToken) -> bool {
         let hash = presented.refresh.as_ref().map(|refresh| refresh.family.hash());
         hash.is_some_and(|hash| same_secret(self.family_hash.as_bytes(), hash.as_bytes()))
     }
@@ -209,7 +209,7 @@ impl Record {
         while self.access.len() >= MAX_ACCESS_TOKENS {
             self.access.remove(0);
         }
-        self.access.push(Access { hash: access_hash, scopes, expires_at });
+        self.access.push(AccessTokenRecord { hash: access_hash, scopes, expires_at });
         self.refresh_hash = refresh_hash;
         self.idle_until = now + IDLE_SECONDS;
     }
@@ -221,17 +221,17 @@ impl Record {
 }
 
 /// Sessions by their id. One that cannot be opened or read is none: its client signs in again.
-pub(super) const SESSIONS: Namespace<Record> =
-    Namespace::json(Partition::Application, "session", Ttl::Computed(Record::ttl)).absent_if_unreadable();
+pub(super) const SESSIONS: Namespace<SessionRecord> =
+    Namespace::json(Partition::Application, "session", Ttl::Computed(SessionRecord::ttl)).absent_if_unreadable();
 
 thread_local! {
     /// The sessions that this instance has looked at lately. It spares the parsing and never the read, so the calls of an
     /// instance may share it.
-    static LOOKED_AT: Rc<Parsed<Record>> = Rc::new(Parsed::new(MAX_LOOKED_AT));
+    static LOOKED_AT: Rc<ParsedRecords<SessionRecord>> = Rc::new(ParsedRecords::new(MAX_LOOKED_AT));
 }
 
 /// Looks at a session that is not to be changed. It is read from the store each time, and parsed only if it has changed.
-pub(super) async fn look(env: &EntraWorld<'_>, id: &str) -> Result<Option<Rc<Record>>, StoreError> {
+pub(super) async fn look(env: &EntraWorld<'_>, id: &str) -> Result<Option<Rc<SessionRecord>>, StoreError> {
     let looked_at = LOOKED_AT.with(Rc::clone);
     env.records.get_parsed(&SESSIONS, id, &looked_at).await
 }

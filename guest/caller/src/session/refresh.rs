@@ -52,8 +52,8 @@ use world::records::{Stored, Version};
 use world::{StoreError, Unrecorded};
 
 use super::entra_tokens::{self, Wanted};
-use super::lifecycle::{self, Tokens};
-use super::record::{Presented, Record, RefreshToken, SESSIONS};
+use super::lifecycle::{self, IssuedTokens};
+use super::record::{PresentedToken, RefreshToken, SESSIONS, SessionRecord};
 use super::{Owner, grace};
 
 /// How often a change is tried again when others change the same session.
@@ -106,8 +106,8 @@ pub async fn refresh(
     client_id: &str,
     scopes: Option<&[String]>,
     resource: Option<&str>,
-) -> Result<Tokens, RefreshError> {
-    let presented = Presented::read(refresh_token).ok_or(RefreshError::Unknown)?;
+) -> Result<IssuedTokens, RefreshError> {
+    let presented = PresentedToken::read(refresh_token).ok_or(RefreshError::Unknown)?;
     // A client that mixes its two tokens up is no thief.
     let token = presented.refresh.as_ref().ok_or(RefreshError::Unknown)?;
     let asked = Asked { scopes, resource };
@@ -143,7 +143,7 @@ pub async fn refresh(
 
 impl Asked<'_> {
     /// The scopes of the access token; or why there is none.
-    fn scopes(&self, record: &Record) -> Result<Vec<String>, RefreshError> {
+    fn scopes(&self, record: &SessionRecord) -> Result<Vec<String>, RefreshError> {
         if self.resource.is_some_and(|resource| resource != record.resource) {
             return Err(RefreshError::WrongResource);
         }
@@ -159,10 +159,10 @@ impl Asked<'_> {
 async fn rotate(
     env: &EntraWorld<'_>,
     id: &str,
-    before: (Record, &Version),
+    before: (SessionRecord, &Version),
     token: &RefreshToken,
     asked: Asked<'_>,
-) -> Result<Option<Tokens>, RefreshError> {
+) -> Result<Option<IssuedTokens>, RefreshError> {
     let (mut record, version) = before;
     let scopes = asked.scopes(&record)?;
     let (owner, old) = (record.owner.clone(), record.refresh_hash().to_owned());
@@ -198,10 +198,10 @@ async fn rotate(
 async fn repeat(
     env: &EntraWorld<'_>,
     id: &str,
-    record: &Record,
+    record: &SessionRecord,
     token: &RefreshToken,
     asked: Asked<'_>,
-) -> Result<Tokens, RefreshError> {
+) -> Result<IssuedTokens, RefreshError> {
     let owner = &record.owner;
     let Some(tokens) = grace::find(env, id, token, record.refresh_hash()).await? else {
         return Err(reused(env, id, owner, None).await?);

@@ -1,4 +1,4 @@
-//! Sessions without the endpoints around them: what opens one, what ends one, and which call refreshes the Entra
+//! Sessions without the endpoints around them: what opens one, what ends one, and which call refreshes the Entra ID
 //! tokens.
 
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base::principal::Groups;
 use entra::AcquireError;
-use entra::graph::Challenge;
+use entra::graph::GraphChallenge;
 use entra::oauth::OAuthError;
 use entra::testing::{EntraWorlds as _, change};
 use serde_json::json;
@@ -14,7 +14,7 @@ use world::testing;
 use world::testing::{World, run};
 
 use super::entra_tokens::{self, EntraTokens, Wanted};
-use super::lifecycle::{self, Beginning, Tokens};
+use super::lifecycle::{self, Beginning, IssuedTokens};
 use super::refresh::{self, RefreshError};
 use super::*;
 
@@ -23,7 +23,7 @@ mod repeated;
 const RESOURCE: &str = "https://mcp.example.com/mcp";
 /// So long after it was replaced, a refresh token gets no answer any more.
 const AFTER_GRACE: Duration = world::testing::REFRESH_GRACE.saturating_add(Duration::from_secs(1));
-/// Life of the first Entra token, in seconds.
+/// Life of the first token of Entra ID, in seconds.
 const ENTRA_LIFETIME: u64 = 4000;
 
 fn owner() -> Owner {
@@ -49,7 +49,7 @@ struct Begun {
     world: World,
     env: EntraWorld<'static>,
     id: String,
-    tokens: Tokens,
+    tokens: IssuedTokens,
 }
 
 fn begin_with(refresh_token: Option<&str>) -> Begun {
@@ -80,17 +80,17 @@ impl Begun {
         run(authenticate(&self.env, token, &[RESOURCE]))
     }
 
-    fn refresh(&self, token: &Secret<String>) -> Result<Tokens, RefreshError> {
+    fn refresh(&self, token: &Secret<String>) -> Result<IssuedTokens, RefreshError> {
         run(refresh::refresh(&self.env, token, "client", None, None))
     }
 
-    fn live(&self, challenge: Option<&Challenge>) -> Result<String, AcquireError> {
+    fn live(&self, challenge: Option<&GraphChallenge>) -> Result<String, AcquireError> {
         let wanted = challenge.map_or(Wanted::Live, Wanted::Other);
         let tokens = run(entra_tokens::live(&self.env, &self.id, &owner(), wanted))?;
         Ok(tokens.access_token.reveal().clone())
     }
 
-    /// Lets the Entra token come near its end, and Entra ID give new ones: `entra-2`, `entra-3` …
+    /// Lets the token of Entra ID come near its end, and Entra ID give new ones: `entra-2`, `entra-3` …
     fn grow_old(&self) {
         self.world.advance(Duration::from_secs(ENTRA_LIFETIME - 100));
         let mut number = 1;
@@ -276,7 +276,7 @@ fn what_never_was_a_refresh_token_ends_no_session() {
 
 #[test]
 fn a_refresh_that_could_not_be_stored_says_so_in_the_record_and_costs_nothing() {
-    // Reading the session, reading the Entra tokens, making the key of audit records; then keeping the answer, writing the
+    // Reading the session, reading the tokens of Entra ID, making the key of audit records; then keeping the answer, writing the
     // session.
     for failing in [4, 5] {
         let begun = begin();
@@ -336,7 +336,8 @@ fn the_entra_token_is_refreshed_before_its_end_and_stored() {
 fn a_refused_token_is_not_given_again() {
     let begun = begin();
     begun.grow_old();
-    let challenge = Challenge { refused: Secret::from("entra-1"), claims: Some("{\"access_token\":{}}".to_owned()) };
+    let challenge =
+        GraphChallenge { refused: Secret::from("entra-1"), claims: Some("{\"access_token\":{}}".to_owned()) };
     assert_eq!(begun.live(Some(&challenge)).unwrap(), "entra-2");
     assert_eq!(begun.live(Some(&challenge)).unwrap(), "entra-2", "whatever else is there may be used");
 }
@@ -347,7 +348,7 @@ fn a_call_that_waits_for_another_refresh_takes_its_result() {
     begun.grow_old();
     begun.world.put(&begun.lease_record(), b"another", Some(Duration::from_secs(70))).unwrap();
     let other = Rc::clone(&begun);
-    // Our look, our try for the lease, our next look.
+    // The call's first look, its try for the lease, its next look.
     begun.world.interrupt_store(2, move || {
         let record = json!({
             "tokens": { "access_token": "others", "expires_at": other.env.clock.now() + 4000, "refresh_token": "r" },
@@ -370,7 +371,7 @@ fn a_call_that_went_away_with_the_lease_holds_the_others_up_for_ten_seconds_only
     assert!(begun.world.record_names().contains(&begun.lease_record()), "another call's lease is left alone");
 }
 
-/// Whatever Entra answers to a refresh, a session that was ended meanwhile stays so.
+/// Whatever Entra ID answers to a refresh, a session that was ended meanwhile stays so.
 #[test]
 fn an_answer_of_entra_does_not_bring_an_ended_session_back() {
     for status in [200, 400, 503] {
@@ -530,7 +531,7 @@ fn a_session_of_an_earlier_version_has_no_roles_until_it_is_refreshed() {
     }
     let session = begun.authenticate(&begun.tokens.access_token).unwrap();
     assert_eq!(session.membership, Membership::default());
-    assert_eq!(begun.live(None), Ok("entra-1".to_owned()), "Entra is not asked for the sake of roles");
+    assert_eq!(begun.live(None), Ok("entra-1".to_owned()), "Entra ID is not asked for the sake of roles");
     begun.world.always(|_| Ok(fresh(2)));
     assert!(begun.refresh(&begun.tokens.refresh_token).is_ok());
     assert_eq!(begun.live(None), Ok("entra-2".to_owned()), "but when the client refreshes");
@@ -552,10 +553,10 @@ fn an_outage_of_entra_does_not_keep_a_session_from_being_refreshed() {
     let begun = begin();
     begun.world.advance(Duration::from_secs(3500));
     begun.world.always(|_| Ok(testing::json(503, &json!({}))));
-    assert!(begun.refresh(&begun.tokens.refresh_token).is_ok(), "Entra's token is good for some minutes");
+    assert!(begun.refresh(&begun.tokens.refresh_token).is_ok(), "the token of Entra ID is good for some minutes");
 }
 
-/// A call that was under way for long must not bring back what a later answer of Entra has taken away.
+/// A call that was under way for long must not bring back what a later answer of Entra ID has taken away.
 #[test]
 fn what_entra_said_before_never_replaces_what_it_said_later() {
     let begun = begin();
@@ -597,7 +598,7 @@ fn roles_and_groups_of_a_session_without_a_refresh_token_end_with_it() {
         let env = world.entra_remote();
         let mut beginning = beginning(&env, None);
         beginning.tokens.membership = membership.clone();
-        // As with continuous access evaluation: the Entra token lives for a day.
+        // As with continuous access evaluation: the token of Entra ID lives for a day.
         beginning.tokens.expires_at = env.clock.now() + 86_400;
         let (_, tokens) = run(lifecycle::begin(&env, beginning)).unwrap();
         world.advance(Duration::from_secs(3600));

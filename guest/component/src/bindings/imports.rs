@@ -14,6 +14,7 @@ use entra::EntraWorld;
 use server::ServerWorld;
 use server::site::Site;
 use wasip2::http::types::ErrorCode;
+use world::http_error::{DeniedTarget, Interrupted, NotConnected};
 use world::records::{Partitions, Records};
 use world::trail::Recorder;
 use world::*;
@@ -31,7 +32,7 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_NOTES: u32 = 100;
 
 /// What stays the same for the life of an instance. Nothing of a call is here.
-pub(crate) struct Instance {
+pub(crate) struct InstanceContext {
     pub(crate) settings: Settings,
     partitions: Partitions,
     notes: Notes,
@@ -40,53 +41,53 @@ pub(crate) struct Instance {
 
 thread_local! {
     // The settings are constant for the life of an instance, by contract.
-    static INSTANCE: &'static Instance = {
+    static INSTANCE: &'static InstanceContext = {
         let settings = settings();
         let partitions = Partitions::of(&settings);
         let (notes, names) = (Notes::default(), SessionNames::default());
-        Box::leak(Box::new(Instance { settings, partitions, notes, names }))
+        Box::leak(Box::new(InstanceContext { settings, partitions, notes, names }))
     };
 }
 
 /// The running instance.
-pub(crate) fn instance() -> &'static Instance {
+pub(crate) fn instance() -> &'static InstanceContext {
     INSTANCE.with(|instance| *instance)
 }
 
-impl Instance {
+impl InstanceContext {
     /// What a call needs to record its events.
     pub(crate) fn recorder(&self) -> Recorder<'_> {
         let Self { settings, names, .. } = self;
-        Recorder { audit: &Imports, records: self.records(), random: &Imports, settings, names }
+        Recorder { audit: &HostImports, records: self.records(), random: &HostImports, settings, names }
     }
 
     /// The records of the store.
     fn records(&self) -> Records<'_> {
-        Records::new(&Imports, &Imports, &Imports, &self.partitions)
+        Records::new(&HostImports, &HostImports, &HostImports, &self.partitions)
     }
 
     /// The world of the call that has this trail.
     pub(crate) fn entra<'w>(&'w self, trail: &'w Trail<'w>) -> EntraWorld<'w> {
         EntraWorld {
             settings: &self.settings,
-            http: &Imports,
+            http: &HostImports,
             records: self.records(),
-            clock: &Imports,
-            random: &Imports,
-            credential: &Imports,
+            clock: &HostImports,
+            random: &HostImports,
+            credential: &HostImports,
             trail,
         }
     }
 
     /// The connection of the message that is being handled.
     pub(crate) fn channel(&self) -> &dyn Channel {
-        &Imports
+        &HostImports
     }
 
     /// The same with the person at this machine; none if the component is not set up for one.
     pub(crate) fn person<'w>(&'w self, trail: &'w Trail<'w>) -> Option<PersonWorld<'w>> {
         let Mode::Local(settings) = &self.settings.mode else { return None };
-        Some(PersonWorld { entra: self.entra(trail), settings, agent: &Imports, channel: &Imports })
+        Some(PersonWorld { entra: self.entra(trail), settings, agent: &HostImports, channel: &HostImports })
     }
 
     /// The same for a request to the remote server; none if the component is not set up as one.
@@ -95,14 +96,14 @@ impl Instance {
         Some(ServerWorld {
             entra: self.entra(trail),
             site: Site::of(settings),
-            limiter: &Imports,
-            client_metadata: &Imports,
+            limiter: &HostImports,
+            client_metadata: &HostImports,
             log: &self.notes,
         })
     }
 }
 
-struct Imports;
+struct HostImports;
 
 /// The settings of the host. Without valid ones there is nothing that this instance could safely do: it says why, and
 /// ends.
@@ -123,12 +124,13 @@ fn milliseconds(duration: Duration) -> u32 {
 }
 
 #[async_trait(?Send)]
-impl Http for Imports {
+impl Http for HostImports {
     async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> {
         let mut client = wstd::http::Client::new();
-        client.set_connect_timeout(CONNECT_TIMEOUT);
-        client.set_first_byte_timeout(FIRST_BYTE_TIMEOUT);
-        client.set_between_bytes_timeout(FIRST_BYTE_TIMEOUT);
+        let Patience(patience) = request.extensions().get().copied().unwrap_or(Patience(FIRST_BYTE_TIMEOUT));
+        client.set_connect_timeout(CONNECT_TIMEOUT.min(patience));
+        client.set_first_byte_timeout(patience);
+        client.set_between_bytes_timeout(patience);
         let request = request.map(outgoing_body);
         let response = client.send(request).await.map_err(|error| http_error(&error))?;
         let (head, body) = response.into_parts();
@@ -158,27 +160,49 @@ async fn read_body(body: wstd::http::Body) -> Result<Vec<u8>, HttpError> {
     Ok(bytes)
 }
 
+/// Every code of `wasi:http` as one of the reasons that people can do something about. What a host says in words is for
+/// its log.
 fn http_error(error: &wstd::http::Error) -> HttpError {
     let Some(code) = error.downcast_ref::<ErrorCode>() else {
-        return HttpError::Broken(error.to_string());
+        return HttpError::Broken(Interrupted::Unknown);
     };
     match code {
-        ErrorCode::HttpRequestDenied | ErrorCode::DestinationIpProhibited => HttpError::Denied,
+        ErrorCode::HttpRequestDenied => HttpError::Denied(DeniedTarget::NotListed),
+        ErrorCode::DestinationIpProhibited => HttpError::Denied(DeniedTarget::Address),
         ErrorCode::ConnectionTimeout
         | ErrorCode::ConnectionReadTimeout
         | ErrorCode::ConnectionWriteTimeout
         | ErrorCode::HttpResponseTimeout => HttpError::TimedOut,
-        ErrorCode::HttpResponseBodySize(_) => HttpError::TooLarge,
-        ErrorCode::DnsTimeout
-        | ErrorCode::DnsError(_)
-        | ErrorCode::DestinationNotFound
-        | ErrorCode::DestinationUnavailable
-        | ErrorCode::DestinationIpUnroutable
-        | ErrorCode::ConnectionRefused
-        | ErrorCode::TlsProtocolError
-        | ErrorCode::TlsCertificateError
-        | ErrorCode::TlsAlertReceived(_) => HttpError::Connect(format!("{code:?}")),
-        other => HttpError::Broken(format!("{other:?}")),
+        ErrorCode::HttpResponseBodySize(_)
+        | ErrorCode::HttpResponseHeaderSectionSize(_)
+        | ErrorCode::HttpResponseHeaderSize(_)
+        | ErrorCode::HttpResponseTrailerSectionSize(_)
+        | ErrorCode::HttpResponseTrailerSize(_) => HttpError::TooLarge,
+        ErrorCode::DnsTimeout => HttpError::Connect(NotConnected::NameTimedOut),
+        ErrorCode::DnsError(_) | ErrorCode::DestinationNotFound => HttpError::Connect(NotConnected::NameNotFound),
+        ErrorCode::DestinationIpUnroutable => HttpError::Connect(NotConnected::Unroutable),
+        ErrorCode::DestinationUnavailable => HttpError::Connect(NotConnected::Unavailable),
+        ErrorCode::ConnectionRefused => HttpError::Connect(NotConnected::Refused),
+        ErrorCode::ConnectionLimitReached => HttpError::Connect(NotConnected::TooMany),
+        ErrorCode::TlsCertificateError => HttpError::Connect(NotConnected::Certificate),
+        ErrorCode::TlsProtocolError | ErrorCode::TlsAlertReceived(_) => HttpError::Connect(NotConnected::Tls),
+        ErrorCode::ConfigurationError => HttpError::Connect(NotConnected::NotSetUp),
+        ErrorCode::ConnectionTerminated | ErrorCode::HttpResponseIncomplete => HttpError::Broken(Interrupted::Ended),
+        ErrorCode::HttpRequestBodySize(_)
+        | ErrorCode::HttpRequestUriTooLong
+        | ErrorCode::HttpRequestHeaderSectionSize(_)
+        | ErrorCode::HttpRequestHeaderSize(_)
+        | ErrorCode::HttpRequestTrailerSectionSize(_)
+        | ErrorCode::HttpRequestTrailerSize(_) => HttpError::Broken(Interrupted::RequestTooLarge),
+        ErrorCode::HttpRequestLengthRequired
+        | ErrorCode::HttpRequestMethodInvalid
+        | ErrorCode::HttpRequestUriInvalid
+        | ErrorCode::HttpUpgradeFailed => HttpError::Broken(Interrupted::RequestInvalid),
+        ErrorCode::HttpResponseTransferCoding(_)
+        | ErrorCode::HttpResponseContentCoding(_)
+        | ErrorCode::HttpProtocolError => HttpError::Broken(Interrupted::ResponseInvalid),
+        ErrorCode::LoopDetected => HttpError::Broken(Interrupted::Loop),
+        ErrorCode::InternalError(_) => HttpError::Broken(Interrupted::Unknown),
     }
 }
 
@@ -201,7 +225,7 @@ fn found(lookup: wit::secret_store::Lookup) -> Result<Option<Secret<Vec<u8>>>, S
 
 /// The imports block, so the futures are ready at once.
 #[async_trait(?Send)]
-impl Store for Imports {
+impl Store for HostImports {
     async fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
         found(wit::secret_store::get(key))
     }
@@ -230,7 +254,7 @@ impl Store for Imports {
 }
 
 #[async_trait(?Send)]
-impl Clock for Imports {
+impl Clock for HostImports {
     fn now(&self) -> u64 {
         wasip2::clocks::wall_clock::now().seconds
     }
@@ -244,7 +268,7 @@ impl Clock for Imports {
     }
 }
 
-impl Random for Imports {
+impl Random for HostImports {
     fn fill(&self, bytes: &mut [u8]) {
         let random = wasip2::random::random::get_random_bytes(bytes.len() as u64);
         for (to, from) in bytes.iter_mut().zip(random) {
@@ -263,7 +287,7 @@ fn user_agent_error(error: wit::user_agent::UserAgentError) -> UserAgentError {
     }
 }
 
-impl UserAgent for Imports {
+impl UserAgent for HostImports {
     fn open_browser(&self, url: &str) -> Result<(), UserAgentError> {
         wit::user_agent::open_browser(url).map_err(user_agent_error)
     }
@@ -301,7 +325,7 @@ impl LoopbackListener for wit::user_agent::LoopbackListener {
     }
 }
 
-impl Channel for Imports {
+impl Channel for HostImports {
     fn notify(&self, method: &str, params: &serde_json::Value) {
         wit::client_channel::notify(method, &params.to_string());
     }
@@ -339,7 +363,7 @@ impl PendingRequest for wit::client_channel::PendingRequest {
     }
 }
 
-impl ClientCredential for Imports {
+impl ClientCredential for HostImports {
     fn obtain(&self, audience: &str) -> Result<Credential, CredentialError> {
         use wit::client_credential::{Credential as Wit, CredentialError as WitError};
         match wit::client_credential::obtain(audience) {
@@ -370,7 +394,7 @@ impl Log for Notes {
     }
 }
 
-impl Audit for Imports {
+impl Audit for HostImports {
     fn record(&self, event: AuditEvent) -> Result<(), String> {
         use wit::audit::{Event, Outcome as Wit};
         let AuditEvent {
@@ -385,6 +409,8 @@ impl Audit for Imports {
             session,
             address,
             username,
+            agent,
+            agent_blueprint,
             latency_us,
             trace_parent,
             correlation_id,
@@ -400,6 +426,8 @@ impl Audit for Imports {
             .maybe("session", session)
             .maybe("address", address)
             .maybe("username", username)
+            .maybe("agent", agent)
+            .maybe("agent-blueprint", agent_blueprint)
             .maybe("latency-us", latency_us)
             .maybe("trace-parent", trace_parent);
         wit::audit::record(&Event {
@@ -415,14 +443,14 @@ impl Audit for Imports {
     }
 }
 
-impl RateLimiter for Imports {
+impl RateLimiter for HostImports {
     fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
         wit::rate_limiter::admit(operation, subject)
             .map_err(|exceeded| Duration::from_secs(exceeded.retry_after_seconds.into()))
     }
 }
 
-impl ClientMetadata for Imports {
+impl ClientMetadata for HostImports {
     fn fetch(&self, url: &str) -> Result<Document, FetchError> {
         use wit::client_metadata::FetchError as Wit;
         match wit::client_metadata::fetch(url) {

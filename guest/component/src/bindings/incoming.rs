@@ -5,7 +5,7 @@
 
 use ::http::header::{CONTENT_LENGTH, HOST};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
-use server::message::{Answer, Request};
+use server::message::{HttpResponse, Request};
 use server::{ServerWorld, http};
 use wasip2::http::types::{
     Fields, IncomingRequest, Method as WasiMethod, OutgoingBody, OutgoingResponse, ResponseOutparam,
@@ -35,7 +35,7 @@ pub(crate) async fn serve(env: Option<&ServerWorld<'_>>, request: IncomingReques
         },
     };
     match answer {
-        Answer::Full(response) => {
+        HttpResponse::Full(response) => {
             let (head, body) = response.into_parts();
             // The answer to a `HEAD` has the length of a body that is not sent.
             let length = (!is_head).then_some(body.len());
@@ -44,7 +44,7 @@ pub(crate) async fn serve(env: Option<&ServerWorld<'_>>, request: IncomingReques
                 writer.finish();
             }
         }
-        Answer::Stream(response, mut stream) => {
+        HttpResponse::Stream(response, mut stream) => {
             let (head, ()) = response.into_parts();
             let Some(mut writer) = Writer::begin(out, head.status.as_u16(), &head.headers, None) else { return };
             while let Some(env) = env

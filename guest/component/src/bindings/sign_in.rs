@@ -25,11 +25,11 @@ impl From<AccessToken> for wit::AccessToken {
 impl From<SignInError> for wit::SignInError {
     fn from(error: SignInError) -> Self {
         let code = error.reason();
-        let evidence = match &error {
-            SignInError::Refused(refusal) => Attributes::default()
+        let evidence = match error.refusal() {
+            Some(refusal) => Attributes::default()
                 .with("oauth-error", refusal.error.as_str())
                 .maybe("aadsts", (refusal.code > 0).then(|| u64::from(refusal.code))),
-            _ => Attributes::default(),
+            None => Attributes::default(),
         };
         Self { failure: failure(&error), code, message: error.to_string(), evidence: evidence.into() }
     }
@@ -40,7 +40,7 @@ fn failure(error: &SignInError) -> wit::SignInFailure {
     match error {
         SignInError::InteractionRequired { .. } => Failure::InteractionRequired,
         SignInError::Declined | SignInError::TimedOut(_) => Failure::NotFinished,
-        SignInError::Refused(_) => Failure::Refused,
+        SignInError::Refused(_) | SignInError::Misconfigured { .. } => Failure::Refused,
         SignInError::Untrusted(_) => Failure::Untrusted,
         SignInError::AccountSelection(_) => Failure::AccountSelection,
         SignInError::Store(_)
@@ -49,6 +49,8 @@ fn failure(error: &SignInError) -> wit::SignInFailure {
         | SignInError::Unavailable(_)
         | SignInError::JoinedFailed(_)
         | SignInError::TakenOver
+        | SignInError::ClientGone
+        | SignInError::Authority(_)
         | SignInError::NoBrowser(_) => Failure::Unavailable,
     }
 }

@@ -97,6 +97,7 @@ fn category(error: &TokenError) -> wit::TokenErrorCategory {
         | Error::SignatureInvalid { .. }
         | Error::AudienceMismatch { .. }
         | Error::NoPermissions
+        | Error::KeyBound { .. }
         | Error::NonceMismatch => Category::Untrusted,
         Error::Expired { .. } | Error::NotYetValid { .. } | Error::IssuedInFuture { .. } => Category::NotCurrent,
         Error::PrincipalKindMismatch { .. }
@@ -139,6 +140,7 @@ fn evidence(error: TokenError) -> Attributes {
             facts.with("ahead-seconds", seconds_ahead)
         }
         Error::NoPermissions | Error::NonceMismatch => facts,
+        Error::KeyBound { methods } => facts.with("methods", methods),
         Error::PrincipalKindMismatch { required, actual } => {
             facts.with("required", kind(required)).with("actual", kind(actual))
         }

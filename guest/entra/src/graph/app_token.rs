@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use world::once::{Failure, Policy, once};
 use world::records::{Namespace, Partition, Ttl};
 
-use super::client::{Challenge, TokenSource};
+use super::client::{GraphChallenge, TokenSource};
 use super::error::GraphError;
 use crate::acquire::AcquireError;
 use crate::entra_world::EntraWorld;
@@ -33,22 +33,22 @@ pub struct AppTokens<'a> {
 
 /// A token as it is stored.
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredAppToken {
     #[serde(serialize_with = "reveal")]
     token: Secret<String>,
     /// Unix time in seconds.
     expires_at: u64,
 }
 
-impl Stored {
+impl StoredAppToken {
     fn ttl(&self, now: u64) -> Duration {
         Duration::from_secs(self.expires_at.saturating_sub(now))
     }
 }
 
 /// By authority, tenant, application and scope.
-const TOKENS: Namespace<Stored> =
-    Namespace::json(Partition::Store, "app-token", Ttl::Computed(Stored::ttl)).absent_if_unreadable();
+const TOKENS: Namespace<StoredAppToken> =
+    Namespace::json(Partition::Store, "app-token", Ttl::Computed(StoredAppToken::ttl)).absent_if_unreadable();
 /// That a token was given up lately, under the name of the token.
 const FORGOTTEN: Namespace<()> =
     Namespace::marks(Partition::Store, "app-token", Ttl::For(FORGET_PAUSE)).ending_with("/forgotten");
@@ -57,23 +57,24 @@ const FORGOTTEN: Namespace<()> =
 impl TokenSource for AppTokens<'_> {
     type Error = AcquireError;
 
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
+    async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError> {
         let env = self.env;
         if !is_guid(self.tenant) {
             return Err(GraphError::NoToken(Failure::new("the tenant is not named by a GUID").into()));
         }
         let scope = self.scope();
         let key = self.key(&scope);
-        let lives = |stored: &Stored, seconds: u64| {
+        let lives = |stored: &StoredAppToken, seconds: u64| {
             stored.expires_at > env.clock.now() + seconds
                 && challenge.is_none_or(|challenge| challenge.refused.reveal() != stored.token.reveal())
         };
-        let fresh = |stored: &Stored| lives(stored, EXPIRY_MARGIN_SECONDS);
+        let fresh = |stored: &StoredAppToken| lives(stored, EXPIRY_MARGIN_SECONDS);
         let ask = async |_| self.request(&scope, challenge).await;
-        let asked: Result<Stored, AcquireError> = once(&env.records, &TOKENS, &key, &Policy::ANSWER, fresh, ask).await;
+        let asked: Result<StoredAppToken, AcquireError> =
+            once(&env.records, &TOKENS, &key, &Policy::ANSWER, fresh, ask).await;
         match asked {
             Ok(stored) => Ok(stored.token),
-            // Entra is out of reach, but the token at hand is still good for a while.
+            // Entra ID is out of reach, but the token at hand is still good for a while.
             Err(error) => match env.records.get(&TOKENS, &key).await {
                 Ok(Some(stored)) if lives(&stored, 0) => Ok(stored.token),
                 _ => Err(GraphError::NoToken(error.at(env.clock.now()))),
@@ -112,7 +113,7 @@ impl<'a> AppTokens<'a> {
         [&settings.authority, self.tenant, &settings.client_id, scope]
     }
 
-    async fn request(&self, scope: &str, challenge: Option<&Challenge>) -> Result<Stored, AcquireError> {
+    async fn request(&self, scope: &str, challenge: Option<&GraphChallenge>) -> Result<StoredAppToken, AcquireError> {
         let env = self.env;
         let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
         let began = env.clock.monotonic();
@@ -131,7 +132,7 @@ impl<'a> AppTokens<'a> {
     }
 }
 
-impl From<TokenSet> for Stored {
+impl From<TokenSet> for StoredAppToken {
     fn from(set: TokenSet) -> Self {
         Self { token: set.access_token, expires_at: set.expires_at }
     }

@@ -27,7 +27,7 @@ const MAX_CHALLENGE: usize = 8 * 1024;
 
 /// A token that the API refused, and the claims challenge it came back with.
 #[derive(Debug, Clone)]
-pub struct Challenge {
+pub struct GraphChallenge {
     /// The refused token: whatever else is in the cache may be used.
     pub refused: Secret<String>,
     /// The challenge, as JSON. Absent when the API gave none.
@@ -41,11 +41,11 @@ pub trait TokenSource {
     type Error: Error + 'static;
 
     /// A token; with a challenge, another one than the refused.
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError<Self::Error>>;
+    async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError<Self::Error>>;
 
     /// Graph wants claims that the token which answered its challenge does not have either: what that means for the
     /// caller, if more than that Graph has refused.
-    async fn unsatisfied(&self, _challenge: &Challenge) -> Option<GraphError<Self::Error>> {
+    async fn unsatisfied(&self, _challenge: &GraphChallenge) -> Option<GraphError<Self::Error>> {
         None
     }
 
@@ -62,7 +62,7 @@ pub async fn get<E: Error + 'static>(
     tokens: &Source<'_, E>,
     path: &str,
 ) -> Result<Value, GraphError<E>> {
-    ask(env, tokens, Question { path, body: None, eventual: false }).await
+    ask(env, tokens, GraphRequest { path, body: None, eventual: false }).await
 }
 
 /// Gets a JSON document by an advanced query of the directory, whose index may lag behind the directory.
@@ -71,7 +71,7 @@ pub(super) async fn get_eventual<E: Error + 'static>(
     tokens: &Source<'_, E>,
     path: &str,
 ) -> Result<Value, GraphError<E>> {
-    ask(env, tokens, Question { path, body: None, eventual: true }).await
+    ask(env, tokens, GraphRequest { path, body: None, eventual: true }).await
 }
 
 /// Posts to an action that only reads, and is therefore repeated like a `GET`. Not for anything that writes.
@@ -81,12 +81,12 @@ pub async fn post_read_only<E: Error + 'static>(
     path: &str,
     body: &Value,
 ) -> Result<Value, GraphError<E>> {
-    ask(env, tokens, Question { path, body: Some(body), eventual: false }).await
+    ask(env, tokens, GraphRequest { path, body: Some(body), eventual: false }).await
 }
 
 /// What is asked, and can be asked again.
 #[derive(Clone, Copy)]
-struct Question<'a> {
+struct GraphRequest<'a> {
     /// Starts with `/` and follows the version.
     path: &'a str,
     /// With a body it is a `POST`.
@@ -98,7 +98,7 @@ struct Question<'a> {
 async fn ask<E: Error + 'static>(
     env: &EntraWorld<'_>,
     tokens: &Source<'_, E>,
-    question: Question<'_>,
+    question: GraphRequest<'_>,
 ) -> Result<Value, GraphError<E>> {
     let token = tokens.token(None).await?;
     let response = exchange(env, &token, question).await?;
@@ -106,13 +106,13 @@ async fn ask<E: Error + 'static>(
         return finish(tokens, &response).await;
     }
     // Continuous access evaluation: the token was good by its date, but something has changed. One more try.
-    let challenge = Challenge { refused: token.clone(), claims: claims_challenge(&response) };
+    let challenge = GraphChallenge { refused: token.clone(), claims: claims_challenge(&response) };
     let token = tokens.token(Some(&challenge)).await?;
     let response = exchange(env, &token, question).await?;
     if response.status().as_u16() == 401
         && let Some(claims) = claims_challenge(&response)
     {
-        let challenge = Challenge { refused: token.clone(), claims: Some(claims) };
+        let challenge = GraphChallenge { refused: token.clone(), claims: Some(claims) };
         if let Some(error) = tokens.unsatisfied(&challenge).await {
             return Err(error);
         }
@@ -136,7 +136,7 @@ async fn finish<E: Error + 'static>(
 async fn exchange<E: Error + 'static>(
     env: &EntraWorld<'_>,
     token: &Secret<String>,
-    question: Question<'_>,
+    question: GraphRequest<'_>,
 ) -> Result<Response<Vec<u8>>, GraphError<E>> {
     let began = env.clock.monotonic();
     let mut pause = FIRST_PAUSE;
@@ -176,7 +176,7 @@ fn jittered(env: &EntraWorld<'_>, pause: Duration) -> Duration {
 fn request<E: Error + 'static>(
     env: &EntraWorld<'_>,
     token: &Secret<String>,
-    question: Question<'_>,
+    question: GraphRequest<'_>,
 ) -> Result<Request<Vec<u8>>, GraphError<E>> {
     let malformed = |_| GraphError::Malformed(Evidence::default());
     let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).map_err(|_| malformed(()))?;

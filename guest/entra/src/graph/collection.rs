@@ -43,7 +43,7 @@ pub struct Collection {
 }
 
 #[derive(Deserialize)]
-struct Page {
+struct GraphPage {
     value: Vec<Value>,
     #[serde(rename = "@odata.nextLink")]
     next: Option<String>,
@@ -65,7 +65,7 @@ pub async fn read<E: Error + 'static>(
             Query::Plain => get(env, tokens, &path).await?,
             Query::Advanced => get_eventual(env, tokens, &path).await?,
         };
-        let page = Page::deserialize(page).map_err(|_| malformed())?;
+        let page = GraphPage::deserialize(page).map_err(|_| malformed())?;
         items.extend(page.value);
         let beyond = items.len() > bounds.items;
         items.truncate(bounds.items);
@@ -99,7 +99,7 @@ mod tests {
 
     use super::*;
     use crate::acquire::AcquireError;
-    use crate::graph::{Challenge, TokenSource};
+    use crate::graph::{GraphChallenge, TokenSource};
     use crate::testing::EntraWorlds as _;
 
     const GRAPH: &str = "https://graph.microsoft.com/v1.0";
@@ -111,7 +111,7 @@ mod tests {
     impl TokenSource for Tokens {
         type Error = AcquireError;
 
-        async fn token(&self, _: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
+        async fn token(&self, _: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError> {
             Ok(Secret::from("token"))
         }
     }

@@ -42,15 +42,15 @@ const GROUPS: Namespace<GroupIds> =
 const THROTTLED: Namespace<()> = Namespace::marks(Partition::Store, "groups-throttled", Ttl::Kept);
 
 /// Asks Graph as the application.
-struct Membership;
+struct GraphGroupResolver;
 
 /// How groups in overage are resolved: not at all by a public client, which has no token of its own.
 pub fn resolver(env: &EntraWorld<'_>) -> Option<&'static dyn GroupResolver> {
-    if env.settings.is_public_client() { None } else { Some(&Membership) }
+    if env.settings.is_public_client() { None } else { Some(&GraphGroupResolver) }
 }
 
 #[async_trait(?Send)]
-impl GroupResolver for Membership {
+impl GroupResolver for GraphGroupResolver {
     async fn groups(&self, env: &EntraWorld<'_>, principal: &Principal) -> Result<Vec<String>, String> {
         let groups = of(env, principal.kind, &principal.tenant_id, &principal.object_id);
         groups.await.map_err(|error| error.to_string())
@@ -95,7 +95,7 @@ async fn ask_unless_throttled(env: &EntraWorld<'_>, tenant_id: &str, object_id: 
 
 async fn ask(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<GroupIds, GraphError> {
     #[derive(Deserialize)]
-    struct Page {
+    struct GroupPage {
         value: Vec<String>,
         #[serde(rename = "@odata.nextLink")]
         next: Option<serde::de::IgnoredAny>,
@@ -104,7 +104,7 @@ async fn ask(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<G
     let path = format!("/users/{object_id}/getMemberObjects");
     let answer = client::post_read_only(env, &tokens, &path, &json!({ "securityEnabledOnly": true })).await?;
     let malformed = || GraphError::Malformed(Evidence::default());
-    let page = Page::deserialize(answer).map_err(|_| malformed())?;
+    let page = GroupPage::deserialize(answer).map_err(|_| malformed())?;
     // Graph documents one whole answer. A part of it would say of the rest that it is not there.
     if page.next.is_some() || page.value.len() > MAX_GROUPS || !page.value.iter().all(|id| is_guid(id)) {
         return Err(malformed());
@@ -285,7 +285,7 @@ mod tests {
             token_id: None,
         };
         for principal in [principal("..", OBJECT), principal(TENANT, "../me"), principal(TENANT, "o?x=")] {
-            assert!(run(Membership.groups(&authority.env, &principal)).is_err());
+            assert!(run(GraphGroupResolver.groups(&authority.env, &principal)).is_err());
         }
         assert_eq!(asked(&authority.world), []);
     }

@@ -39,7 +39,7 @@ pub struct Memberships {
     pub truncated: bool,
 }
 
-/// Reads the groups of the user whom the tokens are for.
+/// Reads the groups of the user that the tokens are for.
 pub async fn of_user<E: Error + 'static>(
     env: &EntraWorld<'_>,
     tokens: &Source<'_, E>,

@@ -76,12 +76,12 @@ const CONTACTS: Namespace<String> = Namespace::text(Partition::Store, "contact",
 /// The permission that `/me` needs.
 pub const PROFILE_SCOPE: &str = "User.Read";
 
-/// The scope to request a token with, qualified by the resource as Entra wants it.
+/// The scope to request a token with, qualified by the resource as Entra ID wants it.
 pub fn profile_scope(env: &EntraWorld<'_>) -> String {
     format!("{}/{PROFILE_SCOPE}", env.settings.graph_resource)
 }
 
-/// Reads the profile of the user whom the tokens are for.
+/// Reads the profile of the user that the tokens are for.
 pub async fn read<E: Error + 'static>(env: &EntraWorld<'_>, tokens: &Source<'_, E>) -> Result<Value, GraphError<E>> {
     let path = format!("/me?$select={}", PROFILE_PROPERTIES.join(","));
     let profile = client::get(env, tokens, &path).await?;

@@ -8,6 +8,7 @@ use base::{Identity, Secret};
 use http::Response;
 use serde_json::{Value, json};
 use world::HttpError;
+use world::http_error::{DeniedTarget, Interrupted};
 use world::testing::{self, World, run};
 
 use super::client::{TokenSource, get, post_read_only};
@@ -15,18 +16,18 @@ use super::error::{Evidence, GraphError};
 use super::profile;
 use crate::acquire::AcquireError;
 use crate::entra_world::EntraWorld;
-use crate::graph::Challenge;
+use crate::graph::GraphChallenge;
 use crate::testing::{EntraWorlds as _, change};
 
 /// Gives `token-1`, and after a challenge `token-2`; remembers the challenges.
 #[derive(Default)]
-struct Tokens(RefCell<Vec<Challenge>>);
+struct Tokens(RefCell<Vec<GraphChallenge>>);
 
 #[async_trait(?Send)]
 impl TokenSource for Tokens {
     type Error = AcquireError;
 
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
+    async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError> {
         if let Some(challenge) = challenge {
             self.0.borrow_mut().push(challenge.clone());
         }
@@ -69,7 +70,7 @@ fn a_request_carries_the_token_and_an_id_of_its_own() {
 #[test]
 fn a_question_with_a_body_is_a_post_and_repeated_like_a_get() {
     let world = World::default();
-    world.once(|_| Err(HttpError::Broken("reset".to_owned())));
+    world.once(|_| Err(HttpError::Broken(Interrupted::Ended)));
     world.once(|_| Ok(testing::json(503, &graph_error("ServiceUnavailable"))));
     world.once(|request| {
         assert_eq!(request.uri(), "https://graph.microsoft.com/v1.0/users/o/getMemberObjects");
@@ -117,7 +118,7 @@ fn an_unavailable_graph_is_asked_a_bounded_number_of_times_with_growing_pauses()
 fn an_unavailable_graph_that_comes_back_is_not_noticed() {
     let world = World::default();
     world.once(|_| Ok(testing::json(503, &graph_error("ServiceUnavailable"))));
-    world.once(|_| Err(HttpError::Broken("reset".to_owned())));
+    world.once(|_| Err(HttpError::Broken(Interrupted::Ended)));
     world.once(|_| Ok(testing::json(200, &json!({ "id": "o" }))));
     assert!(ask(&world).is_ok());
 }
@@ -125,16 +126,15 @@ fn an_unavailable_graph_that_comes_back_is_not_noticed() {
 #[test]
 fn a_connection_that_always_breaks_is_reported() {
     let world = World::default();
-    world.always(|_| Err(HttpError::Broken("reset".to_owned())));
-    assert_eq!(ask(&world), Err(GraphError::Unreachable(HttpError::Broken("reset".to_owned()))));
+    world.always(|_| Err(HttpError::Broken(Interrupted::Ended)));
+    assert_eq!(ask(&world), Err(GraphError::Unreachable(HttpError::Broken(Interrupted::Ended))));
 }
 
 #[test]
 fn a_denied_a_slow_and_a_huge_answer_are_not_asked_for_again() {
-    for error in [HttpError::Denied, HttpError::TimedOut, HttpError::TooLarge] {
+    for error in [HttpError::Denied(DeniedTarget::NotListed), HttpError::TimedOut, HttpError::TooLarge] {
         let world = World::default();
-        let answer = error.clone();
-        world.once(move |_| Err(answer.clone()));
+        world.once(move |_| Err(error));
         assert_eq!(ask(&world), Err(GraphError::Unreachable(error)));
         assert_eq!(world.sent().len(), 1);
     }
@@ -229,7 +229,7 @@ struct SessionTokens(Option<&'static str>);
 impl TokenSource for SessionTokens {
     type Error = AcquireError;
 
-    async fn token(&self, _: Option<&Challenge>) -> Result<Secret<String>, GraphError> {
+    async fn token(&self, _: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError> {
         self.0.map(Secret::from).ok_or_else(ended)
     }
 }
@@ -266,7 +266,7 @@ fn a_contact_is_what_was_asked_for_and_nothing_else() {
 #[test]
 fn a_contact_is_remembered_for_one_user_of_one_tenant_whichever_client_asks() {
     let world = World::default();
-    world.always(|_| Ok(testing::json(200, &json!({ "displayName": "somebody" }))));
+    world.always(|_| Ok(testing::json(200, &json!({ "displayName": "Alice" }))));
     let env = world.entra_remote();
     for (user, requests) in [
         (user("t", "o", "c"), 1),

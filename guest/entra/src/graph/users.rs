@@ -41,7 +41,7 @@ pub struct User {
 
 /// The people that were found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Found {
+pub struct FoundUsers {
     /// The first of them.
     #[schemars(length(max = MAX_USERS))]
     pub users: Vec<User>,
@@ -54,7 +54,7 @@ pub async fn find<E: Error + 'static>(
     env: &EntraWorld<'_>,
     tokens: &Source<'_, E>,
     query: &str,
-) -> Result<Found, GraphError<E>> {
+) -> Result<FoundUsers, GraphError<E>> {
     let path = format!(
         "/users?$select=id,displayName,mail,userPrincipalName&$top={MAX_USERS}&$filter={}",
         encoded(&filter(query))
@@ -63,7 +63,7 @@ pub async fn find<E: Error + 'static>(
     let found = collection::read(env, tokens, &path, Query::Plain, bounds).await?;
     let users = found.items.into_iter().map(User::deserialize).collect::<Result<_, _>>();
     let users = users.map_err(|_| GraphError::Malformed(Evidence::default()))?;
-    Ok(Found { users, truncated: found.truncated })
+    Ok(FoundUsers { users, truncated: found.truncated })
 }
 
 /// In a string literal of OData nothing is special but the quote, which is doubled.

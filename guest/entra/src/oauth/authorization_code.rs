@@ -4,19 +4,19 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::client::{self, Client};
+use super::client::{self, EntraClient};
 use super::form::Form;
-use super::{OAuthError, TokenSet, error::Refusal};
+use super::{OAuthError, TokenSet, error::EntraRefusal};
 use crate::entra_world::EntraWorld;
 use base::Secret;
 use base::encoding::digest;
 use base::secret::reveal;
 use world::random::random_token;
 
-/// What has to be remembered between sending a person to Entra and their return.
+/// What has to be remembered between sending a person to Entra ID and their return.
 #[derive(Serialize, Deserialize)]
 pub struct AuthorizationRequest {
-    /// Where Entra sends the person back to. Repeated at the token endpoint.
+    /// Where Entra ID sends the person back to. Repeated at the token endpoint.
     pub redirect_uri: String,
     /// Binds the response to this request.
     pub state: String,
@@ -63,7 +63,7 @@ impl AuthorizationRequest {
     /// The URL to send the person to.
     pub fn url(&self, env: &EntraWorld<'_>, prompt: Prompt<'_>) -> Result<String, OAuthError> {
         // A client that cannot obtain its credential fails here, before the person has signed in for nothing.
-        let client = Client::new(env)?;
+        let client = EntraClient::new(env)?;
         self.check_redirect()?;
         let mut url = client.authorize.clone();
         let mut query = url.query_pairs_mut();
@@ -97,13 +97,13 @@ impl AuthorizationRequest {
     /// Reads the redirect's query and redeems the code.
     pub async fn redeem(&self, env: &EntraWorld<'_>, query: &str) -> Result<TokenSet, RedeemError> {
         let code = self.code_of(query)?;
-        let client = Client::new(env)?;
+        let client = EntraClient::new(env)?;
         self.check_redirect()?;
         let form = Form::of_grant("authorization_code")
             .with_secret("code", &code)
             .with_secret("code_verifier", &self.verifier)
             .with("redirect_uri", self.redirect_uri.as_str())
-            // Entra wants the scopes again: an authorization may be for several APIs, a token for one only.
+            // Entra ID wants the scopes again: an authorization may be for several APIs, a token for one only.
             .with("scope", self.scopes.join(" "))
             .with("claims", client::claims(self.claims.as_deref()));
         Ok(client.tokens(form).await?)
@@ -129,9 +129,12 @@ impl AuthorizationRequest {
             return Err(RedeemError::Untrusted("its state is not the one that was sent"));
         }
         if let Some(error) = error {
-            return Err(
-                OAuthError::Refused(Refusal::new(&error, &[], description.as_deref().map(String::as_str))).into()
-            );
+            return Err(OAuthError::Refused(EntraRefusal::new(
+                &error,
+                &[],
+                description.as_deref().map(String::as_str),
+            ))
+            .into());
         }
         code.map(Secret::from).ok_or(RedeemError::Untrusted("it has neither a code nor an error"))
     }
@@ -147,7 +150,7 @@ pub enum RedeemError {
     /// The response does not belong to the request.
     #[error("the answer did not belong to this sign-in: {0}")]
     Untrusted(&'static str),
-    /// Entra refused, or could not be reached.
+    /// Entra ID refused, or could not be reached.
     #[error(transparent)]
     OAuth(#[from] OAuthError),
 }

@@ -20,7 +20,7 @@ const CLIENT_CAPABILITIES: &str = r#"{"access_token":{"xms_cc":{"values":["cp1"]
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// The endpoints of a tenant, and what the client proves its identity with there.
-pub(super) struct Client<'w> {
+pub(super) struct EntraClient<'w> {
     env: EntraWorld<'w>,
     pub(super) authorize: Url,
     pub(super) device_authorization: Url,
@@ -28,7 +28,7 @@ pub(super) struct Client<'w> {
     credential: Credential,
 }
 
-impl<'w> Client<'w> {
+impl<'w> EntraClient<'w> {
     /// The client in the configured tenant. A confidential client obtains its credential.
     pub(super) fn new(env: &EntraWorld<'w>) -> Result<Self, OAuthError> {
         Self::in_tenant(env, &env.settings.tenant)
@@ -95,7 +95,7 @@ impl<'w> Client<'w> {
     }
 }
 
-/// The value of the `claims` parameter: our capabilities, merged with a claims challenge if there is one.
+/// The value of the `claims` parameter: the client's capabilities, merged with a claims challenge if there is one.
 pub(super) fn claims(challenge: Option<&str>) -> String {
     let Some(challenge) = challenge else {
         return CLIENT_CAPABILITIES.to_owned();

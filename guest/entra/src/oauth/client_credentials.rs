@@ -1,6 +1,6 @@
 //! A token for the application itself (RFC 6749 section 4.4).
 
-use super::client::{self, Client};
+use super::client::{self, EntraClient};
 use super::form::Form;
 use super::{OAuthError, TokenSet};
 use crate::entra_world::EntraWorld;
@@ -13,7 +13,7 @@ pub async fn request(
     scope: &str,
     claims: Option<&str>,
 ) -> Result<TokenSet, OAuthError> {
-    let client = Client::confidential(env, tenant, "act for itself")?;
+    let client = EntraClient::confidential(env, tenant, "act for itself")?;
     let form = Form::of_grant("client_credentials").with("scope", scope).with("claims", client::claims(claims));
     client.tokens(form).await
 }

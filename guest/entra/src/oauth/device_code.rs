@@ -7,16 +7,16 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
-use super::client::Client;
+use super::client::EntraClient;
 use super::form::Form;
-use super::token_response::{self, Answer, TokenResponse};
+use super::token_response::{self, SuccessResponse, TokenResponse};
 use super::{OAuthError, TokenSet};
 use crate::entra_world::EntraWorld;
 use base::Secret;
 use base::secret::{reveal, reveal_optional};
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
-/// Pause between two polls where Entra names none (RFC 8628 section 3.2).
+/// Pause between two polls where Entra ID names none (RFC 8628 section 3.2).
 const DEFAULT_INTERVAL_SECONDS: u64 = 5;
 /// What each `slow_down` adds to the pause for good (RFC 8628 section 3.5).
 const SLOW_DOWN: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ struct Details {
     interval: u64,
 }
 
-impl Answer for Details {
+impl SuccessResponse for Details {
     const MALFORMED: &'static str = "the device authorization response";
     const EMPTY: &'static str = "an empty device authorization response";
 }
@@ -76,16 +76,16 @@ enum Poll {
     Done(TokenSet),
     /// The person is not done.
     Pending,
-    /// The same, and Entra wants longer pauses.
+    /// The same, and Entra ID wants longer pauses.
     SlowDown,
     /// No answer has arrived.
     Lost,
 }
 
 impl DeviceCode {
-    /// Asks Entra for a code.
+    /// Asks Entra ID for a code.
     pub async fn request(env: &EntraWorld<'_>, scopes: &[String]) -> Result<Self, OAuthError> {
-        let client = Client::new(env)?;
+        let client = EntraClient::new(env)?;
         let form = Form::default().with_scopes(scopes);
         let response = client.post(form, &client.device_authorization).await?;
         let details: Details = token_response::read(&response)?;
@@ -103,14 +103,14 @@ impl DeviceCode {
         self.details.user_code.reveal()
     }
 
-    /// Polls until the person is done, at the pace that Entra asks for (`interval`, `slow_down`).
+    /// Polls until the person is done, at the pace that Entra ID asks for (`interval`, `slow_down`).
     /// `pause` waits between two polls, and returns whether to go on.
     pub async fn poll<P, F>(&self, env: &EntraWorld<'_>, timeout: Duration, pause: P) -> Result<TokenSet, OAuthError>
     where
         P: Fn(Duration) -> F,
         F: Future<Output = bool>,
     {
-        let client = Client::new(env)?;
+        let client = EntraClient::new(env)?;
         let began = env.clock.now();
         let timeout = timeout.min(Duration::from_secs(self.expires_at.saturating_sub(began)));
         if timeout.is_zero() {
@@ -133,7 +133,7 @@ impl DeviceCode {
     }
 
     /// Asks the token endpoint once (RFC 8628 sections 3.4 and 3.5).
-    async fn poll_once(&self, client: &Client<'_>) -> Result<Poll, OAuthError> {
+    async fn poll_once(&self, client: &EntraClient<'_>) -> Result<Poll, OAuthError> {
         let form = Form::of_grant(GRANT).with_secret("device_code", &self.details.device_code);
         let Ok(response) = client.post(form, &client.token).await else { return Ok(Poll::Lost) };
         match token_response::read::<TokenResponse>(&response) {

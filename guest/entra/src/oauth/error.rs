@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base::settings::Settings;
 use serde::{Deserialize, Serialize};
 use world::once::Failure;
 use world::{CredentialError, HttpError, StoreError};
@@ -11,13 +12,13 @@ use crate::error_codes;
 /// A failed exchange with Entra ID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OAuthError {
-    /// Entra answered with an OAuth error.
+    /// Entra ID answered with an OAuth error.
     #[error("{}", .0.advice())]
-    Refused(Refusal),
-    /// Entra asked to wait; nothing is sent until then.
+    Refused(EntraRefusal),
+    /// Entra ID asked to wait; nothing is sent until then.
     #[error("Microsoft Entra ID asks to wait {} seconds before the next attempt", .0.as_secs())]
     Throttled(Duration),
-    /// Entra answered with a server error, after the retry.
+    /// Entra ID answered with a server error, after the retry.
     #[error("Microsoft Entra ID is not available now (HTTP status {0}); try again later")]
     ServerError(u16),
     /// No answer arrived.
@@ -95,7 +96,7 @@ impl OAuthError {
 
 /// An OAuth error response (RFC 6749 section 5.2) with the additions of Entra ID.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct EntraRefusal {
     /// `invalid_grant`, `interaction_required` …
     pub error: String,
     /// The AADSTS number; 0 if there is none.
@@ -108,8 +109,8 @@ pub struct Refusal {
     pub trace_id: Option<String>,
 }
 
-impl Refusal {
-    /// Reads the AADSTS number from where Entra puts it: the list of codes, else the start of the description.
+impl EntraRefusal {
+    /// Reads the AADSTS number from where Entra ID puts it: the list of codes, else the start of the description.
     pub fn new(error: &str, codes: &[u32], description: Option<&str>) -> Self {
         let from_text = || description.and_then(error_codes::number_in);
         Self {
@@ -119,9 +120,14 @@ impl Refusal {
         }
     }
 
-    /// Whether the person has declined.
+    /// Whether the person has declined. The code of Entra ID decides before the OAuth error does: `access_denied` is
+    /// also what a browser brings when conditional access has blocked the sign-in.
     pub fn is_declined(&self) -> bool {
-        matches!(self.error.as_str(), "access_denied" | "authorization_declined")
+        match self.code {
+            0 => matches!(self.error.as_str(), "access_denied" | "authorization_declined"),
+            error_codes::DECLINED => true,
+            code => self.error == "authorization_declined" && !error_codes::is_known(code),
+        }
     }
 
     /// Whether a new interactive sign-in is the way out.
@@ -142,6 +148,22 @@ impl Refusal {
         error_codes::advice(&self.error, self.code)
     }
 
+    /// Whether what is configured, here or in the app registration, has to be changed.
+    pub fn is_configuration(&self) -> bool {
+        error_codes::is_configuration(&self.error, self.code)
+    }
+
+    /// The same as [`EntraRefusal::advice`]; names the ids that are configured, if one of them may be wrong.
+    pub fn advice_for(&self, settings: &Settings) -> String {
+        let Settings { tenant, client_id, .. } = settings;
+        match self.advice() {
+            advice if self.is_configuration() => {
+                format!("{advice} The tenant id is {tenant}, the client id is {client_id}.")
+            }
+            advice => advice,
+        }
+    }
+
     /// The same for the clients of a server, who can do nothing about its configuration.
     pub fn public_advice(&self) -> String {
         error_codes::public_advice(&self.error, self.code)
@@ -153,6 +175,31 @@ impl Refusal {
         match self.code {
             0 => error_codes::known(&self.error).unwrap_or("unknown-error").to_owned(),
             code => format!("aadsts-{code}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a browser brings back from Entra ID, and what a poll for a device code is answered with.
+    #[test]
+    fn only_a_person_declines() {
+        for (error, code, declined) in [
+            ("access_denied", 0, true),
+            ("authorization_declined", 0, true),
+            ("access_denied", 65004, true),
+            ("consent_required", 65004, true),
+            ("authorization_declined", 70_000, true),
+            ("access_denied", 53003, false),
+            ("authorization_declined", 53003, false),
+            ("access_denied", 50105, false),
+            ("access_denied", 90094, false),
+            ("access_denied", 12345, false),
+            ("invalid_grant", 0, false),
+        ] {
+            assert_eq!(EntraRefusal::new(error, &[code], None).is_declined(), declined, "{error} {code}");
         }
     }
 }

@@ -17,12 +17,12 @@ const SEPARATORS: usize = 2;
 
 /// The value of a field. There is no owned secret: it would not be zeroised.
 #[derive(Clone)]
-enum Value<'a> {
+enum FormValue<'a> {
     Plain(Cow<'a, str>),
     Secret(&'a Secret<String>),
 }
 
-impl Value<'_> {
+impl FormValue<'_> {
     fn reveal(&self) -> &str {
         match self {
             Self::Plain(text) => text,
@@ -31,7 +31,7 @@ impl Value<'_> {
     }
 }
 
-impl fmt::Debug for Value<'_> {
+impl fmt::Debug for FormValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Plain(text) => text.fmt(f),
@@ -42,7 +42,7 @@ impl fmt::Debug for Value<'_> {
 
 /// The fields of one request, in order.
 #[derive(Debug, Default)]
-pub(super) struct Form<'a>(Vec<(&'static str, Value<'a>)>);
+pub(super) struct Form<'a>(Vec<(&'static str, FormValue<'a>)>);
 
 impl<'a> Form<'a> {
     /// A request for tokens with this grant.
@@ -52,13 +52,13 @@ impl<'a> Form<'a> {
 
     /// Adds a field that is no secret.
     pub(super) fn with(mut self, name: &'static str, value: impl Into<Cow<'a, str>>) -> Self {
-        self.0.push((name, Value::Plain(value.into())));
+        self.0.push((name, FormValue::Plain(value.into())));
         self
     }
 
     /// Adds a secret.
     pub(super) fn with_secret(mut self, name: &'static str, value: &'a Secret<String>) -> Self {
-        self.0.push((name, Value::Secret(value)));
+        self.0.push((name, FormValue::Secret(value)));
         self
     }
 
@@ -69,7 +69,7 @@ impl<'a> Form<'a> {
 
     /// The body of a request.
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let room = |(name, value): &(&str, Value<'_>)| {
+        let room = |(name, value): &(&str, FormValue<'_>)| {
             SEPARATORS + MAX_ENCODED_BYTES * name.len().saturating_add(value.reveal().len())
         };
         let mut form = form_urlencoded::Serializer::new(String::with_capacity(self.0.iter().map(room).sum()));

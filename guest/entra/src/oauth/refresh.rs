@@ -1,12 +1,12 @@
 //! Refreshing an access token (RFC 6749 section 6).
 
-use super::client::{self, Client};
+use super::client::{self, EntraClient};
 use super::form::Form;
 use super::{OAuthError, TokenSet};
 use crate::entra_world::EntraWorld;
 use base::Secret;
 
-/// Exchanges a refresh token for a new set. Scopes are always sent: Entra refuses a refresh without.
+/// Exchanges a refresh token for a new set. Scopes are always sent: Entra ID refuses a refresh without.
 pub async fn refresh(
     env: &EntraWorld<'_>,
     refresh_token: &Secret<String>,
@@ -17,5 +17,5 @@ pub async fn refresh(
         .with_secret("refresh_token", refresh_token)
         .with_scopes(scopes)
         .with("claims", client::claims(claims));
-    Client::new(env)?.tokens(form).await
+    EntraClient::new(env)?.tokens(form).await
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::authorization_code::{AuthorizationRequest, Prompt, RedeemError};
 use super::device_code::DeviceCode;
-use super::error::Refusal;
+use super::error::EntraRefusal;
 use super::{OAuthError, TokenSet, client_credentials, on_behalf_of, refresh};
 use crate::entra_world::EntraWorld;
 use crate::testing::{EntraWorlds as _, OTHER_TENANT};
@@ -379,11 +379,12 @@ fn slow_down_adds_five_seconds_to_all_later_pauses() {
 
 #[test]
 fn a_person_who_declines_ends_the_polling() {
-    for error in ["access_denied", "authorization_declined"] {
-        let (answer, pauses) = poll(&stored_code(), &[refused(error)], Duration::from_secs(300));
+    for (error, code) in [("access_denied", 65004), ("authorization_declined", 0)] {
+        let declined = json!({ "error": error, "error_codes": [code] });
+        let (answer, pauses) = poll(&stored_code(), &[declined], Duration::from_secs(300));
         let Err(OAuthError::Refused(refusal)) = answer else { panic!("{answer:?}") };
         assert!(refusal.is_declined());
-        assert_eq!((refusal.error.as_str(), refusal.code), (error, 70016));
+        assert_eq!((refusal.error.as_str(), refusal.code), (error, code));
         assert_eq!(pauses, [] as [u64; 0]);
     }
 }
@@ -531,7 +532,7 @@ fn a_refusal_is_read_with_what_entra_adds() {
         "error": "invalid_grant", "error_description": "AADSTS65001: no consent", "error_codes": [65001],
         "suberror": "consent_required", "claims": "{}", "trace_id": "t-1", "correlation_id": "c-1",
     });
-    let expected = Refusal {
+    let expected = EntraRefusal {
         error: "invalid_grant".to_owned(),
         code: 65001,
         suberror: Some("consent_required".to_owned()),
@@ -539,7 +540,7 @@ fn a_refusal_is_read_with_what_entra_adds() {
         trace_id: Some("t-1".to_owned()),
     };
     assert_eq!(read(400, document).err(), Some(OAuthError::Refused(expected)));
-    let short = Refusal { error: "invalid_client".to_owned(), ..Refusal::default() };
+    let short = EntraRefusal { error: "invalid_client".to_owned(), ..EntraRefusal::default() };
     assert_eq!(read(401, json!({ "error": "invalid_client" })).err(), Some(OAuthError::Refused(short)));
 }
 

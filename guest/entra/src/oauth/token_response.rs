@@ -13,11 +13,11 @@ use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use super::TokenSet;
-use super::error::{OAuthError, Refusal};
+use super::error::{EntraRefusal, OAuthError};
 use crate::entra_world::EntraWorld;
 use base::Secret;
 
-/// What an answer without `expires_in` is taken to mean: the shortest life Entra gives.
+/// What an answer without `expires_in` is taken to mean: the shortest life Entra ID gives.
 const DEFAULT_LIFETIME_SECONDS: u64 = 3600;
 /// The media type of an answer, in any case and with any parameters.
 const JSON: &str = "application/json";
@@ -25,7 +25,7 @@ const JSON: &str = "application/json";
 const BEARER: &str = "bearer";
 
 /// A success that an endpoint answers with.
-pub(super) trait Answer: DeserializeOwned {
+pub(super) trait SuccessResponse: DeserializeOwned {
     /// What is said of one that does not parse.
     const MALFORMED: &'static str;
     /// What is said of one without a body.
@@ -46,7 +46,7 @@ pub(super) struct TokenResponse {
     _scope: Option<String>,
 }
 
-impl Answer for TokenResponse {
+impl SuccessResponse for TokenResponse {
     const MALFORMED: &'static str = "the token response";
     const EMPTY: &'static str = "an empty token response";
 }
@@ -69,7 +69,7 @@ fn bearer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
     if token_type.eq_ignore_ascii_case(BEARER) { Ok(()) } else { Err(D::Error::custom("no bearer token")) }
 }
 
-/// An error response (RFC 6749 section 5.2) with what Entra adds.
+/// An error response (RFC 6749 section 5.2) with what Entra ID adds.
 #[derive(Deserialize)]
 struct ErrorResponse {
     error: String,
@@ -81,7 +81,7 @@ struct ErrorResponse {
     trace_id: Option<String>,
 }
 
-impl From<ErrorResponse> for Refusal {
+impl From<ErrorResponse> for EntraRefusal {
     fn from(from: ErrorResponse) -> Self {
         Self {
             suberror: from.suberror,
@@ -92,8 +92,14 @@ impl From<ErrorResponse> for Refusal {
     }
 }
 
+/// The error in an answer that is no success, if it says one with a code of Entra ID.
+pub(crate) fn refusal(body: &[u8]) -> Option<EntraRefusal> {
+    let refusal = EntraRefusal::from(serde_json::from_slice::<ErrorResponse>(body).ok()?);
+    (refusal.code > 0).then_some(refusal)
+}
+
 /// Reads an answer.
-pub(super) fn read<A: Answer>(response: &Response<Zeroizing<Vec<u8>>>) -> Result<A, OAuthError> {
+pub(super) fn read<A: SuccessResponse>(response: &Response<Zeroizing<Vec<u8>>>) -> Result<A, OAuthError> {
     let body = response.body().as_slice();
     if body.is_empty() {
         return Err(OAuthError::Malformed(A::EMPTY));

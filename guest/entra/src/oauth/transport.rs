@@ -12,6 +12,7 @@ use world::{HttpError, limits};
 use zeroize::Zeroizing;
 
 use super::error::OAuthError;
+use crate::clock_offset;
 use crate::entra_world::EntraWorld;
 
 /// Pause before the one retry after a server error.
@@ -32,7 +33,7 @@ pub(super) async fn send(
     env: &EntraWorld<'_>,
     mut request: Request<Zeroizing<Vec<u8>>>,
 ) -> Result<Response<Zeroizing<Vec<u8>>>, OAuthError> {
-    // Entra counts by application and tenant, and so does the wait.
+    // Entra ID counts by application and tenant, and so does the wait.
     let tenant = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
     let throttle = [env.settings.authority.as_str(), &tenant, &env.settings.client_id];
     if let Some(until) = env.records.get(&THROTTLED, &throttle).await? {
@@ -48,6 +49,7 @@ pub(super) async fn send(
         let failure = match answer {
             Ok(response) => {
                 let response = response.map(Zeroizing::new);
+                clock_offset::observe(env, response.headers());
                 let status = response.status();
                 if let Some(pause) = asked_to_wait(&response) {
                     let until = env.clock.now() + pause.as_secs();
@@ -86,7 +88,7 @@ fn asked_to_wait<B>(response: &Response<B>) -> Option<Duration> {
     }
 }
 
-/// Delay seconds of `Retry-After` (RFC 9110 section 10.2.3). Entra and Graph do not use the date form.
+/// Delay seconds of `Retry-After` (RFC 9110 section 10.2.3). Entra ID and Graph do not use the date form.
 /// At most [`MAX_RETRY_AFTER`].
 pub(crate) fn retry_after(value: &HeaderValue) -> Option<Duration> {
     let asked = value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)?;

@@ -10,7 +10,7 @@ use base::strict_json;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::documents::{Demand, Fetched, Kind, Name, Slot, Unavailable};
+use super::documents::{AuthorityFault, Demand, DocumentKind, DocumentName, Fetched, Slot, Unavailable};
 use super::error::TokenError;
 use super::jwks::KeySet;
 use crate::entra_world::EntraWorld;
@@ -25,17 +25,17 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// The metadata that matters here.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Metadata {
+pub(super) struct AuthorityMetadata {
     /// The tenant of the authority; `None` if it serves several.
     pub(super) tenant_id: Option<String>,
     jwks_uri: String,
     /// What clients need of it; `None` if it does not say that, which is nothing to the validation of tokens.
-    pub(super) endpoints: Option<Endpoints>,
+    pub(super) endpoints: Option<AuthorityEndpoints>,
 }
 
 /// Where clients obtain tokens from the authority, and how, as its metadata says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoints {
+pub struct AuthorityEndpoints {
     /// RFC 6749 section 3.1; on the origin of the authority, like all of them.
     pub authorization: String,
     /// RFC 6749 section 3.2.
@@ -57,7 +57,7 @@ pub struct Endpoints {
 /// What an instance knows of its authority.
 #[derive(Debug, Default)]
 pub(super) struct Authority {
-    metadata: Slot<Metadata>,
+    metadata: Slot<AuthorityMetadata>,
     version_1_issuer: Slot<String>,
     keys: Slot<KeySet>,
 }
@@ -68,7 +68,7 @@ impl Authority {
         &self,
         env: &EntraWorld<'_>,
         now: u64,
-    ) -> Result<(Rc<Fetched<Metadata>>, Rc<Fetched<KeySet>>), TokenError> {
+    ) -> Result<(Rc<Fetched<AuthorityMetadata>>, Rc<Fetched<KeySet>>), TokenError> {
         if let (Some(metadata), Some(keys)) = (self.metadata.fresh(now), self.keys.fresh(now)) {
             return Ok((metadata, keys));
         }
@@ -77,43 +77,73 @@ impl Authority {
         Ok((metadata, keys))
     }
 
-    pub(super) async fn metadata(&self, env: &EntraWorld<'_>) -> Result<Rc<Fetched<Metadata>>, TokenError> {
+    pub(super) async fn metadata(&self, env: &EntraWorld<'_>) -> Result<Rc<Fetched<AuthorityMetadata>>, TokenError> {
+        check_configuration(env.settings)?;
+        self.look_up_metadata(env).await.map_err(unavailable)
+    }
+
+    /// Whether the metadata of the tenant can be read.
+    pub(super) async fn check(&self, env: &EntraWorld<'_>) -> Result<Rc<Fetched<AuthorityMetadata>>, AuthorityFault> {
+        if let Err(TokenError::ConfigurationInvalid { setting }) = check_configuration(env.settings) {
+            return Err(AuthorityFault::Misconfigured(setting));
+        }
+        self.look_up_metadata(env).await.map_err(|unavailable| unavailable.fault)
+    }
+
+    /// Whether the metadata is at hand.
+    pub(super) async fn is_known(&self, env: &EntraWorld<'_>) -> bool {
         let settings = env.settings;
-        check_configuration(settings)?;
+        let (url, authority) = (issuers::metadata_url(&settings.authority, &settings.tenant), authority_id(settings));
+        let name = DocumentName { kind: DocumentKind::Metadata, authority: &authority, url: &url };
+        self.metadata.is_known(env, name, &|body| AuthorityMetadata::parse(settings, body)).await
+    }
+
+    /// Whether there are keys.
+    pub(super) async fn check_keys(&self, env: &EntraWorld<'_>) -> Result<(), AuthorityFault> {
+        let metadata = self.check(env).await?;
+        let keys = self.look_up_keys(env, &metadata.value, Demand::Current).await;
+        keys.map(drop).map_err(|unavailable| unavailable.fault)
+    }
+
+    async fn look_up_metadata(&self, env: &EntraWorld<'_>) -> Result<Rc<Fetched<AuthorityMetadata>>, Unavailable> {
+        let settings = env.settings;
         let url = issuers::metadata_url(&settings.authority, &settings.tenant);
         let authority = authority_id(settings);
-        let name = Name { kind: Kind::Metadata, authority: &authority, url: &url };
-        self.metadata
-            .get(env, name, &|body| Metadata::parse(settings, body), Demand::Current)
-            .await
-            .map_err(unavailable)
+        let name = DocumentName { kind: DocumentKind::Metadata, authority: &authority, url: &url };
+        self.metadata.get(env, name, &|body| AuthorityMetadata::parse(settings, body), Demand::Current).await
     }
 
     /// Where clients obtain tokens.
-    pub(super) async fn endpoints(&self, env: &EntraWorld<'_>) -> Result<Endpoints, TokenError> {
+    pub(super) async fn endpoints(&self, env: &EntraWorld<'_>) -> Result<AuthorityEndpoints, TokenError> {
         let endpoints = self.metadata(env).await?.value.endpoints.clone();
-        endpoints.ok_or_else(|| unavailable(Unavailable("the metadata names no endpoints on the authority".to_owned())))
+        endpoints.ok_or_else(|| unavailable(Unavailable::unusable("the metadata names no endpoints on the authority")))
     }
 
     pub(super) async fn keys(
         &self,
         env: &EntraWorld<'_>,
-        metadata: &Metadata,
+        metadata: &AuthorityMetadata,
         demand: Demand,
     ) -> Result<Rc<Fetched<KeySet>>, TokenError> {
+        self.look_up_keys(env, metadata, demand).await.map_err(unavailable)
+    }
+
+    async fn look_up_keys(
+        &self,
+        env: &EntraWorld<'_>,
+        metadata: &AuthorityMetadata,
+        demand: Demand,
+    ) -> Result<Rc<Fetched<KeySet>>, Unavailable> {
         let authority = authority_id(env.settings);
-        let name = Name { kind: Kind::Jwks, authority: &authority, url: &metadata.jwks_uri };
-        self.keys
-            .get(env, name, &|body| KeySet::parse(body).map_err(|error| error.to_string()), demand)
-            .await
-            .map_err(unavailable)
+        let name = DocumentName { kind: DocumentKind::Jwks, authority: &authority, url: &metadata.jwks_uri };
+        self.keys.get(env, name, &|body| KeySet::parse(body).map_err(|error| error.to_string()), demand).await
     }
 
     /// The issuer that tokens of this tenant and version have.
     pub(super) async fn issuer(
         &self,
         env: &EntraWorld<'_>,
-        metadata: &Metadata,
+        metadata: &AuthorityMetadata,
         version: TokenVersion,
         tenant_id: &str,
     ) -> Result<String, TokenError> {
@@ -127,7 +157,7 @@ impl Authority {
         let authority_tenant = metadata.tenant_id.as_deref();
         let url = issuers::version_1_metadata_url(&settings.authority, &settings.tenant);
         let authority = authority_id(settings);
-        let name = Name { kind: Kind::Version1Metadata, authority: &authority, url: &url };
+        let name = DocumentName { kind: DocumentKind::Version1Metadata, authority: &authority, url: &url };
         let parse = |body: &[u8]| {
             let issuer = text(&object(body)?, "issuer")?;
             // Whether it can be used is decided now, so that a useless one does not replace a good one.
@@ -137,11 +167,11 @@ impl Authority {
         };
         let issuer = self.version_1_issuer.get(env, name, &parse, Demand::Current).await.map_err(unavailable)?;
         issuers::version_1_from_metadata(&issuer.value, authority_tenant, tenant_id)
-            .ok_or_else(|| unavailable(Unavailable("the version 1 issuer names no tenant".to_owned())))
+            .ok_or_else(|| unavailable(Unavailable::unusable("the version 1 issuer names no tenant")))
     }
 }
 
-impl Metadata {
+impl AuthorityMetadata {
     fn parse(settings: &Settings, body: &[u8]) -> Result<Self, String> {
         let metadata = object(body)?;
         let issuer = text(&metadata, "issuer")?;
@@ -151,12 +181,12 @@ impl Metadata {
         if !is_on_origin(&jwks_uri, &settings.authority) {
             return Err(format!("jwks_uri {jwks_uri:?} is not on the authority {:?}", settings.authority));
         }
-        let endpoints = Endpoints::read(settings, &metadata, &jwks_uri);
+        let endpoints = AuthorityEndpoints::read(settings, &metadata, &jwks_uri);
         Ok(Self { tenant_id, jwks_uri, endpoints })
     }
 }
 
-impl Endpoints {
+impl AuthorityEndpoints {
     /// `None` if there is none that can be passed on: people type passwords at these addresses.
     fn read(settings: &Settings, metadata: &Map<String, Value>, jwks_uri: &str) -> Option<Self> {
         let endpoint = |name| text(metadata, name).ok().filter(|url| is_on_origin(url, &settings.authority));
@@ -220,6 +250,6 @@ fn check_configuration(settings: &Settings) -> Result<(), TokenError> {
     Ok(())
 }
 
-fn unavailable(Unavailable(reason): Unavailable) -> TokenError {
+fn unavailable(Unavailable { reason, .. }: Unavailable) -> TokenError {
     TokenError::KeysUnavailable { reason, retry_after: RETRY_AFTER_SECONDS }
 }

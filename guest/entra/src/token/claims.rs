@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use base::principal::Groups;
+use base::principal::{Agent, Groups};
 use serde_json::{Map, Value};
 
+use super::agent;
 use super::error::TokenError;
 use crate::issuers::TokenVersion;
 use crate::tenants::is_guid;
@@ -40,6 +41,10 @@ pub(super) struct Claims {
     pub(super) nonce: Option<String>,
     /// `uti`, else `jti`.
     pub(super) token_id: Option<String>,
+    /// How `cnf` (RFC 7800) names the key that the token is bound to, such as `jkt`.
+    pub(super) confirmation: Option<Vec<String>>,
+    /// For records.
+    pub(super) agent: Option<Agent>,
     pub(super) preferred_username: Option<String>,
     /// `upn`, in access tokens of version 1.
     pub(super) upn: Option<String>,
@@ -84,6 +89,8 @@ impl Claims {
             account_status: account_status(claims)?,
             nonce: optional_text(claims, "nonce")?,
             token_id: shown_text(claims, "uti").or(jti),
+            confirmation: confirmation(claims)?,
+            agent: agent::of(claims),
             preferred_username: optional_text(claims, "preferred_username")?,
             upn: shown_text(claims, "upn"),
             name: optional_text(claims, "name")?,
@@ -194,6 +201,15 @@ fn groups(claims: &Map<String, Value>) -> Result<Groups, TokenError> {
         Some(groups) => Groups::Listed(groups),
         None => Groups::Absent,
     })
+}
+
+/// `cnf` (RFC 7800 section 3.1): an object, whose members name the key. Even an empty one says that there is a key.
+fn confirmation(claims: &Map<String, Value>) -> Result<Option<Vec<String>>, TokenError> {
+    match claims.get("cnf") {
+        None => Ok(None),
+        Some(Value::Object(members)) => Ok(Some(members.keys().cloned().collect())),
+        Some(_) => Err(malformed("cnf")),
+    }
 }
 
 fn account_status(claims: &Map<String, Value>) -> Result<Option<u64>, TokenError> {

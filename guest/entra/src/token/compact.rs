@@ -148,7 +148,7 @@ fn key_id(header: &Map<String, Value>) -> Result<String, TokenError> {
 
 fn object(bytes: &[u8], which: Part) -> Result<Map<String, Value>, TokenError> {
     strict_json::parse_object(bytes).map_err(|error| match error {
-        StrictJsonError::Malformed => TokenError::JsonInvalid { part: which },
+        StrictJsonError::Malformed(_) => TokenError::JsonInvalid { part: which },
         StrictJsonError::Duplicate(name) => TokenError::NameDuplicate { part: which, name },
     })
 }

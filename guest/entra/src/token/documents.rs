@@ -18,13 +18,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use base::audit::{AuditEvent, Outcome};
+use base::settings::Mode;
 use serde::{Deserialize, Serialize};
 use world::once::{After, Asked, Impatient, Moment, NotAsked, Policy, Question, WithoutStore, once_with};
 use world::records::{Holder, Namespace, Partition, Ttl};
-use world::{HttpError, StoreError};
+use world::{HttpError, Patience, StoreError};
 use zeroize::Zeroizing;
 
+use crate::clock_offset;
 use crate::entra_world::EntraWorld;
+use crate::oauth::{self, error::EntraRefusal};
 
 /// How long a document is fresh, in seconds: Entra ID advises to look for new keys every 24 hours.
 const FRESH_SECONDS: u64 = 24 * 60 * 60;
@@ -56,6 +59,10 @@ const WAIT_WITHOUT_DOCUMENT: Duration = Duration::from_secs(10);
 /// How long to wait for another instance's fetch when only a newer document is wished for.
 const WAIT_FOR_NEWER: Duration = Duration::from_secs(2);
 
+/// How long a remote server waits for a document without which it can judge no token. Its clients get 503, and the next
+/// of them asks again.
+const COLD_PATIENCE: Duration = Duration::from_secs(4);
+
 /// Pause between two looks at the store while waiting.
 const WAIT_STEP: Duration = Duration::from_millis(50);
 
@@ -68,13 +75,13 @@ const CLOCK_STEP_SECONDS: u64 = 300;
 
 /// What kind of document; decides the name of its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum DocumentKind {
     Metadata,
     Version1Metadata,
     Jwks,
 }
 
-impl Kind {
+impl DocumentKind {
     fn name(self) -> &'static str {
         match self {
             Self::Metadata => "openid-metadata",
@@ -83,10 +90,10 @@ impl Kind {
         }
     }
 
-    /// The documents as they were fetched, by [`Name::key`].
-    fn documents(self) -> Namespace<Document> {
+    /// The documents as they were fetched, by [`DocumentName::key`].
+    fn documents(self) -> Namespace<StoredDocument> {
         let ttl = Ttl::For(Duration::from_secs(STALE_SECONDS));
-        Namespace::with_encoding(Partition::Store, self.name(), ttl, Document::encode, Document::decode)
+        Namespace::with_encoding(Partition::Store, self.name(), ttl, StoredDocument::encode, StoredDocument::decode)
             .hashed()
             .absent_if_unreadable()
     }
@@ -104,21 +111,21 @@ impl Kind {
 
 /// Which document: of which authority, and where.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Name<'a> {
-    pub(super) kind: Kind,
+pub(super) struct DocumentName<'a> {
+    pub(super) kind: DocumentKind,
     /// The authority with its tenant, as configured.
     pub(super) authority: &'a str,
     pub(super) url: &'a str,
 }
 
-impl Name<'_> {
+impl DocumentName<'_> {
     /// Authority and URL together name the record: one key set is never taken for another's.
     fn key(&self) -> String {
         [self.authority, "\n", self.url].concat()
     }
 }
 
-/// Whether any document will do, or what we have was not enough.
+/// Whether any document will do, or the cached one was not enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Demand {
     /// Whatever is in date.
@@ -129,13 +136,61 @@ pub(super) enum Demand {
     NewerThanForAuthority(u64),
 }
 
-/// There is no document. The text is for the log.
+/// There is no document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unavailable(pub(super) String);
+pub(super) struct Unavailable {
+    /// For the log.
+    pub(super) reason: String,
+    pub(super) fault: AuthorityFault,
+}
+
+impl Unavailable {
+    /// What is there cannot be used.
+    pub(super) fn unusable(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), fault: AuthorityFault::Unusable }
+    }
+}
 
 impl From<StoreError> for Unavailable {
     fn from(error: StoreError) -> Self {
-        Self(error.to_string())
+        Self { reason: error.to_string(), fault: AuthorityFault::NotAsked }
+    }
+}
+
+/// Why a document of the authority cannot be read, for the person who has to do something about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorityFault {
+    /// Entra ID answered with an error, such as that it does not know the tenant.
+    #[error("{}", .0.advice())]
+    Refused(Box<EntraRefusal>),
+    /// No answer arrived.
+    #[error("Microsoft Entra ID cannot be reached: {0}")]
+    Unreachable(HttpError),
+    /// It answered with another status.
+    #[error("Microsoft Entra ID is not available now (HTTP status {0}); try again later")]
+    Status(u16),
+    /// The answer is not that of an Entra ID.
+    #[error(
+        "what answers at the configured authority is not Microsoft Entra ID; check the authority, and whether a proxy is in between"
+    )]
+    Unusable,
+    /// Another call has asked a moment ago, or is still asking.
+    #[error("Microsoft Entra ID cannot be asked now; try again in a few seconds")]
+    NotAsked,
+    /// The settings name no authority.
+    #[error("the setting {0} is wrong")]
+    Misconfigured(String),
+}
+
+impl AuthorityFault {
+    /// A stable code, as [`crate::oauth::OAuthError::reason`].
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Unreachable(_) | Self::Status(_) | Self::NotAsked => "entra-unavailable".to_owned(),
+            Self::Unusable => "entra-malformed".to_owned(),
+            Self::Misconfigured(_) => "misconfigured".to_owned(),
+        }
     }
 }
 
@@ -177,6 +232,8 @@ pub(super) struct Slot<T> {
     checked_at: Cell<Option<u64>>,
     /// Unix time of the last own attempt: the limit also holds when the store is out of order.
     attempted_at: Cell<Option<u64>>,
+    /// Why the last own attempt failed.
+    fault: RefCell<Option<AuthorityFault>>,
 }
 
 impl<T> Default for Slot<T> {
@@ -186,27 +243,28 @@ impl<T> Default for Slot<T> {
             current: RefCell::new(None),
             checked_at: Cell::new(None),
             attempted_at: Cell::new(None),
+            fault: RefCell::new(None),
         }
     }
 }
 
 /// A document as it is stored.
-struct Document {
-    envelope: Envelope,
+struct StoredDocument {
+    envelope: DocumentHeader,
     /// As it was fetched.
     body: Vec<u8>,
 }
 
 /// The part of a stored document before the first line break; the body follows.
 #[derive(Serialize, Deserialize)]
-struct Envelope {
+struct DocumentHeader {
     authority: String,
     url: String,
     fetched_at: u64,
     fresh_until: u64,
 }
 
-impl Document {
+impl StoredDocument {
     fn encode(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let mut record = serde_json::to_vec(&self.envelope).map_err(|_| StoreError::TooLarge)?;
         record.push(b'\n');
@@ -237,22 +295,40 @@ impl<T> Slot<T> {
     pub(super) async fn get(
         &self,
         env: &EntraWorld<'_>,
-        name: Name<'_>,
+        name: DocumentName<'_>,
         parse: Parse<'_, T>,
         demand: Demand,
     ) -> Result<Rc<Fetched<T>>, Unavailable> {
-        if *self.url.borrow() != name.url {
-            *self.current.borrow_mut() = None;
-            self.checked_at.set(None);
-            self.attempted_at.set(None);
-            name.url.clone_into(&mut self.url.borrow_mut());
-        }
+        self.turn_to(name);
         let key = name.key();
-        let mut refresh = Refresh { slot: self, env, name, key: &key, parse, demand };
+        let mut refresh = DocumentQuestion { slot: self, env, name, key: &key, parse, demand };
         // In a box, so that a call which finds the document in the instance is not as large as one that fetches it.
         let asked = Box::pin(once_with(&env.records, &name.kind.attempts(), &key, &mut refresh)).await;
         // What cannot be refreshed still serves for a while.
         asked.or_else(|unavailable| self.usable(env.clock.now()).ok_or(unavailable))
+    }
+
+    /// Whether the document is at hand, in the instance or in the store.
+    pub(super) async fn is_known(&self, env: &EntraWorld<'_>, name: DocumentName<'_>, parse: Parse<'_, T>) -> bool {
+        self.turn_to(name);
+        if self.usable(env.clock.now()).is_none() {
+            let key = name.key();
+            DocumentQuestion { slot: self, env, name, key: &key, parse, demand: Demand::Current }
+                .look_into_store()
+                .await;
+        }
+        self.usable(env.clock.now()).is_some()
+    }
+
+    /// Forgets what was known of another document.
+    fn turn_to(&self, name: DocumentName<'_>) {
+        if *self.url.borrow() != name.url {
+            *self.current.borrow_mut() = None;
+            self.checked_at.set(None);
+            self.attempted_at.set(None);
+            *self.fault.borrow_mut() = None;
+            name.url.clone_into(&mut self.url.borrow_mut());
+        }
     }
 
     fn satisfying(&self, demand: Demand, now: u64) -> Option<Rc<Fetched<T>>> {
@@ -265,17 +341,17 @@ impl<T> Slot<T> {
 }
 
 /// One call's question for a document.
-struct Refresh<'r, T> {
+struct DocumentQuestion<'r, T> {
     slot: &'r Slot<T>,
     env: &'r EntraWorld<'r>,
-    name: Name<'r>,
+    name: DocumentName<'r>,
     /// Names the records.
     key: &'r str,
     parse: Parse<'r, T>,
     demand: Demand,
 }
 
-impl<T> Question for Refresh<'_, T> {
+impl<T> Question for DocumentQuestion<'_, T> {
     type Answer = Rc<Fetched<T>>;
     type Error = Unavailable;
 
@@ -337,8 +413,10 @@ impl<T> Question for Refresh<'_, T> {
     async fn ask(&mut self) -> Result<Asked<Rc<Fetched<T>>>, Unavailable> {
         let Self { slot, env, name, .. } = *self;
         slot.attempted_at.set(Some(env.clock.now()));
-        let result = download(env, name.url).await.and_then(|(body, fresh_seconds)| {
-            (self.parse)(&body).map(|value| (body, fresh_seconds, value)).map_err(|reason| ("document-invalid", reason))
+        let cold = slot.usable(env.clock.now()).is_none();
+        let result = download(env, name.url, cold).await.and_then(|(body, fresh_seconds)| {
+            let invalid = |reason| ("document-invalid", Unavailable::unusable(reason));
+            (self.parse)(&body).map(|value| (body, fresh_seconds, value)).map_err(invalid)
         });
         let now = env.clock.now();
         // The pause counts from the end, or a slow endpoint would be asked again at once.
@@ -350,15 +428,17 @@ impl<T> Question for Refresh<'_, T> {
                 self.store(now, fresh_until, body).await;
                 let fetched = Rc::new(Fetched { value, fetched_at: now, fresh_until });
                 *slot.current.borrow_mut() = Some(Rc::clone(&fetched));
+                *slot.fault.borrow_mut() = None;
                 slot.checked_at.set(Some(now));
-                if matches!(name.kind, Kind::Jwks) {
+                if matches!(name.kind, DocumentKind::Jwks) {
                     report(env, Outcome::Success, None).await;
                 }
                 Ok(Asked::Answer(fetched))
             }
-            Err((code, reason)) => {
+            Err((code, Unavailable { reason, fault })) => {
                 report(env, Outcome::Failure, Some(format!("{}-{code}", name.kind.name()))).await;
-                Err(Unavailable(format!("{}: {reason}", name.url)))
+                *slot.fault.borrow_mut() = Some(fault.clone());
+                Err(Unavailable { reason: format!("{}: {reason}", name.url), fault })
             }
         }
     }
@@ -375,11 +455,14 @@ impl<T> Question for Refresh<'_, T> {
             }
         };
         let current = self.slot.satisfying(self.demand, self.env.clock.now());
-        current.ok_or_else(|| Unavailable(reason.to_owned()))
+        current.ok_or_else(|| {
+            let fault = self.slot.fault.borrow().clone().unwrap_or(AuthorityFault::NotAsked);
+            Unavailable { reason: reason.to_owned(), fault }
+        })
     }
 }
 
-impl<T> Refresh<'_, T> {
+impl<T> DocumentQuestion<'_, T> {
     /// Seconds between two attempts.
     fn pause_seconds(&self) -> u64 {
         match (self.demand, self.slot.usable(self.env.clock.now())) {
@@ -393,7 +476,8 @@ impl<T> Refresh<'_, T> {
     async fn look_into_store(&self) {
         let Self { slot, env, name, .. } = self;
         slot.checked_at.set(Some(env.clock.now()));
-        let Ok(Some(Document { envelope, body })) = env.records.get(&name.kind.documents(), self.key).await else {
+        let Ok(Some(StoredDocument { envelope, body })) = env.records.get(&name.kind.documents(), self.key).await
+        else {
             return;
         };
         if envelope.authority != name.authority || envelope.url != name.url {
@@ -404,37 +488,47 @@ impl<T> Refresh<'_, T> {
             return;
         }
         if let Ok(value) = (self.parse)(&body) {
-            let Envelope { fetched_at, fresh_until, .. } = envelope;
+            let DocumentHeader { fetched_at, fresh_until, .. } = envelope;
             *slot.current.borrow_mut() = Some(Rc::new(Fetched { value, fetched_at, fresh_until }));
         }
     }
 
     /// Stores a document. If the store fails, other instances fetch for themselves.
     async fn store(&self, fetched_at: u64, fresh_until: u64, body: Vec<u8>) {
-        let Name { kind, authority, url } = self.name;
-        let envelope = Envelope { authority: authority.to_owned(), url: url.to_owned(), fetched_at, fresh_until };
-        let _ = self.env.records.put(&kind.documents(), self.key, &Document { envelope, body }).await;
+        let DocumentName { kind, authority, url } = self.name;
+        let envelope = DocumentHeader { authority: authority.to_owned(), url: url.to_owned(), fetched_at, fresh_until };
+        let _ = self.env.records.put(&kind.documents(), self.key, &StoredDocument { envelope, body }).await;
     }
 }
 
-/// The body and for how many seconds it is fresh; or the reason, as code and as text.
-async fn download(env: &EntraWorld<'_>, url: &str) -> Result<(Vec<u8>, u64), (&'static str, String)> {
-    let request = http::Request::get(url)
+/// The body and for how many seconds it is fresh; or the reason, as code and as text. `cold`: there is no document that
+/// serves meanwhile.
+async fn download(env: &EntraWorld<'_>, url: &str, cold: bool) -> Result<(Vec<u8>, u64), (&'static str, Unavailable)> {
+    let mut request = http::Request::get(url)
         .header(http::header::ACCEPT, "application/json")
         .body(Vec::new())
-        .map_err(|error| ("url-invalid", error.to_string()))?;
+        .map_err(|error| ("url-invalid", Unavailable::unusable(error.to_string())))?;
+    if cold && matches!(env.settings.mode, Mode::Remote(_)) {
+        request.extensions_mut().insert(Patience(COLD_PATIENCE));
+    }
     let response = env.http.send(request).await.map_err(|error| {
         let code = match &error {
-            HttpError::Denied => "denied",
+            HttpError::Denied(_) => "denied",
             HttpError::Connect(_) => "connect",
             HttpError::TimedOut => "timed-out",
             HttpError::TooLarge => "too-large",
             HttpError::Broken(_) => "broken",
         };
-        (code, error.to_string())
+        (code, Unavailable { reason: error.to_string(), fault: AuthorityFault::Unreachable(error) })
     })?;
+    clock_offset::observe(env, response.headers());
     if response.status() != http::StatusCode::OK {
-        return Err(("status", format!("status {}", response.status().as_u16())));
+        let status = response.status().as_u16();
+        let refusal = oauth::refusal(response.body());
+        let code = refusal.as_ref().map(|refusal| format!(" ({})", refusal.reason())).unwrap_or_default();
+        let fault =
+            refusal.map_or(AuthorityFault::Status(status), |refusal| AuthorityFault::Refused(Box::new(refusal)));
+        return Err(("status", Unavailable { reason: format!("status {status}{code}"), fault }));
     }
     let fresh = fresh_seconds(response.headers());
     Ok((response.into_body(), fresh))

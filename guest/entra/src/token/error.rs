@@ -224,6 +224,13 @@ pub enum TokenError {
     /// Neither a scope nor a role: the token gives no access to anything.
     #[error("the token carries neither a scope nor a role")]
     NoPermissions,
+    /// The token is bound to a key (`cnf`), so it is good only with a proof that its sender has the key (RFC 7800
+    /// section 3). A bearer token has no such proof: the sender may be anyone who saw the token.
+    #[error("the token is bound to a key, named by {methods:?}, and comes without a proof of possession")]
+    KeyBound {
+        /// How `cnf` names the key: its members, such as `jkt`, `kid` or `x5t#S256`.
+        methods: Vec<String>,
+    },
     /// The `nonce` of an ID token is not that of the sign-in it answers. Never returned for an access token.
     #[error("the nonce is not that of this sign-in")]
     NonceMismatch,
@@ -287,7 +294,7 @@ pub enum TokenError {
 
 /// The `error` of a `WWW-Authenticate: Bearer` challenge (RFC 6750 section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Challenge {
+pub struct BearerChallenge {
     /// `invalid_token`, `insufficient_scope`, or nothing where a new token would not help.
     pub error: Option<&'static str>,
     /// `error_description`: the public text.
@@ -324,6 +331,7 @@ impl TokenError {
             Self::NotYetValid { .. } => "not-yet-valid",
             Self::IssuedInFuture { .. } => "issued-in-future",
             Self::NoPermissions => "no-permissions",
+            Self::KeyBound { .. } => "key-bound",
             Self::NonceMismatch => "nonce-mismatch",
             Self::PrincipalKindMismatch { .. } => "principal-kind-mismatch",
             Self::ClientNotAllowed { .. } => "client-not-allowed",
@@ -337,7 +345,7 @@ impl TokenError {
     }
 
     /// The HTTP status for a client that presented the token: 401 get another token, 403 this principal may
-    /// not, 503 not decided now, 500 our configuration.
+    /// not, 503 not decided now, 500 wrong configuration.
     pub fn status(&self) -> u16 {
         match self {
             Self::PrincipalKindMismatch { .. }
@@ -352,7 +360,7 @@ impl TokenError {
     }
 
     /// Parameters of the `WWW-Authenticate` header; `None` where the client can do nothing about it.
-    pub fn challenge(&self) -> Option<Challenge> {
+    pub fn challenge(&self) -> Option<BearerChallenge> {
         let error = match (self.status(), self) {
             (401, _) => Some("invalid_token"),
             (403, Self::ScopesMissing { .. }) => Some("insufficient_scope"),
@@ -364,7 +372,7 @@ impl TokenError {
             Self::ScopesMissing { required, .. } => required.clone(),
             _ => Vec::new(),
         };
-        Some(Challenge { error, error_description: self.public_text(), scopes })
+        Some(BearerChallenge { error, error_description: self.public_text(), scopes })
     }
 
     /// What the client may know. All that a forger could learn from is one and the same text.
@@ -372,6 +380,9 @@ impl TokenError {
         match self {
             // Said only of tokens whose signature has been verified.
             Self::Expired { .. } => "the access token has expired",
+            Self::KeyBound { .. } => {
+                "the access token is bound to a key (cnf), which this server cannot check: get a plain bearer token"
+            }
             Self::ScopesMissing { .. } => "the access token lacks a required scope",
             Self::PrincipalKindMismatch { .. }
             | Self::ClientNotAllowed { .. }
@@ -401,7 +412,7 @@ mod tests {
         assert_eq!(error.status(), 401);
         assert_eq!(
             error.challenge(),
-            Some(Challenge {
+            Some(BearerChallenge {
                 error: Some("invalid_token"),
                 error_description: "the access token is not valid for this server",
                 scopes: Vec::new()
@@ -429,6 +440,15 @@ mod tests {
     fn an_outage_is_not_the_clients_fault() {
         let error = TokenError::KeysUnavailable { reason: "timed out".to_owned(), retry_after: 5 };
         assert_eq!((error.status(), error.challenge(), error.is_refusal()), (503, None, false));
+    }
+
+    #[test]
+    fn a_token_that_is_bound_to_a_key_is_answered_with_what_to_get_instead() {
+        let error = TokenError::KeyBound { methods: vec!["jkt".to_owned()] };
+        let challenge = error.challenge().unwrap();
+        assert_eq!((error.status(), challenge.error), (401, Some("invalid_token")));
+        assert!(challenge.error_description.contains("bound to a key"), "{}", challenge.error_description);
+        assert!(!challenge.error_description.contains(['"', '\\']), "it stands in a quoted string of a header");
     }
 
     #[test]

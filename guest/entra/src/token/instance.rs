@@ -1,24 +1,27 @@
 //! What an instance remembers between calls. All of it is a cache that may vanish at any time.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use base::settings::{Settings, TokenSettings};
 
 use super::authority::Authority;
 use super::validated::{RefusedSignatures, ValidatedTokens};
+use crate::clock_offset::ClockOffset;
 
 /// The caches of one instance.
 #[derive(Debug, Default)]
-pub(crate) struct Instance {
+pub(crate) struct InstanceCaches {
     pub(super) authority: Authority,
     pub(super) validated: RefCell<ValidatedTokens>,
     pub(super) refused: RefCell<RefusedSignatures>,
+    /// As the last answer of the authority showed it, where it is noticeable.
+    pub(crate) clock_offset: Cell<Option<ClockOffset>>,
 }
 
 /// The settings that decide about a token. What was decided under other settings is not remembered.
 #[derive(Debug, PartialEq, Eq)]
-struct Policy {
+struct TokenPolicy {
     public_client: bool,
     tenant: String,
     client_id: String,
@@ -26,7 +29,7 @@ struct Policy {
     token: TokenSettings,
 }
 
-impl Policy {
+impl TokenPolicy {
     fn is_of(&self, settings: &Settings) -> bool {
         let Settings { tenant, client_id, authority, token, .. } = settings;
         self.public_client == settings.is_public_client()
@@ -37,7 +40,7 @@ impl Policy {
     }
 }
 
-impl From<&Settings> for Policy {
+impl From<&Settings> for TokenPolicy {
     fn from(settings: &Settings) -> Self {
         Self {
             public_client: settings.is_public_client(),
@@ -51,17 +54,17 @@ impl From<&Settings> for Policy {
 
 thread_local! {
     // A component instance has one thread, so this is the instance's.
-    static CURRENT: RefCell<Option<(Policy, Rc<Instance>)>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<(TokenPolicy, Rc<InstanceCaches>)>> = const { RefCell::new(None) };
 }
 
-impl Instance {
+impl InstanceCaches {
     /// The caches of the running instance, empty if the settings are not those they were filled under.
-    pub(super) fn current(settings: &Settings) -> Rc<Self> {
+    pub(crate) fn current(settings: &Settings) -> Rc<Self> {
         CURRENT.with_borrow_mut(|current| match current {
             Some((policy, instance)) if policy.is_of(settings) => Rc::clone(instance),
             _ => {
                 let instance = Rc::new(Self::default());
-                *current = Some((Policy::from(settings), Rc::clone(&instance)));
+                *current = Some((TokenPolicy::from(settings), Rc::clone(&instance)));
                 instance
             }
         })
@@ -70,7 +73,7 @@ impl Instance {
     /// Continues as another instance.
     #[cfg(test)]
     pub(super) fn replace(settings: &Settings, instance: Rc<Self>) {
-        CURRENT.with_borrow_mut(|current| *current = Some((Policy::from(settings), instance)));
+        CURRENT.with_borrow_mut(|current| *current = Some((TokenPolicy::from(settings), instance)));
     }
 
     /// Forgets everything, as a new instance would.

@@ -55,12 +55,12 @@ pub enum JwksError {
 /// The keys of an authority.
 #[derive(Debug)]
 pub struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<JsonWebKey>,
 }
 
 /// One key.
 #[derive(Debug)]
-pub struct Key {
+pub struct JsonWebKey {
     key_id: String,
     algorithm: Option<String>,
     /// The key's own `issuer`: Entra ID's addition, see [`crate::issuers::key_may_sign_for`].
@@ -90,15 +90,17 @@ impl KeySet {
         }
         let keys = keys
             .iter()
+            // Nothing at all is no key, and spoils no other.
+            .filter(|key| !key.is_null())
             .map(|key| key.as_object().ok_or(JwksError::Malformed))
             // A key without an id cannot be named by any token.
-            .filter_map(|key| key.map(Key::read).transpose())
+            .filter_map(|key| key.map(JsonWebKey::read).transpose())
             .collect::<Result<Vec<_>, _>>()?;
         if keys.iter().any(|key| key.material.is_ok()) { Ok(Self { keys }) } else { Err(JwksError::NoUsableKey) }
     }
 
     /// The keys with this id; usually one.
-    pub(super) fn with_id<'a>(&'a self, key_id: &'a str) -> impl Iterator<Item = &'a Key> {
+    pub(super) fn with_id<'a>(&'a self, key_id: &'a str) -> impl Iterator<Item = &'a JsonWebKey> {
         self.keys.iter().filter(move |key| key.key_id == key_id)
     }
 
@@ -116,7 +118,7 @@ impl KeySet {
     }
 }
 
-impl Key {
+impl JsonWebKey {
     fn read(key: &Map<String, Value>) -> Option<Self> {
         let key_id = match key.get("kid") {
             Some(Value::String(key_id)) => key_id.clone(),

@@ -1,9 +1,11 @@
-//! Token validation: whether a token issued by Microsoft Entra ID is genuine, for us, in date, and sufficient.
+//! Token validation: whether a token issued by Microsoft Entra ID is genuine, meant for this application, in date, and
+//! sufficient.
 //!
 //! [`validation`] holds the steps and is the only module that can make a [`ValidatedToken`]. The others serve it:
-//! [`compact`] and `claims` read a token, [`jwks`] reads keys, `authority` and `documents` fetch and keep them,
+//! [`compact`], `claims` and `agent` read a token, [`jwks`] reads keys, `authority` and `documents` fetch and keep them,
 //! `signature` and `rs256` verify, `validated` remembers. Errors are one closed set, [`TokenError`].
 
+mod agent;
 mod authority;
 mod claims;
 pub mod compact;
@@ -20,12 +22,13 @@ pub mod validation;
 #[cfg(test)]
 mod tests;
 
-pub use authority::Endpoints;
-pub use error::{Challenge, KeyFault, Part, TokenError};
+pub use authority::AuthorityEndpoints;
+pub use documents::AuthorityFault;
+pub use error::{BearerChallenge, KeyFault, Part, TokenError};
 pub use requirements::{GroupResolver, Requirements};
 pub use validation::{
-    IdTokenExpectations, ValidatedIdToken, ValidatedToken, endpoints, forget, forget_principal, validate_access_token,
-    validate_access_token_with, validate_id_token,
+    IdTokenExpectations, ValidatedIdToken, ValidatedToken, check_authority, check_keys, endpoints, forget,
+    forget_principal, knows_authority, validate_access_token, validate_access_token_with, validate_id_token,
 };
 
 /// Reads a claims set and drops it: for fuzzing. Nothing that passes is validated.

@@ -25,7 +25,7 @@ pub struct Requirements {
 #[async_trait(?Send)]
 pub trait GroupResolver {
     /// Object ids of all groups the principal is in, transitively; the error is for the log. The resolver uses a
-    /// token that was issued to us (on behalf of, or app-only), never the one that is being validated.
+    /// token that was issued to the server (on behalf of, or app-only), never the one that is being validated.
     async fn groups(&self, env: &EntraWorld<'_>, principal: &Principal) -> Result<Vec<String>, String>;
 }
 

@@ -6,7 +6,7 @@
 //! (the form of the token, `alg`, `typ`, the types of the registered claims) can only refuse more, never accept
 //! more, and nothing relies on it.
 //!
-//! Its RSA keys end at 4096 bits and know the exponent 65537 only. Larger PS256 keys within our limits are
+//! Its RSA keys end at 4096 bits and know the exponent 65537 only. Larger PS256 keys within the validator's limits are
 //! verified by the `rsa` crate, which is what jwt-simple calls too.
 
 use base64::Engine as _;
@@ -95,7 +95,7 @@ impl VerifyingKey {
 }
 
 /// Every judgement of jwt-simple about claims always passes: at time 0 without tolerance no token has expired,
-/// and tokens from the future are left to us.
+/// and tokens from the future are left to the validator.
 pub(super) fn options() -> VerificationOptions {
     VerificationOptions {
         accept_future: true,

@@ -32,7 +32,7 @@ pub(super) fn hash(token: &str) -> TokenHash {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CacheEntry {
     token: Rc<ValidatedToken>,
     bytes: usize,
     sequence: u64,
@@ -41,7 +41,7 @@ struct Entry {
 /// Accepted tokens. The oldest goes first when there is no room: it is also about the first to expire.
 #[derive(Debug, Default)]
 pub(super) struct ValidatedTokens {
-    entries: HashMap<TokenHash, Entry>,
+    entries: HashMap<TokenHash, CacheEntry>,
     order: VecDeque<(u64, TokenHash)>,
     bytes: usize,
     next: u64,
@@ -60,11 +60,11 @@ impl ValidatedTokens {
 
     pub(super) fn insert(&mut self, hash: TokenHash, token: Rc<ValidatedToken>) {
         self.remove(&hash);
-        let bytes = token.bytes() + 2 * size_of::<TokenHash>() + size_of::<Entry>();
+        let bytes = token.bytes() + 2 * size_of::<TokenHash>() + size_of::<CacheEntry>();
         let sequence = self.next;
         self.next += 1;
         self.bytes += bytes;
-        self.entries.insert(hash, Entry { token, bytes, sequence });
+        self.entries.insert(hash, CacheEntry { token, bytes, sequence });
         self.order.push_back((sequence, hash));
         while self.entries.len() > MAX_ENTRIES || self.bytes > MAX_BYTES {
             let Some((sequence, oldest)) = self.order.pop_front() else {

@@ -14,13 +14,13 @@ use std::time::Duration;
 use base::principal::{Groups, Principal, PrincipalKind};
 use base::settings::Settings;
 
-use super::authority::Endpoints;
+use super::authority::AuthorityEndpoints;
 use super::claims::{Claims, client_claim};
 use super::compact;
-use super::documents::Demand;
+use super::documents::{AuthorityFault, Demand};
 use super::error::{KeyFault, TokenError};
-use super::instance::Instance;
-use super::jwks::{Fingerprint, Key, KeySet};
+use super::instance::InstanceCaches;
+use super::jwks::{Fingerprint, JsonWebKey, KeySet};
 use super::requirements::{GroupResolver, Requirements};
 use super::validated::{self, TokenHash};
 use crate::entra_world::EntraWorld;
@@ -33,6 +33,14 @@ pub use proof::ValidatedToken;
 
 /// The most that clocks may differ, whatever is configured: beyond it, expiry would lose its meaning.
 const MAX_CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// The difference between clocks that an access token is accepted with, unless set otherwise. Servers have synchronised
+/// clocks, and a larger one would keep expired tokens alive.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// The same for an ID token, as in Microsoft's libraries: it comes from Entra ID over TLS at the moment it was issued, and
+/// people's machines have clocks that are minutes off.
+const ID_TOKEN_CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
 /// What an ID token has to match besides the settings. Its audience is the configured client id.
 #[derive(Clone, Copy)]
@@ -52,6 +60,7 @@ pub struct ValidatedIdToken {
     expires_at: u64,
     preferred_username: Option<String>,
     name: Option<String>,
+    guest: bool,
     roles: Vec<String>,
     groups: Groups,
 }
@@ -104,7 +113,12 @@ impl ValidatedIdToken {
         self.name.as_deref()
     }
 
-    /// `roles`: those of our application.
+    /// Whether the person's home is another identity provider (`idp`, `acct`).
+    pub fn guest(&self) -> bool {
+        self.guest
+    }
+
+    /// `roles`: those of the configured application.
     pub fn roles(&self) -> &[String] {
         &self.roles
     }
@@ -132,9 +146,9 @@ pub async fn validate_access_token_with(
     needs: &Requirements,
     resolver: Option<&dyn GroupResolver>,
 ) -> Result<Rc<ValidatedToken>, TokenError> {
-    let instance = Instance::current(env.settings);
+    let instance = InstanceCaches::current(env.settings);
     let validated = access_token(env, &instance, token).await?;
-    // 12. What this call requires. Not remembered: the next call may require something else.
+    // 13. What this call requires. Not remembered: the next call may require something else.
     needs.check(env, validated.principal(), resolver).await?;
     Ok(validated)
 }
@@ -149,10 +163,10 @@ pub async fn validate_id_token(
     if !is_guid(&settings.client_id) {
         return Err(TokenError::ConfigurationInvalid { setting: "client_id".to_owned() });
     }
-    let instance = Instance::current(settings);
+    let instance = InstanceCaches::current(settings);
     let (claims, _) = genuine(env, &instance, token, &validated::hash(token), TokenUse::Id).await?;
     check_audience(&claims, std::slice::from_ref(&settings.client_id))?;
-    check_times(env, claims.not_before, claims.issued_at, claims.expires_at)?;
+    check_times(env, TokenUse::Id, claims.not_before, claims.issued_at, claims.expires_at)?;
     // OpenID Connect Core section 3.1.3.7, steps 4 and 5: the authorized party, if named, is this client.
     if let Some(party) = claims.client_id.as_ref().filter(|party| **party != settings.client_id) {
         return Err(TokenError::ClientNotAllowed { expected: vec![settings.client_id.clone()], actual: party.clone() });
@@ -161,31 +175,58 @@ pub async fn validate_id_token(
     if claims.nonce.as_deref() != expected.nonce {
         return Err(TokenError::NonceMismatch);
     }
+    let guest = is_guest(settings, &claims);
     let Claims { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups, .. } =
         claims;
-    Ok(ValidatedIdToken { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups })
+    Ok(ValidatedIdToken {
+        tenant_id,
+        object_id,
+        subject,
+        issuer,
+        expires_at,
+        preferred_username,
+        name,
+        guest,
+        roles,
+        groups,
+    })
 }
 
 /// Where clients of the configured authority obtain tokens.
-pub async fn endpoints(env: &EntraWorld<'_>) -> Result<Endpoints, TokenError> {
-    Instance::current(env.settings).authority.endpoints(env).await
+pub async fn endpoints(env: &EntraWorld<'_>) -> Result<AuthorityEndpoints, TokenError> {
+    InstanceCaches::current(env.settings).authority.endpoints(env).await
+}
+
+/// Whether the authority is one, and knows the tenant: its metadata can be read, now or within the last two days.
+pub async fn check_authority(env: &EntraWorld<'_>) -> Result<(), AuthorityFault> {
+    InstanceCaches::current(env.settings).authority.check(env).await.map(drop)
+}
+
+/// Whether the metadata of the authority was read within the last two days. Asks no service.
+pub async fn knows_authority(env: &EntraWorld<'_>) -> bool {
+    InstanceCaches::current(env.settings).authority.is_known(env).await
+}
+
+/// Whether the authority has usable signing keys.
+pub async fn check_keys(env: &EntraWorld<'_>) -> Result<(), AuthorityFault> {
+    InstanceCaches::current(env.settings).authority.check_keys(env).await
 }
 
 /// Forgets that this token was accepted: it is validated anew when it comes again. For sign-out and revocation.
 pub fn forget(settings: &Settings, token: &str) {
-    Instance::current(settings).validated.borrow_mut().remove(&validated::hash(token));
+    InstanceCaches::current(settings).validated.borrow_mut().remove(&validated::hash(token));
 }
 
 /// Forgets all accepted tokens of a principal. For a claims challenge: a downstream API has said that what Entra
 /// ID knows about the principal has changed.
 pub fn forget_principal(settings: &Settings, tenant_id: &str, object_id: &str) {
-    Instance::current(settings).validated.borrow_mut().remove_principal(tenant_id, object_id);
+    InstanceCaches::current(settings).validated.borrow_mut().remove_principal(tenant_id, object_id);
 }
 
 /// The steps for an access token, or the memory of them.
 async fn access_token(
     env: &EntraWorld<'_>,
-    instance: &Instance,
+    instance: &InstanceCaches,
     token: &str,
 ) -> Result<Rc<ValidatedToken>, TokenError> {
     // 0. A token that was accepted before is accepted again, as long as it is in date and its key in the set.
@@ -197,7 +238,7 @@ async fn access_token(
         let (_, keys) = instance.authority.current(env, now).await?;
         if keys.value.contains(&remembered.key) {
             let Principal { issued_at, expires_at, .. } = remembered.principal;
-            check_times(env, remembered.not_before, issued_at, expires_at)?;
+            check_times(env, TokenUse::Access, remembered.not_before, issued_at, expires_at)?;
             return Ok(remembered);
         }
         instance.validated.borrow_mut().remove(&hash);
@@ -206,8 +247,8 @@ async fn access_token(
     // 1. to 8.
     let (claims, key) = genuine(env, instance, token, &hash, TokenUse::Access).await?;
 
-    // 9. The token is for us (RFC 7519 section 4.1.3, RFC 8725 section 3.9). Version 2 names the application by
-    //    its id and nothing else, version 1 also by its App ID URI.
+    // 9. The token is for this application (RFC 7519 section 4.1.3, RFC 8725 section 3.9). Version 2 names the application
+    //    by its id and nothing else, version 1 also by its App ID URI.
     let accepted: Vec<String> = env
         .settings
         .token
@@ -219,14 +260,21 @@ async fn access_token(
     check_audience(&claims, &accepted)?;
 
     // 10. The token is in date (RFC 7519 sections 4.1.4 to 4.1.6).
-    check_times(env, claims.not_before, claims.issued_at, claims.expires_at)?;
+    check_times(env, TokenUse::Access, claims.not_before, claims.issued_at, claims.expires_at)?;
 
-    // 11. Who it stands for, and that it permits anything at all.
+    // 11. It is a bearer token. One that is bound to a key (`cnf`) is nothing without a proof of possession, which
+    //     this server asks no client for (RFC 7800 section 3).
+    if let Some(methods) = claims.confirmation {
+        return Err(TokenError::KeyBound { methods });
+    }
+
+    // 12. Its principal, and that it permits anything at all.
     let not_before = claims.not_before;
     let username = claims.preferred_username.clone().or_else(|| claims.upn.clone());
+    let agent = claims.agent.clone();
     let principal = principal(env.settings, claims)?;
 
-    let validated = ValidatedToken { principal, username, not_before, key, first_seen: false };
+    let validated = ValidatedToken { principal, username, agent, not_before, key, first_seen: false };
     instance.validated.borrow_mut().insert(hash, Rc::new(validated.clone()));
     Ok(Rc::new(ValidatedToken { first_seen: true, ..validated }))
 }
@@ -234,7 +282,7 @@ async fn access_token(
 /// Steps 1 to 8: the token is what Entra ID signed for a tenant that counts. The claims, and the key.
 async fn genuine(
     env: &EntraWorld<'_>,
-    instance: &Instance,
+    instance: &InstanceCaches,
     token: &str,
     hash: &TokenHash,
     token_use: TokenUse,
@@ -318,7 +366,7 @@ fn select_key<'a>(
     key_id: &'a str,
     authority_tenant: Option<&str>,
     claims: &Claims,
-) -> Result<&'a Key, TokenError> {
+) -> Result<&'a JsonWebKey, TokenError> {
     let not_allowed = |fault| TokenError::KeyNotAllowed { key_id: key_id.to_owned(), fault };
     let mut found = None;
     let mut fault = None;
@@ -348,9 +396,19 @@ fn check_audience(claims: &Claims, accepted: &[String]) -> Result<(), TokenError
 }
 
 /// All dates are at most the year 9999, so none of these sums overflows.
-fn check_times(env: &EntraWorld<'_>, not_before: u64, issued_at: u64, expires_at: u64) -> Result<(), TokenError> {
+fn check_times(
+    env: &EntraWorld<'_>,
+    token_use: TokenUse,
+    not_before: u64,
+    issued_at: u64,
+    expires_at: u64,
+) -> Result<(), TokenError> {
+    let default_tolerance = match token_use {
+        TokenUse::Access => CLOCK_TOLERANCE,
+        TokenUse::Id => ID_TOKEN_CLOCK_TOLERANCE,
+    };
     let now = env.clock.now();
-    let tolerance = env.settings.token.clock_tolerance.min(MAX_CLOCK_TOLERANCE).as_secs();
+    let tolerance = env.settings.token.clock_tolerance.unwrap_or(default_tolerance).min(MAX_CLOCK_TOLERANCE).as_secs();
     if now >= expires_at + tolerance {
         return Err(TokenError::Expired { seconds_ago: now - expires_at });
     }
@@ -361,6 +419,14 @@ fn check_times(env: &EntraWorld<'_>, not_before: u64, issued_at: u64, expires_at
         return Err(TokenError::IssuedInFuture { seconds_ahead: issued_at - now });
     }
     Ok(())
+}
+
+/// The person's home is another identity provider (`idp`), or the tenant says so (`acct`).
+fn is_guest(settings: &Settings, claims: &Claims) -> bool {
+    let is_foreign = |idp: &String| {
+        issuers::is_foreign_identity_provider(idp, &settings.authority, &claims.tenant_id, &claims.issuer)
+    };
+    claims.identity_provider.as_ref().is_some_and(is_foreign) || claims.account_status == Some(1)
 }
 
 /// Delegated tokens have scopes. App-only tokens have roles, and say so with `idtyp`, or, where that optional
@@ -375,11 +441,7 @@ fn principal(settings: &Settings, claims: Claims) -> Result<Principal, TokenErro
         // The two claims contradict each other, or `idtyp` has an undefined value.
         _ => return Err(malformed("idtyp")),
     };
-    let is_foreign = |idp: &String| {
-        issuers::is_foreign_identity_provider(idp, &settings.authority, &claims.tenant_id, &claims.issuer)
-    };
-    let guest = kind == PrincipalKind::User
-        && (claims.identity_provider.as_ref().is_some_and(is_foreign) || claims.account_status == Some(1));
+    let guest = kind == PrincipalKind::User && is_guest(settings, &claims);
     Ok(Principal {
         tenant_id: claims.tenant_id,
         object_id: claims.object_id,

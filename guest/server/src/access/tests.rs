@@ -2,7 +2,7 @@
 
 mod sessions;
 
-use base::policy::{Name, names};
+use base::policy::{Name, Rule, names};
 use base::principal::{Groups, PrincipalKind};
 use base::settings::HttpSettings;
 use caller::PersonCaller;
@@ -18,8 +18,8 @@ use crate::tools;
 const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
 const GROUP: &str = "22222222-aaaa-2222-bbbb-3333cccc4444";
 
-/// A tool that only a role lets in by itself.
-const VAULT: &str = "vault";
+/// A tool whose own rule admits one role only.
+const VAULT: Terms = Terms { tool: "vault", guests: true, rule: own };
 
 fn own() -> Rule {
     Rule::users().with_any_role(&["Vault.Open"])
@@ -42,10 +42,10 @@ fn env_with(rules: Option<Vec<ToolRule>>) -> (World, ServerWorld<'static>) {
 
 fn decide(rules: Vec<Rule>, caller: &Caller) -> Result<(), Denial> {
     let (_, env) = env_with(Some(rules.into_iter().map(of_vault).collect()));
-    run(Access::new(&env, caller).decide(VAULT, own))
+    run(Access::new(&env, caller).decide(&VAULT))
 }
 
-/// The reason code, or nothing for who is let in.
+/// The reason code; `None` for a caller that is admitted.
 fn reason(rules: Vec<Rule>, caller: &Caller) -> &'static str {
     decide(rules, caller).map_or_else(|denial| denial.reason(), |()| "")
 }
@@ -162,7 +162,7 @@ fn the_rules_that_name_a_tenant_take_the_place_of_the_others_there() {
         assert_eq!(
             decide(rules, &elsewhere.roles(&["own"])),
             Err(Denial::RoleMissing { any_of: names(&["general"]) }),
-            "nobody hears of the rules of another tenant"
+            "no caller learns the rules of another tenant"
         );
     }
 }
@@ -171,7 +171,7 @@ fn the_rules_that_name_a_tenant_take_the_place_of_the_others_there() {
 fn the_rule_of_a_tool_holds_until_the_settings_have_rules_and_then_what_they_do_not_list_is_denied() {
     let admitted = |rules: Option<Vec<ToolRule>>, caller: &Caller| {
         let (_, env) = env_with(rules);
-        run(Access::new(&env, caller).decide(VAULT, own))
+        run(Access::new(&env, caller).decide(&VAULT))
     };
     let opener = Caller::user().roles(&["Vault.Open"]);
     assert_eq!(admitted(None, &opener), Ok(()));
@@ -196,12 +196,12 @@ fn groups_in_overage_are_asked_for_once_and_only_if_a_rule_depends_on_them() {
         };
         Ok(response(200, &body))
     });
-    assert_eq!(run(Access::new(&env, &olga).decide(VAULT, own)), Ok(()));
+    assert_eq!(run(Access::new(&env, &olga).decide(&VAULT)), Ok(()));
     assert_eq!(world.sent().len(), 2, "a token, and the question");
-    assert_eq!(run(Access::new(&env, &olga).decide(VAULT, own)), Ok(()));
+    assert_eq!(run(Access::new(&env, &olga).decide(&VAULT)), Ok(()));
     assert_eq!(world.sent().len(), 2, "the answer is remembered");
     let (world, env) = env_with(Some(vec![of_vault(groups().with_any_role(&["role"]))]));
-    assert!(run(Access::new(&env, &olga).decide(VAULT, own)).is_err());
+    assert!(run(Access::new(&env, &olga).decide(&VAULT)).is_err());
     assert_eq!((world.sent().len(), world.store_operations()), (0, 0), "the role is missing anyway");
 }
 
@@ -211,12 +211,12 @@ fn groups_that_cannot_be_found_out_admit_no_caller() {
     let (world, env) = env_with(rules());
     world.always(|_| Ok(response(500, &json!({}))));
     let olga = Caller { groups: Groups::Overage, ..Caller::user() };
-    let denial = run(Access::new(&env, &olga).decide(VAULT, own)).unwrap_err();
+    let denial = run(Access::new(&env, &olga).decide(&VAULT)).unwrap_err();
     assert!(matches!(denial, Denial::GroupsUnavailable { .. }), "{denial:?}");
     assert_eq!(world.notes().len(), 1);
     let (world, env) = env_with(rules());
     let app = Caller { groups: Groups::Overage, ..Caller::app() };
-    let denial = run(Access::new(&env, &app).decide(VAULT, own)).unwrap_err();
+    let denial = run(Access::new(&env, &app).decide(&VAULT)).unwrap_err();
     assert!(matches!(denial, Denial::GroupsUnavailable { .. }), "{denial:?}");
     assert_eq!(world.sent().len(), 0);
 }
@@ -230,15 +230,15 @@ fn why_groups_cannot_be_found_out_is_noted_once_in_a_call_under_its_correlation_
     let access = Access::new(&env, &app);
     let reason = "the groups of an application are not resolved".to_owned();
     let unavailable = Err(Denial::GroupsUnavailable { reason: reason.clone() });
-    assert_eq!(run(access.admit(VAULT, own)), unavailable);
-    assert_eq!(run(access.decide(VAULT, own)), unavailable);
+    assert_eq!(run(access.admit(&VAULT)), unavailable);
+    assert_eq!(run(access.decide(&VAULT)), unavailable);
     let note = format!("the groups of a caller are not known: {reason:?} (correlation id c-1)");
     assert_eq!(world.notes(), [note.as_str()]);
     let audited = world.audited();
     assert_eq!(audited.iter().map(|event| event.reason.as_deref()).collect::<Vec<_>>(), [Some("groups-unavailable")]);
     // A denial that was decided without groups is no matter for the operator.
     let (world, env) = env_with(Some(vec![of_vault(Rule { groups: some(&[GROUP]), ..Rule::users() })]));
-    assert!(run(Access::new(&env, &app).decide(VAULT, own)).is_err());
+    assert!(run(Access::new(&env, &app).decide(&VAULT)).is_err());
     assert_eq!(world.notes(), [""; 0]);
 }
 
@@ -247,7 +247,7 @@ fn a_denial_is_recorded_once_with_caller_and_tool_and_a_record_that_fails_admits
     let (world, env) = env_with(None);
     let caller = Caller::user();
     let access = Access::new(&env, &caller);
-    assert!(run(access.admit(VAULT, own)).is_err());
+    assert!(run(access.admit(&VAULT)).is_err());
     let audited = world.audited();
     let [event] = audited.as_slice() else { panic!("{audited:?}") };
     assert_eq!(
@@ -258,18 +258,36 @@ fn a_denial_is_recorded_once_with_caller_and_tool_and_a_record_that_fails_admits
     assert_eq!((event.client_id.as_deref(), event.tool.as_deref()), (Some("client"), Some("vault")));
     assert_eq!(event.correlation_id, "c-1");
     world.refuse_audit(true);
-    assert!(run(access.admit(VAULT, own)).is_err());
+    assert!(run(access.admit(&VAULT)).is_err());
     world.refuse_audit(false);
     let opener = Caller::user().roles(&["Vault.Open"]);
-    assert_eq!(run(Access::new(&env, &opener).admit(VAULT, own)), Ok(()));
+    assert_eq!(run(Access::new(&env, &opener).admit(&VAULT)), Ok(()));
     assert_eq!(world.audited().len(), 1, "a call that is allowed is recorded by the call");
+}
+
+#[test]
+fn the_directory_is_closed_to_guests_whatever_their_role_and_whatever_the_settings_say() {
+    let terms = tools::remote().into_iter().find(|tool| tool.name() == "findUser").unwrap().terms();
+    let open = ToolRule { tool: terms.tool.into(), rule: Rule::users_and_apps() };
+    for rules in [None, Some(vec![open])] {
+        let (world, env) = env_with(rules);
+        let member = Caller::user().roles(&["Directory.Reader"]);
+        let guest = Caller { guest: true, ..member.clone() };
+        assert_eq!(run(Access::new(&env, &member).admit(&terms)), Ok(()));
+        assert_eq!(run(Access::new(&env, &guest).admit(&terms)), Err(Denial::GuestNotAllowed));
+        let event = world.audited().pop().unwrap();
+        assert_eq!((event.name, event.reason.as_deref()), ("tool.denied", Some("guest-not-allowed")));
+    }
+    // The other tools show a caller what is their own.
+    let closed: Vec<_> = tools::remote().iter().map(|tool| tool.terms()).filter(|terms| !terms.guests).collect();
+    assert_eq!(closed.iter().map(|terms| terms.tool).collect::<Vec<_>>(), ["findUser"]);
 }
 
 #[test]
 fn an_ordinary_decision_touches_neither_the_store_nor_the_network() {
     let (world, env) = env_with(Some(vec![of_vault(Rule::users().with_scopes(&["a"]))]));
     let caller = Caller::user().scopes(&["a"]);
-    assert_eq!(run(Access::new(&env, &caller).admit(VAULT, own)), Ok(()));
+    assert_eq!(run(Access::new(&env, &caller).admit(&VAULT)), Ok(()));
     assert_eq!((world.store_operations(), world.sent().len()), (0, 0));
 }
 
@@ -278,8 +296,8 @@ fn a_caller_of_whom_rules_know_nothing_may_call_nothing() {
     let (world, env) = env_with(Some(vec![of_vault(Rule::users_and_apps())]));
     let person = world.person();
     let caller = PersonCaller::new(&person, &NoClient, None);
-    assert_eq!(run(Access::new(&env, &caller).admit(VAULT, own)), Err(Denial::NotListed));
-    assert_eq!(run(Access::new(&env, &Caller::user()).admit(VAULT, own)), Ok(()));
+    assert_eq!(run(Access::new(&env, &caller).admit(&VAULT)), Err(Denial::NotListed));
+    assert_eq!(run(Access::new(&env, &Caller::user()).admit(&VAULT)), Ok(()));
 }
 
 #[test]

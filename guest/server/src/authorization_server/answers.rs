@@ -89,7 +89,7 @@ pub(super) fn refusal(env: &ServerWorld<'_>, status: u16, refusal: &OAuthRefusal
     response
 }
 
-/// The client is not who it says (RFC 6749 section 5.2).
+/// The client did not prove its identity (RFC 6749 section 5.2).
 pub(super) fn invalid_client(env: &ServerWorld<'_>, description: &str, basic: bool) -> Response<Vec<u8>> {
     let mut response = refusal(env, 401, &OAuthRefusal::new("invalid_client", description));
     if basic {

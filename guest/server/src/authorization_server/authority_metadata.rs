@@ -1,9 +1,10 @@
-//! Entra ID's metadata under our own issuer, for clients that need what it lacks.
+//! The metadata of Entra ID under the server's own issuer, for clients that need what it lacks.
 //!
 //! Entra ID supports PKCE with S256 and does not say so, for which some clients refuse it; and it publishes no RFC 8414
-//! document. The endpoints stay its own: clients sign in there, nothing of it passes through here, and the access tokens
-//! have Entra ID's issuer, which is for us to check and not for the client. Nothing makes a client believe in an ID token
-//! of our issuer: `openid` is not offered. RFC 9207's `iss` is not promised either, because Entra ID does not send it.
+//! document. The endpoints stay its own: clients sign in there, nothing of it passes through here, and the access
+//! tokens have the issuer of Entra ID, which the server checks and the client does not. Nothing makes a client believe
+//! in an ID token of the server's issuer: `openid` is not offered. RFC 9207's `iss` is not promised either, because
+//! Entra ID does not send it.
 
 use entra::token::{self, TokenError};
 use serde_json::{Map, Value, json};

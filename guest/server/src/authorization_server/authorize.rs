@@ -20,7 +20,7 @@ use world::{StoreError, Unrecorded, limits};
 
 use super::answers::{self, Back, OAuthRefusal};
 use super::browser::{Browser, RememberedUser};
-use super::client::{self, Client, ClientError, Origin};
+use super::client::{self, Client, ClientError, ClientOrigin};
 use super::consent::{self, Consent};
 use super::parameters::{ParameterError, Parameters};
 use super::redirect_uri::is_loopback;
@@ -33,7 +33,7 @@ use crate::tools;
 #[cfg(test)]
 mod tests;
 
-/// How long a person may take on our page, and then at Entra.
+/// How long a person may take on the consent page, and then at Entra ID.
 pub(super) const LIFETIME: Duration = Duration::from_secs(600);
 /// The longest `state` of a client that is carried, in bytes. Some put a whole page into it.
 const MAX_STATE: usize = 2048;
@@ -58,36 +58,36 @@ pub(super) struct Pending {
     pub(super) resource: String,
     pub(super) code_challenge: String,
     login_hint: Option<String>,
-    prompt: Asked,
+    prompt: RequestedPrompt,
     /// The browser that asked ([`Browser::id`]).
     pub(super) browser: String,
 }
 
 /// What the client wants the person to be asked (OpenID Connect Core section 3.1.2.1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Asked {
+struct RequestedPrompt {
     /// Consent, even if it was given before.
     consent: bool,
     login: bool,
     select_account: bool,
 }
 
-/// A person who is at Entra.
+/// A person who is at Entra ID.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Leg {
     pub(super) pending: Pending,
     pub(super) request: AuthorizationRequest,
-    /// Whether the person has agreed on our page, or only has before.
+    /// Whether the person has agreed on the consent page, or only has before.
     pub(super) consented: bool,
-    /// Whether, and for whom, this is the second way to Entra.
+    /// Whether this is the second way to Entra ID, and for which person.
     #[serde(default)]
     pub(super) step_up: Option<StepUp>,
 }
 
-/// What a person is sent to Entra for a second time for: the first sign-in lacked claims that are wanted of them.
+/// What a person is sent to Entra ID for a second time for: the first sign-in lacked claims that are wanted of them.
 #[derive(Serialize, Deserialize)]
 pub(super) struct StepUp {
-    /// Who has to come back. None if Entra has refused the first sign-in before it said whose it was.
+    /// The person that has to come back. `None` if Entra ID refused the first sign-in before it named the person.
     pub(super) user: Option<RememberedUser>,
 }
 
@@ -101,10 +101,10 @@ impl Pending {
     }
 }
 
-/// Requests that wait for the person on our page, by request id. One that cannot be read is none.
+/// Requests that wait for the person on the consent page, by request id. One that cannot be read is none.
 const PENDING: Namespace<Pending> =
     Namespace::json(Partition::AuthorizationServer, "pending", Ttl::For(LIFETIME)).hashed().absent_if_unreadable();
-/// Requests whose person is at Entra, by `state`. One that cannot be read is none.
+/// Requests whose person is at Entra ID, by `state`. One that cannot be read is none.
 pub(super) const LEGS: Namespace<Leg> =
     Namespace::json(Partition::AuthorizationServer, "leg", Ttl::For(LIFETIME)).hashed().absent_if_unreadable();
 
@@ -193,7 +193,7 @@ impl Reply<'_> {
     /// client up, it is a program on the person's own machine, or no person looks, as in a hidden frame. RFC 9700
     /// section 4.11.2 makes the same exception for silent requests.
     fn is_trusted(&self) -> bool {
-        self.silent || self.client.origin == Origin::Settings || is_loopback(self.back.redirect_uri)
+        self.silent || self.client.origin == ClientOrigin::Settings || is_loopback(self.back.redirect_uri)
     }
 }
 
@@ -297,7 +297,7 @@ fn check(
     let mut resources = parameters.all("resource");
     let resource = match (resources.next(), resources.next()) {
         (None, _) => site.settings.public_url.clone(),
-        (Some(resource), None) if is_ours(site, resource) => resource.to_owned(),
+        (Some(resource), None) if is_ours(site, resource) => named(site, resource).to_owned(),
         _ => return refuse("invalid_target", "resource has to be one of this server's, as in its metadata."),
     };
     let login_hint = parameters.get("login_hint").filter(|hint| hint.len() <= MAX_LOGIN_HINT).map(str::to_owned);
@@ -306,7 +306,7 @@ fn check(
     if prompts.iter().any(|prompt| !known.contains(prompt)) || (prompts.contains(&"none") && prompts.len() > 1) {
         return refuse("invalid_request", "prompt is not one of none, login, consent, select_account.");
     }
-    let prompt = Asked {
+    let prompt = RequestedPrompt {
         consent: prompts.contains(&"consent"),
         login: prompts.contains(&"login"),
         select_account: prompts.contains(&"select_account"),
@@ -326,8 +326,8 @@ fn check(
 }
 
 /// What a `scope` parameter comes down to; `None` if it names a scope that this server does not know. The scope that
-/// the resource names for Entra tokens stands for that of a session: a client need not know whose tokens it will get. A
-/// client that asks for the scopes that tools need gets them, in the short form.
+/// the resource names for tokens of Entra ID stands for that of a session: a client need not know which issuer's tokens
+/// it will get. A client that asks for the scopes that tools need gets them, in the short form.
 pub(super) fn scopes(site: &Site<'_>, scope: Option<&str>) -> Option<Vec<String>> {
     let named = site.requested_scope();
     let known = tools::scopes(site.settings);
@@ -344,8 +344,16 @@ pub(super) fn scopes(site: &Site<'_>, scope: Option<&str>) -> Option<Vec<String>
     Some(std::iter::once(SCOPE.to_owned()).chain(granted.map(Name::into_owned)).collect())
 }
 
-/// Whether a resource indicator (RFC 8707) names this server or one of its endpoints. Compared exactly.
+/// A resource indicator (RFC 8707) as this server writes it: parsers of URLs put a slash behind an origin, and clients
+/// send what those have made.
+pub(super) fn named<'r>(site: &Site<'_>, resource: &'r str) -> &'r str {
+    let origin = resource.strip_suffix('/').filter(|origin| site.prefix.is_empty() && *origin == site.origin);
+    origin.unwrap_or(resource)
+}
+
+/// Whether a resource indicator names this server or one of its endpoints. Compared exactly, but for [`named`].
 pub(super) fn is_ours(site: &Site<'_>, resource: &str) -> bool {
+    let resource = named(site, resource);
     let sse = site.settings.legacy_sse.then_some(SSE_PATH);
     ["", MCP_PATH].into_iter().chain(sse).any(|path| site.resource(path) == resource)
 }
@@ -361,7 +369,7 @@ pub(super) async fn show(
     env.entra.records.put(&PENDING, &request_id, &pending).await?;
     let csrf_token = browser.csrf(&request_id).await?;
     let tools = tools::of_users(env.site.settings).into_iter().map(|tool| tool.title().to_owned()).collect::<Vec<_>>();
-    let page = pages::consent(&pages::Consent {
+    let page = pages::consent(&pages::ConsentPage {
         client,
         redirect_uri: &pending.redirect_uri,
         scopes: &pending.scopes,
@@ -386,8 +394,8 @@ async fn decide(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec
     };
     let browser = Browser::of(env, request).await?;
     if !browser.check_csrf(request_id, csrf_token).await? {
-        let text = "The form was not sent by the page that we showed to this browser, or it is too old. Go back to \
-                    your application and start again.";
+        let text = "The form was not sent by the page that this server showed to this browser, or it is too old. Go \
+                    back to your application and start again.";
         return Ok(page(env, 403, text));
     }
     let decision = parameters.get("decision");
@@ -412,7 +420,7 @@ async fn decide(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec
     forward(env, pending, &browser, Trip::first(true)).await
 }
 
-/// How a person goes to Entra.
+/// How a person goes to Entra ID.
 pub(super) struct Trip<'a> {
     /// See [`Leg::consented`].
     pub(super) consented: bool,
@@ -420,13 +428,13 @@ pub(super) struct Trip<'a> {
     pub(super) again: Option<Again<'a>>,
 }
 
-/// Why a person goes to Entra again.
+/// Why a person goes to Entra ID again.
 pub(super) struct Again<'a> {
     /// What the sign-in has to bring: a JSON object.
     pub(super) claims: String,
     /// See [`StepUp::user`].
     pub(super) user: Option<RememberedUser>,
-    /// What that person is called at Entra.
+    /// What that person is called at Entra ID.
     pub(super) login_hint: Option<&'a str>,
 }
 
@@ -436,7 +444,7 @@ impl Trip<'_> {
     }
 }
 
-/// Sends the person to Entra, or back to the client that has to hear that this is not possible now.
+/// Sends the person to Entra ID, or back to the client that has to hear that this is not possible now.
 pub(super) async fn forward(
     env: &ServerWorld<'_>,
     pending: Pending,
@@ -444,12 +452,12 @@ pub(super) async fn forward(
     trip: Trip<'_>,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let (claims, step_up, prompt) = match trip.again {
-        // Who has just chosen the account and signed in is not asked for that again.
+        // A person that has just chosen the account and signed in is not asked for that again.
         Some(Again { claims, user, login_hint }) => {
             (Some(claims), Some(StepUp { user }), Prompt { login_hint, ..Prompt::default() })
         }
         None => {
-            let Asked { select_account, login, .. } = pending.prompt;
+            let RequestedPrompt { select_account, login, .. } = pending.prompt;
             (None, None, Prompt { login_hint: pending.login_hint.as_deref(), select_account, login })
         }
     };

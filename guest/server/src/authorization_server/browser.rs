@@ -55,7 +55,7 @@ pub struct Browser<'e> {
 
 /// What is in the cookie.
 #[derive(Serialize, Deserialize)]
-struct Content {
+struct BrowserCookie {
     id: String,
     user: Option<RememberedUser>,
     /// Unix time in seconds.
@@ -63,7 +63,7 @@ struct Content {
 }
 
 /// Cookies.
-const COOKIES: Sealed<Content> = Sealed::json(Partition::AuthorizationServer, "browser-key");
+const COOKIES: Sealed<BrowserCookie> = Sealed::json(Partition::AuthorizationServer, "browser-key");
 /// When a form was made, in Unix seconds. Its key is that of the cookies; what the two are bound to keeps them apart.
 const FORMS: Sealed<u64> = COOKIES.with_encoding(
     |made_at| Ok(Zeroizing::new(made_at.to_be_bytes().to_vec())),
@@ -116,14 +116,15 @@ impl<'e> Browser<'e> {
         self.user.as_ref()
     }
 
-    /// Remembers who has signed in here. It takes effect with [`Browser::set_cookie_header`].
+    /// Remembers the person that has signed in here. It takes effect with [`Browser::set_cookie_header`].
     pub fn remember_user(&mut self, user: RememberedUser) {
         self.user = Some(user);
     }
 
     /// The value of `Set-Cookie`. Send it with every page and redirect of `/authorize` and `/auth/callback`.
     pub async fn set_cookie_header(&self) -> Result<HeaderValue, StoreError> {
-        let content = Content { id: self.id.clone(), user: self.user.clone(), made_at: self.env.entra.clock.now() };
+        let content =
+            BrowserCookie { id: self.id.clone(), user: self.user.clone(), made_at: self.env.entra.clock.now() };
         let sealed = self.env.entra.records.seal(&COOKIES, COOKIE_NAME.as_bytes(), &content).await?;
         let (name, secure) = (cookie_name(self.env.site.settings), is_secure(self.env.site.settings));
         let secure = if secure { "; Secure" } else { "" };
@@ -144,8 +145,8 @@ fn is_secure(settings: &HttpSettings) -> bool {
     settings.public_url.starts_with("https://") || !redirect_uri::is_loopback(&settings.public_url)
 }
 
-/// Browsers keep cookies by host, whatever the port, and ours are for all paths: servers that are not alone on a host
-/// (with a path prefix, or on a port of the person's own machine) each have a name of their own.
+/// Browsers keep cookies by host, whatever the port, and those of this server are for all paths: servers that are not
+/// alone on a host (with a path prefix, or on a port of the person's own machine) each have a name of their own.
 fn cookie_name(settings: &HttpSettings) -> String {
     let secure = is_secure(settings);
     let name = if secure { COOKIE_NAME } else { LOCAL_COOKIE_NAME };

@@ -10,9 +10,10 @@
 use base::audit::Outcome;
 use caller::session::entra_tokens::EntraTokens;
 use caller::session::{Membership, Owner, claims};
+use entra::clock_offset;
 use entra::oauth::OAuthError;
 use entra::oauth::authorization_code::RedeemError;
-use entra::oauth::error::Refusal;
+use entra::oauth::error::EntraRefusal;
 use entra::token::{self, IdTokenExpectations, TokenError};
 use http::Response;
 use world::StoreError;
@@ -83,13 +84,13 @@ async fn come_back(env: &ServerWorld<'_>, request: &Request) -> Result<Response<
 }
 
 /// What goes wrong once the client is known.
-struct Failed {
+struct FailedSignIn {
     refusal: OAuthRefusal,
     /// For the audit record.
     reason: String,
 }
 
-impl Failed {
+impl FailedSignIn {
     fn new(error: &'static str, description: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { refusal: OAuthRefusal::new(error, description), reason: reason.into() }
     }
@@ -105,11 +106,11 @@ async fn finish(
 ) -> Response<Vec<u8>> {
     let answered = match admit(env, leg, request).await {
         Ok(admitted) => give(env, leg, client, browser, admitted).await,
-        Err(NotAdmitted::Claims(claims)) => {
+        Err(NotSignedIn::Claims(claims)) => {
             let again = Again { claims, user: None, login_hint: None };
             step_up(env, leg, &browser, again).await
         }
-        Err(NotAdmitted::Failed(Failed { refusal, reason })) => {
+        Err(NotSignedIn::Failed(FailedSignIn { refusal, reason })) => {
             let response = authorize::failed(env, &leg.pending, &refusal, reason).await;
             Ok(authorize::with_cookie_if_possible(response, &browser).await)
         }
@@ -120,7 +121,7 @@ async fn finish(
     }
 }
 
-/// Gives the client a code for what Entra has given, or asks the person first.
+/// Gives the client a code for what Entra ID has given, or asks the person first.
 async fn give(
     env: &ServerWorld<'_>,
     leg: &Leg,
@@ -136,7 +137,7 @@ async fn give(
     if leg.consented {
         consent::remember(env, &pending.consent(client, &user)).await?;
     } else if !consent::is_remembered(env, &pending.consent(client, &user)).await? {
-        // The page was skipped for the person who was here last, and another one has signed in.
+        // The page was skipped for the person that signed in here last, and another person has signed in.
         return authorize::show(env, pending.clone(), client, &browser).await;
     }
     if leg.step_up.is_none()
@@ -182,66 +183,70 @@ async fn step_up(
     authorize::forward(env, leg.pending.clone(), browser, trip).await
 }
 
-/// Who has signed in.
+/// The person that has signed in.
 struct SignedIn {
     owner: Owner,
     tokens: EntraTokens,
-    /// What they are called at Entra, to be sent back there and for nothing else.
+    /// What they are called at Entra ID, to be sent back there and for nothing else.
     username: Option<String>,
 }
 
 /// Why the person is not signed in.
-enum NotAdmitted {
-    /// Entra wants these claims (JSON) first.
+enum NotSignedIn {
+    /// Entra ID wants these claims (JSON) first.
     Claims(String),
-    Failed(Failed),
+    Failed(FailedSignIn),
 }
 
-impl From<Failed> for NotAdmitted {
-    fn from(failed: Failed) -> Self {
+impl From<FailedSignIn> for NotSignedIn {
+    fn from(failed: FailedSignIn) -> Self {
         Self::Failed(failed)
     }
 }
 
 /// Redeems the code of Entra ID, and validates the ID token that comes with the tokens.
-async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<SignedIn, NotAdmitted> {
+async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<SignedIn, NotSignedIn> {
     let redeemed = leg.request.redeem(&env.entra, request.query.as_deref().unwrap_or_default()).await;
     let set = redeemed.map_err(|error| match error {
         RedeemError::Untrusted(_) => {
             let description = "Microsoft Entra ID answered with something unexpected.";
-            Failed::new("server_error", description, "untrusted-response").into()
+            FailedSignIn::new("server_error", description, "untrusted-response").into()
         }
         // Of the token endpoint: a browser that brings an error cannot bring claims.
-        RedeemError::OAuth(OAuthError::Refused(Refusal { claims: Some(claims), .. }))
+        RedeemError::OAuth(OAuthError::Refused(EntraRefusal { claims: Some(claims), .. }))
             if leg.step_up.is_none() && caller::claims::are_usable(&claims) =>
         {
-            NotAdmitted::Claims(claims)
+            NotSignedIn::Claims(claims)
         }
-        RedeemError::OAuth(error) => Failed::new(error_of(&error), error.public(), error.reason()).into(),
+        RedeemError::OAuth(error) => FailedSignIn::new(error_of(&error), error.public(), error.reason()).into(),
     })?;
     let nonce = Some(leg.request.nonce.as_str());
     let Some(id_token) = set.id_token.as_ref() else {
-        return Err(Failed::new("server_error", "Microsoft Entra ID gave no ID token.", "no-id-token").into());
+        return Err(FailedSignIn::new("server_error", "Microsoft Entra ID gave no ID token.", "no-id-token").into());
     };
     let validated = token::validate_id_token(&env.entra, id_token.reveal(), &IdTokenExpectations { nonce }).await;
     let validated = validated.map_err(|error| {
         let reason = format!("id-token-{}", error.reason());
+        if let Some(offset) = clock_offset::current(&env.entra) {
+            env.log.note(&format!("a sign-in was not accepted ({reason}), and {offset}: correct the date and time"));
+        }
         match error {
-            TokenError::KeysUnavailable { .. } => Failed::new(
+            TokenError::KeysUnavailable { .. } => FailedSignIn::new(
                 "temporarily_unavailable",
                 "Microsoft Entra ID's signing keys cannot be read now. Try again later.",
                 reason,
             ),
-            // Newer than the keys that Entra ID publishes, or than our copy, which is not read anew all the time.
-            TokenError::KeyUnknown { .. } => Failed::new(
+            // Newer than the keys that Entra ID publishes, or than the server's copy, which is not read anew all the
+            // time.
+            TokenError::KeyUnknown { .. } => FailedSignIn::new(
                 "temporarily_unavailable",
                 "Microsoft Entra ID has signed with a key that it has not published yet. Try again in a minute.",
                 reason,
             ),
             TokenError::TenantNotAllowed { .. } => {
-                Failed::new("access_denied", "Accounts of this organisation are not admitted here.", reason)
+                FailedSignIn::new("access_denied", "Accounts of this organisation are not admitted here.", reason)
             }
-            _ => Failed::new("server_error", "The answer of Microsoft Entra ID could not be verified.", reason),
+            _ => FailedSignIn::new("server_error", "The answer of Microsoft Entra ID could not be verified.", reason),
         }
     })?;
     let owner = Owner {
@@ -253,13 +258,13 @@ async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<Si
     let expected = leg.step_up.as_ref().and_then(|step_up| step_up.user.as_ref());
     if expected.is_some_and(|user| user.tenant_id != owner.tenant_id || user.object_id != owner.object_id) {
         let description = "Another account came back than the one that had to sign in again. Start again.";
-        return Err(Failed::new("access_denied", description, "other-account").into());
+        return Err(FailedSignIn::new("access_denied", description, "other-account").into());
     }
     let tokens = EntraTokens { membership: Membership::of(&env.entra, &validated), ..set.into() };
     Ok(SignedIn { owner, tokens, username: validated.preferred_username().map(str::to_owned) })
 }
 
-/// What an OAuth client is told of a failed exchange with Entra (RFC 6749 section 4.1.2.1, OpenID Connect Core
+/// What an OAuth client is told of a failed exchange with Entra ID (RFC 6749 section 4.1.2.1, OpenID Connect Core
 /// section 3.1.2.6).
 fn error_of(error: &OAuthError) -> &'static str {
     match error {

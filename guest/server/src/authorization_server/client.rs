@@ -16,7 +16,7 @@ pub(super) const MAX_CLIENT_ID: usize = 2048;
 
 /// How a client came to be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum ClientOrigin {
     /// In the settings.
     Settings,
     /// Its id is the URL of its Client ID Metadata Document.
@@ -33,7 +33,7 @@ pub struct Client {
     /// What it calls itself. Comes from strangers: never show it without the host.
     pub name: Option<String>,
     /// How it came to be known.
-    pub origin: Origin,
+    pub origin: ClientOrigin,
     /// Where its users may be sent back to.
     pub redirect_uris: Vec<String>,
     /// SHA-256 of its secret as base64url; none for a public client.
@@ -42,7 +42,7 @@ pub struct Client {
 
 /// What is wrong with a client's document, in words for its developer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DocumentError {
+pub enum ClientDocumentError {
     /// The URL itself.
     #[error("the client id is not an https URL with a path, without fragment, user name, and `.` or `..` segments")]
     Url,
@@ -81,7 +81,7 @@ pub enum DocumentError {
     GrantTypes,
 }
 
-/// Why there is no such client, or why it is not who it says.
+/// Why there is no such client, or why its identity is not proven.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// The server does not know the client.
@@ -89,7 +89,7 @@ pub enum ClientError {
     Unknown,
     /// Its metadata cannot be accepted; says why, in words for the client's developer.
     #[error("the client's metadata document cannot be used: {0}")]
-    Metadata(DocumentError),
+    Metadata(ClientDocumentError),
     /// Too many documents of its host are asked for. Try again after this time.
     #[error("too many requests: try again later")]
     TooManyRequests(Duration),
@@ -118,8 +118,8 @@ impl ClientError {
     pub fn reason(&self) -> Option<&'static str> {
         Some(match self {
             Self::Unknown => "client-unknown",
-            Self::Metadata(DocumentError::Url) => "client-metadata-url",
-            Self::Metadata(DocumentError::Denied) => "client-metadata-denied",
+            Self::Metadata(ClientDocumentError::Url) => "client-metadata-url",
+            Self::Metadata(ClientDocumentError::Denied) => "client-metadata-denied",
             Self::Metadata(_) => "client-metadata-invalid",
             Self::TooManyRequests(_) => "client-metadata-throttled",
             Self::Unavailable => "client-metadata-unavailable",
@@ -136,7 +136,7 @@ pub use authentication::{named, uses_basic};
 impl Client {
     /// The host that vouches for the client: that of its metadata document.
     pub fn host(&self) -> Option<String> {
-        if self.origin != Origin::Document {
+        if self.origin != ClientOrigin::Document {
             return None;
         }
         let url = Url::parse(&self.client_id).ok()?;

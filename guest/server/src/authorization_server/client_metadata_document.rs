@@ -14,7 +14,7 @@ use url::{Host, Url};
 use world::records::{Namespace, Partition, Ttl};
 use world::{Document, FetchError, limits};
 
-use super::client::{Client, ClientError, DocumentError, Origin};
+use super::client::{Client, ClientDocumentError, ClientError, ClientOrigin};
 use super::redirect_uri;
 use super::text::visible;
 use crate::server_world::ServerWorld;
@@ -37,22 +37,22 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// What is kept of a document.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct KeptDocument {
     client_id: String,
     name: String,
     redirect_uris: Vec<String>,
 }
 
 /// Documents by URL. One that cannot be read is none: it is fetched anew.
-const DOCUMENTS: Namespace<Kept> =
+const DOCUMENTS: Namespace<KeptDocument> =
     Namespace::json(Partition::AuthorizationServer, "client-document", Ttl::Kept).hashed().absent_if_unreadable();
 
-impl From<Kept> for Client {
-    fn from(kept: Kept) -> Self {
+impl From<KeptDocument> for Client {
+    fn from(kept: KeptDocument) -> Self {
         Self {
             client_id: kept.client_id,
             name: Some(kept.name),
-            origin: Origin::Document,
+            origin: ClientOrigin::Document,
             redirect_uris: kept.redirect_uris,
             secret_hash: None,
         }
@@ -75,9 +75,9 @@ pub(super) async fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Cli
         .await
         .map_err(ClientError::TooManyRequests)?;
     let document = env.client_metadata.fetch(client_id).map_err(|error| match error {
-        FetchError::Denied(_) => ClientError::Metadata(DocumentError::Denied),
-        FetchError::Status(status) => ClientError::Metadata(DocumentError::Status(status)),
-        FetchError::TooLarge => ClientError::Metadata(DocumentError::TooLarge),
+        FetchError::Denied(_) => ClientError::Metadata(ClientDocumentError::Denied),
+        FetchError::Status(status) => ClientError::Metadata(ClientDocumentError::Status(status)),
+        FetchError::TooLarge => ClientError::Metadata(ClientDocumentError::TooLarge),
         FetchError::Unavailable(_) => ClientError::Unavailable,
     })?;
     let kept = parse(client_id, &document).map_err(ClientError::Metadata)?;
@@ -88,8 +88,8 @@ pub(super) async fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Cli
 
 /// Checks the URL, which has to be in its normal form: then it has no dot segments, hidden or not, and its host is
 /// what it seems to be. Returns the host.
-fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<String, DocumentError> {
-    let url = Url::parse(client_id).map_err(|_| DocumentError::Url)?;
+fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<String, ClientDocumentError> {
+    let url = Url::parse(client_id).map_err(|_| ClientDocumentError::Url)?;
     let plain = url.as_str() == client_id
         && client_id.bytes().all(|byte| byte.is_ascii_graphic())
         && url.scheme() == "https"
@@ -105,55 +105,55 @@ fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<String, DocumentE
         _ => false,
     };
     if !plain {
-        return Err(DocumentError::Url);
+        return Err(ClientDocumentError::Url);
     }
     if public || (local && redirect_uri::is_loopback(client_id)) {
         Ok(url.host_str().unwrap_or_default().to_owned())
     } else {
-        Err(DocumentError::Denied)
+        Err(ClientDocumentError::Denied)
     }
 }
 
-fn parse(client_id: &str, document: &Document) -> Result<Kept, DocumentError> {
+fn parse(client_id: &str, document: &Document) -> Result<KeptDocument, ClientDocumentError> {
     if document.body.len() > MAX_DOCUMENT {
-        return Err(DocumentError::TooLarge);
+        return Err(ClientDocumentError::TooLarge);
     }
     if !document.content_type.as_deref().is_some_and(is_json) {
-        return Err(DocumentError::ContentType);
+        return Err(ClientDocumentError::ContentType);
     }
-    let members = strict_json::parse_object(&document.body).map_err(|_| DocumentError::Malformed)?;
+    let members = strict_json::parse_object(&document.body).map_err(|_| ClientDocumentError::Malformed)?;
     if members.get("client_id").and_then(Value::as_str) != Some(client_id) {
-        return Err(DocumentError::ClientId);
+        return Err(ClientDocumentError::ClientId);
     }
     if members.contains_key("client_secret") || members.contains_key("client_secret_expires_at") {
-        return Err(DocumentError::Secret);
+        return Err(ClientDocumentError::Secret);
     }
     // The default of RFC 7591 is a shared secret, which a document cannot have.
     if members.get("token_endpoint_auth_method").is_some_and(|method| method != "none") {
-        return Err(DocumentError::AuthMethod);
+        return Err(ClientDocumentError::AuthMethod);
     }
     if !includes(&members, "grant_types", "authorization_code") || !includes(&members, "response_types", "code") {
-        return Err(DocumentError::GrantTypes);
+        return Err(ClientDocumentError::GrantTypes);
     }
     let name = members.get("client_name").and_then(Value::as_str).map(visible).unwrap_or_default();
     if name.is_empty() || name.chars().count() > MAX_NAME {
-        return Err(DocumentError::Name);
+        return Err(ClientDocumentError::Name);
     }
-    Ok(Kept { client_id: client_id.to_owned(), name, redirect_uris: redirect_uris(&members)? })
+    Ok(KeptDocument { client_id: client_id.to_owned(), name, redirect_uris: redirect_uris(&members)? })
 }
 
 /// The redirect URIs that may be used here. One document serves all authorization servers, so those that only others
 /// accept (a scheme of the client's own) are passed over.
-fn redirect_uris(members: &Map<String, Value>) -> Result<Vec<String>, DocumentError> {
-    let listed = members.get("redirect_uris").and_then(Value::as_array).ok_or(DocumentError::RedirectUris)?;
+fn redirect_uris(members: &Map<String, Value>) -> Result<Vec<String>, ClientDocumentError> {
+    let listed = members.get("redirect_uris").and_then(Value::as_array).ok_or(ClientDocumentError::RedirectUris)?;
     if listed.len() > MAX_REDIRECT_URIS {
-        return Err(DocumentError::RedirectUris);
+        return Err(ClientDocumentError::RedirectUris);
     }
     let listed: Vec<&str> =
-        listed.iter().map(Value::as_str).collect::<Option<_>>().ok_or(DocumentError::RedirectUris)?;
+        listed.iter().map(Value::as_str).collect::<Option<_>>().ok_or(ClientDocumentError::RedirectUris)?;
     let usable: Vec<String> =
         listed.into_iter().filter(|uri| redirect_uri::check(uri).is_ok()).map(str::to_owned).collect();
-    if usable.is_empty() { Err(DocumentError::RedirectUris) } else { Ok(usable) }
+    if usable.is_empty() { Err(ClientDocumentError::RedirectUris) } else { Ok(usable) }
 }
 
 /// Whether the list has `wanted`, as the list that is assumed where there is none does.

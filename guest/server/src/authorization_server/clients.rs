@@ -3,8 +3,10 @@
 use base::settings::HttpSettings;
 use world::StoreError;
 
-use super::client::{Client, ClientError, MAX_CLIENT_ID, Origin};
-use super::{client_metadata_document as document, redirect_uri, registration};
+use super::client::{Client, ClientError, ClientOrigin, MAX_CLIENT_ID};
+use super::redirect_uri::RedirectUriError;
+use super::redirect_uri::private_use::{self, Admitted};
+use super::{client_metadata_document as document, registration};
 use crate::server_world::ServerWorld;
 
 #[cfg(test)]
@@ -32,8 +34,8 @@ pub async fn find(env: &ServerWorld<'_>, client_id: &str) -> Result<Client, Clie
 /// refresh token was exchanged.
 pub async fn touch(env: &ServerWorld<'_>, client: &Client) -> Result<(), StoreError> {
     match client.origin {
-        Origin::Registration => registration::touch(env, &client.client_id).await,
-        Origin::Settings | Origin::Document => Ok(()),
+        ClientOrigin::Registration => registration::touch(env, &client.client_id).await,
+        ClientOrigin::Settings | ClientOrigin::Document => Ok(()),
     }
 }
 
@@ -42,9 +44,34 @@ fn preregistered(settings: &HttpSettings, client_id: &str) -> Option<Client> {
     Some(Client {
         client_id: client.client_id.clone(),
         name: Some(client.name.clone()),
-        origin: Origin::Settings,
+        origin: ClientOrigin::Settings,
         // A setting does not make a redirect safe that is not.
-        redirect_uris: client.redirect_uris.iter().filter(|uri| redirect_uri::check(uri).is_ok()).cloned().collect(),
+        redirect_uris: client.redirect_uris.iter().filter(|uri| may_be_set(uri).is_ok()).cloned().collect(),
         secret_hash: client.secret_hash.clone(),
     })
+}
+
+/// What is wrong with the clients in the settings, in a sentence each. The same check as for what clients register.
+pub fn problems(settings: &HttpSettings) -> Vec<String> {
+    let schemes = settings.allowed_redirect_schemes.iter().filter(|scheme| private_use::check_scheme(scheme).is_err());
+    let schemes = schemes.map(|scheme| {
+        format!(
+            "the redirect scheme {scheme:?} cannot be let in: the name of a scheme that a program has claimed is expected, \
+             in lower case and without a colon, such as `cursor`"
+        )
+    });
+    let clients = settings.clients.iter().flat_map(|client| {
+        let refused = client.redirect_uris.iter().filter_map(|uri| Some((uri, may_be_set(uri).err()?)));
+        refused.map(|(uri, error)| {
+            format!("the client {:?} in [[clients]] has the redirect URI {uri:?}: {error}", client.client_id)
+        })
+    });
+    let without = settings.clients.iter().filter(|client| client.redirect_uris.is_empty());
+    let without = without.map(|client| format!("the client {:?} in [[clients]] has no redirect URI", client.client_id));
+    schemes.chain(clients).chain(without).collect()
+}
+
+/// Whether the operator may write the redirect URI into the settings.
+fn may_be_set(uri: &str) -> Result<(), RedirectUriError> {
+    private_use::check(uri, Admitted::Any)
 }

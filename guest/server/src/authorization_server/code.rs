@@ -91,7 +91,7 @@ pub(super) struct Grant {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-enum State {
+enum CodeState {
     /// No client has used it.
     Given(Box<Grant>),
     /// A client uses it now.
@@ -107,7 +107,7 @@ enum State {
     Replayed,
 }
 
-impl State {
+impl CodeState {
     /// How long the record is kept.
     fn ttl(&self, now: u64) -> Duration {
         match self {
@@ -118,20 +118,22 @@ impl State {
 }
 
 /// Codes by themselves.
-const CODES: Namespace<State> =
-    Namespace::json(Partition::AuthorizationServer, "code", Ttl::Computed(State::ttl)).hashed().absent_if_unreadable();
+const CODES: Namespace<CodeState> =
+    Namespace::json(Partition::AuthorizationServer, "code", Ttl::Computed(CodeState::ttl))
+        .hashed()
+        .absent_if_unreadable();
 
 /// Gives a code for `grant`.
 pub(super) async fn give(env: &ServerWorld<'_>, mut grant: Grant) -> Result<Secret<String>, StoreError> {
     grant.expires_at = env.entra.clock.now() + LIFETIME.as_secs();
     let code = Secret::new(random_token(env.entra.random));
     // There is no such record: the code is 256 random bits.
-    env.entra.records.put(&CODES, code.reveal(), &State::Given(Box::new(grant))).await?;
+    env.entra.records.put(&CODES, code.reveal(), &CodeState::Given(Box::new(grant))).await?;
     Ok(code)
 }
 
 /// What a presented code turned out to be.
-pub(super) enum Presented {
+pub(super) enum PresentedCode {
     /// Good, for this request, and not used so far.
     Good(Box<GoodCode>),
     /// It is not for this request, whether or not it was used.
@@ -151,37 +153,37 @@ pub(super) struct GoodCode {
 
 /// Looks at a code that a client presents. A client that it was not given to, or that does not have the verifier, cannot
 /// spoil it for the one that has.
-pub(super) async fn present(env: &ServerWorld<'_>, presented: Presentation<'_>) -> Result<Presented, StoreError> {
+pub(super) async fn present(env: &ServerWorld<'_>, presented: Presentation<'_>) -> Result<PresentedCode, StoreError> {
     let code = presented.code;
     if code.len() > MAX_LENGTH {
-        return Ok(Presented::Unknown);
+        return Ok(PresentedCode::Unknown);
     }
     for _ in 0..MAX_LOOKS {
         let Some(Stored { value, version }) = env.entra.records.read(&CODES, code).await? else {
-            return Ok(Presented::Unknown);
+            return Ok(PresentedCode::Unknown);
         };
         if let Some((owner, reason)) = value.mismatch(&presented) {
-            return Ok(Presented::Refused { owner: owner.clone(), reason });
+            return Ok(PresentedCode::Refused { owner: owner.clone(), reason });
         }
         return Ok(match value {
-            State::Given(grant) if grant.is_current(env.entra.clock.now()) => {
-                Presented::Good(Box::new(GoodCode { grant: *grant, code: Secret::from(code), version }))
+            CodeState::Given(grant) if grant.is_current(env.entra.clock.now()) => {
+                PresentedCode::Good(Box::new(GoodCode { grant: *grant, code: Secret::from(code), version }))
             }
-            State::InUse { .. } => {
-                if env.entra.records.replace(&CODES, code, &version, &State::Replayed).await?.is_none() {
+            CodeState::InUse { .. } => {
+                if env.entra.records.replace(&CODES, code, &version, &CodeState::Replayed).await?.is_none() {
                     // That use has ended in this moment: what became of it is seen now.
                     continue;
                 }
-                Presented::Unknown
+                PresentedCode::Unknown
             }
-            State::Used { session, owner, .. } => Presented::Replayed { session, owner },
-            State::Given(_) | State::Replayed => Presented::Unknown,
+            CodeState::Used { session, owner, .. } => PresentedCode::Replayed { session, owner },
+            CodeState::Given(_) | CodeState::Replayed => PresentedCode::Unknown,
         });
     }
     Err(StoreError::Contended)
 }
 
-impl State {
+impl CodeState {
     /// Whose the code is, and why it is not for this request; none if it is.
     fn mismatch(&self, presented: &Presentation<'_>) -> Option<(&Owner, &'static str)> {
         let (owner, binding) = match self {
@@ -213,7 +215,7 @@ impl Grant {
 impl GoodCode {
     /// Claims the code; false if another request was faster.
     pub(super) async fn claim(&mut self, env: &ServerWorld<'_>) -> Result<bool, StoreError> {
-        let in_use = State::InUse { owner: self.grant.owner.clone(), binding: self.grant.binding() };
+        let in_use = CodeState::InUse { owner: self.grant.owner.clone(), binding: self.grant.binding() };
         let Some(version) = self.replace(env, &in_use).await? else { return Ok(false) };
         self.version = version;
         Ok(true)
@@ -222,17 +224,17 @@ impl GoodCode {
     /// Notes what the code became. False if it was presented again meanwhile: then the session has to end.
     pub(super) async fn became(&self, env: &ServerWorld<'_>, session: &str) -> Result<bool, StoreError> {
         let (owner, binding) = (self.grant.owner.clone(), Some(self.grant.binding()));
-        let used = State::Used { session: session.to_owned(), owner, binding };
+        let used = CodeState::Used { session: session.to_owned(), owner, binding };
         Ok(self.replace(env, &used).await?.is_some())
     }
 
     /// Makes the code usable again, because nothing came of its use. If that fails, or if the code was presented again
     /// meanwhile, the person signs in again.
     pub(super) async fn restore(&self, env: &ServerWorld<'_>) {
-        let _ = self.replace(env, &State::Given(Box::new(self.grant.clone()))).await;
+        let _ = self.replace(env, &CodeState::Given(Box::new(self.grant.clone()))).await;
     }
 
-    async fn replace(&self, env: &ServerWorld<'_>, state: &State) -> Result<Option<Version>, StoreError> {
+    async fn replace(&self, env: &ServerWorld<'_>, state: &CodeState) -> Result<Option<Version>, StoreError> {
         env.entra.records.replace(&CODES, self.code.reveal(), &self.version, state).await
     }
 }

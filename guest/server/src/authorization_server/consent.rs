@@ -1,8 +1,8 @@
 //! What people have consented to, remembered so that the same question is not asked again.
 //!
 //! A consent is for one person, one client, these scopes, this redirect URI and the tools that there were. It is never
-//! remembered for a redirect to the person's own machine: any program there can name the client and listen on a port,
-//! so nothing says that it is the same client that asks again (RFC 8252 section 8.6; MCP's "Localhost Redirect URI
+//! remembered for a redirect to the person's own machine: any program there can name the client and listen on a port, or
+//! claim a scheme, so nothing says that it is the same client that asks again (RFC 8252 section 8.6; MCP's "Localhost Redirect URI
 //! Risks"). For an https redirect the code goes where it went before, whichever program asks.
 
 use std::time::Duration;
@@ -24,16 +24,16 @@ const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 const CONSENTS: Namespace<u8> =
     Namespace::json(Partition::AuthorizationServer, "consent", Ttl::For(LIFETIME)).hashed().absent_if_unreadable();
 
-/// That a person has sent an answer to this client at this redirect URI, by the first of [`Consent::key`] and both of these.
+/// That a person has consented and was sent to this client at this redirect URI, by [`RememberedUser::key`] and [`redirect`].
 const REDIRECTS: Namespace<()> =
     Namespace::marks(Partition::AuthorizationServer, "consent-redirect", Ttl::For(LIFETIME)).hashed();
 
-/// A consent: who allowed which client what, and where the answer goes.
+/// A consent: the person that gave it, the client it is for, what the client may do, and where the answer goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Consent<'a> {
-    /// Who allows it.
+    /// The person that gives it.
     pub user: &'a RememberedUser,
-    /// Who is allowed it.
+    /// The client that it is for.
     pub client: &'a Client,
     /// What is allowed, in the short form. The order has no meaning.
     pub scopes: &'a [String],
@@ -41,13 +41,13 @@ pub struct Consent<'a> {
     pub redirect_uri: &'a str,
 }
 
-/// Whether the consent was given within the last 90 days and may stand in for the page. Never for a loopback
-/// redirect.
+/// Whether the consent was given within the last 90 days and may stand in for the page. Never for a redirect to
+/// the person's own machine.
 ///
 /// The page may be skipped only if the same person then signs in: compare the account at the callback with
 /// [`super::browser::Browser::remembered_user`], or ask here again for the person who did sign in.
 pub async fn is_remembered(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<bool, StoreError> {
-    if redirect_uri::is_loopback(consent.redirect_uri) {
+    if redirect_uri::leads_to_a_program(consent.redirect_uri) {
         return Ok(false);
     }
     let [user, what] = consent.key(env);
@@ -57,7 +57,7 @@ pub async fn is_remembered(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Resu
 
 /// Remembers a consent, once the person who gave it has signed in. Does nothing where it must not be remembered.
 pub async fn remember(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<(), StoreError> {
-    if redirect_uri::is_loopback(consent.redirect_uri) {
+    if redirect_uri::leads_to_a_program(consent.redirect_uri) {
         return Ok(());
     }
     let [user, what] = consent.key(env);
@@ -114,7 +114,7 @@ mod tests {
     use world::testing::{World, run};
 
     use super::*;
-    use crate::authorization_server::client::Origin;
+    use crate::authorization_server::client::ClientOrigin;
     use crate::testing::{ServerWorlds as _, configure};
 
     const REDIRECT: &str = "https://app.example.com/callback";
@@ -127,7 +127,7 @@ mod tests {
         Client {
             client_id: client_id.to_owned(),
             name: None,
-            origin: Origin::Registration,
+            origin: ClientOrigin::Registration,
             redirect_uris: vec![REDIRECT.to_owned(), "https://app.example.com/other".to_owned()],
             secret_hash: None,
         }
@@ -221,7 +221,9 @@ mod tests {
         let world = World::default();
         let env = world.remote();
         let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
-        for redirect_uri in ["http://localhost:1/", "http://127.0.0.1:1/", "http://[::1]:1/", "https://localhost/"] {
+        for redirect_uri in
+            ["http://localhost:1/", "http://127.0.0.1:1/", "http://[::1]:1/", "https://localhost/", "cursor://x/"]
+        {
             let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri };
             run(remember(&env, &consent)).unwrap();
             assert_eq!(run(is_remembered(&env, &consent)), Ok(false), "{redirect_uri}");

@@ -9,8 +9,8 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CO
 use http::{HeaderValue, Response};
 use sha2::{Digest, Sha256};
 
-use super::client::{Client, Origin};
-use super::redirect_uri;
+use super::client::{Client, ClientOrigin};
+use super::redirect_uri::{self, private_use};
 use super::text::{truncated, visible};
 use crate::message::with_body;
 use crate::site::SCOPE;
@@ -29,8 +29,8 @@ const STYLE: &str = include_str!("pages/style.css");
 
 /// What the consent page says. The page itself finds out which host the redirect goes to, and warns of loopback.
 #[derive(Debug, Clone)]
-pub struct Consent<'a> {
-    /// Who asks.
+pub struct ConsentPage<'a> {
+    /// The client that asks.
     pub client: &'a Client,
     /// Where the person is sent afterwards, as requested.
     pub redirect_uri: &'a str,
@@ -45,7 +45,7 @@ pub struct Consent<'a> {
     pub action: &'a str,
     /// Names the request that is consented to.
     pub request_id: &'a str,
-    /// Shows that the form came from our page.
+    /// Shows that the form came from this server's page.
     pub csrf_token: &'a str,
 }
 
@@ -55,20 +55,24 @@ pub struct Consent<'a> {
 /// ID, to whatever Entra ID federates with, to the client's redirect URI, and to where the client goes from there (a
 /// scheme of its own, often). The list cannot be known, and the form is this server's: no other party's markup is on
 /// the page.
-pub fn consent(page: &Consent<'_>) -> Response<Vec<u8>> {
+pub fn consent(page: &ConsentPage<'_>) -> Response<Vec<u8>> {
     let name = page.client.name.as_deref().map(visible).filter(|name| !name.is_empty());
     let name = shown(name.as_deref().unwrap_or("A program without a name"), MAX_SHOWN_NAME);
     let host = shown(&redirect_uri::host(page.redirect_uri), MAX_SHOWN_URI);
     let loopback = redirect_uri::is_loopback(page.redirect_uri);
+    let scheme = private_use::scheme(page.redirect_uri).map(|scheme| shown(scheme, MAX_SHOWN_NAME));
     let mut body =
         format!("<h1>Allow access to your account?</h1>\n<p><strong><bdi>{name}</bdi></strong> asks to:</p>\n<ul>");
     for scope in page.scopes {
         let _ = write!(body, "<li>{}</li>", in_plain_words(scope, page.tools));
     }
     body.push_str("</ul>\n<dl>\n");
-    let _ = writeln!(body, "<dt>Who asks</dt><dd>{}</dd>", vouching(page.client));
-    let destination =
-        if loopback { format!("A program on this computer (<b>{host}</b>)") } else { format!("<b>{host}</b>") };
+    let _ = writeln!(body, "<dt>Requested by</dt><dd>{}</dd>", vouching(page.client));
+    let destination = match &scheme {
+        Some(scheme) => format!("The program on this computer that opens links of the form <b>{scheme}:</b>"),
+        None if loopback => format!("A program on this computer (<b>{host}</b>)"),
+        None => format!("<b>{host}</b>"),
+    };
     let _ = writeln!(
         body,
         "<dt>Where you are sent afterwards</dt><dd>{destination}<br><code>{}</code></dd>",
@@ -83,7 +87,14 @@ pub fn consent(page: &Consent<'_>) -> Response<Vec<u8>> {
     }
     body.push_str("</dl>\n");
     let mut described = " aria-describedby=\"warning\"";
-    if loopback {
+    if let Some(scheme) = scheme {
+        let _ = writeln!(
+            body,
+            "<p class=\"warning\" id=\"warning\" role=\"note\"><strong>Be careful:</strong> another program on this \
+             computer may have claimed <b>{scheme}:</b> and would then get the answer. Allow it only if you have just \
+             started to connect a program that you trust.</p>",
+        );
+    } else if loopback {
         body.push_str(
             "<p class=\"warning\" id=\"warning\" role=\"note\"><strong>Be careful:</strong> any program on this \
              computer could ask this in the name of another one. Allow it only if you have just started to connect a \
@@ -147,15 +158,17 @@ pub fn info(title: &str, message: &str) -> Response<Vec<u8>> {
     document(200, title, &body, "; form-action 'none'")
 }
 
-/// Who answers for the name of the client.
+/// What vouches for the name of the client.
 fn vouching(client: &Client) -> String {
     match client.origin {
-        Origin::Settings => "A program that the operator of this server has set up".to_owned(),
-        Origin::Document => {
+        ClientOrigin::Settings => "A program that the operator of this server has set up".to_owned(),
+        ClientOrigin::Document => {
             let host = client.host().unwrap_or_default();
             format!("A program described by <b>{}</b>. Its name is what that site says.", shown(&host, MAX_SHOWN_URI))
         }
-        Origin::Registration => "A program that registered itself. <b>Nobody has checked its name.</b>".to_owned(),
+        ClientOrigin::Registration => {
+            "A program that registered itself. <b>Its name has not been verified.</b>".to_owned()
+        }
     }
 }
 

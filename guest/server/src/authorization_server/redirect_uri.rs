@@ -1,11 +1,13 @@
 //! Where people may be sent back to: which redirect URIs a client may register, and which one a request may name.
 //!
-//! MCP allows https, and http to the person's own machine; nothing else. A registered URI is in the one form in which
+//! MCP allows https, and http to the person's own machine; another scheme only if the operator lets it in
+//! ([`private_use`]). A registered URI is in the one form in which
 //! every parser reads it the same way, so what the consent page shows is where the browser goes. Requests are compared
 //! with it as strings (RFC 9700 section 4.1.3); only the port of a loopback redirect may differ (RFC 8252 section 7.3).
 
 use url::{Host, Url};
 
+pub mod private_use;
 #[cfg(test)]
 mod tests;
 
@@ -46,7 +48,7 @@ pub enum RedirectUriError {
     #[error("a redirect URI must not have a fragment")]
     Fragment,
     /// Neither http nor https.
-    #[error("a redirect URI must be https, or http to localhost: other schemes are not accepted by MCP servers")]
+    #[error("a redirect URI must be https, or http to localhost, unless the operator of the server lets its scheme in")]
     Scheme,
     /// `user@host`.
     #[error("a redirect URI must not have a user name or password")]
@@ -74,18 +76,7 @@ pub enum RedirectUriError {
 
 /// Whether a client may register the redirect URI.
 pub fn check(uri: &str) -> Result<(), RedirectUriError> {
-    if uri.len() > MAX_LENGTH {
-        return Err(RedirectUriError::TooLong);
-    }
-    if !uri.bytes().all(is_uri_character) || has_broken_escape(uri) {
-        return Err(RedirectUriError::Character);
-    }
-    if uri.contains('*') {
-        return Err(RedirectUriError::Wildcard);
-    }
-    if uri.contains('#') {
-        return Err(RedirectUriError::Fragment);
-    }
+    check_form(uri)?;
     let (scheme, rest) = uri.split_once(':').ok_or(RedirectUriError::NotAbsolute)?;
     if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
         return Err(RedirectUriError::Scheme);
@@ -111,9 +102,6 @@ pub fn check(uri: &str) -> Result<(), RedirectUriError> {
     if url.port() == Some(0) {
         return Err(RedirectUriError::Port);
     }
-    if url.query_pairs().any(|(name, _)| is_answer_parameter(&name)) {
-        return Err(RedirectUriError::AnswerParameter);
-    }
     Ok(())
 }
 
@@ -122,6 +110,27 @@ pub fn check(uri: &str) -> Result<(), RedirectUriError> {
 fn is_answer_parameter(name: &str) -> bool {
     let name = name.split('[').next().unwrap_or_default().trim();
     ANSWER_PARAMETERS.iter().any(|parameter| name.eq_ignore_ascii_case(parameter))
+}
+
+/// What holds for a redirect URI of any scheme.
+fn check_form(uri: &str) -> Result<(), RedirectUriError> {
+    if uri.len() > MAX_LENGTH {
+        return Err(RedirectUriError::TooLong);
+    }
+    if !uri.bytes().all(is_uri_character) || has_broken_escape(uri) {
+        return Err(RedirectUriError::Character);
+    }
+    if uri.contains('*') {
+        return Err(RedirectUriError::Wildcard);
+    }
+    if uri.contains('#') {
+        return Err(RedirectUriError::Fragment);
+    }
+    let query = uri.split_once('?').map(|(_, query)| query).unwrap_or_default();
+    if url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| is_answer_parameter(&name)) {
+        return Err(RedirectUriError::AnswerParameter);
+    }
+    Ok(())
 }
 
 /// The characters of RFC 3986. Not among them: spaces, control characters, `\`, quotes, everything beyond ASCII.
@@ -166,6 +175,12 @@ pub fn is_loopback(uri: &str) -> bool {
         }
         None => false,
     }
+}
+
+/// Whether the redirect goes to a program on the person's own machine, by a port or by a scheme. Any other program there
+/// can take its place.
+pub fn leads_to_a_program(uri: &str) -> bool {
+    is_loopback(uri) || private_use::scheme(uri).is_some()
 }
 
 /// The host of a redirect URI, for people: with the port, if it is not the scheme's.

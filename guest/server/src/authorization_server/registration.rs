@@ -16,10 +16,11 @@ use world::random::random_token;
 use world::records::{Namespace, Next, Partition, Ttl};
 use world::{StoreError, limits};
 
-use super::client::{Client, Origin};
+use super::client::{Client, ClientOrigin};
 use super::client_metadata_document::{MAX_NAME, MAX_REDIRECT_URIS, is_json};
 use super::metadata::{AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES};
 use super::redirect_uri;
+use super::redirect_uri::private_use::{self, Admitted};
 use super::text::visible;
 use crate::message::{Request, json as json_answer};
 use crate::server_world::ServerWorld;
@@ -32,11 +33,11 @@ mod tests;
 const MAX_BODY: usize = 32 * 1024;
 /// How long a registration waits for its first use.
 const UNUSED_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// How long it lives on after its last use: as long as a refresh token of Entra.
+/// How long it lives on after its last use: as long as a refresh token of Entra ID.
 const USED_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A use is noted once in this time, so that not every refresh writes.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// Bytes of a client id, by which it is known as ours before the store is asked.
+/// Bytes of a client id, by which the server knows an id as its own before it asks the store.
 const CLIENT_ID_BYTES: usize = 32;
 
 /// A registration in the store.
@@ -72,7 +73,7 @@ enum RegistrationError {
 
 /// What is registered, checked.
 #[derive(Debug, PartialEq, Eq)]
-struct Metadata {
+struct RegistrationMetadata {
     name: Option<String>,
     redirect_uris: Vec<String>,
     auth_method: &'static str,
@@ -109,7 +110,7 @@ pub async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8
         Ok(mut members) => {
             // Some clients write `null` for what they leave out.
             members.retain(|_, value| !value.is_null());
-            check(&members)
+            check(&members, &env.site.settings.allowed_redirect_schemes)
         }
         Err(_) => Err(RegistrationError::Metadata("The registration is not one JSON object.")),
     };
@@ -126,11 +127,15 @@ pub(super) async fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Opt
         return Ok(None);
     }
     let registration = env.entra.records.get(&REGISTRATIONS, client_id).await?;
+    // A scheme that the operator no longer lets in ends what was registered with it.
+    let schemes = &env.site.settings.allowed_redirect_schemes;
+    let may_be_used =
+        |uri: &String| private_use::scheme(uri).is_none_or(|scheme| schemes.iter().any(|it| it == scheme));
     Ok(registration.map(|registration| Client {
         client_id: client_id.to_owned(),
         name: registration.name,
-        origin: Origin::Registration,
-        redirect_uris: registration.redirect_uris,
+        origin: ClientOrigin::Registration,
+        redirect_uris: registration.redirect_uris.into_iter().filter(may_be_used).collect(),
         secret_hash: registration.secret_hash,
     }))
 }
@@ -147,7 +152,7 @@ pub(super) async fn touch(env: &ServerWorld<'_>, client_id: &str) -> Result<(), 
     noted.await
 }
 
-async fn register(env: &ServerWorld<'_>, metadata: Metadata) -> Response<Vec<u8>> {
+async fn register(env: &ServerWorld<'_>, metadata: RegistrationMetadata) -> Response<Vec<u8>> {
     let client_id = random_token(env.entra.random);
     let secret = (metadata.auth_method != "none").then(|| random_token(env.entra.random));
     let registration = Registration {
@@ -191,7 +196,7 @@ async fn register(env: &ServerWorld<'_>, metadata: Metadata) -> Response<Vec<u8>
 }
 
 /// Checks what a client says of itself. Members that are not listed here are ignored (RFC 7591 section 2).
-fn check(members: &Map<String, Value>) -> Result<Metadata, RegistrationError> {
+fn check(members: &Map<String, Value>, schemes: &[String]) -> Result<RegistrationMetadata, RegistrationError> {
     use RegistrationError::Metadata as Refused;
     let auth_method = match members.get("token_endpoint_auth_method") {
         // The default of RFC 7591.
@@ -215,14 +220,14 @@ fn check(members: &Map<String, Value>) -> Result<Metadata, RegistrationError> {
         }
         Some(_) => return Err(Refused("client_name has to be a text of at most 200 characters.")),
     };
-    let redirect_uris = redirect_uris(members)?;
-    let loopback = redirect_uris.iter().any(|uri| redirect_uri::is_loopback(uri));
+    let redirect_uris = redirect_uris(members, schemes)?;
+    let native = redirect_uris.iter().any(|uri| redirect_uri::leads_to_a_program(uri));
     let application_type = match members.get("application_type").map(Value::as_str) {
         // OpenID Connect would take it for `web`; older MCP clients say nothing and use loopback redirects.
-        None if loopback => "native",
+        None if native => "native",
         None => "web",
         Some(Some("native")) => "native",
-        Some(Some("web")) if loopback => {
+        Some(Some("web")) if native => {
             let text = "a client of application_type web has no redirect URI on the person's own machine: \
                 register as native, or use https";
             return Err(RegistrationError::RedirectUri(text.to_owned()));
@@ -230,10 +235,10 @@ fn check(members: &Map<String, Value>) -> Result<Metadata, RegistrationError> {
         Some(Some("web")) => "web",
         Some(_) => return Err(Refused("application_type has to be native or web.")),
     };
-    Ok(Metadata { name, redirect_uris, auth_method, application_type })
+    Ok(RegistrationMetadata { name, redirect_uris, auth_method, application_type })
 }
 
-fn redirect_uris(members: &Map<String, Value>) -> Result<Vec<String>, RegistrationError> {
+fn redirect_uris(members: &Map<String, Value>, schemes: &[String]) -> Result<Vec<String>, RegistrationError> {
     let refused = |text: &str| RegistrationError::RedirectUri(text.to_owned());
     let listed = members.get("redirect_uris").and_then(Value::as_array).filter(|listed| !listed.is_empty());
     let listed = listed.ok_or_else(|| refused("redirect_uris has to be a list of at least one URI"))?;
@@ -243,7 +248,8 @@ fn redirect_uris(members: &Map<String, Value>) -> Result<Vec<String>, Registrati
     let mut checked: Vec<String> = Vec::with_capacity(listed.len());
     for uri in listed {
         let uri = uri.as_str().ok_or_else(|| refused("redirect_uris has to be a list of texts"))?;
-        redirect_uri::check(uri).map_err(|error| RegistrationError::RedirectUri(error.to_string()))?;
+        private_use::check(uri, Admitted::Named(schemes))
+            .map_err(|error| RegistrationError::RedirectUri(error.to_string()))?;
         if !checked.iter().any(|known| known == uri) {
             checked.push(uri.to_owned());
         }

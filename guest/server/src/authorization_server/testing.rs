@@ -70,7 +70,7 @@ pub(super) const VERIFIER: &str = "abcdefghijklmnopqrstuvwxyz-._~0123456789ABCDE
 /// Life of the access tokens of Entra ID, in seconds.
 pub(super) const ENTRA_LIFETIME: u64 = 4000;
 
-/// A browser, a client and Entra around the authorization server.
+/// A browser, a client and Entra ID around the authorization server.
 pub(super) struct Flow {
     pub(super) world: World,
     pub(super) env: ServerWorld<'static>,
@@ -147,7 +147,7 @@ impl Flow {
         self.post(Endpoint::Authorize, &form)
     }
 
-    /// The person signs in at Entra as `object`, where `to` sends them, and comes back.
+    /// The person signs in at Entra ID as `object`, where `to` sends them, and comes back.
     pub(super) fn sign_in(&self, to: &Response<Vec<u8>>, object: &str) -> Response<Vec<u8>> {
         let nonce = parameter(to, "nonce").unwrap();
         self.entra_gives(&with(id_claims(&nonce), json!({ "oid": object })));
@@ -178,7 +178,7 @@ impl Flow {
     /// All of it, up to the answer to the client.
     pub(super) fn walk(&self, changes: &[(&str, &str)]) -> Response<Vec<u8>> {
         let mut response = self.authorize(changes);
-        // Entra, where the page is skipped.
+        // Entra ID, where the page is skipped.
         if response.status() == 200 {
             response = self.decide(&response, "allow");
         }
@@ -218,7 +218,7 @@ impl Flow {
         self.world.audited().into_iter().map(event).collect()
     }
 
-    /// The sessions in the store, and the records of the Entra tokens.
+    /// The sessions in the store, and the records of the tokens of Entra ID.
     pub(super) fn sessions(&self) -> (usize, usize) {
         let names = self.world.record_names();
         let count = |part: &str| names.iter().filter(|name| name.contains(part)).count();

@@ -2,7 +2,7 @@
 
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
-use caller::session::lifecycle::{self, Beginning, Tokens};
+use caller::session::lifecycle::{self, Beginning, IssuedTokens};
 use caller::session::refresh::{self, RefreshError};
 use entra::AcquireError;
 use entra::oauth::OAuthError;
@@ -12,7 +12,7 @@ use world::{StoreError, Unrecorded, limits};
 
 use super::answers::{self, OAuthRefusal};
 use super::client::{self, Client, ClientError};
-use super::code::{self, GoodCode, Grant, Presentation, Presented};
+use super::code::{self, GoodCode, Grant, Presentation, PresentedCode};
 use super::parameters::Parameters;
 use super::{authorize, clients};
 use crate::message::{Request, json as json_answer};
@@ -21,7 +21,7 @@ use crate::server_world::ServerWorld;
 #[cfg(test)]
 mod tests;
 
-/// Seconds after which a request that failed for want of the store or of Entra may be repeated.
+/// Seconds after which a request that failed for want of the store or of Entra ID may be repeated.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// Answers a request to `/token`.
@@ -46,8 +46,10 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
             let _ = clients::touch(env, &client).await;
             granted(&tokens)
         }
-        Err(Failed::Refused(refusal)) => answers::refusal(env, 400, &refusal),
-        Err(Failed::Unavailable(description, retry_after)) => answers::unavailable(env, &description, retry_after),
+        Err(TokenRequestError::Refused(refusal)) => answers::refusal(env, 400, &refusal),
+        Err(TokenRequestError::Unavailable(description, retry_after)) => {
+            answers::unavailable(env, &description, retry_after)
+        }
     }
 }
 
@@ -89,29 +91,29 @@ fn too_many(env: &ServerWorld<'_>, retry_after: u64) -> Response<Vec<u8>> {
     answers::with_retry_after(answers::refusal(env, 429, &refusal), retry_after)
 }
 
-enum Failed {
+enum TokenRequestError {
     Refused(OAuthRefusal),
     /// What is out of reach, and seconds after which to try again.
     Unavailable(String, u64),
 }
 
-fn refused(error: &'static str, description: &str) -> Failed {
-    Failed::Refused(OAuthRefusal::new(error, description))
+fn refused(error: &'static str, description: &str) -> TokenRequestError {
+    TokenRequestError::Refused(OAuthRefusal::new(error, description))
 }
 
-impl From<StoreError> for Failed {
+impl From<StoreError> for TokenRequestError {
     fn from(error: StoreError) -> Self {
         Self::Unavailable(error.to_string(), RETRY_AFTER_SECONDS)
     }
 }
 
-impl From<Unrecorded> for Failed {
+impl From<Unrecorded> for TokenRequestError {
     fn from(_: Unrecorded) -> Self {
         Self::Unavailable(Unrecorded::PUBLIC.to_owned(), RETRY_AFTER_SECONDS)
     }
 }
 
-impl From<AcquireError> for Failed {
+impl From<AcquireError> for TokenRequestError {
     fn from(error: AcquireError) -> Self {
         match error {
             AcquireError::NeedsPerson { reason, .. } => refused("invalid_grant", &reason),
@@ -124,7 +126,11 @@ impl From<AcquireError> for Failed {
 }
 
 /// `grant_type=authorization_code` (RFC 6749 section 4.1.3).
-async fn exchange(env: &ServerWorld<'_>, client: &Client, parameters: &Parameters) -> Result<Tokens, Failed> {
+async fn exchange(
+    env: &ServerWorld<'_>,
+    client: &Client,
+    parameters: &Parameters,
+) -> Result<IssuedTokens, TokenRequestError> {
     let missing = |name: &str| refused("invalid_request", &format!("{name} is missing."));
     let code = parameters.get("code").ok_or_else(|| missing("code"))?;
     let verifier = parameters.get("code_verifier").ok_or_else(|| missing("code_verifier"))?;
@@ -142,30 +148,30 @@ async fn exchange(env: &ServerWorld<'_>, client: &Client, parameters: &Parameter
     begin(env, &code, resource).await
 }
 
-fn invalid() -> Failed {
+fn invalid() -> TokenRequestError {
     refused("invalid_grant", "The code is unknown, used or expired, or is not for this request.")
 }
 
 /// Looks at a presented code. If it was used before, what it gave is taken back.
-async fn look(env: &ServerWorld<'_>, presented: Presentation<'_>) -> Result<Box<GoodCode>, Failed> {
+async fn look(env: &ServerWorld<'_>, presented: Presentation<'_>) -> Result<Box<GoodCode>, TokenRequestError> {
     match code::present(env, presented).await? {
-        Presented::Good(code) => Ok(code),
-        Presented::Refused { owner, reason } => {
+        PresentedCode::Good(code) => Ok(code),
+        PresentedCode::Refused { owner, reason } => {
             let event = owner.event("code.refused", Outcome::Failure);
             // It is refused whether or not that can be recorded.
             let _ = env.entra.trail.record(event.because(reason.to_owned())).await;
             Err(invalid())
         }
-        Presented::Replayed { session, owner } => {
+        PresentedCode::Replayed { session, owner } => {
             lifecycle::end(&env.entra, &session, &owner, "code-replayed").await?;
             Err(invalid())
         }
-        Presented::Unknown => Err(invalid()),
+        PresentedCode::Unknown => Err(invalid()),
     }
 }
 
 /// Makes a session of a claimed code.
-async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String) -> Result<Tokens, Failed> {
+async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String) -> Result<IssuedTokens, TokenRequestError> {
     let grant = code.grant.clone();
     let owner = grant.owner.clone();
     let event = |outcome| owner.event("session.created", outcome);
@@ -210,13 +216,14 @@ async fn undo(env: &ServerWorld<'_>, code: &GoodCode, ended: Result<(), AcquireE
 
 /// The resource of the session: that of the authorization, which a request without one may narrow down (RFC 8707
 /// section 2.2).
-fn resource(env: &ServerWorld<'_>, parameters: &Parameters, granted: &str) -> Result<String, Failed> {
+fn resource(env: &ServerWorld<'_>, parameters: &Parameters, granted: &str) -> Result<String, TokenRequestError> {
     let target = |description: &str| Err(refused("invalid_target", description));
     let mut requested = parameters.all("resource");
     let (first, more) = (requested.next(), requested.next());
     let (Some(requested), None) = (first, more) else {
         return if more.is_some() { target("Name one resource.") } else { Ok(granted.to_owned()) };
     };
+    let requested = authorize::named(&env.site, requested);
     let narrows = granted == env.site.settings.public_url && authorize::is_ours(&env.site, requested);
     if requested == granted || narrows {
         return Ok(requested.to_owned());
@@ -225,7 +232,11 @@ fn resource(env: &ServerWorld<'_>, parameters: &Parameters, granted: &str) -> Re
 }
 
 /// `grant_type=refresh_token` (RFC 6749 section 6).
-async fn refresh(env: &ServerWorld<'_>, client: &Client, parameters: &Parameters) -> Result<Tokens, Failed> {
+async fn refresh(
+    env: &ServerWorld<'_>,
+    client: &Client,
+    parameters: &Parameters,
+) -> Result<IssuedTokens, TokenRequestError> {
     let Some(token) = parameters.get("refresh_token") else {
         return Err(refused("invalid_request", "refresh_token is missing."));
     };
@@ -237,7 +248,7 @@ async fn refresh(env: &ServerWorld<'_>, client: &Client, parameters: &Parameters
         },
     };
     let mut resources = parameters.all("resource");
-    let resource = resources.next();
+    let resource = resources.next().map(|resource| authorize::named(&env.site, resource));
     if resources.next().is_some() {
         return Err(refused("invalid_target", "Name one resource."));
     }
@@ -253,7 +264,7 @@ async fn refresh(env: &ServerWorld<'_>, client: &Client, parameters: &Parameters
     })
 }
 
-fn granted(tokens: &Tokens) -> Response<Vec<u8>> {
+fn granted(tokens: &IssuedTokens) -> Response<Vec<u8>> {
     let body = json!({
         "access_token": tokens.access_token.reveal(),
         "token_type": "Bearer",

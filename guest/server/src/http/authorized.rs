@@ -17,7 +17,7 @@ use crate::server_world::ServerWorld;
 use crate::site::MCP_PATH;
 
 /// Where a message comes from.
-pub struct Origin<'a> {
+pub struct MessageOrigin<'a> {
     /// What HTTP has in its field of that name, and empty if the client sent none.
     pub authorization: &'a Secret<String>,
     /// The address of the client, if the host says it.
@@ -28,7 +28,7 @@ pub struct Origin<'a> {
 pub async fn handle(
     env: &ServerWorld<'_>,
     channel: &dyn Channel,
-    origin: &Origin<'_>,
+    origin: &MessageOrigin<'_>,
     message: &str,
 ) -> Option<String> {
     let authenticate: Authenticate = |env, token, resources| Box::pin(session::authenticate(env, token, resources));
@@ -45,11 +45,11 @@ pub fn not_set_up(message: &str) -> Option<String> {
 pub(super) async fn handle_with(
     env: &ServerWorld<'_>,
     channel: &dyn Channel,
-    origin: &Origin<'_>,
+    origin: &MessageOrigin<'_>,
     message: &str,
     authenticate: Authenticate,
 ) -> Option<String> {
-    let Origin { authorization, client_address } = *origin;
+    let MessageOrigin { authorization, client_address } = *origin;
     env.entra.trail.set_address(client_address);
     let guard = Guard { env, path: MCP_PATH, authenticate };
     let mut headers = HeaderMap::new();

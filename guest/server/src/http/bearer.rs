@@ -1,5 +1,5 @@
-//! Who calls: the session of a bearer token, or whom Entra ID has issued it for; or the challenge that tells a client how
-//! to get one (RFC 6750, RFC 9728).
+//! Authentication of a request: the session or the principal of its bearer token, or the challenge that tells a client
+//! how to get one (RFC 6750, RFC 9728).
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -31,9 +31,9 @@ const MAX_TOKEN_BYTES: usize = 1024;
 const MAX_CLAIMS_BYTES: usize = 4096;
 
 /// Finds the session of an access token: `session::authenticate`, and something simpler in tests.
-pub(super) type Authenticate = for<'a> fn(&'a EntraWorld<'a>, &'a Secret<String>, &'a [&'a str]) -> Found<'a>;
+pub(super) type Authenticate = for<'a> fn(&'a EntraWorld<'a>, &'a Secret<String>, &'a [&'a str]) -> SessionLookup<'a>;
 /// The session that is found.
-pub(super) type Found<'a> = Pin<Box<dyn Future<Output = Result<Session, SessionError>> + 'a>>;
+pub(super) type SessionLookup<'a> = Pin<Box<dyn Future<Output = Result<Session, SessionError>> + 'a>>;
 
 /// Watches over one resource.
 pub(super) struct Guard<'a> {
@@ -43,7 +43,7 @@ pub(super) struct Guard<'a> {
     pub(super) authenticate: Authenticate,
 }
 
-/// A caller that was let in, and the token that it was let in with.
+/// An admitted caller, and its token.
 pub(super) enum Admitted {
     /// With a session.
     Session(Session, Secret<String>),
@@ -52,7 +52,7 @@ pub(super) enum Admitted {
 }
 
 impl Admitted {
-    /// Who calls.
+    /// The caller.
     pub(super) fn caller<'a>(&'a self, env: &'a EntraWorld<'a>) -> Box<dyn Caller + 'a> {
         match self {
             Self::Session(session, _) => Box::new(SessionCaller { env, session }),
@@ -77,7 +77,7 @@ impl Admitted {
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum BearerRefusal {
     /// It brings no token. It gets no error code (RFC 6750 section 3.1).
     Missing,
     /// It brings one in a way that is not allowed.
@@ -94,7 +94,7 @@ pub(super) enum Refusal {
     Unavailable,
 }
 
-impl From<Refused> for Refusal {
+impl From<Refused> for BearerRefusal {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Token(error) => Self::Token(error),
@@ -105,7 +105,7 @@ impl From<Refused> for Refusal {
 
 impl Guard<'_> {
     /// Lets a request in, or says why not.
-    pub(super) async fn admit(&self, request: &Request) -> Result<Admitted, Refusal> {
+    pub(super) async fn admit(&self, request: &Request) -> Result<Admitted, BearerRefusal> {
         let handed_over = handed_over(self.env.site.settings, request)?;
         let of_entra = handed_over.is_some();
         let token = handed_over.map_or_else(|| presented(request), Ok)?;
@@ -113,7 +113,7 @@ impl Guard<'_> {
             let scope = &self.env.site.settings.required_scope;
             let admitted = bearer::authenticate(&self.env.entra, self.env.limiter, token, scope).await?;
             let recorded = bearer::record_acceptance(&self.env.entra, &admitted).await;
-            return recorded.map(|()| Admitted::Bearer(admitted)).map_err(|_| Refusal::Unavailable);
+            return recorded.map(|()| Admitted::Bearer(admitted)).map_err(|_| BearerRefusal::Unavailable);
         }
         if token.reveal().len() > MAX_TOKEN_BYTES {
             return Err(self.refused(UNKNOWN, "session-unknown").await);
@@ -122,25 +122,25 @@ impl Guard<'_> {
             Ok(session) if session.scopes.iter().any(|scope| scope == SCOPE) => {
                 return Ok(Admitted::Session(session, token));
             }
-            Ok(_) => (Refusal::InsufficientScope, "session-insufficient-scope"),
-            Err(SessionError::Store(_)) => return Err(Refusal::Unavailable),
+            Ok(_) => (BearerRefusal::InsufficientScope, "session-insufficient-scope"),
+            Err(SessionError::Store(_)) => return Err(BearerRefusal::Unavailable),
             Err(SessionError::Unknown) => (UNKNOWN, "session-unknown"),
             Err(SessionError::Expired) => {
                 // Its client has to renew it, and is told so whatever strangers at the same address send.
                 let _ = self.record("session-expired").await;
-                return Err(Refusal::InvalidToken("The access token has expired"));
+                return Err(BearerRefusal::InvalidToken("The access token has expired"));
             }
             Err(SessionError::WrongResource) => {
-                (Refusal::InvalidToken("The access token is for another resource"), "session-wrong-resource")
+                (BearerRefusal::InvalidToken("The access token is for another resource"), "session-wrong-resource")
             }
         };
         Err(self.refused(refusal, reason).await)
     }
 
     /// Records that a session's token is refused; or that it is one of too many.
-    async fn refused(&self, refusal: Refusal, reason: &str) -> Refusal {
+    async fn refused(&self, refusal: BearerRefusal, reason: &str) -> BearerRefusal {
         let recorded = self.record(reason).await;
-        recorded.map_or_else(Refusal::TooMany, |()| refusal)
+        recorded.map_or_else(BearerRefusal::TooMany, |()| refusal)
     }
 
     async fn record(&self, reason: &str) -> Result<(), Duration> {
@@ -170,7 +170,7 @@ impl Guard<'_> {
 
     /// The answer to a caller whose session has no way to Entra ID any more.
     pub(super) fn sign_in_again(&self) -> Response<Vec<u8>> {
-        self.refuse(Refusal::InvalidToken("The sign-in has ended: sign in again"))
+        self.refuse(BearerRefusal::InvalidToken("The sign-in has ended: sign in again"))
     }
 
     /// What a token may be for: this resource, or the server as a whole for clients that name no resource.
@@ -197,16 +197,16 @@ impl Guard<'_> {
         self.challenge(403, Some("insufficient_scope"), description, "", &scope)
     }
 
-    /// The answer to a request that was not let in.
-    pub(super) fn refuse(&self, refusal: Refusal) -> Response<Vec<u8>> {
+    /// The answer to a request that was not admitted.
+    pub(super) fn refuse(&self, refusal: BearerRefusal) -> Response<Vec<u8>> {
         let (status, error, description) = match refusal {
-            Refusal::Unavailable => return unavailable("The session cannot be looked up now"),
-            Refusal::Token(error) => return self.refuse_token(&error),
-            Refusal::TooMany(after) => return too_many(after),
-            Refusal::Missing => (401, None, "Sign in first: this request has no access token"),
-            Refusal::InvalidRequest(description) => (400, Some("invalid_request"), description),
-            Refusal::InvalidToken(description) => (401, Some("invalid_token"), description),
-            Refusal::InsufficientScope => {
+            BearerRefusal::Unavailable => return unavailable("The session cannot be looked up now"),
+            BearerRefusal::Token(error) => return self.refuse_token(&error),
+            BearerRefusal::TooMany(after) => return too_many(after),
+            BearerRefusal::Missing => (401, None, "Sign in first: this request has no access token"),
+            BearerRefusal::InvalidRequest(description) => (400, Some("invalid_request"), description),
+            BearerRefusal::InvalidToken(description) => (401, Some("invalid_token"), description),
+            BearerRefusal::InsufficientScope => {
                 (403, Some("insufficient_scope"), "The access token does not permit to read the profile")
             }
         };
@@ -278,52 +278,56 @@ fn too_many(after: Duration) -> Response<Vec<u8>> {
 /// RFC 6750 section 2.1.
 const SCHEME: &[u8] = b"Bearer";
 
-const UNKNOWN: Refusal = Refusal::InvalidToken("The access token is unknown, or its session has ended");
+const UNKNOWN: BearerRefusal = BearerRefusal::InvalidToken("The access token is unknown, or its session has ended");
 
 /// The token that a gateway hands over. Where there is one, `Authorization` was for the gateway and is not looked at: a
 /// token that is refused is not made good by another. The host has seen to it that it comes from a gateway.
-fn handed_over(settings: &HttpSettings, request: &Request) -> Result<Option<Secret<String>>, Refusal> {
+fn handed_over(settings: &HttpSettings, request: &Request) -> Result<Option<Secret<String>>, BearerRefusal> {
     // In the mode `session` there is nothing that could be handed over.
     let name = settings.token_header.as_deref().filter(|_| settings.token_mode.takes_entra_tokens());
     let Some(name) = name else { return Ok(None) };
     let mut fields = request.headers.get_all(name).iter();
     let field = match (fields.next(), fields.next()) {
         (None, _) => return Ok(None),
-        (Some(_), Some(_)) => return Err(Refusal::InvalidRequest("The token of the gateway is sent more than once")),
+        (Some(_), Some(_)) => {
+            return Err(BearerRefusal::InvalidRequest("The token of the gateway is sent more than once"));
+        }
         (Some(field), None) => field,
     };
     refuse_elsewhere(request)?;
-    const MALFORMED: Refusal = Refusal::InvalidRequest("The token of the gateway is malformed");
+    const MALFORMED: BearerRefusal = BearerRefusal::InvalidRequest("The token of the gateway is malformed");
     // Some gateways write the token alone, others as in `Authorization`.
     let token = after_scheme(field.as_bytes()).unwrap_or(field.as_bytes());
     b64token(token).map(Secret::from).map(Some).ok_or(MALFORMED)
 }
 
 /// A token in the URL or the body is refused, not overlooked: a client that sends it there has to stop.
-fn refuse_elsewhere(request: &Request) -> Result<(), Refusal> {
+fn refuse_elsewhere(request: &Request) -> Result<(), BearerRefusal> {
     if has_token_parameter(request.query.as_deref().unwrap_or_default().as_bytes()) {
-        return Err(Refusal::InvalidRequest("An access token must not be sent in the URL"));
+        return Err(BearerRefusal::InvalidRequest("An access token must not be sent in the URL"));
     }
     if is_form(&request.headers) && has_token_parameter(&request.body) {
-        return Err(Refusal::InvalidRequest("An access token must not be sent in the body"));
+        return Err(BearerRefusal::InvalidRequest("An access token must not be sent in the body"));
     }
     Ok(())
 }
 
 /// The token of a request: in the `Authorization` field and nowhere else (RFC 6750 section 2.1).
-fn presented(request: &Request) -> Result<Secret<String>, Refusal> {
+fn presented(request: &Request) -> Result<Secret<String>, BearerRefusal> {
     refuse_elsewhere(request)?;
     let mut fields = request.headers.get_all(AUTHORIZATION).iter();
     let field = match (fields.next(), fields.next()) {
-        (None, _) => return Err(Refusal::Missing),
-        (Some(_), Some(_)) => return Err(Refusal::InvalidRequest("The Authorization field is sent more than once")),
+        (None, _) => return Err(BearerRefusal::Missing),
+        (Some(_), Some(_)) => {
+            return Err(BearerRefusal::InvalidRequest("The Authorization field is sent more than once"));
+        }
         (Some(field), None) => field,
     };
-    const MALFORMED: Refusal = Refusal::InvalidRequest("The Authorization field is malformed");
+    const MALFORMED: BearerRefusal = BearerRefusal::InvalidRequest("The Authorization field is malformed");
     match after_scheme(field.as_bytes()) {
         Some(token) => b64token(token).map(Secret::from).ok_or(MALFORMED),
         // A token under another scheme counts as absent.
-        None if field.to_str().is_ok() => Err(Refusal::Missing),
+        None if field.to_str().is_ok() => Err(BearerRefusal::Missing),
         None => Err(MALFORMED),
     }
 }

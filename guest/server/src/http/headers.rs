@@ -6,7 +6,7 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue};
 
-use super::Head;
+use super::ResponseHead;
 use super::routes::Route;
 use crate::authorization_server::Endpoint;
 use crate::site::Site;
@@ -20,7 +20,7 @@ const STRICT_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; form-ac
 const TRANSPORT_SECURITY: &str = "max-age=31536000";
 
 /// Adds what is missing. A page may say itself what it loads and refers to; no page may weaken the rest.
-pub(super) fn secure(site: &Site<'_>, route: &Route, head: Head<'_>) {
+pub(super) fn secure(site: &Site<'_>, route: &Route, head: ResponseHead<'_>) {
     let fixed = HeaderValue::from_static;
     let headers = head.headers;
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(fixed(STRICT_POLICY));
@@ -28,7 +28,7 @@ pub(super) fn secure(site: &Site<'_>, route: &Route, head: Head<'_>) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
     headers.insert(X_FRAME_OPTIONS, fixed("DENY"));
     // With `no-referrer` a browser sends the consent form with `Origin: null` (Fetch standard, "append a request
-    // `Origin` header"), which is refused. Nothing leaves our origin with this value either.
+    // `Origin` header"), which is refused. Nothing leaves the server's origin with this value either.
     let referrer = if *route == Route::OAuth(Endpoint::Authorize) { "same-origin" } else { "no-referrer" };
     headers.entry(REFERRER_POLICY).or_insert(fixed(referrer));
     if site.is_https() {

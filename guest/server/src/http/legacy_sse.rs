@@ -21,7 +21,7 @@ use super::negotiation::{is_json, takes_event_stream};
 use super::streamable::{X_ACCEL_BUFFERING, event};
 use super::{Authenticate, empty, json_text, retry_later, unavailable};
 use crate::mcp::{self, Connection, Peer, Reply};
-use crate::message::{Answer, BodyStream, Request, text, with_body};
+use crate::message::{BodyStream, HttpResponse, Request, text, with_body};
 use crate::server_world::ServerWorld;
 use crate::site::SSE_PATH;
 
@@ -48,7 +48,7 @@ const MAX_STATE: usize = 4096;
 
 /// A stream, as its replicas see it.
 #[derive(Serialize, Deserialize)]
-struct Record {
+struct StreamRecord {
     tenant_id: String,
     object_id: String,
     client_id: String,
@@ -56,7 +56,7 @@ struct Record {
     state: Option<String>,
 }
 
-impl Record {
+impl StreamRecord {
     fn belongs_to(&self, who: Identity<'_>) -> bool {
         let Self { tenant_id, object_id, client_id, state: _ } = self;
         who == Identity { tenant_id, object_id, client_id }
@@ -64,7 +64,7 @@ impl Record {
 }
 
 /// Streams by id.
-const STREAMS: Namespace<Record> = Namespace::json(Partition::Store, "sse", Ttl::For(RECORD_LIFETIME));
+const STREAMS: Namespace<StreamRecord> = Namespace::json(Partition::Store, "sse", Ttl::For(RECORD_LIFETIME));
 /// What they have to deliver, by the same id.
 const QUEUES: Namespace<Vec<String>> =
     Namespace::json(Partition::Store, "sse", Ttl::For(RECORD_LIFETIME)).ending_with("/queue").absent_if_malformed();
@@ -74,7 +74,7 @@ const LISTS: Namespace<Vec<String>> =
     Namespace::json(Partition::Store, "sse-of", Ttl::For(LIST_LIFETIME)).last_part_hashed().absent_if_malformed();
 
 /// Why something could not be done with a record.
-enum Failure {
+enum StreamRecordError {
     /// The bound is reached.
     Full,
     /// There is no such record any more.
@@ -82,36 +82,38 @@ enum Failure {
     Store,
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for StreamRecordError {
     fn from(_: StoreError) -> Self {
         Self::Store
     }
 }
 
 /// Opens a stream.
-pub(super) async fn open(guard: &Guard<'_>, request: &Request) -> Answer {
+pub(super) async fn open(guard: &Guard<'_>, request: &Request) -> HttpResponse {
     let admitted = match guard.admit(request).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return Answer::Full(guard.refuse(refusal)),
+        Err(refusal) => return HttpResponse::Full(guard.refuse(refusal)),
     };
     if !takes_event_stream(&request.headers) {
-        return Answer::Full(text(406, "This is an event stream: accept text/event-stream"));
+        return HttpResponse::Full(text(406, "This is an event stream: accept text/event-stream"));
     }
     match begin(guard, &admitted).await {
         Ok(stream) => {
             let head = with_body(200, "text/event-stream", Vec::new());
             let mut head = Response::from_parts(head.into_parts().0, ());
             head.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-            Answer::Stream(head, Box::new(stream))
+            HttpResponse::Stream(head, Box::new(stream))
         }
-        Err(Failure::Full) => {
-            Answer::Full(retry_later(text(429, "This client holds too many streams open for this user")))
+        Err(StreamRecordError::Full) => {
+            HttpResponse::Full(retry_later(text(429, "This client holds too many streams open for this user")))
         }
-        Err(Failure::Gone | Failure::Store) => Answer::Full(unavailable("The stream cannot be opened now")),
+        Err(StreamRecordError::Gone | StreamRecordError::Store) => {
+            HttpResponse::Full(unavailable("The stream cannot be opened now"))
+        }
     }
 }
 
-async fn begin(guard: &Guard<'_>, admitted: &Admitted) -> Result<Stream, Failure> {
+async fn begin(guard: &Guard<'_>, admitted: &Admitted) -> Result<Stream, StreamRecordError> {
     let (env, who) = (guard.env, admitted.identity());
     let id = random_token(env.entra.random);
     let of = [who.tenant_id, who.object_id, who.client_id];
@@ -124,13 +126,13 @@ async fn begin(guard: &Guard<'_>, admitted: &Admitted) -> Result<Stream, Failure
             }
         }
         if open.len() >= MAX_STREAMS {
-            return Next::Leave(Err(Failure::Full));
+            return Next::Leave(Err(StreamRecordError::Full));
         }
         open.push(id.clone());
         Next::Write(open, Ok(()))
     });
     listed.await??;
-    let record = Record {
+    let record = StreamRecord {
         tenant_id: who.tenant_id.to_owned(),
         object_id: who.object_id.to_owned(),
         client_id: who.client_id.to_owned(),
@@ -203,7 +205,7 @@ impl Stream {
         }
         let kept = change(env, &self.id, |record| record).await;
         // A store that does not answer now is asked again before the record expires.
-        !matches!(kept, Err(Failure::Gone))
+        !matches!(kept, Err(StreamRecordError::Gone))
     }
 
     /// What is to be delivered. A store that does not answer is asked again.
@@ -239,11 +241,13 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
     let mut connection = Connection::restore(record.state.as_deref());
     let reply = mcp::receive(&Peer::Remote(env, &*caller), &mut connection, &request.body).await;
     if let Some(state) = connection.changed().filter(|state| state.len() <= MAX_STATE) {
-        let remembered = change(env, &id, |record| Record { state: Some(state.clone()), ..record });
+        let remembered = change(env, &id, |record| StreamRecord { state: Some(state.clone()), ..record });
         match remembered.await {
             Ok(()) => {}
-            Err(Failure::Gone) => return not_found(),
-            Err(Failure::Full | Failure::Store) => return unavailable("The connection cannot be remembered now"),
+            Err(StreamRecordError::Gone) => return not_found(),
+            Err(StreamRecordError::Full | StreamRecordError::Store) => {
+                return unavailable("The connection cannot be remembered now");
+            }
         }
     }
     match reply {
@@ -255,9 +259,9 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
         Reply::Message { status: 400, json } => json_text(400, json),
         Reply::Message { json, .. } => match deliver(env, &id, &json).await {
             Ok(()) => empty(202),
-            Err(Failure::Full) => unavailable("Too many answers wait for this stream: read it"),
-            Err(Failure::Gone) => not_found(),
-            Err(Failure::Store) => unavailable("The answer cannot be delivered now"),
+            Err(StreamRecordError::Full) => unavailable("Too many answers wait for this stream: read it"),
+            Err(StreamRecordError::Gone) => not_found(),
+            Err(StreamRecordError::Store) => unavailable("The answer cannot be delivered now"),
         },
     }
 }
@@ -275,13 +279,13 @@ fn stream_id(request: &Request) -> Option<String> {
     }
 }
 
-async fn deliver(env: &ServerWorld<'_>, id: &str, json: &str) -> Result<(), Failure> {
+async fn deliver(env: &ServerWorld<'_>, id: &str, json: &str) -> Result<(), StreamRecordError> {
     let delivered = env.entra.records.update(&QUEUES, id, |queued| {
         let mut queued = queued.unwrap_or_default();
         queued.push(json.to_owned());
         let bytes: usize = queued.iter().map(String::len).sum();
         if queued.len() > MAX_QUEUED || bytes > MAX_QUEUED_BYTES {
-            return Next::Leave(Err(Failure::Full));
+            return Next::Leave(Err(StreamRecordError::Full));
         }
         Next::Write(queued, Ok(()))
     });
@@ -289,11 +293,15 @@ async fn deliver(env: &ServerWorld<'_>, id: &str, json: &str) -> Result<(), Fail
 }
 
 /// Changes the record of a stream, if there is one, which lives on for its time from now.
-async fn change(env: &ServerWorld<'_>, id: &str, change: impl Fn(Record) -> Record) -> Result<(), Failure> {
+async fn change(
+    env: &ServerWorld<'_>,
+    id: &str,
+    change: impl Fn(StreamRecord) -> StreamRecord,
+) -> Result<(), StreamRecordError> {
     let streams = STREAMS.absent_if_malformed();
     let changed = env.entra.records.update(&streams, id, |record| match record {
         Some(record) => Next::Write(change(record), Ok(())),
-        None => Next::Leave(Err(Failure::Gone)),
+        None => Next::Leave(Err(StreamRecordError::Gone)),
     });
     changed.await?
 }

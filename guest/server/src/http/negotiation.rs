@@ -7,7 +7,7 @@ use crate::mcp::Field;
 
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum ResponseFormat {
     /// `application/json`.
     Json,
     /// `text/event-stream`, with one event.
@@ -27,7 +27,7 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 
 /// The form to answer in: JSON where the client takes it, since one answer needs no stream. `None`: it takes neither.
 /// A client that says nothing takes everything.
-pub(super) fn acceptable(headers: &HeaderMap) -> Option<Form> {
+pub(super) fn acceptable(headers: &HeaderMap) -> Option<ResponseFormat> {
     let (mut said, mut stream) = (false, false);
     for value in headers.get_all(ACCEPT) {
         said = true;
@@ -35,14 +35,14 @@ pub(super) fn acceptable(headers: &HeaderMap) -> Option<Form> {
         for range in value.split(',').filter(|range| !is_refused(range)) {
             let range = essence(range);
             if ["application/json", "application/*", "*/*"].iter().any(|json| json.eq_ignore_ascii_case(range)) {
-                return Some(Form::Json);
+                return Some(ResponseFormat::Json);
             }
             stream |= ["text/event-stream", "text/*"].iter().any(|stream| stream.eq_ignore_ascii_case(range));
         }
     }
     match (said, stream) {
-        (false, _) => Some(Form::Json),
-        (true, true) => Some(Form::EventStream),
+        (false, _) => Some(ResponseFormat::Json),
+        (true, true) => Some(ResponseFormat::EventStream),
         (true, false) => None,
     }
 }
@@ -92,14 +92,14 @@ mod tests {
     #[test]
     fn json_is_preferred_and_an_event_stream_is_given_to_who_takes_nothing_else() {
         for (accept, form) in [
-            (&[][..], Some(Form::Json)),
-            (&["application/json, text/event-stream"], Some(Form::Json)),
-            (&["text/event-stream, application/json"], Some(Form::Json)),
-            (&["text/event-stream", "application/json"], Some(Form::Json)),
-            (&["*/*"], Some(Form::Json)),
-            (&["Application/JSON; charset=utf-8"], Some(Form::Json)),
-            (&["text/event-stream"], Some(Form::EventStream)),
-            (&["text/event-stream, application/json;q=0"], Some(Form::EventStream)),
+            (&[][..], Some(ResponseFormat::Json)),
+            (&["application/json, text/event-stream"], Some(ResponseFormat::Json)),
+            (&["text/event-stream, application/json"], Some(ResponseFormat::Json)),
+            (&["text/event-stream", "application/json"], Some(ResponseFormat::Json)),
+            (&["*/*"], Some(ResponseFormat::Json)),
+            (&["Application/JSON; charset=utf-8"], Some(ResponseFormat::Json)),
+            (&["text/event-stream"], Some(ResponseFormat::EventStream)),
+            (&["text/event-stream, application/json;q=0"], Some(ResponseFormat::EventStream)),
             (&["text/html"], None),
             (&["application/json;q=0.0"], None),
             (&[""], None),

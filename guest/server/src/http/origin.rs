@@ -1,4 +1,4 @@
-//! Which host names are ours, and which web pages may call (the Fetch standard's CORS protocol).
+//! The host names that the server answers for, and the web pages that may call it (the Fetch standard's CORS protocol).
 //!
 //! A browser sends `Origin` with whatever a web page has it send, so a page that a person happens to visit cannot speak
 //! for them here. Programs send none. Nothing is ever shared with credentials: there are none that a browser would add.
@@ -10,7 +10,7 @@ use http::header::{
 use http::{HeaderValue, Method, Response};
 
 use super::routes::Route;
-use super::{Head, empty};
+use super::{ResponseHead, empty};
 use crate::authorization_server::Endpoint;
 use crate::message::{Request, text};
 use crate::site::Site;
@@ -23,12 +23,12 @@ const EXPOSED_HEADERS: &str = "WWW-Authenticate, Mcp-Session-Id, Mcp-Protocol-Ve
 /// Seconds for which a browser may remember a preflight: as long as Chromium does at most.
 const MAX_AGE_SECONDS: u64 = 7200;
 
-/// Who may read answers from a web page.
+/// Which web pages may read answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sharing {
     /// Every page: public documents.
     Everybody,
-    /// Our own pages, and those of the settings.
+    /// The server's own pages, and those of the settings.
     AllowedOrigins,
     /// No page.
     Nobody,
@@ -70,14 +70,14 @@ pub(super) fn may_call(site: &Site<'_>, route: &Route, request: &Request) -> boo
     let Some(origin) = origin else { return true };
     match (route.sharing(), route) {
         (Sharing::AllowedOrigins, _) => is_allowed(site, origin),
-        // The form of the consent page, which is our own.
+        // The form of the consent page, which is the server's own.
         (_, Route::OAuth(Endpoint::Authorize)) if request.method == Method::POST => origin == site.origin,
         _ => true,
     }
 }
 
 /// Says which pages may read an answer.
-pub(super) fn share(site: &Site<'_>, route: &Route, request: &Request, head: Head<'_>) {
+pub(super) fn share(site: &Site<'_>, route: &Route, request: &Request, head: ResponseHead<'_>) {
     match route.sharing() {
         Sharing::Everybody => {
             head.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -95,7 +95,7 @@ pub(super) fn share(site: &Site<'_>, route: &Route, request: &Request, head: Hea
     }
 }
 
-/// Answers `OPTIONS`: what may be sent here. [`share`] adds by whom.
+/// Answers `OPTIONS`: what a page may send here. [`share`] adds which page.
 pub(super) fn preflight(site: &Site<'_>, route: &Route, request: &Request) -> Response<Vec<u8>> {
     let granted = match (route.sharing(), origin_of(request)) {
         (_, Err(())) => return text(403, "The request names several origins"),

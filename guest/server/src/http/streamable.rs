@@ -7,7 +7,7 @@ use http::header::HeaderName;
 use http::{HeaderValue, Response};
 
 use super::bearer::Guard;
-use super::negotiation::{Form, acceptable, field, is_json};
+use super::negotiation::{ResponseFormat, acceptable, field, is_json};
 use super::{empty, json_text};
 use crate::mcp::{self, Fields, Peer, Reply};
 use crate::message::{Request, text, with_body};
@@ -39,7 +39,7 @@ pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<
     match mcp::handle_http(&Peer::Remote(guard.env, &*caller), &fields, &request.body).await {
         Reply::Nothing => empty(202),
         // A refusal of the request is no event of its answer.
-        Reply::Message { status: 200, json } if form == Form::EventStream => {
+        Reply::Message { status: 200, json } if form == ResponseFormat::EventStream => {
             let mut response = with_body(200, "text/event-stream", event("message", &json).into_bytes());
             response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
             response

@@ -10,18 +10,21 @@ mod origins;
 mod streamable;
 mod tokens;
 
+use std::time::Duration;
+
 use base::Secret;
 use base::principal::Groups;
 use caller::session::{Membership, Session, SessionError};
 use entra::EntraWorld;
+use entra::testing::EntraWorlds as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
-use world::StoreError;
 use world::records::{Namespace, Partition, Ttl};
 use world::testing::{PUBLIC_URL, World, run};
+use world::{HttpError, StoreError};
 
 use super::handle_with;
-use crate::message::{Answer, Request};
+use crate::message::{HttpResponse, Request};
 use crate::server_world::ServerWorld;
 use crate::testing::{ServerWorlds as _, configure};
 
@@ -99,14 +102,14 @@ impl Server {
         run(entra::graph::profile::remember(&self.env.entra, session.identity(), &profile.to_string()));
     }
 
-    fn answer(&self, request: Request) -> Answer {
+    fn answer(&self, request: Request) -> HttpResponse {
         run(handle_with(&self.env, request, |env, token, resources| Box::pin(authenticate(env, token, resources))))
     }
 
     fn send(&self, request: Request) -> Response<Vec<u8>> {
         match self.answer(request) {
-            Answer::Full(response) => response,
-            Answer::Stream(..) => panic!("an answer that is a stream"),
+            HttpResponse::Full(response) => response,
+            HttpResponse::Stream(..) => panic!("an answer that is a stream"),
         }
     }
 }
@@ -196,7 +199,7 @@ fn header<'a>(response: &'a Response<Vec<u8>>, name: &str) -> &'a str {
 
 #[test]
 fn a_local_server_serves_nothing_over_http() {
-    let Answer::Full(response) = super::not_set_up() else { panic!() };
+    let HttpResponse::Full(response) = super::not_set_up() else { panic!() };
     assert_eq!(response.status(), 404);
 }
 
@@ -294,6 +297,7 @@ fn everything_is_under_the_path_prefix_of_the_public_url_and_metadata_where_the_
 #[test]
 fn a_head_request_gets_the_head_of_what_a_get_would() {
     let server = Server::new();
+    server.world.publishes_metadata();
     for path in ["/", "/healthz", "/readyz", "/.well-known/oauth-protected-resource/mcp"] {
         let response = server.send(request(Method::HEAD, path));
         assert_eq!(response.status(), 200, "{path}");
@@ -315,15 +319,33 @@ fn the_transport_of_2024_can_be_turned_off() {
 #[test]
 fn the_server_says_that_it_runs_and_whether_it_is_ready() {
     let server = Server::new();
+    entra::testing::forget_instance();
     let probe = |path| Request { authority: Some("10.0.0.7:3001".to_owned()), ..get(path) };
     assert_eq!(server.send(probe("/healthz")).body(), b"ok");
+    server.world.once(|_| Err(HttpError::TimedOut));
+    assert_eq!(server.send(probe("/readyz")).status(), 503, "nothing can be signed in to or judged yet");
+    server.world.advance(Duration::from_secs(5));
+    server.world.publishes_metadata();
     assert_eq!(server.send(probe("/readyz")).body(), b"ready");
-    assert_eq!(server.send(probe("/")).status(), 421, "by address only for whoever watches over the process");
+    server.world.always(|_| Err(HttpError::TimedOut));
+    server.world.advance(Duration::from_secs(24 * 3600));
+    assert_eq!(
+        server.send(probe("/readyz")).body(),
+        b"ready",
+        "a monitor neither waits for Entra ID nor depends on it"
+    );
+    assert_eq!(server.send(probe("/")).status(), 421, "by address only for the process supervisor");
 
     server.world.break_store(0);
     assert_eq!(server.send(probe("/healthz")).status(), 200);
     let response = server.send(probe("/readyz"));
     assert_eq!((response.status().as_u16(), header(&response, "retry-after")), (503, "2"));
+
+    server.world.heal_store();
+    server.world.advance(Duration::from_secs(5));
+    // A store that can be read and not be written.
+    server.world.break_store(1);
+    assert_eq!(server.send(probe("/readyz")).status(), 503);
 }
 
 #[test]
@@ -384,7 +406,7 @@ fn an_error_carries_the_correlation_id() {
     assert_eq!(header(&server.send(get("/healthz")), "x-correlation-id"), "");
     let response = server.send(post("/mcp", &json!({})));
     assert_eq!((header(&response, "x-correlation-id"), &json_of(&response)["correlation_id"]), ("c-1", &json!("c-1")));
-    let Answer::Full(response) = super::unreadable(&server.env, 413) else { panic!() };
+    let HttpResponse::Full(response) = super::unreadable(&server.env, 413) else { panic!() };
     assert_eq!((response.status().as_u16(), header(&response, "x-correlation-id")), (413, "c-1"));
     assert_eq!(header(&response, "x-content-type-options"), "nosniff");
 }

@@ -1,8 +1,11 @@
 //! Finds what a message asks for, and answers.
 
+use std::fmt::Write as _;
+
 use base::policy::{Denial, Name};
+use base::settings::Settings;
 use caller::local::{PersonWorld, SignInError, attempt, interactive};
-use caller::{Caller, CallerKind, PersonCaller};
+use caller::{Caller, CallerAuthentication, PersonCaller};
 use rmcp::model::{
     CacheScope, DiscoverResult, Implementation, InitializeResult, JsonObject, ListToolsResult, ProtocolVersion,
     ServerCapabilities, Tool as Description, ToolsCapability,
@@ -11,9 +14,11 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use world::Channel;
 
-use super::envelope::{self, BAD_REQUEST, INTERNAL_ERROR, METHOD_NOT_FOUND, Message, NOT_FOUND, OK, Parsed, RpcError};
-use super::person::{self, Client, ClientState};
-use super::request_state::{self, Opened};
+use super::envelope::{
+    self, BAD_REQUEST, INTERNAL_ERROR, METHOD_NOT_FOUND, Message, NOT_FOUND, OK, ParsedMessage, RpcError,
+};
+use super::person::{self, ClientPresenter, ClientState};
+use super::request_state::{self, OpenedState};
 use super::version::{self, Agreed, Connection, Era};
 use super::{Peer, Reply};
 use crate::access::Access;
@@ -21,7 +26,7 @@ use crate::tools::{self, AnyTool};
 
 /// How long a client may keep the answer to `server/discover`: it changes with the version of this component.
 const DISCOVER_TTL_MS: u64 = 3_600_000;
-/// How long a client may keep the list of tools: it may depend on who asks.
+/// How long a client may keep the list of tools: it may depend on the caller.
 const TOOLS_TTL_MS: u64 = 300_000;
 /// The same while it cannot be found out whether the caller may call one of them: that Graph or Entra ID failed is
 /// remembered as long.
@@ -35,7 +40,7 @@ const TRACE_PARENT: &str = "traceparent";
 /// Messages in one batch (2025-03-26 only). Enough for any client seen; a bound for the others.
 const MAX_BATCH: usize = 100;
 
-const INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsoft Graph. If nobody is signed in, a \
+const INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsoft Graph. If no account is signed in, a \
                             tool asks the user to sign in to Microsoft Entra ID; repeat the call after that.";
 const REMOTE_INSTRUCTIONS: &str = "Reads from Microsoft Graph: the signed-in user's own profile and groups, and people \
                                    of the organization by name.";
@@ -46,7 +51,7 @@ const SERVER_INFO: &str = concat!(
     r#""}"#
 );
 
-/// Handles one message of the person at this machine, whose connection the host remembers.
+/// Handles one message of the person at this machine. The host remembers the connection.
 pub async fn handle(person: &PersonWorld<'_>, message: &str) -> Option<String> {
     match on_connection(&Peer::Local(person), person.channel, message).await {
         Reply::Message { json, .. } => Some(json),
@@ -77,8 +82,8 @@ pub async fn receive(peer: &Peer<'_>, connection: &mut Connection, message: &[u8
         return refused(&error, None);
     }
     let read = match *peer {
-        Peer::Local(_) => envelope::read::<Value>(message),
-        Peer::Remote(..) => envelope::read_bounded::<Value>(message),
+        Peer::Local(_) => envelope::read(message),
+        Peer::Remote(..) => envelope::read_bounded(message),
     };
     match read {
         Err(error) => refused(&error, None),
@@ -122,8 +127,8 @@ pub(super) async fn handle_batch(peer: &Peer<'_>, connection: &mut Connection, b
 
 async fn handle_one(peer: &Peer<'_>, connection: &mut Connection, value: Value) -> Reply {
     match envelope::parse(value) {
-        Ok(Parsed::Message(message)) => handle_message(peer, connection, message).await,
-        Ok(Parsed::Ignored) => Reply::Nothing,
+        Ok(ParsedMessage::Message(message)) => handle_message(peer, connection, message).await,
+        Ok(ParsedMessage::Ignored) => Reply::Nothing,
         Err((id, error)) => refused(&error, id.as_ref()),
     }
 }
@@ -138,22 +143,22 @@ pub(super) async fn handle_message(peer: &Peer<'_>, connection: &mut Connection,
     peer.entra().trail.set_trace_parent(meta.and_then(|meta| meta.get(TRACE_PARENT)).and_then(Value::as_str));
     match answer(peer, connection, &method, params).await {
         Ok(result) => Reply::Message { status: OK, json: envelope::result(&id, &result) },
-        Err(Failure::Rpc(error)) => refused(&error, Some(&id)),
-        Err(Failure::SignInAgain) => Reply::SignInAgain,
-        Err(Failure::ClaimsChallenge(claims)) => Reply::ClaimsChallenge(claims),
-        Err(Failure::InsufficientScope(scopes)) => Reply::InsufficientScope(scopes),
+        Err(RequestError::Rpc(error)) => refused(&error, Some(&id)),
+        Err(RequestError::SignInAgain) => Reply::SignInAgain,
+        Err(RequestError::ClaimsChallenge(claims)) => Reply::ClaimsChallenge(claims),
+        Err(RequestError::InsufficientScope(scopes)) => Reply::InsufficientScope(scopes),
     }
 }
 
 /// Why a request has no result.
-enum Failure {
+enum RequestError {
     Rpc(RpcError),
     SignInAgain,
     ClaimsChallenge(String),
     InsufficientScope(Vec<Name>),
 }
 
-impl From<RpcError> for Failure {
+impl From<RpcError> for RequestError {
     fn from(error: RpcError) -> Self {
         Self::Rpc(error)
     }
@@ -165,7 +170,7 @@ async fn answer(
     connection: &mut Connection,
     method: &str,
     params: Map<String, Value>,
-) -> Result<String, Failure> {
+) -> Result<String, RequestError> {
     let era = version::era_of(&params, connection)?;
     Ok(match (method, &era) {
         ("initialize", Era::Legacy(_) | Era::Unknown) => initialize(peer, connection, &params)?.to_string(),
@@ -234,7 +239,7 @@ fn discover(peer: &Peer<'_>) -> Result<Value, RpcError> {
     to_value(&result)
 }
 
-async fn list_tools(peer: &Peer<'_>, params: &Map<String, Value>, era: &Era) -> Result<Value, Failure> {
+async fn list_tools(peer: &Peer<'_>, params: &Map<String, Value>, era: &Era) -> Result<Value, RequestError> {
     if params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
         return Err(RpcError::invalid_params("unknown cursor: the list has one page").into());
     }
@@ -247,12 +252,12 @@ async fn list_tools(peer: &Peer<'_>, params: &Map<String, Value>, era: &Era) -> 
 }
 
 /// What a caller may call, and how long that may be kept.
-async fn permitted(access: &Access<'_>) -> Result<(Vec<Description>, u64), Failure> {
+async fn permitted(access: &Access<'_>) -> Result<(Vec<Description>, u64), RequestError> {
     let (mut descriptions, mut ttl) = (Vec::new(), TOOLS_TTL_MS);
     for tool in tools::remote() {
-        match access.decide(tool.name(), || tool.rule()).await {
+        match access.decide(&tool.terms()).await {
             Ok(()) => descriptions.push(tool.describe().clone()),
-            Err(Denial::SessionEnded) => return Err(Failure::SignInAgain),
+            Err(Denial::SessionEnded) => return Err(RequestError::SignInAgain),
             Err(denial) if denial.is_undecided() => ttl = UNDECIDED_TTL_MS,
             Err(_) => {}
         }
@@ -276,20 +281,20 @@ fn tools_of(peer: &Peer<'_>) -> Vec<&'static dyn AnyTool> {
     }
 }
 
-async fn call_tool(peer: &Peer<'_>, mut params: Map<String, Value>, era: &Era) -> Result<String, Failure> {
+async fn call_tool(peer: &Peer<'_>, mut params: Map<String, Value>, era: &Era) -> Result<String, RequestError> {
     let arguments = params.remove("arguments");
     let Some(name) = params.get("name").and_then(Value::as_str) else {
         return Err(RpcError::invalid_params("name is missing or not a string").into());
     };
-    let unknown = || Failure::from(RpcError::invalid_params("Unknown tool").with_data(json!({ "name": name })));
+    let unknown = || RequestError::from(RpcError::invalid_params("Unknown tool").with_data(json!({ "name": name })));
     let tool = tools_of(peer).into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)?;
     if let Some(access) = access_of(peer) {
-        match access.admit(tool.name(), || tool.rule()).await {
+        match access.admit(&tool.terms()).await {
             Ok(()) => {}
             // The tool is switched off for all callers, and looks like a tool that does not exist.
             Err(Denial::NotListed) => return Err(unknown()),
-            Err(Denial::ScopesMissing { required }) => return Err(Failure::InsufficientScope(required)),
-            Err(Denial::SessionEnded) => return Err(Failure::SignInAgain),
+            Err(Denial::ScopesMissing { required }) => return Err(RequestError::InsufficientScope(required)),
+            Err(Denial::SessionEnded) => return Err(RequestError::SignInAgain),
             Err(denial) => return Ok(finished(Err(&denial.into()), peer, era)),
         }
     }
@@ -307,7 +312,7 @@ fn arguments_of(arguments: Option<Value>) -> Result<JsonObject, RpcError> {
     }
 }
 
-/// A call of the person at this machine, whom the tool may ask to sign in.
+/// A call of the person at this machine. The tool may ask this person to sign in.
 async fn call_for_person(
     peer: &Peer<'_>,
     person: &PersonWorld<'_>,
@@ -315,7 +320,7 @@ async fn call_for_person(
     params: &Map<String, Value>,
     arguments: Option<Value>,
     era: &Era,
-) -> Result<String, Failure> {
+) -> Result<String, RequestError> {
     let request = request_state::request_digest(tool.name(), arguments.as_ref());
     let arguments = arguments_of(arguments)?;
     let round = round_of(peer, params, era, &request).await?;
@@ -327,7 +332,7 @@ async fn call_for_person(
             return Ok(finished(Err(&tools::ToolError::from(declined)), peer, era));
         }
     };
-    let client = Client { person, era, progress_token: progress_token(params), state: ClientState::default() };
+    let client = ClientPresenter { person, era, progress_token: progress_token(params), state: ClientState::default() };
     let caller = PersonCaller::new(person, &client, resumes);
     let result = tools::call(tool, &person.entra, &caller, arguments).await;
     if let Err(error) = &result
@@ -355,7 +360,7 @@ async fn call_for_client(
     params: &Map<String, Value>,
     arguments: Option<Value>,
     era: &Era,
-) -> Result<String, Failure> {
+) -> Result<String, RequestError> {
     // A tool asks a remote client for nothing, so no state was ever given to one.
     if era.is_modern() && params.contains_key("requestState") {
         return Err(foreign_state().into());
@@ -366,9 +371,11 @@ async fn call_for_client(
         && let Some(claims) = error.needs_person()
     {
         return Err(match (caller.kind(), claims) {
-            (CallerKind::Bearer, Some(claims)) => Failure::ClaimsChallenge(claims.to_owned()),
+            (CallerAuthentication::Bearer, Some(claims)) => RequestError::ClaimsChallenge(claims.to_owned()),
             // A session that needs more of its user has ended; the next sign-in brings the claims.
-            (CallerKind::Person | CallerKind::Session | CallerKind::Bearer, _) => Failure::SignInAgain,
+            (CallerAuthentication::Person | CallerAuthentication::Session | CallerAuthentication::Bearer, _) => {
+                RequestError::SignInAgain
+            }
         });
     }
     Ok(finished(result.as_deref(), peer, era))
@@ -392,9 +399,9 @@ async fn round_of(peer: &Peer<'_>, params: &Map<String, Value>, era: &Era, reque
     };
     let state = state.as_str().ok_or_else(foreign_state)?;
     let attempt = match request_state::open(peer, state, request).await.map_err(internal)? {
-        Opened::Attempt(attempt) => attempt,
-        Opened::Expired => return Ok(Round::First),
-        Opened::Refused => return Err(foreign_state()),
+        OpenedState::Attempt(attempt) => attempt,
+        OpenedState::Expired => return Ok(Round::First),
+        OpenedState::Refused => return Err(foreign_state()),
     };
     let response = params.get("inputResponses").and_then(|responses| responses.get(SIGN_IN_INPUT));
     match response.and_then(|response| response.get("action")).and_then(Value::as_str) {
@@ -444,7 +451,17 @@ fn as_json_string(text: &str) -> String {
 fn explain(error: &tools::ToolError, peer: &Peer<'_>) -> String {
     match (error.sign_in(), *peer) {
         (Some(SignInError::TimedOut(Some(instruction))), Peer::Local(_)) => {
-            format!("{error}. {} Then call this tool again.", instruction.sentence())
+            let mut text = format!("{error}. {} Then call this tool again.", instruction.sentence());
+            if instruction.user_code.is_none() {
+                // Entra ID shows what is wrong with the application on its page, and sends no answer here.
+                let Settings { tenant, client_id, .. } = peer.entra().settings;
+                let _ = write!(
+                    text,
+                    " If the page shows an error about the application, check the tenant id, {tenant}, and the client id, \
+                     {client_id}."
+                );
+            }
+            text
         }
         (_, Peer::Local(_)) => error.to_string(),
         (_, Peer::Remote(..)) => {

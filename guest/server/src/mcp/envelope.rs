@@ -1,5 +1,6 @@
 //! JSON-RPC 2.0 messages.
 
+use base::strict_json::{self, StrictJsonError};
 use serde_json::{Map, Value, json};
 
 pub(super) const PARSE_ERROR: i32 = -32700;
@@ -21,6 +22,9 @@ pub(super) const NOT_FOUND: u16 = 404;
 
 /// Values in a message from a stranger. No message of the protocol has a tenth of it; each may take 600 bytes.
 const MAX_VALUES: usize = 20_000;
+
+/// Depth of nesting of a message: what `serde_json` allows, which bounds recursion on the stack of an instance.
+const MAX_DEPTH: usize = 127;
 
 /// A request or notification.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +87,7 @@ pub(super) fn result(id: &Value, result: &str) -> String {
 
 /// Reads JSON that a stranger sent: a small text can stand for a lot of memory, since an object of one member takes
 /// a hundred times the bytes of `{"":0}`.
-pub(super) fn read_bounded<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<T, RpcError> {
+pub(super) fn read_bounded(text: &[u8]) -> Result<Value, RpcError> {
     // Every value but the first follows one of these.
     if text.len() > MAX_VALUES && structure(text).take(MAX_VALUES + 1).count() > MAX_VALUES {
         return Err(RpcError::invalid_request(format!("a message has at most {MAX_VALUES} values")));
@@ -91,9 +95,16 @@ pub(super) fn read_bounded<T: serde::de::DeserializeOwned>(text: &[u8]) -> Resul
     read(text)
 }
 
-/// Reads JSON.
-pub(super) fn read<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<T, RpcError> {
-    serde_json::from_slice(text).map_err(|error| RpcError::new(PARSE_ERROR, format!("not JSON: {error}")))
+/// Reads JSON in which no object has two members of one name: a gateway in front, or a log, may read another one of them
+/// than this server does.
+pub(super) fn read(text: &[u8]) -> Result<Value, RpcError> {
+    strict_json::parse(text, MAX_DEPTH).map_err(|error| {
+        let message = match error {
+            StrictJsonError::Malformed(reason) => format!("not JSON: {reason}"),
+            StrictJsonError::Duplicate(_) => "a name occurs twice in one object".to_owned(),
+        };
+        RpcError::new(PARSE_ERROR, message)
+    })
 }
 
 /// The brackets, braces and commas of a JSON text, outside of its strings.
@@ -115,7 +126,7 @@ fn structure(text: &[u8]) -> impl Iterator<Item = u8> {
 }
 
 /// What one JSON value is.
-pub(super) enum Parsed {
+pub(super) enum ParsedMessage {
     /// A request or notification.
     Message(Message),
     /// Nothing to do, and never answered: an answer to a request of this server, which the host has correlated already,
@@ -124,7 +135,7 @@ pub(super) enum Parsed {
 }
 
 /// Reads a message. An error carries the id to answer with, as far as it could be read.
-pub(super) fn parse(value: Value) -> Result<Parsed, (Option<Value>, RpcError)> {
+pub(super) fn parse(value: Value) -> Result<ParsedMessage, (Option<Value>, RpcError)> {
     let Value::Object(mut object) = value else {
         return Err((None, RpcError::invalid_request("a message has to be a JSON object")));
     };
@@ -135,7 +146,7 @@ pub(super) fn parse(value: Value) -> Result<Parsed, (Option<Value>, RpcError)> {
     }
     let Some(method) = object.remove("method") else {
         if object.contains_key("result") || object.contains_key("error") {
-            return Ok(Parsed::Ignored);
+            return Ok(ParsedMessage::Ignored);
         }
         return Err((readable, RpcError::invalid_request("method is missing")));
     };
@@ -148,10 +159,10 @@ pub(super) fn parse(value: Value) -> Result<Parsed, (Option<Value>, RpcError)> {
     let params = match object.remove("params") {
         None => Map::new(),
         Some(Value::Object(params)) => params,
-        Some(_) if id.is_none() => return Ok(Parsed::Ignored),
+        Some(_) if id.is_none() => return Ok(ParsedMessage::Ignored),
         Some(_) => return Err((readable, RpcError::invalid_params("params has to be an object"))),
     };
-    Ok(Parsed::Message(Message { id, method, params }))
+    Ok(ParsedMessage::Message(Message { id, method, params }))
 }
 
 fn is_id(id: &Value) -> bool {

@@ -22,7 +22,7 @@ pub struct NotAdmitted {
 
 /// The answer to `message`. A notification has none, and a batch is answered as one.
 pub fn not_admitted(message: &str, refusal: &NotAdmitted) -> Option<String> {
-    let id = match envelope::read_bounded::<Value>(message.as_bytes()) {
+    let id = match envelope::read_bounded(message.as_bytes()) {
         Ok(Value::Object(message)) if message.contains_key("method") => Some(message.get("id")?.clone()),
         Ok(_) | Err(_) => None,
     };

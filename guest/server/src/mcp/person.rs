@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use caller::local::interactive::{Alive, Presented, Presenter, SLICE};
+use caller::local::interactive::{Alive, Presentation, Presenter, SLICE};
 use caller::local::{Instruction, PersonWorld, SignInError};
 use serde_json::{Value, json};
 use world::ChannelError;
@@ -16,7 +16,7 @@ use super::version::Era;
 const PROGRESS_PAUSE: Duration = Duration::from_secs(2);
 
 /// The client of one call.
-pub(super) struct Client<'a> {
+pub(super) struct ClientPresenter<'a> {
     pub(super) person: &'a PersonWorld<'a>,
     pub(super) era: &'a Era,
     /// The token of the call's progress notifications, if the client wants any.
@@ -43,18 +43,18 @@ pub(super) fn elicitation(instruction: &Instruction) -> Value {
 }
 
 #[async_trait(?Send)]
-impl Presenter for Client<'_> {
+impl Presenter for ClientPresenter<'_> {
     async fn present(
         &self,
         instruction: &Instruction,
         timeout: Duration,
         alive: &dyn Alive,
-    ) -> Result<Presented, SignInError> {
+    ) -> Result<Presentation, SignInError> {
         if !self.era.can_show_url() {
-            return Ok(Presented::Unsupported);
+            return Ok(Presentation::Unsupported);
         }
         if self.era.is_modern() {
-            return Ok(Presented::Deferred);
+            return Ok(Presentation::Deferred);
         }
         let id = random_uuid(self.person.entra.random);
         let mut params = elicitation(instruction);
@@ -77,12 +77,14 @@ impl Presenter for Client<'_> {
         Ok(match answer {
             Ok(result) if result.get("action").and_then(Value::as_str) == Some("accept") => {
                 *self.state.elicitation.borrow_mut() = Some(id);
-                Presented::ByClient
+                Presentation::ByClient
             }
-            Ok(_) => Presented::Declined,
+            Ok(_) => Presentation::Declined,
             Err(ChannelError::TimedOut) => return Err(SignInError::TimedOut(Some(instruction.clone()))),
+            // No client is left to sign in for.
+            Err(ChannelError::Closed) => return Err(SignInError::ClientGone),
             // The client has promised more than it does: the user agent is still there.
-            Err(_) => Presented::Unsupported,
+            Err(_) => Presentation::Unsupported,
         })
     }
 

@@ -15,7 +15,7 @@ use super::Peer;
 const PURPOSE: &[u8] = b"entra-mcp request-state v1";
 
 #[derive(Serialize, Deserialize)]
-struct State {
+struct RequestState {
     attempt: String,
     /// Unix time in seconds.
     expires_at: u64,
@@ -24,16 +24,16 @@ struct State {
 }
 
 /// States as they go out.
-const STATES: Sealed<State> = Sealed::json(Partition::Application, "request-state-key");
+const STATES: Sealed<RequestState> = Sealed::json(Partition::Application, "request-state-key");
 
 /// What a presented state turned out to be.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Opened {
+pub(super) enum OpenedState {
     /// Genuine: the attempt to go on with.
     Attempt(String),
     /// Genuine, but its time is up.
     Expired,
-    /// Not ours, altered, another caller's, or for another request.
+    /// Not sealed by this server, altered, another caller's, or for another request.
     Refused,
 }
 
@@ -50,22 +50,22 @@ pub(super) async fn seal(
     expires_at: u64,
     request: String,
 ) -> Result<String, StoreError> {
-    let state = State { attempt: attempt.to_owned(), expires_at, principal: peer.principal(), request };
+    let state = RequestState { attempt: attempt.to_owned(), expires_at, principal: peer.principal(), request };
     peer.entra().records.seal(&STATES, PURPOSE, &state).await
 }
 
 /// Opens a state that `peer` presents with a request.
-pub(super) async fn open(peer: &Peer<'_>, state: &str, request: &str) -> Result<Opened, StoreError> {
+pub(super) async fn open(peer: &Peer<'_>, state: &str, request: &str) -> Result<OpenedState, StoreError> {
     let Some(state) = peer.entra().records.open(&STATES, PURPOSE, state).await? else {
-        return Ok(Opened::Refused);
+        return Ok(OpenedState::Refused);
     };
     if state.principal != peer.principal() || state.request != request {
-        return Ok(Opened::Refused);
+        return Ok(OpenedState::Refused);
     }
     if state.expires_at <= peer.entra().clock.now() {
-        return Ok(Opened::Expired);
+        return Ok(OpenedState::Expired);
     }
-    Ok(Opened::Attempt(state.attempt))
+    Ok(OpenedState::Attempt(state.attempt))
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
         let state = sealed(&env);
         assert_eq!(
             run(open(&Peer::Local(&env), &state, &request_digest("tool", None))).unwrap(),
-            Opened::Attempt("attempt-1".to_owned())
+            OpenedState::Attempt("attempt-1".to_owned())
         );
     }
 
@@ -100,11 +100,14 @@ mod tests {
     fn a_state_for_another_request_is_refused() {
         let env = World::default().person();
         let state = sealed(&env);
-        assert_eq!(run(open(&Peer::Local(&env), &state, &request_digest("other", None))).unwrap(), Opened::Refused);
+        assert_eq!(
+            run(open(&Peer::Local(&env), &state, &request_digest("other", None))).unwrap(),
+            OpenedState::Refused
+        );
         let arguments = serde_json::json!({"a": 1});
         assert_eq!(
             run(open(&Peer::Local(&env), &state, &request_digest("tool", Some(&arguments)))).unwrap(),
-            Opened::Refused
+            OpenedState::Refused
         );
     }
 
@@ -114,7 +117,7 @@ mod tests {
         let env = world.person();
         let state = sealed(&env);
         world.advance(Duration::from_secs(600));
-        assert_eq!(run(open(&Peer::Local(&env), &state, &request_digest("tool", None))).unwrap(), Opened::Expired);
+        assert_eq!(run(open(&Peer::Local(&env), &state, &request_digest("tool", None))).unwrap(), OpenedState::Expired);
     }
 
     #[test]
@@ -126,7 +129,7 @@ mod tests {
             changed[index] ^= 1;
             assert_eq!(
                 run(open(&Peer::Local(&env), &base64url(&changed), &request_digest("tool", None))).unwrap(),
-                Opened::Refused
+                OpenedState::Refused
             );
         }
     }
@@ -139,7 +142,7 @@ mod tests {
         world::Random::fill(&other, &mut skip);
         assert_eq!(
             run(open(&Peer::Local(&other.person()), &state, &request_digest("tool", None))).unwrap(),
-            Opened::Refused
+            OpenedState::Refused
         );
     }
 
@@ -162,14 +165,18 @@ mod tests {
         let alice = SessionCaller { env: &server.entra, session: &alice };
         let alice = Peer::Remote(&server, &alice);
         let state = run(seal(&alice, "attempt-1", START + 600, request.clone())).unwrap();
-        assert_eq!(run(open(&alice, &state, &request)).unwrap(), Opened::Attempt("attempt-1".to_owned()));
-        assert_eq!(run(open(&Peer::Local(&env), &state, &request)).unwrap(), Opened::Refused);
+        assert_eq!(run(open(&alice, &state, &request)).unwrap(), OpenedState::Attempt("attempt-1".to_owned()));
+        assert_eq!(run(open(&Peer::Local(&env), &state, &request)).unwrap(), OpenedState::Refused);
         for (tenant, object, client) in [("u", "alice", "client"), ("t", "bob", "client"), ("t", "alice", "other")] {
             let other = session(tenant, object, client);
             let other = SessionCaller { env: &server.entra, session: &other };
             let other = Peer::Remote(&server, &other);
-            assert_eq!(run(open(&other, &state, &request)).unwrap(), Opened::Refused, "{tenant} {object} {client}");
-            assert_eq!(run(open(&other, &sealed(&env), &request)).unwrap(), Opened::Refused);
+            assert_eq!(
+                run(open(&other, &state, &request)).unwrap(),
+                OpenedState::Refused,
+                "{tenant} {object} {client}"
+            );
+            assert_eq!(run(open(&other, &sealed(&env), &request)).unwrap(), OpenedState::Refused);
         }
     }
 
@@ -177,7 +184,7 @@ mod tests {
     fn nonsense_is_refused() {
         let env = World::default().person();
         for state in ["", "x", "====", "AAAA", &"A".repeat(5000)] {
-            assert_eq!(run(open(&Peer::Local(&env), state, "")).unwrap(), Opened::Refused);
+            assert_eq!(run(open(&Peer::Local(&env), state, "")).unwrap(), OpenedState::Refused);
         }
     }
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::dispatch::{handle_batch, handle_message, refused};
-use super::envelope::{self, BAD_REQUEST, HEADER_MISMATCH, Message, Parsed, RpcError};
+use super::envelope::{self, BAD_REQUEST, HEADER_MISMATCH, Message, ParsedMessage, RpcError};
 use super::version::{self, Connection, MODERN, VERSION_KEY, WITH_BATCHES};
 use super::{Peer, Reply};
 
@@ -40,13 +40,13 @@ pub async fn handle_http(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> R
     if body.trim_ascii_start().starts_with(b"[") {
         return handle_array(peer, fields, body).await;
     }
-    let value = match envelope::read_bounded::<Value>(body) {
+    let value = match envelope::read_bounded(body) {
         Ok(value) => value,
         Err(error) => return refused(&error, None),
     };
     let message = match envelope::parse(value) {
-        Ok(Parsed::Message(message)) => message,
-        Ok(Parsed::Ignored) => return ignore(fields),
+        Ok(ParsedMessage::Message(message)) => message,
+        Ok(ParsedMessage::Ignored) => return ignore(fields),
         Err((id, error)) => return refused(&error, id.as_ref()),
     };
     // 2026-07-28 defines no notification that a client could send over HTTP, and no header fields for one.
@@ -72,8 +72,10 @@ async fn handle_array(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> Repl
         let error = RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only");
         return refused(&error, None);
     };
-    let batch = match envelope::read_bounded::<Vec<Value>>(body) {
-        Ok(batch) => batch,
+    let batch = match envelope::read_bounded(body) {
+        Ok(Value::Array(batch)) => batch,
+        // The body begins with a bracket.
+        Ok(_) => return refused(&RpcError::invalid_request("a batch has to be a JSON array"), None),
         Err(error) => return refused(&error, None),
     };
     // The header fields are about one message.

@@ -1,10 +1,11 @@
 //! The protocol, message by message. The tool itself is tested where it is, and end to end with real clients.
 
-use caller::local::attempt::{self, Attempt, Turn};
+use caller::local::attempt::{self, SignInAttempt, SignInTurn};
 use caller::local::{Account, PersonWorld, accounts};
 use caller::testing::PersonWorlds as _;
 use entra::graph::profile::profile_scope;
 use entra::oauth::TokenSet;
+use entra::testing::EntraWorlds as _;
 use serde_json::{Value, json};
 use world::testing::{World, run};
 
@@ -177,6 +178,41 @@ fn what_is_not_json_is_a_parse_error_without_an_id() {
     }
 }
 
+/// A gateway or a log in front may read the first of two members, where most parsers read the last.
+#[test]
+fn a_name_that_occurs_twice_at_any_depth_is_a_parse_error() {
+    let env = World::default().person();
+    for message in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"id":1,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","\u006dethod":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":[0,{"b":{"c":1,"d":2,"c":3}}]}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/initialized","method":"x"}"#,
+    ] {
+        let answer = send(&env, message).unwrap();
+        assert_eq!((code(&answer), &answer["id"]), (-32700, &Value::Null), "{message}");
+        let said = answer["error"]["message"].as_str().unwrap();
+        assert!(said.contains("a name occurs twice in one object"), "{said}");
+    }
+    let env = initialized("2025-03-26");
+    let batch = r#"[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2,"id":3,"method":"ping"}]"#;
+    assert_eq!(code(&send(&env, batch).unwrap()), -32700);
+    // The same name in two objects is two names.
+    let fine = r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{"id":{"id":[{"id":1},{"id":1}]}}}"#;
+    assert_eq!(send(&env, fine).unwrap()["result"], json!({}));
+}
+
+#[test]
+fn a_message_may_be_nested_and_one_without_end_is_a_parse_error() {
+    let env = initialized("2025-11-25");
+    let nested = |depth: usize| {
+        let (open, close) = (r#"{"a":"#.repeat(depth), "}".repeat(depth));
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"x":{open}1{close}}}}}"#)
+    };
+    assert_eq!(send(&env, &nested(60)).unwrap()["result"], json!({}));
+    assert_eq!(code(&send(&env, &nested(10_000)).unwrap()), -32700);
+}
+
 #[test]
 fn what_is_not_a_message_is_an_invalid_request() {
     let env = World::default().person();
@@ -289,6 +325,7 @@ fn modern_with_elicitation(params: Value) -> Value {
 /// A client that has been asked to show the sign-in page, and its way back.
 fn deferred(world: &World, env: &PersonWorld<'_>) -> Value {
     world.can_listen();
+    world.publishes_metadata();
     let answer = ask(env, modern_with_elicitation(json!({ "name": "GetUserDetailsFromGraph" })));
     assert_eq!(answer["result"]["resultType"], "input_required");
     answer["result"]["requestState"].clone()
@@ -318,9 +355,9 @@ fn declining_a_sign_in_leaves_it_to_another_call_that_has_taken_it_over() {
     let world = World::default();
     let env = world.person();
     let state = deferred(&world, &env);
-    let Turn::Resume(attempt) = run(attempt::take_turn(&env.entra, "another call")).unwrap() else { panic!() };
+    let SignInTurn::Resume(attempt) = run(attempt::take_turn(&env.entra, "another call")).unwrap() else { panic!() };
     assert_eq!(declined(&env, &state)["isError"], true);
-    assert!(run(Attempt::load(&env.entra, &attempt.id)).unwrap().is_some());
+    assert!(run(SignInAttempt::load(&env.entra, &attempt.id)).unwrap().is_some());
 }
 
 #[test]
@@ -338,7 +375,7 @@ fn a_client_that_comes_back_to_a_lost_sign_in_is_asked_again_if_the_session_has_
     run(accounts::save(&env.entra, &account, &[profile_scope(&env.entra)], ended)).unwrap();
     let state = deferred(&world, &env);
     let lost = run(attempt::current(&env.entra)).unwrap().unwrap().attempt;
-    run(Attempt::take(&env.entra, &lost)).unwrap();
+    run(SignInAttempt::take(&env.entra, &lost)).unwrap();
     let params = json!({
         "name": "GetUserDetailsFromGraph",
         "requestState": state,

@@ -104,7 +104,8 @@ pub(super) fn supported() -> Vec<&'static str> {
     std::iter::once(MODERN).chain(LEGACY).collect()
 }
 
-/// Answers `initialize`: the requested version if it is one with `initialize`, else our newest such.
+/// Answers `initialize`: the requested version if it is one with `initialize`, else the newest such that the server
+/// supports.
 pub(super) fn negotiate(requested: &str) -> &'static str {
     LEGACY.into_iter().find(|version| *version == requested).unwrap_or(LEGACY[0])
 }

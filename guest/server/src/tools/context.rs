@@ -5,7 +5,7 @@ use base::principal::PrincipalKind;
 use base::{Identity, Secret};
 use caller::{Caller, Delegated, NoToken};
 use entra::EntraWorld;
-use entra::graph::{AppTokens, Challenge, GraphError, TokenSource};
+use entra::graph::{AppTokens, GraphChallenge, GraphError, TokenSource};
 
 use super::error::ToolError;
 
@@ -14,20 +14,20 @@ use super::error::ToolError;
 pub struct Permission {
     /// Delegated: what a user's token carries, in the short form.
     delegated: &'static str,
-    /// What an administrator has to grant our application, for callers that are applications themselves; none if the tool
-    /// is about the user who calls it.
+    /// What an administrator has to grant the server's application, for callers that are applications themselves; none
+    /// if the tool is about the user that calls it.
     application: Option<&'static str>,
 }
 
 impl Permission {
-    /// For callers that are users, in whose name Graph is asked.
+    /// For callers that are users. Graph is asked in their name.
     pub(crate) const fn delegated(permission: &'static str) -> Self {
         Self { delegated: permission, application: None }
     }
 
-    /// For applications that call for themselves as well. Graph is asked with a token of our own application then, which
-    /// carries all that an administrator has granted: what the tool answers with must be fit for every caller that its rule
-    /// lets in.
+    /// For applications that call for themselves as well. Graph is asked with a token of the server's own application
+    /// then, which carries all that an administrator has granted: what the tool answers with must be fit for every
+    /// caller that its rule admits.
     pub(crate) const fn or_application(self, permission: &'static str) -> Self {
         Self { application: Some(permission), ..self }
     }
@@ -37,7 +37,7 @@ impl Permission {
 pub struct ToolContext<'a> {
     /// The protocol.
     pub env: &'a EntraWorld<'a>,
-    /// Who calls.
+    /// The caller.
     pub caller: &'a dyn Caller,
     needs: &'static [Permission],
 }
@@ -53,33 +53,33 @@ impl<'a> ToolContext<'a> {
     }
 
     /// The caller's tokens with one of the permissions that the tool has declared.
-    pub(crate) fn tokens(&self, permission: &Permission) -> Result<Tokens<'a>, ToolError> {
+    pub(crate) fn tokens(&self, permission: &Permission) -> Result<ToolTokens<'a>, ToolError> {
         if !self.needs.contains(permission) {
             return Err(ToolError::Undeclared { permission: permission.delegated });
         }
         match (self.caller.facts(), permission.application) {
             (Some(facts), None) if facts.kind == PrincipalKind::App => Err(ToolError::NoUser),
             (Some(facts), Some(_)) if facts.kind == PrincipalKind::App => {
-                Ok(Tokens::App(AppTokens { env: self.env, tenant: facts.identity.tenant_id }))
+                Ok(ToolTokens::App(AppTokens { env: self.env, tenant: facts.identity.tenant_id }))
             }
-            _ => Ok(Tokens::User(Delegated::new(self.env, self.caller, permission.delegated))),
+            _ => Ok(ToolTokens::User(Delegated::new(self.env, self.caller, permission.delegated))),
         }
     }
 }
 
 /// See [`ToolContext::tokens`].
-pub(crate) enum Tokens<'a> {
-    /// In the name of the user who calls.
+pub(crate) enum ToolTokens<'a> {
+    /// In the name of the user that calls.
     User(Delegated<'a>),
-    /// Of our own application, in the tenant of the application that calls.
+    /// Of the server's own application, in the tenant of the application that calls.
     App(AppTokens<'a>),
 }
 
 #[async_trait(?Send)]
-impl TokenSource for Tokens<'_> {
+impl TokenSource for ToolTokens<'_> {
     type Error = NoToken;
 
-    async fn token(&self, challenge: Option<&Challenge>) -> Result<Secret<String>, GraphError<NoToken>> {
+    async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError<NoToken>> {
         match self {
             Self::User(tokens) => tokens.token(challenge).await,
             Self::App(tokens) => tokens.token(challenge).await.map_err(|error| match error.into_token() {
@@ -89,7 +89,7 @@ impl TokenSource for Tokens<'_> {
         }
     }
 
-    async fn unsatisfied(&self, challenge: &Challenge) -> Option<GraphError<NoToken>> {
+    async fn unsatisfied(&self, challenge: &GraphChallenge) -> Option<GraphError<NoToken>> {
         match self {
             Self::User(tokens) => tokens.unsatisfied(challenge).await,
             Self::App(_) => None,

@@ -15,6 +15,7 @@ impl Tool for GetUserDetails {
     const TITLE: &'static str = "Get user details";
     const DESCRIPTION: &'static str = "Returns the signed-in user's display name, mail address and user principal name from Microsoft Graph. Takes no \
          arguments.";
+    const GUESTS: bool = true;
     const NEEDS: &'static [Permission] = &[PROFILE];
     type Args = NoArguments;
     type Answer = Contact;

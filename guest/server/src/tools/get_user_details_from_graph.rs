@@ -1,5 +1,5 @@
-//! `GetUserDetailsFromGraph`: the whole Microsoft Graph profile of the person who is signed in on this machine, or who
-//! calls a remote server.
+//! `GetUserDetailsFromGraph`: the whole Microsoft Graph profile of the person that is signed in on this machine, or
+//! that calls the remote server.
 
 use base::policy::Rule;
 use entra::graph::profile::{PROFILE_SCOPE, Profile};
@@ -16,6 +16,7 @@ impl Tool for GetUserDetailsFromGraph {
     const TITLE: &'static str = "Get user details from Microsoft Graph";
     const DESCRIPTION: &'static str = "Returns the profile of the signed-in user from Microsoft Graph: name, mail address, job title, office, phone \
          numbers. Takes no arguments. Asks the user to sign in if needed.";
+    const GUESTS: bool = true;
     const NEEDS: &'static [Permission] = &[PROFILE];
     type Args = NoArguments;
     type Answer = Profile;

@@ -15,6 +15,7 @@ impl Tool for ListMyGroups {
     const TITLE: &'static str = "List my groups";
     const DESCRIPTION: &'static str = "Returns the groups that the signed-in user is a member of, directly or through other groups: id and display \
          name, from Microsoft Graph. At most 500; `truncated` says whether there are more. Takes no arguments.";
+    const GUESTS: bool = true;
     const NEEDS: &'static [Permission] = &[GROUPS];
     type Args = NoArguments;
     type Answer = Memberships;

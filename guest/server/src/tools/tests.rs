@@ -8,9 +8,10 @@ use entra::AcquireError;
 use entra::graph::GraphError;
 use entra::graph::error::Evidence;
 use entra::oauth::OAuthError;
-use entra::oauth::error::Refusal;
+use entra::oauth::error::EntraRefusal;
 use rmcp::model::Tool as Description;
 use serde_json::{Value, json};
+use world::http_error::NotConnected;
 use world::testing::{self, TENANT, World, http_settings, run};
 use world::{CredentialError, HttpError, Unrecorded};
 
@@ -79,11 +80,11 @@ fn an_application_is_told_that_a_tool_is_about_users_and_no_service_is_asked() {
 
 #[test]
 fn a_missing_consent_is_said_with_the_permission_and_nothing_else_is() {
-    let refusal = |error: &str, code, suberror: Option<&str>| Refusal {
+    let refusal = |error: &str, code, suberror: Option<&str>| EntraRefusal {
         error: error.to_owned(),
         code,
         suberror: suberror.map(str::to_owned),
-        ..Refusal::default()
+        ..EntraRefusal::default()
     };
     for refusal in [
         refusal("invalid_grant", 65001, None),
@@ -123,7 +124,7 @@ fn an_applications_token_that_is_not_allowed_is_not_kept() {
     assert_eq!(asked, vec![format!("POST https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"); 2]);
 }
 
-/// Entra counts the requests of our application, and stops all sign-ins with it when they are too many.
+/// Entra ID counts the requests of the server's application, and stops all sign-ins with it when they are too many.
 #[test]
 fn an_application_that_is_denied_all_the_time_is_no_flood_at_entra() {
     let world = World::default();
@@ -185,21 +186,21 @@ fn what_clients_may_ask_for_is_what_rules_name_besides_the_scope_of_the_server()
 
 #[test]
 fn a_remote_client_learns_nothing_of_the_servers_configuration_or_network() {
-    let refusal = |code| entra::oauth::error::Refusal::new("invalid_client", &[code], None);
+    let refusal = |code| entra::oauth::error::EntraRefusal::new("invalid_client", &[code], None);
     let secret = "The client secret is wrong";
     let local = SignInError::Refused(refusal(7_000_215));
     assert!(local.to_string().contains(secret), "a local person is told");
-    let unreachable = HttpError::Connect("10.1.2.3: connection refused".to_owned());
+    let unreachable = HttpError::Connect(NotConnected::Refused);
     let credential = CredentialError::NotConfigured("the setting client_secret".to_owned());
     for (error, expected) in [
         (AcquireError::Refused(refusal(7_000_215)), "not set up correctly at Microsoft Entra ID"),
-        (AcquireError::Unavailable(OAuthError::Unreachable(unreachable.clone())), "cannot be reached now"),
+        (AcquireError::Unavailable(OAuthError::Unreachable(unreachable)), "cannot be reached now"),
         (AcquireError::Unavailable(OAuthError::Credential(credential)), "its operator finds the reason"),
         (AcquireError::Unrecorded(Unrecorded), "cannot keep its records now"),
     ] {
         let said = error.public();
         assert!(said.contains(expected), "{said}");
-        for inside in [secret, "10.1.2.3", "client_secret"] {
+        for inside in [secret, "connection was refused", "client_secret"] {
             assert!(!said.contains(inside), "{said}");
         }
         assert_eq!(ToolError::from(GraphError::Token(error)).public(), said);

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use async_trait::async_trait;
-use base::policy::Rule;
+use base::policy::{Rule, Terms};
 use entra::graph::GraphError;
 use entra::graph::error::Evidence;
 use rmcp::model::{JsonObject, Tool as Description, ToolAnnotations};
@@ -25,6 +25,8 @@ pub(crate) trait Tool: 'static {
     const TITLE: &'static str;
     /// What `tools/list` says about it.
     const DESCRIPTION: &'static str;
+    /// Whether guests of a tenant may call it. No rule and no role opens it to them. There is no default.
+    const GUESTS: bool;
     /// What it may ask Microsoft Graph with. It gets tokens for nothing else.
     const NEEDS: &'static [Permission];
     /// What it takes. Where that has fields, every other argument is refused.
@@ -32,7 +34,7 @@ pub(crate) trait Tool: 'static {
     /// What it answers with: an object.
     type Answer: JsonSchema;
 
-    /// Who may call it, unless the settings have rules. There is no default: every tool has to say.
+    /// The callers that may call it, unless the settings have rules. There is no default: every tool has to say.
     fn rule() -> Rule;
 
     /// Does the work.
@@ -72,8 +74,10 @@ pub trait AnyTool: Sync {
     fn name(&self) -> &'static str;
     /// What it is called where people read it.
     fn title(&self) -> &'static str;
-    /// Who may call it, unless the settings have rules.
+    /// The callers that may call it, unless the settings have rules.
     fn rule(&self) -> Rule;
+    /// What it says itself about its callers.
+    fn terms(&self) -> Terms;
     /// What it may ask Microsoft Graph with.
     fn needs(&self) -> &'static [Permission];
     /// What `tools/list` says about it. It is made once.
@@ -106,6 +110,10 @@ impl<T: Tool> AnyTool for Listed<T> {
 
     fn rule(&self) -> Rule {
         T::rule()
+    }
+
+    fn terms(&self) -> Terms {
+        Terms { tool: T::NAME, guests: T::GUESTS, rule: T::rule }
     }
 
     fn needs(&self) -> &'static [Permission] {

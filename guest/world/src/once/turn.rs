@@ -28,7 +28,7 @@ pub(super) enum Turn<'w, 'k> {
     /// Guarded by the record of the attempt, which tells its end.
     Attempt {
         /// Where its end is remembered.
-        attempts: Namespace<Attempt>,
+        attempts: Namespace<AttemptRecord>,
         /// Which record of them.
         key: Key<'k>,
     },
@@ -38,22 +38,22 @@ pub(super) enum Turn<'w, 'k> {
 
 /// The lease of an attempt, and afterwards the memory of it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Attempt {
+pub(super) struct AttemptRecord {
     /// When it began or ended. Unix time in seconds.
     at: u64,
-    state: State,
+    state: AttemptState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+enum AttemptState {
     Running,
     Succeeded,
     Failed,
 }
 
-/// What of [`Attempt`] does not depend on where it is. A record that cannot be read is no attempt.
-const ATTEMPTS: Namespace<Attempt> = Namespace::json(Partition::Store, "", Ttl::Kept).absent_if_malformed();
+/// What of [`AttemptRecord`] does not depend on where it is. A record that cannot be read is no attempt.
+const ATTEMPTS: Namespace<AttemptRecord> = Namespace::json(Partition::Store, "", Ttl::Kept).absent_if_malformed();
 
 /// Claims the right to ask.
 pub(super) async fn claim<'w, 'k>(
@@ -93,7 +93,7 @@ async fn claim_lease<'w, 'k>(
 /// Begins an attempt, or says why not.
 async fn claim_attempt<'w, 'k>(
     records: &Records<'_>,
-    attempts: &Namespace<Attempt>,
+    attempts: &Namespace<AttemptRecord>,
     key: Key<'_>,
     lease: Duration,
     pause: Duration,
@@ -101,12 +101,12 @@ async fn claim_attempt<'w, 'k>(
     let update = records.update(attempts, key, |found| {
         let now = records.clock().now();
         // Absolute differences: a clock that is set back must not make the pause longer.
-        match found.map(|Attempt { at, state }| (at, state, now.abs_diff(at))) {
-            Some((_, State::Running, age)) if age < lease.as_secs() => Next::Leave(Some(Claim::AnotherCalls)),
-            Some((at, State::Succeeded | State::Failed, age)) if age < pause.as_secs() => {
+        match found.map(|AttemptRecord { at, state }| (at, state, now.abs_diff(at))) {
+            Some((_, AttemptState::Running, age)) if age < lease.as_secs() => Next::Leave(Some(Claim::AnotherCalls)),
+            Some((at, AttemptState::Succeeded | AttemptState::Failed, age)) if age < pause.as_secs() => {
                 Next::Leave(Some(Claim::TooSoon { attempted_at: at }))
             }
-            _ => Next::Write(Attempt { at: now, state: State::Running }, None),
+            _ => Next::Write(AttemptRecord { at: now, state: AttemptState::Running }, None),
         }
     });
     update.await
@@ -118,8 +118,8 @@ impl Turn<'_, '_> {
         match self {
             Self::Leased(lease) => lease.release().await,
             Self::Attempt { attempts, key } => {
-                let state = if succeeded { State::Succeeded } else { State::Failed };
-                let _ = records.put(&attempts, key, &Attempt { at: records.clock().now(), state }).await;
+                let state = if succeeded { AttemptState::Succeeded } else { AttemptState::Failed };
+                let _ = records.put(&attempts, key, &AttemptRecord { at: records.clock().now(), state }).await;
             }
             Self::Unguarded => {}
         }

@@ -36,7 +36,7 @@ impl<T> Copy for Ttl<T> {}
 pub(super) enum Tolerance {
     /// None. All are [`StoreError::Unreadable`].
     Strict,
-    /// Those whose content is not what the namespace holds.
+    /// Those with content that is not what the namespace holds.
     Malformed,
     /// Those as well that the store cannot open.
     Unreadable,

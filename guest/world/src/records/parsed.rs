@@ -11,7 +11,7 @@ use base::secret::Secret;
 
 /// Parsed records beside their bytes. It spares the parsing and never the read: a record that has changed in the store is
 /// parsed anew, so nothing here can be out of date.
-pub struct Parsed<T> {
+pub struct ParsedRecords<T> {
     /// By name in the store.
     records: RefCell<HashMap<String, Known<T>>>,
     capacity: usize,
@@ -20,7 +20,7 @@ pub struct Parsed<T> {
 /// The bytes of a record, and what they say.
 type Known<T> = (Secret<Vec<u8>>, Rc<T>);
 
-impl<T> Parsed<T> {
+impl<T> ParsedRecords<T> {
     /// Keeps at most `capacity` records.
     pub fn new(capacity: usize) -> Self {
         Self { records: RefCell::default(), capacity }
@@ -53,7 +53,7 @@ impl Records<'_> {
         &self,
         namespace: &Namespace<T>,
         key: impl Into<Key<'_>>,
-        parsed: &Parsed<T>,
+        parsed: &ParsedRecords<T>,
     ) -> Result<Option<Rc<T>>, StoreError> {
         let raw_key = self.raw_key(namespace, key.into());
         let Some(bytes) = self.load(namespace.tolerance, &raw_key).await? else { return Ok(None) };

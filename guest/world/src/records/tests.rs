@@ -107,7 +107,7 @@ fn a_damaged_record_is_an_error_or_absent_as_the_namespace_says() {
             }
             assert_eq!(run(records.get(&namespace, "a")).unwrap(), expected);
             assert_eq!(run(records.read(&namespace, "a")).unwrap().map(|read| read.map(|read| read.value)), expected);
-            let parsed = run(records.get_parsed(&namespace, "a", &Parsed::new(4))).unwrap();
+            let parsed = run(records.get_parsed(&namespace, "a", &ParsedRecords::new(4))).unwrap();
             assert_eq!(parsed.map(|parsed| parsed.map(|note| (*note).clone())), expected);
             assert_eq!(run(records.update(&namespace, "a", Next::Leave)).unwrap(), expected);
             assert_eq!(run(records.take(&namespace, "a")).unwrap(), expected);
@@ -221,7 +221,7 @@ fn a_record_is_parsed_once_for_as_long_as_it_is_the_same() {
             String::from_utf8(bytes.to_vec()).ok()
         },
     );
-    let (world, parsed) = (Simulation::default(), Parsed::new(2));
+    let (world, parsed) = (Simulation::default(), ParsedRecords::new(2));
     let read = |key: &str| run(world.records().get_parsed(&COUNTED, key, &parsed)).unwrap().unwrap();
     world.plant("counted/a", b"one", None);
     assert_eq!(

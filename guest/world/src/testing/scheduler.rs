@@ -6,15 +6,15 @@
 //! orders, but for those that differ in nothing but the order of operations that do not touch (sleep sets, after
 //! Godefroid). Where there are more orders than it may try, it goes on with orders drawn at random from a seed.
 //!
-//! What it finds is a [`Found`]: the schedule, one line for each operation. Calls share nothing but the store, the clock
-//! and what [`Simulation::service`] stands for; time passes when all calls sleep.
+//! What it finds is a [`BrokenSchedule`]: the schedule, one line for each operation. Calls share nothing but the store,
+//! the clock and what [`Simulation::service`] stands for; time passes when all calls sleep.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::simulation::{Call, Operation, Simulation};
+use super::simulation::{Operation, SimulatedCall, Simulation};
 
 /// Operations of one schedule after which the calls are taken to never end.
 const MAX_STEPS: usize = 2_000;
@@ -23,13 +23,13 @@ const MAX_STEPS: usize = 2_000;
 pub(super) type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What was wrong, in the words of the check.
-type Check = Box<dyn FnOnce() -> Result<(), String>>;
+type ScenarioCheck = Box<dyn FnOnce() -> Result<(), String>>;
 
 /// Calls that happen at once, and what has to be true of what comes of them.
 #[derive(Default)]
 pub struct Scenario {
     calls: Vec<(&'static str, Task)>,
-    check: Option<Check>,
+    check: Option<ScenarioCheck>,
 }
 
 impl Scenario {
@@ -73,7 +73,7 @@ impl Default for Scheduler {
 
 /// What was searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report {
+pub struct SearchReport {
     /// Schedules that were run to their end, those at random included.
     pub schedules: usize,
     /// Schedules that were given up because they differ from others in nothing that matters.
@@ -84,21 +84,21 @@ pub struct Report {
 
 /// A schedule that breaks what has to be true.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct BrokenSchedule {
     /// What was wrong.
     pub message: String,
     /// What has happened, in order.
     pub schedule: Vec<String>,
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for BrokenSchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.message)?;
         self.schedule.iter().enumerate().try_for_each(|(at, line)| write!(f, "\n{:4}. {line}", at + 1))
     }
 }
 
-impl std::error::Error for Found {}
+impl std::error::Error for BrokenSchedule {}
 
 /// What can happen next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +178,7 @@ impl Choice {
 }
 
 /// How one schedule has ended.
-enum End {
+enum ScheduleEnd {
     Done,
     Pruned,
 }
@@ -228,13 +228,13 @@ impl Scheduler {
     }
 
     /// Runs the scenario in every order, until a check fails.
-    pub fn explore(&self, scenario: impl Fn(&Simulation) -> Scenario) -> Result<Report, Found> {
-        let mut report = Report { schedules: 0, pruned: 0, exhaustive: false };
+    pub fn explore(&self, scenario: impl Fn(&Simulation) -> Scenario) -> Result<SearchReport, BrokenSchedule> {
+        let mut report = SearchReport { schedules: 0, pruned: 0, exhaustive: false };
         let mut path: Vec<Choice> = Vec::new();
         while report.schedules + report.pruned < self.schedules {
             match self.follow(&scenario, &mut path)? {
-                End::Done => report.schedules += 1,
-                End::Pruned => report.pruned += 1,
+                ScheduleEnd::Done => report.schedules += 1,
+                ScheduleEnd::Pruned => report.pruned += 1,
             }
             while path.last_mut().is_some_and(|choice| !choice.next()) {
                 path.pop();
@@ -257,7 +257,11 @@ impl Scheduler {
     }
 
     /// Runs the schedule of a path, and on from its end in the first order that is to be tried.
-    fn follow(&self, scenario: &impl Fn(&Simulation) -> Scenario, path: &mut Vec<Choice>) -> Result<End, Found> {
+    fn follow(
+        &self,
+        scenario: &impl Fn(&Simulation) -> Scenario,
+        path: &mut Vec<Choice>,
+    ) -> Result<ScheduleEnd, BrokenSchedule> {
         let mut depth = 0;
         self.run(scenario, |possible| {
             if path.len() == depth {
@@ -285,7 +289,7 @@ impl Scheduler {
         &self,
         scenario: &impl Fn(&Simulation) -> Scenario,
         mut choose: impl FnMut(Vec<Transition>) -> Option<usize>,
-    ) -> Result<End, Found> {
+    ) -> Result<ScheduleEnd, BrokenSchedule> {
         let world = Simulation::default();
         let Scenario { calls, check } = scenario(&world);
         world.begin(calls.len());
@@ -293,7 +297,7 @@ impl Scheduler {
         (0..calls.len()).for_each(|at| go_on(&world, &mut calls, at));
         // How much of each may still happen.
         let mut left = *self;
-        let found = |message: String| Found { message, schedule: world.take_log() };
+        let found = |message: String| BrokenSchedule { message, schedule: world.take_log() };
         for _ in 0..MAX_STEPS {
             let possible = left.possible(&world, calls.len());
             if possible.is_empty() {
@@ -304,10 +308,10 @@ impl Scheduler {
                 if let Some((name, _)) = calls.iter().find(|(_, task)| task.is_some()) {
                     return Err(found(format!("the call {name} waits for something that never comes")));
                 }
-                return check.map_or(Ok(()), |check| check()).map(|()| End::Done).map_err(found);
+                return check.map_or(Ok(()), |check| check()).map(|()| ScheduleEnd::Done).map_err(found);
             }
             let chosen = choose(possible.clone()).and_then(|at| possible.into_iter().nth(at));
-            let Some(Transition { action, operation }) = chosen else { return Ok(End::Pruned) };
+            let Some(Transition { action, operation }) = chosen else { return Ok(ScheduleEnd::Pruned) };
             let at = action.call().unwrap_or(calls.len());
             let name = calls.get(at).map_or("", |(name, _)| name);
             world.with_call(at, |call| (call.pending, call.fails) = (None, matches!(action, Action::Fail(_))));
@@ -381,7 +385,7 @@ fn pass(world: &Simulation, calls: &mut Calls, until: Option<Duration>) -> bool 
     world.advance(until.saturating_sub(world.elapsed()));
     world.log(format!("{:?} have passed", world.elapsed()));
     for at in 0..calls.len() {
-        let wakes = |call: &mut Call| call.wakes_at.take_if(|at| *at <= until).is_some();
+        let wakes = |call: &mut SimulatedCall| call.wakes_at.take_if(|at| *at <= until).is_some();
         if world.with_call(at, wakes).unwrap_or_default() {
             go_on(world, calls, at);
         }

@@ -57,7 +57,7 @@ impl fmt::Display for Operation {
 
 /// Where a call stands.
 #[derive(Debug, Default)]
-pub(super) struct Call {
+pub(super) struct SimulatedCall {
     /// It stops before this operation.
     pub(super) pending: Option<Operation>,
     /// It sleeps until then.
@@ -70,20 +70,20 @@ pub(super) struct Call {
 
 /// Handles that a test keeps on what a [`Records`] is made of.
 #[derive(Clone)]
-pub struct Simulation(Rc<Inner>);
+pub struct Simulation(Rc<SimulationState>);
 
 /// The bytes of a record, and when it expires.
-type Record = (Vec<u8>, Option<Duration>);
+type SimulatedRecord = (Vec<u8>, Option<Duration>);
 
-struct Inner {
+struct SimulationState {
     elapsed: Cell<Duration>,
-    records: RefCell<BTreeMap<String, Record>>,
+    records: RefCell<BTreeMap<String, SimulatedRecord>>,
     partitions: Partitions,
     operations: Cell<usize>,
     unavailable: Cell<bool>,
     unreadable: RefCell<Vec<String>>,
     /// The calls of the scheduler.
-    calls: RefCell<Vec<Call>>,
+    calls: RefCell<Vec<SimulatedCall>>,
     /// The call that runs now; none outside of the scheduler.
     running: Cell<Option<usize>>,
     /// Randomness outside of the scheduler.
@@ -102,7 +102,7 @@ impl Default for Simulation {
 impl Simulation {
     /// An empty store.
     pub fn new(partitions: Partitions) -> Self {
-        Self(Rc::new(Inner {
+        Self(Rc::new(SimulationState {
             elapsed: Cell::default(),
             records: RefCell::default(),
             partitions,
@@ -221,11 +221,12 @@ impl Simulation {
     }
 
     pub(super) fn begin(&self, calls: usize) {
-        let call = |at| Call { random: u64::try_from(at).unwrap_or_default() << 32, ..Call::default() };
+        let call =
+            |at| SimulatedCall { random: u64::try_from(at).unwrap_or_default() << 32, ..SimulatedCall::default() };
         *self.0.calls.borrow_mut() = (1..=calls).map(call).collect();
     }
 
-    pub(super) fn with_call<R>(&self, call: usize, change: impl FnOnce(&mut Call) -> R) -> Option<R> {
+    pub(super) fn with_call<R>(&self, call: usize, change: impl FnOnce(&mut SimulatedCall) -> R) -> Option<R> {
         self.0.calls.borrow_mut().get_mut(call).map(change)
     }
 

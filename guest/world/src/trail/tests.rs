@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use base::principal::AgentRole;
+
 use super::*;
 use crate::limits::admit;
 use crate::testing::{self, CALL, World, forever, run};
@@ -26,6 +28,7 @@ fn what_is_known_of_a_call_is_in_every_record_of_it_and_in_none_of_the_next() {
     trail.set_address(Some("192.0.2.1"));
     trail.set_token(Some("uti"));
     trail.set_user(Some("alice@contoso.example"));
+    trail.set_agent(Some(&Agent { role: AgentRole::OnBehalfOfUser, blueprint: Some("blueprint".to_owned()) }));
     trail.set_session("session");
     trail.set_trace_parent(Some(PARENT));
     let event = recorded(trail, &world);
@@ -33,6 +36,7 @@ fn what_is_known_of_a_call_is_in_every_record_of_it_and_in_none_of_the_next() {
         (event.address.as_deref(), event.token_id.as_deref(), event.username.as_deref(), event.trace_parent.as_deref()),
         (Some("192.0.2.1"), Some("uti"), Some("alice@contoso.example"), Some(PARENT))
     );
+    assert_eq!((event.agent, event.agent_blueprint.as_deref()), (Some("on-behalf-of-user"), Some("blueprint")));
     assert!(event.session.is_some());
     let next = recorded(trail_with_names(&world), &world);
     let nothing_else = AuditEvent::new("tool.called", Outcome::Success);

@@ -5,8 +5,12 @@
 //! written record outlives the process, but not a power failure.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use entra_mcp_plugin::clock::Clock;
 
 /// Bounds the size of the audit files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +19,25 @@ pub struct Rotation {
     pub max_bytes: u64,
     /// Files that are kept besides the one that is written: `audit.jsonl.1` is the youngest.
     pub keep: u32,
+    /// Days for which no record is deleted, whatever it costs: 0 for none. A file is as old as its last record.
+    pub keep_days: u32,
+}
+
+/// Seconds of a day.
+const DAY: u64 = 24 * 3_600;
+
+/// Why the files are not rotated.
+enum NotRotated {
+    /// The operating system does not do it.
+    Io(io::Error),
+    /// That would delete a file too early.
+    TooYoung { oldest: PathBuf, age: Duration },
+}
+
+impl From<io::Error> for NotRotated {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// The audit file cannot be opened.
@@ -29,9 +52,9 @@ pub struct AuditFileError {
 
 /// Which file it is, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity(#[cfg(unix)] (u64, u64));
+struct FileIdentity(#[cfg(unix)] (u64, u64));
 
-impl Identity {
+impl FileIdentity {
     #[cfg(unix)]
     fn of(metadata: &fs::Metadata) -> Self {
         use std::os::unix::fs::MetadataExt as _;
@@ -48,21 +71,26 @@ impl Identity {
 pub(super) struct AuditFile {
     path: PathBuf,
     rotation: Rotation,
+    clock: Arc<dyn Clock>,
     file: File,
-    identity: Identity,
+    identity: FileIdentity,
     is_regular: bool,
     /// A write broke off within a line.
     torn: bool,
     /// The last rotation failed, and the log has it.
     stuck: bool,
+    /// The next rotation would delete a file too early, and the log has it.
+    warned: bool,
 }
 
 impl AuditFile {
-    pub(super) fn open(path: &Path, rotation: Rotation) -> Result<Self, AuditFileError> {
+    pub(super) fn open(path: &Path, rotation: Rotation, clock: Arc<dyn Clock>) -> Result<Self, AuditFileError> {
         let opened = open(path);
         let opened = opened.map_err(|reason| AuditFileError { path: path.to_owned(), reason })?;
-        let Opened { file, identity, is_regular } = opened;
-        Ok(Self { path: path.to_owned(), rotation, file, identity, is_regular, torn: false, stuck: false })
+        let OpenedFile { file, identity, is_regular } = opened;
+        let torn = is_regular && ends_within_a_line(path);
+        let (path, stuck, warned) = (path.to_owned(), false, false);
+        Ok(Self { path, rotation, clock, file, identity, is_regular, torn, stuck, warned })
     }
 
     /// Whether it is a file, and not a device or a pipe, which may keep a writer waiting.
@@ -72,16 +100,16 @@ impl AuditFile {
 
     /// Closes the file, and opens the file that has its name now.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
-        let Opened { file, identity, is_regular } = open(&self.path)?;
+        let OpenedFile { file, identity, is_regular } = open(&self.path)?;
         (self.file, self.identity, self.is_regular) = (file, identity, is_regular);
-        self.torn = false;
+        self.torn = is_regular && ends_within_a_line(&self.path);
         Ok(())
     }
 
     /// Appends whole lines.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         let found = match fs::metadata(&self.path) {
-            Ok(found) if Identity::of(&found) == self.identity => Some(found),
+            Ok(found) if FileIdentity::of(&found) == self.identity => Some(found),
             Ok(_) => None,
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
@@ -100,14 +128,23 @@ impl AuditFile {
         self.rotation.max_bytes > 0 && bytes > 0 && total > self.rotation.max_bytes
     }
 
-    /// A file that is too long is better than no record.
+    /// A file that is too long is better than no record. But where rotation would delete records too early, there is room
+    /// for no more: an attacker who fills the files must not thereby get rid of what they say.
     fn rotate_or_go_on(&mut self) -> io::Result<()> {
         match self.rotate() {
             Ok(()) => {
                 self.stuck = false;
+                self.warn_if_full();
                 self.reopen()
             }
-            Err(error) => {
+            Err(NotRotated::TooYoung { oldest, age }) => Err(io::Error::other(format!(
+                "the audit files are full, and {} has records of {} days ago, which have to be kept for {}: move it \
+                 away, or raise --audit-max-bytes or --audit-keep, or lower --audit-keep-days",
+                oldest.display(),
+                age.as_secs() / DAY,
+                self.rotation.keep_days
+            ))),
+            Err(NotRotated::Io(error)) => {
                 if !self.stuck {
                     tracing::error!(%error, "the audit file cannot be rotated: it goes on growing");
                 }
@@ -118,25 +155,60 @@ impl AuditFile {
     }
 
     /// Moves the file out of the way, unless another process is just doing so.
-    fn rotate(&self) -> io::Result<()> {
+    fn rotate(&self) -> Result<(), NotRotated> {
         // The lock is on the old file, and ends when it is closed. A process that waits for the lock then finds another
         // file under the name.
         match self.file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Ok(()),
-            Err(fs::TryLockError::Error(error)) => return Err(error),
+            Err(fs::TryLockError::Error(error)) => return Err(error.into()),
         }
-        if fs::metadata(&self.path).is_ok_and(|found| Identity::of(&found) != self.identity) {
+        if fs::metadata(&self.path).is_ok_and(|found| FileIdentity::of(&found) != self.identity) {
             return Ok(());
+        }
+        if let Some(too_young) = self.too_young()? {
+            // The file stays open, and other processes wait for nothing.
+            self.file.unlock()?;
+            return Err(too_young);
         }
         for number in (1..self.rotation.keep).rev() {
             let (from, to) = (self.numbered(number), self.numbered(number.saturating_add(1)));
             match fs::rename(from, to) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
             }
         }
-        fs::rename(&self.path, self.numbered(1))
+        Ok(fs::rename(&self.path, self.numbered(1))?)
+    }
+
+    /// The file that the next rotation deletes, if its last record is too young for that.
+    fn too_young(&self) -> io::Result<Option<NotRotated>> {
+        if self.rotation.keep_days == 0 {
+            return Ok(None);
+        }
+        let oldest = self.numbered(self.rotation.keep);
+        let written = match fs::metadata(&oldest) {
+            Ok(found) => found.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let age = self.clock.now().saturating_sub(written);
+        let kept = Duration::from_secs(u64::from(self.rotation.keep_days).saturating_mul(DAY));
+        Ok((age < kept).then_some(NotRotated::TooYoung { oldest, age }))
+    }
+
+    /// Tells the operator while there is still room.
+    fn warn_if_full(&mut self) {
+        let full = matches!(self.too_young(), Ok(Some(_)));
+        if full && !self.warned {
+            tracing::warn!(
+                path = %self.path.display(),
+                days = self.rotation.keep_days,
+                "the last of the audit files is written: when it is full, and the oldest is still younger than \
+                 --audit-keep-days, events are not recorded any more. Move old files away, or raise --audit-keep"
+            );
+        }
+        self.warned = full;
     }
 
     fn numbered(&self, number: u32) -> PathBuf {
@@ -147,9 +219,9 @@ impl AuditFile {
 }
 
 /// What is found under the name.
-struct Opened {
+struct OpenedFile {
     file: File,
-    identity: Identity,
+    identity: FileIdentity,
     is_regular: bool,
 }
 
@@ -162,10 +234,21 @@ fn open_append(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn open(path: &Path) -> io::Result<Opened> {
+fn open(path: &Path) -> io::Result<OpenedFile> {
     let file = open_append(path)?;
     let metadata = file.metadata()?;
-    Ok(Opened { identity: Identity::of(&metadata), is_regular: metadata.is_file(), file })
+    Ok(OpenedFile { identity: FileIdentity::of(&metadata), is_regular: metadata.is_file(), file })
+}
+
+/// Whether the last line of a file lacks its end, because the disk was full when a process wrote it that has ended since.
+fn ends_within_a_line(path: &Path) -> bool {
+    let mut last = [b'\n'];
+    let read = File::open(path).and_then(|mut file| {
+        // A file without a last byte has no line at all.
+        file.seek(io::SeekFrom::End(-1))?;
+        file.read_exact(&mut last)
+    });
+    read.is_ok() && last != [b'\n']
 }
 
 /// Writes lines whole, normally at once. If a write breaks off within a line, the next one begins on a line of its own.
@@ -192,10 +275,33 @@ pub(super) fn append(stream: &mut impl io::Write, torn: &mut bool, lines: &[u8])
 
 #[cfg(test)]
 mod tests {
+    use entra_mcp_plugin::clock::ManualClock;
+
     use super::*;
 
+    /// The time of the tests, in days since the Unix epoch.
+    const TODAY: u64 = 20_000;
+
+    fn days(days: u64) -> Duration {
+        Duration::from_secs(days * DAY)
+    }
+
+    fn clock() -> ManualClock {
+        ManualClock::new(TODAY * DAY)
+    }
+
     fn audit(folder: &tempfile::TempDir, max_bytes: u64, keep: u32) -> AuditFile {
-        AuditFile::open(&folder.path().join("audit.jsonl"), Rotation { max_bytes, keep }).unwrap()
+        kept(folder, Rotation { max_bytes, keep, keep_days: 0 }, &clock())
+    }
+
+    fn kept(folder: &tempfile::TempDir, rotation: Rotation, clock: &ManualClock) -> AuditFile {
+        AuditFile::open(&folder.path().join("audit.jsonl"), rotation, Arc::new(clock.clone())).unwrap()
+    }
+
+    /// Lets a file be as old as if its last record had been written so many days ago.
+    fn age(folder: &tempfile::TempDir, name: &str, old: u64) {
+        let file = File::options().append(true).open(folder.path().join(name)).unwrap();
+        file.set_modified(UNIX_EPOCH + days(TODAY - old)).unwrap();
     }
 
     fn read(folder: &tempfile::TempDir, name: &str) -> String {
@@ -219,6 +325,81 @@ mod tests {
         assert_eq!(names(&folder), ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"]);
         let contents = ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"].map(|name| read(&folder, name));
         assert_eq!(contents, ["four\n", "three\n", "two2\n"]);
+    }
+
+    #[test]
+    fn rotation_deletes_no_file_before_its_time_and_every_file_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = clock();
+        let rotation = Rotation { max_bytes: 8, keep: 2, keep_days: 7 };
+        let mut file = kept(&folder, rotation, &clock);
+        for (line, days_ago) in [("one1\n", 7), ("two2\n", 6), ("three\n", 0)] {
+            file.write(line.as_bytes()).unwrap();
+            age(&folder, "audit.jsonl", days_ago);
+        }
+        let contents = || ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"].map(|name| read(&folder, name));
+        assert_eq!(contents(), ["three\n", "two2\n", "one1\n"]);
+        file.write(b"four\n").unwrap();
+        assert_eq!(contents(), ["four\n", "three\n", "two2\n"], "the oldest was old enough");
+
+        for _ in 0..3 {
+            let error = file.write(b"five\n").unwrap_err().to_string();
+            assert!(error.contains("audit.jsonl.2 has records of 6 days ago"), "{error}");
+        }
+        assert_eq!(contents(), ["four\n", "three\n", "two2\n"], "nothing is deleted, and the file does not grow");
+        file.write(b"5\n").unwrap();
+        assert_eq!(contents()[0], "four\n5\n", "what fits is written");
+
+        clock.advance(days(1));
+        file.write(b"six\n").unwrap();
+        assert_eq!(contents(), ["six\n", "four\n5\n", "three\n"]);
+        // The operator makes room.
+        file.write(b"seven\n").unwrap_err();
+        fs::rename(folder.path().join("audit.jsonl.2"), folder.path().join("moved")).unwrap();
+        file.write(b"seven\n").unwrap();
+        assert_eq!(contents(), ["seven\n", "six\n", "four\n5\n"]);
+    }
+
+    #[test]
+    fn a_process_that_has_no_room_keeps_no_other_one_from_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let rotation = Rotation { max_bytes: 8, keep: 1, keep_days: 7 };
+        let (mut one, mut other) = (kept(&folder, rotation, &clock()), kept(&folder, rotation, &clock()));
+        one.write(b"one1\n").unwrap();
+        one.write(b"two2\n").unwrap();
+        other.write(b"x\n").unwrap();
+        age(&folder, "audit.jsonl.1", 1);
+        for _ in 0..2 {
+            one.write(b"three\n").unwrap_err();
+            other.write(b"three\n").unwrap_err();
+        }
+        age(&folder, "audit.jsonl.1", 7);
+        other.write(b"three\n").unwrap();
+        one.write(b"4\n").unwrap();
+        assert_eq!(read(&folder, "audit.jsonl"), "three\n4\n");
+    }
+
+    #[test]
+    fn a_file_from_the_future_is_not_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = clock();
+        let mut file = kept(&folder, Rotation { max_bytes: 8, keep: 1, keep_days: 1 }, &clock);
+        file.write(b"one1\n").unwrap();
+        file.write(b"two2\n").unwrap();
+        let future = File::options().append(true).open(folder.path().join("audit.jsonl.1")).unwrap();
+        future.set_modified(UNIX_EPOCH + days(TODAY + 100)).unwrap();
+        file.write(b"three\n").unwrap_err();
+    }
+
+    #[test]
+    fn a_line_that_an_ended_process_has_torn_is_ended_before_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("audit.jsonl"), "one\n{\"event\":\"to").unwrap();
+        let mut file = audit(&folder, 0, 1);
+        file.write(b"two\n").unwrap();
+        file.reopen().unwrap();
+        file.write(b"three\n").unwrap();
+        assert_eq!(read(&folder, "audit.jsonl"), "one\n{\"event\":\"to\ntwo\nthree\n");
     }
 
     #[test]
@@ -281,13 +462,15 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_written_is_an_error_and_not_a_lost_record() {
         let missing = Path::new("/does/not/exist/audit.jsonl");
-        let error = AuditFile::open(missing, Rotation { max_bytes: 0, keep: 1 }).err().unwrap();
+        let rotation = Rotation { max_bytes: 0, keep: 1, keep_days: 0 };
+        let open = |path: &Path| AuditFile::open(path, rotation, Arc::new(clock()));
+        let error = open(missing).err().unwrap();
         assert_eq!(error.path, missing);
 
         let folder = tempfile::tempdir().unwrap();
         let below = folder.path().join("below");
         fs::create_dir(&below).unwrap();
-        let mut file = AuditFile::open(&below.join("audit.jsonl"), Rotation { max_bytes: 0, keep: 1 }).unwrap();
+        let mut file = open(&below.join("audit.jsonl")).unwrap();
         fs::remove_dir_all(&below).unwrap();
         assert_eq!(file.write(b"line\n").unwrap_err().kind(), io::ErrorKind::NotFound);
         fs::create_dir(&below).unwrap();

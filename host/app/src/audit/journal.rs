@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use entra_mcp_plugin::audit::{AuditSink, Record};
+use entra_mcp_plugin::audit::{AuditRecord, AuditSink};
 use entra_mcp_plugin::clock::Clock;
 use tokio::sync::oneshot;
 
@@ -66,7 +66,7 @@ pub enum OnFailure {
 
 /// Writes records as lines of JSON.
 pub struct JsonLinesAudit {
-    shared: Arc<Shared>,
+    shared: Arc<JournalShared>,
     on_failure: OnFailure,
 }
 
@@ -77,9 +77,9 @@ impl JsonLinesAudit {
         on_failure: OnFailure,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AuditFileError> {
-        let output: Box<dyn Output> = match destination {
+        let output: Box<dyn JournalOutput> = match destination {
             Destination::StandardError => Box::new(StandardError::default()),
-            Destination::File { path, rotation } => Box::new(AuditFile::open(path, *rotation)?),
+            Destination::File { path, rotation } => Box::new(AuditFile::open(path, *rotation, Arc::clone(&clock))?),
         };
         let path = match destination {
             Destination::StandardError => PathBuf::from("(standard error)"),
@@ -88,8 +88,8 @@ impl JsonLinesAudit {
         Self::start(output, on_failure, clock).map_err(|reason| AuditFileError { path, reason })
     }
 
-    fn start(output: Box<dyn Output>, on_failure: OnFailure, clock: Arc<dyn Clock>) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+    fn start(output: Box<dyn JournalOutput>, on_failure: OnFailure, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        let shared = Arc::new(JournalShared {
             state: Mutex::default(),
             output: Mutex::new(output),
             filled: Condvar::new(),
@@ -115,7 +115,7 @@ impl JsonLinesAudit {
 
     /// Waits until everything is written, or for as long as `patience`.
     pub fn flush(&self, patience: Duration) {
-        let busy = |state: &mut State| state.writing || !state.queued.lines.is_empty();
+        let busy = |state: &mut JournalState| state.writing || !state.queued.lines.is_empty();
         let mut state = self.shared.state();
         state.flushing = true;
         drop(self.shared.written.wait_timeout_while(state, patience, busy));
@@ -125,7 +125,7 @@ impl JsonLinesAudit {
 
 #[async_trait]
 impl AuditSink for JsonLinesAudit {
-    async fn record(&self, record: Record) -> Result<(), String> {
+    async fn record(&self, record: AuditRecord) -> Result<(), String> {
         let line = line(&record, trace(&record.event));
         match self.on_failure {
             OnFailure::FailClosed => {
@@ -161,10 +161,10 @@ impl Drop for JsonLinesAudit {
 /// Why lines were not written: the same for all that were in one write.
 type Written = Result<(), Arc<str>>;
 
-struct Shared {
-    state: Mutex<State>,
-    /// The thread that has set [`State::writing`] holds it, or waits for a reopening to end.
-    output: Mutex<Box<dyn Output>>,
+struct JournalShared {
+    state: Mutex<JournalState>,
+    /// The thread that has set [`JournalState::writing`] holds it, or waits for a reopening to end.
+    output: Mutex<Box<dyn JournalOutput>>,
     /// There is something to do for the thread that writes.
     filled: Condvar,
     /// Something has been written.
@@ -174,7 +174,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct JournalState {
     queued: Batch,
     /// An unused buffer, kept for the next batch.
     spare: Vec<u8>,
@@ -195,7 +195,7 @@ struct Batch {
     waiting: Vec<oneshot::Sender<Written>>,
 }
 
-impl State {
+impl JournalState {
     /// Takes the queued lines for the caller to write.
     fn begin(&mut self) -> Batch {
         self.writing = true;
@@ -211,8 +211,8 @@ struct Drops {
     reported_at: Option<Duration>,
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl JournalShared {
+    fn state(&self) -> MutexGuard<'_, JournalState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -247,12 +247,12 @@ impl Shared {
         true
     }
 
-    fn is_taken_at_once(&self, state: &State) -> bool {
+    fn is_taken_at_once(&self, state: &JournalState) -> bool {
         !state.reopen && self.output.try_lock().is_ok_and(|output| output.takes(state.queued.lines.len()))
     }
 
     /// Writes the queued lines, and some of those that arrive meanwhile.
-    fn write_here<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+    fn write_here<'a>(&'a self, mut state: MutexGuard<'a, JournalState>) {
         for _ in 0..MAX_BATCHES_OF_A_CALLER {
             let batch = state.begin();
             drop(state);
@@ -294,8 +294,9 @@ impl Shared {
     /// The loop of the journal's thread.
     fn write_all(&self) {
         loop {
-            let nothing =
-                |state: &mut State| state.writing || (state.queued.lines.is_empty() && !state.reopen && !state.ended);
+            let nothing = |state: &mut JournalState| {
+                state.writing || (state.queued.lines.is_empty() && !state.reopen && !state.ended)
+            };
             let waited = self.filled.wait_while(self.state(), nothing);
             let mut state = waited.unwrap_or_else(PoisonError::into_inner);
             if state.queued.lines.is_empty() && state.ended {
@@ -341,7 +342,7 @@ impl Shared {
 }
 
 /// The destination of the lines.
-trait Output: Send {
+trait JournalOutput: Send {
     /// Writes whole lines; returns when the operating system has them.
     fn write(&mut self, lines: &[u8]) -> io::Result<()>;
     /// Opens the file that has the same name now.
@@ -352,7 +353,7 @@ trait Output: Send {
     }
 }
 
-impl Output for AuditFile {
+impl JournalOutput for AuditFile {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         AuditFile::write(self, lines)
     }
@@ -377,7 +378,7 @@ impl Default for StandardError {
     }
 }
 
-impl Output for StandardError {
+impl JournalOutput for StandardError {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         append(&mut DirectErrorWriter::lock(), &mut self.torn, lines)
     }

@@ -12,9 +12,9 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
 use entra_mcp_plugin::attributes::AttributeValue;
-use entra_mcp_plugin::audit::{Record, outcome};
+use entra_mcp_plugin::audit::{AuditRecord, outcome};
 
-use crate::telemetry::TraceParent;
+use crate::telemetry::trace_parent::TraceParent;
 
 /// Longest value in bytes. Ids are under 100, the URL of a client's metadata document may be longer. What is longer
 /// still is cut, so that no client fills a disk with one request.
@@ -22,7 +22,7 @@ const MAX_VALUE_BYTES: usize = 2 * 1024;
 
 /// The fields in the order in which they are written. Their names are a public contract (`docs/src/reference/audit.md`).
 #[derive(Serialize)]
-struct Line<'a> {
+struct AuditLine<'a> {
     time: String,
     event: &'a str,
     outcome: &'static str,
@@ -45,7 +45,13 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_blueprint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     latency_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suppressed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
     correlation_id: &'a str,
@@ -55,9 +61,9 @@ struct Line<'a> {
 }
 
 /// The line, with its line break.
-pub(super) fn line(record: &Record, trace: Option<TraceParent>) -> io::Result<Vec<u8>> {
+pub(super) fn line(record: &AuditRecord, trace: Option<TraceParent>) -> io::Result<Vec<u8>> {
     let event = &record.event;
-    let line = Line {
+    let line = AuditLine {
         time: time(record)?,
         event: cut(&event.name),
         outcome: outcome(event.outcome),
@@ -70,7 +76,10 @@ pub(super) fn line(record: &Record, trace: Option<TraceParent>) -> io::Result<Ve
         tool: value(&event.tool),
         address: value(&event.address),
         username: value(&event.username),
+        agent: value(&event.agent),
+        agent_blueprint: value(&event.agent_blueprint),
         latency_ms: event.latency_us.map(milliseconds),
+        suppressed: event.suppressed,
         trace_id: trace.map(|trace| trace.trace_id().to_string()),
         correlation_id: cut(&event.correlation_id),
         attributes: event.further.iter().map(|(name, value)| (cut(name), shortened(value))).collect(),
@@ -82,7 +91,7 @@ pub(super) fn line(record: &Record, trace: Option<TraceParent>) -> io::Result<Ve
 }
 
 /// RFC 3339 in UTC with milliseconds.
-fn time(record: &Record) -> io::Result<String> {
+fn time(record: &AuditRecord) -> io::Result<String> {
     let milliseconds = i64::try_from(record.time.as_millis()).ok().and_then(DateTime::from_timestamp_millis);
     let time = milliseconds.ok_or_else(|| io::Error::other("the clock shows no date"))?;
     Ok(time.to_rfc3339_opts(SecondsFormat::Millis, true))
@@ -160,11 +169,11 @@ mod tests {
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn text(record: &Record) -> String {
+    fn text(record: &AuditRecord) -> String {
         String::from_utf8(line(record, None).unwrap()).unwrap()
     }
 
-    fn text_in_trace(record: &Record) -> String {
+    fn text_in_trace(record: &AuditRecord) -> String {
         String::from_utf8(line(record, TraceParent::parse(PARENT)).unwrap()).unwrap()
     }
 
@@ -174,7 +183,7 @@ mod tests {
         event.tenant_id = Some("t".into());
         event.session = Some("s".into());
         event.latency_us = Some(1_234);
-        let record = Record { time: Duration::from_millis(1_700_000_000_007), event };
+        let record = AuditRecord { time: Duration::from_millis(1_700_000_000_007), event };
         assert_eq!(
             text_in_trace(&record),
             "{\"time\":\"2023-11-14T22:13:20.007Z\",\"event\":\"tool.called\",\"outcome\":\"success\",\
@@ -195,12 +204,15 @@ mod tests {
         event.tool = some("7");
         event.address = some("8");
         event.username = some("9");
-        event.latency_us = Some(10_000);
-        let record = Record { time: Duration::ZERO, event };
+        event.agent = some("10");
+        event.agent_blueprint = some("11");
+        event.latency_us = Some(12_000);
+        event.suppressed = Some(13);
+        let record = AuditRecord { time: Duration::ZERO, event };
         let expected = json!({
             "time": "1970-01-01T00:00:00.000Z", "event": "e", "outcome": "success", "reason": "1", "tenant_id": "2",
             "object_id": "3", "client_id": "4", "token_id": "5", "session": "6", "tool": "7", "address": "8",
-            "username": "9", "latency_ms": 10.0, "trace_id": "0af7651916cd43dd8448eb211c80319c", "correlation_id": "c0ffee",
+            "username": "9", "agent": "10", "agent_blueprint": "11", "latency_ms": 12.0, "suppressed": 13, "trace_id": "0af7651916cd43dd8448eb211c80319c", "correlation_id": "c0ffee",
         });
         assert_eq!(serde_json::from_str::<Value>(&text_in_trace(&record)).unwrap(), expected);
     }
@@ -210,7 +222,7 @@ mod tests {
         let hostile = "a\n{\"event\":\"forged\"}\r\u{7f}\u{85}\u{9b}31m\u{2028}\u{1b}\"\\\u{0}\u{1f600}ü";
         let mut event = event("tool.called");
         event.tool = Some(hostile.into());
-        let text = text(&Record { time: Duration::ZERO, event });
+        let text = text(&AuditRecord { time: Duration::ZERO, event });
         assert!(text.trim_end_matches('\n').bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["tool"], hostile);
     }
@@ -223,7 +235,7 @@ mod tests {
             ("risk".to_owned(), AttributeValue::Number(3)),
             ("long".to_owned(), AttributeValue::Texts(vec!["x".repeat(MAX_VALUE_BYTES), "y".to_owned()])),
         ];
-        let line: Value = serde_json::from_str(&text(&Record { time: Duration::ZERO, event })).unwrap();
+        let line: Value = serde_json::from_str(&text(&AuditRecord { time: Duration::ZERO, event })).unwrap();
         let long = ["x".repeat(MAX_VALUE_BYTES)];
         assert_eq!(line["event"], "tool.called");
         assert_eq!(line["attributes"], json!({ "event": "forged\n", "risk": 3, "long": long }));
@@ -233,7 +245,7 @@ mod tests {
     fn an_overlong_value_is_cut_between_characters() {
         let mut event = event("tool.called");
         event.tool = Some(format!("x{}", "ü".repeat(MAX_VALUE_BYTES)));
-        let line: Value = serde_json::from_str(&text(&Record { time: Duration::ZERO, event })).unwrap();
+        let line: Value = serde_json::from_str(&text(&AuditRecord { time: Duration::ZERO, event })).unwrap();
         assert_eq!(line["tool"].as_str().unwrap().len(), MAX_VALUE_BYTES - 1);
     }
 }

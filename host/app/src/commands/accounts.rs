@@ -1,4 +1,4 @@
-//! `entra-mcp accounts`: who is signed in.
+//! `entra-mcp accounts`: the accounts that are signed in.
 
 use serde_json::json;
 
@@ -28,7 +28,7 @@ pub async fn run(config: &Config, as_json: bool) -> Result<(), CommandError> {
         return Ok(());
     }
     if accounts.is_empty() {
-        console::result("Nobody is signed in.");
+        console::result("No account is signed in.");
     }
     for account in accounts {
         console::result(&format!("{}  {}  {}", account.username, account.name, account.home_account_id));

@@ -9,7 +9,7 @@ use entra_mcp_emulator::user_agent::HeadlessBrowser;
 
 use super::CommandError;
 
-/// Who signs in where.
+/// The user that signs in, and where.
 #[derive(Debug, Args)]
 pub struct HeadlessBrowserArgs {
     /// User of the emulator

@@ -15,7 +15,7 @@ use crate::console;
 
 /// What there is to know about a component.
 #[derive(Debug, Serialize)]
-struct Report {
+struct ComponentReport {
     /// Where it came from.
     source: String,
     bytes: usize,
@@ -57,7 +57,7 @@ pub fn run(path: Option<&Path>, as_json: bool, code_cache: &CodeCache) -> Result
     Ok(())
 }
 
-fn report(source: String, bytes: &[u8], code_cache: &CodeCache) -> Result<Report, Error> {
+fn report(source: String, bytes: &[u8], code_cache: &CodeCache) -> Result<ComponentReport, Error> {
     let engine = engine()?;
     let component = code_cache.component(&engine, bytes, None).map_err(Error::Component)?;
     let ty = component.component_type();
@@ -77,7 +77,7 @@ fn report(source: String, bytes: &[u8], code_cache: &CodeCache) -> Result<Report
     let exports =
         ty.exports(&engine).map(|(name, item)| Export { name: name.to_owned(), functions: functions(&item.ty) });
     let hash = digest::digest(&digest::SHA256, bytes);
-    Ok(Report {
+    Ok(ComponentReport {
         source,
         bytes: bytes.len(),
         sha256: base16ct::lower::encode_string(hash.as_ref()),
@@ -86,7 +86,7 @@ fn report(source: String, bytes: &[u8], code_cache: &CodeCache) -> Result<Report
     })
 }
 
-fn print(report: &Report) {
+fn print(report: &ComponentReport) {
     console::result(&format!("Component  {}", report.source));
     console::result(&format!("Size       {} bytes", report.bytes));
     console::result(&format!("SHA-256    {}", report.sha256));

@@ -5,7 +5,7 @@ use crate::composition::public_client;
 use crate::config::Config;
 use crate::console;
 
-/// Signs a person in through the browser or a device code, and says who it was.
+/// Signs a person in through the browser or a device code, and names the account.
 pub async fn run(config: &Config) -> Result<(), CommandError> {
     let plugin = public_client::builder(config)?.build()?;
     let scopes = [config.settings.profile_scope()];

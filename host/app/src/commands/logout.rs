@@ -25,7 +25,7 @@ pub async fn run(config: &Config, all: bool) -> Result<(), CommandError> {
         }
     }
     if leaving.is_empty() {
-        console::result("Nobody is signed in.");
+        console::result("No account is signed in.");
     }
     for account in leaving {
         plugin.sign_out(&account.home_account_id).await?;

@@ -1,7 +1,7 @@
 //! What the `entra-mcp` program does, a module per subcommand. `main.rs` parses the arguments.
 
 use entra_mcp_plugin::client_credential::CredentialError;
-use entra_mcp_plugin::secret_store::StoreError;
+use entra_mcp_plugin::secret_store::{OpenError, StoreError};
 use entra_mcp_plugin::sign_in::Account;
 use entra_mcp_plugin::transport::stdio::StdioError;
 use entra_mcp_plugin::{Error, Plugin};
@@ -37,13 +37,24 @@ pub enum CommandError {
     Config(#[from] ConfigError),
     /// The component cannot be made ready, a call into it failed, or it says why there is no sign-in.
     #[error(transparent)]
-    Plugin(#[from] Error),
+    Plugin(Error),
+    /// There is no place for the secret store.
+    #[error("{0}. If that folder cannot be written, pass --store with a file elsewhere, or `memory`")]
+    StorePlace(Error),
     /// The arguments contradict each other or the present state.
     #[error("{0}")]
     Usage(String),
     /// A file cannot be read.
     #[error("{path} cannot be read: {reason}")]
     File {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file with signing keys cannot be used.
+    #[error("the file with the signing keys, {path}, cannot be used: {reason}")]
+    KeyFile {
         /// The file.
         path: String,
         /// Why.
@@ -65,6 +76,9 @@ pub enum CommandError {
         /// Of how many.
         total: u64,
     },
+    /// The check at the start has found a problem.
+    #[error("the check at the start has found a problem: {0}")]
+    StartCheck(String),
     /// Something prevented it from deciding about tokens.
     #[error(transparent)]
     Undecided(Box<CommandError>),
@@ -114,11 +128,24 @@ impl CommandError {
     /// The exit code: 2 if the command line or the configuration has to be changed, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Usage(_) | Self::TokensUndecided { .. } | Self::Undecided(_) => 2,
+            Self::Config(_)
+            | Self::Usage(_)
+            | Self::StartCheck(_)
+            | Self::TokensUndecided { .. }
+            | Self::Undecided(_) => 2,
             Self::Plugin(Error::Endpoint(_) | Error::CertificateFile { .. }) => 2,
             Self::Http(HttpError::Insecure(_) | HttpError::Tls(_)) | Self::Credential(_) => 2,
             Self::Audit(_) | Self::Telemetry(_) => 2,
             _ => 1,
+        }
+    }
+}
+
+impl From<Error> for CommandError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::SecretStore(OpenError::Database { .. } | OpenError::Key { .. }) => Self::StorePlace(error),
+            error => Self::Plugin(error),
         }
     }
 }
@@ -132,7 +159,7 @@ impl From<TlsError> for CommandError {
 impl From<ConfidentialError> for CommandError {
     fn from(error: ConfidentialError) -> Self {
         match error {
-            ConfidentialError::Build(error) => Self::Plugin(error),
+            ConfidentialError::Build(error) => error.into(),
             ConfidentialError::Credential(error) => Self::Credential(error),
         }
     }

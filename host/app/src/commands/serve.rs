@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use entra_mcp_plugin::audit::AuditSink;
+use entra_mcp_plugin::Plugin;
+use entra_mcp_plugin::audit::{AuditSink, BoundedAudit};
 use entra_mcp_plugin::clock::SystemClock;
+use entra_mcp_plugin::lifecycle::{Problem, Subject};
 use entra_mcp_plugin::random::{SystemRandomness, unguessable_id};
+use entra_mcp_plugin::rate_limiter::CountingRateLimiter;
 use entra_mcp_server::{Certificates, HttpServer, Limits, Options};
 use serde_json::json;
 
 use super::{CommandError, EndRequest, ReopenRequest, compile};
-use crate::audit::{Destination, JsonLinesAudit};
+use crate::audit::{Destination, JsonLinesAudit, LoggedRefusals};
 use crate::composition::confidential_client;
-use crate::config::{AuditConfig, ServeConfig, access};
+use crate::config::{AuditConfig, ConfigError, ServeConfig, StartCheck, access};
 use crate::console;
-use crate::http_handler::{CLIENT_ADDRESS_HEADER, ComponentHandler};
+use crate::http_handler::{CLIENT_ADDRESS_HEADER, ComponentHandler, Routes};
 use crate::open_files;
 use crate::service_manager::ServiceManager;
 use crate::telemetry::{MetricsServer, ObservedAudit, Telemetry, TelemetryConfig};
@@ -35,9 +38,9 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     };
     open_files::allow_connections(config.max_connections);
     let server = HttpServer::bind(config.listen).await?;
-    let AuditConfig { destination, on_failure, metrics_listen, .. } = &config.audit;
+    let AuditConfig { destination, on_failure, metrics_listen, metrics_host, .. } = &config.audit;
     let metrics = match metrics_listen {
-        Some(address) => Some(MetricsServer::bind(*address).await?),
+        Some(address) => Some(MetricsServer::bind(*address, metrics_host.clone()).await?),
         None => None,
     };
     let telemetry = Telemetry::start(&TelemetryConfig {
@@ -57,8 +60,19 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     }
     let compiler = compile::command(&config.common.host.code_cache);
     let sink = ObservedAudit::over(Arc::clone(&audit) as Arc<dyn AuditSink>, &telemetry);
+    // On standard error, the records themselves are in the log.
+    let sink = if matches!(destination, Destination::File { .. }) { LoggedRefusals::over(sink) } else { sink };
+    let clock = Arc::new(SystemClock::new());
+    // With counts of its own: that a record is not written one by one is no request that was refused.
+    let limiter = CountingRateLimiter::new(clock.clone(), config.rates.clone());
+    let bounded = BoundedAudit::start(sink, Arc::new(limiter), clock);
+    let sink = Arc::clone(&bounded) as Arc<dyn AuditSink>;
     let plugin = Arc::new(client.builder.audit(sink).compiler(compiler).build()?);
     access::check_tools(&settings, &plugin.remote_tools().await?)?;
+    if let Some(Problem { message, .. }) = plugin.check_settings().await?.into_iter().next() {
+        return Err(ConfigError::Conflict(message).into());
+    }
+    start_check(&plugin, config.check).await?;
     telemetry.observe_plugin(&plugin);
     telemetry.observe_audit(&audit);
     let limits = Limits {
@@ -70,12 +84,15 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let options = Options {
         tls,
         trusted_proxies: config.trusted_proxies.clone(),
+        forwarded_header: config.forwarded_header,
         token_header: config.token_header.clone(),
         path_prefix: config.path_prefix(),
         observer: Arc::new(telemetry.clone()),
         limits,
         ..Options::new(http::HeaderName::from_static(CLIENT_ADDRESS_HEADER), Arc::new(correlation_id))
     };
+    let routes = settings.http.as_ref().map(Routes::of);
+    let handler = ComponentHandler::new(plugin, client.rate_limiter, routes.unwrap_or_default());
     let public_url = settings.http.map(|http| http.public_url).unwrap_or_default();
     let address = server.address();
     let mut ready = json!({ "listening": address.to_string(), "public_url": public_url });
@@ -104,14 +121,52 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
             std::future::pending::<()>().await;
         }
     };
-    let handler = Arc::new(ComponentHandler::new(plugin, client.rate_limiter));
-    let served = server.serve(handler, options, stop, cancel).await;
+    let served = server.serve(Arc::new(handler), options, stop, cancel).await;
     // The runtime has nothing else to do any more.
+    bounded.flush().await;
     audit.flush(LAST_RECORDS);
     telemetry.shut_down(LAST_EXPORTS).await;
     served?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Asks Entra ID whether it knows the tenant and the credential. A server that only warns does not wait for the answer.
+async fn start_check(plugin: &Arc<Plugin>, check: StartCheck) -> Result<(), CommandError> {
+    match check {
+        StartCheck::Off => Ok(()),
+        StartCheck::Fail => {
+            let mut problems = plugin.check_authority().await?.into_iter();
+            match problems.next() {
+                None => Ok(()),
+                Some(first) => {
+                    problems.for_each(|problem| warn(&problem));
+                    Err(CommandError::StartCheck(first.message))
+                }
+            }
+        }
+        StartCheck::Warn => {
+            let plugin = Arc::clone(plugin);
+            tokio::spawn(async move {
+                match plugin.check_authority().await {
+                    Ok(problems) => problems.iter().for_each(warn),
+                    Err(error) => tracing::warn!(%error, "Entra ID was not asked whether it knows the application"),
+                }
+            });
+            Ok(())
+        }
+    }
+}
+
+fn warn(Problem { about, code, message }: &Problem) {
+    let about = match about {
+        Subject::Settings => "settings",
+        Subject::Authority => "authority",
+        Subject::SigningKeys => "signing-keys",
+        Subject::ClientCredential => "client-credential",
+        Subject::Clock => "clock",
+    };
+    tracing::warn!(about, %code, "the check at the start has found a problem: {message}");
 }
 
 /// An unguessable id. Without randomness nothing else works either, so then an empty id will do.

@@ -1,6 +1,7 @@
 //! `entra-mcp stdio`: the MCP server for one client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use entra_mcp_plugin::clock::SystemClock;
 use entra_mcp_plugin::random::SystemRandomness;
@@ -11,6 +12,9 @@ use super::{CommandError, EndRequest, compile};
 use crate::composition::public_client;
 use crate::config::Config;
 
+/// How long the sign-in may take to be given up at the end. Clients do not wait long for a server to end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 #[allow(clippy::disallowed_methods, reason = "this is the command whose standard output carries MCP")]
 /// Serves until the client closes the connection or the process is asked to end.
 pub async fn run(config: &Config) -> Result<(), CommandError> {
@@ -19,7 +23,14 @@ pub async fn run(config: &Config) -> Result<(), CommandError> {
     let plugin = Arc::new(public_client::builder(config)?.compiler(compiler).build()?);
     let (clock, random) = (Arc::new(SystemClock::new()), SystemRandomness::default());
     let input = BufReader::new(stdin());
-    let end = serve(plugin, clock, &random, input, stdout(), config.max_message_bytes, end.received()).await?;
+    let handler = Arc::clone(&plugin);
+    let end = serve(handler, clock, &random, input, stdout(), config.max_message_bytes, end.received()).await?;
     tracing::debug!(?end, "the connection ended");
+    // The next client would be shown a page whose answer nothing receives any more.
+    match tokio::time::timeout(LAST_WORDS, plugin.give_up_sign_in()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the sign-in was not given up"),
+        Err(_) => tracing::debug!("the sign-in was not given up in time"),
+    }
     Ok(())
 }

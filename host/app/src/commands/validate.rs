@@ -17,15 +17,12 @@ use crate::composition::public_client;
 use crate::config::{Config, Layer};
 use crate::console;
 
-/// Tolerated difference between the clocks in seconds, unless set otherwise.
-const CLOCK_TOLERANCE_SECONDS: u32 = 60;
-
 /// The longest input line in bytes. A token has at most 16 KiB; a longer line is no token.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
 
 /// Person or application.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Kind {
+pub enum PrincipalKindName {
     /// A person, by way of an application.
     User,
     /// An application by itself.
@@ -35,7 +32,8 @@ pub enum Kind {
 /// The arguments of `entra-mcp validate`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// An audience to accept: the client id, or for version 1 tokens the App ID URI; may be repeated
+    /// An audience to accept: the client id. An App ID URI counts for tokens of version 1 only, whose audience it can be; may
+    /// be repeated
     #[arg(long, value_name = "ID", required = true)]
     audience: Vec<String>,
     /// The file with the tokens, one per line; `-` is standard input
@@ -53,16 +51,12 @@ pub struct Arguments {
     /// An application (client id); one of those named must have obtained every token
     #[arg(long, value_name = "GUID")]
     require_client: Vec<String>,
-    /// Whom every token must stand for
+    /// The principal that every token must stand for
     #[arg(long)]
-    require_kind: Option<Kind>,
+    require_kind: Option<PrincipalKindName>,
     /// A tenant whose tokens are accepted, instead of the configured one; may be repeated
     #[arg(long, value_name = "GUID")]
     allow_tenant: Vec<String>,
-    /// Tolerated difference between the clocks in seconds, at most 300
-    #[arg(long, value_name = "SECONDS", default_value_t = CLOCK_TOLERANCE_SECONDS,
-          value_parser = clap::value_parser!(u32).range(0..=300))]
-    clock_tolerance: u32,
     /// Take the signing keys from this JSON Web Key Set, and send no requests
     #[arg(long, value_name = "FILE")]
     jwks_file: Option<PathBuf>,
@@ -70,17 +64,18 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    settings: Settings,
+    settings: ValidateSettings,
 }
 
 /// The settings of other commands that count here as well.
-const SETTINGS: [&str; 6] = ["config", "tenant-id", "cloud", "authority", "ca-file", "log-format"];
+pub const SETTINGS: [&str; 7] =
+    ["config", "tenant-id", "cloud", "authority", "clock-tolerance", "ca-file", "log-format"];
 
 /// These settings.
 #[derive(Debug)]
-struct Settings(Layer);
+struct ValidateSettings(Layer);
 
-impl FromArgMatches for Settings {
+impl FromArgMatches for ValidateSettings {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         Layer::from_arg_matches(matches).map(Self)
     }
@@ -90,7 +85,7 @@ impl FromArgMatches for Settings {
     }
 }
 
-impl Args for Settings {
+impl Args for ValidateSettings {
     fn augment_args(command: Command) -> Command {
         let all = Layer::augment_args(Command::new("all"));
         command.args(all.get_arguments().filter(|setting| SETTINGS.contains(&setting.get_id().as_str())))
@@ -112,7 +107,7 @@ impl Arguments {
         TokenSettings {
             audiences: self.audience.clone(),
             allowed_tenants: self.allow_tenant.clone(),
-            clock_tolerance_seconds: self.clock_tolerance,
+            clock_tolerance_seconds: None,
         }
     }
 
@@ -123,8 +118,8 @@ impl Arguments {
             any_group: self.require_group.clone(),
             any_client: self.require_client.clone(),
             kind: self.require_kind.map(|kind| match kind {
-                Kind::User => PrincipalKind::User,
-                Kind::App => PrincipalKind::App,
+                PrincipalKindName::User => PrincipalKind::User,
+                PrincipalKindName::App => PrincipalKind::App,
             }),
         }
     }
@@ -155,6 +150,9 @@ async fn judge(config: &Config, arguments: &Arguments) -> Result<(), CommandErro
         total += 1;
         let result = match plugin.validate_token(&token, &needs).await {
             Ok(principal) => Ok(principal),
+            Err(Error::Token(error)) if error.code == "keys-unavailable" && arguments.jwks_file.is_some() => {
+                return Err(unusable(arguments.jwks_file.as_deref().unwrap_or(Path::new("")), &error));
+            }
             Err(Error::Token(error)) => Err(*error),
             Err(error) => return Err(error.into()),
         };
@@ -175,6 +173,16 @@ async fn judge(config: &Config, arguments: &Arguments) -> Result<(), CommandErro
 
 fn unreadable(path: &Path, error: &std::io::Error) -> CommandError {
     CommandError::File { path: path.display().to_string(), reason: error.to_string() }
+}
+
+/// The file with the keys is not one.
+fn unusable(path: &Path, error: &TokenError) -> CommandError {
+    let reason = error.evidence.iter().find(|(name, _)| name == "reason").map(|(_, value)| json!(value));
+    // It begins with the URL that the file stands in for.
+    let reason =
+        reason.as_ref().and_then(Value::as_str).map(|text| text.rsplit(": ").next().unwrap_or(text).to_owned());
+    let reason = reason.unwrap_or_else(|| "it is not a JSON Web Key Set".to_owned());
+    CommandError::KeyFile { path: path.display().to_string(), reason }
 }
 
 fn open(path: &Path) -> Result<Box<dyn BufRead>, CommandError> {

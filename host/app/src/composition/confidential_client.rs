@@ -63,7 +63,7 @@ pub async fn new(
         Arc::new(CountingRateLimiter::new(Arc::clone(&clock), config.rates.clone()));
     let rate_limiter = ObservedRateLimiter::over(rate_limiter, telemetry);
     let http = OutboundHttp::new(policy, ca_file)?.observed(telemetry.outgoing(&settings.graph));
-    let metadata = PublicClientMetadata::new(config.client_metadata_allow.clone(), ca_file)?;
+    let metadata = PublicClientMetadata::new(config.client_metadata_allow.clone(), ca_file, Arc::clone(&clock))?;
     let mut builder = Plugin::builder(settings)
         .clock(clock)
         .secret_store(ObservedStore::over(store, telemetry))

@@ -1,4 +1,4 @@
-//! Who may call which tool: `[[access]]` in the configuration file, or in a file of its own.
+//! Which callers may call which tool: `[[access]]` in the configuration file, or in a file of its own.
 //!
 //! A condition that is left out restricts nothing, except `kinds`, which then means users only. An empty list is
 //! refused, because it could mean "no caller" or "every caller". Only the component knows whether a tool exists: see
@@ -27,7 +27,7 @@ pub struct AccessEntry {
     /// Tenants that the rule is for.
     pub tenants: Option<Vec<String>>,
     /// People, applications for themselves, or both; people only if it is left out.
-    pub kinds: Option<Vec<Kind>>,
+    pub kinds: Option<Vec<CallerKindName>>,
     /// Client ids. The caller has to use one of them.
     pub clients: Option<Vec<String>>,
     /// Application roles. The caller has to have one of them.
@@ -41,18 +41,18 @@ pub struct AccessEntry {
 /// What stands behind a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum CallerKindName {
     /// A person.
     User,
     /// An application for itself.
     App,
 }
 
-impl From<Kind> for CallerKind {
-    fn from(kind: Kind) -> Self {
+impl From<CallerKindName> for CallerKind {
+    fn from(kind: CallerKindName) -> Self {
         match kind {
-            Kind::User => Self::User,
-            Kind::App => Self::App,
+            CallerKindName::User => Self::User,
+            CallerKindName::App => Self::App,
         }
     }
 }
@@ -106,7 +106,7 @@ pub(super) fn rules(
     entries.iter().map(|entry| rule(entry, tenants)).collect::<Result<_, _>>().map(Some)
 }
 
-/// `tenants` are those that are let in, as far as that can be said.
+/// `tenants` are the admitted ones, as far as they are known.
 fn rule(entry: &AccessEntry, tenants: Option<&[String]>) -> Result<ToolRule, ConfigError> {
     let AccessEntry { tool, tenants: of, kinds, clients, roles, groups, scopes } = entry;
     if tool.is_empty() {
@@ -116,7 +116,7 @@ fn rule(entry: &AccessEntry, tenants: Option<&[String]>) -> Result<ToolRule, Con
         check_guid("access.tenants", tenant)?;
         // A rule for a tenant is often stricter than the one for all. Misspelt, it would be no rule at all.
         if tenants.is_some_and(|known| !known.contains(tenant)) {
-            let expected = "a tenant is expected that is let in: that of --tenant-id, or one of --allow-tenant";
+            let expected = "an admitted tenant is expected: that of --tenant-id, or one of --allow-tenant";
             return Err(invalid("access.tenants", tenant, expected));
         }
     }

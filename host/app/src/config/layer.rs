@@ -24,6 +24,9 @@ const DEFAULT_PROFILE_CACHE_SECONDS: u32 = 60;
 /// Longest life of a cached profile: a day.
 const MAX_PROFILE_CACHE_SECONDS: u32 = 86_400;
 
+/// Longest tolerance of clock differences: beyond it, expiry would lose its meaning.
+const MAX_CLOCK_TOLERANCE_SECONDS: u32 = 300;
+
 /// Bounds of the message limit: below, not even `initialize` fits; above, JSON does not fit into an instance.
 const MESSAGE_BYTES: RangeInclusive<usize> = 4 * 1024..=16 * 1024 * 1024;
 
@@ -111,6 +114,9 @@ settings! {
         /// How long a profile is answered without asking Graph again, in seconds; 0: never
         profile_cache_seconds: u32 = DEFAULT_PROFILE_CACHE_SECONDS, value("SECONDS"),
             range(0..=MAX_PROFILE_CACHE_SECONDS);
+        /// Tolerated difference between the clocks of this machine and of Entra ID, in seconds
+        clock_tolerance: u32, value("SECONDS"), otherwise("60 for access tokens, 300 for ID tokens"),
+            range(0..=MAX_CLOCK_TOLERANCE_SECONDS);
         /// Where sign-ins are kept: a file, or `memory`
         store: String, value("FILE|memory"), otherwise("a file of this user"), check(check_store);
         /// Certificates (PEM) to trust besides the system's

@@ -1,4 +1,4 @@
-//! What is sent to an OpenTelemetry collector: the standard variables, and no settings of our own.
+//! What is sent to an OpenTelemetry collector: the standard variables, and no further settings.
 //!
 //! Only whether something is sent is decided here. The SDK reads the rest by itself (endpoints, headers, time limits,
 //! batches, sampler, resource), as its specification has it.

@@ -10,13 +10,13 @@ use serde::Serialize;
 
 use super::{Layer, ServeLayer, Setting};
 
-/// Marks the page as made, for people who would edit it.
+/// Marks the page as generated, for people that would edit it.
 const NOTE: &str = "<!-- Made by `entra-mcp settings --markdown` from the declarations in the program. -->";
 
 /// A setting, and the commands that have it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
+pub struct SettingEntry {
     /// Its name.
     pub name: String,
     /// The settings that it belongs to.
@@ -40,7 +40,7 @@ pub struct Entry {
 }
 
 /// All settings, in the order of the help texts. `program` is the command line that has them.
-pub fn settings(program: &Command) -> Vec<Entry> {
+pub fn settings(program: &Command) -> Vec<SettingEntry> {
     let mut settings = Layer::settings();
     settings.extend(ServeLayer::settings());
     let commands = commands(program, "");
@@ -52,7 +52,7 @@ pub fn settings(program: &Command) -> Vec<Entry> {
             false => settings.iter().copied().filter(is_sibling).any(|other| has_flag(command, other)),
         }
     };
-    let entry = |setting: &&Setting| Entry {
+    let entry = |setting: &&Setting| SettingEntry {
         name: setting.name.clone(),
         group: setting.group,
         flag: setting.has_flag.then(|| format!("--{}", setting.name)),
@@ -89,7 +89,7 @@ fn has_flag(command: &Command, setting: &Setting) -> bool {
 }
 
 /// The page that lists the settings.
-pub fn markdown(settings: &[Entry]) -> String {
+pub fn markdown(settings: &[SettingEntry]) -> String {
     let mut page = format!(
         "{NOTE}\n\n# Settings\n\nA flag wins over an environment variable, and that over the configuration file. Empty \
          variables count as not set. An unknown key in the configuration file is refused. Lists are arrays in the \
@@ -112,7 +112,7 @@ pub fn markdown(settings: &[Entry]) -> String {
 }
 
 /// What there is to say about a setting.
-fn lines(entry: &Entry) -> Vec<(&'static str, String)> {
+fn lines(entry: &SettingEntry) -> Vec<(&'static str, String)> {
     let code = |text: &str| format!("`{text}`");
     let all = |texts: &[String], between: &str| texts.iter().map(|text| code(text)).collect::<Vec<_>>().join(between);
     let flag = entry.flag.as_ref().map(|flag| match &entry.value {
@@ -151,7 +151,7 @@ mod tests {
         Command::new("entra-mcp").subcommands([local, remote, secret, other, hidden])
     }
 
-    fn entry(name: &str) -> Entry {
+    fn entry(name: &str) -> SettingEntry {
         settings(&program()).into_iter().find(|entry| entry.name == name).unwrap()
     }
 

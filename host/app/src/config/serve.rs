@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use entra_mcp_plugin::environment::{ClientType, HttpSettings, RegisteredClient, Settings, TokenMode};
 use entra_mcp_plugin::rate_limiter::Rate;
 use entra_mcp_plugin::secret_store::SecretBytes;
+use entra_mcp_server::ForwardedHeader;
 use http::HeaderName;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -23,6 +24,7 @@ use super::setting::{choices, settings};
 use super::{AuditConfig, AuditLayer, Config, ConfigError, OtlpConfig, Sources, invalid};
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
+pub use self::gateway::ForwardedHeaderName;
 pub use self::token_mode::TokenModeName;
 pub(super) use self::token_mode::check_scope;
 
@@ -59,7 +61,19 @@ pub enum Isolation {
     PerRequest,
 }
 
-choices!(Isolation, TokenModeName);
+/// What follows from the check at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartCheck {
+    /// Problems are warnings in the log.
+    Warn,
+    /// The server does not start with a problem.
+    Fail,
+    /// Nothing is asked.
+    Off,
+}
+
+choices!(Isolation, TokenModeName, StartCheck);
 
 settings! {
     /// What one source says about the remote server.
@@ -72,8 +86,10 @@ settings! {
         tls_cert: PathBuf, value("FILE");
         /// Private key of the certificate (PEM)
         tls_key: PathBuf, value("FILE");
-        /// Proxies that terminate TLS and say who the client is, as addresses or networks; may be repeated
+        /// Proxies that terminate TLS and name the client, as addresses or networks; may be repeated
         trusted_proxy: Vec<String> = Vec::new(), value("CIDR");
+        /// Header in which a declared proxy says where a request comes from; the other one is ignored
+        forwarded_header: ForwardedHeaderName = ForwardedHeaderName::XForwardedFor, value("NAME");
         /// Header in which a declared proxy hands over the person's access token of Entra ID; counts instead of
         /// Authorization
         token_header: String, value("NAME");
@@ -81,7 +97,7 @@ settings! {
         allowed_host: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
         /// An origin of web pages that may call the server; may be repeated
         allowed_origin: Vec<String> = Vec::new(), value("ORIGIN"), each(check_origin);
-        /// A tenant whose people may sign in, with a multi-tenant authority; may be repeated
+        /// A tenant with people that may sign in, with a multi-tenant authority; may be repeated
         allow_tenant: Vec<String> = Vec::new(), value("GUID"), each(check_guid);
         /// File with the client secret [also: AZURE_CLIENT_SECRET, or `entra-mcp client-secret set`]
         client_secret_file: PathBuf, value("FILE");
@@ -89,15 +105,17 @@ settings! {
         no_legacy_sse: bool = false;
         /// Do not let clients register themselves (RFC 7591)
         no_dynamic_registration: bool = false;
+        /// A private-use URI scheme, such as `cursor`, that clients may register redirect URIs of; may be repeated
+        allow_redirect_scheme: Vec<String> = Vec::new(), value("SCHEME");
         /// Do not accept Client ID Metadata Documents
         no_client_id_metadata: bool = false;
-        /// Which access tokens are let in
+        /// Which access tokens are admitted
         token_mode: TokenModeName = TokenModeName::Session;
         /// App ID URI of the application, for tokens of Entra ID
         app_id_uri: String, value("URI"), otherwise("the URL of the MCP endpoint"), check(check_app_id_uri);
         /// Delegated permission (scope) that people's tokens of Entra ID have to carry
         required_scope: String = DEFAULT_SCOPE.to_owned(), value("NAME"), check(check_scope);
-        /// File with `[[access]]` rules that say who may call which tool
+        /// File with `[[access]]` rules that say which callers may call which tool
         access_file: PathBuf, value("FILE"), otherwise("those of the configuration file, else each tool's own");
         /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the
         /// original
@@ -105,8 +123,10 @@ settings! {
         /// How long a refresh token of a session that was replaced gets the same answer again, in seconds; 0: never, its
         /// second use ends the session
         refresh_grace_seconds: u32 = DEFAULT_REFRESH_GRACE_SECONDS, value("SECONDS"), range(REFRESH_GRACE_SECONDS);
-        /// For development: a host whose Client ID Metadata Documents are read wherever it is; may be repeated
+        /// For development: a host whose Client ID Metadata Documents are read at any address and port; may be repeated
         client_metadata_allow: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
+        /// What follows if Entra ID does not know the tenant or the credential when the server starts, or cannot be asked
+        check: StartCheck = StartCheck::Warn;
         /// Whether requests share warm instances
         isolation: Isolation = Isolation::Shared;
         /// Requests that may wait for an instance
@@ -114,11 +134,13 @@ settings! {
         /// Connections at the same time
         max_connections: usize = DEFAULT_MAX_CONNECTIONS, value("NUMBER"), range(CONNECTIONS);
         /// Bound per client address, such as token=50/15m; `off` for none. Operations: authorize, token, register,
-        /// callback, revoke, refused-token (access tokens that are not good); may be repeated
+        /// callback, revoke, refused-token (access tokens that are not good). And how many audit records are written
+        /// one by one, while the rest is counted: called-records, denied-records (of one caller), stranger-records (of
+        /// all requests without a caller); may be repeated
         rate_limit: Vec<String> = Vec::new(), value("OPERATION=COUNT/TIME"), otherwise(DEFAULT_RATES);
     }
     tables {
-        /// Rules that say who may call which tool
+        /// Rules that say which callers may call which tool
         access: Vec<AccessEntry>;
         /// Clients that are known without registration
         clients: Vec<ClientEntry>;
@@ -172,12 +194,16 @@ pub struct ServeConfig {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Proxies that the server believes about the client's address.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they say it.
+    pub forwarded_header: ForwardedHeader,
     /// The header in which they hand over access tokens.
     pub token_header: Option<HeaderName>,
     /// Where the client secret is.
     pub credential: CredentialSource,
     /// Hosts whose metadata documents are read wherever they are.
     pub client_metadata_allow: Vec<String>,
+    /// What follows from the check at the start.
+    pub check: StartCheck,
     /// Whether requests share instances.
     pub isolation: Isolation,
     /// Requests that may wait.
@@ -253,9 +279,11 @@ impl Sources {
             listen,
             tls,
             trusted_proxies,
+            forwarded_header: values.forwarded_header.into(),
             token_header: token_header.clone(),
             credential,
             client_metadata_allow: values.client_metadata_allow,
+            check: values.check,
             isolation: values.isolation,
             max_queue: values.max_queue,
             max_connections: values.max_connections,
@@ -271,6 +299,7 @@ impl Sources {
                 legacy_sse: !values.no_legacy_sse,
                 clients,
                 dynamic_registration: !values.no_dynamic_registration,
+                allowed_redirect_schemes: values.allow_redirect_scheme,
                 client_id_metadata_documents: !values.no_client_id_metadata,
                 token_mode,
                 app_id_uri: values.app_id_uri,
@@ -398,6 +427,7 @@ fn registered(entry: &ClientEntry) -> Result<RegisteredClient, ConfigError> {
         let expected = "a client needs an id of at most 512 bytes, a name and at least one redirect URI";
         return Err(invalid("clients", id, expected));
     }
+    // Which URI may be one is for the component, which is asked as soon as it runs.
     for uri in &entry.redirect_uris {
         if Url::parse(uri).is_err() {
             return Err(invalid("clients.redirect-uris", uri, "an absolute URI is expected"));

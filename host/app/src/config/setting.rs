@@ -90,7 +90,7 @@ impl Setting {
 }
 
 /// What a setting may be made of.
-pub(super) trait Value: Clone + Send + Sync + Sized + 'static {
+pub(super) trait SettingValue: Clone + Send + Sync + Sized + 'static {
     /// The flag that takes it.
     fn argument(argument: Arg) -> Arg;
 
@@ -117,7 +117,7 @@ pub(super) trait Value: Clone + Send + Sync + Sized + 'static {
     const IS_SWITCH: bool = false;
 }
 
-impl Value for String {
+impl SettingValue for String {
     fn argument(argument: Arg) -> Arg {
         argument.value_parser(value_parser!(String))
     }
@@ -135,7 +135,7 @@ impl Value for String {
     }
 }
 
-impl Value for PathBuf {
+impl SettingValue for PathBuf {
     fn argument(argument: Arg) -> Arg {
         argument.value_parser(value_parser!(PathBuf))
     }
@@ -153,7 +153,7 @@ impl Value for PathBuf {
     }
 }
 
-impl Value for SocketAddr {
+impl SettingValue for SocketAddr {
     fn argument(argument: Arg) -> Arg {
         argument.value_parser(value_parser!(SocketAddr))
     }
@@ -172,7 +172,7 @@ impl Value for SocketAddr {
 }
 
 /// A switch: `--name` and `--name=true` turn it on.
-impl Value for bool {
+impl SettingValue for bool {
     const IS_SWITCH: bool = true;
 
     fn argument(argument: Arg) -> Arg {
@@ -202,7 +202,7 @@ impl Value for bool {
 }
 
 /// A list: the flag may be repeated, and each value of it, like a variable, may hold several, separated by commas.
-impl Value for Vec<String> {
+impl SettingValue for Vec<String> {
     fn argument(argument: Arg) -> Arg {
         argument.value_parser(value_parser!(String)).action(ArgAction::Append).value_delimiter(',')
     }
@@ -226,7 +226,7 @@ impl Value for Vec<String> {
 
 macro_rules! numbers {
     ($($number:ty),+) => {
-        $(impl Value for $number {
+        $(impl SettingValue for $number {
             fn argument(argument: Arg) -> Arg {
                 argument.value_parser(value_parser!($number))
             }
@@ -255,7 +255,7 @@ numbers!(u32, u64, usize);
 /// Makes enums settings.
 macro_rules! choices {
     ($($choice:ty),+) => {
-        $(impl $crate::config::setting::Value for $choice {
+        $(impl $crate::config::setting::SettingValue for $choice {
             fn argument(argument: clap::Arg) -> clap::Arg {
                 argument.value_parser(clap::value_parser!($choice))
             }
@@ -291,17 +291,17 @@ pub(super) fn names<T: ValueEnum>() -> String {
     T::value_variants().iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-type Check<T> = Box<dyn Fn(&'static str, &T) -> Result<(), ConfigError> + Send + Sync>;
+type SettingCheck<T> = Box<dyn Fn(&'static str, &T) -> Result<(), ConfigError> + Send + Sync>;
 
 /// A setting with its type and its check.
 pub(super) struct Declaration<T> {
     pub(super) setting: Setting,
     /// The heading in `--help`.
     heading: Option<String>,
-    check: Option<Check<T>>,
+    check: Option<SettingCheck<T>>,
 }
 
-impl<T: Value> Declaration<T> {
+impl<T: SettingValue> Declaration<T> {
     /// `field` is the name with underscores.
     pub(super) fn new(field: &str, help: &[&str], group: &'static str) -> Self {
         let mut setting = Setting { accepted: T::accepted(), ..Setting::new(field, help, group) };
@@ -369,7 +369,7 @@ impl<T: Value> Declaration<T> {
         }
     }
 
-    /// What the environment says. Our variable wins over one of other tools.
+    /// What the environment says. This program's variable wins over one of other tools.
     pub(super) fn of_environment(&'static self, environment: &Environment) -> Result<Option<T>, ConfigError> {
         let setting = &self.setting;
         for name in setting.variable.as_deref().into_iter().chain(setting.also) {
@@ -393,7 +393,7 @@ impl<T: Value> Declaration<T> {
     }
 }
 
-impl<T: Value + PartialOrd + Display> Declaration<T> {
+impl<T: SettingValue + PartialOrd + Display> Declaration<T> {
     /// Which numbers are accepted.
     pub(super) fn range(mut self, range: RangeInclusive<T>) -> Self {
         self.setting.accepted = Some(format!("{} to {}", range.start(), range.end()));

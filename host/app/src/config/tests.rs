@@ -246,3 +246,13 @@ fn the_clouds_are_those_that_the_component_knows() {
     let known: Vec<_> = entries.filter_map(|entry| Some(entry.split_once('"')?.0)).collect();
     assert_eq!(known, Cloud::ALL.map(Cloud::authority));
 }
+
+#[test]
+fn the_tolerance_of_clocks_is_left_to_the_use_of_a_token_unless_set() {
+    let tolerance = |variables: &[(&str, &str)]| {
+        load(flags(), variables, None).map(|config| config.settings.token.clock_tolerance_seconds)
+    };
+    assert_eq!(tolerance(&[]).unwrap(), None);
+    assert_eq!(tolerance(&[("ENTRA_MCP_CLOCK_TOLERANCE", "0")]).unwrap(), Some(0));
+    assert_eq!(invalid(tolerance(&[("ENTRA_MCP_CLOCK_TOLERANCE", "301")]).unwrap_err()).0, "clock-tolerance");
+}

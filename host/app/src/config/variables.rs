@@ -4,7 +4,9 @@ use std::env;
 use std::fmt;
 use std::str::FromStr;
 
-use super::ConfigError;
+use zeroize::Zeroizing;
+
+use super::{ConfigError, ServeLayer};
 
 /// The environment variables, or in tests what stands for them. Empty variables count as not set.
 pub struct Environment(Box<Lookup>);
@@ -12,10 +14,17 @@ pub struct Environment(Box<Lookup>);
 type Lookup = dyn Fn(&str) -> Option<String>;
 
 impl Environment {
-    /// The variables of this process.
-    #[allow(clippy::disallowed_methods, reason = "the one place that reads environment variables")]
-    pub fn of_process() -> Self {
-        Self(Box::new(|name| env::var(name).ok()))
+    /// The variables of this process. The secret among them is kept here and taken out of the process: programs that
+    /// this one starts do not get it, and where the operating system shows a process's environment, it is not there.
+    ///
+    /// The program calls this once, before it starts a thread.
+    pub(crate) fn take_from_process() -> Self {
+        let secret = take(ServeLayer::CLIENT_SECRET);
+        Self(Box::new(move |name| match name {
+            ServeLayer::CLIENT_SECRET => secret.as_ref().map(|secret| secret.to_string()),
+            #[allow(clippy::disallowed_methods, reason = "the one place that reads environment variables")]
+            name => env::var(name).ok(),
+        }))
     }
 
     /// The given variables.
@@ -34,6 +43,35 @@ impl Environment {
         value.parse().map(Some).map_err(|_| ConfigError::Invalid { name, value, expected: expected.to_owned() })
     }
 }
+
+/// Takes a variable out of the environment of this process.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads environment variables")]
+#[allow(unsafe_code, reason = "no other thread may look at the environment meanwhile")]
+fn take(name: &str) -> Option<Zeroizing<String>> {
+    let value = env::var(name).ok().map(Zeroizing::new);
+    wipe(name);
+    // SAFETY: the only caller promises that there is no other thread yet.
+    unsafe { env::remove_var(name) };
+    value
+}
+
+/// Overwrites the value where the process was given it. Removing a variable removes only the pointer to it.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "the standard library has no way to change the block that a process starts with")]
+fn wipe(name: &str) {
+    let Ok(name) = std::ffi::CString::new(name) else { return };
+    // SAFETY: `getenv` returns a null pointer or a string that ends with a zero byte, in the environment block or in
+    // memory of the C library; both can be written. There is no other thread yet that could look at it (see `take`).
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        if !value.is_null() {
+            std::ptr::write_bytes(value, 0, libc::strlen(value));
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn wipe(_: &str) {}
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
-use entra_mcp_plugin::audit::{AuditSink, Outcome, Record, outcome};
+use entra_mcp_plugin::audit::{AuditRecord, AuditSink, Outcome, outcome};
 use opentelemetry::KeyValue;
 use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, Severity};
 use opentelemetry_sdk::logs::SdkLogger;
@@ -32,10 +32,11 @@ impl ObservedAudit {
 
 #[async_trait]
 impl AuditSink for ObservedAudit {
-    async fn record(&self, record: Record) -> Result<(), String> {
+    async fn record(&self, record: AuditRecord) -> Result<(), String> {
         if let Some(metrics) = self.telemetry.metrics() {
             let event = KeyValue::new("event", record.event.name.clone());
-            metrics.audit_events.add(1, &[event, KeyValue::new("outcome", outcome(record.event.outcome))]);
+            let events = record.event.suppressed.unwrap_or(0).saturating_add(1);
+            metrics.audit_events.add(events, &[event, KeyValue::new("outcome", outcome(record.event.outcome))]);
         }
         if let Some(logger) = self.telemetry.logger() {
             export(logger, &record);
@@ -49,7 +50,7 @@ impl AuditSink for ObservedAudit {
 }
 
 /// The same fields as in a line of JSON.
-fn export(logger: &SdkLogger, record: &Record) {
+fn export(logger: &SdkLogger, record: &AuditRecord) {
     let event = &record.event;
     let mut log = logger.create_log_record();
     log.set_target("audit");
@@ -77,14 +78,18 @@ fn export(logger: &SdkLogger, record: &Record) {
         ("tool", &event.tool),
         ("address", &event.address),
         ("username", &event.username),
+        ("agent", &event.agent),
+        ("agent_blueprint", &event.agent_blueprint),
     ];
     for (name, value) in fields {
         if let Some(value) = value {
             log.add_attribute(name, value.clone());
         }
     }
-    if let Some(microseconds) = event.latency_us {
-        log.add_attribute("latency_us", i64::try_from(microseconds).unwrap_or(i64::MAX));
+    for (name, value) in [("latency_us", event.latency_us), ("suppressed", event.suppressed)] {
+        if let Some(value) = value {
+            log.add_attribute(name, i64::try_from(value).unwrap_or(i64::MAX));
+        }
     }
     if let Some(trace) = trace(event) {
         log.set_trace_context(trace.trace_id(), trace.parent_id(), Some(trace.flags()));

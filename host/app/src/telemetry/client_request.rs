@@ -61,7 +61,7 @@ struct Outgoing {
 struct Exchange {
     telemetry: Telemetry,
     services: Services,
-    /// On whose behalf.
+    /// The caller that the request is for.
     caller: Context,
     request: Option<ClientRequest>,
 }

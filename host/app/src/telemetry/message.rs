@@ -13,13 +13,13 @@ use super::{TraceParent, trace_state};
 const MAX_TEXT_BYTES: usize = 512 * 6 + 2;
 
 #[derive(Deserialize)]
-struct Message<'a> {
+struct TracedMessage<'a> {
     #[serde(borrow)]
     params: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct Params<'a> {
+struct TracedParams<'a> {
     #[serde(borrow, rename = "_meta")]
     meta: Option<&'a RawValue>,
 }
@@ -34,8 +34,8 @@ struct Meta<'a> {
 
 /// The trace that a message names, if it names a valid one, once. A batch names none: its messages may name several.
 pub(super) fn trace(body: &[u8]) -> Option<SpanContext> {
-    let Message { params } = object(body)?;
-    let Params { meta } = object(params?.get().as_bytes())?;
+    let TracedMessage { params } = object(body)?;
+    let TracedParams { meta } = object(params?.get().as_bytes())?;
     let Meta { traceparent, tracestate } = object(meta?.get().as_bytes())?;
     let parent = TraceParent::parse(&text(traceparent?)?)?;
     let state = tracestate.and_then(text).map_or(TraceState::NONE, |state| trace_state::parse(&[&state]));

@@ -1,15 +1,17 @@
 //! Metrics for Prometheus, on a listener of its own: plain http, `GET /metrics`, and nothing else.
 //!
-//! It is not for the Internet: it has no authentication. The metrics identify no user.
+//! It is not for the Internet: it has no authentication. The metrics identify no user. A web page that lets its own name
+//! point here (DNS rebinding) gets nothing: a request has to name this listener by an address or by a known name.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, HOST};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -47,18 +49,19 @@ pub struct MetricsError {
 pub struct MetricsServer {
     listener: TcpListener,
     address: SocketAddr,
+    hosts: Arc<[String]>,
 }
 
 impl MetricsServer {
-    /// Starts to listen.
-    pub async fn bind(address: SocketAddr) -> Result<Self, MetricsError> {
+    /// Starts to listen. Requests name it by an address, as `localhost`, or by one of `hosts`.
+    pub async fn bind(address: SocketAddr, hosts: Vec<String>) -> Result<Self, MetricsError> {
         let failed = |reason| MetricsError { address, reason };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         if !address.ip().to_canonical().is_loopback() {
             tracing::warn!(%address, "any client that reaches this address can read the metrics");
         }
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, hosts: hosts.into() })
     }
 
     /// The address with the port that was chosen.
@@ -80,10 +83,10 @@ impl MetricsServer {
                 }
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-            let telemetry = telemetry.clone();
+            let (telemetry, hosts) = (telemetry.clone(), Arc::clone(&self.hosts));
             tokio::spawn(async move {
                 let service =
-                    service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&telemetry, &request))));
+                    service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&telemetry, &hosts, &request))));
                 let mut protocol = hyper::server::conn::http1::Builder::new();
                 protocol.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
                 let serving = protocol.serve_connection(TokioIo::new(stream), service);
@@ -95,12 +98,18 @@ impl MetricsServer {
     }
 }
 
-fn answer(telemetry: &Telemetry, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(telemetry: &Telemetry, hosts: &[String], request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let plain = |status, text: &'static str| {
         let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
         *response.status_mut() = status;
         response
     };
+    if !names_this_listener(request.uri().authority(), request.headers(), hosts) {
+        return plain(
+            StatusCode::MISDIRECTED_REQUEST,
+            "metrics are not served under this host name: see metrics-host\n",
+        );
+    }
     if request.uri().path() != "/metrics" {
         return plain(StatusCode::NOT_FOUND, "metrics are at /metrics\n");
     }
@@ -117,6 +126,21 @@ fn answer(telemetry: &Telemetry, request: &Request<Incoming>) -> Response<Full<B
     response
 }
 
+/// Whether a request names its host once, and in a way that no stranger's domain name can.
+fn names_this_listener(target: Option<&Authority>, headers: &HeaderMap, hosts: &[String]) -> bool {
+    let mut fields = headers.get_all(HOST).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else { return false };
+    let field = field.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+    let is_known = |authority: &Authority| {
+        let host = authority.host();
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        bare.parse::<IpAddr>().is_ok()
+            || host.eq_ignore_ascii_case("localhost")
+            || hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+    };
+    field.as_ref().is_some_and(is_known) && target.is_none_or(is_known)
+}
+
 /// What fills the registry.
 pub(super) fn reader(registry: &Registry) -> Result<PrometheusExporter, TelemetryError> {
     let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).scope_info_enabled(false);
@@ -129,4 +153,37 @@ pub(super) fn text(registry: &Registry) -> Option<Vec<u8>> {
     let encoded = TextEncoder::new().encode(&registry.gather(), &mut text);
     encoded.inspect_err(|error| tracing::error!(%error, "metrics cannot be collected")).ok()?;
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_the_listener_by_an_address_or_by_a_known_name() {
+        let known = ["metrics.example.com".to_owned()];
+        let named = |target: Option<&str>, hosts: &[&'static str]| {
+            let headers: HeaderMap = hosts.iter().map(|host| (HOST, HeaderValue::from_static(host))).collect();
+            let target = target.map(|target| target.parse().unwrap());
+            names_this_listener(target.as_ref(), &headers, &known)
+        };
+        for host in ["127.0.0.1:9464", "10.0.0.7", "[::1]:9464", "localhost:9464", "LOCALHOST", "metrics.example.com:1"]
+        {
+            assert!(named(None, &[host]), "{host}");
+        }
+        assert!(named(Some("127.0.0.1:9464"), &["127.0.0.1:9464"]));
+        for hosts in [
+            &[][..],
+            &[""],
+            &["evil.example:9464"],
+            &["127.0.0.1.evil.example"],
+            &["localhost.evil.example"],
+            &["evil-metrics.example.com"],
+            &["127.0.0.1", "127.0.0.1"],
+            &["127.0.0.1, evil.example"],
+        ] {
+            assert!(!named(None, hosts), "{hosts:?}");
+        }
+        assert!(!named(Some("evil.example"), &["127.0.0.1"]));
+    }
 }

@@ -1,11 +1,11 @@
-//! An event, with the facts that this host knows the names of as fields.
+//! An event. Facts with a name that this host knows are fields.
 
 use crate::attributes::{Attribute, AttributeValue};
 use crate::bindings::audit as wit;
 
 pub use crate::bindings::audit::Outcome;
 
-/// Most attributes with unknown names that are kept of an event. A component that is newer than this host has a few.
+/// Most attributes with unknown names that are kept per event. A component that is newer than this host has a few.
 const MAX_FURTHER: usize = 32;
 
 /// One security event. `wit/audit.wit` says what each attribute means.
@@ -14,7 +14,7 @@ const MAX_FURTHER: usize = 32;
 pub struct Event {
     /// Dotted, stable name.
     pub name: String,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
     /// Stable code of a failure.
     pub reason: Option<String>,
@@ -34,18 +34,25 @@ pub struct Event {
     pub address: Option<String>,
     /// User principal name.
     pub username: Option<String>,
-    /// How long it took, in microseconds.
+    /// How an AI agent takes part in the call.
+    pub agent: Option<String>,
+    /// The application that the agent was made from.
+    pub agent_blueprint: Option<String>,
+    /// Duration in microseconds.
     pub latency_us: Option<u64>,
-    /// The trace that the MCP message names.
+    /// How many events like this one came before it and are not recorded. [`BoundedAudit`](super::BoundedAudit) says it,
+    /// and no component.
+    pub suppressed: Option<u64>,
+    /// The trace that the MCP message belongs to.
     pub trace_parent: Option<String>,
-    /// Names the call.
+    /// Correlation id of the call.
     pub correlation_id: String,
-    /// Attributes of which this host does not know the name.
+    /// Attributes with a name that this host does not know.
     pub further: Vec<Attribute>,
 }
 
 impl Event {
-    /// An event of which nothing else is known.
+    /// An event without any known fact besides its name and outcome.
     pub fn new(name: &str, outcome: Outcome, correlation_id: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -59,14 +66,17 @@ impl Event {
             session: None,
             address: None,
             username: None,
+            agent: None,
+            agent_blueprint: None,
             latency_us: None,
+            suppressed: None,
             trace_parent: None,
             correlation_id: correlation_id.to_owned(),
             further: Vec::new(),
         }
     }
 
-    /// Where a text of this name belongs.
+    /// The field for a text of this name.
     fn text(&mut self, name: &str) -> Option<&mut Option<String>> {
         Some(match name {
             "reason" => &mut self.reason,
@@ -78,6 +88,8 @@ impl Event {
             "session" => &mut self.session,
             "address" => &mut self.address,
             "username" => &mut self.username,
+            "agent" => &mut self.agent,
+            "agent-blueprint" => &mut self.agent_blueprint,
             "trace-parent" => &mut self.trace_parent,
             _ => return None,
         })
@@ -138,7 +150,7 @@ mod tests {
             assert_eq!(event(vec![(name, value)]).further, [], "{name}");
             fields += 1;
         }
-        assert_eq!(fields, 11);
+        assert_eq!(fields, 13);
     }
 
     #[test]
@@ -154,6 +166,8 @@ mod tests {
             "session",
             "address",
             "username",
+            "agent",
+            "agent-blueprint",
             "trace-parent",
         ];
         let mut attributes: Vec<_> = names.iter().map(|name| (*name, text(name))).collect();
@@ -169,6 +183,8 @@ mod tests {
             session: some("session"),
             address: some("address"),
             username: some("username"),
+            agent: some("agent"),
+            agent_blueprint: some("agent-blueprint"),
             trace_parent: some("trace-parent"),
             latency_us: Some(7),
             ..Event::new("tool.called", Outcome::Failure, "c0ffee")
@@ -178,12 +194,17 @@ mod tests {
 
     #[test]
     fn what_this_host_does_not_know_is_kept_up_to_a_limit() {
-        let kept = event(vec![("risk", Wit::Text("low".to_owned())), ("reason", Wit::Number(1))]);
+        let kept = event(vec![
+            ("risk", Wit::Text("low".to_owned())),
+            ("suppressed", Wit::Number(7)),
+            ("reason", Wit::Number(1)),
+        ]);
         let expected = [
             ("risk".to_owned(), AttributeValue::Text("low".to_owned())),
+            ("suppressed".to_owned(), AttributeValue::Number(7)),
             ("reason".to_owned(), AttributeValue::Number(1)),
         ];
-        assert_eq!((kept.further.as_slice(), kept.reason), (expected.as_slice(), None));
+        assert_eq!((kept.further.as_slice(), kept.reason, kept.suppressed), (expected.as_slice(), None, None));
         assert_eq!(event(vec![("risk", Wit::Number(1)); MAX_FURTHER + 1]).further.len(), MAX_FURTHER);
     }
 }

@@ -1,6 +1,7 @@
 //! How the component proves to Entra ID which application it is (`wit/client-credential.wit`).
 //!
-//! Where it comes from is the host's business; the component receives what goes on the wire. A public client has none.
+//! The host decides where the credential comes from. The component receives what it sends to the token endpoint. A
+//! public client has no credential.
 
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ pub trait ClientCredential: Send + Sync + 'static {
     async fn obtain(&self, audience: &str) -> Result<Credential, CredentialError>;
 }
 
-/// A public client's.
+/// The credential of a public client: none.
 #[derive(Debug, Default)]
 pub struct NoCredential;
 
@@ -52,7 +53,7 @@ impl ClientCredential for NoCredential {
     }
 }
 
-/// What an instance holds.
+/// The state of an instance.
 pub(crate) struct ClientCredentialCtx {
     source: Arc<dyn ClientCredential>,
 }

@@ -17,13 +17,13 @@ pub const MAX_SECRET_BYTES: usize = 4 * 1024;
 /// What to do when there is no secret.
 const HOW_TO_SET: &str = "set AZURE_CLIENT_SECRET, or pass --client-secret-file, or run `entra-mcp client-secret set`";
 
-/// A client secret and where it is.
+/// A client secret, or the place that holds it.
 pub enum ClientSecret {
-    /// This one.
+    /// The secret itself.
     Given(SecretBytes),
-    /// What the file holds at the moment of use, so that a new secret needs no restart.
+    /// The content of the file at the moment of use, so that a new secret needs no restart.
     File(PathBuf),
-    /// What the store holds at the moment of use.
+    /// The content of the store at the moment of use.
     Store {
         /// The store.
         store: Arc<dyn SecretStore>,
@@ -39,13 +39,13 @@ pub fn secret_record(client_id: &str) -> String {
 
 /// Reads a file with a secret. A line break at its end is not part of it.
 pub fn read_secret_file(path: &Path) -> io::Result<SecretBytes> {
-    // With room for everything from the start, so that no copy is left behind.
+    // The capacity is reserved at the start: growing the buffer would leave a copy behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES + 1));
     File::open(path)?.take(MAX_SECRET_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     checked_secret(&bytes).map_err(|reason| io::Error::new(io::ErrorKind::InvalidData, reason))
 }
 
-/// The secret in a file or in what a person typed.
+/// The secret in a file, or in the input of a person.
 pub fn checked_secret(bytes: &[u8]) -> Result<SecretBytes, &'static str> {
     if bytes.len() > MAX_SECRET_BYTES {
         return Err("it is too long for a client secret");
@@ -63,14 +63,14 @@ pub fn checked_secret(bytes: &[u8]) -> Result<SecretBytes, &'static str> {
 }
 
 impl ClientSecret {
-    /// Warns if others than the owner can read the file.
+    /// Warns if other users than the owner can read the file.
     pub fn warn_if_exposed(&self) {
         #[cfg(unix)]
         if let Self::File(path) = self
             && std::fs::metadata(path)
                 .is_ok_and(|metadata| std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o044 != 0)
         {
-            tracing::warn!(file = %path.display(), "others than its owner can read the client secret");
+            tracing::warn!(file = %path.display(), "other users than its owner can read the client secret");
         }
     }
 

@@ -1,11 +1,12 @@
 //! Reads documents of the public Internet.
 //!
-//! The caller chooses the address, so this must not become a way to reach what only this machine can reach (server-side
-//! request forgery): https only, addresses of the public Internet only, checked after resolution on the very addresses
-//! that are then connected to; no redirect, no proxy, no credential, no cookie, and little time and space.
+//! An unauthenticated client chooses the address, so this must not become a way to reach what only this machine can
+//! reach (server-side request forgery): https on port 443 only, and addresses of the public Internet only. The address is
+//! checked after resolution, and the connection goes to the checked address. No redirect, no proxy, no credential, no
+//! cookie, tight limits of time and size, and a bounded number of requests.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,10 +23,16 @@ use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 use super::{ClientMetadata, Document, FetchError};
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::outbound_http::{
     ConnectError, GuardedResolver, Resolve, TimedConnector, is_public, read_certificates, system_resolver, tls_config,
 };
+use crate::rate_limiter::{self, Rate};
+
+/// The one port that is asked (from the WIT contract). Documents of clients are web pages; on other ports there are
+/// services that an attacker would have this machine talk to.
+const PORT: u16 = 443;
 
 /// Longest document in bytes (from the WIT contract). The specification suggests 5 KiB.
 const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
@@ -33,13 +40,18 @@ const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 /// Time for everything, from resolving the name to the last byte (from the WIT contract).
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Fetches at the same time. Each occupies an instance of the component, and strangers cause them.
+/// Concurrent fetches. Each occupies an instance of the component, and unauthenticated clients cause them.
 const MAX_FETCHES: usize = 16;
 
-/// Who asks.
+/// Requests that leave this machine, whatever the component or its callers want. The component remembers documents, so
+/// this many different clients may begin at the same minute; an attacker in the component sends no more than that many
+/// URLs out.
+const RATE: Rate = Rate { count: 300, per: Duration::from_secs(60) };
+
+/// The `User-Agent` of the requests.
 const AGENT: &str = concat!("entra-mcp/", env!("CARGO_PKG_VERSION"));
 
-type HttpClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Empty<Bytes>>;
+type MetadataClient = Client<TimedConnector<HttpsConnector<HttpConnector<GuardedResolver>>>, Empty<Bytes>>;
 
 /// Reads documents of the public Internet.
 pub struct PublicClientMetadata {
@@ -49,23 +61,31 @@ pub struct PublicClientMetadata {
     resolve: Resolve,
     timeout: Duration,
     places: Semaphore,
-    client: OnceLock<Result<HttpClient, String>>,
+    clock: Arc<dyn Clock>,
+    rate: Rate,
+    /// When all requests so far are forgotten, as a reading of the monotonic clock.
+    forgotten_at: Mutex<Duration>,
+    client: OnceLock<Result<MetadataClient, String>>,
 }
 
 impl PublicClientMetadata {
-    /// `anywhere` lists hosts whose documents are read wherever they are. `ca_file` adds roots of trust.
-    pub fn new(anywhere: Vec<String>, ca_file: Option<&Path>) -> Result<Self, Error> {
+    /// `anywhere` lists hosts whose documents are read wherever they are. `ca_file` adds roots of trust. `clock` measures
+    /// how many documents are read in a minute.
+    pub fn new(anywhere: Vec<String>, ca_file: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         Ok(Self {
             anywhere: anywhere.into(),
             extra_roots: ca_file.map(read_certificates).transpose()?.unwrap_or_default(),
             resolve: system_resolver(),
             timeout: TOTAL_TIMEOUT,
             places: Semaphore::new(MAX_FETCHES),
+            clock,
+            rate: RATE,
+            forgotten_at: Mutex::default(),
             client: OnceLock::new(),
         })
     }
 
-    /// The URL, if it may be asked. Of a host that is a name, the addresses are checked when it is connected.
+    /// The URL, if it may be fetched. If its host is a name, the addresses are checked when the connection is made.
     fn admitted(&self, url: &str) -> Result<Url, FetchError> {
         let denied = |reason: &str| FetchError::Denied(reason.to_owned());
         let url = Url::parse(url).map_err(|_| denied("not a URL"))?;
@@ -81,10 +101,25 @@ impl PublicClientMetadata {
             Some(Host::Ipv4(address)) => Some(address.into()),
             Some(Host::Ipv6(address)) => Some(address.into()),
         };
-        if address.is_some_and(|address| !is_public(address)) && !self.is_anywhere(&url) {
+        if self.is_anywhere(&url) {
+            return Ok(url);
+        }
+        if url.port_or_known_default() != Some(PORT) {
+            return Err(denied("a port other than 443"));
+        }
+        if address.is_some_and(|address| !is_public(address)) {
             return Err(denied("an address that is not of the public Internet"));
         }
         Ok(url)
+    }
+
+    /// Counts a request. An error: there were too many lately.
+    fn counted(&self) -> Result<(), FetchError> {
+        let mut forgotten_at = self.forgotten_at.lock().unwrap_or_else(PoisonError::into_inner);
+        rate_limiter::count(&mut forgotten_at, self.clock.monotonic(), self.rate).map_err(|_| {
+            tracing::warn!("too many documents of clients were read in the last minute: no more are read for now");
+            FetchError::Unavailable("too many documents were read in the last minute".to_owned())
+        })
     }
 
     fn is_anywhere(&self, url: &Url) -> bool {
@@ -93,15 +128,15 @@ impl PublicClientMetadata {
         self.anywhere.iter().any(|allowed| *allowed == host.to_string() || *allowed == format!("{host}:{port}"))
     }
 
-    fn client(&self, anywhere: bool) -> Result<HttpClient, FetchError> {
-        // The resolver sees no port, so what may be anywhere has a client of its own.
+    fn client(&self, anywhere: bool) -> Result<MetadataClient, FetchError> {
+        // The resolver sees no port, so the hosts that may be anywhere have a client of their own.
         if anywhere {
             return self.make_client(true).map_err(FetchError::Unavailable);
         }
         self.client.get_or_init(|| self.make_client(false)).clone().map_err(FetchError::Unavailable)
     }
 
-    fn make_client(&self, anywhere: bool) -> Result<HttpClient, String> {
+    fn make_client(&self, anywhere: bool) -> Result<MetadataClient, String> {
         let resolver = GuardedResolver {
             admits: Arc::new(move |_, address| anywhere || is_public(address)),
             resolve: Arc::clone(&self.resolve),
@@ -113,7 +148,7 @@ impl PublicClientMetadata {
             .https_only()
             .enable_all_versions()
             .wrap_connector(tcp);
-        // Connections are not kept: the same document is asked for again after hours.
+        // Connections are not kept: a document is fetched again after hours at the earliest.
         Ok(Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .build(TimedConnector { inner: https, timeout: self.timeout }))
@@ -151,12 +186,13 @@ impl ClientMetadata for PublicClientMetadata {
         let Ok(_place) = self.places.try_acquire() else {
             return Err(FetchError::Unavailable("too many documents are being fetched".to_owned()));
         };
+        self.counted()?;
         let fetched = tokio::time::timeout(self.timeout, self.read(&url)).await;
         fetched.unwrap_or_else(|_| Err(FetchError::Unavailable("no whole answer in time".to_owned())))
     }
 }
 
-/// Says why nothing was answered.
+/// Says why there is no answer.
 fn failed(error: &hyper_util::client::legacy::Error) -> FetchError {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut text = error.to_string();
@@ -170,7 +206,7 @@ fn failed(error: &hyper_util::client::legacy::Error) -> FetchError {
     FetchError::Unavailable(text)
 }
 
-/// For how long an answer may be kept, as far as it says so.
+/// How long an answer may be kept, if it says so.
 fn max_age(headers: &HeaderMap) -> Option<u32> {
     let mut age = None;
     for line in headers.get_all(CACHE_CONTROL) {
@@ -178,7 +214,7 @@ fn max_age(headers: &HeaderMap) -> Option<u32> {
             let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
             match name.trim().to_ascii_lowercase().as_str() {
                 "no-store" | "no-cache" => return Some(0),
-                // A number that is too large means for ever (RFC 9111 section 1.2.2).
+                // A number that is too large means forever (RFC 9111 section 1.2.2).
                 "max-age" => age = Some(seconds(value.trim().trim_matches('"'))?),
                 _ => {}
             }

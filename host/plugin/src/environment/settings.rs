@@ -1,5 +1,5 @@
-//! The settings of the component. `wit/settings.schema.json` says what each of them means, with unit, limits and default;
-//! the component checks what it gets.
+//! The settings of the component. `wit/settings.schema.json` specifies each of them, with unit, limits and default; the
+//! component checks the values.
 
 use std::fmt;
 
@@ -59,9 +59,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The scope with which the component reads the profile of its user: the one to sign a person in for.
+    /// The scope for the profile of the user: the one to sign a person in for.
     pub fn profile_scope(&self) -> String {
         format!("{}/User.Read", self.graph_resource)
+    }
+
+    /// Whether the component ever reads a metadata document of a client: only a remote server that accepts them as client
+    /// ids, and has sessions to give to clients.
+    pub fn reads_client_metadata(&self) -> bool {
+        let sessions = |http: &HttpSettings| http.token_mode != TokenMode::Bearer;
+        self.http.as_ref().is_some_and(|http| http.client_id_metadata_documents && sessions(http))
     }
 }
 
@@ -94,8 +101,9 @@ pub struct TokenSettings {
     pub audiences: Vec<String>,
     /// Accepted tenants, as GUIDs. An empty list accepts the configured one only.
     pub allowed_tenants: Vec<String>,
-    /// Tolerated difference between clocks, in seconds, at most 300.
-    pub clock_tolerance_seconds: u32,
+    /// Tolerated difference between clocks, in seconds, at most 300. `None`: 60 for access tokens, 300 for ID tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_tolerance_seconds: Option<u32>,
 }
 
 /// How clients reach the remote server, and which callers it admits.
@@ -104,7 +112,7 @@ pub struct TokenSettings {
 pub struct HttpSettings {
     /// Where clients reach this server; no trailing slash.
     pub public_url: String,
-    /// Values of `Host` that are answered.
+    /// Values of `Host` that the server answers to.
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may call the server, besides that of `public_url`.
     pub allowed_origins: Vec<String>,
@@ -117,6 +125,9 @@ pub struct HttpSettings {
     pub clients: Vec<RegisteredClient>,
     /// Lets clients register themselves.
     pub dynamic_registration: bool,
+    /// Private-use URI schemes that clients may register redirect URIs of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_redirect_schemes: Vec<String>,
     /// Accepts https URLs as client ids.
     pub client_id_metadata_documents: bool,
     /// Which access tokens are admitted.
@@ -146,7 +157,7 @@ pub struct RegisteredClient {
     pub client_id: String,
     /// Shown on the consent page.
     pub name: String,
-    /// Where its users may be sent back to.
+    /// Where its users may be sent back to after the sign-in.
     pub redirect_uris: Vec<String>,
     /// SHA-256 of its secret as base64url; `None` for a public client.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,8 @@
 //! Warm instances, kept by the thread that used them last.
 //!
-//! What an instance works with is in the cache of a processor core, and so are its host-side structures. A thread that
-//! takes an instance of its own finds them there, and has no lock to share with others. Only a thread that has none
-//! looks at those of the others.
+//! The data of an instance is in the cache of a processor core, and so are its host-side structures. A thread that
+//! takes the instance it used last finds them there, and shares no lock with other threads. A thread without such an
+//! instance looks at those of the others.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,26 +10,27 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How often is looked for what is not needed: to look takes the locks of all threads.
+/// How often to look for idle instances. Looking takes every thread's lock.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Values that are not in use.
 pub(super) struct Warm<T> {
-    /// One for each processor, which is how many threads the runtime has. Of each, the last one was used last.
-    shelves: Vec<Mutex<VecDeque<Kept<T>>>>,
-    /// On all shelves, with those that are being put there.
+    /// One shelf for each processor, which is the number of threads of the runtime. The last value of a shelf was used
+    /// last.
+    shelves: Vec<Mutex<VecDeque<Shelved<T>>>>,
+    /// Values on all shelves, including those that are being added.
     count: AtomicUsize,
-    /// Most of them.
+    /// Most values to keep.
     limit: usize,
-    /// How long one is kept that is not needed.
+    /// How long an idle value is kept.
     lifetime: Duration,
-    /// Reading of the monotonic clock, in milliseconds, from which on shelves are looked at for what is not needed.
+    /// When to look for idle values next: a reading of the monotonic clock, in milliseconds.
     next_look: AtomicU64,
 }
 
-struct Kept<T> {
+struct Shelved<T> {
     value: T,
-    /// Reading of the monotonic clock.
+    /// When the value was last used: a reading of the monotonic clock.
     used_at: Duration,
 }
 
@@ -49,7 +50,7 @@ impl<T> Warm<T> {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The one that this thread used last, or else one of another thread's.
+    /// The value that this thread used last, or else one of another thread's.
     pub(super) fn take(&self) -> Option<T> {
         let own = shelf_of_this_thread();
         let taken = (0..self.shelves.len()).find_map(|next| self.shelf(own.wrapping_add(next))?.pop_back())?;
@@ -62,15 +63,15 @@ impl<T> Warm<T> {
         if self.count.fetch_add(1, Ordering::Relaxed) < self.limit
             && let Some(mut shelf) = self.shelf(shelf_of_this_thread())
         {
-            shelf.push_back(Kept { value, used_at: now });
+            shelf.push_back(Shelved { value, used_at: now });
             return Ok(());
         }
         self.count.fetch_sub(1, Ordering::Relaxed);
         Err(value)
     }
 
-    /// What nobody has needed for long, to be given up: of each shelf one, and every [`LOOK_PAUSE`], so that no call has
-    /// to wait for many.
+    /// Takes out values that were idle for too long: at most one per shelf and [`LOOK_PAUSE`], so that no call has to
+    /// wait while many are dropped.
     pub(super) fn unneeded(&self, now: Duration) -> Vec<T> {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (due, next) = (self.next_look.load(Ordering::Relaxed), milliseconds(now.saturating_add(LOOK_PAUSE)));
@@ -79,20 +80,20 @@ impl<T> Warm<T> {
         if !is_due {
             return Vec::new();
         }
-        let is_unneeded = |coldest: &mut Kept<T>| now.saturating_sub(coldest.used_at) > self.lifetime;
+        let is_unneeded = |coldest: &mut Shelved<T>| now.saturating_sub(coldest.used_at) > self.lifetime;
         let shelves = 0..self.shelves.len();
         let unneeded: Vec<_> = shelves.filter_map(|number| self.shelf(number)?.pop_front_if(is_unneeded)).collect();
         self.count.fetch_sub(unneeded.len(), Ordering::Relaxed);
         unneeded.into_iter().map(|unneeded| unneeded.value).collect()
     }
 
-    fn shelf(&self, number: usize) -> Option<MutexGuard<'_, VecDeque<Kept<T>>>> {
+    fn shelf(&self, number: usize) -> Option<MutexGuard<'_, VecDeque<Shelved<T>>>> {
         let shelf = self.shelves.get(number.checked_rem(self.shelves.len())?)?;
         Some(shelf.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Threads are numbered as they come.
+/// The shelf of the current thread. Threads are numbered in the order in which they come.
 fn shelf_of_this_thread() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -152,7 +153,7 @@ mod tests {
             }
         });
         assert_eq!(warm.unneeded(MINUTE), [0; 0]);
-        assert_eq!(warm.unneeded(MINUTE + Duration::from_millis(1)), [0; 0], "it was looked at in this second");
+        assert_eq!(warm.unneeded(MINUTE + Duration::from_millis(1)), [0; 0], "the pause since the last look goes on");
         let looks = (1..=4).map(|look| warm.unneeded(MINUTE + look * LOOK_PAUSE));
         let mut unneeded: Vec<_> = looks.flatten().collect();
         unneeded.sort_unstable();

@@ -43,7 +43,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 enum Embedded {
     /// `::ffff:0:0/96` and `::/96`: the operating system may connect to the inner address.
     Mapped,
-    /// `64:ff9b::/96` (RFC 6052): what IPv6-only networks reach IPv4 servers by.
+    /// `64:ff9b::/96` (RFC 6052): IPv6-only networks reach IPv4 servers through it.
     Translated(Ipv4Addr),
 }
 

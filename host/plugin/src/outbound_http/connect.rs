@@ -1,4 +1,4 @@
-//! How connections are made: names that resolve to what is not allowed are refused, and so are untrusted certificates.
+//! Outgoing connections: refuses names that resolve to a forbidden address, and untrusted certificates.
 
 use std::error::Error as StdError;
 use std::io;
@@ -24,7 +24,7 @@ pub(crate) type Resolve = Arc<dyn Fn(String) -> BoxFuture<io::Result<Vec<SocketA
 pub(crate) fn system_resolver() -> Resolve {
     Arc::new(|name| {
         Box::pin(async move {
-            // The port is put in by the connector.
+            // The connector sets the port.
             let addresses = tokio::net::lookup_host((name, 0)).await?;
             Ok(addresses.collect())
         })
@@ -45,8 +45,7 @@ pub(crate) enum ConnectError {
 /// Whether a connection for a name may go to an address.
 pub(crate) type AdmitsAddress = Arc<dyn Fn(&str, IpAddr) -> bool + Send + Sync>;
 
-/// Resolves names, and leaves out the addresses that are not allowed. It is not asked about hosts that are addresses
-/// themselves.
+/// Resolves names, and leaves out forbidden addresses. It is not called for hosts that are addresses themselves.
 #[derive(Clone)]
 pub(crate) struct GuardedResolver {
     pub(crate) admits: AdmitsAddress,

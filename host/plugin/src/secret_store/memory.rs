@@ -1,4 +1,4 @@
-//! Records in the memory of this process: for tests, and for people who want to sign in at every start.
+//! Records in the memory of this process: for tests, and for people that want to sign in at every start.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,17 +9,17 @@ use async_trait::async_trait;
 use super::{SecretBytes, SecretStore, StoreError, same};
 use crate::clock::Clock;
 
-/// Most records that are kept. The component stores a handful per account and per session; the bound is against a
-/// runaway, and against strangers who begin sign-ins that they do not finish.
+/// Most records that are kept. The component stores a handful per account and per session. The bound guards against a
+/// runaway component, and against clients that begin sign-ins and do not finish them.
 const MAX_RECORDS: usize = 50_000;
 
 /// A store that ends with the process.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
-    records: Mutex<HashMap<String, Record>>,
+    records: Mutex<HashMap<String, MemoryRecord>>,
 }
 
-struct Record {
+struct MemoryRecord {
     value: SecretBytes,
     expires_at: Option<Duration>,
 }
@@ -30,17 +30,17 @@ impl MemoryStore {
         Self { clock, records: Mutex::default() }
     }
 
-    fn records(&self) -> MutexGuard<'_, HashMap<String, Record>> {
+    fn records(&self) -> MutexGuard<'_, HashMap<String, MemoryRecord>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_live(&self, record: &Record) -> bool {
+    fn is_live(&self, record: &MemoryRecord) -> bool {
         record.expires_at.is_none_or(|expires_at| self.clock.now() < expires_at)
     }
 
     fn insert(
         &self,
-        records: &mut HashMap<String, Record>,
+        records: &mut HashMap<String, MemoryRecord>,
         key: &str,
         value: SecretBytes,
         ttl: Option<Duration>,
@@ -52,7 +52,7 @@ impl MemoryStore {
             return Err(StoreError::Unavailable(format!("more than {MAX_RECORDS} records")));
         }
         let expires_at = ttl.map(|ttl| self.clock.now().saturating_add(ttl));
-        records.insert(key.to_owned(), Record { value, expires_at });
+        records.insert(key.to_owned(), MemoryRecord { value, expires_at });
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! Named secrets that outlive an instance (`wit/secret-store.wit`).
 //!
-//! [`SecretStore`] is what a back-end implements; the limits of the WIT contract are enforced here, once, for all
-//! of them. A store may be shared by any number of processes, so `take` and `compare_and_swap` have to be atomic
-//! in the back-end itself, not under a lock of this process.
+//! [`SecretStore`] is the trait of a back-end. This module enforces the limits of the WIT contract, once, for all
+//! back-ends. Any number of processes may share a store, so `take` and `compare_and_swap` have to be atomic in the
+//! back-end itself, not under a lock of this process.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub const MAX_KEY_BYTES: usize = 512;
 /// Longest record, in bytes (from the WIT contract). A token cache entry is a few KiB.
 pub const MAX_VALUE_BYTES: usize = 256 * 1024;
 
-/// What the names of the host's own records begin with. The component can neither read nor write them.
+/// The prefix of the names of the host's own records. The component can neither read nor write them.
 pub const HOST_PREFIX: &str = "host/";
 
 /// The content of a record. Redacted in `Debug`, zeroised when the last of its clones, which share it, is dropped.
@@ -35,7 +35,7 @@ pub const HOST_PREFIX: &str = "host/";
 pub struct SecretBytes(Arc<Zeroizing<Vec<u8>>>);
 
 impl SecretBytes {
-    /// Takes possession of a value.
+    /// Takes ownership of a value.
     pub fn new(value: Vec<u8>) -> Self {
         Self(Arc::new(Zeroizing::new(value)))
     }
@@ -52,13 +52,13 @@ impl fmt::Debug for SecretBytes {
     }
 }
 
-/// Why the store could not do what was asked.
+/// Why the store could not carry out an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The key or the value is over its limit; nothing was changed.
+    /// The key or the value exceeds its limit; nothing was changed.
     #[error("the record is too large")]
     TooLarge,
-    /// A record exists but was altered, or sealed with another key.
+    /// A record exists, but it was altered, or sealed with another key.
     #[error("the record cannot be opened")]
     Unreadable,
     /// The store cannot be reached or written now.
@@ -66,7 +66,7 @@ pub enum StoreError {
     Unavailable(String),
 }
 
-/// A back-end. Time to live is counted on the [`Clock`](crate::clock::Clock) the back-end was made with.
+/// A back-end. It counts the time to live on the [`Clock`](crate::clock::Clock) that it was made with.
 #[async_trait]
 pub trait SecretStore: Send + Sync + 'static {
     /// Reads a record.
@@ -87,12 +87,12 @@ pub trait SecretStore: Send + Sync + 'static {
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 }
 
-/// Compares two secrets without telling by the time it takes where they differ.
+/// Compares two secrets in a time that does not depend on where they differ.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
-/// What an instance holds of the store.
+/// The state of an instance.
 pub(crate) struct SecretStoreCtx {
     store: Arc<dyn SecretStore>,
 }
@@ -105,7 +105,7 @@ impl SecretStoreCtx {
 
 fn check_key(key: &str) -> Result<(), wit::StoreError> {
     if key.starts_with(HOST_PREFIX) {
-        return Err(wit::StoreError::Unavailable(format!("names that begin with {HOST_PREFIX:?} are the host's")));
+        return Err(wit::StoreError::Unavailable(format!("names that begin with {HOST_PREFIX:?} belong to the host")));
     }
     if key.len() > MAX_KEY_BYTES { Err(wit::StoreError::TooLarge) } else { Ok(()) }
 }

@@ -2,32 +2,35 @@
 //!
 //! Every value is sealed with AES-256-GCM under a key derived for it alone from one that lies beside the database, in a
 //! file only the user can read ([`cipher`]). The name of a record and its expiry are the associated data: a value that was
-//! altered, moved to another name, or given a longer life does not open. Names are stored as keyed hashes, since they
-//! contain account ids and are never listed. What this does not protect against: a program that runs as the same user can
-//! read the key file, and a database that is put back as it was earlier has the records that it had; the operating
+//! altered, moved to another name, or given a longer life does not open. Names are stored as keyed hashes, because they
+//! contain account ids; they are never listed. The folder, the database and the key file belong to this user, and no other
+//! user can change them or a folder above them. What this does not protect against: a program that runs as the same user
+//! can read the key file, and a database that is put back as it was earlier has the records that it had. The operating
 //! system's keyring is to hold the key in a later version.
 //!
 //! What was deleted, replaced or has expired leaves the files too ([`erasure`]).
 //!
-//! Atomicity across processes is SQLite's: `take` and `compare_and_swap` run in an IMMEDIATE transaction, which
-//! holds the write lock from its first statement.
+//! SQLite makes operations atomic across processes: `take` and `compare_and_swap` run in an IMMEDIATE transaction,
+//! which holds the write lock from its first statement.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{SecretBytes, SecretStore, StoreError, same};
-use crate::clock::Clock;
-use crate::private_files;
 use async_trait::async_trait;
 use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use zeroize::Zeroizing;
 
+use super::{SecretBytes, SecretStore, StoreError, same};
+use crate::clock::Clock;
+use crate::private_files::{self, Exposed, FolderError, User};
+
 mod cipher;
 mod erasure;
+mod fingerprint;
 mod readers;
 mod wal_index;
 
@@ -38,23 +41,23 @@ use readers::Readers;
 /// Size of the data key in bytes (AES-256).
 const KEY_BYTES: usize = 32;
 
-/// The extension of the key file, which otherwise has the name of the database.
+/// The extension of the key file. The rest of its name is that of the database.
 const KEY_EXTENSION: &str = "key";
 
 /// How long a statement waits for another process's write lock. Transactions take well under a millisecond; a
-/// process that was suspended in the middle of one should not hang the others for ever.
+/// process that was suspended in the middle of one must not hang the others forever.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pause between attempts to prepare a database that another process is preparing, and their number: as long as
-/// [`BUSY_TIMEOUT`] together. SQLite does not wait by itself while the journal mode changes.
+/// Pause between attempts to prepare a database that another process is preparing, and the number of attempts: together
+/// [`BUSY_TIMEOUT`]. SQLite itself does not wait while the journal mode changes.
 const PREPARE_PAUSE: Duration = Duration::from_millis(10);
 const PREPARE_ATTEMPTS: u32 = 500;
 
 /// Bytes of the journal that stay when it begins anew: none, since they are of records that may be gone by now.
 const JOURNAL_SIZE_LIMIT: i64 = 0;
 
-/// Expired records that a write removes at most. A write adds one, so the file shrinks again after a flood of records
-/// that expire together, and no write has to remove all of them.
+/// Most expired records that a write removes. A write adds one record, so the file shrinks again after a flood of
+/// records that expire together, and no write has to remove all of them.
 const MAX_PURGED: u32 = 64;
 
 /// Layout of the table and of sealed values. A file with a later number is refused. The values of version 1 are under one
@@ -72,7 +75,7 @@ pub enum OpenError {
         /// What SQLite or the operating system said.
         reason: String,
     },
-    /// The database would be its own key file.
+    /// The name of the database would also be that of its key file.
     #[error("the secret store {path} needs another extension: {KEY_EXTENSION:?} is that of the file with its key")]
     NamedLikeKey {
         /// The database file.
@@ -94,7 +97,28 @@ pub enum OpenError {
         /// What the operating system said.
         reason: String,
     },
-    /// The key file is not a regular file that only this user can read.
+    /// The folder, or one above it, is not this user's alone to change.
+    #[error(
+        "the secret store {store} cannot be used, because {path} {reason}; choose a folder that belongs to you, below \
+         folders that no other user can change, or fix it (chmod go-w)"
+    )]
+    FolderExposed {
+        /// The database file.
+        store: PathBuf,
+        /// The folder or link that breaks the rule.
+        path: PathBuf,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// The database file is not a regular file of this user's that no other user can read.
+    #[error("the secret store {path} {reason}; fix it (chmod 600) or remove it and sign in again")]
+    DatabaseExposed {
+        /// The database file.
+        path: PathBuf,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// The key file is not a regular file of this user's that no other user can read.
     #[error("the key of the secret store, {path}, {reason}; fix it (chmod 600) or remove it and sign in again")]
     KeyExposed {
         /// The key file.
@@ -102,24 +126,24 @@ pub enum OpenError {
         /// Which rule it breaks.
         reason: &'static str,
     },
-    /// The key file has another size than a key.
+    /// The size of the key file is not that of a key.
     #[error(
         "the key of the secret store, {path}, has {found} bytes instead of {KEY_BYTES}; remove it and sign in again"
     )]
     KeySize {
         /// The key file.
         path: PathBuf,
-        /// Its size.
+        /// The size found.
         found: usize,
     },
 }
 
 /// The store.
 pub struct SqliteStore {
-    inner: Arc<Inner>,
+    inner: Arc<OpenDatabase>,
 }
 
-struct Inner {
+struct OpenDatabase {
     clock: Arc<dyn Clock>,
     connection: Mutex<Connection>,
     readers: Readers,
@@ -131,38 +155,54 @@ impl SqliteStore {
     /// Opens the database at `path`, creating it, its folder and its key file (`path` with the extension `key`)
     /// if they do not exist.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Self::open_as(&User::of_process(), path, clock)
+    }
+
+    fn open_as(user: &User, path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let database_error = |reason: String| OpenError::Database { path: path.to_owned(), reason };
-        // SQLite gives some names a meaning, such as `:memory:` and `file:x`, but no absolute path.
+        // SQLite gives some names a meaning, such as `:memory:` and `file:x`, but never an absolute path.
         let path = &std::path::absolute(path).map_err(|error| database_error(error.to_string()))?;
-        let key = path.with_extension(KEY_EXTENSION);
-        if key == *path {
+        if path.with_extension(KEY_EXTENSION) == *path {
             return Err(OpenError::NamedLikeKey { path: path.clone() });
         }
-        if let Some(folder) = path.parent() {
-            private_files::create_folder(folder).map_err(|error| database_error(error.to_string()))?;
-        }
-        let cipher = Cipher::from_key_file(&key)?;
-        // SQLite gives its side files the mode of the database file, so that one has to be private from the start.
-        private_files::open_append(path).map_err(|error| database_error(error.to_string()))?;
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(database_error("it is not the name of a file".into()));
+        };
+        // From here on by the folder's real path, on which no other user can put another one in its place.
+        let path = &match user.folder(folder) {
+            Ok(folder) => folder.join(name),
+            Err(FolderError::Exposed(Exposed { path: exposed, rule })) => {
+                return Err(OpenError::FolderExposed { store: path.clone(), path: exposed, reason: rule });
+            }
+            Err(FolderError::Io(error)) => return Err(database_error(error.to_string())),
+        };
+        let cipher = Cipher::from_key_file(user, &path.with_extension(KEY_EXTENSION))?;
+        // SQLite gives its side files the mode of the database file, so the database file has to be private from the
+        // start.
+        let file = private_files::open_append(path).map_err(|error| database_error(error.to_string()))?;
+        user.check_private(&file).map_err(|reason| OpenError::DatabaseExposed { path: path.clone(), reason })?;
+        drop(file);
         let (connection, found) = prepare(path).map_err(|error| database_error(error.to_string()))?;
         if found != SCHEMA_VERSION {
             return Err(OpenError::Version { path: path.to_owned(), found });
         }
+        fingerprint::check(&connection, &cipher.hidden_name(fingerprint::NAME), path)
+            .map_err(|error| database_error(error.to_string()))?;
         let readers = Readers::open(path).map_err(|error| database_error(error.to_string()))?;
         let (connection, erasure) = (Mutex::new(connection), Erasure::default());
-        Ok(Self { inner: Arc::new(Inner { clock, connection, readers, cipher, erasure }) })
+        Ok(Self { inner: Arc::new(OpenDatabase { clock, connection, readers, cipher, erasure }) })
     }
 
     /// Runs `work` in one IMMEDIATE transaction on a thread that may block.
     async fn transaction<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Records<'_>) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&StoreTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (inner, now) = (Arc::clone(&self.inner), self.inner.clock.now_seconds());
         let run = move || {
             let mut connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let result = work(&Records { connection: &transaction, cipher: &inner.cipher, now })?;
+            let result = work(&StoreTransaction { connection: &transaction, cipher: &inner.cipher, now })?;
             transaction.commit()?;
             erasure::after_a_write(&inner);
             Ok(result)
@@ -171,8 +211,8 @@ impl SqliteStore {
     }
 }
 
-/// Opens the database and creates what is missing in it. Several processes may do so at the same time.
-#[allow(clippy::disallowed_methods, reason = "it waits for another process, which no clock of ours could hurry")]
+/// Opens the database and creates the missing parts. Several processes may do so at the same time.
+#[allow(clippy::disallowed_methods, reason = "it waits for another process, which no injected clock could hurry")]
 fn prepare(path: &Path) -> rusqlite::Result<(Connection, i32)> {
     let mut attempt = 1;
     loop {
@@ -206,7 +246,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Creates the table in an empty database; returns the version of the layout that is then there.
+/// Creates the table in an empty database; returns the resulting version of the layout.
 fn migrate(connection: &Connection) -> rusqlite::Result<i32> {
     let version = |connection: &Connection| connection.query_row("PRAGMA user_version", [], |row| row.get(0));
     if version(connection)? < SCHEMA_VERSION {
@@ -231,19 +271,19 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// The records as seen inside a transaction.
-struct Records<'a> {
+/// The records inside a transaction.
+struct StoreTransaction<'a> {
     connection: &'a Connection,
     cipher: &'a Cipher,
     now: u64,
 }
 
-impl Records<'_> {
+impl StoreTransaction<'_> {
     fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
         Ok(self.find(key)?.map(|(value, _)| value))
     }
 
-    /// A record that has not expired, and when it will.
+    /// A record that has not expired, and its expiry.
     fn find(&self, key: &str) -> Result<Option<(SecretBytes, Option<i64>)>, StoreError> {
         let row = self
             .connection
@@ -253,7 +293,7 @@ impl Records<'_> {
         let Some((sealed, expires_at)): Option<(Vec<u8>, Option<i64>)> = row else {
             return Ok(None);
         };
-        // The expiry is trusted only once the seal proved it.
+        // The expiry is trusted only after the seal has proved it.
         let value = self.cipher.open(key, expires_at, &sealed)?;
         let expired = expires_at.is_some_and(|expires_at| expires_at <= self.now_as_column());
         Ok(if expired { None } else { Some((value, expires_at)) })
@@ -275,7 +315,7 @@ impl Records<'_> {
         Ok(())
     }
 
-    /// Removes some of what has expired, so that the file does not grow with every sign-in.
+    /// Removes some expired records, so that the file does not grow with every sign-in.
     fn purge(&self) -> Result<(), StoreError> {
         purge(self.connection, self.now_as_column())?;
         Ok(())
@@ -298,14 +338,14 @@ fn purge(connection: &Connection, now: i64) -> rusqlite::Result<usize> {
 impl SecretStore for SqliteStore {
     async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
         let (inner, now) = (Arc::clone(&self.inner), self.inner.clock.now_seconds());
-        // In WAL mode readers and writers do not wait for each other, but for a moment when the journal is set up.
+        // In WAL mode, readers and writers do not wait for each other, except for a moment when the journal is set up.
         if let Some(result) = inner.readers.get(&inner.cipher, key, now) {
             return result;
         }
         let key = key.to_owned();
         let run = move || {
             let connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            Records { connection: &connection, cipher: &inner.cipher, now }.get(&key)
+            StoreTransaction { connection: &connection, cipher: &inner.cipher, now }.get(&key)
         };
         tokio::task::spawn_blocking(run).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
@@ -354,23 +394,23 @@ impl SecretStore for SqliteStore {
 }
 
 impl Cipher {
-    fn from_key_file(path: &Path) -> Result<Self, OpenError> {
-        let key = read_or_create_key(path)?;
+    fn from_key_file(user: &User, path: &Path) -> Result<Self, OpenError> {
+        let key = read_or_create_key(user, path)?;
         Self::derive(&key)
             .ok_or_else(|| OpenError::Key { path: path.to_owned(), reason: "the keys cannot be derived".into() })
     }
 }
 
-/// Whether the key is there is asked once, and before it is read: another process may create it at any moment, and
-/// [`create_key`] leaves one that is there alone.
-fn read_or_create_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+/// Checks once whether the key exists, and before reading it: another process may create it at any moment, and
+/// [`create_key`] leaves an existing one alone.
+fn read_or_create_key(user: &User, path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     if matches!(path.try_exists(), Ok(false)) {
         create_key(path).map_err(|error| OpenError::Key { path: path.to_owned(), reason: error.to_string() })?;
     }
-    read_key(path)
+    read_key(user, path)
 }
 
-/// Writes a new key to a file of its own and links that to `path`, which fails if another process was faster: the
+/// Writes a new key to a file of its own and links that file to `path`, which fails if another process was faster: the
 /// file at `path` is complete from the first moment, and all processes use the same one.
 fn create_key(path: &Path) -> io::Result<()> {
     let mut key = Zeroizing::new([0; KEY_BYTES]);
@@ -390,10 +430,10 @@ fn create_key(path: &Path) -> io::Result<()> {
     linked
 }
 
-fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+fn read_key(user: &User, path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     let key_error = |error: io::Error| OpenError::Key { path: path.to_owned(), reason: error.to_string() };
-    let mut file: File = OpenOptions::new().read(true).open(path).map_err(key_error)?;
-    private_files::check_private(&file).map_err(|reason| OpenError::KeyExposed { path: path.to_owned(), reason })?;
+    let mut file = private_files::open(path).map_err(key_error)?;
+    user.check_private(&file).map_err(|reason| OpenError::KeyExposed { path: path.to_owned(), reason })?;
     let mut key = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 1));
     (&mut file).take(KEY_BYTES as u64 + 1).read_to_end(&mut key).map_err(key_error)?;
     if key.len() != KEY_BYTES {

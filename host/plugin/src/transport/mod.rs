@@ -5,20 +5,20 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::client_channel::ClientChannel;
-use crate::plugin::{Caller, Plugin};
+use crate::plugin::{MessageContext, Plugin};
 
 pub mod stdio;
 
-/// What handles the messages of a transport: the [`Plugin`], or something simpler in tests.
+/// Handles the messages of a transport: the [`Plugin`], or something simpler in tests.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Handles one message and returns the answer, if it has one. Dropping the future cancels the call.
-    async fn handle(&self, message: &str, caller: &Caller, channel: Arc<dyn ClientChannel>) -> Option<String>;
+    async fn handle(&self, message: &str, context: &MessageContext, channel: Arc<dyn ClientChannel>) -> Option<String>;
 }
 
 #[async_trait]
 impl Handler for Plugin {
-    async fn handle(&self, message: &str, caller: &Caller, channel: Arc<dyn ClientChannel>) -> Option<String> {
-        Self::handle(self, message, caller, channel).await
+    async fn handle(&self, message: &str, context: &MessageContext, channel: Arc<dyn ClientChannel>) -> Option<String> {
+        Self::handle(self, message, context, channel).await
     }
 }

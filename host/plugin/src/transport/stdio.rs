@@ -1,8 +1,8 @@
 //! MCP over standard input and output: one JSON-RPC message per line.
 //!
-//! Every message is a task of its own, so that a sign-in that waits for a person holds up nothing else. The
-//! transport looks at no more of a message than it needs to route it: the id and the method. It answers by itself
-//! only what never reaches the component: bytes that are no text, lines over the limit, and calls over the bound.
+//! Every message has a task of its own, so that a sign-in that waits for a person blocks nothing else. The transport
+//! reads only the parts of a message that routing needs: the id and the method. It answers only what never reaches the
+//! component: bytes that are not text, lines over the limit, and calls over the bound.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -23,29 +23,29 @@ use super::Handler;
 use crate::client_channel::{ChannelError, ClientChannel};
 use crate::clock::{self, Clock};
 use crate::instance_pool::DEFAULT_MAX_INSTANCES;
-use crate::plugin::{Caller, error_answer};
+use crate::plugin::{MessageContext, error_answer};
 use crate::random::{NoRandomness, Random, unguessable_id};
 
 /// Longest message in bytes, unless set otherwise. Tool calls are under 10 KiB.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Calls at the same time, waiting ones included. Beyond, requests are answered as busy.
+/// Concurrent calls, including waiting ones. Further requests are answered as busy.
 const MAX_CALLS: usize = DEFAULT_MAX_INSTANCES;
 
-/// Bytes of all messages that are being handled at the same time.
+/// Total size in bytes of the messages in flight.
 const MAX_CALL_BYTES: usize = 64 * 1024 * 1024;
 
-/// How long reading pauses for a call to end before a request beyond the bound is answered as busy. A client that
-/// sends many short requests at once is served, one whose calls all wait for somebody learns so soon.
+/// How long reading pauses for a call to end before a request beyond the bound is answered as busy. A client that sends
+/// many short requests at once is served; a client with calls that all wait for a person gets this answer soon.
 const BURST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Requests to the client that wait for an answer at the same time: at most one per waiting sign-in.
 const MAX_PENDING_REQUESTS: usize = 64;
 
-/// Lines that wait to be written. Beyond, whoever has another one waits.
+/// Lines that wait to be written. A task with another line waits for room.
 const MAX_QUEUED_LINES: usize = 64;
 
-/// How long requests in flight may take after the end of input or a signal. Clients kill a server that takes
+/// How long requests in flight may take after the end of the input or a signal. Clients kill a server that takes
 /// longer than two seconds or so.
 const GRACE: Duration = Duration::from_millis(1_500);
 
@@ -59,9 +59,9 @@ const INTERNAL_ERROR: i32 = -32603;
 /// Why the transport ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The client closed our input.
+    /// The client closed standard input.
     Input,
-    /// The client closed our output.
+    /// The client closed standard output.
     Output,
     /// The `stop` future completed.
     Stopped,
@@ -70,7 +70,7 @@ pub enum End {
 /// Why the transport could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StdioError {
-    /// Ids of requests to the client have to be unguessable.
+    /// The transport cannot generate unguessable ids for its requests to the client.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
 }
@@ -93,7 +93,7 @@ pub async fn serve(
         lines: lines.clone(),
         shared: Mutex::default(),
     });
-    let mut session = Session {
+    let mut session = StdioSession {
         handler,
         channel,
         lines,
@@ -121,7 +121,8 @@ async fn finish_writing(mut writer: JoinHandle<()>) {
     }
 }
 
-/// Writes whole lines, and flushes whenever no other is waiting. Ends with the queue, or when nobody reads.
+/// Writes whole lines, and flushes whenever no other line is waiting. Ends with the queue, or when the client stops
+/// reading.
 async fn write_lines(mut output: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<String>) {
     while let Some(mut line) = queue.recv().await {
         line.push('\n');
@@ -136,7 +137,7 @@ async fn write_lines(mut output: impl AsyncWrite + Unpin, mut queue: mpsc::Recei
     }
 }
 
-/// What can be learned of a message without understanding it.
+/// What routing needs to know of a message.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
@@ -151,34 +152,34 @@ struct Envelope<'a> {
     error: Option<&'a RawValue>,
 }
 
-/// Where a message goes.
-enum Route {
+/// The destination of a message.
+enum MessageRoute {
     /// To the component: a request (with its id), a notification, a batch, or garbage.
     Component { id: Option<String>, initialize: bool },
-    /// To whoever waits for the answer to our request.
+    /// The task that waits for the answer to a request of the server.
     Answer { id: String, answer: Result<String, String> },
-    /// To nobody: it ends a call.
+    /// No task: the message ends a call.
     Cancel { id: String },
 }
 
-fn route(message: &str) -> Route {
+fn route(message: &str) -> MessageRoute {
     let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(message) else {
-        return Route::Component { id: None, initialize: false };
+        return MessageRoute::Component { id: None, initialize: false };
     };
     let id = envelope.id.and_then(canonical);
     match (envelope.method.as_deref(), id, envelope.result, envelope.error) {
         (Some("notifications/cancelled"), None, ..) => match envelope.params.and_then(cancelled_id) {
-            Some(id) => Route::Cancel { id },
-            None => Route::Component { id: None, initialize: false },
+            Some(id) => MessageRoute::Cancel { id },
+            None => MessageRoute::Component { id: None, initialize: false },
         },
-        (Some(method), id, ..) => Route::Component { initialize: method == "initialize" && id.is_some(), id },
-        (None, Some(id), Some(result), None) => Route::Answer { id, answer: Ok(result.get().to_owned()) },
-        (None, Some(id), None, Some(error)) => Route::Answer { id, answer: Err(error.get().to_owned()) },
-        (None, id, ..) => Route::Component { id, initialize: false },
+        (Some(method), id, ..) => MessageRoute::Component { initialize: method == "initialize" && id.is_some(), id },
+        (None, Some(id), Some(result), None) => MessageRoute::Answer { id, answer: Ok(result.get().to_owned()) },
+        (None, Some(id), None, Some(error)) => MessageRoute::Answer { id, answer: Err(error.get().to_owned()) },
+        (None, id, ..) => MessageRoute::Component { id, initialize: false },
     }
 }
 
-/// The one spelling of an id: `"\u0061"` and `"a"` are the same. Ids are strings and numbers.
+/// The canonical spelling of an id: `"\u0061"` and `"a"` are the same. Ids are strings and numbers.
 fn canonical(id: &RawValue) -> Option<String> {
     match serde_json::from_str(id.get()) {
         Ok(id @ (Value::String(_) | Value::Number(_))) => Some(id.to_string()),
@@ -196,27 +197,27 @@ fn cancelled_id(params: &RawValue) -> Option<String> {
 }
 
 /// A message that is being handled.
-struct Call {
+struct PendingCall {
     id: Option<String>,
     bytes: usize,
     initialize: bool,
     abort: AbortHandle,
 }
 
-struct Session {
+struct StdioSession {
     handler: Arc<dyn Handler>,
     channel: Arc<StdioChannel>,
     lines: mpsc::Sender<String>,
-    calls: HashMap<Id, Call>,
+    calls: HashMap<Id, PendingCall>,
     ids: HashMap<String, Id>,
     tasks: JoinSet<()>,
     /// Closed when the last `initialize` has been answered.
     barrier: Option<watch::Receiver<()>>,
-    /// A call has ended since the last request that was answered as busy.
+    /// A call has ended since the last answer "busy".
     patient: bool,
 }
 
-impl Session {
+impl StdioSession {
     /// Reads messages until the input ends. May be dropped at any point.
     async fn read(&mut self, input: &mut LineReader<impl AsyncBufRead + Unpin>) -> End {
         loop {
@@ -229,11 +230,11 @@ impl Session {
                 line = input.next() => line,
             };
             match line {
-                Ok(Some(Line::Message(bytes))) => match String::from_utf8(bytes) {
+                Ok(Some(InputLine::Message(bytes))) => match String::from_utf8(bytes) {
                     Ok(message) => self.message(message).await,
                     Err(_) => self.answer(error_answer("null", PARSE_ERROR, "the message is not UTF-8")).await,
                 },
-                Ok(Some(Line::TooLong)) => {
+                Ok(Some(InputLine::TooLong)) => {
                     let text = format!("the message is longer than {} bytes", input.max_bytes);
                     self.answer(error_answer("null", INVALID_REQUEST, &text)).await;
                 }
@@ -248,9 +249,9 @@ impl Session {
 
     async fn message(&mut self, message: String) {
         match route(&message) {
-            Route::Component { id, initialize } => self.call(message, id, initialize).await,
-            Route::Answer { id, answer } => self.channel.deliver(&id, answer),
-            Route::Cancel { id } => self.cancel(&id),
+            MessageRoute::Component { id, initialize } => self.call(message, id, initialize).await,
+            MessageRoute::Answer { id, answer } => self.channel.deliver(&id, answer),
+            MessageRoute::Cancel { id } => self.cancel(&id),
         }
     }
 
@@ -281,10 +282,10 @@ impl Session {
                 // Nothing is ever sent: this waits for the other end to be dropped.
                 while before.changed().await.is_ok() {}
             }
-            let caller = Caller::new("stdio");
-            let answer = handler.handle(&message, &caller, channel).await;
+            let context = MessageContext::new("stdio");
+            let answer = handler.handle(&message, &context, channel).await;
             if let Some(answer) = answer.map(one_line) {
-                // If nobody writes any more, nobody reads.
+                // If the writer has ended, no client reads.
                 let _ = lines.send(answer).await;
             }
             drop(initialized);
@@ -293,7 +294,7 @@ impl Session {
         if let Some(id) = &id {
             self.ids.insert(id.clone(), task);
         }
-        self.calls.insert(task, Call { id, bytes, initialize, abort });
+        self.calls.insert(task, PendingCall { id, bytes, initialize, abort });
     }
 
     /// Whether there is no room for another message of `bytes`.
@@ -302,14 +303,14 @@ impl Session {
         self.calls.len() >= MAX_CALLS || (total > MAX_CALL_BYTES && !self.calls.is_empty())
     }
 
-    /// Ends the call with the id `id`, which then is not answered.
+    /// Cancels the call with the id `id`, which then has no answer.
     fn cancel(&self, id: &str) {
         let call = self.ids.get(id).and_then(|task| self.calls.get(task));
         match call {
             // The specification exempts it, and later messages wait for its answer.
             Some(call) if call.initialize => {}
             Some(call) => call.abort.abort(),
-            // It has been answered already.
+            // The call has its answer already.
             None => {}
         }
     }
@@ -331,11 +332,11 @@ impl Session {
     }
 
     async fn answer(&self, line: String) {
-        // If nobody writes any more, nobody reads.
+        // If the writer has ended, no client reads.
         let _ = self.lines.send(line).await;
     }
 
-    /// Lets the calls in flight end within the grace, and cancels the others.
+    /// Lets the calls in flight end within the grace period, and cancels the others.
     async fn finish(mut self, end: End) {
         self.channel.close();
         if end != End::Output {
@@ -348,7 +349,7 @@ impl Session {
     }
 }
 
-/// A message may contain line breaks between its tokens; on this transport they would end it.
+/// Removes line breaks between the tokens of a message: on this transport they would end it.
 fn one_line(message: String) -> String {
     if !message.contains(['\n', '\r']) {
         return message;
@@ -364,10 +365,10 @@ fn one_line(message: String) -> String {
 
 /// A line of input.
 #[derive(Debug, PartialEq, Eq)]
-enum Line {
+enum InputLine {
     /// Without its line break.
     Message(Vec<u8>),
-    /// It was skipped to its end.
+    /// The line was skipped to its end.
     TooLong,
 }
 
@@ -384,8 +385,8 @@ impl<R: AsyncBufRead + Unpin> LineReader<R> {
         Self { input, max_bytes, partial: Vec::new(), skipping: false }
     }
 
-    /// The next line that is not blank; `None` at the end. Dropping the future loses nothing.
-    async fn next(&mut self) -> io::Result<Option<Line>> {
+    /// The next line that is not blank; `None` at the end of the input. Dropping the future loses nothing.
+    async fn next(&mut self) -> io::Result<Option<InputLine>> {
         loop {
             let available = match self.input.fill_buf().await {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -415,26 +416,26 @@ impl<R: AsyncBufRead + Unpin> LineReader<R> {
         }
     }
 
-    fn end_line(&mut self) -> Option<Line> {
+    fn end_line(&mut self) -> Option<InputLine> {
         if std::mem::take(&mut self.skipping) {
-            return Some(Line::TooLong);
+            return Some(InputLine::TooLong);
         }
         let line = std::mem::take(&mut self.partial);
-        if line.iter().all(u8::is_ascii_whitespace) { None } else { Some(Line::Message(line)) }
+        if line.iter().all(u8::is_ascii_whitespace) { None } else { Some(InputLine::Message(line)) }
     }
 }
 
-/// The way back to the client.
+/// The channel back to the client.
 struct StdioChannel {
     clock: Arc<dyn Clock>,
-    /// Makes ids unguessable: a tool's output that a client echoes must not pass for an answer.
+    /// Makes ids unguessable: output of a tool that a client echoes must not pass for an answer.
     prefix: String,
     lines: mpsc::Sender<String>,
-    shared: Mutex<Shared>,
+    shared: Mutex<ChannelState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct ChannelState {
     state: Option<String>,
     closed: bool,
     next: u64,
@@ -442,20 +443,20 @@ struct Shared {
 }
 
 impl StdioChannel {
-    fn shared(&self) -> std::sync::MutexGuard<'_, Shared> {
+    fn shared(&self) -> std::sync::MutexGuard<'_, ChannelState> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands the answer with the (JSON) id `id` to who waits for it.
+    /// Hands the answer with the (JSON) id `id` to the task that waits for it.
     fn deliver(&self, id: &str, answer: Result<String, String>) {
         match self.shared().pending.remove(id) {
-            // Who waited may have given up in this moment.
+            // The task may have given up at this moment.
             Some(waiting) => drop(waiting.send(answer)),
-            None => tracing::debug!("an answer to no request of ours was ignored"),
+            None => tracing::debug!("an answer without a request was ignored"),
         }
     }
 
-    /// Nobody will answer any more.
+    /// There will be no further answers.
     fn close(&self) {
         let mut shared = self.shared();
         shared.closed = true;
@@ -477,7 +478,7 @@ impl StdioChannel {
     }
 }
 
-/// A request to the client that waits; when it is given up, the client is told.
+/// A pending request to the client. When it is given up, the client is notified.
 struct Waiting<'a> {
     channel: &'a StdioChannel,
     id: String,
@@ -489,7 +490,7 @@ impl Drop for Waiting<'_> {
         if self.channel.shared().pending.remove(&key).is_some() {
             let params = serde_json::json!({ "requestId": self.id, "reason": "no longer needed" }).to_string();
             if let Some(line) = StdioChannel::compose(None, "notifications/cancelled", &params) {
-                // Best effort: a client that reads so slowly has other worries.
+                // Best effort: the notification may be lost if the client reads too slowly.
                 let _ = self.channel.lines.try_send(line);
             }
         }
@@ -500,7 +501,7 @@ impl Drop for Waiting<'_> {
 impl ClientChannel for StdioChannel {
     async fn notify(&self, method: &str, params: &str) {
         if let Some(line) = Self::compose(None, method, params) {
-            // If nobody writes any more, nobody reads.
+            // If the writer has ended, no client reads.
             let _ = self.lines.send(line).await;
         }
     }

@@ -1,13 +1,13 @@
-//! The person's own browser, and a place for prompts.
+//! The person's own browser, and the output for prompts.
 //!
-//! `BROWSER` wins, as everywhere on Unix: a colon-separated list of commands, tried in order, in which `%s` stands
-//! for the URL (else it is the last argument). Without it the platform's opener is used. Whatever is started gets
-//! no standard streams of ours: a browser that chats on standard output would break the MCP connection.
+//! `BROWSER` wins, as everywhere on Unix: a colon-separated list of commands, tried in order, in which `%s` stands for
+//! the URL (else it is the last argument). Without it the platform's opener is used. The started command gets none of
+//! the server's standard streams: a browser that writes to standard output would break the MCP connection.
 //!
-//! Why this is not `webbrowser` or `opener`: the first runs the text browsers of `BROWSER` on our own standard streams,
-//! and knows no quotes in it; the second does not know `BROWSER`. Both leave the browser in our process group, where
-//! Ctrl-C ends it, and do not notice that a command fails, so that the next one would be tried. What they have beyond
-//! that is the name of each platform's opener ([`platform_opener`]).
+//! Why this is not `webbrowser` or `opener`: the first runs the text browsers of `BROWSER` on the server's own standard
+//! streams, and does not handle quotes in it; the second does not know `BROWSER`. Both leave the browser in the
+//! server's process group, where Ctrl-C ends it, and do not notice that a command fails, so they would not try the next
+//! one. All that they have beyond that is the name of each platform's opener ([`platform_opener`]).
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -19,8 +19,8 @@ use tokio::process::Command;
 
 use super::{UserAgent, UserAgentError};
 
-/// How long a started command may take to fail. `xdg-open` notices within this time that there is no browser; a
-/// command that still runs afterwards is taken for the browser itself.
+/// How long a started command may take to fail. `xdg-open` notices within this time that there is no browser. A command
+/// that still runs afterwards is considered to be the browser itself.
 const EARLY_FAILURE: Duration = Duration::from_millis(300);
 
 /// Opens the system browser.
@@ -31,18 +31,18 @@ pub struct SystemBrowser {
     prompts: Prompts,
 }
 
-/// Where prompts are shown.
+/// The output for prompts.
 #[derive(Debug, Clone, Copy)]
 pub enum Prompts {
-    /// As they are, by a function that shows a line on the terminal.
+    /// A function that shows a line on the terminal. It gets the prompts as they are.
     Terminal(fn(&str)),
-    /// As lines of the log, for a standard error that is read by a program.
+    /// The log, line by line, if a program reads standard error.
     Log,
 }
 
 impl SystemBrowser {
-    /// `browser` is the value of `BROWSER`; `display` says whether there is a graphical desktop (only asked on
-    /// systems where that is not a matter of course).
+    /// `browser` is the value of `BROWSER`; `display` says whether there is a graphical desktop (read only on systems
+    /// that may lack one).
     pub fn new(browser: Option<&str>, display: bool, prompts: Prompts) -> Self {
         let commands = match browser {
             Some(list) if !list.trim().is_empty() => split_list(list).map(command_line).collect(),
@@ -54,7 +54,7 @@ impl SystemBrowser {
 
 #[cfg(windows)]
 fn split_list(list: &str) -> impl Iterator<Item = &str> {
-    // A colon is part of Windows paths.
+    // Windows paths contain a colon.
     list.split(';').filter(|entry| !entry.trim().is_empty())
 }
 
@@ -63,7 +63,7 @@ fn split_list(list: &str) -> impl Iterator<Item = &str> {
     list.split(':').filter(|entry| !entry.trim().is_empty())
 }
 
-/// Splits an entry into program and arguments, unless all of it names an existing file.
+/// Splits an entry into program and arguments, unless the whole entry names an existing file.
 fn command_line(entry: &str) -> Vec<OsString> {
     let entry = entry.trim();
     let mut words: Vec<String> = if Path::new(entry).is_file() { vec![entry.to_owned()] } else { split_words(entry) };
@@ -91,7 +91,7 @@ fn split_words(text: &str) -> Vec<String> {
     words
 }
 
-/// Part of a prompt comes from a server: nothing in it may steer the terminal.
+/// Part of a prompt comes from a server: it must not control the terminal.
 fn harmless(message: &str) -> String {
     message.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
 }
@@ -122,7 +122,8 @@ async fn start(words: &[OsString], url: &str) -> Result<(), String> {
     });
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // What ends us and our children, Ctrl-C or a client, is not meant for the person's browser.
+    // A signal that ends this process and its children, such as Ctrl-C or one of a client, is not meant for the
+    // person's browser.
     #[cfg(unix)]
     command.process_group(0);
     let name = program.to_string_lossy();
@@ -131,7 +132,7 @@ async fn start(words: &[OsString], url: &str) -> Result<(), String> {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(format!("{name}: {status}")),
         Ok(Err(error)) => Err(format!("{name}: {error}")),
-        // It runs on; the runtime collects it when it ends.
+        // The browser runs on; the runtime reaps it when it ends.
         Err(_) => Ok(()),
     }
 }

@@ -1,9 +1,9 @@
 //! Receives the redirect of an authorization code flow on the loopback interface (RFC 8252 section 7.3).
 //!
-//! A listener answers only `GET /?…` with a loopback `Host`, keeps the browser waiting until the component has
-//! decided what the page says, and knows nothing about what the query means: `state` is the component's business.
-//! It listens on 127.0.0.1 and, where there is IPv6, on ::1 with the same port, since `localhost` may mean either
-//! and nobody else should be able to take the other one.
+//! A listener answers only `GET /?…` with a loopback `Host`, and keeps the browser waiting until the component has
+//! decided what the page says. It does not interpret the query: `state` is the component's business. It listens on
+//! 127.0.0.1 and, where there is IPv6, on ::1 with the same port, because `localhost` may mean either and no other
+//! program should be able to take the second one.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,16 +25,16 @@ use super::{Page, UserAgentError};
 use crate::clock::{self, Clock};
 use crate::random::{Random, unguessable_id};
 
-/// Listeners at the same time: each is a sign-in that waits for a person.
+/// Concurrent listeners: each is a sign-in that waits for a person.
 const MAX_LISTENERS: usize = 16;
 
-/// Connections to one listener at the same time. Browsers open a few in advance; more is somebody else.
+/// Concurrent connections to one listener. Browsers open a few in advance; more come from another program.
 const MAX_CONNECTIONS: usize = 16;
 
-/// Redirects that wait for the component at the same time. The first is the one; others are reloads.
+/// Concurrent redirects that wait for the component. The first one counts; the others are reloads.
 const MAX_WAITING_REDIRECTS: usize = 4;
 
-/// Longest request head in bytes. The query holds a code and a state, about 2 KiB from Entra.
+/// Longest request head in bytes. The query holds a code and a state, about 2 KiB from Entra ID.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// How long a connection may take to send its request head.
@@ -60,9 +60,9 @@ struct Registry {
     detached: Mutex<HashMap<String, Detached>>,
 }
 
-/// A listener that runs without a handle, and the task that ends it.
+/// A listener without a handle, and the task that ends it.
 struct Detached {
-    listener: Arc<Listener>,
+    listener: Arc<BoundListener>,
     end: AbortHandle,
 }
 
@@ -73,14 +73,14 @@ impl Drop for Detached {
 }
 
 /// A listening pair of sockets. Dropping the last reference closes them.
-struct Listener {
+struct BoundListener {
     port: u16,
     redirects: AsyncMutex<mpsc::Receiver<Redirect>>,
     accepting: Vec<AbortHandle>,
     _slot: tokio::sync::OwnedSemaphorePermit,
 }
 
-impl Drop for Listener {
+impl Drop for BoundListener {
     fn drop(&mut self) {
         for task in &self.accepting {
             task.abort();
@@ -88,7 +88,7 @@ impl Drop for Listener {
     }
 }
 
-/// A redirect that arrived, and the way to answer the browser that brought it.
+/// A redirect, and the channel to answer its browser.
 struct Redirect {
     query: String,
     page: oneshot::Sender<Page>,
@@ -96,7 +96,7 @@ struct Redirect {
 
 /// A handle on a running listener.
 pub struct LoopbackListener {
-    listener: Arc<Listener>,
+    listener: Arc<BoundListener>,
     registry: Arc<Registry>,
     answer: Option<oneshot::Sender<Page>>,
 }
@@ -123,11 +123,11 @@ impl LoopbackListeners {
             .into_listeners()
             .map(|socket| tokio::spawn(accept(socket, port, sender.clone(), Arc::clone(&connections))).abort_handle())
             .collect();
-        let listener = Listener { port, redirects: AsyncMutex::new(receiver), accepting, _slot: slot };
+        let listener = BoundListener { port, redirects: AsyncMutex::new(receiver), accepting, _slot: slot };
         Ok(LoopbackListener { listener: Arc::new(listener), registry, answer: None })
     }
 
-    /// Continues with a detached listener, which is then no longer detached.
+    /// Takes over a detached listener, which is then attached again.
     pub fn attach(&self, id: &str) -> Result<LoopbackListener, UserAgentError> {
         let detached = self.registry.detached().remove(id).ok_or(UserAgentError::NoSuchListener)?;
         let listener = Arc::clone(&detached.listener);
@@ -140,7 +140,7 @@ impl Registry {
         self.detached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes a detached listener when its time is over, unless somebody attached to it before.
+    /// Closes a detached listener when its time is over, unless a caller attached to it before.
     fn expire(self: &Arc<Self>, id: String, lifetime: Duration) -> AbortHandle {
         let (registry, clock): (Weak<Self>, _) = (Arc::downgrade(self), Arc::clone(&self.clock));
         tokio::spawn(async move {
@@ -172,7 +172,7 @@ impl LoopbackListener {
         Some(redirect.query)
     }
 
-    /// Answers the browser whose redirect [`LoopbackListener::wait`] returned last.
+    /// Answers the browser of the redirect that [`LoopbackListener::wait`] returned last.
     pub fn respond(&mut self, page: &Page) {
         if let Some(answer) = self.answer.take() {
             // The person may have closed the tab.
@@ -180,16 +180,16 @@ impl LoopbackListener {
         }
     }
 
-    /// Leaves the listener running for `lifetime` after this handle is dropped; returns the id to attach with, an
-    /// id that belongs to no listener if there is no randomness for one.
+    /// Keeps the listener running for `lifetime` after this handle is dropped; returns the id to attach with. Without
+    /// randomness for an id, the returned id belongs to no listener.
     pub fn detach(&mut self, lifetime: Duration) -> String {
         let Ok(id) = unguessable_id(&*self.registry.random) else {
             return String::new();
         };
-        // Locked first: a lifetime of zero ends only after it began.
+        // Locked first: a lifetime of zero must not end before it began.
         let mut detached = self.registry.detached();
         let end = self.registry.expire(id.clone(), lifetime);
-        // A listener has one id, or a component could fill the memory with them.
+        // A listener has one id, or a component could fill the memory with ids.
         detached.retain(|_, other| !Arc::ptr_eq(&other.listener, &self.listener));
         detached.insert(id.clone(), Detached { listener: Arc::clone(&self.listener), end });
         id
@@ -215,14 +215,14 @@ async fn bind() -> std::io::Result<Sockets> {
         let port = v4.local_addr()?.port();
         match TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await {
             Ok(v6) => return Ok(Sockets { port, v4, v6: Some(v6) }),
-            // Somebody else would receive what a browser sends to `localhost`: take another port.
+            // Another program would receive what a browser sends to `localhost`: take another port.
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
                 attempts += 1;
                 if attempts == PORT_ATTEMPTS {
                     return Err(error);
                 }
             }
-            // A machine without IPv6.
+            // This machine has no IPv6.
             Err(_) => return Ok(Sockets { port, v4, v6: None }),
         }
     }
@@ -231,7 +231,7 @@ async fn bind() -> std::io::Result<Sockets> {
 #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
 async fn accept(socket: TcpListener, port: u16, redirects: mpsc::Sender<Redirect>, connections: Arc<Semaphore>) {
     loop {
-        // Wait for room first: what is over the limit waits in the system's queue.
+        // Wait for a place first: connections over the limit wait in the system's queue.
         let Ok(room) = Arc::clone(&connections).acquire_owned().await else {
             return;
         };
@@ -245,7 +245,7 @@ async fn accept(socket: TcpListener, port: u16, redirects: mpsc::Sender<Redirect
                 });
             }
             Err(error) => {
-                // Out of file descriptors, or a connection that was reset in the queue.
+                // No file descriptors are left, or a queued connection was reset.
                 tracing::debug!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -264,7 +264,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, port: u16, redirects: mpsc::
         .max_buf_size(MAX_HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // The whole exchange is bounded, so that no browser holds a connection for ever.
+    // The whole exchange is bounded, so that no browser holds a connection forever.
     match tokio::time::timeout(HEAD_TIMEOUT + PAGE_TIMEOUT + HEAD_TIMEOUT, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection to the redirect listener broke"),
@@ -306,7 +306,7 @@ async fn answer<B>(request: &Request<B>, port: u16, redirects: mpsc::Sender<Redi
     }
 }
 
-/// A page of another site can make a browser connect here under a name of its own; that name is then in `Host`.
+/// A page of another site can make a browser connect here under a name of its own, which is then in `Host`.
 fn has_loopback_host<B>(request: &Request<B>, port: u16) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
@@ -315,8 +315,8 @@ fn has_loopback_host<B>(request: &Request<B>, port: u16) -> bool {
     ["localhost", "127.0.0.1", "[::1]"].iter().any(|name| host.as_bytes() == format!("{name}:{port}").as_bytes())
 }
 
-/// The redirect is what the person sees in the end: a document, not a part of one. Browsers say what a request is for
-/// (Fetch Metadata), so that a page that tries ports cannot spend the redirect that is waited for.
+/// The person sees the redirect as a document, not as a part of one. Browsers say what a request is for (Fetch
+/// Metadata), so a page that tries ports cannot use up the redirect that the listener waits for.
 fn is_for_another_page<B>(request: &Request<B>) -> bool {
     [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")]
         .iter()
@@ -385,8 +385,8 @@ h1 {{ font-size: 1.5rem; }}
     )
 }
 
-/// A text as it stands in an element or an attribute. The one place of the host that needs it; `html-escape` would write
-/// `&#x27;`, where clients and tests know `&#39;`.
+/// Escapes a text for an element or an attribute. The only place of the host that needs it; `html-escape` would write
+/// `&#x27;`, where clients and tests expect `&#39;`.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -25,19 +25,20 @@ pub use loopback::{LoopbackListener, LoopbackListeners};
 #[cfg(not(feature = "browser"))]
 pub use no_loopback::{LoopbackListener, LoopbackListeners};
 
-/// Longest URL that is handed to a browser, in bytes. Entra's are under 2 KiB; Windows commands end at 32 KiB.
+/// Longest URL that is handed to a browser, in bytes. Those of Entra ID are under 2 KiB; Windows commands end at 32
+/// KiB.
 const MAX_URL_BYTES: usize = 16 * 1024;
 
-/// Longest prompt that is shown, in bytes.
+/// Longest prompt, in bytes.
 const MAX_PROMPT_BYTES: usize = 4 * 1024;
 
-/// Longest text of a result page, in bytes, for the heading and for the message each.
+/// Longest text of a result page, in bytes: heading and message each.
 const MAX_PAGE_TEXT_BYTES: usize = 4 * 1024;
 
-/// Why the person could not be reached.
+/// Why the host could not reach the person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UserAgentError {
-    /// This environment has no person at the machine.
+    /// There is no person at this machine.
     #[error("there is no person at this machine")]
     Unsupported,
     /// No browser could be started, or no port could be opened.
@@ -73,12 +74,12 @@ impl From<UserAgentError> for wit::UserAgentError {
     }
 }
 
-/// A browser and a place for prompts.
+/// A browser and an output for prompts.
 #[async_trait]
 pub trait UserAgent: Send + Sync + 'static {
-    /// Opens an `http` or `https` URL; succeeds once the browser was started.
+    /// Opens an `http` or `https` URL; succeeds when the browser has started.
     async fn open_browser(&self, url: &str) -> Result<(), UserAgentError>;
-    /// Shows a message outside of the MCP conversation, if there is a place for it.
+    /// Shows a message outside of the MCP conversation, if there is an output for it.
     async fn prompt(&self, message: &str);
 }
 
@@ -95,7 +96,7 @@ impl UserAgent for NoUserAgent {
     async fn prompt(&self, _: &str) {}
 }
 
-/// What an instance holds.
+/// The state of an instance.
 pub(crate) struct UserAgentCtx {
     agent: Arc<dyn UserAgent>,
     listeners: LoopbackListeners,

@@ -1,4 +1,4 @@
-//! What stands for redirect listeners without the feature `browser`: there are none.
+//! Replaces the redirect listeners in builds without the feature `browser`: there are none.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,26 +8,26 @@ use super::{Page, UserAgentError};
 use crate::clock::Clock;
 use crate::random::Random;
 
-/// No listeners.
+/// The registry of listeners, always empty.
 #[derive(Debug, Clone)]
 pub struct LoopbackListeners(());
 
-/// A listener, of which there is none.
+/// A listener; no value of this type exists.
 #[derive(Debug)]
 pub struct LoopbackListener(Infallible);
 
 impl LoopbackListeners {
-    /// None, now and later.
+    /// The empty registry.
     pub fn new(_: Arc<dyn Clock>, _: Arc<dyn Random>) -> Self {
         Self(())
     }
 
-    /// There is none.
+    /// Always fails.
     pub async fn open(&self) -> Result<LoopbackListener, UserAgentError> {
         Err(UserAgentError::Unsupported)
     }
 
-    /// There is none.
+    /// Always fails.
     pub fn attach(&self, _: &str) -> Result<LoopbackListener, UserAgentError> {
         Err(UserAgentError::NoSuchListener)
     }

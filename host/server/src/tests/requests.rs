@@ -73,6 +73,16 @@ async fn the_address_of_the_client_is_what_the_host_says_and_not_what_the_client
 async fn a_declared_proxy_is_believed_about_the_address() {
     let server = Running::with(|options| options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
     server.get("/", "x-forwarded-for: 6.6.6.6, 203.0.113.9\r\n").await;
+    // The client hides nothing with a header that its proxy passes on.
+    server.get("/", "x-forwarded-for: 203.0.113.9\r\nforwarded: x\r\n").await;
+    server.get("/", "x-forwarded-for: 203.0.113.9\r\nforwarded: for=6.6.6.6\r\n").await;
+    assert_eq!(addresses(&server), ["203.0.113.9"; 3]);
+    let server = Running::with(|options| {
+        options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        options.forwarded_header = ForwardedHeader::Forwarded;
+    })
+    .await;
+    server.get("/", "x-forwarded-for: 6.6.6.6\r\nforwarded: for=203.0.113.9\r\n").await;
     assert_eq!(addresses(&server), ["203.0.113.9"]);
 }
 
@@ -190,4 +200,28 @@ async fn clients_behind_a_proxy_are_counted_apart() {
     for client in ["203.0.113.1", "2001:db8:0:1::2"] {
         server.get("/token", &from(client)).await.refused(StatusCode::TOO_MANY_REQUESTS);
     }
+}
+
+#[tokio::test]
+async fn a_transfer_coding_other_than_one_chunked_is_refused_and_ends_the_connection() {
+    let server = Running::new().await;
+    for codings in [
+        "transfer-encoding: gzip, chunked\r\n",
+        "transfer-encoding: chunked, chunked\r\n",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: identity, chunked\r\n",
+        "transfer-encoding: , chunked\r\n",
+    ] {
+        let smuggled = "GET /smuggled HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let request = format!("POST / HTTP/1.1\r\nhost: x\r\n{codings}\r\n0\r\n\r\n{smuggled}");
+        let reply = server.send(request).await;
+        reply.refused(StatusCode::NOT_IMPLEMENTED);
+        assert_eq!(reply.header("connection"), Some("close"), "{codings}");
+        assert_eq!(reply.text.matches("HTTP/1.1").count(), 1, "{codings}: {}", reply.text);
+    }
+    assert!(server.component.seen.lock().unwrap().is_empty());
+    let chunked =
+        "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nTransfer-Encoding: Chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+    assert_eq!(server.send(chunked).await.body(), "ab");
 }

@@ -1,4 +1,4 @@
-//! The machine that a client runs on: a home folder, a store for sign-ins, a person, and Entra as the emulator.
+//! The machine that a client runs on: a home folder, a store for sign-ins, a person, and Entra ID as the emulator.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -121,7 +121,7 @@ impl Machine {
         self.folder.path()
     }
 
-    /// Makes the server ask every second whether a code has been entered; Entra wants five seconds.
+    /// Makes the server ask every second whether a code has been entered; Entra ID wants five seconds.
     pub(crate) fn poll_every_second(&self) {
         self.emulator.control().script_device_codes(DeviceScript { interval: Some(1), ..DeviceScript::default() });
     }

@@ -36,7 +36,7 @@ pub(crate) enum Habit {
     LooksAway,
 }
 
-/// Who opened a page, or showed an instruction.
+/// The party that opened a page, or showed an instruction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Opener {
     /// The server, by `BROWSER`.

@@ -66,7 +66,7 @@ impl Client {
         }
         let report = Report::new(machine.run(&mut command).await);
         assert_eq!(report.get("protocolVersion"), self.revision);
-        // A client that insists on a revision may begin without asking who the server is.
+        // A client that insists on a revision may begin without asking for the server's name.
         if self.era != Some(MODERN) {
             assert_eq!(report.get("server")["name"], "entra-mcp");
             assert!(report.get("instructions").as_str().unwrap().contains("sign in"));

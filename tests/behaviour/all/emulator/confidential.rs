@@ -115,7 +115,7 @@ async fn an_assertion_can_be_made_to_work_once_only() {
     let lab = Lab::new().await;
     let one = assertion(&lab, RIGHT, json!({}), json!({}));
     assert_eq!(with_assertion(&lab, &one).await.status, 200);
-    assert_eq!(with_assertion(&lab, &one).await.status, 200, "Entra accepts an assertion until it expires");
+    assert_eq!(with_assertion(&lab, &one).await.status, 200, "Entra ID accepts an assertion until it expires");
     lab.control().change_policy(|policy| policy.refuse_replayed_assertions = true);
     let two = assertion(&lab, RIGHT, json!({}), json!({ "jti": "two" }));
     assert_eq!(with_assertion(&lab, &two).await.status, 200);

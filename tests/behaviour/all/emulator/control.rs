@@ -188,3 +188,36 @@ fn a_configuration_with_a_mistake_is_refused() {
     let dangling = Config::default_toml().replacen("tenant = \"fab12ca0", "tenant = \"fab12caf", 1);
     assert!(matches!(Config::from_toml(&dangling), Err(ConfigError::Dangling { kind: "tenant", .. })));
 }
+
+#[tokio::test]
+async fn what_a_web_page_can_send_is_refused_by_the_control_api() {
+    let lab = Lab::new().await;
+    let clock = format!("{}/clock", lab.endpoints().control);
+    let advance = r#"{"advance_seconds":3600}"#;
+    let post = |content_type: &str| lab.client().post(&clock).header("content-type", content_type).body(advance);
+    for (request, error) in [
+        (post("text/plain"), "the control API takes application/json"),
+        (post("application/x-www-form-urlencoded"), "the control API takes application/json"),
+        (post("multipart/form-data"), "the control API takes application/json"),
+        (lab.client().post(&clock).body(advance), "the control API takes application/json"),
+        (post("application/json").header("origin", "http://evil.example"), "the control API is not for web pages"),
+        (post("application/json").header("origin", "null"), "the control API is not for web pages"),
+        (lab.client().post(&clock).header("sec-fetch-site", "cross-site"), "the control API is not for web pages"),
+        (lab.client().get(&clock).header("sec-fetch-site", "same-origin"), "the control API is not for web pages"),
+        (
+            post("application/json").header("host", "evil.example:80"),
+            "the control API is asked under 127.0.0.1, [::1] or localhost",
+        ),
+        (
+            lab.client().get(&clock).header("host", "127.0.0.1.evil.example"),
+            "the control API is asked under 127.0.0.1, [::1] or localhost",
+        ),
+    ] {
+        let answer = lab.send(request).await;
+        assert_eq!((answer.status, answer.body["error"].as_str()), (403, Some(error)));
+    }
+    assert_eq!(control(&lab, "GET", "/clock", None).await.body["now"], START);
+    let typed = lab.client().get(&clock).header("sec-fetch-site", "none").header("host", "localhost:1");
+    assert_eq!(lab.send(typed).await.status, 200);
+    assert_eq!(lab.send(post("Application/JSON; charset=utf-8")).await.status, 200);
+}

@@ -1,4 +1,4 @@
-//! What Entra publishes about itself, and what it does not.
+//! What Entra ID publishes about itself, and what it does not.
 
 use entra_mcp_emulator::Rotation;
 use serde_json::Value;

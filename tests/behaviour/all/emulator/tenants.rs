@@ -1,4 +1,4 @@
-//! Who may sign in where.
+//! Which users may sign in where.
 
 use entra_mcp_emulator::CONSUMERS_TENANT;
 

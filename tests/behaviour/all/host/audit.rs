@@ -181,6 +181,88 @@ async fn with_drop_and_count_a_full_disk_refuses_no_call_and_is_in_the_log_once(
 }
 
 #[tokio::test]
+async fn a_flood_of_denied_calls_is_a_few_lines_that_say_how_many_there_were() {
+    let rules = "[[access]]\ntool = \"getUserDetails\"\nroles = [\"Nobody.Has\"]\n";
+    let mut site = Site::new(|folder| {
+        let file = folder.path().join("access.toml");
+        std::fs::write(&file, rules).unwrap();
+        let access = ["--access-file".to_owned(), file.to_str().unwrap().to_owned()];
+        let bound = ["--rate-limit".to_owned(), "denied-records=5/15m".to_owned()];
+        [to_file(folder), access.into(), bound.into()].concat()
+    })
+    .await;
+    let session = site.sign_in().await;
+    for _ in 0..40 {
+        let (status, answer) = site.call(&session.access_token, &[]).await;
+        assert_eq!((status, &answer["result"]["isError"]), (200, &json!(true)), "{answer}");
+    }
+    let denied = |site: &Site| {
+        let records = site.records(FILE).into_iter().filter(|record| record["event"] == "tool.denied");
+        records.map(|record| record["suppressed"].as_u64()).collect::<Vec<_>>()
+    };
+    assert_eq!(denied(&site).get(..6), Some(&[None; 6][..]), "those of the bound, and the first that is over it");
+    assert_eq!(site.server.end(), Some(0));
+    let counted = denied(&site);
+    let (alone, with_numbers) = counted.split_at(6);
+    assert_eq!(alone, [None; 6]);
+    let events: u64 = with_numbers.iter().map(|suppressed| suppressed.unwrap_or(0) + 1).sum();
+    assert_eq!(events, 34, "the last of them says how many there were: {with_numbers:?}");
+    let last = site.records(FILE).pop().unwrap();
+    assert_eq!((&last["reason"], &last["tool"]), (&json!("role-missing"), &json!("getUserDetails")));
+}
+
+/// A server that has room for two small files, and their number of registrations.
+async fn filled(more: &[&str]) -> (Site, usize) {
+    let site = Site::new(|folder| {
+        let rotation = ["--audit-max-bytes", "4096", "--audit-keep", "1"];
+        let more = rotation.iter().chain(more).map(|argument| (*argument).to_owned());
+        to_file(folder).into_iter().chain(more).collect()
+    })
+    .await;
+    let mut registered = 0;
+    while !site.path("audit.jsonl.1").exists() {
+        assert_eq!(site.register().await, 201);
+        registered += 1;
+    }
+    (site, registered)
+}
+
+#[tokio::test]
+async fn records_are_not_rotated_away_within_a_week_and_what_finds_no_room_is_refused_until_then() {
+    let (site, mut registered) = filled(&[]).await;
+    let status = loop {
+        match site.register().await {
+            201 => registered += 1,
+            status => break status,
+        }
+        assert!(registered < 1_000);
+    };
+    assert_eq!(status, 503);
+    let held = |site: &Site| [FILE, "audit.jsonl.1"].map(|name| events(&site.records(name)).len());
+    assert_eq!(held(&site).iter().sum::<usize>(), registered, "nothing is lost");
+    let log = site.log_with("the audit files are full").await;
+    assert!(log.contains("the last of the audit files is written"), "{log}");
+
+    let oldest = std::fs::File::options().append(true).open(site.path("audit.jsonl.1")).unwrap();
+    let written = oldest.metadata().unwrap().modified().unwrap();
+    oldest.set_modified(written - std::time::Duration::from_secs(7 * 24 * 3_600)).unwrap();
+    assert_eq!(site.register().await, 201);
+    assert_eq!(held(&site)[0], 1, "the old file made room");
+}
+
+#[tokio::test]
+async fn with_drop_and_count_what_finds_no_room_is_counted_and_refuses_no_client() {
+    let (site, _) = filled(&["--audit-failure", "drop-and-count"]).await;
+    for _ in 0..40 {
+        assert_eq!(site.register().await, 201);
+    }
+    site.log_with("audit events were dropped").await;
+    for name in [FILE, "audit.jsonl.1"] {
+        assert!(std::fs::metadata(site.path(name)).unwrap().len() <= 4_096, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_opened_stops_the_server_with_its_name() {
     let home = super::commands::Home::new().await;
     let mut command = home.program(&["serve", "--listen", "127.0.0.1:0", "--audit-file", "/none/audit.jsonl"]);

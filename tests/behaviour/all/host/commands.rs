@@ -30,7 +30,7 @@ impl Home {
         Self::of(Builder::new()).await
     }
 
-    async fn of(emulator: Builder) -> Self {
+    pub(crate) async fn of(emulator: Builder) -> Self {
         let home = Self { folder: tempfile::tempdir().unwrap(), emulator: emulator.start().await.unwrap() };
         let at = home.emulator.endpoints();
         let ca = at.ca.iter().map(|path| format!("ca-file = {path:?}\n")).collect::<String>();
@@ -44,6 +44,10 @@ impl Home {
         std::fs::write(config.join("config.toml"), settings).unwrap();
         COMPILED.get_or_init(async || assert!(home.run(&["inspect"]).await.status.success())).await;
         home
+    }
+
+    pub(crate) fn emulator(&self) -> &Emulator {
+        &self.emulator
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -69,12 +73,21 @@ impl Home {
         until(opened).await.expect("a page is opened");
     }
 
+    /// Waits until the program has opened a page, which is then forgotten, and returns its URL.
+    pub(crate) async fn opened_page(&self) -> String {
+        let complete = || std::fs::read_to_string(self.page()).is_ok_and(|url| url.ends_with('\n'));
+        until(complete).await.expect("a page is opened");
+        let url = std::fs::read_to_string(self.page()).unwrap();
+        std::fs::remove_file(self.page()).unwrap();
+        url.trim_end().to_owned()
+    }
+
     async fn run(&self, arguments: &[&str]) -> Output {
         self.program(arguments).stdin(Stdio::null()).output().await.unwrap()
     }
 
     /// The same, with a person at the browser.
-    async fn run_with_person(&self, arguments: &[&str]) -> Output {
+    pub(crate) async fn run_with_person(&self, arguments: &[&str]) -> Output {
         let at = self.emulator.endpoints();
         let ca = at.ca.iter().map(|path| format!("--ca-file {path:?}")).collect::<String>();
         let browser =
@@ -96,7 +109,7 @@ async fn login_accounts_and_logout_share_one_store() {
     let home = Home::new().await;
     let id = "11111111-0000-4000-a000-000000000001.c0117050-0000-4000-a000-000000000001";
 
-    assert_eq!(stdout(&home.run(&["accounts"]).await), "Nobody is signed in.\n");
+    assert_eq!(stdout(&home.run(&["accounts"]).await), "No account is signed in.\n");
     let login = home.run_with_person(&["login"]).await;
     assert_eq!(stdout(&login), format!("Signed in as {ALICE} ({id}).\n"), "{}", stderr(&login));
     let accounts: Value = serde_json::from_str(&stdout(&home.run(&["accounts", "--json"]).await)).unwrap();

@@ -95,7 +95,7 @@ pub(crate) fn builder(component: Vec<u8>) -> PluginBuilder {
         graph: "https://graph.microsoft.com".to_owned(),
         graph_resource: "https://graph.microsoft.com".to_owned(),
         sign_in: SignInSettings { method: SignInMethod::Automatic, timeout_seconds: 300, account: None },
-        token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: 60 },
+        token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: Some(60) },
         profile_cache_seconds: 60,
         audit_usernames: false,
         http: None,

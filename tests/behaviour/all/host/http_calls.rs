@@ -70,7 +70,7 @@ async fn a_request_that_finds_the_queue_full_is_told_when_to_come_back() {
 
     first.abort();
     assert!(first.await.is_err());
-    // The place of who gave up is free again: this one gets an instance, which computes without end.
+    // The place of the caller that gave up is free again: this one gets an instance, which computes without end.
     let next = plugin.handle_http(request()).now_or_never();
     assert!(next.is_none());
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use entra_mcp_plugin::Error;
 use entra_mcp_plugin::client_channel::NoChannel;
-use entra_mcp_plugin::{Caller, Plugin};
+use entra_mcp_plugin::{MessageContext, Plugin};
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ const REQUEST: &str = r#"{"jsonrpc":"2.0","id":7,"method":"x"}"#;
 
 /// The counter of the instance that answered, or the whole answer if it was an error.
 async fn handle(plugin: &Plugin, message: &str) -> String {
-    let caller = Caller { correlation_id: Some("c0ffee".to_owned()), ..Caller::new("test") };
+    let caller = MessageContext { correlation_id: Some("c0ffee".to_owned()), ..MessageContext::new("test") };
     plugin.handle(message, &caller, Arc::new(NoChannel)).await.unwrap_or_default()
 }
 
@@ -61,7 +61,8 @@ async fn a_trap_costs_one_call_and_its_instance() {
 #[tokio::test]
 async fn a_trap_on_a_notification_is_not_answered() {
     let plugin = builder(component("unreachable")).build().unwrap();
-    let answer = plugin.handle(r#"{"jsonrpc":"2.0","method":"x"}"#, &Caller::new("test"), Arc::new(NoChannel)).await;
+    let answer =
+        plugin.handle(r#"{"jsonrpc":"2.0","method":"x"}"#, &MessageContext::new("test"), Arc::new(NoChannel)).await;
     assert_eq!(answer, None);
 }
 

@@ -2,15 +2,15 @@
 
 mod audit;
 mod batch;
-mod commands;
+pub(crate) mod commands;
 mod hostile;
 mod http_calls;
 mod limits;
 mod load;
 mod pressure;
-mod records;
+pub(crate) mod records;
 mod replicas;
-mod serve;
+pub(crate) mod serve;
 mod stdio;
 mod strangers;
 mod telemetry;

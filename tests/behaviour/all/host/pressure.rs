@@ -1,5 +1,5 @@
 //! `entra-mcp serve` under clients that occupy what they can: unread streams, connections that say nothing or say it
-//! slowly, and the end of the server while it is busy. The tests assert who is served, never how fast.
+//! slowly, and the end of the server while it is busy. The tests assert which client is served, never how fast.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -339,6 +339,82 @@ async fn a_thousand_silent_slow_and_deaf_connections_leave_the_server_to_others(
     };
     soon(served).await.expect("the others are served");
     drop(held);
+    let (code, _, log) = server.end().await;
+    assert_eq!(code, Some(0), "{log}");
+}
+
+/// Sends all of a body but its last byte.
+async fn begin_body(from: u8, to: SocketAddr, path: &str, fields: &str) -> TcpStream {
+    const BODY_BYTES: usize = 1024 * 1024;
+    let mut stream = connect_from(from, to).await;
+    let head = format!("POST {path} HTTP/1.1\r\nhost: {to}\r\ncontent-length: {BODY_BYTES}\r\n{fields}\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The server may have answered, and be gone.
+    let _ = stream.write_all(&vec![b' '; BODY_BYTES - 1]).await;
+    stream
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_of_64_mib_that_two_strangers_do_not_finish_refuse_no_other_client() {
+    const EACH: usize = 32;
+    let home = Home::new().await;
+    let server = Server::start(serve(&home, &["--rate-limit", "off"])).await;
+    let address: SocketAddr = server.url("").strip_prefix("http://").unwrap().parse().unwrap();
+    let message = "content-type: application/json\r\nauthorization: Bearer made-up\r\n";
+    for (path, fields) in [("/unknown", ""), ("/mcp", ""), ("/mcp", message)] {
+        let mut held = Vec::new();
+        for _ in 0..EACH {
+            for last in [2, 3] {
+                held.push(begin_body(last, address, path, fields).await);
+            }
+        }
+        let body = ping("x").to_string();
+        let length = body.len();
+        let request =
+            format!("POST /mcp HTTP/1.1\r\nhost: {address}\r\n{message}content-length: {length}\r\n\r\n{body}");
+        for _ in 0..20 {
+            let mut other = connect_from(9, address).await;
+            let Outcome::Whole(answer) = exchange(&mut other, request.as_bytes()).await else { panic!("no answer") };
+            // Its token is made up as well; the point is that the component says so.
+            assert_eq!(answer.status, 401, "{path} {fields}: {}", answer.head);
+        }
+    }
+    let (code, _, log) = server.end().await;
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_full_of_idle_connections_of_two_addresses_has_a_place_for_every_new_client() {
+    const EACH: usize = 512;
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    let home = Home::new().await;
+    let server = Server::start(serve(&home, &["--rate-limit", "off"])).await;
+    let address: SocketAddr = server.url("").strip_prefix("http://").unwrap().parse().unwrap();
+    let request = format!("GET /healthz HTTP/1.1\r\nhost: {address}\r\n\r\n").into_bytes();
+    let mut held = Vec::new();
+    for _ in 0..EACH {
+        for last in [2, 3] {
+            let mut stream = connect_from(last, address).await;
+            let Outcome::Whole(answer) = exchange(&mut stream, &request).await else { panic!("no answer") };
+            assert_eq!(answer.status, 200, "{}", answer.head);
+            held.push(stream);
+        }
+    }
+    // One more of them is told that there is no place.
+    let mut more = connect_from(2, address).await;
+    let Outcome::Whole(refused) = exchange(&mut more, b"").await else { panic!("no answer") };
+    assert_eq!(refused.status, 503, "{}", refused.head);
+    let mut others = Vec::new();
+    for last in 10..30 {
+        let mut stream = connect_from(last, address).await;
+        let Outcome::Whole(answer) = exchange(&mut stream, &request).await else { panic!("no answer for {last}") };
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        others.push(stream);
+    }
     let (code, _, log) = server.end().await;
     assert_eq!(code, Some(0), "{log}");
 }

@@ -12,22 +12,22 @@ use crate::support::patience::eventually;
 use crate::support::server::Server;
 use crate::support::session::{Session, sign_in};
 
-/// The user who signs in. By default, her name and address appear nowhere.
-pub(super) const ALICE: &str = "alice@contoso.example";
+/// The user that signs in. By default, her name and address appear nowhere.
+pub(crate) const ALICE: &str = "alice@contoso.example";
 
 /// A server in a folder of its own.
-pub(super) struct Site {
-    pub(super) emulator: Emulator,
-    pub(super) server: Server,
+pub(crate) struct Site {
+    pub(crate) emulator: Emulator,
+    pub(crate) server: Server,
     folder: TempDir,
 }
 
 impl Site {
-    pub(super) async fn new(arguments: impl FnOnce(&TempDir) -> Vec<String>) -> Self {
+    pub(crate) async fn new(arguments: impl FnOnce(&TempDir) -> Vec<String>) -> Self {
         Self::with(arguments, &[]).await
     }
 
-    pub(super) async fn with(arguments: impl FnOnce(&TempDir) -> Vec<String>, variables: &[(&str, &str)]) -> Self {
+    pub(crate) async fn with(arguments: impl FnOnce(&TempDir) -> Vec<String>, variables: &[(&str, &str)]) -> Self {
         let emulator = Builder::new().start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let arguments = arguments(&folder);
@@ -40,21 +40,21 @@ impl Site {
         Self { emulator, server, folder }
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub(super) async fn sign_in(&self) -> Session {
+    pub(crate) async fn sign_in(&self) -> Session {
         sign_in(self.server.public_url(), "/mcp", ALICE).await
     }
 
     /// Calls the tool; status and body.
-    pub(super) async fn call(&self, access_token: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+    pub(crate) async fn call(&self, access_token: &str, headers: &[(&str, &str)]) -> (u16, Value) {
         self.call_with(access_token, headers, json!({})).await
     }
 
     /// The same, with metadata of the message.
-    pub(super) async fn call_with(
+    pub(crate) async fn call_with(
         &self,
         access_token: &str,
         headers: &[(&str, &str)],
@@ -79,7 +79,7 @@ impl Site {
     }
 
     /// Registers a client; the status.
-    pub(super) async fn register(&self) -> u16 {
+    pub(crate) async fn register(&self) -> u16 {
         let registration = json!({
             "client_name": "Test client",
             "redirect_uris": ["https://client.example/callback"],
@@ -90,18 +90,18 @@ impl Site {
     }
 
     /// The log, once it contains `text`: a line is written a moment after the event.
-    pub(super) async fn log_with(&self, text: &str) -> String {
+    pub(crate) async fn log_with(&self, text: &str) -> String {
         let written = eventually(|| ready(Some(self.server.log()).filter(|log| log.contains(text)))).await;
         written.unwrap_or_else(|error| panic!("{text:?} is {error} in {}", self.server.log()))
     }
 
     /// The records in a file.
-    pub(super) fn records(&self, name: &str) -> Vec<Value> {
+    pub(crate) fn records(&self, name: &str) -> Vec<Value> {
         records(&std::fs::read_to_string(self.path(name)).unwrap())
     }
 }
 
 /// The records among other lines.
-pub(super) fn records(text: &str) -> Vec<Value> {
+pub(crate) fn records(text: &str) -> Vec<Value> {
     text.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -175,7 +175,7 @@ impl Replicas {
         (cookies.join("; "), decided.location())
     }
 
-    /// Opens the page that Entra sends the person back to; the code for the client.
+    /// Opens the page that Entra ID sends the person back to; the code for the client.
     pub(super) async fn call_back(&self, cookies: &str, callback: &Url) -> String {
         let request = Request::get(path_of(callback)).header("cookie", cookies).header("accept", "text/html");
         let back = self.send(request.body(Vec::new()).unwrap()).await.location();
@@ -221,7 +221,7 @@ impl Replicas {
     }
 }
 
-/// Signs in at Entra; the callback URL, not opened.
+/// Signs in at Entra ID; the callback URL, not opened.
 pub(super) async fn sign_in(entra: &Url, username: &str) -> Url {
     let person = Person::new(username, PASSWORD);
     let landing = HeadlessBrowser::new().staying().sign_in_as(entra.as_str(), &person).await.unwrap();

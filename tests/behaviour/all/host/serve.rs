@@ -12,6 +12,10 @@ use crate::support::process::send_signal;
 
 const SECRET: &str = "recognisable-client-secret";
 
+/// The remote server in the emulator's own directory, and its secret there.
+const CONFIDENTIAL: &str = "a0000000-0000-4000-a000-000000000002";
+const CONFIDENTIAL_SECRET: &str = "confidential-client-secret-of-the-emulator";
+
 pub(super) struct Server {
     child: Child,
     output: Lines<BufReader<ChildStdout>>,
@@ -21,7 +25,7 @@ pub(super) struct Server {
 }
 
 /// `serve` on a free port, with a client secret.
-pub(super) fn serve(home: &Home, arguments: &[&str]) -> Command {
+pub(crate) fn serve(home: &Home, arguments: &[&str]) -> Command {
     let mut command = home.program(&["serve", "--listen", "127.0.0.1:0"]);
     command.args(arguments).env("AZURE_CLIENT_SECRET", SECRET);
     command
@@ -93,13 +97,36 @@ async fn it_says_where_it_listens_serves_and_ends_with_0_when_it_is_asked_to() {
     assert!(!log.contains(SECRET), "{log}");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn its_memory_is_not_dumped_and_its_environment_shows_no_secret() {
+    let home = Home::new().await;
+    let server = Server::start(serve(&home, &[])).await;
+    let shown = |name: &str| {
+        String::from_utf8_lossy(&std::fs::read(format!("/proc/{}/{name}", server.pid())).unwrap()).into_owned()
+    };
+    // Without privileges, not even the environment can be read: the process is not dumpable.
+    if rustix::process::geteuid().is_root() {
+        let environment = shown("environ");
+        assert!(environment.contains("AZURE_CLIENT_SECRET=") && !environment.contains(SECRET), "{environment:?}");
+    } else {
+        let denied = std::fs::read(format!("/proc/{}/environ", server.pid())).unwrap_err();
+        assert_eq!(denied.kind(), std::io::ErrorKind::PermissionDenied);
+    }
+    let limits = shown("limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let columns: Vec<_> = core.split_ascii_whitespace().collect();
+    assert_eq!(columns, ["Max", "core", "file", "size", "0", "0", "bytes"]);
+    assert_eq!(server.end().await.0, Some(0));
+}
+
 #[tokio::test]
 async fn the_correlation_id_of_a_refused_request_leads_to_the_log() {
     let home = Home::new().await;
     let server = Server::start(serve(&home, &[])).await;
     let mut ids = Vec::new();
     for (path, status) in
-        [("/authorize?client_id=nobody&login_hint=somebody", 400), ("/nothing/here", 404), ("/mcp", 405)]
+        [("/authorize?client_id=nobody&login_hint=alice-hint", 400), ("/nothing/here", 404), ("/mcp", 405)]
     {
         let answer = reqwest::get(server.url(path)).await.unwrap();
         assert_eq!(answer.status(), status, "{path}");
@@ -109,7 +136,7 @@ async fn the_correlation_id_of_a_refused_request_leads_to_the_log() {
     for id in ids {
         assert!(log.contains(&id), "{id} is not in {log}");
     }
-    assert!(!log.contains("somebody"), "a query is in the log: {log}");
+    assert!(!log.contains("alice-hint"), "a query is in the log: {log}");
 }
 
 #[tokio::test]
@@ -244,5 +271,83 @@ async fn the_bound_of_an_oauth_endpoint_holds_in_the_program() {
     assert_eq!(refused.status().as_u16(), 429);
     let after: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((3_500..=3_600).contains(&after), "{after}");
+    assert_eq!(server.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_does_not_start_where_entra_id_does_not_know_it() {
+    let home = Home::new().await;
+    let unknown = "99999999-0000-4000-a000-000000000009";
+    for (arguments, expected) in [
+        (&["--tenant-id", unknown][..], &["AADSTS90002", unknown][..]),
+        (&["--client-id", unknown], &["AADSTS700016", unknown]),
+        (&["--client-id", CONFIDENTIAL], &["AADSTS7000215", CONFIDENTIAL]),
+        (&["--authority", "http://127.0.0.1:9"], &["Microsoft Entra ID cannot be reached: the connection was refused"]),
+    ] {
+        let mut command = serve(&home, arguments);
+        command.args(["--check", "fail"]);
+        let (code, output, log) = run(command, "").await;
+        assert_eq!((code, output.as_str()), (Some(2), ""), "{arguments:?}: {log}");
+        assert!(expected.iter().all(|part| log.contains(part)), "{arguments:?}: {log}");
+        assert!(!log.contains(SECRET), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_entra_id_knows_starts_and_is_ready() {
+    let home = Home::new().await;
+    let mut command = serve(&home, &["--check", "fail", "--client-id", CONFIDENTIAL]);
+    command.env("AZURE_CLIENT_SECRET", CONFIDENTIAL_SECRET);
+    let server = Server::start(command).await;
+    assert_eq!(server.status("/readyz").await, 200);
+    let (code, _, log) = server.end().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("found a problem"), "{log}");
+}
+
+#[tokio::test]
+async fn a_server_that_never_met_its_authority_is_not_ready() {
+    let home = Home::new().await;
+    let server = Server::start(serve(&home, &["--authority", "http://127.0.0.1:9"])).await;
+    assert_eq!((server.status("/healthz").await, server.status("/readyz").await), (200, 503));
+    assert_eq!(server.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn the_log_names_the_reason_of_a_refusal_and_no_person_where_records_go_to_a_file() {
+    let home = Home::new().await;
+    let file = home.path().join("audit.jsonl");
+    let arguments = ["--token-mode", "bearer", "--audit-file", file.to_str().unwrap()];
+    let server = Server::start(serve(&home, &arguments)).await;
+    let request = reqwest::Client::new().post(server.url("/mcp")).bearer_auth("eyJhbGciOiJub25lIn0.e30.x").body("{}");
+    assert_eq!(request.send().await.unwrap().status(), 401);
+    let (_, _, log) = server.end().await;
+    let records = std::fs::read_to_string(&file).unwrap();
+    let mut records = records.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let refused = records.find(|record| record["event"] == "token.refused").expect("it is recorded");
+    let (reason, id) = (refused["reason"].as_str().unwrap(), refused["correlation_id"].as_str().unwrap());
+    let line = log.lines().find(|line| line.contains("token.refused")).expect("it is in the log");
+    assert!(line.contains(reason) && line.contains(id), "{line}");
+}
+
+#[tokio::test]
+async fn what_a_client_in_the_file_cannot_be_sent_back_to_stops_the_server() {
+    let home = Home::new().await;
+    let file = home.path().join("serve.toml");
+    let base = std::fs::read_to_string(home.path().join(".config/entra-mcp/config.toml")).unwrap();
+    for (uri, expected) in [
+        ("http://mcp.example.com/back", "unless its host is localhost"),
+        ("https://mcp.example.com/#here", "must not have a fragment"),
+        ("javascript://x/", "unless the operator of the server lets its scheme in"),
+    ] {
+        let client = format!("\n[[clients]]\nclient-id = 'x'\nname = 'X'\nredirect-uris = ['{uri}']\n");
+        std::fs::write(&file, base.clone() + &client).unwrap();
+        let (code, output, log) = run(serve(&home, &["--config", file.to_str().unwrap()]), "").await;
+        assert_eq!((code, output.as_str()), (Some(2), ""), "{uri}: {log}");
+        assert!(log.contains(expected) && log.contains(uri), "{uri}: {log}");
+    }
+    let client = "\n[[clients]]\nclient-id = 'x'\nname = 'X'\nredirect-uris = ['cursor://anysphere.cursor-mcp/oauth/callback']\n";
+    std::fs::write(&file, base + client).unwrap();
+    let server = Server::start(serve(&home, &["--config", file.to_str().unwrap()])).await;
     assert_eq!(server.end().await.0, Some(0));
 }

@@ -188,6 +188,28 @@ async fn the_end_of_input_in_the_middle_of_a_sign_in_ends_the_server_well() {
     assert!(log.contains("calls in flight are cancelled"), "{log}");
 }
 
+#[tokio::test]
+async fn the_next_client_is_not_shown_the_page_of_a_process_that_has_ended() {
+    let home = Home::new().await;
+    let mut server = Server::start(&home);
+    server.send(initialize()).await;
+    server.receive().await;
+    server.send(sign_in(1)).await;
+    let first = home.opened_page().await;
+    assert_eq!(server.end().await.0, Some(0));
+
+    let mut next = Server::start(&home);
+    next.send(initialize()).await;
+    next.receive().await;
+    let params = json!({ "name": "GetUserDetailsFromGraph", "arguments": {}, "_meta": { "progressToken": "p" } });
+    next.send(request(1, "tools/call", params)).await;
+    let progress = next.receive().await;
+    let said = progress["params"]["message"].as_str().unwrap().to_owned();
+    assert!(!said.contains(&first), "{said}");
+    let second = home.opened_page().await;
+    assert!(said.contains(&second) && second != first, "{said}");
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_signal_ends_the_server_well() {

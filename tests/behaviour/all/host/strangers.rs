@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
@@ -20,7 +19,7 @@ use crate::support::lab::CHALLENGE;
 
 const EVIL: &str = "https://evil.example.com/callback";
 
-/// A listener that counts who connects, and says nothing.
+/// A listener that counts the connections, and says nothing.
 struct Trap {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -92,7 +91,7 @@ impl Site {
 }
 
 async fn answer(
-    stream: &mut (impl tokio::io::AsyncWrite + Unpin),
+    stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin),
     port: u16,
     elsewhere: SocketAddr,
     path: &str,
@@ -123,13 +122,11 @@ async fn answer(
         }
         "/slow" => {
             stream.write_all(format!("HTTP/1.1 {head}\r\ncontent-length: 100000\r\n\r\n").as_bytes()).await?;
-            // Never silent for long: only a bound on the whole answer ends this.
-            let mut drip = tokio::time::interval(Duration::from_millis(100));
-            loop {
-                drip.tick().await;
-                stream.write_all(b" ").await?;
-                stream.flush().await?;
-            }
+            stream.flush().await?;
+            // Until the program gives up and closes the connection. That a drip gains no time is tested with a clock that
+            // stands still: `host/plugin/src/client_metadata/public/tests.rs`.
+            stream.read_to_end(&mut Vec::new()).await?;
+            return Ok(());
         }
         _ => {}
     }

@@ -18,7 +18,7 @@ const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
 
 fn with_metrics() -> Vec<String> {
-    ["--metrics-listen", "127.0.0.1:0"].map(str::to_owned).into()
+    ["--metrics-listen", "127.0.0.1:0", "--metrics-host", "metrics.example.com"].map(str::to_owned).into()
 }
 
 /// A site that exports to a collector, every tenth of a second.
@@ -91,12 +91,16 @@ async fn metrics_are_on_a_listener_of_their_own_and_count_what_happens() {
     assert_eq!(reqwest::get(site.server.metrics("/mcp")).await.unwrap().status().as_u16(), 404);
     let posted = reqwest::Client::new().post(site.server.metrics("/metrics")).send().await.unwrap();
     assert_eq!(posted.status().as_u16(), 405);
+    for (host, status) in [("evil.example:9464", 421), ("localhost:9464", 200), ("metrics.example.com:1", 200)] {
+        let named = reqwest::Client::new().get(site.server.metrics("/metrics")).header("host", host);
+        assert_eq!(named.send().await.unwrap().status().as_u16(), status, "{host}");
+    }
 
     let session = site.sign_in().await;
     for _ in 0..3 {
         assert_eq!(site.call(&session.access_token, &[]).await.0, 200);
     }
-    assert_eq!(site.call("no-token-of-ours", &[]).await.0, 401);
+    assert_eq!(site.call("no-token-of-this-server", &[]).await.0, 401);
     let samples = site.metrics_when(|samples| sum(samples, "http_server_active_requests", &[]) == 0.0).await;
     let count = |metric: &str, labels: &[&str]| sum(&samples, metric, labels);
     let requests = "http_server_request_duration_seconds_count";

@@ -1,4 +1,4 @@
-//! Who may call which tool: a denied test for every part of a rule, and how a client gets further.
+//! Which callers may call which tool: a denied test for every part of a rule, and how a client gets further.
 
 use entra_mcp_emulator::{Endpoint, Fault, Scope};
 use entra_mcp_plugin::environment::{CallerKind, TokenMode, ToolRule};
@@ -543,7 +543,7 @@ async fn of_many_tenants_only_those_on_the_list_with_their_own_issuer_and_their_
 
 #[tokio::test]
 async fn a_client_registers_and_signs_in_where_rules_ask_for_roles() {
-    // The list is empty, and the client is let in nevertheless: it can be told why.
+    // The list is empty, and the client is admitted nevertheless: it can be told why.
     let fleet = fleet(TokenMode::Session, vec![roles(&["Mcp.Owner"])]).await;
     let client = fleet.register(REDIRECT).await;
     let session = fleet.session_of(&client, ALICE).await;

@@ -337,7 +337,7 @@ async fn a_session_cannot_be_chosen_by_a_client() {
     fixed.cookies.push(("__Host-entra-mcp".to_owned(), "chosen-by-the-attacker".to_owned()));
     let page = fixed.open(&fleet, &Authorize::new(&client).path()).await;
     assert_eq!(page.status, 200);
-    assert!(!page.header("set-cookie").is_empty(), "a cookie that is not ours is replaced");
+    assert!(!page.header("set-cookie").is_empty(), "a cookie that the server did not set is replaced");
 }
 
 #[tokio::test]

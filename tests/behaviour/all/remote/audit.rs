@@ -7,7 +7,7 @@ use entra_mcp_plugin::audit::{Event, Outcome};
 use entra_mcp_plugin::environment::TokenMode;
 use serde_json::json;
 
-use super::bearer::{app_only, fleet_with, token};
+use super::bearer::{app_only, fleet_with, signed, token};
 use crate::support::component::modern;
 use crate::support::lab::VERIFIER;
 use crate::support::remote::{
@@ -98,7 +98,7 @@ async fn everything(fleet: &Fleet) -> Vec<String> {
     let renewed = Tokens::of(&client, &fleet.refresh(&client, &third.refresh).await);
     fleet.post_form("/revoke", &[("client_id", &client), ("token", &renewed.access)]).await;
 
-    // A client that does not prove who it is.
+    // A client that does not prove its identity.
     let metadata = json!({
         "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "client_secret_post",
     });
@@ -228,6 +228,19 @@ async fn a_call_says_where_it_comes_from_with_which_token_in_which_trace_and_how
     assert!(called.latency_us.is_some() && only(&fleet, "on-behalf-of.issued").latency_us.is_some());
     // When the token is checked, its trace is not known yet.
     assert_eq!(only(&fleet, "token.accepted").trace_parent, None);
+}
+
+#[tokio::test]
+async fn every_record_of_a_call_says_that_an_agent_acted() {
+    const BLUEPRINT: &str = "30cf4c22-9985-4ef7-8756-91cc888176bd";
+    let fleet = fleet(TokenMode::Bearer, false).await;
+    let claims = [("xms_act_fct", json!("9 11 3")), ("xms_sub_fct", json!("3")), ("xms_par_app_azp", json!(BLUEPRINT))];
+    call(&fleet, &signed(&fleet, &claims, false)).await;
+    for name in ["token.accepted", "tool.called"] {
+        let event = only(&fleet, name);
+        assert_eq!(event.agent.as_deref(), Some("on-behalf-of-user"), "{name}");
+        assert_eq!((event.agent_blueprint.as_deref(), event.further), (Some(BLUEPRINT), Vec::new()), "{name}");
+    }
 }
 
 #[tokio::test]

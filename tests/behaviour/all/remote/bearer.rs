@@ -1,4 +1,4 @@
-//! Clients that bring their own token of Entra ID: what is let in, what is refused and how, and that the token itself
+//! Clients that bring their own token of Entra ID: what is admitted, what is refused and how, and that the token itself
 //! goes nowhere but to Entra ID.
 
 use base64::Engine as _;
@@ -96,6 +96,24 @@ pub(super) fn signed(fleet: &Fleet, changes: &[(&str, Value)], forged: bool) -> 
     fleet.control().sign(&claims, forged).expect("the emulator signs")
 }
 
+#[tokio::test]
+async fn a_token_that_is_bound_to_a_key_is_refused_with_what_to_get_instead_and_never_exchanged() {
+    let fleet = fleet(TokenMode::Both).await;
+    for cnf in [json!({ "jkt": "thumbprint" }), json!({ "kid": "key", "xms_ksl": "sw" }), json!({ "x5t#S256": "hash" })]
+    {
+        let answer = fleet.call(&signed(&fleet, &[("cnf", cnf)], false)).await;
+        assert_eq!(answer.status, 401);
+        let challenge = answer.header("www-authenticate");
+        assert!(challenge.starts_with("Bearer error=\"invalid_token\", error_description=\""), "{challenge}");
+        assert!(challenge.contains("bound to a key (cnf)"), "{challenge}");
+    }
+    assert_eq!(refusals(&fleet), ["key-bound"; 3]);
+    assert_eq!(fleet.control().request_count(Endpoint::Token), 0);
+    // An attacker who made the token up is not told so much.
+    let answer = fleet.call(&signed(&fleet, &[("cnf", json!({ "jkt": "x" }))], true)).await;
+    assert!(!answer.header("www-authenticate").contains("cnf"), "{}", answer.header("www-authenticate"));
+}
+
 /// The reasons of refused tokens.
 fn refusals(fleet: &Fleet) -> Vec<String> {
     let events = fleet.audit.events().into_iter().filter(|(_, event)| event.name == "token.refused");
@@ -188,7 +206,7 @@ async fn a_token_for_graph_is_got_once_for_each_token_and_again_before_it_expire
     for _ in 0..2 {
         assert_eq!(fleet.details(&again).await["userPrincipalName"], ALICE);
     }
-    assert_eq!(fleet.control().request_count(Endpoint::Token), 2, "whether it is good enough, Entra says of each");
+    assert_eq!(fleet.control().request_count(Endpoint::Token), 2, "whether it is good enough, Entra ID says of each");
     assert_eq!(fleet.details(&bob).await["userPrincipalName"], BOB, "one user's token is never another's");
     assert_eq!(fleet.control().request_count(Endpoint::Token), 3);
     // With continuous access evaluation Entra ID gives tokens for Graph for up to 28 hours.
@@ -238,7 +256,7 @@ async fn every_token_that_is_not_good_is_refused_and_recorded_and_told_nothing()
         (signed(&fleet, &[("nonce", json!("n"))], false), "wrong-token-use"),
         (signed(&fleet, &[("idtyp", json!("app"))], false), "claim-malformed"),
         (signed(&fleet, &[("azp", json!("https://client.example.com/id"))], false), "claim-malformed"),
-        (signed(&fleet, &[("oid", json!("../../someone"))], false), "claim-malformed"),
+        (signed(&fleet, &[("oid", json!("../../alice"))], false), "claim-malformed"),
         ("a.b".to_owned(), "not-compact"),
         ("opaque".to_owned(), "not-compact"),
         ("a.b.c".to_owned(), "encoding-invalid"),
@@ -302,7 +320,7 @@ async fn an_application_for_itself_is_let_in_but_has_no_profile() {
         fleet.control().clear_requests();
         let answer = fleet.call(&token).await;
         assert!(tool_error(&answer).contains("stands for an application (app-only)"), "{}", answer.body);
-        assert_eq!(fleet.control().request_count(Endpoint::Token), 0, "Entra is not asked in vain");
+        assert_eq!(fleet.control().request_count(Endpoint::Token), 0, "Entra ID is not asked in vain");
         let reasons: Vec<_> = fleet.audit.events().into_iter().filter_map(|(_, event)| event.reason).collect();
         assert_eq!(reasons, [reason]);
     }
@@ -317,7 +335,11 @@ async fn a_second_factor_that_entra_wants_becomes_a_challenge_for_the_client() {
     let claims = challenged(&fleet.call(&first).await);
     assert!(claims.contains("capolids"), "{claims}");
     assert_eq!(challenged(&fleet.call(&first).await), claims);
-    assert_eq!(fleet.control().request_count(Endpoint::Token), 1, "a client that repeats itself is no flood at Entra");
+    assert_eq!(
+        fleet.control().request_count(Endpoint::Token),
+        1,
+        "a client that repeats itself is no flood at Entra ID"
+    );
     // The next token works at once: a refusal of one token does not apply to another.
     let second = token_by(&fleet, &authorize(SCOPE).with("claims", &claims), ALICE).await;
     assert_eq!(fleet.details(&second).await["userPrincipalName"], ALICE);
@@ -378,7 +400,7 @@ async fn an_authentication_context_that_graph_wants_is_in_the_next_tokens_questi
     assert_eq!(fleet.details(&strong).await["userPrincipalName"], ALICE);
     assert_eq!(fleet.control().request_count(Endpoint::GraphMe), 1, "Graph does not have to ask twice");
     let asked = |fleet: &Fleet| {
-        let exchange = fleet.control().requests(Endpoint::Token).pop().expect("Entra is asked");
+        let exchange = fleet.control().requests(Endpoint::Token).pop().expect("Entra ID is asked");
         serde_json::from_str::<Value>(exchange.form("claims").expect("claims")).expect("JSON")["access_token"].clone()
     };
     assert_eq!((&asked(&fleet)["acrs"]["value"], &asked(&fleet)["xms_cc"]["values"]), (&json!("c1"), &json!(["cp1"])));

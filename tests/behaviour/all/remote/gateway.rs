@@ -1,5 +1,5 @@
-//! Behind a gateway: prefixes of one host, tokens that are handed over, Entra ID's metadata under our issuer. With nginx:
-//! `clients/remote/gateway.rs`.
+//! Behind a gateway: prefixes of one host, tokens that are handed over, Entra ID's metadata under the server's issuer.
+//! With nginx: `clients/remote/gateway.rs`.
 
 use entra_mcp_plugin::environment::{HttpSettings, TokenMode};
 use serde_json::json;

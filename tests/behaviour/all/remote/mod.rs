@@ -5,6 +5,7 @@ mod attacks;
 mod audit;
 mod authorization;
 mod bearer;
+mod bodies;
 mod claims;
 mod discovery;
 mod evasion;

@@ -50,7 +50,7 @@ async fn open_registration_does_not_go_without_a_consent_page() {
     let fleet = Fleet::new().await;
     let client = fleet.register(REDIRECT).await;
     let answer = Tab::default().open(&fleet, &Authorize::new(&client).path()).await;
-    assert_eq!(answer.status, 200, "no person is forwarded to Entra without consent");
+    assert_eq!(answer.status, 200, "no person is forwarded to Entra ID without consent");
 }
 
 #[tokio::test]

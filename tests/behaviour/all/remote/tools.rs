@@ -1,5 +1,5 @@
-//! Each tool, in the sessions of the facade and with tokens of Entra ID: for whom, with which token, and what happens
-//! when Graph or Entra ID says no.
+//! Each tool, in the sessions of the facade and with tokens of Entra ID: for which caller, with which token, and what
+//! happens when Graph or Entra ID says no.
 
 use entra_mcp_emulator::{Endpoint, Fault};
 use entra_mcp_plugin::environment::{Settings, TokenMode};
@@ -296,7 +296,7 @@ async fn an_application_for_itself_has_no_profile_and_no_groups() {
         assert!(said.contains("stands for an application (app-only)"), "{said}");
         assert_eq!(reason, "kind-not-allowed");
     }
-    assert_eq!(fleet.control().request_count(Endpoint::Token), 0, "Entra is not asked in vain");
+    assert_eq!(fleet.control().request_count(Endpoint::Token), 0, "Entra ID is not asked in vain");
 }
 
 #[tokio::test]
@@ -368,10 +368,13 @@ async fn a_guest_sees_their_own_groups_and_finds_no_people() {
     fleet.control().change_user(GRACE, |grace| grace.groups = 1).expect("Grace exists");
     for token in tokens(&fleet, GRACE).await {
         assert_eq!(groups(&fleet, &token).await["groups"].as_array().map(Vec::len), Some(1));
-        let (said, reason) = refused(&fleet, &token, FIND, json!({ "query": "Alice" })).await;
-        assert!(said.contains("lacks a permission (code Authorization_RequestDenied"), "{said}");
-        assert_eq!(reason, "graph-forbidden");
-        assert!(!said.contains("Anderson"));
+        fleet.control().clear_requests();
+        let answer = fleet.call_tool(&token, FIND, &json!({ "query": "Alice" })).await;
+        let said = tool_error(&answer);
+        assert!(said.contains("this tool is not open to guests of an organisation, whatever their role"), "{said}");
+        assert_eq!(fleet.control().request_count(Endpoint::GraphUsers), 0, "it is not left to Graph");
+        let denied = fleet.audit.events().into_iter().rfind(|(_, event)| event.name == "tool.denied");
+        assert_eq!(denied.and_then(|(_, event)| event.reason).as_deref(), Some("guest-not-allowed"));
     }
 }
 

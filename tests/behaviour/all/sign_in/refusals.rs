@@ -1,4 +1,4 @@
-//! What comes back from Entra is not believed: nothing that does not belong to the sign-in is stored.
+//! What comes back from Entra ID is not believed: nothing that does not belong to the sign-in is stored.
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::component::{Server, call_tool};
 
-/// Longer than any access token lives: with continuous access evaluation, Entra gives them up to 28 hours.
+/// Longer than any access token lives: with continuous access evaluation, Entra ID gives them up to 28 hours.
 const AFTER_EXPIRY: u64 = 29 * 3600;
 
 async fn call(server: &Server) -> Value {

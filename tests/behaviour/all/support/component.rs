@@ -15,7 +15,7 @@ use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSe
 use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
 use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore};
 use entra_mcp_plugin::user_agent::{UserAgent, UserAgentError};
-use entra_mcp_plugin::{Caller, Plugin};
+use entra_mcp_plugin::{MessageContext, Plugin};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -159,7 +159,7 @@ impl Server {
             token: TokenSettings {
                 audiences: vec![endpoints.public_client_id.clone()],
                 allowed_tenants: Vec::new(),
-                clock_tolerance_seconds: 60,
+                clock_tolerance_seconds: Some(60),
             },
             profile_cache_seconds: 0,
             audit_usernames: false,
@@ -180,7 +180,7 @@ impl Server {
         self.emulator.control()
     }
 
-    /// Lets time pass for the host and for Entra.
+    /// Lets time pass for the host and for Entra ID.
     pub(crate) fn advance(&self, seconds: u64) {
         self.control().advance_clock(Duration::from_secs(seconds));
         self.clock.advance(Duration::from_secs(seconds));
@@ -195,14 +195,14 @@ impl Server {
     pub(crate) fn send(&self, connection: &Arc<Connection>, message: Value) -> tokio::task::JoinHandle<Option<Value>> {
         let (plugin, channel) = (Arc::clone(&self.plugin), Arc::clone(connection));
         tokio::spawn(async move {
-            let answer = plugin.handle(&message.to_string(), &Caller::new("stdio"), channel).await;
+            let answer = plugin.handle(&message.to_string(), &MessageContext::new("stdio"), channel).await;
             answer.map(|answer| serde_json::from_str(&answer).expect("an answer is JSON"))
         })
     }
 
     /// Sends a message without a connection and waits for the answer.
     pub(crate) async fn ask(&self, message: Value) -> Value {
-        let answer = self.plugin.handle(&message.to_string(), &Caller::new("stdio"), Arc::new(NoChannel)).await;
+        let answer = self.plugin.handle(&message.to_string(), &MessageContext::new("stdio"), Arc::new(NoChannel)).await;
         serde_json::from_str(&answer.expect("a request is answered")).expect("an answer is JSON")
     }
 

@@ -146,7 +146,7 @@ impl Page {
         format!("{}{at}{after}", before.replace(path, stripped))
     }
 
-    /// With a service that says who is signed in.
+    /// With a service that names the person that is signed in.
     pub(crate) fn signing_in(self, service: SocketAddr) -> String {
         let at = "        location = /entra {";
         let added = replaced(&self.signing_in, "127.0.0.1:4180", &service.to_string());

@@ -151,7 +151,7 @@ impl Fleet {
             token: TokenSettings {
                 audiences: vec![endpoints.confidential_client_id.clone()],
                 allowed_tenants: Vec::new(),
-                clock_tolerance_seconds: 60,
+                clock_tolerance_seconds: Some(60),
             },
             profile_cache_seconds: 0,
             audit_usernames: false,
@@ -163,6 +163,7 @@ impl Fleet {
                 legacy_sse: true,
                 clients: Vec::new(),
                 dynamic_registration: true,
+                allowed_redirect_schemes: Vec::new(),
                 client_id_metadata_documents: true,
                 token_mode: TokenMode::Session,
                 app_id_uri: None,
@@ -201,7 +202,7 @@ impl Fleet {
         self.emulator.control()
     }
 
-    /// Lets time pass for the fleet and for Entra.
+    /// Lets time pass for the fleet and for Entra ID.
     pub(crate) fn advance(&self, seconds: u64) {
         self.control().advance_clock(Duration::from_secs(seconds));
         self.clock.advance(Duration::from_secs(seconds));
@@ -458,7 +459,7 @@ impl Tab {
         answer
     }
 
-    /// Signs in at Entra; the callback URL that Entra sends the person to, not opened yet.
+    /// Signs in at Entra ID; the callback URL that Entra ID sends the person to, not opened yet.
     pub(crate) async fn sign_in(&mut self, entra: &Url, person: &Person) -> Url {
         let mut browser = std::mem::take(&mut self.entra).staying();
         let landing = browser.sign_in_as(entra.as_str(), person).await.expect("the sign-in ends at the application");
@@ -466,7 +467,7 @@ impl Tab {
         Url::parse(&landing.url).expect("the callback is a URL")
     }
 
-    /// The consent page, or the redirect to Entra where consent is remembered; allowed. Where it leads at Entra.
+    /// The consent page, or the redirect to Entra ID where consent is remembered; allowed. Where it leads at Entra ID.
     pub(crate) async fn consent(&mut self, fleet: &Fleet, authorize: &Authorize) -> Url {
         let page = self.open(fleet, &authorize.path()).await;
         let decided = match page.status {
@@ -498,7 +499,7 @@ pub(crate) fn input(page: &Answer, name: &str) -> String {
     value.unwrap_or_else(|| panic!("the field {name} has no value")).to_owned()
 }
 
-/// A person who declines at Entra.
+/// A person who declines at Entra ID.
 pub(crate) fn declining(username: &str) -> Person {
     Person::new(username, PASSWORD).declining().going_back()
 }

@@ -46,13 +46,19 @@ async fn lab() -> Lab {
 }
 
 fn token(lab: &Lab, audience: &str) -> String {
+    let mut claims = claims(lab, Value::Null);
+    claims.as_object_mut().unwrap().remove("cnf");
+    claims["aud"] = json!(audience);
+    lab.control().sign(&claims, false).unwrap()
+}
+
+fn claims(lab: &Lab, confirmation: Value) -> Value {
     let now = lab.control().now();
-    let claims = json!({
-        "aud": audience, "iss": format!("{}/{CONTOSO}/v2.0", lab.endpoints().authority),
+    json!({
+        "aud": app(REMOTE), "cnf": confirmation, "iss": format!("{}/{CONTOSO}/v2.0", lab.endpoints().authority),
         "iat": now, "nbf": now, "exp": now + 3600, "azp": app(1), "ver": "2.0", "tid": CONTOSO,
         "oid": "11111111-0000-4000-a000-000000000001", "sub": "subject", "scp": "Mcp.Access", "roles": ["Reader"],
-    });
-    lab.control().sign(&claims, false).unwrap()
+    })
 }
 
 /// Runs without blocking the emulator, which lives in the same process.
@@ -87,7 +93,9 @@ async fn refused_tokens_print_the_reason_in_order() {
     let lab = lab().await;
     let (good, other) = (token(&lab, &app(REMOTE)), token(&lab, &app(9)));
     let forged = lab.control().sign(&json!({ "ver": "2.0" }), true).unwrap();
-    let outcome = validate(&lab, &["--json"], format!("{other}\n{good}\nnonsense\n{forged}")).await;
+    let bound = lab.control().sign(&claims(&lab, json!({ "jkt": "thumbprint" })), false).unwrap();
+    let input = format!("{other}\n{good}\nnonsense\n{forged}\n{bound}");
+    let outcome = validate(&lab, &["--json"], input).await;
     assert_eq!(outcome.code, 1);
     let lines = outcome.json();
     let expected = json!({
@@ -97,7 +105,8 @@ async fn refused_tokens_print_the_reason_in_order() {
     assert_eq!(lines[1]["valid"], true);
     assert_eq!(lines[2], json!({ "valid": false, "error": "not-compact", "parts": 1 }));
     assert_eq!(lines[3], json!({ "valid": false, "error": "claim-missing", "name": "iss" }));
-    assert!(outcome.errors.contains("3 of 4 tokens refused"), "{}", outcome.errors);
+    assert_eq!(lines[4], json!({ "valid": false, "error": "key-bound", "methods": ["jkt"] }));
+    assert!(outcome.errors.contains("4 of 5 tokens refused"), "{}", outcome.errors);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,4 +155,29 @@ async fn a_key_file_makes_it_work_offline() {
     let outcome = validate(&lab, &["--jwks-file", file.to_str().unwrap()], token).await;
     std::fs::remove_file(&file).unwrap();
     assert_eq!(outcome.code, 0, "{} {:?}", outcome.errors, outcome.lines);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_file_that_is_none_is_named() {
+    let lab = lab().await;
+    let token = token(&lab, &app(REMOTE));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), r#"{ "keys": [null] }"#).unwrap();
+    let path = file.path().to_str().unwrap();
+    let outcome = validate(&lab, &["--jwks-file", path], token).await;
+    assert_eq!(outcome.code, 2);
+    let expected =
+        format!("the file with the signing keys, {path}, cannot be used: the key set has no usable signing key");
+    assert!(outcome.errors.contains(&expected), "{}", outcome.errors);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_key_in_the_file_names_the_keys_of_this_command() {
+    let lab = lab().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "tenant = 'x'\n").unwrap();
+    let outcome = validate(&lab, &["--config", file.path().to_str().unwrap()], String::new()).await;
+    assert_eq!(outcome.code, 2);
+    let expected = "expected one of `tenant-id`, `cloud`, `authority`, `clock-tolerance`, `ca-file`, `log-format`";
+    assert!(outcome.errors.contains(expected), "{}", outcome.errors);
 }

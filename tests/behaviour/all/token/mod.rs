@@ -45,7 +45,7 @@ fn settings(lab: &Lab) -> Settings {
         token: TokenSettings {
             audiences: vec![app(REMOTE), "api://legacy.contoso.example".into()],
             allowed_tenants: Vec::new(),
-            clock_tolerance_seconds: 60,
+            clock_tolerance_seconds: Some(60),
         },
         profile_cache_seconds: 0,
         audit_usernames: false,

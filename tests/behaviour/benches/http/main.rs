@@ -48,7 +48,7 @@ use ours::Ours;
 
 /// What makes this program the peer.
 const PEER: &str = "peer";
-/// What makes it load our server alone, for long.
+/// What makes it load this server alone, for long.
 const SOAK: &str = "soak";
 const PROTOCOL: &str = "2026-07-28";
 const TOOL: &str = "getUserDetails";

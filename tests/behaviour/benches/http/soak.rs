@@ -90,7 +90,7 @@ pub(crate) async fn run() {
         ticks.tick().await;
         let mut rotations = 0_u32;
         loop {
-            // As Entra does: a key is published before it signs.
+            // As Entra ID does: a key is published before it signs.
             for rotation in [Rotation::Add, Rotation::Switch] {
                 ticks.tick().await;
                 control.rotate_keys(rotation).unwrap();

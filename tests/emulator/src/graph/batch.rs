@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Caller, GraphError, dispatch};
+use super::{GraphCaller, GraphError, dispatch};
 use crate::World;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
@@ -38,7 +38,12 @@ struct Item {
     depends_on: Vec<String>,
 }
 
-pub(super) fn serve(world: &World, config: &Config, caller: &Caller, incoming: &Incoming) -> Result<Reply, GraphError> {
+pub(super) fn serve(
+    world: &World,
+    config: &Config,
+    caller: &GraphCaller,
+    incoming: &Incoming,
+) -> Result<Reply, GraphError> {
     if incoming.method != Method::POST {
         return Err(GraphError::bad_request("A batch has to be posted."));
     }
@@ -69,7 +74,7 @@ pub(super) fn serve(world: &World, config: &Config, caller: &Caller, incoming: &
     Ok(Reply::ok(&json!({ "responses": responses })))
 }
 
-fn one(world: &World, config: &Config, caller: &Caller, outer: &Incoming, item: &Item) -> Reply {
+fn one(world: &World, config: &Config, caller: &GraphCaller, outer: &Incoming, item: &Item) -> Reply {
     let Some(request) = request(outer, item) else {
         return GraphError::bad_request("Invalid request in the batch.").reply(world, outer);
     };

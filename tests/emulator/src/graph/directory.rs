@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{Caller, GraphError, context};
+use super::{GraphCaller, GraphError, context};
 use crate::World;
 use crate::config::User;
 use crate::http::{Incoming, Reply};
@@ -65,11 +65,16 @@ const LIST_PROPERTIES: [&str; 6] =
 
 const PHOTO: &[u8] = include_bytes!("photo.jpg");
 
-pub(super) fn is_own(caller: &Caller, user: &User) -> bool {
+pub(super) fn is_own(caller: &GraphCaller, user: &User) -> bool {
     caller.grant().is_some_and(|grant| grant.user == user.id)
 }
 
-pub(super) fn profile(world: &World, caller: &Caller, user: &User, incoming: &Incoming) -> Result<Reply, GraphError> {
+pub(super) fn profile(
+    world: &World,
+    caller: &GraphCaller,
+    user: &User,
+    incoming: &Incoming,
+) -> Result<Reply, GraphError> {
     let full = if is_own(caller, user) {
         &["User.Read", "User.ReadWrite", "User.Read.All", "Directory.Read.All"][..]
     } else {
@@ -121,7 +126,7 @@ pub(super) fn canonical(name: &str) -> Option<&'static str> {
     DEFAULT_PROPERTIES.iter().chain(&MORE_PROPERTIES).find(|known| known.eq_ignore_ascii_case(name)).copied()
 }
 
-pub(super) fn property(caller: &Caller, user: &User, name: &str) -> Value {
+pub(super) fn property(caller: &GraphCaller, user: &User, name: &str) -> Value {
     let guest = user.tenant != caller.tenant();
     match name {
         "id" => Value::from(user.id_in(caller.tenant()).unwrap_or(&user.id)),
@@ -139,7 +144,7 @@ pub(super) fn property(caller: &Caller, user: &User, name: &str) -> Value {
     }
 }
 
-fn may_see_photo(caller: &Caller, user: &User) -> Result<(), GraphError> {
+fn may_see_photo(caller: &GraphCaller, user: &User) -> Result<(), GraphError> {
     let sufficient: &[&str] = if is_own(caller, user) {
         &["User.Read", "User.ReadWrite", "User.ReadBasic.All", "User.Read.All"]
     } else {
@@ -158,12 +163,12 @@ fn may_see_photo(caller: &Caller, user: &User) -> Result<(), GraphError> {
     Ok(())
 }
 
-pub(super) fn photo(caller: &Caller, user: &User) -> Result<Reply, GraphError> {
+pub(super) fn photo(caller: &GraphCaller, user: &User) -> Result<Reply, GraphError> {
     may_see_photo(caller, user)?;
     Ok(Reply::new(StatusCode::OK, "image/jpeg", PHOTO))
 }
 
-pub(super) fn photo_metadata(world: &World, caller: &Caller, user: &User) -> Result<Reply, GraphError> {
+pub(super) fn photo_metadata(world: &World, caller: &GraphCaller, user: &User) -> Result<Reply, GraphError> {
     may_see_photo(caller, user)?;
     Ok(Reply::ok(&json!({
         "@odata.context": context(world, "users('me')/photo/$entity"),

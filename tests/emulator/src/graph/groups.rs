@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::directory::{is_own, unknown_property};
-use super::{Caller, GraphError, context, pages};
+use super::{GraphCaller, GraphError, context, pages};
 use crate::World;
 use crate::config::User;
 use crate::http::{Incoming, Reply};
@@ -36,7 +36,7 @@ impl Cast {
 
 pub(super) fn member_of(
     world: &World,
-    caller: &Caller,
+    caller: &GraphCaller,
     user: &User,
     incoming: &Incoming,
     cast: Cast,
@@ -88,7 +88,7 @@ fn selected(incoming: &Incoming) -> Result<Option<Vec<&'static str>>, GraphError
 
 pub(super) fn member_objects(
     world: &World,
-    caller: &Caller,
+    caller: &GraphCaller,
     user: &User,
     incoming: &Incoming,
 ) -> Result<Reply, GraphError> {

@@ -1,4 +1,4 @@
-//! Microsoft Graph: who is asking, what they may see, and the profile itself.
+//! Microsoft Graph: the asking principal, what it may see, and the profile itself.
 //!
 //! Only reads that a signed-in application needs are here. There is no OData beyond `$select`, `$top`, `$skiptoken`,
 //! `$count` and the `$filter` of `/users`, no writing, and no `beta`.
@@ -22,12 +22,12 @@ use super::state::{Grant, GraphSubject, GraphToken};
 
 /// A caller with a valid token.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller {
+pub(crate) struct GraphCaller {
     subject: GraphSubject,
     permissions: Vec<String>,
 }
 
-impl Caller {
+impl GraphCaller {
     /// Whether the token carries one of these permissions.
     fn may(&self, any_of: &[&str]) -> bool {
         self.permissions.iter().any(|held| any_of.contains(&held.as_str()))
@@ -130,7 +130,7 @@ pub(crate) fn serve(world: &World, endpoint: Endpoint, incoming: &Incoming) -> R
 }
 
 /// Serves one request of a known caller; also each request of a batch.
-fn dispatch(world: &World, config: &Config, caller: &Caller, incoming: &Incoming) -> Result<Reply, GraphError> {
+fn dispatch(world: &World, config: &Config, caller: &GraphCaller, incoming: &Incoming) -> Result<Reply, GraphError> {
     let path = incoming.path.trim_matches('/');
     let segments: Vec<&str> = path.strip_prefix("graph/").unwrap_or(path).split('/').collect();
     if let ["oidc", "userinfo"] = segments.as_slice() {
@@ -175,7 +175,7 @@ fn dispatch(world: &World, config: &Config, caller: &Caller, incoming: &Incoming
     }
 }
 
-fn me<'a>(config: &'a Config, caller: &Caller) -> Result<&'a User, GraphError> {
+fn me<'a>(config: &'a Config, caller: &GraphCaller) -> Result<&'a User, GraphError> {
     let grant = caller
         .grant()
         .ok_or_else(|| GraphError::bad_request("/me request is only valid with delegated authentication flow."))?;
@@ -183,8 +183,8 @@ fn me<'a>(config: &'a Config, caller: &Caller) -> Result<&'a User, GraphError> {
 }
 
 /// A user by object id or user principal name, if a member or guest of the caller's directory.
-fn other<'a>(config: &'a Config, caller: &Caller, id: &str) -> Result<&'a User, GraphError> {
-    // Without any permission to read others, Graph does not say whether someone exists.
+fn other<'a>(config: &'a Config, caller: &GraphCaller, id: &str) -> Result<&'a User, GraphError> {
+    // Without any permission to read others, Graph does not say whether a user exists.
     let own = caller.grant().and_then(|grant| config.user(&grant.user));
     let found = config
         .users
@@ -198,7 +198,7 @@ fn other<'a>(config: &'a Config, caller: &Caller, id: &str) -> Result<&'a User, 
     found.ok_or_else(|| GraphError::not_found(id))
 }
 
-fn user_info(config: &Config, caller: &Caller) -> Result<Reply, GraphError> {
+fn user_info(config: &Config, caller: &GraphCaller) -> Result<Reply, GraphError> {
     let user = me(config, caller)?;
     let object = user.id_in(caller.tenant()).unwrap_or(&user.id);
     let sub =
@@ -212,7 +212,7 @@ fn user_info(config: &Config, caller: &Caller) -> Result<Reply, GraphError> {
     })))
 }
 
-fn authenticate(world: &World, incoming: &Incoming) -> Result<Caller, GraphError> {
+fn authenticate(world: &World, incoming: &Incoming) -> Result<GraphCaller, GraphError> {
     let unauthorized = |message: &str| GraphError {
         challenge: Some(format!("{}, error=\"invalid_token\"", realm(world))),
         ..GraphError::new(StatusCode::UNAUTHORIZED, "InvalidAuthenticationToken", message)
@@ -237,7 +237,7 @@ fn authenticate(world: &World, incoming: &Incoming) -> Result<Caller, GraphError
     if !found.in_context && needs_context(world, &found.subject) {
         return Err(challenge(world, "AuthenticationContextMissing", &policy::context_claims()));
     }
-    Ok(Caller { subject: found.subject, permissions: found.permissions })
+    Ok(GraphCaller { subject: found.subject, permissions: found.permissions })
 }
 
 fn is_revoked(world: &World, subject: &GraphSubject) -> bool {

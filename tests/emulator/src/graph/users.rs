@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::directory::{BASIC_PROPERTIES, DEFAULT_PROPERTIES, canonical, property, selected};
-use super::{Caller, GraphError, context, pages};
+use super::{GraphCaller, GraphError, context, pages};
 use crate::World;
 use crate::config::{Config, User};
 use crate::http::{Incoming, Reply};
@@ -29,7 +29,12 @@ const FILTERABLE: [&str; 10] = [
 /// Clauses that one filter may have.
 const CLAUSES_AT_MOST: usize = 15;
 
-pub(super) fn list(world: &World, config: &Config, caller: &Caller, incoming: &Incoming) -> Result<Reply, GraphError> {
+pub(super) fn list(
+    world: &World,
+    config: &Config,
+    caller: &GraphCaller,
+    incoming: &Incoming,
+) -> Result<Reply, GraphError> {
     let basic_only = !caller.may(&FULL);
     // The basic permission is a delegated one only.
     let may = !basic_only || (caller.grant().is_some() && caller.may(&["User.ReadBasic.All"]));
@@ -60,7 +65,7 @@ pub(super) fn list(world: &World, config: &Config, caller: &Caller, incoming: &I
 }
 
 /// Guests may not list the people of the directory that they visit.
-fn is_guest(config: &Config, caller: &Caller) -> bool {
+fn is_guest(config: &Config, caller: &GraphCaller) -> bool {
     let user = caller.grant().and_then(|grant| config.user(&grant.user));
     user.is_some_and(|user| user.tenant != caller.tenant())
 }
@@ -105,7 +110,7 @@ impl Filter {
         Ok(Self { clauses, all: joined_by == Some("and ") })
     }
 
-    fn admits(&self, caller: &Caller, user: &User) -> bool {
+    fn admits(&self, caller: &GraphCaller, user: &User) -> bool {
         let fits = |clause: &Clause| clause.admits(property(caller, user, clause.property).as_str());
         if self.all { self.clauses.iter().all(fits) } else { self.clauses.iter().any(fits) }
     }

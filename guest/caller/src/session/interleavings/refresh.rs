@@ -2,13 +2,13 @@
 //! and those of a thief.
 
 use super::*;
-use crate::session::lifecycle::Tokens;
+use crate::session::lifecycle::IssuedTokens;
 use crate::session::refresh::{RefreshError, refresh};
 
 /// What a client sees of an answer: its tokens.
 type Answer = (String, String);
 
-fn seen(tokens: Tokens) -> Answer {
+fn seen(tokens: IssuedTokens) -> Answer {
     (tokens.access_token.reveal().clone(), tokens.refresh_token.reveal().clone())
 }
 
@@ -73,7 +73,7 @@ fn explore(
     renewed: bool,
     calls: &[(&'static str, &'static str)],
     check: fn(&After<'_>) -> Result<(), String>,
-) -> Report {
+) -> SearchReport {
     let instance = Instance::new();
     let explored = scheduler.explore(|world| scenario(instance, world, renewed, calls, check));
     explored.unwrap_or_else(|found| panic!("{found}"))

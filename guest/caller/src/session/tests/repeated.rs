@@ -5,7 +5,7 @@ use super::*;
 const GRACE: u64 = testing::REFRESH_GRACE.as_secs();
 
 /// What a client sees of an answer.
-fn seen(tokens: &Tokens) -> (String, String, u64, Vec<String>) {
+fn seen(tokens: &IssuedTokens) -> (String, String, u64, Vec<String>) {
     let text = |secret: &Secret<String>| secret.reveal().clone();
     (text(&tokens.access_token), text(&tokens.refresh_token), tokens.expires_in, tokens.scopes.clone())
 }

@@ -1,5 +1,7 @@
 //! ID tokens of a sign-in go through the same steps, and some of their own.
 
+use std::time::Duration;
+
 use base::settings::Mode;
 use serde_json::{Value, json};
 use world::testing::{CLIENT, START, TENANT, run};
@@ -71,8 +73,19 @@ fn a_version_1_id_token_is_refused() {
 
 #[test]
 fn an_expired_id_token_is_refused() {
-    let claims = with(id_claims("n"), json!({"exp": START - 60}));
-    assert_eq!(refuse(claims), TokenError::Expired { seconds_ago: 60 });
+    let claims = with(id_claims("n"), json!({"exp": START - 300}));
+    assert_eq!(refuse(claims), TokenError::Expired { seconds_ago: 300 });
+}
+
+#[test]
+fn a_clock_may_be_five_minutes_off_for_an_id_token_unless_set_otherwise() {
+    let mut authority = FakeAuthority::new();
+    let issued = |ahead: u64| with(id_claims("n"), json!({"iat": START + ahead, "nbf": START + ahead}));
+    assert!(validate(&authority, issued(300), Some("n")).is_ok());
+    assert_eq!(validate(&authority, issued(301), Some("n")), Err(TokenError::NotYetValid { seconds_ahead: 301 }));
+    change(&mut authority.env, |settings| settings.token.clock_tolerance = Some(Duration::from_secs(20)));
+    assert!(validate(&authority, issued(20), Some("n")).is_ok());
+    assert_eq!(validate(&authority, issued(21), Some("n")), Err(TokenError::NotYetValid { seconds_ahead: 21 }));
 }
 
 #[test]

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use base::audit::Outcome;
 use serde_json::{Value, json};
-use world::HttpError;
-use world::testing::{START, TENANT, json as response, run};
+use world::http_error::NotConnected;
+use world::testing::{CLIENT, START, TENANT, json as response, run};
+use world::{HttpError, Patience};
 
 use crate::testing::*;
-use crate::token::instance::Instance;
+use crate::token::instance::InstanceCaches;
 use crate::token::*;
 
 const HOUR: u64 = 3600;
@@ -58,7 +59,7 @@ fn metadata_and_keys_are_fetched_once_a_day() {
 fn a_new_instance_takes_the_keys_from_the_store() {
     let authority = FakeAuthority::new();
     for _ in 0..10 {
-        Instance::restart();
+        InstanceCaches::restart();
         validate(&authority, &token("rsa", "rsa")).unwrap();
     }
     assert_eq!(authority.world.sent().len(), 2);
@@ -122,7 +123,7 @@ fn a_key_that_is_new_in_the_set_is_found_at_once() {
     validate(&authority, &token("new", "rsa-other")).unwrap();
     assert_eq!((authority.key_requests(), authority.requests("openid-configuration")), (2, 1));
     // And it is there for every other instance.
-    Instance::restart();
+    InstanceCaches::restart();
     validate(&authority, &token("new", "rsa-other")).unwrap();
     validate(&authority, &token("old", "rsa")).unwrap();
     assert_eq!(authority.key_requests(), 2);
@@ -135,7 +136,7 @@ fn a_flood_of_unknown_key_ids_costs_one_request_in_30_seconds_whatever_instance_
     advance(&authority, 30);
     for second in 0..60 {
         for attempt in 0..20 {
-            Instance::restart();
+            InstanceCaches::restart();
             let key_id = format!("unknown-{second}-{attempt}");
             let error = validate(&authority, &token(&key_id, "rsa")).unwrap_err();
             assert_eq!(error, TokenError::KeyUnknown { key_id });
@@ -170,7 +171,7 @@ fn id_tokens_with_unknown_keys_cost_one_request_in_5_seconds() {
     let authority = FakeAuthority::with_keys(json!([jwk("old", "rsa")]));
     id_token(&authority, "old", "rsa").unwrap();
     for _ in 0..20 {
-        Instance::restart();
+        InstanceCaches::restart();
         assert!(matches!(id_token(&authority, "x", "rsa"), Err(TokenError::KeyUnknown { .. })));
         advance(&authority, 1);
     }
@@ -182,9 +183,9 @@ fn a_flood_of_unknown_key_ids_during_an_outage_costs_no_more() {
     let authority = FakeAuthority::new();
     validate(&authority, &token("rsa", "rsa")).unwrap();
     advance(&authority, 30);
-    *authority.outage.borrow_mut() = Some(HttpError::Connect("refused".to_owned()));
+    *authority.outage.borrow_mut() = Some(HttpError::Connect(NotConnected::Refused));
     for second in 0..60 {
-        Instance::restart();
+        InstanceCaches::restart();
         let error = validate(&authority, &token(&format!("unknown-{second}"), "rsa")).unwrap_err();
         assert_eq!(error.reason(), "key-unknown");
         advance(&authority, 1);
@@ -210,7 +211,7 @@ fn an_outage_is_survived_for_48_hours_and_reported() {
     validate(&authority, &token("rsa", "rsa")).unwrap();
     *authority.outage.borrow_mut() = Some(HttpError::TimedOut);
     advance(&authority, 48 * HOUR - 1);
-    Instance::restart();
+    InstanceCaches::restart();
     validate(&authority, &token("rsa", "rsa")).unwrap();
     assert!(authority.world.audited().iter().all(|event| event.name == "signing-keys.refresh"));
     assert_eq!(reasons(&authority), ["openid-metadata-timed-out", "jwks-timed-out"]);
@@ -225,9 +226,9 @@ fn an_outage_is_survived_for_48_hours_and_reported() {
 #[test]
 fn an_outage_before_the_first_keys_is_no_refusal_and_ends_soon() {
     let authority = FakeAuthority::new();
-    *authority.outage.borrow_mut() = Some(HttpError::Connect("refused".to_owned()));
+    *authority.outage.borrow_mut() = Some(HttpError::Connect(NotConnected::Refused));
     for _ in 0..10 {
-        Instance::restart();
+        InstanceCaches::restart();
         let error = validate(&authority, &token("rsa", "rsa")).unwrap_err();
         assert_eq!((error.reason(), error.status(), error.is_refusal()), ("keys-unavailable", 503, false));
     }
@@ -256,11 +257,11 @@ fn a_bad_key_set_never_replaces_a_good_one() {
         validate(&authority, &token("rsa", "rsa")).unwrap();
         authority.publish("/discovery/v2.0/keys", response(status, &body));
         advance(&authority, 25 * HOUR);
-        Instance::restart();
+        InstanceCaches::restart();
         validate(&authority, &token("rsa", "rsa")).unwrap();
         assert_eq!(authority.key_requests(), 2, "{name}");
         assert_eq!(reasons(&authority).len(), 1, "{name}");
-        Instance::restart();
+        InstanceCaches::restart();
         advance(&authority, 22 * HOUR);
         validate(&authority, &token("rsa", "rsa")).unwrap();
         authority.publish_keys(json!([jwk("rsa", "rsa")]));
@@ -335,12 +336,12 @@ fn a_key_that_another_instance_saw_withdrawn_ends_within_a_minute() {
     let old = token("old", "rsa");
     validate(&authority, &old).unwrap();
     // Another instance meets an unknown key id, and stores the set without the withdrawn key.
-    let kept = Instance::current(authority.env.settings);
-    Instance::restart();
+    let kept = InstanceCaches::current(authority.env.settings);
+    InstanceCaches::restart();
     authority.publish_keys(json!([jwk("new", "rsa-other")]));
     advance(&authority, 30);
     validate(&authority, &token("unknown", "rsa")).unwrap_err();
-    Instance::replace(authority.env.settings, kept);
+    InstanceCaches::replace(authority.env.settings, kept);
     advance(&authority, 60);
     assert_eq!(validate(&authority, &old), Err(TokenError::KeyUnknown { key_id: "old".to_owned() }));
 }
@@ -370,16 +371,16 @@ fn a_document_that_another_instance_has_just_fetched_is_found() {
     let authority = FakeAuthority::with_keys(json!([jwk("old", "rsa")]));
     validate(&authority, &token("old", "rsa")).unwrap();
     advance(&authority, 30);
-    let kept = Instance::current(authority.env.settings);
+    let kept = InstanceCaches::current(authority.env.settings);
     // This instance looks into the store, and in the same second another one fetches the new key.
     validate(&authority, &token_of("old", "rsa", "another")).unwrap();
     advance(&authority, 60);
     validate(&authority, &token("old", "rsa")).unwrap();
-    Instance::restart();
+    InstanceCaches::restart();
     authority.publish_keys(json!([jwk("old", "rsa"), jwk("new", "rsa-other")]));
     validate(&authority, &token("new", "rsa-other")).unwrap();
     assert_eq!(authority.key_requests(), 2);
-    Instance::replace(authority.env.settings, kept);
+    InstanceCaches::replace(authority.env.settings, kept);
     validate(&authority, &token("new", "rsa-other")).unwrap();
     assert_eq!(authority.key_requests(), 2);
 }
@@ -415,7 +416,7 @@ fn what_is_in_the_store_is_read_as_strictly_as_what_was_fetched() {
     for name in authority.world.record_names() {
         for value in [b"".as_slice(), b"{}", b"{}\n{}", b"\xff", b"{\"authority\":\"x\"}\n{\"keys\":[]}"] {
             authority.world.put(&name, value, None).unwrap();
-            Instance::restart();
+            InstanceCaches::restart();
             // Whatever is made of it, it is no panic and no acceptance of another key.
             let _ = validate(&authority, &token("rsa", "rsa"));
             assert!(validate(&authority, &token("rsa", "rsa-other")).is_err());
@@ -431,6 +432,40 @@ fn lease(authority: &FakeAuthority) {
         let attempt = name.replacen('/', "-attempt/", 1);
         authority.world.put(&attempt, running.as_bytes(), None).unwrap();
     }
+}
+
+#[test]
+fn nothing_at_all_among_the_keys_spoils_no_other() {
+    let authority = FakeAuthority::with_keys(json!([null, jwk("rsa", "rsa")]));
+    validate(&authority, &token("rsa", "rsa")).unwrap();
+    let authority = FakeAuthority::with_keys(json!(["key", jwk("rsa", "rsa")]));
+    assert!(matches!(validate(&authority, &token("rsa", "rsa")), Err(TokenError::KeysUnavailable { .. })));
+}
+
+/// Clients of a server get 503 within five seconds; at a person's machine, a slow network is no reason to give up.
+#[test]
+fn a_server_without_any_keys_does_not_wait_long_for_them() {
+    for (remote, patience) in [(true, Some(Patience(Duration::from_secs(4)))), (false, None)] {
+        let mut authority = FakeAuthority::new();
+        if remote {
+            InstanceCaches::restart();
+            authority.env = authority.world.entra_remote();
+            change(&mut authority.env, |settings| settings.token.audiences = vec![CLIENT.to_owned()]);
+        }
+        validate(&authority, &token_for_client()).unwrap();
+        assert_eq!(patiences(&authority), [patience, patience]);
+        advance(&authority, 20 * HOUR);
+        validate(&authority, &token_for_client()).unwrap();
+        assert_eq!(patiences(&authority).last(), Some(&None), "what is there serves meanwhile");
+    }
+}
+
+fn token_for_client() -> String {
+    sign(&header("RS256", "rsa"), &with(user_claims(), json!({ "exp": START + 48 * HOUR })), &TestKey::named("rsa"))
+}
+
+fn patiences(authority: &FakeAuthority) -> Vec<Option<Patience>> {
+    authority.world.sent_with(|request| request.extensions().get().copied())
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::json;
 use world::testing::{START, TENANT, run};
 
 use crate::testing::*;
-use crate::token::instance::Instance;
+use crate::token::instance::InstanceCaches;
 use crate::token::validated::{RefusedSignatures, hash};
 use crate::token::*;
 
@@ -15,7 +15,7 @@ fn validate(authority: &FakeAuthority, token: &str) -> Result<ValidatedToken, To
 }
 
 fn remembered(authority: &FakeAuthority) -> usize {
-    Instance::current(authority.env.settings).validated.borrow().len()
+    InstanceCaches::current(authority.env.settings).validated.borrow().len()
 }
 
 fn token(claims: serde_json::Value) -> String {
@@ -100,7 +100,7 @@ fn refused_tokens_are_not_remembered_except_bad_signatures() {
 
     let forged = sign(&header("RS256", "rsa"), &user_claims(), &TestKey::named("rsa-other"));
     validate(&authority, &forged).unwrap_err();
-    let instance = Instance::current(authority.env.settings);
+    let instance = InstanceCaches::current(authority.env.settings);
     assert_eq!(instance.refused.borrow().len(), 1);
     assert_eq!(validate(&authority, &forged).unwrap_err().reason(), "signature-invalid");
 }
@@ -132,7 +132,7 @@ fn the_memory_of_accepted_tokens_is_bounded_in_number_and_bytes() {
     let small = validated(json!({}));
     let groups: Vec<String> = (0..150).map(|_| GROUP.to_owned()).collect();
     let large = validated(json!({ "groups": groups }));
-    let instance = Instance::current(authority.env.settings);
+    let instance = InstanceCaches::current(authority.env.settings);
     let mut memory = instance.validated.borrow_mut();
     for number in 0_u32..12_000 {
         memory.insert(hash(&number.to_string()), std::rc::Rc::clone(&small));
@@ -152,7 +152,7 @@ fn the_memory_of_accepted_tokens_is_bounded_in_number_and_bytes() {
 fn a_token_that_is_inserted_and_removed_for_ever_leaves_nothing_behind() {
     let authority = FakeAuthority::new();
     let validated = std::rc::Rc::new(validate(&authority, &token(json!({}))).unwrap());
-    let instance = Instance::current(authority.env.settings);
+    let instance = InstanceCaches::current(authority.env.settings);
     let mut memory = instance.validated.borrow_mut();
     for _ in 0..50_000 {
         memory.insert(hash("x"), std::rc::Rc::clone(&validated));

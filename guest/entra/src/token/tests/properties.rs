@@ -78,7 +78,7 @@ fn no_text_makes_the_parsers_panic() {
     });
 }
 
-/// JSON that is like what we read, in names and in shape.
+/// JSON that is like what the validator reads, in names and in shape.
 fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -2,7 +2,7 @@
 //! and RFC 7515 appendix A.
 //!
 //! Most of them sign a text that is no claims set, so what runs is the path of a token up to and including the
-//! signature: compact form, header, key set, key, signature. Where our policy is stricter than the vector a
+//! signature: compact form, header, key set, key, signature. Where the validator's policy is stricter than the vector a
 //! reason stands in the table, and a vector that passes although it is listed fails the test.
 
 use base64::Engine as _;
@@ -39,7 +39,7 @@ fn is_refused_by_policy(comment: &str, token: &str) -> bool {
 /// Invalid by the vector, accepted here, with the reason.
 const ACCEPTED: [(&str, &str); 1] = [(
     "rejectsKeyWithRocaVulnerability",
-    "keys come from the configured authority only, and whoever could place a weak key there could place a good one",
+    "keys come from the configured authority only, and an attacker who places a weak key there can place a good one",
 )];
 
 /// The path of a token from its form to its signature.

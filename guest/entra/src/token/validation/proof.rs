@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use base::principal::{Groups, Principal};
+use base::principal::{Agent, Groups, Principal};
 
 use crate::token::jwks::Fingerprint;
 
@@ -11,18 +11,19 @@ use crate::token::jwks::Fingerprint;
 pub struct ValidatedToken {
     pub(super) principal: Principal,
     pub(super) username: Option<String>,
+    pub(super) agent: Option<Agent>,
     pub(super) not_before: u64,
     pub(super) key: Fingerprint,
     pub(super) first_seen: bool,
 }
 
 impl ValidatedToken {
-    /// Who the token stands for.
+    /// The principal of the token.
     pub fn principal(&self) -> &Principal {
         &self.principal
     }
 
-    /// Who the token stands for, without the proof.
+    /// The principal of the token, without the proof.
     pub fn into_principal(self) -> Principal {
         self.principal
     }
@@ -30,6 +31,11 @@ impl ValidatedToken {
     /// `preferred_username`, or `upn` in version 1. For audit records that have to name people: it can change hands.
     pub fn username(&self) -> Option<&str> {
         self.username.as_deref()
+    }
+
+    /// The AI agent that the token was issued to, if it says so. For audit records: nothing is decided by it.
+    pub fn agent(&self) -> Option<&Agent> {
+        self.agent.as_ref()
     }
 
     /// Whether the token was judged just now, and not remembered by this instance.
@@ -41,11 +47,12 @@ impl ValidatedToken {
     pub(in crate::token) fn bytes(&self) -> usize {
         let Principal { tenant_id, object_id, subject, client_id, scopes, roles, groups, token_id, .. } =
             &self.principal;
+        let blueprint = self.agent.as_ref().map_or(&None, |agent| &agent.blueprint);
         let list = |list: &[String]| list.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
         let groups = if let Groups::Listed(groups) = groups { list(groups) } else { 0 };
         size_of::<Self>()
             + [tenant_id, object_id, subject, client_id].map(String::len).iter().sum::<usize>()
-            + [&self.username, token_id].into_iter().flatten().map(String::len).sum::<usize>()
+            + [&self.username, token_id, blueprint].into_iter().flatten().map(String::len).sum::<usize>()
             + list(scopes)
             + list(roles)
             + groups

@@ -6,7 +6,7 @@ use base::Secret;
 use base::policy::names;
 use caller::SessionCaller;
 use caller::session::entra_tokens::EntraTokens;
-use caller::session::lifecycle::{self, Beginning, Tokens};
+use caller::session::lifecycle::{self, Beginning, IssuedTokens};
 use caller::session::refresh;
 use caller::session::{self, Owner, Session};
 use entra::testing::{FakeAuthority, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
@@ -27,7 +27,7 @@ struct Lab {
     authority: FakeAuthority,
     env: ServerWorld<'static>,
     id: String,
-    tokens: Tokens,
+    tokens: IssuedTokens,
 }
 
 impl Lab {
@@ -73,7 +73,7 @@ impl Lab {
         *self.authority.outage.borrow_mut() = out_of_reach.then_some(HttpError::TimedOut);
     }
 
-    /// Entra answers refreshes with an ID token that says this.
+    /// Entra ID answers refreshes with an ID token that says this.
     fn entra_says(&self, changes: serde_json::Value) {
         let now = self.env.entra.clock.now();
         let dates = json!({ "nonce": null, "iat": now, "nbf": now, "exp": now + HOUR });
@@ -118,10 +118,10 @@ impl Lab {
     fn decide_by(&self, rules: Vec<Rule>) -> Result<(), Denial> {
         let mut env = self.authority.world.remote();
         configure(&mut env, |http| http.access = Some(rules.into_iter().map(of_vault).collect()));
-        run(Access::new(&env, &SessionCaller { env: &env.entra, session: &self.session() }).decide(VAULT, own))
+        run(Access::new(&env, &SessionCaller { env: &env.entra, session: &self.session() }).decide(&VAULT))
     }
 
-    /// How often Entra was asked for tokens.
+    /// How often Entra ID was asked for tokens.
     fn asked(&self) -> usize {
         self.authority.requests(TOKEN_ENDPOINT)
     }
@@ -139,7 +139,7 @@ fn is_unconfirmed(decided: &Result<(), Denial>) -> bool {
     matches!(decided, Err(Denial::MembershipUnconfirmed { .. }))
 }
 
-/// The bound: the Entra access token lives for a day more, and with it the session.
+/// The bound: the access token of Entra ID lives for a day more, and with it the session.
 #[test]
 fn roles_and_groups_count_for_four_hours_while_entra_is_out_of_reach() {
     let mut lab = Lab::new();
@@ -228,9 +228,8 @@ fn a_denial_for_want_of_an_answer_has_a_reason_of_its_own() {
     lab.entra_is_out_of_reach(true);
     lab.stay_until(4 * HOUR);
     let session = lab.session();
-    let denial =
-        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(VAULT, own))
-            .unwrap_err();
+    let denial = run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(&VAULT))
+        .unwrap_err();
     assert_eq!(
         denial.to_string(),
         "your roles and groups cannot be confirmed by Microsoft Entra ID now, and this tool needs certain ones: try \
@@ -257,6 +256,30 @@ fn a_session_of_an_earlier_version_is_asked_about_at_once() {
     assert_eq!(lab.decide(Rule::users()), Ok(()));
 }
 
+/// A tool of the vault that is closed to guests, and needs no role.
+const CELLAR: Terms = Terms { guests: false, rule: Rule::users, ..VAULT };
+
+#[test]
+fn whether_a_person_is_a_guest_counts_as_long_as_their_roles_do_and_is_asked_for_then() {
+    let decide = |lab: &Lab| {
+        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &lab.session() }).decide(&CELLAR))
+    };
+    let mut lab = Lab::new();
+    assert_eq!((decide(&lab), lab.asked()), (Ok(()), 0));
+    lab.entra_is_out_of_reach(true);
+    lab.stay_until(4 * HOUR - HOUR / 2);
+    assert_eq!(decide(&lab), Ok(()));
+    lab.stay_until(4 * HOUR);
+    assert!(is_unconfirmed(&decide(&lab)));
+    lab.advance(120);
+    lab.entra_is_out_of_reach(false);
+    lab.entra_says(json!({ "idp": format!("https://sts.windows.net/{OTHER_TENANT}/") }));
+    assert_eq!(decide(&lab), Err(Denial::GuestNotAllowed), "the account is another one's now");
+
+    let guest = Lab::with(None, |now| Membership::at(now, &["Vault.Open"], Groups::Absent).of_a_guest());
+    assert_eq!((decide(&guest), guest.decide(role())), (Err(Denial::GuestNotAllowed), Ok(())));
+}
+
 #[test]
 fn a_person_whom_entra_wants_again_has_no_session_any_more() {
     let mut lab = Lab::new();
@@ -266,7 +289,7 @@ fn a_person_whom_entra_wants_again_has_no_session_any_more() {
     lab.entra_answers(400, &json!({ "error": "invalid_grant", "error_codes": [50173] }));
     let (session, world) = (lab.session(), &lab.authority.world);
     assert_eq!(
-        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(VAULT, own)),
+        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &session }).admit(&VAULT)),
         Err(Denial::SessionEnded)
     );
     let reasons: Vec<_> = world.audited().into_iter().rev().take(3).filter_map(|event| event.reason).collect();
@@ -326,7 +349,7 @@ fn groups_in_overage_are_those_that_graph_names_now() {
     assert_eq!(lab.decide(group()), Ok(()));
     lab.advance(1);
     assert!(matches!(lab.decide(group()), Err(Denial::GroupsUnavailable { .. })));
-    assert!(is_unconfirmed(&lab.decide(role())), "roles are Entra's to tell");
+    assert!(is_unconfirmed(&lab.decide(role())), "only Entra ID knows the roles");
 }
 
 /// Unanswered questions take long, and every call that waits for one occupies an instance.
@@ -367,7 +390,7 @@ fn an_outage_that_no_call_has_asked_about_for_two_minutes_holds_no_call_up() {
     assert_eq!(lab.decide(role()), Ok(()));
 }
 
-/// What Entra says to a call that refreshes its tokens need not have reached the session.
+/// What Entra ID says to a call that refreshes its tokens need not have reached the session.
 #[test]
 fn what_entra_has_said_to_another_call_is_not_asked_for_again() {
     let mut lab = Lab::new();
@@ -381,7 +404,7 @@ fn what_entra_has_said_to_another_call_is_not_asked_for_again() {
     lab.advance(HOUR);
     let before = lab.asked();
     assert_eq!(
-        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &old }).decide(VAULT, own)),
+        run(Access::new(&lab.env, &SessionCaller { env: &lab.env.entra, session: &old }).decide(&VAULT)),
         Ok(())
     );
     assert_eq!(lab.asked() - before, 0);

@@ -1,6 +1,7 @@
-//! What an authorization request may ask for, and who is told when it may not.
+//! What an authorization request may ask for, and which party learns that it may not.
 
 use base::policy::{Rule, ToolRule};
+use entra::testing::OBJECT;
 use http::header::LOCATION;
 use serde_json::json;
 use world::testing::run;
@@ -47,7 +48,7 @@ fn what_a_known_client_gets_wrong_it_is_told() {
         (&[("code_challenge_method", "")], "invalid_request"),
         (&[("code_challenge_method", "plain")], "invalid_request"),
         (&[("scope", "Mail.Read")], "invalid_scope"),
-        (&[("resource", "https://mcp.example.com/")], "invalid_target"),
+        (&[("resource", "https://mcp.example.com//")], "invalid_target"),
         (&[("resource", "https://mcp.example.com"), ("resource", "https://mcp.example.com")], "invalid_target"),
         (&[("prompt", "create")], "invalid_request"),
         (&[("prompt", "none login")], "invalid_request"),
@@ -88,7 +89,7 @@ fn no_person_is_sent_to_a_stranger_without_being_asked() {
     assert_eq!(
         parameter(&flow.decide(&page, "deny"), "error").as_deref(),
         Some("access_denied"),
-        "who denies is sent back"
+        "a person that denies is sent back"
     );
 }
 
@@ -222,4 +223,35 @@ fn a_client_id_without_end_is_counted_and_recorded_by_its_beginning() {
         flow.world.audited().into_iter().filter_map(|event| Some((event.name, event.client_id?))).collect();
     let beginning = "ü".repeat(128);
     assert_eq!(recorded, [("client.refused", beginning.clone()), ("request.throttled", beginning)]);
+}
+
+/// The client in the settings is Cursor; the person is asked every time, because any program can claim the scheme.
+#[test]
+fn a_redirect_by_a_scheme_works_and_is_asked_about_every_time() {
+    const CURSOR: &str = "cursor://anysphere.cursor-mcp/oauth/callback";
+    let mut flow = Flow::new();
+    configure(&mut flow.env, |http| {
+        for client in &mut http.clients {
+            client.redirect_uris = vec![CURSOR.to_owned()];
+        }
+    });
+    for _ in 0..2 {
+        let asked = flow.authorize(&[("redirect_uri", CURSOR)]);
+        assert_eq!(asked.status(), 200, "the page is shown");
+        let back = flow.sign_in(&flow.decide(&asked, "allow"), OBJECT);
+        let location = back.headers()[LOCATION].to_str().unwrap();
+        assert!(location.starts_with(&format!("{CURSOR}?code=")), "{location}");
+    }
+}
+
+/// Parsers of URLs put a slash behind an origin.
+#[test]
+fn a_resource_is_the_same_with_the_slash_that_parsers_put_behind_an_origin() {
+    let flow = Flow::new();
+    let resource = "https://mcp.example.com/";
+    assert_eq!(flow.authorize(&[("resource", resource)]).status(), 200);
+    assert_eq!(
+        parameter(&flow.authorize(&[("resource", "https://mcp.example.com//")]), "error").as_deref(),
+        Some("invalid_target")
+    );
 }

@@ -17,7 +17,7 @@ fn told(response: &http::Response<Vec<u8>>) -> (u16, String) {
     (response.status().as_u16(), parameter(response, "error").unwrap())
 }
 
-/// A flow in which the person is at Entra.
+/// A flow in which the person is at Entra ID.
 fn at_entra() -> (Flow, http::Response<Vec<u8>>) {
     let flow = Flow::new();
     let to = flow.decide(&flow.authorize(&[]), "allow");
@@ -124,7 +124,7 @@ fn an_answer_is_taken_once_and_from_the_browser_that_asked() {
     ] {
         assert_eq!(flow.come_back(parameters).status(), 400);
     }
-    assert!(flow.world.sent().is_empty(), "Entra is not asked");
+    assert!(flow.world.sent().is_empty(), "Entra ID is not asked");
     assert_eq!(flow.sign_in(&to, OBJECT).status(), 303);
     assert_eq!(flow.sign_in(&to, OBJECT).status(), 400);
     let (flow, to) = at_entra();
@@ -151,5 +151,5 @@ fn a_client_that_has_gone_gets_no_code_and_that_is_recorded() {
     configure(&mut flow.env, |http| http.clients.clear());
     assert_eq!(flow.sign_in(&to, OBJECT).status(), 400);
     assert_eq!(flow.audited().last().unwrap(), "authorization.completed/failure/client-unknown");
-    assert!(flow.world.sent().is_empty(), "Entra's code is not used up for nobody");
+    assert!(flow.world.sent().is_empty(), "the code of Entra ID is not used up in vain");
 }

@@ -1,4 +1,4 @@
-//! How a client says who it is, and proves it (RFC 6749 section 2.3).
+//! How a client names itself, and proves it (RFC 6749 section 2.3).
 
 use base::Secret;
 use base64::Engine;

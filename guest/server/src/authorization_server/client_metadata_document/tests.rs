@@ -50,7 +50,7 @@ fn found(metadata: &Value) -> Result<Client, ClientError> {
     run(find(&world.remote(), ID))
 }
 
-fn refused(metadata: &Value) -> DocumentError {
+fn refused(metadata: &Value) -> ClientDocumentError {
     match found(metadata) {
         Err(ClientError::Metadata(error)) => error,
         other => panic!("{other:?}"),
@@ -65,7 +65,7 @@ fn a_client_is_what_its_document_says() {
         Client {
             client_id: ID.to_owned(),
             name: Some("Contoso Desktop".to_owned()),
-            origin: Origin::Document,
+            origin: ClientOrigin::Document,
             redirect_uris: vec![
                 "http://127.0.0.1:3000/callback".to_owned(),
                 "https://app.example.com/callback".to_owned()
@@ -95,32 +95,32 @@ fn a_document_speaks_for_its_own_url_only() {
         json!(null),
         json!([ID]),
     ] {
-        assert_eq!(refused(&with("client_id", id.clone())), DocumentError::ClientId, "{id}");
+        assert_eq!(refused(&with("client_id", id.clone())), ClientDocumentError::ClientId, "{id}");
     }
-    assert_eq!(refused(&without("client_id")), DocumentError::ClientId);
+    assert_eq!(refused(&without("client_id")), ClientDocumentError::ClientId);
 }
 
 #[test]
 fn a_public_document_has_no_secret() {
-    assert_eq!(refused(&with("client_secret", json!("hunter2"))), DocumentError::Secret);
-    assert_eq!(refused(&with("client_secret_expires_at", json!(0))), DocumentError::Secret);
+    assert_eq!(refused(&with("client_secret", json!("hunter2"))), ClientDocumentError::Secret);
+    assert_eq!(refused(&with("client_secret_expires_at", json!(0))), ClientDocumentError::Secret);
 }
 
 #[test]
 fn a_document_describes_a_public_client() {
     for method in ["client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt", "None", ""] {
         let refusal = refused(&with("token_endpoint_auth_method", json!(method)));
-        assert_eq!(refusal, DocumentError::AuthMethod, "{method}");
+        assert_eq!(refusal, ClientDocumentError::AuthMethod, "{method}");
     }
-    assert_eq!(refused(&with("token_endpoint_auth_method", json!(["none"]))), DocumentError::AuthMethod);
+    assert_eq!(refused(&with("token_endpoint_auth_method", json!(["none"]))), ClientDocumentError::AuthMethod);
 }
 
 #[test]
 fn a_document_has_a_name() {
     for name in [json!(""), json!(" \n"), json!("\u{202e}\u{200b}"), json!(7), json!("x".repeat(MAX_NAME + 1))] {
-        assert_eq!(refused(&with("client_name", name.clone())), DocumentError::Name, "{name}");
+        assert_eq!(refused(&with("client_name", name.clone())), ClientDocumentError::Name, "{name}");
     }
-    assert_eq!(refused(&without("client_name")), DocumentError::Name);
+    assert_eq!(refused(&without("client_name")), ClientDocumentError::Name);
 }
 
 #[test]
@@ -142,9 +142,9 @@ fn a_document_has_a_redirect_that_may_be_used() {
         json!(["https://app.example.com/callback#x"]),
         json!(many),
     ] {
-        assert_eq!(refused(&with("redirect_uris", uris.clone())), DocumentError::RedirectUris, "{uris}");
+        assert_eq!(refused(&with("redirect_uris", uris.clone())), ClientDocumentError::RedirectUris, "{uris}");
     }
-    assert_eq!(refused(&without("redirect_uris")), DocumentError::RedirectUris);
+    assert_eq!(refused(&without("redirect_uris")), ClientDocumentError::RedirectUris);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_client_that_cannot_use_this_server_is_refused() {
         ("grant_types", json!("authorization_code")),
         ("response_types", json!(["token"])),
     ] {
-        assert_eq!(refused(&with(member, value.clone())), DocumentError::GrantTypes, "{value}");
+        assert_eq!(refused(&with(member, value.clone())), ClientDocumentError::GrantTypes, "{value}");
     }
 }
 
@@ -175,14 +175,14 @@ fn a_document_is_one_json_object_without_ambiguity() {
         let world = World::default();
         world.publish(ID, Ok(Document { body: body.as_bytes().to_vec(), ..document(&json!({})) }));
         let result = run(find(&world.remote(), ID));
-        assert_eq!(result, Err(ClientError::Metadata(DocumentError::Malformed)), "{body:.40}");
+        assert_eq!(result, Err(ClientError::Metadata(ClientDocumentError::Malformed)), "{body:.40}");
     }
 }
 
 #[test]
 fn a_huge_document_is_refused() {
     let padded = with("padding", json!("x".repeat(MAX_DOCUMENT)));
-    assert_eq!(refused(&padded), DocumentError::TooLarge);
+    assert_eq!(refused(&padded), ClientDocumentError::TooLarge);
 }
 
 #[test]
@@ -208,36 +208,36 @@ fn a_document_is_json_by_its_header() {
 #[test]
 fn an_id_that_is_no_plain_public_url_is_not_fetched() {
     for (id, error) in [
-        ("https://", DocumentError::Url),
-        ("https://app.example.com", DocumentError::Url),
-        ("https://app.example.com/", DocumentError::Url),
-        ("https://app.example.com/client.json#x", DocumentError::Url),
-        ("https://user@app.example.com/client.json", DocumentError::Url),
-        ("https://user:password@app.example.com/client.json", DocumentError::Url),
-        ("https://@app.example.com/client.json", DocumentError::Url),
-        ("https://good.example.com@evil.com/client.json", DocumentError::Url),
-        ("https://app.example.com/./client.json", DocumentError::Url),
-        ("https://app.example.com/a/../client.json", DocumentError::Url),
-        ("https://app.example.com/a/%2e%2E/client.json", DocumentError::Url),
-        ("https://app.example.com/..", DocumentError::Url),
-        ("https://App.Example.com/client.json", DocumentError::Url),
-        ("https://app.example.com:443/client.json", DocumentError::Url),
-        ("https://app.example.com\\client.json", DocumentError::Url),
-        ("https://app.example.com/client .json", DocumentError::Url),
-        ("https://app.example.com/client.json\n", DocumentError::Url),
-        ("https:app.example.com/client.json", DocumentError::Url),
-        ("https://bücher.example/client.json", DocumentError::Url),
-        ("https://127.0.0.1/client.json", DocumentError::Denied),
-        ("https://127.1/client.json", DocumentError::Url),
-        ("https://10.0.0.1/client.json", DocumentError::Denied),
-        ("https://169.254.169.254/latest/meta-data", DocumentError::Denied),
-        ("https://[::1]/client.json", DocumentError::Denied),
-        ("https://[fe80::1]/client.json", DocumentError::Denied),
-        ("https://203.0.113.5/client.json", DocumentError::Denied),
-        ("https://localhost/client.json", DocumentError::Denied),
-        ("https://app.localhost/client.json", DocumentError::Denied),
-        ("https://intranet/client.json", DocumentError::Denied),
-        ("https://app.example.com./client.json", DocumentError::Denied),
+        ("https://", ClientDocumentError::Url),
+        ("https://app.example.com", ClientDocumentError::Url),
+        ("https://app.example.com/", ClientDocumentError::Url),
+        ("https://app.example.com/client.json#x", ClientDocumentError::Url),
+        ("https://user@app.example.com/client.json", ClientDocumentError::Url),
+        ("https://user:password@app.example.com/client.json", ClientDocumentError::Url),
+        ("https://@app.example.com/client.json", ClientDocumentError::Url),
+        ("https://good.example.com@evil.com/client.json", ClientDocumentError::Url),
+        ("https://app.example.com/./client.json", ClientDocumentError::Url),
+        ("https://app.example.com/a/../client.json", ClientDocumentError::Url),
+        ("https://app.example.com/a/%2e%2E/client.json", ClientDocumentError::Url),
+        ("https://app.example.com/..", ClientDocumentError::Url),
+        ("https://App.Example.com/client.json", ClientDocumentError::Url),
+        ("https://app.example.com:443/client.json", ClientDocumentError::Url),
+        ("https://app.example.com\\client.json", ClientDocumentError::Url),
+        ("https://app.example.com/client .json", ClientDocumentError::Url),
+        ("https://app.example.com/client.json\n", ClientDocumentError::Url),
+        ("https:app.example.com/client.json", ClientDocumentError::Url),
+        ("https://bücher.example/client.json", ClientDocumentError::Url),
+        ("https://127.0.0.1/client.json", ClientDocumentError::Denied),
+        ("https://127.1/client.json", ClientDocumentError::Url),
+        ("https://10.0.0.1/client.json", ClientDocumentError::Denied),
+        ("https://169.254.169.254/latest/meta-data", ClientDocumentError::Denied),
+        ("https://[::1]/client.json", ClientDocumentError::Denied),
+        ("https://[fe80::1]/client.json", ClientDocumentError::Denied),
+        ("https://203.0.113.5/client.json", ClientDocumentError::Denied),
+        ("https://localhost/client.json", ClientDocumentError::Denied),
+        ("https://app.localhost/client.json", ClientDocumentError::Denied),
+        ("https://intranet/client.json", ClientDocumentError::Denied),
+        ("https://app.example.com./client.json", ClientDocumentError::Denied),
     ] {
         let world = World::default();
         world.publish(id, Ok(document(&with("client_id", json!(id)))));
@@ -278,7 +278,7 @@ fn a_server_on_this_machine_may_read_documents_on_this_machine() {
     configure(&mut env, |http| http.public_url = "http://localhost:3001".to_owned());
     assert!(run(find(&env, id)).is_ok());
     let private = run(find(&env, "https://10.0.0.1/client.json"));
-    assert_eq!(private, Err(ClientError::Metadata(DocumentError::Denied)));
+    assert_eq!(private, Err(ClientError::Metadata(ClientDocumentError::Denied)));
 }
 
 #[test]
@@ -294,10 +294,10 @@ fn what_is_turned_off_is_not_fetched() {
 #[test]
 fn a_document_that_cannot_be_fetched_says_whose_fault_it_is() {
     for (answer, error) in [
-        (FetchError::Denied("127.0.0.1".to_owned()), ClientError::Metadata(DocumentError::Denied)),
-        (FetchError::Status(302), ClientError::Metadata(DocumentError::Status(302))),
-        (FetchError::Status(404), ClientError::Metadata(DocumentError::Status(404))),
-        (FetchError::TooLarge, ClientError::Metadata(DocumentError::TooLarge)),
+        (FetchError::Denied("127.0.0.1".to_owned()), ClientError::Metadata(ClientDocumentError::Denied)),
+        (FetchError::Status(302), ClientError::Metadata(ClientDocumentError::Status(302))),
+        (FetchError::Status(404), ClientError::Metadata(ClientDocumentError::Status(404))),
+        (FetchError::TooLarge, ClientError::Metadata(ClientDocumentError::TooLarge)),
         (FetchError::Unavailable("timed out".to_owned()), ClientError::Unavailable),
     ] {
         let world = World::default();
@@ -343,7 +343,7 @@ fn a_failure_is_not_remembered() {
     let world = World::default();
     let env = world.remote();
     world.publish(ID, Ok(document(&without("client_name"))));
-    assert_eq!(run(find(&env, ID)), Err(ClientError::Metadata(DocumentError::Name)));
+    assert_eq!(run(find(&env, ID)), Err(ClientError::Metadata(ClientDocumentError::Name)));
     world.publish(ID, Ok(document(&metadata())));
     assert!(run(find(&env, ID)).is_ok());
 }

@@ -17,7 +17,7 @@ fn client(secret: Option<&str>, redirect_uris: &[&str]) -> Client {
     Client {
         client_id: "client-1".to_owned(),
         name: None,
-        origin: Origin::Settings,
+        origin: ClientOrigin::Settings,
         redirect_uris: redirect_uris.iter().map(|uri| (*uri).to_owned()).collect(),
         secret_hash: secret.map(|secret| digest(secret.as_bytes())),
     }
@@ -56,7 +56,7 @@ fn a_client_in_the_settings_is_found() {
         Client {
             client_id: "contoso".to_owned(),
             name: Some("Contoso Desktop".to_owned()),
-            origin: Origin::Settings,
+            origin: ClientOrigin::Settings,
             redirect_uris: vec!["https://app.example.com/callback".to_owned()],
             secret_hash: None,
         }
@@ -83,7 +83,7 @@ fn a_client_whose_id_is_a_url_may_be_in_the_settings() {
     let id = "https://app.example.com/client.json";
     let mut env = environment(vec![registered(id, &["https://app.example.com/callback"])]);
     configure(&mut env, |http| http.client_id_metadata_documents = false);
-    assert_eq!(run(find(&env, id)).unwrap().origin, Origin::Settings);
+    assert_eq!(run(find(&env, id)).unwrap().origin, ClientOrigin::Settings);
 }
 
 #[test]

@@ -53,13 +53,13 @@ impl Given {
 
     fn seen_with(&self, presentation: Presentation<'_>) -> String {
         match run(present(&self.env, presentation)).unwrap() {
-            Presented::Good(_) => "good".to_owned(),
-            Presented::Unknown => "unknown".to_owned(),
-            Presented::Refused { owner, reason } => {
+            PresentedCode::Good(_) => "good".to_owned(),
+            PresentedCode::Unknown => "unknown".to_owned(),
+            PresentedCode::Refused { owner, reason } => {
                 assert_eq!(owner, grant().owner);
                 reason.to_owned()
             }
-            Presented::Replayed { session, owner } => {
+            PresentedCode::Replayed { session, owner } => {
                 assert_eq!(owner, grant().owner);
                 session
             }
@@ -80,7 +80,7 @@ impl Given {
 
     fn good(&self) -> GoodCode {
         match run(present(&self.env, self.presentation("client"))).unwrap() {
-            Presented::Good(code) => *code,
+            PresentedCode::Good(code) => *code,
             _ => panic!("the code is not good"),
         }
     }

@@ -2,10 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn client(origin: Origin, name: Option<&str>) -> Client {
+fn client(origin: ClientOrigin, name: Option<&str>) -> Client {
     Client {
         client_id: match origin {
-            Origin::Document => "https://vendor.example/client.json".to_owned(),
+            ClientOrigin::Document => "https://vendor.example/client.json".to_owned(),
             _ => "client-1".to_owned(),
         },
         name: name.map(str::to_owned),
@@ -17,7 +17,7 @@ fn client(origin: Origin, name: Option<&str>) -> Client {
 
 /// The page for a client that calls itself `name`.
 fn page(client: &Client, redirect_uri: &str, scopes: &[String], hint: Option<&str>) -> Response<Vec<u8>> {
-    consent(&Consent {
+    consent(&ConsentPage {
         client,
         redirect_uri,
         scopes,
@@ -39,7 +39,7 @@ fn read() -> Vec<String> {
 
 #[test]
 fn the_consent_page_says_who_asks_for_what_and_where_it_goes() {
-    let client = client(Origin::Document, Some("Contoso Desktop"));
+    let client = client(ClientOrigin::Document, Some("Contoso Desktop"));
     let html = text(&page(&client, "https://vendor.example/callback", &read(), Some("alice@contoso.example")));
     for part in [
         "<bdi>Contoso Desktop</bdi>",
@@ -61,16 +61,16 @@ fn the_consent_page_says_who_asks_for_what_and_where_it_goes() {
 #[test]
 fn the_first_button_of_the_form_is_the_safe_one() {
     // It is what Enter presses.
-    let html = text(&page(&client(Origin::Settings, None), "https://a.example/", &read(), None));
+    let html = text(&page(&client(ClientOrigin::Settings, None), "https://a.example/", &read(), None));
     assert!(html.find(r#"value="deny""#).unwrap() < html.find(r#"value="allow""#).unwrap());
 }
 
 #[test]
 fn the_page_says_who_vouches_for_the_name() {
     for (origin, part) in [
-        (Origin::Settings, "the operator of this server has set up"),
-        (Origin::Document, "described by <b>vendor.example</b>"),
-        (Origin::Registration, "Nobody has checked its name"),
+        (ClientOrigin::Settings, "the operator of this server has set up"),
+        (ClientOrigin::Document, "described by <b>vendor.example</b>"),
+        (ClientOrigin::Registration, "Its name has not been verified"),
     ] {
         let html = text(&page(&client(origin, Some("Contoso")), "https://a.example/", &read(), None));
         assert!(html.contains(part), "{part}");
@@ -81,7 +81,7 @@ fn the_page_says_who_vouches_for_the_name() {
 fn the_page_warns_of_programs_on_this_computer() {
     for uri in ["http://localhost:1234/callback", "http://127.0.0.1:1234/", "http://[::1]:1234/", "https://localhost/"]
     {
-        let html = text(&page(&client(Origin::Registration, None), uri, &read(), None));
+        let html = text(&page(&client(ClientOrigin::Registration, None), uri, &read(), None));
         assert!(html.contains("A program on this computer"), "{uri}");
         assert!(html.contains("any program on this computer could ask this"), "{uri}");
         assert!(html.contains(r#"value="allow" aria-describedby="warning""#), "{uri}");
@@ -90,7 +90,7 @@ fn the_page_warns_of_programs_on_this_computer() {
 
 #[test]
 fn the_page_warns_of_a_redirect_to_another_site_than_the_clients() {
-    let client = client(Origin::Document, Some("Contoso"));
+    let client = client(ClientOrigin::Document, Some("Contoso"));
     let html = text(&page(&client, "https://elsewhere.example/callback", &read(), None));
     assert!(html.contains("another site than the one that describes the program"));
 }
@@ -98,9 +98,9 @@ fn the_page_warns_of_a_redirect_to_another_site_than_the_clients() {
 #[test]
 fn nothing_that_a_client_says_becomes_markup() {
     let hostile = r#""'><script>alert(1)</script><b x="&amp;"#;
-    let client = client(Origin::Registration, Some(hostile));
+    let client = client(ClientOrigin::Registration, Some(hostile));
     let scopes = vec![hostile.to_owned()];
-    let html = text(&consent(&Consent {
+    let html = text(&consent(&ConsentPage {
         client: &client,
         redirect_uri: hostile,
         scopes: &scopes,
@@ -121,14 +121,15 @@ fn nothing_that_a_client_says_becomes_markup() {
 #[test]
 fn a_name_cannot_change_how_the_page_reads() {
     let name = "Con\u{202e}toso\u{2066}\u{200b}\0\n\nDesktop";
-    let html = text(&page(&client(Origin::Registration, Some(name)), "https://a.example/", &read(), None));
+    let html = text(&page(&client(ClientOrigin::Registration, Some(name)), "https://a.example/", &read(), None));
     assert!(html.contains("<bdi>Contoso Desktop</bdi>"));
 }
 
 #[test]
 fn a_long_name_does_not_push_the_buttons_away() {
     let long = "x".repeat(10_000);
-    let html = text(&page(&client(Origin::Registration, Some(&long)), "https://a.example/", &read(), Some(&long)));
+    let html =
+        text(&page(&client(ClientOrigin::Registration, Some(&long)), "https://a.example/", &read(), Some(&long)));
     assert!(html.contains(&format!("<bdi>{}…</bdi>", "x".repeat(MAX_SHOWN_NAME))));
     assert!(html.len() < 12_000, "{}", html.len());
 }
@@ -136,14 +137,14 @@ fn a_long_name_does_not_push_the_buttons_away() {
 #[test]
 fn a_client_without_a_name_is_called_so() {
     for name in [None, Some(""), Some("\u{200b}")] {
-        let html = text(&page(&client(Origin::Registration, name), "https://a.example/", &read(), None));
+        let html = text(&page(&client(ClientOrigin::Registration, name), "https://a.example/", &read(), None));
         assert!(html.contains("<bdi>A program without a name</bdi>"));
     }
 }
 
 #[test]
 fn a_page_is_not_framed_kept_or_scripted() {
-    let client = client(Origin::Settings, None);
+    let client = client(ClientOrigin::Settings, None);
     for response in [
         page(&client, "https://a.example/", &read(), None),
         error(400, "title", "message", "correlation-1"),
@@ -166,7 +167,7 @@ fn a_page_is_not_framed_kept_or_scripted() {
 
 #[test]
 fn the_policy_lets_the_consent_form_be_redirected_and_nothing_else_be_sent() {
-    let consent = page(&client(Origin::Settings, None), "https://a.example/", &read(), None);
+    let consent = page(&client(ClientOrigin::Settings, None), "https://a.example/", &read(), None);
     assert!(!consent.headers()["content-security-policy"].to_str().unwrap().contains("form-action"));
     let error = error(400, "title", "message", "correlation-1");
     assert!(error.headers()["content-security-policy"].to_str().unwrap().ends_with("; form-action 'none'"));
@@ -192,8 +193,8 @@ fn an_error_page_has_its_status_and_a_correlation_id() {
 proptest! {
     #[test]
     fn no_text_leaves_its_element(name in any::<String>(), hint in any::<String>()) {
-        let plain = text(&page(&client(Origin::Registration, Some("x")), "https://a.example/", &read(), Some("x")));
-        let html = text(&page(&client(Origin::Registration, Some(&name)), "https://a.example/", &read(), Some(&hint)));
+        let plain = text(&page(&client(ClientOrigin::Registration, Some("x")), "https://a.example/", &read(), Some("x")));
+        let html = text(&page(&client(ClientOrigin::Registration, Some(&name)), "https://a.example/", &read(), Some(&hint)));
         let tags = |html: &str| html.matches('<').count();
         // An empty hint leaves its two elements out.
         prop_assert!(tags(&html) == tags(&plain) || visible(&hint).is_empty());
@@ -212,4 +213,18 @@ fn the_page_before_an_unverified_site_says_where_its_link_goes() {
     assert!(html.contains("correlation-1") && !html.contains("<script"), "{html}");
     let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap();
     assert!(policy.contains("frame-ancestors 'none'") && policy.contains("form-action 'none'"), "{policy}");
+}
+
+#[test]
+fn the_consent_page_warns_that_another_program_may_have_claimed_the_scheme() {
+    let client = client(ClientOrigin::Settings, Some("Cursor"));
+    let html = text(&page(&client, "cursor://anysphere.cursor-mcp/oauth/callback", &read(), None));
+    for part in [
+        "The program on this computer that opens links of the form <b>cursor:</b>",
+        "<code>cursor://anysphere.cursor-mcp/oauth/callback</code>",
+        "another program on this computer may have claimed <b>cursor:</b>",
+        r#"aria-describedby="warning""#,
+    ] {
+        assert!(html.contains(part), "{part}\n{html}");
+    }
 }

@@ -73,7 +73,7 @@ fn a_public_client_registers_and_is_found() {
         Ok(Client {
             client_id,
             name: Some("Contoso Desktop".to_owned()),
-            origin: Origin::Registration,
+            origin: ClientOrigin::Registration,
             redirect_uris: vec![REDIRECT.to_owned(), "http://localhost:3000/callback".to_owned()],
             secret_hash: None,
         })
@@ -296,7 +296,7 @@ fn registration_that_is_turned_off_is_not_there() {
     let answer = registered(&env, &json!({"redirect_uris": [REDIRECT]}));
     configure(&mut env, |http| http.dynamic_registration = false);
     assert_eq!(post(&env, &json!({"redirect_uris": [REDIRECT]})).status(), 404);
-    // Nor are those who registered before.
+    // Nor are clients that registered before.
     assert_eq!(run(find(&env, answer["client_id"].as_str().unwrap())), Err(ClientError::Unknown));
 }
 
@@ -399,4 +399,22 @@ fn an_id_that_this_server_cannot_have_issued_is_not_looked_up() {
     for id in ["", "x", "../browser-key", &"A".repeat(42), &"A".repeat(44), &"/".repeat(43)] {
         assert_eq!(run(client(&env, id)), Ok(None), "{id}");
     }
+}
+
+/// Cursor registers such a redirect URI.
+#[test]
+fn a_scheme_of_a_program_is_registered_where_the_operator_has_named_it() {
+    const CURSOR: &str = "cursor://anysphere.cursor-mcp/oauth/callback";
+    assert_eq!(refused(&json!({ "redirect_uris": [CURSOR] })), "invalid_redirect_uri");
+    let mut env = World::default().remote();
+    configure(&mut env, |http| http.allowed_redirect_schemes = vec!["cursor".to_owned()]);
+    let answer = registered(&env, &json!({ "redirect_uris": [CURSOR] }));
+    assert_eq!(answer["application_type"], "native");
+    assert_eq!(client_of(&env, &answer).redirect_uris, [CURSOR]);
+    assert_eq!(post(&env, &json!({ "redirect_uris": ["vscode://x/"] })).status(), 400);
+    let web = json!({ "redirect_uris": [CURSOR], "application_type": "web" });
+    assert_eq!(post(&env, &web).status(), 400);
+    // What the operator no longer lets in does not go on.
+    configure(&mut env, |http| http.allowed_redirect_schemes.clear());
+    assert_eq!(client_of(&env, &answer).redirect_uris, [""; 0]);
 }

@@ -251,7 +251,7 @@ fn a_session_that_is_revoked_during_a_refresh_stays_so() {
     for at in 0.. {
         let (flow, _, refresh) = session();
         let flow = Rc::new(flow);
-        // Entra is asked as well.
+        // Entra ID is asked as well.
         flow.world.advance(Duration::from_secs(ENTRA_LIFETIME - 100));
         let (other, token) = (Rc::clone(&flow), refresh.clone());
         let came = Rc::new(std::cell::Cell::new(false));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::authorized::{self, Origin, handle_with};
+use super::super::authorized::{self, MessageOrigin, handle_with};
 use super::{ALICE, Server, authenticate};
 use base::Secret;
 use base::audit::Outcome;
@@ -10,7 +10,7 @@ use world::testing::run;
 
 fn ask(server: &Server, authorization: &str, message: &str) -> Option<Value> {
     let authorization = Secret::new(authorization.to_owned());
-    let origin = Origin { authorization: &authorization, client_address: Some("203.0.113.7") };
+    let origin = MessageOrigin { authorization: &authorization, client_address: Some("203.0.113.7") };
     let answer = run(handle_with(&server.env, &server.world, &origin, message, |env, token, resources| {
         Box::pin(authenticate(env, token, resources))
     }));

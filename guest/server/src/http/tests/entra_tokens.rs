@@ -9,7 +9,7 @@ use world::HttpError;
 use world::testing::{CLIENT, run};
 
 use super::{ALICE, Server, get, header, json_of, post};
-use crate::message::{Answer, Request};
+use crate::message::{HttpResponse, Request};
 use crate::testing::{ServerWorlds as _, change, configure};
 
 const OTHER: &str = "22222222-bbbb-3333-cccc-4444dddd5555";
@@ -76,7 +76,7 @@ fn a_server_that_is_set_up_wrongly_says_that_it_is_at_fault() {
 fn a_stream_belongs_to_the_user_and_the_client_of_the_token_and_ends_with_it() {
     let (server, _authority) = server(TokenMode::Both);
     let mine = token(json!({}));
-    let Answer::Stream(_, mut stream) = server.answer(get("/sse").by(&mine)) else { panic!("no stream") };
+    let HttpResponse::Stream(_, mut stream) = server.answer(get("/sse").by(&mine)) else { panic!("no stream") };
     let first = String::from_utf8(run(stream.next(&server.env)).unwrap()).unwrap();
     let endpoint = first.strip_prefix("event: endpoint\ndata: ").unwrap().trim_end().to_owned();
     for other in [token(json!({ "oid": OTHER })), token(json!({ "azp": OTHER }))] {

@@ -1,4 +1,4 @@
-//! Bad tokens without end: what is answered and recorded of them, and who is not affected.
+//! Bad tokens without end: how the server answers and records them, and which callers are not affected.
 
 use std::time::Duration;
 

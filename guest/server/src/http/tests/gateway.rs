@@ -1,4 +1,5 @@
-//! Behind a gateway: a path prefix that it takes off, a token that it hands over, Entra ID's metadata under our issuer.
+//! Behind a gateway: a path prefix that it takes off, a token that it hands over, Entra ID's metadata under the
+//! server's issuer.
 
 use std::time::Duration;
 

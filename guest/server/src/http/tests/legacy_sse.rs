@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use world::testing::run;
 
 use super::{ALICE, Server, Someone, get, header, json_of, post};
-use crate::message::{Answer, BodyStream, Request};
+use crate::message::{BodyStream, HttpResponse, Request};
 use crate::testing::configure;
 
 /// A stream that a client holds open.
@@ -26,7 +26,7 @@ fn server() -> Server {
 
 impl Server {
     fn open(&self, token: &str) -> Open {
-        let Answer::Stream(head, mut stream) = self.answer(get("/sse").by(token)) else { panic!("no stream") };
+        let HttpResponse::Stream(head, mut stream) = self.answer(get("/sse").by(token)) else { panic!("no stream") };
         assert_eq!(head.status(), 200);
         assert_eq!(head.headers()["content-type"], "text/event-stream");
         assert_eq!(head.headers()["x-content-type-options"], "nosniff");

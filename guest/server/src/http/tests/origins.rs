@@ -1,4 +1,4 @@
-//! Host names and origins: who may speak to the server from where.
+//! Host names and origins: which pages may speak to the server.
 
 use http::Method;
 use serde_json::json;

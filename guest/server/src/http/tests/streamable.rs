@@ -47,6 +47,24 @@ fn refusal(response: &Response<Vec<u8>>) -> (u16, i64) {
     (response.status().as_u16(), json_of(response)["error"]["code"].as_i64().expect("a JSON-RPC error"))
 }
 
+/// Whichever of two members a gateway reads, and whichever the header fields name.
+#[test]
+fn a_body_with_a_name_that_occurs_twice_is_a_parse_error_before_anything_else_is_looked_at() {
+    let server = Server::with_alice();
+    let twice = |text: &str, member: &str| text.replacen(member, &format!("{member},{member}"), 1).into_bytes();
+    let text = String::from_utf8(call().body).unwrap();
+    for member in [r#""id":1"#, r#""name":"getUserDetails""#, r#""arguments":{}"#, r#""method":"tools/call""#] {
+        assert!(text.contains(member), "{member}");
+        let response = server.send(Request { body: twice(&text, member), ..call() });
+        assert_eq!(refusal(&response), (400, -32700), "{member}");
+        assert_eq!(json_of(&response)["id"], Value::Null);
+    }
+    let ping = legacy("ping", json!({}));
+    let batch = format!("[{}]", String::from_utf8(twice(&String::from_utf8_lossy(&ping.body), r#""id":1"#)).unwrap());
+    assert_eq!(refusal(&server.send(Request { body: batch.into_bytes(), ..ping })), (400, -32700));
+    assert_eq!(server.world.audited(), []);
+}
+
 #[test]
 fn a_call_of_each_era_is_answered_with_the_profile_of_the_caller() {
     let server = Server::with_alice();

@@ -94,7 +94,7 @@ fn a_token_for_the_whole_server_is_good_for_each_of_its_resources() {
     server.sign_in(&Someone { resource: "", ..ALICE });
     assert_eq!(server.send(ping("/mcp").by("alice")).status(), 200);
     let message = ping("/message?sessionId=x").by("alice");
-    assert_eq!(server.send(message).status(), 404, "let in, but there is no such stream");
+    assert_eq!(server.send(message).status(), 404, "admitted, but there is no such stream");
 }
 
 #[test]

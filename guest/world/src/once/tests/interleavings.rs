@@ -9,7 +9,7 @@ use super::cached::NoNumber;
 use super::refresh::{Authority, NoToken, Refresh, TOKENS, store};
 use crate::capabilities::Clock as _;
 use crate::records::{Holder, Namespace, Partition, Ttl};
-use crate::testing::scheduler::{Report, Scenario, Scheduler};
+use crate::testing::scheduler::{Scenario, Scheduler, SearchReport};
 use crate::testing::simulation::{Simulation, run};
 
 const NUMBERS: Namespace<u32> =
@@ -66,7 +66,7 @@ fn callers(world: &Simulation, count: usize, policy: Policy, seconds: u64, seen:
     })
 }
 
-fn explored(found: Result<Report, crate::testing::scheduler::Found>) -> Report {
+fn explored(found: Result<SearchReport, crate::testing::scheduler::BrokenSchedule>) -> SearchReport {
     let report = found.unwrap_or_else(|found| panic!("{found}"));
     assert!(report.schedules > 1, "{report:?}");
     println!("{report:?}");

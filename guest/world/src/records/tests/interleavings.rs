@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::super::{Namespace, Next, Partition, Ttl};
-use crate::testing::scheduler::{Found, Report, Scenario, Scheduler};
+use crate::testing::scheduler::{BrokenSchedule, Scenario, Scheduler, SearchReport};
 use crate::testing::simulation::{Simulation, run};
 
 const COUNTERS: Namespace<u32> = Namespace::json(Partition::Store, "counter", Ttl::Kept);
@@ -38,7 +38,7 @@ async fn count_carelessly(world: Simulation) {
     let _ = world.records().put(&COUNTERS, (), &(counter.unwrap_or_default() + 1)).await;
 }
 
-fn explored(found: Result<Report, Found>) -> Report {
+fn explored(found: Result<SearchReport, BrokenSchedule>) -> SearchReport {
     let report = found.unwrap_or_else(|found| panic!("{found}"));
     println!("{report:?}");
     report
@@ -73,7 +73,7 @@ fn an_update_without_compare_and_swap_is_found_to_be_lost() {
 #[test]
 fn what_is_pruned_differs_in_nothing_that_matters() {
     /// The ends that the scheduler has seen.
-    fn ends(scheduler: Scheduler) -> (Report, Vec<String>) {
+    fn ends(scheduler: Scheduler) -> (SearchReport, Vec<String>) {
         let seen: Rc<RefCell<Vec<String>>> = Rc::default();
         let report = explored(scheduler.explore(|world| {
             let scenario = ["one", "two"].into_iter().fold(Scenario::new(), |scenario, name| {
@@ -98,7 +98,7 @@ fn what_is_pruned_differs_in_nothing_that_matters() {
     let (all, ends_of_all) = ends(Scheduler::default().without_pruning());
     let (some, ends_of_some) = ends(Scheduler::default());
     // Two calls of four operations each: 8! / (4! 4!) orders.
-    assert_eq!(all, Report { schedules: 70, pruned: 0, exhaustive: true });
+    assert_eq!(all, SearchReport { schedules: 70, pruned: 0, exhaustive: true });
     assert!(some.exhaustive && some.schedules < 20, "{some:?}");
     assert_eq!(ends_of_all, ends_of_some);
     assert_eq!(ends_of_all.len(), 2, "one update is lost, or none");

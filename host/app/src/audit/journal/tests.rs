@@ -21,7 +21,7 @@ struct Gated {
     writes: Writes,
 }
 
-impl Output for Gated {
+impl JournalOutput for Gated {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         self.writes.lock().unwrap().push(lines.to_vec());
         let _ = self.begun.send(());
@@ -51,8 +51,8 @@ fn bench(on_failure: OnFailure) -> Bench {
     Bench { audit: Arc::new(audit), clock, writes, begun, answer }
 }
 
-fn record(name: &str) -> Record {
-    Record { time: Duration::ZERO, event: event(name) }
+fn record(name: &str) -> AuditRecord {
+    AuditRecord { time: Duration::ZERO, event: event(name) }
 }
 
 impl Bench {
@@ -186,7 +186,7 @@ struct Prompt {
     writers: Arc<Mutex<Vec<Option<String>>>>,
 }
 
-impl Output for Prompt {
+impl JournalOutput for Prompt {
     fn write(&mut self, _: &[u8]) -> io::Result<()> {
         self.writers.lock().unwrap().push(thread::current().name().map(str::to_owned));
         Ok(())
@@ -226,7 +226,8 @@ async fn the_caller_writes_what_is_taken_at_once_and_the_thread_what_is_not() {
 async fn many_callers_write_every_line_once_and_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
-    let destination = Destination::File { path: path.clone(), rotation: Rotation { max_bytes: 0, keep: 0 } };
+    let destination =
+        Destination::File { path: path.clone(), rotation: Rotation { max_bytes: 0, keep: 0, keep_days: 0 } };
     let clock = Arc::new(ManualClock::new(0));
     let audit = Arc::new(JsonLinesAudit::open(&destination, OnFailure::FailClosed, clock).unwrap());
     let tasks: Vec<_> = (0..16)

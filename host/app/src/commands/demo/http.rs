@@ -43,8 +43,8 @@ pub(super) async fn play(steps: &mut Steps, environment: &Environment) -> Result
 
     steps.begin("start the MCP server");
     let folder = tempfile::Builder::new().prefix("entra-mcp-demo-").tempdir().map_err(text)?;
-    let server = Server::start(&emulator, folder.path(), environment).await?;
-    let mut client = Client::new(&server.url);
+    let server = HttpServerProcess::start(&emulator, folder.path(), environment).await?;
+    let mut client = DemoClient::new(&server.url);
     steps.done(&format!("Started `entra-mcp serve`; its sandboxed component answers at {}", client.endpoint));
 
     steps.begin("discover how to sign in");
@@ -103,13 +103,13 @@ pub(super) async fn play(steps: &mut Steps, environment: &Environment) -> Result
 }
 
 /// The server as a child process.
-struct Server {
+struct HttpServerProcess {
     child: Child,
     /// Where it says that it is.
     url: String,
 }
 
-impl Server {
+impl HttpServerProcess {
     async fn start(emulator: &Emulator, folder: &Path, environment: &Environment) -> Result<Self, String> {
         let endpoints = emulator.endpoints();
         let store = folder.join("secrets.db").to_string_lossy().into_owned();
@@ -150,7 +150,7 @@ impl Server {
 }
 
 /// An MCP client that knows nothing but the address of the server.
-struct Client {
+struct DemoClient {
     http: HttpClient<HttpConnector, Full<Bytes>>,
     endpoint: String,
     resource: Value,
@@ -163,9 +163,9 @@ struct Client {
     next: u32,
 }
 
-type Answer = (u16, HeaderMap, Value);
+type DemoResponse = (u16, HeaderMap, Value);
 
-impl Client {
+impl DemoClient {
     fn new(url: &str) -> Self {
         let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(SystemRandomness::default()));
         Self {
@@ -182,7 +182,7 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<DemoResponse, String> {
         let exchange = async {
             let (head, body) = self.http.request(request).await.map_err(text)?.into_parts();
             let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(text)?.to_bytes();
@@ -199,7 +199,7 @@ impl Client {
         }
     }
 
-    async fn post(&self, url: &str, content_type: &str, body: String) -> Result<Answer, String> {
+    async fn post(&self, url: &str, content_type: &str, body: String) -> Result<DemoResponse, String> {
         let request = Request::builder().method(Method::POST).uri(url).header(CONTENT_TYPE, content_type);
         self.exchange(request.body(Full::from(body)).map_err(text)?).await
     }
@@ -214,7 +214,7 @@ impl Client {
     }
 
     /// Sends a request of MCP, with the token if there is one.
-    async fn post_mcp(&mut self, method: &str, params: Value) -> Result<Answer, String> {
+    async fn post_mcp(&mut self, method: &str, params: Value) -> Result<DemoResponse, String> {
         let name = params.get("name").and_then(Value::as_str).map(str::to_owned);
         let mut message = modern(method, params);
         if let Some(message) = message.as_object_mut() {

@@ -21,7 +21,7 @@ use super::CommandError;
 use crate::config::Environment;
 use crate::console;
 
-/// The emulator's user who signs in.
+/// The emulator's user that signs in.
 const USER: &str = "alice@contoso.example";
 
 /// The revision of MCP that is spoken.

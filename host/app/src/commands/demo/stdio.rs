@@ -23,7 +23,7 @@ pub(super) async fn play(steps: &mut Steps, environment: &Environment) -> Result
 
     steps.begin("start the MCP server");
     let folder = tempfile::Builder::new().prefix("entra-mcp-demo-").tempdir().map_err(text)?;
-    let mut server = Server::start(&emulator, folder.path(), environment)?;
+    let mut server = StdioServerProcess::start(&emulator, folder.path(), environment)?;
     let discovered = server.request("server/discover", json!({})).await?;
     let name = discovered.pointer("/_meta/io.modelcontextprotocol~1serverInfo/name").and_then(Value::as_str);
     steps.done(&format!(
@@ -56,7 +56,7 @@ pub(super) async fn play(steps: &mut Steps, environment: &Environment) -> Result
     steps.done("Closed the connection: the server ended by itself");
 
     steps.begin("start the MCP server anew");
-    let mut server = Server::start(&emulator, folder.path(), environment)?;
+    let mut server = StdioServerProcess::start(&emulator, folder.path(), environment)?;
     let again = server.profile().await?;
     silent(&emulator, pages, &profile, &again)?;
     server.end().await?;
@@ -86,14 +86,14 @@ fn silent(emulator: &Emulator, pages: u64, before: &Value, now: &Value) -> Resul
 }
 
 /// The server as a child process, and the client's end of its connection.
-struct Server {
+struct StdioServerProcess {
     child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
     next: u32,
 }
 
-impl Server {
+impl StdioServerProcess {
     fn start(emulator: &Emulator, folder: &Path, environment: &Environment) -> Result<Self, String> {
         let endpoints = emulator.endpoints();
         let store = folder.join("secrets.db").to_string_lossy().into_owned();

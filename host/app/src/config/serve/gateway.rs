@@ -1,11 +1,15 @@
 //! Settings for a gateway in front of the server: its addresses, the headers that it adds to a request, and the path
 //! under which it publishes the server.
 
+use clap::ValueEnum;
 use entra_mcp_plugin::environment::TokenMode;
+use entra_mcp_server::ForwardedHeader;
 use http::HeaderName;
 use ipnet::{IpNet, Ipv4Net};
+use serde::Deserialize;
 use url::Url;
 
+use crate::config::setting::choices;
 use crate::config::{ConfigError, invalid};
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
@@ -28,6 +32,31 @@ const OWN_PATHS: [&str; 12] = [
     "/readyz",
     "/.well-known",
 ];
+
+/// The header in which a gateway says where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeaderName {
+    /// What most gateways write.
+    #[value(alias = "X-Forwarded-For")]
+    #[serde(alias = "X-Forwarded-For")]
+    XForwardedFor,
+    /// RFC 7239.
+    #[value(alias = "Forwarded")]
+    #[serde(alias = "Forwarded")]
+    Forwarded,
+}
+
+choices!(ForwardedHeaderName);
+
+impl From<ForwardedHeaderName> for ForwardedHeader {
+    fn from(name: ForwardedHeaderName) -> Self {
+        match name {
+            ForwardedHeaderName::XForwardedFor => Self::XForwardedFor,
+            ForwardedHeaderName::Forwarded => Self::Forwarded,
+        }
+    }
+}
 
 /// Header fields that have a meaning of their own to HTTP, MCP or this server.
 const RESERVED_HEADERS: [&str; 22] = [

@@ -1,8 +1,9 @@
-//! How often clients may use the OAuth endpoints, and come with bad tokens.
+//! How often clients may use the OAuth endpoints, and come with bad tokens; and how many records are written one by one.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use entra_mcp_plugin::audit::{CALLED_RECORDS, DENIED_RECORDS, STRANGER_RECORDS};
 use entra_mcp_plugin::rate_limiter::Rate;
 
 use crate::config::{ConfigError, invalid};
@@ -14,11 +15,14 @@ use crate::config::{ConfigError, invalid};
 /// one address, or genuine ones of one caller. A person's client sends one when a session or a token has ended, so some
 /// hundred people may share an address; and an attacker needs a month to fill the files that are kept by default
 /// (704 MiB).
-pub(super) const DEFAULT_RATES: &str =
-    "authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m,refused-token=60/1m";
+///
+/// The bounds of records are about as generous: with its calls, a caller needs three weeks to fill the files, with denied
+/// ones eight months, and all strangers together need ten days. That is longer than `--audit-keep-days`.
+pub(super) const DEFAULT_RATES: &str = "authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m,\
+    refused-token=60/1m,called-records=600/15m,denied-records=60/15m,stranger-records=2000/15m";
 
-/// The operation that the component counts, and that has no client id.
-const REFUSED_TOKEN: &str = "refused-token";
+/// Operations that are not counted by client id: one that the component counts, and those that bound records.
+const NOT_OF_CLIENTS: [&str; 4] = ["refused-token", CALLED_RECORDS, DENIED_RECORDS, STRANGER_RECORDS];
 
 /// How many times the bound of one address a client id has: one id, such as a metadata document's, stands for the same
 /// program on many machines.
@@ -51,7 +55,7 @@ pub(super) fn rates(given: &[String]) -> Result<HashMap<String, Rate>, ConfigErr
     let mut all = HashMap::from([("client-metadata".to_owned(), CLIENT_METADATA_RATE)]);
     for (operation, rate) in by_operation {
         let Some(rate) = rate else { continue };
-        if operation == REFUSED_TOKEN {
+        if NOT_OF_CLIENTS.contains(&operation) {
             all.insert(operation.to_owned(), rate);
             continue;
         }

@@ -64,16 +64,19 @@ fn the_defaults_serve_on_loopback() {
     assert_eq!(config.rates["address:revoke"], rate(50, 900));
     assert_eq!(config.rates["token"], rate(5_000, 900));
     assert_eq!(config.rates["refused-token"], rate(60, 60));
-    assert_eq!(config.rates.len(), 12);
+    assert_eq!(config.rates["called-records"], rate(600, 900));
+    assert_eq!(config.rates["denied-records"], rate(60, 900));
+    assert_eq!(config.rates["stranger-records"], rate(2_000, 900));
+    assert_eq!(config.rates.len(), 15);
 }
 
 #[test]
 fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environment() {
     let file = "listen = '0.0.0.0:1'\npublic-url = 'https://mcp.example.com/entra'\ntls-cert = 'c'\ntls-key = 'k'\n\
-        trusted-proxy = ['10.0.0.0/8', '::1']\ntoken-header = 'X-Token'\nallowed-host = ['a:1', 'b']\nallowed-origin = ['https://app.example']\n\
+        trusted-proxy = ['10.0.0.0/8', '::1']\nforwarded-header = 'Forwarded'\ntoken-header = 'X-Token'\nallowed-host = ['a:1', 'b']\nallowed-origin = ['https://app.example']\n\
         allow-tenant = ['33333333-3333-3333-3333-333333333333']\nclient-secret-file = 's'\nno-legacy-sse = true\n\
         no-dynamic-registration = true\nno-client-id-metadata = true\nclient-metadata-allow = ['localhost:8443']\n\
-        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nrate-limit = ['token=1/1s', 'register=off', 'refused-token=2/1h']\n";
+        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\nallow-redirect-scheme = ['cursor', 'vscode']\ncheck = 'fail'\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nrate-limit = ['token=1/1s', 'register=off', 'refused-token=2/1h']\n";
     let folder = tempfile::tempdir().unwrap();
     let access_file = folder.path().join("access.toml").display().to_string();
     std::fs::write(&access_file, "[[access]]\ntool = 'aTool'\nroles = ['Mcp.Reader']\n").unwrap();
@@ -84,6 +87,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         ("ENTRA_MCP_TLS_CERT", "c"),
         ("ENTRA_MCP_TLS_KEY", "k"),
         ("ENTRA_MCP_TRUSTED_PROXY", "10.0.0.0/8,::1"),
+        ("ENTRA_MCP_FORWARDED_HEADER", "forwarded"),
         ("ENTRA_MCP_TOKEN_HEADER", "X-Token"),
         ("ENTRA_MCP_ALLOWED_HOST", "a:1, b"),
         ("ENTRA_MCP_ALLOWED_ORIGIN", "https://app.example"),
@@ -98,6 +102,8 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         ("ENTRA_MCP_REQUIRED_SCOPE", "Mcp.Use"),
         ("ENTRA_MCP_ACCESS_FILE", &access_file),
         ("ENTRA_MCP_REWRITE_AUTHORITY_METADATA", "false"),
+        ("ENTRA_MCP_ALLOW_REDIRECT_SCHEME", "cursor,vscode"),
+        ("ENTRA_MCP_CHECK", "fail"),
         ("ENTRA_MCP_ISOLATION", "per-request"),
         ("ENTRA_MCP_MAX_QUEUE", "1"),
         ("ENTRA_MCP_MAX_CONNECTIONS", "2"),
@@ -112,11 +118,12 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         let config = config.unwrap();
         assert_eq!(config.listen, bound("0.0.0.0:1"));
         assert_eq!(config.tls, Some(("c".into(), "k".into())));
-        assert_eq!(config.trusted_proxies.len(), 2);
+        assert_eq!((config.trusted_proxies.len(), config.forwarded_header), (2, ForwardedHeader::Forwarded));
         assert_eq!(config.token_header.as_ref().map(HeaderName::as_str), Some("x-token"));
         assert!(matches!(&config.credential, CredentialSource::File(file) if file == Path::new("s")));
         assert_eq!(config.client_metadata_allow, ["localhost:8443"]);
         assert_eq!((config.isolation, config.max_queue, config.max_connections), (Isolation::PerRequest, 1, 2));
+        assert_eq!(config.check, StartCheck::Fail);
         assert_eq!(config.rates["address:token"], Rate { count: 1, per: Duration::from_secs(1) });
         assert_eq!(config.rates.get("address:register"), None);
         assert_eq!(config.rates["refused-token"], Rate { count: 2, per: Duration::from_secs(3_600) });
@@ -129,6 +136,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         assert_eq!(http.allowed_origins, ["https://app.example"]);
         assert_eq!((http.token_mode, http.app_id_uri.as_deref()), (TokenMode::Both, Some("api://mcp")));
         assert_eq!(http.required_scope, "Mcp.Use");
+        assert_eq!(http.allowed_redirect_schemes, ["cursor", "vscode"]);
         assert_eq!(http.access.unwrap()[0].tool, "aTool");
         assert_eq!((http.token_header.as_deref(), http.rewrite_authority_metadata), (Some("x-token"), false));
         assert!(!http.legacy_sse && !http.dynamic_registration && !http.client_id_metadata_documents);

@@ -1,4 +1,4 @@
-//! Which access tokens the remote server lets in.
+//! Which access tokens the remote server admits.
 
 use clap::ValueEnum;
 use entra_mcp_plugin::environment::TokenMode;
@@ -13,7 +13,7 @@ pub(super) const DEFAULT_SCOPE: &str = "access_as_user";
 /// Characters of the longest name of a permission.
 const MAX_SCOPE: usize = 120;
 
-/// Which access tokens are let in.
+/// Which access tokens are admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenModeName {

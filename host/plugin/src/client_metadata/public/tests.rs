@@ -1,22 +1,43 @@
 //! Tests of `client_metadata.rs`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::clock::ManualClock;
 
 /// A https server on loopback that gives every connection the same answer, and the roots that trust it.
 struct Site {
     address: SocketAddr,
     root: CertificateDer<'static>,
     requests: Arc<std::sync::Mutex<Vec<String>>>,
+    /// Bytes that were sent one by one.
+    drops: Arc<AtomicUsize>,
+}
+
+/// What the site does after its answer.
+#[derive(Clone, Copy)]
+enum Then {
+    Close,
+    Wait,
+    /// Sends a byte each time this has passed.
+    Drip(Duration),
 }
 
 impl Site {
     async fn new(answer: Vec<u8>, then_close: bool) -> Self {
+        Self::that(answer, if then_close { Then::Close } else { Then::Wait }).await
+    }
+
+    async fn dripping(answer: Vec<u8>, pause: Duration) -> Self {
+        Self::that(answer, Then::Drip(pause)).await
+    }
+
+    async fn that(answer: Vec<u8>, then: Then) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
@@ -35,10 +56,12 @@ impl Site {
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let requests = Arc::<std::sync::Mutex<Vec<String>>>::default();
-        let seen = Arc::clone(&requests);
+        let drops = Arc::<AtomicUsize>::default();
+        let (seen, dropped) = (Arc::clone(&requests), Arc::clone(&drops));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, answer, seen) = (acceptor.clone(), answer.clone(), Arc::clone(&seen));
+                let (acceptor, answer) = (acceptor.clone(), answer.clone());
+                let (seen, dropped) = (Arc::clone(&seen), Arc::clone(&dropped));
                 tokio::spawn(async move {
                     let Ok(mut stream) = acceptor.accept(stream).await else { return };
                     let mut request = vec![0; 4096];
@@ -46,15 +69,21 @@ impl Site {
                     seen.lock().unwrap().push(String::from_utf8_lossy(&request[..length]).into_owned());
                     let _ = stream.write_all(&answer).await;
                     let _ = stream.flush().await;
-                    if then_close {
-                        let _ = stream.shutdown().await;
-                    } else {
-                        std::future::pending::<()>().await;
+                    match then {
+                        Then::Close => drop(stream.shutdown().await),
+                        Then::Wait => std::future::pending().await,
+                        Then::Drip(pause) => {
+                            let mut drip = tokio::time::interval(pause);
+                            while stream.write_all(b" ").await.is_ok() && stream.flush().await.is_ok() {
+                                dropped.fetch_add(1, Ordering::SeqCst);
+                                drip.tick().await;
+                            }
+                        }
                     }
                 });
             }
         });
-        Self { address, root, requests }
+        Self { address, root, requests, drops }
     }
 
     async fn answering(head: &str, body: &str) -> Self {
@@ -85,7 +114,7 @@ impl Site {
 
 fn reader(anywhere: &[&str], address: IpAddr) -> PublicClientMetadata {
     let anywhere = anywhere.iter().map(ToString::to_string).collect();
-    let mut reader = PublicClientMetadata::new(anywhere, None).unwrap();
+    let mut reader = PublicClientMetadata::new(anywhere, None, Arc::new(ManualClock::new(0))).unwrap();
     reader.resolve = Arc::new(move |_| Box::pin(std::future::ready(Ok(vec![SocketAddr::new(address, 0)]))));
     reader.timeout = Duration::from_millis(500);
     reader
@@ -173,6 +202,38 @@ async fn what_is_not_a_plain_https_url_is_denied() {
 }
 
 #[tokio::test]
+async fn another_port_than_443_is_denied() {
+    let reader = reader(&[], "20.190.128.1".parse().unwrap());
+    for host in ["client.example:22", "client.example:80", "client.example:8443", "20.190.128.1:444", "[2620:1ec::1]:1"]
+    {
+        assert!(denied(reader.fetch(&format!("https://{host}/metadata.json")).await), "{host}");
+    }
+    for host in ["client.example", "client.example:443", "20.190.128.1", "20.190.128.1:443"] {
+        assert!(reader.admitted(&format!("https://{host}/metadata.json")).is_ok(), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn only_so_many_documents_are_read_in_a_minute() {
+    let site = Site::answering("200 OK", "{}").await;
+    let mut reader = site.reader(&[&site.host()]);
+    let clock = ManualClock::new(0);
+    (reader.clock, reader.rate) = (Arc::new(clock.clone()), Rate { count: 2, per: Duration::from_secs(60) });
+    for _ in 0..2 {
+        assert!(reader.fetch(&site.url()).await.is_ok());
+    }
+    for url in [site.url(), "https://127.0.0.1/".to_owned()] {
+        assert!(reader.fetch(&url).await.is_err(), "{url}");
+    }
+    assert_eq!(site.requests.lock().unwrap().len(), 2);
+    // A URL that is not asked does not count.
+    clock.advance(Duration::from_secs(30));
+    assert!(reader.fetch(&site.url()).await.is_ok());
+    let refused = reader.fetch(&site.url()).await;
+    assert!(matches!(refused, Err(FetchError::Unavailable(text)) if text.contains("in the last minute")));
+}
+
+#[tokio::test]
 async fn what_is_allowed_anywhere_is_allowed_with_its_port_only() {
     let site = Site::answering("200 OK", "{}").await;
     for anywhere in ["client.example:1", "other.example", "127.0.0.1"] {
@@ -224,6 +285,20 @@ async fn an_untrusted_certificate_is_refused() {
     let mut reader = site.reader(&[&site.host()]);
     reader.extra_roots.clear();
     assert!(matches!(reader.fetch(&site.url()).await, Err(FetchError::Unavailable(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_site_that_drips_gains_no_time() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n";
+    let site = Site::dripping(HEAD.as_bytes().to_vec(), Duration::from_millis(100)).await;
+    let mut reader = site.reader(&[&site.host()]);
+    reader.timeout = TOTAL_TIMEOUT;
+    let begun = tokio::time::Instant::now();
+    let fetched = reader.fetch(&site.url()).await;
+    assert!(matches!(&fetched, Err(FetchError::Unavailable(text)) if text == "no whole answer in time"), "{fetched:?}");
+    assert_eq!(begun.elapsed().as_secs(), TOTAL_TIMEOUT.as_secs());
+    // It was never silent for long: the drops before the end have been sent.
+    assert!(site.drops.load(Ordering::SeqCst) >= 40);
 }
 
 #[tokio::test]

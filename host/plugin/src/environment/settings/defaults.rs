@@ -1,4 +1,4 @@
-//! Settings from what cannot have a default. Every field stays public: change what differs.
+//! Settings with defaults for everything that can have one. All fields are public: change what differs.
 
 use url::Url;
 
@@ -8,10 +8,7 @@ use crate::error::Error;
 /// How long a sign-in waits for the person, in seconds: the lifetime of a device code is three times that.
 const SIGN_IN_TIMEOUT_SECONDS: u32 = 300;
 
-/// Tolerated difference between clocks, in seconds.
-const CLOCK_TOLERANCE_SECONDS: u32 = 60;
-
-/// How long a profile may be returned again, in seconds: a revoked caller still gets its own for so long.
+/// How long a profile may be returned again, in seconds. For this time, a revoked caller still gets its own profile.
 const PROFILE_CACHE_SECONDS: u32 = 60;
 
 /// How long a replaced refresh token gets the same answer again, in seconds: clients that get no answer ask again within
@@ -46,19 +43,16 @@ impl Settings {
                 timeout_seconds: SIGN_IN_TIMEOUT_SECONDS,
                 account: None,
             },
-            token: TokenSettings {
-                audiences: Vec::new(),
-                allowed_tenants: Vec::new(),
-                clock_tolerance_seconds: CLOCK_TOLERANCE_SECONDS,
-            },
+            token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: None },
             profile_cache_seconds: PROFILE_CACHE_SECONDS,
             audit_usernames: false,
             http: None,
         }
     }
 
-    /// A remote server in the public cloud: MCP clients sign their users in through it, at `public_url`. That is where
-    /// clients reach it: `https`, or `http` on loopback, without a path. Only requests for its host are answered.
+    /// A remote server in the public cloud, through which MCP clients sign their users in. `public_url` is the address
+    /// at which clients reach it: `https`, or `http` on loopback, without a path. The server only answers requests for
+    /// this host.
     ///
     /// The server needs a client credential
     /// ([`PluginBuilder::client_credential`](crate::PluginBuilder::client_credential)).
@@ -81,7 +75,7 @@ impl Settings {
         Ok(Self { http: Some(http), ..confidential })
     }
 
-    /// A judge of access tokens in the public cloud: no server at all. It accepts tokens of `tenant` whose `aud` is
+    /// A validator of access tokens in the public cloud, without a server. It accepts tokens of `tenant` whose `aud` is
     /// `audience`, which is the id of the application or its App ID URI.
     ///
     /// ```
@@ -100,8 +94,8 @@ impl Settings {
 }
 
 impl HttpSettings {
-    /// A server at `public_url` that admits tokens of its own sessions, and clients that register themselves or publish
-    /// a metadata document.
+    /// A server at `public_url` that admits the tokens of its own sessions, and clients that register themselves or
+    /// publish a metadata document.
     fn new(public_url: &str) -> Result<Self, Error> {
         let refused = || Error::PublicUrl(public_url.to_owned());
         let url = Url::parse(public_url).map_err(|_| refused())?;
@@ -123,6 +117,7 @@ impl HttpSettings {
             legacy_sse: false,
             clients: Vec::new(),
             dynamic_registration: true,
+            allowed_redirect_schemes: Vec::new(),
             client_id_metadata_documents: true,
             token_mode: TokenMode::Session,
             app_id_uri: None,

@@ -17,7 +17,7 @@ fn complete() -> Settings {
             timeout_seconds: 1,
             account: Some("alice@contoso.example".to_owned()),
         },
-        token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: 0 },
+        token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: Some(0) },
         profile_cache_seconds: 0,
         audit_usernames: true,
         http: Some(HttpSettings {

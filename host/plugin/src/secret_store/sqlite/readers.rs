@@ -1,8 +1,8 @@
-//! Reads without a thread of their own: connections that only read, and the records that they have read lately.
+//! Reads without a thread switch: read-only connections, and the records that they have read lately.
 //!
-//! What is remembered is true as long as nobody, in this process or another one, has committed anything since. That is
-//! looked at for every answer ([`WalIndex`]), after the read has begun, so a record that was deleted or replaced before
-//! a read began is never answered from memory.
+//! A remembered record is true as long as no process has committed anything since. Every answer checks that
+//! ([`WalIndex`]) after the read has begun, so a record that was deleted or replaced before a read began is never
+//! answered from memory.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -12,24 +12,24 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::wal_index::{Version, WalIndex};
-use super::{Cipher, Records};
+use super::wal_index::{WalIndex, WalVersion};
+use super::{Cipher, StoreTransaction};
 use crate::secret_store::{SecretBytes, StoreError};
 
 /// Readers, so that threads do not wait for each other. Machines have more cores, but a read takes microseconds.
 const READERS: usize = 4;
 
-/// Parts of the memory, each with a lock of its own.
+/// Parts of the memory. Each has a lock of its own.
 const SHARDS: usize = 16;
 
-/// Most records that one part of the memory has. A record of a session is some KiB.
+/// Most records in one part of the memory. A record of a session has some KiB.
 const MAX_REMEMBERED: usize = 128;
 
 /// Largest record in bytes that is remembered.
 const MAX_REMEMBERED_BYTES: usize = 16 * 1024;
 
-/// Pages of the database that a reader keeps, in KiB. SQLite's default is 2 MB for each connection, and what is read
-/// often is remembered here, deciphered.
+/// The page cache of a reader, in KiB. SQLite's default is 2 MB for each connection, and this memory already holds the
+/// records that are read often, deciphered.
 const PAGE_CACHE_KIB: i64 = 256;
 
 /// All readers of a store.
@@ -41,11 +41,11 @@ pub(super) struct Readers {
     hasher: RandomState,
 }
 
-/// A part of what is remembered.
+/// A part of the remembered records.
 #[derive(Default)]
 struct Shard {
-    /// What the database was when the first of the records was read.
-    version: Option<Version>,
+    /// The version of the database when the first of the records was read.
+    version: Option<WalVersion>,
     records: HashMap<String, Remembered>,
 }
 
@@ -62,7 +62,7 @@ impl Readers {
     }
 
     /// Reads a record. `None`: the database cannot be read at once. The store's own connection then waits for it, or
-    /// says what is wrong.
+    /// reports the error.
     pub(super) fn get(&self, cipher: &Cipher, key: &str, now: u64) -> Option<Result<Option<SecretBytes>, StoreError>> {
         let hash = self.hasher.hash_one(key);
         let now_as_column = i64::try_from(now).unwrap_or(i64::MAX);
@@ -75,7 +75,7 @@ impl Readers {
             return Some(Ok((!expired).then(|| remembered.value.clone())));
         }
         let reader = self.reader(hash)?;
-        let found = Records { connection: &reader, cipher, now }.find(key);
+        let found = StoreTransaction { connection: &reader, cipher, now }.find(key);
         drop(reader);
         let (value, expires_at) = match found {
             Ok(Some(found)) => found,
@@ -89,7 +89,7 @@ impl Readers {
         Some(Ok(Some(value)))
     }
 
-    /// A reader that nobody uses, if there is one.
+    /// A reader that is not in use, if there is one.
     fn reader(&self, hash: u64) -> Option<MutexGuard<'_, Connection>> {
         let order = self.readers.iter().cycle().skip(place(hash, self.readers.len())).take(self.readers.len());
         let free = order.clone().find_map(|reader| reader.try_lock().ok());
@@ -107,7 +107,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shard {
     /// The records that are true of the database at `version`.
-    fn at(&mut self, version: Version) -> &HashMap<String, Remembered> {
+    fn at(&mut self, version: WalVersion) -> &HashMap<String, Remembered> {
         if self.version != Some(version) {
             self.records.clear();
             self.version = Some(version);
@@ -115,9 +115,9 @@ impl Shard {
         &self.records
     }
 
-    /// Remembers a record that was read after the database was at `version`. If something was committed since, the
-    /// record may be older or newer than what others have found: it is not kept.
-    fn remember(&mut self, version: Version, key: &str, record: Remembered) {
+    /// Remembers a record that was read after the database was at `version`. If anything was committed since, the
+    /// record may be older or newer than what other reads have found: it is not kept.
+    fn remember(&mut self, version: WalVersion, key: &str, record: Remembered) {
         if self.version != Some(version) || record.value.reveal().len() > MAX_REMEMBERED_BYTES {
             return;
         }
@@ -128,9 +128,9 @@ impl Shard {
     }
 }
 
-/// Opens a connection that only reads, and does not wait.
+/// Opens a read-only connection that does not wait.
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    // The side files of the journal are shared with the writers, so the file is opened as they do.
+    // Readers share the side files of the journal with the writers, so they open the file in the same mode.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.pragma_update(None, "query_only", true)?;
@@ -149,10 +149,10 @@ mod tests {
 
     #[test]
     fn what_was_read_before_a_commit_is_not_remembered_after_it() {
-        let (before, after) = (Version::of(1), Version::of(2));
+        let (before, after) = (WalVersion::of(1), WalVersion::of(2));
         let mut shard = Shard::default();
         assert!(shard.at(before).is_empty());
-        // Another read has seen the commit before this one is done.
+        // Another read has seen the commit before this one ended.
         assert!(shard.at(after).is_empty());
         shard.remember(before, "session", record("old"));
         assert!(shard.at(after).is_empty());

@@ -313,6 +313,66 @@ fn a_key_that_others_can_read_is_refused() {
 }
 
 #[cfg(unix)]
+#[test]
+fn a_key_that_is_a_symbolic_link_is_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let elsewhere = fixture.folder.path().join("elsewhere");
+    fs::rename(fixture.key_path(), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, fixture.key_path()).unwrap();
+    assert!(matches!(fixture.try_open().err().unwrap(), OpenError::Key { .. }));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_and_a_store_of_another_user_are_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let key = read_key(&User::another(), &fixture.key_path()).err().unwrap();
+    assert!(matches!(key, OpenError::KeyExposed { reason: "belongs to another user", .. }), "{key}");
+    let clock = Arc::new(fixture.clock.clone());
+    let store = SqliteStore::open_as(&User::another(), &fixture.path(), clock).err().unwrap();
+    assert!(matches!(store, OpenError::FolderExposed { reason: "belongs to another user", .. }), "{store}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_that_others_can_change_is_refused_with_the_fix() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let folder = fixture.path().parent().unwrap().to_owned();
+    for exposed in [folder.as_path(), fixture.folder.path()] {
+        for mode in [0o770, 0o707] {
+            set_mode(exposed, mode);
+            let error = fixture.try_open().err().unwrap();
+            assert!(error.to_string().contains("chmod go-w"), "{error}");
+            let real = exposed.canonicalize().unwrap();
+            assert!(matches!(error, OpenError::FolderExposed { path, .. } if path == real), "{exposed:?} {mode:o}");
+            set_mode(exposed, 0o700);
+        }
+    }
+    for mode in [0o640, 0o606] {
+        set_mode(&fixture.path(), mode);
+        assert!(matches!(fixture.try_open().err().unwrap(), OpenError::DatabaseExposed { .. }), "{mode:o}");
+    }
+    set_mode(&fixture.path(), 0o600);
+    drop(fixture.open());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_database_that_is_a_symbolic_link_is_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let elsewhere = fixture.folder.path().join("elsewhere.db");
+    fs::rename(fixture.path(), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, fixture.path()).unwrap();
+    assert!(matches!(fixture.try_open().err().unwrap(), OpenError::Database { .. }));
+}
+
+#[cfg(unix)]
 #[tokio::test]
 async fn everything_that_is_created_is_private() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -347,7 +407,7 @@ fn stores_opened_at_the_same_time_agree_on_the_key() {
     assert!(files.map(|entry| entry.unwrap().file_name()).all(|name| !name.to_string_lossy().contains("key-")));
 }
 
-/// Whoever comes while the key is being created gets that one, and no error.
+/// A process that opens the store while the key is being created gets that key, and no error.
 #[test]
 fn a_key_that_is_created_at_the_same_time_is_used() {
     let folder = tempfile::tempdir().unwrap();
@@ -359,7 +419,7 @@ fn a_key_that_is_created_at_the_same_time_is_used() {
                 .map(|_| {
                     scope.spawn(|| {
                         barrier.wait();
-                        read_or_create_key(&path)
+                        read_or_create_key(&User::of_process(), &path)
                     })
                 })
                 .collect();
@@ -395,11 +455,11 @@ async fn the_version_of_the_database_changes_with_every_commit_and_with_nothing_
     let fixture = Fixture::new();
     let (here, there) = (fixture.open(), fixture.open());
     let index = wal_index::WalIndex::open(&fixture.path()).expect("the database has a WAL-index");
-    let mut before = index.version().expect("nobody commits");
+    let mut before = index.version().expect("no commit is going on");
     for number in 0..20 {
         let store = if number % 2 == 0 { &here } else { &there };
         store.put("record", bytes(&number.to_string()), None).await.unwrap();
-        let after = index.version().expect("nobody commits");
+        let after = index.version().expect("no commit is going on");
         assert_ne!(after, before, "{number}");
         assert!(here.get("record").await.unwrap().is_some() && there.get("missing").await.unwrap().is_none());
         assert_eq!(index.version(), Some(after));

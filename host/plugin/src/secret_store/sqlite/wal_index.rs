@@ -1,4 +1,4 @@
-//! Whether anything was committed since, by a look at memory that all processes with the database open share.
+//! Tells whether anything was committed since, from memory that all processes with the open database share.
 //!
 //! In WAL mode every commit, of whichever process, ends with a new header of the WAL-index, which SQLite maps into
 //! memory (<https://sqlite.org/walformat.html>, "The WAL-Index File Format"): no connection can see the commit before,
@@ -6,8 +6,8 @@
 //! begins a transaction for it: a mutex of the process and two file locks of the operating system, which were a tenth
 //! of what an authenticated request cost.
 //!
-//! This is read only, through a pointer that SQLite's file interface gives out for the purpose, and only its documented
-//! part: two copies of a header of 48 bytes. A header whose copies differ is being written.
+//! This module only reads, through a pointer that SQLite's file interface hands out for the purpose, and only the
+//! documented part: two copies of a header of 48 bytes. If the copies differ, the header is being written.
 
 use std::array;
 use std::ffi::{c_int, c_void};
@@ -21,18 +21,18 @@ use rusqlite::{Connection, ffi};
 /// 32-bit words of one copy of the header.
 const HEADER_WORDS: usize = 12;
 
-/// The layout that is known here: the first word.
+/// The known layout: the first word.
 const FORMAT: u32 = 3_007_000;
 
 /// Bytes of a part of the WAL-index. The header is in the first part.
 const PART_BYTES: c_int = 32 * 1024;
 
-/// What the database was at some moment. Two that are equal: nothing was committed in between.
+/// The state of the database at some moment. If two are equal, nothing was committed in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Version([u32; HEADER_WORDS]);
+pub(super) struct WalVersion([u32; HEADER_WORDS]);
 
 #[cfg(test)]
-impl Version {
+impl WalVersion {
     pub(super) fn of(change: u32) -> Self {
         Self([change; HEADER_WORDS])
     }
@@ -41,7 +41,7 @@ impl Version {
 /// The WAL-index of an open database.
 pub(super) struct WalIndex {
     words: NonNull<AtomicU32>,
-    /// Keeps the memory mapped. Nobody uses it.
+    /// Keeps the memory mapped. It is not used otherwise.
     _connection: Mutex<Connection>,
 }
 
@@ -56,8 +56,8 @@ unsafe impl Send for WalIndex {}
 unsafe impl Sync for WalIndex {}
 
 impl WalIndex {
-    /// Takes possession of a connection, which is used for nothing else. `None`: the database is not in WAL mode, or
-    /// its index is not shared memory; then there is no such look.
+    /// Takes ownership of a connection that has no other use. `None`: the database is not in WAL mode, or its index is
+    /// not in shared memory.
     pub(super) fn open(path: &Path) -> Option<Self> {
         let connection = super::readers::connect(path).ok()?;
         let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).ok()?;
@@ -68,34 +68,34 @@ impl WalIndex {
         index.version().map(|_| index)
     }
 
-    /// What the database is now. `None` while somebody commits, or if the index has another layout than the known one.
-    pub(super) fn version(&self) -> Option<Version> {
-        // Whoever commits writes the second copy first.
+    /// The version of the database now. `None` during a commit, or if the layout of the index is not the known one.
+    pub(super) fn version(&self) -> Option<WalVersion> {
+        // A commit writes the second copy first.
         let first = self.header(0);
         fence(Ordering::Acquire);
         let second = self.header(HEADER_WORDS);
         // The first byte of the fourth word says whether the index is in use.
         let [format, _, _, in_use, ..] = first;
         let known = format == FORMAT && in_use.to_ne_bytes().first() == Some(&1);
-        (known && first == second).then_some(Version(first))
+        (known && first == second).then_some(WalVersion(first))
     }
 
     #[allow(unsafe_code, reason = "reads memory that SQLite has mapped")]
     fn header(&self, at: usize) -> [u32; HEADER_WORDS] {
         // SAFETY: both copies are within the first part, which is mapped as long as the connection is open. All
-        // processes write whole words to it, and nobody holds a reference to it that is not atomic.
+        // processes write whole words to it, and all references to it are atomic.
         array::from_fn(|word| unsafe { self.words.add(at + word).as_ref() }.load(Ordering::Relaxed))
     }
 }
 
-/// Where the first part of the WAL-index is in memory.
+/// The address of the first part of the WAL-index in memory.
 #[allow(unsafe_code, reason = "rusqlite does not offer SQLite's file interface")]
 fn map(connection: &Connection) -> Option<NonNull<AtomicU32>> {
     let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
     let mut part: *mut c_void = ptr::null_mut();
     // SAFETY: the handle is that of an open connection which no other thread uses, and the pointers are where SQLite is
     // to write to. The file belongs to the connection. `xShmMap` is not asked to extend the index: it returns where the
-    // part is mapped already, or null.
+    // part is already mapped, or null.
     let found = unsafe {
         let to = (&raw mut file).cast::<c_void>();
         let asked =

@@ -10,7 +10,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::random::SystemRandomness;
 
-async fn lines_of(input: &[u8], max_bytes: usize) -> Vec<Line> {
+async fn lines_of(input: &[u8], max_bytes: usize) -> Vec<InputLine> {
     // A small buffer, so that lines arrive in parts.
     let mut reader = LineReader::new(BufReader::with_capacity(3, input), max_bytes);
     let mut lines = Vec::new();
@@ -20,8 +20,8 @@ async fn lines_of(input: &[u8], max_bytes: usize) -> Vec<Line> {
     lines
 }
 
-fn message(text: &str) -> Line {
-    Line::Message(text.into())
+fn message(text: &str) -> InputLine {
+    InputLine::Message(text.into())
 }
 
 #[tokio::test]
@@ -36,8 +36,8 @@ async fn the_last_line_may_lack_its_line_break() {
 
 #[tokio::test]
 async fn a_line_at_the_limit_is_read_and_a_longer_one_skipped() {
-    assert_eq!(lines_of(b"1234\n12345\n1\n", 4).await, [message("1234"), Line::TooLong, message("1")]);
-    assert_eq!(lines_of(b"12345", 4).await, [Line::TooLong]);
+    assert_eq!(lines_of(b"1234\n12345\n1\n", 4).await, [message("1234"), InputLine::TooLong, message("1")]);
+    assert_eq!(lines_of(b"12345", 4).await, [InputLine::TooLong]);
 }
 
 /// What the fake component does with a message is in its `method`.
@@ -59,7 +59,7 @@ impl Fake {
 
 #[async_trait]
 impl Handler for Fake {
-    async fn handle(&self, message: &str, _: &Caller, channel: Arc<dyn ClientChannel>) -> Option<String> {
+    async fn handle(&self, message: &str, _: &MessageContext, channel: Arc<dyn ClientChannel>) -> Option<String> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let Ok(message) = serde_json::from_str::<Value>(message) else {
             return Some(error_answer("null", PARSE_ERROR, "garbage"));

@@ -1,4 +1,4 @@
-//! Where a remote server is used: the server, Entra as the emulator, a client's program, and its person.
+//! Where a remote server is used: the server, Entra ID as the emulator, a client's program, and its person.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -98,7 +98,7 @@ impl Office {
     }
 
     fn open(folder: TempDir, emulator: Emulator, server: Server, certificate: Option<[PathBuf; 2]>) -> Self {
-        // Entra ignores the port for http alone.
+        // Entra ID ignores the port for http alone.
         let redirect_uri = server.at("/auth/callback");
         let client = &emulator.endpoints().confidential_client_id;
         emulator.control().change_application(client, |client| client.web_redirect_uris.push(redirect_uri)).unwrap();

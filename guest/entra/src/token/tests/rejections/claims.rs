@@ -41,7 +41,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::claims("oid is a name", json!({ "oid": "user@contoso.com" }), malformed("oid")),
         Case::claims("azp is a URL", json!({ "azp": "https://client.example" }), malformed("azp")),
         Case::claims("sub too long", json!({ "sub": "s".repeat(256) }), malformed("sub")),
-        Case::claims("aud is a list with ours", json!({ "aud": [world::testing::CLIENT] }), malformed("aud")),
+        Case::claims("aud is a list with the right one", json!({ "aud": [world::testing::CLIENT] }), malformed("aud")),
         Case::claims("scp is a list", json!({ "scp": ["User.Read"] }), malformed("scp")),
         Case::claims("scp empty", json!({ "scp": "" }), malformed("scp")),
         Case::claims("scp with two spaces", json!({ "scp": "A  B" }), malformed("scp")),
@@ -55,7 +55,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::claims("_claim_names is text", json!({ "_claim_names": "groups" }), malformed("_claim_names")),
         Case::claims("acct is text", json!({ "acct": "1" }), malformed("acct")),
         Case::claims("idp is a list", json!({ "idp": [] }), malformed("idp")),
-        Case::claims("idtyp of nobody", json!({ "idtyp": "device" }), malformed("idtyp")),
+        Case::claims("idtyp of an unknown kind", json!({ "idtyp": "device" }), malformed("idtyp")),
         Case::claims("idtyp app with scopes", json!({ "idtyp": "app" }), malformed("idtyp")),
         Case::claims(
             "idtyp user without scopes",
@@ -76,7 +76,7 @@ pub(super) fn cases() -> Vec<Case> {
             TokenError::NoPermissions,
         ),
         Case::new(
-            "roles without scopes, of somebody who is not the subject",
+            "roles without scopes, of a principal that is not the subject",
             rs256(&with(app_claims(), json!({ "idtyp": null, "sub": "pairwise" }))),
             TokenError::NoPermissions,
         ),
@@ -135,6 +135,8 @@ pub(super) fn cases() -> Vec<Case> {
         ("aud empty", "aud", json!("")),
         ("azp is true", "azp", json!(true)),
         ("nonce is a number", "nonce", json!(1)),
+        ("cnf is text", "cnf", json!("jkt")),
+        ("cnf is a list", "cnf", json!([{ "jkt": "x" }])),
         ("exp is text", "exp", json!((START + 3600).to_string())),
         ("exp is a fraction", "exp", json!(START as f64 + 3600.5)),
         ("exp is a whole number in float form", "exp", json!(1.7672292e9)),
@@ -164,10 +166,27 @@ pub(super) fn cases() -> Vec<Case> {
         ("scp is null", "scp"),
         ("azp is null", "azp"),
         ("nonce is null", "nonce"),
+        ("cnf is null", "cnf"),
     ] {
         let mut claims = user_claims().as_object().cloned().unwrap();
         claims.insert(claim.to_owned(), Value::Null);
         cases.push(Case::new(name, rs256(&Value::Object(claims)), malformed(claim)));
     }
+    // RFC 7800 section 3: a bearer token is not bound to a key.
+    for (name, cnf, methods) in [
+        ("bound by a thumbprint (DPoP)", json!({ "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" }), &["jkt"][..]),
+        ("bound by a certificate", json!({ "x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2" }), &["x5t#S256"]),
+        ("bound by a key id", json!({ "kid": "k", "xms_ksl": "sw" }), &["kid", "xms_ksl"]),
+        ("bound by a key of its own", json!({ "jwk": { "kty": "EC" } }), &["jwk"]),
+        ("bound by what is not known yet", json!({ "new": 1 }), &["new"]),
+        ("bound, and it is not said how", json!({}), &[]),
+    ] {
+        let methods = methods.iter().map(|method| (*method).to_owned()).collect();
+        cases.push(Case::claims(name, json!({ "cnf": cnf }), TokenError::KeyBound { methods }));
+    }
+    let bound = |token: &Value| rs256(&with(token.clone(), json!({ "cnf": { "jkt": "x" } })));
+    let key_bound = || TokenError::KeyBound { methods: vec!["jkt".to_owned()] };
+    cases.push(Case::new("bound, of version 1", bound(&version_1_user_claims()), key_bound()));
+    cases.push(Case::new("bound, of an application", bound(&app_claims()), key_bound()));
     cases
 }

@@ -119,7 +119,9 @@ fn no_refusal_shows_its_evidence_to_the_client() {
     for case in claims::cases().iter().chain(&policy::cases()).chain(&keys::cases()) {
         let text = case.expected.public_text();
         assert!(
-            matches!(text, "the access token is not valid for this server" | "the access token has expired"),
+            matches!(text, "the access token is not valid for this server" | "the access token has expired")
+                || matches!(case.expected, TokenError::KeyBound { .. })
+                    && text.starts_with("the access token is bound to"),
             "{}: {text}",
             case.name
         );

@@ -57,16 +57,16 @@ pub(super) fn cases() -> Vec<Case> {
             tenant(OTHER_TENANT),
         ),
         Case::claims(
-            "our tenant id under another tenant's issuer",
+            "the configured tenant id under another tenant's issuer",
             json!({ "iss": v2_issuer(OTHER_TENANT) }),
             issuer(&own, &v2_issuer(OTHER_TENANT)),
         ),
         Case::claims(
-            "another tenant id under our issuer",
+            "another tenant id under the configured tenant's issuer",
             json!({ "tid": OTHER_TENANT }),
             issuer(&v2_issuer(OTHER_TENANT), &own),
         ),
-        Case::new("our own tenant, but an allow-list without it", of_tenant(TENANT), tenant(TENANT)).setup(
+        Case::new("the configured tenant, but an allow-list without it", of_tenant(TENANT), tenant(TENANT)).setup(
             |authority| {
                 change(&mut authority.env, |settings| {
                     settings.token.allowed_tenants = vec![OTHER_TENANT.to_owned()];

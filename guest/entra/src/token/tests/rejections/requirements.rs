@@ -79,7 +79,7 @@ pub(super) fn cases() -> Vec<Case> {
         groups("an empty list of groups", json!({ "groups": [] }), no_group()),
         groups("another group", json!({ "groups": [OTHER_TENANT] }), no_group()),
         groups("a group in upper case", json!({ "groups": [GROUP.to_uppercase()] }), no_group()),
-        groups("groups in overage that nobody resolves", json!({ "hasgroups": true }), unresolved()),
+        groups("groups in overage that no request resolves", json!({ "hasgroups": true }), unresolved()),
         groups("a list beside an overage", json!({ "hasgroups": true, "groups": [GROUP] }), unresolved()),
     ]
 }

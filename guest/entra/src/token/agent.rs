@@ -1,0 +1,92 @@
+//! Whether an AI agent obtained a token (Microsoft Entra Agent ID, "Token claims reference for agents").
+//!
+//! The claims are for records, and nothing is decided by them: a value that cannot be read counts as absent.
+
+use base::principal::{Agent, AgentRole};
+use serde_json::{Map, Value};
+
+use crate::tenants::is_guid;
+
+/// The facet of an agent's own identity.
+const AGENT_IDENTITY: &str = "11";
+/// The facet of a user account that belongs to an agent.
+const AGENT_USER: &str = "13";
+
+/// The agent that the claims name, if any.
+pub(super) fn of(claims: &Map<String, Value>) -> Option<Agent> {
+    let acts = |facet| has_facet(claims.get("xms_act_fct"), facet);
+    let is_subject = |facet| has_facet(claims.get("xms_sub_fct"), facet);
+    let blueprint = claims.get("xms_par_app_azp").and_then(Value::as_str);
+    let role = if is_subject(AGENT_USER) {
+        AgentRole::AgentUser
+    } else if is_subject(AGENT_IDENTITY) {
+        AgentRole::Autonomous
+    } else if acts(AGENT_IDENTITY) {
+        AgentRole::OnBehalfOfUser
+    } else {
+        blueprint?;
+        AgentRole::Unknown
+    };
+    Some(Agent { role, blueprint: blueprint.filter(|id| is_guid(id)).map(str::to_owned) })
+}
+
+/// Facets are numbers in a text, separated by spaces, in any order.
+fn has_facet(facets: Option<&Value>, facet: &str) -> bool {
+    let text = facets.and_then(Value::as_str).unwrap_or_default();
+    text.split(' ').any(|element| element == facet)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const BLUEPRINT: &str = "30cf4c22-9985-4ef7-8756-91cc888176bd";
+
+    fn agent(claims: &Value) -> Option<Agent> {
+        of(claims.as_object().unwrap())
+    }
+
+    #[test]
+    fn the_facets_say_how_an_agent_takes_part_and_the_blueprint_which_one() {
+        for (actor, subject, role) in [
+            (Some("3 9 11"), Some("9 3 11"), AgentRole::Autonomous),
+            (Some("11"), Some("3"), AgentRole::OnBehalfOfUser),
+            (Some("9 11"), None, AgentRole::OnBehalfOfUser),
+            (Some("11 3"), Some("13 3"), AgentRole::AgentUser),
+            (None, Some("13"), AgentRole::AgentUser),
+            (Some("9 3"), Some("1"), AgentRole::Unknown),
+            (None, None, AgentRole::Unknown),
+        ] {
+            let claims = json!({ "xms_act_fct": actor, "xms_sub_fct": subject, "xms_par_app_azp": BLUEPRINT });
+            let expected = Agent { role, blueprint: Some(BLUEPRINT.to_owned()) };
+            assert_eq!(agent(&claims), Some(expected), "{claims}");
+        }
+    }
+
+    #[test]
+    fn other_tokens_name_no_agent() {
+        for claims in [
+            json!({}),
+            json!({ "xms_act_fct": "9 3", "xms_sub_fct": "9 3" }),
+            json!({ "xms_act_fct": "1 111 110", "xms_sub_fct": "" }),
+            json!({ "xms_act_fct": "13" }),
+        ] {
+            assert_eq!(agent(&claims), None, "{claims}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_out_and_hides_nothing_else() {
+        for (claims, expected) in [
+            (json!({ "xms_act_fct": 11 }), None),
+            (json!({ "xms_act_fct": null, "xms_sub_fct": ["11"] }), None),
+            (json!({ "xms_act_fct": "11", "xms_par_app_azp": 1 }), Some(AgentRole::OnBehalfOfUser)),
+            (json!({ "xms_par_app_azp": "not a GUID" }), Some(AgentRole::Unknown)),
+        ] {
+            let expected = expected.map(|role| Agent { role, blueprint: None });
+            assert_eq!(agent(&claims), expected, "{claims}");
+        }
+    }
+}

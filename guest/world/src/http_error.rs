@@ -1,0 +1,132 @@
+//! Why an HTTP exchange produced no response, in a sentence for each reason.
+//!
+//! The sentences go to people, after "Microsoft Entra ID cannot be reached" and the like. They say what to look at, and
+//! hold nothing that the other side wrote.
+
+/// Why an HTTP exchange produced no response. A response of any status is not an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    /// The host refused the request.
+    #[error("{0}")]
+    Denied(DeniedTarget),
+    /// No connection could be made (name, route, TLS). Nothing was sent.
+    #[error("{0}")]
+    Connect(NotConnected),
+    /// No complete answer in time.
+    #[error("it did not answer in time; check the network connection and try again")]
+    TimedOut,
+    /// The response is over the limit.
+    #[error("its response is too large")]
+    TooLarge,
+    /// The exchange broke after it had started: the request may have been processed.
+    #[error("{0}")]
+    Broken(Interrupted),
+}
+
+/// Why the host refused a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DeniedTarget {
+    /// The target itself.
+    #[error("it is not on the list of hosts that this program may reach")]
+    NotListed,
+    /// What its name resolves to.
+    #[error("its name leads to an address of a private or special network; check the DNS settings of this machine")]
+    Address,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotConnected {
+    /// The name has no address.
+    #[error("its name was not found; check the network connection and the DNS settings of this machine")]
+    NameNotFound,
+    /// The name servers did not answer.
+    #[error("the DNS servers did not answer in time; check the network connection of this machine")]
+    NameTimedOut,
+    /// There is no route.
+    #[error("there is no route to its address; check the network connection of this machine")]
+    Unroutable,
+    /// The other machine, or a firewall, refuses.
+    #[error("the connection was refused; check the firewall, and whether its URL is right")]
+    Refused,
+    /// No more is known.
+    #[error("no connection can be made; check the network connection of this machine")]
+    Unavailable,
+    /// The host has too many connections.
+    #[error("this machine has too many connections open; try again later")]
+    TooMany,
+    /// The certificate is not trusted, for another name or out of date.
+    #[error(
+        "its TLS certificate is not valid or not trusted here; check the date and time of this machine, and if a proxy \
+         inspects TLS, pass its certificate with --ca-file"
+    )]
+    Certificate,
+    /// TLS could not be agreed on.
+    #[error("no secure connection (TLS) can be made; check whether a proxy or a firewall is in between")]
+    Tls,
+    /// The host is not set up to send requests.
+    #[error("this machine is not set up for secure connections; the log says why")]
+    NotSetUp,
+}
+
+/// How an exchange broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Interrupted {
+    /// The connection ended.
+    #[error("the connection ended before the response was complete; try again")]
+    Ended,
+    /// The request is more than the way to the other side carries.
+    #[error("the request is too large for it")]
+    RequestTooLarge,
+    /// The request was not accepted as HTTP.
+    #[error("the request was not accepted as HTTP")]
+    RequestInvalid,
+    /// The response is not what HTTP permits, or in an encoding that is not understood.
+    #[error("its response is not valid HTTP; check whether a proxy or a firewall is in between")]
+    ResponseInvalid,
+    /// The request comes back to where it was sent from.
+    #[error("the request runs in a loop; check the proxy in between")]
+    Loop,
+    /// No more is known.
+    #[error("the exchange failed; the log says why")]
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_a_sentence_that_goes_on_from_the_name_of_the_service() {
+        let connect = [
+            NotConnected::NameNotFound,
+            NotConnected::NameTimedOut,
+            NotConnected::Unroutable,
+            NotConnected::Refused,
+            NotConnected::Unavailable,
+            NotConnected::TooMany,
+            NotConnected::Certificate,
+            NotConnected::Tls,
+            NotConnected::NotSetUp,
+        ];
+        let broken = [
+            Interrupted::Ended,
+            Interrupted::RequestTooLarge,
+            Interrupted::RequestInvalid,
+            Interrupted::ResponseInvalid,
+            Interrupted::Loop,
+            Interrupted::Unknown,
+        ];
+        let denied = [DeniedTarget::NotListed, DeniedTarget::Address].map(HttpError::Denied);
+        let others = [HttpError::TimedOut, HttpError::TooLarge];
+        let all = connect.map(HttpError::Connect).into_iter().chain(broken.map(HttpError::Broken)).chain(denied);
+        let mut sentences: Vec<String> = all.chain(others).map(|error| error.to_string()).collect();
+        for sentence in &sentences {
+            assert!(sentence.starts_with(|c: char| c.is_ascii_lowercase()), "{sentence}");
+            assert!(!sentence.ends_with('.') && !sentence.contains(['{', '_']), "{sentence}");
+        }
+        sentences.sort();
+        sentences.dedup();
+        assert_eq!(sentences.len(), 19);
+    }
+}

@@ -1,0 +1,184 @@
+//! How much each client has, and which of them gives way.
+
+use std::future::Future as _;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use super::*;
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn shares(most: usize, most_each: usize) -> Arc<Shares> {
+    Shares::new(Bounds { most, most_each, newcomers_first: false })
+}
+
+/// Connections: half for each, and a newcomer always gets in.
+fn connections(most: usize) -> Arc<Shares> {
+    Shares::new(Bounds { most, most_each: (most / 2).max(1), newcomers_first: true })
+}
+
+impl Shares {
+    fn of(self: &Arc<Self>, client: &str) -> Share {
+        self.share(Some(address(client)), &Arc::default())
+    }
+
+    fn take(self: &Arc<Self>, client: &str, amount: usize) -> Option<Share> {
+        let mut share = self.of(client);
+        share.grow(amount, amount).then_some(share)
+    }
+
+    fn proxy(self: &Arc<Self>) -> Option<Share> {
+        let mut share = self.share(None, &Arc::default());
+        share.grow(1, 1).then_some(share)
+    }
+}
+
+impl Share {
+    fn is_displaced(&self) -> bool {
+        pin!(self.displaced()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+}
+
+fn displaced<'a>(shares: impl IntoIterator<Item = &'a Share>) -> Vec<usize> {
+    shares.into_iter().enumerate().filter(|(_, share)| share.is_displaced()).map(|(number, _)| number).collect()
+}
+
+#[test]
+fn one_address_has_its_share_and_others_have_theirs() {
+    let shares = shares(6, 3);
+    let mut first = shares.take("203.0.113.1", 2).unwrap();
+    assert!(shares.take("203.0.113.1", 2).is_none());
+    assert!(!first.grow(2, 2));
+    assert!(first.grow(1, 1));
+    let other = shares.take("203.0.113.2", 3).unwrap();
+    drop(first);
+    assert!(shares.take("203.0.113.1", 3).is_some());
+    drop(other);
+    let table = shares.table();
+    assert_eq!((table.occupied, table.networks.len(), table.holders.len()), (0, 0, 0), "nothing is remembered");
+}
+
+#[test]
+fn the_addresses_of_one_ipv6_network_are_one() {
+    for (bits, near, far) in [
+        (64, "2001:db8:0:a::ffff:2", "2001:db8:0:100::1"),
+        (56, "2001:db8:0:ff::1", "2001:db8:1::1"),
+        (48, "2001:db8:0:ff00::1", "2001:db9::1"),
+    ] {
+        let shares = shares(2, 1);
+        let _first = shares.take("2001:db8:0:a::1", 1).unwrap();
+        assert!(shares.take(near, 1).is_none(), "/{bits}");
+        // A /56 within the same /48 is beside another one, but both are in the /48.
+        assert_eq!(shares.take(far, 1).is_some(), bits < 64, "/{bits}");
+    }
+    assert_eq!(of(address("2001:db8:1:2:3::4")), address("2001:db8:1:2::"));
+    assert_eq!(of(address("203.0.113.7")), address("203.0.113.7"));
+}
+
+#[test]
+fn a_client_gives_way_to_one_that_will_still_have_less() {
+    let shares = shares(8, 4);
+    let greedy: Vec<_> = (0..4).map(|_| shares.take("203.0.113.1", 1).unwrap()).collect();
+    let other: Vec<_> = (0..4).map(|_| shares.take("203.0.113.2", 1).unwrap()).collect();
+    let mut third = shares.take("203.0.113.3", 1).unwrap();
+    assert!(third.grow(1, 1), "2 of 8, beside 3 and 3 or 4 and 2");
+    assert!(!third.grow(1, 1), "with 3, it would not have less than 3");
+    let (greedy, other) = (displaced(&greedy), displaced(&other));
+    assert_eq!((greedy.len(), other.len()), (1, 1));
+    let mut wants_much = shares.of("203.0.113.4");
+    assert!(!wants_much.grow(1, 3), "what it is going to need counts");
+    assert!(wants_much.grow(1, 1));
+}
+
+#[test]
+fn what_was_displaced_occupies_nothing_and_does_not_grow() {
+    let shares = shares(4, 4);
+    let mut greedy = shares.take("203.0.113.1", 4).unwrap();
+    let other = shares.take("203.0.113.2", 1).unwrap();
+    assert!(greedy.is_displaced());
+    assert!(!greedy.grow(1, 1) && !greedy.grow_to_the_end(1));
+    drop((greedy, other));
+    assert_eq!(shares.table().occupied, 0);
+}
+
+#[test]
+fn what_is_whole_counts_for_no_client_and_is_not_displaced() {
+    let shares = shares(4, 2);
+    let mut whole = shares.of("203.0.113.1");
+    assert!(whole.grow(1, 2) && whole.grow_to_the_end(1));
+    let mut more = shares.take("203.0.113.1", 2).expect("the client may go on");
+    assert!(shares.take("203.0.113.2", 2).is_none(), "nothing of this size is displaced by as much");
+    let small = shares.take("203.0.113.2", 1).expect("one that wants less displaces what is not whole");
+    assert!(more.is_displaced() && !whole.is_displaced() && !more.grow(1, 1));
+    // An answer takes the place of a request, as large as it is.
+    whole.settle(10);
+    assert_eq!(shares.table().occupied, 11);
+    drop((whole, more, small));
+    assert_eq!(shares.table().occupied, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_idle_connection_of_the_greediest_address_gives_way() {
+    let shares = connections(8);
+    let of = |client: &str| {
+        let activity = Arc::<Activity>::default();
+        let mut share = shares.share(Some(address(client)), &activity);
+        assert!(share.grow(1, 1));
+        (share, activity)
+    };
+    let mut held = Vec::new();
+    for client in ["203.0.113.1", "203.0.113.2", "203.0.113.1", "203.0.113.1", "203.0.113.1", "203.0.113.2"] {
+        held.push(of(client));
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    held.push(of("203.0.113.3"));
+    held.push(of("203.0.113.4"));
+    // The first of the greediest has just sent something, and the next answers a request.
+    held[0].1.progressed_now();
+    let _call = held[2].1.begin(false).handled();
+    let _newcomer = of("203.0.113.5");
+    assert_eq!(displaced(held.iter().map(|(share, _)| share)), [3]);
+    assert!(shares.take("203.0.113.1", 1).is_none(), "not for more of the greediest itself");
+}
+
+#[test]
+fn a_client_with_one_connection_always_gets_in_and_a_second_one_needs_a_greedier_one() {
+    let shares = connections(4);
+    let held: Vec<_> = (1..=4).map(|last| shares.take(&format!("203.0.113.{last}"), 1).unwrap()).collect();
+    let newcomer = shares.take("203.0.113.5", 1).expect("a new client");
+    assert!(shares.take("203.0.113.5", 1).is_none());
+    assert_eq!(displaced(&held).len(), 1);
+    drop(newcomer);
+}
+
+#[test]
+fn a_neighbour_of_the_greediest_gets_in_at_the_cost_of_the_greediest() {
+    let shares = connections(8);
+    // One /64 has all that its /48 may have.
+    let greedy: Vec<_> = (0..4).map(|_| shares.take("2001:db8::1", 1).unwrap()).collect();
+    let neighbour = shares.take("2001:db8:0:ff00::1", 1).expect("another /56");
+    let nearer = shares.take("2001:db8:0:1::1", 1).expect("another /64");
+    assert_eq!(displaced(&greedy).len(), 2);
+    assert!(!neighbour.is_displaced() && !nearer.is_displaced());
+    // However many /64s a /48 has, its part is its part.
+    let many: Vec<_> = (0..100).filter_map(|part| shares.take(&format!("2001:db8:0:{part:x}::2"), 1)).collect();
+    assert_eq!(shares.table().occupied, 4);
+    drop((greedy, neighbour, nearer, many));
+}
+
+#[test]
+fn a_proxy_has_no_share_of_its_own_and_gives_way_only_where_it_is_idle() {
+    let shares = connections(2);
+    let idle = shares.proxy().unwrap();
+    let activity = Arc::<Activity>::default();
+    let _request = activity.begin(false);
+    let mut used = shares.share(None, &activity);
+    assert!(used.grow(1, 1));
+    let client = shares.take("203.0.113.1", 1).expect("a new client");
+    assert!(idle.is_displaced() && !used.is_displaced());
+    let _another = shares.proxy().expect("a client's connection gives way to a proxy's");
+    assert!(client.is_displaced());
+}

@@ -1,0 +1,206 @@
+//! Bodies of requests: those that nothing depends on, those that come too slowly, and those that give way when there is
+//! no more room.
+
+use super::*;
+
+/// Reads until the answer has come, without waiting for the end of the connection.
+async fn answer(stream: &mut TcpStream) -> Reply {
+    let mut text = String::new();
+    let reading = async {
+        let mut buffer = [0; 4096];
+        loop {
+            let reply = Reply { text: text.clone() };
+            let length = reply.header("content-length").map(|length| length.parse::<usize>().unwrap());
+            if text.contains("\r\n\r\n") && reply.body().len() >= length.unwrap_or(0) {
+                return reply;
+            }
+            let length = stream.read(&mut buffer).await.unwrap();
+            assert_ne!(length, 0, "the connection ends: {text}");
+            text.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        }
+    };
+    soon(reading).await.expect("an answer")
+}
+
+fn post(path: &str, length: usize, sent: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{sent}")
+}
+
+#[tokio::test]
+async fn a_request_that_needs_no_body_is_answered_before_it_and_the_connection_lives_on() {
+    let server = Running::new().await;
+    let mut stream = server.connect().await;
+    for _ in 0..2 {
+        stream.write_all(post("/nothing", 10, "").as_bytes()).await.unwrap();
+        let early = answer(&mut stream).await;
+        assert_eq!((early.status(), early.body(), early.header("connection")), (200, "", None));
+        stream.write_all(b"0123456789").await.unwrap();
+    }
+    stream.write_all(post("/", 3, "abc").as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut stream).await.body(), "abc");
+    let seen = server.component.seen.lock().unwrap();
+    assert!(seen[0].body().is_empty() && !seen[0].headers().contains_key("content-length"));
+    assert_eq!(seen[2].headers()["content-length"], "3");
+}
+
+#[tokio::test]
+async fn a_chunked_body_that_is_not_needed_is_forgotten_too() {
+    let server = Running::new().await;
+    let mut stream = server.connect().await;
+    let head = "POST /nothing HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut stream).await.status(), 200);
+    stream.write_all(b"3\r\nabc\r\n0\r\n\r\n").await.unwrap();
+    stream.write_all(post("/", 3, "abc").as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut stream).await.body(), "abc");
+    assert!(!server.component.seen.lock().unwrap()[0].headers().contains_key("transfer-encoding"));
+}
+
+#[tokio::test]
+async fn a_large_body_that_is_not_needed_is_not_read_and_the_connection_ends() {
+    let server = Running::new().await;
+    let limits = Limits::default();
+    let reply = server.send(post("/nothing", limits.unneeded_bytes + 1, "")).await;
+    assert_eq!((reply.status(), reply.header("connection")), (200, Some("close")));
+    let waits = "POST /nothing HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    let reply = server.send(waits).await;
+    assert_eq!((reply.status(), reply.header("connection")), (200, Some("close")), "no 100 comes before it");
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_needed_is_not_waited_for_for_long() {
+    let server = Running::limited(Limits { unneeded_time: Duration::from_millis(50), ..Limits::default() }).await;
+    let reply = server.send(post("/nothing", 10, "0")).await;
+    assert_eq!(reply.status(), 200);
+}
+
+#[tokio::test]
+async fn bodies_that_are_not_needed_occupy_no_memory() {
+    let server = Running::limited(Limits { buffered_bytes: 4, ..Limits::default() }).await;
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut stream = server.connect().await;
+        stream.write_all(post("/nothing", 10, "01234567").as_bytes()).await.unwrap();
+        assert_eq!(answer(&mut stream).await.status(), 200);
+        held.push(stream);
+    }
+    let mut stream = server.connect().await;
+    stream.write_all(post("/", 2, "ab").as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut stream).await.body(), "ab");
+}
+
+#[tokio::test]
+async fn the_handler_bounds_the_bodies_of_an_endpoint_further() {
+    let server = Running::new().await;
+    let mut stream = server.connect().await;
+    stream.write_all(post("/small", 4, "abcd").as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut stream).await.body(), "abcd");
+    let refused = server.send(post("/small", 5, "abcde")).await;
+    refused.refused(StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(refused.header("connection"), Some("close"));
+}
+
+#[tokio::test]
+async fn a_body_that_stops_to_come_is_refused_long_before_its_time_is_over() {
+    let limits = Limits { pace_time: Duration::from_millis(100), body_time: PATIENCE * 2, ..Limits::default() };
+    let server = Running::limited(limits.clone()).await;
+    let begun = "x".repeat(limits.pace_bytes * 2);
+    let reply = server.send(post("/", begun.len() + 1, &begun)).await;
+    reply.refused(StatusCode::REQUEST_TIMEOUT);
+    assert!(reply.body().starts_with("the body comes too slowly"), "{reply:?}");
+    assert_eq!(reply.header("connection"), Some("close"));
+}
+
+#[tokio::test]
+async fn a_body_that_keeps_the_pace_may_take_its_time() {
+    let limits = Limits { pace_time: Duration::from_secs(5), pace_bytes: 10, ..Limits::default() };
+    let server = Running::limited(limits.clone()).await;
+    let mut stream = server.connect().await;
+    stream.write_all(post("/", 40, "").as_bytes()).await.unwrap();
+    for _ in 0..4 {
+        stream.write_all(b"0123456789").await.unwrap();
+        // The server reads in between, whatever the clock says.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        pass(limits.pace_time * 9 / 10).await;
+    }
+    assert_eq!(answer(&mut stream).await.body().len(), 40);
+}
+
+/// A connection from another address of this machine.
+#[cfg(target_os = "linux")]
+async fn from(server: &Running, last: u8) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+    socket.connect(server.address).await.unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_client_that_sends_little_is_served_when_two_others_have_filled_the_memory() {
+    let server = Running::limited(Limits { buffered_bytes: 12, body_time: PATIENCE, ..Limits::default() }).await;
+    let mut slow = Vec::new();
+    for last in [2, 3] {
+        let mut stream = from(&server, last).await;
+        stream.write_all(post("/", 6, "xxxxx").as_bytes()).await.unwrap();
+        // When it has been read, the address has nearly its half.
+        let full = async {
+            loop {
+                let mut more = from(&server, last).await;
+                more.write_all(post("/", 6, "xxxxxx").as_bytes()).await.unwrap();
+                let status = answer(&mut more).await.status();
+                if status == 503 {
+                    return;
+                }
+                assert_eq!(status, 200);
+            }
+        };
+        soon(full).await.expect("the address has its half");
+        slow.push(stream);
+    }
+    let mut little = from(&server, 4).await;
+    little.write_all(post("/", 3, "abc").as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut little).await.body(), "abc");
+    // One of the two gave way, and is told so. The other one goes on.
+    let mut statuses = Vec::new();
+    for stream in &mut slow {
+        let _ = stream.write_all(b"x").await;
+        statuses.push(answer(stream).await.status());
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503]);
+}
+
+#[tokio::test]
+async fn all_of_an_ipv6_network_together_has_half_of_the_memory() {
+    for (first, second, third) in [
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:1::1"),
+        ("2001:db8:0:100::1", "2001:db8:0:200::1", "2001:db8:1::1"),
+    ] {
+        let limits = Limits { buffered_bytes: 12, body_time: PATIENCE, ..Limits::default() };
+        let server = Running::with(|options| {
+            options.limits = limits;
+            options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        })
+        .await;
+        let body = |client: &str, length: usize, sent: &str| {
+            format!("POST / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {client}\r\ncontent-length: {length}\r\n\r\n{sent}")
+        };
+        let mut slow = server.connect().await;
+        slow.write_all(body(first, 7, "xxxxxx").as_bytes()).await.unwrap();
+        let full = async {
+            loop {
+                let mut more = server.connect().await;
+                more.write_all(body(second, 6, "xxxxxx").as_bytes()).await.unwrap();
+                if answer(&mut more).await.status() == 503 {
+                    return;
+                }
+            }
+        };
+        soon(full).await.expect("the network has its half");
+        let mut elsewhere = server.connect().await;
+        elsewhere.write_all(body(third, 6, "xxxxxx").as_bytes()).await.unwrap();
+        assert_eq!(answer(&mut elsewhere).await.status(), 200);
+    }
+}

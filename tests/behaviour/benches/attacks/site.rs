@@ -1,0 +1,175 @@
+//! The server under attack, and a way to send it requests from any address.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use entra_mcp_emulator::{Builder, Emulator};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::server::Server;
+use crate::session::{self, Session};
+
+/// How long a client waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Declares every address of this machine a proxy: then `X-Forwarded-For` says who the client is.
+pub(crate) const BEHIND_A_PROXY: [&str; 2] = ["--trusted-proxy", "127.0.0.0/8"];
+
+pub(crate) struct Site {
+    pub(crate) emulator: Emulator,
+    pub(crate) server: Server,
+    folder: TempDir,
+    address: SocketAddr,
+}
+
+/// Where a client is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct From {
+    local: Ipv4Addr,
+    forwarded: Option<IpAddr>,
+}
+
+/// 127.0.0.`last`.
+pub(crate) fn here(last: u8) -> From {
+    From { local: Ipv4Addr::new(127, 0, 0, last), forwarded: None }
+}
+
+/// Elsewhere, behind the proxy.
+pub(crate) fn behind(address: IpAddr) -> From {
+    From { local: Ipv4Addr::LOCALHOST, forwarded: Some(address) }
+}
+
+/// An address in the `number`th /64 of one /56.
+pub(crate) fn in_one_56(number: u8) -> From {
+    behind(format!("2001:db8:0:ab{number:02x}::1").parse().unwrap())
+}
+
+/// The address of the good client behind the proxy.
+pub(crate) fn good_elsewhere() -> From {
+    behind(Ipv4Addr::new(198, 51, 100, 7).into())
+}
+
+impl From {
+    /// The line of the header that the proxy adds.
+    fn line(&self) -> String {
+        self.forwarded.map_or_else(String::new, |address| format!("x-forwarded-for: {address}\r\n"))
+    }
+}
+
+impl Site {
+    pub(crate) async fn start(arguments: &[&str]) -> Self {
+        Self::with(|_| arguments.iter().map(|argument| (*argument).to_owned()).collect()).await
+    }
+
+    pub(crate) async fn with(arguments: impl FnOnce(&TempDir) -> Vec<String>) -> Self {
+        let emulator = Builder::new().start().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = arguments(&folder);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let server = Server::start(emulator.endpoints(), folder.path(), &arguments);
+        let callback = server.at("/auth/callback");
+        let client = emulator.endpoints().confidential_client_id.clone();
+        emulator.control().change_application(&client, |client| client.web_redirect_uris.push(callback)).unwrap();
+        let address = server.address().parse().unwrap();
+        Self { emulator, server, folder, address }
+    }
+
+    pub(crate) async fn sign_in(&self, path: &str, username: &str) -> Session {
+        session::sign_in(self.server.public_url(), path, username).await
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Bytes of the store.
+    pub(crate) fn stored(&self) -> u64 {
+        let length = |name| std::fs::metadata(self.path(name)).map_or(0, |file| file.len());
+        length("sessions.db") + length("sessions.db-wal")
+    }
+
+    /// What requests have to be sent with and where, so that a task of its own can.
+    pub(crate) fn door(&self) -> Door {
+        let host = self.server.public_url().split_once("://").unwrap().1.to_owned();
+        Door { address: self.address, host }
+    }
+}
+
+/// A way to the server.
+#[derive(Clone)]
+pub(crate) struct Door {
+    address: SocketAddr,
+    host: String,
+}
+
+impl Door {
+    pub(crate) async fn connect(&self, from: From) -> Option<TcpStream> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((from.local, 0))).ok()?;
+        tokio::time::timeout(PATIENCE, socket.connect(self.address)).await.ok()?.ok()
+    }
+
+    /// The head of a request. `lines` are more header fields, each with its line break.
+    pub(crate) fn head(&self, from: From, request: &str, lines: &str) -> String {
+        format!("{request} HTTP/1.1\r\nhost: {}\r\n{}{lines}\r\n", self.host, from.line())
+    }
+
+    /// Sends one request on a connection of its own. `None`: no answer.
+    pub(crate) async fn ask(&self, from: From, request: &str, lines: &str, body: &str) -> Option<(u16, String)> {
+        let lines = format!("connection: close\r\ncontent-length: {}\r\n{lines}", body.len());
+        let asking = async {
+            let mut stream = self.connect(from).await?;
+            stream.write_all(format!("{}{body}", self.head(from, request, &lines)).as_bytes()).await.ok()?;
+            let mut answer = Vec::new();
+            // A connection may be reset after the answer.
+            let _ = stream.read_to_end(&mut answer).await;
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            Some((answer.split(' ').nth(1)?.parse().ok()?, answer))
+        };
+        tokio::time::timeout(PATIENCE, asking).await.ok()?
+    }
+
+    pub(crate) async fn post_form(&self, from: From, path: &str, form: &[(&str, &str)]) -> Option<(u16, String)> {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let lines = "content-type: application/x-www-form-urlencoded\r\n";
+        self.ask(from, &format!("POST {path}"), lines, &body).await
+    }
+
+    pub(crate) async fn post_message(&self, from: From, token: &str, version: &str, body: &Value) -> Option<u16> {
+        let named = body["method"].as_str().map(|method| {
+            let tool = body["params"]["name"].as_str().unwrap_or_default();
+            format!("mcp-method: {method}\r\nmcp-name: {tool}\r\n")
+        });
+        let lines = format!(
+            "content-type: application/json\r\naccept: application/json, text/event-stream\r\nauthorization: Bearer \
+             {token}\r\nmcp-protocol-version: {version}\r\n{}",
+            named.unwrap_or_default()
+        );
+        self.ask(from, "POST /mcp", &lines, &body.to_string()).await.map(|(status, _)| status)
+    }
+}
+
+/// The current version of MCP.
+pub(crate) const MODERN: &str = "2026-07-28";
+
+/// A call of a tool.
+pub(crate) fn call(tool: &str) -> Value {
+    json!({
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {
+            "name": tool,
+            "arguments": {},
+            "_meta": {
+                "io.modelcontextprotocol/protocolVersion": MODERN,
+                "io.modelcontextprotocol/clientInfo": { "name": "attacks", "version": "1.0.0" },
+                "io.modelcontextprotocol/clientCapabilities": {},
+            },
+        },
+    })
+}
