@@ -92,6 +92,8 @@ pub struct HttpSettings {
     pub rewrite_authority_metadata: bool,
     /// Event streams that one caller may hold open at the same time, with all of its clients.
     pub max_streams_per_caller: u32,
+    /// How long a refresh token that was replaced gets the answer again that replaced it. Zero: never.
+    pub refresh_grace: Duration,
 }
 
 impl HttpSettings {

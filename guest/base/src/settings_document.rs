@@ -19,6 +19,10 @@ mod tests;
 /// Longest tolerance of clock differences, in seconds: Entra ID itself tolerates five minutes.
 const MAX_CLOCK_TOLERANCE_SECONDS: u32 = 300;
 
+/// Longest grace for a replaced refresh token, in seconds: longer than any client waits for an answer before it asks
+/// again.
+const MAX_REFRESH_GRACE_SECONDS: u32 = 120;
+
 /// Why a document is refused. The texts are for the operator; they quote no value of the document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsDocumentError {
@@ -35,6 +39,9 @@ pub enum SettingsDocumentError {
     /// `token.clock-tolerance-seconds` is above its limit.
     #[error("the setting token.clock-tolerance-seconds is above {MAX_CLOCK_TOLERANCE_SECONDS}")]
     ClockTolerance,
+    /// `http.refresh-grace-seconds` is above its limit.
+    #[error("the setting http.refresh-grace-seconds is above {MAX_REFRESH_GRACE_SECONDS}")]
+    RefreshGrace,
     /// A public client cannot be a remote server.
     #[error("the setting http needs the client-type confidential-client")]
     HttpForPublicClient,
@@ -49,6 +56,9 @@ pub fn read(json: &str) -> Result<Settings, SettingsDocumentError> {
     })?;
     if document.token.clock_tolerance_seconds.is_some_and(|seconds| seconds > MAX_CLOCK_TOLERANCE_SECONDS) {
         return Err(SettingsDocumentError::ClockTolerance);
+    }
+    if document.http.as_ref().is_some_and(|http| http.refresh_grace_seconds > MAX_REFRESH_GRACE_SECONDS) {
+        return Err(SettingsDocumentError::RefreshGrace);
     }
     if document.http.is_some() && document.client_type == ClientTypeName::PublicClient {
         return Err(SettingsDocumentError::HttpForPublicClient);
@@ -252,6 +262,18 @@ struct HttpDocument {
 /// As many as a person with some programs on some machines opens, and a quarter of what the bundled host has places for.
 fn streams_per_caller() -> u32 {
     16
+    /// How long a refresh token of a session that was replaced gets the same answer again, in seconds, at most 120; 0 turns
+    /// that off. It is for clients that did not get the answer, or that refresh twice at once. Afterwards, and once the new
+    /// refresh token was used, another use of the old one ends the session. No effect in the token mode `bearer`.
+    #[cfg_attr(test, schemars(range(max = 120)))]
+    #[serde(default = "refresh_grace_seconds")]
+    refresh_grace_seconds: u32,
+}
+
+/// Grace for a replaced refresh token, in seconds: a client that waits 20 or 30 seconds for an answer asks again within
+/// it.
+fn refresh_grace_seconds() -> u32 {
+    30
 }
 
 fn session_tokens() -> TokenModeName {
@@ -397,6 +419,7 @@ impl From<HttpDocument> for HttpSettings {
             token_header: from.token_header,
             rewrite_authority_metadata: from.rewrite_authority_metadata,
             max_streams_per_caller: from.max_streams_per_caller,
+            refresh_grace: seconds(from.refresh_grace_seconds),
         }
     }
 }

@@ -3,18 +3,21 @@
 //! A session belongs to one client, one person and one resource. The client gets random tokens of which only hashes are
 //! stored; the tokens of Entra ID stay in the store and never leave the server.
 //!
-//! `record` is the session as it is stored, [`lifecycle`] begins, continues and ends one, [`entra_tokens`] keeps the
-//! tokens of Entra ID behind a session, [`graph`] hands those to requests to Microsoft Graph, [`claims`] remembers what the
-//! next sign-in has to bring, and `membership` is what Entra ID says of the person.
+//! `record` is the session as it is stored, [`lifecycle`] begins and ends one, [`refresh`] continues one, `grace` keeps the
+//! last answer for a client that did not get it, [`entra_tokens`] keeps the tokens of Entra ID behind a session, [`graph`]
+//! hands those to requests to Microsoft Graph, [`claims`] remembers what the next sign-in has to bring, and `membership` is
+//! what Entra ID says of the person.
 
 pub mod claims;
 pub mod entra_tokens;
+mod grace;
 pub mod graph;
 #[cfg(test)]
 mod interleavings;
 pub mod lifecycle;
 mod membership;
 mod record;
+pub mod refresh;
 #[cfg(test)]
 mod tests;
 

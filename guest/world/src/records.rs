@@ -25,7 +25,7 @@ pub use lease::{Holder, Lease};
 pub use namespace::{Namespace, Ttl};
 pub use parsed::ParsedRecords;
 pub use ring::Ring;
-pub use sealed::{KeyRecord, Sealed};
+pub use sealed::{KeyRecord, Sealed, SealedUnder};
 
 pub(crate) use encoding::{from_json, to_json};
 

@@ -62,6 +62,7 @@ fn complete() -> Value {
             "token-header": "x-forwarded-access-token",
             "rewrite-authority-metadata": true,
             "max-streams-per-caller": 5,
+            "refresh-grace-seconds": 120,
         },
     })
 }
@@ -167,6 +168,7 @@ fn every_field_of_a_complete_document_is_taken_over() {
         token_header: Some("x-forwarded-access-token".to_owned()),
         rewrite_authority_metadata: true,
         max_streams_per_caller: 5,
+        refresh_grace: Duration::from_secs(120),
     };
     let Mode::Remote(http) = settings.mode else { panic!("the document has http") };
     assert_eq!(http, expected);
@@ -256,6 +258,9 @@ fn values_out_of_bounds_are_refused() {
     let mut document = minimal();
     document["sign-in"]["timeout-seconds"] = json!(0);
     assert!(matches!(refused(&document), SettingsDocumentError::Mismatch { .. }));
+    let mut document = complete();
+    document["http"]["refresh-grace-seconds"] = json!(121);
+    assert_eq!(refused(&document), SettingsDocumentError::RefreshGrace);
     let mut document = complete();
     document["client-type"] = json!("public-client");
     assert_eq!(refused(&document), SettingsDocumentError::HttpForPublicClient);

@@ -21,6 +21,8 @@ use super::entra_tokens::{self, EntraTokens, Wanted};
 use super::lifecycle::{self, Beginning};
 use super::{Membership, Owner};
 
+mod refresh;
+
 const NAMES: [&str; 2] = ["one", "two"];
 /// Life of the tokens of Entra ID, in seconds.
 const LIFETIME: u64 = 4000;

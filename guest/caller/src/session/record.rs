@@ -47,8 +47,15 @@ pub(super) const IDLE_SECONDS: u64 = 30 * 24 * 3600;
 pub(super) struct PresentedToken {
     pub(super) id: String,
     /// Of a refresh token.
-    pub(super) family: Option<Family>,
+    pub(super) refresh: Option<RefreshToken>,
     hash: String,
+}
+
+/// What a refresh token has besides the id of its session.
+pub(super) struct RefreshToken {
+    pub(super) family: Family,
+    /// The part that no record holds.
+    pub(super) secret: Zeroizing<Vec<u8>>,
 }
 
 /// What the refresh tokens of a session have in common.
@@ -78,8 +85,11 @@ impl PresentedToken {
         let bytes = Zeroizing::new(from_base64url(token.reveal())?);
         let (id, rest) = bytes.split_at_checked(ID_BYTES)?;
         let (family, secret) = rest.split_at_checked(family_bytes)?;
-        let family = (family_bytes > 0).then(|| Family(Zeroizing::new(family.to_vec())));
-        Some(Self { id: base64url(id), family, hash: digest(secret) })
+        let refresh = (family_bytes > 0).then(|| RefreshToken {
+            family: Family(Zeroizing::new(family.to_vec())),
+            secret: Zeroizing::new(secret.to_vec()),
+        });
+        Some(Self { id: base64url(id), refresh, hash: digest(secret) })
     }
 }
 
@@ -172,8 +182,13 @@ impl SessionRecord {
 
     /// The access token that was presented, whether or not it is in date.
     pub(super) fn access(&self, presented: &PresentedToken) -> Option<&AccessTokenRecord> {
-        let mut access = self.access.iter().filter(|_| presented.family.is_none());
+        let mut access = self.access.iter().filter(|_| presented.refresh.is_none());
         access.find(|access| same_secret(access.hash.as_bytes(), presented.hash.as_bytes()))
+    }
+
+    /// Names the refresh token of the session without leading to it.
+    pub(super) fn refresh_hash(&self) -> &str {
+        &self.refresh_hash
     }
 
     /// Whether the one refresh token of the session was presented.
@@ -183,7 +198,7 @@ impl SessionRecord {
 
     /// Whether the caller that presents this has, or has had, a refresh token of the session.
     pub(super) fn was_refresh_token(&self, presented: &PresentedToken) -> bool {
-        let hash = presented.family.as_ref().map(Family::hash);
+        let hash = presented.refresh.as_ref().map(|refresh| refresh.family.hash());
         hash.is_some_and(|hash| same_secret(self.family_hash.as_bytes(), hash.as_bytes()))
     }
 

@@ -14,10 +14,15 @@ use world::testing;
 use world::testing::{World, run};
 
 use super::entra_tokens::{self, EntraTokens, Wanted};
-use super::lifecycle::{self, Beginning, IssuedTokens, RefreshError};
+use super::lifecycle::{self, Beginning, IssuedTokens};
+use super::refresh::{self, RefreshError};
 use super::*;
 
+mod repeated;
+
 const RESOURCE: &str = "https://mcp.example.com/mcp";
+/// So long after it was replaced, a refresh token gets no answer any more.
+const AFTER_GRACE: Duration = world::testing::REFRESH_GRACE.saturating_add(Duration::from_secs(1));
 /// Life of the first token of Entra ID, in seconds.
 const ENTRA_LIFETIME: u64 = 4000;
 
@@ -58,13 +63,25 @@ fn begin() -> Begun {
     begin_with(Some("refresh-1"))
 }
 
+fn begin_without_grace() -> Begun {
+    let mut begun = begin();
+    change(&mut begun.env, |settings| remote(settings).refresh_grace = Duration::ZERO);
+    begun
+}
+
+/// The settings of the remote server.
+fn remote(settings: &mut base::settings::Settings) -> &mut base::settings::HttpSettings {
+    let base::settings::Mode::Remote(http) = &mut settings.mode else { panic!("the settings are of another mode") };
+    http
+}
+
 impl Begun {
     fn authenticate(&self, token: &Secret<String>) -> Result<Session, SessionError> {
         run(authenticate(&self.env, token, &[RESOURCE]))
     }
 
     fn refresh(&self, token: &Secret<String>) -> Result<IssuedTokens, RefreshError> {
-        run(lifecycle::refresh(&self.env, token, "client", None, None))
+        run(refresh::refresh(&self.env, token, "client", None, None))
     }
 
     fn live(&self, challenge: Option<&GraphChallenge>) -> Result<String, AcquireError> {
@@ -210,7 +227,7 @@ fn requests_under_way_keep_their_token_through_some_refreshes() {
 fn a_refresh_is_refused_with_its_reason() {
     let begun = begin();
     let refresh = |token: &Secret<String>, client: &str, scopes: Option<&[String]>, resource: Option<&str>| {
-        run(lifecycle::refresh(&begun.env, token, client, scopes, resource)).unwrap_err()
+        run(refresh::refresh(&begun.env, token, client, scopes, resource)).unwrap_err()
     };
     let token = &begun.tokens.refresh_token;
     let wide = ["User.Read".to_owned(), "Mail.Read".to_owned()];
@@ -220,6 +237,7 @@ fn a_refresh_is_refused_with_its_reason() {
     assert_eq!(refresh(token, "client", Some(&wide), None), RefreshError::WiderScope);
     assert_eq!(refresh(token, "client", None, Some("https://mcp.example.com")), RefreshError::WrongResource);
     let renewed = begun.refresh(token).unwrap();
+    begun.world.advance(AFTER_GRACE);
     assert_eq!(refresh(token, "client", None, None), RefreshError::Reused);
     assert_eq!(refresh(&renewed.refresh_token, "client", None, None), RefreshError::Unknown);
     assert_eq!(begun.authenticate(&renewed.access_token), Err(SessionError::Unknown));
@@ -258,23 +276,26 @@ fn what_never_was_a_refresh_token_ends_no_session() {
 
 #[test]
 fn a_refresh_that_could_not_be_stored_says_so_in_the_record_and_costs_nothing() {
-    let begun = begin();
-    // Reading the session, reading the tokens of Entra ID, making the key of audit records, writing the session.
-    begun.world.fail_store(4);
-    let failed = begun.refresh(&begun.tokens.refresh_token).unwrap_err();
-    assert!(matches!(failed, RefreshError::Acquire(AcquireError::Store(_))));
-    let last = begun.world.audited().pop().unwrap();
-    assert_eq!(
-        (last.name, last.outcome, last.reason.as_deref()),
-        ("session.refreshed", Outcome::Failure, Some("store"))
-    );
-    assert!(begun.refresh(&begun.tokens.refresh_token).is_ok());
+    // Reading the session, reading the tokens of Entra ID, making the key of audit records; then keeping the answer, writing the
+    // session.
+    for failing in [4, 5] {
+        let begun = begin();
+        begun.world.fail_store(failing);
+        let failed = begun.refresh(&begun.tokens.refresh_token).unwrap_err();
+        assert!(matches!(failed, RefreshError::Acquire(AcquireError::Store(_))));
+        let last = begun.world.audited().pop().unwrap();
+        assert_eq!(
+            (last.name, last.outcome, last.reason.as_deref()),
+            ("session.refreshed", Outcome::Failure, Some("store"))
+        );
+        assert!(begun.refresh(&begun.tokens.refresh_token).is_ok());
+    }
 }
 
 #[test]
-fn of_two_refreshes_at_once_none_survives() {
+fn without_a_grace_none_of_two_refreshes_at_once_survives() {
     for at in 0..3 {
-        let begun = Rc::new(begin());
+        let begun = Rc::new(begin_without_grace());
         let other = Rc::clone(&begun);
         begun.world.interrupt_store(at, move || {
             other.refresh(&other.tokens.refresh_token).unwrap();
@@ -581,7 +602,7 @@ fn roles_and_groups_of_a_session_without_a_refresh_token_end_with_it() {
         beginning.tokens.expires_at = env.clock.now() + 86_400;
         let (_, tokens) = run(lifecycle::begin(&env, beginning)).unwrap();
         world.advance(Duration::from_secs(3600));
-        let refreshed = run(lifecycle::refresh(&env, &tokens.refresh_token, "client", None, None));
+        let refreshed = run(refresh::refresh(&env, &tokens.refresh_token, "client", None, None));
         assert_eq!(refreshed.is_ok(), survives, "{membership:?}");
         assert_eq!(world.record_names().is_empty(), !survives, "{membership:?}");
     }

@@ -140,32 +140,71 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
     };
     // From here on the client can be told.
     let state = parameters.get("state").filter(|state| state.len() <= MAX_STATE);
-    let back = Back { redirect_uri: &redirect_uri, state };
+    let reply = Reply {
+        client: &client,
+        back: Back { redirect_uri: &redirect_uri, state },
+        silent: parameters.get("prompt").unwrap_or_default().split(' ').any(|prompt| prompt == "none"),
+    };
+    let answered = go_on(env, request, &parameters, sent.is_some(), &reply).await;
+    match answered {
+        Err(error) if reply.is_trusted() => {
+            let refusal = OAuthRefusal::new("temporarily_unavailable", sentence(&error));
+            Ok(reply.back.refuse(env, &refusal))
+        }
+        answered => answered,
+    }
+}
+
+/// Goes on with a request whose client and redirect URI belong together.
+async fn go_on(
+    env: &ServerWorld<'_>,
+    request: &Request,
+    parameters: &Parameters,
+    redirect_uri_sent: bool,
+    reply: &Reply<'_>,
+) -> Result<Response<Vec<u8>>, StoreError> {
+    let client = reply.client;
     let browser = Browser::of(env, request).await?;
-    let pending = match check(&env.site, &parameters, &redirect_uri, sent.is_some()) {
+    let pending = match check(&env.site, parameters, reply.back.redirect_uri, redirect_uri_sent) {
         Ok(pending) => Pending {
             client_id: client.client_id.clone(),
             browser: browser.id().to_owned(),
             document: client_metadata_document::of(env, &client),
             ..pending
         },
-        Err(refusal) => return tell(env, &client, &browser, back, &refusal).await,
+        Err(refusal) => return tell(env, reply, &browser, &refusal).await,
     };
     let remembered = match browser.remembered_user() {
-        Some(user) if !pending.prompt.consent => consent::is_remembered(env, &pending.consent(&client, user)).await?,
+        Some(user) if !pending.prompt.consent => consent::is_remembered(env, &pending.consent(client, user)).await?,
         _ => false,
     };
-    let prompts: Vec<&str> = parameters.get("prompt").unwrap_or_default().split(' ').collect();
-    if prompts.contains(&"none") {
+    if reply.silent {
         // Only Entra ID knows, after a page of this server, whether the person could go on without being asked.
         let error = if remembered { "login_required" } else { "consent_required" };
         let refusal = OAuthRefusal::new(error, "The person has to be asked: repeat the request without prompt=none.");
-        return tell(env, &client, &browser, back, &refusal).await;
+        return tell(env, reply, &browser, &refusal).await;
     }
     if remembered {
         return forward(env, pending, &browser, Trip::first(false)).await;
     }
-    show(env, pending, &client, &browser).await
+    show(env, pending, client, &browser).await
+}
+
+/// How a client is told of an error.
+struct Reply<'a> {
+    client: &'a Client,
+    back: Back<'a>,
+    /// The client wants no page to be shown (`prompt=none`).
+    silent: bool,
+}
+
+impl Reply<'_> {
+    /// Whether the person may be sent to the client without a look at what they have consented to: the operator has set the
+    /// client up, it is a program on the person's own machine, or no person looks, as in a hidden frame. RFC 9700
+    /// section 4.11.2 makes the same exception for silent requests.
+    fn is_trusted(&self) -> bool {
+        self.silent || self.client.origin == ClientOrigin::Settings || is_loopback(self.back.redirect_uri)
+    }
 }
 
 /// Tells a client what was wrong with its request. A site that the operator has not set up and that this person never
@@ -173,20 +212,16 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
 /// (RFC 9700 section 4.11.2).
 async fn tell(
     env: &ServerWorld<'_>,
-    client: &Client,
+    reply: &Reply<'_>,
     browser: &Browser<'_>,
-    back: Back<'_>,
     refusal: &OAuthRefusal,
 ) -> Result<Response<Vec<u8>>, StoreError> {
-    let consented = async |user: Option<&RememberedUser>| {
-        let Some(user) = user else { return Ok(false) };
-        let scopes = [SCOPE.to_owned()];
-        let consent = Consent { user, client, scopes: &scopes, redirect_uri: back.redirect_uri };
-        consent::is_remembered(env, &consent).await
-    };
-    let trusted = client.origin == ClientOrigin::Settings
-        || is_loopback(back.redirect_uri)
-        || consented(browser.remembered_user()).await?;
+    let Reply { client, back, .. } = reply;
+    let trusted = reply.is_trusted()
+        || match browser.remembered_user() {
+            Some(user) => consent::is_redirect_known(env, user, client, back.redirect_uri).await?,
+            None => false,
+        };
     if trusted {
         return Ok(back.refuse(env, refusal));
     }

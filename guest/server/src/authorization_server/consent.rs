@@ -24,6 +24,10 @@ const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 const CONSENTS: Namespace<u8> =
     Namespace::json(Partition::AuthorizationServer, "consent", Ttl::For(LIFETIME)).hashed().absent_if_unreadable();
 
+/// That a person has consented and was sent to this client at this redirect URI, by [`RememberedUser::key`] and [`redirect`].
+const REDIRECTS: Namespace<()> =
+    Namespace::marks(Partition::AuthorizationServer, "consent-redirect", Ttl::For(LIFETIME)).hashed();
+
 /// A consent: the person that gave it, the client it is for, what the client may do, and where the answer goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Consent<'a> {
@@ -57,12 +61,38 @@ pub async fn remember(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<()
         return Ok(());
     }
     let [user, what] = consent.key(env);
-    env.entra.records.put(&CONSENTS, &[user.as_str(), &what], &1).await
+    env.entra.records.put(&CONSENTS, &[user.as_str(), &what], &1).await?;
+    let redirect = redirect(consent.client, consent.redirect_uri);
+    env.entra.records.put(&REDIRECTS, &[user.as_str(), &redirect], &()).await
+}
+
+/// Whether the person has consented to whatever the client asked for, within the last 90 days, and was sent to this
+/// redirect URI then. It stands in for no page of consent; it says that an error may go there.
+pub async fn is_redirect_known(
+    env: &ServerWorld<'_>,
+    user: &RememberedUser,
+    client: &Client,
+    redirect_uri: &str,
+) -> Result<bool, StoreError> {
+    let redirect = redirect(client, redirect_uri);
+    env.entra.records.exists(&REDIRECTS, &[user.key().as_str(), &redirect]).await
+}
+
+/// As JSON, in which no part can pass for another.
+fn redirect(client: &Client, redirect_uri: &str) -> String {
+    json!([client.client_id, redirect_uri]).to_string()
+}
+
+impl RememberedUser {
+    fn key(&self) -> String {
+        json!([self.tenant_id, self.object_id]).to_string()
+    }
 }
 
 /// Forgets a consent.
 pub async fn forget(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<(), StoreError> {
     let [user, what] = consent.key(env);
+    env.entra.records.delete(&REDIRECTS, &[user.as_str(), &redirect(consent.client, consent.redirect_uri)]).await?;
     env.entra.records.delete(&CONSENTS, &[user.as_str(), &what]).await
 }
 
@@ -72,10 +102,9 @@ impl Consent<'_> {
         let mut scopes: Vec<&str> = self.scopes.iter().map(String::as_str).collect();
         scopes.sort_unstable();
         scopes.dedup();
-        let user = json!([self.user.tenant_id, self.user.object_id]);
         let tools: Vec<&str> = tools::of_users(env.site.settings).into_iter().map(|tool| tool.name()).collect();
         let what = json!([self.client.client_id, scopes, self.redirect_uri, tools]);
-        [user.to_string(), what.to_string()]
+        [self.user.key(), what.to_string()]
     }
 }
 
@@ -154,6 +183,27 @@ mod tests {
         assert_eq!(run(is_remembered(&env, &consent)), Ok(true));
         configure(&mut env, |http| http.access = only("listMyGroups"));
         assert_eq!(run(is_remembered(&env, &consent)), Ok(false));
+    }
+
+    #[test]
+    fn a_redirect_is_known_to_the_person_who_was_sent_there_whatever_the_scopes() {
+        let world = World::default();
+        let env = world.remote();
+        let (alice, bob) = (user("alice"), user("bob"));
+        let (one, other) = (client("one"), client("other"));
+        let much = scopes(&["User.Read", "Mail.Read"]);
+        let given = Consent { user: &alice, client: &one, scopes: &much, redirect_uri: REDIRECT };
+        let known = |user, client, redirect_uri| run(is_redirect_known(&env, user, client, redirect_uri)).unwrap();
+        assert!(!known(&alice, &one, REDIRECT));
+        run(remember(&env, &given)).unwrap();
+        assert!(known(&alice, &one, REDIRECT));
+        assert!(!known(&bob, &one, REDIRECT) && !known(&alice, &other, REDIRECT));
+        assert!(!known(&alice, &one, "https://app.example.com/other"));
+        world.advance(LIFETIME);
+        assert!(!known(&alice, &one, REDIRECT));
+        run(remember(&env, &given)).unwrap();
+        run(forget(&env, &given)).unwrap();
+        assert!(!known(&alice, &one, REDIRECT));
     }
 
     #[test]

@@ -16,6 +16,22 @@ pub const MAX_LENGTH: usize = 2048;
 /// The hosts of the person's own machine, as they are written in a URI. None stands for another.
 const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
+/// Parameters of the answer to an authorization request: of this server's (RFC 6749 section 4.1.2, RFC 9207), and of others
+/// that a client may take for one (OpenID Connect, JARM). A client that finds one of them twice may read the one that
+/// was registered: a code or an issuer that an attacker chose.
+const ANSWER_PARAMETERS: [&str; 10] = [
+    "code",
+    "state",
+    "iss",
+    "error",
+    "error_description",
+    "error_uri",
+    "response",
+    "access_token",
+    "id_token",
+    "session_state",
+];
+
 /// Why a redirect URI cannot be registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectUriError {
@@ -43,6 +59,16 @@ pub enum RedirectUriError {
     /// http to another machine.
     #[error("a redirect URI must be https, unless its host is localhost, 127.0.0.1 or [::1]")]
     Insecure,
+    /// Port 0, which no program listens on.
+    #[error(
+        "a redirect URI must not have the port 0: leave the port out, a request may name any for http to localhost"
+    )]
+    Port,
+    /// One of the parameters that the server adds.
+    #[error(
+        "a redirect URI must not have a parameter of an authorization response in its query, such as code or state"
+    )]
+    AnswerParameter,
     /// Another spelling of the same.
     #[error("a redirect URI must be in its normal form: lower case host, no default port, no `.` or `..` in the path")]
     NotNormal,
@@ -73,7 +99,17 @@ pub fn check(uri: &str) -> Result<(), RedirectUriError> {
     if url.scheme() == "http" && !is_loopback(uri) {
         return Err(RedirectUriError::Insecure);
     }
+    if url.port() == Some(0) {
+        return Err(RedirectUriError::Port);
+    }
     Ok(())
+}
+
+/// Whether a client may read the parameter as part of an answer. Some frameworks read `code[]`, and some ignore case or the
+/// space around a name.
+fn is_answer_parameter(name: &str) -> bool {
+    let name = name.split('[').next().unwrap_or_default().trim();
+    ANSWER_PARAMETERS.iter().any(|parameter| name.eq_ignore_ascii_case(parameter))
 }
 
 /// What holds for a redirect URI of any scheme.
@@ -89,6 +125,10 @@ fn check_form(uri: &str) -> Result<(), RedirectUriError> {
     }
     if uri.contains('#') {
         return Err(RedirectUriError::Fragment);
+    }
+    let query = uri.split_once('?').map(|(_, query)| query).unwrap_or_default();
+    if url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| is_answer_parameter(&name)) {
+        return Err(RedirectUriError::AnswerParameter);
     }
     Ok(())
 }

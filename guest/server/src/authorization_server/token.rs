@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
-use base::encoding::{digest, same_secret};
-use caller::session::lifecycle::{self, Beginning, IssuedTokens, RefreshError};
+use caller::session::lifecycle::{self, Beginning, IssuedTokens};
+use caller::session::refresh::{self, RefreshError};
 use entra::AcquireError;
 use entra::oauth::OAuthError;
 use http::Response;
@@ -14,7 +14,7 @@ use world::{StoreError, Unrecorded, limits};
 
 use super::answers::{self, OAuthRefusal};
 use super::client::{self, Client, ClientError};
-use super::code::{self, GoodCode, Grant, PresentedCode};
+use super::code::{self, GoodCode, Grant, Presentation, PresentedCode};
 use super::parameters::Parameters;
 use super::{authorize, clients};
 use crate::message::{Request, json as json_answer};
@@ -23,8 +23,6 @@ use crate::server_world::ServerWorld;
 #[cfg(test)]
 mod tests;
 
-/// Length of a code verifier (RFC 7636 section 4.1).
-const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
 /// The operation of the rate limiter.
 const TOKEN: &str = "token";
 /// Seconds after which a request that failed for want of the store or of Entra ID may be repeated.
@@ -178,31 +176,18 @@ async fn exchange(
     parameters: &Parameters,
 ) -> Result<IssuedTokens, TokenRequestError> {
     let missing = |name: &str| refused("invalid_request", &format!("{name} is missing."));
-    let presented = parameters.get("code").ok_or_else(|| missing("code"))?;
+    let code = parameters.get("code").ok_or_else(|| missing("code"))?;
     let verifier = parameters.get("code_verifier").ok_or_else(|| missing("code_verifier"))?;
-    let mut code = look(env, client, presented).await?;
+    let presented =
+        Presentation { code, client_id: &client.client_id, redirect_uri: parameters.get("redirect_uri"), verifier };
     // Checked before the code is claimed: an attacker who has stolen a code can neither use it nor use it up. The life
     // of a code and the rate limit bound the attempts that fail.
-    let grant = &code.grant;
-    let same_redirect = grant.redirect_uri.is_none() || grant.redirect_uri.as_deref() == parameters.get("redirect_uri");
-    let same_secret = same_secret(digest(verifier.as_bytes()).as_bytes(), grant.code_challenge.as_bytes());
-    let mismatch = match () {
-        () if grant.owner.client_id != client.client_id => Some("other-client"),
-        () if !same_redirect => Some("other-redirect-uri"),
-        () if !is_verifier(verifier) || !same_secret => Some("wrong-verifier"),
-        () => None,
-    };
-    if let Some(reason) = mismatch {
-        let event = grant.owner.event("code.refused", Outcome::Failure);
-        // It is refused whether or not that can be recorded.
-        let _ = env.entra.trail.record(event.because(reason.to_owned())).await;
-        return Err(invalid());
-    }
-    let resource = resource(env, parameters, &grant.resource)?;
+    let mut code = look(env, presented).await?;
+    let resource = resource(env, parameters, &code.grant.resource)?;
     count_public(env, client).await?;
     if !code.claim(env).await? {
         // Another request uses it at this moment, or just has: this is the second use.
-        look(env, client, presented).await?;
+        look(env, presented).await?;
         return Err(invalid());
     }
     begin(env, &code, resource).await
@@ -213,9 +198,15 @@ fn invalid() -> TokenRequestError {
 }
 
 /// Looks at a presented code. If it was used before, what it gave is taken back.
-async fn look(env: &ServerWorld<'_>, client: &Client, presented: &str) -> Result<Box<GoodCode>, TokenRequestError> {
-    match code::present(env, presented, &client.client_id).await? {
+async fn look(env: &ServerWorld<'_>, presented: Presentation<'_>) -> Result<Box<GoodCode>, TokenRequestError> {
+    match code::present(env, presented).await? {
         PresentedCode::Good(code) => Ok(code),
+        PresentedCode::Refused { owner, reason } => {
+            let event = owner.event("code.refused", Outcome::Failure);
+            // It is refused whether or not that can be recorded.
+            let _ = env.entra.trail.record(event.because(reason.to_owned())).await;
+            Err(invalid())
+        }
         PresentedCode::Replayed { session, owner } => {
             lifecycle::end(&env.entra, &session, &owner, "code-replayed").await?;
             Err(invalid())
@@ -285,11 +276,6 @@ fn resource(env: &ServerWorld<'_>, parameters: &Parameters, granted: &str) -> Re
     target("resource is not the one of the authorization.")
 }
 
-fn is_verifier(verifier: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    VERIFIER.contains(&verifier.len()) && verifier.bytes().all(allowed)
-}
-
 /// `grant_type=refresh_token` (RFC 6749 section 6).
 async fn refresh(
     env: &ServerWorld<'_>,
@@ -315,7 +301,7 @@ async fn refresh(
     if lifecycle::was_given(&env.entra, &token, &client.client_id).await? {
         count_public(env, client).await?;
     }
-    let refreshed = lifecycle::refresh(&env.entra, &token, &client.client_id, scopes.as_deref(), resource).await;
+    let refreshed = refresh::refresh(&env.entra, &token, &client.client_id, scopes.as_deref(), resource).await;
     refreshed.map_err(|error| match error {
         RefreshError::Unknown | RefreshError::Reused => {
             refused("invalid_grant", "The session has ended, or the refresh token is not its last one: sign in again.")

@@ -1,13 +1,19 @@
-//! Values that go out and come back: sealed (AES-256-GCM), so that only this server reads, alters or makes them.
+//! Values that are sealed (AES-256-GCM), so that only this server reads, alters or makes them.
 //!
-//! A sealed value is bound to its purpose and whatever else the caller names. That it is not too old, and not used twice,
-//! is for the caller to check.
+//! [`Sealed`] is for values that go out and come back; their key is in the store. [`SealedUnder`] is for values that are
+//! kept for the holder of a secret which the store does not have. A sealed value is bound to its purpose and whatever else
+//! the caller names. That it is not too old, and not used twice, is for the caller to check.
 //!
-//! Records themselves are not sealed here: the host's store keeps them encrypted at rest, and a key that lies beside them
-//! would add nothing.
+//! Each text has a key and a nonce of its own, derived with HKDF from the key, the purpose and 192 random bits that the
+//! text begins with. AES-GCM loses its promises when a nonce comes twice under one key, which 96 random bits under one key
+//! for ever allow after some 2^32 texts; here it takes 2^80 texts for the same chance (2^-32) that two share anything.
+//!
+//! Other records are not sealed here: the host's store keeps them encrypted at rest, and a key that lies beside them would
+//! add nothing.
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
+use hmac_sha256::HKDF;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -22,8 +28,12 @@ use base::secret::Secret;
 const KEY_BYTES: usize = 32;
 /// Bytes of a nonce (NIST SP 800-38D).
 const NONCE_BYTES: usize = 12;
+/// Random bytes that a text begins with.
+const SALT_BYTES: usize = 24;
 /// Characters of the longest text that is opened: longer than anything that is sealed.
 const MAX_LENGTH: usize = 4096;
+/// What the keys of texts that go out are derived for.
+const TEXTS: &str = "entra-mcp sealed text";
 
 /// A key in the store, made on first use. Kept: what it has made may come back to another instance, at any time.
 pub type KeyRecord = Namespace<Secret<Vec<u8>>>;
@@ -66,26 +76,95 @@ impl Records<'_> {
     /// Seals a value. `bound` is not part of the text, but has to be the same to open it. The text is base64url.
     pub async fn seal<T>(&self, sealed: &Sealed<T>, bound: &[u8], value: &T) -> Result<String, StoreError> {
         let plain = (sealed.encoding.encode)(value)?;
-        let mut nonce = [0; NONCE_BYTES];
-        self.random.fill(&mut nonce);
-        let text = cipher(&self.key(&sealed.key).await?)?
-            .encrypt(&Nonce::from(nonce), Payload { msg: &plain, aad: bound })
-            .map_err(|_| StoreError::TooLarge)?;
-        Ok(base64url(&[nonce.as_slice(), &text].concat()))
+        let key = self.key(&sealed.key).await?;
+        if key.reveal().len() != KEY_BYTES {
+            return Err(StoreError::Unreadable);
+        }
+        Ok(base64url(&encrypt(self, key.reveal(), TEXTS, bound, &plain)?))
     }
 
     /// Opens what [`Records::seal`] has made of the same kind with the same `bound`; `None` for anything else.
     pub async fn open<T>(&self, sealed: &Sealed<T>, bound: &[u8], text: &str) -> Result<Option<T>, StoreError> {
         let bytes = (text.len() <= MAX_LENGTH).then(|| from_base64url(text)).flatten();
-        let Some((nonce, text)) = bytes.as_deref().and_then(|bytes| bytes.split_first_chunk::<NONCE_BYTES>()) else {
-            return Ok(None);
-        };
-        let cipher = cipher(&self.key(&sealed.key).await?)?;
-        let plain = cipher.decrypt(&Nonce::from(*nonce), Payload { msg: text, aad: bound }).map(Zeroizing::new);
-        Ok(plain.ok().and_then(|plain| (sealed.encoding.decode)(&plain)))
+        let Some(bytes) = bytes.filter(|bytes| bytes.len() >= NONCE_BYTES) else { return Ok(None) };
+        let key = self.key(&sealed.key).await?;
+        let plain =
+            decrypt(key.reveal(), TEXTS, bound, &bytes).or_else(|| decrypt_earlier(key.reveal(), bound, &bytes));
+        Ok(plain.and_then(|plain| (sealed.encoding.decode)(&plain)))
+    }
+
+    /// Seals a value for the holder of `secret`, which has to be random and of 256 bits.
+    pub fn seal_under<T>(
+        &self,
+        sealed: &SealedUnder<T>,
+        secret: &[u8],
+        bound: &[u8],
+        value: &T,
+    ) -> Result<Secret<Vec<u8>>, StoreError> {
+        let plain = (sealed.encoding.encode)(value)?;
+        encrypt(self, secret, sealed.purpose, bound, &plain).map(Secret::new)
     }
 }
 
-fn cipher(key: &Secret<Vec<u8>>) -> Result<Aes256Gcm, StoreError> {
-    Aes256Gcm::new_from_slice(key.reveal()).map_err(|_| StoreError::Unreadable)
+/// Values of one kind that are kept sealed under a secret of their reader, which no record holds.
+pub struct SealedUnder<T> {
+    purpose: &'static str,
+    encoding: Encoding<T>,
+}
+
+impl<T: Serialize + DeserializeOwned> SealedUnder<T> {
+    /// Values that are sealed as JSON. The purpose keeps keys apart that are derived from one secret.
+    pub const fn json(purpose: &'static str) -> Self {
+        Self { purpose, encoding: Encoding::json() }
+    }
+}
+
+impl<T> SealedUnder<T> {
+    /// Opens what [`Records::seal_under`] has made with the same secret and the same `bound`; `None` for anything else.
+    pub fn open(&self, secret: &[u8], bound: &[u8], sealed: &[u8]) -> Option<T> {
+        decrypt(secret, self.purpose, bound, sealed).and_then(|plain| (self.encoding.decode)(&plain))
+    }
+}
+
+/// The salt, then the ciphertext with its tag.
+fn encrypt(
+    records: &Records<'_>,
+    key: &[u8],
+    purpose: &str,
+    bound: &[u8],
+    plain: &[u8],
+) -> Result<Vec<u8>, StoreError> {
+    let mut salt = [0; SALT_BYTES];
+    records.random.fill(&mut salt);
+    let (cipher, nonce) = derive(key, purpose, &salt).ok_or(StoreError::Unreadable)?;
+    let text = cipher.encrypt(&nonce, Payload { msg: plain, aad: bound }).map_err(|_| StoreError::TooLarge)?;
+    Ok([salt.as_slice(), &text].concat())
+}
+
+fn decrypt(key: &[u8], purpose: &str, bound: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (salt, text) = sealed.split_first_chunk::<SALT_BYTES>()?;
+    let (cipher, nonce) = derive(key, purpose, salt)?;
+    cipher.decrypt(&nonce, Payload { msg: text, aad: bound }).ok().map(Zeroizing::new)
+}
+
+/// As earlier versions have sealed: the nonce, then the ciphertext with its tag, all under the one key. Their cookies come
+/// back for 90 days.
+fn decrypt_earlier(key: &[u8], bound: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (nonce, text) = sealed.split_first_chunk::<NONCE_BYTES>()?;
+    let cipher = Aes256Gcm::new_from_slice(key).ok()?;
+    cipher.decrypt(&Nonce::from(*nonce), Payload { msg: text, aad: bound }).ok().map(Zeroizing::new)
+}
+
+/// The key and the nonce of one text (RFC 5869).
+fn derive(
+    key: &[u8],
+    purpose: &str,
+    salt: &[u8; SALT_BYTES],
+) -> Option<(Aes256Gcm, Nonce<aes_gcm::aead::consts::U12>)> {
+    let mut derived = Zeroizing::new([0; KEY_BYTES + NONCE_BYTES]);
+    let extracted = Zeroizing::new(HKDF::extract(salt, key));
+    HKDF::expand(derived.as_mut_slice(), extracted.as_slice(), purpose);
+    let (key, nonce) = derived.split_first_chunk::<KEY_BYTES>()?;
+    let nonce = <[u8; NONCE_BYTES]>::try_from(nonce).ok()?;
+    Some((Aes256Gcm::new_from_slice(key).ok()?, Nonce::from(nonce)))
 }

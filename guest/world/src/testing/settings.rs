@@ -35,6 +35,9 @@ pub fn local_settings() -> LocalSettings {
     LocalSettings { method: SignInMethod::Automatic, timeout: Duration::from_secs(300), account: None }
 }
 
+/// How long a replaced refresh token gets the same answer again, unless a test changes it.
+pub const REFRESH_GRACE: Duration = Duration::from_secs(30);
+
 /// Where the remote server of the tests is.
 pub const PUBLIC_URL: &str = "https://mcp.example.com";
 
@@ -57,6 +60,7 @@ pub fn http_settings() -> HttpSettings {
         token_header: None,
         rewrite_authority_metadata: false,
         max_streams_per_caller: 16,
+        refresh_grace: REFRESH_GRACE,
     }
 }
 

@@ -43,6 +43,10 @@ const DEFAULT_MAX_QUEUE: usize = 512;
 /// Connections at the same time, unless set otherwise.
 const DEFAULT_MAX_CONNECTIONS: usize = 1_024;
 
+/// How long a replaced refresh token gets the same answer again, unless set otherwise, and bounds of it.
+const DEFAULT_REFRESH_GRACE_SECONDS: u32 = 30;
+const REFRESH_GRACE_SECONDS: RangeInclusive<u32> = 0..=120;
+
 const QUEUE: RangeInclusive<usize> = 0..=65_536;
 const CONNECTIONS: RangeInclusive<usize> = 1..=65_536;
 /// The server has places for 64.
@@ -120,6 +124,9 @@ settings! {
         /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the
         /// original
         rewrite_authority_metadata: bool = false;
+        /// How long a refresh token of a session that was replaced gets the same answer again, in seconds; 0: never, its
+        /// second use ends the session
+        refresh_grace_seconds: u32 = DEFAULT_REFRESH_GRACE_SECONDS, value("SECONDS"), range(REFRESH_GRACE_SECONDS);
         /// For development: a host whose Client ID Metadata Documents are read at any address and port; may be repeated
         client_metadata_allow: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
         /// What follows if Entra ID does not know the tenant or the credential when the server starts, or cannot be asked
@@ -308,6 +315,7 @@ impl Sources {
                 token_header: token_header.map(|name| name.as_str().to_owned()),
                 rewrite_authority_metadata: rewrite_authority_metadata(values.rewrite_authority_metadata, token_mode)?,
                 max_streams_per_caller: values.max_streams_per_caller,
+                refresh_grace_seconds: values.refresh_grace_seconds,
             },
             common,
         })

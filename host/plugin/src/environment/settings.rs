@@ -147,6 +147,8 @@ pub struct HttpSettings {
     pub rewrite_authority_metadata: bool,
     /// Event streams that one caller may hold open at the same time, with all of its clients.
     pub max_streams_per_caller: u32,
+    /// How long a refresh token that was replaced gets the same answer again, in seconds, at most 120; 0: never.
+    pub refresh_grace_seconds: u32,
 }
 
 /// Event streams of one caller, unless set otherwise: a quarter of the places that `entra-mcp serve` has.

@@ -1,11 +1,14 @@
 //! Records in one SQLite file, shared by any number of processes of the same user.
 //!
-//! Every value is sealed with AES-256-GCM under a key beside the database, in a file that only the user can read. The
-//! name of a record and its expiry are the associated data: a value that was altered, moved to another name, or given a
-//! longer life does not open. Names are stored as keyed hashes, because they contain account ids; they are never
-//! listed. The folder, the database and the key file belong to this user, and no other user can change them or a folder
-//! above them. What this does not protect against: a program that runs as the same user can read the key file. The
-//! operating system's keyring is to hold the key in a later version.
+//! Every value is sealed with AES-256-GCM under a key derived for it alone from one that lies beside the database, in a
+//! file only the user can read ([`cipher`]). The name of a record and its expiry are the associated data: a value that was
+//! altered, moved to another name, or given a longer life does not open. Names are stored as keyed hashes, because they
+//! contain account ids; they are never listed. The folder, the database and the key file belong to this user, and no other
+//! user can change them or a folder above them. What this does not protect against: a program that runs as the same user
+//! can read the key file, and a database that is put back as it was earlier has the records that it had. The operating
+//! system's keyring is to hold the key in a later version.
+//!
+//! What was deleted, replaced or has expired leaves the files too ([`erasure`]).
 //!
 //! SQLite makes operations atomic across processes: `take` and `compare_and_swap` run in an IMMEDIATE transaction,
 //! which holds the write lock from its first statement.
@@ -17,9 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
-use ring::{hkdf, hmac};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use zeroize::Zeroizing;
 
@@ -27,10 +28,14 @@ use super::{SecretBytes, SecretStore, StoreError, same};
 use crate::clock::Clock;
 use crate::private_files::{self, Exposed, FolderError, User};
 
+mod cipher;
+mod erasure;
 mod fingerprint;
 mod readers;
 mod wal_index;
 
+use cipher::Cipher;
+use erasure::Erasure;
 use readers::Readers;
 
 /// Size of the data key in bytes (AES-256).
@@ -48,12 +53,16 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const PREPARE_PAUSE: Duration = Duration::from_millis(10);
 const PREPARE_ATTEMPTS: u32 = 500;
 
+/// Bytes of the journal that stay when it begins anew: none, since they are of records that may be gone by now.
+const JOURNAL_SIZE_LIMIT: i64 = 0;
+
 /// Most expired records that a write removes. A write adds one record, so the file shrinks again after a flood of
 /// records that expire together, and no write has to remove all of them.
 const MAX_PURGED: u32 = 64;
 
-/// Layout of the table and of sealed values. A file with another number is refused.
-const SCHEMA_VERSION: i32 = 1;
+/// Layout of the table and of sealed values. A file with a later number is refused. The values of version 1 are under one
+/// key; they are opened as they are.
+const SCHEMA_VERSION: i32 = 2;
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -131,14 +140,15 @@ pub enum OpenError {
 
 /// The store.
 pub struct SqliteStore {
-    clock: Arc<dyn Clock>,
     inner: Arc<OpenDatabase>,
 }
 
 struct OpenDatabase {
+    clock: Arc<dyn Clock>,
     connection: Mutex<Connection>,
     readers: Readers,
     cipher: Cipher,
+    erasure: Erasure,
 }
 
 impl SqliteStore {
@@ -179,7 +189,8 @@ impl SqliteStore {
         fingerprint::check(&connection, &cipher.hidden_name(fingerprint::NAME), path)
             .map_err(|error| database_error(error.to_string()))?;
         let readers = Readers::open(path).map_err(|error| database_error(error.to_string()))?;
-        Ok(Self { clock, inner: Arc::new(OpenDatabase { connection: Mutex::new(connection), readers, cipher }) })
+        let (connection, erasure) = (Mutex::new(connection), Erasure::default());
+        Ok(Self { inner: Arc::new(OpenDatabase { clock, connection, readers, cipher, erasure }) })
     }
 
     /// Runs `work` in one IMMEDIATE transaction on a thread that may block.
@@ -187,12 +198,13 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&StoreTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (inner, now) = (Arc::clone(&self.inner), self.clock.now_seconds());
+        let (inner, now) = (Arc::clone(&self.inner), self.inner.clock.now_seconds());
         let run = move || {
             let mut connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let result = work(&StoreTransaction { connection: &transaction, cipher: &inner.cipher, now })?;
             transaction.commit()?;
+            erasure::after_a_write(&inner);
             Ok(result)
         };
         tokio::task::spawn_blocking(run).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
@@ -228,13 +240,16 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // A crash of the machine may lose the last sign-in, never the database.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "secure_delete", true)?;
+    connection.pragma_update(None, "journal_size_limit", JOURNAL_SIZE_LIMIT)?;
+    // No copy of the database in a folder of temporary files.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(connection)
 }
 
 /// Creates the table in an empty database; returns the resulting version of the layout.
 fn migrate(connection: &Connection) -> rusqlite::Result<i32> {
     let version = |connection: &Connection| connection.query_row("PRAGMA user_version", [], |row| row.get(0));
-    if version(connection)? == 0 {
+    if version(connection)? < SCHEMA_VERSION {
         connection.execute_batch(&format!(
             "BEGIN IMMEDIATE;
              CREATE TABLE IF NOT EXISTS record (
@@ -279,7 +294,7 @@ impl StoreTransaction<'_> {
             return Ok(None);
         };
         // The expiry is trusted only after the seal has proved it.
-        let value = self.cipher.open(key, expires_at, sealed)?;
+        let value = self.cipher.open(key, expires_at, &sealed)?;
         let expired = expires_at.is_some_and(|expires_at| expires_at <= self.now_as_column());
         Ok(if expired { None } else { Some((value, expires_at)) })
     }
@@ -302,10 +317,7 @@ impl StoreTransaction<'_> {
 
     /// Removes some expired records, so that the file does not grow with every sign-in.
     fn purge(&self) -> Result<(), StoreError> {
-        let expired = "SELECT name FROM record WHERE expires_at <= ?1 LIMIT ?2";
-        self.connection
-            .prepare_cached(&format!("DELETE FROM record WHERE name IN ({expired})"))?
-            .execute(params![self.now_as_column(), MAX_PURGED])?;
+        purge(self.connection, self.now_as_column())?;
         Ok(())
     }
 
@@ -314,10 +326,18 @@ impl StoreTransaction<'_> {
     }
 }
 
+/// Removes at most [`MAX_PURGED`] records that have expired; how many.
+fn purge(connection: &Connection, now: i64) -> rusqlite::Result<usize> {
+    let expired = "SELECT name FROM record WHERE expires_at <= ?1 LIMIT ?2";
+    connection
+        .prepare_cached(&format!("DELETE FROM record WHERE name IN ({expired})"))?
+        .execute(params![now, MAX_PURGED])
+}
+
 #[async_trait]
 impl SecretStore for SqliteStore {
     async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
-        let (inner, now) = (Arc::clone(&self.inner), self.clock.now_seconds());
+        let (inner, now) = (Arc::clone(&self.inner), self.inner.clock.now_seconds());
         // In WAL mode, readers and writers do not wait for each other, except for a moment when the journal is set up.
         if let Some(result) = inner.readers.get(&inner.cipher, key, now) {
             return result;
@@ -373,66 +393,12 @@ impl SecretStore for SqliteStore {
     }
 }
 
-/// Seals values and hides names, with two keys derived from the one in the key file.
-struct Cipher {
-    sealing: LessSafeKey,
-    naming: hmac::Key,
-    random: SystemRandom,
-}
-
 impl Cipher {
     fn from_key_file(user: &User, path: &Path) -> Result<Self, OpenError> {
         let key = read_or_create_key(user, path)?;
         Self::derive(&key)
             .ok_or_else(|| OpenError::Key { path: path.to_owned(), reason: "the keys cannot be derived".into() })
     }
-
-    fn derive(key: &[u8]) -> Option<Self> {
-        let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, b"entra-mcp secret store 1").extract(key);
-        let sealing: UnboundKey = derived.expand(&[b"seal values"], &AES_256_GCM).ok()?.into();
-        let naming: hmac::Key = derived.expand(&[b"hide names"], hmac::HMAC_SHA256).ok()?.into();
-        Some(Self { sealing: LessSafeKey::new(sealing), naming, random: SystemRandom::new() })
-    }
-
-    fn hidden_name(&self, key: &str) -> Vec<u8> {
-        hmac::sign(&self.naming, key.as_bytes()).as_ref().to_vec()
-    }
-
-    /// The random nonce, then the ciphertext with its tag.
-    fn seal(&self, key: &str, expires_at: Option<i64>, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let failed = |_| StoreError::Unavailable("no randomness".into());
-        let mut nonce = [0; NONCE_LEN];
-        self.random.fill(&mut nonce).map_err(failed)?;
-        let mut buffer = Zeroizing::new(value.to_vec());
-        self.sealing
-            .seal_in_place_append_tag(
-                Nonce::assume_unique_for_key(nonce),
-                associated_data(key, expires_at),
-                &mut *buffer,
-            )
-            .map_err(failed)?;
-        Ok([&nonce[..], &buffer].concat())
-    }
-
-    fn open(&self, key: &str, expires_at: Option<i64>, sealed: Vec<u8>) -> Result<SecretBytes, StoreError> {
-        let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(StoreError::Unreadable)?;
-        let mut buffer = ciphertext.to_vec();
-        let plain = self
-            .sealing
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), associated_data(key, expires_at), &mut buffer)
-            .map_err(|_| StoreError::Unreadable)?
-            .len();
-        buffer.truncate(plain);
-        Ok(SecretBytes::new(buffer))
-    }
-}
-
-/// Binds a sealed value to its name and its expiry. The expiry has a fixed length, so that the boundary between the two
-/// is unambiguous.
-fn associated_data(key: &str, expires_at: Option<i64>) -> Aad<Vec<u8>> {
-    let mut data = expires_at.unwrap_or(i64::MIN).to_be_bytes().to_vec();
-    data.extend_from_slice(key.as_bytes());
-    Aad::from(data)
 }
 
 /// Checks once whether the key exists, and before reading it: another process may create it at any moment, and

@@ -101,6 +101,11 @@ impl Replicas {
         self.processes.remove(number).child.kill().await.unwrap();
     }
 
+    /// Bytes of the journal of the store, which has earlier versions of records.
+    pub(super) fn journal_bytes(&self) -> u64 {
+        std::fs::metadata(self.folder.path().join("sessions.db-wal")).unwrap().len()
+    }
+
     /// What all processes have written.
     pub(super) fn log(&self) -> String {
         let files = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());

@@ -387,7 +387,9 @@ async fn an_endpoint_that_is_none_stops_the_server_without_repeating_it() {
 #[tokio::test]
 async fn no_sink_holds_a_secret_or_the_name_of_a_person() {
     let collector = Collector::start(Manner::Keeps).await;
-    let site = exporting(&collector.url(), with_metrics()).await;
+    let mut arguments = with_metrics();
+    arguments.extend(["--refresh-grace-seconds", "0"].map(str::to_owned));
+    let site = exporting(&collector.url(), arguments).await;
     let first = site.sign_in().await;
     assert_eq!(site.call(&first.access_token, &[]).await.0, 200);
     let refreshed = site.refresh(&first).await;

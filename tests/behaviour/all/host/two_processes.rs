@@ -98,3 +98,32 @@ async fn a_session_that_one_process_revokes_is_refused_by_the_other_at_once_whil
         assert!(refused.iter().all(|answer| answer.status == 401), "round {round}");
     }
 }
+
+/// Each process has its own instances, and SQLite alone is between them.
+#[tokio::test]
+async fn fifty_refreshes_at_once_on_two_processes_have_one_successor() {
+    let fleet = Replicas::start(2, AN_HOUR, "warn", &["--rate-limit", "off"]).await;
+    let tokens = fleet.session(ALICE).await;
+    let answers = futures_util::future::join_all((0..50).map(|_| fleet.refresh(&tokens))).await;
+    for answer in &answers {
+        assert_eq!((answer.status, &answer.body), (200, &answers[0].body), "{}", fleet.log());
+    }
+    let renewed = Tokens::of(&tokens.client_id, &answers[0]);
+    let answer = fleet.send(call_request(&renewed.access)).await;
+    assert_eq!(answer.body["result"]["structuredContent"]["userPrincipalName"], ALICE, "{}", answer.html());
+    assert_eq!(fleet.refresh(&renewed).await.status, 200, "the session goes on");
+    assert_eq!(fleet.refresh(&tokens).await.refusal(), (400, "invalid_grant"), "and with one token only");
+    assert_eq!(fleet.send(call_request(&renewed.access)).await.status, 401);
+}
+
+/// The record of the session is in the journal until then. The other process goes on, so SQLite does not clear it up.
+#[tokio::test]
+async fn a_process_that_ends_leaves_no_journal_of_what_was_revoked() {
+    let mut fleet = Replicas::start(2, AN_HOUR, "warn", &[]).await;
+    let tokens = fleet.session(ALICE).await;
+    let form = [("client_id", tokens.client_id.as_str()), ("token", &tokens.refresh)];
+    assert_eq!(fleet.post_form("/revoke", &form).await.status, 200);
+    assert_eq!(fleet.terminate(0).await, Some(0));
+    assert_eq!(fleet.journal_bytes(), 0);
+    assert_eq!(fleet.send_to(1, call_request(&tokens.access)).await.status, 401);
+}

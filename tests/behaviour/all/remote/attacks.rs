@@ -7,7 +7,8 @@ use entra_mcp_emulator::user_agent::Person;
 
 use crate::support::lab::PASSWORD;
 use crate::support::remote::{
-    ALICE, Authorize, BOB, Fleet, PUBLIC_URL, REDIRECT, Tab, Tokens, call_request, input, parameter, path_of,
+    ALICE, Authorize, BOB, Fleet, PUBLIC_URL, REDIRECT, REFRESH_GRACE, Tab, Tokens, call_request, input, parameter,
+    path_of,
 };
 
 #[tokio::test]
@@ -60,9 +61,35 @@ async fn a_reused_refresh_token_ends_the_whole_session() {
     let stolen = fleet.session(ALICE).await;
     let renewed = Tokens::of(&stolen.client_id, &fleet.refresh(&stolen.client_id, &stolen.refresh).await);
     fleet.details(&renewed.access).await;
+    fleet.advance(u64::from(REFRESH_GRACE) + 1);
     assert_eq!(fleet.refresh(&stolen.client_id, &stolen.refresh).await.refusal(), (400, "invalid_grant"));
     assert_eq!(fleet.call(&renewed.access).await.status, 401);
     assert_eq!(fleet.refresh(&renewed.client_id, &renewed.refresh).await.refusal(), (400, "invalid_grant"));
+    assert!(fleet.audited().iter().any(|name| name == "session.reused"), "{:?}", fleet.audited());
+}
+
+/// A thief with the old token shares the grace, but gets nothing that the client does not have.
+#[tokio::test]
+async fn a_stolen_refresh_token_brings_what_its_owner_has_and_ends_the_session_when_that_was_used() {
+    let fleet = Fleet::new().await;
+    let stolen = fleet.session(ALICE).await;
+    let renewed = Tokens::of(&stolen.client_id, &fleet.refresh(&stolen.client_id, &stolen.refresh).await);
+    let thief = Tokens::of(&stolen.client_id, &fleet.refresh(&stolen.client_id, &stolen.refresh).await);
+    assert_eq!((&thief.access, &thief.refresh), (&renewed.access, &renewed.refresh));
+    assert_eq!(fleet.refresh(&stolen.client_id, &renewed.refresh).await.status, 200);
+    assert_eq!(fleet.refresh(&stolen.client_id, &stolen.refresh).await.refusal(), (400, "invalid_grant"));
+    assert_eq!(fleet.call(&renewed.access).await.status, 401);
+}
+
+#[tokio::test]
+async fn without_a_grace_a_second_use_ends_the_session_at_once() {
+    let fleet = Fleet::with(|settings| {
+        settings.http.as_mut().expect("a remote server").refresh_grace_seconds = 0;
+    })
+    .await;
+    let tokens = fleet.session(ALICE).await;
+    assert_eq!(fleet.refresh(&tokens.client_id, &tokens.refresh).await.status, 200);
+    assert_eq!(fleet.refresh(&tokens.client_id, &tokens.refresh).await.refusal(), (400, "invalid_grant"));
     assert!(fleet.audited().iter().any(|name| name == "session.reused"), "{:?}", fleet.audited());
 }
 

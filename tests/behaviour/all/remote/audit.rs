@@ -11,7 +11,7 @@ use super::bearer::{app_only, fleet_with, signed, token};
 use crate::support::component::modern;
 use crate::support::lab::VERIFIER;
 use crate::support::remote::{
-    ALICE, Answer, Authorize, Fleet, PUBLIC_URL, REDIRECT, Tab, Tokens, call_request, parameter,
+    ALICE, Answer, Authorize, Fleet, PUBLIC_URL, REDIRECT, REFRESH_GRACE, Tab, Tokens, call_request, parameter,
 };
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -84,8 +84,10 @@ async fn everything(fleet: &Fleet) -> Vec<String> {
     call(fleet, &first.access).await;
     fleet.control().clear_faults();
 
-    // The client refreshes, and refreshes again with the used token.
+    // The client refreshes, and refreshes again with the used token: at once, and when it is too late.
     let second = Tokens::of(&client, &fleet.refresh(&client, &first.refresh).await);
+    assert_eq!(fleet.refresh(&client, &first.refresh).await.status, 200);
+    fleet.advance(u64::from(REFRESH_GRACE) + 1);
     fleet.refresh(&client, &first.refresh).await;
     assert_eq!(call(fleet, &second.access).await.status, 401);
 
@@ -166,6 +168,7 @@ async fn every_event_is_recorded_once() {
         ("on-behalf-of.issued/success", 1),
         ("request.throttled/failure/graph", 1),
         ("session.created/success", 2),
+        ("session.refresh-repeated/success", 1),
         ("session.refreshed/success", 2),
         ("session.reused/failure", 1),
         ("session.revoked/success/refresh-token-reused", 1),

@@ -2,7 +2,7 @@
 
 use entra_mcp_emulator::{Endpoint, Fault};
 
-use crate::support::remote::{ALICE, Fleet, Tokens};
+use crate::support::remote::{ALICE, Fleet, REFRESH_GRACE, Tokens};
 
 fn refreshes(fleet: &Fleet) -> usize {
     let requests = fleet.control().requests(Endpoint::Token);
@@ -108,4 +108,36 @@ async fn a_claims_challenge_of_graph_is_answered_with_a_fresh_token() {
     let tokens = fleet.session(ALICE).await;
     fleet.control().challenge_graph(1);
     assert_eq!(fleet.details(&tokens.access).await["userPrincipalName"], ALICE);
+}
+
+#[tokio::test]
+async fn a_refresh_whose_answer_was_lost_is_answered_again_by_the_other_replica() {
+    let fleet = Fleet::new().await;
+    let tokens = fleet.session(ALICE).await;
+    let lost = fleet.refresh(&tokens.client_id, &tokens.refresh).await;
+    fleet.advance(u64::from(REFRESH_GRACE));
+    let again = fleet.refresh(&tokens.client_id, &tokens.refresh).await;
+    assert_eq!((again.status, &again.body), (200, &lost.body));
+    let renewed = Tokens::of(&tokens.client_id, &again);
+    assert_eq!(fleet.details(&renewed.access).await["userPrincipalName"], ALICE);
+    assert_eq!(fleet.refresh(&renewed.client_id, &renewed.refresh).await.status, 200, "the session goes on");
+}
+
+#[tokio::test]
+async fn fifty_refreshes_at_once_on_two_replicas_have_one_successor() {
+    let fleet = Fleet::new().await;
+    fleet.shorten_tokens(900);
+    let tokens = fleet.session(ALICE).await;
+    fleet.advance(700);
+    fleet.control().clear_requests();
+    let _flying = fleet.let_time_fly();
+    let calls = (0..50).map(|_| fleet.refresh(&tokens.client_id, &tokens.refresh));
+    let answers = futures_util::future::join_all(calls).await;
+    for answer in &answers {
+        assert_eq!((answer.status, &answer.body), (200, &answers[0].body));
+    }
+    assert_eq!(refreshes(&fleet), 1, "Entra ID was asked once");
+    let renewed = Tokens::of(&tokens.client_id, &answers[0]);
+    assert_eq!(fleet.refresh(&renewed.client_id, &renewed.refresh).await.status, 200);
+    assert_eq!(fleet.refresh(&tokens.client_id, &tokens.refresh).await.refusal(), (400, "invalid_grant"));
 }

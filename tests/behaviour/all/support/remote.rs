@@ -35,6 +35,8 @@ pub(crate) const RESOURCE: &str = "https://mcp.example.com/mcp";
 pub(crate) const REDIRECT: &str = "https://client.example.com/callback";
 /// Refused tokens in a minute of one address, if the fleet is told addresses: the program's default.
 pub(crate) const REFUSED_TOKENS: u32 = 60;
+/// How long a replaced refresh token gets the same answer again, in seconds: the default.
+pub(crate) const REFRESH_GRACE: u32 = 30;
 pub(crate) const ALICE: &str = "alice@contoso.example";
 pub(crate) const BOB: &str = "bob@contoso.example";
 
@@ -190,6 +192,7 @@ impl Fleet {
                 token_header: None,
                 rewrite_authority_metadata: false,
                 max_streams_per_caller: 16,
+                refresh_grace_seconds: REFRESH_GRACE,
             }),
         };
         change(&mut settings);

@@ -7,6 +7,7 @@ use base::policy::names;
 use caller::SessionCaller;
 use caller::session::entra_tokens::EntraTokens;
 use caller::session::lifecycle::{self, Beginning, IssuedTokens};
+use caller::session::refresh;
 use caller::session::{self, Owner, Session};
 use entra::testing::{FakeAuthority, OBJECT, OTHER_TENANT, TestKey, header, id_claims, sign, with};
 use world::HttpError;
@@ -100,7 +101,7 @@ impl Lab {
         while self.authority.world.elapsed().as_secs() < seconds {
             self.advance(HOUR / 2);
             let token = &self.tokens.refresh_token;
-            self.tokens = run(lifecycle::refresh(&self.env.entra, token, "client", None, None)).unwrap();
+            self.tokens = run(refresh::refresh(&self.env.entra, token, "client", None, None)).unwrap();
         }
         assert_eq!(self.authority.world.elapsed().as_secs(), seconds);
     }

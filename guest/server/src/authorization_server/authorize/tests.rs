@@ -1,5 +1,6 @@
 //! What an authorization request may ask for, and which party learns that it may not.
 
+use base::policy::{Rule, ToolRule};
 use entra::testing::OBJECT;
 use http::header::LOCATION;
 use serde_json::json;
@@ -77,7 +78,7 @@ fn no_person_is_sent_to_a_stranger_without_being_asked() {
     let evil = "https://evil.example/landing";
     let client = stranger(&flow, evil);
     let us = [("client_id", client.as_str()), ("redirect_uri", evil)];
-    for wrong in [("scope", "x"), ("prompt", "none"), ("response_type", "bogus"), ("resource", "x")] {
+    for wrong in [("scope", "x"), ("prompt", "create"), ("response_type", "bogus"), ("resource", "x")] {
         let response = flow.authorize(&[us[0], us[1], wrong]);
         assert_eq!((response.status().as_u16(), response.headers().get(LOCATION)), (400, None), "{wrong:?}");
         let html = html(&response);
@@ -90,6 +91,58 @@ fn no_person_is_sent_to_a_stranger_without_being_asked() {
         Some("access_denied"),
         "a person that denies is sent back"
     );
+}
+
+/// A hidden frame shows no page to anybody.
+#[test]
+fn a_client_that_wants_no_page_is_told_by_redirect() {
+    let flow = Flow::new();
+    let redirect = "https://site.example/callback";
+    let client = stranger(&flow, redirect);
+    let silent = [("client_id", client.as_str()), ("redirect_uri", redirect), ("prompt", "none")];
+    assert_eq!(parameter(&flow.authorize(&silent), "error").as_deref(), Some("consent_required"));
+    let wrong = [silent[0], silent[1], silent[2], ("scope", "x")];
+    assert_eq!(parameter(&flow.authorize(&wrong), "error").as_deref(), Some("invalid_scope"));
+    let both = [silent[0], silent[1], ("prompt", "login none")];
+    assert_eq!(parameter(&flow.authorize(&both), "error").as_deref(), Some("invalid_request"));
+    let elsewhere = [silent[0], ("redirect_uri", "https://evil.example/"), silent[2]];
+    assert_eq!(flow.authorize(&elsewhere).headers().get(LOCATION), None, "a redirect URI that is not the client's");
+}
+
+/// Whatever scopes the consent was for.
+#[test]
+fn a_site_that_a_consent_has_led_to_is_told_at_once() {
+    let mut flow = Flow::new();
+    let rule = Rule::users().with_scopes(&["Mcp.All"]);
+    configure(&mut flow.env, |http| http.access = Some(vec![ToolRule { tool: "getUserDetails".into(), rule }]));
+    let redirect = "https://site.example/callback";
+    let client = stranger(&flow, redirect);
+    let us = [("client_id", client.as_str()), ("redirect_uri", redirect)];
+    let more = [us[0], us[1], ("scope", "User.Read Mcp.All")];
+    assert!(parameter(&flow.walk(&more), "code").is_some());
+    assert_eq!(parameter(&flow.authorize(&[us[0], us[1], ("scope", "x")]), "error").as_deref(), Some("invalid_scope"));
+    flow.forget_cookie();
+    assert_eq!(flow.authorize(&[us[0], us[1], ("scope", "x")]).headers().get(LOCATION), None, "another person");
+}
+
+#[test]
+fn a_client_that_is_trusted_is_told_that_the_store_fails() {
+    let flow = Flow::new();
+    let redirect = "https://site.example/callback";
+    let client = stranger(&flow, redirect);
+    let us = [("client_id", client.as_str()), ("redirect_uri", redirect)];
+    assert_eq!(flow.authorize(&[]).status(), 200);
+    // The first of the set-up client's request; the stranger's registration is read before.
+    for (changes, failing, told) in
+        [(&[][..], 0, true), (&[us[0], us[1], ("prompt", "none")], 1, true), (&us, 1, false)]
+    {
+        flow.world.break_store(failing);
+        let response = flow.authorize(changes);
+        assert!(flow.world.heal_store());
+        let error = response.headers().get(LOCATION).and_then(|_| parameter(&response, "error"));
+        assert_eq!(error.as_deref(), told.then_some("temporarily_unavailable"), "{changes:?}");
+        assert_eq!(response.status().as_u16(), if told { 303 } else { 503 });
+    }
 }
 
 #[test]

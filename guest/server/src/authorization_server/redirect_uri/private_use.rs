@@ -123,6 +123,7 @@ mod tests {
             ("cursor://host/#x", RedirectUriError::Fragment),
             ("cursor://host/*", RedirectUriError::Wildcard),
             ("cursor://host/ x", RedirectUriError::Character),
+            ("cursor://host/callback?x=1&code=2", RedirectUriError::AnswerParameter),
             ("http://mcp.example.com/", RedirectUriError::Insecure),
         ] {
             assert_eq!(check(uri, Admitted::Any), Err(error), "{uri}");

@@ -141,6 +141,26 @@ fn a_code_that_comes_again_ends_what_it_gave() {
     assert!(flow.audited().contains(&"session.revoked/success/code-replayed".to_owned()));
 }
 
+#[test]
+fn a_used_code_without_its_verifier_or_redirect_uri_ends_nothing() {
+    let flow = Flow::new();
+    let code = flow.code();
+    let refresh = text(&flow.exchange(&code, &[]), "refresh_token");
+    for wrong in [
+        ("code_verifier", "x".repeat(43)),
+        ("redirect_uri", "https://app.example.com/other".to_owned()),
+        ("redirect_uri", String::new()),
+    ] {
+        is(&flow.exchange(&code, &[(wrong.0, &wrong.1)]), INVALID);
+        assert_eq!(flow.sessions(), (1, 1), "{wrong:?}");
+    }
+    let refused = |reason: &str| flow.audited().contains(&format!("code.refused/failure/{reason}"));
+    assert!(refused("wrong-verifier") && refused("other-redirect-uri"));
+    assert_eq!(flow.refresh(&refresh, &[]).status(), 200);
+    is(&flow.exchange(&code, &[]), INVALID);
+    assert_eq!(flow.sessions(), (0, 0), "with the right ones it is a second use");
+}
+
 /// Every place in an exchange at which the same code can come a second time.
 #[test]
 fn of_two_exchanges_at_once_none_leaves_a_session() {
@@ -202,6 +222,7 @@ fn a_refresh_that_is_refused_uses_nothing_up() {
 fn a_refresh_token_that_comes_again_ends_the_session() {
     let (flow, _, refresh) = session();
     let renewed = text(&flow.refresh(&refresh, &[]), "refresh_token");
+    flow.world.advance(world::testing::REFRESH_GRACE + Duration::from_secs(1));
     is(&flow.refresh(&refresh, &[]), INVALID);
     assert_eq!(flow.sessions(), (0, 0));
     is(&flow.refresh(&renewed, &[]), INVALID);
@@ -209,6 +230,20 @@ fn a_refresh_token_that_comes_again_ends_the_session() {
     let expected =
         ["session.refreshed/success", "session.reused/failure", "session.revoked/success/refresh-token-reused"];
     assert_eq!(audited[audited.len() - 3..], expected);
+}
+
+#[test]
+fn a_refresh_that_is_repeated_at_once_is_answered_in_the_same_words() {
+    let (flow, _, refresh) = session();
+    let first = flow.refresh(&refresh, &[]);
+    flow.world.advance(world::testing::REFRESH_GRACE);
+    let again = flow.refresh(&refresh, &[]);
+    assert_eq!((again.status(), again.headers(), again.body()), (first.status(), first.headers(), first.body()));
+    assert_eq!(flow.sessions(), (1, 1));
+    assert_eq!(flow.audited().last().unwrap(), "session.refresh-repeated/success");
+    assert_eq!(flow.refresh(&text(&first, "refresh_token"), &[]).status(), 200);
+    is(&flow.refresh(&refresh, &[("client_id", OTHER)]), INVALID);
+    assert_eq!(flow.sessions(), (0, 0));
 }
 
 #[test]

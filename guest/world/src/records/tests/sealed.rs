@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::super::{Partition, Sealed};
+use super::super::{Partition, Sealed, SealedUnder};
 use crate::store::StoreError;
 use crate::testing::simulation::{Simulation, run};
 use base::encoding::{base64url, from_base64url};
@@ -10,7 +10,9 @@ use base::encoding::{base64url, from_base64url};
 const TEXTS: Sealed<String> = Sealed::json(Partition::Application, "request-state-key");
 const OTHERS: Sealed<String> = Sealed::json(Partition::Application, "another key");
 /// `"plain"` for `purpose` under the key 00 01 … 1f, sealed by an independent implementation (Python's cryptography).
-const VECTOR: &str = "ZGVmZ2hpamtsbW5vamuyBxCHdAXWzrQXG1nHL4M36SqxtFI";
+const VECTOR: &str = "ZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXp7LRzVVNtD9n-JJIeuPdUzoC3wUMBT75k";
+/// The same, as earlier versions sealed it, with the nonce in the text.
+const EARLIER: &str = "ZGVmZ2hpamtsbW5vamuyBxCHdAXWzrQXG1nHL4M36SqxtFI";
 
 fn seal(world: &Simulation, bound: &[u8]) -> String {
     run(world.records().seal(&TEXTS, bound, &"plain".to_owned())).unwrap().unwrap()
@@ -30,11 +32,38 @@ fn a_value_is_opened_for_the_same_purpose_only() {
 }
 
 #[test]
-fn the_text_is_the_nonce_and_aes_256_gcm() {
+fn the_text_is_the_salt_of_hkdf_and_aes_256_gcm() {
     let world = Simulation::default();
     let key: Vec<u8> = (0..32).collect();
     world.plant("account/https://login.microsoftonline.com/tenant/client/request-state-key", &key, None);
     assert_eq!(open(&world, b"purpose", VECTOR), Some("plain".to_owned()));
+}
+
+#[test]
+fn what_an_earlier_version_has_sealed_is_opened() {
+    let world = Simulation::default();
+    let key: Vec<u8> = (0..32).collect();
+    world.plant("account/https://login.microsoftonline.com/tenant/client/request-state-key", &key, None);
+    assert_eq!(open(&world, b"purpose", EARLIER), Some("plain".to_owned()));
+    assert_eq!(open(&world, b"another", EARLIER), None);
+}
+
+#[test]
+fn what_is_sealed_under_a_secret_is_for_its_holder_and_its_purpose() {
+    const ANSWERS: SealedUnder<String> = SealedUnder::json("answers");
+    const OTHERS: SealedUnder<String> = SealedUnder::json("others");
+    let world = Simulation::default();
+    let (secret, other) = ([1; 32], [2; 32]);
+    let sealed = world.records().seal_under(&ANSWERS, &secret, b"session", &"plain".to_owned()).unwrap();
+    let sealed = sealed.reveal();
+    assert_eq!(ANSWERS.open(&secret, b"session", sealed), Some("plain".to_owned()));
+    assert_eq!(ANSWERS.open(&other, b"session", sealed), None);
+    assert_eq!(ANSWERS.open(&secret, b"another", sealed), None);
+    assert_eq!(OTHERS.open(&secret, b"session", sealed), None);
+    for length in 0..sealed.len() {
+        assert_eq!(ANSWERS.open(&secret, b"session", &sealed[..length]), None);
+    }
+    assert_eq!(world.operations(), 0, "the store has no key for it");
 }
 
 #[test]

@@ -14,6 +14,10 @@ const SIGN_IN_TIMEOUT_SECONDS: u32 = 300;
 /// How long a profile may be returned again, in seconds. For this time, a revoked caller still gets its own profile.
 const PROFILE_CACHE_SECONDS: u32 = 60;
 
+/// How long a replaced refresh token gets the same answer again, in seconds: clients that get no answer ask again within
+/// this time.
+const REFRESH_GRACE_SECONDS: u32 = 30;
+
 /// The delegated permission that a token of Entra ID has to carry, as the portal suggests it.
 const REQUIRED_SCOPE: &str = "access_as_user";
 
@@ -125,6 +129,7 @@ impl HttpSettings {
             token_header: None,
             rewrite_authority_metadata: false,
             max_streams_per_caller: DEFAULT_MAX_STREAMS_PER_CALLER,
+            refresh_grace_seconds: REFRESH_GRACE_SECONDS,
         })
     }
 }

@@ -50,6 +50,7 @@ fn complete() -> Settings {
             token_header: Some("h".to_owned()),
             rewrite_authority_metadata: true,
             max_streams_per_caller: 1,
+            refresh_grace_seconds: 7,
         }),
     }
 }

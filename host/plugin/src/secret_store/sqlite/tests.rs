@@ -3,6 +3,8 @@
 use super::*;
 use crate::clock::ManualClock;
 
+mod erased;
+
 struct Fixture {
     folder: tempfile::TempDir,
     clock: ManualClock,
@@ -239,8 +241,53 @@ fn a_file_that_is_no_database_is_refused() {
 fn a_database_of_a_newer_version_is_refused() {
     let fixture = Fixture::new();
     drop(fixture.open());
-    fixture.raw().pragma_update(None, "user_version", 2).unwrap();
-    assert!(matches!(fixture.try_open().err().unwrap(), OpenError::Version { found: 2, .. }));
+    fixture.raw().pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
+    assert!(
+        matches!(fixture.try_open().err().unwrap(), OpenError::Version { found, .. } if found == SCHEMA_VERSION + 1)
+    );
+}
+
+#[tokio::test]
+async fn a_database_of_the_version_before_is_read_and_its_records_are_sealed_anew_when_they_change() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let cipher = &store.inner.cipher;
+    let write = |name: &str, expires_at: Option<i64>| {
+        let sealed = cipher.seal_earlier(name, expires_at, b"refresh token");
+        let row = params![cipher.hidden_name(name), sealed, expires_at];
+        fixture.raw().execute("INSERT INTO record (name, sealed, expires_at) VALUES (?1, ?2, ?3)", row).unwrap();
+    };
+    write("account", None);
+    write("session", Some(2_000));
+    fixture.raw().pragma_update(None, "user_version", 1).unwrap();
+    drop(store);
+
+    let store = fixture.open();
+    let version: i32 = fixture.raw().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, SCHEMA_VERSION, "an earlier version would not understand what is written now");
+    for name in ["account", "session"] {
+        let found = store.get(name).await.unwrap();
+        assert_eq!(text(found.clone()).as_deref(), Some("refresh token"), "{name}");
+        assert!(store.compare_and_swap(name, found, bytes("new"), None).await.unwrap());
+        assert_eq!(text(store.get(name).await.unwrap()).as_deref(), Some("new"), "{name}");
+    }
+    // What the version before has sealed is bound to its name and its expiry as well.
+    write("other", Some(2_000));
+    fixture.raw().execute("UPDATE record SET expires_at = 3000 WHERE expires_at = 2000", []).unwrap();
+    assert_eq!(store.get("other").await.unwrap_err(), StoreError::Unreadable);
+}
+
+#[test]
+fn no_two_values_share_a_key() {
+    let cipher = Cipher::derive(&[9; KEY_BYTES]).unwrap();
+    let sealed: Vec<_> = (0..3).map(|_| cipher.seal("account", None, b"value").unwrap()).collect();
+    // The salt, which the key is derived from, and what came of it.
+    assert!(sealed[0][..32] != sealed[1][..32] && sealed[1][..32] != sealed[2][..32]);
+    assert!(sealed[0][32..] != sealed[1][32..] && sealed[1][32..] != sealed[2][32..]);
+    let mixed = [&sealed[0][..32], &sealed[1][32..]].concat();
+    assert!(cipher.open("account", None, &mixed).is_err());
+    assert_eq!(cipher.open("account", None, &sealed[0]).unwrap().reveal(), b"value");
+    assert!(cipher.open("another", None, &sealed[0]).is_err());
 }
 
 #[test]
