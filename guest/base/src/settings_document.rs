@@ -257,17 +257,17 @@ struct HttpDocument {
     /// instance.
     #[serde(default = "streams_per_caller")]
     max_streams_per_caller: u32,
-}
-
-/// As many as a person with some programs on some machines opens, and a quarter of what the bundled host has places for.
-fn streams_per_caller() -> u32 {
-    16
     /// How long a refresh token of a session that was replaced gets the same answer again, in seconds, at most 120; 0 turns
     /// that off. It is for clients that did not get the answer, or that refresh twice at once. Afterwards, and once the new
     /// refresh token was used, another use of the old one ends the session. No effect in the token mode `bearer`.
     #[cfg_attr(test, schemars(range(max = 120)))]
     #[serde(default = "refresh_grace_seconds")]
     refresh_grace_seconds: u32,
+}
+
+/// As many as a person with some programs on some machines opens, and a quarter of what the bundled host has places for.
+fn streams_per_caller() -> u32 {
+    16
 }
 
 /// Grace for a replaced refresh token, in seconds: a client that waits 20 or 30 seconds for an answer asks again within
