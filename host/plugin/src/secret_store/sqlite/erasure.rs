@@ -20,7 +20,7 @@ use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::{BUSY_TIMEOUT, Inner, purge};
+use super::{BUSY_TIMEOUT, OpenDatabase, purge};
 use crate::clock::{self, Clock};
 
 /// Time between a write and the checkpoint, which serves all writes meanwhile: a checkpoint waits for the disk twice.
@@ -59,7 +59,7 @@ pub(super) struct Round {
 }
 
 /// Notes that something was written.
-pub(super) fn after_a_write(inner: &Arc<Inner>) {
+pub(super) fn after_a_write(inner: &Arc<OpenDatabase>) {
     let erasure = &inner.erasure;
     erasure.written.store(true, Ordering::Relaxed);
     erasure.wake.notify_one();
@@ -73,7 +73,7 @@ pub(super) fn after_a_write(inner: &Arc<Inner>) {
 }
 
 /// Runs until the store is closed, and does not keep it open.
-async fn erase(inner: Weak<Inner>, clock: Arc<dyn Clock>, wake: Arc<Notify>) {
+async fn erase(inner: Weak<OpenDatabase>, clock: Arc<dyn Clock>, wake: Arc<Notify>) {
     let mut next_expiry = None;
     loop {
         let wait = next_expiry.map(|expiry| until(expiry, &*clock));
@@ -100,7 +100,7 @@ fn until(expiry: i64, clock: &dyn Clock) -> Duration {
     Duration::from_secs(seconds).min(MAX_WAIT)
 }
 
-impl Inner {
+impl OpenDatabase {
     /// One round. What fails now is tried again.
     pub(super) fn erase(&self) -> Round {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,7 +140,7 @@ fn vacuum(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
-impl Drop for Inner {
+impl Drop for OpenDatabase {
     fn drop(&mut self) {
         // The task looks, and ends.
         self.erasure.wake.notify_one();
