@@ -127,8 +127,9 @@ async fn read(env: &ServerWorld<'_>, url: &Url, client_id: &str) -> Result<KeptD
         .await
         .map_err(ClientError::TooManyRequests)?;
     // A name that nothing is known of, and one that this network knows and the Internet does not, look the same: else a
-    // stranger could ask for the names of this network.
-    let is_name = matches!(url.host(), Some(Host::Domain(_))) && !redirect_uri::is_loopback(client_id);
+    // stranger could ask for the names of this network. A port is denied before the name is looked up.
+    let is_name =
+        matches!(url.host(), Some(Host::Domain(_))) && url.port().is_none() && !redirect_uri::is_loopback(client_id);
     let address = env.entra.trail.address();
     let document = env.client_metadata.fetch(client_id, address.as_deref()).map_err(|error| match error {
         FetchError::Denied(_) if is_name => ClientError::Private,

@@ -461,6 +461,11 @@ fn a_name_of_this_network_looks_like_a_name_without_an_address() {
     let (private, passing, reason) = told(FetchError::Denied("10.0.0.1".to_owned()));
     let unresolvable = told(FetchError::Unavailable("no such host".to_owned()));
     assert_eq!((private, passing), (unresolvable.0, unresolvable.1));
+    // What the URL alone says is told.
+    let id = "https://app.example.com:8443/client.json";
+    let world = World::default();
+    world.publish(id, Err(FetchError::Denied("a port other than 443".to_owned())));
+    assert_eq!(run(find(&world.remote(), id)), Err(ClientError::Metadata(ClientDocumentError::Denied)));
     // The operator is told.
     assert_eq!((reason, unresolvable.2), (Some("client-metadata-denied"), Some("client-metadata-unavailable")));
 }
