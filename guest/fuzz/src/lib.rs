@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use base::encoding::digest;
 use base::settings::RegisteredClient;
-use entra::testing::{FakeAuthority, TestKey, forget, header, id_claims, sign};
+use entra::testing::{FakeAuthority, TestKey, forget_instance, header, id_claims, sign};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ impl Server {
 
     /// Forgets all conversations.
     pub fn restart(&mut self) {
-        forget();
+        forget_instance();
         self.authority.world.restart();
         self.authority.world.has_client_secret();
         let me = json!({ "displayName": "Alice", "mail": null, "userPrincipalName": "alice@contoso.example" });
