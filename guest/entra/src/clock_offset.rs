@@ -3,12 +3,12 @@
 //! Every answer of Entra ID says what time it is there (`Date`, RFC 9110 section 6.6.1). A token that seems to be out of
 //! date is most often a clock that is wrong, and that can be said.
 
+use std::cell::RefCell;
 use std::time::SystemTime;
 
 use http::HeaderMap;
 
 use crate::entra_world::EntraWorld;
-use crate::token::instance::InstanceCaches;
 
 /// From this difference on, in seconds, it is worth a word. A header is exact to a second, and the answer takes some.
 pub const NOTICEABLE_SECONDS: u64 = 30;
@@ -36,16 +36,30 @@ impl ClockOffset {
     }
 }
 
+thread_local! {
+    // A component instance has one thread, so this is the instance's: the authority that answered last, and the difference.
+    static OBSERVED: RefCell<Option<(String, ClockOffset)>> = const { RefCell::new(None) };
+}
+
 /// The difference, as the last answer of Entra ID showed it to this instance.
 pub fn current(env: &EntraWorld<'_>) -> Option<ClockOffset> {
-    InstanceCaches::current(env.settings).clock_offset.get()
+    let of_this =
+        |(authority, offset): &(String, ClockOffset)| (*authority == env.settings.authority).then_some(*offset);
+    OBSERVED.with_borrow(|observed| observed.as_ref().and_then(of_this))
 }
 
 /// Reads the time in an answer of Entra ID. One without is none.
 pub(crate) fn observe(env: &EntraWorld<'_>, headers: &HeaderMap) {
     if let Some(offset) = ClockOffset::of(headers, env.clock.now()) {
-        InstanceCaches::current(env.settings).clock_offset.set(offset);
+        let observed = offset.map(|offset| (env.settings.authority.clone(), offset));
+        OBSERVED.with_borrow_mut(|current| *current = observed);
     }
+}
+
+/// Forgets the difference, as a new instance would.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn forget() {
+    OBSERVED.with_borrow_mut(|current| *current = None);
 }
 
 #[cfg(test)]

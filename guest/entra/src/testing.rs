@@ -24,6 +24,7 @@ use sha2::Sha256;
 use world::HttpError;
 use world::testing::{self, CLIENT, START, TENANT, World, forever, json as response};
 
+use crate::clock_offset;
 use crate::entra_world::EntraWorld;
 use crate::token::instance::InstanceCaches;
 
@@ -81,6 +82,7 @@ impl EntraWorlds for World {
 /// Forgets what the running instance has kept of the authority, as a new instance would.
 pub fn forget_instance() {
     InstanceCaches::restart();
+    clock_offset::forget();
 }
 
 /// Changes the settings, as another configuration of the component does.
@@ -294,7 +296,7 @@ impl FakeAuthority {
 
     /// Publishes these keys.
     pub fn with_keys(keys: Value) -> Self {
-        InstanceCaches::restart();
+        forget_instance();
         let world = World::default();
         let mut env = world.entra();
         change(&mut env, |settings| settings.token.audiences = vec![CLIENT.to_owned(), format!("api://{CLIENT}")]);

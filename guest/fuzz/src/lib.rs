@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use base::encoding::digest;
 use base::settings::RegisteredClient;
-use entra::testing::{FakeAuthority, TestKey, forget, header, id_claims, sign};
+use entra::testing::{FakeAuthority, TestKey, forget_instance, header, id_claims, sign};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};

@@ -1,13 +1,12 @@
 //! What an instance remembers between calls. All of it is a cache that may vanish at any time.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use base::settings::{Settings, TokenSettings};
 
 use super::authority::Authority;
 use super::validated::{RefusedSignatures, ValidatedTokens};
-use crate::clock_offset::ClockOffset;
 
 /// The caches of one instance.
 #[derive(Debug, Default)]
@@ -15,8 +14,6 @@ pub(crate) struct InstanceCaches {
     pub(super) authority: Authority,
     pub(super) validated: RefCell<ValidatedTokens>,
     pub(super) refused: RefCell<RefusedSignatures>,
-    /// As the last answer of the authority showed it, where it is noticeable.
-    pub(crate) clock_offset: Cell<Option<ClockOffset>>,
 }
 
 /// The settings that decide about a token. What was decided under other settings is not remembered.
