@@ -251,7 +251,7 @@ fn a_database_of_a_newer_version_is_refused() {
 async fn a_database_of_the_version_before_is_read_and_its_records_are_sealed_anew_when_they_change() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let write = |store: &SqliteSecretStore, name: &str, expires_at: Option<i64>| {
+    let write = |store: &SqliteStore, name: &str, expires_at: Option<i64>| {
         let cipher = &store.inner.cipher;
         let sealed = cipher.seal_earlier(name, expires_at, b"refresh token");
         let row = params![cipher.hidden_name(name), sealed, expires_at];
