@@ -272,7 +272,7 @@ async fn a_database_of_the_version_before_is_read_and_its_records_are_sealed_ane
         assert_eq!(text(store.get(name).await.unwrap()).as_deref(), Some("new"), "{name}");
     }
     // What the version before has sealed is bound to its name and its expiry as well.
-    write("other", Some(2_000));
+    write(&store, "other", Some(2_000));
     fixture.raw().execute("UPDATE record SET expires_at = 3000 WHERE expires_at = 2000", []).unwrap();
     assert_eq!(store.get("other").await.unwrap_err(), StoreError::Unreadable);
 }
