@@ -41,7 +41,7 @@ pub enum Mode {
     /// A server for the person at this machine: a public client.
     Local(LocalSettings),
     /// A server for remote clients: a confidential client.
-    Remote(HttpSettings),
+    Remote(Box<HttpSettings>),
     /// A validator of tokens, as a confidential client. It serves no messages, and no person signs in.
     Validator,
 }

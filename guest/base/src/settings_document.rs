@@ -370,7 +370,7 @@ impl From<SettingsDocument> for Settings {
             profile_cache: seconds(from.profile_cache_seconds),
             audit_usernames: from.audit_usernames,
             mode: match (from.http, from.client_type) {
-                (Some(http), _) => Mode::Remote(http.into()),
+                (Some(http), _) => Mode::Remote(Box::new(http.into())),
                 (None, ClientTypeName::ConfidentialClient) => Mode::Validator,
                 (None, ClientTypeName::PublicClient) => Mode::Local(from.sign_in.into()),
             },

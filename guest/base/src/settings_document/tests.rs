@@ -171,7 +171,7 @@ fn every_field_of_a_complete_document_is_taken_over() {
         refresh_grace: Duration::from_secs(120),
     };
     let Mode::Remote(http) = settings.mode else { panic!("the document has http") };
-    assert_eq!(http, expected);
+    assert_eq!(*http, expected);
 }
 
 #[test]

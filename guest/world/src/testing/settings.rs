@@ -66,5 +66,5 @@ pub fn http_settings() -> HttpSettings {
 
 /// A confidential client of the same tenant, served at [`PUBLIC_URL`].
 pub fn remote_settings() -> Settings {
-    Settings { mode: Mode::Remote(http_settings()), ..settings() }
+    Settings { mode: Mode::Remote(Box::new(http_settings())), ..settings() }
 }
