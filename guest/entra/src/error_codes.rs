@@ -12,11 +12,15 @@ pub fn number_in(description: &str) -> Option<u32> {
 /// The person has declined to consent.
 pub const DECLINED: u32 = 65004;
 
+/// A device code that is wrong, or whose sign-in the person did not approve: `authorization_declined` tells these apart.
+pub const NOT_APPROVED: u32 = 70018;
+
 /// One sentence that says what to do about an error. The code is part of it, so that it can be looked up. The code decides
 /// before the OAuth error does, which is the same for many causes.
 pub fn advice(error: &str, code: u32) -> String {
     match (code, sentence(code)) {
         (0, _) => oauth_advice(error),
+        (NOT_APPROVED, _) if error == "authorization_declined" => format!("{} (AADSTS{code})", oauth_advice(error)),
         (_, Some(sentence)) => format!("{sentence} (AADSTS{code})"),
         // It is not known what a code means that no sentence is about; `access_denied` with one is no decision of the
         // person.
@@ -63,7 +67,7 @@ fn sentence(code: u32) -> Option<&'static str> {
         }
         28000 => "A token can be for one API only: request the scopes of one API at a time.",
         70016 => "The sign-in is still pending.",
-        70018..=70020 => "The device code has expired or is not valid: start the sign-in again.",
+        NOT_APPROVED..=70020 => "The device code has expired or is not valid: start the sign-in again.",
         70002 | 7_000_218 => {
             "The application has to be a public client: switch on 'Allow public client flows' under Authentication \
              in the app registration."

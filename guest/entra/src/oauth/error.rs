@@ -126,6 +126,7 @@ impl EntraRefusal {
         match self.code {
             0 => matches!(self.error.as_str(), "access_denied" | "authorization_declined"),
             error_codes::DECLINED => true,
+            error_codes::NOT_APPROVED => self.error == "authorization_declined",
             code => self.error == "authorization_declined" && !error_codes::is_known(code),
         }
     }
@@ -193,6 +194,8 @@ mod tests {
             ("consent_required", 65004, true),
             ("authorization_declined", 70_000, true),
             ("access_denied", 53003, false),
+            ("authorization_declined", 70_018, true),
+            ("bad_verification_code", 70_018, false),
             ("authorization_declined", 53003, false),
             ("access_denied", 50105, false),
             ("access_denied", 90094, false),

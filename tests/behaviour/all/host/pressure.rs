@@ -139,7 +139,12 @@ fn ping(id: &str) -> Value {
 }
 
 async fn fleet() -> Replicas {
-    Replicas::start(1, 3_600, "warn", &["--rate-limit", "off", "--max-instances", "160"]).await
+    fleet_with(&[]).await
+}
+
+async fn fleet_with(more: &[&str]) -> Replicas {
+    let arguments = [&["--rate-limit", "off", "--max-instances", "160"], more].concat();
+    Replicas::start(1, 3_600, "warn", &arguments).await
 }
 
 async fn sse_session(fleet: &Replicas, username: &str) -> Tokens {
@@ -149,7 +154,7 @@ async fn sse_session(fleet: &Replicas, username: &str) -> Tokens {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn event_streams_beyond_the_limit_are_told_to_come_back_and_one_that_ends_makes_room() {
-    let fleet = fleet().await;
+    let fleet = fleet_with(&["--max-streams-per-caller", "64"]).await;
     let address = fleet.address(0);
     let mut sessions = Vec::new();
     for number in 0..=STREAMS / STREAMS_OF_ONE {

@@ -134,7 +134,7 @@ fn a_client_that_is_trusted_is_told_that_the_store_fails() {
     assert_eq!(flow.authorize(&[]).status(), 200);
     // The first of the set-up client's request; the stranger's registration is read before.
     for (changes, failing, told) in
-        [(&[][..], 0, true), (&[us[0], us[1], ("prompt", "none")], 1, true), (&us, 1, false)]
+        [(&[][..], 0, true), (&[us[0], us[1], ("prompt", "none")], 2, true), (&us, 2, false)]
     {
         flow.world.break_store(failing);
         let response = flow.authorize(changes);

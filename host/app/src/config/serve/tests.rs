@@ -78,7 +78,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         trusted-proxy = ['10.0.0.0/8', '::1']\nforwarded-header = 'Forwarded'\ntoken-header = 'X-Token'\nallowed-host = ['a:1', 'b']\nallowed-origin = ['https://app.example']\n\
         allow-tenant = ['33333333-3333-3333-3333-333333333333']\nclient-secret-file = 's'\nno-legacy-sse = true\n\
         no-dynamic-registration = true\nno-client-id-metadata = true\nclient-metadata-allow = ['localhost:8443']\n\
-        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\nallow-redirect-scheme = ['cursor', 'vscode']\ncheck = 'fail'\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nmax-streams-per-caller = 3\nrate-limit = ['token=1/1s', 'register=off', 'refused-token=2/1h']\n";
+        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\nallow-redirect-scheme = ['cursor', 'vscode']\ncheck = 'fail'\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nmax-streams-per-caller = 3\nrefresh-grace-seconds = 4\nrate-limit = ['token=1/1s', 'register=off', 'refused-token=2/1h']\n";
     let folder = tempfile::tempdir().unwrap();
     let access_file = folder.path().join("access.toml").display().to_string();
     std::fs::write(&access_file, "[[access]]\ntool = 'aTool'\nroles = ['Mcp.Reader']\n").unwrap();
@@ -110,6 +110,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         ("ENTRA_MCP_MAX_QUEUE", "1"),
         ("ENTRA_MCP_MAX_CONNECTIONS", "2"),
         ("ENTRA_MCP_MAX_STREAMS_PER_CALLER", "3"),
+        ("ENTRA_MCP_REFRESH_GRACE_SECONDS", "4"),
         ("ENTRA_MCP_RATE_LIMIT", "token=1/1s,register=off,refused-token=2/1h"),
     ];
     let of_audit = AuditLayer::settings();
@@ -142,7 +143,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         assert_eq!(http.allowed_redirect_schemes, ["cursor", "vscode"]);
         assert_eq!(http.access.unwrap()[0].tool, "aTool");
         assert_eq!((http.token_header.as_deref(), http.rewrite_authority_metadata), (Some("x-token"), false));
-        assert_eq!(http.max_streams_per_caller, 3);
+        assert_eq!((http.max_streams_per_caller, http.refresh_grace_seconds), (3, 4));
         assert!(!http.legacy_sse && !http.dynamic_registration && !http.client_id_metadata_documents);
     }
 }

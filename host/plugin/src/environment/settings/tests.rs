@@ -33,7 +33,7 @@ fn complete() -> Settings {
                 secret_hash: Some("s".to_owned()),
             }],
             dynamic_registration: true,
-            allowed_redirect_schemes: Vec::new(),
+            allowed_redirect_schemes: vec!["cursor".to_owned()],
             client_id_metadata_documents: true,
             token_mode: TokenMode::Both,
             app_id_uri: Some("i".to_owned()),
