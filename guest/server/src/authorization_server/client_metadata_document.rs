@@ -146,9 +146,11 @@ async fn read(env: &ServerWorld<'_>, url: &Url, client_id: &str) -> Result<KeptD
 /// Checks the URL, which has to be in its normal form: then it has no dot segments, hidden or not, and its host is
 /// what it seems to be.
 fn check_url(env: &ServerWorld<'_>, client_id: &str) -> Result<Url, ClientDocumentError> {
+    if !client_id.bytes().all(|byte| byte.is_ascii_graphic()) || redirect_uri::has_escaped_host(client_id) {
+        return Err(ClientDocumentError::Url);
+    }
     let url = Url::parse(client_id).map_err(|_| ClientDocumentError::Url)?;
     let plain = url.as_str() == client_id
-        && client_id.bytes().all(|byte| byte.is_ascii_graphic())
         && url.scheme() == "https"
         && url.username().is_empty()
         && url.password().is_none()

@@ -74,6 +74,13 @@ pub enum RedirectUriError {
     NotNormal,
 }
 
+/// Whether the host is spelt with percent escapes. What comes out of them need not be ASCII, and then the parser of URLs
+/// here, which knows no international names, asserts more than holds (idna_adapter 1.0.0).
+pub(super) fn has_escaped_host(uri: &str) -> bool {
+    let rest = uri.split_once("://").map_or("", |(_, rest)| rest);
+    rest.split(['/', '?', '#', '\\']).next().unwrap_or_default().contains('%')
+}
+
 /// Whether a client may register the redirect URI.
 pub fn check(uri: &str) -> Result<(), RedirectUriError> {
     check_form(uri)?;
@@ -85,6 +92,9 @@ pub fn check(uri: &str) -> Result<(), RedirectUriError> {
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     if authority.contains('@') {
         return Err(RedirectUriError::UserInfo);
+    }
+    if has_escaped_host(uri) {
+        return Err(RedirectUriError::NotNormal);
     }
     let url = Url::parse(uri).map_err(|_| RedirectUriError::NotAbsolute)?;
     // A URI without a path is the only other spelling that is let through: many clients register one.

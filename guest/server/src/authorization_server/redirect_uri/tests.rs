@@ -85,6 +85,7 @@ fn nothing_else_can_be_registered() {
         ("https://app.example.com/./callback", NotNormal),
         ("https://app.example.com/a/%2e%2e/callback", NotNormal),
         ("https://app%2eexample.com/callback", NotNormal),
+        ("https://A%a2.example.com/callback", NotNormal),
         ("http://127.1/callback", NotNormal),
         ("http://2130706433/callback", NotNormal),
         ("http://0x7f.0.0.1/callback", NotNormal),
