@@ -28,7 +28,7 @@ mod tests {
             redirect_uris: vec![uri.to_owned()],
             secret_hash: None,
         }];
-        settings.mode = Mode::Remote(http);
+        settings.mode = Mode::Remote(Box::new(http));
         problems(&settings).into_iter().map(|problem| problem.message).collect()
     }
 
@@ -59,7 +59,7 @@ mod tests {
             let mut settings = remote_settings();
             let http =
                 base::settings::HttpSettings { allowed_redirect_schemes: vec![scheme.to_owned()], ..http_settings() };
-            settings.mode = Mode::Remote(http);
+            settings.mode = Mode::Remote(Box::new(http));
             assert_eq!(super::problems(&settings).len(), problems, "{scheme}");
         }
     }

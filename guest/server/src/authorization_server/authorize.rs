@@ -169,7 +169,7 @@ async fn go_on(
         Ok(pending) => Pending {
             client_id: client.client_id.clone(),
             browser: browser.id().to_owned(),
-            document: client_metadata_document::of(env, &client),
+            document: client_metadata_document::of(env, client),
             ..pending
         },
         Err(refusal) => return tell(env, reply, &browser, &refusal).await,

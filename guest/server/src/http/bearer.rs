@@ -44,6 +44,7 @@ pub(super) struct Guard<'a> {
 }
 
 /// An admitted caller, and its token.
+#[allow(clippy::large_enum_variant, reason = "one value a request, which is moved once; a box costs an allocation")]
 pub(super) enum Admitted {
     /// With a session.
     Session(Session, Secret<String>),
