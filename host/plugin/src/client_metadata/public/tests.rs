@@ -288,6 +288,7 @@ async fn an_untrusted_certificate_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+#[allow(clippy::disallowed_methods, reason = "the clock of the runtime stands still, and moves only with its timers")]
 async fn a_site_that_drips_gains_no_time() {
     const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n";
     let site = Site::dripping(HEAD.as_bytes().to_vec(), Duration::from_millis(100)).await;
