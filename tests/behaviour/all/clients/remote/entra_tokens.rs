@@ -372,7 +372,7 @@ async fn a_guest_is_let_in_as_who_they_are_in_the_tenant(client: Client) {
     let seen = play_as(open("bearer").await, &client, GRACE, json!([list(), call(TOOL), call(FIND)])).await;
     assert_eq!(seen.tools(0), [TOOL]);
     assert_eq!(seen.result(1)["displayName"], "Grace Garcia");
-    assert_eq!(seen.tool_error(2), "this tool is not open to guests of an organisation, whatever their role");
+    assert!(seen.tool_error(2).contains("this tool is not open to guests of an organisation, whatever their role"));
     let token = seen.token();
     assert_eq!((&token["tid"], &token["oid"]), (&json!(CONTOSO), &json!(GRACES_OBJECT_IN_CONTOSO)));
     assert_ne!(token["idp"], Value::Null, "it says where they come from");
