@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-use base::Identity;
 use base::audit::{AuditEvent, Outcome};
 use base::decision::{Decision, Fact, Facts, decide_by};
 use base::policy::{Denial, Terms, ToolRule};
@@ -123,8 +122,8 @@ impl<'a> Access<'a> {
 
     /// Groups as Microsoft Graph lists them.
     async fn resolve(&self, facts: &Facts<'_>) -> Result<Vec<String>, Denial> {
-        let Identity { tenant_id, object_id, .. } = facts.identity;
-        Box::pin(groups::of(&self.env.entra, facts.kind, tenant_id, object_id)).await.map_err(|error| {
+        let groups = groups::of(&self.env.entra, facts.kind, facts.identity, Some(self.env.limiter));
+        Box::pin(groups).await.map_err(|error| {
             let reason = error.to_string();
             self.note("the groups of a caller are not known", &reason);
             Denial::GroupsUnavailable { reason }

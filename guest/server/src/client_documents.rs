@@ -30,9 +30,9 @@ impl KeptDocument {
         now < self.fresh_until && self.fresh_until <= now + MAX_LIFETIME.as_secs()
     }
 
-    /// Whether it may stand in for one that cannot be read now.
+    /// Whether it may stand in for one that cannot be read now. Not if the clock was set back, as above.
     pub(crate) fn is_last_good(&self, now: u64) -> bool {
-        now < self.fresh_until + LAST_GOOD.as_secs()
+        now < self.fresh_until + LAST_GOOD.as_secs() && self.fresh_until <= now + MAX_LIFETIME.as_secs()
     }
 
     /// How long the record is kept.

@@ -17,6 +17,7 @@ mod streamable;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use caller::session;
@@ -35,9 +36,16 @@ use crate::site::{MCP_PATH, SSE_PATH, Site};
 
 /// Names the request in answers about errors, as in the log and the audit records.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-/// What `readyz` writes, to find out whether anything can be written. It is believed for as long as it is kept, so that
-/// a monitor that asks often does not make the disk busy.
-const READY: Namespace<()> = Namespace::marks(Partition::Store, "ready", Ttl::For(Duration::from_secs(5)));
+/// How long `readyz` believes that the store can be written, so that a monitor that asks often does not make the disk busy.
+const WRITTEN: Duration = Duration::from_secs(5);
+/// What `readyz` writes, to find out whether anything can be written.
+const READY: Namespace<()> = Namespace::marks(Partition::Store, "ready", Ttl::For(WRITTEN));
+
+thread_local! {
+    /// When this instance has written last, by the monotonic clock. Not in the store: what another replica could write says
+    /// nothing about this one.
+    static WRITTEN_AT: Cell<Option<Duration>> = const { Cell::new(None) };
+}
 /// Seconds after which something that is unavailable now is worth another try.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
@@ -141,13 +149,13 @@ async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenti
 /// no person can sign in and no token of Entra ID can be judged.
 async fn ready(env: &ServerWorld<'_>) -> Response<Vec<u8>> {
     let records = &env.entra.records;
-    let written = match records.exists(&READY, ()).await {
-        Ok(false) => records.put(&READY, (), &()).await,
-        Ok(true) => Ok(()),
-        Err(error) => Err(error),
-    };
-    if written.is_err() {
-        return unavailable("The secret store cannot be written now");
+    let now = env.entra.clock.monotonic();
+    let is_recent = |at: Duration| now.checked_sub(at).is_some_and(|since| since < WRITTEN);
+    if !WRITTEN_AT.get().is_some_and(is_recent) {
+        if records.put(&READY, (), &()).await.is_err() {
+            return unavailable("The secret store cannot be written now");
+        }
+        WRITTEN_AT.set(Some(now));
     }
     if !token::knows_authority(&env.entra).await && token::check_authority(&env.entra).await.is_err() {
         return unavailable("Microsoft Entra ID was not reached yet: the log says why");

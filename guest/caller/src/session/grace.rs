@@ -28,6 +28,10 @@ const SEALED: SealedUnder<Answer> = SealedUnder::json("entra-mcp answer to a ref
 /// Answers, by session and hash of the refresh token in them. [`keep`] says for how long.
 const ANSWERS: Namespace<Secret<Vec<u8>>> = Namespace::bytes(Partition::Application, "session-answer", Ttl::Kept);
 
+/// How much longer than the grace an answer is kept: a request that arrived in the last second of the grace may take as
+/// long as a request may take (60 s) until it looks for the answer.
+const REQUEST: Duration = Duration::from_secs(61);
+
 /// An answer as it was given.
 #[derive(Serialize, Deserialize)]
 struct Answer {
@@ -67,18 +71,18 @@ pub(super) async fn keep(
         answered_at: env.clock.now(),
     };
     let sealed = env.records.seal_under(&SEALED, &old.secret, &bound(id, new), &answer)?;
-    // The last second of the grace counts.
-    let answers = ANSWERS.kept_for(time + Duration::from_secs(1));
+    let answers = ANSWERS.kept_for(time + REQUEST);
     env.records.put(&answers, &[id, new], &sealed).await
 }
 
 /// The answer that has made `current` the hash of the session's refresh token, if it was an answer to `old` and the grace
-/// has not passed.
+/// had not passed when the request arrived (Unix time in seconds).
 pub(super) async fn find(
     env: &EntraWorld<'_>,
     id: &str,
     old: &RefreshToken,
     current: &str,
+    arrived: u64,
 ) -> Result<Option<IssuedTokens>, StoreError> {
     let Some(time) = time(env) else { return Ok(None) };
     let found = env.records.get(&ANSWERS, &[id, current]).await?;
@@ -86,7 +90,7 @@ pub(super) async fn find(
     let now = env.clock.now();
     // The setting may have changed since, and the clock may have been set back.
     let counts = |answer: &Answer| {
-        now.saturating_sub(answer.answered_at) <= time.as_secs()
+        arrived.saturating_sub(answer.answered_at) <= time.as_secs()
             && answer.answered_at <= now.saturating_add(CLOCK_DIFFERENCE_SECONDS)
     };
     Ok(opened.filter(counts).map(|answer| IssuedTokens {

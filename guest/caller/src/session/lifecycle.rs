@@ -98,12 +98,12 @@ pub(super) fn issue(
     IssuedTokens { access_token, refresh_token, expires_in: expires_at.saturating_sub(now), scopes }
 }
 
-/// Ends the session that a token of `client_id` belongs to (RFC 7009); whether there was one. A token of another
-/// client ends nothing.
+/// Ends the session that a token of `client_id` belongs to (RFC 7009); whether there was one. A refresh token that was
+/// replaced ends it as well: its family proves that the client had it. A token of another client ends nothing.
 pub async fn revoke(env: &EntraWorld<'_>, token: &Secret<String>, client_id: &str) -> Result<bool, AcquireError> {
     let Some(presented) = PresentedToken::read(token) else { return Ok(false) };
     let Some(record) = env.records.get(&SESSIONS, &presented.id).await? else { return Ok(false) };
-    let genuine = record.is_refresh_token(&presented) || record.access(&presented).is_some();
+    let genuine = record.was_refresh_token(&presented) || record.access(&presented).is_some();
     if !genuine || record.owner.client_id != client_id {
         return Ok(false);
     }
@@ -124,9 +124,7 @@ pub async fn end(env: &EntraWorld<'_>, id: &str, owner: &Owner, reason: &str) ->
 /// Removes the tokens of Entra ID first: if the store fails in between, the client can ask again.
 pub(super) async fn remove(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
     entra_tokens::forget(env, id).await?;
-    let record = env.records.get(&SESSIONS, id).await?;
-    env.records.delete(&SESSIONS, id).await?;
-    if let Some(record) = record {
+    if let Some(record) = env.records.take(&SESSIONS, id).await? {
         grace::forget(env, id, record.refresh_hash()).await;
     }
     Ok(())
@@ -146,14 +144,15 @@ pub async fn end_session(env: &EntraWorld<'_>, session: &Session, reason: &str) 
     end(env, &session.id, &session.owner(), reason).await
 }
 
-/// Whether a client presents a refresh token that it was given, the current one or an earlier one. Changes nothing:
-/// [`refresh`] decides what follows.
-pub async fn was_given(
+/// The owner of the session whose refresh token, the current one or an earlier one, a client presents that was given it.
+/// Changes nothing: [`refresh`](super::refresh) decides what follows.
+pub async fn given_to(
     env: &EntraWorld<'_>,
     refresh_token: &Secret<String>,
     client_id: &str,
-) -> Result<bool, StoreError> {
-    let Some(presented) = PresentedToken::read(refresh_token) else { return Ok(false) };
+) -> Result<Option<Owner>, StoreError> {
+    let Some(presented) = PresentedToken::read(refresh_token) else { return Ok(None) };
     let found = env.records.get(&SESSIONS, &presented.id).await?;
-    Ok(found.is_some_and(|record| record.owner.client_id == client_id && record.was_refresh_token(&presented)))
+    let given = found.filter(|record| record.owner.client_id == client_id && record.was_refresh_token(&presented));
+    Ok(given.map(|record| record.owner))
 }

@@ -10,7 +10,9 @@
 //! | any other of the family | `session.reused` | the session has ended |
 //! | anything else | unknown | unchanged |
 //!
-//! "Within the grace" means that the answer that brought R1 is still kept ([`grace`]), and R1 has not been used. So a
+//! "Within the grace" means that the request arrived while the answer that brought R1 counted ([`grace`]), and R1 has not
+//! been used. A call that itself has seen its token as the current one, and was overtaken until nothing is kept for it any
+//! more, is no reuse: where there is a grace, its client may try again, and nothing has changed. So a
 //! session never has two refresh tokens that work, and no refresh token is ever followed by two different ones.
 //!
 //! A use of R1 takes these steps. A call may vanish between any two, and others may do all of theirs meanwhile:
@@ -111,6 +113,9 @@ pub async fn refresh(
     // A client that mixes its two tokens up is no thief.
     let token = presented.refresh.as_ref().ok_or(RefreshError::Unknown)?;
     let asked = Asked { scopes, resource };
+    // The grace counts to here: what a request waits for later is not its client's fault.
+    let arrived = env.clock.now();
+    let mut was_current = false;
     for _ in 0..MAX_SWAPS {
         let found = env.records.read(&SESSIONS, &presented.id).await?.ok_or(RefreshError::Unknown)?;
         let Stored { value: record, version } = found;
@@ -128,8 +133,15 @@ pub async fn refresh(
             return Err(reused(env, id, &record.owner, Some("other-client")).await?);
         }
         if !is_current {
-            return repeat(env, id, &record, token, asked).await;
+            let Some(tokens) = grace::find(env, id, token, record.refresh_hash(), arrived).await? else {
+                if was_current && grace::time(env).is_some() {
+                    return Err(StoreError::Contended.into());
+                }
+                return Err(reused(env, id, &record.owner, None).await?);
+            };
+            return repeat(env, id, &record, tokens, asked).await;
         }
+        was_current = true;
         if !record.owner.is_let_in(env) {
             lifecycle::end(env, id, &record.owner, "tenant-not-allowed").await?;
             return Err(RefreshError::Unknown);
@@ -194,18 +206,15 @@ async fn rotate(
     Ok(None)
 }
 
-/// Gives the last answer again to the token that it replaced. Any other use of an old token ends the session.
+/// Gives the last answer again to the token that it replaced.
 async fn repeat(
     env: &EntraWorld<'_>,
     id: &str,
     record: &SessionRecord,
-    token: &RefreshToken,
+    tokens: IssuedTokens,
     asked: Asked<'_>,
 ) -> Result<IssuedTokens, RefreshError> {
     let owner = &record.owner;
-    let Some(tokens) = grace::find(env, id, token, record.refresh_hash()).await? else {
-        return Err(reused(env, id, owner, None).await?);
-    };
     if !owner.is_let_in(env) {
         lifecycle::end(env, id, owner, "tenant-not-allowed").await?;
         return Err(RefreshError::Unknown);

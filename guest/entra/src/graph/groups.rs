@@ -4,22 +4,25 @@
 //! that is being validated is not sent anywhere, and the address that it names for its groups is not looked at.
 //!
 //! Threat: the holder of a genuine token decides how often a validation asks. Answers are remembered for five minutes
-//! and failures for five seconds, in the store, and one call asks while the others wait.
+//! and failures for five seconds, in the store. One call asks, once, while the others wait for two seconds: a slow or
+//! throttled Graph must not hold an instance for each call of one caller. Where callers are bounded, each question counts.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use base::principal::{Principal, PrincipalKind};
+use base::{Identity, Secret};
 use serde::Deserialize;
 use serde_json::json;
-use world::StoreError;
 use world::once::{Failure, Policy, once};
 use world::records::{Namespace, Partition, Ttl};
+use world::{Clock, RateLimiter, StoreError, limits};
 use zeroize::Zeroizing;
 
 use super::app_token::AppTokens;
-use super::client;
+use super::client::{self, GraphChallenge, TokenSource};
 use super::error::{Evidence, GraphError};
+use crate::acquire::AcquireError;
 use crate::entra_world::EntraWorld;
 use crate::tenants::is_guid;
 use crate::token::GroupResolver;
@@ -29,6 +32,12 @@ const CACHE: Duration = Duration::from_secs(300);
 
 /// A longer wait that Graph asks for is cut to this, so that a broken answer cannot turn all callers away for days.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// How the calls of one caller share a question. It is asked once, without retries, so it does not take long.
+const POLICY: Policy = Policy { lease: Duration::from_secs(10), patience: Duration::from_secs(2), ..Policy::ANSWER };
+
+/// Questions to Graph of one caller, as an operation of the rate limiter.
+const GRAPH_REQUEST: &str = "graph-request";
 
 /// The most that Graph lists; for a user in more groups it answers with an error. The answer then has 430 KB, the
 /// record 176 KB: below the limits of a response (1 MiB) and of a record (256 KiB).
@@ -52,18 +61,21 @@ pub fn resolver(env: &EntraWorld<'_>) -> Option<&'static dyn GroupResolver> {
 #[async_trait(?Send)]
 impl GroupResolver for GraphGroupResolver {
     async fn groups(&self, env: &EntraWorld<'_>, principal: &Principal) -> Result<Vec<String>, String> {
-        let groups = of(env, principal.kind, &principal.tenant_id, &principal.object_id);
+        let Principal { tenant_id, object_id, client_id, .. } = principal;
+        let groups = of(env, principal.kind, Identity { tenant_id, object_id, client_id }, None);
         groups.await.map_err(|error| error.to_string())
     }
 }
 
-/// Object ids of all groups that a user is in, transitively. Only for a confidential client.
+/// Object ids of all groups that a user is in, transitively. Only for a confidential client. With a limiter, a question to
+/// Graph counts for the user.
 pub async fn of(
     env: &EntraWorld<'_>,
     kind: PrincipalKind,
-    tenant_id: &str,
-    object_id: &str,
+    who: Identity<'_>,
+    limiter: Option<&dyn RateLimiter>,
 ) -> Result<Vec<String>, GraphError> {
+    let Identity { tenant_id, object_id, .. } = who;
     if kind != PrincipalKind::User {
         return Err(Failure::new("the groups of an application are not resolved").into());
     }
@@ -73,18 +85,28 @@ pub async fn of(
     }
     let settings = env.settings;
     let key = [settings.graph.as_str(), &settings.client_id, tenant_id, object_id];
-    let ask = async |_| ask_unless_throttled(env, tenant_id, object_id).await;
-    let groups: GroupIds = once(&env.records, &GROUPS, &key, &Policy::ANSWER, |_| true, ask).await?;
+    let ask = async |_| ask_unless_throttled(env, who, limiter).await;
+    let groups: GroupIds = once(&env.records, &GROUPS, &key, &POLICY, |_| true, ask).await?;
     Ok(groups.0)
 }
 
 /// Asks, unless Graph wants to be left alone. The wait holds for the user who was asked about: what Graph counts
 /// besides (the application, the tenant) another user's question finds out by itself, and one user's requests must not
 /// keep the tools from all others.
-async fn ask_unless_throttled(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<GroupIds, GraphError> {
+async fn ask_unless_throttled(
+    env: &EntraWorld<'_>,
+    who: Identity<'_>,
+    limiter: Option<&dyn RateLimiter>,
+) -> Result<GroupIds, GraphError> {
+    let Identity { tenant_id, object_id, .. } = who;
     let key = [env.settings.graph.as_str(), &env.settings.client_id, tenant_id, object_id];
     if env.records.exists(&THROTTLED, &key).await? {
         return Err(Failure::new("Microsoft Graph has asked to wait").into());
+    }
+    if let Some(limiter) = limiter
+        && limits::admit_caller(limiter, env.trail, GRAPH_REQUEST, who).await.is_err()
+    {
+        return Err(Failure::new("the caller has asked Microsoft Graph too often").into());
     }
     let answer = ask(env, tenant_id, object_id).await;
     if let Err(GraphError::Throttled { after: Some(after), .. }) = &answer {
@@ -94,6 +116,26 @@ async fn ask_unless_throttled(env: &EntraWorld<'_>, tenant_id: &str, object_id: 
     answer
 }
 
+/// The application's tokens, for a question that is not repeated: what Graph cannot answer now is remembered as a failure.
+struct AskedOnce<'a>(AppTokens<'a>);
+
+#[async_trait(?Send)]
+impl TokenSource for AskedOnce<'_> {
+    type Error = AcquireError;
+
+    async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError> {
+        self.0.token(challenge).await
+    }
+
+    async fn forbidden(&self) {
+        self.0.forbidden().await;
+    }
+
+    async fn wait(&self, _: &dyn Clock, _: Duration) -> bool {
+        false
+    }
+}
+
 async fn ask(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<GroupIds, GraphError> {
     #[derive(Deserialize)]
     struct GroupPage {
@@ -101,7 +143,7 @@ async fn ask(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<G
         #[serde(rename = "@odata.nextLink")]
         next: Option<serde::de::IgnoredAny>,
     }
-    let tokens = AppTokens { env, tenant: tenant_id };
+    let tokens = AskedOnce(AppTokens { env, tenant: tenant_id });
     let path = format!("/users/{object_id}/getMemberObjects");
     let answer = client::post_read_only(env, &tokens, &path, &json!({ "securityEnabledOnly": true })).await?;
     let malformed = || GraphError::Malformed(Evidence::default());
@@ -326,6 +368,39 @@ mod tests {
         assert_eq!(validate(&authority, other), Ok(()));
         authority.world.advance(Duration::from_secs(6));
         assert_eq!(user(&authority), Ok(()));
+    }
+
+    /// Each retry would hold an instance, for each call of the caller.
+    #[test]
+    fn a_question_is_asked_once_and_waits_for_nothing() {
+        for (status, wait) in [(429, Some("2")), (429, None), (503, Some("2")), (504, None)] {
+            let mut answer = response(status, &json!({}));
+            if let Some(wait) = wait {
+                answer.headers_mut().insert("retry-after", http::HeaderValue::from_static(wait));
+            }
+            let authority = confidential(answer);
+            let before = authority.world.elapsed();
+            assert!(matches!(user(&authority), Err(TokenError::GroupsUnavailable { .. })));
+            assert_eq!(asked(&authority.world).len(), 2, "{status}");
+            assert_eq!(authority.world.elapsed(), before, "{status}");
+            let throttled = authority.world.record_names().iter().any(|name| name.contains("groups-throttled"));
+            assert_eq!(throttled, status == 429 && wait.is_some());
+        }
+        assert_eq!(POLICY.patience, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_question_counts_for_the_caller_and_an_answer_that_is_remembered_does_not() {
+        let authority = confidential(listing(&[GROUP]));
+        let who = Identity { tenant_id: TENANT, object_id: OBJECT, client_id: "client" };
+        let groups = || run(of(&authority.env, PrincipalKind::User, who, Some(&authority.world)));
+        authority.world.bound(GRAPH_REQUEST, 1, Duration::from_secs(900));
+        assert_eq!((groups(), groups()), (Ok(vec![GROUP.to_owned()]), Ok(vec![GROUP.to_owned()])));
+        authority.world.advance(CACHE);
+        assert_eq!(groups().unwrap_err().to_string(), "the caller has asked Microsoft Graph too often");
+        let counted = authority.world.counted();
+        assert!(counted.contains(&(GRAPH_REQUEST.to_owned(), format!("{TENANT}/{OBJECT}"))), "{counted:?}");
+        assert_eq!(asked(&authority.world).len(), 2);
     }
 
     #[test]

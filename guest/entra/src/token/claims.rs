@@ -36,7 +36,7 @@ pub(super) struct Claims {
     /// `idtyp`, an optional claim: `app` or `user`.
     pub(super) id_type: Option<String>,
     pub(super) identity_provider: Option<String>,
-    /// `acct`, an optional claim: 1 is a guest.
+    /// `acct`, an optional claim: 1 is a guest, 0 a member of the tenant.
     pub(super) account_status: Option<u64>,
     pub(super) nonce: Option<String>,
     /// `uti`, else `jti`.

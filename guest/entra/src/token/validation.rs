@@ -421,12 +421,17 @@ fn check_times(
     Ok(())
 }
 
-/// The person's home is another identity provider (`idp`), or the tenant says so (`acct`).
+/// The tenant says so (`acct`: 1 is a guest, 0 a member, also one from another tenant); or, where it does not say, the
+/// person's home is another identity provider (`idp`).
 fn is_guest(settings: &Settings, claims: &Claims) -> bool {
     let is_foreign = |idp: &String| {
         issuers::is_foreign_identity_provider(idp, &settings.authority, &claims.tenant_id, &claims.issuer)
     };
-    claims.identity_provider.as_ref().is_some_and(is_foreign) || claims.account_status == Some(1)
+    match claims.account_status {
+        Some(0) => false,
+        Some(1) => true,
+        _ => claims.identity_provider.as_ref().is_some_and(is_foreign),
+    }
 }
 
 /// Delegated tokens have scopes. App-only tokens have roles, and say so with `idtyp`, or, where that optional

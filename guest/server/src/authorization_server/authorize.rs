@@ -139,7 +139,7 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
         }
     };
     // From here on the client can be told.
-    let state = parameters.get("state").filter(|state| state.len() <= MAX_STATE);
+    let state = parameters.get("state").filter(|state| state.len() <= MAX_STATE && is_visible(state));
     let reply = Reply {
         client: &client,
         back: Back { redirect_uri: &redirect_uri, state },
@@ -269,6 +269,11 @@ async fn client_refused(env: &ServerWorld<'_>, client_id: &str, error: &ClientEr
     let _ = env.entra.trail.record(event.because(reason.to_owned())).await;
 }
 
+/// Whether a `state` has only visible characters of ASCII and spaces (VSCHAR of RFC 6749).
+fn is_visible(state: &str) -> bool {
+    state.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 /// Checks everything that the client is told about.
 fn check(
     site: &Site<'_>,
@@ -279,6 +284,13 @@ fn check(
     let refuse = |error, description: &str| Err(OAuthRefusal::new(error, description));
     if parameters.get("state").is_some_and(|state| state.len() > MAX_STATE) {
         return refuse("invalid_request", "state is longer than 2048 bytes.");
+    }
+    // RFC 6749 appendix A.5. In a record, a control character takes the room of six others.
+    if parameters.get("state").is_some_and(|state| !is_visible(state)) {
+        return refuse("invalid_request", "state has a character that is not a visible one of ASCII.");
+    }
+    if parameters.get("login_hint").is_some_and(|hint| hint.chars().any(char::is_control)) {
+        return refuse("invalid_request", "login_hint has a control character.");
     }
     match parameters.get("response_type") {
         Some("code") => {}

@@ -167,6 +167,9 @@ async fn give(
         // What cannot be stored is read again.
         let _ = client_metadata_document::keep(env, document).await;
     }
+    // Now, and not with the code: what strangers register meanwhile must not take its place. If it fails, the exchange of
+    // the code does it.
+    let _ = clients::touch(env, client).await;
     // A code that no client receives ends by itself.
     if env.entra.trail.record(event).await.is_err() {
         return Ok(authorize::unrecorded(env, pending));

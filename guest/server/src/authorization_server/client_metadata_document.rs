@@ -15,19 +15,21 @@ use std::time::Duration;
 use base::strict_json;
 use serde_json::{Map, Value};
 use url::{Host, Url};
-use world::records::{Namespace, Partition, Ttl};
+use world::records::{Namespace, Next, Partition, Ttl};
 use world::{Document, FetchError, StoreError, limits};
 
 use super::client::{Client, ClientDocumentError, ClientError, ClientOrigin};
 use super::redirect_uri;
 use super::text::visible;
-use super::unused::RING;
+use super::unused::DOCUMENTS_RING;
 use crate::client_documents::{KeptDocument, MAX_LIFETIME};
 use crate::server_world::ServerWorld;
 
 #[cfg(test)]
 mod tests;
 
+/// Fetches by the address of the client that causes them, as an operation of the rate limiter.
+const BY_ADDRESS: &str = "client-metadata-by-address";
 /// The longest document, in bytes. The draft recommends 5 KiB; some real documents hold many redirect URIs.
 const MAX_DOCUMENT: usize = 16 * 1024;
 /// The most redirect URIs of one client: bounds what every request is compared with.
@@ -109,20 +111,31 @@ pub(super) fn of(env: &ServerWorld<'_>, client: &Client) -> Option<KeptDocument>
     if client.origin == ClientOrigin::Document { env.documents.get(&client.client_id) } else { None }
 }
 
-/// Stores a document: a person has signed in with its client. One that cannot be stored is read again.
+/// Stores a document: a person has signed in with its client. One that cannot be stored is read again. The sign-in may
+/// have taken long: one that is not fresh any more is not stored, nor in the place of one that was read later.
 pub(super) async fn keep(env: &ServerWorld<'_>, kept: &KeptDocument) -> Result<(), StoreError> {
     let (records, client_id) = (env.entra.records, kept.client_id.as_str());
-    // A new one takes the room that it may need later, so that it can be replaced where it is.
-    if records.exists(&DOCUMENTS, client_id).await? {
-        records.put(&DOCUMENTS, client_id, kept).await
-    } else {
-        records.put_in(&RING, MAX_DOCUMENT, &DOCUMENTS, client_id, kept).await
+    let now = env.entra.clock.now();
+    if !kept.is_fresh(now) {
+        return Ok(());
     }
+    let replaced = records.update(&DOCUMENTS, client_id, |stored| match stored {
+        None => Next::Leave(false),
+        Some(stored) if stored.is_last_good(now) && stored.fresh_until >= kept.fresh_until => Next::Leave(true),
+        Some(_) => Next::Write(kept.clone(), true),
+    });
+    if !replaced.await? {
+        // A new one takes the room that it may need later, so that it can be replaced where it is.
+        records.put_in(&DOCUMENTS_RING, MAX_DOCUMENT, &DOCUMENTS, client_id, kept).await?;
+    }
+    Ok(())
 }
 
 /// Fetches a document, and checks it.
 async fn read(env: &ServerWorld<'_>, url: &Url, client_id: &str) -> Result<KeptDocument, ClientError> {
     let host = url.host_str().unwrap_or_default();
+    // All fetches share a bound in the host: one client must not use it up, from whichever of its addresses.
+    limits::admit_address(env.limiter, env.entra.trail, BY_ADDRESS).await.map_err(ClientError::TooManyRequests)?;
     limits::admit(env.limiter, env.entra.trail, "client-metadata", host, None)
         .await
         .map_err(ClientError::TooManyRequests)?;

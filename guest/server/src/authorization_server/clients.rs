@@ -55,8 +55,8 @@ pub(super) async fn recognize(env: &ServerWorld<'_>, client_id: &str) -> Result<
     if by_document { document::by_id(env, client_id) } else { find(env, client_id).await }
 }
 
-/// Notes that a client is in use: a dynamic registration lives on for 90 days from now. Call it when a code or a
-/// refresh token was exchanged.
+/// Notes that a client is in use: a dynamic registration lives on for 90 days from now. Call it when a person has signed in
+/// with the client, and when a code or a refresh token was exchanged.
 pub async fn touch(env: &ServerWorld<'_>, client: &Client) -> Result<(), StoreError> {
     match client.origin {
         ClientOrigin::Registration => registration::touch(env, &client.client_id).await,

@@ -133,7 +133,11 @@ pub(super) async fn client(env: &ServerWorld<'_>, client_id: &str) -> Result<Opt
     }
     let registration = match env.entra.records.get(&REGISTRATIONS, client_id).await? {
         Some(registration) => Some(registration),
-        None => env.entra.records.get(&UNUSED, client_id).await?,
+        None => match env.entra.records.get(&UNUSED, client_id).await? {
+            Some(registration) => Some(registration),
+            // Its first use may have moved it between the two looks.
+            None => env.entra.records.get(&REGISTRATIONS, client_id).await?,
+        },
     };
     // A scheme that the operator no longer lets in ends what was registered with it.
     let schemes = &env.site.settings.allowed_redirect_schemes;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
+use caller::session::Owner;
 use caller::session::lifecycle::{self, Beginning, IssuedTokens};
 use caller::session::refresh::{self, RefreshError};
 use entra::AcquireError;
@@ -60,9 +61,9 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
 
 /// The client that sends the request, authenticated; or the answer that refuses it.
 ///
-/// A confidential client is counted by its id. A public one has proved nothing yet: it is counted when it presents
-/// something that is good ([`count_public`]), and what is refused counts for the address ([`not_genuine`]). Otherwise a
-/// stranger could use up the bound of a client that many people share.
+/// A confidential client is counted by its id. A public one has proved nothing yet: when it presents something that is
+/// good, the person whose it is is counted under that client ([`count_public`]), and what is refused counts for the address
+/// ([`not_genuine`]). Otherwise a stranger, or one of its users, could use up the bound of a client that many people share.
 pub(super) async fn client(
     env: &ServerWorld<'_>,
     operation: &str,
@@ -107,9 +108,17 @@ async fn count(env: &ServerWorld<'_>, operation: &str, client: &Client) -> Resul
     limits::admit(env.limiter, env.entra.trail, operation, client_id, Some(client_id)).await
 }
 
-/// The same for a public client, which proves it by what it presents. A confidential one is counted already.
-async fn count_public(env: &ServerWorld<'_>, client: &Client) -> Result<(), TokenRequestError> {
-    if client.is_public() { count(env, TOKEN, client).await.map_err(TokenRequestError::TooMany) } else { Ok(()) }
+/// The same for a public client, which proves it by what it presents: by the person whose it is, since many people share
+/// the client, and one of them must not use up what the others need. A confidential client is counted already.
+async fn count_public(env: &ServerWorld<'_>, client: &Client, owner: &Owner) -> Result<(), TokenRequestError> {
+    if !client.is_public() {
+        return Ok(());
+    }
+    // A subject has at most 2048 bytes, so the beginning of the client id has to do.
+    let client_id = limits::shown_client_id(&client.client_id);
+    let subject = format!("{client_id}\n{}/{}", owner.tenant_id, owner.object_id);
+    let admitted = limits::admit(env.limiter, env.entra.trail, TOKEN, &subject, Some(&client.client_id));
+    admitted.await.map_err(TokenRequestError::TooMany)
 }
 
 /// Counts a request that was refused for its address. `answer` is what it gets, unless there were too many.
@@ -184,7 +193,7 @@ async fn exchange(
     // of a code and the rate limit bound the attempts that fail.
     let mut code = look(env, presented).await?;
     let resource = resource(env, parameters, &code.grant.resource)?;
-    count_public(env, client).await?;
+    count_public(env, client, &code.grant.owner).await?;
     if !code.claim(env).await? {
         // Another request uses it at this moment, or just has: this is the second use.
         look(env, presented).await?;
@@ -298,8 +307,8 @@ async fn refresh(
         return Err(refused("invalid_target", "Name one resource."));
     }
     let token = Secret::from(token);
-    if lifecycle::was_given(&env.entra, &token, &client.client_id).await? {
-        count_public(env, client).await?;
+    if let Some(owner) = lifecycle::given_to(&env.entra, &token, &client.client_id).await? {
+        count_public(env, client, &owner).await?;
     }
     let refreshed = refresh::refresh(&env.entra, &token, &client.client_id, scopes.as_deref(), resource).await;
     refreshed.map_err(|error| match error {

@@ -337,6 +337,8 @@ fn the_server_says_that_it_runs_and_whether_it_is_ready() {
     );
     assert_eq!(server.send(probe("/")).status(), 421, "by address only for the process supervisor");
 
+    // What was written within five seconds is believed.
+    server.world.advance(Duration::from_secs(5));
     server.world.break_store(0);
     assert_eq!(server.send(probe("/healthz")).status(), 200);
     let response = server.send(probe("/readyz"));
@@ -344,9 +346,32 @@ fn the_server_says_that_it_runs_and_whether_it_is_ready() {
 
     server.world.heal_store();
     server.world.advance(Duration::from_secs(5));
-    // A store that can be read and not be written.
-    server.world.break_store(1);
+    server.world.break_store(0);
     assert_eq!(server.send(probe("/readyz")).status(), 503);
+}
+
+/// A replica that cannot write must not be ready because another one can.
+#[test]
+fn an_instance_is_ready_by_what_it_has_written_itself() {
+    let server = Server::new();
+    server.world.publishes_metadata();
+    let ready = || server.send(Request { authority: Some("10.0.0.7:3001".to_owned()), ..get("/readyz") }).status();
+    let mark = || {
+        let names = server.world.record_names();
+        let name = names.into_iter().find(|name| name.contains("ready"));
+        name.filter(|name| server.world.get(name).unwrap().is_some())
+    };
+    assert_eq!(ready(), 200);
+    // As another instance on the same store finds it.
+    super::WRITTEN_AT.set(None);
+    server.world.advance(Duration::from_secs(3));
+    assert_eq!(ready(), 200);
+    server.world.advance(Duration::from_secs(3));
+    let written = mark().expect("it has written as well");
+    server.world.delete(&written).unwrap();
+    assert_eq!((ready(), mark()), (http::StatusCode::OK, None), "once in five seconds");
+    server.world.advance(Duration::from_secs(2));
+    assert_eq!((ready(), mark()), (http::StatusCode::OK, Some(written)));
 }
 
 #[test]

@@ -143,7 +143,8 @@ settings! {
         /// callback, revoke, refused-token (access tokens that are not good). And how many audit records are written
         /// one by one, while the rest is counted: called-records, denied-records (of one caller), stranger-records (of
         /// all requests without a caller); per caller: call (MCP requests),
-        /// graph-request (requests to Microsoft Graph for tools); may be repeated
+        /// graph-request (requests to Microsoft Graph for tools); client-metadata-by-address (metadata documents that are
+        /// fetched because of one address); may be repeated
         rate_limit: Vec<String> = Vec::new(), value("OPERATION=COUNT/TIME"), otherwise(DEFAULT_RATES);
     }
     tables {

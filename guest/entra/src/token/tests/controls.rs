@@ -69,6 +69,10 @@ fn a_guest_is_marked() {
         (json!({"idp": "live.com"}), true),
         (json!({"acct": 1}), true),
         (json!({"acct": 0}), false),
+        // A member whose home is another tenant, and a guest whose home is this one.
+        (json!({"acct": 0, "idp": format!("https://sts.windows.net/{OTHER_TENANT}/")}), false),
+        (json!({"acct": 1, "idp": format!("https://sts.windows.net/{TENANT}/")}), true),
+        (json!({"acct": 2, "idp": "live.com"}), true),
         (json!({"idp": format!("https://sts.windows.net/{TENANT}/")}), false),
         (json!({"idp": format!("{AUTHORITY}/{TENANT}/v2.0")}), false),
     ] {

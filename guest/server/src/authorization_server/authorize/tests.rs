@@ -54,13 +54,16 @@ fn what_a_known_client_gets_wrong_it_is_told() {
         (&[("prompt", "none login")], "invalid_request"),
         (&[("prompt", "none")], "consent_required"),
         (&[("state", &long)], "invalid_request"),
+        (&[("state", "a\u{1}b")], "invalid_request"),
+        (&[("state", "\u{e9}")], "invalid_request"),
+        (&[("login_hint", "olga@contoso.example\u{0}")], "invalid_request"),
     ] {
         let response = flow.authorize(changes);
         assert_eq!(parameter(&response, "error").as_deref(), Some(error), "{changes:?}");
         assert_eq!(parameter(&response, "iss").as_deref(), Some("https://mcp.example.com"));
         assert!(parameter(&response, "error_description").unwrap().ends_with("(correlation id c-1)"));
         let state = (changes[0].0 != "state").then_some("s");
-        assert_eq!(parameter(&response, "state").as_deref(), state, "a state that is too long is not sent back");
+        assert_eq!(parameter(&response, "state").as_deref(), state, "a state that cannot be carried is not sent back");
     }
 }
 

@@ -505,3 +505,53 @@ fn a_kept_document_counts_as_no_fetch() {
     }
     assert_eq!(count.get(), 1);
 }
+
+#[test]
+fn a_sign_in_that_took_long_brings_back_no_older_document() {
+    let world = World::default();
+    world.publish(ID, Ok(document(&metadata())));
+    let env = world.remote();
+    let older = of(&env, &run(find(&env, ID)).unwrap()).unwrap();
+    let newer = KeptDocument { name: "Newer".to_owned(), fresh_until: older.fresh_until + 1, ..older.clone() };
+    let stored = || run(env.entra.records.get(&DOCUMENTS, ID)).unwrap().map(|kept| kept.name);
+    run(keep(&env, &newer)).unwrap();
+    run(keep(&env, &older)).unwrap();
+    assert_eq!(stored().as_deref(), Some("Newer"));
+    run(keep(&env, &KeptDocument { name: "Newest".to_owned(), fresh_until: older.fresh_until + 2, ..older.clone() }))
+        .unwrap();
+    assert_eq!(stored().as_deref(), Some("Newest"));
+    // Withdrawn meanwhile, and no longer fresh.
+    run(env.entra.records.delete(&DOCUMENTS, ID)).unwrap();
+    world.advance(DEFAULT_LIFETIME);
+    run(keep(&env, &older)).unwrap();
+    assert_eq!(stored(), None);
+}
+
+#[test]
+fn a_document_from_before_the_clock_was_set_back_stands_in_for_none() {
+    let kept =
+        KeptDocument { client_id: ID.to_owned(), name: String::new(), redirect_uris: Vec::new(), fresh_until: 500_000 };
+    let longest = crate::client_documents::MAX_LIFETIME.as_secs();
+    assert!(!kept.is_last_good(500_000 - longest - 1));
+    assert!(kept.is_last_good(500_000 - longest));
+    assert!(kept.is_last_good(500_000 + LAST_GOOD.as_secs() - 1));
+    assert!(!kept.is_last_good(500_000 + LAST_GOOD.as_secs()));
+}
+
+/// The bound of all fetches together is the host's.
+#[test]
+fn fetches_count_for_the_address_that_causes_them_before_they_are_made() {
+    let world = World::default();
+    let env = world.remote();
+    env.entra.trail.set_address(Some("2001:db8::1"));
+    world.bound(BY_ADDRESS, 2, Duration::from_secs(60));
+    let ids: Vec<String> = (0..4).map(|number| format!("https://app-{number}.example.com/client.json")).collect();
+    let refused: Vec<bool> =
+        ids.iter().map(|id| matches!(run(find(&env, id)), Err(ClientError::TooManyRequests(_)))).collect();
+    assert_eq!(refused, [false, false, true, true]);
+    assert_eq!(world.fetched().len(), 2);
+    env.entra.trail.set_address(Some("203.0.113.7"));
+    assert!(!matches!(run(find(&env, &ids[2])), Err(ClientError::TooManyRequests(_))), "another address");
+    let subject = ("client-metadata-by-address".to_owned(), "203.0.113.7".to_owned());
+    assert!(world.counted().contains(&subject));
+}

@@ -359,6 +359,17 @@ fn a_registration_that_is_used_lives_on() {
 }
 
 #[test]
+fn a_registration_that_is_put_to_use_while_it_is_looked_for_is_found() {
+    let world = World::default();
+    let env = world::testing::forever(world.remote());
+    let answer = registered(env, &json!({"redirect_uris": [REDIRECT]}));
+    let client = client_of(env, &answer);
+    let used = client.clone();
+    world.interrupt_store(1, move || run(clients::touch(env, &used)).unwrap());
+    assert_eq!(run(find(env, &client.client_id)), Ok(client));
+}
+
+#[test]
 fn a_use_does_not_bring_back_what_has_gone_away() {
     let world = World::default();
     let env = world.remote();

@@ -57,6 +57,19 @@ fn a_document_travels_with_the_sign_in_and_is_stored_at_its_end() {
 }
 
 #[test]
+fn a_registration_is_in_use_as_soon_as_a_person_has_signed_in_with_it() {
+    let flow = flow();
+    let client = register(&flow, &[REDIRECT]);
+    let change = [("client_id", client.as_str())];
+    let code = parameter(&flow.walk(&change), "code").unwrap();
+    assert_eq!((names(&flow.world, "/registration-unused/").len(), names(&flow.world, "/registration/").len()), (0, 1));
+    for _ in 0..MOST * 2 {
+        register(&flow, &[REDIRECT]);
+    }
+    assert_eq!(flow.exchange(&code, &change).status(), 200);
+}
+
+#[test]
 fn a_person_who_does_not_sign_in_leaves_no_document() {
     let flow = flow();
     let to = flow.decide(&flow.authorize(&[("client_id", ID)]), "allow");
@@ -125,7 +138,7 @@ fn what_strangers_leave_is_bounded_in_number_and_in_bytes_and_costs_no_session()
     let unused = names(&flow.world, "/registration-unused/").len();
     assert!((MOST * 9 / 10..=MOST).contains(&(waiting + unused)), "{waiting} {unused}");
     assert!(names(&flow.world, "/unused/").len() <= MOST + 8, "and what counts them");
-    assert_eq!(names(&flow.world, "/client-document/").len(), 0, "it is among them, and was the oldest");
+    assert_eq!(names(&flow.world, "/client-document/").len(), 1, "it belongs to a person who has signed in");
 
     // The session goes on, and so does its client.
     assert_eq!(flow.sessions(), (1, 1));

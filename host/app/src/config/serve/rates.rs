@@ -21,15 +21,25 @@ use crate::config::{ConfigError, invalid};
 /// second of a minute. No person with a model needs a tenth of it, and Microsoft Graph, which admits an application some
 /// hundred requests in a second, is left for others.
 ///
+/// For `client-metadata-by-address`, the bound is how many metadata documents are fetched because of one address: a person
+/// needs one to sign in, and the 300 fetches in a minute that the host makes for all are left for others.
+///
 /// The bounds of records are about as generous: with its calls, a caller needs three weeks to fill the files, with denied
 /// ones eight months, and all strangers together need ten days. That is longer than `--audit-keep-days`.
 pub(super) const DEFAULT_RATES: &str = "authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m,\
-    refused-token=60/1m,call=600/1m,graph-request=600/1m,called-records=600/15m,denied-records=60/15m,\
-    stranger-records=2000/15m";
+    refused-token=60/1m,call=600/1m,graph-request=600/1m,client-metadata-by-address=20/1m,\
+    called-records=600/15m,denied-records=60/15m,stranger-records=2000/15m";
 
 /// Operations that are not counted by client id: those that the component counts alone, and those that bound records.
-const NOT_OF_CLIENTS: [&str; 6] =
-    ["refused-token", "call", "graph-request", CALLED_RECORDS, DENIED_RECORDS, STRANGER_RECORDS];
+const NOT_OF_CLIENTS: [&str; 7] = [
+    "refused-token",
+    "call",
+    "graph-request",
+    "client-metadata-by-address",
+    CALLED_RECORDS,
+    DENIED_RECORDS,
+    STRANGER_RECORDS,
+];
 
 /// How many times the bound of one address a client id has: one id, such as a metadata document's, stands for the same
 /// program on many machines.

@@ -69,7 +69,8 @@ fn the_defaults_serve_on_loopback() {
     assert_eq!(config.rates["stranger-records"], rate(2_000, 900));
     assert_eq!(config.rates["call"], rate(600, 60));
     assert_eq!(config.rates["graph-request"], rate(600, 60));
-    assert_eq!(config.rates.len(), 17);
+    assert_eq!(config.rates["client-metadata-by-address"], rate(20, 60));
+    assert_eq!(config.rates.len(), 18);
 }
 
 #[test]
