@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use crate::bindings::audit as wit;
 use crate::clock::Clock;
 
-pub use bounded::{BoundedAudit, CALLED_RECORDS, DENIED_RECORDS, STRANGER_RECORDS};
+pub use bounded::{BoundedAudit, CALLED_RECORDS, DENIED_RECORDS, REFRESH_RECORDS, STRANGER_RECORDS};
 pub use event::{Event, Outcome};
 
 mod bounded;

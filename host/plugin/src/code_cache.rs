@@ -110,6 +110,17 @@ fn parts(path: &Path) -> Option<(&str, &str)> {
     path.file_stem()?.to_str()?.rsplit_once('.')
 }
 
+/// Why an entry was not loaded.
+#[derive(Debug, thiserror::Error)]
+enum EntryError {
+    /// It never will be.
+    #[error("{0}")]
+    Unusable(wasmtime::Error),
+    /// It cannot be read at this moment.
+    #[error(transparent)]
+    Unreadable(#[from] io::Error),
+}
+
 /// A folder that was found good, and its user.
 struct Folder {
     path: PathBuf,
@@ -128,7 +139,7 @@ impl Folder {
     }
 
     /// Loads the compiled code with this name. Removes an entry that is damaged, that another user could write, or that
-    /// another compiler made.
+    /// another compiler made, and none that cannot be read just now.
     fn load(&self, engine: &Engine, name: &str) -> Option<Component> {
         self.entries().find_map(|path| {
             let (_, hash) = parts(&path).filter(|(of, _)| *of == name)?;
@@ -136,19 +147,28 @@ impl Folder {
                 Ok(component) => Some(component),
                 Err(error) => {
                     tracing::warn!(entry = %path.display(), %error, "compiled code cannot be used");
-                    // If it stays, the next start finds it again.
-                    let _ = fs::remove_file(&path);
+                    if matches!(error, EntryError::Unusable(_)) {
+                        // If it stays, the next start finds it again.
+                        let _ = fs::remove_file(&path);
+                    }
                     None
                 }
             }
         })
     }
 
-    fn load_entry(&self, engine: &Engine, path: &Path, hash: &str) -> wasmtime::Result<Component> {
-        let mut file = private_files::open(path)?;
-        self.user.check_unchangeable(&file).map_err(|rule| wasmtime::Error::msg(format!("it {rule}")))?;
+    fn load_entry(&self, engine: &Engine, path: &Path, hash: &str) -> Result<Component, EntryError> {
+        let unusable = |reason: String| EntryError::Unusable(wasmtime::Error::msg(reason));
+        let opened = private_files::open(path);
+        // A link cannot be opened, and stays one.
+        if opened.is_err() && fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+            return Err(unusable("it is a symbolic link".to_owned()));
+        }
+        let mut file = opened?;
+        file.metadata()?;
+        self.user.check_unchangeable(&file).map_err(|rule| unusable(format!("it {rule}")))?;
         if content_hash(&mut file)? != hash {
-            return Err(wasmtime::Error::msg("it is damaged"));
+            return Err(unusable("it is damaged".to_owned()));
         }
         deserialize(engine, file)
     }
@@ -196,7 +216,7 @@ fn content_hash(file: &mut File) -> io::Result<String> {
 
 /// Loads what the open file holds.
 #[allow(unsafe_code, reason = "code that was compiled before is run as it is")]
-fn deserialize(engine: &Engine, mut file: File) -> wasmtime::Result<Component> {
+fn deserialize(engine: &Engine, mut file: File) -> Result<Component, EntryError> {
     // SAFETY: the content is bit for bit what this program wrote after compiling, and no other user can change the
     // file. Entries are replaced and removed, never changed.
     if let Some(path) = path_of(&file)
@@ -208,7 +228,7 @@ fn deserialize(engine: &Engine, mut file: File) -> wasmtime::Result<Component> {
     let mut code = Vec::new();
     file.rewind()?;
     file.read_to_end(&mut code)?;
-    run(engine, &code)
+    run(engine, &code).map_err(EntryError::Unusable)
 }
 
 /// A path that leads to this very file, whatever has become of its name. The engine maps files by their path.
@@ -307,6 +327,21 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
         assert!(opened(folder.path()).load(&engine(), &name).is_none());
         assert!(fs::symlink_metadata(&path).is_err() && elsewhere.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_entry_stays_that_cannot_be_read_at_this_moment() {
+        let (folder, path, _) = entry();
+        let folder = opened(folder.path());
+        let away = path.with_extension("away");
+        fs::rename(&path, &away).unwrap();
+        let hash = parts(&path).unwrap().1;
+        assert!(matches!(folder.load_entry(&engine(), &path, hash), Err(EntryError::Unreadable(_))));
+        fs::write(&path, "damaged").unwrap();
+        assert!(matches!(folder.load_entry(&engine(), &path, hash), Err(EntryError::Unusable(_))));
+        fs::rename(&away, &path).unwrap();
+        assert!(folder.load_entry(&engine(), &path, hash).is_ok());
     }
 
     #[cfg(unix)]

@@ -11,7 +11,7 @@
 
 #![cfg_attr(not(unix), allow(dead_code, reason = "only Unix has owners and modes"))]
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -72,12 +72,14 @@ impl User {
     /// Creates a folder and its missing parents, for the user only, and returns where it really is. An existing
     /// folder has to belong to the user, and no other user may be able to change it or what leads to it.
     pub(crate) fn folder(&self, path: &Path) -> Result<PathBuf, FolderError> {
-        create(path)?;
         let path = std::path::absolute(path)?;
         #[cfg(unix)]
         return unix::walk(self, &path);
         #[cfg(not(unix))]
-        Ok(path)
+        {
+            std::fs::create_dir_all(&path)?;
+            Ok(path)
+        }
     }
 
     /// Whether a file is a regular one of the user that no other user can change.
@@ -114,15 +116,6 @@ impl User {
     }
 }
 
-/// Creates a folder and its missing parents. Leaves an existing one as it is.
-fn create(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
 /// Opens a file for reading.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     options().read(true).open(path)
@@ -157,9 +150,14 @@ fn options() -> OpenOptions {
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    use std::fs;
+    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 
     use super::*;
+
+    fn create(path: &Path) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    }
 
     fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -189,6 +187,15 @@ mod tests {
         for folder in [&path, path.parent().unwrap()] {
             assert_eq!(fs::metadata(folder).unwrap().mode() & 0o777, 0o700);
         }
+    }
+
+    #[test]
+    fn nothing_is_created_below_a_folder_that_others_can_change() {
+        let (_root, top, _) = folders();
+        set_mode(&top, 0o770);
+        let path = top.join("a").join("b");
+        assert_eq!(broken(&User::of_process(), &path), Exposed { path: top.clone(), rule: WRITABLE });
+        assert!(fs::symlink_metadata(top.join("a")).is_err());
     }
 
     #[test]

@@ -73,6 +73,8 @@ struct RateCounts {
     strangers: HashMap<String, Duration>,
     /// When expired counts were last removed.
     purged_at: Option<Duration>,
+    /// When the log last said that there is no room.
+    warned_at: Option<Duration>,
 }
 
 impl CountingRateLimiter {
@@ -107,14 +109,14 @@ pub(crate) fn count(back_at: &mut Duration, now: Duration, rate: Rate) -> Result
 
 impl RateLimiter for CountingRateLimiter {
     fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
-        let Some(rate) = self.rate(operation) else { return Ok(()) };
+        let Some(of_one) = self.rate(operation) else { return Ok(()) };
         let now = self.clock.monotonic();
         // An id that a client has made up may look like an address; then it counts as one.
         let subjects: Vec<(u64, Rate)> = match subject.parse::<IpAddr>() {
-            Err(_) => vec![(self.hasher.hash_one((operation, subject)), rate)],
+            Err(_) => vec![(self.hasher.hash_one((operation, subject)), of_one)],
             Ok(address) => networks::of(address)
                 .map(|network| {
-                    let rate = Rate { count: rate.count.saturating_mul(network.factor), ..rate };
+                    let rate = Rate { count: of_one.count.saturating_mul(network.factor), ..of_one };
                     (self.hasher.hash_one((operation, network.to_string())), rate)
                 })
                 .collect(),
@@ -122,18 +124,19 @@ impl RateLimiter for CountingRateLimiter {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.make_room(subjects.len(), self.max_subjects, now);
         let mut admitted = Vec::with_capacity(subjects.len());
+        let mut is_stranger = false;
         for (key, rate) in subjects {
             let known = counts.subjects.get(&key).copied();
             let has_room = counts.subjects.len().saturating_add(admitted.len()) < self.max_subjects;
             let (counted, mut back_at, rate) = match known {
                 Some(back_at) => (Counted::Subject(key), back_at, rate),
                 None if has_room => (Counted::Subject(key), Duration::ZERO, rate),
+                // It is one stranger, however many networks it is in.
+                None if is_stranger => continue,
                 None => {
-                    tracing::warn!(
-                        operation,
-                        "more callers than can be told apart: their requests are counted together"
-                    );
-                    let rate = Rate { count: rate.count.saturating_mul(STRANGERS), ..rate };
+                    is_stranger = true;
+                    counts.warn(operation, now);
+                    let rate = Rate { count: of_one.count.saturating_mul(STRANGERS), ..of_one };
                     (Counted::Strangers, counts.strangers.get(operation).copied().unwrap_or_default(), rate)
                 }
             };
@@ -151,6 +154,14 @@ impl RateLimiter for CountingRateLimiter {
 }
 
 impl RateCounts {
+    /// Says that there is no room, once a second at most.
+    fn warn(&mut self, operation: &str, now: Duration) {
+        if self.warned_at.is_none_or(|at| now.saturating_sub(at) >= Duration::from_secs(1)) {
+            self.warned_at = Some(now);
+            tracing::warn!(operation, "more callers than can be told apart: their requests are counted together");
+        }
+    }
+
     /// Forgets what does not matter any more, if there is no room for so many. Looking for room takes a while, and finds
     /// none more often than once in a second.
     fn make_room(&mut self, wanted: usize, max_subjects: usize, now: Duration) {
@@ -260,6 +271,22 @@ mod tests {
         limiter.max_subjects = 2;
         let recorded = (0..1_000).filter(|number| limiter.admit("record:token", &number.to_string()).is_ok()).count();
         assert_eq!(recorded, 2 + 10);
+    }
+
+    #[test]
+    fn addresses_of_ipv6_that_cannot_be_told_apart_share_one_bound_and_one_line_in_a_second() {
+        let clock = ManualClock::new(0);
+        let mut limiter = limiter(&clock);
+        limiter.max_subjects = 0;
+        let admitted =
+            (0..1_000).filter(|part| limiter.admit("token", &format!("2001:db8:{part:x}::1")).is_ok()).count();
+        assert_eq!(admitted, 3 * 10);
+        clock.advance(Duration::from_millis(999));
+        assert!(limiter.admit("token", "2001:db8::1").is_err());
+        assert_eq!(limiter.counts.lock().unwrap().warned_at, Some(Duration::ZERO));
+        clock.advance(Duration::from_millis(1));
+        limiter.admit("token", "2001:db8::1").unwrap();
+        assert_eq!(limiter.counts.lock().unwrap().warned_at, Some(Duration::from_secs(1)));
     }
 
     /// What each of the subjects is told.

@@ -36,6 +36,29 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     }
 }
 
+/// What to tell the operator of a proxy that sends the header which does not count, and not the one that does.
+pub(super) fn misnamed(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    trusted: &[IpNet],
+    counts: ForwardedHeader,
+) -> Option<&'static str> {
+    let (counted, other, advice) = match counts {
+        ForwardedHeader::XForwardedFor => (
+            X_FORWARDED_FOR,
+            FORWARDED.as_str(),
+            "a declared proxy sends Forwarded, and --forwarded-header is x-forwarded-for",
+        ),
+        ForwardedHeader::Forwarded => (
+            FORWARDED.as_str(),
+            X_FORWARDED_FOR,
+            "a declared proxy sends X-Forwarded-For, and --forwarded-header is forwarded",
+        ),
+    };
+    let is_misnamed = is_trusted(peer, trusted) && headers.contains_key(other) && !headers.contains_key(counted);
+    is_misnamed.then_some(advice)
+}
+
 fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
@@ -171,6 +194,26 @@ mod tests {
             &[("x-forwarded-for", "for=6.6.6.6")],
         ] {
             assert_eq!(client(PROXY, lines), PROXY, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_sends_the_other_header_alone_is_named() {
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let said = |counts, peer: &str, names: &[&'static str]| {
+            let headers = names.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("x")));
+            misnamed(peer.parse().unwrap(), &headers.collect(), &trusted, counts)
+        };
+        let (counts, advice) = (ForwardedHeader::XForwardedFor, "a declared proxy sends Forwarded, and");
+        assert!(said(counts, PROXY, &["forwarded"]).is_some_and(|said| said.starts_with(advice)));
+        assert!(said(ForwardedHeader::Forwarded, PROXY, &["x-forwarded-for"]).is_some());
+        for (peer, names) in [
+            (PROXY, &[][..]),
+            (PROXY, &["x-forwarded-for"]),
+            (PROXY, &["x-forwarded-for", "forwarded"]),
+            ("1.1.1.1", &["forwarded"]),
+        ] {
+            assert_eq!(said(counts, peer, names), None, "{peer} {names:?}");
         }
     }
 

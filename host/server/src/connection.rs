@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::activity::Activity;
 use super::shares::Share;
@@ -105,10 +105,18 @@ pub(super) struct Connection {
 /// Serves a connection to its end, or until another client needs its place.
 pub(super) async fn serve(shared: Arc<Shared>, connection: Connection, ended: watch::Receiver<bool>) {
     let Connection { stream, peer, activity, place } = connection;
-    tokio::select! {
+    let gives_way = Notify::new();
+    let mut serving = pin!(begin(shared, stream, peer, Arc::clone(&activity), ended, &gives_way));
+    let was_idle = tokio::select! {
         biased;
-        () = begin(shared, stream, peer, activity, ended) => {}
-        () = place.displaced() => tracing::debug!(%peer, "a connection gave way to that of another client"),
+        () = serving.as_mut() => return,
+        was_idle = place.displaced() => was_idle,
+    };
+    tracing::debug!(%peer, "a connection gave way to that of another client");
+    // Its place was taken because nothing was going on, and now a request has begun: that one is answered.
+    if was_idle && activity.is_active() {
+        gives_way.notify_one();
+        serving.await;
     }
 }
 
@@ -118,23 +126,30 @@ async fn begin(
     peer: IpAddr,
     activity: Arc<Activity>,
     ended: watch::Receiver<bool>,
+    gives_way: &Notify,
 ) {
     // Small answers to small questions: waiting to fill a packet would only add delay.
     let _ = stream.set_nodelay(true);
     let stream = StallGuard::new(stream, shared.options.limits.stall_time, Arc::clone(&activity));
     let Some(acceptor) = &shared.acceptor else {
-        return drive(TokioIo::new(stream), shared, peer, activity, ended).await;
+        return drive(TokioIo::new(stream), shared, peer, activity, ended, gives_way).await;
     };
     match tokio::time::timeout(shared.options.limits.handshake_time, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => drive(TokioIo::new(stream), shared, peer, activity, ended).await,
+        Ok(Ok(stream)) => drive(TokioIo::new(stream), shared, peer, activity, ended, gives_way).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
     }
 }
 
 #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
-async fn drive<I>(io: I, shared: Arc<Shared>, peer: IpAddr, activity: Arc<Activity>, mut ended: watch::Receiver<bool>)
-where
+async fn drive<I>(
+    io: I,
+    shared: Arc<Shared>,
+    peer: IpAddr,
+    activity: Arc<Activity>,
+    mut ended: watch::Receiver<bool>,
+    gives_way: &Notify,
+) where
     I: Read + Write + Unpin + Send + 'static,
 {
     let service = {
@@ -163,6 +178,7 @@ where
                 ending = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = gives_way.notified() => connection.as_mut().graceful_shutdown(),
             () = tokio::time::sleep(pause) => match watch.look(&activity) {
                 Verdict::Stay => {}
                 Verdict::Leave => connection.as_mut().graceful_shutdown(),

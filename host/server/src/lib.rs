@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -49,6 +49,10 @@ const END_POLL: Duration = Duration::from_millis(100);
 
 /// How many looks in a row have to find only event streams: last answers of other requests may still be under way.
 const END_POLLS: u32 = 10;
+
+/// What a body that is held costs at least: a page. A few bytes in each of very many bodies are not for free. Where there is little memory for
+/// them, it is a thousandth.
+const LEAST_BODY_BYTES: usize = 4096;
 
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -240,6 +244,8 @@ struct Shared {
     buffered: Arc<Shares>,
     event_streams: Arc<Semaphore>,
     streaming: AtomicUsize,
+    /// The log has named a proxy that sends the wrong header.
+    has_warned: AtomicBool,
 }
 
 impl Shared {
@@ -297,10 +303,12 @@ impl HttpServer {
             buffered: Shares::new(Bounds {
                 most: limits.buffered_bytes,
                 most_each: limits.buffered_bytes / 2,
+                least: LEAST_BODY_BYTES.min(limits.buffered_bytes / 1_000).max(1),
                 newcomers_first: false,
             }),
             event_streams: Arc::new(Semaphore::new(limits.event_streams)),
             streaming: AtomicUsize::new(0),
+            has_warned: AtomicBool::new(false),
             options,
         });
         let reloading = tls.map(|tls| tokio::spawn(tls.keep_fresh()));
@@ -309,6 +317,7 @@ impl HttpServer {
         let places = Shares::new(Bounds {
             most: limits.connections,
             most_each: (limits.connections / 2).max(1),
+            least: 1,
             newcomers_first: true,
         });
         let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));

@@ -71,7 +71,7 @@ pub(super) async fn read(
         let frame = tokio::select! {
             biased;
             frame = body.frame() => frame,
-            () = share.displaced() => return Err(busy()),
+            _ = share.displaced() => return Err(busy()),
             () = end.as_mut() => return Err(too_slow("the body took too long")),
             () = pace.as_mut() => {
                 if recent < limits.pace_bytes {

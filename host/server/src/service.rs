@@ -22,7 +22,7 @@ use tokio::time::Sleep;
 use tracing::Instrument as _;
 
 use super::activity::{Activity, Handled, InFlight};
-use super::client_address::client_address;
+use super::client_address::{client_address, misnamed};
 use super::observer::Observed;
 use super::request_body::{self, Whole};
 use super::shares::{self, Share};
@@ -182,6 +182,12 @@ fn screened(shared: &Shared, peer: IpAddr, parts: &mut Parts) -> Result<(IpAddr,
     let path = path(&parts.uri, &shared.options.path_prefix).into_owned();
     if shared.proxies_only && !shared.is_proxy(peer) && !shared.handler.is_health_check(&path) {
         return Err(Refusal::new(StatusCode::FORBIDDEN, "requests are accepted from the declared proxy only"));
+    }
+    let misnamed = misnamed(peer, &parts.headers, &shared.options.trusted_proxies, shared.options.forwarded_header);
+    if let Some(advice) = misnamed
+        && !shared.has_warned.swap(true, Ordering::Relaxed)
+    {
+        tracing::warn!(%peer, "{advice}");
     }
     let client = client_address(peer, &parts.headers, &shared.options.trusted_proxies, shared.options.forwarded_header);
     let admitted = shared.handler.admit(&parts.method, &path, shares::of(client));

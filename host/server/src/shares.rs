@@ -1,17 +1,18 @@
 //! Shares a bounded amount among clients, so that no client, and no network of clients, occupies everything.
 //!
 //! Two rules. No address occupies more than half, and neither does a /56 or a /48, which is what one customer of a
-//! provider of IPv6 gets. And when there is no room left, the greediest gives way: the one that occupies most loses what
-//! has stood still for longest, as long as it then still has more than the newcomer. So the share of each shrinks with
+//! provider of IPv6 gets. And when there is no room left, the greediest gives way: the one that occupies most loses the
+//! largest of what it has, and among equals what has stood still for longest, as long as it then still has more than the
+//! newcomer. So the share of each shrinks with
 //! the number of those that want one, down to equal parts, and a client that occupies little is served whatever the
 //! others do.
 //!
 //! What may not be in it: what is shared (connections, bytes of request bodies), and how it is given up.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -21,6 +22,9 @@ use super::activity::{Activity, Standing};
 /// Bits of the networks that an IPv6 address is counted in, the widest first. A provider gives a customer a /48 or a
 /// /56 (RFC 6177), and a client has a /64 to itself.
 const NETWORKS: [u32; 3] = [48, 56, 64];
+
+/// How many make room for one newcomer at most. Each is looked for among all, under the lock.
+const MOST_DISPLACED: usize = 8;
 
 /// The networks of an address, the widest first. An IPv4 address stands for itself in all of them.
 type Networks = [IpAddr; NETWORKS.len()];
@@ -48,6 +52,8 @@ pub(super) struct Bounds {
     pub(super) most: usize,
     /// Of one address, and of one network.
     pub(super) most_each: usize,
+    /// What anything that occupies something costs at least. It bounds how many there are.
+    pub(super) least: usize,
     /// Whether a client that occupies nothing yet displaces even one that occupies as little as it is going to.
     pub(super) newcomers_first: bool,
 }
@@ -62,6 +68,8 @@ pub(super) struct Shares {
 struct Table {
     occupied: usize,
     networks: HashMap<(usize, IpAddr), Arc<AtomicUsize>>,
+    /// How many of the widest networks occupy how much.
+    ranks: BTreeMap<usize, usize>,
     holders: HashMap<u64, Holder>,
     next: u64,
 }
@@ -71,7 +79,14 @@ struct Holder {
     client: Option<Client>,
     amount: usize,
     activity: Arc<Activity>,
-    displaced: Arc<Notify>,
+    displaced: Arc<Displaced>,
+}
+
+/// Says that something has to give way.
+#[derive(Default)]
+struct Displaced {
+    told: Notify,
+    was_idle: AtomicBool,
 }
 
 /// Whose it is, and what the networks of that client occupy. The numbers change under the lock of the table only.
@@ -95,7 +110,9 @@ pub(super) struct Share {
     /// `None` for a proxy, which stands for all its clients.
     networks: Option<Networks>,
     activity: Arc<Activity>,
-    displaced: Arc<Notify>,
+    displaced: Arc<Displaced>,
+    /// What it was grown by. It may cost more.
+    used: usize,
     /// Its holder in the table, while it can be displaced.
     id: Option<u64>,
     /// What it occupies besides, which is not displaced.
@@ -116,6 +133,7 @@ impl Shares {
             networks: client.map(networks),
             activity: Arc::clone(activity),
             displaced: Arc::default(),
+            used: 0,
             id: None,
             settled: 0,
         }
@@ -132,14 +150,15 @@ impl Share {
     pub(super) fn grow(&mut self, more: usize, wanted: usize) -> bool {
         let shares = Arc::clone(&self.shares);
         let mut table = shares.table();
-        if !self.is_held(&table) || !self.make_room(&mut table, more, wanted) {
+        let cost = self.cost_of(more);
+        if !self.is_held(&table) || !self.make_room(&mut table, cost, wanted) {
             return false;
         }
-        if more == 0 {
-            return true;
+        self.used = self.used.saturating_add(more);
+        if cost > 0 {
+            let id = *self.id.get_or_insert_with(|| table.enter(self.networks, &self.activity, &self.displaced));
+            table.add(id, cost);
         }
-        let id = *self.id.get_or_insert_with(|| table.enter(self.networks, &self.activity, &self.displaced));
-        table.add(id, more);
         true
     }
 
@@ -147,13 +166,21 @@ impl Share {
     pub(super) fn grow_to_the_end(&mut self, more: usize) -> bool {
         let shares = Arc::clone(&self.shares);
         let mut table = shares.table();
-        if !self.is_held(&table) || !self.make_room(&mut table, more, more) {
+        let cost = self.cost_of(more);
+        if !self.is_held(&table) || !self.make_room(&mut table, cost, more) {
             return false;
         }
-        let held = self.id.take().map_or(0, |id| table.remove(id));
-        self.settled = self.settled.saturating_add(held).saturating_add(more);
-        table.occupied = table.occupied.saturating_add(held).saturating_add(more);
+        self.used = self.used.saturating_add(more);
+        let held = self.id.take().and_then(|id| table.remove(id)).map_or(0, |holder| holder.amount);
+        self.settled = self.settled.saturating_add(held).saturating_add(cost);
+        table.occupied = table.occupied.saturating_add(held).saturating_add(cost);
         true
+    }
+
+    /// What so much more costs, beyond what is paid for.
+    fn cost_of(&self, more: usize) -> usize {
+        let cost = |used: usize| if used == 0 { 0 } else { used.max(self.shares.bounds.least) };
+        cost(self.used.saturating_add(more)).saturating_sub(cost(self.used))
     }
 
     /// Whether nothing was displaced.
@@ -161,21 +188,32 @@ impl Share {
         self.id.is_none_or(|id| table.holders.contains_key(&id))
     }
 
+    /// Displaces as few as there have to be, or none.
     fn make_room(&self, table: &mut Table, more: usize, wanted: usize) -> bool {
-        while let Some(obstacle) = table.obstacle(self.shares.bounds, self.networks, more) {
-            let displaced = table.greediest(self.networks, obstacle, self.shares.bounds, wanted.max(more));
-            let Some(id) = displaced else { return false };
-            if let Some(holder) = table.holders.get(&id) {
-                holder.displaced.notify_one();
-            }
-            table.remove(id);
+        let bounds = self.shares.bounds;
+        let mut chosen = Vec::new();
+        while let Some(obstacle) = table.obstacle(bounds, self.networks, more) {
+            let next = (chosen.len() < MOST_DISPLACED && !table.is_greediest(self.networks, obstacle))
+                .then(|| table.greediest(self.networks, obstacle, bounds, wanted.max(more)))
+                .flatten();
+            let Some((id, standing)) = next else {
+                chosen.into_iter().rev().for_each(|(id, _, holder)| table.put_back(id, holder));
+                return false;
+            };
+            chosen.extend(table.remove(id).map(|holder| (id, standing, holder)));
+        }
+        for (_, standing, holder) in chosen {
+            holder.displaced.was_idle.store(standing == Standing::Idle, Ordering::Relaxed);
+            holder.displaced.told.notify_one();
         }
         true
     }
 
-    /// Completes when the share is given to another client. Its amount is not occupied any more.
-    pub(super) async fn displaced(&self) {
-        self.displaced.notified().await;
+    /// Completes when the share is given to another client, and returns whether nothing was going on then. Its amount is
+    /// not occupied any more.
+    pub(super) async fn displaced(&self) -> bool {
+        self.displaced.told.notified().await;
+        self.displaced.was_idle.load(Ordering::Relaxed)
     }
 
     /// Occupies so much from now on, whether or not there is room, and is not displaced.
@@ -212,8 +250,25 @@ impl Table {
         network.map(|(place, _)| Obstacle::Network(place)).or_else(full)
     }
 
+    /// Whether nothing gives way to a newcomer because no client occupies more, as is known without looking at all that is
+    /// occupied.
+    fn is_greediest(&self, newcomer: Option<Networks>, obstacle: Obstacle) -> bool {
+        let Some([widest, .., client]) = newcomer else { return false };
+        let occupied = self.occupied_by((0, widest));
+        // In a network with other clients, these are compared.
+        let is_alone = occupied > 0 && occupied == self.occupied_by((NETWORKS.len().saturating_sub(1), client));
+        let most = self.ranks.last_key_value().map_or(0, |(most, _)| *most);
+        is_alone && (matches!(obstacle, Obstacle::Network(_)) || occupied >= most)
+    }
+
     /// What has to give way to a newcomer, if anything has to.
-    fn greediest(&self, newcomer: Option<Networks>, obstacle: Obstacle, bounds: Bounds, wanted: usize) -> Option<u64> {
+    fn greediest(
+        &self,
+        newcomer: Option<Networks>,
+        obstacle: Obstacle,
+        bounds: Bounds,
+        wanted: usize,
+    ) -> Option<(u64, Standing)> {
         let in_the_way = |holder: &Holder| match (obstacle, &holder.client, newcomer) {
             (Obstacle::Full, ..) => true,
             (Obstacle::Network(place), Some(client), Some(newcomer)) => {
@@ -230,20 +285,20 @@ impl Table {
             };
             (may_go && in_the_way(holder)).then_some((*id, holder, standing))
         });
-        let (id, holder, _) = displaceable.max_by_key(|(_, holder, standing)| {
+        let (id, holder, standing) = displaceable.max_by_key(|(_, holder, standing)| {
             let occupied = holder.client.as_ref().map(|client| client.occupied.each_ref().map(load));
-            (occupied, Reverse(*standing), Reverse(holder.activity.progressed()))
+            (occupied, holder.amount, Reverse(*standing), Reverse(holder.activity.progressed()))
         })?;
-        let (Some(newcomer), Some(client)) = (newcomer, &holder.client) else { return Some(id) };
+        let (Some(newcomer), Some(client)) = (newcomer, &holder.client) else { return Some((id, standing)) };
         // Within a network that both are in, its parts are compared.
         let apart = newcomer.iter().zip(&client.networks).position(|(newcomer, other)| newcomer != other)?;
         let others = client.occupied.get(apart).map_or(0, load);
         let before = self.occupied_by((apart, *newcomer.get(apart)?));
         let gives_way = before.saturating_add(wanted) < others || (before == 0 && bounds.newcomers_first);
-        gives_way.then_some(id)
+        gives_way.then_some((id, standing))
     }
 
-    fn enter(&mut self, networks: Option<Networks>, activity: &Arc<Activity>, displaced: &Arc<Notify>) -> u64 {
+    fn enter(&mut self, networks: Option<Networks>, activity: &Arc<Activity>, displaced: &Arc<Displaced>) -> u64 {
         let client = networks.map(|networks| {
             let mut place = 0..;
             let occupied = networks.map(|network| {
@@ -260,26 +315,58 @@ impl Table {
     }
 
     fn add(&mut self, id: u64, more: usize) {
-        let Some(holder) = self.holders.get_mut(&id) else { return };
+        let Some(mut holder) = self.holders.remove(&id) else { return };
+        self.take_back(&holder);
         holder.amount = holder.amount.saturating_add(more);
-        self.occupied = self.occupied.saturating_add(more);
-        for occupied in holder.client.iter().flat_map(|client| &client.occupied) {
-            occupied.fetch_add(more, Ordering::Relaxed);
+        self.put_back(id, holder);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Holder> {
+        let holder = self.holders.remove(&id)?;
+        self.take_back(&holder);
+        Some(holder)
+    }
+
+    /// The amount of a holder is not occupied any more.
+    fn take_back(&mut self, holder: &Holder) {
+        self.occupied = self.occupied.saturating_sub(holder.amount);
+        let Some(client) = &holder.client else { return };
+        self.rank(client, |occupied| occupied.saturating_sub(holder.amount));
+        for (place, (network, occupied)) in client.networks.iter().zip(&client.occupied).enumerate() {
+            if occupied.fetch_sub(holder.amount, Ordering::Relaxed) == holder.amount {
+                self.networks.remove(&(place, *network));
+            }
         }
     }
 
-    /// Returns what was occupied.
-    fn remove(&mut self, id: u64) -> usize {
-        let Some(holder) = self.holders.remove(&id) else { return 0 };
-        self.occupied = self.occupied.saturating_sub(holder.amount);
+    /// The opposite.
+    fn put_back(&mut self, id: u64, holder: Holder) {
+        self.occupied = self.occupied.saturating_add(holder.amount);
         if let Some(client) = &holder.client {
+            self.rank(client, |occupied| occupied.saturating_add(holder.amount));
             for (place, (network, occupied)) in client.networks.iter().zip(&client.occupied).enumerate() {
-                if occupied.fetch_sub(holder.amount, Ordering::Relaxed) == holder.amount {
-                    self.networks.remove(&(place, *network));
-                }
+                occupied.fetch_add(holder.amount, Ordering::Relaxed);
+                self.networks.entry((place, *network)).or_insert_with(|| Arc::clone(occupied));
             }
         }
-        holder.amount
+        self.holders.insert(id, holder);
+    }
+
+    /// Notes what the widest network of a client is going to occupy.
+    fn rank(&mut self, client: &Client, changed: impl Fn(usize) -> usize) {
+        let [widest, ..] = &client.occupied;
+        let before = load(widest);
+        if let Some(networks) = self.ranks.get_mut(&before) {
+            *networks = networks.saturating_sub(1);
+            if *networks == 0 {
+                self.ranks.remove(&before);
+            }
+        }
+        let after = changed(before);
+        if after > 0 {
+            let networks = self.ranks.entry(after).or_default();
+            *networks = networks.saturating_add(1);
+        }
     }
 }
 

@@ -127,11 +127,12 @@ impl JsonLinesAudit {
 impl AuditSink for JsonLinesAudit {
     async fn record(&self, record: AuditRecord) -> Result<(), String> {
         let line = line(&record, trace(&record.event));
+        let events = record.event.suppressed.unwrap_or(0).saturating_add(1);
         match self.on_failure {
             OnFailure::FailClosed => {
                 let line = line.map_err(|error| error.to_string())?;
                 let (sender, answer) = oneshot::channel();
-                if !self.shared.push(&line, Some(sender)) {
+                if !self.shared.push(&line, events, Some(sender)) {
                     return Err("more events wait to be written than there is room for".to_owned());
                 }
                 match tokio::time::timeout(WRITE_PATIENCE, answer).await {
@@ -142,8 +143,8 @@ impl AuditSink for JsonLinesAudit {
                 }
             }
             OnFailure::DropAndCount => {
-                if !line.is_ok_and(|line| self.shared.push(&line, None)) {
-                    self.shared.dropped(1);
+                if !line.is_ok_and(|line| self.shared.push(&line, events, None)) {
+                    self.shared.dropped(events);
                 }
                 Ok(())
             }
@@ -190,7 +191,7 @@ struct JournalState {
 #[derive(Default)]
 struct Batch {
     lines: Vec<u8>,
-    /// How many lines no caller waits for.
+    /// How many events the lines stand for that no caller waits for.
     unawaited: u64,
     waiting: Vec<oneshot::Sender<Written>>,
 }
@@ -220,9 +221,9 @@ impl JournalShared {
         self.drops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a line, and returns whether there was room. If a caller waits for the line and the output takes it at
+    /// Queues a line that stands for so many events, and returns whether there was room. If a caller waits for the line and the output takes it at
     /// once, the caller writes it.
-    fn push(&self, line: &[u8], waiting: Option<oneshot::Sender<Written>>) -> bool {
+    fn push(&self, line: &[u8], events: u64, waiting: Option<oneshot::Sender<Written>>) -> bool {
         let mut state = self.state();
         if state.queued.lines.len().saturating_add(line.len()) > MAX_QUEUED_BYTES {
             return false;
@@ -232,7 +233,7 @@ impl JournalShared {
         let awaited = waiting.is_some();
         match waiting {
             Some(waiting) => state.queued.waiting.push(waiting),
-            None => state.queued.unawaited = state.queued.unawaited.saturating_add(1),
+            None => state.queued.unawaited = state.queued.unawaited.saturating_add(events),
         }
         // A thread that writes looks for more by itself.
         if !idle {

@@ -22,7 +22,8 @@ use crate::open_files;
 use crate::service_manager::ServiceManager;
 use crate::telemetry::{MetricsServer, ObservedAudit, Telemetry, TelemetryConfig};
 
-/// How long the last audit records may take to be written when no request waits for them (`drop-and-count`).
+/// How long the last audit records may take to be written: the numbers of those that were counted, and then the records
+/// that no request waits for (`drop-and-count`).
 const LAST_RECORDS: Duration = Duration::from_secs(1);
 
 /// How long the last telemetry may take to be exported. With the grace for requests, less than service managers wait.
@@ -123,7 +124,9 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     };
     let served = server.serve(Arc::new(handler), options, stop, cancel).await;
     // The runtime has nothing else to do any more.
-    bounded.flush().await;
+    if tokio::time::timeout(LAST_RECORDS, bounded.flush()).await.is_err() {
+        tracing::error!("not every number of counted audit events could be written in time");
+    }
     audit.flush(LAST_RECORDS);
     telemetry.shut_down(LAST_EXPORTS).await;
     served?;

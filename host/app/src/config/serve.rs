@@ -141,8 +141,8 @@ settings! {
         max_streams_per_caller: u32 = DEFAULT_MAX_STREAMS_PER_CALLER, value("NUMBER"), range(STREAMS);
         /// Bound per client address, such as token=50/15m; `off` for none. Operations: authorize, token, register,
         /// callback, revoke, refused-token (access tokens that are not good). And how many audit records are written
-        /// one by one, while the rest is counted: called-records, denied-records (of one caller), stranger-records (of
-        /// all requests without a caller); per caller: call (MCP requests),
+        /// one by one, while the rest is counted: called-records, denied-records, refresh-records (of one caller),
+        /// stranger-records (of all requests without a caller); per caller: call (MCP requests),
         /// graph-request (requests to Microsoft Graph for tools); client-metadata-by-address (metadata documents that are
         /// fetched because of one address); may be repeated
         rate_limit: Vec<String> = Vec::new(), value("OPERATION=COUNT/TIME"), otherwise(DEFAULT_RATES);

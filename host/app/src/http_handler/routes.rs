@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 /// Bytes of the largest MCP message: what the component reads at most.
 const MESSAGE_BYTES: usize = 1024 * 1024;
 
-/// Bytes of the largest body of an OAuth endpoint: 32 KiB are the most that a registration may have, and a form has
+/// Bytes of the largest body of an OAuth endpoint, and of a form in place of a message: 32 KiB are the most that a registration may have, and a form has
 /// tokens of a few KiB.
 const OAUTH_BYTES: usize = 64 * 1024;
 
@@ -97,8 +97,15 @@ impl Routes {
     pub fn body_need(&self, method: &Method, path: &str, headers: &HeaderMap) -> BodyNeed {
         let route = ROUTES.iter().find(|route| route.path == path && self.serves(&route.served));
         let posted = route.and_then(|route| route.posted.as_ref()).filter(|_| *method == Method::POST);
-        let needed = posted.filter(|posted| posted.media.is_said_in(headers) && self.may_call(posted, headers));
-        needed.map_or(BodyNeed::Nothing, |posted| BodyNeed::UpTo(posted.most))
+        let Some(posted) = posted else { return BodyNeed::Nothing };
+        if posted.media.is_said_in(headers) && self.may_call(posted, headers) {
+            return BodyNeed::UpTo(posted.most);
+        }
+        // A form may have an access token in it, and the answer is about that.
+        if posted.needs_token && Media::Form.is_said_in(headers) {
+            return BodyNeed::UpTo(OAUTH_BYTES);
+        }
+        BodyNeed::Nothing
     }
 
     fn serves(&self, served: &Served) -> bool {

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, DirBuilder, Metadata};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use super::{Exposed, FOREIGN, FolderError, User, WRITABLE};
@@ -14,7 +15,8 @@ const MAX_LINKS: usize = 40;
 /// Restricts the removal and renaming of what is in a folder to the owners.
 const STICKY: u32 = 0o1000;
 
-/// Follows a path from the root, and returns it without symbolic links. Nothing on the way may be changed by another
+/// Follows a path from the root, creates what is missing on it, for the user only, and returns it without symbolic links.
+/// Nothing is created in a folder that was not found good. Nothing on the way may be changed by another
 /// user than the administrator; the folder at its end belongs to the user.
 pub(super) fn walk(user: &User, path: &Path) -> Result<PathBuf, FolderError> {
     let mut ahead: VecDeque<OsString> = names(path);
@@ -27,7 +29,13 @@ pub(super) fn walk(user: &User, path: &Path) -> Result<PathBuf, FolderError> {
             continue;
         }
         let next = here.join(&name);
-        let found = fs::symlink_metadata(&next)?;
+        let found = match fs::symlink_metadata(&next) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(&next)?;
+                fs::symlink_metadata(&next)?
+            }
+            found => found?,
+        };
         if !found.is_symlink() {
             here = next;
             continue;
@@ -60,6 +68,14 @@ pub(super) fn walk(user: &User, path: &Path) -> Result<PathBuf, FolderError> {
         return exposed(WRITABLE);
     }
     Ok(here)
+}
+
+/// Creates a folder, unless another process has just done so.
+fn create(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn names(path: &Path) -> VecDeque<OsString> {

@@ -12,12 +12,12 @@ fn address(text: &str) -> IpAddr {
 }
 
 fn shares(most: usize, most_each: usize) -> Arc<Shares> {
-    Shares::new(Bounds { most, most_each, newcomers_first: false })
+    Shares::new(Bounds { most, most_each, least: 1, newcomers_first: false })
 }
 
 /// Connections: half for each, and a newcomer always gets in.
 fn connections(most: usize) -> Arc<Shares> {
-    Shares::new(Bounds { most, most_each: (most / 2).max(1), newcomers_first: true })
+    Shares::new(Bounds { most, most_each: (most / 2).max(1), least: 1, newcomers_first: true })
 }
 
 impl Shares {
@@ -59,6 +59,7 @@ fn one_address_has_its_share_and_others_have_theirs() {
     drop(other);
     let table = shares.table();
     assert_eq!((table.occupied, table.networks.len(), table.holders.len()), (0, 0, 0), "nothing is remembered");
+    assert!(table.ranks.is_empty());
 }
 
 #[test]
@@ -181,4 +182,65 @@ fn a_proxy_has_no_share_of_its_own_and_gives_way_only_where_it_is_idle() {
     assert!(idle.is_displaced() && !used.is_displaced());
     let _another = shares.proxy().expect("a client's connection gives way to a proxy's");
     assert!(client.is_displaced());
+}
+
+#[test]
+fn the_smallest_body_costs_a_page_and_the_bytes_of_that_page_nothing_more() {
+    let shares = Shares::new(Bounds { most: 4 * 4096, most_each: 4 * 4096, least: 4096, newcomers_first: false });
+    let mut held: Vec<_> = (0..4).map(|_| shares.take("203.0.113.1", 1).unwrap()).collect();
+    assert!(shares.take("203.0.113.1", 1).is_none(), "so few are all that there is room for");
+    assert!(held[0].grow(4095, 4095) && !held[0].grow(1, 1));
+    assert!(held[1].grow_to_the_end(100));
+    assert_eq!(shares.table().occupied, 4 * 4096);
+    drop(held);
+    assert_eq!(shares.table().occupied, 0);
+}
+
+#[test]
+fn the_largest_of_the_greediest_gives_way_before_the_oldest() {
+    let shares = shares(16, 16);
+    let small: Vec<_> = (0..8).map(|_| shares.take("203.0.113.1", 1).unwrap()).collect();
+    let large = shares.take("203.0.113.1", 8).unwrap();
+    let _newcomer = shares.take("203.0.113.2", 4).unwrap();
+    assert!(large.is_displaced() && displaced(&small).is_empty());
+}
+
+#[test]
+fn a_newcomer_displaces_eight_at_most_and_none_where_that_is_not_enough() {
+    let shares = shares(40, 40);
+    let small: Vec<_> = (0..40).map(|_| shares.take("203.0.113.1", 1).unwrap()).collect();
+    assert!(shares.take("203.0.113.2", MOST_DISPLACED + 1).is_none());
+    {
+        let table = shares.table();
+        assert_eq!((table.occupied, table.holders.len(), table.networks.len()), (40, 40, NETWORKS.len()));
+        assert_eq!(table.ranks, BTreeMap::from([(40, 1)]));
+    }
+    assert!(displaced(&small).is_empty());
+    let _newcomer = shares.take("203.0.113.2", MOST_DISPLACED).unwrap();
+    assert_eq!(displaced(&small).len(), MOST_DISPLACED);
+}
+
+#[test]
+fn nothing_is_compared_for_a_newcomer_that_is_the_greediest_itself() {
+    let shares = shares(8, 8);
+    let _held: Vec<_> = (0..5).map(|_| shares.take("203.0.113.1", 1).unwrap()).collect();
+    let _other: Vec<_> = (0..3).map(|_| shares.take("203.0.113.2", 1).unwrap()).collect();
+    let table = shares.table();
+    for (client, expected) in [("203.0.113.1", true), ("203.0.113.2", false), ("203.0.113.3", false)] {
+        assert_eq!(table.is_greediest(Some(networks(address(client))), Obstacle::Full), expected, "{client}");
+    }
+}
+
+#[test]
+fn what_is_displaced_knows_whether_it_was_idle() {
+    for busy in [false, true] {
+        let shares = connections(1);
+        let activity = Arc::<Activity>::default();
+        let mut share = shares.share(Some(address("203.0.113.1")), &activity);
+        assert!(share.grow(1, 1));
+        let _request = busy.then(|| activity.begin(false));
+        let _newcomer = shares.take("203.0.113.2", 1).unwrap();
+        let was_idle = pin!(share.displaced()).poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(was_idle, std::task::Poll::Ready(!busy));
+    }
 }

@@ -115,3 +115,22 @@ async fn what_is_answered_without_its_body_is_answered_as_with_it() {
     }
     assert!(compared > 1_000 && read > 10, "{compared} {read}");
 }
+
+#[tokio::test]
+async fn a_form_with_an_access_token_in_place_of_a_message_is_400_whether_or_not_there_is_a_header() {
+    let mut routes = None;
+    let fleet = Fleet::with(|settings| routes = settings.http.as_ref().map(Routes::of)).await;
+    let token = fleet.session(ALICE).await.access;
+    for authorization in [None, Some(format!("Bearer {token}"))] {
+        let mut request = Request::post("/mcp").header("content-type", "application/x-www-form-urlencoded");
+        if let Some(authorization) = &authorization {
+            request = request.header("authorization", authorization);
+        }
+        let request = request.body(format!("access_token={token}").into_bytes()).unwrap();
+        let need = routes.as_ref().unwrap().body_need(request.method(), "/mcp", request.headers());
+        assert_eq!(need, BodyNeed::UpTo(64 * 1024));
+        let answer = fleet.send(request).await;
+        let error = answer.header("www-authenticate").contains("invalid_request");
+        assert_eq!((answer.status, error), (400, true), "{authorization:?} {:?}", answer.headers);
+    }
+}

@@ -120,7 +120,7 @@ async fn what_waits_to_be_written_is_bounded() {
     tokio::task::yield_now().await;
     bench.begun.recv().unwrap();
     let filling = vec![b'x'; MAX_QUEUED_BYTES];
-    assert!(bench.audit.shared.push(&filling, None));
+    assert!(bench.audit.shared.push(&filling, 1, None));
     let error = bench.audit.record(record("one too many")).await.unwrap_err();
     assert!(error.contains("room"), "{error}");
     bench.answer.send(Ok(())).unwrap();
@@ -139,9 +139,13 @@ async fn drop_and_count_never_waits_and_counts_what_was_not_written() {
     bench.answer.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
     bench.begun.recv().unwrap();
     assert_eq!(bench.audit.dropped(), 1);
-    assert!(bench.audit.shared.push(&vec![b'x'; MAX_QUEUED_BYTES], None));
+    assert!(bench.audit.shared.push(&vec![b'x'; MAX_QUEUED_BYTES], 1, None));
     bench.audit.record(record("no room")).await.unwrap();
     assert_eq!(bench.audit.dropped(), 2);
+    let mut many = record("a line that stands for 8");
+    many.event.suppressed = Some(7);
+    bench.audit.record(many).await.unwrap();
+    assert_eq!(bench.audit.dropped(), 10);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use entra_mcp_plugin::audit::{CALLED_RECORDS, DENIED_RECORDS, STRANGER_RECORDS};
+use entra_mcp_plugin::audit::{CALLED_RECORDS, DENIED_RECORDS, REFRESH_RECORDS, STRANGER_RECORDS};
 use entra_mcp_plugin::rate_limiter::Rate;
 
 use crate::config::{ConfigError, invalid};
@@ -24,20 +24,23 @@ use crate::config::{ConfigError, invalid};
 /// For `client-metadata-by-address`, the bound is how many metadata documents are fetched because of one address: a person
 /// needs one to sign in, and the 300 fetches in a minute that the host makes for all are left for others.
 ///
-/// The bounds of records are about as generous: with its calls, a caller needs three weeks to fill the files, with denied
-/// ones eight months, and all strangers together need ten days. That is longer than `--audit-keep-days`.
+/// The bounds of records are about as generous: with its calls, and a line in each minute for each kind that is counted, a
+/// caller needs two weeks to fill the files, and all strangers together need nine days. That is longer than
+/// `--audit-keep-days`.
 pub(super) const DEFAULT_RATES: &str = "authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m,\
     refused-token=60/1m,call=600/1m,graph-request=600/1m,client-metadata-by-address=20/1m,\
-    called-records=600/15m,denied-records=60/15m,stranger-records=2000/15m";
+    called-records=600/15m,denied-records=60/15m,refresh-records=60/15m,\
+    stranger-records=2000/15m";
 
 /// Operations that are not counted by client id: those that the component counts alone, and those that bound records.
-const NOT_OF_CLIENTS: [&str; 7] = [
+const NOT_OF_CLIENTS: [&str; 8] = [
     "refused-token",
     "call",
     "graph-request",
     "client-metadata-by-address",
     CALLED_RECORDS,
     DENIED_RECORDS,
+    REFRESH_RECORDS,
     STRANGER_RECORDS,
 ];
 

@@ -66,11 +66,12 @@ fn the_defaults_serve_on_loopback() {
     assert_eq!(config.rates["refused-token"], rate(60, 60));
     assert_eq!(config.rates["called-records"], rate(600, 900));
     assert_eq!(config.rates["denied-records"], rate(60, 900));
+    assert_eq!(config.rates["refresh-records"], rate(60, 900));
     assert_eq!(config.rates["stranger-records"], rate(2_000, 900));
     assert_eq!(config.rates["call"], rate(600, 60));
     assert_eq!(config.rates["graph-request"], rate(600, 60));
     assert_eq!(config.rates["client-metadata-by-address"], rate(20, 60));
-    assert_eq!(config.rates.len(), 18);
+    assert_eq!(config.rates.len(), 19);
 }
 
 #[test]

@@ -25,7 +25,6 @@ fn a_message_is_read_if_it_is_json_and_comes_with_a_token() {
         for lines in [
             &[JSON][..],
             &[TOKEN],
-            &[FORM_TYPE, TOKEN],
             &[JSON, ("authorization", "Basic abc")],
             &[JSON, ("authorization", "Bearer")],
             &[JSON, ("authorization", "Bearer  ")],
@@ -34,6 +33,10 @@ fn a_message_is_read_if_it_is_json_and_comes_with_a_token() {
         ] {
             assert_eq!(need(&routes(), path, lines), BodyNeed::Nothing, "{path} {lines:?}");
         }
+    }
+    for lines in [&[FORM_TYPE][..], &[FORM_TYPE, TOKEN], &[FORM_TYPE, ("authorization", "Basic abc")]] {
+        let read = need(&routes(), "/mcp", lines);
+        assert_eq!(read, BodyNeed::UpTo(OAUTH_BYTES), "a form may have an access token in it: {lines:?}");
     }
     for lines in [
         &[("content-type", "Application/JSON; charset=utf-8"), TOKEN][..],
