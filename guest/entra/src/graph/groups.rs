@@ -86,7 +86,8 @@ pub async fn of(
     let settings = env.settings;
     let key = [settings.graph.as_str(), &settings.client_id, tenant_id, object_id];
     let ask = async |_| ask_unless_throttled(env, who, limiter).await;
-    let groups: GroupIds = once(&env.records, &GROUPS, &key, &POLICY, |_| true, ask).await?;
+    let policy = if limiter.is_some() { &POLICY } else { &Policy::ANSWER };
+    let groups: GroupIds = once(&env.records, &GROUPS, &key, policy, |_| true, ask).await?;
     Ok(groups.0)
 }
 
@@ -108,7 +109,7 @@ async fn ask_unless_throttled(
     {
         return Err(Failure::new("the caller has asked Microsoft Graph too often").into());
     }
-    let answer = ask(env, tenant_id, object_id).await;
+    let answer = ask(env, who, limiter.is_none()).await;
     if let Err(GraphError::Throttled { after: Some(after), .. }) = &answer {
         // A wait that cannot be remembered costs a request.
         let _ = env.records.put(&THROTTLED.kept_for(MAX_RETRY_AFTER.min(*after)), &key, &()).await;
@@ -116,34 +117,39 @@ async fn ask_unless_throttled(
     answer
 }
 
-/// The application's tokens, for a question that is not repeated: what Graph cannot answer now is remembered as a failure.
-struct AskedOnce<'a>(AppTokens<'a>);
+/// The application's tokens. A question that a remote caller causes is not repeated: what Graph cannot answer now is
+/// remembered as a failure.
+struct GroupTokens<'a> {
+    tokens: AppTokens<'a>,
+    is_patient: bool,
+}
 
 #[async_trait(?Send)]
-impl TokenSource for AskedOnce<'_> {
+impl TokenSource for GroupTokens<'_> {
     type Error = AcquireError;
 
     async fn token(&self, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, GraphError> {
-        self.0.token(challenge).await
+        self.tokens.token(challenge).await
     }
 
     async fn forbidden(&self) {
-        self.0.forbidden().await;
+        self.tokens.forbidden().await;
     }
 
-    async fn wait(&self, _: &dyn Clock, _: Duration) -> bool {
-        false
+    async fn wait(&self, clock: &dyn Clock, time: Duration) -> bool {
+        self.is_patient && self.tokens.wait(clock, time).await
     }
 }
 
-async fn ask(env: &EntraWorld<'_>, tenant_id: &str, object_id: &str) -> Result<GroupIds, GraphError> {
+async fn ask(env: &EntraWorld<'_>, who: Identity<'_>, is_patient: bool) -> Result<GroupIds, GraphError> {
+    let Identity { tenant_id, object_id, .. } = who;
     #[derive(Deserialize)]
     struct GroupPage {
         value: Vec<String>,
         #[serde(rename = "@odata.nextLink")]
         next: Option<serde::de::IgnoredAny>,
     }
-    let tokens = AskedOnce(AppTokens { env, tenant: tenant_id });
+    let tokens = GroupTokens { tokens: AppTokens { env, tenant: tenant_id }, is_patient };
     let path = format!("/users/{object_id}/getMemberObjects");
     let answer = client::post_read_only(env, &tokens, &path, &json!({ "securityEnabledOnly": true })).await?;
     let malformed = || GraphError::Malformed(Evidence::default());
