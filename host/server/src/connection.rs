@@ -15,9 +15,11 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 
 use super::activity::Activity;
+use super::options::Limits;
+use super::service;
+use super::shared::Shared;
 use super::shares::Share;
 use super::stall::StallGuard;
-use super::{Limits, Shared, service};
 
 /// How long sending the refusal to a refused connection may take.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);

@@ -11,9 +11,9 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::Shared;
 use super::activity::{Activity, InFlight};
-use super::service::Refusal;
+use super::refusal::Refusal;
+use super::shared::Shared;
 use super::shares::Share;
 
 /// A body that is all here, and what it occupies.

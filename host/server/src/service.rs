@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -22,44 +21,20 @@ use tokio::time::Sleep;
 use tracing::Instrument as _;
 
 use super::activity::{Activity, Handled, InFlight};
+use super::body::{BrokenOff, HttpBody};
 use super::client_address::{client_address, misnamed};
+use super::handler::BodyNeed;
 use super::observer::Observed;
+use super::refusal::Refusal;
 use super::request_body::{self, Whole};
+use super::shared::Shared;
 use super::shares::{self, Share};
-use super::{BodyNeed, BrokenOff, HttpBody, Shared};
 
 /// Bytes of overhead that HTTP/2 counts per header field (RFC 9113 section 6.5.2); a fair estimate for HTTP/1.1 too.
 const FIELD_OVERHEAD: usize = 32;
 
 /// Answers from this size in bytes on count as buffered.
 const LARGE_ANSWER_BYTES: usize = 64 * 1024;
-
-/// Why a request does not reach the handler.
-pub(super) struct Refusal {
-    status: StatusCode,
-    reason: &'static str,
-    retry_after: Option<Duration>,
-    /// What is left of the request is not read: the connection is of no more use.
-    closes: bool,
-}
-
-impl Refusal {
-    pub(super) fn new(status: StatusCode, reason: &'static str) -> Self {
-        Self { status, reason, retry_after: None, closes: false }
-    }
-
-    fn later(status: StatusCode, reason: &'static str, retry_after: Duration) -> Self {
-        Self { retry_after: Some(retry_after), ..Self::new(status, reason) }
-    }
-
-    pub(super) fn busy(reason: &'static str) -> Self {
-        Self::later(StatusCode::SERVICE_UNAVAILABLE, reason, Duration::from_secs(1))
-    }
-
-    pub(super) fn closing(self) -> Self {
-        Self { closes: true, ..self }
-    }
-}
 
 /// Answers one request.
 #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]

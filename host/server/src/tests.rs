@@ -1,11 +1,15 @@
 //! Tests of the server: real connections on loopback, and a handler that stands for the component.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use http::{HeaderValue, StatusCode, Version};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
+use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
