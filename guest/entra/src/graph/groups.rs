@@ -376,9 +376,9 @@ mod tests {
         assert_eq!(user(&authority), Ok(()));
     }
 
-    /// Each retry would hold an instance, for each call of the caller.
+    /// Each retry would hold an instance, for each call of the caller. A validator, which has no remote callers, tries again.
     #[test]
-    fn a_question_is_asked_once_and_waits_for_nothing() {
+    fn a_question_of_a_remote_caller_is_asked_once_and_waits_for_nothing() {
         for (status, wait) in [(429, Some("2")), (429, None), (503, Some("2")), (504, None)] {
             let mut answer = response(status, &json!({}));
             if let Some(wait) = wait {
@@ -386,7 +386,9 @@ mod tests {
             }
             let authority = confidential(answer);
             let before = authority.world.elapsed();
-            assert!(matches!(user(&authority), Err(TokenError::GroupsUnavailable { .. })));
+            let who = Identity { tenant_id: TENANT, object_id: OBJECT, client_id: "client" };
+            let groups = run(of(&authority.env, PrincipalKind::User, who, Some(&authority.world)));
+            assert!(groups.is_err(), "{status}");
             assert_eq!(asked(&authority.world).len(), 2, "{status}");
             assert_eq!(authority.world.elapsed(), before, "{status}");
             let throttled = authority.world.record_names().iter().any(|name| name.contains("groups-throttled"));

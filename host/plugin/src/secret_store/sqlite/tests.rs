@@ -213,6 +213,7 @@ async fn many_records_that_expire_together_leave_the_file_by_and_by() {
     const MANY: u32 = MAX_PURGED * 3;
     let fixture = Fixture::new();
     let store = fixture.open();
+    store.inner.erasure.begin_no_task();
     for number in 0..MANY {
         store.put(&format!("code/{number}"), bytes("value"), Some(Duration::from_secs(10))).await.unwrap();
     }
