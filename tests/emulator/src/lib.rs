@@ -12,8 +12,8 @@
 //! [`user_agent`] is a headless browser that signs in at it. The program uses both, for `entra-mcp emulator` and
 //! `entra-mcp demo`; so nothing here panics or prints.
 //!
-//! Each capability is one file. Endpoints are plain functions from a request to a reply over one shared [`World`];
-//! [`listener`] does everything that is about networks.
+//! Each capability is one file. Endpoints are plain functions from a request to a reply over one shared `World`;
+//! `listener` does everything that is about networks.
 
 mod arguments;
 mod authorize;
