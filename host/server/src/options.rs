@@ -50,7 +50,7 @@ pub struct Limits {
     pub idle_time: Duration,
     /// How long a client may take no byte of an answer.
     pub stall_time: Duration,
-    /// Event streams that last ([`HttpHandler::lasts`]) at the same time.
+    /// Event streams that last ([`HttpHandler::lasts`](super::HttpHandler::lasts)) at the same time.
     pub event_streams: usize,
     /// Requests of one HTTP/2 connection at the same time.
     pub streams_per_connection: u32,

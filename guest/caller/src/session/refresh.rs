@@ -10,7 +10,7 @@
 //! | any other of the family | `session.reused` | the session has ended |
 //! | anything else | unknown | unchanged |
 //!
-//! "Within the grace" means that the request arrived while the answer that brought R1 counted ([`grace`]), and R1 has not
+//! "Within the grace" means that the request arrived while the answer that brought R1 counted (`grace`), and R1 has not
 //! been used. A call that itself has seen its token as the current one, and was overtaken until nothing is kept for it any
 //! more, is no reuse: where there is a grace, its client may try again, and nothing has changed. So a
 //! session never has two refresh tokens that work, and no refresh token is ever followed by two different ones.
