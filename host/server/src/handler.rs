@@ -43,6 +43,7 @@ pub trait HttpHandler: Send + Sync + 'static {
 pub enum BodyNeed {
     /// The answer is the same whatever the body is.
     Nothing,
-    /// All of it, and it has no more than so many bytes; [`Limits::body_bytes`](super::Limits::body_bytes) is the bound for every body.
+    /// All of it, and it has no more than so many bytes; [`Limits::body_bytes`](super::Limits::body_bytes) is the bound
+    /// for every body.
     UpTo(usize),
 }

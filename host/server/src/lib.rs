@@ -51,8 +51,8 @@ const END_POLL: Duration = Duration::from_millis(100);
 /// How many looks in a row have to find only event streams: last answers of other requests may still be under way.
 const END_POLLS: u32 = 10;
 
-/// What a body that is held costs at least: a page. A few bytes in each of very many bodies are not for free. Where there is little memory for
-/// them, it is a thousandth.
+/// What a body that is held costs at least: a page. A few bytes in each of very many bodies are not for free. Where there
+/// is little memory for them, it is a thousandth.
 const LEAST_BODY_BYTES: usize = 4096;
 
 /// How long accepting pauses when the process has no file descriptor left.
