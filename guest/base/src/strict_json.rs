@@ -11,8 +11,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
-/// Depth of nesting of a token, key set or other document. Entra ID nests three levels (`_claim_sources`); the limit bounds recursion on the small
-/// stack of a WebAssembly instance.
+/// Depth of nesting of a token, key set or other document. Entra ID nests three levels (`_claim_sources`); the limit
+/// bounds recursion on the small stack of a WebAssembly instance.
 const MAX_DEPTH: usize = 16;
 
 /// Why a text is not accepted.

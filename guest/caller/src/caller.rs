@@ -56,7 +56,8 @@ pub trait Caller {
     /// What rules look at; none for the person at this machine, who may do everything.
     fn facts(&self) -> Option<Facts<'_>>;
 
-    /// Roles and groups, and whether the caller is a guest, where the facts say that they are not known. Asks Entra ID if what it said is too old.
+    /// Roles and groups, and whether the caller is a guest, where the facts say that they are not known. Asks Entra ID if
+    /// what it said is too old.
     async fn confirm(&self) -> Result<Membership, Unconfirmed>;
 
     /// A token in the caller's name for one `scope`, which is qualified by its resource. With a challenge it is another

@@ -63,8 +63,8 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// The scope that clients are told to ask for when a tool needs `scopes`, which are in the short form: that of the server
-    /// and all of these, in the form of [`Self::requested_scope`].
+    /// The scope that clients are told to ask for when a tool needs `scopes`, which are in the short form: that of the
+    /// server and all of these, in the form of [`Self::requested_scope`].
     pub fn scopes_with(&self, scopes: &[Name]) -> String {
         let mut all = self.requested_scope();
         for scope in scopes.iter().filter(|scope| **scope != self.settings.required_scope && **scope != SCOPE) {

@@ -183,7 +183,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Writes a file beside the entry and renames it, so that no process loads half an entry. Temporary files are for the user only.
+    /// Writes a file beside the entry and renames it, so that no process loads half an entry. Temporary files are for the
+    /// user only.
     fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
         let mut temporary = tempfile::Builder::new().prefix("new-").tempfile_in(&self.path)?;
         temporary.write_all(code)?;

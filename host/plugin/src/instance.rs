@@ -27,7 +27,8 @@ use crate::imports::{self, EntraCtx, EntraCtxView, EntraView, Imports};
 use crate::outbound::{Outbound, OutboundHooks};
 use crate::random::RandomCtx;
 
-/// Largest size of the linear memories of an instance in bytes. Verifying a token takes about 2 MiB, a message is at most 4 MiB.
+/// Largest size of the linear memories of an instance in bytes. Verifying a token takes about 2 MiB, a message is at
+/// most 4 MiB.
 pub(crate) const MAX_MEMORY_BYTES: usize = 64 * 1024 * 1024;
 
 /// Most elements of a table: the component's function table has a few thousand entries.

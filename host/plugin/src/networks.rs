@@ -4,7 +4,7 @@
 //! of a /64 alone is none for an attacker with a larger network. So an address is counted in all three, and the larger
 //! ones have a multiple of the bound of the smallest, because several subscribers may share them.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Lengths of the prefixes of IPv6 by which an address is counted, each with how many times the bound of the smallest
 /// network the network as a whole has. One /56 has as much as four clients, one /48 as sixteen.
@@ -45,6 +45,19 @@ pub(crate) fn of(address: IpAddr) -> impl DoubleEndedIterator<Item = Network> {
         };
         Network { address, factor: *factor }
     })
+}
+
+/// The addresses that one attacker may well have all of, a /24 and a /48 of IPv6, by the first of them. None if this is no
+/// address.
+pub(crate) fn neighbourhood(address: &str) -> Option<String> {
+    let network = match address.parse::<IpAddr>().ok()?.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            Ipv4Addr::new(a, b, c, 0).into()
+        }
+        address @ IpAddr::V6(_) => of(address).next_back()?.address,
+    };
+    Some(network.to_string())
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 //! Two rules. No address occupies more than half, and neither does a /56 or a /48, which is what one customer of a
 //! provider of IPv6 gets. And when there is no room left, the greediest gives way: the one that occupies most loses the
 //! largest of what it has, and among equals what has stood still for longest, as long as it then still has more than the
-//! newcomer. So the share of each shrinks with
-//! the number of those that want one, down to equal parts, and a client that occupies little is served whatever the
-//! others do.
+//! newcomer. So the share of each shrinks with the number of those that want one, down to equal parts. A client that
+//! occupies little gets in, unless it shares its network with the greediest.
 //!
 //! What may not be in it: what is shared (connections, bytes of request bodies), and how it is given up.
 

@@ -251,7 +251,7 @@ impl Leader<'_> {
     async fn by_browser(&self) -> Result<Account, SignInError> {
         let env = self.env;
         let listener = self.person.agent.listen().map_err(no_browser)?;
-        // Entra ID shows what is wrong with the tenant on its own page, and sends nobody back: this call would wait in
+        // Entra ID shows what is wrong with the tenant on its own page, and redirects no browser back: this call would wait in
         // vain.
         self.alive_for(BUSY).await?;
         token::check_authority(env).await?;

@@ -46,7 +46,8 @@ const ATTEMPT: Duration = Duration::from_secs(25);
 /// Groups that are kept, the number that Entra ID puts into a token; Microsoft Graph is asked for more.
 const MAX_GROUPS: usize = 200;
 
-/// Roles and groups of a person, and whether they are a guest. Bounded by the ID token that they are from, which has 16 KiB at most.
+/// Roles and groups of a person, and whether they are a guest. Bounded by the ID token that they are from, which has 16
+/// KiB at most.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// Application roles.

@@ -12,8 +12,8 @@
 //!
 //! "Within the grace" means that the request arrived while the answer that brought R1 counted (`grace`), and R1 has not
 //! been used. A call that itself has seen its token as the current one, and was overtaken until nothing is kept for it any
-//! more, is no reuse: where there is a grace, its client may try again, and nothing has changed. So a
-//! session never has two refresh tokens that work, and no refresh token is ever followed by two different ones.
+//! more, is no reuse: where there is a grace, its client may try again, and nothing has changed. So a session never has two
+//! refresh tokens that work, and no refresh token is ever followed by two different ones.
 //!
 //! A use of R1 takes these steps. A call may vanish between any two, and others may do all of theirs meanwhile:
 //!
@@ -76,7 +76,7 @@ pub enum RefreshError {
     /// The session is for another resource.
     #[error("the session is for another resource")]
     WrongResource,
-    /// The Entra tokens behind the session cannot be refreshed.
+    /// The tokens of Entra ID behind the session cannot be refreshed.
     #[error(transparent)]
     Acquire(#[from] AcquireError),
 }
@@ -100,8 +100,8 @@ struct Asked<'a> {
     resource: Option<&'a str>,
 }
 
-/// Continues a session: new tokens for its refresh token, or the same ones again. Nothing is consumed before the Entra
-/// token behind the session lives long enough, so a client may try again when Entra ID or the store was out of reach.
+/// Continues a session: new tokens for its refresh token, or the same ones again. Nothing is consumed before the token of
+/// Entra ID behind the session lives long enough, so a client may try again when Entra ID or the store was out of reach.
 pub async fn refresh(
     env: &EntraWorld<'_>,
     refresh_token: &Secret<String>,

@@ -376,7 +376,8 @@ mod tests {
         assert_eq!(user(&authority), Ok(()));
     }
 
-    /// Each retry would hold an instance, for each call of the caller. A validator, which has no remote callers, tries again.
+    /// Each retry would hold an instance, for each call of the caller. A validator, which has no remote callers, tries
+    /// again.
     #[test]
     fn a_question_of_a_remote_caller_is_asked_once_and_waits_for_nothing() {
         for (status, wait) in [(429, Some("2")), (429, None), (503, Some("2")), (504, None)] {

@@ -1,9 +1,9 @@
 //! What people have consented to, remembered so that the same question is not asked again.
 //!
 //! A consent is for one person, one client, these scopes, this redirect URI and the tools that there were. It is never
-//! remembered for a redirect to the person's own machine: any program there can name the client and listen on a port, or
-//! claim a scheme, so nothing says that it is the same client that asks again (RFC 8252 section 8.6; MCP's "Localhost Redirect URI
-//! Risks"). For an https redirect the code goes where it went before, whichever program asks.
+//! remembered for a redirect to the person's own machine: any program there can name the client and listen on a port,
+//! or claim a scheme, so nothing says that it is the same client that asks again (RFC 8252 section 8.6; MCP's
+//! "Localhost Redirect URI Risks"). For an https redirect the code goes where it went before, whichever program asks.
 
 use std::time::Duration;
 
@@ -24,7 +24,8 @@ const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 const CONSENTS: Namespace<u8> =
     Namespace::json(Partition::AuthorizationServer, "consent", Ttl::For(LIFETIME)).hashed().absent_if_unreadable();
 
-/// That a person has consented and was sent to this client at this redirect URI, by [`RememberedUser::key`] and [`redirect`].
+/// That a person has consented and was sent to this client at this redirect URI, by [`RememberedUser::key`] and
+/// [`redirect`].
 const REDIRECTS: Namespace<()> =
     Namespace::marks(Partition::AuthorizationServer, "consent-redirect", Ttl::For(LIFETIME)).hashed();
 

@@ -1,7 +1,7 @@
 //! Schemas of arguments and answers, derived from their types.
 //!
-//! Plain JSON Schema that every client understands: nothing refers to anything else, and nothing has a list of types, because
-//! some clients map schemas to a dialect that knows only one.
+//! Plain JSON Schema that every client understands: nothing refers to anything else, and nothing has a list of types,
+//! because some clients map schemas to a dialect that knows only one.
 
 use std::sync::Arc;
 

@@ -221,8 +221,8 @@ impl JournalShared {
         self.drops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a line that stands for so many events, and returns whether there was room. If a caller waits for the line and the output takes it at
-    /// once, the caller writes it.
+    /// Queues a line that stands for so many events, and returns whether there was room. If a caller waits for the line and
+    /// the output takes it at once, the caller writes it.
     fn push(&self, line: &[u8], events: u64, waiting: Option<oneshot::Sender<Written>>) -> bool {
         let mut state = self.state();
         if state.queued.lines.len().saturating_add(line.len()) > MAX_QUEUED_BYTES {

@@ -32,8 +32,8 @@ pub enum PrincipalKindName {
 /// The arguments of `entra-mcp validate`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// An audience to accept: the client id. An App ID URI counts for tokens of version 1 only, whose audience it can be; may
-    /// be repeated
+    /// An audience to accept: the client id. An App ID URI counts for tokens of version 1 only, whose audience it can be;
+    /// may be repeated
     #[arg(long, value_name = "ID", required = true)]
     audience: Vec<String>,
     /// The file with the tokens, one per line; `-` is standard input

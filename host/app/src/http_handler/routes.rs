@@ -15,8 +15,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 /// Bytes of the largest MCP message: what the component reads at most.
 const MESSAGE_BYTES: usize = 1024 * 1024;
 
-/// Bytes of the largest body of an OAuth endpoint, and of a form in place of a message: 32 KiB are the most that a registration may have, and a form has
-/// tokens of a few KiB.
+/// Bytes of the largest body of an OAuth endpoint, and of a form in place of a message: 32 KiB are the most that a
+/// registration may have, and a form has tokens of a few KiB.
 const OAUTH_BYTES: usize = 64 * 1024;
 
 /// What is posted to a path.

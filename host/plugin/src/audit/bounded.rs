@@ -14,7 +14,6 @@
 //! and fails as it does without this. While records cannot be written, every event fails.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -23,6 +22,7 @@ use async_trait::async_trait;
 
 use super::{AuditRecord, AuditSink, Event, Outcome, outcome};
 use crate::clock::{self, Clock};
+use crate::networks::neighbourhood;
 use crate::rate_limiter::{RECORD_OF, RateLimiter};
 
 /// The operation of the rate limiter that bounds records of denied calls and codes, by caller.
@@ -355,21 +355,6 @@ impl Kinds {
         };
         Self { is_stranger, of: caller, detailed, plain, of_all }
     }
-}
-
-/// The addresses that one attacker may well have all of: a /24, and a /48 of IPv6.
-fn neighbourhood(address: &str) -> Option<String> {
-    let network = match address.parse::<IpAddr>().ok()?.to_canonical() {
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            IpAddr::from(Ipv4Addr::new(a, b, c, 0))
-        }
-        IpAddr::V6(address) => {
-            let [a, b, c, ..] = address.segments();
-            IpAddr::from(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
-        }
-    };
-    Some(network.to_string())
 }
 
 #[cfg(test)]

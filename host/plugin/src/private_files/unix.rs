@@ -16,8 +16,8 @@ const MAX_LINKS: usize = 40;
 const STICKY: u32 = 0o1000;
 
 /// Follows a path from the root, creates what is missing on it, for the user only, and returns it without symbolic links.
-/// Nothing is created in a folder that was not found good. Nothing on the way may be changed by another
-/// user than the administrator; the folder at its end belongs to the user.
+/// Nothing is created in a folder that was not found good. Nothing on the way may be changed by another user than the
+/// administrator; the folder at its end belongs to the user.
 pub(super) fn walk(user: &User, path: &Path) -> Result<PathBuf, FolderError> {
     let mut ahead: VecDeque<OsString> = names(path);
     let mut here = PathBuf::from("/");

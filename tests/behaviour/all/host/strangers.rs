@@ -6,15 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 use super::commands::Home;
 use super::records::records;
 use super::serve::{Server, serve};
+use crate::support::certificate;
 use crate::support::lab::CHALLENGE;
 
 const EVIL: &str = "https://evil.example.com/callback";
@@ -55,16 +54,7 @@ impl Site {
     async fn new(elsewhere: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate =
-            rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let (acceptor, certificate) = certificate::for_localhost();
         let requests = Arc::<AtomicUsize>::default();
         let count = Arc::clone(&requests);
         tokio::spawn(async move {
@@ -82,7 +72,7 @@ impl Site {
                 });
             }
         });
-        Self { port, certificate: certificate.pem(), requests }
+        Self { port, certificate, requests }
     }
 
     fn url(&self, path: &str) -> String {

@@ -1,5 +1,6 @@
 //! What several test modules need.
 
+pub(crate) mod certificate;
 #[cfg(unix)]
 pub(crate) mod collector;
 pub(crate) mod component;

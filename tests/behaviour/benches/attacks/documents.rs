@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
+use crate::certificate;
 use crate::good::Good;
 use crate::site::{BEHIND_A_PROXY, Site, behind, good_elsewhere};
 use crate::{Crowd, again, nothing, play, until};
@@ -29,16 +28,8 @@ impl WebSite {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate =
-            rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-            .unwrap();
-        let (acceptor, hanging) = (TlsAcceptor::from(Arc::new(config)), Arc::<AtomicUsize>::default());
+        let (acceptor, certificate) = certificate::for_localhost();
+        let hanging = Arc::<AtomicUsize>::default();
         let counted = Arc::clone(&hanging);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -68,7 +59,7 @@ impl WebSite {
                 });
             }
         });
-        Self { port, certificate: certificate.pem(), hanging }
+        Self { port, certificate, hanging }
     }
 
     fn host(&self) -> String {

@@ -20,6 +20,8 @@
 )]
 
 mod callers;
+#[path = "../../all/support/certificate.rs"]
+mod certificate;
 mod documents;
 mod good;
 mod occupation;

@@ -20,7 +20,7 @@ fn without_a_client_and_a_redirect_uri_that_belong_together_nothing_is_redirecte
     let long = "x".repeat(2049);
     for changes in [
         &[("client_id", "")][..],
-        &[("client_id", "nobody")],
+        &[("client_id", "unregistered")],
         &[("client_id", &long)],
         &[("redirect_uri", "https://evil.example/callback")],
         &[("redirect_uri", "https://app.example.com/callback?x=1")],

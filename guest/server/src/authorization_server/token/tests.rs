@@ -59,7 +59,7 @@ fn what_an_exchange_lacks_or_gets_wrong_is_refused_and_uses_nothing_up() {
         (&[("grant_type", "")][..], (400, "invalid_request")),
         (&[("grant_type", "password")], (400, "unsupported_grant_type")),
         (&[("client_id", "")], (400, "invalid_request")),
-        (&[("client_id", "nobody")], (401, "invalid_client")),
+        (&[("client_id", "unregistered")], (401, "invalid_client")),
         (&[("client_secret", "a secret of a public client")], (401, "invalid_client")),
         (&[("client_assertion", "x")], (401, "invalid_client")),
         (&[("code", "")], (400, "invalid_request")),
@@ -331,7 +331,7 @@ fn a_client_revokes_its_own_sessions_only_by_either_token() {
             assert_eq!((answered.status().as_u16(), flow.sessions()), (200, (1, 1)));
         }
         is(&flow.post(Endpoint::Revoke, &[("client_id", CLIENT)]), (400, "invalid_request"));
-        is(&flow.post(Endpoint::Revoke, &[("client_id", "nobody"), ("token", &token)]), (401, "invalid_client"));
+        is(&flow.post(Endpoint::Revoke, &[("client_id", "unregistered"), ("token", &token)]), (401, "invalid_client"));
         let answered = flow.post(Endpoint::Revoke, &[("client_id", CLIENT), ("token", &token)]);
         assert_eq!((answered.status().as_u16(), flow.sessions()), (200, (0, 0)));
         assert_eq!(flow.audited().last().unwrap(), "session.revoked/success/revoked-by-client");
@@ -427,7 +427,7 @@ fn what_is_refused_at_the_token_and_revocation_endpoints_counts_for_the_address(
     let of = |status| (vec![status, status, status, 429, 429, status], 1);
     assert_eq!(refused_by(|flow| flow.exchange("nonsense", &[])), of(400));
     assert_eq!(refused_by(|flow| flow.refresh("nonsense", &[])), of(400));
-    assert_eq!(refused_by(|flow| flow.exchange("code", &[("client_id", "nobody")])), of(401));
+    assert_eq!(refused_by(|flow| flow.exchange("code", &[("client_id", "unregistered")])), of(401));
     assert_eq!(refused_by(|flow| flow.exchange("code", &[("client_id", "")])), of(400));
     assert_eq!(refused_by(|flow| flow.exchange("code", &[("client_id", CONFIDENTIAL)])), of(401));
     let revoke = |flow: &Flow| flow.post(Endpoint::Revoke, &[("client_id", CLIENT), ("token", "nonsense")]);
