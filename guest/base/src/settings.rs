@@ -24,6 +24,9 @@ pub struct Settings {
     pub profile_cache: Duration,
     /// Audit records name the user.
     pub audit_usernames: bool,
+    /// The MCP servers that the component protects and that are not its own. Where there are some, the component's own
+    /// tools are not served.
+    pub servers: Vec<ServerSettings>,
     /// What the component is used as.
     pub mode: Mode,
 }
@@ -33,6 +36,52 @@ impl Settings {
     pub fn is_public_client(&self) -> bool {
         matches!(self.mode, Mode::Local(_))
     }
+}
+
+/// A server behind the component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Names it in rules, records and the host's configuration.
+    pub name: String,
+    /// Where its clients reach it, below the public URL.
+    pub path: String,
+    /// What it is.
+    pub kind: ServerKind,
+    /// For people.
+    pub title: Option<String>,
+    /// The permissions that a call may get tokens with: each entry is one combination, of one resource, in the qualified
+    /// form.
+    pub permissions: Vec<Vec<String>>,
+    /// How the server behind learns who calls.
+    pub identity: ServerIdentity,
+}
+
+/// What a server behind the component is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerKind {
+    /// Tools that the host runs; the component speaks MCP for them.
+    Tools,
+    /// A whole MCP server, to which admitted requests go on.
+    Upstream,
+}
+
+/// How a server behind the component learns who calls. Of [`ServerKind::Upstream`] only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerIdentity {
+    /// Not at all.
+    None,
+    /// By the headers that Azure App Service sets (`X-MS-CLIENT-PRINCIPAL` and others).
+    EasyAuth,
+    /// By a token that the component signs, for this audience.
+    Assertion {
+        /// `aud`.
+        audience: String,
+    },
+    /// By an access token of Entra ID in the caller's name, with these permissions: one of [`ServerSettings::permissions`].
+    Token {
+        /// In the qualified form.
+        permissions: Vec<String>,
+    },
 }
 
 /// What the component is used as.

@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use crate::policy::{Name, Rule, ToolRule};
 use crate::settings::{
-    HttpSettings, LocalSettings, Mode, RegisteredClient, Settings, SignInMethod, TokenMode, TokenSettings,
+    HttpSettings, LocalSettings, Mode, RegisteredClient, ServerIdentity, ServerKind, ServerSettings, Settings,
+    SignInMethod, TokenMode, TokenSettings,
 };
 
 #[cfg(test)]
@@ -115,6 +116,10 @@ struct SettingsDocument {
     /// Adds user principal names to audit records. They are personal data.
     #[serde(default)]
     audit_usernames: bool,
+    /// MCP servers that the component protects and that are not its own. Where there are some, the component's own tools
+    /// are not served.
+    #[serde(default)]
+    servers: Vec<ServerDocument>,
     /// The remote server. Present exactly if the host calls `wasi:http/incoming-handler` or passes messages with an
     /// authorization; needs the client type `confidential-client`.
     #[serde(default)]
@@ -138,6 +143,65 @@ enum ClientTypeName {
     PublicClient,
     /// A remote server or a token validator that authenticates itself with the `client-credential` import.
     ConfidentialClient,
+}
+
+/// An MCP server behind the component.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ServerDocument {
+    /// Names the server in rules, audit records and calls of imports: 1 to 64 characters of `a-z 0-9 -`.
+    name: String,
+    /// Path below `public-url` at which clients reach it, such as `/mcp` or `/crm/mcp`. Of a local server, no effect.
+    path: String,
+    /// What it is.
+    kind: ServerKindName,
+    /// Shown on the consent page. Left out: the name.
+    #[serde(default)]
+    title: Option<String>,
+    /// The permissions that a call may get tokens with. Each entry is one combination, of one resource, in the qualified
+    /// form, such as `https://graph.microsoft.com/Mail.Read`.
+    #[serde(default)]
+    permissions: Vec<Vec<String>>,
+    /// How the server learns who calls. Of the kind `upstream` only.
+    #[serde(default)]
+    identity: ServerIdentityDocument,
+}
+
+/// What a server behind the component is.
+#[derive(Deserialize, Clone, Copy)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+enum ServerKindName {
+    /// Tools that the host runs (import `provided-tools`). The component speaks MCP for them.
+    Tools,
+    /// A whole MCP server. The host sends requests on that the export `gatekeeper` admits.
+    Upstream,
+}
+
+/// How a server behind the component learns who calls.
+#[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "form")]
+enum ServerIdentityDocument {
+    /// Not at all.
+    #[default]
+    None,
+    /// By the headers of Azure App Service: `X-MS-CLIENT-PRINCIPAL` and those that belong to it.
+    EasyAuth,
+    /// By a token in `X-Entra-Mcp-Assertion` that the component signs (ES256), valid for 60 seconds. Its keys are at
+    /// `/.well-known/jwks.json`.
+    #[serde(rename_all = "kebab-case")]
+    Assertion {
+        /// `aud` of the token.
+        audience: String,
+    },
+    /// By an access token of Entra ID in the caller's name, in `Authorization`.
+    #[serde(rename_all = "kebab-case")]
+    Token {
+        /// One entry of the `permissions` of the server.
+        permissions: Vec<String>,
+    },
 }
 
 /// How people sign in to a public client.
@@ -369,12 +433,30 @@ impl From<SettingsDocument> for Settings {
             },
             profile_cache: seconds(from.profile_cache_seconds),
             audit_usernames: from.audit_usernames,
+            servers: from.servers.into_iter().map(ServerSettings::from).collect(),
             mode: match (from.http, from.client_type) {
                 (Some(http), _) => Mode::Remote(Box::new(http.into())),
                 (None, ClientTypeName::ConfidentialClient) => Mode::Validator,
                 (None, ClientTypeName::PublicClient) => Mode::Local(from.sign_in.into()),
             },
         }
+    }
+}
+
+impl From<ServerDocument> for ServerSettings {
+    fn from(from: ServerDocument) -> Self {
+        let ServerDocument { name, path, kind, title, permissions, identity } = from;
+        let kind = match kind {
+            ServerKindName::Tools => ServerKind::Tools,
+            ServerKindName::Upstream => ServerKind::Upstream,
+        };
+        let identity = match identity {
+            ServerIdentityDocument::None => ServerIdentity::None,
+            ServerIdentityDocument::EasyAuth => ServerIdentity::EasyAuth,
+            ServerIdentityDocument::Assertion { audience } => ServerIdentity::Assertion { audience },
+            ServerIdentityDocument::Token { permissions } => ServerIdentity::Token { permissions },
+        };
+        Self { name, path, kind, title, permissions, identity }
     }
 }
 

@@ -7,7 +7,7 @@ mod generated {
     wit_bindgen::generate!({
         path: "../../wit",
         world: "plugin",
-        features: ["client-metadata", "lifecycle", "rate-limiter", "tool-catalog"],
+        features: ["client-metadata", "gatekeeper", "lifecycle", "rate-limiter", "tool-catalog"],
         generate_all,
         with: {
             "wasi:cli/environment@0.2.12": wasip2::cli::environment,
@@ -36,9 +36,11 @@ mod generated {
 }
 
 mod attributes;
+pub(crate) mod gatekeeper;
 mod imports;
 pub(crate) mod incoming;
 mod lifecycle;
+mod provided_tools;
 mod sign_in;
 mod token_validator;
 

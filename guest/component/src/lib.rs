@@ -17,7 +17,8 @@ mod exports {
     use entra::graph::groups;
     use entra::token;
     use server::http::authorized::{self, MessageOrigin};
-    use server::{mcp, setup, tools};
+    use server::message::HttpResponse;
+    use server::{gatekeeper, http, mcp, setup, tools};
     use wasip2::http::types::{IncomingRequest, ResponseOutparam};
     use wit::sign_in::SignInError as WitSignInError;
     use world::{Trail, UserAgentError};
@@ -25,7 +26,7 @@ mod exports {
 
     use crate::bindings::exports::entra_mcp::plugin as wit;
     use crate::bindings::exports::wasi::http::incoming_handler::Guest as IncomingHandler;
-    use crate::bindings::{export, incoming, instance};
+    use crate::bindings::{export, gatekeeper as convert, incoming, instance};
 
     struct Component;
 
@@ -66,6 +67,65 @@ mod exports {
     impl wit::tool_catalog::Guest for Component {
         fn remote() -> Vec<String> {
             tools::remote().into_iter().map(|tool| tool.name().to_owned()).collect()
+        }
+    }
+
+    impl wit::gatekeeper::Guest for Component {
+        fn admit(mut request: wit::gatekeeper::Request) -> wit::gatekeeper::Admission {
+            let instance = instance();
+            let id = std::mem::take(&mut request.correlation_id);
+            let trail = match id.is_empty() {
+                true => Trail::unnamed(instance.recorder()),
+                false => Trail::new(instance.recorder(), id),
+            };
+            let Some(server) = instance.server(&trail) else {
+                return wit::gatekeeper::Admission::OwnPath;
+            };
+            let address_header = server.site.settings.client_address_header.as_deref();
+            convert::admission(match convert::request(request, address_header) {
+                Ok(request) => block_on(gatekeeper::admit(&server, request)),
+                Err(status) => match http::unreadable(&server, status) {
+                    HttpResponse::Full(answer) => gatekeeper::Admission::Answer(answer),
+                    HttpResponse::Stream(..) => gatekeeper::Admission::OwnPath,
+                },
+            })
+        }
+
+        fn answered(handle: String, head: wit::gatekeeper::AnswerHead) -> wit::gatekeeper::AnsweredResult {
+            let instance = instance();
+            let trail = Trail::unnamed(instance.recorder());
+            let answered = match instance.server(&trail) {
+                Some(server) => block_on(gatekeeper::answered(&server, &handle, &convert::answer_head(head))),
+                None => Ok(Default::default()),
+            };
+            convert::answered(answered)
+        }
+
+        fn judge_answer(handle: String, message: String) -> String {
+            let instance = instance();
+            let trail = Trail::unnamed(instance.recorder());
+            match instance.server(&trail) {
+                Some(server) => block_on(gatekeeper::judge_answer(&server, &handle, message)),
+                None => message,
+            }
+        }
+
+        fn delegated_token(
+            handle: String,
+            permissions: Vec<String>,
+            challenge: Option<wit::gatekeeper::Challenge>,
+        ) -> wit::gatekeeper::Delegated {
+            let instance = instance();
+            let trail = Trail::unnamed(instance.recorder());
+            let challenge = challenge.map(convert::challenge);
+            let token = match instance.server(&trail) {
+                Some(server) => {
+                    let token = gatekeeper::delegated_token(&server, &handle, &permissions, challenge.as_ref());
+                    block_on(token)
+                }
+                None => Err(gatekeeper::handle_invalid()),
+            };
+            token.map(|token| token.reveal().clone()).map_err(Into::into)
         }
     }
 

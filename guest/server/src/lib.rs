@@ -5,6 +5,7 @@
 pub mod access;
 pub mod authorization_server;
 pub mod client_documents;
+pub mod gatekeeper;
 pub mod http;
 pub mod mcp;
 pub mod message;

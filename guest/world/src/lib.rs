@@ -10,6 +10,7 @@ pub mod capabilities;
 pub mod http_error;
 pub mod limits;
 pub mod once;
+pub mod provided_tools;
 pub mod random;
 pub mod records;
 pub mod store;

@@ -272,6 +272,7 @@ impl Sources {
                 },
                 profile_cache_seconds,
                 audit_usernames: false,
+                servers: Vec::new(),
                 http: None,
             },
             store: self.store(values.store, store)?,

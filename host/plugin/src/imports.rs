@@ -21,6 +21,7 @@ use crate::client_metadata::{ClientMetadata, ClientMetadataCtx, NoClientMetadata
 use crate::clock::{Clock, SystemClock};
 use crate::environment::{EnvironmentCtx, Settings};
 use crate::error::Error;
+use crate::provided_tools::{NoProvidedTools, ProvidedTools, ProvidedToolsCtx};
 use crate::random::{Random, SystemRandomness};
 use crate::rate_limiter::{NoRateLimiter, RateLimiter, RateLimiterCtx};
 use crate::secret_store::{MemoryStore, SecretStore, SecretStoreCtx};
@@ -35,11 +36,19 @@ pub struct ImportsBuilder {
     audit: Arc<dyn AuditSink>,
     rate_limiter: Arc<dyn RateLimiter>,
     client_metadata: Arc<dyn ClientMetadata>,
+    provided_tools: Arc<dyn ProvidedTools>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
 
 impl ImportsBuilder {
+    /// Tools that this host runs for the component; by default none.
+    #[must_use]
+    pub fn provided_tools(mut self, tools: Arc<dyn ProvidedTools>) -> Self {
+        self.provided_tools = tools;
+        self
+    }
+
     /// Where secrets are kept; by default in memory.
     #[must_use]
     pub fn secret_store(mut self, store: Arc<dyn SecretStore>) -> Self {
@@ -112,6 +121,7 @@ impl ImportsBuilder {
             audit: self.audit,
             rate_limiter: self.rate_limiter,
             client_metadata,
+            provided_tools: self.provided_tools,
             clock: self.clock,
             random: self.random,
         })
@@ -135,6 +145,7 @@ pub struct Imports {
     audit: Arc<dyn AuditSink>,
     rate_limiter: Arc<dyn RateLimiter>,
     client_metadata: Arc<dyn ClientMetadata>,
+    provided_tools: Arc<dyn ProvidedTools>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
 }
@@ -150,6 +161,7 @@ impl Imports {
             audit: Arc::new(LogAudit),
             rate_limiter: Arc::new(NoRateLimiter),
             client_metadata: Arc::new(NoClientMetadata),
+            provided_tools: Arc::new(NoProvidedTools),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandomness::default()),
         }
@@ -165,6 +177,7 @@ impl Imports {
             audit: AuditCtx::new(Arc::clone(&self.audit), Arc::clone(&self.clock)),
             rate_limiter: RateLimiterCtx::new(Arc::clone(&self.rate_limiter)),
             client_metadata: ClientMetadataCtx::new(Arc::clone(&self.client_metadata)),
+            provided_tools: ProvidedToolsCtx::new(Arc::clone(&self.provided_tools)),
             channel: ClientChannelCtx { channel: Arc::new(NoChannel), clock: Arc::clone(&self.clock) },
         }
     }
@@ -185,6 +198,7 @@ pub struct EntraCtx {
     audit: AuditCtx,
     rate_limiter: RateLimiterCtx,
     client_metadata: ClientMetadataCtx,
+    provided_tools: ProvidedToolsCtx,
     channel: ClientChannelCtx,
 }
 
@@ -273,6 +287,10 @@ pub fn add_to_linker<T: EntraView + 'static>(linker: &mut Linker<T>) -> wasmtime
     let mut unstable = bindings::client_metadata::LinkOptions::default();
     bindings::client_metadata::add_to_linker::<T, HasSelf<_>>(linker, unstable.client_metadata(true), |state| {
         &mut state.entra().ctx.client_metadata
+    })?;
+    let mut unstable = bindings::provided_tools::LinkOptions::default();
+    bindings::provided_tools::add_to_linker::<T, HasSelf<_>>(linker, unstable.gatekeeper(true), |state| {
+        &mut state.entra().ctx.provided_tools
     })?;
     bindings::user_agent::add_to_linker::<T, HasUserAgent>(linker, |state| {
         let EntraCtxView { ctx, table } = state.entra();

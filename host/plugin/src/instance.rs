@@ -163,7 +163,8 @@ pub fn grant(import: &str) -> Option<&'static str> {
         "entra-mcp:plugin/client-metadata" => {
             "public documents over https, bounded; nothing where documents of clients are of no use"
         }
-        "entra-mcp:plugin/types" => "types only",
+        "entra-mcp:plugin/provided-tools" => "calls of the tools that the host runs; nothing where there are none",
+        "entra-mcp:plugin/types" | "entra-mcp:plugin/tool-types" | "entra-mcp:plugin/delegation" => "types only",
         "wasi:http/outgoing-handler" => "requests to the configured authority and Graph only",
         "wasi:http/types" => "types of requests and responses",
         "wasi:io/poll" | "wasi:io/streams" | "wasi:io/error" => "waiting and streams, no files or sockets",

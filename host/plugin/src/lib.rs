@@ -41,6 +41,8 @@ pub mod code_cache;
 mod component;
 pub mod environment;
 pub mod error;
+#[cfg(feature = "pool")]
+pub mod gatekeeper;
 mod guest_output;
 #[cfg(feature = "pool")]
 mod http_call;
@@ -57,6 +59,7 @@ pub mod outbound_http;
 mod plugin;
 #[cfg(any(feature = "code-cache", feature = "sqlite"))]
 mod private_files;
+pub mod provided_tools;
 pub mod random;
 pub mod rate_limiter;
 pub mod secret_store;

@@ -25,6 +25,7 @@ use crate::instance::{InstanceResources, MAX_MEMORY_BYTES};
 use crate::instance_pool::{InstancePool, LeaseError, PoolLimits, PoolStatistics};
 use crate::lifecycle::Problem;
 use crate::outbound::Outbound;
+use crate::provided_tools::ProvidedTools;
 use crate::random::{Random, unguessable_id};
 use crate::rate_limiter::RateLimiter;
 use crate::secret_store::SecretStore;
@@ -249,7 +250,7 @@ impl Plugin {
         self.call(correlation_id, channel, call).await?
     }
 
-    async fn call<T>(
+    pub(crate) async fn call<T>(
         &self,
         correlation_id: impl Into<Option<String>>,
         channel: Arc<dyn ClientChannel>,
@@ -361,6 +362,13 @@ impl PluginBuilder {
     #[must_use]
     pub fn compiler(mut self, program: Option<Command>) -> Self {
         self.compiler = program;
+        self
+    }
+
+    /// Tools that this host runs for the component; by default none.
+    #[must_use]
+    pub fn provided_tools(mut self, tools: Arc<dyn ProvidedTools>) -> Self {
+        self.imports = self.imports.provided_tools(tools);
         self
     }
 

@@ -122,6 +122,7 @@ fn plugin(issuer: &Issuer, component: &'static [u8]) -> Plugin {
         },
         profile_cache_seconds: 0,
         audit_usernames: false,
+        servers: Vec::new(),
         http: None,
     };
     Plugin::builder(settings)

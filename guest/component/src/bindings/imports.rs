@@ -106,7 +106,7 @@ impl InstanceContext {
     }
 }
 
-struct HostImports;
+pub(super) struct HostImports;
 
 /// The settings of the host. Without valid ones there is nothing that this instance could safely do: it says why, and
 /// ends.

@@ -13,7 +13,7 @@ use wasip2::http::types::{
 use wasip2::io::streams::{OutputStream, StreamError};
 
 /// Largest request body in bytes. The bundled host has the same limit; other hosts may have none.
-const MAX_BODY_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Names and values of all header fields of a request, in bytes. The same.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// Header fields of a request. Browsers send about 20.
@@ -78,17 +78,7 @@ fn read(env: &ServerWorld<'_>, request: IncomingRequest) -> Result<Request, u16>
         path.truncate(at);
         query
     });
-    let entries = request.headers().entries();
-    if entries.len() > MAX_HEADER_FIELDS
-        || entries.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_HEADER_BYTES
-    {
-        return Err(431);
-    }
-    let mut headers = HeaderMap::with_capacity(entries.len());
-    for (name, value) in entries {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| 400_u16)?;
-        headers.append(name, HeaderValue::try_from(value).map_err(|_| 400_u16)?);
-    }
+    let headers = header_map(request.headers().entries())?;
     let header = env.site.settings.client_address_header.as_deref();
     let client_address =
         header.and_then(|name| headers.get(name)).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -99,6 +89,21 @@ fn read(env: &ServerWorld<'_>, request: IncomingRequest) -> Result<Request, u16>
         _ => read_body(&request, declared_length(&headers))?,
     };
     Ok(Request { method, authority, path, query, headers, body, client_address })
+}
+
+/// Header fields, within their bounds. An error is an HTTP status.
+pub(super) fn header_map(entries: Vec<(String, Vec<u8>)>) -> Result<HeaderMap, u16> {
+    if entries.len() > MAX_HEADER_FIELDS
+        || entries.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_HEADER_BYTES
+    {
+        return Err(431);
+    }
+    let mut headers = HeaderMap::with_capacity(entries.len());
+    for (name, value) in entries {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| 400_u16)?;
+        headers.append(name, HeaderValue::try_from(value).map_err(|_| 400_u16)?);
+    }
+    Ok(headers)
 }
 
 /// What `Content-Length` says. The host has checked it: it ends the body there.

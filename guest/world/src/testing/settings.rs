@@ -26,6 +26,7 @@ pub fn settings() -> Settings {
         token: TokenSettings { audiences: vec![CLIENT.to_owned()], allowed_tenants: Vec::new(), clock_tolerance: None },
         profile_cache: Duration::from_secs(60),
         audit_usernames: false,
+        servers: Vec::new(),
         mode: Mode::Local(local_settings()),
     }
 }

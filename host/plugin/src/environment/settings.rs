@@ -53,6 +53,9 @@ pub struct Settings {
     pub profile_cache_seconds: u32,
     /// Adds user principal names to audit records.
     pub audit_usernames: bool,
+    /// MCP servers that the component protects and that are not its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerSettings>,
     /// The remote server; `None` for a local server and a token validator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSettings>,
@@ -69,6 +72,63 @@ impl Settings {
     pub fn reads_client_metadata(&self) -> bool {
         let sessions = |http: &HttpSettings| http.token_mode != TokenMode::Bearer;
         self.http.as_ref().is_some_and(|http| http.client_id_metadata_documents && sessions(http))
+    }
+}
+
+/// An MCP server behind the component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ServerSettings {
+    /// Names it in rules, records and calls: 1 to 64 characters of `a-z 0-9 -`.
+    pub name: String,
+    /// Where clients reach it, below the public URL.
+    pub path: String,
+    /// What it is.
+    pub kind: ServerKind,
+    /// Shown on the consent page; `None`: the name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The permissions that a call may get tokens with: combinations, each of one resource, in the qualified form.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub permissions: Vec<Vec<String>>,
+    /// How the server learns who calls.
+    #[serde(skip_serializing_if = "ServerIdentity::is_none")]
+    pub identity: ServerIdentity,
+}
+
+/// What a server behind the component is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerKind {
+    /// Tools that the host runs; the component speaks MCP for them.
+    Tools,
+    /// A whole MCP server, to which the host sends admitted requests on.
+    Upstream,
+}
+
+/// How a server behind the component learns who calls. Of [`ServerKind::Upstream`] only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "form")]
+pub enum ServerIdentity {
+    /// Not at all.
+    None,
+    /// By the headers of Azure App Service.
+    EasyAuth,
+    /// By a token that the component signs.
+    Assertion {
+        /// `aud`.
+        audience: String,
+    },
+    /// By an access token of Entra ID in the caller's name.
+    Token {
+        /// One entry of [`ServerSettings::permissions`].
+        permissions: Vec<String>,
+    },
+}
+
+impl ServerIdentity {
+    fn is_none(&self) -> bool {
+        matches!(self, Self::None)
     }
 }
 

@@ -98,6 +98,7 @@ pub(crate) fn builder(component: Vec<u8>) -> PluginBuilder {
         token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: Some(60) },
         profile_cache_seconds: 60,
         audit_usernames: false,
+        servers: Vec::new(),
         http: None,
     };
     Plugin::builder(settings).component(component).audit(Arc::new(MemoryAudit::default()))

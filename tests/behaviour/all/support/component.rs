@@ -163,6 +163,7 @@ impl Server {
             },
             profile_cache_seconds: 0,
             audit_usernames: false,
+            servers: Vec::new(),
             http: None,
         };
         change(&mut settings);

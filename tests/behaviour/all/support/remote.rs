@@ -175,6 +175,7 @@ impl Fleet {
             },
             profile_cache_seconds: 0,
             audit_usernames: false,
+            servers: Vec::new(),
             http: Some(HttpSettings {
                 public_url: PUBLIC_URL.to_owned(),
                 allowed_hosts: vec!["mcp.example.com".to_owned()],

@@ -49,6 +49,7 @@ fn settings(lab: &Lab) -> Settings {
         },
         profile_cache_seconds: 0,
         audit_usernames: false,
+        servers: Vec::new(),
         http: None,
     }
 }

@@ -49,6 +49,7 @@ impl Settings {
             token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: None },
             profile_cache_seconds: PROFILE_CACHE_SECONDS,
             audit_usernames: false,
+            servers: Vec::new(),
             http: None,
         }
     }

@@ -20,6 +20,24 @@ fn complete() -> Settings {
         token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: Some(0) },
         profile_cache_seconds: 0,
         audit_usernames: true,
+        servers: vec![
+            ServerSettings {
+                name: "mail".to_owned(),
+                path: "/mail/mcp".to_owned(),
+                kind: ServerKind::Tools,
+                title: Some("Mail".to_owned()),
+                permissions: vec![vec!["https://graph.microsoft.com/Mail.Read".to_owned()]],
+                identity: ServerIdentity::None,
+            },
+            ServerSettings {
+                name: "crm".to_owned(),
+                path: "/crm/mcp".to_owned(),
+                kind: ServerKind::Upstream,
+                title: None,
+                permissions: Vec::new(),
+                identity: ServerIdentity::Assertion { audience: "https://crm.example.com".to_owned() },
+            },
+        ],
         http: Some(HttpSettings {
             public_url: "u".to_owned(),
             allowed_hosts: Vec::new(),

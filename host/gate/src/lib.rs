@@ -1,0 +1,10 @@
+//! MCP servers behind entra-mcp. A request that the component admits goes on to the server that it is for; the answer
+//! streams back. The component decides everything about identity; this crate moves bytes.
+//!
+//! - [`Gate`](gate::Gate) asks the component, sends the request on, and passes the answer back.
+//! - [`Behind`](behind::Behind) is what a server behind looks like; an MCP server over HTTP and a process per person are
+//!   such servers.
+//!
+//! Deliberately absent: configuration, a listener, telemetry. They belong to the program.
+
+pub mod behind;
