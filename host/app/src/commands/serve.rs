@@ -15,7 +15,8 @@ use serde_json::json;
 use super::{CommandError, EndRequest, ReopenRequest, compile};
 use crate::audit::{Destination, JsonLinesAudit, LoggedRefusals};
 use crate::composition::confidential_client;
-use crate::config::{AuditConfig, ConfigError, ServeConfig, StartCheck, access};
+use crate::config::access::{self, KnownTools};
+use crate::config::{AuditConfig, ConfigError, ServeConfig, StartCheck};
 use crate::console;
 use crate::http_handler::{CLIENT_ADDRESS_HEADER, ComponentHandler, Routes};
 use crate::open_files;
@@ -69,7 +70,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let bounded = BoundedAudit::start(sink, Arc::new(limiter), clock);
     let sink = Arc::clone(&bounded) as Arc<dyn AuditSink>;
     let plugin = Arc::new(client.builder.audit(sink).compiler(compiler).build()?);
-    access::check_tools(&settings, &plugin.remote_tools().await?)?;
+    access::check_tools(&settings, &KnownTools::Own(plugin.remote_tools().await?))?;
     if let Some(Problem { message, .. }) = plugin.check_settings().await?.into_iter().next() {
         return Err(ConfigError::Conflict(message).into());
     }

@@ -200,6 +200,9 @@ pub struct HttpSettings {
     /// Which callers may call which tool; `None` leaves that to the tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access: Option<Vec<ToolRule>>,
+    /// Denies what no rule is for at servers behind the component. Otherwise every admitted caller may use it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deny_unlisted: bool,
     /// The request header in which a gateway hands over a token of Entra ID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_header: Option<String>,
@@ -251,11 +254,40 @@ pub enum CallerKind {
     App,
 }
 
+/// What a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetKind {
+    /// A tool, by its name.
+    #[default]
+    Tool,
+    /// A resource, by its URI.
+    Resource,
+    /// A prompt, by its name.
+    Prompt,
+    /// Completion, by the name of the prompt or the URI of the resource.
+    Completion,
+    /// A task.
+    Task,
+}
+
+impl TargetKind {
+    fn is_tool(&self) -> bool {
+        *self == Self::Tool
+    }
+}
+
 /// A condition under which a caller may call a tool. `None` has no effect; an empty list fits no caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ToolRule {
-    /// Name of the tool.
+    /// The server; `None`: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// What `tool` names.
+    #[serde(skip_serializing_if = "TargetKind::is_tool")]
+    pub kind: TargetKind,
+    /// Name of the tool; `*`: those that have no rule of their own, of servers behind the component.
     pub tool: String,
     /// Tenants that the rule is for.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -57,6 +57,8 @@ fn complete() -> Settings {
             app_id_uri: Some("i".to_owned()),
             required_scope: "s".to_owned(),
             access: Some(vec![ToolRule {
+                server: None,
+                kind: TargetKind::Tool,
                 tool: "t".to_owned(),
                 tenants: some("t"),
                 kinds: vec![CallerKind::User, CallerKind::App],
@@ -65,6 +67,7 @@ fn complete() -> Settings {
                 groups: some("g"),
                 scopes: Vec::new(),
             }]),
+            deny_unlisted: false,
             token_header: Some("h".to_owned()),
             rewrite_authority_metadata: true,
             max_streams_per_caller: 1,
