@@ -408,6 +408,9 @@ impl Audit for HostImports {
             object_id,
             client_id,
             tool,
+            server,
+            kind,
+            upstream_status,
             token_id,
             session,
             address,
@@ -425,6 +428,9 @@ impl Audit for HostImports {
             .maybe("object-id", object_id)
             .maybe("client-id", client_id)
             .maybe("tool", tool)
+            .maybe("server", server)
+            .maybe("kind", kind)
+            .maybe("upstream-status", upstream_status)
             .maybe("token-id", token_id)
             .maybe("session", session)
             .maybe("address", address)
