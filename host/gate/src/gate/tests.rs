@@ -1,0 +1,1 @@
+//! The gate with servers behind it that do what they should not.

@@ -1,0 +1,1 @@
+//! Servers over HTTP that do what they should not.
