@@ -8,7 +8,6 @@ mod settings;
 
 pub use self::settings::{
     CallerKind, ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, RegisteredClient, ServerIdentity, ServerKind,
-    CallerKind, ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, RegisteredClient, ServerIdentity, ServerKind,
     ServerSettings, Settings, SignInMethod, SignInSettings, TargetKind, TokenMode, TokenSettings, ToolRule,
 };
 

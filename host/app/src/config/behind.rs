@@ -20,7 +20,7 @@ mod variables;
 pub use egress::{EgressConfig, EgressEntry, TokenChoice};
 pub use names::Place;
 pub use tools::{ToolsConfig, ToolsEntry};
-pub use upstream::{CommandLines, IdentityName, UpstreamConfig, UpstreamEntry, UpstreamTarget};
+pub use upstream::{CommandLines, IdentityName, ProcessConfig, UpstreamConfig, UpstreamEntry, UpstreamTarget};
 pub use variables::{VariableEntries, Variables};
 
 settings! {

@@ -129,8 +129,8 @@ fn servers_come_from_flags_or_variables_or_the_file() {
     let names: Vec<_> = behind.settings().into_iter().map(|server| (server.name, server.path)).collect();
     let named = |name: &str| (name.to_owned(), format!("/{name}/mcp"));
     assert_eq!(names, ["order-tools", "upstream", "upstream-2", "upstream-3", "upstream-4"].map(named));
-    let UpstreamTarget::Process { program, arguments, .. } = &behind.upstreams[2].target else { panic!("{behind:?}") };
-    assert_eq!((program.as_str(), arguments.as_slice()), ("python", ["my server.py".to_owned()].as_slice()));
+    let UpstreamTarget::Process(process) = &behind.upstreams[2].target else { panic!("{behind:?}") };
+    assert_eq!(process.command, ["python", "my server.py"]);
 
     // A flag takes the place of what the variable and the file say.
     setup.behind.upstream = Some(vec![UpstreamEntry::bare("https://c.example/mcp")]);
@@ -386,14 +386,15 @@ fn an_upstream_is_reached_by_url_or_by_command() {
     let [UpstreamConfig { target, max_time_to_answer, identity, place }] = &behind.unwrap().upstreams[..] else {
         panic!()
     };
-    let expected = UpstreamTarget::Process {
-        program: "python".into(),
-        arguments: vec!["server.py".into()],
+    let expected = UpstreamTarget::Process(ProcessConfig {
+        command: vec!["python".into(), "server.py".into()],
+        search_path: None,
+        private_folders: std::env::temp_dir(),
         variables: Variables(vec![("A".into(), "b".into())]),
         idle: Duration::from_secs(1),
         max_processes: 3,
         max_processes_per_person: 3,
-    };
+    });
     assert_eq!((target, *max_time_to_answer, place.path.as_str()), (&expected, Duration::from_secs(5), "/mcp"));
     assert_eq!(*identity, ServerIdentity::None);
 
@@ -412,9 +413,10 @@ fn an_upstream_is_reached_by_url_or_by_command() {
             r#"the upstream "crm" has variables, which is for a command, and a url: remove variables"#,
         ),
         (
-            CRM.replace("127.0.0.1:8000", "crm.example"),
-            r#"upstream.url is "http://crm.example/mcp", but http is accepted on loopback only, an https URL is expected"#,
+            CRM.replace("http:", "ftp:"),
+            r#"upstream.url is "ftp://127.0.0.1:8000/mcp", but an https URL is expected, or an http one on this machine or in a private network"#,
         ),
+        (CRM.replace("127", "u:p@127"), r#"upstream.url is "…", but a URL without user name and password is expected"#),
         (
             "[[upstream]]\nname = 'crm'\ncommand = []".to_owned(),
             r#"upstream.command is "", but a program and its arguments are expected, such as ["python", "server.py"]"#,
@@ -436,8 +438,10 @@ fn a_command_of_a_flag_is_split_as_by_a_shell() {
     let mut setup = Setup::new("");
     setup.behind.upstream_command = Some(CommandLines(vec![r#"python "my server.py" --name='a b' c\ d"#.into()]));
     let behind = setup.serve().unwrap().common.behind;
-    let UpstreamTarget::Process { program, arguments, .. } = &behind.upstreams[0].target else { panic!("{behind:?}") };
-    assert_eq!((program.as_str(), arguments.join("|").as_str()), ("python", "my server.py|--name=a b|c d"));
+    let UpstreamTarget::Process(process) = &behind.upstreams[0].target else { panic!("{behind:?}") };
+    assert_eq!(process.command, ["python", "my server.py", "--name=a b", "c d"]);
+    // An argument may be a secret.
+    assert!(!format!("{behind:?}").contains("my server"));
 
     setup.behind.upstream_command = Some(CommandLines(vec!["python 'server.py".into()]));
     assert_eq!(
@@ -472,6 +476,10 @@ fn the_identity_for_an_upstream_is_complete_and_fits() {
         (
             crm("identity = 'token'\nresource = 'api://crm'"),
             r#"the upstream "crm" has identity = "token": write the API that the token is for and its permissions, such as resource = "api://crm" and scopes = ["access_as_user"]"#,
+        ),
+        (
+            crm(token).replace("127.0.0.1", "crm"),
+            r#"the upstream "crm" gets access tokens, which http would show to the network: its url has to be https"#,
         ),
         (
             crm("identity = 'assertion'\naudience = 'a b'"),

@@ -1,6 +1,8 @@
 //! Whole MCP servers: over HTTP, or a process for each caller.
 
+use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::ValueParser;
@@ -8,12 +10,13 @@ use clap::parser::MatchesError;
 use clap::{Arg, ArgAction, ArgMatches};
 use entra_mcp_plugin::environment::{ServerIdentity, ServerKind, ServerSettings};
 use serde::Deserialize;
+use url::Url;
 
 use super::Context;
 use super::egress::{check_resource, qualified};
 use super::names::{Keys, Names, Place};
 use super::variables::{VariableEntries, Variables};
-use crate::config::endpoints::endpoint;
+use crate::config::endpoints::is_loopback;
 use crate::config::setting::SettingValue;
 use crate::config::{ConfigError, invalid, within};
 
@@ -114,20 +117,33 @@ pub enum UpstreamTarget {
         url: String,
     },
     /// A process for each caller.
-    Process {
-        /// The program.
-        program: String,
-        /// Its arguments.
-        arguments: Vec<String>,
-        /// All of its variables.
-        variables: Variables,
-        /// Time without a request after which a process is ended.
-        idle: Duration,
-        /// Processes at the same time.
-        max_processes: usize,
-        /// Processes of one caller.
-        max_processes_per_person: usize,
-    },
+    Process(ProcessConfig),
+}
+
+/// How processes are started. `Debug` leaves out the arguments: they may be secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProcessConfig {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Where the program is looked for: `PATH` of this process.
+    pub search_path: Option<String>,
+    /// Its variables, besides those that name the caller.
+    pub variables: Variables,
+    /// Where folders for processes are made.
+    pub private_folders: PathBuf,
+    /// Time without a request after which a process is ended.
+    pub idle: Duration,
+    /// Processes at the same time.
+    pub max_processes: usize,
+    /// Processes of one caller.
+    pub max_processes_per_person: usize,
+}
+
+impl fmt::Debug for ProcessConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("ProcessConfig");
+        shown.field("program", &self.command.first()).field("variables", &self.variables).finish_non_exhaustive()
+    }
 }
 
 impl UpstreamEntry {
@@ -170,7 +186,7 @@ impl UpstreamEntry {
                 ];
                 match of_processes.into_iter().find(|(_, is_set)| *is_set) {
                     Some((key, _)) => conflict(format!("has {key}, which is for a command, and a url: remove {key}")),
-                    None => Ok(UpstreamTarget::Http { url: endpoint("upstream.url", url)?.into() }),
+                    None => Ok(UpstreamTarget::Http { url: check_url(url)?.into() }),
                 }
             }
             (None, Some(command)) => self.process(command, context),
@@ -179,10 +195,10 @@ impl UpstreamEntry {
 
     fn process(&self, command: &[String], context: &Context<'_>) -> Result<UpstreamTarget, ConfigError> {
         const KEY: &str = "upstream.command";
-        let Some((program, arguments)) = command.split_first().filter(|(program, _)| !program.is_empty()) else {
+        if command.first().is_none_or(String::is_empty) {
             let expected = "a program and its arguments are expected, such as [\"python\", \"server.py\"]";
             return Err(invalid(KEY, &command.join(" "), expected));
-        };
+        }
         if command.iter().any(|part| part.contains('\0')) {
             return Err(invalid(KEY, "…", "a program and arguments without a zero byte are expected"));
         }
@@ -200,14 +216,15 @@ impl UpstreamEntry {
         )?;
         let number = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
         let variables = self.variables.clone().unwrap_or_default();
-        Ok(UpstreamTarget::Process {
-            program: program.clone(),
-            arguments: arguments.to_vec(),
+        Ok(UpstreamTarget::Process(ProcessConfig {
+            command: command.to_vec(),
+            search_path: context.environment.get("PATH"),
+            private_folders: std::env::temp_dir(),
             variables: variables.checked("upstream.variables", context.environment)?,
             idle: Duration::from_secs(idle.into()),
             max_processes: number(processes),
             max_processes_per_person: number(of_one),
-        })
+        }))
     }
 
     fn identity(&self, name: &str, target: &UpstreamTarget) -> Result<ServerIdentity, ConfigError> {
@@ -219,12 +236,21 @@ impl UpstreamEntry {
         if (self.resource.is_some() || self.scopes.is_some()) && identity != IdentityName::Token {
             return conflict("has resource or scopes, which are for identity = \"token\": set that, or remove them");
         }
-        let is_process = matches!(target, UpstreamTarget::Process { .. });
+        let is_process = matches!(target, UpstreamTarget::Process(_));
         if is_process && matches!(identity, IdentityName::EasyAuth | IdentityName::Assertion) {
             return conflict(
                 "is a command, which gets no headers: its variables name the caller, so remove identity, or use \
                  identity = \"token\"",
             );
+        }
+        let is_readable_on_the_way = match target {
+            UpstreamTarget::Http { url } => {
+                Url::parse(url).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url))
+            }
+            UpstreamTarget::Process(_) => false,
+        };
+        if is_readable_on_the_way && identity == IdentityName::Token {
+            return conflict("gets access tokens, which http would show to the network: its url has to be https");
         }
         match identity {
             IdentityName::None => Ok(ServerIdentity::None),
@@ -262,6 +288,23 @@ impl UpstreamConfig {
         };
         let identity = self.identity.clone();
         ServerSettings { name, path, kind: ServerKind::Upstream, title, permissions, identity }
+    }
+}
+
+/// Where a server may be: anywhere by https, and by http on this machine and in private networks, which the way out checks
+/// when it connects.
+fn check_url(text: &str) -> Result<Url, ConfigError> {
+    const KEY: &str = "upstream.url";
+    let expected = "an https URL is expected, or an http one on this machine or in a private network";
+    let url = Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+    let url = url.ok_or_else(|| invalid(KEY, text, expected))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        // The value is not repeated: it may hold a password.
+        return Err(invalid(KEY, "…", "a URL without user name and password is expected"));
+    }
+    match url.fragment() {
+        Some(_) => Err(invalid(KEY, text, "a URL without fragment is expected")),
+        None => Ok(url),
     }
 }
 
