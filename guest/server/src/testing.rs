@@ -8,7 +8,7 @@ use base::principal::{Groups, PrincipalKind};
 use base::settings::{HttpSettings, Mode, Settings};
 use base::{Identity, Secret};
 use caller::session::{Membership, Unconfirmed};
-use caller::{Caller, CallerAuthentication, NoToken};
+use caller::{Caller, CallerAuthentication, CallerReference, NoToken};
 use entra::graph::{GraphChallenge, GraphError, Source, profile};
 use entra::oauth::error::EntraRefusal;
 use entra::testing::EntraWorlds as _;
@@ -83,6 +83,8 @@ pub struct TestCaller {
     pub groups: Groups,
     /// What Entra ID refuses tokens with.
     pub refusal: Option<EntraRefusal>,
+    /// The token that it has brought.
+    pub token: String,
 }
 
 impl TestCaller {
@@ -97,6 +99,7 @@ impl TestCaller {
             roles: Vec::new(),
             groups: Groups::Absent,
             refusal: None,
+            token: "a token".to_owned(),
         }
     }
 
@@ -144,6 +147,10 @@ pub fn texts(texts: &[&str]) -> Vec<String> {
 impl Caller for TestCaller {
     fn kind(&self) -> CallerAuthentication {
         CallerAuthentication::Bearer
+    }
+
+    fn reference(&self) -> CallerReference {
+        CallerReference::Bearer(Secret::new(self.token.clone()))
     }
 
     fn facts(&self) -> Option<Facts<'_>> {
