@@ -8,3 +8,4 @@
 //! Deliberately absent: configuration, a listener, telemetry. They belong to the program.
 
 pub mod behind;
+pub mod process;
