@@ -12,3 +12,4 @@ pub mod behind;
 pub mod gate;
 pub mod gatekeeper;
 pub mod http_upstream;
+pub mod process;
