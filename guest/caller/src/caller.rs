@@ -8,7 +8,7 @@ mod person;
 mod session;
 
 use async_trait::async_trait;
-use base::decision::Facts;
+use base::decision::{Fact, Facts};
 use base::secret::reveal;
 use base::{Identity, Secret};
 use entra::graph::{GraphChallenge, GraphError, Source, TokenSource};
@@ -79,6 +79,14 @@ pub trait Caller {
 
     /// What rules look at; none for the person at this machine, who may do everything.
     fn facts(&self) -> Option<Facts<'_>>;
+
+    /// Application roles, as far as they are known without asking.
+    fn known_roles(&self) -> &[String] {
+        match self.facts().map(|facts| facts.roles) {
+            Some(Fact::Known(roles)) => roles,
+            Some(Fact::Unknown | Fact::Unavailable(_)) | None => &[],
+        }
+    }
 
     /// Roles and groups, and whether the caller is a guest, where the facts say that they are not known. Asks Entra ID if
     /// what it said is too old.

@@ -28,10 +28,11 @@ pub trait ServerWorlds {
 impl ServerWorlds for World {
     fn remote(&self) -> ServerWorld<'static> {
         let (world, entra) = (forever(self.clone()), self.entra_remote());
-        let site = Site::of(http_settings_of(entra.settings));
+        let site = Site::of(http_settings_of(entra.settings)).with_servers(&entra.settings.servers);
         ServerWorld {
             entra,
             site,
+            server: None,
             limiter: world,
             client_metadata: world,
             documents: forever(Documents::default()),
@@ -50,7 +51,7 @@ fn http_settings_of(settings: &Settings) -> &HttpSettings {
 /// Changes the settings, as another configuration of the component does.
 pub fn change(env: &mut ServerWorld<'static>, change: impl FnOnce(&mut Settings)) {
     entra::testing::change(&mut env.entra, change);
-    env.site = Site::of(http_settings_of(env.entra.settings));
+    env.site = Site::of(http_settings_of(env.entra.settings)).with_servers(&env.entra.settings.servers);
 }
 
 /// Changes the settings of the remote server.

@@ -48,6 +48,11 @@ impl Caller for SessionCaller<'_> {
         })
     }
 
+    fn known_roles(&self) -> &[String] {
+        let membership = &self.session.membership;
+        if membership.counts(self.env.clock.now()) { &membership.roles } else { &[] }
+    }
+
     async fn confirm(&self) -> Result<Membership, Unconfirmed> {
         let membership = &self.session.membership;
         if membership.counts(self.env.clock.now()) {

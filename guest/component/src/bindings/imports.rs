@@ -97,7 +97,8 @@ impl InstanceContext {
         let Mode::Remote(settings) = &self.settings.mode else { return None };
         Some(ServerWorld {
             entra: self.entra(trail),
-            site: Site::of(settings),
+            site: Site::of(settings).with_servers(&self.settings.servers),
+            server: None,
             limiter: &HostImports,
             client_metadata: &HostImports,
             documents: &self.documents,
