@@ -54,6 +54,7 @@ impl Program {
     }
 
     /// Starts the program in a folder, with these variables and no others.
+    #[allow(clippy::disallowed_methods, reason = "this module is where MCP servers are started")]
     pub(super) fn start(&self, folder: &Path, variables: &[(OsString, OsString)]) -> io::Result<Started> {
         let mut command = CommandWrap::with_new(&self.path, |command| {
             command
@@ -151,7 +152,8 @@ impl Drop for Group {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 

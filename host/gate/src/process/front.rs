@@ -79,7 +79,7 @@ impl ProcessUpstream {
     async fn existing(&self, wishes: &Wishes, owner: &Owner) -> Option<Pin> {
         match &wishes.session {
             Some(session) => self.registry.session(session, owner),
-            None => self.registry.slot(owner).lock().await.as_ref().and_then(|process| process.pin().ok()),
+            None => self.registry.of_owner(owner).await,
         }
     }
 

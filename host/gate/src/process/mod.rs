@@ -45,7 +45,8 @@ mod registry;
 mod running;
 mod settings;
 mod stream;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
 mod tokens;
 

@@ -134,6 +134,13 @@ impl Registry {
         Arc::clone(self.lock().people.entry(owner.clone()).or_default())
     }
 
+    /// The process of an owner without a session, if there is one.
+    pub(super) async fn of_owner(&self, owner: &Owner) -> Option<Pin> {
+        let slot = self.lock().people.get(owner).cloned()?;
+        let process = slot.lock().await;
+        process.as_ref().and_then(|process| process.pin().ok())
+    }
+
     /// Whether another process of this owner may start now.
     pub(super) fn may_start(&self, owner: &Owner, now: Duration) -> Result<(), BehindError> {
         let crashes = self.lock().crashes.get(owner).copied();

@@ -35,7 +35,9 @@ fn answers_on_standard_streams() {
             Some("echo") => {
                 say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"line":{}}}}}"#, Value::String(line.clone())));
             }
-            Some("number") => say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":123456789012345678901234567890.10}}"#)),
+            Some("number") => {
+                say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":123456789012345678901234567890.10}}"#))
+            }
             Some("environment") => answer(json!(environment())),
             Some("folder") => {
                 let here = std::env::current_dir().unwrap();
@@ -117,6 +119,7 @@ fn token() -> Value {
 
 /// Starts a child of this process, and says its id once it runs. A stubborn one does not end when it is asked to.
 #[allow(clippy::disallowed_methods, reason = "the server of the tests has a child")]
+#[allow(clippy::zombie_processes, reason = "the child outlives it")]
 fn child(stubborn: bool) -> u32 {
     let trap = if stubborn { "trap '' TERM; " } else { "" };
     let script = format!("{trap}echo ready; while :; do /bin/sleep 1; done");
