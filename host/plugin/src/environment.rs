@@ -8,7 +8,7 @@ mod settings;
 
 pub use self::settings::{
     CallerKind, ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, RegisteredClient, Settings, SignInMethod,
-    SignInSettings, TokenMode, TokenSettings, ToolRule,
+    SignInSettings, TargetKind, TokenMode, TokenSettings, ToolRule,
 };
 
 /// The state of an instance.
