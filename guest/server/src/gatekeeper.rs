@@ -10,7 +10,7 @@
 
 mod admit;
 mod answered;
-mod caller;
+mod callers;
 mod fields;
 pub mod handle;
 mod judge;
@@ -22,7 +22,7 @@ mod tests;
 
 pub use admit::admit;
 pub use answered::answered;
-pub use caller::tool_caller;
+pub use callers::tool_caller;
 pub use judge::judge_answer;
 pub use tokens::{delegated_token, delegated_token_of_person, handle_invalid};
 

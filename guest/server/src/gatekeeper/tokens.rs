@@ -15,7 +15,7 @@ use entra::{AcquireError, EntraWorld};
 use world::provided_tools::{DelegationError, DelegationErrorCategory as Category};
 
 use super::TokenChallenge;
-use super::caller::{NotFound, again};
+use super::callers::{NotFound, again};
 use super::handle::{self, Handle};
 use crate::server_world::ServerWorld;
 
