@@ -30,6 +30,8 @@ pub struct AuditEvent {
     pub client_id: Option<String>,
     /// MCP tool.
     pub tool: Option<String>,
+    /// The server behind the component that has the tool.
+    pub server: Option<String>,
     /// `uti` or `jti` of the token of the request.
     pub token_id: Option<String>,
     /// Keyed hash of the session.
@@ -61,6 +63,7 @@ impl AuditEvent {
             object_id: None,
             client_id: None,
             tool: None,
+            server: None,
             token_id: None,
             session: None,
             address: None,

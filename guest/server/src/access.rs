@@ -9,12 +9,22 @@ use std::cell::OnceCell;
 
 use base::audit::{AuditEvent, Outcome};
 use base::decision::{Decision, Fact, Facts, decide_by};
-use base::policy::{Denial, Terms, ToolRule};
+use base::policy::{Denial, Rule, Terms, ToolRule};
+use base::settings::HttpSettings;
 use caller::Caller;
 use caller::session::{Membership, Unconfirmed};
 use entra::graph::groups;
 
 use crate::server_world::ServerWorld;
+
+/// What a tool of a server behind the component says of its callers: nothing.
+const PROVIDED: Terms = Terms { tool: "", guests: true, rule: Rule::users_and_apps };
+
+/// Whether people may call a tool of a server behind the component, whatever else it takes.
+pub fn lets_people(settings: &HttpSettings, _server: &str, tool: &str) -> bool {
+    let mut rules = settings.access.iter().flatten().filter(|rule| rule.tool == tool).peekable();
+    rules.peek().is_none() || rules.any(|rule| rule.rule.users)
+}
 
 /// Decides what one caller may do. Asks Microsoft Graph for groups, and Entra ID for roles and groups that are too old,
 /// once at most, and only where a rule depends on them.
@@ -48,16 +58,38 @@ impl<'a> Access<'a> {
     /// The same, and a denial is recorded. A record that cannot be written changes nothing: the call is denied anyway.
     pub async fn admit(&self, terms: &Terms) -> Result<(), Denial> {
         let decided = self.decide(terms).await;
-        if let Err(denial) = &decided {
-            let event = AuditEvent {
-                reason: Some(denial.reason().to_owned()),
-                tool: Some(terms.tool.to_owned()),
-                ..AuditEvent::new("tool.denied", Outcome::Failure)
-            };
-            let event = self.facts.iter().fold(event, |event, facts| facts.identity.attribute(event));
-            let _ = self.env.entra.trail.record(event).await;
-        }
+        self.record(None, terms.tool, &decided).await;
         decided
+    }
+
+    /// Whether the caller may call a tool of a server behind the component: unless there is a rule for it, every caller may.
+    pub async fn decide_provided(&self, _server: &str, tool: &str) -> Result<(), Denial> {
+        let rules = self.env.site.settings.access.iter().flatten().filter(|rule| rule.tool == tool);
+        let rules: Vec<_> =
+            rules.map(|rule| ToolRule { tool: Cow::Borrowed(PROVIDED.tool), rule: rule.rule.clone() }).collect();
+        if rules.is_empty() {
+            return self.facts.map(drop).ok_or(Denial::NotListed);
+        }
+        self.decided(&rules, &PROVIDED).await
+    }
+
+    /// The same, and a denial is recorded.
+    pub async fn admit_provided(&self, server: &str, tool: &str) -> Result<(), Denial> {
+        let decided = self.decide_provided(server, tool).await;
+        self.record(Some(server), tool, &decided).await;
+        decided
+    }
+
+    async fn record(&self, server: Option<&str>, tool: &str, decided: &Result<(), Denial>) {
+        let Err(denial) = decided else { return };
+        let event = AuditEvent {
+            reason: Some(denial.reason().to_owned()),
+            tool: Some(tool.to_owned()),
+            server: server.map(str::to_owned),
+            ..AuditEvent::new("tool.denied", Outcome::Failure)
+        };
+        let event = self.facts.iter().fold(event, |event, facts| facts.identity.attribute(event));
+        let _ = self.env.entra.trail.record(event).await;
     }
 
     /// Decides, and asks for what that depends on: twice at most, because an answer is kept.

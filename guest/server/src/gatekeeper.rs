@@ -3,8 +3,14 @@
 //!
 //! Nothing is remembered between the calls of the host: what a later call has to know is sealed in the handle.
 
+pub mod local;
+
 use base::Secret;
+use caller::Caller;
+use entra::EntraWorld;
+use entra::graph::GraphChallenge;
 use http::{HeaderMap, HeaderName, Response};
+use world::StoreError;
 use world::provided_tools::{DelegationError, DelegationErrorCategory, ToolCaller};
 
 use crate::message::Request;
@@ -60,6 +66,13 @@ pub struct TokenChallenge {
     pub claims: String,
 }
 
+impl From<TokenChallenge> for GraphChallenge {
+    fn from(from: TokenChallenge) -> Self {
+        let TokenChallenge { refused_token, claims } = from;
+        Self { refused: refused_token, claims: Some(claims).filter(|claims| !claims.is_empty()) }
+    }
+}
+
 /// Decides about a request.
 pub async fn admit(_env: &ServerWorld<'_>, _request: Request) -> Admission {
     Admission::OwnPath
@@ -87,6 +100,17 @@ pub async fn delegated_token(
     _challenge: Option<&TokenChallenge>,
 ) -> Result<Secret<String>, DelegationError> {
     Err(handle_invalid())
+}
+
+/// The handle of a call of a provided tool, for a remote caller.
+pub(crate) async fn handle_of_tool(
+    _env: &EntraWorld<'_>,
+    _caller: &dyn Caller,
+    _server: &str,
+    _tool: &str,
+) -> Result<Secret<String>, StoreError> {
+    // PLACEHOLDER: `handle::seal` of the branch gguest.
+    Ok(Secret::from("handle"))
 }
 
 /// The answer to a handle that this server has not sealed, or not lately.

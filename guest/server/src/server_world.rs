@@ -1,10 +1,12 @@
 //! What the remote server needs of the world.
 
+use base::settings::{ServerKind, ServerSettings};
 use entra::EntraWorld;
 use world::{ClientMetadata, Log, RateLimiter};
 
 use crate::client_documents::Documents;
 use crate::site::Site;
+use crate::tool_lists::ProvidedWorld;
 
 /// What one request may use of the world.
 #[derive(Clone, Copy)]
@@ -21,9 +23,21 @@ pub struct ServerWorld<'w> {
     pub documents: &'w Documents,
     /// What only the operator should know.
     pub log: &'w dyn Log,
+    /// The tools of servers behind the component.
+    pub provided: ProvidedWorld<'w>,
+    /// The server behind the component whose tools the request is about ([`Self::at`]). Of no meaning where the settings
+    /// have no servers: then the component's own tools are served.
+    pub server: Option<&'w ServerSettings>,
 }
 
 impl ServerWorld<'_> {
+    /// The same for a request to this path below the public URL.
+    #[must_use]
+    pub fn at(&self, path: &str) -> Self {
+        let server = |server: &&ServerSettings| server.kind == ServerKind::Tools && server.path == path;
+        Self { server: self.entra.settings.servers.iter().find(server), ..*self }
+    }
+
     /// The correlation id of the request.
     pub fn correlation_id(&self) -> &str {
         self.entra.trail.id()

@@ -72,7 +72,7 @@ pub(super) async fn handle_with(
         Err(refusal) => return mcp::not_admitted(message, &in_words(&guard.refuse(refusal))),
     };
     let caller = admitted.caller(&env.entra);
-    let response = match mcp::on_connection(&Peer::Remote(env, &*caller), channel, message).await {
+    let response = match mcp::on_connection(&Peer::Remote(&env.at(MCP_PATH), &*caller), channel, message).await {
         Reply::Nothing => return None,
         Reply::Message { json, .. } => return Some(json),
         Reply::SignInAgain => guard.sign_in_again(),

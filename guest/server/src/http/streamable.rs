@@ -36,7 +36,7 @@ pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<
         name: field(&request.headers, &NAME),
     };
     let caller = admitted.caller(&guard.env.entra);
-    match mcp::handle_http(&Peer::Remote(guard.env, &*caller), &fields, &request.body).await {
+    match mcp::handle_http(&Peer::Remote(&guard.env.at(guard.path), &*caller), &fields, &request.body).await {
         Reply::Nothing => empty(202),
         // A refusal of the request is no event of its answer.
         Reply::Message { status: 200, json } if form == ResponseFormat::EventStream => {

@@ -88,8 +88,7 @@ pub(super) fn result(id: &Value, result: &str) -> String {
 /// Reads JSON that a stranger sent: a small text can stand for a lot of memory, since an object of one member takes
 /// a hundred times the bytes of `{"":0}`.
 pub(super) fn read_bounded(text: &[u8]) -> Result<Value, RpcError> {
-    // Every value but the first follows one of these.
-    if text.len() > MAX_VALUES && structure(text).take(MAX_VALUES + 1).count() > MAX_VALUES {
+    if text.len() > MAX_VALUES && strict_json::structure(text).take(MAX_VALUES + 1).count() > MAX_VALUES {
         return Err(RpcError::invalid_request(format!("a message has at most {MAX_VALUES} values")));
     }
     read(text)
@@ -104,24 +103,6 @@ pub(super) fn read(text: &[u8]) -> Result<Value, RpcError> {
             StrictJsonError::Duplicate(_) => "a name occurs twice in one object".to_owned(),
         };
         RpcError::new(PARSE_ERROR, message)
-    })
-}
-
-/// The brackets, braces and commas of a JSON text, outside of its strings.
-fn structure(text: &[u8]) -> impl Iterator<Item = u8> {
-    let (mut in_string, mut escaped) = (false, false);
-    text.iter().copied().filter(move |&byte| {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            return false;
-        }
-        in_string = byte == b'"';
-        matches!(byte, b'{' | b'[' | b',')
     })
 }
 
