@@ -3,13 +3,15 @@
 //! Every tool states a rule of its own. Rules in the settings replace all of these: then a tool that they do not name
 //! is denied to all callers. `base::decision`, which is pure, decides what the rules say of a caller; this module asks
 //! for what the decision depends on.
+//!
+//! Of servers behind the component the rules in the settings are all there is: what no rule names is open to every admitted
+//! caller, unless the settings say otherwise.
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use base::audit::{AuditEvent, Outcome};
-use base::decision::{Decision, Fact, Facts, decide_by};
-use base::policy::{Denial, Rule, Terms, ToolRule};
+use base::decision::{self, Decision, Fact, Facts, decide_by};
+use base::policy::{Denial, EVERYTHING, Target, TargetKind, Terms, ToolRule};
 use base::settings::HttpSettings;
 use caller::Caller;
 use caller::session::{Membership, Unconfirmed};
@@ -17,13 +19,20 @@ use entra::graph::groups;
 
 use crate::server_world::ServerWorld;
 
-/// What a tool of a server behind the component says of its callers: nothing.
-const PROVIDED: Terms = Terms { tool: "", guests: true, rule: Rule::users_and_apps };
-
 /// Whether people may call a tool of a server behind the component, whatever else it takes.
-pub fn lets_people(settings: &HttpSettings, _server: &str, tool: &str) -> bool {
-    let mut rules = settings.access.iter().flatten().filter(|rule| rule.tool == tool).peekable();
-    rules.peek().is_none() || rules.any(|rule| rule.rule.users)
+pub fn lets_people(settings: &HttpSettings, server: &str, tool: &str) -> bool {
+    let rules = settings.access.iter().flatten().filter(|rule| rule.is_about(server, TargetKind::Tool));
+    let (mut is_ruled, mut lets) = (false, false);
+    for name in [tool, EVERYTHING] {
+        for rule in rules.clone().filter(|rule| rule.tool == name) {
+            is_ruled = true;
+            lets |= rule.rule.users;
+        }
+        if is_ruled {
+            return lets;
+        }
+    }
+    !settings.deny_unlisted
 }
 
 /// Decides what one caller may do. Asks Microsoft Graph for groups, and Entra ID for roles and groups that are too old,
@@ -50,53 +59,52 @@ impl<'a> Access<'a> {
     /// Whether the caller may call a tool, whose own rule counts unless the settings have rules. Nothing is recorded.
     pub async fn decide(&self, terms: &Terms) -> Result<(), Denial> {
         match &self.env.site.settings.access {
-            Some(rules) => self.decided(rules, terms).await,
-            None => self.decided(&[ToolRule { tool: Cow::Borrowed(terms.tool), rule: (terms.rule)() }], terms).await,
+            Some(rules) => self.decided(|facts| decide_by(rules, terms, facts)).await,
+            None => {
+                let own = [ToolRule::for_tool(terms.tool, (terms.rule)())];
+                self.decided(|facts| decide_by(&own, terms, facts)).await
+            }
         }
     }
 
     /// The same, and a denial is recorded. A record that cannot be written changes nothing: the call is denied anyway.
     pub async fn admit(&self, terms: &Terms) -> Result<(), Denial> {
         let decided = self.decide(terms).await;
-        self.record(None, terms.tool, &decided).await;
+        if let Err(denial) = &decided {
+            let event = AuditEvent {
+                reason: Some(denial.reason().to_owned()),
+                tool: Some(terms.tool.to_owned()),
+                ..AuditEvent::new("tool.denied", Outcome::Failure)
+            };
+            let event = self.facts.iter().fold(event, |event, facts| facts.identity.attribute(event));
+            let _ = self.env.entra.trail.record(event).await;
+        }
         decided
     }
 
-    /// Whether the caller may call a tool of a server behind the component: unless there is a rule for it, every caller may.
-    pub async fn decide_provided(&self, _server: &str, tool: &str) -> Result<(), Denial> {
-        let rules = self.env.site.settings.access.iter().flatten().filter(|rule| rule.tool == tool);
-        let rules: Vec<_> =
-            rules.map(|rule| ToolRule { tool: Cow::Borrowed(PROVIDED.tool), rule: rule.rule.clone() }).collect();
-        if rules.is_empty() {
-            return self.facts.map(drop).ok_or(Denial::NotListed);
-        }
-        self.decided(&rules, &PROVIDED).await
+    /// Whether the caller may use something of a server behind the component. Nothing is recorded.
+    pub async fn decide_about(&self, target: &Target<'_>) -> Result<(), Denial> {
+        let HttpSettings { access, deny_unlisted, .. } = self.env.site.settings;
+        let rules = access.as_deref().unwrap_or_default();
+        self.decided(|facts| decision::decide_about(target, rules, *deny_unlisted, facts)).await
     }
 
     /// The same, and a denial is recorded.
-    pub async fn admit_provided(&self, server: &str, tool: &str) -> Result<(), Denial> {
-        let decided = self.decide_provided(server, tool).await;
-        self.record(Some(server), tool, &decided).await;
+    pub async fn admit_to(&self, target: &Target<'_>) -> Result<(), Denial> {
+        let decided = self.decide_about(target).await;
+        if let Err(denial) = &decided {
+            let event = AuditEvent::new("tool.denied", Outcome::Failure).because(denial.reason().to_owned());
+            let event = self.facts.iter().fold(event.about(target), |event, facts| facts.identity.attribute(event));
+            let _ = self.env.entra.trail.record(event).await;
+        }
         decided
     }
 
-    async fn record(&self, server: Option<&str>, tool: &str, decided: &Result<(), Denial>) {
-        let Err(denial) = decided else { return };
-        let event = AuditEvent {
-            reason: Some(denial.reason().to_owned()),
-            tool: Some(tool.to_owned()),
-            server: server.map(str::to_owned),
-            ..AuditEvent::new("tool.denied", Outcome::Failure)
-        };
-        let event = self.facts.iter().fold(event, |event, facts| facts.identity.attribute(event));
-        let _ = self.env.entra.trail.record(event).await;
-    }
-
     /// Decides, and asks for what that depends on: twice at most, because an answer is kept.
-    async fn decided(&self, rules: &[ToolRule], terms: &Terms) -> Result<(), Denial> {
+    async fn decided(&self, decide: impl Fn(&Facts<'_>) -> Decision) -> Result<(), Denial> {
         let Some(facts) = self.facts else { return Err(Denial::NotListed) };
         loop {
-            match decide_by(rules, terms, &self.known(facts)) {
+            match decide(&self.known(facts)) {
                 Decision::Allow => return Ok(()),
                 Decision::Deny(denial) => return Err(denial),
                 Decision::NeedsMembership => {

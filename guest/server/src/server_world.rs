@@ -1,6 +1,6 @@
 //! What the remote server needs of the world.
 
-use base::settings::{ServerKind, ServerSettings};
+use base::settings::ServerSettings;
 use entra::EntraWorld;
 use world::{ClientMetadata, Log, RateLimiter};
 
@@ -15,6 +15,8 @@ pub struct ServerWorld<'w> {
     pub entra: EntraWorld<'w>,
     /// Where the server is.
     pub site: Site<'w>,
+    /// The server behind the component that the message is for. None: the component's own tools.
+    pub server: Option<&'w ServerSettings>,
     /// Bounds of how often something may be done.
     pub limiter: &'w dyn RateLimiter,
     /// Documents at addresses that strangers choose.
@@ -25,19 +27,9 @@ pub struct ServerWorld<'w> {
     pub log: &'w dyn Log,
     /// The tools of servers behind the component.
     pub provided: ProvidedWorld<'w>,
-    /// The server behind the component whose tools the request is about ([`Self::at`]). Of no meaning where the settings
-    /// have no servers: then the component's own tools are served.
-    pub server: Option<&'w ServerSettings>,
 }
 
 impl ServerWorld<'_> {
-    /// The same for a request to this path below the public URL.
-    #[must_use]
-    pub fn at(&self, path: &str) -> Self {
-        let server = |server: &&ServerSettings| server.kind == ServerKind::Tools && server.path == path;
-        Self { server: self.entra.settings.servers.iter().find(server), ..*self }
-    }
-
     /// The correlation id of the request.
     pub fn correlation_id(&self) -> &str {
         self.entra.trail.id()

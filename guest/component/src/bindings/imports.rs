@@ -115,13 +115,13 @@ impl InstanceContext {
         let Mode::Remote(settings) = &self.settings.mode else { return None };
         Some(ServerWorld {
             entra: self.entra(trail),
-            site: Site::of(settings),
+            site: Site::of(settings).with_servers(&self.settings.servers),
+            server: None,
             limiter: &HostImports,
             client_metadata: &HostImports,
             documents: &self.documents,
             log: &self.notes,
             provided: self.provided(),
-            server: None,
         })
     }
 }
@@ -429,6 +429,8 @@ impl Audit for HostImports {
             client_id,
             tool,
             server,
+            kind,
+            upstream_status,
             token_id,
             session,
             address,
@@ -447,6 +449,8 @@ impl Audit for HostImports {
             .maybe("client-id", client_id)
             .maybe("tool", tool)
             .maybe("server", server)
+            .maybe("kind", kind)
+            .maybe("upstream-status", upstream_status)
             .maybe("token-id", token_id)
             .maybe("session", session)
             .maybe("address", address)

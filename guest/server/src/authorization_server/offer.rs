@@ -128,7 +128,7 @@ mod tests {
         world.provide("mail", Ok(vec![provided_tool("read"), provided_tool("sync")]));
         let mut env = remote(&world);
         let apps = Rule { users: false, ..Rule::users_and_apps() };
-        configure(&mut env, |http| http.access = Some(vec![ToolRule { tool: "sync".into(), rule: apps }]));
+        configure(&mut env, |http| http.access = Some(vec![ToolRule::for_tool("sync", apps)]));
         assert_eq!(titles(&env, "/mail/mcp"), ["read"]);
     }
 

@@ -16,6 +16,8 @@ use world::StoreError;
 use world::provided_tools::{DelegationError, DelegationErrorCategory};
 use world::records::{Partition, Sealed};
 
+use super::handle::handle_invalid;
+
 /// Binds the ciphertext to its purpose and form.
 const PURPOSE: &[u8] = b"entra-mcp local-handle v1";
 /// How long a handle is good for: longer than any call lasts, the person's own sign-in included.
@@ -54,7 +56,7 @@ pub async fn local_token(
 ) -> Result<Secret<String>, DelegationError> {
     let env = &person.entra;
     let opened = env.records.open(&HANDLES, PURPOSE, handle).await.map_err(|error| no_token(&error.into(), 0))?;
-    let handle = opened.filter(|handle| env.clock.now() < handle.expires_at).ok_or_else(super::handle_invalid)?;
+    let handle = opened.filter(|handle| env.clock.now() < handle.expires_at).ok_or_else(handle_invalid)?;
     if !is_granted(env.settings, &handle.server, permissions) {
         return Err(not_granted(&handle.server, permissions));
     }

@@ -104,7 +104,7 @@ async fn permitted(access: &Access<'_>, provider: &dyn ToolProvider) -> Result<(
     for tool in provider.tools() {
         let decided = match tool.admits {
             Admits::Own(terms) => access.decide(&terms).await,
-            Admits::Provided { server, tool } => access.decide_provided(server, tool).await,
+            Admits::Provided(target) => access.decide_about(&target).await,
         };
         match decided {
             Ok(()) => descriptions.push(tool.description.clone()),
@@ -141,7 +141,7 @@ pub(super) async fn call_tool(
     if let Some(access) = access_of(peer) {
         let decided = match admits {
             Admits::Own(terms) => access.admit(&terms).await,
-            Admits::Provided { server, tool } => access.admit_provided(server, tool).await,
+            Admits::Provided(target) => access.admit_to(&target).await,
         };
         match decided {
             Ok(()) => {}

@@ -22,7 +22,7 @@ const DISCOVER_TTL_MS: u64 = 3_600_000;
 /// The trace of a message, in its `_meta` (SEP-414, W3C Trace Context).
 const TRACE_PARENT: &str = "traceparent";
 /// Messages in one batch (2025-03-26 only). Enough for any client seen; a bound for the others.
-const MAX_BATCH: usize = 20;
+pub(super) const MAX_BATCH: usize = 20;
 
 const INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsoft Graph. If no account is signed in, a \
                             tool asks the user to sign in to Microsoft Entra ID; repeat the call after that.";

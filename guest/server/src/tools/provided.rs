@@ -5,12 +5,11 @@ mod answer;
 use std::rc::Rc;
 
 use async_trait::async_trait;
-use base::decision::Fact;
-use base::policy::Denial;
+use base::policy::{Denial, Target, TargetKind};
 use base::principal::PrincipalKind;
 use base::settings::ServerSettings;
+use caller::PersonCaller;
 use caller::local::{Account, SignInError};
-use caller::{Caller, PersonCaller};
 use entra::AcquireError;
 use entra::EntraWorld;
 use entra::graph::GraphError;
@@ -20,7 +19,9 @@ use world::provided_tools::{ProviderError, ToolCall, ToolCaller};
 
 use super::error::ToolError;
 use super::provider::{Admits, Answer, Arguments, CallRecord, Calling, Offer, ToolProvider};
-use crate::gatekeeper;
+use crate::gatekeeper::caller::tool_caller;
+use crate::gatekeeper::handle::{self, HandleContent};
+use crate::gatekeeper::local;
 use crate::tool_lists::{NoList, ProvidedWorld, for_log};
 
 pub use answer::AnswerFault;
@@ -67,13 +68,14 @@ impl<'a> Provided<'a> {
             Calling::Person(env, caller) => {
                 let entra = &env.person.entra;
                 let account = signed_in(entra, server, caller).await?;
-                let handle = gatekeeper::local::seal(entra, &server.name, &account).await;
+                let handle = local::seal(entra, &server.name, &account).await;
                 (person(entra, account), handle.map_err(SignInError::from)?)
             }
             Calling::Client(env, caller) => {
-                let handle = gatekeeper::handle_of_tool(&env.entra, caller, &server.name, name).await;
+                let of = HandleContent::of_tool(&server.name, name);
+                let handle = handle::seal(&env.entra, caller, &of).await;
                 let handle = handle.map_err(|error| GraphError::from(AcquireError::from(error)))?;
-                (client(&env.entra, caller).ok_or(Denial::NotListed)?, handle)
+                (tool_caller(&env.entra, caller), handle)
             }
         };
         let call = ToolCall {
@@ -113,7 +115,7 @@ impl ToolProvider for Provided<'_> {
         let offers = self.servers.iter().flat_map(|(server, tools)| {
             let server = server.name.as_str();
             tools.iter().map(move |description| {
-                let admits = Admits::Provided { server, tool: &description.name };
+                let admits = Admits::Provided(tool(server, &description.name));
                 Offer { description, admits }
             })
         });
@@ -122,7 +124,7 @@ impl ToolProvider for Provided<'_> {
 
     fn find(&self, name: &str) -> Option<Admits<'_>> {
         let (server, tool) = self.named(name)?;
-        Some(Admits::Provided { server: &server.name, tool: &tool.name })
+        Some(Admits::Provided(self::tool(&server.name, &tool.name)))
     }
 
     async fn call(&self, name: &str, arguments: Arguments<'_>, calling: Calling<'_>) -> Result<Answer, ToolError> {
@@ -132,6 +134,11 @@ impl ToolProvider for Provided<'_> {
         record.end(&result).await?;
         result
     }
+}
+
+/// What rules are about.
+fn tool<'a>(server: &'a str, name: &'a str) -> Target<'a> {
+    Target { server, kind: TargetKind::Tool, name }
 }
 
 /// The account of the person at this machine, who signs in if needed: with the first permission of the server, so that the
@@ -157,21 +164,4 @@ fn person(env: &EntraWorld<'_>, account: Account) -> ToolCaller {
         roles: Vec::new(),
         correlation_id: env.trail.id().to_owned(),
     }
-}
-
-/// A caller of the remote server, as a tool learns of it. Entra ID is not asked for more than is known.
-fn client(env: &EntraWorld<'_>, caller: &dyn Caller) -> Option<ToolCaller> {
-    let facts = caller.facts()?;
-    Some(ToolCaller {
-        tenant_id: facts.identity.tenant_id.to_owned(),
-        object_id: facts.identity.object_id.to_owned(),
-        client_id: facts.identity.client_id.to_owned(),
-        kind: facts.kind,
-        scopes: facts.scopes.to_vec(),
-        roles: match facts.roles {
-            Fact::Known(roles) => roles.to_vec(),
-            Fact::Unknown | Fact::Unavailable(_) => Vec::new(),
-        },
-        correlation_id: env.trail.id().to_owned(),
-    })
 }

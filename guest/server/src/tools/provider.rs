@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use base::audit::{AuditEvent, Outcome};
-use base::policy::{Denial, Terms};
+use base::policy::{Denial, Target, Terms};
 use caller::local::SignInError;
 use caller::{Caller, PersonCaller};
 use entra::EntraWorld;
@@ -45,13 +45,8 @@ pub struct Offer<'a> {
 pub enum Admits<'a> {
     /// The tool is the component's own, and says something itself.
     Own(Terms),
-    /// It is of this server behind the component: only the settings say something.
-    Provided {
-        /// By its name in the settings.
-        server: &'a str,
-        /// The tool.
-        tool: &'a str,
-    },
+    /// It is of a server behind the component: only the settings say something.
+    Provided(Target<'a>),
 }
 
 /// The party that a tool is called for.

@@ -107,11 +107,11 @@ fn a_handle_that_is_old_altered_or_of_another_machine_is_invalid() {
     let mut altered = from_base64url(&sealed).unwrap();
     *altered.last_mut().unwrap() ^= 1;
     for invalid in ["", "x", "AAAA", &base64url(&altered)] {
-        assert_eq!(token(&person, invalid, &[MAIL, CALENDAR]), Err(super::super::handle_invalid()));
+        assert_eq!(token(&person, invalid, &[MAIL, CALENDAR]), Err(handle_invalid()));
     }
     assert!(token(&person, &sealed, &[MAIL, CALENDAR]).is_ok());
     world.advance(Duration::from_secs(LIFETIME_SECONDS));
-    assert_eq!(token(&person, &sealed, &[MAIL, CALENDAR]), Err(super::super::handle_invalid()));
+    assert_eq!(token(&person, &sealed, &[MAIL, CALENDAR]), Err(handle_invalid()));
 }
 
 #[test]

@@ -47,7 +47,12 @@ fn remote(world: &World) -> ServerWorld<'static> {
         settings.servers = vec![server("crm", "/crm/mcp"), server("mail", "/mail/mcp")];
         settings.servers[1].title = Some("Mail of Contoso".to_owned());
     });
-    env.at("/mail/mcp")
+    at(&env, "/mail/mcp")
+}
+
+/// A request to this path.
+fn at(env: &ServerWorld<'static>, path: &str) -> ServerWorld<'static> {
+    ServerWorld { server: env.site.server_at(path), ..*env }
 }
 
 /// A server of the person at this machine, with the tools of `mail`.
@@ -135,7 +140,7 @@ fn delegation(category: DelegationErrorCategory, code: &str) -> DelegationError 
 }
 
 fn rule(tool: &'static str, rule: Rule) -> ToolRule {
-    ToolRule { tool: tool.into(), rule }
+    ToolRule { server: Some("mail".into()), ..ToolRule::for_tool(tool, rule) }
 }
 
 #[test]
@@ -161,11 +166,11 @@ fn a_list_has_the_tools_of_the_server_that_was_asked_and_none_of_the_component()
 #[test]
 fn a_path_without_a_server_of_tools_has_no_tools() {
     let world = World::default();
-    let (env, caller) = (remote(&world).at("/mcp"), TestCaller::user());
+    let (env, caller) = (at(&remote(&world), "/mcp"), TestCaller::user());
     assert_eq!(names(&list(&Peer::Remote(&env, &caller), Spoken::Modern)), [""; 0]);
     let mut upstream = remote(&world);
     change(&mut upstream, |settings| settings.servers[1].kind = ServerKind::Upstream);
-    let upstream = upstream.at("/mail/mcp");
+    let upstream = at(&upstream, "/mail/mcp");
     assert_eq!(names(&list(&Peer::Remote(&upstream, &caller), Spoken::Modern)), [""; 0]);
     assert_eq!(world.lists_read(), 0);
 }
@@ -461,7 +466,7 @@ fn a_tool_that_a_rule_closes_is_not_listed_and_not_called() {
         crate::testing::configure(&mut env, |http| {
             http.access = Some(vec![rule("delete", Rule::users().with_any_role(&["Admin"]))]);
         });
-        let env = env.at("/mail/mcp");
+        let env = at(&env, "/mail/mcp");
         let caller = TestCaller::user();
         let peer = Peer::Remote(&env, &caller);
         assert_eq!(names(&list(&peer, spoken)), ["read"]);
@@ -477,7 +482,7 @@ fn a_tool_that_a_rule_closes_is_not_listed_and_not_called() {
         let scoped = Rule::users().with_scopes(&["Mail.Delete"]);
         let mut env = env;
         crate::testing::configure(&mut env, |http| http.access = Some(vec![rule("delete", scoped)]));
-        let env = env.at("/mail/mcp");
+        let env = at(&env, "/mail/mcp");
         let wanted = Reply::InsufficientScope(vec!["Mail.Delete".into()]);
         assert_eq!(call(&Peer::Remote(&env, &caller), spoken, "delete"), wanted);
     }
