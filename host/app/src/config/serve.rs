@@ -317,6 +317,7 @@ impl Sources {
                 rewrite_authority_metadata: rewrite_authority_metadata(values.rewrite_authority_metadata, token_mode)?,
                 max_streams_per_caller: values.max_streams_per_caller,
                 refresh_grace_seconds: values.refresh_grace_seconds,
+                forward_auth: None,
             },
             common,
         })
