@@ -3,6 +3,8 @@
 //!
 //! Nothing is remembered between the calls of the host: what a later call has to know is sealed in the handle.
 
+pub mod identity;
+
 use base::Secret;
 use http::{HeaderMap, HeaderName, Response};
 use world::provided_tools::{DelegationError, DelegationErrorCategory, ToolCaller};
