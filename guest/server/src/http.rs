@@ -6,6 +6,7 @@
 
 pub mod authorized;
 mod bearer;
+pub(crate) mod forward_auth;
 mod headers;
 mod index;
 mod legacy_sse;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use caller::session;
 use entra::token;
-use http::header::ALLOW;
+use http::header::{ALLOW, CACHE_CONTROL};
 use http::{HeaderName, HeaderValue, Method, Response};
 use world::records::{Namespace, Partition, Ttl};
 
@@ -30,6 +31,7 @@ use self::bearer::{Authenticate, Guard};
 use self::origin::Sharing;
 use self::routes::Route;
 use crate::authorization_server::{self, authority_metadata, metadata};
+use crate::gatekeeper::identity;
 use crate::message::{self, HttpResponse, Request, text, with_body};
 use crate::server_world::ServerWorld;
 use crate::site::{MCP_PATH, SSE_PATH, Site};
@@ -46,6 +48,8 @@ thread_local! {
     /// nothing about this one.
     static WRITTEN_AT: Cell<Option<Duration>> = const { Cell::new(None) };
 }
+/// How long the keys of assertions may be kept. A key is published for much longer before it signs.
+const KEYS_CACHED: &str = "public, max-age=3600";
 /// Seconds after which something that is unavailable now is worth another try.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
@@ -104,11 +108,14 @@ fn refuse(site: &Site<'_>, route: &Route, request: &Request) -> Option<Response<
     if methods.is_empty() {
         return Some(text(404, "Not found"));
     }
-    if request.method == Method::OPTIONS {
+    // Proxies take every answer of 2xx for leave to let the request through.
+    let takes_any_method = *route == Route::ForwardAuth;
+    if request.method == Method::OPTIONS && !takes_any_method {
         return Some(origin::preflight(site, route, request));
     }
     let method = if request.method == Method::HEAD { &Method::GET } else { &request.method };
-    if !methods.contains(method) || (request.method == Method::HEAD && !route.has_head()) {
+    let is_served = methods.contains(method) && (request.method != Method::HEAD || route.has_head());
+    if !is_served && !takes_any_method {
         let mut response = text(405, "This method is not served here");
         response.headers_mut().insert(ALLOW, route.allow());
         return Some(response);
@@ -142,7 +149,22 @@ async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenti
             }
         }
         Route::AuthorizationServer => message::json(200, &metadata::authorization_server(site)),
+        Route::KeySet => key_set(env).await,
+        Route::ForwardAuth => Box::pin(forward_auth::answer(env, request, authenticate)).await,
     })
+}
+
+/// The public keys of assertions.
+async fn key_set(env: &ServerWorld<'_>) -> Response<Vec<u8>> {
+    if !identity::signs(env.entra.settings) {
+        return text(404, "Not found");
+    }
+    let Ok(keys) = identity::key_set(&env.entra).await else {
+        return unavailable("The keys cannot be read now");
+    };
+    let mut response = message::json(200, &keys);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(KEYS_CACHED));
+    response
 }
 
 /// A server is ready if its store can be written and Entra ID was reached: without the one nothing works, without the other
@@ -216,7 +238,9 @@ impl Route {
         match self {
             // Browser clients discover with them before a person has signed in. They are the same for every client,
             // hold nothing private and are read without credentials.
-            Self::ProtectedResource(_) | Self::AuthorizationServer | Self::UnknownMetadata => Sharing::Everybody,
+            Self::ProtectedResource(_) | Self::AuthorizationServer | Self::KeySet | Self::UnknownMetadata => {
+                Sharing::Everybody
+            }
             Self::Mcp | Self::Sse | Self::Message => Sharing::AllowedOrigins,
             Self::OAuth(endpoint) => match endpoint {
                 authorization_server::Endpoint::Token
@@ -225,7 +249,7 @@ impl Route {
                 // People navigate to them; no page has to read them.
                 authorization_server::Endpoint::Authorize | authorization_server::Endpoint::Callback => Sharing::Nobody,
             },
-            Self::Unknown | Self::Index | Self::Health | Self::Ready => Sharing::Nobody,
+            Self::Unknown | Self::Index | Self::Health | Self::Ready | Self::ForwardAuth => Sharing::Nobody,
         }
     }
 }

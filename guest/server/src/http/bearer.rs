@@ -39,7 +39,7 @@ pub(super) type SessionLookup<'a> = Pin<Box<dyn Future<Output = Result<Session, 
 pub(super) struct Guard<'a> {
     pub(super) env: &'a ServerWorld<'a>,
     /// The path of the resource.
-    pub(super) path: &'static str,
+    pub(super) path: &'a str,
     pub(super) authenticate: Authenticate,
 }
 

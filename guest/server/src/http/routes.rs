@@ -2,6 +2,7 @@
 
 use http::{HeaderValue, Method};
 
+use super::forward_auth;
 use crate::authorization_server::Endpoint;
 use crate::site::{MCP_PATH, SSE_PATH, Site};
 
@@ -11,6 +12,8 @@ const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
 const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server";
 /// OpenID Connect Discovery section 4; what clients try when they do not find the other one.
 const OPENID_CONFIGURATION: &str = "/.well-known/openid-configuration";
+/// RFC 7517 section 5, at the path that is customary.
+const KEY_SET: &str = "/.well-known/jwks.json";
 const WELL_KNOWN: &str = "/.well-known/";
 
 /// What a path leads to.
@@ -31,6 +34,10 @@ pub(super) enum Route {
     ProtectedResource(&'static str),
     /// RFC 8414.
     AuthorizationServer,
+    /// The keys of assertions.
+    KeySet,
+    /// What a proxy asks.
+    ForwardAuth,
 }
 
 /// Finds what a path leads to, and says the path without the path prefix of the public URL. A gateway may have taken the
@@ -53,6 +60,8 @@ pub(super) fn find(site: &Site<'_>, path: &str) -> (Route, String) {
         "/token" => Route::OAuth(Endpoint::Token),
         "/register" => Route::OAuth(Endpoint::Register),
         "/revoke" => Route::OAuth(Endpoint::Revoke),
+        forward_auth::PATH => Route::ForwardAuth,
+        inside if inside.starts_with(forward_auth::BEFORE_PATH) => Route::ForwardAuth,
         "/healthz" => Route::Health,
         "/readyz" => Route::Ready,
         // Clients that take the resource for the issuer append the name.
@@ -66,6 +75,9 @@ pub(super) fn find(site: &Site<'_>, path: &str) -> (Route, String) {
 
 /// The document at a well-known path: the name, the path prefix, and perhaps the path of a resource.
 fn well_known(path: &str, prefix: &str) -> Option<Route> {
+    if path == KEY_SET {
+        return Some(Route::KeySet);
+    }
     let resource = |name: &str| {
         Some(match path.strip_prefix(name)?.strip_prefix(prefix)? {
             "" => "",
@@ -83,6 +95,7 @@ fn well_known(path: &str, prefix: &str) -> Option<Route> {
 fn enabled(site: &Site<'_>, route: Route) -> Route {
     match route {
         Route::Sse | Route::Message if !site.settings.legacy_sse => Route::Unknown,
+        Route::ForwardAuth if site.settings.forward_auth.is_none() => Route::Unknown,
         // With Entra ID as the only authorization server, there is none here.
         Route::OAuth(_) if !site.settings.token_mode.has_sessions() => Route::Unknown,
         Route::AuthorizationServer if site.settings.stands_in_for_the_authority() => route,
@@ -98,7 +111,9 @@ impl Route {
         match self {
             Self::Unknown | Self::UnknownMetadata => &[],
             Self::Index | Self::Health | Self::Ready | Self::Sse => &[Method::GET],
-            Self::ProtectedResource(_) | Self::AuthorizationServer => &[Method::GET],
+            Self::ProtectedResource(_) | Self::AuthorizationServer | Self::KeySet => &[Method::GET],
+            // And any other: it is that of the client's request, or one that the proxy chooses.
+            Self::ForwardAuth => &[Method::GET],
             Self::Mcp | Self::Message => &[Method::POST],
             Self::OAuth(Endpoint::Authorize) => &[Method::GET, Method::POST],
             Self::OAuth(Endpoint::Callback) => &[Method::GET],
@@ -110,7 +125,12 @@ impl Route {
     pub(super) fn has_head(&self) -> bool {
         matches!(
             self,
-            Self::Index | Self::Health | Self::Ready | Self::ProtectedResource(_) | Self::AuthorizationServer
+            Self::Index
+                | Self::Health
+                | Self::Ready
+                | Self::ProtectedResource(_)
+                | Self::AuthorizationServer
+                | Self::KeySet
         )
     }
 
