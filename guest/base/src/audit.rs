@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::policy::{Target, TargetKind};
+
 /// How an audited event ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -30,6 +32,12 @@ pub struct AuditEvent {
     pub client_id: Option<String>,
     /// MCP tool.
     pub tool: Option<String>,
+    /// The server behind the component that has the tool, by its name in the settings.
+    pub server: Option<String>,
+    /// What the tool is, if it is none: a resource, a prompt, …
+    pub kind: Option<&'static str>,
+    /// HTTP status of the answer of the server behind the component.
+    pub upstream_status: Option<u64>,
     /// `uti` or `jti` of the token of the request.
     pub token_id: Option<String>,
     /// Keyed hash of the session.
@@ -50,6 +58,9 @@ pub struct AuditEvent {
     pub correlation_id: String,
 }
 
+/// Characters of the name of something behind the component that are recorded. A client chose it.
+const MAX_NAME: usize = 256;
+
 impl AuditEvent {
     /// An event of which nothing else is known yet. Its correlation id is added when it is recorded.
     pub fn new(name: &'static str, outcome: Outcome) -> Self {
@@ -61,6 +72,9 @@ impl AuditEvent {
             object_id: None,
             client_id: None,
             tool: None,
+            server: None,
+            kind: None,
+            upstream_status: None,
             token_id: None,
             session: None,
             address: None,
@@ -70,6 +84,18 @@ impl AuditEvent {
             latency_us: None,
             trace_parent: None,
             correlation_id: String::new(),
+        }
+    }
+
+    /// Says what of a server behind the component the event is about.
+    #[must_use]
+    pub fn about(self, target: &Target<'_>) -> Self {
+        let Target { server, kind, name } = *target;
+        Self {
+            tool: Some(name.chars().take(MAX_NAME).collect()),
+            server: Some(server.to_owned()),
+            kind: (kind != TargetKind::Tool).then(|| kind.name()),
+            ..self
         }
     }
 

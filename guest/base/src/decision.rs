@@ -5,7 +5,7 @@
 //! they are named as missing only if nothing else is, so that a client never asks its user for more in vain.
 
 use crate::identity::Identity;
-use crate::policy::{Denial, Name, Rule, Terms, ToolRule, has};
+use crate::policy::{Denial, EVERYTHING, Name, Rule, Target, TargetKind, Terms, ToolRule, has};
 use crate::principal::{Groups, PrincipalKind};
 
 /// Something about a caller that may have to be asked for.
@@ -60,14 +60,85 @@ pub fn decide(rule: &Rule, guests: bool, facts: &Facts<'_>) -> Decision {
 
 /// Decides by those of `rules` that are for the tool, of which one has to hold. A rule that names the caller's tenant
 /// takes the place of those that name none. What the tool itself says of guests holds in any case.
+///
+/// Only of the component's own tools: a rule that names a server, or is not about tools, has no effect here.
 pub fn decide_by(rules: &[ToolRule], terms: &Terms, facts: &Facts<'_>) -> Decision {
-    let rules = rules.iter().filter(|rule| rule.tool == terms.tool).map(|rule| &rule.rule);
+    let is_own = |rule: &&ToolRule| rule.server.is_none() && rule.kind == TargetKind::Tool && rule.tool == terms.tool;
+    any_of(rules.iter().filter(is_own).map(|rule| &rule.rule), terms.guests, facts)
+}
+
+/// Decides about something of a server behind the component: by the rules that name it; if there are none, by those for
+/// [`EVERYTHING`] of its kind; if there are none either, every admitted caller may, unless `deny_unlisted`. Guests of a
+/// tenant are callers like others: no rule of the settings is about them.
+///
+/// Names are compared exactly, but a server behind may compare them in another way. So a name that resembles one which has
+/// rules is denied ([`Denial::NameAmbiguous`]), see [`resembles`].
+pub fn decide_about(target: &Target<'_>, rules: &[ToolRule], deny_unlisted: bool, facts: &Facts<'_>) -> Decision {
+    let Target { server, kind, name } = *target;
+    let about = rules.iter().filter(|rule| rule.is_about(server, kind));
+    // What is called like the sign for everything has no rule of its own.
+    let own = about.clone().filter(|rule| rule.tool == name && name != EVERYTHING).map(|rule| &rule.rule);
+    if own.clone().next().is_some() {
+        return any_of(own, true, facts);
+    }
+    if about.clone().any(|rule| rule.tool != EVERYTHING && resembles(kind, name, &rule.tool)) {
+        return Decision::Deny(Denial::NameAmbiguous);
+    }
+    let everything = about.filter(|rule| rule.tool == EVERYTHING).map(|rule| &rule.rule);
+    if everything.clone().next().is_some() {
+        return any_of(everything, true, facts);
+    }
+    if deny_unlisted { Decision::Deny(Denial::NotListed) } else { Decision::Allow }
+}
+
+/// Whether any of these rules, of which one has to hold, could deny a caller something of a server: without one, and
+/// without `deny_unlisted`, every list is whole.
+pub fn is_restricted(server: &str, kind: TargetKind, rules: &[ToolRule], deny_unlisted: bool) -> bool {
+    deny_unlisted || rules.iter().any(|rule| rule.is_about(server, kind))
+}
+
+/// Whether a server that does not compare names exactly could take `name` for `ruled`, which has rules.
+///
+/// Threat: an attacker calls `Delete_Record`, or `delete_record` with a space, an invisible character or a full-width
+/// letter in it, and the server behind trims names, ignores their case or normalises them. This check is coarser than any
+/// of that, and has no tables of Unicode: letters differ in case at most, or there is something in the name that is no
+/// visible ASCII character, in which case it could be anything. A name of other letters needs a rule of its own where
+/// others have one.
+///
+/// URIs of resources have more forms. There, escapes, fragments, queries, backslashes, empty and dotted segments are not
+/// looked into either.
+pub fn resembles(kind: TargetKind, name: &str, ruled: &str) -> bool {
+    if !name.bytes().all(|byte| byte.is_ascii_graphic()) || name.eq_ignore_ascii_case(ruled) {
+        return true;
+    }
+    match kind {
+        TargetKind::Resource | TargetKind::Completion => {
+            let path = name.split_once("://").map_or(name, |(_, path)| path);
+            let dotted = path.split('/').any(|segment| matches!(segment, "." | ".."));
+            let differs = dotted || path.contains("//") || name.contains(['%', '\\', '?', '#', ';']);
+            let same = |name: &str| name.trim_end_matches('/').eq_ignore_ascii_case(ruled.trim_end_matches('/'));
+            // Without an authority, or with that of this machine, `file` means the same.
+            let local = |uri: &str| {
+                let uri = uri.to_ascii_lowercase().replacen("file://localhost/", "file:/", 1);
+                uri.replacen("file:///", "file:/", 1)
+            };
+            (differs && (name.contains("://") || kind == TargetKind::Resource))
+                || same(name)
+                || local(name) == local(ruled)
+        }
+        TargetKind::Tool | TargetKind::Prompt | TargetKind::Task => false,
+    }
+}
+
+/// Decides by rules of which one has to hold. A rule that names the caller's tenant takes the place of those that name
+/// none.
+fn any_of<'r>(rules: impl Iterator<Item = &'r Rule> + Clone, guests: bool, facts: &Facts<'_>) -> Decision {
     let tenant = facts.identity.tenant_id;
     let has_own = rules.clone().any(|rule| rule.is_for(tenant));
     let mut closest = Denial::NotListed;
     for rule in rules {
         let replaced = has_own && rule.tenants.is_none();
-        let decision = if replaced { Decision::Deny(other_tenant(facts)) } else { decide(rule, terms.guests, facts) };
+        let decision = if replaced { Decision::Deny(other_tenant(facts)) } else { decide(rule, guests, facts) };
         match decision {
             // There is no session any more that another rule could admit.
             Decision::Allow

@@ -78,10 +78,59 @@ pub struct Terms {
     pub rule: fn() -> Rule,
 }
 
+/// The name in a rule that stands for everything of its kind which has no rule of its own. Of servers behind the component
+/// only.
+pub const EVERYTHING: &str = "*";
+
+/// What of an MCP server a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetKind {
+    /// A tool, by its name.
+    #[default]
+    Tool,
+    /// A resource, by its URI, or a template of resources, by its URI template.
+    Resource,
+    /// A prompt, by its name.
+    Prompt,
+    /// Completion of an argument, by the name of the prompt or the URI (template) of the resource that it is for.
+    Completion,
+    /// Something about tasks, by what is done: `get`, `list`, `result`, `cancel`, `update`.
+    Task,
+}
+
+impl TargetKind {
+    /// As in settings and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tool => "tool",
+            Self::Resource => "resource",
+            Self::Prompt => "prompt",
+            Self::Completion => "completion",
+            Self::Task => "task",
+        }
+    }
+}
+
+/// Something that a server behind the component has, and that a caller asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The server, by its name in the settings.
+    pub server: &'a str,
+    /// What it is.
+    pub kind: TargetKind,
+    /// Its name, as the request has it.
+    pub name: &'a str,
+}
+
 /// A rule of the settings. Of several for one tool one has to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolRule {
-    /// The tool. One that does not exist permits nothing.
+    /// The server behind the component that it is about. `None`: any, and the component's own tools.
+    pub server: Option<Name>,
+    /// What it is about. The component's own tools look at [`TargetKind::Tool`] only.
+    pub kind: TargetKind,
+    /// The tool, or what else has that kind. One that does not exist permits nothing.
     pub tool: Name,
     /// What its callers have to be.
     pub rule: Rule,
@@ -150,6 +199,9 @@ pub enum Denial {
         /// All that are needed, in the short form.
         required: Vec<Name>,
     },
+    /// The name is not one that has a rule, and a server may take it for one that has.
+    #[error("this name may be taken for another one, which has rules of its own: use the exact name")]
+    NameAmbiguous,
     /// Entra ID was asked for roles and groups, and wants the person again.
     #[error("the session has ended: sign in again")]
     SessionEnded,
@@ -169,6 +221,18 @@ fn list(names: &[Name]) -> String {
     names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
 }
 
+impl ToolRule {
+    /// A rule for a tool, of whatever server.
+    pub fn for_tool(tool: impl Into<Name>, rule: Rule) -> Self {
+        Self { server: None, kind: TargetKind::Tool, tool: tool.into(), rule }
+    }
+
+    /// Whether the rule is about things of this server and kind.
+    pub fn is_about(&self, server: &str, kind: TargetKind) -> bool {
+        self.kind == kind && self.server.as_ref().is_none_or(|named| named == server)
+    }
+}
+
 impl Denial {
     /// A stable reason code for the audit record.
     pub fn reason(&self) -> &'static str {
@@ -183,6 +247,7 @@ impl Denial {
             Self::MembershipUnconfirmed { .. } => "membership-unconfirmed",
             Self::GroupsUnavailable { .. } => "groups-unavailable",
             Self::ScopesMissing { .. } => "scope-missing",
+            Self::NameAmbiguous => "name-ambiguous",
             Self::SessionEnded => "session-ended",
         }
     }
@@ -190,7 +255,7 @@ impl Denial {
     /// How close the caller came. Of several rules the closest is what the caller hears of.
     pub fn closeness(&self) -> u8 {
         match self {
-            Self::NotListed => 0,
+            Self::NotListed | Self::NameAmbiguous => 0,
             Self::TenantNotAllowed { .. } => 1,
             Self::KindNotAllowed { .. } => 2,
             Self::ClientNotAllowed { .. } => 3,
@@ -209,6 +274,7 @@ impl Denial {
         match self {
             Self::MembershipUnconfirmed { .. } | Self::GroupsUnavailable { .. } | Self::SessionEnded => true,
             Self::NotListed
+            | Self::NameAmbiguous
             | Self::TenantNotAllowed { .. }
             | Self::KindNotAllowed { .. }
             | Self::ClientNotAllowed { .. }

@@ -33,7 +33,7 @@ pub enum Groups {
 }
 
 /// How an AI agent (Microsoft Entra Agent ID) takes part in a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum AgentRole {
     /// The agent acts on behalf of a person: the token stands for that person.
     OnBehalfOfUser,
@@ -59,7 +59,7 @@ impl AgentRole {
 
 /// The AI agent that a token was issued to. For records only: it is no part of [`Principal`], so that no rule can look at
 /// it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Agent {
     /// How the agent takes part.
     pub role: AgentRole,

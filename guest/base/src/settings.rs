@@ -135,6 +135,8 @@ pub struct HttpSettings {
     pub required_scope: String,
     /// Which callers may call which tool; `None` leaves that to the rule of each tool.
     pub access: Option<Vec<ToolRule>>,
+    /// Denies what servers behind the component have and no rule names.
+    pub deny_unlisted: bool,
     /// The header in which a gateway hands over a token of Entra ID.
     pub token_header: Option<String>,
     /// Publishes Entra ID's metadata under the server's own issuer.

@@ -9,16 +9,18 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use self::forward_auth::ForwardAuthDocument;
-use crate::policy::{Name, Rule, ToolRule};
+use crate::policy::{Name, Rule, TargetKind, ToolRule};
 use crate::settings::{
     HttpSettings, LocalSettings, Mode, RegisteredClient, ServerIdentity, ServerKind, ServerSettings, Settings,
     SignInMethod, TokenMode, TokenSettings,
 };
 
 mod forward_auth;
-
+mod servers;
 #[cfg(test)]
 mod tests;
+
+pub use servers::ServersError;
 
 /// Longest tolerance of clock differences, in seconds: Entra ID itself tolerates five minutes.
 const MAX_CLOCK_TOLERANCE_SECONDS: u32 = 300;
@@ -49,6 +51,9 @@ pub enum SettingsDocumentError {
     /// A public client cannot be a remote server.
     #[error("the setting http needs the client-type confidential-client")]
     HttpForPublicClient,
+    /// Something in `servers`, or in the rules about them.
+    #[error(transparent)]
+    Servers(#[from] ServersError),
 }
 
 /// Reads a document.
@@ -67,7 +72,9 @@ pub fn read(json: &str) -> Result<Settings, SettingsDocumentError> {
     if document.http.is_some() && document.client_type == ClientTypeName::PublicClient {
         return Err(SettingsDocumentError::HttpForPublicClient);
     }
-    Ok(document.into())
+    let settings = document.into();
+    servers::check(&settings)?;
+    Ok(settings)
 }
 
 /// What serde says, without the value that it quotes: an account is a person's name.
@@ -306,9 +313,13 @@ struct HttpDocument {
     /// carry. No effect in the token mode `session`.
     required_scope: String,
     /// Which callers may call which tool. Left out: every tool has a rule of its own. Otherwise these are all rules, and a
-    /// tool without a rule is denied to every caller.
+    /// tool without a rule is denied to every caller. For the servers in `servers`, see `deny-unlisted`.
     #[serde(default)]
     access: Option<Vec<ToolRuleDocument>>,
+    /// Denies what the servers in `servers` have and no rule names. Without it, every admitted caller may use what no rule
+    /// names. No effect on the component's own tools.
+    #[serde(default)]
+    deny_unlisted: bool,
     /// The request header in which a gateway hands over the access token of Entra ID with which it admitted the person,
     /// in lower case. Left out: there is no such gateway. Where a request carries it, `Authorization` has no effect. The
     /// token is validated like any other. A host that names a header removes it from every request that does not come
@@ -390,8 +401,14 @@ enum TokenModeName {
 #[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct ToolRuleDocument {
+    /// The server in `servers` that the rule is about. Left out: any of them, and the component's own tools.
+    #[serde(default)]
+    server: Option<String>,
+    /// What the rule is about. The component's own tools look at rules of the kind `tool` only.
+    #[serde(default)]
+    kind: TargetKindName,
     /// Name of the tool, as in `tools/list`. A name that no tool has permits nothing; the export `tool-catalog` lists the
-    /// names.
+    /// names. Of a server in `servers`, `*` stands for everything of the kind that has no rule of its own.
     tool: String,
     /// Tenants that the rule is for, as GUIDs. Left out: all accepted tenants that no other rule for the tool names.
     #[serde(default)]
@@ -412,6 +429,36 @@ struct ToolRuleDocument {
     /// application has no scopes: its roles say what it may do.
     #[serde(default)]
     scopes: Vec<String>,
+}
+
+/// What a rule is about.
+#[derive(Default, Deserialize, Clone, Copy)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+enum TargetKindName {
+    /// A tool, by its name.
+    #[default]
+    Tool,
+    /// A resource by its URI, or a template of resources by its URI template.
+    Resource,
+    /// A prompt, by its name.
+    Prompt,
+    /// Completion of an argument, by the name of the prompt or the URI template of the resource that it is for.
+    Completion,
+    /// A task, by what is done with it: `get`, `list`, `result`, `cancel`, `update`.
+    Task,
+}
+
+impl From<TargetKindName> for TargetKind {
+    fn from(from: TargetKindName) -> Self {
+        match from {
+            TargetKindName::Tool => Self::Tool,
+            TargetKindName::Resource => Self::Resource,
+            TargetKindName::Prompt => Self::Prompt,
+            TargetKindName::Completion => Self::Completion,
+            TargetKindName::Task => Self::Task,
+        }
+    }
 }
 
 /// A kind of caller.
@@ -505,6 +552,7 @@ impl From<HttpDocument> for HttpSettings {
             app_id_uri: from.app_id_uri,
             required_scope: from.required_scope,
             access: from.access.map(|rules| rules.into_iter().map(ToolRule::from).collect()),
+            deny_unlisted: from.deny_unlisted,
             token_header: from.token_header,
             rewrite_authority_metadata: from.rewrite_authority_metadata,
             max_streams_per_caller: from.max_streams_per_caller,
@@ -525,6 +573,8 @@ impl From<ToolRuleDocument> for ToolRule {
     fn from(from: ToolRuleDocument) -> Self {
         let names = |names: Vec<String>| names.into_iter().map(Name::Owned).collect::<Vec<_>>();
         Self {
+            server: from.server.map(Name::Owned),
+            kind: from.kind.into(),
             tool: from.tool.into(),
             rule: Rule {
                 tenants: from.tenants.map(names),

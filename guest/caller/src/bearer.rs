@@ -103,6 +103,12 @@ pub async fn record_acceptance(env: &EntraWorld<'_>, bearer: &Bearer) -> Result<
     recorded
 }
 
+/// Accepts a token again that was accepted in an earlier call. Nothing is recorded.
+pub async fn again(env: &EntraWorld<'_>, token: Secret<String>) -> Result<Bearer, TokenError> {
+    let validated = validate_access_token_with(env, token.reveal(), &Requirements::default(), None).await?;
+    Ok(Bearer { validated, token })
+}
+
 /// Whether a token that was accepted before still is. What cannot be decided now says nothing against it.
 pub async fn is_still_good(env: &EntraWorld<'_>, token: &Secret<String>) -> bool {
     match validate_access_token_with(env, token.reveal(), &Requirements::default(), None).await {

@@ -8,10 +8,12 @@ mod person;
 mod session;
 
 use async_trait::async_trait;
-use base::decision::Facts;
+use base::decision::{Fact, Facts};
+use base::secret::reveal;
 use base::{Identity, Secret};
 use entra::graph::{GraphChallenge, GraphError, Source, TokenSource};
 use entra::{AcquireError, EntraWorld};
+use serde::{Deserialize, Serialize};
 
 use crate::local::SignInError;
 use crate::session::{Membership, Unconfirmed};
@@ -42,11 +44,33 @@ impl CallerAuthentication {
     }
 }
 
+/// What leads back to a caller in a later call of the host. It holds what the caller was admitted with: it goes out sealed,
+/// or not at all.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum CallerReference {
+    /// The person at this machine.
+    Person,
+    /// A client with a session.
+    Session {
+        /// Names the session in the store.
+        id: String,
+        /// Those of the access token, which may be fewer than the session has.
+        scopes: Vec<String>,
+        /// When the access token expires, in Unix seconds.
+        expires_at: u64,
+    },
+    /// A client with a token of Entra ID.
+    Bearer(#[serde(serialize_with = "reveal")] Secret<String>),
+}
+
 /// One caller, during one call.
 #[async_trait(?Send)]
 pub trait Caller {
     /// By what the caller is known.
     fn kind(&self) -> CallerAuthentication;
+
+    /// What leads back to the caller.
+    fn reference(&self) -> CallerReference;
 
     /// Tenant, object and client; none for the person at this machine, who may have to sign in first.
     fn identity(&self) -> Option<Identity<'_>> {
@@ -55,6 +79,14 @@ pub trait Caller {
 
     /// What rules look at; none for the person at this machine, who may do everything.
     fn facts(&self) -> Option<Facts<'_>>;
+
+    /// Application roles, as far as they are known without asking.
+    fn known_roles(&self) -> &[String] {
+        match self.facts().map(|facts| facts.roles) {
+            Some(Fact::Known(roles)) => roles,
+            Some(Fact::Unknown | Fact::Unavailable(_)) | None => &[],
+        }
+    }
 
     /// Roles and groups, and whether the caller is a guest, where the facts say that they are not known. Asks Entra ID if
     /// what it said is too old.

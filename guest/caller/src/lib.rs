@@ -10,5 +10,7 @@ pub mod session;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use caller::{BearerCaller, Caller, CallerAuthentication, Delegated, NoToken, PersonCaller, SessionCaller};
+pub use caller::{
+    BearerCaller, Caller, CallerAuthentication, CallerReference, Delegated, NoToken, PersonCaller, SessionCaller,
+};
 pub use local::PersonWorld;

@@ -24,7 +24,7 @@ mod tests;
 use base::audit::{AuditEvent, Outcome};
 use base::{Identity, Secret};
 use entra::EntraWorld;
-use record::PresentedToken;
+use record::{PresentedToken, SessionRecord};
 use world::StoreError;
 
 pub use membership::{Membership, Unconfirmed, confirm};
@@ -89,16 +89,22 @@ pub async fn authenticate(
     if !resources.contains(&record.resource.as_str()) {
         return Err(SessionError::WrongResource);
     }
-    Ok(Session {
-        scopes: access.scopes.clone(),
-        expires_at: access.expires_at,
-        membership: record.membership.clone(),
-        id: presented.id,
-        client_id: record.owner.client_id.clone(),
-        resource: record.resource.clone(),
-        tenant_id: record.owner.tenant_id.clone(),
-        object_id: record.owner.object_id.clone(),
-    })
+    Ok(Session::of(&record, presented.id, access.scopes.clone(), access.expires_at))
+}
+
+/// Finds a session again whose access token was presented in an earlier call: one that has ended is unknown. `scopes` and
+/// `expires_at` are those of the access token. That it has expired meanwhile does not matter to a call that it began.
+pub async fn again(
+    env: &EntraWorld<'_>,
+    id: &str,
+    scopes: Vec<String>,
+    expires_at: u64,
+) -> Result<Session, SessionError> {
+    let record = record::look(env, id).await?.ok_or(SessionError::Unknown)?;
+    if record.is_over(env.clock.now()) || !record.owner.is_let_in(env) {
+        return Err(SessionError::Unknown);
+    }
+    Ok(Session::of(&record, id.to_owned(), scopes, expires_at))
 }
 
 /// The owner of a session.
@@ -132,6 +138,19 @@ impl Owner {
 }
 
 impl Session {
+    fn of(record: &SessionRecord, id: String, scopes: Vec<String>, expires_at: u64) -> Self {
+        Self {
+            id,
+            scopes,
+            expires_at,
+            client_id: record.owner.client_id.clone(),
+            resource: record.resource.clone(),
+            tenant_id: record.owner.tenant_id.clone(),
+            object_id: record.owner.object_id.clone(),
+            membership: record.membership.clone(),
+        }
+    }
+
     /// The caller and its client.
     pub fn identity(&self) -> Identity<'_> {
         Identity { tenant_id: &self.tenant_id, object_id: &self.object_id, client_id: &self.client_id }

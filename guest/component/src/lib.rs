@@ -123,7 +123,13 @@ mod exports {
                     let token = gatekeeper::delegated_token(&server, &handle, &permissions, challenge.as_ref());
                     block_on(token)
                 }
-                None => Err(gatekeeper::handle_invalid()),
+                None => match instance.person(&trail) {
+                    Some(person) => {
+                        let token = gatekeeper::delegated_token_of_person;
+                        block_on(token(&person, &handle, &permissions, challenge.as_ref()))
+                    }
+                    None => Err(gatekeeper::handle_invalid()),
+                },
             };
             token.map(|token| token.reveal().clone()).map_err(Into::into)
         }

@@ -3,13 +3,16 @@
 //! Every tool states a rule of its own. Rules in the settings replace all of these: then a tool that they do not name
 //! is denied to all callers. `base::decision`, which is pure, decides what the rules say of a caller; this module asks
 //! for what the decision depends on.
+//!
+//! Of servers behind the component the rules in the settings are all there is: what no rule names is open to every admitted
+//! caller, unless the settings say otherwise.
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use base::audit::{AuditEvent, Outcome};
-use base::decision::{Decision, Fact, Facts, decide_by};
-use base::policy::{Denial, Terms, ToolRule};
+use base::decision::{self, Decision, Fact, Facts, decide_by};
+use base::policy::{Denial, Target, Terms, ToolRule};
+use base::settings::HttpSettings;
 use caller::Caller;
 use caller::session::{Membership, Unconfirmed};
 use entra::graph::groups;
@@ -40,8 +43,11 @@ impl<'a> Access<'a> {
     /// Whether the caller may call a tool, whose own rule counts unless the settings have rules. Nothing is recorded.
     pub async fn decide(&self, terms: &Terms) -> Result<(), Denial> {
         match &self.env.site.settings.access {
-            Some(rules) => self.decided(rules, terms).await,
-            None => self.decided(&[ToolRule { tool: Cow::Borrowed(terms.tool), rule: (terms.rule)() }], terms).await,
+            Some(rules) => self.decided(|facts| decide_by(rules, terms, facts)).await,
+            None => {
+                let own = [ToolRule::for_tool(terms.tool, (terms.rule)())];
+                self.decided(|facts| decide_by(&own, terms, facts)).await
+            }
         }
     }
 
@@ -60,11 +66,29 @@ impl<'a> Access<'a> {
         decided
     }
 
+    /// Whether the caller may use something of a server behind the component. Nothing is recorded.
+    pub async fn decide_about(&self, target: &Target<'_>) -> Result<(), Denial> {
+        let HttpSettings { access, deny_unlisted, .. } = self.env.site.settings;
+        let rules = access.as_deref().unwrap_or_default();
+        self.decided(|facts| decision::decide_about(target, rules, *deny_unlisted, facts)).await
+    }
+
+    /// The same, and a denial is recorded.
+    pub async fn admit_to(&self, target: &Target<'_>) -> Result<(), Denial> {
+        let decided = self.decide_about(target).await;
+        if let Err(denial) = &decided {
+            let event = AuditEvent::new("tool.denied", Outcome::Failure).because(denial.reason().to_owned());
+            let event = self.facts.iter().fold(event.about(target), |event, facts| facts.identity.attribute(event));
+            let _ = self.env.entra.trail.record(event).await;
+        }
+        decided
+    }
+
     /// Decides, and asks for what that depends on: twice at most, because an answer is kept.
-    async fn decided(&self, rules: &[ToolRule], terms: &Terms) -> Result<(), Denial> {
+    async fn decided(&self, decide: impl Fn(&Facts<'_>) -> Decision) -> Result<(), Denial> {
         let Some(facts) = self.facts else { return Err(Denial::NotListed) };
         loop {
-            match decide_by(rules, terms, &self.known(facts)) {
+            match decide(&self.known(facts)) {
                 Decision::Allow => return Ok(()),
                 Decision::Deny(denial) => return Err(denial),
                 Decision::NeedsMembership => {

@@ -1,16 +1,36 @@
 //! Protects MCP servers that are not part of the component: who may send which request there, with which identity the
 //! server behind sees the caller, and which tokens a call may get.
 //!
-//! Nothing is remembered between the calls of the host: what a later call has to know is sealed in the handle.
+//! Nothing is remembered between the calls of the host: what a later call has to know is sealed in the handle. `admit` is
+//! the way of a request, `fields` what of its header goes on, `session_id` what a client has in place of the session id of the
+//! server behind, `answered` and `judge` the way of the answer, and `tokens` what a call may ask APIs with.
+//!
+//! Threat: the server behind or a client is malicious, and the two may work together. The server sees no token of the client,
+//! tells of an identity only what the component says, and its session ids are of use to the caller that they were given to.
+
+mod admit;
+mod answered;
+mod caller;
+mod fields;
+pub mod handle;
+mod judge;
+mod session_id;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+pub use admit::admit;
+pub use answered::answered;
+pub use caller::tool_caller;
+pub use judge::judge_answer;
+pub use tokens::{delegated_token, delegated_token_of_person, handle_invalid};
 
 pub mod identity;
 
 use base::Secret;
 use http::{HeaderMap, HeaderName, Response};
-use world::provided_tools::{DelegationError, DelegationErrorCategory, ToolCaller};
-
-use crate::message::Request;
-use crate::server_world::ServerWorld;
+use world::provided_tools::ToolCaller;
 
 /// How an admitted request goes on.
 #[derive(Debug, Clone)]
@@ -60,44 +80,4 @@ pub struct TokenChallenge {
     pub refused_token: Secret<String>,
     /// JSON; empty if the API named none.
     pub claims: String,
-}
-
-/// Decides about a request.
-pub async fn admit(_env: &ServerWorld<'_>, _request: Request) -> Admission {
-    Admission::OwnPath
-}
-
-/// Records the call, and says which header fields to set on the answer.
-pub async fn answered(
-    _env: &ServerWorld<'_>,
-    _handle: &str,
-    _head: &AnswerHead,
-) -> Result<HeaderMap, Response<Vec<u8>>> {
-    Ok(HeaderMap::new())
-}
-
-/// Takes out of a message what the caller may not see.
-pub async fn judge_answer(_env: &ServerWorld<'_>, _handle: &str, message: String) -> String {
-    message
-}
-
-/// An access token in the name of the handle's caller.
-pub async fn delegated_token(
-    _env: &ServerWorld<'_>,
-    _handle: &str,
-    _permissions: &[String],
-    _challenge: Option<&TokenChallenge>,
-) -> Result<Secret<String>, DelegationError> {
-    Err(handle_invalid())
-}
-
-/// The answer to a handle that this server has not sealed, or not lately.
-pub fn handle_invalid() -> DelegationError {
-    DelegationError {
-        category: DelegationErrorCategory::HandleInvalid,
-        code: "handle-invalid".to_owned(),
-        message: "The handle of the call is not valid any more".to_owned(),
-        claims: None,
-        retry_after: None,
-    }
 }

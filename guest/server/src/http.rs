@@ -12,6 +12,7 @@ mod index;
 mod legacy_sse;
 mod negotiation;
 mod origin;
+pub(crate) mod relay;
 mod routes;
 mod streamable;
 
@@ -21,13 +22,17 @@ mod tests;
 use std::cell::Cell;
 use std::time::Duration;
 
+use base::Secret;
+use base::settings::ServerKind;
 use caller::session;
-use entra::token;
+use entra::{EntraWorld, token};
 use http::header::{ALLOW, CACHE_CONTROL};
 use http::{HeaderName, HeaderValue, Method, Response};
 use world::records::{Namespace, Partition, Ttl};
 
-use self::bearer::{Authenticate, Guard};
+pub(crate) use self::bearer::Guard;
+
+use self::bearer::{Authenticate, SessionLookup};
 use self::origin::Sharing;
 use self::routes::Route;
 use crate::authorization_server::{self, authority_metadata, metadata};
@@ -55,8 +60,12 @@ const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// Answers one request.
 pub async fn handle(env: &ServerWorld<'_>, request: Request) -> HttpResponse {
-    let authenticate: Authenticate = |env, token, resources| Box::pin(session::authenticate(env, token, resources));
-    handle_with(env, request, authenticate).await
+    handle_with(env, request, by_session).await
+}
+
+/// Finds sessions in the store.
+fn by_session<'a>(env: &'a EntraWorld<'a>, token: &'a Secret<String>, resources: &'a [&'a str]) -> SessionLookup<'a> {
+    Box::pin(session::authenticate(env, token, resources))
 }
 
 /// Answers a request that could not be read, with a status of 4xx or 5xx.
@@ -99,7 +108,7 @@ async fn handle_with(env: &ServerWorld<'_>, mut request: Request, authenticate: 
 }
 
 /// The answer to a request that reaches no endpoint.
-fn refuse(site: &Site<'_>, route: &Route, request: &Request) -> Option<Response<Vec<u8>>> {
+fn refuse(site: &Site<'_>, route: &Route<'_>, request: &Request) -> Option<Response<Vec<u8>>> {
     // A monitor of the process asks by address, and learns nothing that a stranger must not know.
     if !matches!(route, Route::Health | Route::Ready) && !origin::is_our_host(site, request) {
         return Some(text(421, "This server does not answer for this host name: see the setting `allowed_hosts`"));
@@ -126,9 +135,14 @@ fn refuse(site: &Site<'_>, route: &Route, request: &Request) -> Option<Response<
     None
 }
 
-async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenticate: Authenticate) -> HttpResponse {
+async fn serve(
+    env: &ServerWorld<'_>,
+    route: &Route<'_>,
+    request: &Request,
+    authenticate: Authenticate,
+) -> HttpResponse {
     let site = &env.site;
-    let guard = |path| Guard { env, path, authenticate };
+    let guard = |path: &'static str| Guard { env, path, authenticate };
     // The rare ones are in boxes, so that a message is not as large as a sign-in.
     HttpResponse::Full(match route {
         Route::Unknown | Route::UnknownMetadata => text(404, "Not found"),
@@ -136,6 +150,15 @@ async fn serve(env: &ServerWorld<'_>, route: &Route, request: &Request, authenti
         Route::Health => text(200, "ok"),
         Route::Ready => ready(env).await,
         Route::Mcp => streamable::serve(&guard(MCP_PATH), request).await,
+        Route::Server(server) => match server.kind {
+            ServerKind::Tools => {
+                let env = ServerWorld { server: Some(server), ..*env };
+                streamable::serve(&Guard { env: &env, path: &server.path, authenticate }, request).await
+            }
+            ServerKind::Upstream => {
+                text(501, "Requests to this server pass through the gate of the host, which is not on")
+            }
+        },
         Route::Sse => return Box::pin(legacy_sse::open(&guard(SSE_PATH), request)).await,
         Route::Message => Box::pin(legacy_sse::receive(&guard(SSE_PATH), request)).await,
         Route::OAuth(endpoint) => Box::pin(authorization_server::handle(env, *endpoint, request)).await,
@@ -232,7 +255,7 @@ impl HttpResponse {
     }
 }
 
-impl Route {
+impl Route<'_> {
     /// Which web pages may read the answers.
     fn sharing(&self) -> Sharing {
         match self {
@@ -241,7 +264,7 @@ impl Route {
             Self::ProtectedResource(_) | Self::AuthorizationServer | Self::KeySet | Self::UnknownMetadata => {
                 Sharing::Everybody
             }
-            Self::Mcp | Self::Sse | Self::Message => Sharing::AllowedOrigins,
+            Self::Mcp | Self::Sse | Self::Message | Self::Server(_) => Sharing::AllowedOrigins,
             Self::OAuth(endpoint) => match endpoint {
                 authorization_server::Endpoint::Token
                 | authorization_server::Endpoint::Register

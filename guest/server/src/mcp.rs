@@ -7,6 +7,7 @@ mod dispatch;
 mod envelope;
 mod not_admitted;
 mod person;
+pub(crate) mod relay;
 mod request_state;
 mod streamable_http;
 mod version;
@@ -52,7 +53,7 @@ impl<'a> Peer<'a> {
     }
 
     /// Counts requests of a remote caller. An error says after which time to try again.
-    async fn count(self, requests: usize) -> Result<(), Duration> {
+    pub(crate) async fn count(self, requests: usize) -> Result<(), Duration> {
         let Self::Remote(env, caller) = self else { return Ok(()) };
         let Some(who) = caller.identity() else { return Ok(()) };
         for _ in 0..requests {

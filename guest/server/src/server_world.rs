@@ -1,5 +1,6 @@
 //! What the remote server needs of the world.
 
+use base::settings::ServerSettings;
 use entra::EntraWorld;
 use world::{ClientMetadata, Log, RateLimiter};
 
@@ -13,6 +14,8 @@ pub struct ServerWorld<'w> {
     pub entra: EntraWorld<'w>,
     /// Where the server is.
     pub site: Site<'w>,
+    /// The server behind the component that the message is for. None: the component's own tools.
+    pub server: Option<&'w ServerSettings>,
     /// Bounds of how often something may be done.
     pub limiter: &'w dyn RateLimiter,
     /// Documents at addresses that strangers choose.

@@ -1,12 +1,14 @@
 //! Where the server is, as its public URL says.
 
 use base::policy::Name;
-use base::settings::HttpSettings;
+use base::settings::{HttpSettings, ServerKind, ServerSettings};
 
 /// The path of the MCP endpoint.
 pub const MCP_PATH: &str = "/mcp";
 /// The path of the event stream of HTTP+SSE.
 pub const SSE_PATH: &str = "/sse";
+/// Where a proxy asks. Requests of Envoy have the original path behind it.
+pub const FORWARD_AUTH: &str = "/auth";
 /// The scope of a session, in the short form.
 pub const SCOPE: &str = "User.Read";
 
@@ -22,6 +24,8 @@ pub const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server"
 pub struct Site<'a> {
     /// How it is reached.
     pub settings: &'a HttpSettings,
+    /// The servers behind the component. Where there are some, its own tools are not served.
+    pub servers: &'a [ServerSettings],
     /// Scheme and host, perhaps with a port.
     pub origin: &'a str,
     /// The path that stands before every path of this server; empty, or it starts with a slash and ends without one.
@@ -35,7 +39,38 @@ impl<'a> Site<'a> {
         let host = url.find("://").map_or(0, |at| at + "://".len());
         let path = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |at| host + at);
         let (origin, prefix) = url.split_at(path);
-        Self { settings, origin, prefix }
+        Self { settings, servers: &[], origin, prefix }
+    }
+
+    /// The same with servers behind the component.
+    #[must_use]
+    pub fn with_servers(self, servers: &'a [ServerSettings]) -> Self {
+        Self { servers, ..self }
+    }
+
+    /// The server behind the component at a path.
+    pub fn server_at(&self, path: &str) -> Option<&'a ServerSettings> {
+        self.servers.iter().find(|server| server.path == path)
+    }
+
+    /// The one server behind the component whose tools the component itself speaks for, where a message does not say to
+    /// which path it was sent.
+    pub fn only_tools(&self) -> Option<&'a ServerSettings> {
+        let mut tools = self.servers.iter().filter(|server| server.kind == ServerKind::Tools);
+        tools.next().filter(|_| tools.next().is_none())
+    }
+
+    /// The paths of all protected resources, the server as a whole (which has the empty path) not among them.
+    pub fn resource_paths(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let is_own = self.servers.is_empty();
+        let sse = self.settings.legacy_sse.then_some(SSE_PATH);
+        let own = std::iter::once(MCP_PATH).chain(sse).filter(move |_| is_own);
+        own.chain(self.servers.iter().map(|server| server.path.as_str()))
+    }
+
+    /// The same path as [`Self::resource_paths`] has it, if it is one of them, or empty.
+    pub fn resource_path(&self, path: &str) -> Option<&'a str> {
+        std::iter::once("").chain(self.resource_paths()).find(|known| *known == path)
     }
 
     /// Whether the server is reached over TLS.

@@ -8,7 +8,7 @@ use base::principal::{Groups, PrincipalKind};
 use base::settings::{HttpSettings, Mode, Settings};
 use base::{Identity, Secret};
 use caller::session::{Membership, Unconfirmed};
-use caller::{Caller, CallerAuthentication, NoToken};
+use caller::{Caller, CallerAuthentication, CallerReference, NoToken};
 use entra::graph::{GraphChallenge, GraphError, Source, profile};
 use entra::oauth::error::EntraRefusal;
 use entra::testing::EntraWorlds as _;
@@ -28,10 +28,11 @@ pub trait ServerWorlds {
 impl ServerWorlds for World {
     fn remote(&self) -> ServerWorld<'static> {
         let (world, entra) = (forever(self.clone()), self.entra_remote());
-        let site = Site::of(http_settings_of(entra.settings));
+        let site = Site::of(http_settings_of(entra.settings)).with_servers(&entra.settings.servers);
         ServerWorld {
             entra,
             site,
+            server: None,
             limiter: world,
             client_metadata: world,
             documents: forever(Documents::default()),
@@ -50,7 +51,7 @@ fn http_settings_of(settings: &Settings) -> &HttpSettings {
 /// Changes the settings, as another configuration of the component does.
 pub fn change(env: &mut ServerWorld<'static>, change: impl FnOnce(&mut Settings)) {
     entra::testing::change(&mut env.entra, change);
-    env.site = Site::of(http_settings_of(env.entra.settings));
+    env.site = Site::of(http_settings_of(env.entra.settings)).with_servers(&env.entra.settings.servers);
 }
 
 /// Changes the settings of the remote server.
@@ -83,6 +84,8 @@ pub struct TestCaller {
     pub groups: Groups,
     /// What Entra ID refuses tokens with.
     pub refusal: Option<EntraRefusal>,
+    /// The token that it has brought.
+    pub token: String,
 }
 
 impl TestCaller {
@@ -97,6 +100,7 @@ impl TestCaller {
             roles: Vec::new(),
             groups: Groups::Absent,
             refusal: None,
+            token: "a token".to_owned(),
         }
     }
 
@@ -144,6 +148,10 @@ pub fn texts(texts: &[&str]) -> Vec<String> {
 impl Caller for TestCaller {
     fn kind(&self) -> CallerAuthentication {
         CallerAuthentication::Bearer
+    }
+
+    fn reference(&self) -> CallerReference {
+        CallerReference::Bearer(Secret::new(self.token.clone()))
     }
 
     fn facts(&self) -> Option<Facts<'_>> {

@@ -22,4 +22,4 @@ pub use capabilities::*;
 pub use http_error::HttpError;
 pub use records::Keep;
 pub use store::{Store, StoreError};
-pub use trail::{SessionNames, Trail, Unrecorded};
+pub use trail::{Carried, SessionNames, Trail, Unrecorded};

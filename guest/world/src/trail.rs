@@ -10,7 +10,9 @@ use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::encoding::hex;
 use base::principal::Agent;
+use base::secret::reveal_optional;
 use base::settings::Settings;
+use serde::{Deserialize, Serialize};
 
 use crate::capabilities::{Audit, Random};
 use crate::random::random_uuid;
@@ -73,11 +75,20 @@ pub struct Trail<'w> {
     facts: RefCell<TrailFacts>,
 }
 
-#[derive(Default)]
+/// What is known of a call, for another call that belongs to it. It names the caller: it goes where only this server reads
+/// it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Carried {
+    id: String,
+    facts: TrailFacts,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct TrailFacts {
     address: Option<String>,
     token_id: Option<String>,
     session: Option<String>,
+    #[serde(serialize_with = "reveal_optional", default)]
     user: Option<Secret<String>>,
     agent: Option<Agent>,
     trace_parent: Option<String>,
@@ -100,6 +111,18 @@ impl<'w> Trail<'w> {
         let names = crate::testing::forever(SessionNames::default());
         let records = self.recorder.records.under(settings);
         Self::new(Recorder { records, settings, names, ..self.recorder }, self.id().to_owned())
+    }
+
+    /// What is known by now, for a later call of the host that belongs to this one.
+    pub fn carry(&self) -> Carried {
+        Carried { id: self.id().to_owned(), facts: self.facts.borrow().clone() }
+    }
+
+    /// Goes on with what is known from an earlier call. Its correlation id counts, unless this call was named already.
+    pub fn resume(&self, carried: &Carried) {
+        let Carried { id, facts } = carried;
+        self.id.get_or_init(|| id.clone());
+        self.facts.borrow_mut().clone_from(facts);
     }
 
     /// The correlation id: names the call in logs, records and answers.

@@ -214,7 +214,7 @@ fn one_rule_decides_by_what_is_known_and_says_what_is_not() {
 
 #[test]
 fn of_several_rules_one_is_enough_and_the_first_that_has_to_ask_asks() {
-    let on = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
+    let on = |tool: &'static str, rule| ToolRule::for_tool(tool, rule);
     let role = || Rule { roles: some(&["role"]), ..Rule::users() };
     let group = || Rule { groups: some(&["group"]), ..Rule::users() };
     let own = || Rule { tenants: some(&[TENANT]), ..role() };
@@ -270,7 +270,7 @@ fn terms(guests: bool) -> Terms {
 
 #[test]
 fn a_tool_that_is_closed_to_guests_lets_none_in_by_any_rule_and_decides_about_others_as_ever() {
-    let on = |rule| ToolRule { tool: "tool".into(), rule };
+    let on = |rule| ToolRule::for_tool("tool", rule);
     let role = || Rule::users_and_apps().with_any_role(&["role"]);
     let unconfirmed = Denial::MembershipUnconfirmed { reason: "outage".to_owned() };
     let guest = || Known { guest: Asked::Known(true), ..Known::user().roles(&["role"]) };
@@ -298,4 +298,185 @@ fn a_tool_that_is_closed_to_guests_lets_none_in_by_any_rule_and_decides_about_ot
     for caller in [guest(), unknown(), unsaid()] {
         assert_eq!(decide_by(&[on(role())], &terms(true), &caller.facts()), Decision::Allow, "where guests may");
     }
+}
+
+/// A rule about something of the server `crm`.
+fn of_crm(kind: TargetKind, name: &'static str, roles: &[&'static str]) -> ToolRule {
+    let rule = Rule::users().with_any_role(roles);
+    ToolRule { server: Some("crm".into()), kind, ..ToolRule::for_tool(name, rule) }
+}
+
+/// `None` for a caller that is let in.
+fn about(
+    rules: &[ToolRule],
+    deny_unlisted: bool,
+    target: (&str, TargetKind, &str),
+    known: &Known,
+) -> Option<&'static str> {
+    let (server, kind, name) = target;
+    match decide_about(&Target { server, kind, name }, rules, deny_unlisted, &known.facts()) {
+        Decision::Allow => None,
+        Decision::Deny(denial) => Some(denial.reason()),
+        decision => panic!("{decision:?}"),
+    }
+}
+
+#[test]
+fn of_a_server_behind_a_rule_of_its_own_counts_else_that_for_everything_else_the_default() {
+    use TargetKind::{Completion, Prompt, Resource, Task, Tool};
+    let missing = Some("role-missing");
+    let everyone = of_crm(Tool, "*", &["member"]);
+    let delete = of_crm(Tool, "delete_record", &["admin"]);
+    let any_server = ToolRule::for_tool("read", Rule::users().with_any_role(&["reader"]));
+    let rules = [everyone, delete, any_server];
+    let (nobody, member) = (Known::user(), Known::user().roles(&["member"]));
+    let (admin, reader) = (Known::user().roles(&["admin"]), Known::user().roles(&["reader"]));
+    for (target, known, expected) in [
+        (("crm", Tool, "delete_record"), &admin, None),
+        (("crm", Tool, "delete_record"), &member, missing),
+        (("crm", Tool, "list"), &member, None),
+        (("crm", Tool, "list"), &admin, missing),
+        (("crm", Tool, "*"), &member, None),
+        (("crm", Tool, "*"), &nobody, missing),
+        (("crm", Tool, "read"), &reader, None),
+        (("crm", Tool, "read"), &member, missing),
+        (("mail", Tool, "read"), &member, missing),
+        (("mail", Tool, "delete_record"), &nobody, None),
+        (("mail", Tool, "list"), &nobody, None),
+        (("crm", Prompt, "delete_record"), &nobody, None),
+        (("crm", Resource, "delete_record"), &nobody, None),
+        (("crm", Completion, "delete_record"), &nobody, None),
+        (("crm", Task, "delete_record"), &nobody, None),
+    ] {
+        assert_eq!(about(&rules, false, target, known), expected, "{target:?}");
+        let unlisted =
+            expected.or((target.0 == "mail" && target.2 != "read" || target.1 != Tool).then_some("tool-not-listed"));
+        assert_eq!(about(&rules, true, target, known), unlisted, "{target:?}");
+    }
+    // An application needs a rule only where there is one.
+    assert_eq!(about(&[], false, ("crm", Tool, "a"), &Known::app()), None);
+    assert_eq!(about(&rules, false, ("crm", Tool, "list"), &Known::app().roles(&["member"])), Some("kind-not-allowed"));
+}
+
+#[test]
+fn each_kind_has_rules_of_its_own() {
+    use TargetKind::{Completion, Prompt, Resource, Task, Tool};
+    let kinds = [Tool, Resource, Prompt, Completion, Task];
+    for ruled in kinds {
+        let rules = [of_crm(ruled, "x", &["admin"])];
+        for kind in kinds {
+            let expected = (kind == ruled).then_some("role-missing");
+            assert_eq!(about(&rules, false, ("crm", kind, "x"), &Known::user()), expected, "{ruled:?} {kind:?}");
+            assert_eq!(is_restricted("crm", kind, &rules, false), kind == ruled);
+            assert!(is_restricted("crm", kind, &rules, true) && !is_restricted("mail", kind, &rules, false));
+        }
+    }
+}
+
+#[test]
+fn guests_are_callers_like_others_behind_the_component() {
+    let guest = Known { guest: Asked::Known(true), ..Known::user() }.roles(&["admin"]);
+    assert_eq!(
+        about(&[of_crm(TargetKind::Tool, "x", &["admin"])], false, ("crm", TargetKind::Tool, "x"), &guest),
+        None
+    );
+    let unknown = Known { guest: Asked::Unknown, ..Known::user() };
+    assert_eq!(about(&[], false, ("crm", TargetKind::Tool, "x"), &unknown), None);
+}
+
+#[test]
+fn rules_of_a_tenant_replace_the_general_ones_behind_the_component_too() {
+    let own = ToolRule {
+        rule: Rule { tenants: Some(names(&[OTHER_TENANT])), ..Rule::users() },
+        ..of_crm(TargetKind::Tool, "x", &[])
+    };
+    let general = of_crm(TargetKind::Tool, "x", &["admin"]);
+    let target = ("crm", TargetKind::Tool, "x");
+    let other = Known { tenant: OTHER_TENANT, ..Known::user() };
+    assert_eq!(about(&[own.clone(), general.clone()], false, target, &other), None);
+    assert_eq!(about(&[own.clone(), general], false, target, &Known::user()), Some("role-missing"));
+    // It has a rule of its own, which is for another tenant: that for everything does not count.
+    let everything = ToolRule { rule: Rule::users(), ..of_crm(TargetKind::Tool, "*", &[]) };
+    assert_eq!(about(&[own, everything], false, target, &Known::user()), Some("tenant-not-allowed"));
+}
+
+#[test]
+fn a_name_that_may_be_taken_for_a_ruled_one_is_denied() {
+    let open = ToolRule { rule: Rule::users(), ..of_crm(TargetKind::Tool, "*", &[]) };
+    let rules = [of_crm(TargetKind::Tool, "delete_record", &["admin"]), open];
+    let decide = |name: &str| about(&rules, false, ("crm", TargetKind::Tool, name), &Known::user().roles(&["admin"]));
+    for name in [
+        "Delete_Record",
+        "DELETE_RECORD",
+        "delete_record ",
+        " delete_record",
+        "delete\u{200b}_record",
+        "delete_record\0",
+        "delete_record\n",
+        "ｄelete_record",
+        "delete_recor\u{0501}",
+        "\u{feff}delete_record",
+        "delete_record\u{301}",
+        "\u{202e}x",
+        "",
+        "résumé",
+    ] {
+        let expected = if name.is_empty() { None } else { Some("name-ambiguous") };
+        assert_eq!(decide(name), expected, "{name:?}");
+    }
+    for name in ["delete_record", "delete_records", "delete-record", "list"] {
+        assert_eq!(decide(name), None, "{name:?}");
+    }
+    // Where no name has a rule, there is none to be taken for.
+    assert_eq!(about(&rules[1..], false, ("crm", TargetKind::Tool, "résumé"), &Known::user()), None);
+    // A name of other letters can have a rule.
+    let rules = [rules[0].clone(), of_crm(TargetKind::Tool, "résumé", &["reader"])];
+    let reader = Known::user().roles(&["reader"]);
+    assert_eq!(about(&rules, false, ("crm", TargetKind::Tool, "résumé"), &reader), None);
+    assert_eq!(
+        about(&rules, false, ("crm", TargetKind::Tool, "re\u{301}sume\u{301}"), &reader),
+        Some("name-ambiguous")
+    );
+}
+
+#[test]
+fn a_uri_that_may_be_taken_for_a_ruled_one_is_denied() {
+    let rules = [of_crm(TargetKind::Resource, "file:///secret/plan", &["admin"])];
+    let decide = |uri: &str| about(&rules, false, ("crm", TargetKind::Resource, uri), &Known::user());
+    for uri in [
+        "FILE:///secret/plan",
+        "file:///secret/Plan",
+        "file:///secret/plan/",
+        "file:///secret/%70lan",
+        "file:///x/../secret/plan",
+        "file:///secret/./plan",
+        "file:///secret//plan",
+        "file:///secret\\plan",
+        "file:///secret/plan#a",
+        "file:///secret/plan?a",
+        "file:///secret/plan;a",
+        "file://localhost/secret/plan",
+        "file:/secret/plan",
+        "file:///secret/plan\u{200b}",
+    ] {
+        assert_eq!(decide(uri), Some("name-ambiguous"), "{uri}");
+    }
+    assert_eq!(decide("file:///secret/plan"), Some("role-missing"));
+    for uri in ["file:///secret/plans", "db://table/1", "file:///open"] {
+        assert_eq!(decide(uri), None, "{uri}");
+    }
+}
+
+#[test]
+fn a_tool_of_the_component_looks_at_no_rule_about_a_server() {
+    let terms = Terms { tool: "x", guests: true, rule: Rule::users };
+    let denied = Decision::Deny(Denial::NotListed);
+    for rule in [
+        of_crm(TargetKind::Tool, "x", &[]),
+        ToolRule::for_tool("*", Rule::users()),
+        ToolRule { kind: TargetKind::Prompt, ..ToolRule::for_tool("x", Rule::users()) },
+    ] {
+        assert_eq!(decide_by(&[rule], &terms, &Known::user().facts()), denied);
+    }
+    assert_eq!(decide_by(&[ToolRule::for_tool("x", Rule::users())], &terms, &Known::user().facts()), Decision::Allow);
 }

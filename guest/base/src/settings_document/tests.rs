@@ -33,6 +33,23 @@ fn complete() -> Value {
         },
         "profile-cache-seconds": 11,
         "audit-usernames": true,
+        "servers": [{
+            "name": "crm",
+            "path": "/crm/mcp",
+            "kind": "upstream",
+            "title": "CRM",
+            "permissions": [["https://graph.microsoft.com/Mail.Read"], ["api://crm/Read", "api://crm/Write"]],
+            "identity": { "form": "token", "permissions": ["api://crm/Read", "api://crm/Write"] },
+        }, {
+            "name": "mail",
+            "path": "/mcp",
+            "kind": "tools",
+        }, {
+            "name": "signed",
+            "path": "/signed",
+            "kind": "upstream",
+            "identity": { "form": "assertion", "audience": "https://signed.example" },
+        }],
         "http": {
             "public-url": "https://mcp.example.com",
             "allowed-hosts": ["mcp.example.com"],
@@ -52,6 +69,8 @@ fn complete() -> Value {
             "app-id-uri": "api://mcp",
             "required-scope": "Mcp.Access",
             "access": [{
+                "server": "crm",
+                "kind": "prompt",
                 "tool": "listMyGroups",
                 "tenants": ["11111111-0000-4000-a000-000000000001"],
                 "kinds": ["user", "app"],
@@ -60,6 +79,7 @@ fn complete() -> Value {
                 "groups": ["22222222-0000-4000-a000-000000000001"],
                 "scopes": ["Mcp.Access"],
             }],
+            "deny-unlisted": true,
             "token-header": "x-forwarded-access-token",
             "rewrite-authority-metadata": true,
             "max-streams-per-caller": 5,
@@ -134,6 +154,37 @@ fn every_field_of_a_complete_document_is_taken_over() {
     };
     assert_eq!(settings.token, token);
     assert_eq!((settings.profile_cache, settings.audit_usernames), (Duration::from_secs(11), true));
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let crm = texts(&["api://crm/Read", "api://crm/Write"]);
+    let mail = ServerSettings {
+        name: "mail".to_owned(),
+        path: "/mcp".to_owned(),
+        kind: ServerKind::Tools,
+        title: None,
+        permissions: Vec::new(),
+        identity: ServerIdentity::None,
+    };
+    assert_eq!(
+        settings.servers,
+        [
+            ServerSettings {
+                name: "crm".to_owned(),
+                path: "/crm/mcp".to_owned(),
+                kind: ServerKind::Upstream,
+                title: Some("CRM".to_owned()),
+                permissions: vec![texts(&["https://graph.microsoft.com/Mail.Read"]), crm.clone()],
+                identity: ServerIdentity::Token { permissions: crm },
+            },
+            mail.clone(),
+            ServerSettings {
+                name: "signed".to_owned(),
+                path: "/signed".to_owned(),
+                kind: ServerKind::Upstream,
+                identity: ServerIdentity::Assertion { audience: "https://signed.example".to_owned() },
+                ..mail
+            },
+        ]
+    );
     let names = |name: &'static str| vec![Name::Borrowed(name)];
     let expected = HttpSettings {
         public_url: "https://mcp.example.com".to_owned(),
@@ -154,6 +205,8 @@ fn every_field_of_a_complete_document_is_taken_over() {
         app_id_uri: Some("api://mcp".to_owned()),
         required_scope: "Mcp.Access".to_owned(),
         access: Some(vec![ToolRule {
+            server: Some(Name::Borrowed("crm")),
+            kind: TargetKind::Prompt,
             tool: Name::Borrowed("listMyGroups"),
             rule: Rule {
                 tenants: Some(names("11111111-0000-4000-a000-000000000001")),
@@ -165,6 +218,7 @@ fn every_field_of_a_complete_document_is_taken_over() {
                 scopes: names("Mcp.Access"),
             },
         }]),
+        deny_unlisted: true,
         token_header: Some("x-forwarded-access-token".to_owned()),
         rewrite_authority_metadata: true,
         max_streams_per_caller: 5,
@@ -180,6 +234,7 @@ fn a_complete_document_without_http_and_of_a_public_client_is_that_of_a_local_se
     let mut document = complete();
     document["client-type"] = json!("public-client");
     document.as_object_mut().expect("an object").remove("http");
+    document["servers"] = json!([{ "name": "mail", "path": "", "kind": "tools" }]);
     let settings = read(&document.to_string()).expect("the document is accepted");
     let Mode::Local(local) = settings.mode else { panic!("a public client is a local server") };
     assert_eq!(local.method, SignInMethod::DeviceCode);
@@ -212,20 +267,22 @@ fn a_complete_document_has_every_field_of_the_schema() {
     let schema: Value = serde_json::from_str(&schema()).expect("a schema is JSON");
     let mut all = Vec::new();
     objects(&schema, &mut all);
-    assert_eq!(all.len(), 6, "settings, sign-in, token, http, client, rule");
+    assert_eq!(all.len(), 11, "settings, server, four forms of identity, sign-in, token, http, client, rule");
     let text = complete().to_string();
     for object in all {
         assert_eq!(object["additionalProperties"], false, "unknown fields are refused: {object}");
         for (name, property) in object["properties"].as_object().expect("an object") {
             assert!(text.contains(&format!("\"{name}\":")), "{name}");
-            assert!(property["description"].is_string(), "{name} is not documented");
+            // What tells forms apart is documented by each of them.
+            let documented = if property["const"].is_string() { object } else { property };
+            assert!(documented["description"].is_string(), "{name} is not documented");
         }
     }
 }
 
 #[test]
 fn an_unknown_field_is_refused_wherever_it_is() {
-    for pointer in ["", "/sign-in", "/token", "/http", "/http/clients/0", "/http/access/0"] {
+    for pointer in ["", "/servers/0", "/sign-in", "/token", "/http", "/http/clients/0", "/http/access/0"] {
         let mut document = complete();
         document.pointer_mut(pointer).expect("it exists")["audience"] = json!("x");
         let SettingsDocumentError::Mismatch { fault, .. } = refused(&document) else { panic!("{pointer}") };
@@ -243,6 +300,11 @@ fn a_missing_field_is_named() {
         ("/http", "allowed-hosts"),
         ("/http", "required-scope"),
         ("/http/access/0", "kinds"),
+        ("/servers/0", "name"),
+        ("/servers/0", "path"),
+        ("/servers/0", "kind"),
+        ("/servers/0/identity", "permissions"),
+        ("/servers/2/identity", "audience"),
     ] {
         let mut document = complete();
         document.pointer_mut(pointer).and_then(Value::as_object_mut).expect("it exists").remove(name);

@@ -7,7 +7,7 @@ use base::principal::Principal;
 use entra::EntraWorld;
 use entra::graph::{GraphChallenge, GraphError, Source, TokenSource as _, profile};
 
-use super::{Caller, CallerAuthentication, NoToken};
+use super::{Caller, CallerAuthentication, CallerReference, NoToken};
 use crate::bearer::{Bearer, graph};
 use crate::session::{Membership, Unconfirmed};
 
@@ -23,6 +23,10 @@ pub struct BearerCaller<'a> {
 impl Caller for BearerCaller<'_> {
     fn kind(&self) -> CallerAuthentication {
         CallerAuthentication::Bearer
+    }
+
+    fn reference(&self) -> CallerReference {
+        CallerReference::Bearer(self.bearer.token().clone())
     }
 
     fn facts(&self) -> Option<Facts<'_>> {

@@ -8,7 +8,7 @@ use base::decision::Facts;
 use entra::EntraWorld;
 use entra::graph::{GraphChallenge, GraphError, Source};
 
-use super::{Caller, CallerAuthentication, NoToken};
+use super::{Caller, CallerAuthentication, CallerReference, NoToken};
 use crate::local::interactive::{self, Presenter, SignInRequest};
 use crate::local::{AccessToken, PersonWorld, SignInError, accounts, profile, silent};
 use crate::session::{Membership, Unconfirmed};
@@ -62,6 +62,10 @@ impl<'a> PersonCaller<'a> {
 impl Caller for PersonCaller<'_> {
     fn kind(&self) -> CallerAuthentication {
         CallerAuthentication::Person
+    }
+
+    fn reference(&self) -> CallerReference {
+        CallerReference::Person
     }
 
     fn facts(&self) -> Option<Facts<'_>> {

@@ -7,7 +7,7 @@ use base::principal::{Groups, PrincipalKind};
 use entra::EntraWorld;
 use entra::graph::{GraphChallenge, GraphError, Source, TokenSource as _, profile};
 
-use super::{Caller, CallerAuthentication, NoToken};
+use super::{Caller, CallerAuthentication, CallerReference, NoToken};
 use crate::session::{self, Membership, Session, Unconfirmed, graph};
 
 /// A client with a session.
@@ -22,6 +22,11 @@ pub struct SessionCaller<'a> {
 impl Caller for SessionCaller<'_> {
     fn kind(&self) -> CallerAuthentication {
         CallerAuthentication::Session
+    }
+
+    fn reference(&self) -> CallerReference {
+        let Session { id, scopes, expires_at, .. } = self.session;
+        CallerReference::Session { id: id.clone(), scopes: scopes.clone(), expires_at: *expires_at }
     }
 
     fn facts(&self) -> Option<Facts<'_>> {
@@ -41,6 +46,11 @@ impl Caller for SessionCaller<'_> {
             },
             all_groups: Fact::Unknown,
         })
+    }
+
+    fn known_roles(&self) -> &[String] {
+        let membership = &self.session.membership;
+        if membership.counts(self.env.clock.now()) { &membership.roles } else { &[] }
     }
 
     async fn confirm(&self) -> Result<Membership, Unconfirmed> {

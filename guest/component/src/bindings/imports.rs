@@ -97,7 +97,8 @@ impl InstanceContext {
         let Mode::Remote(settings) = &self.settings.mode else { return None };
         Some(ServerWorld {
             entra: self.entra(trail),
-            site: Site::of(settings),
+            site: Site::of(settings).with_servers(&self.settings.servers),
+            server: None,
             limiter: &HostImports,
             client_metadata: &HostImports,
             documents: &self.documents,
@@ -408,6 +409,9 @@ impl Audit for HostImports {
             object_id,
             client_id,
             tool,
+            server,
+            kind,
+            upstream_status,
             token_id,
             session,
             address,
@@ -425,6 +429,9 @@ impl Audit for HostImports {
             .maybe("object-id", object_id)
             .maybe("client-id", client_id)
             .maybe("tool", tool)
+            .maybe("server", server)
+            .maybe("kind", kind)
+            .maybe("upstream-status", upstream_status)
             .maybe("token-id", token_id)
             .maybe("session", session)
             .maybe("address", address)

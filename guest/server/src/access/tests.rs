@@ -30,7 +30,7 @@ fn some(some: &[&'static str]) -> Option<Vec<Name>> {
 }
 
 fn of_vault(rule: Rule) -> ToolRule {
-    ToolRule { tool: "vault".into(), rule }
+    ToolRule::for_tool("vault", rule)
 }
 
 fn env_with(rules: Option<Vec<ToolRule>>) -> (World, ServerWorld<'static>) {
@@ -177,7 +177,7 @@ fn the_rule_of_a_tool_holds_until_the_settings_have_rules_and_then_what_they_do_
     assert_eq!(admitted(None, &opener), Ok(()));
     assert_eq!(admitted(None, &Caller::user()), Err(Denial::RoleMissing { any_of: names(&["Vault.Open"]) }));
     assert_eq!(admitted(Some(vec![of_vault(Rule::users())]), &Caller::user()), Ok(()), "the settings replace it");
-    let for_another = ToolRule { tool: "vaults".into(), rule: Rule::users_and_apps() };
+    let for_another = ToolRule::for_tool("vaults", Rule::users_and_apps());
     for rules in [vec![], vec![for_another]] {
         assert_eq!(admitted(Some(rules), &opener), Err(Denial::NotListed));
     }
@@ -268,7 +268,7 @@ fn a_denial_is_recorded_once_with_caller_and_tool_and_a_record_that_fails_admits
 #[test]
 fn the_directory_is_closed_to_guests_whatever_their_role_and_whatever_the_settings_say() {
     let terms = tools::remote().into_iter().find(|tool| tool.name() == "findUser").unwrap().terms();
-    let open = ToolRule { tool: terms.tool.into(), rule: Rule::users_and_apps() };
+    let open = ToolRule::for_tool(terms.tool, Rule::users_and_apps());
     for rules in [None, Some(vec![open])] {
         let (world, env) = env_with(rules);
         let member = Caller::user().roles(&["Directory.Reader"]);
@@ -317,7 +317,7 @@ fn a_client_may_use_in_a_persons_name_what_some_rule_lets_people_call() {
     let mut http = http_settings();
     let names = |http: &HttpSettings| tools::of_users(http).into_iter().map(|tool| tool.name()).collect::<Vec<_>>();
     assert_eq!(names(&http), ["getUserDetails", "GetUserDetailsFromGraph", "listMyGroups", "findUser"]);
-    let rule = |tool: &'static str, rule| ToolRule { tool: tool.into(), rule };
+    let rule = |tool: &'static str, rule| ToolRule::for_tool(tool, rule);
     let apps = Rule { users: false, ..Rule::users_and_apps() };
     http.access =
         Some(vec![rule("findUser", apps.clone()), rule("listMyGroups", Rule::users()), rule("x", Rule::users())]);

@@ -29,7 +29,7 @@ use super::{client_metadata_document, clients, pages};
 use crate::client_documents::KeptDocument;
 use crate::message::Request;
 use crate::server_world::ServerWorld;
-use crate::site::{MCP_PATH, SCOPE, SSE_PATH, Site};
+use crate::site::{SCOPE, Site};
 use crate::tools;
 
 #[cfg(test)]
@@ -379,8 +379,7 @@ pub(super) fn named<'r>(site: &Site<'_>, resource: &'r str) -> &'r str {
 /// Whether a resource indicator names this server or one of its endpoints. Compared exactly, but for [`named`].
 pub(super) fn is_ours(site: &Site<'_>, resource: &str) -> bool {
     let resource = named(site, resource);
-    let sse = site.settings.legacy_sse.then_some(SSE_PATH);
-    ["", MCP_PATH].into_iter().chain(sse).any(|path| site.resource(path) == resource)
+    std::iter::once("").chain(site.resource_paths()).any(|path| site.resource(path) == resource)
 }
 
 /// Shows the consent page.

@@ -178,7 +178,7 @@ mod tests {
         let mut env = World::default().remote();
         let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
         let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT };
-        let only = |tool: &'static str| Some(vec![ToolRule { tool: tool.into(), rule: Rule::users() }]);
+        let only = |tool: &'static str| Some(vec![ToolRule::for_tool(tool, Rule::users())]);
         configure(&mut env, |http| http.access = only("getUserDetails"));
         run(remember(&env, &consent)).unwrap();
         assert_eq!(run(is_remembered(&env, &consent)), Ok(true));

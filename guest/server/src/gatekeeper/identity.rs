@@ -17,13 +17,16 @@ mod tests;
 pub use error::IdentityError;
 pub use keys::key_set;
 
+use base::decision::Fact;
 use base::principal::PrincipalKind;
-use base::settings::{ServerIdentity, ServerKind, ServerSettings, Settings};
+use base::settings::{ServerIdentity, ServerSettings, Settings};
 use caller::Caller;
+use caller::session::Unconfirmed;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use world::provided_tools::ToolCaller;
 
+use super::tool_caller;
 use crate::server_world::ServerWorld;
 
 /// The token of [`ServerIdentity::Assertion`].
@@ -64,6 +67,30 @@ pub struct Addressed<'a> {
 pub fn tells_of_identity(name: &HeaderName) -> bool {
     let name = name.as_str().replace('_', "-");
     name == AUTHORIZATION.as_str() || RESERVED.iter().any(|reserved| name.starts_with(reserved))
+}
+
+/// The caller as `server` learns of it. A server that is told of roles may decide by them, so they are not older than those
+/// that rules go by.
+pub async fn told_of(
+    env: &ServerWorld<'_>,
+    server: &ServerSettings,
+    caller: &dyn Caller,
+) -> Result<ToolCaller, IdentityError> {
+    let told = tool_caller(&env.entra, caller);
+    let has_roles = match &server.identity {
+        ServerIdentity::None | ServerIdentity::Token { .. } => false,
+        ServerIdentity::EasyAuth | ServerIdentity::Assertion { .. } => true,
+    };
+    match caller.facts().map(|facts| facts.roles) {
+        Some(Fact::Unknown | Fact::Unavailable(_)) if has_roles => match caller.confirm().await {
+            Ok(membership) => Ok(ToolCaller { roles: membership.roles, ..told }),
+            Err(Unconfirmed::Ended) => Err(IdentityError::SignInAgain),
+            Err(Unconfirmed::Unavailable(_)) => Err(IdentityError::Unavailable { retry_after: None }),
+        },
+        Some(_) => Ok(told),
+        // The person at this machine is no caller of a server behind.
+        None => Err(IdentityError::SignInAgain),
+    }
 }
 
 /// The fields that tell `server` of the caller. All of its form, or an error: never some of them.
@@ -112,17 +139,12 @@ pub fn problems(settings: &Settings) -> Vec<String> {
 fn problem(server: &ServerSettings) -> Option<String> {
     let name = &server.name;
     match &server.identity {
-        ServerIdentity::None => None,
-        _ if server.kind != ServerKind::Upstream => Some(format!(
-            "the server {name:?} is of tools that the host runs: they learn who calls without an identity setting"
-        )),
-        ServerIdentity::EasyAuth => None,
-        ServerIdentity::Assertion { audience } => audience.is_empty().then(|| {
-            format!("the server {name:?} has the identity `assertion` and no audience: name the one it accepts")
-        }),
-        ServerIdentity::Token { permissions } => (permissions.is_empty() || !server.permissions.contains(permissions))
-            .then(|| {
-                format!("the server {name:?} has the identity `token` with permissions that are not among its own")
-            }),
+        ServerIdentity::Assertion { audience } if audience.is_empty() => {
+            Some(format!("the server {name:?} has the identity `assertion` and no audience: name the one it accepts"))
+        }
+        ServerIdentity::None
+        | ServerIdentity::EasyAuth
+        | ServerIdentity::Assertion { .. }
+        | ServerIdentity::Token { .. } => None,
     }
 }

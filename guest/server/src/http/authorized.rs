@@ -51,7 +51,18 @@ pub(super) async fn handle_with(
 ) -> Option<String> {
     let MessageOrigin { authorization, client_address } = *origin;
     env.entra.trail.set_address(client_address);
-    let guard = Guard { env, path: MCP_PATH, authenticate };
+    // A message does not say to which path it was sent.
+    let server = env.site.only_tools();
+    if server.is_none() && !env.site.servers.is_empty() {
+        let text = "This server has several MCP endpoints, which are reached over HTTP only".to_owned();
+        return mcp::not_admitted(
+            message,
+            &NotAdmitted { status: 404, text, challenge: None, retry_after_seconds: None },
+        );
+    }
+    let env = &ServerWorld { server, ..*env };
+    let path = server.map_or(MCP_PATH, |server| server.path.as_str());
+    let guard = Guard { env, path, authenticate };
     let mut headers = HeaderMap::new();
     let field = HeaderValue::from_str(authorization.reveal()).ok();
     // What is no header field gets the answer of a malformed one.
@@ -61,7 +72,7 @@ pub(super) async fn handle_with(
     let request = Request {
         method: Method::POST,
         authority: None,
-        path: MCP_PATH.to_owned(),
+        path: path.to_owned(),
         query: None,
         headers,
         body: Vec::new(),

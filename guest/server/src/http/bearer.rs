@@ -31,13 +31,13 @@ const MAX_TOKEN_BYTES: usize = 1024;
 const MAX_CLAIMS_BYTES: usize = 4096;
 
 /// Finds the session of an access token: `session::authenticate`, and something simpler in tests.
-pub(super) type Authenticate = for<'a> fn(&'a EntraWorld<'a>, &'a Secret<String>, &'a [&'a str]) -> SessionLookup<'a>;
+pub(crate) type Authenticate = for<'a> fn(&'a EntraWorld<'a>, &'a Secret<String>, &'a [&'a str]) -> SessionLookup<'a>;
 /// The session that is found.
-pub(super) type SessionLookup<'a> = Pin<Box<dyn Future<Output = Result<Session, SessionError>> + 'a>>;
+pub(crate) type SessionLookup<'a> = Pin<Box<dyn Future<Output = Result<Session, SessionError>> + 'a>>;
 
 /// Watches over one resource.
-pub(super) struct Guard<'a> {
-    pub(super) env: &'a ServerWorld<'a>,
+pub(crate) struct Guard<'a> {
+    pub(crate) env: &'a ServerWorld<'a>,
     /// The path of the resource.
     pub(super) path: &'a str,
     pub(super) authenticate: Authenticate,
@@ -45,7 +45,7 @@ pub(super) struct Guard<'a> {
 
 /// An admitted caller, and its token.
 #[allow(clippy::large_enum_variant, reason = "one value a request, which is moved once; a box costs an allocation")]
-pub(super) enum Admitted {
+pub(crate) enum Admitted {
     /// With a session.
     Session(Session, Secret<String>),
     /// With a token of Entra ID.
@@ -54,14 +54,14 @@ pub(super) enum Admitted {
 
 impl Admitted {
     /// The caller.
-    pub(super) fn caller<'a>(&'a self, env: &'a EntraWorld<'a>) -> Box<dyn Caller + 'a> {
+    pub(crate) fn caller<'a>(&'a self, env: &'a EntraWorld<'a>) -> Box<dyn Caller + 'a> {
         match self {
             Self::Session(session, _) => Box::new(SessionCaller { env, session }),
             Self::Bearer(bearer) => Box::new(BearerCaller { env, bearer }),
         }
     }
 
-    pub(super) fn identity(&self) -> Identity<'_> {
+    pub(crate) fn identity(&self) -> Identity<'_> {
         match self {
             Self::Session(session, _) => session.identity(),
             Self::Bearer(bearer) => bearer.identity(),
@@ -78,7 +78,7 @@ impl Admitted {
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum BearerRefusal {
+pub(crate) enum BearerRefusal {
     /// It brings no token. It gets no error code (RFC 6750 section 3.1).
     Missing,
     /// It brings one in a way that is not allowed.
@@ -106,7 +106,7 @@ impl From<Refused> for BearerRefusal {
 
 impl Guard<'_> {
     /// Lets a request in, or says why not.
-    pub(super) async fn admit(&self, request: &Request) -> Result<Admitted, BearerRefusal> {
+    pub(crate) async fn admit(&self, request: &Request) -> Result<Admitted, BearerRefusal> {
         let handed_over = handed_over(self.env.site.settings, request)?;
         let of_entra = handed_over.is_some();
         let token = handed_over.map_or_else(|| presented(request), Ok)?;
@@ -170,7 +170,7 @@ impl Guard<'_> {
     }
 
     /// The answer to a caller whose session has no way to Entra ID any more.
-    pub(super) fn sign_in_again(&self) -> Response<Vec<u8>> {
+    pub(crate) fn sign_in_again(&self) -> Response<Vec<u8>> {
         self.refuse(BearerRefusal::InvalidToken("The sign-in has ended: sign in again"))
     }
 
@@ -181,7 +181,7 @@ impl Guard<'_> {
 
     /// The answer to a caller who has to come with a token that satisfies `claims`, which are JSON: the form of a
     /// challenge that Entra ID defines and its client libraries know.
-    pub(super) fn claims_challenge(&self, claims: &str) -> Response<Vec<u8>> {
+    pub(crate) fn claims_challenge(&self, claims: &str) -> Response<Vec<u8>> {
         if claims.len() > MAX_CLAIMS_BYTES {
             return self.sign_in_again();
         }
@@ -192,20 +192,20 @@ impl Guard<'_> {
 
     /// The answer to a caller whose token lacks some of `scopes`, which are in the short form: it names all that are
     /// needed, so that one new token is enough.
-    pub(super) fn insufficient_scope(&self, scopes: &[Name]) -> Response<Vec<u8>> {
+    pub(crate) fn insufficient_scope(&self, scopes: &[Name]) -> Response<Vec<u8>> {
         let description = "This tool needs an access token with all scopes of this challenge";
         let scope = self.env.site.scopes_with(scopes);
         self.challenge(403, Some("insufficient_scope"), description, "", &scope)
     }
 
     /// The answer to a caller that has asked for too much.
-    pub(super) fn too_many_calls(&self, after: Duration) -> Response<Vec<u8>> {
+    pub(crate) fn too_many_calls(&self, after: Duration) -> Response<Vec<u8>> {
         let message = "Too many calls of this caller, or too many requests to Microsoft Graph for it: wait a while";
         retry_after_a_while(text(429, message), after)
     }
 
     /// The answer to a request that was not admitted.
-    pub(super) fn refuse(&self, refusal: BearerRefusal) -> Response<Vec<u8>> {
+    pub(crate) fn refuse(&self, refusal: BearerRefusal) -> Response<Vec<u8>> {
         let (status, error, description) = match refusal {
             BearerRefusal::Unavailable => return unavailable("The session cannot be looked up now"),
             BearerRefusal::Token(error) => return self.refuse_token(&error),

@@ -14,16 +14,13 @@
 //! special here).
 
 use base::audit::{AuditEvent, Outcome};
-use base::decision::Fact;
 use base::encoding::{digest, same_secret};
-use base::policy::{Denial, Rule, Terms};
+use base::policy::{Denial, EVERYTHING, Target, TargetKind};
 use base::settings::{ForwardAuthSettings, HttpSettings, ServerIdentity, ServerKind, ServerSettings, Settings};
 use caller::Caller;
-use caller::session::Unconfirmed;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderName, HeaderValue, Response};
 use world::limits;
-use world::provided_tools::ToolCaller;
 
 use super::bearer::{Authenticate, Guard};
 use super::negotiation::field;
@@ -33,12 +30,8 @@ use crate::gatekeeper::identity::{self, Addressed, IdentityError};
 use crate::mcp::Field;
 use crate::message::{Request, text};
 use crate::server_world::ServerWorld;
-use crate::site::Site;
+use crate::site::{FORWARD_AUTH, Site};
 
-/// The path, and what stands before the original one in requests of Envoy.
-pub(super) const PATH: &str = "/auth";
-/// What stands before the original path in requests of Envoy, as a whole.
-pub(super) const BEFORE_PATH: &str = "/auth/";
 /// The secret of the proxy.
 const SECRET: HeaderName = HeaderName::from_static("x-entra-mcp-proxy-secret");
 /// What the client has asked the proxy for: as the documentation of nginx has it, and as Caddy and Traefik do. A client may
@@ -49,8 +42,9 @@ const ORIGINAL: [HeaderName; 2] =
 const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The operation of the rate limiter: that of a message.
 const CALL: &str = "call";
-/// The name in a rule that stands for everything.
-const EVERYTHING: &str = "*";
+/// What a request may be for.
+const KINDS: [TargetKind; 5] =
+    [TargetKind::Tool, TargetKind::Resource, TargetKind::Prompt, TargetKind::Completion, TargetKind::Task];
 /// Characters of SHA-256 as base64url.
 const HASH_LENGTH: usize = 43;
 
@@ -62,6 +56,7 @@ pub(super) async fn answer(env: &ServerWorld<'_>, request: &Request, authenticat
         return not_found();
     }
     let Some(server) = server_of(env.entra.settings, settings) else { return not_found() };
+    let env = &ServerWorld { server: Some(server), ..*env };
     let query = match original(&env.site, server, request) {
         Ok(query) => query,
         Err(answer) => return answer,
@@ -87,9 +82,9 @@ pub(super) async fn answer(env: &ServerWorld<'_>, request: &Request, authenticat
     match tell(env, &*caller, server).await {
         Ok(answer) => answer,
         Err(error) => {
+            let target = Target { server: &server.name, kind: TargetKind::Tool, name: EVERYTHING };
             let event =
-                AuditEvent { tool: Some(EVERYTHING.to_owned()), ..AuditEvent::new("tool.denied", Outcome::Failure) };
-            let event = event.because(error.reason().to_owned());
+                AuditEvent::new("tool.denied", Outcome::Failure).because(error.reason().to_owned()).about(&target);
             let event = caller.identity().iter().fold(event, |event, who| who.attribute(event));
             // The request is refused whether or not that can be recorded.
             let _ = env.entra.trail.record(event).await;
@@ -122,7 +117,7 @@ fn original(site: &Site<'_>, server: &ServerSettings, request: &Request) -> Resu
         }
     }
     let mut targets = Vec::new();
-    if let Some(path) = request.path.strip_prefix(BEFORE_PATH) {
+    if let Some(path) = request.path.strip_prefix(FORWARD_AUTH).and_then(|rest| rest.strip_prefix('/')) {
         // Then the proxy sets no field, and one that is there is the client's.
         targets.push((["/", path].concat(), request.query.clone().unwrap_or_default()));
     } else {
@@ -158,14 +153,13 @@ fn is_of_server(site: &Site<'_>, server_path: &str, path: &str) -> bool {
     below.strip_suffix('/').unwrap_or(below).split('/').all(is_segment) || below.is_empty()
 }
 
-/// Decides by the rules for everything that the server has.
-async fn judge(env: &ServerWorld<'_>, caller: &dyn Caller, _server: &ServerSettings) -> Result<(), Denial> {
-    let rules = env.site.settings.access.iter().flatten();
-    if rules.filter(|rule| rule.tool == EVERYTHING).count() == 0 {
-        return Ok(());
+/// Decides by the rules for everything that the server has: the request may be for anything.
+async fn judge(env: &ServerWorld<'_>, caller: &dyn Caller, server: &ServerSettings) -> Result<(), Denial> {
+    let access = Access::new(env, caller);
+    for kind in KINDS {
+        access.admit_to(&Target { server: &server.name, kind, name: EVERYTHING }).await?;
     }
-    let terms = Terms { tool: EVERYTHING, guests: true, rule: Rule::users_and_apps };
-    Access::new(env, caller).admit(&terms).await
+    Ok(())
 }
 
 /// Lets the request through.
@@ -174,49 +168,21 @@ async fn tell(
     caller: &dyn Caller,
     server: &ServerSettings,
 ) -> Result<Response<Vec<u8>>, IdentityError> {
-    let told = match &server.identity {
-        ServerIdentity::None => None,
-        ServerIdentity::EasyAuth | ServerIdentity::Assertion { .. } | ServerIdentity::Token { .. } => {
-            Some(tool_caller(env, caller).await?)
-        }
-    };
+    let told = identity::told_of(env, server, caller).await?;
+    let request = Addressed { caller, method: None, tool: None, body: None };
+    let identity = identity::headers(env, server, &told, &request).await?;
     let mut response = empty(200);
     for name in identity::NAMES {
         response.headers_mut().insert(name, HeaderValue::from_static(""));
     }
-    if let Some(told) = told {
-        let request = Addressed { caller, method: None, tool: None, body: None };
-        for (name, value) in &identity::headers(env, server, &told, &request).await? {
-            response.headers_mut().insert(name, value.clone());
-        }
+    for (name, value) in &identity {
+        response.headers_mut().insert(name, value.clone());
     }
     Ok(response)
 }
 
-/// The caller as the server behind learns of it.
-async fn tool_caller(env: &ServerWorld<'_>, caller: &dyn Caller) -> Result<ToolCaller, IdentityError> {
-    let facts = caller.facts().ok_or(IdentityError::SignInAgain)?;
-    let roles = match facts.roles {
-        Fact::Known(roles) => roles.to_vec(),
-        Fact::Unknown | Fact::Unavailable(_) => match caller.confirm().await {
-            Ok(membership) => membership.roles,
-            Err(Unconfirmed::Ended) => return Err(IdentityError::SignInAgain),
-            Err(Unconfirmed::Unavailable(_)) => return Err(IdentityError::Unavailable { retry_after: None }),
-        },
-    };
-    Ok(ToolCaller {
-        tenant_id: facts.identity.tenant_id.to_owned(),
-        object_id: facts.identity.object_id.to_owned(),
-        client_id: facts.identity.client_id.to_owned(),
-        kind: facts.kind,
-        scopes: facts.scopes.to_vec(),
-        roles,
-        correlation_id: env.correlation_id().to_owned(),
-    })
-}
-
 /// The answer to a client whose identity cannot be passed on.
-pub(super) fn refuse(guard: &Guard<'_>, error: &IdentityError) -> Response<Vec<u8>> {
+pub(crate) fn refuse(guard: &Guard<'_>, error: &IdentityError) -> Response<Vec<u8>> {
     match error {
         IdentityError::SignInAgain => guard.sign_in_again(),
         IdentityError::ClaimsChallenge(claims) => guard.claims_challenge(claims),
@@ -256,7 +222,7 @@ pub(crate) fn problems(settings: &Settings, http: &HttpSettings) -> Vec<String> 
         None if matches!(server.identity, ServerIdentity::Assertion { .. } | ServerIdentity::Token { .. }) => {
             problems.push(format!(
                 "the setting forward-auth needs a secret, because the server {name:?} is told of callers by a token: a \
-                 client that reaches {PATH} itself would be handed it"
+                 client that reaches {FORWARD_AUTH} itself would be handed it"
             ));
         }
         Some(hash) if hash.len() != HASH_LENGTH => {
@@ -264,13 +230,25 @@ pub(crate) fn problems(settings: &Settings, http: &HttpSettings) -> Vec<String> 
         }
         None | Some(_) => {}
     }
-    let rules = http.access.iter().flatten().filter(|rule| rule.tool != EVERYTHING);
-    problems.extend(rules.map(|rule| {
-        format!(
-            "the rule for {:?} cannot be kept with the setting forward-auth: a proxy passes no body on, and nothing else \
-             says reliably what a request is for. Write rules for \"*\", or let this server pass requests on itself",
-            rule.tool
-        )
-    }));
+    let about = |kind| http.access.iter().flatten().filter(move |rule| rule.is_about(name, kind));
+    for kind in KINDS {
+        let rules = about(kind).filter(|rule| rule.tool != EVERYTHING);
+        problems.extend(rules.map(|rule| {
+            format!(
+                "the rule for the {} {:?} cannot be kept with the setting forward-auth: a proxy passes no body on, and \
+                 nothing else says reliably what a request is for. Write rules for \"*\", or let this server pass \
+                 requests on itself",
+                kind.name(),
+                rule.tool
+            )
+        }));
+        if http.deny_unlisted && about(kind).all(|rule| rule.tool != EVERYTHING) {
+            problems.push(format!(
+                "with the settings forward-auth and deny-unlisted every request to the server {name:?} is denied, because \
+                 it may be for a {}: write a rule with this kind for \"*\"",
+                kind.name()
+            ));
+        }
+    }
     problems
 }

@@ -20,7 +20,7 @@ const STRICT_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; form-ac
 const TRANSPORT_SECURITY: &str = "max-age=31536000";
 
 /// Adds what is missing. A page may say itself what it loads and refers to; no page may weaken the rest.
-pub(super) fn secure(site: &Site<'_>, route: &Route, head: ResponseHead<'_>) {
+pub(super) fn secure(site: &Site<'_>, route: &Route<'_>, head: ResponseHead<'_>) {
     let fixed = HeaderValue::from_static;
     let headers = head.headers;
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(fixed(STRICT_POLICY));

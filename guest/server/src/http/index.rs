@@ -11,11 +11,28 @@ use crate::site::{MCP_PATH, SSE_PATH, Site};
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'";
 
+/// What servers behind the component are for.
+const PROTECTED: &str = "Programs that speak the Model Context Protocol use tools for you here, after you have signed in and \
+                         agreed.";
+
 /// The page.
 pub(super) fn page(site: &Site<'_>) -> Response<Vec<u8>> {
-    let mcp = escape_html(&site.resource(MCP_PATH));
-    let metadata = escape_html(&site.resource_metadata_url(MCP_PATH));
-    let sse = if site.settings.legacy_sse {
+    let endpoints = site.servers.iter().map(|server| server.path.as_str());
+    let own = site.servers.is_empty().then_some(MCP_PATH);
+    let endpoints: Vec<_> = own.into_iter().chain(endpoints).collect();
+    let code = |path: &&str| format!("<p><code>{}</code></p>\n", escape_html(&site.resource(path)));
+    let mcp: String = endpoints.iter().map(code).collect();
+    let metadata = escape_html(&site.resource_metadata_url(endpoints.first().copied().unwrap_or_default()));
+    let (this, purpose) = match endpoints.as_slice() {
+        [_] if site.servers.is_empty() => (
+            "this address",
+            "Programs that speak the Model Context Protocol ask Microsoft Graph for you here, after you have signed in \
+             and agreed.",
+        ),
+        [_] => ("this address", PROTECTED),
+        _ => ("one of these addresses", PROTECTED),
+    };
+    let sse = if site.settings.legacy_sse && site.servers.is_empty() {
         format!(
             "<p>Clients from before 2025 that know only the HTTP+SSE transport connect to <code>{}</code>.</p>\n",
             escape_html(&site.resource(SSE_PATH))
@@ -36,11 +53,10 @@ pub(super) fn page(site: &Site<'_>) -> Response<Vec<u8>> {
          </head>\n\
          <body>\n\
          <h1>MCP server for Microsoft Entra ID</h1>\n\
-         <p>Programs that speak the Model Context Protocol ask Microsoft Graph for you here, after you \
-         have signed in and agreed.</p>\n\
+         <p>{purpose}</p>\n\
          <h2>Connect</h2>\n\
-         <p>Give your MCP client this address:</p>\n\
-         <p><code>{mcp}</code></p>\n\
+         <p>Give your MCP client {this}:</p>\n\
+         {mcp}\
          <p>The client finds out how you sign in by itself, and opens your browser for it.</p>\n\
          {sse}\
          <p>For developers: <a href=\"{metadata}\">metadata of the protected resource</a>.</p>\n\

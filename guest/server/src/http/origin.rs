@@ -7,7 +7,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HOST, ORIGIN, VARY,
 };
-use http::{HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderValue, Method, Response};
 
 use super::routes::Route;
 use super::{ResponseHead, empty};
@@ -70,7 +70,7 @@ fn is_allowed(site: &Site<'_>, origin: &HeaderValue) -> bool {
 }
 
 /// Whether the page that sent the request, if one did, may call this endpoint.
-pub(super) fn may_call(site: &Site<'_>, route: &Route, request: &Request) -> bool {
+pub(super) fn may_call(site: &Site<'_>, route: &Route<'_>, request: &Request) -> bool {
     let Ok(origin) = origin_of(request) else { return false };
     let Some(origin) = origin else { return true };
     match (route.sharing(), route) {
@@ -82,8 +82,14 @@ pub(super) fn may_call(site: &Site<'_>, route: &Route, request: &Request) -> boo
     }
 }
 
+/// The one origin whose page may read the answer to a request of this page.
+pub(super) fn reader(site: &Site<'_>, request: &Request) -> Option<String> {
+    let origin = origin_of(request).ok().flatten().filter(|origin| is_allowed(site, origin))?;
+    origin.to_str().ok().map(str::to_owned)
+}
+
 /// Says which pages may read an answer.
-pub(super) fn share(site: &Site<'_>, route: &Route, request: &Request, head: ResponseHead<'_>) {
+pub(super) fn share(site: &Site<'_>, route: &Route<'_>, request: &Request, head: ResponseHead<'_>) {
     match route.sharing() {
         Sharing::Everybody => {
             head.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -93,16 +99,21 @@ pub(super) fn share(site: &Site<'_>, route: &Route, request: &Request, head: Res
             let Ok(Some(origin)) = origin_of(request) else { return };
             head.headers.append(VARY, HeaderValue::from_static("Origin"));
             if is_allowed(site, origin) {
-                head.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-                head.headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
+                share_with(origin.clone(), head.headers);
             }
         }
         Sharing::Nobody => {}
     }
 }
 
+/// Lets the page of this origin read an answer.
+pub(super) fn share_with(origin: HeaderValue, headers: &mut HeaderMap) {
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
+}
+
 /// Answers `OPTIONS`: what a page may send here. [`share`] adds which page.
-pub(super) fn preflight(site: &Site<'_>, route: &Route, request: &Request) -> Response<Vec<u8>> {
+pub(super) fn preflight(site: &Site<'_>, route: &Route<'_>, request: &Request) -> Response<Vec<u8>> {
     let granted = match (route.sharing(), origin_of(request)) {
         (_, Err(())) => return text(403, "The request names several origins"),
         (Sharing::Nobody, _) | (_, Ok(None)) => false,

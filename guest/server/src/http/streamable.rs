@@ -1,10 +1,10 @@
-//! `/mcp`: Streamable HTTP.
+//! `/mcp`, and the paths of servers behind the component whose tools it speaks for: Streamable HTTP.
 //!
 //! Stateless in both eras: no session id is issued and one that a client sends is ignored, so any replica answers any
 //! request. `GET` (unsolicited notifications) and `DELETE` (the end of a session) are not offered.
 
 use http::header::HeaderName;
-use http::{HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response};
 
 use super::bearer::Guard;
 use super::negotiation::{ResponseFormat, acceptable, field, is_json};
@@ -30,13 +30,19 @@ pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<
     let Some(form) = acceptable(&request.headers) else {
         return text(406, "An answer is application/json or text/event-stream: accept both");
     };
-    let fields = Fields {
-        version: field(&request.headers, &PROTOCOL_VERSION),
-        method: field(&request.headers, &METHOD),
-        name: field(&request.headers, &NAME),
-    };
     let caller = admitted.caller(&guard.env.entra);
-    match mcp::handle_http(&Peer::Remote(guard.env, &*caller), &fields, &request.body).await {
+    let reply = mcp::handle_http(&Peer::Remote(guard.env, &*caller), &fields(&request.headers), &request.body).await;
+    respond(guard, reply, form)
+}
+
+/// What the header fields of a request say of its message.
+pub(super) fn fields(headers: &HeaderMap) -> Fields<'_> {
+    Fields { version: field(headers, &PROTOCOL_VERSION), method: field(headers, &METHOD), name: field(headers, &NAME) }
+}
+
+/// The answer of HTTP.
+pub(super) fn respond(guard: &Guard<'_>, reply: Reply, form: ResponseFormat) -> Response<Vec<u8>> {
+    match reply {
         Reply::Nothing => empty(202),
         // A refusal of the request is no event of its answer.
         Reply::Message { status: 200, json } if form == ResponseFormat::EventStream => {

@@ -41,7 +41,7 @@ const RESULT_CAPACITY: usize = 1024;
 /// The trace of a message, in its `_meta` (SEP-414, W3C Trace Context).
 const TRACE_PARENT: &str = "traceparent";
 /// Messages in one batch (2025-03-26 only). Enough for any client seen; a bound for the others.
-const MAX_BATCH: usize = 20;
+pub(super) const MAX_BATCH: usize = 20;
 
 const INSTRUCTIONS: &str = "Reads the signed-in user's own profile from Microsoft Graph. If no account is signed in, a \
                             tool asks the user to sign in to Microsoft Entra ID; repeat the call after that.";
@@ -447,7 +447,7 @@ fn progress_token(params: &Map<String, Value>) -> Option<Value> {
 }
 
 /// The result of a call, in the form of the era. `result` is a JSON object.
-fn finished(result: Result<&str, &tools::ToolError>, peer: &Peer<'_>, era: &Era) -> String {
+pub(super) fn finished(result: Result<&str, &tools::ToolError>, peer: &Peer<'_>, era: &Era) -> String {
     let mut json = String::with_capacity(RESULT_CAPACITY);
     json.push_str(r#"{"content":[{"type":"text","text":"#);
     match result {

@@ -37,7 +37,7 @@ pub(super) struct Message {
 
 /// A JSON-RPC error object.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct RpcError {
+pub(crate) struct RpcError {
     pub(super) code: i32,
     pub(super) message: String,
     pub(super) data: Option<Value>,
@@ -88,9 +88,14 @@ pub(super) fn result(id: &Value, result: &str) -> String {
 /// Reads JSON that a stranger sent: a small text can stand for a lot of memory, since an object of one member takes
 /// a hundred times the bytes of `{"":0}`.
 pub(super) fn read_bounded(text: &[u8]) -> Result<Value, RpcError> {
+    read_bounded_by(text, MAX_VALUES)
+}
+
+/// The same with another bound.
+pub(super) fn read_bounded_by(text: &[u8], max_values: usize) -> Result<Value, RpcError> {
     // Every value but the first follows one of these.
-    if text.len() > MAX_VALUES && structure(text).take(MAX_VALUES + 1).count() > MAX_VALUES {
-        return Err(RpcError::invalid_request(format!("a message has at most {MAX_VALUES} values")));
+    if text.len() > max_values && structure(text).take(max_values + 1).count() > max_values {
+        return Err(RpcError::invalid_request(format!("a message has at most {max_values} values")));
     }
     read(text)
 }
@@ -165,7 +170,7 @@ pub(super) fn parse(value: Value) -> Result<ParsedMessage, (Option<Value>, RpcEr
     Ok(ParsedMessage::Message(Message { id, method, params }))
 }
 
-fn is_id(id: &Value) -> bool {
+pub(super) fn is_id(id: &Value) -> bool {
     match id {
         Value::String(_) => true,
         Value::Number(number) => number.is_i64() || number.is_u64(),

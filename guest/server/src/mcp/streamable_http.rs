@@ -100,7 +100,7 @@ fn ignore(fields: &Fields<'_>) -> Reply {
 }
 
 /// The connection that a message belongs to by its header fields alone.
-fn stateless(fields: &Fields<'_>) -> Result<Connection, RpcError> {
+pub(super) fn stateless(fields: &Fields<'_>) -> Result<Connection, RpcError> {
     match fields.version {
         Field::Absent => Connection::stateless(WITH_BATCHES).ok_or_else(|| version::unsupported(WITH_BATCHES)),
         Field::Value(MODERN) => Ok(Connection::default()),
@@ -110,7 +110,7 @@ fn stateless(fields: &Fields<'_>) -> Result<Connection, RpcError> {
 }
 
 /// The connection that a request belongs to, if its header fields say what its body says.
-fn connection(fields: &Fields<'_>, message: &Message) -> Result<Connection, RpcError> {
+pub(super) fn connection(fields: &Fields<'_>, message: &Message) -> Result<Connection, RpcError> {
     let Some(version) = version::named(&message.params) else {
         if fields.version == Field::Value(MODERN) {
             let error = RpcError::invalid_params(format!("_meta[\"{VERSION_KEY}\"] is missing"));
@@ -135,7 +135,7 @@ fn connection(fields: &Fields<'_>, message: &Message) -> Result<Connection, RpcE
 }
 
 /// `Mcp-Name` repeats what is called, read or got. Where the method has no such parameter it means nothing.
-fn check_name(field: Field<'_>, message: &Message) -> Result<(), RpcError> {
+pub(super) fn check_name(field: Field<'_>, message: &Message) -> Result<(), RpcError> {
     let parameter = match message.method.as_str() {
         "tools/call" | "prompts/get" => "name",
         "resources/read" => "uri",
@@ -157,6 +157,6 @@ fn encoded(field: &str) -> Option<&str> {
     field.strip_prefix("=?base64?")?.strip_suffix("?=")
 }
 
-fn mismatch(message: &'static str) -> RpcError {
+pub(super) fn mismatch(message: &'static str) -> RpcError {
     RpcError::new(HEADER_MISMATCH, format!("Header mismatch: {message}"))
 }

@@ -180,7 +180,7 @@ fn the_whole_profile_is_remembered_for_its_user_and_apart_from_the_short_one() {
 
 #[test]
 fn what_clients_may_ask_for_is_what_rules_name_besides_the_scope_of_the_server() {
-    let rule = |scopes: &[&'static str]| ToolRule { tool: "vault".into(), rule: Rule::users().with_scopes(scopes) };
+    let rule = |scopes: &[&'static str]| ToolRule::for_tool("vault", Rule::users().with_scopes(scopes));
     let access = Some(vec![rule(&["b", "access_as_user"]), rule(&["a", "b"]), rule(&[])]);
     assert_eq!(scopes(&HttpSettings { access, ..http_settings() }), ["b", "a"]);
 }

@@ -30,7 +30,7 @@ const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
 /// Random bytes that a text begins with.
 const SALT_BYTES: usize = 24;
-/// Characters of the longest text that is opened: longer than anything that is sealed.
+/// Characters of the longest text that is opened, unless its kind says otherwise: longer than most of what is sealed.
 const MAX_LENGTH: usize = 4096;
 /// What the keys of texts that go out are derived for.
 const TEXTS: &str = "entra-mcp sealed text";
@@ -42,12 +42,19 @@ pub type KeyRecord = Namespace<Secret<Vec<u8>>>;
 pub struct Sealed<T> {
     key: KeyRecord,
     encoding: Encoding<T>,
+    max_length: usize,
 }
 
 impl<T: Serialize + DeserializeOwned> Sealed<T> {
     /// Values that are sealed as JSON, with the key in the record `key` of the partition.
     pub const fn json(partition: Partition, key: &'static str) -> Self {
-        Self { key: Namespace::bytes(partition, key, Ttl::Kept), encoding: Encoding::json() }
+        Self { key: Namespace::bytes(partition, key, Ttl::Kept), encoding: Encoding::json(), max_length: MAX_LENGTH }
+    }
+
+    /// The same, whose texts may have so many characters. A longer one is not opened.
+    pub const fn at_most(mut self, characters: usize) -> Self {
+        self.max_length = characters;
+        self
     }
 }
 
@@ -58,7 +65,7 @@ impl<T> Sealed<T> {
         encode: fn(&U) -> Result<Zeroizing<Vec<u8>>, StoreError>,
         decode: fn(&[u8]) -> Option<U>,
     ) -> Sealed<U> {
-        Sealed { key: self.key, encoding: Encoding { encode, decode } }
+        Sealed { key: self.key, encoding: Encoding { encode, decode }, max_length: self.max_length }
     }
 }
 
@@ -85,7 +92,7 @@ impl Records<'_> {
 
     /// Opens what [`Records::seal`] has made of the same kind with the same `bound`; `None` for anything else.
     pub async fn open<T>(&self, sealed: &Sealed<T>, bound: &[u8], text: &str) -> Result<Option<T>, StoreError> {
-        let bytes = (text.len() <= MAX_LENGTH).then(|| from_base64url(text)).flatten();
+        let bytes = (text.len() <= sealed.max_length).then(|| from_base64url(text)).flatten();
         let Some(bytes) = bytes.filter(|bytes| bytes.len() >= NONCE_BYTES) else { return Ok(None) };
         let key = self.key(&sealed.key).await?;
         let plain =

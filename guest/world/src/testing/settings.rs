@@ -58,6 +58,7 @@ pub fn http_settings() -> HttpSettings {
         app_id_uri: None,
         required_scope: "access_as_user".to_owned(),
         access: None,
+        deny_unlisted: false,
         token_header: None,
         rewrite_authority_metadata: false,
         max_streams_per_caller: 16,

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use entra_mcp_plugin::environment::{CallerKind, Settings, ToolRule};
+use entra_mcp_plugin::environment::{CallerKind, Settings, TargetKind, ToolRule};
 use serde::Deserialize;
 
 use super::endpoints::check_guid;
@@ -145,6 +145,8 @@ fn rule(entry: &AccessEntry, tenants: Option<&[String]>) -> Result<ToolRule, Con
         )));
     }
     Ok(ToolRule {
+        server: None,
+        kind: TargetKind::Tool,
         tool: tool.clone(),
         tenants: of.clone(),
         kinds,

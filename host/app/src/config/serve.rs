@@ -313,6 +313,7 @@ impl Sources {
                 app_id_uri: values.app_id_uri,
                 required_scope: values.required_scope,
                 access,
+                deny_unlisted: false,
                 token_header: token_header.map(|name| name.as_str().to_owned()),
                 rewrite_authority_metadata: rewrite_authority_metadata(values.rewrite_authority_metadata, token_mode)?,
                 max_streams_per_caller: values.max_streams_per_caller,

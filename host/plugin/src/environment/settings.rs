@@ -200,6 +200,9 @@ pub struct HttpSettings {
     /// Which callers may call which tool; `None` leaves that to the tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access: Option<Vec<ToolRule>>,
+    /// Denies what the servers in [`Settings::servers`] have and no rule names.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deny_unlisted: bool,
     /// The request header in which a gateway hands over a token of Entra ID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_header: Option<String>,
@@ -255,6 +258,29 @@ pub enum TokenMode {
     Both,
 }
 
+/// What a rule is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetKind {
+    /// A tool, by its name.
+    #[default]
+    Tool,
+    /// A resource by its URI, or a template of resources by its URI template.
+    Resource,
+    /// A prompt, by its name.
+    Prompt,
+    /// Completion of an argument, by the prompt or the resource that it is for.
+    Completion,
+    /// A task, by what is done with it.
+    Task,
+}
+
+impl TargetKind {
+    fn is_tool(&self) -> bool {
+        *self == Self::Tool
+    }
+}
+
 /// A kind of caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -269,7 +295,13 @@ pub enum CallerKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ToolRule {
-    /// Name of the tool.
+    /// The server in [`Settings::servers`] that the rule is about; `None`: any, and the component's own tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// What the rule is about.
+    #[serde(skip_serializing_if = "TargetKind::is_tool")]
+    pub kind: TargetKind,
+    /// Name of the tool; `*` for everything of that kind without a rule of its own.
     pub tool: String,
     /// Tenants that the rule is for.
     #[serde(skip_serializing_if = "Option::is_none")]

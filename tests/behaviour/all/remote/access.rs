@@ -1,7 +1,7 @@
 //! Which callers may call which tool: a denied test for every part of a rule, and how a client gets further.
 
 use entra_mcp_emulator::{Endpoint, Fault, Scope};
-use entra_mcp_plugin::environment::{CallerKind, TokenMode, ToolRule};
+use entra_mcp_plugin::environment::{CallerKind, TargetKind, TokenMode, ToolRule};
 use http::Request;
 use serde_json::{Value, json};
 
@@ -24,6 +24,8 @@ const STRANGERS: &str = "99999999-0000-4000-a000-000000000001";
 /// Lets every user call the tool, to be narrowed.
 pub(super) fn rule() -> ToolRule {
     ToolRule {
+        server: None,
+        kind: TargetKind::Tool,
         tool: "getUserDetails".to_owned(),
         tenants: None,
         kinds: vec![CallerKind::User],

@@ -190,6 +190,7 @@ impl Fleet {
                 app_id_uri: None,
                 required_scope: "access_as_user".to_owned(),
                 access: None,
+                deny_unlisted: false,
                 token_header: None,
                 rewrite_authority_metadata: false,
                 max_streams_per_caller: 16,

@@ -117,7 +117,7 @@ fn a_client_that_wants_no_page_is_told_by_redirect() {
 fn a_site_that_a_consent_has_led_to_is_told_at_once() {
     let mut flow = Flow::new();
     let rule = Rule::users().with_scopes(&["Mcp.All"]);
-    configure(&mut flow.env, |http| http.access = Some(vec![ToolRule { tool: "getUserDetails".into(), rule }]));
+    configure(&mut flow.env, |http| http.access = Some(vec![ToolRule::for_tool("getUserDetails", rule)]));
     let redirect = "https://site.example/callback";
     let client = stranger(&flow, redirect);
     let us = [("client_id", client.as_str()), ("redirect_uri", redirect)];

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base::encoding::{digest, from_base64url};
-use base::policy::{Rule, ToolRule};
+use base::policy::{Rule, TargetKind, ToolRule};
 use base::settings::{ForwardAuthSettings, Mode, ServerIdentity, ServerKind, ServerSettings, TokenMode};
 use serde_json::{Value, json};
 
@@ -296,7 +296,7 @@ fn a_caller_over_the_bound_is_told_when_to_come_back() {
 #[test]
 fn the_rules_for_everything_hold() {
     let mut server = proxied(ServerIdentity::None);
-    let rule = |rule| ToolRule { tool: "*".into(), rule };
+    let rule = |rule| ToolRule::for_tool("*", rule);
     configure(&mut server.env, |http| http.access = Some(vec![rule(Rule::users())]));
     assert_eq!(status(&server, ask().by("alice")), 200);
     configure(&mut server.env, |http| http.access = Some(vec![rule(Rule::users().with_any_role(&["Crm.Agent"]))]));
@@ -337,11 +337,31 @@ fn settings_that_cannot_be_kept_are_refused_at_start() {
     assert_eq!(refused(&|settings| http(settings).forward_auth = forward("erp", None)).len(), 1);
     assert_eq!(refused(&|settings| http(settings).forward_auth = forward("crm", Some("secret"))).len(), 1);
     assert_eq!(refused(&|settings| settings.servers[0].kind = ServerKind::Tools).len(), 1);
-    let rule = |tool: &'static str| ToolRule { tool: tool.into(), rule: Rule::users() };
+    let rule = |tool: &'static str| ToolRule::for_tool(tool, Rule::users());
     assert_eq!(refused(&|settings| http(settings).access = Some(vec![rule("*")])), [""; 0]);
     let [problem] =
         refused(&|settings| http(settings).access = Some(vec![rule("*"), rule("delete_record")])).try_into().unwrap();
-    assert!(problem.starts_with("the rule for \"delete_record\" cannot be kept"), "{problem}");
+    assert!(problem.starts_with("the rule for the tool \"delete_record\" cannot be kept"), "{problem}");
+}
+
+#[test]
+fn rules_of_every_kind_hold_because_a_request_may_be_for_anything() {
+    let of = |server: Option<&'static str>, kind, role: &'static str| ToolRule {
+        server: server.map(Into::into),
+        kind,
+        ..ToolRule::for_tool("*", Rule::users().with_any_role(&[role]))
+    };
+    for kind in [TargetKind::Tool, TargetKind::Resource, TargetKind::Prompt, TargetKind::Completion, TargetKind::Task] {
+        let mut server = proxied(ServerIdentity::None);
+        configure(&mut server.env, |http| http.access = Some(vec![of(Some("crm"), kind, "Crm.Agent")]));
+        assert_eq!(status(&server, ask().by("alice")), 403, "{kind:?}");
+        configure(&mut server.env, |http| http.access = Some(vec![of(Some("other"), kind, "Crm.Agent")]));
+        assert_eq!(status(&server, ask().by("alice")), 200, "{kind:?}");
+        assert_eq!(setup::problems(server.env.entra.settings), []);
+        configure(&mut server.env, |http| http.deny_unlisted = true);
+        assert_eq!(status(&server, ask().by("alice")), 403, "{kind:?}");
+        assert_eq!(setup::problems(server.env.entra.settings).len(), 5);
+    }
 }
 
 #[test]

@@ -291,7 +291,7 @@ fn a_scope_that_a_tool_needs_is_challenged_at_the_message_and_a_role_is_named_on
     let call = json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": { "name": "getUserDetails" } });
     let with_rule = |rule: Rule| {
         let mut server = server();
-        let rule = ToolRule { tool: "getUserDetails".into(), rule };
+        let rule = ToolRule::for_tool("getUserDetails", rule);
         configure(&mut server.env, |http| http.access = Some(vec![rule]));
         let mut open = server.open("alice");
         assert_eq!(server.tell(&open, "alice", &initialize("2024-11-05")), 202);

@@ -35,7 +35,8 @@ fn without_rules_the_tools_keep_their_own() {
 #[test]
 fn a_rule_that_names_a_tool_only_is_for_every_user_and_no_application() {
     let rules = rules("[[access]]\ntool = 'a'").unwrap();
-    let [ToolRule { tool, tenants: None, kinds, clients: None, roles: None, groups: None, scopes }] = rules.as_slice()
+    let [ToolRule { tool, tenants: None, kinds, clients: None, roles: None, groups: None, scopes, .. }] =
+        rules.as_slice()
     else {
         panic!("{rules:?}")
     };

@@ -127,6 +127,7 @@ impl HttpSettings {
             app_id_uri: None,
             required_scope: REQUIRED_SCOPE.to_owned(),
             access: None,
+            deny_unlisted: false,
             token_header: None,
             rewrite_authority_metadata: false,
             max_streams_per_caller: DEFAULT_MAX_STREAMS_PER_CALLER,

@@ -57,6 +57,8 @@ fn complete() -> Settings {
             app_id_uri: Some("i".to_owned()),
             required_scope: "s".to_owned(),
             access: Some(vec![ToolRule {
+                server: Some("crm".to_owned()),
+                kind: TargetKind::Prompt,
                 tool: "t".to_owned(),
                 tenants: some("t"),
                 kinds: vec![CallerKind::User, CallerKind::App],
@@ -65,6 +67,7 @@ fn complete() -> Settings {
                 groups: some("g"),
                 scopes: Vec::new(),
             }]),
+            deny_unlisted: true,
             token_header: Some("h".to_owned()),
             rewrite_authority_metadata: true,
             max_streams_per_caller: 1,

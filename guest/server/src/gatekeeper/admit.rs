@@ -1,0 +1,169 @@
+//! The way of a request to a server behind: which caller it is of, whether the caller may do what it asks for, and with which
+//! header fields it goes on.
+
+use base::decision;
+use base::policy::{Target, TargetKind};
+use base::settings::{HttpSettings, ServerSettings};
+use caller::Caller;
+use http::{HeaderMap, HeaderValue, Method, Response};
+
+use super::handle::{self, HandleContent, Use};
+use super::identity::{self, Addressed};
+use super::session_id::{self, MCP_SESSION_ID, Presented};
+use super::{Admission, Grant, fields};
+use crate::access::Access;
+use crate::http::relay::{self, Relayed};
+use crate::http::{Guard, forward_auth};
+use crate::mcp::Peer;
+use crate::mcp::relay::{RelayedBody, read};
+use crate::message::{Request, json, text};
+use crate::server_world::ServerWorld;
+
+/// What may have lists in the answer.
+const LISTED: [TargetKind; 3] = [TargetKind::Tool, TargetKind::Resource, TargetKind::Prompt];
+
+/// Decides about a request.
+pub async fn admit(env: &ServerWorld<'_>, request: Request) -> Admission {
+    admission(relay::admit(env, request, decide).await)
+}
+
+pub(super) fn admission(relayed: Relayed<Box<Grant>>) -> Admission {
+    match relayed {
+        Relayed::OwnPath => Admission::OwnPath,
+        Relayed::Answer(answer) => Admission::Answer(answer),
+        Relayed::On(grant) => Admission::Forward(grant),
+    }
+}
+
+/// Decides about a request that has passed the checks of HTTP.
+pub(super) async fn decide(
+    guard: &Guard<'_>,
+    server: &ServerSettings,
+    request: &Request,
+) -> Result<Box<Grant>, Response<Vec<u8>>> {
+    let env = guard.env;
+    let admitted = guard.admit(request).await.map_err(|refusal| guard.refuse(refusal))?;
+    let caller = admitted.caller(&env.entra);
+    let peer = Peer::Remote(env, &*caller);
+    let (asked, session) = match request.method {
+        Method::POST => {
+            relay::check_body(&request.headers)?;
+            let respond = |reply| relay::respond(guard, &request.headers, reply);
+            let body = read(&relay::message_fields(&request.headers), &request.body).map_err(respond)?;
+            peer.count(body.count()).await.map_err(|after| guard.too_many_calls(after))?;
+            let session = session_of(env, server, &*caller, request).await?;
+            (permitted(guard, server, &*caller, &body, &request.headers).await?, session)
+        }
+        // What comes on a stream that is opened or resumed, and the end of a session.
+        _ => {
+            if !request.body.is_empty() {
+                return Err(text(400, "A body is for POST only"));
+            }
+            peer.count(1).await.map_err(|after| guard.too_many_calls(after))?;
+            let session = session_of(env, server, &*caller, request).await?;
+            let judge = request.method == Method::GET && is_restricted(env, server);
+            (Asked { judge, modern: false, method: None, uses: Vec::new() }, session)
+        }
+    };
+    let Asked { judge, modern, method, uses } = asked;
+    let tool = match uses.as_slice() {
+        [Use { kind: TargetKind::Tool, name }] => Some(name.clone()),
+        _ => None,
+    };
+    let origin = relay::reader(&env.site, request);
+    let of = HandleContent { server: server.name.clone(), uses, modern, origin, session: session.clone() };
+    let unavailable = |_| text(503, "The request cannot be sent on now");
+    let handle = handle::seal(&env.entra, &*caller, &of).await.map_err(unavailable)?;
+    let unknown = |error| forward_auth::refuse(guard, &error);
+    let told = identity::told_of(env, server, &*caller).await.map_err(unknown)?;
+    let addressed = Addressed {
+        caller: &*caller,
+        method: method.as_deref(),
+        tool: tool.as_deref().filter(|_| method.is_some()),
+        body: Some(&request.body),
+    };
+    let mut set_headers = identity::headers(env, server, &told, &addressed).await.map_err(unknown)?;
+    if let Some(id) = session.and_then(|session| HeaderValue::from_str(&session.id).ok()) {
+        set_headers.insert(MCP_SESSION_ID, id);
+    }
+    Ok(Box::new(Grant {
+        server: server.name.clone(),
+        caller: told,
+        handle,
+        set_headers,
+        drop_headers: fields::to_drop(env.site.settings, &request.headers),
+        judge_answer: judge,
+        report_answer: true,
+    }))
+}
+
+/// What a permitted request asks for.
+struct Asked {
+    /// Whether there may be lists in the answer.
+    judge: bool,
+    modern: bool,
+    /// The method, if there is one message.
+    method: Option<String>,
+    uses: Vec<Use>,
+}
+
+/// Whether the caller may have everything that the messages ask for.
+async fn permitted(
+    guard: &Guard<'_>,
+    server: &ServerSettings,
+    caller: &dyn Caller,
+    body: &RelayedBody,
+    headers: &HeaderMap,
+) -> Result<Asked, Response<Vec<u8>>> {
+    let env = guard.env;
+    let access = Access::new(env, caller);
+    let respond = |reply| relay::respond(guard, headers, reply);
+    let method = match body.messages.as_slice() {
+        [message] => message.method.clone(),
+        _ => None,
+    };
+    let mut asked = Asked { judge: false, modern: false, method, uses: Vec::new() };
+    for (at, message) in body.messages.iter().enumerate() {
+        let known_only = env.site.settings.deny_unlisted;
+        let targets = message.targets(known_only).map_err(|error| respond(body.malformed(at, error)))?;
+        for (kind, name) in targets {
+            let decided = access.admit_to(&Target { server: &server.name, kind, name }).await;
+            decided.map_err(|denial| respond(body.denied(&Peer::Remote(env, caller), at, (kind, name), denial)))?;
+            if message.is_use() {
+                asked.uses.push(Use { kind, name: name.to_owned() });
+            }
+        }
+        asked.judge |= message.is_list();
+        asked.modern |= message.is_modern();
+    }
+    Ok(asked)
+}
+
+/// Whether a list of the server may have to be shortened.
+pub(super) fn is_restricted(env: &ServerWorld<'_>, server: &ServerSettings) -> bool {
+    let HttpSettings { access, deny_unlisted, .. } = env.site.settings;
+    let rules = access.as_deref().unwrap_or_default();
+    LISTED.iter().any(|kind| decision::is_restricted(&server.name, *kind, rules, *deny_unlisted))
+}
+
+/// The session that the request continues. An unknown one is answered as the specification says: the client begins anew.
+async fn session_of(
+    env: &ServerWorld<'_>,
+    server: &ServerSettings,
+    caller: &dyn Caller,
+    request: &Request,
+) -> Result<Option<handle::PresentedSession>, Response<Vec<u8>>> {
+    let Some(who) = caller.identity() else { return Err(text(403, "The caller has no identity")) };
+    let presented = session_id::presented(&env.entra, &server.name, who, &caller.reference(), &request.headers).await;
+    let error = |code: i32, message: &str| serde_json::json!({ "jsonrpc": "2.0", "id": null, "error": { "code": code, "message": message } });
+    match presented {
+        Ok(Presented::None) => Ok(None),
+        Ok(Presented::Own(session)) => Ok(Some(session)),
+        Ok(Presented::Unknown) => Err(json(404, &error(SESSION_NOT_FOUND, "Session not found"))),
+        Ok(Presented::Malformed) => Err(text(400, "Mcp-Session-Id is sent more than once")),
+        Err(_) => Err(text(503, "The session cannot be looked up now")),
+    }
+}
+
+/// What the SDKs of MCP answer with.
+const SESSION_NOT_FOUND: i32 = -32001;

@@ -1,0 +1,80 @@
+//! The head of the answer of a server behind: what is recorded of it, and what it becomes for the client.
+
+use base::audit::{AuditEvent, Outcome};
+use http::{HeaderMap, HeaderValue, Response};
+use std::time::Duration;
+use world::Unrecorded;
+
+use super::AnswerHead;
+use super::handle::{self, Handle};
+use super::session_id::{self, MCP_SESSION_ID};
+use crate::http::relay;
+use crate::message::text;
+use crate::server_world::ServerWorld;
+
+/// Records the call, and says which header fields to set on the answer. An error is the answer in its place.
+pub async fn answered(env: &ServerWorld<'_>, handle: &str, head: &AnswerHead) -> Result<HeaderMap, Response<Vec<u8>>> {
+    let handle = match handle::open(&env.entra, handle).await {
+        Ok(Some(handle)) => handle,
+        Ok(None) => return Err(text(504, "The server behind did not answer in time")),
+        Err(_) => return Err(text(503, "The answer cannot be passed on now")),
+    };
+    let Some(server) = env.site.servers.iter().find(|server| server.name == handle.of.server) else {
+        return Err(text(503, "The server behind is not configured any more"));
+    };
+    let origin = handle.of.origin.as_deref();
+    let failed = |status: u16, message: &str| relay::failure(env, server, origin, text(status, message));
+    record(env, &handle, head).await.map_err(|_| failed(503, Unrecorded::PUBLIC))?;
+    if let Some(message) = refusal(head.status) {
+        return Err(failed(502, message));
+    }
+    let mut fields = relay::fields_of_answer(&env.site, server, origin);
+    if let Some(id) = &head.session_id {
+        let sealed = match &handle.of.session {
+            // The client keeps what it has.
+            Some(presented) if presented.id == *id => Some(presented.sealed.clone()),
+            _ => match handle.identity() {
+                Some(who) => session_id::seal(&env.entra, &server.name, who, &handle.caller, id)
+                    .await
+                    .map_err(|_| failed(503, "The session of the server behind cannot be kept now"))?,
+                None => None,
+            },
+        };
+        let sealed = sealed.and_then(|sealed| HeaderValue::from_str(&sealed).ok());
+        let malformed = || failed(502, "The server behind gave a session id that is not visible ASCII, or too long");
+        fields.insert(MCP_SESSION_ID, sealed.ok_or_else(malformed)?);
+    }
+    Ok(fields)
+}
+
+/// What is wrong with a status. A server behind does not speak for this one: a client must not follow its redirects, and not
+/// sign in elsewhere because of its challenge.
+fn refusal(status: u16) -> Option<&'static str> {
+    match status {
+        0 => Some("The server behind did not answer"),
+        401 | 407 => Some("The server behind does not accept the identity that this server tells it"),
+        200..=299 | 400..=599 => None,
+        _ => Some("The server behind gave an answer that MCP does not have"),
+    }
+}
+
+/// Records what the request has used.
+async fn record(env: &ServerWorld<'_>, handle: &Handle, head: &AnswerHead) -> Result<(), Unrecorded> {
+    let AnswerHead { status, latency_us, session_id: _ } = *head;
+    let reason = match status {
+        0 => Some("upstream-unreachable"),
+        200..=299 => None,
+        _ => Some("upstream-status"),
+    };
+    for target in handle.of.targets() {
+        let outcome = if reason.is_some() { Outcome::Failure } else { Outcome::Success };
+        let event = AuditEvent {
+            reason: reason.map(str::to_owned),
+            upstream_status: Some(status.into()),
+            ..AuditEvent::new("tool.called", outcome).about(&target)
+        };
+        let event = handle.identity().iter().fold(event, |event, who| who.attribute(event));
+        env.entra.trail.record(event.lasting(Duration::from_micros(latency_us))).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! Handles: what a later call of the host finds the caller, the server and the request by.
+//!
+//! A handle is sealed (AES-256-GCM), so that only this server makes and reads one, and it counts for some minutes. It holds
+//! what the caller was admitted with; the host keeps it in memory, and a server or a tool behind never gets it.
+
+use base::policy::{Target, TargetKind};
+use base::{Identity, Secret};
+use caller::{Caller, CallerReference};
+use entra::EntraWorld;
+use serde::{Deserialize, Serialize};
+use world::records::{Partition, Sealed};
+use world::{Carried, StoreError};
+
+/// How long a handle counts, in seconds: longer than any call of a tool, and as long as a caller whose access was revoked
+/// could still be served by an answer that is under way.
+const LIFETIME_SECONDS: u64 = 600;
+/// The clocks of two servers on one store may differ by this much, in seconds.
+const CLOCK_DIFFERENCE_SECONDS: u64 = 60;
+/// Characters of the longest handle. A token of Entra ID in it has at most what a request may have of header fields, which
+/// is 32 KiB.
+const MAX_LENGTH: usize = 64 * 1024;
+/// Binds the ciphertext to its purpose and form.
+const PURPOSE: &[u8] = b"entra-mcp gate-handle v1";
+
+/// Handles as they go out.
+const HANDLES: Sealed<Handle> = Sealed::json(Partition::Application, "gate-handle-key").at_most(MAX_LENGTH);
+
+/// What a handle is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandleContent {
+    /// The server behind, by its name in the settings.
+    pub server: String,
+    /// What the request calls, reads or gets there, and what is therefore recorded once it is done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uses: Vec<Use>,
+    /// Whether the request is one of 2026-07-28.
+    #[serde(default)]
+    pub modern: bool,
+    /// The origin of the web page that sent the request, which may read the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// The session of the server behind that the request is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<PresentedSession>,
+}
+
+/// Something of a server behind that a request uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Use {
+    /// What it is.
+    pub kind: TargetKind,
+    /// Its name.
+    pub name: String,
+}
+
+/// A session id that a client presented.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresentedSession {
+    /// As the client has it.
+    pub sealed: String,
+    /// As the server behind has it.
+    pub id: String,
+}
+
+impl HandleContent {
+    /// For one call of a tool.
+    pub fn of_tool(server: &str, tool: &str) -> Self {
+        let uses = vec![Use { kind: TargetKind::Tool, name: tool.to_owned() }];
+        Self { server: server.to_owned(), uses, ..Self::default() }
+    }
+
+    /// What is recorded.
+    pub fn targets(&self) -> impl Iterator<Item = Target<'_>> {
+        self.uses.iter().map(|used| Target { server: &self.server, kind: used.kind, name: &used.name })
+    }
+}
+
+/// An opened handle.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Handle {
+    /// What it is about.
+    pub of: HandleContent,
+    /// What leads back to the caller.
+    pub caller: CallerReference,
+    /// Tenant, object and client; none of the person at this machine.
+    owner: Option<[String; 3]>,
+    /// What was known of the call.
+    trail: Carried,
+    /// Unix time in seconds.
+    expires_at: u64,
+}
+
+impl Handle {
+    /// Tenant, object and client of the caller; none of the person at this machine.
+    pub fn identity(&self) -> Option<Identity<'_>> {
+        let [tenant_id, object_id, client_id] = self.owner.as_ref()?;
+        Some(Identity { tenant_id, object_id, client_id })
+    }
+}
+
+/// Seals a handle for a call of this caller, which was admitted.
+pub async fn seal(
+    entra: &EntraWorld<'_>,
+    caller: &dyn Caller,
+    of: &HandleContent,
+) -> Result<Secret<String>, StoreError> {
+    let owner = |who: Identity<'_>| [who.tenant_id.to_owned(), who.object_id.to_owned(), who.client_id.to_owned()];
+    let handle = Handle {
+        of: of.clone(),
+        caller: caller.reference(),
+        owner: caller.identity().map(owner),
+        trail: entra.trail.carry(),
+        expires_at: entra.clock.now() + LIFETIME_SECONDS,
+    };
+    entra.records.seal(&HANDLES, PURPOSE, &handle).await.map(Secret::new)
+}
+
+/// Opens a handle, and goes on with the trail of its call. `None` if it was not sealed by this server, was altered, or if its
+/// time is up.
+pub async fn open(entra: &EntraWorld<'_>, handle: &str) -> Result<Option<Handle>, StoreError> {
+    let now = entra.clock.now();
+    // One that seems to live longer than any was sealed before the clock was set back.
+    let is_current = |handle: &Handle| {
+        now < handle.expires_at && handle.expires_at <= now + LIFETIME_SECONDS + CLOCK_DIFFERENCE_SECONDS
+    };
+    let handle = entra.records.open(&HANDLES, PURPOSE, handle).await?.filter(is_current);
+    if let Some(handle) = &handle {
+        entra.trail.resume(&handle.trail);
+    }
+    Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use base::encoding::{base64url, from_base64url};
+    use caller::SessionCaller;
+    use caller::session::Session;
+    use world::Random as _;
+    use world::testing::{World, run};
+
+    use super::*;
+    use crate::testing::{ServerWorlds as _, TestCaller};
+
+    fn session() -> Session {
+        Session {
+            id: "session-1".to_owned(),
+            client_id: "client".to_owned(),
+            resource: "https://mcp.example.com/crm/mcp".to_owned(),
+            scopes: vec!["User.Read".to_owned()],
+            tenant_id: "tenant".to_owned(),
+            object_id: "object".to_owned(),
+            expires_at: 7,
+            membership: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_handle_leads_back_to_caller_server_and_tool() {
+        let env = World::default().remote().entra;
+        let session = session();
+        let of = HandleContent::of_tool("crm", "delete_record");
+        let sealed = run(seal(&env, &SessionCaller { env: &env, session: &session }, &of)).unwrap();
+        let handle = run(open(&env, sealed.reveal())).unwrap().unwrap();
+        assert_eq!(handle.of, of);
+        assert_eq!(handle.identity(), Some(session.identity()));
+        let CallerReference::Session { id, scopes, expires_at } = handle.caller else { panic!("a session") };
+        assert_eq!((id, scopes, expires_at), (session.id, session.scopes, 7));
+        assert_eq!(handle.of.targets().map(|target| target.name).collect::<Vec<_>>(), ["delete_record"]);
+    }
+
+    #[test]
+    fn a_handle_shows_nothing_and_an_altered_one_is_none() {
+        let env = World::default().remote().entra;
+        let sealed = run(seal(&env, &TestCaller::user(), &HandleContent::of_tool("crm", "x"))).unwrap();
+        let bytes = from_base64url(sealed.reveal()).unwrap();
+        for at in 0..bytes.len() {
+            let mut altered = bytes.clone();
+            altered[at] ^= 1;
+            assert!(run(open(&env, &base64url(&altered))).unwrap().is_none(), "byte {at}");
+        }
+        for text in ["", "?", "x", &"A".repeat(100), &"A".repeat(MAX_LENGTH + 4)] {
+            assert!(run(open(&env, text)).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn a_handle_counts_for_ten_minutes() {
+        let world = World::default();
+        let env = world.remote().entra;
+        let sealed = run(seal(&env, &TestCaller::user(), &HandleContent::default())).unwrap();
+        world.advance(Duration::from_secs(LIFETIME_SECONDS - 1));
+        assert!(run(open(&env, sealed.reveal())).unwrap().is_some());
+        world.advance(Duration::from_secs(1));
+        assert!(run(open(&env, sealed.reveal())).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_handle_of_another_server_is_none() {
+        let sealed =
+            run(seal(&World::default().remote().entra, &TestCaller::user(), &HandleContent::default())).unwrap();
+        let other = World::default();
+        // Another key: the randomness of a world is the same in each, so something else comes first.
+        other.fill(&mut [0; 7]);
+        assert!(run(open(&other.remote().entra, sealed.reveal())).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_token_of_the_longest_header_field_fits() {
+        let env = World::default().remote().entra;
+        let bearer = TestCaller { token: "x".repeat(32 * 1024), ..TestCaller::user() };
+        let sealed = run(seal(&env, &bearer, &HandleContent::of_tool("crm", "x"))).unwrap();
+        assert!(sealed.reveal().len() <= MAX_LENGTH);
+        let handle = run(open(&env, sealed.reveal())).unwrap().unwrap();
+        let CallerReference::Bearer(token) = handle.caller else { panic!("a token") };
+        assert_eq!(token.reveal().len(), 32 * 1024);
+    }
+
+    #[test]
+    fn a_later_call_knows_what_the_first_one_knew() {
+        let world = World::default();
+        let env = world.remote().entra;
+        env.trail.set_address(Some("192.0.2.7"));
+        let sealed = run(seal(&env, &TestCaller::user(), &HandleContent::default())).unwrap();
+        let later = world.remote().entra;
+        assert_eq!(later.trail.address(), None);
+        run(open(&later, sealed.reveal())).unwrap().unwrap();
+        assert_eq!(later.trail.address().as_deref(), Some("192.0.2.7"));
+        assert_eq!(later.trail.id(), env.trail.id());
+    }
+}

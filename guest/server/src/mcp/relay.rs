@@ -1,0 +1,322 @@
+//! Messages that go on to a server behind the component: read as strictly as the component's own, and refused in the same
+//! form.
+//!
+//! Threat: the server behind reads the same bytes with another parser. So what parsers read differently is refused: names of
+//! members that occur twice or differ from those of the protocol in case only, methods that do, and header fields that say
+//! something else than the body.
+
+use base::policy::{Denial, TargetKind};
+use serde_json::{Map, Value, json};
+
+use super::dispatch::{MAX_BATCH, finished, refused};
+use super::envelope::{self, BAD_REQUEST, INVALID_PARAMS, METHOD_NOT_FOUND, Message, ParsedMessage, RpcError};
+use super::streamable_http::{check_name, connection, mismatch, stateless};
+use super::version::{self, Connection, Era, MODERN, WITH_BATCHES};
+use super::{Field, Fields, Peer, Reply};
+use crate::tools::ToolError;
+
+/// The members of a message.
+const MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+/// The parameters that a decision, or the form of a message, depends on.
+const PARAMETERS: [&str; 7] = ["_meta", "name", "uri", "ref", "notifications", "taskId", "arguments"];
+/// The members of a reference, and of what `subscriptions/listen` asks for.
+const REFERENCE: [&str; 4] = ["type", "name", "uri", "resourceSubscriptions"];
+/// Methods that name what they are about.
+const NAMING: [&str; 7] = [
+    "tools/call",
+    "prompts/get",
+    "resources/read",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "completion/complete",
+    "subscriptions/listen",
+];
+/// What the methods about tasks begin with.
+const TASKS: &str = "tasks/";
+/// Methods whose answers are lists.
+const LISTING: [&str; 4] = ["tools/list", "resources/list", "resources/templates/list", "prompts/list"];
+/// Other methods of the protocol.
+const PLAIN: [&str; 4] = ["initialize", "ping", "logging/setLevel", "server/discover"];
+/// What notifications begin with.
+const NOTIFICATIONS: &str = "notifications/";
+
+/// Values in an answer of a server behind: a thousand tools with schemas. Each may take 600 bytes.
+const MAX_ANSWER_VALUES: usize = 50_000;
+
+/// A body that was read.
+#[derive(Debug)]
+pub(crate) struct RelayedBody {
+    /// In the order of the body.
+    pub(crate) messages: Vec<RelayedMessage>,
+    is_batch: bool,
+}
+
+/// One message of it.
+#[derive(Debug)]
+pub(crate) struct RelayedMessage {
+    id: Option<Value>,
+    /// None of an answer to a request of the server behind.
+    pub(crate) method: Option<String>,
+    params: Map<String, Value>,
+    era: Era,
+}
+
+/// Reads the body of a `POST`. An error is the answer.
+pub(crate) fn read(fields: &Fields<'_>, body: &[u8]) -> Result<RelayedBody, Reply> {
+    if body.trim_ascii_start().starts_with(b"[") {
+        return read_batch(fields, body).map_err(|error| refused(&error, None));
+    }
+    let value = envelope::read_bounded(body).map_err(|error| refused(&error, None))?;
+    let message = read_one(value).map_err(|(id, error)| refused(&error, id.as_ref()))?;
+    let id = message.id.clone();
+    let message = agree(fields, message).map_err(|error| refused(&error, id.as_ref()))?;
+    Ok(RelayedBody { messages: vec![message], is_batch: false })
+}
+
+/// A batch exists in 2025-03-26 only, and no header field is about it.
+fn read_batch(fields: &Fields<'_>, body: &[u8]) -> Result<RelayedBody, RpcError> {
+    if !matches!(fields.version, Field::Absent | Field::Value(WITH_BATCHES)) {
+        return Err(RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only"));
+    }
+    if fields.method != Field::Absent || fields.name != Field::Absent {
+        return Err(mismatch("Mcp-Method and Mcp-Name are about one message"));
+    }
+    let Value::Array(batch) = envelope::read_bounded(body)? else {
+        return Err(RpcError::invalid_request("a batch has to be a JSON array"));
+    };
+    if batch.is_empty() || batch.len() > MAX_BATCH {
+        return Err(RpcError::invalid_request(format!("a batch has 1 to {MAX_BATCH} messages")));
+    }
+    let connection = stateless(fields)?;
+    let mut messages = Vec::with_capacity(batch.len());
+    for value in batch {
+        let mut message = read_one(value).map_err(|(_, error)| error)?;
+        if message.method.as_deref() == Some("initialize") {
+            return Err(RpcError::invalid_request("initialize cannot be part of a batch"));
+        }
+        if version::named(&message.params).is_some() {
+            return Err(RpcError::invalid_request("a request of 2026-07-28 cannot be part of a batch"));
+        }
+        message.era = version::era_of(&message.params, &connection)?;
+        messages.push(message);
+    }
+    Ok(RelayedBody { messages, is_batch: true })
+}
+
+/// Reads one message. Its era is not known yet.
+fn read_one(value: Value) -> Result<RelayedMessage, (Option<Value>, RpcError)> {
+    let Some(object) = value.as_object() else {
+        return Err((None, RpcError::invalid_request("a message has to be a JSON object")));
+    };
+    let params = object.get("params");
+    let of_reference = |name: &str| params.and_then(|params| params.get(name)).and_then(Value::as_object);
+    let unambiguous = check_members(object, &MEMBERS)
+        .and_then(|()| params.and_then(Value::as_object).map_or(Ok(()), |params| check_members(params, &PARAMETERS)))
+        .and_then(|()| of_reference("ref").map_or(Ok(()), |of| check_members(of, &REFERENCE)))
+        .and_then(|()| of_reference("notifications").map_or(Ok(()), |of| check_members(of, &REFERENCE)));
+    unambiguous.map_err(|error| (None, error))?;
+    // An answer to a request of the server behind: it is for that server to know its id.
+    if !object.contains_key("method") {
+        let is_answer = object.contains_key("result") != object.contains_key("error")
+            && object.get("id").is_some_and(envelope::is_id)
+            && object.get("jsonrpc").and_then(Value::as_str) == Some("2.0");
+        let error = || (None, RpcError::invalid_request("a message has to be a request, a notification or an answer"));
+        let answer = RelayedMessage { id: None, method: None, params: Map::new(), era: Era::Unknown };
+        return is_answer.then_some(answer).ok_or_else(error);
+    }
+    match envelope::parse(value)? {
+        ParsedMessage::Message(Message { id, method, params }) => {
+            Ok(RelayedMessage { id, method: Some(method), params, era: Era::Unknown })
+        }
+        ParsedMessage::Ignored => Err((None, RpcError::invalid_request("params has to be an object"))),
+    }
+}
+
+/// Refuses names that a parser without regard to case takes for one of these. Some fold letters beyond ASCII as well.
+fn check_members(object: &Map<String, Value>, known: &[&str]) -> Result<(), RpcError> {
+    let is_ambiguous =
+        |name: &String| !name.is_ascii() || known.iter().any(|known| known.eq_ignore_ascii_case(name) && known != name);
+    match object.keys().any(is_ambiguous) {
+        true => Err(RpcError::invalid_request("the name of a member may be taken for another one")),
+        false => Ok(()),
+    }
+}
+
+/// Finds out the era of a message. Header fields that are there have to say what the body says, in every era.
+fn agree(fields: &Fields<'_>, message: RelayedMessage) -> Result<RelayedMessage, RpcError> {
+    let RelayedMessage { id, method, params, .. } = message;
+    let Some(method) = method else {
+        if fields.version == Field::Value(MODERN) {
+            return Err(RpcError::invalid_request("a message has to be a request or a notification"));
+        }
+        if fields.method != Field::Absent || fields.name != Field::Absent {
+            return Err(mismatch("an answer has no method and no name"));
+        }
+        stateless(fields)?;
+        return Ok(RelayedMessage { id, method: None, params, era: Era::Unknown });
+    };
+    let message = Message { id, method, params };
+    let connection: Connection = if message.id.is_some() { connection(fields, &message)? } else { stateless(fields)? };
+    if fields.method != Field::Absent && fields.method != Field::Value(&message.method) {
+        return Err(mismatch("Mcp-Method is not the method of the body"));
+    }
+    if fields.name != Field::Absent {
+        check_name(fields.name, &message)?;
+    }
+    let era = version::era_of(&message.params, &connection)?;
+    let Message { id, method, params } = message;
+    Ok(RelayedMessage { id, method: Some(method), params, era })
+}
+
+impl RelayedMessage {
+    /// Whether it is one of 2026-07-28.
+    pub(crate) fn is_modern(&self) -> bool {
+        self.era.is_modern()
+    }
+
+    /// Whether the answer is a list.
+    pub(crate) fn is_list(&self) -> bool {
+        self.method.as_deref().is_some_and(|method| LISTING.contains(&method))
+    }
+
+    /// Whether it uses what it names, rather than only asking about it.
+    pub(crate) fn is_use(&self) -> bool {
+        matches!(self.method.as_deref(), Some("tools/call" | "prompts/get" | "resources/read"))
+    }
+
+    /// What it asks for, all of which the caller needs to be permitted. A method that the protocol does not have names
+    /// nothing; `known_only` refuses it.
+    pub(crate) fn targets(&self, known_only: bool) -> Result<Vec<(TargetKind, &str)>, RpcError> {
+        let Some(method) = self.method.as_deref() else { return Ok(Vec::new()) };
+        let one = |kind, parameter| self.text(parameter).map(|name| vec![(kind, name)]);
+        if let Some(action) = method.strip_prefix(TASKS) {
+            return Ok(vec![(TargetKind::Task, action)]);
+        }
+        match method {
+            "tools/call" => one(TargetKind::Tool, "name"),
+            "prompts/get" => one(TargetKind::Prompt, "name"),
+            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => one(TargetKind::Resource, "uri"),
+            "completion/complete" => self.completed(),
+            "subscriptions/listen" => self.listened(),
+            _ if LISTING.contains(&method) || PLAIN.contains(&method) => Ok(Vec::new()),
+            _ if is_ambiguous(method) => Err(RpcError::invalid_request("the method may be taken for another one")),
+            _ if known_only && !method.starts_with(NOTIFICATIONS) => {
+                Err(RpcError::new(METHOD_NOT_FOUND, "Method not found").with_data(json!({ "method": method })))
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn text(&self, parameter: &str) -> Result<&str, RpcError> {
+        let missing = || RpcError::invalid_params(format!("{parameter} is missing or not a string"));
+        self.params.get(parameter).and_then(Value::as_str).ok_or_else(missing)
+    }
+
+    /// What an argument is completed for tells of it, so the caller has to be permitted both.
+    fn completed(&self) -> Result<Vec<(TargetKind, &str)>, RpcError> {
+        let reference = self.params.get("ref");
+        let text = |name: &str| reference.and_then(|reference| reference.get(name)).and_then(Value::as_str);
+        let (kind, name) = match text("type") {
+            Some("ref/prompt") => (TargetKind::Prompt, text("name")),
+            Some("ref/resource") => (TargetKind::Resource, text("uri")),
+            _ => (TargetKind::Completion, None),
+        };
+        let malformed = || RpcError::invalid_params("ref has to name a prompt or a resource");
+        name.map(|name| vec![(TargetKind::Completion, name), (kind, name)]).ok_or_else(malformed)
+    }
+
+    fn listened<'m>(&'m self) -> Result<Vec<(TargetKind, &'m str)>, RpcError> {
+        let malformed = || RpcError::invalid_params("resourceSubscriptions has to be an array of strings");
+        match self.params.get("notifications").and_then(|wanted| wanted.get("resourceSubscriptions")) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(uris)) => {
+                let uri = |uri: &'m Value| uri.as_str().map(|uri| (TargetKind::Resource, uri));
+                uris.iter().map(uri).collect::<Option<_>>().ok_or_else(malformed)
+            }
+            Some(_) => Err(malformed()),
+        }
+    }
+
+    /// The answer of the component to a request that the caller may not make. That to a notification has no id.
+    fn denied(&self, peer: &Peer<'_>, kind: TargetKind, name: &str, denial: Denial) -> Reply {
+        let error = match denial {
+            Denial::ScopesMissing { required } => return Reply::InsufficientScope(required),
+            Denial::SessionEnded => return Reply::SignInAgain,
+            // It is switched off for all callers, and looks like something that does not exist.
+            Denial::NotListed => {
+                RpcError::invalid_params(format!("Unknown {}", kind.name())).with_data(json!({ "name": name }))
+            }
+            denial => {
+                let error = ToolError::from(denial);
+                if let (TargetKind::Tool, Some(id)) = (kind, &self.id) {
+                    let result = finished(Err(&error), peer, &self.era);
+                    return Reply::Message { status: envelope::OK, json: envelope::result(id, &result) };
+                }
+                let id = peer.entra().trail.id();
+                RpcError::new(INVALID_PARAMS, format!("{} (correlation id {id})", error.public()))
+            }
+        };
+        self.refused(error)
+    }
+
+    fn refused(&self, error: RpcError) -> Reply {
+        let error = if self.id.is_some() { error } else { error.with_status(BAD_REQUEST) };
+        refused(&error, self.id.as_ref())
+    }
+}
+
+impl RelayedBody {
+    /// Requests, and notifications that a careless server would carry out.
+    pub(crate) fn count(&self) -> usize {
+        let counts = |message: &&RelayedMessage| {
+            let names = message.method.as_deref().is_some_and(|method| NAMING.contains(&method));
+            message.id.is_some() || names
+        };
+        self.messages.iter().filter(counts).count()
+    }
+
+    /// The answer where the caller may not have what the message at this place asks for.
+    pub(crate) fn denied(&self, peer: &Peer<'_>, at: usize, target: (TargetKind, &str), denial: Denial) -> Reply {
+        let Some(message) = self.messages.get(at) else { return Reply::Nothing };
+        self.with_others(at, message.denied(peer, target.0, target.1, denial))
+    }
+
+    /// The answer where the message at this place is malformed.
+    pub(crate) fn malformed(&self, at: usize, error: RpcError) -> Reply {
+        let Some(message) = self.messages.get(at) else { return Reply::Nothing };
+        self.with_others(at, message.refused(error))
+    }
+
+    /// Of a batch nothing goes on if one message of it does not.
+    fn with_others(&self, at: usize, reply: Reply) -> Reply {
+        let Reply::Message { status, json } = reply else { return reply };
+        if !self.is_batch {
+            return Reply::Message { status, json };
+        }
+        let other = RpcError::invalid_request("not sent on, because another message of the batch was refused");
+        let others = self.messages.iter().enumerate().filter(|(index, _)| *index != at);
+        let others = others.filter_map(|(_, message)| Some(other.answer(Some(message.id.as_ref()?)).to_string()));
+        let answers: Vec<_> = std::iter::once(json).chain(others).collect();
+        Reply::Message { status, json: format!("[{}]", answers.join(",")) }
+    }
+}
+
+/// Whether a server that is not exact could take a method for one that names what it is about.
+fn is_ambiguous(method: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.$:/".contains(&byte);
+    let lower = method.to_ascii_lowercase();
+    !method.bytes().all(is_plain)
+        || method.split('/').any(str::is_empty)
+        || NAMING.iter().chain(&LISTING).any(|known| known.eq_ignore_ascii_case(&lower))
+        || lower.starts_with(TASKS)
+}
+
+/// A JSON-RPC error in place of an answer that cannot be judged.
+pub(crate) fn unjudged(id: Option<&Value>, message: &str) -> String {
+    RpcError::new(envelope::INTERNAL_ERROR, message).answer(id).to_string()
+}
+
+/// Reads a message of a server behind, which is a stranger like a client. Its lists are longer than any message of a client.
+pub(crate) fn read_answer(text: &[u8]) -> Result<Value, String> {
+    envelope::read_bounded_by(text, MAX_ANSWER_VALUES).map_err(|error| error.message)
+}
