@@ -145,6 +145,17 @@ pub struct HttpSettings {
     pub max_streams_per_caller: u32,
     /// How long a refresh token that was replaced gets the answer again that replaced it. Zero: never.
     pub refresh_grace: Duration,
+    /// Answers a proxy that asks whether it may let a request through.
+    pub forward_auth: Option<ForwardAuthSettings>,
+}
+
+/// How a proxy asks whether it may let a request through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardAuthSettings {
+    /// The server behind the proxy: one of [`Settings::servers`].
+    pub server: String,
+    /// SHA-256 of the secret that the proxy sends, as base64url.
+    pub secret_hash: Option<String>,
 }
 
 impl HttpSettings {

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use self::forward_auth::ForwardAuthDocument;
 use crate::policy::{Name, Rule, TargetKind, ToolRule};
 use crate::settings::{
     HttpSettings, LocalSettings, Mode, RegisteredClient, ServerIdentity, ServerKind, ServerSettings, Settings,
     SignInMethod, TokenMode, TokenSettings,
 };
 
+mod forward_auth;
 mod servers;
 #[cfg(test)]
 mod tests;
@@ -339,6 +341,10 @@ struct HttpDocument {
     #[cfg_attr(test, schemars(range(max = 120)))]
     #[serde(default = "refresh_grace_seconds")]
     refresh_grace_seconds: u32,
+    /// Answers a proxy at `/auth` that asks whether it may let a request through to a server behind it (nginx
+    /// `auth_request`, Caddy and Traefik `forward_auth`, Envoy `ext_authz` over HTTP). Left out: `/auth` is not served.
+    #[serde(default)]
+    forward_auth: Option<ForwardAuthDocument>,
 }
 
 /// As many as a person with some programs on some machines opens, and a quarter of what the bundled host has places for.
@@ -551,6 +557,7 @@ impl From<HttpDocument> for HttpSettings {
             rewrite_authority_metadata: from.rewrite_authority_metadata,
             max_streams_per_caller: from.max_streams_per_caller,
             refresh_grace: seconds(from.refresh_grace_seconds),
+            forward_auth: from.forward_auth.map(Into::into),
         }
     }
 }

@@ -28,6 +28,8 @@ pub use handle::handle_invalid;
 pub use judge::judge_answer;
 pub use tokens::{delegated_token, delegated_token_of_person};
 
+pub mod identity;
+
 use base::Secret;
 use entra::graph::GraphChallenge;
 use http::{HeaderMap, HeaderName, Response};

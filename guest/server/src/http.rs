@@ -6,6 +6,7 @@
 
 pub mod authorized;
 mod bearer;
+pub(crate) mod forward_auth;
 mod headers;
 mod index;
 mod legacy_sse;
@@ -25,7 +26,7 @@ use base::Secret;
 use base::settings::ServerKind;
 use caller::session;
 use entra::{EntraWorld, token};
-use http::header::ALLOW;
+use http::header::{ALLOW, CACHE_CONTROL};
 use http::{HeaderName, HeaderValue, Method, Response};
 use world::records::{Namespace, Partition, Ttl};
 
@@ -35,6 +36,7 @@ use self::bearer::{Authenticate, SessionLookup};
 use self::origin::Sharing;
 use self::routes::Route;
 use crate::authorization_server::{self, authority_metadata, metadata};
+use crate::gatekeeper::identity;
 use crate::message::{self, HttpResponse, Request, text, with_body};
 use crate::server_world::ServerWorld;
 use crate::site::{MCP_PATH, SSE_PATH, Site};
@@ -51,6 +53,8 @@ thread_local! {
     /// nothing about this one.
     static WRITTEN_AT: Cell<Option<Duration>> = const { Cell::new(None) };
 }
+/// How long the keys of assertions may be kept. A key is published for much longer before it signs.
+const KEYS_CACHED: &str = "public, max-age=3600";
 /// Seconds after which something that is unavailable now is worth another try.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
@@ -113,11 +117,14 @@ fn refuse(site: &Site<'_>, route: &Route<'_>, request: &Request) -> Option<Respo
     if methods.is_empty() {
         return Some(text(404, "Not found"));
     }
-    if request.method == Method::OPTIONS {
+    // Proxies take every answer of 2xx for leave to let the request through.
+    let takes_any_method = *route == Route::ForwardAuth;
+    if request.method == Method::OPTIONS && !takes_any_method {
         return Some(origin::preflight(site, route, request));
     }
     let method = if request.method == Method::HEAD { &Method::GET } else { &request.method };
-    if !methods.contains(method) || (request.method == Method::HEAD && !route.has_head()) {
+    let is_served = methods.contains(method) && (request.method != Method::HEAD || route.has_head());
+    if !is_served && !takes_any_method {
         let mut response = text(405, "This method is not served here");
         response.headers_mut().insert(ALLOW, route.allow());
         return Some(response);
@@ -165,7 +172,22 @@ async fn serve(
             }
         }
         Route::AuthorizationServer => message::json(200, &metadata::authorization_server(site)),
+        Route::KeySet => key_set(env).await,
+        Route::ForwardAuth => Box::pin(forward_auth::answer(env, request, authenticate)).await,
     })
+}
+
+/// The public keys of assertions.
+async fn key_set(env: &ServerWorld<'_>) -> Response<Vec<u8>> {
+    if !identity::signs(env.entra.settings) {
+        return text(404, "Not found");
+    }
+    let Ok(keys) = identity::key_set(&env.entra).await else {
+        return unavailable("The keys cannot be read now");
+    };
+    let mut response = message::json(200, &keys);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(KEYS_CACHED));
+    response
 }
 
 /// A server is ready if its store can be written and Entra ID was reached: without the one nothing works, without the other
@@ -239,7 +261,9 @@ impl Route<'_> {
         match self {
             // Browser clients discover with them before a person has signed in. They are the same for every client,
             // hold nothing private and are read without credentials.
-            Self::ProtectedResource(_) | Self::AuthorizationServer | Self::UnknownMetadata => Sharing::Everybody,
+            Self::ProtectedResource(_) | Self::AuthorizationServer | Self::KeySet | Self::UnknownMetadata => {
+                Sharing::Everybody
+            }
             Self::Mcp | Self::Sse | Self::Message | Self::Server(_) => Sharing::AllowedOrigins,
             Self::OAuth(endpoint) => match endpoint {
                 authorization_server::Endpoint::Token
@@ -248,7 +272,7 @@ impl Route<'_> {
                 // People navigate to them; no page has to read them.
                 authorization_server::Endpoint::Authorize | authorization_server::Endpoint::Callback => Sharing::Nobody,
             },
-            Self::Unknown | Self::Index | Self::Health | Self::Ready => Sharing::Nobody,
+            Self::Unknown | Self::Index | Self::Health | Self::Ready | Self::ForwardAuth => Sharing::Nobody,
         }
     }
 }

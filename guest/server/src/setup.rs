@@ -4,12 +4,18 @@ use base::settings::{Mode, Settings};
 use entra::check::{Problem, Subject};
 
 use crate::authorization_server::clients;
+use crate::gatekeeper::identity;
+use crate::http::forward_auth;
 
 /// What an operator has to correct before the server can serve.
 pub fn problems(settings: &Settings) -> Vec<Problem> {
     let Mode::Remote(http) = &settings.mode else { return Vec::new() };
-    let sentences = clients::problems(http).into_iter();
-    sentences.map(|message| Problem { about: Subject::Settings, code: "invalid".to_owned(), message }).collect()
+    let sentences = [clients::problems(http), identity::problems(settings), forward_auth::problems(settings, http)];
+    sentences
+        .into_iter()
+        .flatten()
+        .map(|message| Problem { about: Subject::Settings, code: "invalid".to_owned(), message })
+        .collect()
 }
 
 #[cfg(test)]

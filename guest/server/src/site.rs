@@ -7,6 +7,8 @@ use base::settings::{HttpSettings, ServerKind, ServerSettings};
 pub const MCP_PATH: &str = "/mcp";
 /// The path of the event stream of HTTP+SSE.
 pub const SSE_PATH: &str = "/sse";
+/// Where a proxy asks. Requests of Envoy have the original path behind it.
+pub const FORWARD_AUTH: &str = "/auth";
 /// The scope of a session, in the short form.
 pub const SCOPE: &str = "User.Read";
 

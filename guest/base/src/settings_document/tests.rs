@@ -3,6 +3,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::settings::ForwardAuthSettings;
 
 /// The schema as it is published.
 const SCHEMA: &str = "../../wit/settings.schema.json";
@@ -83,6 +84,7 @@ fn complete() -> Value {
             "rewrite-authority-metadata": true,
             "max-streams-per-caller": 5,
             "refresh-grace-seconds": 120,
+            "forward-auth": { "server": "crm", "secret-hash": "x".repeat(43) },
         },
     })
 }
@@ -221,6 +223,7 @@ fn every_field_of_a_complete_document_is_taken_over() {
         rewrite_authority_metadata: true,
         max_streams_per_caller: 5,
         refresh_grace: Duration::from_secs(120),
+        forward_auth: Some(ForwardAuthSettings { server: "crm".to_owned(), secret_hash: Some("x".repeat(43)) }),
     };
     let Mode::Remote(http) = settings.mode else { panic!("the document has http") };
     assert_eq!(*http, expected);

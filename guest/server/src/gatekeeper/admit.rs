@@ -8,11 +8,12 @@ use caller::Caller;
 use http::{HeaderMap, HeaderValue, Method, Response};
 
 use super::handle::{self, HandleContent, Use};
+use super::identity::{self, Addressed};
 use super::session_id::{self, MCP_SESSION_ID, Presented};
-use super::{Admission, Grant, fields, tool_caller};
+use super::{Admission, Grant, fields};
 use crate::access::Access;
-use crate::http::Guard;
 use crate::http::relay::{self, Relayed};
+use crate::http::{Guard, forward_auth};
 use crate::mcp::Peer;
 use crate::mcp::relay::{RelayedBody, read};
 use crate::message::{Request, json, text};
@@ -61,20 +62,30 @@ pub(super) async fn decide(
             peer.count(1).await.map_err(|after| guard.too_many_calls(after))?;
             let session = session_of(env, server, &*caller, request).await?;
             let judge = request.method == Method::GET && is_restricted(env, server);
-            (Asked { judge, modern: false, uses: Vec::new() }, session)
+            (Asked { judge, modern: false, method: None, uses: Vec::new() }, session)
         }
     };
-    let Asked { judge, modern, uses } = asked;
+    let Asked { judge, modern, method, uses } = asked;
+    let tool = match uses.as_slice() {
+        [Use { kind: TargetKind::Tool, name }] => Some(name.clone()),
+        _ => None,
+    };
     let origin = relay::reader(&env.site, request);
     let of = HandleContent { server: server.name.clone(), uses, modern, origin, session: session.clone() };
     let unavailable = |_| text(503, "The request cannot be sent on now");
     let handle = handle::seal(&env.entra, &*caller, &of).await.map_err(unavailable)?;
-    let mut set_headers = HeaderMap::new();
+    let unknown = |error| forward_auth::refuse(guard, &error);
+    let told = identity::told_of(env, server, &*caller).await.map_err(unknown)?;
+    let addressed = Addressed {
+        caller: &*caller,
+        method: method.as_deref(),
+        tool: tool.as_deref().filter(|_| method.is_some()),
+        body: Some(&request.body),
+    };
+    let mut set_headers = identity::headers(env, server, &told, &addressed).await.map_err(unknown)?;
     if let Some(id) = session.and_then(|session| HeaderValue::from_str(&session.id).ok()) {
         set_headers.insert(MCP_SESSION_ID, id);
     }
-    let told = tool_caller(&env.entra, &*caller);
-    // The identity for the server behind goes here: `super::identity::headers`.
     Ok(Box::new(Grant {
         server: server.name.clone(),
         caller: told,
@@ -91,6 +102,8 @@ struct Asked {
     /// Whether there may be lists in the answer.
     judge: bool,
     modern: bool,
+    /// The method, if there is one message.
+    method: Option<String>,
     uses: Vec<Use>,
 }
 
@@ -105,7 +118,11 @@ async fn permitted(
     let env = guard.env;
     let access = Access::new(env, caller);
     let respond = |reply| relay::respond(guard, headers, reply);
-    let mut asked = Asked { judge: false, modern: false, uses: Vec::new() };
+    let method = match body.messages.as_slice() {
+        [message] => message.method.clone(),
+        _ => None,
+    };
+    let mut asked = Asked { judge: false, modern: false, method, uses: Vec::new() };
     for (at, message) in body.messages.iter().enumerate() {
         let known_only = env.site.settings.deny_unlisted;
         let targets = message.targets(known_only).map_err(|error| respond(body.malformed(at, error)))?;

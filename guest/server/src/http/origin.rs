@@ -36,7 +36,7 @@ pub(super) enum Sharing {
 
 /// Whether the client means this server. DNS names are compared without regard to case (RFC 4343), and nothing else is.
 pub(super) fn is_our_host(site: &Site<'_>, request: &Request) -> bool {
-    let known = |name: &str| site.settings.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name));
+    let known = |name: &str| is_allowed_host(site, name);
     let mut fields = request.headers.get_all(HOST).iter();
     match (&request.authority, fields.next(), fields.next()) {
         (_, _, Some(_)) => false,
@@ -48,6 +48,11 @@ pub(super) fn is_our_host(site: &Site<'_>, request: &Request) -> bool {
         }
         (None, None, None) => false,
     }
+}
+
+/// Whether this is one of the server's names, with the port if it is not that of the scheme.
+pub(super) fn is_allowed_host(site: &Site<'_>, name: &str) -> bool {
+    site.settings.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
 }
 
 /// The one origin of a request; an error for several.
@@ -69,7 +74,8 @@ pub(super) fn may_call(site: &Site<'_>, route: &Route<'_>, request: &Request) ->
     let Ok(origin) = origin_of(request) else { return false };
     let Some(origin) = origin else { return true };
     match (route.sharing(), route) {
-        (Sharing::AllowedOrigins, _) => is_allowed(site, origin),
+        // A proxy passes on what the client sent: the page that asks is that of the client.
+        (Sharing::AllowedOrigins, _) | (_, Route::ForwardAuth) => is_allowed(site, origin),
         // The form of the consent page, which is the server's own.
         (_, Route::OAuth(Endpoint::Authorize)) if request.method == Method::POST => origin == site.origin,
         _ => true,

@@ -4,7 +4,7 @@ use base::settings::{ServerKind, ServerSettings};
 use http::{HeaderValue, Method};
 
 use crate::authorization_server::Endpoint;
-use crate::site::Site;
+use crate::site::{FORWARD_AUTH, Site};
 
 /// RFC 9728 section 3.1.
 const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
@@ -12,6 +12,8 @@ const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
 const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server";
 /// OpenID Connect Discovery section 4; what clients try when they do not find the other one.
 const OPENID_CONFIGURATION: &str = "/.well-known/openid-configuration";
+/// RFC 7517 section 5, at the path that is customary.
+const KEY_SET: &str = "/.well-known/jwks.json";
 const WELL_KNOWN: &str = "/.well-known/";
 
 /// What a path leads to.
@@ -34,6 +36,10 @@ pub(super) enum Route<'a> {
     ProtectedResource(&'a str),
     /// RFC 8414.
     AuthorizationServer,
+    /// The keys of assertions.
+    KeySet,
+    /// What a proxy asks.
+    ForwardAuth,
 }
 
 /// Finds what a path leads to, and says the path without the path prefix of the public URL. A gateway may have taken the
@@ -59,6 +65,9 @@ pub(super) fn find<'a>(site: &Site<'a>, path: &str) -> (Route<'a>, String) {
         "/token" => Route::OAuth(Endpoint::Token),
         "/register" => Route::OAuth(Endpoint::Register),
         "/revoke" => Route::OAuth(Endpoint::Revoke),
+        inside if inside.strip_prefix(FORWARD_AUTH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) => {
+            Route::ForwardAuth
+        }
         "/healthz" => Route::Health,
         "/readyz" => Route::Ready,
         // Clients that take the resource for the issuer append the name.
@@ -79,6 +88,9 @@ fn is_endpoint(site: &Site<'_>, path: &str) -> bool {
 
 /// The document at a well-known path: the name, the path prefix, and perhaps the path of a resource.
 fn well_known<'a>(site: &Site<'a>, path: &str, prefix: &str) -> Option<Route<'a>> {
+    if path == KEY_SET {
+        return Some(Route::KeySet);
+    }
     let resource = |name: &str| site.resource_path(path.strip_prefix(name)?.strip_prefix(prefix)?);
     if let Some(resource) = resource(PROTECTED_RESOURCE) {
         return Some(Route::ProtectedResource(resource));
@@ -91,6 +103,7 @@ fn enabled<'a>(site: &Site<'_>, route: Route<'a>) -> Route<'a> {
         // The component's own tools are not served beside other servers.
         Route::Mcp | Route::Sse | Route::Message if !site.servers.is_empty() => Route::Unknown,
         Route::Sse | Route::Message if !site.settings.legacy_sse => Route::Unknown,
+        Route::ForwardAuth if site.settings.forward_auth.is_none() => Route::Unknown,
         // With Entra ID as the only authorization server, there is none here.
         Route::OAuth(_) if !site.settings.token_mode.has_sessions() => Route::Unknown,
         Route::AuthorizationServer if site.settings.stands_in_for_the_authority() => route,
@@ -105,7 +118,9 @@ impl Route<'_> {
         match self {
             Self::Unknown | Self::UnknownMetadata => &[],
             Self::Index | Self::Health | Self::Ready | Self::Sse => &[Method::GET],
-            Self::ProtectedResource(_) | Self::AuthorizationServer => &[Method::GET],
+            Self::ProtectedResource(_) | Self::AuthorizationServer | Self::KeySet => &[Method::GET],
+            // And any other: it is that of the client's request, or one that the proxy chooses.
+            Self::ForwardAuth => &[Method::GET],
             Self::Mcp | Self::Message => &[Method::POST],
             Self::Server(server) => match server.kind {
                 ServerKind::Tools => &[Method::POST],
@@ -121,7 +136,12 @@ impl Route<'_> {
     pub(super) fn has_head(&self) -> bool {
         matches!(
             self,
-            Self::Index | Self::Health | Self::Ready | Self::ProtectedResource(_) | Self::AuthorizationServer
+            Self::Index
+                | Self::Health
+                | Self::Ready
+                | Self::ProtectedResource(_)
+                | Self::AuthorizationServer
+                | Self::KeySet
         )
     }
 

@@ -5,6 +5,7 @@ mod authorized;
 mod calls;
 mod entra_tokens;
 mod floods;
+mod forward_auth;
 mod gateway;
 mod legacy_sse;
 mod origins;

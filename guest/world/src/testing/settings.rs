@@ -63,6 +63,7 @@ pub fn http_settings() -> HttpSettings {
         rewrite_authority_metadata: false,
         max_streams_per_caller: 16,
         refresh_grace: REFRESH_GRACE,
+        forward_auth: None,
     }
 }
 

@@ -17,7 +17,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
-use self::gateway::{check_prefix, rewrite_authority_metadata, token_header, trust_advice, trusted_proxies};
+use self::gateway::{
+    check_hash, check_prefix, forward_auth, rewrite_authority_metadata, token_header, trust_advice, trusted_proxies,
+};
 use self::rates::{DEFAULT_RATES, rates};
 use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri};
 use super::access::{self, AccessEntry};
@@ -131,6 +133,12 @@ settings! {
         /// How long a refresh token of a session that was replaced gets the same answer again, in seconds; 0: never, its
         /// second use ends the session
         refresh_grace_seconds: u32 = DEFAULT_REFRESH_GRACE_SECONDS, value("SECONDS"), range(REFRESH_GRACE_SECONDS);
+        /// Answer a proxy that asks at /auth whether it may let a request through to this server: the name of an
+        /// `[[upstream]]`
+        forward_auth: String, value("SERVER");
+        /// SHA-256, as base64url, of the secret that this proxy sends in X-Entra-Mcp-Proxy-Secret; required where the
+        /// server is told of callers by a token
+        forward_auth_secret_hash: String, value("HASH"), check(check_hash);
         /// For development: a host whose Client ID Metadata Documents are read at any address and port; may be repeated
         client_metadata_allow: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
         /// What follows if Entra ID does not know the tenant or the credential when the server starts, or cannot be asked
@@ -333,6 +341,7 @@ impl Sources {
                 rewrite_authority_metadata: rewrite_authority_metadata(values.rewrite_authority_metadata, token_mode)?,
                 max_streams_per_caller: values.max_streams_per_caller,
                 refresh_grace_seconds: values.refresh_grace_seconds,
+                forward_auth: forward_auth(values.forward_auth, values.forward_auth_secret_hash)?,
             },
             common,
         })

@@ -212,6 +212,20 @@ pub struct HttpSettings {
     pub max_streams_per_caller: u32,
     /// How long a refresh token that was replaced gets the same answer again, in seconds, at most 120; 0: never.
     pub refresh_grace_seconds: u32,
+    /// Answers a proxy at `/auth` that asks whether it may let a request through; `None`: `/auth` is not served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forward_auth: Option<ForwardAuthSettings>,
+}
+
+/// How a proxy asks whether it may let a request through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ForwardAuthSettings {
+    /// The server behind the proxy: the name of one of [`Settings::servers`], of the kind [`ServerKind::Upstream`].
+    pub server: String,
+    /// SHA-256 of the secret that the proxy sends in `X-Entra-Mcp-Proxy-Secret`, as base64url; `None`: it sends none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_hash: Option<String>,
 }
 
 /// Event streams of one caller, unless set otherwise: a quarter of the places that `entra-mcp serve` has.

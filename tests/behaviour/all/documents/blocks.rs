@@ -14,7 +14,7 @@ use crate::support::tests_dir;
 const BESIDE: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "host/plugin/README.md"];
 
 /// Languages that readers take over.
-const INPUT: [&str; 10] = ["ini", "js", "nginx", "python", "rust", "sh", "toml", "wit", "xml", "yaml"];
+const INPUT: [&str; 11] = ["caddy", "ini", "js", "nginx", "python", "rust", "sh", "toml", "wit", "xml", "yaml"];
 
 /// What a block is.
 #[derive(Debug, PartialEq, Eq)]

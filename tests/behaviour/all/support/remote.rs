@@ -195,6 +195,7 @@ impl Fleet {
                 rewrite_authority_metadata: false,
                 max_streams_per_caller: 16,
                 refresh_grace_seconds: REFRESH_GRACE,
+                forward_auth: None,
             }),
         };
         change(&mut settings);

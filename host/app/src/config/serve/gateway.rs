@@ -2,7 +2,7 @@
 //! under which it publishes the server.
 
 use clap::ValueEnum;
-use entra_mcp_plugin::environment::TokenMode;
+use entra_mcp_plugin::environment::{ForwardAuthSettings, TokenMode};
 use entra_mcp_server::ForwardedHeader;
 use http::HeaderName;
 use ipnet::{IpNet, Ipv4Net};
@@ -33,6 +33,9 @@ pub(in crate::config) const OWN_PATHS: [&str; 12] = [
     "/.well-known",
 ];
 
+/// Characters of SHA-256 as base64url without padding.
+const HASH_LENGTH: usize = 43;
+
 /// The header in which a gateway says where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -55,6 +58,29 @@ impl From<ForwardedHeaderName> for ForwardedHeader {
             ForwardedHeaderName::XForwardedFor => Self::XForwardedFor,
             ForwardedHeaderName::Forwarded => Self::Forwarded,
         }
+    }
+}
+
+/// Whether this is the form of a hash.
+pub(super) fn check_hash(name: &'static str, text: &str) -> Result<(), ConfigError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if text.len() == HASH_LENGTH && text.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(invalid(name, "…", "SHA-256 as base64url without padding is expected: 43 characters"))
+}
+
+/// The answers to a proxy that asks.
+pub(super) fn forward_auth(
+    server: Option<String>,
+    secret_hash: Option<String>,
+) -> Result<Option<ForwardAuthSettings>, ConfigError> {
+    match (server, secret_hash) {
+        (Some(server), secret_hash) => Ok(Some(ForwardAuthSettings { server, secret_hash })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(ConfigError::Conflict(
+            "forward-auth-secret-hash is set, and forward-auth is not: name the server behind the proxy".into(),
+        )),
     }
 }
 

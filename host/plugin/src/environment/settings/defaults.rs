@@ -132,6 +132,7 @@ impl HttpSettings {
             rewrite_authority_metadata: false,
             max_streams_per_caller: DEFAULT_MAX_STREAMS_PER_CALLER,
             refresh_grace_seconds: REFRESH_GRACE_SECONDS,
+            forward_auth: None,
         })
     }
 }

@@ -72,6 +72,7 @@ fn complete() -> Settings {
             rewrite_authority_metadata: true,
             max_streams_per_caller: 1,
             refresh_grace_seconds: 7,
+            forward_auth: Some(ForwardAuthSettings { server: "crm".to_owned(), secret_hash: Some("x".repeat(43)) }),
         }),
     }
 }

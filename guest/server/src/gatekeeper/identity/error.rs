@@ -1,0 +1,89 @@
+//! Why a server behind cannot be told who calls.
+
+use std::time::Duration;
+
+use caller::{CallerAuthentication, NoToken};
+use entra::AcquireError;
+use entra::graph::GraphError;
+use world::StoreError;
+
+/// Why a request does not go on: what the client is answered, and no detail of why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// The sign-in behind the caller has ended. 401 with a challenge.
+    #[error("sign in again")]
+    SignInAgain,
+    /// The client has to come with a token that satisfies these claims, which are JSON. 401 with them in the challenge.
+    #[error("another access token is needed")]
+    ClaimsChallenge(String),
+    /// Entra ID gives no token for the server's API. 403.
+    #[error("{public}")]
+    Refused {
+        /// For the caller.
+        public: String,
+        /// For the audit record.
+        reason: String,
+    },
+    /// The server is told of callers by a token in a person's name, and an application calls for itself. 403.
+    #[error(
+        "this server is for users, and the access token stands for an application (app-only): call it with a token that \
+         the application got on behalf of a user"
+    )]
+    NoUser,
+    /// The caller has asked for too much. 429.
+    #[error("too many requests: wait a while")]
+    TooMany(Duration),
+    /// The store, the audit log or Entra ID cannot be reached. 503.
+    #[error("the identity of the caller cannot be passed on now: try again later")]
+    Unavailable {
+        /// In seconds, if it is known.
+        retry_after: Option<u64>,
+    },
+}
+
+impl From<StoreError> for IdentityError {
+    fn from(_: StoreError) -> Self {
+        Self::Unavailable { retry_after: None }
+    }
+}
+
+impl IdentityError {
+    /// That of a caller that gets no token, at this Unix time in seconds.
+    pub(super) fn of(error: NoToken, kind: CallerAuthentication, now: u64) -> Self {
+        match error {
+            NoToken::Acquire(error) => Self::of_acquire(error, kind, now),
+            // No person is asked here.
+            NoToken::SignIn(_) => Self::SignInAgain,
+            NoToken::Unavailable(GraphError::TooMany(after)) => Self::TooMany(after),
+            NoToken::Unavailable(GraphError::NoToken(error)) => Self::of_acquire(error, kind, now),
+            NoToken::Unavailable(_) => Self::Unavailable { retry_after: None },
+        }
+    }
+
+    fn of_acquire(error: AcquireError, kind: CallerAuthentication, now: u64) -> Self {
+        match error {
+            AcquireError::NeedsPerson { claims: Some(claims), .. } if kind == CallerAuthentication::Bearer => {
+                Self::ClaimsChallenge(claims)
+            }
+            // A session that needs more of its person has ended; the next sign-in brings the claims.
+            AcquireError::NeedsPerson { .. } => Self::SignInAgain,
+            AcquireError::Refused(_) => Self::Refused { public: error.public(), reason: error.reason() },
+            AcquireError::Unavailable(error) => {
+                let retry_after = error.retry_at(now).map(|at| at.saturating_sub(now).max(1));
+                Self::Unavailable { retry_after }
+            }
+            AcquireError::Store(_) | AcquireError::Unrecorded(_) => Self::Unavailable { retry_after: None },
+        }
+    }
+
+    /// A stable reason code for the audit record.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::SignInAgain | Self::ClaimsChallenge(_) => "interaction-required",
+            Self::Refused { reason, .. } => reason,
+            Self::NoUser => "no-user",
+            Self::TooMany(_) => "too-many",
+            Self::Unavailable { .. } => "identity-unavailable",
+        }
+    }
+}
