@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use entra_mcp_plugin::clock::Clock;
+use entra_mcp_plugin::clock::{self, Clock};
 use zeroize::Zeroizing;
 
 use super::lines::Withheld;
-use super::settings::{HANDLE_USABLE, RENEW_AFTER, TRY_AGAIN_AFTER};
+use super::settings::{HANDLE_USABLE, RENEW_AFTER, TOKEN_WITHIN, TRY_AGAIN_AFTER};
 
 /// Gets tokens in the name of callers.
 #[async_trait]
@@ -116,7 +116,11 @@ impl TokenFile {
             return Ok(());
         }
         let handle = self.latest.lock().unwrap_or_else(PoisonError::into_inner).handle.clone();
-        match self.tokens.token(&handle).await {
+        let answer = tokio::select! {
+            answer = self.tokens.token(&handle) => answer,
+            () = clock::sleep(&*self.clock, TOKEN_WITHIN) => Err(TokenError::Unavailable("it takes too long".into())),
+        };
+        match answer {
             Ok(token) => {
                 write(&self.path, &token).map_err(|error| TokenError::Unavailable(error.to_string()))?;
                 *self.withheld.lock().unwrap_or_else(PoisonError::into_inner) = token;
