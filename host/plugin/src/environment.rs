@@ -7,8 +7,8 @@ use crate::bindings::environment as wit;
 mod settings;
 
 pub use self::settings::{
-    CallerKind, ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, RegisteredClient, Settings, SignInMethod,
-    SignInSettings, TokenMode, TokenSettings, ToolRule,
+    CallerKind, ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, RegisteredClient, ServerIdentity, ServerKind,
+    ServerSettings, Settings, SignInMethod, SignInSettings, TokenMode, TokenSettings, ToolRule,
 };
 
 /// The state of an instance.

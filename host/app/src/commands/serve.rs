@@ -80,6 +80,8 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         connections: config.max_connections,
         // So that event streams leave instances for the requests that belong to them.
         event_streams: Limits::default().event_streams.min(config.common.max_instances.div_ceil(2)),
+        // So that event streams leave connections for the requests that belong to them.
+        relayed_streams: config.max_connections.div_ceil(2),
         ..Limits::default()
     };
     let options = Options {
@@ -93,7 +95,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         ..Options::new(http::HeaderName::from_static(CLIENT_ADDRESS_HEADER), Arc::new(correlation_id))
     };
     let routes = settings.http.as_ref().map(Routes::of);
-    let handler = ComponentHandler::new(plugin, client.rate_limiter, routes.unwrap_or_default());
+    let handler = ComponentHandler::new(plugin, client.rate_limiter, routes.unwrap_or_default(), None);
     let public_url = settings.http.map(|http| http.public_url).unwrap_or_default();
     let address = server.address();
     let mut ready = json!({ "listening": address.to_string(), "public_url": public_url });
