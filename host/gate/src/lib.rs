@@ -4,7 +4,8 @@
 //! - [`Gate`](gate::Gate) asks the component, sends the request on, and passes the answer back.
 //! - [`Gatekeeper`](gatekeeper::Gatekeeper) is the component, as the gate sees it.
 //! - [`Behind`](behind::Behind) is what a server behind looks like; an MCP server over HTTP
-//!   ([`HttpUpstream`](http_upstream::HttpUpstream)) and a process per person are such servers.
+//!   ([`HttpUpstream`](http_upstream::HttpUpstream)) and a process per person
+//!   ([`ProcessUpstream`](process::ProcessUpstream)) are such servers.
 //!
 //! Deliberately absent: configuration, a listener, telemetry. They belong to the program.
 

@@ -25,6 +25,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -190,6 +191,10 @@ impl Behind for ProcessUpstream {
             Method::DELETE => self.delete(&wishes, &sender),
             _ => Ok(answer::not_allowed("GET, POST, DELETE")),
         }
+    }
+
+    fn time_to_answer(&self) -> Duration {
+        self.settings.answer_within
     }
 }
 

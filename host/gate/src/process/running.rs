@@ -303,6 +303,9 @@ impl Process {
         // Children that are left, and the process itself if it is still there.
         group.kill();
         group.ended().await;
+        if let Some(token) = &self.token {
+            token.remove();
+        }
         // What it wrote before its end. A child that has left the group may hold the pipe open.
         if !reader_ended {
             tokio::select! {

@@ -49,8 +49,8 @@ impl fmt::Debug for ProcessSettings {
 /// Longest line of a process in bytes: as long as a message of the local server. A longer one is skipped.
 pub(super) const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Requests in flight in one process. A client has a handful.
-pub(super) const MAX_IN_FLIGHT: usize = 256;
+/// Requests in flight in one process. A client has a handful, and one caller may run several clients.
+pub(super) const MAX_IN_FLIGHT: usize = 64;
 
 /// Requests of one process that its client has not answered yet.
 pub(super) const MAX_ASKED: usize = 64;
@@ -59,10 +59,10 @@ pub(super) const MAX_ASKED: usize = 64;
 pub(super) const MAX_QUEUED_MESSAGES: usize = 16;
 
 /// Bytes of a stream that its client has not read. Beyond them, the process is not read either.
-pub(super) const MAX_UNREAD_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_UNREAD_BYTES: usize = 256 * 1024;
 
 /// Bytes of a stream that are kept for a client that lost its connection (`Last-Event-ID`).
-pub(super) const MAX_KEPT_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_KEPT_BYTES: usize = 256 * 1024;
 
 /// Events of a stream that are kept for that.
 pub(super) const MAX_KEPT_EVENTS: usize = 256;
@@ -113,3 +113,6 @@ pub(super) const HANDLE_USABLE: Duration = Duration::from_secs(9 * 60);
 
 /// When to try again, without a request, to replace a token.
 pub(super) const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// Longest time until a token is there. Entra ID answers within a second, or asks to wait.
+pub(super) const TOKEN_WITHIN: Duration = Duration::from_secs(30);

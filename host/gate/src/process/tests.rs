@@ -17,6 +17,7 @@ use bytes::Bytes;
 use entra_mcp_plugin::clock::ManualClock;
 use entra_mcp_plugin::gatekeeper::Caller;
 use entra_mcp_plugin::random::SystemRandomness;
+use entra_mcp_plugin::token_validator::PrincipalKind;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -94,7 +95,7 @@ fn caller() -> Caller {
         tenant_id: String::new(),
         object_id: String::new(),
         client_id: String::new(),
-        kind: entra_mcp_plugin::gatekeeper::PrincipalKind::User,
+        kind: PrincipalKind::User,
         scopes: Vec::new(),
         roles: Vec::new(),
         correlation_id: "c".into(),

@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use entra_mcp_plugin::clock::Clock;
+use entra_mcp_plugin::clock::{self, Clock};
 use zeroize::Zeroizing;
 
 use super::lines::Withheld;
-use super::settings::{HANDLE_USABLE, RENEW_AFTER, TRY_AGAIN_AFTER};
+use super::settings::{HANDLE_USABLE, RENEW_AFTER, TOKEN_WITHIN, TRY_AGAIN_AFTER};
 
 /// Gets tokens in the name of callers.
 #[async_trait]
@@ -43,6 +43,8 @@ pub(super) struct TokenFile {
     path: PathBuf,
     withheld: Withheld,
     latest: Mutex<Latest>,
+    /// The process has ended: no token is written any more. Locked while one is written.
+    closed: Mutex<bool>,
     /// One renewal at a time. Since when the token in the file is there, if there is one.
     written: tokio::sync::Mutex<Option<Duration>>,
 }
@@ -63,13 +65,22 @@ impl TokenFile {
     ) -> Result<Self, TokenError> {
         let latest = Mutex::new(Latest { handle: handle.to_owned(), at: clock.monotonic() });
         let path = folder.join("token");
-        let file = Self { tokens, clock, path, withheld, latest, written: tokio::sync::Mutex::new(None) };
+        let written = tokio::sync::Mutex::new(None);
+        let file = Self { tokens, clock, path, withheld, latest, closed: Mutex::new(false), written };
         file.renew().await?;
         Ok(file)
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Removes the file for good.
+    pub(super) fn remove(&self) {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        *closed = true;
+        // It may be missing already. What remains goes with the folder.
+        let _ = fs::remove_file(&self.path);
     }
 
     /// A request of the process's person has come with this handle.
@@ -108,6 +119,14 @@ impl TokenFile {
         }
     }
 
+    fn replace(&self, token: &str) -> Result<(), TokenError> {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *closed {
+            return Err(TokenError::Unavailable("the process has ended".into()));
+        }
+        write(&self.path, token).map_err(|error| TokenError::Unavailable(error.to_string()))
+    }
+
     /// Replaces a token that is too old.
     async fn renew(&self) -> Result<(), TokenError> {
         let mut written = self.written.lock().await;
@@ -116,9 +135,13 @@ impl TokenFile {
             return Ok(());
         }
         let handle = self.latest.lock().unwrap_or_else(PoisonError::into_inner).handle.clone();
-        match self.tokens.token(&handle).await {
+        let answer = tokio::select! {
+            answer = self.tokens.token(&handle) => answer,
+            () = clock::sleep(&*self.clock, TOKEN_WITHIN) => Err(TokenError::Unavailable("it takes too long".into())),
+        };
+        match answer {
             Ok(token) => {
-                write(&self.path, &token).map_err(|error| TokenError::Unavailable(error.to_string()))?;
+                self.replace(&token)?;
                 *self.withheld.lock().unwrap_or_else(PoisonError::into_inner) = token;
                 *written = Some(now);
                 Ok(())
@@ -137,8 +160,7 @@ impl TokenFile {
 
 impl Drop for TokenFile {
     fn drop(&mut self) {
-        // The folder goes with the process as well.
-        let _ = fs::remove_file(&self.path);
+        self.remove();
     }
 }
 
@@ -244,6 +266,15 @@ mod tests {
         let Kept { folder, file, .. } = kept;
         drop(file);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn no_token_is_written_after_the_end() {
+        let kept = Kept::new().await;
+        kept.file.remove();
+        kept.clock.advance(RENEW_AFTER);
+        kept.file.requested("h2").await.unwrap();
+        assert_eq!(kept.token(), None);
     }
 
     #[tokio::test]

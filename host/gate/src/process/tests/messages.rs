@@ -191,3 +191,39 @@ async fn an_answer_that_takes_long_begins_as_a_stream() {
     client.result("finish", json!({"id": 2})).await;
     assert_eq!(events.next().await.unwrap().message, json!({"jsonrpc": "2.0", "id": 1, "result": "finished"}));
 }
+
+#[tokio::test]
+async fn a_client_that_accepts_no_stream_waits_no_longer_than_the_setting_says() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client("alice");
+    client.process().await;
+    client.headers.insert("accept", "application/json".parse().unwrap());
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.post(json!({"jsonrpc": "2.0", "id": 1, "method": "never"})).await.err() }
+    });
+    while !asking.is_finished() {
+        fixture.clock.next_wait().await;
+        fixture.clock.advance(Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(asking.await.unwrap(), Some(BehindError::TimedOut));
+    // The process knows that nothing waits for the answer.
+    while client.result("cancelled", json!({})).await != json!([2]) {}
+}
+
+#[tokio::test]
+async fn requests_in_flight_are_bounded() {
+    let fixture = Fixture::new();
+    let client = fixture.client("alice");
+    let params = json!({"_meta": {"progressToken": 1}, "wait": true});
+    let message = json!({"jsonrpc": "2.0", "id": 1, "method": "progress", "params": params});
+    let mut answers = Vec::new();
+    for _ in 0..super::super::settings::MAX_IN_FLIGHT {
+        answers.push(client.post(message.clone()).await.unwrap());
+    }
+    let busy = BehindError::Busy("the process has too many requests".into());
+    assert_eq!(client.post(message).await.err(), Some(busy));
+    answers.pop();
+    client.process().await;
+}
