@@ -26,9 +26,11 @@ pub fn protected_resource(settings: &Settings, site: &Site<'_>, path: &str) -> V
     if http.token_mode.takes_entra_tokens() && !http.stands_in_for_the_authority() {
         authorization_servers.push(format!("{}/{}/v2.0", settings.authority, settings.tenant));
     }
+    let server = site.server_at(path);
+    let resource_name = server.map_or("entra-mcp", |server| server.title.as_ref().unwrap_or(&server.name));
     json!({
         "resource": site.resource(path),
-        "resource_name": "entra-mcp",
+        "resource_name": resource_name,
         "authorization_servers": authorization_servers,
         "scopes_supported": [site.requested_scope()],
         "bearer_methods_supported": ["header"],

@@ -47,7 +47,7 @@ pub(super) async fn decide(
     let peer = Peer::Remote(env, &*caller);
     let (asked, session) = match request.method {
         Method::POST => {
-            relay::check_body(&request.headers)?;
+            relay::check_body(&request.headers).map_err(|unfit| text(415, unfit))?;
             let respond = |reply| relay::respond(guard, &request.headers, reply);
             let body = read(&relay::message_fields(&request.headers), &request.body).map_err(respond)?;
             peer.count(body.count()).await.map_err(|after| guard.too_many_calls(after))?;

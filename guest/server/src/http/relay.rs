@@ -10,7 +10,7 @@ use super::negotiation::{ResponseFormat, acceptable, is_json};
 use super::routes::{self, Route};
 use super::{ResponseHead, headers, name, origin, refuse, streamable};
 use crate::mcp::{Fields, Reply};
-use crate::message::{HttpResponse, Request, text};
+use crate::message::{HttpResponse, Request};
 use crate::server_world::ServerWorld;
 use crate::site::Site;
 
@@ -107,19 +107,16 @@ pub(crate) fn message_fields(headers: &HeaderMap) -> Fields<'_> {
     streamable::fields(headers)
 }
 
-/// Whether the body is what two programs read alike: JSON in UTF-8, with nothing around it.
-pub(crate) fn check_body(headers: &HeaderMap) -> Result<(), Response<Vec<u8>>> {
+/// Whether the body is what two programs read alike: JSON in UTF-8, with nothing around it. An error says what it has to be
+/// (415).
+pub(crate) fn check_body(headers: &HeaderMap) -> Result<(), &'static str> {
     if headers.contains_key(CONTENT_ENCODING) {
-        return Err(text(415, "A message must not be sent with a Content-Encoding"));
+        return Err("A message must not be sent with a Content-Encoding");
     }
     let type_of_body = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parameters = type_of_body.split(';').skip(1).map(|parameter| parameter.trim().to_ascii_lowercase());
     let is_utf8 = parameters.all(|parameter| matches!(parameter.as_str(), "" | "charset=utf-8" | "charset=\"utf-8\""));
-    if is_json(headers) && is_utf8 {
-        Ok(())
-    } else {
-        Err(text(415, "A message has to be sent as application/json in UTF-8"))
-    }
+    if is_json(headers) && is_utf8 { Ok(()) } else { Err("A message has to be sent as application/json in UTF-8") }
 }
 
 /// The answer of HTTP to a message that does not go on.

@@ -246,7 +246,10 @@ fn every_server_is_a_protected_resource_of_its_own() {
     };
     for path in ["", "/crm/mcp", "/wiki/mcp", "/mail/mcp"] {
         let metadata = get(&format!("/.well-known/oauth-protected-resource{path}"));
-        assert_eq!(json_of(&metadata)["resource"], format!("{PUBLIC_URL}{path}"));
+        let document = json_of(&metadata);
+        assert_eq!(document["resource"], format!("{PUBLIC_URL}{path}"));
+        let name = path.trim_start_matches('/').trim_end_matches("/mcp");
+        assert_eq!(document["resource_name"], if name.is_empty() { "entra-mcp" } else { name });
     }
     for path in ["/mcp", "/sse", "/crm", "/crm/mcp/"] {
         assert_eq!(get(&format!("/.well-known/oauth-protected-resource{path}")).status(), 404, "{path}");

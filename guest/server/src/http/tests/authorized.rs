@@ -92,3 +92,32 @@ fn a_local_server_takes_no_authorization() {
     let answer: Value = serde_json::from_str(&authorized::not_set_up(&ping()).unwrap()).unwrap();
     assert_eq!((&answer["error"]["code"], &answer["error"]["data"]), (&json!(-32001), &json!({ "status": 400 })));
 }
+
+#[test]
+fn a_message_is_for_the_one_server_whose_tools_the_component_speaks_for() {
+    use base::settings::{ServerIdentity, ServerKind, ServerSettings};
+    let behind = |name: &str, kind| ServerSettings {
+        name: name.to_owned(),
+        path: format!("/{name}/mcp"),
+        kind,
+        title: None,
+        permissions: Vec::new(),
+        identity: ServerIdentity::None,
+    };
+    let mut server = Server::new();
+    let upstream = behind("crm", ServerKind::Upstream);
+    for (servers, admitted) in [
+        (vec![upstream.clone(), behind("mail", ServerKind::Tools)], true),
+        (vec![upstream.clone()], false),
+        (vec![behind("mail", ServerKind::Tools), behind("files", ServerKind::Tools)], false),
+    ] {
+        crate::testing::change(&mut server.env, |settings| settings.servers = servers);
+        server.sign_in(&super::Someone { resource: "/mail/mcp", ..ALICE });
+        let answer = ask(&server, "Bearer alice", &ping()).unwrap();
+        assert_eq!(answer["result"] == json!({}), admitted, "{answer}");
+    }
+    // A session for the component's own tools is for no server behind.
+    crate::testing::change(&mut server.env, |settings| settings.servers = vec![behind("mail", ServerKind::Tools)]);
+    server.sign_in(&ALICE);
+    assert!(ask(&server, "Bearer alice", &ping()).unwrap().get("error").is_some());
+}

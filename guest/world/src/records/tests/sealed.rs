@@ -112,3 +112,13 @@ fn values_of_another_kind_share_the_key_and_not_the_encoding() {
     assert_eq!(open(&world, b"form", &text), None);
     assert_eq!(world.names().len(), 1);
 }
+
+#[test]
+fn a_text_longer_than_its_kind_allows_is_not_opened() {
+    const LONG: Sealed<String> = Sealed::json(Partition::Application, "request-state-key").at_most(8192);
+    let world = Simulation::default();
+    let value = "x".repeat(4096);
+    let text = run(world.records().seal(&TEXTS, b"purpose", &value)).unwrap().unwrap();
+    assert_eq!(open(&world, b"purpose", &text), None);
+    assert_eq!(run(world.records().open(&LONG, b"purpose", &text)).unwrap(), Ok(Some(value)));
+}
