@@ -6,6 +6,7 @@ use base::Secret;
 use base::audit::Outcome;
 use base::policy::{Rule, ToolRule};
 use base::settings::{ServerIdentity, ServerKind, ServerSettings};
+use caller::Caller as _;
 use caller::local::{Account, accounts};
 use entra::oauth::TokenSet;
 use serde_json::{Value, json};
@@ -14,6 +15,8 @@ use world::http_error::NotConnected;
 use world::provided_tools::*;
 use world::testing::{CALL, START, TENANT, World, provided_tool, run};
 
+use crate::gatekeeper::handle::{self, HandleContent};
+use crate::gatekeeper::local::local_token;
 use crate::local_world::LocalWorld;
 use crate::mcp::{Connection, Peer, Reply, receive};
 use crate::server_world::ServerWorld;
@@ -415,6 +418,9 @@ fn a_tool_hears_who_calls_and_gets_the_arguments_as_they_were_sent() {
             correlation_id: CALL.to_owned(),
         };
         assert_eq!(called.caller, expected);
+        let handle = run(handle::open(&env.entra, &called.handle)).unwrap().unwrap();
+        assert_eq!(handle.of, HandleContent::of_tool("mail", "read"));
+        assert_eq!(handle.identity(), Some(caller.identity().unwrap()));
         let event = world.audited().pop().unwrap();
         assert_eq!((event.name, event.outcome), ("tool.called", Outcome::Success));
         assert_eq!((event.tool.as_deref(), event.server.as_deref()), (Some("read"), Some("mail")));
@@ -547,6 +553,8 @@ fn a_client_shows_the_sign_in_and_goes_on_with_the_call() {
     let [called] = world.called_tools().try_into().unwrap();
     assert_eq!((called.caller.tenant_id.as_str(), called.caller.object_id.as_str()), ("t", "o"));
     assert_eq!((called.caller.client_id.as_str(), called.arguments.as_str()), ("", "{}"));
+    let token = run(local_token(&env.person, &called.handle, &[MAIL_READ.to_owned()], None)).unwrap();
+    assert_eq!(token.reveal(), "access-1", "of the account that the tool was called for");
     let outcomes = world.audited().into_iter().filter(|event| event.name == "tool.called");
     assert_eq!(outcomes.map(|event| event.outcome).collect::<Vec<_>>(), [Outcome::Started, Outcome::Success]);
 }
