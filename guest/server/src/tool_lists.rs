@@ -19,9 +19,12 @@ pub(crate) use descriptions::BadList;
 /// Characters of a text for the log that comes from a host or a tool.
 const MAX_NOTE: usize = 500;
 
-/// What an instance remembers of the lists of servers.
+/// The tools of one server, or how its list breaks the contract: it always will.
+type Checked = Result<Rc<[Description]>, BadList>;
+
+/// What an instance remembers of the lists of servers, by their names.
 #[derive(Default)]
-pub struct ToolLists(RefCell<BTreeMap<String, Result<Rc<[Description]>, BadList>>>);
+pub struct ToolLists(RefCell<BTreeMap<String, Checked>>);
 
 /// What the tools of servers behind the component take of the world.
 #[derive(Clone, Copy)]

@@ -1,11 +1,14 @@
 //! Tools of servers behind the component, in both eras, for the person at this machine and for remote callers.
 
+mod local;
+
 use std::time::Duration;
 
 use base::Secret;
 use base::audit::Outcome;
 use base::policy::{Rule, ToolRule};
 use base::settings::{ServerIdentity, ServerKind, ServerSettings};
+use caller::Caller as _;
 use caller::local::{Account, accounts};
 use entra::oauth::TokenSet;
 use serde_json::{Value, json};
@@ -14,6 +17,7 @@ use world::http_error::NotConnected;
 use world::provided_tools::*;
 use world::testing::{CALL, START, TENANT, World, provided_tool, run};
 
+use crate::gatekeeper::handle::{self, HandleContent};
 use crate::local_world::LocalWorld;
 use crate::mcp::{Connection, Peer, Reply, receive};
 use crate::server_world::ServerWorld;
@@ -415,6 +419,9 @@ fn a_tool_hears_who_calls_and_gets_the_arguments_as_they_were_sent() {
             correlation_id: CALL.to_owned(),
         };
         assert_eq!(called.caller, expected);
+        let handle = run(handle::open(&env.entra, &called.handle)).unwrap().unwrap();
+        assert_eq!(handle.of, HandleContent::of_tool("mail", "read"));
+        assert_eq!(handle.identity(), Some(caller.identity().unwrap()));
         let event = world.audited().pop().unwrap();
         assert_eq!((event.name, event.outcome), ("tool.called", Outcome::Success));
         assert_eq!((event.tool.as_deref(), event.server.as_deref()), (Some("read"), Some("mail")));
@@ -512,91 +519,4 @@ fn clients_are_told_whose_tools_these_are() {
     let instructions = initialized["result"]["instructions"].as_str().unwrap();
     assert!(instructions.starts_with("The tools of mail. If no account is signed in,"), "{instructions}");
     assert_eq!(world.lists_read(), 0, "a bad list keeps no client from connecting");
-}
-
-#[test]
-fn the_person_signs_in_before_a_tool_is_called() {
-    for spoken in ERAS {
-        let world = World::default();
-        provides(&world, &["read"]);
-        world.always(|_| Err(HttpError::Connect(NotConnected::Refused)));
-        let env = local(&world);
-        assert_eq!(names(&list(&Peer::Local(&env), spoken)), ["read"], "a list needs no person");
-        assert_eq!(result(&Peer::Local(&env), spoken, "read")["isError"], true);
-        assert_eq!(world.called_tools(), []);
-    }
-}
-
-#[test]
-fn a_client_shows_the_sign_in_and_goes_on_with_the_call() {
-    let world = World::default();
-    provides(&world, &["read"]);
-    world.tools_answer(|_| Ok(ToolContent::Text("done".to_owned())));
-    let env = local(&world);
-    let state = super::deferred_for(&world, &env, "read");
-    assert_eq!(world.called_tools(), []);
-    // In another process, in the meantime.
-    sign_in(&env, MAIL_READ);
-    let params = json!({
-        "name": "read",
-        "requestState": state,
-        "inputResponses": { "sign-in": { "action": "accept" } },
-    });
-    let answer = super::ask(&env, super::modern_with_elicitation(params));
-    assert_eq!(text(&answer["result"]), "done");
-    let [called] = world.called_tools().try_into().unwrap();
-    assert_eq!((called.caller.tenant_id.as_str(), called.caller.object_id.as_str()), ("t", "o"));
-    assert_eq!((called.caller.client_id.as_str(), called.arguments.as_str()), ("", "{}"));
-    let outcomes = world.audited().into_iter().filter(|event| event.name == "tool.called");
-    assert_eq!(outcomes.map(|event| event.outcome).collect::<Vec<_>>(), [Outcome::Started, Outcome::Success]);
-}
-
-#[test]
-fn a_declined_sign_in_calls_nothing() {
-    let world = World::default();
-    provides(&world, &["read"]);
-    let env = local(&world);
-    let state = super::deferred_for(&world, &env, "read");
-    let params = json!({
-        "name": "read",
-        "requestState": state,
-        "inputResponses": { "sign-in": { "action": "decline" } },
-    });
-    let answer = super::ask(&env, super::modern_with_elicitation(params));
-    assert_eq!(text(&answer["result"]), "the sign-in was declined");
-    assert_eq!(world.called_tools(), []);
-}
-
-#[test]
-fn a_server_without_permissions_needs_the_person_all_the_same() {
-    let world = World::default();
-    provides(&world, &["read"]);
-    world.tools_answer(|_| Ok(ToolContent::Text("done".to_owned())));
-    let mut env = local(&world);
-    entra::testing::change(&mut env.person.entra, |settings| settings.servers[0].permissions = Vec::new());
-    sign_in(&env, "https://graph.microsoft.com/User.Read");
-    assert_eq!(text(&result(&Peer::Local(&env), Spoken::Modern, "read")), "done");
-    assert_eq!(world.called_tools()[0].caller.object_id, "o");
-}
-
-#[test]
-fn the_person_at_this_machine_has_the_tools_of_all_servers() {
-    let world = World::default();
-    provides(&world, &["read"]);
-    world.provide("crm", Ok(vec![provided_tool("find")]));
-    world.tools_answer(|call| Ok(ToolContent::Text(call.server.clone())));
-    let mut env = local(&world);
-    entra::testing::change(&mut env.person.entra, |settings| {
-        settings.servers = vec![server("crm", "/crm/mcp"), server("mail", "/mail/mcp")];
-    });
-    sign_in(&env, MAIL_READ);
-    let peer = Peer::Local(&env);
-    assert_eq!(names(&list(&peer, Spoken::Modern)), ["find", "read"]);
-    assert_eq!(text(&result(&peer, Spoken::Modern, "read")), "mail");
-    assert_eq!(text(&result(&peer, Spoken::Modern, "find")), "crm");
-    let env = LocalWorld { provided: world.provided(), ..env };
-    world.provide("crm", Ok(vec![provided_tool("read")]));
-    let answer = list(&Peer::Local(&env), Spoken::Modern);
-    assert_eq!(super::code(&answer), -32603, "which of two tools of one name is meant cannot be known");
-    assert!(world.notes()[0].contains("two servers have a tool that is called read"), "{:?}", world.notes());
 }
