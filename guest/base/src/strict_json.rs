@@ -45,6 +45,25 @@ pub fn parse(bytes: &[u8], max_depth: usize) -> Result<Value, StrictJsonError> {
     }
 }
 
+/// The brackets, braces and commas of a JSON text, outside of its strings. Every value but the first follows one of them, so
+/// their number bounds how many values a text stands for, before it is parsed.
+pub fn structure(text: &[u8]) -> impl Iterator<Item = u8> {
+    let (mut in_string, mut escaped) = (false, false);
+    text.iter().copied().filter(move |&byte| {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            return false;
+        }
+        in_string = byte == b'"';
+        matches!(byte, b'{' | b'[' | b',')
+    })
+}
+
 #[derive(Clone, Copy)]
 struct Strict<'a> {
     duplicate: &'a RefCell<Option<String>>,

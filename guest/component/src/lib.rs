@@ -40,8 +40,8 @@ mod exports {
                 let origin = MessageOrigin { authorization: &authorization, client_address: client_address.as_deref() };
                 return block_on(authorized::handle(&server, instance.channel(), &origin, &message));
             }
-            match instance.person(&trail) {
-                Some(person) => block_on(mcp::handle(&person, &message)),
+            match instance.local(&trail) {
+                Some(local) => block_on(mcp::handle(&local, &message)),
                 None => Some(mcp::not_set_up()),
             }
         }
@@ -125,8 +125,8 @@ mod exports {
                 }
                 None => match instance.person(&trail) {
                     Some(person) => {
-                        let token = gatekeeper::delegated_token_of_person;
-                        block_on(token(&person, &handle, &permissions, challenge.as_ref()))
+                        let challenge = challenge.map(Into::into);
+                        block_on(gatekeeper::local::local_token(&person, &handle, &permissions, challenge.as_ref()))
                     }
                     None => Err(gatekeeper::handle_invalid()),
                 },

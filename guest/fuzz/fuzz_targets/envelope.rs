@@ -6,13 +6,12 @@
 
 use std::cell::RefCell;
 
-use caller::PersonWorld;
-use caller::testing::PersonWorlds as _;
 use entra_mcp_guest_fuzz::Server;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
+use server::LocalWorld;
 use server::mcp::{self, Connection, Field, Fields, Peer, Reply};
-use server::testing::TestCaller;
+use server::testing::{ServerWorlds as _, TestCaller};
 use world::testing::{World, json, run};
 
 /// Messages of one connection.
@@ -20,7 +19,7 @@ const MAX_MESSAGES: usize = 8;
 
 struct Fakes {
     world: World,
-    person: PersonWorld<'static>,
+    local: LocalWorld<'static>,
     server: Server,
 }
 
@@ -28,8 +27,8 @@ impl Default for Fakes {
     fn default() -> Self {
         let world = World::default();
         world.always(|_| Ok(json(404, &Value::Null)));
-        let person = world.person();
-        Self { world, person, server: Server::default() }
+        let local = world.local();
+        Self { world, local, server: Server::default() }
     }
 }
 
@@ -43,7 +42,7 @@ fuzz_target!(|text: &str| {
     FAKES.with_borrow_mut(|fakes| {
         fakes.world.restart();
         fakes.server.restart();
-        let local = Peer::Local(&fakes.person);
+        let local = Peer::Local(&fakes.local);
         let caller = TestCaller::user();
         let remote = Peer::Remote(fakes.server.env(), &caller);
         let mut connections = [Connection::default(), Connection::default()];

@@ -11,13 +11,29 @@ use std::cell::OnceCell;
 
 use base::audit::{AuditEvent, Outcome};
 use base::decision::{self, Decision, Fact, Facts, decide_by};
-use base::policy::{Denial, Target, Terms, ToolRule};
+use base::policy::{Denial, EVERYTHING, Target, TargetKind, Terms, ToolRule};
 use base::settings::HttpSettings;
 use caller::Caller;
 use caller::session::{Membership, Unconfirmed};
 use entra::graph::groups;
 
 use crate::server_world::ServerWorld;
+
+/// Whether people may call a tool of a server behind the component, whatever else it takes.
+pub fn lets_people(settings: &HttpSettings, server: &str, tool: &str) -> bool {
+    let rules = settings.access.iter().flatten().filter(|rule| rule.is_about(server, TargetKind::Tool));
+    let (mut is_ruled, mut lets) = (false, false);
+    for name in [tool, EVERYTHING] {
+        for rule in rules.clone().filter(|rule| rule.tool == name) {
+            is_ruled = true;
+            lets |= rule.rule.users;
+        }
+        if is_ruled {
+            return lets;
+        }
+    }
+    !settings.deny_unlisted
+}
 
 /// Decides what one caller may do. Asks Microsoft Graph for groups, and Entra ID for roles and groups that are too old,
 /// once at most, and only where a rule depends on them.

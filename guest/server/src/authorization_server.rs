@@ -16,6 +16,7 @@ pub mod consent;
 #[cfg(test)]
 mod faults;
 pub mod metadata;
+pub mod offer;
 pub mod pages;
 mod parameters;
 pub mod redirect_uri;

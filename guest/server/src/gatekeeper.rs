@@ -10,10 +10,11 @@
 
 mod admit;
 mod answered;
-mod caller;
+pub(crate) mod callers;
 mod fields;
 pub mod handle;
 mod judge;
+pub mod local;
 mod session_id;
 mod tokens;
 
@@ -22,13 +23,15 @@ mod tests;
 
 pub use admit::admit;
 pub use answered::answered;
-pub use caller::tool_caller;
+pub use callers::tool_caller;
+pub use handle::handle_invalid;
 pub use judge::judge_answer;
-pub use tokens::{delegated_token, delegated_token_of_person, handle_invalid};
+pub use tokens::{delegated_token, delegated_token_of_person};
 
 pub mod identity;
 
 use base::Secret;
+use entra::graph::GraphChallenge;
 use http::{HeaderMap, HeaderName, Response};
 use world::provided_tools::ToolCaller;
 
@@ -80,4 +83,11 @@ pub struct TokenChallenge {
     pub refused_token: Secret<String>,
     /// JSON; empty if the API named none.
     pub claims: String,
+}
+
+impl From<TokenChallenge> for GraphChallenge {
+    fn from(from: TokenChallenge) -> Self {
+        let TokenChallenge { refused_token, claims } = from;
+        Self { refused: refused_token, claims: Some(claims) }
+    }
 }

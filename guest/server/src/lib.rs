@@ -7,6 +7,7 @@ pub mod authorization_server;
 pub mod client_documents;
 pub mod gatekeeper;
 pub mod http;
+pub mod local_world;
 pub mod mcp;
 pub mod message;
 pub mod server_world;
@@ -14,6 +15,8 @@ pub mod setup;
 pub mod site;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod tool_lists;
 pub mod tools;
 
+pub use local_world::LocalWorld;
 pub use server_world::ServerWorld;

@@ -3,12 +3,15 @@
 //! Two eras are served on the same connection: the revisions that start with `initialize` (2024-11-05 to
 //! 2025-11-25), and 2026-07-28, in which every request carries what is needed to answer it.
 
+mod calls;
 mod dispatch;
 mod envelope;
 mod not_admitted;
 mod person;
 pub(crate) mod relay;
+mod request_error;
 mod request_state;
+mod results;
 mod streamable_http;
 mod version;
 
@@ -24,11 +27,11 @@ use std::time::Duration;
 
 use base::Identity;
 use base::policy::Name;
-use caller::local::PersonWorld;
 use caller::{Caller, CallerAuthentication};
 use entra::EntraWorld;
 use world::limits;
 
+use crate::local_world::LocalWorld;
 use crate::server_world::ServerWorld;
 
 /// The operation of the rate limiter.
@@ -38,7 +41,7 @@ const CALL: &str = "call";
 #[derive(Clone, Copy)]
 pub enum Peer<'a> {
     /// A client of the person at this machine: on a local transport nothing else can send messages.
-    Local(&'a PersonWorld<'a>),
+    Local(&'a LocalWorld<'a>),
     /// A client of the remote server, and the caller that it acts for.
     Remote(&'a ServerWorld<'a>, &'a dyn Caller),
 }
@@ -47,7 +50,7 @@ impl<'a> Peer<'a> {
     /// The protocol.
     fn entra(self) -> &'a EntraWorld<'a> {
         match self {
-            Self::Local(person) => &person.entra,
+            Self::Local(env) => &env.person.entra,
             Self::Remote(env, _) => &env.entra,
         }
     }

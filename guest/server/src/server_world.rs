@@ -6,6 +6,7 @@ use world::{ClientMetadata, Log, RateLimiter};
 
 use crate::client_documents::Documents;
 use crate::site::Site;
+use crate::tool_lists::ProvidedWorld;
 
 /// What one request may use of the world.
 #[derive(Clone, Copy)]
@@ -24,6 +25,8 @@ pub struct ServerWorld<'w> {
     pub documents: &'w Documents,
     /// What only the operator should know.
     pub log: &'w dyn Log,
+    /// The tools of servers behind the component.
+    pub provided: ProvidedWorld<'w>,
 }
 
 impl ServerWorld<'_> {

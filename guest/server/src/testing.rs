@@ -8,6 +8,7 @@ use base::principal::{Groups, PrincipalKind};
 use base::settings::{HttpSettings, Mode, Settings};
 use base::{Identity, Secret};
 use caller::session::{Membership, Unconfirmed};
+use caller::testing::PersonWorlds as _;
 use caller::{Caller, CallerAuthentication, CallerReference, NoToken};
 use entra::graph::{GraphChallenge, GraphError, Source, profile};
 use entra::oauth::error::EntraRefusal;
@@ -16,13 +17,19 @@ use entra::{AcquireError, EntraWorld};
 use world::testing::{TENANT, World, forever};
 
 use crate::client_documents::Documents;
+use crate::local_world::LocalWorld;
 use crate::server_world::ServerWorld;
 use crate::site::Site;
+use crate::tool_lists::{ProvidedWorld, ToolLists};
 
 /// Worlds on fakes, which are never freed.
 pub trait ServerWorlds {
     /// For a remote server with a client secret.
     fn remote(&self) -> ServerWorld<'static>;
+    /// For the person at this machine, with the default settings.
+    fn local(&self) -> LocalWorld<'static>;
+    /// The tools of servers behind the component, in a new instance.
+    fn provided(&self) -> ProvidedWorld<'static>;
 }
 
 impl ServerWorlds for World {
@@ -37,7 +44,17 @@ impl ServerWorlds for World {
             client_metadata: world,
             documents: forever(Documents::default()),
             log: world,
+            provided: self.provided(),
         }
+    }
+
+    fn local(&self) -> LocalWorld<'static> {
+        LocalWorld { person: self.person(), provided: self.provided() }
+    }
+
+    fn provided(&self) -> ProvidedWorld<'static> {
+        let world = forever(self.clone());
+        ProvidedWorld { tools: world, lists: forever(ToolLists::default()), log: world }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The MCP tools, one file each: see `docs/src/tutorials/add-a-tool.md`.
+//! The MCP tools: the component's own, one file each (see `docs/src/tutorials/add-a-tool.md`), and those of servers behind it
+//! (`provided.rs`).
 
 mod arguments;
 #[macro_use]
@@ -6,6 +7,8 @@ mod catalog;
 mod context;
 mod error;
 mod graph_bounds;
+mod provided;
+mod provider;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -14,21 +17,21 @@ mod tool;
 pub use arguments::ArgumentError;
 pub use context::{Permission, ToolContext};
 pub use error::ToolError;
+pub use provided::AnswerFault;
+pub use provider::{Admits, Answer, Arguments, Calling, Offer, OwnTools, ToolProvider};
 pub use tool::AnyTool;
 
 pub(crate) use graph_bounds::GraphBounds;
+pub(crate) use provided::Provided;
 
-use base::audit::{AuditEvent, Outcome};
 use base::policy::{Name, Rule};
 use base::settings::HttpSettings;
 use caller::Caller;
-use caller::local::SignInError;
 use entra::EntraWorld;
 use rmcp::model::JsonObject;
 use world::RateLimiter;
 
-/// The audit event of a call.
-const TOOL_CALLED: &str = "tool.called";
+use provider::CallRecord;
 
 // A tool is a file and a line here: its module, its type, and the servers that have it, in the order of `tools/list`.
 tools! {
@@ -47,24 +50,10 @@ pub async fn call(
     limiter: Option<&dyn RateLimiter>,
     arguments: JsonObject,
 ) -> Result<String, ToolError> {
-    let began = env.clock.monotonic();
+    let record = CallRecord::begin(env, caller, None, tool.name());
     let bounds = limiter.zip(caller.identity()).map(|(limiter, who)| GraphBounds::of(env, limiter, who));
     let result = tool.call(arguments, &ToolContext::new(env, caller, bounds, tool.needs())).await;
-    let outcome = match &result {
-        Ok(_) => Outcome::Success,
-        Err(ToolError::SignIn(SignInError::Deferred { .. })) => Outcome::Started,
-        Err(_) => Outcome::Failure,
-    };
-    let event = AuditEvent {
-        reason: result.as_ref().err().map(ToolError::reason),
-        tool: Some(tool.name().to_owned()),
-        ..env.trail.event(TOOL_CALLED, outcome)
-    };
-    let event = match caller.identity() {
-        Some(identity) => identity.attribute(event),
-        None => event,
-    };
-    env.trail.record(event.lasting(env.clock.monotonic().saturating_sub(began))).await?;
+    record.end(&result).await?;
     result
 }
 

@@ -11,10 +11,12 @@
 )]
 
 mod fakes;
+mod provided_tools;
 pub mod scheduler;
 mod settings;
 pub mod simulation;
 
+pub use provided_tools::{CalledTool, provided_tool};
 pub use settings::*;
 
 use std::cell::{Cell, RefCell};
@@ -96,6 +98,7 @@ struct Fakes {
     /// When an operation was counted, and for which subject.
     counted: RefCell<Vec<(String, String, Duration)>>,
     credential: RefCell<Option<String>>,
+    provided: provided_tools::FakeProvider,
 }
 
 impl World {
@@ -192,6 +195,7 @@ impl World {
         inner.documents.take();
         inner.fetched.take();
         inner.counted.take();
+        inner.provided.forget_calls();
     }
 
     /// Lets time pass.

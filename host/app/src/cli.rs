@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 #[cfg(feature = "demo")]
 use crate::commands::headless_browser::HeadlessBrowserArgs;
 use crate::commands::{self, CommandError};
-use crate::config::{Environment, Layer, ServeConfig, ServeLayer, Sources};
+use crate::config::{BehindLayer, Environment, Layer, ServeConfig, ServeLayer, Sources};
 use crate::service_manager::ServiceManager;
 use crate::{console, logging, process_memory};
 
@@ -53,10 +53,14 @@ enum Command {
     /// Serve one MCP client on standard input and output
     #[command(after_help = "Examples:\n  entra-mcp stdio --tenant-id contoso.com --client-id \
         00001111-aaaa-2222-bbbb-3333cccc4444\n  ENTRA_MCP_TENANT_ID=… ENTRA_MCP_CLIENT_ID=… entra-mcp stdio \
-        --sign-in device-code")]
+        --sign-in device-code\n  entra-mcp stdio --tools ./mail.wasm\n\nTools of your own, in the configuration file:\n  \
+        [[tools]]\n  file = \"./mail.wasm\"\n  egress = [{ to = \"https://graph.microsoft.com\", scopes = \
+        [\"Mail.Read\"] }]")]
     Stdio {
         #[command(flatten)]
-        settings: Layer,
+        settings: Box<Layer>,
+        #[command(flatten)]
+        behind: BehindLayer,
     },
     /// Serve MCP clients over HTTP, with an authorization server in front of Entra ID
     #[command(after_help = "Prints one JSON line with its address once it listens. The first SIGTERM or SIGINT lets \
@@ -64,13 +68,20 @@ enum Command {
         --tenant-id contoso.com --client-id 00001111-aaaa-2222-bbbb-3333cccc4444\n  entra-mcp serve --listen \
         0.0.0.0:443 --public-url https://mcp.example.com --tls-cert chain.pem --tls-key key.pem \
         --client-secret-file secret\n  entra-mcp serve --listen 0.0.0.0:8080 --public-url https://mcp.example.com \
-        --trusted-proxy 10.0.0.0/8\n\nA client in the configuration file:\n  [[clients]]\n  client-id = \"my-client\"\n  \
+        --trusted-proxy 10.0.0.0/8\n  entra-mcp serve --tools ./mail.wasm\n  entra-mcp serve --upstream \
+        http://127.0.0.1:8000/mcp\n  entra-mcp serve --upstream-command 'python server.py' --deny-unlisted\n\n\
+        Servers to protect, in the configuration file:\n  [[tools]]\n  name = \"mail\"\n  file = \"./mail.wasm\"\n  \
+        egress = [{ to = \"https://graph.microsoft.com\", scopes = [\"Mail.Read\"] }]\n  [[upstream]]\n  name = \
+        \"crm\"\n  url = \"http://127.0.0.1:8000/mcp\"\n  identity = \"assertion\"\n  [[access]]\n  server = \"crm\"\n  \
+        tool = \"delete_record\"\n  roles = [\"Crm.Admin\"]\n\nA client in the configuration file:\n  [[clients]]\n  client-id = \"my-client\"\n  \
         name = \"My client\"\n  redirect-uris = [\"http://127.0.0.1/callback\"]\n  secret-file = \
         \"/run/secrets/my-client\"   # or secret-hash, or neither for a public client\n\nTelemetry \
         (OTLP over HTTP) is sent if OTEL_EXPORTER_OTLP_ENDPOINT is set, and as the other OTEL_… variables say.")]
     Serve {
         #[command(flatten)]
         settings: Box<ServeSettings>,
+        #[command(flatten)]
+        behind: Box<BehindLayer>,
     },
     /// Keep the client secret of the remote server in its encrypted store
     ClientSecret {
@@ -181,26 +192,32 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
         logging::start(&config.host);
         Ok(config)
     };
-    let remote_server = |settings: ServeSettings, environment: Environment| -> Result<ServeConfig, CommandError> {
-        let sources = Sources::read_serve(settings.flags, settings.serve, environment)?;
+    let remote_server = |settings: ServeSettings, behind: BehindLayer, environment: Environment| {
+        let sources = Sources::read_serve(settings.flags, settings.serve, behind, environment)?;
         let config = sources.serve()?;
         logging::start(&config.common.host);
-        Ok(config)
+        Ok::<ServeConfig, CommandError>(config)
     };
     match cli.command {
-        Command::Serve { settings } => {
+        Command::Serve { settings, behind } => {
             let manager = ServiceManager::new(notify_socket);
-            commands::block_on(commands::serve::run(&remote_server(*settings, environment)?, manager))
+            commands::block_on(commands::serve::run(&remote_server(*settings, *behind, environment)?, manager))
         }
-        Command::ClientSecret { command } => match *command {
-            ClientSecretCommand::Set { settings } => {
-                commands::block_on(commands::client_secret::set(&remote_server(settings, environment)?))
+        Command::ClientSecret { command } => {
+            match *command {
+                ClientSecretCommand::Set { settings } => commands::block_on(commands::client_secret::set(
+                    &remote_server(settings, BehindLayer::default(), environment)?,
+                )),
+                ClientSecretCommand::Delete { settings } => commands::block_on(commands::client_secret::delete(
+                    &remote_server(settings, BehindLayer::default(), environment)?,
+                )),
             }
-            ClientSecretCommand::Delete { settings } => {
-                commands::block_on(commands::client_secret::delete(&remote_server(settings, environment)?))
-            }
-        },
-        Command::Stdio { settings } => commands::block_on(commands::stdio::run(&public_client(settings, environment)?)),
+        }
+        Command::Stdio { settings, behind } => {
+            let config = Sources::read_stdio(*settings, behind, environment)?.local_server()?;
+            logging::start(&config.host);
+            commands::block_on(commands::stdio::run(&config))
+        }
         Command::Login { settings } => commands::block_on(commands::login::run(&public_client(settings, environment)?)),
         Command::Logout { all, settings } => {
             commands::block_on(commands::logout::run(&public_client(settings, environment)?, all))

@@ -12,6 +12,7 @@ use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSe
 
 pub mod access;
 mod audit;
+pub mod behind;
 mod endpoints;
 mod layer;
 mod otlp;
@@ -21,6 +22,7 @@ mod setting;
 mod variables;
 
 pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
+pub use behind::{Behind, BehindLayer};
 pub use layer::{Cloud, HostLayer, Layer, LogFormat, SignIn};
 pub use otlp::OtlpConfig;
 pub use serve::{CredentialSource, ForwardedHeaderName, Isolation, ServeConfig, ServeLayer, StartCheck, TokenModeName};
@@ -77,6 +79,14 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
         /// Where and why.
+        reason: String,
+    },
+    /// A file with tools cannot be read.
+    #[error("the tool component {path} cannot be read: {reason}")]
+    ToolsFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
         reason: String,
     },
     /// Two settings contradict each other.
@@ -163,6 +173,8 @@ pub struct Config {
     pub display: bool,
     /// How the program runs.
     pub host: HostConfig,
+    /// The MCP servers that the program protects. None for commands that serve nothing.
+    pub behind: Behind,
 }
 
 /// The settings of all sources, merged but not checked yet.
@@ -170,6 +182,7 @@ pub struct Config {
 pub struct Sources {
     merged: Layer,
     serve: ServeLayer,
+    behind: BehindLayer,
     folders: Folders,
     file: Option<PathBuf>,
     environment: Environment,
@@ -178,23 +191,34 @@ pub struct Sources {
 impl Sources {
     /// Reads all sources. `flags` may name the configuration file.
     pub fn read(flags: Layer, environment: Environment) -> Result<Self, ConfigError> {
-        Self::read_all(flags, None, &[], environment)
+        Self::read_all(flags, None, None, &[], environment)
+    }
+
+    /// The same, for a local server.
+    pub fn read_stdio(flags: Layer, behind: BehindLayer, environment: Environment) -> Result<Self, ConfigError> {
+        Self::read_all(flags, None, Some(behind), &[], environment)
     }
 
     /// The same, for a command that has only those of the settings that are named.
     pub fn read_some(flags: Layer, own: &[&str], environment: Environment) -> Result<Self, ConfigError> {
-        Self::read_all(flags, None, own, environment)
+        Self::read_all(flags, None, None, own, environment)
     }
 
     /// The same, for the remote server.
-    pub fn read_serve(flags: Layer, serve: ServeLayer, environment: Environment) -> Result<Self, ConfigError> {
-        Self::read_all(flags, Some(serve), &[], environment)
+    pub fn read_serve(
+        flags: Layer,
+        serve: ServeLayer,
+        behind: BehindLayer,
+        environment: Environment,
+    ) -> Result<Self, ConfigError> {
+        Self::read_all(flags, Some(serve), Some(behind), &[], environment)
     }
 
     /// `own` names the settings of the command, if it has not all of its layers.
     fn read_all(
         flags: Layer,
         serve: Option<ServeLayer>,
+        behind: Option<BehindLayer>,
         own: &[&str],
         environment: Environment,
     ) -> Result<Self, ConfigError> {
@@ -210,12 +234,24 @@ impl Sources {
             settings.extend(ServeLayer::settings());
             serve_set = serve.over(ServeLayer::of_environment(&environment)?);
         }
+        let mut behind_set = BehindLayer::default();
+        if let Some(behind) = behind {
+            settings.extend(BehindLayer::settings());
+            behind_set = behind.over(BehindLayer::of_environment(&environment)?);
+        }
         settings.retain(|setting| own.is_empty() || own.contains(&setting.name.as_str()));
-        let (from_file, serve_from_file) = match &file {
+        let (of_file, serve_of_file, behind_of_file) = match &file {
             Some(path) => read_file(path, required, &settings)?,
             None => Default::default(),
         };
-        Ok(Self { merged: set.over(from_file), serve: serve_set.over(serve_from_file), folders, file, environment })
+        Ok(Self {
+            merged: set.over(of_file),
+            serve: serve_set.over(serve_of_file),
+            behind: behind_set.over(behind_of_file),
+            folders,
+            file,
+            environment,
+        })
     }
 
     /// How the program runs: what every command needs.
@@ -231,6 +267,22 @@ impl Sources {
     /// Checks the settings of a public client.
     pub fn public_client(&self) -> Result<Config, ConfigError> {
         self.checked(&self.merged, "secrets.db")
+    }
+
+    /// Checks the settings of a local server: a public client, and the tools that it serves.
+    pub fn local_server(&self) -> Result<Config, ConfigError> {
+        let mut config = self.public_client()?;
+        let behind = self.behind(&config.settings)?.local()?;
+        config.settings.servers = behind.settings();
+        config.behind = behind;
+        Ok(config)
+    }
+
+    /// Checks the MCP servers behind the program.
+    fn behind(&self, settings: &Settings) -> Result<Behind, ConfigError> {
+        let Settings { graph, graph_resource, .. } = settings;
+        let context = behind::Context { environment: &self.environment, graph, graph_resource };
+        Behind::new(self.behind.values()?, &context)
     }
 
     /// `store` is the name of the file that keeps sign-ins, unless set otherwise.
@@ -282,6 +334,7 @@ impl Sources {
             browser: self.environment.get(Layer::BROWSER),
             display: ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| self.environment.get(name).is_some()),
             host: self.host()?,
+            behind: Behind::default(),
         })
     }
 
@@ -311,7 +364,11 @@ impl Sources {
 }
 
 /// The settings in a file. One file may hold those of all commands; `settings` are those of this one.
-fn read_file(path: &Path, required: bool, settings: &[&Setting]) -> Result<(Layer, ServeLayer), ConfigError> {
+fn read_file(
+    path: &Path,
+    required: bool,
+    settings: &[&Setting],
+) -> Result<(Layer, ServeLayer, BehindLayer), ConfigError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(Default::default()),
@@ -322,8 +379,9 @@ fn read_file(path: &Path, required: bool, settings: &[&Setting]) -> Result<(Laye
     let mut all: toml::Table = toml::from_str(&text).map_err(wrong)?;
     let layer = Layer::take_from(&mut all).map_err(wrong)?;
     let serve = ServeLayer::take_from(&mut all).map_err(wrong)?;
+    let behind = BehindLayer::take_from(&mut all).map_err(wrong)?;
     match all.keys().next() {
-        None => Ok((layer, serve)),
+        None => Ok((layer, serve, behind)),
         Some(unknown) => {
             let keys = settings.iter().filter(|setting| setting.has_key);
             let keys: Vec<_> = keys.map(|setting| format!("`{}`", setting.name)).collect();

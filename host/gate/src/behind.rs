@@ -1,5 +1,8 @@
 //! What a server behind the gate looks like.
 
+use std::fmt;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use entra_mcp_plugin::gatekeeper::Caller;
@@ -9,14 +12,25 @@ use http_body_util::combinators::UnsyncBoxBody;
 /// The body of an answer, which streams.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BehindError>;
 
-/// Who a request is sent on for.
-#[derive(Debug, Clone)]
+/// The usual time from a request to the head of its answer: some tools compute for long, and clients of MCP give up after
+/// a minute.
+pub const TIME_TO_ANSWER: Duration = Duration::from_secs(60);
+
+/// The caller that a request is sent on for. The handle is redacted in `Debug`.
+#[derive(Clone)]
 pub struct Sender {
     /// The caller, as the component says.
     pub caller: Caller,
     /// Names caller, server and request to [`Plugin::delegated_token`](entra_mcp_plugin::Plugin::delegated_token). It must
     /// not leave the process.
     pub handle: String,
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { caller, handle: _ } = self;
+        f.debug_struct("Sender").field("caller", caller).finish_non_exhaustive()
+    }
 }
 
 /// Why a server behind has not answered, or not to the end. The texts are for the log.
@@ -42,7 +56,13 @@ pub enum BehindError {
 /// A server behind the gate.
 #[async_trait]
 pub trait Behind: Send + Sync + 'static {
-    /// Sends an admitted request, whose header fields are already those that the component wants. Dropping the future, or
-    /// the body of the answer, cancels the request.
+    /// Sends an admitted request, whose header fields are already those that the component wants: no `Host`, no
+    /// `Content-Length`. Its URI is the client's path, without a query. Dropping the future, or the body of the answer,
+    /// cancels the request. The body fails if the server behind stops sending.
     async fn send(&self, request: Request<Bytes>, sender: Sender) -> Result<Response<AnswerBody>, BehindError>;
+
+    /// Time from the request to the head of its answer. The gate keeps it, and drops the future after it.
+    fn time_to_answer(&self) -> Duration {
+        TIME_TO_ANSWER
+    }
 }

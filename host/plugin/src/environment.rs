@@ -8,7 +8,8 @@ mod settings;
 
 pub use self::settings::{
     CallerKind, ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, ForwardAuthSettings, HttpSettings, RegisteredClient,
-    Settings, SignInMethod, SignInSettings, TokenMode, TokenSettings, ToolRule,
+    ServerIdentity, ServerKind, ServerSettings, Settings, SignInMethod, SignInSettings, TargetKind, TokenMode,
+    TokenSettings, ToolRule,
 };
 
 /// The state of an instance.

@@ -35,9 +35,11 @@ mod addresses;
 mod connect;
 pub(crate) mod policy;
 
-pub(crate) use addresses::is_public;
-pub(crate) use connect::{AdmitsAddress, ConnectError, GuardedResolver, Resolve, TimedConnector, system_resolver};
-pub use connect::{read_certificates, tls_config};
+pub use addresses::is_public;
+pub use connect::{
+    AdmitsAddress, ConnectError, GuardedResolver, Resolve, TimedConnector, read_certificates, system_resolver,
+    tls_config,
+};
 pub use policy::{OutboundPolicy, PolicyError};
 
 /// Time to resolve, connect and finish the TLS handshake. A person would not wait longer.
@@ -148,7 +150,7 @@ impl OutboundHttp {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
-            .build(TimedConnector { inner: https, timeout: self.limits.connect }))
+            .build(TimedConnector::new(https, self.limits.connect)))
     }
 
     #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]

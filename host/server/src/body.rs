@@ -1,4 +1,7 @@
 //! The body of an answer.
+//!
+//! Whole, or written while it is read. Of the latter there are two: what the handler itself writes, which occupies it and
+//! has to be over in time, and what it only relays, which may last.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,14 +16,14 @@ pub struct HttpBody(Content);
 
 enum Content {
     Full(Option<Bytes>),
-    Stream(Pin<Box<dyn Body<Data = Bytes, Error = BrokenOff> + Send>>),
+    Stream { written: Pin<Box<dyn Body<Data = Bytes, Error = BrokenOff> + Send>>, relayed: bool },
 }
 
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full(bytes) => f.debug_tuple("Full").field(&bytes.as_ref().map(Bytes::len)).finish(),
-            Self::Stream(_) => f.write_str("Stream"),
+            Self::Stream { .. } => f.write_str("Stream"),
         }
     }
 }
@@ -41,12 +44,23 @@ impl HttpBody {
 
     /// An event stream, which is written while it is read.
     pub fn event_stream(body: impl Body<Data = Bytes, Error = BrokenOff> + Send + 'static) -> Self {
-        Self(Content::Stream(Box::pin(body)))
+        Self(Content::Stream { written: Box::pin(body), relayed: false })
+    }
+
+    /// An event stream that another server writes. It may last for longer than an answer may take, as long as there is a
+    /// place for it ([`Limits::relayed_streams`](super::Limits::relayed_streams)).
+    pub fn relayed_stream(body: impl Body<Data = Bytes, Error = BrokenOff> + Send + 'static) -> Self {
+        Self(Content::Stream { written: Box::pin(body), relayed: true })
     }
 
     /// Whether the body is written while it is read.
     pub fn is_event_stream(&self) -> bool {
-        matches!(self.0, Content::Stream(_))
+        matches!(self.0, Content::Stream { .. })
+    }
+
+    /// Whether another server writes the body.
+    pub(super) fn is_relayed(&self) -> bool {
+        matches!(self.0, Content::Stream { relayed: true, .. })
     }
 }
 
@@ -62,14 +76,14 @@ impl Body for HttpBody {
             Content::Full(bytes) => {
                 Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(Frame::data).map(Ok))
             }
-            Content::Stream(stream) => stream.as_mut().poll_frame(context),
+            Content::Stream { written, .. } => written.as_mut().poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Content::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Content::Stream(_) => false,
+            Content::Stream { written, .. } => written.is_end_stream(),
         }
     }
 
@@ -78,7 +92,7 @@ impl Body for HttpBody {
             Content::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len).try_into().unwrap_or(u64::MAX))
             }
-            Content::Stream(_) => SizeHint::default(),
+            Content::Stream { written, .. } => written.size_hint(),
         }
     }
 }

@@ -26,6 +26,17 @@ pub trait HttpHandler: Send + Sync + 'static {
         false
     }
 
+    /// Whether the answer is a lasting stream of events that another server writes. It has no time limit either, occupies a
+    /// connection but nothing of the handler, and so has places of its own.
+    fn relays(&self, _method: &Method, _path: &str) -> bool {
+        false
+    }
+
+    /// Time from a whole request to its answer, where [`Limits::request_time`](super::Limits::request_time) does not hold.
+    fn request_time(&self, _method: &Method, _path: &str) -> Option<Duration> {
+        None
+    }
+
     /// What the answer needs of the body of a request, as far as its head says it. A request that needs nothing of its
     /// body is handled before the body comes, as if it had none. `headers` are those that the request is going to have.
     fn body_need(&self, _method: &Method, _path: &str, _headers: &HeaderMap) -> BodyNeed {

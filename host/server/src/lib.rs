@@ -43,6 +43,7 @@ pub use client_address::ForwardedHeader;
 pub use handler::{BodyNeed, HttpHandler};
 pub use observer::{NoObserver, ObservedRequest, Observer};
 pub use options::{CorrelationIds, Limits, Options};
+pub use service::path_below;
 pub use tls::{Certificates, TlsError};
 
 /// How often the server looks, at its end, whether only event streams are left.
@@ -136,6 +137,7 @@ impl HttpServer {
                 newcomers_first: false,
             }),
             event_streams: Arc::new(Semaphore::new(limits.event_streams)),
+            relayed_streams: Arc::new(Semaphore::new(limits.relayed_streams)),
             streaming: AtomicUsize::new(0),
             has_warned: AtomicBool::new(false),
             options,

@@ -52,6 +52,9 @@ pub struct Limits {
     pub stall_time: Duration,
     /// Event streams that last ([`HttpHandler::lasts`](super::HttpHandler::lasts)) at the same time.
     pub event_streams: usize,
+    /// Event streams that another server writes, and that last, at the same time: each occupies a connection. Half of
+    /// [`Limits::connections`] leaves the other half to requests.
+    pub relayed_streams: usize,
     /// Requests of one HTTP/2 connection at the same time.
     pub streams_per_connection: u32,
     /// How long requests in flight may take when the server ends.
@@ -76,6 +79,7 @@ impl Default for Limits {
             idle_time: Duration::from_secs(75),
             stall_time: Duration::from_secs(30),
             event_streams: 64,
+            relayed_streams: 512,
             streams_per_connection: 64,
             grace: Duration::from_secs(10),
         }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -46,7 +47,7 @@ pub(super) async fn answer(
 ) -> Response<Answer> {
     let in_flight = activity.begin(request.version() == Version::HTTP_2);
     let version = request.version();
-    let path = path(request.uri(), &shared.options.path_prefix);
+    let path = path_below(request.uri(), &shared.options.path_prefix);
     let https = shared.acceptor.is_some();
     let observed = shared.options.observer.request(request.method(), &path, https, request.headers());
     let mut observed = Observed(observed);
@@ -62,11 +63,12 @@ pub(super) async fn answer(
             observed.answered(response.status());
             let deadline = (response.body().is_event_stream() && holds.place.is_none())
                 .then(|| Box::pin(tokio::time::sleep(shared.options.limits.request_time)));
+            let shared = Arc::clone(shared);
             let mut response = response;
             if holds.closes && version != Version::HTTP_2 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            response.map(|body| Answer { body, deadline, observed, _holds: holds, _in_flight: in_flight })
+            response.map(|body| Answer { body, deadline, observed, holds, shared, _in_flight: in_flight })
         }
         Err(refusal) => {
             observed.answered(refusal.status);
@@ -75,7 +77,8 @@ pub(super) async fn answer(
                 body,
                 deadline: None,
                 observed,
-                _holds: Holds::default(),
+                holds: Holds::default(),
+                shared: Arc::clone(shared),
                 _in_flight: in_flight,
             })
         }
@@ -114,6 +117,8 @@ struct Received {
     request: Request<Bytes>,
     buffered: Share,
     place: Option<StreamPlace>,
+    /// Time to the answer.
+    time: Duration,
     closes: bool,
 }
 
@@ -143,18 +148,23 @@ async fn received(
         }
     };
     // The stream takes its place before it takes an instance: a stream without a place must not hold up other requests.
-    let place = match shared.handler.lasts(&parts.method, &path) {
-        true => Some(StreamPlace::take(shared)?),
-        false => None,
+    let busy = || Refusal::busy("there are too many event streams, try again in a moment");
+    let place = if shared.handler.lasts(&parts.method, &path) {
+        Some(StreamPlace::take(shared, &shared.event_streams).ok_or_else(busy)?)
+    } else if shared.handler.relays(&parts.method, &path) {
+        Some(StreamPlace::take(shared, &shared.relayed_streams).ok_or_else(busy)?)
+    } else {
+        None
     };
-    Ok(Received { request: Request::from_parts(parts, bytes), buffered, place, closes })
+    let time = shared.handler.request_time(&parts.method, &path).unwrap_or(shared.options.limits.request_time);
+    Ok(Received { request: Request::from_parts(parts, bytes), buffered, place, time, closes })
 }
 
 /// What is decided by the head of a request alone. Returns the address that is responsible for it, and its path.
 fn screened(shared: &Shared, peer: IpAddr, parts: &mut Parts) -> Result<(IpAddr, String), Refusal> {
     check_size(parts, shared.options.limits.header_bytes)?;
     check_target(parts)?;
-    let path = path(&parts.uri, &shared.options.path_prefix).into_owned();
+    let path = path_below(&parts.uri, &shared.options.path_prefix).into_owned();
     if shared.proxies_only && !shared.is_proxy(peer) && !shared.handler.is_health_check(&path) {
         return Err(Refusal::new(StatusCode::FORBIDDEN, "requests are accepted from the declared proxy only"));
     }
@@ -179,17 +189,19 @@ async fn handled(
     received: Received,
     in_flight: &InFlight,
 ) -> Result<(Response<HttpBody>, Holds), Refusal> {
-    let Received { request, mut buffered, place, closes } = received;
+    let Received { request, mut buffered, place, time, closes } = received;
     let handled = in_flight.handled();
-    let answered = tokio::time::timeout(shared.options.limits.request_time, shared.handler.handle_http(request)).await;
+    let answered = tokio::time::timeout(time, shared.handler.handle_http(request)).await;
     let response = answered
         .map_err(|_| Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the request took too long and was cancelled"))?;
     // The request is over; what is held from now on is the answer. There is always room for one that exists already.
+    let is_stream = response.body().is_event_stream();
     buffered.settle(match response.body().size_hint().exact() {
-        Some(length) if length >= LARGE_ANSWER_BYTES as u64 => usize::try_from(length).unwrap_or(usize::MAX),
+        Some(length) if !is_stream && length >= LARGE_ANSWER_BYTES as u64 => {
+            usize::try_from(length).unwrap_or(usize::MAX)
+        }
         _ => 0,
     });
-    let is_stream = response.body().is_event_stream();
     let holds = Holds {
         place: place.filter(|_| is_stream),
         closes,
@@ -261,8 +273,8 @@ fn keep_handed_over(shared: &Shared, peer: IpAddr, headers: &mut HeaderMap) {
     }
 }
 
-/// The path below the public URL. A proxy may have taken the prefix off already.
-fn path<'a>(uri: &'a Uri, prefix: &str) -> Cow<'a, str> {
+/// The path below the public URL, whose own path is `prefix`. A proxy may have taken the prefix off already.
+pub fn path_below<'a>(uri: &'a Uri, prefix: &str) -> Cow<'a, str> {
     let path = uri.path();
     match path.strip_prefix(prefix) {
         Some("") => Cow::Borrowed("/"),
@@ -278,12 +290,10 @@ struct StreamPlace {
 }
 
 impl StreamPlace {
-    fn take(shared: &Arc<Shared>) -> Result<Self, Refusal> {
-        let places: &Arc<Semaphore> = &shared.event_streams;
-        let permit = Arc::clone(places).try_acquire_owned();
-        let permit = permit.map_err(|_| Refusal::busy("there are too many event streams, try again in a moment"))?;
+    fn take(shared: &Arc<Shared>, places: &Arc<Semaphore>) -> Option<Self> {
+        let permit = Arc::clone(places).try_acquire_owned().ok()?;
         shared.streaming.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { shared: Arc::clone(shared), _permit: permit })
+        Some(Self { shared: Arc::clone(shared), _permit: permit })
     }
 }
 
@@ -309,8 +319,23 @@ pub(super) struct Answer {
     /// When an event stream that is the answer to a request has to be over.
     deadline: Option<Pin<Box<Sleep>>>,
     observed: Observed,
-    _holds: Holds,
+    holds: Holds,
+    shared: Arc<Shared>,
     _in_flight: InFlight,
+}
+
+impl Answer {
+    /// Goes on without an end, if that is possible: another server writes the answer, and there is a place for it.
+    fn lasts(&mut self) -> bool {
+        if !self.body.is_relayed() {
+            return false;
+        }
+        self.holds.place = StreamPlace::take(&self.shared, &self.shared.relayed_streams);
+        if self.holds.place.is_some() {
+            self.deadline = None;
+        }
+        self.holds.place.is_some()
+    }
 }
 
 impl Body for Answer {
@@ -323,6 +348,7 @@ impl Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(context).is_ready()
+            && !self.lasts()
         {
             tracing::info!("an answer took too long and was cancelled");
             return Poll::Ready(Some(Err(BrokenOff { reason: "it took too long".to_owned() })));

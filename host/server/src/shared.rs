@@ -23,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) protocols: auto::Builder<TokioExecutor>,
     pub(crate) buffered: Arc<Shares>,
     pub(crate) event_streams: Arc<Semaphore>,
+    pub(crate) relayed_streams: Arc<Semaphore>,
     pub(crate) streaming: AtomicUsize,
     /// The log has named a proxy that sends the wrong header.
     pub(crate) has_warned: AtomicBool,

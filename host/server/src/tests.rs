@@ -109,13 +109,13 @@ impl HttpHandler for Component {
         let (path, body) = (request.uri().path().to_owned(), request.body().clone());
         self.seen.lock().unwrap().push(request);
         match path.as_str() {
-            "/wait" => {
+            "/wait" | "/long" => {
                 let guard = self.guard();
                 self.begun.notify_one();
                 self.go_on.notified().await;
                 guard.done();
             }
-            "/sse" => {
+            "/sse" | "/relay" | "/relayed-answer" => {
                 let guard = self.guard();
                 self.begun.notify_one();
                 let hello = futures_util::stream::unfold((guard, true), |(guard, first)| async move {
@@ -124,7 +124,9 @@ impl HttpHandler for Component {
                     }
                     Some((Ok(http_body::Frame::data(Bytes::from_static(b"data: hello\n\n"))), (guard, false)))
                 });
-                return Response::new(HttpBody::event_stream(http_body_util::StreamBody::new(hello)));
+                let hello = http_body_util::StreamBody::new(hello);
+                let body = if path == "/sse" { HttpBody::event_stream(hello) } else { HttpBody::relayed_stream(hello) };
+                return Response::new(body);
             }
             _ => {}
         }
@@ -150,6 +152,14 @@ impl HttpHandler for Component {
 
     fn lasts(&self, method: &Method, path: &str) -> bool {
         *method == Method::GET && path == "/sse"
+    }
+
+    fn relays(&self, method: &Method, path: &str) -> bool {
+        *method == Method::GET && path == "/relay"
+    }
+
+    fn request_time(&self, _method: &Method, path: &str) -> Option<Duration> {
+        (path == "/long").then_some(PATIENCE)
     }
 
     fn is_health_check(&self, path: &str) -> bool {

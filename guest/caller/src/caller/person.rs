@@ -29,13 +29,16 @@ impl<'a> PersonCaller<'a> {
         Self { person, presenter, resumes, account: RefCell::default() }
     }
 
-    /// A token by whichever way works: silently, else by asking the person.
-    async fn acquire(&self, scope: &str, challenge: Option<&GraphChallenge>) -> Result<AccessToken, SignInError> {
+    /// A token for these scopes of one resource by whichever way works: silently, else by asking the person.
+    pub async fn acquire(
+        &self,
+        scopes: &[String],
+        challenge: Option<&GraphChallenge>,
+    ) -> Result<AccessToken, SignInError> {
         let Self { person, presenter, resumes, .. } = *self;
         let env = &person.entra;
-        let scopes = [scope.to_owned()];
         let silent = match accounts::choose(person, None).await {
-            Ok(account) => silent::acquire(env, &account, &scopes, challenge).await,
+            Ok(account) => silent::acquire(env, &account, scopes, challenge).await,
             Err(error) => Err(error),
         };
         let Err(SignInError::InteractionRequired { claims, .. }) = silent else {
@@ -54,7 +57,7 @@ impl<'a> PersonCaller<'a> {
                     .to_owned(),
             ));
         }
-        silent::acquire(env, &account, &scopes, challenge).await
+        silent::acquire(env, &account, scopes, challenge).await
     }
 }
 
@@ -77,7 +80,7 @@ impl Caller for PersonCaller<'_> {
     }
 
     async fn delegated(&self, scope: &str, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, NoToken> {
-        let AccessToken { token, account, .. } = self.acquire(scope, challenge).await?;
+        let AccessToken { token, account, .. } = self.acquire(&[scope.to_owned()], challenge).await?;
         *self.account.borrow_mut() = Some(account.home_account_id);
         Ok(token)
     }

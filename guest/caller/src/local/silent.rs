@@ -103,6 +103,15 @@ impl Question for TokenQuestion<'_> {
                     Err(error) => self.still_good(error.into()),
                 }
             }
+            // Consent to one permission is missing, and the session is good for all others: its refresh token stays.
+            Err(OAuthError::Refused(refusal)) if refusal.needs_consent() => {
+                let event = account.event("token.refreshed", Outcome::Failure);
+                env.trail.record(event.because(refusal.reason())).await?;
+                Err(SignInError::InteractionRequired {
+                    reason: refusal.advice(),
+                    claims: refusal.claims.or_else(|| claims.map(str::to_owned)),
+                })
+            }
             Err(OAuthError::Refused(refusal)) if refusal.needs_interaction() => {
                 let event = account.event("token.refreshed", Outcome::Failure);
                 env.trail.record(event.because(refusal.reason())).await?;

@@ -11,9 +11,10 @@ use base::settings::{Mode, Settings};
 use base::settings_document;
 use caller::PersonWorld;
 use entra::EntraWorld;
-use server::ServerWorld;
 use server::client_documents::Documents;
 use server::site::Site;
+use server::tool_lists::{ProvidedWorld, ToolLists};
+use server::{LocalWorld, ServerWorld};
 use wasip2::http::types::ErrorCode;
 use world::http_error::{DeniedTarget, Interrupted, NotConnected};
 use world::records::{Partitions, Records};
@@ -39,6 +40,7 @@ pub(crate) struct InstanceContext {
     notes: Notes,
     names: SessionNames,
     documents: Documents,
+    lists: ToolLists,
 }
 
 thread_local! {
@@ -46,8 +48,14 @@ thread_local! {
     static INSTANCE: &'static InstanceContext = {
         let settings = settings();
         let partitions = Partitions::of(&settings);
-        let (notes, names) = (Notes::default(), SessionNames::default());
-        Box::leak(Box::new(InstanceContext { settings, partitions, notes, names, documents: Documents::default() }))
+        Box::leak(Box::new(InstanceContext {
+            settings,
+            partitions,
+            notes: Notes::default(),
+            names: SessionNames::default(),
+            documents: Documents::default(),
+            lists: ToolLists::default(),
+        }))
     };
 }
 
@@ -92,6 +100,16 @@ impl InstanceContext {
         Some(PersonWorld { entra: self.entra(trail), settings, agent: &HostImports, channel: &HostImports })
     }
 
+    /// The same for a message of that person.
+    pub(crate) fn local<'w>(&'w self, trail: &'w Trail<'w>) -> Option<LocalWorld<'w>> {
+        Some(LocalWorld { person: self.person(trail)?, provided: self.provided() })
+    }
+
+    /// The tools of servers behind the component.
+    fn provided(&self) -> ProvidedWorld<'_> {
+        ProvidedWorld { tools: &HostImports, lists: &self.lists, log: &self.notes }
+    }
+
     /// The same for a request to the remote server; none if the component is not set up as one.
     pub(crate) fn server<'w>(&'w self, trail: &'w Trail<'w>) -> Option<ServerWorld<'w>> {
         let Mode::Remote(settings) = &self.settings.mode else { return None };
@@ -103,6 +121,7 @@ impl InstanceContext {
             client_metadata: &HostImports,
             documents: &self.documents,
             log: &self.notes,
+            provided: self.provided(),
         })
     }
 }

@@ -25,7 +25,7 @@ use super::consent::{self, Consent};
 use super::parameters::{ParameterError, Parameters};
 use super::redirect_uri::is_loopback;
 use super::unused::RING;
-use super::{client_metadata_document, clients, pages};
+use super::{client_metadata_document, clients, offer, pages};
 use crate::client_documents::KeptDocument;
 use crate::message::Request;
 use crate::server_world::ServerWorld;
@@ -102,7 +102,7 @@ impl Pending {
     }
 
     pub(super) fn consent<'a>(&'a self, client: &'a Client, user: &'a RememberedUser) -> Consent<'a> {
-        Consent { user, client, scopes: &self.scopes, redirect_uri: &self.redirect_uri }
+        Consent { user, client, scopes: &self.scopes, redirect_uri: &self.redirect_uri, resource: &self.resource }
     }
 }
 
@@ -392,7 +392,7 @@ pub(super) async fn show(
     let request_id = random_token(env.entra.random);
     env.entra.records.put_in(&RING, 0, &PENDING, &request_id, &pending).await?;
     let csrf_token = browser.csrf(&request_id).await?;
-    let tools = tools::of_users(env.site.settings).into_iter().map(|tool| tool.title().to_owned()).collect::<Vec<_>>();
+    let tools = offer::of(env, &pending.resource).await;
     let page = pages::consent(&pages::ConsentPage {
         client,
         redirect_uri: &pending.redirect_uri,

@@ -13,9 +13,9 @@ use world::records::{Namespace, Partition, Ttl};
 
 use super::browser::RememberedUser;
 use super::client::Client;
+use super::offer::{self, Offered};
 use super::redirect_uri;
 use crate::server_world::ServerWorld;
-use crate::tools;
 
 /// How long a consent is remembered.
 const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -40,6 +40,8 @@ pub struct Consent<'a> {
     pub scopes: &'a [String],
     /// Where the code is sent.
     pub redirect_uri: &'a str,
+    /// Where the client wants to go with it: a resource of this server.
+    pub resource: &'a str,
 }
 
 /// Whether the consent was given within the last 90 days and may stand in for the page. Never for a redirect to
@@ -51,7 +53,7 @@ pub async fn is_remembered(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Resu
     if redirect_uri::leads_to_a_program(consent.redirect_uri) {
         return Ok(false);
     }
-    let [user, what] = consent.key(env);
+    let [user, what] = consent.key(env).await;
     // One that cannot be read is none: the person is asked.
     env.entra.records.exists(&CONSENTS, &[user.as_str(), &what]).await
 }
@@ -61,7 +63,7 @@ pub async fn remember(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<()
     if redirect_uri::leads_to_a_program(consent.redirect_uri) {
         return Ok(());
     }
-    let [user, what] = consent.key(env);
+    let [user, what] = consent.key(env).await;
     env.entra.records.put(&CONSENTS, &[user.as_str(), &what], &1).await?;
     let redirect = redirect(consent.client, consent.redirect_uri);
     env.entra.records.put(&REDIRECTS, &[user.as_str(), &redirect], &()).await
@@ -92,18 +94,19 @@ impl RememberedUser {
 
 /// Forgets a consent.
 pub async fn forget(env: &ServerWorld<'_>, consent: &Consent<'_>) -> Result<(), StoreError> {
-    let [user, what] = consent.key(env);
+    let [user, what] = consent.key(env).await;
     env.entra.records.delete(&REDIRECTS, &[user.as_str(), &redirect(consent.client, consent.redirect_uri)]).await?;
     env.entra.records.delete(&CONSENTS, &[user.as_str(), &what]).await
 }
 
 impl Consent<'_> {
     /// The record is named after all of it, as JSON, in which no part can pass for another.
-    fn key(&self, env: &ServerWorld<'_>) -> [String; 2] {
+    async fn key(&self, env: &ServerWorld<'_>) -> [String; 2] {
         let mut scopes: Vec<&str> = self.scopes.iter().map(String::as_str).collect();
         scopes.sort_unstable();
         scopes.dedup();
-        let tools: Vec<&str> = tools::of_users(env.site.settings).into_iter().map(|tool| tool.name()).collect();
+        let offered = offer::of(env, self.resource).await;
+        let tools: Vec<&str> = offered.iter().map(Offered::name).collect();
         let what = json!([self.client.client_id, scopes, self.redirect_uri, tools]);
         [self.user.key(), what.to_string()]
     }
@@ -112,7 +115,7 @@ impl Consent<'_> {
 #[cfg(test)]
 mod tests {
     use base::policy::{Rule, ToolRule};
-    use world::testing::{World, run};
+    use world::testing::{PUBLIC_URL, World, run};
 
     use super::*;
     use crate::authorization_server::client::ClientOrigin;
@@ -143,7 +146,8 @@ mod tests {
         let world = World::default();
         let env = world.remote();
         let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
-        let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT };
+        let consent =
+            Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT, resource: PUBLIC_URL };
         assert_eq!(run(is_remembered(&env, &consent)), Ok(false));
         run(remember(&env, &consent)).unwrap();
         assert_eq!(run(is_remembered(&env, &consent)), Ok(true));
@@ -159,7 +163,8 @@ mod tests {
         let (alice, bob) = (user("alice"), user("bob"));
         let (one, other) = (client("one"), client("other"));
         let (little, much) = (scopes(&["User.Read"]), scopes(&["User.Read", "Mail.Read"]));
-        let given = Consent { user: &alice, client: &one, scopes: &little, redirect_uri: REDIRECT };
+        let given =
+            Consent { user: &alice, client: &one, scopes: &little, redirect_uri: REDIRECT, resource: PUBLIC_URL };
         run(remember(&env, &given)).unwrap();
         for another in [
             Consent { user: &bob, ..given },
@@ -177,7 +182,8 @@ mod tests {
     fn who_has_consented_to_some_tools_is_asked_again_when_there_are_others() {
         let mut env = World::default().remote();
         let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
-        let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT };
+        let consent =
+            Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT, resource: PUBLIC_URL };
         let only = |tool: &'static str| Some(vec![ToolRule::for_tool(tool, Rule::users())]);
         configure(&mut env, |http| http.access = only("getUserDetails"));
         run(remember(&env, &consent)).unwrap();
@@ -193,7 +199,7 @@ mod tests {
         let (alice, bob) = (user("alice"), user("bob"));
         let (one, other) = (client("one"), client("other"));
         let much = scopes(&["User.Read", "Mail.Read"]);
-        let given = Consent { user: &alice, client: &one, scopes: &much, redirect_uri: REDIRECT };
+        let given = Consent { user: &alice, client: &one, scopes: &much, redirect_uri: REDIRECT, resource: PUBLIC_URL };
         let known = |user, client, redirect_uri| run(is_redirect_known(&env, user, client, redirect_uri)).unwrap();
         assert!(!known(&alice, &one, REDIRECT));
         run(remember(&env, &given)).unwrap();
@@ -212,7 +218,8 @@ mod tests {
         let env = World::default().remote();
         let (user, client) = (user("alice"), client("a"));
         let (one, other) = (scopes(&["A", "B"]), scopes(&["B", "A", "B"]));
-        let consent = Consent { user: &user, client: &client, scopes: &one, redirect_uri: REDIRECT };
+        let consent =
+            Consent { user: &user, client: &client, scopes: &one, redirect_uri: REDIRECT, resource: PUBLIC_URL };
         run(remember(&env, &consent)).unwrap();
         assert_eq!(run(is_remembered(&env, &Consent { scopes: &other, ..consent })), Ok(true));
     }
@@ -225,7 +232,7 @@ mod tests {
         for redirect_uri in
             ["http://localhost:1/", "http://127.0.0.1:1/", "http://[::1]:1/", "https://localhost/", "cursor://x/"]
         {
-            let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri };
+            let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri, resource: PUBLIC_URL };
             run(remember(&env, &consent)).unwrap();
             assert_eq!(run(is_remembered(&env, &consent)), Ok(false), "{redirect_uri}");
         }
@@ -236,7 +243,8 @@ mod tests {
     fn a_consent_can_be_forgotten() {
         let env = World::default().remote();
         let (user, client, scopes) = (user("alice"), client("a"), scopes(&["User.Read"]));
-        let consent = Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT };
+        let consent =
+            Consent { user: &user, client: &client, scopes: &scopes, redirect_uri: REDIRECT, resource: PUBLIC_URL };
         run(remember(&env, &consent)).unwrap();
         run(forget(&env, &consent)).unwrap();
         assert_eq!(run(is_remembered(&env, &consent)), Ok(false));
@@ -247,7 +255,8 @@ mod tests {
         let world = World::default();
         let env = world.remote();
         let (user, client) = (user(&"alice".repeat(100)), client(&format!("https://{}", "x".repeat(2000))));
-        let consent = Consent { user: &user, client: &client, scopes: &[], redirect_uri: REDIRECT };
+        let consent =
+            Consent { user: &user, client: &client, scopes: &[], redirect_uri: REDIRECT, resource: PUBLIC_URL };
         run(remember(&env, &consent)).unwrap();
         let names = world.record_names();
         assert!(names.iter().all(|name| name.len() < 512 && !name.contains("alice")), "{names:?}");

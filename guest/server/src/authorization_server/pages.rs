@@ -10,6 +10,7 @@ use http::{HeaderValue, Response};
 use sha2::{Digest, Sha256};
 
 use super::client::{Client, ClientOrigin};
+use super::offer::Offered;
 use super::redirect_uri::{self, private_use};
 use super::text::{truncated, visible};
 use crate::message::with_body;
@@ -24,6 +25,9 @@ const MAX_SHOWN_NAME: usize = 64;
 const MAX_SHOWN_URI: usize = 300;
 const MAX_SHOWN_MESSAGE: usize = 600;
 
+/// Tools that the consent page lists. More would push the buttons out of sight; how many there are is said.
+const MAX_SHOWN_TOOLS: usize = 20;
+
 /// The look of all pages. Its hash is in the policy, so no other style is applied.
 const STYLE: &str = include_str!("pages/style.css");
 
@@ -36,8 +40,8 @@ pub struct ConsentPage<'a> {
     pub redirect_uri: &'a str,
     /// What is asked for, in the short form; the page says it in plain words.
     pub scopes: &'a [String],
-    /// What the tools are called that the client may use in the person's name.
-    pub tools: &'a [String],
+    /// What the client may use in the person's name.
+    pub tools: &'a [Offered],
     /// The account that the client suggests (`login_hint`), if any.
     pub account_hint: Option<&'a str>,
     /// Where the form is sent: an absolute URL of this server. It is posted with `request_id`, `csrf_token` and
@@ -172,12 +176,24 @@ fn vouching(client: &Client) -> String {
     }
 }
 
-fn in_plain_words(scope: &str, tools: &[String]) -> String {
+fn in_plain_words(scope: &str, tools: &[Offered]) -> String {
     if scope == SCOPE {
-        let tools: String = tools.iter().map(|tool| format!("<li>{}</li>", shown(tool, MAX_SHOWN_NAME))).collect();
+        let mut lines: String = tools.iter().take(MAX_SHOWN_TOOLS).map(line).collect();
+        if let Some(more) = tools.len().checked_sub(MAX_SHOWN_TOOLS).filter(|more| *more > 0) {
+            let _ = write!(lines, "<li>and {more} more</li>");
+        }
+        let tools = lines;
         format!("Read your profile, and use the tools of this server in your name:<ul>{tools}</ul>")
     } else {
         format!("Use the permission <code>{}</code>", shown(scope, MAX_SHOWN_NAME))
+    }
+}
+
+fn line(tool: &Offered) -> String {
+    let title = shown(&tool.title, MAX_SHOWN_NAME);
+    match &tool.about {
+        Some(about) => format!("<li><bdi>{title}</bdi>: <bdi>{}</bdi></li>", shown(about, MAX_SHOWN_URI)),
+        None => format!("<li>{title}</li>"),
     }
 }
 

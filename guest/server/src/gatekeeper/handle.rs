@@ -8,6 +8,7 @@ use base::{Identity, Secret};
 use caller::{Caller, CallerReference};
 use entra::EntraWorld;
 use serde::{Deserialize, Serialize};
+use world::provided_tools::{DelegationError, DelegationErrorCategory};
 use world::records::{Partition, Sealed};
 use world::{Carried, StoreError};
 
@@ -128,6 +129,17 @@ pub async fn open(entra: &EntraWorld<'_>, handle: &str) -> Result<Option<Handle>
         entra.trail.resume(&handle.trail);
     }
     Ok(handle)
+}
+
+/// The answer to a handle that this server has not sealed, or not lately.
+pub fn handle_invalid() -> DelegationError {
+    DelegationError {
+        category: DelegationErrorCategory::HandleInvalid,
+        code: "handle-invalid".to_owned(),
+        message: "The handle of the call is not valid any more".to_owned(),
+        claims: None,
+        retry_after: None,
+    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use world::provided_tools::ToolCaller;
 
-use super::caller::tool_caller;
+use super::callers::tool_caller;
 use crate::server_world::ServerWorld;
 
 /// The token of [`ServerIdentity::Assertion`].

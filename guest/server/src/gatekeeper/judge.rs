@@ -8,7 +8,7 @@ use base::settings::ServerSettings;
 use serde_json::{Map, Value, json};
 
 use super::admit::is_restricted;
-use super::caller::again;
+use super::callers::again;
 use super::handle;
 use crate::access::Access;
 use crate::mcp::relay::{read_answer, unjudged};

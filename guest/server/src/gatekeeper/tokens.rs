@@ -15,8 +15,8 @@ use entra::{AcquireError, EntraWorld};
 use world::provided_tools::{DelegationError, DelegationErrorCategory as Category};
 
 use super::TokenChallenge;
-use super::caller::{NotFound, again};
-use super::handle::{self, Handle};
+use super::callers::{NotFound, again};
+use super::handle::{self, Handle, handle_invalid};
 use crate::server_world::ServerWorld;
 
 /// An access token in the name of the handle's caller.
@@ -80,11 +80,6 @@ fn of_api(challenge: &TokenChallenge) -> GraphChallenge {
     let TokenChallenge { refused_token, claims } = challenge;
     let claims = Some(claims.clone()).filter(|claims| claims::are_usable(claims));
     GraphChallenge { refused: refused_token.clone(), claims }
-}
-
-/// The answer to a handle that this server has not sealed, or not lately.
-pub fn handle_invalid() -> DelegationError {
-    error(Category::HandleInvalid, "handle-invalid", "The handle of the call is not valid any more")
 }
 
 fn error(category: Category, code: &str, message: &str) -> DelegationError {

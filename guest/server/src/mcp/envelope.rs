@@ -93,8 +93,7 @@ pub(super) fn read_bounded(text: &[u8]) -> Result<Value, RpcError> {
 
 /// The same with another bound.
 pub(super) fn read_bounded_by(text: &[u8], max_values: usize) -> Result<Value, RpcError> {
-    // Every value but the first follows one of these.
-    if text.len() > max_values && structure(text).take(max_values + 1).count() > max_values {
+    if text.len() > max_values && strict_json::structure(text).take(max_values + 1).count() > max_values {
         return Err(RpcError::invalid_request(format!("a message has at most {max_values} values")));
     }
     read(text)
@@ -109,24 +108,6 @@ pub(super) fn read(text: &[u8]) -> Result<Value, RpcError> {
             StrictJsonError::Duplicate(_) => "a name occurs twice in one object".to_owned(),
         };
         RpcError::new(PARSE_ERROR, message)
-    })
-}
-
-/// The brackets, braces and commas of a JSON text, outside of its strings.
-fn structure(text: &[u8]) -> impl Iterator<Item = u8> {
-    let (mut in_string, mut escaped) = (false, false);
-    text.iter().copied().filter(move |&byte| {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            return false;
-        }
-        in_string = byte == b'"';
-        matches!(byte, b'{' | b'[' | b',')
     })
 }
 

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::settings::Settings;
 use caller::local::interactive::{Alive, Presentation, Presenter, SLICE};
 use caller::local::{Instruction, PersonWorld, SignInError};
 use serde_json::{Value, json};
@@ -34,10 +35,13 @@ pub(super) struct ClientState {
 }
 
 /// The parameters of an elicitation in URL mode.
-pub(super) fn elicitation(instruction: &Instruction) -> Value {
+pub(super) fn elicitation(instruction: &Instruction, settings: &Settings) -> Value {
     let message = match &instruction.user_code {
         Some(code) => format!("Sign in to Microsoft Entra ID: open the page and enter the code {code}."),
-        None => "Sign in to Microsoft Entra ID to let this server read your profile.".to_owned(),
+        None if settings.servers.is_empty() => {
+            "Sign in to Microsoft Entra ID to let this server read your profile.".to_owned()
+        }
+        None => "Sign in to Microsoft Entra ID to use the tools of this server.".to_owned(),
     };
     json!({ "mode": "url", "message": message, "url": instruction.url })
 }
@@ -57,7 +61,7 @@ impl Presenter for ClientPresenter<'_> {
             return Ok(Presentation::Deferred);
         }
         let id = random_uuid(self.person.entra.random);
-        let mut params = elicitation(instruction);
+        let mut params = elicitation(instruction, self.person.entra.settings);
         if let Some(params) = params.as_object_mut() {
             params.insert("elicitationId".to_owned(), json!(id));
         }

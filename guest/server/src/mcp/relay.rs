@@ -8,8 +8,9 @@
 use base::policy::{Denial, TargetKind};
 use serde_json::{Map, Value, json};
 
-use super::dispatch::{MAX_BATCH, finished, refused};
+use super::dispatch::{MAX_BATCH, refused};
 use super::envelope::{self, BAD_REQUEST, INVALID_PARAMS, METHOD_NOT_FOUND, Message, ParsedMessage, RpcError};
+use super::results::finished;
 use super::streamable_http::{check_name, connection, mismatch, stateless};
 use super::version::{self, Connection, Era, MODERN, WITH_BATCHES};
 use super::{Field, Fields, Peer, Reply};

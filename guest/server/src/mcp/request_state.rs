@@ -74,21 +74,20 @@ mod tests {
 
     use base::encoding::{base64url, from_base64url};
     use caller::SessionCaller;
-    use caller::local::PersonWorld;
     use caller::session::Session;
-    use caller::testing::PersonWorlds as _;
     use world::testing::{START, World, run};
 
     use super::*;
+    use crate::local_world::LocalWorld;
     use crate::testing::ServerWorlds as _;
 
-    fn sealed(person: &PersonWorld<'_>) -> String {
+    fn sealed(person: &LocalWorld<'_>) -> String {
         run(seal(&Peer::Local(person), "attempt-1", START + 600, request_digest("tool", None))).unwrap()
     }
 
     #[test]
     fn a_state_leads_back_to_its_attempt() {
-        let env = World::default().person();
+        let env = World::default().local();
         let state = sealed(&env);
         assert_eq!(
             run(open(&Peer::Local(&env), &state, &request_digest("tool", None))).unwrap(),
@@ -98,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_state_for_another_request_is_refused() {
-        let env = World::default().person();
+        let env = World::default().local();
         let state = sealed(&env);
         assert_eq!(
             run(open(&Peer::Local(&env), &state, &request_digest("other", None))).unwrap(),
@@ -114,7 +113,7 @@ mod tests {
     #[test]
     fn a_state_whose_time_is_up_is_expired() {
         let world = World::default();
-        let env = world.person();
+        let env = world.local();
         let state = sealed(&env);
         world.advance(Duration::from_secs(600));
         assert_eq!(run(open(&Peer::Local(&env), &state, &request_digest("tool", None))).unwrap(), OpenedState::Expired);
@@ -122,7 +121,7 @@ mod tests {
 
     #[test]
     fn any_changed_byte_of_a_state_is_refused() {
-        let env = World::default().person();
+        let env = World::default().local();
         let bytes = from_base64url(&sealed(&env)).unwrap();
         for index in 0..bytes.len() {
             let mut changed = bytes.clone();
@@ -136,12 +135,12 @@ mod tests {
 
     #[test]
     fn a_state_of_another_store_is_refused() {
-        let state = sealed(&World::default().person());
+        let state = sealed(&World::default().local());
         let other = World::default();
         let mut skip = [0; 8];
         world::Random::fill(&other, &mut skip);
         assert_eq!(
-            run(open(&Peer::Local(&other.person()), &state, &request_digest("tool", None))).unwrap(),
+            run(open(&Peer::Local(&other.local()), &state, &request_digest("tool", None))).unwrap(),
             OpenedState::Refused
         );
     }
@@ -149,7 +148,7 @@ mod tests {
     #[test]
     fn a_state_of_one_caller_is_refused_from_every_other() {
         let world = World::default();
-        let (env, server) = (world.person(), world.remote());
+        let (env, server) = (world.local(), world.remote());
         let session = |tenant: &str, object: &str, client: &str| Session {
             id: "s".to_owned(),
             client_id: client.to_owned(),
@@ -182,7 +181,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        let env = World::default().person();
+        let env = World::default().local();
         for state in ["", "x", "====", "AAAA", &"A".repeat(5000)] {
             assert_eq!(run(open(&Peer::Local(&env), state, "")).unwrap(), OpenedState::Refused);
         }

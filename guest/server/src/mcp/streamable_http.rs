@@ -57,7 +57,7 @@ pub async fn handle_http(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> R
         };
     }
     match connection(fields, &message) {
-        Ok(mut connection) => handle_message(peer, &mut connection, message).await,
+        Ok(mut connection) => handle_message(peer, &mut connection, message, body).await,
         Err(error) => refused(&error, message.id.as_ref()),
     }
 }
@@ -84,7 +84,7 @@ async fn handle_array(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> Repl
         let error = RpcError::invalid_request("a request of 2026-07-28 cannot be part of a batch");
         return refused(&error, None);
     }
-    handle_batch(peer, &mut connection, batch).await
+    handle_batch(peer, &mut connection, batch, body).await
 }
 
 /// An answer to a request of this server, though there are none, or a notification with malformed parameters. Harmless

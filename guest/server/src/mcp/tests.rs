@@ -1,8 +1,9 @@
 //! The protocol, message by message. The tool itself is tested where it is, and end to end with real clients.
 
+mod provided;
+
 use caller::local::attempt::{self, SignInAttempt, SignInTurn};
-use caller::local::{Account, PersonWorld, accounts};
-use caller::testing::PersonWorlds as _;
+use caller::local::{Account, accounts};
 use entra::graph::profile::profile_scope;
 use entra::oauth::TokenSet;
 use entra::testing::EntraWorlds as _;
@@ -10,15 +11,17 @@ use serde_json::{Value, json};
 use world::testing::{World, run};
 
 use super::handle;
+use crate::local_world::LocalWorld;
+use crate::testing::ServerWorlds as _;
 
-fn send(env: &PersonWorld<'_>, message: &str) -> Option<Value> {
+fn send(env: &LocalWorld<'_>, message: &str) -> Option<Value> {
     run(handle(env, message)).map(|answer| {
         assert!(!answer.contains('\n'), "an answer is one line");
         serde_json::from_str(&answer).unwrap()
     })
 }
 
-fn ask(env: &PersonWorld<'_>, message: Value) -> Value {
+fn ask(env: &LocalWorld<'_>, message: Value) -> Value {
     send(env, &message.to_string()).expect("a request is answered")
 }
 
@@ -36,8 +39,8 @@ fn legacy(method: &str, params: Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params })
 }
 
-fn initialized(version: &str) -> PersonWorld<'static> {
-    let env = World::default().person();
+fn initialized(version: &str) -> LocalWorld<'static> {
+    let env = World::default().local();
     let params =
         json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
     assert_eq!(ask(&env, legacy("initialize", params))["result"]["protocolVersion"], version);
@@ -50,7 +53,7 @@ fn code(answer: &Value) -> i64 {
 
 #[test]
 fn discover_names_versions_capabilities_and_the_server() {
-    let env = World::default().person();
+    let env = World::default().local();
     let answer = ask(&env, modern("server/discover", json!({})));
     let result = &answer["result"];
     assert_eq!(result["resultType"], "complete");
@@ -74,7 +77,7 @@ fn every_earlier_version_is_agreed_on_as_requested() {
 #[test]
 fn initialize_with_a_version_that_has_no_initialize_agrees_on_the_newest_that_has() {
     for version in ["2026-07-28", "1999-01-01", ""] {
-        let env = World::default().person();
+        let env = World::default().local();
         let answer = ask(&env, legacy("initialize", json!({ "protocolVersion": version, "capabilities": {} })));
         assert_eq!(answer["result"]["protocolVersion"], "2025-11-25");
     }
@@ -82,13 +85,13 @@ fn initialize_with_a_version_that_has_no_initialize_agrees_on_the_newest_that_ha
 
 #[test]
 fn initialize_without_a_version_is_refused() {
-    let env = World::default().person();
+    let env = World::default().local();
     assert_eq!(code(&ask(&env, legacy("initialize", json!({})))), -32602);
 }
 
 #[test]
 fn an_unsupported_version_is_refused_with_the_list_of_supported_ones() {
-    let env = World::default().person();
+    let env = World::default().local();
     for version in ["1900-01-01", "2025-11-25", "2027-01-01"] {
         let mut request = modern("tools/list", json!({}));
         request["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!(version);
@@ -101,7 +104,7 @@ fn an_unsupported_version_is_refused_with_the_list_of_supported_ones() {
 
 #[test]
 fn a_request_without_initialize_and_without_context_is_refused() {
-    let env = World::default().person();
+    let env = World::default().local();
     for method in ["tools/list", "tools/call", "server/discover"] {
         assert_eq!(code(&ask(&env, legacy(method, json!({})))), -32602, "{method}");
     }
@@ -109,7 +112,7 @@ fn a_request_without_initialize_and_without_context_is_refused() {
 
 #[test]
 fn a_request_of_the_new_era_without_capabilities_is_refused() {
-    let env = World::default().person();
+    let env = World::default().local();
     let mut request = modern("tools/list", json!({}));
     request["params"]["_meta"].as_object_mut().unwrap().remove("io.modelcontextprotocol/clientCapabilities");
     assert_eq!(code(&ask(&env, request)), -32602);
@@ -118,13 +121,13 @@ fn a_request_of_the_new_era_without_capabilities_is_refused() {
 #[test]
 fn ping_is_answered_in_the_old_era_only() {
     assert_eq!(ask(&initialized("2025-06-18"), legacy("ping", json!({})))["result"], json!({}));
-    let env = World::default().person();
+    let env = World::default().local();
     assert_eq!(code(&ask(&env, modern("ping", json!({})))), -32601);
 }
 
 #[test]
 fn a_method_of_the_other_era_is_unknown() {
-    let env = World::default().person();
+    let env = World::default().local();
     assert_eq!(code(&ask(&env, modern("initialize", json!({ "protocolVersion": "2026-07-28" })))), -32601);
     for method in ["resources/list", "prompts/list", "logging/setLevel", "no/such", ""] {
         assert_eq!(code(&ask(&env, modern(method, json!({})))), -32601, "{method}");
@@ -134,7 +137,7 @@ fn a_method_of_the_other_era_is_unknown() {
 
 #[test]
 fn the_tool_is_described_in_both_eras() {
-    let modern = ask(&World::default().person(), modern("tools/list", json!({})))["result"].clone();
+    let modern = ask(&World::default().local(), modern("tools/list", json!({})))["result"].clone();
     let legacy = ask(&initialized("2025-11-25"), legacy("tools/list", json!({})))["result"].clone();
     for result in [&modern, &legacy] {
         let tool = &result["tools"][0];
@@ -155,13 +158,13 @@ fn the_tool_is_described_in_both_eras() {
 
 #[test]
 fn an_unknown_cursor_is_refused() {
-    let env = World::default().person();
+    let env = World::default().local();
     assert_eq!(code(&ask(&env, modern("tools/list", json!({ "cursor": "2" })))), -32602);
 }
 
 #[test]
 fn a_call_of_an_unknown_tool_or_with_malformed_arguments_is_refused() {
-    let env = World::default().person();
+    let env = World::default().local();
     assert_eq!(code(&ask(&env, modern("tools/call", json!({ "name": "getuserdetailsfromgraph" })))), -32602);
     assert_eq!(code(&ask(&env, modern("tools/call", json!({})))), -32602);
     let arguments = json!({ "name": "GetUserDetailsFromGraph", "arguments": [1] });
@@ -170,7 +173,7 @@ fn a_call_of_an_unknown_tool_or_with_malformed_arguments_is_refused() {
 
 #[test]
 fn what_is_not_json_is_a_parse_error_without_an_id() {
-    let env = World::default().person();
+    let env = World::default().local();
     for text in ["", "nonsense", "{", "{\"jsonrpc\":\"2.0\",}", "\u{0}"] {
         let answer = send(&env, text).unwrap();
         assert_eq!(code(&answer), -32700);
@@ -181,7 +184,7 @@ fn what_is_not_json_is_a_parse_error_without_an_id() {
 /// A gateway or a log in front may read the first of two members, where most parsers read the last.
 #[test]
 fn a_name_that_occurs_twice_at_any_depth_is_a_parse_error() {
-    let env = World::default().person();
+    let env = World::default().local();
     for message in [
         r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}"#,
         r#"{"jsonrpc":"2.0","id":1,"id":1,"method":"ping"}"#,
@@ -215,7 +218,7 @@ fn a_message_may_be_nested_and_one_without_end_is_a_parse_error() {
 
 #[test]
 fn what_is_not_a_message_is_an_invalid_request() {
-    let env = World::default().person();
+    let env = World::default().local();
     for message in [
         json!(1),
         json!("ping"),
@@ -236,7 +239,7 @@ fn what_is_not_a_message_is_an_invalid_request() {
 
 #[test]
 fn an_answer_repeats_the_id_as_it_was_given() {
-    let env = World::default().person();
+    let env = World::default().local();
     for id in [json!("a"), json!(0), json!(-7), json!(9_007_199_254_740_993_u64)] {
         let mut request = modern("server/discover", json!({}));
         request["id"] = id.clone();
@@ -246,7 +249,7 @@ fn an_answer_repeats_the_id_as_it_was_given() {
 
 #[test]
 fn notifications_are_never_answered() {
-    let env = World::default().person();
+    let env = World::default().local();
     for method in ["notifications/initialized", "notifications/cancelled", "notifications/unknown", "tools/list"] {
         assert_eq!(send(&env, &json!({ "jsonrpc": "2.0", "method": method }).to_string()), None);
         assert_eq!(send(&env, &json!({ "jsonrpc": "2.0", "method": method, "params": [1] }).to_string()), None);
@@ -255,14 +258,14 @@ fn notifications_are_never_answered() {
 
 #[test]
 fn answers_to_requests_of_the_server_are_not_answered() {
-    let env = World::default().person();
+    let env = World::default().local();
     assert_eq!(send(&env, r#"{"jsonrpc":"2.0","id":"x","result":{}}"#), None);
     assert_eq!(send(&env, r#"{"jsonrpc":"2.0","id":"x","error":{"code":1,"message":"m"}}"#), None);
 }
 
 #[test]
 fn unknown_fields_and_unknown_metadata_are_ignored() {
-    let env = World::default().person();
+    let env = World::default().local();
     let mut request = modern("tools/list", json!({ "unknown": { "a": 1 } }));
     request["params"]["_meta"]["com.example/thing"] = json!([1, 2]);
     request["extra"] = json!(true);
@@ -288,7 +291,7 @@ fn a_batch_is_answered_in_2025_03_26_and_refused_everywhere_else() {
     for version in ["2025-11-25", "2025-06-18", "2024-11-05"] {
         assert_eq!(code(&ask(&initialized(version), batch.clone())), -32600);
     }
-    assert_eq!(code(&ask(&World::default().person(), batch)), -32600);
+    assert_eq!(code(&ask(&World::default().local(), batch)), -32600);
 }
 
 #[test]
@@ -307,7 +310,7 @@ fn a_batch_of_notifications_has_no_answer() {
 
 #[test]
 fn a_request_state_that_we_did_not_give_is_refused() {
-    let env = World::default().person();
+    let env = World::default().local();
     let params = json!({
         "name": "GetUserDetailsFromGraph",
         "requestState": "AAAA",
@@ -323,15 +326,19 @@ fn modern_with_elicitation(params: Value) -> Value {
 }
 
 /// A client that has been asked to show the sign-in page, and its way back.
-fn deferred(world: &World, env: &PersonWorld<'_>) -> Value {
+fn deferred(world: &World, env: &LocalWorld<'_>) -> Value {
+    deferred_for(world, env, "GetUserDetailsFromGraph")
+}
+
+fn deferred_for(world: &World, env: &LocalWorld<'_>, tool: &str) -> Value {
     world.can_listen();
     world.publishes_metadata();
-    let answer = ask(env, modern_with_elicitation(json!({ "name": "GetUserDetailsFromGraph" })));
+    let answer = ask(env, modern_with_elicitation(json!({ "name": tool })));
     assert_eq!(answer["result"]["resultType"], "input_required");
     answer["result"]["requestState"].clone()
 }
 
-fn declined(env: &PersonWorld<'_>, state: &Value) -> Value {
+fn declined(env: &LocalWorld<'_>, state: &Value) -> Value {
     let params = json!({
         "name": "GetUserDetailsFromGraph",
         "requestState": state,
@@ -343,7 +350,7 @@ fn declined(env: &PersonWorld<'_>, state: &Value) -> Value {
 #[test]
 fn declining_a_sign_in_closes_its_listener() {
     let world = World::default();
-    let env = world.person();
+    let env = world.local();
     let state = deferred(&world, &env);
     assert_eq!(world.detached().len(), 1);
     assert_eq!(declined(&env, &state)["isError"], true);
@@ -353,17 +360,19 @@ fn declining_a_sign_in_closes_its_listener() {
 #[test]
 fn declining_a_sign_in_leaves_it_to_another_call_that_has_taken_it_over() {
     let world = World::default();
-    let env = world.person();
+    let env = world.local();
     let state = deferred(&world, &env);
-    let SignInTurn::Resume(attempt) = run(attempt::take_turn(&env.entra, "another call")).unwrap() else { panic!() };
+    let SignInTurn::Resume(attempt) = run(attempt::take_turn(&env.person.entra, "another call")).unwrap() else {
+        panic!()
+    };
     assert_eq!(declined(&env, &state)["isError"], true);
-    assert!(run(SignInAttempt::load(&env.entra, &attempt.id)).unwrap().is_some());
+    assert!(run(SignInAttempt::load(&env.person.entra, &attempt.id)).unwrap().is_some());
 }
 
 #[test]
 fn a_client_that_comes_back_to_a_lost_sign_in_is_asked_again_if_the_session_has_ended() {
     let world = World::default();
-    let env = world.person();
+    let env = world.local();
     let account = Account {
         home_account_id: "o.t".to_owned(),
         username: "alice@contoso.example".to_owned(),
@@ -372,10 +381,10 @@ fn a_client_that_comes_back_to_a_lost_sign_in_is_asked_again_if_the_session_has_
         object_id: "o".to_owned(),
     };
     let ended = TokenSet { access_token: "access".into(), expires_at: 0, refresh_token: None, id_token: None };
-    run(accounts::save(&env.entra, &account, &[profile_scope(&env.entra)], ended)).unwrap();
+    run(accounts::save(&env.person.entra, &account, &[profile_scope(&env.person.entra)], ended)).unwrap();
     let state = deferred(&world, &env);
-    let lost = run(attempt::current(&env.entra)).unwrap().unwrap().attempt;
-    run(SignInAttempt::take(&env.entra, &lost)).unwrap();
+    let lost = run(attempt::current(&env.person.entra)).unwrap().unwrap().attempt;
+    run(SignInAttempt::take(&env.person.entra, &lost)).unwrap();
     let params = json!({
         "name": "GetUserDetailsFromGraph",
         "requestState": state,
@@ -387,9 +396,9 @@ fn a_client_that_comes_back_to_a_lost_sign_in_is_asked_again_if_the_session_has_
 #[test]
 fn capabilities_of_any_size_are_remembered_within_the_limit_of_the_connection() {
     let world = World::default();
-    let env = world.person();
+    let env = world.local();
     let capabilities = json!({ "experimental": { "x": "x".repeat(100_000) }, "elicitation": { "url": {} } });
     let params = json!({ "protocolVersion": "2025-11-25", "capabilities": capabilities });
     assert!(ask(&env, legacy("initialize", params))["result"].is_object());
-    assert!(env.channel.state().unwrap().len() < 64 * 1024);
+    assert!(env.person.channel.state().unwrap().len() < 64 * 1024);
 }

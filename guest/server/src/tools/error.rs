@@ -8,8 +8,13 @@ use caller::local::SignInError;
 use entra::AcquireError;
 use entra::graph::GraphError;
 use world::Unrecorded;
+use world::provided_tools::{DelegationError, DelegationErrorCategory, ProviderError};
 
 use super::arguments::ArgumentError;
+use super::provided::AnswerFault;
+
+/// The code of a delegation that the caller itself has asked for too often: the same as of requests to Graph.
+const TOO_MANY: &str = "graph-too-many";
 
 /// Why a tool has no answer. Shown to the model as `isError`, except for a sign-in that a client goes on with:
 /// [`SignInError::Deferred`] of the person at this machine, [`AcquireError::NeedsPerson`] of a remote caller.
@@ -42,6 +47,12 @@ pub enum ToolError {
     /// The arguments are not what the input schema says.
     #[error(transparent)]
     Arguments(#[from] ArgumentError),
+    /// The tool is of a server behind the component, which did not answer.
+    #[error(transparent)]
+    Provided(#[from] ProviderError),
+    /// The same, and what the server answered breaks the contract.
+    #[error(transparent)]
+    Answer(#[from] AnswerFault),
     /// The caller may not call the tool.
     #[error("you may not call this tool: {0}")]
     Denied(#[from] Denial),
@@ -58,6 +69,8 @@ impl ToolError {
             | Self::NoIdentity
             | Self::Undeclared { .. }
             | Self::Arguments(_)
+            | Self::Provided(_)
+            | Self::Answer(_)
             | Self::Denied(_) => None,
         }
     }
@@ -66,6 +79,19 @@ impl ToolError {
     pub fn needs_person(&self) -> Option<Option<&str>> {
         match self {
             Self::Graph(GraphError::Token(AcquireError::NeedsPerson { claims, .. })) => Some(claims.as_deref()),
+            Self::Provided(ProviderError::Delegation(error))
+                if error.category == DelegationErrorCategory::NeedsPerson =>
+            {
+                Some(error.claims.as_deref())
+            }
+            _ => None,
+        }
+    }
+
+    /// What a tool of a server behind the component says itself.
+    pub fn own_words(&self) -> Option<&str> {
+        match self {
+            Self::Provided(ProviderError::InvalidArguments(text) | ProviderError::Failed(text)) => Some(text),
             _ => None,
         }
     }
@@ -74,6 +100,11 @@ impl ToolError {
     pub fn too_many(&self) -> Option<Duration> {
         match self {
             Self::Graph(GraphError::TooMany(after)) => Some(*after),
+            Self::Provided(ProviderError::Delegation(DelegationError { code, retry_after: Some(after), .. }))
+                if code == TOO_MANY =>
+            {
+                Some(Duration::from_secs((*after).into()))
+            }
             _ => None,
         }
     }
@@ -86,6 +117,12 @@ impl ToolError {
             Self::Unrecorded(_) => Unrecorded::PUBLIC.to_owned(),
             Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_) | GraphError::NotAsked(_)) => {
                 "Microsoft Graph cannot be asked now. Try again later.".to_owned()
+            }
+            Self::Provided(error) => provided(error),
+            Self::Answer(_) => {
+                "The tool answered with something that is no answer of a tool. The operator of the server \
+                                finds the reason in its log."
+                    .to_owned()
             }
             Self::NoUser | Self::NoIdentity | Self::Undeclared { .. } | Self::Arguments(_) | Self::Denied(_) => {
                 self.to_string()
@@ -116,8 +153,38 @@ impl ToolError {
             Self::NoIdentity => "no-identity".to_owned(),
             Self::Undeclared { .. } => "undeclared-permission".to_owned(),
             Self::Arguments(_) => "arguments".to_owned(),
+            Self::Provided(error) => match error {
+                ProviderError::InvalidArguments(_) => "arguments".to_owned(),
+                ProviderError::Failed(_) => "tool-failed".to_owned(),
+                ProviderError::Ended(_) => "tool-ended".to_owned(),
+                ProviderError::TimedOut => "tool-timed-out".to_owned(),
+                ProviderError::TooLarge(_) => "tool-too-large".to_owned(),
+                ProviderError::Unavailable(_) => "tool-unavailable".to_owned(),
+                ProviderError::Delegation(error) => error.code.clone(),
+            },
+            Self::Answer(_) => "tool-malformed".to_owned(),
             Self::Denied(denial) => denial.reason().to_owned(),
         }
+    }
+}
+
+/// What the caller of a tool of a server behind the component is told: what the tool says itself, what the delegation says,
+/// and otherwise what the caller can do.
+fn provided(error: &ProviderError) -> String {
+    match error {
+        ProviderError::InvalidArguments(text) | ProviderError::Failed(text) => text.clone(),
+        ProviderError::Ended(_) => "The tool ended before it answered. The operator of the server finds the reason in \
+                                    its log."
+            .to_owned(),
+        ProviderError::TimedOut => "The tool did not answer in time. Try again, or ask it for less.".to_owned(),
+        ProviderError::TooLarge(bytes) => {
+            format!("The answer of the tool is longer than {bytes} bytes: ask it for less.")
+        }
+        ProviderError::Unavailable(_) => "The tool cannot be called now. Try again later.".to_owned(),
+        ProviderError::Delegation(DelegationError { message, retry_after: Some(seconds), .. }) => {
+            format!("{message} Try again in {seconds} seconds.")
+        }
+        ProviderError::Delegation(error) => error.message.clone(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use base::policy::ToolRule;
+use caller::local::SignInError;
 use entra::AcquireError;
 use entra::graph::GraphError;
 use entra::graph::error::Evidence;

@@ -15,7 +15,8 @@ use serde_json::json;
 use super::{CommandError, EndRequest, ReopenRequest, compile};
 use crate::audit::{Destination, JsonLinesAudit, LoggedRefusals};
 use crate::composition::confidential_client;
-use crate::config::{AuditConfig, ConfigError, ServeConfig, StartCheck, access};
+use crate::config::access::{self, KnownTools};
+use crate::config::{AuditConfig, ConfigError, ServeConfig, StartCheck};
 use crate::console;
 use crate::http_handler::{CLIENT_ADDRESS_HEADER, ComponentHandler, Routes};
 use crate::open_files;
@@ -69,7 +70,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let bounded = BoundedAudit::start(sink, Arc::new(limiter), clock);
     let sink = Arc::clone(&bounded) as Arc<dyn AuditSink>;
     let plugin = Arc::new(client.builder.audit(sink).compiler(compiler).build()?);
-    access::check_tools(&settings, &plugin.remote_tools().await?)?;
+    access::check_tools(&settings, &KnownTools::Own(plugin.remote_tools().await?))?;
     if let Some(Problem { message, .. }) = plugin.check_settings().await?.into_iter().next() {
         return Err(ConfigError::Conflict(message).into());
     }
@@ -80,6 +81,8 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         connections: config.max_connections,
         // So that event streams leave instances for the requests that belong to them.
         event_streams: Limits::default().event_streams.min(config.common.max_instances.div_ceil(2)),
+        // So that event streams leave connections for the requests that belong to them.
+        relayed_streams: config.max_connections.div_ceil(2),
         ..Limits::default()
     };
     let options = Options {
@@ -93,7 +96,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         ..Options::new(http::HeaderName::from_static(CLIENT_ADDRESS_HEADER), Arc::new(correlation_id))
     };
     let routes = settings.http.as_ref().map(Routes::of);
-    let handler = ComponentHandler::new(plugin, client.rate_limiter, routes.unwrap_or_default());
+    let handler = ComponentHandler::new(plugin, client.rate_limiter, routes.unwrap_or_default(), None);
     let public_url = settings.http.map(|http| http.public_url).unwrap_or_default();
     let address = server.address();
     let mut ready = json!({ "listening": address.to_string(), "public_url": public_url });

@@ -1,12 +1,12 @@
 //! Which callers may call which tool: `[[access]]` in the configuration file, or in a file of its own.
 //!
 //! A condition that is left out restricts nothing, except `kinds`, which then means users only. An empty list is
-//! refused, because it could mean "no caller" or "every caller". Only the component knows whether a tool exists: see
+//! refused, because it could mean "no caller" or "every caller". Only components know whether a tool exists: see
 //! [`check_tools`].
 
 use std::path::Path;
 
-use entra_mcp_plugin::environment::{CallerKind, Settings, TargetKind, ToolRule};
+use entra_mcp_plugin::environment::{CallerKind, ServerKind, ServerSettings, Settings, TargetKind, ToolRule};
 use serde::Deserialize;
 
 use super::endpoints::check_guid;
@@ -15,6 +15,8 @@ use super::{ConfigError, invalid};
 
 /// Entra ID's own bound of the value of an application role, in characters.
 const MAX_ROLE: usize = 120;
+/// What a rule names in place of a tool: those that have no rule of their own.
+const ANY: &str = "*";
 /// Characters of the longest client id: that of a Client ID Metadata Document is a URL.
 const MAX_CLIENT: usize = 512;
 
@@ -22,7 +24,11 @@ const MAX_CLIENT: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AccessEntry {
-    /// The tool.
+    /// The server behind; any, if it is left out.
+    pub server: Option<String>,
+    /// What the rule is about; a tool, if it is left out.
+    pub kind: Option<TargetKindName>,
+    /// The tool, or what else the kind says.
     pub tool: String,
     /// Tenants that the rule is for.
     pub tenants: Option<Vec<String>>,
@@ -53,6 +59,34 @@ impl From<CallerKindName> for CallerKind {
         match kind {
             CallerKindName::User => Self::User,
             CallerKindName::App => Self::App,
+        }
+    }
+}
+
+/// What a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetKindName {
+    /// A tool.
+    Tool,
+    /// A resource, by its URI.
+    Resource,
+    /// A prompt.
+    Prompt,
+    /// Completion for a prompt or a resource.
+    Completion,
+    /// A task.
+    Task,
+}
+
+impl From<TargetKindName> for TargetKind {
+    fn from(name: TargetKindName) -> Self {
+        match name {
+            TargetKindName::Tool => Self::Tool,
+            TargetKindName::Resource => Self::Resource,
+            TargetKindName::Prompt => Self::Prompt,
+            TargetKindName::Completion => Self::Completion,
+            TargetKindName::Task => Self::Task,
         }
     }
 }
@@ -108,9 +142,9 @@ pub(super) fn rules(
 
 /// `tenants` are the admitted ones, as far as they are known.
 fn rule(entry: &AccessEntry, tenants: Option<&[String]>) -> Result<ToolRule, ConfigError> {
-    let AccessEntry { tool, tenants: of, kinds, clients, roles, groups, scopes } = entry;
+    let AccessEntry { server, kind, tool, tenants: of, kinds, clients, roles, groups, scopes } = entry;
     if tool.is_empty() {
-        return Err(invalid("access.tool", tool, "the name of a tool is expected"));
+        return Err(invalid("access.tool", tool, "the name of a tool, or of what kind says, is expected"));
     }
     for tenant in some("access.tenants", of)? {
         check_guid("access.tenants", tenant)?;
@@ -145,8 +179,8 @@ fn rule(entry: &AccessEntry, tenants: Option<&[String]>) -> Result<ToolRule, Con
         )));
     }
     Ok(ToolRule {
-        server: None,
-        kind: TargetKind::Tool,
+        server: server.clone(),
+        kind: kind.map(TargetKind::from).unwrap_or_default(),
         tool: tool.clone(),
         tenants: of.clone(),
         kinds,
@@ -172,13 +206,71 @@ fn check_text(name: &'static str, text: &str, longest: usize, expected: &str) ->
     if plain && !text.is_empty() && text.len() <= longest { Ok(()) } else { Err(invalid(name, text, expected)) }
 }
 
-/// Refuses rules for tools that there are not. `tools` are those of the component.
-pub fn check_tools(settings: &Settings, tools: &[String]) -> Result<(), ConfigError> {
-    let rules = settings.http.iter().flat_map(|http| http.access.iter().flatten());
-    match rules.map(|rule| &rule.tool).find(|tool| !tools.contains(tool)) {
-        Some(tool) => Err(invalid("access.tool", tool, format!("one of {} is expected", tools.join(", ")))),
-        None => Ok(()),
+/// Refuses rules for servers that there are not: a misspelt name would leave open what the rule is to protect.
+pub(super) fn check_servers(rules: &[ToolRule], servers: &[ServerSettings]) -> Result<(), ConfigError> {
+    let names: Vec<_> = servers.iter().map(|server| server.name.as_str()).collect();
+    let mut named = rules.iter().filter_map(|rule| rule.server.as_deref());
+    match (named.find(|name| !names.contains(name)), servers) {
+        (None, _) => Ok(()),
+        (Some(name), []) => {
+            let expected = "no server is configured: write [[tools]] or [[upstream]] for it, or remove server";
+            Err(invalid("access.server", name, expected))
+        }
+        (Some(name), _) => Err(invalid("access.server", name, format!("one of {} is expected", names.join(", ")))),
     }
+}
+
+/// Refuses rules for tools that there are not, and for what servers of tools have not.
+pub fn check_tools(settings: &Settings, tools: &KnownTools) -> Result<(), ConfigError> {
+    let rules = settings.http.iter().flat_map(|http| http.access.iter().flatten());
+    rules.into_iter().try_for_each(|rule| match tools {
+        KnownTools::Own(_) if rule.kind != TargetKind::Tool => Err(only_tools(rule)),
+        KnownTools::Own(tools) if tools.contains(&rule.tool) => Ok(()),
+        KnownTools::Own(tools) => Err(unknown_tool(rule, tools.iter().map(String::as_str))),
+        KnownTools::Behind(known) => check_behind(rule, &settings.servers, known),
+    })
+}
+
+fn check_behind(
+    rule: &ToolRule,
+    servers: &[ServerSettings],
+    known: &[(String, Vec<String>)],
+) -> Result<(), ConfigError> {
+    let is_about = |name: &str| rule.server.as_deref().is_none_or(|of| of == name);
+    // What whole MCP servers have, they say to their callers only.
+    if servers.iter().any(|server| server.kind == ServerKind::Upstream && is_about(&server.name)) {
+        return Ok(());
+    }
+    if rule.kind != TargetKind::Tool {
+        return Err(only_tools(rule));
+    }
+    let tools = || known.iter().filter(|(name, _)| is_about(name)).flat_map(|(_, tools)| tools.iter());
+    if rule.tool == ANY || tools().any(|tool| *tool == rule.tool) {
+        return Ok(());
+    }
+    Err(unknown_tool(rule, tools().map(String::as_str).chain([ANY])))
+}
+
+fn only_tools(rule: &ToolRule) -> ConfigError {
+    ConfigError::Conflict(format!(
+        "the rule for {:?} is of another kind than tool, and there are only tools: MCP servers behind alone have resources, \
+         prompts, completion and tasks",
+        rule.tool
+    ))
+}
+
+fn unknown_tool<'a>(rule: &ToolRule, known: impl Iterator<Item = &'a str>) -> ConfigError {
+    let known: Vec<_> = known.collect();
+    invalid("access.tool", &rule.tool, format!("one of {} is expected", known.join(", ")))
+}
+
+/// The tools that there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownTools {
+    /// The component's own.
+    Own(Vec<String>),
+    /// Those of each server of tools, by its name.
+    Behind(Vec<(String, Vec<String>)>),
 }
 
 #[cfg(test)]

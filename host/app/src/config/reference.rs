@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use clap::Command;
 use serde::Serialize;
 
-use super::{Layer, ServeLayer, Setting};
+use super::{BehindLayer, Layer, ServeLayer, Setting};
 
 /// Marks the page as generated, for people that would edit it.
 const NOTE: &str = "<!-- Made by `entra-mcp settings --markdown` from the declarations in the program. -->";
@@ -43,6 +43,7 @@ pub struct SettingEntry {
 pub fn settings(program: &Command) -> Vec<SettingEntry> {
     let mut settings = Layer::settings();
     settings.extend(ServeLayer::settings());
+    settings.extend(BehindLayer::settings());
     let commands = commands(program, "");
     // Without a flag, a setting counts where others of its group do.
     let has = |command: &Command, setting: &Setting| {
@@ -211,7 +212,7 @@ mod tests {
             - Flag: `--tenant-id <ID>`\n- Variable: `ENTRA_MCP_TENANT_ID`, else `AZURE_TENANT_ID`\n\
             - Key in the configuration file: `tenant-id`\n- Commands: `stdio`, `serve`\n";
         assert!(page.contains(section), "{page}");
-        for group in ["Settings", "Settings of the remote server", "Audit and metrics"] {
+        for group in ["Settings", "Settings of the remote server", "Audit and metrics", "MCP servers to protect"] {
             assert_eq!(page.matches(&format!("\n## {group}\n")).count(), 1, "{group}");
         }
     }

@@ -29,6 +29,7 @@ use super::{AuditConfig, AuditLayer, Config, ConfigError, OtlpConfig, Sources, i
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
 pub use self::gateway::ForwardedHeaderName;
+pub(super) use self::gateway::OWN_PATHS;
 pub use self::token_mode::TokenModeName;
 pub(super) use self::token_mode::check_scope;
 
@@ -123,6 +124,9 @@ settings! {
         required_scope: String = DEFAULT_SCOPE.to_owned(), value("NAME"), check(check_scope);
         /// File with `[[access]]` rules that say which callers may call which tool
         access_file: PathBuf, value("FILE"), otherwise("those of the configuration file, else each tool's own");
+        /// Deny tools of servers behind this one that no `[[access]]` rule is for; without it, every caller that is let in
+        /// may call them
+        deny_unlisted: bool = false;
         /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the
         /// original
         rewrite_authority_metadata: bool = false;
@@ -260,9 +264,20 @@ impl Sources {
                  clients compare the issuer in Entra ID's metadata, which names it, with the one that this server names"
             )));
         }
+        let behind = self.behind(&common.settings)?;
+        let servers = behind.settings();
         let entries = self.serve.access.as_deref();
         let access = access::rules(entries, values.access_file.as_deref(), tenant, &allowed_tenants)?;
+        access::check_servers(access.as_deref().unwrap_or_default(), &servers)?;
+        if values.deny_unlisted && servers.is_empty() {
+            return Err(ConfigError::Conflict(
+                "--deny-unlisted is about the tools of servers behind this one, and there is none: name one with --tools,                  --upstream or --upstream-command, or leave it out. A rule for one of the program's own tools closes all                  others of them already"
+                    .into(),
+            ));
+        }
         common.settings.token.allowed_tenants = allowed_tenants;
+        common.settings.servers = servers;
+        common.behind = behind;
         let listen = values.listen;
         let tls = match (values.tls_cert, values.tls_key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -321,7 +336,7 @@ impl Sources {
                 app_id_uri: values.app_id_uri,
                 required_scope: values.required_scope,
                 access,
-                deny_unlisted: false,
+                deny_unlisted: values.deny_unlisted,
                 token_header: token_header.map(|name| name.as_str().to_owned()),
                 rewrite_authority_metadata: rewrite_authority_metadata(values.rewrite_authority_metadata, token_mode)?,
                 max_streams_per_caller: values.max_streams_per_caller,

@@ -7,10 +7,13 @@
 //! The component itself is not asked first: each call would cost two, and the records of the first would be about a
 //! request that is not here yet.
 
-use entra_mcp_plugin::environment::{HttpSettings, TokenMode};
-use entra_mcp_server::BodyNeed;
+use std::borrow::Cow;
+
+use entra_mcp_plugin::environment::{HttpSettings, ServerKind, ServerSettings, TokenMode};
+use entra_mcp_server::{BodyNeed, path_below};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use url::Url;
 
 /// Bytes of the largest MCP message: what the component reads at most.
 const MESSAGE_BYTES: usize = 1024 * 1024;
@@ -79,6 +82,10 @@ pub struct Routes {
     registration: bool,
     /// The header in which a gateway hands over a token.
     token_header: Option<HeaderName>,
+    /// The path of the public URL, without a slash at its end.
+    prefix: String,
+    /// The paths of the servers that the component protects, and whether the gate sends requests on to them.
+    servers: Vec<(String, bool)>,
 }
 
 impl Routes {
@@ -90,13 +97,37 @@ impl Routes {
             sessions,
             registration: sessions && settings.dynamic_registration,
             token_header: settings.token_header.as_ref().and_then(|name| HeaderName::try_from(name).ok()),
+            prefix: Url::parse(&settings.public_url)
+                .map(|url| url.path().trim_end_matches('/').to_owned())
+                .unwrap_or_default(),
+            servers: Vec::new(),
         }
+    }
+
+    /// Besides, the paths of the servers that the component protects.
+    #[must_use]
+    pub fn with_servers(mut self, servers: &[ServerSettings]) -> Self {
+        let server = |server: &ServerSettings| (server.path.clone(), server.kind == ServerKind::Upstream);
+        self.servers = servers.iter().map(server).collect();
+        self
+    }
+
+    /// The path of a request below the public URL.
+    pub(super) fn path<'u>(&self, uri: &'u Uri) -> Cow<'u, str> {
+        path_below(uri, &self.prefix)
+    }
+
+    /// Whether requests to the path go to a server behind the gate.
+    pub(super) fn is_behind(&self, path: &str) -> bool {
+        self.servers.iter().any(|(server, behind)| server == path && *behind)
     }
 
     /// What the answer to a request needs of its body. A body that may matter in any way is needed.
     pub fn body_need(&self, method: &Method, path: &str, headers: &HeaderMap) -> BodyNeed {
         let route = ROUTES.iter().find(|route| route.path == path && self.serves(&route.served));
-        let posted = route.and_then(|route| route.posted.as_ref()).filter(|_| *method == Method::POST);
+        let is_server = self.servers.iter().any(|(server, _)| server == path);
+        let posted = if is_server { MESSAGE.as_ref() } else { route.and_then(|route| route.posted.as_ref()) };
+        let posted = posted.filter(|_| *method == Method::POST);
         let Some(posted) = posted else { return BodyNeed::Nothing };
         if posted.media.is_said_in(headers) && self.may_call(posted, headers) {
             return BodyNeed::UpTo(posted.most);

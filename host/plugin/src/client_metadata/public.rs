@@ -149,7 +149,7 @@ impl PublicClientMetadata {
         // Connections are not kept: a document is fetched again after hours at the earliest.
         Ok(Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
-            .build(TimedConnector { inner: https, timeout: self.timeout }))
+            .build(TimedConnector::new(https, self.timeout)))
     }
 
     async fn read(&self, url: &Url) -> Result<Document, FetchError> {

@@ -19,9 +19,10 @@ use crate::outbound::BoxFuture;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 /// Turns a host name into addresses.
-pub(crate) type Resolve = Arc<dyn Fn(String) -> BoxFuture<io::Result<Vec<SocketAddr>>> + Send + Sync>;
+pub type Resolve = Arc<dyn Fn(String) -> BoxFuture<io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
-pub(crate) fn system_resolver() -> Resolve {
+/// The resolver of the operating system.
+pub fn system_resolver() -> Resolve {
     Arc::new(|name| {
         Box::pin(async move {
             // The connector sets the port.
@@ -33,23 +34,28 @@ pub(crate) fn system_resolver() -> Resolve {
 
 /// Why no connection was made.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnectError {
+pub enum ConnectError {
+    /// The name is not known, or the resolver failed.
     #[error("the name {0} cannot be resolved")]
     Dns(String, #[source] io::Error),
+    /// All addresses of the name are forbidden.
     #[error("the name {0} has no address that is allowed")]
     Prohibited(String),
+    /// The time to connect is over.
     #[error("no connection in time")]
     TimedOut,
 }
 
 /// Whether a connection for a name may go to an address.
-pub(crate) type AdmitsAddress = Arc<dyn Fn(&str, IpAddr) -> bool + Send + Sync>;
+pub type AdmitsAddress = Arc<dyn Fn(&str, IpAddr) -> bool + Send + Sync>;
 
 /// Resolves names, and leaves out forbidden addresses. It is not called for hosts that are addresses themselves.
 #[derive(Clone)]
-pub(crate) struct GuardedResolver {
-    pub(crate) admits: AdmitsAddress,
-    pub(crate) resolve: Resolve,
+pub struct GuardedResolver {
+    /// Says which addresses are allowed.
+    pub admits: AdmitsAddress,
+    /// Finds the addresses.
+    pub resolve: Resolve,
 }
 
 impl Service<Name> for GuardedResolver {
@@ -80,9 +86,16 @@ impl Service<Name> for GuardedResolver {
 
 /// Bounds the time to connect, TLS included.
 #[derive(Clone)]
-pub(crate) struct TimedConnector<C> {
-    pub(crate) inner: C,
-    pub(crate) timeout: Duration,
+pub struct TimedConnector<C> {
+    inner: C,
+    timeout: Duration,
+}
+
+impl<C> TimedConnector<C> {
+    /// Gives up a connection of `inner` after `timeout`.
+    pub fn new(inner: C, timeout: Duration) -> Self {
+        Self { inner, timeout }
+    }
 }
 
 impl<C> Service<Uri> for TimedConnector<C>

@@ -174,8 +174,13 @@ async fn a_client_that_goes_away_cancels_its_request() {
 
 /// Opens an event stream and waits for its first event.
 async fn listening(server: &Running) -> TcpStream {
+    streaming(server, "/sse").await
+}
+
+/// Opens the event stream of a path and waits for its first event.
+async fn streaming(server: &Running, path: &str) -> TcpStream {
     let mut stream = server.connect().await;
-    stream.write_all(b"GET /sse HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
     let mut text = String::new();
     while !text.contains("data: hello") {
         let mut buffer = [0; 1024];
@@ -200,4 +205,44 @@ async fn event_streams_are_bounded_and_one_that_its_client_leaves_makes_room() {
     drop(stream);
     server.component.was_cancelled().await;
     drop(listening(&server).await);
+}
+
+#[tokio::test]
+async fn streams_that_are_relayed_have_places_of_their_own() {
+    let server = Running::limited(Limits { event_streams: 1, relayed_streams: 1, ..short() }).await;
+    let relayed = streaming(&server, "/relay").await;
+    pass(short().request_time * 2).await;
+    server.get("/relay", "").await.refused(StatusCode::SERVICE_UNAVAILABLE);
+    let _own = listening(&server).await;
+    drop(relayed);
+    server.component.was_cancelled().await;
+    drop(streaming(&server, "/relay").await);
+}
+
+#[tokio::test]
+async fn a_relayed_answer_lasts_if_there_is_a_place_and_ends_in_time_if_there_is_none() {
+    let server = Running::limited(Limits { relayed_streams: 1, ..short() }).await;
+    let lasting = streaming(&server, "/relayed-answer").await;
+    pass(short().request_time * 2).await;
+    // It has taken the place.
+    server.get("/relay", "").await.refused(StatusCode::SERVICE_UNAVAILABLE);
+    let mut other = streaming(&server, "/relayed-answer").await;
+    let mut rest = Vec::new();
+    soon(other.read_to_end(&mut rest)).await.expect("it ends").unwrap();
+    server.component.was_cancelled().await;
+    server.component.cancelled.flag.store(false, Ordering::SeqCst);
+    drop(lasting);
+    server.component.was_cancelled().await;
+    drop(streaming(&server, "/relay").await);
+}
+
+#[tokio::test]
+async fn a_handler_may_take_longer_where_it_says_so() {
+    let server = Running::limited(short()).await;
+    let mut waiting = server.connect().await;
+    waiting.write_all(b"GET /long HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    server.component.has_begun().await;
+    pass(short().request_time * 2).await;
+    server.component.go_on.notify_one();
+    assert_eq!(Reply::read(&mut waiting).await.status(), 200);
 }

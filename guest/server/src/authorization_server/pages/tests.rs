@@ -21,7 +21,7 @@ fn page(client: &Client, redirect_uri: &str, scopes: &[String], hint: Option<&st
         client,
         redirect_uri,
         scopes,
-        tools: &["List my groups".to_owned(), "Find <a> user".to_owned()],
+        tools: &[Offered::new("List my groups", None), Offered::new("Find <a> user", None)],
         account_hint: hint,
         action: "https://mcp.example.com/authorize",
         request_id: "request-1",
@@ -227,4 +227,30 @@ fn the_consent_page_warns_that_another_program_may_have_claimed_the_scheme() {
     ] {
         assert!(html.contains(part), "{part}\n{html}");
     }
+}
+
+#[test]
+fn tools_of_other_authors_are_escaped_and_the_rest_is_counted() {
+    let client = client(ClientOrigin::Settings, Some("client"));
+    let hostile = Offered::new("</li><b>\u{202e}", Some("<script>alert(1)</script>"));
+    let mut tools = vec![hostile];
+    tools.extend((2..=23).map(|number| Offered::new(&format!("tool {number}"), None)));
+    let page = |tools: &[Offered]| {
+        text(&consent(&ConsentPage {
+            client: &client,
+            redirect_uri: "https://app.example.com/callback",
+            scopes: &[SCOPE.to_owned()],
+            tools,
+            account_hint: None,
+            action: "https://mcp.example.com/authorize",
+            request_id: "request-1",
+            csrf_token: "token-1",
+        }))
+    };
+    let html = page(&tools);
+    let first = "<li><bdi>&lt;/li&gt;&lt;b&gt;</bdi>: <bdi>&lt;script&gt;alert(1)&lt;/script&gt;</bdi></li>";
+    assert!(html.contains(first), "{html}");
+    assert!(html.contains("<li>tool 20</li><li>and 3 more</li></ul>"), "{html}");
+    assert!(!html.contains("tool 21"));
+    assert!(page(tools.get(..20).unwrap()).contains("<li>tool 20</li></ul>"));
 }

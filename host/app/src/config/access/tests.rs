@@ -1,7 +1,7 @@
 //! Tests of `config/access.rs`.
 
 use super::*;
-use crate::config::{Environment, HostLayer, Layer, ServeConfig, ServeLayer, Sources};
+use crate::config::{BehindLayer, Environment, HostLayer, Layer, ServeConfig, ServeLayer, Sources};
 
 const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 const OTHER: &str = "33333333-3333-3333-3333-333333333333";
@@ -18,7 +18,7 @@ fn load(file: &str, serve: ServeLayer) -> Result<ServeConfig, ConfigError> {
         client_id,
         ..Layer::default()
     };
-    Sources::read_serve(flags, serve, Environment::of(&[("HOME", "/home/u")]))?.serve()
+    Sources::read_serve(flags, serve, BehindLayer::default(), Environment::of(&[("HOME", "/home/u")]))?.serve()
 }
 
 fn rules(file: &str) -> Result<Vec<ToolRule>, ConfigError> {
@@ -35,8 +35,19 @@ fn without_rules_the_tools_keep_their_own() {
 #[test]
 fn a_rule_that_names_a_tool_only_is_for_every_user_and_no_application() {
     let rules = rules("[[access]]\ntool = 'a'").unwrap();
-    let [ToolRule { tool, tenants: None, kinds, clients: None, roles: None, groups: None, scopes, .. }] =
-        rules.as_slice()
+    let [
+        ToolRule {
+            server: None,
+            kind: TargetKind::Tool,
+            tool,
+            tenants: None,
+            kinds,
+            clients: None,
+            roles: None,
+            groups: None,
+            scopes,
+        },
+    ] = rules.as_slice()
     else {
         panic!("{rules:?}")
     };
@@ -118,7 +129,66 @@ fn rules_are_in_one_place_and_there_are_some() {
 fn a_rule_for_a_tool_that_there_is_not_is_refused() {
     let config = load("[[access]]\ntool = 'a'\n[[access]]\ntool = 'b'", ServeLayer::default()).unwrap();
     let settings = config.settings("127.0.0.1:1".parse().unwrap());
-    assert_eq!(check_tools(&settings, &["b".to_owned(), "a".to_owned()]), Ok(()));
-    let Err(ConfigError::Invalid { name, value, .. }) = check_tools(&settings, &["a".to_owned()]) else { panic!() };
+    let own = |tools: &[&str]| KnownTools::Own(tools.iter().map(|tool| tool.to_string()).collect());
+    assert_eq!(check_tools(&settings, &own(&["b", "a"])), Ok(()));
+    let Err(ConfigError::Invalid { name, value, .. }) = check_tools(&settings, &own(&["a"])) else { panic!() };
     assert_eq!((name, value.as_str()), ("access.tool", "b"));
+}
+
+fn settings(rules: &str) -> Settings {
+    let servers = "[[upstream]]\nname = 'crm'\nurl = 'https://crm.example/mcp'\n[[upstream]]\nname = 'mail'\nurl = \
+                   'https://mail.example/mcp'\n";
+    let config = load(&format!("{servers}{rules}"), ServeLayer::default()).unwrap();
+    let mut settings = config.settings("127.0.0.1:1".parse().unwrap());
+    // As if it were a tool component, which needs a file.
+    settings.servers[1].kind = ServerKind::Tools;
+    settings
+}
+
+#[test]
+fn a_rule_may_name_a_server_and_a_kind() {
+    let settings = settings("[[access]]\nserver = 'crm'\nkind = 'resource'\ntool = 'crm://records'\nroles = ['a']");
+    let rules = settings.http.unwrap().access.unwrap();
+    assert_eq!((rules[0].server.as_deref(), rules[0].kind), (Some("crm"), TargetKind::Resource));
+}
+
+#[test]
+fn rules_for_tools_of_components_are_checked_against_the_tools() {
+    let check = |rule: &str| {
+        let known = KnownTools::Behind(vec![("mail".to_owned(), vec!["read".to_owned(), "send".to_owned()])]);
+        check_tools(&settings(&format!("[[access]]\n{rule}")), &known).map_err(|error| error.to_string())
+    };
+    for rule in [
+        "server = 'mail'\ntool = 'read'",
+        "server = 'mail'\ntool = '*'",
+        // What these servers have is not known.
+        "server = 'crm'\ntool = 'anything'",
+        "server = 'crm'\nkind = 'prompt'\ntool = 'anything'",
+        "tool = 'anything'",
+    ] {
+        assert_eq!(check(rule), Ok(()), "{rule}");
+    }
+    assert_eq!(
+        check("server = 'mail'\ntool = 'raed'"),
+        Err("access.tool is \"raed\", but one of read, send, * is expected".to_owned())
+    );
+    assert_eq!(
+        check("server = 'mail'\nkind = 'prompt'\ntool = 'x'"),
+        Err(
+            "the rule for \"x\" is of another kind than tool, and there are only tools: MCP servers behind alone have \
+             resources, prompts, completion and tasks"
+                .to_owned()
+        )
+    );
+}
+
+#[test]
+fn rules_for_the_programs_own_tools_stay_as_they_are() {
+    let check = |rule: &str| {
+        let config = load(&format!("[[access]]\n{rule}"), ServeLayer::default()).unwrap();
+        check_tools(&config.settings("127.0.0.1:1".parse().unwrap()), &KnownTools::Own(vec!["a".to_owned()]))
+    };
+    assert_eq!(check("tool = 'a'"), Ok(()));
+    assert!(matches!(check("tool = '*'"), Err(ConfigError::Invalid { name: "access.tool", .. })));
+    assert!(matches!(check("tool = 'a'\nkind = 'prompt'"), Err(ConfigError::Conflict(_))));
 }

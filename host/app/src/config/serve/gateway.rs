@@ -18,7 +18,7 @@ const MAPPED_BITS: u8 = 96;
 
 /// Paths of the server's own. A public URL with one of them for its path would be read in two ways by a gateway that
 /// takes it off: the MCP endpoint of `https://gw.example.com/mcp` is `/mcp/mcp`, and `/mcp` without the prefix.
-const OWN_PATHS: [&str; 12] = [
+pub(in crate::config) const OWN_PATHS: [&str; 12] = [
     "/mcp",
     "/sse",
     "/message",

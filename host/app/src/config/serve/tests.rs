@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Environment, HostLayer, Layer, StoreLocation};
+use crate::config::{BehindLayer, Environment, HostLayer, Layer, StoreLocation};
 
 const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 const CLIENT: &str = "22222222-2222-2222-2222-22222222aaaa";
@@ -20,7 +20,7 @@ fn load(serve: ServeLayer, variables: &[(&str, &str)], file: Option<&str>) -> Re
         ..Layer::default()
     };
     let variables = [variables, &[("HOME", "/home/u")]].concat();
-    Sources::read_serve(flags, serve, Environment::of(&variables))?.serve()
+    Sources::read_serve(flags, serve, BehindLayer::default(), Environment::of(&variables))?.serve()
 }
 
 fn with(change: impl FnOnce(&mut ServeLayer)) -> Result<ServeConfig, ConfigError> {
@@ -80,7 +80,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         trusted-proxy = ['10.0.0.0/8', '::1']\nforwarded-header = 'Forwarded'\ntoken-header = 'X-Token'\nallowed-host = ['a:1', 'b']\nallowed-origin = ['https://app.example']\n\
         allow-tenant = ['33333333-3333-3333-3333-333333333333']\nclient-secret-file = 's'\nno-legacy-sse = true\n\
         no-dynamic-registration = true\nno-client-id-metadata = true\nclient-metadata-allow = ['localhost:8443']\n\
-        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\nallow-redirect-scheme = ['cursor', 'vscode']\ncheck = 'fail'\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nmax-streams-per-caller = 3\nrefresh-grace-seconds = 4\nrate-limit = ['token=1/1s', 'register=off', 'refused-token=2/1h']\n";
+        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\ndeny-unlisted = false\nallow-redirect-scheme = ['cursor', 'vscode']\ncheck = 'fail'\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nmax-streams-per-caller = 3\nrefresh-grace-seconds = 4\nrate-limit = ['token=1/1s', 'register=off', 'refused-token=2/1h']\n";
     let folder = tempfile::tempdir().unwrap();
     let access_file = folder.path().join("access.toml").display().to_string();
     std::fs::write(&access_file, "[[access]]\ntool = 'aTool'\nroles = ['Mcp.Reader']\n").unwrap();
@@ -106,6 +106,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         ("ENTRA_MCP_REQUIRED_SCOPE", "Mcp.Use"),
         ("ENTRA_MCP_ACCESS_FILE", &access_file),
         ("ENTRA_MCP_REWRITE_AUTHORITY_METADATA", "false"),
+        ("ENTRA_MCP_DENY_UNLISTED", "false"),
         ("ENTRA_MCP_ALLOW_REDIRECT_SCHEME", "cursor,vscode"),
         ("ENTRA_MCP_CHECK", "fail"),
         ("ENTRA_MCP_ISOLATION", "per-request"),
@@ -262,7 +263,9 @@ fn many_tenants_have_to_be_named() {
     let of = |tenant: &str, allowed: Option<Vec<String>>| {
         let flags = Layer { tenant_id: Some(tenant.into()), client_id: Some(CLIENT.into()), ..Layer::default() };
         let serve = ServeLayer { allow_tenant: allowed, ..ServeLayer::default() };
-        Sources::read_serve(flags, serve, Environment::of(&[("HOME", "/home/u")])).unwrap().serve()
+        Sources::read_serve(flags, serve, BehindLayer::default(), Environment::of(&[("HOME", "/home/u")]))
+            .unwrap()
+            .serve()
     };
     for tenant in ["common", "organizations"] {
         assert!(matches!(of(tenant, None), Err(ConfigError::Conflict(text)) if text.contains("--allow-tenant")));
@@ -273,7 +276,12 @@ fn many_tenants_have_to_be_named() {
 
 #[test]
 fn what_is_missing_is_named() {
-    let error = Sources::read_serve(Layer::default(), ServeLayer::default(), Environment::of(&[("HOME", "/h")]));
+    let error = Sources::read_serve(
+        Layer::default(),
+        ServeLayer::default(),
+        BehindLayer::default(),
+        Environment::of(&[("HOME", "/h")]),
+    );
     let error = error.unwrap().serve().unwrap_err();
     assert!(matches!(error, ConfigError::Missing { names, .. } if names == ["the tenant id", "the client id"]));
 }
@@ -409,7 +417,7 @@ fn entra_as_the_authorization_server_takes_the_tenants_guid() {
             client_id,
             ..Layer::default()
         };
-        Sources::read_serve(flags, serve, environment)?.serve()
+        Sources::read_serve(flags, serve, BehindLayer::default(), environment)?.serve()
     };
     assert!(matches!(tenant("contoso.example", TokenModeName::Bearer), Err(ConfigError::Conflict(_))));
     assert!(tenant("contoso.example", TokenModeName::Session).is_ok());

@@ -3,7 +3,7 @@
 use super::*;
 
 fn routes() -> Routes {
-    Routes { sse: true, sessions: true, registration: true, token_header: None }
+    Routes { sse: true, sessions: true, registration: true, ..Routes::default() }
 }
 
 fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -77,7 +77,7 @@ fn what_is_not_served_reads_nothing() {
         let read = routes().body_need(&method, "/mcp", &headers(&[JSON, TOKEN]));
         assert_eq!(read, BodyNeed::Nothing, "{method}");
     }
-    let without = Routes { sse: false, sessions: false, registration: false, token_header: None };
+    let without = Routes::default();
     for (path, media) in [("/message", JSON), ("/authorize", FORM_TYPE), ("/token", FORM_TYPE), ("/register", JSON)] {
         assert_eq!(need(&without, path, &[media, TOKEN]), BodyNeed::Nothing, "{path}");
     }
@@ -100,5 +100,39 @@ fn the_oauth_endpoints_are_counted_by_address_and_nothing_else_is() {
     }
     for path in ["/mcp", "/", "/tokens", "/token/", "/healthz"] {
         assert_eq!(operation(&Method::POST, path), None, "{path}");
+    }
+}
+
+#[test]
+fn servers_that_the_component_protects_take_messages_and_those_behind_the_gate_get_them() {
+    let server = |path: &str, kind| ServerSettings {
+        name: path.trim_matches('/').replace('/', "-"),
+        path: path.to_owned(),
+        kind,
+        title: None,
+        permissions: Vec::new(),
+        identity: entra_mcp_plugin::environment::ServerIdentity::None,
+    };
+    let servers = [server("/mail/mcp", ServerKind::Tools), server("/crm/mcp", ServerKind::Upstream)];
+    let routes = Routes { prefix: "/prefix".to_owned(), ..routes() }.with_servers(&servers);
+    for path in ["/mail/mcp", "/crm/mcp"] {
+        assert_eq!(need(&routes, path, &[JSON, TOKEN]), BodyNeed::UpTo(MESSAGE_BYTES), "{path}");
+        assert_eq!(need(&routes, path, &[JSON]), BodyNeed::Nothing, "{path}");
+        for method in [Method::GET, Method::DELETE] {
+            assert_eq!(routes.body_need(&method, path, &headers(&[JSON, TOKEN])), BodyNeed::Nothing, "{path}");
+        }
+    }
+    let behind = |path: &str| routes.is_behind(path);
+    assert!(behind("/crm/mcp"));
+    for path in ["/mail/mcp", "/mcp", "/crm/mcp/", "/crm", "/prefix/crm/mcp", ""] {
+        assert!(!behind(path), "{path}");
+    }
+    for (target, path) in [
+        ("/prefix/crm/mcp", "/crm/mcp"),
+        ("/crm/mcp?a=b", "/crm/mcp"),
+        ("https://x.example/prefix/crm/mcp", "/crm/mcp"),
+        ("/prefixed/crm/mcp", "/prefixed/crm/mcp"),
+    ] {
+        assert_eq!(routes.path(&target.parse().unwrap()), path);
     }
 }

@@ -1,0 +1,159 @@
+//! Tokens for the tools that the person at this machine calls: in the name of the account that the call was made for.
+//!
+//! The tool's call and the question for a token are two calls of the host, of two instances. What joins them is a handle,
+//! sealed by this machine's key: it names the account and the server, and for ten minutes.
+
+use base::Secret;
+use base::settings::Settings;
+use caller::claims;
+use caller::local::accounts::{self, Account};
+use caller::local::interactive::{self, NoClient, SignInRequest};
+use caller::local::{PersonWorld, SignInError, silent};
+use entra::EntraWorld;
+use entra::graph::GraphChallenge;
+use serde::{Deserialize, Serialize};
+use world::StoreError;
+use world::provided_tools::{DelegationError, DelegationErrorCategory};
+use world::records::{Partition, Sealed};
+
+use super::handle::handle_invalid;
+
+/// Binds the ciphertext to its purpose and form.
+const PURPOSE: &[u8] = b"entra-mcp local-handle v1";
+/// How long a handle is good for: longer than any call lasts, the person's own sign-in included.
+const LIFETIME_SECONDS: u64 = 600;
+
+/// The call that tokens are for.
+#[derive(Serialize, Deserialize)]
+struct LocalHandle {
+    server: String,
+    /// Home account id.
+    account: String,
+    /// Unix time in seconds.
+    expires_at: u64,
+}
+
+/// Handles as the host gets them.
+const HANDLES: Sealed<LocalHandle> = Sealed::json(Partition::Application, "local-handle-key");
+
+/// Makes the handle of a call of a tool of this server, for this account.
+pub async fn seal(env: &EntraWorld<'_>, server: &str, account: &Account) -> Result<Secret<String>, StoreError> {
+    let handle = LocalHandle {
+        server: server.to_owned(),
+        account: account.home_account_id.clone(),
+        expires_at: env.clock.now() + LIFETIME_SECONDS,
+    };
+    env.records.seal(&HANDLES, PURPOSE, &handle).await.map(Secret::new)
+}
+
+/// An access token for the account of a handle. The permissions have to be one entry of the server's in the settings. Where
+/// Entra ID wants the person, the browser is opened: no client takes part in this call.
+pub async fn local_token(
+    person: &PersonWorld<'_>,
+    handle: &str,
+    permissions: &[String],
+    challenge: Option<&GraphChallenge>,
+) -> Result<Secret<String>, DelegationError> {
+    let env = &person.entra;
+    let opened = env.records.open(&HANDLES, PURPOSE, handle).await.map_err(|error| no_token(&error.into(), 0))?;
+    let handle = opened.filter(|handle| env.clock.now() < handle.expires_at).ok_or_else(handle_invalid)?;
+    if !is_granted(env.settings, &handle.server, permissions) {
+        return Err(not_granted(&handle.server, permissions));
+    }
+    let challenge = challenge.map(|challenge| GraphChallenge {
+        // Claims that Entra ID could not be told of count as none.
+        claims: challenge.claims.clone().filter(|claims| claims::are_usable(claims)),
+        refused: challenge.refused.clone(),
+    });
+    let token = acquire(person, &handle.account, permissions, challenge.as_ref()).await;
+    token.map_err(|error| no_token(&error, env.clock.now()))
+}
+
+/// Whether these permissions, in any order, are one entry of the server's.
+fn is_granted(settings: &Settings, server: &str, permissions: &[String]) -> bool {
+    let wanted = accounts::scope_key(permissions);
+    let server = settings.servers.iter().find(|known| known.name == server);
+    !wanted.is_empty()
+        && server.is_some_and(|server| server.permissions.iter().any(|entry| accounts::scope_key(entry) == wanted))
+}
+
+async fn acquire(
+    person: &PersonWorld<'_>,
+    account: &str,
+    permissions: &[String],
+    challenge: Option<&GraphChallenge>,
+) -> Result<Secret<String>, SignInError> {
+    let env = &person.entra;
+    let account = accounts::choose(person, Some(account)).await?;
+    let claims = match silent::acquire(env, &account, permissions, challenge).await {
+        Err(SignInError::InteractionRequired { claims, .. }) => claims,
+        other => return other.map(|token| token.token),
+    };
+    let request = SignInRequest {
+        scopes: permissions.to_vec(),
+        login_hint: Some(&account.username).filter(|name| !name.is_empty()).map(String::as_str),
+        claims,
+        ..SignInRequest::default()
+    };
+    let signed_in = interactive::sign_in(person, &request, &NoClient).await?;
+    if signed_in.home_account_id != account.home_account_id {
+        return Err(SignInError::AccountSelection(
+            "Another account than the one that called the tool has signed in: call the tool again.".to_owned(),
+        ));
+    }
+    silent::acquire(env, &account, permissions, challenge).await.map(|token| token.token)
+}
+
+fn not_granted(server: &str, permissions: &[String]) -> DelegationError {
+    DelegationError {
+        category: DelegationErrorCategory::NotGranted,
+        code: "not-granted".to_owned(),
+        message: format!(
+            "The server {server} is not granted {} in this combination: its `egress` in the configuration has to name it.",
+            permissions.join(", ")
+        ),
+        claims: None,
+        retry_after: None,
+    }
+}
+
+/// What the failure of a sign-in means to the host. `now` is Unix time in seconds.
+fn no_token(error: &SignInError, now: u64) -> DelegationError {
+    let category = match error {
+        SignInError::Refused(_) | SignInError::Misconfigured { .. } => DelegationErrorCategory::Refused,
+        SignInError::Unavailable(_)
+        | SignInError::Authority(_)
+        | SignInError::Store(_)
+        | SignInError::Unrecorded(_) => DelegationErrorCategory::Unavailable,
+        SignInError::InteractionRequired { .. }
+        | SignInError::Declined
+        | SignInError::TimedOut(_)
+        | SignInError::Deferred { .. }
+        | SignInError::Untrusted(_)
+        | SignInError::AccountSelection(_)
+        | SignInError::JoinedFailed(_)
+        | SignInError::TakenOver
+        | SignInError::ClientGone
+        | SignInError::NoBrowser(_) => DelegationErrorCategory::NeedsPerson,
+    };
+    let retry_at = if let SignInError::Unavailable(error) = error { error.retry_at(now) } else { None };
+    let claims = if let SignInError::InteractionRequired { claims, .. } = error { claims.clone() } else { None };
+    DelegationError {
+        category,
+        code: error.reason(),
+        message: sentence(&error.to_string()),
+        claims,
+        retry_after: retry_at.map(|at| u32::try_from(at.saturating_sub(now)).unwrap_or(u32::MAX)),
+    }
+}
+
+/// The text of an error as a sentence of its own.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase()).into_iter().flatten();
+    let end = if text.ends_with(['.', ')']) { "" } else { "." };
+    first.chain(letters).chain(end.chars()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! Heads and lists of answers of a server behind.
+
+use std::time::Duration;
+
+use super::*;
+
+fn head(status: u16) -> AnswerHead {
+    AnswerHead { status, latency_us: 1500, session_id: None }
+}
+
+#[test]
+fn a_call_is_on_record_with_server_tool_time_and_status() {
+    let lab = Lab::open();
+    let grant = lab.grant(lab.call(&lab.alice, "list"));
+    for (status, outcome, reason) in [
+        (200, base::audit::Outcome::Success, None),
+        (500, base::audit::Outcome::Failure, Some("upstream-status")),
+        (0, base::audit::Outcome::Failure, Some("upstream-unreachable")),
+    ] {
+        let _ = run(answered(&lab.later(), grant.handle.reveal(), &head(status)));
+        let event = lab.world().audited().pop().unwrap();
+        assert_eq!((event.name, event.outcome, event.reason.as_deref()), ("tool.called", outcome, reason));
+        assert_eq!((event.server.as_deref(), event.tool.as_deref(), event.kind), (Some("crm"), Some("list"), None));
+        assert_eq!((event.upstream_status, event.latency_us), (Some(status.into()), Some(1500)));
+        assert_eq!((event.object_id.as_deref(), event.address.as_deref()), (Some("alice-object"), Some("192.0.2.1")));
+        assert!(event.session.is_some());
+        assert_eq!(event.correlation_id, grant.caller.correlation_id);
+    }
+    let ping = lab.grant(post(&lab.alice, &json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" })));
+    let before = lab.world().audited().len();
+    run(answered(&lab.later(), ping.handle.reveal(), &head(200))).unwrap();
+    assert_eq!(lab.world().audited().len(), before, "it uses nothing");
+    let read = json!({ "jsonrpc": "2.0", "id": 1, "method": "resources/read", "params": { "uri": "x".repeat(1000) } });
+    run(answered(&lab.later(), lab.grant(post(&lab.alice, &read)).handle.reveal(), &head(200))).unwrap();
+    let event = lab.world().audited().pop().unwrap();
+    assert_eq!((event.kind, event.tool.unwrap().len()), (Some("resource"), 256));
+}
+
+#[test]
+fn a_record_that_cannot_be_written_keeps_the_answer_back() {
+    let lab = Lab::open();
+    let grant = lab.grant(lab.call(&lab.alice, "list"));
+    lab.world().refuse_audit(true);
+    let refused = run(answered(&lab.later(), grant.handle.reveal(), &head(200))).unwrap_err();
+    assert_eq!(refused.status(), 503);
+    assert_ne!(field(refused.headers(), "x-correlation-id"), "");
+}
+
+#[test]
+fn a_server_behind_does_not_redirect_challenge_or_switch_protocols() {
+    let lab = Lab::open();
+    let grant = lab.grant(lab.call(&lab.alice, "list"));
+    let answer = |status| run(answered(&lab.later(), grant.handle.reveal(), &head(status))).map(drop);
+    for status in [0, 100, 101, 103, 300, 301, 302, 307, 308, 401, 407, 600, 999] {
+        assert_eq!(answer(status).unwrap_err().status(), 502, "{status}");
+    }
+    for status in [200, 202, 204, 400, 403, 404, 405, 429, 500, 503] {
+        assert!(answer(status).is_ok(), "{status}");
+    }
+}
+
+#[test]
+fn an_answer_has_the_header_fields_of_every_answer() {
+    let lab = Lab::open();
+    let grant = lab.grant(with(lab.call(&lab.alice, "list"), "origin", "https://app.example.com"));
+    let fields = run(answered(&lab.later(), grant.handle.reveal(), &head(200))).unwrap();
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("cache-control", "no-store"),
+        ("access-control-allow-origin", "https://app.example.com"),
+        ("vary", "Origin"),
+    ] {
+        assert_eq!(field(&fields, name), value, "{name}");
+    }
+    let plain = lab.grant(lab.call(&lab.alice, "list"));
+    let fields = run(answered(&lab.later(), plain.handle.reveal(), &head(200))).unwrap();
+    assert_eq!(field(&fields, "access-control-allow-origin"), "");
+}
+
+#[test]
+fn a_session_id_that_no_header_may_have_is_refused() {
+    let lab = Lab::open();
+    let grant = lab.grant(lab.call(&lab.alice, "list"));
+    for id in ["", "a b", "a\r\nset-cookie: x", "ü", &"x".repeat(1025)] {
+        let head = AnswerHead { session_id: Some(id.to_owned()), ..head(200) };
+        let refused = run(answered(&lab.later(), grant.handle.reveal(), &head)).unwrap_err();
+        assert_eq!(refused.status(), 502, "{id:?}");
+    }
+}
+
+#[test]
+fn an_altered_or_late_handle_passes_no_answer() {
+    let lab = Lab::open();
+    let grant = lab.grant(lab.call(&lab.alice, "list"));
+    let mut altered = grant.handle.reveal().clone();
+    let last = altered.pop().unwrap();
+    altered.push(if last == 'A' { 'B' } else { 'A' });
+    altered.replace_range(40..41, if altered.as_bytes()[40] == b'A' { "B" } else { "A" });
+    for handle in [altered.as_str(), "", "x"] {
+        assert_eq!(run(answered(&lab.later(), handle, &head(200))).unwrap_err().status(), 504);
+    }
+    lab.world().advance(Duration::from_secs(600));
+    assert_eq!(run(answered(&lab.later(), grant.handle.reveal(), &head(200))).unwrap_err().status(), 504);
+}
+
+fn rules() -> Vec<ToolRule> {
+    vec![
+        for_admins(TargetKind::Tool, "delete_record"),
+        for_admins(TargetKind::Resource, "crm://secret"),
+        for_admins(TargetKind::Prompt, "plan"),
+    ]
+}
+
+fn lists() -> Value {
+    json!({ "jsonrpc": "2.0", "id": 7, "result": {
+        "tools": [{ "name": "delete_record" }, { "name": "list", "x": 1.50 }, { "name": "Delete_Record" }, { "no": 1 }, 7],
+        "resources": [{ "uri": "crm://secret" }, { "uri": "crm://open" }],
+        "resourceTemplates": [{ "uriTemplate": "crm://secret" }, { "uriTemplate": "crm://{id}" }],
+        "prompts": [{ "name": "plan" }, { "name": "hello" }],
+        "nextCursor": "c", "ttlMs": 300000, "cacheScope": "public",
+    } })
+}
+
+fn names(message: &str, list: &str) -> Vec<String> {
+    let message: Value = serde_json::from_str(message).unwrap();
+    let items = message["result"][list].as_array().unwrap().iter();
+    items
+        .map(|item| {
+            item["name"].as_str().or(item["uri"].as_str()).or(item["uriTemplate"].as_str()).unwrap_or("?").to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn lists_hold_what_the_caller_of_the_handle_may_use() {
+    let lab = Lab::new(rules());
+    let list = json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/list" });
+    let judged = |by: &Secret<String>| {
+        let grant = lab.grant(post(by, &list));
+        assert!(grant.judge_answer);
+        run(judge_answer(&lab.later(), grant.handle.reveal(), lists().to_string()))
+    };
+    let (alice, bob) = (judged(&lab.alice), judged(&lab.bob));
+    assert_eq!(names(&alice, "tools"), ["delete_record", "list"]);
+    assert_eq!(names(&bob, "tools"), ["list"]);
+    assert_eq!((names(&alice, "resources").len(), names(&bob, "resources")), (2, vec!["crm://open".to_owned()]));
+    assert_eq!(
+        (names(&alice, "resourceTemplates").len(), names(&bob, "resourceTemplates")),
+        (2, vec!["crm://{id}".to_owned()])
+    );
+    assert_eq!((names(&alice, "prompts").len(), names(&bob, "prompts")), (2, vec!["hello".to_owned()]));
+    for answer in [alice, bob] {
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(
+            (&answer["result"]["cacheScope"], &answer["result"]["nextCursor"]),
+            (&json!("private"), &json!("c"))
+        );
+    }
+    assert!(lab.denials().is_empty(), "a list is no attempt");
+}
+
+#[test]
+fn what_needs_no_change_comes_through_as_it_is() {
+    let lab = Lab::open();
+    let grant = lab.grant(lab.call(&lab.alice, "list"));
+    for message in [
+        r#"{ "jsonrpc":"2.0", "id":1, "result":{"tools" :[{"name":"b","z":1.0,"a":1e3}]} }"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}"#,
+        r#"[{"jsonrpc":"2.0","id":1,"result":{}}]"#,
+    ] {
+        assert_eq!(run(judge_answer(&lab.later(), grant.handle.reveal(), message.to_owned())), message);
+    }
+    let modern = lab.grant(modern(&lab.alice, "tools/list", json!({}), None));
+    let list = r#"{"id":1,"jsonrpc":"2.0","result":{"tools":[]}}"#;
+    let judged = run(judge_answer(&lab.later(), modern.handle.reveal(), list.to_owned()));
+    assert_eq!(judged, r#"{"id":1,"jsonrpc":"2.0","result":{"cacheScope":"private","tools":[]}}"#);
+}
+
+#[test]
+fn a_list_that_cannot_be_judged_is_an_error() {
+    let lab = Lab::new(rules());
+    let grant = lab.grant(post(&lab.bob, &json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/list" })));
+    let judge = |message: String| {
+        let judged = run(judge_answer(&lab.later(), grant.handle.reveal(), message));
+        serde_json::from_str::<Value>(&judged).unwrap()["error"]["code"].clone()
+    };
+    let list = |items: &str| format!(r#"{{"jsonrpc":"2.0","id":7,"result":{{"tools":{items}}}}}"#);
+    for message in [
+        String::new(),
+        "x".to_owned(),
+        list("{}"),
+        list(r#"[{"name":"a","name":"delete_record"}]"#),
+        list(r#"[],"tools":[{"name":"delete_record"}]"#),
+        list(&format!("[{}1]", "{},".repeat(60_000))),
+        list(&format!("[{}]", "[".repeat(200))),
+        " ".repeat(4 * 1024 * 1024 + 1),
+    ] {
+        assert_eq!(judge(message.clone()), json!(-32603), "{}", message.get(..60).unwrap_or(&message));
+    }
+    let many: Vec<_> = (0..10_000).map(|n| json!({ "name": format!("tool-{n}") })).collect();
+    assert_eq!(judge(list(&json!(many).to_string())), Value::Null, "that is only long");
+    let late = run(judge_answer(&lab.later(), "altered", lists().to_string()));
+    let late: Value = serde_json::from_str(&late).unwrap();
+    assert_eq!((&late["id"], &late["error"]["code"]), (&json!(7), &json!(-32603)));
+    lab.world().advance(Duration::from_secs(600));
+    assert_eq!(judge(lists().to_string()), json!(-32603));
+}
+
+#[test]
+fn a_list_after_the_end_of_the_session_is_an_error() {
+    let lab = Lab::new(rules());
+    let grant = lab.grant(post(&lab.alice, &json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/list" })));
+    end_sessions(&lab);
+    let judged = run(judge_answer(&lab.later(), grant.handle.reveal(), lists().to_string()));
+    assert!(judged.contains("-32603") && !judged.contains("list\""), "{judged}");
+}
+
+/// As `/revoke` does.
+pub(super) fn end_sessions(lab: &Lab) {
+    for name in lab.world().record_names() {
+        if name.contains("/session/") {
+            lab.world().delete(&name).unwrap();
+        }
+    }
+}

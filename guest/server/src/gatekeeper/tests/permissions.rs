@@ -1,0 +1,149 @@
+//! Who may use what of a server behind: every kind is denied, and no rule is gone round.
+
+use super::*;
+
+/// What names something, by kind.
+fn asking(kind: TargetKind, name: &str) -> Vec<Value> {
+    let request =
+        |method: &str, params: Value| json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+    match kind {
+        TargetKind::Tool => vec![request("tools/call", json!({ "name": name }))],
+        TargetKind::Prompt => vec![
+            request("prompts/get", json!({ "name": name })),
+            request("completion/complete", json!({ "ref": { "type": "ref/prompt", "name": name } })),
+        ],
+        TargetKind::Resource => vec![
+            request("resources/read", json!({ "uri": name })),
+            request("resources/subscribe", json!({ "uri": name })),
+            request("resources/unsubscribe", json!({ "uri": name })),
+            request("subscriptions/listen", json!({ "notifications": { "resourceSubscriptions": ["x://y", name] } })),
+            request("completion/complete", json!({ "ref": { "type": "ref/resource", "uri": name } })),
+        ],
+        TargetKind::Completion => vec![
+            request("completion/complete", json!({ "ref": { "type": "ref/prompt", "name": name } })),
+            request("completion/complete", json!({ "ref": { "type": "ref/resource", "uri": name } })),
+        ],
+        TargetKind::Task => vec![request(&format!("tasks/{name}"), json!({ "taskId": "7" }))],
+    }
+}
+
+#[test]
+fn everything_that_a_rule_names_is_denied_to_callers_that_do_not_fit() {
+    for (kind, name) in [
+        (TargetKind::Tool, "delete_record"),
+        (TargetKind::Resource, "crm://secret"),
+        (TargetKind::Prompt, "plan"),
+        (TargetKind::Completion, "plan"),
+        (TargetKind::Task, "cancel"),
+    ] {
+        let lab = Lab::new(vec![for_admins(kind, name)]);
+        for message in asking(kind, name) {
+            lab.grant(post(&lab.alice, &message));
+            let refused = json_of(&lab.refusal(post(&lab.bob, &message)));
+            let denied =
+                if kind == TargetKind::Tool { &refused["result"]["isError"] } else { &refused["error"]["code"] };
+            assert!(*denied == json!(true) || *denied == json!(-32602), "{message}: {refused}");
+            assert!(refused.to_string().contains("correlation id"), "{refused}");
+            // As a notification a careless server would carry it out as well.
+            let mut notification = message.clone();
+            notification.as_object_mut().unwrap().remove("id");
+            assert_eq!(lab.refusal(post(&lab.bob, &notification)).status(), 400, "{notification}");
+        }
+        let denied = lab.denials();
+        assert!(
+            denied.iter().all(|denial| *denial == ("crm".into(), name.into(), "role-missing".into())),
+            "{denied:?}"
+        );
+        assert_eq!(denied.len(), 2 * asking(kind, name).len());
+        let audited = lab.world().audited();
+        let of_kind = audited.iter().find(|event| event.name == "tool.denied").unwrap();
+        assert_eq!(of_kind.kind, (kind != TargetKind::Tool).then(|| kind.name()));
+        assert_eq!(of_kind.object_id.as_deref(), Some("bob-object"));
+    }
+}
+
+#[test]
+fn without_rules_all_are_let_in_and_with_deny_unlisted_none_are() {
+    let lab = Lab::open();
+    let mut closed = Lab::open();
+    configure(&mut closed.env, |http| http.deny_unlisted = true);
+    for (kind, name) in [
+        (TargetKind::Tool, "delete_record"),
+        (TargetKind::Resource, "crm://secret"),
+        (TargetKind::Prompt, "plan"),
+        (TargetKind::Task, "cancel"),
+    ] {
+        for message in asking(kind, name) {
+            lab.grant(post(&lab.bob, &message));
+            let refused = json_of(&closed.refusal(post(&closed.alice, &message)));
+            assert_eq!(refused["error"]["code"], -32602, "{message}");
+        }
+    }
+    let unknown = json!({ "jsonrpc": "2.0", "id": 1, "method": "crm/export" });
+    lab.grant(post(&lab.bob, &unknown));
+    assert_eq!(json_of(&closed.refusal(post(&closed.alice, &unknown)))["error"]["code"], -32601);
+    for method in ["ping", "tools/list", "server/discover"] {
+        closed.grant(post(&closed.alice, &json!({ "jsonrpc": "2.0", "id": 1, "method": method })));
+    }
+}
+
+#[test]
+fn a_variant_of_a_ruled_name_is_denied() {
+    let lab = Lab::new(vec![for_admins(TargetKind::Tool, "delete_record")]);
+    for name in [
+        "Delete_Record",
+        "delete_record ",
+        "delete\u{200b}_record",
+        "ｄelete_record",
+        "delete_record\0",
+        "dele\u{301}te",
+    ] {
+        let refused = json_of(&lab.refusal(lab.call(&lab.bob, name)));
+        assert_eq!(refused["result"]["isError"], json!(true), "{name:?} {refused}");
+    }
+    assert!(lab.denials().iter().all(|(_, _, reason)| reason == "name-ambiguous"));
+    lab.grant(lab.call(&lab.bob, "list_records"));
+}
+
+#[test]
+fn nothing_of_a_batch_goes_on_if_one_message_is_denied() {
+    let lab = Lab::new(vec![for_admins(TargetKind::Tool, "delete_record")]);
+    let call =
+        |id: u32, tool: &str| json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": tool } });
+    let batch = json!([call(1, "list"), call(2, "delete_record"), { "jsonrpc": "2.0", "method": "notifications/x" }]);
+    lab.grant(post(&lab.alice, &batch));
+    let refused = json_of(&lab.refusal(post(&lab.bob, &batch)));
+    let ids: Vec<_> = refused.as_array().unwrap().iter().map(|answer| answer["id"].clone()).collect();
+    assert_eq!(ids, [json!(2), json!(1)], "{refused}");
+    assert_eq!((&refused[0]["result"]["isError"], &refused[1]["error"]["code"]), (&json!(true), &json!(-32600)));
+    // In every other revision there is none.
+    for version in ["2024-11-05", "2025-06-18", "2025-11-25", "2026-07-28"] {
+        let mut request = post(&lab.alice, &batch);
+        request.headers.insert("mcp-protocol-version", HeaderValue::from_static(version));
+        assert_eq!(json_of(&lab.refusal(request))["error"]["code"], -32600, "{version}");
+    }
+    let many: Vec<_> = (0..21).map(|id| call(id, "list")).collect();
+    assert_eq!(json_of(&lab.refusal(post(&lab.alice, &json!(many))))["error"]["code"], -32600);
+    let initialize = json!([{ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {} }]);
+    assert_eq!(json_of(&lab.refusal(post(&lab.alice, &initialize)))["error"]["code"], -32600);
+}
+
+#[test]
+fn missing_scopes_are_a_challenge_that_names_them() {
+    let scoped = ToolRule { rule: Rule::users().with_scopes(&["Crm.Write"]), ..for_admins(TargetKind::Tool, "write") };
+    let lab = Lab::new(vec![scoped]);
+    let refused = lab.refusal(lab.call(&lab.alice, "write"));
+    assert_eq!(refused.status(), 403);
+    let challenge = field(refused.headers(), "www-authenticate");
+    assert!(challenge.contains("insufficient_scope") && challenge.contains("Crm.Write"), "{challenge}");
+}
+
+#[test]
+fn a_denial_has_the_form_of_the_era() {
+    let lab = Lab::new(vec![for_admins(TargetKind::Tool, "delete_record")]);
+    let refused =
+        lab.refusal(modern(&lab.bob, "tools/call", json!({ "name": "delete_record" }), Some("delete_record")));
+    let answer = json_of(&refused);
+    assert_eq!((refused.status().as_u16(), &answer["result"]["resultType"]), (200, &json!("complete")));
+    assert_eq!(json_of(&lab.refusal(lab.call(&lab.bob, "delete_record")))["result"].get("resultType"), None);
+}

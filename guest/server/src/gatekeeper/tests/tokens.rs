@@ -1,0 +1,206 @@
+//! Tokens in the name of the handle's caller, and of no other.
+
+use std::time::Duration;
+
+use caller::testing::PersonWorlds as _;
+use entra::testing::{app_claims, user_claims};
+use world::provided_tools::DelegationErrorCategory as Category;
+use world::testing::json as response;
+
+use super::*;
+use crate::gatekeeper::handle::HandleContent;
+
+const TOKEN_ENDPOINT: &str = "/oauth2/v2.0/token";
+
+impl Lab {
+    fn grants(&self, status: u16, body: &Value) {
+        self.authority.publish(TOKEN_ENDPOINT, response(status, body));
+    }
+
+    fn grants_token(&self, token: &str) {
+        let body = json!({
+            "token_type": "Bearer", "access_token": token, "expires_in": 4000, "refresh_token": "refresh-2",
+        });
+        self.grants(200, &body);
+    }
+
+    fn token(&self, handle: &Secret<String>, permissions: &[&str]) -> Result<String, (Category, String)> {
+        self.other_token(handle, permissions, None)
+    }
+
+    fn other_token(
+        &self,
+        handle: &Secret<String>,
+        permissions: &[&str],
+        challenge: Option<&TokenChallenge>,
+    ) -> Result<String, (Category, String)> {
+        let permissions: Vec<_> = permissions.iter().map(|text| (*text).to_owned()).collect();
+        let token = run(delegated_token(&self.later(), handle.reveal(), &permissions, challenge));
+        token.map(|token| token.reveal().clone()).map_err(|error| (error.category, error.code))
+    }
+
+    fn handle(&self, by: &Secret<String>) -> Secret<String> {
+        self.grant(self.call(by, "list")).handle
+    }
+
+    /// The scope and the assertion or refresh token of the latest request to Entra ID.
+    fn asked(&self) -> (String, String) {
+        let body = self.world().sent_bodies().pop().unwrap();
+        let find = |wanted: &[&str]| {
+            let mut pairs = url::form_urlencoded::parse(body.as_bytes());
+            pairs
+                .find(|(name, _)| wanted.contains(&name.as_ref()))
+                .map(|(_, value)| value.into_owned())
+                .unwrap_or_default()
+        };
+        (find(&["scope"]), find(&["assertion", "refresh_token"]))
+    }
+}
+
+#[test]
+fn a_session_gets_a_token_for_one_combination_of_its_server() {
+    let lab = Lab::open();
+    lab.grants_token("for-crm");
+    let handle = lab.handle(&lab.alice);
+    assert_eq!(lab.token(&handle, &["api://crm/Read", "api://crm/Write"]), Ok("for-crm".to_owned()));
+    let (scope, used) = lab.asked();
+    assert_eq!(used, "refresh-1");
+    assert!(scope.starts_with("api://crm/Read api://crm/Write"), "{scope}");
+}
+
+#[test]
+fn permissions_that_are_not_a_combination_of_the_server_are_not_granted() {
+    let lab = Lab::open();
+    let handle = lab.handle(&lab.alice);
+    for permissions in [
+        &[][..],
+        &["api://crm/Read"],
+        &["api://crm/Write", "api://crm/Read"],
+        &["api://crm/Read", "api://crm/Write", MAIL],
+        &["Mail.Read"],
+        &["https://graph.microsoft.com/mail.read"],
+        &["https://graph.microsoft.com/Mail.ReadWrite"],
+        &["https://graph.microsoft.com/Mail.Read offline_access"],
+    ] {
+        let denied = (Category::NotGranted, "not-granted".to_owned());
+        assert_eq!(lab.token(&handle, permissions), Err(denied), "{permissions:?}");
+    }
+    assert_eq!(lab.world().sent(), [""; 0], "Entra ID was not asked");
+}
+
+#[test]
+fn a_handle_of_a_server_without_permissions_gets_nothing() {
+    let mut lab = Lab::open();
+    change(&mut lab.env, |settings| settings.servers[0].permissions.clear());
+    let handle = lab.handle(&lab.alice);
+    assert_eq!(lab.token(&handle, &[MAIL]), Err((Category::NotGranted, "not-granted".to_owned())));
+}
+
+#[test]
+fn an_altered_or_late_handle_gets_nothing() {
+    let lab = Lab::open();
+    let invalid = Err((Category::HandleInvalid, "handle-invalid".to_owned()));
+    for handle in ["", "x", lab.alice.reveal()] {
+        assert_eq!(lab.token(&Secret::from(handle), &[MAIL]), invalid);
+    }
+    let handle = lab.handle(&lab.alice);
+    lab.world().advance(Duration::from_secs(600));
+    assert_eq!(lab.token(&handle, &[MAIL]), invalid);
+}
+
+#[test]
+fn a_session_that_has_ended_gets_nothing() {
+    let lab = Lab::open();
+    let handle = lab.handle(&lab.alice);
+    super::answers::end_sessions(&lab);
+    assert_eq!(lab.token(&handle, &[MAIL]), Err((Category::NeedsPerson, "session-ended".to_owned())));
+}
+
+#[test]
+fn a_bearer_gets_a_token_on_behalf_of_the_token_that_it_brought() {
+    let lab = Lab::open();
+    let token = lab.sign(&user_claims_for_us());
+    let handle = lab.handle(&token);
+    lab.grants_token("exchanged");
+    assert_eq!(lab.token(&handle, &[MAIL]), Ok("exchanged".to_owned()));
+    assert_eq!(lab.asked(), (MAIL.to_owned(), token.reveal().clone()));
+    // Long before the handle: the token is not good any more.
+    let short =
+        lab.sign(&entra::testing::with(user_claims_for_us(), json!({ "exp": lab.env.entra.clock.now() + 100 })));
+    let handle = lab.handle(&short);
+    lab.world().advance(Duration::from_secs(500));
+    assert_eq!(lab.token(&handle, &[MAIL]), Err((Category::NeedsPerson, "expired".to_owned())));
+}
+
+fn user_claims_for_us() -> Value {
+    entra::testing::with(user_claims(), json!({ "scp": "access_as_user" }))
+}
+
+#[test]
+fn an_application_has_no_person_to_get_a_token_for() {
+    let lab = Lab::open();
+    let handle = lab.handle(&lab.sign(&app_claims()));
+    assert_eq!(lab.token(&handle, &[MAIL]), Err((Category::Refused, "no-user".to_owned())));
+}
+
+#[test]
+fn a_challenge_brings_another_token_or_goes_to_the_client() {
+    let lab = Lab::open();
+    let handle = lab.handle(&lab.alice);
+    lab.grants_token("first");
+    assert_eq!(lab.token(&handle, &[MAIL]), Ok("first".to_owned()));
+    lab.grants_token("second");
+    assert_eq!(lab.token(&handle, &[MAIL]), Ok("first".to_owned()), "it is kept");
+    let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#.to_owned();
+    let challenge = TokenChallenge { refused_token: Secret::from("first"), claims: claims.clone() };
+    assert_eq!(lab.other_token(&handle, &[MAIL], Some(&challenge)), Ok("second".to_owned()));
+    assert!(lab.world().sent_bodies().pop().unwrap().contains("claims="));
+    // Only the client can bring another token of Entra ID.
+    let handle = lab.handle(&lab.sign(&user_claims_for_us()));
+    let permissions = [MAIL.to_owned()];
+    let error = run(delegated_token(&lab.later(), handle.reveal(), &permissions, Some(&challenge))).unwrap_err();
+    assert_eq!((error.category, error.claims), (Category::NeedsPerson, Some(claims)));
+}
+
+#[test]
+fn what_entra_id_refuses_is_refused_and_what_it_does_not_say_is_unavailable() {
+    let lab = Lab::open();
+    let handle = lab.handle(&lab.alice);
+    lab.grants(400, &json!({ "error": "invalid_grant", "error_codes": [65001], "suberror": "consent_required" }));
+    assert_eq!(lab.token(&handle, &[MAIL]), Err((Category::Refused, "aadsts-65001".to_owned())));
+    let lab = Lab::open();
+    let handle = lab.handle(&lab.alice);
+    lab.grants(503, &json!({}));
+    let error = lab.token(&handle, &[MAIL]).unwrap_err();
+    assert_eq!(error, (Category::Unavailable, "entra-unavailable".to_owned()));
+}
+
+#[test]
+fn a_handle_of_the_person_at_this_machine_is_of_no_use_to_the_remote_server_and_vice_versa() {
+    let lab = Lab::open();
+    let person = lab.world().person();
+    let local = crate::testing::TestCaller::user();
+    let of = HandleContent::of_tool("crm", "list");
+    let remote = run(handle::seal(&lab.env.entra, &local, &of)).unwrap();
+    let invalid = run(delegated_token_of_person(&person, remote.reveal(), &[MAIL.to_owned()], None)).unwrap_err();
+    assert_ne!(invalid.category, Category::NeedsPerson);
+    let caller = caller::PersonCaller::new(&person, &caller::local::interactive::NoClient, None);
+    let of_person = run(handle::seal(&lab.env.entra, &caller, &of)).unwrap();
+    assert_eq!(lab.token(&of_person, &[MAIL]), Err((Category::HandleInvalid, "handle-invalid".to_owned())));
+}
+
+#[test]
+fn the_person_at_this_machine_is_not_asked() {
+    let world = World::default();
+    let mut person = world.person();
+    entra::testing::change(&mut person.entra, |settings| {
+        settings.servers = vec![server("mail", "", ServerKind::Tools)]
+    });
+    let caller = caller::PersonCaller::new(&person, &caller::local::interactive::NoClient, None);
+    let handle = run(handle::seal(&person.entra, &caller, &HandleContent::of_tool("mail", "list"))).unwrap();
+    let token =
+        |permission: &str| run(delegated_token_of_person(&person, handle.reveal(), &[permission.to_owned()], None));
+    assert_eq!(token(MAIL).unwrap_err().category, Category::NeedsPerson, "nobody has signed in");
+    assert_eq!(token("api://other/Read").unwrap_err().category, Category::NotGranted);
+    assert_eq!(world.sent(), [""; 0]);
+}

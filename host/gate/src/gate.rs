@@ -1,0 +1,376 @@
+//! One request to a server behind: admitted by the component, sent on, answered.
+//!
+//! The component sees exactly the header fields that may go on: what is about the connection, or could be read as another
+//! field, is removed before it is asked. Nothing here fails open: where the component fails, the answer is a 500 or 503,
+//! and where the server behind fails or breaks a bound, a 502, 503 or 504.
+//!
+//! Answers stream: nothing is held back, except for messages that the component wants to judge.
+//!
+//! What the server behind says about anything but its answer is not believed: it shares an origin with the sign-in pages,
+//! so it can neither set a cookie, nor name another place, nor ask the client for another token (see `answer.rs`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use entra_mcp_plugin::Error;
+use entra_mcp_plugin::gatekeeper::{Admission, AnswerHead, Grant, Header, Request as Asked, Response as Answered};
+use http::header::ALLOW;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use tokio::time::Instant;
+
+use crate::behind::{AnswerBody, Behind, BehindError, Sender};
+use crate::gatekeeper::Gatekeeper;
+
+use answer::Clean;
+use callers::Callers;
+use judged::{Judge, Room};
+
+mod answer;
+mod callers;
+mod events;
+mod failure;
+mod judged;
+mod request;
+
+/// Makes unguessable ids: each names a request in its answer, in the log and in audit records.
+pub type CorrelationIds = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Event streams (GET) that one caller may hold open at the same time, unless set otherwise.
+pub const STREAMS_PER_CALLER: usize = 16;
+
+/// Requests of one caller at the same time, streams of answers among them: half of what a server behind takes at once, so
+/// that no caller keeps the others out.
+pub const REQUESTS_PER_CALLER: usize = 256;
+
+/// Time that the component may take for its part of a request, besides that of the server behind.
+const TIME_TO_DECIDE: Duration = Duration::from_secs(20);
+
+/// The methods of MCP over HTTP. `TRACE` would tell a client what the component has added for the server behind.
+const METHODS: [Method; 3] = [Method::GET, Method::POST, Method::DELETE];
+
+/// The body of an answer.
+pub enum Body {
+    /// All of it.
+    Whole(Bytes),
+    /// One message, written while it is read.
+    Message(AnswerBody),
+    /// Events, for as long as the server behind has some.
+    Events(AnswerBody),
+}
+
+/// What becomes of a request.
+pub enum Outcome {
+    /// This is the answer.
+    Answer(Response<Body>),
+    /// The component serves the path itself.
+    OwnPath(Request<Bytes>),
+}
+
+/// How a gate is set up.
+#[derive(Clone)]
+pub struct Options {
+    /// Source of correlation ids.
+    pub correlation_ids: CorrelationIds,
+    /// Request header fields that the host sets: a client cannot have them removed by naming them in `Connection`.
+    pub host_fields: Vec<HeaderName>,
+    /// Clients reach the server by https: answers say that they always have to (`Strict-Transport-Security`).
+    pub https: bool,
+    /// Event streams (GET) that one caller may hold open at the same time.
+    pub streams_per_caller: usize,
+    /// Requests of one caller at the same time.
+    pub requests_per_caller: usize,
+}
+
+impl Options {
+    /// Plain http, with the usual bounds.
+    pub fn new(correlation_ids: CorrelationIds) -> Self {
+        Self {
+            correlation_ids,
+            host_fields: Vec::new(),
+            https: false,
+            streams_per_caller: STREAMS_PER_CALLER,
+            requests_per_caller: REQUESTS_PER_CALLER,
+        }
+    }
+}
+
+/// Asks the component about requests, and sends on what it admits.
+pub struct Gate {
+    keeper: Arc<dyn Gatekeeper>,
+    servers: HashMap<String, Arc<dyn Behind>>,
+    options: Options,
+    callers: Arc<Callers>,
+    room: Room,
+}
+
+impl Gate {
+    /// A gate in front of these servers, by their names in the settings of the component.
+    pub fn new(keeper: Arc<dyn Gatekeeper>, servers: HashMap<String, Arc<dyn Behind>>, options: Options) -> Self {
+        let callers = Arc::new(Callers::new(options.requests_per_caller, options.streams_per_caller));
+        Self { keeper, servers, options, callers, room: Room::default() }
+    }
+
+    /// The longest time from a request to the head of its answer.
+    pub fn time_to_answer(&self) -> Duration {
+        let longest = self.servers.values().map(|behind| behind.time_to_answer()).max();
+        longest.unwrap_or_default().saturating_add(TIME_TO_DECIDE)
+    }
+
+    /// Answers one request. Dropping the future, or the body of the answer, cancels the request to the server behind; what
+    /// it was is recorded all the same.
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
+    pub async fn handle(&self, mut request: Request<Bytes>) -> Outcome {
+        let begun = Instant::now();
+        let correlation_id = (self.options.correlation_ids)();
+        if let Err(reason) = request::screen(request.headers_mut(), &self.options.host_fields) {
+            tracing::info!(%correlation_id, reason, "a request was refused");
+            return Outcome::Answer(self.plain(StatusCode::BAD_REQUEST, reason, &correlation_id));
+        }
+        match self.keeper.admit(&asked(&request, &correlation_id)).await {
+            Err(error) => Outcome::Answer(self.component_failed(&error, &correlation_id)),
+            Ok(Admission::Answer(answer)) => Outcome::Answer(self.decided(answer, &correlation_id)),
+            Ok(Admission::OwnPath) => Outcome::OwnPath(request),
+            Ok(Admission::Forward(grant)) => {
+                let report = Report::new(&self.keeper, &grant, begun);
+                Outcome::Answer(self.forward(request, grant, report).await)
+            }
+        }
+    }
+
+    async fn forward(&self, request: Request<Bytes>, grant: Grant, report: Report) -> Response<Body> {
+        let correlation_id = grant.caller.correlation_id.clone();
+        if !METHODS.contains(request.method()) {
+            let mut refused = self.plain(StatusCode::METHOD_NOT_ALLOWED, "the method is not allowed", &correlation_id);
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
+            return refused;
+        }
+        let begun = self.begin(request, &grant).await;
+        let (status, answer) = match begun {
+            Err(error) => (0, Err(error)),
+            Ok(Begun { answer, place, deadline }) => {
+                let status = answer.status().as_u16();
+                (status, answer::clean(answer, grant.judge_answer).map(|clean| (clean, place, deadline)))
+            }
+        };
+        let session_id = answer.as_ref().ok().and_then(|(clean, ..)| clean.session_id.clone());
+        let fields = match report.made(status, session_id).await {
+            Err(error) => return self.component_failed(&error, &correlation_id),
+            Ok(Err(instead)) => return self.decided(instead, &correlation_id),
+            Ok(Ok(fields)) => fields,
+        };
+        let finished = match answer {
+            Err(error) => Err(error),
+            Ok((clean, place, deadline)) => self.finish(clean, place, deadline, &grant).await,
+        };
+        let mut response = match finished {
+            Ok(response) => response,
+            Err(Unfinished::Component(error)) => self.component_failed(&error, &correlation_id),
+            Err(Unfinished::Behind(error)) => {
+                tracing::warn!(%correlation_id, server = grant.server, status, %error, "a server behind failed");
+                failure::of_server(&error, &correlation_id)
+            }
+        };
+        self.secure(&mut response, &correlation_id);
+        if set_fields(response.headers_mut(), &fields).is_err() {
+            tracing::error!(%correlation_id, "the component sets a header field that is none");
+            return self.plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error", &correlation_id);
+        }
+        response
+    }
+
+    /// Sends the request on. Until here, its caller holds a place.
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
+    async fn begin(&self, request: Request<Bytes>, grant: &Grant) -> Result<Begun, Unfinished> {
+        let Some(behind) = self.servers.get(&grant.server) else {
+            return Err(BehindError::Unreachable("the host knows no server of this name".to_owned()).into());
+        };
+        let place = self.callers.enter(&grant.caller, *request.method() == Method::GET)?;
+        let request = request::outgoing(request, grant)?;
+        let sender = Sender { caller: grant.caller.clone(), handle: grant.handle.clone() };
+        let deadline = Instant::now() + behind.time_to_answer();
+        match tokio::time::timeout_at(deadline, behind.send(request, sender)).await {
+            Err(_) => Err(BehindError::TimedOut.into()),
+            Ok(Err(error)) => Err(error.into()),
+            Ok(Ok(answer)) => Ok(Begun { answer, place, deadline }),
+        }
+    }
+
+    /// The answer as its client gets it.
+    async fn finish(
+        &self,
+        clean: Clean,
+        place: callers::Place,
+        deadline: Instant,
+        grant: &Grant,
+    ) -> Result<Response<Body>, Unfinished> {
+        let Clean { status, headers, content, session_id: _ } = clean;
+        let judge = || Judge::new(Arc::clone(&self.keeper), grant.handle.clone(), self.room.clone());
+        let body = match content {
+            answer::Content::Nothing => Body::Whole(Bytes::new()),
+            answer::Content::Events(body) if grant.judge_answer => {
+                Body::Events(callers::held(judge().events(body), place))
+            }
+            answer::Content::Events(body) => Body::Events(callers::held(body, place)),
+            answer::Content::Json(body) if grant.judge_answer => {
+                let judged = tokio::time::timeout_at(deadline, judge().message(body)).await;
+                Body::Whole(judged.unwrap_or(Err(BehindError::TimedOut.into()))?)
+            }
+            answer::Content::Json(body) | answer::Content::Text(body) => Body::Message(callers::held(body, place)),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    /// An answer of the component.
+    fn decided(&self, answer: Answered, correlation_id: &str) -> Response<Body> {
+        let Answered { status, headers, body } = answer;
+        let mut response = Response::new(Body::Whole(body.into()));
+        let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
+        let appended = append_fields(response.headers_mut(), &headers);
+        match (status, appended) {
+            (Some(status), Ok(())) => {
+                *response.status_mut() = status;
+                response
+            }
+            _ => {
+                tracing::error!(%correlation_id, "the answer of the component is none");
+                self.plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error", correlation_id)
+            }
+        }
+    }
+
+    fn component_failed(&self, error: &Error, correlation_id: &str) -> Response<Body> {
+        let mut response = failure::of_component(error, correlation_id);
+        self.secure(&mut response, correlation_id);
+        response
+    }
+
+    fn plain(&self, status: StatusCode, reason: &str, correlation_id: &str) -> Response<Body> {
+        let mut response = failure::plain_text(status, reason, correlation_id);
+        self.secure(&mut response, correlation_id);
+        response
+    }
+
+    fn secure(&self, response: &mut Response<Body>, correlation_id: &str) {
+        let is_stream = matches!(response.body(), Body::Events(_));
+        let failed = response.status().is_client_error() || response.status().is_server_error();
+        answer::secure(response.headers_mut(), self.options.https, is_stream);
+        if failed && let Ok(id) = HeaderValue::try_from(correlation_id) {
+            response.headers_mut().insert(answer::CORRELATION_ID, id);
+        }
+    }
+}
+
+/// An answer has begun.
+struct Begun {
+    answer: Response<AnswerBody>,
+    place: callers::Place,
+    /// When a message that is judged has to be here.
+    deadline: Instant,
+}
+
+/// Why an answer cannot be passed on.
+enum Unfinished {
+    Behind(BehindError),
+    Component(Error),
+}
+
+impl From<BehindError> for Unfinished {
+    fn from(error: BehindError) -> Self {
+        Self::Behind(error)
+    }
+}
+
+/// Says to the component how a request ended, exactly once or, if that was cancelled, once more: a caller that leaves does
+/// not escape the record of what it called.
+struct Report {
+    keeper: Arc<dyn Gatekeeper>,
+    handle: String,
+    begun: Instant,
+    due: bool,
+}
+
+impl Report {
+    fn new(keeper: &Arc<dyn Gatekeeper>, grant: &Grant, begun: Instant) -> Self {
+        Self { keeper: Arc::clone(keeper), handle: grant.handle.clone(), begun, due: grant.report_answer }
+    }
+
+    async fn made(mut self, status: u16, session_id: Option<String>) -> Result<Result<Vec<Header>, Answered>, Error> {
+        if !self.due {
+            return Ok(Ok(Vec::new()));
+        }
+        let head = AnswerHead { status, latency_us: self.latency_us(), session_id };
+        let made = self.keeper.answered(&self.handle, &head).await;
+        self.due = false;
+        made
+    }
+
+    fn latency_us(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if !self.due {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (keeper, handle) = (Arc::clone(&self.keeper), std::mem::take(&mut self.handle));
+        let head = AnswerHead { status: 0, latency_us: self.latency_us(), session_id: None };
+        runtime.spawn(async move {
+            // A caller that has left gets no answer, so there is none that could be refused.
+            if let Err(error) = keeper.answered(&handle, &head).await {
+                tracing::error!(%error, "a cancelled request was not recorded");
+            }
+        });
+    }
+}
+
+/// The request in the form of the contract.
+fn asked(request: &Request<Bytes>, correlation_id: &str) -> Asked {
+    let field = |(name, value): (&HeaderName, &HeaderValue)| (name.as_str().to_owned(), value.as_bytes().to_vec());
+    let mut headers: Vec<Header> = request.headers().iter().map(field).collect();
+    // HTTP/2 names the host in the target.
+    if let Some(authority) = request.uri().authority().filter(|_| !request.headers().contains_key(http::header::HOST)) {
+        headers.push(("host".to_owned(), authority.as_str().into()));
+    }
+    Asked {
+        correlation_id: correlation_id.to_owned(),
+        method: request.method().as_str().to_owned(),
+        path_with_query: request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+        headers,
+        body: request.body().to_vec(),
+    }
+}
+
+/// A field that the component names cannot be used.
+#[derive(Debug)]
+struct NoField;
+
+fn field((name, value): &Header) -> Result<(HeaderName, HeaderValue), NoField> {
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| NoField)?;
+    Ok((name, HeaderValue::from_bytes(value).map_err(|_| NoField)?))
+}
+
+fn append_fields(headers: &mut HeaderMap, fields: &[Header]) -> Result<(), NoField> {
+    for (name, value) in fields.iter().map(field).collect::<Result<Vec<_>, _>>()? {
+        headers.append(name, value);
+    }
+    Ok(())
+}
+
+/// Sets fields, each in place of all of its name.
+fn set_fields(headers: &mut HeaderMap, fields: &[Header]) -> Result<(), NoField> {
+    for (name, _) in fields {
+        headers.remove(name.as_str());
+    }
+    append_fields(headers, fields)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! Event streams (`text/event-stream`, HTML standard section 9.2), taken apart as far as judging them takes.
+//!
+//! Own code: the crates for it give events, and lose comments and the form of what they read; none bounds an event. What
+//! is not judged has to pass as it is, and at once.
+
+use std::borrow::Cow;
+
+/// A byte order mark, which may be at the start of the stream and is not part of it.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Words without which a message has no list. Some readers of JSON ignore the case of names, so all cases count.
+const LISTS: [&[u8]; 4] = [b"tools", b"resources", b"resourcetemplates", b"prompts"];
+
+/// The start of an escape by which a name may be written otherwise, and the letter that some readers take for an `s`.
+const DISGUISES: [&[u8]; 2] = [br"\u0", "\u{17f}".as_bytes()];
+
+/// Whether a text may be or contain a message with a list.
+pub(super) fn may_list(text: &[u8]) -> bool {
+    let occurs = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    LISTS.iter().chain(&DISGUISES).any(|word| occurs(word))
+}
+
+/// A part of the stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Nothing that a client acts on: a comment, an empty line.
+    Filler(Vec<u8>),
+    /// The lines of an event and the empty line after them.
+    Event(Vec<u8>),
+}
+
+/// Cuts a stream into events.
+#[derive(Default)]
+pub(super) struct Splitter {
+    buffer: Vec<u8>,
+    /// Where the current line begins.
+    line: usize,
+    /// Up to where the current line has been looked at.
+    seen: usize,
+    /// The event ended with CR, to which an LF may belong that is not here yet.
+    after_cr: bool,
+    /// Something of the stream has been given out.
+    begun: bool,
+}
+
+impl Splitter {
+    /// Adds what has come.
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Bytes of the event that is not complete.
+    pub(super) fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The next part that is complete.
+    pub(super) fn next(&mut self) -> Option<Part> {
+        if self.after_cr && !self.buffer.is_empty() {
+            self.after_cr = false;
+            if self.buffer.first() == Some(&b'\n') {
+                return Some(Part::Filler(self.take(1)));
+            }
+        }
+        loop {
+            let ahead = self.buffer.get(self.seen..)?;
+            let Some(end) = ahead.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+                self.seen = self.buffer.len();
+                return None;
+            };
+            let end = self.seen.saturating_add(end);
+            let (cr, lf) =
+                (self.buffer.get(end) == Some(&b'\r'), self.buffer.get(end.saturating_add(1)) == Some(&b'\n'));
+            let after = end.saturating_add(if cr && lf { 2 } else { 1 });
+            // Whether the LF of this CR has yet to come is not known before the next byte.
+            let undecided = cr && after == self.buffer.len() && !lf;
+            let line = self.buffer.get(self.line..end).unwrap_or_default();
+            let line = if self.begun || self.line > 0 { line } else { line.strip_prefix(MARK).unwrap_or(line) };
+            let (first, empty, comment) = (self.line == 0, line.is_empty(), line.first() == Some(&b':'));
+            if empty || (first && comment) {
+                self.after_cr = undecided;
+                let part = self.take(after);
+                return Some(if first { Part::Filler(part) } else { Part::Event(part) });
+            }
+            if undecided {
+                // It is no empty line, so nothing can be given out yet, and nothing has to.
+                self.seen = end;
+                return None;
+            }
+            (self.line, self.seen) = (after, after);
+        }
+    }
+
+    /// What is left at the end of the stream: an event without its empty line, which some clients take for one.
+    pub(super) fn rest(&mut self) -> Option<Part> {
+        (!self.buffer.is_empty()).then(|| Part::Event(self.take(self.buffer.len())))
+    }
+
+    fn take(&mut self, length: usize) -> Vec<u8> {
+        let rest = self.buffer.split_off(length.min(self.buffer.len()));
+        (self.line, self.seen, self.begun) = (0, 0, true);
+        std::mem::replace(&mut self.buffer, rest)
+    }
+}
+
+/// An event that may have a list.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Event {
+    /// Its lines `event`, `id` and `retry`.
+    head: Vec<u8>,
+    /// The lines `data`, joined.
+    pub(super) data: Option<String>,
+}
+
+impl Event {
+    /// Reads an event. What a client ignores is left out, and so is a line that might have a list where none belongs: readers
+    /// do not agree about what ends a line.
+    pub(super) fn read(raw: &[u8]) -> Self {
+        let raw = raw.strip_prefix(MARK).unwrap_or(raw);
+        let text = String::from_utf8_lossy(raw);
+        let (mut head, mut data) = (Vec::new(), None::<String>);
+        for line in lines(&text) {
+            let (name, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match name {
+                "data" => match &mut data {
+                    Some(data) => data.extend(["\n", value]),
+                    None => data = Some(value.to_owned()),
+                },
+                "event" | "id" | "retry" if !may_list(value.as_bytes()) => {
+                    head.extend_from_slice(line.as_bytes());
+                    head.push(b'\n');
+                }
+                _ => {}
+            }
+        }
+        Self { head, data }
+    }
+
+    /// The event with this data.
+    pub(super) fn write(self, data: Option<Cow<'_, str>>) -> Vec<u8> {
+        let mut written = self.head;
+        for line in data.iter().flat_map(|data| lines(data)) {
+            written.extend_from_slice(b"data: ");
+            written.extend_from_slice(line.as_bytes());
+            written.push(b'\n');
+        }
+        written.push(b'\n');
+        written
+    }
+}
+
+/// Lines that end with CR, LF or both.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        match text.find(['\r', '\n']) {
+            None => {
+                rest = None;
+                (!text.is_empty()).then_some(text)
+            }
+            Some(end) => {
+                let (line, after) = text.split_at(end);
+                rest = Some(after.strip_prefix("\r\n").or_else(|| after.get(1..)).unwrap_or_default());
+                Some(line)
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(chunks: &[&[u8]]) -> Vec<Part> {
+        let (mut splitter, mut parts) = (Splitter::default(), Vec::new());
+        for chunk in chunks {
+            splitter.feed(chunk);
+            parts.extend(std::iter::from_fn(|| splitter.next()));
+        }
+        parts.extend(splitter.rest());
+        parts
+    }
+
+    fn bytes(parts: &[Part]) -> Vec<u8> {
+        let bytes = |part: &Part| match part {
+            Part::Filler(bytes) | Part::Event(bytes) => bytes.clone(),
+        };
+        parts.iter().flat_map(bytes).collect()
+    }
+
+    fn events(parts: &[Part]) -> Vec<Option<String>> {
+        let event = |part: &Part| match part {
+            Part::Filler(_) => None,
+            Part::Event(raw) => Some(Event::read(raw).data),
+        };
+        parts.iter().filter_map(event).collect()
+    }
+
+    #[test]
+    fn events_are_the_same_however_their_lines_end_and_wherever_they_are_cut() {
+        let text = ": hi\n\nid: 1\ndata: a\ndata:  b\ndata\n\n\n:\ndata:c\nretry: 5\n\n";
+        for end in ["\n", "\r\n", "\r"] {
+            let stream = text.replace('\n', end).into_bytes();
+            for size in 1..=stream.len() {
+                let chunks: Vec<&[u8]> = stream.chunks(size).collect();
+                let parts = parts(&chunks);
+                assert_eq!(events(&parts), [Some("a\n b\n".to_owned()), Some("c".to_owned())], "{end:?} by {size}");
+                assert_eq!(bytes(&parts), stream, "nothing is lost or changed: {end:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_complete_event_and_a_comment_do_not_wait_for_more() {
+        for (stream, expected) in [
+            (&b"data: a\r\r"[..], Part::Event(b"data: a\r\r".to_vec())),
+            (b"data: a\r\n\r\n", Part::Event(b"data: a\r\n\r\n".to_vec())),
+            (b"data: a\n\n", Part::Event(b"data: a\n\n".to_vec())),
+            (b": ping\n", Part::Filler(b": ping\n".to_vec())),
+            (b": ping\r", Part::Filler(b": ping\r".to_vec())),
+            (b"\xef\xbb\xbf: ping\n", Part::Filler(b"\xef\xbb\xbf: ping\n".to_vec())),
+        ] {
+            let mut splitter = Splitter::default();
+            splitter.feed(stream);
+            assert_eq!(splitter.next(), Some(expected));
+            assert_eq!((splitter.next(), splitter.held()), (None, 0));
+        }
+        let mut splitter = Splitter::default();
+        splitter.feed(b"data: a\n");
+        assert_eq!((splitter.next(), splitter.held()), (None, 8));
+    }
+
+    #[test]
+    fn the_end_of_a_crlf_that_comes_later_is_no_event() {
+        assert_eq!(
+            parts(&[b"data: a\r\n\r", b"\ndata: b\r", b"\n\r\n"]),
+            [
+                Part::Event(b"data: a\r\n\r".to_vec()),
+                Part::Filler(b"\n".to_vec()),
+                Part::Event(b"data: b\r\n\r\n".to_vec()),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_mark_is_ignored_at_the_start_only() {
+        assert_eq!(events(&parts(&[b"\xef\xbb", b"\xbfdata: a\n\n"])), [Some("a".to_owned())]);
+        let later = parts(&[b"data: a\n\n\xef\xbb\xbfdata: b\n\n"]);
+        assert!(matches!(&later[1], Part::Event(raw) if raw.starts_with(MARK)));
+    }
+
+    #[test]
+    fn an_event_is_written_as_it_was_except_for_its_data() {
+        let event = Event::read(b": about tools\r\nevent: message\rid:7\nfoo: tools\nretry: 1\ndata: {\ndata: }\n\n");
+        assert_eq!(event.data.as_deref(), Some("{\n}"));
+        assert_eq!(event.write(Some("{}\n1".into())), b"event: message\nid:7\nretry: 1\ndata: {}\ndata: 1\n\n");
+        let event = Event::read("event: x\u{2028}data: {\"tools\":[]}\nid: 1\n\n".as_bytes());
+        assert_eq!(event.write(None), b"id: 1\n\n");
+    }
+
+    #[test]
+    fn a_list_is_recognised_in_every_spelling() {
+        for text in [
+            r#"{"result":{"tools":[]}}"#,
+            r#"{"result":{"TOOLS":[]}}"#,
+            r#"{"resourceTemplates":[]}"#,
+            r#"{"resources":[]}"#,
+            r#"{"prompts":[]}"#,
+            r#"{"to\u006fls":[]}"#,
+            r#"{"\u0054ools":[]}"#,
+            "{\"tool\u{17f}\":[]}",
+            r#"{"tool\u017f":[]}"#,
+        ] {
+            assert!(may_list(text.as_bytes()), "{text}");
+        }
+        for text in [r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"tool"}]}}"#, "", "tool"] {
+            assert!(!may_list(text.as_bytes()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Messages that the component judges.
+
+use super::*;
+
+fn judging() -> Arc<Keeper> {
+    Keeper::granting(Grant { judge_answer: true, ..grant() })
+}
+
+async fn judged(
+    keeper: &Arc<Keeper>,
+    answer: impl Fn() -> Response<AnswerBody> + Send + Sync + 'static,
+) -> Response<Body> {
+    ask(&gate(keeper, &Server::new(move || Ok(answer()))), post()).await
+}
+
+#[tokio::test]
+async fn a_message_is_judged_whole() {
+    let keeper = judging();
+    let parts = || chunks(&[&LIST[..10], &LIST[10..]]);
+    let server = Server::new(move || Ok(response(200, &[("content-type", "application/json")], parts())));
+    let answer = ask(&gate(&keeper, &server), request(Method::POST, &[("accept-encoding", "gzip")])).await;
+    assert_eq!(text(answer).await.unwrap(), JUDGED);
+    assert_eq!(*keeper.judged.lock().unwrap(), [LIST]);
+    assert_eq!(server.seen().headers()["accept-encoding"], "identity");
+}
+
+#[tokio::test]
+async fn a_message_with_a_mark_or_in_another_encoding_is_judged_as_its_readers_read_it() {
+    let keeper = judging();
+    judged(&keeper, || json(&format!("\u{feff}{LIST}"))).await;
+    assert_eq!(*keeper.judged.lock().unwrap(), [LIST]);
+    let keeper = judging();
+    let utf_16 = || {
+        let bytes: Vec<u8> = LIST.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let body = Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed_unsync();
+        response(200, &[("content-type", "application/json")], body)
+    };
+    judged(&keeper, utf_16).await;
+    assert!(serde_json::from_str::<serde_json::Value>(&keeper.judged.lock().unwrap()[0]).is_err(), "it is no JSON");
+}
+
+#[tokio::test]
+async fn what_cannot_be_judged_does_not_pass() {
+    let long = || "a".repeat(4 * 1024 * 1024 + 1);
+    let compressed = [("content-type", "application/json"), ("content-encoding", "gzip")];
+    let cases: [fn() -> Response<AnswerBody>; 3] = [
+        || response(200, &[("content-type", "text/plain")], full(LIST)),
+        || response(200, &[("content-type", "application/octet-stream")], full(LIST)),
+        || {
+            response(
+                200,
+                &[("content-type", "application/json")],
+                frames(vec![Err(BehindError::BrokenOff("x".into()))]),
+            )
+        },
+    ];
+    for case in cases {
+        let keeper = judging();
+        refused(judged(&keeper, case).await, 502, "c-1").await;
+        assert!(keeper.judged.lock().unwrap().is_empty());
+    }
+    refused(judged(&judging(), move || response(200, &compressed, full(LIST))).await, 502, "c-1").await;
+    refused(judged(&judging(), move || json(&long())).await, 502, "c-1").await;
+    let chunked = move || response(200, &[("content-type", "application/json")], chunks(&[&long(), ""]));
+    refused(judged(&judging(), chunked).await, 502, "c-1").await;
+    let keeper = judging();
+    keeper.fails.store(true, Ordering::Relaxed);
+    refused(judged(&keeper, || json(LIST)).await, 500, "c0ffee").await;
+}
+
+#[tokio::test]
+async fn an_untyped_answer_shows_nothing() {
+    let keeper = judging();
+    let answer = judged(&keeper, || response(200, &[], full(LIST))).await;
+    assert_eq!(text(answer).await.unwrap(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_does_not_end_is_given_up() {
+    let keeper = judging();
+    let (sender, body) = written();
+    sender.send("{").await.unwrap();
+    let body = Mutex::new(Some(body));
+    let answer = move || response(200, &[("content-type", "application/json")], body.lock().unwrap().take().unwrap());
+    refused(judged(&keeper, answer).await, 504, "c-1").await;
+    sender.closed().await;
+}
+
+#[tokio::test]
+async fn messages_that_wait_to_be_judged_share_their_room() {
+    let keeper = judging();
+    let (senders, bodies): (Vec<_>, Vec<_>) = (0..17).map(|_| written()).unzip();
+    let bodies = Mutex::new(bodies);
+    let answer = move || Ok(response(200, &[("content-type", "application/json")], bodies.lock().unwrap().remove(0)));
+    let gate = Arc::new(gate(&keeper, &Server::new(answer)));
+    let large: &'static str = Box::leak("a".repeat(4 * 1024 * 1024).into_boxed_str());
+    let mut waiting = Vec::new();
+    for sender in &senders[..16] {
+        sender.send(large).await.unwrap();
+        let gate = Arc::clone(&gate);
+        waiting.push(tokio::spawn(async move { gate.handle(post()).await }));
+        // The next one is asked for when this one is held.
+        while sender.capacity() < sender.max_capacity() {
+            tokio::task::yield_now().await;
+        }
+    }
+    tokio::task::yield_now().await;
+    senders[16].send(large).await.unwrap();
+    refused(ask(&gate, post()).await, 503, "c-1").await;
+    waiting.into_iter().for_each(|task| task.abort());
+}
+
+async fn streamed(keeper: &Arc<Keeper>, parts: &'static [&'static str]) -> Result<String, BehindError> {
+    text(judged(keeper, move || events(chunks(parts))).await).await
+}
+
+#[tokio::test]
+async fn events_with_lists_are_judged_and_all_others_pass_unchanged() {
+    let keeper = judging();
+    let stream = &[
+        "\u{feff}: hello\r\n",
+        "id: 1\r\nevent: message\r\nretry: 5\r\ndata: {\"method\":\"notifications/progress\"}\r",
+        "\n\r",
+        "\n: about tools\n\nid: 2\rdata: {\"result\":\rdata:{\"too",
+        "ls\":[]}}\r\rid: 3\ndata: {\"result\":{\"to\\u006fls\":[]}}\n\ndata: {\"a\":1}\n\n",
+    ];
+    let passed = streamed(&keeper, stream).await.unwrap();
+    let expected = "\u{feff}: hello\r\n\
+        id: 1\r\nevent: message\r\nretry: 5\r\ndata: {\"method\":\"notifications/progress\"}\r\n\r\n\
+        \nid: 2\ndata: {\"judged\":true}\n\nid: 3\ndata: {\"judged\":true}\n\ndata: {\"a\":1}\n\n";
+    assert_eq!(passed, expected);
+    let judged = keeper.judged.lock().unwrap().clone();
+    assert_eq!(judged, ["{\"result\":\n{\"tools\":[]}}", r#"{"result":{"to\u006fls":[]}}"#]);
+}
+
+#[tokio::test]
+async fn an_event_is_judged_wherever_it_is_cut() {
+    let stream: &'static str = "id: 1\r\ndata: {\"tools\":1}\r\n\r\n";
+    for at in 1..stream.len() {
+        let keeper = judging();
+        let answer = move || events(chunks(&[&stream[..at], &stream[at..]]));
+        let passed = text(judged(&keeper, answer).await).await.unwrap();
+        // The second half of the last line end may come later.
+        assert_eq!(passed.trim_end(), "id: 1\ndata: {\"judged\":true}", "cut at {at}");
+        assert_eq!(*keeper.judged.lock().unwrap(), [r#"{"tools":1}"#]);
+    }
+}
+
+#[tokio::test]
+async fn an_event_without_an_end_is_judged_too() {
+    let keeper = judging();
+    assert_eq!(streamed(&keeper, &["data: {\"tools\":1}"]).await.unwrap(), "data: {\"judged\":true}\n\n");
+}
+
+#[tokio::test]
+async fn an_event_passes_as_soon_as_it_is_complete_and_a_client_that_leaves_ends_the_stream() {
+    let keeper = judging();
+    let (sender, body) = written();
+    let body = Mutex::new(Some(body));
+    let answer = judged(&keeper, move || events(body.lock().unwrap().take().unwrap())).await;
+    let Body::Events(mut body) = answer.into_body() else { panic!("no stream") };
+    for (part, passed) in [
+        ("data: 1\n\n", "data: 1\n\n"),
+        (": ping\n", ": ping\n"),
+        ("data: \"tools\"\n\n", "data: {\"judged\":true}\n\n"),
+    ] {
+        sender.send(part).await.unwrap();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), passed);
+    }
+    drop(body);
+    sender.closed().await;
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_judged_ends_the_stream() {
+    let keeper = judging();
+    keeper.fails.store(true, Ordering::Relaxed);
+    let broken = streamed(&keeper, &["data: {\"tools\":1}\n\ndata: 2\n\n"]).await;
+    assert_eq!(broken, Err(BehindError::BrokenOff("the component failed on an event".to_owned())));
+
+    // Endless lines, of which no byte passes.
+    let endless = || {
+        let line = Bytes::from(format!("data: {}\n", "a".repeat(64 * 1024)));
+        let frames = stream::repeat_with(move || Ok(Frame::data(line.clone())));
+        events(StreamBody::new(frames).boxed_unsync())
+    };
+    let answer = judged(&judging(), endless).await;
+    let broken = BehindError::Malformed("an event is too long to be judged".to_owned());
+    assert_eq!(text(answer).await, Err(broken));
+}

@@ -1,0 +1,24 @@
+//! For whom a process runs.
+
+use entra_mcp_plugin::gatekeeper::Caller;
+
+/// A person, or an application, and the client that calls for it. No process serves two of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Owner {
+    pub(super) person: Person,
+    pub(super) client: String,
+}
+
+/// A person, or an application, with whatever client.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Person {
+    pub(super) tenant: String,
+    pub(super) object: String,
+}
+
+impl Owner {
+    pub(super) fn of(caller: &Caller) -> Self {
+        let person = Person { tenant: caller.tenant_id.clone(), object: caller.object_id.clone() };
+        Self { person, client: caller.client_id.clone() }
+    }
+}

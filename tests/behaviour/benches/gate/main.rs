@@ -1,0 +1,205 @@
+//! What it costs to put an MCP server behind `entra-mcp serve --upstream`: the bare server (rmcp behind axum), the same
+//! behind the gate, and behind a native proxy for the same purpose (axum, hyper, jsonwebtoken), in the same run, so that
+//! the ratios mean something on any machine.
+//!
+//! Each server is a process of its own, with its default settings; the three ways lead to one upstream. A run lasts
+//! `ENTRA_MCP_BENCH_SECONDS` (5); they take turns `ENTRA_MCP_BENCH_ROUNDS` (3) times, and the median of each figure counts.
+//! Every answer is compared; one wrong answer ends the benchmark. Then `ENTRA_MCP_BENCH_STREAMS` (1000) event streams are
+//! opened, in which an event comes every second, and calls are measured beside them. Linux only: it reads `/proc`.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a benchmark prints, starts programs, looks at the time, and may stop at the first surprise"
+)]
+
+#[path = "../http/load.rs"]
+#[allow(dead_code, reason = "the other benchmark needs more of it")]
+mod load;
+#[path = "../http/process.rs"]
+mod process;
+mod proxy;
+#[path = "../../all/support/server.rs"]
+#[allow(dead_code, reason = "tests need more of it")]
+mod server;
+mod streams;
+#[path = "../http/tokens.rs"]
+#[allow(dead_code, reason = "the other benchmark needs more of it")]
+mod tokens;
+mod upstream;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use entra_mcp_emulator::{Builder, Emulator};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use load::{Figures, Target};
+
+/// What makes this program the upstream.
+const UPSTREAM: &str = "upstream";
+/// What makes this program the native proxy.
+const PROXY: &str = "proxy";
+const PROTOCOL: &str = "2026-07-28";
+const TOOL: &str = "getUserDetails";
+const CONNECTIONS: [usize; 2] = [1, 32];
+/// Connections that the gate may have: all streams come from one address, which may have half of them.
+const MAX_CONNECTIONS: &str = "4096";
+
+/// What a server says when it is ready.
+#[derive(Deserialize, Serialize)]
+struct Served {
+    url: String,
+}
+
+/// What the upstream answers.
+fn profile() -> Value {
+    json!({
+        "displayName": "Alice Anderson",
+        "mail": "alice@contoso.example",
+        "userPrincipalName": "alice@contoso.example",
+    })
+}
+
+/// A process of this program, ended with this value.
+struct Native {
+    child: Child,
+    url: String,
+}
+
+impl Drop for Native {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Native {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut child = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let Served { url } = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the server says {line:?}"));
+        Self { child, url }
+    }
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some(UPSTREAM) => runtime.block_on(upstream::serve()),
+        Some(PROXY) => runtime.block_on(proxy::serve(&arguments.next().unwrap(), &arguments.next().unwrap())),
+        _ => runtime.block_on(compare()),
+    }
+}
+
+fn setting(name: &str, default: f64) -> f64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+async fn compare() {
+    let duration = Duration::from_secs_f64(setting("ENTRA_MCP_BENCH_SECONDS", 5.0));
+    #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "small numbers")]
+    let (rounds, count) =
+        (setting("ENTRA_MCP_BENCH_ROUNDS", 3.0) as usize, setting("ENTRA_MCP_BENCH_STREAMS", 1000.0) as usize);
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+
+    let emulator = Builder::new().start().await.unwrap();
+    let tokens = tokens::issue(&emulator).await;
+    let one = std::slice::from_ref(&tokens.one);
+    let issuer = serde_json::to_string(&tokens.issuer).unwrap();
+
+    let upstream = Native::start(&[UPSTREAM]);
+    let native = Native::start(&[PROXY, &issuer, &upstream.url]);
+    let folder = tempfile::tempdir().unwrap();
+    let ours = ours(&emulator, folder.path(), &upstream.url);
+    let bare = Arc::new(Target::new(upstream.child.id(), &upstream.url, one).await);
+    let peer = Arc::new(Target::new(native.child.id(), &native.url, one).await);
+    let gate = Arc::new(Target::new(ours.pid(), &ours.at("/mcp"), one).await);
+
+    println!("tools/call of an MCP server; medians of {rounds} runs of {duration:?}");
+    for connections in CONNECTIONS {
+        measure(&[&bare, &peer, &gate], connections, rounds, duration).await;
+    }
+
+    let callers = streams::callers(&emulator, &tokens.one);
+    println!("\n{count} event streams, each with an event a second, and calls beside them");
+    for (name, url, target) in [("peer", native.url.clone(), &peer), ("gate", ours.at("/mcp"), &gate)] {
+        let before = target.load(1, Duration::from_millis(200)).await.resident_bytes;
+        let open = streams::open(&url, &callers, count).await;
+        let beside = target.load(CONNECTIONS[1], duration).await;
+        let events = open.events();
+        assert!(open.all_live(), "a stream ended");
+        println!(
+            "{name:<6} p50 {:>8.1} µs   p99 {:>8.1} µs   {:>8.1} requests/s   RSS {:>6.1} MB, {:>5.1} KB a stream   {events} events",
+            micros(beside.p50),
+            micros(beside.p99),
+            beside.requests_per_second,
+            megabytes(beside.resident_bytes),
+            megabytes(beside.resident_bytes.saturating_sub(before)) * 1e3 / streams::number(count),
+        );
+        drop(open);
+    }
+}
+
+/// `entra-mcp serve` in front of the upstream, for clients that bring tokens of Entra ID.
+fn ours(emulator: &Emulator, folder: &std::path::Path, upstream: &str) -> server::Server {
+    // The record of every call is written, not counted: it is a part of what a call costs.
+    let unbounded = ["called-records=off", "call=off"].map(|bound| ["--rate-limit", bound]).concat();
+    let settings = [
+        ["--token-mode", "bearer"],
+        ["--required-scope", tokens::SCOPE],
+        ["--upstream", upstream],
+        ["--max-connections", MAX_CONNECTIONS],
+    ];
+    server::Server::start(emulator.endpoints(), folder, &[unbounded, settings.concat()].concat())
+}
+
+/// Measures the three in turn, and prints their figures.
+async fn measure(targets: &[&Arc<Target>; 3], connections: usize, rounds: usize, duration: Duration) {
+    let mut runs: [Vec<Figures>; 3] = Default::default();
+    for _ in 0..rounds {
+        for (target, runs) in targets.iter().zip(&mut runs) {
+            runs.push(target.load(connections, duration).await);
+        }
+    }
+    let median = |figure: &dyn Fn(&Figures) -> f64| {
+        runs.each_ref().map(|runs| {
+            let mut values: Vec<f64> = runs.iter().map(figure).collect();
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        })
+    };
+    println!("\n{connections:>2} connection(s)       bare       peer       gate   gate/peer  gate-bare");
+    let rows: [(&str, &dyn Fn(&Figures) -> f64); 5] = [
+        ("requests/s", &|run| run.requests_per_second),
+        ("p50, µs", &|run| micros(run.p50)),
+        ("p99, µs", &|run| micros(run.p99)),
+        ("CPU/request, µs", &|run| micros(run.cpu_per_request)),
+        ("RSS, MB", &|run| megabytes(run.resident_bytes)),
+    ];
+    for (name, figure) in rows {
+        let [bare, peer, gate] = median(figure);
+        println!("{name:<16} {bare:>10.1} {peer:>10.1} {gate:>10.1} {:>11.2} {:>10.1}", gate / peer, gate - bare);
+    }
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+#[allow(clippy::cast_precision_loss, reason = "megabytes, for people")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
