@@ -1,8 +1,8 @@
 //! How a server behind the component learns who calls: header fields that only the component sets.
 //!
 //! Threat: a client sends these fields itself, and the server behind takes them for the truth. So whatever a client sends
-//! under one of their names is removed, in each form that a server might read as that name ([`tells_of_identity`]), also
-//! where the server is told of no identity at all.
+//! under one of their names is removed, in each form that a server might read as that name (`super::fields`), also where the
+//! server is told of no identity at all.
 //!
 //! The client's own token is never passed on. What `token` sets is another one, of Entra ID, for the server's own API.
 
@@ -46,9 +46,6 @@ pub const NAMES: [HeaderName; 10] = [
     ASSERTION,
 ];
 
-/// What fields begin with that Azure App Service or this component sets.
-const RESERVED: [&str; 3] = ["x-ms-client-principal", "x-ms-token-", "x-entra-mcp-"];
-
 /// The request that goes on to a server behind.
 #[derive(Clone, Copy)]
 pub struct Addressed<'a> {
@@ -60,13 +57,6 @@ pub struct Addressed<'a> {
     pub tool: Option<&'a str>,
     /// The whole body; `None` if it is not known.
     pub body: Option<&'a [u8]>,
-}
-
-/// Whether a client must not set this field. Some servers hand fields over as variables, where `_` and `-` are the same
-/// (RFC 3875 section 4.1.18), so both count as one here.
-pub fn tells_of_identity(name: &HeaderName) -> bool {
-    let name = name.as_str().replace('_', "-");
-    name == AUTHORIZATION.as_str() || RESERVED.iter().any(|reserved| name.starts_with(reserved))
 }
 
 /// The caller as `server` learns of it. A server that is told of roles may decide by them, so they are not older than those
