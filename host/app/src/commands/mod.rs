@@ -24,6 +24,7 @@ pub mod headless_browser;
 pub mod inspect;
 pub mod login;
 pub mod logout;
+mod notices;
 pub mod serve;
 pub mod settings;
 pub mod stdio;

@@ -8,7 +8,7 @@ use entra_mcp_plugin::random::SystemRandomness;
 use entra_mcp_plugin::transport::stdio::serve;
 use tokio::io::{BufReader, stdin, stdout};
 
-use super::{CommandError, EndRequest, compile};
+use super::{CommandError, EndRequest, compile, notices};
 use crate::composition::public_client;
 use crate::config::Config;
 
@@ -21,6 +21,7 @@ pub async fn run(config: &Config) -> Result<(), CommandError> {
     let mut end = EndRequest::listen()?;
     let compiler = compile::command(&config.host.code_cache);
     let plugin = Arc::new(public_client::builder(config)?.compiler(compiler).build()?);
+    notices::of_bare_tools(config);
     let (clock, random) = (Arc::new(SystemClock::new()), SystemRandomness::default());
     let input = BufReader::new(stdin());
     let handler = Arc::clone(&plugin);

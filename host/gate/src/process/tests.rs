@@ -80,7 +80,8 @@ impl Fixture {
     /// A client that has begun a session.
     async fn session(&self, object: &str) -> Client {
         let mut client = self.client(object);
-        let answer = client.post(json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}})).await.unwrap();
+        let answer =
+            client.post(json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}})).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         let id = answer.headers().get("mcp-session-id").unwrap().clone();
         client.headers.insert("mcp-session-id", id);

@@ -55,7 +55,8 @@ async fn children_that_do_not_listen_are_killed() {
 #[tokio::test]
 async fn a_process_that_does_not_end_when_asked_is_killed_two_seconds_later() {
     let script = "trap '' TERM; while read -r line; do echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":'$$'}'; done; while :; do /bin/sleep 1; done";
-    let fixture = Fixture::with(|settings| settings.command = ["/bin/sh", "-c", script].map(str::to_owned).into(), None);
+    let fixture =
+        Fixture::with(|settings| settings.command = ["/bin/sh", "-c", script].map(str::to_owned).into(), None);
     let process = fixture.client("alice").process().await;
     let ending = tokio::spawn({
         let upstream = Arc::clone(&fixture.upstream);

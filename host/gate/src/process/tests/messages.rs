@@ -7,7 +7,8 @@ async fn ids_of_clients_arrive_back_as_they_were_written() {
     let fixture = Fixture::new();
     let client = fixture.client("alice");
     for id in ["1", "-7", "9007199254740993", r#""text""#, r#""\u0061""#, "1.50"] {
-        let answer = client.send(Method::POST, format!(r#"{{"jsonrpc":"2.0","id": {id} ,"method":"pid"}}"#)).await.unwrap();
+        let answer =
+            client.send(Method::POST, format!(r#"{{"jsonrpc":"2.0","id": {id} ,"method":"pid"}}"#)).await.unwrap();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         assert!(std::str::from_utf8(&body).unwrap().contains(&format!(r#""id":{id}"#)), "{id}");
     }
@@ -17,7 +18,8 @@ async fn ids_of_clients_arrive_back_as_they_were_written() {
 async fn numbers_and_line_breaks_survive() {
     let fixture = Fixture::new();
     let client = fixture.client("alice");
-    let pretty = "{\"jsonrpc\":\"2.0\",\r\n \"id\":1,\n\"method\":\"echo\",\"params\":{\"n\": 10000000000000000000000.0}}";
+    let pretty =
+        "{\"jsonrpc\":\"2.0\",\r\n \"id\":1,\n\"method\":\"echo\",\"params\":{\"n\": 10000000000000000000000.0}}";
     let answer = whole(client.send(Method::POST, pretty.into()).await.unwrap()).await;
     let line = answer["result"]["line"].as_str().unwrap();
     assert_eq!(line, r#"{"jsonrpc":"2.0","id":1,"method":"echo","params":{"n":10000000000000000000000.0}}"#);
@@ -114,8 +116,9 @@ async fn a_client_that_goes_away_cancels_its_request() {
     never.abort();
     // After it.
     let params = json!({"_meta": {"progressToken": 1}, "wait": true});
-    let mut events =
-        Events::of(client.post(json!({"jsonrpc": "2.0", "id": 1, "method": "progress", "params": params})).await.unwrap());
+    let mut events = Events::of(
+        client.post(json!({"jsonrpc": "2.0", "id": 1, "method": "progress", "params": params})).await.unwrap(),
+    );
     events.next().await.unwrap();
     drop(events);
     while client.result("cancelled", json!({})).await.as_array().unwrap().len() < 2 {}

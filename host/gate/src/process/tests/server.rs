@@ -35,7 +35,9 @@ fn answers_on_standard_streams() {
             Some("echo") => {
                 say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"line":{}}}}}"#, Value::String(line.clone())));
             }
-            Some("number") => say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":123456789012345678901234567890.10}}"#)),
+            Some("number") => {
+                say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":123456789012345678901234567890.10}}"#))
+            }
             Some("environment") => answer(json!(environment())),
             Some("folder") => {
                 let here = std::env::current_dir().unwrap();
