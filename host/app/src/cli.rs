@@ -157,7 +157,7 @@ enum Command {
         markdown: bool,
     },
     #[command(hide = true, name = commands::compile::NAME)]
-    Compile { folder: PathBuf },
+    Compile { folder: PathBuf, tools: Option<PathBuf> },
     #[cfg(feature = "demo")]
     #[command(hide = true)]
     HeadlessBrowser {
@@ -245,7 +245,7 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
         Command::Emulator { arguments } => commands::block_on(commands::emulator::run(&arguments)),
         #[cfg(feature = "demo")]
         Command::Demo { arguments } => commands::block_on(commands::demo::run(&arguments, &environment)),
-        Command::Compile { folder } => commands::compile::run(folder),
+        Command::Compile { folder, tools } => commands::compile::run(folder, tools.as_deref()),
         #[cfg(feature = "demo")]
         Command::HeadlessBrowser { arguments } => commands::block_on(commands::headless_browser::run(&arguments)),
     }

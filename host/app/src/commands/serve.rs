@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::{CommandError, EndRequest, ReopenRequest, compile, notices};
 use crate::audit::{Destination, JsonLinesAudit, LoggedRefusals};
-use crate::composition::behind::{Upstreams, readiness};
+use crate::composition::behind::{Tools, Upstreams, readiness};
 use crate::composition::confidential_client;
 use crate::config::access::{self, KnownTools};
 use crate::config::{AuditConfig, ConfigError, ServeConfig, StartCheck};
@@ -57,7 +57,9 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         ca_file: config.common.ca_file.clone(),
         instance_id: correlation_id(),
     })?;
-    let settings = config.settings(server.address());
+    let tools = Tools::load(&config.common).await?;
+    let mut settings = config.settings(server.address());
+    tools.complete(&mut settings.servers);
     let client = confidential_client::new(config, settings.clone(), &telemetry).await?;
     let audit = Arc::new(JsonLinesAudit::open(destination, *on_failure, Arc::new(SystemClock::new()))?);
     if matches!(destination, Destination::File { .. }) {
@@ -75,16 +77,17 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let limiter = CountingRateLimiter::new(clock.clone(), config.rates.clone());
     let bounded = BoundedAudit::start(sink, Arc::new(limiter), clock);
     let sink = Arc::clone(&bounded) as Arc<dyn AuditSink>;
-    let plugin = Arc::new(client.builder.audit(sink).compiler(compiler).build()?);
+    let plugin = Arc::new(tools.provide(client.builder).audit(sink).compiler(compiler).build()?);
+    tools.connect(&plugin);
     let known = match settings.servers.is_empty() {
         true => KnownTools::Own(plugin.remote_tools().await?),
-        false => KnownTools::Behind(Vec::new()),
+        false => tools.known(&settings).await?,
     };
     access::check_tools(&settings, &known)?;
     if let Some(Problem { message, .. }) = plugin.check_settings().await?.into_iter().next() {
         return Err(ConfigError::Conflict(message).into());
     }
-    let upstreams = Upstreams::new(&config.common, &plugin, gate_options(&settings))?;
+    let upstreams = Upstreams::new(&config.common, &tools, &plugin, gate_options(&settings))?;
     start_check(&plugin, config.check).await?;
     telemetry.observe_plugin(&plugin);
     telemetry.observe_audit(&audit);

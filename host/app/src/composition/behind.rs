@@ -1,6 +1,7 @@
 //! The MCP servers behind the program: what `[[tools]]` and `[[upstream]]` come to.
 //!
-//! The gate is made after the component: it asks the component about every request.
+//! Tool components are loaded before the component is: its settings depend on what they are. The gate is made after it:
+//! it asks the component about every request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +14,12 @@ use entra_mcp_plugin::Plugin;
 use entra_mcp_plugin::environment::{ServerKind, ServerSettings};
 use serde_json::{Value, json};
 
+pub use self::tools::{Tools, ToolsError};
 use crate::config::behind::{UpstreamConfig, UpstreamTarget};
 use crate::config::{Config, ConfigError};
 
 mod process;
+mod tools;
 
 /// The servers that admitted requests go on to.
 pub struct Upstreams {
@@ -27,7 +30,12 @@ pub struct Upstreams {
 
 impl Upstreams {
     /// The servers of the configuration. Programs are found, and none is started yet.
-    pub fn new(config: &Config, plugin: &Arc<Plugin>, options: gate::Options) -> Result<Self, ConfigError> {
+    pub fn new(
+        config: &Config,
+        tools: &Tools,
+        plugin: &Arc<Plugin>,
+        options: gate::Options,
+    ) -> Result<Self, ConfigError> {
         let mut servers: HashMap<String, Arc<dyn Behind>> = HashMap::new();
         let mut processes = Vec::new();
         for upstream in &config.behind.upstreams {
@@ -41,6 +49,7 @@ impl Upstreams {
             };
             servers.insert(upstream.place.name.clone(), server);
         }
+        servers.extend(tools.whole_servers(config));
         let has_servers = !servers.is_empty();
         let gate = Gate::new(Arc::clone(plugin) as Arc<_>, servers, options);
         Ok(Self { gate: has_servers.then(|| Arc::new(gate)), processes })
