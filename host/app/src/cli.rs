@@ -10,7 +10,7 @@ use crate::commands::headless_browser::HeadlessBrowserArgs;
 use crate::commands::{self, CommandError};
 use crate::config::{BehindLayer, Environment, Layer, ServeConfig, ServeLayer, Sources};
 use crate::service_manager::ServiceManager;
-use crate::{console, logging, process_memory};
+use crate::{compiler, console, logging, process_memory};
 
 /// An MCP server that signs people in with Microsoft Entra ID, in a WebAssembly sandbox
 #[derive(Parser)]
@@ -156,7 +156,7 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
-    #[command(hide = true, name = commands::compile::NAME)]
+    #[command(hide = true, name = compiler::COMMAND)]
     Compile { folder: PathBuf, tools: Option<PathBuf> },
     #[cfg(feature = "demo")]
     #[command(hide = true)]

@@ -14,17 +14,17 @@ use entra_mcp_plugin::rate_limiter::CountingRateLimiter;
 use entra_mcp_server::{Certificates, HttpServer, Limits, Options};
 use serde_json::json;
 
-use super::{CommandError, EndRequest, ReopenRequest, compile, notices};
+use super::{CommandError, EndRequest, ReopenRequest, notices};
 use crate::audit::{Destination, JsonLinesAudit, LoggedRefusals};
 use crate::composition::behind::{Tools, Upstreams, readiness};
 use crate::composition::confidential_client;
 use crate::config::access::{self, KnownTools};
 use crate::config::{AuditConfig, ConfigError, ServeConfig, StartCheck};
-use crate::console;
 use crate::http_handler::{CLIENT_ADDRESS_HEADER, ComponentHandler, Routes};
 use crate::open_files;
 use crate::service_manager::ServiceManager;
 use crate::telemetry::{MetricsServer, ObservedAudit, Telemetry, TelemetryConfig};
+use crate::{compiler, console};
 
 /// How long the last audit records may take to be written: the numbers of those that were counted, and then the records
 /// that no request waits for (`drop-and-count`).
@@ -68,7 +68,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     for advice in [ServeConfig::app_id_uri_advice(&settings), config.trust_advice()].into_iter().flatten() {
         tracing::warn!("{advice}");
     }
-    let compiler = compile::command(&config.common.host.code_cache);
+    let compiler = compiler::of_component(&config.common.host.code_cache);
     let sink = ObservedAudit::over(Arc::clone(&audit) as Arc<dyn AuditSink>, &telemetry);
     // On standard error, the records themselves are in the log.
     let sink = if matches!(destination, Destination::File { .. }) { LoggedRefusals::over(sink) } else { sink };

@@ -16,7 +16,7 @@ use entra_mcp_plugin::{Plugin, PluginBuilder};
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 
-use crate::commands::compile;
+use crate::compiler;
 use crate::config::access::KnownTools;
 use crate::config::behind::{EgressConfig, ToolsConfig};
 use crate::config::{Config, ConfigError};
@@ -64,7 +64,7 @@ impl Tools {
                 .graph(graph)
                 .ca_file(ca_file.as_deref())
                 .code_cache(code_cache)
-                .compiler(move |file| compile::command_for(&cache, file))
+                .compiler(move |file| compiler::of_tools(&cache, file))
                 .load(settings)
         });
         let loaded = match tokio::time::timeout(LONG_WORK, &mut loading).await {
