@@ -10,7 +10,7 @@ use crate::commands::headless_browser::HeadlessBrowserArgs;
 use crate::commands::{self, CommandError};
 use crate::config::{BehindLayer, Environment, Layer, ServeConfig, ServeLayer, Sources};
 use crate::service_manager::ServiceManager;
-use crate::{console, logging, process_memory};
+use crate::{compiler, console, logging, process_memory};
 
 /// An MCP server that signs people in with Microsoft Entra ID, in a WebAssembly sandbox
 #[derive(Parser)]
@@ -156,8 +156,8 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
-    #[command(hide = true, name = commands::compile::NAME)]
-    Compile { folder: PathBuf },
+    #[command(hide = true, name = compiler::COMMAND)]
+    Compile { folder: PathBuf, tools: Option<PathBuf> },
     #[cfg(feature = "demo")]
     #[command(hide = true)]
     HeadlessBrowser {
@@ -245,7 +245,7 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
         Command::Emulator { arguments } => commands::block_on(commands::emulator::run(&arguments)),
         #[cfg(feature = "demo")]
         Command::Demo { arguments } => commands::block_on(commands::demo::run(&arguments, &environment)),
-        Command::Compile { folder } => commands::compile::run(folder),
+        Command::Compile { folder, tools } => commands::compile::run(folder, tools.as_deref()),
         #[cfg(feature = "demo")]
         Command::HeadlessBrowser { arguments } => commands::block_on(commands::headless_browser::run(&arguments)),
     }

@@ -1,4 +1,5 @@
 //! The capabilities that the program gives to the component, in each of its two environments.
 
+pub mod behind;
 pub mod confidential_client;
 pub mod public_client;

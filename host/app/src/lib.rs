@@ -6,6 +6,7 @@
 pub mod audit;
 mod cli;
 pub mod commands;
+mod compiler;
 pub mod composition;
 pub mod config;
 mod console;

@@ -8,8 +8,7 @@ use crate::config::{HostConfig, LogFormat};
 use crate::console::ErrorWriter;
 
 /// The log filter unless `RUST_LOG` sets another: this program's information, and warnings of its dependencies.
-const DEFAULT_FILTER: &str =
-    "warn,entra_mcp_app=info,entra_mcp_plugin=info,entra_mcp_server=info,audit=info,guest=info,prompt=info";
+const DEFAULT_FILTER: &str = "warn,entra_mcp_app=info,entra_mcp_gate=info,entra_mcp_plugin=info,entra_mcp_server=info,audit=info,guest=info,prompt=info";
 
 /// Starts logging. A second call changes nothing.
 pub fn start(config: &HostConfig) {

@@ -8,6 +8,7 @@ use entra_mcp_plugin::{Error, Plugin};
 use entra_mcp_server::{HttpError, TlsError};
 
 use crate::audit::AuditFileError;
+use crate::composition::behind::ToolsError;
 use crate::composition::confidential_client::ConfidentialError;
 use crate::config::ConfigError;
 use crate::telemetry::{MetricsError, TelemetryError};
@@ -24,6 +25,7 @@ pub mod headless_browser;
 pub mod inspect;
 pub mod login;
 pub mod logout;
+mod notices;
 pub mod serve;
 pub mod settings;
 pub mod stdio;
@@ -82,6 +84,9 @@ pub enum CommandError {
     /// Something prevented it from deciding about tokens.
     #[error(transparent)]
     Undecided(Box<CommandError>),
+    /// Tools cannot be served.
+    #[error(transparent)]
+    Tools(#[from] ToolsError),
     /// The transport cannot start.
     #[error(transparent)]
     Stdio(#[from] StdioError),
@@ -135,7 +140,7 @@ impl CommandError {
             | Self::Undecided(_) => 2,
             Self::Plugin(Error::Endpoint(_) | Error::CertificateFile { .. }) => 2,
             Self::Http(HttpError::Insecure(_) | HttpError::Tls(_)) | Self::Credential(_) => 2,
-            Self::Audit(_) | Self::Telemetry(_) => 2,
+            Self::Audit(_) | Self::Telemetry(_) | Self::Tools(_) => 2,
             _ => 1,
         }
     }

@@ -3,29 +3,35 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use entra_mcp_gate::gate;
 use entra_mcp_plugin::Plugin;
 use entra_mcp_plugin::audit::{AuditSink, BoundedAudit};
 use entra_mcp_plugin::clock::SystemClock;
+use entra_mcp_plugin::environment::Settings;
 use entra_mcp_plugin::lifecycle::{Problem, Subject};
 use entra_mcp_plugin::random::{SystemRandomness, unguessable_id};
 use entra_mcp_plugin::rate_limiter::CountingRateLimiter;
 use entra_mcp_server::{Certificates, HttpServer, Limits, Options};
 use serde_json::json;
 
-use super::{CommandError, EndRequest, ReopenRequest, compile};
+use super::{CommandError, EndRequest, ReopenRequest, notices};
 use crate::audit::{Destination, JsonLinesAudit, LoggedRefusals};
+use crate::composition::behind::{Tools, Upstreams, readiness};
 use crate::composition::confidential_client;
 use crate::config::access::{self, KnownTools};
 use crate::config::{AuditConfig, ConfigError, ServeConfig, StartCheck};
-use crate::console;
 use crate::http_handler::{CLIENT_ADDRESS_HEADER, ComponentHandler, Routes};
 use crate::open_files;
 use crate::service_manager::ServiceManager;
 use crate::telemetry::{MetricsServer, ObservedAudit, Telemetry, TelemetryConfig};
+use crate::{compiler, console};
 
 /// How long the last audit records may take to be written: the numbers of those that were counted, and then the records
 /// that no request waits for (`drop-and-count`).
 const LAST_RECORDS: Duration = Duration::from_secs(1);
+
+/// How long the processes of upstreams may take to end: they are killed after two seconds.
+const LAST_PROCESSES: Duration = Duration::from_secs(3);
 
 /// How long the last telemetry may take to be exported. With the grace for requests, less than service managers wait.
 const LAST_EXPORTS: Duration = Duration::from_secs(3);
@@ -51,8 +57,10 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         ca_file: config.common.ca_file.clone(),
         instance_id: correlation_id(),
     })?;
-    let client = confidential_client::new(config, server.address(), &telemetry).await?;
-    let settings = config.settings(server.address());
+    let tools = Tools::load(&config.common).await?;
+    let mut settings = config.settings(server.address());
+    tools.complete(&mut settings.servers);
+    let client = confidential_client::new(config, settings.clone(), &telemetry).await?;
     let audit = Arc::new(JsonLinesAudit::open(destination, *on_failure, Arc::new(SystemClock::new()))?);
     if matches!(destination, Destination::File { .. }) {
         reopen_when_asked(Arc::clone(&audit))?;
@@ -60,7 +68,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     for advice in [ServeConfig::app_id_uri_advice(&settings), config.trust_advice()].into_iter().flatten() {
         tracing::warn!("{advice}");
     }
-    let compiler = compile::command(&config.common.host.code_cache);
+    let compiler = compiler::of_component(&config.common.host.code_cache);
     let sink = ObservedAudit::over(Arc::clone(&audit) as Arc<dyn AuditSink>, &telemetry);
     // On standard error, the records themselves are in the log.
     let sink = if matches!(destination, Destination::File { .. }) { LoggedRefusals::over(sink) } else { sink };
@@ -69,11 +77,17 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let limiter = CountingRateLimiter::new(clock.clone(), config.rates.clone());
     let bounded = BoundedAudit::start(sink, Arc::new(limiter), clock);
     let sink = Arc::clone(&bounded) as Arc<dyn AuditSink>;
-    let plugin = Arc::new(client.builder.audit(sink).compiler(compiler).build()?);
-    access::check_tools(&settings, &KnownTools::Own(plugin.remote_tools().await?))?;
+    let plugin = Arc::new(tools.provide(client.builder).audit(sink).compiler(compiler).build()?);
+    tools.connect(&plugin);
+    let known = match settings.servers.is_empty() {
+        true => KnownTools::Own(plugin.remote_tools().await?),
+        false => tools.known(&settings).await?,
+    };
+    access::check_tools(&settings, &known)?;
     if let Some(Problem { message, .. }) = plugin.check_settings().await?.into_iter().next() {
         return Err(ConfigError::Conflict(message).into());
     }
+    let upstreams = Upstreams::new(&config.common, &tools, &plugin, gate_options(&settings))?;
     start_check(&plugin, config.check).await?;
     telemetry.observe_plugin(&plugin);
     telemetry.observe_audit(&audit);
@@ -95,11 +109,15 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         limits,
         ..Options::new(http::HeaderName::from_static(CLIENT_ADDRESS_HEADER), Arc::new(correlation_id))
     };
-    let routes = settings.http.as_ref().map(Routes::of);
-    let handler = ComponentHandler::new(plugin, client.rate_limiter, routes.unwrap_or_default(), None);
-    let public_url = settings.http.map(|http| http.public_url).unwrap_or_default();
+    let routes = settings.http.as_ref().map(Routes::of).unwrap_or_default().with_servers(&settings.servers);
+    let handler = ComponentHandler::new(plugin, client.rate_limiter, routes, upstreams.gate.clone());
+    notices::of_remote_server(config, &settings);
+    let public_url = settings.http.as_ref().map(|http| http.public_url.clone()).unwrap_or_default();
     let address = server.address();
     let mut ready = json!({ "listening": address.to_string(), "public_url": public_url });
+    if let (false, Some(ready)) = (settings.servers.is_empty(), ready.as_object_mut()) {
+        ready.insert("servers".to_owned(), readiness(&settings.servers));
+    }
     if let Some(metrics) = metrics {
         let address = metrics.address();
         if let Some(ready) = ready.as_object_mut() {
@@ -126,6 +144,9 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         }
     };
     let served = server.serve(Arc::new(handler), options, stop, cancel).await;
+    if tokio::time::timeout(LAST_PROCESSES, upstreams.end()).await.is_err() {
+        tracing::warn!("not every process of an upstream has ended in time");
+    }
     // The runtime has nothing else to do any more.
     if tokio::time::timeout(LAST_RECORDS, bounded.flush()).await.is_err() {
         tracing::error!("not every number of counted audit events could be written in time");
@@ -135,6 +156,22 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     served?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// How requests go on to servers behind.
+fn gate_options(settings: &Settings) -> gate::Options {
+    let http = settings.http.as_ref();
+    let fields = http.into_iter().flat_map(|http| http.client_address_header.iter().chain(&http.token_header));
+    let fields = fields.filter_map(|name| http::HeaderName::try_from(name.as_str()).ok());
+    let defaults = gate::Options::new(Arc::new(correlation_id));
+    gate::Options {
+        host_fields: fields.collect(),
+        https: http.is_some_and(|http| http.public_url.starts_with("https:")),
+        streams_per_caller: http
+            .and_then(|http| http.max_streams_per_caller.try_into().ok())
+            .unwrap_or(defaults.streams_per_caller),
+        ..defaults
+    }
 }
 
 /// Asks Entra ID whether it knows the tenant and the credential. A server that only warns does not wait for the answer.

@@ -8,7 +8,9 @@ use entra_mcp_plugin::random::SystemRandomness;
 use entra_mcp_plugin::transport::stdio::serve;
 use tokio::io::{BufReader, stdin, stdout};
 
-use super::{CommandError, EndRequest, compile};
+use super::{CommandError, EndRequest, notices};
+use crate::compiler;
+use crate::composition::behind::Tools;
 use crate::composition::public_client;
 use crate::config::Config;
 
@@ -19,8 +21,12 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Serves until the client closes the connection or the process is asked to end.
 pub async fn run(config: &Config) -> Result<(), CommandError> {
     let mut end = EndRequest::listen()?;
-    let compiler = compile::command(&config.host.code_cache);
-    let plugin = Arc::new(public_client::builder(config)?.compiler(compiler).build()?);
+    let compiler = compiler::of_component(&config.host.code_cache);
+    let tools = Tools::load(config).await?;
+    tools.check_local(config)?;
+    let plugin = Arc::new(tools.provide(public_client::builder(config)?).compiler(compiler).build()?);
+    tools.connect(&plugin);
+    notices::of_bare_tools(config);
     let (clock, random) = (Arc::new(SystemClock::new()), SystemRandomness::default());
     let input = BufReader::new(stdin());
     let handler = Arc::clone(&plugin);

@@ -3,7 +3,6 @@
 //! It authenticates itself to Entra ID, keeps everything that outlives a request in a store that other processes may
 //! share, and has no person at the machine.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use entra_mcp_plugin::Error;
 use entra_mcp_plugin::client_credential::{ClientCredential, ClientSecret, CredentialError};
 use entra_mcp_plugin::client_metadata::PublicClientMetadata;
 use entra_mcp_plugin::clock::{Clock, SystemClock};
+use entra_mcp_plugin::environment::Settings;
 use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
 use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, RateLimiter};
 use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore, SqliteStore};
@@ -24,7 +24,7 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// What the server and the component share.
 pub struct ConfidentialClient {
-    /// The component, but for its settings, which depend on the port.
+    /// The component with its settings.
     pub builder: PluginBuilder,
     /// Counts by address in the server, and by client id in the component.
     pub rate_limiter: Arc<dyn RateLimiter>,
@@ -41,12 +41,11 @@ pub fn store(config: &ServeConfig, clock: Arc<dyn Clock>) -> Result<Arc<dyn Secr
 /// Gives the component everything that the remote server needs. Fails if no client secret is available.
 pub async fn new(
     config: &ServeConfig,
-    bound: SocketAddr,
+    settings: Settings,
     telemetry: &Telemetry,
 ) -> Result<ConfidentialClient, ConfidentialError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = store(config, Arc::clone(&clock))?;
-    let settings = config.settings(bound);
     let credential = match &config.credential {
         CredentialSource::Given(secret) => ClientSecret::Given(secret.clone()),
         CredentialSource::File(path) => ClientSecret::File(path.clone()),

@@ -154,7 +154,9 @@ mod tests {
         };
         let serve = ServeLayer { audit, ..ServeLayer::default() };
         let variables = [variables, &[("HOME", "/home/u")]].concat();
-        Ok(Sources::read_serve(flags, serve, BehindLayer::default(), Environment::of(&variables))?.serve()?.audit)
+        Ok(Sources::read_serve(flags, serve, crate::config::BehindLayer::default(), Environment::of(&variables))?
+            .serve()?
+            .audit)
     }
 
     fn file(path: &str, max_bytes: u64, keep: u32, keep_days: u32) -> Destination {

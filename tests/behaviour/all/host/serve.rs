@@ -21,7 +21,7 @@ pub(super) struct Server {
     output: Lines<BufReader<ChildStdout>>,
     log: ChildStderr,
     /// What it prints when it listens.
-    ready: Value,
+    pub(super) ready: Value,
 }
 
 /// `serve` on a free port, with a client secret.
@@ -71,7 +71,7 @@ impl Server {
 }
 
 /// Exit code, standard output and standard error of a program that ends by itself.
-async fn run(mut command: Command, input: &str) -> (Option<i32>, String, String) {
+pub(super) async fn run(mut command: Command, input: &str) -> (Option<i32>, String, String) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().unwrap();
     // The write fails if the program ends without reading its input; that is acceptable.

@@ -62,7 +62,10 @@ fn load(file: &str) -> Result<Behind, ConfigError> {
 /// The message for the operator.
 fn refusal(file: &str) -> String {
     match load(file).unwrap_err() {
-        ConfigError::File { reason, .. } => reason.lines().last().unwrap_or_default().to_owned(),
+        ConfigError::File { reason, .. } => {
+            let is_fault = |line: &&str| line.starts_with("unknown ") || line.starts_with("missing ");
+            reason.lines().find(is_fault).unwrap_or(&reason).to_owned()
+        }
         error => error.to_string(),
     }
 }
@@ -383,8 +386,9 @@ fn a_component_that_cannot_be_read_or_gives_no_name_is_refused() {
 #[test]
 fn an_upstream_is_reached_by_url_or_by_command() {
     let behind = load(&command("variables = ['A=b']\nidle-seconds = 1\nmax-processes = 3\nmax-seconds-to-answer = 5"));
-    let [UpstreamConfig { target, max_time_to_answer, identity, place }] = &behind.unwrap().upstreams[..] else {
-        panic!()
+    let behind = behind.unwrap();
+    let [UpstreamConfig { target, max_time_to_answer, identity, place }] = behind.upstreams.as_slice() else {
+        panic!("{behind:?}")
     };
     let expected = UpstreamTarget::Process(ProcessConfig {
         command: vec!["python".into(), "server.py".into()],
