@@ -26,9 +26,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     probe::probe(&workspace)?;
     let components = match env::var_os(GIVEN) {
-        Some(given) => PathBuf::from(given),
+        Some(given) => {
+            println!("cargo::rustc-cfg=given_test_tools");
+            PathBuf::from(given)
+        }
         None => build(&workspace)?,
     };
+    println!("cargo::rustc-check-cfg=cfg(given_test_tools)");
     println!("cargo::rerun-if-env-changed={GIVEN}");
     println!("cargo::rerun-if-env-changed=ENTRA_MCP_OFFLINE");
     println!("cargo::rustc-env=ENTRA_MCP_TEST_TOOLS={}", components.display());

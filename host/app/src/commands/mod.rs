@@ -27,6 +27,7 @@ pub mod logout;
 pub mod serve;
 pub mod settings;
 pub mod stdio;
+pub mod tools;
 pub mod validate;
 
 /// Why a command failed.
@@ -48,6 +49,14 @@ pub enum CommandError {
     #[error("{path} cannot be read: {reason}")]
     File {
         /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file or folder cannot be written.
+    #[error("{path} cannot be written: {reason}")]
+    NotWritten {
+        /// The file or folder.
         path: String,
         /// Why.
         reason: String,
