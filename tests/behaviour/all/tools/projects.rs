@@ -16,13 +16,13 @@ const NAME: &str = "order-desk";
 const NOT_RUN: [&str; 4] = ["npm ci ", "python3 -m venv ", ".venv/bin/pip install ", "entra-mcp inspect "];
 
 /// A project that the program has made.
-struct Project {
+pub(super) struct Project {
     _parent: TempDir,
     folder: PathBuf,
 }
 
 impl Project {
-    fn new(language: &str) -> Self {
+    pub(super) fn new(language: &str) -> Self {
         let parent = tempfile::tempdir().expect("there is a place for temporary files");
         let output = new(parent.path(), NAME, language);
         assert!(output.status.success(), "{output:?}");
@@ -35,9 +35,14 @@ impl Project {
         Self { _parent: parent, folder }
     }
 
+    /// A file of the project.
+    pub(super) fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.folder.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+    }
+
     /// The commands of README, in their order.
-    fn commands(&self) -> Vec<String> {
-        let readme = fs::read_to_string(self.folder.join("README.md")).expect("there is a README");
+    pub(super) fn commands(&self) -> Vec<String> {
+        let readme = self.read("README.md");
         let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
         let commands = blocks.flat_map(str::lines).filter(|line| !NOT_RUN.iter().any(|not| line.starts_with(not)));
         commands.map(str::to_owned).collect()
