@@ -37,6 +37,31 @@ macro_rules! bindings {
     };
 }
 
+/// The bindings of what a tool component exports.
+#[cfg(feature = "tools")]
+macro_rules! tools_bindings {
+    ($wit:literal) => {
+        wasmtime::component::bindgen!({
+            path: $wit,
+            world: "tools",
+            exports: { default: async },
+            require_store_data_send: true,
+            with: {
+                "entra-mcp:plugin/types": crate::bindings::types,
+                "entra-mcp:plugin/tool-types": crate::bindings::tool_types,
+            },
+        });
+    };
+}
+
+#[cfg(feature = "tools")]
+pub(crate) mod tools {
+    #[cfg(not(entra_mcp_packaged))]
+    tools_bindings!("../../wit");
+    #[cfg(entra_mcp_packaged)]
+    tools_bindings!("wit");
+}
+
 #[cfg(not(entra_mcp_packaged))]
 bindings!("../../wit");
 #[cfg(entra_mcp_packaged)]

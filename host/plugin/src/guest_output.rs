@@ -18,10 +18,19 @@ const MAX_LINE_BYTES: usize = 2 * 1024;
 /// others.
 const MAX_LINES: usize = 200;
 
-/// The standard error of one instance.
+/// The standard error of one instance; of a tool component, its standard output too.
 #[derive(Clone, Default)]
 pub(crate) struct GuestStderr {
     lines: Arc<Mutex<Lines>>,
+    /// The server that the instance is of, if it is a tool component.
+    server: Option<Arc<str>>,
+}
+
+impl GuestStderr {
+    /// The output of an instance of a tool component. Its lines go under the target `tool`, with the name of the server.
+    pub(crate) fn of_tools(server: Arc<str>) -> Self {
+        Self { lines: Arc::default(), server: Some(server) }
+    }
 }
 
 #[derive(Default)]
@@ -75,7 +84,10 @@ impl AsyncWrite for GuestStderr {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let complete = self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
         for line in complete {
-            tracing::warn!(target: "guest", "{line}");
+            match &self.server {
+                None => tracing::warn!(target: "guest", "{line}"),
+                Some(server) => tracing::info!(target: "tool", %server, "{line}"),
+            }
         }
         Poll::Ready(Ok(bytes.len()))
     }

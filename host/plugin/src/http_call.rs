@@ -38,7 +38,7 @@ const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 type CallFuture = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
-type OutgoingHead = Result<Response<HyperOutgoingBody>, ErrorCode>;
+pub(crate) type OutgoingHead = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 /// The body of an answer: all of it, or an event stream. Dropping an event stream ends its call and its instance.
 #[derive(Debug)]
@@ -307,7 +307,7 @@ async fn collect(mut call: Option<CallFuture>, mut written: HyperOutgoingBody) -
 
 /// Takes the output that is written and not read yet. A component that has returned writes nothing more, so "no output
 /// yet" has to be reliable here: the budget of the runtime, which makes a task pause, is switched off.
-fn poll_written(
+pub(crate) fn poll_written(
     written: &mut HyperOutgoingBody,
     context: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, <HyperOutgoingBody as Body>::Error>>> {

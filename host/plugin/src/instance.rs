@@ -181,16 +181,16 @@ pub fn grant(import: &str) -> Option<&'static str> {
     })
 }
 
-struct HasTable;
+pub(crate) struct HasTable;
 
 impl HasData for HasTable {
     type Data<'a> = &'a mut ResourceTable;
 }
 
 /// `wasi:clocks` on the host's [`Clock`], timers included.
-struct ClockView<'a> {
-    clock: &'a Arc<dyn Clock>,
-    table: &'a mut ResourceTable,
+pub(crate) struct ClockView<'a> {
+    pub(crate) clock: &'a Arc<dyn Clock>,
+    pub(crate) table: &'a mut ResourceTable,
 }
 
 impl InstanceState {
@@ -199,7 +199,7 @@ impl InstanceState {
     }
 }
 
-struct HasClock;
+pub(crate) struct HasClock;
 
 impl HasData for HasClock {
     type Data<'a> = ClockView<'a>;

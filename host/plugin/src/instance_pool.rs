@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::instance::{InstanceResources, InstanceState, Runaway, link};
 use warm::Warm;
 
-mod warm;
+pub(crate) mod warm;
 
 /// Concurrent instances. A call that waits for a person occupies one, so there are as many as the transport admits
 /// calls: the transport refuses further calls as busy, whereas a call in the pool's queue would wait without an answer.
@@ -45,7 +45,7 @@ const MAX_KEPT_MEMORY_BYTES: usize = 16 * 1024 * 1024;
 const MAX_KEPT_RESOURCES: usize = 500;
 
 /// Length of an epoch: how often a computing guest lets other tasks run.
-const EPOCH: Duration = Duration::from_millis(100);
+pub(crate) const EPOCH: Duration = Duration::from_millis(100);
 
 /// Epochs for which a guest may compute without a pause: 10 s. The longest honest computation, the verification of a
 /// token, takes a few milliseconds.
@@ -109,12 +109,12 @@ struct PoolCounts {
 /// The pool.
 pub(crate) struct InstancePool {
     pre: PluginPre<InstanceState>,
-    world: InstanceResources,
+    world: Arc<InstanceResources>,
     limits: PoolLimits,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     idle: Warm<PooledInstance>,
-    ticker: Ticker,
+    ticker: Arc<Ticker>,
     counts: PoolCounts,
 }
 
@@ -148,16 +148,31 @@ impl InstancePool {
         let mut linker = Linker::new(engine);
         link(&mut linker).map_err(Error::Engine)?;
         let pre = linker.instantiate_pre(component).and_then(PluginPre::new).map_err(Error::Component)?;
-        Ok(Self {
+        let ticker = Ticker::start(engine).map_err(Error::Thread)?;
+        Ok(Self::of(pre, Arc::new(world), limits, Arc::new(ticker)))
+    }
+
+    /// Another pool of the same component, with its own bounds: calls in one never wait for instances of the other.
+    pub(crate) fn beside(&self, limits: PoolLimits) -> Self {
+        Self::of(self.pre.clone(), Arc::clone(&self.world), limits, Arc::clone(&self.ticker))
+    }
+
+    fn of(
+        pre: PluginPre<InstanceState>,
+        world: Arc<InstanceResources>,
+        limits: PoolLimits,
+        ticker: Arc<Ticker>,
+    ) -> Self {
+        Self {
             pre,
             world,
             limits,
             permits: Arc::new(Semaphore::new(limits.max_instances)),
             waiting: AtomicUsize::new(0),
             idle: Warm::new(limits.max_idle_instances, MAX_IDLE_TIME),
-            ticker: Ticker::start(engine).map_err(Error::Thread)?,
+            ticker,
             counts: PoolCounts::default(),
-        })
+        }
     }
 
     /// Waits for a place, then takes a warm instance or makes one, for a call that came in on `channel`.
@@ -292,13 +307,13 @@ impl Drop for CallWatch<'_> {
 }
 
 /// Tells [`Runaway`] about every suspension of the guest's future.
-struct Watched<F> {
+pub(crate) struct Watched<F> {
     future: F,
     runaway: Arc<Runaway>,
 }
 
 impl<F: Future> Watched<F> {
-    async fn run(future: F, runaway: Arc<Runaway>) -> F::Output {
+    pub(crate) async fn run(future: F, runaway: Arc<Runaway>) -> F::Output {
         let future = pin!(future);
         Watched { future, runaway }.await
     }
@@ -317,7 +332,7 @@ impl<F: Future + Unpin> Future for Watched<F> {
 }
 
 /// A thread that ends an epoch every [`EPOCH`] while calls are running. It ends with the pool.
-struct Ticker {
+pub(crate) struct Ticker {
     shared: Arc<TickerShared>,
 }
 
@@ -332,12 +347,12 @@ struct TickerShared {
 }
 
 /// Keeps the ticker going.
-struct Ticking {
+pub(crate) struct Ticking {
     shared: Arc<TickerShared>,
 }
 
 impl Ticker {
-    fn start(engine: &Engine) -> std::io::Result<Self> {
+    pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
         let shared = Arc::<TickerShared>::default();
         let (engine, thread_shared) = (engine.weak(), Arc::clone(&shared));
         thread::Builder::new().name("epoch".into()).spawn(move || {
@@ -351,7 +366,7 @@ impl Ticker {
         Ok(Self { shared })
     }
 
-    fn call(&self) -> Ticking {
+    pub(crate) fn call(&self) -> Ticking {
         // The thread sets `resting` before it reads the number of calls, and a call is counted before it reads
         // `resting`. In the total order of these steps, one of the two sees the other.
         self.shared.calls.fetch_add(1, Ordering::SeqCst);

@@ -65,6 +65,8 @@ pub mod rate_limiter;
 pub mod secret_store;
 pub mod sign_in;
 pub mod token_validator;
+#[cfg(feature = "tools")]
+pub mod tool_components;
 #[cfg(feature = "pool")]
 pub mod transport;
 pub mod user_agent;

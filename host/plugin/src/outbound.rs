@@ -75,11 +75,10 @@ impl OutboundHooks {
     pub(crate) fn new(http: Arc<dyn Outbound>) -> Self {
         Self { http }
     }
-}
 
-impl WasiHttpHooks for OutboundHooks {
-    /// The same as the default, which builds the list anew for every field of every message.
-    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+    /// Whether an instance may neither see nor set a field. The same as the default of `wasi:http`, which builds the list
+    /// anew for every field of every message.
+    pub(crate) fn forbids(name: &HeaderName) -> bool {
         matches!(
             name.as_str(),
             "connection"
@@ -92,6 +91,12 @@ impl WasiHttpHooks for OutboundHooks {
                 | "transfer-encoding"
                 | "upgrade"
         )
+    }
+}
+
+impl WasiHttpHooks for OutboundHooks {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        Self::forbids(name)
     }
 
     fn set_host_header(&mut self) -> bool {

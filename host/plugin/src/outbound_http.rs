@@ -105,6 +105,20 @@ impl OutboundHttp {
         self
     }
 
+    /// Sets the time for a whole exchange and the longest answer in bytes. The defaults are for the component's own requests.
+    #[must_use]
+    pub fn bounds(mut self, total: Duration, response_bytes: u64) -> Self {
+        self.limits = Limits { total, body: response_bytes, ..self.limits };
+        self
+    }
+
+    /// Sets where names lead.
+    #[cfg(test)]
+    pub(crate) fn resolving(mut self, resolve: Resolve) -> Self {
+        self.resolve = resolve;
+        self
+    }
+
     /// Sends nothing: answers requests for these URLs with these documents, and denies all others.
     pub fn offline(documents: HashMap<String, Vec<u8>>) -> Self {
         Self {

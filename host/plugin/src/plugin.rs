@@ -20,6 +20,7 @@ use crate::code_cache::CodeCache;
 use crate::component::{BUNDLED_COMPONENT, engine};
 use crate::environment::Settings;
 use crate::error::Error;
+use crate::gatekeeper::Delegations;
 use crate::imports::{Imports, ImportsBuilder};
 use crate::instance::{InstanceResources, MAX_MEMORY_BYTES};
 use crate::instance_pool::{InstancePool, LeaseError, PoolLimits, PoolStatistics};
@@ -84,6 +85,7 @@ impl fmt::Debug for AccessToken {
 /// The component, loaded and ready. Calls may run concurrently; dropping the future of a call cancels it.
 pub struct Plugin {
     pub(crate) pool: Arc<InstancePool>,
+    delegations: Arc<Delegations>,
     random: Arc<dyn Random>,
 }
 
@@ -259,18 +261,12 @@ impl Plugin {
             &mut wasmtime::Store<crate::instance::InstanceState>,
         ) -> wasmtime::Result<T>,
     ) -> Result<T, Error> {
-        // A successful call is never asked for its id.
-        let given = correlation_id.into();
-        let correlation_id = || given.unwrap_or_else(|| self.correlation_id());
-        let lease = match self.pool.lease(channel).await {
-            Ok(lease) => lease,
-            Err(error) => return Err(no_lease(error, correlation_id())),
-        };
-        lease.call(call).await.map_err(|error| {
-            let correlation_id = correlation_id();
-            tracing::error!(%correlation_id, error = format!("{error:?}"), "the component failed");
-            Error::Trapped { correlation_id }
-        })
+        call_in(&self.pool, &*self.random, correlation_id, channel, call).await
+    }
+
+    /// Supplies tokens to requests of tools.
+    pub(crate) fn delegations(&self) -> &Arc<Delegations> {
+        &self.delegations
     }
 
     /// The state of the pool and its counts.
@@ -279,9 +275,38 @@ impl Plugin {
     }
 
     pub(crate) fn correlation_id(&self) -> String {
-        // Without randomness no sign-in works; the id only has to exist.
-        unguessable_id(&*self.random).unwrap_or_default()
+        new_correlation_id(&*self.random)
     }
+}
+
+/// Runs a call in an instance of `pool`.
+pub(crate) async fn call_in<T>(
+    pool: &Arc<InstancePool>,
+    random: &dyn Random,
+    correlation_id: impl Into<Option<String>>,
+    channel: Arc<dyn ClientChannel>,
+    call: impl AsyncFnOnce(
+        &crate::bindings::Plugin,
+        &mut wasmtime::Store<crate::instance::InstanceState>,
+    ) -> wasmtime::Result<T>,
+) -> Result<T, Error> {
+    // A successful call is never asked for its id.
+    let given = correlation_id.into();
+    let correlation_id = || given.unwrap_or_else(|| new_correlation_id(random));
+    let lease = match pool.lease(channel).await {
+        Ok(lease) => lease,
+        Err(error) => return Err(no_lease(error, correlation_id())),
+    };
+    lease.call(call).await.map_err(|error| {
+        let correlation_id = correlation_id();
+        tracing::error!(%correlation_id, error = format!("{error:?}"), "the component failed");
+        Error::Trapped { correlation_id }
+    })
+}
+
+fn new_correlation_id(random: &dyn Random) -> String {
+    // Without randomness no sign-in works; the id only has to exist.
+    unguessable_id(random).unwrap_or_default()
 }
 
 impl fmt::Debug for Plugin {
@@ -497,7 +522,8 @@ impl PluginBuilder {
         let random = Arc::clone(&imports.random);
         let world = InstanceResources { imports, http, max_memory_bytes: self.max_memory_bytes };
         let pool = InstancePool::new(&engine, &component, world, self.limits)?;
-        Ok(Plugin { pool: Arc::new(pool), random })
+        let delegations = Arc::new(Delegations::new(&pool, self.limits, Arc::clone(&random)));
+        Ok(Plugin { pool: Arc::new(pool), delegations, random })
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Values that are not in use.
-pub(super) struct Warm<T> {
+pub(crate) struct Warm<T> {
     /// One shelf for each processor, which is the number of threads of the runtime. The last value of a shelf was used
     /// last.
     shelves: Vec<Mutex<VecDeque<Shelved<T>>>>,
@@ -35,7 +35,7 @@ struct Shelved<T> {
 }
 
 impl<T> Warm<T> {
-    pub(super) fn new(limit: usize, lifetime: Duration) -> Self {
+    pub(crate) fn new(limit: usize, lifetime: Duration) -> Self {
         let shelves = thread::available_parallelism().map_or(1, usize::from);
         Self {
             shelves: (0..shelves).map(|_| Mutex::default()).collect(),
@@ -46,12 +46,12 @@ impl<T> Warm<T> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
     /// The value that this thread used last, or else one of another thread's.
-    pub(super) fn take(&self) -> Option<T> {
+    pub(crate) fn take(&self) -> Option<T> {
         let own = shelf_of_this_thread();
         let taken = (0..self.shelves.len()).find_map(|next| self.shelf(own.wrapping_add(next))?.pop_back())?;
         self.count.fetch_sub(1, Ordering::Relaxed);
@@ -59,7 +59,7 @@ impl<T> Warm<T> {
     }
 
     /// Keeps a value, unless there are enough.
-    pub(super) fn put(&self, value: T, now: Duration) -> Result<(), T> {
+    pub(crate) fn put(&self, value: T, now: Duration) -> Result<(), T> {
         if self.count.fetch_add(1, Ordering::Relaxed) < self.limit
             && let Some(mut shelf) = self.shelf(shelf_of_this_thread())
         {
@@ -72,7 +72,7 @@ impl<T> Warm<T> {
 
     /// Takes out values that were idle for too long: at most one per shelf and [`LOOK_PAUSE`], so that no call has to
     /// wait while many are dropped.
-    pub(super) fn unneeded(&self, now: Duration) -> Vec<T> {
+    pub(crate) fn unneeded(&self, now: Duration) -> Vec<T> {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (due, next) = (self.next_look.load(Ordering::Relaxed), milliseconds(now.saturating_add(LOOK_PAUSE)));
         let is_due = milliseconds(now) >= due

@@ -1,0 +1,264 @@
+//! Requests of a tool component: where they may go, and whose token they carry.
+//!
+//! The token is decided by the call that the store serves, never by anything in the request. The component does not see it:
+//! it is added after the request has left the store, and nothing in the answer tells it (`scrub.rs`). What the component
+//! itself says about an identity, `Authorization` above all, is dropped. Redirects are answers, which the component may
+//! follow by a request of its own, if that is allowed.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
+use zeroize::Zeroizing;
+
+use super::call_context::CallContext;
+use super::claims_challenge::wanted_claims;
+use super::delegation::DelegatedTokens;
+use super::destinations::{Destination, Destinations, Refused};
+use super::scrub::scrubbed;
+use crate::gatekeeper::Challenge;
+use crate::outbound::{Outbound, OutboundHooks, OutboundObserver, RequestBody, ResponseBody};
+use crate::provided_tools::{DelegationError, DelegationErrorCategory};
+
+/// Longest body of a request in bytes. It is kept in memory until the answer is there, for the case of a challenge.
+const MAX_REQUEST_BYTES: usize = 1024 * 1024;
+
+/// Fields that a request with a token does not carry: a token could be put together from parts of an answer, or be hidden
+/// by compression.
+const FIELDS_WITHOUT_TOKEN: [HeaderName; 3] = [header::RANGE, header::IF_RANGE, header::ACCEPT_ENCODING];
+
+type Answer = Result<Response<ResponseBody>, Error>;
+
+/// The way out of a tool component.
+pub(super) struct Egress {
+    /// The name of the server, for the log.
+    pub(super) server: Arc<str>,
+    pub(super) destinations: Destinations,
+    pub(super) http: Arc<dyn Outbound>,
+    pub(super) tokens: Arc<dyn DelegatedTokens>,
+    pub(super) observer: Arc<dyn OutboundObserver>,
+}
+
+impl Egress {
+    /// Sends a request of a call, if its destination is allowed.
+    async fn send(&self, call: &CallContext, request: Request<RequestBody>, options: Option<RequestOptions>) -> Answer {
+        let _place = call.place().await.ok_or(Error::HttpRequestDenied)?;
+        // The body is taken before any decision. Otherwise the tool would learn that its body is not wanted, but not why.
+        let (mut head, body) = request.into_parts();
+        let body = collected(body).await?;
+        let (destination, target) = match self.destinations.find(&head.method, &head.uri) {
+            Ok(found) => found,
+            Err(refused) => {
+                self.log_refused(call, &refused);
+                return Err(Error::HttpRequestDenied);
+            }
+        };
+        head.uri = target;
+        let telling: Vec<HeaderName> = head.headers.keys().filter(|name| tells_identity(name)).cloned().collect();
+        for name in telling {
+            head.headers.remove(&name);
+            if call.logs_refusal() {
+                tracing::info!(server = %self.server, %name, "a header field by which a tool names an identity was dropped");
+            }
+        }
+        let exchange = Exchange { egress: self, call, head, body, options };
+        if destination.permissions.is_empty() {
+            exchange.send(None).await
+        } else {
+            exchange.send_delegated(destination).await
+        }
+    }
+
+    fn log_refused(&self, call: &CallContext, refused: &Refused) {
+        if !call.logs_refusal() {
+            return;
+        }
+        let server = &self.server;
+        match refused {
+            Refused::NotListed { to } => tracing::warn!(
+                %server,
+                missing = format!("egress = [{{ to = {to:?} }}]"),
+                "a request of a tool was denied: its destination is not configured"
+            ),
+            Refused::Method(method) => {
+                tracing::warn!(%server, %method, "a request of a tool was denied: its method is never allowed");
+            }
+            Refused::UnclearHost => {
+                tracing::warn!(%server, "a request of a tool was denied: servers read its host in different ways");
+            }
+            Refused::UnclearPath => {
+                tracing::warn!(%server, "a request of a tool was denied: servers read its path in different ways");
+            }
+        }
+    }
+}
+
+/// A request that is allowed.
+struct Exchange<'a> {
+    egress: &'a Egress,
+    call: &'a CallContext,
+    head: http::request::Parts,
+    body: Bytes,
+    options: Option<RequestOptions>,
+}
+
+impl Exchange<'_> {
+    /// Sends the request in the caller's name. If the API wants another token, it gets one, once.
+    async fn send_delegated(&self, destination: &Destination) -> Answer {
+        let token = match self.token(destination, None).await {
+            Ok(token) => token,
+            Err(error) => {
+                self.call.not_delegated(error);
+                return Err(Error::HttpRequestDenied);
+            }
+        };
+        let answer = self.send(Some(&token)).await?;
+        let Some(claims) = challenge(&answer) else { return scrubbed(answer, &token) };
+        let refused = Challenge { refused_token: token.to_string(), claims };
+        let second = match self.token(destination, Some(refused)).await {
+            Ok(second) => second,
+            Err(error) => {
+                self.call.not_delegated(error);
+                return scrubbed(answer, &token);
+            }
+        };
+        drop(answer);
+        let answer = self.send(Some(&second)).await?;
+        if let Some(claims) = challenge(&answer).filter(|claims| !claims.is_empty()) {
+            self.call.not_delegated(DelegationError {
+                category: DelegationErrorCategory::NeedsPerson,
+                code: "claims-challenge".to_owned(),
+                message: "the API asks for more than the sign-in has shown: sign in again".to_owned(),
+                claims: Some(claims),
+                retry_after_seconds: None,
+            });
+        }
+        scrubbed(answer, &second)
+    }
+
+    async fn token(
+        &self,
+        destination: &Destination,
+        challenge: Option<Challenge>,
+    ) -> Result<Zeroizing<String>, DelegationError> {
+        let token = self.egress.tokens.token(&self.call.handle, &destination.permissions, challenge).await;
+        token.inspect_err(|error| {
+            let server = &self.egress.server;
+            tracing::info!(%server, code = error.code, "a request of a tool gets no token");
+        })
+    }
+
+    /// Sends the request once.
+    async fn send(&self, token: Option<&Zeroizing<String>>) -> Answer {
+        if self.call.has_ended() {
+            return Err(Error::HttpRequestDenied);
+        }
+        let mut headers = self.head.headers.clone();
+        if let Some(token) = token {
+            authorize(&mut headers, token)?;
+        }
+        let (method, uri) = (self.head.method.clone(), self.head.uri.clone());
+        let mut observed = self.egress.observer.request();
+        if let Some(observed) = &mut observed {
+            observed.begun(&method, &uri, &mut headers);
+        }
+        let body = Full::new(self.body.clone()).map_err(|never| match never {}).boxed_unsync();
+        let mut request = Request::new(body);
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
+        let answer = Arc::clone(&self.egress.http).send(request, self.options).await;
+        if let Some(mut observed) = observed {
+            match &answer {
+                Ok(answer) => observed.answered(answer.status()),
+                Err(_) => observed.failed(),
+            }
+        }
+        let answer = answer?;
+        // A tool gets no connection of its own.
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::HttpUpgradeFailed);
+        }
+        Ok(answer)
+    }
+}
+
+/// Whether a field tells an identity, to a service or to one behind Azure App Service. A tool has none: its caller's is
+/// added for it.
+fn tells_identity(name: &HeaderName) -> bool {
+    [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE].contains(name)
+        || ["x-ms-client-principal", "x-ms-token-"].iter().any(|prefix| name.as_str().starts_with(prefix))
+}
+
+fn authorize(headers: &mut HeaderMap, token: &Zeroizing<String>) -> Result<(), Error> {
+    for name in FIELDS_WITHOUT_TOKEN {
+        headers.remove(name);
+    }
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let value = Zeroizing::new(format!("Bearer {}", token.as_str()));
+    let mut value = HeaderValue::from_str(&value).map_err(|_| Error::ConfigurationError)?;
+    value.set_sensitive(true);
+    headers.insert(header::AUTHORIZATION, value);
+    Ok(())
+}
+
+/// The claims that an API wants of another token, if it refused this one. Empty: any other one.
+fn challenge(answer: &Response<ResponseBody>) -> Option<String> {
+    (answer.status() == StatusCode::UNAUTHORIZED).then(|| wanted_claims(answer.headers())).flatten()
+}
+
+async fn collected(mut body: RequestBody) -> Result<Bytes, Error> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        // Trailers are left out.
+        let Ok(data) = frame?.into_data() else { continue };
+        let length = bytes.len().saturating_add(data.len());
+        if length > MAX_REQUEST_BYTES {
+            return Err(Error::HttpRequestBodySize(u64::try_from(length).ok()));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+/// The way out, as the store of an instance has it.
+pub(super) struct ToolHooks {
+    pub(super) egress: Arc<Egress>,
+    /// The call that the instance serves. Without one, nothing is sent.
+    pub(super) call: Option<Arc<CallContext>>,
+}
+
+impl WasiHttpHooks for ToolHooks {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        OutboundHooks::forbids(name)
+    }
+
+    fn set_host_header(&mut self) -> bool {
+        false
+    }
+
+    fn send_request(
+        &mut self,
+        request: Request<RequestBody>,
+        options: Option<RequestOptions>,
+        _transmitted: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<
+        dyn Future<Output = Result<(Response<ResponseBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>>
+            + Send,
+    > {
+        // The call is that of this moment, whatever the instance serves when the request is sent.
+        let (egress, call) = (Arc::clone(&self.egress), self.call.clone());
+        Box::new(async move {
+            let call = call.ok_or(Error::HttpRequestDenied)?;
+            let answer = egress.send(&call, request, options).await?;
+            // The client drives the connection; there is nothing left to wait for.
+            let rest: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(std::future::ready(Ok(())));
+            Ok((answer, rest))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
