@@ -1,15 +1,77 @@
-//! Tells the tests which tools this machine has for them.
+//! Tells the tests which tools this machine has for them, and builds the tool components of `tests/tools`.
+//!
+//! The components are built as the component itself is (`host/plugin/build.rs`): by a nested cargo, in the folder of
+//! packages that its build compiles anyway, so that a stale one cannot be tested. Where the target `wasm32-wasip2` is missing,
+//! `ENTRA_MCP_TEST_TOOLS` names a folder with components that were built elsewhere (see `.ci/component-fallback`).
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
-#![allow(clippy::disallowed_methods, reason = "a build script reads the environment")]
+#![allow(clippy::disallowed_methods, reason = "a build script reads the environment and runs cargo")]
 
-use std::io;
-use std::path::Path;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
 
 #[path = "../clients/probe.rs"]
 mod probe;
 
-fn main() -> io::Result<()> {
+const TARGET: &str = "wasm32-wasip2";
+/// Folder of the nested build below the target directory: the one of the component.
+const FOLDER: &str = "component-build-wide";
+/// A folder with the components, instead of a build.
+const GIVEN: &str = "ENTRA_MCP_TEST_TOOLS";
+
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
-    probe::probe(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    probe::probe(&workspace)?;
+    let components = match env::var_os(GIVEN) {
+        Some(given) => {
+            println!("cargo::rustc-cfg=given_test_tools");
+            PathBuf::from(given)
+        }
+        None => build(&workspace)?,
+    };
+    println!("cargo::rustc-check-cfg=cfg(given_test_tools)");
+    println!("cargo::rerun-if-env-changed={GIVEN}");
+    println!("cargo::rerun-if-env-changed=ENTRA_MCP_OFFLINE");
+    println!("cargo::rustc-env=ENTRA_MCP_TEST_TOOLS={}", components.display());
+    Ok(())
+}
+
+/// Builds the tool components and returns their folder.
+fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    for source in ["tests/tools", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(source).display());
+    }
+    // `{target}/{profile}/build/{package}/out`.
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    let target = out.ancestors().nth(4).ok_or("OUT_DIR is not inside of a target directory")?.join(FOLDER);
+    let offline = env::var_os("ENTRA_MCP_OFFLINE").is_some_and(|value| value == "1");
+    let status = Command::new(env::var_os("CARGO").ok_or("CARGO is not set")?)
+        .current_dir(workspace)
+        .args(["build", "--locked", "--quiet", "--package", "entra-mcp-test-tools", "--examples"])
+        .args(offline.then_some("--offline"))
+        .args(["--target", TARGET, "--profile", "component", "--target-dir"])
+        .arg(&target)
+        // Flags and wrappers of the outer build are for the native target (and for clippy).
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("RUSTFLAGS")
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("CARGO_BUILD_TARGET")
+        // Small programs, which run for a moment.
+        .env("CARGO_PROFILE_COMPONENT_LTO", "off")
+        .env("CARGO_PROFILE_COMPONENT_CODEGEN_UNITS", "16")
+        .status()?;
+    if !status.success() {
+        return Err(format!(
+            "the tool components of tests/tools do not build. If the target is missing, run `rustup target add {TARGET}`, \
+             or build them with `.ci/component-fallback` and set {GIVEN} to their folder"
+        )
+        .into());
+    }
+    let built = target.join(TARGET).join("component/examples");
+    fs::read_dir(&built)?;
+    Ok(built)
 }

@@ -2,6 +2,7 @@
 # Installs what the client tests need: every client folder's pinned packages.
 #
 # Python packages go into one virtual environment in target/clients/python, Node packages into each folder's node_modules.
+# What the projects of `entra-mcp tools new` need goes into target/clients/tools-js and target/clients/tools-python.
 # Running it again is quick: a folder is installed anew only when its lock file changed. Lock files have the hashes of all
 # packages, which npm and pip check.
 set -eu
@@ -41,3 +42,22 @@ for lock in "$clients"/*/requirements.txt; do
         cp "$lock" "$stamp"
     fi
 done
+
+templates=$clients/../../host/app/src/commands/tools/templates
+
+folder=$target/tools-js
+mkdir -p "$folder"
+if ! installed "$templates/js/package-lock.json" "$folder/node_modules/.installed-lock"; then
+    echo "Installing what builds tools in JavaScript"
+    cp "$templates/js/package.json" "$templates/js/package-lock.json" "$folder"
+    (cd "$folder" && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error)
+    cp "$templates/js/package-lock.json" "$folder/node_modules/.installed-lock"
+fi
+
+folder=$target/tools-python
+if ! installed "$templates/python/requirements.txt" "$folder/.installed-requirements"; then
+    echo "Installing what builds tools in Python"
+    python3 -m venv --clear "$folder"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement "$templates/python/requirements.txt"
+    cp "$templates/python/requirements.txt" "$folder/.installed-requirements"
+fi

@@ -12,7 +12,7 @@ use std::{env, fs, io};
 #[path = "tools.rs"]
 mod tools;
 
-use tools::{ADMINISTRATION, PYTHON_CLIENTS, Tools};
+use tools::{ADMINISTRATION, PYTHON_CLIENTS, TOOLS_JS, TOOLS_PYTHON, Tools};
 
 /// Folders of `tests/clients` with packages for Node.js.
 const NODE_CLIENTS: [&str; 8] =
@@ -24,14 +24,14 @@ pub(crate) fn probe(workspace: &Path) -> io::Result<()> {
     let tools = Tools::of(workspace);
     let required = env::var_os("ENTRA_MCP_REQUIRE_TOOLS").is_some_and(|value| value == "1");
     let mut watched = BTreeSet::new();
-    for client in NODE_CLIENTS.into_iter().chain(PYTHON_CLIENTS) {
+    for client in clients() {
         if required || tools.client(client).is_some() {
             println!("cargo::rustc-cfg=client=\"{client}\"");
         }
         let mark = tools.mark(client);
         if mark.exists() {
             watched.insert(mark);
-        } else if PYTHON_CLIENTS.contains(&client) {
+        } else if PYTHON_CLIENTS.contains(&client) || [TOOLS_JS, TOOLS_PYTHON].contains(&client) {
             fs::create_dir_all(tools.installed())?;
             watched.insert(tools.installed().to_owned());
         } else {
@@ -48,7 +48,7 @@ pub(crate) fn probe(workspace: &Path) -> io::Result<()> {
         watched.extend(found.map_or_else(folders_of_programs, |program| vec![program]));
     }
 
-    println!("cargo::rustc-check-cfg=cfg(client, values({}))", quoted(NODE_CLIENTS.into_iter().chain(PYTHON_CLIENTS)));
+    println!("cargo::rustc-check-cfg=cfg(client, values({}))", quoted(clients()));
     println!("cargo::rustc-check-cfg=cfg(tool, values({}))", quoted(TOOLS));
     for variable in ["ENTRA_MCP_REQUIRE_TOOLS", "ENTRA_MCP_CLIENTS"] {
         println!("cargo::rerun-if-env-changed={variable}");
@@ -57,6 +57,10 @@ pub(crate) fn probe(workspace: &Path) -> io::Result<()> {
         println!("cargo::rerun-if-changed={}", path.display());
     }
     Ok(())
+}
+
+fn clients() -> impl Iterator<Item = &'static str> {
+    NODE_CLIENTS.into_iter().chain(PYTHON_CLIENTS).chain([TOOLS_JS, TOOLS_PYTHON])
 }
 
 /// Where a program would appear. `PATH` itself is not watched: it differs between an editor and a terminal, and each

@@ -17,6 +17,10 @@ use std::path::{Path, PathBuf};
 /// Folders of `tests/clients` with packages for Python, which share one virtual environment.
 pub(crate) const PYTHON_CLIENTS: [&str; 2] = ["mcp-python", "msal-python"];
 
+/// What builds the projects of `entra-mcp tools new`; each has a folder of its own outside of `tests/clients`.
+pub(crate) const TOOLS_JS: &str = "tools-js";
+pub(crate) const TOOLS_PYTHON: &str = "tools-python";
+
 const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 /// Debian installs nginx where only administrators look for programs.
 pub(crate) const ADMINISTRATION: &str = "/usr/sbin";
@@ -51,6 +55,11 @@ impl Tools {
         if PYTHON_CLIENTS.contains(&client) {
             return self.installed.join(format!("{client}.installed-requirements"));
         }
+        match client {
+            TOOLS_JS => return self.installed.join("tools-js/node_modules/.installed-lock"),
+            TOOLS_PYTHON => return self.installed.join("tools-python/.installed-requirements"),
+            _ => {}
+        }
         self.clients.join(client).join("node_modules/.installed-lock")
     }
 
@@ -58,6 +67,8 @@ impl Tools {
     pub(crate) fn client(&self, client: &str) -> Option<PathBuf> {
         let program = if PYTHON_CLIENTS.contains(&client) {
             Some(self.installed.join("python/bin/python")).filter(|path| path.exists())
+        } else if client == TOOLS_PYTHON {
+            Some(self.installed.join("tools-python/bin/python")).filter(|path| path.exists())
         } else {
             on_path("node")
         };

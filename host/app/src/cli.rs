@@ -49,6 +49,22 @@ enum ClientSecretCommand {
 }
 
 #[derive(Subcommand)]
+enum ToolsCommand {
+    /// Write a project for a tool component into a new folder: a tool that reads Graph as its caller, with tests
+    #[command(
+        after_help = "Examples:\n  entra-mcp tools new mail --language rust\n  entra-mcp tools new mail --language \
+        python"
+    )]
+    New {
+        /// Name of the project and of its folder
+        name: String,
+        /// What the tools are written in
+        #[arg(long)]
+        language: commands::tools::Language,
+    },
+}
+
+#[derive(Subcommand)]
 enum Command {
     /// Serve one MCP client on standard input and output
     #[command(after_help = "Examples:\n  entra-mcp stdio --tenant-id contoso.com --client-id \
@@ -132,6 +148,11 @@ enum Command {
         json: bool,
         /// A component; without it, the bundled one
         path: Option<PathBuf>,
+    },
+    /// Make tools of your own, which run in a sandbox
+    Tools {
+        #[command(subcommand)]
+        command: ToolsCommand,
     },
     /// Run Entra ID and Microsoft Graph on this machine, for development without a tenant
     #[cfg(feature = "demo")]
@@ -237,6 +258,7 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
             logging::start(&host);
             commands::inspect::run(path.as_deref(), json, &host.code_cache)
         }
+        Command::Tools { command: ToolsCommand::New { name, language } } => commands::tools::new(&name, language),
         Command::Settings { markdown } => {
             commands::settings::run(&Cli::command(), markdown);
             Ok(())

@@ -21,8 +21,9 @@ use wasmtime::component::Component;
 
 use crate::private_files::{self, User};
 
-/// Entries that the cache keeps: a handful of versions of one component, each for its engine. An entry has about 10 MB.
-const MAX_ENTRIES: usize = 8;
+/// Entries that the cache keeps: a handful of versions of the component and of each tool component. An entry of the former
+/// has about 10 MB, one of an interpreter up to 100.
+const MAX_ENTRIES: usize = 24;
 
 const EXTENSION: &str = "compiled";
 

@@ -23,4 +23,7 @@ mod support;
 #[cfg(test)]
 mod token;
 #[cfg(test)]
+#[cfg(unix)]
+mod tools;
+#[cfg(test)]
 mod tutorial;

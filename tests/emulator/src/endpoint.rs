@@ -40,6 +40,8 @@ pub enum Endpoint {
     GraphMemberOf,
     /// `getMemberObjects` and `getMemberGroups`
     GraphMemberObjects,
+    /// `messages`
+    GraphMessages,
     /// `photo/$value` and `photo`
     GraphPhoto,
     /// `$batch`
@@ -82,6 +84,7 @@ impl Endpoint {
                 | Self::GraphUsers
                 | Self::GraphMemberOf
                 | Self::GraphMemberObjects
+                | Self::GraphMessages
                 | Self::GraphPhoto
                 | Self::GraphBatch
                 | Self::GraphOther
@@ -98,6 +101,7 @@ impl Endpoint {
             ["v1.0", "me", rest @ ..] | ["v1.0", "users", _, rest @ ..] => match rest {
                 ["memberOf" | "transitiveMemberOf"] | ["memberOf" | "transitiveMemberOf", _] => Self::GraphMemberOf,
                 ["getMemberObjects" | "getMemberGroups"] => Self::GraphMemberObjects,
+                ["messages"] => Self::GraphMessages,
                 ["photo"] | ["photo", "$value"] => Self::GraphPhoto,
                 _ => Self::GraphOther,
             },

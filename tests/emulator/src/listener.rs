@@ -156,6 +156,7 @@ fn dispatch(world: &World, endpoint: Endpoint, tenant: &str, incoming: &Incoming
         | Endpoint::GraphUsers
         | Endpoint::GraphMemberOf
         | Endpoint::GraphMemberObjects
+        | Endpoint::GraphMessages
         | Endpoint::GraphPhoto
         | Endpoint::GraphBatch
         | Endpoint::GraphOther => graph::serve(world, endpoint, incoming),

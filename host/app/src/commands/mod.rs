@@ -29,6 +29,7 @@ mod notices;
 pub mod serve;
 pub mod settings;
 pub mod stdio;
+pub mod tools;
 pub mod validate;
 
 /// Why a command failed.
@@ -50,6 +51,14 @@ pub enum CommandError {
     #[error("{path} cannot be read: {reason}")]
     File {
         /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file or folder cannot be written.
+    #[error("{path} cannot be written: {reason}")]
+    NotWritten {
+        /// The file or folder.
         path: String,
         /// Why.
         reason: String,

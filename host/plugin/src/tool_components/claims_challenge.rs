@@ -113,10 +113,18 @@ mod tests {
                 r#"Bearer realm="", authorization_uri="https://a.example/a,b", error="insufficient_claims", claims="{ENCODED}""#
             ),
             format!(r#"bearer error=insufficient_claims,claims={ENCODED}"#),
-            format!(r#"PoP error="x", claims="y", Bearer error="insufficient_claims", claims="{ENCODED}==""#),
+            format!(r#"PoP error="x", claims="y", Bearer error="insufficient_claims", claims="{ENCODED}""#),
             format!(r#"Bearer error="insufficient_claims", claims="{}""#, CLAIMS.replace('"', "\\\"")),
         ] {
             assert_eq!(wanted(&value).as_deref(), Some(CLAIMS), "{value}");
+        }
+    }
+
+    #[test]
+    fn claims_are_read_in_both_alphabets_with_and_without_padding() {
+        for encoded in ["eyJhIjoiPz8-In0=", "eyJhIjoiPz8-In0", "eyJhIjoiPz8+In0=", "eyJhIjoiPz8+In0"] {
+            let value = format!(r#"Bearer error="insufficient_claims", claims="{encoded}""#);
+            assert_eq!(wanted(&value).as_deref(), Some(r#"{"a":"??>"}"#), "{encoded}");
         }
     }
 

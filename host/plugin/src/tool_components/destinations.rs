@@ -59,7 +59,8 @@ impl Place {
             return Err(EgressError::NotAPrefix(text.to_owned()));
         }
         // As it is written: the parser has removed dot segments.
-        if text.contains("/../") || text.contains("/./") || is_ambiguous(url.path()) {
+        let below_host = text.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+        if below_host.is_some_and(|(_, path)| is_ambiguous(path)) {
             return Err(EgressError::Ambiguous(text.to_owned()));
         }
         let origin = Origin::of(&url).ok_or_else(not_a_url)?;

@@ -66,9 +66,9 @@ fn provider(imports: &str, lowered: &str, call: &str) -> Vec<u8> {
   (type $error (variant (case "invalid-arguments" string) (case "failed" string)))
   (export $error' "x-error" (type $error))
   (func $list (result (list $tool'))
-    (canon lift (core func $tool "list") (memory $libc "memory") (realloc (func $libc "realloc"))))
+    (canon lift (core func $tool "list") (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
   (func $call (param "name" string) (param "arguments" string) (param "caller" $caller') (result (result $content' (error $error')))
-    (canon lift (core func $tool "call") (memory $libc "memory") (realloc (func $libc "realloc"))))
+    (canon lift (core func $tool "call") (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
   (instance $provider
     (export "tool" (type $tool')) (export "caller" (type $caller')) (export "content" (type $content'))
     (export "tool-error" (type $error')) (export "list-tools" (func $list)) (export "call" (func $call)))
@@ -218,7 +218,7 @@ async fn a_tool_sees_the_configured_variables_only() {
     let imports = r#"(import "wasi:cli/environment@0.2.3" (instance $environment
         (export "get-environment" (func (result (list (tuple string string)))))))"#;
     let lowered = r#"(core func $get (canon lower (func $environment "get-environment")
-          (memory $libc "memory") (realloc (func $libc "realloc"))))
+          (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
         (core instance $host (export "host" (func $get)))"#;
     // The value of the first variable, or "0" if there is none.
     let call = r"(call $host (i32.const 3072))

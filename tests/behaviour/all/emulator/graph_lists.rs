@@ -156,3 +156,25 @@ async fn who_may_list_people_and_what_of_them() {
     let posted = lab.send(lab.client().post(url).bearer_auth(&app).json(&json!({}))).await;
     assert_eq!(posted.status, 400);
 }
+
+#[tokio::test]
+async fn a_mailbox_is_for_its_owner_who_has_to_have_the_permission() {
+    let mut lab = Lab::new().await;
+    let alice = token(&mut lab, ALICE, "Mail.Read").await;
+    let answer = lab.graph("/me/messages?$top=2&$select=subject,toRecipients", &alice).await;
+    let messages = answer.body["value"].as_array().unwrap_or_else(|| panic!("{}", answer.body));
+    assert_eq!(messages.len(), 2);
+    assert_eq!(messages[0]["subject"], "Message 1 for Alice Anderson");
+    assert_eq!(messages[0]["toRecipients"][0]["emailAddress"]["address"], ALICE);
+    assert!(answer.body["@odata.nextLink"].is_string());
+    let olga = token(&mut lab, OLGA, "Mail.Read").await;
+    let answer = lab.graph("/me/messages", &olga).await;
+    assert_eq!(answer.body["value"][0]["toRecipients"][0]["emailAddress"]["address"], OLGA);
+
+    let without = token(&mut lab, ALICE, "User.Read").await;
+    let denied = (403, "ErrorAccessDenied");
+    assert_eq!(error(&lab.graph("/me/messages", &without).await), denied);
+    let all = token(&mut lab, ALICE, "Mail.Read User.ReadBasic.All").await;
+    assert_eq!(error(&lab.graph(&format!("/users/{OLGA}/messages"), &all).await), denied);
+    assert_eq!(error(&lab.graph("/me/messages?$select=shoeSize", &alice).await), (400, "BadRequest"));
+}

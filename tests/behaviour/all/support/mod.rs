@@ -11,6 +11,7 @@ pub(crate) mod process;
 pub(crate) mod remote;
 pub(crate) mod server;
 pub(crate) mod session;
+pub(crate) mod tool_components;
 pub(crate) mod tools;
 
 use std::path::PathBuf;

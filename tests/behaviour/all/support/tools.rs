@@ -20,6 +20,12 @@ pub(crate) fn client(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("the client {name} is missing: use tests/run"))
 }
 
+/// The folder with what builds the projects of `entra-mcp tools new`: `tools-js` or `tools-python`.
+pub(crate) fn builder(name: &str) -> PathBuf {
+    client(name);
+    installed::Tools::of(&tests_dir().join("..")).installed().join(name)
+}
+
 /// A Chromium for the pages.
 pub(crate) fn chromium() -> PathBuf {
     tool("chromium")

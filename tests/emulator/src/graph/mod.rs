@@ -6,6 +6,7 @@
 mod batch;
 mod directory;
 mod groups;
+mod messages;
 mod pages;
 mod users;
 
@@ -162,6 +163,7 @@ fn dispatch(world: &World, config: &Config, caller: &GraphCaller, incoming: &Inc
         ["getMemberObjects" | "getMemberGroups"] if incoming.method == http::Method::POST => {
             groups::member_objects(world, caller, user, incoming)
         }
+        ["messages"] if read_only => messages::list(world, caller, user, incoming),
         ["photo", "$value"] if read_only => directory::photo(caller, user),
         ["photo"] if read_only => directory::photo_metadata(world, caller, user),
         [first, ..] if read_only => {

@@ -1,0 +1,22 @@
+import unittest
+from unittest.mock import patch
+
+import app
+from componentize_py_types import Err
+from wit_world.imports.tool_types import Content_Text, ToolError_Failed
+
+
+class ToolTest(unittest.TestCase):
+    def test_each_line_is_a_subject(self):
+        with patch("app.ask", return_value={"value": [{"subject": "Hello"}, {"subject": "Lunch?"}]}):
+            self.assertEqual(app.ToolProvider().call("list_mail", "{}", None), Content_Text("Hello\nLunch?"))
+
+    def test_a_refusal_of_graph_is_an_error_of_the_tool(self):
+        with patch("app.ask", return_value={"error": {"message": "Access is denied."}}):
+            with self.assertRaises(Err) as refused:
+                app.ToolProvider().call("list_mail", "{}", None)
+        self.assertEqual(refused.exception.value, ToolError_Failed("Access is denied."))
+
+
+if __name__ == "__main__":
+    unittest.main()

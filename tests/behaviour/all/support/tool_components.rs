@@ -1,0 +1,19 @@
+//! The tool components of `tests/tools`, which the build script of this package has built.
+
+use std::path::PathBuf;
+
+/// Reads Graph as its caller.
+pub(crate) const MAIL: &str = "mail";
+/// Tries what the host has to deny, one tool for each attack.
+pub(crate) const HOSTILE: &str = "hostile";
+/// Tries sockets.
+pub(crate) const SOCKETS: &str = "sockets";
+/// A whole MCP server behind `wasi:http/incoming-handler`.
+pub(crate) const HTTP_SERVER: &str = "http_server";
+
+/// The file of a component.
+pub(crate) fn file(name: &str) -> PathBuf {
+    let file = PathBuf::from(env!("ENTRA_MCP_TEST_TOOLS")).join(format!("{name}.wasm"));
+    assert!(file.is_file(), "{} is missing: it is built with the tests", file.display());
+    file
+}

@@ -1,0 +1,4 @@
+//! Tools of the user's own: projects that the program writes, and components that it runs.
+
+mod projects;
+mod tutorials;
