@@ -1,5 +1,5 @@
-//! `entra-mcp inspect`: what a component is, what it asks for, and what it would be granted: the component that takes the
-//! decisions, or a component with tools.
+//! `entra-mcp inspect`: what a component is, what it asks for, and what it would be granted: the component that takes
+//! the decisions, or a component with tools.
 
 use std::path::Path;
 

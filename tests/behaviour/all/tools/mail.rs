@@ -1,5 +1,6 @@
-//! A tool component reads Graph as its caller: with a session, with a token of Entra ID, over standard input and output, and
-//! for many callers at once. Every answer is the caller's own, and no token of a client leaves the server.
+//! A tool component reads Graph as its caller: with a session, with a token of Entra ID, over standard input and
+//! output, and for many callers at once. Every answer is the caller's own, and no token of a client leaves the
+//! server.
 
 use std::fs;
 use std::process::Stdio;
