@@ -1,8 +1,9 @@
 //! Tells the tests which tools this machine has for them, and builds the tool components of `tests/tools`.
 //!
 //! The components are built as the component itself is (`host/plugin/build.rs`): by a nested cargo, in the folder of
-//! packages that its build compiles anyway, so that a stale one cannot be tested. Where the target `wasm32-wasip2` is missing,
-//! `ENTRA_MCP_TEST_TOOLS` names a folder with components that were built elsewhere (see `.ci/component-fallback`).
+//! packages that its build compiles anyway, so that a stale one cannot be tested. Where the target `wasm32-wasip2` is
+//! missing, `ENTRA_MCP_TEST_TOOLS` names a folder with components that were built elsewhere (see
+//! `.ci/component-fallback`).
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
 #![allow(clippy::disallowed_methods, reason = "a build script reads the environment and runs cargo")]

@@ -139,9 +139,12 @@ enum Command {
         #[command(flatten)]
         arguments: commands::validate::Arguments,
     },
-    /// Show a component's imports, exports, size and hash, and what the host grants it
-    #[command(after_help = "Examples:\n  entra-mcp inspect\n  entra-mcp inspect --json \
-        target/component/entra_mcp.wasm")]
+    /// Show a component's imports, exports, size and hash, and what the host grants it; of a component with tools also the
+    /// tools, and what to write into the configuration for it
+    #[command(
+        after_help = "Examples:\n  entra-mcp inspect\n  entra-mcp inspect mail.wasm\n  entra-mcp inspect --json \
+        target/component/entra_mcp.wasm"
+    )]
     Inspect {
         /// Print JSON
         #[arg(long)]
@@ -256,7 +259,7 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
         Command::Inspect { json, path } => {
             let host = Sources::read(Layer::default(), environment)?.host()?;
             logging::start(&host);
-            commands::inspect::run(path.as_deref(), json, &host.code_cache)
+            commands::block_on(commands::inspect::run(path.as_deref(), json, &host.code_cache))
         }
         Command::Tools { command: ToolsCommand::New { name, language } } => commands::tools::new(&name, language),
         Command::Settings { markdown } => {

@@ -1,5 +1,5 @@
-//! A small MCP server of the shape `wasi:http/incoming-handler`, which knows nothing of entra-mcp: Streamable HTTP without
-//! sessions, answers as JSON. Its tools say what reached it.
+//! A small MCP server of the shape `wasi:http/incoming-handler`, which knows nothing of entra-mcp: Streamable HTTP
+//! without sessions, answers as JSON. Its tools say what reached it.
 #![cfg(target_family = "wasm")]
 
 use serde_json::{Value, json};
@@ -49,7 +49,8 @@ fn serve(request: &IncomingRequest) -> (u16, Option<Value>) {
         headers.map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned())).collect();
     let body = request.consume().ok().and_then(|body| read_body(&body).ok()).unwrap_or_default();
     let Ok(message) = serde_json::from_slice::<Value>(&body) else {
-        return (400, Some(json!({ "jsonrpc": "2.0", "id": null, "error": { "code": -32700, "message": "no JSON" } })));
+        let error = json!({ "code": -32700, "message": "no JSON" });
+        return (400, Some(json!({ "jsonrpc": "2.0", "id": null, "error": error })));
     };
     if message.get("id").is_none() {
         return (202, None);

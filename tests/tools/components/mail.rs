@@ -1,5 +1,5 @@
-//! Tools that read Graph as their caller. Each answer says which caller the tool was told about, so that a test can compare
-//! it with the mailbox that Graph has answered from.
+//! Tools that read Graph as their caller. Each answer says which caller the tool was told about, so that a test can
+//! compare it with the mailbox that Graph has answered from.
 #![cfg(target_family = "wasm")]
 
 use serde_json::{Value, json};

@@ -153,8 +153,8 @@ impl Answer {
     }
 }
 
-/// What a tool saw, for its answer: `status`, `headers`, `body`; or `refused`, the name of the error code of `wasi:http`,
-/// with `detail`.
+/// What a tool saw, for its answer: `status`, `headers`, `body`; or `refused`, the name of the error code of
+/// `wasi:http`, with `detail`.
 pub fn seen(result: Result<Answer, Refused>) -> Value {
     match result {
         Ok(Answer { status, headers, body }) => {

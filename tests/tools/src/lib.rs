@@ -1,5 +1,5 @@
-//! What the tool components for tests share: the bindings of the world `tools`, and requests over `wasi:http` with nothing
-//! between them and the host.
+//! What the tool components for tests share: the bindings of the world `tools`, and requests over `wasi:http` with
+//! nothing between them and the host.
 #![cfg(target_family = "wasm")]
 #![allow(missing_docs, reason = "for the components of this package only")]
 

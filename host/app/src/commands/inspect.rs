@@ -1,10 +1,12 @@
-//! `entra-mcp inspect`: what a component is, what it asks for, and what it would be granted.
+//! `entra-mcp inspect`: what a component is, what it asks for, and what it would be granted: the component that takes
+//! the decisions, or a component with tools.
 
 use std::path::Path;
 
 use entra_mcp_plugin::Error;
 use entra_mcp_plugin::code_cache::CodeCache;
 use entra_mcp_plugin::grant;
+use entra_mcp_plugin::tool_components::{LoadError, LoadProblem};
 use entra_mcp_plugin::{BUNDLED_COMPONENT, engine};
 use ring::digest;
 use serde::Serialize;
@@ -12,6 +14,9 @@ use wasmtime::component::types::ComponentItem;
 
 use super::CommandError;
 use crate::console;
+use tool_component::ToolComponentReport;
+
+mod tool_component;
 
 /// What there is to know about a component.
 #[derive(Debug, Serialize)]
@@ -20,6 +25,21 @@ struct ComponentReport {
     source: String,
     bytes: usize,
     sha256: String,
+    #[serde(flatten)]
+    kind: Kind,
+}
+
+/// What is known of a component depends on what it is for.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Kind {
+    /// The component that takes the decisions, or one that is for none of this program's purposes.
+    Deciding(Interfaces),
+    Tools(ToolComponentReport),
+}
+
+#[derive(Debug, Serialize)]
+struct Interfaces {
     imports: Vec<Import>,
     exports: Vec<Export>,
 }
@@ -39,14 +59,18 @@ struct Export {
 }
 
 /// Prints what is known about the component in the file `path`, or about the bundled one.
-pub fn run(path: Option<&Path>, as_json: bool, code_cache: &CodeCache) -> Result<(), CommandError> {
+pub async fn run(path: Option<&Path>, as_json: bool, code_cache: &CodeCache) -> Result<(), CommandError> {
     let report = match path {
-        None => report("the bundled component".into(), BUNDLED_COMPONENT, code_cache)?,
+        None => {
+            let kind = Kind::Deciding(interfaces(BUNDLED_COMPONENT, code_cache)?);
+            ComponentReport::new("the bundled component".into(), BUNDLED_COMPONENT, kind)
+        }
         Some(path) => {
             let source = path.display().to_string();
             let bytes = std::fs::read(path)
                 .map_err(|error| CommandError::File { path: source.clone(), reason: error.to_string() })?;
-            report(source, &bytes, code_cache)?
+            let kind = kind(path, &bytes, code_cache).await?;
+            ComponentReport::new(source, &bytes, kind)
         }
     };
     if as_json {
@@ -57,7 +81,38 @@ pub fn run(path: Option<&Path>, as_json: bool, code_cache: &CodeCache) -> Result
     Ok(())
 }
 
-fn report(source: String, bytes: &[u8], code_cache: &CodeCache) -> Result<ComponentReport, Error> {
+async fn kind(path: &Path, bytes: &[u8], code_cache: &CodeCache) -> Result<Kind, CommandError> {
+    let refused = match tool_component::load(path, bytes, code_cache) {
+        Ok(components) => return Ok(Kind::Tools(tool_component::report(path, &components).await?)),
+        Err(refused) => refused,
+    };
+    let interfaces = interfaces(bytes, code_cache)?;
+    match refused {
+        // It would be one with tools, if it did not ask for too much.
+        LoadError { problem: LoadProblem::UnknownImports(_) | LoadProblem::UnsupportedShape(_), .. }
+            if !interfaces.decides() =>
+        {
+            Err(CommandError::ToolsUnknown { path: path.display().to_string(), reason: refused.problem.to_string() })
+        }
+        _ => Ok(Kind::Deciding(interfaces)),
+    }
+}
+
+impl ComponentReport {
+    fn new(source: String, bytes: &[u8], kind: Kind) -> Self {
+        let hash = digest::digest(&digest::SHA256, bytes);
+        Self { source, bytes: bytes.len(), sha256: base16ct::lower::encode_string(hash.as_ref()), kind }
+    }
+}
+
+impl Interfaces {
+    /// Whether it exports what the component that takes the decisions does.
+    fn decides(&self) -> bool {
+        self.exports.iter().any(|export| export.name.starts_with("entra-mcp:plugin/mcp-server@"))
+    }
+}
+
+fn interfaces(bytes: &[u8], code_cache: &CodeCache) -> Result<Interfaces, Error> {
     let engine = engine()?;
     let component = code_cache.component(&engine, bytes, None).map_err(Error::Component)?;
     let ty = component.component_type();
@@ -76,31 +131,33 @@ fn report(source: String, bytes: &[u8], code_cache: &CodeCache) -> Result<Compon
     });
     let exports =
         ty.exports(&engine).map(|(name, item)| Export { name: name.to_owned(), functions: functions(&item.ty) });
-    let hash = digest::digest(&digest::SHA256, bytes);
-    Ok(ComponentReport {
-        source,
-        bytes: bytes.len(),
-        sha256: base16ct::lower::encode_string(hash.as_ref()),
-        imports: imports.collect(),
-        exports: exports.collect(),
-    })
+    Ok(Interfaces { imports: imports.collect(), exports: exports.collect() })
 }
 
 fn print(report: &ComponentReport) {
     console::result(&format!("Component  {}", report.source));
     console::result(&format!("Size       {} bytes", report.bytes));
     console::result(&format!("SHA-256    {}", report.sha256));
-    console::result("\nImports, and what the host grants for them:");
-    let width = report.imports.iter().map(|import| import.name.len()).max().unwrap_or_default();
-    for import in &report.imports {
-        let granted = import.granted.unwrap_or("NOT GRANTED: the component does not load");
-        console::result(&format!("  {:width$}  {granted}", import.name));
+    match &report.kind {
+        Kind::Deciding(interfaces) => interfaces.print(),
+        Kind::Tools(tools) => tools.print(),
     }
-    console::result("\nExports:");
-    for export in &report.exports {
-        console::result(&format!("  {}", export.name));
-        for function in &export.functions {
-            console::result(&format!("    {function}"));
+}
+
+impl Interfaces {
+    fn print(&self) {
+        console::result("\nImports, and what the host grants for them:");
+        let width = self.imports.iter().map(|import| import.name.len()).max().unwrap_or_default();
+        for import in &self.imports {
+            let granted = import.granted.unwrap_or("NOT GRANTED: the component does not load");
+            console::result(&format!("  {:width$}  {granted}", import.name));
+        }
+        console::result("\nExports:");
+        for export in &self.exports {
+            console::result(&format!("  {}", export.name));
+            for function in &export.functions {
+                console::result(&format!("    {function}"));
+            }
         }
     }
 }
@@ -111,7 +168,7 @@ mod tests {
 
     #[test]
     fn the_bundled_component_imports_only_what_is_granted_and_no_sockets() {
-        let report = report("bundled".into(), BUNDLED_COMPONENT, &CodeCache::Off).unwrap();
+        let report = interfaces(BUNDLED_COMPONENT, &CodeCache::Off).unwrap();
         for import in &report.imports {
             assert!(import.granted.is_some(), "{}", import.name);
             assert!(!import.name.starts_with("wasi:sockets/"), "{}", import.name);

@@ -55,6 +55,14 @@ pub enum CommandError {
         /// Why.
         reason: String,
     },
+    /// It cannot be said what tools a component has.
+    #[error("{path} is no component whose tools this host can run: {reason}")]
+    ToolsUnknown {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
     /// A file or folder cannot be written.
     #[error("{path} cannot be written: {reason}")]
     NotWritten {

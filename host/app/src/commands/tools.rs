@@ -1,7 +1,7 @@
 //! `entra-mcp tools new`: a project for a tool component, which builds and whose tests pass as it is.
 //!
-//! The templates are projects themselves, in `tools/templates`, with `my-tools` in place of the name. The interfaces that they
-//! need are those of the contract, so a project fits the program that made it.
+//! The templates are projects themselves, in `tools/templates`, with `my-tools` in place of the name. The interfaces
+//! that they need are those of the contract, so a project fits the program that made it.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,4 +1,7 @@
-//! Tools of the user's own: projects that the program writes, and components that it runs.
+//! Tools of the user's own: projects that the program writes, components that it runs, and servers that it protects.
 
+mod inspect;
+mod mail;
 mod projects;
+mod protected;
 mod tutorials;

@@ -1,7 +1,7 @@
 //! `entra-mcp tools new`: each project builds, and its tests pass, with the commands of its own README.
 //!
-//! What README says about packages is done before the tests (`tests/clients/install.sh`, from the same lock files), so that the
-//! tests need no network; every other command is taken from README and run in a shell.
+//! What README says about packages is done before the tests (`tests/clients/install.sh`, from the same lock files),
+//! so that the tests need no network; every other command is taken from README and run in a shell.
 
 use std::fs;
 use std::os::unix::fs::symlink;
