@@ -59,7 +59,7 @@ pub(super) async fn answer(env: &ServerWorld<'_>, request: &Request, authenticat
     let env = &ServerWorld { server: Some(server), ..*env };
     let query = match original(&env.site, server, request) {
         Ok(query) => query,
-        Err(answer) => return answer,
+        Err((status, message)) => return text(status, message),
     };
     let guard = Guard { env, path: &server.path, authenticate };
     let asked = Request { query: Some(query), body: Vec::new(), ..request.clone() };
@@ -108,12 +108,12 @@ fn server_of<'a>(settings: &'a Settings, forward: &ForwardAuthSettings) -> Optio
 
 /// What the client has asked the proxy for: its query, if all else is of this server. An answer of 400 is for the operator:
 /// nginx writes it into its log.
-fn original(site: &Site<'_>, server: &ServerSettings, request: &Request) -> Result<String, Response<Vec<u8>>> {
+fn original(site: &Site<'_>, server: &ServerSettings, request: &Request) -> Result<String, (u16, &'static str)> {
     match field(&request.headers, &ORIGINAL_HOST) {
         Field::Absent => {}
         Field::Value(host) if origin::is_allowed_host(site, host) => {}
         Field::Value(_) | Field::Malformed => {
-            return Err(text(403, "This server does not answer for this host name: see the setting `allowed_hosts`"));
+            return Err((403, "This server does not answer for this host name: see the setting `allowed_hosts`"));
         }
     }
     let mut targets = Vec::new();
@@ -128,15 +128,15 @@ fn original(site: &Site<'_>, server: &ServerSettings, request: &Request) -> Resu
                     let (path, query) = target.split_once('?').unwrap_or((target, ""));
                     targets.push((path.to_owned(), query.to_owned()));
                 }
-                Field::Malformed => return Err(text(400, "The proxy has to name the original URI once")),
+                Field::Malformed => return Err((400, "The proxy has to name the original URI once")),
             }
         }
     }
     if targets.is_empty() {
-        return Err(text(400, "The proxy does not name the original URI: it has to set X-Original-URI"));
+        return Err((400, "The proxy does not name the original URI: it has to set X-Original-URI"));
     }
     if !targets.iter().all(|(path, _)| is_of_server(site, &server.path, path)) {
-        return Err(text(403, "This path is not that of the server: see the setting `forward-auth`"));
+        return Err((403, "This path is not that of the server: see the setting `forward-auth`"));
     }
     // In a query, an access token is refused.
     Ok(targets.into_iter().map(|(_, query)| query).collect::<Vec<_>>().join("&"))
