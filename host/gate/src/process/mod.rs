@@ -11,7 +11,7 @@
 //!   `GET` with `Last-Event-ID` repeats what was lost, within bounds. `bridge` says which message goes where.
 //! - A client that goes away cancels its request; one that has seen an event id has half a minute to come back.
 //!
-//! A process gets nothing but what the settings name and who it is for: `ENTRA_MCP_CALLER_TENANT_ID`,
+//! A process gets nothing but what the settings name and the identity of its caller: `ENTRA_MCP_CALLER_TENANT_ID`,
 //! `ENTRA_MCP_CALLER_OBJECT_ID`, `ENTRA_MCP_CALLER_CLIENT_ID`, `ENTRA_MCP_CALLER_ROLES` (separated by spaces, as they were
 //! when the process started), and, if it is to have tokens, `ENTRA_MCP_TOKEN_FILE`. It ends when it is idle, when another
 //! caller needs its place, and with this program: its standard input ends, the process group gets SIGTERM, and after two

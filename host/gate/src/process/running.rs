@@ -318,7 +318,7 @@ impl Process {
         end
     }
 
-    /// Returns when the process was not used for so long, and nobody can use it any more.
+    /// Returns when the process was not used for so long, and no client can use it any more.
     async fn wait_until_idle(&self, idle: Duration) {
         loop {
             let now = self.clock.monotonic();

@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_goes_away_makes_nobody_wait_and_leaves_what_is_bounded() {
+    async fn a_client_that_goes_away_holds_nothing_up_and_leaves_what_is_bounded() {
         let stream = Stream::of_session();
         let large = "x".repeat(MAX_KEPT_BYTES / 2);
         for _ in 0..8 {

@@ -119,7 +119,7 @@ async fn the_oldest_idle_process_gives_way_and_one_at_work_does_not() {
 }
 
 #[tokio::test]
-async fn a_person_has_a_bound_of_its_own_and_displaces_nobody_else() {
+async fn a_person_has_a_bound_of_its_own_and_displaces_no_other() {
     let fixture = Fixture::with(|settings| settings.max_processes_per_person = 2, None);
     let bob = fixture.client("bob");
     let of_bob = bob.process().await;
