@@ -19,18 +19,20 @@ type Seen = Arc<Mutex<Vec<HeaderMap>>>;
 
 /// An MCP server with one tool; returns its address.
 async fn server(seen: Seen) -> String {
-    async fn answer(State(seen): State<Seen>, headers: HeaderMap, body: String) -> String {
+    async fn answer(
+        State(seen): State<Seen>,
+        headers: HeaderMap,
+        body: String,
+    ) -> ([(&'static str, &'static str); 1], String) {
         seen.lock().unwrap().push(headers);
         let message: Value = serde_json::from_str(&body).unwrap();
         let result = json!({ "resultType": "complete", "content": [{ "type": "text", "text": "from behind" }] });
-        json!({ "jsonrpc": "2.0", "id": message["id"], "result": result }).to_string()
+        let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
+        ([("content-type", "application/json")], answer.to_string())
     }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let json = [("content-type", "application/json")];
-    let routes = Router::new()
-        .route("/mcp", post(async move |state, headers, body| (json, answer(state, headers, body).await)))
-        .with_state(seen);
+    let routes = Router::new().route("/mcp", post(answer)).with_state(seen);
     tokio::spawn(async move { axum::serve(listener, routes).await });
     format!("http://{address}/mcp")
 }
@@ -63,7 +65,7 @@ async fn call(site: &Site, token: Option<&str>, tool: &str) -> (u16, Value) {
 async fn five_lines_protect_a_server_and_a_rule_restricts_one_of_its_tools() {
     let seen = Seen::default();
     let url = server(Arc::clone(&seen)).await;
-    let [protected, restricted] = configurations().try_into().expect("the page has two configurations");
+    let [protected, restricted]: [String; 2] = configurations().try_into().expect("the page has two configurations");
     assert_eq!(protected.lines().count(), 5, "{protected}");
     // The directory and the application come from the emulator, by flags.
     let lines = protected.lines().filter(|line| !line.starts_with("tenant-id") && !line.starts_with("client-id"));
