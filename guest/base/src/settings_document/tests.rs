@@ -267,7 +267,7 @@ fn a_complete_document_has_every_field_of_the_schema() {
     let schema: Value = serde_json::from_str(&schema()).expect("a schema is JSON");
     let mut all = Vec::new();
     objects(&schema, &mut all);
-    assert_eq!(all.len(), 11, "settings, server, four forms of identity, sign-in, token, http, client, rule");
+    assert_eq!(all.len(), 12, "settings, server, four forms of identity, sign-in, token, http, client, rule, /auth");
     let text = complete().to_string();
     for object in all {
         assert_eq!(object["additionalProperties"], false, "unknown fields are refused: {object}");
