@@ -23,6 +23,8 @@ mod support;
 #[cfg(test)]
 mod token;
 #[cfg(test)]
+mod tool_components;
+#[cfg(test)]
 #[cfg(unix)]
 mod tools;
 #[cfg(test)]

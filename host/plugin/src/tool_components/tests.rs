@@ -287,8 +287,11 @@ fn an_import_that_this_host_does_not_have_is_named() {
 
 #[test]
 fn a_component_that_imports_sockets_is_loaded() {
-    let imports = r#"(import "wasi:sockets/instance-network@0.2.0" (instance
-        (export "network" (type $network (sub resource)))
+    let imports = r#"(import "wasi:sockets/network@0.2.0" (instance $networks (export "network" (type (sub resource)))))
+        (alias export $networks "network" (type $of-networks))
+        (import "wasi:sockets/instance-network@0.2.0" (instance
+        (alias outer 1 $of-networks (type $outer))
+        (export "network" (type $network (eq $outer)))
         (export "instance-network" (func (result (own $network))))))"#;
     let nothing = r#"(core module $nothing (func (export "host") (param i32)))
         (core instance $host (instantiate $nothing))"#;
