@@ -24,9 +24,10 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::bindings::Plugin as Exports;
 use crate::client_channel::NoChannel;
+use crate::component_call::no_lease;
 use crate::error::Error;
 use crate::instance::InstanceState;
-use crate::plugin::{Plugin, no_lease};
+use crate::plugin::Plugin;
 
 /// Largest answer in bytes, except for event streams. The component's largest answers, lists and pages, have some KiB.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;

@@ -39,6 +39,10 @@ pub mod clock;
 #[cfg(feature = "code-cache")]
 pub mod code_cache;
 mod component;
+#[cfg(feature = "pool")]
+mod component_call;
+#[cfg(feature = "pool")]
+mod delegations;
 pub mod environment;
 pub mod error;
 #[cfg(feature = "pool")]

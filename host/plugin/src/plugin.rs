@@ -18,16 +18,17 @@ use crate::clock::Clock;
 #[cfg(feature = "code-cache")]
 use crate::code_cache::CodeCache;
 use crate::component::{BUNDLED_COMPONENT, engine};
+use crate::component_call::{call_in, new_correlation_id};
+use crate::delegations::Delegations;
 use crate::environment::Settings;
 use crate::error::Error;
-use crate::gatekeeper::Delegations;
 use crate::imports::{Imports, ImportsBuilder};
 use crate::instance::{InstanceResources, MAX_MEMORY_BYTES};
-use crate::instance_pool::{InstancePool, LeaseError, PoolLimits, PoolStatistics};
+use crate::instance_pool::{InstancePool, PoolLimits, PoolStatistics};
 use crate::lifecycle::Problem;
 use crate::outbound::Outbound;
 use crate::provided_tools::ProvidedTools;
-use crate::random::{Random, unguessable_id};
+use crate::random::Random;
 use crate::rate_limiter::RateLimiter;
 use crate::secret_store::SecretStore;
 use crate::sign_in::{Account, Pending, SignInError};
@@ -279,53 +280,9 @@ impl Plugin {
     }
 }
 
-/// Runs a call in an instance of `pool`.
-pub(crate) async fn call_in<T>(
-    pool: &Arc<InstancePool>,
-    random: &dyn Random,
-    correlation_id: impl Into<Option<String>>,
-    channel: Arc<dyn ClientChannel>,
-    call: impl AsyncFnOnce(
-        &crate::bindings::Plugin,
-        &mut wasmtime::Store<crate::instance::InstanceState>,
-    ) -> wasmtime::Result<T>,
-) -> Result<T, Error> {
-    // A successful call is never asked for its id.
-    let given = correlation_id.into();
-    let correlation_id = || given.unwrap_or_else(|| new_correlation_id(random));
-    let lease = match pool.lease(channel).await {
-        Ok(lease) => lease,
-        Err(error) => return Err(no_lease(error, correlation_id())),
-    };
-    lease.call(call).await.map_err(|error| {
-        let correlation_id = correlation_id();
-        tracing::error!(%correlation_id, error = format!("{error:?}"), "the component failed");
-        Error::Trapped { correlation_id }
-    })
-}
-
-fn new_correlation_id(random: &dyn Random) -> String {
-    // Without randomness no sign-in works; the id only has to exist.
-    unguessable_id(random).unwrap_or_default()
-}
-
 impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Plugin").finish_non_exhaustive()
-    }
-}
-
-/// Logs why there is no instance for a call.
-pub(crate) fn no_lease(error: LeaseError, correlation_id: String) -> Error {
-    match error {
-        LeaseError::Busy => {
-            tracing::warn!(%correlation_id, "all instances are busy: a call is refused");
-            Error::Busy { correlation_id }
-        }
-        LeaseError::Failed(error) => {
-            tracing::error!(%correlation_id, error = format!("{error:#}"), "no instance can be created");
-            Error::NoInstance { correlation_id }
-        }
     }
 }
 

@@ -271,7 +271,9 @@ impl Sources {
         access::check_servers(access.as_deref().unwrap_or_default(), &servers)?;
         if values.deny_unlisted && servers.is_empty() {
             return Err(ConfigError::Conflict(
-                "--deny-unlisted is about the tools of servers behind this one, and there is none: name one with --tools,                  --upstream or --upstream-command, or leave it out. A rule for one of the program's own tools closes all                  others of them already"
+                "--deny-unlisted is about the tools of servers behind this one, and there is none: name one with --tools, \
+                 --upstream or --upstream-command, or leave it out. A rule for one of the program's own tools closes all \
+                 others of them already"
                     .into(),
             ));
         }

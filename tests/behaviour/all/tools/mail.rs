@@ -42,7 +42,7 @@ fn arguments(folder: &TempDir) -> Vec<String> {
     let config = folder.path().join("config.toml");
     fs::write(&config, configuration(tool_components::MAIL)).unwrap();
     let config = config.display().to_string();
-    ["--config", &config, "--token-mode", "both"].map(str::to_owned).into()
+    ["--config", &config, "--token-mode", "both", "--required-scope", "Mcp.Access"].map(str::to_owned).into()
 }
 
 /// A token of Entra ID for the server, as an MCP client gets it by itself.

@@ -86,7 +86,7 @@ async fn five_lines_protect_a_server_and_a_rule_restricts_one_of_its_tools() {
     let (status, answer) = call(&site, Some(&token), "read_record").await;
     assert_eq!((status, &answer["result"]["content"][0]["text"]), (200, &json!("from behind")), "{answer}");
     let (_, answer) = call(&site, Some(&token), "delete_record").await;
-    assert_eq!(answer["result"]["content"], Value::Null, "a caller without the role was served: {answer}");
+    assert_eq!(answer["result"]["isError"], true, "a caller without the role was served: {answer}");
 
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 1, "the refused call reached the server");
