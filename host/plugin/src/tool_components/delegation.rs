@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use zeroize::Zeroizing;
 
 use crate::client_channel::NoChannel;
+use crate::delegations::Delegations;
 use crate::error::Error;
-use crate::gatekeeper::{Challenge, DelegationError, DelegationErrorCategory, Delegations};
+use crate::gatekeeper::{Challenge, DelegationError, DelegationErrorCategory};
 use crate::plugin::Plugin;
 
 /// Supplies tokens in the name of callers.
