@@ -72,8 +72,8 @@ pub fn decide_by(rules: &[ToolRule], terms: &Terms, facts: &Facts<'_>) -> Decisi
 }
 
 /// Decides about something of a server behind the component: by the rules that name it; if there are none, by those for
-/// [`EVERYTHING`] of its kind; if there are none either, every admitted caller may, unless `deny_unlisted`. Guests of a
-/// tenant are callers like others: no rule of the settings is about them.
+/// [`EVERYTHING`] of its kind; if there are none either, every admitted caller may, unless `deny_unlisted`. Where tools have
+/// rules, tasks need some too. Guests of a tenant are callers like others: no rule of the settings is about them.
 ///
 /// Names are compared exactly, but a server behind may compare them in another way. So a name that resembles one which has
 /// rules is denied ([`Denial::NameAmbiguous`]), see `resemblance`.
@@ -96,7 +96,9 @@ pub fn decide_about(target: &Target<'_>, rules: &[ToolRule], deny_unlisted: bool
     if everything.clone().next().is_some() {
         return any_of(everything, true, facts);
     }
-    if deny_unlisted { Decision::Deny(Denial::NotListed) } else { Decision::Allow }
+    // A task is the call of a tool, and no message says of which.
+    let of_tools = kind == TargetKind::Task && rules.iter().any(|rule| rule.is_about(server, TargetKind::Tool));
+    if deny_unlisted || of_tools { Decision::Deny(Denial::NotListed) } else { Decision::Allow }
 }
 
 /// Whether any of these rules, of which one has to hold, could deny a caller something of a server: without one, and
