@@ -4,9 +4,13 @@
 //! Everything is compared exactly. The checks are ordered by the party that can change the outcome. Scopes come last:
 //! they are named as missing only if nothing else is, so that a client never asks its user for more in vain.
 
+mod resemblance;
+
 use crate::identity::Identity;
 use crate::policy::{Denial, EVERYTHING, Name, Rule, Target, TargetKind, Terms, ToolRule, has};
 use crate::principal::{Groups, PrincipalKind};
+
+use resemblance::AskedName;
 
 /// Something about a caller that may have to be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,11 +72,11 @@ pub fn decide_by(rules: &[ToolRule], terms: &Terms, facts: &Facts<'_>) -> Decisi
 }
 
 /// Decides about something of a server behind the component: by the rules that name it; if there are none, by those for
-/// [`EVERYTHING`] of its kind; if there are none either, every admitted caller may, unless `deny_unlisted`. Guests of a
-/// tenant are callers like others: no rule of the settings is about them.
+/// [`EVERYTHING`] of its kind; if there are none either, every admitted caller may, unless `deny_unlisted`. Where tools have
+/// rules, tasks need some too. Guests of a tenant are callers like others: no rule of the settings is about them.
 ///
 /// Names are compared exactly, but a server behind may compare them in another way. So a name that resembles one which has
-/// rules is denied ([`Denial::NameAmbiguous`]), see [`resembles`].
+/// rules is denied ([`Denial::NameAmbiguous`]), see `resemblance`.
 pub fn decide_about(target: &Target<'_>, rules: &[ToolRule], deny_unlisted: bool, facts: &Facts<'_>) -> Decision {
     let Target { server, kind, name } = *target;
     let about = rules.iter().filter(|rule| rule.is_about(server, kind));
@@ -81,53 +85,26 @@ pub fn decide_about(target: &Target<'_>, rules: &[ToolRule], deny_unlisted: bool
     if own.clone().next().is_some() {
         return any_of(own, true, facts);
     }
-    if about.clone().any(|rule| rule.tool != EVERYTHING && resembles(kind, name, &rule.tool)) {
-        return Decision::Deny(Denial::NameAmbiguous);
+    let mut named = about.clone().filter(|rule| rule.tool != EVERYTHING).peekable();
+    if named.peek().is_some() {
+        let asked = AskedName::new(kind, name);
+        if named.any(|rule| asked.resembles(&rule.tool)) {
+            return Decision::Deny(Denial::NameAmbiguous);
+        }
     }
     let everything = about.filter(|rule| rule.tool == EVERYTHING).map(|rule| &rule.rule);
     if everything.clone().next().is_some() {
         return any_of(everything, true, facts);
     }
-    if deny_unlisted { Decision::Deny(Denial::NotListed) } else { Decision::Allow }
+    // A task is the call of a tool, and no message says of which.
+    let of_tools = kind == TargetKind::Task && rules.iter().any(|rule| rule.is_about(server, TargetKind::Tool));
+    if deny_unlisted || of_tools { Decision::Deny(Denial::NotListed) } else { Decision::Allow }
 }
 
 /// Whether any of these rules, of which one has to hold, could deny a caller something of a server: without one, and
 /// without `deny_unlisted`, every list is whole.
 pub fn is_restricted(server: &str, kind: TargetKind, rules: &[ToolRule], deny_unlisted: bool) -> bool {
     deny_unlisted || rules.iter().any(|rule| rule.is_about(server, kind))
-}
-
-/// Whether a server that does not compare names exactly could take `name` for `ruled`, which has rules.
-///
-/// Threat: an attacker calls `Delete_Record`, or `delete_record` with a space, an invisible character or a full-width
-/// letter in it, and the server behind trims names, ignores their case or normalises them. This check is coarser than any
-/// of that, and has no tables of Unicode: letters differ in case at most, or there is something in the name that is no
-/// visible ASCII character, in which case it could be anything. A name of other letters needs a rule of its own where
-/// others have one.
-///
-/// URIs of resources have more forms. There, escapes, fragments, queries, backslashes, empty and dotted segments are not
-/// looked into either.
-pub fn resembles(kind: TargetKind, name: &str, ruled: &str) -> bool {
-    if !name.bytes().all(|byte| byte.is_ascii_graphic()) || name.eq_ignore_ascii_case(ruled) {
-        return true;
-    }
-    match kind {
-        TargetKind::Resource | TargetKind::Completion => {
-            let path = name.split_once("://").map_or(name, |(_, path)| path);
-            let dotted = path.split('/').any(|segment| matches!(segment, "." | ".."));
-            let differs = dotted || path.contains("//") || name.contains(['%', '\\', '?', '#', ';']);
-            let same = |name: &str| name.trim_end_matches('/').eq_ignore_ascii_case(ruled.trim_end_matches('/'));
-            // Without an authority, or with that of this machine, `file` means the same.
-            let local = |uri: &str| {
-                let uri = uri.to_ascii_lowercase().replacen("file://localhost/", "file:/", 1);
-                uri.replacen("file:///", "file:/", 1)
-            };
-            (differs && (name.contains("://") || kind == TargetKind::Resource))
-                || same(name)
-                || local(name) == local(ruled)
-        }
-        TargetKind::Tool | TargetKind::Prompt | TargetKind::Task => false,
-    }
 }
 
 /// Decides by rules of which one has to hold. A rule that names the caller's tenant takes the place of those that name

@@ -96,7 +96,7 @@ mod exports {
             let trail = Trail::unnamed(instance.recorder());
             let answered = match instance.server(&trail) {
                 Some(server) => block_on(gatekeeper::answered(&server, &handle, &convert::answer_head(head))),
-                None => Ok(Default::default()),
+                None => Err(gatekeeper::answer_of_no_server()),
             };
             convert::answered(answered)
         }
@@ -106,7 +106,7 @@ mod exports {
             let trail = Trail::unnamed(instance.recorder());
             match instance.server(&trail) {
                 Some(server) => block_on(gatekeeper::judge_answer(&server, &handle, message)),
-                None => message,
+                None => gatekeeper::message_of_no_server(),
             }
         }
 

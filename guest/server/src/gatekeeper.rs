@@ -26,14 +26,22 @@ pub use answered::answered;
 pub use callers::tool_caller;
 pub use handle::handle_invalid;
 pub use judge::judge_answer;
-pub use tokens::{delegated_token, delegated_token_of_person};
+pub use tokens::delegated_token;
 
 pub mod identity;
+
+use std::fmt;
 
 use base::Secret;
 use entra::graph::GraphChallenge;
 use http::{HeaderMap, HeaderName, Response};
 use world::provided_tools::ToolCaller;
+
+use crate::mcp::relay::unjudged;
+use crate::message::text;
+
+/// What a host is told that has a handle, and settings of a local server.
+const NO_SERVER: &str = "the settings are not those of a remote server";
 
 /// How an admitted request goes on.
 #[derive(Debug, Clone)]
@@ -66,7 +74,7 @@ pub enum Admission {
 }
 
 /// The head of the answer of a server behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AnswerHead {
     /// HTTP status; 0 if there is no answer.
     pub status: u16,
@@ -74,6 +82,24 @@ pub struct AnswerHead {
     pub latency_us: u64,
     /// `Mcp-Session-Id`.
     pub session_id: Option<String>,
+}
+
+/// Session ids are often all it takes to continue a session.
+impl fmt::Debug for AnswerHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, latency_us, session_id: _ } = self;
+        f.debug_struct("AnswerHead").field("status", status).field("latency_us", latency_us).finish_non_exhaustive()
+    }
+}
+
+/// The answer in place of that of a server behind, where this is no server for others.
+pub fn answer_of_no_server() -> Response<Vec<u8>> {
+    text(503, NO_SERVER)
+}
+
+/// The message in place of one of a server behind, where this is no server for others.
+pub fn message_of_no_server() -> String {
+    unjudged(None, NO_SERVER)
 }
 
 /// A claims challenge of an API.

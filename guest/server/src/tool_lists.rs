@@ -22,9 +22,12 @@ const MAX_NOTE: usize = 500;
 /// The tools of one server, or how its list breaks the contract: it always will.
 type Checked = Result<Rc<[Description]>, BadList>;
 
-/// What an instance remembers of the lists of servers, by their names.
+/// By the names of the servers.
+type CheckedLists = BTreeMap<String, Checked>;
+
+/// What an instance remembers of the lists of servers.
 #[derive(Default)]
-pub struct ToolLists(RefCell<BTreeMap<String, Checked>>);
+pub struct ToolLists(RefCell<CheckedLists>);
 
 /// What the tools of servers behind the component take of the world.
 #[derive(Clone, Copy)]

@@ -346,7 +346,7 @@ fn of_a_server_behind_a_rule_of_its_own_counts_else_that_for_everything_else_the
         (("crm", Prompt, "delete_record"), &nobody, None),
         (("crm", Resource, "delete_record"), &nobody, None),
         (("crm", Completion, "delete_record"), &nobody, None),
-        (("crm", Task, "delete_record"), &nobody, None),
+        (("crm", Task, "delete_record"), &nobody, Some("tool-not-listed")),
     ] {
         assert_eq!(about(&rules, false, target, known), expected, "{target:?}");
         let unlisted =
@@ -365,7 +365,9 @@ fn each_kind_has_rules_of_its_own() {
     for ruled in kinds {
         let rules = [of_crm(ruled, "x", &["admin"])];
         for kind in kinds {
-            let expected = (kind == ruled).then_some("role-missing");
+            // A task is the call of a tool.
+            let of_tools = ((ruled, kind) == (Tool, Task)).then_some("tool-not-listed");
+            let expected = (kind == ruled).then_some("role-missing").or(of_tools);
             assert_eq!(about(&rules, false, ("crm", kind, "x"), &Known::user()), expected, "{ruled:?} {kind:?}");
             assert_eq!(is_restricted("crm", kind, &rules, false), kind == ruled);
             assert!(is_restricted("crm", kind, &rules, true) && !is_restricted("mail", kind, &rules, false));
@@ -465,6 +467,116 @@ fn a_uri_that_may_be_taken_for_a_ruled_one_is_denied() {
     for uri in ["file:///secret/plans", "db://table/1", "file:///open"] {
         assert_eq!(decide(uri), None, "{uri}");
     }
+}
+
+#[test]
+fn only_a_canonical_uri_is_another_one_than_a_ruled_one() {
+    let rules = ["demo://res/x", "https://crm/secret", "https://10.0.0.1/secret", "file:///secret/plan"]
+        .map(|uri| of_crm(TargetKind::Resource, uri, &["admin"]));
+    let decide = |uri: &str| about(&rules, false, ("crm", TargetKind::Resource, uri), &Known::user());
+    for uri in [
+        "demo://res:/x",
+        "demo://@res/x",
+        "demo://user@res/x",
+        "demo:res/x",
+        "demo:/res/x",
+        "demo:///res/x",
+        "demo://Res/y",
+        "Demo://res/y",
+        "demo://res%2fx",
+        "demo",
+        "res/x",
+        "https:/crm/secret",
+        "https:crm/secret",
+        "https:///crm/secret",
+        "https://crm:443/secret",
+        "https://crm:0443/secret",
+        "https://crm:/secret",
+        "https://crm:x/secret",
+        "https://crm:99999/secret",
+        "https://crm./secret",
+        "https://.crm/secret",
+        "https://CRM/other",
+        "https://xn--crm-/secret",
+        "https://167772161/secret",
+        "https://0x0a000001/secret",
+        "https://10.1/secret",
+        "https://012.0.0.1/secret",
+        "https://[::1]/secret",
+        "https://crm\\secret",
+        "http://crm:80/secret",
+        "ws://crm:80/secret",
+        "wss://crm:443/secret",
+        "ftp://crm:21/secret",
+        "file:secret",
+        "file:/secret/other",
+        "file://localhost/other",
+        "file:///c:/secret",
+        "file:///C|/secret",
+        "file:///secret/%6Flan",
+        "1demo://res/y",
+        "://res/x",
+        "demo://{@}res/x",
+        "demo://res/{x",
+        "",
+    ] {
+        assert_eq!(decide(uri), Some("name-ambiguous"), "{uri}");
+    }
+    for uri in [
+        "demo://res",
+        "demo://res/y",
+        "demo://res:8080/x",
+        "demo://other/x",
+        "demo://my_table/1",
+        "demo://{id}/x",
+        "demo://other/{id}",
+        "https://crm:8443/secret",
+        "https://crm/other",
+        "https://crm.example.com/secret",
+        "https://10.0.0.2/secret",
+        "ticket://4711/x",
+        "file:///secret/other",
+    ] {
+        assert_eq!(decide(uri), None, "{uri}");
+    }
+    // Where no resource has a rule, there is none to be taken for.
+    assert_eq!(about(&[], false, ("crm", TargetKind::Resource, "https:crm/secret"), &Known::user()), None);
+}
+
+#[test]
+fn a_rule_for_a_uri_that_is_not_canonical_leaves_no_other_of_its_scheme_open() {
+    let rules = [of_crm(TargetKind::Resource, "https://crm:443/secret", &["admin"])];
+    let decide = |uri: &str| about(&rules, false, ("crm", TargetKind::Resource, uri), &Known::user());
+    assert_eq!(decide("https://crm:443/secret"), Some("role-missing"));
+    assert_eq!(decide("https://crm/secret"), Some("name-ambiguous"));
+    assert_eq!(decide("demo://crm/secret"), None);
+}
+
+#[test]
+fn what_a_ruled_template_may_stand_for_is_denied_unless_it_has_a_rule() {
+    let open = ToolRule { rule: Rule::users(), ..of_crm(TargetKind::Resource, "crm://records/7", &[]) };
+    let kinds = [TargetKind::Resource, TargetKind::Completion];
+    for kind in kinds {
+        let template = of_crm(kind, "crm://records/{id}", &["admin"]);
+        let rules = [template, ToolRule { kind, ..open.clone() }];
+        let decide = |uri: &str| about(&rules, false, ("crm", kind, uri), &Known::user());
+        assert_eq!(decide("crm://records/{id}"), Some("role-missing"));
+        assert_eq!(decide("crm://records/7"), None);
+        for uri in ["crm://records/8", "crm://records/", "crm://records/8/notes", "crm://records/{other}"] {
+            assert_eq!(decide(uri), Some("name-ambiguous"), "{uri}");
+        }
+        assert_eq!(decide("crm://contacts/8"), None);
+    }
+    let rules = [of_crm(TargetKind::Resource, "{+uri}", &["admin"])];
+    assert_eq!(about(&rules, false, ("crm", TargetKind::Resource, "a://b"), &Known::user()), Some("name-ambiguous"));
+}
+
+#[test]
+fn names_of_prompts_are_no_uris_for_rules_about_completion() {
+    let rules = [of_crm(TargetKind::Completion, "plan", &["admin"])];
+    let decide = |name: &str| about(&rules, false, ("crm", TargetKind::Completion, name), &Known::user());
+    assert_eq!(decide("team:hello"), None);
+    assert_eq!(decide("Plan"), Some("name-ambiguous"));
 }
 
 #[test]

@@ -2,13 +2,15 @@
 //! header fields it goes on.
 
 use base::decision;
-use base::policy::{Target, TargetKind};
-use base::settings::{HttpSettings, ServerSettings};
+use base::policy::{EVERYTHING, Target, TargetKind};
+use base::settings::{HttpSettings, ServerIdentity, ServerSettings};
 use caller::Caller;
 use http::{HeaderMap, HeaderValue, Method, Response};
+use world::StoreError;
+use world::provided_tools::ToolCaller;
 
 use super::handle::{self, HandleContent, Use};
-use super::identity::{self, Addressed};
+use super::identity::{self, Addressed, IdentityError};
 use super::session_id::{self, MCP_SESSION_ID, Presented};
 use super::{Admission, Grant, fields};
 use crate::access::Access;
@@ -47,10 +49,11 @@ pub(super) async fn decide(
     let peer = Peer::Remote(env, &*caller);
     let (asked, session) = match request.method {
         Method::POST => {
-            relay::check_body(&request.headers).map_err(|unfit| text(415, unfit))?;
-            let respond = |reply| relay::respond(guard, &request.headers, reply);
-            let body = read(&relay::message_fields(&request.headers), &request.body).map_err(respond)?;
-            peer.count(body.count()).await.map_err(|after| guard.too_many_calls(after))?;
+            let body = read_body(guard, request);
+            // What is refused counts as well.
+            let count = body.as_ref().map_or(1, RelayedBody::count);
+            peer.count(count).await.map_err(|after| guard.too_many_calls(after))?;
+            let body = body.map_err(|refusal| *refusal)?;
             let session = session_of(env, server, &*caller, request).await?;
             (permitted(guard, server, &*caller, &body, &request.headers).await?, session)
         }
@@ -72,17 +75,28 @@ pub(super) async fn decide(
     };
     let origin = relay::reader(&env.site, request);
     let of = HandleContent { server: server.name.clone(), uses, modern, origin, session: session.clone() };
-    let unavailable = |_| text(503, "The request cannot be sent on now");
-    let handle = handle::seal(&env.entra, &*caller, &of).await.map_err(unavailable)?;
-    let unknown = |error| forward_auth::refuse(guard, &error);
-    let told = identity::told_of(env, server, &*caller).await.map_err(unknown)?;
+    let unsealed = |error| match error {
+        StoreError::TooLarge => text(413, "The messages name more than can be kept of one request: send fewer at once"),
+        _ => text(503, "The request cannot be sent on now"),
+    };
+    let handle = handle::seal(&env.entra, &*caller, &of).await.map_err(unsealed)?;
     let addressed = Addressed {
         caller: &*caller,
         method: method.as_deref(),
         tool: tool.as_deref().filter(|_| method.is_some()),
         body: Some(&request.body),
     };
-    let mut set_headers = identity::headers(env, server, &told, &addressed).await.map_err(unknown)?;
+    let (told, mut set_headers) = match tell(env, server, &addressed).await {
+        Ok(told) => told,
+        Err(error) => {
+            let everything = [Target { server: &server.name, kind: TargetKind::Tool, name: EVERYTHING }];
+            let targets: Vec<_> = of.targets().collect();
+            for target in if targets.is_empty() { &everything } else { targets.as_slice() } {
+                identity::record_refusal(env, &*caller, target, &error).await;
+            }
+            return Err(forward_auth::refuse(guard, &error));
+        }
+    };
     if let Some(id) = session.and_then(|session| HeaderValue::from_str(&session.id).ok()) {
         set_headers.insert(MCP_SESSION_ID, id);
     }
@@ -97,9 +111,27 @@ pub(super) async fn decide(
     }))
 }
 
+/// The body, or the answer to one that is not read.
+fn read_body(guard: &Guard<'_>, request: &Request) -> Result<RelayedBody, Box<Response<Vec<u8>>>> {
+    relay::check_body(&request.headers).map_err(|unfit| Box::new(text(415, unfit)))?;
+    let respond = |reply| Box::new(relay::respond(guard, &request.headers, reply));
+    read(&relay::message_fields(&request.headers), &request.body).map_err(respond)
+}
+
+/// What the server behind learns of the caller, and the fields that tell it.
+async fn tell(
+    env: &ServerWorld<'_>,
+    server: &ServerSettings,
+    request: &Addressed<'_>,
+) -> Result<(ToolCaller, HeaderMap), IdentityError> {
+    let told = identity::told_of(env, server, request.caller).await?;
+    let fields = identity::headers(env, server, &told, request).await?;
+    Ok((told, fields))
+}
+
 /// What a permitted request asks for.
 struct Asked {
-    /// Whether there may be lists in the answer.
+    /// Whether the answer may have to be changed for the caller.
     judge: bool,
     modern: bool,
     /// The method, if there is one message.
@@ -122,7 +154,8 @@ async fn permitted(
         [message] => message.method.clone(),
         _ => None,
     };
-    let mut asked = Asked { judge: false, modern: false, method, uses: Vec::new() };
+    // A server may send a list as part of any answer, and a client may take it.
+    let mut asked = Asked { judge: is_restricted(env, server), modern: false, method, uses: Vec::new() };
     for (at, message) in body.messages.iter().enumerate() {
         let known_only = env.site.settings.deny_unlisted;
         let targets = message.targets(known_only).map_err(|error| respond(body.malformed(at, error)))?;
@@ -133,7 +166,7 @@ async fn permitted(
                 asked.uses.push(Use { kind, name: name.to_owned() });
             }
         }
-        asked.judge |= message.is_list();
+        asked.judge |= message.is_list() || (message.is_modern() && server.identity != ServerIdentity::None);
         asked.modern |= message.is_modern();
     }
     Ok(asked)

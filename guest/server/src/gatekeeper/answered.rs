@@ -12,19 +12,25 @@ use crate::http::relay;
 use crate::message::text;
 use crate::server_world::ServerWorld;
 
-/// Records the call, and says which header fields to set on the answer. An error is the answer in its place.
+/// Records the call, whatever becomes of its answer, and says which header fields to set on the answer. An error is the
+/// answer in its place.
 pub async fn answered(env: &ServerWorld<'_>, handle: &str, head: &AnswerHead) -> Result<HeaderMap, Response<Vec<u8>>> {
-    let handle = match handle::open(&env.entra, handle).await {
+    let late = || text(504, "The server behind did not answer in time");
+    let handle = match handle::open_any(&env.entra, handle).await {
         Ok(Some(handle)) => handle,
-        Ok(None) => return Err(text(504, "The server behind did not answer in time")),
+        Ok(None) => return Err(late()),
         Err(_) => return Err(text(503, "The answer cannot be passed on now")),
     };
+    let recorded = record(env, &handle, head).await;
+    if !handle.admits_answer(env.entra.clock.now()) {
+        return Err(late());
+    }
     let Some(server) = env.site.servers.iter().find(|server| server.name == handle.of.server) else {
         return Err(text(503, "The server behind is not configured any more"));
     };
     let origin = handle.of.origin.as_deref();
     let failed = |status: u16, message: &str| relay::failure(env, server, origin, text(status, message));
-    record(env, &handle, head).await.map_err(|_| failed(503, Unrecorded::PUBLIC))?;
+    recorded.map_err(|_| failed(503, Unrecorded::PUBLIC))?;
     if let Some(message) = refusal(head.status) {
         return Err(failed(502, message));
     }

@@ -1,61 +1,28 @@
 //! Which header fields of a request go on to a server behind.
 //!
-//! Threat: a client tells the server behind that it is another person, or hands it the token that it has for this server.
-//! Programs compare names of fields in their own ways (CGI and WSGI read `X_Remote_User` and `X-Remote-User` as one), so a
+//! Threat: a client tells the server behind that it is another person, comes from another place or asks for another path, or
+//! hands it the token that it has for this server. There is no end of fields by which programs believe such things, so those
+//! that go on are named, and all others do not (ARCHITECTURE.md, invariant 13). Programs compare names of fields in their own ways (CGI and WSGI read `X_Remote_User` and `X-Remote-User` as one), so a
 //! name with anything but letters, digits and hyphens in it never goes on.
 
 use base::settings::HttpSettings;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName};
 
-/// Fields by which programs learn from a proxy who calls, or what the request was before.
-const IDENTITY: [&str; 26] = [
-    "authorization",
-    "cookie",
-    "cookie2",
-    "proxy-authorization",
-    "remote-user",
-    "remote-name",
-    "remote-email",
-    "remote-group",
-    "remote-groups",
-    "x-remote-user",
-    "x-remote-name",
-    "x-remote-email",
-    "x-remote-group",
-    "x-remote-groups",
-    "x-forwarded-user",
-    "x-forwarded-email",
-    "x-forwarded-groups",
-    "x-forwarded-preferred-username",
-    "x-forwarded-access-token",
-    "x-forwarded-client-cert",
-    "x-user",
-    "x-user-id",
-    "x-webauth-user",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
+/// Fields that go on: what an MCP server needs of a request, and what joins its logs with those of others. `accept` and
+/// `mcp` stand for those as well whose names begin with them and a hyphen.
+const PASSED: [&str; 8] = [
+    "content-type",
+    "user-agent",
+    "last-event-id",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "x-correlation-id",
+    "x-request-id",
 ];
-/// What names of such fields begin with.
-const IDENTITY_PREFIXES: [&str; 16] = [
-    "x-ms-client-principal",
-    "x-ms-token-",
-    "x-entra-mcp-",
-    "x-auth-",
-    "x-authenticated-",
-    "x-authentik-",
-    "x-original-",
-    "x-goog-authenticated-user-",
-    "x-goog-iap-",
-    "x-amzn-oidc-",
-    "x-ssl-client-",
-    "x-client-cert",
-    "ssl-client-",
-    "cf-access-",
-    "tailscale-",
-    "x-pomerium-",
-];
+/// Fields that go on with whatever follows after a hyphen.
+const PASSED_PREFIXES: [&str; 2] = ["accept", "mcp"];
 
 /// Names of fields that must not go on. What never may is among them, whether or not the request has it.
 pub(super) fn to_drop(settings: &HttpSettings, headers: &HeaderMap) -> Vec<HeaderName> {
@@ -64,17 +31,17 @@ pub(super) fn to_drop(settings: &HttpSettings, headers: &HeaderMap) -> Vec<Heade
         named.into_iter().flatten().any(|of_the_host| name.as_str().eq_ignore_ascii_case(of_the_host))
     };
     let mut names = vec![AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
-    names.extend(headers.keys().filter(|name| tells_of_identity(name.as_str()) || of_the_host(name)).cloned());
+    names.extend(headers.keys().filter(|name| !goes_on(name.as_str()) || of_the_host(name)).cloned());
     names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     names.dedup();
     names
 }
 
 /// `name` is in lower case.
-fn tells_of_identity(name: &str) -> bool {
-    !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        || IDENTITY.contains(&name)
-        || IDENTITY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+fn goes_on(name: &str) -> bool {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let is_of = |prefix: &&str| name.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    is_plain && (PASSED.contains(&name) || PASSED_PREFIXES.iter().any(is_of))
 }
 
 #[cfg(test)]
@@ -85,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_field_that_tells_of_an_identity_goes_on() {
+    fn no_field_but_the_named_ones_goes_on() {
         let settings = HttpSettings { token_header: Some("x-gateway-token".to_owned()), ..http_settings() };
         let identity = [
             "authorization",
@@ -116,20 +83,40 @@ mod tests {
             "x.remote.user",
             "mcp_session_id",
             "x-http-method-override",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "forwarded",
+            "x-real-ip",
+            "x-arr-clientcert",
+            "x-zumo-auth",
+            "x-rewrite-url",
+            "proxy",
+            "x-userinfo",
+            "x-ms-version",
+            "x-api-version",
+            "x-api-key",
+            "host",
+            "origin",
+            "referer",
+            "mcp-session_id",
+            "acceptance",
         ];
         let others = [
             "accept",
+            "accept-language",
             "content-type",
             "user-agent",
             "mcp-protocol-version",
             "mcp-method",
             "mcp-name",
+            "mcp-param-region",
             "last-event-id",
             "traceparent",
+            "tracestate",
+            "baggage",
             "x-request-id",
-            "x-forwarded-for",
-            "x-ms-version",
-            "x-api-version",
+            "x-correlation-id",
         ];
         let headers: HeaderMap = identity
             .iter()

@@ -1,7 +1,10 @@
 //! Handles: what a later call of the host finds the caller, the server and the request by.
 //!
-//! A handle is sealed (AES-256-GCM), so that only this server makes and reads one, and it counts for some minutes. It holds
+//! A handle is sealed (AES-256-GCM), so that only this server makes and reads one. It counts for some minutes, except for
+//! what has to be recorded of an answer. It holds
 //! what the caller was admitted with; the host keeps it in memory, and a server or a tool behind never gets it.
+
+use std::fmt;
 
 use base::policy::{Target, TargetKind};
 use base::{Identity, Secret};
@@ -15,6 +18,8 @@ use world::{Carried, StoreError};
 /// How long a handle counts, in seconds: longer than any call of a tool, and as long as a caller whose access was revoked
 /// could still be served by an answer that is under way.
 const LIFETIME_SECONDS: u64 = 600;
+/// How long after the request its answer may begin, in seconds: longer than a host waits for any server behind.
+const ANSWER_SECONDS: u64 = 7200;
 /// The clocks of two servers on one store may differ by this much, in seconds.
 const CLOCK_DIFFERENCE_SECONDS: u64 = 60;
 /// Characters of the longest handle. A token of Entra ID in it has at most what a request may have of header fields, which
@@ -55,12 +60,19 @@ pub struct Use {
 }
 
 /// A session id that a client presented.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PresentedSession {
     /// As the client has it.
     pub sealed: String,
     /// As the server behind has it.
     pub id: String,
+}
+
+/// Session ids are often all it takes to continue a session.
+impl fmt::Debug for PresentedSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PresentedSession([redacted])")
+    }
 }
 
 impl HandleContent {
@@ -97,6 +109,18 @@ impl Handle {
         let [tenant_id, object_id, client_id] = self.owner.as_ref()?;
         Some(Identity { tenant_id, object_id, client_id })
     }
+
+    /// Whether the answer to its request may begin at this Unix time in seconds.
+    pub fn admits_answer(&self, now: u64) -> bool {
+        self.counts(now, ANSWER_SECONDS)
+    }
+
+    /// Whether it was sealed less than so many seconds ago. One that seems to come from the future was sealed before the
+    /// clock was set back.
+    fn counts(&self, now: u64, seconds: u64) -> bool {
+        let sealed_at = self.expires_at.saturating_sub(LIFETIME_SECONDS);
+        now < sealed_at.saturating_add(seconds) && sealed_at <= now + CLOCK_DIFFERENCE_SECONDS
+    }
 }
 
 /// Seals a handle for a call of this caller, which was admitted.
@@ -120,11 +144,12 @@ pub async fn seal(
 /// time is up.
 pub async fn open(entra: &EntraWorld<'_>, handle: &str) -> Result<Option<Handle>, StoreError> {
     let now = entra.clock.now();
-    // One that seems to live longer than any was sealed before the clock was set back.
-    let is_current = |handle: &Handle| {
-        now < handle.expires_at && handle.expires_at <= now + LIFETIME_SECONDS + CLOCK_DIFFERENCE_SECONDS
-    };
-    let handle = entra.records.open(&HANDLES, PURPOSE, handle).await?.filter(is_current);
+    Ok(open_any(entra, handle).await?.filter(|handle| handle.counts(now, LIFETIME_SECONDS)))
+}
+
+/// The same of whatever age: what was used has to be recorded, however late that is known.
+pub async fn open_any(entra: &EntraWorld<'_>, handle: &str) -> Result<Option<Handle>, StoreError> {
+    let handle = entra.records.open(&HANDLES, PURPOSE, handle).await?;
     if let Some(handle) = &handle {
         entra.trail.resume(&handle.trail);
     }

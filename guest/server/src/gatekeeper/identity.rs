@@ -17,7 +17,11 @@ mod tests;
 pub use error::IdentityError;
 pub use keys::key_set;
 
+use std::collections::BTreeMap;
+
+use base::audit::{AuditEvent, Outcome};
 use base::decision::Fact;
+use base::policy::Target;
 use base::principal::PrincipalKind;
 use base::settings::{ServerIdentity, ServerSettings, Settings};
 use caller::Caller;
@@ -83,6 +87,19 @@ pub async fn told_of(
     }
 }
 
+/// Records that a request does not go on, because the server cannot be told who calls. It is refused whether or not that can
+/// be recorded.
+pub(crate) async fn record_refusal(
+    env: &ServerWorld<'_>,
+    caller: &dyn Caller,
+    target: &Target<'_>,
+    error: &IdentityError,
+) {
+    let event = AuditEvent::new("tool.denied", Outcome::Failure).because(error.reason().to_owned()).about(target);
+    let event = caller.identity().iter().fold(event, |event, who| who.attribute(event));
+    let _ = env.entra.trail.record(event).await;
+}
+
 /// The fields that tell `server` of the caller. All of its form, or an error: never some of them.
 pub async fn headers(
     env: &ServerWorld<'_>,
@@ -94,7 +111,7 @@ pub async fn headers(
         ServerIdentity::None => Ok(HeaderMap::new()),
         ServerIdentity::EasyAuth => easy_auth::headers(caller),
         ServerIdentity::Assertion { audience } => {
-            let assertion = assertion::sign(env, audience, caller, request).await?;
+            let assertion = assertion::sign(env, (&server.name, audience), caller, request).await?;
             Ok(HeaderMap::from_iter([(ASSERTION, sensitive(assertion.reveal())?)]))
         }
         ServerIdentity::Token { permissions } => {
@@ -123,7 +140,24 @@ pub fn signs(settings: &Settings) -> bool {
 
 /// What an operator has to correct: sentences.
 pub fn problems(settings: &Settings) -> Vec<String> {
-    settings.servers.iter().filter_map(problem).collect()
+    settings.servers.iter().filter_map(problem).chain(shared_audiences(settings)).collect()
+}
+
+/// An assertion for one of them would be one for the other.
+fn shared_audiences(settings: &Settings) -> Vec<String> {
+    let mut known: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for server in &settings.servers {
+        let ServerIdentity::Assertion { audience } = &server.identity else { continue };
+        let name = server.name.as_str();
+        if let Some(other) = known.insert(audience, name).filter(|_| !audience.is_empty()) {
+            problems.push(format!(
+                "the servers {other:?} and {name:?} have the same audience {audience:?}, so that each could send assertions on \
+                 to the other: give each server an `audience` of its own"
+            ));
+        }
+    }
+    problems
 }
 
 fn problem(server: &ServerSettings) -> Option<String> {

@@ -4,7 +4,7 @@
 //! a client more than this server has seen.
 
 use base::policy::{Denial, Target, TargetKind};
-use base::settings::ServerSettings;
+use base::settings::ServerIdentity;
 use serde_json::{Map, Value, json};
 
 use super::admit::is_restricted;
@@ -20,6 +20,13 @@ const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 const UNDECIDED_TTL_MS: u64 = 5_000;
 /// Where the protocol says how far a result may be shared (2026-07-28).
 const CACHE_SCOPE: &str = "cacheScope";
+/// Where it says how long.
+const TTL: &str = "ttlMs";
+
+/// The member of a message that has what was asked for.
+const RESULT: &str = "result";
+/// What a client is told that gets no list because of its form.
+const AMBIGUOUS: &str = "the name of a member of the answer may be taken for another one";
 
 /// The lists of the protocol: the member of the result, what is in it, and the member with its name.
 const LISTS: [(&str, TargetKind, &str); 4] = [
@@ -28,6 +35,11 @@ const LISTS: [(&str, TargetKind, &str); 4] = [
     ("resourceTemplates", TargetKind::Resource, "uriTemplate"),
     ("prompts", TargetKind::Prompt, "name"),
 ];
+
+/// Other members that change what a client does with a list.
+const ABOUT_LISTS: [&str; 2] = [CACHE_SCOPE, TTL];
+/// What the results of `resources/read` and `server/discover` have, which may depend on the caller too.
+const PERSONAL: [&str; 2] = ["contents", "supportedVersions"];
 
 /// Takes out of a message what the caller may not see.
 pub async fn judge_answer(env: &ServerWorld<'_>, handle: &str, message: String) -> String {
@@ -38,11 +50,11 @@ pub async fn judge_answer(env: &ServerWorld<'_>, handle: &str, message: String) 
         Ok(value) => value,
         Err(error) => return unjudged(None, &format!("the answer of the server behind cannot be judged: {error}")),
     };
-    let is_concerned = match &value {
-        Value::Array(batch) => batch.iter().any(is_concerned),
-        message => is_concerned(message),
-    };
-    if !is_concerned {
+    let messages = value.as_array().map_or(std::slice::from_ref(&value), Vec::as_slice);
+    if messages.iter().any(is_ambiguous) {
+        return unjudged(value.get("id"), AMBIGUOUS);
+    }
+    if !messages.iter().any(is_concerned) {
         return message;
     }
     let id = value.get("id").cloned();
@@ -55,8 +67,31 @@ pub async fn judge_answer(env: &ServerWorld<'_>, handle: &str, message: String) 
 
 /// Whether a message has something that depends on the caller.
 fn is_concerned(message: &Value) -> bool {
-    let Some(Value::Object(result)) = message.get("result") else { return false };
-    result.contains_key(CACHE_SCOPE) || LISTS.iter().any(|(list, ..)| result.contains_key(*list))
+    let Some(Value::Object(result)) = message.get(RESULT) else { return false };
+    let has = |member: &&str| result.contains_key(*member);
+    has(&CACHE_SCOPE) || PERSONAL.iter().any(has) || LISTS.iter().any(|(list, ..)| result.contains_key(*list))
+}
+
+/// Whether a client that does not compare names exactly could find a list where this server finds none.
+fn is_ambiguous(message: &Value) -> bool {
+    let Value::Object(message) = message else { return false };
+    let of_result = |result: &Value| {
+        result.as_object().is_some_and(|result| {
+            LISTS.iter().map(|(list, ..)| list).chain(&ABOUT_LISTS).any(|member| has_variant(result, member))
+        })
+    };
+    has_variant(message, RESULT) || message.get(RESULT).is_some_and(of_result)
+}
+
+/// Whether a member has this name but for the case of letters. Some programs fold letters beyond ASCII as well.
+fn has_variant(object: &Map<String, Value>, member: &str) -> bool {
+    let folded = |letter: char| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        '\u{130}' | '\u{131}' => 'i',
+        letter => letter.to_ascii_lowercase(),
+    };
+    object.keys().any(|name| name != member && name.chars().map(folded).eq(member.chars().map(folded)))
 }
 
 /// Judges a message or a batch; whether it has changed. An error says why it cannot be judged.
@@ -68,26 +103,39 @@ async fn judged(env: &ServerWorld<'_>, handle: &str, value: &mut Value) -> Resul
     let again = again(&env.entra, &handle.caller).await.map_err(|_| LATE)?;
     let caller = again.caller(&env.entra);
     let access = is_restricted(env, server).then(|| Access::new(env, &*caller));
+    let answer = OfAnswer {
+        access: access.as_ref(),
+        server: &server.name,
+        modern: handle.of.modern,
+        personal: handle.of.modern && (access.is_some() || server.identity != ServerIdentity::None),
+    };
     let mut changed = false;
     let messages = match value {
         Value::Array(batch) => batch.as_mut_slice(),
         message => std::slice::from_mut(message),
     };
     for message in messages {
-        if let Some(Value::Object(result)) = message.get_mut("result") {
-            changed |= judge(access.as_ref(), server, handle.of.modern, result).await?;
+        if let Some(Value::Object(result)) = message.get_mut(RESULT) {
+            changed |= judge(&answer, result).await?;
         }
     }
     Ok(changed)
 }
 
-/// Judges one result. Without `access`, everything in it may be seen.
-async fn judge(
-    access: Option<&Access<'_>>,
-    server: &ServerSettings,
+/// What a result is judged by.
+struct OfAnswer<'a> {
+    /// Without, everything in it may be seen.
+    access: Option<&'a Access<'a>>,
+    server: &'a str,
+    /// The request was one of 2026-07-28.
     modern: bool,
-    result: &mut Map<String, Value>,
-) -> Result<bool, &'static str> {
+    /// And what the server says may depend on the caller.
+    personal: bool,
+}
+
+/// Judges one result.
+async fn judge(answer: &OfAnswer<'_>, result: &mut Map<String, Value>) -> Result<bool, &'static str> {
+    let OfAnswer { access, server, modern, personal } = *answer;
     let (mut changed, mut is_list, mut undecided) = (false, false, false);
     for (list, kind, name_of) in LISTS {
         let Some(found) = result.get_mut(list) else { continue };
@@ -97,9 +145,12 @@ async fn judge(
         let all = std::mem::take(items);
         let before = all.len();
         for item in all {
+            if item.as_object().is_some_and(|item| has_variant(item, name_of)) {
+                return Err(AMBIGUOUS);
+            }
             // What has no name cannot be used.
             let Some(name) = item.get(name_of).and_then(Value::as_str) else { continue };
-            match access.decide_about(&Target { server: &server.name, kind, name }).await {
+            match access.decide_about(&Target { server, kind, name }).await {
                 Ok(()) => items.push(item),
                 Err(Denial::SessionEnded) => return Err("the session has ended: sign in again"),
                 Err(denial) => undecided |= denial.is_undecided(),
@@ -108,12 +159,15 @@ async fn judge(
         changed |= items.len() != before;
     }
     let private = json!("private");
-    if (result.contains_key(CACHE_SCOPE) || (modern && is_list)) && result.get(CACHE_SCOPE) != Some(&private) {
+    let is_personal = personal && PERSONAL.iter().any(|member| result.contains_key(*member));
+    if (result.contains_key(CACHE_SCOPE) || (modern && is_list) || is_personal)
+        && result.get(CACHE_SCOPE) != Some(&private)
+    {
         result.insert(CACHE_SCOPE.to_owned(), private);
         changed = true;
     }
-    if undecided && result.get("ttlMs").and_then(Value::as_u64).is_some_and(|ttl| ttl > UNDECIDED_TTL_MS) {
-        result.insert("ttlMs".to_owned(), json!(UNDECIDED_TTL_MS));
+    if undecided && result.get(TTL).and_then(Value::as_u64).is_some_and(|ttl| ttl > UNDECIDED_TTL_MS) {
+        result.insert(TTL.to_owned(), json!(UNDECIDED_TTL_MS));
         changed = true;
     }
     Ok(changed)

@@ -1,6 +1,7 @@
 //! The gate against clients and servers behind that try everything. Sessions and tokens are real; Entra ID is a fake.
 
 mod answers;
+mod bounds;
 mod permissions;
 mod requests;
 mod tokens;

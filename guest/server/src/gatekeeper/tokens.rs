@@ -8,8 +8,8 @@ use std::time::Duration;
 use base::Secret;
 use base::principal::PrincipalKind;
 use base::settings::Settings;
-use caller::local::{SignInError, accounts, silent};
-use caller::{CallerReference, NoToken, PersonWorld, claims};
+use caller::local::SignInError;
+use caller::{NoToken, claims};
 use entra::graph::GraphChallenge;
 use entra::{AcquireError, EntraWorld};
 use world::provided_tools::{DelegationError, DelegationErrorCategory as Category};
@@ -37,26 +37,6 @@ pub async fn delegated_token(
     let challenge = challenge.map(of_api);
     let token = caller.delegated(&permissions.join(" "), challenge.as_ref()).await;
     token.map_err(|error| no_token(error, entra.clock.now()))
-}
-
-/// The same for the person at this machine, who is not asked: the call has signed this person in before.
-pub async fn delegated_token_of_person(
-    person: &PersonWorld<'_>,
-    handle: &str,
-    permissions: &[String],
-    challenge: Option<&TokenChallenge>,
-) -> Result<Secret<String>, DelegationError> {
-    let entra = &person.entra;
-    let handle = granted(entra, handle, permissions).await?;
-    if !matches!(handle.caller, CallerReference::Person) {
-        return Err(handle_invalid());
-    }
-    let challenge = challenge.map(of_api);
-    let token = match accounts::choose(person, None).await {
-        Ok(account) => silent::acquire(entra, &account, permissions, challenge.as_ref()).await,
-        Err(error) => Err(error),
-    };
-    token.map(|token| token.token).map_err(|error| no_token(error.into(), entra.clock.now()))
 }
 
 /// Opens a handle whose server has exactly this combination of permissions.

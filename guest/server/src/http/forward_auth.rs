@@ -13,7 +13,6 @@
 //! looked at); a preflight request, which needs no token, is answered with 204 and counts as let through (no method is
 //! special here).
 
-use base::audit::{AuditEvent, Outcome};
 use base::encoding::{digest, same_secret};
 use base::policy::{Denial, EVERYTHING, Target, TargetKind};
 use base::settings::{ForwardAuthSettings, HttpSettings, ServerIdentity, ServerKind, ServerSettings, Settings};
@@ -83,11 +82,7 @@ pub(super) async fn answer(env: &ServerWorld<'_>, request: &Request, authenticat
         Ok(answer) => answer,
         Err(error) => {
             let target = Target { server: &server.name, kind: TargetKind::Tool, name: EVERYTHING };
-            let event =
-                AuditEvent::new("tool.denied", Outcome::Failure).because(error.reason().to_owned()).about(&target);
-            let event = caller.identity().iter().fold(event, |event, who| who.attribute(event));
-            // The request is refused whether or not that can be recorded.
-            let _ = env.entra.trail.record(event).await;
+            identity::record_refusal(env, &*caller, &target, &error).await;
             refuse(&guard, &error)
         }
     }
@@ -156,7 +151,13 @@ fn is_of_server(site: &Site<'_>, server_path: &str, path: &str) -> bool {
 /// Decides by the rules for everything that the server has: the request may be for anything.
 async fn judge(env: &ServerWorld<'_>, caller: &dyn Caller, server: &ServerSettings) -> Result<(), Denial> {
     let access = Access::new(env, caller);
+    let HttpSettings { access: rules, deny_unlisted, .. } = env.site.settings;
+    let has_rules = |kind| rules.iter().flatten().any(|rule| rule.is_about(&server.name, kind));
     for kind in KINDS {
+        // A task is the call of a tool, and here the caller is permitted all of them.
+        if kind == TargetKind::Task && !deny_unlisted && !has_rules(kind) {
+            continue;
+        }
         access.admit_to(&Target { server: &server.name, kind, name: EVERYTHING }).await?;
     }
     Ok(())

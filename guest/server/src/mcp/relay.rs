@@ -38,8 +38,27 @@ const TASKS: &str = "tasks/";
 const LISTING: [&str; 4] = ["tools/list", "resources/list", "resources/templates/list", "prompts/list"];
 /// Other methods of the protocol.
 const PLAIN: [&str; 4] = ["initialize", "ping", "logging/setLevel", "server/discover"];
+/// Methods that use what they name, rather than only asking about it. What they do is recorded.
+const USING: [&str; 8] = [
+    "tools/call",
+    "prompts/get",
+    "resources/read",
+    "resources/subscribe",
+    "completion/complete",
+    "tasks/get",
+    "tasks/result",
+    "tasks/cancel",
+];
 /// What notifications begin with.
 const NOTIFICATIONS: &str = "notifications/";
+
+/// Bytes of the longest name of a tool or a prompt, of a method, and of the longest id of a task: what a handle and a header
+/// field hold with ease.
+const MAX_NAME_BYTES: usize = 1024;
+/// Bytes of the longest URI (RFC 9110 section 4.1 recommends 8000).
+const MAX_URI_BYTES: usize = 8 * 1024;
+/// Resources that one request subscribes to. Each counts as a request.
+const MAX_SUBSCRIPTIONS: usize = 100;
 
 /// Values in an answer of a server behind: a thousand tools with schemas. Each may take 600 bytes.
 const MAX_ANSWER_VALUES: usize = 50_000;
@@ -182,7 +201,7 @@ impl RelayedMessage {
 
     /// Whether it uses what it names, rather than only asking about it.
     pub(crate) fn is_use(&self) -> bool {
-        matches!(self.method.as_deref(), Some("tools/call" | "prompts/get" | "resources/read"))
+        self.method.as_deref().is_some_and(|method| USING.contains(&method))
     }
 
     /// What it asks for, all of which the caller needs to be permitted. A method that the protocol does not have names
@@ -190,7 +209,9 @@ impl RelayedMessage {
     pub(crate) fn targets(&self, known_only: bool) -> Result<Vec<(TargetKind, &str)>, RpcError> {
         let Some(method) = self.method.as_deref() else { return Ok(Vec::new()) };
         let one = |kind, parameter| self.text(parameter).map(|name| vec![(kind, name)]);
+        bounded("the method", method, MAX_NAME_BYTES)?;
         if let Some(action) = method.strip_prefix(TASKS) {
+            bounded("taskId", self.params.get("taskId").and_then(Value::as_str).unwrap_or_default(), MAX_NAME_BYTES)?;
             return Ok(vec![(TargetKind::Task, action)]);
         }
         match method {
@@ -210,7 +231,8 @@ impl RelayedMessage {
 
     fn text(&self, parameter: &str) -> Result<&str, RpcError> {
         let missing = || RpcError::invalid_params(format!("{parameter} is missing or not a string"));
-        self.params.get(parameter).and_then(Value::as_str).ok_or_else(missing)
+        let text = self.params.get(parameter).and_then(Value::as_str).ok_or_else(missing)?;
+        bounded(parameter, text, if parameter == "uri" { MAX_URI_BYTES } else { MAX_NAME_BYTES })
     }
 
     /// What an argument is completed for tells of it, so the caller has to be permitted both.
@@ -223,16 +245,34 @@ impl RelayedMessage {
             _ => (TargetKind::Completion, None),
         };
         let malformed = || RpcError::invalid_params("ref has to name a prompt or a resource");
-        name.map(|name| vec![(TargetKind::Completion, name), (kind, name)]).ok_or_else(malformed)
+        let at_most = if kind == TargetKind::Prompt { MAX_NAME_BYTES } else { MAX_URI_BYTES };
+        let name = bounded("ref", name.ok_or_else(malformed)?, at_most)?;
+        Ok(vec![(TargetKind::Completion, name), (kind, name)])
+    }
+
+    fn subscriptions(&self) -> Option<&Value> {
+        self.params.get("notifications").and_then(|wanted| wanted.get("resourceSubscriptions"))
+    }
+
+    /// As how many requests it counts.
+    fn cost(&self) -> usize {
+        let subscriptions = self.subscriptions().and_then(Value::as_array).map_or(1, Vec::len);
+        subscriptions.clamp(1, MAX_SUBSCRIPTIONS)
     }
 
     fn listened<'m>(&'m self) -> Result<Vec<(TargetKind, &'m str)>, RpcError> {
         let malformed = || RpcError::invalid_params("resourceSubscriptions has to be an array of strings");
-        match self.params.get("notifications").and_then(|wanted| wanted.get("resourceSubscriptions")) {
+        match self.subscriptions() {
             None => Ok(Vec::new()),
+            Some(Value::Array(uris)) if uris.len() > MAX_SUBSCRIPTIONS => {
+                Err(RpcError::invalid_params(format!("at most {MAX_SUBSCRIPTIONS} resourceSubscriptions are allowed")))
+            }
             Some(Value::Array(uris)) => {
-                let uri = |uri: &'m Value| uri.as_str().map(|uri| (TargetKind::Resource, uri));
-                uris.iter().map(uri).collect::<Option<_>>().ok_or_else(malformed)
+                let uri = |uri: &'m Value| {
+                    let uri = bounded("resourceSubscriptions", uri.as_str().ok_or_else(malformed)?, MAX_URI_BYTES)?;
+                    Ok((TargetKind::Resource, uri))
+                };
+                uris.iter().map(uri).collect()
             }
             Some(_) => Err(malformed()),
         }
@@ -267,13 +307,9 @@ impl RelayedMessage {
 }
 
 impl RelayedBody {
-    /// Requests, and notifications that a careless server would carry out.
+    /// As how many requests it counts: every message is work for the server behind, whether or not it is answered.
     pub(crate) fn count(&self) -> usize {
-        let counts = |message: &&RelayedMessage| {
-            let names = message.method.as_deref().is_some_and(|method| NAMING.contains(&method));
-            message.id.is_some() || names
-        };
-        self.messages.iter().filter(counts).count()
+        self.messages.iter().map(RelayedMessage::cost).sum()
     }
 
     /// The answer where the caller may not have what the message at this place asks for.
@@ -300,6 +336,12 @@ impl RelayedBody {
         let answers: Vec<_> = std::iter::once(json).chain(others).collect();
         Reply::Message { status, json: format!("[{}]", answers.join(",")) }
     }
+}
+
+/// The text, if it is not too long.
+fn bounded<'t>(what: &str, text: &'t str, at_most: usize) -> Result<&'t str, RpcError> {
+    let too_long = || RpcError::invalid_params(format!("{what} is longer than {at_most} bytes"));
+    (text.len() <= at_most).then_some(text).ok_or_else(too_long)
 }
 
 /// Whether a server that is not exact could take a method for one that names what it is about.

@@ -30,7 +30,7 @@ const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
 /// Random bytes that a text begins with.
 const SALT_BYTES: usize = 24;
-/// Characters of the longest text that is opened, unless its kind says otherwise: longer than most of what is sealed.
+/// Characters of the longest text that is made and opened, unless its kind says otherwise: longer than most of what is sealed.
 const MAX_LENGTH: usize = 4096;
 /// What the keys of texts that go out are derived for.
 const TEXTS: &str = "entra-mcp sealed text";
@@ -51,7 +51,7 @@ impl<T: Serialize + DeserializeOwned> Sealed<T> {
         Self { key: Namespace::bytes(partition, key, Ttl::Kept), encoding: Encoding::json(), max_length: MAX_LENGTH }
     }
 
-    /// The same, whose texts may have so many characters. A longer one is not opened.
+    /// The same, whose texts may have so many characters. A longer one is neither made nor opened.
     pub const fn at_most(mut self, characters: usize) -> Self {
         self.max_length = characters;
         self
@@ -80,14 +80,16 @@ impl Records<'_> {
         .await
     }
 
-    /// Seals a value. `bound` is not part of the text, but has to be the same to open it. The text is base64url.
+    /// Seals a value. `bound` is not part of the text, but has to be the same to open it. The text is base64url. One that
+    /// would be too long to be opened is [`StoreError::TooLarge`].
     pub async fn seal<T>(&self, sealed: &Sealed<T>, bound: &[u8], value: &T) -> Result<String, StoreError> {
         let plain = (sealed.encoding.encode)(value)?;
         let key = self.key(&sealed.key).await?;
         if key.reveal().len() != KEY_BYTES {
             return Err(StoreError::Unreadable);
         }
-        Ok(base64url(&encrypt(self, key.reveal(), TEXTS, bound, &plain)?))
+        let text = base64url(&encrypt(self, key.reveal(), TEXTS, bound, &plain)?);
+        if text.len() <= sealed.max_length { Ok(text) } else { Err(StoreError::TooLarge) }
     }
 
     /// Opens what [`Records::seal`] has made of the same kind with the same `bound`; `None` for anything else.

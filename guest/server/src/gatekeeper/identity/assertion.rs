@@ -19,6 +19,9 @@ use crate::server_world::ServerWorld;
 /// How long an assertion is good for: as long as a request may take to arrive.
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
+/// What keeps it apart from every other JWT (RFC 8725 section 3.11).
+const TYPE: &str = "entra-mcp-assertion+jwt";
+
 #[derive(Serialize)]
 struct Header<'a> {
     alg: &'static str,
@@ -30,6 +33,8 @@ struct Header<'a> {
 struct Claims<'a> {
     iss: &'a str,
     aud: &'a str,
+    /// The server behind, by its name in the settings.
+    server: &'a str,
     /// Tenant and object: stable for all clients and applications.
     sub: String,
     tid: &'a str,
@@ -56,10 +61,10 @@ struct Claims<'a> {
     jti: String,
 }
 
-/// Signs an assertion for `audience`.
+/// Signs an assertion for a server, by its name, and its audience.
 pub(super) async fn sign(
     env: &ServerWorld<'_>,
-    audience: &str,
+    (server, audience): (&str, &str),
     caller: &ToolCaller,
     request: &Addressed<'_>,
 ) -> Result<Secret<String>, StoreError> {
@@ -67,6 +72,7 @@ pub(super) async fn sign(
     let claims = Claims {
         iss: &env.site.settings.public_url,
         aud: audience,
+        server,
         sub: [caller.tenant_id.as_str(), &caller.object_id].join("/"),
         tid: &caller.tenant_id,
         oid: &caller.object_id,
@@ -86,7 +92,7 @@ pub(super) async fn sign(
         jti: random_token(env.entra.random),
     };
     let signer = keys::signer(&env.entra).await?;
-    let header = Header { alg: "ES256", kid: &signer.key_id, typ: "JWT" };
+    let header = Header { alg: "ES256", kid: &signer.key_id, typ: TYPE };
     let part =
         |json: Result<Vec<u8>, serde_json::Error>| json.map(|json| base64url(&json)).map_err(|_| StoreError::TooLarge);
     let signed = [part(serde_json::to_vec(&header))?, part(serde_json::to_vec(&claims))?].join(".");

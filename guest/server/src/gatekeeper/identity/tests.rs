@@ -167,7 +167,7 @@ fn an_assertion_says_which_caller_asks_which_server_for_what() {
     let headers = told(&env, assertion());
     assert_eq!(headers.len(), 1);
     let (header, mut claims) = verified(headers[ASSERTION].to_str().unwrap(), &published(&env)).unwrap();
-    assert_eq!((&header["alg"], &header["typ"]), (&json!("ES256"), &json!("JWT")));
+    assert_eq!((&header["alg"], &header["typ"]), (&json!("ES256"), &json!("entra-mcp-assertion+jwt")));
     let jti = claims.as_object_mut().unwrap().remove("jti").unwrap();
     assert_eq!(jti.as_str().unwrap().len(), 43);
     assert_eq!(
@@ -175,6 +175,7 @@ fn an_assertion_says_which_caller_asks_which_server_for_what() {
         json!({
             "iss": PUBLIC_URL,
             "aud": AUDIENCE,
+            "server": "crm",
             "sub": format!("{TENANT}/{OBJECT}"),
             "tid": TENANT,
             "oid": OBJECT,
@@ -206,7 +207,8 @@ fn an_assertion_leaves_out_what_is_not_known() {
     let (_, claims) = verified(headers[ASSERTION].to_str().unwrap(), &published(&env)).unwrap();
     assert_eq!(claims["idtyp"], "app");
     let names: BTreeSet<_> = claims.as_object().unwrap().keys().map(String::as_str).collect();
-    let expected = ["aud", "azp", "correlation_id", "exp", "iat", "idtyp", "iss", "jti", "oid", "roles", "sub", "tid"];
+    let expected =
+        ["aud", "azp", "correlation_id", "exp", "iat", "idtyp", "iss", "jti", "oid", "roles", "server", "sub", "tid"];
     assert_eq!(names, BTreeSet::from(expected));
 }
 
@@ -430,5 +432,20 @@ fn an_assertion_needs_an_audience() {
     ] {
         change(&mut env, |settings| settings.servers = vec![server(identity.clone())]);
         assert_eq!(problems(env.entra.settings).len(), expected, "{identity:?}");
+    }
+}
+
+#[test]
+fn no_two_servers_accept_the_same_assertions() {
+    let audience = |audience: &str| ServerIdentity::Assertion { audience: audience.to_owned() };
+    for (other, expected) in
+        [(audience(AUDIENCE), 1), (audience("https://wiki.example.com"), 0), (ServerIdentity::EasyAuth, 0)]
+    {
+        let mut env = World::default().remote();
+        let wiki = ServerSettings { name: "wiki".to_owned(), ..server(other) };
+        change(&mut env, |settings| settings.servers = vec![server(assertion()), wiki]);
+        let problems = problems(env.entra.settings);
+        assert_eq!(problems.len(), expected, "{problems:?}");
+        assert!(problems.iter().all(|problem| problem.contains("crm") && problem.contains("wiki")));
     }
 }

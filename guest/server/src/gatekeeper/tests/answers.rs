@@ -102,7 +102,7 @@ fn an_altered_or_late_handle_passes_no_answer() {
     for handle in [altered.as_str(), "", "x"] {
         assert_eq!(run(answered(&lab.later(), handle, &head(200))).unwrap_err().status(), 504);
     }
-    lab.world().advance(Duration::from_secs(600));
+    lab.world().advance(Duration::from_secs(7200));
     assert_eq!(run(answered(&lab.later(), grant.handle.reveal(), &head(200))).unwrap_err().status(), 504);
 }
 
@@ -208,6 +208,62 @@ fn a_list_that_cannot_be_judged_is_an_error() {
     assert_eq!((&late["id"], &late["error"]["code"]), (&json!(7), &json!(-32603)));
     lab.world().advance(Duration::from_secs(600));
     assert_eq!(judge(lists().to_string()), json!(-32603));
+}
+
+#[test]
+fn where_there_are_rules_every_answer_is_judged() {
+    let lab = Lab::new(vec![for_admins(TargetKind::Tool, "delete_record")]);
+    for method in ["tools/list", "ping", "notifications/initialized", "crm/export"] {
+        assert!(lab.grant(post(&lab.bob, &json!({ "jsonrpc": "2.0", "id": 1, "method": method }))).judge_answer);
+    }
+    assert!(lab.grant(lab.call(&lab.bob, "list")).judge_answer, "a list may come on another stream");
+    assert!(lab.grant(request(Method::GET, "/crm/mcp", &lab.bob)).judge_answer);
+    assert!(!Lab::open().grant(lab.call(&lab.bob, "list")).judge_answer);
+}
+
+#[test]
+fn a_list_under_a_name_that_a_client_may_read_as_that_of_a_list_is_an_error() {
+    let lab = Lab::new(rules());
+    let grant = lab.grant(lab.call(&lab.bob, "list"));
+    for message in [
+        r#"{"jsonrpc":"2.0","id":7,"Result":{"tools":[{"name":"delete_record"}]}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"Tools":[{"name":"delete_record"}]}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"tool\u017f":[{"name":"delete_record"}]}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"RESOURCES":[]}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"re\u017fourceTemplates":[]}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"cachescope":"public","contents":[]}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"list","Name":"delete_record"}]}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"resources":[{"uri":"crm://open","URI":"crm://secret"}]}}"#,
+        r#"[{"jsonrpc":"2.0","id":7,"re\u017fult":{}}]"#,
+    ] {
+        let judged = run(judge_answer(&lab.later(), grant.handle.reveal(), message.to_owned()));
+        let judged: Value = serde_json::from_str(&judged).unwrap();
+        assert_eq!(judged["error"]["code"], -32603, "{message}: {judged}");
+    }
+}
+
+#[test]
+fn what_a_resource_holds_and_a_server_says_of_itself_is_private_where_it_may_depend_on_the_caller() {
+    let read = r#"{"id":1,"jsonrpc":"2.0","result":{"contents":[]}}"#;
+    let discovered = r#"{"id":1,"jsonrpc":"2.0","result":{"cacheScope":"public","supportedVersions":[]}}"#;
+    let called = r#"{"id":1,"jsonrpc":"2.0","result":{"content":[]}}"#;
+    let mut told = Lab::open();
+    change(&mut told.env, |settings| settings.servers[0].identity = ServerIdentity::EasyAuth);
+    for lab in [told, Lab::new(vec![for_admins(TargetKind::Tool, "delete_record")])] {
+        let ask = |method: &str, params: Value, name: Option<&str>, answer: &str| {
+            let grant = lab.grant(modern(&lab.bob, method, params, name));
+            assert!(grant.judge_answer, "{method}");
+            run(judge_answer(&lab.later(), grant.handle.reveal(), answer.to_owned()))
+        };
+        let judged = ask("resources/read", json!({ "uri": "crm://a" }), Some("crm://a"), read);
+        assert_eq!(judged, r#"{"id":1,"jsonrpc":"2.0","result":{"cacheScope":"private","contents":[]}}"#);
+        let judged = ask("server/discover", json!({}), None, discovered);
+        assert!(judged.contains(r#""cacheScope":"private""#), "{judged}");
+        assert_eq!(ask("tools/call", json!({ "name": "a" }), Some("a"), called), called);
+    }
+    let open = Lab::open();
+    let grant = open.grant(modern(&open.bob, "resources/read", json!({ "uri": "crm://a" }), Some("crm://a")));
+    assert!(!grant.judge_answer, "all callers are the same to it");
 }
 
 #[test]

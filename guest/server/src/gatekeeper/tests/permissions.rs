@@ -88,6 +88,58 @@ fn without_rules_all_are_let_in_and_with_deny_unlisted_none_are() {
 }
 
 #[test]
+fn where_tools_have_rules_tasks_need_one() {
+    let lab = Lab::new(vec![for_admins(TargetKind::Tool, "delete_record")]);
+    for action in ["get", "list", "result", "cancel", "update"] {
+        let message = json!({ "jsonrpc": "2.0", "id": 1, "method": format!("tasks/{action}"), "params": {} });
+        for by in [&lab.alice, &lab.bob] {
+            assert_eq!(json_of(&lab.refusal(post(by, &message)))["error"]["code"], -32602, "{action}");
+        }
+    }
+    assert!(lab.denials().iter().all(|(_, _, reason)| reason == "tool-not-listed"));
+    let lab = Lab::new(vec![for_admins(TargetKind::Tool, "delete_record"), for_admins(TargetKind::Task, "*")]);
+    for message in asking(TargetKind::Task, "get") {
+        lab.grant(post(&lab.alice, &message));
+        lab.refusal(post(&lab.bob, &message));
+    }
+}
+
+#[test]
+fn whatever_uses_something_is_on_record() {
+    let lab = Lab::open();
+    let head = AnswerHead { status: 200, latency_us: 1, session_id: None };
+    for (method, params, kinds) in [
+        ("tasks/result", json!({ "taskId": "7" }), vec!["task"]),
+        ("tasks/get", json!({ "taskId": "7" }), vec!["task"]),
+        ("tasks/cancel", json!({ "taskId": "7" }), vec!["task"]),
+        ("tasks/list", json!({}), vec![]),
+        ("resources/subscribe", json!({ "uri": "a://b" }), vec!["resource"]),
+        ("completion/complete", json!({ "ref": { "type": "ref/prompt", "name": "p" } }), vec!["completion", "prompt"]),
+    ] {
+        let before = lab.world().audited().len();
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let grant = lab.grant(post(&lab.alice, &body));
+        run(answered(&lab.later(), grant.handle.reveal(), &head)).unwrap();
+        let audited = lab.world().audited();
+        let recorded: Vec<_> = audited[before..].iter().filter(|event| event.name == "tool.called").collect();
+        assert_eq!(recorded.iter().filter_map(|event| event.kind).collect::<Vec<_>>(), kinds, "{method}");
+    }
+}
+
+#[test]
+fn a_caller_that_the_server_cannot_be_told_of_is_on_record() {
+    let mut lab = Lab::open();
+    change(&mut lab.env, |settings| {
+        settings.servers[0].identity = ServerIdentity::Token { permissions: vec![MAIL.to_owned()] };
+    });
+    let app = lab.sign(&entra::testing::app_claims());
+    assert_eq!(lab.refusal(lab.call(&app, "list")).status(), 403);
+    assert_eq!(lab.denials(), [("crm".to_owned(), "list".to_owned(), "no-user".to_owned())]);
+    assert_eq!(lab.refusal(request(Method::GET, "/crm/mcp", &app)).status(), 403);
+    assert_eq!(lab.denials()[1], ("crm".to_owned(), "*".to_owned(), "no-user".to_owned()));
+}
+
+#[test]
 fn a_variant_of_a_ruled_name_is_denied() {
     let lab = Lab::new(vec![for_admins(TargetKind::Tool, "delete_record")]);
     for name in [

@@ -182,25 +182,9 @@ fn a_handle_of_the_person_at_this_machine_is_of_no_use_to_the_remote_server_and_
     let local = crate::testing::TestCaller::user();
     let of = HandleContent::of_tool("crm", "list");
     let remote = run(handle::seal(&lab.env.entra, &local, &of)).unwrap();
-    let invalid = run(delegated_token_of_person(&person, remote.reveal(), &[MAIL.to_owned()], None)).unwrap_err();
-    assert_ne!(invalid.category, Category::NeedsPerson);
+    let invalid = run(local::local_token(&person, remote.reveal(), &[MAIL.to_owned()], None)).unwrap_err();
+    assert_eq!(invalid.category, Category::HandleInvalid);
     let caller = caller::PersonCaller::new(&person, &caller::local::interactive::NoClient, None);
     let of_person = run(handle::seal(&lab.env.entra, &caller, &of)).unwrap();
     assert_eq!(lab.token(&of_person, &[MAIL]), Err((Category::HandleInvalid, "handle-invalid".to_owned())));
-}
-
-#[test]
-fn the_person_at_this_machine_is_not_asked() {
-    let world = World::default();
-    let mut person = world.person();
-    entra::testing::change(&mut person.entra, |settings| {
-        settings.servers = vec![server("mail", "", ServerKind::Tools)]
-    });
-    let caller = caller::PersonCaller::new(&person, &caller::local::interactive::NoClient, None);
-    let handle = run(handle::seal(&person.entra, &caller, &HandleContent::of_tool("mail", "list"))).unwrap();
-    let token =
-        |permission: &str| run(delegated_token_of_person(&person, handle.reveal(), &[permission.to_owned()], None));
-    assert_eq!(token(MAIL).unwrap_err().category, Category::NeedsPerson, "nobody has signed in");
-    assert_eq!(token("api://other/Read").unwrap_err().category, Category::NotGranted);
-    assert_eq!(world.sent(), [""; 0]);
 }

@@ -118,7 +118,20 @@ fn a_text_longer_than_its_kind_allows_is_not_opened() {
     const LONG: Sealed<String> = Sealed::json(Partition::Application, "request-state-key").at_most(8192);
     let world = Simulation::default();
     let value = "x".repeat(4096);
-    let text = run(world.records().seal(&TEXTS, b"purpose", &value)).unwrap().unwrap();
+    let text = run(world.records().seal(&LONG, b"purpose", &value)).unwrap().unwrap();
     assert_eq!(open(&world, b"purpose", &text), None);
     assert_eq!(run(world.records().open(&LONG, b"purpose", &text)).unwrap(), Ok(Some(value)));
+}
+
+#[test]
+fn what_would_not_be_opened_is_not_sealed() {
+    let world = Simulation::default();
+    let records = world.records();
+    for (length, fits) in [(3028, true), (3100, false), (50_000, false)] {
+        let sealed = run(records.seal(&TEXTS, b"purpose", &"x".repeat(length))).unwrap();
+        match sealed {
+            Ok(text) => assert!(fits && open(&world, b"purpose", &text).is_some(), "{length}"),
+            Err(error) => assert_eq!((fits, error), (false, StoreError::TooLarge), "{length}"),
+        }
+    }
 }
