@@ -319,3 +319,8 @@ fn the_values_of_variables_are_not_in_debug() {
     let shown = format!("{:?}", ToolComponentSettings { variables, ..settings(Vec::new()) });
     assert!(shown.contains("TOKEN") && !shown.contains("secret"), "{shown}");
 }
+
+/// A component that answers with its arguments.
+pub(super) fn echo() -> Vec<u8> {
+    closed(ECHO)
+}
