@@ -48,6 +48,16 @@ const FIELDS_WITHOUT_TOKEN: [HeaderName; 8] = [
 /// 1,024 open files, and one server must leave enough of them to the others.
 pub(super) const MAX_REQUESTS_OF_A_SERVER: usize = 256;
 
+/// Fields by which servers and gateways read another method or another path than those of the request, which were checked.
+const FIELDS_THAT_REDIRECT: [HeaderName; 6] = [
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+];
+
 type Answer = Result<Response<ResponseBody>, Error>;
 
 /// The way out of a tool component.
@@ -220,8 +230,14 @@ fn tells_identity(name: &HeaderName) -> bool {
         || ["x-ms-client-principal", "x-ms-token-"].iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
+/// Whether a server may read another request than the one that was checked because of a field.
+fn redirects(name: &HeaderName) -> bool {
+    FIELDS_THAT_REDIRECT.contains(name) || name.as_str().starts_with("x-forwarded-")
+}
+
 fn authorize(headers: &mut HeaderMap, token: &Zeroizing<String>) -> Result<(), Error> {
-    for name in FIELDS_WITHOUT_TOKEN {
+    let redirecting = headers.keys().filter(|name| redirects(name)).cloned().collect::<Vec<_>>();
+    for name in FIELDS_WITHOUT_TOKEN.into_iter().chain(redirecting) {
         headers.remove(name);
     }
     accept_any_charset(headers);

@@ -402,6 +402,28 @@ async fn a_request_with_a_token_asks_for_an_answer_in_which_the_token_could_be_f
 }
 
 #[tokio::test]
+async fn no_field_of_a_request_with_a_token_names_another_path_or_method() {
+    let api = Arc::<Api>::default();
+    let egress = egress(&api, []);
+    let names = [
+        "forwarded",
+        "x-forwarded-host",
+        "x-forwarded-prefix",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-url",
+        "x-rewrite-url",
+    ];
+    let fields = names.map(|name| (name, "/v2/admin"));
+    egress
+        .send(&CallContext::new("alice"), request("POST", "https://api.contoso.com/v1/", &fields, ""), None)
+        .await
+        .unwrap();
+    assert_eq!(names.map(|name| api.field(0, name)), [const { None }; 8]);
+}
+
+#[tokio::test]
 async fn no_answer_tells_a_token_that_another_request_of_the_call_carried() {
     let api = Api::answering([unauthorized(CHALLENGE), Response::new("ok"), Response::new("Bearer alice-Mail.Read!")]);
     let (egress, call) = (egress(&api, []), CallContext::new("alice"));
