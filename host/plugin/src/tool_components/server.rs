@@ -12,6 +12,7 @@ use super::loaded::{Exports, Loaded, Shape};
 use super::settings::ToolComponentSettings;
 use super::state::{Grants, ToolState};
 use crate::bindings::tools::{Tools, ToolsPre};
+use crate::guest_output::printable;
 use crate::instance::Runaway;
 use crate::instance_pool::warm::Warm;
 use crate::instance_pool::{EPOCH, Ticker, Ticking, Watched};
@@ -258,15 +259,15 @@ impl ToolStore {
     }
 }
 
-/// Why an instance has ended.
+/// Why an instance has ended. The component chooses the names of functions in a backtrace.
 pub(super) fn ended(error: &wasmtime::Error, store: &Store<ToolState>) -> ServeError {
     if error.downcast_ref::<Overrun>().is_some() {
         return ServeError::TimedOut;
     }
     if store.data().limits.refused {
-        return ServeError::Ended(format!("it asked for more memory than it may have: {error:#}"));
+        return ServeError::Ended(printable(&format!("it asked for more memory than it may have: {error:#}")));
     }
-    ServeError::Ended(format!("{error:#}"))
+    ServeError::Ended(printable(&format!("{error:#}")))
 }
 
 fn log_failed(server: &str, call: &ToolCall, error: &ProviderError) {

@@ -37,6 +37,7 @@ fn provider(imports: &str, lowered: &str, call: &str) -> Vec<u8> {
       (i32.const 1024))
     (func $ok (param $at i32) (param $length i32) (result i32)
       (call $answer (i32.const 0) (local.get $at) (local.get $length)))
+    (func $forged-line (result i32) (unreachable))
     (func $failed (param $at i32) (param $length i32) (result i32)
       (call $answer (i32.const 1) (local.get $at) (local.get $length)))
     (func (export "list") (result i32)
@@ -165,6 +166,21 @@ async fn a_trap_is_the_error_of_its_call_and_the_next_call_is_unaffected() {
         assert!(matches!(called(&tools, "{}").await, Err(ProviderError::Ended(_))));
         assert_text(called(&tools, "").await, "1");
     }
+}
+
+#[tokio::test]
+async fn the_names_of_functions_in_a_backtrace_end_no_line_of_the_log() {
+    // The name section has the names of the text. One is replaced in the binary by another of its length.
+    let mut component = closed("(call $forged-line)");
+    let places: Vec<usize> =
+        component.windows(11).enumerate().filter(|(_, part)| *part == b"forged-line").map(|(at, _)| at).collect();
+    assert_eq!(places.len(), 1);
+    component[places[0]..places[0] + 11].copy_from_slice("fo\nged\u{2028}\re".as_bytes());
+    let Err(ProviderError::Ended(reason)) = called(&loaded(settings(component)), "").await else {
+        panic!("it did not end")
+    };
+    assert!(reason.contains("fo ged"), "{reason}");
+    assert!(!reason.contains(['\n', '\r', '\u{2028}']), "{reason}");
 }
 
 #[tokio::test]
