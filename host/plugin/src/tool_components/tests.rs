@@ -150,6 +150,26 @@ async fn every_call_has_an_instance_of_its_own_unless_reuse_is_allowed() {
 }
 
 #[tokio::test]
+async fn an_instance_that_is_no_longer_used_is_given_back_without_another_call() {
+    let clock = ManualClock::new(0);
+    let reused = ToolComponentSettings { reuse: true, ..settings(closed(COUNT)) };
+    let tools = ToolComponents::builder(Arc::new(NoTokens)).clock(Arc::new(clock.clone())).load(vec![reused]).unwrap();
+    assert_text(called(&tools, "").await, "1");
+    let server = &tools.servers["mail"];
+    assert_eq!(server.idle_instances(), 1);
+    let mut passed = Duration::ZERO;
+    while server.idle_instances() > 0 {
+        assert!(passed < Duration::from_secs(90), "it is kept");
+        let wait = clock.next_wait().await;
+        clock.advance(wait);
+        passed += wait;
+        tokio::task::yield_now().await;
+    }
+    assert!(passed >= Duration::from_secs(60), "{passed:?}");
+    assert_text(called(&tools, "").await, "1");
+}
+
+#[tokio::test]
 async fn two_calls_at_once_never_share_an_instance() {
     let tools = loaded(ToolComponentSettings { reuse: true, ..settings(closed(COUNT)) });
     let (first, second) = tokio::join!(called(&tools, ""), called(&tools, ""));
