@@ -7,8 +7,8 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{HostConfig, LogFormat};
 use crate::console::ErrorWriter;
 
-/// The log filter unless `RUST_LOG` sets another: this program's information, and warnings of its dependencies.
-const DEFAULT_FILTER: &str = "warn,entra_mcp_app=info,entra_mcp_gate=info,entra_mcp_plugin=info,entra_mcp_server=info,audit=info,guest=info,prompt=info";
+/// The log filter unless `RUST_LOG` sets another: this program's information, lines of tools, and warnings of its dependencies.
+const DEFAULT_FILTER: &str = "warn,entra_mcp_app=info,entra_mcp_gate=info,entra_mcp_plugin=info,entra_mcp_server=info,audit=info,guest=info,prompt=info,tool=info";
 
 /// Starts logging. A second call changes nothing.
 pub fn start(config: &HostConfig) {

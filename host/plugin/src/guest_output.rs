@@ -18,6 +18,25 @@ const MAX_LINE_BYTES: usize = 2 * 1024;
 /// others.
 const MAX_LINES: usize = 200;
 
+/// Longest text of an error in bytes that goes into the log: a trap with its backtrace.
+const MAX_ERROR_BYTES: usize = 8 * 1024;
+
+/// Whether a character neither ends a line, nor moves what is around it, nor reaches a terminal as a command.
+fn is_printable(character: char) -> bool {
+    let separates = matches!(character, '\u{2028}' | '\u{2029}');
+    let directs = matches!(
+        character,
+        '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    !character.is_control() && !separates && !directs
+}
+
+/// A text with parts that a component has chosen, such as the names of its functions, as one line of the log.
+pub(crate) fn printable(text: &str) -> String {
+    let cut = text.get(..text.floor_char_boundary(MAX_ERROR_BYTES)).unwrap_or_default();
+    cut.chars().map(|character| if is_printable(character) { character } else { ' ' }).collect()
+}
+
 /// The standard error of one instance; of a tool component, its standard output too.
 #[derive(Clone, Default)]
 pub(crate) struct GuestStderr {
@@ -61,7 +80,7 @@ impl Lines {
         let line = std::mem::take(&mut self.partial);
         self.written = self.written.saturating_add(1);
         match self.written {
-            ..=MAX_LINES => Some(String::from_utf8_lossy(&line).chars().filter(|c| !c.is_control()).collect()),
+            ..=MAX_LINES => Some(String::from_utf8_lossy(&line).chars().filter(|c| is_printable(*c)).collect()),
             number if number == MAX_LINES + 1 => Some("(further lines of this instance are left out)".into()),
             _ => None,
         }
@@ -110,6 +129,15 @@ mod tests {
         let mut lines = Lines::default();
         assert_eq!(lines.push(b"a"), Vec::<String>::new());
         assert_eq!(lines.push(b"b\nc\x1b[31m\n"), ["ab", "c[31m"]);
+    }
+
+    #[test]
+    fn no_text_ends_a_line_or_turns_the_one_that_it_is_in() {
+        let text = "a\u{2028}b\u{2029}c\u{202e}d\u{2066}e\u{200f}f\u{85}g";
+        assert_eq!(Lines::default().push(format!("{text}\n").as_bytes()), ["abcdefg"]);
+        assert_eq!(printable(text), "a b c d e f g");
+        assert_eq!(printable("0: f\n2026-01-01 WARN forged\r\x1b[2J"), "0: f 2026-01-01 WARN forged  [2J");
+        assert_eq!(printable(&"ä".repeat(MAX_ERROR_BYTES)).len(), MAX_ERROR_BYTES);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
+use tokio::sync::Semaphore;
 use wasmtime::{Config, Engine};
 
 use crate::clock::{Clock, SystemClock};
@@ -27,7 +28,7 @@ use crate::outbound_http::OutboundHttp;
 use crate::provided_tools::{Content, ProvidedTools, ProviderError, Tool, ToolCall};
 use crate::random::{Random, SystemRandomness};
 use destinations::Destinations;
-use egress::Egress;
+use egress::{Egress, MAX_REQUESTS_OF_A_SERVER};
 use loaded::Loaded;
 use server::Server;
 use state::Grants;
@@ -195,6 +196,7 @@ impl ToolComponentsBuilder {
             http,
             tokens: Arc::clone(&self.tokens),
             observer: Arc::clone(&self.observer),
+            places: Arc::new(Semaphore::new(MAX_REQUESTS_OF_A_SERVER)),
         };
         let grants = Grants {
             server: name,

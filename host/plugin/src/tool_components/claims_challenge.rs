@@ -29,6 +29,10 @@ pub(super) fn wanted_claims(headers: &HeaderMap) -> Option<String> {
     })
 }
 
+/// Any configured API may send a challenge, and what it wants is part of the next request for a token: if Entra ID refuses
+/// that, the caller's session may end. So an API can only ask for claims of the access token that it gets, as Microsoft
+/// Graph does, and not for those of other tokens. What is left: an API can still want a claim of its own token that no
+/// refresh supplies. Whether that ends the session is decided by the component that supplies the token.
 fn decoded(claims: &str) -> Option<String> {
     if claims.len() > MAX_CLAIMS_BYTES {
         return None;
@@ -38,8 +42,10 @@ fn decoded(claims: &str) -> Option<String> {
     } else {
         String::from_utf8(LENIENT.decode(claims.replace('-', "+").replace('_', "/")).ok()?).ok()?
     };
-    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&json).ok()?;
-    Some(json)
+    let members = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&json).ok()?;
+    let only_access_token = members.len() == 1 && members.get("access_token").is_some_and(serde_json::Value::is_object);
+    // What was checked is what is passed on: without a second member of the same name.
+    only_access_token.then(|| serde_json::Value::Object(members).to_string())
 }
 
 /// The parameters of the scheme `Bearer`, their names in lower case. A header field may hold several challenges.
@@ -122,9 +128,32 @@ mod tests {
 
     #[test]
     fn claims_are_read_in_both_alphabets_with_and_without_padding() {
-        for encoded in ["eyJhIjoiPz8-In0=", "eyJhIjoiPz8-In0", "eyJhIjoiPz8+In0=", "eyJhIjoiPz8+In0"] {
+        use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+        let claims = r#"{"access_token":{"a":"???>>>~~"}}"#;
+        assert_ne!(STANDARD.encode(claims), URL_SAFE.encode(claims));
+        for alphabet in [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD] {
+            let encoded = alphabet.encode(claims);
             let value = format!(r#"Bearer error="insufficient_claims", claims="{encoded}""#);
-            assert_eq!(wanted(&value).as_deref(), Some(r#"{"a":"??>"}"#), "{encoded}");
+            assert_eq!(wanted(&value).as_deref(), Some(claims), "{encoded}");
+        }
+    }
+
+    #[test]
+    fn an_api_asks_for_claims_of_its_own_token_only() {
+        for claims in [
+            "{}",
+            r#"{"a":1}"#,
+            r#"{"access_token":1}"#,
+            r#"{"id_token":{"auth_time":{"essential":true}}}"#,
+            r#"{"access_token":{},"id_token":{}}"#,
+            r#"{"access_token":{},"userinfo":{}}"#,
+        ] {
+            let encoded = base64::engine::general_purpose::STANDARD.encode(claims);
+            let value = format!(r#"Bearer error="insufficient_claims", claims="{encoded}""#);
+            assert_eq!(wanted(&value), None, "{claims}");
+            // The token itself may still be replaced.
+            let value = format!(r#"Bearer error="invalid_token", claims="{encoded}""#);
+            assert_eq!(wanted(&value).as_deref(), Some(""), "{claims}");
         }
     }
 

@@ -199,11 +199,30 @@ fn missing(uri: &Uri, origin_is_listed: bool) -> String {
 
 /// Whether servers may read a path in different ways.
 fn is_ambiguous(path: &str) -> bool {
-    let lower = path.to_ascii_lowercase();
-    let encoded = ["%2e", "%2f", "%5c", "%00", "%252"].iter().any(|encoded| lower.contains(encoded));
     // Some servers cut parameters off a segment before they look at it.
     let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
-    encoded || path.contains('\\') || path.bytes().any(|byte| !byte.is_ascii_graphic()) || path.split('/').any(is_dots)
+    path.contains('\\')
+        || path.bytes().any(|byte| !byte.is_ascii_graphic())
+        || path.split('/').any(is_dots)
+        || is_ambiguously_encoded(path)
+}
+
+/// Whether servers may decode a path in different ways: bytes that separate or have a meaning of their own, a percent sign
+/// that begins nothing (`%u002e`) or something after it is decoded, and bytes that are no UTF-8 (`%c0%ae`).
+fn is_ambiguously_encoded(path: &str) -> bool {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut parts = path.split('%');
+    decoded.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else { return true };
+        if b"./\\%;\0".contains(&byte) {
+            return true;
+        }
+        decoded.push(byte);
+        decoded.extend_from_slice(part.get(2..).unwrap_or_default().as_bytes());
+    }
+    std::str::from_utf8(&decoded).is_err()
 }
 
 #[cfg(test)]
@@ -232,6 +251,8 @@ mod tests {
             "https://api.contoso.com/v1",
             "https://api.contoso.com/v1/orders?$top=1&q=../x",
             "https://api.contoso.com/v1//orders",
+            "https://api.contoso.com/v1/a%20b/%C3%A4/x;y",
+            "https://graph.microsoft.com/v1.0/me/drive/root:/100%25:/content",
             "https://graph.microsoft.com/v1.0/me/drive/root:/a%20b:/content",
             "https://graph.microsoft.com/v1.0/me/messages('a%2Fb')",
         ] {
@@ -291,6 +312,16 @@ mod tests {
             "/v1/..;x=y/admin",
             "/v1/%252e%252e/admin",
             "/v1/x%00",
+            "/v1/%25x",
+            "/v1/%u002e%u002e/admin",
+            "/v1/%",
+            "/v1/%2",
+            "/v1/%zz",
+            "/v1/..%3b/admin",
+            "/v1/x%3B",
+            "/v1/%5c",
+            "/v1/%c0%ae%c0%ae/admin",
+            "/v1/%ff",
             "/../v1/x",
         ] {
             assert_eq!(found(&api(), &format!("https://api.contoso.com{path}")), Err(Refused::UnclearPath), "{path}");

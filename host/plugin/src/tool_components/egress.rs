@@ -6,20 +6,24 @@
 //! follow by a request of its own, if that is allowed.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
 use zeroize::Zeroizing;
 
 use super::call_context::CallContext;
 use super::claims_challenge::wanted_claims;
-use super::delegation::DelegatedTokens;
+use super::delegation::{DelegatedTokens, unavailable};
 use super::destinations::{Destination, Destinations, Refused};
-use super::scrub::scrubbed;
+use super::scrub::{Carried, scrubbed};
 use crate::gatekeeper::Challenge;
 use crate::outbound::{Outbound, OutboundHooks, OutboundObserver, RequestBody, ResponseBody};
 use crate::provided_tools::{DelegationError, DelegationErrorCategory};
@@ -27,9 +31,32 @@ use crate::provided_tools::{DelegationError, DelegationErrorCategory};
 /// Longest body of a request in bytes. It is kept in memory until the answer is there, for the case of a challenge.
 const MAX_REQUEST_BYTES: usize = 1024 * 1024;
 
-/// Fields that a request with a token does not carry: a token could be put together from parts of an answer, or be hidden
-/// by compression.
-const FIELDS_WITHOUT_TOKEN: [HeaderName; 3] = [header::RANGE, header::IF_RANGE, header::ACCEPT_ENCODING];
+/// Fields that a request with a token does not carry: a token could be put together from parts of an answer, be hidden by
+/// compression or an encoding of characters, or come back in an interim answer or a trailer.
+const FIELDS_WITHOUT_TOKEN: [HeaderName; 8] = [
+    header::RANGE,
+    header::IF_RANGE,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_CHARSET,
+    header::TE,
+    header::TRAILER,
+    header::EXPECT,
+    header::CONTENT_LENGTH,
+];
+
+/// Requests of all calls of one server that may be on their way at once; further ones wait. Systems commonly allow a program
+/// 1,024 open files, and one server must leave enough of them to the others.
+pub(super) const MAX_REQUESTS_OF_A_SERVER: usize = 256;
+
+/// Fields by which servers and gateways read another method or another path than those of the request, which were checked.
+const FIELDS_THAT_REDIRECT: [HeaderName; 6] = [
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+];
 
 type Answer = Result<Response<ResponseBody>, Error>;
 
@@ -41,12 +68,16 @@ pub(super) struct Egress {
     pub(super) http: Arc<dyn Outbound>,
     pub(super) tokens: Arc<dyn DelegatedTokens>,
     pub(super) observer: Arc<dyn OutboundObserver>,
+    /// Places for requests of all calls.
+    pub(super) places: Arc<Semaphore>,
 }
 
 impl Egress {
     /// Sends a request of a call, if its destination is allowed.
     async fn send(&self, call: &CallContext, request: Request<RequestBody>, options: Option<RequestOptions>) -> Answer {
-        let _place = call.place().await.ok_or(Error::HttpRequestDenied)?;
+        // Its own place first: a call that has none takes none from the others.
+        let own = call.place().await.ok_or(Error::HttpRequestDenied)?;
+        let shared = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Error::HttpRequestDenied)?;
         // The body is taken before any decision. Otherwise the tool would learn that its body is not wanted, but not why.
         let (mut head, body) = request.into_parts();
         let body = collected(body).await?;
@@ -66,11 +97,12 @@ impl Egress {
             }
         }
         let exchange = Exchange { egress: self, call, head, body, options };
-        if destination.permissions.is_empty() {
-            exchange.send(None).await
+        let answer = if destination.permissions.is_empty() {
+            scrubbed(exchange.send(None).await?, &call.tokens, Carried::NoToken)
         } else {
             exchange.send_delegated(destination).await
-        }
+        };
+        Ok(answer?.map(|inner| OnItsWay { inner, places: Some((own, shared)) }.boxed_unsync()))
     }
 
     fn log_refused(&self, call: &CallContext, refused: &Refused) {
@@ -117,13 +149,13 @@ impl Exchange<'_> {
             }
         };
         let answer = self.send(Some(&token)).await?;
-        let Some(claims) = challenge(&answer) else { return scrubbed(answer, &token) };
+        let Some(claims) = challenge(&answer) else { return scrubbed(answer, &self.call.tokens, Carried::Token) };
         let refused = Challenge { refused_token: token.to_string(), claims };
         let second = match self.token(destination, Some(refused)).await {
             Ok(second) => second,
             Err(error) => {
                 self.call.not_delegated(error);
-                return scrubbed(answer, &token);
+                return scrubbed(answer, &self.call.tokens, Carried::Token);
             }
         };
         drop(answer);
@@ -137,7 +169,7 @@ impl Exchange<'_> {
                 retry_after_seconds: None,
             });
         }
-        scrubbed(answer, &second)
+        scrubbed(answer, &self.call.tokens, Carried::Token)
     }
 
     async fn token(
@@ -146,10 +178,15 @@ impl Exchange<'_> {
         challenge: Option<Challenge>,
     ) -> Result<Zeroizing<String>, DelegationError> {
         let token = self.egress.tokens.token(&self.call.handle, &destination.permissions, challenge).await;
-        token.inspect_err(|error| {
-            let server = &self.egress.server;
+        let server = &self.egress.server;
+        let token = token.inspect_err(|error| {
             tracing::info!(%server, code = error.code, "a request of a tool gets no token");
-        })
+        })?;
+        if !self.call.tokens.remember(&token) {
+            tracing::warn!(%server, "a call of a tool asked for more different tokens than a call may have");
+            return Err(unavailable("too-many-tokens", "the call has had too many different tokens"));
+        }
+        Ok(token)
     }
 
     /// Sends the request once.
@@ -160,6 +197,7 @@ impl Exchange<'_> {
         let mut headers = self.head.headers.clone();
         if let Some(token) = token {
             authorize(&mut headers, token)?;
+            state_length(&mut headers, &self.head.method, self.body.len());
         }
         let (method, uri) = (self.head.method.clone(), self.head.uri.clone());
         let mut observed = self.egress.observer.request();
@@ -192,16 +230,55 @@ fn tells_identity(name: &HeaderName) -> bool {
         || ["x-ms-client-principal", "x-ms-token-"].iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
+/// Whether a server may read another request than the one that was checked because of a field.
+fn redirects(name: &HeaderName) -> bool {
+    FIELDS_THAT_REDIRECT.contains(name) || name.as_str().starts_with("x-forwarded-")
+}
+
 fn authorize(headers: &mut HeaderMap, token: &Zeroizing<String>) -> Result<(), Error> {
-    for name in FIELDS_WITHOUT_TOKEN {
+    let redirecting = headers.keys().filter(|name| redirects(name)).cloned().collect::<Vec<_>>();
+    for name in FIELDS_WITHOUT_TOKEN.into_iter().chain(redirecting) {
         headers.remove(name);
     }
+    accept_any_charset(headers);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let value = Zeroizing::new(format!("Bearer {}", token.as_str()));
     let mut value = HeaderValue::from_str(&value).map_err(|_| Error::ConfigurationError)?;
     value.set_sensitive(true);
     headers.insert(header::AUTHORIZATION, value);
     Ok(())
+}
+
+/// Leaves out parameters of `Accept` that ask for an encoding of characters in which a token could not be found.
+fn accept_any_charset(headers: &mut HeaderMap) {
+    let accepted: Vec<HeaderValue> = headers.get_all(header::ACCEPT).iter().cloned().collect();
+    let mentions =
+        |value: &HeaderValue| value.as_bytes().to_ascii_lowercase().windows(7).any(|part| part == b"charset");
+    if !accepted.iter().any(mentions) {
+        return;
+    }
+    headers.remove(header::ACCEPT);
+    for value in accepted {
+        // With quotes, a comma or semicolon separates nothing perhaps. No client writes that.
+        let Some(text) = value.to_str().ok().filter(|text| !text.contains('"')) else { continue };
+        let names_charset = |parameter: &&str| {
+            parameter.split('=').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("charset"))
+        };
+        let ranges = text
+            .split(',')
+            .map(|range| range.split(';').filter(|parameter| !names_charset(parameter)).collect::<Vec<_>>().join(";"));
+        if let Ok(value) = HeaderValue::from_str(&ranges.collect::<Vec<_>>().join(",")) {
+            headers.append(header::ACCEPT, value);
+        }
+    }
+}
+
+/// The body is whole, and the HTTP client states its length. It leaves out the length of an empty body, which servers
+/// demand of methods that have one.
+fn state_length(headers: &mut HeaderMap, method: &http::Method, length: usize) {
+    if length == 0 && [http::Method::POST, http::Method::PUT, http::Method::PATCH].contains(method) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
 }
 
 /// The claims that an API wants of another token, if it refused this one. Empty: any other one.
@@ -221,6 +298,33 @@ async fn collected(mut body: RequestBody) -> Result<Bytes, Error> {
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.freeze())
+}
+
+/// The body of an answer. Its request is on its way until the end of the body, or until it is dropped.
+struct OnItsWay {
+    inner: ResponseBody,
+    places: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+}
+
+impl Body for OnItsWay {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if !matches!(frame, Some(Ok(_))) {
+            self.places = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
 }
 
 /// The way out, as the store of an instance has it.

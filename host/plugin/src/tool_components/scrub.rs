@@ -1,10 +1,13 @@
-//! Answers to requests that carried a token: nothing in them tells the token.
+//! Answers to requests of a call that has tokens: nothing in them tells one of them.
 //!
 //! A service that repeats what it was sent would hand the token to the tool. Header fields that hold it are removed, and a
-//! body that holds it breaks off before its first byte. The part that makes a token usable, its signature, is looked for as
-//! well. The request asks for an uncompressed answer; a compressed one, in which nothing could be found, is refused.
+//! body that holds it breaks off before its first byte. All tokens of the call are looked for in all its answers. The part
+//! that makes a token usable, its signature, is looked for as well, and its begin is enough: a service that cuts off what
+//! it repeats is found too. A request with a token asks for a plain answer; one in which nothing could be found, because it
+//! is compressed or in another encoding of characters, is refused.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -15,10 +18,39 @@ use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::Error;
 use zeroize::Zeroizing;
 
+use super::call_context::CallTokens;
 use crate::outbound::ResponseBody;
 
-/// Shortest last part of a token that is looked for by itself: shorter ones could occur by chance.
-const MIN_SIGNATURE_BYTES: usize = 20;
+/// How much of a signature is looked for, in bytes: 120 bits, which do not occur by chance. A shorter last part of a token
+/// is no signature.
+const SIGNATURE_BYTES: usize = 20;
+
+/// Names of encodings of characters, or what they begin with, in which the characters of a token are the bytes of ASCII.
+const ASCII_CHARSETS: [&str; 16] = [
+    "utf-8",
+    "utf8",
+    "us-ascii",
+    "ascii",
+    "iso-8859-",
+    "iso8859-",
+    "latin1",
+    "windows-125",
+    "windows-874",
+    "cp125",
+    "koi8-",
+    "gb2312",
+    "gbk",
+    "gb18030",
+    "big5",
+    "euc-",
+];
+
+/// Whether the request of an answer carried a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carried {
+    Token,
+    NoToken,
+}
 
 /// Fields that have to do with credentials, and are of no use to a tool that has none.
 const CREDENTIAL_FIELDS: [HeaderName; 6] = [
@@ -30,42 +62,86 @@ const CREDENTIAL_FIELDS: [HeaderName; 6] = [
     HeaderName::from_static("authentication-info"),
 ];
 
-/// The answer without anything that tells `token`.
-pub(super) fn scrubbed(response: Response<ResponseBody>, token: &str) -> Result<Response<ResponseBody>, Error> {
+/// The answer without anything that tells a token of its call.
+pub(super) fn scrubbed(
+    response: Response<ResponseBody>,
+    tokens: &Arc<CallTokens>,
+    carried: Carried,
+) -> Result<Response<ResponseBody>, Error> {
     let (mut parts, inner) = response.into_parts();
-    if let Some(coding) = parts.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
-        tracing::warn!(
-            ?coding,
-            "an answer to a request with a token is compressed, although the request asks for none of that"
-        );
-        return Err(Error::HttpResponseContentCoding(coding.to_str().ok().map(str::to_owned)));
+    if carried == Carried::Token {
+        check_plain(&parts.headers).inspect_err(|error| {
+            tracing::warn!(
+                ?error,
+                "an answer to a request with a token is encoded, although the request asks for none of that"
+            );
+        })?;
+        for name in CREDENTIAL_FIELDS {
+            parts.headers.remove(name);
+        }
+        // The reason phrase of HTTP/1.1 is there.
+        parts.extensions = http::Extensions::new();
     }
-    let secrets = secrets(token);
-    remove_secrets(&mut parts.headers, &secrets);
-    // The reason phrase of HTTP/1.1 is there.
-    parts.extensions = http::Extensions::new();
-    let needles = secrets.into_iter().map(Needle::new).collect();
-    let body = Scrubbed { inner, needles, held: BytesMut::new(), ended: false };
+    let mut body = Scrubbed {
+        inner,
+        tokens: Arc::clone(tokens),
+        known: 0,
+        needles: Vec::new(),
+        held: BytesMut::new(),
+        ended: false,
+    };
+    body.learn();
+    remove_secrets(&mut parts.headers, &body.needles);
     Ok(Response::from_parts(parts, body.boxed_unsync()))
 }
 
-/// What must not be told: the token, and its signature.
-fn secrets(token: &str) -> Vec<Zeroizing<Vec<u8>>> {
-    let signature = token.rsplit_once('.').map(|(_, signature)| signature);
-    let signature = signature.filter(|signature| signature.len() >= MIN_SIGNATURE_BYTES);
-    [Some(token), signature].into_iter().flatten().map(|secret| Zeroizing::new(secret.as_bytes().to_vec())).collect()
+/// Refuses an answer in which a token could not be found.
+fn check_plain(headers: &HeaderMap) -> Result<(), Error> {
+    if let Some(coding) = other_coding(headers, &header::CONTENT_ENCODING, "identity") {
+        return Err(Error::HttpResponseContentCoding(Some(coding)));
+    }
+    if let Some(coding) = other_coding(headers, &header::TRANSFER_ENCODING, "chunked") {
+        return Err(Error::HttpResponseTransferCoding(Some(coding)));
+    }
+    for value in headers.get_all(header::CONTENT_TYPE) {
+        let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+        for charset in value.split("charset").skip(1) {
+            let charset = charset.trim_start_matches(|character: char| " \t=*\"'".contains(character));
+            if !ASCII_CHARSETS.iter().any(|known| charset.starts_with(known)) {
+                return Err(Error::InternalError(Some(format!(
+                    "the answer has another charset than UTF-8: {value:?}"
+                ))));
+            }
+        }
+    }
+    Ok(())
 }
 
-fn remove_secrets(headers: &mut HeaderMap, secrets: &[Zeroizing<Vec<u8>>]) {
-    let telling = |value: &[u8]| {
-        secrets
-            .iter()
-            .any(|secret| !secret.is_empty() && value.windows(secret.len()).any(|window| window == secret.as_slice()))
-    };
-    let mut removed: Vec<HeaderName> = CREDENTIAL_FIELDS.into();
+/// The first coding that a field names besides the one that changes nothing.
+fn other_coding(headers: &HeaderMap, name: &HeaderName, harmless: &str) -> Option<String> {
+    let values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let codings = values.flat_map(|value| value.split(',').map(|coding| coding.trim().to_owned()).collect::<Vec<_>>());
+    codings.into_iter().find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(harmless))
+}
+
+/// What must not be told: the token up to the begin of its signature, and that begin alone. A token without a signature is
+/// looked for as a whole.
+fn secrets(token: &str) -> Vec<Needle> {
+    let signature = token.rsplit_once('.').map(|(signed, _)| signed.len().saturating_add(1));
+    let signature = signature.and_then(|start| Some((start, start.checked_add(SIGNATURE_BYTES)?)));
+    let parts = signature.and_then(|(start, end)| Some([token.get(..end)?, token.get(start..end)?]));
+    match parts {
+        Some(parts) => parts.into_iter().map(|part| Needle::new(part, false)).collect(),
+        None => vec![Needle::new(token, true)],
+    }
+}
+
+fn remove_secrets(headers: &mut HeaderMap, needles: &[Needle]) {
+    let telling = |value: &[u8]| needles.iter().any(|needle| needle.is_in(value));
+    let mut removed: Vec<HeaderName> = Vec::new();
     for (name, value) in headers.iter() {
         if telling(value.as_bytes()) {
-            tracing::warn!(%name, "a header field repeats the token of its request, and was removed");
+            tracing::warn!(%name, "a header field repeats a token of its call, and was removed");
             removed.push(name.clone());
         }
     }
@@ -81,10 +157,13 @@ struct Needle {
     fallback: Vec<usize>,
     /// How many bytes of the secret the stream ends with.
     matched: usize,
+    /// It has no signature: its begin may be all that makes it usable.
+    opaque: bool,
 }
 
 impl Needle {
-    fn new(secret: Zeroizing<Vec<u8>>) -> Self {
+    fn new(secret: &str, opaque: bool) -> Self {
+        let secret = Zeroizing::new(secret.as_bytes().to_vec());
         let mut fallback = vec![0; secret.len()];
         let mut length = 0;
         for (position, byte) in secret.iter().enumerate().skip(1) {
@@ -98,7 +177,16 @@ impl Needle {
                 *place = length;
             }
         }
-        Self { secret, fallback, matched: 0 }
+        Self { secret, fallback, matched: 0, opaque }
+    }
+
+    fn is_in(&self, value: &[u8]) -> bool {
+        !self.secret.is_empty() && value.windows(self.secret.len()).any(|window| window == self.secret.as_slice())
+    }
+
+    /// Whether the stream ends with so much of the secret that it must not be told.
+    fn ends_telling(&self) -> bool {
+        self.opaque && self.matched > SIGNATURE_BYTES
     }
 
     /// Takes the next byte. Returns whether the secret is complete.
@@ -116,12 +204,31 @@ impl Needle {
 /// A body that breaks off before a secret. The bytes that may be the begin of one wait for those that follow.
 struct Scrubbed {
     inner: ResponseBody,
+    tokens: Arc<CallTokens>,
+    /// How many tokens of the call are looked for.
+    known: usize,
     needles: Vec<Needle>,
     held: BytesMut,
     ended: bool,
 }
 
 impl Scrubbed {
+    /// Looks for tokens, too, that the call has got meanwhile.
+    fn learn(&mut self) {
+        for token in self.tokens.after(self.known) {
+            self.known = self.known.saturating_add(1);
+            self.needles.extend(secrets(&token));
+        }
+    }
+
+    /// Ends before a token.
+    fn break_off(&mut self) -> Error {
+        self.ended = true;
+        self.held.clear();
+        tracing::warn!("an answer repeats a token of its call, and was broken off");
+        Error::InternalError(Some("the answer repeats the token that was added to the request".to_owned()))
+    }
+
     /// Takes bytes, and returns those that are no part of a secret. `None`: a secret is complete.
     fn pass(&mut self, data: &[u8]) -> Option<Bytes> {
         for byte in data {
@@ -145,6 +252,9 @@ impl Body for Scrubbed {
         while !self.ended {
             match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
                 None => {
+                    if self.needles.iter().any(Needle::ends_telling) {
+                        return Poll::Ready(Some(Err(self.break_off())));
+                    }
                     self.ended = true;
                     let rest = self.held.split().freeze();
                     if !rest.is_empty() {
@@ -158,17 +268,11 @@ impl Body for Scrubbed {
                 Some(Ok(frame)) => {
                     // Trailers are left out: they could hold the token too.
                     let Ok(data) = frame.into_data() else { continue };
+                    self.learn();
                     match self.pass(&data) {
                         Some(passed) if passed.is_empty() => {}
                         Some(passed) => return Poll::Ready(Some(Ok(Frame::data(passed)))),
-                        None => {
-                            self.ended = true;
-                            self.held.clear();
-                            tracing::warn!("an answer repeats the token of its request, and was broken off");
-                            return Poll::Ready(Some(Err(Error::InternalError(Some(
-                                "the answer repeats the token that was added to the request".to_owned(),
-                            )))));
-                        }
+                        None => return Poll::Ready(Some(Err(self.break_off()))),
                     }
                 }
             }
@@ -191,6 +295,12 @@ mod tests {
         format!("eyJhbGciOiJub25lIn0.eyJhbGciOiJub25lIn1.{SIGNATURE}")
     }
 
+    fn tokens() -> Arc<CallTokens> {
+        let tokens = Arc::<CallTokens>::default();
+        assert!(tokens.remember(&Zeroizing::new(token())));
+        tokens
+    }
+
     struct Chunks(VecDeque<Frame<Bytes>>);
 
     impl Body for Chunks {
@@ -209,7 +319,7 @@ mod tests {
 
     /// What the tool gets, and whether the body broke off.
     async fn seen(response: Response<ResponseBody>) -> (String, bool) {
-        let mut body = scrubbed(response, &token()).unwrap().into_body();
+        let mut body = scrubbed(response, &tokens(), Carried::Token).unwrap().into_body();
         let mut seen = Vec::new();
         while let Some(frame) = body.frame().await {
             match frame {
@@ -227,8 +337,9 @@ mod tests {
     #[tokio::test]
     async fn other_bodies_pass_unchanged_however_they_are_cut() {
         let token = token();
-        // The begin of the token, and a token that ends differently.
-        for text in ["", "hello", "eyJhbGciOiJub25lIn0.eyJhbGciOiJub25lIn0.eyJ", &token[..token.len() - 1]] {
+        // The begin of the token, and a token without most of its signature.
+        let begin = &token[..token.len() - SIGNATURE.len() + SIGNATURE_BYTES - 1];
+        for text in ["", "hello", "eyJhbGciOiJub25lIn0.eyJhbGciOiJub25lIn0.eyJ", begin] {
             for length in [1, 2, 7, 1000] {
                 assert_eq!(seen(chunked(text, length)).await, (text.to_owned(), false), "{length}");
             }
@@ -274,16 +385,89 @@ mod tests {
         ] {
             response.headers_mut().insert(name, HeaderValue::from_str(&value).unwrap());
         }
-        let response = scrubbed(response, &token()).unwrap();
+        let response = scrubbed(response, &tokens(), Carried::Token).unwrap();
         let names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["x-other"]);
+    }
+
+    #[tokio::test]
+    async fn a_body_breaks_off_before_a_token_that_is_cut_off_at_its_end() {
+        let token = token();
+        for text in [format!("Bearer {}", &token[..token.len() - 1]), format!("Bearer {}!", &token[..token.len() - 1])]
+        {
+            for length in [1, 7, 1000] {
+                let (seen, broken) = seen(chunked(&text, length)).await;
+                assert!(broken, "{length}");
+                assert!("Bearer ".starts_with(&seen), "{length}: {seen}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_without_a_signature_is_not_told_but_for_its_last_character() {
+        let tokens = Arc::<CallTokens>::default();
+        let token = "EwB4A8l6BAAUO9chh8cJscQLmU";
+        assert!(tokens.remember(&Zeroizing::new(token.to_owned())));
+        for (told, breaks) in [(SIGNATURE_BYTES, false), (token.len() - 1, true)] {
+            let body = scrubbed(chunked(&token[..told], 3), &tokens, Carried::Token).unwrap().into_body();
+            assert_eq!(body.collect().await.is_err(), breaks, "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_token_of_the_call_is_looked_for_also_one_that_came_later_and_where_none_was_sent() {
+        let tokens = Arc::<CallTokens>::default();
+        for carried in [Carried::NoToken, Carried::Token] {
+            let answer = scrubbed(chunked(&token(), 1000), &tokens, carried).unwrap();
+            assert!(tokens.remember(&Zeroizing::new("header.payload.another-signature-that-is-long".to_owned())));
+            assert!(tokens.remember(&Zeroizing::new(token())));
+            assert!(answer.into_body().collect().await.is_err(), "{carried:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_has_a_bounded_number_of_tokens() {
+        let tokens = CallTokens::default();
+        let remember = |number: usize| tokens.remember(&Zeroizing::new(number.to_string()));
+        assert!((0..32).all(remember));
+        assert!(!remember(32));
+        assert!(remember(0));
+    }
+
+    #[test]
+    fn an_answer_in_which_a_token_could_not_be_found_is_refused() {
+        for (name, values, refused) in [
+            ("content-encoding", &["gzip"][..], true),
+            ("content-encoding", &["identity", "gzip"], true),
+            ("content-encoding", &["identity, br"], true),
+            ("content-encoding", &["Identity", ""], false),
+            ("transfer-encoding", &["gzip, chunked"], true),
+            ("transfer-encoding", &["chunked"], false),
+            ("content-type", &["application/json; charset=UTF-16LE"], true),
+            ("content-type", &["text/plain;charset=\"utf-32\""], true),
+            ("content-type", &["text/plain; charset=utf-8; charset=utf-16"], true),
+            ("content-type", &["text/plain; charset=ibm037"], true),
+            ("content-type", &["text/plain; charset=utf-7"], true),
+            ("content-type", &["application/json; charset=\"UTF-8\"; odata.metadata=minimal"], false),
+            ("content-type", &["text/html; charset=iso-8859-1"], false),
+            ("content-type", &["text/html"], false),
+        ] {
+            for carried in [Carried::Token, Carried::NoToken] {
+                let mut response = chunked("", 1);
+                for value in values {
+                    response.headers_mut().append(name, HeaderValue::from_static(value));
+                }
+                let answer = scrubbed(response, &tokens(), carried);
+                assert_eq!(answer.is_err(), refused && carried == Carried::Token, "{name}: {values:?}");
+            }
+        }
     }
 
     #[test]
     fn a_compressed_answer_is_refused() {
         let mut response = chunked("", 1);
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        let refused = scrubbed(response, &token()).unwrap_err();
+        let refused = scrubbed(response, &tokens(), Carried::Token).unwrap_err();
         assert!(matches!(refused, Error::HttpResponseContentCoding(Some(coding)) if coding == "gzip"));
     }
 }

@@ -1,17 +1,20 @@
 //! One HTTP request through a tool component that is a whole MCP server (`wasi:http/incoming-handler`).
 //!
-//! The request has an instance of its own. The answer streams: reading its body runs the component. Size and time are
-//! bounded from the first byte to the last.
+//! The request has an instance of its own, and a task that runs it. The answer streams: the task hands over what the
+//! component writes as it is read. Size and time are bounded from the first byte to the last, and a client that does not
+//! read changes nothing about that: the task has a timer of its own.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body::{Body, Frame};
 use http_body_util::Full;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
@@ -26,24 +29,21 @@ use crate::instance_pool::Watched;
 /// The host that a component sees if the request names none.
 const DEFAULT_HOST: HeaderValue = HeaderValue::from_static("localhost");
 
+/// Parts of an answer that wait to be read. They stay after the call has ended, so they are few.
+const MAX_UNREAD_PARTS: usize = 2;
+
 type CallFuture = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>;
 
 /// The body of an answer, which the component writes while it is read. Dropping it ends the call.
 pub struct ToolBody {
-    /// The component, until it has returned.
-    call: Option<CallFuture>,
-    written: HyperOutgoingBody,
-    passed: usize,
-    server: Arc<Server>,
-    admitted: Admitted,
+    parts: mpsc::Receiver<Bytes>,
+    /// The one task of the call. Dropping the set ends it.
+    task: JoinSet<Result<(), ServeError>>,
 }
 
 impl std::fmt::Debug for ToolBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ToolBody")
-            .field("server", self.server.name())
-            .field("passed", &self.passed)
-            .finish_non_exhaustive()
+        f.debug_struct("ToolBody").field("running", &!self.task.is_empty()).finish_non_exhaustive()
     }
 }
 
@@ -62,20 +62,65 @@ pub(super) async fn serve(
         request.headers_mut().insert(header::HOST, DEFAULT_HOST);
     }
     let admitted = server.admit(handle)?;
-    let (sender, mut head) = oneshot::channel();
-    let mut call: CallFuture = Box::pin(run(Arc::clone(server), Arc::clone(&admitted.context), request, sender));
-    let first = std::future::poll_fn(|context| poll_head(&mut call, &mut head, context)).await;
-    match first {
-        Ok((response, running)) => {
-            let call = running.then_some(call);
-            let body = |written| ToolBody { call, written, passed: 0, server: Arc::clone(server), admitted };
-            Ok(response.map(body))
-        }
-        Err(error) => Err(failed(server, &admitted, error)),
+    let (sender, head) = oneshot::channel();
+    let call: CallFuture = Box::pin(run(Arc::clone(server), Arc::clone(&admitted.context), request, sender));
+    answered(server, admitted, call, head).await
+}
+
+/// Runs a call, which sends the head of its answer, in a task of its own. Returns when the head is there.
+async fn answered(
+    server: &Arc<Server>,
+    admitted: Admitted,
+    call: CallFuture,
+    head: oneshot::Receiver<OutgoingHead>,
+) -> Result<Response<ToolBody>, ServeError> {
+    let (head_sender, head_of_answer) = oneshot::channel();
+    let (parts_sender, parts) = mpsc::channel(MAX_UNREAD_PARTS);
+    let (server, mut task) = (Arc::clone(server), JoinSet::new());
+    let pass_on = async move {
+        let passing = passed_on(&server, call, head, head_sender, parts_sender);
+        let result = server.in_time(passing).await.and_then(|result| result);
+        result.map_err(|error| failed(&server, &admitted, error))
+    };
+    task.spawn(pass_on.in_current_span());
+    match head_of_answer.await {
+        Ok(head) => Ok(Response::from_parts(head, ToolBody { parts, task })),
+        Err(_) => match task.join_next().await {
+            Some(Ok(Err(error))) => Err(error),
+            _ => Err(unfinished()),
+        },
     }
 }
 
-/// Runs the component from the request to the end of its answer, within the time limit.
+/// Runs a call, and hands over what it writes, until the end of its answer or until its caller has left.
+async fn passed_on(
+    server: &Server,
+    mut call: CallFuture,
+    mut head: oneshot::Receiver<OutgoingHead>,
+    head_sender: oneshot::Sender<http::response::Parts>,
+    parts: mpsc::Sender<Bytes>,
+) -> Result<(), ServeError> {
+    let (response, running) = std::future::poll_fn(|context| poll_head(&mut call, &mut head, context)).await?;
+    let (head, mut written) = response.into_parts();
+    if head_sender.send(head).is_err() {
+        return Ok(());
+    }
+    let (mut call, mut passed) = (running.then_some(call), 0_usize);
+    while let Some(frame) = std::future::poll_fn(|context| poll_next(&mut call, &mut written, context)).await? {
+        // Trailers are left out: no client reads them.
+        let Ok(data) = frame.into_data() else { continue };
+        passed = passed.saturating_add(data.len());
+        if passed > server.max_answer_bytes {
+            return Err(server.too_large());
+        }
+        if parts.send(data).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the component from the request to the end of its answer.
 async fn run(
     server: Arc<Server>,
     context: Arc<CallContext>,
@@ -85,25 +130,22 @@ async fn run(
     let Exports::Http(pre) = &server.loaded().exports else {
         return Err(ServeError::Unavailable(String::new()));
     };
-    let running = async {
-        let mut store = server.store(pre.engine());
-        store.begin(context);
-        let (store, runaway) = (&mut store.store, store.runaway);
-        let answering = async {
-            let proxy = pre.instantiate_async(&mut *store).await?;
-            let scheme = match request.uri().scheme_str() {
-                Some("https") => Scheme::Https,
-                _ => Scheme::Http,
-            };
-            let mut view = store.data_mut().http();
-            let request = view.new_incoming_request(scheme, request.map(Full::new))?;
-            let out = view.new_response_outparam(sender)?;
-            proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await
+    let mut store = server.store(pre.engine());
+    store.begin(context);
+    let (store, runaway) = (&mut store.store, store.runaway);
+    let answering = async {
+        let proxy = pre.instantiate_async(&mut *store).await?;
+        let scheme = match request.uri().scheme_str() {
+            Some("https") => Scheme::Https,
+            _ => Scheme::Http,
         };
-        let answered = Watched::run(answering, runaway).await;
-        answered.map_err(|error| ended(&error, store))
+        let mut view = store.data_mut().http();
+        let request = view.new_incoming_request(scheme, request.map(Full::new))?;
+        let out = view.new_response_outparam(sender)?;
+        proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await
     };
-    server.in_time(running).await?
+    let answered = Watched::run(answering, runaway).await;
+    answered.map_err(|error| ended(&error, store))
 }
 
 /// Runs the component until there is the head of an answer. Also returns whether it still runs.
@@ -135,34 +177,26 @@ fn failed(server: &Server, admitted: &Admitted, error: ServeError) -> ServeError
     error
 }
 
-impl ToolBody {
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ServeError>>> {
-        loop {
-            if let Some(call) = &mut self.call
-                && let Poll::Ready(result) = call.as_mut().poll(context)
-            {
-                self.call = None;
-                if let Err(error) = result {
-                    return Poll::Ready(Some(Err(error)));
-                }
-            }
-            match poll_written(&mut self.written, context) {
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers are left out: no client reads them.
-                    let Ok(data) = frame.into_data() else { continue };
-                    self.passed = self.passed.saturating_add(data.len());
-                    if self.passed > self.server.max_answer_bytes {
-                        self.call = None;
-                        return Poll::Ready(Some(Err(self.server.too_large())));
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(unfinished()))),
-                Poll::Pending if self.call.is_some() => return Poll::Pending,
-                Poll::Pending => return Poll::Ready(Some(Err(unfinished()))),
-            }
+/// Runs the component until it has written a part of its answer, or its end.
+fn poll_next(
+    call: &mut Option<CallFuture>,
+    written: &mut HyperOutgoingBody,
+    context: &mut Context<'_>,
+) -> Poll<Result<Option<Frame<Bytes>>, ServeError>> {
+    if let Some(running) = call
+        && let Poll::Ready(result) = running.as_mut().poll(context)
+    {
+        *call = None;
+        if let Err(error) = result {
+            return Poll::Ready(Err(error));
         }
+    }
+    match poll_written(written, context) {
+        Poll::Ready(None) => Poll::Ready(Ok(None)),
+        Poll::Ready(Some(Ok(frame))) => Poll::Ready(Ok(Some(frame))),
+        Poll::Ready(Some(Err(_))) => Poll::Ready(Err(unfinished())),
+        Poll::Pending if call.is_some() => Poll::Pending,
+        Poll::Pending => Poll::Ready(Err(unfinished())),
     }
 }
 
@@ -178,10 +212,17 @@ impl Body for ToolBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ServeError>>> {
-        let polled = self.poll_next(context);
-        match polled {
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(failed(&self.server, &self.admitted, error)))),
-            polled => polled,
+        if let Some(data) = ready!(self.parts.poll_recv(context)) {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
         }
+        // The task has ended, or is about to: what became of it tells whether the answer is whole.
+        Poll::Ready(match ready!(self.task.poll_join_next(context)) {
+            None | Some(Ok(Ok(()))) => None,
+            Some(Ok(Err(error))) => Some(Err(error)),
+            Some(Err(_)) => Some(Err(unfinished())),
+        })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Calls of one tool component.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
@@ -12,6 +13,8 @@ use super::loaded::{Exports, Loaded, Shape};
 use super::settings::ToolComponentSettings;
 use super::state::{Grants, ToolState};
 use crate::bindings::tools::{Tools, ToolsPre};
+use crate::clock::Clock;
+use crate::guest_output::printable;
 use crate::instance::Runaway;
 use crate::instance_pool::warm::Warm;
 use crate::instance_pool::{EPOCH, Ticker, Ticking, Watched};
@@ -22,6 +25,9 @@ const MAX_IDLE_INSTANCES: usize = 8;
 
 /// How long an idle instance is kept. After a burst its memory is given back.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
+
+/// How often idle instances are looked at while there are some. Each look takes one from each processor at most.
+const SWEEP_PAUSE: Duration = Duration::from_secs(10);
 
 /// Calls after which an instance is replaced, so that a slow leak never matters.
 const MAX_CALLS: u32 = 1_000;
@@ -53,7 +59,7 @@ pub(super) struct Server {
     max_concurrent: usize,
     permits: Arc<Semaphore>,
     ticker: Arc<Ticker>,
-    idle: Warm<Instance>,
+    idle: Arc<Idle>,
     tools: OnceCell<Vec<Tool>>,
 }
 
@@ -89,7 +95,10 @@ impl Server {
             max_concurrent: settings.max_concurrent,
             permits: Arc::new(Semaphore::new(settings.max_concurrent)),
             ticker,
-            idle: Warm::new(MAX_IDLE_INSTANCES, MAX_IDLE_TIME),
+            idle: Arc::new(Idle {
+                instances: Warm::new(MAX_IDLE_INSTANCES, MAX_IDLE_TIME),
+                is_swept: AtomicBool::new(false),
+            }),
             tools: OnceCell::new(),
         }
     }
@@ -112,6 +121,12 @@ impl Server {
 
     pub(super) fn reuses(&self) -> bool {
         self.reuse
+    }
+
+    /// Instances that wait for the next call.
+    #[cfg(test)]
+    pub(super) fn idle_instances(&self) -> usize {
+        self.idle.instances.len()
     }
 
     pub(super) fn max_concurrent(&self) -> usize {
@@ -187,7 +202,7 @@ impl Server {
         let admitted = self.admit(&call.handle)?;
         let context = &admitted.context;
         let calling = async {
-            let mut instance = match self.idle.take() {
+            let mut instance = match self.idle.instances.take() {
                 Some(instance) => instance,
                 None => self.instantiate(pre).await?,
             };
@@ -236,8 +251,9 @@ impl Server {
         let state = instance.store.store.data_mut();
         let kept = state.end() && self.reuse && instance.calls < MAX_CALLS && state.resources() <= MAX_KEPT_RESOURCES;
         let now = self.grants.clock.monotonic();
-        let surplus = if kept { self.idle.put(instance, now).err() } else { Some(instance) };
-        drop((surplus, self.idle.unneeded(now)));
+        let surplus = if kept { self.idle.instances.put(instance, now).err() } else { Some(instance) };
+        drop((surplus, self.idle.instances.unneeded(now)));
+        self.idle.sweep(&self.grants.clock);
     }
 
     fn bounded(&self, length: usize) -> Result<(), ServeError> {
@@ -246,6 +262,38 @@ impl Server {
 
     pub(super) fn too_large(&self) -> ServeError {
         ServeError::TooLarge(u64::try_from(self.max_answer_bytes).unwrap_or(u64::MAX))
+    }
+}
+
+/// Instances that wait for the next call.
+struct Idle {
+    instances: Warm<Instance>,
+    /// A task ends those that wait for too long.
+    is_swept: AtomicBool,
+}
+
+impl Idle {
+    /// Ends instances when their time has come, also if no call comes any more.
+    fn sweep(self: &Arc<Self>, clock: &Arc<dyn Clock>) {
+        if self.instances.len() == 0 || self.is_swept.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (idle, clock) = (Arc::downgrade(self), Arc::clone(clock));
+        tokio::spawn(async move {
+            loop {
+                crate::clock::sleep(&*clock, SWEEP_PAUSE).await;
+                let Some(idle) = idle.upgrade() else { return };
+                drop(idle.instances.unneeded(clock.monotonic()));
+                if idle.instances.len() > 0 {
+                    continue;
+                }
+                idle.is_swept.store(false, Ordering::SeqCst);
+                // A call may have kept an instance in between, and seen that there is a task.
+                if idle.instances.len() == 0 || idle.is_swept.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+            }
+        });
     }
 }
 
@@ -258,15 +306,15 @@ impl ToolStore {
     }
 }
 
-/// Why an instance has ended.
+/// Why an instance has ended. The component chooses the names of functions in a backtrace.
 pub(super) fn ended(error: &wasmtime::Error, store: &Store<ToolState>) -> ServeError {
     if error.downcast_ref::<Overrun>().is_some() {
         return ServeError::TimedOut;
     }
     if store.data().limits.refused {
-        return ServeError::Ended(format!("it asked for more memory than it may have: {error:#}"));
+        return ServeError::Ended(printable(&format!("it asked for more memory than it may have: {error:#}")));
     }
-    ServeError::Ended(format!("{error:#}"))
+    ServeError::Ended(printable(&format!("{error:#}")))
 }
 
 fn log_failed(server: &str, call: &ToolCall, error: &ProviderError) {

@@ -37,6 +37,7 @@ fn provider(imports: &str, lowered: &str, call: &str) -> Vec<u8> {
       (i32.const 1024))
     (func $ok (param $at i32) (param $length i32) (result i32)
       (call $answer (i32.const 0) (local.get $at) (local.get $length)))
+    (func $forged-line (result i32) (unreachable))
     (func $failed (param $at i32) (param $length i32) (result i32)
       (call $answer (i32.const 1) (local.get $at) (local.get $length)))
     (func (export "list") (result i32)
@@ -149,6 +150,26 @@ async fn every_call_has_an_instance_of_its_own_unless_reuse_is_allowed() {
 }
 
 #[tokio::test]
+async fn an_instance_that_is_no_longer_used_is_given_back_without_another_call() {
+    let clock = ManualClock::new(0);
+    let reused = ToolComponentSettings { reuse: true, ..settings(closed(COUNT)) };
+    let tools = ToolComponents::builder(Arc::new(NoTokens)).clock(Arc::new(clock.clone())).load(vec![reused]).unwrap();
+    assert_text(called(&tools, "").await, "1");
+    let server = &tools.servers["mail"];
+    assert_eq!(server.idle_instances(), 1);
+    let mut passed = Duration::ZERO;
+    while server.idle_instances() > 0 {
+        assert!(passed < Duration::from_secs(90), "it is kept");
+        let wait = clock.next_wait().await;
+        clock.advance(wait);
+        passed += wait;
+        tokio::task::yield_now().await;
+    }
+    assert!(passed >= Duration::from_secs(60), "{passed:?}");
+    assert_text(called(&tools, "").await, "1");
+}
+
+#[tokio::test]
 async fn two_calls_at_once_never_share_an_instance() {
     let tools = loaded(ToolComponentSettings { reuse: true, ..settings(closed(COUNT)) });
     let (first, second) = tokio::join!(called(&tools, ""), called(&tools, ""));
@@ -165,6 +186,21 @@ async fn a_trap_is_the_error_of_its_call_and_the_next_call_is_unaffected() {
         assert!(matches!(called(&tools, "{}").await, Err(ProviderError::Ended(_))));
         assert_text(called(&tools, "").await, "1");
     }
+}
+
+#[tokio::test]
+async fn the_names_of_functions_in_a_backtrace_end_no_line_of_the_log() {
+    // The name section has the names of the text. One is replaced in the binary by another of its length.
+    let mut component = closed("(call $forged-line)");
+    let places: Vec<usize> =
+        component.windows(11).enumerate().filter(|(_, part)| *part == b"forged-line").map(|(at, _)| at).collect();
+    assert_eq!(places.len(), 1);
+    component[places[0]..places[0] + 11].copy_from_slice("fo\nged\u{2028}\re".as_bytes());
+    let Err(ProviderError::Ended(reason)) = called(&loaded(settings(component)), "").await else {
+        panic!("it did not end")
+    };
+    assert!(reason.contains("fo ged"), "{reason}");
+    assert!(!reason.contains(['\n', '\r', '\u{2028}']), "{reason}");
 }
 
 #[tokio::test]
@@ -318,4 +354,9 @@ fn the_values_of_variables_are_not_in_debug() {
     let variables = vec![("TOKEN".to_owned(), "secret".to_owned())];
     let shown = format!("{:?}", ToolComponentSettings { variables, ..settings(Vec::new()) });
     assert!(shown.contains("TOKEN") && !shown.contains("secret"), "{shown}");
+}
+
+/// A component that answers with its arguments.
+pub(super) fn echo() -> Vec<u8> {
+    closed(ECHO)
 }

@@ -102,6 +102,7 @@ fn egress(api: &Arc<Api>, refused: impl IntoIterator<Item = Option<DelegationErr
         http: Arc::clone(api) as Arc<dyn Outbound>,
         tokens: Arc::new(Tokens { refused: Mutex::new(refused.into_iter().collect()) }),
         observer: Arc::new(NoObserver),
+        places: Arc::new(Semaphore::new(MAX_REQUESTS_OF_A_SERVER)),
     }
 }
 
@@ -328,6 +329,107 @@ async fn requests_beyond_those_that_may_be_on_their_way_wait() {
     waiting.await.unwrap();
     drop(EndOfCall(Arc::clone(&call)));
     assert!(matches!(get(&egress, &call, "https://public.example/").await, Err(Error::HttpRequestDenied)));
+}
+
+#[tokio::test]
+async fn a_request_is_on_its_way_until_its_answer_is_read_or_dropped() {
+    let api = Arc::<Api>::default();
+    let egress = egress(&api, []);
+    let call = CallContext::new("alice");
+    let mut answers = Vec::new();
+    for _ in 0..16 {
+        answers.push(get(&egress, &call, "https://public.example/").await.unwrap());
+    }
+    let mut waiting = std::pin::pin!(get(&egress, &call, "https://public.example/"));
+    assert!(now(&mut waiting).await.is_none());
+    assert_eq!((api.seen().len(), egress.places.available_permits()), (16, MAX_REQUESTS_OF_A_SERVER - 16));
+    // It is read to its end, and kept.
+    let mut read = answers.pop().unwrap();
+    while read.body_mut().frame().await.is_some() {}
+    answers.push(waiting.await.unwrap());
+    answers.pop();
+    get(&egress, &call, "https://public.example/").await.unwrap();
+    drop(answers);
+    assert_eq!(egress.places.available_permits(), MAX_REQUESTS_OF_A_SERVER);
+}
+
+#[tokio::test]
+async fn the_requests_of_all_calls_of_a_server_are_bounded() {
+    let api = Arc::<Api>::default();
+    let egress = Egress { places: Arc::new(Semaphore::new(1)), ..egress(&api, []) };
+    let (alice, bob) = (CallContext::new("alice"), CallContext::new("bob"));
+    let answer = get(&egress, &alice, "https://public.example/").await.unwrap();
+    let mut waiting = std::pin::pin!(get(&egress, &bob, "https://public.example/"));
+    assert!(now(&mut waiting).await.is_none());
+    drop(answer);
+    waiting.await.unwrap();
+}
+
+/// What a future is ready with now, if it is.
+async fn now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = std::future::ready(()) => None,
+    }
+}
+
+#[tokio::test]
+async fn a_request_with_a_token_asks_for_an_answer_in_which_the_token_could_be_found() {
+    let api = Arc::<Api>::default();
+    let egress = egress(&api, []);
+    let fields = [
+        ("accept-charset", "utf-16"),
+        ("te", "trailers"),
+        ("trailer", "x-echo"),
+        ("expect", "100-continue"),
+        ("content-length", "4"),
+        ("accept", "application/json; Charset=utf-16;q=1, text/plain;charset=utf-32"),
+        ("accept", "text/html; charset=\"utf-16\""),
+    ];
+    for (uri, method, body) in [
+        ("https://graph.microsoft.com/", "POST", "body"),
+        ("https://graph.microsoft.com/", "POST", ""),
+        ("https://public.example/", "POST", "body"),
+    ] {
+        egress.send(&CallContext::new("alice"), request(method, uri, &fields, body), None).await.unwrap();
+    }
+    for name in ["accept-charset", "te", "trailer", "expect"] {
+        assert_eq!((api.field(0, name), api.field(2, name).is_some()), (None, true), "{name}");
+    }
+    assert_eq!((api.field(0, "content-length"), api.field(1, "content-length").as_deref()), (None, Some("0")));
+    assert_eq!(api.field(0, "accept").as_deref(), Some("application/json;q=1, text/plain"));
+}
+
+#[tokio::test]
+async fn no_field_of_a_request_with_a_token_names_another_path_or_method() {
+    let api = Arc::<Api>::default();
+    let egress = egress(&api, []);
+    let names = [
+        "forwarded",
+        "x-forwarded-host",
+        "x-forwarded-prefix",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-url",
+        "x-rewrite-url",
+    ];
+    let fields = names.map(|name| (name, "/v2/admin"));
+    egress
+        .send(&CallContext::new("alice"), request("POST", "https://api.contoso.com/v1/", &fields, ""), None)
+        .await
+        .unwrap();
+    assert_eq!(names.map(|name| api.field(0, name)), [const { None }; 8]);
+}
+
+#[tokio::test]
+async fn no_answer_tells_a_token_that_another_request_of_the_call_carried() {
+    let api = Api::answering([unauthorized(CHALLENGE), Response::new("ok"), Response::new("Bearer alice-Mail.Read!")]);
+    let (egress, call) = (egress(&api, []), CallContext::new("alice"));
+    get(&egress, &call, "https://graph.microsoft.com/v1.0/me").await.unwrap();
+    let answer = get(&egress, &call, "https://public.example/").await.unwrap();
+    assert!(matches!(answer.into_body().collect().await, Err(Error::InternalError(Some(_)))));
 }
 
 /// The client that is used where none is given: it checks the addresses as well.
