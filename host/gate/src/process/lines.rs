@@ -144,18 +144,22 @@ impl ProcessLog {
         let withheld = self.withheld.lock().unwrap_or_else(PoisonError::into_inner);
         let text = if withheld.is_empty() { text.to_owned() } else { text.replace(withheld.as_str(), "[token]") };
         drop(withheld);
-        let text = without_jwts(&text);
-        let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_LOGGED_BYTES).last().unwrap_or(0);
-        let cut = if text.len() > MAX_LOGGED_BYTES { text.get(..end).unwrap_or_default() } else { &text };
-        let printable = cut.chars().flat_map(|character| {
-            let escape = character.is_control()
-                || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            let (plain, escaped) =
-                if escape { (None, Some(character.escape_unicode())) } else { (Some(character), None) };
-            plain.into_iter().chain(escaped.into_iter().flatten())
-        });
-        printable.collect()
+        printable(&without_jwts(&text))
     }
+}
+
+/// Text of a server or tool as it may stand in the log: one line, without characters that change what a reader sees, and
+/// not too long.
+pub(crate) fn printable(text: &str) -> String {
+    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_LOGGED_BYTES).last().unwrap_or(0);
+    let cut = if text.len() > MAX_LOGGED_BYTES { text.get(..end).unwrap_or_default() } else { text };
+    let printable = cut.chars().flat_map(|character| {
+        let escape = character.is_control()
+            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let (plain, escaped) = if escape { (None, Some(character.escape_unicode())) } else { (Some(character), None) };
+        plain.into_iter().chain(escaped.into_iter().flatten())
+    });
+    printable.collect()
 }
 
 /// Replaces what looks like a JSON Web Token: `eyJ` begins the base64 of `{"`.

@@ -51,6 +51,8 @@ mod stream;
 mod tests;
 mod tokens;
 
+pub(crate) use lines::printable;
+
 pub use command::CommandError;
 pub use settings::ProcessSettings;
 pub use tokens::{TokenError, Tokens};

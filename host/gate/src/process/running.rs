@@ -18,8 +18,10 @@ use super::command::{Group, Started};
 use super::lines::{Line, Lines, ProcessLog};
 use super::message::{Object, cancelled, compact};
 use super::owner::Owner;
-use super::settings::{END_WITHIN, MAX_LINE_BYTES, MAX_LOGGED_BYTES, MAX_QUEUED_MESSAGES, RESUME_WITHIN};
-use super::stream::Stream;
+use super::settings::{
+    END_WITHIN, MAX_LINE_BYTES, MAX_LOGGED_BYTES, MAX_QUEUED_MESSAGES, MAX_UNREAD_MESSAGES, RESUME_WITHIN,
+};
+use super::stream::{Absence, Stream};
 use super::tokens::{TokenError, TokenFile};
 
 /// A process, for one person and one client, in one session or in none.
@@ -31,8 +33,9 @@ pub(super) struct Process {
     runtime: Handle,
     state: Mutex<State>,
     input: mpsc::Sender<String>,
-    /// Cancellations, which a client that is gone does not wait for. There are at most as many as requests in flight.
-    cancellations: mpsc::UnboundedSender<String>,
+    /// Messages that nothing waits with: no client for a cancellation, and not the task that reads the process for a refusal
+    /// of what it asks. If that task waited, a process that waits to be read would never read again.
+    unawaited: mpsc::Sender<String>,
     token: Option<TokenFile>,
     /// The process is to end.
     stop: watch::Sender<bool>,
@@ -81,7 +84,7 @@ impl Process {
     pub(super) fn run(parts: Parts, started: Started, ended: impl FnOnce(End) + Send + 'static) -> Pin {
         let Parts { number, owner, session, clock, idle, token, log } = parts;
         let (input, queue) = mpsc::channel(MAX_QUEUED_MESSAGES);
-        let (cancellations, cancelled) = mpsc::unbounded_channel();
+        let (unawaited, others) = mpsc::channel(MAX_UNREAD_MESSAGES);
         let (stop, stopped) = watch::channel(false);
         let state = State {
             bridge: Bridge::new(number, session.is_some()),
@@ -91,12 +94,11 @@ impl Process {
         };
         let state = Mutex::new(state);
         let runtime = Handle::current();
-        let process =
-            Arc::new(Self { number, owner, session, clock, runtime, state, input, cancellations, token, stop });
+        let process = Arc::new(Self { number, owner, session, clock, runtime, state, input, unawaited, token, stop });
         let pin = process.pinned();
         let Started { group, input, output, errors } = started;
         let log = Arc::new(log);
-        let writer = tokio::spawn(write(input, queue, cancelled));
+        let writer = tokio::spawn(write(input, queue, others));
         let reader = tokio::spawn(read(Lines::new(output, MAX_LINE_BYTES), Arc::clone(&process), Arc::clone(&log)));
         let logger = tokio::spawn(log_errors(Lines::new(errors, 2 * MAX_LOGGED_BYTES), log));
         let tasks = Tasks { writer, reader, logger };
@@ -238,11 +240,17 @@ impl Process {
 
     /// The client of this stream is gone. If it does not come back in time, its request is cancelled.
     pub(super) fn left(self: &Arc<Self>, stream: Arc<Stream>) {
+        if !stream.leave(self.clock.monotonic()) {
+            return;
+        }
         let process = Arc::clone(self);
         self.runtime.spawn(async move {
-            clock::sleep(&*process.clock, RESUME_WITHIN).await;
-            if !stream.has_reader() {
-                process.abandon(stream.number());
+            loop {
+                match stream.absence(process.clock.monotonic(), RESUME_WITHIN) {
+                    Absence::Over => return,
+                    Absence::Final => return process.abandon(stream.number()),
+                    Absence::Until(deadline) => process.clock.sleep_until(deadline).await,
+                }
             }
         });
     }
@@ -258,8 +266,19 @@ impl Process {
             None => {}
             // `initialize` cannot be cancelled. Without its answer, no client knows of the session.
             Some(true) => self.stop(),
-            // A process that has ended needs no cancellation.
-            Some(false) => drop(self.cancellations.send(cancelled(number))),
+            Some(false) => self.send_unawaited(cancelled(number)),
+        }
+    }
+
+    /// Sends a message without waiting for the process, and ends one that does not read.
+    fn send_unawaited(&self, line: String) {
+        match self.unawaited.try_send(line) {
+            // A process that has ended needs none.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                tracing::warn!(process = self.number, "the server does not read its standard input: it is ended");
+                self.stop();
+            }
         }
     }
 
@@ -404,16 +423,12 @@ struct Tasks {
 }
 
 /// Writes messages, each as a line.
-async fn write(
-    mut input: ChildStdin,
-    mut queue: mpsc::Receiver<String>,
-    mut cancellations: mpsc::UnboundedReceiver<String>,
-) {
+async fn write(mut input: ChildStdin, mut queue: mpsc::Receiver<String>, mut unawaited: mpsc::Receiver<String>) {
     loop {
         let mut line = tokio::select! {
             biased;
             Some(line) = queue.recv() => line,
-            Some(line) = cancellations.recv() => line,
+            Some(line) = unawaited.recv() => line,
             else => return,
         };
         line.push('\n');
@@ -436,8 +451,7 @@ async fn read(mut lines: Lines<tokio::process::ChildStdout>, process: Arc<Proces
         let outcome = process.lock().bridge.received(&compact(text));
         match outcome {
             Outcome::Deliver { stream, message, last } => stream.push(message, last).await,
-            // The process has closed its input.
-            Outcome::Reply(line) => drop(process.input.send(line).await),
+            Outcome::Reply(line) => process.send_unawaited(line),
             Outcome::End(stream) => stream.end(),
             Outcome::Drop => tracing::debug!(process = process.number, "a message belongs to no request in flight"),
             Outcome::NoMessage => log.no_message(&line),

@@ -58,6 +58,10 @@ pub(super) const MAX_ASKED: usize = 64;
 /// Messages that wait until a process reads them. The request with another one waits for room.
 pub(super) const MAX_QUEUED_MESSAGES: usize = 16;
 
+/// Messages for a process that nothing waits with: cancellations, and refusals of what it asks. A process that reads has
+/// none waiting; one that leaves so many does not read any more, and is ended.
+pub(super) const MAX_UNREAD_MESSAGES: usize = 4 * MAX_IN_FLIGHT;
+
 /// Bytes of a stream that its client has not read. Beyond them, the process is not read either.
 pub(super) const MAX_UNREAD_BYTES: usize = 256 * 1024;
 

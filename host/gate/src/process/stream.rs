@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
@@ -42,6 +43,19 @@ struct State {
     generation: u64,
     ended: bool,
     waker: Option<Waker>,
+    /// When its last reader went, while a timer waits for another one.
+    left: Option<Duration>,
+}
+
+/// What a timer finds that waits for a client to come back.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// It has come back. The next one to leave needs another timer.
+    Over,
+    /// It has time until then.
+    Until(Duration),
+    /// It does not come any more.
+    Final,
 }
 
 #[derive(Debug)]
@@ -86,6 +100,7 @@ impl Stream {
             generation: 0,
             ended: false,
             waker: None,
+            left: None,
         };
         let state = Mutex::new(state);
         Arc::new(Self { number, resumable, state, grown: Notify::new(), read: Notify::new() })
@@ -177,6 +192,24 @@ impl Stream {
     /// Whether a client reads, or is about to.
     pub(super) fn has_reader(&self) -> bool {
         self.lock().reader != Reader::Absent
+    }
+
+    /// The reader is gone. Whether a timer has to begin: there is at most one for a stream, however often readers come and go.
+    pub(super) fn leave(&self, now: Duration) -> bool {
+        self.lock().left.replace(now).is_none()
+    }
+
+    /// How the absence of a reader stands that may last for so long.
+    pub(super) fn absence(&self, now: Duration, patience: Duration) -> Absence {
+        let mut state = self.lock();
+        let deadline = state.left.unwrap_or_default().saturating_add(patience);
+        let found = match state.reader {
+            Reader::Absent if now >= deadline => Absence::Final,
+            Reader::Absent => return Absence::Until(deadline),
+            Reader::Expected | Reader::Attached(_) => Absence::Over,
+        };
+        state.left = None;
+        found
     }
 
     /// Bytes that are kept.
@@ -413,6 +446,23 @@ mod tests {
             stream.push("x".into(), false).await;
         }
         assert!(stream.lock().events.len() <= MAX_KEPT_EVENTS);
+    }
+
+    #[test]
+    fn one_timer_waits_for_readers_that_come_and_go() {
+        let at = Duration::from_secs;
+        let stream = Stream::of_request(1, true);
+        drop(stream.attach(None).unwrap());
+        assert!(stream.leave(at(0)));
+        assert_eq!(stream.absence(at(0), at(30)), Absence::Until(at(30)));
+        drop(stream.attach(None).unwrap());
+        assert!(!stream.leave(at(20)));
+        assert_eq!(stream.absence(at(30), at(30)), Absence::Until(at(50)), "it counts from the last one");
+        let back = stream.attach(None).unwrap();
+        assert_eq!(stream.absence(at(50), at(30)), Absence::Over);
+        drop(back);
+        assert!(stream.leave(at(60)));
+        assert_eq!(stream.absence(at(90), at(30)), Absence::Final);
     }
 
     #[tokio::test]

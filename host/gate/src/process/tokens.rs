@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use entra_mcp_plugin::clock::{self, Clock};
 use zeroize::Zeroizing;
 
-use super::lines::Withheld;
+use super::lines::{Withheld, printable};
 use super::settings::{HANDLE_USABLE, RENEW_AFTER, TOKEN_WITHIN, TRY_AGAIN_AFTER};
 
 /// Gets tokens in the name of callers.
@@ -91,7 +91,10 @@ impl TokenFile {
         }
         match self.renew().await {
             Err(TokenError::Unavailable(reason)) => {
-                tracing::warn!(%reason, "the token of a process cannot be renewed; it keeps the last one");
+                tracing::warn!(
+                    reason = printable(&reason),
+                    "the token of a process cannot be renewed; it keeps the last one"
+                );
                 Ok(())
             }
             renewed => renewed,
@@ -114,7 +117,7 @@ impl TokenFile {
                 continue;
             }
             if let Err(error) = self.renew().await {
-                tracing::warn!(%error, "the token of a process was not renewed");
+                tracing::warn!(error = printable(&error.to_string()), "the token of a process was not renewed");
             }
         }
     }
