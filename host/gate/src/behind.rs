@@ -61,6 +61,11 @@ pub trait Behind: Send + Sync + 'static {
     /// cancels the request. The body fails if the server behind stops sending.
     async fn send(&self, request: Request<Bytes>, sender: Sender) -> Result<Response<AnswerBody>, BehindError>;
 
+    /// Requests, besides event streams (GET), that it takes at the same time. `None`: one caller cannot keep others out.
+    fn requests_at_once(&self) -> Option<usize> {
+        None
+    }
+
     /// Time from the request to the head of its answer. The gate keeps it, and drops the future after it.
     fn time_to_answer(&self) -> Duration {
         TIME_TO_ANSWER

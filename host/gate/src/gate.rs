@@ -4,7 +4,8 @@
 //! field, is removed before it is asked. Nothing here fails open: where the component fails, the answer is a 500 or 503,
 //! and where the server behind fails or breaks a bound, a 502, 503 or 504.
 //!
-//! Answers stream: nothing is held back, except for messages that the component wants to judge.
+//! Answers stream: nothing is held back, except for messages that the component wants to judge. An answer does not outlive
+//! the permission of its request (see `life.rs`).
 //!
 //! What the server behind says about anything but its answer is not believed: it shares an origin with the sign-in pages,
 //! so it can neither set a cookie, nor name another place, nor ask the client for another token (see `answer.rs`).
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::behind::{AnswerBody, Behind, BehindError, Sender};
 use crate::gatekeeper::Gatekeeper;
+use crate::process::printable;
 
 use answer::Clean;
 use callers::Callers;
@@ -32,6 +34,7 @@ mod callers;
 mod events;
 mod failure;
 mod judged;
+mod life;
 mod request;
 
 /// Makes unguessable ids: each names a request in its answer, in the log and in audit records.
@@ -46,6 +49,13 @@ pub const REQUESTS_PER_CALLER: usize = 256;
 
 /// Time that the component may take for its part of a request, besides that of the server behind.
 const TIME_TO_DECIDE: Duration = Duration::from_secs(20);
+
+/// How often the component is asked to record a request, if it fails at it.
+const TRIES_TO_RECORD: u32 = 6;
+
+/// Pause before it is asked again. It doubles with each one: all of them take some 30 s, in which a burst is over, and are
+/// within the life of the handle.
+const PAUSE_TO_RECORD: Duration = Duration::from_secs(1);
 
 /// The methods of MCP over HTTP. `TRACE` would tell a client what the component has added for the server behind.
 const METHODS: [Method; 3] = [Method::GET, Method::POST, Method::DELETE];
@@ -99,8 +109,13 @@ impl Options {
 /// Asks the component about requests, and sends on what it admits.
 pub struct Gate {
     keeper: Arc<dyn Gatekeeper>,
-    servers: HashMap<String, Arc<dyn Behind>>,
+    servers: HashMap<String, Server>,
     options: Options,
+}
+
+/// A server, and how much of it is occupied.
+struct Server {
+    behind: Arc<dyn Behind>,
     callers: Arc<Callers>,
     room: Room,
 }
@@ -108,13 +123,18 @@ pub struct Gate {
 impl Gate {
     /// A gate in front of these servers, by their names in the settings of the component.
     pub fn new(keeper: Arc<dyn Gatekeeper>, servers: HashMap<String, Arc<dyn Behind>>, options: Options) -> Self {
-        let callers = Arc::new(Callers::new(options.requests_per_caller, options.streams_per_caller));
-        Self { keeper, servers, options, callers, room: Room::default() }
+        let server = |(name, behind): (String, Arc<dyn Behind>)| {
+            let half = behind.requests_at_once().map_or(usize::MAX, |most| most.div_euclid(2).max(1));
+            let callers = Callers::new(options.requests_per_caller.min(half), options.streams_per_caller);
+            (name, Server { behind, callers: Arc::new(callers), room: Room::default() })
+        };
+        let servers = servers.into_iter().map(server).collect();
+        Self { keeper, servers, options }
     }
 
     /// The longest time from a request to the head of its answer.
     pub fn time_to_answer(&self) -> Duration {
-        let longest = self.servers.values().map(|behind| behind.time_to_answer()).max();
+        let longest = self.servers.values().map(|server| server.behind.time_to_answer()).max();
         longest.unwrap_or_default().saturating_add(TIME_TO_DECIDE)
     }
 
@@ -149,11 +169,12 @@ impl Gate {
         let begun = self.begin(request, &grant).await;
         let (status, answer) = match begun {
             Err(error) => (0, Err(error)),
-            Ok(Begun { answer, place, deadline }) => {
+            Ok(Begun { answer, occupies }) => {
                 let status = answer.status().as_u16();
-                (status, answer::clean(answer, grant.judge_answer).map(|clean| (clean, place, deadline)))
+                (status, answer::clean(answer, grant.judge_answer).map(|clean| (clean, occupies)))
             }
         };
+        let admitted = report.begun;
         let session_id = answer.as_ref().ok().and_then(|(clean, ..)| clean.session_id.clone());
         let fields = match report.made(status, session_id).await {
             Err(error) => return self.component_failed(&error, &correlation_id),
@@ -162,13 +183,14 @@ impl Gate {
         };
         let finished = match answer {
             Err(error) => Err(error),
-            Ok((clean, place, deadline)) => self.finish(clean, place, deadline, &grant).await,
+            Ok((clean, occupies)) => self.finish(clean, occupies, admitted, &grant).await,
         };
         let mut response = match finished {
             Ok(response) => response,
             Err(Unfinished::Component(error)) => self.component_failed(&error, &correlation_id),
             Err(Unfinished::Behind(error)) => {
-                tracing::warn!(%correlation_id, server = grant.server, status, %error, "a server behind failed");
+                let error_text = printable(&error.to_string());
+                tracing::warn!(%correlation_id, server = grant.server, status, error = error_text, "a server behind failed");
                 failure::of_server(&error, &correlation_id)
             }
         };
@@ -183,17 +205,20 @@ impl Gate {
     /// Sends the request on. Until here, its caller holds a place.
     #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     async fn begin(&self, request: Request<Bytes>, grant: &Grant) -> Result<Begun, Unfinished> {
-        let Some(behind) = self.servers.get(&grant.server) else {
+        let Some(Server { behind, callers, room }) = self.servers.get(&grant.server) else {
             return Err(BehindError::Unreachable("the host knows no server of this name".to_owned()).into());
         };
-        let place = self.callers.enter(&grant.caller, *request.method() == Method::GET)?;
+        let place = callers.enter(&grant.caller, *request.method() == Method::GET)?;
         let request = request::outgoing(request, grant)?;
         let sender = Sender { caller: grant.caller.clone(), handle: grant.handle.clone() };
         let deadline = Instant::now() + behind.time_to_answer();
         match tokio::time::timeout_at(deadline, behind.send(request, sender)).await {
             Err(_) => Err(BehindError::TimedOut.into()),
             Ok(Err(error)) => Err(error.into()),
-            Ok(Ok(answer)) => Ok(Begun { answer, place, deadline }),
+            Ok(Ok(answer)) => {
+                let occupied = room.of(&grant.caller);
+                Ok(Begun { answer, occupies: Occupies { place, occupied, deadline } })
+            }
         }
     }
 
@@ -201,23 +226,24 @@ impl Gate {
     async fn finish(
         &self,
         clean: Clean,
-        place: callers::Place,
-        deadline: Instant,
+        Occupies { place, occupied, deadline }: Occupies,
+        admitted: Instant,
         grant: &Grant,
     ) -> Result<Response<Body>, Unfinished> {
         let Clean { status, headers, content, session_id: _ } = clean;
-        let judge = || Judge::new(Arc::clone(&self.keeper), grant.handle.clone(), self.room.clone());
+        let judge = || Judge::new(Arc::clone(&self.keeper), grant.handle.clone(), occupied);
+        let passed = |body, place, is_stream| life::limited(callers::held(body, place), admitted, is_stream);
         let body = match content {
             answer::Content::Nothing => Body::Whole(Bytes::new()),
             answer::Content::Events(body) if grant.judge_answer => {
-                Body::Events(callers::held(judge().events(body), place))
+                Body::Events(passed(judge().events(body), place, true))
             }
-            answer::Content::Events(body) => Body::Events(callers::held(body, place)),
+            answer::Content::Events(body) => Body::Events(passed(body, place, true)),
             answer::Content::Json(body) if grant.judge_answer => {
                 let judged = tokio::time::timeout_at(deadline, judge().message(body)).await;
                 Body::Whole(judged.unwrap_or(Err(BehindError::TimedOut.into()))?)
             }
-            answer::Content::Json(body) | answer::Content::Text(body) => Body::Message(callers::held(body, place)),
+            answer::Content::Json(body) | answer::Content::Text(body) => Body::Message(passed(body, place, false)),
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -268,7 +294,13 @@ impl Gate {
 /// An answer has begun.
 struct Begun {
     answer: Response<AnswerBody>,
+    occupies: Occupies,
+}
+
+/// What an answer occupies.
+struct Occupies {
     place: callers::Place,
+    occupied: judged::Occupied,
     /// When a message that is judged has to be here.
     deadline: Instant,
 }
@@ -290,13 +322,25 @@ impl From<BehindError> for Unfinished {
 struct Report {
     keeper: Arc<dyn Gatekeeper>,
     handle: String,
+    server: String,
+    correlation_id: String,
     begun: Instant,
+    /// How the request ended, once that is known.
+    head: Option<AnswerHead>,
     due: bool,
 }
 
 impl Report {
     fn new(keeper: &Arc<dyn Gatekeeper>, grant: &Grant, begun: Instant) -> Self {
-        Self { keeper: Arc::clone(keeper), handle: grant.handle.clone(), begun, due: grant.report_answer }
+        Self {
+            keeper: Arc::clone(keeper),
+            handle: grant.handle.clone(),
+            server: grant.server.clone(),
+            correlation_id: grant.caller.correlation_id.clone(),
+            begun,
+            head: None,
+            due: grant.report_answer,
+        }
     }
 
     async fn made(mut self, status: u16, session_id: Option<String>) -> Result<Result<Vec<Header>, Answered>, Error> {
@@ -304,8 +348,10 @@ impl Report {
             return Ok(Ok(Vec::new()));
         }
         let head = AnswerHead { status, latency_us: self.latency_us(), session_id };
+        self.head = Some(head.clone());
         let made = self.keeper.answered(&self.handle, &head).await;
-        self.due = false;
+        // The client gets the error. What the server behind has done is recorded all the same, by the drop of this.
+        self.due = made.is_err();
         made
     }
 
@@ -319,15 +365,38 @@ impl Drop for Report {
         if !self.due {
             return;
         }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (server, correlation_id) = (std::mem::take(&mut self.server), std::mem::take(&mut self.correlation_id));
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            tracing::error!(%correlation_id, %server, "a request was not recorded: the host ends");
+            return;
+        };
         let (keeper, handle) = (Arc::clone(&self.keeper), std::mem::take(&mut self.handle));
-        let head = AnswerHead { status: 0, latency_us: self.latency_us(), session_id: None };
+        let has_failed = self.head.is_some();
+        let cancelled = AnswerHead { status: 0, latency_us: self.latency_us(), session_id: None };
+        let head = self.head.take().unwrap_or(cancelled);
         runtime.spawn(async move {
-            // A caller that has left gets no answer, so there is none that could be refused.
-            if let Err(error) = keeper.answered(&handle, &head).await {
-                tracing::error!(%error, "a cancelled request was not recorded");
+            if let Err(error) = record(&*keeper, &handle, &head, has_failed).await {
+                tracing::error!(%correlation_id, %server, status = head.status, error = printable(&error.to_string()), "a request was not recorded");
             }
         });
+    }
+}
+
+/// Has a request recorded whose client has left, or got an error: there is no answer any more that could be refused.
+#[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
+async fn record(keeper: &dyn Gatekeeper, handle: &str, head: &AnswerHead, has_failed: bool) -> Result<(), Error> {
+    let (mut tries, mut pause) = (u32::from(has_failed), PAUSE_TO_RECORD);
+    loop {
+        if tries > 0 {
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2);
+        }
+        tries = tries.saturating_add(1);
+        match keeper.answered(handle, head).await {
+            Ok(_) => return Ok(()),
+            Err(error) if tries >= TRIES_TO_RECORD => return Err(error),
+            Err(_) => {}
+        }
     }
 }
 

@@ -201,6 +201,10 @@ impl Behind for HttpUpstream {
         Ok(answered.map(|inner| Answer { inner, idle, pause: None, _place: place }.boxed_unsync()))
     }
 
+    fn requests_at_once(&self) -> Option<usize> {
+        Some(self.limits.requests)
+    }
+
     fn time_to_answer(&self) -> Duration {
         self.limits.to_answer
     }

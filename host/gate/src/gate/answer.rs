@@ -102,8 +102,11 @@ pub(super) fn clean(response: Response<AnswerBody>, judged: bool) -> Result<Clea
         Media::Text | Media::Other if succeeded => return malformed("it is neither JSON nor events"),
         Media::Text | Media::Other => Content::Nothing,
     };
+    if parts.headers.get_all(CONTENT_ENCODING).iter().nth(1).is_some() {
+        return malformed("it says twice how it is compressed");
+    }
     let reads = matches!(content, Content::Json(_) | Content::Events(_));
-    if judged && reads && parts.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    if judged && reads && !parts.headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
         return malformed("it is compressed, and has to be judged");
     }
     let mut headers = HeaderMap::new();
@@ -118,6 +121,11 @@ pub(super) fn clean(response: Response<AnswerBody>, judged: bool) -> Result<Clea
         headers.remove(CONTENT_ENCODING);
     }
     Ok(Clean { status: parts.status, headers, session_id, content })
+}
+
+/// Whether a `Content-Encoding` leaves the content as it is.
+fn is_identity(codings: &HeaderValue) -> bool {
+    codings.as_bytes().split(|byte| *byte == b',').all(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
 /// A field that has one value has several, or one that is no text.

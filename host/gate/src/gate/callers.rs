@@ -13,7 +13,12 @@ use http_body_util::BodyExt as _;
 use crate::behind::{AnswerBody, BehindError};
 
 /// Tenant and object id, which identify a caller with all of its clients.
-type Key = (String, String);
+pub(super) type Key = (String, String);
+
+/// The key of a caller.
+pub(super) fn key(caller: &Caller) -> Key {
+    (caller.tenant_id.clone(), caller.object_id.clone())
+}
 
 #[derive(Default, Clone, Copy)]
 struct Count {
@@ -21,7 +26,7 @@ struct Count {
     streams: usize,
 }
 
-/// Counts what each caller has open.
+/// Counts what each caller has open at one server.
 pub(super) struct Callers {
     requests: usize,
     streams: usize,
@@ -35,7 +40,7 @@ impl Callers {
 
     /// A place for a request of the caller, or for an event stream.
     pub(super) fn enter(self: &Arc<Self>, caller: &Caller, is_stream: bool) -> Result<Place, BehindError> {
-        let key = (caller.tenant_id.clone(), caller.object_id.clone());
+        let key = key(caller);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.get(&key).copied().unwrap_or_default();
         if is_stream && count.streams >= self.streams {

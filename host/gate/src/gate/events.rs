@@ -34,9 +34,11 @@ pub(super) enum Part {
 #[derive(Default)]
 pub(super) struct Splitter {
     buffer: Vec<u8>,
-    /// Where the current line begins.
+    /// Up to where the buffer has been given out. It is cleared away when more comes, not for every part.
+    given: usize,
+    /// Where the current line begins, from `given` on.
     line: usize,
-    /// Up to where the current line has been looked at.
+    /// Up to where the current line has been looked at, from `given` on.
     seen: usize,
     /// The event ended with CR, to which an LF may belong that is not here yet.
     after_cr: bool,
@@ -47,35 +49,40 @@ pub(super) struct Splitter {
 impl Splitter {
     /// Adds what has come.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.given);
+        self.given = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
     /// Bytes of the event that is not complete.
     pub(super) fn held(&self) -> usize {
-        self.buffer.len()
+        self.ahead().len()
+    }
+
+    fn ahead(&self) -> &[u8] {
+        self.buffer.get(self.given..).unwrap_or_default()
     }
 
     /// The next part that is complete.
     pub(super) fn next(&mut self) -> Option<Part> {
-        if self.after_cr && !self.buffer.is_empty() {
+        if self.after_cr && self.held() > 0 {
             self.after_cr = false;
-            if self.buffer.first() == Some(&b'\n') {
+            if self.ahead().first() == Some(&b'\n') {
                 return Some(Part::Filler(self.take(1)));
             }
         }
         loop {
-            let ahead = self.buffer.get(self.seen..)?;
-            let Some(end) = ahead.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
-                self.seen = self.buffer.len();
+            let buffer = self.ahead();
+            let Some(end) = buffer.get(self.seen..)?.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+                self.seen = buffer.len();
                 return None;
             };
             let end = self.seen.saturating_add(end);
-            let (cr, lf) =
-                (self.buffer.get(end) == Some(&b'\r'), self.buffer.get(end.saturating_add(1)) == Some(&b'\n'));
+            let (cr, lf) = (buffer.get(end) == Some(&b'\r'), buffer.get(end.saturating_add(1)) == Some(&b'\n'));
             let after = end.saturating_add(if cr && lf { 2 } else { 1 });
             // Whether the LF of this CR has yet to come is not known before the next byte.
-            let undecided = cr && after == self.buffer.len() && !lf;
-            let line = self.buffer.get(self.line..end).unwrap_or_default();
+            let undecided = cr && after == buffer.len() && !lf;
+            let line = buffer.get(self.line..end).unwrap_or_default();
             let line = if self.begun || self.line > 0 { line } else { line.strip_prefix(MARK).unwrap_or(line) };
             let (first, empty, comment) = (self.line == 0, line.is_empty(), line.first() == Some(&b':'));
             if empty || (first && comment) {
@@ -94,13 +101,14 @@ impl Splitter {
 
     /// What is left at the end of the stream: an event without its empty line, which some clients take for one.
     pub(super) fn rest(&mut self) -> Option<Part> {
-        (!self.buffer.is_empty()).then(|| Part::Event(self.take(self.buffer.len())))
+        (self.held() > 0).then(|| Part::Event(self.take(self.held())))
     }
 
     fn take(&mut self, length: usize) -> Vec<u8> {
-        let rest = self.buffer.split_off(length.min(self.buffer.len()));
+        let taken = self.ahead().get(..length).unwrap_or_default().to_vec();
+        self.given = self.given.saturating_add(taken.len());
         (self.line, self.seen, self.begun) = (0, 0, true);
-        std::mem::replace(&mut self.buffer, rest)
+        taken
     }
 }
 

@@ -1,19 +1,24 @@
 //! Answers whose messages the component judges: it takes out what the caller may not see.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use entra_mcp_plugin::Error;
+use entra_mcp_plugin::gatekeeper::Caller;
 use futures_util::stream;
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::Unfinished;
+use super::callers::{self, Key};
 use super::events::{Event, Part, Splitter, may_list};
 use crate::behind::{AnswerBody, BehindError};
 use crate::gatekeeper::Gatekeeper;
+use crate::process::printable;
 
 /// Most bytes of a message that is judged: what the contract allows. A list of a thousand tools has some 2 MiB.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -21,48 +26,74 @@ const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Most bytes of an event: a message, and what its lines add.
 const MAX_EVENT_BYTES: usize = MAX_MESSAGE_BYTES + 64 * 1024;
 
-/// Bytes of all messages that are held to be judged at the same time, in KiB: 16 of the largest.
+/// Memory for the messages of one server that are held to be judged at the same time, in KiB: 16 of the largest.
 const ROOM_KIB: usize = 64 * 1024;
+
+/// How much of it one caller gets: 4 of the largest messages.
+const ROOM_KIB_PER_CALLER: usize = ROOM_KIB / 4;
 
 /// Bytes up to which a message occupies nothing of the room. Most events are shorter.
 const FREE_BYTES: usize = 16 * 1024;
 
-/// Room for messages that are held, shared by all requests.
-#[derive(Clone)]
-pub(super) struct Room(Arc<Semaphore>);
+/// Longest time from the first byte of an event to its end, as it is held all the while. Servers write an event at once.
+const EVENT_WITHIN: Duration = Duration::from_secs(60);
 
-impl Default for Room {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ROOM_KIB)))
+/// Lines and pieces of a stream that are looked at before other work of the same thread gets its turn.
+const PARTS_AT_ONCE: usize = 256;
+
+/// Room for the messages of one server that are held, shared by its callers.
+#[derive(Clone, Default)]
+pub(super) struct Room(Arc<Mutex<Taken>>);
+
+/// KiB that are occupied.
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    callers: HashMap<Key, usize>,
+}
+
+impl Room {
+    /// What a message of this caller is going to occupy.
+    pub(super) fn of(&self, caller: &Caller) -> Occupied {
+        Occupied { room: self.clone(), caller: callers::key(caller), kib: 0 }
     }
 }
 
 /// What one message occupies of the room.
-struct Occupied {
+pub(super) struct Occupied {
     room: Room,
-    permit: Option<OwnedSemaphorePermit>,
+    caller: Key,
+    kib: usize,
 }
 
 impl Occupied {
     /// Makes it as much as `bytes` take. Fails if there is no room.
     fn settle(&mut self, bytes: usize) -> Result<(), BehindError> {
-        if bytes <= FREE_BYTES {
-            self.permit = None;
+        let kib = if bytes <= FREE_BYTES { 0 } else { bytes.div_ceil(1024) };
+        if kib == self.kib {
             return Ok(());
         }
-        let occupied = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let more = bytes.div_ceil(1024).saturating_sub(occupied);
-        if more == 0 {
-            return Ok(());
+        let mut taken = self.room.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = |now: usize| now.saturating_sub(self.kib).saturating_add(kib);
+        let (all, own) = (changed(taken.all), changed(taken.callers.get(&self.caller).copied().unwrap_or_default()));
+        if kib > self.kib && (all > ROOM_KIB || own > ROOM_KIB_PER_CALLER) {
+            return Err(BehindError::Busy("there is no room for an answer to be judged".to_owned()));
         }
-        let more = u32::try_from(more).unwrap_or(u32::MAX);
-        let more = Arc::clone(&self.room.0).try_acquire_many_owned(more);
-        let more = more.map_err(|_| BehindError::Busy("there is no room for an answer to be judged".to_owned()))?;
-        match &mut self.permit {
-            Some(permit) => permit.merge(more),
-            None => self.permit = Some(more),
-        }
+        taken.all = all;
+        match own {
+            0 => taken.callers.remove(&self.caller),
+            own => taken.callers.insert(self.caller.clone(), own),
+        };
+        drop(taken);
+        self.kib = kib;
         Ok(())
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        // Less always has room.
+        let _ = self.settle(0);
     }
 }
 
@@ -74,8 +105,8 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub(super) fn new(keeper: Arc<dyn Gatekeeper>, handle: String, room: Room) -> Self {
-        Self { keeper, handle, occupied: Occupied { room, permit: None } }
+    pub(super) fn new(keeper: Arc<dyn Gatekeeper>, handle: String, occupied: Occupied) -> Self {
+        Self { keeper, handle, occupied }
     }
 
     /// What the caller may see of an answer that is one message.
@@ -104,7 +135,7 @@ impl Judge {
 
     /// The events of an answer, of which those that may have a list are judged. The others pass at once.
     pub(super) fn events(self, body: AnswerBody) -> AnswerBody {
-        let events = Events { judge: self, body, splitter: Splitter::default(), ended: false };
+        let events = Events::new(self, body);
         let frames = stream::unfold(events, |mut events| async move {
             let bytes = events.next().await.transpose()?;
             Some((bytes.map(|bytes| Frame::data(Bytes::from(bytes))), events))
@@ -123,44 +154,81 @@ struct Events {
     judge: Judge,
     body: AnswerBody,
     splitter: Splitter,
+    /// What passes as it is, and goes out before anything else.
+    passing: Vec<u8>,
+    /// The event that comes after that.
+    to_judge: Option<Vec<u8>>,
+    /// When the event began that is not complete.
+    begun: Option<Instant>,
     ended: bool,
 }
 
 impl Events {
+    fn new(judge: Judge, body: AnswerBody) -> Self {
+        let splitter = Splitter::default();
+        Self { judge, body, splitter, passing: Vec::new(), to_judge: None, begun: None, ended: false }
+    }
+
     /// What the client gets next. `None` at the end. Nothing comes after an error.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, BehindError> {
         let next = self.read().await;
-        self.ended |= next.is_err();
+        if next.is_err() {
+            (self.splitter, self.to_judge, self.ended) = (Splitter::default(), None, true);
+        }
         next
     }
 
     async fn read(&mut self) -> Result<Option<Vec<u8>>, BehindError> {
-        loop {
-            let part = match (self.splitter.next(), self.ended) {
-                (Some(part), _) => part,
-                (None, true) => match self.splitter.rest() {
-                    Some(part) => part,
-                    None => return Ok(None),
-                },
-                (None, false) => {
-                    self.feed().await?;
-                    continue;
+        for turn in 1_usize.. {
+            if turn.is_multiple_of(PARTS_AT_ONCE) {
+                tokio::task::yield_now().await;
+            }
+            let part = if self.to_judge.is_some() { None } else { self.splitter.next() };
+            if part.is_some() {
+                self.begun = None;
+            }
+            match part {
+                Some(Part::Filler(bytes)) if may_list(&bytes) => {}
+                Some(Part::Event(bytes)) if may_list(&bytes) => self.to_judge = Some(bytes),
+                Some(Part::Filler(bytes) | Part::Event(bytes)) => self.passing.extend_from_slice(&bytes),
+                None if !self.passing.is_empty() => {
+                    self.judge.occupied.settle(self.splitter.held())?;
+                    return Ok(Some(std::mem::take(&mut self.passing)));
                 }
-            };
-            if let Some(bytes) = self.pass(part).await? {
-                return Ok(Some(bytes));
+                None => match self.to_judge.take() {
+                    Some(event) => return self.judged(&event).await.map(Some),
+                    None if !self.ended => self.feed().await?,
+                    None => match self.splitter.rest() {
+                        Some(Part::Filler(bytes) | Part::Event(bytes)) if may_list(&bytes) => {
+                            self.to_judge = Some(bytes);
+                        }
+                        Some(Part::Filler(bytes) | Part::Event(bytes)) => self.passing = bytes,
+                        None => return Ok(None),
+                    },
+                },
             }
         }
+        Ok(None)
     }
 
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     async fn feed(&mut self) -> Result<(), BehindError> {
-        self.judge.occupied.settle(self.splitter.held())?;
-        let Some(frame) = self.body.frame().await else {
+        let held = self.splitter.held();
+        self.judge.occupied.settle(held)?;
+        self.begun = (held > 0).then(|| self.begun.unwrap_or_else(Instant::now));
+        let frame = match self.begun {
+            None => self.body.frame().await,
+            Some(begun) => {
+                let frame = tokio::time::timeout_at(begun + EVENT_WITHIN, self.body.frame()).await;
+                frame.map_err(|_| BehindError::BrokenOff("an event is not complete for too long".to_owned()))?
+            }
+        };
+        let Some(frame) = frame else {
             self.ended = true;
             return Ok(());
         };
         let Ok(data) = frame?.into_data() else { return Ok(()) };
-        let length = self.splitter.held().saturating_add(data.len());
+        let length = held.saturating_add(data.len());
         if length > MAX_EVENT_BYTES {
             return Err(BehindError::Malformed("an event is too long to be judged".to_owned()));
         }
@@ -169,22 +237,18 @@ impl Events {
         Ok(())
     }
 
-    async fn pass(&mut self, part: Part) -> Result<Option<Vec<u8>>, BehindError> {
-        match part {
-            Part::Filler(bytes) => Ok((!may_list(&bytes)).then_some(bytes)),
-            Part::Event(bytes) if !may_list(&bytes) => Ok(Some(bytes)),
-            Part::Event(bytes) => {
-                let event = Event::read(&bytes);
-                let judged = match &event.data {
-                    None => None,
-                    Some(data) if !may_list(data.as_bytes()) => Some(Cow::Owned(data.clone())),
-                    Some(data) => Some(Cow::Owned(self.judge.judge(data).await.map_err(|error| {
-                        tracing::error!(%error, "an event was not judged: the stream ends");
-                        BehindError::BrokenOff("the component failed on an event".to_owned())
-                    })?)),
-                };
-                Ok(Some(event.write(judged)))
-            }
-        }
+    /// An event that may have a list, without what the caller may not see.
+    async fn judged(&mut self, raw: &[u8]) -> Result<Vec<u8>, BehindError> {
+        let event = Event::read(raw);
+        let judged = match &event.data {
+            None => None,
+            Some(data) if !may_list(data.as_bytes()) => Some(Cow::Owned(data.clone())),
+            Some(data) => Some(Cow::Owned(self.judge.judge(data).await.map_err(|error| {
+                tracing::error!(error = printable(&error.to_string()), "an event was not judged: the stream ends");
+                BehindError::BrokenOff("the component failed on an event".to_owned())
+            })?)),
+        };
+        self.judge.occupied.settle(self.splitter.held())?;
+        Ok(event.write(judged))
     }
 }

@@ -124,6 +124,7 @@ async fn redirects_upgrades_refused_credentials_and_headers_out_of_bounds_are_no
         vec![("mcp-session-id", "a b".to_owned())],
         vec![("mcp-session-id", "é".to_owned())],
         vec![("content-type", "application/json".to_owned()), ("content-type", "text/html".to_owned())],
+        vec![("content-encoding", "gzip".to_owned()), ("content-encoding", "br".to_owned())],
     ];
     for fields in cases {
         let name = fields[0].0;
@@ -238,4 +239,68 @@ async fn the_length_of_a_message_is_known_and_https_is_kept() {
     assert_eq!(field(&answer, "strict-transport-security"), Some("max-age=31536000"));
     let Body::Message(body) = answer.into_body() else { panic!("it is one message") };
     assert_eq!(http_body::Body::size_hint(&body).exact(), Some(2));
+}
+
+fn busy() -> Error {
+    Error::Busy { correlation_id: "b0".into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_could_not_be_recorded_at_once_is_recorded_later() {
+    let keeper = Keeper::granting(grant());
+    *keeper.answered.lock().unwrap() = Some(Err(busy()));
+    let answer = || Ok(response(200, &[("content-type", "application/json"), ("mcp-session-id", "raw")], full("{}")));
+    let answer = ask(&gate(&keeper, &Server::new(answer)), post()).await;
+    refused(answer, 503, "b0").await;
+    keeper.recorded.notified().await;
+    keeper.recorded.notified().await;
+    let heads = keeper.heads.lock().unwrap().clone();
+    assert_eq!(heads.len(), 2);
+    assert_eq!((heads[1].status, heads[1].session_id.as_deref()), (200, Some("raw")));
+    assert_eq!(heads[0].latency_us, heads[1].latency_us, "it is the same record");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_between_events_before_its_permission_is_over() {
+    for judge_answer in [false, true] {
+        let keeper = Keeper::granting(Grant { judge_answer, ..grant() });
+        let (sender, body) = written();
+        let body = Mutex::new(Some(body));
+        let answer = move || Ok(events(body.lock().unwrap().take().unwrap()));
+        let begun = Instant::now();
+        let answer = ask(&gate(&keeper, &Server::new(answer)), request(Method::GET, &[])).await;
+        let Body::Events(mut body) = answer.into_body() else { panic!("no stream") };
+        sender.send("id: 1\ndata: 1\n\n").await.unwrap();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "id: 1\ndata: 1\n\n");
+        assert!(body.frame().await.is_none(), "it ends as if there were no more");
+        assert!(begun.elapsed() <= Duration::from_secs(10 * 60), "{:?}", begun.elapsed());
+        drop(body);
+        sender.closed().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_at_the_end_of_a_stream_passes_whole_or_breaks_off() {
+    let open = |parts: &'static [&'static str]| async move {
+        let (sender, body) = written();
+        let body = Mutex::new(Some(body));
+        let keeper = Keeper::granting(grant());
+        let answer = move || Ok(events(body.lock().unwrap().take().unwrap()));
+        let answer = ask(&gate(&keeper, &Server::new(answer)), request(Method::GET, &[])).await;
+        sender.send(parts[0]).await.unwrap();
+        let writing = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(10 * 60 - 5)).await;
+            for part in &parts[1..] {
+                sender.send(part).await.unwrap();
+            }
+            sender.closed().await;
+        });
+        let passed = text(answer).await;
+        writing.await.unwrap();
+        passed
+    };
+    let whole = open(&["data: 1\r\n", "\r\n: next\ndata: 2\n\n"]).await;
+    assert_eq!(whole.as_deref(), Ok("data: 1\r\n\r\n"));
+    let endless = open(&["data: 1\n", "data: 2"]).await;
+    assert_eq!(endless, Err(BehindError::BrokenOff("the permission of the caller is over".to_owned())));
 }

@@ -1,5 +1,7 @@
 //! Messages that the component judges.
 
+use futures_util::{FutureExt as _, StreamExt as _};
+
 use super::*;
 
 fn judging() -> Arc<Keeper> {
@@ -60,6 +62,12 @@ async fn what_cannot_be_judged_does_not_pass() {
         assert!(keeper.judged.lock().unwrap().is_empty());
     }
     refused(judged(&judging(), move || response(200, &compressed, full(LIST))).await, 502, "c-1").await;
+    for codings in [&["identity", "gzip"][..], &["identity, gzip"], &["identity", "identity"], &["\u{e9}"]] {
+        let mut fields = vec![("content-type", "application/json")];
+        fields.extend(codings.iter().map(|coding| ("content-encoding", *coding)));
+        let several = move || response(200, &fields, full(LIST));
+        refused(judged(&judging(), several).await, 502, "c-1").await;
+    }
     refused(judged(&judging(), move || json(&long())).await, 502, "c-1").await;
     let chunked = move || response(200, &[("content-type", "application/json")], chunks(&[&long(), ""]));
     refused(judged(&judging(), chunked).await, 502, "c-1").await;
@@ -89,25 +97,51 @@ async fn a_message_that_does_not_end_is_given_up() {
 #[tokio::test]
 async fn messages_that_wait_to_be_judged_share_their_room() {
     let keeper = judging();
-    let (senders, bodies): (Vec<_>, Vec<_>) = (0..17).map(|_| written()).unzip();
+    let (senders, bodies): (Vec<_>, Vec<_>) = (0..18).map(|_| written()).unzip();
     let bodies = Mutex::new(bodies);
     let answer = move || Ok(response(200, &[("content-type", "application/json")], bodies.lock().unwrap().remove(0)));
     let gate = Arc::new(gate(&keeper, &Server::new(answer)));
+    let asks = |name: &str| {
+        let grant = Grant { caller: caller(name), judge_answer: true, ..grant() };
+        *keeper.admission.lock().unwrap() = Some(Ok(Admission::Forward(grant)));
+    };
     let large: &'static str = Box::leak("a".repeat(4 * 1024 * 1024).into_boxed_str());
-    let mut waiting = Vec::new();
-    for sender in &senders[..16] {
-        sender.send(large).await.unwrap();
-        let gate = Arc::clone(&gate);
-        waiting.push(tokio::spawn(async move { gate.handle(post()).await }));
-        // The next one is asked for when this one is held.
-        while sender.capacity() < sender.max_capacity() {
-            tokio::task::yield_now().await;
+    let (mut waiting, mut senders) = (Vec::new(), senders.iter());
+    for (number, name) in ["alice", "bob", "carol", "dora"].into_iter().enumerate() {
+        for _ in 0..4 {
+            let sender = senders.next().unwrap();
+            sender.send(large).await.unwrap();
+            asks(name);
+            let gate = Arc::clone(&gate);
+            waiting.push(tokio::spawn(async move { gate.handle(post()).await }));
+            // The next one is asked for when this one is held.
+            while sender.capacity() < sender.max_capacity() {
+                tokio::task::yield_now().await;
+            }
+        }
+        if number == 0 {
+            senders.next().unwrap().send(large).await.unwrap();
+            asks(name);
+            refused(ask(&gate, post()).await, 503, "c-1").await;
         }
     }
-    tokio::task::yield_now().await;
-    senders[16].send(large).await.unwrap();
+    senders.next().unwrap().send(large).await.unwrap();
+    asks("eve");
     refused(ask(&gate, post()).await, 503, "c-1").await;
     waiting.into_iter().for_each(|task| task.abort());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_does_not_end_is_given_up() {
+    let (sender, body) = written();
+    let body = Mutex::new(Some(body));
+    let answer = judged(&judging(), move || events(body.lock().unwrap().take().unwrap())).await;
+    sender.send("data: 1\n\ndata: 2").await.unwrap();
+    let Body::Events(mut body) = answer.into_body() else { panic!("no stream") };
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "data: 1\n\n");
+    let broken = BehindError::BrokenOff("an event is not complete for too long".to_owned());
+    assert_eq!(body.frame().await.unwrap().err(), Some(broken));
+    assert!(body.frame().await.is_none());
 }
 
 async fn streamed(keeper: &Arc<Keeper>, parts: &'static [&'static str]) -> Result<String, BehindError> {
@@ -187,4 +221,31 @@ async fn an_event_that_cannot_be_judged_ends_the_stream() {
     let answer = judged(&judging(), endless).await;
     let broken = BehindError::Malformed("an event is too long to be judged".to_owned());
     assert_eq!(text(answer).await, Err(broken));
+}
+
+#[tokio::test]
+async fn lines_without_a_message_pass_together() {
+    for line in ["\n", ":\n\n", "data: 1\n\n"] {
+        let lines: &'static str = Box::leak(line.repeat(16 * 1024).into_boxed_str());
+        let answer = judged(&judging(), move || events(chunks(&[lines]))).await;
+        let Body::Events(mut body) = answer.into_body() else { panic!("no stream") };
+        let (mut frames, mut passed) = (0, Vec::new());
+        while let Some(frame) = body.frame().await {
+            frames += 1;
+            passed.extend_from_slice(&frame.unwrap().into_data().unwrap());
+        }
+        assert_eq!((frames, passed.as_slice()), (1, lines.as_bytes()), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_which_nothing_passes_does_not_keep_a_worker() {
+    let endless = || {
+        let frames = stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(b": tools\n: tools\n"))));
+        // Without an end to it, a stream that never lets go could not be told from a test that hangs.
+        events(StreamBody::new(frames.take(100_000)).boxed_unsync())
+    };
+    let answer = judged(&judging(), endless).await;
+    let Body::Events(mut body) = answer.into_body() else { panic!("no stream") };
+    assert!(body.frame().now_or_never().is_none(), "it has to give way to others before it ends");
 }
