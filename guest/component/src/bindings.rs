@@ -7,7 +7,7 @@ mod generated {
     wit_bindgen::generate!({
         path: "../../wit",
         world: "plugin",
-        features: ["client-metadata", "gatekeeper", "lifecycle", "rate-limiter", "tool-catalog"],
+        features: ["client-metadata", "delegation", "gatekeeper", "lifecycle", "provided-tools", "rate-limiter", "tool-catalog"],
         generate_all,
         with: {
             "wasi:cli/environment@0.2.12": wasip2::cli::environment,

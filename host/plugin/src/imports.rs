@@ -289,7 +289,7 @@ pub fn add_to_linker<T: EntraView + 'static>(linker: &mut Linker<T>) -> wasmtime
         &mut state.entra().ctx.client_metadata
     })?;
     let mut unstable = bindings::provided_tools::LinkOptions::default();
-    bindings::provided_tools::add_to_linker::<T, HasSelf<_>>(linker, unstable.gatekeeper(true), |state| {
+    bindings::provided_tools::add_to_linker::<T, HasSelf<_>>(linker, unstable.provided_tools(true), |state| {
         &mut state.entra().ctx.provided_tools
     })?;
     bindings::user_agent::add_to_linker::<T, HasUserAgent>(linker, |state| {

@@ -44,7 +44,7 @@ impl From<wit::ProviderError> for ProviderError {
             wit::ProviderError::Tool(tool_types::ToolError::Failed(text)) => Self::Failed(text),
             wit::ProviderError::Ended(reason) => Self::Ended(reason),
             wit::ProviderError::TimedOut => Self::TimedOut,
-            wit::ProviderError::TooLarge(bytes) => Self::TooLarge(bytes),
+            wit::ProviderError::OverBytes(bytes) => Self::TooLarge(bytes),
             wit::ProviderError::Delegation(error) => Self::Delegation(error.into()),
             wit::ProviderError::Unavailable(reason) => Self::Unavailable(reason),
         }

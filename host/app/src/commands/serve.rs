@@ -44,7 +44,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         Some((certificate, key)) => Some(Certificates::read(certificate, key)?),
         None => None,
     };
-    open_files::allow_connections(config.max_connections);
+    open_files::allow_for(config);
     let server = HttpServer::bind(config.listen).await?;
     let AuditConfig { destination, on_failure, metrics_listen, metrics_host, .. } = &config.audit;
     let metrics = match metrics_listen {

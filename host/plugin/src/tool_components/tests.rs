@@ -234,9 +234,9 @@ async fn an_answer_beyond_the_bound_is_refused() {
     for kind in ["$ok", "$failed"] {
         let limits = |component| ToolComponentSettings { max_answer_bytes: 1000, ..settings(component) };
         let tools = loaded(limits(closed(&format!("(call {kind} (i32.const 65536) (i32.const 1001))"))));
-        assert!(matches!(called(&tools, "").await, Err(ProviderError::TooLarge(1000))), "{kind}");
+        assert!(matches!(called(&tools, "").await, Err(ProviderError::OverBytes(1000))), "{kind}");
         let tools = loaded(limits(closed(&format!("(call {kind} (i32.const 65536) (i32.const 1000))"))));
-        assert!(!matches!(called(&tools, "").await, Err(ProviderError::TooLarge(_))), "{kind}");
+        assert!(!matches!(called(&tools, "").await, Err(ProviderError::OverBytes(_))), "{kind}");
     }
 }
 

@@ -135,7 +135,7 @@ async fn what_runs_away_is_ended_and_the_next_call_is_unaffected() {
     let report = attack(&tools, "memory", json!({ "mib": 4096 })).await;
     assert!(report["refused"] == true && report["mib"].as_u64().unwrap() < 16, "{report}");
     let error = fails(&tools, "large_answer", json!({ "kib": 2048 })).await;
-    assert!(matches!(error, ProviderError::TooLarge(1_048_576)), "{error:?}");
+    assert!(matches!(error, ProviderError::OverBytes(1_048_576)), "{error:?}");
     let report = attack(&tools, "fetch", json!({ "url": format!("{origin}/v1/hello") })).await;
     assert_eq!(report["body"], "hello");
 }

@@ -33,6 +33,14 @@ pub(super) fn new(
         max_processes_per_person: process.max_processes_per_person,
         answer_within: upstream.max_time_to_answer,
     };
+    if matches!(upstream.identity, ServerIdentity::Token { .. }) {
+        tracing::warn!(
+            server = upstream.place.name,
+            "the processes of this server run as one user, each with a token of its caller in a file: a program that looks \
+             for the files of others can act as every caller. Run only a program that you trust with all of their tokens, or \
+             run it in a container of its own and give its url"
+        );
+    }
     let tokens: Option<Arc<dyn Tokens>> = match &upstream.identity {
         ServerIdentity::Token { permissions } => {
             Some(Arc::new(ProcessTokens { plugin: Arc::clone(plugin), permissions: permissions.clone() }))

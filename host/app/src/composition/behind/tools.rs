@@ -166,7 +166,7 @@ fn reason(error: ProviderError) -> String {
         ProviderError::Tool(_) => "the component answered with an error".to_owned(),
         ProviderError::Ended(reason) | ProviderError::Unavailable(reason) => reason,
         ProviderError::TimedOut => "the component did not answer in time".to_owned(),
-        ProviderError::TooLarge(bound) => format!("the list is longer than {bound} bytes"),
+        ProviderError::OverBytes(bound) => format!("the list is longer than {bound} bytes"),
         ProviderError::Delegation(error) => error.message,
     }
 }

@@ -80,7 +80,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         trusted-proxy = ['10.0.0.0/8', '::1']\nforwarded-header = 'Forwarded'\ntoken-header = 'X-Token'\nallowed-host = ['a:1', 'b']\nallowed-origin = ['https://app.example']\n\
         allow-tenant = ['33333333-3333-3333-3333-333333333333']\nclient-secret-file = 's'\nno-legacy-sse = true\n\
         no-dynamic-registration = true\nno-client-id-metadata = true\nclient-metadata-allow = ['localhost:8443']\n\
-        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\ndeny-unlisted = false\nallow-redirect-scheme = ['cursor', 'vscode']\ncheck = 'fail'\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nmax-streams-per-caller = 3\nrefresh-grace-seconds = 4\nrate-limit = ['token=1/1s', 'register=off', 'refused-token=2/1h']\n";
+        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\ndeny-unlisted = false\nforward-auth = 'crm'\nforward-auth-secret-hash = '0000000000000000000000000000000000000000000'\nallow-redirect-scheme = ['cursor', 'vscode']\ncheck = 'fail'\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nmax-streams-per-caller = 3\nrefresh-grace-seconds = 4\nrate-limit = ['token=1/1s', 'register=off', 'refused-token=2/1h']\n";
     let folder = tempfile::tempdir().unwrap();
     let access_file = folder.path().join("access.toml").display().to_string();
     std::fs::write(&access_file, "[[access]]\ntool = 'aTool'\nroles = ['Mcp.Reader']\n").unwrap();
@@ -107,6 +107,8 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         ("ENTRA_MCP_ACCESS_FILE", &access_file),
         ("ENTRA_MCP_REWRITE_AUTHORITY_METADATA", "false"),
         ("ENTRA_MCP_DENY_UNLISTED", "false"),
+        ("ENTRA_MCP_FORWARD_AUTH", "crm"),
+        ("ENTRA_MCP_FORWARD_AUTH_SECRET_HASH", "0000000000000000000000000000000000000000000"),
         ("ENTRA_MCP_ALLOW_REDIRECT_SCHEME", "cursor,vscode"),
         ("ENTRA_MCP_CHECK", "fail"),
         ("ENTRA_MCP_ISOLATION", "per-request"),
