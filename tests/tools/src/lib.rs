@@ -10,7 +10,6 @@ mod bindings {
         path: "../../wit",
         world: "tools",
         // Of other worlds in the folder, which are parsed with it.
-        features: ["client-metadata", "gatekeeper", "lifecycle", "rate-limiter", "tool-catalog"],
         generate_all,
         pub_export_macro: true,
         default_bindings_module: "test_tools",

@@ -127,7 +127,7 @@ impl From<ServeError> for ProviderError {
             ServeError::Unavailable(reason) => Self::Unavailable(reason),
             ServeError::Ended(reason) => Self::Ended(reason),
             ServeError::TimedOut => Self::TimedOut,
-            ServeError::TooLarge(bound) => Self::TooLarge(bound),
+            ServeError::TooLarge(bound) => Self::OverBytes(bound),
             ServeError::Delegation(error) => Self::Delegation(error),
         }
     }
