@@ -206,7 +206,7 @@ impl ToolComponentsBuilder {
             random: Arc::clone(&self.random),
             max_memory_bytes: settings.max_memory_bytes,
         };
-        let loaded = Loaded::load(engine, &settings.component, &self.code_cache, self.compiler.as_deref())?;
+        let loaded = Loaded::load(engine, &settings.component, &self.code_cache, self.compiler.as_ref())?;
         Ok(Server::new(loaded, grants, settings, Arc::clone(ticker)))
     }
 }

@@ -41,6 +41,12 @@ struct AuditLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tool: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_status: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<&'a str>,
@@ -74,6 +80,9 @@ pub(super) fn line(record: &AuditRecord, trace: Option<TraceParent>) -> io::Resu
         token_id: value(&event.token_id),
         session: value(&event.session),
         tool: value(&event.tool),
+        server: value(&event.server),
+        kind: value(&event.kind),
+        upstream_status: event.upstream_status,
         address: value(&event.address),
         username: value(&event.username),
         agent: value(&event.agent),

@@ -76,6 +76,8 @@ fn export(logger: &SdkLogger, record: &AuditRecord) {
         ("token_id", &event.token_id),
         ("session", &event.session),
         ("tool", &event.tool),
+        ("server", &event.server),
+        ("kind", &event.kind),
         ("address", &event.address),
         ("username", &event.username),
         ("agent", &event.agent),
@@ -86,7 +88,12 @@ fn export(logger: &SdkLogger, record: &AuditRecord) {
             log.add_attribute(name, value.clone());
         }
     }
-    for (name, value) in [("latency_us", event.latency_us), ("suppressed", event.suppressed)] {
+    let numbers = [
+        ("latency_us", event.latency_us),
+        ("suppressed", event.suppressed),
+        ("upstream_status", event.upstream_status),
+    ];
+    for (name, value) in numbers {
         if let Some(value) = value {
             log.add_attribute(name, i64::try_from(value).unwrap_or(i64::MAX));
         }

@@ -1,5 +1,8 @@
 //! The gate between a component that says what a test wants and a server behind that does what it should not.
 
+#![allow(clippy::disallowed_methods, reason = "the clock of the runtime stands still, and moves only with its timers")]
+#![allow(clippy::type_complexity, reason = "what a fake was asked, as tuples")]
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -26,6 +26,12 @@ pub struct Event {
     pub client_id: Option<String>,
     /// The MCP tool.
     pub tool: Option<String>,
+    /// The server behind the component that has the tool.
+    pub server: Option<String>,
+    /// What `tool` is, if it is no tool.
+    pub kind: Option<String>,
+    /// HTTP status of the answer of the server behind; 0 if there was none.
+    pub upstream_status: Option<u64>,
     /// Id of the token in the logs of Entra ID.
     pub token_id: Option<String>,
     /// Pseudonym of the session.
@@ -62,6 +68,9 @@ impl Event {
             object_id: None,
             client_id: None,
             tool: None,
+            server: None,
+            kind: None,
+            upstream_status: None,
             token_id: None,
             session: None,
             address: None,
@@ -84,6 +93,8 @@ impl Event {
             "object-id" => &mut self.object_id,
             "client-id" => &mut self.client_id,
             "tool" => &mut self.tool,
+            "server" => &mut self.server,
+            "kind" => &mut self.kind,
             "token-id" => &mut self.token_id,
             "session" => &mut self.session,
             "address" => &mut self.address,
@@ -98,6 +109,7 @@ impl Event {
     fn add(&mut self, name: String, value: AttributeValue) {
         match value {
             AttributeValue::Number(number) if name == "latency-us" => self.latency_us = Some(number),
+            AttributeValue::Number(number) if name == "upstream-status" => self.upstream_status = Some(number),
             AttributeValue::Text(text) => match self.text(&name) {
                 Some(field) => *field = Some(text),
                 None => self.add_further(name, AttributeValue::Text(text)),
@@ -150,7 +162,7 @@ mod tests {
             assert_eq!(event(vec![(name, value)]).further, [], "{name}");
             fields += 1;
         }
-        assert_eq!(fields, 13);
+        assert_eq!(fields, 16);
     }
 
     #[test]
@@ -162,6 +174,8 @@ mod tests {
             "object-id",
             "client-id",
             "tool",
+            "server",
+            "kind",
             "token-id",
             "session",
             "address",
@@ -172,6 +186,7 @@ mod tests {
         ];
         let mut attributes: Vec<_> = names.iter().map(|name| (*name, text(name))).collect();
         attributes.push(("latency-us", Wit::Number(7)));
+        attributes.push(("upstream-status", Wit::Number(8)));
         let some = |text: &str| Some(text.to_owned());
         let expected = Event {
             reason: some("reason"),
@@ -179,6 +194,9 @@ mod tests {
             object_id: some("object-id"),
             client_id: some("client-id"),
             tool: some("tool"),
+            server: some("server"),
+            kind: some("kind"),
+            upstream_status: Some(8),
             token_id: some("token-id"),
             session: some("session"),
             address: some("address"),

@@ -1,8 +1,6 @@
 //! A tool component, found good, compiled and linked.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use wasmtime::Engine;
@@ -47,7 +45,7 @@ impl Loaded {
         engine: &Engine,
         source: &ComponentSource,
         cache: &CodeCache,
-        compiler: Option<&(dyn Fn(&Path) -> Option<Command> + Send + Sync)>,
+        compiler: Option<&super::CompilerOf>,
     ) -> Result<Self, LoadProblem> {
         let (bytes, compiler): (Arc<[u8]>, _) = match source {
             ComponentSource::Bytes(bytes) => (Arc::clone(bytes), None),

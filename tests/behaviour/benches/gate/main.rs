@@ -182,6 +182,7 @@ async fn measure(targets: &[&Arc<Target>; 3], connections: usize, rounds: usize,
         })
     };
     println!("\n{connections:>2} connection(s)       bare       peer       gate   gate/peer  gate-bare");
+    #[allow(clippy::type_complexity, reason = "the rows of one table")]
     let rows: [(&str, &dyn Fn(&Figures) -> f64); 5] = [
         ("requests/s", &|run| run.requests_per_second),
         ("p50, µs", &|run| micros(run.p50)),

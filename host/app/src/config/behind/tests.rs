@@ -180,7 +180,7 @@ fn every_setting_of_tools_reaches_the_component_and_the_runtime() {
         permissions: vec![graph.map(str::to_owned).to_vec(), vec!["api://contoso/Orders.Read".to_owned()]],
         identity: ServerIdentity::None,
     };
-    assert_eq!(config.common.settings.servers, [expected.clone()]);
+    assert_eq!(config.common.settings.servers, std::slice::from_ref(&expected));
     // The same file serves the person at this machine.
     assert_eq!(setup.stdio().unwrap().settings.servers, [expected]);
 }
@@ -466,7 +466,7 @@ fn the_identity_for_an_upstream_is_complete_and_fits() {
     let token = "identity = 'token'\nresource = 'api://crm'\nscopes = ['Records.Read']";
     assert_eq!(identity(token), ServerIdentity::Token { permissions: permissions.clone() });
     for file in [crm(token), command(token)] {
-        assert_eq!(load(&file).unwrap().settings()[0].permissions, [permissions.clone()]);
+        assert_eq!(load(&file).unwrap().settings()[0].permissions, std::slice::from_ref(&permissions));
     }
     for (file, expected) in [
         (

@@ -27,14 +27,14 @@ fn complete() -> Settings {
                 kind: ServerKind::Tools,
                 title: Some("Mail".to_owned()),
                 permissions: vec![vec!["https://graph.microsoft.com/Mail.Read".to_owned()]],
-                identity: ServerIdentity::None,
+                identity: ServerIdentity::EasyAuth,
             },
             ServerSettings {
                 name: "crm".to_owned(),
                 path: "/crm/mcp".to_owned(),
                 kind: ServerKind::Upstream,
-                title: None,
-                permissions: Vec::new(),
+                title: Some("CRM".to_owned()),
+                permissions: vec![vec!["api://crm/Crm.Access".to_owned()]],
                 identity: ServerIdentity::Assertion { audience: "https://crm.example.com".to_owned() },
             },
         ],
@@ -93,6 +93,12 @@ fn resolved<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
 fn assert_fits(root: &Value, schema: &Value, value: &Value, path: &str) {
     let schema = resolved(root, schema);
     match value {
+        // Of an enumeration, the form whose constants are those of the value.
+        Value::Object(members) if schema.get("oneOf").is_some() => {
+            let forms = schema["oneOf"].as_array().unwrap();
+            let form = forms.iter().find(|form| form["properties"]["form"]["const"] == members["form"]);
+            assert_fits(root, form.unwrap_or_else(|| panic!("{path}: {value}")), value, path);
+        }
         Value::Object(members) => {
             let properties = schema["properties"].as_object().unwrap_or_else(|| panic!("{path}: {schema}"));
             let names = |names: Vec<&String>| names.into_iter().cloned().collect::<std::collections::BTreeSet<_>>();
