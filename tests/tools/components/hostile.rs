@@ -265,7 +265,7 @@ fn clocks() -> Value {
     })
 }
 
-/// Asks as somebody else, in every form that a server behind a gateway may believe.
+/// Asks as another user, in every form that a server behind a gateway may believe.
 fn impersonate(arguments: &Value, caller: &Caller) -> Value {
     let other = arguments["as"].as_str().unwrap_or("11111111-0000-4000-a000-00000000000c");
     let names = [

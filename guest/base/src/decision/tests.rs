@@ -329,7 +329,7 @@ fn of_a_server_behind_a_rule_of_its_own_counts_else_that_for_everything_else_the
     let delete = of_crm(Tool, "delete_record", &["admin"]);
     let any_server = ToolRule::for_tool("read", Rule::users().with_any_role(&["reader"]));
     let rules = [everyone, delete, any_server];
-    let (nobody, member) = (Known::user(), Known::user().roles(&["member"]));
+    let (plain, member) = (Known::user(), Known::user().roles(&["member"]));
     let (admin, reader) = (Known::user().roles(&["admin"]), Known::user().roles(&["reader"]));
     for (target, known, expected) in [
         (("crm", Tool, "delete_record"), &admin, None),
@@ -337,16 +337,16 @@ fn of_a_server_behind_a_rule_of_its_own_counts_else_that_for_everything_else_the
         (("crm", Tool, "list"), &member, None),
         (("crm", Tool, "list"), &admin, missing),
         (("crm", Tool, "*"), &member, None),
-        (("crm", Tool, "*"), &nobody, missing),
+        (("crm", Tool, "*"), &plain, missing),
         (("crm", Tool, "read"), &reader, None),
         (("crm", Tool, "read"), &member, missing),
         (("mail", Tool, "read"), &member, missing),
-        (("mail", Tool, "delete_record"), &nobody, None),
-        (("mail", Tool, "list"), &nobody, None),
-        (("crm", Prompt, "delete_record"), &nobody, None),
-        (("crm", Resource, "delete_record"), &nobody, None),
-        (("crm", Completion, "delete_record"), &nobody, None),
-        (("crm", Task, "delete_record"), &nobody, Some("tool-not-listed")),
+        (("mail", Tool, "delete_record"), &plain, None),
+        (("mail", Tool, "list"), &plain, None),
+        (("crm", Prompt, "delete_record"), &plain, None),
+        (("crm", Resource, "delete_record"), &plain, None),
+        (("crm", Completion, "delete_record"), &plain, None),
+        (("crm", Task, "delete_record"), &plain, Some("tool-not-listed")),
     ] {
         assert_eq!(about(&rules, false, target, known), expected, "{target:?}");
         let unlisted =

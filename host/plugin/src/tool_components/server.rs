@@ -175,7 +175,7 @@ impl Server {
         }
     }
 
-    /// The tools. The component is asked once, for nobody.
+    /// The tools. The component is asked once, without a caller.
     pub(super) async fn list_tools(&self) -> Result<Vec<Tool>, ProviderError> {
         let listed = self.tools.get_or_try_init(|| async {
             let pre = self.provider()?;
