@@ -20,6 +20,7 @@ use super::service;
 use super::shared::Shared;
 use super::shares::Share;
 use super::stall::StallGuard;
+use super::untaken::BUFFERED_BYTES;
 
 /// How long sending the refusal to a refused connection may take.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
@@ -43,6 +44,7 @@ pub(super) fn protocols(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_per_connection)
+        .max_send_buf_size(BUFFERED_BYTES)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX));

@@ -37,6 +37,7 @@ mod shared;
 mod shares;
 mod stall;
 mod tls;
+mod untaken;
 
 pub use body::{BrokenOff, HttpBody};
 pub use client_address::ForwardedHeader;

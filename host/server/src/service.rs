@@ -30,6 +30,7 @@ use super::refusal::Refusal;
 use super::request_body::{self, Whole};
 use super::shared::Shared;
 use super::shares::{self, Share};
+use super::untaken::Watched;
 
 /// Bytes of overhead that HTTP/2 counts per header field (RFC 9113 section 6.5.2); a fair estimate for HTTP/1.1 too.
 const FIELD_OVERHEAD: usize = 32;
@@ -68,18 +69,26 @@ pub(super) async fn answer(
             if holds.closes && version != Version::HTTP_2 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            response.map(|body| Answer { body, deadline, observed, holds, shared, _in_flight: in_flight })
+            response.map(|body| {
+                let is_written = body.is_event_stream() && !body.is_end_stream();
+                let written = Written { body, deadline, observed, holds, shared: Arc::clone(&shared) };
+                let content = match is_written {
+                    true => {
+                        let limits = &shared.options.limits;
+                        Content::Watched(Watched::new(written, limits, |written| written.give_up(UNTAKEN)))
+                    }
+                    false => Content::Whole(written),
+                };
+                Answer { content, _in_flight: in_flight }
+            })
         }
         Err(refusal) => {
             observed.answered(refusal.status);
             let _in_trace = observed.log_span().entered();
-            refused(shared, refusal, version).map(|body| Answer {
-                body,
-                deadline: None,
-                observed,
-                holds: Holds::default(),
-                shared: Arc::clone(shared),
-                _in_flight: in_flight,
+            refused(shared, refusal, version).map(|body| {
+                let (holds, shared) = (Holds::default(), Arc::clone(shared));
+                let written = Written { body, deadline: None, observed, holds, shared };
+                Answer { content: Content::Whole(written), _in_flight: in_flight }
             })
         }
     }
@@ -315,16 +324,35 @@ struct Holds {
 
 /// The body of an answer.
 pub(super) struct Answer {
+    content: Content,
+    _in_flight: InFlight,
+}
+
+enum Content {
+    /// It is all there.
+    Whole(Written),
+    /// It is written while it is read.
+    Watched(Watched<Written>),
+}
+
+/// Why an answer is given up whose client does not read.
+const UNTAKEN: &str = "its client takes nothing";
+
+/// An answer, and what it occupies.
+struct Written {
     body: HttpBody,
     /// When an event stream that is the answer to a request has to be over.
     deadline: Option<Pin<Box<Sleep>>>,
     observed: Observed,
     holds: Holds,
     shared: Arc<Shared>,
-    _in_flight: InFlight,
 }
 
-impl Answer {
+impl Written {
+    fn give_up(&self, reason: &str) {
+        self.observed.within(|| tracing::info!(reason, "an answer was cancelled"));
+    }
+
     /// Goes on without an end, if that is possible: another server writes the answer, and there is a place for it.
     fn lasts(&mut self) -> bool {
         if !self.body.is_relayed() {
@@ -338,7 +366,7 @@ impl Answer {
     }
 }
 
-impl Body for Answer {
+impl Body for Written {
     type Data = Bytes;
     type Error = BrokenOff;
 
@@ -350,7 +378,7 @@ impl Body for Answer {
             && deadline.as_mut().poll(context).is_ready()
             && !self.lasts()
         {
-            tracing::info!("an answer took too long and was cancelled");
+            self.give_up("it took too long");
             return Poll::Ready(Some(Err(BrokenOff { reason: "it took too long".to_owned() })));
         }
         let Self { body, observed, .. } = &mut *self;
@@ -367,5 +395,34 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match &mut self.content {
+            Content::Whole(body) => Pin::new(body).poll_frame(context),
+            Content::Watched(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Whole(body) => body.is_end_stream(),
+            Content::Watched(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(body) => body.size_hint(),
+            Content::Watched(body) => body.size_hint(),
+        }
     }
 }

@@ -246,3 +246,38 @@ async fn a_handler_may_take_longer_where_it_says_so() {
     server.component.go_on.notify_one();
     assert_eq!(Reply::read(&mut waiting).await.status(), 200);
 }
+
+/// An HTTP/2 client that opens this window for each answer, and the answer to a GET.
+async fn answer_over_http2(server: &Running, path: &str, window: u32) -> Response<hyper::body::Incoming> {
+    let io = hyper_util::rt::TokioIo::new(server.connect().await);
+    let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    client.initial_stream_window_size(window);
+    let (mut sender, connection) =
+        client.handshake::<_, http_body_util::Empty<Bytes>>(io).await.expect("a handshake");
+    tokio::spawn(connection);
+    let request = Request::get(format!("http://x{path}")).body(http_body_util::Empty::new()).unwrap();
+    soon(sender.send_request(request)).await.expect("the head comes").unwrap()
+}
+
+#[tokio::test]
+async fn an_http2_client_that_opens_no_window_does_not_keep_the_place_of_a_stream() {
+    for path in ["/relay", "/relayed-answer"] {
+        let server = Running::limited(Limits { relayed_streams: 1, ..Limits::default() }).await;
+        let _unread = answer_over_http2(&server, path, 0).await;
+        pass(Limits::default().stall_time - Duration::from_secs(1)).await;
+        assert!(!server.component.cancelled.flag.load(Ordering::SeqCst), "{path}");
+        pass(Duration::from_secs(2)).await;
+        server.component.was_cancelled().await;
+        drop(streaming(&server, "/relay").await);
+    }
+}
+
+#[tokio::test]
+async fn an_http2_client_that_waits_for_events_keeps_its_stream() {
+    let server = Running::new().await;
+    let mut answer = answer_over_http2(&server, "/relay", 1024).await;
+    let first = soon(answer.frame()).await.expect("the first event").unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "data: hello\n\n");
+    pass(Limits::default().stall_time * 10).await;
+    assert!(!server.component.cancelled.flag.load(Ordering::SeqCst));
+}
