@@ -103,6 +103,10 @@ pub trait Caller {
         None
     }
 
+    /// An API wants these claims of the person, whatever token the caller has: they are part of the next sign-in, where this
+    /// server knows of it.
+    async fn want(&self, _claims: &str) {}
+
     /// The caller's whole profile of Microsoft Graph, as JSON. It is remembered for a while, for this user only.
     async fn profile(&self, env: &EntraWorld<'_>, tokens: &Source<'_, NoToken>) -> Result<String, GraphError<NoToken>>;
 }

@@ -17,6 +17,15 @@ pub enum AcquireError {
         /// A claims challenge.
         claims: Option<String>,
     },
+    /// Only a person can bring what one resource wants, by signing in once more. The sign-in that there is stays good for
+    /// all others.
+    #[error("{reason}")]
+    StepUp {
+        /// One sentence.
+        reason: String,
+        /// A claims challenge to sign in with.
+        claims: Option<String>,
+    },
     /// Entra ID refused.
     #[error("{}", refused(.0))]
     Refused(EntraRefusal),
@@ -66,6 +75,9 @@ impl From<EntraRefusal> for AcquireError {
 }
 
 impl AcquireError {
+    /// The reason code of [`AcquireError::StepUp`].
+    pub const STEP_UP: &str = "step-up-required";
+
     /// See [`OAuthError::at`].
     #[must_use]
     pub fn at(self, now: u64) -> Self {
@@ -86,6 +98,7 @@ impl AcquireError {
     pub fn reason(&self) -> String {
         match self {
             Self::NeedsPerson { .. } => "interaction-required".to_owned(),
+            Self::StepUp { .. } => Self::STEP_UP.to_owned(),
             Self::Refused(refusal) if refusal.is_declined() => "declined".to_owned(),
             Self::Refused(refusal) => refusal.reason(),
             Self::Unavailable(_) => "entra-unavailable".to_owned(),

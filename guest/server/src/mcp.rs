@@ -92,6 +92,9 @@ pub enum Reply {
     /// The session of the caller has no way to Entra ID any more, or Entra ID does not take the caller's token any
     /// more: the user has to sign in again. Never for [`Peer::Local`]: there the tools themselves ask the person.
     SignInAgain,
+    /// One API behind the tool wants the user to sign in once more; the session goes on for everything else. Only for
+    /// [`CallerAuthentication::Session`].
+    StepUp,
     /// The client has to come with a token that satisfies these claims, which are JSON. Only for
     /// [`CallerAuthentication::Bearer`].
     ClaimsChallenge(String),

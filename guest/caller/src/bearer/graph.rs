@@ -16,6 +16,7 @@ use base::audit::{AuditEvent, Outcome};
 use base::encoding::{digest, same_secret};
 use base::secret::reveal;
 use base::{Identity, Secret};
+use entra::graph::profile::is_of_graph;
 use entra::graph::{GraphChallenge, GraphError, TokenSource};
 use entra::oauth::error::EntraRefusal;
 use entra::oauth::{OAuthError, on_behalf_of};
@@ -149,8 +150,9 @@ impl OnBehalfOf<'_> {
         [tenant_id, object_id, of]
     }
 
-    /// Graph has refused the token: it is not used any more. If Graph says what it wants to see (continuous access
-    /// evaluation), only the client can bring it, and what was known of the person is not relied upon any more.
+    /// The API has refused the token: it is not used any more. If it says what it wants to see (continuous access
+    /// evaluation), only the client can bring it. If that is Graph, what was known of the person is not relied upon any more;
+    /// another API speaks for itself only.
     async fn forget(&self, key: &[&str; 3], challenge: &GraphChallenge) -> Result<(), GraphError> {
         let env = self.env;
         if let Ok(Some(Exchanged::Granted { token, .. })) = env.records.get(&EXCHANGED, key).await
@@ -163,9 +165,11 @@ impl OnBehalfOf<'_> {
             // Without them it takes one more challenge, so a store that fails here spoils nothing.
             let _ = env.records.put(&WANTED, &self.key(&self.client_key()), claims).await;
         }
-        let Identity { tenant_id, object_id, .. } = self.bearer.identity();
-        token::forget_principal(env.settings, tenant_id, object_id);
-        let reason = "Microsoft Graph wants a new sign-in: get a new token with the claims of the challenge.";
+        if is_of_graph(env, &self.scope) {
+            let Identity { tenant_id, object_id, .. } = self.bearer.identity();
+            token::forget_principal(env.settings, tenant_id, object_id);
+        }
+        let reason = "An API behind this server wants a new sign-in: get a new token with the claims of the challenge.";
         Err(AcquireError::NeedsPerson { reason: reason.to_owned(), claims: Some(claims.clone()) }.into())
     }
 

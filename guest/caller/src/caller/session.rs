@@ -70,6 +70,10 @@ impl Caller for SessionCaller<'_> {
         tokens.unsatisfied(challenge).await.map(NoToken::from)
     }
 
+    async fn want(&self, claims: &str) {
+        session::claims::want(self.env, &self.session.owner(), claims).await;
+    }
+
     async fn profile(&self, env: &EntraWorld<'_>, tokens: &Source<'_, NoToken>) -> Result<String, GraphError<NoToken>> {
         profile::whole(env, self.session.identity(), tokens).await
     }

@@ -4,6 +4,7 @@ use base::Secret;
 use base::audit::Outcome;
 use entra::EntraWorld;
 use entra::graph::GraphChallenge;
+use entra::graph::profile::is_of_graph;
 use entra::oauth::{OAuthError, TokenSet, refresh};
 use world::StoreError;
 use world::once::{Asked, Moment, NotAsked, Policy, Question, once_with};
@@ -60,6 +61,11 @@ impl TokenQuestion<'_> {
         (lives && !is_refused).then(|| self.token(cached.token.clone(), cached.expires_at))
     }
 
+    /// Whether the token is for another resource than the one that people sign in for.
+    fn is_foreign(&self) -> bool {
+        !self.scopes.iter().any(|scope| is_of_graph(self.env, scope))
+    }
+
     fn token(&self, token: Secret<String>, expires_at: u64) -> AccessToken {
         AccessToken { token, expires_at, account: self.account.clone() }
     }
@@ -103,8 +109,11 @@ impl Question for TokenQuestion<'_> {
                     Err(error) => self.still_good(error.into()),
                 }
             }
-            // Consent to one permission is missing, and the session is good for all others: its refresh token stays.
-            Err(OAuthError::Refused(refusal)) if refusal.needs_consent() => {
+            // Consent to one permission is missing, or an API wants more of the person. The session is good for all others:
+            // its refresh token stays.
+            Err(OAuthError::Refused(refusal))
+                if refusal.needs_consent() || (refusal.is_of_resource() && self.is_foreign()) =>
+            {
                 let event = account.event("token.refreshed", Outcome::Failure);
                 env.trail.record(event.because(refusal.reason())).await?;
                 Err(SignInError::InteractionRequired {

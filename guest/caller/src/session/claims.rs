@@ -19,7 +19,7 @@ const CLAIMS: Namespace<String> =
 
 /// Keeps claims for the next sign-in of `owner`. Without them it takes one more challenge, so a store that fails here
 /// spoils nothing.
-pub(super) async fn want(env: &EntraWorld<'_>, owner: &Owner, claims: &str) {
+pub(crate) async fn want(env: &EntraWorld<'_>, owner: &Owner, claims: &str) {
     if are_usable(claims) {
         let _ = env.records.put(&CLAIMS, &key(owner), &claims.to_owned()).await;
     }

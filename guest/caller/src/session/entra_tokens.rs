@@ -4,7 +4,9 @@
 //! on one store; the others wait for it. That call stores what Entra ID hands out before it does anything else.
 //!
 //! The token for the profile is the session's own: without it there is no session. When a tool wants tokens for more of
-//! Graph, the same refresh token gets them. A missing consent to more says nothing against the session.
+//! Graph, or for another API, the same refresh token gets them. A missing consent to more says nothing against the
+//! session, and neither does what the policies of another API want: the person signs in once more for that API, and the
+//! session goes on for all others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use base::Secret;
 use base::audit::Outcome;
 use base::secret::{reveal, reveal_optional};
 use entra::graph::GraphChallenge;
-use entra::graph::profile::profile_scope;
+use entra::graph::profile::{is_of_graph, profile_scope};
 use entra::oauth::error::EntraRefusal;
 use entra::oauth::{OAuthError, TokenSet, refresh, with_openid};
 use entra::{AcquireError, EntraWorld};
@@ -146,6 +148,15 @@ impl Scope {
         if scope == profile_scope(env) { Self::Profile } else { Self::More(scope) }
     }
 
+    /// Whether it is of another resource than the one that the person signed in for. What that resource wants says nothing
+    /// about the sign-in.
+    fn is_foreign(&self, env: &EntraWorld<'_>) -> bool {
+        match self {
+            Self::Profile => false,
+            Self::More(scope) => !is_of_graph(env, scope),
+        }
+    }
+
     fn requested(&self, env: &EntraWorld<'_>) -> Vec<String> {
         match self {
             Self::Profile => scopes(env),
@@ -188,6 +199,7 @@ pub(super) async fn live(
 /// what is wanted.
 ///
 /// [`AcquireError::NeedsPerson`] means that the session has ended, and that it was removed;
+/// [`AcquireError::StepUp`] that the resource of this scope wants the person, and the session goes on;
 /// [`AcquireError::Refused`] that there is no token for this scope.
 pub(super) async fn live_for(
     env: &EntraWorld<'_>,
@@ -265,13 +277,16 @@ impl Question for SessionTokenQuestion<'_> {
                 return Err(EntraRefusal::new("consent_required", &[], None).into());
             }
             want(env, owner, challenge).await;
+            if scope.is_foreign(env) {
+                return Err(step_up(STEP_UP.to_owned(), challenge.and_then(|challenge| challenge.claims.clone())));
+            }
             lifecycle::end(env, id, owner, "no-refresh-token").await?;
             return Err(ended(challenge));
         };
         if let Scope::More(scope) = scope
             && let Some(refusal) = env.records.get(&REFUSALS, &[id, scope.as_str()]).await?
         {
-            return Err(refusal.into());
+            return Err(of_resource(refusal));
         }
         self.found = Some(StaleTokens { record, version, refresh_token, usable, unconfirmed });
         Ok(None)
@@ -290,6 +305,15 @@ impl Question for SessionTokenQuestion<'_> {
             }
             Err(OAuthError::Refused(refusal)) if *scope != Scope::Profile && refusal.needs_consent() => {
                 Err(no_more(env, of, scope, refusal).await)
+            }
+            Err(OAuthError::Refused(refusal))
+                if scope.is_foreign(env) && (refusal.is_of_resource() || refusal.is_unassigned()) =>
+            {
+                let claims = refusal.claims.or_else(|| claims.map(str::to_owned));
+                if let Some(claims) = &claims {
+                    claims::want(env, of.owner, claims).await;
+                }
+                Err(no_more(env, of, scope, EntraRefusal { claims, ..refusal }).await)
             }
             // If another call has refreshed meanwhile, its tokens are there.
             Err(OAuthError::Refused(refusal)) if refusal.needs_interaction() => {
@@ -344,7 +368,7 @@ async fn took(
     Ok(live)
 }
 
-/// There is no consent to more than the profile. The session goes on.
+/// There is no consent to more than the profile, or not what its resource wants. The session goes on.
 async fn no_more(env: &EntraWorld<'_>, of: Of<'_>, scope: &Scope, refusal: EntraRefusal) -> AcquireError {
     let Of { id, owner } = of;
     let event = owner.event("token.refreshed", Outcome::Failure);
@@ -355,7 +379,22 @@ async fn no_more(env: &EntraWorld<'_>, of: Of<'_>, scope: &Scope, refusal: Entra
         // A refusal that cannot be remembered costs a request.
         let _ = env.records.put(&REFUSALS, &[id, scope.as_str()], &refusal).await;
     }
-    refusal.into()
+    of_resource(refusal)
+}
+
+/// What a refusal of more than the profile means.
+fn of_resource(refusal: EntraRefusal) -> AcquireError {
+    match refusal.is_of_resource() && !refusal.needs_consent() && !refusal.is_unassigned() {
+        true => step_up(refusal.public_advice(), refusal.claims),
+        false => refusal.into(),
+    }
+}
+
+/// What a caller is told whose person has to sign in once more.
+const STEP_UP: &str = "An API behind this tool wants you to sign in once more: connect to this server again.";
+
+fn step_up(reason: String, claims: Option<String>) -> AcquireError {
+    AcquireError::StepUp { reason, claims }
 }
 
 /// Entra ID does not accept the refresh token any more. `Ok` if there is another one now.
@@ -382,8 +421,8 @@ async fn refused_for_good(
     Err(AcquireError::NeedsPerson { reason: refusal.public_advice(), claims: claims.map(str::to_owned) })
 }
 
-/// Graph refuses the new token too, so only the person can bring what it wants: the session ends, unless another call
-/// has got other tokens meanwhile. What the caller has to be told.
+/// The API refuses the new token too, so only the person can bring what it wants. If it is Graph, the session ends, unless
+/// another call has got other tokens meanwhile. What the caller has to be told.
 pub(super) async fn unsatisfied(
     env: &EntraWorld<'_>,
     id: &str,
@@ -391,6 +430,10 @@ pub(super) async fn unsatisfied(
     scope: &Scope,
     challenge: &GraphChallenge,
 ) -> Result<AcquireError, AcquireError> {
+    if scope.is_foreign(env) {
+        want(env, owner, Some(challenge)).await;
+        return Ok(step_up(STEP_UP.to_owned(), challenge.claims.clone()));
+    }
     let found = env.records.get(&TOKENS, id).await?.and_then(|record| record.access(scope));
     if found.is_some_and(|live| live.access_token.reveal() == challenge.refused.reveal()) {
         want(env, owner, Some(challenge)).await;

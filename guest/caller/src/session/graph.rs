@@ -12,7 +12,8 @@ use super::{Session, lifecycle};
 ///
 /// The tokens are the session's own, refreshed when they are about to expire or were refused. They fail with
 /// `GraphError::Token(AcquireError::NeedsPerson { .. })` when Entra ID wants the person again. The session has ended
-/// then, and its client has to sign in: answer 401 with a challenge.
+/// then, and its client has to sign in: answer 401 with a challenge. With `AcquireError::StepUp`, an API other than Graph
+/// wants the person, and the session goes on.
 pub fn tokens<'a>(env: &'a EntraWorld<'a>, session: &'a Session, scope: String) -> SessionTokens<'a> {
     SessionTokens { env, session, scope: Scope::of(env, scope) }
 }
@@ -177,13 +178,15 @@ mod tests {
 
     #[test]
     fn a_refresh_token_that_is_revoked_ends_the_session_whatever_it_was_for() {
-        let lab = Lab::new();
-        lab.refuse(json!({ "error": "invalid_grant", "error_codes": [50173] }));
-        for scope in [GROUPS, PROFILE] {
-            let result = lab.token(scope, None);
-            assert!(matches!(result, Err(GraphError::Token(AcquireError::NeedsPerson { .. }))), "{scope}");
+        for first in [GROUPS, ORDERS] {
+            let lab = Lab::new();
+            lab.refuse(json!({ "error": "invalid_grant", "error_codes": [50173] }));
+            for scope in [first, PROFILE] {
+                let result = lab.token(scope, None);
+                assert!(matches!(result, Err(GraphError::Token(AcquireError::NeedsPerson { .. }))), "{scope}");
+            }
+            assert_eq!(lab.world.sent().len(), 1);
         }
-        assert_eq!(lab.world.sent().len(), 1);
     }
 
     #[test]
@@ -204,6 +207,67 @@ mod tests {
         );
         assert_eq!(lab.token(PROFILE, None), Ok("profile-1".to_owned()));
         assert_eq!(lab.world.sent(), [""; 0]);
+    }
+
+    const ORDERS: &str = "api://contoso/Orders.Read";
+    const WANTED: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
+
+    #[test]
+    fn what_another_api_wants_of_the_person_ends_no_session() {
+        for refusal in [
+            json!({ "error": "interaction_required", "error_codes": [50076], "claims": WANTED }),
+            json!({ "error": "invalid_grant", "error_codes": [53003] }),
+        ] {
+            let lab = Lab::new();
+            lab.refuse(refusal.clone());
+            for _ in 0..3 {
+                let error = lab.token(ORDERS, None).unwrap_err();
+                let GraphError::Token(AcquireError::StepUp { claims, .. }) = error else { panic!("{refusal}") };
+                assert_eq!(claims.as_deref(), refusal.get("claims").and_then(Value::as_str));
+            }
+            assert_eq!(lab.world.sent().len(), 1, "the refusal is remembered");
+            assert_eq!(lab.token(PROFILE, None), Ok("profile-1".to_owned()));
+            lab.grant(2);
+            assert_eq!(lab.token(GROUPS, None), Ok("access-2".to_owned()), "the session goes on for Graph");
+            assert!(lab.world.audited().iter().all(|event| event.name != "session.revoked"));
+            let wanted = run(super::super::claims::wanted(&lab.env, &lab.session.owner())).unwrap();
+            assert_eq!(wanted.as_deref(), refusal.get("claims").and_then(Value::as_str));
+        }
+    }
+
+    #[test]
+    fn a_challenge_of_another_api_that_stays_is_for_the_next_sign_in() {
+        let lab = Lab::new();
+        lab.grant(2);
+        assert_eq!(lab.token(ORDERS, None), Ok("access-2".to_owned()));
+        let challenge = GraphChallenge { refused: Secret::from("access-2"), claims: Some(WANTED.to_owned()) };
+        lab.refuse(json!({ "error": "interaction_required", "error_codes": [50079] }));
+        let error = lab.token(ORDERS, Some(&challenge)).unwrap_err();
+        let GraphError::Token(AcquireError::StepUp { claims: Some(claims), .. }) = error else { panic!() };
+        assert_eq!(claims, WANTED);
+        let error = run(tokens(&lab.env, &lab.session, ORDERS.to_owned()).unsatisfied(&challenge)).unwrap();
+        assert!(matches!(error, GraphError::Token(AcquireError::StepUp { .. })));
+        assert_eq!(lab.token(PROFILE, None), Ok("profile-1".to_owned()));
+        let wanted = run(super::super::claims::wanted(&lab.env, &lab.session.owner())).unwrap();
+        assert_eq!(wanted.as_deref(), Some(WANTED));
+    }
+
+    #[test]
+    fn without_a_refresh_token_a_challenge_of_another_api_ends_no_session() {
+        let lab = Lab::with(None);
+        let challenge = GraphChallenge { refused: Secret::from("any"), claims: Some(WANTED.to_owned()) };
+        let error = lab.token(ORDERS, Some(&challenge)).unwrap_err();
+        assert!(matches!(error, GraphError::Token(AcquireError::StepUp { .. })));
+        assert_eq!(lab.token(PROFILE, None), Ok("profile-1".to_owned()));
+    }
+
+    #[test]
+    fn an_account_that_another_api_does_not_know_is_refused_and_the_session_goes_on() {
+        let lab = Lab::new();
+        lab.refuse(json!({ "error": "invalid_grant", "error_codes": [50105] }));
+        let error = lab.token(ORDERS, None).unwrap_err();
+        assert!(matches!(error, GraphError::Token(AcquireError::Refused(it)) if it.code == 50105));
+        assert_eq!(lab.token(PROFILE, None), Ok("profile-1".to_owned()));
     }
 
     #[test]

@@ -81,6 +81,12 @@ pub fn profile_scope(env: &EntraWorld<'_>) -> String {
     format!("{}/{PROFILE_SCOPE}", env.settings.graph_resource)
 }
 
+/// Whether a scope, in the qualified form, is one of Graph: the resource that people sign in for. Of several scopes in one
+/// text, which are of one resource, the first one says it.
+pub fn is_of_graph(env: &EntraWorld<'_>, scope: &str) -> bool {
+    scope.strip_prefix(env.settings.graph_resource.as_str()).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// Reads the profile of the user that the tokens are for.
 pub async fn read<E: Error + 'static>(env: &EntraWorld<'_>, tokens: &Source<'_, E>) -> Result<Value, GraphError<E>> {
     let path = format!("/me?$select={}", PROFILE_PROPERTIES.join(","));

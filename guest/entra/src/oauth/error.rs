@@ -136,6 +136,20 @@ impl EntraRefusal {
         matches!(self.error.as_str(), "invalid_grant" | "interaction_required" | "consent_required" | "login_required")
     }
 
+    /// Whether it is what the policies of one resource want of the person (a second factor, a device, a place), rather than
+    /// that the sign-in itself is over.
+    pub fn is_of_resource(&self) -> bool {
+        self.needs_interaction()
+            && (self.claims.is_some()
+                || self.error == "interaction_required"
+                || matches!(self.code, 50072 | 50074 | 50076 | 50079 | 50131 | 50158 | 53000..=53004 | 530_032))
+    }
+
+    /// Whether the account may not use the resource at all: an administrator assigns it.
+    pub fn is_unassigned(&self) -> bool {
+        self.code == 50105
+    }
+
     /// Whether the missing thing is a consent to a permission: 65001 says that of a user or an administrator, 90094 and
     /// 90095 of an administrator.
     pub fn needs_consent(&self) -> bool {
@@ -183,6 +197,28 @@ impl EntraRefusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_resource_wants_is_told_from_a_sign_in_that_is_over() {
+        let claims = Some(r#"{"access_token":{}}"#.to_owned());
+        for (error, code, claims, is_of_resource) in [
+            ("interaction_required", 50076, claims.clone(), true),
+            ("interaction_required", 0, None, true),
+            ("invalid_grant", 50076, None, true),
+            ("invalid_grant", 53003, None, true),
+            ("invalid_grant", 530_032, None, true),
+            ("invalid_grant", 0, claims, true),
+            ("invalid_grant", 0, None, false),
+            ("invalid_grant", 50173, None, false),
+            ("invalid_grant", 700_082, None, false),
+            ("invalid_grant", 70043, None, false),
+            ("invalid_grant", 50057, None, false),
+            ("invalid_client", 53003, None, false),
+        ] {
+            let refusal = EntraRefusal { claims, ..EntraRefusal::new(error, &[code], None) };
+            assert_eq!(refusal.is_of_resource(), is_of_resource, "{error} {code}");
+        }
+    }
 
     /// What a browser brings back from Entra ID, and what a poll for a device code is answered with.
     #[test]

@@ -88,7 +88,7 @@ fn no_token(from: NoToken, now: u64) -> DelegationError {
         NoToken::Acquire(failed) => {
             let (reason, message) = (failed.reason(), failed.public());
             match failed {
-                AcquireError::NeedsPerson { claims, .. } => {
+                AcquireError::NeedsPerson { claims, .. } | AcquireError::StepUp { claims, .. } => {
                     DelegationError { claims, ..error(Category::NeedsPerson, &reason, &message) }
                 }
                 AcquireError::Refused(_) => error(Category::Refused, &reason, &message),

@@ -87,6 +87,7 @@ pub(super) async fn handle_with(
         Reply::Nothing => return None,
         Reply::Message { json, .. } => return Some(json),
         Reply::SignInAgain => guard.sign_in_again(),
+        Reply::StepUp => guard.step_up(),
         Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims),
         Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
         Reply::TooMany(after) => guard.too_many_calls(after),

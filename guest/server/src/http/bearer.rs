@@ -174,6 +174,14 @@ impl Guard<'_> {
         self.refuse(BearerRefusal::InvalidToken("The sign-in has ended: sign in again"))
     }
 
+    /// The answer to a call that needs an API which wants more of the person than their sign-in has brought. The access token
+    /// stays good for everything else, so it is not called invalid: clients of MCP authorize anew for this one
+    /// (`insufficient_scope`, step-up authorization), and that sign-in brings what the API wants.
+    pub(crate) fn step_up(&self) -> Response<Vec<u8>> {
+        let description = "An API behind this request wants the person to sign in once more: authorize again";
+        self.challenge(403, Some("insufficient_scope"), description, "", &self.scope())
+    }
+
     /// What a token may be for: this resource, or the server as a whole for clients that name no resource.
     fn resources(&self) -> [String; 2] {
         [self.env.site.resource(self.path), self.env.site.settings.public_url.clone()]

@@ -186,6 +186,7 @@ async fn tell(
 pub(crate) fn refuse(guard: &Guard<'_>, error: &IdentityError) -> Response<Vec<u8>> {
     match error {
         IdentityError::SignInAgain => guard.sign_in_again(),
+        IdentityError::StepUp => guard.step_up(),
         IdentityError::ClaimsChallenge(claims) => guard.claims_challenge(claims),
         IdentityError::Refused { .. } | IdentityError::NoUser => text(403, &error.to_string()),
         IdentityError::TooMany(after) => guard.too_many_calls(*after),

@@ -253,6 +253,7 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
     match reply {
         Reply::Nothing => empty(202),
         Reply::SignInAgain => guard.sign_in_again(),
+        Reply::StepUp => guard.step_up(),
         Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims),
         Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
         Reply::TooMany(after) => guard.too_many_calls(after),

@@ -52,6 +52,7 @@ pub(super) fn respond(guard: &Guard<'_>, reply: Reply, form: ResponseFormat) -> 
         }
         Reply::Message { status, json } => json_text(status, json),
         Reply::SignInAgain => guard.sign_in_again(),
+        Reply::StepUp => guard.step_up(),
         Reply::ClaimsChallenge(claims) => guard.claims_challenge(&claims),
         Reply::InsufficientScope(scopes) => guard.insufficient_scope(&scopes),
         Reply::TooMany(after) => guard.too_many_calls(after),

@@ -219,6 +219,12 @@ async fn call_for_client(
     if let Err(error) = &result
         && let Some(claims) = error.needs_person()
     {
+        if caller.kind() == CallerAuthentication::Session && error.is_step_up() {
+            if let Some(claims) = claims {
+                caller.want(claims).await;
+            }
+            return Err(RequestError::StepUp);
+        }
         return Err(match (caller.kind(), claims) {
             (CallerAuthentication::Bearer, Some(claims)) => RequestError::ClaimsChallenge(claims.to_owned()),
             // A session that needs more of its user has ended; the next sign-in brings the claims.

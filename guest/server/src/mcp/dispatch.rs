@@ -38,6 +38,7 @@ pub async fn handle(env: &LocalWorld<'_>, message: &str) -> Option<String> {
         Reply::Message { json, .. } => Some(json),
         Reply::Nothing
         | Reply::SignInAgain
+        | Reply::StepUp
         | Reply::ClaimsChallenge(_)
         | Reply::InsufficientScope(_)
         | Reply::TooMany(_) => None,
@@ -122,6 +123,7 @@ pub(super) async fn handle_batch(
                 answers.push_str(&json);
             }
             reply @ (Reply::SignInAgain
+            | Reply::StepUp
             | Reply::ClaimsChallenge(_)
             | Reply::InsufficientScope(_)
             | Reply::TooMany(_)) => return reply,
@@ -159,6 +161,7 @@ async fn answer_message(peer: &Peer<'_>, connection: &mut Connection, message: M
         Ok(result) => Reply::Message { status: OK, json: envelope::result(&id, &result) },
         Err(RequestError::Rpc(error)) => refused(&error, Some(&id)),
         Err(RequestError::SignInAgain) => Reply::SignInAgain,
+        Err(RequestError::StepUp) => Reply::StepUp,
         Err(RequestError::ClaimsChallenge(claims)) => Reply::ClaimsChallenge(claims),
         Err(RequestError::InsufficientScope(scopes)) => Reply::InsufficientScope(scopes),
         Err(RequestError::TooMany(after)) => Reply::TooMany(after),

@@ -10,6 +10,7 @@ use super::envelope::{INTERNAL_ERROR, RpcError};
 pub(super) enum RequestError {
     Rpc(RpcError),
     SignInAgain,
+    StepUp,
     ClaimsChallenge(String),
     InsufficientScope(Vec<Name>),
     TooMany(Duration),

@@ -15,6 +15,8 @@ use super::provided::AnswerFault;
 
 /// The code of a delegation that the caller itself has asked for too often: the same as of requests to Graph.
 const TOO_MANY: &str = "graph-too-many";
+/// The code of a delegation where an API wants claims that the newest token does not have either: the host says it.
+const CLAIMS_CHALLENGE: &str = "claims-challenge";
 
 /// Why a tool has no answer. Shown to the model as `isError`, except for a sign-in that a client goes on with:
 /// [`SignInError::Deferred`] of the person at this machine, [`AcquireError::NeedsPerson`] of a remote caller.
@@ -85,6 +87,18 @@ impl ToolError {
                 Some(error.claims.as_deref())
             }
             _ => None,
+        }
+    }
+
+    /// Whether an API wants more of the person, and the sign-in behind the call is good for everything else.
+    pub fn is_step_up(&self) -> bool {
+        match self {
+            Self::Graph(GraphError::Token(AcquireError::StepUp { .. })) => true,
+            Self::Provided(ProviderError::Delegation(error)) => {
+                error.category == DelegationErrorCategory::NeedsPerson
+                    && [AcquireError::STEP_UP, CLAIMS_CHALLENGE].contains(&error.code.as_str())
+            }
+            _ => false,
         }
     }
 

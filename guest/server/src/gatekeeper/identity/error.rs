@@ -13,6 +13,9 @@ pub enum IdentityError {
     /// The sign-in behind the caller has ended. 401 with a challenge.
     #[error("sign in again")]
     SignInAgain,
+    /// The server's API wants the person to sign in once more; the session goes on for everything else. 403 with a challenge.
+    #[error("an API wants the person to sign in once more")]
+    StepUp,
     /// The client has to come with a token that satisfies these claims, which are JSON. 401 with them in the challenge.
     #[error("another access token is needed")]
     ClaimsChallenge(String),
@@ -67,6 +70,7 @@ impl IdentityError {
             }
             // A session that needs more of its person has ended; the next sign-in brings the claims.
             AcquireError::NeedsPerson { .. } => Self::SignInAgain,
+            AcquireError::StepUp { .. } => Self::StepUp,
             AcquireError::Refused(_) => Self::Refused { public: error.public(), reason: error.reason() },
             AcquireError::Unavailable(error) => {
                 let retry_after = error.retry_at(now).map(|at| at.saturating_sub(now).max(1));
@@ -80,6 +84,7 @@ impl IdentityError {
     pub fn reason(&self) -> &str {
         match self {
             Self::SignInAgain | Self::ClaimsChallenge(_) => "interaction-required",
+            Self::StepUp => AcquireError::STEP_UP,
             Self::Refused { reason, .. } => reason,
             Self::NoUser => "no-user",
             Self::TooMany(_) => "too-many",

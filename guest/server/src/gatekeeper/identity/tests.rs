@@ -262,6 +262,11 @@ fn an_error_says_what_the_client_has_to_do() {
     for (error, kind, expected) in [
         (person(Some("{}")), Bearer, IdentityError::ClaimsChallenge("{}".to_owned())),
         (person(Some("{}")), Session, IdentityError::SignInAgain),
+        (
+            NoToken::Acquire(AcquireError::StepUp { reason: "once more".to_owned(), claims: None }),
+            Session,
+            IdentityError::StepUp,
+        ),
         (person(None), Bearer, IdentityError::SignInAgain),
         (unavailable(throttled), Bearer, IdentityError::Unavailable { retry_after: Some(7) }),
         (unavailable(OAuthError::ServerError(500)), Bearer, IdentityError::Unavailable { retry_after: None }),

@@ -181,6 +181,24 @@ fn a_missing_consent_needs_the_person_and_ends_no_session() {
 }
 
 #[test]
+fn what_one_api_wants_of_the_person_ends_no_sign_in() {
+    for (refusal, stays) in [
+        (json!({ "error": "interaction_required", "error_codes": [50076], "claims": "{\"access_token\":{}}" }), true),
+        (json!({ "error": "invalid_grant", "error_codes": [50173] }), false),
+    ] {
+        let world = World::default();
+        let person = signed_in(&world);
+        world.once(move |_| Ok(testing::json(400, &refusal)));
+        let handle = handle(&person, "mail", "alice");
+        // No browser can be opened here.
+        let error = token(&person, &handle, &[ORDERS]).unwrap_err();
+        assert_eq!((error.category, error.code.as_str()), (DelegationErrorCategory::NeedsPerson, "no-browser"));
+        let tokens = run(accounts::tokens(&person.entra, "alice.t")).unwrap();
+        assert_eq!(tokens.refresh_token.is_some(), stays);
+    }
+}
+
+#[test]
 fn an_entra_id_out_of_reach_and_a_broken_store_are_unavailable() {
     let world = World::default();
     let person = signed_in(&world);

@@ -188,3 +188,47 @@ fn a_handle_of_the_person_at_this_machine_is_of_no_use_to_the_remote_server_and_
     let of_person = run(handle::seal(&lab.env.entra, &caller, &of)).unwrap();
     assert_eq!(lab.token(&of_person, &[MAIL]), Err((Category::HandleInvalid, "handle-invalid".to_owned())));
 }
+
+const WANTED: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
+
+fn wants_more() -> Value {
+    json!({ "error": "interaction_required", "error_codes": [50076], "claims": WANTED })
+}
+
+#[test]
+fn an_api_that_wants_more_of_the_person_stops_its_own_requests_and_no_others() {
+    let lab = Lab::open();
+    lab.grants(400, &wants_more());
+    let handle = lab.handle(&lab.alice);
+    let permissions = ["api://crm/Read".to_owned(), "api://crm/Write".to_owned()];
+    let error = run(delegated_token(&lab.later(), handle.reveal(), &permissions, None)).unwrap_err();
+    assert_eq!((error.category, error.code.as_str()), (Category::NeedsPerson, "step-up-required"));
+    assert_eq!(error.claims.as_deref(), Some(WANTED));
+    lab.grants_token("mail");
+    assert_eq!(lab.token(&handle, &[MAIL]), Ok("mail".to_owned()));
+    lab.grant(lab.call(&lab.alice, "list"));
+}
+
+#[test]
+fn an_upstream_whose_api_wants_more_of_the_person_is_answered_403_and_the_session_goes_on() {
+    let mut lab = Lab::open();
+    change(&mut lab.env, |settings| {
+        settings.servers[0].identity = ServerIdentity::Token { permissions: vec!["api://crm/Read".to_owned()] };
+    });
+    lab.grants(400, &wants_more());
+    let refusal = lab.refusal(lab.call(&lab.alice, "list"));
+    assert_eq!(refusal.status(), 403);
+    let challenge = field(refusal.headers(), "www-authenticate");
+    assert!(challenge.starts_with("Bearer error=\"insufficient_scope\""), "{challenge}");
+    assert_eq!(lab.denials(), [("crm".to_owned(), "list".to_owned(), "step-up-required".to_owned())]);
+    change(&mut lab.env, |settings| settings.servers[0].identity = ServerIdentity::None);
+    lab.grant(lab.call(&lab.alice, "list"));
+    // A client with a token of Entra ID gets the claims for its next one.
+    change(&mut lab.env, |settings| {
+        settings.servers[0].identity = ServerIdentity::Token { permissions: vec!["api://crm/Read".to_owned()] };
+    });
+    let refusal = lab.refusal(lab.call(&lab.sign(&user_claims_for_us()), "list"));
+    assert_eq!(refusal.status(), 401);
+    let challenge = field(refusal.headers(), "www-authenticate");
+    assert!(challenge.starts_with("Bearer error=\"insufficient_claims\""), "{challenge}");
+}
