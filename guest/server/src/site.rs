@@ -88,38 +88,57 @@ impl<'a> Site<'a> {
         [&self.settings.public_url, path].concat()
     }
 
-    /// The scope that clients are told to ask for. Where clients may ask Entra ID, it is fully qualified, and the short
-    /// form is said nowhere: Entra ID would take it for a permission of Microsoft Graph.
-    pub fn requested_scope(&self) -> String {
+    /// The scope that clients of the resource at `path` are told to ask for. Where clients may ask Entra ID, it is fully
+    /// qualified, and the short form is said nowhere: Entra ID would take it for a permission of Microsoft Graph.
+    pub fn requested_scope(&self, path: &str) -> String {
         if self.settings.token_mode.takes_entra_tokens() {
-            self.qualified(&self.settings.required_scope)
+            self.qualified(path, &self.settings.required_scope)
         } else {
             SCOPE.to_owned()
         }
     }
 
     /// The scope that clients are told to ask for when a tool needs `scopes`, which are in the short form: that of the
-    /// server and all of these, in the form of [`Self::requested_scope`].
-    pub fn scopes_with(&self, scopes: &[Name]) -> String {
-        let mut all = self.requested_scope();
+    /// resource and all of these, in the form of [`Self::requested_scope`].
+    pub fn scopes_with(&self, path: &str, scopes: &[Name]) -> String {
+        let mut all = self.requested_scope(path);
         for scope in scopes.iter().filter(|scope| **scope != self.settings.required_scope && **scope != SCOPE) {
             all.push(' ');
-            all.push_str(&self.clients_form(scope));
+            all.push_str(&self.clients_form(path, scope));
         }
         all
     }
 
-    /// The form in which clients ask for a scope of a rule.
-    pub fn clients_form(&self, scope: &str) -> String {
-        if self.settings.token_mode.takes_entra_tokens() { self.qualified(scope) } else { scope.to_owned() }
+    /// The form in which clients of the resource at `path` ask for a scope of a rule.
+    pub fn clients_form(&self, path: &str, scope: &str) -> String {
+        if self.settings.token_mode.takes_entra_tokens() { self.qualified(path, scope) } else { scope.to_owned() }
     }
 
     /// A scope of the server's application as Entra ID wants it: qualified with the App ID URI.
-    pub fn qualified(&self, scope: &str) -> String {
+    ///
+    /// Clients name the resource as well (RFC 8707), as its metadata has it, and Entra ID refuses a scope of another one
+    /// (AADSTS9010010). So each server behind the component has its own URL as an App ID URI, unless one is set.
+    pub fn qualified(&self, path: &str, scope: &str) -> String {
         match &self.settings.app_id_uri {
             Some(uri) => format!("{}/{scope}", uri.trim_end_matches('/')),
-            None => format!("{}/{scope}", self.resource(MCP_PATH)),
+            None => format!("{}/{scope}", self.resource(self.application_path(path))),
         }
+    }
+
+    /// The path whose URL is the App ID URI. The server as a whole is no application of its own, and neither is the event
+    /// stream of HTTP+SSE.
+    fn application_path(&self, path: &str) -> &'a str {
+        let server = self.server_at(path).or_else(|| self.servers.first());
+        server.map_or(MCP_PATH, |server| server.path.as_str())
+    }
+
+    /// The paths of the resources whose URLs differ as App ID URIs.
+    pub fn application_paths(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let own = std::iter::once(MCP_PATH).filter({
+            let is_own = self.servers.is_empty();
+            move |_| is_own
+        });
+        own.chain(self.servers.iter().map(|server| server.path.as_str()))
     }
 
     /// The URL of the metadata of the resource at `path` (RFC 9728 section 3.1), for `resource_metadata` in challenges.
@@ -141,9 +160,42 @@ impl<'a> Site<'a> {
 
 #[cfg(test)]
 mod tests {
+    use base::settings::{ServerIdentity, TokenMode};
     use world::testing::http_settings;
 
     use super::*;
+
+    fn server(name: &str, path: &str) -> ServerSettings {
+        ServerSettings {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            kind: ServerKind::Upstream,
+            title: None,
+            permissions: Vec::new(),
+            identity: ServerIdentity::None,
+        }
+    }
+
+    #[test]
+    fn a_scope_is_of_the_resource_that_the_metadata_of_its_path_names() {
+        let settings = HttpSettings { token_mode: TokenMode::Bearer, ..http_settings() };
+        let servers = [server("crm", "/crm/mcp"), server("wiki", "/wiki/mcp")];
+        let site = Site::of(&settings).with_servers(&servers);
+        for path in ["/crm/mcp", "/wiki/mcp"] {
+            let resource = site.resource(path);
+            assert_eq!(site.requested_scope(path), format!("{resource}/access_as_user"));
+            let scopes = [Name::from("Mail")];
+            assert_eq!(site.scopes_with(path, &scopes), format!("{resource}/access_as_user {resource}/Mail"));
+        }
+        assert_eq!(site.requested_scope(""), site.requested_scope("/crm/mcp"));
+        let own = Site::of(&settings);
+        for path in ["", MCP_PATH, SSE_PATH] {
+            assert_eq!(own.requested_scope(path), "https://mcp.example.com/mcp/access_as_user");
+        }
+        let settings = HttpSettings { app_id_uri: Some("api://mcp".to_owned()), ..settings };
+        let site = Site::of(&settings).with_servers(&servers);
+        assert_eq!(site.requested_scope("/wiki/mcp"), "api://mcp/access_as_user");
+    }
 
     #[test]
     fn a_public_url_is_an_origin_and_a_path_prefix() {

@@ -38,7 +38,10 @@ pub async fn document(env: &ServerWorld<'_>) -> Result<Value, TokenError> {
         say("device_authorization_endpoint", json!(device));
     }
     say("jwks_uri", json!(endpoints.jwks_uri));
-    say("scopes_supported", json!([env.site.requested_scope(), OFFLINE_ACCESS]));
+    let mut scopes: Vec<_> = env.site.application_paths().map(|path| env.site.requested_scope(path)).collect();
+    scopes.dedup();
+    scopes.push(OFFLINE_ACCESS.to_owned());
+    say("scopes_supported", json!(scopes));
     say("response_types_supported", json!(RESPONSE_TYPES));
     say("grant_types_supported", json!(grant_types));
     say("token_endpoint_auth_methods_supported", json!(auth_methods));

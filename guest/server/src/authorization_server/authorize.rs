@@ -354,13 +354,17 @@ fn check(
 /// the resource names for tokens of Entra ID stands for that of a session: a client need not know which issuer's tokens
 /// it will get. A client that asks for the scopes that tools need gets them, in the short form.
 pub(super) fn scopes(site: &Site<'_>, scope: Option<&str>) -> Option<Vec<String>> {
-    let named = site.requested_scope();
+    let named: Vec<_> = site.application_paths().map(|path| site.requested_scope(path)).collect();
     let known = tools::scopes(site.settings);
-    let is = |asked: &str, known: &str| asked == known || asked == site.clients_form(known);
+    let in_clients_form = |asked: &str, known: &str| {
+        let mut paths = site.application_paths();
+        paths.any(|path| asked == site.clients_form(path, known))
+    };
+    let is = |asked: &str, known: &str| asked == known || in_clients_form(asked, known);
     let of_tools: Vec<&str> = scope
         .unwrap_or_default()
         .split(' ')
-        .filter(|scope| !scope.is_empty() && *scope != SCOPE && *scope != named && !TOLERATED_SCOPES.contains(scope))
+        .filter(|scope| !scope.is_empty() && *scope != SCOPE && !named.iter().any(|named| named == scope) && !TOLERATED_SCOPES.contains(scope))
         .collect();
     if of_tools.iter().any(|asked| !known.iter().any(|known| is(asked, known))) {
         return None;

@@ -3,6 +3,8 @@
 //! Clients compare the strings in them character for character, with each other and with what they asked for, so all
 //! of them are made of the configured public URL and of nothing that a request says.
 
+use std::collections::HashSet;
+
 use base::settings::Settings;
 use serde_json::{Value, json};
 
@@ -32,7 +34,7 @@ pub fn protected_resource(settings: &Settings, site: &Site<'_>, path: &str) -> V
         "resource": site.resource(path),
         "resource_name": resource_name,
         "authorization_servers": authorization_servers,
-        "scopes_supported": [site.requested_scope()],
+        "scopes_supported": [site.requested_scope(path)],
         "bearer_methods_supported": ["header"],
     })
 }
@@ -42,7 +44,12 @@ pub fn authorization_server(site: &Site<'_>) -> Value {
     let settings = site.settings;
     let url = |path: &str| site.url(path);
     let mut scopes = vec![SCOPE.to_owned()];
-    scopes.extend(tools::scopes(settings).iter().map(|scope| site.clients_form(scope)));
+    let of_rules = tools::scopes(settings);
+    for path in site.application_paths() {
+        scopes.extend(of_rules.iter().map(|scope| site.clients_form(path, scope)));
+    }
+    let mut said = HashSet::new();
+    scopes.retain(|scope| said.insert(scope.clone()));
     let mut document = json!({
         "issuer": settings.public_url,
         "authorization_endpoint": url("/authorize"),

@@ -202,7 +202,7 @@ impl Guard<'_> {
     /// needed, so that one new token is enough.
     pub(crate) fn insufficient_scope(&self, scopes: &[Name]) -> Response<Vec<u8>> {
         let description = "This tool needs an access token with all scopes of this challenge";
-        let scope = self.env.site.scopes_with(scopes);
+        let scope = self.env.site.scopes_with(self.path, scopes);
         self.challenge(403, Some("insufficient_scope"), description, "", &scope)
     }
 
@@ -241,14 +241,14 @@ impl Guard<'_> {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*retry_after));
             return response;
         };
-        let scopes: Vec<_> = challenge.scopes.iter().map(|scope| self.env.site.qualified(scope)).collect();
+        let scopes: Vec<_> = challenge.scopes.iter().map(|scope| self.env.site.qualified(self.path, scope)).collect();
         let scope = if scopes.is_empty() { self.scope() } else { scopes.join(" ") };
         self.challenge(error.status(), challenge.error, challenge.error_description, "", &scope)
     }
 
     /// What a client should ask for.
     fn scope(&self) -> String {
-        self.env.site.requested_scope()
+        self.env.site.requested_scope(self.path)
     }
 
     /// An answer with a challenge (RFC 6750 section 3). `more` are parameters of their own, each with a comma after it.

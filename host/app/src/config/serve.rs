@@ -119,7 +119,7 @@ settings! {
         /// Which access tokens are admitted
         token_mode: TokenModeName = TokenModeName::Session;
         /// App ID URI of the application, for tokens of Entra ID
-        app_id_uri: String, value("URI"), otherwise("the URL of the MCP endpoint"), check(check_app_id_uri);
+        app_id_uri: String, value("URI"), otherwise("the URL of each MCP endpoint"), check(check_app_id_uri);
         /// Delegated permission (scope) that people's tokens of Entra ID have to carry
         required_scope: String = DEFAULT_SCOPE.to_owned(), value("NAME"), check(check_scope);
         /// File with `[[access]]` rules that say which callers may call which tool
@@ -368,9 +368,11 @@ impl ServeConfig {
         let mut settings = self.common.settings.clone();
         if http.token_mode != TokenMode::Session {
             // Version 1 tokens name the application by its App ID URI; with and without the slash that Entra ID may add.
-            let uri = http.app_id_uri.clone().unwrap_or_else(|| mcp_url(&http));
-            settings.token.audiences.push(format!("{}/", uri.trim_end_matches('/')));
-            settings.token.audiences.push(uri.trim_end_matches('/').to_owned());
+            let uris = http.app_id_uri.clone().map_or_else(|| mcp_urls(&settings, &http), |uri| vec![uri]);
+            for uri in uris {
+                settings.token.audiences.push(format!("{}/", uri.trim_end_matches('/')));
+                settings.token.audiences.push(uri.trim_end_matches('/').to_owned());
+            }
         }
         settings.http = Some(http);
         settings
@@ -380,14 +382,21 @@ impl ServeConfig {
     /// from [`ServeConfig::settings`].
     pub fn app_id_uri_advice(settings: &Settings) -> Option<String> {
         let http = settings.http.as_ref().filter(|http| http.token_mode != TokenMode::Session)?;
-        let (uri, mcp) = (http.app_id_uri.as_deref()?, mcp_url(http));
-        (uri.trim_end_matches('/') != mcp).then(|| {
-            format!(
+        let (uri, urls) = (http.app_id_uri.as_deref()?, mcp_urls(settings, http));
+        let others: Vec<_> = urls.iter().filter(|url| *url != uri.trim_end_matches('/')).collect();
+        match (others.as_slice(), urls.len()) {
+            ([], _) => None,
+            ([mcp], 1) => Some(format!(
                 "the App ID URI {uri:?} is not the URL of the MCP endpoint, {mcp:?}: MCP clients name that URL as the \
                  resource, and Entra ID refuses them a token then (AADSTS9010010). Set it as the Application ID URI \
                  under Expose an API in the app registration, and leave out --app-id-uri"
-            )
-        })
+            )),
+            (others, _) => Some(format!(
+                "the App ID URI {uri:?} is not the URL of the MCP endpoints {others:?}: MCP clients name the URL of an \
+                 endpoint as the resource, and Entra ID refuses them a token then (AADSTS9010010). Set all of them as \
+                 `identifierUris` in the manifest of the app registration, and leave out --app-id-uri"
+            )),
+        }
     }
 
     /// The warning for an operator who declared every address a proxy.
@@ -436,8 +445,13 @@ fn check_public_url(name: &'static str, text: &str) -> Result<(), ConfigError> {
     check_prefix(name, text)
 }
 
-fn mcp_url(http: &HttpSettings) -> String {
-    format!("{}/mcp", http.public_url)
+/// The URLs of the MCP endpoints, each of which is a resource of its own.
+fn mcp_urls(settings: &Settings, http: &HttpSettings) -> Vec<String> {
+    let url = |path: &str| [&http.public_url, path].concat();
+    match settings.servers.as_slice() {
+        [] => vec![url("/mcp")],
+        servers => servers.iter().map(|server| url(&server.path)).collect(),
+    }
 }
 
 fn check_host(name: &'static str, text: &str) -> Result<(), ConfigError> {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use entra_mcp_plugin::environment::{ServerIdentity, ServerKind, ServerSettings};
+
 use super::*;
 use crate::config::{BehindLayer, Environment, HostLayer, Layer, StoreLocation};
 
@@ -389,6 +391,31 @@ fn the_app_id_uri_is_the_url_of_the_mcp_endpoint_unless_set_and_an_audience_of_v
     let settings = session.settings(bound("127.0.0.1:1"));
     assert_eq!(settings.token.audiences, [CLIENT]);
     assert_eq!(ServeConfig::app_id_uri_advice(&settings), None);
+}
+
+#[test]
+fn each_server_behind_has_its_own_url_as_an_app_id_uri() {
+    let with_servers = |app_id_uri: Option<&str>| {
+        let layer = |layer: &mut ServeLayer| layer.app_id_uri = app_id_uri.map(str::to_owned);
+        let mut config = in_mode(TokenModeName::Bearer, layer).unwrap();
+        let server = |name: &str| ServerSettings {
+            name: name.to_owned(),
+            path: format!("/{name}/mcp"),
+            kind: ServerKind::Upstream,
+            title: None,
+            permissions: Vec::new(),
+            identity: ServerIdentity::None,
+        };
+        config.common.settings.servers = vec![server("crm"), server("wiki")];
+        config.settings(bound("127.0.0.1:1"))
+    };
+    let settings = with_servers(None);
+    let (crm, wiki) = ("https://mcp.example.com/crm/mcp", "https://mcp.example.com/wiki/mcp");
+    let slash = |uri: &str| format!("{uri}/");
+    assert_eq!(settings.token.audiences, [CLIENT, &slash(crm), crm, &slash(wiki), wiki]);
+    assert_eq!(ServeConfig::app_id_uri_advice(&settings), None);
+    let advice = ServeConfig::app_id_uri_advice(&with_servers(Some(crm))).unwrap();
+    assert!(advice.contains(wiki) && advice.contains("identifierUris"), "{advice}");
 }
 
 #[test]
