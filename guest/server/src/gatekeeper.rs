@@ -2,8 +2,8 @@
 //! server behind sees the caller, and which tokens a call may get.
 //!
 //! Nothing is remembered between the calls of the host: what a later call has to know is sealed in the handle. `admit` is
-//! the way of a request, `fields` what of its header goes on, `session_id` what a client has in place of the session id of the
-//! server behind, `answered` and `judge` the way of the answer, and `tokens` what a call may ask APIs with.
+//! the way of a request, `fields` what of its header goes on, `session_id` and `event_ids` what a client has in place of the ids
+//! of the server behind, `handed` whose its tasks and states are, `answered` and `judge` the way of the answer, and `tokens` what a call may ask APIs with.
 //!
 //! Threat: the server behind or a client is malicious, and the two may work together. The server sees no token of the client,
 //! tells of an identity only what the component says, and its session ids are of use to the caller that they were given to.
@@ -11,7 +11,9 @@
 mod admit;
 mod answered;
 pub(crate) mod callers;
+mod event_ids;
 mod fields;
+mod handed;
 pub mod handle;
 mod judge;
 pub mod local;
@@ -58,6 +60,10 @@ pub struct Grant {
     pub drop_headers: Vec<HeaderName>,
     /// Whether messages of the answer go through [`judge_answer`].
     pub judge_answer: bool,
+    /// Whether [`judge_answer`] sees messages that may hand something out to the caller. They pass as they are.
+    pub note_answer: bool,
+    /// With what the host tags the ids of events. Empty: with nothing.
+    pub event_key: Secret<Vec<u8>>,
     /// Whether [`answered`] is called.
     pub report_answer: bool,
 }

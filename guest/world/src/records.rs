@@ -7,6 +7,7 @@
 //! every change that depends on what was read is a compare-and-swap: [`Records::update`], or [`Records::read`] followed by
 //! [`Records::replace`].
 
+pub mod derived;
 mod encoding;
 mod key;
 mod lease;

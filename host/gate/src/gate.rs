@@ -25,16 +25,18 @@ use crate::behind::{AnswerBody, Behind, BehindError, Sender};
 use crate::gatekeeper::Gatekeeper;
 use crate::process::printable;
 
-use answer::Clean;
+use answer::{Clean, Reads};
 use callers::Callers;
 use judged::{Judge, Room};
 
 mod answer;
 mod callers;
+mod event_ids;
 mod events;
 mod failure;
 mod judged;
 mod life;
+mod noted;
 mod request;
 
 /// Makes unguessable ids: each names a request in its answer, in the log and in audit records.
@@ -171,7 +173,7 @@ impl Gate {
             Err(error) => (0, Err(error)),
             Ok(Begun { answer, occupies }) => {
                 let status = answer.status().as_u16();
-                (status, answer::clean(answer, grant.judge_answer).map(|clean| (clean, occupies)))
+                (status, answer::clean(answer, Reads::of(&grant)).map(|clean| (clean, occupies)))
             }
         };
         let admitted = report.begun;
@@ -235,13 +237,24 @@ impl Gate {
         let passed = |body, place, is_stream| life::limited(callers::held(body, place), admitted, is_stream);
         let body = match content {
             answer::Content::Nothing => Body::Whole(Bytes::new()),
-            answer::Content::Events(body) if grant.judge_answer => {
-                Body::Events(passed(judge().events(body), place, true))
+            answer::Content::Events(body) => {
+                let body = match (grant.judge_answer, grant.note_answer) {
+                    (true, _) => judge().events(body),
+                    (false, true) => noted::events(judge(), body),
+                    (false, false) => body,
+                };
+                Body::Events(passed(event_ids::tied(body, &grant.event_key), place, true))
             }
-            answer::Content::Events(body) => Body::Events(passed(body, place, true)),
             answer::Content::Json(body) if grant.judge_answer => {
                 let judged = tokio::time::timeout_at(deadline, judge().message(body)).await;
                 Body::Whole(judged.unwrap_or(Err(BehindError::TimedOut.into()))?)
+            }
+            answer::Content::Json(body) if grant.note_answer => {
+                let noted = tokio::time::timeout_at(deadline, noted::message(judge(), body)).await;
+                match noted.unwrap_or(Err(BehindError::TimedOut.into()))? {
+                    noted::Noted::Whole(bytes) => Body::Whole(bytes),
+                    noted::Noted::Passing(body) => Body::Message(passed(body, place, false)),
+                }
             }
             answer::Content::Json(body) | answer::Content::Text(body) => Body::Message(passed(body, place, false)),
         };

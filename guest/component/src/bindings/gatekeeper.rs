@@ -44,7 +44,17 @@ pub(crate) fn admission(from: Admission) -> wit::Admission {
         Admission::Answer(answer) => wit::Admission::Answer(response(answer)),
         Admission::OwnPath => wit::Admission::OwnPath,
         Admission::Forward(grant) => {
-            let Grant { server, caller, handle, set_headers, drop_headers, judge_answer, report_answer } = *grant;
+            let Grant {
+                server,
+                caller,
+                handle,
+                set_headers,
+                drop_headers,
+                judge_answer,
+                note_answer,
+                event_key,
+                report_answer,
+            } = *grant;
             wit::Admission::Forward(wit::Grant {
                 server,
                 caller: (&caller).into(),
@@ -52,6 +62,8 @@ pub(crate) fn admission(from: Admission) -> wit::Admission {
                 set_headers: fields(&set_headers),
                 drop_headers: drop_headers.into_iter().map(|name| name.as_str().to_owned()).collect(),
                 judge_answer,
+                note_answer,
+                event_key: event_key.reveal().clone(),
                 report_answer,
             })
         }

@@ -364,7 +364,12 @@ pub(super) fn scopes(site: &Site<'_>, scope: Option<&str>) -> Option<Vec<String>
     let of_tools: Vec<&str> = scope
         .unwrap_or_default()
         .split(' ')
-        .filter(|scope| !scope.is_empty() && *scope != SCOPE && !named.iter().any(|named| named == scope) && !TOLERATED_SCOPES.contains(scope))
+        .filter(|scope| {
+            !scope.is_empty()
+                && *scope != SCOPE
+                && !named.iter().any(|named| named == scope)
+                && !TOLERATED_SCOPES.contains(scope)
+        })
         .collect();
     if of_tools.iter().any(|asked| !known.iter().any(|known| is(asked, known))) {
         return None;

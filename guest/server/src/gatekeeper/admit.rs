@@ -1,6 +1,7 @@
 //! The way of a request to a server behind: which caller it is of, whether the caller may do what it asks for, and with which
 //! header fields it goes on.
 
+use base::audit::{AuditEvent, Outcome};
 use base::decision;
 use base::policy::{EVERYTHING, Target, TargetKind};
 use base::settings::{HttpSettings, ServerIdentity, ServerSettings};
@@ -9,15 +10,16 @@ use http::{HeaderMap, HeaderValue, Method, Response};
 use world::StoreError;
 use world::provided_tools::ToolCaller;
 
+use super::event_ids::{self, LastEvent};
 use super::handle::{self, HandleContent, Use};
 use super::identity::{self, Addressed, IdentityError};
 use super::session_id::{self, MCP_SESSION_ID, Presented};
-use super::{Admission, Grant, fields};
+use super::{Admission, Grant, fields, handed};
 use crate::access::Access;
 use crate::http::relay::{self, Relayed};
 use crate::http::{Guard, forward_auth};
 use crate::mcp::Peer;
-use crate::mcp::relay::{RelayedBody, read};
+use crate::mcp::relay::{Handed, RelayedBody, read};
 use crate::message::{Request, json, text};
 use crate::server_world::ServerWorld;
 
@@ -47,6 +49,7 @@ pub(super) async fn decide(
     let admitted = guard.admit(request).await.map_err(|refusal| guard.refuse(refusal))?;
     let caller = admitted.caller(&env.entra);
     let peer = Peer::Remote(env, &*caller);
+    let Some(who) = caller.identity() else { return Err(text(403, NO_IDENTITY)) };
     let (asked, session) = match request.method {
         Method::POST => {
             let body = read_body(guard, request);
@@ -65,10 +68,19 @@ pub(super) async fn decide(
             peer.count(1).await.map_err(|after| guard.too_many_calls(after))?;
             let session = session_of(env, server, &*caller, request).await?;
             let judge = request.method == Method::GET && is_restricted(env, server);
-            (Asked { judge, modern: false, method: None, uses: Vec::new() }, session)
+            // What a stream was to say before it broke off may hand something out.
+            (Asked { judge, note: request.method == Method::GET, ..Asked::default() }, session)
         }
     };
-    let Asked { judge, modern, method, uses } = asked;
+    let key = event_ids::key(&env.entra.records, &session_id::bound(&server.name, who, &caller.reference())).await;
+    let event_key = key.map_err(|_| text(503, "The request cannot be sent on now"))?;
+    let last_event = match event_ids::presented(&event_key, &request.headers) {
+        LastEvent::None => None,
+        LastEvent::Own(id) => Some(id),
+        LastEvent::Unknown => return Err(not_found("Event not found")),
+    };
+    let Asked { judge, note, modern, method, uses } = asked;
+    let note = note && (request.method == Method::POST || last_event.is_some());
     let tool = match uses.as_slice() {
         [Use { kind: TargetKind::Tool, name }] => Some(name.clone()),
         _ => None,
@@ -100,6 +112,9 @@ pub(super) async fn decide(
     if let Some(id) = session.and_then(|session| HeaderValue::from_str(&session.id).ok()) {
         set_headers.insert(MCP_SESSION_ID, id);
     }
+    if let Some(id) = last_event {
+        event_ids::set(&mut set_headers, id);
+    }
     Ok(Box::new(Grant {
         server: server.name.clone(),
         caller: told,
@@ -107,6 +122,8 @@ pub(super) async fn decide(
         set_headers,
         drop_headers: fields::to_drop(env.site.settings, &request.headers),
         judge_answer: judge,
+        note_answer: note,
+        event_key,
         report_answer: true,
     }))
 }
@@ -130,9 +147,12 @@ async fn tell(
 }
 
 /// What a permitted request asks for.
+#[derive(Default)]
 struct Asked {
     /// Whether the answer may have to be changed for the caller.
     judge: bool,
+    /// Whether the answer may hand something out to the caller.
+    note: bool,
     modern: bool,
     /// The method, if there is one message.
     method: Option<String>,
@@ -155,7 +175,7 @@ async fn permitted(
         _ => None,
     };
     // A server may send a list as part of any answer, and a client may take it.
-    let mut asked = Asked { judge: is_restricted(env, server), modern: false, method, uses: Vec::new() };
+    let mut asked = Asked { judge: is_restricted(env, server), method, ..Asked::default() };
     for (at, message) in body.messages.iter().enumerate() {
         let known_only = env.site.settings.deny_unlisted;
         let targets = message.targets(known_only).map_err(|error| respond(body.malformed(at, error)))?;
@@ -166,6 +186,15 @@ async fn permitted(
                 asked.uses.push(Use { kind, name: name.to_owned() });
             }
         }
+        for (handed, name) in message.handed().map_err(|error| respond(body.malformed(at, error)))? {
+            if !is_own(env, server, caller, (handed, name)).await? {
+                let method = message.method.as_deref().unwrap_or_default();
+                record_foreign(env, server, caller, handed, method).await;
+                return Err(respond(body.foreign(at, handed)));
+            }
+        }
+        asked.note |= message.may_be_handed();
+        asked.judge |= message.lists_tasks();
         asked.judge |= message.is_list() || (message.is_modern() && server.identity != ServerIdentity::None);
         asked.modern |= message.is_modern();
     }
@@ -186,17 +215,49 @@ async fn session_of(
     caller: &dyn Caller,
     request: &Request,
 ) -> Result<Option<handle::PresentedSession>, Response<Vec<u8>>> {
-    let Some(who) = caller.identity() else { return Err(text(403, "The caller has no identity")) };
+    let Some(who) = caller.identity() else { return Err(text(403, NO_IDENTITY)) };
     let presented = session_id::presented(&env.entra, &server.name, who, &caller.reference(), &request.headers).await;
-    let error = |code: i32, message: &str| serde_json::json!({ "jsonrpc": "2.0", "id": null, "error": { "code": code, "message": message } });
     match presented {
         Ok(Presented::None) => Ok(None),
         Ok(Presented::Own(session)) => Ok(Some(session)),
-        Ok(Presented::Unknown) => Err(json(404, &error(SESSION_NOT_FOUND, "Session not found"))),
+        Ok(Presented::Unknown) => Err(not_found("Session not found")),
         Ok(Presented::Malformed) => Err(text(400, "Mcp-Session-Id is sent more than once")),
         Err(_) => Err(text(503, "The session cannot be looked up now")),
     }
 }
 
-/// What the SDKs of MCP answer with.
-const SESSION_NOT_FOUND: i32 = -32001;
+/// What the SDKs of MCP answer with: a client begins anew.
+const NOT_FOUND: i32 = -32001;
+/// What a caller is told that no identity is known of.
+const NO_IDENTITY: &str = "The caller has no identity";
+
+fn not_found(message: &str) -> Response<Vec<u8>> {
+    let error = serde_json::json!({ "code": NOT_FOUND, "message": message });
+    json(404, &serde_json::json!({ "jsonrpc": "2.0", "id": null, "error": error }))
+}
+
+/// Whether the server has handed out a name to this caller.
+async fn is_own(
+    env: &ServerWorld<'_>,
+    server: &ServerSettings,
+    caller: &dyn Caller,
+    name: (Handed, &str),
+) -> Result<bool, Response<Vec<u8>>> {
+    let Some(who) = caller.identity() else { return Err(text(403, NO_IDENTITY)) };
+    let own = handed::is_own(&env.entra, &server.name, who, name).await;
+    own.map_err(|_| text(503, "The request cannot be looked up now"))
+}
+
+/// Records that a request does not go on because of what it names. It is refused whether or not that can be recorded.
+async fn record_foreign(
+    env: &ServerWorld<'_>,
+    server: &ServerSettings,
+    caller: &dyn Caller,
+    handed: Handed,
+    method: &str,
+) {
+    let target = Target { server: &server.name, kind: TargetKind::Task, name: method };
+    let event = AuditEvent::new("tool.denied", Outcome::Failure).because(handed.reason().to_owned()).about(&target);
+    let event = caller.identity().iter().fold(event, |event, who| who.attribute(event));
+    let _ = env.entra.trail.record(event).await;
+}

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::admit::is_restricted;
 use super::callers::again;
-use super::handle;
+use super::{handed, handle};
 use crate::access::Access;
 use crate::mcp::relay::{read_answer, unjudged};
 use crate::server_world::ServerWorld;
@@ -20,6 +20,8 @@ const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 const UNDECIDED_TTL_MS: u64 = 5_000;
 /// Where the protocol says how far a result may be shared (2026-07-28).
 const CACHE_SCOPE: &str = "cacheScope";
+/// The member with a list of tasks.
+const TASKS: &str = "tasks";
 /// Where it says how long.
 const TTL: &str = "ttlMs";
 
@@ -41,7 +43,7 @@ const ABOUT_LISTS: [&str; 2] = [CACHE_SCOPE, TTL];
 /// What the results of `resources/read` and `server/discover` have, which may depend on the caller too.
 const PERSONAL: [&str; 2] = ["contents", "supportedVersions"];
 
-/// Takes out of a message what the caller may not see.
+/// Takes out of a message what the caller may not see, and remembers what it hands out to the caller.
 pub async fn judge_answer(env: &ServerWorld<'_>, handle: &str, message: String) -> String {
     if message.len() > MAX_MESSAGE_BYTES {
         return unjudged(None, "the answer of the server behind is longer than 4 MiB");
@@ -69,7 +71,11 @@ pub async fn judge_answer(env: &ServerWorld<'_>, handle: &str, message: String) 
 fn is_concerned(message: &Value) -> bool {
     let Some(Value::Object(result)) = message.get(RESULT) else { return false };
     let has = |member: &&str| result.contains_key(*member);
-    has(&CACHE_SCOPE) || PERSONAL.iter().any(has) || LISTS.iter().any(|(list, ..)| result.contains_key(*list))
+    has(&CACHE_SCOPE)
+        || has(&TASKS)
+        || !handed::names_in(result).is_empty()
+        || PERSONAL.iter().any(has)
+        || LISTS.iter().any(|(list, ..)| result.contains_key(*list))
 }
 
 /// Whether a client that does not compare names exactly could find a list where this server finds none.
@@ -109,6 +115,7 @@ async fn judged(env: &ServerWorld<'_>, handle: &str, value: &mut Value) -> Resul
         modern: handle.of.modern,
         personal: handle.of.modern && (access.is_some() || server.identity != ServerIdentity::None),
     };
+    let who = caller.identity().ok_or(LATE)?;
     let mut changed = false;
     let messages = match value {
         Value::Array(batch) => batch.as_mut_slice(),
@@ -116,6 +123,14 @@ async fn judged(env: &ServerWorld<'_>, handle: &str, value: &mut Value) -> Resul
     };
     for message in messages {
         if let Some(Value::Object(result)) = message.get_mut(RESULT) {
+            for name in handed::names_in(result) {
+                if !handed::remember(&env.entra, &server.name, who, name).await.map_err(|_| UNKNOWN)? {
+                    return Err("the answer of the server behind is about a task or a state of another caller");
+                }
+            }
+            if let Some(Value::Array(tasks)) = result.get_mut(TASKS) {
+                changed |= handed::keep_own(&env.entra, &server.name, who, tasks).await.map_err(|_| UNKNOWN)?;
+            }
             changed |= judge(&answer, result).await?;
         }
     }

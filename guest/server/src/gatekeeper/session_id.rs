@@ -69,7 +69,7 @@ pub(super) async fn seal(
 
 /// The purpose, and which server and caller a text is for. A token of Entra ID lives for an hour only, so a caller with
 /// tokens is bound by its identity.
-fn bound(server: &str, who: Identity<'_>, caller: &CallerReference) -> Vec<u8> {
+pub(super) fn bound(server: &str, who: Identity<'_>, caller: &CallerReference) -> Vec<u8> {
     let session = match caller {
         CallerReference::Session { id, .. } => ["session", id.as_str()],
         CallerReference::Bearer(_) => ["bearer", ""],

@@ -2,14 +2,15 @@
 
 mod answers;
 mod bounds;
+mod handed_out;
 mod permissions;
 mod requests;
 mod tokens;
 
-use base::Secret;
 use base::policy::{Rule, TargetKind, ToolRule};
 use base::principal::Groups;
 use base::settings::{ServerIdentity, ServerKind, ServerSettings, TokenMode};
+use base::{Identity, Secret};
 use caller::session::entra_tokens::EntraTokens;
 use caller::session::{Membership, Owner, lifecycle};
 use entra::testing::{FakeAuthority, TestKey, header, sign};
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use world::testing::{CLIENT, PUBLIC_URL, TENANT, World, run};
 
 use super::*;
+use crate::mcp::relay::Handed;
 use crate::message::Request;
 use crate::server_world::ServerWorld;
 use crate::testing::{ServerWorlds as _, change, configure};
@@ -68,7 +70,15 @@ impl Lab {
         });
         let alice = begin(&env, "alice-object", "/crm/mcp", &["admin"]);
         let bob = begin(&env, "bob-object", "/crm/mcp", &[]);
-        Self { authority, env, alice, bob }
+        let lab = Self { authority, env, alice, bob };
+        lab.hand_task("7");
+        lab
+    }
+
+    /// `crm` has a task for Alice.
+    fn hand_task(&self, id: &str) {
+        let alice = Identity { tenant_id: TENANT, object_id: "alice-object", client_id: "client" };
+        assert_eq!(run(handed::remember(&self.env.entra, "crm", alice, (Handed::Task, id))), Ok(true));
     }
 
     fn open() -> Self {

@@ -19,9 +19,10 @@ use crate::tools::ToolError;
 /// The members of a message.
 const MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 /// The parameters that a decision, or the form of a message, depends on.
-const PARAMETERS: [&str; 7] = ["_meta", "name", "uri", "ref", "notifications", "taskId", "arguments"];
+const PARAMETERS: [&str; 9] =
+    ["_meta", "name", "uri", "ref", "notifications", "taskId", "arguments", "task", "requestState"];
 /// The members of a reference, and of what `subscriptions/listen` asks for.
-const REFERENCE: [&str; 4] = ["type", "name", "uri", "resourceSubscriptions"];
+const REFERENCE: [&str; 5] = ["type", "name", "uri", "resourceSubscriptions", "taskIds"];
 /// Methods that name what they are about.
 const NAMING: [&str; 7] = [
     "tools/call",
@@ -57,8 +58,10 @@ const NOTIFICATIONS: &str = "notifications/";
 const MAX_NAME_BYTES: usize = 1024;
 /// Bytes of the longest URI (RFC 9110 section 4.1 recommends 8000).
 const MAX_URI_BYTES: usize = 8 * 1024;
-/// Resources that one request subscribes to. Each counts as a request.
+/// Resources, and tasks, that one request subscribes to. Each counts as a request.
 const MAX_SUBSCRIPTIONS: usize = 100;
+/// Bytes of the longest state of a request.
+const MAX_STATE_BYTES: usize = 64 * 1024;
 
 /// Values in an answer of a server behind: a thousand tools with schemas. Each may take 600 bytes.
 const MAX_ANSWER_VALUES: usize = 50_000;
@@ -79,6 +82,33 @@ pub(crate) struct RelayedMessage {
     pub(crate) method: Option<String>,
     params: Map<String, Value>,
     era: Era,
+}
+
+/// What a server behind hands out to one caller, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handed {
+    /// The id of a task.
+    Task,
+    /// The state of a request that the caller goes on with (2026-07-28).
+    State,
+}
+
+impl Handed {
+    /// The answer to a caller that it was not handed out to.
+    fn unknown(self) -> RpcError {
+        match self {
+            Self::Task => RpcError::invalid_params("Task not found"),
+            Self::State => RpcError::invalid_params("requestState is not one that this caller was given"),
+        }
+    }
+
+    /// A stable reason code for the audit record.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Task => "foreign-task",
+            Self::State => "foreign-state",
+        }
+    }
 }
 
 /// Reads the body of a `POST`. An error is the answer.
@@ -204,6 +234,46 @@ impl RelayedMessage {
         self.method.as_deref().is_some_and(|method| USING.contains(&method))
     }
 
+    /// Whether the answer may hand something out to the caller: a task that it asks for, or, in 2026-07-28, a task or a state
+    /// that the server behind decides for.
+    pub(crate) fn may_be_handed(&self) -> bool {
+        let Some(method) = self.method.as_deref() else { return false };
+        let is_fixed = LISTING.contains(&method) || PLAIN.contains(&method) || method.starts_with(NOTIFICATIONS);
+        self.params.contains_key("task") || (self.is_modern() && !is_fixed)
+    }
+
+    /// Whether the answer is a list of tasks.
+    pub(crate) fn lists_tasks(&self) -> bool {
+        self.method.as_deref() == Some("tasks/list")
+    }
+
+    /// What it names that the server behind has to have handed out to the caller.
+    pub(crate) fn handed<'m>(&'m self) -> Result<Vec<(Handed, &'m str)>, RpcError> {
+        let Some(method) = self.method.as_deref() else { return Ok(Vec::new()) };
+        let mut named = Vec::new();
+        if method.starts_with(TASKS) {
+            named.extend(self.params.get("taskId").map(|id| (Handed::Task, "taskId", id, MAX_NAME_BYTES)));
+        }
+        match self.listened_tasks() {
+            None => {}
+            Some(Value::Array(ids)) if ids.len() <= MAX_SUBSCRIPTIONS => {
+                named.extend(ids.iter().map(|id| (Handed::Task, "taskIds", id, MAX_NAME_BYTES)));
+            }
+            Some(_) => {
+                return Err(RpcError::invalid_params(format!(
+                    "taskIds has to be an array of {MAX_SUBSCRIPTIONS} at most"
+                )));
+            }
+        }
+        let state = self.params.get("requestState");
+        named.extend(state.map(|state| (Handed::State, "requestState", state, MAX_STATE_BYTES)));
+        let text = |(handed, what, value, at_most): (Handed, &str, &'m Value, usize)| {
+            let malformed = || RpcError::invalid_params(format!("{what} is not a string"));
+            Ok((handed, bounded(what, value.as_str().ok_or_else(malformed)?, at_most)?))
+        };
+        named.into_iter().map(text).collect()
+    }
+
     /// What it asks for, all of which the caller needs to be permitted. A method that the protocol does not have names
     /// nothing; `known_only` refuses it.
     pub(crate) fn targets(&self, known_only: bool) -> Result<Vec<(TargetKind, &str)>, RpcError> {
@@ -256,8 +326,13 @@ impl RelayedMessage {
 
     /// As how many requests it counts.
     fn cost(&self) -> usize {
-        let subscriptions = self.subscriptions().and_then(Value::as_array).map_or(1, Vec::len);
-        subscriptions.clamp(1, MAX_SUBSCRIPTIONS)
+        let count = |of: Option<&Value>| of.and_then(Value::as_array).map_or(0, Vec::len);
+        let subscriptions = count(self.subscriptions()).saturating_add(count(self.listened_tasks()));
+        subscriptions.clamp(1, 2 * MAX_SUBSCRIPTIONS)
+    }
+
+    fn listened_tasks(&self) -> Option<&Value> {
+        self.params.get("notifications").and_then(|wanted| wanted.get("taskIds"))
     }
 
     fn listened<'m>(&'m self) -> Result<Vec<(TargetKind, &'m str)>, RpcError> {
@@ -316,6 +391,11 @@ impl RelayedBody {
     pub(crate) fn denied(&self, peer: &Peer<'_>, at: usize, target: (TargetKind, &str), denial: Denial) -> Reply {
         let Some(message) = self.messages.get(at) else { return Reply::Nothing };
         self.with_others(at, message.denied(peer, target.0, target.1, denial))
+    }
+
+    /// The answer where the message at this place names what its caller was not given.
+    pub(crate) fn foreign(&self, at: usize, handed: Handed) -> Reply {
+        self.malformed(at, handed.unknown())
     }
 
     /// The answer where the message at this place is malformed.

@@ -16,6 +16,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
+use entra_mcp_plugin::gatekeeper::Grant;
+
 use super::Unfinished;
 use crate::behind::{AnswerBody, BehindError};
 
@@ -65,8 +67,26 @@ enum Media {
     Other,
 }
 
-/// Looks at the head of an answer, whose messages the component is going to judge or not.
-pub(super) fn clean(response: Response<AnswerBody>, judged: bool) -> Result<Clean, Unfinished> {
+/// What is read of an answer besides its head.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reads {
+    /// The component judges its messages: what it cannot read does not pass.
+    pub(super) judged: bool,
+    /// The component sees its messages.
+    pub(super) messages: bool,
+    /// Its events are tied to the caller.
+    pub(super) events: bool,
+}
+
+impl Reads {
+    pub(super) fn of(grant: &Grant) -> Self {
+        let messages = grant.judge_answer || grant.note_answer;
+        Self { judged: grant.judge_answer, messages, events: messages || !grant.event_key.is_empty() }
+    }
+}
+
+/// Looks at the head of an answer.
+pub(super) fn clean(response: Response<AnswerBody>, reads: Reads) -> Result<Clean, Unfinished> {
     let (parts, body) = response.into_parts();
     let malformed = |reason: &str| Err(BehindError::Malformed(format!("{reason} (status {})", parts.status)).into());
     let size = |total: usize, (name, value): (&HeaderName, &HeaderValue)| {
@@ -98,16 +118,20 @@ pub(super) fn clean(response: Response<AnswerBody>, judged: bool) -> Result<Clea
         _ if empty => Content::Nothing,
         Media::Json => Content::Json(body),
         Media::Events => Content::Events(body),
-        Media::Text if !(judged && succeeded) => Content::Text(body),
+        Media::Text if !(reads.judged && succeeded) => Content::Text(body),
         Media::Text | Media::Other if succeeded => return malformed("it is neither JSON nor events"),
         Media::Text | Media::Other => Content::Nothing,
     };
     if parts.headers.get_all(CONTENT_ENCODING).iter().nth(1).is_some() {
         return malformed("it says twice how it is compressed");
     }
-    let reads = matches!(content, Content::Json(_) | Content::Events(_));
-    if judged && reads && !parts.headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
-        return malformed("it is compressed, and has to be judged");
+    let is_read = match content {
+        Content::Json(_) => reads.messages,
+        Content::Events(_) => reads.events,
+        Content::Nothing | Content::Text(_) => false,
+    };
+    if is_read && !parts.headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
+        return malformed("it is compressed, and has to be read");
     }
     let mut headers = HeaderMap::new();
     for (name, value) in &parts.headers {

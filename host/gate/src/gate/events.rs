@@ -6,11 +6,12 @@
 use std::borrow::Cow;
 
 /// A byte order mark, which may be at the start of the stream and is not part of it.
-const MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Words without which a message has no list, and does not say how far it may be shared. Some readers of JSON ignore the
-/// case of names, so all cases count.
-const LISTS: [&[u8]; 5] = [b"tools", b"resources", b"resourcetemplates", b"prompts", b"cachescope"];
+/// Words without which a message has no list, does not say how far it may be shared, and hands nothing out to the caller.
+/// Some readers of JSON ignore the case of names, so all cases count.
+const LISTS: [&[u8]; 7] =
+    [b"tools", b"resources", b"resourcetemplates", b"prompts", b"cachescope", b"taskid", b"requeststate"];
 
 /// The start of an escape by which a name may be written otherwise, and the letter that some readers take for an `s`.
 const DISGUISES: [&[u8]; 2] = [br"\u0", "\u{17f}".as_bytes()];

@@ -143,7 +143,12 @@ impl Judge {
         StreamBody::new(frames).boxed_unsync()
     }
 
-    async fn judge(&self, message: &str) -> Result<String, Error> {
+    /// Whether there is room for a message of this length, which is taken then.
+    pub(super) fn has_room(&mut self, bytes: usize) -> bool {
+        self.occupied.settle(bytes).is_ok()
+    }
+
+    pub(super) async fn judge(&self, message: &str) -> Result<String, Error> {
         // Some readers ignore the mark.
         self.keeper.judge_answer(&self.handle, message.strip_prefix('\u{feff}').unwrap_or(message)).await
     }

@@ -8,6 +8,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
+use super::answer::Reads;
 use super::{BehindError, set_fields};
 
 /// Fields that are about one connection (RFC 9110 section 7.6.1), besides those that `Connection` names.
@@ -69,8 +70,8 @@ pub(super) fn outgoing(request: Request<Bytes>, grant: &Grant) -> Result<Request
     for name in &grant.drop_headers {
         headers.remove(name.as_str());
     }
-    if grant.judge_answer {
-        // What is to be judged has to be read.
+    if Reads::of(grant).events {
+        // What is to be judged, or has events whose ids are tied to the caller, has to be read.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     let unusable = |_| BehindError::Malformed("the component sets a header field that is none".to_owned());

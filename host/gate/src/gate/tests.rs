@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use super::*;
 
 mod answers;
+mod handed_out;
 mod judging;
 mod requests;
 
@@ -96,6 +97,8 @@ fn grant() -> Grant {
         set_headers: Vec::new(),
         drop_headers: Vec::new(),
         judge_answer: false,
+        note_answer: false,
+        event_key: Vec::new(),
         report_answer: true,
     }
 }

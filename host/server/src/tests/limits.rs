@@ -252,8 +252,7 @@ async fn answer_over_http2(server: &Running, path: &str, window: u32) -> Respons
     let io = hyper_util::rt::TokioIo::new(server.connect().await);
     let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
     client.initial_stream_window_size(window);
-    let (mut sender, connection) =
-        client.handshake::<_, http_body_util::Empty<Bytes>>(io).await.expect("a handshake");
+    let (mut sender, connection) = client.handshake::<_, http_body_util::Empty<Bytes>>(io).await.expect("a handshake");
     tokio::spawn(connection);
     let request = Request::get(format!("http://x{path}")).body(http_body_util::Empty::new()).unwrap();
     soon(sender.send_request(request)).await.expect("the head comes").unwrap()

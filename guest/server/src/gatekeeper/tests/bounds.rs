@@ -16,6 +16,7 @@ fn head(status: u16) -> AnswerHead {
 fn names_uris_tasks_and_subscriptions_are_bounded() {
     let lab = Lab::open();
     let x = |length: usize| "x".repeat(length);
+    lab.hand_task(&x(1024));
     let subscriptions = |count: usize| vec!["demo://a"; count];
     let listen = |count| {
         message("subscriptions/listen", &json!({ "notifications": { "resourceSubscriptions": subscriptions(count) } }))

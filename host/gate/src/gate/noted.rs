@@ -1,0 +1,128 @@
+//! Answers that may hand something out to the caller: the id of a task, the state of a request. The component sees the
+//! messages that do, and remembers whose that is, before the client has them. They pass as they are.
+//!
+//! Nothing here makes an answer fail because of its size: what is too long to be kept passes without the component, and the
+//! caller cannot go on with what it hands out.
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+
+use super::Unfinished;
+use super::events::{Event, Part, Splitter};
+use super::judged::Judge;
+use crate::behind::{AnswerBody, BehindError};
+use crate::process::printable;
+
+/// Bytes of the longest message that is looked at. What hands something out is short.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// Words without which a message hands out nothing. Other spellings are not looked for: a name that was not noted is of no
+/// use.
+const NAMES: [&[u8]; 2] = [b"\"taskId\"", b"\"requestState\""];
+
+/// Whether a text may hand something out.
+fn hands_out(text: &[u8]) -> bool {
+    NAMES.iter().any(|name| text.windows(name.len()).any(|part| part == *name))
+}
+
+/// An answer that was looked at.
+pub(super) enum Noted {
+    /// All of it.
+    Whole(Bytes),
+    /// It is too long.
+    Passing(AnswerBody),
+}
+
+/// Shows an answer that is one message to the component.
+pub(super) async fn message(mut judge: Judge, mut body: AnswerBody) -> Result<Noted, Unfinished> {
+    let mut read = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        read.extend_from_slice(&data);
+        if read.len() > MAX_BYTES || !judge.has_room(read.len()) {
+            let begin = stream::iter([Ok(Frame::data(Bytes::from(read)))]);
+            let rest = begin.chain(http_body_util::BodyStream::new(body));
+            return Ok(Noted::Passing(StreamBody::new(rest).boxed_unsync()));
+        }
+    }
+    if hands_out(&read) {
+        judge.judge(&String::from_utf8_lossy(&read)).await.map_err(Unfinished::Component)?;
+    }
+    Ok(Noted::Whole(read.into()))
+}
+
+/// Shows the events of an answer to the component. Each piece passes after what it completes was shown.
+pub(super) fn events(judge: Judge, body: AnswerBody) -> AnswerBody {
+    let looked = Looked { judge, body, splitter: Some(Splitter::default()), ended: false };
+    let frames = stream::unfold(looked, |mut looked| async move {
+        let frame = looked.next().await?;
+        looked.ended |= frame.is_err();
+        Some((frame, looked))
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+struct Looked {
+    judge: Judge,
+    body: AnswerBody,
+    /// `None`: an event was too long. What follows passes without.
+    splitter: Option<Splitter>,
+    ended: bool,
+}
+
+impl Looked {
+    async fn next(&mut self) -> Option<Result<Frame<Bytes>, BehindError>> {
+        if self.ended {
+            return None;
+        }
+        loop {
+            let data = match self.body.frame().await {
+                // Some clients take for an event what has no end.
+                None => {
+                    let rest = self.splitter.take().and_then(|mut splitter| splitter.rest());
+                    return self.show(rest.into_iter().collect()).await.err().map(Err);
+                }
+                Some(Err(error)) => return Some(Err(error)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(_) => continue,
+                },
+            };
+            let parts = self.parts(&data);
+            return Some(self.show(parts).await.map(|()| Frame::data(data)));
+        }
+    }
+
+    /// What a piece completes.
+    fn parts(&mut self, data: &[u8]) -> Vec<Part> {
+        let Some(splitter) = &mut self.splitter else { return Vec::new() };
+        let length = splitter.held().saturating_add(data.len());
+        if length > MAX_BYTES || !self.judge.has_room(length) {
+            self.splitter = None;
+            self.judge.has_room(0);
+            return Vec::new();
+        }
+        splitter.feed(data);
+        let parts = std::iter::from_fn(|| splitter.next()).collect();
+        self.judge.has_room(splitter.held());
+        parts
+    }
+
+    async fn show(&self, parts: Vec<Part>) -> Result<(), BehindError> {
+        for part in parts {
+            let Part::Event(raw) = part else { continue };
+            if !hands_out(&raw) {
+                continue;
+            }
+            if let Some(data) = Event::read(&raw).data {
+                self.judge.judge(&data).await.map_err(|error| {
+                    tracing::error!(error = printable(&error.to_string()), "an event was not noted: the stream ends");
+                    BehindError::BrokenOff("the component failed on an event".to_owned())
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
