@@ -11,6 +11,7 @@
 mod admit;
 mod answered;
 pub(crate) mod callers;
+mod delegation;
 mod event_ids;
 mod fields;
 mod handed;

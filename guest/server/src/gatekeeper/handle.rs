@@ -1,8 +1,8 @@
 //! Handles: what a later call of the host finds the caller, the server and the request by.
 //!
 //! A handle is sealed (AES-256-GCM), so that only this server makes and reads one. It counts for some minutes, except for
-//! what has to be recorded of an answer. It holds
-//! what the caller was admitted with; the host keeps it in memory, and a server or a tool behind never gets it.
+//! what has to be recorded of an answer. It holds what the caller was admitted with; the host keeps it in memory, and a
+//! server or a tool behind never gets it.
 
 use std::fmt;
 

@@ -4,7 +4,6 @@
 //! sealed by this machine's key: it names the account and the server, and for ten minutes.
 
 use base::Secret;
-use base::settings::Settings;
 use caller::claims;
 use caller::local::accounts::{self, Account};
 use caller::local::interactive::{self, NoClient, SignInRequest};
@@ -13,9 +12,10 @@ use entra::EntraWorld;
 use entra::graph::GraphChallenge;
 use serde::{Deserialize, Serialize};
 use world::StoreError;
-use world::provided_tools::{DelegationError, DelegationErrorCategory};
+use world::provided_tools::DelegationError;
 use world::records::{Partition, Sealed};
 
+use super::delegation::{granted, not_granted, of_sign_in};
 use super::handle::handle_invalid;
 
 /// Binds the ciphertext to its purpose and form.
@@ -55,26 +55,17 @@ pub async fn local_token(
     challenge: Option<&GraphChallenge>,
 ) -> Result<Secret<String>, DelegationError> {
     let env = &person.entra;
-    let opened = env.records.open(&HANDLES, PURPOSE, handle).await.map_err(|error| no_token(&error.into(), 0))?;
+    let opened = env.records.open(&HANDLES, PURPOSE, handle).await.map_err(|error| of_sign_in(&error.into(), 0))?;
     let handle = opened.filter(|handle| env.clock.now() < handle.expires_at).ok_or_else(handle_invalid)?;
-    if !is_granted(env.settings, &handle.server, permissions) {
-        return Err(not_granted(&handle.server, permissions));
-    }
+    let permissions =
+        granted(env.settings, &handle.server, permissions).ok_or_else(|| not_granted(&handle.server, permissions))?;
     let challenge = challenge.map(|challenge| GraphChallenge {
         // Claims that Entra ID could not be told of count as none.
         claims: challenge.claims.clone().filter(|claims| claims::are_usable(claims)),
         refused: challenge.refused.clone(),
     });
     let token = acquire(person, &handle.account, permissions, challenge.as_ref()).await;
-    token.map_err(|error| no_token(&error, env.clock.now()))
-}
-
-/// Whether these permissions, in any order, are one entry of the server's.
-fn is_granted(settings: &Settings, server: &str, permissions: &[String]) -> bool {
-    let wanted = accounts::scope_key(permissions);
-    let server = settings.servers.iter().find(|known| known.name == server);
-    !wanted.is_empty()
-        && server.is_some_and(|server| server.permissions.iter().any(|entry| accounts::scope_key(entry) == wanted))
+    token.map_err(|error| of_sign_in(&error, env.clock.now()))
 }
 
 async fn acquire(
@@ -102,57 +93,6 @@ async fn acquire(
         ));
     }
     silent::acquire(env, &account, permissions, challenge).await.map(|token| token.token)
-}
-
-fn not_granted(server: &str, permissions: &[String]) -> DelegationError {
-    DelegationError {
-        category: DelegationErrorCategory::NotGranted,
-        code: "not-granted".to_owned(),
-        message: format!(
-            "The server {server} is not granted {} in this combination: its `egress` in the configuration has to name it.",
-            permissions.join(", ")
-        ),
-        claims: None,
-        retry_after: None,
-    }
-}
-
-/// What the failure of a sign-in means to the host. `now` is Unix time in seconds.
-fn no_token(error: &SignInError, now: u64) -> DelegationError {
-    let category = match error {
-        SignInError::Refused(_) | SignInError::Misconfigured { .. } => DelegationErrorCategory::Refused,
-        SignInError::Unavailable(_)
-        | SignInError::Authority(_)
-        | SignInError::Store(_)
-        | SignInError::Unrecorded(_) => DelegationErrorCategory::Unavailable,
-        SignInError::InteractionRequired { .. }
-        | SignInError::Declined
-        | SignInError::TimedOut(_)
-        | SignInError::Deferred { .. }
-        | SignInError::Untrusted(_)
-        | SignInError::AccountSelection(_)
-        | SignInError::JoinedFailed(_)
-        | SignInError::TakenOver
-        | SignInError::ClientGone
-        | SignInError::NoBrowser(_) => DelegationErrorCategory::NeedsPerson,
-    };
-    let retry_at = if let SignInError::Unavailable(error) = error { error.retry_at(now) } else { None };
-    let claims = if let SignInError::InteractionRequired { claims, .. } = error { claims.clone() } else { None };
-    DelegationError {
-        category,
-        code: error.reason(),
-        message: sentence(&error.to_string()),
-        claims,
-        retry_after: retry_at.map(|at| u32::try_from(at.saturating_sub(now)).unwrap_or(u32::MAX)),
-    }
-}
-
-/// The text of an error as a sentence of its own.
-fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|first| first.to_uppercase()).into_iter().flatten();
-    let end = if text.ends_with(['.', ')']) { "" } else { "." };
-    first.chain(letters).chain(end.chars()).collect()
 }
 
 #[cfg(test)]

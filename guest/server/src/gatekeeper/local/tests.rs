@@ -6,6 +6,7 @@ use caller::testing::PersonWorlds as _;
 use entra::oauth::TokenSet;
 use entra::testing::change;
 use serde_json::json;
+use world::provided_tools::DelegationErrorCategory;
 use world::testing::{self, START, World, forever, local_settings, run};
 
 use super::*;
