@@ -2,6 +2,9 @@
 //!
 //! A process is the leader of a session of its own, and a signal goes to its whole process group. A child that makes itself
 //! the leader of another session is out of reach; containers and control groups are for those.
+//!
+//! On Linux, the process (not its children) is killed when this program ends in whatever way, by the system: with the thread
+//! that has started it, see [`super::starter`].
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -66,6 +69,8 @@ impl Program {
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .kill_on_drop(true);
+            #[cfg(target_os = "linux")]
+            die_with_this_program(command);
         });
         #[cfg(unix)]
         command.wrap(process_wrap::tokio::ProcessSession);
@@ -77,6 +82,26 @@ impl Program {
             _ => Err(io::Error::other("the process has no pipes")),
         }
     }
+}
+
+/// Has the system kill the process when the thread that starts it ends.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "the standard library cannot set this between fork and exec in another way")]
+fn die_with_this_program(command: &mut tokio::process::Command) {
+    use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+
+    let this_program = getpid();
+    let before_exec = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // It may have ended before.
+        match getppid() == Some(this_program) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    };
+    // SAFETY: between fork and exec, only functions that are safe in signal handlers may be called. These are two system
+    // calls, and nothing is allocated.
+    unsafe { command.pre_exec(before_exec) };
 }
 
 fn candidates(folder: &Path, name: &str) -> Vec<PathBuf> {

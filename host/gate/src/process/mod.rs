@@ -15,7 +15,8 @@
 //! `ENTRA_MCP_CALLER_OBJECT_ID`, `ENTRA_MCP_CALLER_CLIENT_ID`, `ENTRA_MCP_CALLER_ROLES` (separated by spaces, as they were
 //! when the process started), and, if it is to have tokens, `ENTRA_MCP_TOKEN_FILE`. It ends when it is idle, when another
 //! caller needs its place, and with this program: its standard input ends, the process group gets SIGTERM, and after two
-//! seconds SIGKILL. If this program is killed, a process sees the end of its input, and nothing else.
+//! seconds SIGKILL. If this program is killed, so is the process on Linux; elsewhere it sees the end of its input, as its
+//! children do.
 //!
 //! Deliberately absent: a sandbox. A process may do what the user of this program may do. Batches of messages, which one
 //! version of MCP had, are refused.
@@ -45,6 +46,7 @@ mod owner;
 mod registry;
 mod running;
 mod settings;
+mod starter;
 mod stream;
 #[cfg(test)]
 #[cfg(unix)]
@@ -63,6 +65,7 @@ use self::lines::{ProcessLog, Withheld};
 use self::owner::Owner;
 use self::registry::Registry;
 use self::running::{End, Parts, Pin, Process};
+use self::starter::Starter;
 use self::tokens::TokenFile;
 use crate::behind::{AnswerBody, Behind, BehindError, Sender};
 
@@ -70,6 +73,7 @@ use crate::behind::{AnswerBody, Behind, BehindError, Sender};
 pub struct ProcessUpstream {
     settings: ProcessSettings,
     program: Program,
+    starter: Starter,
     tokens: Option<Arc<dyn Tokens>>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -89,7 +93,7 @@ impl ProcessUpstream {
             return Err(CommandError::NoFolder(folder.clone()));
         }
         let registry = Registry::new(settings.max_processes, settings.max_processes_per_person);
-        Ok(Self { settings, program, tokens, clock, random, registry })
+        Ok(Self { settings, program, starter: Starter::default(), tokens, clock, random, registry })
     }
 
     /// Ends all processes, and returns when they are gone.
@@ -135,7 +139,8 @@ impl ProcessUpstream {
         let variables = self.variables(&sender.caller, token.as_ref());
         let folder = self.settings.folder.clone().unwrap_or_else(|| private.empty());
         let now = self.clock.monotonic();
-        let started = self.program.start(&folder, &variables).map_err(|error| {
+        let program = self.program.clone();
+        let started = self.starter.run(move || program.start(&folder, &variables)).await.map_err(|error| {
             self.registry.ended(owner, End::Crashed, now, now);
             unreachable(&error)
         })?;

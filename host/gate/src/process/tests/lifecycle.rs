@@ -37,6 +37,39 @@ async fn a_process_ends_with_its_children() {
     gone(child).await;
 }
 
+/// Part of the test after it: starts a process that listens to nothing, names it, and waits to be killed.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[ignore = "another test runs it as a program"]
+async fn starts_a_process_and_waits() {
+    let script = "trap '' HUP TERM; read -r line; echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":'$$'}'; while :; do /bin/sleep 1; done";
+    let fixture =
+        Fixture::with(|settings| settings.command = ["/bin/sh", "-c", script].map(str::to_owned).into(), None);
+    println!("\nprocess {}", fixture.client("alice").process().await);
+    std::future::pending::<()>().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "the program that is killed is this one")]
+async fn a_process_is_killed_with_the_program_that_has_started_it() {
+    use tokio::io::AsyncBufReadExt as _;
+
+    let mut program = tokio::process::Command::new(std::env::current_exe().unwrap());
+    program.args(["process::tests::lifecycle::starts_a_process_and_waits", "--exact", "--ignored", "--nocapture"]);
+    let mut program = program.stdout(std::process::Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = tokio::io::BufReader::new(program.stdout.take().unwrap()).lines();
+    let process: u64 = loop {
+        let line = lines.next_line().await.unwrap().expect("it names the process");
+        if let Some(process) = line.strip_prefix("process ") {
+            break process.parse().unwrap();
+        }
+    };
+    assert!(runs(process));
+    program.kill().await.unwrap();
+    gone(process).await;
+}
+
 #[tokio::test]
 async fn children_that_do_not_listen_are_killed() {
     let fixture = Fixture::new();
