@@ -6,10 +6,11 @@
 //! one host, a cluster): requests carry who the caller is, in headers that anyone on the way could change, and answers
 //! carry what the caller may see. A name is judged by the addresses that it resolves to when the connection is made.
 //!
+//! HTTP/2 is spoken if the server chooses it in the TLS handshake (ALPN), and never without TLS.
+//!
 //! A request is never sent twice, except when a kept connection turns out to be closed before any byte was sent.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::future::Future as _;
 use std::net::IpAddr;
 use std::path::Path;
@@ -21,7 +22,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use entra_mcp_plugin::outbound_http::{
-    AdmitsAddress, GuardedResolver, TimedConnector, is_public, read_certificates, system_resolver, tls_config,
+    AdmitsAddress, ErrorChain, GuardedResolver, TimedConnector, is_public, read_certificates, system_resolver,
+    tls_config,
 };
 use http::{Method, Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
@@ -196,7 +198,7 @@ impl Behind for HttpUpstream {
         *sent.method_mut() = parts.method;
         *sent.uri_mut() = self.uri.clone();
         *sent.headers_mut() = parts.headers;
-        let answered = self.client()?.request(sent).await.map_err(|error| failed(&error))?;
+        let answered = self.client()?.request(sent).await.map_err(|error| failed(&error, self.https))?;
         let idle = self.limits.idle;
         Ok(answered.map(|inner| Answer { inner, idle, pause: None, _place: place }.boxed_unsync()))
     }
@@ -252,36 +254,22 @@ impl Body for Answer {
 }
 
 fn broken_off(error: &hyper::Error) -> BehindError {
-    BehindError::BrokenOff(Chain(error).to_string())
+    BehindError::BrokenOff(ErrorChain(error).to_string())
 }
 
 /// Why there is no answer.
-fn failed(error: &hyper_util::client::legacy::Error) -> BehindError {
-    let text = Chain(error).to_string();
+fn failed(error: &hyper_util::client::legacy::Error, https: bool) -> BehindError {
+    let text = ErrorChain(error).to_string();
     if error.is_connect() {
         return BehindError::Unreachable(text);
     }
     let cause = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
     match cause {
         Some(cause) if cause.is_parse() || cause.is_parse_too_large() || cause.is_parse_status() => {
-            BehindError::Malformed(text)
+            let hint = if https { "" } else { " (without TLS, a server has to speak HTTP/1.1: HTTP/2 is for https)" };
+            BehindError::Malformed(text + hint)
         }
         _ => BehindError::BrokenOff(text),
-    }
-}
-
-/// An error with its causes.
-struct Chain<'a>(&'a dyn StdError);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut next = self.0.source();
-        while let Some(error) = next {
-            write!(f, ": {error}")?;
-            next = error.source();
-        }
-        Ok(())
     }
 }
 

@@ -258,7 +258,7 @@ async fn collected(request: Request<RequestBody>) -> Result<Request<Full<Bytes>>
 
 /// Expresses in the terms of `wasi:http` why an exchange failed.
 fn exchange_error(error: &hyper_util::client::legacy::Error) -> Error {
-    tracing::info!(error = %Chain(error), "an outgoing request failed");
+    tracing::info!(error = %ErrorChain(error), "an outgoing request failed");
     let mut next: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = next {
         if let Some(known) = known_error(error) {
@@ -303,10 +303,11 @@ fn tls_error(error: &rustls::Error) -> Error {
     }
 }
 
-/// An error with its causes.
-struct Chain<'a>(&'a dyn StdError);
+/// An error with its causes, for the log.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorChain<'a>(pub &'a dyn StdError);
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut next = self.0.source();
@@ -337,7 +338,7 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for BoundedBody<B
         let frame = match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
             None => return Poll::Ready(None),
             Some(Err(error)) => {
-                tracing::info!(error = %Chain(&error), "a response broke off");
+                tracing::info!(error = %ErrorChain(&error), "a response broke off");
                 return Poll::Ready(Some(Err(Error::HttpResponseIncomplete)));
             }
             Some(Ok(frame)) => frame,

@@ -131,18 +131,40 @@ fn http_is_for_this_machine_and_private_networks() {
     }
 }
 
+/// A TLS server of its own authority.
+struct Tls {
+    acceptor: tokio_rustls::TlsAcceptor,
+    folder: tempfile::TempDir,
+}
+
+impl Tls {
+    fn new(protocols: &[&[u8]]) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key);
+        let mut config = config.unwrap();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("root.pem"), certificate.pem()).unwrap();
+        Self { acceptor: tokio_rustls::TlsAcceptor::from(Arc::new(config)), folder }
+    }
+
+    fn trusting(&self, url: &str, limits: Limits) -> HttpUpstream {
+        HttpUpstream::new(url, Some(&self.folder.path().join("root.pem")), limits).unwrap()
+    }
+}
+
 #[tokio::test]
 async fn over_tls_only_a_trusted_server_is_asked() {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
-    let root = certificate.der().clone();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![root], rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap());
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config.unwrap()));
+    let tls = Tls::new(&[]);
+    let acceptor = tls.acceptor.clone();
     let address = server(move |stream| {
         let acceptor = acceptor.clone();
         async move {
@@ -152,15 +174,92 @@ async fn over_tls_only_a_trusted_server_is_asked() {
         }
     });
     let url = format!("https://{}/mcp", address.await);
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("root.pem");
-    std::fs::write(&file, certificate.pem()).unwrap();
-    let trusting = HttpUpstream::new(&url, Some(&file), Limits::default()).unwrap();
+    let trusting = tls.trusting(&url, Limits::default());
     assert_eq!(text(trusting.send(post(), sender()).await.unwrap()).await.unwrap(), "ok");
     let answered = HttpUpstream::new(&url, None, Limits::default()).unwrap().send(post(), sender()).await;
     assert!(matches!(answered, Err(BehindError::Unreachable(_))), "{answered:?}");
-    let missing = HttpUpstream::new(&url, Some(&folder.path().join("other.pem")), Limits::default()).err().unwrap();
+    let missing = HttpUpstream::new(&url, Some(&tls.folder.path().join("other.pem")), Limits::default()).err().unwrap();
     assert!(matches!(missing, UrlError::Certificates(_)), "{missing}");
+}
+
+/// A server over HTTP/2 that answers with an event, and then says nothing until it is left.
+struct Http2 {
+    url: String,
+    /// The requests, and the connections that they came on.
+    requests: tokio::sync::mpsc::UnboundedReceiver<(usize, Request<()>)>,
+    left: tokio::sync::mpsc::UnboundedReceiver<()>,
+}
+
+struct Leaving(tokio::sync::mpsc::UnboundedSender<()>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+async fn http2(tls: &Tls) -> Http2 {
+    let (sent, requests) = tokio::sync::mpsc::unbounded_channel();
+    let (leaving, left) = tokio::sync::mpsc::unbounded_channel();
+    let acceptor = tls.acceptor.clone();
+    let connections = Arc::<std::sync::atomic::AtomicUsize>::default();
+    let address = server(move |stream| {
+        let (acceptor, sent, leaving) = (acceptor.clone(), sent.clone(), leaving.clone());
+        let number = connections.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move {
+            let stream = acceptor.accept(stream).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                sent.send((number, request.map(|_| ()))).unwrap();
+                let leaving = Leaving(leaving.clone());
+                let events = futures_util::stream::unfold((leaving, true), |(leaving, first)| async move {
+                    if !first {
+                        std::future::pending::<()>().await;
+                    }
+                    let event = Frame::data(Bytes::from_static(b"data: a\n\n"));
+                    Some((Ok::<_, std::convert::Infallible>(event), (leaving, false)))
+                });
+                let answer = Response::builder().header("content-type", "text/event-stream");
+                std::future::ready(answer.body(http_body_util::StreamBody::new(events)))
+            });
+            let io = hyper_util::rt::TokioIo::new(stream);
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
+        }
+    });
+    Http2 { url: format!("https://{}/mcp?key=1", address.await), requests, left }
+}
+
+#[tokio::test]
+async fn a_server_over_tls_may_choose_http_2_and_shares_a_connection() {
+    let tls = Tls::new(&[b"h2", b"http/1.1"]);
+    let mut server = http2(&tls).await;
+    let upstream = tls.trusting(&server.url, Limits { requests: 2, ..Limits::default() });
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let mut answered = upstream.send(post(), sender()).await.unwrap();
+        assert_eq!(answered.version(), http::Version::HTTP_2);
+        let event = answered.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(event, "data: a\n\n");
+        let (connection, request) = server.requests.recv().await.unwrap();
+        assert_eq!((connection, request.uri().to_string()), (0, server.url.clone()));
+        assert_eq!(request.headers()["x-user"], "alice");
+        answers.push(answered);
+    }
+    assert!(matches!(upstream.send(post(), sender()).await, Err(BehindError::Busy(_))));
+    // One that is left ends there, gives its place back, and leaves the other one alone.
+    drop(answers.pop());
+    server.left.recv().await.unwrap();
+    assert!(upstream.send(post(), sender()).await.is_ok());
+    server.left.recv().await.unwrap();
+    assert!(server.left.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn http_2_without_tls_is_refused_with_the_reason() {
+    // The settings that a server of HTTP/2 begins with.
+    let upstream = saying("\0\0\0\x04\0\0\0\0\0").await;
+    let Err(BehindError::Malformed(reason)) = upstream.send(post(), sender()).await else { panic!("it is refused") };
+    assert!(reason.contains("HTTP/2 is for https"), "{reason}");
 }
 
 #[tokio::test]
@@ -258,11 +357,19 @@ async fn stalling(limits: Limits) -> (HttpUpstream, tokio::sync::mpsc::Unbounded
 
 #[tokio::test]
 async fn an_answer_that_pauses_for_too_long_breaks_off() {
-    let (upstream, mut endings) = stalling(Limits { idle: Duration::from_millis(50), ..Limits::default() }).await;
-    let answered = upstream.send(post(), sender()).await.unwrap();
-    let broken = BehindError::BrokenOff("nothing has come for too long".to_owned());
-    assert_eq!(text(answered).await, Err(broken));
-    endings.recv().await.unwrap();
+    for method in [Method::POST, Method::GET] {
+        let (upstream, mut endings) = stalling(Limits::default()).await;
+        let mut request = post();
+        *request.method_mut() = method;
+        let mut answered = upstream.send(request, sender()).await.unwrap().into_body();
+        assert_eq!(answered.frame().await.unwrap().unwrap().into_data().unwrap(), ": hi\n\n");
+        tokio::time::pause();
+        let error = answered.frame().await.unwrap().unwrap_err();
+        tokio::time::resume();
+        assert_eq!(error, BehindError::BrokenOff("nothing has come for too long".to_owned()));
+        drop(answered);
+        endings.recv().await.unwrap();
+    }
 }
 
 #[tokio::test]
