@@ -108,18 +108,27 @@ impl WasiHttpHooks for OutboundHooks {
         request: Request<RequestBody>,
         options: Option<RequestOptions>,
         _transmitted: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<
-        dyn Future<Output = Result<(Response<ResponseBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>>
-            + Send,
-    > {
-        let sending = Arc::clone(&self.http).send(request, options);
-        Box::new(async move {
-            let response = sending.await?;
-            // The client drives the connection; there is nothing left to wait for.
-            let rest: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(std::future::ready(Ok(())));
-            Ok((response, rest))
-        })
+    ) -> Sending {
+        sending(Arc::clone(&self.http).send(request, options))
     }
+}
+
+/// An exchange in the form that `wasi:http` wants it: the response, and what is left to do then.
+pub(crate) type Sending = Box<
+    dyn Future<Output = Result<(Response<ResponseBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>>
+        + Send,
+>;
+
+/// The exchange that ends with this response.
+pub(crate) fn sending(
+    response: impl Future<Output = Result<Response<ResponseBody>, Error>> + Send + 'static,
+) -> Sending {
+    Box::new(async move {
+        let response = response.await?;
+        // The client drives the connection; there is nothing left to wait for.
+        let rest: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(std::future::ready(Ok(())));
+        Ok((response, rest))
+    })
 }
 
 #[cfg(test)]

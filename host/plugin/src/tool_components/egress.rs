@@ -25,7 +25,7 @@ use super::delegation::{DelegatedTokens, unavailable};
 use super::destinations::{Destination, Destinations, Refused};
 use super::scrub::{Carried, scrubbed};
 use crate::gatekeeper::Challenge;
-use crate::outbound::{Outbound, OutboundHooks, OutboundObserver, RequestBody, ResponseBody};
+use crate::outbound::{Outbound, OutboundHooks, OutboundObserver, RequestBody, ResponseBody, Sending, sending};
 use crate::provided_tools::{DelegationError, DelegationErrorCategory};
 
 /// Longest body of a request in bytes. It is kept in memory until the answer is there, for the case of a challenge.
@@ -348,18 +348,12 @@ impl WasiHttpHooks for ToolHooks {
         request: Request<RequestBody>,
         options: Option<RequestOptions>,
         _transmitted: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<
-        dyn Future<Output = Result<(Response<ResponseBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>>
-            + Send,
-    > {
+    ) -> Sending {
         // The call is that of this moment, whatever the instance serves when the request is sent.
         let (egress, call) = (Arc::clone(&self.egress), self.call.clone());
-        Box::new(async move {
+        sending(async move {
             let call = call.ok_or(Error::HttpRequestDenied)?;
-            let answer = egress.send(&call, request, options).await?;
-            // The client drives the connection; there is nothing left to wait for.
-            let rest: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(std::future::ready(Ok(())));
-            Ok((answer, rest))
+            egress.send(&call, request, options).await
         })
     }
 }
