@@ -14,6 +14,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use ring::digest;
 use wasmtime::Engine;
@@ -21,9 +22,16 @@ use wasmtime::component::Component;
 
 use crate::private_files::{self, User};
 
-/// Entries that the cache keeps: a handful of versions of the component and of each tool component. An entry of the former
-/// has about 10 MB, one of an interpreter up to 100.
-const MAX_ENTRIES: usize = 24;
+/// Entries that the cache keeps in any case: a handful of versions of the component and of each tool component. An entry of
+/// the former has about 10 MB, one of an interpreter up to 100.
+const KEPT_ENTRIES: usize = 24;
+
+/// How long an entry beyond them is kept after it was last used. A server with more tools than that finds all of them again
+/// after any restart, and what no server uses goes with the next new entry.
+const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Entries that the cache has at most, whatever is used: more tools than a server has.
+const MAX_ENTRIES: usize = 256;
 
 const EXTENSION: &str = "compiled";
 
@@ -171,10 +179,12 @@ impl Folder {
         if content_hash(&mut file)? != hash {
             return Err(unusable("it is damaged".to_owned()));
         }
+        // The time of an entry is that of its last use. Where it cannot be set, the entry counts as old.
+        let _ = file.set_modified(now());
         deserialize(engine, file)
     }
 
-    /// Stores the code of a component, and keeps at most [`MAX_ENTRIES`].
+    /// Stores the code of a component, and removes what has not been used for long.
     fn keep(&self, name: &str, code: &[u8]) -> io::Result<()> {
         let hash = digest::digest(&digest::SHA256, code);
         let entry = format!("{name}.{}.{EXTENSION}", base16ct::lower::encode_string(hash.as_ref()));
@@ -193,16 +203,28 @@ impl Folder {
         Ok(())
     }
 
-    /// Removes the oldest entries beyond [`MAX_ENTRIES`].
+    /// Removes the entries beyond [`KEPT_ENTRIES`] that were not used for [`KEPT_FOR`], and the oldest beyond
+    /// [`MAX_ENTRIES`].
     fn forget_old(&self, new: &Path) {
-        let age = |path: PathBuf| Some((fs::symlink_metadata(&path).ok()?.modified().ok()?, path));
-        let mut others: Vec<_> = self.entries().filter(|path| path != new).filter_map(age).collect();
+        let used = |path: PathBuf| Some((fs::symlink_metadata(&path).ok()?.modified().ok()?, path));
+        let mut others: Vec<_> = self.entries().filter(|path| path != new).filter_map(used).collect();
         others.sort();
-        let surplus = others.len().saturating_add(1).saturating_sub(MAX_ENTRIES);
-        for (_, path) in others.into_iter().take(surplus) {
-            let _ = fs::remove_file(path);
+        let beyond = |most: usize| others.len().saturating_add(1).saturating_sub(most);
+        let (surplus, too_many) = (beyond(KEPT_ENTRIES), beyond(MAX_ENTRIES));
+        let now = now();
+        for (at, (used, path)) in others.into_iter().enumerate().take(surplus) {
+            // One that was used in the future is not old.
+            let is_old = now.duration_since(used).is_ok_and(|unused| unused >= KEPT_FOR);
+            if is_old || at < too_many {
+                let _ = fs::remove_file(path);
+            }
         }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the time of files, which the system sets")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 fn content_hash(file: &mut File) -> io::Result<String> {
@@ -392,12 +414,39 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_entries_make_room() {
+    fn what_is_used_stays_and_what_is_not_used_for_a_week_makes_room() {
         let folder = tempfile::tempdir().unwrap();
         let cache = CodeCache::Folder(folder.path().to_owned());
-        for number in 0..MAX_ENTRIES + 3 {
+        let fill = |number: usize| {
             let component = wat::parse_str(format!("(component (core module (func (drop (i32.const {number})))))"));
             cache.fill(&engine(), &component.unwrap()).unwrap();
+        };
+        let age = |path: &Path| File::options().write(true).open(path).unwrap().set_modified(now() - KEPT_FOR).unwrap();
+        for number in 0..KEPT_ENTRIES + 6 {
+            fill(number);
+        }
+        assert_eq!(files(folder.path()).len(), KEPT_ENTRIES + 6, "a start with many tools finds all of them again");
+        files(folder.path()).iter().for_each(|path| age(path));
+        for number in 0..4 {
+            fill(number);
+        }
+        assert_eq!(files(folder.path()).len(), KEPT_ENTRIES + 6, "nothing is new");
+        fill(KEPT_ENTRIES + 6);
+        assert_eq!(files(folder.path()).len(), KEPT_ENTRIES);
+        let sorted = || files(folder.path()).into_iter().collect::<std::collections::BTreeSet<_>>();
+        let before = sorted();
+        for number in 0..4 {
+            fill(number);
+        }
+        assert_eq!(sorted(), before, "those that were used last are still there");
+    }
+
+    #[test]
+    fn the_number_of_entries_is_bounded_whatever_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Folder::open(folder.path(), User::of_process()).unwrap();
+        for number in 0..MAX_ENTRIES + 3 {
+            place.keep(&format!("{number:032x}-0"), b"code").unwrap();
         }
         assert_eq!(files(folder.path()).len(), MAX_ENTRIES);
     }
