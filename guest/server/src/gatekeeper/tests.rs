@@ -78,7 +78,7 @@ impl Lab {
     /// `crm` has a task for Alice.
     fn hand_task(&self, id: &str) {
         let alice = Identity { tenant_id: TENANT, object_id: "alice-object", client_id: "client" };
-        assert_eq!(run(handed::remember(&self.env.entra, "crm", alice, (Handed::Task, id))), Ok(true));
+        assert_eq!(run(handed::remember(&self.env.entra, "crm", alice, (Handed::Task, id))), Ok(()));
     }
 
     fn open() -> Self {

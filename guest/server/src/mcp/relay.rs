@@ -251,7 +251,8 @@ impl RelayedMessage {
     pub(crate) fn handed<'m>(&'m self) -> Result<Vec<(Handed, &'m str)>, RpcError> {
         let Some(method) = self.method.as_deref() else { return Ok(Vec::new()) };
         let mut named = Vec::new();
-        if method.starts_with(TASKS) {
+        // What a client notifies of are tasks of its own.
+        if method.starts_with(TASKS) || self.id.is_some() {
             named.extend(self.params.get("taskId").map(|id| (Handed::Task, "taskId", id, MAX_NAME_BYTES)));
         }
         match self.listened_tasks() {

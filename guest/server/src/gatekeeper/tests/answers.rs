@@ -163,6 +163,30 @@ fn lists_hold_what_the_caller_of_the_handle_may_use() {
 }
 
 #[test]
+fn a_server_whose_lists_change_between_requests_gets_no_rule_bypassed() {
+    let lab = Lab::new(rules());
+    let list = |items: &Value| {
+        let grant = lab.grant(post(&lab.bob, &json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/list" })));
+        let list = json!({ "jsonrpc": "2.0", "id": 7, "result": { "tools": items } }).to_string();
+        names(&run(judge_answer(&lab.later(), grant.handle.reveal(), list)), "tools")
+    };
+    // It names the ruled tool otherwise, later as it is, and by letters that look alike.
+    assert_eq!(list(&json!([{ "name": "list" }, { "name": "remove" }])), ["list", "remove"]);
+    let later = json!([
+        { "name": "delete_record" }, { "name": "DELETE_RECORD" }, { "name": "delete_record " },
+        { "name": "delete\u{200b}_record" }, { "name": "delete_\u{ff52}ecord" }, { "name": "list" },
+    ]);
+    assert_eq!(list(&later), ["list"]);
+    assert_eq!(list(&json!([{ "name": "list" }, { "name": "remove" }])), ["list", "remove"]);
+    // What a list has said or not said decides nothing about a call.
+    for name in ["delete_record", "DELETE_RECORD", "delete_record ", "delete\u{200b}_record", "delete_\u{ff52}ecord"] {
+        let refused = json_of(&lab.refusal(lab.call(&lab.bob, name)));
+        assert_eq!(refused["result"]["isError"], true, "{name:?}");
+    }
+    lab.grant(lab.call(&lab.bob, "never-listed"));
+}
+
+#[test]
 fn what_needs_no_change_comes_through_as_it_is() {
     let lab = Lab::open();
     let grant = lab.grant(lab.call(&lab.alice, "list"));
