@@ -8,8 +8,9 @@ use base::Secret;
 use base::audit::Outcome;
 use base::policy::{Rule, ToolRule};
 use base::settings::{ServerIdentity, ServerKind, ServerSettings};
-use caller::Caller as _;
 use caller::local::{Account, accounts};
+use caller::session::Session;
+use caller::{Caller as _, SessionCaller};
 use entra::oauth::TokenSet;
 use serde_json::{Value, json};
 use world::HttpError;
@@ -378,6 +379,41 @@ fn a_remote_client_brings_what_a_delegation_needs_of_its_person() {
             assert_eq!(call(&Peer::Remote(&env, &caller), spoken, "read"), expected);
         }
     }
+}
+
+#[test]
+fn a_session_signs_in_once_more_for_an_api_that_wants_it_and_anew_only_if_it_has_ended() {
+    let world = World::default();
+    provides(&world, &["read"]);
+    let env = remote(&world);
+    let session = Session {
+        id: "session-1".to_owned(),
+        client_id: "client".to_owned(),
+        resource: "https://mcp.example.com/mail/mcp".to_owned(),
+        scopes: vec!["User.Read".to_owned()],
+        tenant_id: TENANT.to_owned(),
+        object_id: OBJECT.to_owned(),
+        expires_at: START + 3600,
+        membership: Default::default(),
+    };
+    let caller = SessionCaller { env: &env.entra, session: &session };
+    let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
+    for (code, claims, expected) in [
+        ("step-up-required", Some(claims), Reply::StepUp),
+        ("claims-challenge", Some(claims), Reply::StepUp),
+        ("step-up-required", None, Reply::StepUp),
+        ("session-ended", None, Reply::SignInAgain),
+        ("interaction-required", Some(claims), Reply::SignInAgain),
+    ] {
+        let needs = delegation(DelegationErrorCategory::NeedsPerson, code);
+        let error = DelegationError { claims: claims.map(str::to_owned), ..needs };
+        world.tools_answer(move |_| Err(ProviderError::Delegation(error.clone())));
+        for spoken in ERAS {
+            assert_eq!(call(&Peer::Remote(&env, &caller), spoken, "read"), expected, "{code}");
+        }
+    }
+    let wanted = run(caller::session::claims::wanted(&env.entra, &session.owner())).unwrap();
+    assert_eq!(wanted.as_deref(), Some(claims), "the next sign-in brings them");
 }
 
 #[test]
