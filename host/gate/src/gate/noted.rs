@@ -82,7 +82,7 @@ impl Looked {
                 // Some clients take for an event what has no end.
                 None => {
                     let rest = self.splitter.take().and_then(|mut splitter| splitter.rest());
-                    return self.show(rest.into_iter().collect()).await.err().map(Err);
+                    return Self::show(&self.judge, rest.into_iter().collect()).await.err().map(Err);
                 }
                 Some(Err(error)) => return Some(Err(error)),
                 Some(Ok(frame)) => match frame.into_data() {
@@ -91,7 +91,7 @@ impl Looked {
                 },
             };
             let parts = self.parts(&data);
-            return Some(self.show(parts).await.map(|()| Frame::data(data)));
+            return Some(Self::show(&self.judge, parts).await.map(|()| Frame::data(data)));
         }
     }
 
@@ -110,14 +110,14 @@ impl Looked {
         parts
     }
 
-    async fn show(&self, parts: Vec<Part>) -> Result<(), BehindError> {
+    async fn show(judge: &Judge, parts: Vec<Part>) -> Result<(), BehindError> {
         for part in parts {
             let Part::Event(raw) = part else { continue };
             if !hands_out(&raw) {
                 continue;
             }
             if let Some(data) = Event::read(&raw).data {
-                self.judge.judge(&data).await.map_err(|error| {
+                judge.judge(&data).await.map_err(|error| {
                     tracing::error!(error = printable(&error.to_string()), "an event was not noted: the stream ends");
                     BehindError::BrokenOff("the component failed on an event".to_owned())
                 })?;
