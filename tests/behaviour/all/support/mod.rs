@@ -1,11 +1,13 @@
 //! What several test modules need.
 
+pub(crate) mod behind;
 pub(crate) mod certificate;
 #[cfg(unix)]
 pub(crate) mod collector;
 pub(crate) mod component;
 pub(crate) mod lab;
 pub(crate) mod nginx;
+pub(crate) mod pages;
 pub(crate) mod patience;
 pub(crate) mod process;
 pub(crate) mod remote;
