@@ -1,5 +1,6 @@
 //! Tools of the user's own: projects that the program writes, components that it runs, and servers that it protects.
 
+mod assertion;
 mod inspect;
 mod mail;
 mod projects;
