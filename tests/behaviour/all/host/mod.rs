@@ -15,4 +15,5 @@ pub(crate) mod serve;
 mod stdio;
 mod strangers;
 mod telemetry;
+mod telemetry_behind;
 mod two_processes;
