@@ -206,3 +206,88 @@ fn outcome(error: &ProviderError) -> &'static str {
         ProviderError::Unavailable(_) => "unavailable",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use entra_mcp_plugin::gatekeeper::Caller;
+    use entra_mcp_plugin::token_validator::PrincipalKind;
+    use opentelemetry::Value;
+
+    use super::super::testing::Spans;
+    use super::*;
+
+    /// A server that answers each request with the next of these results, and not at all after the last one.
+    struct Scripted(std::sync::Mutex<Vec<BehindError>>);
+
+    #[async_trait]
+    impl Behind for Scripted {
+        async fn send(&self, _: Request<Bytes>, _: Sender) -> Result<Response<AnswerBody>, BehindError> {
+            let error = self.0.lock().unwrap().pop();
+            match error {
+                Some(error) => Err(error),
+                None => pending().await,
+            }
+        }
+
+        fn requests_at_once(&self) -> Option<usize> {
+            Some(7)
+        }
+
+        fn time_to_answer(&self) -> Duration {
+            Duration::from_secs(9)
+        }
+    }
+
+    fn sender() -> Sender {
+        let caller = Caller {
+            tenant_id: "tenant".into(),
+            object_id: "object".into(),
+            client_id: "client".into(),
+            scopes: Vec::new(),
+            roles: Vec::new(),
+            kind: PrincipalKind::User,
+            correlation_id: "correlation".into(),
+        };
+        Sender { caller, handle: "handle".into() }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_fails_or_is_given_up_has_a_span_that_says_how() {
+        let spans = Spans::default();
+        let errors = [
+            (BehindError::TimedOut, "timeout"),
+            (BehindError::Busy("recognisable".into()), "busy"),
+            (BehindError::Unreachable("recognisable".into()), "unreachable"),
+            (BehindError::Malformed("recognisable".into()), "malformed"),
+            (BehindError::BrokenOff("recognisable".into()), "broken-off"),
+        ];
+        let script = errors.iter().rev().map(|(error, _)| error.clone()).collect();
+        let behind = spans.observe().behind("crm", Arc::new(Scripted(std::sync::Mutex::new(script))));
+        for (error, expected) in errors {
+            assert_eq!(behind.send(Request::default(), sender()).await.err(), Some(error));
+            assert_said(&spans.only(), expected);
+        }
+        let sending = behind.send(Request::default(), sender());
+        assert!(tokio::time::timeout(Duration::ZERO, sending).await.is_err());
+        assert_said(&spans.only(), "cancelled");
+        assert_eq!((behind.requests_at_once(), behind.time_to_answer()), (Some(7), Duration::from_secs(9)));
+    }
+
+    fn assert_said(span: &opentelemetry_sdk::trace::SpanData, expected: &'static str) {
+        let said = span.attributes.iter().find(|attribute| attribute.key.as_str() == "error.type");
+        assert_eq!(said.map(|attribute| &attribute.value), Some(&Value::from(expected)));
+        assert_eq!((span.name.as_ref(), &span.status), ("GET crm", &Status::error("")));
+        assert!(!format!("{span:?}").contains("recognisable"));
+    }
+
+    #[tokio::test]
+    async fn without_observers_a_server_and_tools_are_themselves() {
+        let behind: Arc<dyn Behind> = Arc::new(Scripted(std::sync::Mutex::default()));
+        let tools: Arc<dyn ProvidedTools> = Arc::new(entra_mcp_plugin::provided_tools::NoProvidedTools);
+        let telemetry = Telemetry::default();
+        assert!(Arc::ptr_eq(&telemetry.behind("crm", Arc::clone(&behind)), &behind));
+        assert!(Arc::ptr_eq(&telemetry.tools(Arc::clone(&tools)), &tools));
+    }
+}

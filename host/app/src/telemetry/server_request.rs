@@ -366,6 +366,22 @@ mod tests {
     }
 
     #[test]
+    fn the_path_of_a_server_behind_is_a_route_to_which_messages_are_posted() {
+        let paths = ["/crm/mcp".to_owned()];
+        for (path, route, parent) in
+            [("/crm/mcp", "/crm/mcp", below(OF_MESSAGE, "m=2")), ("/erp/mcp", "other", below(OF_HEADER, "h=1"))]
+        {
+            let spans = Spans::default();
+            let headers = headers(Some(OF_HEADER));
+            let mut request = spans.observe().server_request(&Method::POST, path, false, &headers, &paths);
+            request.received(message(OF_MESSAGE).as_bytes());
+            drop(request);
+            let span = spans.only();
+            assert_eq!((span.name.as_ref(), place(&span)), (format!("POST {route}").as_str(), parent));
+        }
+    }
+
+    #[test]
     fn routes_are_few_whatever_is_asked_for() {
         for (path, expected) in [
             ("/mcp", "/mcp"),

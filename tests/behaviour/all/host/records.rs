@@ -75,7 +75,8 @@ impl Site {
         self.post_call(path, access_token, headers, json!({ "name": tool, "arguments": {} })).await
     }
 
-    async fn post_call(
+    /// Posts a call with these parameters.
+    pub(crate) async fn post_call(
         &self,
         path: &str,
         access_token: Option<&str>,
