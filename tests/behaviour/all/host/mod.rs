@@ -2,7 +2,7 @@
 
 mod audit;
 mod batch;
-mod behind;
+pub(crate) mod behind;
 pub(crate) mod commands;
 mod hostile;
 mod http_calls;

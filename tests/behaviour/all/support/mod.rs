@@ -10,6 +10,7 @@ pub(crate) mod nginx;
 pub(crate) mod pages;
 pub(crate) mod patience;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod remote;
 pub(crate) mod server;
 pub(crate) mod session;

@@ -2,7 +2,7 @@
 
 mod assertion;
 mod inspect;
-mod mail;
+pub(crate) mod mail;
 mod projects;
 mod protected;
 mod tutorials;
