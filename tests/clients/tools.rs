@@ -15,7 +15,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 /// Folders of `tests/clients` with packages for Python, which share one virtual environment.
-pub(crate) const PYTHON_CLIENTS: [&str; 2] = ["mcp-python", "msal-python"];
+pub(crate) const PYTHON_CLIENTS: [&str; 3] = ["envoy", "mcp-python", "msal-python"];
 
 /// What builds the projects of `entra-mcp tools new`; each has a folder of its own outside of `tests/clients`.
 pub(crate) const TOOLS_JS: &str = "tools-js";
@@ -76,7 +76,7 @@ impl Tools {
     }
 }
 
-/// A program that is not a client: `chromium` or `nginx`.
+/// A program that is not a client: `caddy`, `chromium` or `nginx`.
 pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     match name {
         "chromium" => CHROMIUM.into_iter().find_map(on_path),

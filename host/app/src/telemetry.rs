@@ -22,6 +22,7 @@ use crate::config::OtlpConfig;
 use metrics::Metrics;
 
 mod audit;
+mod behind;
 mod client_request;
 mod limits;
 mod message;

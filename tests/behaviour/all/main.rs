@@ -15,6 +15,9 @@ mod emulator;
 #[cfg(unix)]
 mod host;
 #[cfg(test)]
+#[cfg(unix)]
+mod proxies;
+#[cfg(test)]
 mod remote;
 #[cfg(test)]
 mod sign_in;

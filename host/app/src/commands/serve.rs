@@ -57,7 +57,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         ca_file: config.common.ca_file.clone(),
         instance_id: correlation_id(),
     })?;
-    let tools = Tools::load(&config.common).await?;
+    let tools = Tools::load(&config.common, &telemetry).await?;
     let mut settings = config.settings(server.address());
     tools.complete(&mut settings.servers);
     let client = confidential_client::new(config, settings.clone(), &telemetry).await?;
@@ -87,7 +87,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     if let Some(Problem { message, .. }) = plugin.check_settings().await?.into_iter().next() {
         return Err(ConfigError::Conflict(message).into());
     }
-    let upstreams = Upstreams::new(&config.common, &tools, &plugin, gate_options(&settings))?;
+    let upstreams = Upstreams::new(&config.common, &tools, &plugin, &telemetry, gate_options(&settings))?;
     start_check(&plugin, config.check).await?;
     telemetry.observe_plugin(&plugin);
     telemetry.observe_audit(&audit);
@@ -105,7 +105,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         forwarded_header: config.forwarded_header,
         token_header: config.token_header.clone(),
         path_prefix: config.path_prefix(),
-        observer: Arc::new(telemetry.clone()),
+        observer: telemetry.incoming(settings.servers.iter().map(|server| server.path.as_str())),
         limits,
         ..Options::new(http::HeaderName::from_static(CLIENT_ADDRESS_HEADER), Arc::new(correlation_id))
     };

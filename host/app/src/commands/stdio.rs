@@ -13,6 +13,7 @@ use crate::compiler;
 use crate::composition::behind::Tools;
 use crate::composition::public_client;
 use crate::config::Config;
+use crate::telemetry::Telemetry;
 
 /// How long the sign-in may take to be given up at the end. Clients do not wait long for a server to end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -22,7 +23,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub async fn run(config: &Config) -> Result<(), CommandError> {
     let mut end = EndRequest::listen()?;
     let compiler = compiler::of_component(&config.host.code_cache);
-    let tools = Tools::load(config).await?;
+    let tools = Tools::load(config, &Telemetry::default()).await?;
     tools.check_local(config)?;
     let plugin = Arc::new(tools.provide(public_client::builder(config)?).compiler(compiler).build()?);
     tools.connect(&plugin);

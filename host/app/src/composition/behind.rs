@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 pub use self::tools::{Tools, ToolsError};
 use crate::config::behind::{UpstreamConfig, UpstreamTarget};
 use crate::config::{Config, ConfigError};
+use crate::telemetry::Telemetry;
 
 mod process;
 mod tools;
@@ -34,6 +35,7 @@ impl Upstreams {
         config: &Config,
         tools: &Tools,
         plugin: &Arc<Plugin>,
+        telemetry: &Telemetry,
         options: gate::Options,
     ) -> Result<Self, ConfigError> {
         let mut servers: HashMap<String, Arc<dyn Behind>> = HashMap::new();
@@ -50,6 +52,13 @@ impl Upstreams {
             servers.insert(upstream.place.name.clone(), server);
         }
         servers.extend(tools.whole_servers(config));
+        let servers: HashMap<_, _> = servers
+            .into_iter()
+            .map(|(name, server)| {
+                let observed = telemetry.behind(&name, server);
+                (name, observed)
+            })
+            .collect();
         let has_servers = !servers.is_empty();
         let gate = Gate::new(Arc::clone(plugin) as Arc<_>, servers, options);
         Ok(Self { gate: has_servers.then(|| Arc::new(gate)), processes })

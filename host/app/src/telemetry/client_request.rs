@@ -1,4 +1,4 @@
-//! A request to Entra ID or Microsoft Graph, as it is observed.
+//! A request to Entra ID, Microsoft Graph, or an API that a tool component asks, as it is observed.
 
 use std::sync::Arc;
 
@@ -26,12 +26,14 @@ struct Target {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Services {
     graph: String,
+    /// Tool components ask, and not the component itself: what is not Graph may be any API.
+    of_tools: bool,
 }
 
 impl Services {
     /// Graph is at this URL, and everything else is Entra ID.
     pub(crate) fn new(graph: &str) -> Self {
-        Self { graph: graph.trim_end_matches('/').to_owned() }
+        Self { graph: graph.trim_end_matches('/').to_owned(), of_tools: false }
     }
 
     fn target(&self, uri: &Uri) -> Target {
@@ -39,6 +41,9 @@ impl Services {
         let below_graph = url.strip_prefix(&self.graph).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if below_graph && !self.graph.is_empty() {
             return Target { service: "graph", endpoint: "graph" };
+        }
+        if self.of_tools {
+            return Target { service: "api", endpoint: "other" };
         }
         let endpoint = match uri.path() {
             path if path.ends_with("/token") => "token",
@@ -70,6 +75,12 @@ impl Telemetry {
     /// Observes what the component sends; `graph` tells requests to Microsoft Graph from those to Entra ID.
     pub fn outgoing(&self, graph: &str) -> Arc<dyn OutboundObserver> {
         Arc::new(Outgoing { telemetry: self.clone(), services: Services::new(graph) })
+    }
+
+    /// Observes what tool components send: to Graph, or to other APIs.
+    pub fn outgoing_of_tools(&self, graph: &str) -> Arc<dyn OutboundObserver> {
+        let services = Services { of_tools: true, ..Services::new(graph) };
+        Arc::new(Outgoing { telemetry: self.clone(), services })
     }
 }
 
@@ -145,7 +156,7 @@ impl Telemetry {
 }
 
 /// Says in the header which trace a request belongs to.
-fn name_trace(context: &Context, headers: &mut HeaderMap) {
+pub(super) fn name_trace(context: &Context, headers: &mut HeaderMap) {
     TraceContextPropagator::new().inject_context(context, &mut HeaderInjector(headers));
     // The propagator writes a header even where there is nothing to say.
     if headers.get(TRACESTATE).is_some_and(HeaderValue::is_empty) {

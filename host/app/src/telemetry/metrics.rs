@@ -1,8 +1,8 @@
 //! The metrics. Their names follow OpenTelemetry's conventions where there are any; Prometheus sees
 //! `http.server.request.duration` as `http_server_request_duration_seconds`.
 //!
-//! Every label has a fixed set of values: the program names routes and endpoints, and no label holds a value that a
-//! client chooses.
+//! Every label has a fixed set of values: the program names routes and endpoints, the configuration names servers, and no
+//! label holds a value that a client chooses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub(super) struct Metrics {
     pub(super) server_duration: Histogram<f64>,
     pub(super) server_active: UpDownCounter<i64>,
     pub(super) client_duration: Histogram<f64>,
+    pub(super) upstream_duration: Histogram<f64>,
+    pub(super) tool_duration: Histogram<f64>,
     pub(super) rate_limited: Counter<u64>,
     pub(super) audit_events: Counter<u64>,
     pub(super) audit_failures: Counter<u64>,
@@ -46,7 +48,15 @@ impl Metrics {
                 .i64_up_down_counter("http.server.active_requests")
                 .with_description("Requests that are being read or answered")
                 .build(),
-            client_duration: duration("http.client.request.duration", "Time of requests to Entra ID and Graph"),
+            client_duration: duration(
+                "http.client.request.duration",
+                "Time of requests to Entra ID, Graph, and the APIs that tool components ask",
+            ),
+            upstream_duration: duration(
+                "entra_mcp.upstream.request.duration",
+                "Time from a request to a server behind to the head of its answer",
+            ),
+            tool_duration: duration("entra_mcp.tool.call.duration", "Time of calls of tool components"),
             rate_limited: counter("entra_mcp.rate_limited", "Requests over the bound of an operation"),
             audit_events: counter("entra_mcp.audit.events", "Security events"),
             audit_failures: counter("entra_mcp.audit.failures", "Events that could not be recorded and were refused"),

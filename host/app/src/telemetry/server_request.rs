@@ -1,5 +1,7 @@
 //! A request of a client, as it is observed.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use entra_mcp_server::{ObservedRequest, Observer};
@@ -15,7 +17,9 @@ use super::{Telemetry, TraceParent, message, trace_state};
 pub(crate) struct ServerRequest {
     telemetry: Telemetry,
     method: &'static str,
-    route: &'static str,
+    route: Cow<'static, str>,
+    /// Whether MCP messages are posted to the path.
+    has_messages: bool,
     https: bool,
     begun: Instant,
     answered: bool,
@@ -25,7 +29,19 @@ pub(crate) struct ServerRequest {
     context: Option<Context>,
 }
 
+/// Observes the requests of clients.
+struct Incoming {
+    telemetry: Telemetry,
+    /// The paths of servers behind, below the public URL.
+    paths: Vec<String>,
+}
+
 impl Telemetry {
+    /// Observes the requests of clients; `paths` are those of servers behind.
+    pub fn incoming<'a>(&self, paths: impl Iterator<Item = &'a str>) -> Arc<dyn Observer> {
+        Arc::new(Incoming { telemetry: self.clone(), paths: paths.map(str::to_owned).collect() })
+    }
+
     /// A request begins. The caller's trace is taken over even if nothing else is observed: audit records name it.
     #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     pub(crate) fn server_request(
@@ -34,8 +50,10 @@ impl Telemetry {
         path: &str,
         https: bool,
         headers: &HeaderMap,
+        paths: &[String],
     ) -> ServerRequest {
         let traced = self.tracer().is_some();
+        let is_behind = paths.iter().find(|behind| *behind == path);
         let context = TraceParent::of(headers).map(|parent| {
             let state = if traced { trace_state::of(headers) } else { TraceState::NONE };
             Context::new().with_remote_span_context(parent.span_context(state))
@@ -46,7 +64,8 @@ impl Telemetry {
         ServerRequest {
             telemetry: self.clone(),
             method: self::method(method),
-            route: route(path),
+            route: is_behind.map_or_else(|| route(path).into(), |path| Cow::Owned(path.clone())),
+            has_messages: is_behind.is_some() || matches!(path, "/mcp" | "/message"),
             https,
             begun: Instant::now(),
             answered: false,
@@ -56,7 +75,7 @@ impl Telemetry {
     }
 }
 
-impl Observer for Telemetry {
+impl Observer for Incoming {
     fn request(
         &self,
         method: &Method,
@@ -64,8 +83,8 @@ impl Observer for Telemetry {
         https: bool,
         headers: &HeaderMap,
     ) -> Option<Box<dyn ObservedRequest>> {
-        let request = self.server_request(method, path, https, headers);
-        (self.0.is_some() || request.context.is_some()).then(|| Box::new(request) as Box<dyn ObservedRequest>)
+        let request = self.telemetry.server_request(method, path, https, headers, &self.paths);
+        (self.telemetry.0.is_some() || request.context.is_some()).then(|| Box::new(request) as Box<dyn ObservedRequest>)
     }
 }
 
@@ -93,8 +112,8 @@ impl ServerRequest {
     /// to the work than the header, which may come from a proxy or stand for a connection. Without a tracer, the
     /// message is not searched for a trace.
     pub(crate) fn received(&mut self, body: &[u8]) {
-        let named = match (self.awaits_span, self.method, self.route) {
-            (Some(_), "POST", "/mcp" | "/message") => message::trace(body),
+        let named = match (self.awaits_span, self.method, self.has_messages) {
+            (Some(_), "POST", true) => message::trace(body),
             _ => None,
         };
         self.start_span(named);
@@ -109,7 +128,7 @@ impl ServerRequest {
             .with_start_time(began)
             .with_attributes([
                 KeyValue::new("http.request.method", self.method),
-                KeyValue::new("http.route", self.route),
+                KeyValue::new("http.route", self.route.clone()),
                 KeyValue::new("url.scheme", if self.https { "https" } else { "http" }),
             ]);
         let of_header = self.context.take();
@@ -163,8 +182,11 @@ impl ServerRequest {
 
     fn record(&self, result: KeyValue) {
         if let Some(metrics) = self.telemetry.metrics() {
-            let labels =
-                [KeyValue::new("http.request.method", self.method), KeyValue::new("http.route", self.route), result];
+            let labels = [
+                KeyValue::new("http.request.method", self.method),
+                KeyValue::new("http.route", self.route.clone()),
+                result,
+            ];
             metrics.server_duration.record(seconds(self.begun.elapsed()), &labels);
         }
     }
@@ -239,7 +261,7 @@ mod tests {
 
     fn span(method: &Method, path: &str, headers: &HeaderMap, body: &str) -> SpanData {
         let spans = Spans::default();
-        let mut request = spans.observe().server_request(method, path, false, headers);
+        let mut request = spans.observe().server_request(method, path, false, headers, &[]);
         request.received(body.as_bytes());
         request.answered(StatusCode::OK);
         drop(request);
@@ -283,7 +305,7 @@ mod tests {
         assert_eq!((place(&wanted), wanted.links.links.len()), (below(OF_MESSAGE, "m=2"), 1));
         for (header, message) in [(Some(UNSAMPLED), message(OF_MESSAGE)), (None, message(&unsampled_message))] {
             let spans = Spans::default();
-            let mut request = spans.observe().server_request(&Method::POST, "/mcp", false, &headers(header));
+            let mut request = spans.observe().server_request(&Method::POST, "/mcp", false, &headers(header), &[]);
             request.received(message.as_bytes());
             drop(request);
             assert_eq!(spans.count(), 0, "{header:?} {message}");
@@ -323,7 +345,7 @@ mod tests {
             let found = span.attributes.iter().find(|attribute| attribute.key.as_str() == name);
             found.map(|attribute| attribute.value.clone())
         };
-        let begin = || spans.observe().server_request(&Method::POST, "/mcp", true, &headers(Some(OF_HEADER)));
+        let begin = || spans.observe().server_request(&Method::POST, "/mcp", true, &headers(Some(OF_HEADER)), &[]);
         let mut refused = begin();
         refused.answered(StatusCode::PAYLOAD_TOO_LARGE);
         drop(refused);
@@ -341,6 +363,22 @@ mod tests {
         let left = spans.only();
         assert_eq!((place(&left), attributes(&left, "error.type")), (below(OF_MESSAGE, "m=2"), cancelled));
         assert_eq!(attributes(&left, "http.response.status_code"), None);
+    }
+
+    #[test]
+    fn the_path_of_a_server_behind_is_a_route_to_which_messages_are_posted() {
+        let paths = ["/crm/mcp".to_owned()];
+        for (path, route, parent) in
+            [("/crm/mcp", "/crm/mcp", below(OF_MESSAGE, "m=2")), ("/erp/mcp", "other", below(OF_HEADER, "h=1"))]
+        {
+            let spans = Spans::default();
+            let headers = headers(Some(OF_HEADER));
+            let mut request = spans.observe().server_request(&Method::POST, path, false, &headers, &paths);
+            request.received(message(OF_MESSAGE).as_bytes());
+            drop(request);
+            let span = spans.only();
+            assert_eq!((span.name.as_ref(), place(&span)), (format!("POST {route}").as_str(), parent));
+        }
     }
 
     #[test]
@@ -362,7 +400,7 @@ mod tests {
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let mut headers = HeaderMap::new();
         let context = |headers: &HeaderMap| {
-            let request = Telemetry::default().server_request(&Method::POST, "/mcp", false, headers);
+            let request = Telemetry::default().server_request(&Method::POST, "/mcp", false, headers, &[]);
             request.enter().and_then(|_entered| TraceParent::current()).map(|parent| parent.to_string())
         };
         assert_eq!(context(&headers), None);
@@ -370,7 +408,7 @@ mod tests {
         assert_eq!(context(&headers).as_deref(), Some(parent));
         assert_eq!(TraceParent::current(), None);
         // Without a tracer there is no span, so the message is not searched for another trace.
-        let mut request = Telemetry::default().server_request(&Method::POST, "/mcp", false, &headers);
+        let mut request = Telemetry::default().server_request(&Method::POST, "/mcp", false, &headers, &[]);
         request.received(message(OF_MESSAGE).as_bytes());
         let _entered = request.enter();
         assert_eq!(TraceParent::current(), TraceParent::parse(parent));

@@ -7,7 +7,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -25,11 +25,16 @@ use super::delegation::{DelegatedTokens, unavailable};
 use super::destinations::{Destination, Destinations, Refused};
 use super::scrub::{Carried, scrubbed};
 use crate::gatekeeper::Challenge;
-use crate::outbound::{Outbound, OutboundHooks, OutboundObserver, RequestBody, ResponseBody, Sending, sending};
+use crate::outbound::{
+    ObservedExchange, Outbound, OutboundHooks, OutboundObserver, RequestBody, ResponseBody, Sending, sending,
+};
 use crate::provided_tools::{DelegationError, DelegationErrorCategory};
 
 /// Longest body of a request in bytes. It is kept in memory until the answer is there, for the case of a challenge.
 const MAX_REQUEST_BYTES: usize = 1024 * 1024;
+
+/// How often a request is sent at most: once more if the API wants another token.
+const MAX_SENDS: usize = 2;
 
 /// Fields that a request with a token does not carry: a token could be put together from parts of an answer, be hidden by
 /// compression or an encoding of characters, or come back in an interim answer or a trailer.
@@ -60,6 +65,9 @@ const FIELDS_THAT_REDIRECT: [HeaderName; 6] = [
 
 type Answer = Result<Response<ResponseBody>, Error>;
 
+/// Observers of what a request leads to: it may be sent twice.
+type Observed = Vec<Box<dyn ObservedExchange>>;
+
 /// The way out of a tool component.
 pub(super) struct Egress {
     /// The name of the server, for the log.
@@ -73,8 +81,19 @@ pub(super) struct Egress {
 }
 
 impl Egress {
+    /// Observers for a request of the call that is going on in this task.
+    fn observe(&self) -> Observed {
+        (0..MAX_SENDS).filter_map(|_| self.observer.request()).collect()
+    }
+
     /// Sends a request of a call, if its destination is allowed.
-    async fn send(&self, call: &CallContext, request: Request<RequestBody>, options: Option<RequestOptions>) -> Answer {
+    async fn send(
+        &self,
+        call: &CallContext,
+        request: Request<RequestBody>,
+        options: Option<RequestOptions>,
+        observed: Observed,
+    ) -> Answer {
         // Its own place first: a call that has none takes none from the others.
         let own = call.place().await.ok_or(Error::HttpRequestDenied)?;
         let shared = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Error::HttpRequestDenied)?;
@@ -96,7 +115,7 @@ impl Egress {
                 tracing::info!(server = %self.server, %name, "a header field by which a tool names an identity was dropped");
             }
         }
-        let exchange = Exchange { egress: self, call, head, body, options };
+        let exchange = Exchange { egress: self, call, head, body, options, observed: Mutex::new(observed) };
         let answer = if destination.permissions.is_empty() {
             scrubbed(exchange.send(None).await?, &call.tokens, Carried::NoToken)
         } else {
@@ -136,6 +155,7 @@ struct Exchange<'a> {
     head: http::request::Parts,
     body: Bytes,
     options: Option<RequestOptions>,
+    observed: Mutex<Observed>,
 }
 
 impl Exchange<'_> {
@@ -200,7 +220,7 @@ impl Exchange<'_> {
             state_length(&mut headers, &self.head.method, self.body.len());
         }
         let (method, uri) = (self.head.method.clone(), self.head.uri.clone());
-        let mut observed = self.egress.observer.request();
+        let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(observed) = &mut observed {
             observed.begun(&method, &uri, &mut headers);
         }
@@ -351,9 +371,11 @@ impl WasiHttpHooks for ToolHooks {
     ) -> Sending {
         // The call is that of this moment, whatever the instance serves when the request is sent.
         let (egress, call) = (Arc::clone(&self.egress), self.call.clone());
+        // Another task sends the request.
+        let observed = egress.observe();
         sending(async move {
             let call = call.ok_or(Error::HttpRequestDenied)?;
-            egress.send(&call, request, options).await
+            egress.send(&call, request, options, observed).await
         })
     }
 }

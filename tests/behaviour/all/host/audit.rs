@@ -3,11 +3,13 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Stdio;
 
+use http::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::records::{ALICE, Site, records};
+use crate::support::behind::Behind;
 use crate::support::process::send_signal;
 use crate::support::session::sign_in;
 
@@ -60,6 +62,52 @@ async fn a_sign_in_and_a_call_are_lines_of_json_on_standard_error() {
     for record in &records {
         assert!(record["correlation_id"].as_str().is_some_and(|id| !id.is_empty()), "{record}");
         assert!(record.as_object().unwrap().values().all(|value| !value.is_null()), "{record}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_of_a_server_behind_is_recorded_with_how_it_ended_and_without_its_arguments() {
+    let (good, bad) = (Behind::start().await, Behind::answering(StatusCode::INTERNAL_SERVER_ERROR).await);
+    let config = format!(
+        "[[upstream]]\nname = \"crm\"\nurl = {:?}\n[[upstream]]\nname = \"erp\"\nurl = {:?}\n\
+         [[upstream]]\nname = \"gone\"\nurl = \"http://127.0.0.1:1/mcp\"\n\
+         [[access]]\nserver = \"crm\"\ntool = \"delete_record\"\nroles = [\"Crm.Admin\"]\n",
+        good.url(),
+        bad.url(),
+    );
+    let site = Site::new(|folder| {
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, config).unwrap();
+        [to_file(folder), vec!["--config".to_owned(), file.display().to_string()]].concat()
+    })
+    .await;
+    let arguments = json!({ "note": "recognisable-argument" });
+    for (server, tool) in
+        [("crm", "read_record"), ("crm", "delete_record"), ("erp", "read_record"), ("gone", "read_record")]
+    {
+        let path = format!("/{server}/mcp");
+        let token = sign_in(site.server.public_url(), &path, ALICE).await.access_token;
+        site.post_call(&path, Some(&token), &[], json!({ "name": tool, "arguments": arguments })).await;
+    }
+    let records = site.records(FILE);
+    let of_tools =
+        records.iter().filter(|record| record["event"].as_str().is_some_and(|name| name.starts_with("tool.")));
+    let told = of_tools.map(|record| {
+        let fields = ["event", "server", "tool", "outcome", "reason"].map(|name| record[name].as_str().unwrap_or("-"));
+        let is_timed = record["latency_ms"].as_f64().is_some_and(|time| time > 0.0);
+        (fields, record["upstream_status"].as_u64(), is_timed)
+    });
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            (["tool.called", "crm", "read_record", "success", "-"], Some(200), true),
+            (["tool.denied", "crm", "delete_record", "failure", "role-missing"], None, false),
+            (["tool.called", "erp", "read_record", "failure", "upstream-status"], Some(500), true),
+            (["tool.called", "gone", "read_record", "failure", "upstream-unreachable"], Some(0), true),
+        ]
+    );
+    for text in [std::fs::read_to_string(site.path(FILE)).unwrap(), site.server.log()] {
+        assert!(!text.contains("recognisable-argument"), "{text}");
     }
 }
 

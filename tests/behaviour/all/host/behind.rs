@@ -6,7 +6,7 @@ use super::commands::Home;
 use super::serve::{Server, run, serve};
 
 /// Exit code and message of a start that is refused.
-async fn refusal(home: &Home, command: &str, arguments: &[&str], file: &str) -> String {
+pub(crate) async fn refusal(home: &Home, command: &str, arguments: &[&str], file: &str) -> String {
     let config = home.path().join("behind.toml");
     let own = std::fs::read_to_string(home.path().join(".config/entra-mcp/config.toml")).unwrap();
     std::fs::write(&config, format!("{own}{file}")).unwrap();

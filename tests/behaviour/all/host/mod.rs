@@ -2,7 +2,7 @@
 
 mod audit;
 mod batch;
-mod behind;
+pub(crate) mod behind;
 pub(crate) mod commands;
 mod hostile;
 mod http_calls;
@@ -15,4 +15,5 @@ pub(crate) mod serve;
 mod stdio;
 mod strangers;
 mod telemetry;
+mod telemetry_behind;
 mod two_processes;

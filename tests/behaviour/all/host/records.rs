@@ -61,15 +61,38 @@ impl Site {
         metadata: Value,
     ) -> (u16, Value) {
         let params = json!({ "name": "getUserDetails", "arguments": {}, "_meta": metadata });
-        let message = modern("tools/call", params, json!({}));
+        self.post_call("/mcp", Some(access_token), headers, params).await
+    }
+
+    /// Calls a tool of the server at a path; status and body.
+    pub(crate) async fn call_tool(
+        &self,
+        path: &str,
+        access_token: Option<&str>,
+        tool: &str,
+        headers: &[(&str, &str)],
+    ) -> (u16, Value) {
+        self.post_call(path, access_token, headers, json!({ "name": tool, "arguments": {} })).await
+    }
+
+    /// Posts a call with these parameters.
+    pub(crate) async fn post_call(
+        &self,
+        path: &str,
+        access_token: Option<&str>,
+        headers: &[(&str, &str)],
+        params: Value,
+    ) -> (u16, Value) {
         let mut request = reqwest::Client::new()
-            .post(self.server.at("/mcp"))
-            .bearer_auth(access_token)
+            .post(self.server.at(path))
             .header("accept", "application/json, text/event-stream")
             .header("mcp-protocol-version", "2026-07-28")
             .header("mcp-method", "tools/call")
-            .header("mcp-name", "getUserDetails")
-            .json(&message);
+            .header("mcp-name", params["name"].as_str().unwrap())
+            .json(&modern("tools/call", params, json!({})));
+        if let Some(token) = access_token {
+            request = request.bearer_auth(token);
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -10,19 +10,19 @@ use crate::support::collector::{Collector, Manner, Received, Span};
 use crate::support::patience::{eventually, soon, until};
 use crate::support::session::Session;
 
-const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+pub(super) const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+pub(super) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
 /// SpanKind of OpenTelemetry's protocol.
-const SERVER: i32 = 2;
-const CLIENT: i32 = 3;
+pub(super) const SERVER: i32 = 2;
+pub(super) const CLIENT: i32 = 3;
 
-fn with_metrics() -> Vec<String> {
+pub(super) fn with_metrics() -> Vec<String> {
     ["--metrics-listen", "127.0.0.1:0", "--metrics-host", "metrics.example.com"].map(str::to_owned).into()
 }
 
 /// A site that exports to a collector, every tenth of a second.
-async fn exporting(url: &str, arguments: Vec<String>) -> Site {
+pub(super) async fn exporting(url: &str, arguments: Vec<String>) -> Site {
     exporting_within(url, "1000", arguments).await
 }
 
@@ -53,7 +53,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 }
 
 impl Site {
-    async fn metrics(&self) -> BTreeMap<String, f64> {
+    pub(super) async fn metrics(&self) -> BTreeMap<String, f64> {
         let answer = reqwest::get(self.server.metrics("/metrics")).await.unwrap();
         assert_eq!(answer.status().as_u16(), 200);
         assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4");
@@ -78,7 +78,7 @@ impl Site {
 }
 
 /// The sum of the samples of a metric with all of these labels.
-fn sum(samples: &BTreeMap<String, f64>, metric: &str, labels: &[&str]) -> f64 {
+pub(super) fn sum(samples: &BTreeMap<String, f64>, metric: &str, labels: &[&str]) -> f64 {
     let named = samples.iter().filter(|(name, _)| name.split('{').next() == Some(metric));
     let labelled = named.filter(|(name, _)| labels.iter().all(|label| name.contains(label)));
     labelled.map(|(_, value)| value).sum()

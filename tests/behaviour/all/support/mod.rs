@@ -1,13 +1,16 @@
 //! What several test modules need.
 
+pub(crate) mod behind;
 pub(crate) mod certificate;
 #[cfg(unix)]
 pub(crate) mod collector;
 pub(crate) mod component;
 pub(crate) mod lab;
 pub(crate) mod nginx;
+pub(crate) mod pages;
 pub(crate) mod patience;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod remote;
 pub(crate) mod server;
 pub(crate) mod session;

@@ -36,6 +36,16 @@ pub(crate) fn nginx() -> PathBuf {
     tool("nginx")
 }
 
+/// Caddy.
+pub(crate) fn caddy() -> PathBuf {
+    tool("caddy")
+}
+
+/// Envoy, which comes as a package for Python.
+pub(crate) fn envoy() -> PathBuf {
+    client("envoy").with_file_name("envoy")
+}
+
 fn tool(name: &str) -> PathBuf {
     installed::tool(name).unwrap_or_else(|| panic!("{name} is missing: use tests/run"))
 }

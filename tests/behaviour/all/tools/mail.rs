@@ -46,7 +46,7 @@ fn arguments(folder: &TempDir) -> Vec<String> {
 }
 
 /// A token of Entra ID for the server, as an MCP client gets it by itself.
-async fn bearer(emulator: &Emulator, username: &str) -> String {
+pub(crate) async fn bearer(emulator: &Emulator, username: &str) -> String {
     let scope = format!("api://{}/Mcp.Access", app(REMOTE));
     let authority = &emulator.endpoints().authority;
     let url = Authorize::new(LOCAL).scope(&scope).url(authority);

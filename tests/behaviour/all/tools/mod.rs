@@ -1,7 +1,8 @@
 //! Tools of the user's own: projects that the program writes, components that it runs, and servers that it protects.
 
+mod assertion;
 mod inspect;
-mod mail;
+pub(crate) mod mail;
 mod projects;
 mod protected;
 mod tutorials;

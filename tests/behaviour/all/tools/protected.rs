@@ -1,94 +1,73 @@
 //! `docs/src/tutorials/protect-a-server.md`: its five lines protect a server that knows nothing of Entra ID.
 
 use std::fs;
-use std::sync::{Arc, Mutex};
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::routing::post;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::host::records::{ALICE, Site};
-use crate::support::component::modern;
+use crate::support::behind::{ANSWER, Behind};
+use crate::support::pages::{Page, replaced};
 use crate::support::session::sign_in;
-use crate::support::tests_dir;
-
-/// The header fields of each request that reached the server.
-type Seen = Arc<Mutex<Vec<HeaderMap>>>;
-
-/// An MCP server with one tool; returns its address.
-async fn server(seen: Seen) -> String {
-    async fn answer(
-        State(seen): State<Seen>,
-        headers: HeaderMap,
-        body: String,
-    ) -> ([(&'static str, &'static str); 1], String) {
-        seen.lock().unwrap().push(headers);
-        let message: Value = serde_json::from_str(&body).unwrap();
-        let result = json!({ "resultType": "complete", "content": [{ "type": "text", "text": "from behind" }] });
-        let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
-        ([("content-type", "application/json")], answer.to_string())
-    }
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let routes = Router::new().route("/mcp", post(answer)).with_state(seen);
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    format!("http://{address}/mcp")
-}
 
 /// The configurations of the page, in their order.
 fn configurations() -> Vec<String> {
-    let page =
-        fs::read_to_string(tests_dir().join("../docs/src/tutorials/protect-a-server.md")).expect("the page is there");
-    let blocks = page.split("```toml\n").skip(1);
-    blocks.map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
+    Page::read("tutorials/protect-a-server.md").blocks("toml")
 }
 
-async fn call(site: &Site, token: Option<&str>, tool: &str) -> (u16, Value) {
-    let mut request = reqwest::Client::new()
-        .post(site.server.at("/mcp"))
-        .header("accept", "application/json, text/event-stream")
-        .header("mcp-protocol-version", "2026-07-28")
-        .header("mcp-method", "tools/call")
-        .header("mcp-name", tool)
-        .json(&modern("tools/call", json!({ "name": tool, "arguments": {} }), json!({})));
-    if let Some(token) = token {
-        request = request.bearer_auth(token);
-    }
-    let answer = request.send().await.unwrap();
-    let status = answer.status().as_u16();
-    (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
+/// A configuration of the page with the address of this server. The directory and the application come from the emulator, by
+/// flags.
+fn here(configuration: &str, url: &str) -> String {
+    let lines = configuration.lines().filter(|line| !line.starts_with("tenant-id") && !line.starts_with("client-id"));
+    replaced(&lines.collect::<Vec<_>>().join("\n"), "http://127.0.0.1:8000/mcp", url)
+}
+
+/// The program with this configuration, started as the page says.
+async fn started(config: String) -> Site {
+    let command = Page::read("tutorials/protect-a-server.md").section("Start it").block("sh");
+    let arguments = command.trim().strip_prefix("AZURE_CLIENT_SECRET=… entra-mcp serve ").expect("the page says how");
+    Site::new(|folder| {
+        let file = folder.path().join("entra-mcp.toml");
+        fs::write(&file, config).unwrap();
+        let arguments = arguments.split(' ');
+        arguments.map(|argument| argument.replace("entra-mcp.toml", file.to_str().unwrap())).collect()
+    })
+    .await
 }
 
 #[tokio::test]
-async fn five_lines_protect_a_server_and_a_rule_restricts_one_of_its_tools() {
-    let seen = Seen::default();
-    let url = server(Arc::clone(&seen)).await;
-    let [protected, restricted]: [String; 2] = configurations().try_into().expect("the page has two configurations");
+async fn five_lines_protect_a_server_and_the_start_says_that_its_tools_are_open() {
+    let behind = Behind::start().await;
+    let [protected, _]: [String; 2] = configurations().try_into().expect("the page has two configurations");
     assert_eq!(protected.lines().count(), 5, "{protected}");
-    // The directory and the application come from the emulator, by flags.
-    let lines = protected.lines().filter(|line| !line.starts_with("tenant-id") && !line.starts_with("client-id"));
-    let config = format!("{}\n{restricted}", lines.collect::<Vec<_>>().join("\n"));
-    let config = config.replace("http://127.0.0.1:8000/mcp", &url);
-    let site = Site::new(|folder| {
-        let file = folder.path().join("entra-mcp.toml");
-        fs::write(&file, config).unwrap();
-        vec!["--config".to_owned(), file.display().to_string()]
-    })
-    .await;
+    let site = started(here(&protected, &behind.url())).await;
+    site.log_with("every caller that is let in may use every tool, resource and prompt of crm").await;
 
-    let (status, _) = call(&site, None, "read_record").await;
+    let (status, _) = site.call_tool("/mcp", None, "read_record", &[]).await;
     assert_eq!(status, 401);
-    assert!(seen.lock().unwrap().is_empty(), "a request without a caller reached the server");
+    assert!(behind.arrived().is_empty(), "a request without a caller reached the server");
 
     let token = sign_in(site.server.public_url(), "/mcp", ALICE).await.access_token;
-    let (status, answer) = call(&site, Some(&token), "read_record").await;
-    assert_eq!((status, &answer["result"]["content"][0]["text"]), (200, &json!("from behind")), "{answer}");
-    let (_, answer) = call(&site, Some(&token), "delete_record").await;
-    assert_eq!(answer["result"]["isError"], true, "a caller without the role was served: {answer}");
+    for tool in ["read_record", "delete_record"] {
+        let (status, answer) = site.call_tool("/mcp", Some(&token), tool, &[]).await;
+        assert_eq!((status, &answer["result"]["content"][0]["text"]), (200, &json!(ANSWER)), "{answer}");
+    }
+    let arrived = behind.arrived();
+    assert!(arrived.len() == 2 && arrived.iter().all(|one| !one.headers.contains_key("authorization")));
+}
 
-    let seen = seen.lock().unwrap();
-    assert_eq!(seen.len(), 1, "the refused call reached the server");
-    assert!(seen.iter().all(|headers| !headers.contains_key("authorization")));
+#[tokio::test]
+async fn the_rule_of_the_page_restricts_one_tool_and_the_line_for_the_top_all_others() {
+    let behind = Behind::start().await;
+    let [protected, restricted]: [String; 2] = configurations().try_into().expect("the page has two configurations");
+    let config = format!("{}\n{restricted}", here(&protected, &behind.url()));
+    assert!(Page::read("tutorials/protect-a-server.md").text().contains("`deny-unlisted = true` at the top"));
+    for (top, served) in [("", true), ("deny-unlisted = true\n", false)] {
+        let site = started(format!("{top}{config}")).await;
+        let token = sign_in(site.server.public_url(), "/mcp", ALICE).await.access_token;
+        let (_, answer) = site.call_tool("/mcp", Some(&token), "read_record", &[]).await;
+        assert_eq!(answer["result"]["content"][0]["text"] == ANSWER, served, "{answer}");
+        let (_, answer) = site.call_tool("/mcp", Some(&token), "delete_record", &[]).await;
+        assert_eq!(answer["result"]["isError"], true, "a caller without the role was served: {answer}");
+        assert_eq!(behind.arrived().len(), usize::from(served), "a refused call went on");
+    }
 }

@@ -17,9 +17,13 @@
     reason = "a benchmark prints, starts programs, looks at the time, and may stop at the first surprise"
 )]
 
+#[path = "../http/judge.rs"]
+mod judge;
 #[path = "../http/load.rs"]
 #[allow(dead_code, reason = "the other benchmark needs more of it")]
 mod load;
+#[path = "../http/native.rs"]
+mod native;
 #[path = "../http/process.rs"]
 mod process;
 mod proxy;
@@ -32,65 +36,20 @@ mod streams;
 mod tokens;
 mod upstream;
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use entra_mcp_emulator::{Builder, Emulator};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use load::{Figures, Target};
+use native::{CONNECTIONS, Native, PROTOCOL, TOOL, megabytes, micros, profile};
 
 /// What makes this program the upstream.
 const UPSTREAM: &str = "upstream";
 /// What makes this program the native proxy.
 const PROXY: &str = "proxy";
-const PROTOCOL: &str = "2026-07-28";
-const TOOL: &str = "getUserDetails";
-const CONNECTIONS: [usize; 2] = [1, 32];
 /// Connections that the gate may have: all streams come from one address, which may have half of them.
 const MAX_CONNECTIONS: &str = "4096";
-
-/// What a server says when it is ready.
-#[derive(Deserialize, Serialize)]
-struct Served {
-    url: String,
-}
-
-/// What the upstream answers.
-fn profile() -> Value {
-    json!({
-        "displayName": "Alice Anderson",
-        "mail": "alice@contoso.example",
-        "userPrincipalName": "alice@contoso.example",
-    })
-}
-
-/// A process of this program, ended with this value.
-struct Native {
-    child: Child,
-    url: String,
-}
-
-impl Drop for Native {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Native {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        let mut child = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let Served { url } = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the server says {line:?}"));
-        Self { child, url }
-    }
-}
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -124,8 +83,8 @@ async fn compare() {
     let native = Native::start(&[PROXY, &issuer, &upstream.url]);
     let folder = tempfile::tempdir().unwrap();
     let ours = ours(&emulator, folder.path(), &upstream.url);
-    let bare = Arc::new(Target::new(upstream.child.id(), &upstream.url, one).await);
-    let peer = Arc::new(Target::new(native.child.id(), &native.url, one).await);
+    let bare = Arc::new(Target::new(upstream.pid(), &upstream.url, one).await);
+    let peer = Arc::new(Target::new(native.pid(), &native.url, one).await);
     let gate = Arc::new(Target::new(ours.pid(), &ours.at("/mcp"), one).await);
 
     println!("tools/call of an MCP server; medians of {rounds} runs of {duration:?}");
@@ -194,13 +153,4 @@ async fn measure(targets: &[&Arc<Target>; 3], connections: usize, rounds: usize,
         let [bare, peer, gate] = median(figure);
         println!("{name:<16} {bare:>10.1} {peer:>10.1} {gate:>10.1} {:>11.2} {:>10.1}", gate / peer, gate - bare);
     }
-}
-
-fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
-}
-
-#[allow(clippy::cast_precision_loss, reason = "megabytes, for people")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }

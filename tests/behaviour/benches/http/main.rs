@@ -21,7 +21,9 @@
     reason = "a benchmark prints, starts programs, looks at the time, and may stop at the first surprise"
 )]
 
+mod judge;
 mod load;
+mod native;
 mod ours;
 mod peer;
 mod process;
@@ -34,63 +36,19 @@ mod session;
 mod soak;
 mod tokens;
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use entra_mcp_emulator::Builder;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use load::{Figures, Target};
+use native::{CONNECTIONS, Native, PROTOCOL, TOOL, megabytes, micros, profile};
 use ours::Ours;
 
 /// What makes this program the peer.
 const PEER: &str = "peer";
 /// What makes it load this server alone, for long.
 const SOAK: &str = "soak";
-const PROTOCOL: &str = "2026-07-28";
-const TOOL: &str = "getUserDetails";
-const CONNECTIONS: [usize; 2] = [1, 32];
-
-/// What a server says when it is ready.
-#[derive(Deserialize, Serialize)]
-struct Served {
-    url: String,
-}
-
-/// What both servers answer.
-fn profile() -> Value {
-    json!({
-        "displayName": "Alice Anderson",
-        "mail": "alice@contoso.example",
-        "userPrincipalName": "alice@contoso.example",
-    })
-}
-
-/// A server process, ended with this value.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Server {
-    /// Starts a program that prints one line of JSON when it is ready.
-    fn start(command: &mut Command) -> (Self, Value) {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let output = child.stdout.take().unwrap();
-        let server = Self(child);
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line).unwrap();
-        let ready = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the server says {line:?}"));
-        (server, ready)
-    }
-}
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -114,10 +72,9 @@ async fn compare(only: Option<&str>) {
     let tokens = tokens::issue(&emulator).await;
     let one = std::slice::from_ref(&tokens.one);
     let issuer = serde_json::to_string(&tokens.issuer).unwrap();
-    let (peer, ready) = Server::start(Command::new(std::env::current_exe().unwrap()).args([PEER, &issuer]));
-    let Served { url } = serde_json::from_value(ready).unwrap();
-    let peer_with_one = Arc::new(Target::new(peer.0.id(), &url, one).await);
-    let peer_with_many = Arc::new(Target::new(peer.0.id(), &url, &tokens.many).await);
+    let peer = Native::start(&[PEER, &issuer]);
+    let peer_with_one = Arc::new(Target::new(peer.pid(), &peer.url, one).await);
+    let peer_with_many = Arc::new(Target::new(peer.pid(), &peer.url, &tokens.many).await);
     let (_with_session, session) = Ours::with_session(&emulator).await;
     let for_bearers = Ours::for_bearers(&emulator);
     let bearer = Arc::new(for_bearers.target(one).await);
@@ -150,15 +107,6 @@ async fn compare(only: Option<&str>) {
 
 fn row(name: &str, theirs: f64, ours: f64) {
     println!("{name:<16} {theirs:>10.1} {ours:>10.1} {:>11.2}", ours / theirs);
-}
-
-fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
-}
-
-#[allow(clippy::cast_precision_loss, reason = "megabytes, for people")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }
 
 /// Of each figure by itself.

@@ -1,5 +1,5 @@
-//! The mailbox of a user: a few messages, which are made from who the user is, so that nobody's can be taken for
-//! another one's.
+//! The mailbox of a user: a few messages, made from the user's id and name, so that a test can tell the mailboxes of two
+//! users apart.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};

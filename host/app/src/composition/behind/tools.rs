@@ -20,6 +20,7 @@ use crate::compiler;
 use crate::config::access::KnownTools;
 use crate::config::behind::{EgressConfig, ToolsConfig};
 use crate::config::{Config, ConfigError};
+use crate::telemetry::Telemetry;
 
 /// After this time without a result, the start says what it is doing. Compiled code is loaded in less.
 const LONG_WORK: Duration = Duration::from_secs(2);
@@ -47,21 +48,24 @@ pub enum ToolsError {
 pub struct Tools {
     components: Arc<ToolComponents>,
     tokens: Arc<PluginTokens>,
+    telemetry: Telemetry,
 }
 
 impl Tools {
     /// Loads the components of the configuration. Compiles them, unless the code cache has them.
-    pub async fn load(config: &Config) -> Result<Self, ToolsError> {
+    pub async fn load(config: &Config, telemetry: &Telemetry) -> Result<Self, ToolsError> {
         let tokens = PluginTokens::new();
         let settings: Vec<_> = config.behind.tools.iter().map(settings).collect();
         let names = config.behind.tools.iter().map(|tools| tools.place.name.as_str()).collect::<Vec<_>>().join(", ");
         let delegated: Arc<dyn DelegatedTokens> = Arc::clone(&tokens) as _;
         let (graph, ca_file) = (config.settings.graph.clone(), config.ca_file.clone());
         let code_cache = config.host.code_cache.clone();
+        let observer = telemetry.outgoing_of_tools(&graph);
         let mut loading = tokio::task::spawn_blocking(move || {
             let cache = code_cache.clone();
             ToolComponents::builder(delegated)
                 .graph(graph)
+                .observer(observer)
                 .ca_file(ca_file.as_deref())
                 .code_cache(code_cache)
                 .compiler(move |file| compiler::of_tools(&cache, file))
@@ -77,7 +81,7 @@ impl Tools {
             }
         };
         let components = Arc::new(loaded.map_err(|_| ToolsError::Thread)??);
-        Ok(Self { components, tokens })
+        Ok(Self { components, tokens, telemetry: telemetry.clone() })
     }
 
     /// Whether a server's component is a whole MCP server.
@@ -109,7 +113,7 @@ impl Tools {
     /// Gives the component the tools.
     #[must_use]
     pub fn provide(&self, builder: PluginBuilder) -> PluginBuilder {
-        builder.provided_tools(Arc::clone(&self.components) as Arc<dyn ProvidedTools>)
+        builder.provided_tools(self.telemetry.tools(Arc::clone(&self.components) as Arc<dyn ProvidedTools>))
     }
 
     /// Lets requests of tools get tokens from this component.

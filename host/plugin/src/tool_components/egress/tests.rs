@@ -122,7 +122,7 @@ fn request(
 }
 
 async fn get(egress: &Egress, call: &CallContext, uri: &str) -> Answer {
-    egress.send(call, request("GET", uri, &[], ""), None).await
+    egress.send(call, request("GET", uri, &[], ""), None, Vec::new()).await
 }
 
 fn unauthorized(challenge: &'static str) -> Response<&'static str> {
@@ -161,7 +161,10 @@ async fn what_a_tool_says_about_an_identity_is_dropped() {
             ("x-ms-token-aad-access-token", "stolen"),
             ("x-other", "kept"),
         ];
-        egress(&api, []).send(&CallContext::new("alice"), request("GET", uri, &fields, ""), None).await.unwrap();
+        egress(&api, [])
+            .send(&CallContext::new("alice"), request("GET", uri, &fields, ""), None, Vec::new())
+            .await
+            .unwrap();
         let expected = uri.contains("graph").then_some("Bearer alice-Mail.Read");
         assert_eq!(api.field(0, "authorization").as_deref(), expected, "{uri}");
         assert_eq!(
@@ -191,7 +194,7 @@ async fn other_destinations_and_methods_are_denied_unsent() {
         ("TRACE", "https://graph.microsoft.com/v1.0/me"),
         ("CONNECT", "https://graph.microsoft.com/"),
     ] {
-        let denied = egress.send(&call, request(method, uri, &[], ""), None).await;
+        let denied = egress.send(&call, request(method, uri, &[], ""), None, Vec::new()).await;
         assert!(matches!(denied, Err(Error::HttpRequestDenied)), "{method} {uri}");
     }
     assert_eq!(api.seen(), [""; 0]);
@@ -219,7 +222,7 @@ async fn a_claims_challenge_is_answered_once_with_a_token_that_has_the_claims() 
     let api = Api::answering([unauthorized(CHALLENGE)]);
     let call = CallContext::new("alice");
     let request = request("POST", "https://graph.microsoft.com/v1.0/me/sendMail", &[], "the mail");
-    let answer = egress(&api, []).send(&call, request, None).await.unwrap();
+    let answer = egress(&api, []).send(&call, request, None, Vec::new()).await.unwrap();
     assert_eq!(answer.status(), 200);
     let second = format!("Bearer alice-Mail.Read-after-alice-Mail.Read-{}", CLAIMS.len());
     assert_eq!(api.field(1, "authorization"), Some(second));
@@ -283,7 +286,7 @@ async fn requests_with_a_token_ask_for_whole_and_uncompressed_answers() {
     let fields = [("range", "bytes=0-9"), ("if-range", "x"), ("accept-encoding", "gzip")];
     let egress = egress(&api, []);
     for uri in ["https://graph.microsoft.com/", "https://public.example/"] {
-        egress.send(&CallContext::new("alice"), request("GET", uri, &fields, ""), None).await.unwrap();
+        egress.send(&CallContext::new("alice"), request("GET", uri, &fields, ""), None, Vec::new()).await.unwrap();
     }
     let sent = |number| ["range", "if-range", "accept-encoding"].map(|name| api.field(number, name));
     assert_eq!(sent(0), [None, None, Some("identity".to_owned())]);
@@ -308,7 +311,10 @@ async fn too_long_bodies_are_refused() {
     let (egress, call) = (egress(&api, []), CallContext::new("alice"));
     let mut long = request("POST", "https://public.example/", &[], "");
     *long.body_mut() = Full::from(vec![0; MAX_REQUEST_BYTES + 1]).map_err(|never| match never {}).boxed_unsync();
-    assert!(matches!(egress.send(&call, long, None).await, Err(Error::HttpRequestBodySize(Some(1_048_577)))));
+    assert!(matches!(
+        egress.send(&call, long, None, Vec::new()).await,
+        Err(Error::HttpRequestBodySize(Some(1_048_577)))
+    ));
 }
 
 #[tokio::test]
@@ -392,7 +398,7 @@ async fn a_request_with_a_token_asks_for_an_answer_in_which_the_token_could_be_f
         ("https://graph.microsoft.com/", "POST", ""),
         ("https://public.example/", "POST", "body"),
     ] {
-        egress.send(&CallContext::new("alice"), request(method, uri, &fields, body), None).await.unwrap();
+        egress.send(&CallContext::new("alice"), request(method, uri, &fields, body), None, Vec::new()).await.unwrap();
     }
     for name in ["accept-charset", "te", "trailer", "expect"] {
         assert_eq!((api.field(0, name), api.field(2, name).is_some()), (None, true), "{name}");
@@ -417,7 +423,7 @@ async fn no_field_of_a_request_with_a_token_names_another_path_or_method() {
     ];
     let fields = names.map(|name| (name, "/v2/admin"));
     egress
-        .send(&CallContext::new("alice"), request("POST", "https://api.contoso.com/v1/", &fields, ""), None)
+        .send(&CallContext::new("alice"), request("POST", "https://api.contoso.com/v1/", &fields, ""), None, Vec::new())
         .await
         .unwrap();
     assert_eq!(names.map(|name| api.field(0, name)), [const { None }; 8]);

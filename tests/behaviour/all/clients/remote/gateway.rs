@@ -13,13 +13,14 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
 use super::conversation::{Client, Transport, converse_through};
 use super::office::Office;
 use crate::clients::scenarios::{LEGACY, MODERN};
 use crate::support::nginx::{Gateway, PREFIX, Page};
 use crate::support::patience::soon;
+use crate::support::proxy::{connect_from, send_from};
 use crate::support::tools;
 
 /// A token that lasts.
@@ -91,14 +92,8 @@ async fn send_to(
 ) -> Response<Incoming> {
     let host = format!("localhost:{}", to.port()).parse().unwrap();
     request.headers_mut().entry("host").or_insert(host);
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
-    let stream = socket.connect(to).await.unwrap();
-    let Some(certificate) = certificate else {
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        return sender.send_request(request).await.unwrap();
-    };
+    let Some(certificate) = certificate else { return send_from(from, to, request).await };
+    let stream = connect_from(from, to).await;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
