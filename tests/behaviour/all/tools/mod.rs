@@ -1,6 +1,7 @@
 //! Tools of the user's own: projects that the program writes, components that it runs, and servers that it protects.
 
 mod inspect;
+mod languages;
 mod mail;
 mod projects;
 mod protected;
