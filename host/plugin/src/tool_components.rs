@@ -196,6 +196,7 @@ impl ToolComponentsBuilder {
             http,
             tokens: Arc::clone(&self.tokens),
             observer: Arc::clone(&self.observer),
+            clock: Arc::clone(&self.clock),
             places: Arc::new(Semaphore::new(MAX_REQUESTS_OF_A_SERVER)),
         };
         let grants = Grants {

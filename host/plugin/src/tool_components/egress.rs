@@ -19,11 +19,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
 use zeroize::Zeroizing;
 
-use super::call_context::CallContext;
+use super::call_context::{CallContext, NoPlace, Place};
 use super::claims_challenge::wanted_claims;
 use super::delegation::{DelegatedTokens, unavailable};
 use super::destinations::{Destination, Destinations, Refused};
 use super::scrub::{Carried, scrubbed};
+use crate::clock::Clock;
 use crate::gatekeeper::Challenge;
 use crate::outbound::{Outbound, OutboundHooks, OutboundObserver, RequestBody, ResponseBody};
 use crate::provided_tools::{DelegationError, DelegationErrorCategory};
@@ -68,6 +69,8 @@ pub(super) struct Egress {
     pub(super) http: Arc<dyn Outbound>,
     pub(super) tokens: Arc<dyn DelegatedTokens>,
     pub(super) observer: Arc<dyn OutboundObserver>,
+    /// Of the time that requests wait.
+    pub(super) clock: Arc<dyn Clock>,
     /// Places for requests of all calls.
     pub(super) places: Arc<Semaphore>,
 }
@@ -76,7 +79,7 @@ impl Egress {
     /// Sends a request of a call, if its destination is allowed.
     async fn send(&self, call: &CallContext, request: Request<RequestBody>, options: Option<RequestOptions>) -> Answer {
         // Its own place first: a call that has none takes none from the others.
-        let own = call.place().await.ok_or(Error::HttpRequestDenied)?;
+        let mut own = call.place(&*self.clock).await.map_err(|refused| self.not_sent(call, refused))?;
         let shared = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Error::HttpRequestDenied)?;
         // The body is taken before any decision. Otherwise the tool would learn that its body is not wanted, but not why.
         let (mut head, body) = request.into_parts();
@@ -102,7 +105,21 @@ impl Egress {
         } else {
             exchange.send_delegated(destination).await
         };
-        Ok(answer?.map(|inner| OnItsWay { inner, places: Some((own, shared)) }.boxed_unsync()))
+        let answer = answer?;
+        own.answered();
+        Ok(answer.map(|inner| OnItsWay { inner, places: Some((own, shared)) }.boxed_unsync()))
+    }
+
+    fn not_sent(&self, call: &CallContext, refused: NoPlace) -> Error {
+        let reason = match refused {
+            NoPlace::Ended => return Error::HttpRequestDenied,
+            NoPlace::TooMany => "too many of its requests wait already",
+            NoPlace::Unread => "it does not read the answers to its other requests",
+        };
+        if call.logs_refusal() {
+            tracing::warn!(server = %self.server, reason, "a request of a tool was not sent");
+        }
+        Error::ConnectionLimitReached
     }
 
     fn log_refused(&self, call: &CallContext, refused: &Refused) {
@@ -303,7 +320,7 @@ async fn collected(mut body: RequestBody) -> Result<Bytes, Error> {
 /// The body of an answer. Its request is on its way until the end of the body, or until it is dropped.
 struct OnItsWay {
     inner: ResponseBody,
-    places: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    places: Option<(Place, OwnedSemaphorePermit)>,
 }
 
 impl Body for OnItsWay {
@@ -311,6 +328,9 @@ impl Body for OnItsWay {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some((own, _)) = &self.places {
+            own.read();
+        }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
         if !matches!(frame, Some(Ok(_))) {
             self.places = None;

@@ -245,6 +245,7 @@ mod tests {
             http: Arc::new(crate::outbound::NoOutbound),
             tokens: Arc::new(crate::tool_components::NoTokens),
             observer: Arc::new(crate::outbound::NoObserver),
+            clock: Arc::new(crate::clock::ManualClock::new(0)),
             places: Arc::new(tokio::sync::Semaphore::new(1)),
         };
         ToolState::new(&Grants {
