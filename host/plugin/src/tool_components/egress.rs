@@ -16,7 +16,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
+use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiHttpHooks};
 use zeroize::Zeroizing;
 
 use super::call_context::{CallContext, NoPlace, Place};
@@ -31,6 +31,10 @@ use crate::provided_tools::{DelegationError, DelegationErrorCategory};
 
 /// Longest body of a request in bytes. It is kept in memory until the answer is there, for the case of a challenge.
 const MAX_REQUEST_BYTES: usize = 1024 * 1024;
+
+/// Part of a body in bytes that a component of WASI 0.3 hands over at once. Such a part is copied before its request has a
+/// place.
+const MAX_CHUNK_BYTES: usize = 64 * 1024;
 
 /// Fields that a request with a token does not carry: a token could be put together from parts of an answer, be hidden by
 /// compression or an encoding of characters, or come back in an interim answer or a trailer.
@@ -359,8 +363,16 @@ impl WasiHttpHooks for ToolHooks {
         OutboundHooks::forbids(name)
     }
 
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(OutboundHooks::forbids)
+    }
+
     fn set_host_header(&mut self) -> bool {
         false
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        MAX_CHUNK_BYTES
     }
 
     fn send_request(

@@ -6,3 +6,4 @@ mod mail;
 mod projects;
 mod protected;
 mod tutorials;
+mod whole_servers;
