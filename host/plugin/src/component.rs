@@ -23,6 +23,8 @@ pub fn configure(config: &mut Config) {
         .wasm_relaxed_simd(false)
         .wasm_memory64(false)
         .epoch_interruption(true)
+        // The component does one thing at a time. Tasks that run beside each other cost time in every call.
+        .concurrency_support(false)
         .async_stack_size(STACK_BYTES)
         .max_wasm_stack(STACK_BYTES / 2);
 }

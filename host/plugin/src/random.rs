@@ -92,7 +92,7 @@ impl RandomCtx {
         Self { source }
     }
 
-    fn bytes(&self, length: u64) -> wasmtime::Result<Vec<u8>> {
+    pub(crate) fn bytes(&self, length: u64) -> wasmtime::Result<Vec<u8>> {
         if length > MAX_RANDOM_BYTES {
             return Err(wasmtime::Error::msg("too many random bytes were asked for at once"));
         }
@@ -101,7 +101,7 @@ impl RandomCtx {
         Ok(bytes)
     }
 
-    fn array<const N: usize>(&self) -> wasmtime::Result<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&self) -> wasmtime::Result<[u8; N]> {
         let mut bytes = [0; N];
         self.source.fill(&mut bytes)?;
         Ok(bytes)

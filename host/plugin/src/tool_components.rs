@@ -1,7 +1,8 @@
 //! Tool components: tools of MCP as sandboxed WebAssembly components.
 //!
 //! A tool component has one of two shapes, which its exports tell: `entra-mcp:plugin/tool-provider` (a list of tools, and
-//! one function that calls them), or `wasi:http/incoming-handler` (a whole MCP server). It gets nothing but what
+//! one function that calls them), or a whole MCP server: `wasi:http/incoming-handler`, or `wasi:http/handler` of WASI 0.3,
+//! which runs in an engine of its own (`wasi.rs`). It gets nothing but what
 //! [`ToolComponentSettings`] grants: no files, no sockets, no variables but the named ones, bounded memory and time. Each
 //! call runs in a store of its own, unless the settings allow reuse; never are two calls in one store at once. What a call
 //! sends carries the token of that call's caller, because the store knows whose it is (`egress.rs`).
@@ -9,6 +10,7 @@
 //! Deliberately absent: any decision about callers. The component takes it before a tool is called.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,7 +31,7 @@ use crate::provided_tools::{Content, ProvidedTools, ProviderError, Tool, ToolCal
 use crate::random::{Random, SystemRandomness};
 use destinations::Destinations;
 use egress::{Egress, MAX_REQUESTS_OF_A_SERVER};
-use loaded::Loaded;
+use loaded::{Loaded, Read};
 use server::Server;
 use state::Grants;
 
@@ -47,6 +49,7 @@ mod serve;
 mod server;
 mod settings;
 mod state;
+mod wasi;
 
 pub use delegation::{DelegatedTokens, NoTokens, PluginTokens};
 pub use describe::Description;
@@ -58,6 +61,7 @@ pub use settings::{
     EgressEntry, ToolComponentSettings,
 };
 pub use state::tool_grant;
+pub use wasi::Wasi;
 
 /// Microsoft Graph of the global cloud.
 const DEFAULT_GRAPH: &str = "https://graph.microsoft.com";
@@ -71,14 +75,15 @@ const STACK_BYTES: usize = 2 * 1024 * 1024;
 /// Makes the program that compiles a component file into the code cache, in a process of its own.
 type CompilerOf = Box<dyn Fn(&Path) -> Option<Command> + Send + Sync>;
 
-/// An engine for tool components, which may use what toolchains emit by default.
-pub fn engine() -> Result<Engine, crate::error::Error> {
+/// An engine for the tool components of a version of WASI, which may use what toolchains emit by default.
+pub fn engine(wasi: Wasi) -> Result<Engine, crate::error::Error> {
     let mut config = Config::new();
     config
         .wasm_simd(true)
         .wasm_relaxed_simd(false)
         .wasm_memory64(false)
         .epoch_interruption(true)
+        .concurrency_support(wasi == Wasi::V0_3)
         .async_stack_size(STACK_BYTES)
         .max_wasm_stack(STACK_BYTES / 2);
     Engine::new(&config).map_err(crate::error::Error::Engine)
@@ -158,15 +163,10 @@ impl ToolComponentsBuilder {
     /// Loads the components. Compiles them, unless the code cache has them.
     pub fn load(self, settings: Vec<ToolComponentSettings>) -> Result<ToolComponents, LoadError> {
         let mut servers = HashMap::new();
-        // Without a component there is nothing to run: no engine, no thread.
-        let Some(first) = settings.first() else { return Ok(ToolComponents { servers }) };
-        let engine_problem = |error| LoadError { server: first.name.clone(), problem: LoadProblem::Engine(error) };
-        let engine = engine().map_err(engine_problem)?;
-        let ticker = Ticker::start(&engine).map_err(crate::error::Error::Thread).map_err(engine_problem)?;
-        let ticker = Arc::new(ticker);
+        let mut engines = Engines::default();
         for settings in &settings {
             let failed = |problem| LoadError { server: settings.name.clone(), problem };
-            let server = self.load_one(&engine, &ticker, settings).map_err(failed)?;
+            let server = self.load_one(&mut engines, settings).map_err(failed)?;
             if servers.insert(settings.name.clone(), Arc::new(server)).is_some() {
                 return Err(failed(LoadProblem::DuplicateName));
             }
@@ -174,12 +174,7 @@ impl ToolComponentsBuilder {
         Ok(ToolComponents { servers })
     }
 
-    fn load_one(
-        &self,
-        engine: &Engine,
-        ticker: &Arc<Ticker>,
-        settings: &ToolComponentSettings,
-    ) -> Result<Server, LoadProblem> {
+    fn load_one(&self, engines: &mut Engines, settings: &ToolComponentSettings) -> Result<Server, LoadProblem> {
         // The configuration is checked before the component is compiled, which takes longer.
         let name: Arc<str> = settings.name.as_str().into();
         let destinations = Destinations::new(&settings.egress, &self.graph)?;
@@ -196,6 +191,7 @@ impl ToolComponentsBuilder {
             http,
             tokens: Arc::clone(&self.tokens),
             observer: Arc::clone(&self.observer),
+            clock: Arc::clone(&self.clock),
             places: Arc::new(Semaphore::new(MAX_REQUESTS_OF_A_SERVER)),
         };
         let grants = Grants {
@@ -206,8 +202,27 @@ impl ToolComponentsBuilder {
             random: Arc::clone(&self.random),
             max_memory_bytes: settings.max_memory_bytes,
         };
-        let loaded = Loaded::load(engine, &settings.component, &self.code_cache, self.compiler.as_ref())?;
+        let read = Read::read(&settings.component, self.compiler.as_ref())?;
+        let (engine, ticker) = engines.of(read.wasi).map_err(LoadProblem::Engine)?;
+        let loaded = Loaded::load(engine, read, &self.code_cache)?;
         Ok(Server::new(loaded, grants, settings, Arc::clone(ticker)))
+    }
+}
+
+/// The engines that are needed, each with what ends its epochs. Without a component there is no engine, and no thread.
+#[derive(Default)]
+struct Engines(HashMap<Wasi, (Engine, Arc<Ticker>)>);
+
+impl Engines {
+    fn of(&mut self, wasi: Wasi) -> Result<&(Engine, Arc<Ticker>), crate::error::Error> {
+        Ok(match self.0.entry(wasi) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => {
+                let engine = engine(wasi)?;
+                let ticker = Ticker::start(&engine).map_err(crate::error::Error::Thread)?;
+                vacant.insert((engine, Arc::new(ticker)))
+            }
+        })
     }
 }
 
@@ -241,7 +256,8 @@ impl ToolComponents {
     /// Compiles a component into the code cache, unless it is there.
     pub fn compile(component: &[u8], cache: &CodeCache) -> Result<(), LoadProblem> {
         loaded::check_form(component)?;
-        cache.fill(&engine().map_err(LoadProblem::Engine)?, component).map_err(LoadProblem::Invalid)
+        let engine = engine(Wasi::of(component)).map_err(LoadProblem::Engine)?;
+        cache.fill(&engine, component).map_err(LoadProblem::Invalid)
     }
 
     /// The shape of a server's component. `None`: there is no such server.

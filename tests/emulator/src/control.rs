@@ -21,7 +21,7 @@ use super::endpoint::Endpoint;
 use super::faults::{Fault, RedirectFault, TokenFault};
 use super::http::{Incoming, Reply};
 use super::keys::{KeyError, Rotation};
-use super::requests::RecordedRequest;
+use super::requests::{RecordedRequest, Sighting};
 use super::tokens;
 
 /// A handle on a running emulator; clones control the same one.
@@ -215,6 +215,16 @@ impl Control {
     /// Forgets all requests.
     pub fn clear_requests(&self) {
         self.world.log().clear();
+    }
+
+    /// From now on, looks for these texts in every request, such as tokens that must not arrive.
+    pub fn watch(&self, texts: impl IntoIterator<Item = String>) {
+        self.world.log().watch(texts.into_iter().collect());
+    }
+
+    /// Where watched texts were, and in how many requests.
+    pub fn sightings(&self) -> BTreeMap<Sighting, u64> {
+        self.world.log().sightings()
     }
 
     /// Mints a token of an external issuer.

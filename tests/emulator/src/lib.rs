@@ -67,7 +67,7 @@ pub use faults::{Fault, RedirectFault, TokenFault};
 pub use keys::{KeyError, Rotation};
 pub use listener::TlsError;
 pub use managed_identity::IDENTITY_HEADER;
-pub use requests::RecordedRequest;
+pub use requests::{RecordedRequest, Sighting};
 
 use faults::Faults;
 use keys::KeyRing;

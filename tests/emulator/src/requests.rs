@@ -2,6 +2,7 @@
 //!
 //! It holds passwords, codes and tokens as they were sent, which is what a test wants to see. They are all worthless.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::Endpoint;
 use super::http::Incoming;
 
-/// Requests kept for each endpoint; enough for any one test.
+/// Requests kept for each endpoint; enough for any one test. What a test wants to know about more of them it watches for.
 const KEPT: usize = 200;
 
 /// A request as it arrived.
@@ -64,22 +65,62 @@ fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
     pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
+/// Where in a request a watched text was.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Sighting {
+    /// What the request asked for.
+    pub endpoint: Endpoint,
+    /// `path`, `body`, or a part with its name: `query NAME`, `header NAME`, `form NAME`.
+    pub place: String,
+}
+
 /// Counts and recent requests.
 #[derive(Debug, Default)]
 pub(crate) struct RequestLog {
     counts: BTreeMap<Endpoint, u64>,
     recent: BTreeMap<Endpoint, VecDeque<RecordedRequest>>,
+    watched: Vec<String>,
+    sightings: BTreeMap<Sighting, u64>,
 }
 
 impl RequestLog {
     pub(crate) fn record(&mut self, endpoint: Endpoint, incoming: &Incoming) {
         let count = self.counts.entry(endpoint).or_default();
         *count = count.saturating_add(1);
+        let request = RecordedRequest::new(incoming);
+        self.look_for_watched(endpoint, &request, &incoming.body);
         let recent = self.recent.entry(endpoint).or_default();
         if recent.len() >= KEPT {
             recent.pop_front();
         }
-        recent.push_back(RecordedRequest::new(incoming));
+        recent.push_back(request);
+    }
+
+    /// Notes where watched texts are. This is about every request, however many there are.
+    fn look_for_watched(&mut self, endpoint: Endpoint, request: &RecordedRequest, body: &[u8]) {
+        if self.watched.is_empty() {
+            return;
+        }
+        let body = if request.form.is_empty() { String::from_utf8_lossy(body) } else { Cow::default() };
+        let named = [("query", &request.query), ("header", &request.headers), ("form", &request.form)];
+        let named = named.into_iter().flat_map(|(kind, pairs)| {
+            pairs.iter().map(move |(name, value)| (format!("{kind} {name}"), format!("{name} {value}")))
+        });
+        let whole = [("path".to_owned(), request.path.clone()), ("body".to_owned(), body.into_owned())];
+        for (place, text) in whole.into_iter().chain(named) {
+            if self.watched.iter().any(|watched| text.contains(watched.as_str())) {
+                let count = self.sightings.entry(Sighting { endpoint, place }).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+    }
+
+    pub(crate) fn watch(&mut self, texts: Vec<String>) {
+        self.watched.extend(texts.into_iter().filter(|text| !text.is_empty()));
+    }
+
+    pub(crate) fn sightings(&self) -> BTreeMap<Sighting, u64> {
+        self.sightings.clone()
     }
 
     pub(crate) fn count(&self, endpoint: Endpoint) -> u64 {
@@ -95,6 +136,48 @@ impl RequestLog {
     }
 
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { watched: std::mem::take(&mut self.watched), ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, Method};
+
+    use super::*;
+    use crate::http::Params;
+
+    fn incoming(query: &str, header: &'static str, kind: &'static str, body: &'static str) -> Incoming {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_static(header));
+        headers.insert("content-type", HeaderValue::from_static(kind));
+        Incoming {
+            method: Method::POST,
+            path: "/path".to_owned(),
+            query: Params::parse(query.as_bytes()),
+            headers,
+            body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn a_watched_text_is_found_in_every_part_of_every_request() {
+        let mut log = RequestLog::default();
+        log.watch(vec!["s3cret".to_owned()]);
+        let form = "application/x-www-form-urlencoded";
+        log.record(Endpoint::GraphMessages, &incoming("a=s3cret", "Bearer s3cret", form, "b=%733cret&c=d"));
+        log.record(Endpoint::GraphMessages, &incoming("", "Bearer other", "application/json", r#"["s3cret"]"#));
+        for _ in 0..=KEPT {
+            log.record(Endpoint::GraphMessages, &incoming("", "", form, "c=d"));
+        }
+        let seen: Vec<(String, u64)> =
+            log.sightings().into_iter().map(|(sighting, count)| (sighting.place, count)).collect();
+        let places = ["body", "form b", "header authorization", "query a"];
+        assert_eq!(seen, places.map(|place| (place.to_owned(), 1)));
+        log.clear();
+        assert!(log.sightings().is_empty());
+        log.record(Endpoint::Token, &incoming("", "Bearer s3cret", form, ""));
+        assert_eq!(log.sightings().len(), 1);
     }
 }

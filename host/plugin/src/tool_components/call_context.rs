@@ -2,17 +2,26 @@
 //!
 //! It belongs to the store of the call. When the call ends, it ends, and nothing is sent in its name any more.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
+use crate::clock::{Clock, sleep};
 use crate::provided_tools::DelegationError;
 
 /// Requests of one call that may be on their way at once; further ones wait. A request is on its way until its answer is
 /// read to the end, or dropped. Browsers allow six per server.
 const MAX_REQUESTS_ON_THEIR_WAY: usize = 16;
+
+/// Requests of one call that may wait to be sent. Each is kept in memory, without its body.
+const MAX_REQUESTS_WAITING: usize = 256;
+
+/// How long a request waits for answers that are there and that the tool does not read. Many tools read answers only after
+/// they have sent all requests: without an end, they would wait for themselves until their time is over.
+const MAX_TIME_UNREAD: Duration = Duration::from_secs(5);
 
 /// Tokens that the requests of one call may carry. There is one for each destination, and another after a challenge. Every
 /// byte of an answer is compared with all of them.
@@ -28,6 +37,8 @@ pub(super) struct CallContext {
     /// The tokens that its requests carry.
     pub(super) tokens: Arc<CallTokens>,
     places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    answers: Arc<Answers>,
     ended: AtomicBool,
     refusals: AtomicU32,
     /// Why a request got no token: the first reason.
@@ -40,15 +51,33 @@ impl CallContext {
             handle: Zeroizing::new(handle.to_owned()),
             tokens: Arc::default(),
             places: Arc::new(Semaphore::new(MAX_REQUESTS_ON_THEIR_WAY)),
+            waiting: AtomicUsize::new(0),
+            answers: Arc::default(),
             ended: AtomicBool::new(false),
             refusals: AtomicU32::new(0),
             undelegated: Mutex::default(),
         }
     }
 
-    /// A place for one more request. Waits for one if there are enough. `None`: the call has ended.
-    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).acquire_owned().await.ok()
+    /// A place for one more request. Waits for one if there are enough.
+    pub(super) async fn place(&self, clock: &dyn Clock) -> Result<Place, NoPlace> {
+        let _waiting = Waiting::begin(&self.waiting)?;
+        let mut acquiring = std::pin::pin!(Arc::clone(&self.places).acquire_owned());
+        loop {
+            let parts = self.answers.parts.load(Ordering::Relaxed);
+            let permit = tokio::select! {
+                biased;
+                permit = &mut acquiring => permit.map_err(|_| NoPlace::Ended)?,
+                () = sleep(clock, MAX_TIME_UNREAD) => {
+                    let all_are_answered = self.answers.unread.load(Ordering::Relaxed) >= MAX_REQUESTS_ON_THEIR_WAY;
+                    if all_are_answered && self.answers.parts.load(Ordering::Relaxed) == parts {
+                        return Err(NoPlace::Unread);
+                    }
+                    continue;
+                }
+            };
+            return Ok(Place { answers: Arc::clone(&self.answers), is_answered: false, _permit: permit });
+        }
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -68,6 +97,73 @@ impl CallContext {
     /// Why a request got no token, if one did not.
     pub(super) fn take_undelegated(&self) -> Option<DelegationError> {
         self.undelegated.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Why a request is not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// The call has ended.
+    Ended,
+    /// There are too many requests that wait.
+    TooMany,
+    /// The tool does not read the answers that it has got, so that none of its requests comes to an end.
+    Unread,
+}
+
+/// The answers of a call.
+#[derive(Default)]
+struct Answers {
+    /// Answers that are there and not read to the end.
+    unread: AtomicUsize,
+    /// How often the tool has asked for a part of an answer.
+    parts: AtomicU64,
+}
+
+/// One request that waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Result<Self, NoPlace> {
+        let counted = Self(waiting);
+        let before = waiting.fetch_add(1, Ordering::Relaxed);
+        if before < MAX_REQUESTS_WAITING { Ok(counted) } else { Err(NoPlace::TooMany) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The place of a request that is on its way.
+pub(super) struct Place {
+    answers: Arc<Answers>,
+    is_answered: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// The answer is there.
+    pub(super) fn answered(&mut self) {
+        if !self.is_answered {
+            self.is_answered = true;
+            self.answers.unread.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The tool asks for a part of the answer.
+    pub(super) fn read(&self) {
+        self.answers.parts.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.is_answered {
+            self.answers.unread.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -101,5 +197,74 @@ impl Drop for EndOfCall {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::Release);
         self.0.places.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    /// A call whose places are all taken.
+    async fn full(clock: &ManualClock) -> (CallContext, Vec<Place>) {
+        let call = CallContext::new("alice");
+        let mut places = Vec::new();
+        for _ in 0..MAX_REQUESTS_ON_THEIR_WAY {
+            places.push(call.place(clock).await.unwrap_or_else(|refused| panic!("{refused:?}")));
+        }
+        (call, places)
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_for_answers_that_are_still_to_come() {
+        let clock = ManualClock::new(0);
+        let (call, mut places) = full(&clock).await;
+        places.iter_mut().skip(1).for_each(Place::answered);
+        let waiting = async {
+            for _ in 0..3 {
+                clock.next_wait().await;
+                clock.advance(MAX_TIME_UNREAD);
+            }
+            clock.next_wait().await;
+            places.pop();
+        };
+        let (place, ()) = tokio::join!(call.place(&clock), waiting);
+        assert!(place.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_request_is_refused_if_the_tool_reads_none_of_the_answers_that_it_has() {
+        let clock = ManualClock::new(0);
+        let (call, mut places) = full(&clock).await;
+        places.iter_mut().for_each(Place::answered);
+        let reading = async {
+            clock.next_wait().await;
+            places[0].read();
+            clock.advance(MAX_TIME_UNREAD);
+            // Something was read, so it waits once more.
+            clock.next_wait().await;
+            clock.advance(MAX_TIME_UNREAD);
+        };
+        let (place, ()) = tokio::join!(call.place(&clock), reading);
+        assert_eq!(place.err(), Some(NoPlace::Unread));
+        places.pop();
+        assert!(call.place(&clock).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_requests_that_wait_are_bounded_and_end_with_the_call() {
+        let clock = ManualClock::new(0);
+        let (call, _places) = full(&clock).await;
+        let call = Arc::new(call);
+        let mut waiting: Vec<_> = (0..MAX_REQUESTS_WAITING).map(|_| Box::pin(call.place(&clock))).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        for place in &mut waiting {
+            assert!(place.as_mut().poll(&mut context).is_pending());
+        }
+        assert_eq!(call.place(&clock).await.err(), Some(NoPlace::TooMany));
+        drop(EndOfCall(Arc::clone(&call)));
+        assert_eq!(waiting.remove(0).await.err(), Some(NoPlace::Ended));
     }
 }

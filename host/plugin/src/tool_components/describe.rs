@@ -3,6 +3,7 @@
 use super::loaded::Shape;
 use super::server::Server;
 use super::state::tool_grant;
+use super::wasi::Wasi;
 use crate::provided_tools::{ProviderError, Tool};
 
 /// What a tool component offers, imports and is granted (`entra-mcp inspect`).
@@ -10,6 +11,8 @@ use crate::provided_tools::{ProviderError, Tool};
 pub struct Description {
     /// What it exports.
     pub shape: Shape,
+    /// The version of WASI that it is written for.
+    pub wasi: Wasi,
     /// Its tools. Empty for [`Shape::Http`], which lists them to clients only.
     pub tools: Vec<Tool>,
     /// Its imports, each with what it means here.
@@ -26,7 +29,7 @@ pub(super) async fn describe(server: &Server) -> Result<Description, ProviderErr
     };
     let imports = server.loaded().imports.iter();
     let imports = imports.map(|name| (name.clone(), tool_grant(name).unwrap_or("types only"))).collect();
-    Ok(Description { shape, tools, imports, grants: grants(server) })
+    Ok(Description { shape, wasi: server.loaded().wasi(), tools, imports, grants: grants(server) })
 }
 
 fn grants(server: &Server) -> Vec<String> {

@@ -16,14 +16,15 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
+use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiHttpHooks};
 use zeroize::Zeroizing;
 
-use super::call_context::CallContext;
+use super::call_context::{CallContext, NoPlace, Place};
 use super::claims_challenge::wanted_claims;
 use super::delegation::{DelegatedTokens, unavailable};
 use super::destinations::{Destination, Destinations, Refused};
 use super::scrub::{Carried, scrubbed};
+use crate::clock::Clock;
 use crate::gatekeeper::Challenge;
 use crate::outbound::{
     ObservedExchange, Outbound, OutboundHooks, OutboundObserver, RequestBody, ResponseBody, Sending, sending,
@@ -35,6 +36,10 @@ const MAX_REQUEST_BYTES: usize = 1024 * 1024;
 
 /// How often a request is sent at most: once more if the API wants another token.
 const MAX_SENDS: usize = 2;
+
+/// Part of a body in bytes that a component of WASI 0.3 hands over at once. Such a part is copied before its request has a
+/// place.
+const MAX_CHUNK_BYTES: usize = 64 * 1024;
 
 /// Fields that a request with a token does not carry: a token could be put together from parts of an answer, be hidden by
 /// compression or an encoding of characters, or come back in an interim answer or a trailer.
@@ -76,6 +81,8 @@ pub(super) struct Egress {
     pub(super) http: Arc<dyn Outbound>,
     pub(super) tokens: Arc<dyn DelegatedTokens>,
     pub(super) observer: Arc<dyn OutboundObserver>,
+    /// Of the time that requests wait.
+    pub(super) clock: Arc<dyn Clock>,
     /// Places for requests of all calls.
     pub(super) places: Arc<Semaphore>,
 }
@@ -95,7 +102,7 @@ impl Egress {
         observed: Observed,
     ) -> Answer {
         // Its own place first: a call that has none takes none from the others.
-        let own = call.place().await.ok_or(Error::HttpRequestDenied)?;
+        let mut own = call.place(&*self.clock).await.map_err(|refused| self.not_sent(call, refused))?;
         let shared = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Error::HttpRequestDenied)?;
         // The body is taken before any decision. Otherwise the tool would learn that its body is not wanted, but not why.
         let (mut head, body) = request.into_parts();
@@ -121,7 +128,21 @@ impl Egress {
         } else {
             exchange.send_delegated(destination).await
         };
-        Ok(answer?.map(|inner| OnItsWay { inner, places: Some((own, shared)) }.boxed_unsync()))
+        let answer = answer?;
+        own.answered();
+        Ok(answer.map(|inner| OnItsWay { inner, places: Some((own, shared)) }.boxed_unsync()))
+    }
+
+    fn not_sent(&self, call: &CallContext, refused: NoPlace) -> Error {
+        let reason = match refused {
+            NoPlace::Ended => return Error::HttpRequestDenied,
+            NoPlace::TooMany => "too many of its requests wait already",
+            NoPlace::Unread => "it does not read the answers to its other requests",
+        };
+        if call.logs_refusal() {
+            tracing::warn!(server = %self.server, reason, "a request of a tool was not sent");
+        }
+        Error::ConnectionLimitReached
     }
 
     fn log_refused(&self, call: &CallContext, refused: &Refused) {
@@ -323,7 +344,7 @@ async fn collected(mut body: RequestBody) -> Result<Bytes, Error> {
 /// The body of an answer. Its request is on its way until the end of the body, or until it is dropped.
 struct OnItsWay {
     inner: ResponseBody,
-    places: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    places: Option<(Place, OwnedSemaphorePermit)>,
 }
 
 impl Body for OnItsWay {
@@ -331,6 +352,9 @@ impl Body for OnItsWay {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some((own, _)) = &self.places {
+            own.read();
+        }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
         if !matches!(frame, Some(Ok(_))) {
             self.places = None;
@@ -359,8 +383,16 @@ impl WasiHttpHooks for ToolHooks {
         OutboundHooks::forbids(name)
     }
 
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(OutboundHooks::forbids)
+    }
+
     fn set_host_header(&mut self) -> bool {
         false
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        MAX_CHUNK_BYTES
     }
 
     fn send_request(

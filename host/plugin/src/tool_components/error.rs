@@ -50,12 +50,15 @@ pub enum LoadProblem {
     Invalid(wasmtime::Error),
     /// It exports neither `tool-provider` nor `wasi:http`.
     #[error(
-        "it offers no tools: it exports neither entra-mcp:plugin/tool-provider@0.2 nor wasi:http/incoming-handler@0.2; \
-         its exports: {}", list(.0)
+        "it offers no tools: it exports neither entra-mcp:plugin/tool-provider@0.2 nor wasi:http/incoming-handler@0.2 nor \
+         wasi:http/handler@0.3; its exports: {}", list(.0)
     )]
     NoTools(Vec<String>),
-    /// It exports an interface of WASI 0.3, which this host does not run.
-    #[error("it exports {0}, which this host does not run: build it for wasi:http/incoming-handler@0.2")]
+    /// It exports a version of `wasi:http/handler` that this host does not run, such as a release candidate.
+    #[error(
+        "it exports {0}, which this host does not run: build it for wasi:http/incoming-handler@0.2 or \
+         wasi:http/handler@0.3.0"
+    )]
     UnsupportedShape(String),
     /// It imports what this host does not have.
     #[error("it imports what this host does not have: {}", list(.0))]

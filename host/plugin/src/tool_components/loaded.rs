@@ -1,29 +1,32 @@
 //! A tool component, found good, compiled and linked.
 
 use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::error::{LoadProblem, UnknownImport};
 use super::settings::ComponentSource;
-use super::state::{ToolState, link, tool_grant};
+use super::state::{ToolState, link, tool_grant, wasi_0_3};
+use super::wasi::Wasi;
 use crate::bindings::tools::ToolsPre;
 use crate::code_cache::CodeCache;
 
-const TOOL_PROVIDER: &str = "entra-mcp:plugin/tool-provider@0.2.";
-const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@0.2.";
-const HANDLER: &str = "wasi:http/handler@0.3";
+pub(super) const TOOL_PROVIDER: &str = "entra-mcp:plugin/tool-provider@0.2.";
+pub(super) const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@0.2.";
+pub(super) const HANDLER: &str = "wasi:http/handler@0.3.";
 
 /// What a tool component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// `entra-mcp:plugin/tool-provider`: tools, for which the component that decides speaks MCP.
     Provider,
-    /// `wasi:http/incoming-handler`: a whole MCP server.
+    /// `wasi:http/incoming-handler`, or `wasi:http/handler` of WASI 0.3: a whole MCP server.
     Http,
 }
 
@@ -31,6 +34,25 @@ pub enum Shape {
 pub(super) enum Exports {
     Provider(ToolsPre<ToolState>),
     Http(ProxyPre<ToolState>),
+    /// A whole MCP server of WASI 0.3.
+    Service(ServicePre<ToolState>),
+}
+
+impl Exports {
+    pub(super) fn engine(&self) -> &Engine {
+        match self {
+            Self::Provider(pre) => pre.engine(),
+            Self::Http(pre) => pre.engine(),
+            Self::Service(pre) => pre.engine(),
+        }
+    }
+}
+
+/// A component that was read and is not compiled yet.
+pub(super) struct Read {
+    bytes: Arc<[u8]>,
+    compiler: Option<Command>,
+    pub(super) wasi: Wasi,
 }
 
 /// A component that can be instantiated.
@@ -40,13 +62,8 @@ pub(super) struct Loaded {
     pub(super) imports: Vec<String>,
 }
 
-impl Loaded {
-    pub(super) fn load(
-        engine: &Engine,
-        source: &ComponentSource,
-        cache: &CodeCache,
-        compiler: Option<&super::CompilerOf>,
-    ) -> Result<Self, LoadProblem> {
+impl Read {
+    pub(super) fn read(source: &ComponentSource, compiler: Option<&super::CompilerOf>) -> Result<Self, LoadProblem> {
         let (bytes, compiler): (Arc<[u8]>, _) = match source {
             ComponentSource::Bytes(bytes) => (Arc::clone(bytes), None),
             ComponentSource::File(path) => {
@@ -55,25 +72,34 @@ impl Loaded {
             }
         };
         check_form(&bytes)?;
-        let component = cache.component(engine, &bytes, compiler).map_err(LoadProblem::Invalid)?;
-        Self::link(engine, &component)
+        let wasi = Wasi::of(&bytes);
+        Ok(Self { bytes, compiler, wasi })
+    }
+}
+
+impl Loaded {
+    /// Compiles a component, or takes it from the cache. The engine is the one for its version of WASI.
+    pub(super) fn load(engine: &Engine, read: Read, cache: &CodeCache) -> Result<Self, LoadProblem> {
+        let component = cache.component(engine, &read.bytes, read.compiler).map_err(LoadProblem::Invalid)?;
+        Self::link(engine, &component, read.wasi)
     }
 
-    fn link(engine: &Engine, component: &Component) -> Result<Self, LoadProblem> {
+    fn link(engine: &Engine, component: &Component, wasi: Wasi) -> Result<Self, LoadProblem> {
         let of_type = component.component_type();
         let exports: Vec<String> = of_type.exports(engine).map(|(name, _)| name.to_owned()).collect();
         let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
         let is_provider = has(TOOL_PROVIDER);
-        if !is_provider && !has(INCOMING_HANDLER) {
-            return Err(match exports.iter().find(|name| name.starts_with(HANDLER)) {
-                Some(name) => LoadProblem::UnsupportedShape(name.clone()),
-                None => LoadProblem::NoTools(exports),
-            });
+        let handler = exports.iter().find_map(|name| Some((name, name.strip_prefix("wasi:http/handler@")?)));
+        match handler {
+            _ if is_provider || has(INCOMING_HANDLER) => {}
+            Some((_, version)) if wasi == Wasi::V0_3 && wasi_0_3::is_released(version) => {}
+            Some((name, _)) => return Err(LoadProblem::UnsupportedShape(name.clone())),
+            None => return Err(LoadProblem::NoTools(exports)),
         }
         let imports = of_type.imports(engine).map(|(name, item)| (name.to_owned(), item.ty));
         let imports: Vec<(String, ComponentItem)> = imports.collect();
-        let is_unknown =
-            |(name, item): &&(String, ComponentItem)| tool_grant(name).is_none() && !is_types_only(engine, item);
+        let is_linked = |name: &str| tool_grant(name).is_some() && (wasi == Wasi::V0_3 || !is_of_wasi_0_3(name));
+        let is_unknown = |(name, item): &&(String, ComponentItem)| !is_linked(name) && !is_types_only(engine, item);
         let unknown: Vec<UnknownImport> = imports
             .iter()
             .filter(is_unknown)
@@ -84,19 +110,30 @@ impl Loaded {
         }
         let mut linker = Linker::new(engine);
         link(&mut linker).map_err(LoadProblem::Invalid)?;
+        if wasi == Wasi::V0_3 {
+            wasi_0_3::link(&mut linker).map_err(LoadProblem::Invalid)?;
+        }
         let pre = linker.instantiate_pre(component).map_err(LoadProblem::Invalid)?;
-        let exports = if is_provider {
-            Exports::Provider(ToolsPre::new(pre).map_err(LoadProblem::Invalid)?)
-        } else {
-            Exports::Http(ProxyPre::new(pre).map_err(LoadProblem::Invalid)?)
+        let exports = match wasi {
+            Wasi::V0_3 => ServicePre::new(pre).map(Exports::Service),
+            Wasi::V0_2 if is_provider => ToolsPre::new(pre).map(Exports::Provider),
+            Wasi::V0_2 => ProxyPre::new(pre).map(Exports::Http),
         };
-        Ok(Self { exports, imports: imports.into_iter().map(|(name, _)| name).collect() })
+        let imports = imports.into_iter().map(|(name, _)| name).collect();
+        Ok(Self { exports: exports.map_err(LoadProblem::Invalid)?, imports })
     }
 
     pub(super) fn shape(&self) -> Shape {
         match self.exports {
             Exports::Provider(_) => Shape::Provider,
-            Exports::Http(_) => Shape::Http,
+            Exports::Http(_) | Exports::Service(_) => Shape::Http,
+        }
+    }
+
+    pub(super) fn wasi(&self) -> Wasi {
+        match self.exports {
+            Exports::Provider(_) | Exports::Http(_) => Wasi::V0_2,
+            Exports::Service(_) => Wasi::V0_3,
         }
     }
 }
@@ -121,10 +158,15 @@ fn is_types_only(engine: &Engine, item: &ComponentItem) -> bool {
     }
 }
 
+fn is_of_wasi_0_3(import: &str) -> bool {
+    import.starts_with("wasi:") && import.contains("@0.3")
+}
+
 /// What would make an unknown import known.
 fn needed(import: &str) -> &'static str {
-    if import.starts_with("wasi:") && import.contains("@0.3") {
-        "WASI 0.3: build the component for WASI 0.2"
+    if is_of_wasi_0_3(import) {
+        "WASI 0.3, which whole servers may use in the released version only, and tool providers not at all: build the \
+         component for WASI 0.2"
     } else if import.starts_with("wasi:") && !import.contains("@0.2") {
         "an interface of WASI that this host does not have: tools keep nothing between calls, and reach services over \
          wasi:http"

@@ -1,4 +1,5 @@
-//! One HTTP request through a tool component that is a whole MCP server (`wasi:http/incoming-handler`).
+//! One HTTP request through a tool component that is a whole MCP server (`wasi:http/incoming-handler`, or
+//! `wasi:http/handler` of WASI 0.3).
 //!
 //! The request has an instance of its own, and a task that runs it. The answer streams: the task hands over what the
 //! component writes as it is read. Size and time are bounded from the first byte to the last, and a client that does not
@@ -15,7 +16,9 @@ use http_body_util::Full;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
+use wasmtime::Store;
 use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
@@ -23,8 +26,11 @@ use super::call_context::CallContext;
 use super::error::ServeError;
 use super::loaded::Exports;
 use super::server::{Admitted, Server, ended};
+use super::state::ToolState;
 use crate::http_call::{OutgoingHead, poll_written};
 use crate::instance_pool::Watched;
+
+mod handler;
 
 /// The host that a component sees if the request names none.
 const DEFAULT_HOST: HeaderValue = HeaderValue::from_static("localhost");
@@ -52,7 +58,7 @@ pub(super) async fn serve(
     mut request: Request<Bytes>,
     handle: &str,
 ) -> Result<Response<ToolBody>, ServeError> {
-    let Exports::Http(_) = server.loaded().exports else {
+    let (Exports::Http(_) | Exports::Service(_)) = server.loaded().exports else {
         return Err(ServeError::Unavailable(format!("{:?} does not speak MCP itself", server.name())));
     };
     for name in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE] {
@@ -127,25 +133,33 @@ async fn run(
     request: Request<Bytes>,
     sender: oneshot::Sender<OutgoingHead>,
 ) -> Result<(), ServeError> {
-    let Exports::Http(pre) = &server.loaded().exports else {
-        return Err(ServeError::Unavailable(String::new()));
-    };
-    let mut store = server.store(pre.engine());
+    let exports = &server.loaded().exports;
+    let mut store = server.store(exports.engine());
     store.begin(context);
     let (store, runaway) = (&mut store.store, store.runaway);
-    let answering = async {
-        let proxy = pre.instantiate_async(&mut *store).await?;
-        let scheme = match request.uri().scheme_str() {
-            Some("https") => Scheme::Https,
-            _ => Scheme::Http,
-        };
-        let mut view = store.data_mut().http();
-        let request = view.new_incoming_request(scheme, request.map(Full::new))?;
-        let out = view.new_response_outparam(sender)?;
-        proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await
+    let answered = match exports {
+        Exports::Http(pre) => Watched::run(handle(store, pre, request, sender), runaway).await,
+        Exports::Service(pre) => Watched::run(handler::run(store, pre, request, sender), runaway).await,
+        Exports::Provider(_) => return Err(ServeError::Unavailable(String::new())),
     };
-    let answered = Watched::run(answering, runaway).await;
     answered.map_err(|error| ended(&error, store))
+}
+
+async fn handle(
+    store: &mut Store<ToolState>,
+    pre: &ProxyPre<ToolState>,
+    request: Request<Bytes>,
+    sender: oneshot::Sender<OutgoingHead>,
+) -> wasmtime::Result<()> {
+    let proxy = pre.instantiate_async(&mut *store).await?;
+    let scheme = match request.uri().scheme_str() {
+        Some("https") => Scheme::Https,
+        _ => Scheme::Http,
+    };
+    let mut view = store.data_mut().http();
+    let request = view.new_incoming_request(scheme, request.map(Full::new))?;
+    let out = view.new_response_outparam(sender)?;
+    proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await
 }
 
 /// Runs the component until there is the head of an answer. Also returns whether it still runs.

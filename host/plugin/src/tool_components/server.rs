@@ -35,6 +35,10 @@ const MAX_CALLS: u32 = 1_000;
 /// Resources above which an instance is not kept, so that the next call has room for its own.
 const MAX_KEPT_RESOURCES: usize = 200;
 
+/// Tasks, streams, futures and calls of imports that one instance of WASI 0.3 may have at once. A request takes some eight
+/// of them while it waits.
+const MAX_TASKS: usize = 4_000;
+
 /// Tools of one component.
 const MAX_TOOLS: usize = 256;
 
@@ -149,6 +153,9 @@ impl Server {
     pub(super) fn store(&self, engine: &wasmtime::Engine) -> ToolStore {
         let mut store = Store::new(engine, ToolState::new(&self.grants));
         store.limiter(|state| &mut state.limits);
+        if let Some(tasks) = store.concurrent_resource_table() {
+            tasks.set_max_capacity(MAX_TASKS);
+        }
         store.set_hostcall_fuel(self.max_answer_bytes.saturating_mul(2).saturating_add(MAX_HANDED_OVER_BYTES));
         let runaway = Arc::new(Runaway::default());
         let (watched, limit) = (Arc::clone(&runaway), self.max_computing_epochs());
@@ -234,7 +241,9 @@ impl Server {
     fn provider(&self) -> Result<&ToolsPre<ToolState>, ServeError> {
         match &self.loaded.exports {
             Exports::Provider(pre) => Ok(pre),
-            Exports::Http(_) => Err(ServeError::Unavailable(format!("{:?} speaks MCP itself", self.name()))),
+            Exports::Http(_) | Exports::Service(_) => {
+                Err(ServeError::Unavailable(format!("{:?} speaks MCP itself", self.name())))
+            }
         }
     }
 

@@ -27,6 +27,8 @@ use crate::guest_output::GuestStderr;
 use crate::instance::{ClockView, HasClock, HasTable};
 use crate::random::{Random, RandomCtx};
 
+pub(super) mod wasi_0_3;
+
 /// Resources (requests, bodies, pollables) of one instance.
 const MAX_RESOURCES: usize = 1_000;
 
@@ -167,16 +169,20 @@ pub(super) fn link(linker: &mut Linker<ToolState>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// What an import means to a tool component, in words. `None`: this host does not have it.
+/// What an import means to a tool component, in words. `None`: this host does not have it. Imports of WASI 0.3 are for
+/// components of that version only.
 pub fn tool_grant(import: &str) -> Option<&'static str> {
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
-    let is_known = match name.split(':').next() {
-        Some("wasi") => version.starts_with("0.2."),
-        _ => true,
-    };
-    if !is_known {
-        return None;
+    match name.strip_prefix("wasi:") {
+        None => granted(name),
+        Some(_) if version.starts_with("0.2.") => granted(name),
+        Some(interface) if wasi_0_3::is_released(version) => wasi_0_3::same_as(interface).and_then(granted),
+        Some(_) => None,
     }
+}
+
+/// The same, by the name in WASI 0.2.
+fn granted(name: &str) -> Option<&'static str> {
     Some(match name {
         "entra-mcp:plugin/types" | "entra-mcp:plugin/tool-types" => "types only",
         "wasi:http/outgoing-handler" => "requests to the configured destinations only",
@@ -245,6 +251,7 @@ mod tests {
             http: Arc::new(crate::outbound::NoOutbound),
             tokens: Arc::new(crate::tool_components::NoTokens),
             observer: Arc::new(crate::outbound::NoObserver),
+            clock: Arc::new(crate::clock::ManualClock::new(0)),
             places: Arc::new(tokio::sync::Semaphore::new(1)),
         };
         ToolState::new(&Grants {
@@ -270,7 +277,16 @@ mod tests {
     #[test]
     fn what_is_linked_is_described_and_what_is_not_is_unknown() {
         assert_eq!(tool_grant("wasi:sockets/tcp@0.2.3"), Some("nothing: every use is denied"));
-        for unknown in ["wasi:keyvalue/store@0.2.0", "wasi:http/types@0.3.0", "entra-mcp:plugin/secret-store@0.2.0"] {
+        assert_eq!(tool_grant("wasi:sockets/types@0.3.0"), Some("nothing: every use is denied"));
+        assert_eq!(tool_grant("wasi:http/client@0.3.1"), Some("requests to the configured destinations only"));
+        for unknown in [
+            "wasi:keyvalue/store@0.2.0",
+            "wasi:http/client@0.2.0",
+            "wasi:http/outgoing-handler@0.3.0",
+            "wasi:http/types@0.3.0-rc-2026-03-15",
+            "wasi:http/types@0.4.0",
+            "entra-mcp:plugin/secret-store@0.2.0",
+        ] {
             assert_eq!(tool_grant(unknown), None, "{unknown}");
         }
     }

@@ -322,6 +322,33 @@ fn an_import_that_this_host_does_not_have_is_named() {
 }
 
 #[test]
+fn a_provider_of_tools_cannot_use_wasi_0_3() {
+    let imports = r#"(import "wasi:clocks/monotonic-clock@0.3.0" (instance (export "now" (func (result u64)))))"#;
+    let nothing = r#"(core module $nothing (func (export "host") (param i32)))
+        (core instance $host (instantiate $nothing))"#;
+    let LoadProblem::UnknownImports(unknown) = problem(provider(imports, nothing, ECHO)) else { panic!() };
+    assert_eq!(unknown.len(), 1);
+    assert!(unknown[0].needed.starts_with("WASI 0.3"), "{unknown:?}");
+}
+
+#[test]
+fn a_whole_server_of_a_release_candidate_is_refused() {
+    for name in ["wasi:http/handler@0.3.0-rc-2026-03-15", "wasi:http/handler@0.2.0"] {
+        let component = format!("(component (instance $empty) (export \"{name}\" (instance $empty)))");
+        let problem = problem(wat::parse_str(component).unwrap());
+        assert!(matches!(&problem, LoadProblem::UnsupportedShape(found) if found == name), "{problem}");
+    }
+}
+
+#[test]
+fn only_components_of_wasi_0_3_have_an_engine_with_tasks() {
+    let tasks = |wasi| engine(wasi).unwrap().get_concurrency_support();
+    assert!(tasks(Wasi::V0_3));
+    assert!(!tasks(Wasi::V0_2));
+    assert!(!crate::component::engine().unwrap().get_concurrency_support());
+}
+
+#[test]
 fn a_component_that_imports_sockets_is_loaded() {
     let imports = r#"(import "wasi:sockets/network@0.2.0" (instance $networks (export "network" (type (sub resource)))))
         (alias export $networks "network" (type $of-networks))

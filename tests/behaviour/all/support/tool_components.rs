@@ -11,6 +11,9 @@ pub(crate) const SOCKETS: &str = "sockets";
 /// A whole MCP server behind `wasi:http/incoming-handler`.
 pub(crate) const HTTP_SERVER: &str = "http_server";
 
+/// The same behind `wasi:http/handler` of WASI 0.3.
+pub(crate) const HTTP_SERVICE: &str = "http_service";
+
 /// The file of a component.
 pub(crate) fn file(name: &str) -> PathBuf {
     let file = PathBuf::from(env!("ENTRA_MCP_TEST_TOOLS")).join(format!("{name}.wasm"));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{process, tool_components};
 
@@ -32,7 +32,8 @@ fn inspect_shows_the_tools_of_a_component_what_it_is_granted_and_what_to_configu
 
 #[test]
 fn inspect_tells_a_whole_server_and_what_a_component_asks_for_in_vain() {
-    assert_eq!(inspect(&tool_components::file(tool_components::HTTP_SERVER))["shape"], "wasi:http");
+    let server = inspect(&tool_components::file(tool_components::HTTP_SERVER));
+    assert_eq!((&server["shape"], &server["wasi"]), (&json!("wasi:http"), &json!("0.2")));
     let sockets = inspect(&tool_components::file(tool_components::SOCKETS));
     let imports = sockets["imports"].as_array().unwrap();
     let denied = imports.iter().filter(|import| import["name"].as_str().unwrap().starts_with("wasi:sockets/"));
@@ -41,5 +42,11 @@ fn inspect_tells_a_whole_server_and_what_a_component_asks_for_in_vain() {
     for import in denied {
         assert_eq!(import["granted"], "nothing: every use is denied");
     }
+    let service = inspect(&tool_components::file(tool_components::HTTP_SERVICE));
+    assert_eq!((&service["shape"], &service["wasi"]), (&json!("wasi:http"), &json!("0.3")));
+    let imports = service["imports"].as_array().unwrap();
+    let sends = imports.iter().find(|import| import["name"].as_str().unwrap().starts_with("wasi:http/client@0.3."));
+    assert_eq!(sends.unwrap_or_else(|| panic!("{service}"))["granted"], "requests to the configured destinations only");
+    assert!(service["configuration"].as_str().unwrap().contains("egress = []"), "{service}");
     assert_eq!(inspect(&tool_components::file(tool_components::HOSTILE))["tools"].as_array().unwrap().len(), 26);
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Stdio;
 
 use entra_mcp_emulator::user_agent::HeadlessBrowser;
-use entra_mcp_emulator::{Emulator, Endpoint};
+use entra_mcp_emulator::{Emulator, Endpoint, Sighting};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -26,7 +26,7 @@ const LIST_MAIL: &str = "list_mail";
 
 /// Callers that call at the same time.
 const CALLERS: usize = 200;
-/// Calls of each. The emulator keeps as many requests as one round makes, so each round is looked at.
+/// Calls of each.
 const ROUNDS: usize = 20;
 
 /// The configuration that README of a project gives, for a component.
@@ -65,11 +65,23 @@ pub(crate) async fn bearer(emulator: &Emulator, username: &str) -> String {
     tokens["access_token"].as_str().unwrap_or_else(|| panic!("no token in {tokens}")).to_owned()
 }
 
-/// Calls a tool; status and body.
-async fn call(http: &reqwest::Client, site: &Site, token: &str, tool: &str) -> (u16, Value) {
-    let message = modern("tools/call", json!({ "name": tool, "arguments": {} }), json!({}));
+/// Calls a tool without arguments; status and body.
+async fn call(http: &reqwest::Client, site: &Site, path: &str, token: &str, tool: &str) -> (u16, Value) {
+    call_with(http, site, path, token, tool, &json!({})).await
+}
+
+/// Calls a tool of the server with this path; status and body.
+pub(super) async fn call_with(
+    http: &reqwest::Client,
+    site: &Site,
+    path: &str,
+    token: &str,
+    tool: &str,
+    arguments: &Value,
+) -> (u16, Value) {
+    let message = modern("tools/call", json!({ "name": tool, "arguments": arguments }), json!({}));
     let request = http
-        .post(site.server.at("/mcp"))
+        .post(site.server.at(path))
         .bearer_auth(token)
         .header("accept", "application/json, text/event-stream")
         .header("mcp-protocol-version", "2026-07-28")
@@ -91,18 +103,45 @@ fn assert_own(answer: &Value, username: &str) {
     }
 }
 
-/// None of these tokens was sent to Graph or anywhere else but to the token endpoint, for exchange.
-fn assert_no_client_token_left(emulator: &Emulator, tokens: &[String]) {
-    let control = emulator.control();
-    for endpoint in control.request_counts().into_keys() {
-        for request in control.requests(endpoint) {
-            let mut said = request.headers.iter().chain(&request.query).map(|(_, value)| value);
-            assert!(!said.any(|value| tokens.iter().any(|token| value.contains(token.as_str()))), "{endpoint:?}");
-            let mut others = request.form.iter().filter(|(name, _)| name != "assertion").map(|(_, value)| value);
-            let leaked = others.any(|value| tokens.iter().any(|token| value.contains(token.as_str())));
-            assert!(!leaked, "{endpoint:?}");
-        }
+/// Watches for tokens of clients, for [`assert_no_client_token_left`].
+pub(super) fn watch(emulator: &Emulator, tokens: &[String]) {
+    emulator.control().watch(tokens.iter().cloned());
+}
+
+/// In all the requests that the emulator has had, none of the tokens that it watches for was sent to Graph or anywhere else
+/// but to the token endpoint, for exchange.
+pub(super) fn assert_no_client_token_left(emulator: &Emulator) {
+    let exchange = Sighting { endpoint: Endpoint::Token, place: "form assertion".to_owned() };
+    let mut seen = emulator.control().sightings();
+    seen.remove(&exchange);
+    assert!(seen.is_empty(), "{seen:?}");
+}
+
+/// A caller of [`callers`], with a name of its own.
+pub(super) struct Caller {
+    pub(super) username: String,
+    pub(super) token: String,
+}
+
+/// As many callers, by turns with a session for the path that their number gives, and with a token of Entra ID.
+pub(super) async fn callers(site: &Site, count: usize, path: impl Fn(usize) -> String) -> Vec<Caller> {
+    let mut callers = Vec::new();
+    for number in 0..count {
+        let username = format!("caller-{number}@contoso.example");
+        let user = json!({
+            "id": format!("44444444-0000-4000-a000-{number:012}"),
+            "tenant": CONTOSO,
+            "username": username,
+            "password": "emulator",
+        });
+        site.emulator.control().put_user(serde_json::from_value(user).unwrap()).unwrap();
+        let token = match number % 2 {
+            0 => sign_in(site.server.public_url(), &path(number), &username).await.access_token,
+            _ => bearer(&site.emulator, &username).await,
+        };
+        callers.push(Caller { username, token });
     }
+    callers
 }
 
 #[tokio::test]
@@ -113,13 +152,14 @@ async fn a_tool_reads_the_mail_of_its_caller_with_a_session_and_with_a_token_of_
         let session = sign_in(site.server.public_url(), "/mcp", username).await.access_token;
         let token = bearer(&site.emulator, username).await;
         site.emulator.control().clear_requests();
+        watch(&site.emulator, &[session.clone(), token.clone()]);
         for token in [&session, &token] {
-            let (status, answer) = call(&http, &site, token, LIST_MAIL).await;
+            let (status, answer) = call(&http, &site, "/mcp", token, LIST_MAIL).await;
             assert_eq!(status, 200, "{answer}\n{}", site.server.log());
             assert_own(&answer, username);
         }
         assert_eq!(site.emulator.control().request_count(Endpoint::GraphMessages), 2);
-        assert_no_client_token_left(&site.emulator, &[session, token]);
+        assert_no_client_token_left(&site.emulator);
     }
 }
 
@@ -127,7 +167,7 @@ async fn a_tool_reads_the_mail_of_its_caller_with_a_session_and_with_a_token_of_
 async fn a_permission_that_the_configuration_does_not_grant_is_not_in_the_token() {
     let site = Site::new(arguments).await;
     let session = sign_in(site.server.public_url(), "/mcp", ALICE).await.access_token;
-    let (status, answer) = call(&reqwest::Client::new(), &site, &session, "read_profile").await;
+    let (status, answer) = call(&reqwest::Client::new(), &site, "/mcp", &session, "read_profile").await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["result"]["structuredContent"]["graph"]["status"], 403, "{answer}");
 }
@@ -135,36 +175,22 @@ async fn a_permission_that_the_configuration_does_not_grant_is_not_in_the_token(
 #[tokio::test]
 async fn callers_at_the_same_time_never_get_each_others_answers() {
     let site = Site::new(arguments).await;
-    let mut callers = Vec::new();
-    for number in 0..CALLERS {
-        let username = format!("caller-{number}@contoso.example");
-        let user = json!({
-            "id": format!("44444444-0000-4000-a000-{number:012}"),
-            "tenant": CONTOSO,
-            "username": username,
-            "password": "emulator",
-        });
-        site.emulator.control().put_user(serde_json::from_value(user).unwrap()).unwrap();
-        let token = match number % 2 {
-            0 => sign_in(site.server.public_url(), "/mcp", &username).await.access_token,
-            _ => bearer(&site.emulator, &username).await,
-        };
-        callers.push((username, token));
-    }
-    let tokens: Vec<String> = callers.iter().map(|(_, token)| token.clone()).collect();
+    let callers = callers(&site, CALLERS, |_| "/mcp".to_owned()).await;
+    let tokens: Vec<String> = callers.iter().map(|caller| caller.token.clone()).collect();
+    site.emulator.control().clear_requests();
+    watch(&site.emulator, &tokens);
     let http = reqwest::Client::new();
     for _ in 0..ROUNDS {
-        site.emulator.control().clear_requests();
         let (http, site) = (&http, &site);
-        let calls = callers.iter().map(|(username, token)| async move {
-            let (status, answer) = call(http, site, token, LIST_MAIL).await;
+        let calls = callers.iter().map(|Caller { username, token }| async move {
+            let (status, answer) = call(http, site, "/mcp", token, LIST_MAIL).await;
             assert_eq!(status, 200, "{username}: {answer}");
             assert_own(&answer, username);
         });
         join_all(calls).await;
-        assert_eq!(site.emulator.control().request_count(Endpoint::GraphMessages), CALLERS as u64);
-        assert_no_client_token_left(&site.emulator, &tokens);
     }
+    assert_eq!(site.emulator.control().request_count(Endpoint::GraphMessages), (CALLERS * ROUNDS) as u64);
+    assert_no_client_token_left(&site.emulator);
 }
 
 #[tokio::test]

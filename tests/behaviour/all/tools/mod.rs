@@ -2,7 +2,9 @@
 
 mod assertion;
 mod inspect;
+mod languages;
 pub(crate) mod mail;
 mod projects;
 mod protected;
 mod tutorials;
+mod whole_servers;

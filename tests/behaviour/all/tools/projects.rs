@@ -4,8 +4,10 @@
 //! so that the tests need no network; every other command is taken from README and run in a shell.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
@@ -72,6 +74,28 @@ impl Project {
         built
     }
 
+    /// Names the files of the project, and what is in them.
+    fn fingerprint(&self) -> u64 {
+        let (mut folders, mut files) = (vec![self.folder.clone()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("the project is readable") {
+                let path = entry.expect("the project is readable").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    files.push((fs::read(&path).expect("the project is readable"), path));
+                }
+            }
+        }
+        let files =
+            files.into_iter().map(|(content, path)| (path.strip_prefix(&self.folder).map(PathBuf::from), content));
+        let mut files: Vec<_> = files.map(|(path, content)| (path.expect("it is in the project"), content)).collect();
+        files.sort();
+        let mut told = DefaultHasher::new();
+        files.hash(&mut told);
+        told.finish()
+    }
+
     fn cargo_target(&self) -> PathBuf {
         Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools-rust")
     }
@@ -81,6 +105,52 @@ impl Project {
         symlink(installed, self.folder.join(name)).expect("the link can be made");
         self
     }
+}
+
+/// What a language's project builds, and where its packages are put if they were installed before.
+fn kit(language: &str) -> (&'static str, Option<(PathBuf, &'static str)>) {
+    match language {
+        "rust" => ("target/wasm32-wasip2/release/order_desk.wasm", None),
+        "js" => ("order-desk.wasm", Some((tools::builder("tools-js").join("node_modules"), "node_modules"))),
+        "python" => ("order-desk.wasm", Some((tools::builder("tools-python"), ".venv"))),
+        other => panic!("there is no project in {other}"),
+    }
+}
+
+/// Makes a project, tests and builds it as its README says; the component.
+fn build(language: &str) -> (Project, PathBuf) {
+    let (component, packages) = kit(language);
+    let mut project = Project::new(language);
+    if let Some((installed, name)) = packages {
+        project = project.with(&installed, name);
+    }
+    let built = project.follow_readme(component);
+    (project, built)
+}
+
+/// The component of a language's project. The tools of JavaScript and Python never build the same one twice, and an engine
+/// takes long to compile: so one is kept as long as the project is the same.
+pub(super) fn component(language: &str) -> PathBuf {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools-built");
+    let kept = folder.join(format!("{language}-{:016x}.wasm", Project::new(language).fingerprint()));
+    let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !kept.is_file() {
+        let (_project, built) = build(language);
+        fs::create_dir_all(&folder).expect("the folder can be made");
+        let new = tempfile::NamedTempFile::new_in(&folder).expect("a file can be made");
+        fs::copy(built, new.path()).expect("the component can be copied");
+        new.persist(&kept).expect("the component can be kept");
+    }
+    // Compiled once, here, and not by each server that is started with it.
+    let output = process::blocking(env!("CARGO_BIN_EXE_entra-mcp-tested"))
+        .arg("inspect")
+        .arg(&kept)
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+        .output()
+        .expect("the program starts");
+    assert!(output.status.success(), "{output:?}");
+    kept
 }
 
 fn new(place: &Path, name: &str, language: &str) -> std::process::Output {
@@ -94,21 +164,19 @@ fn new(place: &Path, name: &str, language: &str) -> std::process::Output {
 #[test]
 #[cfg_attr(given_test_tools, ignore = "needs the Rust target wasm32-wasip2: rustup target add wasm32-wasip2")]
 fn a_project_in_rust_is_tested_and_built_as_its_readme_says() {
-    Project::new("rust").follow_readme("target/wasm32-wasip2/release/order_desk.wasm");
+    build("rust");
 }
 
 #[test]
 #[cfg_attr(not(client = "tools-js"), ignore = "needs the client tools-js: use tests/run")]
 fn a_project_in_javascript_is_tested_and_built_as_its_readme_says() {
-    let installed = tools::builder("tools-js").join("node_modules");
-    Project::new("js").with(&installed, "node_modules").follow_readme("order-desk.wasm");
+    build("js");
 }
 
 #[test]
 #[cfg_attr(not(client = "tools-python"), ignore = "needs the client tools-python: use tests/run")]
 fn a_project_in_python_is_tested_and_built_as_its_readme_says() {
-    let installed = tools::builder("tools-python");
-    Project::new("python").with(&installed, ".venv").follow_readme("order-desk.wasm");
+    build("python");
 }
 
 #[test]

@@ -13,14 +13,16 @@ use serde::Serialize;
 use crate::commands::CommandError;
 use crate::console;
 
-/// The import that sends requests.
-const OUTGOING: &str = "wasi:http/outgoing-handler@";
+/// The imports that send requests.
+const OUTGOING: [&str; 2] = ["wasi:http/outgoing-handler@", "wasi:http/client@"];
 
 /// What there is to know about a tool component.
 #[derive(Debug, Serialize)]
 pub(super) struct ToolComponentReport {
     /// Which exports it has: `tool-provider`, or `wasi:http`.
     shape: &'static str,
+    /// The version of WASI that it is written for: `0.2` or `0.3`.
+    wasi: &'static str,
     /// Its tools. A component of the shape `wasi:http` lists them to clients only.
     tools: Vec<ToolReport>,
     imports: Vec<ImportReport>,
@@ -56,13 +58,15 @@ pub(super) async fn report(file: &Path, components: &ToolComponents) -> Result<T
     let name = name_of(file);
     let failed = |reason: String| CommandError::ToolsUnknown { path: file.display().to_string(), reason };
     let described = components.describe(&name).await.ok_or_else(|| failed("it was not loaded".to_owned()))?;
-    let Description { shape, tools, imports, grants } = described.map_err(|error| failed(format!("{error:?}")))?;
-    let sends = imports.iter().any(|(name, _)| name.starts_with(OUTGOING));
+    let Description { shape, wasi, tools, imports, grants } =
+        described.map_err(|error| failed(format!("{error:?}")))?;
+    let sends = imports.iter().any(|(name, _)| OUTGOING.iter().any(|outgoing| name.starts_with(outgoing)));
     Ok(ToolComponentReport {
         shape: match shape {
             Shape::Provider => "tool-provider",
             Shape::Http => "wasi:http",
         },
+        wasi: wasi.as_str(),
         tools: tools.into_iter().map(ToolReport::of).collect(),
         imports: imports.into_iter().map(|(name, granted)| ImportReport { name, granted }).collect(),
         grants,
@@ -108,7 +112,7 @@ impl ToolReport {
 
 impl ToolComponentReport {
     pub(super) fn print(&self) {
-        console::result(&format!("Shape      {}", self.shape));
+        console::result(&format!("Shape      {}, WASI {}", self.shape, self.wasi));
         console::result("\nTools:");
         for tool in &self.tools {
             console::result(&format!("  {}{}", tool.name, tool.effects()));

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::Method;
@@ -10,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::clock::ManualClock;
 use crate::outbound::{BoxFuture, NoObserver};
 use crate::outbound_http::OutboundHttp;
 use crate::tool_components::EgressEntry;
@@ -102,6 +104,7 @@ fn egress(api: &Arc<Api>, refused: impl IntoIterator<Item = Option<DelegationErr
         http: Arc::clone(api) as Arc<dyn Outbound>,
         tokens: Arc::new(Tokens { refused: Mutex::new(refused.into_iter().collect()) }),
         observer: Arc::new(NoObserver),
+        clock: Arc::new(ManualClock::new(0)),
         places: Arc::new(Semaphore::new(MAX_REQUESTS_OF_A_SERVER)),
     }
 }
@@ -323,7 +326,7 @@ async fn requests_beyond_those_that_may_be_on_their_way_wait() {
     let (egress, call) = (egress(&api, []), Arc::new(CallContext::new("alice")));
     let mut places = Vec::new();
     for _ in 0..16 {
-        places.push(call.place().await.unwrap());
+        places.push(call.place(&*egress.clock).await.unwrap_or_else(|refused| panic!("{refused:?}")));
     }
     let mut waiting = std::pin::pin!(get(&egress, &call, "https://public.example/"));
     tokio::select! {
@@ -357,6 +360,26 @@ async fn a_request_is_on_its_way_until_its_answer_is_read_or_dropped() {
     get(&egress, &call, "https://public.example/").await.unwrap();
     drop(answers);
     assert_eq!(egress.places.available_permits(), MAX_REQUESTS_OF_A_SERVER);
+}
+
+#[tokio::test]
+async fn a_tool_that_reads_none_of_its_answers_is_told_that_there_are_too_many() {
+    let api = Arc::<Api>::default();
+    let clock = ManualClock::new(0);
+    let egress = Egress { clock: Arc::new(clock.clone()), ..egress(&api, []) };
+    let call = CallContext::new("alice");
+    let mut answers = Vec::new();
+    for _ in 0..16 {
+        answers.push(get(&egress, &call, "https://public.example/").await.unwrap());
+    }
+    let waiting = async {
+        clock.next_wait().await;
+        clock.advance(Duration::from_secs(5));
+    };
+    let (refused, ()) = tokio::join!(get(&egress, &call, "https://public.example/"), waiting);
+    assert!(matches!(refused, Err(Error::ConnectionLimitReached)), "{refused:?}");
+    answers.pop();
+    get(&egress, &call, "https://public.example/").await.unwrap();
 }
 
 #[tokio::test]

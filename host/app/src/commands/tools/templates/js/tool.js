@@ -1,5 +1,13 @@
 const MESSAGES = "https://graph.microsoft.com/v1.0/me/messages?$top=5";
 
+async function ask(url) {
+  try {
+    return await (await fetch(url)).json();
+  } catch (error) {
+    throw { tag: "failed", val: `Graph does not answer: ${error.message}` };
+  }
+}
+
 export const toolProvider = {
   listTools() {
     return [{
@@ -12,7 +20,7 @@ export const toolProvider = {
   },
 
   async call(_name, _arguments, _caller) {
-    const answer = await (await fetch(MESSAGES)).json();
+    const answer = await ask(MESSAGES);
     if (answer.error) throw { tag: "failed", val: answer.error.message };
     return { tag: "text", val: answer.value.map((message) => message.subject).join("\n") };
   },

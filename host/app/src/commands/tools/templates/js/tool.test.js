@@ -17,3 +17,8 @@ test("a refusal of Graph is an error of the tool", async () => {
   answering({ error: { code: "ErrorAccessDenied", message: "Access is denied." } });
   await assert.rejects(toolProvider.call("list_mail", "{}", {}), { tag: "failed", val: "Access is denied." });
 });
+
+test("a request without an answer is an error of the tool", async () => {
+  globalThis.fetch = async () => { throw new TypeError("denied"); };
+  await assert.rejects(toolProvider.call("list_mail", "{}", {}), { tag: "failed", val: "Graph does not answer: denied" });
+});

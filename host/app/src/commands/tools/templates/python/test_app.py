@@ -2,8 +2,9 @@ import unittest
 from unittest.mock import patch
 
 import app
-from componentize_py_types import Err
+from componentize_py_types import Err, Ok
 from wit_world.imports.tool_types import Content_Text, ToolError_Failed
+from wit_world.imports.wasi_http_types import ErrorCode_HttpRequestDenied
 
 
 class ToolTest(unittest.TestCase):
@@ -16,6 +17,14 @@ class ToolTest(unittest.TestCase):
             with self.assertRaises(Err) as refused:
                 app.ToolProvider().call("list_mail", "{}", None)
         self.assertEqual(refused.exception.value, ToolError_Failed("Access is denied."))
+
+    def test_a_request_without_an_answer_is_an_error_of_the_tool(self):
+        with patch("app.Fields"), patch("app.OutgoingRequest"), patch("app.outgoing_handler") as handler:
+            handler.handle.return_value.get.return_value = Ok(Err(ErrorCode_HttpRequestDenied()))
+            with self.assertRaises(Err) as refused:
+                app.ToolProvider().call("list_mail", "{}", None)
+        expected = ToolError_Failed("Graph does not answer: ErrorCode_HttpRequestDenied")
+        self.assertEqual(refused.exception.value, expected)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ def ask(path):
     request.set_path_with_query(path)
     future = outgoing_handler.handle(request, None)
     future.subscribe().block()
-    body = future.get().value.value.consume()
+    response = future.get().value
+    if isinstance(response, Err):
+        raise Err(ToolError_Failed(f"Graph does not answer: {type(response.value).__name__}"))
+    body = response.value.consume()
     stream, answer = body.stream(), b""
     try:
         while True:

@@ -1,0 +1,94 @@
+//! The version of WASI that a tool component is written for, which is known before it is compiled.
+//!
+//! A component of WASI 0.3 has tasks that run beside each other, which takes an engine that supports them. All others run
+//! in an engine without: what is new there, and still changes much, is no part of the sandbox that they are in.
+
+use wasmtime::wasmparser::{Parser, Payload};
+
+use super::loaded::{HANDLER, INCOMING_HANDLER, TOOL_PROVIDER};
+
+/// A version of WASI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Wasi {
+    /// WASI 0.2: one task at a time.
+    V0_2,
+    /// WASI 0.3: tasks beside each other.
+    V0_3,
+}
+
+impl Wasi {
+    /// The version that a component in its binary form needs. A component with exports for both is taken as one of the older
+    /// version. Bytes that are no component need no version; the compiler refuses them.
+    pub(super) fn of(component: &[u8]) -> Self {
+        let exports = exports(component);
+        let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
+        if has(HANDLER) && !has(TOOL_PROVIDER) && !has(INCOMING_HANDLER) { Self::V0_3 } else { Self::V0_2 }
+    }
+
+    /// As it is written: `0.2`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V0_2 => "0.2",
+            Self::V0_3 => "0.3",
+        }
+    }
+}
+
+/// The names that a component exports, as far as they can be read.
+fn exports(component: &[u8]) -> Vec<&str> {
+    let (mut names, mut depth) = (Vec::new(), 0_usize);
+    for payload in Parser::new(0).parse_all(component) {
+        match payload {
+            // What is inside of these has exports of its own.
+            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => depth = depth.saturating_add(1),
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(Payload::ComponentExportSection(section)) if depth == 0 => {
+                names.extend(section.into_iter().filter_map(|export| Some(export.ok()?.name.name)));
+            }
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A component that exports an empty instance by this name.
+    fn exporting(names: &[&str], inner: &str) -> Vec<u8> {
+        let exports: String = names.iter().map(|name| format!("(export \"{name}\" (instance $empty))")).collect();
+        wat::parse_str(format!("(component {inner} (instance $empty) {exports})")).unwrap()
+    }
+
+    #[test]
+    fn only_a_component_with_a_handler_of_wasi_0_3_needs_wasi_0_3() {
+        for (names, expected) in [
+            (&["wasi:http/handler@0.3.0"][..], Wasi::V0_3),
+            (&["wasi:http/handler@0.3.2"], Wasi::V0_3),
+            (&["wasi:http/incoming-handler@0.2.12"], Wasi::V0_2),
+            (&["wasi:http/incoming-handler@0.2.12", "wasi:http/handler@0.3.0"], Wasi::V0_2),
+            (&["entra-mcp:plugin/tool-provider@0.2.0", "wasi:http/handler@0.3.0"], Wasi::V0_2),
+            (&[], Wasi::V0_2),
+        ] {
+            assert_eq!(Wasi::of(&exporting(names, "")), expected, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_component_has_inside_does_not_count() {
+        let inner = r#"(component (instance $in) (export "wasi:http/handler@0.3.0" (instance $in)))
+            (core module (func (export "f")))"#;
+        assert_eq!(Wasi::of(&exporting(&["wasi:http/incoming-handler@0.2.0"], inner)), Wasi::V0_2);
+        assert_eq!(Wasi::of(&exporting(&["other:thing/a@0.1.0"], inner)), Wasi::V0_2);
+        assert_eq!(Wasi::of(&exporting(&["wasi:http/handler@0.3.0"], inner)), Wasi::V0_3);
+    }
+
+    #[test]
+    fn bytes_that_are_no_component_need_no_version() {
+        for bytes in [&b""[..], b"no WebAssembly", b"\0asm\x0d\0\x01\0\xff\xff"] {
+            assert_eq!(Wasi::of(bytes), Wasi::V0_2);
+        }
+    }
+}
