@@ -7,7 +7,7 @@ mod generated {
     wit_bindgen::generate!({
         path: "../../wit",
         world: "plugin",
-        features: ["client-metadata", "delegation", "gatekeeper", "lifecycle", "provided-tools", "rate-limiter", "tool-catalog"],
+        features: ["client-metadata", "delegation", "gatekeeper", "lifecycle", "provided-tools", "rate-limiter", "tool-catalog", "whole-requests"],
         generate_all,
         with: {
             "wasi:cli/environment@0.2.12": wasip2::cli::environment,
@@ -43,6 +43,7 @@ mod lifecycle;
 mod provided_tools;
 mod sign_in;
 mod token_validator;
+pub(crate) mod whole_requests;
 
 pub(crate) use generated::{export, exports};
 pub(crate) use imports::instance;

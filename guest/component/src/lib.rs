@@ -26,6 +26,7 @@ mod exports {
 
     use crate::bindings::exports::entra_mcp::plugin as wit;
     use crate::bindings::exports::wasi::http::incoming_handler::Guest as IncomingHandler;
+    use crate::bindings::whole_requests::{self, PlainRequest};
     use crate::bindings::{export, gatekeeper as convert, incoming, instance};
 
     struct Component;
@@ -157,6 +158,21 @@ mod exports {
             let instance = instance();
             let trail = Trail::unnamed(instance.recorder());
             block_on(incoming::serve(instance.server(&trail).as_ref(), request, response_out));
+        }
+    }
+
+    impl wit::whole_requests::Guest for Component {
+        fn serve(
+            method: String,
+            authority: String,
+            path_with_query: String,
+            fields: Vec<u8>,
+            body: Vec<u8>,
+        ) -> wit::whole_requests::Served {
+            let instance = instance();
+            let trail = Trail::unnamed(instance.recorder());
+            let request = PlainRequest { method, authority, path_with_query, fields, body };
+            block_on(whole_requests::serve(instance.server(&trail).as_ref(), request))
         }
     }
 

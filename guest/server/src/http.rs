@@ -63,6 +63,17 @@ pub async fn handle(env: &ServerWorld<'_>, request: Request) -> HttpResponse {
     handle_with(env, request, by_session).await
 }
 
+/// The same, unless the answer may be a stream: for that, the host has to ask in another way, so nothing is done.
+pub async fn handle_whole(env: &ServerWorld<'_>, request: Request) -> Option<Response<Vec<u8>>> {
+    if request.method == Method::GET && request.path.ends_with(SSE_PATH) {
+        return None;
+    }
+    match handle(env, request).await {
+        HttpResponse::Full(response) => Some(response),
+        HttpResponse::Stream(..) => None,
+    }
+}
+
 /// Finds sessions in the store.
 fn by_session<'a>(env: &'a EntraWorld<'a>, token: &'a Secret<String>, resources: &'a [&'a str]) -> SessionLookup<'a> {
     Box::pin(session::authenticate(env, token, resources))

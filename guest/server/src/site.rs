@@ -36,7 +36,8 @@ impl<'a> Site<'a> {
     /// That of these settings.
     pub fn of(settings: &'a HttpSettings) -> Self {
         let url = settings.public_url.as_str();
-        let host = url.find("://").map_or(0, |at| at + "://".len());
+        // The scheme ends with the first colon. To look for one byte costs less than for three, and every request does it.
+        let host = url.find(':').map_or(0, |at| at + "://".len());
         let path = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |at| host + at);
         let (origin, prefix) = url.split_at(path);
         Self { settings, servers: &[], origin, prefix }

@@ -53,10 +53,11 @@ impl ComponentHandler {
 #[async_trait]
 impl HttpHandler for ComponentHandler {
     async fn handle_http(&self, request: Request<Bytes>) -> Response<HttpBody> {
-        let path = self.routes.path(request.uri());
-        let request = match self.gate(&path) {
+        let gate = self.gate.as_ref().and_then(|_| self.gate(&self.routes.path(request.uri())));
+        let request = match gate {
             None => request,
-            Some(gate) => match gate.handle(request).await {
+            // In a box: the future of every request is moved several times.
+            Some(gate) => match Box::pin(gate.handle(request)).await {
                 Outcome::Answer(answer) => return answer.map(relayed),
                 Outcome::OwnPath(request) => request,
             },

@@ -1,9 +1,9 @@
-//! One HTTP request through the component (`wasi:http/incoming-handler`): the embedding interface below the HTTP
-//! transport.
+//! One HTTP request through the component: the embedding interface below the HTTP transport.
 //!
-//! The request arrives whole, so that no instance waits for a slow sender. The answer is collected while the component
-//! writes it, so that no instance waits for a slow reader. Only an event stream keeps its instance: reading its body
-//! runs the component.
+//! The request arrives whole, so that no instance waits for a slow sender. Nearly every answer is whole too and comes with
+//! the one call that `whole_request.rs` makes. What may be an event stream goes through `wasi:http/incoming-handler`. Such
+//! an answer is collected while the component writes it, so that no instance waits for a slow reader. Only an event stream
+//! keeps its instance: reading its body runs the component.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -30,7 +30,7 @@ use crate::instance::InstanceState;
 use crate::plugin::Plugin;
 
 /// Largest answer in bytes, except for event streams. The component's largest answers, lists and pages, have some KiB.
-const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// The header in which the component names the correlation id of an error.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -169,14 +169,13 @@ impl Plugin {
         if !names_its_host(&request) {
             return self.refuse(StatusCode::BAD_REQUEST, "the request names no host");
         }
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        match self.try_handle_http(request).await {
-            Ok(response) => {
-                if response.status().is_client_error() || response.status().is_server_error() {
-                    log_refusal(&method, &uri, &response);
-                }
-                response
-            }
+        let (method, uri) = match self.answer_whole(&request).await {
+            Ok(Some(answer)) => return logged(request.method(), request.uri(), answer),
+            Ok(None) => (request.method().clone(), request.uri().clone()),
+            Err(error) => return failed(&error),
+        };
+        match Box::pin(self.answer_streaming(request)).await {
+            Ok(answer) => logged(&method, &uri, answer),
             Err(error) => failed(&error),
         }
     }
@@ -188,7 +187,8 @@ impl Plugin {
         plain_text(status, reason, &correlation_id)
     }
 
-    async fn try_handle_http(&self, request: Request<Bytes>) -> Result<Response<HttpBody>, Error> {
+    /// Answers a request through `wasi:http/incoming-handler`.
+    pub(crate) async fn answer_streaming(&self, request: Request<Bytes>) -> Result<Response<HttpBody>, Error> {
         let lease = match self.pool.lease(Arc::new(NoChannel)).await {
             Ok(lease) => lease,
             Err(error) => return Err(no_lease(error, self.correlation_id())),
@@ -228,10 +228,13 @@ impl Plugin {
 
 /// Logs an error answer of the component, so that the correlation id that the client saw leads to an entry. The query
 /// is left out: it may hold secrets. The audit record of the refusal has the reason.
-fn log_refusal<B>(method: &Method, uri: &Uri, response: &Response<B>) {
-    let correlation_id = response.headers().get(CORRELATION_ID).and_then(|id| id.to_str().ok());
-    let status = response.status().as_u16();
-    tracing::info!(correlation_id, status, %method, path = uri.path(), "a request was refused");
+fn logged<B>(method: &Method, uri: &Uri, response: Response<B>) -> Response<B> {
+    if response.status().is_client_error() || response.status().is_server_error() {
+        let correlation_id = response.headers().get(CORRELATION_ID).and_then(|id| id.to_str().ok());
+        let status = response.status().as_u16();
+        tracing::info!(correlation_id, status, %method, path = uri.path(), "a request was refused");
+    }
+    response
 }
 
 /// Runs the call until it has produced the head of the answer. Also returns whether the call still runs.

@@ -113,7 +113,7 @@ pub(crate) struct InstancePool {
     limits: PoolLimits,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
-    idle: Warm<PooledInstance>,
+    idle: Warm<Box<PooledInstance>>,
     ticker: Arc<Ticker>,
     counts: PoolCounts,
 }
@@ -177,14 +177,15 @@ impl InstancePool {
 
     /// Waits for a place, then takes a warm instance or makes one, for a call that came in on `channel`.
     pub(crate) async fn lease(self: &Arc<Self>, channel: Arc<dyn ClientChannel>) -> Result<InstanceLease, LeaseError> {
+        // What is rare is in boxes: the future of every call is moved several times.
         let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
-            Err(_) => self.wait().await?,
+            Err(_) => Box::pin(self.wait()).await?,
         };
         let ticking = self.ticker.call();
         let mut instance = match self.idle.take() {
             Some(instance) => instance,
-            None => self.instantiate().await?,
+            None => Box::pin(self.instantiate()).await?,
         };
         instance.store.data_mut().begin(channel);
         instance.store.set_epoch_deadline(1);
@@ -217,7 +218,7 @@ impl InstancePool {
         permit.map_err(|_| LeaseError::Busy)
     }
 
-    async fn instantiate(&self) -> wasmtime::Result<PooledInstance> {
+    async fn instantiate(&self) -> wasmtime::Result<Box<PooledInstance>> {
         let mut store = Store::new(self.pre.engine(), InstanceState::new(&self.world));
         store.limiter(|state| &mut state.limits);
         let runaway = Arc::new(Runaway::default());
@@ -232,7 +233,7 @@ impl InstancePool {
         });
         let exports = Watched::run(self.pre.instantiate_async(&mut store), Arc::clone(&runaway)).await?;
         self.counts.created.fetch_add(1, Ordering::Relaxed);
-        Ok(PooledInstance { store, exports, runaway, calls: 0 })
+        Ok(Box::new(PooledInstance { store, exports, runaway, calls: 0 }))
     }
 }
 
@@ -257,7 +258,7 @@ impl Drop for Place<'_> {
 /// destroyed together with the current call.
 pub(crate) struct InstanceLease {
     pool: Arc<InstancePool>,
-    instance: PooledInstance,
+    instance: Box<PooledInstance>,
     ticking: Ticking,
     _permit: OwnedSemaphorePermit,
 }

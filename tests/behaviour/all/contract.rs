@@ -13,8 +13,16 @@ use wit_parser::{
 const NAME: &str = "entra-mcp:plugin@0.2.0";
 
 /// Interfaces that may only be used where their feature is enabled.
-const UNSTABLE: [&str; 7] =
-    ["client-metadata", "delegation", "gatekeeper", "lifecycle", "provided-tools", "rate-limiter", "tool-catalog"];
+const UNSTABLE: [&str; 8] = [
+    "client-metadata",
+    "delegation",
+    "gatekeeper",
+    "lifecycle",
+    "provided-tools",
+    "rate-limiter",
+    "tool-catalog",
+    "whole-requests",
+];
 
 /// Whole numbers without a unit, because they have none.
 const WITHOUT_UNIT: [&str; 2] = ["token-version", "status"];

@@ -93,17 +93,30 @@ fn read(env: &ServerWorld<'_>, request: IncomingRequest) -> Result<Request, u16>
 
 /// Header fields, within their bounds. An error is an HTTP status.
 pub(super) fn header_map(entries: Vec<(String, Vec<u8>)>) -> Result<HeaderMap, u16> {
-    if entries.len() > MAX_HEADER_FIELDS
-        || entries.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_HEADER_BYTES
-    {
-        return Err(431);
-    }
+    let mut size = Size::default();
+    entries.iter().try_for_each(|(name, value)| size.add(name.len(), value.len()))?;
     let mut headers = HeaderMap::with_capacity(entries.len());
     for (name, value) in entries {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| 400_u16)?;
         headers.append(name, HeaderValue::try_from(value).map_err(|_| 400_u16)?);
     }
     Ok(headers)
+}
+
+/// The size of the header fields so far.
+#[derive(Default)]
+pub(super) struct Size {
+    fields: usize,
+    bytes: usize,
+}
+
+impl Size {
+    /// Counts a field; an error is the HTTP status for too many of them, or too long ones.
+    pub(super) fn add(&mut self, name: usize, value: usize) -> Result<(), u16> {
+        self.fields += 1;
+        self.bytes = self.bytes.saturating_add(name).saturating_add(value);
+        if self.fields > MAX_HEADER_FIELDS || self.bytes > MAX_HEADER_BYTES { Err(431) } else { Ok(()) }
+    }
 }
 
 /// What `Content-Length` says. The host has checked it: it ends the body there.

@@ -36,15 +36,55 @@ pub(crate) fn component(body: &str) -> Vec<u8> {
 
 /// The same, with a further import in the world (WIT) and in the core module (WebAssembly text).
 pub(crate) fn component_with(world_import: &str, module_import: &str, body: &str) -> Vec<u8> {
-    make(world_import, module_import, body, "unreachable")
+    make(world_import, module_import, &Bodies { message: body, ..Bodies::default() })
 }
 
-/// A component whose `wasi:http/incoming-handler` does what `body` says.
+/// A component whose `wasi:http/incoming-handler` does what `body` says. It leaves every request to that.
 pub(crate) fn http_component(body: &str) -> Vec<u8> {
-    make("", "", "unreachable", body)
+    make("", "", &Bodies { http: body, whole: STREAMS, ..Bodies::default() })
 }
 
-fn make(world_import: &str, module_import: &str, message_body: &str, http_body: &str) -> Vec<u8> {
+/// A component whose `serve` of `whole-requests` does what `body` says.
+pub(crate) fn whole_component(body: &str) -> Vec<u8> {
+    make("", "", &Bodies { whole: body, ..Bodies::default() })
+}
+
+/// A component whose `serve` answers with a status, header fields and as many zeroes.
+pub(crate) fn answering(status: u16, fields: &str, body_bytes: usize) -> Vec<u8> {
+    let escaped: String = fields.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+    let pages = (body_bytes / 65_536) + 1;
+    whole_component(&format!(
+        "(drop (memory.grow (i32.const {pages})))
+         (memory.init $fields (i32.const 2048) (i32.const 0) (i32.const {length}))
+         (i32.store8 (i32.const 160) (i32.const 0))
+         (i32.store16 (i32.const 164) (i32.const {status}))
+         (i32.store (i32.const 168) (i32.const 2048))
+         (i32.store (i32.const 172) (i32.const {length}))
+         (i32.store (i32.const 176) (i32.const 65536))
+         (i32.store (i32.const 180) (i32.const {body_bytes}))
+         i32.const 160)
+         (data $fields \"{escaped}\"",
+        length = fields.len(),
+    ))
+}
+
+/// What the functions of a component do that do something.
+struct Bodies<'a> {
+    message: &'a str,
+    http: &'a str,
+    whole: &'a str,
+}
+
+impl Default for Bodies<'_> {
+    fn default() -> Self {
+        Self { message: "unreachable", http: "unreachable", whole: "unreachable" }
+    }
+}
+
+/// `serve` returns `streams`.
+const STREAMS: &str = "(i32.store8 (i32.const 160) (i32.const 1)) i32.const 160";
+
+fn make(world_import: &str, module_import: &str, bodies: &Bodies<'_>) -> Vec<u8> {
     let mut resolve = Resolve { all_features: true, ..Resolve::default() };
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
     resolve.push_dir(&wit).unwrap();
@@ -61,8 +101,9 @@ fn make(world_import: &str, module_import: &str, message_body: &str, http_body: 
             let export = WasmExport::Func { interface: Some(key), func, kind: WasmExportKind::Normal };
             let name = resolve.wasm_export_name(ManglingAndAbi::Legacy(LiftLowerAbi::Sync), export);
             let body = match (func.name.as_str(), signature.results.as_slice()) {
-                ("handle", []) => http_body,
-                ("handle", _) => message_body,
+                ("handle", []) => bodies.http,
+                ("handle", _) => bodies.message,
+                ("serve", _) => bodies.whole,
                 _ => "unreachable",
             };
             let types = |types: &[WasmType]| types.iter().map(|ty| wat_type(*ty)).collect::<Vec<_>>().join(" ");

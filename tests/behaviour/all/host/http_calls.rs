@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 
-use super::hostile::{builder, http_component};
+use super::hostile::{answering, builder, http_component, whole_component};
 
 fn request() -> Request<Bytes> {
     Request::get("/mcp").header("host", "localhost").body(Bytes::new()).unwrap()
@@ -44,6 +44,36 @@ async fn a_component_that_does_not_answer_is_answered_for() {
 #[tokio::test]
 async fn a_component_that_computes_without_end_is_stopped() {
     failed(&builder(http_component("call $spin")).max_computing_epochs(2).build().unwrap()).await;
+}
+
+#[tokio::test]
+async fn the_same_holds_for_requests_and_answers_in_one_call() {
+    for component in [whole_component("unreachable"), whole_component("call $spin i32.const 0")] {
+        let plugin = builder(component).max_computing_epochs(2).build().unwrap();
+        failed(&plugin).await;
+        failed(&plugin).await;
+        assert_eq!((plugin.statistics().trapped, plugin.statistics().idle), (2, 0));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_one_call_has_to_be_one() {
+    let plugin = builder(answering(404, "x-a:b\r\nconnection:close\r\n", 3)).build().unwrap();
+    let answer = plugin.handle_http(request()).await;
+    let names: Vec<_> = answer.headers().keys().map(http::HeaderName::as_str).collect();
+    assert_eq!(names, ["x-a", "content-length"]);
+    assert_eq!(parts(answer).await, (404, None, "\0\0\0".to_owned()));
+    for component in [
+        answering(7, "", 0),
+        answering(200, "no field", 0),
+        answering(200, "a:b\r\nsplit: \n\r\n", 0),
+        answering(200, &"a:b\r\n".repeat(300), 0),
+        answering(200, "", 2 * 1024 * 1024),
+    ] {
+        let plugin = builder(component).build().unwrap();
+        failed(&plugin).await;
+        assert_eq!((plugin.statistics().trapped, plugin.statistics().idle), (1, 0), "the instance is not kept");
+    }
 }
 
 #[tokio::test]
