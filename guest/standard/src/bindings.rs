@@ -20,6 +20,8 @@ use crate::settings::{self, Configuration, Source};
 use crate::store::{FolderStore, StoreKey};
 
 mod denied;
+#[allow(unsafe_code, unreachable_pub, reason = "the export macro defines the component's entry points")]
+mod exports;
 
 #[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, clippy::restriction, reason = "generated code")]
 mod generated {
@@ -253,10 +255,4 @@ impl wit::rate_limiter::Guest for Adapter {
             retry_after_seconds: u32::try_from(after.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1),
         })
     }
-}
-
-#[allow(unsafe_code, unreachable_pub, reason = "the export macro defines the component's entry points")]
-mod exports {
-    use super::{Adapter, generated};
-    generated::export!(Adapter with_types_in generated);
 }

@@ -28,15 +28,17 @@ pub struct Rate {
     pub per: Duration,
 }
 
-/// Bounds as the setting `rate-limit` has them: defaults, and changes; none if a text is none.
+/// Bounds as the setting `rate-limit` has them: defaults, which name all operations, and changes; none if a text is none.
 pub(crate) fn rates(defaults: &str, changes: &[String]) -> Option<HashMap<String, Rate>> {
+    let operations: Vec<_> =
+        defaults.split(',').filter_map(|text| text.split_once('=')).map(|(name, _)| name).collect();
     let mut rates = HashMap::new();
     for text in defaults.split(',').chain(changes.iter().map(String::as_str)) {
         if text == "off" {
             rates.clear();
             continue;
         }
-        let (operation, rate) = text.split_once('=')?;
+        let (operation, rate) = text.split_once('=').filter(|(operation, _)| operations.contains(operation))?;
         match rate_of(rate)? {
             Some(rate) => rates.insert(operation.to_owned(), rate),
             None => rates.remove(operation),
@@ -164,7 +166,7 @@ mod tests {
         assert_eq!(changed(&["token=7/2h"]).unwrap()["token"], rate(7, 7_200));
         assert!(!changed(&["token=off"]).unwrap().contains_key("token"));
         assert_eq!(changed(&["off", "call=1/5"]).unwrap(), HashMap::from([("call".to_owned(), rate(1, 5))]));
-        for wrong in ["token", "token=1", "token=0/1m", "token=1/0", "token=1/1d", "token=x/1m"] {
+        for wrong in ["token", "token=1", "token=0/1m", "token=1/0", "token=1/1d", "token=x/1m", "x=1/1m"] {
             assert_eq!(changed(&[wrong]), None, "{wrong}");
         }
     }
