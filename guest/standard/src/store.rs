@@ -262,16 +262,24 @@ impl<'w, F: Folder> FolderStore<'w, F> {
         let incarnation = format!("{temporary}/{}", place.incarnation);
         let number = format!("{incarnation}/{}", place.number);
         self.make_temporary(&temporary).await?;
-        for folder in [&incarnation, &number] {
-            self.folder.make(folder).await.map_err(unavailable)?;
+        let made = async {
+            self.folder.make(&incarnation).await?;
+            self.folder.make(&number).await?;
+            self.folder.write_new(&format!("{number}/{BYTES}"), &version.bytes(), durable).await
+        };
+        if let Err(error) = made.await {
+            self.discard(&temporary).await;
+            return Err(unavailable(error));
         }
-        self.folder.write_new(&format!("{number}/{BYTES}"), &version.bytes(), durable).await.map_err(unavailable)?;
         let mut moved = self.folder.rename(&temporary, &place.record).await;
         if moved == Err(FolderError::Missing) {
             let shard = place.record.split('/').next().unwrap_or_default();
             match self.folder.make(shard).await {
                 Ok(()) | Err(FolderError::Exists) => {}
-                Err(error) => return Err(unavailable(error)),
+                Err(error) => {
+                    self.discard(&temporary).await;
+                    return Err(unavailable(error));
+                }
             }
             moved = self.folder.rename(&temporary, &place.record).await;
         }
@@ -283,7 +291,10 @@ impl<'w, F: Folder> FolderStore<'w, F> {
         let temporary = self.temporary();
         self.make_temporary(&temporary).await?;
         let file = format!("{temporary}/{BYTES}");
-        self.folder.write_new(&file, &version.bytes(), durable).await.map_err(unavailable)?;
+        if let Err(error) = self.folder.write_new(&file, &version.bytes(), durable).await {
+            self.discard(&temporary).await;
+            return Err(unavailable(error));
+        }
         let moved = self.folder.rename(&temporary, &place.folder()).await;
         self.was_first(moved, &temporary).await
     }

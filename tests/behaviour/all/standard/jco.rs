@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::host::{adapter, emulator, files, variables};
+use super::host::{FOLDER, adapter, emulator, files, variables};
 use super::session::whole_session;
 use crate::support::patience::eventually;
 use crate::support::{process, tests_dir, tools};
@@ -46,7 +46,7 @@ async fn a_session_lives_from_registration_to_revocation_in_jco_serve() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let public_url = format!("http://localhost:{}", listener.local_addr().expect("an address").port());
     let emulator = emulator(&public_url).await;
-    let mut jco = start(&variables(&emulator, &public_url, ""));
+    let mut jco = start(&variables(&emulator, &public_url, FOLDER));
     let port = eventually(|| {
         let log = jco.log.lock().expect("no test panicked").clone();
         async move {
@@ -83,16 +83,27 @@ fn start(variables: &[(String, String)]) -> Jco {
     std::fs::write(&artefact, entra_mcp_compose::plug(&component, &adapter()).expect("the two fit")).expect("a file");
     let records = folder.path().join("records");
     std::fs::create_dir(&records).expect("a folder");
+    // jco grants no folder by itself. The module lies where it finds the implementation of WASI that jco uses.
+    let served = folder.path().join("served");
+    let grants = served.join("grants.mjs");
+    std::fs::create_dir(&served).expect("a folder");
+    let module = format!(
+        "import {{ _addPreopen }} from \"@bytecodealliance/preview2-shim/filesystem\";\n_addPreopen({FOLDER:?}, {records:?});\n"
+    );
+    std::fs::write(&grants, module).expect("a file");
     let mut command = process::blocking(tools::client("jco"));
     command
         .arg(tests_dir().join("clients/jco/node_modules/@bytecodealliance/jco/dist/jco.js"))
         .arg("serve")
+        .arg("--jco-dir")
+        .arg(&served)
+        .arg("--jco-import")
+        .arg(&grants)
         .arg(&artefact)
         .env_clear()
         .env("PATH", process::path())
         .env("TMPDIR", folder.path())
         .envs(variables.iter().map(|(name, value)| (name, value)))
-        .env("ENTRA_MCP_STORE", &records)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
