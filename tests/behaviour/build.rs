@@ -1,6 +1,8 @@
-//! Tells the tests which tools this machine has for them, and builds the tool components of `tests/tools`.
+//! Tells the tests which tools this machine has for them, and builds the components that are there for tests or in other
+//! artefacts than the program: the tool components of `tests/tools`, the adapter of `guest/standard`, and where jco is there
+//! to run it, the component without the instructions that other hosts do not know.
 //!
-//! The components are built as the component itself is (`host/plugin/build.rs`): by a nested cargo, in the folder of
+//! They are built as the component itself is (`host/plugin/build.rs`): by a nested cargo, in the folder of
 //! packages that its build compiles anyway, so that a stale one cannot be tested. Where the target `wasm32-wasip2` is
 //! missing, `ENTRA_MCP_TEST_TOOLS` names a folder with components that were built elsewhere (see
 //! `.ci/component-fallback`).
@@ -19,8 +21,13 @@ mod probe;
 const TARGET: &str = "wasm32-wasip2";
 /// Folder of the nested build below the target directory: the one of the component.
 const FOLDER: &str = "component-build-wide";
-/// A folder with the components, instead of a build.
+/// Folder of the nested build of the component for other hosts, as in `host/plugin/build.rs`.
+const PORTABLE_FOLDER: &str = "component-build";
+/// A folder with the tool components, instead of a build.
 const GIVEN: &str = "ENTRA_MCP_TEST_TOOLS";
+/// The adapter and the portable component, instead of a build.
+const GIVEN_ADAPTER: &str = "ENTRA_MCP_STANDARD_ADAPTER";
+const GIVEN_PORTABLE: &str = "ENTRA_MCP_COMPONENT";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -37,6 +44,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed={GIVEN}");
     println!("cargo::rerun-if-env-changed=ENTRA_MCP_OFFLINE");
     println!("cargo::rustc-env=ENTRA_MCP_TEST_TOOLS={}", components.display());
+    for given in [GIVEN_ADAPTER, GIVEN_PORTABLE] {
+        println!("cargo::rerun-if-env-changed={given}");
+    }
+    let adapter = match env::var_os(GIVEN_ADAPTER) {
+        Some(given) => PathBuf::from(given),
+        None => nested(&workspace, FOLDER, &["--package", "entra-mcp-guest-standard", "--lib"])?
+            .join("entra_mcp_standard.wasm"),
+    };
+    println!("cargo::rustc-env={GIVEN_ADAPTER}={}", adapter.display());
+    for source in ["base", "caller", "component", "entra", "server", "standard", "world"] {
+        println!("cargo::rerun-if-changed={}", workspace.join("guest").join(source).display());
+    }
+    if probe::has_client(&workspace, "jco") {
+        let portable = match env::var_os(GIVEN_PORTABLE) {
+            Some(given) => PathBuf::from(given),
+            None => {
+                nested(&workspace, PORTABLE_FOLDER, &["--package", "entra-mcp-guest", "--lib"])?.join("entra_mcp.wasm")
+            }
+        };
+        println!("cargo::rustc-env=ENTRA_MCP_PORTABLE_COMPONENT={}", portable.display());
+    }
     Ok(())
 }
 
@@ -45,13 +73,21 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
     for source in ["tests/tools", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
+    let built = nested(workspace, FOLDER, &["--package", "entra-mcp-test-tools", "--examples"])?.join("examples");
+    fs::read_dir(&built)?;
+    Ok(built)
+}
+
+/// Builds components in a folder of the target directory and returns the folder that they are in.
+fn nested(workspace: &Path, folder: &str, package: &[&str]) -> Result<PathBuf, Box<dyn Error>> {
     // `{target}/{profile}/build/{package}/out`.
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    let target = out.ancestors().nth(4).ok_or("OUT_DIR is not inside of a target directory")?.join(FOLDER);
+    let target = out.ancestors().nth(4).ok_or("OUT_DIR is not inside of a target directory")?.join(folder);
     let offline = env::var_os("ENTRA_MCP_OFFLINE").is_some_and(|value| value == "1");
     let status = Command::new(env::var_os("CARGO").ok_or("CARGO is not set")?)
         .current_dir(workspace)
-        .args(["build", "--locked", "--quiet", "--package", "entra-mcp-test-tools", "--examples"])
+        .args(["build", "--locked", "--quiet"])
+        .args(package)
         .args(offline.then_some("--offline"))
         .args(["--target", TARGET, "--profile", "component", "--target-dir"])
         .arg(&target)
@@ -67,12 +103,12 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
         .status()?;
     if !status.success() {
         return Err(format!(
-            "the tool components of tests/tools do not build. If the target is missing, run `rustup target add {TARGET}`, \
-             or build them with `.ci/component-fallback` and set {GIVEN} to their folder"
+            "components of the tests do not build ({}). If the target is missing, run `rustup target add {TARGET}`, or \
+             build them with `.ci/component-fallback` and set {GIVEN} to the folder of the tool components, {GIVEN_ADAPTER} \
+             to the adapter and {GIVEN_PORTABLE} to the component",
+            package.join(" ")
         )
         .into());
     }
-    let built = target.join(TARGET).join("component/examples");
-    fs::read_dir(&built)?;
-    Ok(built)
+    Ok(target.join(TARGET).join("component"))
 }

@@ -15,8 +15,17 @@ mod tools;
 use tools::{ADMINISTRATION, PYTHON_CLIENTS, TOOLS_JS, TOOLS_PYTHON, Tools};
 
 /// Folders of `tests/clients` with packages for Node.js.
-const NODE_CLIENTS: [&str; 8] =
-    ["conformance", "conformance-next", "inspector", "mcp-client-2", "mcp-remote", "mcp-sdk-1", "msal-node", "pages"];
+const NODE_CLIENTS: [&str; 9] = [
+    "conformance",
+    "conformance-next",
+    "inspector",
+    "jco",
+    "mcp-client-2",
+    "mcp-remote",
+    "mcp-sdk-1",
+    "msal-node",
+    "pages",
+];
 const TOOLS: [&str; 3] = ["caddy", "chromium", "nginx"];
 
 /// Sets a `cfg` for each tool that is there, or for all of them if tools are required.
@@ -57,6 +66,12 @@ pub(crate) fn probe(workspace: &Path) -> io::Result<()> {
         println!("cargo::rerun-if-changed={}", path.display());
     }
     Ok(())
+}
+
+/// Whether a client is there, or tools are required.
+pub(crate) fn has_client(workspace: &Path, client: &str) -> bool {
+    env::var_os("ENTRA_MCP_REQUIRE_TOOLS").is_some_and(|value| value == "1")
+        || Tools::of(workspace).client(client).is_some()
 }
 
 fn clients() -> impl Iterator<Item = &'static str> {

@@ -13,6 +13,7 @@ pub mod once;
 pub mod provided_tools;
 pub mod random;
 pub mod records;
+pub mod sealing;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

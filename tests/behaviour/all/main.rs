@@ -22,6 +22,9 @@ mod remote;
 #[cfg(test)]
 mod sign_in;
 #[cfg(test)]
+#[cfg(unix)]
+mod standard;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod token;

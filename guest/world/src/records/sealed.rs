@@ -4,32 +4,26 @@
 //! kept for the holder of a secret which the store does not have. A sealed value is bound to its purpose and whatever else
 //! the caller names. That it is not too old, and not used twice, is for the caller to check.
 //!
-//! Each text has a key and a nonce of its own, derived with HKDF from the key, the purpose and 192 random bits that the
-//! text begins with. AES-GCM loses its promises when a nonce comes twice under one key, which 96 random bits under one key
-//! for ever allow after some 2^32 texts; here it takes 2^80 texts for the same chance (2^-32) that two share anything.
+//! Each text has a key and a nonce of its own ([`sealing`](crate::sealing)).
 //!
 //! Other records are not sealed here: the host's store keeps them encrypted at rest, and a key that lies beside them would
 //! add nothing.
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
-use hmac_sha256::HKDF;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::encoding::Encoding;
 use super::{Namespace, Partition, Records, Ttl};
+use crate::sealing::{self, KEY_BYTES};
 use crate::store::StoreError;
 use base::encoding::{base64url, from_base64url};
 use base::secret::Secret;
 
-/// Bytes of a key (AES-256).
-const KEY_BYTES: usize = 32;
-/// Bytes of a nonce (NIST SP 800-38D).
+/// Bytes of a nonce that earlier versions have put before their texts.
 const NONCE_BYTES: usize = 12;
-/// Random bytes that a text begins with.
-const SALT_BYTES: usize = 24;
 /// Characters of the longest text that is made and opened, unless its kind says otherwise: longer than most of what is sealed.
 const MAX_LENGTH: usize = 4096;
 /// What the keys of texts that go out are derived for.
@@ -88,7 +82,7 @@ impl Records<'_> {
         if key.reveal().len() != KEY_BYTES {
             return Err(StoreError::Unreadable);
         }
-        let text = base64url(&encrypt(self, key.reveal(), TEXTS, bound, &plain)?);
+        let text = base64url(&sealing::seal(self.random, key.reveal(), TEXTS, bound, &plain)?);
         if text.len() <= sealed.max_length { Ok(text) } else { Err(StoreError::TooLarge) }
     }
 
@@ -98,7 +92,7 @@ impl Records<'_> {
         let Some(bytes) = bytes.filter(|bytes| bytes.len() >= NONCE_BYTES) else { return Ok(None) };
         let key = self.key(&sealed.key).await?;
         let plain =
-            decrypt(key.reveal(), TEXTS, bound, &bytes).or_else(|| decrypt_earlier(key.reveal(), bound, &bytes));
+            sealing::open(key.reveal(), TEXTS, bound, &bytes).or_else(|| decrypt_earlier(key.reveal(), bound, &bytes));
         Ok(plain.and_then(|plain| (sealed.encoding.decode)(&plain)))
     }
 
@@ -111,7 +105,7 @@ impl Records<'_> {
         value: &T,
     ) -> Result<Secret<Vec<u8>>, StoreError> {
         let plain = (sealed.encoding.encode)(value)?;
-        encrypt(self, secret, sealed.purpose, bound, &plain).map(Secret::new)
+        sealing::seal(self.random, secret, sealed.purpose, bound, &plain).map(Secret::new)
     }
 }
 
@@ -131,29 +125,8 @@ impl<T: Serialize + DeserializeOwned> SealedUnder<T> {
 impl<T> SealedUnder<T> {
     /// Opens what [`Records::seal_under`] has made with the same secret and the same `bound`; `None` for anything else.
     pub fn open(&self, secret: &[u8], bound: &[u8], sealed: &[u8]) -> Option<T> {
-        decrypt(secret, self.purpose, bound, sealed).and_then(|plain| (self.encoding.decode)(&plain))
+        sealing::open(secret, self.purpose, bound, sealed).and_then(|plain| (self.encoding.decode)(&plain))
     }
-}
-
-/// The salt, then the ciphertext with its tag.
-fn encrypt(
-    records: &Records<'_>,
-    key: &[u8],
-    purpose: &str,
-    bound: &[u8],
-    plain: &[u8],
-) -> Result<Vec<u8>, StoreError> {
-    let mut salt = [0; SALT_BYTES];
-    records.random.fill(&mut salt);
-    let (cipher, nonce) = derive(key, purpose, &salt).ok_or(StoreError::Unreadable)?;
-    let text = cipher.encrypt(&nonce, Payload { msg: plain, aad: bound }).map_err(|_| StoreError::TooLarge)?;
-    Ok([salt.as_slice(), &text].concat())
-}
-
-fn decrypt(key: &[u8], purpose: &str, bound: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let (salt, text) = sealed.split_first_chunk::<SALT_BYTES>()?;
-    let (cipher, nonce) = derive(key, purpose, salt)?;
-    cipher.decrypt(&nonce, Payload { msg: text, aad: bound }).ok().map(Zeroizing::new)
 }
 
 /// As earlier versions have sealed: the nonce, then the ciphertext with its tag, all under the one key. Their cookies come
@@ -162,18 +135,4 @@ fn decrypt_earlier(key: &[u8], bound: &[u8], sealed: &[u8]) -> Option<Zeroizing<
     let (nonce, text) = sealed.split_first_chunk::<NONCE_BYTES>()?;
     let cipher = Aes256Gcm::new_from_slice(key).ok()?;
     cipher.decrypt(&Nonce::from(*nonce), Payload { msg: text, aad: bound }).ok().map(Zeroizing::new)
-}
-
-/// The key and the nonce of one text (RFC 5869).
-fn derive(
-    key: &[u8],
-    purpose: &str,
-    salt: &[u8; SALT_BYTES],
-) -> Option<(Aes256Gcm, Nonce<aes_gcm::aead::consts::U12>)> {
-    let mut derived = Zeroizing::new([0; KEY_BYTES + NONCE_BYTES]);
-    let extracted = Zeroizing::new(HKDF::extract(salt, key));
-    HKDF::expand(derived.as_mut_slice(), extracted.as_slice(), purpose);
-    let (key, nonce) = derived.split_first_chunk::<KEY_BYTES>()?;
-    let nonce = <[u8; NONCE_BYTES]>::try_from(nonce).ok()?;
-    Some((Aes256Gcm::new_from_slice(key).ok()?, Nonce::from(nonce)))
 }

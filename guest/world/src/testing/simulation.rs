@@ -136,6 +136,12 @@ impl Simulation {
         self.step(ASK, name, false).await;
     }
 
+    /// An operation on something that a test simulates itself: a call can be stopped before it, and whether its order among
+    /// others matters follows from what it is `on`. Whether the scheduler wants it to fail.
+    pub async fn operation(&self, name: &'static str, on: &str, reads_only: bool) -> bool {
+        self.step(name, on, reads_only).await
+    }
+
     /// The names of the records, in order.
     pub fn names(&self) -> Vec<String> {
         let records = self.0.records.borrow();

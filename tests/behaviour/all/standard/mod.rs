@@ -1,0 +1,9 @@
+//! `entra_mcp.standard.wasm`: the component with its adapter, in hosts that know WASI and nothing of this program.
+
+mod composition;
+mod concurrency;
+mod failures;
+mod host;
+mod jco;
+mod session;
+mod settings;
