@@ -4,16 +4,23 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use wasip3::cli::environment::get_environment;
+use wasip3::filesystem::preopens::get_directories;
 use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme};
+use wasip3::sockets::ip_name_lookup::resolve_addresses;
+use wasip3::sockets::types::{IpAddressFamily, TcpSocket, UdpSocket};
 use wasip3::{spawn_local, wit_future, wit_stream};
 
-const TOOLS: [(&str, &str); 5] = [
+const TOOLS: [(&str, &str); 8] = [
     ("headers", "Returns the header fields of the request that brought the call."),
     ("list_mail", "Lists the newest messages in the caller's mailbox."),
     ("fetch", "Sends a request: url, headers [[name, value]]."),
     ("together", "Sends requests to all of `urls` at once."),
     ("unended", "Begins an answer, and never ends it."),
+    ("surroundings", "Tries sockets, names and files, and returns the variables."),
+    ("loop", "Computes without an end."),
+    ("hoard", "Takes more and more memory."),
 ];
 
 struct Service;
@@ -103,6 +110,16 @@ async fn call(params: &Value, headers: &[(String, String)]) -> Result<Value, Val
             json!(join_all(urls.map(|url| fetch(url, &Value::Null))).await)
         }
         "unended" => json!({}),
+        "surroundings" => surroundings().await,
+        "loop" => loop {
+            std::hint::spin_loop();
+        },
+        "hoard" => {
+            let mut hoard: Vec<Vec<u8>> = Vec::new();
+            loop {
+                hoard.push(std::hint::black_box(vec![1; 1024 * 1024]));
+            }
+        }
         name => return Err(json!({ "code": -32602, "message": format!("there is no tool {name}") })),
     };
     Ok(json!({
@@ -110,6 +127,20 @@ async fn call(params: &Value, headers: &[(String, String)]) -> Result<Value, Val
         "content": [{ "type": "text", "text": structured.to_string() }],
         "structuredContent": structured,
     }))
+}
+
+/// What there is besides requests.
+async fn surroundings() -> Value {
+    let socket = TcpSocket::create(IpAddressFamily::Ipv4).map(drop).map_err(|error| format!("{error:?}"));
+    let datagrams = UdpSocket::create(IpAddressFamily::Ipv4).map(drop).map_err(|error| format!("{error:?}"));
+    let names = resolve_addresses("localhost".to_owned()).await.map(drop).map_err(|error| format!("{error:?}"));
+    json!({
+        "tcp": socket.err(),
+        "udp": datagrams.err(),
+        "names": names.err(),
+        "folders": get_directories().len(),
+        "variables": get_environment(),
+    })
 }
 
 /// Sends a request: `status`, `headers` and `body` of the answer, or `refused`, the error code of `wasi:http`.

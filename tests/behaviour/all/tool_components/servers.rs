@@ -160,3 +160,34 @@ async fn an_answer_that_never_ends_is_no_whole_answer() {
     let error = answer.into_body().collect().await.unwrap_err();
     assert!(matches!(error, ServeError::TimedOut), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_component_of_wasi_0_3_has_nothing_but_its_requests_and_the_configured_variables() {
+    let api = Api::default();
+    let variables = vec![("LEVEL".to_owned(), "debug".to_owned())];
+    let tools = loaded(ToolComponentSettings { variables, ..settings(HTTP_SERVICE, &api.start().await) });
+    let report = served(&tools, HTTP_SERVICE, "alice", "surroundings", json!({})).await;
+    // An interface for names says so in its own way.
+    let denied = [("tcp", "AccessDenied"), ("udp", "AccessDenied"), ("names", "PermanentResolverFailure")];
+    for (attempt, error) in denied {
+        assert_eq!(report[attempt], format!("ErrorCode::{error}"), "{attempt}: {report}");
+    }
+    assert_eq!((&report["folders"], &report["variables"]), (&json!(0), &json!([["LEVEL", "debug"]])));
+}
+
+#[tokio::test]
+async fn a_component_of_wasi_0_3_that_runs_away_is_ended() {
+    let api = Api::default();
+    let limits = ToolComponentSettings {
+        max_time: std::time::Duration::from_millis(500),
+        max_memory_bytes: 16 * 1024 * 1024,
+        ..settings(HTTP_SERVICE, &api.start().await)
+    };
+    let tools = loaded(limits);
+    let called = |tool| tools.serve(HTTP_SERVICE, message("tools/call", &json!({ "name": tool })), "alice");
+    let looping = called("loop").await.unwrap_err();
+    assert!(matches!(looping, ServeError::TimedOut), "{looping:?}");
+    let hoarding = called("hoard").await.unwrap_err();
+    assert!(matches!(&hoarding, ServeError::Ended(reason) if reason.contains("more memory")), "{hoarding:?}");
+    assert!(called("headers").await.is_ok());
+}
