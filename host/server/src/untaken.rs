@@ -34,6 +34,8 @@ struct State<B> {
     body: Option<B>,
     /// When the client has to ask for more at the latest. `None`: it has asked, and there is nothing yet.
     until: Option<Instant>,
+    /// Bytes that the body has given.
+    given: usize,
 }
 
 /// How long a client may take.
@@ -51,9 +53,9 @@ impl Patience {
         Self { stall: limits.stall_time, each_kib: limits.pace_time.saturating_mul(1024) / bytes }
     }
 
-    /// For a piece of this length, and what may still be on its way.
-    fn for_piece(self, bytes: usize) -> Duration {
-        let kib = u32::try_from(bytes.saturating_add(BUFFERED_BYTES).div_ceil(1024)).unwrap_or(u32::MAX);
+    /// For so many bytes that are on their way.
+    fn for_bytes(self, bytes: usize) -> Duration {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
         self.stall.saturating_add(self.each_kib.saturating_mul(kib))
     }
 }
@@ -62,7 +64,7 @@ impl<B: Body<Data = Bytes, Error = BrokenOff> + Send + Unpin + 'static> Watched<
     /// Watches an answer. What `given_up` says is for the log.
     pub(super) fn new(body: B, limits: &Limits, given_up: impl FnOnce(&B) + Send + 'static) -> Self {
         let patience = Patience::of(limits);
-        let state = Arc::new(Mutex::new(State { body: Some(body), until: Some(now() + patience.stall) }));
+        let state = Arc::new(Mutex::new(State { body: Some(body), until: Some(now() + patience.stall), given: 0 }));
         let watch = tokio::spawn(watch(Arc::downgrade(&state), patience.stall, given_up)).abort_handle();
         Self { state, watch, patience }
     }
@@ -119,6 +121,7 @@ impl<B: Body<Data = Bytes, Error = BrokenOff> + Send + Unpin + 'static> Body for
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *state;
         let Some(body) = &mut state.body else {
             let reason = "its client has taken nothing for too long".to_owned();
             return Poll::Ready(Some(Err(BrokenOff { reason })));
@@ -128,7 +131,10 @@ impl<B: Body<Data = Bytes, Error = BrokenOff> + Send + Unpin + 'static> Body for
             Poll::Pending => None,
             Poll::Ready(piece) => {
                 let data = piece.as_ref().and_then(|piece| piece.as_ref().ok()).and_then(Frame::data_ref);
-                Some(now() + self.patience.for_piece(data.map_or(0, Bytes::len)))
+                let length = data.map_or(0, Bytes::len);
+                state.given = state.given.saturating_add(length);
+                let on_the_way = state.given.min(length.saturating_add(BUFFERED_BYTES));
+                Some(now() + self.patience.for_bytes(on_the_way))
             }
         };
         polled
@@ -184,13 +190,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_may_be_slow_as_long_as_it_goes_on() {
         let (mut watched, given_up) = watched();
-        for _ in 0..100 {
-            watched.frame().await.unwrap().unwrap();
-            // A KiB in a second is the pace, and 64 KiB may be on their way.
-            pass(Duration::from_secs(90)).await;
+        // At first, no more than a KiB can be on its way, and later 64 KiB besides. A KiB in a second is the pace.
+        for (pieces, waits) in [(1, 30), (1, 31), (63, 90), (1, 94), (1, 94), (1000, 94)] {
+            for _ in 0..pieces {
+                watched.frame().await.unwrap().unwrap();
+            }
+            pass(Duration::from_secs(waits)).await;
+            assert!(!given_up.load(Ordering::SeqCst), "{pieces} {waits}");
         }
-        assert!(!given_up.load(Ordering::SeqCst));
-        pass(Duration::from_secs(10)).await;
+        pass(Duration::from_secs(2)).await;
         assert!(given_up.load(Ordering::SeqCst));
     }
 }

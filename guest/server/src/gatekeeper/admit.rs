@@ -179,6 +179,7 @@ async fn permitted(
     for (at, message) in body.messages.iter().enumerate() {
         let known_only = env.site.settings.deny_unlisted;
         let targets = message.targets(known_only).map_err(|error| respond(body.malformed(at, error)))?;
+        let first = targets.first().copied();
         for (kind, name) in targets {
             let decided = access.admit_to(&Target { server: &server.name, kind, name }).await;
             decided.map_err(|denial| respond(body.denied(&Peer::Remote(env, caller), at, (kind, name), denial)))?;
@@ -188,8 +189,8 @@ async fn permitted(
         }
         for (handed, name) in message.handed().map_err(|error| respond(body.malformed(at, error)))? {
             if !is_own(env, server, caller, (handed, name)).await? {
-                let method = message.method.as_deref().unwrap_or_default();
-                record_foreign(env, server, caller, handed, method).await;
+                let about = first.unwrap_or((TargetKind::Task, message.method.as_deref().unwrap_or_default()));
+                record_foreign(env, server, caller, handed, about).await;
                 return Err(respond(body.foreign(at, handed)));
             }
         }
@@ -254,9 +255,9 @@ async fn record_foreign(
     server: &ServerSettings,
     caller: &dyn Caller,
     handed: Handed,
-    method: &str,
+    (kind, name): (TargetKind, &str),
 ) {
-    let target = Target { server: &server.name, kind: TargetKind::Task, name: method };
+    let target = Target { server: &server.name, kind, name };
     let event = AuditEvent::new("tool.denied", Outcome::Failure).because(handed.reason().to_owned()).about(&target);
     let event = caller.identity().iter().fold(event, |event, who| who.attribute(event));
     let _ = env.entra.trail.record(event).await;
