@@ -248,7 +248,7 @@ impl Serving {
         let task = tokio::spawn(async move {
             live.proxy.wasi_http_incoming_handler().call_handle(&mut live.store, request, out).await?;
             live.served += 1;
-            wasmtime::Result::Ok(live)
+            Ok::<_, wasmtime::Error>(live)
         });
         let answer = match receiver.await {
             Ok(answer) => {

@@ -137,7 +137,7 @@ async fn audit_records_are_lines_of_json_on_standard_error_and_hold_no_token() {
     for name in ["client.registered", "consent.given", "authorization.completed", "session.created", "tool.called"] {
         assert!(events.iter().any(|event| event["event"] == name), "no {name} in {log}");
     }
-    for secret in [&session.access_token, &session.refresh_token, "eyJ"] {
+    for secret in [session.access_token.as_str(), &session.refresh_token, "eyJ"] {
         assert!(!log.contains(secret), "{log}");
     }
 }
@@ -150,7 +150,9 @@ async fn the_files_of_the_records_hold_no_token_in_clear() {
     assert!(files.len() > 3, "{}", files.len());
     for (path, bytes) in files {
         let shown = format!("{} {}", path.display(), String::from_utf8_lossy(&bytes));
-        for secret in [&session.access_token, &session.refresh_token, &session.client_id, "eyJ", "alice", "session"] {
+        for secret in
+            [session.access_token.as_str(), &session.refresh_token, &session.client_id, "eyJ", "alice", "session"]
+        {
             assert!(!shown.contains(secret), "{shown}");
         }
     }

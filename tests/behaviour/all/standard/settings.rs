@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use entra_mcp::config::{BehindLayer, Environment, Layer, ServeLayer, Sources};
+use entra_mcp_app::config::{BehindLayer, Environment, Layer, ServeLayer, Sources};
 use entra_mcp_standard::settings::read;
 use serde_json::Value;
 
