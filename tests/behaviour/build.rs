@@ -1,4 +1,5 @@
-//! Tells the tests which tools this machine has for them, and builds the tool components of `tests/tools`.
+//! Tells the tests which tools this machine has for them, and builds the tool components of `tests/tools` and the validators
+//! of `guest/validator`.
 //!
 //! The components are built as the component itself is (`host/plugin/build.rs`): by a nested cargo, in the folder of
 //! packages that its build compiles anyway, so that a stale one cannot be tested. Where the target `wasm32-wasip2` is
@@ -19,8 +20,12 @@ mod probe;
 const TARGET: &str = "wasm32-wasip2";
 /// Folder of the nested build below the target directory: the one of the component.
 const FOLDER: &str = "component-build-wide";
+/// The same for components that every host can run: that of the portable component.
+const PORTABLE_FOLDER: &str = "component-build";
 /// A folder with the components, instead of a build.
 const GIVEN: &str = "ENTRA_MCP_TEST_TOOLS";
+/// The same for the validators.
+const GIVEN_VALIDATORS: &str = "ENTRA_MCP_VALIDATORS";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -37,6 +42,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed={GIVEN}");
     println!("cargo::rerun-if-env-changed=ENTRA_MCP_OFFLINE");
     println!("cargo::rustc-env=ENTRA_MCP_TEST_TOOLS={}", components.display());
+    println!("cargo::rerun-if-env-changed={GIVEN_VALIDATORS}");
+    let validators = match env::var_os(GIVEN_VALIDATORS) {
+        Some(given) => PathBuf::from(given),
+        None => build_validators(&workspace)?,
+    };
+    println!("cargo::rustc-env={GIVEN_VALIDATORS}={}", validators.display());
     Ok(())
 }
 
@@ -75,4 +86,44 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let built = target.join(TARGET).join("component/examples");
     fs::read_dir(&built)?;
     Ok(built)
+}
+
+/// Builds the validators by the script that users run, and returns their folder.
+fn build_validators(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    for source in [
+        "guest/base",
+        "guest/world",
+        "guest/entra",
+        "guest/validator",
+        "wit",
+        ".ci/artefacts",
+        "Cargo.toml",
+        "Cargo.lock",
+    ] {
+        println!("cargo::rerun-if-changed={}", workspace.join(source).display());
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    let target = out.ancestors().nth(4).ok_or("OUT_DIR is not inside of a target directory")?;
+    let artefacts = target.join("artefacts");
+    let status = Command::new(workspace.join(".ci/artefacts"))
+        .arg(&artefacts)
+        .env("ENTRA_MCP_BUILD_DIR", target.join(PORTABLE_FOLDER))
+        // As for the tools.
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("RUSTFLAGS")
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("CARGO_BUILD_TARGET")
+        // Their size is tested.
+        .env_remove("CARGO_PROFILE_COMPONENT_LTO")
+        .env_remove("CARGO_PROFILE_COMPONENT_CODEGEN_UNITS")
+        .status()?;
+    if !status.success() {
+        return Err(format!(
+            "the validators do not build. If the target is missing, run `rustup target add {TARGET}`, or build them with \
+             `.ci/component-fallback validators` and set {GIVEN_VALIDATORS} to their folder"
+        )
+        .into());
+    }
+    Ok(artefacts)
 }
