@@ -96,7 +96,7 @@ fn build_validators(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
         "guest/entra",
         "guest/validator",
         "wit",
-        ".ci/artefacts",
+        ".ci/validators",
         "Cargo.toml",
         "Cargo.lock",
     ] {
@@ -105,7 +105,7 @@ fn build_validators(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let target = out.ancestors().nth(4).ok_or("OUT_DIR is not inside of a target directory")?;
     let artefacts = target.join("artefacts");
-    let status = Command::new(workspace.join(".ci/artefacts"))
+    let status = Command::new(workspace.join(".ci/validators"))
         .arg(&artefacts)
         .env("ENTRA_MCP_BUILD_DIR", target.join(PORTABLE_FOLDER))
         // As for the tools.

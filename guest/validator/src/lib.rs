@@ -2,7 +2,7 @@
 //! no state but caches. It decides nothing: an export makes the world of the call, converts types and delegates to `entra`.
 //!
 //! Built twice from this source: with the feature `http` it fetches the keys of the authority, without it the keys are
-//! handed in with each call. See `.ci/artefacts`.
+//! handed in with each call. See `.ci/validators`.
 
 #[cfg(target_family = "wasm")]
 mod bindings;
