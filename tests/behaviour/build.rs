@@ -1,6 +1,7 @@
 //! Tells the tests which tools this machine has for them, and builds the components that are there for tests or in other
-//! artefacts than the program: the tool components of `tests/tools`, the adapter of `guest/standard`, and where jco is there
-//! to run it, the component without the instructions that other hosts do not know.
+//! artefacts than the program: the tool components of `tests/tools`, the adapter of `guest/standard`, the
+//! validators of `guest/validator`, and, where jco is there to run it, the component without the instructions that other
+//! hosts do not know.
 //!
 //! They are built as the component itself is (`host/plugin/build.rs`): by a nested cargo, in the folder of
 //! packages that its build compiles anyway, so that a stale one cannot be tested. Where the target `wasm32-wasip2` is
@@ -21,13 +22,15 @@ mod probe;
 const TARGET: &str = "wasm32-wasip2";
 /// Folder of the nested build below the target directory: the one of the component.
 const FOLDER: &str = "component-build-wide";
-/// Folder of the nested build of the component for other hosts, as in `host/plugin/build.rs`.
+/// The same for components that every host can run: that of the portable component.
 const PORTABLE_FOLDER: &str = "component-build";
 /// A folder with the tool components, instead of a build.
 const GIVEN: &str = "ENTRA_MCP_TEST_TOOLS";
 /// The adapter and the portable component, instead of a build.
 const GIVEN_ADAPTER: &str = "ENTRA_MCP_STANDARD_ADAPTER";
 const GIVEN_PORTABLE: &str = "ENTRA_MCP_COMPONENT";
+/// A folder with the validators, instead of a build.
+const GIVEN_VALIDATORS: &str = "ENTRA_MCP_VALIDATORS";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -65,6 +68,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         println!("cargo::rustc-env=ENTRA_MCP_PORTABLE_COMPONENT={}", portable.display());
     }
+    println!("cargo::rerun-if-env-changed={GIVEN_VALIDATORS}");
+    let validators = match env::var_os(GIVEN_VALIDATORS) {
+        Some(given) => PathBuf::from(given),
+        None => build_validators(&workspace)?,
+    };
+    println!("cargo::rustc-env={GIVEN_VALIDATORS}={}", validators.display());
     Ok(())
 }
 
@@ -111,4 +120,44 @@ fn nested(workspace: &Path, folder: &str, package: &[&str]) -> Result<PathBuf, B
         .into());
     }
     Ok(target.join(TARGET).join("component"))
+}
+
+/// Builds the validators by the script that users run, and returns their folder.
+fn build_validators(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    for source in [
+        "guest/base",
+        "guest/world",
+        "guest/entra",
+        "guest/validator",
+        "wit",
+        ".ci/validators",
+        "Cargo.toml",
+        "Cargo.lock",
+    ] {
+        println!("cargo::rerun-if-changed={}", workspace.join(source).display());
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    let target = out.ancestors().nth(4).ok_or("OUT_DIR is not inside of a target directory")?;
+    let artefacts = target.join("artefacts");
+    let status = Command::new(workspace.join(".ci/validators"))
+        .arg(&artefacts)
+        .env("ENTRA_MCP_BUILD_DIR", target.join(PORTABLE_FOLDER))
+        // As for the tools.
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("RUSTFLAGS")
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("CARGO_BUILD_TARGET")
+        // Their size is tested.
+        .env_remove("CARGO_PROFILE_COMPONENT_LTO")
+        .env_remove("CARGO_PROFILE_COMPONENT_CODEGEN_UNITS")
+        .status()?;
+    if !status.success() {
+        return Err(format!(
+            "the validators do not build. If the target is missing, run `rustup target add {TARGET}`, or build them with \
+             `.ci/component-fallback validators` and set {GIVEN_VALIDATORS} to their folder"
+        )
+        .into());
+    }
+    Ok(artefacts)
 }

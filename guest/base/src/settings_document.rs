@@ -19,6 +19,7 @@ mod forward_auth;
 mod servers;
 #[cfg(test)]
 mod tests;
+pub mod verdict;
 
 pub use servers::ServersError;
 
@@ -48,6 +49,12 @@ pub enum SettingsDocumentError {
     /// `http.refresh-grace-seconds` is above its limit.
     #[error("the setting http.refresh-grace-seconds is above {MAX_REFRESH_GRACE_SECONDS}")]
     RefreshGrace,
+    /// A verdict needs an audience.
+    #[error("the setting token.audiences is empty: no token would be accepted")]
+    NoAudience,
+    /// The keys of a verdict would come over a network without TLS.
+    #[error("the setting authority is neither https nor on the loopback interface")]
+    AuthorityUnprotected,
     /// A public client cannot be a remote server.
     #[error("the setting http needs the client-type confidential-client")]
     HttpForPublicClient,
@@ -480,11 +487,7 @@ impl From<SettingsDocument> for Settings {
             authority: from.authority,
             graph_resource: from.graph_resource.unwrap_or_else(|| from.graph.clone()),
             graph: from.graph,
-            token: TokenSettings {
-                audiences: from.token.audiences,
-                allowed_tenants: from.token.allowed_tenants,
-                clock_tolerance: from.token.clock_tolerance_seconds.map(seconds),
-            },
+            token: token_settings(from.token),
             profile_cache: seconds(from.profile_cache_seconds),
             audit_usernames: from.audit_usernames,
             servers: from.servers.into_iter().map(ServerSettings::from).collect(),
@@ -495,6 +498,11 @@ impl From<SettingsDocument> for Settings {
             },
         }
     }
+}
+
+fn token_settings(from: TokenDocument) -> TokenSettings {
+    let TokenDocument { audiences, allowed_tenants, clock_tolerance_seconds } = from;
+    TokenSettings { audiences, allowed_tenants, clock_tolerance: clock_tolerance_seconds.map(seconds) }
 }
 
 impl From<ServerDocument> for ServerSettings {

@@ -22,5 +22,5 @@ pub mod trail;
 pub use capabilities::*;
 pub use http_error::HttpError;
 pub use records::Keep;
-pub use store::{Store, StoreError};
+pub use store::{NoStore, Store, StoreError};
 pub use trail::{Carried, SessionNames, Trail, Unrecorded};

@@ -17,7 +17,7 @@ mod ring;
 mod sealed;
 
 use crate::capabilities::{Clock, Random};
-use crate::store::{Store, StoreError};
+use crate::store::{NoStore, Store, StoreError};
 use base::encoding::same_bytes;
 use base::secret::Secret;
 
@@ -90,6 +90,12 @@ impl<'w> Records<'w> {
     #[must_use]
     pub fn under(self, settings: &base::settings::Settings) -> Self {
         Self { partitions: crate::testing::forever(Partitions::of(settings)), ..self }
+    }
+
+    /// Records that are nowhere: every operation fails.
+    #[must_use]
+    pub fn without_store(self) -> Self {
+        Self { store: &NoStore, ..self }
     }
 
     /// The clock that times to live are counted by.

@@ -48,6 +48,45 @@ pub trait Store {
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 }
 
+/// The store of a host that has none.
+#[derive(Debug, Clone, Copy)]
+pub struct NoStore;
+
+impl NoStore {
+    fn fail<T>() -> Result<T, StoreError> {
+        Err(StoreError::Unavailable("this host has no store".to_owned()))
+    }
+}
+
+#[async_trait(?Send)]
+impl Store for NoStore {
+    async fn get(&self, _: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+        Self::fail()
+    }
+
+    async fn put(&self, _: &str, _: &[u8], _: Option<Duration>) -> Result<(), StoreError> {
+        Self::fail()
+    }
+
+    async fn take(&self, _: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+        Self::fail()
+    }
+
+    async fn compare_and_swap(
+        &self,
+        _: &str,
+        _: Option<&[u8]>,
+        _: &[u8],
+        _: Option<Duration>,
+    ) -> Result<bool, StoreError> {
+        Self::fail()
+    }
+
+    async fn delete(&self, _: &str) -> Result<(), StoreError> {
+        Self::fail()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! The component's verdict on an access token (`wit/token-validator.wit`).
+//! The component's verdict on an access token (`wit/token-validator.wit`, `wit/types.wit`).
 
 use std::fmt;
 use std::time::Duration;

@@ -92,7 +92,7 @@ fn without_features_everything_unstable_is_gone_and_the_rest_resolves() {
     let (resolve, package) = contract_with(&[]);
     let interfaces: BTreeSet<_> = interfaces(&resolve, package).map(|(name, _)| name.as_str()).collect();
     assert!(UNSTABLE.iter().all(|name| !interfaces.contains(name)), "{interfaces:?}");
-    assert_eq!(interfaces.len(), 12, "{interfaces:?}");
+    assert_eq!(interfaces.len(), 14, "{interfaces:?}");
     let remote = exports(&resolve, world(&resolve, package, "remote"));
     let expected = [
         "entra-mcp:plugin/mcp-server@0.2.0",

@@ -35,3 +35,5 @@ mod tool_components;
 mod tools;
 #[cfg(test)]
 mod tutorial;
+#[cfg(test)]
+mod verdict;

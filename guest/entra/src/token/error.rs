@@ -1,5 +1,5 @@
-//! Why a token is refused: fixed variants with evidence. `bindings/token_validator.rs` says which category, code and
-//! evidence of `wit/token-validator.wit` each of them is.
+//! Why a token is refused: fixed variants with evidence. `evidence.rs` says which category and evidence of `wit/types.wit`
+//! each of them is.
 //!
 //! `Display` and the fields are for the log. What a client may see is [`TokenError::public_text`] and
 //! [`TokenError::challenge`]: what to do, and nothing that tells an attacker which check stopped a forged token.
@@ -304,7 +304,7 @@ pub struct BearerChallenge {
 }
 
 impl TokenError {
-    /// The code in `token-validator.wit`: stable, also the reason in audit events and in `--json`.
+    /// The code in `wit/types.wit`: stable, also the reason in audit events and in `--json`.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "too-large",

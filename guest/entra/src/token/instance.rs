@@ -6,6 +6,7 @@ use std::rc::Rc;
 use base::settings::{Settings, TokenSettings};
 
 use super::authority::Authority;
+use super::given_keys::KeysHash;
 use super::validated::{RefusedSignatures, ValidatedTokens};
 
 /// The caches of one instance.
@@ -52,6 +53,8 @@ impl From<&Settings> for TokenPolicy {
 thread_local! {
     // A component instance has one thread, so this is the instance's.
     static CURRENT: RefCell<Option<(TokenPolicy, Rc<InstanceCaches>)>> = const { RefCell::new(None) };
+    // The same for the keys that were last handed in.
+    static GIVEN: RefCell<Option<(KeysHash, TokenPolicy, Rc<InstanceCaches>)>> = const { RefCell::new(None) };
 }
 
 impl InstanceCaches {
@@ -67,6 +70,18 @@ impl InstanceCaches {
         })
     }
 
+    /// The caches for keys that are handed in, empty unless the keys and the settings are those they were filled under.
+    pub(super) fn for_keys(settings: &Settings, keys: KeysHash) -> Rc<Self> {
+        GIVEN.with_borrow_mut(|given| match given {
+            Some((hash, policy, instance)) if *hash == keys && policy.is_of(settings) => Rc::clone(instance),
+            _ => {
+                let instance = Rc::new(Self::default());
+                *given = Some((keys, TokenPolicy::from(settings), Rc::clone(&instance)));
+                instance
+            }
+        })
+    }
+
     /// Continues as another instance.
     #[cfg(test)]
     pub(super) fn replace(settings: &Settings, instance: Rc<Self>) {
@@ -77,5 +92,6 @@ impl InstanceCaches {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn restart() {
         CURRENT.with_borrow_mut(|current| *current = None);
+        GIVEN.with_borrow_mut(|given| *given = None);
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! [`validation`] holds the steps and is the only module that can make a [`ValidatedToken`]. The others serve it:
 //! [`compact`], `claims` and `agent` read a token, [`jwks`] reads keys, `authority` and `documents` fetch and keep them,
+//! `given_keys` stands in for them,
 //! `signature` and `rs256` verify, `validated` remembers. Errors are one closed set, [`TokenError`].
 
 mod agent;
@@ -11,6 +12,8 @@ mod claims;
 pub mod compact;
 mod documents;
 mod error;
+mod evidence;
+mod given_keys;
 pub(crate) mod instance;
 pub mod jwks;
 mod requirements;
@@ -25,10 +28,13 @@ mod tests;
 pub use authority::AuthorityEndpoints;
 pub use documents::AuthorityFault;
 pub use error::{BearerChallenge, KeyFault, Part, TokenError};
+pub use evidence::{Category, Fact};
+pub use given_keys::GivenKeys;
 pub use requirements::{GroupResolver, Requirements};
 pub use validation::{
     IdTokenExpectations, ValidatedIdToken, ValidatedToken, check_authority, check_keys, endpoints, forget,
-    forget_principal, knows_authority, validate_access_token, validate_access_token_with, validate_id_token,
+    forget_principal, knows_authority, validate_access_token, validate_access_token_by_keys,
+    validate_access_token_with, validate_id_token,
 };
 
 /// Reads a claims set and drops it: for fuzzing. Nothing that passes is validated.

@@ -19,6 +19,7 @@ use super::claims::{Claims, client_claim};
 use super::compact;
 use super::documents::{AuthorityFault, Demand};
 use super::error::{KeyFault, TokenError};
+use super::given_keys::GivenKeys;
 use super::instance::InstanceCaches;
 use super::jwks::{Fingerprint, JsonWebKey, KeySet};
 use super::requirements::{GroupResolver, Requirements};
@@ -150,6 +151,21 @@ pub async fn validate_access_token_with(
     let validated = access_token(env, &instance, token).await?;
     // 13. What this call requires. Not remembered: the next call may require something else.
     needs.check(env, validated.principal(), resolver).await?;
+    Ok(validated)
+}
+
+/// Validates an access token by keys that the caller hands in. Nothing is fetched, and what the store has of the authority
+/// does not count; nor does the store, or another call, get these keys.
+pub async fn validate_access_token_by_keys(
+    env: &EntraWorld<'_>,
+    token: &str,
+    needs: &Requirements,
+    keys: &GivenKeys<'_>,
+) -> Result<Rc<ValidatedToken>, TokenError> {
+    let instance = InstanceCaches::for_keys(env.settings, keys.hash());
+    let env = EntraWorld { http: keys, records: env.records.without_store(), ..*env };
+    let validated = access_token(&env, &instance, token).await?;
+    needs.check(&env, validated.principal(), None).await?;
     Ok(validated)
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the validation as a whole; those of a single part are in its file.
 
 mod controls;
+mod given_keys;
 mod groups;
 mod id_tokens;
 mod key_life;

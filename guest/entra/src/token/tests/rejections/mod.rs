@@ -103,6 +103,19 @@ fn tokens_that_are_not_sufficient_are_refused() {
 }
 
 #[test]
+fn the_verdict_by_the_same_keys_handed_in_is_the_same() {
+    for case in form::cases().iter().chain(&header::cases()).chain(&claims::cases()) {
+        let mut authority = FakeAuthority::new();
+        (case.setup)(&mut authority);
+        let documents = authority.documents.borrow();
+        let (_, jwks) = documents.iter().find(|(end, _)| end.ends_with("/keys")).unwrap();
+        let keys = GivenKeys::new(authority.env.settings, str::from_utf8(jwks.body()).unwrap()).unwrap();
+        let judged = run(validate_access_token_by_keys(&authority.env, &case.token, &case.needs, &keys));
+        assert_eq!(judged.as_ref().err(), Some(&case.expected), "{}", case.name);
+    }
+}
+
+#[test]
 fn the_table_has_at_least_150_different_cases() {
     let cases: Vec<Case> =
         [form::cases(), header::cases(), claims::cases(), policy::cases(), keys::cases(), requirements::cases()]

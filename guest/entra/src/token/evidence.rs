@@ -1,0 +1,186 @@
+//! What a host is told of a [`TokenError`]: its category, and the facts behind it, as `wit/types.wit` names them.
+
+use base::principal::PrincipalKind;
+
+use super::error::TokenError;
+
+/// What to do about a token that is not accepted. The status of each is that of [`TokenError::status`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Category {
+    /// Not an access token of Entra ID.
+    Malformed,
+    /// Nothing proves that a trusted authority issued it for this server.
+    Untrusted,
+    /// Its dates exclude the present time.
+    NotCurrent,
+    /// The principal may not do this.
+    Forbidden,
+    /// It cannot be decided now.
+    Unavailable,
+    /// The settings accept no token.
+    Misconfigured,
+}
+
+/// The value of a fact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// A single text.
+    Text(String),
+    /// A count, or a quantity in the unit that ends the name.
+    Number(u64),
+    /// Several texts.
+    Texts(Vec<String>),
+}
+
+impl From<String> for Fact {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Fact {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<u64> for Fact {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<Vec<String>> for Fact {
+    fn from(texts: Vec<String>) -> Self {
+        Self::Texts(texts)
+    }
+}
+
+/// A named fact.
+type Named = (&'static str, Fact);
+
+fn fact(name: &'static str, value: impl Into<Fact>) -> Named {
+    (name, value.into())
+}
+
+impl TokenError {
+    /// What to do about it.
+    pub fn category(&self) -> Category {
+        match self {
+            Self::TooLarge { .. }
+            | Self::NotCompact { .. }
+            | Self::EncodingInvalid { .. }
+            | Self::JsonInvalid { .. }
+            | Self::NameDuplicate { .. }
+            | Self::HeaderMissing { .. }
+            | Self::HeaderMalformed { .. }
+            | Self::ClaimMissing { .. }
+            | Self::ClaimMalformed { .. } => Category::Malformed,
+            Self::AlgorithmNotAllowed { .. }
+            | Self::HeaderNotAllowed { .. }
+            | Self::TypeNotAllowed { .. }
+            | Self::VersionNotSupported { .. }
+            | Self::WrongTokenUse { .. }
+            | Self::IssuerMismatch { .. }
+            | Self::TenantNotAllowed { .. }
+            | Self::KeyUnknown { .. }
+            | Self::KeyNotAllowed { .. }
+            | Self::SignatureInvalid { .. }
+            | Self::AudienceMismatch { .. }
+            | Self::NoPermissions
+            | Self::KeyBound { .. }
+            | Self::NonceMismatch => Category::Untrusted,
+            Self::Expired { .. } | Self::NotYetValid { .. } | Self::IssuedInFuture { .. } => Category::NotCurrent,
+            Self::PrincipalKindMismatch { .. }
+            | Self::ClientNotAllowed { .. }
+            | Self::ScopesMissing { .. }
+            | Self::RolesMissing { .. }
+            | Self::GroupsMissing { .. } => Category::Forbidden,
+            Self::GroupsUnavailable { .. } | Self::KeysUnavailable { .. } => Category::Unavailable,
+            Self::ConfigurationInvalid { .. } => Category::Misconfigured,
+        }
+    }
+
+    /// Seconds after which the same token may be accepted, if that is known.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        match self {
+            Self::KeysUnavailable { retry_after, .. } => Some(u32::try_from(*retry_after).unwrap_or(u32::MAX)),
+            _ => None,
+        }
+    }
+
+    /// The facts behind it, for the log: a client must not see them.
+    pub fn into_evidence(self) -> Vec<(&'static str, Fact)> {
+        match self {
+            Self::TooLarge { length, limit } => vec![fact("length-bytes", length), fact("limit-bytes", limit)],
+            Self::NotCompact { parts } => vec![fact("parts", parts)],
+            Self::EncodingInvalid { part } | Self::JsonInvalid { part } => vec![fact("part", part.name())],
+            Self::NameDuplicate { part, name } => vec![fact("part", part.name()), fact("name", name)],
+            Self::AlgorithmNotAllowed { algorithm: actual }
+            | Self::TypeNotAllowed { actual }
+            | Self::VersionNotSupported { actual } => vec![fact("actual", actual)],
+            Self::HeaderNotAllowed { name }
+            | Self::HeaderMissing { name }
+            | Self::HeaderMalformed { name }
+            | Self::ClaimMissing { name }
+            | Self::ClaimMalformed { name } => vec![fact("name", name)],
+            Self::WrongTokenUse { expected, claim } => vec![fact("expected", expected), fact("claim", claim)],
+            Self::IssuerMismatch { expected, actual } => vec![fact("expected", expected), fact("actual", actual)],
+            Self::TenantNotAllowed { tenant_id } => vec![fact("tenant-id", tenant_id)],
+            Self::KeyUnknown { key_id } | Self::SignatureInvalid { key_id } => vec![fact("key-id", key_id)],
+            Self::KeyNotAllowed { key_id, fault } => vec![fact("key-id", key_id), fact("fault", fault.name())],
+            Self::AudienceMismatch { expected, actual } | Self::ClientNotAllowed { expected, actual } => {
+                vec![fact("expected", expected), fact("actual", actual)]
+            }
+            Self::Expired { seconds_ago } => vec![fact("ago-seconds", seconds_ago)],
+            Self::NotYetValid { seconds_ahead } | Self::IssuedInFuture { seconds_ahead } => {
+                vec![fact("ahead-seconds", seconds_ahead)]
+            }
+            Self::NoPermissions | Self::NonceMismatch => Vec::new(),
+            Self::KeyBound { methods } => vec![fact("methods", methods)],
+            Self::PrincipalKindMismatch { required, actual } => {
+                vec![fact("required", kind(required)), fact("actual", kind(actual))]
+            }
+            Self::ScopesMissing { required, missing } => vec![fact("required", required), fact("missing", missing)],
+            Self::RolesMissing { any_of } | Self::GroupsMissing { any_of } => vec![fact("any-of", any_of)],
+            Self::GroupsUnavailable { reason } | Self::KeysUnavailable { reason, .. } => vec![fact("reason", reason)],
+            Self::ConfigurationInvalid { setting } => vec![fact("setting", setting)],
+        }
+    }
+}
+
+fn kind(kind: PrincipalKind) -> &'static str {
+    match kind {
+        PrincipalKind::User => "user",
+        PrincipalKind::App => "app",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_category_has_the_status_of_its_errors() {
+        let name = || "name".to_owned();
+        for (error, category, status) in [
+            (TokenError::ClaimMissing { name: name() }, Category::Malformed, 401),
+            (TokenError::NoPermissions, Category::Untrusted, 401),
+            (TokenError::Expired { seconds_ago: 1 }, Category::NotCurrent, 401),
+            (TokenError::RolesMissing { any_of: Vec::new() }, Category::Forbidden, 403),
+            (TokenError::KeysUnavailable { reason: name(), retry_after: 5 }, Category::Unavailable, 503),
+            (TokenError::ConfigurationInvalid { setting: name() }, Category::Misconfigured, 500),
+        ] {
+            assert_eq!((error.category(), error.status()), (category, status), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_evidence_has_its_units_in_its_names() {
+        let error = TokenError::TooLarge { length: 20_000, limit: 16_384 };
+        assert_eq!(
+            error.into_evidence(),
+            [("length-bytes", Fact::Number(20_000)), ("limit-bytes", Fact::Number(16_384))]
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! Reads a document over `wasi:http/outgoing-handler`: a request without a body, and a bounded answer in a bounded time,
+//! whatever bounds the host has.
+//!
+//! Threat: what answers sends without end, or a byte a minute. A verdict blocks its host, so it has to give up.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::uri::Uri;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use wasip2::clocks::monotonic_clock;
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{
+    ErrorCode, Fields, FutureIncomingResponse, IncomingResponse, Method, OutgoingBody, OutgoingRequest, RequestOptions,
+    Scheme,
+};
+use wasip2::io::poll::{Pollable, poll};
+use wasip2::io::streams::{InputStream, StreamError};
+use world::http_error::{DeniedTarget, Interrupted, NotConnected};
+use world::{Http, HttpError};
+
+/// Bytes of an answer that are read: more than the largest document that is taken, which is a key set.
+const MAX_RESPONSE_BYTES: usize = 256 * 1024;
+/// Bytes that are asked for at once.
+const CHUNK_BYTES: u64 = 64 * 1024;
+/// Header fields that say how long a document is fresh, and what time it is there.
+const NEEDED_HEADERS: [HeaderName; 3] = [header::AGE, header::CACHE_CONTROL, header::DATE];
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the whole exchange may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+pub(crate) struct Fetch;
+
+#[async_trait(?Send)]
+impl Http for Fetch {
+    async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> {
+        let deadline = Deadline(monotonic_clock::subscribe_duration(nanoseconds(TIMEOUT)));
+        let future = outgoing_handler::handle(outgoing(&request)?, Some(options())).map_err(|code| error(&code))?;
+        let response = answer(&future, &deadline)?;
+        let mut answer = http::Response::new(Vec::new());
+        let invalid = |_| HttpError::Broken(Interrupted::ResponseInvalid);
+        *answer.status_mut() = StatusCode::from_u16(response.status()).map_err(invalid)?;
+        for (name, value) in response.headers().entries() {
+            let needed = NEEDED_HEADERS.iter().find(|needed| name.eq_ignore_ascii_case(needed.as_str()));
+            if let (Some(name), Ok(value)) = (needed, HeaderValue::from_bytes(&value)) {
+                answer.headers_mut().append(name, value);
+            }
+        }
+        *answer.body_mut() = body(&response, &deadline)?;
+        Ok(answer)
+    }
+}
+
+/// The end of the time for an exchange.
+struct Deadline(Pollable);
+
+impl Deadline {
+    /// Waits for something until then.
+    fn wait(&self, until: &Pollable) -> Result<(), HttpError> {
+        poll(&[until, &self.0]);
+        if until.ready() || !self.0.ready() { Ok(()) } else { Err(HttpError::TimedOut) }
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A host that cannot bound the phases of an exchange ignores these: [`Deadline`] bounds the whole.
+fn options() -> RequestOptions {
+    let options = RequestOptions::new();
+    let _ = options.set_connect_timeout(Some(nanoseconds(CONNECT_TIMEOUT)));
+    let _ = options.set_first_byte_timeout(Some(nanoseconds(TIMEOUT)));
+    let _ = options.set_between_bytes_timeout(Some(nanoseconds(TIMEOUT)));
+    options
+}
+
+/// The request as the host wants it. Only documents are read, so it has no body.
+fn outgoing(request: &http::Request<Vec<u8>>) -> Result<OutgoingRequest, HttpError> {
+    let invalid = HttpError::Broken(Interrupted::RequestInvalid);
+    let fields = request.headers().iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+    let headers = Fields::from_list(&fields.collect::<Vec<_>>()).map_err(|_| invalid)?;
+    let outgoing = OutgoingRequest::new(headers);
+    let uri: &Uri = request.uri();
+    let scheme = match uri.scheme_str() {
+        Some("https") => Scheme::Https,
+        Some("http") => Scheme::Http,
+        _ => return Err(invalid),
+    };
+    let path = uri.path_and_query().map(|path| path.as_str());
+    outgoing
+        .set_method(&Method::Get)
+        .and_then(|()| outgoing.set_scheme(Some(&scheme)))
+        .and_then(|()| outgoing.set_authority(uri.authority().map(|authority| authority.as_str())))
+        .and_then(|()| outgoing.set_path_with_query(path))
+        .map_err(|()| invalid)?;
+    let body = outgoing.body().map_err(|()| invalid)?;
+    OutgoingBody::finish(body, None).map_err(|code| error(&code))?;
+    Ok(outgoing)
+}
+
+fn answer(future: &FutureIncomingResponse, deadline: &Deadline) -> Result<IncomingResponse, HttpError> {
+    let pollable = future.subscribe();
+    loop {
+        match future.get() {
+            Some(Ok(answer)) => return answer.map_err(|code| error(&code)),
+            Some(Err(())) => return Err(HttpError::Broken(Interrupted::Unknown)),
+            None => deadline.wait(&pollable)?,
+        }
+    }
+}
+
+fn body(response: &IncomingResponse, deadline: &Deadline) -> Result<Vec<u8>, HttpError> {
+    let broken = HttpError::Broken(Interrupted::Unknown);
+    let body = response.consume().map_err(|()| broken)?;
+    let stream: InputStream = body.stream().map_err(|()| broken)?;
+    let pollable = stream.subscribe();
+    let mut bytes = Vec::new();
+    loop {
+        deadline.wait(&pollable)?;
+        match stream.read(CHUNK_BYTES) {
+            Ok(chunk) if bytes.len() + chunk.len() > MAX_RESPONSE_BYTES => return Err(HttpError::TooLarge),
+            Ok(chunk) => bytes.extend_from_slice(&chunk),
+            Err(StreamError::Closed) => return Ok(bytes),
+            Err(StreamError::LastOperationFailed(_)) => return Err(HttpError::Broken(Interrupted::Ended)),
+        }
+    }
+}
+
+/// The codes of `wasi:http` that the developer of a host can do something about.
+fn error(code: &ErrorCode) -> HttpError {
+    match code {
+        ErrorCode::HttpRequestDenied => HttpError::Denied(DeniedTarget::NotListed),
+        ErrorCode::DestinationIpProhibited => HttpError::Denied(DeniedTarget::Address),
+        ErrorCode::ConnectionTimeout
+        | ErrorCode::ConnectionReadTimeout
+        | ErrorCode::ConnectionWriteTimeout
+        | ErrorCode::HttpResponseTimeout => HttpError::TimedOut,
+        ErrorCode::HttpResponseBodySize(_) => HttpError::TooLarge,
+        ErrorCode::DnsTimeout => HttpError::Connect(NotConnected::NameTimedOut),
+        ErrorCode::DnsError(_) | ErrorCode::DestinationNotFound => HttpError::Connect(NotConnected::NameNotFound),
+        ErrorCode::DestinationIpUnroutable => HttpError::Connect(NotConnected::Unroutable),
+        ErrorCode::DestinationUnavailable => HttpError::Connect(NotConnected::Unavailable),
+        ErrorCode::ConnectionRefused => HttpError::Connect(NotConnected::Refused),
+        ErrorCode::ConnectionLimitReached => HttpError::Connect(NotConnected::TooMany),
+        ErrorCode::TlsCertificateError => HttpError::Connect(NotConnected::Certificate),
+        ErrorCode::TlsProtocolError | ErrorCode::TlsAlertReceived(_) => HttpError::Connect(NotConnected::Tls),
+        ErrorCode::ConfigurationError => HttpError::Connect(NotConnected::NotSetUp),
+        ErrorCode::ConnectionTerminated | ErrorCode::HttpResponseIncomplete => HttpError::Broken(Interrupted::Ended),
+        ErrorCode::HttpProtocolError => HttpError::Broken(Interrupted::ResponseInvalid),
+        _ => HttpError::Broken(Interrupted::Unknown),
+    }
+}
