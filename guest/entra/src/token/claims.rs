@@ -68,7 +68,7 @@ impl Claims {
     pub(super) fn read(claims: &Map<String, Value>) -> Result<Self, TokenError> {
         let ver = required_text(claims, "ver")?;
         let version = TokenVersion::of(&ver).ok_or(TokenError::VersionNotSupported { actual: ver })?;
-        // Also where `uti` is the id: a token whose claim has another type is none of Entra ID.
+        // In any case: jwt-simple reads it as well, and would report a bad signature.
         let jti = optional_text(claims, "jti")?;
         Ok(Self {
             version,

@@ -129,7 +129,7 @@ fn check_header(header: &Map<String, Value>) -> Result<Algorithm, TokenError> {
         Some(Value::String(typ)) => return Err(TokenError::TypeNotAllowed { actual: typ.clone() }),
         Some(_) => return Err(malformed("typ")),
     }
-    // They only repeat `kid`, but others read them as text.
+    // They only repeat `kid`, but jwt-simple reads them as text, and so would others.
     for name in ["x5t", "x5t#S256", "salt"] {
         if header.get(name).is_some_and(|value| !value.is_string()) {
             return Err(malformed(name));

@@ -1,7 +1,7 @@
 //! RS256: RSASSA-PKCS1-v1_5 with SHA-256, verification only (RFC 8017 section 8.2.2).
 //!
-//! The `rsa` crate could verify this as well, as it does PS256. But almost every token of Entra ID is RS256, and that
-//! library raises to the exponent 65537 as if it were a private one: 93 modular
+//! jwt-simple could verify this as well, as it does everything else. But almost every token of Entra ID is RS256,
+//! and the library that jwt-simple calls raises to the exponent 65537 as if it were a private one: 93 modular
 //! multiplications, where 19 do. So there is this module: those 19, with the arithmetic of `crypto-bigint`, and one
 //! comparison. It does not sign and holds no secret, so nothing in it has to take constant time.
 //!
