@@ -30,11 +30,12 @@ async fn callers_that_take_turns_in_an_instance_share_neither_answers_nor_record
         ];
         // Each call comes from an address of its own, by which its record is found.
         let calls = (0..CALLS).flat_map(|turn| callers.iter().enumerate().map(move |caller| (turn, caller)));
-        let answers = join_all(calls.map(async |(turn, (number, (user, token)))| {
+        let answers = join_all(calls.map(|(turn, (number, (user, token)))| {
             let address = format!("10.0.{number}.{turn}");
             let mut request = call_request(token);
             request.headers_mut().insert("x-client-address", HeaderValue::try_from(&address).expect("a field"));
-            (address, *user, fleet.send(request).await)
+            let fleet = &fleet;
+            async move { (address, *user, fleet.send(request).await) }
         }))
         .await;
 
