@@ -6,7 +6,6 @@ mod audit;
 mod authorization;
 mod bearer;
 mod bodies;
-mod callers;
 mod claims;
 mod discovery;
 mod evasion;
