@@ -15,8 +15,17 @@ mod tools;
 use tools::{ADMINISTRATION, PYTHON_CLIENTS, TOOLS_JS, TOOLS_PYTHON, Tools};
 
 /// Folders of `tests/clients` with packages for Node.js.
-const NODE_CLIENTS: [&str; 8] =
-    ["conformance", "conformance-next", "inspector", "mcp-client-2", "mcp-remote", "mcp-sdk-1", "msal-node", "pages"];
+const NODE_CLIENTS: [&str; 9] = [
+    "conformance",
+    "conformance-next",
+    "inspector",
+    "mcp-client-2",
+    "mcp-remote",
+    "mcp-sdk-1",
+    "msal-node",
+    "pages",
+    "server-everything",
+];
 const TOOLS: [&str; 2] = ["chromium", "nginx"];
 
 /// Sets a `cfg` for each tool that is there, or for all of them if tools are required.

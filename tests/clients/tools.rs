@@ -15,7 +15,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 /// Folders of `tests/clients` with packages for Python, which share one virtual environment.
-pub(crate) const PYTHON_CLIENTS: [&str; 2] = ["mcp-python", "msal-python"];
+pub(crate) const PYTHON_CLIENTS: [&str; 3] = ["fastmcp", "mcp-python", "msal-python"];
 
 /// What builds the projects of `entra-mcp tools new`; each has a folder of its own outside of `tests/clients`.
 pub(crate) const TOOLS_JS: &str = "tools-js";
