@@ -110,7 +110,8 @@ export async function play(sdk) {
     const session = transport.sessionId;
     if (session) await transport.terminateSession();
     await client.close();
-    seen.tokens = Object.values(provider?.current ?? {}).filter(value => typeof value === 'string' && value.length > 20);
+    const { access_token: access, refresh_token: refresh } = provider?.current ?? {};
+    seen.tokens = [access, refresh].filter(token => token);
     if (session) seen.afterwards = await afterwards(url, session, provider);
     console.log(JSON.stringify(seen));
     // A broken connection's attempts to come back would keep the process.
