@@ -113,7 +113,6 @@ export async function play(sdk) {
     const { access_token: access, refresh_token: refresh } = provider?.current ?? {};
     seen.tokens = [access, refresh].filter(token => token);
     if (session) seen.afterwards = await afterwards(url, session, provider);
-    console.log(JSON.stringify(seen));
     // A broken connection's attempts to come back would keep the process.
-    process.exit(0);
+    process.stdout.write(`${JSON.stringify(seen)}\n`, () => process.exit(0));
 }

@@ -20,7 +20,7 @@ fn progress(outcome: &Value) -> Vec<String> {
 
 fn tour() -> Tour {
     let call = |name: &str, arguments: Value| json!({ "call": name, "arguments": arguments });
-    let text = "0123456789abcdef".repeat(40 * 1024);
+    let text = "0123456789abcdef".repeat(6 * 1024);
     let echoed = format!("Echo: {text}");
     let template = "demo://resource/dynamic/text/{resourceId}";
     Tour::default()
