@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the client tests need: every client folder's pinned packages.
+# Installs what the client tests need: the pinned packages of every folder with a client or a server.
 #
 # Python packages go into one virtual environment in target/clients/python, Node packages into each folder's node_modules.
 # What the projects of `entra-mcp tools new` need goes into target/clients/tools-js and target/clients/tools-python.

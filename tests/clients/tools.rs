@@ -15,7 +15,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 /// Folders of `tests/clients` with packages for Python, which share one virtual environment.
-pub(crate) const PYTHON_CLIENTS: [&str; 4] = ["envoy", "mcp-python", "msal-python", "validator-python"];
+pub(crate) const PYTHON_CLIENTS: [&str; 5] = ["envoy", "fastmcp", "mcp-python", "msal-python", "validator-python"];
 
 /// What builds the projects of `entra-mcp tools new`; each has a folder of its own outside of `tests/clients`.
 pub(crate) const TOOLS_JS: &str = "tools-js";

@@ -168,6 +168,7 @@ impl Gate {
             refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
             return refused;
         }
+        let asked = if grant.judge_answer { request.body().clone() } else { Bytes::new() };
         let begun = self.begin(request, &grant).await;
         let (status, answer) = match begun {
             Err(error) => (0, Err(error)),
@@ -185,7 +186,7 @@ impl Gate {
         };
         let finished = match answer {
             Err(error) => Err(error),
-            Ok((clean, occupies)) => self.finish(clean, occupies, admitted, &grant).await,
+            Ok((clean, occupies)) => self.finish(clean, occupies, admitted, (&grant, asked)).await,
         };
         let mut response = match finished {
             Ok(response) => response,
@@ -230,10 +231,10 @@ impl Gate {
         clean: Clean,
         Occupies { place, occupied, deadline }: Occupies,
         admitted: Instant,
-        grant: &Grant,
+        (grant, asked): (&Grant, Bytes),
     ) -> Result<Response<Body>, Unfinished> {
         let Clean { status, headers, content, session_id: _ } = clean;
-        let judge = || Judge::new(Arc::clone(&self.keeper), grant.handle.clone(), occupied);
+        let judge = || Judge::new(Arc::clone(&self.keeper), grant.handle.clone(), occupied, asked);
         let passed = |body, place, is_stream| life::limited(callers::held(body, place), admitted, is_stream);
         let body = match content {
             answer::Content::Nothing => Body::Whole(Bytes::new()),

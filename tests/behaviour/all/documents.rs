@@ -18,7 +18,7 @@ mod wit;
 const BY_HAND: &str = "<!-- Written by hand from here on. -->\n";
 
 /// Compares a page of `docs/src` with what it has to be.
-fn compare(page: &str, generated: &str) {
+pub(crate) fn compare(page: &str, generated: &str) {
     let is = tests_dir().join("../docs/src").join(page);
     let text = fs::read_to_string(&is).unwrap_or_default();
     let expected = match text.split_once(BY_HAND) {

@@ -135,7 +135,7 @@ async function describe(provider, seen) {
 }
 
 /** A `fetch` that notes what it is asked, and the answer's status; never a secret. */
-function noting(requests) {
+export function noting(requests) {
     return async (input, init) => {
         const url = new URL(input instanceof Request ? input.url : input);
         const headers = new Headers(init?.headers);

@@ -9,7 +9,9 @@ use base::policy::{Denial, TargetKind};
 use serde_json::{Map, Value, json};
 
 use super::dispatch::{MAX_BATCH, refused};
-use super::envelope::{self, BAD_REQUEST, INVALID_PARAMS, METHOD_NOT_FOUND, Message, ParsedMessage, RpcError};
+use super::envelope::{
+    self, BAD_REQUEST, INVALID_PARAMS, METHOD_NOT_FOUND, Message, NOT_FOUND, ParsedMessage, RpcError,
+};
 use super::results::finished;
 use super::streamable_http::{check_name, connection, mismatch, stateless};
 use super::version::{self, Connection, Era, MODERN, WITH_BATCHES};
@@ -33,6 +35,8 @@ const NAMING: [&str; 7] = [
     "completion/complete",
     "subscriptions/listen",
 ];
+/// Those that 2026-07-28 does not have any more.
+const REMOVED: [&str; 2] = ["resources/subscribe", "resources/unsubscribe"];
 /// What the methods about tasks begin with.
 const TASKS: &str = "tasks/";
 /// Methods whose answers are lists.
@@ -286,6 +290,10 @@ impl RelayedMessage {
             return Ok(vec![(TargetKind::Task, action)]);
         }
         match method {
+            // A server of that revision says so as well, whatever the parameters are.
+            _ if self.is_modern() && REMOVED.contains(&method) && !self.params.contains_key("uri") => {
+                Err(self.not_found(method))
+            }
             "tools/call" => one(TargetKind::Tool, "name"),
             "prompts/get" => one(TargetKind::Prompt, "name"),
             "resources/read" | "resources/subscribe" | "resources/unsubscribe" => one(TargetKind::Resource, "uri"),
@@ -293,11 +301,14 @@ impl RelayedMessage {
             "subscriptions/listen" => self.listened(),
             _ if LISTING.contains(&method) || PLAIN.contains(&method) => Ok(Vec::new()),
             _ if is_ambiguous(method) => Err(RpcError::invalid_request("the method may be taken for another one")),
-            _ if known_only && !method.starts_with(NOTIFICATIONS) => {
-                Err(RpcError::new(METHOD_NOT_FOUND, "Method not found").with_data(json!({ "method": method })))
-            }
+            _ if known_only && !method.starts_with(NOTIFICATIONS) => Err(self.not_found(method)),
             _ => Ok(Vec::new()),
         }
+    }
+
+    fn not_found(&self, method: &str) -> RpcError {
+        let error = RpcError::new(METHOD_NOT_FOUND, "Method not found").with_data(json!({ "method": method }));
+        if self.is_modern() { error.with_status(NOT_FOUND) } else { error }
     }
 
     fn text(&self, parameter: &str) -> Result<&str, RpcError> {

@@ -10,7 +10,9 @@ use entra_mcp_plugin::Error;
 use entra_mcp_plugin::gatekeeper::Caller;
 use futures_util::stream;
 use http_body::{Body as _, Frame};
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::{BodyExt as _, Empty, StreamBody};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Unfinished;
@@ -37,6 +39,13 @@ const FREE_BYTES: usize = 16 * 1024;
 
 /// Longest time from the first byte of an event to its end, as it is held all the while. Servers write an event at once.
 const EVENT_WITHIN: Duration = Duration::from_secs(60);
+
+/// What JSON-RPC calls an error of the server.
+const INTERNAL_ERROR: i32 = -32603;
+
+/// What a client is told in place of an answer that is too long to be judged.
+const TOO_LONG: &str =
+    "the answer of the server behind is longer than 4 MiB, which is too long while rules restrict its lists";
 
 /// Lines and pieces of a stream that are looked at before other work of the same thread gets its turn.
 const PARTS_AT_ONCE: usize = 256;
@@ -97,31 +106,48 @@ impl Drop for Occupied {
     }
 }
 
+/// The part of a request that names it.
+#[derive(Deserialize)]
+struct Asked {
+    id: Option<Value>,
+}
+
 /// Has the messages of one answer judged.
 pub(super) struct Judge {
     keeper: Arc<dyn Gatekeeper>,
     handle: String,
     occupied: Occupied,
+    /// What was asked, if it was a message.
+    asked: Bytes,
 }
 
 impl Judge {
-    pub(super) fn new(keeper: Arc<dyn Gatekeeper>, handle: String, occupied: Occupied) -> Self {
-        Self { keeper, handle, occupied }
+    pub(super) fn new(keeper: Arc<dyn Gatekeeper>, handle: String, occupied: Occupied, asked: Bytes) -> Self {
+        Self { keeper, handle, occupied, asked }
+    }
+
+    /// What takes the place of an answer that is too long. `None` where it is not the answer to one request.
+    fn too_long(&self) -> Option<String> {
+        let asked: Asked = serde_json::from_slice(&self.asked).ok()?;
+        let id = asked.id.filter(|id| id.is_string() || id.is_number())?;
+        tracing::warn!("an answer is too long to be judged: its client gets an error");
+        let error = json!({ "code": INTERNAL_ERROR, "message": TOO_LONG });
+        Some(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string())
     }
 
     /// What the caller may see of an answer that is one message.
     pub(super) async fn message(mut self, mut body: AnswerBody) -> Result<Bytes, Unfinished> {
-        let too_long = || BehindError::Malformed("its answer is too long to be judged".to_owned());
+        let malformed = || BehindError::Malformed("its answer is too long to be judged".to_owned()).into();
         let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if declared > MAX_MESSAGE_BYTES {
-            return Err(too_long().into());
+            return self.too_long().map(Bytes::from).ok_or_else(malformed);
         }
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
             let length = bytes.len().saturating_add(data.len());
             if length > MAX_MESSAGE_BYTES {
-                return Err(too_long().into());
+                return self.too_long().map(Bytes::from).ok_or_else(malformed);
             }
             self.occupied.settle(length)?;
             bytes.extend_from_slice(&data);
@@ -235,7 +261,16 @@ impl Events {
         let Ok(data) = frame?.into_data() else { return Ok(()) };
         let length = held.saturating_add(data.len());
         if length > MAX_EVENT_BYTES {
-            return Err(BehindError::Malformed("an event is too long to be judged".to_owned()));
+            // A client that sees the stream break off waits for its answer, or asks for the same event again.
+            let Some(instead) = self.judge.too_long() else {
+                return Err(BehindError::Malformed("an event is too long to be judged".to_owned()));
+            };
+            let instead = format!("event: message\ndata: {instead}\n\n").into_bytes();
+            // The server behind is not read any more.
+            (self.body, self.splitter) =
+                (Empty::new().map_err(|never| match never {}).boxed_unsync(), Splitter::default());
+            (self.passing, self.begun, self.ended) = (instead, None, true);
+            return self.judge.occupied.settle(0);
         }
         self.judge.occupied.settle(length)?;
         self.splitter.feed(&data);

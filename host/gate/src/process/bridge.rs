@@ -10,7 +10,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::message::{Kind, Object, error, json_text, same_id};
+use super::lines::Ends;
+use super::message::{Kind, Object, error, id_of_answer, json_text, same_id};
 use super::settings::{MAX_ASKED, MAX_IN_FLIGHT, MAX_KEPT_STREAM_BYTES, MAX_KEPT_STREAMS};
 use super::stream::Stream;
 
@@ -167,6 +168,16 @@ impl Bridge {
             Some(Kind::Notification { method }) => self.notification(object, &method),
             None => Outcome::NoMessage,
         }
+    }
+
+    /// A line of the process that was too long to be kept. If it is an answer, its request gets an error: its client would
+    /// wait in vain.
+    pub(super) fn too_long(&mut self, ends: &Ends) -> Outcome {
+        let number = id_of_answer(&ends.first, &ends.last);
+        let Some(pending) = number.and_then(|number| self.pending.remove(&number)) else { return Outcome::NoMessage };
+        self.keep(Arc::clone(&pending.stream));
+        let message = error(&pending.id, INTERNAL_ERROR, "the answer of the server is longer than 4 MiB");
+        Outcome::Deliver { stream: pending.stream, message, last: true }
     }
 
     fn answer(&mut self, mut object: Object<'_>, id: &str) -> Outcome {

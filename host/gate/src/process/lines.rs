@@ -7,7 +7,7 @@ use entra_mcp_plugin::clock::Clock;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use zeroize::Zeroizing;
 
-use super::settings::{LOG_PERIOD, MAX_LOGGED_BYTES, MAX_LOGGED_LINES};
+use super::settings::{END_BYTES, LOG_PERIOD, MAX_LOGGED_BYTES, MAX_LOGGED_LINES};
 
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,8 +16,25 @@ pub(super) enum Line {
     Text(String),
     /// It is no UTF-8.
     NoText,
-    /// It is longer than the bound. What it holds is not kept.
-    TooLong,
+    /// It is longer than the bound. Only its first and its last bytes are kept.
+    TooLong(Ends),
+}
+
+/// The first and the last bytes of a line that is too long.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub(super) first: Vec<u8>,
+    pub(super) last: Vec<u8>,
+}
+
+impl Ends {
+    /// Takes the next part of the line.
+    fn extend(&mut self, part: &[u8]) {
+        let room = END_BYTES.saturating_sub(self.first.len());
+        self.first.extend_from_slice(part.get(..room).unwrap_or(part));
+        self.last.extend_from_slice(part.get(part.len().saturating_sub(END_BYTES)..).unwrap_or_default());
+        self.last.drain(..self.last.len().saturating_sub(END_BYTES));
+    }
 }
 
 /// Reads lines of bounded length.
@@ -34,23 +51,24 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// The next line, or `None` at the end or after an error of the pipe. Not cancel-safe.
     pub(super) async fn next(&mut self) -> Option<Line> {
         let mut line = Vec::new();
-        let mut too_long = false;
+        let mut too_long: Option<Ends> = None;
         loop {
             let (used, ended) = {
                 let bytes = self.input.fill_buf().await.ok()?;
                 if bytes.is_empty() {
-                    if line.is_empty() && !too_long {
+                    if line.is_empty() && too_long.is_none() {
                         return None;
                     }
                     (0, true)
                 } else {
                     let end = bytes.iter().position(|byte| *byte == b'\n');
                     let part = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
-                    too_long |= line.len().saturating_add(part.len()) > self.bound;
-                    if too_long {
-                        line = Vec::new();
-                    } else {
-                        line.extend_from_slice(part);
+                    if too_long.is_none() && line.len().saturating_add(part.len()) > self.bound {
+                        too_long.get_or_insert_default().extend(&std::mem::take(&mut line));
+                    }
+                    match &mut too_long {
+                        Some(ends) => ends.extend(part),
+                        None => line.extend_from_slice(part),
                     }
                     (part.len().saturating_add(usize::from(end.is_some())), end.is_some())
                 }
@@ -60,8 +78,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 break;
             }
         }
-        if too_long {
-            return Some(Line::TooLong);
+        if let Some(ends) = too_long {
+            return Some(Line::TooLong(ends));
         }
         if line.last() == Some(&b'\r') {
             line.pop();
@@ -135,7 +153,7 @@ impl ProcessLog {
         Some(match line {
             Line::Text(text) => self.printable(text),
             Line::NoText => "(not UTF-8)".into(),
-            Line::TooLong => "(too long)".into(),
+            Line::TooLong(_) => "(too long)".into(),
         })
     }
 
@@ -195,7 +213,20 @@ mod tests {
             found.push(line);
         }
         let text = |text: &str| Line::Text(text.into());
-        assert_eq!(found, [text("one"), text(""), text("12345678"), Line::TooLong, Line::NoText, text("last")]);
+        let nine = || b"123456789".to_vec();
+        let too_long = Line::TooLong(Ends { first: nine(), last: nine() });
+        assert_eq!(found, [text("one"), text(""), text("12345678"), too_long, Line::NoText, text("last")]);
+    }
+
+    #[tokio::test]
+    async fn both_ends_of_a_long_line_are_kept_and_no_more() {
+        let middle = "m".repeat(100_000);
+        let input = format!("first{middle}last\nnext\n");
+        let mut lines = Lines::new(input.as_bytes(), 8);
+        let Some(Line::TooLong(ends)) = lines.next().await else { panic!("the line is too long") };
+        assert_eq!((ends.first.len(), ends.last.len()), (END_BYTES, END_BYTES));
+        assert!(ends.first.starts_with(b"firstm") && ends.last.ends_with(b"mlast"));
+        assert_eq!(lines.next().await, Some(Line::Text("next".into())));
     }
 
     fn log(clock: &ManualClock, withheld: &str) -> ProcessLog {

@@ -142,6 +142,30 @@ pub(super) fn same_id(one: &str, other: &str) -> bool {
     one == other || value(one).is_some_and(|one| value(other) == Some(one))
 }
 
+/// The number that an answer has as its id, of which only the first and the last bytes are known. Programs write the id
+/// before the result or at the end; where it is not found there, it is not known.
+pub(super) fn id_of_answer(first: &[u8], last: &[u8]) -> Option<u64> {
+    const ID: &str = r#""id":"#;
+    let (first, last) = (String::from_utf8_lossy(first), String::from_utf8_lossy(last));
+    let (first, last) = (compact(&first), compact(&last));
+    let digits = |text: &str| text.split(|letter: char| !letter.is_ascii_digit()).next().map(str::to_owned);
+    let members = first.strip_prefix('{')?;
+    let members = members.strip_prefix(r#""jsonrpc":"2.0","#).unwrap_or(members);
+    let is_outcome = |text: &str| text.starts_with(r#""result":"#) || text.starts_with(r#""error":"#);
+    if let Some(after) = members.strip_prefix(ID) {
+        let number = digits(after)?;
+        let rest = after.strip_prefix(number.as_str())?.strip_prefix(',')?;
+        let rest = rest.strip_prefix(r#""jsonrpc":"2.0","#).unwrap_or(rest);
+        return is_outcome(rest).then(|| number.parse().ok()).flatten();
+    }
+    // One brace alone ends the message itself.
+    let members = last.strip_suffix('}')?;
+    let members = members.strip_suffix(r#","jsonrpc":"2.0""#).unwrap_or(members);
+    let (_, number) = members.rsplit_once(&format!(",{ID}"))?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    (is_outcome(first.strip_prefix('{')?) && is_number).then(|| number.parse().ok()).flatten()
+}
+
 /// A string as JSON.
 pub(super) fn json_text(text: &str) -> String {
     Value::String(text.to_owned()).to_string()
@@ -235,6 +259,31 @@ mod tests {
         let text = "{\r\n \"a\" : \" x \\\" \\\\\" ,\t\"b\": [ 1 , 2 ] }\n";
         assert_eq!(compact(text), r#"{"a":" x \" \\","b":[1,2]}"#);
         assert_eq!(compact("{}"), "{}");
+    }
+
+    #[test]
+    fn the_id_of_an_answer_is_found_at_either_end() {
+        let at = |first: &str, last: &str| id_of_answer(first.as_bytes(), last.as_bytes());
+        let end = r#"aaa"}]}}"#;
+        assert_eq!(at(r#"{"jsonrpc":"2.0","id":12,"result":{"content":"#, end), Some(12));
+        assert_eq!(at(r#"{ "jsonrpc": "2.0", "id": 12, "result": {"#, end), Some(12));
+        assert_eq!(at(r#"{"id":12,"jsonrpc":"2.0","error":{"#, end), Some(12));
+        assert_eq!(at(r#"{"result":{"content":["#, r#"aaa"}]},"jsonrpc":"2.0","id":12}"#), Some(12));
+        assert_eq!(at(r#"{"result":{"content":["#, r#"aaa"}]},"id":12,"jsonrpc":"2.0"}"#), Some(12));
+        for (first, last) in [
+            // A request of the process, a notification, an id inside of the result, no number.
+            (r#"{"jsonrpc":"2.0","id":12,"method":"sampling/createMessage","#, end),
+            (r#"{"method":"sampling/createMessage","params":{"#, r#"aaa"}},"jsonrpc":"2.0","id":12}"#),
+            (r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"id":12,"#, end),
+            (r#"{"result":{"structuredContent":{"a":"#, r#"aaa","id":12}}}"#),
+            (r#"{"jsonrpc":"2.0","id":"12","result":{"#, end),
+            (r#"{"result":{"#, r#"a","id":"12"}"#),
+            (r#"{"jsonrpc":"2.0","id":,"result":{"#, end),
+            ("aaaa", "aaaa"),
+            ("", ""),
+        ] {
+            assert_eq!(at(first, last), None, "{first} {last}");
+        }
     }
 
     #[test]

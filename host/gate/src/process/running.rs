@@ -441,19 +441,22 @@ async fn write(mut input: ChildStdin, mut queue: mpsc::Receiver<String>, mut una
 /// Reads messages for as long as clients take them.
 async fn read(mut lines: Lines<tokio::process::ChildStdout>, process: Arc<Process>, log: Arc<ProcessLog>) {
     while let Some(line) = lines.next().await {
-        let Line::Text(text) = &line else {
-            log.no_message(&line);
-            continue;
+        let outcome = match &line {
+            Line::Text(text) if text.trim().is_empty() => continue,
+            Line::Text(text) => process.lock().bridge.received(&compact(text)),
+            Line::TooLong(ends) => {
+                log.no_message(&line);
+                process.lock().bridge.too_long(ends)
+            }
+            Line::NoText => Outcome::NoMessage,
         };
-        if text.trim().is_empty() {
-            continue;
-        }
-        let outcome = process.lock().bridge.received(&compact(text));
         match outcome {
             Outcome::Deliver { stream, message, last } => stream.push(message, last).await,
             Outcome::Reply(line) => process.send_unawaited(line),
             Outcome::End(stream) => stream.end(),
             Outcome::Drop => tracing::debug!(process = process.number, "a message belongs to no request in flight"),
+            // Logged already.
+            Outcome::NoMessage if matches!(line, Line::TooLong(_)) => {}
             Outcome::NoMessage => log.no_message(&line),
         }
     }

@@ -46,8 +46,12 @@ impl fmt::Debug for ProcessSettings {
     }
 }
 
-/// Longest line of a process in bytes: as long as a message of the local server. A longer one is skipped.
+/// Longest line of a process in bytes: as long as a message of the local server. A longer one is skipped; if it is an
+/// answer, its request gets an error.
 pub(super) const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes at each end of a longer line in which the id of the answer is looked for: the members besides the result take 40.
+pub(super) const END_BYTES: usize = 128;
 
 /// Requests in flight in one process. A client has a handful, and one caller may run several clients.
 pub(super) const MAX_IN_FLIGHT: usize = 64;

@@ -1,9 +1,10 @@
-//! Unmodified MCP clients: over stdio with the built binary, as their users' configuration would start it, and with a
-//! remote server (`remote`).
+//! Unmodified MCP clients: over stdio with the built binary, as their users' configuration would start it, with a remote
+//! server (`remote`), and with unmodified servers of others behind the gate (`behind`).
 //!
 //! A client's program plays one scenario and prints what it saw (see `tests/clients/typescript/scenarios.mjs`); the
 //! assertions are here, on that and on the requests which the emulator counted.
 
+mod behind;
 mod inspector;
 mod machine;
 mod mcp_client_2;

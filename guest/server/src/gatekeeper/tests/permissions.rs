@@ -89,6 +89,22 @@ fn without_rules_all_are_let_in_and_with_deny_unlisted_none_are() {
 }
 
 #[test]
+fn a_method_that_2026_07_28_does_not_have_is_unknown_and_one_that_names_a_resource_is_decided_on() {
+    let lab = Lab::new(vec![for_admins(TargetKind::Resource, "crm://secret")]);
+    for method in ["resources/subscribe", "resources/unsubscribe"] {
+        let answer = lab.refusal(modern(&lab.alice, method, json!({}), None));
+        assert_eq!((answer.status().as_u16(), &json_of(&answer)["error"]["code"]), (404, &json!(-32601)), "{method}");
+        let named = |by| modern(by, method, json!({ "uri": "crm://secret" }), None);
+        lab.grant(named(&lab.alice));
+        assert_eq!(json_of(&lab.refusal(named(&lab.bob)))["error"]["code"], -32602, "{method}");
+        let odd = lab.refusal(modern(&lab.alice, method, json!({ "uri": 7 }), None));
+        assert_eq!(json_of(&odd)["error"]["code"], -32602, "{method}");
+        let of_before = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": {} });
+        assert_eq!(json_of(&lab.refusal(post(&lab.alice, &of_before)))["error"]["code"], -32602, "{method}");
+    }
+}
+
+#[test]
 fn where_tools_have_rules_tasks_need_one() {
     let lab = Lab::new(vec![for_admins(TargetKind::Tool, "delete_record")]);
     for action in ["get", "list", "result", "cancel", "update"] {

@@ -224,6 +224,32 @@ async fn an_event_that_cannot_be_judged_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn a_request_whose_answer_is_too_long_to_be_judged_gets_an_error_after_what_came_before() {
+    let long = || {
+        let parts =
+            ["data: 1\n\n".to_owned(), format!("data: {}", "a".repeat(5 * 1024 * 1024)), "\n\ndata: 2\n\n".to_owned()];
+        let parts = parts.map(|part| Ok(Frame::data(Bytes::from(part))));
+        events(frames(parts.into()))
+    };
+    let keeper = judging();
+    for (asked, id) in [(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call"}"#, "7"), (r#"{"id":"a"}"#, r#""a""#)] {
+        let gate = gate(&keeper, &Server::new(move || Ok(long())));
+        let mut request = post();
+        *request.body_mut() = Bytes::from_static(asked.as_bytes());
+        let text = text(ask(&gate, request).await).await.unwrap();
+        let rest = text.strip_prefix("data: 1\n\nevent: message\ndata: ").unwrap_or_else(|| panic!("{text}"));
+        let error: serde_json::Value = serde_json::from_str(rest.trim_end()).unwrap();
+        assert_eq!((error["id"].to_string().as_str(), &error["error"]["code"]), (id, &serde_json::json!(-32603)));
+    }
+    let gate = gate(&keeper, &Server::new(|| Ok(json(&"a".repeat(5 * 1024 * 1024)))));
+    let mut request = post();
+    *request.body_mut() = Bytes::from_static(br#"{"id":7}"#);
+    let error: serde_json::Value = serde_json::from_str(&text(ask(&gate, request).await).await.unwrap()).unwrap();
+    assert_eq!((&error["id"], &error["error"]["code"]), (&serde_json::json!(7), &serde_json::json!(-32603)));
+    assert!(keeper.judged.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn lines_without_a_message_pass_together() {
     for line in ["\n", ":\n\n", "data: 1\n\n"] {
         let lines: &'static str = Box::leak(line.repeat(16 * 1024).into_boxed_str());

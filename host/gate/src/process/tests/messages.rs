@@ -29,6 +29,16 @@ async fn numbers_and_line_breaks_survive() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_too_long_becomes_an_error() {
+    let fixture = Fixture::new();
+    let client = fixture.client("alice");
+    for last in [false, true] {
+        let answer = client.call("long", json!({ "last": last })).await;
+        assert_eq!(answer["error"]["code"], -32603, "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn requests_with_the_same_id_are_answered_out_of_order() {
     let fixture = Fixture::new();
     let client = fixture.session("alice").await;

@@ -88,6 +88,14 @@ fn answers_on_standard_streams() {
                 }
                 answer(json!("quiet"));
             }
+            // An answer that is longer than what is read of a line.
+            Some("long") => {
+                let long = "x".repeat(5 * 1024 * 1024);
+                match params["last"] == true {
+                    false => say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"{long}"}}"#)),
+                    true => say(&format!(r#"{{"result":"{long}","jsonrpc":"2.0","id":{id}}}"#)),
+                }
+            }
             Some("missing") => tell(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "m"}})),
             Some("never") => {}
             Some("notifications/cancelled") => cancelled.push(params["requestId"].clone()),

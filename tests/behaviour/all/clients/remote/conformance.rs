@@ -70,19 +70,19 @@ async fn conforms(name: &str, folder: &str, arguments: &[&str]) {
     compare(name, &read(&results));
 }
 
-fn suite(folder: &str) -> std::path::PathBuf {
+pub(crate) fn suite(folder: &str) -> std::path::PathBuf {
     script(folder).join("node_modules/@modelcontextprotocol/conformance/dist/index.js")
 }
 
 /// The outcome of each check: `scenario:check` to the texts of its failures, and the scenarios.
-struct Outcome {
-    scenarios: BTreeSet<String>,
-    passed: BTreeSet<String>,
-    failed: BTreeMap<String, String>,
+pub(crate) struct Outcome {
+    pub(crate) scenarios: BTreeSet<String>,
+    pub(crate) passed: BTreeSet<String>,
+    pub(crate) failed: BTreeMap<String, String>,
 }
 
 /// Reads the `checks.json` of each scenario. A check that comes several times has passed if it passed each time.
-fn read(results: &Path) -> Outcome {
+pub(crate) fn read(results: &Path) -> Outcome {
     let mut outcome = Outcome { scenarios: BTreeSet::new(), passed: BTreeSet::new(), failed: BTreeMap::new() };
     for folder in fs::read_dir(results).expect("the suite has results") {
         let folder = folder.unwrap();

@@ -5,7 +5,7 @@
 //! `tests/clients/typescript/remote.mjs`); the assertions are here.
 
 mod bridge;
-mod conformance;
+pub(crate) mod conformance;
 mod conversation;
 mod entra_metadata;
 mod entra_tokens;
@@ -14,6 +14,6 @@ mod inspector;
 mod mcp_client_2;
 mod mcp_python;
 mod mcp_sdk_1;
-mod office;
+pub(crate) mod office;
 mod pages;
 mod programs;
