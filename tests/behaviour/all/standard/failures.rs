@@ -61,7 +61,7 @@ async fn a_record_that_was_altered_opens_nothing() {
         fs::write(path, altered).expect("the file can be written");
     }
     let (status, _) = call(&host.public_url, &session.access_token).await;
-    assert_eq!(status, 503, "the server cannot know whether the session lives");
+    assert_eq!(status, 401, "a session whose record does not open is none");
     for (path, bytes) in &files {
         fs::write(path, bytes).expect("the file can be written");
     }
