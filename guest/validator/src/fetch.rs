@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::uri::Uri;
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use wasip2::clocks::monotonic_clock;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
@@ -22,6 +23,8 @@ use world::{Http, HttpError};
 const MAX_RESPONSE_BYTES: usize = 256 * 1024;
 /// Bytes that are asked for at once.
 const CHUNK_BYTES: u64 = 64 * 1024;
+/// Header fields that say how long a document is fresh, and what time it is there.
+const NEEDED_HEADERS: [HeaderName; 3] = [header::AGE, header::CACHE_CONTROL, header::DATE];
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the whole exchange may take.
@@ -35,12 +38,17 @@ impl Http for Fetch {
         let deadline = Deadline(monotonic_clock::subscribe_duration(nanoseconds(TIMEOUT)));
         let future = outgoing_handler::handle(outgoing(&request)?, Some(options())).map_err(|code| error(&code))?;
         let response = answer(&future, &deadline)?;
-        let mut parts = http::Response::builder().status(response.status());
+        let mut answer = http::Response::new(Vec::new());
+        let invalid = |_| HttpError::Broken(Interrupted::ResponseInvalid);
+        *answer.status_mut() = StatusCode::from_u16(response.status()).map_err(invalid)?;
         for (name, value) in response.headers().entries() {
-            parts = parts.header(name, value);
+            let needed = NEEDED_HEADERS.iter().find(|needed| name.eq_ignore_ascii_case(needed.as_str()));
+            if let (Some(name), Ok(value)) = (needed, HeaderValue::from_bytes(&value)) {
+                answer.headers_mut().append(name, value);
+            }
         }
-        let body = body(&response, &deadline)?;
-        parts.body(body).map_err(|_| HttpError::Broken(Interrupted::ResponseInvalid))
+        *answer.body_mut() = body(&response, &deadline)?;
+        Ok(answer)
     }
 }
 

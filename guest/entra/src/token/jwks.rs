@@ -119,6 +119,12 @@ impl KeySet {
 }
 
 impl JsonWebKey {
+    /// The numbers that make it.
+    #[cfg(test)]
+    pub(super) fn material(&self) -> Result<&Material, KeyFault> {
+        self.material.as_ref().map_err(|fault| *fault)
+    }
+
     fn read(key: &Map<String, Value>) -> Option<Self> {
         let key_id = match key.get("kid") {
             Some(Value::String(key_id)) => key_id.clone(),
