@@ -15,7 +15,7 @@ mod tools;
 use tools::{ADMINISTRATION, PYTHON_CLIENTS, TOOLS_JS, TOOLS_PYTHON, Tools};
 
 /// Folders of `tests/clients` with packages for Node.js.
-const NODE_CLIENTS: [&str; 11] = [
+const NODE_CLIENTS: [&str; 10] = [
     "conformance",
     "conformance-next",
     "inspector",
@@ -26,7 +26,6 @@ const NODE_CLIENTS: [&str; 11] = [
     "msal-node",
     "pages",
     "server-everything",
-    "validator-js",
 ];
 const TOOLS: [&str; 3] = ["caddy", "chromium", "nginx"];
 

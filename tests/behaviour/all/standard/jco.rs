@@ -83,17 +83,17 @@ fn start(variables: &[(String, String)]) -> Jco {
     std::fs::write(&artefact, entra_mcp_compose::plug(&component, &adapter()).expect("the two fit")).expect("a file");
     let records = folder.path().join("records");
     std::fs::create_dir(&records).expect("a folder");
-    // jco grants no folder by itself. The module lies where it finds the implementation of WASI that jco uses.
+    // jco grants all folders by itself. The module lies where it finds the implementation of WASI that jco uses.
     let served = folder.path().join("served");
     let grants = served.join("grants.mjs");
     std::fs::create_dir(&served).expect("a folder");
     let module = format!(
-        "import {{ _addPreopen }} from \"@bytecodealliance/preview2-shim/filesystem\";\n_addPreopen({FOLDER:?}, {records:?});\n"
+        "import {{ _setPreopens }} from \"@bytecodealliance/preview2-shim/filesystem\";\n_setPreopens({{ {FOLDER:?}: {records:?} }});\n"
     );
     std::fs::write(&grants, module).expect("a file");
     let mut command = process::blocking(tools::client("jco"));
     command
-        .arg(tests_dir().join("clients/jco/node_modules/@bytecodealliance/jco/dist/jco.js"))
+        .arg(tests_dir().join("clients/jco/node_modules/@bytecodealliance/jco/src/jco.js"))
         .arg("serve")
         .arg("--jco-dir")
         .arg(&served)

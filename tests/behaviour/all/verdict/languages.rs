@@ -13,7 +13,7 @@ use crate::support::patience::soon;
 use crate::support::{process, tests_dir, tools};
 
 /// The packages that turn a component into a module of JavaScript, and run it.
-const JS: &str = "validator-js";
+const JS: &str = "jco";
 const PYTHON: &str = "validator-python";
 
 fn example(name: &str) -> PathBuf {
@@ -47,7 +47,7 @@ async fn transpile(component: &str, folder: &Path) {
     let packages = tests_dir().join("clients").join(JS).join("node_modules").canonicalize().unwrap();
     std::os::unix::fs::symlink(&packages, folder.join("node_modules")).unwrap();
     let mut command = process::command(&node);
-    command.arg(packages.join("@bytecodealliance/jco/dist/jco.js")).arg("transpile").arg(artefact(component));
+    command.arg(packages.join("@bytecodealliance/jco/src/jco.js")).arg("transpile").arg(artefact(component));
     command.args(["--name", "validator", "--out-dir", "validator"]).current_dir(folder);
     lines(&mut command, "").await;
 }
@@ -64,7 +64,7 @@ async fn python_gives_the_same_verdicts() {
 }
 
 #[tokio::test]
-#[cfg_attr(not(client = "validator-js"), ignore = "needs the client validator-js: use tests/run")]
+#[cfg_attr(not(client = "jco"), ignore = "needs the client jco: use tests/run")]
 async fn node_gives_the_same_verdicts() {
     let corpus = Corpus::new().await;
     let folder = folder(&corpus);
@@ -79,8 +79,8 @@ async fn node_gives_the_same_verdicts() {
 
 #[tokio::test]
 #[cfg_attr(
-    not(all(tool = "chromium", client = "pages", client = "validator-js")),
-    ignore = "needs chromium and the clients pages and validator-js: use tests/run"
+    not(all(tool = "chromium", client = "pages", client = "jco")),
+    ignore = "needs chromium and the clients jco and pages: use tests/run"
 )]
 async fn a_browser_gives_the_same_verdicts() {
     let corpus = Corpus::new().await;
@@ -88,7 +88,7 @@ async fn a_browser_gives_the_same_verdicts() {
     transpile(WITH_KEYS, folder.path()).await;
     fs::copy(example("judge.html"), folder.path().join("judge.html")).unwrap();
     fs::write(folder.path().join("jwks.json"), corpus.jwks().await).unwrap();
-    let shim = folder.path().join("node_modules/@bytecodealliance/preview2-shim/dist/browser");
+    let shim = folder.path().join("node_modules/@bytecodealliance/preview2-shim/lib/browser");
     std::os::unix::fs::symlink(shim.canonicalize().unwrap(), folder.path().join("preview2-shim")).unwrap();
     let tokens = folder.path().join("tokens.txt");
     fs::write(&tokens, corpus.lines().trim_end_matches('\n')).unwrap();
