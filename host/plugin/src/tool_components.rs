@@ -202,7 +202,7 @@ impl ToolComponentsBuilder {
             random: Arc::clone(&self.random),
             max_memory_bytes: settings.max_memory_bytes,
         };
-        let read = Read::read(&settings.component, self.compiler.as_ref())?;
+        let read = Read::from_source(&settings.component, self.compiler.as_ref())?;
         let (engine, ticker) = engines.of(read.wasi).map_err(LoadProblem::Engine)?;
         let loaded = Loaded::load(engine, read, &self.code_cache)?;
         Ok(Server::new(loaded, grants, settings, Arc::clone(ticker)))

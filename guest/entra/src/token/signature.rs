@@ -30,7 +30,7 @@ pub(super) enum Material {
 #[derive(Debug)]
 pub(super) enum VerifyingKey {
     Rs256(rs256::PublicKey),
-    Ps256(Box<library::Ps256>),
+    Ps256(library::Ps256),
     Es256(library::Es256),
 }
 
@@ -42,7 +42,7 @@ impl VerifyingKey {
                 rs256::PublicKey::new(modulus, exponent).map(Self::Rs256).ok_or(KeyFault::Malformed)
             }
             (Algorithm::Ps256, Material::Rsa { modulus, exponent }) => {
-                library::Ps256::new(modulus, exponent).map(|key| Self::Ps256(Box::new(key)))
+                library::Ps256::new(modulus, exponent).map(Self::Ps256)
             }
             (Algorithm::Es256, Material::P256 { x, y }) => library::Es256::new(x, y).map(Self::Es256),
             _ => Err(KeyFault::Type),

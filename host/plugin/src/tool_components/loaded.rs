@@ -63,7 +63,10 @@ pub(super) struct Loaded {
 }
 
 impl Read {
-    pub(super) fn read(source: &ComponentSource, compiler: Option<&super::CompilerOf>) -> Result<Self, LoadProblem> {
+    pub(super) fn from_source(
+        source: &ComponentSource,
+        compiler: Option<&super::CompilerOf>,
+    ) -> Result<Self, LoadProblem> {
         let (bytes, compiler): (Arc<[u8]>, _) = match source {
             ComponentSource::Bytes(bytes) => (Arc::clone(bytes), None),
             ComponentSource::File(path) => {

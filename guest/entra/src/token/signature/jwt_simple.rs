@@ -23,7 +23,7 @@ const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 #[derive(Debug)]
 pub(in crate::token) enum Ps256 {
     /// Of at most 4096 bits and with the exponent 65537: jwt-simple knows no others.
-    Common(PS256PublicKey),
+    Common(Box<PS256PublicKey>),
     /// Within the validator's limits, and beyond those of jwt-simple.
     Large(primitives::Ps256),
 }
@@ -33,7 +33,8 @@ impl Ps256 {
         if modulus.len() > MAX_RSA_BYTES || exponent != RSA_EXPONENT {
             return primitives::Ps256::new(modulus, exponent).map(Self::Large);
         }
-        PS256PublicKey::from_components(modulus, exponent).map(Self::Common).map_err(|_| KeyFault::Malformed)
+        let key = PS256PublicKey::from_components(modulus, exponent).map_err(|_| KeyFault::Malformed)?;
+        Ok(Self::Common(Box::new(key)))
     }
 
     pub(super) fn verify(&self, token: &str) -> Result<(), BadSignature> {
