@@ -40,7 +40,7 @@ pub(super) const DECLARED: &[Declared] = &[
     Declared { name: "allow-redirect-scheme", variables: &["ENTRA_MCP_ALLOW_REDIRECT_SCHEME"], default: None, accepted: None },
     Declared { name: "no-client-id-metadata", variables: &["ENTRA_MCP_NO_CLIENT_ID_METADATA"], default: Some("false"), accepted: Some("true, false") },
     Declared { name: "token-mode", variables: &["ENTRA_MCP_TOKEN_MODE"], default: Some("session"), accepted: Some("session, bearer, both") },
-    Declared { name: "app-id-uri", variables: &["ENTRA_MCP_APP_ID_URI"], default: Some("the URL of the MCP endpoint"), accepted: None },
+    Declared { name: "app-id-uri", variables: &["ENTRA_MCP_APP_ID_URI"], default: Some("the URL of each MCP endpoint"), accepted: None },
     Declared { name: "required-scope", variables: &["ENTRA_MCP_REQUIRED_SCOPE"], default: Some("access_as_user"), accepted: None },
     Declared { name: "access-file", variables: &["ENTRA_MCP_ACCESS_FILE"], default: Some("those of the configuration file, else each tool's own"), accepted: None },
     Declared { name: "deny-unlisted", variables: &["ENTRA_MCP_DENY_UNLISTED"], default: Some("false"), accepted: Some("true, false") },
