@@ -273,7 +273,7 @@ impl Route<'_> {
             // Browser clients discover with them before a person has signed in. They are the same for every client,
             // hold nothing private and are read without credentials.
             Self::ProtectedResource(_) | Self::AuthorizationServer | Self::KeySet | Self::UnknownMetadata => {
-                Sharing::Everybody
+                Sharing::EveryPage
             }
             Self::Mcp | Self::Sse | Self::Message | Self::Server(_) => Sharing::AllowedOrigins,
             Self::OAuth(endpoint) => match endpoint {
@@ -281,9 +281,9 @@ impl Route<'_> {
                 | authorization_server::Endpoint::Register
                 | authorization_server::Endpoint::Revoke => Sharing::AllowedOrigins,
                 // People navigate to them; no page has to read them.
-                authorization_server::Endpoint::Authorize | authorization_server::Endpoint::Callback => Sharing::Nobody,
+                authorization_server::Endpoint::Authorize | authorization_server::Endpoint::Callback => Sharing::NoPage,
             },
-            Self::Unknown | Self::Index | Self::Health | Self::Ready | Self::ForwardAuth => Sharing::Nobody,
+            Self::Unknown | Self::Index | Self::Health | Self::Ready | Self::ForwardAuth => Sharing::NoPage,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The settings, from variables that have the names of the program's.
 //!
-//! What a setting is called, what applies otherwise and what is accepted is not written here: [`declared`] is made from
+//! What a setting is called, what applies otherwise and what is accepted is not written here: `declared` is made from
 //! the program's own declarations. Here is which of them this artefact has, and what they come to: the document that the
 //! component reads, where records are, the credential, and bounds.
 //!
 //! A variable with the program's prefix that has no effect here is refused: it may restrict something, such as a proxy that
-//! is trusted, and nobody would notice that it does not.
+//! is trusted, and no message would tell the operator that it does not.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -17,8 +17,8 @@
 //! folder with something in it fails, so of any number of instances that make version `n + 1`, or the first one, one
 //! succeeds; the others look again. So
 //! - a write is a new version, or a record with its first version;
-//! - `take` and `delete` are a last version that says *gone*. It cannot be followed by another. Whoever sees it moves the
-//!   incarnation away, by its unique name: to do that twice or late changes nothing;
+//! - `take` and `delete` are a last version that says *gone*. It cannot be followed by another. An instance that sees it moves
+//!   the incarnation away, by its unique name: to do that twice or late changes nothing;
 //! - `compare_and_swap` is a new version after the one that it has compared.
 //!
 //! An instance may end between any two operations on files: what it has published counts, and the rest is swept. No
@@ -27,11 +27,12 @@
 //! # What it relies on
 //!
 //! - The folder is moved in one step and not onto another (POSIX `rename`; local file systems, NFS, SMB).
-//! - Versions before the last are removed after [`PRUNE_AFTER`]. An instance that stood still for longer in the middle of
+//! - Versions before the last are removed after `PRUNE_AFTER`. An instance that stood still for longer in the middle of
 //!   an operation could make one of them again. It counts for nothing, because the highest one counts, but the instance
-//!   must not take it for success: an operation that took longer than [`LONGEST`] by its own clocks has failed.
-//! - Values are sealed under a key that is not in the folder, bound to key, expiry, incarnation and number. Nobody who
-//!   writes into the folder makes or alters a record; to remove one, or to put the whole folder back as it was, is possible.
+//!   must not take it for success: an operation that took longer than `LONGEST` by its own clocks has failed.
+//! - Values are sealed under a key that is not in the folder, bound to key, expiry, incarnation and number. An attacker
+//!   who writes into the folder cannot make or alter a record; to remove one, or to put the whole folder back as it was, is
+//!   possible.
 
 use std::time::Duration;
 

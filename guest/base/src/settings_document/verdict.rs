@@ -49,7 +49,7 @@ pub fn read(json: &str) -> Result<Settings, SettingsDocumentError> {
     })
 }
 
-/// Whether nobody on the network can change what the authority says: its keys decide which tokens are genuine.
+/// Whether an attacker on the network cannot change what the authority says: its keys decide which tokens are genuine.
 fn is_protected(authority: &str) -> bool {
     let is_port =
         |rest: &str| rest.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()));

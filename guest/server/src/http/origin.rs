@@ -27,11 +27,11 @@ const MAX_AGE_SECONDS: u64 = 7200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sharing {
     /// Every page: public documents.
-    Everybody,
+    EveryPage,
     /// The server's own pages, and those of the settings.
     AllowedOrigins,
     /// No page.
-    Nobody,
+    NoPage,
 }
 
 /// Whether the client means this server. DNS names are compared without regard to case (RFC 4343), and nothing else is.
@@ -91,7 +91,7 @@ pub(super) fn reader(site: &Site<'_>, request: &Request) -> Option<String> {
 /// Says which pages may read an answer.
 pub(super) fn share(site: &Site<'_>, route: &Route<'_>, request: &Request, head: ResponseHead<'_>) {
     match route.sharing() {
-        Sharing::Everybody => {
+        Sharing::EveryPage => {
             head.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         }
         Sharing::AllowedOrigins => {
@@ -102,7 +102,7 @@ pub(super) fn share(site: &Site<'_>, route: &Route<'_>, request: &Request, head:
                 share_with(origin.clone(), head.headers);
             }
         }
-        Sharing::Nobody => {}
+        Sharing::NoPage => {}
     }
 }
 
@@ -116,8 +116,8 @@ pub(super) fn share_with(origin: HeaderValue, headers: &mut HeaderMap) {
 pub(super) fn preflight(site: &Site<'_>, route: &Route<'_>, request: &Request) -> Response<Vec<u8>> {
     let granted = match (route.sharing(), origin_of(request)) {
         (_, Err(())) => return text(403, "The request names several origins"),
-        (Sharing::Nobody, _) | (_, Ok(None)) => false,
-        (Sharing::Everybody, Ok(Some(_))) => true,
+        (Sharing::NoPage, _) | (_, Ok(None)) => false,
+        (Sharing::EveryPage, Ok(Some(_))) => true,
         (Sharing::AllowedOrigins, Ok(Some(origin))) if is_allowed(site, origin) => true,
         (Sharing::AllowedOrigins, Ok(Some(_))) => {
             return text(403, "Web pages of this origin may not call this server: see the setting `allowed_origins`");

@@ -46,7 +46,7 @@ impl<F: Folder> FolderStore<'_, F> {
     }
 
     /// Ends a record that has expired, and removes one that is gone. Its key is not known here, and need not be: to say that
-    /// a record is gone takes no seal, and whoever can write into the folder can remove a record anyway.
+    /// a record is gone takes no seal, and a process that can write into the folder can remove a record anyway.
     pub(super) async fn sweep_record(&self, path: String) {
         let began = self.began();
         let record = Record { key: "", path };

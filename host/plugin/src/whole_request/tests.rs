@@ -76,7 +76,7 @@ fn requests() -> Vec<Request<Bytes>> {
         request("POST", "/base/token", &[("content-type", "application/x-www-form-urlencoded")], "grant_type=x"),
         request("POST", "/base/register", &[json], r#"{"redirect_uris":["https://client.example/callback"]}"#),
         request("POST", "/base/revoke", &[json], ""),
-        request("GET", "/base/authorize?response_type=code&client_id=nobody", &[], ""),
+        request("GET", "/base/authorize?response_type=code&client_id=unknown", &[], ""),
         request("GET", "/base/auth/callback?state=nothing&code=x", &[], ""),
     ];
     // Fields of the connection.

@@ -30,7 +30,7 @@ const CLAIMED: [&str; 14] = [
     "x_entra_mcp_assertion",
 ];
 
-/// The fields of a client that claims to be somebody else.
+/// The fields of a client that claims the address and the identity of another.
 fn claims() -> Vec<(&'static str, &'static str)> {
     CLAIMED.into_iter().map(|name| (name, FORGED)).chain([("cookie", "session=of-the-browser")]).collect()
 }

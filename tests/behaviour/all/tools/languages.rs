@@ -1,5 +1,5 @@
 //! The projects of `entra-mcp tools new` in every language, built as their README says: each reads Graph as its caller,
-//! whoever else calls at the same time.
+//! other callers call at the same time or not.
 
 use std::fs;
 use std::path::{Path, PathBuf};

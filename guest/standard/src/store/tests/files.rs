@@ -135,7 +135,7 @@ fn a_file_that_was_altered_or_moved_is_refused_and_can_be_replaced() {
         let mut altered = bytes.clone();
         altered[at] ^= 1;
         fs::write(&path, &altered).unwrap();
-        // A record that says that it is gone is gone: whoever can write it can remove the file.
+        // A record that says that it is gone is gone: a process that can write it can remove the file.
         if at == 1 {
             assert!(matches!(run(store.get("a")), Ok(None)));
         } else {

@@ -116,7 +116,7 @@ impl ServerHandler for Server {
                 Ok(result.into())
             }
             "greet" => match request.input_responses.as_ref().and_then(|responses| responses.get("name")) {
-                Some(answered) => text(&format!("hello {}", answered["content"]["name"].as_str().unwrap_or("nobody"))),
+                Some(answered) => text(&format!("hello {}", answered["content"]["name"].as_str().unwrap_or("no name"))),
                 None => {
                     let schema = json!({ "type": "object", "properties": { "name": { "type": "string" } } });
                     let params = json!({ "mode": "form", "message": "Name?", "requestedSchema": schema });
