@@ -1,8 +1,7 @@
 //! The generated bindings of the component's world, and the conversions to and from [`entra::token`].
 
-use base::principal::{Groups, Principal, PrincipalKind};
 use base::settings_document::SettingsDocumentError;
-use entra::token::{Category, Fact, Requirements, TokenError};
+use entra::token::TokenError;
 
 use self::exports::entra_mcp::plugin::types as wit;
 
@@ -44,76 +43,7 @@ bindings!("standalone-validator-with-keys",);
 pub(crate) use generated::exports::entra_mcp::plugin as verdicts;
 pub(crate) use generated::{export, exports};
 
-impl From<wit::Requirements> for Requirements {
-    fn from(needs: wit::Requirements) -> Self {
-        let wit::Requirements { all_scopes, any_role, any_group, kind, any_client } = needs;
-        let kind = kind.map(|kind| match kind {
-            wit::PrincipalKind::User => PrincipalKind::User,
-            wit::PrincipalKind::App => PrincipalKind::App,
-        });
-        Self { all_scopes, any_role, any_group, kind, any_client }
-    }
-}
-
-impl From<Principal> for wit::Principal {
-    fn from(principal: Principal) -> Self {
-        Self {
-            tenant_id: principal.tenant_id,
-            object_id: principal.object_id,
-            subject: principal.subject,
-            client_id: principal.client_id,
-            kind: match principal.kind {
-                PrincipalKind::User => wit::PrincipalKind::User,
-                PrincipalKind::App => wit::PrincipalKind::App,
-            },
-            scopes: principal.scopes,
-            roles: principal.roles,
-            groups: match principal.groups {
-                Groups::Absent => wit::Groups::Absent,
-                Groups::Listed(groups) => wit::Groups::Listed(groups),
-                Groups::Overage => wit::Groups::Overage,
-            },
-            issued_at_unix_seconds: principal.issued_at,
-            expires_at_unix_seconds: principal.expires_at,
-            guest: principal.guest,
-            token_version: principal.token_version,
-            token_id: principal.token_id,
-        }
-    }
-}
-
-impl From<TokenError> for wit::TokenError {
-    fn from(error: TokenError) -> Self {
-        Self {
-            category: match error.category() {
-                Category::Malformed => wit::TokenErrorCategory::Malformed,
-                Category::Untrusted => wit::TokenErrorCategory::Untrusted,
-                Category::NotCurrent => wit::TokenErrorCategory::NotCurrent,
-                Category::Forbidden => wit::TokenErrorCategory::Forbidden,
-                Category::Unavailable => wit::TokenErrorCategory::Unavailable,
-                Category::Misconfigured => wit::TokenErrorCategory::Misconfigured,
-            },
-            code: error.reason().to_owned(),
-            message: error.public_text().to_owned(),
-            challenge: error.challenge().map(|challenge| wit::Challenge {
-                error: challenge.error.map(str::to_owned),
-                scopes: challenge.scopes,
-            }),
-            retry_after_seconds: error.retry_after_seconds(),
-            evidence: error.into_evidence().into_iter().map(|(name, fact)| (name.to_owned(), fact.into())).collect(),
-        }
-    }
-}
-
-impl From<Fact> for wit::AttributeValue {
-    fn from(fact: Fact) -> Self {
-        match fact {
-            Fact::Text(text) => Self::Text(text),
-            Fact::Number(number) => Self::Number(number),
-            Fact::Texts(texts) => Self::Texts(texts),
-        }
-    }
-}
+entra::convert_token_validator_types!(wit);
 
 /// Settings that are none: what is wrong is for the developer of the host.
 pub(crate) fn unreadable(error: SettingsDocumentError) -> wit::TokenError {

@@ -11,10 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
-use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
-use wasmtime_wasi::p2::bindings::{cli, filesystem, random as wasi_random};
+use wasmtime_wasi::p2::bindings::random as wasi_random;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::http;
@@ -26,6 +24,7 @@ use crate::guest_output::GuestStderr;
 use crate::imports::{self, EntraCtx, EntraCtxView, EntraView, Imports};
 use crate::outbound::{Outbound, OutboundHooks};
 use crate::random::RandomCtx;
+use crate::wasi;
 
 /// Largest size of the linear memories of an instance in bytes. Verifying a token takes about 2 MiB, a message is at
 /// most 4 MiB.
@@ -132,19 +131,7 @@ pub(crate) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
     http::outgoing_handler::add_to_linker::<State, WasiHttp>(l, State::http)?;
 
     // The part of WASI that Rust's standard library imports, without an effect.
-    cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_input::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_output::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    filesystem::types::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
-    filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
-    Ok(())
+    wasi::link_command(l)
 }
 
 /// What the host does for an import, in words (`entra-mcp inspect`). `None`: the import is not granted.

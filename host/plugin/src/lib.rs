@@ -75,6 +75,7 @@ pub mod tool_components;
 pub mod transport;
 pub mod user_agent;
 #[cfg(feature = "pool")]
+mod wasi;
 mod whole_request;
 
 #[cfg(feature = "portable-component")]

@@ -7,16 +7,15 @@ One step more is `{"listen": true}`: it waits until the list of tools changes.
 
 import json
 import os
-import queue
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from urllib.parse import parse_qsl, urlsplit
+from http.server import HTTPServer
 
 import anyio
 import httpx2
 import mcp_types as types
+from application import Callback, Storage
 from mcp import Client
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
@@ -28,41 +27,6 @@ URL = os.environ["URL"]
 seen = {"errors": [], "requests": [], "steps": []}
 # What the server has asked during the step.
 asked = []
-
-
-class Callback(BaseHTTPRequestHandler):
-    """The application's own web server, to which the browser brings the code."""
-
-    answers = queue.SimpleQueue()
-
-    def do_GET(self):
-        self.answers.put(dict(parse_qsl(urlsplit(self.path).query)))
-        self.send_response(200)
-        self.send_header("content-type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<title>The application</title><h1>You are signed in</h1>")
-
-    def log_message(self, *_):
-        pass
-
-
-class Storage:
-    """Keeps everything in memory."""
-
-    tokens = None
-    client = None
-
-    async def get_tokens(self):
-        return self.tokens
-
-    async def set_tokens(self, tokens):
-        self.tokens = tokens
-
-    async def get_client_info(self):
-        return self.client
-
-    async def set_client_info(self, client):
-        self.client = client
 
 
 async def redirect(url):

@@ -8,7 +8,6 @@ under that id, signs in there and only calls; `STEP_UP` is then a tool that need
 
 import json
 import os
-import queue
 import ssl
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import anyio
 import httpx2
+from application import Callback, Storage
 from mcp import Client
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.sse import sse_client
@@ -31,22 +31,6 @@ LONGEST_WAIT_SECONDS = 60
 BETWEEN_LOOKS_SECONDS = 0.2
 
 seen = {"errors": [], "requests": [], "results": [], "authorizations": 0, "documents": 0}
-
-
-class Callback(BaseHTTPRequestHandler):
-    """The application's own web server, to which the browser brings the code."""
-
-    answers = queue.SimpleQueue()
-
-    def do_GET(self):
-        self.answers.put(dict(parse_qsl(urlsplit(self.path).query)))
-        self.send_response(200)
-        self.send_header("content-type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<title>The application</title><h1>You are signed in</h1>")
-
-    def log_message(self, *_):
-        pass
 
 
 def describe(metadata):
@@ -73,27 +57,6 @@ def describe(metadata):
     address = f"https://localhost:{server.server_port}/client.json"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return address
-
-
-class Storage:
-    """Keeps everything in memory."""
-
-    tokens = None
-    client = None
-    token_sets = []
-
-    async def get_tokens(self):
-        return self.tokens
-
-    async def set_tokens(self, tokens):
-        self.tokens = tokens
-        self.token_sets.append(tokens)
-
-    async def get_client_info(self):
-        return self.client
-
-    async def set_client_info(self, client):
-        self.client = client
 
 
 class UnauthorizedError(Exception):

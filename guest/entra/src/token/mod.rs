@@ -10,6 +10,7 @@ mod agent;
 mod authority;
 mod claims;
 pub mod compact;
+pub mod contract;
 mod documents;
 mod error;
 mod evidence;

@@ -22,7 +22,7 @@ use super::answers::{self, Back, OAuthRefusal};
 use super::browser::{Browser, RememberedUser};
 use super::client::{Client, ClientError, ClientOrigin};
 use super::consent::{self, Consent};
-use super::parameters::{ParameterError, Parameters};
+use super::parameters::Parameters;
 use super::redirect_uri::is_loopback;
 use super::unused::RING;
 use super::{client_metadata_document, clients, offer, pages};
@@ -32,6 +32,7 @@ use crate::server_world::ServerWorld;
 use crate::site::{SCOPE, Site};
 use crate::tools;
 
+pub(super) mod page;
 #[cfg(test)]
 mod tests;
 
@@ -116,13 +117,13 @@ pub(super) const LEGS: Namespace<Leg> =
 /// Answers a request to `/authorize`.
 pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response<Vec<u8>> {
     let answered = if request.method == Method::POST { decide(env, request).await } else { ask(env, request).await };
-    answered.unwrap_or_else(|error| store_page(env, &error))
+    answered.unwrap_or_else(|error| page::store_failed(env, &error))
 }
 
 async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
     let parameters = match Parameters::of_query(request) {
         Ok(parameters) => parameters,
-        Err(error) => return Ok(page(env, 400, &sentence(&error))),
+        Err(error) => return Ok(page::error(env, 400, &page::sentence(&error))),
     };
     let client = match client(env, &parameters).await? {
         Ok(client) => client,
@@ -135,7 +136,7 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
         Ok(redirect_uri) => redirect_uri,
         Err(error) => {
             client_refused(env, &client.client_id, &error).await;
-            return Ok(page(env, 400, &sentence(&error)));
+            return Ok(page::error(env, 400, &page::sentence(&error)));
         }
     };
     // From here on the client can be told.
@@ -148,7 +149,7 @@ async fn ask(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8
     let answered = go_on(env, request, &parameters, sent.is_some(), &reply).await;
     match answered {
         Err(error) if reply.is_trusted() => {
-            let refusal = OAuthRefusal::new("temporarily_unavailable", sentence(&error));
+            let refusal = OAuthRefusal::new("temporarily_unavailable", page::sentence(&error));
             Ok(reply.back.refuse(env, &refusal))
         }
         answered => answered,
@@ -235,12 +236,12 @@ async fn client(
     parameters: &Parameters,
 ) -> Result<Result<Client, Response<Vec<u8>>>, StoreError> {
     let Some(client_id) = parameters.get("client_id") else {
-        return Ok(Err(page(env, 400, "The request does not name a client (client_id).")));
+        return Ok(Err(page::error(env, 400, "The request does not name a client (client_id).")));
     };
     // By address: a client id is public, and until the person has signed in nothing says that it is the client that
     // asks.
     if let Err(retry_after) = limits::admit_address(env.limiter, env.entra.trail, "authorize").await {
-        let response = page(env, 429, "Too many sign-ins were started. Wait a while, then try again.");
+        let response = page::error(env, 429, "Too many sign-ins were started. Wait a while, then try again.");
         return Ok(Err(answers::with_retry_after(response, retry_after.as_secs())));
     }
     let found = clients::find(env, client_id).await;
@@ -251,13 +252,13 @@ async fn client(
         Ok(client) => Ok(client),
         Err(ClientError::Store(error)) => return Err(error),
         Err(error @ (ClientError::Unavailable | ClientError::Private)) => {
-            Err(answers::with_retry_after(page(env, 503, &sentence(&error)), 10))
+            Err(answers::with_retry_after(page::error(env, 503, &page::sentence(&error)), 10))
         }
         Err(ClientError::TooManyRequests(after)) => Err(answers::with_retry_after(
-            page(env, 429, &sentence(&ClientError::TooManyRequests(after))),
+            page::error(env, 429, &page::sentence(&ClientError::TooManyRequests(after))),
             after.as_secs(),
         )),
-        Err(error) => Err(page(env, 400, &sentence(&error))),
+        Err(error) => Err(page::error(env, 400, &page::sentence(&error))),
     })
 }
 
@@ -419,26 +420,26 @@ pub(super) async fn show(
 async fn decide(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
     let parameters = match Parameters::of_form(request) {
         Ok(parameters) => parameters,
-        Err(error) => return Ok(page(env, 400, &sentence(&error))),
+        Err(error) => return Ok(page::error(env, 400, &page::sentence(&error))),
     };
     let (request_id, csrf_token) = (parameters.get("request_id"), parameters.get("csrf_token"));
     let (Some(request_id), Some(csrf_token)) = (request_id, csrf_token) else {
-        return Ok(page(env, 400, "This is not the form of the consent page."));
+        return Ok(page::error(env, 400, "This is not the form of the consent page."));
     };
     let browser = Browser::of(env, request).await?;
     if !browser.check_csrf(request_id, csrf_token).await? {
         let text = "The form was not sent by the page that this server showed to this browser, or it is too old. Go \
                     back to your application and start again.";
-        return Ok(page(env, 403, text));
+        return Ok(page::error(env, 403, text));
     }
     let decision = parameters.get("decision");
     if !matches!(decision, Some("allow" | "deny")) {
-        return Ok(page(env, 400, "The form does not say whether you allow it."));
+        return Ok(page::error(env, 400, "The form does not say whether you allow it."));
     }
     // Of any number of concurrent submissions one gets it.
-    let Some(pending) = env.entra.records.take(&PENDING, request_id).await? else { return Ok(gone(env)) };
+    let Some(pending) = env.entra.records.take(&PENDING, request_id).await? else { return Ok(page::gone(env)) };
     if !browser.is(&pending.browser) {
-        return Ok(gone(env));
+        return Ok(page::gone(env));
     }
     let allowed = decision == Some("allow");
     let (name, outcome) =
@@ -535,7 +536,7 @@ pub(super) async fn failed(
 
 /// The same for want of the store.
 pub(super) async fn store_failed(env: &ServerWorld<'_>, pending: &Pending, error: &StoreError) -> Response<Vec<u8>> {
-    let refusal = OAuthRefusal::new("temporarily_unavailable", sentence(error));
+    let refusal = OAuthRefusal::new("temporarily_unavailable", page::sentence(error));
     failed(env, pending, &refusal, "store".to_owned()).await
 }
 
@@ -547,22 +548,6 @@ pub(super) fn event(pending: &Pending, name: &'static str, outcome: Outcome) -> 
 /// What cannot be recorded is not done.
 pub(super) fn unrecorded(env: &ServerWorld<'_>, pending: &Pending) -> Response<Vec<u8>> {
     pending.back().refuse(env, &OAuthRefusal::new("temporarily_unavailable", Unrecorded::PUBLIC))
-}
-
-/// A page that says what went wrong, where no client can be told.
-pub(super) fn page(env: &ServerWorld<'_>, status: u16, message: &str) -> Response<Vec<u8>> {
-    pages::error(status, "The sign-in cannot go on", message, env.correlation_id())
-}
-
-pub(super) fn gone(env: &ServerWorld<'_>) -> Response<Vec<u8>> {
-    let text = "This sign-in was finished already, took longer than ten minutes, or was begun in another browser. Go \
-                back to your application and start again.";
-    page(env, 400, text)
-}
-
-fn store_page(env: &ServerWorld<'_>, error: &StoreError) -> Response<Vec<u8>> {
-    let response = page(env, 503, &format!("{}. Try again later.", sentence(error).trim_end_matches('.')));
-    answers::with_retry_after(response, 5)
 }
 
 pub(super) async fn with_cookie(
@@ -582,20 +567,4 @@ pub(super) async fn with_cookie_if_possible(
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
-}
-
-/// An error text as a sentence.
-pub(super) fn sentence(error: &impl std::fmt::Display) -> String {
-    let text = error.to_string();
-    let mut characters = text.chars();
-    match characters.next() {
-        Some(first) => format!("{}{}.", first.to_uppercase(), characters.as_str()),
-        None => text,
-    }
-}
-
-impl From<ParameterError> for OAuthRefusal {
-    fn from(error: ParameterError) -> Self {
-        Self::new("invalid_request", sentence(&error))
-    }
 }

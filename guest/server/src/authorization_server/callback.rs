@@ -19,7 +19,7 @@ use http::Response;
 use world::StoreError;
 
 use super::answers::{self, OAuthRefusal};
-use super::authorize::{self, Again, Leg, Trip};
+use super::authorize::{self, Again, Leg, Trip, page};
 use super::browser::{Browser, RememberedUser};
 use super::client::{Client, ClientError};
 use super::code::{self, Grant};
@@ -43,7 +43,7 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
     match come_back(env, request).await {
         Ok(response) => response,
         Err(error) => {
-            let response = authorize::page(env, 503, &format!("{} {RELOAD}", authorize::sentence(&error)));
+            let response = page::error(env, 503, &format!("{} {RELOAD}", page::sentence(&error)));
             answers::with_retry_after(response, RETRY_AFTER_SECONDS)
         }
     }
@@ -52,25 +52,25 @@ pub(super) async fn handle(env: &ServerWorld<'_>, request: &Request) -> Response
 async fn come_back(env: &ServerWorld<'_>, request: &Request) -> Result<Response<Vec<u8>>, StoreError> {
     let parameters = match Parameters::of_query(request) {
         Ok(parameters) => parameters,
-        Err(error) => return Ok(authorize::page(env, 400, &authorize::sentence(&error))),
+        Err(error) => return Ok(page::error(env, 400, &page::sentence(&error))),
     };
     let Some(state) = parameters.get("state").filter(|state| state.len() <= MAX_STATE) else {
-        return Ok(authorize::gone(env));
+        return Ok(page::gone(env));
     };
     // Looked at before it is taken: another browser that learned the state must not end the sign-in.
     let browser = Browser::of(env, request).await?;
     let leg = env.entra.records.get(&authorize::LEGS, state).await?;
-    let Some(leg) = leg.filter(|leg| browser.is(&leg.pending.browser)) else { return Ok(authorize::gone(env)) };
+    let Some(leg) = leg.filter(|leg| browser.is(&leg.pending.browser)) else { return Ok(page::gone(env)) };
     let client = match clients::known(env, &leg.pending.client_id, leg.pending.document.as_ref()).await {
         Err(ClientError::Store(error)) => return Err(error),
         Err(error) if error.is_passing() => {
-            let response = authorize::page(env, 503, &format!("{} {RELOAD}", authorize::sentence(&error)));
+            let response = page::error(env, 503, &format!("{} {RELOAD}", page::sentence(&error)));
             return Ok(answers::with_retry_after(response, RETRY_AFTER_SECONDS));
         }
         found => found,
     };
     // Of any number of concurrent requests one gets it.
-    let Some(leg) = env.entra.records.take(&authorize::LEGS, state).await? else { return Ok(authorize::gone(env)) };
+    let Some(leg) = env.entra.records.take(&authorize::LEGS, state).await? else { return Ok(page::gone(env)) };
     match client {
         Ok(client) => Ok(finish(env, &leg, &client, browser, request).await),
         // The client was there ten minutes ago; without it no party can get a code.
@@ -78,7 +78,7 @@ async fn come_back(env: &ServerWorld<'_>, request: &Request) -> Result<Response<
             let event = authorize::event(&leg.pending, "authorization.completed", Outcome::Failure);
             // It is refused whether or not that can be recorded.
             let _ = env.entra.trail.record(event.because("client-unknown".to_owned())).await;
-            Ok(authorize::page(env, 400, &authorize::sentence(&error)))
+            Ok(page::error(env, 400, &page::sentence(&error)))
         }
     }
 }

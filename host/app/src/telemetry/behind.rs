@@ -10,12 +10,12 @@ use bytes::Bytes;
 use entra_mcp_gate::behind::{AnswerBody, Behind, BehindError, Sender};
 use entra_mcp_plugin::provided_tools::{Content, ProvidedTools, ProviderError, Tool, ToolCall};
 use http::{Request, Response};
-use opentelemetry::trace::{FutureExt as _, SpanKind, Status, TraceContextExt as _, Tracer as _};
+use opentelemetry::trace::{FutureExt as _, SpanKind, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Context, KeyValue};
 use tokio::time::Instant;
 
 use super::Telemetry;
-use super::client_request::name_trace;
+use super::client_request::{end_span, name_trace};
 use super::metrics::{method, seconds};
 
 /// Where the time of an operation is recorded.
@@ -61,14 +61,7 @@ impl Operation {
     /// The operation has ended with `result`.
     fn end(&mut self, result: KeyValue, error: bool) {
         self.over = true;
-        if let Some(context) = &self.context {
-            let span = context.span();
-            span.set_attribute(result.clone());
-            if error {
-                span.set_status(Status::error(""));
-            }
-            span.end();
-        }
+        end_span(self.context.as_ref(), &result, error);
         let Some(metrics) = self.telemetry.metrics() else { return };
         let duration = match self.recorded {
             Recorded::Upstream => &metrics.upstream_duration,

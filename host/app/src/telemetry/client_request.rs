@@ -5,7 +5,7 @@ use std::sync::Arc;
 use entra_mcp_plugin::outbound::{ObservedExchange, OutboundObserver};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use opentelemetry::propagation::TextMapPropagator as _;
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt as _, Tracer as _};
+use opentelemetry::trace::{SpanKind, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::HeaderInjector;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -178,14 +178,7 @@ impl ClientRequest {
 
     fn end(&mut self, result: KeyValue, error: bool) {
         self.over = true;
-        if let Some(context) = &self.context {
-            let span = context.span();
-            span.set_attribute(result.clone());
-            if error {
-                span.set_status(Status::error(""));
-            }
-            span.end();
-        }
+        end_span(self.context.as_ref(), &result, error);
         if let Some(metrics) = self.telemetry.metrics() {
             let labels = [
                 KeyValue::new("http.request.method", self.method),
@@ -196,6 +189,17 @@ impl ClientRequest {
             metrics.client_duration.record(seconds(self.begun.elapsed()), &labels);
         }
     }
+}
+
+/// Ends the span of what was asked of another server, if there is one.
+pub(super) fn end_span(context: Option<&Context>, result: &KeyValue, error: bool) {
+    let Some(context) = context else { return };
+    let span = context.span();
+    span.set_attribute(result.clone());
+    if error {
+        span.set_status(Status::error(""));
+    }
+    span.end();
 }
 
 impl Drop for ClientRequest {

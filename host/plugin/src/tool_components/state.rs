@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
-use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
-use wasmtime_wasi::p2::bindings::{cli, filesystem, random as wasi_random, sockets};
+use wasmtime_wasi::p2::bindings::{random as wasi_random, sockets};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::http;
@@ -26,6 +24,7 @@ use crate::clock::Clock;
 use crate::guest_output::GuestStderr;
 use crate::instance::{ClockView, HasClock, HasTable};
 use crate::random::{Random, RandomCtx};
+use crate::wasi;
 
 pub(super) mod wasi_0_3;
 
@@ -141,20 +140,9 @@ pub(super) fn link(linker: &mut Linker<ToolState>) -> wasmtime::Result<()> {
     wasi_random::insecure_seed::add_to_linker::<State, HasSelf<_>>(l, |state| &mut state.random)?;
     http::types::add_to_linker::<State, WasiHttp>(l, &http::types::LinkOptions::default(), State::http)?;
     http::outgoing_handler::add_to_linker::<State, WasiHttp>(l, State::http)?;
-    cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    wasi::link_command(l)?;
 
     // What toolchains import, without an effect.
-    cli::stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_input::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_output::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    filesystem::types::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
-    filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
     sockets::network::add_to_linker::<State, WasiSockets>(
         l,
         &sockets::network::LinkOptions::default(),
