@@ -10,6 +10,7 @@
 pub mod derived;
 mod encoding;
 mod key;
+mod known_keys;
 mod lease;
 mod namespace;
 mod parsed;
