@@ -38,6 +38,12 @@ impl fmt::Debug for Sender {
 #[derive(Debug, Clone)]
 pub struct NoToken(pub DelegationError);
 
+impl fmt::Display for NoToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({}): {}", self.0.code, self.0.message)
+    }
+}
+
 impl PartialEq for NoToken {
     fn eq(&self, other: &Self) -> bool {
         let parts = |Self(error): &Self| {
@@ -66,7 +72,7 @@ pub enum BehindError {
     #[error("the server behind answered what cannot be passed on: {0}")]
     Malformed(String),
     /// It did not answer without the token that a request of it did not get.
-    #[error("the server behind got no token ({}): {}", .0.0.code, .0.0.message)]
+    #[error("the server behind got no token {0}")]
     NoToken(NoToken),
     /// Its answer ended too early.
     #[error("the answer of the server behind broke off: {0}")]

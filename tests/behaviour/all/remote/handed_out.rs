@@ -104,13 +104,13 @@ async fn a_task_is_unknown_to_every_caller_but_the_one_whose_call_it_is() {
         let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": { "taskId": "t-1" } });
         post(tokens, "2025-11-25", &message)
     };
-    assert_eq!(callers.refusal(&about(&callers.alice, "tasks/get")).await, (200, json!(-32602)), "there is none yet");
+    assert_eq!(callers.refusal(&about(&callers.alice, "tasks/get")).await.1, -32602, "there is none yet");
     let grant = callers.grant(&post(&callers.alice, "2025-11-25", &call)).await;
     callers.answered(&grant, &json!({ "task": { "taskId": "t-1", "status": "working" } })).await;
     for method in ["tasks/get", "tasks/result", "tasks/cancel"] {
         callers.grant(&about(&callers.alice, method)).await;
         for other in &callers.others {
-            assert_eq!(callers.refusal(&about(other, method)).await, (200, json!(-32602)), "{method}");
+            assert_eq!(callers.refusal(&about(other, method)).await.1, -32602, "{method}");
         }
     }
     let denied = callers.fleet.audit.events().into_iter().filter(|(_, event)| event.name == "tool.denied");

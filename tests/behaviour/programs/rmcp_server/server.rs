@@ -26,8 +26,9 @@ pub(crate) struct Server {
 
 /// A result as the protocol writes it.
 fn of<T: DeserializeOwned>(mut value: Value) -> Result<T, ErrorData> {
-    let result = value.as_object_mut().expect("a result is an object");
-    result.entry("resultType").or_insert_with(|| json!("complete"));
+    if let Some(result) = value.as_object_mut() {
+        result.entry("resultType").or_insert_with(|| json!("complete"));
+    }
     serde_json::from_value(value).map_err(|error| ErrorData::internal_error(error.to_string(), None))
 }
 
@@ -95,7 +96,10 @@ impl ServerHandler for Server {
     ) -> Result<CallToolResponse, ErrorData> {
         let arguments = Value::from(request.arguments.unwrap_or_default());
         match &*request.name {
-            "add" => text(&(arguments["a"].as_i64().unwrap() + arguments["b"].as_i64().unwrap()).to_string()),
+            "add" => {
+                let number = |name: &str| arguments[name].as_i64().unwrap_or_default();
+                text(&number("a").saturating_add(number("b")).to_string())
+            }
             "count" => {
                 for progress in 1..=3_u32 {
                     self.progress(&context, progress.into()).await;
