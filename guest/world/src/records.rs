@@ -23,6 +23,8 @@ use base::encoding::same_bytes;
 use base::secret::Secret;
 
 pub use key::{Key, Partition, Partitions};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use lease::RELEASED;
 pub use lease::{Holder, Lease};
 pub use namespace::{Namespace, Ttl};
 pub use parsed::ParsedRecords;
