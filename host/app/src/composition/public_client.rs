@@ -11,7 +11,7 @@ use entra_mcp_plugin::{Error, Plugin, PluginBuilder};
 
 use crate::composition::store;
 use crate::config::{Config, LogFormat};
-use crate::console;
+use crate::prompt;
 
 /// Gives the component what a public client needs.
 pub async fn builder(config: &Config) -> Result<PluginBuilder, Error> {
@@ -21,7 +21,7 @@ pub async fn builder(config: &Config) -> Result<PluginBuilder, Error> {
     let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()])?;
     let http = OutboundHttp::new(policy, config.ca_file.as_deref())?;
     let prompts = match config.host.log_format {
-        LogFormat::Text => Prompts::Terminal(console::notice),
+        LogFormat::Text => Prompts::Terminal(prompt::show),
         LogFormat::Json => Prompts::Log,
     };
     let browser = SystemBrowser::new(config.browser.as_deref(), config.display, prompts);
