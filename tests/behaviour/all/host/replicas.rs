@@ -183,15 +183,8 @@ impl Replicas {
     }
 
     pub(crate) async fn send_to(&self, number: usize, request: Request<Vec<u8>>) -> Answer {
-        let (head, body) = request.into_parts();
         let address = self.proxy.as_ref().unwrap_or(&self.processes[number].address);
-        let url = format!("http://{address}{}", head.uri);
-        let request = self.client.request(head.method, url).headers(head.headers).header("host", "mcp.example.com");
-        let response = request.body(body).send().await.unwrap();
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let bytes = response.bytes().await.unwrap().to_vec();
-        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { status, headers, bytes, body }
+        exchange(&self.client, address, request).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -199,9 +192,7 @@ impl Replicas {
     }
 
     pub(crate) async fn post_form(&self, path: &str, form: &[(&str, &str)]) -> Answer {
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
-        self.send(request.body(body.into_bytes()).unwrap()).await
+        self.send(form_request(path, form)).await
     }
 
     /// Registers a public client; its id.
@@ -263,9 +254,7 @@ impl Replicas {
     }
 
     pub(crate) async fn refresh(&self, tokens: &Tokens) -> Answer {
-        let form =
-            [("grant_type", "refresh_token"), ("client_id", &tokens.client_id), ("refresh_token", &tokens.refresh)];
-        self.post_form("/token", &form).await
+        self.send(refresh_request(tokens)).await
     }
 
     /// The whole way to a session, each step on the next process.
@@ -283,6 +272,30 @@ impl Replicas {
         assert_eq!(answer.status, 200, "{}", answer.html());
         Tokens::of(&client_id, &answer)
     }
+}
+
+/// Sends a request to a server under its public name.
+pub(crate) async fn exchange(client: &reqwest::Client, address: &str, request: Request<Vec<u8>>) -> Answer {
+    let (head, body) = request.into_parts();
+    let url = format!("http://{address}{}", head.uri);
+    let request = client.request(head.method, url).headers(head.headers).header("host", "mcp.example.com");
+    let response = request.body(body).send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let bytes = response.bytes().await.unwrap().to_vec();
+    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    Answer { status, headers, bytes, body }
+}
+
+/// A refresh of a session.
+pub(crate) fn refresh_request(tokens: &Tokens) -> Request<Vec<u8>> {
+    let form = [("grant_type", "refresh_token"), ("client_id", &tokens.client_id), ("refresh_token", &tokens.refresh)];
+    form_request("/token", &form)
+}
+
+fn form_request(path: &str, form: &[(&str, &str)]) -> Request<Vec<u8>> {
+    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+    let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+    request.body(body.into_bytes()).unwrap()
 }
 
 /// Signs in at Entra ID; the callback URL, not opened.

@@ -41,12 +41,25 @@ impl Redis {
         redis
     }
 
+    /// Starts a sentinel with a configuration, which it changes.
+    pub(crate) async fn start_sentinel(configuration: &std::path::Path) -> Self {
+        Self::start_with("redis-server", &[configuration.to_str().unwrap(), "--sentinel"]).await
+    }
+
     /// Starts the server (again), on the same port and with the records that it has on the disk.
     pub(crate) async fn run(&mut self) {
         let output = File::create(self.folder.path().join("output.log")).unwrap();
         let mut command = process::blocking(tools::redis(self.program));
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]);
-        command.arg(self.folder.path()).args(&self.arguments);
+        // The file of a sentinel comes first, and a sentinel saves nothing.
+        let (first, rest) = match self.arguments.split_first() {
+            Some((file, rest)) if file.ends_with(".conf") => (Some(file), rest),
+            _ => (None, self.arguments.as_slice()),
+        };
+        command.args(first).args(rest).args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"]);
+        command.arg(self.folder.path());
+        if first.is_none() {
+            command.args(["--save", ""]);
+        }
         let child = command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
         self.running = Some(child);
         let answering = eventually(|| async {
