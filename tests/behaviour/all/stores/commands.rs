@@ -48,7 +48,10 @@ async fn a_store_is_checked_its_key_replaced_and_damage_is_told() {
         assert!(!key.exists(), "{command:?}");
     }
     let (code, _, log) = said(&run(&home, &[("ENTRA_MCP_STORE_DATA_KEY", KEY)], &["accounts"]).await);
-    assert!(code == Some(1) && log.contains("written with another key than the one in ENTRA_MCP_STORE_DATA_KEY"), "{log}");
+    assert!(
+        code == Some(1) && log.contains("written with another key than the one in ENTRA_MCP_STORE_DATA_KEY"),
+        "{log}"
+    );
     std::fs::write(&key, kept).unwrap();
     assert_eq!(said(&run(&home, &[], &["accounts"]).await).0, Some(0));
 

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use entra_mcp_plugin::clock::ManualClock;
+use entra_mcp_plugin::rate_limiter::{Rate, RateLimiter as _};
 use entra_mcp_plugin::secret_store::{
-    DataKeys, GivenKeys, KEY_BYTES, RedisError, RedisOptions, RedisStore, RedisUrl, SecretBytes, SecretStore, StoreError,
+    DataKeys, GivenKeys, KEY_BYTES, RedisError, RedisOptions, RedisStore, RedisUrl, SecretBytes, SecretStore,
+    StoreError,
 };
 use futures_util::future::join_all;
 
 use super::{bytes, text};
 use crate::host::replicas::Replicas;
+use crate::support::pages::{self, replaced};
 use crate::support::patience::{eventually, soon};
 use crate::support::redis::{Redis, keys, options};
 use crate::support::remote::{ALICE, call_request};
@@ -212,36 +215,40 @@ async fn a_server_that_is_full_refuses_and_throws_nothing_away() {
 async fn a_user_signs_in_over_tls_and_no_error_tells_the_password() {
     let folder = tempfile::tempdir().unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate =
-        rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     std::fs::write(path("server.pem"), certificate.pem()).unwrap();
     std::fs::write(path("server.key"), key.serialize_pem()).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let port_text = port.to_string();
-    let user = "user mcp on >recognisable-password ~test:* +@all -@dangerous +info";
+    let page = pages::Page::read("how-to/run-several-replicas.md");
+    let user = page.blocks("text").into_iter().find(|block| block.starts_with("user ")).expect("the page has a user");
+    let user = replaced(&user, "PASSWORD", "recognisable-password");
     let users = path("users.acl");
     std::fs::write(&users, format!("user default on nopass ~* +@all\n{user}\n")).unwrap();
     let (pem, private) = (path("server.pem"), path("server.key"));
-    let _redis = Redis::start_with("redis-server", &[
-        "--tls-port",
-        &port_text,
-        "--tls-cert-file",
-        &pem,
-        "--tls-key-file",
-        &private,
-        "--tls-ca-cert-file",
-        &pem,
-        "--tls-auth-clients",
-        "no",
-        "--aclfile",
-        &users,
-    ])
+    let _redis = Redis::start_with(
+        "redis-server",
+        &[
+            "--tls-port",
+            &port_text,
+            "--tls-cert-file",
+            &pem,
+            "--tls-key-file",
+            &private,
+            "--tls-ca-cert-file",
+            &pem,
+            "--tls-auth-clients",
+            "no",
+            "--aclfile",
+            &users,
+        ],
+    )
     .await;
     let url = |password: &str| RedisUrl::parse(&format!("rediss://mcp:{password}@localhost:{port}")).unwrap();
     let with = |url: RedisUrl, trusted: bool| RedisOptions {
         url,
-        prefix: "test:".to_owned(),
+        prefix: "entra-mcp:".to_owned(),
         ca_file: trusted.then(|| path("server.pem").into()),
     };
     let clock = Arc::new(ManualClock::new(0));
@@ -252,6 +259,15 @@ async fn a_user_signs_in_over_tls_and_no_error_tells_the_password() {
     let store = connect(with(url("recognisable-password"), true)).await.unwrap();
     store.put("k", bytes("v"), None).await.unwrap();
     assert!(store.compare_and_swap("k", Some(bytes("v")), bytes("w"), None).await.unwrap());
+    assert_eq!(text(store.take("k").await.unwrap()).as_deref(), Some("w"));
+    let rates = [("token".to_owned(), Rate { count: 1, per: Duration::from_secs(3_600) })].into();
+    let limiter = store.rate_limiter(rates);
+    limiter.admit("token", "client").await.unwrap();
+    // The server says so, not this process alone.
+    let another = store.rate_limiter([("token".to_owned(), Rate { count: 1, per: Duration::from_secs(3_600) })].into());
+    another.admit("token", "client").await.unwrap_err();
+    let options = with(url("recognisable-password"), true);
+    assert_eq!(RedisStore::check(&options, keys(), clock.clone()).await.unwrap().records, 0);
     for refused in [
         connect(with(url("recognisable-passwort"), true)).await.unwrap_err(),
         connect(with(url("recognisable-password"), false)).await.unwrap_err(),
@@ -265,7 +281,6 @@ async fn a_user_signs_in_over_tls_and_no_error_tells_the_password() {
 #[tokio::test]
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
 async fn a_cluster_keeps_records_and_counts() {
-    use entra_mcp_plugin::rate_limiter::{Rate, RateLimiter as _};
     let redis = Redis::start_with("redis-server", &["--cluster-enabled", "yes"]).await;
     redis.say("CLUSTER ADDSLOTSRANGE 0 16383").await;
     eventually(|| async { redis.say("CLUSTER INFO").await.contains("cluster_state:ok").then_some(()) }).await.unwrap();
@@ -304,9 +319,7 @@ async fn sentinels_lead_to_the_server_that_took_over() {
     // What is replicated is there after the failover; see `SECURITY.md` about what is not.
     eventually(|| async { second.say("DBSIZE").await.starts_with(":2").then_some(()) }).await.unwrap();
     first.kill();
-    let swapped = eventually(|| async {
-        store.compare_and_swap("k", Some(bytes("v")), bytes("w"), None).await.ok()
-    });
+    let swapped = eventually(|| async { store.compare_and_swap("k", Some(bytes("v")), bytes("w"), None).await.ok() });
     assert!(swapped.await.unwrap());
     assert!(second.say("INFO replication").await.contains("role:master"));
 }

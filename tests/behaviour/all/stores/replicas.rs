@@ -65,7 +65,9 @@ impl Balancer {
             let answer = clients.send(Request::get("/healthz").body(Vec::new()).unwrap()).await;
             (answer.header("x-generation") == current).then_some(())
         };
-        eventually(reloaded).await.unwrap_or_else(|error| panic!("nginx does not reload: {error}\n{}", self.place.log()));
+        eventually(reloaded)
+            .await
+            .unwrap_or_else(|error| panic!("nginx does not reload: {error}\n{}", self.place.log()));
     }
 }
 
