@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use entra_mcp_plugin::clock::{Clock, SystemClock};
 use entra_mcp_plugin::secret_store::{
-    DataKeys, GivenKeys, KEY_BYTES, RedisOptions, RedisStore, RedisUrl, SecretBytes, SecretStore, SqliteStore, StoreError,
+    DataKeys, GivenKeys, KEY_BYTES, RedisOptions, RedisStore, RedisUrl, SecretBytes, SecretStore, SqliteStore,
+    StoreError,
 };
 
 /// Records in a store that is full, unless the command line says otherwise.

@@ -247,7 +247,9 @@ impl SqliteStore {
         drop(file);
         let prepared = match prepare(path) {
             // A file without a key beside it may be anything that the operator has named by mistake.
-            Err(error) if was_ours && is_damaged(&error) => replace_damaged(path, &own_key, &*clock, &error)?,
+            Err(error) if was_ours && (is_damaged(&error) || is_missing(&error)) => {
+                replace_damaged(path, &own_key, &*clock, &error)?
+            }
             prepared => prepared,
         };
         let (connection, found) = prepared.map_err(|error| database_error(error.to_string()))?;
@@ -301,8 +303,11 @@ fn keys_of(path: &Path, source: &dyn KeySource) -> Result<DataKeys, OpenError> {
 
 /// The fingerprint of the key that a database was written with; 0 where there is none.
 fn noted_fingerprint(path: &Path) -> i32 {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
-    let noted = connection.and_then(|connection| connection.query_row("PRAGMA application_id", [], |row| row.get(0)));
+    let connection = readers::connect(path);
+    let noted = connection.and_then(|connection| {
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.query_row("PRAGMA application_id", [], |row| row.get(0))
+    });
     noted.unwrap_or_default()
 }
 
@@ -316,27 +321,31 @@ fn replace_damaged(
     let failed = |error: io::Error| OpenError::Database { path: path.to_owned(), reason: error.to_string() };
     let lock = File::open(lock).map_err(failed)?;
     lock.lock().map_err(failed)?;
-    match prepare(path) {
-        Err(error) if is_damaged(&error) => {}
+    let is_there = match prepare(path) {
+        Err(error) if is_damaged(&error) => true,
+        // Another process has put it aside, and was stopped before it made another one.
+        Err(error) if is_missing(&error) => false,
         prepared => return Ok(prepared),
-    }
+    };
     let aside = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
     };
     let mark = format!(".damaged-{}", clock.now_seconds());
-    for suffix in ["", "-wal", "-shm"] {
+    for suffix in ["", "-wal", "-shm"].into_iter().filter(|_| is_there) {
         match fs::rename(aside(suffix), aside(&format!("{mark}{suffix}"))) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             renamed => renamed.map_err(failed)?,
         }
     }
-    tracing::error!(
-        database = %path.display(), aside = %aside(&mark).display(), %error,
-        "the secret store is damaged: it was set aside, and an empty one takes its place. Everyone has to sign in again, and \
-         a client secret that was kept there has to be set again"
-    );
+    if is_there {
+        tracing::error!(
+            database = %path.display(), aside = %aside(&mark).display(), %error,
+            "the secret store is damaged: it was set aside, and an empty one takes its place. Everyone has to sign in again, and \
+             a client secret that was kept there has to be set again"
+        );
+    }
     private_files::open_append(path).map_err(failed)?;
     Ok(prepare(path))
 }
@@ -344,6 +353,11 @@ fn replace_damaged(
 fn is_damaged(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+/// The file is not there: another process has just put it aside.
+fn is_missing(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::CannotOpen))
 }
 
 /// Opens the database and creates the missing parts. Several processes may do so at the same time.
@@ -369,7 +383,9 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
+    // Not one that is not there: SQLite would make a file that others can read.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // A crash of the machine may lose the last sign-in, never the database.

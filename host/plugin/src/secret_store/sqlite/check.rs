@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
-use super::{BUSY_TIMEOUT, OpenError, SCHEMA_VERSION, fingerprint};
+use super::{BUSY_TIMEOUT, OpenError, SCHEMA_VERSION, fingerprint, readers};
 use crate::clock::Clock;
 use crate::secret_store::cipher::{Cipher, HiddenName, key_named_in};
 use crate::secret_store::data_key::{KeyError, KeyId, key_id};
@@ -75,7 +75,7 @@ fn used_keys(connection: &Connection) -> rusqlite::Result<Option<BTreeSet<KeyId>
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let connection = readers::connect(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
