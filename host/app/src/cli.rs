@@ -65,7 +65,7 @@ enum StoreCommand {
     },
     /// Seal records with a new data key from now on; what is sealed stays readable. Servers go on meanwhile
     #[command(after_help = "Examples:\n  entra-mcp store rotate-key\n  entra-mcp store rotate-key --store \
-        /var/lib/entra-mcp/server.db\n  ENTRA_MCP_STORE_DATA_KEY=… entra-mcp store rotate-key --print --store \
+        /var/lib/entra-mcp/server.db\n  ENTRA_MCP_STORE_KEY=… entra-mcp store rotate-key --print --store \
         redis://redis.example.com")]
     RotateKey {
         /// Print the keys, two lines for two steps, where they come from a variable or a credential

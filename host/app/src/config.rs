@@ -1,7 +1,7 @@
 //! The one typed configuration: a TOML file, over it environment variables, over them flags.
 //!
 //! This module alone reads environment variables. The secrets among the settings are `AZURE_CLIENT_SECRET` and
-//! `ENTRA_MCP_STORE_DATA_KEY`, which can be set as variables only, and the password in the address of a store.
+//! `ENTRA_MCP_STORE_KEY`, which can be set as variables only, and the password in the address of a store.
 
 use std::fmt;
 use std::ops::RangeInclusive;

@@ -93,13 +93,13 @@ settings! {
         /// What the names of all records in Redis begin with: servers with different ones share nothing
         store_prefix: String = DEFAULT_PREFIX.to_owned(), value("TEXT"), check(check_prefix);
         /// File with the data key that seals the records; for a store in a file, it is made if there is none. A Redis store
-        /// needs this or ENTRA_MCP_STORE_DATA_KEY: all processes have the same key
+        /// needs this or ENTRA_MCP_STORE_KEY: all processes have the same key
         store_key_file: PathBuf, value("FILE"), otherwise("beside the store, with the extension `key`");
     }
     variables {
         /// The data key itself, 32 bytes as base64, in place of a file; a credential of systemd with the name
         /// `entra-mcp-store-key` does the same. Several keys, separated by commas: the first seals, all open
-        DATA_KEY = "ENTRA_MCP_STORE_DATA_KEY";
+        DATA_KEY = "ENTRA_MCP_STORE_KEY";
         /// Where systemd puts credentials
         CREDENTIALS = "CREDENTIALS_DIRECTORY";
     }

@@ -107,7 +107,7 @@ impl Replicas {
             .stderr(File::create(self.folder.path().join(format!("{number}.log"))).unwrap())
             .kill_on_drop(true);
         if self.start.store.contains("://") {
-            command.env("ENTRA_MCP_STORE_DATA_KEY", DATA_KEY);
+            command.env("ENTRA_MCP_STORE_KEY", DATA_KEY);
         }
         let mut child = command.spawn().unwrap();
         let ready = BufReader::new(child.stdout.take().unwrap()).lines().next_line().await.unwrap();

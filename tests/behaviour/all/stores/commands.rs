@@ -47,11 +47,8 @@ async fn a_store_is_checked_its_key_replaced_and_damage_is_told() {
         assert!(log.contains("its key is not there"), "{command:?}: {log}");
         assert!(!key.exists(), "{command:?}");
     }
-    let (code, _, log) = said(&run(&home, &[("ENTRA_MCP_STORE_DATA_KEY", KEY)], &["accounts"]).await);
-    assert!(
-        code == Some(1) && log.contains("written with another key than the one in ENTRA_MCP_STORE_DATA_KEY"),
-        "{log}"
-    );
+    let (code, _, log) = said(&run(&home, &[("ENTRA_MCP_STORE_KEY", KEY)], &["accounts"]).await);
+    assert!(code == Some(1) && log.contains("written with another key than the one in ENTRA_MCP_STORE_KEY"), "{log}");
     std::fs::write(&key, kept).unwrap();
     assert_eq!(said(&run(&home, &[], &["accounts"]).await).0, Some(0));
 
@@ -75,13 +72,13 @@ async fn a_store_on_the_network_is_checked_and_its_key_replaced_in_two_steps() {
     let secret = "recognisable-client-secret";
     let set = |key: &str| {
         let mut command = home.program(&["client-secret", "set", "--store", &url]);
-        command.env("ENTRA_MCP_STORE_DATA_KEY", key);
+        command.env("ENTRA_MCP_STORE_KEY", key);
         crate::host::serve::run(command, secret)
     };
     let (code, _, log) = set(KEY).await;
     assert_eq!(code, Some(0), "{log}");
     let check = ["store", "check", "--json", "--store", &url];
-    let variable = |key: &'static str| [("ENTRA_MCP_STORE_DATA_KEY", key)];
+    let variable = |key: &'static str| [("ENTRA_MCP_STORE_KEY", key)];
     let report = |output: &Output| serde_json::from_slice::<Value>(&output.stdout).unwrap()[0].clone();
     let found = report(&run(&home, &variable(KEY), &check).await);
     assert_eq!((&found["records"], &found["newest_key"], &found["sound"]), (&json!(1), &json!(1), &json!(true)));
@@ -95,7 +92,7 @@ async fn a_store_on_the_network_is_checked_and_its_key_replaced_in_two_steps() {
     let [first, second] = output.lines().collect::<Vec<_>>().try_into().unwrap();
     assert!(first.starts_with(KEY) && !second.starts_with(KEY) && second.contains(KEY), "{output}");
     for (keys, newest, earlier) in [(first, 1, 0), (second, 0, 1)] {
-        let found = report(&run(&home, &[("ENTRA_MCP_STORE_DATA_KEY", keys)], &check).await);
+        let found = report(&run(&home, &[("ENTRA_MCP_STORE_KEY", keys)], &check).await);
         assert_eq!((&found["newest_key"], &found["earlier_keys"]), (&json!(newest), &json!(earlier)));
     }
     let (code, _, log) = set(second).await;
@@ -114,13 +111,13 @@ async fn a_password_on_the_command_line_and_a_store_without_a_key_are_refused() 
     let (code, _, log) = said(&run(&home, &[], &["accounts", "--store", secret]).await);
     assert!(code == Some(2) && log.contains("--store-password-file") && !log.contains("recognisable"), "{log}");
     let (code, _, log) = said(&run(&home, &[("ENTRA_MCP_STORE", secret)], &["accounts"]).await);
-    assert!(code == Some(2) && log.contains("ENTRA_MCP_STORE_DATA_KEY") && !log.contains("recognisable"), "{log}");
-    let both = [("ENTRA_MCP_STORE", secret), ("ENTRA_MCP_STORE_DATA_KEY", KEY)];
+    assert!(code == Some(2) && log.contains("ENTRA_MCP_STORE_KEY") && !log.contains("recognisable"), "{log}");
+    let both = [("ENTRA_MCP_STORE", secret), ("ENTRA_MCP_STORE_KEY", KEY)];
     let (code, _, log) = said(&run(&home, &both, &["accounts"]).await);
     assert!(code == Some(1) && log.contains("redis://127.0.0.1:1") && !log.contains("recognisable"), "{log}");
     let (code, _, log) = said(&run(&home, &[("ENTRA_MCP_STORE", "redis://host/x")], &["accounts"]).await);
     assert!(code == Some(2) && log.contains("redis-sentinel://"), "{log}");
-    let wrong = [("ENTRA_MCP_STORE_DATA_KEY", "recognisable-key")];
+    let wrong = [("ENTRA_MCP_STORE_KEY", "recognisable-key")];
     let (code, _, log) = said(&run(&home, &wrong, &["accounts"]).await);
     assert!(code == Some(2) && log.contains("32 bytes as base64") && !log.contains("recognisable"), "{log}");
 }
