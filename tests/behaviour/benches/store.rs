@@ -95,7 +95,7 @@ async fn fill(store: &Arc<dyn SecretStore>, many: usize) -> Result<(), StoreErro
             for number in (filler..many).step_by(FILLERS) {
                 store.put(&format!("filled/{number}"), value(1), Some(Duration::from_secs(86_400))).await?;
             }
-            Ok(())
+            Ok::<(), StoreError>(())
         })
     });
     for filled in futures_util::future::join_all(fillers).await {
