@@ -403,7 +403,7 @@ async fn a_check_counts_what_was_altered_moved_or_is_under_another_key_and_chang
         params![name("a"), name("b")],
     )
     .unwrap();
-    raw.execute("UPDATE record SET sealed = substr(sealed, 1, 60) WHERE name = ?1", params![name("c")]).unwrap();
+    raw.execute("UPDATE record SET sealed = substr(sealed, 1, 50) WHERE name = ?1", params![name("c")]).unwrap();
     let foreign = cipher(&[9; KEY_BYTES]).seal(&name("d"), Some(1_100), b"value").unwrap();
     raw.execute("UPDATE record SET sealed = ?1 WHERE name = ?2", params![foreign, name("d")]).unwrap();
     let earlier = store.inner.cipher.seal_earlier("e", Some(1_100), b"value");
