@@ -31,8 +31,8 @@ const NONCE: [u8; NONCE_LEN] = [0; NONCE_LEN];
 /// What a value begins with. One in 2^32 values of earlier versions does too.
 const FORMAT: [u8; 4] = *b"\x03em\x03";
 
-/// How often the keys are looked up anew for values under a key that is not known here. Whoever can write into the store
-/// can make such values.
+/// How often the keys are looked up anew for values under a key that is not known here. An attacker that can write
+/// into the store can make such values.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// Length of a hidden name in bytes.

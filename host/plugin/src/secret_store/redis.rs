@@ -1,11 +1,11 @@
 //! Records in Redis or Valkey, shared by any number of processes on any number of machines.
 //!
 //! Records are sealed as in the database of one machine ([`cipher`](super::cipher)): the server sees keyed hashes of names,
-//! sealed values and times of expiry, and whoever reads or alters what it has learns nothing and makes no record. The
+//! sealed values and times of expiry, and an attacker that reads or alters them learns nothing and makes no record. The
 //! expiry is part of what is sealed, and is judged by the clock of this process; the server removes records by its own.
 //!
 //! `take` is `GETDEL`. A swap compares what is stored by a script: no two sealed values are the same, so equal bytes are the
-//! same write. If the answer to a `take` is lost, the record is lost with it, and nobody has it twice. If the answer to a swap
+//! same write. If the answer to a `take` is lost, the record is lost with it, and no caller has it twice. If the answer to a swap
 //! is lost, the script is run again, and recognises the value that it has written.
 //!
 //! What this does not protect against: a server that forgets. A replica that takes over may lack the last writes of the
