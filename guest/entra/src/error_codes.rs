@@ -134,8 +134,24 @@ pub fn public_advice(error: &str, code: u32) -> String {
 /// Whether what is configured, here or in the app registration, has to be changed.
 pub fn is_configuration(error: &str, code: u32) -> bool {
     match code {
-        28000 | 28003 | 50011 | 50059 | 90002 | 70001 | 70002 | 70011 | 90009 | 500_011 | 650_053 | 700_016
-        | 700_021..=700_025 | 700_027 | 700_030 | 700_211..=700_213 | 700_222 | 700_236 => true,
+        28000
+        | 28003
+        | 50011
+        | 50059
+        | 90002
+        | 70001
+        | 70002
+        | 70011
+        | 90009
+        | 500_011
+        | 650_053
+        | 700_016
+        | 700_021..=700_025
+        | 700_027
+        | 700_030
+        | 700_211..=700_213
+        | 700_222
+        | 700_236 => true,
         900_971 | 7_000_112 | 7_000_114 | 7_000_215 | 7_000_216 | 7_000_218 | 7_000_222 | 9_010_010 => true,
         _ => matches!(error, "invalid_client" | "unauthorized_client" | "invalid_scope" | "invalid_resource"),
     }

@@ -1,7 +1,7 @@
 //! The one typed configuration: a TOML file, over it environment variables, over them flags.
 //!
-//! This module alone reads environment variables. The only secret among the settings is `AZURE_CLIENT_SECRET`, which
-//! can be set as a variable only.
+//! This module alone reads environment variables. The only secrets among the settings are `AZURE_CLIENT_SECRET` and
+//! `AZURE_CLIENT_CERTIFICATE_PASSWORD`, which can be set as variables only.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -25,7 +25,10 @@ pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
 pub use behind::{Behind, BehindLayer};
 pub use layer::{Cloud, HostLayer, Layer, LogFormat, SignIn};
 pub use otlp::OtlpConfig;
-pub use serve::{CredentialSource, ForwardedHeaderName, Isolation, ServeConfig, ServeLayer, StartCheck, TokenModeName};
+pub use serve::{
+    CredentialConfig, CredentialName, ForwardedHeaderName, Isolation, SecretSource, ServeConfig, ServeLayer,
+    StartCheck, TokenModeName,
+};
 pub use setting::Setting;
 pub use variables::Environment;
 

@@ -8,6 +8,9 @@ mod clients;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+#[cfg(unix)]
+mod credentials;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod emulator;

@@ -55,11 +55,8 @@ impl<'w> EntraClient<'w> {
         let (authorize, device_authorization, token) =
             (endpoint("authorize")?, endpoint("devicecode")?, endpoint("token")?);
         let audience = format!("{base}/token");
-        let credential = if env.settings.is_public_client() {
-            Credential::None
-        } else {
-            env.credential.obtain(&audience)?
-        };
+        let credential =
+            if env.settings.is_public_client() { Credential::None } else { env.credential.obtain(&audience)? };
         Ok(Self { env: *env, authorize, device_authorization, token, audience, credential })
     }
 
@@ -93,13 +90,8 @@ impl<'w> EntraClient<'w> {
         self.send(self.identify(form, &self.credential).encode(), to).await
     }
 
-    async fn send(
-        &self,
-        body: Zeroizing<Vec<u8>>,
-        to: &Url,
-    ) -> Result<Response<Zeroizing<Vec<u8>>>, OAuthError> {
-        let mut request =
-            Request::post(to.as_str()).body(body).map_err(|_| OAuthError::Misconfigured("authority"))?;
+    async fn send(&self, body: Zeroizing<Vec<u8>>, to: &Url) -> Result<Response<Zeroizing<Vec<u8>>>, OAuthError> {
+        let mut request = Request::post(to.as_str()).body(body).map_err(|_| OAuthError::Misconfigured("authority"))?;
         request.headers_mut().insert(CONTENT_TYPE, FORM);
         transport::send(&self.env, request).await
     }

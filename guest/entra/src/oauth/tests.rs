@@ -371,7 +371,8 @@ fn a_request_whose_credential_is_refused_is_repeated_once_with_the_other_one() {
         assert_eq!(answer.unwrap().access_token.reveal(), "access-1", "{code}");
         assert_eq!(two.0.take(), [format!("old at https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token")]);
         let bodies = world.sent_bodies();
-        let sent: Vec<_> = bodies.iter().map(|body| (body.contains("refresh-0"), body.contains("client_secret=new"))).collect();
+        let sent: Vec<_> =
+            bodies.iter().map(|body| (body.contains("refresh-0"), body.contains("client_secret=new"))).collect();
         assert_eq!(sent, [(true, false), (true, true)], "{code}");
     }
 }

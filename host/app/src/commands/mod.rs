@@ -110,7 +110,7 @@ pub enum CommandError {
     /// The server cannot start.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// There is no client secret.
+    /// There is no credential.
     #[error(transparent)]
     Credential(#[from] CredentialError),
     /// The audit file cannot be opened.

@@ -14,14 +14,16 @@ pub struct Environment(Box<Lookup>);
 type Lookup = dyn Fn(&str) -> Option<String>;
 
 impl Environment {
-    /// The variables of this process. The secret among them is kept here and taken out of the process: programs that
-    /// this one starts do not get it, and where the operating system shows a process's environment, it is not there.
+    /// The variables of this process. The secrets among them are kept here and taken out of the process: programs that
+    /// this one starts do not get them, and where the operating system shows a process's environment, they are not there.
     ///
     /// The program calls this once, before it starts a thread.
     pub(crate) fn take_from_process() -> Self {
         let secret = take(ServeLayer::CLIENT_SECRET);
+        let password = take(ServeLayer::CERTIFICATE_PASSWORD);
         Self(Box::new(move |name| match name {
             ServeLayer::CLIENT_SECRET => secret.as_ref().map(|secret| secret.to_string()),
+            ServeLayer::CERTIFICATE_PASSWORD => password.as_ref().map(|password| password.to_string()),
             #[allow(clippy::disallowed_methods, reason = "the one place that reads environment variables")]
             name => env::var(name).ok(),
         }))
