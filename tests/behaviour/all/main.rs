@@ -11,6 +11,9 @@ mod contract;
 #[cfg(unix)]
 mod credentials;
 #[cfg(test)]
+#[cfg(unix)]
+mod doctor;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod emulator;

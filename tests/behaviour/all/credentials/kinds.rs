@@ -13,7 +13,7 @@ use crate::support::lab::{CONTOSO, REMOTE, app, claims, header};
 const EXCHANGE: &str = "api://AzureADTokenExchange";
 
 /// The registered certificate with its key, as PEM.
-pub(super) fn pem(name: &str) -> Vec<u8> {
+pub(crate) fn pem(name: &str) -> Vec<u8> {
     [fixture(&format!("{name}.key.pem")), fixture(&format!("{name}.cert.pem"))].concat()
 }
 
@@ -59,7 +59,7 @@ async fn a_certificate_in_pkcs12_form_is_opened_with_the_password_of_the_environ
     let certificate = CertificateDer::from_pem_slice(&fixture("confidential-client.cert.pem")).unwrap();
     let key = PrivatePkcs8KeyDer::from_pem_slice(&fixture("confidential-client.key.pem")).unwrap();
     let chain = [Certificate::from_der(&certificate).unwrap()];
-    let entry = PrivateKeyChain::new([1], PrivateKey::from_der(key.secret_pkcs8_der()).unwrap(), chain);
+    let entry = PrivateKeyChain::new("client", PrivateKey::from_der(key.secret_pkcs8_der()).unwrap(), chain);
     let mut store = KeyStore::new();
     store.add_entry("client", KeyStoreEntry::PrivateKeyChain(entry));
     let file = bench.write("client.pfx", store.writer("recognisable-password").write().unwrap());

@@ -2,7 +2,8 @@
 //! when a caller's token is exchanged.
 
 mod faults;
-mod kinds;
+mod guest_memory;
+pub(crate) mod kinds;
 mod rotation;
 
 use entra_mcp_emulator::{Builder, Emulator, Endpoint};

@@ -205,7 +205,7 @@ fn a_pkcs12_file_is_opened_with_its_password() {
     let key = PrivateKey::from_der(KeyPair::from_pem(KEY).unwrap().serialized_der()).unwrap();
     let chain = [p12_keystore::Certificate::from_der(certificate.der()).unwrap()];
     let mut store = KeyStore::new();
-    store.add_entry("client", KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new([1], key, chain)));
+    store.add_entry("client", KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new("client", key, chain)));
     let file = bench.write("client.p12", store.writer("hunter2").write().unwrap());
     let thumbprint = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, certificate.der());
     let found = bench.with_password(&[file.clone()], Some("hunter2")).usable().unwrap();
