@@ -85,7 +85,8 @@ async fn the_federated_token_of_kubernetes_is_read_at_every_use() {
     assert!(serves_with_assertions(&site).await.iter().all(|assertion| *assertion == second));
 }
 
-#[tokio::test]
+// The server asks the emulator before it is ready, while this thread waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_managed_identity_of_an_app_service_is_a_credential() {
     let bench = Bench::new().await;
     let endpoint = format!("{}/msi/token", bench.authority());
@@ -95,7 +96,8 @@ async fn the_managed_identity_of_an_app_service_is_a_credential() {
     assert_eq!(claims(&assertions[0])["aud"], EXCHANGE);
 }
 
-#[tokio::test]
+// The server asks the emulator before it is ready, while this thread waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_managed_identity_of_a_virtual_machine_is_a_credential_system_and_user_assigned() {
     for identity in [None, Some(USER_ASSIGNED)] {
         let bench = Bench::new().await;
@@ -148,7 +150,8 @@ fn chosen(log: &str) -> (Option<String>, Vec<String>) {
     (lines("the application proves itself with").map(word).next(), lines("not used: ").map(word).collect())
 }
 
-#[tokio::test]
+// The server asks the emulator before it is ready, while this thread waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_name_the_first_that_is_configured_or_at_hand_is_taken_and_the_log_says_why() {
     let token = |bench: &Bench| bench.emulator.control().federated_token(&kubernetes()).unwrap();
     let all = ["certificate", "secret", "workload-identity", "managed-identity"];

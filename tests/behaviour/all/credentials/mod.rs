@@ -39,7 +39,8 @@ impl Bench {
 
     /// Starts the server, for clients with sessions and for clients with tokens of Entra ID. It has no client secret.
     fn serve(self, arguments: &[&str], variables: &[(&str, &str)]) -> Site {
-        let both = ["--token-mode", "both", "--required-scope", "Mcp.Access"];
+        // Every call asks Graph, so every token of a client is exchanged.
+        let both = ["--token-mode", "both", "--required-scope", "Mcp.Access", "--profile-cache-seconds", "0"];
         let arguments: Vec<_> = both.iter().chain(arguments).map(|argument| (*argument).to_owned()).collect();
         let without_secret = [&[("AZURE_CLIENT_SECRET", "")], variables].concat();
         Site::of(self.emulator, self.folder, &arguments, &without_secret)

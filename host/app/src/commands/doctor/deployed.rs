@@ -208,7 +208,13 @@ impl<'a> Visit<'a> {
         }
         let (place, document) = documents.first().cloned()?;
         self.facts.has_resource_metadata = true;
-        if let Some((other, _)) = documents.iter().find(|(_, other)| *other != document) {
+        // The document at the root may be about the root, which is a resource of its own then.
+        let origin = endpoint.origin().ascii_serialization();
+        let is_of_root = |other: &Value| {
+            other.get("resource").and_then(Value::as_str).is_some_and(|name| name.trim_end_matches('/') == origin)
+        };
+        let differs = |other: &Value| *other != document && !is_of_root(other);
+        if let Some((other, _)) = documents.iter().find(|(_, other)| differs(other)) {
             self.warning(
                 "resource-metadata",
                 format!("the metadata at {place} and at {other} differ"),

@@ -87,7 +87,7 @@ fn mode(path: &Path, role: &str, forbidden: u32, fault: &str, fix: &str) -> Opti
         Ok(metadata) if metadata.permissions().mode() & forbidden != 0 => {
             Finding::warning("files", format!("{role}, {shown}, {fault}"), format!("{fix} {shown}"))
         }
-        Ok(_) => Finding::good("files", format!("{role}, {shown}, is private")),
+        Ok(_) => Finding::good("files", format!("{role}, {shown}, {}", fault.replacen("can be", "cannot be", 1))),
     })
 }
 
