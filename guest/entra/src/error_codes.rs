@@ -75,7 +75,40 @@ fn sentence(code: u32) -> Option<&'static str> {
         700_016 => {
             "The application was not found in the tenant: check the client id (Application ID) and the tenant id."
         }
+        700_021 | 700_023 => {
+            "The client assertion is for another application or tenant: check the client id, the tenant id and the \
+             authority."
+        }
+        700_024 => {
+            "The client assertion is not valid at this time: correct the date and time of this machine or, with a \
+             federated token, see that its file is renewed."
+        }
+        700_025 => {
+            "The application has no credential at all: add the certificate or the federated credential under \
+             Certificates & secrets in the app registration."
+        }
+        700_027 => {
+            "The certificate is not one of the application's: compare the thumbprint in the log of this program with \
+             those under Certificates & secrets in the app registration, and upload the certificate there."
+        }
         700_030 | 7_000_216 => "The client assertion is not valid: check the certificate of the application.",
+        700_211 => {
+            "No federated credential of the application has the issuer of the token: compare it with `iss`, under \
+             Certificates & secrets > Federated credentials in the app registration."
+        }
+        700_212 => {
+            "No federated credential of the application has the audience of the token: it has to be \
+             `api://AzureADTokenExchange` on both sides, under Certificates & secrets > Federated credentials."
+        }
+        700_213 => {
+            "No federated credential of the application has the subject of the token: of a managed identity it is the \
+             object (principal) id, of Kubernetes `system:serviceaccount:NAMESPACE:NAME`. Correct it under Certificates \
+             & secrets > Federated credentials."
+        }
+        700_222 | 700_236 => {
+            "Entra ID accepts a token of its own as a credential only if it is one of a managed identity of the \
+             application's tenant."
+        }
         7_000_114 => "An application token cannot be exchanged on behalf of a user: call with a user's token.",
         7_000_215 => {
             "The client secret is wrong: use the secret's value, not its id, from Certificates & secrets in the app \
@@ -101,8 +134,24 @@ pub fn public_advice(error: &str, code: u32) -> String {
 /// Whether what is configured, here or in the app registration, has to be changed.
 pub fn is_configuration(error: &str, code: u32) -> bool {
     match code {
-        28000 | 28003 | 50011 | 50059 | 90002 | 70001 | 70002 | 70011 | 90009 | 500_011 | 650_053 | 700_016
-        | 700_030 => true,
+        28000
+        | 28003
+        | 50011
+        | 50059
+        | 90002
+        | 70001
+        | 70002
+        | 70011
+        | 90009
+        | 500_011
+        | 650_053
+        | 700_016
+        | 700_021..=700_025
+        | 700_027
+        | 700_030
+        | 700_211..=700_213
+        | 700_222
+        | 700_236 => true,
         900_971 | 7_000_112 | 7_000_114 | 7_000_215 | 7_000_216 | 7_000_218 | 7_000_222 | 9_010_010 => true,
         _ => matches!(error, "invalid_client" | "unauthorized_client" | "invalid_scope" | "invalid_resource"),
     }

@@ -217,6 +217,18 @@ impl wit::client_credential::Guest for Adapter {
             Err(reason) => Err(wit::client_credential::CredentialError::Unavailable(reason)),
         }
     }
+
+    /// The variables of a running component do not change, but the file that one of them names does.
+    fn replacement(
+        audience: String,
+        refused: wit::client_credential::Credential,
+    ) -> Result<wit::client_credential::Credential, wit::client_credential::CredentialError> {
+        use wit::client_credential::Credential;
+        match (Self::obtain(audience)?, &refused) {
+            (Credential::Secret(now), Credential::Secret(refused)) if now == *refused => Ok(Credential::None),
+            (now, _) => Ok(now),
+        }
+    }
 }
 
 impl wit::audit::Guest for Adapter {

@@ -153,6 +153,8 @@ pub enum CredentialError {
 pub trait ClientCredential {
     /// Obtains a credential for one request to the token endpoint `audience`.
     fn obtain(&self, audience: &str) -> Result<Credential, CredentialError>;
+    /// Another credential than the one that the token endpoint has refused; [`Credential::None`] if there is none.
+    fn replacement(&self, audience: &str, refused: &Credential) -> Result<Credential, CredentialError>;
 }
 
 /// Where security events go.

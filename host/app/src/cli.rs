@@ -172,6 +172,20 @@ enum Command {
         #[command(flatten)]
         settings: Layer,
     },
+    /// Look at every layer live, and say of each fault what to change and where
+    #[command(
+        after_help = "It takes the settings of `serve`, and changes nothing. Exit codes: 0 all is well, 1 something may \
+        not work for every client, 2 something does not work\n\nExamples:\n  entra-mcp doctor\n  entra-mcp doctor --url \
+        https://mcp.example.com\n  entra-mcp doctor --token token.txt --json"
+    )]
+    Doctor {
+        #[command(flatten)]
+        arguments: commands::doctor::Arguments,
+        #[command(flatten)]
+        settings: Box<ServeSettings>,
+        #[command(flatten)]
+        behind: Box<BehindLayer>,
+    },
     /// Judge access tokens as the server would, and say why one is refused
     #[command(after_help = "Prints a line per token, in order. Exit codes: 0 all are valid, 1 some are refused, 2 it \
         could not be decided\n\nExamples:\n  entra-mcp validate --tenant-id contoso.com --audience \
@@ -308,6 +322,11 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
         }
         Command::Whoami { json, settings } => {
             commands::block_on(commands::whoami::run(&public_client(settings, environment)?, json))
+        }
+        Command::Doctor { arguments, settings, behind } => {
+            let ServeSettings { serve, flags } = *settings;
+            let sources = Sources::read_serve(flags, serve, *behind, environment);
+            commands::block_on(commands::doctor::run(&arguments, sources))
         }
         Command::Validate { arguments } => {
             let own = commands::validate::SETTINGS;

@@ -1,6 +1,7 @@
 //! The capabilities that the program gives to the component, in each of its two environments.
 
 pub mod behind;
+pub mod client_credential;
 pub mod confidential_client;
 pub mod public_client;
 pub mod store;

@@ -1,7 +1,8 @@
 //! The one typed configuration: a TOML file, over it environment variables, over them flags.
 //!
-//! This module alone reads environment variables. The secrets among the settings are `AZURE_CLIENT_SECRET` and
-//! `ENTRA_MCP_STORE_KEY`, which can be set as variables only, and the password in the address of a store.
+//! This module alone reads environment variables. The secrets among the settings are `AZURE_CLIENT_SECRET`,
+//! `AZURE_CLIENT_CERTIFICATE_PASSWORD` and `ENTRA_MCP_STORE_KEY`, which can be set as variables only, and the password in the
+//! address of a store.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -26,7 +27,10 @@ pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
 pub use behind::{Behind, BehindLayer};
 pub use layer::{Cloud, HostLayer, Layer, LogFormat, SignIn};
 pub use otlp::OtlpConfig;
-pub use serve::{CredentialSource, ForwardedHeaderName, Isolation, ServeConfig, ServeLayer, StartCheck, TokenModeName};
+pub use serve::{
+    CredentialConfig, CredentialName, ForwardedHeaderName, Isolation, SecretSource, ServeConfig, ServeLayer,
+    StartCheck, TokenModeName,
+};
 pub use setting::Setting;
 pub use store::{StoreConfig, StoreKey, StoreLayer, StoreLocation};
 pub use variables::Environment;
@@ -171,9 +175,21 @@ pub struct Config {
     pub behind: Behind,
 }
 
+/// Where a setting comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The command line.
+    Flag,
+    /// A variable.
+    Environment,
+    /// The configuration file.
+    File,
+}
+
 /// The settings of all sources, merged but not checked yet.
 #[derive(Debug)]
 pub struct Sources {
+    origins: Vec<(&'static str, Origin)>,
     merged: Layer,
     serve: ServeLayer,
     behind: BehindLayer,
@@ -224,7 +240,18 @@ impl Sources {
                 StoreLayer::STORE
             )));
         }
-        let set = flags.over(Layer::of_environment(&environment)?);
+        let mut origins = Vec::new();
+        let mut found = |names: Vec<&'static str>, origin: Origin| {
+            for name in names {
+                if !origins.iter().any(|(known, _)| *known == name) {
+                    origins.push((name, origin));
+                }
+            }
+        };
+        found(flags.names(), Origin::Flag);
+        let of_environment = Layer::of_environment(&environment)?;
+        found(of_environment.names(), Origin::Environment);
+        let set = flags.over(of_environment);
         let (file, required) = match set.host.values()?.config {
             Some(file) => (Some(file), true),
             None => (folders.config.as_ref().map(|folder| folder.join("config.toml")), false),
@@ -233,19 +260,31 @@ impl Sources {
         let mut serve_set = ServeLayer::default();
         if let Some(serve) = serve {
             settings.extend(ServeLayer::settings());
-            serve_set = serve.over(ServeLayer::of_environment(&environment)?);
+            found(serve.names(), Origin::Flag);
+            let of_environment = ServeLayer::of_environment(&environment)?;
+            found(of_environment.names(), Origin::Environment);
+            let secrets = [ServeLayer::CLIENT_SECRET, ServeLayer::CERTIFICATE_PASSWORD];
+            found(secrets.into_iter().filter(|name| environment.get(name).is_some()).collect(), Origin::Environment);
+            serve_set = serve.over(of_environment);
         }
         let mut behind_set = BehindLayer::default();
         if let Some(behind) = behind {
             settings.extend(BehindLayer::settings());
-            behind_set = behind.over(BehindLayer::of_environment(&environment)?);
+            found(behind.names(), Origin::Flag);
+            let of_environment = BehindLayer::of_environment(&environment)?;
+            found(of_environment.names(), Origin::Environment);
+            behind_set = behind.over(of_environment);
         }
         settings.retain(|setting| own.is_empty() || own.contains(&setting.name.as_str()));
         let (of_file, serve_of_file, behind_of_file) = match &file {
             Some(path) => read_file(path, required, &settings)?,
             None => Default::default(),
         };
+        found(of_file.names(), Origin::File);
+        found(serve_of_file.names(), Origin::File);
+        found(behind_of_file.names(), Origin::File);
         Ok(Self {
+            origins,
             merged: set.over(of_file),
             serve: serve_set.over(serve_of_file),
             behind: behind_set.over(behind_of_file),
@@ -253,6 +292,16 @@ impl Sources {
             file,
             environment,
         })
+    }
+
+    /// The settings that are set, each with the source that counts.
+    pub fn origins(&self) -> &[(&'static str, Origin)] {
+        &self.origins
+    }
+
+    /// Where the configuration file is or would be.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// How the program runs: what every command needs.

@@ -8,6 +8,12 @@ mod clients;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+#[cfg(unix)]
+mod credentials;
+#[cfg(test)]
+#[cfg(unix)]
+mod doctor;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod emulator;

@@ -351,14 +351,35 @@ impl PendingRequest for wit::client_channel::PendingRequest {
 
 impl ClientCredential for HostImports {
     fn obtain(&self, audience: &str) -> Result<Credential, CredentialError> {
-        use wit::client_credential::{Credential as Wit, CredentialError as WitError};
-        match wit::client_credential::obtain(audience) {
-            Ok(Wit::None) => Ok(Credential::None),
-            Ok(Wit::Secret(secret)) => Ok(Credential::Secret(Secret::new(secret))),
-            Ok(Wit::Assertion(assertion)) => Ok(Credential::Assertion(Secret::new(assertion))),
-            Err(WitError::NotConfigured(setting)) => Err(CredentialError::NotConfigured(setting)),
-            Err(WitError::Unavailable(reason)) => Err(CredentialError::Unavailable(reason)),
+        credential(wit::client_credential::obtain(audience))
+    }
+
+    fn replacement(&self, audience: &str, refused: &Credential) -> Result<Credential, CredentialError> {
+        use wit::client_credential::Credential as Wit;
+        // The bindings want a copy of their own, which is zeroised below.
+        let refused = match refused {
+            Credential::None => Wit::None,
+            Credential::Secret(secret) => Wit::Secret(secret.reveal().clone()),
+            Credential::Assertion(assertion) => Wit::Assertion(assertion.reveal().clone()),
+        };
+        let other = wit::client_credential::replacement(audience, &refused);
+        if let Wit::Secret(text) | Wit::Assertion(text) = refused {
+            drop(Secret::new(text));
         }
+        credential(other)
+    }
+}
+
+fn credential(
+    answer: Result<wit::client_credential::Credential, wit::client_credential::CredentialError>,
+) -> Result<Credential, CredentialError> {
+    use wit::client_credential::{Credential as Wit, CredentialError as WitError};
+    match answer {
+        Ok(Wit::None) => Ok(Credential::None),
+        Ok(Wit::Secret(secret)) => Ok(Credential::Secret(Secret::new(secret))),
+        Ok(Wit::Assertion(assertion)) => Ok(Credential::Assertion(Secret::new(assertion))),
+        Err(WitError::NotConfigured(setting)) => Err(CredentialError::NotConfigured(setting)),
+        Err(WitError::Unavailable(reason)) => Err(CredentialError::Unavailable(reason)),
     }
 }
 

@@ -204,6 +204,10 @@ mod tests {
             assert!(audience.ends_with(&format!("/{TENANT}/oauth2/v2.0/token")));
             Ok(Credential::Secret(Secret::from("the-secret")))
         }
+
+        fn replacement(&self, _: &str, _: &Credential) -> Result<Credential, CredentialError> {
+            Ok(Credential::None)
+        }
     }
 
     /// A confidential client, and a Graph that answers with this.

@@ -25,6 +25,8 @@ pub(super) struct EntraClient<'w> {
     pub(super) authorize: Url,
     pub(super) device_authorization: Url,
     pub(super) token: Url,
+    /// The token endpoint as the audience of an assertion, which is compared exactly: not taken from the parsed URL.
+    audience: String,
     credential: Credential,
 }
 
@@ -52,27 +54,44 @@ impl<'w> EntraClient<'w> {
             |name: &str| Url::parse(&format!("{base}/{name}")).map_err(|_| OAuthError::Misconfigured("authority"));
         let (authorize, device_authorization, token) =
             (endpoint("authorize")?, endpoint("devicecode")?, endpoint("token")?);
-        let credential = if env.settings.is_public_client() {
-            Credential::None
-        } else {
-            // The audience of an assertion is compared exactly, so it is not taken from the parsed URL.
-            env.credential.obtain(&format!("{base}/token"))?
-        };
-        Ok(Self { env: *env, authorize, device_authorization, token, credential })
+        let audience = format!("{base}/token");
+        let credential =
+            if env.settings.is_public_client() { Credential::None } else { env.credential.obtain(&audience)? };
+        Ok(Self { env: *env, authorize, device_authorization, token, audience, credential })
     }
 
-    /// Asks the token endpoint for tokens.
+    /// Asks the token endpoint for tokens. If it refuses the credential and the host has another one, the request is
+    /// repeated with that one, once. Entra ID looks at the credential before it takes a code or a refresh token, so a
+    /// refused request has used nothing up.
     pub(super) async fn tokens(&self, form: Form<'_>) -> Result<TokenSet, OAuthError> {
-        let response = self.post(form, &self.token).await?;
+        match self.tokens_with(&self.credential, form.clone()).await {
+            Err(OAuthError::Refused(refusal)) if refusal.is_of_credential() => {
+                let other = match &self.credential {
+                    Credential::None => Credential::None,
+                    refused => self.env.credential.replacement(&self.audience, refused)?,
+                };
+                match other {
+                    Credential::None => Err(OAuthError::Refused(refusal)),
+                    other => self.tokens_with(&other, form).await,
+                }
+            }
+            answer => answer,
+        }
+    }
+
+    async fn tokens_with(&self, credential: &Credential, form: Form<'_>) -> Result<TokenSet, OAuthError> {
+        let response = self.send(self.identify(form, credential).encode(), &self.token).await?;
         token_response::read::<TokenResponse>(&response).map(|tokens| tokens.into_token_set(&self.env))
     }
 
     /// Posts a form, and the fields that say which client sends it. Answers of status 200 to 499 other than 429 are
     /// returned.
     pub(super) async fn post(&self, form: Form<'_>, to: &Url) -> Result<Response<Zeroizing<Vec<u8>>>, OAuthError> {
-        let mut request = Request::post(to.as_str())
-            .body(self.identify(form).encode())
-            .map_err(|_| OAuthError::Misconfigured("authority"))?;
+        self.send(self.identify(form, &self.credential).encode(), to).await
+    }
+
+    async fn send(&self, body: Zeroizing<Vec<u8>>, to: &Url) -> Result<Response<Zeroizing<Vec<u8>>>, OAuthError> {
+        let mut request = Request::post(to.as_str()).body(body).map_err(|_| OAuthError::Misconfigured("authority"))?;
         request.headers_mut().insert(CONTENT_TYPE, FORM);
         transport::send(&self.env, request).await
     }
@@ -83,9 +102,9 @@ impl<'w> EntraClient<'w> {
     }
 
     /// Adds to a form which client sends it (RFC 6749 section 2.3.1, RFC 7523 section 2.2).
-    fn identify<'a>(&'a self, form: Form<'a>) -> Form<'a> {
+    fn identify<'a>(&'a self, form: Form<'a>, credential: &'a Credential) -> Form<'a> {
         let form = form.with("client_id", self.env.settings.client_id.as_str());
-        match &self.credential {
+        match credential {
             Credential::None => form,
             Credential::Secret(secret) => form.with_secret("client_secret", secret),
             Credential::Assertion(assertion) => {

@@ -145,6 +145,12 @@ impl EntraRefusal {
                 || matches!(self.code, 50072 | 50074 | 50076 | 50079 | 50131 | 50158 | 53000..=53004 | 530_032))
     }
 
+    /// Whether the credential is the reason, and another one may be accepted: a secret or a certificate that the
+    /// application does not have, or an assertion or a secret whose time is over.
+    pub fn is_of_credential(&self) -> bool {
+        matches!(self.code, 700_024 | 700_027 | 7_000_215 | 7_000_222)
+    }
+
     /// Whether the account may not use the resource at all: an administrator assigns it.
     pub fn is_unassigned(&self) -> bool {
         self.code == 50105

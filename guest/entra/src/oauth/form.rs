@@ -41,7 +41,7 @@ impl fmt::Debug for FormValue<'_> {
 }
 
 /// The fields of one request, in order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Form<'a>(Vec<(&'static str, FormValue<'a>)>);
 
 impl<'a> Form<'a> {

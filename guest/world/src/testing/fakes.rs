@@ -172,6 +172,10 @@ impl ClientCredential for World {
         let secret = self.0.credential.borrow();
         Ok(secret.as_deref().map_or(Credential::None, |secret| Credential::Secret(Secret::from(secret))))
     }
+
+    fn replacement(&self, _audience: &str, _refused: &Credential) -> Result<Credential, CredentialError> {
+        Ok(Credential::None)
+    }
 }
 
 impl RateLimiter for World {

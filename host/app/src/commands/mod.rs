@@ -18,6 +18,7 @@ pub mod client_secret;
 pub mod compile;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod doctor;
 #[cfg(feature = "demo")]
 pub mod emulator;
 #[cfg(feature = "demo")]
@@ -97,6 +98,14 @@ pub enum CommandError {
         /// Of how many.
         total: u64,
     },
+    /// The doctor has found something.
+    #[error("failures: {failures}, warnings: {warnings}")]
+    Found {
+        /// What does not work.
+        failures: usize,
+        /// What may not work for every client.
+        warnings: usize,
+    },
     /// The check at the start has found a problem.
     #[error("the check at the start has found a problem: {0}")]
     StartCheck(String),
@@ -112,7 +121,7 @@ pub enum CommandError {
     /// The server cannot start.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// There is no client secret.
+    /// There is no credential.
     #[error(transparent)]
     Credential(#[from] CredentialError),
     /// The audit file cannot be opened.
@@ -158,6 +167,8 @@ impl CommandError {
     /// The exit code: 2 if the command line or the configuration has to be changed, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Found { failures: 0, .. } => 1,
+            Self::Found { .. } => 2,
             Self::Config(_)
             | Self::Usage(_)
             | Self::StartCheck(_)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use entra_mcp_plugin::Error;
-use entra_mcp_plugin::client_credential::{ClientCredential, ClientSecret, CredentialError};
+use entra_mcp_plugin::client_credential::CredentialError;
 use entra_mcp_plugin::client_metadata::PublicClientMetadata;
 use entra_mcp_plugin::clock::{Clock, SystemClock};
 use entra_mcp_plugin::environment::Settings;
@@ -15,8 +15,9 @@ use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
 use entra_mcp_plugin::rate_limiter::RateLimiter;
 use entra_mcp_plugin::{Plugin, PluginBuilder};
 
+use super::client_credential;
 use crate::composition::store;
-use crate::config::{CredentialSource, Isolation, ServeConfig};
+use crate::config::{Isolation, ServeConfig};
 use crate::telemetry::{ObservedRateLimiter, ObservedStore, Telemetry};
 
 /// How long a request waits for an instance, at most. Clients give up after some ten seconds.
@@ -30,7 +31,7 @@ pub struct ConfidentialClient {
     pub rate_limiter: Arc<dyn RateLimiter>,
 }
 
-/// Gives the component everything that the remote server needs. Fails if no client secret is available.
+/// Gives the component everything that the remote server needs. Fails if no credential is available.
 pub async fn new(
     config: &ServeConfig,
     settings: Settings,
@@ -39,16 +40,11 @@ pub async fn new(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let opened = store::open(&config.common.store, Arc::clone(&clock)).await?;
     let store = Arc::clone(&opened.records);
-    let credential = match &config.credential {
-        CredentialSource::Given(secret) => ClientSecret::Given(secret.clone()),
-        CredentialSource::File(path) => ClientSecret::File(path.clone()),
-        CredentialSource::Store => {
-            ClientSecret::Store { store: Arc::clone(&store), client_id: settings.client_id.clone() }
-        }
-    };
-    credential.warn_if_exposed();
-    // Fails at the start: otherwise only the first user to sign in would learn that the credential does not work.
-    credential.obtain(&settings.authority).await?;
+    let chosen = client_credential::choose(&config.credential, &settings, &store, &clock).await;
+    chosen.log();
+    let credential = chosen.credential?;
+    // Fails at the start: otherwise only the first user to sign in would learn that there is no credential.
+    credential.obtain(&client_credential::token_endpoint(&settings)).await?;
     let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()]).map_err(Error::from)?;
     let ca_file = config.common.ca_file.as_deref();
     let rate_limiter = opened.rate_limiter(config.rates.clone(), Arc::clone(&clock));
@@ -58,7 +54,7 @@ pub async fn new(
     let mut builder = Plugin::builder(settings)
         .clock(clock)
         .secret_store(ObservedStore::over(store, telemetry))
-        .client_credential(Arc::new(credential))
+        .client_credential(credential)
         .client_metadata(Arc::new(metadata))
         .rate_limiter(Arc::clone(&rate_limiter))
         .outbound_http(http)
@@ -78,7 +74,7 @@ pub enum ConfidentialError {
     /// A part cannot be made.
     #[error(transparent)]
     Build(#[from] Error),
-    /// There is no client secret.
+    /// There is no credential.
     #[error(transparent)]
     Credential(#[from] CredentialError),
 }

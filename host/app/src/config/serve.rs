@@ -10,13 +10,13 @@ use entra_mcp_plugin::environment::{
     ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, RegisteredClient, Settings, TokenMode,
 };
 use entra_mcp_plugin::rate_limiter::Rate;
-use entra_mcp_plugin::secret_store::SecretBytes;
 use entra_mcp_server::ForwardedHeader;
 use http::HeaderName;
 use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
+use self::credential::{check_identity, credential};
 use self::gateway::{
     check_hash, check_prefix, forward_auth, rewrite_authority_metadata, token_header, trust_advice, trusted_proxies,
 };
@@ -28,11 +28,13 @@ use super::setting::{choices, settings};
 use super::{AuditConfig, AuditLayer, Config, ConfigError, OtlpConfig, Sources, invalid};
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
+pub use self::credential::{CredentialConfig, CredentialName, SecretSource};
 pub use self::gateway::ForwardedHeaderName;
 pub(super) use self::gateway::OWN_PATHS;
 pub use self::token_mode::TokenModeName;
 pub(super) use self::token_mode::check_scope;
 
+mod credential;
 mod gateway;
 mod rates;
 mod token_mode;
@@ -80,7 +82,7 @@ pub enum StartCheck {
     Off,
 }
 
-choices!(Isolation, TokenModeName, StartCheck);
+choices!(CredentialName, Isolation, TokenModeName, StartCheck);
 
 settings! {
     /// What one source says about the remote server.
@@ -106,6 +108,16 @@ settings! {
         allowed_origin: Vec<String> = Vec::new(), value("ORIGIN"), each(check_origin);
         /// A tenant with people that may sign in, with a multi-tenant authority; may be repeated
         allow_tenant: Vec<String> = Vec::new(), value("GUID"), each(check_guid);
+        /// What proves to Entra ID which application this is; `auto` takes the first that is configured or at hand:
+        /// certificate, secret, workload identity, managed identity
+        credential: CredentialName = CredentialName::Auto;
+        /// File with a certificate and its private key (PEM or PKCS#12), read again when it changes; may be repeated: of two,
+        /// the one that Entra ID refuses gives way to the other
+        certificate_file: Vec<String> = Vec::new(), value("FILE"), also("AZURE_CLIENT_CERTIFICATE_PATH");
+        /// File with a token of another issuer that the application trusts as a federated credential, read at every use
+        federated_token_file: PathBuf, value("FILE"), also("AZURE_FEDERATED_TOKEN_FILE");
+        /// The user-assigned managed identity: its client id or its resource id
+        managed_identity_id: String, value("ID"), otherwise("the system-assigned one"), check(check_identity);
         /// File with the client secret [also: AZURE_CLIENT_SECRET, or `entra-mcp client-secret set`]
         client_secret_file: PathBuf, value("FILE");
         /// Do not serve the deprecated HTTP+SSE transport
@@ -169,6 +181,8 @@ settings! {
         /// The client secret itself. There is no flag and no key for it, because command lines and configuration files
         /// are read by others
         CLIENT_SECRET = "AZURE_CLIENT_SECRET";
+        /// The password of a PKCS#12 file with a certificate
+        CERTIFICATE_PASSWORD = "AZURE_CLIENT_CERTIFICATE_PASSWORD";
     }
     with {
         /// Audit records and metrics.
@@ -192,17 +206,6 @@ pub struct ClientEntry {
     pub secret_file: Option<PathBuf>,
 }
 
-/// Where the client secret is.
-#[derive(Debug, Clone)]
-pub enum CredentialSource {
-    /// `AZURE_CLIENT_SECRET`.
-    Given(SecretBytes),
-    /// A file.
-    File(PathBuf),
-    /// The store, where `entra-mcp client-secret set` put it.
-    Store,
-}
-
 /// Everything the remote server needs.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
@@ -218,8 +221,8 @@ pub struct ServeConfig {
     pub forwarded_header: ForwardedHeader,
     /// The header in which they hand over access tokens.
     pub token_header: Option<HeaderName>,
-    /// Where the client secret is.
-    pub credential: CredentialSource,
+    /// Where the application's credential comes from.
+    pub credential: CredentialConfig,
     /// Hosts whose metadata documents are read wherever they are.
     pub client_metadata_allow: Vec<String>,
     /// What follows from the check at the start.
@@ -245,6 +248,7 @@ impl Sources {
     pub fn serve(&self) -> Result<ServeConfig, ConfigError> {
         let mut common = self.checked(&self.merged, "server.db")?;
         let values = self.serve.values()?;
+        let credential = credential(&values, &self.environment, &common.settings.authority)?;
         common.settings.client_type = ClientType::ConfidentialClient;
         let allowed_tenants = values.allow_tenant;
         let tenant = common.settings.tenant.as_str();
@@ -293,11 +297,6 @@ impl Sources {
                  --public-url, such as https://mcp.example.com"
             )));
         }
-        let credential = match (values.client_secret_file, self.environment.get(ServeLayer::CLIENT_SECRET)) {
-            (Some(file), _) => CredentialSource::File(file),
-            (None, Some(secret)) => CredentialSource::Given(SecretBytes::new(secret.into_bytes())),
-            (None, None) => CredentialSource::Store,
-        };
         let clients = self.serve.clients.iter().flatten().map(registered).collect::<Result<Vec<_>, _>>()?;
         for (index, client) in clients.iter().enumerate() {
             if clients.iter().skip(index.saturating_add(1)).any(|other| other.client_id == client.client_id) {

@@ -502,6 +502,20 @@ macro_rules! settings {
                     settings
                 }
 
+                /// The names of what is set here.
+                pub(in crate::config) fn names(&self) -> Vec<&'static str> {
+                    let declared = &*DECLARATIONS;
+                    let fields = [$((self.$field.is_some(), declared.$field.setting.name.as_str())),*];
+                    #[allow(unused_mut, reason = "not every group has others in it")]
+                    let mut names: Vec<&'static str> =
+                        fields.into_iter().filter_map(|(is_set, name)| is_set.then_some(name)).collect();
+                    $($(if self.$table.is_some() {
+                        names.push(stringify!($table));
+                    })*)?
+                    $($(names.extend(self.$part_field.names());)*)?
+                    names
+                }
+
                 /// What is set here, else what is set `below`.
                 pub(in crate::config) fn over(self, below: Self) -> Self {
                     Self {

@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 use super::{ConfigError, ServeLayer, StoreLayer};
 
 /// The variables that are, or may have in them, a secret.
-const SECRETS: [&str; 3] = [ServeLayer::CLIENT_SECRET, StoreLayer::DATA_KEY, StoreLayer::STORE];
+const SECRETS: [&str; 4] =
+    [ServeLayer::CLIENT_SECRET, ServeLayer::CERTIFICATE_PASSWORD, StoreLayer::DATA_KEY, StoreLayer::STORE];
 
 /// The environment variables, or in tests what stands for them. Empty variables count as not set.
 pub struct Environment(Box<Lookup>);

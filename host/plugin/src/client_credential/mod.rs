@@ -1,7 +1,12 @@
 //! How the component proves to Entra ID which application it is (`wit/client-credential.wit`).
 //!
-//! The host decides where the credential comes from. The component receives what it sends to the token endpoint. A
-//! public client has no credential.
+//! The host decides where the credential comes from. The component receives what it sends to the token endpoint: of a
+//! certificate that is a signed assertion, and the private key stays here. A public client has no credential.
+//!
+//! Why this is not `azure_identity`: its credentials hand out access tokens, which they get over an HTTP client of their
+//! own; the component sends the token requests itself, and needs the assertion. Its certificates need OpenSSL, beside the
+//! one provider of cryptography that this program has. Its managed identity knows no Azure Arc, and takes more than a
+//! minute to find that there is none. It reads the variables of the process by itself.
 
 use std::sync::Arc;
 
@@ -10,11 +15,30 @@ use zeroize::Zeroizing;
 
 use crate::bindings::client_credential as wit;
 
+#[cfg(feature = "credentials")]
+mod azure_cli;
+#[cfg(feature = "credentials")]
+mod certificate;
+#[cfg(feature = "credentials")]
+mod federated_file;
+#[cfg(feature = "credentials")]
+mod jwt;
+#[cfg(feature = "credentials")]
+mod managed_identity;
 mod secret;
 
+#[cfg(feature = "credentials")]
+pub use azure_cli::AzureCli;
+#[cfg(feature = "credentials")]
+pub use certificate::{CertificateFacts, CertificateFault, ClientCertificates};
+#[cfg(feature = "credentials")]
+pub use federated_file::FederatedTokenFile;
+#[cfg(feature = "credentials")]
+pub use managed_identity::{IdentityFault, IdentityService, ManagedIdentity};
 pub use secret::{ClientSecret, MAX_SECRET_BYTES, checked_secret, read_secret_file, secret_record};
 
 /// What to send to the token endpoint.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
     /// Nothing but the client id.
     None,
@@ -22,6 +46,16 @@ pub enum Credential {
     Secret(Zeroizing<String>),
     /// `client_assertion`.
     Assertion(Zeroizing<String>),
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Secret(_) => "Secret([redacted])",
+            Self::Assertion(_) => "Assertion([redacted])",
+        })
+    }
 }
 
 /// Why there is no credential.
@@ -40,6 +74,12 @@ pub enum CredentialError {
 pub trait ClientCredential: Send + Sync + 'static {
     /// Obtains a credential for one request to the token endpoint `audience`.
     async fn obtain(&self, audience: &str) -> Result<Credential, CredentialError>;
+
+    /// Another credential than `refused`, which the token endpoint has refused; [`Credential::None`] if there is none.
+    async fn replacement(&self, audience: &str, refused: &Credential) -> Result<Credential, CredentialError> {
+        let now = self.obtain(audience).await?;
+        Ok(if now == *refused { Credential::None } else { now })
+    }
 }
 
 /// The credential of a public client: none.
@@ -64,14 +104,29 @@ impl ClientCredentialCtx {
     }
 }
 
+type Answer = Result<wit::Credential, wit::CredentialError>;
+
+fn answer(obtained: Result<Credential, CredentialError>) -> Answer {
+    match obtained {
+        Ok(Credential::None) => Ok(wit::Credential::None),
+        Ok(Credential::Secret(secret)) => Ok(wit::Credential::Secret(secret.to_string())),
+        Ok(Credential::Assertion(assertion)) => Ok(wit::Credential::Assertion(assertion.to_string())),
+        Err(CredentialError::NotConfigured(setting)) => Err(wit::CredentialError::NotConfigured(setting)),
+        Err(CredentialError::Unavailable(reason)) => Err(wit::CredentialError::Unavailable(reason)),
+    }
+}
+
 impl wit::Host for ClientCredentialCtx {
-    async fn obtain(&mut self, audience: String) -> wasmtime::Result<Result<wit::Credential, wit::CredentialError>> {
-        Ok(match self.source.obtain(&audience).await {
-            Ok(Credential::None) => Ok(wit::Credential::None),
-            Ok(Credential::Secret(secret)) => Ok(wit::Credential::Secret(secret.to_string())),
-            Ok(Credential::Assertion(assertion)) => Ok(wit::Credential::Assertion(assertion.to_string())),
-            Err(CredentialError::NotConfigured(setting)) => Err(wit::CredentialError::NotConfigured(setting)),
-            Err(CredentialError::Unavailable(reason)) => Err(wit::CredentialError::Unavailable(reason)),
-        })
+    async fn obtain(&mut self, audience: String) -> wasmtime::Result<Answer> {
+        Ok(answer(self.source.obtain(&audience).await))
+    }
+
+    async fn replacement(&mut self, audience: String, refused: wit::Credential) -> wasmtime::Result<Answer> {
+        let refused = match refused {
+            wit::Credential::None => Credential::None,
+            wit::Credential::Secret(secret) => Credential::Secret(Zeroizing::new(secret)),
+            wit::Credential::Assertion(assertion) => Credential::Assertion(Zeroizing::new(assertion)),
+        };
+        Ok(answer(self.source.replacement(&audience, &refused).await))
     }
 }

@@ -63,6 +63,8 @@ impl Home {
         let mut command = process::command(env!("CARGO_BIN_EXE_entra-mcp-tested"));
         command.args(arguments).env_clear().env("HOME", self.path());
         command.env("PATH", "/usr/bin:/bin").env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        // No test asks the metadata service of the machine that it runs on.
+        command.env("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1");
         command.env("BROWSER", format!("sh -c 'echo \"$0\" > \"{}\"' %s", self.page().display()));
         command
     }

@@ -31,6 +31,11 @@ impl Site {
         let emulator = Builder::new().start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let arguments = arguments(&folder);
+        Self::of(emulator, folder, &arguments, variables)
+    }
+
+    /// The same with what the caller has prepared.
+    pub(crate) fn of(emulator: Emulator, folder: TempDir, arguments: &[String], variables: &[(&str, &str)]) -> Self {
         let mut all = vec!["--rate-limit", "off"];
         all.extend(arguments.iter().map(String::as_str));
         let server = Server::start_with(emulator.endpoints(), folder.path(), &all, variables);

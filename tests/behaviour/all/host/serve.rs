@@ -16,12 +16,12 @@ const SECRET: &str = "recognisable-client-secret";
 const CONFIDENTIAL: &str = "a0000000-0000-4000-a000-000000000002";
 const CONFIDENTIAL_SECRET: &str = "confidential-client-secret-of-the-emulator";
 
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     output: Lines<BufReader<ChildStdout>>,
     log: ChildStderr,
     /// What it prints when it listens.
-    pub(super) ready: Value,
+    pub(crate) ready: Value,
 }
 
 /// `serve` on a free port, with a client secret.
@@ -32,7 +32,7 @@ pub(crate) fn serve(home: &Home, arguments: &[&str]) -> Command {
 }
 
 impl Server {
-    pub(super) async fn start(mut command: Command) -> Self {
+    pub(crate) async fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -59,7 +59,7 @@ impl Server {
     }
 
     /// Sends SIGTERM. Returns the exit code, what else was printed, and the log.
-    pub(super) async fn end(mut self) -> (Option<i32>, Vec<String>, String) {
+    pub(crate) async fn end(mut self) -> (Option<i32>, Vec<String>, String) {
         send_signal("TERM", self.pid());
         let (mut rest, mut log) = (Vec::new(), String::new());
         while let Some(line) = self.output.next_line().await.unwrap() {

@@ -51,6 +51,9 @@ impl VariableEntries {
             if name == ServeLayer::CLIENT_SECRET {
                 return Err(invalid(key, name, "the client secret is for Entra ID only: no server behind gets it"));
             }
+            if name == ServeLayer::CERTIFICATE_PASSWORD {
+                return Err(invalid(key, name, "it is the password of a key for Entra ID: no server behind gets it"));
+            }
             if !names.insert(name) {
                 return Err(invalid(key, name, "each variable is expected once"));
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use entra_mcp_plugin::environment::{ServerIdentity, ServerKind, ServerSettings};
+use entra_mcp_plugin::secret_store::SecretBytes;
 
 use super::*;
 use crate::config::{BehindLayer, Environment, HostLayer, Layer, StoreLocation};
@@ -47,7 +48,7 @@ fn the_defaults_serve_on_loopback() {
     let config = load(ServeLayer::default(), &[], None).unwrap();
     assert_eq!(config.listen, bound("127.0.0.1:3001"));
     assert_eq!((config.isolation, config.max_queue, config.max_connections), (Isolation::Shared, 512, 1_024));
-    assert!(matches!(config.credential, CredentialSource::Store));
+    assert!(matches!(config.credential.secret, SecretSource::Store));
     assert_eq!(config.common.store.location, StoreLocation::File("/home/u/.local/share/entra-mcp/server.db".into()));
     let settings = config.settings(bound("127.0.0.1:4000"));
     assert_eq!(settings.client_type, ClientType::ConfidentialClient);
@@ -98,6 +99,10 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         ("ENTRA_MCP_ALLOWED_HOST", "a:1, b"),
         ("ENTRA_MCP_ALLOWED_ORIGIN", "https://app.example"),
         ("ENTRA_MCP_ALLOW_TENANT", "33333333-3333-3333-3333-333333333333"),
+        ("ENTRA_MCP_CREDENTIAL", "secret"),
+        ("ENTRA_MCP_CERTIFICATE_FILE", "old.pem,new.pem"),
+        ("ENTRA_MCP_FEDERATED_TOKEN_FILE", "token"),
+        ("ENTRA_MCP_MANAGED_IDENTITY_ID", "b0000000-0000-4000-a000-000000000002"),
         ("ENTRA_MCP_CLIENT_SECRET_FILE", "s"),
         ("ENTRA_MCP_NO_LEGACY_SSE", "true"),
         ("ENTRA_MCP_NO_DYNAMIC_REGISTRATION", "true"),
@@ -131,7 +136,11 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         assert_eq!(config.tls, Some(("c".into(), "k".into())));
         assert_eq!((config.trusted_proxies.len(), config.forwarded_header), (2, ForwardedHeader::Forwarded));
         assert_eq!(config.token_header.as_ref().map(HeaderName::as_str), Some("x-token"));
-        assert!(matches!(&config.credential, CredentialSource::File(file) if file == Path::new("s")));
+        assert!(matches!(&config.credential.secret, SecretSource::File(file) if file == Path::new("s")));
+        assert_eq!(config.credential.name, CredentialName::Secret);
+        assert_eq!(config.credential.certificates, [Path::new("old.pem"), Path::new("new.pem")]);
+        assert_eq!(config.credential.federated_token.as_deref(), Some(Path::new("token")));
+        assert_eq!(config.credential.managed_identity.as_deref(), Some("b0000000-0000-4000-a000-000000000002"));
         assert_eq!(config.client_metadata_allow, ["localhost:8443"]);
         assert_eq!((config.isolation, config.max_queue, config.max_connections), (Isolation::PerRequest, 1, 2));
         assert_eq!(config.check, StartCheck::Fail);
@@ -294,10 +303,57 @@ fn what_is_missing_is_named() {
 fn the_client_secret_of_the_environment_is_used_but_never_shown() {
     let variables = [("AZURE_CLIENT_SECRET", "recognisable")];
     let config = load(ServeLayer::default(), &variables, None).unwrap();
-    assert!(matches!(&config.credential, CredentialSource::Given(secret) if secret.reveal() == b"recognisable"));
+    assert!(matches!(&config.credential.secret, SecretSource::Given(secret) if secret.reveal() == b"recognisable"));
     assert!(!format!("{config:?}").contains("recognisable"));
     let named = ServeLayer { client_secret_file: Some("s".into()), ..ServeLayer::default() };
-    assert!(matches!(load(named, &variables, None).unwrap().credential, CredentialSource::File(_)));
+    assert!(matches!(load(named, &variables, None).unwrap().credential.secret, SecretSource::File(_)));
+}
+
+#[test]
+fn a_credential_without_what_it_needs_is_refused() {
+    let chosen = |name: CredentialName| move |layer: &mut ServeLayer| layer.credential = Some(name);
+    for name in [CredentialName::Certificate, CredentialName::WorkloadIdentity] {
+        assert!(matches!(with(chosen(name)), Err(ConfigError::Conflict(_))), "{name:?}");
+    }
+    assert_eq!(with(chosen(CredentialName::ManagedIdentity)).unwrap().credential.name, CredentialName::ManagedIdentity);
+    let half = [("IDENTITY_ENDPOINT", "http://localhost:1/x")];
+    let layer = || ServeLayer { credential: Some(CredentialName::ManagedIdentity), ..ServeLayer::default() };
+    assert!(matches!(load(layer(), &half, None), Err(ConfigError::Conflict(_))));
+    assert_eq!(invalid(with(|layer| layer.managed_identity_id = Some("mcp".into()))), "managed-identity-id");
+}
+
+#[test]
+fn the_azure_cli_serves_this_machine_only() {
+    let cli = |url: Option<&str>| {
+        with(|layer| {
+            layer.credential = Some(CredentialName::AzureCli);
+            layer.public_url = url.map(str::to_owned);
+        })
+    };
+    for url in [None, Some("http://localhost:3001")] {
+        assert_eq!(cli(url).unwrap().credential.name, CredentialName::AzureCli);
+    }
+    assert!(matches!(cli(Some("https://mcp.example.com")), Err(ConfigError::Conflict(_))));
+}
+
+#[test]
+fn the_password_of_a_certificate_is_used_but_never_shown() {
+    let variables = [("AZURE_CLIENT_CERTIFICATE_PASSWORD", "recognisable"), ("AZURE_CLIENT_CERTIFICATE_PATH", "c.p12")];
+    let config = load(ServeLayer::default(), &variables, None).unwrap();
+    let password = config.credential.certificate_password.as_ref().map(SecretBytes::reveal);
+    assert_eq!((password, config.credential.certificates.len()), (Some(&b"recognisable"[..]), 1));
+    assert!(!format!("{config:?}").contains("recognisable"));
+}
+
+#[test]
+fn the_audience_of_an_exchange_is_that_of_the_cloud() {
+    let audience = |cloud: &str| {
+        let variables = [("ENTRA_MCP_CLOUD", cloud)];
+        load(ServeLayer::default(), &variables, None).unwrap().credential.exchange_audience
+    };
+    assert_eq!(audience("public"), "api://AzureADTokenExchange");
+    assert_eq!(audience("us-government"), "api://AzureADTokenExchangeUSGov");
+    assert_eq!(audience("china"), "api://AzureADTokenExchangeChina");
 }
 
 fn clients(text: &str) -> Result<Vec<RegisteredClient>, ConfigError> {

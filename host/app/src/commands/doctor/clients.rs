@@ -1,0 +1,184 @@
+//! What known families of MCP clients make of a server. Looked up in their sources and issue trackers (2026-11).
+
+use super::report::Finding;
+
+/// What a visit has found.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Facts {
+    pub(super) is_local: bool,
+    pub(super) has_resource_metadata: bool,
+    pub(super) resource: String,
+    pub(super) resource_matches: bool,
+    pub(super) server_is_entra: bool,
+    pub(super) has_server_metadata: bool,
+    pub(super) issuer: Option<String>,
+    pub(super) issuer_matches: bool,
+    pub(super) publishes_s256: bool,
+    pub(super) registers: bool,
+    pub(super) reads_documents: bool,
+    pub(super) challenge_scope: Option<String>,
+    pub(super) short_scope: bool,
+    pub(super) foreign_scope: bool,
+}
+
+/// A family of clients, by what it insists on.
+struct Family {
+    name: &'static str,
+    /// Compares `resource` with the URL.
+    compares_resource: bool,
+    /// Compares `issuer` with the name of the authorization server.
+    compares_issuer: bool,
+    /// Refuses metadata without `issuer`.
+    needs_issuer: bool,
+    /// Refuses metadata without S256.
+    needs_s256: bool,
+    /// Comes from the servers of its maker, not from the person's machine.
+    is_remote: bool,
+    /// What people have to do besides.
+    note: Option<&'static str>,
+}
+
+const PLAIN: Family = Family {
+    name: "",
+    compares_resource: true,
+    compares_issuer: false,
+    needs_issuer: false,
+    needs_s256: false,
+    is_remote: false,
+    note: None,
+};
+
+const FAMILIES: [Family; 7] = [
+    Family { name: "C# SDK", compares_issuer: true, needs_issuer: true, needs_s256: true, ..PLAIN },
+    Family { name: "TypeScript SDK", ..PLAIN },
+    Family { name: "Python SDK", compares_issuer: true, needs_issuer: true, ..PLAIN },
+    Family { name: "Rust SDK (rmcp)", needs_issuer: true, ..PLAIN },
+    Family { name: "Claude", compares_issuer: true, needs_issuer: true, is_remote: true, ..PLAIN },
+    Family { name: "VS Code", ..PLAIN },
+    Family {
+        name: "Copilot Studio",
+        is_remote: true,
+        note: Some(
+            "its redirect URI, https://global.consent.azure-apim.net/redirect/…, has to be registered where clients do not \
+             register themselves",
+        ),
+        ..PLAIN
+    },
+];
+
+/// What each family will do.
+pub(super) fn predictions(facts: &Facts) -> Vec<Finding> {
+    FAMILIES.iter().map(|family| family.prediction(facts)).collect()
+}
+
+impl Family {
+    fn prediction(&self, facts: &Facts) -> Finding {
+        let name = self.name;
+        if self.is_remote && facts.is_local {
+            let what = format!("{name} does not reach the server: it calls from the servers of its maker");
+            return Finding::warning("client", what, "give it the URL that the server has on the Internet");
+        }
+        if let Some(reason) = self.stops_at(facts) {
+            return Finding { change: None, ..Finding::failure("client", format!("{name} {reason}"), "") };
+        }
+        let known = facts.registers || facts.reads_documents;
+        let mut what = format!("{name} gets a token");
+        if !known {
+            what.push_str(", once it was given a client id");
+        }
+        match self.note.filter(|_| !known) {
+            Some(note) => Finding::warning("client", what, note),
+            None => Finding::good("client", what),
+        }
+    }
+
+    /// The first thing that ends the sign-in.
+    fn stops_at(&self, facts: &Facts) -> Option<String> {
+        if !facts.has_resource_metadata {
+            return Some("finds no metadata of the resource, and shows that authorization failed".to_owned());
+        }
+        if self.compares_resource && !facts.resource_matches {
+            return Some(format!("refuses the server: its metadata are about {:?}", facts.resource));
+        }
+        if !facts.has_server_metadata {
+            return Some("finds no authorization server".to_owned());
+        }
+        if self.needs_issuer && facts.issuer.is_none() {
+            return Some("refuses metadata without an issuer".to_owned());
+        }
+        if self.compares_issuer && !facts.issuer_matches {
+            return Some(
+                "refuses the authorization server: its issuer is not the name that the resource has for it".to_owned(),
+            );
+        }
+        if self.needs_s256 && !facts.publishes_s256 {
+            return Some("refuses the authorization server: it does not publish S256".to_owned());
+        }
+        if facts.server_is_entra && (facts.short_scope || facts.foreign_scope) {
+            let code = if facts.foreign_scope { "AADSTS9010010" } else { "AADSTS650053 or AADSTS9010010" };
+            return Some(format!(
+                "sends the person to Entra ID, which refuses `scope` and `resource` together ({code})"
+            ));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::doctor::report::Severity;
+
+    fn good() -> Facts {
+        Facts {
+            has_resource_metadata: true,
+            resource: "https://mcp.example.com/mcp".to_owned(),
+            resource_matches: true,
+            has_server_metadata: true,
+            issuer: Some("https://mcp.example.com".to_owned()),
+            issuer_matches: true,
+            publishes_s256: true,
+            registers: true,
+            ..Facts::default()
+        }
+    }
+
+    /// The families that fail.
+    fn failing(facts: &Facts) -> Vec<&'static str> {
+        let predictions = predictions(facts);
+        FAMILIES
+            .iter()
+            .zip(predictions)
+            .filter(|(_, found)| found.severity == Severity::Failure)
+            .map(|(family, _)| family.name)
+            .collect()
+    }
+
+    #[test]
+    fn a_server_that_is_right_serves_all() {
+        assert_eq!(failing(&good()), [""; 0]);
+    }
+
+    #[test]
+    fn each_family_stops_at_what_it_insists_on() {
+        let all = FAMILIES.map(|family| family.name);
+        assert_eq!(failing(&Facts { resource_matches: false, ..good() }), all);
+        assert_eq!(failing(&Facts { has_server_metadata: false, ..good() }), all);
+        assert_eq!(failing(&Facts { server_is_entra: true, short_scope: true, ..good() }), all);
+        assert_eq!(failing(&Facts { server_is_entra: true, foreign_scope: true, ..good() }), all);
+        assert_eq!(failing(&Facts { issuer_matches: false, ..good() }), ["C# SDK", "Python SDK", "Claude"]);
+        assert_eq!(failing(&Facts { publishes_s256: false, ..good() }), ["C# SDK"]);
+        assert_eq!(
+            failing(&Facts { issuer: None, issuer_matches: false, ..good() }),
+            ["C# SDK", "Python SDK", "Rust SDK (rmcp)", "Claude"]
+        );
+    }
+
+    #[test]
+    fn a_redirect_has_to_be_registered_where_clients_do_not_register_themselves() {
+        let notes =
+            |facts: &Facts| predictions(facts).into_iter().filter(|found| found.severity == Severity::Warning).count();
+        assert_eq!((notes(&good()), notes(&Facts { registers: false, ..good() })), (0, 1));
+        assert_eq!(notes(&Facts { is_local: true, ..good() }), 2, "two of them do not reach this machine");
+    }
+}

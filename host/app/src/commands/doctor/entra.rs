@@ -1,0 +1,207 @@
+//! Entra ID and Graph: the way there, and what the component itself finds when it asks.
+
+use std::sync::Arc;
+
+use entra_mcp_plugin::client_credential::{ClientCertificates, ClientCredential};
+use entra_mcp_plugin::clock::Clock;
+use entra_mcp_plugin::environment::Settings;
+use entra_mcp_plugin::lifecycle::{Problem, Subject};
+use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
+use entra_mcp_plugin::random::SystemRandomness;
+use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore};
+use entra_mcp_plugin::{Error, Plugin};
+use url::Url;
+
+use super::network::Probe;
+use super::report::Finding;
+use crate::composition::client_credential::{self, Chosen, word};
+use crate::config::{CredentialName, ServeConfig};
+
+/// A certificate that expires sooner than this is worth a warning, in seconds: 30 days.
+const EXPIRES_SOON_SECONDS: u64 = 30 * 24 * 60 * 60;
+
+const SECONDS_OF_A_DAY: u64 = 24 * 60 * 60;
+
+/// Names, connections and certificates of Entra ID and Graph. Whether Entra ID can be reached.
+pub(super) async fn way(probe: &Probe, settings: &Settings, now: u64) -> (Vec<Finding>, bool) {
+    let (mut findings, mut reached) = (Vec::new(), false);
+    for (url, role, setting) in [
+        (&settings.authority, "Entra ID", "--cloud or --authority"),
+        (&settings.graph, "Microsoft Graph", "--graph-url"),
+    ] {
+        let Ok(url) = Url::parse(url) else { continue };
+        let (found, answers) = probe.way_to(&url, role, setting, now).await;
+        findings.extend(found);
+        reached |= answers && role == "Entra ID";
+    }
+    (findings, reached)
+}
+
+/// The credential as far as this machine knows it.
+pub(super) async fn credential(
+    config: &ServeConfig,
+    settings: &Settings,
+    store: &Arc<dyn SecretStore>,
+    clock: &Arc<dyn Clock>,
+) -> (Vec<Finding>, Option<Arc<dyn ClientCredential>>) {
+    let Chosen { name, source, credential, passed_over } =
+        client_credential::choose(&config.credential, settings, store, clock).await;
+    let mut findings: Vec<_> = passed_over
+        .iter()
+        .map(|(name, reason)| Finding::skipped("credential", format!("{} is not used: {reason}", word(*name))))
+        .collect();
+    let credential = match credential {
+        Ok(credential) => credential,
+        Err(error) => {
+            let what = match name {
+                None => "there is no credential for the application".to_owned(),
+                Some(_) => error.to_string(),
+            };
+            let change = "configure one of them: --certificate-file, AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE, or a \
+                          managed identity; for `entra-mcp stdio`, none is needed";
+            findings.push(Finding::failure("credential", what, change));
+            return (findings, None);
+        }
+    };
+    if name == Some(CredentialName::Certificate) {
+        findings.extend(certificates(config, settings, clock));
+    }
+    match credential.obtain(&client_credential::token_endpoint(settings)).await {
+        Ok(_) => {
+            let word = name.map(word).unwrap_or_default();
+            findings.push(Finding::good("credential", format!("{word}: {source}")));
+            (findings, Some(credential))
+        }
+        Err(error) => {
+            let sentence = error.to_string();
+            let sentence = sentence.strip_prefix("the client credential is unavailable: ").unwrap_or(&sentence);
+            findings.push(Finding::of_sentence("credential", sentence));
+            (findings, None)
+        }
+    }
+}
+
+/// The thumbprints are what is compared with the portal.
+fn certificates(config: &ServeConfig, settings: &Settings, clock: &Arc<dyn Clock>) -> Vec<Finding> {
+    let files = ClientCertificates::new(
+        &settings.client_id,
+        &config.credential.certificates,
+        config.credential.certificate_password.clone(),
+        Arc::clone(clock),
+        Arc::new(SystemRandomness::default()),
+    );
+    let usable = files.usable().unwrap_or_default();
+    let mut findings: Vec<_> = usable
+        .iter()
+        .map(|facts| {
+            let left = facts.not_after.saturating_sub(clock.now_seconds());
+            let (path, thumbprint) = (facts.path.display(), &facts.thumbprint);
+            let what =
+                format!("the certificate in {path} (thumbprint {thumbprint}) is good for {} days", left / SECONDS_OF_A_DAY);
+            if left < EXPIRES_SOON_SECONDS {
+                let change = "make a new one, upload it under Certificates & secrets in the app registration, and name its \
+                              file with --certificate-file besides this one";
+                Finding::warning("certificate", what, change)
+            } else {
+                Finding::good("certificate", what)
+            }
+        })
+        .collect();
+    // Without a usable one, the credential says it.
+    if !usable.is_empty() {
+        let fault = |fault: &dyn std::fmt::Display| Finding::of_sentence("certificate", &fault.to_string());
+        findings.extend(files.faults().iter().map(|found| fault(found)));
+    }
+    findings
+}
+
+/// The component with a store of its own, so that nothing of the doctor's questions stays behind.
+pub(super) fn plugin(
+    config: &ServeConfig,
+    settings: Settings,
+    credential: Option<Arc<dyn ClientCredential>>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Plugin, Error> {
+    let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()])?;
+    let http = OutboundHttp::new(policy, config.common.ca_file.as_deref())?;
+    let mut builder = Plugin::builder(settings)
+        .clock(Arc::clone(clock))
+        .secret_store(Arc::new(MemoryStore::new(Arc::clone(clock))))
+        .outbound_http(http)
+        .code_cache(config.common.host.code_cache.clone());
+    if let Some(credential) = credential {
+        builder = builder.client_credential(credential);
+    }
+    builder.build()
+}
+
+/// What the component finds: metadata, keys, the credential, the clock.
+pub(super) async fn authority(plugin: &Plugin, settings: &Settings, has_credential: bool) -> Vec<Finding> {
+    let problems = match plugin.check_authority().await {
+        Ok(problems) => problems,
+        Err(error) => return vec![Finding::failure("component", error.to_string(), "report it with the log")],
+    };
+    let of = |subject: Subject| problems.iter().find(|problem| problem.about == subject);
+    let tenant = &settings.tenant;
+    let mut findings = vec![match of(Subject::Clock) {
+        Some(problem) => found("clock", problem),
+        None => Finding::good("clock", "the clock of this machine agrees with that of Entra ID"),
+    }];
+    let metadata = of(Subject::Authority);
+    findings.push(match metadata {
+        Some(problem) => found("metadata", problem),
+        None => Finding::good(
+            "metadata",
+            format!("the metadata of the tenant {tenant} has the issuer that its tokens will have"),
+        ),
+    });
+    if metadata.is_some() {
+        findings.push(Finding::skipped(
+            "keys",
+            "signing keys and credential were not looked at: there is no tenant to ask",
+        ));
+        return findings;
+    }
+    findings.push(match of(Subject::SigningKeys) {
+        Some(problem) => found("keys", problem),
+        None => Finding::good("keys", "the signing keys of the tenant can be read"),
+    });
+    findings.push(match (of(Subject::ClientCredential), has_credential) {
+        (_, false) => Finding::skipped("token", "the application was not tried: it has no credential here"),
+        (Some(problem), true) => found("token", problem),
+        (None, true) if ["common", "organizations", "consumers"].contains(&tenant.as_str()) => Finding::skipped(
+            "token",
+            format!("the application was not tried: {tenant} is no tenant that it is at home in"),
+        ),
+        (None, true) => Finding::good("token", "Entra ID knows the application and its credential: it gave a token"),
+    });
+    findings
+}
+
+/// A problem with the place in the portal where it is mended.
+fn found(id: &'static str, problem: &Problem) -> Finding {
+    let mut finding = Finding::of_sentence(id, &problem.message);
+    if let Some(place) = place(&problem.code) {
+        let change = finding.change.take().map(|change| format!("{change} — ")).unwrap_or_default();
+        finding.change = Some(format!("{change}In the portal: {place}"));
+    }
+    finding
+}
+
+/// Where in the portal something is changed.
+fn place(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "aadsts-7000215" | "aadsts-7000222" => "App registrations > your app > Certificates & secrets > Client secrets",
+        "aadsts-700027" | "aadsts-700030" | "aadsts-7000216" => {
+            "App registrations > your app > Certificates & secrets > Certificates"
+        }
+        "aadsts-700211" | "aadsts-700212" | "aadsts-700213" | "aadsts-700222" | "aadsts-700236" => {
+            "App registrations > your app > Certificates & secrets > Federated credentials"
+        }
+        "aadsts-700025" => "App registrations > your app > Certificates & secrets",
+        "aadsts-700016" | "aadsts-90002" | "aadsts-50059" => "App registrations > your app > Overview",
+        "aadsts-7000112" => "Enterprise applications > your app > Properties > Enabled for users to sign-in",
+        "aadsts-7000229" => "Enterprise applications: add the application to this tenant (admin consent)",
+        _ => return None,
+    })
+}

@@ -1,0 +1,208 @@
+//! Which credential the remote server proves itself with to Entra ID.
+//!
+//! With `auto`, what was configured for this program goes before what the platform offers, and what cannot be copied before
+//! what can: certificate, secret, workload identity, managed identity. What is configured and does not work is an error,
+//! and never a reason to take the next one. The Azure CLI is taken by name only.
+
+use std::sync::Arc;
+
+use entra_mcp_plugin::client_credential::{
+    AzureCli, ClientCertificates, ClientCredential, ClientSecret, CredentialError, FederatedTokenFile, ManagedIdentity,
+    secret_record,
+};
+use entra_mcp_plugin::clock::Clock;
+use entra_mcp_plugin::environment::Settings;
+use entra_mcp_plugin::random::SystemRandomness;
+use entra_mcp_plugin::secret_store::SecretStore;
+
+use crate::config::{CredentialConfig, CredentialName, SecretSource};
+
+/// A credential, and why it is not another one.
+pub struct Chosen {
+    /// What was chosen, unless there is none.
+    pub name: Option<CredentialName>,
+    /// Where it comes from, in words.
+    pub source: String,
+    /// The credential.
+    pub credential: Result<Arc<dyn ClientCredential>, CredentialError>,
+    /// Those that go before it, and why each was not taken.
+    pub passed_over: Vec<(CredentialName, String)>,
+}
+
+/// The endpoint that the first assertion is for.
+pub fn token_endpoint(settings: &Settings) -> String {
+    format!("{}/{}/oauth2/v2.0/token", settings.authority, settings.tenant)
+}
+
+struct Sources<'a> {
+    config: &'a CredentialConfig,
+    settings: &'a Settings,
+    store: &'a Arc<dyn SecretStore>,
+    clock: &'a Arc<dyn Clock>,
+}
+
+/// Chooses the credential, by name or in the order of `auto`.
+pub async fn choose(
+    config: &CredentialConfig,
+    settings: &Settings,
+    store: &Arc<dyn SecretStore>,
+    clock: &Arc<dyn Clock>,
+) -> Chosen {
+    let sources = Sources { config, settings, store, clock };
+    let of = |name: CredentialName, passed_over| Chosen {
+        name: Some(name),
+        source: sources.described(name),
+        credential: sources.credential(name),
+        passed_over,
+    };
+    if config.name != CredentialName::Auto {
+        return of(config.name, Vec::new());
+    }
+    let mut passed_over = Vec::new();
+    for name in [
+        CredentialName::Certificate,
+        CredentialName::Secret,
+        CredentialName::WorkloadIdentity,
+        CredentialName::ManagedIdentity,
+    ] {
+        match sources.missing(name).await {
+            None => return of(name, passed_over),
+            Some(reason) => passed_over.push((name, reason)),
+        }
+    }
+    let reasons: Vec<_> = passed_over.iter().map(|(name, reason)| format!("{}: {reason}", word(*name))).collect();
+    let error = CredentialError::NotConfigured(format!(
+        "there is no credential for the application. {}. Configure one of them (see \"Run without a secret\" in the \
+         documentation)",
+        reasons.join("; ")
+    ));
+    Chosen { name: None, source: String::new(), credential: Err(error), passed_over }
+}
+
+impl Chosen {
+    /// Says which credential was chosen, and why the others were not.
+    pub fn log(&self) {
+        for (name, reason) in &self.passed_over {
+            tracing::info!(credential = word(*name), "not used: {reason}");
+        }
+        let Some(name) = self.name else { return };
+        tracing::info!(credential = word(name), "the application proves itself with {}", self.source);
+        if name == CredentialName::AzureCli {
+            tracing::warn!("the Azure CLI as a credential is for development only");
+        }
+    }
+}
+
+/// As `--credential` takes it.
+pub fn word(name: CredentialName) -> &'static str {
+    match name {
+        CredentialName::Auto => "auto",
+        CredentialName::Secret => "secret",
+        CredentialName::Certificate => "certificate",
+        CredentialName::WorkloadIdentity => "workload-identity",
+        CredentialName::ManagedIdentity => "managed-identity",
+        CredentialName::AzureCli => "azure-cli",
+    }
+}
+
+impl Sources<'_> {
+    /// Why `auto` passes over it.
+    async fn missing(&self, name: CredentialName) -> Option<String> {
+        match name {
+            CredentialName::Certificate => {
+                self.config.certificates.is_empty().then(|| "--certificate-file is not set".to_owned())
+            }
+            CredentialName::Secret => self.missing_secret().await,
+            CredentialName::WorkloadIdentity => self.config.federated_token.is_none().then(|| {
+                "AZURE_FEDERATED_TOKEN_FILE is not set (in Kubernetes, the label azure.workload.identity/use sets it)".to_owned()
+            }),
+            CredentialName::ManagedIdentity => match self.managed_identity() {
+                Err(error) => Some(error.to_string()),
+                // The platform says so: then it is an error if there is none.
+                Ok(_) if self.config.identity_service.as_ref().is_ok_and(|service| service.is_announced()) => None,
+                Ok(identity) => identity.token().await.err().map(|fault| fault.to_string()),
+            },
+            CredentialName::Auto | CredentialName::AzureCli => Some("it is taken by name only".to_owned()),
+        }
+    }
+
+    async fn missing_secret(&self) -> Option<String> {
+        if !matches!(self.config.secret, SecretSource::Store) {
+            return None;
+        }
+        match self.store.get(&secret_record(&self.settings.client_id)).await {
+            Ok(None) => Some(
+                "there is no client secret: set AZURE_CLIENT_SECRET, or pass --client-secret-file, or run `entra-mcp \
+                 client-secret set`"
+                    .to_owned(),
+            ),
+            // A store that fails does so again where the secret is used, and there it is an error.
+            Ok(Some(_)) | Err(_) => None,
+        }
+    }
+
+    fn managed_identity(&self) -> Result<ManagedIdentity, CredentialError> {
+        let service = self.config.identity_service.clone()?;
+        let identity = self.config.managed_identity.clone();
+        Ok(ManagedIdentity::new(service, identity, self.config.exchange_audience, Arc::clone(self.clock)))
+    }
+
+    fn credential(&self, name: CredentialName) -> Result<Arc<dyn ClientCredential>, CredentialError> {
+        let Self { config, settings, store, clock } = self;
+        let not_set = |text: &str| CredentialError::NotConfigured(text.to_owned());
+        Ok(match name {
+            CredentialName::Auto => return Err(not_set("there is no credential for the application")),
+            CredentialName::Secret => {
+                let secret = match &config.secret {
+                    SecretSource::Given(secret) => ClientSecret::Given(secret.clone()),
+                    SecretSource::File(path) => ClientSecret::File(path.clone()),
+                    SecretSource::Store => {
+                        ClientSecret::Store { store: Arc::clone(store), client_id: settings.client_id.clone() }
+                    }
+                };
+                secret.warn_if_exposed();
+                Arc::new(secret)
+            }
+            CredentialName::Certificate => Arc::new(ClientCertificates::new(
+                &settings.client_id,
+                &config.certificates,
+                config.certificate_password.clone(),
+                Arc::clone(clock),
+                Arc::new(SystemRandomness::default()),
+            )),
+            CredentialName::WorkloadIdentity => {
+                let path = config.federated_token.clone();
+                let path = path.ok_or_else(|| not_set("AZURE_FEDERATED_TOKEN_FILE is not set"))?;
+                Arc::new(FederatedTokenFile::new(path, Arc::clone(clock)))
+            }
+            CredentialName::ManagedIdentity => Arc::new(self.managed_identity()?),
+            CredentialName::AzureCli => Arc::new(AzureCli::new(config.exchange_audience, Arc::clone(clock))),
+        })
+    }
+
+    fn described(&self, name: CredentialName) -> String {
+        let config = self.config;
+        match name {
+            CredentialName::Auto => String::new(),
+            CredentialName::Secret => match &config.secret {
+                SecretSource::Given(_) => "the client secret of AZURE_CLIENT_SECRET".to_owned(),
+                SecretSource::File(path) => format!("the client secret in {}", path.display()),
+                SecretSource::Store => "the client secret in the store".to_owned(),
+            },
+            CredentialName::Certificate => {
+                let files: Vec<_> = config.certificates.iter().map(|path| path.display().to_string()).collect();
+                format!("the certificate in {}", files.join(" or "))
+            }
+            CredentialName::WorkloadIdentity => {
+                let path = config.federated_token.as_deref().unwrap_or(std::path::Path::new(""));
+                format!("the federated token in {}", path.display())
+            }
+            CredentialName::ManagedIdentity => {
+                let service = config.identity_service.as_ref().map_or("", |service| service.name());
+                let identity = config.managed_identity.as_deref().unwrap_or("system-assigned");
+                format!("the managed identity ({service}, {identity})")
+            }
+            CredentialName::AzureCli => "what the Azure CLI is signed in with".to_owned(),
+        }
+    }
+}

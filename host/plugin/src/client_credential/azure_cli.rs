@@ -1,0 +1,108 @@
+//! The Azure CLI of this machine as a source of tokens: for development only.
+//!
+//! Entra ID takes a token of its own as a credential of an application only if it is one of a managed identity. So the CLI
+//! has to be signed in as one (`az login --identity`), on a development machine in Azure or in the Cloud Shell.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use super::{ClientCredential, Credential, CredentialError, jwt};
+use crate::clock::Clock;
+
+/// How long the CLI may take. It starts an interpreter and asks Entra ID.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A token is asked for anew when it has less than this left.
+const RENEW_BEFORE: Duration = Duration::from_secs(5 * 60);
+
+/// What to do.
+const SIGN_IN: &str =
+    "sign the Azure CLI in as a managed identity with `az login --identity`, or use another --credential";
+
+/// Tokens of the account that the Azure CLI is signed in with.
+pub struct AzureCli {
+    program: String,
+    /// `api://AzureADTokenExchange`, or what it is called in another cloud.
+    resource: String,
+    clock: Arc<dyn Clock>,
+    kept: Mutex<Option<(Zeroizing<String>, u64)>>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "accessToken")]
+    access_token: String,
+}
+
+impl AzureCli {
+    /// Tokens for `resource` from the program `az` on the search path.
+    pub fn new(resource: &str, clock: Arc<dyn Clock>) -> Self {
+        Self { program: "az".to_owned(), resource: resource.to_owned(), clock, kept: Mutex::default() }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the one program that is asked for a token; its output is read here")]
+    async fn ask(&self) -> Result<Zeroizing<String>, String> {
+        let mut command = tokio::process::Command::new(&self.program);
+        command.args(["account", "get-access-token", "--output", "json", "--resource", &self.resource]);
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let output = match tokio::time::timeout(TIMEOUT, command.output()).await {
+            Ok(Ok(output)) => output,
+            Ok(Err(error)) => {
+                return Err(format!(
+                    "the Azure CLI cannot be started ({error}): install it, and put `az` on the search path"
+                ));
+            }
+            Err(_) => {
+                return Err(format!(
+                    "the Azure CLI has not answered within {} seconds: run `az account get-access-token` to see why",
+                    TIMEOUT.as_secs()
+                ));
+            }
+        };
+        let stdout = Zeroizing::new(output.stdout);
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            let line = errors.lines().find(|line| line.contains("ERROR")).or(errors.lines().next()).unwrap_or_default();
+            let line: String = line.chars().take(200).filter(|character| !character.is_control()).collect();
+            return Err(format!("the Azure CLI has no token ({line}): {SIGN_IN}"));
+        }
+        let answer: Answer = serde_json::from_slice(&stdout)
+            .map_err(|_| "the Azure CLI answered with something unexpected".to_owned())?;
+        let token = Zeroizing::new(answer.access_token);
+        let claims = jwt::part(&token, 1).unwrap_or_default();
+        if ["scp", "upn", "unique_name", "preferred_username"].iter().any(|name| claims.get(name).is_some()) {
+            return Err(format!(
+                "the Azure CLI is signed in as a person, whose token is no credential of an application: {SIGN_IN}"
+            ));
+        }
+        Ok(token)
+    }
+}
+
+#[async_trait]
+impl ClientCredential for AzureCli {
+    async fn obtain(&self, _: &str) -> Result<Credential, CredentialError> {
+        let now = self.clock.now_seconds();
+        let mut kept = self.kept.lock().await;
+        if let Some((token, expires)) = &*kept
+            && *expires > now.saturating_add(RENEW_BEFORE.as_secs())
+        {
+            return Ok(Credential::Assertion(token.clone()));
+        }
+        let token = self.ask().await.map_err(CredentialError::Unavailable)?;
+        *kept = jwt::expiry(&token).map(|expires| (token.clone(), expires));
+        Ok(Credential::Assertion(token))
+    }
+
+    async fn replacement(&self, audience: &str, refused: &Credential) -> Result<Credential, CredentialError> {
+        self.kept.lock().await.take_if(|(token, _)| Credential::Assertion(token.clone()) == *refused);
+        let now = self.obtain(audience).await?;
+        Ok(if now == *refused { Credential::None } else { now })
+    }
+}
