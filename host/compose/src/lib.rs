@@ -3,6 +3,10 @@
 //! The component imports interfaces of its own, which a host implements. A component that exports them, an *adapter*, can
 //! do so as well: [`plug`] connects the two and gives one component, which imports what the adapter needs.
 
+mod wrap;
+
+pub use wrap::{Parts, wrap};
+
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions};
 
@@ -29,6 +33,17 @@ pub enum ComposeError {
     /// The component imports something that the adapter does not export.
     #[error("the adapter does not export {0}, which the component imports")]
     NotSupplied(String),
+    /// A tool opens connections of its own.
+    #[error(
+        "the tool imports {0}: connections of its own could go anywhere, without its caller's token and past every rule. \
+         Build it without sockets; requests by wasi:http are what a protected tool has"
+    )]
+    Sockets(String),
+    /// A tool imports what a protected one is not given.
+    #[error(
+        "the tool imports {0}, which a protected tool is not given: it has wasi:http and other interfaces of WASI 0.2"
+    )]
+    NotForTools(String),
     /// The component serves no requests.
     #[error("the component does not export {HANDLER}…")]
     NoHandler,

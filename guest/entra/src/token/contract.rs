@@ -74,7 +74,11 @@ macro_rules! convert_token_validator_types {
                             scopes: challenge.scopes,
                         }),
                         retry_after_seconds: error.retry_after_seconds(),
-                        evidence: error.into_evidence().into_iter().map(|(name, fact)| (name.to_owned(), fact.into())).collect(),
+                        evidence: error
+                            .into_evidence()
+                            .into_iter()
+                            .map(|(name, fact)| (name.to_owned(), fact.into()))
+                            .collect(),
                     }
                 }
             }
