@@ -1,10 +1,13 @@
 //! Composition of components.
 //!
 //! The component imports interfaces of its own, which a host implements. A component that exports them, an *adapter*, can
-//! do so as well: [`plug`] connects the two and gives one component, which imports what the adapter needs.
+//! do so as well: [`plug`] connects the two and gives one component, which imports what the adapter needs. [`wrap`] puts both
+//! in front of a tool, so that the tool is protected in any host of `wasi:http`.
 
+mod adapters;
 mod wrap;
 
+pub use adapters::{ADAPTER, GATE, KEEPER, parts};
 pub use wrap::{Parts, wrap};
 
 use wac_graph::types::Package;
@@ -44,9 +47,9 @@ pub enum ComposeError {
         "the tool imports {0}, which a protected tool is not given: it has wasi:http and other interfaces of WASI 0.2"
     )]
     NotForTools(String),
-    /// The component serves no requests.
-    #[error("the component does not export {HANDLER}…")]
-    NoHandler,
+    /// A component serves no requests.
+    #[error("{0} does not export {HANDLER}0.2.…")]
+    NoHandler(&'static str),
 }
 
 /// Connects the imports of a component with the exports of an adapter. What remains has imports of WASI only, and exports
@@ -58,7 +61,8 @@ pub fn plug(component: &[u8], adapter: &[u8]) -> Result<Vec<u8>, ComposeError> {
     let imports: Vec<String> = graph.types()[graph[component].ty()].imports.keys().cloned().collect();
     let exports: Vec<String> = graph.types()[graph[component].ty()].exports.keys().cloned().collect();
     let supplied: Vec<String> = graph.types()[graph[adapter].ty()].exports.keys().cloned().collect();
-    let handler = exports.into_iter().find(|name| name.starts_with(HANDLER)).ok_or(ComposeError::NoHandler)?;
+    let handler =
+        exports.into_iter().find(|name| name.starts_with(HANDLER)).ok_or(ComposeError::NoHandler("the component"))?;
 
     let inner = graph.instantiate(adapter);
     let outer = graph.instantiate(component);

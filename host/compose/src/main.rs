@@ -1,4 +1,4 @@
-//! `entra-mcp-compose COMPONENT ADAPTER OUTPUT`: see the library.
+//! `entra-mcp-compose COMPONENT OUTPUT`: the component with its adapter, which runs in hosts of WASI alone.
 
 use std::env;
 use std::error::Error;
@@ -18,21 +18,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
-    if let [tool, component, adapter, keeper, gate, output] = arguments.as_slice() {
-        let read = |path| fs::read(path).map_err(|error| format!("{}: {error}", std::path::Path::new(path).display()));
-        let parts = entra_mcp_compose::Parts {
-            component: &read(component)?,
-            adapter: &read(adapter)?,
-            keeper: &read(keeper)?,
-            gate: &read(gate)?,
-        };
-        fs::write(output, entra_mcp_compose::wrap(&read(tool)?, &parts)?)?;
-        return Ok(());
-    }
-    let [component, adapter, output] = arguments.as_slice() else {
-        return Err("usage: entra-mcp-compose COMPONENT ADAPTER OUTPUT".into());
+    let [component, output] = arguments.as_slice() else {
+        return Err("usage: entra-mcp-compose COMPONENT OUTPUT".into());
     };
     let read = |path| fs::read(path).map_err(|error| format!("{}: {error}", std::path::Path::new(path).display()));
-    fs::write(output, entra_mcp_compose::plug(&read(component)?, &read(adapter)?)?)?;
+    fs::write(output, entra_mcp_compose::plug(&read(component)?, entra_mcp_compose::ADAPTER)?)?;
     Ok(())
 }

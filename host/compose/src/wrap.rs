@@ -49,8 +49,8 @@ pub fn wrap(tool: &[u8], parts: &Parts<'_>) -> Result<Vec<u8>, ComposeError> {
     let keeper = register(graph, "the keeper", "entra-mcp:keeper", parts.keeper)?;
     let gate = register(graph, "the gate", "entra-mcp:gate", parts.gate)?;
     let tool = register(graph, "the tool", "entra-mcp:tool", tool)?;
-    let tool_handler = export(graph, tool, HANDLER).ok_or(ComposeError::NoHandler)?;
-    let handler = export(graph, gate, HANDLER).ok_or(ComposeError::NoHandler)?;
+    let tool_handler = export(graph, tool, HANDLER).ok_or(ComposeError::NoHandler("the tool"))?;
+    let handler = export(graph, gate, HANDLER).ok_or(ComposeError::NoHandler("the gate"))?;
     check_imports(graph, tool, keeper)?;
 
     let adapter = Instance { package: adapter, node: graph.instantiate(adapter) };

@@ -37,3 +37,6 @@ mod tools;
 mod tutorial;
 #[cfg(test)]
 mod verdict;
+#[cfg(test)]
+#[cfg(unix)]
+mod wrapped;
