@@ -15,7 +15,7 @@ mod tools;
 use tools::{ADMINISTRATION, PYTHON_CLIENTS, TOOLS_JS, TOOLS_PYTHON, Tools};
 
 /// Folders of `tests/clients` with packages for Node.js.
-const NODE_CLIENTS: [&str; 10] = [
+const NODE_CLIENTS: [&str; 11] = [
     "conformance",
     "conformance-next",
     "inspector",
@@ -23,6 +23,7 @@ const NODE_CLIENTS: [&str; 10] = [
     "mcp-client-2",
     "mcp-remote",
     "mcp-sdk-1",
+    "mcpb",
     "msal-node",
     "pages",
     "server-everything",

@@ -16,7 +16,7 @@ use wasip2::http::types::{
 };
 use wasip2::io::poll::{Pollable, poll};
 use wasip2::io::streams::{InputStream, StreamError};
-use world::http_error::{DeniedTarget, Interrupted, NotConnected};
+use world::http_error::Interrupted;
 use world::{Http, HttpError};
 
 /// Bytes of an answer that are read: more than the largest document that is taken, which is a key set.
@@ -130,25 +130,5 @@ fn body(response: &IncomingResponse, deadline: &Deadline) -> Result<Vec<u8>, Htt
 
 /// The codes of `wasi:http` that the developer of a host can do something about.
 fn error(code: &ErrorCode) -> HttpError {
-    match code {
-        ErrorCode::HttpRequestDenied => HttpError::Denied(DeniedTarget::NotListed),
-        ErrorCode::DestinationIpProhibited => HttpError::Denied(DeniedTarget::Address),
-        ErrorCode::ConnectionTimeout
-        | ErrorCode::ConnectionReadTimeout
-        | ErrorCode::ConnectionWriteTimeout
-        | ErrorCode::HttpResponseTimeout => HttpError::TimedOut,
-        ErrorCode::HttpResponseBodySize(_) => HttpError::TooLarge,
-        ErrorCode::DnsTimeout => HttpError::Connect(NotConnected::NameTimedOut),
-        ErrorCode::DnsError(_) | ErrorCode::DestinationNotFound => HttpError::Connect(NotConnected::NameNotFound),
-        ErrorCode::DestinationIpUnroutable => HttpError::Connect(NotConnected::Unroutable),
-        ErrorCode::DestinationUnavailable => HttpError::Connect(NotConnected::Unavailable),
-        ErrorCode::ConnectionRefused => HttpError::Connect(NotConnected::Refused),
-        ErrorCode::ConnectionLimitReached => HttpError::Connect(NotConnected::TooMany),
-        ErrorCode::TlsCertificateError => HttpError::Connect(NotConnected::Certificate),
-        ErrorCode::TlsProtocolError | ErrorCode::TlsAlertReceived(_) => HttpError::Connect(NotConnected::Tls),
-        ErrorCode::ConfigurationError => HttpError::Connect(NotConnected::NotSetUp),
-        ErrorCode::ConnectionTerminated | ErrorCode::HttpResponseIncomplete => HttpError::Broken(Interrupted::Ended),
-        ErrorCode::HttpProtocolError => HttpError::Broken(Interrupted::ResponseInvalid),
-        _ => HttpError::Broken(Interrupted::Unknown),
-    }
+    world::http_error_of!(ErrorCode, code)
 }

@@ -92,6 +92,54 @@ pub enum Interrupted {
     Unknown,
 }
 
+/// Every code of `wasi:http` as one of the reasons that people can do something about. What a host says in words is for
+/// its log. A macro, because each version of the interface has a type `error-code` of its own, with the same codes.
+#[macro_export]
+macro_rules! http_error_of {
+    ($codes:ident, $code:expr) => {{
+        use $crate::HttpError;
+        use $crate::http_error::{DeniedTarget, Interrupted, NotConnected};
+        match $code {
+            $codes::HttpRequestDenied => HttpError::Denied(DeniedTarget::NotListed),
+            $codes::DestinationIpProhibited => HttpError::Denied(DeniedTarget::Address),
+            $codes::ConnectionTimeout
+            | $codes::ConnectionReadTimeout
+            | $codes::ConnectionWriteTimeout
+            | $codes::HttpResponseTimeout => HttpError::TimedOut,
+            $codes::HttpResponseBodySize(_)
+            | $codes::HttpResponseHeaderSectionSize(_)
+            | $codes::HttpResponseHeaderSize(_)
+            | $codes::HttpResponseTrailerSectionSize(_)
+            | $codes::HttpResponseTrailerSize(_) => HttpError::TooLarge,
+            $codes::DnsTimeout => HttpError::Connect(NotConnected::NameTimedOut),
+            $codes::DnsError(_) | $codes::DestinationNotFound => HttpError::Connect(NotConnected::NameNotFound),
+            $codes::DestinationIpUnroutable => HttpError::Connect(NotConnected::Unroutable),
+            $codes::DestinationUnavailable => HttpError::Connect(NotConnected::Unavailable),
+            $codes::ConnectionRefused => HttpError::Connect(NotConnected::Refused),
+            $codes::ConnectionLimitReached => HttpError::Connect(NotConnected::TooMany),
+            $codes::TlsCertificateError => HttpError::Connect(NotConnected::Certificate),
+            $codes::TlsProtocolError | $codes::TlsAlertReceived(_) => HttpError::Connect(NotConnected::Tls),
+            $codes::ConfigurationError => HttpError::Connect(NotConnected::NotSetUp),
+            $codes::ConnectionTerminated | $codes::HttpResponseIncomplete => HttpError::Broken(Interrupted::Ended),
+            $codes::HttpRequestBodySize(_)
+            | $codes::HttpRequestUriTooLong
+            | $codes::HttpRequestHeaderSectionSize(_)
+            | $codes::HttpRequestHeaderSize(_)
+            | $codes::HttpRequestTrailerSectionSize(_)
+            | $codes::HttpRequestTrailerSize(_) => HttpError::Broken(Interrupted::RequestTooLarge),
+            $codes::HttpRequestLengthRequired
+            | $codes::HttpRequestMethodInvalid
+            | $codes::HttpRequestUriInvalid
+            | $codes::HttpUpgradeFailed => HttpError::Broken(Interrupted::RequestInvalid),
+            $codes::HttpResponseTransferCoding(_)
+            | $codes::HttpResponseContentCoding(_)
+            | $codes::HttpProtocolError => HttpError::Broken(Interrupted::ResponseInvalid),
+            $codes::LoopDetected => HttpError::Broken(Interrupted::Loop),
+            $codes::InternalError(_) => HttpError::Broken(Interrupted::Unknown),
+        }
+    }};
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

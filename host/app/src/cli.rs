@@ -130,6 +130,15 @@ enum Command {
         #[command(flatten)]
         settings: Layer,
     },
+    /// Name the account that calls are made as, if its sign-in is still good
+    #[command(after_help = "Examples:\n  entra-mcp whoami\n  entra-mcp whoami --account meganb@contoso.com --json")]
+    Whoami {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: Layer,
+    },
     /// Judge access tokens as the server would, and say why one is refused
     #[command(after_help = "Prints a line per token, in order. Exit codes: 0 all are valid, 1 some are refused, 2 it \
         could not be decided\n\nExamples:\n  entra-mcp validate --tenant-id contoso.com --audience \
@@ -257,6 +266,9 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
         }
         Command::Accounts { json, settings } => {
             commands::block_on(commands::accounts::run(&public_client(settings, environment)?, json))
+        }
+        Command::Whoami { json, settings } => {
+            commands::block_on(commands::whoami::run(&public_client(settings, environment)?, json))
         }
         Command::Validate { arguments } => {
             let own = commands::validate::SETTINGS;

@@ -14,6 +14,7 @@ pub mod http_handler;
 pub mod logging;
 mod open_files;
 mod process_memory;
+mod prompt;
 pub mod service_manager;
 pub mod telemetry;
 

@@ -20,6 +20,8 @@ use super::{PersonWorld, SignInError};
 
 /// Access tokens kept per account. Each is for one set of scopes, and there are few of those.
 const MAX_ACCESS_TOKENS: usize = 16;
+/// Accounts that an error lists. The command `accounts` lists all.
+const MAX_LISTED: usize = 10;
 
 /// A signed-in account. Identified by `home_account_id`; user name and name are for display only.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +118,17 @@ pub async fn list(env: &EntraWorld<'_>) -> Result<Vec<Account>, StoreError> {
     Ok(env.records.get(&ACCOUNTS, ()).await?.unwrap_or_default())
 }
 
+/// User names, with ids where two accounts have the same one.
+fn listed(accounts: &[Account]) -> String {
+    let is_unique = |name: &str| accounts.iter().filter(|other| other.username == name).count() == 1;
+    let shown = accounts.iter().take(MAX_LISTED).map(|account| match account.username.as_str() {
+        name if !name.is_empty() && is_unique(name) => name.to_owned(),
+        name => format!("{name} ({})", account.home_account_id).trim_start().to_owned(),
+    });
+    let more = accounts.len().saturating_sub(MAX_LISTED);
+    shown.chain((more > 0).then(|| format!("and {more} more"))).collect::<Vec<_>>().join(", ")
+}
+
 /// Chooses the account to use: the wanted one, else the configured one, else the only one.
 pub async fn choose(person: &PersonWorld<'_>, wanted: Option<&str>) -> Result<Account, SignInError> {
     let accounts = list(&person.entra).await?;
@@ -144,8 +157,9 @@ pub async fn choose(person: &PersonWorld<'_>, wanted: Option<&str>) -> Result<Ac
         }),
         [account] => Ok(account.clone()),
         several => Err(SignInError::AccountSelection(format!(
-            "{} accounts are signed in: choose one with the setting `account`, or sign out of the others.",
-            several.len()
+            "{} accounts are signed in: {}. Choose one with the setting `account`, or sign out of the others.",
+            several.len(),
+            listed(several)
         ))),
     }
 }

@@ -323,7 +323,8 @@ fn the_account_is_the_wanted_else_the_configured_else_the_only_one() {
         id_token: None,
     };
     run(accounts::save(&env, &bob, &scopes(), tokens)).unwrap();
-    assert!(matches!(run(accounts::choose(&person, None)), Err(SignInError::AccountSelection(_))));
+    let Err(SignInError::AccountSelection(text)) = run(accounts::choose(&person, None)) else { panic!() };
+    assert!(text.starts_with("2 accounts are signed in: alice@contoso.example, bob@contoso.example. Choose"), "{text}");
     person.settings = forever(LocalSettings { account: Some("b.t".to_owned()), ..local_settings() });
     assert_eq!(run(accounts::choose(&person, None)).unwrap(), bob);
 }

@@ -16,7 +16,7 @@ use server::site::Site;
 use server::tool_lists::{ProvidedWorld, ToolLists};
 use server::{LocalWorld, ServerWorld};
 use wasip2::http::types::ErrorCode;
-use world::http_error::{DeniedTarget, Interrupted, NotConnected};
+use world::http_error::Interrupted;
 use world::records::{Partitions, Records};
 use world::trail::Recorder;
 use world::*;
@@ -189,44 +189,7 @@ fn http_error(error: &wstd::http::Error) -> HttpError {
     let Some(code) = error.downcast_ref::<ErrorCode>() else {
         return HttpError::Broken(Interrupted::Unknown);
     };
-    match code {
-        ErrorCode::HttpRequestDenied => HttpError::Denied(DeniedTarget::NotListed),
-        ErrorCode::DestinationIpProhibited => HttpError::Denied(DeniedTarget::Address),
-        ErrorCode::ConnectionTimeout
-        | ErrorCode::ConnectionReadTimeout
-        | ErrorCode::ConnectionWriteTimeout
-        | ErrorCode::HttpResponseTimeout => HttpError::TimedOut,
-        ErrorCode::HttpResponseBodySize(_)
-        | ErrorCode::HttpResponseHeaderSectionSize(_)
-        | ErrorCode::HttpResponseHeaderSize(_)
-        | ErrorCode::HttpResponseTrailerSectionSize(_)
-        | ErrorCode::HttpResponseTrailerSize(_) => HttpError::TooLarge,
-        ErrorCode::DnsTimeout => HttpError::Connect(NotConnected::NameTimedOut),
-        ErrorCode::DnsError(_) | ErrorCode::DestinationNotFound => HttpError::Connect(NotConnected::NameNotFound),
-        ErrorCode::DestinationIpUnroutable => HttpError::Connect(NotConnected::Unroutable),
-        ErrorCode::DestinationUnavailable => HttpError::Connect(NotConnected::Unavailable),
-        ErrorCode::ConnectionRefused => HttpError::Connect(NotConnected::Refused),
-        ErrorCode::ConnectionLimitReached => HttpError::Connect(NotConnected::TooMany),
-        ErrorCode::TlsCertificateError => HttpError::Connect(NotConnected::Certificate),
-        ErrorCode::TlsProtocolError | ErrorCode::TlsAlertReceived(_) => HttpError::Connect(NotConnected::Tls),
-        ErrorCode::ConfigurationError => HttpError::Connect(NotConnected::NotSetUp),
-        ErrorCode::ConnectionTerminated | ErrorCode::HttpResponseIncomplete => HttpError::Broken(Interrupted::Ended),
-        ErrorCode::HttpRequestBodySize(_)
-        | ErrorCode::HttpRequestUriTooLong
-        | ErrorCode::HttpRequestHeaderSectionSize(_)
-        | ErrorCode::HttpRequestHeaderSize(_)
-        | ErrorCode::HttpRequestTrailerSectionSize(_)
-        | ErrorCode::HttpRequestTrailerSize(_) => HttpError::Broken(Interrupted::RequestTooLarge),
-        ErrorCode::HttpRequestLengthRequired
-        | ErrorCode::HttpRequestMethodInvalid
-        | ErrorCode::HttpRequestUriInvalid
-        | ErrorCode::HttpUpgradeFailed => HttpError::Broken(Interrupted::RequestInvalid),
-        ErrorCode::HttpResponseTransferCoding(_)
-        | ErrorCode::HttpResponseContentCoding(_)
-        | ErrorCode::HttpProtocolError => HttpError::Broken(Interrupted::ResponseInvalid),
-        ErrorCode::LoopDetected => HttpError::Broken(Interrupted::Loop),
-        ErrorCode::InternalError(_) => HttpError::Broken(Interrupted::Unknown),
-    }
+    world::http_error_of!(ErrorCode, code)
 }
 
 fn store_error(error: wit::secret_store::StoreError) -> StoreError {

@@ -1,8 +1,6 @@
 //! `entra-mcp accounts`: the accounts that are signed in.
 
-use serde_json::json;
-
-use super::CommandError;
+use super::{CommandError, account_json};
 use crate::composition::public_client;
 use crate::config::Config;
 use crate::console;
@@ -12,18 +10,7 @@ pub async fn run(config: &Config, as_json: bool) -> Result<(), CommandError> {
     let plugin = public_client::builder(config)?.build()?;
     let accounts = super::accounts(&plugin).await?;
     if as_json {
-        let accounts: Vec<_> = accounts
-            .into_iter()
-            .map(|account| {
-                json!({
-                    "homeAccountId": account.home_account_id,
-                    "username": account.username,
-                    "name": account.name,
-                    "tenantId": account.tenant_id,
-                    "objectId": account.object_id,
-                })
-            })
-            .collect();
+        let accounts: Vec<_> = accounts.iter().map(account_json).collect();
         console::result(&serde_json::Value::from(accounts).to_string());
         return Ok(());
     }

@@ -32,6 +32,7 @@ pub mod settings;
 pub mod stdio;
 pub mod tools;
 pub mod validate;
+pub mod whoami;
 pub mod wrap;
 
 /// Why a command failed.
@@ -209,6 +210,17 @@ pub fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Resu
 /// Lists the accounts, with one kind of error.
 async fn accounts(plugin: &Plugin) -> Result<Vec<Account>, CommandError> {
     Ok(plugin.accounts().await?)
+}
+
+/// An account as the commands print it with `--json`.
+fn account_json(account: &Account) -> serde_json::Value {
+    serde_json::json!({
+        "homeAccountId": account.home_account_id,
+        "username": account.username,
+        "name": account.name,
+        "tenantId": account.tenant_id,
+        "objectId": account.object_id,
+    })
 }
 
 /// The requests to open files anew (SIGHUP), which programs send that rotate them. While this exists, the signal does

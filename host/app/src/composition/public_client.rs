@@ -11,7 +11,7 @@ use entra_mcp_plugin::user_agent::{Prompts, SystemBrowser};
 use entra_mcp_plugin::{Error, Plugin, PluginBuilder};
 
 use crate::config::{Config, LogFormat, StoreLocation};
-use crate::console;
+use crate::prompt;
 
 /// Gives the component what a public client needs.
 pub fn builder(config: &Config) -> Result<PluginBuilder, Error> {
@@ -24,7 +24,7 @@ pub fn builder(config: &Config) -> Result<PluginBuilder, Error> {
     let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()])?;
     let http = OutboundHttp::new(policy, config.ca_file.as_deref())?;
     let prompts = match config.host.log_format {
-        LogFormat::Text => Prompts::Terminal(console::notice),
+        LogFormat::Text => Prompts::Terminal(prompt::show),
         LogFormat::Json => Prompts::Log,
     };
     let browser = SystemBrowser::new(config.browser.as_deref(), config.display, prompts);

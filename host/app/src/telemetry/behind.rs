@@ -207,6 +207,7 @@ mod tests {
     use entra_mcp_plugin::gatekeeper::Caller;
     use entra_mcp_plugin::token_validator::PrincipalKind;
     use opentelemetry::Value;
+    use opentelemetry::trace::Status;
 
     use super::super::testing::Spans;
     use super::*;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use entra_mcp_plugin::outbound::{ObservedExchange, OutboundObserver};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use opentelemetry::propagation::TextMapPropagator as _;
-use opentelemetry::trace::{SpanKind, TraceContextExt as _, Tracer as _};
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::HeaderInjector;
 use opentelemetry_sdk::propagation::TraceContextPropagator;

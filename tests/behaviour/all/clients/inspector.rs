@@ -21,7 +21,11 @@ pub(crate) fn node() -> PathBuf {
 }
 
 async fn inspect(machine: &Machine, node: &Path, browser: Browser, arguments: &[&str]) -> Value {
-    let mut server = machine.server(browser);
+    inspect_server(machine, node, machine.server(browser), arguments).await
+}
+
+/// Plays one request with a server that is started as told: `command`, `args` and `env`.
+pub(crate) async fn inspect_server(machine: &Machine, node: &Path, mut server: Value, arguments: &[&str]) -> Value {
     server["type"] = json!("stdio");
     let configuration = machine.folder().join("mcp.json");
     fs::write(&configuration, json!({ "mcpServers": { "entra": server } }).to_string()).unwrap();

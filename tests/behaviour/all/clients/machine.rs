@@ -58,6 +58,19 @@ impl Machine {
         })
     }
 
+    /// The same as variables only, beside those that the person gives the client: tenant and client id.
+    pub(crate) fn variables(&self, browser: Browser) -> (BTreeMap<&str, String>, [(&str, String); 2]) {
+        let at = self.emulator.endpoints();
+        let mut variables = self.environment(browser);
+        variables.extend([
+            ("ENTRA_MCP_AUTHORITY", at.authority.clone()),
+            ("ENTRA_MCP_GRAPH_URL", at.graph.clone()),
+            ("ENTRA_MCP_STORE", self.folder.path().join("sign-ins.db").display().to_string()),
+            ("ENTRA_MCP_PROFILE_CACHE_SECONDS", "0".to_owned()),
+        ]);
+        (variables, [("tenant_id", at.tenant_id.clone()), ("client_id", at.public_client_id.clone())])
+    }
+
     /// Signs in with the command line.
     pub(crate) async fn login(&self) {
         let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_entra-mcp-tested")));

@@ -5,6 +5,7 @@
 //! assertions are here, on that and on the requests which the emulator counted.
 
 mod behind;
+mod bundle;
 mod inspector;
 mod machine;
 mod mcp_client_2;

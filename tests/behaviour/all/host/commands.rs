@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use entra_mcp_emulator::{Builder, DeviceOutcome, DeviceScript, Emulator, Endpoint};
+use entra_mcp_emulator::{Builder, DeviceOutcome, DeviceScript, Emulator, Endpoint, Policy};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -115,11 +115,30 @@ async fn login_accounts_and_logout_share_one_store() {
     let accounts: Value = serde_json::from_str(&stdout(&home.run(&["accounts", "--json"]).await)).unwrap();
     assert_eq!(accounts[0]["homeAccountId"], id);
     assert_eq!(accounts[0]["username"], ALICE);
-    let unknown = home.run(&["logout", "--account", "nobody@contoso.example"]).await;
+    let whoami: Value = serde_json::from_str(&stdout(&home.run(&["whoami", "--json"]).await)).unwrap();
+    assert_eq!(whoami, accounts[0]);
+    assert_eq!(stdout(&home.run(&["whoami"]).await), format!("{ALICE}  Alice Anderson  {id}\n"));
+    let unknown = home.run(&["logout", "--account", "unknown@contoso.example"]).await;
     assert_eq!(unknown.status.code(), Some(2));
     let logout = home.run(&["logout", "--account", ALICE]).await;
     assert_eq!(stdout(&logout), format!("Signed out {ALICE} ({id}).\n"));
     assert_eq!(stdout(&home.run(&["accounts", "--json"]).await), "[]\n");
+    let whoami = home.run(&["whoami"]).await;
+    assert_eq!((whoami.status.code(), stdout(&whoami).as_str()), (Some(1), ""));
+    assert!(stderr(&whoami).contains("No account is signed in: sign in first."), "{}", stderr(&whoami));
+}
+
+#[tokio::test]
+async fn a_sign_in_that_was_revoked_is_no_answer_to_who_it_is() {
+    let home = Home::new().await;
+    // A token that is over soon is not used.
+    let short = |policy: &mut Policy| policy.continuous_access_token = 60;
+    home.emulator.control().change_policy(short);
+    let login = home.run_with_person(&["login"]).await;
+    assert_eq!(login.status.code(), Some(0), "{}", stderr(&login));
+    home.emulator.control().revoke_sessions(ALICE).unwrap();
+    let whoami = home.run(&["whoami"]).await;
+    assert_eq!((whoami.status.code(), stdout(&whoami).as_str()), (Some(1), ""), "{}", stderr(&whoami));
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@
 //! Each server is a process of its own, with its default settings; the three ways lead to one upstream. A run lasts
 //! `ENTRA_MCP_BENCH_SECONDS` (5); they take turns `ENTRA_MCP_BENCH_ROUNDS` (3) times, and the median of each figure counts.
 //! Every answer is compared; one wrong answer ends the benchmark. Then `ENTRA_MCP_BENCH_STREAMS` (1000) event streams are
-//! opened, in which an event comes every second, and calls are measured beside them. Linux only: it reads `/proc`.
+//! opened, in which an event comes every second, and calls are measured beside them. Last, a tool component in Rust is
+//! measured beside the same tool built in. Linux only: it reads `/proc`.
 
 #![allow(
     clippy::print_stdout,
@@ -17,6 +18,7 @@
     reason = "a benchmark prints, starts programs, looks at the time, and may stop at the first surprise"
 )]
 
+mod component;
 #[path = "../http/judge.rs"]
 mod judge;
 #[path = "../http/load.rs"]
@@ -110,6 +112,9 @@ async fn compare() {
         );
         drop(open);
     }
+    drop((ours, native, upstream));
+
+    component::compare(&emulator, one, rounds, duration).await;
 }
 
 /// `entra-mcp serve` in front of the upstream, for clients that bring tokens of Entra ID.
@@ -125,9 +130,23 @@ fn ours(emulator: &Emulator, folder: &std::path::Path, upstream: &str) -> server
     server::Server::start(emulator.endpoints(), folder, &[unbounded, settings.concat()].concat())
 }
 
-/// Measures the three in turn, and prints their figures.
+/// Measures the targets in turn, and prints their figures. The last two columns compare the third with the second, and with
+/// the first.
 async fn measure(targets: &[&Arc<Target>; 3], connections: usize, rounds: usize, duration: Duration) {
-    let mut runs: [Vec<Figures>; 3] = Default::default();
+    println!("\n{connections:>2} connection(s)       bare       peer       gate   gate/peer  gate-bare");
+    for (name, [bare, peer, gate]) in medians(targets, connections, rounds, duration).await {
+        println!("{name:<16} {bare:>10.1} {peer:>10.1} {gate:>10.1} {:>11.2} {:>10.1}", gate / peer, gate - bare);
+    }
+}
+
+/// Measures the targets in turn: the rows of a table, with the median of each.
+async fn medians<const N: usize>(
+    targets: &[&Arc<Target>; N],
+    connections: usize,
+    rounds: usize,
+    duration: Duration,
+) -> Vec<(&'static str, [f64; N])> {
+    let mut runs: [Vec<Figures>; N] = std::array::from_fn(|_| Vec::new());
     for _ in 0..rounds {
         for (target, runs) in targets.iter().zip(&mut runs) {
             runs.push(target.load(connections, duration).await);
@@ -140,7 +159,6 @@ async fn measure(targets: &[&Arc<Target>; 3], connections: usize, rounds: usize,
             values[values.len() / 2]
         })
     };
-    println!("\n{connections:>2} connection(s)       bare       peer       gate   gate/peer  gate-bare");
     #[allow(clippy::type_complexity, reason = "the rows of one table")]
     let rows: [(&str, &dyn Fn(&Figures) -> f64); 5] = [
         ("requests/s", &|run| run.requests_per_second),
@@ -149,8 +167,5 @@ async fn measure(targets: &[&Arc<Target>; 3], connections: usize, rounds: usize,
         ("CPU/request, µs", &|run| micros(run.cpu_per_request)),
         ("RSS, MB", &|run| megabytes(run.resident_bytes)),
     ];
-    for (name, figure) in rows {
-        let [bare, peer, gate] = median(figure);
-        println!("{name:<16} {bare:>10.1} {peer:>10.1} {gate:>10.1} {:>11.2} {:>10.1}", gate / peer, gate - bare);
-    }
+    rows.map(|(name, figure)| (name, median(figure))).to_vec()
 }

@@ -1,0 +1,90 @@
+//! What a person is asked to do outside of the MCP conversation, on the terminal.
+//!
+//! A device code is entered on another device, usually a phone. So on a terminal, its link follows as a QR code that a
+//! camera reads; the text stands above it as always.
+
+use std::io::{self, IsTerminal as _};
+
+use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
+
+use crate::console;
+
+/// The longest link that becomes a QR code, in bytes. That of a device code has some 40. The link of a browser sign-in has
+/// hundreds, and leads back to this machine: a phone has no use for it.
+const MAX_LINK_BYTES: usize = 96;
+
+/// Shows a prompt.
+pub(crate) fn show(message: &str) {
+    console::notice(message);
+    if !io::stderr().is_terminal() || !is_unicode() {
+        return;
+    }
+    if let Some(code) = link(message).and_then(qr_code) {
+        console::notice(&code);
+    }
+}
+
+/// The link of a prompt, if another device can open it.
+fn link(message: &str) -> Option<&str> {
+    let mut links = message.split_whitespace().filter(|word| word.starts_with("https://"));
+    let link = links.next()?;
+    (links.next().is_none() && link.len() <= MAX_LINK_BYTES).then_some(link)
+}
+
+/// White on black, whatever the colours of the terminal are (ECMA-48, Select Graphic Rendition), and back to them.
+const LIGHT_ON_DARK: &str = "\u{1b}[97;40m";
+const AS_BEFORE: &str = "\u{1b}[0m";
+
+/// A QR code (ISO/IEC 18004) of half blocks, dark on light: many readers know no other.
+fn qr_code(link: &str) -> Option<String> {
+    let code = QrCode::with_error_correction_level(link, EcLevel::L).ok()?;
+    // What the crate calls dark is drawn, and what is drawn is white here: so the two change places.
+    let cells = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
+    let lines: Vec<_> = cells.lines().map(|line| format!("{LIGHT_ON_DARK}{line}{AS_BEFORE}")).collect();
+    Some(lines.join("\n"))
+}
+
+/// Whether the terminal's characters are those of Unicode, as POSIX says it: the first of these that is set and not empty
+/// counts.
+#[allow(clippy::disallowed_methods, reason = "what the terminal can show is said by variables, and by no setting")]
+fn is_unicode() -> bool {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default().to_ascii_lowercase();
+    let is_dumb = set("TERM").is_some_and(|terminal| terminal == "dumb");
+    !is_dumb && (cfg!(windows) || locale.contains("utf-8") || locale.contains("utf8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_of_a_device_code_is_one_for_another_device() {
+        let prompt = "To sign in, open https://login.microsoftonline.com/device and enter the code ABCD-EFGH.";
+        assert_eq!(link(prompt), Some("https://login.microsoftonline.com/device"));
+    }
+
+    #[test]
+    fn a_link_for_this_machine_is_not() {
+        let long = format!("To sign in, open this page: https://login.microsoftonline.com/{}", "x".repeat(100));
+        assert_eq!(link(&long), None);
+        assert_eq!(link("To sign in, open http://localhost/device and enter the code A."), None);
+        assert_eq!(link("https://a.example https://b.example"), None);
+        assert_eq!(link("Signed in."), None);
+    }
+
+    #[test]
+    fn a_code_is_a_square_with_its_quiet_zone_in_half_blocks() {
+        let code = qr_code("https://login.microsoftonline.com/device").unwrap();
+        let lines: Vec<_> = code
+            .lines()
+            .map(|line| line.strip_prefix(LIGHT_ON_DARK).unwrap().strip_suffix(AS_BEFORE).unwrap())
+            .collect();
+        // Version 3 has 29 modules, and 4 more on each side (ISO/IEC 18004): 37, in lines of two.
+        assert_eq!(lines.len(), 19);
+        assert!(lines.iter().all(|line| line.chars().count() == 37));
+        assert!(lines.iter().flat_map(|line| line.chars()).all(|cell| "█▀▄ ".contains(cell)));
+        assert!(lines[0].chars().all(|cell| cell == '█'), "the quiet zone is light");
+    }
+}
