@@ -1,5 +1,6 @@
 //! Tells the tests which tools this machine has for them, and builds the components that are there for tests or in other
-//! artefacts than the program: the tool components of `tests/tools`, the validators of `guest/validator`, and, where jco is there to run it, the component without the instructions that other
+//! artefacts than the program: the tool components of `tests/tools`, the validators of `guest/validator`, the middleware of
+//! `guest/middleware`, and, where jco is there to run it, the component without the instructions that other
 //! hosts do not know.
 //!
 //! They are built as the component itself is (`host/plugin/build.rs`): by a nested cargo, in the folder of
@@ -27,6 +28,8 @@ const PORTABLE_FOLDER: &str = "component-build";
 const GIVEN: &str = "ENTRA_MCP_TEST_TOOLS";
 /// The portable component, instead of a build.
 const GIVEN_PORTABLE: &str = "ENTRA_MCP_COMPONENT";
+/// The middleware, instead of a build.
+const GIVEN_MIDDLEWARE: &str = "ENTRA_MCP_MIDDLEWARE";
 /// A folder with the validators, instead of a build.
 const GIVEN_VALIDATORS: &str = "ENTRA_MCP_VALIDATORS";
 
@@ -58,6 +61,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         println!("cargo::rustc-env=ENTRA_MCP_PORTABLE_COMPONENT={}", portable.display());
     }
+    println!("cargo::rerun-if-env-changed={GIVEN_MIDDLEWARE}");
+    println!("cargo::rerun-if-changed={}", workspace.join("guest/middleware").display());
+    let middleware = match env::var_os(GIVEN_MIDDLEWARE) {
+        Some(given) => PathBuf::from(given),
+        None => nested(&workspace, FOLDER, &["--package", "entra-mcp-guest-middleware", "--lib"])?
+            .join("entra_mcp_middleware.wasm"),
+    };
+    println!("cargo::rustc-env={GIVEN_MIDDLEWARE}={}", middleware.display());
     println!("cargo::rerun-if-env-changed={GIVEN_VALIDATORS}");
     let validators = match env::var_os(GIVEN_VALIDATORS) {
         Some(given) => PathBuf::from(given),

@@ -5,16 +5,20 @@ use std::io::Write as _;
 use wasip2::io::poll::Pollable;
 
 mod answers;
+mod bodies;
 mod call;
 mod errors;
 #[allow(unsafe_code, unreachable_pub, reason = "the export macro defines the component's entry points")]
 mod exports;
 mod fields;
 mod files;
+mod host_streams;
 mod http;
+mod kept;
 mod requests;
 mod streams;
 mod surroundings;
+mod uploads;
 
 #[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, clippy::restriction, reason = "generated code")]
 mod generated {

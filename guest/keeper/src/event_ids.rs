@@ -6,7 +6,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 use crate::events::MARK;
-use crate::pipe::Broken;
 
 /// Bytes of a tag, as the contract says.
 const TAG_BYTES: usize = 16;
@@ -16,6 +15,10 @@ const MAX_ID_BYTES: usize = 4 * 1024;
 
 /// How a line with an id begins.
 const FIELD: &[u8] = b"id:";
+
+/// Why an answer ends too early. For the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Broken(pub &'static str);
 
 /// Puts a tag before each id.
 pub struct Tagger {

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use crate::answer::{Content, Reads};
-use crate::event_ids::Tagger;
+use crate::event_ids::{Broken, Tagger};
 use crate::events::{Event, Part, Splitter, may_list};
 
 /// Most bytes of a message that is judged: what the contract allows.
@@ -19,10 +19,6 @@ const MAX_NOTED_BYTES: usize = 1024 * 1024;
 
 /// Words without which a message hands out nothing.
 const NAMES: [&[u8]; 2] = [b"\"taskId\"", b"\"requestState\""];
-
-/// Why an answer ends too early. For the operator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Broken(pub &'static str);
 
 /// `judge-answer` of the component.
 pub type Judge<'j> = &'j dyn Fn(&str) -> String;

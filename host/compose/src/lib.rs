@@ -5,9 +5,11 @@
 //! in front of a tool, so that the tool is protected in any host of `wasi:http`.
 
 mod adapters;
+mod chain;
 mod wrap;
 
 pub use adapters::{ADAPTER, GATE, KEEPER, parts};
+pub use chain::in_front;
 pub use wrap::{Parts, wrap};
 
 use wac_graph::types::Package;
@@ -50,6 +52,12 @@ pub enum ComposeError {
     /// A component serves no requests.
     #[error("{0} does not export {HANDLER}0.2.…")]
     NoHandler(&'static str),
+    /// What is to be in front is no middleware.
+    #[error("the middleware does not import and export wasi:http/handler@0.3.…")]
+    NotMiddleware,
+    /// What is to be behind middleware serves no requests of WASI 0.3.
+    #[error("the component does not export wasi:http/handler@0.3.…")]
+    NoService,
 }
 
 /// Connects the imports of a component with the exports of an adapter. What remains has imports of WASI only, and exports

@@ -16,6 +16,9 @@ mod emulator;
 mod host;
 #[cfg(test)]
 #[cfg(unix)]
+mod middleware;
+#[cfg(test)]
+#[cfg(unix)]
 mod proxies;
 #[cfg(test)]
 mod remote;

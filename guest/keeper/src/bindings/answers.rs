@@ -3,18 +3,19 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use wasip2::http::types as host;
 use wasip2::io::poll::Pollable;
 use wasip2::io::streams as host_streams;
 
-use super::call::Call;
+use super::call::{Asked, Call, Ending};
 use super::generated::entra_mcp::plugin::gatekeeper;
 use super::generated::exports::seen::io::streams::StreamError;
-use super::streams::{error, write_all};
+use super::host_streams::{error, write_all};
 use crate::answer::{self, Clean, Content};
+use crate::event_ids::Broken;
 use crate::fields::{self, Field};
-use crate::pipe::{Broken, MAX_MESSAGE_BYTES, Pipe, judged};
+use crate::pipe::{MAX_MESSAGE_BYTES, Pipe, judged};
 
 /// Most bytes that the tool may write before it sets the head of its answer.
 const MAX_AHEAD: usize = 1024 * 1024;
@@ -30,17 +31,6 @@ const TOO_LONG: &str = "the answer of the tool is longer than 4 MiB, which is to
 
 /// What a client is told whose request was not answered.
 const UNUSABLE: &str = "the MCP server gave no usable answer";
-
-/// The part of a request that an answer in place of the tool's names.
-pub(super) struct Asked(Option<Value>);
-
-impl Asked {
-    /// The id of the message in a body, if it is one.
-    pub(super) fn of(body: &[u8]) -> Self {
-        let message: Option<Value> = serde_json::from_slice(body).ok();
-        Self(message.and_then(|message| message.get("id").cloned()).filter(|id| id.is_string() || id.is_number()))
-    }
-}
 
 /// An answer.
 pub(super) struct Answer {
@@ -110,7 +100,7 @@ impl Answer {
                 }
             }
         };
-        call.set_answer(self);
+        call.set_answer(Rc::clone(self) as Rc<dyn Ending>);
         let _ = self.write(&ahead);
         if finished == Finished::Yes || !body_taken {
             self.finish();
@@ -225,10 +215,9 @@ impl Answer {
     }
 
     /// The tool has returned: what it has not answered is answered, and what it has not finished breaks off.
-    pub(super) fn end(call: &Rc<Call>) {
+    pub(super) fn end_of(call: &Call) {
         if let Some(answer) = call.take_answer() {
-            answer.dropped();
-            *answer.state.borrow_mut() = State::Over;
+            answer.end();
         }
         if let Some(client) = call.take_client() {
             call.put_client(client);
@@ -237,6 +226,13 @@ impl Answer {
                 Err(instead) => respond_whole(call, instead.status, instead.headers, &instead.body),
             }
         }
+    }
+}
+
+impl Ending for Answer {
+    fn end(&self) {
+        self.dropped();
+        *self.state.borrow_mut() = State::Over;
     }
 }
 

@@ -3,21 +3,35 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
+use serde_json::Value;
 use wasip2::http::types as host;
 use zeroize::Zeroizing;
 
-use super::Keeper;
-use super::answers::{Answer, Asked};
 use super::generated::entra_mcp::plugin::gatekeeper;
 use super::generated::entra_mcp::standard::wrapped;
-use super::generated::exports::entra_mcp::wrap::kept;
-use super::http::{IncomingRequest, ResponseOutparam};
 use crate::answer::Reads;
 use crate::destinations::Destinations;
 use crate::scrub::MAX_TOKENS;
 
 /// Most lines in the log about requests that were not sent, of one call.
 const MAX_NOTES: u32 = 10;
+
+/// The part of a request that an answer in place of the tool's names.
+pub(super) struct Asked(pub(super) Option<Value>);
+
+impl Asked {
+    /// The id of the message in a body, if it is one.
+    pub(super) fn of(body: &[u8]) -> Self {
+        let message: Option<Value> = serde_json::from_slice(body).ok();
+        Self(message.and_then(|message| message.get("id").cloned()).filter(|id| id.is_string() || id.is_number()))
+    }
+}
+
+/// What of a call is over with it.
+pub(super) trait Ending {
+    /// Ends it.
+    fn end(&self);
+}
 
 /// A call of the tool.
 pub(super) struct Call {
@@ -31,7 +45,7 @@ pub(super) struct Call {
     report: Cell<bool>,
     client: RefCell<Option<host::ResponseOutparam>>,
     /// The answer that goes out.
-    answer: RefCell<Option<Rc<Answer>>>,
+    answer: RefCell<Option<Rc<dyn Ending>>>,
     tokens: RefCell<Vec<Zeroizing<String>>>,
     notes: Cell<u32>,
     ended: Cell<bool>,
@@ -57,7 +71,50 @@ pub(super) fn with_destinations<T>(then: impl FnOnce(&Destinations) -> T) -> T {
     })
 }
 
+/// What the gate says of a call.
+pub(super) struct Begun {
+    pub(super) handle: String,
+    pub(super) correlation_id: String,
+    pub(super) reads: Reads,
+    pub(super) event_key: Vec<u8>,
+    pub(super) begun: u64,
+    pub(super) asked: Asked,
+    pub(super) report: bool,
+    pub(super) client: host::ResponseOutparam,
+}
+
+/// Makes a call the current one.
+pub(super) fn begin(from: Begun) -> Rc<Call> {
+    let call = Rc::new(Call {
+        handle: Zeroizing::new(from.handle),
+        correlation_id: from.correlation_id,
+        reads: from.reads,
+        event_key: Zeroizing::new(from.event_key),
+        begun: from.begun,
+        asked: from.asked,
+        report: Cell::new(from.report),
+        client: RefCell::new(Some(from.client)),
+        answer: RefCell::default(),
+        tokens: RefCell::default(),
+        notes: Cell::new(0),
+        ended: Cell::new(false),
+    });
+    CURRENT.with(|current| *current.borrow_mut() = Some(Rc::clone(&call)));
+    call
+}
+
+/// The call that was going on, which is not the current one any more.
+pub(super) fn take_current() -> Option<Rc<Call>> {
+    CURRENT.with(|current| current.borrow_mut().take())
+}
+
 impl Call {
+    /// What the tool still holds of the call is good for nothing from now on.
+    pub(super) fn end(&self) {
+        self.ended.set(true);
+        self.tokens.borrow_mut().clear();
+    }
+
     /// Whether it is over: what the tool still holds of it is good for nothing.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.get()
@@ -72,11 +129,11 @@ impl Call {
         *self.client.borrow_mut() = Some(client);
     }
 
-    pub(super) fn set_answer(&self, answer: &Rc<Answer>) {
-        *self.answer.borrow_mut() = Some(Rc::clone(answer));
+    pub(super) fn set_answer(&self, answer: Rc<dyn Ending>) {
+        *self.answer.borrow_mut() = Some(answer);
     }
 
-    pub(super) fn take_answer(&self) -> Option<Rc<Answer>> {
+    pub(super) fn take_answer(&self) -> Option<Rc<dyn Ending>> {
         self.answer.borrow_mut().take()
     }
 
@@ -126,40 +183,5 @@ impl Call {
         if self.notes.replace(self.notes.get().saturating_add(1)) < MAX_NOTES {
             super::note(&format!("{text} (correlation id {})", self.correlation_id));
         }
-    }
-}
-
-impl kept::Guest for Keeper {
-    fn begin(call: kept::Call, client: kept::Client) -> kept::Handed {
-        let kept::Call { method, path, authority, headers, body, begun, handle, correlation_id, .. } = call;
-        let reads = Reads { judged: call.judge_answer, noted: call.note_answer, tied: !call.event_key.is_empty() };
-        let current = Rc::new(Call {
-            handle: Zeroizing::new(handle),
-            correlation_id,
-            reads,
-            event_key: Zeroizing::new(call.event_key),
-            begun,
-            asked: Asked::of(if reads.judged { &body } else { &[] }),
-            report: Cell::new(call.report_answer),
-            client: RefCell::new(Some(client)),
-            answer: RefCell::default(),
-            tokens: RefCell::default(),
-            notes: Cell::new(0),
-            ended: Cell::new(false),
-        });
-        CURRENT.with(|slot| *slot.borrow_mut() = Some(Rc::clone(&current)));
-        let request = IncomingRequest::new(method, path, authority, headers, body);
-        kept::Handed {
-            request: kept::IncomingRequest::new(request),
-            answer: kept::ResponseOutparam::new(ResponseOutparam::new(current)),
-        }
-    }
-
-    fn end() {
-        let Some(call) = CURRENT.with(|slot| slot.borrow_mut().take()) else { return };
-        // What the tool has not answered, or not to the end, is answered now.
-        Answer::end(&call);
-        call.ended.set(true);
-        call.tokens.borrow_mut().clear();
     }
 }

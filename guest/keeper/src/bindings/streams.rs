@@ -10,7 +10,7 @@ use wasip2::io::streams as host_streams;
 use super::answers::Answer;
 use super::call::Call;
 use super::generated::exports::seen::io::streams as wit;
-use super::requests::Upload;
+use super::uploads::Upload;
 use super::{Keeper, note, ready};
 use crate::scrub::{Scrub, Tells};
 
@@ -19,9 +19,6 @@ const PERMITTED: u64 = 64 * 1024;
 
 /// Bytes that are read at once at most.
 const MAX_READ: u64 = 64 * 1024;
-
-/// Bytes that a stream of the host takes in one call that blocks.
-const HOST_CHUNK: usize = 4096;
 
 /// Most bytes of one line of the tool in the log, and of all lines of one stream.
 const MAX_LINE: usize = 1024;
@@ -181,29 +178,6 @@ impl Log {
         if !line.is_empty() && self.written <= MAX_LOG {
             note(&format!("the tool says: {}", String::from_utf8_lossy(&line)));
         }
-    }
-}
-
-/// Writes everything to a stream of the host.
-pub(super) fn write_all(stream: &host_streams::OutputStream, bytes: &[u8]) -> Result<(), host_streams::StreamError> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let permitted = usize::try_from(stream.check_write()?).unwrap_or(usize::MAX);
-        let (now, after) = rest.split_at(rest.len().min(if permitted == 0 { HOST_CHUNK } else { permitted }));
-        if permitted == 0 {
-            stream.blocking_write_and_flush(now)?;
-        } else {
-            stream.write(now)?;
-        }
-        rest = after;
-    }
-    Ok(())
-}
-
-pub(super) fn error(error: host_streams::StreamError) -> wit::StreamError {
-    match error {
-        host_streams::StreamError::Closed => wit::StreamError::Closed,
-        host_streams::StreamError::LastOperationFailed(error) => wit::StreamError::LastOperationFailed(error),
     }
 }
 

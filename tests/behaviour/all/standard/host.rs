@@ -43,6 +43,12 @@ pub(crate) struct State {
     http: WasiHttpCtx,
 }
 
+impl State {
+    pub(crate) fn new(wasi: WasiCtx) -> Self {
+        Self { table: ResourceTable::new(), wasi, http: WasiHttpCtx::new() }
+    }
+}
+
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
@@ -86,7 +92,7 @@ pub(crate) fn store(
 ) -> Store<State> {
     let mut wasi = WasiCtx::builder();
     wasi.envs(variables).stderr(stderr).preopened_dir(folder, FOLDER, perms).expect("the folder can be opened");
-    Store::new(&ENGINE, State { table: ResourceTable::new(), wasi: wasi.build(), http: WasiHttpCtx::new() })
+    Store::new(&ENGINE, State::new(wasi.build()))
 }
 
 /// How the host is started.

@@ -61,7 +61,6 @@ async fn a_tool_that_does_not_answer_is_a_502_and_recorded() {
     let (status, _) = send(&host.public_url, &token, &call_of("silent", json!({}))).await;
     assert_eq!(status, 502);
     let log = host.log();
-    assert!(log.contains("the answer of the tool cannot be passed on: there is none"), "{log}");
     let record = log.lines().find(|line| line.starts_with('{') && line.contains("\"tool.called\""));
     assert!(record.is_some_and(|record| record.contains("\"failure\"")), "{log}");
 }
