@@ -55,12 +55,13 @@ pub fn screen(fields: Vec<Field>) -> Result<Vec<Field>, Ambiguous> {
 /// The fields of the request that the tool gets.
 pub fn onward(fields: &[Field], drop: &[String], set: &[Field], reads_events: bool) -> Vec<Field> {
     let is_set = |name: &str| set.iter().any(|(known, _)| known == name);
-    let goes_on = |name: &str| {
-        let dropped = OURS.contains(&name) || HOP_BY_HOP.contains(&name) || drop.iter().any(|known| known == name);
+    let stays = |name: &str| {
         // What is read of the answer is not compressed.
-        !dropped && !is_set(name) && !(reads_events && name == "accept-encoding")
+        let compresses = reads_events && name == "accept-encoding";
+        let dropped = OURS.contains(&name) || HOP_BY_HOP.contains(&name) || drop.iter().any(|known| known == name);
+        dropped || compresses || is_set(name)
     };
-    let mut onward: Vec<Field> = fields.iter().filter(|(name, _)| goes_on(name)).cloned().collect();
+    let mut onward: Vec<Field> = fields.iter().filter(|(name, _)| !stays(name)).cloned().collect();
     if reads_events {
         onward.push(("accept-encoding".to_owned(), b"identity".to_vec()));
     }

@@ -25,6 +25,7 @@ pub mod request;
 pub mod scrub;
 
 // What the host does to the same streams, with the same code.
+#[cfg(any(target_family = "wasm", test))]
 #[path = "../../../host/plugin/src/tool_components/claims_challenge.rs"]
 mod claims_challenge;
 #[path = "../../../host/gate/src/gate/events.rs"]

@@ -23,15 +23,19 @@ pub fn anonymous(fields: &[Field]) -> Vec<Field> {
     fields.iter().filter(|(name, _)| !tells_identity(name)).cloned().collect()
 }
 
-/// The length that the tool states, if it states one. An error: it states several, or none that is a number.
-pub fn stated_length(fields: &[Field]) -> Result<Option<u64>, ()> {
+/// A request states several lengths, or one that is no number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LengthUnclear;
+
+/// The length that the tool states, if it states one.
+pub fn stated_length(fields: &[Field]) -> Result<Option<u64>, LengthUnclear> {
     let mut stated = fields::values(fields, "content-length");
     match (stated.next(), stated.next()) {
         (None, _) => Ok(None),
         (Some(length), None) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
-            std::str::from_utf8(length).ok().and_then(|length| length.parse().ok()).map(Some).ok_or(())
+            std::str::from_utf8(length).ok().and_then(|length| length.parse().ok()).map(Some).ok_or(LengthUnclear)
         }
-        _ => Err(()),
+        _ => Err(LengthUnclear),
     }
 }
 
@@ -102,8 +106,8 @@ mod tests {
         assert_eq!(stated_length(&[]), Ok(None));
         assert_eq!(stated_length(&fields(&[("content-length", "12")])), Ok(Some(12)));
         for wrong in ["", "-1", "1, 1", "0x1", "99999999999999999999"] {
-            assert_eq!(stated_length(&fields(&[("content-length", wrong)])), Err(()), "{wrong}");
+            assert_eq!(stated_length(&fields(&[("content-length", wrong)])), Err(LengthUnclear), "{wrong}");
         }
-        assert_eq!(stated_length(&fields(&[("content-length", "1"), ("content-length", "1")])), Err(()));
+        assert_eq!(stated_length(&fields(&[("content-length", "1"), ("content-length", "1")])), Err(LengthUnclear));
     }
 }

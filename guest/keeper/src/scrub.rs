@@ -63,10 +63,11 @@ pub fn hides(head: &[Field]) -> bool {
 /// The fields that a tool gets. `carried`: the request had a token.
 pub fn cleaned(head: &[Field], carried: bool, tokens: &[Zeroizing<String>]) -> Vec<Field> {
     let needles: Vec<_> = tokens.iter().flat_map(|token| secrets(token)).collect();
-    let kept = |(name, value): &&Field| {
-        !(carried && CREDENTIAL_FIELDS.contains(&name.as_str())) && !needles.iter().any(|needle| needle.is_in(value))
+    let tells = |(name, value): &&Field| {
+        let credential = carried && CREDENTIAL_FIELDS.contains(&name.as_str());
+        credential || needles.iter().any(|needle| needle.is_in(value))
     };
-    head.iter().filter(kept).cloned().collect()
+    head.iter().filter(|field| !tells(field)).cloned().collect()
 }
 
 /// What must not be told: the token up to the begin of its signature, and that begin alone. A token without a signature is

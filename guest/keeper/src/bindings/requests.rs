@@ -287,7 +287,8 @@ impl Sent {
 
     /// Hands the request to the host. Its body may be written later.
     fn send(&self, body_taken: bool) -> Result<host::FutureIncomingResponse, wit::ErrorCode> {
-        let stated = request::stated_length(&self.headers).map_err(|()| wit::ErrorCode::HttpRequestHeaderSize(None))?;
+        let stated = request::stated_length(&self.headers)
+            .map_err(|request::LengthUnclear| wit::ErrorCode::HttpRequestHeaderSize(None))?;
         // Servers demand the length of an empty body of methods that have one.
         let needs_length = ["POST", "PUT", "PATCH"].contains(&self.method.as_str());
         let empty = self.upload.is_empty_for_good(body_taken) && needs_length;

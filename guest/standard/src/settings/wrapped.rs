@@ -68,15 +68,24 @@ pub fn read(variables: &[(String, String)]) -> Result<Wrapped, SettingsError> {
         "identity": { "form": identity(&variables)? },
     });
     if let Some(title) = title(&variables)? {
-        server["title"] = json!(title);
+        set(&mut server, "title", json!(title));
     }
-    document["servers"] = json!([server]);
-    document["http"]["deny-unlisted"] = json!(variables.is_on("deny-unlisted")?);
+    set(&mut document, "servers", json!([server]));
+    let mut http = document.get("http").cloned().unwrap_or_default();
+    set(&mut http, "deny-unlisted", json!(variables.is_on("deny-unlisted")?));
     if let Some(rules) = access(&variables)? {
-        document["http"]["access"] = rules;
+        set(&mut http, "access", rules);
     }
+    set(&mut document, "http", http);
     configuration.document = document.to_string();
     Ok(Wrapped { configuration, destinations, graph: clouds.graph })
+}
+
+/// Sets a field of an object.
+fn set(object: &mut Value, name: &str, value: Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(name.to_owned(), value);
+    }
 }
 
 fn invalid(variable: &'static str, expected: &str) -> SettingsError {

@@ -109,7 +109,7 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { artefact: || &ARTEFACT, reuse: 1, read_only: false, variables: &[] }
+        Self { artefact: || LazyLock::force(&ARTEFACT), reuse: 1, read_only: false, variables: &[] }
     }
 }
 

@@ -72,10 +72,10 @@ async fn the_tool_reaches_its_destinations_and_no_other_and_names_no_identity() 
     });
     let seen = call(&host.public_url, &token, "fetch", own).await;
     assert_eq!(mailbox(&seen), ALICE);
-    // By its own address as well.
+    // By the address that the settings name as well.
     let seen =
         call(&host.public_url, &token, "fetch", json!({ "url": format!("{graph}/v1.0/me/messages?$top=5") })).await;
-    assert_eq!(seen["refused"], "HttpRequestDenied", "it is no entry: {seen}");
+    assert_eq!(mailbox(&seen), ALICE);
     let log = host.log();
     assert!(log.contains("https://evil.example is no destination in ENTRA_MCP_EGRESS"), "{log}");
 }

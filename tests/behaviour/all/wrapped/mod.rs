@@ -44,7 +44,7 @@ async fn host(reuse: usize, more: &[(&'static str, &'static str)]) -> StockHost 
     ];
     let kept = usual.into_iter().filter(|(name, _)| more.iter().all(|(other, _)| other != name));
     let variables = kept.chain(more.iter().copied()).collect::<Vec<_>>().leak();
-    StockHost::start(Options { artefact: || &WRAPPED, reuse, variables, ..Options::default() }).await
+    StockHost::start(Options { artefact: || LazyLock::force(&WRAPPED), reuse, variables, ..Options::default() }).await
 }
 
 /// A message to the server.
