@@ -74,7 +74,9 @@ async fn a_rule_denies_a_call_and_takes_the_tool_out_of_the_list() {
     let host = host(100, &[("ENTRA_MCP_ACCESS", rules)]).await;
     let token = bearer(&host.emulator, ALICE).await;
     let (status, answer) = send(&host.public_url, &token, &call_of("fetch", json!({}))).await;
-    assert!(answer.get("error").is_some() && answer.get("result").is_none(), "{status}: {answer}");
+    assert_eq!((status, &answer["result"]["isError"]), (200, &json!(true)), "{answer}");
+    let said = answer["result"]["content"][0]["text"].as_str().unwrap_or_default();
+    assert!(said.starts_with("you may not call this tool"), "{answer}");
     assert!(host.log().contains("\"event\":\"tool.denied\""), "{}", host.log());
     let (_, answer) = send(&host.public_url, &token, &modern("tools/list", json!({}), json!({}))).await;
     let tools = answer["result"]["tools"].as_array().unwrap_or_else(|| panic!("{answer}"));
