@@ -28,7 +28,9 @@ const NODE_CLIENTS: [&str; 11] = [
     "pages",
     "server-everything",
 ];
-const TOOLS: [&str; 3] = ["caddy", "chromium", "nginx"];
+const TOOLS: [&str; 5] = ["caddy", "chromium", "nginx", "redis-server", VALKEY];
+/// Newer releases of Debian have it, older ones do not: where it is missing, nothing requires it.
+const VALKEY: &str = "valkey-server";
 
 /// Sets a `cfg` for each tool that is there, or for all of them if tools are required.
 pub(crate) fn probe(workspace: &Path) -> io::Result<()> {
@@ -53,7 +55,7 @@ pub(crate) fn probe(workspace: &Path) -> io::Result<()> {
     watched.extend(node.map_or_else(folders_of_programs, |program| vec![program]));
     for name in TOOLS {
         let found = tools::tool(name);
-        if required || found.is_some() {
+        if (required && name != VALKEY) || found.is_some() {
             println!("cargo::rustc-cfg=tool=\"{name}\"");
         }
         watched.extend(found.map_or_else(folders_of_programs, |program| vec![program]));

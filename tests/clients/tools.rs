@@ -76,7 +76,7 @@ impl Tools {
     }
 }
 
-/// A program that is not a client: `caddy`, `chromium` or `nginx`.
+/// A program that is not a client: `caddy`, `chromium`, `nginx`, `redis-server` or `valkey-server`.
 pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     match name {
         "chromium" => CHROMIUM.into_iter().find_map(on_path),

@@ -1,6 +1,7 @@
 //! Rules that say which caller may call which tool, and the reasons for a refusal. The server decides by them.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crate::principal::PrincipalKind;
 
@@ -110,6 +111,28 @@ impl TargetKind {
             Self::Task => "task",
         }
     }
+
+    /// As in a sentence about one of them.
+    fn this(self) -> &'static str {
+        match self {
+            Self::Tool => "this tool",
+            Self::Resource => "this resource",
+            Self::Prompt => "this prompt",
+            Self::Completion => "this completion",
+            Self::Task => "this operation on tasks",
+        }
+    }
+
+    /// What a caller that is denied it may not do, after "you may not".
+    fn denied_use(self) -> &'static str {
+        match self {
+            Self::Tool => "call this tool",
+            Self::Resource => "use this resource",
+            Self::Prompt => "use this prompt",
+            Self::Completion => "ask for this completion",
+            Self::Task => "do this with tasks",
+        }
+    }
 }
 
 /// Something that a server behind the component has, and that a caller asks for.
@@ -136,84 +159,62 @@ pub struct ToolRule {
     pub rule: Rule,
 }
 
-/// Why a caller may not call a tool. The texts are for the caller.
+/// Why a caller may not call a tool, or use what else a server behind the component has. The texts are for the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// The settings have rules, and none for this tool.
-    #[error("this tool is not offered")]
     NotListed,
     /// All rules are for other tenants.
-    #[error("this tool is not open to your organisation (tenant {tenant_id})")]
     TenantNotAllowed {
         /// The caller's.
         tenant_id: String,
     },
     /// Only people may call, or only applications.
-    #[error("{}", kind_text(*.actual))]
     KindNotAllowed {
         /// The caller's.
         actual: PrincipalKind,
     },
     /// Another client has to be used.
-    #[error("this tool is not open to the client {client_id:?}")]
     ClientNotAllowed {
         /// The caller's.
         client_id: String,
     },
     /// The caller is a guest of the tenant, and the tool is closed to guests.
-    #[error("this tool is not open to guests of an organisation, whatever their role")]
     GuestNotAllowed,
     /// No role fits.
-    #[error("this tool needs one of the application roles {}: ask an administrator to assign it", list(.any_of))]
     RoleMissing {
         /// Those of which one is needed.
         any_of: Vec<Name>,
     },
     /// No group fits.
-    #[error("this tool is for members of one of the groups {}: ask an administrator to add you", list(.any_of))]
     GroupMissing {
         /// Object ids of those of which one is needed.
         any_of: Vec<Name>,
     },
     /// What the session knows of roles and groups is too old, and Entra ID does not say now what they are.
-    #[error(
-        "your roles and groups cannot be confirmed by Microsoft Entra ID now, and this tool needs certain ones: try \
-         again later"
-    )]
     MembershipUnconfirmed {
         /// For the log.
         reason: String,
     },
     /// The token does not list the groups, and Microsoft Graph does not say now which they are.
-    #[error(
-        "your groups cannot be read from Microsoft Graph now, and this tool is for members of certain groups: try again \
-         later"
-    )]
     GroupsUnavailable {
         /// For the log, which has it.
         reason: String,
     },
     /// Only scopes are missing: the client can ask for them.
-    #[error("this tool needs the scopes {}", list(.required))]
     ScopesMissing {
         /// All that are needed, in the short form.
         required: Vec<Name>,
     },
     /// The name is not one that has a rule, and a server may take it for one that has.
-    #[error("this name may be taken for another one, which has rules of its own: use the exact name")]
     NameAmbiguous,
     /// Entra ID was asked for roles and groups, and wants the person again.
-    #[error("the session has ended: sign in again")]
     SessionEnded,
 }
 
-fn kind_text(actual: PrincipalKind) -> &'static str {
-    match actual {
-        PrincipalKind::User => "this tool is for applications that act for themselves, and the caller is a user",
-        PrincipalKind::App => {
-            "this tool is for users, and the access token stands for an application (app-only): call it with a token \
-             that the application got on behalf of a user"
-        }
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.about(TargetKind::Tool))
     }
 }
 
@@ -234,6 +235,50 @@ impl ToolRule {
 }
 
 impl Denial {
+    /// What the caller is told that asked for something of this kind.
+    pub fn told(&self, kind: TargetKind) -> String {
+        format!("you may not {}: {}", kind.denied_use(), self.about(kind))
+    }
+
+    /// The reason, about something of this kind.
+    fn about(&self, kind: TargetKind) -> String {
+        let this = kind.this();
+        match self {
+            Self::NotListed => format!("{this} is not offered"),
+            Self::TenantNotAllowed { tenant_id } => {
+                format!("{this} is not open to your organisation (tenant {tenant_id})")
+            }
+            Self::KindNotAllowed { actual: PrincipalKind::User } => {
+                format!("{this} is for applications that act for themselves, and the caller is a user")
+            }
+            Self::KindNotAllowed { actual: PrincipalKind::App } => format!(
+                "{this} is for users, and the access token stands for an application (app-only): come with a token that the \
+                 application got on behalf of a user"
+            ),
+            Self::ClientNotAllowed { client_id } => format!("{this} is not open to the client {client_id:?}"),
+            Self::GuestNotAllowed => format!("{this} is not open to guests of an organisation, whatever their role"),
+            Self::RoleMissing { any_of } => {
+                format!("{this} needs one of the application roles {}: ask an administrator to assign it", list(any_of))
+            }
+            Self::GroupMissing { any_of } => {
+                format!("{this} is for members of one of the groups {}: ask an administrator to add you", list(any_of))
+            }
+            Self::MembershipUnconfirmed { .. } => format!(
+                "your roles and groups cannot be confirmed by Microsoft Entra ID now, and {this} needs certain ones: try \
+                 again later"
+            ),
+            Self::GroupsUnavailable { .. } => format!(
+                "your groups cannot be read from Microsoft Graph now, and {this} is for members of certain groups: try \
+                 again later"
+            ),
+            Self::ScopesMissing { required } => format!("{this} needs the scopes {}", list(required)),
+            Self::NameAmbiguous => {
+                "this name may be taken for another one, which has rules of its own: use the exact name".to_owned()
+            }
+            Self::SessionEnded => "the session has ended: sign in again".to_owned(),
+        }
+    }
+
     /// A stable reason code for the audit record.
     pub fn reason(&self) -> &'static str {
         match self {

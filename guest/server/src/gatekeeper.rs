@@ -38,7 +38,7 @@ use std::fmt;
 use base::Secret;
 use entra::graph::GraphChallenge;
 use http::{HeaderMap, HeaderName, Response};
-use world::provided_tools::ToolCaller;
+use world::provided_tools::{DelegationError, ToolCaller};
 
 use crate::mcp::relay::unjudged;
 use crate::message::text;
@@ -89,13 +89,16 @@ pub struct AnswerHead {
     pub latency_us: u64,
     /// `Mcp-Session-Id`.
     pub session_id: Option<String>,
+    /// Why a request of the server got no token in the caller's name.
+    pub refusal: Option<DelegationError>,
 }
 
 /// Session ids are often all it takes to continue a session.
 impl fmt::Debug for AnswerHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { status, latency_us, session_id: _ } = self;
-        f.debug_struct("AnswerHead").field("status", status).field("latency_us", latency_us).finish_non_exhaustive()
+        let Self { status, latency_us, session_id: _, refusal } = self;
+        let mut head = f.debug_struct("AnswerHead");
+        head.field("status", status).field("latency_us", latency_us).field("refusal", refusal).finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,7 @@
 //! 2025-11-25), and 2026-07-28, in which every request carries what is needed to answer it.
 
 mod calls;
+pub(crate) mod challenge;
 mod dispatch;
 mod envelope;
 mod not_admitted;

@@ -41,7 +41,7 @@ struct Declared {
 
 /// What every variable of the program's own begins with.
 const PREFIX: &str = "ENTRA_MCP_";
-/// Variables that only this artefact has.
+/// Variables that this artefact reads in its own way: the program has the keys of its store too, and no header.
 pub const STORE_KEY: &str = "ENTRA_MCP_STORE_KEY";
 /// The same as a file.
 pub const STORE_KEY_FILE: &str = "ENTRA_MCP_STORE_KEY_FILE";

@@ -10,6 +10,7 @@
 pub mod derived;
 mod encoding;
 mod key;
+mod known_keys;
 mod lease;
 mod namespace;
 mod parsed;
@@ -22,6 +23,8 @@ use base::encoding::same_bytes;
 use base::secret::Secret;
 
 pub use key::{Key, Partition, Partitions};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use lease::RELEASED;
 pub use lease::{Holder, Lease};
 pub use namespace::{Namespace, Ttl};
 pub use parsed::ParsedRecords;

@@ -33,7 +33,7 @@ use base::settings::Settings;
 
 use crate::capabilities::*;
 use crate::http_error::HttpError;
-use crate::records::{Partitions, Records};
+use crate::records::{Partitions, RELEASED, Records};
 use crate::store::{Store, StoreError};
 use crate::trail::{KEY_NAME, Recorder, SessionNames, Trail};
 
@@ -274,9 +274,11 @@ impl World {
         self.0.audit_refused.set(refused);
     }
 
-    /// The names of the stored records, in order.
+    /// The names of the stored records, in order. A lease that was given back is none.
     pub fn record_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.0.records.borrow().keys().cloned().collect();
+        let records = self.0.records.borrow();
+        let kept = records.iter().filter(|(_, (value, _))| value != RELEASED);
+        let mut names: Vec<String> = kept.map(|(name, _)| name.clone()).collect();
         // It names sessions in audit records, and outlives them all.
         names.retain(|name| !name.ends_with(KEY_NAME));
         names.sort();

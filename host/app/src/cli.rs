@@ -49,6 +49,34 @@ enum ClientSecretCommand {
 }
 
 #[derive(Subcommand)]
+enum StoreCommand {
+    /// Open every record, and say how many there are and which are damaged; changes nothing
+    #[command(
+        after_help = "Without --store, it is about the files that are used where none is set. Exit codes: 0 all is \
+        well, 1 something is damaged or cannot be read\n\nExamples:\n  entra-mcp store check\n  entra-mcp store check \
+        --json --store /var/lib/entra-mcp/server.db"
+    )]
+    Check {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: Layer,
+    },
+    /// Seal records with a new data key from now on; what is sealed stays readable. Servers go on meanwhile
+    #[command(after_help = "Examples:\n  entra-mcp store rotate-key\n  entra-mcp store rotate-key --store \
+        /var/lib/entra-mcp/server.db\n  ENTRA_MCP_STORE_KEY=… entra-mcp store rotate-key --print --store \
+        redis://redis.example.com")]
+    RotateKey {
+        /// Print the keys, two lines for two steps, where they come from a variable or a credential
+        #[arg(long)]
+        print: bool,
+        #[command(flatten)]
+        settings: Layer,
+    },
+}
+
+#[derive(Subcommand)]
 enum ToolsCommand {
     /// Write a project for a tool component into a new folder: a tool that reads Graph as its caller, with tests
     #[command(
@@ -129,6 +157,11 @@ enum Command {
         json: bool,
         #[command(flatten)]
         settings: Layer,
+    },
+    /// Look after the records that are kept: sign-ins, sessions, the client secret
+    Store {
+        #[command(subcommand)]
+        command: Box<StoreCommand>,
     },
     /// Name the account that calls are made as, if its sign-in is still good
     #[command(after_help = "Examples:\n  entra-mcp whoami\n  entra-mcp whoami --account meganb@contoso.com --json")]
@@ -266,6 +299,21 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
         }
         Command::Accounts { json, settings } => {
             commands::block_on(commands::accounts::run(&public_client(settings, environment)?, json))
+        }
+        Command::Store { command } => {
+            let stores = |settings: Layer, environment: Environment| -> Result<_, CommandError> {
+                let sources = Sources::read(settings, environment)?;
+                logging::start(&sources.host()?);
+                Ok(sources.stores()?)
+            };
+            match *command {
+                StoreCommand::Check { json, settings } => {
+                    commands::block_on(commands::store::check(&stores(settings, environment)?, json))
+                }
+                StoreCommand::RotateKey { print, settings } => {
+                    commands::block_on(commands::store::rotate_key(&stores(settings, environment)?, print))
+                }
+            }
         }
         Command::Whoami { json, settings } => {
             commands::block_on(commands::whoami::run(&public_client(settings, environment)?, json))

@@ -3,3 +3,4 @@
 pub mod behind;
 pub mod confidential_client;
 pub mod public_client;
+pub mod store;

@@ -1,7 +1,7 @@
 //! The one typed configuration: a TOML file, over it environment variables, over them flags.
 //!
-//! This module alone reads environment variables. The only secret among the settings is `AZURE_CLIENT_SECRET`, which
-//! can be set as a variable only.
+//! This module alone reads environment variables. The secrets among the settings are `AZURE_CLIENT_SECRET` and
+//! `ENTRA_MCP_STORE_KEY`, which can be set as variables only, and the password in the address of a store.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -19,6 +19,7 @@ mod otlp;
 pub mod reference;
 mod serve;
 mod setting;
+mod store;
 mod variables;
 
 pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
@@ -27,10 +28,12 @@ pub use layer::{Cloud, HostLayer, Layer, LogFormat, SignIn};
 pub use otlp::OtlpConfig;
 pub use serve::{CredentialSource, ForwardedHeaderName, Isolation, ServeConfig, ServeLayer, StartCheck, TokenModeName};
 pub use setting::Setting;
+pub use store::{StoreConfig, StoreKey, StoreLayer, StoreLocation};
 pub use variables::Environment;
 
 use endpoints::{Endpoints, check_guid, check_tenant, one_tenant};
 use layer::{HostValues, Values};
+use store::StoreName;
 
 /// Stands for the client id where there is none: no application has it.
 const NO_CLIENT: &str = "00000000-0000-0000-0000-000000000000";
@@ -134,15 +137,6 @@ impl Folders {
     }
 }
 
-/// Where sign-ins are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreLocation {
-    /// In memory, until the process ends.
-    Memory,
-    /// In this SQLite file.
-    File(PathBuf),
-}
-
 /// Settings of the program itself, independent of any application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostConfig {
@@ -160,7 +154,7 @@ pub struct Config {
     /// What the component is told.
     pub settings: Settings,
     /// Where sign-ins are kept.
-    pub store: StoreLocation,
+    pub store: StoreConfig,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<PathBuf>,
     /// Longest MCP message in bytes.
@@ -223,6 +217,13 @@ impl Sources {
         environment: Environment,
     ) -> Result<Self, ConfigError> {
         let folders = Folders::new(&environment);
+        if flags.storage.store.as_ref().is_some_and(StoreName::has_password) {
+            return Err(ConfigError::Conflict(format!(
+                "the address of the store has a password in it, and other users of the machine can read command lines: pass \
+                 --store-password-file, or set the address as {}",
+                StoreLayer::STORE
+            )));
+        }
         let set = flags.over(Layer::of_environment(&environment)?);
         let (file, required) = match set.host.values()?.config {
             Some(file) => (Some(file), true),
@@ -327,7 +328,7 @@ impl Sources {
                 servers: Vec::new(),
                 http: None,
             },
-            store: self.store(values.store, store)?,
+            store: self.store(&layer.storage, store)?,
             ca_file: values.ca_file,
             max_message_bytes: values.max_message_bytes,
             max_instances: values.max_instances,
@@ -343,7 +344,7 @@ impl Sources {
     pub fn validator(&self, token: TokenSettings) -> Result<Config, ConfigError> {
         let mut layer = self.merged.clone();
         layer.client_id = Some(NO_CLIENT.to_owned());
-        layer.store = Some("memory".to_owned());
+        layer.storage = StoreLayer { store: Some(StoreName::memory()), ..StoreLayer::default() };
         for tenant in &token.allowed_tenants {
             check_guid("allow-tenant", tenant)?;
         }
@@ -351,15 +352,6 @@ impl Sources {
         let clock_tolerance_seconds = config.settings.token.clock_tolerance_seconds;
         config.settings.token = TokenSettings { clock_tolerance_seconds, ..token };
         Ok(config)
-    }
-
-    fn store(&self, set: Option<String>, default: &str) -> Result<StoreLocation, ConfigError> {
-        match (set.as_deref(), &self.folders.data) {
-            (Some("memory"), _) => Ok(StoreLocation::Memory),
-            (Some(path), _) => Ok(StoreLocation::File(path.into())),
-            (None, Some(folder)) => Ok(StoreLocation::File(folder.join(default))),
-            (None, None) => Err(ConfigError::NoHome("sign-ins", "pass --store with a file name or `memory`")),
-        }
     }
 }
 

@@ -68,9 +68,9 @@ impl HttpHandler for ComponentHandler {
         })
     }
 
-    fn admit(&self, method: &Method, path: &str, client: IpAddr) -> Result<(), Duration> {
+    async fn admit(&self, method: &Method, path: &str, client: IpAddr) -> Result<(), Duration> {
         match routes::operation(method, path) {
-            Some(operation) => self.rate_limiter.admit(operation, &client.to_string()),
+            Some(operation) => self.rate_limiter.admit(operation, &client.to_string()).await,
             None => Ok(()),
         }
     }

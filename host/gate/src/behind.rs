@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use entra_mcp_plugin::gatekeeper::Caller;
+use entra_mcp_plugin::gatekeeper::{Caller, DelegationError};
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 
@@ -33,6 +33,29 @@ impl fmt::Debug for Sender {
     }
 }
 
+/// Why a request of the server behind got no token in its caller's name. A [`Behind`] that knows it adds it to the extensions
+/// of its answer; the component then decides whether the client has to bring something.
+#[derive(Debug, Clone)]
+pub struct NoToken(pub DelegationError);
+
+impl fmt::Display for NoToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({}): {}", self.0.code, self.0.message)
+    }
+}
+
+impl PartialEq for NoToken {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |Self(error): &Self| {
+            let DelegationError { category, code, message, claims, retry_after_seconds } = error.clone();
+            (category, code, message, claims, retry_after_seconds)
+        };
+        parts(self) == parts(other)
+    }
+}
+
+impl Eq for NoToken {}
+
 /// Why a server behind has not answered, or not to the end. The texts are for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BehindError {
@@ -48,6 +71,9 @@ pub enum BehindError {
     /// Its answer is no answer, or breaks a bound.
     #[error("the server behind answered what cannot be passed on: {0}")]
     Malformed(String),
+    /// It did not answer without the token that a request of it did not get.
+    #[error("the server behind got no token {0}")]
+    NoToken(NoToken),
     /// Its answer ended too early.
     #[error("the answer of the server behind broke off: {0}")]
     BrokenOff(String),

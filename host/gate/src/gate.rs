@@ -21,7 +21,7 @@ use http::header::ALLOW;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
-use crate::behind::{AnswerBody, Behind, BehindError, Sender};
+use crate::behind::{AnswerBody, Behind, BehindError, NoToken, Sender};
 use crate::gatekeeper::Gatekeeper;
 use crate::process::printable;
 
@@ -36,6 +36,7 @@ mod events;
 mod failure;
 mod judged;
 mod life;
+mod names;
 mod noted;
 mod request;
 
@@ -170,16 +171,20 @@ impl Gate {
         }
         let asked = if grant.judge_answer { request.body().clone() } else { Bytes::new() };
         let begun = self.begin(request, &grant).await;
-        let (status, answer) = match begun {
-            Err(error) => (0, Err(error)),
-            Ok(Begun { answer, occupies }) => {
-                let status = answer.status().as_u16();
-                (status, answer::clean(answer, Reads::of(&grant)).map(|clean| (clean, occupies)))
+        let (status, no_token, answer) = match begun {
+            Err(Unfinished::Behind(BehindError::NoToken(no_token))) => {
+                (0, Some(no_token.clone()), Err(BehindError::NoToken(no_token).into()))
+            }
+            Err(error) => (0, None, Err(error)),
+            Ok(Begun { mut answer, occupies }) => {
+                let (status, no_token) = (answer.status().as_u16(), answer.extensions_mut().remove());
+                (status, no_token, answer::clean(answer, Reads::of(&grant)).map(|clean| (clean, occupies)))
             }
         };
         let admitted = report.begun;
         let session_id = answer.as_ref().ok().and_then(|(clean, ..)| clean.session_id.clone());
-        let fields = match report.made(status, session_id).await {
+        let refusal = no_token.map(|NoToken(error)| error);
+        let fields = match report.made(|latency_us| AnswerHead { status, latency_us, session_id, refusal }).await {
             Err(error) => return self.component_failed(&error, &correlation_id),
             Ok(Err(instead)) => return self.decided(instead, &correlation_id),
             Ok(Ok(fields)) => fields,
@@ -357,11 +362,12 @@ impl Report {
         }
     }
 
-    async fn made(mut self, status: u16, session_id: Option<String>) -> Result<Result<Vec<Header>, Answered>, Error> {
+    /// `head` makes the head of a latency.
+    async fn made(mut self, head: impl FnOnce(u64) -> AnswerHead) -> Result<Result<Vec<Header>, Answered>, Error> {
         if !self.due {
             return Ok(Ok(Vec::new()));
         }
-        let head = AnswerHead { status, latency_us: self.latency_us(), session_id };
+        let head = head(self.latency_us());
         self.head = Some(head.clone());
         let made = self.keeper.answered(&self.handle, &head).await;
         // The client gets the error. What the server behind has done is recorded all the same, by the drop of this.
@@ -386,7 +392,7 @@ impl Drop for Report {
         };
         let (keeper, handle) = (Arc::clone(&self.keeper), std::mem::take(&mut self.handle));
         let has_failed = self.head.is_some();
-        let cancelled = AnswerHead { status: 0, latency_us: self.latency_us(), session_id: None };
+        let cancelled = AnswerHead { status: 0, latency_us: self.latency_us(), session_id: None, refusal: None };
         let head = self.head.take().unwrap_or(cancelled);
         runtime.spawn(async move {
             if let Err(error) = record(&*keeper, &handle, &head, has_failed).await {

@@ -44,6 +44,10 @@ pub enum Error {
     #[cfg(feature = "sqlite")]
     #[error(transparent)]
     SecretStore(#[from] crate::secret_store::OpenError),
+    /// The secret store on the network cannot be used.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    RedisStore(#[from] crate::secret_store::RedisError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

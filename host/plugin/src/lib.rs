@@ -61,7 +61,7 @@ pub mod outbound;
 pub mod outbound_http;
 #[cfg(feature = "pool")]
 mod plugin;
-#[cfg(any(feature = "code-cache", feature = "sqlite"))]
+#[cfg(any(feature = "code-cache", feature = "redis", feature = "sqlite"))]
 mod private_files;
 pub mod provided_tools;
 pub mod random;

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(feature = "tools")]
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri};
@@ -44,6 +46,34 @@ impl Outbound for NoOutbound {
 pub trait OutboundObserver: Send + Sync + 'static {
     /// The component starts a request, in the task of the call that it belongs to. `None`: the request is not observed.
     fn request(&self) -> Option<Box<dyn ObservedExchange>>;
+
+    /// What surrounds the call that this task works on now. `None`: nothing does.
+    fn surroundings(&self) -> Option<Arc<dyn Surroundings>> {
+        None
+    }
+}
+
+/// What surrounds a call, such as the trace that it belongs to, and has to surround what other tasks do for it as well.
+pub trait Surroundings: Send + Sync {
+    /// Takes a step inside of them, once.
+    fn within(&self, step: &mut dyn FnMut());
+}
+
+/// A future of which every step is taken inside of these surroundings.
+#[cfg(feature = "tools")]
+pub(crate) fn surrounded<F: Future + Send + 'static>(
+    surroundings: Option<Arc<dyn Surroundings>>,
+    future: F,
+) -> impl Future<Output = F::Output> + Send {
+    let mut future = Box::pin(future);
+    std::future::poll_fn(move |context| match &surroundings {
+        None => future.as_mut().poll(context),
+        Some(surroundings) => {
+            let mut polled = Poll::Pending;
+            surroundings.within(&mut || polled = future.as_mut().poll(context));
+            polled
+        }
+    })
 }
 
 /// An observed request. If it is dropped before its end, the request was cancelled.

@@ -89,7 +89,7 @@ impl User {
     }
 
     /// Whether a file is a regular one of the user that no other user can read or change.
-    #[cfg(feature = "sqlite")]
+    #[cfg(any(feature = "redis", feature = "sqlite"))]
     pub(crate) fn check_private(&self, file: &File) -> Result<(), &'static str> {
         self.check(file, 0o077, "can be read or written by other users than its owner")
     }
@@ -122,7 +122,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Creates a file that must not exist yet.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     options().write(true).create_new(true).open(path)
 }

@@ -1,13 +1,16 @@
 //! Limits how often an operation may be done (`wit/rate-limiter.wit`).
 //!
-//! The counts belong to this process: with several replicas, each has its own. They bound abuse. Nothing that has to be
-//! exact, such as the single use of a code, relies on them.
+//! The counts of [`CountingRateLimiter`] belong to this process. Where several processes share a store on the network, a
+//! limiter that counts there bounds all of them together (`secret_store/redis/limiter.rs`). Counts bound abuse. Nothing that
+//! has to be exact, such as the single use of a code, relies on them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use async_trait::async_trait;
 
 use crate::bindings::rate_limiter as wit;
 use crate::clock::Clock;
@@ -24,18 +27,20 @@ const MAX_SUBJECTS: usize = 100_000;
 const STRANGERS: u32 = 10;
 
 /// Counts operations by subject. `wit/rate-limiter.wit` says what the component counts.
+#[async_trait]
 pub trait RateLimiter: Send + Sync + 'static {
     /// Counts one `operation` by `subject`; an error says when to try again. A subject that is an address of IPv6 has to
     /// be counted by its networks, as [`CountingRateLimiter`] does: a client has more addresses than there are bounds.
-    fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration>;
+    async fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration>;
 }
 
 /// Admits everything: for hosts without unauthenticated clients.
 #[derive(Debug, Default)]
 pub struct NoRateLimiter;
 
+#[async_trait]
 impl RateLimiter for NoRateLimiter {
-    fn admit(&self, _: &str, _: &str) -> Result<(), Duration> {
+    async fn admit(&self, _: &str, _: &str) -> Result<(), Duration> {
         Ok(())
     }
 }
@@ -84,7 +89,7 @@ impl CountingRateLimiter {
         Self { clock, rates, max_subjects: MAX_SUBJECTS, hasher: RandomState::new(), counts: Mutex::default() }
     }
 
-    fn rate(&self, operation: &str) -> Option<Rate> {
+    pub(crate) fn rate(&self, operation: &str) -> Option<Rate> {
         let refused = |recorded| self.rates.get(recorded).map(|rate: &Rate| Rate { count: 1, per: rate.per });
         self.rates.get(operation).copied().or_else(|| operation.strip_prefix(RECORD_OF).and_then(refused))
     }
@@ -107,8 +112,9 @@ pub(crate) fn count(back_at: &mut Duration, now: Duration, rate: Rate) -> Result
     Ok(())
 }
 
-impl RateLimiter for CountingRateLimiter {
-    fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
+impl CountingRateLimiter {
+    /// [`admit`](RateLimiter::admit), which has nothing to wait for.
+    pub fn admit_here(&self, operation: &str, subject: &str) -> Result<(), Duration> {
         let Some(of_one) = self.rate(operation) else { return Ok(()) };
         let now = self.clock.monotonic();
         // An id that a client has made up may look like an address; then it counts as one.
@@ -153,6 +159,13 @@ impl RateLimiter for CountingRateLimiter {
     }
 }
 
+#[async_trait]
+impl RateLimiter for CountingRateLimiter {
+    async fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
+        self.admit_here(operation, subject)
+    }
+}
+
 impl RateCounts {
     /// Says that there is no room, once a second at most.
     fn warn(&mut self, operation: &str, now: Duration) {
@@ -186,7 +199,7 @@ impl RateLimiterCtx {
 
 impl wit::Host for RateLimiterCtx {
     async fn admit(&mut self, operation: String, subject: String) -> wasmtime::Result<Result<(), wit::Exceeded>> {
-        Ok(self.limiter.admit(&operation, &subject).map_err(|after| wit::Exceeded {
+        Ok(self.limiter.admit(&operation, &subject).await.map_err(|after| wit::Exceeded {
             retry_after_seconds: u32::try_from(after.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1),
         }))
     }
@@ -207,14 +220,14 @@ mod tests {
         let clock = ManualClock::new(0);
         let limiter = limiter(&clock);
         for _ in 0..3 {
-            limiter.admit("token", "a").unwrap();
+            limiter.admit_here("token", "a").unwrap();
         }
-        assert_eq!(limiter.admit("token", "a"), Err(Duration::from_secs(10)));
+        assert_eq!(limiter.admit_here("token", "a"), Err(Duration::from_secs(10)));
         clock.advance(Duration::from_secs(4));
-        assert_eq!(limiter.admit("token", "a"), Err(Duration::from_secs(6)));
+        assert_eq!(limiter.admit_here("token", "a"), Err(Duration::from_secs(6)));
         clock.advance(Duration::from_secs(6));
-        limiter.admit("token", "a").unwrap();
-        assert_eq!(limiter.admit("token", "a"), Err(Duration::from_secs(10)));
+        limiter.admit_here("token", "a").unwrap();
+        assert_eq!(limiter.admit_here("token", "a"), Err(Duration::from_secs(10)));
     }
 
     #[test]
@@ -222,11 +235,11 @@ mod tests {
         let clock = ManualClock::new(0);
         let limiter = limiter(&clock);
         for _ in 0..100 {
-            let _ = limiter.admit("token", "a");
+            let _ = limiter.admit_here("token", "a");
         }
         clock.advance(Duration::from_secs(30));
         for _ in 0..3 {
-            limiter.admit("token", "a").unwrap();
+            limiter.admit_here("token", "a").unwrap();
         }
     }
 
@@ -235,11 +248,11 @@ mod tests {
         let clock = ManualClock::new(0);
         let limiter = limiter(&clock);
         for _ in 0..3 {
-            limiter.admit("token", "a").unwrap();
+            limiter.admit_here("token", "a").unwrap();
         }
-        limiter.admit("token", "b").unwrap();
+        limiter.admit_here("token", "b").unwrap();
         for _ in 0..100 {
-            limiter.admit("other", "a").unwrap();
+            limiter.admit_here("other", "a").unwrap();
         }
     }
 
@@ -247,19 +260,19 @@ mod tests {
     fn a_refusal_is_recorded_once_for_each_subject_in_the_time_of_the_bound() {
         let clock = ManualClock::new(0);
         let limiter = limiter(&clock);
-        limiter.admit("record:token", "a").unwrap();
-        assert_eq!(limiter.admit("record:token", "a"), Err(Duration::from_secs(30)));
-        limiter.admit("record:token", "b").unwrap();
+        limiter.admit_here("record:token", "a").unwrap();
+        assert_eq!(limiter.admit_here("record:token", "a"), Err(Duration::from_secs(30)));
+        limiter.admit_here("record:token", "b").unwrap();
         for _ in 0..3 {
-            limiter.admit("token", "a").unwrap();
+            limiter.admit_here("token", "a").unwrap();
         }
         clock.advance(Duration::from_secs(29));
-        assert_eq!(limiter.admit("record:token", "a"), Err(Duration::from_secs(1)));
+        assert_eq!(limiter.admit_here("record:token", "a"), Err(Duration::from_secs(1)));
         clock.advance(Duration::from_secs(1));
-        limiter.admit("record:token", "a").unwrap();
+        limiter.admit_here("record:token", "a").unwrap();
         for operation in ["record:other", "record:", "record:record:token"] {
             for _ in 0..100 {
-                limiter.admit(operation, "a").unwrap();
+                limiter.admit_here(operation, "a").unwrap();
             }
         }
     }
@@ -269,7 +282,8 @@ mod tests {
         let clock = ManualClock::new(0);
         let mut limiter = limiter(&clock);
         limiter.max_subjects = 2;
-        let recorded = (0..1_000).filter(|number| limiter.admit("record:token", &number.to_string()).is_ok()).count();
+        let recorded =
+            (0..1_000).filter(|number| limiter.admit_here("record:token", &number.to_string()).is_ok()).count();
         assert_eq!(recorded, 2 + 10);
     }
 
@@ -279,13 +293,13 @@ mod tests {
         let mut limiter = limiter(&clock);
         limiter.max_subjects = 0;
         let admitted =
-            (0..1_000).filter(|part| limiter.admit("token", &format!("2001:db8:{part:x}::1")).is_ok()).count();
+            (0..1_000).filter(|part| limiter.admit_here("token", &format!("2001:db8:{part:x}::1")).is_ok()).count();
         assert_eq!(admitted, 3 * 10);
         clock.advance(Duration::from_millis(999));
-        assert!(limiter.admit("token", "2001:db8::1").is_err());
+        assert!(limiter.admit_here("token", "2001:db8::1").is_err());
         assert_eq!(limiter.counts.lock().unwrap().warned_at, Some(Duration::ZERO));
         clock.advance(Duration::from_millis(1));
-        limiter.admit("token", "2001:db8::1").unwrap();
+        limiter.admit_here("token", "2001:db8::1").unwrap();
         assert_eq!(limiter.counts.lock().unwrap().warned_at, Some(Duration::from_secs(1)));
     }
 
@@ -319,15 +333,15 @@ mod tests {
             let clock = ManualClock::new(0);
             let limiter = limiter(&clock);
             let address = |number: u32| network.replace("{:02x}", &format!("{:02x}", number % 256));
-            let ok = (0..1_000).filter(|number| limiter.admit("token", &address(*number)).is_ok()).count();
+            let ok = (0..1_000).filter(|number| limiter.admit_here("token", &address(*number)).is_ok()).count();
             assert_eq!(ok, admitted, "{network}");
             // What was refused counts nowhere, so a flood of a /48 does not fill the table.
             assert!(limiter.counts.lock().unwrap().subjects.len() <= 2 * admitted + 1);
             // The neighbours are not touched.
-            limiter.admit("token", "2001:db8:2::1").unwrap();
+            limiter.admit_here("token", "2001:db8:2::1").unwrap();
             // What comes back, comes back to the network.
             clock.advance(Duration::from_secs(30));
-            assert!(limiter.admit("token", &address(0)).is_ok());
+            assert!(limiter.admit_here("token", &address(0)).is_ok());
         }
     }
 
@@ -337,18 +351,18 @@ mod tests {
         let mut limiter = limiter(&clock);
         limiter.max_subjects = 2;
         for _ in 0..3 {
-            limiter.admit("token", "a").unwrap();
+            limiter.admit_here("token", "a").unwrap();
         }
-        limiter.admit("token", "b").unwrap();
-        let admitted = (0..1_000).filter(|number| limiter.admit("token", &number.to_string()).is_ok()).count();
+        limiter.admit_here("token", "b").unwrap();
+        let admitted = (0..1_000).filter(|number| limiter.admit_here("token", &number.to_string()).is_ok()).count();
         assert_eq!(admitted, 30, "the others share one count");
-        assert!(limiter.admit("token", "a").is_err());
+        assert!(limiter.admit_here("token", "a").is_err());
         assert_eq!(limiter.counts.lock().unwrap().subjects.len(), 2);
 
         clock.advance(Duration::from_secs(30));
         for _ in 0..3 {
-            limiter.admit("token", "a new subject").unwrap();
+            limiter.admit_here("token", "a new subject").unwrap();
         }
-        assert!(limiter.admit("token", "a new subject").is_err());
+        assert!(limiter.admit_here("token", "a new subject").is_err());
     }
 }

@@ -255,7 +255,7 @@ impl ToolComponents {
 
     /// Compiles a component into the code cache, unless it is there.
     pub fn compile(component: &[u8], cache: &CodeCache) -> Result<(), LoadProblem> {
-        loaded::check_form(component)?;
+        loaded::check(component)?;
         let engine = engine(Wasi::of(component)).map_err(LoadProblem::Engine)?;
         cache.fill(&engine, component).map_err(LoadProblem::Invalid)
     }
@@ -274,6 +274,9 @@ impl ToolComponents {
     /// caller to [`DelegatedTokens`]. The request must have no field that tells an identity to the component unless it is
     /// meant to; `Authorization` and `Cookie` are removed here. Dropping the future, or the body of the answer, ends the
     /// call.
+    ///
+    /// Where a request of the component got no token before the head of the answer was there, the extensions of the answer
+    /// have the [`DelegationError`](crate::provided_tools::DelegationError).
     pub async fn serve(
         &self,
         server: &str,

@@ -17,7 +17,7 @@ pub trait HttpHandler: Send + Sync + 'static {
 
     /// Counts a request before its body is read. An error is the time after which to try again. `client` stands for all
     /// addresses that are counted together: an IPv6 client has a /64 to itself.
-    fn admit(&self, _method: &Method, _path: &str, _client: IpAddr) -> Result<(), Duration> {
+    async fn admit(&self, _method: &Method, _path: &str, _client: IpAddr) -> Result<(), Duration> {
         Ok(())
     }
 

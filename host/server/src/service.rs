@@ -139,7 +139,7 @@ async fn received(
 ) -> Result<Received, Refusal> {
     let (mut parts, body) = request.into_parts();
     check_coding(&parts.headers)?;
-    let (client, path) = match screened(shared, peer, &mut parts) {
+    let (client, path) = match screened(shared, peer, &mut parts).await {
         Ok(screened) => screened,
         Err(refusal) => {
             request_body::forget(shared, &parts.headers, body, in_flight);
@@ -170,7 +170,7 @@ async fn received(
 }
 
 /// What is decided by the head of a request alone. Returns the address that is responsible for it, and its path.
-fn screened(shared: &Shared, peer: IpAddr, parts: &mut Parts) -> Result<(IpAddr, String), Refusal> {
+async fn screened(shared: &Shared, peer: IpAddr, parts: &mut Parts) -> Result<(IpAddr, String), Refusal> {
     check_size(parts, shared.options.limits.header_bytes)?;
     check_target(parts)?;
     let path = path_below(&parts.uri, &shared.options.path_prefix).into_owned();
@@ -184,7 +184,7 @@ fn screened(shared: &Shared, peer: IpAddr, parts: &mut Parts) -> Result<(IpAddr,
         tracing::warn!(%peer, "{advice}");
     }
     let client = client_address(peer, &parts.headers, &shared.options.trusted_proxies, shared.options.forwarded_header);
-    let admitted = shared.handler.admit(&parts.method, &path, shares::of(client));
+    let admitted = shared.handler.admit(&parts.method, &path, shares::of(client)).await;
     admitted.map_err(|after| Refusal::later(StatusCode::TOO_MANY_REQUESTS, "too many requests", after))?;
     let address = HeaderValue::try_from(client.to_string());
     let address = address.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the address cannot be told"))?;

@@ -133,7 +133,7 @@ impl HttpHandler for Component {
         Response::new(HttpBody::full(body))
     }
 
-    fn admit(&self, method: &Method, path: &str, client: IpAddr) -> Result<(), Duration> {
+    async fn admit(&self, method: &Method, path: &str, client: IpAddr) -> Result<(), Duration> {
         let counted = ["/authorize", "/token", "/register", "/auth/callback", "/revoke"];
         let Some(after) = self.retry_after.filter(|_| *method != Method::OPTIONS && counted.contains(&path)) else {
             return Ok(());

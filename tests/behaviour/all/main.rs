@@ -28,6 +28,9 @@ mod sign_in;
 #[cfg(unix)]
 mod standard;
 #[cfg(test)]
+#[cfg(unix)]
+mod stores;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod token;

@@ -75,8 +75,8 @@ pub(crate) fn answered(from: Result<HeaderMap, Response<Vec<u8>>>) -> wit::Answe
 }
 
 pub(crate) fn answer_head(from: wit::AnswerHead) -> AnswerHead {
-    let wit::AnswerHead { status, latency_us, session_id } = from;
-    AnswerHead { status, latency_us, session_id }
+    let wit::AnswerHead { status, latency_us, session_id, refusal } = from;
+    AnswerHead { status, latency_us, session_id, refusal: refusal.map(DelegationError::from) }
 }
 
 pub(crate) fn challenge(from: wit::Challenge) -> TokenChallenge {

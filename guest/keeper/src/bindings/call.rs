@@ -47,6 +47,8 @@ pub(super) struct Call {
     /// The answer that goes out.
     answer: RefCell<Option<Rc<dyn Ending>>>,
     tokens: RefCell<Vec<Zeroizing<String>>>,
+    /// The first reason why a request of the call got no token.
+    refusal: RefCell<gatekeeper::RefusedDelegation>,
     notes: Cell<u32>,
     ended: Cell<bool>,
 }
@@ -96,6 +98,7 @@ pub(super) fn begin(from: Begun) -> Rc<Call> {
         client: RefCell::new(Some(from.client)),
         answer: RefCell::default(),
         tokens: RefCell::default(),
+        refusal: RefCell::default(),
         notes: Cell::new(0),
         ended: Cell::new(false),
     });
@@ -147,7 +150,12 @@ impl Call {
             return Ok(Vec::new());
         }
         let latency = wasip2::clocks::monotonic_clock::now().saturating_sub(self.begun);
-        let head = gatekeeper::AnswerHead { status, latency_us: latency.div_euclid(1_000), session_id };
+        let head = gatekeeper::AnswerHead {
+            status,
+            latency_us: latency.div_euclid(1_000),
+            session_id,
+            refusal: self.refusal.borrow().clone(),
+        };
         gatekeeper::answered(&self.handle, &head)
     }
 
@@ -162,7 +170,11 @@ impl Call {
         challenge: Option<gatekeeper::Challenge>,
     ) -> Result<Zeroizing<String>, String> {
         let token = gatekeeper::delegated_token(&self.handle, permissions, &challenge);
-        let token = Zeroizing::new(token.map_err(|error| format!("{} ({})", error.message, error.code))?);
+        let token = Zeroizing::new(token.map_err(|error| {
+            let reason = format!("{} ({})", error.message, error.code);
+            self.refusal.borrow_mut().get_or_insert(error);
+            reason
+        })?);
         let mut tokens = self.tokens.borrow_mut();
         if !tokens.contains(&token) {
             if tokens.len() >= MAX_TOKENS {

@@ -1,16 +1,23 @@
 //! The head of the answer of a server behind: what is recorded of it, and what it becomes for the client.
 
-use base::audit::{AuditEvent, Outcome};
-use http::{HeaderMap, HeaderValue, Response};
 use std::time::Duration;
+
+use base::audit::{AuditEvent, Outcome};
+use caller::CallerReference;
+use entra::EntraWorld;
+use http::{HeaderMap, HeaderValue, Response};
 use world::Unrecorded;
+use world::provided_tools::{DelegationError, DelegationErrorCategory, ProviderError};
 
 use super::AnswerHead;
+use super::callers::{self, NotFound};
 use super::handle::{self, Handle};
 use super::session_id::{self, MCP_SESSION_ID};
 use crate::http::relay;
+use crate::mcp::{Reply, challenge};
 use crate::message::text;
 use crate::server_world::ServerWorld;
+use crate::tools::ToolError;
 
 /// Records the call, whatever becomes of its answer, and says which header fields to set on the answer. An error is the
 /// answer in its place.
@@ -31,6 +38,15 @@ pub async fn answered(env: &ServerWorld<'_>, handle: &str, head: &AnswerHead) ->
     let origin = handle.of.origin.as_deref();
     let failed = |status: u16, message: &str| relay::failure(env, server, origin, text(status, message));
     recorded.map_err(|_| failed(503, Unrecorded::PUBLIC))?;
+    if let Some(refusal) = &head.refusal {
+        if let Some(reply) = challenge_of(&env.entra, &handle.caller, refusal).await {
+            return Err(relay::challenge(env, server, origin, reply));
+        }
+        if head.status == 0 {
+            let status = if refusal.category == DelegationErrorCategory::Unavailable { 503 } else { 502 };
+            return Err(failed(status, &refusal.message));
+        }
+    }
     if let Some(message) = refusal(head.status) {
         return Err(failed(502, message));
     }
@@ -53,6 +69,26 @@ pub async fn answered(env: &ServerWorld<'_>, handle: &str, head: &AnswerHead) ->
     Ok(fields)
 }
 
+/// What the client has to bring, where the server behind was refused a token that only the caller can help to.
+async fn challenge_of(entra: &EntraWorld<'_>, caller: &CallerReference, refusal: &DelegationError) -> Option<Reply> {
+    let error = ToolError::from(ProviderError::Delegation(refusal.clone()));
+    if !is_for_client(&error) {
+        return None;
+    }
+    match callers::again(entra, caller).await {
+        Ok(again) => challenge::of(&*again.caller(entra), &error).await,
+        Err(NotFound::Ended) => Some(Reply::SignInAgain),
+        Err(NotFound::Token(refused)) if refused.is_refusal() => Some(Reply::SignInAgain),
+        // The answer of the server says what it can.
+        Err(NotFound::Token(_) | NotFound::Unavailable | NotFound::Elsewhere) => None,
+    }
+}
+
+/// Whether the client can do something about it, besides telling its user.
+fn is_for_client(error: &ToolError) -> bool {
+    error.needs_person().is_some() || error.too_many().is_some()
+}
+
 /// What is wrong with a status. A server behind does not speak for this one: a client must not follow its redirects, and not
 /// sign in elsewhere because of its challenge.
 fn refusal(status: u16) -> Option<&'static str> {
@@ -66,11 +102,16 @@ fn refusal(status: u16) -> Option<&'static str> {
 
 /// Records what the request has used.
 async fn record(env: &ServerWorld<'_>, handle: &Handle, head: &AnswerHead) -> Result<(), Unrecorded> {
-    let AnswerHead { status, latency_us, session_id: _ } = *head;
-    let reason = match status {
-        0 => Some("upstream-unreachable"),
-        200..=299 => None,
-        _ => Some("upstream-status"),
+    let AnswerHead { status, latency_us, session_id: _, ref refusal } = *head;
+    // Where the client is told of it in place of the answer.
+    let told = |refusal: &&DelegationError| {
+        status == 0 || is_for_client(&ToolError::from(ProviderError::Delegation((*refusal).clone())))
+    };
+    let reason = match (refusal.as_ref().filter(told), status) {
+        (Some(refusal), _) => Some(refusal.code.as_str()),
+        (None, 0) => Some("upstream-unreachable"),
+        (None, 200..=299) => None,
+        (None, _) => Some("upstream-status"),
     };
     for target in handle.of.targets() {
         let outcome = if reason.is_some() { Outcome::Failure } else { Outcome::Success };

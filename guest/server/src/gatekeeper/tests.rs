@@ -2,6 +2,7 @@
 
 mod answers;
 mod bounds;
+mod challenges;
 mod handed_out;
 mod permissions;
 mod requests;

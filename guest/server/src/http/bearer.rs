@@ -201,7 +201,7 @@ impl Guard<'_> {
     /// The answer to a caller whose token lacks some of `scopes`, which are in the short form: it names all that are
     /// needed, so that one new token is enough.
     pub(crate) fn insufficient_scope(&self, scopes: &[Name]) -> Response<Vec<u8>> {
-        let description = "This tool needs an access token with all scopes of this challenge";
+        let description = "This request needs an access token with all scopes of this challenge";
         let scope = self.env.site.scopes_with(self.path, scopes);
         self.challenge(403, Some("insufficient_scope"), description, "", &scope)
     }

@@ -73,6 +73,18 @@ pub(crate) fn failure(
     dressed(env, &Route::Server(of), HttpResponse::Full(answer))
 }
 
+/// The answer that tells a client what to bring, in place of that of a server behind.
+pub(crate) fn challenge(
+    env: &ServerWorld<'_>,
+    of: &ServerSettings,
+    origin: Option<&str>,
+    reply: Reply,
+) -> Response<Vec<u8>> {
+    let env = &ServerWorld { server: Some(of), ..*env };
+    let guard = Guard { env, path: &of.path, authenticate: super::by_session };
+    failure(env, of, origin, streamable::respond(&guard, reply, ResponseFormat::Json))
+}
+
 /// The fields that every answer of a server behind gets.
 pub(crate) fn fields_of_answer(site: &Site<'_>, of: &ServerSettings, origin: Option<&str>) -> HeaderMap {
     let mut fields = HeaderMap::new();

@@ -3,17 +3,17 @@
 use base::policy::Denial;
 use base::settings::{ServerKind, ServerSettings};
 use caller::local::{SignInError, attempt, interactive};
-use caller::{Caller, CallerAuthentication, PersonCaller};
+use caller::{Caller, PersonCaller};
 use rmcp::model::{CacheScope, JsonObject, ListToolsResult, Tool as Description};
 use serde_json::{Map, Value, json};
 
-use super::Peer;
 use super::envelope::{INTERNAL_ERROR, RpcError};
 use super::person::{self, ClientPresenter, ClientState};
 use super::request_error::{RequestError, internal};
 use super::request_state::{self, OpenedState};
 use super::results::{finished, in_era, to_value};
 use super::version::Era;
+use super::{Peer, Reply, challenge};
 use crate::access::Access;
 use crate::local_world::LocalWorld;
 use crate::server_world::ServerWorld;
@@ -108,7 +108,7 @@ async fn permitted(access: &Access<'_>, provider: &dyn ToolProvider) -> Result<(
         };
         match decided {
             Ok(()) => descriptions.push(tool.description.clone()),
-            Err(Denial::SessionEnded) => return Err(RequestError::SignInAgain),
+            Err(Denial::SessionEnded) => return Err(Reply::SignInAgain.into()),
             Err(denial) if denial.is_undecided() => ttl = UNDECIDED_TTL_MS,
             Err(_) => {}
         }
@@ -147,8 +147,8 @@ pub(super) async fn call_tool(
             Ok(()) => {}
             // The tool is switched off for all callers, and looks like a tool that does not exist.
             Err(Denial::NotListed) => return Err(unknown()),
-            Err(Denial::ScopesMissing { required }) => return Err(RequestError::InsufficientScope(required)),
-            Err(Denial::SessionEnded) => return Err(RequestError::SignInAgain),
+            Err(Denial::ScopesMissing { required }) => return Err(Reply::InsufficientScope(required).into()),
+            Err(Denial::SessionEnded) => return Err(Reply::SignInAgain.into()),
             Err(denial) => return Ok(finished(Err(&denial.into()), peer, era)),
         }
     }
@@ -213,25 +213,10 @@ async fn call_for_client(
     let arguments = request.arguments()?;
     let Request { provider, name, era, .. } = request;
     let result = provider.call(name, arguments, Calling::Client(env, caller)).await;
-    if let Some(after) = result.as_ref().err().and_then(ToolError::too_many) {
-        return Err(RequestError::TooMany(after));
-    }
     if let Err(error) = &result
-        && let Some(claims) = error.needs_person()
+        && let Some(reply) = challenge::of(caller, error).await
     {
-        if caller.kind() == CallerAuthentication::Session && error.is_step_up() {
-            if let Some(claims) = claims {
-                caller.want(claims).await;
-            }
-            return Err(RequestError::StepUp);
-        }
-        return Err(match (caller.kind(), claims) {
-            (CallerAuthentication::Bearer, Some(claims)) => RequestError::ClaimsChallenge(claims.to_owned()),
-            // A session that needs more of its user has ended; the next sign-in brings the claims.
-            (CallerAuthentication::Person | CallerAuthentication::Session | CallerAuthentication::Bearer, _) => {
-                RequestError::SignInAgain
-            }
-        });
+        return Err(reply.into());
     }
     Ok(finished(result.as_ref(), peer, era))
 }

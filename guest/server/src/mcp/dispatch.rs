@@ -160,11 +160,7 @@ async fn answer_message(peer: &Peer<'_>, connection: &mut Connection, message: M
     match answer(peer, connection, &method, params, text).await {
         Ok(result) => Reply::Message { status: OK, json: envelope::result(&id, &result) },
         Err(RequestError::Rpc(error)) => refused(&error, Some(&id)),
-        Err(RequestError::SignInAgain) => Reply::SignInAgain,
-        Err(RequestError::StepUp) => Reply::StepUp,
-        Err(RequestError::ClaimsChallenge(claims)) => Reply::ClaimsChallenge(claims),
-        Err(RequestError::InsufficientScope(scopes)) => Reply::InsufficientScope(scopes),
-        Err(RequestError::TooMany(after)) => Reply::TooMany(after),
+        Err(RequestError::Transport(reply)) => reply,
     }
 }
 

@@ -35,8 +35,8 @@ const NAMING: [&str; 7] = [
     "completion/complete",
     "subscriptions/listen",
 ];
-/// Those that 2026-07-28 does not have any more.
-const REMOVED: [&str; 2] = ["resources/subscribe", "resources/unsubscribe"];
+/// Those that 2026-07-28 does not have any more. A server of that revision says so as well, whatever the parameters are.
+const REMOVED: [&str; 4] = ["resources/subscribe", "resources/unsubscribe", "tasks/list", "tasks/result"];
 /// What the methods about tasks begin with.
 const TASKS: &str = "tasks/";
 /// Methods whose answers are lists.
@@ -285,15 +285,15 @@ impl RelayedMessage {
         let Some(method) = self.method.as_deref() else { return Ok(Vec::new()) };
         let one = |kind, parameter| self.text(parameter).map(|name| vec![(kind, name)]);
         bounded("the method", method, MAX_NAME_BYTES)?;
+        // With a name, the rules say first whether the caller may have that. A task has none that rules are about.
+        if self.is_modern() && REMOVED.contains(&method) && !self.params.contains_key("uri") {
+            return Err(self.not_found(method));
+        }
         if let Some(action) = method.strip_prefix(TASKS) {
             bounded("taskId", self.params.get("taskId").and_then(Value::as_str).unwrap_or_default(), MAX_NAME_BYTES)?;
             return Ok(vec![(TargetKind::Task, action)]);
         }
         match method {
-            // A server of that revision says so as well, whatever the parameters are.
-            _ if self.is_modern() && REMOVED.contains(&method) && !self.params.contains_key("uri") => {
-                Err(self.not_found(method))
-            }
             "tools/call" => one(TargetKind::Tool, "name"),
             "prompts/get" => one(TargetKind::Prompt, "name"),
             "resources/read" | "resources/subscribe" | "resources/unsubscribe" => one(TargetKind::Resource, "uri"),
@@ -375,13 +375,13 @@ impl RelayedMessage {
                 RpcError::invalid_params(format!("Unknown {}", kind.name())).with_data(json!({ "name": name }))
             }
             denial => {
-                let error = ToolError::from(denial);
+                let told = denial.told(kind);
                 if let (TargetKind::Tool, Some(id)) = (kind, &self.id) {
-                    let result = finished(Err(&error), peer, &self.era);
+                    let result = finished(Err(&ToolError::from(denial)), peer, &self.era);
                     return Reply::Message { status: envelope::OK, json: envelope::result(id, &result) };
                 }
                 let id = peer.entra().trail.id();
-                RpcError::new(INVALID_PARAMS, format!("{} (correlation id {id})", error.public()))
+                RpcError::new(INVALID_PARAMS, format!("{told} (correlation id {id})"))
             }
         };
         self.refused(error)

@@ -1,19 +1,18 @@
 //! Why a request has no result.
 
-use std::time::Duration;
-
-use base::policy::Name;
-
+use super::Reply;
 use super::envelope::{INTERNAL_ERROR, RpcError};
 
-/// An error for the client, or what the transport has to say in place of one (see `Reply`).
+/// An error for the client, or what the transport has to say in place of one.
 pub(super) enum RequestError {
     Rpc(RpcError),
-    SignInAgain,
-    StepUp,
-    ClaimsChallenge(String),
-    InsufficientScope(Vec<Name>),
-    TooMany(Duration),
+    Transport(Reply),
+}
+
+impl From<Reply> for RequestError {
+    fn from(reply: Reply) -> Self {
+        Self::Transport(reply)
+    }
 }
 
 impl From<RpcError> for RequestError {

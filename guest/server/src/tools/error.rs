@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use base::policy::Denial;
+use base::policy::{Denial, TargetKind};
 use caller::NoToken;
 use caller::local::SignInError;
 use entra::AcquireError;
@@ -56,7 +56,7 @@ pub enum ToolError {
     #[error(transparent)]
     Answer(#[from] AnswerFault),
     /// The caller may not call the tool.
-    #[error("you may not call this tool: {0}")]
+    #[error("{}", .0.told(TargetKind::Tool))]
     Denied(#[from] Denial),
 }
 

@@ -5,6 +5,8 @@
 use base::encoding::digest;
 use base::settings::{Mode, Settings};
 
+use super::known_keys::KnownKeys;
+
 /// What separates records of different configurations that share one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Partition {
@@ -18,10 +20,12 @@ pub enum Partition {
 }
 
 /// The partitions of the configuration. Made once for an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Partitions {
     application: String,
     authorization_server: String,
+    /// What the instance remembers of them.
+    pub(super) keys: KnownKeys,
 }
 
 impl Partitions {
@@ -38,6 +42,7 @@ impl Partitions {
         Self {
             application: ["account", authority, tenant, client_id, ""].join("/"),
             authorization_server: ["authorization-server", &digest(issuer.as_bytes()), ""].join("/"),
+            keys: KnownKeys::default(),
         }
     }
 

@@ -64,14 +64,20 @@ impl<T> Sealed<T> {
 }
 
 impl Records<'_> {
-    /// The key in a record, made on first use.
+    /// The key in a record, made on first use. The instance remembers it for some seconds.
     pub async fn key(&self, record: &KeyRecord) -> Result<Secret<Vec<u8>>, StoreError> {
-        self.get_or_insert_with(record, (), || {
+        let (name, now) = (self.raw_key(record, ()), self.clock.monotonic());
+        if let Some(known) = self.partitions.keys.get(&name, now) {
+            return Ok(known);
+        }
+        let make = || {
             let mut key = Zeroizing::new([0; KEY_BYTES]);
             self.random.fill(key.as_mut_slice());
             Secret::new(key.to_vec())
-        })
-        .await
+        };
+        let key = self.get_or_insert_with(record, (), make).await?;
+        self.partitions.keys.put(name, now, &key);
+        Ok(key)
     }
 
     /// Seals a value. `bound` is not part of the text, but has to be the same to open it. The text is base64url. One that

@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::capabilities::{Clock, Random};
-use crate::records::{Partitions, Records};
+use crate::records::{Partitions, RELEASED, Records};
 use crate::store::{Store, StoreError};
 use base::secret::Secret;
 
@@ -142,10 +142,11 @@ impl Simulation {
         self.step(name, on, reads_only).await
     }
 
-    /// The names of the records, in order.
+    /// The names of the records, in order. A lease that was given back is none.
     pub fn names(&self) -> Vec<String> {
         let records = self.0.records.borrow();
-        records.iter().filter(|(_, (_, expires))| self.lives(*expires)).map(|(name, _)| name.clone()).collect()
+        let is_there = |(value, expires): &SimulatedRecord| self.lives(*expires) && value != RELEASED;
+        records.iter().filter(|(_, record)| is_there(record)).map(|(name, _)| name.clone()).collect()
     }
 
     /// The bytes of a record, past the port.

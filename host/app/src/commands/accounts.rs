@@ -7,7 +7,7 @@ use crate::console;
 
 /// Lists the accounts that are signed in.
 pub async fn run(config: &Config, as_json: bool) -> Result<(), CommandError> {
-    let plugin = public_client::builder(config)?.build()?;
+    let plugin = public_client::builder(config).await?.build()?;
     let accounts = super::accounts(&plugin).await?;
     if as_json {
         let accounts: Vec<_> = accounts.iter().map(account_json).collect();

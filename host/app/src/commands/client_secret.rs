@@ -9,13 +9,13 @@ use entra_mcp_plugin::secret_store::SecretStore;
 use zeroize::Zeroizing;
 
 use super::CommandError;
-use crate::composition::confidential_client;
+use crate::composition;
 use crate::config::{ServeConfig, StoreLocation};
 use crate::console;
 
 /// Reads the secret from standard input and stores it for the configured application.
 pub async fn set(config: &ServeConfig) -> Result<(), CommandError> {
-    let store = store(config)?;
+    let store = store(config).await?;
     let secret = read()?;
     let secret = checked_secret(&secret)
         .map_err(|reason| CommandError::Usage(format!("the input is no client secret: {reason}")))?;
@@ -26,17 +26,17 @@ pub async fn set(config: &ServeConfig) -> Result<(), CommandError> {
 
 /// Forgets it.
 pub async fn delete(config: &ServeConfig) -> Result<(), CommandError> {
-    store(config)?.delete(&secret_record(&config.common.settings.client_id)).await?;
+    store(config).await?.delete(&secret_record(&config.common.settings.client_id)).await?;
     console::result("The client secret is deleted.");
     Ok(())
 }
 
-fn store(config: &ServeConfig) -> Result<Arc<dyn SecretStore>, CommandError> {
-    if config.common.store == StoreLocation::Memory {
+async fn store(config: &ServeConfig) -> Result<Arc<dyn SecretStore>, CommandError> {
+    if config.common.store.location == StoreLocation::Memory {
         let text = "the store is `memory`, which ends with this command: name a file with --store";
         return Err(CommandError::Usage(text.to_owned()));
     }
-    Ok(confidential_client::store(config, Arc::new(SystemClock::new()))?)
+    Ok(composition::store::open(&config.common.store, Arc::new(SystemClock::new())).await?.records)
 }
 
 /// One line of a person's, unseen, or all that a program writes.

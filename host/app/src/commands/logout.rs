@@ -7,7 +7,7 @@ use crate::console;
 
 /// Forgets all accounts, or the configured one, or the only one.
 pub async fn run(config: &Config, all: bool) -> Result<(), CommandError> {
-    let plugin = public_client::builder(config)?.build()?;
+    let plugin = public_client::builder(config).await?.build()?;
     let mut leaving = accounts(&plugin).await?;
     if !all {
         match &config.settings.sign_in.account {

@@ -2,7 +2,7 @@
 
 use entra_mcp_compose::ComposeError;
 use entra_mcp_plugin::client_credential::CredentialError;
-use entra_mcp_plugin::secret_store::{OpenError, StoreError};
+use entra_mcp_plugin::secret_store::{KeyError, OpenError, StoreError};
 use entra_mcp_plugin::sign_in::Account;
 use entra_mcp_plugin::transport::stdio::StdioError;
 use entra_mcp_plugin::{Error, Plugin};
@@ -30,6 +30,7 @@ mod notices;
 pub mod serve;
 pub mod settings;
 pub mod stdio;
+pub mod store;
 pub mod tools;
 pub mod validate;
 pub mod whoami;
@@ -136,6 +137,12 @@ pub enum CommandError {
     /// The store cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A check of the store has found damage.
+    #[error("the store is damaged")]
+    StoreDamaged,
+    /// The keys of the store cannot be replaced.
+    #[error(transparent)]
+    StoreKey(#[from] KeyError),
     /// The emulator cannot start.
     #[cfg(feature = "demo")]
     #[error(transparent)]

@@ -25,7 +25,7 @@ pub async fn run(config: &Config) -> Result<(), CommandError> {
     let compiler = compiler::of_component(&config.host.code_cache);
     let tools = Tools::load(config, &Telemetry::default()).await?;
     tools.check_local(config)?;
-    let plugin = Arc::new(tools.provide(public_client::builder(config)?).compiler(compiler).build()?);
+    let plugin = Arc::new(tools.provide(public_client::builder(config).await?).compiler(compiler).build()?);
     tools.connect(&plugin);
     notices::of_bare_tools(config);
     let (clock, random) = (Arc::new(SystemClock::new()), SystemRandomness::default());

@@ -135,7 +135,7 @@ pub async fn run(config: &Config, arguments: &Arguments) -> Result<(), CommandEr
 }
 
 async fn judge(config: &Config, arguments: &Arguments) -> Result<(), CommandError> {
-    let mut builder = public_client::builder(config)?;
+    let mut builder = public_client::builder(config).await?;
     if let Some(file) = &arguments.jwks_file {
         builder = builder.outbound_http(OutboundHttp::offline(documents(config, file)?));
     }

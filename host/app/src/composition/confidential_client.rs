@@ -12,11 +12,11 @@ use entra_mcp_plugin::client_metadata::PublicClientMetadata;
 use entra_mcp_plugin::clock::{Clock, SystemClock};
 use entra_mcp_plugin::environment::Settings;
 use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
-use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, RateLimiter};
-use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore, SqliteStore};
+use entra_mcp_plugin::rate_limiter::RateLimiter;
 use entra_mcp_plugin::{Plugin, PluginBuilder};
 
-use crate::config::{CredentialSource, Isolation, ServeConfig, StoreLocation};
+use crate::composition::store;
+use crate::config::{CredentialSource, Isolation, ServeConfig};
 use crate::telemetry::{ObservedRateLimiter, ObservedStore, Telemetry};
 
 /// How long a request waits for an instance, at most. Clients give up after some ten seconds.
@@ -30,14 +30,6 @@ pub struct ConfidentialClient {
     pub rate_limiter: Arc<dyn RateLimiter>,
 }
 
-/// Opens the configured store.
-pub fn store(config: &ServeConfig, clock: Arc<dyn Clock>) -> Result<Arc<dyn SecretStore>, Error> {
-    Ok(match &config.common.store {
-        StoreLocation::Memory => Arc::new(MemoryStore::new(clock)),
-        StoreLocation::File(path) => Arc::new(SqliteStore::open(path, clock)?),
-    })
-}
-
 /// Gives the component everything that the remote server needs. Fails if no client secret is available.
 pub async fn new(
     config: &ServeConfig,
@@ -45,7 +37,8 @@ pub async fn new(
     telemetry: &Telemetry,
 ) -> Result<ConfidentialClient, ConfidentialError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let store = store(config, Arc::clone(&clock))?;
+    let opened = store::open(&config.common.store, Arc::clone(&clock)).await?;
+    let store = Arc::clone(&opened.records);
     let credential = match &config.credential {
         CredentialSource::Given(secret) => ClientSecret::Given(secret.clone()),
         CredentialSource::File(path) => ClientSecret::File(path.clone()),
@@ -58,8 +51,7 @@ pub async fn new(
     credential.obtain(&settings.authority).await?;
     let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()]).map_err(Error::from)?;
     let ca_file = config.common.ca_file.as_deref();
-    let rate_limiter: Arc<dyn RateLimiter> =
-        Arc::new(CountingRateLimiter::new(Arc::clone(&clock), config.rates.clone()));
+    let rate_limiter = opened.rate_limiter(config.rates.clone(), Arc::clone(&clock));
     let rate_limiter = ObservedRateLimiter::over(rate_limiter, telemetry);
     let http = OutboundHttp::new(policy, ca_file)?.observed(telemetry.outgoing(&settings.graph));
     let metadata = PublicClientMetadata::new(config.client_metadata_allow.clone(), ca_file, Arc::clone(&clock))?;

@@ -6,20 +6,17 @@ use std::sync::Arc;
 
 use entra_mcp_plugin::clock::{Clock, SystemClock};
 use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
-use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore, SqliteStore};
 use entra_mcp_plugin::user_agent::{Prompts, SystemBrowser};
 use entra_mcp_plugin::{Error, Plugin, PluginBuilder};
 
-use crate::config::{Config, LogFormat, StoreLocation};
+use crate::composition::store;
+use crate::config::{Config, LogFormat};
 use crate::prompt;
 
 /// Gives the component what a public client needs.
-pub fn builder(config: &Config) -> Result<PluginBuilder, Error> {
+pub async fn builder(config: &Config) -> Result<PluginBuilder, Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let store: Arc<dyn SecretStore> = match &config.store {
-        StoreLocation::Memory => Arc::new(MemoryStore::new(Arc::clone(&clock))),
-        StoreLocation::File(path) => Arc::new(SqliteStore::open(path, Arc::clone(&clock))?),
-    };
+    let store = store::open(&config.store, Arc::clone(&clock)).await?.records;
     let settings = config.settings.clone();
     let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()])?;
     let http = OutboundHttp::new(policy, config.ca_file.as_deref())?;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::endpoints::{check_guid, check_tenant};
 use super::setting::{choices, settings};
-use super::{ConfigError, invalid};
+use super::store::StoreLayer;
 
 /// How long a sign-in waits for the person, unless set otherwise: five minutes, as long as Entra ID's own pages.
 const DEFAULT_SIGN_IN_TIMEOUT_SECONDS: u32 = 300;
@@ -117,8 +117,6 @@ settings! {
         /// Tolerated difference between the clocks of this machine and of Entra ID, in seconds
         clock_tolerance: u32, value("SECONDS"), otherwise("60 for access tokens, 300 for ID tokens"),
             range(0..=MAX_CLOCK_TOLERANCE_SECONDS);
-        /// Where sign-ins are kept: a file, or `memory`
-        store: String, value("FILE|memory"), otherwise("a file of this user"), check(check_store);
         /// Certificates (PEM) to trust besides the system's
         ca_file: PathBuf, value("FILE");
         /// Longest MCP message in bytes
@@ -131,6 +129,8 @@ settings! {
         BROWSER = "BROWSER";
     }
     with {
+        /// Where records are kept.
+        storage: StoreLayer;
         /// How the program itself runs.
         host: HostLayer;
     }
@@ -149,12 +149,5 @@ settings! {
     variables {
         /// What is logged, as the `tracing` ecosystem writes it, such as `warn,entra_mcp_app=debug`
         LOG_FILTER = "RUST_LOG";
-    }
-}
-
-fn check_store(name: &'static str, value: &str) -> Result<(), ConfigError> {
-    match value {
-        "" => Err(invalid(name, value, "a file name or `memory` is expected")),
-        _ => Ok(()),
     }
 }

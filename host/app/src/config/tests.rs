@@ -72,7 +72,7 @@ fn every_setting_can_come_from_the_environment() {
     assert_eq!(config.settings.authority, "https://login.microsoftonline.us");
     assert_eq!(config.settings.sign_in.method, SignInMethod::DeviceCode);
     assert_eq!(config.settings.profile_cache_seconds, 0);
-    assert_eq!(config.store, StoreLocation::Memory);
+    assert_eq!(config.store.location, StoreLocation::Memory);
     assert_eq!(config.ca_file, Some("/ca.pem".into()));
     assert_eq!((config.max_message_bytes, config.max_instances), (65_536, 2));
     let host = HostConfig { log_format: LogFormat::Json, log_filter: None, code_cache: CodeCache::Off };
@@ -89,7 +89,7 @@ fn the_defaults_are_the_public_cloud_and_this_users_folders() {
     assert_eq!(config.settings.token.audiences, [CLIENT]);
     assert!(!config.display);
     if cfg!(target_os = "linux") {
-        assert_eq!(config.store, StoreLocation::File("/home/u/.local/share/entra-mcp/secrets.db".into()));
+        assert_eq!(config.store.location, StoreLocation::File("/home/u/.local/share/entra-mcp/secrets.db".into()));
         assert_eq!(config.host.code_cache, CodeCache::Folder("/home/u/.cache/entra-mcp/code".into()));
     }
 }

@@ -6,7 +6,10 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-use super::{ConfigError, ServeLayer};
+use super::{ConfigError, ServeLayer, StoreLayer};
+
+/// The variables that are, or may have in them, a secret.
+const SECRETS: [&str; 3] = [ServeLayer::CLIENT_SECRET, StoreLayer::DATA_KEY, StoreLayer::STORE];
 
 /// The environment variables, or in tests what stands for them. Empty variables count as not set.
 pub struct Environment(Box<Lookup>);
@@ -14,16 +17,16 @@ pub struct Environment(Box<Lookup>);
 type Lookup = dyn Fn(&str) -> Option<String>;
 
 impl Environment {
-    /// The variables of this process. The secret among them is kept here and taken out of the process: programs that
-    /// this one starts do not get it, and where the operating system shows a process's environment, it is not there.
+    /// The variables of this process. The secrets among them are kept here and taken out of the process: programs that
+    /// this one starts do not get them, and where the operating system shows a process's environment, they are not there.
     ///
     /// The program calls this once, before it starts a thread.
     pub(crate) fn take_from_process() -> Self {
-        let secret = take(ServeLayer::CLIENT_SECRET);
-        Self(Box::new(move |name| match name {
-            ServeLayer::CLIENT_SECRET => secret.as_ref().map(|secret| secret.to_string()),
+        let secrets = SECRETS.map(|name| (name, take(name)));
+        Self(Box::new(move |name| match secrets.iter().find(|(secret, _)| *secret == name) {
+            Some((_, value)) => value.as_ref().map(|value| value.to_string()),
             #[allow(clippy::disallowed_methods, reason = "the one place that reads environment variables")]
-            name => env::var(name).ok(),
+            None => env::var(name).ok(),
         }))
     }
 

@@ -147,6 +147,7 @@ impl Behind for ObservedBehind {
                 BehindError::TimedOut => "timeout",
                 BehindError::Busy(_) => "busy",
                 BehindError::Malformed(_) => "malformed",
+                BehindError::NoToken(_) => "no-token",
                 BehindError::BrokenOff(_) => "broken-off",
             }),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use entra_mcp_plugin::outbound::{ObservedExchange, OutboundObserver};
+use entra_mcp_plugin::outbound::{ObservedExchange, OutboundObserver, Surroundings};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt as _, Tracer as _};
@@ -89,6 +89,21 @@ impl OutboundObserver for Outgoing {
         self.telemetry.0.as_ref()?;
         let (telemetry, services) = (self.telemetry.clone(), self.services.clone());
         Some(Box::new(Exchange { telemetry, services, caller: Context::current(), request: None }))
+    }
+
+    fn surroundings(&self) -> Option<Arc<dyn Surroundings>> {
+        self.telemetry.tracer()?;
+        Some(Arc::new(CurrentTrace(Context::current())))
+    }
+}
+
+/// The trace of a call.
+struct CurrentTrace(Context);
+
+impl Surroundings for CurrentTrace {
+    fn within(&self, step: &mut dyn FnMut()) {
+        let _attached = self.0.clone().attach();
+        step();
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use entra_mcp_plugin::rate_limiter::{RECORD_OF, RateLimiter};
 use opentelemetry::KeyValue;
 
@@ -24,9 +25,10 @@ impl ObservedRateLimiter {
     }
 }
 
+#[async_trait]
 impl RateLimiter for ObservedRateLimiter {
-    fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
-        let admitted = self.inner.admit(operation, subject);
+    async fn admit(&self, operation: &str, subject: &str) -> Result<(), Duration> {
+        let admitted = self.inner.admit(operation, subject).await;
         // For an operation that bounds records, the request itself is counted already.
         let is_request = !operation.starts_with(RECORD_OF);
         if let (true, Err(_), Some(metrics)) = (is_request, &admitted, self.telemetry.metrics()) {

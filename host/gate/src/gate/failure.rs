@@ -29,7 +29,7 @@ pub(super) fn of_server(error: &BehindError, correlation_id: &str) -> Response<B
         BehindError::Unreachable(_) => {
             plain_text(StatusCode::BAD_GATEWAY, "the MCP server cannot be reached", correlation_id)
         }
-        BehindError::Malformed(_) | BehindError::BrokenOff(_) => {
+        BehindError::NoToken(_) | BehindError::Malformed(_) | BehindError::BrokenOff(_) => {
             plain_text(StatusCode::BAD_GATEWAY, "the MCP server gave no usable answer", correlation_id)
         }
     }

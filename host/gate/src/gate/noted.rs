@@ -1,21 +1,23 @@
 //! Answers that may hand something out to the caller: the id of a task, the state of a request. The component sees the
 //! messages that do, and remembers whose that is, before the client has them. They pass as they are.
 //!
-//! Nothing here makes an answer fail because of its size: what is too long to be kept passes without the component, and the
-//! caller cannot go on with what it hands out.
+//! Nothing here makes an answer fail because of its size. Of a message that is too long to be kept, the names are looked for
+//! while it passes (`names.rs`). An event that is too long passes without the component, and the caller cannot go on with what
+//! it hands out.
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 
 use super::Unfinished;
 use super::events::{Event, Part, Splitter};
 use super::judged::Judge;
+use super::names::Names;
 use crate::behind::{AnswerBody, BehindError};
 use crate::process::printable;
 
-/// Bytes of the longest message that is looked at. What hands something out is short.
+/// Bytes of the longest message that is looked at as a whole. What hands something out is short.
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// Words without which a message hands out nothing. Other spellings are not looked for: a name that was not noted is of no
@@ -31,7 +33,7 @@ fn hands_out(text: &[u8]) -> bool {
 pub(super) enum Noted {
     /// All of it.
     Whole(Bytes),
-    /// It is too long.
+    /// It is too long, and looked at while it passes.
     Passing(AnswerBody),
 }
 
@@ -42,15 +44,30 @@ pub(super) async fn message(mut judge: Judge, mut body: AnswerBody) -> Result<No
         let Ok(data) = frame?.into_data() else { continue };
         read.extend_from_slice(&data);
         if read.len() > MAX_BYTES || !judge.has_room(read.len()) {
-            let begin = stream::iter([Ok(Frame::data(Bytes::from(read)))]);
-            let rest = begin.chain(http_body_util::BodyStream::new(body));
-            return Ok(Noted::Passing(StreamBody::new(rest).boxed_unsync()));
+            judge.has_room(0);
+            return Ok(Noted::Passing(passing(judge, read.into(), body)));
         }
     }
     if hands_out(&read) {
         judge.judge(&String::from_utf8_lossy(&read)).await.map_err(Unfinished::Component)?;
     }
     Ok(Noted::Whole(read.into()))
+}
+
+/// Shows the component what a message hands out, each name before the piece passes that completes it.
+fn passing(judge: Judge, begin: Bytes, body: AnswerBody) -> AnswerBody {
+    let pieces = stream::iter([Ok(Frame::data(begin))]).chain(BodyStream::new(body));
+    let frames = stream::try_unfold((judge, Names::default(), pieces), |(judge, mut names, mut pieces)| async move {
+        let Some(frame) = pieces.next().await.transpose()? else { return Ok(None) };
+        for message in frame.data_ref().map(|data| names.feed(data)).unwrap_or_default() {
+            judge.judge(&message).await.map_err(|error| {
+                tracing::error!(error = printable(&error.to_string()), "an answer was not noted: it ends");
+                BehindError::BrokenOff("the component failed on an answer".to_owned())
+            })?;
+        }
+        Ok(Some((frame, (judge, names, pieces))))
+    });
+    StreamBody::new(frames).boxed_unsync()
 }
 
 /// Shows the events of an answer to the component. Each piece passes after what it completes was shown.

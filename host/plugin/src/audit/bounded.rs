@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use super::{AuditRecord, AuditSink, Event, Outcome, outcome};
 use crate::clock::{self, Clock};
 use crate::networks::neighbourhood;
-use crate::rate_limiter::{RECORD_OF, RateLimiter};
+use crate::rate_limiter::{CountingRateLimiter, RECORD_OF};
 
 /// The operation of the rate limiter that bounds records of denied calls and codes, by caller.
 pub const DENIED_RECORDS: &str = "denied-records";
@@ -55,7 +55,7 @@ const MAX_DETAILED: usize = 16;
 /// Bounds the records of another sink.
 pub struct BoundedAudit {
     inner: Arc<dyn AuditSink>,
-    limiter: Arc<dyn RateLimiter>,
+    limiter: Arc<CountingRateLimiter>,
     clock: Arc<dyn Clock>,
     counted: Mutex<Counts>,
     /// When the last record was written, as a reading of the monotonic clock.
@@ -100,7 +100,7 @@ struct Kinds {
 impl BoundedAudit {
     /// Bounds `inner` by the operations of `limiter` that are named here. What is counted is written as time passes, as
     /// long as this exists.
-    pub fn start(inner: Arc<dyn AuditSink>, limiter: Arc<dyn RateLimiter>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub fn start(inner: Arc<dyn AuditSink>, limiter: Arc<CountingRateLimiter>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let audit = Arc::new(Self {
             inner,
             limiter,
@@ -264,7 +264,7 @@ impl AuditSink for BoundedAudit {
     async fn record(&self, record: AuditRecord) -> Result<(), String> {
         let Some((operation, caller)) = bound_of(&record.event) else { return self.write(record).await };
         let is_failing = self.failing.load(Ordering::Relaxed);
-        let alone = is_failing || self.limiter.admit(operation, &caller).is_ok();
+        let alone = is_failing || self.limiter.admit_here(operation, &caller).is_ok();
         if alone && self.counted().is_empty() {
             return self.write(record).await;
         }
@@ -277,7 +277,8 @@ impl AuditSink for BoundedAudit {
                 return self.write_alone(&kinds, record).await;
             };
             self.write_counted(true, &overdue).await?;
-        } else if self.limiter.admit(&[RECORD_OF, operation].concat(), &kinds.plain).is_ok() || !self.is_believed() {
+        } else if self.limiter.admit_here(&[RECORD_OF, operation].concat(), &kinds.plain).is_ok() || !self.is_believed()
+        {
             return self.write_alone(&kinds, record).await;
         }
         self.counted().count(kinds, record, now);
@@ -290,7 +291,7 @@ async fn write_counts(audit: Weak<BoundedAudit>, clock: Arc<dyn Clock>) {
         clock::sleep(&*clock, COUNTED).await;
         let Some(audit) = audit.upgrade() else { return };
         let limiter = Arc::clone(&audit.limiter);
-        let may_be_written = |is_stranger: bool| !is_stranger || limiter.admit(STRANGER_RECORDS, "").is_ok();
+        let may_be_written = |is_stranger: bool| !is_stranger || limiter.admit_here(STRANGER_RECORDS, "").is_ok();
         audit.write_counted_where(may_be_written).await;
     }
 }

@@ -13,11 +13,23 @@ use zeroize::Zeroizing;
 
 use crate::bindings::secret_store as wit;
 
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+mod cipher;
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+mod data_key;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+mod report;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+pub use data_key::{DataKeys, GivenKeys, KEY_BYTES, KeyError, KeyFile, KeySource};
 pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use redis::{RedisError, RedisOptions, RedisRateLimiter, RedisStore, RedisUrl};
+pub use report::StoreReport;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, SqliteStore};
 

@@ -1,45 +1,44 @@
 //! Records in one SQLite file, shared by any number of processes of the same user.
 //!
-//! Every value is sealed with AES-256-GCM under a key derived for it alone from one that lies beside the database, in a
-//! file only the user can read ([`cipher`]). The name of a record and its expiry are the associated data: a value that was
-//! altered, moved to another name, or given a longer life does not open. Names are stored as keyed hashes, because they
-//! contain account ids; they are never listed. The folder, the database and the key file belong to this user, and no other
-//! user can change them or a folder above them. What this does not protect against: a program that runs as the same user
-//! can read the key file, and a database that is put back as it was earlier has the records that it had. The operating
-//! system's keyring is to hold the key in a later version.
+//! Every value is sealed with AES-256-GCM under a key derived for it alone from the data key of the store
+//! ([`cipher`](super::cipher)), which is in a file beside the database that only the user can read, or elsewhere
+//! ([`KeySource`]). The name of a record and its expiry are the associated data: a value that was altered, moved to another
+//! name, or given a longer life does not open. Names are stored as keyed hashes, because they contain account ids; they are
+//! never listed. The folder, the database and the key file belong to this user, and no other user can change them or a
+//! folder above them. What this does not protect against: a program that runs as the same user can read the key file, and a
+//! database that is put back as it was earlier has the records that it had.
+//!
+//! A database without its key, or with the key of another, is refused and left as it is. One that is damaged is set aside
+//! under another name, and a new one takes its place.
 //!
 //! What was deleted, replaced or has expired leaves the files too ([`erasure`]).
 //!
 //! SQLite makes operations atomic across processes: `take` and `compare_and_swap` run in an IMMEDIATE transaction,
 //! which holds the write lock from its first statement.
 
-use std::fs;
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ring::rand::{SecureRandom, SystemRandom};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use zeroize::Zeroizing;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
-use super::{SecretBytes, SecretStore, StoreError, same};
+use super::cipher::{Cipher, HiddenName};
+use super::data_key::KEY_BYTES;
+use super::{DataKeys, KeyError, KeyFile, KeySource, SecretBytes, SecretStore, StoreError, StoreReport, same};
 use crate::clock::Clock;
 use crate::private_files::{self, Exposed, FolderError, User};
 
-mod cipher;
+mod check;
 mod erasure;
 mod fingerprint;
 mod readers;
 mod wal_index;
 
-use cipher::Cipher;
 use erasure::Erasure;
 use readers::Readers;
-
-/// Size of the data key in bytes (AES-256).
-const KEY_BYTES: usize = 32;
 
 /// The extension of the key file. The rest of its name is that of the database.
 const KEY_EXTENSION: &str = "key";
@@ -61,8 +60,8 @@ const JOURNAL_SIZE_LIMIT: i64 = 0;
 const MAX_PURGED: u32 = 64;
 
 /// Layout of the table and of sealed values. A file with a later number is refused. The values of version 1 are under one
-/// key; they are opened as they are.
-const SCHEMA_VERSION: i32 = 2;
+/// key, those of version 2 are bound to the name itself; they are opened as they are.
+const SCHEMA_VERSION: i32 = 3;
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +110,7 @@ pub enum OpenError {
         reason: &'static str,
     },
     /// The database file is not a regular file of this user's that no other user can read.
-    #[error("the secret store {path} {reason}; fix it (chmod 600) or remove it and sign in again")]
+    #[error("the secret store {path} {reason}; fix it (chmod 600), or move it away and sign in again")]
     DatabaseExposed {
         /// The database file.
         path: PathBuf,
@@ -119,7 +118,10 @@ pub enum OpenError {
         reason: &'static str,
     },
     /// The key file is not a regular file of this user's that no other user can read.
-    #[error("the key of the secret store, {path}, {reason}; fix it (chmod 600) or remove it and sign in again")]
+    #[error(
+        "the key of the secret store, {path}, {reason}; fix it (chmod 600), or move it away together with the store and \
+         sign in again"
+    )]
     KeyExposed {
         /// The key file.
         path: PathBuf,
@@ -128,7 +130,8 @@ pub enum OpenError {
     },
     /// The size of the key file is not that of a key.
     #[error(
-        "the key of the secret store, {path}, has {found} bytes instead of {KEY_BYTES}; remove it and sign in again"
+        "the key of the secret store, {path}, has {found} bytes, which are no key ({KEY_BYTES} bytes, or their base64); \
+         restore it, or move it away together with the store and sign in again"
     )]
     KeySize {
         /// The key file.
@@ -136,6 +139,42 @@ pub enum OpenError {
         /// The size found.
         found: usize,
     },
+    /// There are records, but no key.
+    #[error(
+        "the secret store {store} has records, but its key is not there: {place}. Nothing was changed. Restore the key; \
+         without it, move the store away and sign in again"
+    )]
+    KeyMissing {
+        /// The database file.
+        store: PathBuf,
+        /// Where the key was looked for.
+        place: String,
+    },
+    /// The records are under another key.
+    #[error(
+        "the secret store {store} was written with another key than the one in {place}. Nothing was changed. Restore its \
+         key; without it, move the store away and sign in again"
+    )]
+    WrongKey {
+        /// The database file.
+        store: PathBuf,
+        /// Where the key comes from.
+        place: String,
+    },
+    /// There is no key, for another reason.
+    #[error(transparent)]
+    Keys(KeyError),
+}
+
+impl From<KeyError> for OpenError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Place { place, reason } => Self::Key { path: place.into(), reason },
+            KeyError::Exposed { path, reason } => Self::KeyExposed { path, reason },
+            KeyError::Size { place, found } => Self::KeySize { path: place.into(), found },
+            error => Self::Keys(error),
+        }
+    }
 }
 
 /// The store.
@@ -155,10 +194,31 @@ impl SqliteStore {
     /// Opens the database at `path`, creating it, its folder and its key file (`path` with the extension `key`)
     /// if they do not exist.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        Self::open_as(&User::of_process(), path, clock)
+        Self::open_as(User::of_process(), path, None, clock)
     }
 
-    fn open_as(user: &User, path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    /// The same with the key from elsewhere.
+    pub fn open_with(path: &Path, keys: Arc<dyn KeySource>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Self::open_as(User::of_process(), path, Some(keys), clock)
+    }
+
+    /// Opens every record of the database at `path`, and changes nothing.
+    pub fn check(path: &Path, keys: &Arc<dyn KeySource>, clock: &Arc<dyn Clock>) -> Result<StoreReport, OpenError> {
+        check::check(path, keys, clock)
+    }
+
+    /// The keys of the database at `path` with a new one before them, which seals from the time on that `keys` has it. The
+    /// caller puts them there. Processes that have the database open find the new key when they meet a record under it.
+    pub fn rotated_keys(path: &Path, keys: &dyn KeySource) -> Result<DataKeys, OpenError> {
+        check::rotate(path, keys)
+    }
+
+    fn open_as(
+        user: User,
+        path: &Path,
+        source: Option<Arc<dyn KeySource>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
         let database_error = |reason: String| OpenError::Database { path: path.to_owned(), reason };
         // SQLite gives some names a meaning, such as `:memory:` and `file:x`, but never an absolute path.
         let path = &std::path::absolute(path).map_err(|error| database_error(error.to_string()))?;
@@ -176,18 +236,32 @@ impl SqliteStore {
             }
             Err(FolderError::Io(error)) => return Err(database_error(error.to_string())),
         };
-        let cipher = Cipher::from_key_file(user, &path.with_extension(KEY_EXTENSION))?;
+        let own_key = path.with_extension(KEY_EXTENSION);
+        let was_ours = own_key.exists();
+        let source = source.unwrap_or_else(|| Arc::new(KeyFile::of(user.clone(), &own_key)));
+        let keys = keys_of(path, &*source)?;
         // SQLite gives its side files the mode of the database file, so the database file has to be private from the
         // start.
         let file = private_files::open_append(path).map_err(|error| database_error(error.to_string()))?;
         user.check_private(&file).map_err(|reason| OpenError::DatabaseExposed { path: path.clone(), reason })?;
         drop(file);
-        let (connection, found) = prepare(path).map_err(|error| database_error(error.to_string()))?;
+        let prepared = match prepare(path) {
+            // A file without a key beside it may be anything that the operator has named by mistake.
+            Err(error) if was_ours && (is_damaged(&error) || is_missing(&error)) => {
+                replace_damaged(path, &own_key, &*clock, &error)?
+            }
+            prepared => prepared,
+        };
+        let (connection, found) = prepared.map_err(|error| database_error(error.to_string()))?;
         if found != SCHEMA_VERSION {
             return Err(OpenError::Version { path: path.to_owned(), found });
         }
-        fingerprint::check(&connection, &cipher.hidden_name(fingerprint::NAME), path)
-            .map_err(|error| database_error(error.to_string()))?;
+        let place = source.place();
+        let cipher = Cipher::new(&keys, source, Arc::clone(&clock)).ok_or(OpenError::Keys(KeyError::NoRandomness))?;
+        let is_its_key = fingerprint::check(&connection, &cipher.hidden_name(fingerprint::NAME));
+        if !is_its_key.map_err(|error| database_error(error.to_string()))? {
+            return Err(OpenError::WrongKey { store: path.to_owned(), place });
+        }
         let readers = Readers::open(path).map_err(|error| database_error(error.to_string()))?;
         let (connection, erasure) = (Mutex::new(connection), Erasure::default());
         Ok(Self { inner: Arc::new(OpenDatabase { clock, connection, readers, cipher, erasure }) })
@@ -209,6 +283,81 @@ impl SqliteStore {
         };
         tokio::task::spawn_blocking(run).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
+}
+
+/// The keys of the database. There is a first key only where there is nothing yet that needs another one.
+///
+/// Looks once whether there are keys, and before reading them: another process may create them at any moment, and a
+/// [`KeySource`] leaves existing ones alone.
+fn keys_of(path: &Path, source: &dyn KeySource) -> Result<DataKeys, OpenError> {
+    match source.read()? {
+        Some(keys) => Ok(keys),
+        None if noted_fingerprint(path) != 0 => {
+            // Another process may have made both in the meantime.
+            let missing = || OpenError::KeyMissing { store: path.to_owned(), place: source.place() };
+            source.read()?.ok_or_else(missing)
+        }
+        None => Ok(source.create()?),
+    }
+}
+
+/// The fingerprint of the key that a database was written with; 0 where there is none.
+fn noted_fingerprint(path: &Path) -> i32 {
+    let connection = readers::connect(path);
+    let noted = connection.and_then(|connection| {
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.query_row("PRAGMA application_id", [], |row| row.get(0))
+    });
+    noted.unwrap_or_default()
+}
+
+/// Puts a damaged database aside and begins a new one, unless another process has done so meanwhile.
+fn replace_damaged(
+    path: &Path,
+    lock: &Path,
+    clock: &dyn Clock,
+    error: &rusqlite::Error,
+) -> Result<rusqlite::Result<(Connection, i32)>, OpenError> {
+    let failed = |error: io::Error| OpenError::Database { path: path.to_owned(), reason: error.to_string() };
+    let lock = File::open(lock).map_err(failed)?;
+    lock.lock().map_err(failed)?;
+    let is_there = match prepare(path) {
+        Err(error) if is_damaged(&error) => true,
+        // Another process has put it aside, and was stopped before it made another one.
+        Err(error) if is_missing(&error) => false,
+        prepared => return Ok(prepared),
+    };
+    let aside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let mark = format!(".damaged-{}", clock.now_seconds());
+    for suffix in ["", "-wal", "-shm"].into_iter().filter(|_| is_there) {
+        match fs::rename(aside(suffix), aside(&format!("{mark}{suffix}"))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed.map_err(failed)?,
+        }
+    }
+    if is_there {
+        tracing::error!(
+            database = %path.display(), aside = %aside(&mark).display(), %error,
+            "the secret store is damaged: it was set aside, and an empty one takes its place. Everyone has to sign in again, and \
+             a client secret that was kept there has to be set again"
+        );
+    }
+    private_files::open_append(path).map_err(failed)?;
+    Ok(prepare(path))
+}
+
+fn is_damaged(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+/// The file is not there: another process has just put it aside.
+fn is_missing(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::CannotOpen))
 }
 
 /// Opens the database and creates the missing parts. Several processes may do so at the same time.
@@ -234,7 +383,9 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
+    // Not one that is not there: SQLite would make a file that others can read.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // A crash of the machine may lose the last sign-in, never the database.
@@ -285,26 +436,28 @@ impl StoreTransaction<'_> {
 
     /// A record that has not expired, and its expiry.
     fn find(&self, key: &str) -> Result<Option<(SecretBytes, Option<i64>)>, StoreError> {
+        let name = self.cipher.hidden_name(key);
         let row = self
             .connection
             .prepare_cached("SELECT sealed, expires_at FROM record WHERE name = ?1")?
-            .query_row([self.cipher.hidden_name(key)], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let Some((sealed, expires_at)): Option<(Vec<u8>, Option<i64>)> = row else {
             return Ok(None);
         };
         // The expiry is trusted only after the seal has proved it.
-        let value = self.cipher.open(key, expires_at, &sealed)?;
+        let value = self.cipher.open(key, &name, expires_at, &sealed)?;
         let expired = expires_at.is_some_and(|expires_at| expires_at <= self.now_as_column());
         Ok(if expired { None } else { Some((value, expires_at)) })
     }
 
     fn put(&self, key: &str, value: &SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
         let expires_at = ttl.map(|ttl| i64::try_from(self.now.saturating_add(ttl.as_secs())).unwrap_or(i64::MAX));
-        let sealed = self.cipher.seal(key, expires_at, value.reveal())?;
+        let name: HiddenName = self.cipher.hidden_name(key);
+        let sealed = self.cipher.seal(&name, expires_at, value.reveal())?;
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO record (name, sealed, expires_at) VALUES (?1, ?2, ?3)")?
-            .execute(params![self.cipher.hidden_name(key), sealed, expires_at])?;
+            .execute(params![name, sealed, expires_at])?;
         self.purge()
     }
 
@@ -391,55 +544,6 @@ impl SecretStore for SqliteStore {
         let key = key.to_owned();
         self.transaction(move |records| records.delete(&key)).await
     }
-}
-
-impl Cipher {
-    fn from_key_file(user: &User, path: &Path) -> Result<Self, OpenError> {
-        let key = read_or_create_key(user, path)?;
-        Self::derive(&key)
-            .ok_or_else(|| OpenError::Key { path: path.to_owned(), reason: "the keys cannot be derived".into() })
-    }
-}
-
-/// Checks once whether the key exists, and before reading it: another process may create it at any moment, and
-/// [`create_key`] leaves an existing one alone.
-fn read_or_create_key(user: &User, path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    if matches!(path.try_exists(), Ok(false)) {
-        create_key(path).map_err(|error| OpenError::Key { path: path.to_owned(), reason: error.to_string() })?;
-    }
-    read_key(user, path)
-}
-
-/// Writes a new key to a file of its own and links that file to `path`, which fails if another process was faster: the
-/// file at `path` is complete from the first moment, and all processes use the same one.
-fn create_key(path: &Path) -> io::Result<()> {
-    let mut key = Zeroizing::new([0; KEY_BYTES]);
-    let mut suffix = [0; 8];
-    let random = SystemRandom::new();
-    random.fill(&mut *key).and_then(|()| random.fill(&mut suffix)).map_err(|_| io::Error::other("no randomness"))?;
-    let temporary = path.with_extension(format!("key-{:016x}", u64::from_be_bytes(suffix)));
-    let written = private_files::create_new(&temporary).and_then(|mut file| {
-        file.write_all(&*key)?;
-        file.sync_all()
-    });
-    let linked = written.and_then(|()| match fs::hard_link(&temporary, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        linked => linked,
-    });
-    fs::remove_file(&temporary)?;
-    linked
-}
-
-fn read_key(user: &User, path: &Path) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    let key_error = |error: io::Error| OpenError::Key { path: path.to_owned(), reason: error.to_string() };
-    let mut file = private_files::open(path).map_err(key_error)?;
-    user.check_private(&file).map_err(|reason| OpenError::KeyExposed { path: path.to_owned(), reason })?;
-    let mut key = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 1));
-    (&mut file).take(KEY_BYTES as u64 + 1).read_to_end(&mut key).map_err(key_error)?;
-    if key.len() != KEY_BYTES {
-        return Err(OpenError::KeySize { path: path.to_owned(), found: key.len() });
-    }
-    Ok(key)
 }
 
 #[cfg(test)]

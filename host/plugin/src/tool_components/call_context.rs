@@ -94,7 +94,12 @@ impl CallContext {
         self.undelegated.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 
-    /// Why a request got no token, if one did not.
+    /// Why a request got no token, if one did not until now.
+    pub(super) fn undelegated(&self) -> Option<DelegationError> {
+        self.undelegated.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same, once.
     pub(super) fn take_undelegated(&self) -> Option<DelegationError> {
         self.undelegated.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

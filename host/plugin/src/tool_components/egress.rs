@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::gatekeeper::Challenge;
 use crate::outbound::{
     ObservedExchange, Outbound, OutboundHooks, OutboundObserver, RequestBody, ResponseBody, Sending, sending,
+    surrounded,
 };
 use crate::provided_tools::{DelegationError, DelegationErrorCategory};
 
@@ -403,12 +404,12 @@ impl WasiHttpHooks for ToolHooks {
     ) -> Sending {
         // The call is that of this moment, whatever the instance serves when the request is sent.
         let (egress, call) = (Arc::clone(&self.egress), self.call.clone());
-        // Another task sends the request.
-        let observed = egress.observe();
-        sending(async move {
+        // Another task sends the request, and gets the token for it.
+        let (observed, surroundings) = (egress.observe(), egress.observer.surroundings());
+        sending(surrounded(surroundings, async move {
             let call = call.ok_or(Error::HttpRequestDenied)?;
             egress.send(&call, request, options, observed).await
-        })
+        }))
     }
 }
 

@@ -60,6 +60,13 @@ pub enum LoadProblem {
          wasi:http/handler@0.3.0"
     )]
     UnsupportedShape(String),
+    /// It exports functions of WASI 0.2, and imports interfaces of WASI 0.3.
+    #[error(
+        "its exports are of WASI 0.2 and some of its imports are of WASI 0.3: {}. The functions of \
+         entra-mcp:plugin/tool-provider and wasi:http/incoming-handler cannot wait for those of WASI 0.3: build the component \
+         for WASI 0.2 (wasm32-wasip2), or as a whole MCP server that exports wasi:http/handler@0.3.0", list(.0)
+    )]
+    MixedVersions(Vec<String>),
     /// It imports what this host does not have.
     #[error("it imports what this host does not have: {}", list(.0))]
     UnknownImports(Vec<UnknownImport>),

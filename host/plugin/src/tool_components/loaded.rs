@@ -13,7 +13,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use super::error::{LoadProblem, UnknownImport};
 use super::settings::ComponentSource;
 use super::state::{ToolState, link, tool_grant, wasi_0_3};
-use super::wasi::Wasi;
+use super::wasi::{Wasi, is_of_wasi_0_3};
 use crate::bindings::tools::ToolsPre;
 use crate::code_cache::CodeCache;
 
@@ -74,7 +74,7 @@ impl Read {
                 (bytes.into(), compiler.and_then(|compiler| compiler(path)))
             }
         };
-        check_form(&bytes)?;
+        check(&bytes)?;
         let wasi = Wasi::of(&bytes);
         Ok(Self { bytes, compiler, wasi })
     }
@@ -141,13 +141,16 @@ impl Loaded {
     }
 }
 
-/// Whether the bytes are a component, by their first eight.
-pub(super) fn check_form(bytes: &[u8]) -> Result<(), LoadProblem> {
+/// Whether the bytes are a component, by their first eight, and one of a single version of WASI: the compiler would say
+/// less clearly what is wrong, and later.
+pub(super) fn check(bytes: &[u8]) -> Result<(), LoadProblem> {
     match bytes.get(..8) {
-        Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => Ok(()),
-        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Err(LoadProblem::CoreModule),
-        _ => Err(LoadProblem::NotWebAssembly),
+        Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => {}
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => return Err(LoadProblem::CoreModule),
+        _ => return Err(LoadProblem::NotWebAssembly),
     }
+    let beyond = Wasi::imports_beyond(bytes);
+    if beyond.is_empty() { Ok(()) } else { Err(LoadProblem::MixedVersions(beyond)) }
 }
 
 /// An interface without functions and resources gives nothing, and takes nothing.
@@ -161,15 +164,10 @@ fn is_types_only(engine: &Engine, item: &ComponentItem) -> bool {
     }
 }
 
-fn is_of_wasi_0_3(import: &str) -> bool {
-    import.starts_with("wasi:") && import.contains("@0.3")
-}
-
 /// What would make an unknown import known.
 fn needed(import: &str) -> &'static str {
     if is_of_wasi_0_3(import) {
-        "WASI 0.3, which whole servers may use in the released version only, and tool providers not at all: build the \
-         component for WASI 0.2"
+        "WASI 0.3, of which this host has the interfaces of the released version"
     } else if import.starts_with("wasi:") && !import.contains("@0.2") {
         "an interface of WASI that this host does not have: tools keep nothing between calls, and reach services over \
          wasi:http"

@@ -29,6 +29,7 @@ use super::server::{Admitted, Server, ended};
 use super::state::ToolState;
 use crate::http_call::{OutgoingHead, poll_written};
 use crate::instance_pool::Watched;
+use crate::outbound::surrounded;
 
 mod handler;
 
@@ -69,8 +70,15 @@ pub(super) async fn serve(
     }
     let admitted = server.admit(handle)?;
     let (sender, head) = oneshot::channel();
-    let call: CallFuture = Box::pin(run(Arc::clone(server), Arc::clone(&admitted.context), request, sender));
-    answered(server, admitted, call, head).await
+    let context = Arc::clone(&admitted.context);
+    let call: CallFuture = Box::pin(run(Arc::clone(server), Arc::clone(&context), request, sender));
+    let mut answer = answered(server, admitted, call, head).await?;
+    // What it makes of that is inside of an answer that looks like any other.
+    if let Some(undelegated) = context.undelegated() {
+        tracing::info!(server = %server.name(), code = undelegated.code, "a tool component got no token before it answered");
+        answer.extensions_mut().insert(undelegated);
+    }
+    Ok(answer)
 }
 
 /// Runs a call, which sends the head of its answer, in a task of its own. Returns when the head is there.
@@ -82,13 +90,14 @@ async fn answered(
 ) -> Result<Response<ToolBody>, ServeError> {
     let (head_sender, head_of_answer) = oneshot::channel();
     let (parts_sender, parts) = mpsc::channel(MAX_UNREAD_PARTS);
+    let surroundings = server.grants().egress.observer.surroundings();
     let (server, mut task) = (Arc::clone(server), JoinSet::new());
     let pass_on = async move {
         let passing = passed_on(&server, call, head, head_sender, parts_sender);
         let result = server.in_time(passing).await.and_then(|result| result);
         result.map_err(|error| failed(&server, &admitted, error))
     };
-    task.spawn(pass_on.in_current_span());
+    task.spawn(surrounded(surroundings, pass_on).in_current_span());
     match head_of_answer.await {
         Ok(head) => Ok(Response::from_parts(head, ToolBody { parts, task })),
         Err(_) => match task.join_next().await {

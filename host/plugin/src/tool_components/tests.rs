@@ -322,13 +322,27 @@ fn an_import_that_this_host_does_not_have_is_named() {
 }
 
 #[test]
-fn a_provider_of_tools_cannot_use_wasi_0_3() {
-    let imports = r#"(import "wasi:clocks/monotonic-clock@0.3.0" (instance (export "now" (func (result u64)))))"#;
+fn a_provider_of_tools_that_imports_wasi_0_3_is_refused_by_what_to_build_instead() {
     let nothing = r#"(core module $nothing (func (export "host") (param i32)))
         (core instance $host (instantiate $nothing))"#;
-    let LoadProblem::UnknownImports(unknown) = problem(provider(imports, nothing, ECHO)) else { panic!() };
-    assert_eq!(unknown.len(), 1);
-    assert!(unknown[0].needed.starts_with("WASI 0.3"), "{unknown:?}");
+    // The engine of WASI 0.2 does not know the second type at all.
+    for (name, function) in [
+        ("wasi:clocks/monotonic-clock@0.3.0", r#"(export "now" (func (result u64)))"#),
+        ("wasi:http/client@0.3.0", r#"(export "send" (func async (param "request" u32) (result u32)))"#),
+    ] {
+        let imports = format!("(import \"{name}\" (instance {function}))");
+        let problem = problem(provider(&imports, nothing, ECHO));
+        let LoadProblem::MixedVersions(beyond) = &problem else { panic!("{problem}") };
+        assert_eq!(beyond, &[name]);
+        assert_eq!(
+            problem.to_string(),
+            format!(
+                "its exports are of WASI 0.2 and some of its imports are of WASI 0.3: {name}. The functions of \
+                 entra-mcp:plugin/tool-provider and wasi:http/incoming-handler cannot wait for those of WASI 0.3: build the \
+                 component for WASI 0.2 (wasm32-wasip2), or as a whole MCP server that exports wasi:http/handler@0.3.0"
+            )
+        );
+    }
 }
 
 #[test]

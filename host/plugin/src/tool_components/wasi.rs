@@ -25,6 +25,24 @@ impl Wasi {
         if has(HANDLER) && !has(TOOL_PROVIDER) && !has(INCOMING_HANDLER) { Self::V0_3 } else { Self::V0_2 }
     }
 
+    /// The imports of WASI 0.3 that a component of WASI 0.2 has. Its exports are functions of WASI 0.2, which return without
+    /// an await, so none of these imports could wait for anything; and its engine has no tasks.
+    pub(super) fn imports_beyond(component: &[u8]) -> Vec<String> {
+        let is_function = |name: &&str| !TYPES_ONLY.iter().any(|types| name.starts_with(types));
+        match Self::of(component) {
+            Self::V0_3 => Vec::new(),
+            Self::V0_2 => {
+                let imports = names(component, |payload| match payload {
+                    Payload::ComponentImportSection(section) => {
+                        section.into_iter().filter_map(|import| Some(import.ok()?.name.name)).collect()
+                    }
+                    _ => Vec::new(),
+                });
+                imports.into_iter().filter(|name| is_of_wasi_0_3(name)).filter(is_function).map(str::to_owned).collect()
+            }
+        }
+    }
+
     /// As it is written: `0.2`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -34,17 +52,33 @@ impl Wasi {
     }
 }
 
+/// Interfaces of WASI 0.3 without functions and resources, which give nothing.
+const TYPES_ONLY: [&str; 2] = ["wasi:cli/types@0.3.", "wasi:clocks/types@0.3."];
+
+/// Whether this is the name of an interface of WASI 0.3.
+pub(super) fn is_of_wasi_0_3(interface: &str) -> bool {
+    interface.starts_with("wasi:") && interface.contains("@0.3")
+}
+
 /// The names that a component exports, as far as they can be read.
 fn exports(component: &[u8]) -> Vec<&str> {
+    names(component, |payload| match payload {
+        Payload::ComponentExportSection(section) => {
+            section.into_iter().filter_map(|export| Some(export.ok()?.name.name)).collect()
+        }
+        _ => Vec::new(),
+    })
+}
+
+/// The names in the outer sections of a component, as far as they can be read.
+fn names<'c>(component: &'c [u8], of: impl Fn(Payload<'c>) -> Vec<&'c str>) -> Vec<&'c str> {
     let (mut names, mut depth) = (Vec::new(), 0_usize);
     for payload in Parser::new(0).parse_all(component) {
         match payload {
-            // What is inside of these has exports of its own.
+            // What is inside of these has exports and imports of its own.
             Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => depth = depth.saturating_add(1),
             Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
-            Ok(Payload::ComponentExportSection(section)) if depth == 0 => {
-                names.extend(section.into_iter().filter_map(|export| Some(export.ok()?.name.name)));
-            }
+            Ok(payload) if depth == 0 => names.extend(of(payload)),
             Ok(_) => {}
             Err(_) => break,
         }
@@ -83,6 +117,22 @@ mod tests {
         assert_eq!(Wasi::of(&exporting(&["wasi:http/incoming-handler@0.2.0"], inner)), Wasi::V0_2);
         assert_eq!(Wasi::of(&exporting(&["other:thing/a@0.1.0"], inner)), Wasi::V0_2);
         assert_eq!(Wasi::of(&exporting(&["wasi:http/handler@0.3.0"], inner)), Wasi::V0_3);
+    }
+
+    #[test]
+    fn the_imports_of_wasi_0_3_count_where_the_exports_are_of_wasi_0_2() {
+        let import = |name: &str| format!("(import \"{name}\" (instance))");
+        let (client, types) = (import("wasi:http/client@0.3.0"), import("wasi:clocks/types@0.3.0"));
+        let inner = [client.clone(), types, import("wasi:http/types@0.2.12")].concat();
+        for (export, expected) in [
+            ("entra-mcp:plugin/tool-provider@0.2.0", &["wasi:http/client@0.3.0"][..]),
+            ("wasi:http/incoming-handler@0.2.12", &["wasi:http/client@0.3.0"]),
+            ("wasi:http/handler@0.3.0", &[]),
+        ] {
+            assert_eq!(Wasi::imports_beyond(&exporting(&[export], &inner)), expected, "{export}");
+        }
+        let inside = format!("(component {client})");
+        assert_eq!(Wasi::imports_beyond(&exporting(&["wasi:http/incoming-handler@0.2.12"], &inside)), [""; 0]);
     }
 
     #[test]

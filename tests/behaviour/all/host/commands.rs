@@ -238,8 +238,10 @@ async fn the_settings_are_listed_with_the_commands_that_have_them() {
         let setting = settings.as_array().unwrap().iter().find(|setting| setting["name"] == name);
         setting.unwrap_or_else(|| panic!("{name}: {settings}"))["commands"].clone()
     };
-    let local = ["stdio", "serve", "client-secret set", "client-secret delete", "login", "logout", "accounts"];
-    let everywhere: Vec<_> = local.into_iter().chain(["validate"]).collect();
+    let servers = ["stdio", "serve", "client-secret set", "client-secret delete"];
+    let others = ["login", "logout", "accounts", "store check", "store rotate-key", "whoami"];
+    let local: Vec<_> = servers.into_iter().chain(others).collect();
+    let everywhere: Vec<_> = local.iter().copied().chain(["validate"]).collect();
     let remote = ["serve", "client-secret set", "client-secret delete"];
     for name in ["config", "tenant-id", "cloud", "authority", "ca-file", "log-format"] {
         assert_eq!(commands(name), json!(everywhere), "{name}");

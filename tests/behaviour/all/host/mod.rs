@@ -10,7 +10,7 @@ mod limits;
 mod load;
 mod pressure;
 pub(crate) mod records;
-mod replicas;
+pub(crate) mod replicas;
 pub(crate) mod serve;
 mod stdio;
 mod strangers;

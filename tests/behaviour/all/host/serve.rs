@@ -71,7 +71,7 @@ impl Server {
 }
 
 /// Exit code, standard output and standard error of a program that ends by itself.
-pub(super) async fn run(mut command: Command, input: &str) -> (Option<i32>, String, String) {
+pub(crate) async fn run(mut command: Command, input: &str) -> (Option<i32>, String, String) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().unwrap();
     // The write fails if the program ends without reading its input; that is acceptable.

@@ -12,6 +12,7 @@ use crate::support::behind::Behind;
 use crate::support::collector::{Collector, Manner, Received, Span};
 use crate::support::session::sign_in;
 use crate::support::tool_components;
+use crate::tools::mail::bearer;
 
 /// SpanKind of OpenTelemetry's protocol.
 const INTERNAL: i32 = 1;
@@ -132,4 +133,41 @@ async fn a_call_of_a_tool_component_and_what_it_asks_are_counted_and_in_one_trac
     assert_eq!((request.parent_id.as_str(), request.kind), (call.id.as_str(), CLIENT));
     assert_eq!(request.attributes["entra_mcp.service"], "graph");
     assert!(!format!("{:?}", received.spans).contains("list_mail"), "a span names the tool");
+}
+
+/// A token for a tool is got by another instance of the component than the one that called the tool, and in another task.
+#[tokio::test]
+async fn the_exchange_of_a_token_for_a_tool_is_in_the_trace_of_its_call() {
+    for component in [tool_components::MAIL, tool_components::HTTP_SERVER, tool_components::HTTP_SERVICE] {
+        let collector = Collector::start(Manner::Keeps).await;
+        let folder = tempfile::tempdir().unwrap();
+        let config = format!(
+            "[[tools]]\nname = \"mail\"\nfile = {:?}\n\
+             egress = [{{ to = \"https://graph.microsoft.com\", scopes = [\"Mail.Read\"] }}]\n",
+            tool_components::file(component)
+        );
+        let mode = ["--token-mode", "both", "--required-scope", "Mcp.Access"].map(str::to_owned);
+        let site = exporting(&collector.url(), [configured(&folder, &config), mode.into()].concat()).await;
+        let session = sign_in(site.server.public_url(), "/mcp", ALICE).await.access_token;
+        for token in [session, bearer(&site.emulator, ALICE).await] {
+            site.emulator.control().clear_requests();
+            assert_eq!(call(&site, "/mcp", &token, "list_mail").await, 200, "{component}");
+            let exchanges = site.emulator.control().requests(Endpoint::Token);
+            assert_eq!(exchanges.len(), 1, "{component}");
+            let told = exchanges[0].header("traceparent").unwrap_or_default().to_owned();
+            let is_exchange = |span: &&Span| told == format!("00-{TRACE}-{}-01", span.id);
+            let of_call = |received: &Received, exchange: &Span| {
+                let parent = received.spans.iter().find(|span| span.id == exchange.parent_id);
+                parent.is_some_and(|parent| ["call mail", "POST mail"].contains(&parent.name.as_str()))
+            };
+            let all = |received: &Received| {
+                received.spans.iter().find(is_exchange).is_some_and(|exchange| of_call(received, exchange))
+            };
+            let received = collector.wait(all).await;
+            let exchange = received.spans.iter().find(is_exchange).unwrap();
+            let of = |name: &str| exchange.attributes[name].as_str();
+            assert_eq!([of("entra_mcp.service"), of("entra_mcp.endpoint")], ["entra", "token"], "{component}");
+            assert_eq!(exchange.kind, CLIENT);
+        }
+    }
 }

@@ -126,7 +126,7 @@ async fn groups_of(fleet: &Fleet, username: &str) -> Vec<String> {
 fn challenged(answer: &Answer) -> &str {
     let challenge = answer.header("www-authenticate");
     assert_eq!((answer.status, &answer.body["error"]), (403, &json!("insufficient_scope")), "{challenge}");
-    let start = "Bearer error=\"insufficient_scope\", error_description=\"This tool needs an access token with all \
+    let start = "Bearer error=\"insufficient_scope\", error_description=\"This request needs an access token with all \
                  scopes of this challenge\", resource_metadata=\"";
     let rest = challenge.strip_prefix(start).unwrap_or_else(|| panic!("{challenge}"));
     let scope = rest.strip_prefix(METADATA).and_then(|rest| rest.strip_prefix("\", scope=\""));

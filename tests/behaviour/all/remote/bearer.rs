@@ -30,9 +30,14 @@ pub(super) async fn fleet_with(mode: TokenMode, change: impl FnOnce(&mut Setting
         change(settings);
     })
     .await;
+    register_api(&fleet);
+    fleet
+}
+
+/// Registers the application as the API that clients ask tokens for.
+pub(super) fn register_api(fleet: &Fleet) {
     let exposed = fleet.control().change_application(&app(REMOTE), |api| api.identifier_uris.push(RESOURCE.to_owned()));
     exposed.expect("the application exists");
-    fleet
 }
 
 /// Signs in at Entra ID as a client with MSAL does, and redeems the code; the access token.

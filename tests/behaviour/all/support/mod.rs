@@ -11,6 +11,8 @@ pub(crate) mod pages;
 pub(crate) mod patience;
 pub(crate) mod process;
 pub(crate) mod proxy;
+#[cfg(unix)]
+pub(crate) mod redis;
 pub(crate) mod remote;
 pub(crate) mod server;
 pub(crate) mod session;

@@ -67,6 +67,12 @@ impl Place {
         drop(answering.unwrap_or_else(|error| panic!("the proxy does not answer: {error}\n{}", logs(&folder))));
     }
 
+    /// Sends the proxy a signal, such as `HUP`.
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, signal: &str) {
+        super::process::send_signal(signal, self.running.as_ref().expect("the proxy runs").id());
+    }
+
     /// What the proxy has written.
     pub(crate) fn log(&self) -> String {
         logs(self.folder.path())

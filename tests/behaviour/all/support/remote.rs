@@ -19,7 +19,7 @@ use entra_mcp_plugin::environment::{
 use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
 use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
 use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore};
-use entra_mcp_plugin::{Plugin, PluginBuilder};
+use entra_mcp_plugin::{Plugin, PluginBuilder, PoolStatistics};
 use http::{Request, Response};
 use serde_json::{Value, json};
 use url::Url;
@@ -152,7 +152,16 @@ impl Fleet {
     }
 
     /// The same with more bounds than that of refused tokens.
-    pub(crate) async fn bounded(mut rates: HashMap<String, Rate>, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) async fn bounded(rates: HashMap<String, Rate>, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::built(rates, change, |builder| builder).await
+    }
+
+    /// The same, and each replica is built as `build` says.
+    pub(crate) async fn built(
+        mut rates: HashMap<String, Rate>,
+        change: impl FnOnce(&mut Settings),
+        build: impl Fn(PluginBuilder) -> PluginBuilder,
+    ) -> Self {
         let emulator = Builder::new().seed(42).clock(Clock::manual(START)).start().await.expect("the emulator starts");
         let endpoints = emulator.endpoints().clone();
         let callback = format!("{PUBLIC_URL}/auth/callback");
@@ -218,7 +227,7 @@ impl Fleet {
                 .rate_limiter(Arc::clone(&limiter))
                 .outbound_http(OutboundHttp::new(policy, None).expect("a client"))
         };
-        let replicas = (0..2).map(|_| replica().build().expect("the component loads")).collect();
+        let replicas = (0..2).map(|_| build(replica()).build().expect("the component loads")).collect();
         Self { replicas, next: AtomicUsize::new(0), emulator, clock, audit, documents }
     }
 
@@ -249,6 +258,11 @@ impl Fleet {
     /// The replica whose turn it is.
     pub(crate) fn replica(&self) -> &Plugin {
         &self.replicas[self.next.fetch_add(1, Ordering::Relaxed) % self.replicas.len()]
+    }
+
+    /// What the instances of each replica have done.
+    pub(crate) fn statistics(&self) -> Vec<PoolStatistics> {
+        self.replicas.iter().map(Plugin::statistics).collect()
     }
 
     /// Sends a request to the next replica.

@@ -24,14 +24,19 @@ pub(crate) struct Session {
 
 /// Signs a user of the emulator in for the resource with this path, such as `/mcp`.
 pub(crate) async fn sign_in(public_url: &str, path: &str, username: &str) -> Session {
+    let client_id = register(public_url, REDIRECT).await;
+    sign_in_of(public_url, path, username, &client_id).await
+}
+
+/// The same with a client that is registered already.
+pub(crate) async fn sign_in_of(public_url: &str, path: &str, username: &str, client_id: &str) -> Session {
     let (http, metadata) = (reqwest::Client::new(), metadata(public_url).await);
     let endpoint = |name: &str| metadata[name].as_str().unwrap_or_else(|| panic!("no {name} in {metadata}"));
-    let client_id = register(public_url, REDIRECT).await;
     let resource = format!("{public_url}{path}");
     let mut url = Url::parse(endpoint("authorization_endpoint")).unwrap();
     url.query_pairs_mut().extend_pairs([
         ("response_type", "code"),
-        ("client_id", &client_id),
+        ("client_id", client_id),
         ("redirect_uri", REDIRECT),
         ("scope", "User.Read"),
         ("state", "the-state"),
@@ -44,7 +49,7 @@ pub(crate) async fn sign_in(public_url: &str, path: &str, username: &str) -> Ses
     let code = landing.parameter("code").unwrap_or_else(|| panic!("no code in {landing:?}"));
     let form = [
         ("grant_type", "authorization_code"),
-        ("client_id", &client_id),
+        ("client_id", client_id),
         ("redirect_uri", REDIRECT),
         ("code", &code),
         ("code_verifier", VERIFIER),
@@ -52,7 +57,7 @@ pub(crate) async fn sign_in(public_url: &str, path: &str, username: &str) -> Ses
     let tokens = json_of(http.post(endpoint("token_endpoint")).form(&form), 200).await;
     let token = |name: &str| tokens[name].as_str().unwrap_or_else(|| panic!("no {name} in the answer")).to_owned();
     let (access_token, refresh_token) = (token("access_token"), token("refresh_token"));
-    Session { access_token, refresh_token, client_id }
+    Session { access_token, refresh_token, client_id: client_id.to_owned() }
 }
 
 /// Registers a public client; returns its id.

@@ -41,6 +41,11 @@ pub(crate) fn caddy() -> PathBuf {
     tool("caddy")
 }
 
+/// A server that speaks the protocol of Redis: `redis-server` or `valkey-server`.
+pub(crate) fn redis(name: &str) -> PathBuf {
+    tool(name)
+}
+
 /// Envoy, which comes as a package for Python.
 pub(crate) fn envoy() -> PathBuf {
     client("envoy").with_file_name("envoy")

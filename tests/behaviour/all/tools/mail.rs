@@ -47,9 +47,18 @@ fn arguments(folder: &TempDir) -> Vec<String> {
 
 /// A token of Entra ID for the server, as an MCP client gets it by itself.
 pub(crate) async fn bearer(emulator: &Emulator, username: &str) -> String {
+    bearer_by(emulator, Authorize::new(LOCAL), username).await
+}
+
+/// The same with claims that a challenge has named.
+pub(super) async fn bearer_with(emulator: &Emulator, username: &str, claims: &str) -> String {
+    bearer_by(emulator, Authorize::new(LOCAL).with("claims", claims), username).await
+}
+
+async fn bearer_by(emulator: &Emulator, request: Authorize, username: &str) -> String {
     let scope = format!("api://{}/Mcp.Access", app(REMOTE));
     let authority = &emulator.endpoints().authority;
-    let url = Authorize::new(LOCAL).scope(&scope).url(authority);
+    let url = request.scope(&scope).url(authority);
     let landing = HeadlessBrowser::new().staying().sign_in(&url, username, "emulator").await.unwrap();
     let code = landing.parameter("code").unwrap_or_else(|| panic!("no code in {landing:?}"));
     let form = [
@@ -79,6 +88,20 @@ pub(super) async fn call_with(
     tool: &str,
     arguments: &Value,
 ) -> (u16, Value) {
+    let answer = answer_to(http, site, path, token, tool, arguments).await;
+    let status = answer.status().as_u16();
+    (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
+}
+
+/// The same; the answer.
+pub(super) async fn answer_to(
+    http: &reqwest::Client,
+    site: &Site,
+    path: &str,
+    token: &str,
+    tool: &str,
+    arguments: &Value,
+) -> reqwest::Response {
     let message = modern("tools/call", json!({ "name": tool, "arguments": arguments }), json!({}));
     let request = http
         .post(site.server.at(path))
@@ -88,9 +111,7 @@ pub(super) async fn call_with(
         .header("mcp-method", "tools/call")
         .header("mcp-name", tool)
         .json(&message);
-    let answer = request.send().await.unwrap();
-    let status = answer.status().as_u16();
-    (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
+    request.send().await.unwrap()
 }
 
 /// The answer is about one mailbox, and that is the one of this user.

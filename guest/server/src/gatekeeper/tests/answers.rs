@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 
 fn head(status: u16) -> AnswerHead {
-    AnswerHead { status, latency_us: 1500, session_id: None }
+    AnswerHead { status, latency_us: 1500, session_id: None, refusal: None }
 }
 
 #[test]

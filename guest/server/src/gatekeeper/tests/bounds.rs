@@ -9,7 +9,7 @@ fn message(method: &str, params: &Value) -> Value {
 }
 
 fn head(status: u16) -> AnswerHead {
-    AnswerHead { status, latency_us: 7, session_id: None }
+    AnswerHead { status, latency_us: 7, session_id: None, refusal: None }
 }
 
 #[test]

@@ -44,6 +44,14 @@ fn everything_that_a_rule_names_is_denied_to_callers_that_do_not_fit() {
                 if kind == TargetKind::Tool { &refused["result"]["isError"] } else { &refused["error"]["code"] };
             assert!(*denied == json!(true) || *denied == json!(-32602), "{message}: {refused}");
             assert!(refused.to_string().contains("correlation id"), "{refused}");
+            let told = match kind {
+                TargetKind::Tool => "you may not call this tool: this tool needs one of",
+                TargetKind::Resource => "you may not use this resource: this resource needs one of",
+                TargetKind::Prompt => "you may not use this prompt: this prompt needs one of",
+                TargetKind::Completion => "you may not ask for this completion: this completion needs one of",
+                TargetKind::Task => "you may not do this with tasks: this operation on tasks needs one of",
+            };
+            assert!(refused.to_string().contains(told), "{refused}");
             // As a notification a careless server would carry it out as well.
             let mut notification = message.clone();
             notification.as_object_mut().unwrap().remove("id");
@@ -90,7 +98,22 @@ fn without_rules_all_are_let_in_and_with_deny_unlisted_none_are() {
 
 #[test]
 fn a_method_that_2026_07_28_does_not_have_is_unknown_and_one_that_names_a_resource_is_decided_on() {
-    let lab = Lab::new(vec![for_admins(TargetKind::Resource, "crm://secret")]);
+    let lab = Lab::new(vec![for_admins(TargetKind::Resource, "crm://secret"), for_admins(TargetKind::Task, "*")]);
+    for (method, params) in [
+        ("tasks/list", json!({})),
+        ("tasks/result", json!({ "taskId": "foreign" })),
+        ("tasks/result", json!({ "taskId": "7" })),
+        ("tasks/result", json!({})),
+    ] {
+        for by in [&lab.alice, &lab.bob] {
+            let answer = lab.refusal(modern(by, method, params.clone(), None));
+            assert_eq!(
+                (answer.status().as_u16(), &json_of(&answer)["error"]["code"]),
+                (404, &json!(-32601)),
+                "{method}"
+            );
+        }
+    }
     for method in ["resources/subscribe", "resources/unsubscribe"] {
         let answer = lab.refusal(modern(&lab.alice, method, json!({}), None));
         assert_eq!((answer.status().as_u16(), &json_of(&answer)["error"]["code"]), (404, &json!(-32601)), "{method}");
@@ -124,7 +147,7 @@ fn where_tools_have_rules_tasks_need_one() {
 #[test]
 fn whatever_uses_something_is_on_record() {
     let lab = Lab::open();
-    let head = AnswerHead { status: 200, latency_us: 1, session_id: None };
+    let head = AnswerHead { status: 200, latency_us: 1, session_id: None, refusal: None };
     for (method, params, kinds) in [
         ("tasks/result", json!({ "taskId": "7" }), vec!["task"]),
         ("tasks/get", json!({ "taskId": "7" }), vec!["task"]),

@@ -195,7 +195,8 @@ fn calls_are_counted_by_caller_and_by_message() {
 fn another_callers_session_of_the_server_behind_is_unknown() {
     let lab = Lab::open();
     let grant = lab.grant(request_of(&lab, Method::GET));
-    let head = AnswerHead { status: 200, latency_us: 7, session_id: Some("upstream-session".to_owned()) };
+    let head =
+        AnswerHead { status: 200, latency_us: 7, session_id: Some("upstream-session".to_owned()), refusal: None };
     let fields = run(answered(&lab.later(), grant.handle.reveal(), &head)).unwrap();
     let sealed = field(&fields, "mcp-session-id").to_owned();
     assert!(!sealed.is_empty() && !sealed.contains("upstream-session"));

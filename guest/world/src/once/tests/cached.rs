@@ -78,6 +78,7 @@ fn an_answer_is_remembered_for_its_lifetime() {
     assert_eq!(service.ask(Ok(2)), Ok(2));
     assert_eq!(service.asked.get(), 2);
     assert_eq!(service.world.names(), ["number"], "the lease is given back");
+    assert_eq!(service.world.ttl("number/asking"), Some(Duration::from_secs(1)), "and leaves nothing for long");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
-use super::super::{Namespace, Next, Partition, Ttl};
+use super::super::{Holder, Namespace, Next, Partition, Ttl};
 use crate::testing::scheduler::{BrokenSchedule, Scenario, Scheduler, SearchReport};
 use crate::testing::simulation::{Simulation, run};
 
@@ -168,6 +169,71 @@ fn a_record_that_all_make_at_once_is_one_record() {
         })
     }));
     assert!(report.exhaustive, "{report:?}");
+}
+
+const LEASES: Namespace<Holder> = Namespace::leases(Partition::Store, "lease");
+/// How long a lease is taken for.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// How a lease is given back.
+#[derive(Clone, Copy)]
+enum Release {
+    AsItIs,
+    /// By a look and then a delete.
+    Careless,
+}
+
+/// Each call takes the lease if it is free, does its work, and gives the lease back. The check is that no call takes a lease
+/// which another call holds, and that the last one is free in the end.
+fn leasing(world: &Simulation, release: Release) -> Scenario {
+    let holders: Rc<RefCell<Vec<(&'static str, u64)>>> = Rc::default();
+    let broken: Rc<Cell<bool>> = Rc::default();
+    let scenario = NAMES.iter().take(3).fold(Scenario::new(), |scenario, name| {
+        let (world, holders, broken) = (world.clone(), Rc::clone(&holders), Rc::clone(&broken));
+        scenario.call(name, async move {
+            let records = world.records();
+            let Ok(Some(lease)) = records.lease(&LEASES, (), LEASE).await else { return };
+            let now = records.clock().now();
+            let is_held = |(_, since): &(&str, u64)| now < since + LEASE.as_secs();
+            broken.set(broken.get() || holders.borrow().iter().any(is_held));
+            holders.borrow_mut().push((name, now));
+            // On what the others look at, so that their order matters.
+            world.operation("work", "lease", true).await;
+            holders.borrow_mut().retain(|(holder, _)| holder != name);
+            match release {
+                Release::AsItIs => lease.release().await,
+                Release::Careless => {
+                    let found = records.store.get("lease").await.ok().flatten();
+                    if found.is_some_and(|found| found.reveal() == lease.holder.0.as_bytes()) {
+                        let _ = records.store.delete("lease").await;
+                    }
+                }
+            }
+        })
+    });
+    let world = world.clone();
+    scenario.check(move || {
+        if broken.get() {
+            return Err("two calls hold the lease".to_owned());
+        }
+        match run(world.records().lease(&LEASES, (), LEASE)) {
+            Some(Ok(Some(_))) => Ok(()),
+            _ => Err("a lease that was given back is not free".to_owned()),
+        }
+    })
+}
+
+#[test]
+fn a_lease_that_has_run_out_takes_no_other_calls_lease_away() {
+    let report = explored(Scheduler::default().delays(1).explore(|world| leasing(world, Release::AsItIs)));
+    assert!(report.exhaustive, "{report:?}");
+}
+
+#[test]
+fn a_release_that_looks_and_then_deletes_is_found_to_take_another_calls_lease_away() {
+    let found = Scheduler::default().delays(1).explore(|world| leasing(world, Release::Careless)).unwrap_err();
+    println!("{found}");
+    assert_eq!(found.message, "two calls hold the lease");
 }
 
 #[test]

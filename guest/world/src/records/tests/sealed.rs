@@ -1,5 +1,7 @@
 //! Values that go out sealed.
 
+use std::time::Duration;
+
 use zeroize::Zeroizing;
 
 use super::super::{Partition, Sealed, SealedUnder};
@@ -29,6 +31,20 @@ fn a_value_is_opened_for_the_same_purpose_only() {
     assert_eq!(open(&world, b"purpose", &text), Some("plain".to_owned()));
     assert_eq!(open(&world, b"another", &text), None);
     assert_eq!(run(world.records().open(&OTHERS, b"purpose", &text)).unwrap(), Ok(None));
+}
+
+#[test]
+fn an_instance_reads_a_key_again_after_ten_seconds() {
+    let world = Simulation::default();
+    let record = "account/https://login.microsoftonline.com/tenant/client/request-state-key";
+    world.plant(record, &[1; 32], None);
+    let earlier = seal(&world, b"purpose");
+    world.plant(record, &[2; 32], None);
+    world.advance(Duration::from_secs(10) - Duration::from_millis(1));
+    assert_eq!(open(&world, b"purpose", &earlier), Some("plain".to_owned()));
+    world.advance(Duration::from_millis(1));
+    assert_eq!(open(&world, b"purpose", &earlier), None);
+    assert!(open(&world, b"purpose", &seal(&world, b"purpose")).is_some());
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use entra_mcp_gate::behind::{AnswerBody, Behind, BehindError, Sender};
+use entra_mcp_gate::behind::{AnswerBody, Behind, BehindError, NoToken, Sender};
 use entra_mcp_plugin::environment::{ServerKind, ServerSettings, Settings};
-use entra_mcp_plugin::provided_tools::{ProvidedTools, ProviderError};
+use entra_mcp_plugin::provided_tools::{DelegationError, ProvidedTools, ProviderError};
 use entra_mcp_plugin::tool_components::{
     ComponentSource, DelegatedTokens, EgressEntry, LoadError, PluginTokens, ServeError, Shape, ToolComponentSettings,
     ToolComponents,
@@ -185,12 +185,17 @@ struct WholeServer {
 #[async_trait]
 impl Behind for WholeServer {
     async fn send(&self, request: Request<Bytes>, sender: Sender) -> Result<Response<AnswerBody>, BehindError> {
-        let answer = self.components.serve(&self.name, request, &sender.handle).await.map_err(|error| match error {
+        let answer = self.components.serve(&self.name, request, &sender.handle).await;
+        let mut answer = answer.map_err(|error| match error {
             ServeError::Unavailable(reason) => BehindError::Busy(reason),
             ServeError::TimedOut => BehindError::TimedOut,
+            ServeError::Delegation(error) => BehindError::NoToken(NoToken(error)),
             error @ ServeError::TooLarge(_) => BehindError::Malformed(error.to_string()),
             error => BehindError::Unreachable(error.to_string()),
         })?;
+        if let Some(error) = answer.extensions_mut().remove::<DelegationError>() {
+            answer.extensions_mut().insert(NoToken(error));
+        }
         Ok(answer.map(|body| body.map_err(|error| BehindError::BrokenOff(error.to_string())).boxed_unsync()))
     }
 

@@ -48,7 +48,7 @@ fn the_defaults_serve_on_loopback() {
     assert_eq!(config.listen, bound("127.0.0.1:3001"));
     assert_eq!((config.isolation, config.max_queue, config.max_connections), (Isolation::Shared, 512, 1_024));
     assert!(matches!(config.credential, CredentialSource::Store));
-    assert_eq!(config.common.store, StoreLocation::File("/home/u/.local/share/entra-mcp/server.db".into()));
+    assert_eq!(config.common.store.location, StoreLocation::File("/home/u/.local/share/entra-mcp/server.db".into()));
     let settings = config.settings(bound("127.0.0.1:4000"));
     assert_eq!(settings.client_type, ClientType::ConfidentialClient);
     let http = settings.http.unwrap();

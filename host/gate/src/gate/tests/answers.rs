@@ -1,5 +1,7 @@
 //! What a client gets of an answer, however the server behind behaves.
 
+use entra_mcp_plugin::gatekeeper::{DelegationError, DelegationErrorCategory};
+
 use super::*;
 
 async fn answered(
@@ -174,8 +176,44 @@ async fn each_failure_has_its_status_and_is_recorded() {
     ] {
         let (keeper, answer) = answered(move || Err(error.clone())).await;
         refused(answer, status, "c-1").await;
-        assert_eq!((keeper.head().status, keeper.head().session_id), (0, None));
+        let head = keeper.head();
+        assert_eq!((head.status, head.session_id, head.refusal.is_none()), (0, None, true));
     }
+}
+
+fn no_token() -> NoToken {
+    NoToken(DelegationError {
+        category: DelegationErrorCategory::NeedsPerson,
+        code: "step-up-required".to_owned(),
+        message: "secret".to_owned(),
+        claims: Some("{}".to_owned()),
+        retry_after_seconds: None,
+    })
+}
+
+#[tokio::test]
+async fn what_refused_the_server_a_token_is_said_to_the_component_with_an_answer_and_without() {
+    let answer_without_token = || {
+        let mut answer = json(LIST);
+        answer.extensions_mut().insert(no_token());
+        Ok(answer)
+    };
+    let answers: [Result<Response<AnswerBody>, BehindError>; 2] =
+        [answer_without_token(), Err(BehindError::NoToken(no_token()))];
+    for (answer, status) in answers.into_iter().zip([200, 0]) {
+        let answer = Mutex::new(Some(answer));
+        let (keeper, server) = (Keeper::granting(grant()), Server::new(move || answer.lock().unwrap().take().unwrap()));
+        let challenge = Answered { status: 403, headers: Vec::new(), body: b"authorize again".to_vec() };
+        *keeper.answered.lock().unwrap() = Some(Ok(Err(challenge)));
+        let answer = ask(&gate(&keeper, &server), post()).await;
+        assert_eq!((answer.status().as_u16(), text(answer).await.unwrap().as_str()), (403, "authorize again"));
+        let head = keeper.head();
+        assert_eq!((head.status, head.refusal.map(NoToken)), (status, Some(no_token())));
+    }
+    // A component that has no answer of its own to it.
+    let (keeper, answer) = answered(|| Err(BehindError::NoToken(no_token()))).await;
+    refused(answer, 502, "c-1").await;
+    assert!(keeper.head().refusal.is_some());
 }
 
 #[tokio::test(start_paused = true)]

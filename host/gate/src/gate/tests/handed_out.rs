@@ -29,16 +29,28 @@ async fn a_message_that_hands_something_out_is_shown_and_passes_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_long_to_be_shown_passes() {
+async fn of_a_message_that_is_too_long_to_be_shown_the_names_are() {
+    let long = format!(
+        r#"{{"id":1,"result":{{"taskId":"7","x":"{}","requestState":"s","content":{{"taskId":"8"}}}}}}"#,
+        "x".repeat(5 * 1024 * 1024)
+    );
+    let answering = |keeper: &Arc<Keeper>| {
+        let (keeper, sent) = (Arc::clone(keeper), long.clone());
+        async move {
+            answered(&keeper, move || {
+                response(200, &[("content-type", "application/json")], chunks(&[&sent[..700_000], &sent[700_000..]]))
+            })
+            .await
+        }
+    };
     let keeper = noting();
-    let long = format!(r#"{{"result":{{"taskId":"7","x":"{}"}}}}"#, "x".repeat(5 * 1024 * 1024));
-    let sent = long.clone();
-    let answer = answered(&keeper, move || {
-        response(200, &[("content-type", "application/json")], chunks(&[&sent[..700_000], &sent[700_000..]]))
-    })
-    .await;
-    assert_eq!(text(answer).await.unwrap(), long);
-    assert!(keeper.judged.lock().unwrap().is_empty());
+    assert_eq!(text(answering(&keeper).await).await.unwrap(), long);
+    let shown = [r#"{"taskId":"7"}"#, r#"{"requestState":"s"}"#];
+    let shown = shown.map(|result| format!(r#"{{"jsonrpc":"2.0","id":null,"result":{result}}}"#));
+    assert_eq!(*keeper.judged.lock().unwrap(), shown);
+    keeper.fails.store(true, Ordering::Relaxed);
+    let error = text(answering(&keeper).await).await.unwrap_err();
+    assert_eq!(error, BehindError::BrokenOff("the component failed on an answer".to_owned()));
 }
 
 #[tokio::test]

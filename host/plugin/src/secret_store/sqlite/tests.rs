@@ -172,14 +172,27 @@ async fn an_unreadable_record_can_be_replaced_and_deleted() {
     assert!(store.get("account").await.unwrap().is_none());
 }
 
+/// All files of the store and what is in them, but for the key.
+fn content(fixture: &Fixture) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
+    let files = fs::read_dir(fixture.path().parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| *path != fixture.key_path()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
 #[tokio::test]
-async fn with_another_key_there_is_no_record_of_that_name() {
-    // The name is hidden with the key too, so a record of another key is not even found.
+async fn without_its_key_a_store_is_refused_and_nothing_is_changed() {
     let fixture = Fixture::new();
     fixture.open().put("account", bytes("value"), None).await.unwrap();
+    let (before, key) = (content(&fixture), fs::read(fixture.key_path()).unwrap());
     fs::remove_file(fixture.key_path()).unwrap();
-    let store = fixture.open();
-    assert!(store.get("account").await.unwrap().is_none());
+    assert!(matches!(fixture.try_open().err().unwrap(), OpenError::KeyMissing { .. }));
+    assert_eq!((content(&fixture), fixture.key_path().exists()), (before.clone(), false));
+
+    KeyFile::new(&fixture.key_path()).create().unwrap();
+    assert!(matches!(fixture.try_open().err().unwrap(), OpenError::WrongKey { .. }));
+    assert_eq!(content(&fixture), before);
+
+    fs::write(fixture.key_path(), key).unwrap();
+    assert_eq!(text(fixture.open().get("account").await.unwrap()).as_deref(), Some("value"));
 }
 
 #[tokio::test]
@@ -187,7 +200,7 @@ async fn a_record_sealed_with_another_key_is_unreadable() {
     let fixture = Fixture::new();
     let store = fixture.open();
     let name = store.inner.cipher.hidden_name("account");
-    let foreign = Cipher::derive(&[9; KEY_BYTES]).unwrap().seal("account", None, b"value").unwrap();
+    let foreign = cipher(&[9; KEY_BYTES]).seal(&name, None, b"value").unwrap();
     fixture.raw().execute("INSERT INTO record (name, sealed) VALUES (?1, ?2)", params![name, foreign]).unwrap();
     assert_eq!(store.get("account").await.unwrap_err(), StoreError::Unreadable);
 }
@@ -231,11 +244,42 @@ async fn many_records_that_expire_together_leave_the_file_by_and_by() {
 
 #[test]
 fn a_file_that_is_no_database_is_refused() {
+    // There is no key beside it: it is not a damaged store, but something else that was named by mistake.
     let fixture = Fixture::new();
-    drop(fixture.open());
-    fs::write(fixture.path(), b"this is not a database, but long enough to look at").unwrap();
-    let error = fixture.try_open().err().unwrap();
+    fs::create_dir(fixture.path().parent().unwrap()).unwrap();
+    let other = fixture.path().with_file_name("letter.txt");
+    private_files::create_new(&other).unwrap();
+    fs::write(&other, b"this is not a database, but long enough to look at").unwrap();
+    let error = SqliteStore::open(&other, Arc::new(fixture.clock.clone())).err().unwrap();
     assert!(matches!(error, OpenError::Database { .. }), "{error}");
+    assert_eq!(fs::read(&other).unwrap(), b"this is not a database, but long enough to look at");
+}
+
+#[tokio::test]
+async fn a_store_that_is_damaged_is_set_aside_and_never_deleted() {
+    let fixture = Fixture::new();
+    fixture.open().put("account", bytes("value"), None).await.unwrap();
+    let damaged = b"this is not a database any more, but long enough to look at";
+    fs::write(fixture.path(), damaged).unwrap();
+    let barrier = std::sync::Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                barrier.wait();
+                drop(fixture.open());
+            });
+        }
+    });
+    let store = fixture.open();
+    assert!(store.get("account").await.unwrap().is_none());
+    store.put("account", bytes("new"), None).await.unwrap();
+    let files = content(&fixture);
+    let aside: Vec<_> = files.iter().filter(|(path, _)| path.to_string_lossy().contains("damaged-")).collect();
+    let [(path, kept)] = aside.as_slice() else { panic!("{:?}", files.keys()) };
+    assert_eq!(
+        (path.file_name().unwrap().to_str().unwrap(), kept.as_slice()),
+        ("secrets.db.damaged-1000", &damaged[..])
+    );
 }
 
 #[test]
@@ -254,7 +298,10 @@ async fn a_database_of_the_version_before_is_read_and_its_records_are_sealed_ane
     let store = fixture.open();
     let write = |store: &SqliteStore, name: &str, expires_at: Option<i64>| {
         let cipher = &store.inner.cipher;
-        let sealed = cipher.seal_earlier(name, expires_at, b"refresh token");
+        let sealed = match name {
+            "account" => cipher.seal_earliest(name, expires_at, b"refresh token"),
+            _ => cipher.seal_earlier(name, expires_at, b"refresh token"),
+        };
         let row = params![cipher.hidden_name(name), sealed, expires_at];
         fixture.raw().execute("INSERT INTO record (name, sealed, expires_at) VALUES (?1, ?2, ?3)", row).unwrap();
     };
@@ -278,17 +325,97 @@ async fn a_database_of_the_version_before_is_read_and_its_records_are_sealed_ane
     assert_eq!(store.get("other").await.unwrap_err(), StoreError::Unreadable);
 }
 
+/// A cipher with one key.
+fn cipher(key: &[u8]) -> Cipher {
+    let keys = DataKeys::parse(key).unwrap();
+    let source = Arc::new(super::super::GivenKeys::new(keys.clone(), "the test"));
+    Cipher::new(&keys, source, Arc::new(ManualClock::new(0))).unwrap()
+}
+
 #[test]
 fn no_two_values_share_a_key() {
-    let cipher = Cipher::derive(&[9; KEY_BYTES]).unwrap();
-    let sealed: Vec<_> = (0..3).map(|_| cipher.seal("account", None, b"value").unwrap()).collect();
-    // The salt, which the key is derived from, and what came of it.
-    assert!(sealed[0][..32] != sealed[1][..32] && sealed[1][..32] != sealed[2][..32]);
-    assert!(sealed[0][32..] != sealed[1][32..] && sealed[1][32..] != sealed[2][32..]);
-    let mixed = [&sealed[0][..32], &sealed[1][32..]].concat();
-    assert!(cipher.open("account", None, &mixed).is_err());
-    assert_eq!(cipher.open("account", None, &sealed[0]).unwrap().reveal(), b"value");
-    assert!(cipher.open("another", None, &sealed[0]).is_err());
+    let cipher = cipher(&[9; KEY_BYTES]);
+    let (name, another) = (cipher.hidden_name("account"), cipher.hidden_name("another"));
+    let sealed: Vec<_> = (0..3).map(|_| cipher.seal(&name, None, b"value").unwrap()).collect();
+    // The mark of the format and of the data key is the same; then come the salt, which the key of the value is derived
+    // from, and what came of it.
+    assert!(sealed[0][..8] == sealed[1][..8] && sealed[1][..8] == sealed[2][..8]);
+    assert!(sealed[0][8..40] != sealed[1][8..40] && sealed[1][8..40] != sealed[2][8..40]);
+    assert!(sealed[0][40..] != sealed[1][40..] && sealed[1][40..] != sealed[2][40..]);
+    let mixed = [&sealed[0][..40], &sealed[1][40..]].concat();
+    assert!(cipher.open("account", &name, None, &mixed).is_err());
+    assert_eq!(cipher.open("account", &name, None, &sealed[0]).unwrap().reveal(), b"value");
+    assert!(cipher.open("another", &another, None, &sealed[0]).is_err());
+}
+
+/// Replaces the key as `entra-mcp store rotate-key` does.
+fn rotate(fixture: &Fixture) {
+    let file = KeyFile::new(&fixture.key_path());
+    file.replace(&SqliteStore::rotated_keys(&fixture.path(), &file).unwrap()).unwrap();
+}
+
+fn check(fixture: &Fixture) -> StoreReport {
+    let (file, clock) = (KeyFile::new(&fixture.key_path()), fixture.clock.clone());
+    SqliteStore::check(&fixture.path(), &(Arc::new(file) as _), &(Arc::new(clock) as _)).unwrap()
+}
+
+#[tokio::test]
+async fn a_key_is_replaced_while_the_store_is_open_and_old_records_stay_readable() {
+    let fixture = Fixture::new();
+    let (here, there) = (fixture.open(), fixture.open());
+    here.put("first", bytes("1"), None).await.unwrap();
+    rotate(&fixture);
+    // This one has not seen the new key; a process that starts now has it.
+    here.put("second", bytes("2"), None).await.unwrap();
+    let renewed = fixture.open();
+    renewed.put("third", bytes("3"), None).await.unwrap();
+    for store in [&here, &there, &renewed] {
+        for (name, value) in [("first", "1"), ("second", "2"), ("third", "3")] {
+            assert_eq!(text(store.get(name).await.unwrap()).as_deref(), Some(value), "{name}");
+        }
+    }
+    let report = check(&fixture);
+    assert_eq!((report.records, report.newest_key, report.earlier_keys, report.is_sound()), (3, 1, 2, true));
+    // It has met a record under the new key, so it seals with that.
+    for name in ["first", "second"] {
+        here.put(name, bytes("new"), None).await.unwrap();
+    }
+    assert_eq!((check(&fixture).newest_key, check(&fixture).earlier_keys), (3, 0));
+    // The first key is of no use any more.
+    rotate(&fixture);
+    assert_eq!(KeyFile::new(&fixture.key_path()).read().unwrap().unwrap().keys().count(), 2);
+    fixture.clock.advance(Duration::from_secs(1));
+    assert_eq!(text(there.get("third").await.unwrap()).as_deref(), Some("3"));
+}
+
+#[tokio::test]
+async fn a_check_counts_what_was_altered_moved_or_is_under_another_key_and_changes_nothing() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.inner.erasure.begin_no_task();
+    for name in ["a", "b", "c", "d", "e"] {
+        store.put(name, bytes(name), Some(Duration::from_secs(100))).await.unwrap();
+    }
+    let name = |key: &str| store.inner.cipher.hidden_name(key);
+    let raw = fixture.raw();
+    raw.execute(
+        "UPDATE record SET sealed = (SELECT sealed FROM record WHERE name = ?1) WHERE name = ?2",
+        params![name("a"), name("b")],
+    )
+    .unwrap();
+    raw.execute("UPDATE record SET sealed = substr(sealed, 1, 50) WHERE name = ?1", params![name("c")]).unwrap();
+    let foreign = cipher(&[9; KEY_BYTES]).seal(&name("d"), Some(1_100), b"value").unwrap();
+    raw.execute("UPDATE record SET sealed = ?1 WHERE name = ?2", params![foreign, name("d")]).unwrap();
+    let earlier = store.inner.cipher.seal_earlier("e", Some(1_100), b"value");
+    raw.execute("UPDATE record SET sealed = ?1 WHERE name = ?2", params![earlier, name("e")]).unwrap();
+    let before: Vec<u8> = content(&fixture).remove(&fixture.path()).unwrap();
+    let report = check(&fixture);
+    let counts = (report.records, report.newest_key, report.damaged, report.unknown_key, report.earlier_format);
+    assert_eq!(counts, (5, 1, 2, 1, 1), "{report:?}");
+    assert_eq!((report.expired, report.is_sound()), (0, false));
+    fixture.clock.advance(Duration::from_secs(100));
+    assert_eq!(check(&fixture).expired, 5);
+    assert_eq!(content(&fixture)[&fixture.path()], before);
 }
 
 #[test]
@@ -329,10 +456,10 @@ fn a_key_that_is_a_symbolic_link_is_refused() {
 fn a_key_and_a_store_of_another_user_are_refused() {
     let fixture = Fixture::new();
     drop(fixture.open());
-    let key = read_key(&User::another(), &fixture.key_path()).err().unwrap();
-    assert!(matches!(key, OpenError::KeyExposed { reason: "belongs to another user", .. }), "{key}");
+    let key = KeyFile::of(User::another(), &fixture.key_path()).read().err().unwrap();
+    assert!(matches!(key, KeyError::Exposed { reason: "belongs to another user", .. }), "{key}");
     let clock = Arc::new(fixture.clock.clone());
-    let store = SqliteStore::open_as(&User::another(), &fixture.path(), clock).err().unwrap();
+    let store = SqliteStore::open_as(User::another(), &fixture.path(), None, clock).err().unwrap();
     assert!(matches!(store, OpenError::FolderExposed { reason: "belongs to another user", .. }), "{store}");
 }
 
@@ -420,13 +547,14 @@ fn a_key_that_is_created_at_the_same_time_is_used() {
                 .map(|_| {
                     scope.spawn(|| {
                         barrier.wait();
-                        read_or_create_key(&User::of_process(), &path)
+                        let file = KeyFile::new(&path);
+                        file.read().unwrap().map_or_else(|| file.create().unwrap(), |keys| keys)
                     })
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        assert!(keys.iter().all(|key| key == &keys[0]), "{round}");
+        assert!(keys.iter().all(|key| key.to_text() == keys[0].to_text()), "{round}");
     }
 }
 

@@ -1,0 +1,58 @@
+//! The configured store, and the rate limits that belong to it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use entra_mcp_plugin::Error;
+use entra_mcp_plugin::clock::Clock;
+use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
+use entra_mcp_plugin::secret_store::{
+    GivenKeys, KeyFile, KeySource, MemoryStore, RedisStore, SecretStore, SqliteStore,
+};
+
+use crate::config::{StoreConfig, StoreKey, StoreLocation};
+
+/// A store that is open.
+pub struct OpenedStore {
+    /// The records.
+    pub records: Arc<dyn SecretStore>,
+    /// The same, if other machines may share them.
+    shared: Option<RedisStore>,
+}
+
+/// Opens the configured store.
+pub async fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<OpenedStore, Error> {
+    let records: Arc<dyn SecretStore> = match &config.location {
+        StoreLocation::Memory => Arc::new(MemoryStore::new(clock)),
+        StoreLocation::File(path) => match &config.key {
+            StoreKey::Beside => Arc::new(SqliteStore::open(path, clock)?),
+            key => Arc::new(SqliteStore::open_with(path, key_source(key, path), clock)?),
+        },
+        StoreLocation::Redis(options) => {
+            let store = RedisStore::connect(options, key_source(&config.key, Path::new("")), clock).await?;
+            return Ok(OpenedStore { records: Arc::new(store.clone()), shared: Some(store) });
+        }
+    };
+    Ok(OpenedStore { records, shared: None })
+}
+
+/// Where the key of a store is; `store` is its file.
+pub fn key_source(key: &StoreKey, store: &Path) -> Arc<dyn KeySource> {
+    match key {
+        StoreKey::Beside => Arc::new(KeyFile::new(&store.with_extension("key"))),
+        StoreKey::File(path) => Arc::new(KeyFile::new(path)),
+        StoreKey::Given { keys, place } => Arc::new(GivenKeys::new(keys.clone(), place)),
+    }
+}
+
+impl OpenedStore {
+    /// Counts where the records are, if other processes on the network may share them, so that all of them together admit no
+    /// more than one would. Else it counts in this process.
+    pub fn rate_limiter(&self, rates: HashMap<String, Rate>, clock: Arc<dyn Clock>) -> Arc<dyn RateLimiter> {
+        match &self.shared {
+            Some(store) => Arc::new(store.rate_limiter(rates)),
+            None => Arc::new(CountingRateLimiter::new(clock, rates)),
+        }
+    }
+}

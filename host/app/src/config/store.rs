@@ -1,0 +1,250 @@
+//! Where records are kept, and the key that they are sealed with.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Arg, value_parser};
+use entra_mcp_plugin::client_credential::read_secret_file;
+use entra_mcp_plugin::secret_store::{DataKeys, KEY_BYTES, RedisOptions, RedisUrl};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::setting::{SettingValue, settings};
+use super::{ConfigError, Sources, invalid};
+
+/// What the names of all records in Redis begin with, unless set otherwise.
+const DEFAULT_PREFIX: &str = "entra-mcp:";
+
+/// Longest prefix in bytes: it is in every name.
+const MAX_PREFIX_BYTES: usize = 64;
+
+/// The name of the credential of systemd with the data key.
+const CREDENTIAL: &str = "entra-mcp-store-key";
+
+/// What stands for a store in the memory of the process.
+const MEMORY: &str = "memory";
+
+/// A place for records as it is written. Redacted in `Debug`, because it may have a password in it.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct StoreName(Zeroizing<String>);
+
+impl StoreName {
+    /// No place that outlives the process.
+    pub(super) fn memory() -> Self {
+        Self(Zeroizing::new(MEMORY.to_owned()))
+    }
+
+    /// Whether it has a password in it.
+    pub(super) fn has_password(&self) -> bool {
+        RedisUrl::parse(&self.0).is_ok_and(|url| url.has_password())
+    }
+}
+
+impl fmt::Debug for StoreName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreName")
+    }
+}
+
+impl From<String> for StoreName {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl FromStr for StoreName {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+}
+
+impl SettingValue for StoreName {
+    fn argument(argument: Arg) -> Arg {
+        argument.value_parser(value_parser!(StoreName))
+    }
+
+    fn of_text(text: &str) -> Option<Self> {
+        Some(Self(Zeroizing::new(text.to_owned())))
+    }
+
+    fn expected(_: &str) -> String {
+        "a file name, the address of a Redis server or `memory` is expected".to_owned()
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+settings! {
+    /// What one source says about where records are kept.
+    pub struct StoreLayer checked as StoreValues, under "Settings" {
+        /// Where sign-ins are kept: a file, `memory`, or a Redis or Valkey server that several processes share, such as
+        /// rediss://USER@HOST:6379/0, redis-sentinel://HOST/0?master=NAME&node=HOST:PORT or redis-cluster://HOST?node=HOST
+        store: StoreName, value("FILE|URL|memory"), otherwise("a file of this user"), check(check_store);
+        /// File with the password for the Redis server. A URL with a password can be in a variable or the configuration
+        /// file, but not on the command line
+        store_password_file: PathBuf, value("FILE");
+        /// What the names of all records in Redis begin with: servers with different ones share nothing
+        store_prefix: String = DEFAULT_PREFIX.to_owned(), value("TEXT"), check(check_prefix);
+        /// File with the data key that seals the records; for a store in a file, it is made if there is none. A Redis store
+        /// needs this or ENTRA_MCP_STORE_KEY: all processes have the same key
+        store_key_file: PathBuf, value("FILE"), otherwise("beside the store, with the extension `key`");
+    }
+    variables {
+        /// The data key itself, 32 bytes as base64, in place of a file; a credential of systemd with the name
+        /// `entra-mcp-store-key` does the same. Several keys, separated by commas: the first seals, all open
+        DATA_KEY = "ENTRA_MCP_STORE_KEY";
+        /// Where systemd puts credentials
+        CREDENTIALS = "CREDENTIALS_DIRECTORY";
+    }
+}
+
+/// Where sign-ins are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreLocation {
+    /// In memory, until the process ends.
+    Memory,
+    /// In this SQLite file.
+    File(PathBuf),
+    /// In Redis or Valkey.
+    Redis(Box<RedisOptions>),
+}
+
+/// Where the data key is.
+#[derive(Debug, Clone)]
+pub enum StoreKey {
+    /// In a file beside the store.
+    Beside,
+    /// In this file.
+    File(PathBuf),
+    /// It was handed over.
+    Given {
+        /// The keys.
+        keys: DataKeys,
+        /// By what, for messages.
+        place: String,
+    },
+}
+
+/// Records, and what seals them.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Where the records are.
+    pub location: StoreLocation,
+    /// Where their key is.
+    pub key: StoreKey,
+}
+
+impl StoreLayer {
+    /// The variable with the address of the store, which may have a password in it.
+    pub(super) const STORE: &str = "ENTRA_MCP_STORE";
+}
+
+impl Sources {
+    /// Checks the settings of a store. `default` is the name of its file, unless set otherwise.
+    pub(super) fn store(&self, layer: &StoreLayer, default: &str) -> Result<StoreConfig, ConfigError> {
+        let values = layer.values()?;
+        let set = values.store.as_ref().map(|name| name.0.as_str());
+        let location = match (set, &self.folders.data) {
+            (Some(MEMORY), _) => StoreLocation::Memory,
+            (Some(address), _) if RedisUrl::is_meant(address) => {
+                StoreLocation::Redis(Box::new(self.redis(&values, address)?))
+            }
+            (Some(path), _) => StoreLocation::File(path.into()),
+            (None, Some(folder)) => StoreLocation::File(folder.join(default)),
+            (None, None) => return Err(ConfigError::NoHome("sign-ins", "pass --store with a file name or `memory`")),
+        };
+        let key = self.store_key(values.store_key_file)?;
+        if matches!((&location, &key), (StoreLocation::Redis(_), StoreKey::Beside)) {
+            return Err(ConfigError::Conflict(format!(
+                "the store is Redis, so its data key has to be the same for all processes: set {} to 32 random bytes as \
+                 base64 (openssl rand -base64 {KEY_BYTES}), or pass --store-key-file",
+                StoreLayer::DATA_KEY
+            )));
+        }
+        Ok(StoreConfig { location, key })
+    }
+
+    /// The configured store, or the files that are used where none is configured.
+    pub fn stores(&self) -> Result<Vec<StoreConfig>, ConfigError> {
+        let layer = &self.merged.storage;
+        if layer.store.is_some() {
+            return Ok(vec![self.store(layer, "")?]);
+        }
+        let stores = ["secrets.db", "server.db"].map(|name| self.store(layer, name));
+        let stores = stores.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(stores
+            .into_iter()
+            .filter(|store| matches!(&store.location, StoreLocation::File(path) if path.exists()))
+            .collect())
+    }
+
+    fn redis(&self, values: &StoreValues, address: &str) -> Result<RedisOptions, ConfigError> {
+        let wrong = |expected: &str| invalid("store", "…", expected);
+        let mut url = RedisUrl::parse(address).map_err(wrong)?;
+        if let Some(file) = &values.store_password_file {
+            let unreadable = |reason: String| ConfigError::Unreadable { path: file.clone(), reason };
+            let password = read_secret_file(file).map_err(|error| unreadable(error.to_string()))?;
+            let with = url.with_password(&password);
+            url = with.ok_or_else(|| unreadable("it is not UTF-8".to_owned()))?;
+        }
+        let ca_file = self.merged.values()?.ca_file;
+        Ok(RedisOptions { url, prefix: values.store_prefix.clone(), ca_file })
+    }
+
+    fn store_key(&self, file: Option<PathBuf>) -> Result<StoreKey, ConfigError> {
+        let given = self.environment.get(StoreLayer::DATA_KEY).map(Zeroizing::new);
+        match (file, given) {
+            (Some(_), Some(_)) => {
+                let (flag, variable) = ("--store-key-file", StoreLayer::DATA_KEY);
+                Err(ConfigError::Conflict(format!(
+                    "{flag} and {variable} are both set: there is one place for the data key"
+                )))
+            }
+            (Some(file), None) => Ok(StoreKey::File(file)),
+            (None, Some(text)) => given_key(text.as_bytes(), StoreLayer::DATA_KEY.to_owned()),
+            (None, None) => {
+                let folder = self.environment.get(StoreLayer::CREDENTIALS);
+                let Some(path) = folder.map(|folder| PathBuf::from(folder).join(CREDENTIAL)) else {
+                    return Ok(StoreKey::Beside);
+                };
+                match std::fs::read(&path).map(Zeroizing::new) {
+                    Ok(content) => given_key(&content, path.display().to_string()),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(StoreKey::Beside),
+                    Err(error) => Err(ConfigError::Unreadable { path, reason: error.to_string() }),
+                }
+            }
+        }
+    }
+}
+
+fn given_key(content: &[u8], place: String) -> Result<StoreKey, ConfigError> {
+    let expected = format!("{KEY_BYTES} bytes as base64 are expected, from each of {place}");
+    let keys = DataKeys::parse(content).ok_or_else(|| invalid(StoreLayer::DATA_KEY, "…", expected))?;
+    Ok(StoreKey::Given { keys, place })
+}
+
+fn check_store(name: &'static str, value: &StoreName) -> Result<(), ConfigError> {
+    match value.0.as_str() {
+        "" => Err(invalid(name, "", "a file name, the address of a Redis server or `memory` is expected")),
+        address if RedisUrl::is_meant(address) => {
+            RedisUrl::parse(address).map(drop).map_err(|expected| invalid(name, "…", expected))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_prefix(name: &'static str, value: &str) -> Result<(), ConfigError> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":-_./".contains(&byte);
+    if !value.is_empty() && value.len() <= MAX_PREFIX_BYTES && value.bytes().all(is_plain) {
+        return Ok(());
+    }
+    let expected = format!("1 to {MAX_PREFIX_BYTES} letters, digits and the characters : - _ . / are expected");
+    Err(invalid(name, value, expected))
+}

@@ -1,0 +1,85 @@
+//! Keys in a file that only this user can read.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use zeroize::Zeroizing;
+
+use super::{DataKeys, KeyError, KeySource, MAX_TEXT_BYTES};
+use crate::private_files::{self, User};
+
+/// A file with the keys of a store. A new one has 32 bytes, one with several keys is text.
+pub struct KeyFile {
+    user: User,
+    path: PathBuf,
+}
+
+impl KeyFile {
+    /// The file at `path`, of the user of this process.
+    pub fn new(path: &Path) -> Self {
+        Self::of(User::of_process(), path)
+    }
+
+    pub(in crate::secret_store) fn of(user: User, path: &Path) -> Self {
+        Self { user, path: path.to_owned() }
+    }
+
+    fn failed(&self, error: &io::Error) -> KeyError {
+        KeyError::Place { place: self.place(), reason: error.to_string() }
+    }
+
+    /// Writes keys to a file of its own, of which `finish` makes the one at the path.
+    fn write(&self, content: &[u8], finish: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+        let mut suffix = [0; 8];
+        SystemRandom::new().fill(&mut suffix).map_err(|_| io::Error::other("no randomness"))?;
+        let temporary = self.path.with_extension(format!("key-{:016x}", u64::from_be_bytes(suffix)));
+        let written = private_files::create_new(&temporary).and_then(|mut file| {
+            file.write_all(content)?;
+            file.sync_all()
+        });
+        let finished = written.and_then(|()| finish(&temporary));
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => finished.and(Err(error)),
+            _ => finished,
+        }
+    }
+}
+
+impl KeySource for KeyFile {
+    fn read(&self) -> Result<Option<DataKeys>, KeyError> {
+        let file = match private_files::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.failed(&error)),
+        };
+        self.user.check_private(&file).map_err(|reason| KeyError::Exposed { path: self.path.clone(), reason })?;
+        let mut content = Zeroizing::new(Vec::with_capacity(MAX_TEXT_BYTES + 1));
+        file.take(MAX_TEXT_BYTES as u64 + 1).read_to_end(&mut content).map_err(|error| self.failed(&error))?;
+        let keys = DataKeys::parse(&content);
+        keys.map(Some).ok_or_else(|| KeyError::Size { place: self.place(), found: content.len() })
+    }
+
+    /// Links a complete file to the path, which fails if another process was faster: the file at the path is complete from
+    /// the first moment, and all processes use the same one.
+    fn create(&self) -> Result<DataKeys, KeyError> {
+        let keys = DataKeys::generate()?;
+        let linked = self.write(keys.newest.as_slice(), |temporary| match fs::hard_link(temporary, &self.path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        });
+        linked.map_err(|error| self.failed(&error))?;
+        self.read()?.ok_or_else(|| KeyError::Missing { place: self.place() })
+    }
+
+    fn replace(&self, keys: &DataKeys) -> Result<(), KeyError> {
+        let text = keys.to_text();
+        let replaced = self.write(text.as_bytes(), |temporary| fs::rename(temporary, &self.path));
+        replaced.map_err(|error| self.failed(&error))
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+}

@@ -1,0 +1,407 @@
+//! Records in Redis or Valkey, shared by any number of processes on any number of machines.
+//!
+//! Records are sealed as in the database of one machine ([`cipher`](super::cipher)): the server sees keyed hashes of names,
+//! sealed values and times of expiry, and an attacker that reads or alters them learns nothing and makes no record. The
+//! expiry is part of what is sealed, and is judged by the clock of this process; the server removes records by its own.
+//!
+//! `take` is `GETDEL`. A swap compares what is stored by a script: no two sealed values are the same, so equal bytes are the
+//! same write. If the answer to a `take` is lost, the record is lost with it, and no caller has it twice. If the answer to a swap
+//! is lost, the script is run again, and recognises the value that it has written.
+//!
+//! What this does not protect against: a server that forgets. A replica that takes over may lack the last writes of the
+//! server before it, and a server without `appendfsync always` those of its last second.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use redis::Cmd;
+
+use super::cipher::{Cipher, HiddenName};
+use super::data_key::{KeyError, KeySource};
+use super::{SecretBytes, SecretStore, StoreError, same};
+use crate::clock::Clock;
+use crate::rate_limiter::Rate;
+
+mod examine;
+mod limiter;
+mod link;
+mod script;
+mod url;
+
+pub use self::limiter::RedisRateLimiter;
+pub use self::url::RedisUrl;
+
+use self::link::{Link, Repeat};
+use self::script::Script;
+
+/// The oldest version of Redis that this is tested with. Valkey names the version of Redis that it is compatible with.
+const OLDEST: u32 = 7;
+
+/// The name of no record, whose hash tells the key of the store.
+const FINGERPRINT: &str = "host/key-fingerprint";
+
+/// Bytes of that hash which are noted: enough to notice another key.
+const FINGERPRINT_BYTES: usize = 8;
+
+/// Bytes of the time of expiry before a sealed value.
+const EXPIRY_BYTES: usize = 8;
+
+/// Replaces a record that is still what was read. The arguments: what was read, the new value, and its life in
+/// milliseconds or nothing.
+static SWAP: Script = Script::new(
+    r"local present = redis.call('GET', KEYS[1])
+if present == ARGV[2] then return 1 end
+if present ~= ARGV[1] then return 0 end
+if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
+else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+return 1",
+);
+
+/// How a store is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisOptions {
+    /// The servers.
+    pub url: RedisUrl,
+    /// What the names of all keys begin with.
+    pub prefix: String,
+    /// Certificates (PEM) to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisError {
+    /// The servers cannot be reached, or refuse.
+    #[error("the secret store cannot be used: {0}")]
+    Unavailable(StoreError),
+    /// The address or a certificate cannot be used.
+    #[error("the secret store {place} cannot be used: {reason}")]
+    Setup {
+        /// The servers.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// The server is too old.
+    #[error("the secret store {place} is Redis {found}; at least Redis {OLDEST} or Valkey is needed")]
+    TooOld {
+        /// The servers.
+        place: String,
+        /// Its version.
+        found: String,
+    },
+    /// The records are under another key.
+    #[error(
+        "the secret store {place} was written with another key than the one in {key}. Nothing was changed. Restore its \
+         key, or choose another prefix (--store-prefix) and sign in again"
+    )]
+    WrongKey {
+        /// The servers.
+        place: String,
+        /// Where the key comes from.
+        key: String,
+    },
+    /// There is no key.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// Only a single server can be examined.
+    #[error("records in a cluster cannot be examined")]
+    Cluster,
+}
+
+/// The store.
+#[derive(Clone)]
+pub struct RedisStore {
+    inner: Arc<OpenRedis>,
+}
+
+struct OpenRedis {
+    link: Link,
+    cipher: Cipher,
+    prefix: String,
+    clock: Arc<dyn Clock>,
+    source: Arc<dyn KeySource>,
+}
+
+/// A record as it is stored: the time of expiry, then the sealed value.
+struct Stored<'a> {
+    expires_at: Option<i64>,
+    sealed: &'a [u8],
+}
+
+impl RedisStore {
+    /// Connects, and checks that the server is new enough and that the key is that of its records. A store without records
+    /// takes the key; it is not made here, because all processes need the same one.
+    pub async fn connect(
+        options: &RedisOptions,
+        source: Arc<dyn KeySource>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, RedisError> {
+        let inner = OpenRedis::prepare(options, source, clock)?;
+        inner.check_server().await?;
+        inner.check_key(true).await?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A rate limiter that counts in this store.
+    pub fn rate_limiter(&self, rates: HashMap<String, Rate>) -> RedisRateLimiter {
+        RedisRateLimiter::new(Arc::clone(&self.inner), Arc::clone(&self.inner.clock), rates)
+    }
+}
+
+impl OpenRedis {
+    fn prepare(options: &RedisOptions, source: Arc<dyn KeySource>, clock: Arc<dyn Clock>) -> Result<Self, RedisError> {
+        let setup = |reason: String| RedisError::Setup { place: options.url.to_string(), reason };
+        let roots = if options.url.tls { roots(options).map_err(setup)? } else { None };
+        if options.url.tls {
+            // The client of Redis asks for the provider of the process. An embedding program may have set one.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let link = Link::new(&options.url, roots).map_err(|error| setup(error.to_string()))?;
+        let keys = source.read()?.ok_or_else(|| KeyError::Missing { place: source.place() })?;
+        let cipher = Cipher::new(&keys, Arc::clone(&source), Arc::clone(&clock)).ok_or(KeyError::NoRandomness)?;
+        Ok(Self { link, cipher, prefix: options.prefix.clone(), clock, source })
+    }
+
+    /// Refuses a server that is too old, and warns if it may throw records away. A server that does not tell is believed.
+    async fn check_server(&self) -> Result<(), RedisError> {
+        let link = &self.link;
+        let ping = link.within(async { link.ask::<String>(&redis::cmd("PING"), Repeat::Harmless).await });
+        ping.await.map_err(RedisError::Unavailable)?;
+        if link.is_cluster() {
+            return Ok(());
+        }
+        let told = link.within(async { link.ask::<String>(&redis::cmd("INFO"), Repeat::Harmless).await });
+        let Ok(told) = told.await else {
+            tracing::debug!(store = link.place(), "the server does not tell its version");
+            return Ok(());
+        };
+        let field = |name: &str| told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let version = field("redis_version").unwrap_or_default();
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_some_and(|major| major < OLDEST) {
+            return Err(RedisError::TooOld { place: link.place().to_owned(), found: version.to_owned() });
+        }
+        let policy = field("maxmemory_policy").unwrap_or("noeviction");
+        if policy != "noeviction" && field("maxmemory").is_some_and(|bytes| bytes != "0") {
+            tracing::warn!(
+                store = link.place(),
+                policy,
+                "the server removes records when its memory is full, so people may have to sign in again: set \
+                 maxmemory-policy to noeviction"
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses the key of another store. `note`: a store without records gets this one.
+    async fn check_key(&self, note: bool) -> Result<(), RedisError> {
+        let link = &self.link;
+        let key = format!("{}key", self.prefix);
+        let hash = self.cipher.hidden_name(FINGERPRINT);
+        let mine = URL_SAFE_NO_PAD.encode(hash.get(..FINGERPRINT_BYTES).unwrap_or_default());
+        let noted = link.within(async {
+            if note {
+                link.ask::<()>(redis::cmd("SET").arg(&key).arg(&mine).arg("NX"), Repeat::Harmless).await?;
+            }
+            link.ask::<Option<String>>(redis::cmd("GET").arg(&key), Repeat::Harmless).await
+        });
+        match noted.await.map_err(RedisError::Unavailable)? {
+            Some(noted) if noted != mine => {
+                Err(RedisError::WrongKey { place: link.place().to_owned(), key: self.source.place() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn key(&self, name: &HiddenName) -> String {
+        format!("{}r:{}", self.prefix, encoded(name))
+    }
+
+    fn now(&self) -> i64 {
+        i64::try_from(self.clock.now_seconds()).unwrap_or(i64::MAX)
+    }
+
+    /// What a record says. `None`: it has expired.
+    fn open(&self, key: &str, name: &HiddenName, stored: &[u8]) -> Result<Option<SecretBytes>, StoreError> {
+        let Stored { expires_at, sealed } = Stored::of(stored).ok_or(StoreError::Unreadable)?;
+        // The expiry is trusted only after the seal has proved it.
+        let value = self.cipher.open(key, name, expires_at, sealed)?;
+        Ok((!expires_at.is_some_and(|expires_at| expires_at <= self.now())).then_some(value))
+    }
+
+    /// What is stored for a value, and for how many milliseconds.
+    fn seal(
+        &self,
+        name: &HiddenName,
+        value: &SecretBytes,
+        ttl: Option<Duration>,
+    ) -> Result<(Vec<u8>, Option<u64>), StoreError> {
+        let seconds = ttl.map(|ttl| i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+        let expires_at = seconds.map(|seconds| self.now().saturating_add(seconds));
+        let sealed = self.cipher.seal(name, expires_at, value.reveal())?;
+        // The server refuses a life of no time.
+        let life = seconds.map(|seconds| seconds.unsigned_abs().saturating_mul(1_000).max(1));
+        Ok(([&expires_at.unwrap_or(i64::MIN).to_be_bytes()[..], &sealed].concat(), life))
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.link.ask(redis::cmd("GET").arg(key), Repeat::Harmless).await
+    }
+
+    async fn swap(
+        &self,
+        key: &str,
+        expected: Option<&SecretBytes>,
+        value: &SecretBytes,
+        ttl: Option<Duration>,
+    ) -> Result<bool, StoreError> {
+        let name = self.cipher.hidden_name(key);
+        let (place, (stored, life)) = (self.key(&name), self.seal(&name, value, ttl)?);
+        // Each round that ends without an answer is one in which another process has written.
+        loop {
+            let before = self.read(&place).await?;
+            // The answer to the command that wrote this was lost.
+            if before.as_ref() == Some(&stored) {
+                return Ok(true);
+            }
+            let present = match &before {
+                Some(before) => self.open(key, &name, before)?,
+                None => None,
+            };
+            let matches = match (&present, expected) {
+                (None, None) => true,
+                (Some(present), Some(expected)) => same(present.reveal(), expected.reveal()),
+                _ => false,
+            };
+            if !matches {
+                return Ok(false);
+            }
+            let written = match &before {
+                Some(before) => {
+                    SWAP.run::<u32>(&self.link, |command| {
+                        let life = life.map(|life| life.to_string()).unwrap_or_default();
+                        command.arg(1).arg(&place).arg(before).arg(&stored).arg(life);
+                    })
+                    .await?
+                        == 1
+                }
+                None => {
+                    let mut command = set(&place, &stored, life);
+                    let written: Option<String> = self.link.ask(command.arg("NX"), Repeat::Harmless).await?;
+                    written.is_some()
+                }
+            };
+            if written {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl<'a> Stored<'a> {
+    fn of(bytes: &'a [u8]) -> Option<Self> {
+        let (expires_at, sealed) = bytes.split_first_chunk::<EXPIRY_BYTES>()?;
+        let expires_at = i64::from_be_bytes(*expires_at);
+        Some(Self { expires_at: (expires_at != i64::MIN).then_some(expires_at), sealed })
+    }
+}
+
+#[async_trait]
+impl SecretStore for RedisStore {
+    async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
+        let store = &self.inner;
+        let name = store.cipher.hidden_name(key);
+        match store.link.within(store.read(&store.key(&name))).await? {
+            Some(stored) => store.open(key, &name, &stored),
+            None => Ok(None),
+        }
+    }
+
+    async fn put(&self, key: &str, value: SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
+        let store = &self.inner;
+        let name = store.cipher.hidden_name(key);
+        let (stored, life) = store.seal(&name, &value, ttl)?;
+        let command = set(&store.key(&name), &stored, life);
+        store.link.within(store.link.ask(&command, Repeat::Never)).await
+    }
+
+    async fn take(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
+        let store = &self.inner;
+        let name = store.cipher.hidden_name(key);
+        let place = store.key(&name);
+        let mut command = redis::cmd("GETDEL");
+        let taken: Option<Vec<u8>> = store.link.within(store.link.ask(command.arg(&place), Repeat::Never)).await?;
+        let Some(stored) = taken else { return Ok(None) };
+        let opened = store.open(key, &name, &stored);
+        if opened.is_err() {
+            // It is of no use to this process, but it is not this process's to delete either.
+            let expires_at = Stored::of(&stored).and_then(|stored| stored.expires_at);
+            let left = expires_at.map(|at| at.saturating_sub(store.now()).unsigned_abs().saturating_mul(1_000).max(1));
+            let mut command = set(&place, &stored, left);
+            store.link.within(store.link.ask::<()>(command.arg("NX"), Repeat::Harmless)).await?;
+        }
+        opened
+    }
+
+    async fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<SecretBytes>,
+        value: SecretBytes,
+        ttl: Option<Duration>,
+    ) -> Result<bool, StoreError> {
+        let store = &self.inner;
+        store.link.within(store.swap(key, expected.as_ref(), &value, ttl)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let store = &self.inner;
+        let place = store.key(&store.cipher.hidden_name(key));
+        let mut command = redis::cmd("DEL");
+        store.link.within(store.link.ask(command.arg(place), Repeat::Never)).await
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("place", &self.inner.link.place()).finish_non_exhaustive()
+    }
+}
+
+fn set(key: &str, stored: &[u8], life: Option<u64>) -> Cmd {
+    let mut command = redis::cmd("SET");
+    command.arg(key).arg(stored);
+    if let Some(life) = life {
+        command.arg("PX").arg(life);
+    }
+    command
+}
+
+/// A hidden name as a part of a key.
+fn encoded(name: &HiddenName) -> String {
+    URL_SAFE_NO_PAD.encode(name)
+}
+
+/// The system's roots of trust and the configured ones, as PEM. `None`: those of Mozilla.
+fn roots(options: &RedisOptions) -> Result<Option<Vec<u8>>, String> {
+    let mut pem = Vec::new();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        // The client refuses all of them for one that it cannot use.
+        if rustls::RootCertStore::empty().add(certificate.clone()).is_ok() {
+            let text = STANDARD.encode(&certificate);
+            pem.extend(format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n").into_bytes());
+        }
+    }
+    if let Some(file) = &options.ca_file {
+        let more = std::fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+        pem.extend(more);
+    }
+    Ok(Some(pem).filter(|pem| !pem.is_empty()))
+}

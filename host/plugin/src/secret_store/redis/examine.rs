@@ -1,0 +1,108 @@
+//! Opens every record of a server, and changes nothing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::link::Repeat;
+use super::{OpenRedis, RedisError, RedisOptions, RedisStore, Stored};
+use crate::clock::Clock;
+use crate::secret_store::cipher::{HiddenName, Sealed, key_named_in};
+use crate::secret_store::data_key::{DataKeys, KeyError, key_id};
+use crate::secret_store::{KeySource, StoreError, StoreReport};
+
+/// About how many keys the server looks at for one answer. Other clients wait meanwhile.
+const BATCH: u32 = 500;
+
+impl RedisStore {
+    /// Opens every record below the prefix, and changes nothing. What is written or removed meanwhile may be counted or not.
+    pub async fn check(
+        options: &RedisOptions,
+        source: Arc<dyn KeySource>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<StoreReport, RedisError> {
+        let store = OpenRedis::prepare(options, source, clock)?;
+        store.check_server().await?;
+        store.check_key(false).await?;
+        let keys = store.source.read()?;
+        let newest = keys.as_ref().and_then(|keys| key_id(keys.keys().next()?.as_slice()));
+        let (mut report, now) = (StoreReport::default(), store.now());
+        store
+            .each(|name, stored| {
+                report.records = report.records.saturating_add(1);
+                report.bytes = report.bytes.saturating_add(stored.len() as u64);
+                let sealed = match (name, Stored::of(stored)) {
+                    (Some(name), Some(Stored { expires_at, sealed })) => {
+                        if expires_at.is_some_and(|expires_at| expires_at <= now) {
+                            report.expired = report.expired.saturating_add(1);
+                        }
+                        match store.cipher.examine(&name, expires_at, sealed) {
+                            // There is no earlier format here.
+                            Sealed::Earlier => Sealed::Damaged,
+                            sealed => sealed,
+                        }
+                    }
+                    _ => Sealed::Damaged,
+                };
+                report.count(sealed, newest);
+            })
+            .await?;
+        Ok(report)
+    }
+
+    /// The keys of the store with a new one before them. The caller puts them where they are kept.
+    pub async fn rotated_keys(
+        options: &RedisOptions,
+        source: Arc<dyn KeySource>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<DataKeys, RedisError> {
+        let store = OpenRedis::prepare(options, source, clock)?;
+        store.check_key(false).await?;
+        let mut used = BTreeSet::new();
+        store
+            .each(|_, stored| {
+                used.extend(Stored::of(stored).and_then(|stored| key_named_in(stored.sealed)));
+            })
+            .await?;
+        let keys = store.source.read()?.ok_or_else(|| KeyError::Missing { place: store.source.place() })?;
+        Ok(keys.rotated(Some(&used))?)
+    }
+}
+
+impl OpenRedis {
+    /// Looks at every record below the prefix.
+    async fn each(&self, mut look: impl FnMut(Option<HiddenName>, &[u8])) -> Result<(), RedisError> {
+        if self.link.is_cluster() {
+            return Err(RedisError::Cluster);
+        }
+        let link = &self.link;
+        let below = format!("{}r:", self.prefix);
+        // The server may name a key twice.
+        let (mut cursor, mut seen) = (0_u64, BTreeSet::new());
+        loop {
+            let scan = link.within(async {
+                let mut command = redis::cmd("SCAN");
+                command.arg(cursor).arg("MATCH").arg(format!("{below}*")).arg("COUNT").arg(BATCH);
+                link.ask::<(u64, Vec<String>)>(&command, Repeat::Harmless).await
+            });
+            let (next, found) = scan.await.map_err(RedisError::Unavailable)?;
+            for key in found {
+                let stored = link.within(async { self.read(&key).await });
+                let stored: Result<_, StoreError> = stored.await;
+                // It was removed meanwhile.
+                let Some(stored) = stored.map_err(RedisError::Unavailable)? else { continue };
+                let name = key.strip_prefix(&below).and_then(|name| URL_SAFE_NO_PAD.decode(name).ok());
+                let name = name.and_then(|name| HiddenName::try_from(name).ok());
+                if seen.insert(key) {
+                    look(name, &stored);
+                }
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The connection to Redis, which is made anew when it breaks.
+//!
+//! One connection serves all calls: commands are sent one behind the other and answered in that order. A command that
+//! surely was not carried out is sent again, on a new connection; of one whose answer was lost, only what may be done twice
+//! is. [`ANSWER_WITHIN`] bounds everything that a call waits for. Once a call has waited in vain, later ones make one attempt
+//! each, and none waits for another, so that a server that is away holds up no instances.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo as _,
+    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError as Failure, RedisResult, ServerErrorKind,
+    TlsCertificates, TlsMode,
+};
+use tokio::sync::Mutex;
+
+use super::url::{RedisKind, RedisUrl};
+use crate::secret_store::StoreError;
+
+/// How long a call waits, in all. MCP clients give up after some ten seconds, and a call of a tool asks several times.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long one attempt to connect may take, with TLS and authentication.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long one attempt waits for its answer, so that there is time for a second one on a new connection.
+const ONE_ANSWER_WITHIN: Duration = Duration::from_millis(900);
+
+/// The pause before the first new attempt, and the longest pause. A server that was restarted is back in some 100 ms.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a cluster's connection follows a redirection, or asks again where a slot is.
+const CLUSTER_RETRIES: u32 = 4;
+
+/// Whether a command may be carried out twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// It changes nothing, or the same once more.
+    Harmless,
+    /// Another process may have changed the record in between.
+    Never,
+}
+
+/// The connection, and how to make another one.
+pub(super) struct Link {
+    connector: Connector,
+    present: Mutex<Present>,
+    /// A call has waited in vain, and none has got an answer since.
+    away: AtomicBool,
+    place: String,
+}
+
+enum Connector {
+    Server(Client),
+    Sentinel(Box<Mutex<SentinelClient>>),
+    Cluster(ClusterClient),
+}
+
+#[derive(Default)]
+struct Present {
+    /// Counts connections, so that of many calls that meet a broken one, one makes another.
+    generation: u64,
+    connection: Option<Connection>,
+}
+
+#[derive(Clone)]
+struct Connection {
+    commands: Commands,
+    /// The server has closed it.
+    ended: Arc<AtomicBool>,
+}
+
+#[derive(Clone)]
+enum Commands {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// What a failed command leaves open.
+enum Verdict {
+    /// The server has refused it, and would again.
+    Refused,
+    /// It was not carried out.
+    NotDone,
+    /// It may have been carried out.
+    Unknown,
+}
+
+impl Link {
+    /// A link to the servers of an address. `roots`: the certificates to trust (PEM).
+    pub(super) fn new(url: &RedisUrl, roots: Option<Vec<u8>>) -> RedisResult<Self> {
+        let certificates = TlsCertificates { client_tls: None, root_cert: roots };
+        let address = |(host, port): &(String, u16)| match url.tls {
+            true => ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None },
+            false => ConnectionAddr::Tcp(host.clone(), *port),
+        };
+        let mut settings = RedisConnectionInfo::default().set_db(url.database).set_protocol(ProtocolVersion::RESP3);
+        if let Some(user) = &url.user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = &url.password {
+            settings = settings.set_password(password.as_str());
+        }
+        let info = |node| Ok(address(node).into_connection_info()?.set_redis_settings(settings.clone()));
+        let nodes = url.nodes.iter().map(info).collect::<RedisResult<Vec<_>>>()?;
+        let connector = match &url.kind {
+            RedisKind::Server => {
+                let node = nodes.into_iter().next();
+                let node = node.ok_or((ErrorKind::InvalidClientConfig, "the address names no server"))?;
+                Connector::Server(match url.tls {
+                    true => Client::build_with_tls(node, certificates)?,
+                    false => Client::open(node)?,
+                })
+            }
+            RedisKind::Sentinel(master) => {
+                let nodes = url.nodes.iter().map(address);
+                let mut builder = SentinelClientBuilder::new(nodes, master, SentinelServerType::Master)?
+                    .set_client_to_redis_db(url.database)
+                    .set_client_to_redis_protocol(ProtocolVersion::RESP3);
+                if url.tls {
+                    builder = builder
+                        .set_client_to_redis_tls_mode(TlsMode::Secure)
+                        .set_client_to_redis_certificates(certificates.clone())
+                        .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+                        .set_client_to_sentinel_certificates(certificates);
+                }
+                if let Some(user) = &url.user {
+                    builder = builder.set_client_to_redis_username(user);
+                }
+                if let Some(password) = &url.password {
+                    builder = builder.set_client_to_redis_password(password.as_str());
+                }
+                Connector::Sentinel(Box::new(Mutex::new(builder.build()?)))
+            }
+            RedisKind::Cluster => {
+                let mut builder = ClusterClient::builder(nodes)
+                    .use_protocol(ProtocolVersion::RESP3)
+                    .retries(CLUSTER_RETRIES)
+                    .connection_timeout(CONNECT_WITHIN)
+                    .response_timeout(ONE_ANSWER_WITHIN);
+                if url.tls {
+                    builder = builder.tls(TlsMode::Secure).certs(certificates);
+                }
+                Connector::Cluster(builder.build()?)
+            }
+        };
+        Ok(Self { connector, present: Mutex::default(), away: AtomicBool::new(false), place: url.to_string() })
+    }
+
+    /// Whether there are several servers, each with a part of the records.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.connector, Connector::Cluster(_))
+    }
+
+    /// The servers, without a password.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Bounds the time of an operation, however many commands it needs.
+    pub(super) async fn within<T>(
+        &self,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(ANSWER_WITHIN, operation).await {
+            Ok(result) => result,
+            Err(_) => {
+                if !self.away.swap(true, Ordering::Relaxed) {
+                    tracing::error!(store = self.place, "the secret store does not answer");
+                }
+                let seconds = ANSWER_WITHIN.as_secs();
+                Err(StoreError::Unavailable(format!("{} has not answered within {seconds} s", self.place)))
+            }
+        }
+    }
+
+    /// Sends a command until it is answered. Without [`within`](Self::within), that may be never.
+    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd, repeat: Repeat) -> Result<T, StoreError> {
+        self.sent(command, repeat).await.map_err(|failure| self.unavailable(&failure))
+    }
+
+    pub(super) fn unavailable(&self, failure: &Failure) -> StoreError {
+        let text = match failure.code() {
+            Some("OOM") => "the store is full (maxmemory of the server)".to_owned(),
+            _ => failure.to_string(),
+        };
+        StoreError::Unavailable(format!("{}: {text}", self.place))
+    }
+
+    /// The same with the error of the server.
+    pub(super) async fn sent<T: FromRedisValue>(&self, command: &Cmd, repeat: Repeat) -> RedisResult<T> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let failure = match self.connection().await {
+                Err(failure) => failure,
+                Ok((generation, mut connection)) => match connection.query(command).await {
+                    Ok(value) => {
+                        if self.away.swap(false, Ordering::Relaxed) {
+                            tracing::info!(store = self.place, "the secret store answers again");
+                        }
+                        return Ok(value);
+                    }
+                    Err(failure) => {
+                        let verdict = verdict(&failure);
+                        if matches!(verdict, Verdict::Refused) {
+                            return Err(failure);
+                        }
+                        self.drop_connection(generation).await;
+                        if matches!(verdict, Verdict::Unknown) && repeat == Repeat::Never {
+                            return Err(failure);
+                        }
+                        failure
+                    }
+                },
+            };
+            if self.away.load(Ordering::Relaxed) {
+                return Err(failure);
+            }
+            tracing::debug!(error = %failure, store = self.place, "the secret store is asked again");
+            wait(pause).await;
+            pause = LONGEST_PAUSE.min(pause.saturating_mul(2));
+        }
+    }
+
+    /// The present connection, or a new one.
+    async fn connection(&self) -> RedisResult<(u64, Connection)> {
+        let mut present = if self.away.load(Ordering::Relaxed) {
+            let busy = (ErrorKind::Client, "another call is about to connect");
+            self.present.try_lock().map_err(|_| Failure::from(busy))?
+        } else {
+            self.present.lock().await
+        };
+        let whole = present.connection.as_ref().filter(|connection| !connection.ended.load(Ordering::Relaxed));
+        if let Some(connection) = whole {
+            return Ok((present.generation, connection.clone()));
+        }
+        present.connection = None;
+        let connecting = tokio::time::timeout(CONNECT_WITHIN, self.connect());
+        let late = (ErrorKind::Io, "the connection was not made in time");
+        let connection = connecting.await.map_err(|_| Failure::from(late))??;
+        present.generation = present.generation.wrapping_add(1);
+        present.connection = Some(connection.clone());
+        Ok((present.generation, connection))
+    }
+
+    async fn connect(&self) -> RedisResult<Connection> {
+        let ended = Arc::new(AtomicBool::new(false));
+        let mark = Arc::clone(&ended);
+        let pushed = move |push: PushInfo| -> Result<(), std::convert::Infallible> {
+            if push.kind == PushKind::Disconnection {
+                mark.store(true, Ordering::Relaxed);
+            }
+            Ok(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_WITHIN))
+            .set_response_timeout(Some(ONE_ANSWER_WITHIN))
+            .set_push_sender(pushed);
+        let commands = match &self.connector {
+            Connector::Server(client) => {
+                Commands::One(client.get_multiplexed_async_connection_with_config(&config).await?)
+            }
+            Connector::Sentinel(client) => {
+                Commands::One(client.lock().await.get_async_connection_with_config(&config).await?)
+            }
+            Connector::Cluster(client) => Commands::Cluster(client.get_async_connection().await?),
+        };
+        Ok(Connection { commands, ended })
+    }
+
+    async fn drop_connection(&self, generation: u64) {
+        let mut present = self.present.lock().await;
+        if present.generation == generation {
+            present.connection = None;
+        }
+    }
+}
+
+impl Connection {
+    async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+        match &mut self.commands {
+            Commands::One(connection) => command.query_async(connection).await,
+            Commands::Cluster(connection) => command.query_async(connection).await,
+        }
+    }
+}
+
+fn verdict(failure: &Failure) -> Verdict {
+    match failure.kind() {
+        // A replica, a server that is starting, or a cluster that has lost a part: it has said no.
+        ErrorKind::Server(
+            ServerErrorKind::ReadOnly
+            | ServerErrorKind::BusyLoading
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::Moved
+            | ServerErrorKind::Ask,
+        )
+        | ErrorKind::ClusterConnectionNotFound
+        | ErrorKind::MasterNameNotFoundBySentinel => Verdict::NotDone,
+        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => Verdict::Refused,
+        _ => Verdict::Unknown,
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "it waits for another machine, which no injected clock could hurry")]
+async fn wait(pause: Duration) {
+    tokio::time::sleep(pause).await;
+}

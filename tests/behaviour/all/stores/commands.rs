@@ -1,0 +1,123 @@
+//! `entra-mcp store` as a process, and stores that a server refuses.
+
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::host::commands::Home;
+use crate::support::redis::Redis;
+
+const KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc";
+
+async fn run(home: &Home, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    home.program(arguments).envs(variables.iter().copied()).output().await.unwrap()
+}
+
+/// Exit code, standard output and standard error.
+fn said(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[tokio::test]
+async fn a_store_is_checked_its_key_replaced_and_damage_is_told() {
+    let home = Home::new().await;
+    let (code, _, log) = said(&run(&home, &[], &["store", "check"]).await);
+    assert_eq!(code, Some(2), "there is none yet: {log}");
+    assert!(home.run_with_person(&["login"]).await.status.success());
+    let (code, output, log) = said(&run(&home, &[], &["store", "check", "--json"]).await);
+    assert_eq!(code, Some(0), "{log}");
+    let report: Value = serde_json::from_str(&output).unwrap();
+    let (before, sound) = (report[0]["records"].as_u64().unwrap(), &report[0]["sound"]);
+    assert!(before > 0 && *sound == json!(true) && report[0]["newest_key"] == json!(before), "{report}");
+
+    assert_eq!(said(&run(&home, &[], &["store", "rotate-key"]).await).0, Some(0));
+    let (code, output, _) = said(&run(&home, &[], &["store", "check"]).await);
+    assert_eq!(code, Some(0));
+    assert!(output.contains(&format!("{before} under earlier keys")), "{output}");
+    let (code, output, log) = said(&run(&home, &[], &["accounts"]).await);
+    assert!(code == Some(0) && output.contains("alice@contoso.example"), "{output} {log}");
+
+    let key = home.path().join(".local/share/entra-mcp/secrets.key");
+    let kept = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    for command in [&["accounts"][..], &["store", "check"], &["store", "rotate-key"]] {
+        let (code, output, log) = said(&run(&home, &[], command).await);
+        assert_eq!((code, output.as_str()), (Some(1), ""), "{command:?}");
+        assert!(log.contains("its key is not there"), "{command:?}: {log}");
+        assert!(!key.exists(), "{command:?}");
+    }
+    let (code, _, log) = said(&run(&home, &[("ENTRA_MCP_STORE_KEY", KEY)], &["accounts"]).await);
+    assert!(code == Some(1) && log.contains("written with another key than the one in ENTRA_MCP_STORE_KEY"), "{log}");
+    std::fs::write(&key, kept).unwrap();
+    assert_eq!(said(&run(&home, &[], &["accounts"]).await).0, Some(0));
+
+    // A damaged page is told, and left as it is.
+    let store = home.path().join(".local/share/entra-mcp/secrets.db");
+    let mut content = std::fs::read(&store).unwrap();
+    let at = content.windows(4).position(|window| window == b"\x03em\x03").expect("a record is in the file");
+    content[at + 60] ^= 1;
+    std::fs::write(&store, &content).unwrap();
+    let (code, output, log) = said(&run(&home, &[], &["store", "check"]).await);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(output.contains("1 damaged") && log.contains("the store is damaged"), "{output} {log}");
+}
+
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn a_store_on_the_network_is_checked_and_its_key_replaced_in_two_steps() {
+    let home = Home::new().await;
+    let redis = Redis::start("redis-server").await;
+    let (url, file) = (redis.url(), home.path().join("key"));
+    let secret = "recognisable-client-secret";
+    let set = |key: &str| {
+        let mut command = home.program(&["client-secret", "set", "--store", &url]);
+        command.env("ENTRA_MCP_STORE_KEY", key);
+        crate::host::serve::run(command, secret)
+    };
+    let (code, _, log) = set(KEY).await;
+    assert_eq!(code, Some(0), "{log}");
+    let check = ["store", "check", "--json", "--store", &url];
+    let variable = |key: &'static str| [("ENTRA_MCP_STORE_KEY", key)];
+    let report = |output: &Output| serde_json::from_slice::<Value>(&output.stdout).unwrap()[0].clone();
+    let found = report(&run(&home, &variable(KEY), &check).await);
+    assert_eq!((&found["records"], &found["newest_key"], &found["sound"]), (&json!(1), &json!(1), &json!(true)));
+    assert_eq!(found["store"], json!(format!("redis://{}", redis.address())));
+
+    let rotate = ["store", "rotate-key", "--store", &url];
+    let (code, output, log) = said(&run(&home, &variable(KEY), &rotate).await);
+    assert!(code == Some(2) && output.is_empty() && log.contains("--print"), "{log}");
+    let (code, output, log) = said(&run(&home, &variable(KEY), &[&rotate[..], &["--print"]].concat()).await);
+    assert_eq!(code, Some(0), "{log}");
+    let [first, second] = output.lines().collect::<Vec<_>>().try_into().unwrap();
+    assert!(first.starts_with(KEY) && !second.starts_with(KEY) && second.contains(KEY), "{output}");
+    for (keys, newest, earlier) in [(first, 1, 0), (second, 0, 1)] {
+        let found = report(&run(&home, &[("ENTRA_MCP_STORE_KEY", keys)], &check).await);
+        assert_eq!((&found["newest_key"], &found["earlier_keys"]), (&json!(newest), &json!(earlier)));
+    }
+    let (code, _, log) = set(second).await;
+    assert_eq!(code, Some(0), "{log}");
+    // The key may be in a file too.
+    std::fs::write(&file, second).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let found = run(&home, &[], &[&check[..], &["--store-key-file", file.to_str().unwrap()]].concat()).await;
+    assert_eq!(report(&found)["newest_key"], json!(1));
+}
+
+#[tokio::test]
+async fn a_password_on_the_command_line_and_a_store_without_a_key_are_refused() {
+    let home = Home::new().await;
+    let secret = "redis://:recognisable-password@127.0.0.1:1/0";
+    let (code, _, log) = said(&run(&home, &[], &["accounts", "--store", secret]).await);
+    assert!(code == Some(2) && log.contains("--store-password-file") && !log.contains("recognisable"), "{log}");
+    let (code, _, log) = said(&run(&home, &[("ENTRA_MCP_STORE", secret)], &["accounts"]).await);
+    assert!(code == Some(2) && log.contains("ENTRA_MCP_STORE_KEY") && !log.contains("recognisable"), "{log}");
+    let both = [("ENTRA_MCP_STORE", secret), ("ENTRA_MCP_STORE_KEY", KEY)];
+    let (code, _, log) = said(&run(&home, &both, &["accounts"]).await);
+    assert!(code == Some(1) && log.contains("redis://127.0.0.1:1") && !log.contains("recognisable"), "{log}");
+    let (code, _, log) = said(&run(&home, &[("ENTRA_MCP_STORE", "redis://host/x")], &["accounts"]).await);
+    assert!(code == Some(2) && log.contains("redis-sentinel://"), "{log}");
+    let wrong = [("ENTRA_MCP_STORE_KEY", "recognisable-key")];
+    let (code, _, log) = said(&run(&home, &wrong, &["accounts"]).await);
+    assert!(code == Some(2) && log.contains("32 bytes as base64") && !log.contains("recognisable"), "{log}");
+}

@@ -1,0 +1,198 @@
+//! Three servers on one store behind nginx, as `docs/src/how-to/run-several-replicas.md` sets them up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use futures_util::future::join_all;
+use http::Request;
+
+use crate::host::replicas::{Replicas, exchange, refresh_request, sign_in};
+use crate::support::nginx;
+use crate::support::pages::{self, replaced};
+use crate::support::patience::eventually;
+use crate::support::proxy::Place;
+use crate::support::redis::Redis;
+use crate::support::remote::{ALICE, Answer, BOB, Tokens, call_request};
+use crate::support::tools;
+
+const AN_HOUR: i64 = 3_600;
+
+/// Clients that call and refresh all the time, each in a session of its own.
+const CLIENTS: usize = 6;
+
+/// nginx in front of the servers, with the configuration of the page.
+struct Balancer {
+    place: Place,
+    generation: u32,
+}
+
+impl Balancer {
+    async fn start(servers: &[String]) -> Self {
+        let mut place = Place::prepare();
+        let configuration = Self::configuration(&place, servers, 0);
+        nginx::run(&tools::nginx(), &mut place, &configuration).await;
+        Self { place, generation: 0 }
+    }
+
+    fn configuration(place: &Place, servers: &[String], generation: u32) -> String {
+        let page = pages::Page::read("how-to/run-several-replicas.md").block("nginx");
+        let path = |name: &str| place.path(name).to_str().unwrap().to_owned();
+        let listed = servers.iter().map(|server| format!("server {server} max_fails=0;")).collect::<String>();
+        let mut text = page;
+        for (in_the_page, here) in [
+            ("/run/nginx.pid", path("nginx.pid")),
+            ("/var/log/nginx/", path("")),
+            ("http {", format!("http {{{}", nginx::temporary_folders(place))),
+            ("server 10.0.0.11:3001 max_fails=0;", listed),
+            ("server 10.0.0.12:3001 max_fails=0;", String::new()),
+            ("server 10.0.0.13:3001 max_fails=0;", String::new()),
+            ("listen 443 ssl;", format!("listen {}; add_header x-generation {generation} always;", place.address())),
+            ("ssl_certificate /etc/ssl/mcp.example.com.pem;", String::new()),
+            ("ssl_certificate_key /etc/ssl/private/mcp.example.com.key;", String::new()),
+        ] {
+            text = replaced(&text, in_the_page, &here);
+        }
+        text
+    }
+
+    /// Sends requests to these servers from now on.
+    async fn use_servers(&mut self, servers: &[String], clients: &Clients) {
+        self.generation += 1;
+        self.place.write("nginx.conf", &Self::configuration(&self.place, servers, self.generation));
+        self.place.signal("HUP");
+        let current = self.generation.to_string();
+        let reloaded = || async {
+            let answer = clients.send(Request::get("/healthz").body(Vec::new()).unwrap()).await;
+            (answer.header("x-generation") == current).then_some(())
+        };
+        eventually(reloaded)
+            .await
+            .unwrap_or_else(|error| panic!("nginx does not reload: {error}\n{}", self.place.log()));
+    }
+}
+
+/// What all clients have in common.
+struct Clients {
+    http: reqwest::Client,
+    balancer: String,
+    done: AtomicBool,
+    progress: AtomicU32,
+    /// Answers of 5xx.
+    failures: AtomicU32,
+}
+
+impl Clients {
+    async fn send(&self, request: Request<Vec<u8>>) -> Answer {
+        exchange(&self.http, &self.balancer, request).await
+    }
+
+    /// Sends a request, and once more if its server was killed: a refresh token has the same answer again.
+    async fn insist(&self, request: impl Fn() -> Request<Vec<u8>>) -> Answer {
+        let answer = self.send(request()).await;
+        if answer.status < 500 {
+            return answer;
+        }
+        self.failures.fetch_add(1, Ordering::SeqCst);
+        self.send(request()).await
+    }
+
+    /// Calls and refreshes in one session until the end.
+    async fn work(&self, mut tokens: Tokens) {
+        let mut last = false;
+        while !last {
+            last = self.done.load(Ordering::SeqCst);
+            for _ in 0..4 {
+                let answer = self.insist(|| call_request(&tokens.access)).await;
+                assert_eq!(answer.status, 200, "a session is lost: {}", answer.html());
+            }
+            let answer = self.insist(|| refresh_request(&tokens)).await;
+            assert_eq!(answer.status, 200, "a refresh token is lost: {}", answer.html());
+            tokens = Tokens::of(&tokens.client_id, &answer);
+            self.progress.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Waits until so many rounds more are done.
+    async fn rounds(&self, count: u32) {
+        let until = self.progress.load(Ordering::SeqCst) + count;
+        let seen = eventually(|| async { (self.progress.load(Ordering::SeqCst) >= until).then_some(()) });
+        seen.await.expect("the clients go on");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(not(all(tool = "redis-server", tool = "nginx")), ignore = "needs redis-server and nginx: use tests/run")]
+async fn a_rolling_restart_and_a_kill_under_load_cost_no_session() {
+    let redis = Redis::start("redis-server").await;
+    let arguments = ["--rate-limit", "off"];
+    let mut fleet = Replicas::start_on(Some(&redis.url()), 3, AN_HOUR, "warn", &arguments).await;
+    let mut balancer = Balancer::start(&fleet.addresses()).await;
+    fleet.through(Some(balancer.place.address()));
+    let clients = Arc::new(Clients {
+        http: reqwest::Client::builder().no_proxy().build().unwrap(),
+        balancer: balancer.place.address().to_string(),
+        done: AtomicBool::new(false),
+        progress: AtomicU32::new(0),
+        failures: AtomicU32::new(0),
+    });
+    let mut workers = Vec::new();
+    for number in 0..CLIENTS {
+        let tokens = fleet.session(if number % 2 == 0 { ALICE } else { BOB }).await;
+        let clients = Arc::clone(&clients);
+        workers.push(tokio::spawn(async move { clients.work(tokens).await }));
+    }
+    clients.rounds(2 * CLIENTS as u32).await;
+
+    // A rolling restart: a new server, then one of the old ones goes, when nginx does not use it any more.
+    for _ in 0..3 {
+        fleet.add().await;
+        balancer.use_servers(&fleet.addresses()[1..], &clients).await;
+        assert_eq!(fleet.retire(0).await, Some(0));
+        clients.rounds(CLIENTS as u32).await;
+    }
+    assert_eq!(clients.failures.load(Ordering::SeqCst), 0, "a rolling restart costs no request: {}", fleet.log());
+
+    fleet.kill(0).await;
+    clients.rounds(2 * CLIENTS as u32).await;
+    clients.done.store(true, Ordering::SeqCst);
+    for worker in join_all(workers).await {
+        worker.unwrap();
+    }
+    let failures = clients.failures.load(Ordering::SeqCst);
+    assert!(failures <= CLIENTS as u32, "{failures} requests failed, more than were under way");
+}
+
+#[tokio::test]
+#[cfg_attr(not(all(tool = "redis-server", tool = "nginx")), ignore = "needs redis-server and nginx: use tests/run")]
+async fn a_code_and_a_refresh_token_are_used_once_whichever_server_is_asked() {
+    let redis = Redis::start("redis-server").await;
+    let arguments = ["--rate-limit", "off", "--refresh-grace-seconds", "0"];
+    let mut fleet = Replicas::start_on(Some(&redis.url()), 3, AN_HOUR, "warn", &arguments).await;
+    let balancer = Balancer::start(&fleet.addresses()).await;
+    fleet.through(Some(balancer.place.address()));
+    let client_id = fleet.register().await;
+    let (cookies, entra) = fleet.consent(&client_id).await;
+    let callback = sign_in(&entra, ALICE).await;
+    let code = fleet.call_back(&cookies, &callback).await;
+    let answers = join_all((0..9).map(|_| fleet.redeem(&client_id, &code))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
+    let tokens = fleet.session(BOB).await;
+    let answers = join_all((0..9).map(|_| fleet.refresh(&tokens))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
+}
+
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn the_limits_of_three_servers_are_those_of_one() {
+    let redis = Redis::start("redis-server").await;
+    let arguments = ["--rate-limit", "register=6/1h"];
+    let fleet = Replicas::start_on(Some(&redis.url()), 3, AN_HOUR, "warn", &arguments).await;
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        let request = Request::post("/register").header("content-type", "application/json");
+        let body = br#"{"redirect_uris":["http://127.0.0.1/callback"],"token_endpoint_auth_method":"none"}"#;
+        statuses.push(fleet.send(request.body(body.to_vec()).unwrap()).await.status);
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 6, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 6, "{statuses:?}");
+}

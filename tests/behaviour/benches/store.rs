@@ -1,0 +1,127 @@
+//! What an operation costs in each store that outlives its process, with one record and with many: the ratio should not
+//! grow with their number.
+//!
+//! `cargo bench --bench store` fills the stores with 20,000 records; `-- 1000000` with as many as are named. A Redis of its
+//! own is started where `redis-server` is installed, and left out, with a line that says so, where it is not.
+
+#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures time, and starts a server")]
+
+use std::error::Error;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use entra_mcp_plugin::clock::{Clock, SystemClock};
+use entra_mcp_plugin::secret_store::{
+    DataKeys, GivenKeys, KEY_BYTES, RedisOptions, RedisStore, RedisUrl, SecretBytes, SecretStore, SqliteStore,
+    StoreError,
+};
+
+/// Records in a store that is full, unless the command line says otherwise.
+const MANY: usize = 20_000;
+
+/// Bytes of a record: as those of a session.
+const RECORD_BYTES: usize = 2_048;
+
+/// Operations of each kind that are measured, one after the other.
+const OPERATIONS: u32 = 500;
+
+/// How many records are written at a time while a store is filled.
+const FILLERS: usize = 64;
+
+/// A server that ends with this value.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let many = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(MANY);
+    let folder = tempfile::tempdir()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    println!("{:<8}{:>10}{:>12}{:>12}{:>8}", "store", "operation", "1 record", format!("{many} records"), "ratio");
+    let sqlite = SqliteStore::open(&folder.path().join("store").join("store.db"), Arc::clone(&clock))?;
+    measure("sqlite", Arc::new(sqlite), many).await?;
+    match redis(folder.path(), clock).await {
+        Some((_server, store)) => measure("redis", Arc::new(store), many).await?,
+        None => println!("redis: left out, because redis-server does not start here"),
+    }
+    Ok(())
+}
+
+async fn redis(folder: &std::path::Path, clock: Arc<dyn Clock>) -> Option<(Server, RedisStore)> {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?.local_addr().ok()?.port();
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--dir"]).arg(folder);
+    let server = Server(command.stdout(Stdio::null()).stdin(Stdio::null()).spawn().ok()?);
+    let url = RedisUrl::parse(&format!("redis://127.0.0.1:{port}")).ok()?;
+    let options = RedisOptions { url, prefix: "bench:".to_owned(), ca_file: None };
+    let keys = Arc::new(GivenKeys::new(DataKeys::parse(&[7; KEY_BYTES])?, "the benchmark"));
+    for _ in 0..5 {
+        if let Ok(store) = RedisStore::connect(&options, keys.clone(), Arc::clone(&clock)).await {
+            return Some((server, store));
+        }
+    }
+    None
+}
+
+async fn measure(name: &str, store: Arc<dyn SecretStore>, many: usize) -> Result<(), StoreError> {
+    let few = operations(&*store).await?;
+    fill(&store, many).await?;
+    let full = operations(&*store).await?;
+    for ((operation, few), (_, full)) in few.into_iter().zip(full) {
+        let micros = |time: Duration| format!("{:.1} µs", time.as_secs_f64() * 1e6 / f64::from(OPERATIONS));
+        let ratio = full.as_secs_f64() / few.as_secs_f64();
+        println!("{name:<8}{operation:>10}{:>12}{:>12}{ratio:>8.2}", micros(few), micros(full));
+    }
+    Ok(())
+}
+
+fn value(number: u8) -> SecretBytes {
+    SecretBytes::new(vec![number; RECORD_BYTES])
+}
+
+async fn fill(store: &Arc<dyn SecretStore>, many: usize) -> Result<(), StoreError> {
+    let fillers = (0..FILLERS).map(|filler| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            for number in (filler..many).step_by(FILLERS) {
+                store.put(&format!("filled/{number}"), value(1), Some(Duration::from_secs(86_400))).await?;
+            }
+            Ok::<(), StoreError>(())
+        })
+    });
+    for filled in futures_util::future::join_all(fillers).await {
+        filled.map_err(|error| StoreError::Unavailable(error.to_string()))??;
+    }
+    Ok(())
+}
+
+/// How long all operations of each kind take.
+async fn operations(store: &dyn SecretStore) -> Result<Vec<(&'static str, Duration)>, StoreError> {
+    let (mut put, mut get, mut swap, mut take) = (Duration::ZERO, Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    for number in 0..OPERATIONS {
+        let name = format!("measured/{number}");
+        let mut since = Instant::now();
+        let mut lap = |total: &mut Duration| {
+            *total += since.elapsed();
+            since = Instant::now();
+        };
+        store.put(&name, value(2), Some(Duration::from_secs(86_400))).await?;
+        lap(&mut put);
+        let found = store.get(&name).await?;
+        lap(&mut get);
+        store.compare_and_swap(&name, found, value(3), None).await?;
+        lap(&mut swap);
+        store.take(&name).await?;
+        lap(&mut take);
+    }
+    Ok(vec![("put", put), ("get", get), ("cas", swap), ("take", take)])
+}
