@@ -1,6 +1,6 @@
 //! Tells the tests which tools this machine has for them, and builds the components that are there for tests or in other
-//! artefacts than the program: the tool components of `tests/tools`, the adapter of `guest/standard`, the
-//! validators of `guest/validator`, and, where jco is there to run it, the component without the instructions that other
+//! artefacts than the program: the tool components of `tests/tools`, the validators of `guest/validator`, the middleware of
+//! `guest/middleware`, and, where jco is there to run it, the component without the instructions that other
 //! hosts do not know.
 //!
 //! They are built as the component itself is (`host/plugin/build.rs`): by a nested cargo, in the folder of
@@ -26,9 +26,10 @@ const FOLDER: &str = "component-build-wide";
 const PORTABLE_FOLDER: &str = "component-build";
 /// A folder with the tool components, instead of a build.
 const GIVEN: &str = "ENTRA_MCP_TEST_TOOLS";
-/// The adapter and the portable component, instead of a build.
-const GIVEN_ADAPTER: &str = "ENTRA_MCP_STANDARD_ADAPTER";
+/// The portable component, instead of a build.
 const GIVEN_PORTABLE: &str = "ENTRA_MCP_COMPONENT";
+/// The middleware, instead of a build.
+const GIVEN_MIDDLEWARE: &str = "ENTRA_MCP_MIDDLEWARE";
 /// A folder with the validators, instead of a build.
 const GIVEN_VALIDATORS: &str = "ENTRA_MCP_VALIDATORS";
 
@@ -47,16 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed={GIVEN}");
     println!("cargo::rerun-if-env-changed=ENTRA_MCP_OFFLINE");
     println!("cargo::rustc-env=ENTRA_MCP_TEST_TOOLS={}", components.display());
-    for given in [GIVEN_ADAPTER, GIVEN_PORTABLE] {
-        println!("cargo::rerun-if-env-changed={given}");
-    }
-    let adapter = match env::var_os(GIVEN_ADAPTER) {
-        Some(given) => PathBuf::from(given),
-        None => nested(&workspace, FOLDER, &["--package", "entra-mcp-guest-standard", "--lib"])?
-            .join("entra_mcp_standard.wasm"),
-    };
-    println!("cargo::rustc-env={GIVEN_ADAPTER}={}", adapter.display());
-    for source in ["base", "caller", "component", "entra", "server", "standard", "world"] {
+    println!("cargo::rerun-if-env-changed={GIVEN_PORTABLE}");
+    for source in ["base", "caller", "component", "entra", "server", "world"] {
         println!("cargo::rerun-if-changed={}", workspace.join("guest").join(source).display());
     }
     if probe::has_client(&workspace, "jco") {
@@ -68,6 +61,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         println!("cargo::rustc-env=ENTRA_MCP_PORTABLE_COMPONENT={}", portable.display());
     }
+    println!("cargo::rerun-if-env-changed={GIVEN_MIDDLEWARE}");
+    println!("cargo::rerun-if-changed={}", workspace.join("guest/middleware").display());
+    let middleware = match env::var_os(GIVEN_MIDDLEWARE) {
+        Some(given) => PathBuf::from(given),
+        None => nested(&workspace, FOLDER, &["--package", "entra-mcp-guest-middleware", "--lib"])?
+            .join("entra_mcp_middleware.wasm"),
+    };
+    println!("cargo::rustc-env={GIVEN_MIDDLEWARE}={}", middleware.display());
     println!("cargo::rerun-if-env-changed={GIVEN_VALIDATORS}");
     let validators = match env::var_os(GIVEN_VALIDATORS) {
         Some(given) => PathBuf::from(given),
@@ -113,8 +114,8 @@ fn nested(workspace: &Path, folder: &str, package: &[&str]) -> Result<PathBuf, B
     if !status.success() {
         return Err(format!(
             "components of the tests do not build ({}). If the target is missing, run `rustup target add {TARGET}`, or \
-             build them with `.ci/component-fallback` and set {GIVEN} to the folder of the tool components, {GIVEN_ADAPTER} \
-             to the adapter and {GIVEN_PORTABLE} to the component",
+             build them with `.ci/component-fallback` and set {GIVEN} to the folder of the tool components and \
+             {GIVEN_PORTABLE} to the component",
             package.join(" ")
         )
         .into());

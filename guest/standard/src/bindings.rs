@@ -1,6 +1,6 @@
 //! The exports: each interface that the component imports, on what the other modules have.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::Write as _;
@@ -13,9 +13,11 @@ use base::Secret;
 use world::{Clock, Random, Store as _, StoreError};
 
 use self::generated::exports::entra_mcp::plugin as wit;
+use self::generated::exports::entra_mcp::standard::wrapped;
 use crate::audit::{self, Attribute};
 use crate::folder::Files;
 use crate::limiter::{Counts, Rate};
+use crate::settings::wrapped::Destination;
 use crate::settings::{self, Configuration, Source};
 use crate::store::{FolderStore, StoreKey};
 
@@ -41,6 +43,9 @@ const MAX_NOTES: u32 = 100;
 /// What stays the same for the life of an instance, and its counts.
 struct Instance {
     configuration: Configuration,
+    /// Where requests of a wrapped tool may go, and where Microsoft Graph is.
+    destinations: Vec<Destination>,
+    graph: String,
     folder: Files,
     key: StoreKey,
     counts: RefCell<Counts>,
@@ -48,6 +53,8 @@ struct Instance {
 }
 
 thread_local! {
+    /// Whether the component asks for its settings as one that is wrapped around a tool, which it does before anything else.
+    static IS_WRAPPED: Cell<bool> = const { Cell::new(false) };
     static INSTANCE: &'static Instance = Box::leak(Box::new(Instance::new()));
 }
 
@@ -66,11 +73,18 @@ impl Instance {
             reason = "the settings of this artefact are variables, and are read here only"
         )]
         let variables: Vec<_> = std::env::vars().collect();
-        let configuration = settings::read(&variables).map_err(|error| error.to_string())?;
+        let (configuration, destinations, graph) = if IS_WRAPPED.get() {
+            let wrapped = settings::wrapped::read(&variables).map_err(|error| error.to_string())?;
+            (wrapped.configuration, wrapped.destinations, wrapped.graph)
+        } else {
+            (settings::read(&variables).map_err(|error| error.to_string())?, Vec::new(), String::new())
+        };
         let key = settings::store_key(&reveal(&configuration.key)?).map_err(|error| error.to_string())?;
         Ok(Self {
             folder: Files::new(&configuration.folder),
             configuration,
+            destinations,
+            graph,
             key,
             counts: RefCell::default(),
             notes: RefCell::default(),
@@ -161,6 +175,22 @@ struct Adapter;
 impl wit::environment::Guest for Adapter {
     fn settings() -> String {
         instance().configuration.document.clone()
+    }
+}
+
+impl wrapped::Guest for Adapter {
+    fn settings() -> String {
+        IS_WRAPPED.set(true);
+        instance().configuration.document.clone()
+    }
+
+    fn destinations() -> Vec<wrapped::Destination> {
+        let plain = |to: &Destination| wrapped::Destination { to: to.to.clone(), permissions: to.permissions.clone() };
+        instance().destinations.iter().map(plain).collect()
+    }
+
+    fn graph() -> String {
+        instance().graph.clone()
     }
 }
 

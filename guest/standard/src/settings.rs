@@ -23,6 +23,7 @@ use crate::store::StoreKey;
 
 mod declared;
 mod urls;
+pub mod wrapped;
 
 #[cfg(test)]
 mod tests;
@@ -141,8 +142,17 @@ impl fmt::Debug for Configuration {
 
 /// Reads the variables of the process.
 pub fn read(variables: &[(String, String)]) -> Result<Configuration, SettingsError> {
+    read_for(variables, &OWN, &SUPPORTED).map(|(configuration, _)| configuration)
+}
+
+/// The same for an artefact that has these variables of its own and these settings of the program. Also the document.
+fn read_for(
+    variables: &[(String, String)],
+    own: &[&str],
+    supported: &[&str],
+) -> Result<(Configuration, Value), SettingsError> {
     let variables = Variables(variables);
-    variables.refuse_unsupported()?;
+    variables.refuse_unsupported(own, supported)?;
     let tenant = variables.required("tenant-id")?;
     check_tenant(tenant)?;
     let client_id = variables.required("client-id")?;
@@ -231,8 +241,9 @@ pub fn read(variables: &[(String, String)]) -> Result<Configuration, SettingsErr
             "refresh-grace-seconds": variables.number("refresh-grace-seconds")?,
         },
     });
-    Ok(Configuration {
-        document: without_nulls(document).to_string(),
+    let document = without_nulls(document);
+    let configuration = Configuration {
+        document: document.to_string(),
         folder: variables.required("store")?.to_owned(),
         key: variables
             .secret((STORE_KEY, variables.own(STORE_KEY)), (STORE_KEY_FILE, variables.own(STORE_KEY_FILE)))?,
@@ -241,7 +252,8 @@ pub fn read(variables: &[(String, String)]) -> Result<Configuration, SettingsErr
             ("ENTRA_MCP_CLIENT_SECRET_FILE", variables.text("client-secret-file")),
         )?,
         rates: variables.rates()?,
-    })
+    };
+    Ok((configuration, document))
 }
 
 /// The key of the store from what an operator has written: 32 random bytes in base64 of either alphabet.
@@ -262,13 +274,16 @@ pub fn store_key(text: &Secret<String>) -> Result<StoreKey, SettingsError> {
 struct Variables<'v>(&'v [(String, String)]);
 
 impl<'v> Variables<'v> {
-    fn refuse_unsupported(&self) -> Result<(), SettingsError> {
+    fn refuse_unsupported(&self, own: &[&str], supported: &[&str]) -> Result<(), SettingsError> {
         for (name, value) in self.0 {
-            if !name.starts_with(PREFIX) || value.is_empty() || OWN.contains(&name.as_str()) {
+            if !name.starts_with(PREFIX) || value.is_empty() || own.contains(&name.as_str()) {
                 continue;
             }
             match DECLARED.iter().find(|declared| declared.variables.contains(&name.as_str())) {
-                Some(declared) if SUPPORTED.contains(&declared.name) => {}
+                Some(declared) if supported.contains(&declared.name) => {}
+                None if wrapped::OWN.contains(&name.as_str()) => {
+                    return Err(SettingsError::Unsupported(name.clone()));
+                }
                 Some(_) => return Err(SettingsError::Unsupported(name.clone())),
                 None => return Err(SettingsError::Unknown(name.clone())),
             }

@@ -208,6 +208,15 @@ enum Command {
         /// A component; without it, the bundled one
         path: Option<PathBuf>,
     },
+    /// Put sign-in in front of a component that serves HTTP, so that any host of wasi:http can run it: every call is checked,
+    /// and its requests carry its caller's tokens
+    #[command(after_help = "The result reads its settings from variables, as entra_mcp.standard.wasm does, and from \
+        ENTRA_MCP_EGRESS (where requests of the tool may go) and ENTRA_MCP_ACCESS (who may call what)\n\nExamples:\n  entra-mcp wrap crm.wasm -o protected.wasm\n  wasmtime serve -S cli --dir records::/records --env \
+        ENTRA_MCP_STORE=/records … protected.wasm")]
+    Wrap {
+        #[command(flatten)]
+        arguments: commands::wrap::Arguments,
+    },
     /// Make tools of your own, which run in a sandbox
     Tools {
         #[command(subcommand)]
@@ -341,6 +350,7 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
             commands::block_on(commands::inspect::run(path.as_deref(), json, &host.code_cache))
         }
         Command::Tools { command: ToolsCommand::New { name, language } } => commands::tools::new(&name, language),
+        Command::Wrap { arguments } => commands::wrap::run(&arguments),
         Command::Settings { markdown } => {
             commands::settings::run(&Cli::command(), markdown);
             Ok(())

@@ -1,7 +1,16 @@
 //! Composition of components.
 //!
 //! The component imports interfaces of its own, which a host implements. A component that exports them, an *adapter*, can
-//! do so as well: [`plug`] connects the two and gives one component, which imports what the adapter needs.
+//! do so as well: [`plug`] connects the two and gives one component, which imports what the adapter needs. [`wrap`] puts both
+//! in front of a tool, so that the tool is protected in any host of `wasi:http`.
+
+mod adapters;
+mod chain;
+mod wrap;
+
+pub use adapters::{ADAPTER, GATE, KEEPER, parts};
+pub use chain::in_front;
+pub use wrap::{Parts, wrap};
 
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions};
@@ -29,9 +38,26 @@ pub enum ComposeError {
     /// The component imports something that the adapter does not export.
     #[error("the adapter does not export {0}, which the component imports")]
     NotSupplied(String),
-    /// The component serves no requests.
-    #[error("the component does not export {HANDLER}…")]
-    NoHandler,
+    /// A tool opens connections of its own.
+    #[error(
+        "the tool imports {0}: connections of its own could go anywhere, without its caller's token and past every rule. \
+         Build it without sockets; requests by wasi:http are what a protected tool has"
+    )]
+    Sockets(String),
+    /// A tool imports what a protected one is not given.
+    #[error(
+        "the tool imports {0}, which a protected tool is not given: it has wasi:http and other interfaces of WASI 0.2"
+    )]
+    NotForTools(String),
+    /// A component serves no requests.
+    #[error("{0} does not export {HANDLER}0.2.…")]
+    NoHandler(&'static str),
+    /// What is to be in front is no middleware.
+    #[error("the middleware does not import and export wasi:http/handler@0.3.…")]
+    NotMiddleware,
+    /// What is to be behind middleware serves no requests of WASI 0.3.
+    #[error("the component does not export wasi:http/handler@0.3.…")]
+    NoService,
 }
 
 /// Connects the imports of a component with the exports of an adapter. What remains has imports of WASI only, and exports
@@ -43,7 +69,8 @@ pub fn plug(component: &[u8], adapter: &[u8]) -> Result<Vec<u8>, ComposeError> {
     let imports: Vec<String> = graph.types()[graph[component].ty()].imports.keys().cloned().collect();
     let exports: Vec<String> = graph.types()[graph[component].ty()].exports.keys().cloned().collect();
     let supplied: Vec<String> = graph.types()[graph[adapter].ty()].exports.keys().cloned().collect();
-    let handler = exports.into_iter().find(|name| name.starts_with(HANDLER)).ok_or(ComposeError::NoHandler)?;
+    let handler =
+        exports.into_iter().find(|name| name.starts_with(HANDLER)).ok_or(ComposeError::NoHandler("the component"))?;
 
     let inner = graph.instantiate(adapter);
     let outer = graph.instantiate(component);

@@ -1,4 +1,5 @@
-//! `entra-mcp-compose COMPONENT ADAPTER OUTPUT`: see the library.
+//! `entra-mcp-compose COMPONENT OUTPUT`: the component with its adapter, which runs in hosts of WASI alone.
+//! `entra-mcp-compose MIDDLEWARE COMPONENT OUTPUT`: a component of `wasi:http` 0.3 with middleware in front of it.
 
 use std::env;
 use std::error::Error;
@@ -18,10 +19,14 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
-    let [component, adapter, output] = arguments.as_slice() else {
-        return Err("usage: entra-mcp-compose COMPONENT ADAPTER OUTPUT".into());
-    };
     let read = |path| fs::read(path).map_err(|error| format!("{}: {error}", std::path::Path::new(path).display()));
-    fs::write(output, entra_mcp_compose::plug(&read(component)?, &read(adapter)?)?)?;
+    let (composed, output) = match arguments.as_slice() {
+        [component, output] => (entra_mcp_compose::plug(&read(component)?, entra_mcp_compose::ADAPTER)?, output),
+        [middleware, component, output] => {
+            (entra_mcp_compose::in_front(&read(middleware)?, &read(component)?)?, output)
+        }
+        _ => return Err("usage: entra-mcp-compose [MIDDLEWARE] COMPONENT OUTPUT".into()),
+    };
+    fs::write(output, composed)?;
     Ok(())
 }

@@ -22,6 +22,9 @@ mod emulator;
 mod host;
 #[cfg(test)]
 #[cfg(unix)]
+mod middleware;
+#[cfg(test)]
+#[cfg(unix)]
 mod proxies;
 #[cfg(test)]
 mod remote;
@@ -46,3 +49,6 @@ mod tools;
 mod tutorial;
 #[cfg(test)]
 mod verdict;
+#[cfg(test)]
+#[cfg(unix)]
+mod wrapped;

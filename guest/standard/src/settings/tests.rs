@@ -72,6 +72,7 @@ fn values_that_cannot_be_right_are_refused() {
         ("ENTRA_MCP_TENANT_ID", "common"),
         ("ENTRA_MCP_CLIENT_ID", "22222222-2222-3333-4444-55555555555A"),
         ("ENTRA_MCP_PUBLIC_URL", "http://mcp.example.com"),
+        ("ENTRA_MCP_PUBLIC_URL", "http://127.example.com"),
         ("ENTRA_MCP_PUBLIC_URL", "https://mcp.example.com/"),
         ("ENTRA_MCP_PUBLIC_URL", "https://mcp.example.com:443"),
         ("ENTRA_MCP_PUBLIC_URL", "https://MCP.example.com"),

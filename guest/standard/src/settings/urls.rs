@@ -1,5 +1,7 @@
 //! Checks of URLs.
 
+use std::net::Ipv4Addr;
+
 use http::Uri;
 
 use super::{SettingsError, Variables, invalid};
@@ -19,22 +21,23 @@ pub(super) struct Clouds {
 }
 
 /// A URL in its parts.
-struct Url<'t> {
+pub(super) struct Url<'t> {
     text: &'t str,
-    host: String,
-    path: String,
+    pub(super) host: String,
+    pub(super) path: String,
     is_loopback: bool,
 }
 
 /// https, or http on loopback, without user, query and fragment.
-fn url<'t>(setting: &'static str, text: &'t str) -> Result<Url<'t>, SettingsError> {
+pub(super) fn url<'t>(setting: &'static str, text: &'t str) -> Result<Url<'t>, SettingsError> {
     let expected = || invalid(setting, "an https URL is expected; http is accepted on loopback only".to_owned());
     let uri: Uri = text.parse().map_err(|_| expected())?;
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(expected()) };
     if authority.as_str().contains('@') || uri.query().is_some() || text.contains('#') {
         return Err(invalid(setting, "a URL without user name, password, query and fragment is expected".to_owned()));
     }
-    let is_loopback = matches!(authority.host(), "localhost" | "[::1]") || authority.host().starts_with("127.");
+    let is_address = authority.host().parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+    let is_loopback = is_address || matches!(authority.host(), "localhost" | "[::1]");
     match scheme {
         "https" => {}
         "http" if is_loopback => {}

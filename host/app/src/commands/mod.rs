@@ -1,5 +1,6 @@
 //! What the `entra-mcp` program does, a module per subcommand. `main.rs` parses the arguments.
 
+use entra_mcp_compose::ComposeError;
 use entra_mcp_plugin::client_credential::CredentialError;
 use entra_mcp_plugin::secret_store::{KeyError, OpenError, StoreError};
 use entra_mcp_plugin::sign_in::Account;
@@ -34,6 +35,7 @@ pub mod store;
 pub mod tools;
 pub mod validate;
 pub mod whoami;
+pub mod wrap;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,14 @@ pub enum CommandError {
         path: String,
         /// Why.
         reason: String,
+    },
+    /// A component cannot be protected.
+    #[error("{path} cannot be wrapped: {reason}")]
+    NotWrapped {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: ComposeError,
     },
     /// It cannot be said what tools a component has.
     #[error("{path} is no component whose tools this host can run: {reason}")]
@@ -176,7 +186,7 @@ impl CommandError {
             | Self::Undecided(_) => 2,
             Self::Plugin(Error::Endpoint(_) | Error::CertificateFile { .. }) => 2,
             Self::Http(HttpError::Insecure(_) | HttpError::Tls(_)) | Self::Credential(_) => 2,
-            Self::Audit(_) | Self::Telemetry(_) | Self::Tools(_) => 2,
+            Self::Audit(_) | Self::Telemetry(_) | Self::Tools(_) | Self::NotWrapped { .. } => 2,
             _ => 1,
         }
     }

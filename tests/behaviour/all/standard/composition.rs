@@ -1,10 +1,10 @@
 //! What the artefact imports and exports.
 
-use entra_mcp_compose::{ComposeError, plug};
+use entra_mcp_compose::{ADAPTER, ComposeError, plug};
 use entra_mcp_plugin::BUNDLED_COMPONENT;
 use wit_component::{DecodedWasm, decode};
 
-use super::host::{adapter, artefact};
+use super::host::artefact;
 
 /// All of it is WASI 0.2, and none of it is sockets.
 const IMPORTS: [&str; 21] = [
@@ -46,8 +46,8 @@ fn the_artefact_imports_wasi_only_and_exports_the_handler_of_requests() {
 
 #[test]
 fn components_that_do_not_fit_are_refused_with_what_is_missing() {
-    assert!(matches!(plug(b"no component", &adapter()), Err(ComposeError::NotAComponent { .. })));
-    assert!(matches!(plug(&adapter(), &adapter()), Err(ComposeError::NoHandler)));
+    assert!(matches!(plug(b"no component", ADAPTER), Err(ComposeError::NotAComponent { .. })));
+    assert!(matches!(plug(ADAPTER, ADAPTER), Err(ComposeError::NoHandler(_))));
     let incomplete = plug(BUNDLED_COMPONENT, BUNDLED_COMPONENT);
     assert!(matches!(&incomplete, Err(ComposeError::NotSupplied(name)) if name.starts_with("entra-mcp:plugin/")));
 }

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
+use entra_mcp_compose::ADAPTER;
 use tempfile::TempDir;
 use wasmtime::Store;
 use wasmtime::component::{Component, Func, Val};
 use wasmtime_wasi::FsPerms;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 
-use super::host::{ENGINE, FOLDER, KEY, State, adapter, linker, store};
+use super::host::{ENGINE, FOLDER, KEY, State, linker, store};
 
 const INSTANCES: usize = 8;
 const ROUNDS: usize = 20;
@@ -92,7 +93,7 @@ fn bytes(value: &Val) -> Vec<u8> {
 
 async fn instances() -> (TempDir, Vec<Instance>) {
     let folder = tempfile::tempdir().expect("a folder");
-    let component = Component::new(&ENGINE, adapter()).expect("the adapter compiles");
+    let component = Component::new(&ENGINE, ADAPTER).expect("the adapter compiles");
     let mut instances = Vec::new();
     for _ in 0..INSTANCES {
         instances.push(Instance::new(&component, folder.path()).await);

@@ -7,8 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 
+use entra_mcp_compose::ADAPTER;
 use entra_mcp_emulator::{Builder, Emulator};
 use entra_mcp_plugin::BUNDLED_COMPONENT;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
@@ -23,27 +25,28 @@ use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// Where the folder of the records is for the component.
-pub(super) const FOLDER: &str = "/records";
+pub(crate) const FOLDER: &str = "/records";
 /// 32 bytes, as `openssl rand -base64 32` prints them.
-pub(super) const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub(crate) const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// Bytes of standard error that are kept.
 const STDERR_BYTES: usize = 4 * 1024 * 1024;
 
-/// The adapter, which the build script of this package has built.
-pub(super) fn adapter() -> Vec<u8> {
-    fs::read(env!("ENTRA_MCP_STANDARD_ADAPTER")).expect("it is built with the tests")
-}
-
 /// The artefact, of the component that this build of the program has.
-pub(super) fn artefact() -> Vec<u8> {
-    entra_mcp_compose::plug(BUNDLED_COMPONENT, &adapter()).expect("the two fit")
+pub(crate) fn artefact() -> Vec<u8> {
+    entra_mcp_compose::plug(BUNDLED_COMPONENT, ADAPTER).expect("the two fit")
 }
 
 /// The interfaces that a store has.
-pub(super) struct State {
+pub(crate) struct State {
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
+}
+
+impl State {
+    pub(crate) fn new(wasi: WasiCtx) -> Self {
+        Self { table: ResourceTable::new(), wasi, http: WasiHttpCtx::new() }
+    }
 }
 
 impl WasiView for State {
@@ -59,26 +62,29 @@ impl WasiHttpView for State {
 }
 
 /// As `wasmtime serve -S cli -W wide-arithmetic`.
-pub(super) static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+pub(crate) static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let mut config = Config::new();
     config.wasm_wide_arithmetic(true);
     Engine::new(&config).expect("an engine")
 });
 
-pub(super) fn linker() -> Linker<State> {
+pub(crate) fn linker() -> Linker<State> {
     let mut linker = Linker::new(&ENGINE);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("the interfaces of WASI");
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).expect("those of HTTP");
     linker
 }
 
-static ARTEFACT: LazyLock<ProxyPre<State>> = LazyLock::new(|| {
-    let component = Component::new(&ENGINE, artefact()).expect("the artefact compiles");
+/// A component that can be served.
+pub(crate) fn servable(component: &[u8]) -> ProxyPre<State> {
+    let component = Component::new(&ENGINE, component).expect("the artefact compiles");
     ProxyPre::new(linker().instantiate_pre(&component).expect("WASI is enough")).expect("it serves HTTP")
-});
+}
+
+static ARTEFACT: LazyLock<ProxyPre<State>> = LazyLock::new(|| servable(&artefact()));
 
 /// A store with these variables, and the folder.
-pub(super) fn store(
+pub(crate) fn store(
     variables: &[(String, String)],
     folder: &Path,
     perms: FsPerms,
@@ -86,22 +92,24 @@ pub(super) fn store(
 ) -> Store<State> {
     let mut wasi = WasiCtx::builder();
     wasi.envs(variables).stderr(stderr).preopened_dir(folder, FOLDER, perms).expect("the folder can be opened");
-    Store::new(&ENGINE, State { table: ResourceTable::new(), wasi: wasi.build(), http: WasiHttpCtx::new() })
+    Store::new(&ENGINE, State::new(wasi.build()))
 }
 
 /// How the host is started.
-pub(super) struct Options {
+pub(crate) struct Options {
+    /// What it serves.
+    pub(crate) artefact: fn() -> &'static ProxyPre<State>,
     /// `--max-instance-reuse-count`.
-    pub(super) reuse: usize,
+    pub(crate) reuse: usize,
     /// Whether the folder is granted for reading only.
-    pub(super) read_only: bool,
+    pub(crate) read_only: bool,
     /// Variables besides the usual ones, or in place of them.
-    pub(super) variables: &'static [(&'static str, &'static str)],
+    pub(crate) variables: &'static [(&'static str, &'static str)],
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { reuse: 1, read_only: false, variables: &[] }
+        Self { artefact: || LazyLock::force(&ARTEFACT), reuse: 1, read_only: false, variables: &[] }
     }
 }
 
@@ -113,15 +121,16 @@ struct Live {
 }
 
 /// The host, with an emulator as Entra ID.
-pub(super) struct StockHost {
-    pub(super) emulator: Emulator,
-    pub(super) public_url: String,
+pub(crate) struct StockHost {
+    pub(crate) emulator: Emulator,
+    pub(crate) public_url: String,
     folder: TempDir,
     stderr: MemoryOutputPipe,
 }
 
 /// What a connection needs.
 struct Serving {
+    artefact: &'static ProxyPre<State>,
     variables: Vec<(String, String)>,
     folder: PathBuf,
     perms: FsPerms,
@@ -131,7 +140,7 @@ struct Serving {
 }
 
 /// An emulator that knows the redirect URI of a server.
-pub(super) async fn emulator(public_url: &str) -> Emulator {
+pub(crate) async fn emulator(public_url: &str) -> Emulator {
     let emulator = Builder::new().seed(42).start().await.expect("the emulator starts");
     let remote = emulator.endpoints().confidential_client_id.clone();
     let registered = emulator.control().change_application(&remote, |application| {
@@ -143,7 +152,7 @@ pub(super) async fn emulator(public_url: &str) -> Emulator {
 }
 
 /// The variables that every host needs.
-pub(super) fn variables(emulator: &Emulator, public_url: &str, folder: &str) -> Vec<(String, String)> {
+pub(crate) fn variables(emulator: &Emulator, public_url: &str, folder: &str) -> Vec<(String, String)> {
     let at = emulator.endpoints();
     [
         ("ENTRA_MCP_TENANT_ID", at.tenant_id.as_str()),
@@ -160,7 +169,7 @@ pub(super) fn variables(emulator: &Emulator, public_url: &str, folder: &str) -> 
 }
 
 impl StockHost {
-    pub(super) async fn start(options: Options) -> Self {
+    pub(crate) async fn start(options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let public_url = format!("http://localhost:{}", listener.local_addr().expect("an address").port());
         let emulator = emulator(&public_url).await;
@@ -172,6 +181,7 @@ impl StockHost {
         }
         let stderr = MemoryOutputPipe::new(STDERR_BYTES);
         let serving = Arc::new(Serving {
+            artefact: (options.artefact)(),
             variables,
             folder: folder.path().to_owned(),
             perms: if options.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite },
@@ -195,17 +205,17 @@ impl StockHost {
     }
 
     /// What the instances have written to standard error.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&self.stderr.contents()).into_owned()
     }
 
     /// The files of the records, with their bytes.
-    pub(super) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         files(self.folder.path())
     }
 }
 
-pub(super) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -219,50 +229,52 @@ pub(super) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
+/// The body of an answer, as the component writes it.
+type Body = UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>;
+
 impl Serving {
-    async fn answer(&self, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+    async fn answer(self: Arc<Self>, request: hyper::Request<Incoming>) -> hyper::Response<Body> {
         match self.handle(request).await {
             Ok(response) => response,
             // As `wasmtime serve`: a trap is a 500.
             Err(error) => {
-                let mut response = hyper::Response::new(Full::from(error.to_string()));
+                let text = Full::from(error.to_string()).map_err(|never| match never {}).boxed_unsync();
+                let mut response = hyper::Response::new(text);
                 *response.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
                 response
             }
         }
     }
 
-    async fn handle(&self, request: hyper::Request<Incoming>) -> wasmtime::Result<hyper::Response<Full<Bytes>>> {
+    async fn handle(self: Arc<Self>, request: hyper::Request<Incoming>) -> wasmtime::Result<hyper::Response<Body>> {
         let idle = self.idle.lock().expect("no test panicked").pop();
         let mut live = match idle {
             Some(live) => live,
             None => {
                 let mut store = store(&self.variables, &self.folder, self.perms, self.stderr.clone());
-                let proxy = ARTEFACT.instantiate_async(&mut store).await?;
+                let proxy = self.artefact.instantiate_async(&mut store).await?;
                 Live { store, proxy, served: 0 }
             }
         };
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let request = live.store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
         let out = live.store.data_mut().http().new_response_outparam(sender)?;
+        let serving = Arc::clone(&self);
         let task = tokio::spawn(async move {
             live.proxy.wasi_http_incoming_handler().call_handle(&mut live.store, request, out).await?;
             live.served += 1;
-            Ok::<_, wasmtime::Error>(live)
-        });
-        let answer = match receiver.await {
-            Ok(answer) => {
-                let (head, body) = answer?.into_parts();
-                let body =
-                    body.collect().await.map_err(|error| wasmtime::format_err!("the body ends early: {error:?}"))?;
-                Some(hyper::Response::from_parts(head, Full::from(body.to_bytes())))
+            if live.served < serving.reuse {
+                serving.idle.lock().expect("no test panicked").push(live);
             }
-            Err(_) => None,
-        };
-        let live = task.await??;
-        if live.served < self.reuse {
-            self.idle.lock().expect("no test panicked").push(live);
+            Ok::<_, wasmtime::Error>(())
+        });
+        match receiver.await {
+            // The component may still write the body.
+            Ok(answer) => Ok(answer?.map(|body| body.boxed_unsync())),
+            Err(_) => {
+                task.await??;
+                Err(wasmtime::format_err!("no answer"))
+            }
         }
-        answer.ok_or_else(|| wasmtime::format_err!("no answer"))
     }
 }

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
+use entra_mcp_compose::{ADAPTER, plug};
+use entra_mcp_emulator::Emulator;
 use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::host::{FOLDER, adapter, emulator, files, variables};
+use super::host::{FOLDER, emulator, files, variables};
 use super::session::whole_session;
 use crate::support::patience::eventually;
 use crate::support::{process, tests_dir, tools};
@@ -19,7 +21,9 @@ use crate::support::{process, tests_dir, tools};
 const READY: &str = "Server listening @ localhost:";
 
 /// The process, which ends with this value.
-struct Jco {
+pub(crate) struct Jco {
+    pub(crate) emulator: Emulator,
+    pub(crate) public_url: String,
     child: Child,
     log: Arc<Mutex<String>>,
     folder: TempDir,
@@ -35,42 +39,19 @@ impl Drop for Jco {
 }
 
 /// The component for hosts that do not know all instructions. `None` where the build script has found no jco.
-fn portable() -> PathBuf {
+pub(crate) fn portable() -> Vec<u8> {
     // This module is compiled without jco as well.
     let built = option_env!("ENTRA_MCP_PORTABLE_COMPONENT");
-    PathBuf::from(built.expect("it is built where jco is installed"))
+    let built = PathBuf::from(built.expect("it is built where jco is installed"));
+    std::fs::read(built).expect("the component was built")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(client = "jco"), ignore = "needs the client jco: use tests/run")]
 async fn a_session_lives_from_registration_to_revocation_in_jco_serve() {
-    // Clients use this port, and jco another one that only it knows.
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let public_url = format!("http://localhost:{}", listener.local_addr().expect("an address").port());
-    let emulator = emulator(&public_url).await;
-    let mut jco = start(&variables(&emulator, &public_url, FOLDER));
-    let port = eventually(|| {
-        let log = jco.log.lock().expect("no test panicked").clone();
-        async move {
-            let port = log.split_once(READY)?.1;
-            let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse::<u16>().ok()
-        }
-    });
-    let port = match port.await {
-        Ok(port) => port,
-        Err(error) => panic!("jco does not serve, {error}: {}", jco.log.lock().expect("no test panicked")),
-    };
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut server = TcpStream::connect(("localhost", port)).await.expect("jco listens");
-                let _ = copy_bidirectional(&mut client, &mut server).await;
-            });
-        }
-    });
-    whole_session(&public_url).await;
-    let log = jco.log.lock().expect("no test panicked").clone();
+    let mut jco = Jco::serve(&plug(&portable(), ADAPTER).expect("the two fit"), &[]).await;
+    whole_session(&jco.public_url).await;
+    let log = jco.log();
     assert!(log.contains("\"event\":\"session.revoked\""), "{log}");
     for (path, bytes) in files(&jco.folder.path().join("records")) {
         assert!(!String::from_utf8_lossy(&bytes).contains("eyJ"), "{}", path.display());
@@ -78,11 +59,50 @@ async fn a_session_lives_from_registration_to_revocation_in_jco_serve() {
     assert!(jco.child.try_wait().expect("a process").is_none(), "{log}");
 }
 
-fn start(variables: &[(String, String)]) -> Jco {
+impl Jco {
+    /// Serves an artefact with the usual variables and these.
+    pub(crate) async fn serve(artefact: &[u8], more: &[(&str, &str)]) -> Self {
+        // Clients use this port, and jco another one that only it knows.
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let public_url = format!("http://localhost:{}", listener.local_addr().expect("an address").port());
+        let emulator = emulator(&public_url).await;
+        let mut variables = variables(&emulator, &public_url, FOLDER);
+        variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let (child, log, folder) = start(artefact, &variables);
+        let jco = Self { emulator, public_url, child, log, folder };
+        let port = eventually(|| {
+            let log = jco.log();
+            async move {
+                let port = log.split_once(READY)?.1;
+                let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
+                digits.parse::<u16>().ok()
+            }
+        });
+        let port = match port.await {
+            Ok(port) => port,
+            Err(error) => panic!("jco does not serve, {error}: {}", jco.log()),
+        };
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(("localhost", port)).await.expect("jco listens");
+                    let _ = copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        jco
+    }
+
+    /// What it has written to standard error.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("no test panicked").clone()
+    }
+}
+
+fn start(component: &[u8], variables: &[(String, String)]) -> (Child, Arc<Mutex<String>>, TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let component = std::fs::read(portable()).expect("the component was built");
-    let artefact = folder.path().join("entra_mcp.standard.wasm");
-    std::fs::write(&artefact, entra_mcp_compose::plug(&component, &adapter()).expect("the two fit")).expect("a file");
+    let artefact = folder.path().join("served.wasm");
+    std::fs::write(&artefact, component).expect("a file");
     let records = folder.path().join("records");
     std::fs::create_dir(&records).expect("a folder");
     // jco grants all folders by itself. The module lies where it finds the implementation of WASI that jco uses.
@@ -120,5 +140,5 @@ fn start(variables: &[(String, String)]) -> Jco {
             log.push('\n');
         }
     });
-    Jco { child, log, folder }
+    (child, log, folder)
 }

@@ -3,7 +3,7 @@
 mod composition;
 mod concurrency;
 mod failures;
-mod host;
-mod jco;
+pub(crate) mod host;
+pub(crate) mod jco;
 mod session;
 mod settings;

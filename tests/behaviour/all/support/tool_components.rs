@@ -10,6 +10,8 @@ pub(crate) const HOSTILE: &str = "hostile";
 pub(crate) const SOCKETS: &str = "sockets";
 /// A whole MCP server behind `wasi:http/incoming-handler`.
 pub(crate) const HTTP_SERVER: &str = "http_server";
+/// The same, and tries what a component made by `entra-mcp wrap` has to deny.
+pub(crate) const WRAPPED_SERVER: &str = "wrapped_server";
 
 /// The same behind `wasi:http/handler` of WASI 0.3.
 pub(crate) const HTTP_SERVICE: &str = "http_service";

@@ -125,13 +125,13 @@ fn assert_own(answer: &Value, username: &str) {
 }
 
 /// Watches for tokens of clients, for [`assert_no_client_token_left`].
-pub(super) fn watch(emulator: &Emulator, tokens: &[String]) {
+pub(crate) fn watch(emulator: &Emulator, tokens: &[String]) {
     emulator.control().watch(tokens.iter().cloned());
 }
 
 /// In all the requests that the emulator has had, none of the tokens that it watches for was sent to Graph or anywhere else
 /// but to the token endpoint, for exchange.
-pub(super) fn assert_no_client_token_left(emulator: &Emulator) {
+pub(crate) fn assert_no_client_token_left(emulator: &Emulator) {
     let exchange = Sighting { endpoint: Endpoint::Token, place: "form assertion".to_owned() };
     let mut seen = emulator.control().sightings();
     seen.remove(&exchange);

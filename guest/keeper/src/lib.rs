@@ -1,0 +1,32 @@
+//! What stands between a tool and its host in a component that `entra-mcp wrap` has made.
+//!
+//! The tool sees no resource of the host: requests, answers, their fields and bodies, and all streams are the keeper's. That is
+//! what it takes: a request of the host cannot be made without the token that its client sent, nothing can be added to one
+//! that the tool has made, and all parts of a composed component share the host's variables and folders. So the keeper gives
+//! the tool the request that the component admits ([`bindings`]), sends on what the component lets out of an answer
+//! ([`answer`], [`pipe`]), adds the tokens of the caller to requests that may go where they go ([`destinations`], [`request`]),
+//! and keeps them out of the answers ([`scrub`]). It has no variables, folders or connections for the tool.
+//!
+//! Threat: the tool is malicious. It gets neither the token of a client nor those that its requests carry, and it reaches
+//! nothing but the destinations of the operator. An instance serves one request at a time, and whatever the tool holds
+//! when its request ends is good for nothing: whose token a request carries is decided by the request that is going on.
+//!
+//! It decides nothing about identity. Everything but the bindings runs natively, in tests.
+
+#[cfg(target_family = "wasm")]
+mod bindings;
+
+pub mod answer;
+pub mod destinations;
+pub mod event_ids;
+pub mod fields;
+pub mod pipe;
+pub mod request;
+pub mod scrub;
+
+// What the host does to the same streams, with the same code.
+#[cfg(any(target_family = "wasm", test))]
+#[path = "../../../host/plugin/src/tool_components/claims_challenge.rs"]
+mod claims_challenge;
+#[path = "../../../host/gate/src/gate/events.rs"]
+mod events;
