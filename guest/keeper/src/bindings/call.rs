@@ -58,7 +58,7 @@ thread_local! {
     static DESTINATIONS: OnceCell<Destinations> = const { OnceCell::new() };
 }
 
-/// The call that is going on. None: the tool does something when nobody has called it.
+/// The call that is going on. None: the tool does something outside of any call.
 pub(super) fn current() -> Option<Rc<Call>> {
     CURRENT.with(|current| current.borrow().clone())
 }

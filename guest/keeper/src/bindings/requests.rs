@@ -196,7 +196,7 @@ impl outgoing_handler::Guest for Keeper {
         let denied = || wit::ErrorCode::HttpRequestDenied;
         let OutgoingRequest { method, path_with_query, scheme, authority, headers, body_taken, upload, call } =
             request.into_inner::<OutgoingRequest>();
-        // What another call has left behind is sent in nobody's name.
+        // What another call has left behind is sent in the name of no caller.
         let call = call.filter(|call| !call.has_ended()).ok_or_else(denied)?;
         let (method, body_taken) = (method.into_inner(), body_taken.get());
         let (scheme, authority) = (scheme.into_inner(), authority.into_inner().unwrap_or_default());

@@ -50,4 +50,8 @@ impl ClientCredential for Wasi {
     fn obtain(&self, _: &str) -> Result<Credential, CredentialError> {
         Ok(Credential::None)
     }
+
+    fn replacement(&self, _: &str, _: &Credential) -> Result<Credential, CredentialError> {
+        Ok(Credential::None)
+    }
 }
