@@ -1,6 +1,6 @@
 //! What is composed with other components, as the build script has built it.
 
-use crate::Parts;
+use crate::wrap::Parts;
 
 /// The component's imports on WASI alone (`guest/standard`).
 pub const ADAPTER: &[u8] = include_bytes!(env!("ENTRA_MCP_PART_ADAPTER"));

@@ -2,7 +2,7 @@
 
 use wac_graph::{CompositionGraph, EncodeOptions};
 
-use crate::{ComposeError, do_not_fit, register};
+use crate::plug::{ComposeError, do_not_fit, register};
 
 /// What middleware imports and exports, and a component behind it exports.
 const HANDLER: &str = "wasi:http/handler@0.3.";

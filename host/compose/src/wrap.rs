@@ -13,7 +13,7 @@
 
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 
-use crate::{ComposeError, HANDLER, STANDARD, do_not_fit, register};
+use crate::plug::{ComposeError, HANDLER, STANDARD, do_not_fit, register};
 
 /// The package of interfaces as the keeper exports them to the tool.
 const SEEN: &str = "seen:";

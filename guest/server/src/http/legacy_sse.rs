@@ -111,27 +111,29 @@ pub(super) async fn open(guard: &Guard<'_>, request: &Request) -> HttpResponse {
     }
 }
 
+/// The streams of a list that have not ended.
+async fn still_open(env: &ServerWorld<'_>, listed: Option<Vec<String>>) -> Vec<String> {
+    let mut open = Vec::new();
+    for id in listed.unwrap_or_default() {
+        // One that cannot be looked up counts.
+        if env.entra.records.exists(&STREAMS, &id).await.unwrap_or(true) {
+            open.push(id);
+        }
+    }
+    open
+}
+
 async fn begin(guard: &Guard<'_>, admitted: &Admitted) -> Result<Stream, StreamRecordError> {
     let (env, who) = (guard.env, admitted.identity());
     let id = random_token(env.entra.random);
     let of = [who.tenant_id, who.object_id];
     // Each of them occupies an instance.
     let most = usize::try_from(env.site.settings.max_streams_per_caller).unwrap_or(usize::MAX);
-    let listed = env.entra.records.update_with(&LISTS, &of, async |listed: Option<Vec<String>>| {
-        let mut open = Vec::new();
-        for other in listed.unwrap_or_default() {
-            // One that cannot be looked up counts.
-            if env.entra.records.exists(&STREAMS, &other).await.unwrap_or(true) {
-                open.push(other);
-            }
-        }
-        if open.len() >= most {
-            return Next::Leave(Err(StreamRecordError::Full));
-        }
-        open.push(id.clone());
-        Next::Write(open, Ok(()))
-    });
-    listed.await??;
+    // What is refused writes nothing.
+    if still_open(env, env.entra.records.get(&LISTS, &of).await?).await.len() >= most {
+        return Err(StreamRecordError::Full);
+    }
+    // Before it is listed: what is listed and has no record is taken for a stream that has ended, and not counted.
     let record = StreamRecord {
         tenant_id: who.tenant_id.to_owned(),
         object_id: who.object_id.to_owned(),
@@ -139,6 +141,18 @@ async fn begin(guard: &Guard<'_>, admitted: &Admitted) -> Result<Stream, StreamR
         state: None,
     };
     env.entra.records.put(&STREAMS, &id, &record).await?;
+    let listed = env.entra.records.update_with(&LISTS, &of, async |listed: Option<Vec<String>>| {
+        let mut open = still_open(env, listed).await;
+        if open.len() >= most {
+            return Next::Leave(Err(StreamRecordError::Full));
+        }
+        open.push(id.clone());
+        Next::Write(open, Ok(()))
+    });
+    if let Err(error) = listed.await.map_err(StreamRecordError::from).flatten() {
+        let _ = env.entra.records.delete(&STREAMS, &id).await;
+        return Err(error);
+    }
     Ok(Stream {
         endpoint: Some(format!("{}/message?sessionId={id}", guard.env.site.prefix)),
         id,

@@ -233,7 +233,7 @@ impl OpenRedis {
         let Stored { expires_at, sealed } = Stored::of(stored).ok_or(StoreError::Unreadable)?;
         // The expiry is trusted only after the seal has proved it.
         let value = self.cipher.open(key, name, expires_at, sealed)?;
-        Ok((!expires_at.is_some_and(|expires_at| expires_at <= self.now())).then_some(value))
+        Ok(expires_at.is_none_or(|expires_at| expires_at > self.now()).then_some(value))
     }
 
     /// What is stored for a value, and for how many milliseconds.

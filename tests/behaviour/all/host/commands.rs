@@ -241,10 +241,10 @@ async fn the_settings_are_listed_with_the_commands_that_have_them() {
         setting.unwrap_or_else(|| panic!("{name}: {settings}"))["commands"].clone()
     };
     let servers = ["stdio", "serve", "client-secret set", "client-secret delete"];
-    let others = ["login", "logout", "accounts", "store check", "store rotate-key", "whoami"];
+    let others = ["login", "logout", "accounts", "store check", "store rotate-key", "whoami", "doctor"];
     let local: Vec<_> = servers.into_iter().chain(others).collect();
     let everywhere: Vec<_> = local.iter().copied().chain(["validate"]).collect();
-    let remote = ["serve", "client-secret set", "client-secret delete"];
+    let remote = ["serve", "client-secret set", "client-secret delete", "doctor"];
     for name in ["config", "tenant-id", "cloud", "authority", "ca-file", "log-format"] {
         assert_eq!(commands(name), json!(everywhere), "{name}");
     }

@@ -1,5 +1,6 @@
 //! `entra-mcp store` as a process, and stores that a server refuses.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 
 use serde_json::{Value, json};
@@ -50,6 +51,7 @@ async fn a_store_is_checked_its_key_replaced_and_damage_is_told() {
     let (code, _, log) = said(&run(&home, &[("ENTRA_MCP_STORE_KEY", KEY)], &["accounts"]).await);
     assert!(code == Some(1) && log.contains("written with another key than the one in ENTRA_MCP_STORE_KEY"), "{log}");
     std::fs::write(&key, kept).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(said(&run(&home, &[], &["accounts"]).await).0, Some(0));
 
     // A damaged page is told, and left as it is.

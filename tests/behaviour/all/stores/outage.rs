@@ -222,7 +222,7 @@ async fn a_user_signs_in_over_tls_and_no_error_tells_the_password() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let port_text = port.to_string();
     let page = pages::Page::read("how-to/run-several-replicas.md");
-    let user = page.blocks("text").into_iter().find(|block| block.starts_with("user ")).expect("the page has a user");
+    let user = page.blocks("ini").into_iter().find(|block| block.starts_with("user ")).expect("the page has a user");
     let user = replaced(&user, "PASSWORD", "recognisable-password");
     let users = path("users.acl");
     std::fs::write(&users, format!("user default on nopass ~* +@all\n{user}\n")).unwrap();

@@ -1,9 +1,11 @@
 //! HTTP+SSE: a stream here, messages there.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use world::testing::run;
+use world::testing::{forever, run};
 
 use super::{ALICE, Server, Someone, get, header, json_of, post};
 use crate::message::{BodyStream, HttpResponse, Request};
@@ -253,6 +255,25 @@ fn how_many_streams_a_user_may_hold_open_is_a_setting() {
         configure(&mut server.env, |http| http.max_streams_per_caller = most);
         let open: Vec<Open> = (0..most).map(|_| server.open("alice")).collect();
         assert_eq!(server.send(get("/sse").by("alice")).status(), 429, "{}", open.len());
+    }
+}
+
+#[test]
+fn streams_that_are_opened_at_the_same_time_are_all_counted() {
+    for at in 0..8 {
+        let mut server = server();
+        configure(&mut server.env, |http| http.max_streams_per_caller = 1);
+        let server: &'static Server = forever(server);
+        let other = Rc::new(Cell::new(None));
+        let seen = Rc::clone(&other);
+        server.world.interrupt_store(at, move || {
+            seen.set(Some(server.answer(get("/sse").by("alice"))));
+        });
+        let one = server.answer(get("/sse").by("alice"));
+        let Some(other) = other.take() else { continue };
+        let mut told = [one, other].map(|answer| matches!(answer, HttpResponse::Stream(..)));
+        told.sort_unstable();
+        assert_eq!(told, [false, true], "{at}");
     }
 }
 

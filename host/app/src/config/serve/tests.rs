@@ -81,7 +81,7 @@ fn the_defaults_serve_on_loopback() {
 fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environment() {
     let file = "listen = '0.0.0.0:1'\npublic-url = 'https://mcp.example.com/entra'\ntls-cert = 'c'\ntls-key = 'k'\n\
         trusted-proxy = ['10.0.0.0/8', '::1']\nforwarded-header = 'Forwarded'\ntoken-header = 'X-Token'\nallowed-host = ['a:1', 'b']\nallowed-origin = ['https://app.example']\n\
-        allow-tenant = ['33333333-3333-3333-3333-333333333333']\nclient-secret-file = 's'\nno-legacy-sse = true\n\
+        allow-tenant = ['33333333-3333-3333-3333-333333333333']\nclient-secret-file = 's'\ncredential = 'secret'\ncertificate-file = ['old.pem', 'new.pem']\nfederated-token-file = 'token'\nmanaged-identity-id = 'b0000000-0000-4000-a000-000000000002'\nno-legacy-sse = true\n\
         no-dynamic-registration = true\nno-client-id-metadata = true\nclient-metadata-allow = ['localhost:8443']\n\
         token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\ndeny-unlisted = false\nforward-auth = 'crm'\nforward-auth-secret-hash = '0000000000000000000000000000000000000000000'\nallow-redirect-scheme = ['cursor', 'vscode']\ncheck = 'fail'\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nmax-streams-per-caller = 3\nrefresh-grace-seconds = 4\nrate-limit = ['token=1/1s', 'register=off', 'refused-token=2/1h']\n";
     let folder = tempfile::tempdir().unwrap();

@@ -58,9 +58,9 @@ pub(super) struct Link {
 }
 
 enum Connector {
-    Server(Client),
+    Server(Box<Client>),
     Sentinel(Box<Mutex<SentinelClient>>),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 #[derive(Default)]
@@ -115,8 +115,8 @@ impl Link {
                 let node = nodes.into_iter().next();
                 let node = node.ok_or((ErrorKind::InvalidClientConfig, "the address names no server"))?;
                 Connector::Server(match url.tls {
-                    true => Client::build_with_tls(node, certificates)?,
-                    false => Client::open(node)?,
+                    true => Box::new(Client::build_with_tls(node, certificates)?),
+                    false => Box::new(Client::open(node)?),
                 })
             }
             RedisKind::Sentinel(master) => {
@@ -148,7 +148,7 @@ impl Link {
                 if url.tls {
                     builder = builder.tls(TlsMode::Secure).certs(certificates);
                 }
-                Connector::Cluster(builder.build()?)
+                Connector::Cluster(Box::new(builder.build()?))
             }
         };
         Ok(Self { connector, present: Mutex::default(), away: AtomicBool::new(false), place: url.to_string() })
