@@ -130,7 +130,7 @@ async fn a_file_that_changes_is_read_again_and_one_that_is_being_written_changes
     let bench = Bench::new();
     let (old, new) = (certificate(2025, 2027), certificate(2026, 2028));
     let file = bench.write("client.pem", format!("{}{KEY}", old.pem()));
-    let source = bench.of(&[file.clone()]);
+    let source = bench.of(std::slice::from_ref(&file));
     assert_eq!(signed_by(&assertion(&source).await), name(&old));
     bench.write("client.pem", "-----BEGIN CERTIFICATE-----\nMIIC");
     assert_eq!(signed_by(&assertion(&source).await), name(&old));
@@ -208,10 +208,10 @@ fn a_pkcs12_file_is_opened_with_its_password() {
     store.add_entry("client", KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new("client", key, chain)));
     let file = bench.write("client.p12", store.writer("hunter2").write().unwrap());
     let thumbprint = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, certificate.der());
-    let found = bench.with_password(&[file.clone()], Some("hunter2")).usable().unwrap();
+    let found = bench.with_password(std::slice::from_ref(&file), Some("hunter2")).usable().unwrap();
     assert_eq!(found[0].thumbprint, base16ct::upper::encode_string(thumbprint.as_ref()));
     for wrong in [None, Some("hunter3")] {
-        let fault = bench.with_password(&[file.clone()], wrong).usable().unwrap_err();
+        let fault = bench.with_password(std::slice::from_ref(&file), wrong).usable().unwrap_err();
         assert_eq!(fault, CertificateFault::Password(file.clone()), "{wrong:?}");
     }
 }
@@ -220,7 +220,7 @@ fn a_pkcs12_file_is_opened_with_its_password() {
 fn what_cannot_be_used_says_what_to_change() {
     let bench = Bench::new();
     let path = bench.path("client.pem");
-    assert!(matches!(bench.of(&[path.clone()]).usable(), Err(CertificateFault::Unreadable { .. })));
+    assert!(matches!(bench.of(std::slice::from_ref(&path)).usable(), Err(CertificateFault::Unreadable { .. })));
     let certificate = certificate(2026, 2027).pem();
     let elliptic = KeyPair::generate().unwrap();
     let other = CertificateParams::new(vec!["x".to_owned()]).unwrap().self_signed(&elliptic).unwrap().pem();

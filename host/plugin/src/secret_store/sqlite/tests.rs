@@ -548,7 +548,7 @@ fn a_key_that_is_created_at_the_same_time_is_used() {
                     scope.spawn(|| {
                         barrier.wait();
                         let file = KeyFile::new(&path);
-                        file.read().unwrap().map_or_else(|| file.create().unwrap(), |keys| keys)
+                        file.read().unwrap().unwrap_or_else(|| file.create().unwrap())
                     })
                 })
                 .collect();
