@@ -54,7 +54,7 @@ async fn callers_whose_requests_are_in_one_instance_at_once_are_not_mixed() {
                     async move {
                         let answer = instance.send(call(Some(token))).await;
                         assert_eq!(answer.status, 200, "{answer:?}");
-                        assert_eq!(seen(&answer, "x-ms-client-principal-id"), [id.clone()]);
+                        assert_eq!(seen(&answer, "x-ms-client-principal-id"), [id.as_str()]);
                     }
                 });
                 join_all(calls).await;

@@ -97,7 +97,7 @@ impl ServerHandler for Server {
         let arguments = Value::from(request.arguments.unwrap_or_default());
         match &*request.name {
             "add" => {
-                let number = |name: &str| arguments[name].as_i64().unwrap_or_default();
+                let number = |name: &str| arguments.get(name).and_then(Value::as_i64).unwrap_or_default();
                 text(&number("a").saturating_add(number("b")).to_string())
             }
             "count" => {
@@ -114,7 +114,10 @@ impl ServerHandler for Server {
                 Ok(result.into())
             }
             "greet" => match request.input_responses.as_ref().and_then(|responses| responses.get("name")) {
-                Some(answered) => text(&format!("hello {}", answered["content"]["name"].as_str().unwrap_or("no name"))),
+                Some(answered) => text(&format!(
+                    "hello {}",
+                    answered.pointer("/content/name").and_then(Value::as_str).unwrap_or("no name")
+                )),
                 None => {
                     let schema = json!({ "type": "object", "properties": { "name": { "type": "string" } } });
                     let params = json!({ "mode": "form", "message": "Name?", "requestedSchema": schema });
@@ -180,7 +183,7 @@ impl ServerHandler for Server {
         request: GetPromptRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        let goal = Value::from(request.arguments.unwrap_or_default())["goal"].clone();
+        let goal = request.arguments.unwrap_or_default().get("goal").cloned().unwrap_or_default();
         let content = json!({ "type": "text", "text": format!("Plan {goal}") });
         let result: GetPromptResult = of(json!({ "messages": [{ "role": "user", "content": content }] }))?;
         Ok(result.into())
