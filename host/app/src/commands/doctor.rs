@@ -33,7 +33,7 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// A deployed server to visit, as clients know it: https://mcp.example.com, or the URL of its MCP endpoint
+    /// A deployed server to visit, as clients know it, or the URL of its MCP endpoint
     #[arg(long, value_name = "URL")]
     url: Option<Url>,
     /// A file with an access token to explain; it is not shown
