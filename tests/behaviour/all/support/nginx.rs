@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 
 use super::pages::replaced;
 use super::proxy::Place;
@@ -78,14 +79,25 @@ pub(crate) fn temporary_folders(place: &Place) -> String {
         .concat()
 }
 
-/// Runs nginx with a configuration.
+/// Runs nginx with a configuration, which stays as it is: one process, so that it ends with the test whatever happens.
 pub(crate) async fn run(program: &std::path::Path, place: &mut Place, configuration: &str) {
+    let command = command(program, place, configuration, "daemon off; master_process off;");
+    place.run(command).await;
+}
+
+/// Runs nginx with a configuration that changes: a process that reads it again on `HUP`, and workers. A single process
+/// cannot: it drops the connections of the configuration before.
+pub(crate) async fn run_with_workers(program: &std::path::Path, place: &mut Place, configuration: &str) {
+    let command = command(program, place, configuration, "daemon off;");
+    place.run_to_its_end(command).await;
+}
+
+fn command(program: &std::path::Path, place: &Place, configuration: &str, directives: &str) -> Command {
     let configuration = place.write("nginx.conf", configuration);
     let mut command = process::blocking(program);
-    // One process, so that it ends with the test whatever happens.
-    command.args(["-g", "daemon off; master_process off;", "-e"]).arg(place.path("start.log"));
+    command.args(["-g", directives, "-e"]).arg(place.path("start.log"));
     command.arg("-p").arg(place.path("")).arg("-c").arg(configuration);
-    place.run(command).await;
+    command
 }
 
 /// The configuration in `docs/src/tutorials/behind-a-gateway.md`.

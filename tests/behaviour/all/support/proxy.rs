@@ -23,6 +23,8 @@ pub(crate) struct Place {
     port: Option<TcpSocket>,
     address: SocketAddr,
     running: Option<Child>,
+    /// It has processes of its own, which it ends when it is told to.
+    has_workers: bool,
 }
 
 impl Place {
@@ -30,7 +32,7 @@ impl Place {
         let port = TcpSocket::new_v4().unwrap();
         port.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = port.local_addr().unwrap();
-        Self { folder: tempfile::tempdir().unwrap(), port: Some(port), address, running: None }
+        Self { folder: tempfile::tempdir().unwrap(), port: Some(port), address, running: None, has_workers: false }
     }
 
     /// Where the proxy listens.
@@ -67,6 +69,13 @@ impl Place {
         drop(answering.unwrap_or_else(|error| panic!("the proxy does not answer: {error}\n{}", logs(&folder))));
     }
 
+    /// Like [`run`](Self::run), for a proxy that ends its own processes when it is told to.
+    #[cfg(unix)]
+    pub(crate) async fn run_to_its_end(&mut self, command: Command) {
+        self.has_workers = true;
+        self.run(command).await;
+    }
+
     /// Sends the proxy a signal, such as `HUP`.
     #[cfg(unix)]
     pub(crate) fn signal(&self, signal: &str) {
@@ -82,7 +91,11 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(mut child) = self.running.take() {
-            let _ = child.kill();
+            if self.has_workers {
+                super::process::send_signal("TERM", child.id());
+            } else {
+                let _ = child.kill();
+            }
             let _ = child.wait();
         }
     }

@@ -70,7 +70,7 @@ async fn callers_who_call_at_the_same_time_get_their_own_answers_and_no_token_of
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_denies_a_call_and_takes_the_tool_out_of_the_list() {
-    let rules = "[{\"tool\": \"fetch\", \"roles\": [\"Nobody\"]}]";
+    let rules = "[{\"tool\": \"fetch\", \"roles\": [\"Mcp.None\"]}]";
     let host = host(100, &[("ENTRA_MCP_ACCESS", rules)]).await;
     let token = bearer(&host.emulator, ALICE).await;
     let (status, answer) = send(&host.public_url, &token, &call_of("fetch", json!({}))).await;
