@@ -16,6 +16,7 @@ mod namespace;
 mod parsed;
 mod ring;
 mod sealed;
+mod signed;
 
 use crate::capabilities::{Clock, Random};
 use crate::store::{NoStore, Store, StoreError};
@@ -30,6 +31,7 @@ pub use namespace::{Namespace, Ttl};
 pub use parsed::ParsedRecords;
 pub use ring::Ring;
 pub use sealed::{KeyRecord, Sealed, SealedUnder};
+pub use signed::Signed;
 
 pub(crate) use encoding::{from_json, to_json};
 

@@ -91,7 +91,7 @@ pub(super) async fn decide(
         StoreError::TooLarge => text(413, "The messages name more than can be kept of one request: send fewer at once"),
         _ => text(503, "The request cannot be sent on now"),
     };
-    let handle = handle::seal(&env.entra, &*caller, &of).await.map_err(unsealed)?;
+    let handle = handle::make(&env.entra, &*caller, &of).await.map_err(unsealed)?;
     let addressed = Addressed {
         caller: &*caller,
         method: method.as_deref(),

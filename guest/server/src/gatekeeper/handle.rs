@@ -1,8 +1,8 @@
 //! Handles: what a later call of the host finds the caller, the server and the request by.
 //!
-//! A handle is sealed (AES-256-GCM), so that only this server makes and reads one. It counts for some minutes, except for
-//! what has to be recorded of an answer. It holds what the caller was admitted with; the host keeps it in memory, and a
-//! server or a tool behind never gets it.
+//! A handle is signed, so that only this server makes and alters one. It counts for some minutes, except for what has to be
+//! recorded of an answer. It holds what the caller was admitted with, as the request did that the host has: the host keeps it
+//! in memory, and a server or a tool behind never gets it.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use caller::{Caller, CallerReference};
 use entra::EntraWorld;
 use serde::{Deserialize, Serialize};
 use world::provided_tools::{DelegationError, DelegationErrorCategory};
-use world::records::{Partition, Sealed};
+use world::records::{Partition, Signed};
 use world::{Carried, StoreError};
 
 /// How long a handle counts, in seconds: longer than any call of a tool, and as long as a caller whose access was revoked
@@ -25,11 +25,10 @@ const CLOCK_DIFFERENCE_SECONDS: u64 = 60;
 /// Characters of the longest handle. A token of Entra ID in it has at most what a request may have of header fields, which
 /// is 32 KiB.
 const MAX_LENGTH: usize = 64 * 1024;
-/// Binds the ciphertext to its purpose and form.
-const PURPOSE: &[u8] = b"entra-mcp gate-handle v1";
 
-/// Handles as they go out.
-const HANDLES: Sealed<Handle> = Sealed::json(Partition::Application, "gate-handle-key").at_most(MAX_LENGTH);
+/// Handles as the host gets them.
+const HANDLES: Signed<Handle> =
+    Signed::json(Partition::Application, "gate-handle-key", "entra-mcp gate-handle v2", MAX_LENGTH);
 
 /// What a handle is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,16 +114,16 @@ impl Handle {
         self.counts(now, ANSWER_SECONDS)
     }
 
-    /// Whether it was sealed less than so many seconds ago. One that seems to come from the future was sealed before the
+    /// Whether it was made less than so many seconds ago. One that seems to come from the future was made before the
     /// clock was set back.
     fn counts(&self, now: u64, seconds: u64) -> bool {
-        let sealed_at = self.expires_at.saturating_sub(LIFETIME_SECONDS);
-        now < sealed_at.saturating_add(seconds) && sealed_at <= now + CLOCK_DIFFERENCE_SECONDS
+        let made_at = self.expires_at.saturating_sub(LIFETIME_SECONDS);
+        now < made_at.saturating_add(seconds) && made_at <= now + CLOCK_DIFFERENCE_SECONDS
     }
 }
 
-/// Seals a handle for a call of this caller, which was admitted.
-pub async fn seal(
+/// Makes a handle for a call of this caller, which was admitted.
+pub async fn make(
     entra: &EntraWorld<'_>,
     caller: &dyn Caller,
     of: &HandleContent,
@@ -137,10 +136,10 @@ pub async fn seal(
         trail: entra.trail.carry(),
         expires_at: entra.clock.now() + LIFETIME_SECONDS,
     };
-    entra.records.seal(&HANDLES, PURPOSE, &handle).await.map(Secret::new)
+    entra.records.sign(&HANDLES, &handle).await.map(Secret::new)
 }
 
-/// Opens a handle, and goes on with the trail of its call. `None` if it was not sealed by this server, was altered, or if its
+/// Opens a handle, and goes on with the trail of its call. `None` if it was not made by this server, was altered, or if its
 /// time is up.
 pub async fn open(entra: &EntraWorld<'_>, handle: &str) -> Result<Option<Handle>, StoreError> {
     let now = entra.clock.now();
@@ -149,14 +148,14 @@ pub async fn open(entra: &EntraWorld<'_>, handle: &str) -> Result<Option<Handle>
 
 /// The same of whatever age: what was used has to be recorded, however late that is known.
 pub async fn open_any(entra: &EntraWorld<'_>, handle: &str) -> Result<Option<Handle>, StoreError> {
-    let handle = entra.records.open(&HANDLES, PURPOSE, handle).await?;
+    let handle = entra.records.verified(&HANDLES, handle).await?;
     if let Some(handle) = &handle {
         entra.trail.resume(&handle.trail);
     }
     Ok(handle)
 }
 
-/// The answer to a handle that this server has not sealed, or not lately.
+/// The answer to a handle that this server has not made, or not lately.
 pub fn handle_invalid() -> DelegationError {
     DelegationError {
         category: DelegationErrorCategory::HandleInvalid,
@@ -171,7 +170,6 @@ pub fn handle_invalid() -> DelegationError {
 mod tests {
     use std::time::Duration;
 
-    use base::encoding::{base64url, from_base64url};
     use caller::SessionCaller;
     use caller::session::Session;
     use world::Random as _;
@@ -198,8 +196,8 @@ mod tests {
         let env = World::default().remote().entra;
         let session = session();
         let of = HandleContent::of_tool("crm", "delete_record");
-        let sealed = run(seal(&env, &SessionCaller { env: &env, session: &session }, &of)).unwrap();
-        let handle = run(open(&env, sealed.reveal())).unwrap().unwrap();
+        let made = run(make(&env, &SessionCaller { env: &env, session: &session }, &of)).unwrap();
+        let handle = run(open(&env, made.reveal())).unwrap().unwrap();
         assert_eq!(handle.of, of);
         assert_eq!(handle.identity(), Some(session.identity()));
         let CallerReference::Session { id, scopes, expires_at } = handle.caller else { panic!("a session") };
@@ -208,14 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn a_handle_shows_nothing_and_an_altered_one_is_none() {
+    fn an_altered_handle_is_none() {
         let env = World::default().remote().entra;
-        let sealed = run(seal(&env, &TestCaller::user(), &HandleContent::of_tool("crm", "x"))).unwrap();
-        let bytes = from_base64url(sealed.reveal()).unwrap();
-        for at in 0..bytes.len() {
-            let mut altered = bytes.clone();
+        let made = run(make(&env, &TestCaller::user(), &HandleContent::of_tool("crm", "x"))).unwrap();
+        for at in 0..made.reveal().len() {
+            let mut altered = made.reveal().clone().into_bytes();
             altered[at] ^= 1;
-            assert!(run(open(&env, &base64url(&altered))).unwrap().is_none(), "byte {at}");
+            let altered = String::from_utf8(altered).unwrap();
+            assert!(run(open(&env, &altered)).unwrap().is_none(), "byte {at}");
         }
         for text in ["", "?", "x", &"A".repeat(100), &"A".repeat(MAX_LENGTH + 4)] {
             assert!(run(open(&env, text)).unwrap().is_none());
@@ -226,30 +224,29 @@ mod tests {
     fn a_handle_counts_for_ten_minutes() {
         let world = World::default();
         let env = world.remote().entra;
-        let sealed = run(seal(&env, &TestCaller::user(), &HandleContent::default())).unwrap();
+        let made = run(make(&env, &TestCaller::user(), &HandleContent::default())).unwrap();
         world.advance(Duration::from_secs(LIFETIME_SECONDS - 1));
-        assert!(run(open(&env, sealed.reveal())).unwrap().is_some());
+        assert!(run(open(&env, made.reveal())).unwrap().is_some());
         world.advance(Duration::from_secs(1));
-        assert!(run(open(&env, sealed.reveal())).unwrap().is_none());
+        assert!(run(open(&env, made.reveal())).unwrap().is_none());
     }
 
     #[test]
     fn a_handle_of_another_server_is_none() {
-        let sealed =
-            run(seal(&World::default().remote().entra, &TestCaller::user(), &HandleContent::default())).unwrap();
+        let made = run(make(&World::default().remote().entra, &TestCaller::user(), &HandleContent::default())).unwrap();
         let other = World::default();
         // Another key: the randomness of a world is the same in each, so something else comes first.
         other.fill(&mut [0; 7]);
-        assert!(run(open(&other.remote().entra, sealed.reveal())).unwrap().is_none());
+        assert!(run(open(&other.remote().entra, made.reveal())).unwrap().is_none());
     }
 
     #[test]
     fn a_token_of_the_longest_header_field_fits() {
         let env = World::default().remote().entra;
         let bearer = TestCaller { token: "x".repeat(32 * 1024), ..TestCaller::user() };
-        let sealed = run(seal(&env, &bearer, &HandleContent::of_tool("crm", "x"))).unwrap();
-        assert!(sealed.reveal().len() <= MAX_LENGTH);
-        let handle = run(open(&env, sealed.reveal())).unwrap().unwrap();
+        let made = run(make(&env, &bearer, &HandleContent::of_tool("crm", "x"))).unwrap();
+        assert!(made.reveal().len() <= MAX_LENGTH);
+        let handle = run(open(&env, made.reveal())).unwrap().unwrap();
         let CallerReference::Bearer(token) = handle.caller else { panic!("a token") };
         assert_eq!(token.reveal().len(), 32 * 1024);
     }
@@ -259,10 +256,10 @@ mod tests {
         let world = World::default();
         let env = world.remote().entra;
         env.trail.set_address(Some("192.0.2.7"));
-        let sealed = run(seal(&env, &TestCaller::user(), &HandleContent::default())).unwrap();
+        let made = run(make(&env, &TestCaller::user(), &HandleContent::default())).unwrap();
         let later = world.remote().entra;
         assert_eq!(later.trail.address(), None);
-        run(open(&later, sealed.reveal())).unwrap().unwrap();
+        run(open(&later, made.reveal())).unwrap().unwrap();
         assert_eq!(later.trail.address().as_deref(), Some("192.0.2.7"));
         assert_eq!(later.trail.id(), env.trail.id());
     }

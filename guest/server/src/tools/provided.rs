@@ -73,7 +73,7 @@ impl<'a> Provided<'a> {
             }
             Calling::Client(env, caller) => {
                 let of = HandleContent::of_tool(&server.name, name);
-                let handle = handle::seal(&env.entra, caller, &of).await;
+                let handle = handle::make(&env.entra, caller, &of).await;
                 let handle = handle.map_err(|error| GraphError::from(AcquireError::from(error)))?;
                 (tool_caller(&env.entra, caller), handle)
             }

@@ -191,11 +191,11 @@ fn a_handle_of_the_person_at_this_machine_is_of_no_use_to_the_remote_server_and_
     let person = lab.world().person();
     let local = crate::testing::TestCaller::user();
     let of = HandleContent::of_tool("crm", "list");
-    let remote = run(handle::seal(&lab.env.entra, &local, &of)).unwrap();
+    let remote = run(handle::make(&lab.env.entra, &local, &of)).unwrap();
     let invalid = run(local::local_token(&person, remote.reveal(), &[MAIL.to_owned()], None)).unwrap_err();
     assert_eq!(invalid.category, Category::HandleInvalid);
     let caller = caller::PersonCaller::new(&person, &caller::local::interactive::NoClient, None);
-    let of_person = run(handle::seal(&lab.env.entra, &caller, &of)).unwrap();
+    let of_person = run(handle::make(&lab.env.entra, &caller, &of)).unwrap();
     assert_eq!(lab.token(&of_person, &[MAIL]), Err((Category::HandleInvalid, "handle-invalid".to_owned())));
 }
 
