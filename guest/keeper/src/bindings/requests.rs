@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use entra_mcp_boundary::claims_challenge::wanted_claims;
 use http::{HeaderMap, HeaderValue};
 use wasip2::http::outgoing_handler as host_handler;
 use wasip2::http::types as host;
@@ -19,7 +20,6 @@ use super::generated::exports::seen::http::types as wit;
 use super::host_streams::write_all;
 use super::uploads::Upload;
 use super::{Keeper, ready};
-use crate::claims_challenge::wanted_claims;
 use crate::destinations::Refused;
 use crate::fields::{self, Field};
 use crate::{request, scrub};
