@@ -15,6 +15,7 @@ mod files;
 mod host_streams;
 mod http;
 mod kept;
+mod methods;
 mod requests;
 mod streams;
 mod surroundings;

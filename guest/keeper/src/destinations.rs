@@ -1,11 +1,8 @@
-//! Which destinations the requests of a tool may go to. The rules are those of the program
-//! (`host/plugin/src/tool_components/destinations.rs`), which says why: scheme, host and port are compared exactly, the
-//! path segment by segment, and a path that servers read in different ways fits no prefix but the empty one.
+//! Which destinations the requests of a tool may go to, by the rules of `entra_mcp_boundary::destinations`.
 //!
 //! What it cannot do is to look at the addresses of a host: only the host of the component knows them.
 
-/// Microsoft Graph as tools name it, in every cloud.
-const GRAPH: &str = "https://graph.microsoft.com";
+use entra_mcp_boundary::destinations::{self as rules, GRAPH, Place, is_ambiguous, is_risky};
 
 /// Scheme, host and port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,31 +56,18 @@ impl Origin {
     }
 }
 
-/// An origin, and the path below it without a slash at its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
-    origin: Origin,
-    path: String,
-}
-
-impl Place {
-    fn parse(url: &str) -> Option<Self> {
-        let (scheme, rest) = url.split_once("://")?;
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        if path.contains(['?', '#']) || is_ambiguous(path) {
-            return None;
-        }
-        Some(Self { origin: Origin::new(scheme, authority)?, path: path.trim_end_matches('/').to_owned() })
+fn parse(url: &str) -> Option<Place<Origin>> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if path.contains(['?', '#']) || is_ambiguous(path) {
+        return None;
     }
+    Some(Place { origin: Origin::new(scheme, authority)?, path: path.trim_end_matches('/').to_owned() })
 }
 
 /// Where requests may go, and with which permissions of the caller.
-#[derive(Debug, Default)]
-pub struct Destinations {
-    entries: Vec<(Place, Vec<String>)>,
-    /// Where Microsoft Graph is, if it is not where tools name it.
-    graph: Option<Place>,
-}
+#[derive(Debug)]
+pub struct Destinations(rules::Destinations<Origin>);
 
 /// Where a request goes.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,15 +94,13 @@ pub enum Refused {
 impl Destinations {
     /// From the settings. An entry that is no URL allows nothing.
     pub fn new(entries: impl IntoIterator<Item = (String, Vec<String>)>, graph: &str) -> Self {
-        let graph = Place::parse(graph).filter(|graph| Place::parse(GRAPH).is_some_and(|known| known != *graph));
-        let mut list = Self { entries: Vec::new(), graph };
+        let mut list = rules::Destinations::new(parse(GRAPH), parse(graph));
         for (to, permissions) in entries {
-            if let Some(place) = Place::parse(&to) {
-                let moved = list.moved(place);
-                list.entries.push((moved, permissions));
+            if let Some(place) = parse(&to) {
+                list.add(place, permissions);
             }
         }
-        list
+        Self(list)
     }
 
     /// Where a request goes.
@@ -129,7 +111,7 @@ impl Destinations {
         authority: &str,
         path_with_query: &str,
     ) -> Result<Target<'_>, Refused> {
-        if ["TRACE", "TRACK", "CONNECT"].iter().any(|risky| method.eq_ignore_ascii_case(risky)) {
+        if is_risky(method) {
             return Err(Refused::Method);
         }
         let (path, query) = match path_with_query.split_once('?') {
@@ -143,57 +125,15 @@ impl Destinations {
             return Err(Refused::Unclear);
         }
         let origin = Origin::new(scheme, authority).ok_or(Refused::Unclear)?;
-        let place = self.moved(Place { origin, path: path.to_owned() });
-        let unclear = is_ambiguous(&place.path);
-        let at_origin = || self.entries.iter().filter(|(entry, _)| entry.origin == place.origin);
-        let covers = |entry: &Place| {
-            let below =
-                place.path.strip_prefix(&entry.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            below && (!unclear || entry.path.is_empty())
-        };
-        let found = at_origin().filter(|(entry, _)| covers(entry)).max_by_key(|(entry, _)| entry.path.len());
-        let Some((_, permissions)) = found else {
-            return Err(if unclear && at_origin().next().is_some() { Refused::Unclear } else { Refused::NotListed });
-        };
+        let found = self.0.find(Place { origin, path: path.to_owned() });
+        let (destination, place) = found.map_err(|refused| match refused {
+            rules::Refused::UnclearPath => Refused::Unclear,
+            rules::Refused::NotListed { .. } => Refused::NotListed,
+        })?;
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        Ok(Target { path_with_query: format!("{}{query}", place.path), origin: place.origin, permissions })
+        let path_with_query = format!("{}{query}", place.path);
+        Ok(Target { path_with_query, origin: place.origin, permissions: &destination.permissions })
     }
-
-    /// Requests to Microsoft Graph go to where it is.
-    fn moved(&self, place: Place) -> Place {
-        match (&self.graph, Place::parse(GRAPH)) {
-            (Some(graph), Some(known)) if place.origin == known.origin => {
-                Place { origin: graph.origin.clone(), path: format!("{}{}", graph.path, place.path) }
-            }
-            _ => place,
-        }
-    }
-}
-
-/// Whether servers may read a path in different ways.
-fn is_ambiguous(path: &str) -> bool {
-    // Some servers cut parameters off a segment before they look at it.
-    let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
-    path.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'\\')
-        || path.split('/').any(is_dots)
-        || is_ambiguously_encoded(path)
-}
-
-/// Whether servers may decode a path in different ways: bytes that separate or have a meaning of their own, a percent sign
-/// that begins nothing or something after it is decoded, and bytes that are no UTF-8.
-fn is_ambiguously_encoded(path: &str) -> bool {
-    let mut parts = path.split('%');
-    let mut decoded = parts.next().unwrap_or_default().as_bytes().to_vec();
-    for part in parts {
-        let digits = part.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else { return true };
-        if b"./\\%;\0".contains(&byte) {
-            return true;
-        }
-        decoded.push(byte);
-        decoded.extend_from_slice(part.get(2..).unwrap_or_default().as_bytes());
-    }
-    std::str::from_utf8(&decoded).is_err()
 }
 
 #[cfg(test)]

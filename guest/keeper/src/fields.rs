@@ -51,6 +51,11 @@ pub fn values<'f>(fields: &'f [Field], name: &'f str) -> impl Iterator<Item = &'
     fields.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_slice())
 }
 
+/// The fields as the rules of the boundary read them.
+pub fn head(fields: &[Field]) -> Vec<entra_mcp_boundary::head::Field<'_>> {
+    fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect()
+}
+
 /// Whether there is such a field.
 pub fn has(fields: &[Field], name: &str) -> bool {
     values(fields, name).next().is_some()

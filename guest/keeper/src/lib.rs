@@ -11,22 +11,15 @@
 //! nothing but the destinations of the operator. An instance serves one request at a time, and whatever the tool holds
 //! when its request ends is good for nothing: whose token a request carries is decided by the request that is going on.
 //!
-//! It decides nothing about identity. Everything but the bindings runs natively, in tests.
+//! It decides nothing about identity. The rules for what may pass are those of the program (`host/boundary`). Everything but
+//! the bindings runs natively, in tests.
 
 #[cfg(target_family = "wasm")]
 mod bindings;
 
 pub mod answer;
 pub mod destinations;
-pub mod event_ids;
 pub mod fields;
 pub mod pipe;
 pub mod request;
 pub mod scrub;
-
-// What the host does to the same streams, with the same code.
-#[cfg(any(target_family = "wasm", test))]
-#[path = "../../../host/plugin/src/tool_components/claims_challenge.rs"]
-mod claims_challenge;
-#[path = "../../../host/gate/src/gate/events.rs"]
-mod events;

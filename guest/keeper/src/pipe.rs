@@ -4,9 +4,9 @@
 
 use std::borrow::Cow;
 
-use crate::answer::{Content, Reads};
-use crate::event_ids::{Broken, Tagger};
-use crate::events::{Event, Part, Splitter, may_list};
+use entra_mcp_boundary::answer::{Content, Reads};
+use entra_mcp_boundary::event_ids::{Broken, Tagger};
+use entra_mcp_boundary::events::{Event, Part, Splitter, may_list};
 
 /// Most bytes of a message that is judged: what the contract allows.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -97,7 +97,7 @@ impl How {
                         *splitter = None;
                     } else {
                         known.feed(bytes);
-                        while let Some(part) = known.next() {
+                        while let Some(part) = known.next_part() {
                             note(&part, judge);
                         }
                     }
@@ -110,7 +110,7 @@ impl How {
                 }
                 splitter.feed(bytes);
                 let mut written = Vec::new();
-                while let Some(part) = splitter.next() {
+                while let Some(part) = splitter.next_part() {
                     judge_part(part, judge, &mut written);
                 }
                 Ok(written)

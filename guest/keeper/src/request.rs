@@ -1,22 +1,8 @@
-//! Header fields of a request of the tool, as they are sent. The rules are those of the program
-//! (`host/plugin/src/tool_components/egress.rs`), which says why.
+//! Header fields of a request of the tool, as they are sent, by the rules of `entra_mcp_boundary::request`.
+
+use entra_mcp_boundary::request::{any_charset, endangers_token, tells_identity};
 
 use crate::fields::{self, Field};
-
-/// Fields that a request with a token does not carry: a token could be put together from parts of an answer, be hidden by
-/// compression or an encoding of characters, or come back in an interim answer or a trailer.
-const FIELDS_WITHOUT_TOKEN: [&str; 7] =
-    ["range", "if-range", "accept-encoding", "accept-charset", "te", "trailer", "expect"];
-
-/// Fields by which servers and gateways read another method or another path than those that were checked.
-const FIELDS_THAT_REDIRECT: [&str; 6] =
-    ["forwarded", "x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"];
-
-/// Whether a field tells an identity. A tool has none: its caller's is added for it.
-fn tells_identity(name: &str) -> bool {
-    ["authorization", "proxy-authorization", "cookie"].contains(&name)
-        || ["x-ms-client-principal", "x-ms-token-"].iter().any(|prefix| name.starts_with(prefix))
-}
 
 /// The fields without those that tell an identity.
 pub fn anonymous(fields: &[Field]) -> Vec<Field> {
@@ -41,33 +27,13 @@ pub fn stated_length(fields: &[Field]) -> Result<Option<u64>, LengthUnclear> {
 
 /// Adds a token.
 pub fn authorize(fields: &mut Vec<Field>, token: &str) {
-    let redirects = |name: &str| FIELDS_THAT_REDIRECT.contains(&name) || name.starts_with("x-forwarded-");
-    fields.retain(|(name, _)| !FIELDS_WITHOUT_TOKEN.contains(&name.as_str()) && !redirects(name));
-    accept_any_charset(fields);
+    fields.retain(|(name, _)| !endangers_token(name));
+    if let Some(accepted) = any_charset(&fields::values(fields, "accept").collect::<Vec<_>>()) {
+        fields::remove(fields, "accept");
+        fields.extend(accepted.into_iter().map(|value| ("accept".to_owned(), value.into_bytes())));
+    }
     fields::set(fields, "accept-encoding", b"identity");
     fields::set(fields, "authorization", format!("Bearer {token}").as_bytes());
-}
-
-/// Leaves out parameters of `Accept` that ask for an encoding of characters in which a token could not be found.
-fn accept_any_charset(fields: &mut Vec<Field>) {
-    let accepted: Vec<Vec<u8>> = fields::values(fields, "accept").map(<[u8]>::to_vec).collect();
-    let mentions = |value: &Vec<u8>| value.to_ascii_lowercase().windows(7).any(|part| part == b"charset");
-    if !accepted.iter().any(mentions) {
-        return;
-    }
-    fields::remove(fields, "accept");
-    for value in accepted {
-        // With quotes, a comma or semicolon separates nothing perhaps. No client writes that.
-        let Some(text) = std::str::from_utf8(&value).ok().filter(|text| !text.contains('"')) else { continue };
-        let names_charset = |parameter: &&str| {
-            parameter.split('=').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("charset"))
-        };
-        let ranges = text.split(',').map(|range| {
-            let kept: Vec<_> = range.split(';').filter(|parameter| !names_charset(parameter)).collect();
-            kept.join(";")
-        });
-        fields.push(("accept".to_owned(), ranges.collect::<Vec<_>>().join(",").into_bytes()));
-    }
 }
 
 #[cfg(test)]

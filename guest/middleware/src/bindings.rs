@@ -10,7 +10,7 @@ use entra::token::{self, Requirements, TokenError};
 use futures_util::lock::Mutex;
 use world::records::{Partitions, Records};
 use world::trail::Recorder;
-use world::{NoStore, SessionNames, Trail};
+use world::{NoAudit, NoCredential, NoStore, SessionNames, Trail};
 
 use self::fetch::Fetch;
 use self::generated::wasi::http::handler;
@@ -111,7 +111,8 @@ async fn judged(configuration: &Configuration, token: Option<&str>) -> Result<Ve
     let partitions = Partitions::of(&configuration.verdict);
     let names = SessionNames::default();
     let records = Records::new(&NoStore, &Wasi, &Wasi, &partitions);
-    let recorder = Recorder { audit: &Wasi, records, random: &Wasi, settings: &configuration.verdict, names: &names };
+    let recorder =
+        Recorder { audit: &NoAudit, records, random: &Wasi, settings: &configuration.verdict, names: &names };
     let trail = Trail::unnamed(recorder);
     let env = EntraWorld {
         settings: &configuration.verdict,
@@ -119,7 +120,7 @@ async fn judged(configuration: &Configuration, token: Option<&str>) -> Result<Ve
         records,
         clock: &Wasi,
         random: &Wasi,
-        credential: &Wasi,
+        credential: &NoCredential,
         trail: &trail,
     };
     let verdict = token::validate_access_token_with(&env, token, &needs, None).await;

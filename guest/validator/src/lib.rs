@@ -27,7 +27,7 @@ mod exports {
     use entra::token::{self, GivenKeys, Requirements, TokenError, ValidatedToken};
     use world::records::{Partitions, Records};
     use world::trail::Recorder;
-    use world::{Http, NoStore, SessionNames, Trail};
+    use world::{Http, NoAudit, NoCredential, NoStore, SessionNames, Trail};
 
     use crate::bindings::{export, unreadable, verdicts as wit};
     use crate::wasi::Wasi;
@@ -79,14 +79,14 @@ mod exports {
         let partitions = Partitions::of(settings);
         let names = SessionNames::default();
         let records = Records::new(&NoStore, &Wasi, &Wasi, &partitions);
-        let trail = Trail::unnamed(Recorder { audit: &Wasi, records, random: &Wasi, settings, names: &names });
+        let trail = Trail::unnamed(Recorder { audit: &NoAudit, records, random: &Wasi, settings, names: &names });
         block_on(judge(&EntraWorld {
             settings,
             http,
             records,
             clock: &Wasi,
             random: &Wasi,
-            credential: &Wasi,
+            credential: &NoCredential,
             trail: &trail,
         }))
     }

@@ -157,10 +157,34 @@ pub trait ClientCredential {
     fn replacement(&self, audience: &str, refused: &Credential) -> Result<Credential, CredentialError>;
 }
 
+/// The credential of a component that has none, because it asks for no token of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct NoCredential;
+
+impl ClientCredential for NoCredential {
+    fn obtain(&self, _: &str) -> Result<Credential, CredentialError> {
+        Ok(Credential::None)
+    }
+
+    fn replacement(&self, _: &str, _: &Credential) -> Result<Credential, CredentialError> {
+        Ok(Credential::None)
+    }
+}
+
 /// Where security events go.
 pub trait Audit {
     /// Records an event; an error means that it could not be written.
     fn record(&self, event: AuditEvent) -> Result<(), String>;
+}
+
+/// Where events go if the host, or what is behind, has what they say anyway, and records it if it wants to.
+#[derive(Debug, Clone, Copy)]
+pub struct NoAudit;
+
+impl Audit for NoAudit {
+    fn record(&self, _: AuditEvent) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Notes for the operator, in the host's log.

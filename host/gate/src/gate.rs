@@ -25,14 +25,13 @@ use crate::behind::{AnswerBody, Behind, BehindError, NoToken, Sender};
 use crate::gatekeeper::Gatekeeper;
 use crate::process::printable;
 
-use answer::{Clean, Reads};
+use answer::Clean;
 use callers::Callers;
 use judged::{Judge, Room};
 
 mod answer;
 mod callers;
 mod event_ids;
-mod events;
 mod failure;
 mod judged;
 mod life;
@@ -178,7 +177,7 @@ impl Gate {
             Err(error) => (0, None, Err(error)),
             Ok(Begun { mut answer, occupies }) => {
                 let (status, no_token) = (answer.status().as_u16(), answer.extensions_mut().remove());
-                (status, no_token, answer::clean(answer, Reads::of(&grant)).map(|clean| (clean, occupies)))
+                (status, no_token, answer::clean(answer, answer::reads(&grant)).map(|clean| (clean, occupies)))
             }
         };
         let admitted = report.begun;

@@ -36,7 +36,6 @@ use server::Server;
 use state::Grants;
 
 mod call_context;
-mod claims_challenge;
 mod delegation;
 mod describe;
 mod destinations;

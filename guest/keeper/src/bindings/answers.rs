@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use entra_mcp_boundary::answer::Content;
+use entra_mcp_boundary::event_ids::Broken;
 use serde_json::json;
 use wasip2::http::types as host;
 use wasip2::io::poll::Pollable;
@@ -12,8 +14,7 @@ use super::call::{Asked, Call, Ending};
 use super::generated::entra_mcp::plugin::gatekeeper;
 use super::generated::exports::seen::io::streams::StreamError;
 use super::host_streams::{error, write_all};
-use crate::answer::{self, Clean, Content};
-use crate::event_ids::Broken;
+use crate::answer::{self, Clean};
 use crate::fields::{self, Field};
 use crate::pipe::{MAX_MESSAGE_BYTES, Pipe, judged};
 

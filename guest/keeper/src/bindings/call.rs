@@ -3,15 +3,15 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
+use entra_mcp_boundary::answer::Reads;
+use entra_mcp_boundary::scrub::MAX_TOKENS;
 use serde_json::Value;
 use wasip2::http::types as host;
 use zeroize::Zeroizing;
 
 use super::generated::entra_mcp::plugin::gatekeeper;
 use super::generated::entra_mcp::standard::wrapped;
-use crate::answer::Reads;
 use crate::destinations::Destinations;
-use crate::scrub::MAX_TOKENS;
 
 /// Most lines in the log about requests that were not sent, of one call.
 const MAX_NOTES: u32 = 10;

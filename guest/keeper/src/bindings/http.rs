@@ -12,6 +12,7 @@ use super::call::{Call, current};
 use super::errors;
 use super::fields::Fields;
 use super::generated::exports::seen::http::types as wit;
+use super::methods;
 use super::requests::{FutureIncomingResponse, OutgoingRequest, RequestOptions};
 use crate::fields::Field;
 
@@ -50,18 +51,7 @@ impl IncomingRequest {
 
 impl wit::GuestIncomingRequest for IncomingRequest {
     fn method(&self) -> wit::Method {
-        match self.method.as_str() {
-            "GET" => wit::Method::Get,
-            "HEAD" => wit::Method::Head,
-            "POST" => wit::Method::Post,
-            "PUT" => wit::Method::Put,
-            "DELETE" => wit::Method::Delete,
-            "CONNECT" => wit::Method::Connect,
-            "OPTIONS" => wit::Method::Options,
-            "TRACE" => wit::Method::Trace,
-            "PATCH" => wit::Method::Patch,
-            other => wit::Method::Other(other.to_owned()),
-        }
+        methods::named(&self.method)
     }
 
     fn path_with_query(&self) -> Option<String> {

@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 
+use entra_mcp_boundary::answer::Reads;
+
 use super::Keeper;
 use super::answers::Answer;
 use super::call::{Asked, Begun, begin, take_current};
 use super::generated::exports::entra_mcp::wrap::kept;
 use super::http::{IncomingRequest, ResponseOutparam};
-use crate::answer::Reads;
 
 impl kept::Guest for Keeper {
     fn begin(call: kept::Call, client: kept::Client) -> kept::Handed {

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use entra_mcp_boundary::claims_challenge::wanted_claims;
 use http::{HeaderMap, HeaderValue};
 use wasip2::http::outgoing_handler as host_handler;
 use wasip2::http::types as host;
@@ -17,9 +18,9 @@ use super::generated::entra_mcp::plugin::gatekeeper::Challenge;
 use super::generated::exports::seen::http::outgoing_handler;
 use super::generated::exports::seen::http::types as wit;
 use super::host_streams::write_all;
+use super::methods;
 use super::uploads::Upload;
 use super::{Keeper, ready};
-use crate::claims_challenge::wanted_claims;
 use crate::destinations::Refused;
 use crate::fields::{self, Field};
 use crate::{request, scrub};
@@ -59,33 +60,11 @@ impl wit::GuestOutgoingRequest for OutgoingRequest {
     }
 
     fn method(&self) -> wit::Method {
-        match self.method.borrow().as_str() {
-            "GET" => wit::Method::Get,
-            "HEAD" => wit::Method::Head,
-            "POST" => wit::Method::Post,
-            "PUT" => wit::Method::Put,
-            "DELETE" => wit::Method::Delete,
-            "CONNECT" => wit::Method::Connect,
-            "OPTIONS" => wit::Method::Options,
-            "TRACE" => wit::Method::Trace,
-            "PATCH" => wit::Method::Patch,
-            other => wit::Method::Other(other.to_owned()),
-        }
+        methods::named(&self.method.borrow())
     }
 
     fn set_method(&self, method: wit::Method) -> Result<(), ()> {
-        let method = match method {
-            wit::Method::Get => "GET".to_owned(),
-            wit::Method::Head => "HEAD".to_owned(),
-            wit::Method::Post => "POST".to_owned(),
-            wit::Method::Put => "PUT".to_owned(),
-            wit::Method::Delete => "DELETE".to_owned(),
-            wit::Method::Connect => "CONNECT".to_owned(),
-            wit::Method::Options => "OPTIONS".to_owned(),
-            wit::Method::Trace => "TRACE".to_owned(),
-            wit::Method::Patch => "PATCH".to_owned(),
-            wit::Method::Other(other) => other,
-        };
+        let method = methods::name(method);
         if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
             return Err(());
         }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use entra_mcp_boundary::scrub::{Scrub, Tells};
 use wasip2::http::types as host;
 use wasip2::io::poll::Pollable;
 use wasip2::io::streams as host_streams;
@@ -12,7 +13,6 @@ use super::call::Call;
 use super::generated::exports::seen::io::streams as wit;
 use super::uploads::Upload;
 use super::{Keeper, note, ready};
-use crate::scrub::{Scrub, Tells};
 
 /// Bytes that are written at once at most, and so the permission that a stream gives.
 const PERMITTED: u64 = 64 * 1024;
@@ -73,7 +73,14 @@ impl Download {
             let read = if blocks { self.stream.blocking_read(most) } else { self.stream.read(most) };
             let found = match read {
                 Ok(bytes) if bytes.is_empty() && !blocks => return Ok(Vec::new()),
-                Ok(bytes) => self.call.with_tokens(|tokens| self.scrub.borrow_mut().pass(&bytes, tokens)),
+                Ok(bytes) => {
+                    let mut scrub = self.scrub.borrow_mut();
+                    self.call.with_tokens(|tokens| {
+                        let known = scrub.known();
+                        scrub.learn(tokens.get(known..).unwrap_or_default());
+                    });
+                    scrub.pass(&bytes)
+                }
                 Err(host_streams::StreamError::Closed) => {
                     self.ended.set(true);
                     self.scrub.borrow_mut().finish()

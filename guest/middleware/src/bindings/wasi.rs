@@ -1,10 +1,9 @@
-//! The capabilities of `world` on WASI, and those that this component does not have.
+//! The capabilities of `world` on WASI.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base::audit::AuditEvent;
-use world::{Audit, ClientCredential, Clock, Credential, CredentialError, Random};
+use world::{Clock, Random};
 
 use super::generated::wasi::clocks::monotonic_clock;
 
@@ -35,23 +34,5 @@ impl Random for Wasi {
         for (to, from) in bytes.iter_mut().zip(random) {
             *to = from;
         }
-    }
-}
-
-/// The component behind knows what was called, and records it if it wants to.
-impl Audit for Wasi {
-    fn record(&self, _: AuditEvent) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-/// A verdict needs no token of its own.
-impl ClientCredential for Wasi {
-    fn obtain(&self, _: &str) -> Result<Credential, CredentialError> {
-        Ok(Credential::None)
-    }
-
-    fn replacement(&self, _: &str, _: &Credential) -> Result<Credential, CredentialError> {
-        Ok(Credential::None)
     }
 }

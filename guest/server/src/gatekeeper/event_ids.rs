@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(presented(&alice, &HeaderMap::new()), LastEvent::None);
     }
 
-    /// The host makes tags in the same way: `host/gate/src/gate/event_ids.rs` has the same example.
+    /// The host makes tags in the same way: `host/boundary/src/event_ids.rs` has the same example.
     #[test]
     fn a_tag_is_the_begin_of_an_hmac() {
         assert_eq!(tag(&Secret::new(vec![7; 32]), b"event-1"), "gLJF-by1AkDWlQazjk28tQ");

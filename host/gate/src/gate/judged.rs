@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use entra_mcp_boundary::events::{Event, Part, Splitter, may_list};
 use entra_mcp_plugin::Error;
 use entra_mcp_plugin::gatekeeper::Caller;
 use futures_util::stream;
@@ -17,7 +18,6 @@ use tokio::time::Instant;
 
 use super::Unfinished;
 use super::callers::{self, Key};
-use super::events::{Event, Part, Splitter, may_list};
 use crate::behind::{AnswerBody, BehindError};
 use crate::gatekeeper::Gatekeeper;
 use crate::process::printable;
@@ -214,7 +214,7 @@ impl Events {
             if turn.is_multiple_of(PARTS_AT_ONCE) {
                 tokio::task::yield_now().await;
             }
-            let part = if self.to_judge.is_some() { None } else { self.splitter.next() };
+            let part = if self.to_judge.is_some() { None } else { self.splitter.next_part() };
             if part.is_some() {
                 self.begun = None;
             }

@@ -6,12 +6,12 @@
 //! it hands out.
 
 use bytes::Bytes;
+use entra_mcp_boundary::events::{Event, Part, Splitter};
 use futures_util::stream::{self, StreamExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 
 use super::Unfinished;
-use super::events::{Event, Part, Splitter};
 use super::judged::Judge;
 use super::names::Names;
 use crate::behind::{AnswerBody, BehindError};
@@ -122,7 +122,7 @@ impl Looked {
             return Vec::new();
         }
         splitter.feed(data);
-        let parts = std::iter::from_fn(|| splitter.next()).collect();
+        let parts = std::iter::from_fn(|| splitter.next_part()).collect();
         self.judge.has_room(splitter.held());
         parts
     }

@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
-use super::answer::Reads;
+use super::answer;
 use super::{BehindError, set_fields};
 
 /// Fields that are about one connection (RFC 9110 section 7.6.1), besides those that `Connection` names.
@@ -70,7 +70,7 @@ pub(super) fn outgoing(request: Request<Bytes>, grant: &Grant) -> Result<Request
     for name in &grant.drop_headers {
         headers.remove(name.as_str());
     }
-    if Reads::of(grant).events {
+    if answer::reads(grant).events() {
         // What is to be judged, or has events whose ids are tied to the caller, has to be read.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use entra_mcp_boundary::scrub::MAX_TOKENS;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
@@ -22,10 +23,6 @@ const MAX_REQUESTS_WAITING: usize = 256;
 /// How long a request waits for answers that are there and that the tool does not read. Many tools read answers only after
 /// they have sent all requests: without an end, they would wait for themselves until their time is over.
 const MAX_TIME_UNREAD: Duration = Duration::from_secs(5);
-
-/// Tokens that the requests of one call may carry. There is one for each destination, and another after a challenge. Every
-/// byte of an answer is compared with all of them.
-const MAX_TOKENS: usize = 32;
 
 /// Lines about refused requests that one call may cause in the log.
 const MAX_REFUSALS_LOGGED: u32 = 10;

@@ -1,12 +1,9 @@
-//! Which destinations a tool component may send requests to (`egress`).
-//!
-//! Scheme, host and port are compared exactly, after one parser has read both sides; the prefix of the path is compared
-//! segment by segment, as it is written. A path that servers read in different ways (dot segments, encoded dots and
-//! slashes, backslashes) fits no prefix but the empty one. What is sent goes to the configured origin with the path as the
-//! component wrote it: no second parser can find another host in it.
+//! Which destinations a tool component may send requests to (`egress`), by the rules of
+//! `entra_mcp_boundary::destinations`.
 
 use std::fmt;
 
+use entra_mcp_boundary::destinations::{self as rules, GRAPH, Place, is_ambiguous, is_risky};
 use http::{Method, Uri};
 use url::{Host, Url};
 
@@ -14,12 +11,9 @@ use super::error::EgressError;
 use super::settings::EgressEntry;
 use crate::outbound_http::{OutboundPolicy, PolicyError};
 
-/// Microsoft Graph as tools name it, in every cloud.
-const GRAPH: &str = "https://graph.microsoft.com";
-
 /// Scheme, host and port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Origin {
+pub(super) struct Origin {
     https: bool,
     host: Host<String>,
     port: u16,
@@ -44,45 +38,27 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A URL without query: an origin and the path below it, without a slash at its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
-    origin: Origin,
-    path: String,
-}
-
-impl Place {
-    fn parse(text: &str) -> Result<Self, EgressError> {
-        let not_a_url = || EgressError::Destination(PolicyError::NotAUrl(text.to_owned()));
-        let url = Url::parse(text).map_err(|_| not_a_url())?;
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(EgressError::NotAPrefix(text.to_owned()));
-        }
-        // As it is written: the parser has removed dot segments.
-        let below_host = text.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
-        if below_host.is_some_and(|(_, path)| is_ambiguous(path)) {
-            return Err(EgressError::Ambiguous(text.to_owned()));
-        }
-        let origin = Origin::of(&url).ok_or_else(not_a_url)?;
-        Ok(Self { origin, path: url.path().trim_end_matches('/').to_owned() })
+fn parse(text: &str) -> Result<Place<Origin>, EgressError> {
+    let not_a_url = || EgressError::Destination(PolicyError::NotAUrl(text.to_owned()));
+    let url = Url::parse(text).map_err(|_| not_a_url())?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(EgressError::NotAPrefix(text.to_owned()));
     }
+    // As it is written: the parser has removed dot segments.
+    let below_host = text.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+    if below_host.is_some_and(|(_, path)| is_ambiguous(path)) {
+        return Err(EgressError::Ambiguous(text.to_owned()));
+    }
+    let origin = Origin::of(&url).ok_or_else(not_a_url)?;
+    Ok(Place { origin, path: url.path().trim_end_matches('/').to_owned() })
 }
 
 /// An entry of `egress`.
-#[derive(Debug)]
-pub(super) struct Destination {
-    place: Place,
-    /// The permissions of the token that is added; none: no token is added.
-    pub(super) permissions: Vec<String>,
-}
+pub(super) type Destination = rules::Destination<Origin>;
 
 /// The destinations of a tool component.
 #[derive(Debug)]
-pub(super) struct Destinations {
-    entries: Vec<Destination>,
-    /// Where Microsoft Graph is, if it is not where tools name it.
-    graph: Option<Place>,
-}
+pub(super) struct Destinations(rules::Destinations<Origin>);
 
 /// Why a request is not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,75 +79,43 @@ pub(super) enum Refused {
 impl Destinations {
     /// `graph` is the base URL of Microsoft Graph that is configured.
     pub(super) fn new(entries: &[EgressEntry], graph: &str) -> Result<Self, EgressError> {
-        let graph = Some(Place::parse(graph)?).filter(|graph| Place::parse(GRAPH).is_ok_and(|known| known != *graph));
-        let mut list = Self { entries: Vec::new(), graph };
+        let mut list = rules::Destinations::new(Some(parse(GRAPH)?), Some(parse(graph)?));
         for entry in entries {
-            let place = list.moved(Place::parse(&entry.to)?);
-            if list.entries.iter().any(|known| known.place == place) {
+            let place = parse(&entry.to)?;
+            if list.has(&place) {
                 return Err(EgressError::Twice(entry.to.clone()));
             }
-            list.entries.push(Destination { place, permissions: entry.permissions.clone() });
+            list.add(place, entry.permissions.clone());
         }
+        let list = Self(list);
         list.policy()?;
         Ok(list)
     }
 
     /// The origins, for the client that sends the requests. It refuses those that are never safe.
     pub(super) fn policy(&self) -> Result<OutboundPolicy, EgressError> {
-        let origins: Vec<String> = self.entries.iter().map(|entry| entry.place.origin.to_string()).collect();
+        let origins: Vec<String> = self.entries().map(|entry| entry.place.origin.to_string()).collect();
         Ok(OutboundPolicy::new(origins.iter().map(String::as_str))?)
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Destination> {
-        self.entries.iter()
+        self.0.entries()
     }
 
     /// The destination of a request, and the URL that it goes to.
     pub(super) fn find(&self, method: &Method, uri: &Uri) -> Result<(&Destination, Uri), Refused> {
-        let risky = ["TRACE", "TRACK", "CONNECT"];
-        if risky.iter().any(|risky| method.as_str().eq_ignore_ascii_case(risky)) {
+        if is_risky(method.as_str()) {
             return Err(Refused::Method(method.clone()));
         }
-        let place =
-            self.moved(Place { origin: origin_of(uri).ok_or(Refused::UnclearHost)?, path: uri.path().to_owned() });
-        let origin = &place.origin;
-        let at_origin = || self.entries.iter().filter(move |entry| entry.place.origin == *origin);
-        let unclear = is_ambiguous(&place.path);
-        let fitting =
-            at_origin().filter(|entry| entry.covers(&place.path) && (!unclear || entry.place.path.is_empty()));
-        let Some(destination) = fitting.max_by_key(|entry| entry.place.path.len()) else {
-            return Err(if unclear && at_origin().next().is_some() {
-                Refused::UnclearPath
-            } else {
-                Refused::NotListed { to: missing(uri, at_origin().next().is_some()) }
-            });
-        };
+        let origin = origin_of(uri).ok_or(Refused::UnclearHost)?;
+        let found = self.0.find(Place { origin, path: uri.path().to_owned() });
+        let (destination, place) = found.map_err(|refused| match refused {
+            rules::Refused::UnclearPath => Refused::UnclearPath,
+            rules::Refused::NotListed { origin_is_listed } => Refused::NotListed { to: missing(uri, origin_is_listed) },
+        })?;
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         let target = format!("{}{}{query}", place.origin, place.path);
         Ok((destination, target.parse().map_err(|_| Refused::UnclearHost)?))
-    }
-
-    /// Requests to Microsoft Graph go to where it is.
-    fn moved(&self, place: Place) -> Place {
-        match &self.graph {
-            Some(graph) if place.origin.to_string() == GRAPH => {
-                Place { origin: graph.origin.clone(), path: format!("{}{}", graph.path, place.path) }
-            }
-            _ => place,
-        }
-    }
-}
-
-impl Destination {
-    /// Whether the path is the prefix or below it.
-    fn covers(&self, path: &str) -> bool {
-        path.strip_prefix(&self.place.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    }
-}
-
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}/", self.place.origin, self.place.path)
     }
 }
 
@@ -195,34 +139,6 @@ fn missing(uri: &Uri, origin_is_listed: bool) -> String {
         Some(first) => format!("{origin}/{first}/"),
         None => origin,
     }
-}
-
-/// Whether servers may read a path in different ways.
-fn is_ambiguous(path: &str) -> bool {
-    // Some servers cut parameters off a segment before they look at it.
-    let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
-    path.contains('\\')
-        || path.bytes().any(|byte| !byte.is_ascii_graphic())
-        || path.split('/').any(is_dots)
-        || is_ambiguously_encoded(path)
-}
-
-/// Whether servers may decode a path in different ways: bytes that separate or have a meaning of their own, a percent sign
-/// that begins nothing (`%u002e`) or something after it is decoded, and bytes that are no UTF-8 (`%c0%ae`).
-fn is_ambiguously_encoded(path: &str) -> bool {
-    let mut decoded = Vec::with_capacity(path.len());
-    let mut parts = path.split('%');
-    decoded.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
-    for part in parts {
-        let digits = part.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else { return true };
-        if b"./\\%;\0".contains(&byte) {
-            return true;
-        }
-        decoded.push(byte);
-        decoded.extend_from_slice(part.get(2..).unwrap_or_default().as_bytes());
-    }
-    std::str::from_utf8(&decoded).is_err()
 }
 
 #[cfg(test)]

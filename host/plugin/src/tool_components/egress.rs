@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use entra_mcp_boundary::claims_challenge::wanted_claims;
+use entra_mcp_boundary::request::{any_charset, endangers_token, tells_identity};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -20,7 +22,6 @@ use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiHttpH
 use zeroize::Zeroizing;
 
 use super::call_context::{CallContext, NoPlace, Place};
-use super::claims_challenge::wanted_claims;
 use super::delegation::{DelegatedTokens, unavailable};
 use super::destinations::{Destination, Destinations, Refused};
 use super::scrub::{Carried, scrubbed};
@@ -42,32 +43,9 @@ const MAX_SENDS: usize = 2;
 /// place.
 const MAX_CHUNK_BYTES: usize = 64 * 1024;
 
-/// Fields that a request with a token does not carry: a token could be put together from parts of an answer, be hidden by
-/// compression or an encoding of characters, or come back in an interim answer or a trailer.
-const FIELDS_WITHOUT_TOKEN: [HeaderName; 8] = [
-    header::RANGE,
-    header::IF_RANGE,
-    header::ACCEPT_ENCODING,
-    header::ACCEPT_CHARSET,
-    header::TE,
-    header::TRAILER,
-    header::EXPECT,
-    header::CONTENT_LENGTH,
-];
-
 /// Requests of all calls of one server that may be on their way at once; further ones wait. Systems commonly allow a program
 /// 1,024 open files, and one server must leave enough of them to the others.
 pub(super) const MAX_REQUESTS_OF_A_SERVER: usize = 256;
-
-/// Fields by which servers and gateways read another method or another path than those of the request, which were checked.
-const FIELDS_THAT_REDIRECT: [HeaderName; 6] = [
-    HeaderName::from_static("forwarded"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-method-override"),
-];
 
 type Answer = Result<Response<ResponseBody>, Error>;
 
@@ -116,7 +94,8 @@ impl Egress {
             }
         };
         head.uri = target;
-        let telling: Vec<HeaderName> = head.headers.keys().filter(|name| tells_identity(name)).cloned().collect();
+        let telling: Vec<HeaderName> =
+            head.headers.keys().filter(|name| tells_identity(name.as_str())).cloned().collect();
         for name in telling {
             head.headers.remove(&name);
             if call.logs_refusal() {
@@ -265,54 +244,24 @@ impl Exchange<'_> {
     }
 }
 
-/// Whether a field tells an identity, to a service or to one behind Azure App Service. A tool has none: its caller's is
-/// added for it.
-fn tells_identity(name: &HeaderName) -> bool {
-    [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE].contains(name)
-        || ["x-ms-client-principal", "x-ms-token-"].iter().any(|prefix| name.as_str().starts_with(prefix))
-}
-
-/// Whether a server may read another request than the one that was checked because of a field.
-fn redirects(name: &HeaderName) -> bool {
-    FIELDS_THAT_REDIRECT.contains(name) || name.as_str().starts_with("x-forwarded-")
-}
-
 fn authorize(headers: &mut HeaderMap, token: &Zeroizing<String>) -> Result<(), Error> {
-    let redirecting = headers.keys().filter(|name| redirects(name)).cloned().collect::<Vec<_>>();
-    for name in FIELDS_WITHOUT_TOKEN.into_iter().chain(redirecting) {
+    let dangerous: Vec<HeaderName> = headers.keys().filter(|name| endangers_token(name.as_str())).cloned().collect();
+    for name in dangerous.into_iter().chain([header::CONTENT_LENGTH]) {
         headers.remove(name);
     }
-    accept_any_charset(headers);
+    let accepted: Vec<_> = headers.get_all(header::ACCEPT).iter().map(HeaderValue::as_bytes).collect();
+    if let Some(accepted) = any_charset(&accepted) {
+        headers.remove(header::ACCEPT);
+        for value in accepted.iter().filter_map(|value| HeaderValue::from_str(value).ok()) {
+            headers.append(header::ACCEPT, value);
+        }
+    }
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let value = Zeroizing::new(format!("Bearer {}", token.as_str()));
     let mut value = HeaderValue::from_str(&value).map_err(|_| Error::ConfigurationError)?;
     value.set_sensitive(true);
     headers.insert(header::AUTHORIZATION, value);
     Ok(())
-}
-
-/// Leaves out parameters of `Accept` that ask for an encoding of characters in which a token could not be found.
-fn accept_any_charset(headers: &mut HeaderMap) {
-    let accepted: Vec<HeaderValue> = headers.get_all(header::ACCEPT).iter().cloned().collect();
-    let mentions =
-        |value: &HeaderValue| value.as_bytes().to_ascii_lowercase().windows(7).any(|part| part == b"charset");
-    if !accepted.iter().any(mentions) {
-        return;
-    }
-    headers.remove(header::ACCEPT);
-    for value in accepted {
-        // With quotes, a comma or semicolon separates nothing perhaps. No client writes that.
-        let Some(text) = value.to_str().ok().filter(|text| !text.contains('"')) else { continue };
-        let names_charset = |parameter: &&str| {
-            parameter.split('=').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("charset"))
-        };
-        let ranges = text
-            .split(',')
-            .map(|range| range.split(';').filter(|parameter| !names_charset(parameter)).collect::<Vec<_>>().join(";"));
-        if let Ok(value) = HeaderValue::from_str(&ranges.collect::<Vec<_>>().join(",")) {
-            headers.append(header::ACCEPT, value);
-        }
-    }
 }
 
 /// The body is whole, and the HTTP client states its length. It leaves out the length of an empty body, which servers

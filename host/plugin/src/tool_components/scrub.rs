@@ -1,49 +1,20 @@
-//! Answers to requests of a call that has tokens: nothing in them tells one of them.
-//!
-//! A service that repeats what it was sent would hand the token to the tool. Header fields that hold it are removed, and a
-//! body that holds it breaks off before its first byte. All tokens of the call are looked for in all its answers. The part
-//! that makes a token usable, its signature, is looked for as well, and its begin is enough: a service that cuts off what
-//! it repeats is found too. A request with a token asks for a plain answer; one in which nothing could be found, because it
-//! is compressed or in another encoding of characters, is refused.
+//! Answers to requests of a call that has tokens: nothing in them tells one of them, by the rules of
+//! `entra_mcp_boundary::scrub`.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderName};
+use bytes::Bytes;
+use entra_mcp_boundary::scrub::{CREDENTIAL_FIELDS, Hidden, Scrub, Tells, hidden};
+use http::header::HeaderName;
 use http::{HeaderMap, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::Error;
-use zeroize::Zeroizing;
 
 use super::call_context::CallTokens;
 use crate::outbound::ResponseBody;
-
-/// How much of a signature is looked for, in bytes: 120 bits, which do not occur by chance. A shorter last part of a token
-/// is no signature.
-const SIGNATURE_BYTES: usize = 20;
-
-/// Names of encodings of characters, or what they begin with, in which the characters of a token are the bytes of ASCII.
-const ASCII_CHARSETS: [&str; 16] = [
-    "utf-8",
-    "utf8",
-    "us-ascii",
-    "ascii",
-    "iso-8859-",
-    "iso8859-",
-    "latin1",
-    "windows-125",
-    "windows-874",
-    "cp125",
-    "koi8-",
-    "gb2312",
-    "gbk",
-    "gb18030",
-    "big5",
-    "euc-",
-];
 
 /// Whether the request of an answer carried a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,16 +22,6 @@ pub(super) enum Carried {
     Token,
     NoToken,
 }
-
-/// Fields that have to do with credentials, and are of no use to a tool that has none.
-const CREDENTIAL_FIELDS: [HeaderName; 6] = [
-    header::AUTHORIZATION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::SET_COOKIE,
-    header::WWW_AUTHENTICATE,
-    HeaderName::from_static("authentication-info"),
-];
 
 /// The answer without anything that tells a token of its call.
 pub(super) fn scrubbed(
@@ -82,65 +43,29 @@ pub(super) fn scrubbed(
         // The reason phrase of HTTP/1.1 is there.
         parts.extensions = http::Extensions::new();
     }
-    let mut body = Scrubbed {
-        inner,
-        tokens: Arc::clone(tokens),
-        known: 0,
-        needles: Vec::new(),
-        held: BytesMut::new(),
-        ended: false,
-    };
+    let mut body = Scrubbed { inner, tokens: Arc::clone(tokens), scrub: Scrub::default(), ended: false };
     body.learn();
-    remove_secrets(&mut parts.headers, &body.needles);
+    remove_tokens(&mut parts.headers, &body.scrub);
     Ok(Response::from_parts(parts, body.boxed_unsync()))
 }
 
 /// Refuses an answer in which a token could not be found.
 fn check_plain(headers: &HeaderMap) -> Result<(), Error> {
-    if let Some(coding) = other_coding(headers, &header::CONTENT_ENCODING, "identity") {
-        return Err(Error::HttpResponseContentCoding(Some(coding)));
-    }
-    if let Some(coding) = other_coding(headers, &header::TRANSFER_ENCODING, "chunked") {
-        return Err(Error::HttpResponseTransferCoding(Some(coding)));
-    }
-    for value in headers.get_all(header::CONTENT_TYPE) {
-        let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
-        for charset in value.split("charset").skip(1) {
-            let charset = charset.trim_start_matches(|character: char| " \t=*\"'".contains(character));
-            if !ASCII_CHARSETS.iter().any(|known| charset.starts_with(known)) {
-                return Err(Error::InternalError(Some(format!(
-                    "the answer has another charset than UTF-8: {value:?}"
-                ))));
-            }
+    let head: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    match hidden(&head) {
+        None => Ok(()),
+        Some(Hidden::ContentCoding(coding)) => Err(Error::HttpResponseContentCoding(Some(coding))),
+        Some(Hidden::TransferCoding(coding)) => Err(Error::HttpResponseTransferCoding(Some(coding))),
+        Some(Hidden::Charset(value)) => {
+            Err(Error::InternalError(Some(format!("the answer has another charset than UTF-8: {value:?}"))))
         }
     }
-    Ok(())
 }
 
-/// The first coding that a field names besides the one that changes nothing.
-fn other_coding(headers: &HeaderMap, name: &HeaderName, harmless: &str) -> Option<String> {
-    let values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let codings = values.flat_map(|value| value.split(',').map(|coding| coding.trim().to_owned()).collect::<Vec<_>>());
-    codings.into_iter().find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(harmless))
-}
-
-/// What must not be told: the token up to the begin of its signature, and that begin alone. A token without a signature is
-/// looked for as a whole.
-fn secrets(token: &str) -> Vec<Needle> {
-    let signature = token.rsplit_once('.').map(|(signed, _)| signed.len().saturating_add(1));
-    let signature = signature.and_then(|start| Some((start, start.checked_add(SIGNATURE_BYTES)?)));
-    let parts = signature.and_then(|(start, end)| Some([token.get(..end)?, token.get(start..end)?]));
-    match parts {
-        Some(parts) => parts.into_iter().map(|part| Needle::new(part, false)).collect(),
-        None => vec![Needle::new(token, true)],
-    }
-}
-
-fn remove_secrets(headers: &mut HeaderMap, needles: &[Needle]) {
-    let telling = |value: &[u8]| needles.iter().any(|needle| needle.is_in(value));
+fn remove_tokens(headers: &mut HeaderMap, scrub: &Scrub) {
     let mut removed: Vec<HeaderName> = Vec::new();
     for (name, value) in headers.iter() {
-        if telling(value.as_bytes()) {
+        if scrub.is_told_by(value.as_bytes()) {
             tracing::warn!(%name, "a header field repeats a token of its call, and was removed");
             removed.push(name.clone());
         }
@@ -150,97 +75,25 @@ fn remove_secrets(headers: &mut HeaderMap, needles: &[Needle]) {
     }
 }
 
-/// Looks for a secret in a stream of bytes (Knuth, Morris and Pratt).
-struct Needle {
-    secret: Zeroizing<Vec<u8>>,
-    /// For each prefix of the secret, the length of the longest proper prefix that is also its end.
-    fallback: Vec<usize>,
-    /// How many bytes of the secret the stream ends with.
-    matched: usize,
-    /// It has no signature: its begin may be all that makes it usable.
-    opaque: bool,
-}
-
-impl Needle {
-    fn new(secret: &str, opaque: bool) -> Self {
-        let secret = Zeroizing::new(secret.as_bytes().to_vec());
-        let mut fallback = vec![0; secret.len()];
-        let mut length = 0;
-        for (position, byte) in secret.iter().enumerate().skip(1) {
-            while length > 0 && secret.get(length) != Some(byte) {
-                length = fallback.get(length.wrapping_sub(1)).copied().unwrap_or_default();
-            }
-            if secret.get(length) == Some(byte) {
-                length = length.saturating_add(1);
-            }
-            if let Some(place) = fallback.get_mut(position) {
-                *place = length;
-            }
-        }
-        Self { secret, fallback, matched: 0, opaque }
-    }
-
-    fn is_in(&self, value: &[u8]) -> bool {
-        !self.secret.is_empty() && value.windows(self.secret.len()).any(|window| window == self.secret.as_slice())
-    }
-
-    /// Whether the stream ends with so much of the secret that it must not be told.
-    fn ends_telling(&self) -> bool {
-        self.opaque && self.matched > SIGNATURE_BYTES
-    }
-
-    /// Takes the next byte. Returns whether the secret is complete.
-    fn take(&mut self, byte: u8) -> bool {
-        while self.matched > 0 && self.secret.get(self.matched) != Some(&byte) {
-            self.matched = self.fallback.get(self.matched.wrapping_sub(1)).copied().unwrap_or_default();
-        }
-        if self.secret.get(self.matched) == Some(&byte) {
-            self.matched = self.matched.saturating_add(1);
-        }
-        !self.secret.is_empty() && self.matched == self.secret.len()
-    }
-}
-
-/// A body that breaks off before a secret. The bytes that may be the begin of one wait for those that follow.
+/// A body that breaks off before a token.
 struct Scrubbed {
     inner: ResponseBody,
     tokens: Arc<CallTokens>,
-    /// How many tokens of the call are looked for.
-    known: usize,
-    needles: Vec<Needle>,
-    held: BytesMut,
+    scrub: Scrub,
     ended: bool,
 }
 
 impl Scrubbed {
     /// Looks for tokens, too, that the call has got meanwhile.
     fn learn(&mut self) {
-        for token in self.tokens.after(self.known) {
-            self.known = self.known.saturating_add(1);
-            self.needles.extend(secrets(&token));
-        }
+        self.scrub.learn(&self.tokens.after(self.scrub.known()));
     }
 
     /// Ends before a token.
     fn break_off(&mut self) -> Error {
         self.ended = true;
-        self.held.clear();
         tracing::warn!("an answer repeats a token of its call, and was broken off");
         Error::InternalError(Some("the answer repeats the token that was added to the request".to_owned()))
-    }
-
-    /// Takes bytes, and returns those that are no part of a secret. `None`: a secret is complete.
-    fn pass(&mut self, data: &[u8]) -> Option<Bytes> {
-        for byte in data {
-            // Every needle takes every byte.
-            let complete = self.needles.iter_mut().fold(false, |complete, needle| needle.take(*byte) | complete);
-            if complete {
-                return None;
-            }
-        }
-        self.held.extend_from_slice(data);
-        let begun = self.needles.iter().map(|needle| needle.matched).max().unwrap_or_default();
-        Some(self.held.split_to(self.held.len().saturating_sub(begun)).freeze())
     }
 }
 
@@ -250,16 +103,10 @@ impl Body for Scrubbed {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         while !self.ended {
-            match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+            let passed = match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
                 None => {
-                    if self.needles.iter().any(Needle::ends_telling) {
-                        return Poll::Ready(Some(Err(self.break_off())));
-                    }
                     self.ended = true;
-                    let rest = self.held.split().freeze();
-                    if !rest.is_empty() {
-                        return Poll::Ready(Some(Ok(Frame::data(rest))));
-                    }
+                    self.scrub.finish()
                 }
                 Some(Err(error)) => {
                     self.ended = true;
@@ -269,12 +116,13 @@ impl Body for Scrubbed {
                     // Trailers are left out: they could hold the token too.
                     let Ok(data) = frame.into_data() else { continue };
                     self.learn();
-                    match self.pass(&data) {
-                        Some(passed) if passed.is_empty() => {}
-                        Some(passed) => return Poll::Ready(Some(Ok(Frame::data(passed)))),
-                        None => return Poll::Ready(Some(Err(self.break_off()))),
-                    }
+                    self.scrub.pass(&data)
                 }
+            };
+            match passed {
+                Ok(passed) if passed.is_empty() => {}
+                Ok(passed) => return Poll::Ready(Some(Ok(Frame::data(passed.into())))),
+                Err(Tells) => return Poll::Ready(Some(Err(self.break_off()))),
             }
         }
         Poll::Ready(None)
@@ -285,7 +133,9 @@ impl Body for Scrubbed {
 mod tests {
     use std::collections::VecDeque;
 
-    use http::HeaderValue;
+    use entra_mcp_boundary::scrub::SIGNATURE_BYTES;
+    use http::{HeaderValue, header};
+    use zeroize::Zeroizing;
 
     use super::*;
 

@@ -1,5 +1,8 @@
-//! The ids of events (`id:` in a stream), tied to the caller that reads them. `host/gate/src/gate/event_ids.rs` does the
-//! same, and says why.
+//! The ids of events (`id:` in a stream), tied to the caller that reads them.
+//!
+//! Threat: the id of an event is often all it takes to have a stream repeated (`Last-Event-ID`), and it is in logs. So a tag
+//! stands before each id that only the component makes sense of, with the key of this caller: to any other caller, the id
+//! is an unknown one. Everything else of the stream passes as it is, and at once.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +13,7 @@ use crate::events::MARK;
 /// Bytes of a tag, as the contract says.
 const TAG_BYTES: usize = 16;
 
-/// Bytes of the longest id. The tagged one comes back in a header field.
+/// Bytes of the longest id. Usual are 70; the tagged one comes back in a header field.
 const MAX_ID_BYTES: usize = 4 * 1024;
 
 /// How a line with an id begins.
@@ -121,8 +124,18 @@ mod tests {
     use super::*;
 
     const KEY: [u8; 32] = [7; 32];
-    /// The component makes the same tag, and so does the gate of the program.
+    /// The component makes the same tag: `guest/server/src/gatekeeper/event_ids.rs` has the same example.
     const TAGGED: &str = "gLJF-by1AkDWlQazjk28tQ.event-1";
+
+    fn written(stream: &[u8], size: usize) -> String {
+        let mut tagger = Tagger::new(&KEY);
+        let mut written = Vec::new();
+        for chunk in stream.chunks(size) {
+            written.append(&mut tagger.feed(chunk).unwrap());
+        }
+        written.append(&mut tagger.finish());
+        String::from_utf8(written).unwrap()
+    }
 
     #[test]
     fn ids_are_tagged_however_lines_end_and_wherever_the_stream_is_cut() {
@@ -134,15 +147,19 @@ mod tests {
             for mark in ["", "\u{feff}"] {
                 let stream = format!("{mark}{}", stream.replace('\n', end)).into_bytes();
                 for size in 1..=stream.len() {
-                    let mut tagger = Tagger::new(&KEY);
-                    let mut written = Vec::new();
-                    for chunk in stream.chunks(size) {
-                        written.append(&mut tagger.feed(chunk).unwrap());
-                    }
-                    written.append(&mut tagger.finish());
-                    assert_eq!(String::from_utf8(written).unwrap(), format!("{mark}{}", expected.replace('\n', end)));
+                    assert_eq!(written(&stream, size), format!("{mark}{}", expected.replace('\n', end)), "{size}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_id_without_an_end_is_tagged_too_and_a_mark_counts_at_the_start_only() {
+        assert_eq!(written(b"data: a\n\nid: event-1", 3), format!("data: a\n\nid: {TAGGED}"));
+        assert_eq!(written("\n\u{feff}id: event-1\n".as_bytes(), 1), "\n\u{feff}id: event-1\n", "it is another field");
+        assert_eq!(written("\u{feff}\u{feff}id: x\n".as_bytes(), 1), "\u{feff}\u{feff}id: x\n");
+        for begin in ["i", "id", "\u{feff}", "\u{feff}i", ""] {
+            assert_eq!(written(begin.as_bytes(), 1), begin);
         }
     }
 

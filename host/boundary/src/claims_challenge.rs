@@ -16,7 +16,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The claims that the next token has to have, as JSON. Empty: the token is no longer good, and another one may be.
-pub(super) fn wanted_claims(headers: &HeaderMap) -> Option<String> {
+pub fn wanted_claims(headers: &HeaderMap) -> Option<String> {
     headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).find_map(|value| {
         let parameters = bearer_parameters(value);
         let parameter =

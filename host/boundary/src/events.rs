@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 /// A byte order mark, which may be at the start of the stream and is not part of it.
-pub(super) const MARK: &[u8] = b"\xef\xbb\xbf";
+pub const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Words without which a message has no list, does not say how far it may be shared, and hands nothing out to the caller.
 /// Some readers of JSON ignore the case of names, so all cases count.
@@ -17,14 +17,14 @@ const LISTS: [&[u8]; 7] =
 const DISGUISES: [&[u8]; 2] = [br"\u0", "\u{17f}".as_bytes()];
 
 /// Whether a text may be or contain a message with a list.
-pub(super) fn may_list(text: &[u8]) -> bool {
+pub fn may_list(text: &[u8]) -> bool {
     let occurs = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
     LISTS.iter().chain(&DISGUISES).any(|word| occurs(word))
 }
 
 /// A part of the stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
     /// Nothing that a client acts on: a comment, an empty line.
     Filler(Vec<u8>),
     /// The lines of an event and the empty line after them.
@@ -33,7 +33,7 @@ pub(super) enum Part {
 
 /// Cuts a stream into events.
 #[derive(Default)]
-pub(super) struct Splitter {
+pub struct Splitter {
     buffer: Vec<u8>,
     /// Up to where the buffer has been given out. It is cleared away when more comes, not for every part.
     given: usize,
@@ -49,14 +49,14 @@ pub(super) struct Splitter {
 
 impl Splitter {
     /// Adds what has come.
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
+    pub fn feed(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.given);
         self.given = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
     /// Bytes of the event that is not complete.
-    pub(super) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.ahead().len()
     }
 
@@ -65,7 +65,7 @@ impl Splitter {
     }
 
     /// The next part that is complete.
-    pub(super) fn next(&mut self) -> Option<Part> {
+    pub fn next_part(&mut self) -> Option<Part> {
         if self.after_cr && self.held() > 0 {
             self.after_cr = false;
             if self.ahead().first() == Some(&b'\n') {
@@ -101,7 +101,7 @@ impl Splitter {
     }
 
     /// What is left at the end of the stream: an event without its empty line, which some clients take for one.
-    pub(super) fn rest(&mut self) -> Option<Part> {
+    pub fn rest(&mut self) -> Option<Part> {
         (self.held() > 0).then(|| Part::Event(self.take(self.held())))
     }
 
@@ -115,17 +115,17 @@ impl Splitter {
 
 /// An event that may have a list.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Event {
+pub struct Event {
     /// Its lines `event`, `id` and `retry`.
     head: Vec<u8>,
     /// The lines `data`, joined.
-    pub(super) data: Option<String>,
+    pub data: Option<String>,
 }
 
 impl Event {
     /// Reads an event. What a client ignores is left out, and so is a line that might have a list where none belongs: readers
     /// do not agree about what ends a line.
-    pub(super) fn read(raw: &[u8]) -> Self {
+    pub fn read(raw: &[u8]) -> Self {
         let raw = raw.strip_prefix(MARK).unwrap_or(raw);
         let text = String::from_utf8_lossy(raw);
         let (mut head, mut data) = (Vec::new(), None::<String>);
@@ -148,7 +148,7 @@ impl Event {
     }
 
     /// The event with this data.
-    pub(super) fn write(self, data: Option<Cow<'_, str>>) -> Vec<u8> {
+    pub fn write(self, data: Option<Cow<'_, str>>) -> Vec<u8> {
         let mut written = self.head;
         for line in data.iter().flat_map(|data| lines(data)) {
             written.extend_from_slice(b"data: ");
@@ -187,7 +187,7 @@ mod tests {
         let (mut splitter, mut parts) = (Splitter::default(), Vec::new());
         for chunk in chunks {
             splitter.feed(chunk);
-            parts.extend(std::iter::from_fn(|| splitter.next()));
+            parts.extend(std::iter::from_fn(|| splitter.next_part()));
         }
         parts.extend(splitter.rest());
         parts
@@ -234,12 +234,12 @@ mod tests {
         ] {
             let mut splitter = Splitter::default();
             splitter.feed(stream);
-            assert_eq!(splitter.next(), Some(expected));
-            assert_eq!((splitter.next(), splitter.held()), (None, 0));
+            assert_eq!(splitter.next_part(), Some(expected));
+            assert_eq!((splitter.next_part(), splitter.held()), (None, 0));
         }
         let mut splitter = Splitter::default();
         splitter.feed(b"data: a\n");
-        assert_eq!((splitter.next(), splitter.held()), (None, 8));
+        assert_eq!((splitter.next_part(), splitter.held()), (None, 8));
     }
 
     #[test]

@@ -1,0 +1,246 @@
+//! The head of an answer of a tool or of a server behind: what of it a client gets.
+//!
+//! What is behind shares an origin with the pages on which people sign in and consent, and its clients hold tokens of this
+//! server. So it says what it answers, and nothing else:
+//!
+//! - Only some named fields and those of MCP pass. No `Set-Cookie`, no CORS (the component sets it), no challenge,
+//!   no `Location`, `Link`, `Refresh`, `Clear-Site-Data`, `Alt-Svc`, `Server`.
+//! - The types are JSON, events and plain text. An error of another type, such as a page of a proxy, keeps its status and
+//!   loses its body; any other answer of another type is refused. 202 and 204 have no body.
+//! - Redirects and upgrades are refused. So are 401 and 407, which would send clients to sign in anew although it is the
+//!   gate whose credentials are refused.
+
+use crate::head::{Field, text, values};
+
+/// Most fields of an answer. Servers send some ten.
+const MAX_FIELDS: usize = 100;
+
+/// Most bytes of all fields of an answer: as many as the program accepts of clients.
+const MAX_FIELD_BYTES: usize = 32 * 1024;
+
+/// Most bytes of a session id. Usual are 36; some servers keep a signed state in it.
+const MAX_SESSION_ID_BYTES: usize = 4 * 1024;
+
+/// Fields that pass, besides those whose names begin with [`MCP`].
+const PASSED: [&str; 6] = ["allow", CONTENT_ENCODING, "content-language", CONTENT_TYPE, "date", "retry-after"];
+
+/// Fields that say something about a body.
+const OF_A_BODY: [&str; 2] = [CONTENT_TYPE, CONTENT_ENCODING];
+
+const CONTENT_TYPE: &str = "content-type";
+const CONTENT_ENCODING: &str = "content-encoding";
+
+/// How the fields of MCP begin. Except for the session id, which the component seals, they pass.
+const MCP: &str = "mcp-";
+const SESSION_ID: &str = "mcp-session-id";
+
+/// What is read of an answer besides its head.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The component judges its messages: what it cannot read does not pass.
+    pub judged: bool,
+    /// The component sees messages that hand something out.
+    pub noted: bool,
+    /// The ids of its events are tied to the caller.
+    pub tied: bool,
+}
+
+impl Reads {
+    /// Whether its messages are read.
+    pub fn messages(self) -> bool {
+        self.judged || self.noted
+    }
+
+    /// Whether its events are read.
+    pub fn events(self) -> bool {
+        self.messages() || self.tied
+    }
+}
+
+/// What an answer consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// No body.
+    Nothing,
+    /// One message.
+    Json,
+    /// Events.
+    Events,
+    /// A text for people.
+    Text,
+}
+
+/// What the head of an answer says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Head {
+    /// `Mcp-Session-Id`.
+    pub session_id: Option<String>,
+    /// What the body is.
+    pub content: Content,
+}
+
+impl Head {
+    /// Reads the head of an answer. The error is for the operator.
+    pub fn read(status: u16, fields: &[Field<'_>], reads: Reads) -> Result<Self, &'static str> {
+        let lengths = fields.iter().map(|(name, value)| name.len().saturating_add(value.len()));
+        if fields.len() > MAX_FIELDS || lengths.fold(0, usize::saturating_add) > MAX_FIELD_BYTES {
+            return Err("its header is too large");
+        }
+        match status {
+            100..=199 => return Err("it wants to change the protocol"),
+            300..=399 => return Err("it redirects"),
+            401 | 407 => return Err("it does not accept the credentials of the gate"),
+            _ => {}
+        }
+        let session_id = match one(fields, SESSION_ID) {
+            Ok(None) => None,
+            Ok(Some(id)) if id.len() <= MAX_SESSION_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Some(id.to_owned())
+            }
+            Ok(Some(_)) | Err(Several) => return Err("its session id is none"),
+        };
+        let succeeded = (200..300).contains(&status);
+        let content = match media(one(fields, CONTENT_TYPE).map_err(|Several| "its type is none")?) {
+            Media::None => Content::Nothing,
+            _ if [202, 204, 205].contains(&status) => Content::Nothing,
+            Media::Json => Content::Json,
+            Media::Events => Content::Events,
+            Media::Text if !(reads.judged && succeeded) => Content::Text,
+            Media::Text | Media::Other if succeeded => return Err("it is neither JSON nor events"),
+            Media::Text | Media::Other => Content::Nothing,
+        };
+        let is_read = match content {
+            Content::Json => reads.messages(),
+            Content::Events => reads.events(),
+            Content::Nothing | Content::Text => false,
+        };
+        let mut codings = values(fields, CONTENT_ENCODING);
+        let coding = codings.next();
+        if codings.next().is_some() {
+            return Err("it says twice how it is compressed");
+        }
+        if is_read && !coding.is_none_or(is_identity) {
+            return Err("it is compressed, and has to be read");
+        }
+        Ok(Self { session_id, content })
+    }
+
+    /// Whether a field passes.
+    pub fn passes(&self, name: &str) -> bool {
+        let is_mcp = name.starts_with(MCP) && name != SESSION_ID;
+        let of_no_body = self.content == Content::Nothing && OF_A_BODY.contains(&name);
+        (is_mcp || PASSED.contains(&name)) && !of_no_body
+    }
+}
+
+/// What every answer of the component has too: a browser does nothing with it but show it, and nothing keeps it. That
+/// clients always have to use https depends on where the answer comes from, and is not among these fields.
+pub fn secure(is_stream: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+    const POLICY: &str = "default-src 'none'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'";
+    let fields = [
+        ("content-security-policy", POLICY),
+        ("cache-control", if is_stream { "no-store, no-transform" } else { "no-store" }),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+    ];
+    fields.into_iter().chain(is_stream.then_some(("x-accel-buffering", "no")))
+}
+
+/// Whether a `Content-Encoding` leaves the content as it is.
+fn is_identity(codings: &[u8]) -> bool {
+    codings.split(|byte| *byte == b',').all(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"identity"))
+}
+
+/// A field that has one value has several, or one that is no text.
+struct Several;
+
+fn one<'h>(fields: &[Field<'h>], name: &str) -> Result<Option<&'h str>, Several> {
+    let mut values = values(fields, name);
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => text(value).map(Some).ok_or(Several),
+        (Some(_), Some(_)) => Err(Several),
+    }
+}
+
+/// What the type of an answer says.
+enum Media {
+    None,
+    Json,
+    Events,
+    Text,
+    Other,
+}
+
+fn media(content_type: Option<&str>) -> Media {
+    let Some(content_type) = content_type else { return Media::None };
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "application/json" => Media::Json,
+        "text/event-stream" => Media::Events,
+        "text/plain" => Media::Text,
+        other if other.starts_with("application/") && other.ends_with("+json") => Media::Json,
+        _ => Media::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JUDGED: Reads = Reads { judged: true, noted: false, tied: true };
+
+    fn read(status: u16, fields: &[(&str, &str)], reads: Reads) -> Result<Head, &'static str> {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        Head::read(status, &fields, reads)
+    }
+
+    #[test]
+    fn only_named_fields_pass() {
+        let head = read(200, &[("content-type", "application/json"), ("mcp-session-id", "abc")], Reads::default());
+        let head = head.unwrap();
+        assert_eq!((head.session_id.as_deref(), head.content), (Some("abc"), Content::Json));
+        for name in ["content-type", "content-encoding", "mcp-protocol-version", "retry-after"] {
+            assert!(head.passes(name), "{name}");
+        }
+        for name in ["mcp-session-id", "set-cookie", "location", "www-authenticate", "access-control-allow-origin"] {
+            assert!(!head.passes(name), "{name}");
+        }
+        let empty = read(202, &[("content-type", "application/json")], Reads::default()).unwrap();
+        assert!(!empty.passes("content-type") && !empty.passes("content-encoding") && empty.passes("date"));
+    }
+
+    #[test]
+    fn what_is_no_text_or_stands_there_twice_is_refused() {
+        for (name, value) in [("content-type", "application/json; x=é"), ("mcp-session-id", "é")] {
+            assert!(read(200, &[(name, value)], Reads::default()).is_err(), "{name}");
+        }
+        for name in ["mcp-session-id", "content-type", "content-encoding"] {
+            assert!(read(200, &[(name, "a"), (name, "a")], Reads::default()).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_has_to_be_read_is_not_compressed() {
+        for (coding, refused) in [("gzip", true), ("identity, gzip", true), ("Identity", false), ("", true)] {
+            let fields = [("content-type", "text/event-stream"), ("content-encoding", coding)];
+            assert_eq!(
+                read(200, &fields, JUDGED),
+                if refused {
+                    Err("it is compressed, and has to be read")
+                } else {
+                    Ok(Head { session_id: None, content: Content::Events })
+                }
+            );
+            assert!(read(200, &fields, Reads::default()).is_ok(), "{coding}");
+        }
+    }
+
+    #[test]
+    fn an_event_stream_is_not_transformed() {
+        let value = |stream: bool, name: &str| secure(stream).find(|(known, _)| *known == name).map(|(_, value)| value);
+        assert_eq!(value(true, "cache-control"), Some("no-store, no-transform"));
+        assert_eq!((value(false, "cache-control"), value(false, "x-accel-buffering")), (Some("no-store"), None));
+    }
+}
