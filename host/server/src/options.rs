@@ -40,6 +40,10 @@ pub struct Limits {
     pub unneeded_bytes: usize,
     /// Time to send them.
     pub unneeded_time: Duration,
+    /// Pause before an answer that ends the connection because the rest of the request is not read. A sender of such
+    /// requests could else connect anew as fast as they are refused, and take the processors from other clients. While it
+    /// waits, the connection gives way like one whose answer is being sent.
+    pub unread_pause: Duration,
     /// Bytes of all request bodies and large answers that are in memory at the same time. The request bodies that one
     /// client address, or an IPv6 network (/56, /48), is sending occupy no more than half. When there is no more room,
     /// a body of the address that occupies most gives way to one of an address that occupies less.
@@ -74,6 +78,7 @@ impl Default for Limits {
             pace_time: Duration::from_secs(5),
             unneeded_bytes: 64 * 1024,
             unneeded_time: Duration::from_secs(5),
+            unread_pause: Duration::from_millis(500),
             buffered_bytes: 64 * 1024 * 1024,
             request_time: Duration::from_secs(60),
             idle_time: Duration::from_secs(75),

@@ -59,6 +59,10 @@ pub(super) async fn answer(
             observed.run(handled(shared, received, &in_flight)).instrument(observed.log_span()).await
         }
     };
+    let closes = handled.as_ref().map_or_else(|refusal| refusal.closes, |(_, holds)| holds.closes);
+    if closes {
+        tokio::time::sleep(shared.options.limits.unread_pause).await;
+    }
     match handled {
         Ok((response, holds)) => {
             observed.answered(response.status());

@@ -68,6 +68,25 @@ async fn a_large_body_that_is_not_needed_is_not_read_and_the_connection_ends() {
 }
 
 #[tokio::test]
+async fn a_sender_of_bodies_that_are_not_read_waits_for_its_answer_and_other_clients_do_not() {
+    let pause = Duration::from_secs(8);
+    let server = Running::limited(Limits { unread_pause: pause, ..Limits::default() }).await;
+    let (mut unneeded, mut too_large) = (server.connect().await, server.connect().await);
+    let length = Limits::default().body_bytes + 1;
+    unneeded.write_all(post("/nothing", length, "").as_bytes()).await.unwrap();
+    too_large.write_all(post("/", length, "").as_bytes()).await.unwrap();
+    for _ in 0..4 {
+        assert_eq!(server.get("/", "").await.status(), 200);
+    }
+    for stream in [&unneeded, &too_large] {
+        assert_eq!(stream.try_read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+    pass(pause).await;
+    assert_eq!(answer(&mut unneeded).await.status(), 200);
+    assert_eq!(answer(&mut too_large).await.status(), 413);
+}
+
+#[tokio::test]
 async fn a_body_that_is_not_needed_is_not_waited_for_for_long() {
     let server = Running::limited(Limits { unneeded_time: Duration::from_millis(50), ..Limits::default() }).await;
     let reply = server.send(post("/nothing", 10, "0")).await;
