@@ -24,8 +24,12 @@ mod report;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(feature = "keyring")]
+pub use data_key::SystemKeyring;
 #[cfg(any(feature = "redis", feature = "sqlite"))]
-pub use data_key::{DataKeys, GivenKeys, KEY_BYTES, KeyError, KeyFile, KeySource};
+pub use data_key::{
+    DataKeys, GivenKeys, KEY_BYTES, KeyBeside, KeyError, KeyFile, KeySource, Keyring, KeyringError, NewKey, Unlock,
+};
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisError, RedisOptions, RedisRateLimiter, RedisStore, RedisUrl};

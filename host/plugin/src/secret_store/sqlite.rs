@@ -194,12 +194,22 @@ impl SqliteStore {
     /// Opens the database at `path`, creating it, its folder and its key file (`path` with the extension `key`)
     /// if they do not exist.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        Self::open_as(User::of_process(), path, None, clock)
+        Self::open_as(User::of_process(), path, |file| Arc::new(file), clock)
+    }
+
+    /// The same, where the key file may name another place for the key. `keys` is given the key file, and says where the
+    /// key is.
+    pub fn open_beside(
+        path: &Path,
+        keys: impl FnOnce(KeyFile) -> Arc<dyn KeySource>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        Self::open_as(User::of_process(), path, keys, clock)
     }
 
     /// The same with the key from elsewhere.
     pub fn open_with(path: &Path, keys: Arc<dyn KeySource>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        Self::open_as(User::of_process(), path, Some(keys), clock)
+        Self::open_as(User::of_process(), path, |_| keys, clock)
     }
 
     /// Opens every record of the database at `path`, and changes nothing.
@@ -216,7 +226,7 @@ impl SqliteStore {
     fn open_as(
         user: User,
         path: &Path,
-        source: Option<Arc<dyn KeySource>>,
+        source: impl FnOnce(KeyFile) -> Arc<dyn KeySource>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         let database_error = |reason: String| OpenError::Database { path: path.to_owned(), reason };
@@ -238,7 +248,7 @@ impl SqliteStore {
         };
         let own_key = path.with_extension(KEY_EXTENSION);
         let was_ours = own_key.exists();
-        let source = source.unwrap_or_else(|| Arc::new(KeyFile::of(user.clone(), &own_key)));
+        let source = source(KeyFile::of(user.clone(), &own_key));
         let keys = keys_of(path, &*source)?;
         // SQLite gives its side files the mode of the database file, so the database file has to be private from the
         // start.

@@ -4,6 +4,7 @@
 mod commands;
 mod competition;
 mod contract;
+mod keyring;
 mod limits;
 mod outage;
 mod replicas;
