@@ -197,6 +197,7 @@ fn store_error(error: wit::secret_store::StoreError) -> StoreError {
         wit::secret_store::StoreError::TooLarge => StoreError::TooLarge,
         wit::secret_store::StoreError::Unreadable => StoreError::Unreadable,
         wit::secret_store::StoreError::Unavailable(reason) => StoreError::Unavailable(reason),
+        wit::secret_store::StoreError::Full(reason) => StoreError::Full(reason),
     }
 }
 

@@ -25,10 +25,13 @@ pub struct OpenedStore {
 pub async fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<OpenedStore, Error> {
     let records: Arc<dyn SecretStore> = match &config.location {
         StoreLocation::Memory => Arc::new(MemoryStore::new(clock)),
-        StoreLocation::File(path) => match &config.key {
-            StoreKey::Beside(new) => Arc::new(SqliteStore::open_beside(path, |file| beside(file, *new), clock)?),
-            key => Arc::new(SqliteStore::open_with(path, key_source(key, path), clock)?),
-        },
+        StoreLocation::File(path) => {
+            let store = match &config.key {
+                StoreKey::Beside(new) => SqliteStore::open_beside(path, |file| beside(file, *new), clock)?,
+                key => SqliteStore::open_with(path, key_source(key, path), clock)?,
+            };
+            Arc::new(store.limited(config.limits))
+        }
         StoreLocation::Redis(options) => {
             let store = RedisStore::connect(options, key_source(&config.key, Path::new("")), clock).await?;
             return Ok(OpenedStore { records: Arc::new(store.clone()), shared: Some(store) });

@@ -2,12 +2,15 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Arg, ValueEnum, value_parser};
 use entra_mcp_plugin::client_credential::read_secret_file;
-use entra_mcp_plugin::secret_store::{DataKeys, KEY_BYTES, NewKey, RedisOptions, RedisUrl};
+use entra_mcp_plugin::secret_store::{
+    DEFAULT_MAX_BYTES, DEFAULT_MAX_RECORDS, DataKeys, KEY_BYTES, NewKey, RedisOptions, RedisUrl, StoreLimits,
+};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -19,6 +22,12 @@ const DEFAULT_PREFIX: &str = "entra-mcp:";
 
 /// Longest prefix in bytes: it is in every name.
 const MAX_PREFIX_BYTES: usize = 64;
+
+/// Accepted numbers of records: more than strangers can leave, which is 20,480.
+const MAX_RECORDS: RangeInclusive<u64> = 50_000..=100_000_000;
+
+/// Accepted sizes of all records together in MiB: more than strangers can leave, which is 80.
+const MAX_MIB: RangeInclusive<u64> = 256..=1_048_576;
 
 /// The name of the credential of systemd with the data key.
 const CREDENTIAL: &str = "entra-mcp-store-key";
@@ -114,6 +123,11 @@ settings! {
         /// Manager) or in the file beside the store. `auto` is the keyring if one answers without asking a person, else the
         /// file; for `serve` it is the file. An existing store keeps its key where it is
         store_key_in: StoreKeyIn = StoreKeyIn::Auto;
+        /// Most records of a store in a file. A full store refuses new records, and sessions that are in it go on. Redis has
+        /// `maxmemory` for that
+        store_max_records: u64 = DEFAULT_MAX_RECORDS, value("NUMBER"), range(MAX_RECORDS);
+        /// Most MiB of all records of a store in a file, as they are stored
+        store_max_mib: u64 = DEFAULT_MAX_BYTES >> 20, value("MIB"), range(MAX_MIB);
     }
     variables {
         /// The data key itself, 32 bytes as base64, in place of a file; a credential of systemd with the name
@@ -158,6 +172,8 @@ pub struct StoreConfig {
     pub location: StoreLocation,
     /// Where their key is.
     pub key: StoreKey,
+    /// How much a file may have in it.
+    pub limits: StoreLimits,
 }
 
 /// Whose sign-ins are kept.
@@ -210,7 +226,7 @@ impl Sources {
             (None, Some(folder)) => StoreLocation::File(folder.join(of.file())),
             (None, None) => return Err(ConfigError::NoHome("sign-ins", "pass --store with a file name or `memory`")),
         };
-        let key = match (self.store_key(values.store_key_file)?, values.store_key_in) {
+        let key = match (self.store_key(values.store_key_file.clone())?, values.store_key_in) {
             (Some(_), StoreKeyIn::Keyring) => {
                 return Err(ConfigError::Conflict(format!(
                     "--store-key-in is `keyring`, and --store-key-file, {} or a credential of systemd gives the data key: there \
@@ -230,7 +246,8 @@ impl Sources {
                 StoreLayer::DATA_KEY
             )));
         }
-        Ok(StoreConfig { location, key })
+        let limits = StoreLimits { records: values.store_max_records, bytes: values.store_max_mib << 20 };
+        Ok(StoreConfig { location, key, limits })
     }
 
     /// The configured store, or the files that are used where none is configured.

@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::ManualClock;
 
 mod erased;
+mod faults;
 
 struct Fixture {
     folder: tempfile::TempDir,
