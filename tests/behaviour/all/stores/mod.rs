@@ -5,6 +5,7 @@ mod commands;
 mod competition;
 mod contract;
 mod keyring;
+mod killed;
 mod limits;
 mod outage;
 mod replicas;
