@@ -28,7 +28,8 @@ const NODE_CLIENTS: [&str; 11] = [
     "pages",
     "server-everything",
 ];
-const TOOLS: [&str; 5] = ["caddy", "chromium", "nginx", "redis-server", VALKEY];
+const TOOLS: [&str; 7] =
+    ["caddy", "chromium", "dbus-run-session", "gnome-keyring-daemon", "nginx", "redis-server", VALKEY];
 /// Newer releases of Debian have it, older ones do not: where it is missing, nothing requires it.
 const VALKEY: &str = "valkey-server";
 

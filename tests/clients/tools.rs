@@ -76,7 +76,8 @@ impl Tools {
     }
 }
 
-/// A program that is not a client: `caddy`, `chromium`, `nginx`, `redis-server` or `valkey-server`.
+/// A program that is not a client: `caddy`, `chromium`, `dbus-run-session`, `gnome-keyring-daemon`, `nginx`, `redis-server`
+/// or `valkey-server`.
 pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     match name {
         "chromium" => CHROMIUM.into_iter().find_map(on_path),

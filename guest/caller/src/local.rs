@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod attempt;
+pub mod background;
 pub mod interactive;
 mod person_world;
 pub mod profile;

@@ -14,6 +14,12 @@ pub trait PersonWorlds {
 impl PersonWorlds for World {
     fn person(&self) -> PersonWorld<'static> {
         let world = forever(self.clone());
-        PersonWorld { entra: self.entra(), settings: forever(local_settings()), agent: world, channel: world }
+        PersonWorld {
+            entra: self.entra(),
+            settings: forever(local_settings()),
+            chosen: None,
+            agent: world,
+            channel: world,
+        }
     }
 }

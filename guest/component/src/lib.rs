@@ -12,7 +12,7 @@ mod exports {
     use base::Secret;
     use caller::PersonWorld;
     use caller::local::interactive::{self, NoClient, SignInRequest};
-    use caller::local::{SignInError, accounts, silent};
+    use caller::local::{SignInError, accounts, background, silent};
     use entra::check;
     use entra::graph::groups;
     use entra::token;
@@ -150,6 +150,15 @@ mod exports {
         fn give_up_sign_in() {
             // What cannot be given up now is taken over by the next call a few seconds later.
             let _ = with_person(|person| block_on(interactive::give_up(person)));
+        }
+
+        fn renew_tokens() -> Option<u32> {
+            let instance = instance();
+            let trail = Trail::unnamed(instance.recorder());
+            let person = instance.person(&trail)?;
+            // The host has logged what is wrong with the store, and asks again.
+            let pause = block_on(background::renew(&person.entra)).unwrap_or(background::MAX_PAUSE);
+            Some(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX))
         }
     }
 

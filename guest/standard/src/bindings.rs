@@ -107,6 +107,7 @@ impl Instance {
                 }
                 wit::secret_store::StoreError::Unavailable(reason)
             }
+            StoreError::Full(reason) => wit::secret_store::StoreError::Full(reason),
             StoreError::Contended => wit::secret_store::StoreError::Unavailable(error.to_string()),
         }
     }

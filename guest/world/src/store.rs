@@ -19,6 +19,9 @@ pub enum StoreError {
     /// The store cannot be reached or written now. The text is for the log, and the host has logged it.
     #[error("the secret store is unavailable now: see the log")]
     Unavailable(String),
+    /// The store has no room for another record. Nothing was changed. The text is for the log, and the host has logged it.
+    #[error("the secret store is full: see the log")]
+    Full(String),
     /// Other calls have changed the record each time this call tried to.
     #[error("other calls change the record all the time")]
     Contended,

@@ -91,6 +91,9 @@ struct Fakes {
     detached: RefCell<Vec<String>>,
     prompts: RefCell<Vec<String>>,
     state: RefCell<Option<String>>,
+    /// What the client was asked, and how it answers.
+    asked: RefCell<Vec<(String, serde_json::Value)>>,
+    answers: RefCell<VecDeque<serde_json::Value>>,
     documents: RefCell<HashMap<String, Result<Document, FetchError>>>,
     fetched: RefCell<Vec<String>>,
     exceeded: RefCell<HashMap<String, Duration>>,
@@ -257,6 +260,16 @@ impl World {
     /// Lets the user agent listen for redirects.
     pub fn can_listen(&self) {
         self.0.listens.set(true);
+    }
+
+    /// The client answers its next request with this result.
+    pub fn client_answers(&self, result: serde_json::Value) {
+        self.0.answers.borrow_mut().push_back(result);
+    }
+
+    /// What the client was asked: methods and parameters.
+    pub fn asked_of_client(&self) -> Vec<(String, serde_json::Value)> {
+        self.0.asked.borrow().clone()
     }
 
     /// The listeners that were left running.

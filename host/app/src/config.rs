@@ -37,7 +37,7 @@ pub use variables::Environment;
 
 use endpoints::{Endpoints, check_guid, check_tenant, one_tenant};
 use layer::{HostValues, Values};
-use store::StoreName;
+use store::{StoreName, StoreOf};
 
 /// Stands for the client id where there is none: no application has it.
 const NO_CLIENT: &str = "00000000-0000-0000-0000-000000000000";
@@ -316,7 +316,7 @@ impl Sources {
 
     /// Checks the settings of a public client.
     pub fn public_client(&self) -> Result<Config, ConfigError> {
-        self.checked(&self.merged, "secrets.db")
+        self.checked(&self.merged, StoreOf::Person)
     }
 
     /// Checks the settings of a local server: a public client, and the tools that it serves.
@@ -335,8 +335,8 @@ impl Sources {
         Behind::new(self.behind.values()?, &context)
     }
 
-    /// `store` is the name of the file that keeps sign-ins, unless set otherwise.
-    fn checked(&self, layer: &Layer, store: &str) -> Result<Config, ConfigError> {
+    /// `store` says whose sign-ins are kept.
+    fn checked(&self, layer: &Layer, store: StoreOf) -> Result<Config, ConfigError> {
         let values = layer.values()?;
         let Endpoints { authority, tenant_of_authority, graph, graph_resource } = Endpoints::new(&values)?;
         let Values { tenant_id, client_id, sign_in, sign_in_timeout, account, profile_cache_seconds, .. } = values;
@@ -397,7 +397,7 @@ impl Sources {
         for tenant in &token.allowed_tenants {
             check_guid("allow-tenant", tenant)?;
         }
-        let mut config = self.checked(&layer, "")?;
+        let mut config = self.checked(&layer, StoreOf::Nothing)?;
         let clock_tolerance_seconds = config.settings.token.clock_tolerance_seconds;
         config.settings.token = TokenSettings { clock_tolerance_seconds, ..token };
         Ok(config)

@@ -115,6 +115,12 @@ impl ManualClock {
         }
     }
 
+    /// Sets the wall clock back, as a person or the network may. The monotonic clock goes on.
+    pub fn set_back(&self, by: Duration) {
+        let mut state = self.lock();
+        state.start = state.start.saturating_sub(by);
+    }
+
     /// Returns when at least one caller waits for a later time, with the time that the first of them still has to wait.
     pub async fn next_wait(&self) -> Duration {
         loop {

@@ -68,6 +68,8 @@ pub mod random;
 pub mod rate_limiter;
 pub mod secret_store;
 pub mod sign_in;
+#[cfg(feature = "pool")]
+pub mod token_renewal;
 pub mod token_validator;
 #[cfg(feature = "tools")]
 pub mod tool_components;

@@ -240,6 +240,15 @@ impl Plugin {
         .await
     }
 
+    /// Renews the access tokens of the person at this machine that end soon. Returns after how long to ask again; `None` if
+    /// there is no such person. See [`keep_tokens_fresh`](crate::token_renewal::keep_tokens_fresh).
+    pub async fn renew_tokens(&self) -> Result<Option<Duration>, Error> {
+        let pause = self.call(None, Arc::new(NoChannel), async |exports, store| {
+            exports.entra_mcp_plugin_lifecycle().call_renew_tokens(store).await
+        });
+        Ok(pause.await?.map(|seconds| Duration::from_secs(seconds.into())))
+    }
+
     /// A call that may also answer with an error of the component's own.
     async fn judged<T>(
         &self,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use entra_mcp_plugin::clock::{Clock, SystemClock};
 use entra_mcp_plugin::secret_store::{
     DataKeys, GivenKeys, KEY_BYTES, RedisOptions, RedisStore, RedisUrl, SecretBytes, SecretStore, SqliteStore,
-    StoreError,
+    StoreError, StoreLimits,
 };
 
 /// Records in a store that is full, unless the command line says otherwise.
@@ -27,6 +27,9 @@ const RECORD_BYTES: usize = 2_048;
 
 /// Operations of each kind that are measured, one after the other.
 const OPERATIONS: u32 = 500;
+
+/// From one record that is read to the next: a prime, so that the records are spread over the store.
+const STRIDE: usize = 104_729;
 
 /// How many records are written at a time while a store is filled.
 const FILLERS: usize = 64;
@@ -48,6 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     println!("{:<8}{:>10}{:>12}{:>12}{:>8}", "store", "operation", "1 record", format!("{many} records"), "ratio");
     let sqlite = SqliteStore::open(&folder.path().join("store").join("store.db"), Arc::clone(&clock))?;
+    let sqlite = sqlite.limited(StoreLimits { records: u64::MAX, bytes: u64::MAX });
     measure("sqlite", Arc::new(sqlite), many).await?;
     match redis(folder.path(), clock).await {
         Some((_server, store)) => measure("redis", Arc::new(store), many).await?,
@@ -73,9 +77,10 @@ async fn redis(folder: &std::path::Path, clock: Arc<dyn Clock>) -> Option<(Serve
 }
 
 async fn measure(name: &str, store: Arc<dyn SecretStore>, many: usize) -> Result<(), StoreError> {
-    let few = operations(&*store).await?;
+    fill(&store, 1).await?;
+    let few = operations(&*store, 1).await?;
     fill(&store, many).await?;
-    let full = operations(&*store).await?;
+    let full = operations(&*store, many).await?;
     for ((operation, few), (_, full)) in few.into_iter().zip(full) {
         let micros = |time: Duration| format!("{:.1} µs", time.as_secs_f64() * 1e6 / f64::from(OPERATIONS));
         let ratio = full.as_secs_f64() / few.as_secs_f64();
@@ -104,11 +109,12 @@ async fn fill(store: &Arc<dyn SecretStore>, many: usize) -> Result<(), StoreErro
     Ok(())
 }
 
-/// How long all operations of each kind take.
-async fn operations(store: &dyn SecretStore) -> Result<Vec<(&'static str, Duration)>, StoreError> {
+/// How long all operations of each kind take in a store of so many records. What is read is spread over all of them.
+async fn operations(store: &dyn SecretStore, records: usize) -> Result<Vec<(&'static str, Duration)>, StoreError> {
     let (mut put, mut get, mut swap, mut take) = (Duration::ZERO, Duration::ZERO, Duration::ZERO, Duration::ZERO);
     for number in 0..OPERATIONS {
         let name = format!("measured/{number}");
+        let filled = format!("filled/{}", usize::try_from(number).unwrap_or_default() * STRIDE % records.max(1));
         let mut since = Instant::now();
         let mut lap = |total: &mut Duration| {
             *total += since.elapsed();
@@ -116,9 +122,9 @@ async fn operations(store: &dyn SecretStore) -> Result<Vec<(&'static str, Durati
         };
         store.put(&name, value(2), Some(Duration::from_secs(86_400))).await?;
         lap(&mut put);
-        let found = store.get(&name).await?;
+        store.get(&filled).await?;
         lap(&mut get);
-        store.compare_and_swap(&name, found, value(3), None).await?;
+        store.compare_and_swap(&name, Some(value(2)), value(3), None).await?;
         lap(&mut swap);
         store.take(&name).await?;
         lap(&mut take);

@@ -38,7 +38,7 @@ impl<'a> PersonCaller<'a> {
         let Self { person, presenter, resumes, .. } = *self;
         let env = &person.entra;
         let silent = match accounts::choose(person, None).await {
-            Ok(account) => silent::acquire(env, &account, scopes, challenge).await,
+            Ok(account) => silent::for_call(env, &account, scopes, challenge).await,
             Err(error) => Err(error),
         };
         let Err(SignInError::InteractionRequired { claims, .. }) = silent else {
@@ -57,7 +57,7 @@ impl<'a> PersonCaller<'a> {
                     .to_owned(),
             ));
         }
-        silent::acquire(env, &account, scopes, challenge).await
+        silent::for_call(env, &account, scopes, challenge).await
     }
 }
 

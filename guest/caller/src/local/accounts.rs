@@ -129,7 +129,25 @@ fn listed(accounts: &[Account]) -> String {
     shown.chain((more > 0).then(|| format!("and {more} more"))).collect::<Vec<_>>().join(", ")
 }
 
-/// Chooses the account to use: the wanted one, else the configured one, else the only one.
+/// Which account the person means is open: several are signed in, none is configured, and none was chosen that is still
+/// among them. Returns those; else none.
+pub async fn to_choose_from(person: &PersonWorld<'_>) -> Result<Vec<Account>, StoreError> {
+    if person.settings.account.is_some() {
+        return Ok(Vec::new());
+    }
+    let accounts = list(&person.entra).await?;
+    let is_open = accounts.len() > 1 && chosen(person, &accounts).is_none();
+    Ok(if is_open { accounts } else { Vec::new() })
+}
+
+/// The account that was chosen on this connection, as long as it is signed in.
+fn chosen<'a>(person: &PersonWorld<'_>, accounts: &'a [Account]) -> Option<&'a Account> {
+    let chosen = person.chosen?;
+    accounts.iter().find(|account| account.home_account_id == chosen)
+}
+
+/// Chooses the account to use: the wanted one, else the configured one, else the one that was chosen on this connection, else
+/// the only one.
 pub async fn choose(person: &PersonWorld<'_>, wanted: Option<&str>) -> Result<Account, SignInError> {
     let accounts = list(&person.entra).await?;
     let wanted = wanted.or(person.settings.account.as_deref());
@@ -149,6 +167,9 @@ pub async fn choose(person: &PersonWorld<'_>, wanted: Option<&str>) -> Result<Ac
                 claims: None,
             }),
         };
+    }
+    if let Some(account) = chosen(person, &accounts) {
+        return Ok(account.clone());
     }
     match accounts.as_slice() {
         [] => Err(SignInError::InteractionRequired {

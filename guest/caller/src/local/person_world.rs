@@ -11,6 +11,8 @@ pub struct PersonWorld<'w> {
     pub entra: EntraWorld<'w>,
     /// How people sign in.
     pub settings: &'w LocalSettings,
+    /// The account (home account id) that the person has chosen on this connection, while several are signed in.
+    pub chosen: Option<&'w str>,
     /// Browser, loopback listener, prompt.
     pub agent: &'w dyn UserAgent,
     /// The connection of the message that is being handled.

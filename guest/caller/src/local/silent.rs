@@ -28,15 +28,39 @@ pub struct AccessToken {
     pub account: Account,
 }
 
-/// Returns a token for `scopes`. With a challenge, the refused token is not returned again.
+/// How long a token has to live for a call that is going on, in seconds: longer than a request to an API lasts. Tokens are
+/// renewed before that in the background ([`background`](super::background)), so that a call need not wait.
+const LEFT_FOR_A_CALL: u64 = 60;
+
+/// Returns a token for `scopes` that lives for five minutes more. With a challenge, the refused token is not returned again.
 pub async fn acquire(
     env: &EntraWorld<'_>,
     account: &Account,
     scopes: &[String],
     challenge: Option<&GraphChallenge>,
 ) -> Result<AccessToken, SignInError> {
-    let mut refresh =
-        TokenQuestion { env, account, scopes, challenge, margin: margin(env.random), found: AccountTokens::default() };
+    with_margin(env, account, scopes, challenge, margin(env.random)).await
+}
+
+/// The same for a call that is going on: the token may end sooner.
+pub async fn for_call(
+    env: &EntraWorld<'_>,
+    account: &Account,
+    scopes: &[String],
+    challenge: Option<&GraphChallenge>,
+) -> Result<AccessToken, SignInError> {
+    with_margin(env, account, scopes, challenge, LEFT_FOR_A_CALL).await
+}
+
+/// The same with a token that lives for more than `margin` seconds.
+pub(super) async fn with_margin(
+    env: &EntraWorld<'_>,
+    account: &Account,
+    scopes: &[String],
+    challenge: Option<&GraphChallenge>,
+    margin: u64,
+) -> Result<AccessToken, SignInError> {
+    let mut refresh = TokenQuestion { env, account, scopes, challenge, margin, found: AccountTokens::default() };
     once_with(&env.records, &REFRESHING, &account.home_account_id, &mut refresh).await
 }
 

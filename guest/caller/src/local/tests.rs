@@ -16,7 +16,7 @@ use world::{Unrecorded, testing};
 
 use super::accounts::{self, Account};
 use super::silent::{self, AccessToken};
-use super::{PersonWorld, SignInError};
+use super::{PersonWorld, SignInError, background};
 use crate::testing::PersonWorlds as _;
 
 const SCOPE: &str = "https://graph.microsoft.com/User.Read";
@@ -102,6 +102,56 @@ fn a_token_within_five_minutes_of_its_end_is_refreshed_and_the_refresh_token_rot
     assert!(body.contains("cp1"), "claims challenges are declared to be understood");
     let stored = run(accounts::tokens(&env, "o.t")).unwrap();
     assert_eq!(stored.refresh_token.unwrap().reveal(), "refresh-2");
+}
+
+fn for_call(env: &EntraWorld<'_>) -> String {
+    run(silent::for_call(env, &account(), &scopes(), None)).unwrap().token.reveal().clone()
+}
+
+#[test]
+fn a_call_uses_a_token_that_outlives_it_and_waits_for_no_renewal() {
+    let (world, env) = signed_in(61);
+    assert_eq!(for_call(&env), "access-1");
+    assert!(world.sent().is_empty());
+    world.advance(Duration::from_secs(1));
+    world.once(|_| Ok(testing::json(200, &fresh_tokens(2))));
+    assert_eq!(for_call(&env), "access-2");
+}
+
+#[test]
+fn tokens_are_renewed_in_the_background_five_minutes_before_their_end() {
+    let (world, env) = signed_in(3_600);
+    assert_eq!(run(background::renew(&env)).unwrap(), Duration::from_secs(300), "another process may sign in");
+    world.advance(Duration::from_secs(3_000));
+    let pause = run(background::renew(&env)).unwrap();
+    assert!((270..=300).contains(&pause.as_secs()), "{pause:?}");
+    assert!(world.sent().is_empty());
+    world.advance(Duration::from_secs(300));
+    world.once(|_| Ok(testing::json(200, &fresh_tokens(2))));
+    assert_eq!(run(background::renew(&env)).unwrap(), Duration::from_secs(300));
+    assert_eq!(world.sent().len(), 1);
+    assert_eq!(for_call(&env), "access-2");
+    run(background::renew(&env)).unwrap();
+    assert_eq!(world.sent().len(), 1, "once");
+    assert!(world.audited().iter().any(|event| event.name == "token.refreshed"));
+}
+
+#[test]
+fn a_renewal_that_fails_is_tried_again_and_takes_nothing_away() {
+    let (world, env) = signed_in(250);
+    world.always(|_| Ok(testing::json(503, &json!({}))));
+    assert_eq!(run(background::renew(&env)).unwrap(), Duration::from_secs(60));
+    assert_eq!(for_call(&env), "access-1");
+}
+
+#[test]
+fn a_token_that_nothing_has_asked_for_since_it_ended_is_not_renewed() {
+    let (world, env) = signed_in(250);
+    world.advance(Duration::from_secs(250));
+    assert_eq!(run(background::renew(&env)).unwrap(), Duration::from_secs(300));
+    run(accounts::remove(&env, "o.t")).unwrap();
+    assert_eq!(run(background::renew(&env)).unwrap(), Duration::from_secs(300));
+    assert!(world.sent().is_empty());
 }
 
 #[test]

@@ -97,7 +97,13 @@ impl InstanceContext {
     /// The same with the person at this machine; none if the component is not set up for one.
     pub(crate) fn person<'w>(&'w self, trail: &'w Trail<'w>) -> Option<PersonWorld<'w>> {
         let Mode::Local(settings) = &self.settings.mode else { return None };
-        Some(PersonWorld { entra: self.entra(trail), settings, agent: &HostImports, channel: &HostImports })
+        Some(PersonWorld {
+            entra: self.entra(trail),
+            settings,
+            chosen: None,
+            agent: &HostImports,
+            channel: &HostImports,
+        })
     }
 
     /// The same for a message of that person.
@@ -197,6 +203,7 @@ fn store_error(error: wit::secret_store::StoreError) -> StoreError {
         wit::secret_store::StoreError::TooLarge => StoreError::TooLarge,
         wit::secret_store::StoreError::Unreadable => StoreError::Unreadable,
         wit::secret_store::StoreError::Unavailable(reason) => StoreError::Unavailable(reason),
+        wit::secret_store::StoreError::Full(reason) => StoreError::Full(reason),
     }
 }
 

@@ -76,7 +76,7 @@ async fn acquire(
 ) -> Result<Secret<String>, SignInError> {
     let env = &person.entra;
     let account = accounts::choose(person, Some(account)).await?;
-    let claims = match silent::acquire(env, &account, permissions, challenge).await {
+    let claims = match silent::for_call(env, &account, permissions, challenge).await {
         Err(SignInError::InteractionRequired { claims, .. }) => claims,
         other => return other.map(|token| token.token),
     };
@@ -92,7 +92,7 @@ async fn acquire(
             "Another account than the one that called the tool has signed in: call the tool again.".to_owned(),
         ));
     }
-    silent::acquire(env, &account, permissions, challenge).await.map(|token| token.token)
+    silent::for_call(env, &account, permissions, challenge).await.map(|token| token.token)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use base::policy::Denial;
 use base::settings::{ServerKind, ServerSettings};
-use caller::local::{SignInError, attempt, interactive};
+use caller::local::{PersonWorld, SignInError, accounts, attempt, interactive};
 use caller::{Caller, PersonCaller};
 use rmcp::model::{CacheScope, JsonObject, ListToolsResult, Tool as Description};
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use super::person::{self, ClientPresenter, ClientState};
 use super::request_error::{RequestError, internal};
 use super::request_state::{self, OpenedState};
 use super::results::{finished, in_era, to_value};
-use super::version::Era;
+use super::version::{Connection, Era};
 use super::{Peer, Reply, challenge};
 use crate::access::Access;
 use crate::local_world::LocalWorld;
@@ -24,8 +24,12 @@ const TOOLS_TTL_MS: u64 = 300_000;
 /// The same while it cannot be found out whether the caller may call one of them: that Graph or Entra ID failed is
 /// remembered as long.
 const UNDECIDED_TTL_MS: u64 = 5_000;
-/// The name of the one thing that is ever asked of a client.
+/// The name of the sign-in among what is asked of a client.
 const SIGN_IN_INPUT: &str = "sign-in";
+/// Stands for the choice of an account in place of a sign-in attempt, whose names are random.
+const CHOICE: &str = "choice-of-account";
+/// How long a client may take to come back with the choice.
+const CHOICE_SECONDS: u64 = 600;
 
 /// A request to call a tool.
 struct Request<'a> {
@@ -127,6 +131,7 @@ fn access_of<'a>(peer: &Peer<'a>) -> Option<Access<'a>> {
 /// The result of `tools/call`. `message` is the text that the parameters were parsed from.
 pub(super) async fn call_tool(
     peer: &Peer<'_>,
+    connection: &mut Connection,
     mut params: Map<String, Value>,
     message: &[u8],
     era: &Era,
@@ -154,7 +159,7 @@ pub(super) async fn call_tool(
     }
     let request = Request { provider: &*provider, name, params: &params, arguments, message, era };
     match *peer {
-        Peer::Local(env) => call_for_person(peer, env, request).await,
+        Peer::Local(env) => call_for_person(peer, env, connection, request).await,
         Peer::Remote(env, caller) => call_for_client(peer, env, caller, request).await,
     }
 }
@@ -163,9 +168,14 @@ pub(super) async fn call_tool(
 async fn call_for_person(
     peer: &Peer<'_>,
     env: &LocalWorld<'_>,
+    connection: &mut Connection,
     mut request: Request<'_>,
 ) -> Result<String, RequestError> {
-    let person = &env.person;
+    let mut account = connection.account().map(str::to_owned);
+    let open = {
+        let person = PersonWorld { chosen: account.as_deref(), ..env.person };
+        accounts::to_choose_from(&person).await.map_err(internal)?
+    };
     let digest = request_state::request_digest(request.name, request.arguments.as_ref());
     let arguments = request.arguments()?;
     let Request { provider, name, params, era, .. } = request;
@@ -174,29 +184,74 @@ async fn call_for_person(
         Round::First => None,
         Round::Resumes(attempt) => Some(attempt.as_str()),
         Round::Declined(attempt) => {
-            let declined = interactive::decline(person, attempt).await.err().unwrap_or(SignInError::Declined);
+            let declined = interactive::decline(&env.person, attempt).await.err().unwrap_or(SignInError::Declined);
             return Ok(finished(Err(&ToolError::from(declined)), peer, era));
         }
+        // What is asked for in a form may be missing in the answer, or have been signed out meanwhile.
+        Round::Chosen(answer) => {
+            if let Some(chosen) = person::chosen_account(answer, &open) {
+                connection.choose(&chosen.home_account_id);
+                account = Some(chosen.home_account_id.clone());
+            }
+            None
+        }
     };
-    let client = ClientPresenter { person, era, progress_token: progress_token(params), state: ClientState::default() };
-    let caller = PersonCaller::new(person, &client, resumes);
-    let result = provider.call(name, arguments, Calling::Person(env, &caller)).await;
+    let may_ask = !open.is_empty() && era.can_show_form() && !matches!(round, Round::Chosen(_));
+    let again = may_ask.then(|| Arguments { values: arguments.values.clone(), message: arguments.message });
+    let call = async |account: Option<&str>, arguments| {
+        let person = PersonWorld { chosen: account, ..env.person };
+        let env = LocalWorld { person, ..*env };
+        let state = ClientState::default();
+        let client = ClientPresenter { person: &env.person, era, progress_token: progress_token(params), state };
+        let caller = PersonCaller::new(&env.person, &client, resumes);
+        provider.call(name, arguments, Calling::Person(&env, &caller)).await
+    };
+    let mut result = call(account.as_deref(), arguments).await;
+    let person = &env.person;
+    // The account is the first thing that a tool asks for, so nothing was done yet.
+    if let (Some(again), Err(error)) = (again, &result)
+        && matches!(error.sign_in(), Some(SignInError::AccountSelection(_)))
+    {
+        if era.is_modern() {
+            let expires_at = person.entra.clock.now() + CHOICE_SECONDS;
+            let form = person::account_form(&open, era);
+            return asked(peer, person::ACCOUNT, &form, CHOICE, expires_at, digest, era).await;
+        }
+        let state = ClientState::default();
+        let client = ClientPresenter { person, era, progress_token: None, state };
+        if let Some(chosen) = client.ask_account(&open) {
+            connection.choose(&chosen.home_account_id);
+            result = call(Some(&chosen.home_account_id), again).await;
+        }
+    }
     if let Err(error) = &result
         && let Some(SignInError::Deferred { attempt, instruction }) = error.sign_in()
     {
         let expires_at = person.entra.clock.now() + attempt::BROWSER_LIFETIME.as_secs();
-        let state = request_state::seal(peer, attempt, expires_at, digest).await.map_err(internal)?;
         let elicitation = person::elicitation(instruction, person.entra.settings);
-        let result = json!({
-            "resultType": "input_required",
-            "inputRequests": {
-                SIGN_IN_INPUT: { "method": "elicitation/create", "params": elicitation },
-            },
-            "requestState": state,
-        });
-        return Ok(in_era(result, era).to_string());
+        return asked(peer, SIGN_IN_INPUT, &elicitation, attempt, expires_at, digest, era).await;
     }
     Ok(finished(result.as_ref(), peer, era))
+}
+
+/// The result that asks the client for something (2026-07-28), after which it repeats the call. `attempt` is what the state
+/// leads back to.
+async fn asked(
+    peer: &Peer<'_>,
+    name: &str,
+    elicitation: &Value,
+    attempt: &str,
+    expires_at: u64,
+    digest: String,
+    era: &Era,
+) -> Result<String, RequestError> {
+    let state = request_state::seal(peer, attempt, expires_at, digest).await.map_err(internal)?;
+    let result = json!({
+        "resultType": "input_required",
+        "inputRequests": { name: { "method": "elicitation/create", "params": elicitation } },
+        "requestState": state,
+    });
+    Ok(in_era(result, era).to_string())
 }
 
 /// A call of a client of the remote server. Its user has signed in already; what is missing is for the transport to say.
@@ -227,6 +282,8 @@ enum Round {
     /// The person has been shown what to do, and went to do it.
     Resumes(String),
     Declined(String),
+    /// The person was asked which account is meant: the answer.
+    Chosen(Value),
 }
 
 fn foreign_state() -> RpcError {
@@ -243,7 +300,12 @@ async fn round_of(peer: &Peer<'_>, params: &Map<String, Value>, era: &Era, reque
         OpenedState::Expired => return Ok(Round::First),
         OpenedState::Refused => return Err(foreign_state()),
     };
-    let response = params.get("inputResponses").and_then(|responses| responses.get(SIGN_IN_INPUT));
+    let response = |name| params.get("inputResponses").and_then(|responses: &Value| responses.get(name));
+    if attempt == CHOICE {
+        // Without an answer it is asked for again.
+        return Ok(response(person::ACCOUNT).map_or(Round::First, |answer| Round::Chosen(answer.clone())));
+    }
+    let response = response(SIGN_IN_INPUT);
     match response.and_then(|response| response.get("action")).and_then(Value::as_str) {
         Some("accept") => Ok(Round::Resumes(attempt)),
         Some("decline" | "cancel") => Ok(Round::Declined(attempt)),

@@ -178,7 +178,7 @@ async fn answer(
         ("ping", Era::Legacy(_) | Era::Unknown) => "{}".to_owned(),
         ("server/discover", Era::Modern { .. }) => discover(peer)?.to_string(),
         ("tools/list", Era::Modern { .. } | Era::Legacy(_)) => list_tools(peer, &params, &era).await?.to_string(),
-        ("tools/call", Era::Modern { .. } | Era::Legacy(_)) => call_tool(peer, params, text, &era).await?,
+        ("tools/call", Era::Modern { .. } | Era::Legacy(_)) => call_tool(peer, connection, params, text, &era).await?,
         ("server/discover" | "tools/list" | "tools/call", _) => {
             let message = format!("_meta[\"{}\"] is missing, and there was no initialize", version::VERSION_KEY);
             return Err(RpcError::invalid_params(message).with_status(BAD_REQUEST).into());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base::settings::Settings;
 use caller::local::interactive::{Alive, Presentation, Presenter, SLICE};
-use caller::local::{Instruction, PersonWorld, SignInError};
+use caller::local::{Account, Instruction, PersonWorld, SignInError};
 use serde_json::{Value, json};
 use world::ChannelError;
 use world::random::random_uuid;
@@ -15,6 +15,12 @@ use super::version::Era;
 
 /// Pause between two progress notifications.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(2);
+
+/// Most accounts that a form offers. With more, the setting `account` chooses.
+const MAX_OFFERED: usize = 50;
+
+/// The name of the one field of that form, and of what is asked for with it.
+pub(super) const ACCOUNT: &str = "account";
 
 /// The client of one call.
 pub(super) struct ClientPresenter<'a> {
@@ -44,6 +50,57 @@ pub(super) fn elicitation(instruction: &Instruction, settings: &Settings) -> Val
         None => "Sign in to Microsoft Entra ID to use the tools of this server.".to_owned(),
     };
     json!({ "mode": "url", "message": message, "url": instruction.url })
+}
+
+/// The parameters of an elicitation in form mode: which of these accounts is meant.
+pub(super) fn account_form(accounts: &[Account], era: &Era) -> Value {
+    let offered = accounts.get(..MAX_OFFERED.min(accounts.len())).unwrap_or_default();
+    let titled = |account: &Account| match (account.username.as_str(), account.name.as_str()) {
+        ("", _) => account.home_account_id.clone(),
+        // Two accounts may have one user name.
+        (name, _) if accounts.iter().filter(|other| other.username == name).count() > 1 => {
+            format!("{name} ({})", account.home_account_id)
+        }
+        (username, "") => username.to_owned(),
+        (username, name) => format!("{username} ({name})"),
+    };
+    let choice = if era.has_titled_choices() {
+        let options =
+            offered.iter().map(|account| json!({ "const": account.home_account_id, "title": titled(account) }));
+        json!({ "type": "string", "title": "Account", "oneOf": options.collect::<Vec<_>>() })
+    } else {
+        let (ids, names): (Vec<_>, Vec<_>) =
+            offered.iter().map(|account| (account.home_account_id.as_str(), titled(account))).unzip();
+        json!({ "type": "string", "title": "Account", "enum": ids, "enumNames": names })
+    };
+    json!({
+        "message": "Several accounts are signed in. Choose the one whose data this server may use on this connection.",
+        "requestedSchema": { "type": "object", "properties": { ACCOUNT: choice }, "required": [ACCOUNT] },
+    })
+}
+
+/// The account that the answer to an elicitation names, if it is one of these.
+pub(super) fn chosen_account<'a>(answer: &Value, accounts: &'a [Account]) -> Option<&'a Account> {
+    let accepted = answer.get("action").and_then(Value::as_str) == Some("accept");
+    let id = answer.get("content")?.get(ACCOUNT)?.as_str().filter(|_| accepted)?;
+    accounts.iter().find(|account| account.home_account_id == id)
+}
+
+impl ClientPresenter<'_> {
+    /// Asks the client's user which of these accounts is meant. `None`: the user has not said.
+    pub(super) fn ask_account<'a>(&self, accounts: &'a [Account]) -> Option<&'a Account> {
+        let (clock, timeout) = (self.person.entra.clock, self.person.settings.timeout);
+        let began = clock.monotonic();
+        let pending = self.person.channel.request("elicitation/create", &account_form(accounts, self.era), timeout);
+        loop {
+            if let Some(answer) = pending.wait(SLICE) {
+                return chosen_account(&answer.ok()?, accounts);
+            }
+            if clock.monotonic().saturating_sub(began) >= timeout {
+                return None;
+            }
+        }
+    }
 }
 
 #[async_trait(?Send)]

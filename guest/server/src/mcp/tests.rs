@@ -1,5 +1,6 @@
 //! The protocol, message by message. The tool itself is tested where it is, and end to end with real clients.
 
+mod choice;
 mod provided;
 
 use caller::local::attempt::{self, SignInAttempt, SignInTurn};

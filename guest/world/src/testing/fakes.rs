@@ -146,8 +146,9 @@ impl LoopbackListener for FakeListener {
 impl Channel for World {
     fn notify(&self, _method: &str, _params: &serde_json::Value) {}
 
-    fn request(&self, _method: &str, _params: &serde_json::Value, _timeout: Duration) -> Box<dyn PendingRequest> {
-        Box::new(NoAnswer)
+    fn request(&self, method: &str, params: &serde_json::Value, _timeout: Duration) -> Box<dyn PendingRequest> {
+        self.0.asked.borrow_mut().push((method.to_owned(), params.clone()));
+        Box::new(FakeAnswer(self.0.answers.borrow_mut().pop_front()))
     }
 
     fn state(&self) -> Option<String> {
@@ -159,11 +160,12 @@ impl Channel for World {
     }
 }
 
-struct NoAnswer;
+/// An answer of the client, which cannot be asked without one.
+struct FakeAnswer(Option<serde_json::Value>);
 
-impl PendingRequest for NoAnswer {
+impl PendingRequest for FakeAnswer {
     fn wait(&self, _timeout: Duration) -> Option<Result<serde_json::Value, ChannelError>> {
-        Some(Err(ChannelError::Unsupported))
+        Some(self.0.clone().ok_or(ChannelError::Unsupported))
     }
 }
 

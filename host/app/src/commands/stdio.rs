@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use entra_mcp_plugin::clock::SystemClock;
 use entra_mcp_plugin::random::SystemRandomness;
+use entra_mcp_plugin::token_renewal::keep_tokens_fresh;
 use entra_mcp_plugin::transport::stdio::serve;
 use tokio::io::{BufReader, stdin, stdout};
 
@@ -29,9 +30,16 @@ pub async fn run(config: &Config) -> Result<(), CommandError> {
     tools.connect(&plugin);
     notices::of_bare_tools(config);
     let (clock, random) = (Arc::new(SystemClock::new()), SystemRandomness::default());
+    let fresh = tokio::spawn({
+        let (plugin, clock) = (Arc::clone(&plugin), Arc::clone(&clock));
+        async move { keep_tokens_fresh(&plugin, &*clock).await }
+    });
     let input = BufReader::new(stdin());
     let handler = Arc::clone(&plugin);
-    let end = serve(handler, clock, &random, input, stdout(), config.max_message_bytes, end.received()).await?;
+    let end = serve(handler, clock, &random, input, stdout(), config.max_message_bytes, end.received()).await;
+    // A renewal that is going on is carried on by the next process: its lease ends by itself.
+    fresh.abort();
+    let end = end?;
     tracing::debug!(?end, "the connection ended");
     // The next client would be shown a page whose answer nothing receives any more.
     match tokio::time::timeout(LAST_WORDS, plugin.give_up_sign_in()).await {

@@ -8,7 +8,7 @@ use entra_mcp_plugin::Error;
 use entra_mcp_plugin::clock::Clock;
 use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
 use entra_mcp_plugin::secret_store::{
-    GivenKeys, KeyFile, KeySource, MemoryStore, RedisStore, SecretStore, SqliteStore,
+    GivenKeys, KeyBeside, KeyFile, KeySource, MemoryStore, NewKey, RedisStore, SecretStore, SqliteStore, SystemKeyring,
 };
 
 use crate::config::{StoreConfig, StoreKey, StoreLocation};
@@ -25,10 +25,13 @@ pub struct OpenedStore {
 pub async fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<OpenedStore, Error> {
     let records: Arc<dyn SecretStore> = match &config.location {
         StoreLocation::Memory => Arc::new(MemoryStore::new(clock)),
-        StoreLocation::File(path) => match &config.key {
-            StoreKey::Beside => Arc::new(SqliteStore::open(path, clock)?),
-            key => Arc::new(SqliteStore::open_with(path, key_source(key, path), clock)?),
-        },
+        StoreLocation::File(path) => {
+            let store = match &config.key {
+                StoreKey::Beside(new) => SqliteStore::open_beside(path, |file| beside(file, *new), clock)?,
+                key => SqliteStore::open_with(path, key_source(key, path), clock)?,
+            };
+            Arc::new(store.limited(config.limits))
+        }
         StoreLocation::Redis(options) => {
             let store = RedisStore::connect(options, key_source(&config.key, Path::new("")), clock).await?;
             return Ok(OpenedStore { records: Arc::new(store.clone()), shared: Some(store) });
@@ -40,10 +43,17 @@ pub async fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<OpenedS
 /// Where the key of a store is; `store` is its file.
 pub fn key_source(key: &StoreKey, store: &Path) -> Arc<dyn KeySource> {
     match key {
-        StoreKey::Beside => Arc::new(KeyFile::new(&store.with_extension("key"))),
+        StoreKey::Beside(new) => beside(KeyFile::new(&store.with_extension("key")), *new),
         StoreKey::File(path) => Arc::new(KeyFile::new(path)),
         StoreKey::Given { keys, place } => Arc::new(GivenKeys::new(keys.clone(), place)),
     }
+}
+
+/// The key in or named by the file beside a store.
+fn beside(file: KeyFile, new: NewKey) -> Arc<dyn KeySource> {
+    Arc::new(KeyBeside::new(file, Arc::new(SystemKeyring), new).telling(|file, error| {
+        tracing::info!("the key of the sign-ins is in the file {file}, which only this user can read, because {error}");
+    }))
 }
 
 impl OpenedStore {

@@ -25,6 +25,7 @@ use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri};
 use super::access::{self, AccessEntry};
 use super::endpoints::{check_guid, is_loopback};
 use super::setting::{choices, settings};
+use super::store::StoreOf;
 use super::{AuditConfig, AuditLayer, Config, ConfigError, OtlpConfig, Sources, invalid};
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
@@ -246,7 +247,7 @@ pub struct ServeConfig {
 impl Sources {
     /// Checks the settings of the remote server.
     pub fn serve(&self) -> Result<ServeConfig, ConfigError> {
-        let mut common = self.checked(&self.merged, "server.db")?;
+        let mut common = self.checked(&self.merged, StoreOf::Server)?;
         let values = self.serve.values()?;
         let credential = credential(&values, &self.environment, &common.settings.authority)?;
         common.settings.client_type = ClientType::ConfidentialClient;

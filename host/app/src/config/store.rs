@@ -2,16 +2,19 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Arg, value_parser};
+use clap::{Arg, ValueEnum, value_parser};
 use entra_mcp_plugin::client_credential::read_secret_file;
-use entra_mcp_plugin::secret_store::{DataKeys, KEY_BYTES, RedisOptions, RedisUrl};
+use entra_mcp_plugin::secret_store::{
+    DEFAULT_MAX_BYTES, DEFAULT_MAX_RECORDS, DataKeys, KEY_BYTES, NewKey, RedisOptions, RedisUrl, StoreLimits,
+};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::setting::{SettingValue, settings};
+use super::setting::{SettingValue, choices, settings};
 use super::{ConfigError, Sources, invalid};
 
 /// What the names of all records in Redis begin with, unless set otherwise.
@@ -19,6 +22,12 @@ const DEFAULT_PREFIX: &str = "entra-mcp:";
 
 /// Longest prefix in bytes: it is in every name.
 const MAX_PREFIX_BYTES: usize = 64;
+
+/// Accepted numbers of records: more than strangers can leave, which is 20,480.
+const MAX_RECORDS: RangeInclusive<u64> = 50_000..=100_000_000;
+
+/// Accepted sizes of all records together in MiB: more than strangers can leave, which is 80.
+const MAX_MIB: RangeInclusive<u64> = 256..=1_048_576;
 
 /// The name of the credential of systemd with the data key.
 const CREDENTIAL: &str = "entra-mcp-store-key";
@@ -81,6 +90,21 @@ impl SettingValue for StoreName {
     }
 }
 
+/// Where the data key of a new store is put. An existing store says itself where its key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKeyIn {
+    /// For a person's store the keyring if one answers, else the file; for a server's store the file.
+    #[default]
+    Auto,
+    /// In the keyring of the system.
+    Keyring,
+    /// In a file beside the store.
+    File,
+}
+
+choices!(StoreKeyIn);
+
 settings! {
     /// What one source says about where records are kept.
     pub struct StoreLayer checked as StoreValues, under "Settings" {
@@ -95,6 +119,15 @@ settings! {
         /// File with the data key that seals the records; for a store in a file, it is made if there is none. A Redis store
         /// needs this or ENTRA_MCP_STORE_KEY: all processes have the same key
         store_key_file: PathBuf, value("FILE"), otherwise("beside the store, with the extension `key`");
+        /// Where the data key of a new store is put: in the keyring of the system (Secret Service, Keychain, Credential
+        /// Manager) or in the file beside the store. `auto` is the keyring if one answers without asking a person, else the
+        /// file; for `serve` it is the file. An existing store keeps its key where it is
+        store_key_in: StoreKeyIn = StoreKeyIn::Auto;
+        /// Most records of a store in a file. A full store refuses new records, and sessions that are in it go on. Redis has
+        /// `maxmemory` for that
+        store_max_records: u64 = DEFAULT_MAX_RECORDS, value("NUMBER"), range(MAX_RECORDS);
+        /// Most MiB of all records of a store in a file, as they are stored
+        store_max_mib: u64 = DEFAULT_MAX_BYTES >> 20, value("MIB"), range(MAX_MIB);
     }
     variables {
         /// The data key itself, 32 bytes as base64, in place of a file; a credential of systemd with the name
@@ -119,8 +152,8 @@ pub enum StoreLocation {
 /// Where the data key is.
 #[derive(Debug, Clone)]
 pub enum StoreKey {
-    /// In a file beside the store.
-    Beside,
+    /// In a file beside the store, or in the keyring, which that file then says. A new one is put here.
+    Beside(NewKey),
     /// In this file.
     File(PathBuf),
     /// It was handed over.
@@ -139,6 +172,39 @@ pub struct StoreConfig {
     pub location: StoreLocation,
     /// Where their key is.
     pub key: StoreKey,
+    /// How much a file may have in it.
+    pub limits: StoreLimits,
+}
+
+/// Whose sign-ins are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StoreOf {
+    /// Those of the person at this machine.
+    Person,
+    /// Those of a server's users.
+    Server,
+    /// A validator keeps nothing.
+    Nothing,
+}
+
+impl StoreOf {
+    /// The name of the file, unless set otherwise.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Person => "secrets.db",
+            Self::Server => "server.db",
+            Self::Nothing => "",
+        }
+    }
+
+    /// Where its key is put if the setting leaves it open. A server starts with the machine, where no person has unlocked a
+    /// keyring.
+    fn new_key(self) -> NewKey {
+        match self {
+            Self::Person => NewKey::KeyringOrFile,
+            Self::Server | Self::Nothing => NewKey::File,
+        }
+    }
 }
 
 impl StoreLayer {
@@ -147,8 +213,8 @@ impl StoreLayer {
 }
 
 impl Sources {
-    /// Checks the settings of a store. `default` is the name of its file, unless set otherwise.
-    pub(super) fn store(&self, layer: &StoreLayer, default: &str) -> Result<StoreConfig, ConfigError> {
+    /// Checks the settings of a store.
+    pub(super) fn store(&self, layer: &StoreLayer, of: StoreOf) -> Result<StoreConfig, ConfigError> {
         let values = layer.values()?;
         let set = values.store.as_ref().map(|name| name.0.as_str());
         let location = match (set, &self.folders.data) {
@@ -157,27 +223,40 @@ impl Sources {
                 StoreLocation::Redis(Box::new(self.redis(&values, address)?))
             }
             (Some(path), _) => StoreLocation::File(path.into()),
-            (None, Some(folder)) => StoreLocation::File(folder.join(default)),
+            (None, Some(folder)) => StoreLocation::File(folder.join(of.file())),
             (None, None) => return Err(ConfigError::NoHome("sign-ins", "pass --store with a file name or `memory`")),
         };
-        let key = self.store_key(values.store_key_file)?;
-        if matches!((&location, &key), (StoreLocation::Redis(_), StoreKey::Beside)) {
+        let key = match (self.store_key(values.store_key_file.clone())?, values.store_key_in) {
+            (Some(_), StoreKeyIn::Keyring) => {
+                return Err(ConfigError::Conflict(format!(
+                    "--store-key-in is `keyring`, and --store-key-file, {} or a credential of systemd gives the data key: there \
+                     is one place for it",
+                    StoreLayer::DATA_KEY
+                )));
+            }
+            (Some(key), _) => key,
+            (None, StoreKeyIn::Auto) => StoreKey::Beside(of.new_key()),
+            (None, StoreKeyIn::Keyring) => StoreKey::Beside(NewKey::Keyring),
+            (None, StoreKeyIn::File) => StoreKey::Beside(NewKey::File),
+        };
+        if matches!((&location, &key), (StoreLocation::Redis(_), StoreKey::Beside(_))) {
             return Err(ConfigError::Conflict(format!(
                 "the store is Redis, so its data key has to be the same for all processes: set {} to 32 random bytes as \
                  base64 (openssl rand -base64 {KEY_BYTES}), or pass --store-key-file",
                 StoreLayer::DATA_KEY
             )));
         }
-        Ok(StoreConfig { location, key })
+        let limits = StoreLimits { records: values.store_max_records, bytes: values.store_max_mib << 20 };
+        Ok(StoreConfig { location, key, limits })
     }
 
     /// The configured store, or the files that are used where none is configured.
     pub fn stores(&self) -> Result<Vec<StoreConfig>, ConfigError> {
         let layer = &self.merged.storage;
         if layer.store.is_some() {
-            return Ok(vec![self.store(layer, "")?]);
+            return Ok(vec![self.store(layer, StoreOf::Person)?]);
         }
-        let stores = ["secrets.db", "server.db"].map(|name| self.store(layer, name));
+        let stores = [StoreOf::Person, StoreOf::Server].map(|of| self.store(layer, of));
         let stores = stores.into_iter().collect::<Result<Vec<_>, _>>()?;
         Ok(stores
             .into_iter()
@@ -198,7 +277,8 @@ impl Sources {
         Ok(RedisOptions { url, prefix: values.store_prefix.clone(), ca_file })
     }
 
-    fn store_key(&self, file: Option<PathBuf>) -> Result<StoreKey, ConfigError> {
+    /// The key, if it is named or handed over.
+    fn store_key(&self, file: Option<PathBuf>) -> Result<Option<StoreKey>, ConfigError> {
         let given = self.environment.get(StoreLayer::DATA_KEY).map(Zeroizing::new);
         match (file, given) {
             (Some(_), Some(_)) => {
@@ -207,16 +287,16 @@ impl Sources {
                     "{flag} and {variable} are both set: there is one place for the data key"
                 )))
             }
-            (Some(file), None) => Ok(StoreKey::File(file)),
-            (None, Some(text)) => given_key(text.as_bytes(), StoreLayer::DATA_KEY.to_owned()),
+            (Some(file), None) => Ok(Some(StoreKey::File(file))),
+            (None, Some(text)) => given_key(text.as_bytes(), StoreLayer::DATA_KEY.to_owned()).map(Some),
             (None, None) => {
                 let folder = self.environment.get(StoreLayer::CREDENTIALS);
                 let Some(path) = folder.map(|folder| PathBuf::from(folder).join(CREDENTIAL)) else {
-                    return Ok(StoreKey::Beside);
+                    return Ok(None);
                 };
                 match std::fs::read(&path).map(Zeroizing::new) {
-                    Ok(content) => given_key(&content, path.display().to_string()),
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(StoreKey::Beside),
+                    Ok(content) => given_key(&content, path.display().to_string()).map(Some),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
                     Err(error) => Err(ConfigError::Unreadable { path, reason: error.to_string() }),
                 }
             }

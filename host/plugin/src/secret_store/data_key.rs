@@ -16,8 +16,14 @@ use ring::{hkdf, hmac};
 use zeroize::Zeroizing;
 
 mod file;
+mod keyring;
+#[cfg(feature = "keyring")]
+mod system_keyring;
 
 pub use file::KeyFile;
+pub use keyring::{KeyBeside, Keyring, KeyringError, NewKey, Unlock};
+#[cfg(feature = "keyring")]
+pub use system_keyring::SystemKeyring;
 
 /// Size of a data key in bytes (AES-256).
 pub const KEY_BYTES: usize = 32;
@@ -82,6 +88,22 @@ pub enum KeyError {
         place: String,
         /// The size found.
         found: usize,
+    },
+    /// The key file says that the key is in the keyring of the system, and the keyring is not asked here.
+    #[error(
+        "the key of the secret store is in the keyring of the system, as {path} says, which this program does not ask"
+    )]
+    InKeyring {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// The keyring of the system does not give or take the key.
+    #[error("the key of the secret store is in {place}, but {error}. Nothing was changed")]
+    Keyring {
+        /// The entry.
+        place: String,
+        /// What is wrong with the keyring.
+        error: KeyringError,
     },
     /// There is no key.
     #[error("there is no key of the secret store in {place}")]

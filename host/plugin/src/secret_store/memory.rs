@@ -13,10 +13,39 @@ use crate::clock::Clock;
 /// runaway component, and against clients that begin sign-ins and do not finish them.
 const MAX_RECORDS: usize = 50_000;
 
+/// Most bytes of all of them: 256 MiB.
+const MAX_BYTES: usize = 256 << 20;
+
 /// A store that ends with the process.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
-    records: Mutex<HashMap<String, MemoryRecord>>,
+    records: Mutex<Records>,
+}
+
+#[derive(Default)]
+struct Records {
+    by_name: HashMap<String, MemoryRecord>,
+    /// Bytes of all values.
+    bytes: usize,
+}
+
+impl Records {
+    fn remove(&mut self, key: &str) -> Option<MemoryRecord> {
+        let record = self.by_name.remove(key)?;
+        self.bytes = self.bytes.saturating_sub(record.value.reveal().len());
+        Some(record)
+    }
+
+    fn insert(&mut self, key: &str, record: MemoryRecord) {
+        self.remove(key);
+        self.bytes = self.bytes.saturating_add(record.value.reveal().len());
+        self.by_name.insert(key.to_owned(), record);
+    }
+
+    /// Whether a new record of so many bytes has room.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.by_name.len() < MAX_RECORDS && self.bytes.saturating_add(bytes) <= MAX_BYTES
+    }
 }
 
 struct MemoryRecord {
@@ -30,7 +59,7 @@ impl MemoryStore {
         Self { clock, records: Mutex::default() }
     }
 
-    fn records(&self) -> MutexGuard<'_, HashMap<String, MemoryRecord>> {
+    fn records(&self) -> MutexGuard<'_, Records> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -40,19 +69,21 @@ impl MemoryStore {
 
     fn insert(
         &self,
-        records: &mut HashMap<String, MemoryRecord>,
+        records: &mut Records,
         key: &str,
         value: SecretBytes,
         ttl: Option<Duration>,
     ) -> Result<(), StoreError> {
-        if records.len() >= MAX_RECORDS && !records.contains_key(key) {
-            records.retain(|_, record| self.is_live(record));
-        }
-        if records.len() >= MAX_RECORDS && !records.contains_key(key) {
-            return Err(StoreError::Unavailable(format!("more than {MAX_RECORDS} records")));
+        let size = value.reveal().len();
+        if !records.has_room(size) && !records.by_name.contains_key(key) {
+            records.by_name.retain(|_, record| self.is_live(record));
+            records.bytes = records.by_name.values().map(|record| record.value.reveal().len()).sum();
+            if !records.has_room(size) {
+                return Err(StoreError::Full(format!("{MAX_RECORDS} records or {MAX_BYTES} bytes are the most")));
+            }
         }
         let expires_at = ttl.map(|ttl| self.clock.now().saturating_add(ttl));
-        records.insert(key.to_owned(), MemoryRecord { value, expires_at });
+        records.insert(key, MemoryRecord { value, expires_at });
         Ok(())
     }
 }
@@ -60,7 +91,7 @@ impl MemoryStore {
 #[async_trait]
 impl SecretStore for MemoryStore {
     async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
-        Ok(self.records().get(key).filter(|record| self.is_live(record)).map(|record| record.value.clone()))
+        Ok(self.records().by_name.get(key).filter(|record| self.is_live(record)).map(|record| record.value.clone()))
     }
 
     async fn put(&self, key: &str, value: SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
@@ -79,7 +110,7 @@ impl SecretStore for MemoryStore {
         ttl: Option<Duration>,
     ) -> Result<bool, StoreError> {
         let mut records = self.records();
-        let matches = match (records.get(key).filter(|record| self.is_live(record)), &expected) {
+        let matches = match (records.by_name.get(key).filter(|record| self.is_live(record)), &expected) {
             (None, None) => true,
             (Some(record), Some(expected)) => same(record.value.reveal(), expected.reveal()),
             _ => false,
@@ -131,8 +162,23 @@ mod tests {
         for number in 0..MAX_RECORDS {
             store.put(&number.to_string(), bytes("v"), Some(Duration::from_secs(1))).await.unwrap();
         }
-        assert!(matches!(store.put("k", bytes("v"), None).await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(store.put("k", bytes("v"), None).await, Err(StoreError::Full(_))));
+        store.put("7", bytes("what is there is written anew"), Some(Duration::from_secs(1))).await.unwrap();
         clock.advance(Duration::from_secs(1));
+        store.put("k", bytes("v"), None).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn large_records_are_bounded_together() {
+        let store = MemoryStore::new(Arc::new(ManualClock::new(0)));
+        let large = || SecretBytes::new(vec![7; crate::secret_store::MAX_VALUE_BYTES]);
+        let most = MAX_BYTES / crate::secret_store::MAX_VALUE_BYTES;
+        for number in 0..most {
+            store.put(&number.to_string(), large(), None).await.unwrap();
+        }
+        assert!(matches!(store.put("k", bytes("v"), None).await, Err(StoreError::Full(_))));
+        store.put("0", large(), None).await.unwrap();
+        assert!(store.take("0").await.unwrap().is_some());
         store.put("k", bytes("v"), None).await.unwrap();
     }
 

@@ -24,8 +24,12 @@ mod report;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(feature = "keyring")]
+pub use data_key::SystemKeyring;
 #[cfg(any(feature = "redis", feature = "sqlite"))]
-pub use data_key::{DataKeys, GivenKeys, KEY_BYTES, KeyError, KeyFile, KeySource};
+pub use data_key::{
+    DataKeys, GivenKeys, KEY_BYTES, KeyBeside, KeyError, KeyFile, KeySource, Keyring, KeyringError, NewKey, Unlock,
+};
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisError, RedisOptions, RedisRateLimiter, RedisStore, RedisUrl};
@@ -76,6 +80,34 @@ pub enum StoreError {
     /// The store cannot be reached or written now.
     #[error("the secret store is unavailable: {0}")]
     Unavailable(String),
+    /// The store has no room for another record; nothing was changed.
+    #[error("the secret store is full: {0}")]
+    Full(String),
+}
+
+/// Most records of a store, unless set otherwise. A session has some five.
+pub const DEFAULT_MAX_RECORDS: u64 = 1_000_000;
+
+/// Most bytes of all records of a store as they are stored, unless set otherwise: 4 GiB.
+pub const DEFAULT_MAX_BYTES: u64 = 4 << 30;
+
+/// How much a store in a file may have in it. A record that is there can always be written anew, so sessions go on in a full
+/// store.
+///
+/// What strangers leave (registrations, sign-ins that wait, documents) has a bound of its own in the component, far below:
+/// 20,480 records and 80 MiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// Most records.
+    pub records: u64,
+    /// Most bytes of all of them as they are stored.
+    pub bytes: u64,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self { records: DEFAULT_MAX_RECORDS, bytes: DEFAULT_MAX_BYTES }
+    }
 }
 
 /// A back-end. It counts the time to live on the [`Clock`](crate::clock::Clock) that it was made with.
@@ -138,6 +170,10 @@ impl From<StoreError> for wit::StoreError {
             StoreError::Unavailable(reason) => {
                 tracing::warn!(%reason, "the secret store is unavailable");
                 Self::Unavailable(reason)
+            }
+            StoreError::Full(reason) => {
+                tracing::warn!(%reason, "the secret store is full");
+                Self::Full(reason)
             }
         }
     }

@@ -27,13 +27,16 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, pa
 
 use super::cipher::{Cipher, HiddenName};
 use super::data_key::KEY_BYTES;
-use super::{DataKeys, KeyError, KeyFile, KeySource, SecretBytes, SecretStore, StoreError, StoreReport, same};
+use super::{
+    DataKeys, KeyError, KeyFile, KeySource, SecretBytes, SecretStore, StoreError, StoreLimits, StoreReport, same,
+};
 use crate::clock::Clock;
 use crate::private_files::{self, Exposed, FolderError, User};
 
 mod check;
 mod erasure;
 mod fingerprint;
+mod limits;
 mod readers;
 mod wal_index;
 
@@ -60,8 +63,8 @@ const JOURNAL_SIZE_LIMIT: i64 = 0;
 const MAX_PURGED: u32 = 64;
 
 /// Layout of the table and of sealed values. A file with a later number is refused. The values of version 1 are under one
-/// key, those of version 2 are bound to the name itself; they are opened as they are.
-const SCHEMA_VERSION: i32 = 3;
+/// key, those of version 2 are bound to the name itself; they are opened as they are. Version 4 counts its records.
+const SCHEMA_VERSION: i32 = 4;
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +183,7 @@ impl From<KeyError> for OpenError {
 /// The store.
 pub struct SqliteStore {
     inner: Arc<OpenDatabase>,
+    limits: StoreLimits,
 }
 
 struct OpenDatabase {
@@ -194,12 +198,22 @@ impl SqliteStore {
     /// Opens the database at `path`, creating it, its folder and its key file (`path` with the extension `key`)
     /// if they do not exist.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        Self::open_as(User::of_process(), path, None, clock)
+        Self::open_as(User::of_process(), path, |file| Arc::new(file), clock)
+    }
+
+    /// The same, where the key file may name another place for the key. `keys` is given the key file, and says where the
+    /// key is.
+    pub fn open_beside(
+        path: &Path,
+        keys: impl FnOnce(KeyFile) -> Arc<dyn KeySource>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        Self::open_as(User::of_process(), path, keys, clock)
     }
 
     /// The same with the key from elsewhere.
     pub fn open_with(path: &Path, keys: Arc<dyn KeySource>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        Self::open_as(User::of_process(), path, Some(keys), clock)
+        Self::open_as(User::of_process(), path, |_| keys, clock)
     }
 
     /// Opens every record of the database at `path`, and changes nothing.
@@ -216,7 +230,7 @@ impl SqliteStore {
     fn open_as(
         user: User,
         path: &Path,
-        source: Option<Arc<dyn KeySource>>,
+        source: impl FnOnce(KeyFile) -> Arc<dyn KeySource>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         let database_error = |reason: String| OpenError::Database { path: path.to_owned(), reason };
@@ -238,7 +252,7 @@ impl SqliteStore {
         };
         let own_key = path.with_extension(KEY_EXTENSION);
         let was_ours = own_key.exists();
-        let source = source.unwrap_or_else(|| Arc::new(KeyFile::of(user.clone(), &own_key)));
+        let source = source(KeyFile::of(user.clone(), &own_key));
         let keys = keys_of(path, &*source)?;
         // SQLite gives its side files the mode of the database file, so the database file has to be private from the
         // start.
@@ -264,7 +278,14 @@ impl SqliteStore {
         }
         let readers = Readers::open(path).map_err(|error| database_error(error.to_string()))?;
         let (connection, erasure) = (Mutex::new(connection), Erasure::default());
-        Ok(Self { inner: Arc::new(OpenDatabase { clock, connection, readers, cipher, erasure }) })
+        let inner = Arc::new(OpenDatabase { clock, connection, readers, cipher, erasure });
+        Ok(Self { inner, limits: StoreLimits::default() })
+    }
+
+    /// The same store with other limits. They hold for what this process writes.
+    #[must_use]
+    pub fn limited(self, limits: StoreLimits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Runs `work` in one IMMEDIATE transaction on a thread that may block.
@@ -409,8 +430,10 @@ fn migrate(connection: &Connection) -> rusqlite::Result<i32> {
                  expires_at INTEGER
              ) WITHOUT ROWID;
              CREATE INDEX IF NOT EXISTS record_expires_at ON record (expires_at);
+             {}
              PRAGMA user_version = {SCHEMA_VERSION};
-             COMMIT;"
+             COMMIT;",
+            limits::COUNTED
         ))?;
     }
     version(connection)
@@ -418,7 +441,10 @@ fn migrate(connection: &Connection) -> rusqlite::Result<i32> {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Unavailable(error.to_string())
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::Full(format!("the disk has no room ({error})")),
+            _ => Self::Unavailable(error.to_string()),
+        }
     }
 }
 
@@ -451,14 +477,23 @@ impl StoreTransaction<'_> {
         Ok(if expired { None } else { Some((value, expires_at)) })
     }
 
-    fn put(&self, key: &str, value: &SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
+    fn put(
+        &self,
+        key: &str,
+        value: &SecretBytes,
+        ttl: Option<Duration>,
+        limits: StoreLimits,
+    ) -> Result<(), StoreError> {
         let expires_at = ttl.map(|ttl| i64::try_from(self.now.saturating_add(ttl.as_secs())).unwrap_or(i64::MAX));
         let name: HiddenName = self.cipher.hidden_name(key);
         let sealed = self.cipher.seal(&name, expires_at, value.reveal())?;
-        self.connection
-            .prepare_cached("INSERT OR REPLACE INTO record (name, sealed, expires_at) VALUES (?1, ?2, ?3)")?
-            .execute(params![name, sealed, expires_at])?;
-        self.purge()
+        self.purge()?;
+        limits::make_room(self.connection, limits, &name, sealed.len(), self.now_as_column())?;
+        // Not REPLACE, whose deletion no trigger sees.
+        let write = "INSERT INTO record (name, sealed, expires_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed, expires_at = excluded.expires_at";
+        self.connection.prepare_cached(write)?.execute(params![name, sealed, expires_at])?;
+        Ok(())
     }
 
     fn delete(&self, key: &str) -> Result<(), StoreError> {
@@ -504,8 +539,8 @@ impl SecretStore for SqliteStore {
     }
 
     async fn put(&self, key: &str, value: SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
-        let key = key.to_owned();
-        self.transaction(move |records| records.put(&key, &value, ttl)).await
+        let (key, limits) = (key.to_owned(), self.limits);
+        self.transaction(move |records| records.put(&key, &value, ttl, limits)).await
     }
 
     async fn take(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
@@ -525,7 +560,7 @@ impl SecretStore for SqliteStore {
         value: SecretBytes,
         ttl: Option<Duration>,
     ) -> Result<bool, StoreError> {
-        let key = key.to_owned();
+        let (key, limits) = (key.to_owned(), self.limits);
         self.transaction(move |records| {
             let matches = match (records.get(&key)?, &expected) {
                 (None, None) => true,
@@ -533,7 +568,7 @@ impl SecretStore for SqliteStore {
                 _ => false,
             };
             if matches {
-                records.put(&key, &value, ttl)?;
+                records.put(&key, &value, ttl, limits)?;
             }
             Ok(matches)
         })

@@ -90,11 +90,18 @@ impl Home {
 
     /// The same, with a person at the browser.
     pub(crate) async fn run_with_person(&self, arguments: &[&str]) -> Output {
+        self.program_with_person(arguments).stdin(Stdio::null()).output().await.unwrap()
+    }
+
+    /// The program, with a person at the browser that it opens.
+    pub(crate) fn program_with_person(&self, arguments: &[&str]) -> Command {
         let at = self.emulator.endpoints();
         let ca = at.ca.iter().map(|path| format!("--ca-file {path:?}")).collect::<String>();
         let browser =
             format!("\"{}\" headless-browser --username {ALICE} {ca} %s", env!("CARGO_BIN_EXE_entra-mcp-tested"));
-        self.program(arguments).env("BROWSER", browser).stdin(Stdio::null()).output().await.unwrap()
+        let mut command = self.program(arguments);
+        command.env("BROWSER", browser);
+        command
     }
 }
 

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use entra_mcp_emulator::Endpoint;
+use entra_mcp_plugin::token_renewal::keep_tokens_fresh;
 use serde_json::{Value, json};
 
 use crate::support::component::{Server, call_tool};
+use crate::support::patience::until;
 
 /// Longer than any access token lives: with continuous access evaluation, Entra ID gives them up to 28 hours.
 const AFTER_EXPIRY: u64 = 29 * 3600;
@@ -34,6 +36,45 @@ async fn an_expired_token_is_refreshed_silently_and_the_refresh_token_rotates() 
     assert_eq!(call(&server).await["isError"], false);
     assert_ne!(sent_refresh_token(&server), first);
     assert!(!server.opened_more());
+}
+
+#[tokio::test]
+async fn tokens_are_renewed_in_the_background_so_that_no_call_waits() {
+    let mut server = Server::new().await;
+    server.control().change_policy(|policy| {
+        policy.access_token_shortest = 3_600;
+        policy.access_token_longest = 3_600;
+        policy.continuous_access_token = 3_600;
+    });
+    server.signed_in_call().await;
+    for round in 1..=2 {
+        server.control().clear_requests();
+        let mut waited = 0;
+        loop {
+            let pause = server.plugin.renew_tokens().await.unwrap().expect("there is a person").as_secs();
+            if server.control().request_count(Endpoint::Token) > 0 {
+                break;
+            }
+            waited += pause;
+            assert!(pause > 0 && waited <= 3_600 - 300, "round {round}: {waited} s");
+            server.advance(pause);
+        }
+        assert!(waited >= 3_600 - 330, "round {round}: {waited} s");
+        assert_eq!(call(&server).await["isError"], false);
+        server.plugin.renew_tokens().await.unwrap();
+        assert_eq!(server.control().request_count(Endpoint::Token), 1, "round {round}");
+    }
+    // The same as a host does it.
+    server.control().clear_requests();
+    server.advance(3_600 - 305);
+    let (plugin, clock) = (Arc::clone(&server.plugin), server.clock.clone());
+    let fresh = tokio::spawn(async move { keep_tokens_fresh(&plugin, &clock).await });
+    let renewed = until(|| {
+        server.advance(1);
+        server.control().request_count(Endpoint::Token) > 0
+    });
+    renewed.await.expect("the task renews it");
+    fresh.abort();
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 mod commands;
 mod competition;
 mod contract;
+mod keyring;
+mod killed;
 mod limits;
 mod outage;
 mod replicas;

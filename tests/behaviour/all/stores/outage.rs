@@ -203,7 +203,7 @@ async fn a_server_that_is_full_refuses_and_throws_nothing_away() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(&refused, StoreError::Unavailable(text) if text.contains("full")), "{refused}");
+    assert!(matches!(&refused, StoreError::Full(text) if text.contains("maxmemory")), "{refused}");
     for number in 0..stored {
         assert!(store.get(&format!("k/{number}")).await.unwrap().is_some(), "{number} of {stored}");
     }

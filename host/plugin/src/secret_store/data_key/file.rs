@@ -1,12 +1,13 @@
 //! Keys in a file that only this user can read.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
+use super::keyring::entry_named_in;
 use super::{DataKeys, KeyError, KeySource, MAX_TEXT_BYTES};
 use crate::private_files::{self, User};
 
@@ -45,10 +46,9 @@ impl KeyFile {
             _ => finished,
         }
     }
-}
 
-impl KeySource for KeyFile {
-    fn read(&self) -> Result<Option<DataKeys>, KeyError> {
+    /// What is in the file. `None`: there is none.
+    pub(super) fn content(&self) -> Result<Option<Zeroizing<Vec<u8>>>, KeyError> {
         let file = match private_files::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -57,19 +57,50 @@ impl KeySource for KeyFile {
         self.user.check_private(&file).map_err(|reason| KeyError::Exposed { path: self.path.clone(), reason })?;
         let mut content = Zeroizing::new(Vec::with_capacity(MAX_TEXT_BYTES + 1));
         file.take(MAX_TEXT_BYTES as u64 + 1).read_to_end(&mut content).map_err(|error| self.failed(&error))?;
-        let keys = DataKeys::parse(&content);
-        keys.map(Some).ok_or_else(|| KeyError::Size { place: self.place(), found: content.len() })
+        Ok(Some(content))
     }
 
-    /// Links a complete file to the path, which fails if another process was faster: the file at the path is complete from
-    /// the first moment, and all processes use the same one.
-    fn create(&self) -> Result<DataKeys, KeyError> {
-        let keys = DataKeys::generate()?;
-        let linked = self.write(keys.newest.as_slice(), |temporary| match fs::hard_link(temporary, &self.path) {
+    /// The keys in what a file has in it.
+    pub(super) fn parsed(&self, content: &[u8]) -> Result<DataKeys, KeyError> {
+        if entry_named_in(content).is_some() {
+            return Err(KeyError::InKeyring { path: self.path.clone() });
+        }
+        DataKeys::parse(content).ok_or_else(|| KeyError::Size { place: self.place(), found: content.len() })
+    }
+
+    /// Links a complete file to the path, which does nothing if another process was faster: the file at the path is complete
+    /// from the first moment, and all processes use the same one.
+    pub(super) fn link(&self, content: &[u8]) -> Result<(), KeyError> {
+        let linked = self.write(content, |temporary| match fs::hard_link(temporary, &self.path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             linked => linked,
         });
-        linked.map_err(|error| self.failed(&error))?;
+        linked.map_err(|error| self.failed(&error))
+    }
+
+    /// Links a new key to the path.
+    pub(super) fn link_new(&self) -> Result<(), KeyError> {
+        self.link(DataKeys::generate()?.newest.as_slice())
+    }
+
+    /// Holds the file for this process, among those that ask for it.
+    pub(super) fn lock(&self) -> Result<File, KeyError> {
+        let locked = private_files::open(&self.path).and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|error| self.failed(&error))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl KeySource for KeyFile {
+    fn read(&self) -> Result<Option<DataKeys>, KeyError> {
+        self.content()?.map(|content| self.parsed(&content)).transpose()
+    }
+
+    fn create(&self) -> Result<DataKeys, KeyError> {
+        self.link_new()?;
         self.read()?.ok_or_else(|| KeyError::Missing { place: self.place() })
     }
 

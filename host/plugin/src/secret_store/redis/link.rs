@@ -187,11 +187,10 @@ impl Link {
     }
 
     pub(super) fn unavailable(&self, failure: &Failure) -> StoreError {
-        let text = match failure.code() {
-            Some("OOM") => "the store is full (maxmemory of the server)".to_owned(),
-            _ => failure.to_string(),
-        };
-        StoreError::Unavailable(format!("{}: {text}", self.place))
+        match failure.code() {
+            Some("OOM") => StoreError::Full(format!("{}: maxmemory of the server", self.place)),
+            _ => StoreError::Unavailable(format!("{}: {failure}", self.place)),
+        }
     }
 
     /// The same with the error of the server.

@@ -80,7 +80,7 @@ impl Readers {
         let (value, expires_at) = match found {
             Ok(Some(found)) => found,
             Ok(None) => return Some(Ok(None)),
-            Err(StoreError::Unavailable(_)) => return None,
+            Err(StoreError::Unavailable(_) | StoreError::Full(_)) => return None,
             Err(error) => return Some(Err(error)),
         };
         if let Some((shard, version)) = shard {

@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::ManualClock;
 
 mod erased;
+mod faults;
 mod files;
 mod key;
 mod reads;

@@ -1,0 +1,62 @@
+//! How many records a database may have, and how large they may be together.
+//!
+//! The database counts them itself, in a row that triggers keep: a count of a million records takes longer than a write, and
+//! several processes write.
+
+use rusqlite::{Connection, params};
+
+use super::{HiddenName, purge};
+use crate::secret_store::{StoreError, StoreLimits};
+
+/// Statements that remove expired records to make room, each at most [`MAX_PURGED`](super::MAX_PURGED). Expired records are
+/// removed when they expire ([`erasure`](super::erasure)), so there are few.
+const MAX_BATCHES: usize = 32;
+
+/// Adds the count to a database, and counts what is there.
+pub(super) const COUNTED: &str = "
+    CREATE TABLE IF NOT EXISTS total (records INTEGER NOT NULL, bytes INTEGER NOT NULL);
+    DELETE FROM total;
+    INSERT INTO total SELECT count(*), coalesce(sum(length(sealed)), 0) FROM record;
+    CREATE TRIGGER IF NOT EXISTS record_inserted AFTER INSERT ON record BEGIN
+        UPDATE total SET records = records + 1, bytes = bytes + length(new.sealed);
+    END;
+    CREATE TRIGGER IF NOT EXISTS record_updated AFTER UPDATE OF sealed ON record BEGIN
+        UPDATE total SET bytes = bytes + length(new.sealed) - length(old.sealed);
+    END;
+    CREATE TRIGGER IF NOT EXISTS record_deleted AFTER DELETE ON record BEGIN
+        UPDATE total SET records = records - 1, bytes = bytes - length(old.sealed);
+    END;";
+
+/// Removes what has expired until a record has room. One that is there already always has: otherwise a full store would end
+/// the sessions that are in it.
+pub(super) fn make_room(
+    connection: &Connection,
+    limits: StoreLimits,
+    name: &HiddenName,
+    bytes: usize,
+    now: i64,
+) -> Result<(), StoreError> {
+    let mut known = connection.prepare_cached("SELECT 1 FROM record WHERE name = ?1")?;
+    if has_room(connection, limits, bytes)? || known.exists(params![name])? {
+        return Ok(());
+    }
+    for _ in 0..MAX_BATCHES {
+        let removed = purge(connection, now)?;
+        if has_room(connection, limits, bytes)? {
+            return Ok(());
+        }
+        if removed == 0 {
+            break;
+        }
+    }
+    let StoreLimits { records, bytes } = limits;
+    Err(StoreError::Full(format!("{records} records and {bytes} bytes are the most, by its settings")))
+}
+
+fn has_room(connection: &Connection, limits: StoreLimits, bytes: usize) -> Result<bool, StoreError> {
+    let mut total = connection.prepare_cached("SELECT records, bytes FROM total")?;
+    let (records, used): (i64, i64) = total.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    // A count below zero is that of a database which a program has damaged that does not know the triggers.
+    let (records, used) = (u64::try_from(records).unwrap_or_default(), u64::try_from(used).unwrap_or_default());
+    Ok(records < limits.records && used.saturating_add(bytes as u64) <= limits.bytes)
+}

@@ -1,0 +1,154 @@
+//! A store that is full, a disk that is, a store that cannot be written, and a clock that is set back: each is told, and
+//! nothing is lost.
+
+use super::*;
+
+const LIMITS: StoreLimits = StoreLimits { records: 3, bytes: 2_000 };
+
+impl Fixture {
+    fn limited(&self) -> SqliteStore {
+        let store = self.open().limited(LIMITS);
+        store.inner.erasure.begin_no_task();
+        store
+    }
+
+    /// What the database counts, and what is there.
+    fn totals(&self) -> [(i64, i64); 2] {
+        let row = |query: &str| self.raw().query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        [row("SELECT records, bytes FROM total"), row("SELECT count(*), coalesce(sum(length(sealed)), 0) FROM record")]
+    }
+}
+
+fn is_full(result: Result<(), StoreError>) -> bool {
+    matches!(result, Err(StoreError::Full(reason)) if reason.contains("records"))
+}
+
+#[tokio::test]
+async fn a_full_store_takes_no_new_record_and_what_is_there_goes_on() {
+    let fixture = Fixture::new();
+    let store = fixture.limited();
+    for name in ["a", "b", "c"] {
+        store.put(name, bytes("v"), None).await.unwrap();
+    }
+    assert!(is_full(store.put("d", bytes("v"), None).await));
+    assert!(is_full(store.compare_and_swap("d", None, bytes("v"), None).await.map(drop)));
+    // A session is refreshed, and may grow.
+    store.put("a", bytes(&"w".repeat(3_000)), None).await.unwrap();
+    assert!(store.compare_and_swap("b", Some(bytes("v")), bytes("w"), None).await.unwrap());
+    for name in ["a", "b", "c"] {
+        assert!(store.get(name).await.unwrap().is_some(), "{name}");
+    }
+    let [counted, there] = fixture.totals();
+    assert_eq!(counted, there);
+    assert!(store.take("c").await.unwrap().is_some());
+    assert!(is_full(store.put("d", bytes("v"), None).await), "the bytes are used up");
+    store.delete("a").await.unwrap();
+    store.put("d", bytes("v"), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_has_expired_makes_room() {
+    let fixture = Fixture::new();
+    let store = fixture.limited();
+    for name in ["a", "b", "c"] {
+        store.put(name, bytes("v"), Some(Duration::from_secs(10))).await.unwrap();
+    }
+    assert!(is_full(store.put("d", bytes("v"), None).await));
+    fixture.clock.advance(Duration::from_secs(10));
+    store.put("d", bytes("v"), None).await.unwrap();
+    let [counted, there] = fixture.totals();
+    assert_eq!((counted, there.0), (there, 1));
+}
+
+#[tokio::test]
+async fn a_database_of_an_earlier_format_is_counted_when_it_is_opened() {
+    let fixture = Fixture::new();
+    let store = fixture.limited();
+    for name in ["a", "b", "c"] {
+        store.put(name, bytes("v"), None).await.unwrap();
+    }
+    drop(store);
+    let earlier =
+        "DROP TRIGGER record_inserted; DROP TRIGGER record_updated; DROP TRIGGER record_deleted; DROP TABLE total;
+         PRAGMA user_version = 3;";
+    fixture.raw().execute_batch(earlier).unwrap();
+    let store = fixture.limited();
+    assert!(is_full(store.put("d", bytes("v"), None).await));
+    let [counted, there] = fixture.totals();
+    assert_eq!(counted, there);
+}
+
+/// SQLite answers as it does on a disk without room: the file may not grow.
+#[tokio::test]
+async fn a_disk_without_room_is_told_and_nothing_is_lost() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.inner.erasure.begin_no_task();
+    let most = |pages: u32| {
+        let connection = store.inner.connection.lock().unwrap();
+        connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+    };
+    store.put("account", bytes("refresh token"), None).await.unwrap();
+    most(1);
+    let mut stored = 0;
+    let refused = loop {
+        match store.put(&format!("k/{stored}"), bytes(&"v".repeat(3_000)), None).await {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&refused, StoreError::Full(reason) if reason.contains("disk")), "{refused}");
+    let read = async |store: &SqliteStore| {
+        assert_eq!(text(store.get("account").await.unwrap()).as_deref(), Some("refresh token"));
+        for number in 0..stored {
+            assert!(store.get(&format!("k/{number}")).await.unwrap().is_some(), "{number} of {stored}");
+        }
+        assert!(store.get(&format!("k/{stored}")).await.unwrap().is_none(), "it was not written");
+    };
+    read(&store).await;
+    read(&fixture.open()).await;
+    most(10_000);
+    store.put("k/more", bytes("v"), None).await.unwrap();
+    let [counted, there] = fixture.totals();
+    assert_eq!(counted, there);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_written_is_still_read() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.inner.erasure.begin_no_task();
+    store.put("account", bytes("refresh token"), None).await.unwrap();
+    store.inner.connection.lock().unwrap().pragma_update(None, "query_only", true).unwrap();
+    for refused in [
+        store.put("account", bytes("another"), None).await,
+        store.delete("account").await,
+        store.take("account").await.map(drop),
+    ] {
+        assert!(matches!(&refused, Err(StoreError::Unavailable(reason)) if reason.contains("readonly")), "{refused:?}");
+    }
+    assert_eq!(text(store.get("account").await.unwrap()).as_deref(), Some("refresh token"));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_loses_nothing() {
+    let fixture = Fixture { clock: ManualClock::new(1_000_000), ..Fixture::new() };
+    let store = fixture.open();
+    store.inner.erasure.begin_no_task();
+    let hour = Duration::from_secs(3_600);
+    store.put("session", bytes("v"), Some(hour)).await.unwrap();
+    store.put("account", bytes("v"), None).await.unwrap();
+    fixture.clock.set_back(hour);
+    let reopened = fixture.open();
+    for store in [&store, &reopened] {
+        for name in ["session", "account"] {
+            assert!(store.get(name).await.unwrap().is_some(), "{name}");
+        }
+    }
+    assert!(store.compare_and_swap("session", Some(bytes("v")), bytes("w"), Some(hour)).await.unwrap());
+    store.put("code", bytes("v"), Some(Duration::from_secs(60))).await.unwrap();
+    fixture.clock.advance(Duration::from_secs(60));
+    assert!(store.get("code").await.unwrap().is_none(), "what is written then lives by the clock as it is");
+    assert!(reopened.take("session").await.unwrap().is_some());
+    assert!(store.take("session").await.unwrap().is_none());
+}
