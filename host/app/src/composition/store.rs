@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use entra_mcp_plugin::Error;
-use entra_mcp_plugin::clock::Clock;
+use entra_mcp_plugin::clock::{Clock, SystemClock};
 use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
 use entra_mcp_plugin::secret_store::{
-    GivenKeys, KeyFile, KeySource, MemoryStore, RedisStore, SecretStore, SqliteStore,
+    GivenKeys, KeyFile, KeySource, MemoryStore, RedisStore, SecretStore, SqliteStore, VaultKeyFile,
 };
 
+use super::key_vault::key_vault;
 use crate::config::{StoreConfig, StoreKey, StoreLocation};
 
 /// A store that is open.
@@ -42,6 +43,13 @@ pub fn key_source(key: &StoreKey, store: &Path) -> Arc<dyn KeySource> {
     match key {
         StoreKey::Beside => Arc::new(KeyFile::new(&store.with_extension("key"))),
         StoreKey::File(path) => Arc::new(KeyFile::new(path)),
+        StoreKey::Vault { key, file, access } => {
+            let plain = file.is_none().then(|| store.with_extension("key"));
+            let path = file.clone().unwrap_or_else(|| store.with_extension("wrapped-key"));
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+            let vault = key_vault(key, access, &clock);
+            Arc::new(VaultKeyFile::new(&path, plain.as_deref(), key.clone(), vault))
+        }
         StoreKey::Given { keys, place } => Arc::new(GivenKeys::new(keys.clone(), place)),
     }
 }

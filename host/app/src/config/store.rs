@@ -7,12 +7,13 @@ use std::str::FromStr;
 
 use clap::{Arg, value_parser};
 use entra_mcp_plugin::client_credential::read_secret_file;
+use entra_mcp_plugin::key_vault::{VaultCollection, VaultFault, VaultObject};
 use entra_mcp_plugin::secret_store::{DataKeys, KEY_BYTES, RedisOptions, RedisUrl};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::setting::{SettingValue, settings};
-use super::{ConfigError, Sources, invalid};
+use super::{ConfigError, Sources, VaultAccess, invalid};
 
 /// What the names of all records in Redis begin with, unless set otherwise.
 const DEFAULT_PREFIX: &str = "entra-mcp:";
@@ -95,6 +96,9 @@ settings! {
         /// File with the data key that seals the records; for a store in a file, it is made if there is none. A Redis store
         /// needs this or ENTRA_MCP_STORE_KEY: all processes have the same key
         store_key_file: PathBuf, value("FILE"), otherwise("beside the store, with the extension `key`");
+        /// Key (RSA) in Azure Key Vault that wraps the data key: its identifier, such as
+        /// https://contoso.vault.azure.net/keys/store; see --vault-identity. The file has the wrapped key then
+        store_key_vault: String, value("URL"), check(check_key_vault);
     }
     variables {
         /// The data key itself, 32 bytes as base64, in place of a file; a credential of systemd with the name
@@ -123,6 +127,15 @@ pub enum StoreKey {
     Beside,
     /// In this file.
     File(PathBuf),
+    /// Wrapped by a key vault.
+    Vault {
+        /// The key in the vault.
+        key: VaultObject,
+        /// The file with the wrapped key; beside the store, if it is left out.
+        file: Option<PathBuf>,
+        /// What the vault is asked with.
+        access: Box<VaultAccess>,
+    },
     /// It was handed over.
     Given {
         /// The keys.
@@ -160,7 +173,17 @@ impl Sources {
             (None, Some(folder)) => StoreLocation::File(folder.join(default)),
             (None, None) => return Err(ConfigError::NoHome("sign-ins", "pass --store with a file name or `memory`")),
         };
-        let key = self.store_key(values.store_key_file)?;
+        let key = match &values.store_key_vault {
+            Some(url) => self.vault_key(url, values.store_key_file)?,
+            None => self.store_key(values.store_key_file)?,
+        };
+        if matches!((&location, &key), (StoreLocation::Redis(_), StoreKey::Vault { file: None, .. })) {
+            return Err(ConfigError::Conflict(
+                "the store is Redis, and its data key is wrapped by a key vault: name the file with the wrapped key with \
+                 --store-key-file. All processes have a copy of it"
+                    .to_owned(),
+            ));
+        }
         if matches!((&location, &key), (StoreLocation::Redis(_), StoreKey::Beside)) {
             return Err(ConfigError::Conflict(format!(
                 "the store is Redis, so its data key has to be the same for all processes: set {} to 32 random bytes as \
@@ -198,6 +221,16 @@ impl Sources {
         Ok(RedisOptions { url, prefix: values.store_prefix.clone(), ca_file })
     }
 
+    fn vault_key(&self, url: &str, file: Option<PathBuf>) -> Result<StoreKey, ConfigError> {
+        if self.environment.get(StoreLayer::DATA_KEY).is_some() {
+            return Err(ConfigError::Conflict(format!(
+                "--store-key-vault and {} are both set: there is one place for the data key",
+                StoreLayer::DATA_KEY
+            )));
+        }
+        Ok(StoreKey::Vault { key: key_in_vault(url)?, file, access: Box::new(self.vault_access()?) })
+    }
+
     fn store_key(&self, file: Option<PathBuf>) -> Result<StoreKey, ConfigError> {
         let given = self.environment.get(StoreLayer::DATA_KEY).map(Zeroizing::new);
         match (file, given) {
@@ -222,6 +255,15 @@ impl Sources {
             }
         }
     }
+}
+
+fn key_in_vault(url: &str) -> Result<VaultObject, ConfigError> {
+    let wrong = |fault: VaultFault| invalid("store-key-vault", url, fault.to_string());
+    VaultObject::parse(url, VaultCollection::Keys).map_err(wrong)
+}
+
+fn check_key_vault(_: &'static str, url: &str) -> Result<(), ConfigError> {
+    key_in_vault(url).map(drop)
 }
 
 fn given_key(content: &[u8], place: String) -> Result<StoreKey, ConfigError> {

@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 
 use super::{ClientCredential, Credential, CredentialError, jwt};
 use crate::clock::{self, Clock};
+use crate::key_vault::VaultTokens;
 use crate::secret_store::SecretBytes;
 
 /// The service on virtual machines, unless set otherwise.
@@ -231,7 +232,7 @@ struct Kept {
 pub struct ManagedIdentity {
     service: IdentityService,
     identity: Option<String>,
-    /// `api://AzureADTokenExchange`, or what it is called in another cloud.
+    /// `api://AzureADTokenExchange` or what it is called in another cloud, or a key vault.
     resource: String,
     clock: Arc<dyn Clock>,
     client: Client<HttpConnector, Empty<Bytes>>,
@@ -372,6 +373,13 @@ impl ClientCredential for ManagedIdentity {
         drop(kept);
         let now = self.obtain(audience).await?;
         Ok(if now == *refused { Credential::None } else { now })
+    }
+}
+
+#[async_trait]
+impl VaultTokens for ManagedIdentity {
+    async fn token(&self) -> Result<Zeroizing<String>, String> {
+        Self::token(self).await.map_err(|fault| fault.to_string())
     }
 }
 

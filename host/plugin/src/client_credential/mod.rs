@@ -23,6 +23,8 @@ mod jwt;
 #[cfg(feature = "credentials")]
 mod managed_identity;
 mod secret;
+#[cfg(feature = "credentials")]
+mod vault_certificate;
 
 #[cfg(feature = "credentials")]
 pub use azure_cli::AzureCli;
@@ -33,6 +35,8 @@ pub use federated_file::FederatedTokenFile;
 #[cfg(feature = "credentials")]
 pub use managed_identity::{IdentityFault, IdentityService, ManagedIdentity};
 pub use secret::{ClientSecret, MAX_SECRET_BYTES, checked_secret, read_secret_file, secret_record};
+#[cfg(feature = "credentials")]
+pub use vault_certificate::{VaultCertificate, VaultCertificateFault};
 
 /// What to send to the token endpoint.
 #[derive(Clone, PartialEq, Eq)]

@@ -16,8 +16,12 @@ use ring::{hkdf, hmac};
 use zeroize::Zeroizing;
 
 mod file;
+#[cfg(feature = "credentials")]
+mod vault;
 
 pub use file::KeyFile;
+#[cfg(feature = "credentials")]
+pub use vault::VaultKeyFile;
 
 /// Size of a data key in bytes (AES-256).
 pub const KEY_BYTES: usize = 32;

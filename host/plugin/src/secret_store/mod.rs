@@ -24,6 +24,8 @@ mod report;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(all(feature = "credentials", any(feature = "redis", feature = "sqlite")))]
+pub use data_key::VaultKeyFile;
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub use data_key::{DataKeys, GivenKeys, KEY_BYTES, KeyError, KeyFile, KeySource};
 pub use memory::MemoryStore;
