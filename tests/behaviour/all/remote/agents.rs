@@ -7,7 +7,7 @@ use serde_json::json;
 use super::access::rule;
 use super::bearer::{authorize, fleet_with, signed, token, token_by, token_request, tool_error};
 use crate::support::lab::{CONTOSO, REMOTE, app};
-use crate::support::remote::{ALICE, Fleet, RESOURCE};
+use crate::support::remote::{ALICE, Answer, Fleet, RESOURCE};
 
 const SECRET: &str = "blueprint-secret-of-the-emulator";
 const EXCHANGE: &str = "api://AzureADTokenExchange/.default";
@@ -16,6 +16,11 @@ const AGENT: u8 = 0x10;
 
 async fn fleet(rules: Option<Vec<ToolRule>>) -> Fleet {
     fleet_with(TokenMode::Bearer, |settings| settings.http.as_mut().expect("a remote server").access = rules).await
+}
+
+/// What the tool's error says.
+fn refusal(answer: &Answer) -> String {
+    tool_error(answer).to_owned()
 }
 
 /// A request of the agent identity.
@@ -72,7 +77,7 @@ async fn an_agent_is_denied_in_every_form_where_no_rule_names_agents() {
     for rules in [None, Some(vec![people])] {
         let fleet = fleet(rules).await;
         for (form, token) in of_agents(&fleet).await {
-            let said = tool_error(&fleet.call(&token).await);
+            let said = refusal(&fleet.call(&token).await);
             assert!(said.contains("is not open to AI agents"), "{form}: {said}");
             let (_, event) =
                 fleet.audit.events().into_iter().rfind(|(_, event)| event.name == "tool.denied").expect("");
@@ -93,17 +98,17 @@ async fn a_rule_that_names_agents_lets_them_in_and_still_wants_everything_else_t
     assert_eq!(fleet.details(&on_behalf).await["userPrincipalName"], ALICE);
     assert_eq!(fleet.details(&users).await["userPrincipalName"], "research-agent@contoso.example");
     // It is let in, and the tool has nothing for a caller that is no user.
-    assert!(tool_error(&fleet.call(&own).await).contains("this tool is about the user who calls it"));
-    let said = tool_error(&fleet.call(&token(&fleet, ALICE).await).await);
+    assert!(refusal(&fleet.call(&own).await).contains("this tool is about the user who calls it"));
+    let said = refusal(&fleet.call(&token(&fleet, ALICE).await).await);
     assert!(said.contains("for applications or AI agents"), "{said}");
     // The blueprint is for records: it neither makes an agent of a caller, nor lets one in.
     let named = [("xms_par_app_azp", json!(app(BLUEPRINT))), ("azp", json!(app(AGENT)))];
-    let said = tool_error(&fleet.call(&signed(&fleet, &named, false)).await);
+    let said = refusal(&fleet.call(&signed(&fleet, &named, false)).await);
     assert!(said.contains("for applications or AI agents"), "{said}");
 
     let fleet = self::fleet(Some(vec![agents(&app(BLUEPRINT)), agents(&app(REMOTE))])).await;
     for (form, token) in of_agents(&fleet).await {
-        let said = tool_error(&fleet.call(&token).await);
+        let said = refusal(&fleet.call(&token).await);
         assert!(said.contains("is not open to the client"), "{form}: {said}");
     }
 }

@@ -33,6 +33,11 @@ fn challenged(answer: &Answer) -> Value {
     serde_json::from_slice(&STANDARD.decode(encoded).expect("base64")).expect("JSON")
 }
 
+/// What the tool's error says.
+fn refusal(answer: &Answer) -> String {
+    tool_error(answer).to_owned()
+}
+
 async fn list(fleet: &Fleet, token: &str) -> Vec<String> {
     let mut request = crate::support::remote::call_request(token);
     let message = crate::support::component::modern("tools/list", json!({}), json!({}));
@@ -65,7 +70,7 @@ async fn a_client_with_a_token_asks_entra_for_the_context_of_the_challenge_and_c
     let reasons: Vec<_> = fleet.audit.events().into_iter().filter(|(_, event)| event.name == "tool.denied").collect();
     assert!(reasons.iter().all(|(_, event)| event.reason.as_deref() == Some("authentication-context-missing")));
     // An application can satisfy none, and is not sent for one.
-    let said = tool_error(&fleet.call(&app_only(&fleet).await).await);
+    let said = refusal(&fleet.call(&app_only(&fleet).await).await);
     assert!(said.contains("an application (app-only)"), "{said}");
 }
 
