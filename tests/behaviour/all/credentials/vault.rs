@@ -78,10 +78,11 @@ async fn a_vault_is_asked_with_workload_identity_or_the_azure_cli_as_well() {
         let path = format!("{folder}:/usr/bin:/bin");
         // The application itself asks, by its federated credential: its object is that of its service principal.
         if identity == "workload-identity" {
+            let (client, secret) = (app(REMOTE), bench.emulator.endpoints().client_secret.clone());
             let own = [
                 ("grant_type", "client_credentials"),
-                ("client_id", &app(REMOTE)),
-                ("client_secret", &bench.emulator.endpoints().client_secret),
+                ("client_id", client.as_str()),
+                ("client_secret", secret.as_str()),
                 ("scope", "https://vault.azure.net/.default"),
             ];
             let url = format!("{}/{CONTOSO}/oauth2/v2.0/token", bench.authority());
@@ -129,7 +130,8 @@ async fn a_vault_that_does_not_do_it_stops_the_server_with_what_to_change() {
     let certificate = vault.add("mcp", OLD);
     let authority = bench.authority();
     let refusal = async |arguments: &[&str], machine: &str| {
-        let listen = ["serve", "--listen", "127.0.0.1:0", "--client-id", &app(REMOTE), "--check", "fail"];
+        let client = app(REMOTE);
+        let listen = ["serve", "--listen", "127.0.0.1:0", "--client-id", client.as_str(), "--check", "fail"];
         let mut command = home.program(&listen);
         command.args(["--credential", "certificate"]).args(arguments).env("AZURE_POD_IDENTITY_AUTHORITY_HOST", machine);
         let (code, output, log) = run(command, "").await;
@@ -143,10 +145,18 @@ async fn a_vault_that_does_not_do_it_stops_the_server_with_what_to_change() {
     vault.allow(MACHINE);
     for (address, machine, expected) in [
         (certificate.replace("/mcp", "/other"), authority.as_str(), "correct the address, or make it under Objects"),
-        (format!("{nowhere}/certificates/mcp"), &authority, "correct its address, or let the network of this machine"),
+        (
+            format!("{nowhere}/certificates/mcp"),
+            authority.as_str(),
+            "correct its address, or let the network of this machine",
+        ),
         (certificate.clone(), nowhere, "Switch the identity on under Identity in the portal"),
-        (certificate.replace("certificates", "keys"), &authority, "is no address in a key vault: copy the identifier"),
-        ("https://vault.example/certificates/mcp".to_owned(), &authority, "is no address in a key vault"),
+        (
+            certificate.replace("certificates", "keys"),
+            authority.as_str(),
+            "is no address in a key vault: copy the identifier",
+        ),
+        ("https://vault.example/certificates/mcp".to_owned(), authority.as_str(), "is no address in a key vault"),
     ] {
         let log = refusal(&of(&address).each_ref().map(String::as_str), machine).await;
         assert!(log.contains(expected), "{address}: {log}");

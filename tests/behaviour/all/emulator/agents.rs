@@ -103,7 +103,8 @@ async fn nothing_but_its_blueprint_vouches_for_an_agent_identity() {
     let unknown = (401, "invalid_client", 700_213);
     assert_eq!(vouch(&lab, &app(REMOTE)).await.refusal(), unknown, "an application is no agent identity");
     assert_eq!(vouch(&lab, "x").await.refusal(), unknown);
-    let by_another = [("grant_type", "client_credentials"), ("scope", EXCHANGE), ("fmi_path", &app(AGENT))];
+    let agent = app(AGENT);
+    let by_another = [("grant_type", "client_credentials"), ("scope", EXCHANGE), ("fmi_path", agent.as_str())];
     assert_eq!(lab.confidential(&by_another).await.refusal(), unknown, "of another blueprint");
     let no_path = [("grant_type", "client_credentials"), ("scope", EXCHANGE)];
     assert_eq!(lab.confidential(&no_path).await.refusal(), (400, "invalid_request", 900_144));
@@ -112,7 +113,6 @@ async fn nothing_but_its_blueprint_vouches_for_an_agent_identity() {
     let vouched = vouched.text("access_token");
     let default = format!("api://{}/.default", app(REMOTE));
     let form = [("grant_type", "client_credentials"), ("scope", default.as_str())];
-    let agent = app(AGENT);
     let mut with_secret = vec![("client_id", agent.as_str()), ("client_secret", SECRET)];
     with_secret.extend(form);
     assert_eq!(lab.token(CONTOSO, &with_secret).await.refusal(), (401, "invalid_client", 7_000_215));
